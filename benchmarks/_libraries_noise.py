@@ -99,7 +99,7 @@ def _compare_noise_models(
 
     def fit_ours() -> dict[str, Array]:
         estimated_noise = estimate_noise(
-            [(slice(0, signals.shape[1]), signals)], matrix, mask, zooms
+            [(slice(0, signals.shape[1]), signals)], matrix, mask, zooms, 2.0
         )
         return ContrastModel(matrix, weights, estimated_noise).fit(signals)
 

@@ -95,7 +95,7 @@ def own_maps(read: Read, mask: np.ndarray, contrasts: np.ndarray, noise: str) ->
             noise_model = (
                 NoiseModel.white(t.shape[1])
                 if white
-                else estimate_noise(signals.blocks(), matrix, mask, reader.zooms)
+                else estimate_noise(signals.blocks(), matrix, mask, reader.zooms, reader.tr)
             )
             fitted = ContrastModel(matrix, contrasts, noise_model)
             for voxels, block in signals.blocks():

@@ -65,15 +65,15 @@ class ActivationMaps:
     """Activation maps of one series at one smoothing width.
 
     `maps` are (X, Y, Z) float32 by (contrast, stat) and 0 outside the mask; stat is cc, effect,
-    variance, t or z. Maps are regenerated whenever they are looked up. `noise_order` is the number
-    of lags of the noise model (0 for white noise); None if there is no linear model.
+    variance, t or z. Maps are regenerated whenever they are looked up. `noise_memory_s` is
+    the longest lag of the noise model (s; 0 for white noise); None if there is no linear model.
     `region_effects` are the effects in the mean time series of a region, by contrast; empty
     if there is no linear model or no region.
     """
 
     maps: Mapping[tuple[str, str], Float32]
     design: Design
-    noise_order: int | None = None
+    noise_memory_s: float | None = None
     region_effects: Mapping[str, MeanEffect] = field(default_factory=dict)
 
 
@@ -142,9 +142,9 @@ def map_activation(
     ) as signals:
         for width, time_series in signals.items():
             model = models[width]
-            values, noise_order = _fit_maps(time_series, model, settings, mask, reader.zooms)
+            values, noise_memory_s = _fit_maps(time_series, model, settings, mask, reader.zooms)
             region_effects: Mapping[str, MeanEffect] = {}
-            if region is not None and noise_order is not None:
+            if region is not None and noise_memory_s is not None:
                 mean_series = time_series.average(region[mask], settings.block_bytes)
                 region_effects = fit_mean_series(
                     mean_series, model.design, model.vectors, list(contrasts)
@@ -152,7 +152,7 @@ def map_activation(
             maps_by_width[width] = ActivationMaps(
                 maps=_MapsInMask(values, list(contrasts), mask),
                 design=model.design,
-                noise_order=noise_order,
+                noise_memory_s=noise_memory_s,
                 region_effects=region_effects,
             )
     return maps_by_width
@@ -215,12 +215,12 @@ def _fit_maps(
     settings: ActivationSettings,
     mask: MaskArray,
     zooms: Sequence[float],
-) -> tuple[dict[str, Float32], int | None]:
+) -> tuple[dict[str, Float32], float | None]:
     """Compute the maps of one series.
 
     `mask` is the brain (X, Y, Z), and `zooms` the voxel size (mm). Returns values in the N mask
-    voxels by stat, (C, N) float32, and the order of the noise model, which is None if there is no
-    linear model.
+    voxels by stat, (C, N) float32, and the longest lag of the noise model (s), which is None if
+    there is no linear model.
     """
     design, vectors = model
     stats = [stat for kind in settings.kinds for stat in _STATS[kind]]
@@ -229,11 +229,13 @@ def _fit_maps(
     }
     temporal = _make_filter(design, settings, signals.n_times) if "cc" in settings.kinds else None
     tasks = design.matrix @ vectors.T
-    contrast_model, noise_order = None, None
+    contrast_model, noise_memory_s = None, None
     if "glm" in settings.kinds:
-        noise = estimate_noise(signals.blocks(settings.block_bytes), design.matrix, mask, zooms)
+        noise = estimate_noise(
+            signals.blocks(settings.block_bytes), design.matrix, mask, zooms, design.tr
+        )
         contrast_model = ContrastModel(design.matrix, vectors, noise, rank=design.rank)
-        noise_order = noise.order
+        noise_memory_s = noise.n_lags * design.tr
     for voxels, block in signals.blocks(settings.block_bytes):
         if temporal is not None:
             for batch in iterate_parts(block.shape[1], _VOXELS_PER_BATCH):
@@ -243,7 +245,7 @@ def _fit_maps(
             estimates = contrast_model.fit(block, voxels)
             for stat in _STATS["glm"]:
                 values[stat][:, voxels] = estimates[stat]
-    return values, noise_order
+    return values, noise_memory_s
 
 
 def _make_filter(

@@ -1,5 +1,8 @@
 """Autoregressive noise from GLM residuals: expectation, scatter and inversion.
 
+Lag products and autocorrelations are means over bands of lags (`bids_sr.glm.lag_bands`). At TR 2 s
+and above, bands are single lags.
+
 For residuals e = R y, with the projection R that removes the columns of the design and the noise
 covariance V, lag products have the expectation
 
@@ -20,8 +23,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from scipy import fft
-from scipy.linalg import toeplitz
 
+from bids_sr.glm.band_processes import find_band_processes, invert_band_ratios
+from bids_sr.glm.lag_bands import LagBands
 from bids_sr.io.arrays import Float
 
 # largest partial autocorrelation; processes closer to a random walk cannot be distinguished from
@@ -40,8 +44,8 @@ _DERIVATIVE_STEP = 1e-4  # step of an autocorrelation for numerical derivatives
 _DAMPING = 1e-3  # diagonal that is added to the Jacobian
 
 
-def noise_autocorrelations(target: Float, products: Float) -> Float:
-    """Return the noise autocorrelations (M, p) that lead to given lag ratios of GLM residuals.
+def noise_autocorrelations(target: Float, products: Float, bands: LagBands) -> Float:
+    """Return the noise autocorrelations (M, q) that lead to given lag ratios of GLM residuals.
 
     Some ratios do not belong to any stationary process, for example averages of few voxels, or
     lattice nodes outside the voxels. If no process has ratios within .01, the ratios are moved
@@ -49,19 +53,20 @@ def noise_autocorrelations(target: Float, products: Float) -> Float:
     (`_WHITE_NOISE_DISTANCES`). Otherwise, Newton's method would end near a random walk at several
     lags, and rounding errors would become effects.
 
-    `target` are ratios of lag products and power of residuals (M, p), and `products` the matrix of
-    `compute_expected_products` (p + 1, T).
+    `target` are ratios of mean lag products over bands and power of residuals (M, q), and
+    `products` the matrix of `compute_expected_products` (q + 1, T). The autocorrelations are means
+    over bands.
     """
-    rho, errors = _invert_ratios(target, products)
+    rho, errors = _invert_ratios(target, products, bands)
     failed_indices = np.flatnonzero(errors > _MAX_RATIO_ERROR)
     if not len(failed_indices):
         return rho
-    order = target.shape[1]
-    white = _compute_residual_ratios(np.zeros((1, order)), products)
+    n_bands = target.shape[1]
+    white = products[1:, 0] / products[0, 0]
     moved_targets = white + np.multiply.outer(
         _WHITE_NOISE_DISTANCES, target[failed_indices] - white
     )
-    moved_rho, moved_errors = _invert_ratios(moved_targets.reshape(-1, order), products)
+    moved_rho, moved_errors = _invert_ratios(moved_targets.reshape(-1, n_bands), products, bands)
     moved_rho = moved_rho.reshape(moved_targets.shape)
     is_possible = moved_errors.reshape(moved_targets.shape[:2]) <= _MAX_RATIO_ERROR
     # The ratios are moved toward white noise as little as possible: a process must exist for the
@@ -74,12 +79,22 @@ def noise_autocorrelations(target: Float, products: Float) -> Float:
     return rho
 
 
-def _invert_ratios(target: Float, products: Float) -> tuple[Float, Float]:
-    """Return the autocorrelations (M, p) with the closest ratios, and the ratios' errors (M,).
+def _invert_ratios(target: Float, products: Float, bands: LagBands) -> tuple[Float, Float]:
+    """Return the autocorrelations (M, q) with the closest ratios, and the ratios' errors (M,).
+
+    An error is the largest over the bands. For the parameters, see `noise_autocorrelations`.
+    """
+    if bands.are_single:
+        return _invert_lag_ratios(target, products)
+    processes, errors = invert_band_ratios(target, products, bands)
+    return processes.rho, errors
+
+
+def _invert_lag_ratios(target: Float, products: Float) -> tuple[Float, Float]:
+    """Return the autocorrelations of `_invert_ratios` for single lags.
 
     Newton's method starts each step from the closest process so far. Steps are shortened after a
-    step that increases the error. An error is the largest over the lags. For the parameters, see
-    `noise_autocorrelations`.
+    step that increases the error.
     """
     rho = target.copy()
     order = target.shape[1]
@@ -99,7 +114,7 @@ def _invert_ratios(target: Float, products: Float) -> tuple[Float, Float]:
         if best_errors.max() < _TOLERANCE:
             break
         if iteration % _JACOBIAN_ITERATIONS == 0:
-            jacobian = ratio_derivatives(best_rho, products) + _DAMPING * np.eye(order)
+            jacobian = _differentiate_lag_ratios(best_rho, products) + _DAMPING * np.eye(order)
         step = np.linalg.solve(jacobian, best_differences[:, :, None])[:, :, 0]
         largest_change = np.maximum(np.abs(step).max(axis=1, keepdims=True), 1e-12)
         step *= np.minimum(1, _MAX_STEP / largest_change)
@@ -107,12 +122,19 @@ def _invert_ratios(target: Float, products: Float) -> tuple[Float, Float]:
     return autocorrelations(levinson(best_rho)[0], order + 1)[:, 1:], best_errors
 
 
-def ratio_derivatives(rho: Float, products: Float) -> Float:
-    """Return derivatives of residual ratios with respect to noise autocorrelations, (M, p, p).
+def ratio_derivatives(rho: Float, products: Float, bands: LagBands) -> Float:
+    """Return derivatives of residual ratios with respect to noise autocorrelations, (M, q, q).
 
     The second axis has the ratios, and the third axis the autocorrelations. `products` is the
-    matrix of `compute_expected_products` (p + 1, T).
+    matrix of `compute_expected_products` (q + 1, T).
     """
+    if bands.are_single:
+        return _differentiate_lag_ratios(rho, products)
+    return find_band_processes(rho, bands).derivatives(products)
+
+
+def _differentiate_lag_ratios(rho: Float, products: Float) -> Float:
+    """Return the derivatives of `ratio_derivatives` for single lags."""
     ratios = _compute_residual_ratios(rho, products)
     derivatives = [
         (_compute_residual_ratios(rho + step, products) - ratios) / _DERIVATIVE_STEP
@@ -130,29 +152,35 @@ def _compute_residual_ratios(rho: Float, products: Float) -> Float:
     return moments[:, 1:] / moments[:, :1]
 
 
-def ratio_moments(rho: Float, basis: Float) -> tuple[Float, Float]:
-    """Return bias (p,) and covariance (p, p) of a voxel's ratios of lag products and power.
+def ratio_moments(
+    rho: Float, basis: Float, products: Float, bands: LagBands
+) -> tuple[Float, Float]:
+    """Return bias (q,) and covariance (q, q) of a voxel's ratios of lag products and power.
 
     The bias is E[r_l] minus the ratio of the expectations. Both are computed for normal noise to
     second order in 1 / degrees of freedom: two quadratic forms e'Ae and e'Be have the covariance 2
     tr(A Σ B Σ), with Σ = R V R.
 
-    `rho` are the autocorrelations of the noise (p,), and `basis` is an orthonormal basis of the
-    design (T, P).
+    `rho` are the autocorrelations of the noise (q,), `basis` is an orthonormal basis of the design
+    (T, P), and `products` the matrix of `compute_expected_products` (q + 1, T).
     """
-    n, order = len(basis), len(rho)
-    noise = toeplitz(autocorrelations(levinson(rho[None])[0], n)[0])
-    noise -= basis @ (basis.T @ noise)
-    noise -= (noise @ basis) @ basis.T
-    diagonals = np.array([np.trace(noise, offset=k) for k in range(order + 1)])
-    power = diagonals[0]
-    ratios = diagonals / power
-    traces = _compute_shifted_traces(noise, order)
+    autocovariances = extend_autocorrelations(rho[None], bands, len(basis))[0]
+    expected = products @ autocovariances
+    power = expected[0]
+    ratios = expected / power
+    traces = _compute_shifted_traces(autocovariances, basis, bands)
     cross_terms = np.outer(ratios, traces[0])
     square_terms = np.outer(ratios, ratios) * traces[0, 0]
     covariance = 2 * (traces - cross_terms - cross_terms.T + square_terms) / power**2
     bias = 2 * (ratios * traces[0, 0] - traces[0]) / power**2
     return bias[1:], covariance[1:, 1:]
+
+
+def extend_autocorrelations(rho: Float, bands: LagBands, n: int) -> Float:
+    """Return autocorrelations (M, n) at lags 0 … n - 1 from means over bands (M, q)."""
+    if bands.are_single:
+        return autocorrelations(levinson(rho)[0], n)
+    return find_band_processes(rho, bands).autocorrelations(n)
 
 
 def autocorrelations(predictors: Sequence[Float], n: int) -> Float:
@@ -188,48 +216,126 @@ def levinson(rho: Float) -> tuple[list[Float], Float]:
     return predictors, remaining
 
 
-def _compute_shifted_traces(noise: Float, order: int) -> Float:
-    """Return tr(L_k N L_l N) of a symmetric N for lags k, l = 0 … order, (order + 1, order + 1).
+def _compute_shifted_traces(autocovariances: Float, basis: Float, bands: LagBands) -> Float:
+    """Return tr(L_k N L_l N) for N = R V R and bands k, l = 0 … q, (q + 1, q + 1).
 
-    L_k is the mean of the shifts by k and by -k. The traces are sums of products of N and of N
-    shifted by k rows and by ±l columns; spectra of the rows give them for all l at once.
+    L_k is the mean of the shifts by all lags of band k, forward and back; L_0 is the identity. V
+    has the autocovariances at lags 0 … T - 1 (T,), and R removes the orthonormal columns of
+    `basis` B (T, P). N is V - B K' - K B' with K = V B - B B'V B / 2, so that no matrix (T, T) is
+    required.
     """
-    n = len(noise)
-    size = fft.next_fast_len(n + order, real=True)
-    spectra = fft.rfft(noise, size, axis=1)
-    conjugate = spectra.conj()
-    traces = np.empty((order + 1, order + 1))
-    for k in range(order + 1):
-        sums = np.einsum("tf,tf->f", conjugate[: n - k], spectra[k:])
-        products = fft.irfft(sums, size)
-        traces[k] = (products[: order + 1] + products[-np.arange(order + 1)]) / 2
-    return traces
+    noise_basis = _multiply_toeplitz(autocovariances, basis)
+    half = noise_basis - basis @ (basis.T @ noise_basis) / 2
+    basis_shifts, half_shifts = (_shift_both_ways(columns, bands) for columns in (basis, half))
+    noise_shifts = np.stack([_multiply_toeplitz(autocovariances, rows) for rows in basis_shifts])
+    single = np.einsum("ktp,ltp->kl", half_shifts, noise_shifts, optimize=True)
+    mixed, basis_squares, half_squares = (
+        np.stack([left.T @ columns for columns in right])
+        for left, right in ((half, basis_shifts), (basis, basis_shifts), (half, half_shifts))
+    )
+    both = np.einsum("kpq,lqp->kl", basis_squares, half_squares, optimize=True)
+    double = 2 * np.einsum("kpq,lqp->kl", mixed, mixed, optimize=True) + both + both.T
+    return np.asarray(
+        _compute_toeplitz_traces(autocovariances, bands) - 2 * (single + single.T) + double
+    )
 
 
-def compute_expected_products(basis: Float, order: int) -> Float:
-    """Return the matrix (order + 1, T) of expected lag products of residuals.
+def _compute_toeplitz_traces(autocovariances: Float, bands: LagBands) -> Float:
+    """Return tr(L_k V L_l V), (q + 1, q + 1), for L and V of `_compute_shifted_traces`.
 
-    The product of row l with the autocovariances of the noise at lags 0 … T - 1 is E[sum_t e_t
-    e_(t+l)]. `basis` is an orthonormal basis (T, P) of the design.
+    Each trace is a sum of products of autocovariances v over diagonals d, whose lengths depend on
+    both lags.
     """
-    products = np.empty((order + 1, len(basis)))
-    for lag in range(order + 1):
-        shifted_basis = _shift_rows(basis, lag)
-        products[lag] = _sum_diagonals(
-            basis @ (basis.T @ shifted_basis) - shifted_basis, basis
-        ) - _sum_diagonals(basis, _shift_rows(basis, -lag))
-        products[lag, lag] += len(basis) - lag
+    n, n_lags = len(autocovariances), bands.n_lags
+    symmetric = np.zeros(2 * (n + n_lags) - 1)
+    symmetric[n_lags : n_lags + 2 * n - 1] = np.concatenate(
+        [autocovariances[:0:-1], autocovariances]
+    )
+    # row l of the windows has v(d + l) for d = 1 - n … n - 1
+    windows = np.lib.stride_tricks.sliding_window_view(symmetric, 2 * n - 1)[n_lags:]
+    lags, d = np.arange(n_lags + 1)[:, None], np.arange(1 - n, n)
+    same = _sum_same_direction(windows, lags, d, bands)
+    mirrored, opposite = windows[:, ::-1], np.empty_like(same)
+    first = 0
+    for k, stop in enumerate((0, *bands.stops)):
+        band = slice(first, stop + 1)
+        # A diagonal has n - max(k + max(0, d), l + max(0, -d)) elements; the first of both is
+        # the maximum for the last lags k of the band.
+        zeros = np.zeros((1, len(d)))
+        sums = np.concatenate([zeros, np.cumsum(windows[band], axis=0)])
+        weighted = (lags[band] + np.maximum(0, d)) * windows[band]
+        weighted_sums = np.concatenate([zeros, np.cumsum(weighted, axis=0)])
+        n_smaller = np.clip(lags - d - first + 1, 0, stop + 1 - first)
+        maxima = (lags + np.maximum(0, -d)) * np.take_along_axis(sums, n_smaller, axis=0)
+        maxima += weighted_sums[-1] - np.take_along_axis(weighted_sums, n_smaller, axis=0)
+        products = ((n * sums[-1] - maxima) * mirrored).sum(axis=1) / (stop + 1 - first)
+        opposite[k] = _average_from_0(products, bands)
+        first = stop + 1
+    return np.asarray((same + opposite) / 2)
+
+
+def _sum_same_direction(
+    windows: Float, lags: npt.NDArray[np.intp], d: npt.NDArray[np.intp], bands: LagBands
+) -> Float:
+    """Sum the products of `_compute_toeplitz_traces` for shifts in the same direction."""
+    n = (len(d) + 1) // 2
+    # A diagonal has n + min(-k, d) - max(0, l + d) elements, a term of k plus a term of l.
+    starts = _average_from_0(np.maximum(0, lags + d) * windows, bands)
+    ends = _average_from_0((n + np.minimum(-lags, d)) * windows, bands)
+    shifted = _average_from_0(windows, bands)
+    sums = ends @ shifted.T - shifted @ starts.T
+    # The number is negative instead of 0 for the last diagonals.
+    for from_end in range(1, min(2 * bands.n_lags, n)):
+        tail = windows[:, len(d) - from_end]
+        excess = np.maximum(0, lags + lags.T - from_end) * tail[:, None] * tail
+        sums += _average_from_0(_average_from_0(excess, bands).T, bands)
+    return np.asarray(sums)
+
+
+def _average_from_0(values: Float, bands: LagBands) -> Float:
+    """Return values at lag 0 and means over bands (q + 1, …) of values at lags 0 … p."""
+    return np.concatenate([values[:1], bands.average(values[1:])])
+
+
+def _multiply_toeplitz(autocovariances: Float, columns: Float) -> Float:
+    """Return the product (T, P) of the symmetric Toeplitz matrix of (T,) with columns (T, P)."""
+    n = len(autocovariances)
+    size = fft.next_fast_len(2 * n, real=True)
+    circulant = np.zeros(size)
+    circulant[:n] = autocovariances
+    circulant[size - n + 1 :] = autocovariances[:0:-1]
+    spectra = fft.rfft(circulant)[:, None] * fft.rfft(columns, size, axis=0)
+    return np.asarray(fft.irfft(spectra, size, axis=0)[:n])
+
+
+def _shift_both_ways(columns: Float, bands: LagBands) -> Float:
+    """Multiply each L_k of `_compute_shifted_traces` by columns (T, P), (q + 1, T, P)."""
+    both = (bands.shift(columns, 1) + bands.shift(columns, -1)) / 2
+    return np.concatenate([columns[None], both])
+
+
+def compute_expected_products(basis: Float, bands: LagBands) -> Float:
+    """Return the matrix (q + 1, T) of expected power and mean lag products of residuals.
+
+    The product of row l with the autocovariances of the noise at lags 0 … T - 1 is the mean of
+    E[sum_t e_t e_(t+l)] over the lags of band l; row 0 is the power. `basis` is an orthonormal
+    basis (T, P) of the design.
+    """
+    n = len(basis)
+    later, earlier = (
+        np.concatenate([basis[None], bands.shift(basis, direction)]) for direction in (1, -1)
+    )
+    products = np.empty((len(later), n))
+    for band, (later_rows, earlier_rows) in enumerate(zip(later, earlier, strict=True)):
+        products[band] = _sum_diagonals(
+            basis @ (basis.T @ later_rows) - later_rows, basis
+        ) - _sum_diagonals(basis, earlier_rows)
+    lags = np.arange(bands.n_lags + 1)
+    lengths = np.zeros((len(lags), n))
+    lengths[lags, lags] = n - lags
+    products[0] += lengths[0]
+    products[1:] += bands.average(lengths[1:])
     return products
-
-
-def _shift_rows(columns: Float, n_rows: int) -> Float:
-    """Shift columns in time: row t of the result is row t + `n_rows`, or 0 beyond the ends."""
-    shifted = np.zeros_like(columns)
-    if n_rows >= 0:
-        shifted[: len(columns) - n_rows] = columns[n_rows:]
-    else:
-        shifted[-n_rows:] = columns[:n_rows]
-    return shifted
 
 
 def _sum_diagonals(left: Float, right: Float) -> Float:
@@ -243,6 +349,31 @@ def _sum_diagonals(left: Float, right: Float) -> Float:
     sums = correlation[:n].copy()
     sums[1:] += correlation[:n:-1]
     return sums
+
+
+def prediction_filters(rho: Float, bands: LagBands) -> Float:
+    """Return the filters (M, p + 1) of prediction errors, which begin with 1, from (M, q)."""
+    if bands.are_single:
+        predictors = levinson(rho)[0][-1]
+        return np.hstack([np.ones((len(rho), 1)), -predictors])
+    return find_band_processes(rho, bands).prediction_filters()
+
+
+def step_processes(rho: Float, bands: LagBands, size: float) -> tuple[Float, Float]:
+    """Return prediction filters (M, q, p + 1) for one changed autocorrelation each.
+
+    Also returns the changes (M, q), which are at most `size`. `rho` are the autocorrelations
+    before (M, q).
+    """
+    if bands.are_single:
+        n_bands = rho.shape[1]
+        stepped = (rho[:, None] + size * np.eye(n_bands)).reshape(-1, n_bands)
+        filters = prediction_filters(stepped, bands)
+        changes = np.full(rho.shape, size)
+    else:
+        processes, changes = find_band_processes(rho, bands).step(size)
+        filters = processes.prediction_filters()
+    return filters.reshape(*rho.shape, -1), changes
 
 
 def orthonormal(matrix: Float) -> Float:

@@ -5,9 +5,9 @@ The model is fitted by generalized least squares with the autocorrelation estima
 samples are also whitened exactly. Differences to nilearn's `run_glm`:
 
 - Autocorrelation is pooled over voxels, and corrected for the bias that the design causes in
-  residuals. With separate AR(1) coefficients per voxel, t exceeds p < .001 up to 3.4 times as
-  often as nominal in runs of 60 volumes, and longer models are worse
-  (`benchmarks/results/null_noise.md`).
+  residuals. With separate AR(1) coefficients per voxel, 27 per mille of voxels pass p < .001 in
+  runs of 60 volumes, and longer models are worse (`benchmarks/results/libraries_noise.md`).
+- The memory of the noise model is stated in seconds (`bids_sr.glm.lag_bands`).
 - Degrees of freedom are counted once, by rank. z is computed with fewer degrees of freedom if
   voxels that share a model differ in their noise (`bids_sr.glm.autoregression.effective_dof`).
 """
@@ -16,10 +16,15 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import toeplitz
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.autoregression import effective_dof, levinson, orthonormal
+from bids_sr.glm.autoregression import (
+    effective_dof,
+    orthonormal,
+    prediction_filters,
+    step_processes,
+)
+from bids_sr.glm.lag_bands import LagBands
 from bids_sr.glm.noise import VOXELS_PER_BATCH, NoiseModel, exceeds_rounding
 from bids_sr.io.arrays import Array, Float, Real, iterate_parts
 
@@ -36,46 +41,47 @@ _HILL_DOF, _HILL_T = 60, 10.0  # smallest degrees of freedom and largest t of Hi
 class _Precisions:
     """Inverse covariances of series, each of an autoregressive process of order p.
 
-    The unit is the variance that a process cannot predict. All diagonals of a matrix are constant
-    except in two corners of p rows, which are mirror images of each other. `diagonals` are the
-    values of the main diagonal and of p diagonals on either side (M, p + 1), and `corners`
-    corrections of the diagonals in the first corner of each matrix (M, p, p).
+    The unit is the variance that a process cannot predict. The matrices are symmetric Toeplitz
+    matrices minus a positive matrix in each of two corners of p rows, which are mirror images of
+    each other (Gohberg and Semencul 1972). `diagonals` are the values of the main diagonal and of
+    the diagonals of each band of lags on either side (M, q + 1), and `roots` have the products
+    with their transpose that are subtracted in the first corner (M, p, p).
     """
 
+    bands: LagBands
     diagonals: Float
-    corners: Float
+    roots: Float
 
     @classmethod
-    def from_autocorrelations(cls, rho: Float) -> "_Precisions":
-        """Return the precisions for autocorrelations (M, p) at lags 1 … p."""
-        predictors, unexplained = levinson(rho)
-        n_models, order = rho.shape
-        # Rows of the matrices are prediction errors; with this many rows, the corners do not
-        # overlap.
-        n_rows = 3 * order + 1
-        whitening = np.tile(np.eye(n_rows), (n_models, 1, 1))
-        for t in range(n_rows):
-            n_earlier = min(t, order)
-            whitening[:, t, t - n_earlier : t] = -predictors[n_earlier][:, ::-1]
-            whitening[:, t] /= np.sqrt(unexplained[:, n_earlier] / unexplained[:, -1])[:, None]
-        full_matrices = whitening.transpose(0, 2, 1) @ whitening
-        diagonals = full_matrices[:, order, order : 2 * order + 1]
-        lags = toeplitz(np.arange(order))
-        return cls(
-            diagonals=diagonals, corners=full_matrices[:, :order, :order] - diagonals[:, lags]
-        )
+    def from_filters(cls, filters: Float, bands: LagBands) -> "_Precisions":
+        """Return the precisions for filters of prediction errors (M, p + 1)."""
+        n_models, n_lags = len(filters), bands.n_lags
+        lagged = [
+            (filters[:, : n_lags + 1 - lag] * filters[:, lag:]).sum(axis=1)
+            for lag in range(n_lags + 1)
+        ]
+        diagonals = np.stack([lagged[0], *bands.average(np.stack(lagged[1:]))], axis=1)
+        # Row i has the weights of y_0 … y_(p - 1) in the error that would predict y_(-1 - i).
+        roots = np.zeros((n_models, n_lags, n_lags))
+        for i in range(n_lags):
+            roots[:, i, : n_lags - i] = filters[:, i + 1 :]
+        return cls(bands=bands, diagonals=diagonals, roots=roots)
 
     def multiply(self, columns: Float) -> Float:
         """Return the products (M, T, N) of the matrices with columns (T, N)."""
-        order = self.corners.shape[1]
-        products = np.multiply.outer(self.diagonals[:, 0], columns)
-        for lag in range(1, order + 1):
-            diagonal = self.diagonals[:, lag, None, None]
-            products[:, lag:] += diagonal * columns[:-lag]
-            products[:, :-lag] += diagonal * columns[lag:]
-        for rows in _select_corner_rows(order):
-            products[:, rows] += self.corners @ columns[rows]
-        return products
+        products = np.tensordot(self.diagonals, _sum_shifts(columns, self.bands), axes=1)
+        for rows in _select_corner_rows(self.bands.n_lags):
+            products[:, rows] -= self.roots.transpose(0, 2, 1) @ (self.roots @ columns[rows])
+        return np.asarray(products)
+
+
+def _sum_shifts(columns: Float, bands: LagBands) -> Float:
+    """Return columns (T, P), and sums of their shifts over each band (q + 1, T, P).
+
+    Columns are shifted forward and back.
+    """
+    shifts = bands.shift(columns, 1) + bands.shift(columns, -1)
+    return np.concatenate([columns[None], bands.widths[:, None, None] * shifts])
 
 
 @frozen
@@ -84,14 +90,14 @@ class _WhitenedModel:
 
     `projection` (R, T) maps a series to coefficients in an orthonormal basis of the whitened
     design. `weights` (C, R) map coefficients to contrasts. `effective` are the effective degrees
-    of freedom of t, (C,). `diagonals` and `corner` are as in `_Precisions`.
+    of freedom of t, (C,). `diagonals` and `root` are as in `_Precisions`.
     """
 
     projection: Float
     weights: Float
     effective: Float
     diagonals: Float
-    corner: Float
+    root: Float
 
 
 @frozen
@@ -100,7 +106,7 @@ class _WhitenedCell:
 
     The shapes are: `projections` (K R, T), `weights` (K, C, R), `effective` (K, C),
     `log_variances` of the effects, relative to the residual variance (K, C), `diagonals`, all but
-    the first doubled (K, p + 1), and `corners` (K, 1, p, p).
+    the first doubled (K, q + 1), and `roots` (K, 1, p, p).
     """
 
     projections: Float
@@ -108,7 +114,7 @@ class _WhitenedCell:
     effective: Float
     log_variances: Float
     diagonals: Float
-    corners: Float
+    roots: Float
 
     @classmethod
     def join(cls, models: Sequence[_WhitenedModel]) -> "_WhitenedCell":
@@ -122,16 +128,17 @@ class _WhitenedCell:
             effective=np.stack([model.effective for model in models]),
             log_variances=np.log(np.square(weights).sum(axis=2)),
             diagonals=diagonals,
-            corners=np.stack([model.corner for model in models])[:, None],
+            roots=np.stack([model.root for model in models])[:, None],
         )
 
     def compute_energy(self, products: Float, ends: Float) -> Float:
         """Return the sums of squares (K, N) of whitened series.
 
-        They are computed from lag products (p + 1, N) and the samples at both ends (2, p, N). End
-        samples are ordered from the outside to the inside.
+        They are computed from lag products, summed over the lags of each band (q + 1, N), and the
+        samples at both ends (2, p, N). End samples are ordered from the outside to the inside.
         """
-        return self.diagonals @ products + np.einsum("kepn,epn->kn", self.corners @ ends, ends)
+        corners = self.roots @ ends
+        return self.diagonals @ products - np.einsum("kepn,kepn->kn", corners, corners)
 
 
 class _BatchFit(NamedTuple):
@@ -177,7 +184,7 @@ class ContrastModel:
         self._basis = orthonormal(self.matrix)
         self._weights = self.contrasts @ np.linalg.pinv(self.matrix) @ self._basis
         self._noise = noise
-        self._forms = _QuadraticForms(self._basis, noise.rho.shape[1])
+        self._forms = _QuadraticForms(self._basis, noise.bands)
         self._models: dict[int, _WhitenedModel] = {}  # solved models by their row of `noise.rho`
 
     def fit(self, signals: Real, voxels: slice = slice(None)) -> dict[str, Float]:
@@ -231,15 +238,23 @@ class ContrastModel:
 
     def _solve_models(self, indices: Sequence[int]) -> Iterator[_WhitenedModel]:
         """Yield whitened least squares for some noise models."""
-        rho, spread = self._noise.rho[indices], self._noise.spread[indices]
-        n_models, order = rho.shape
-        steps = np.concatenate([np.zeros((1, order)), _DERIVATIVE_STEP * np.eye(order)])
-        stepped_rho = rho[:, None] + steps
-        variances = self._compute_variances(stepped_rho.reshape(-1, order))
-        variances = variances.reshape(n_models, order + 1, -1)
-        log_slopes = np.log(variances[:, 1:] / variances[:, :1]) / _DERIVATIVE_STEP
+        rho, spread, bands = (
+            self._noise.rho[indices],
+            self._noise.spread[indices],
+            self._noise.bands,
+        )
+        n_models, n_bands = rho.shape
+        filters = prediction_filters(rho, bands)
+        stepped_filters, steps = step_processes(rho, bands, _DERIVATIVE_STEP)
+        variances = self._compute_variances(
+            np.concatenate([filters[:, None], stepped_filters], axis=1).reshape(
+                -1, bands.n_lags + 1
+            )
+        )
+        variances = variances.reshape(n_models, n_bands + 1, -1)
+        log_slopes = np.log(variances[:, 1:] / variances[:, :1]) / steps[:, :, None]
         uncertainty = np.einsum("gpc,gpq,gqc->gc", log_slopes, spread, log_slopes)
-        precisions = _Precisions.from_autocorrelations(rho)
+        precisions = _Precisions.from_filters(filters, bands)
         roots = np.asarray(np.linalg.cholesky(self._forms.compute(precisions)), dtype=np.float64)
         projections = np.linalg.solve(roots, precisions.multiply(self._basis).transpose(0, 2, 1))
         weights = self._whiten_weights(roots).transpose(0, 2, 1)
@@ -250,15 +265,15 @@ class ContrastModel:
                 weights=weights[index],
                 effective=effective[index],
                 diagonals=precisions.diagonals[index],
-                corner=precisions.corners[index],
+                root=precisions.roots[index],
             )
 
-    def _compute_variances(self, rho: Float) -> Float:
+    def _compute_variances(self, filters: Float) -> Float:
         """Compute variances of the effects (M, C), in units of the process' unpredicted variance.
 
-        `rho` are the autocorrelations of M processes (M, p).
+        `filters` are the prediction filters of M processes (M, p + 1).
         """
-        forms = self._forms.compute(_Precisions.from_autocorrelations(rho))
+        forms = self._forms.compute(_Precisions.from_filters(filters, self._noise.bands))
         roots = np.asarray(np.linalg.cholesky(forms), dtype=np.float64)
         return np.square(self._whiten_weights(roots)).sum(axis=1)
 
@@ -281,13 +296,13 @@ class ContrastModel:
         from bids_sr.spatial.lag_products import add_lag_products, center
 
         n_times, n = signals.shape
-        order = self._noise.rho.shape[1]
+        bands = self._noise.bands
         y, moments = np.empty((n_times, n)), np.empty((3, n))
         center(np.ascontiguousarray(signals), y, moments)
-        products = np.zeros((order + 1, n))
-        add_lag_products(y, products)
+        products = np.zeros((len(bands.stops) + 1, n))
+        add_lag_products(y, np.array([0, *bands.stops]), products)
         coefficients = (model.projections @ y).reshape(len(model.weights), -1, n)
-        ends = np.stack([y[rows] for rows in _select_corner_rows(order)])
+        ends = np.stack([y[rows] for rows in _select_corner_rows(bands.n_lags)])
         energy = model.compute_energy(products, ends)
         # Smaller residuals than the rounding error are not meaningful.
         residual_energy = np.maximum(
@@ -306,18 +321,18 @@ class ContrastModel:
 
 
 class _QuadraticForms:
-    """Quadratic forms of an orthonormal basis (T, R) with precisions of order p, for any M."""
+    """Quadratic forms of an orthonormal basis (T, R) with M precisions of one set of bands."""
 
-    def __init__(self, basis: Float, order: int) -> None:
-        products = [basis[: len(basis) - lag].T @ basis[lag:] for lag in range(1, order + 1)]
-        self._lagged = np.stack([basis.T @ basis, *(product + product.T for product in products)])
-        self._corners = [basis[rows] for rows in _select_corner_rows(order)]
+    def __init__(self, basis: Float, bands: LagBands) -> None:
+        self._lagged = basis.T @ _sum_shifts(basis, bands)
+        self._corners = [basis[rows] for rows in _select_corner_rows(bands.n_lags)]
 
     def compute(self, precisions: _Precisions) -> Float:
         """Return the forms (M, R, R)."""
         forms = np.asarray(np.tensordot(precisions.diagonals, self._lagged, axes=1), np.float64)
         for corner in self._corners:
-            forms += corner.T @ precisions.corners @ corner
+            errors = precisions.roots @ corner
+            forms -= errors.transpose(0, 2, 1) @ errors
         return forms
 
 

@@ -93,14 +93,14 @@ def model_text(
     stat: str,
     design: Design,
     *,
-    noise_order: int | None = None,
+    noise_memory_s: float | None = None,
     low_pass: float | None = None,
     correlation_confounds: bool = False,
 ) -> Sidecar:
     """Return the sidecar's description of the model of a map.
 
-    `noise_order` is the number of lags of the noise model; 0 or None for white noise. `low_pass`
-    is the cut-off of the low-pass filter (Hz); None if no filter was applied.
+    `noise_memory_s` is the longest lag of the noise model (s); 0 or None for white noise.
+    `low_pass` is the cut-off of the low-pass filter (Hz); None if no filter was applied.
     `correlation_confounds` states whether confounds were regressed out of time series before the
     correlation.
     """
@@ -125,7 +125,7 @@ def model_text(
     return {
         **common,
         "Type": "glm",
-        "NoiseModel": noise_words(noise_order or 0),
+        "NoiseModel": noise_words(noise_memory_s or 0),
         "DegreesOfFreedom": design.dof,
         "DesignRank": design.rank,
         "HighPassHz": "n/a" if filter_columns else design.settings.high_pass,

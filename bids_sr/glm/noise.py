@@ -1,10 +1,13 @@
 """Autocorrelation of the noise, pooled over neighboring voxels and voxels of the same brightness.
 
 An autocorrelation that is estimated from one voxel with 60 volumes has an error of .2. With such
-estimates, t passes p < .001 in twice as many voxels as nominal, whatever the number of lags
-(`benchmarks/results/null_noise.md`). The noise model is therefore estimated in these steps:
+estimates, t passes p < .001 in many times as many voxels as nominal, and in more voxels if there
+are more lags (`benchmarks/results/libraries_noise.md`). The noise model is therefore estimated in
+these steps:
 
-1. The residuals of each voxel give the ratios r_l of lag products to power, l = 1 … 6.
+1. The residuals of each voxel give the ratios r_l of lag products to power. A ratio is a mean over
+   one of six bands of lags, l = 1 … 6, which reach 12 s (`bids_sr.glm.lag_bands`). At TR 2 s and
+   above, bands are single lags.
 2. Ratios are averaged over the neighborhood with a Gaussian in mm within the mask (as in FILM,
    Woolrich et al. 2001, https://doi.org/10.1006/nimg.2001.0931), so that all series of a run are
    treated alike on any grid.
@@ -13,9 +16,10 @@ estimates, t passes p < .001 in twice as many voxels as nominal, whatever the nu
    added.
 4. Models are computed at the nodes of a lattice in the plane of the two components with the
    largest variance of r_l (`_build_lattice`). The result of a voxel is the mean over the three
-   surrounding nodes, weighted by proximity. The model of a node is the autoregressive process of
-   order 6 whose residuals have the r_l of that node. Many voxels thus share a model, as the whole
-   brain does in SPM's FAST (Corbin et al. 2018, https://doi.org/10.1002/hbm.24218).
+   surrounding nodes, weighted by proximity. The model of a node is the autoregressive process
+   (`bids_sr.glm.band_processes`) whose residuals have the r_l of that node. Many voxels thus
+   share a model, as the whole brain does in SPM's FAST (Corbin et al. 2018,
+   https://doi.org/10.1002/hbm.24218).
 5. If voxels scatter more around these expectations than noise would, the r_l of each voxel is
    mixed in accordingly (best linear prediction, empirical Bayes), and step 4 is repeated.
 
@@ -44,6 +48,7 @@ from bids_sr.glm.autoregression import (
     ratio_derivatives,
     ratio_moments,
 )
+from bids_sr.glm.lag_bands import MEMORY_S, LagBands, choose_bands, single_lags
 from bids_sr.glm.smoothing import smooth
 from bids_sr.glm.time_series import MIN_RELATIVE_CHANGE
 from bids_sr.io.arrays import Float, MaskArray, Real, iterate_parts
@@ -55,9 +60,7 @@ _Labels = npt.NDArray[np.intp]
 _SignalBlocks = Iterable[tuple[slice, Real]]  # range of voxels, and their time series (T, n)
 VOXELS_PER_BATCH = 256
 """Number of voxels whose time series fit in the CPU cache in double precision."""
-ORDER = 6
 FWHM_MM = 12.0
-_DOF_PER_LAG = 6  # degrees of freedom required per lag
 _N_COMPONENTS = 2  # number of principal components of the lag ratios that the lattice resolves
 _NODE_SPACING = 0.35  # distance of nodes near the mean, in SD of the first component
 _MIN_SD = 0.06  # smallest SD of the first component that is used to place nodes
@@ -82,28 +85,33 @@ class NoiseModel:
     The result of a voxel is the sum of share times result over the models of its cell. `labels` is
     the cell of each voxel (N,), `cells` are the models of each cell (K, C), and `shares` the
     shares of these models in each voxel (N, C), which sum to 1. `rho` are the autocorrelations of
-    the noise at lags 1 … p (G, p), and `spread` is the covariance of the voxels' autocorrelations
-    around their model (G, p, p).
+    the noise, averaged over the lags of each of q bands (G, q), and `spread` is the covariance of
+    the voxels' autocorrelations around their model (G, q, q).
     """
 
     labels: _Labels
     cells: _Labels
     shares: Float
+    bands: LagBands
     rho: Float
     spread: Float
 
     @property
-    def order(self) -> int:
-        """Number of lags p of the autoregressive process; 0 for white noise."""
-        return self.rho.shape[1] if self.rho.any() else 0
+    def n_lags(self) -> int:
+        """Number of lags of the autoregressive process; 0 for white noise."""
+        return self.bands.n_lags if self.rho.any() else 0
 
     @classmethod
-    def from_voxel_models(cls, labels: _Labels, rho: Float, spread: Float) -> "NoiseModel":
+    def from_voxel_models(
+        cls, labels: _Labels, rho: Float, spread: Float, bands: LagBands | None = None
+    ) -> "NoiseModel":
         """Return noise with a single model per voxel.
 
-        `labels` are the models of the voxels (N,); `rho` and `spread` are as in the class.
+        `labels` are the models of the voxels (N,); `rho`, `spread` and `bands` are as in the
+        class. If `bands` is None, each band is a single lag.
         """
         return cls(
+            bands=bands or single_lags(rho.shape[1]),
             labels=labels,
             cells=np.arange(len(rho), dtype=np.intp)[:, None],
             shares=np.ones((len(labels), 1)),
@@ -124,19 +132,19 @@ class NoiseModel:
         return np.einsum("nc,nc...->n...", self.shares, corners)
 
 
-def noise_words(order: int = ORDER) -> str:
+def noise_words(memory_s: float = MEMORY_S) -> str:
     """Describe the noise model in words, for sidecars and the methods text.
 
-    `order` is the number of lags and is 0 for white noise.
+    `memory_s` is the longest lag (s) and is 0 for white noise.
 
-    >>> noise_words(2)
-    'autoregressive of order 2, with autocorrelation smoothed by 12 mm FWHM within the brain mask'
+    >>> noise_words(12.0)
+    'autoregressive with a memory of 12 s and autocorrelation smoothed by 12 mm FWHM in the brain'
     """
-    if not order:
+    if not memory_s:
         return "white"
     return (
-        f"autoregressive of order {order}, with autocorrelation smoothed by "
-        f"{FWHM_MM:g} mm FWHM within the brain mask"
+        f"autoregressive with a memory of {memory_s:.3g} s and autocorrelation smoothed by "
+        f"{FWHM_MM:g} mm FWHM in the brain"
     )
 
 
@@ -192,32 +200,33 @@ def estimate_noise(
     matrix: Float,
     mask: MaskArray,
     zooms: Sequence[float],
+    tr: float,
 ) -> NoiseModel:
     """Return the noise model of a run, from one pass over its time series.
 
-    Memory: 8 bytes · 10 · voxels, some volumes, and one block. The number of lags is reduced if
-    there are fewer than six degrees of freedom per lag.
+    Memory: 8 bytes · 10 · voxels, some volumes, and one block.
 
     `blocks` are voxel ranges and time series (T, n) of all mask voxels, in the order of
-    `numpy.flatnonzero`. `matrix` is the design (T, P), `mask` the brain (X, Y, Z), and `zooms` the
-    voxel size (mm). The noise model is white if no voxel has residuals.
+    `numpy.flatnonzero`. `matrix` is the design (T, P), `mask` the brain (X, Y, Z), `zooms` the
+    voxel size (mm), and `tr` the repetition time (s). The noise model is white if no voxel has
+    residuals.
     """
     basis = orthonormal(matrix)
     n_voxels = int(np.count_nonzero(mask))
-    n_lags = max(1, min(ORDER, (basis.shape[0] - basis.shape[1]) // _DOF_PER_LAG))
-    voxels = _collect_lag_ratios(blocks, n_voxels, basis, n_lags)
+    bands = choose_bands(tr, basis.shape[0] - basis.shape[1])
+    voxels = _collect_lag_ratios(blocks, n_voxels, basis, bands)
     if not voxels.has_residual.any():
         return NoiseModel.white(n_voxels)
     neighbors = _Neighborhood(voxels.has_residual, mask, zooms, FWHM_MM)
-    products = compute_expected_products(basis, n_lags)
+    products = compute_expected_products(basis, bands)
     pooled = _pool_ratios(voxels.ratios, voxels.means, neighbors)
-    mixed = _mix_voxel_ratios(voxels.ratios, pooled, neighbors, basis, products)
+    mixed = _mix_voxel_ratios(voxels.ratios, pooled, neighbors, basis, products, bands)
     lattice = _build_lattice(mixed.ratios)
     weights = lattice.sum_by_node(np.ones((1, n_voxels)))
     weights[weights == 0] = 1  # avoids division by 0 at nodes that no voxel uses
     mean_bias = lattice.sum_by_node(mixed.bias) / weights
-    rho = noise_autocorrelations(lattice.node_ratios - mean_bias, products)
-    unmixing = np.linalg.pinv(ratio_derivatives(rho, products), rcond=_MIN_SINGULAR_VALUE)
+    rho = noise_autocorrelations(lattice.node_ratios - mean_bias, products, bands)
+    unmixing = np.linalg.pinv(ratio_derivatives(rho, products, bands), rcond=_MIN_SINGULAR_VALUE)
     deviation = mixed.ratios - lattice.mix(lattice.node_ratios)
     node_weights = lattice.sum_shared(mixed.pooled_lattice)
     covariance = np.tensordot(node_weights, mixed.error_covariances, axes=1)
@@ -227,6 +236,7 @@ def estimate_noise(
         labels=lattice.labels,
         cells=lattice.cells,
         shares=lattice.shares.T,
+        bands=bands,
         rho=rho,
         spread=unmixing @ covariance @ unmixing.transpose(0, 2, 1),
     )
@@ -235,7 +245,7 @@ def estimate_noise(
 class _LagRatios(NamedTuple):
     """Autocorrelation of residuals, and mean signal, of N voxels.
 
-    `ratios` are the ratios of lag products to residual power by lag from 1 (order, N), 0 without
+    `ratios` are the ratios of mean lag products to residual power by band (q, N), 0 without
     residuals. `has_residual` (N,) is False in voxels without residuals, and `means` (N,) are the
     mean signals.
     """
@@ -246,26 +256,26 @@ class _LagRatios(NamedTuple):
 
 
 def _collect_lag_ratios(
-    blocks: _SignalBlocks, n_voxels: int, basis: Float, order: int
+    blocks: _SignalBlocks, n_voxels: int, basis: Float, bands: LagBands
 ) -> _LagRatios:
     """Compute the lag ratios of all N voxels, block by block; see `_compute_lag_ratios`."""
-    ratios = np.zeros((order, n_voxels))
+    ratios = np.zeros((len(bands.stops), n_voxels))
     has_residual = np.zeros(n_voxels, dtype=bool)
     means = np.zeros(n_voxels)
     for voxels, block in blocks:
         for batch in iterate_parts(block.shape[1], VOXELS_PER_BATCH):
             columns = slice(voxels.start + batch.start, voxels.start + batch.stop)
             ratios[:, columns], has_residual[columns], means[columns] = _compute_lag_ratios(
-                block[:, batch], basis, order
+                block[:, batch], basis, bands
             )
     return _LagRatios(ratios, has_residual, means)
 
 
-def _compute_lag_ratios(signals: Real, basis: Float, order: int) -> _LagRatios:
-    """Compute ratios of lag products to residual power, and the mean signal, of voxels.
+def _compute_lag_ratios(signals: Real, basis: Float, bands: LagBands) -> _LagRatios:
+    """Compute ratios of mean lag products to residual power, and the mean signal, of voxels.
 
     `signals` has one voxel per column (T, N). `basis` is an orthonormal basis (T, P) of a design
-    whose columns span a constant, and `order` the number of lags.
+    whose columns span a constant.
     """
     from bids_sr.spatial.lag_products import add_lag_products, center
 
@@ -273,9 +283,9 @@ def _compute_lag_ratios(signals: Real, basis: Float, order: int) -> _LagRatios:
     center(np.ascontiguousarray(signals), residual, moments)
     mean, signal_power, largest = moments
     residual -= basis @ (basis.T @ residual)
-    sums = np.zeros((order + 1, len(mean)))
-    add_lag_products(residual, sums)
-    power, lag_products = sums[0], sums[1:]
+    sums = np.zeros((len(bands.stops) + 1, len(mean)))
+    add_lag_products(residual, np.array([0, *bands.stops]), sums)
+    power, lag_products = sums[0], sums[1:] / bands.widths[:, None]
     has_residual = exceeds_rounding(len(signals), signal_power, largest)
     has_residual &= power > _MIN_RESIDUAL**2 * signal_power
     ratios = np.divide(lag_products, power, out=np.zeros_like(lag_products), where=has_residual)
@@ -399,7 +409,12 @@ class _MixedRatios:
 
 
 def _mix_voxel_ratios(
-    voxel_ratios: Float, pooled: Float, neighbors: _Neighborhood, basis: Float, products: Float
+    voxel_ratios: Float,
+    pooled: Float,
+    neighbors: _Neighborhood,
+    basis: Float,
+    products: Float,
+    bands: LagBands,
 ) -> _MixedRatios:
     """Mix each voxel's own ratios into the pooled ratios, as far as voxels differ beyond noise.
 
@@ -410,7 +425,7 @@ def _mix_voxel_ratios(
     `voxel_ratios` are ratios of single voxels, and `pooled` the ratios expected from their
     neighborhood and brightness (p, N). `neighbors` is the neighborhood over which ratios were
     pooled, `basis` an orthonormal basis of the design (T, P), and `products` the matrix of
-    `compute_expected_products` (p + 1, T).
+    `compute_expected_products` (q + 1, T).
     """
     lattice = _build_lattice(pooled)
     has_residual = neighbors.known.astype(np.float64)
@@ -425,8 +440,8 @@ def _mix_voxel_ratios(
     scatter_at_nodes = lattice.sum_products(deviation, deviation) / divisors[:, None, None]
     bias = np.zeros((len(counts), len(pooled)))
     weights, error_covariances = np.zeros_like(scatter_at_nodes), np.zeros_like(scatter_at_nodes)
-    for node, rho in enumerate(noise_autocorrelations(lattice.node_ratios, products)):
-        bias[node], scatter = ratio_moments(rho, basis)
+    for node, rho in enumerate(noise_autocorrelations(lattice.node_ratios, products, bands)):
+        bias[node], scatter = ratio_moments(rho, basis, products, bands)
         if counts[node] == 0:
             continue
         # The scatter around a mean is reduced by twice the weight of the voxel in the mean, and

@@ -6,6 +6,7 @@ rest before a task that changes it by .5 % (`benchmarks/results/nonsteady.md`). 
 voxel hides a transient of three volumes from it.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,12 +15,16 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader
 
-_MAX_VOLUMES = 50  # volumes that are examined for the transient
+# The transient is at most half of the examined volumes. It lasts a few T1, but the median and the
+# spread of the signal require a number of volumes.
+_EXAMINED_S = 25.0  # s, shortest time that is examined
+_N_EXAMINED = 50  # smallest number of volumes that are examined
+_FOLLOWING_S = 5.0  # s, shortest time that a volume is compared with
+_N_FOLLOWING = 10  # smallest number of volumes that a volume is compared with
 _MIN_VOLUMES = 6  # volumes; shorter runs are not examined
 _MIN_Z = 3.5  # modified z score of an outlier (Iglewicz and Hoaglin)
 _MAD_PER_SD = 0.6745  # median absolute deviation of a normal distribution with SD 1
 _MIN_EXCESS = 0.01  # of the median signal
-_N_FOLLOWING = 10  # volumes that a volume is compared with
 # mean signal of head voxels, above the background as a fraction of the 98th percentile
 _HEAD_RANGE = (0.3, 3.0)
 
@@ -31,7 +36,11 @@ def count_nonsteady_volumes(path: Path) -> int:
     and offsets have no influence.
     """
     with SeriesReader(path) as reader:
-        stop = min(_MAX_VOLUMES, reader.shape[3])
+        n_examined, n_following = (
+            _count_volumes(*limits, reader.tr)
+            for limits in ((_EXAMINED_S, _N_EXAMINED), (_FOLLOWING_S, _N_FOLLOWING))
+        )
+        stop = min(n_examined, reader.shape[3])
         lowest = highest = reader.volume(0)
         total = np.zeros(reader.shape[:3], np.float64)
         for volume in reader.volumes(stop=stop):
@@ -52,27 +61,33 @@ def count_nonsteady_volumes(path: Path) -> int:
             [
                 float(volume[head].mean(dtype=np.float64)) - background
                 for volume in reader.volumes(stop=stop)
-            ]
+            ],
+            n_following,
         )
 
 
-def _count_nonsteady(signal: Sequence[float] | Array) -> int:
+def _count_volumes(seconds: float, least: int, tr: float) -> int:
+    """Return the number of volumes in a time, at least `least`, also if TR (s) is unknown (0)."""
+    return max(least, math.ceil(seconds / tr)) if tr > 0 else least
+
+
+def _count_nonsteady(signal: Sequence[float] | Array, n_following: int = _N_FOLLOWING) -> int:
     """Return the number of volumes at the start that are brighter than the rest.
 
-    Median and median absolute deviation are computed from the second half of (up to 50) volume
-    means, after the transient. A volume is counted as long as its modified z score (Iglewicz and
-    Hoaglin) exceeds 3.5 and as it is 1 % brighter than this median and than the median of the ten
-    following volumes. Drift and quiet signals are therefore not counted. Counting stops at the
+    Median and median absolute deviation are computed from the second half of the volume means,
+    after the transient. A volume is counted as long as its modified z score (Iglewicz and Hoaglin)
+    exceeds 3.5 and as it is 1 % brighter than this median and than the median of the `n_following`
+    volumes after it. Drift and quiet signals are therefore not counted. Counting stops at the
     first volume that does not meet the criteria.
     """
-    values = np.asarray(signal, dtype=np.float64)[:_MAX_VOLUMES]
+    values = np.asarray(signal, dtype=np.float64)
     n = len(values)
     if n < _MIN_VOLUMES:
         return 0
     second_half = values[n // 2 :]
     center = float(np.median(second_half))
     robust_sd = float(np.median(np.abs(second_half - center))) / _MAD_PER_SD
-    following_medians = [np.median(values[k + 1 : k + 1 + _N_FOLLOWING]) for k in range(n - 1)]
+    following_medians = [np.median(values[k + 1 : k + 1 + n_following]) for k in range(n - 1)]
     excess = np.minimum(values - center, values - np.array([*following_medians, values[-1]]))
     is_outlier = (values - center > _MIN_Z * robust_sd) & (excess > _MIN_EXCESS * abs(center))
     is_outlier[n // 2 :] = False

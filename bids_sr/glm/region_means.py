@@ -74,7 +74,9 @@ def fit_mean_series(
     """
     column = np.asarray(mean_series, dtype=np.float64)[:, None]
     one_voxel = np.ones((1, 1, 1), dtype=bool)
-    noise = estimate_noise([(slice(0, 1), column)], design.matrix, one_voxel, (1.0, 1.0, 1.0))
+    noise = estimate_noise(
+        [(slice(0, 1), column)], design.matrix, one_voxel, (1.0, 1.0, 1.0), design.tr
+    )
     estimates = ContrastModel(design.matrix, vectors, noise, rank=design.rank).fit(column)
     return {
         name: MeanEffect(

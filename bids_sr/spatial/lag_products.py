@@ -3,6 +3,8 @@
 Import this module only in functions that compute, see `bids_sr.spatial.spline_kernels`.
 """
 
+from typing import Any
+
 import numpy as np
 
 from bids_sr.io.arrays import Float, Float32
@@ -37,16 +39,44 @@ def center(series: Float32, centered: Float, stats: Float) -> None:
             sum_of_squares[i] += value * value
 
 
-@compile_for("void(float64[:,::1], float64[:,::1])")
-def add_lag_products(series: Float, sums: Float) -> None:
-    """Add sum_t y_t y_(t+k) of each time series at lags k = 0, 1, ….
+@compile_for("void(float64[:,::1], int64[::1], float64[:,::1])")
+def add_lag_products(series: Float, stops: Any, sums: Float) -> None:
+    """Add sum_t y_t y_(t+l) of each time series, summed over the lags l of successive bands.
 
-    `series` has one voxel per column (T, N). `sums` are updated, one lag per row (K, N).
+    `series` has one voxel per column (T, N). `stops` are the last lags of the bands, ascending
+    (K,); the first band begins at lag 0. `sums` are updated, one band per row (K, N). A band of
+    several lags takes as long as two lags.
     """
-    for t in range(len(series)):
+    n_times, n = series.shape
+    # sums of the later values of each voxel over the lags of a band
+    windows = np.zeros((len(stops), n))
+    for t in range(n_times):
         values = series[t]
-        for k in range(min(len(sums), len(series) - t)):
-            later_values = series[t + k]
-            lag_sums = sums[k]
-            for i in range(len(values)):
-                lag_sums[i] += values[i] * later_values[i]
+        first = 0
+        for k in range(len(stops)):
+            last = stops[k]
+            band_sums = sums[k]
+            if first == last:
+                if t + last < n_times:
+                    later_values = series[t + last]
+                    for i in range(n):
+                        band_sums[i] += values[i] * later_values[i]
+            else:
+                window = windows[k]
+                if t == 0:
+                    for lag in range(first, min(last, n_times)):
+                        later_values = series[lag]
+                        for i in range(n):
+                            window[i] += later_values[i]
+                if t > 0 and t + first - 1 < n_times:
+                    earlier_values = series[t + first - 1]
+                    for i in range(n):
+                        window[i] -= earlier_values[i]
+                if t + last < n_times:
+                    later_values = series[t + last]
+                    for i in range(n):
+                        window[i] += later_values[i]
+                if t + first < n_times:
+                    for i in range(n):
+                        band_sums[i] += values[i] * window[i]
+            first = last + 1

@@ -8,6 +8,7 @@ together, so head motion affects them equally. The weights vary slowly in space 
 throughout the run.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,14 +21,15 @@ from bids_sr.io.orientation import StorageOrder, storage_order
 from bids_sr.spatial.masks import MaskError, brain_mask
 
 _MIN_T2STAR_MS, _MAX_T2STAR_MS = 1.0, 500.0  # range in tissue; values outside are fits to noise
-_MAX_UNSTEADY_VOLUMES = 5  # volumes at the start of a run that may not be in the steady state
+_MAX_UNSTEADY_S = 10.0  # s at the start of a run that may not be in the steady state
 _VOLUMES_PER_BLOCK = 8  # volumes in memory at a time
 
 
 def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) -> Float:
     """Write the optimal combination of the echoes of a run.
 
-    The first volumes may not be in the steady state and are excluded from the T2* fit.
+    The first 10 s, at most a quarter of the run, may not be in the steady state and are excluded
+    from the T2* fit.
 
     Parameters
     ----------
@@ -57,7 +59,9 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
         orders = [storage_order(reader.affine, first.affine) for reader in readers]
         _check_shapes(readers, orders)
         n_volumes = first.shape[3]
-        n_unsteady = min(_MAX_UNSTEADY_VOLUMES, n_volumes // 4)
+        n_unsteady = n_volumes // 4
+        if first.tr > 0:
+            n_unsteady = min(math.ceil(_MAX_UNSTEADY_S / first.tr), n_unsteady)
         means = [
             order.turn(reader.mean(n_unsteady))
             for reader, order in zip(readers, orders, strict=True)

@@ -394,7 +394,7 @@ def _iterate_images(smoothed_maps: _SmoothedMaps, settings: MapSettings) -> Iter
         model_text = map_sidecars.model_text(
             stat,
             fit.design,
-            noise_order=fit.noise_order,
+            noise_memory_s=fit.noise_memory_s,
             low_pass=settings.low_pass,
             correlation_confounds=settings.correlation_confounds,
         )

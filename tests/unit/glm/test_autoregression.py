@@ -6,6 +6,7 @@ from scipy import linalg, signal
 
 from bids_sr.glm import autoregression
 from bids_sr.glm.autoregression import orthonormal
+from bids_sr.glm.lag_bands import single_lags
 
 
 def basis(n=50, columns=6, seed=0):
@@ -43,11 +44,11 @@ def test_autocorrelations_are_extrapolated_by_the_process():
 @pytest.mark.parametrize("rho", [-0.3, 0.7])
 def test_autocorrelation_is_recovered_from_biased_residual_ratios(rho):
     true = rho ** np.arange(1, 5)[None]
-    products = autoregression.compute_expected_products(basis(120), 4)
+    products = autoregression.compute_expected_products(basis(120), single_lags(4))
     biased = expected_ratios(rho, basis(120), 4)[None]
     assert np.abs(biased - true).max() > 0.03
     np.testing.assert_allclose(
-        autoregression.noise_autocorrelations(biased, products), true, atol=1e-4
+        autoregression.noise_autocorrelations(biased, products, single_lags(4)), true, atol=1e-4
     )
 
 
@@ -62,7 +63,8 @@ def test_bias_and_covariance_of_a_voxel_agree_with_simulation():
     ).sum(axis=0)
     true = rho ** np.arange(1, 4)
     first_order = expected_ratios(rho, space, 3)
-    bias, covariance = autoregression.ratio_moments(true, space)
+    products = autoregression.compute_expected_products(space, single_lags(3))
+    bias, covariance = autoregression.ratio_moments(true, space, products, single_lags(3))
     error = ratios.std(axis=1) / np.sqrt(count)
     assert (np.abs(ratios.mean(axis=1) - first_order) > 10 * error)[:2].all()  # bias of a ratio
     # the bias is exact to second order

@@ -9,7 +9,9 @@ from scipy import stats
 from scipy.linalg import toeplitz
 
 from bids_sr.glm.autoregression import autocorrelations, levinson
+from bids_sr.glm.band_processes import find_band_processes
 from bids_sr.glm.design import build_design, contrast_vector
+from bids_sr.glm.lag_bands import LagBands
 from bids_sr.glm.linear_model import ContrastModel, t_to_z
 from bids_sr.glm.noise import NoiseModel, estimate_noise
 from bids_sr.glm.regressors import Events
@@ -39,7 +41,7 @@ def ar_noise(rng, n, voxels, rho):
 def noise_of(time_series, matrix):
     mask = np.ones((time_series.shape[1], 1, 1), dtype=bool)
     return estimate_noise(
-        [(slice(0, time_series.shape[1]), time_series)], matrix, mask, (3.0, 3.0, 3.0)
+        [(slice(0, time_series.shape[1]), time_series)], matrix, mask, (3.0, 3.0, 3.0), 2.0
     )
 
 
@@ -117,6 +119,58 @@ def test_results_equal_generalized_least_squares_with_dense_matrices(rho):
         estimate["variance"][0], dispersion * (vector @ information @ vector), rtol=1e-8
     )
     assert (estimate["effective"] == 60 - matrix.shape[1]).all()
+
+
+def test_bands_of_lags_equal_generalized_least_squares_with_dense_matrices():
+    bands, n = LagBands(stops=(1, 3, 8)), 80
+    task_design = design(n)
+    vector = contrast_vector(task_design, "a", {"a": 1.0})
+    time_series = 100 + ar_noise(np.random.default_rng(3), n, 20, 0.3)
+    rho = np.array([[0.5, 0.35, 0.2]])
+    noise = NoiseModel.from_voxel_models(
+        labels=np.zeros(20, dtype=np.intp), rho=rho, spread=np.zeros((1, 3, 3)), bands=bands
+    )
+    precision = np.linalg.inv(toeplitz(find_band_processes(rho, bands).autocorrelations(n)[0]))
+    matrix = task_design.matrix
+    information = np.linalg.inv(matrix.T @ precision @ matrix)
+    beta = information @ matrix.T @ precision @ time_series
+    residuals = time_series - matrix @ beta
+    dispersion = np.einsum("tn,ts,sn->n", residuals, precision, residuals) / task_design.dof
+    estimate = ContrastModel(matrix, vector[None], noise).fit(time_series)
+    np.testing.assert_allclose(estimate["effect"][0], vector @ beta, rtol=1e-6)
+    np.testing.assert_allclose(
+        estimate["variance"][0], dispersion * (vector @ information @ vector), rtol=1e-6
+    )
+
+
+def test_uncertain_noise_of_bands_reduces_degrees_of_freedom_as_the_variance_changes():
+    """Compare with variances of two dense models, whose autocorrelation differs by one step."""
+    bands, n, step = LagBands(stops=(1, 3, 8)), 80, 0.01
+    task_design = design(n)
+    vector = contrast_vector(task_design, "a", {"a": 1.0})
+    variances = []
+    for change in (-step, step):
+        rho = np.array([[0.5, 0.35, 0.2 + change]])
+        processes = find_band_processes(rho, bands)
+        covariance = toeplitz(processes.autocorrelations(n)[0])
+        # in units of the variance that the process cannot predict
+        covariance *= np.linalg.inv(covariance)[n // 2, n // 2]
+        covariance /= np.square(processes.prediction_filters()[0]).sum()
+        information = task_design.matrix.T @ np.linalg.solve(covariance, task_design.matrix)
+        variances.append(vector @ np.linalg.solve(information, vector))
+    slope = np.log(variances[1] / variances[0]) / (2 * step)
+    spread = np.zeros((1, 3, 3))
+    spread[0, 2, 2] = 0.04
+    noise = NoiseModel.from_voxel_models(
+        labels=np.zeros(5, dtype=np.intp),
+        rho=np.array([[0.5, 0.35, 0.2]]),
+        spread=spread,
+        bands=bands,
+    )
+    time_series = 100 + ar_noise(np.random.default_rng(3), n, 5, 0.3)
+    fitted = ContrastModel(task_design.matrix, vector[None], noise).fit(time_series)
+    expected = 2 / (2 / task_design.dof + 0.04 * slope**2)
+    np.testing.assert_allclose(fitted["effective"], expected, rtol=0.02)
 
 
 def test_voxels_are_fit_with_the_noise_model_of_their_group():

@@ -9,10 +9,12 @@ from bids_sr.glm.autoregression import (
     noise_autocorrelations,
     orthonormal,
 )
+from bids_sr.glm.lag_bands import single_lags
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_noise
 
 ZOOMS = (3.0, 3.0, 3.0)
+TR = 2.0
 SHAPE = (16, 16, 8)
 COUNT = 16 * 16 * 8
 
@@ -33,7 +35,9 @@ def ar_series(n, rho, seed=0):
 
 def estimate(values, mask=None, zooms=ZOOMS):
     mask = np.ones(SHAPE, dtype=bool) if mask is None else mask
-    return estimate_noise([(slice(0, values.shape[1]), values)], design(len(values)), mask, zooms)
+    return estimate_noise(
+        [(slice(0, values.shape[1]), values)], design(len(values)), mask, zooms, TR
+    )
 
 
 @pytest.mark.parametrize("n", [60, 200])
@@ -54,7 +58,7 @@ def test_random_walk_confounds_leave_no_bias():
         ar_series(60, np.full(8 * COUNT, 0.6), seed=5),
         np.ones((32, 32, 16), dtype=bool),
     )
-    noise = estimate_noise([(slice(0, 8 * COUNT), 100 + values)], matrix, mask, ZOOMS)
+    noise = estimate_noise([(slice(0, 8 * COUNT), 100 + values)], matrix, mask, ZOOMS, TR)
     mean = noise.mix(noise.rho)[:, 0].mean()
     assert mean == pytest.approx(0.6, abs=0.01)  # SD .2 per voxel: .0016 by sampling error
 
@@ -109,7 +113,7 @@ def test_maps_do_not_depend_on_rounding(size):
 
     def maps(signals, columns):
         mask = np.ones(shape, dtype=bool)
-        noise = estimate_noise([(slice(0, count), signals)], columns, mask, ZOOMS)
+        noise = estimate_noise([(slice(0, count), signals)], columns, mask, ZOOMS, TR)
         return ContrastModel(columns, np.eye(5)[-1:], noise).fit(signals)
 
     before = maps(values, matrix)
@@ -126,7 +130,7 @@ def test_estimates_do_not_depend_on_blocks_of_voxels_or_repetition():
     values = 100 + ar_series(70, np.full(COUNT, 0.3))
     full = estimate(values)
     parts = [(slice(k, k + 300), values[:, k : k + 300]) for k in range(0, COUNT, 300)]
-    blockwise = estimate_noise(iter(parts), design(70), np.ones(SHAPE, dtype=bool), ZOOMS)
+    blockwise = estimate_noise(iter(parts), design(70), np.ones(SHAPE, dtype=bool), ZOOMS, TR)
     np.testing.assert_allclose(full.mix(full.rho), blockwise.mix(blockwise.rho), atol=1e-9)
 
 
@@ -153,12 +157,14 @@ def test_unreachable_targets_are_approximated_without_amplifying_rounding() -> N
     t = np.arange(60)
     cosines = [np.cos(np.pi * (t + 0.5) * k / 60) for k in range(8)]
     basis = orthonormal(np.column_stack([*cosines, rng.normal(size=(60, 6)).cumsum(axis=0)]))
-    products = compute_expected_products(basis, 6)
+    products = compute_expected_products(basis, single_lags(6))
     targets = 0.9 ** np.arange(1, 7) - 0.15 + 0.03 * rng.normal(size=(400, 6))
-    before = noise_autocorrelations(targets, products)
+    before = noise_autocorrelations(targets, products, single_lags(6))
     changes = [
         np.abs(
-            noise_autocorrelations(targets + 1e-7 * rng.normal(size=targets.shape), products)
+            noise_autocorrelations(
+                targets + 1e-7 * rng.normal(size=targets.shape), products, single_lags(6)
+            )
             - before
         ).max()
         for _ in range(3)

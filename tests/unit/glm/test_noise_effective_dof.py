@@ -42,7 +42,7 @@ def test_short_runs_keep_the_nominal_false_positive_rate_of_z(n):
         mask = np.ones((20, 20, 20), dtype=bool)
         time_series = 100 + ar_noise(np.random.default_rng(seed), n, mask.sum(), 0.3)
         noise = estimate_noise(
-            [(slice(0, 8000), time_series)], design.matrix, mask, (3.0, 3.0, 3.0)
+            [(slice(0, 8000), time_series)], design.matrix, mask, (3.0, 3.0, 3.0), 2.0
         )
         z = ContrastModel(design.matrix, vector, noise, rank=design.rank).fit(time_series)["z"]
         n_exceeding += int((np.abs(z) > stats.norm.isf(0.001)).sum())
@@ -57,7 +57,9 @@ def test_isolated_voxels_keep_the_rate_with_fewer_degrees_of_freedom():
     design, vector = model(60, 8, 1)
     time_series = 100 + ar_noise(np.random.default_rng(1), 60, 400, 0.3)
     mask = np.ones((400, 1, 1), dtype=bool)
-    noise = estimate_noise([(slice(0, 400), time_series)], design.matrix, mask, (100.0, 3.0, 3.0))
+    noise = estimate_noise(
+        [(slice(0, 400), time_series)], design.matrix, mask, (100.0, 3.0, 3.0), 2.0
+    )
     maps = ContrastModel(design.matrix, vector, noise, rank=design.rank).fit(time_series)
     assert (maps["effective"] < 0.9 * design.dof).all()
     n_exceeding_t = (np.abs(maps["t"]) > stats.t.isf(0.01, design.dof)).sum()
@@ -69,7 +71,35 @@ def test_isolated_voxels_keep_the_rate_with_fewer_degrees_of_freedom():
 def test_a_constant_voxel_has_z_0():
     design, vector = model(60, 0, 0)
     time_series, mask = np.full((60, 3), 7.0), np.ones((3, 1, 1), dtype=bool)
-    noise = estimate_noise([(slice(0, 3), time_series)], design.matrix, mask, (3.0, 3.0, 3.0))
+    noise = estimate_noise([(slice(0, 3), time_series)], design.matrix, mask, (3.0, 3.0, 3.0), 2.0)
     fitted = ContrastModel(design.matrix, vector, noise).fit(time_series)
     assert not fitted["z"].any()
     assert (fitted["effective"] == design.dof).all()
+
+
+@pytest.mark.parametrize("tr", [0.1, 0.5])
+@pytest.mark.parametrize("constant_s", [2.0, 10.0])
+def test_slow_fluctuations_at_short_tr_have_their_true_variance(tr, constant_s):
+    """Fit blocks of 20 s to white noise plus fluctuations of some seconds."""
+    shape, n, keep = (12, 12, 8), round(200 / tr), np.exp(-tr / constant_s)
+    rng = np.random.default_rng(2)
+    onsets = np.arange(20.0, 180.0, 40.0)
+    events = pd.DataFrame({"onset": onsets, "duration": 20.0, "trial_type": "a"})
+    design = build_design(Events(events), n_volumes=n, tr=tr, confound_names=())
+    vector = contrast_vector(design, "a", {"a": 1.0})[None]
+    innovations = rng.standard_normal((n, np.prod(shape))) * np.sqrt(1 - keep**2)
+    innovations[0] /= np.sqrt(1 - keep**2)
+    slow = signal.lfilter([1.0], [1.0, -keep], innovations, axis=0)
+    time_series = 1000 + 7 * slow + 13 * rng.standard_normal(slow.shape)
+    noise = estimate_noise(
+        [(slice(0, slow.shape[1]), time_series)],
+        design.matrix,
+        np.ones(shape, dtype=bool),
+        (3.0, 3.0, 3.0),
+        tr,
+    )
+    maps = ContrastModel(design.matrix, vector, noise, rank=design.rank).fit(time_series)
+    # 1,152 voxels: the variance of the effect has a sampling error of 4 %
+    ratio = maps["variance"].mean() / np.square(maps["effect"]).mean()
+    assert ratio == pytest.approx(1, abs=0.12)
+    assert 0.9 < maps["z"].std() < 1.1

@@ -89,3 +89,18 @@ def test_at_most_the_first_half_of_a_short_run_is_counted(tmp_path: Path) -> Non
     values[4:12, 4:12, 2:6] += 1000 * np.array([1.4, 1.3, 1.2, 1.1, 1.0, 1.0])
     save_image(values.astype(np.float32), np.eye(4), tmp_path / "bold.nii", tr=2.0)
     assert count_nonsteady_volumes(tmp_path / "bold.nii") == 3
+
+
+@pytest.mark.parametrize("tr", [0.1, 0.05])
+def test_a_transient_of_seconds_is_counted_at_short_tr(tmp_path: Path, tr: float) -> None:
+    times = tr * np.arange(round(40 / tr))
+    signal = 1 + 0.3 * np.exp(-times / 1.0)  # above 1 % of the steady state for 3.4 s
+    steady = series()[..., DUMMIES:].mean(axis=-1)
+    noise = 0.001 * np.random.default_rng(3).normal(size=len(times))
+    save_image(
+        (steady[..., None] * (signal + noise)).astype(np.float32),
+        np.eye(4),
+        tmp_path / "bold.nii",
+        tr=tr,
+    )
+    assert count_nonsteady_volumes(tmp_path / "bold.nii") * tr == pytest.approx(3.4, abs=0.3)

@@ -110,3 +110,16 @@ def test_echoes_with_signal_dropout_do_not_count(tmp_path: Path) -> None:
     expected = weights @ [signals[0][lost][0], signals[1][lost][0]] / weights.sum()
     with SeriesReader(tmp_path / "combined.nii") as reader:
         assert np.median(reader.volume(9)[lost]) == pytest.approx(expected, rel=0.02)
+
+
+def test_a_transient_of_seconds_does_not_bias_t2star_at_short_tr(tmp_path: Path) -> None:
+    times = 0.1 * np.arange(400)
+    paths = []
+    for number, te in enumerate(TES):
+        # T1 recovery makes the first echo brighter for 8 s
+        transient = 1 + (0.5 * (times < 8) if number == 0 else 0.0) * np.ones(len(times))
+        data = 1000 * np.exp(-te / 40.0) * np.ones((*SHAPE, 1)) * transient
+        paths.append(tmp_path / f"{number}.nii")
+        save_image(data.astype(np.float32), AFFINE, paths[-1], tr=0.1)
+    t2star = combine_echoes(paths, TES, tmp_path / "combined.nii")
+    np.testing.assert_allclose(t2star, 40.0, rtol=0.01)

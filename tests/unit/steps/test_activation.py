@@ -193,7 +193,7 @@ def test_maps_have_values_entities_and_a_sidecar(run, tmp_path):
     assert "2 x 2 x 4 mm" in sidecar["Resolution"]
     assert sidecar["Model"]["Confounds"] == list(MOTION_REGRESSORS)
     assert sidecar["Model"]["DegreesOfFreedom"] == 78 - sidecar["Model"]["DesignRank"]
-    assert "order 6" in sidecar["Model"]["NoiseModel"]
+    assert "memory of 12 s" in sidecar["Model"]["NoiseModel"]
     json.dumps([dict(map_.sidecar) for map_ in maps])
     t, effect, variance = (
         named[f"space-boldref_res-hr_contrast-thumb_stat-{stat}_desc-srganFwhm50_statmap"]
@@ -215,7 +215,7 @@ def test_fewer_degrees_of_freedom_allow_fewer_lags(run, tmp_path):
     model = by_name(maps)["space-boldref_contrast-thumb_stat-t_desc-acquiredFwhm50_statmap"]
     dof = model.sidecar["Model"]["DegreesOfFreedom"]
     assert dof // 6 < 6
-    assert f"order {dof // 6}," in model.sidecar["Model"]["NoiseModel"]
+    assert f"memory of {dof // 6 * 2} s" in model.sidecar["Model"]["NoiseModel"]
     (tmp_path / "step").mkdir()
     (tmp_path / "step" / "a_statmap.json").write_text(json.dumps(dict(model.sidecar)))
     (fitted,) = read_fitted_models([tmp_path / "step"])

@@ -64,7 +64,7 @@ def test_the_text_of_a_default_run_is_short_and_states_values_in_order(maker: Bi
         "5 mm FWHM",
         "0.0078 Hz",
         "5 aCompCor components",
-        "order 6",
+        "memory of 12 s",
         "little, thumb and toes",
         "(FDR) of .05",
         f"*bids-sr* {VERSION} [@bids_sr], *Nipype* 1.11.0",
