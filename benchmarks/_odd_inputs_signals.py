@@ -66,7 +66,7 @@ def weak_design(rng: Rng, scene: Scene, right: Right) -> None:
             (float(onset), period / 2, "thumb") for onset in np.arange(5, end - period / 2, period)
         ]
     right.values = False
-    right.notices.append("high-pass|begin")
+    right.notices.append("only .* of its response")
 
 
 # --- values
@@ -131,22 +131,12 @@ def wrapped_integers(rng: Rng, scene: Scene, right: Right) -> None:
 def clipped_values(rng: Rng, scene: Scene, right: Right) -> None:
     """Clip the brightest voxels of the head at the largest value of the converter."""
     share = float(rng.choice([0.03, 0.05, 0.1]))
-    outside_regions = scene.head & ~np.logical_or(*scene.regions.values())
 
     def change(values: np.ndarray) -> np.ndarray:
         bright = np.quantile(values.mean(-1)[scene.head], 1 - share)
-        values *= 4095 / bright
-        return np.asarray(np.minimum(values, 4095))
+        return np.minimum(values * 4095 / bright, 4095)
 
-    def change_outside(values: np.ndarray) -> np.ndarray:
-        """Clip outside of the regions only, whose effects are compared."""
-        clipped = change(values.copy())
-        scale = clipped.mean() / values.mean()
-        values *= scale
-        values[outside_regions] = clipped[outside_regions]
-        return values
-
-    scene.series.append(change_outside)
+    scene.series.append(change)
     right.exact, right.relative = False, True
     right.notices.append("voxels of the brain .* have the largest stored value")
 
