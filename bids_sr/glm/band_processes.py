@@ -18,17 +18,20 @@ from scipy import fft
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.lag_bands import LagBands
-from bids_sr.io.arrays import Float
+from bids_sr.io.arrays import Float, MaskArray
 
 _MAX_ITERATIONS = 50  # iterations of Newton's method
 _TOLERANCE = 1e-9  # error of the ratios that ends the iteration
 _MIN_STEP = 1e-3  # step length that ends the iteration
 _STEP_REDUCTION = 0.3  # factor of the step length after a step that increases the error
 _MAX_REDUCTION = 0.5  # largest relative decrease of D(f) in an iteration
-_SAMPLES_PER_LAG = 64  # samples of the spectrum per lag of the process
-# largest difference of log D(f) between samples; narrower peaks are not resolved, and belong to
-# processes whose time constant is above three times their memory
-_MAX_DIFFERENCE = 0.3
+# Samples of the spectrum per lag of the process. More samples resolve narrower peaks: processes
+# whose time constant is up to about 3, 12 and 50 times their memory.
+_SAMPLES_PER_LAG = (64, 256, 1024)
+_MAX_DIFFERENCE = 0.3  # largest difference of log D(f) between samples that resolve a peak
+_FAILED_ERROR = 1e-3  # error of the ratios of a process that was not found
+# distances of the ratios from white noise, relative to the target, in the search of such processes
+_WHITE_NOISE_DISTANCES = (0.3, 0.6, 0.8, 0.9, 0.95, 0.98, 1.0)
 _PROCESSES_PER_BATCH = 64  # processes whose spectra are in memory at a time
 
 
@@ -42,13 +45,13 @@ class BandProcesses:
     @property
     def rho(self) -> Float:
         """Mean autocorrelations over bands (M, q)."""
-        return self._in_batches(lambda batch: _Moments(self._identity(), self.bands).ratios(batch))
+        return self._in_batches(lambda batch, n_samples: self._moments(n_samples).ratios(batch))
 
     def autocorrelations(self, n: int) -> Float:
         """Return autocorrelations (M, n) at lags 0 … n - 1."""
-        size = _spectrum_size(self.bands, n)
 
-        def compute(coefficients: Float) -> Float:
+        def compute(coefficients: Float, n_samples: int) -> Float:
+            size = _spectrum_size(self.bands, n_samples, n)
             spectra = 1 / (coefficients @ _band_cosines(self.bands, size))
             autocovariances = fft.irfft(spectra, size)[:, :n]
             return np.asarray(autocovariances / autocovariances[:, :1])
@@ -60,9 +63,9 @@ class BandProcesses:
 
         They are the minimum-phase factors of D(f) (Kolmogorov 1939).
         """
-        size = _spectrum_size(self.bands, 0)
 
-        def compute(coefficients: Float) -> Float:
+        def compute(coefficients: Float, n_samples: int) -> Float:
+            size = _spectrum_size(self.bands, n_samples, 0)
             cepstra = fft.irfft(np.log(coefficients @ _band_cosines(self.bands, size)), size)
             cepstra[:, 0] = cepstra[:, size // 2 :] = 0
             responses = fft.irfft(np.exp(fft.rfft(cepstra, size)), size)
@@ -76,18 +79,22 @@ class BandProcesses:
         The second axis has the ratios. `products` is the matrix of
         `bids_sr.glm.autoregression.compute_expected_products` (q + 1, T).
         """
-        to_rho = self._in_batches(_Moments(self._identity(), self.bands).ratio_derivatives)
-        to_ratios = self._in_batches(_Moments(products, self.bands).ratio_derivatives)
-        return np.asarray(to_ratios @ np.linalg.pinv(to_rho))
+
+        def compute(coefficients: Float, n_samples: int) -> Float:
+            moments = _Moments(products, self.bands, n_samples)
+            return moments.ratio_derivatives(coefficients)
+
+        return np.asarray(self._in_batches(compute) @ np.linalg.pinv(self._rho_derivatives()))
 
     def step(self, size: float) -> tuple["BandProcesses", Float]:
         """Return processes (M q) with one changed parameter each, and the changes of `rho` (M, q).
 
         D(f) changes at most by the fraction `size`, and a parameter at most by `size`.
         """
-        to_rho = self._in_batches(_Moments(self._identity(), self.bands).ratio_derivatives)
-        directions = np.linalg.pinv(to_rho).transpose(0, 2, 1)  # (M, parameter, q + 1)
-        cosines = _band_cosines(self.bands, _spectrum_size(self.bands, 0))
+        # (M, parameter, q + 1)
+        directions = np.linalg.pinv(self._rho_derivatives()).transpose(0, 2, 1)
+        n_samples = _find_resolution(self.coefficients, self.bands)
+        cosines = _band_cosines(self.bands, _spectrum_size(self.bands, n_samples, 0))
         relative = np.stack(
             [
                 np.abs(direction @ cosines / (row @ cosines)).max(axis=1)
@@ -103,14 +110,25 @@ class BandProcesses:
             changes,
         )
 
-    def _identity(self) -> Float:
-        return _average_lags(self.bands)
+    def _rho_derivatives(self) -> Float:
+        """Return derivatives of `rho` with respect to the coefficients, (M, q, q + 1)."""
+        return self._in_batches(
+            lambda batch, n_samples: self._moments(n_samples).ratio_derivatives(batch)
+        )
 
-    def _in_batches(self, compute: Callable[[Float], Float]) -> Float:
-        """Return results for all processes, computed for several processes at a time."""
+    def _moments(self, n_samples: int) -> "_Moments":
+        """Return the integrals whose ratios are `rho`."""
+        return _Moments(_average_lags(self.bands), self.bands, n_samples)
+
+    def _in_batches(self, compute: Callable[[Float, int], Float]) -> Float:
+        """Return results for all processes, computed for several processes at a time.
+
+        `compute` gets coefficients, and the number of samples per lag that resolve their spectra.
+        """
         starts = range(0, len(self.coefficients), _PROCESSES_PER_BATCH)
+        batches = [self.coefficients[start : start + _PROCESSES_PER_BATCH] for start in starts]
         return np.concatenate(
-            [compute(self.coefficients[start : start + _PROCESSES_PER_BATCH]) for start in starts]
+            [compute(batch, _find_resolution(batch, self.bands)) for batch in batches]
         )
 
 
@@ -123,13 +141,49 @@ def invert_band_ratios(
     bands and power of residuals (M, q), and `products` the matrix of
     `bids_sr.glm.autoregression.compute_expected_products` (q + 1, T).
     """
-    moments = _Moments(products, bands)
-    results = [
-        _solve(target[start : start + _PROCESSES_PER_BATCH], moments)
-        for start in range(0, len(target), _PROCESSES_PER_BATCH)
-    ]
-    coefficients, errors = (np.concatenate(parts) for parts in zip(*results, strict=True))
+    white = products[1:, 0] / products[0, 0]
+    coefficients, errors = _solve_from(_make_white(len(target), bands), target, products, bands)
+    # Processes close to a random walk are reached from white noise in several steps.
+    failed_indices = np.flatnonzero(errors > _FAILED_ERROR)
+    if len(failed_indices):
+        closest = _make_white(len(failed_indices), bands)
+        for distance in _WHITE_NOISE_DISTANCES:
+            step_target = white + distance * (target[failed_indices] - white)
+            closest, closest_errors = _solve_from(closest, step_target, products, bands)
+        is_closer = closest_errors < errors[failed_indices]
+        coefficients[failed_indices[is_closer]] = closest[is_closer]
+        errors[failed_indices[is_closer]] = closest_errors[is_closer]
     return BandProcesses(bands=bands, coefficients=coefficients), errors
+
+
+def _make_white(n_processes: int, bands: LagBands) -> Float:
+    """Return the coefficients of white noise (M, q + 1)."""
+    coefficients = np.zeros((n_processes, len(bands.stops) + 1))
+    coefficients[:, 0] = 1
+    return coefficients
+
+
+def _solve_from(
+    start: Float, target: Float, products: Float, bands: LagBands
+) -> tuple[Float, Float]:
+    """Return coefficients (M, q + 1) and the errors of their ratios, (M,), from a start.
+
+    For the other parameters, see `invert_band_ratios`.
+    """
+    coefficients, errors = start.copy(), np.empty(len(target))
+    unresolved = np.arange(len(target))
+    for n_samples in _SAMPLES_PER_LAG:
+        moments = _Moments(products, bands, n_samples)
+        rows, unresolved = unresolved, unresolved[:0]
+        for first in range(0, len(rows), _PROCESSES_PER_BATCH):
+            batch = rows[first : first + _PROCESSES_PER_BATCH]
+            coefficients[batch], errors[batch], is_resolved = _solve(
+                target[batch], coefficients[batch], moments
+            )
+            unresolved = np.append(unresolved, batch[~is_resolved])
+        if not len(unresolved):
+            break
+    return coefficients, errors
 
 
 def find_band_processes(rho: Float, bands: LagBands) -> BandProcesses:
@@ -137,23 +191,27 @@ def find_band_processes(rho: Float, bands: LagBands) -> BandProcesses:
     return invert_band_ratios(rho, _average_lags(bands), bands)[0]
 
 
-def _solve(target: Float, moments: "_Moments") -> tuple[Float, Float]:
-    """Return coefficients (M, q + 1) and the errors of their ratios, (M,).
+def _solve(
+    target: Float, coefficients: Float, moments: "_Moments"
+) -> tuple[Float, Float, MaskArray]:
+    """Return coefficients (M, q + 1), the errors of their ratios, and where they are resolved.
 
-    Newton's method starts from white noise. D(f) decreases at most by half in a step, so that it
-    stays positive, and steps are shortened after a step that increases the error.
+    Newton's method starts from given coefficients (M, q + 1). D(f) decreases at most by half in a
+    step, so that it stays positive, and steps are shortened after a step that increases the error.
+    A process is not resolved (M,) if a spectrum with a smaller error has peaks that are narrower
+    than the samples resolve.
     """
-    n_processes, n_bands = target.shape
-    coefficients = np.zeros((n_processes, n_bands + 1))
-    coefficients[:, 0] = 1
+    n_processes = len(target)
+    coefficients = coefficients.copy()
+    is_resolved = np.ones(n_processes, dtype=bool)
     best = coefficients.copy()
     best_errors = np.full(n_processes, np.inf)
     lengths = np.ones(n_processes)
     for _ in range(_MAX_ITERATIONS):
         errors = np.abs(moments.ratios(coefficients) - target).max(axis=1)
-        inverse_spectra = coefficients @ moments.cosines
-        differences = np.abs(np.diff(np.log(inverse_spectra), axis=1)).max(axis=1)
-        is_better = (errors < best_errors) & (differences < _MAX_DIFFERENCE)
+        is_smaller, has_resolved_peaks = errors < best_errors, moments.resolve(coefficients)
+        is_better = is_smaller & has_resolved_peaks
+        is_resolved[is_smaller] = has_resolved_peaks[is_smaller]
         best[is_better], best_errors[is_better] = coefficients[is_better], errors[is_better]
         lengths = np.where(is_better, 1.0, lengths * _STEP_REDUCTION)
         rows = np.flatnonzero((best_errors > _TOLERANCE) & (lengths > _MIN_STEP))
@@ -169,22 +227,27 @@ def _solve(target: Float, moments: "_Moments") -> tuple[Float, Float]:
         decrease = -((steps @ moments.cosines) / (best[rows] @ moments.cosines)).min(axis=1)
         longest = _MAX_REDUCTION / np.maximum(decrease, _MAX_REDUCTION)
         coefficients[rows] = best[rows] + (lengths[rows] * longest)[:, None] * steps
-    return best, best_errors
+    return best, best_errors, is_resolved
 
 
 class _Moments:
     """Expected products of processes as integrals over their spectra.
 
-    `products` (q + 1, T) are factors of the autocovariances at lags 0 … T - 1.
+    `products` (q + 1, T) are factors of the autocovariances at lags 0 … T - 1, and `n_samples` is
+    the number of samples of the spectra per lag.
     """
 
-    def __init__(self, products: Float, bands: LagBands) -> None:
-        size = _spectrum_size(bands, products.shape[1])
+    def __init__(self, products: Float, bands: LagBands, n_samples: int) -> None:
+        size = _spectrum_size(bands, n_samples, products.shape[1])
         self.cosines = _band_cosines(bands, size)
         weights = np.full(self.cosines.shape[1], 2 / size)
         weights[0] = weights[-1] = 1 / size
         self._factors = weights * fft.rfft(products, size, axis=1).real
         self._pairs = (self._factors[:, None] * self.cosines).reshape(-1, len(weights)).T
+
+    def resolve(self, coefficients: Float) -> MaskArray:
+        """Return whether the samples resolve the peaks of the spectra (M,)."""
+        return _are_resolved(coefficients @ self.cosines)
 
     def powers(self, coefficients: Float) -> Float:
         """Return the expected products (M, q + 1)."""
@@ -226,7 +289,26 @@ def _band_cosines(bands: LagBands, size: int) -> Float:
     return np.asarray(cosines)
 
 
-def _spectrum_size(bands: LagBands, n: int) -> int:
-    """Return the number of samples of a spectrum for autocovariances at n lags."""
-    smallest = max(2 * n, _SAMPLES_PER_LAG * bands.n_lags)
+def _find_resolution(coefficients: Float, bands: LagBands) -> int:
+    """Return the number of samples per lag that resolve the spectra of processes (M, q + 1)."""
+    for n_samples in _SAMPLES_PER_LAG[:-1]:
+        cosines = _band_cosines(bands, _spectrum_size(bands, n_samples, 0))
+        if _are_resolved(coefficients @ cosines).all():
+            return n_samples
+    return _SAMPLES_PER_LAG[-1]
+
+
+def _are_resolved(inverse_spectra: Float) -> MaskArray:
+    """Return whether samples resolve the peaks of inverse spectra D(f), (M,) for (M, F)."""
+    return np.asarray(
+        np.abs(np.diff(np.log(inverse_spectra), axis=1)).max(axis=1) < _MAX_DIFFERENCE
+    )
+
+
+def _spectrum_size(bands: LagBands, n_samples: int, n: int) -> int:
+    """Return the number of samples of a spectrum for autocovariances at n lags.
+
+    `n_samples` is the number of samples per lag of the process.
+    """
+    smallest = max(2 * n, n_samples * bands.n_lags)
     return 1 << int(np.ceil(np.log2(smallest)))
