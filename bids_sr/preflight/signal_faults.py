@@ -42,6 +42,8 @@ class SignalFaultSearch:
         self._clipped = ClippedVoxelSearch() if is_processed else None
         n_unsteady = int(_MAX_UNSTEADY_S / tr) if tr else 0
         self._first_steady = min(n_unsteady, n_volumes // 4)
+        # With an intercept, stored 0 is not signal 0, and negative values can be the background.
+        self._may_wrap = intercept == 0
         self._wrapped: tuple[int, int, int] | None = None
         self._n_examined = 0
         self._n_volumes = 0
@@ -52,7 +54,7 @@ class SignalFaultSearch:
             self._steps.add(volume)
         if self._clipped is not None and self._n_volumes >= self._first_steady:
             self._clipped.add(volume)
-        if self._wrapped is None and self._n_examined < _MAX_EXAMINED:
+        if self._may_wrap and self._wrapped is None and self._n_examined < _MAX_EXAMINED:
             self._find_wrapped(volume)
         self._n_volumes += 1
 
