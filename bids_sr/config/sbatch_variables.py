@@ -8,7 +8,7 @@ import os
 import shlex
 from collections.abc import Collection, Iterable, Mapping
 
-PREFIX = "SBATCH_"
+_PREFIX = "SBATCH_"
 _INHERITED_OPTIONS = ("account", "partition", "qos", "reservation", "constraint")
 _SHORT_OPTIONS = {"-A": "account", "-p": "partition", "-q": "qos", "-C": "constraint"}
 
@@ -21,7 +21,7 @@ def find_inherited_variables(
     `options` are the options of ``sbatch`` that the user specified, without hyphens; their
     variables are not inherited. Empty variables are not inherited either.
     """
-    variables = {name: f"{PREFIX}{name.upper()}" for name in _INHERITED_OPTIONS}
+    variables = {name: f"{_PREFIX}{name.upper()}" for name in _INHERITED_OPTIONS}
     return {
         variable: environ[variable]
         for name, variable in variables.items()
@@ -35,7 +35,7 @@ def find_ignored_variables(
     """Return the names of all other variables, see `find_inherited_variables`."""
     inherited_variables = find_inherited_variables(options, environ)
     return sorted(
-        name for name in environ if name.startswith(PREFIX) and name not in inherited_variables
+        name for name in environ if name.startswith(_PREFIX) and name not in inherited_variables
     )
 
 

@@ -42,7 +42,7 @@ class BandProcesses:
     @property
     def rho(self) -> Float:
         """Mean autocorrelations over bands (M, q)."""
-        return self._in_batches(lambda batch: _Moments(self._identity(), self.bands).ratios(batch))
+        return self._in_batches(self._rho_moments().ratios)
 
     def autocorrelations(self, n: int) -> Float:
         """Return autocorrelations (M, n) at lags 0 … n - 1."""
@@ -76,7 +76,7 @@ class BandProcesses:
         The second axis has the ratios. `products` is the matrix of
         `bids_sr.glm.autoregression.compute_expected_products` (q + 1, T).
         """
-        to_rho = self._in_batches(_Moments(self._identity(), self.bands).ratio_derivatives)
+        to_rho = self._in_batches(self._rho_moments().ratio_derivatives)
         to_ratios = self._in_batches(_Moments(products, self.bands).ratio_derivatives)
         return np.asarray(to_ratios @ np.linalg.pinv(to_rho))
 
@@ -85,7 +85,7 @@ class BandProcesses:
 
         D(f) changes at most by the fraction `size`, and a parameter at most by `size`.
         """
-        to_rho = self._in_batches(_Moments(self._identity(), self.bands).ratio_derivatives)
+        to_rho = self._in_batches(self._rho_moments().ratio_derivatives)
         directions = np.linalg.pinv(to_rho).transpose(0, 2, 1)  # (M, parameter, q + 1)
         cosines = _band_cosines(self.bands, _spectrum_size(self.bands, 0))
         relative = np.stack(
@@ -103,8 +103,9 @@ class BandProcesses:
             changes,
         )
 
-    def _identity(self) -> Float:
-        return _average_lags(self.bands)
+    def _rho_moments(self) -> "_Moments":
+        """Return the moments whose ratios are `rho`."""
+        return _Moments(_average_lags(self.bands), self.bands)
 
     def _in_batches(self, compute: Callable[[Float], Float]) -> Float:
         """Return results for all processes, computed for several processes at a time."""
