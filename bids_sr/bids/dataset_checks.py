@@ -8,8 +8,8 @@ from bids_sr.bids.findings import (
     Findings,
     InputError,
     describe_denied,
-    find_denied_folders,
     input_error,
+    is_denied,
     require_content,
 )
 from bids_sr.bids.inheritance import parse_suffix, read_object
@@ -37,7 +37,7 @@ def check_dataset(bids_dir: Path) -> None:
             else "the dataset directory was not found"
         )
         raise input_error(bids_dir, reason, "Specify the root directory of a BIDS dataset.")
-    if find_denied_folders([bids_dir]):
+    if is_denied(bids_dir):
         raise InputError([describe_denied(bids_dir)])
     description = bids_dir / "dataset_description.json"
     require_content(description)

@@ -16,7 +16,8 @@ from bids_sr.io.volume_times import TIME_DIGITS, acquisition_time_tolerance, is_
 
 _MAX_SHIFT_MM = 0.1  # largest shift between echoes, whose headers differ only by rounding
 _MIN_INTERVAL_MS = 1.0  # ms; the readout of an echo takes longer
-_SINGLE_ECHO = "select a single echo with --echo-idx N"
+SINGLE_ECHO = "select a single echo with --echo-idx N"
+"""Remedy for echoes that cannot be combined."""
 
 
 def sort_by_echo_time(index: Index, paths: Sequence[Path]) -> tuple[Path, ...]:
@@ -87,7 +88,7 @@ def _refuse_differences(
         findings.add_problem(
             path,
             f"the echoes cannot be combined because {difference.reason}",
-            f"{difference.fix}, or {_SINGLE_ECHO}.",
+            f"{difference.fix}, or {SINGLE_ECHO}.",
         )
 
 
@@ -207,7 +208,7 @@ def _read_echo_time(path: Path, sidecar: Mapping[str, object], findings: Finding
             and timing.parse_echo_time({"EchoTime": te / 1000}) is not None
         ):
             fix = f'If {te:g} is in milliseconds, replace it with "EchoTime": {te / 1000:g}'
-        findings.add_problem(path, reason, f"{fix}, or {_SINGLE_ECHO}.")
+        findings.add_problem(path, reason, f"{fix}, or {SINGLE_ECHO}.")
     return te_ms
 
 
@@ -222,7 +223,7 @@ def _report_echo_times(echoes: Sequence[tuple[Path, float]], findings: Findings)
                 next_path,
                 f"the echoes cannot be combined because EchoTime is {next_te_ms:g} ms, but also"
                 f" {te_ms:g} ms in {path.name}",
-                f"Correct EchoTime in the sidecar that is wrong, or {_SINGLE_ECHO}.",
+                f"Correct EchoTime in the sidecar that is wrong, or {SINGLE_ECHO}.",
             )
             return
     numbers = [int(parse_entities(path)["echo"]) for path, _ in echoes]

@@ -184,14 +184,11 @@ def missing_content_reason(path: Path) -> str:
     return "the file is a Git LFS pointer" if start.startswith(b"version https://git-lfs") else ""
 
 
-def find_denied_folders(folders: Iterable[Path]) -> list[Path]:
-    """Return the existing folders whose files this user may not list or read."""
-    return [
-        folder
-        for folder in folders
-        if os.path.isdir(folder)
-        and not os.access(folder, os.R_OK | os.X_OK, effective_ids=_HAS_EFFECTIVE_IDS)
-    ]
+def is_denied(folder: Path) -> bool:
+    """Return whether a folder exists whose files this user may not list or read."""
+    return os.path.isdir(folder) and not os.access(
+        folder, os.R_OK | os.X_OK, effective_ids=_HAS_EFFECTIVE_IDS
+    )
 
 
 def describe_denied(path: Path) -> Notice:

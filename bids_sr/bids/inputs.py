@@ -229,7 +229,7 @@ class BoldRun:
         gap = self.sidecar.get("DelayTime")
         durations = [self.sidecar[name] for name in _DURATION_FIELDS if name in self.sidecar]
         if "VolumeTiming" in self.sidecar and durations:
-            (duration, *_) = durations
+            duration = durations[0]
             gap = self.tr - duration if isinstance(duration, int | float) else None
         return float(gap) if isinstance(gap, int | float) and 0 <= gap < self.tr else 0.0
 

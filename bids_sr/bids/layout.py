@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids.entities import ENTITIES, file_stem, parse_entities
-from bids_sr.bids.findings import Findings, InputError, find_denied_folders, input_error
+from bids_sr.bids.findings import Findings, InputError, input_error, is_denied
 from bids_sr.bids.ignored_files import is_ignored, read_patterns
 from bids_sr.bids.inheritance import (
     find_inherited,
@@ -219,8 +219,7 @@ def open_index(
     """Index the anatomical and functional files of the selected participants.
 
     With a database directory, all participants that may be read are indexed, because later calls
-    may select others.
-    The database is rebuilt if a file was added, removed or renamed.
+    may select others. The database is rebuilt if a file was added, removed or renamed.
 
     `bids_dir` is absolute. `labels` are the selected and `all_labels` all participants.
     `database_dir` has one folder per data set; None for an index in memory. `filters` are values
@@ -389,7 +388,7 @@ def _list_files(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
         for session_dir in [participant, *_list_subfolders(participant, "ses-")]:
             yield from _list_indexed_files(session_dir)
             for folder in (session_dir / name for name in _DATATYPES):
-                if folder.is_dir() and not find_denied_folders([folder]):
+                if folder.is_dir() and not is_denied(folder):
                     yield from _list_indexed_files(folder, images=IMAGES)
 
 
@@ -432,4 +431,4 @@ def _list_subfolders(folder: Path, prefix: str) -> list[Path]:
         for entry in os.scandir(folder)
         if entry.name.startswith(prefix) and entry.is_dir()
     )
-    return sorted(path for path in folders if not find_denied_folders([path]))
+    return sorted(path for path in folders if not is_denied(path))

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bids_sr.bids.findings import Findings, describe_denied, find_denied_folders, input_error
+from bids_sr.bids.findings import Findings, describe_denied, input_error, is_denied
 from bids_sr.bids.label_lists import list_available
 from bids_sr.config import Selection
 
@@ -74,14 +74,13 @@ def select_readable(root: Path, labels: Sequence[str], findings: Findings) -> li
     """
     readable_labels = []
     for label in labels:
-        denied_folders = find_denied_folders([root / f"sub-{label}"]) or find_denied_folders(
-            _list_image_folders(root / f"sub-{label}")
-        )
-        if not denied_folders:
+        folders = _list_image_folders(root / f"sub-{label}")
+        denied_folder = next(filter(is_denied, folders), None)
+        if denied_folder is None:
             readable_labels.append(label)
             continue
         with findings.about(label, f"sub-{label}"):
-            findings.add([describe_denied(denied_folders[0])])
+            findings.add([describe_denied(denied_folder)])
     return readable_labels
 
 

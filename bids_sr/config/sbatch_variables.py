@@ -6,37 +6,31 @@ limit or an array, would override the resources that the program requests and pr
 
 import os
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 
-PREFIX = "SBATCH_"
+_PREFIX = "SBATCH_"
 _INHERITED_OPTIONS = ("account", "partition", "qos", "reservation", "constraint")
 _SHORT_OPTIONS = {"-A": "account", "-p": "partition", "-q": "qos", "-C": "constraint"}
 
 
-def find_inherited_variables(
-    options: Collection[str], environ: Mapping[str, str] = os.environ
-) -> dict[str, str]:
+def find_inherited_variables(options: Collection[str]) -> dict[str, str]:
     """Return the variables that jobs inherit, by name.
 
     `options` are the options of ``sbatch`` that the user specified, without hyphens; their
     variables are not inherited. Empty variables are not inherited either.
     """
-    variables = {name: f"{PREFIX}{name.upper()}" for name in _INHERITED_OPTIONS}
+    variables = {name: f"{_PREFIX}{name.upper()}" for name in _INHERITED_OPTIONS}
     return {
-        variable: environ[variable]
+        variable: os.environ[variable]
         for name, variable in variables.items()
-        if name not in options and environ.get(variable)
+        if name not in options and os.environ.get(variable)
     }
 
 
-def find_ignored_variables(
-    options: Collection[str], environ: Mapping[str, str] = os.environ
-) -> list[str]:
+def find_ignored_variables(options: Collection[str]) -> list[str]:
     """Return the names of all other variables, see `find_inherited_variables`."""
-    inherited_variables = find_inherited_variables(options, environ)
-    return sorted(
-        name for name in environ if name.startswith(PREFIX) and name not in inherited_variables
-    )
+    variables = {name for name in os.environ if name.startswith(_PREFIX)}
+    return sorted(variables - find_inherited_variables(options).keys())
 
 
 def list_options(arguments: Iterable[str]) -> set[str]:

@@ -117,7 +117,7 @@ class BandProcesses:
         )
 
     def _moments(self, n_samples: int) -> "_Moments":
-        """Return the integrals whose ratios are `rho`."""
+        """Return the moments whose ratios are `rho`."""
         return _Moments(_average_lags(self.bands), self.bands, n_samples)
 
     def _in_batches(self, compute: Callable[[Float, int], Float]) -> Float:

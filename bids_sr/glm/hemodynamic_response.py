@@ -21,7 +21,7 @@ from bids_sr.io.arrays import Array, Float
 IMPULSE_S = 1.0
 """Area of an event of duration 0, as in SPM (s)."""
 RESPONSE_S = 32.0
-"""Length of response functions, as in SPM and nilearn (s); 2e-4 of the area is later."""
+"""Length of response functions, as in SPM and nilearn (s); less than 2e-4 of the area is later."""
 _DELAY_S = 0.1  # s, step of nilearn's derivative in time
 _MIN_LENGTH_S = 1e-3  # s; shorter events are modeled with this length, and with their area
 _MAX_PAIRS = 500_000  # largest number of pairs of event and volume that are computed at once

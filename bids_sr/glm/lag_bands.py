@@ -14,7 +14,7 @@ from bids_sr.io.arrays import Float
 
 MEMORY_S = 12.0
 """Memory of the noise model (s)."""
-N_BANDS = 6
+_N_BANDS = 6
 _DOF_PER_BAND = 6  # degrees of freedom required per band, and per lag beyond one lag per band
 
 
@@ -79,7 +79,7 @@ def choose_bands(tr: float, dof: int) -> LagBands:
     >>> choose_bands(2.0, 100).stops, choose_bands(0.5, 500).stops
     ((1, 2, 3, 4, 5, 6), (1, 2, 5, 9, 15, 24))
     """
-    n_bands = max(1, min(N_BANDS, dof // _DOF_PER_BAND))
+    n_bands = max(1, min(_N_BANDS, dof // _DOF_PER_BAND))
     n_lags = max(n_bands, min(int(np.ceil(MEMORY_S / tr - 1e-6)), dof // _DOF_PER_BAND))
     growth = _find_growth(n_bands, n_lags)
     widths = growth ** np.arange(n_bands)

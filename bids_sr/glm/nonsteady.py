@@ -15,10 +15,10 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader
 
-# The transient is at most half of the examined volumes. It lasts a few T1, but the median and the
-# spread of the signal require a number of volumes.
-_EXAMINED_S = 25.0  # s, shortest time that is examined
-_N_EXAMINED = 50  # smallest number of volumes that are examined
+# The first half of the examined volumes may contain a transient, which lasts a few T1. The median
+# and the spread of the signal in the second half require a number of volumes.
+_TRANSIENT_S = 12.5  # s, shortest time that is searched for a transient
+_N_TRANSIENT = 25  # smallest number of volumes that are searched for a transient
 _FOLLOWING_S = 5.0  # s, shortest time that a volume is compared with
 _N_FOLLOWING = 10  # smallest number of volumes that a volume is compared with
 _MIN_VOLUMES = 6  # volumes; shorter runs are not examined
@@ -36,11 +36,7 @@ def count_nonsteady_volumes(path: Path) -> int:
     and offsets have no influence.
     """
     with SeriesReader(path) as reader:
-        n_examined, n_following = (
-            _count_volumes(*limits, reader.tr)
-            for limits in ((_EXAMINED_S, _N_EXAMINED), (_FOLLOWING_S, _N_FOLLOWING))
-        )
-        stop = min(n_examined, reader.shape[3])
+        stop = min(2 * limit_nonsteady(reader.tr), reader.shape[3])
         lowest = highest = reader.volume(0)
         total = np.zeros(reader.shape[:3], np.float64)
         for volume in reader.volumes(stop=stop):
@@ -62,8 +58,16 @@ def count_nonsteady_volumes(path: Path) -> int:
                 float(volume[head].mean(dtype=np.float64)) - background
                 for volume in reader.volumes(stop=stop)
             ],
-            n_following,
+            _count_volumes(_FOLLOWING_S, _N_FOLLOWING, reader.tr),
         )
+
+
+def limit_nonsteady(tr: float) -> int:
+    """Return the largest number of volumes that `count_nonsteady_volumes` can count.
+
+    `tr` is the repetition time (s), or 0 if it is not known.
+    """
+    return _count_volumes(_TRANSIENT_S, _N_TRANSIENT, tr)
 
 
 def _count_volumes(seconds: float, least: int, tr: float) -> int:

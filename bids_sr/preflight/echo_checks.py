@@ -14,19 +14,18 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.bids import BoldRun, Findings
+from bids_sr.bids.echoes import SINGLE_ECHO
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float
 from bids_sr.io.orientation import storage_order
 
 _N_VOLUMES = 20  # volumes that are compared, evenly distributed over the run
-_UNSTEADY_SHARE = 0.25  # volumes at the start of a run that are not compared
 _MAX_RISING_SHARE = 0.5  # of the brain voxels; noise causes few rises
 _MIN_RISE = 2.0  # difference between two echoes in a voxel, relative to its standard error
 # of the signal; the rounding of copies with another data type or scale. Echoes at an interval of
 # 1 ms differ by 2 %.
 _COPY_TOLERANCE = 2e-3
 _MIN_VOXELS = 50  # fewer voxels are not compared
-_SINGLE_ECHO = "or select a single echo with --echo-idx N."
 
 
 def check_echoes(
@@ -52,7 +51,7 @@ def check_echoes(
             copied_path,
             "the echoes cannot be combined because the voxels of this echo are equal to the"
             f" voxels of {path.name}, so one of the two files is a copy",
-            f"Replace the copy with the series of this echo, {_SINGLE_ECHO}",
+            f"Replace the copy with the series of this echo, or {SINGLE_ECHO}.",
         )
     if comparison is None or copies:
         return
@@ -64,7 +63,7 @@ def check_echoes(
             f" is higher at {next_te_ms:g} ms than at {te_ms:g} ms ({path.name}) in {share:.0%} of"
             " the brain. The files of these echoes or their EchoTime may be exchanged",
             "Find out the echo time of each file, and rename the files or correct EchoTime,"
-            f" {_SINGLE_ECHO}",
+            f" or {SINGLE_ECHO}.",
         )
 
 
@@ -125,13 +124,15 @@ def _compare_echoes(paths: Sequence[Path]) -> _EchoComparison | None:
     """
     from bids_sr.io.nifti import SeriesReader
     from bids_sr.spatial.masks import MaskError, brain_mask
+    from bids_sr.spatial.multi_echo import limit_unsteady
 
     with ExitStack() as stack:
         readers = [stack.enter_context(SeriesReader(path, allow_nan=True)) for path in paths]
         first = readers[0]
         orders = [storage_order(reader.affine, first.affine) for reader in readers]
-        start = int(_UNSTEADY_SHARE * first.shape[3])
-        numbers = np.unique(np.linspace(start, first.shape[3] - 1, _N_VOLUMES).astype(int))
+        n_volumes = first.shape[3]
+        start = limit_unsteady(n_volumes, first.tr)
+        numbers = np.unique(np.linspace(start, n_volumes - 1, _N_VOLUMES).astype(int))
         means = np.zeros((len(readers), *first.shape[:3]))
         difference_sums = np.zeros((len(readers) - 1, *first.shape[:3]))
         square_sums = np.zeros_like(difference_sums)

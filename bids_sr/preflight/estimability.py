@@ -14,7 +14,12 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import ALL, MODULATION, Contrast, Contrasts
 from bids_sr.preflight.events import UNMODULATED, describe_sum
 from bids_sr.preflight.milder_filters import suggest_filters
-from bids_sr.preflight.run_model import design_settings, time_model
+from bids_sr.preflight.run_model import (
+    design_settings,
+    hemodynamic_response,
+    list_volume_times,
+    time_model,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,17 +100,14 @@ def _are_too_many(events: "Events", run: BoldRun, settings: Settings) -> bool:
     `run_model.is_long_enough` rejects such a run without its model, which would be large. Types
     are only counted if their response is certain to be seen.
     """
-    from bids_sr.glm.design import frame_times
-
-    model = design_settings(run, settings)
-    dummies = settings.preprocessing.dummy_scans or 0
-    times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
+    times = list_volume_times(run, settings)
     if not len(times):
         return True
     is_seen = events.table["onset"].between(times[0], times[-1] - _LATEST_ONSET_S)
     if MODULATION in events.table:
         is_seen &= events.table[MODULATION] != 0
-    n_columns = events.table.loc[is_seen, "trial_type"].nunique() * model.hrf.n_columns
+    n_types = events.table.loc[is_seen, "trial_type"].nunique()
+    n_columns = n_types * hemodynamic_response(settings).n_columns
     return "glm" in settings.activation.kinds and n_columns >= len(times)
 
 
@@ -285,7 +287,7 @@ def is_estimable(
 
 
 def _build_design(events: "Events", run: BoldRun, settings: Settings) -> "Design":
-    """Return the exact model of a run without head motion."""
+    """Return the model of a run without head motion."""
     from bids_sr.glm.design import build_design
 
     dummies = settings.preprocessing.dummy_scans or 0

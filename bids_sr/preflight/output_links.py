@@ -70,18 +70,19 @@ def _make_search(settings: Settings) -> _FindTarget:
 
     def find_target(path: Path) -> Path | None:
         target = os.path.realpath(path)
-        return (
-            Path(target) if is_in(target, data_dirs) and not is_in(target, result_dirs) else None
-        )
-
-    def is_in(target: str, folders: Sequence[str]) -> bool:
-        return any(f"{target}/".startswith(folder) for folder in folders)
+        is_input = _is_in(target, data_dirs) and not _is_in(target, result_dirs)
+        return Path(target) if is_input else None
 
     return find_target
 
 
+def _is_in(target: str, folders: Sequence[str]) -> bool:
+    """Return whether a path is a folder of `_resolve`, or in one of these folders."""
+    return any(f"{target}/".startswith(folder) for folder in folders)
+
+
 def _resolve(*folders: Path | None) -> list[str]:
-    """Return folders without links, with a slash at their end; missing ones (None) are omitted."""
+    """Return the real paths of folders, with a slash at their end; None is omitted."""
     return [os.path.join(os.path.realpath(folder), "") for folder in folders if folder is not None]
 
 

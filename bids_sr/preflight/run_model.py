@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.config import Settings
+from bids_sr.io.arrays import Float
 from bids_sr.io.confound_names import MOTION_PARAMETERS, MOTION_REGRESSORS
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 # s; a shorter half does not contain half a period of the fastest of the slow fluctuations (.1 Hz)
 _MIN_HALF_AT_REST_S = 5.0
-_MAX_NONSTEADY = 25  # largest number of initial volumes that can be detected as non-steady-state
 # number of initial volumes that may be detected as non-steady-state in runs at rest
 _MAX_NONSTEADY_AT_REST = 10
 
@@ -88,12 +88,18 @@ def _measure_shares(
 ) -> Sequence[float]:
     """Return the share of the response to each block that is inside the run."""
     from bids_sr.glm.blocks import response_shares
+
+    times = list_volume_times(run, settings)
+    return response_shares(blocks, times, run.tr, hemodynamic_response(settings))
+
+
+def list_volume_times(run: BoldRun, settings: Settings) -> Float:
+    """Return the times of the volumes in the design (s), without dummies of ``--dummy-scans``."""
     from bids_sr.glm.design import frame_times
 
-    model = design_settings(run, settings)
-    dummies = settings.preprocessing.dummy_scans or 0
-    times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
-    return response_shares(blocks, times, run.tr, model.hrf)
+    start_time = run.start_time(settings.preprocessing.slice_time_ref)
+    times = frame_times(run.n_volumes, run.tr, start_time=start_time)
+    return times[settings.preprocessing.dummy_scans or 0 :]
 
 
 def design_settings(run: BoldRun, settings: Settings) -> "DesignSettings":
@@ -119,8 +125,10 @@ def _find_block_limit(run: BoldRun, n_blocks: int, settings: Settings) -> int:
 
     Volumes are only read to count non-steady-state volumes if their number can matter.
     """
+    from bids_sr.glm.nonsteady import limit_nonsteady
+
     dummies = settings.preprocessing.dummy_scans or 0
-    safe_limit = _count_allowed_blocks(run, settings, dummies) - _MAX_NONSTEADY
+    safe_limit = _count_allowed_blocks(run, settings, dummies) - limit_nonsteady(run.tr)
     if n_blocks <= safe_limit:
         return safe_limit
     return _count_allowed_blocks(run, settings, count_dummies(run, settings))
@@ -187,9 +195,11 @@ def is_long_enough(
     confounds before connectivity is computed, and these runs must last long enough for slow
     fluctuations.
     """
+    from bids_sr.glm.nonsteady import limit_nonsteady
+
     dummies = settings.preprocessing.dummy_scans or 0
     rows, columns = _count_rows_and_columns(run, dummies, n_regressors + n_confounds, settings)
-    if rows - _MAX_NONSTEADY <= columns:
+    if rows - limit_nonsteady(run.tr) <= columns:
         dummies = count_dummies(run, settings)
         rows, columns = _count_rows_and_columns(run, dummies, n_regressors + n_confounds, settings)
     if settings.activation.models_time:

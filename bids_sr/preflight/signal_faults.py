@@ -14,7 +14,6 @@ from bids_sr.spatial.clipped_values import ClippedVoxelSearch
 from bids_sr.spatial.gain_steps import GainStep, GainStepSearch
 from bids_sr.spatial.wrapped_values import find_wrapped_values, may_be_wrapped
 
-_MAX_UNSTEADY_S = 10.0  # s at the start of a run that may be brighter than its steady state
 _N_MEAN_VOLUMES = 5  # volumes in the mean image that shows the brain
 _MAX_EXAMINED = 20  # volumes with very negative values that are examined for wrapped values
 
@@ -29,6 +28,8 @@ class SignalFaultSearch:
     def __init__(self, path: Path, *, tr: float | None = None, is_processed: bool = False) -> None:
         import nibabel as nb
 
+        from bids_sr.spatial.multi_echo import limit_unsteady
+
         image: Any = nb.load(path)
         self._path = path
         self._shape: tuple[int, ...] = tuple(image.shape[:3])
@@ -40,8 +41,9 @@ class SignalFaultSearch:
             else None
         )
         self._clipped = ClippedVoxelSearch() if is_processed else None
-        n_unsteady = int(_MAX_UNSTEADY_S / tr) if tr else 0
-        self._first_steady = min(n_unsteady, n_volumes // 4)
+        self._first_steady = limit_unsteady(n_volumes, tr or 0.0)
+        # With an intercept, stored 0 is not signal 0, and negative values can be the background.
+        self._may_wrap = intercept == 0
         self._wrapped: tuple[int, int, int] | None = None
         self._n_examined = 0
         self._n_volumes = 0
@@ -52,7 +54,7 @@ class SignalFaultSearch:
             self._steps.add(volume)
         if self._clipped is not None and self._n_volumes >= self._first_steady:
             self._clipped.add(volume)
-        if self._wrapped is None and self._n_examined < _MAX_EXAMINED:
+        if self._may_wrap and self._wrapped is None and self._n_examined < _MAX_EXAMINED:
             self._find_wrapped(volume)
         self._n_volumes += 1
 

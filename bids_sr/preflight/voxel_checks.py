@@ -135,9 +135,8 @@ def _check_image(
 ) -> set[int]:
     """Report problems with the voxels of an image, and return the checksums of its volumes.
 
-    One volume is held in memory. `alternative` is an alternative remedy. With `may_mask`, NaN is
-    left to `check_compared`. With `may_exclude`, a few constant volumes are a warning, because
-    models exclude outlier volumes. For `tr` and `is_processed`, see `SignalFaultSearch`.
+    One volume is held in memory. For `tr` and `is_processed`, see `SignalFaultSearch`, and for the
+    other parameters `_report_volumes`.
     """
     summary = _VolumeSummary()
     try:
@@ -153,6 +152,29 @@ def _check_image(
         fix = "Copy the file again from its source, and compare file size and checksum."
         findings.add_problem(path, reason, f"{fix}{alternative}")
         return summary.checksums
+    n_problems = len(findings.problems)
+    _report_volumes(
+        path, summary, findings, alternative, may_mask=may_mask, may_exclude=may_exclude
+    )
+    if len(findings.problems) == n_problems:
+        search.report(findings, alternative)
+    return summary.checksums
+
+
+def _report_volumes(
+    path: Path,
+    summary: _VolumeSummary,
+    findings: Findings,
+    alternative: str,
+    *,
+    may_mask: bool,
+    may_exclude: bool,
+) -> None:
+    """Report constant, identical and non-finite volumes of an image.
+
+    `alternative` is an alternative remedy. With `may_mask`, NaN is left to `check_compared`. With
+    `may_exclude`, a few constant volumes are a warning, because models exclude outlier volumes.
+    """
     n_volumes, n_constant = summary.n_volumes, len(summary.constant)
     if summary.non_finite and not may_mask:
         fix = (
@@ -160,15 +182,14 @@ def _check_image(
             f" 0.{alternative}"
         )
         findings.add_problem(path, _describe_non_finite(summary), fix)
-        return summary.checksums
+        return
     fix = (
         "Compare the image with its source, such as the DICOM images, and create it again, or"
         f" exclude it.{alternative}"
     )
     if n_constant == n_volumes:
         findings.add_problem(path, "the image is constant: all voxels have the same value", fix)
-        return summary.checksums
-    if n_constant:
+    elif n_constant:
         reason = (
             f"constant volumes were found ({n_constant} of {n_volumes} volumes,"
             f" {_format_numbers(summary.constant)})"
@@ -179,13 +200,9 @@ def _check_image(
             findings.warn(path, text)
         else:
             findings.add_problem(path, reason, fix)
-            return summary.checksums
     elif n_volumes > 1 and len(summary.checksums) == 1:
         reason = f"all {n_volumes} volumes are identical, so the signal does not change over time"
         findings.add_problem(path, reason, fix)
-        return summary.checksums
-    search.report(findings, alternative)
-    return summary.checksums
 
 
 def _describe_non_finite(summary: _VolumeSummary) -> str:

@@ -183,8 +183,8 @@ def _compare_background(
 ) -> bool | None:
     """Return whether the noise outside the head changes by the factor of the head.
 
-    None if the background does not answer this: the image contains no noise outside the head,
-    rounding to integers hides the change, or motion changes the background otherwise.
+    None if this cannot be determined: the image contains no noise outside the head, rounding to
+    integers hides the change, or motion changes the background otherwise.
     """
     mean, later_mean = before.mean(axis=0), after.mean(axis=0)
     limit = _BACKGROUND_THRESHOLD * float(np.percentile(mean, _BRIGHT_PERCENTILE))

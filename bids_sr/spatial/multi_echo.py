@@ -25,11 +25,21 @@ _MAX_UNSTEADY_S = 10.0  # s at the start of a run that may not be in the steady 
 _VOLUMES_PER_BLOCK = 8  # volumes in memory at a time
 
 
+def limit_unsteady(n_volumes: int, tr: float) -> int:
+    """Return the number of volumes at the start of a run that may not be in the steady state.
+
+    This is 10 s, but at most a quarter of the volumes. `tr` is the repetition time (s), or 0 if it
+    is not known.
+    """
+    n_unsteady = n_volumes // 4
+    return min(math.ceil(_MAX_UNSTEADY_S / tr), n_unsteady) if tr > 0 else n_unsteady
+
+
 def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) -> Float:
     """Write the optimal combination of the echoes of a run.
 
-    The first 10 s, at most a quarter of the run, may not be in the steady state and are excluded
-    from the T2* fit.
+    The first volumes, which may not be in the steady state (`limit_unsteady`), are excluded from
+    the T2* fit.
 
     Parameters
     ----------
@@ -59,9 +69,7 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
         orders = [storage_order(reader.affine, first.affine) for reader in readers]
         _check_shapes(readers, orders)
         n_volumes = first.shape[3]
-        n_unsteady = n_volumes // 4
-        if first.tr > 0:
-            n_unsteady = min(math.ceil(_MAX_UNSTEADY_S / first.tr), n_unsteady)
+        n_unsteady = limit_unsteady(n_volumes, first.tr)
         means = [
             order.turn(reader.mean(n_unsteady))
             for reader, order in zip(readers, orders, strict=True)

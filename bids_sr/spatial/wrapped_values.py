@@ -16,17 +16,19 @@ _MIN_PAIRS = 6  # such neighbors; an isolated voxel has six
 
 def may_be_wrapped(volume: Array) -> bool:
     """Return whether a volume of stored values has negative values as large as wrapped values."""
-    lowest = float(volume.min())
-    bits = _count_bits(volume)
-    return bits > 0 and lowest <= -_MIN_RANGE_SHARE * 2 ** (bits - 1)
+    return _find_bits(volume) > 0
 
 
-def _count_bits(volume: Array) -> int:
-    """Return the bits of the smallest signed integer type of all values; 0 if there is none."""
+def _find_bits(volume: Array) -> int:
+    """Return the bits of the smallest signed integer type of all values.
+
+    0 if there is no such type, or if no value is near its lower end.
+    """
     lowest, highest = float(volume.min()), float(volume.max())
-    return next(
+    bits = next(
         (bits for bits in _BITS if -(2 ** (bits - 1)) <= lowest and highest < 2 ** (bits - 1)), 0
     )
+    return bits if lowest <= -_MIN_RANGE_SHARE * 2 ** (bits - 1) else 0
 
 
 def find_wrapped_values(volume: Array) -> tuple[int, int] | None:
@@ -35,9 +37,9 @@ def find_wrapped_values(volume: Array) -> tuple[int, int] | None:
     `volume` contains stored values without scaling (X, Y, Z). Adding the second number to wrapped
     values, which are negative, makes them continue their neighbors. None if no value is wrapped.
     """
-    if not may_be_wrapped(volume):
+    bits = _find_bits(volume)
+    if not bits:
         return None
-    bits = _count_bits(volume)
     values = volume.astype(np.float64)
     is_negative = values < 0
     is_pair_by_axis = [np.diff(is_negative, axis=axis) for axis in range(values.ndim)]

@@ -159,11 +159,7 @@ def test_a_database_leaves_out_participants_that_may_not_be_read(
     """The permissions are part of the name of the database, so that they can be corrected."""
     with monkeypatch.context() as denied:
         for module in (layout, participant_selection):
-            denied.setattr(
-                module,
-                "find_denied_folders",
-                lambda folders: [path for path in folders if path == maker.root / folder],
-            )
+            denied.setattr(module, "is_denied", lambda path: path == maker.root / folder)
         index = open_layout(maker, tmp_path / "index")
         assert [len(index.find("bold", label)) for label in ("01", "02")] == [1, 0]
     index = open_layout(maker, tmp_path / "index")

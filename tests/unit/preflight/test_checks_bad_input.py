@@ -19,6 +19,7 @@ from data.calls import (
     about,
     arguments,
     check_case,
+    mentions,
     plan_for,
     problem_of,
 )
@@ -734,13 +735,16 @@ def test_the_command_exits_with_code_2_and_writes_nothing(
     assert snapshot(maker.root.parent) == before
 
 
-@pytest.mark.parametrize("kind", ["padding", "saturation"])
-def test_padding_of_zeros_and_saturated_voxels_are_accepted(maker: BidsMaker, kind: str) -> None:
-    if kind == "padding":
-        pad(maker, 0)
-    else:
-        change_voxels(maker.path(BOLD, "func"), lambda values: np.minimum(values, 900))
+def test_padding_of_zeros_is_accepted(maker: BidsMaker) -> None:
+    pad(maker, 0)
     assert check_data(plan_for(maker)) == ()
+
+
+def test_saturated_voxels_of_the_brain_are_accepted_with_a_warning(maker: BidsMaker) -> None:
+    change_voxels(maker.path(BOLD, "func"), lambda values: np.minimum(values, 900))
+    (notice,) = check_data(plan_for(maker))
+    assert notice.level == "warning"
+    assert mentions(notice, "32767")  # stored value of 900
 
 
 @pytest.mark.parametrize("damage", ["nan", "cut"])

@@ -66,6 +66,19 @@ def test_wrapped_integers_of_a_structural_image_are_refused(
     problem_of(check_data(plan_for(maker)), path.name, "65,536")
 
 
+def test_integers_with_an_intercept_are_not_wrapped(maker: BidsMaker, series: np.ndarray) -> None:
+    """nibabel stores decimals in the full range of integers, so that 0 becomes -32,768."""
+    mean = series.mean(axis=-1, keepdims=True)
+    edges = np.where(mean > 0.3 * mean.max(), 1000 + (series - mean) / 10, 0)
+    path = maker.bold(data=edges, tr=TR)
+    image = nb.load(path)
+    image.set_data_dtype("i2")
+    nb.save(nb.Nifti1Image(image.get_fdata(), image.affine, image.header), path)
+    stored = nb.load(path).dataobj.get_unscaled()
+    assert stored.min() == -32_768
+    assert check_data(plan_for(maker)) == ()
+
+
 def test_clipped_voxels_of_the_brain_are_counted(maker: BidsMaker, series: np.ndarray) -> None:
     top = int(np.quantile(series.mean(-1), 0.98))
     clipped = np.minimum(series, top)
