@@ -13,8 +13,10 @@ from bids_sr.glm.contrasts import (
     make_unique_label,
     resolve_contrasts,
 )
+from bids_sr.io.tables import MISSING_MARKS
 from bids_sr.notices import UsageError
 from bids_sr.preflight.estimability import TypesOfRun, select_estimable
+from bids_sr.preflight.events import MISSING_TYPE
 from bids_sr.preflight.shared_types import share_averaged_types
 
 # contrast as written by the user, or name and weights from ``--model``
@@ -168,7 +170,8 @@ def _refuse_impossible(request: _Request, types: Iterable[TypesOfRun], findings:
     """Report a contrast that is not possible in any run."""
     runs = list(types)
     all_types = tuple(dict.fromkeys(name for run in runs for name in run.modeled))
-    unmodeled = {name: cause for run in runs for name, cause in run.unmodeled.items()}
+    unmodeled = dict.fromkeys(sorted(MISSING_MARKS), MISSING_TYPE)
+    unmodeled |= {name: cause for run in runs for name, cause in run.unmodeled.items()}
     try:
         resolved = resolve_contrasts(all_types, [request])
     except UsageError as error:
