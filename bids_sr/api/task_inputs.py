@@ -103,7 +103,8 @@ def load_events(events: EventsLike) -> Events:
         if not isinstance(events, pd.DataFrame):
             file = check_file(events, "events")
             return read_events(file, read_levels(file))
-        text = events.astype(object).where(events.notna(), "n/a").astype(str)
+        stripped = events.rename(columns=lambda name: str(name).strip())
+        text = stripped.astype(object).where(stripped.notna(), "n/a").astype(str)
         return Events.from_rows(list(text), enumerate(text.to_dict("records"), 2), "events")
     except DesignError as error:
         prefix = "" if isinstance(events, pd.DataFrame) else "events: "

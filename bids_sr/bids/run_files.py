@@ -100,7 +100,7 @@ def _select_files_of_run(
             "Keep only one of these files.",
         )
         return ()
-    if len(usable_files) == 1 and echoes != [0]:
+    if echo is None and len(usable_files) == 1 and echoes != [0]:
         findings.note(usable_files[0], f"only echo {echoes[0]} was found and is used.")
     return tuple(usable_files)
 

@@ -32,10 +32,12 @@ def acquisition_time_tolerance(times: Sequence[float]) -> float:
     0.005
     >>> acquisition_time_tolerance([0.0, 0.012, 0.012])
     0.003
+    >>> acquisition_time_tolerance([0.0, 0.01, 0.02, 0.03])
+    0.0025
     """
     intervals = (later - earlier for earlier, later in pairwise(sorted(times)))
     shortest = min((gap for gap in intervals if gap > _MIN_INTERVAL_S), default=float("inf"))
-    return min(_ROUNDING_S, _ROUNDING_SHARE * shortest)
+    return round(min(_ROUNDING_S, _ROUNDING_SHARE * shortest), TIME_DIGITS)
 
 
 def reference_time(slice_times: Sequence[float], fraction: float) -> float:

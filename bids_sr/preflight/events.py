@@ -31,6 +31,8 @@ _MAX_EVENTS = 50_000
 _MAX_INVALID_ROWS = 3  # number of invalid rows that are reported
 UNMODULATED = f"all its events have {MODULATION} 0"
 """Reason why a trial type is not modeled."""
+MISSING_TYPE = "this is a missing value unless Levels of trial_type list it"
+"""Reason why a trial type in `MISSING_MARKS` is not modeled."""
 _FORM_FIX = (
     "Specify an events table with the columns onset and duration, and with the column trial_type"
     " if there are several conditions"
@@ -62,7 +64,10 @@ def check_events(
             "the events table contains no trial type to model: all rows are rest periods, or their"
             " trial type, onset or duration is missing"
         )
-        table_findings.add_problem(table, reason, f"{_FORM_FIX}. {_RESTING_STATE_FIX}")
+        fix = f"{_FORM_FIX}. {_RESTING_STATE_FIX}"
+        if marks := {row.trial_type for row in rows} & MISSING_MARKS:
+            fix = f"{_describe_levels_fix(marks)} {fix}"
+        table_findings.add_problem(table, reason, fix)
     reasons = _explain_unmodeled_types([row for row in rows if row.is_modeled])
     if types and reasons.keys() == {*types}:
         table_findings.add_problem(
@@ -177,13 +182,25 @@ def _note_missing_types(
     ]
     if marks:
         count_text = "1 event is" if len(marks) == 1 else f"{len(marks)} events are"
-        marks_text = " or ".join(map(repr, sorted({*marks})))
+        marks_text = _join_marks(marks)
         findings.note(
             path,
             f"{count_text} not modeled because the trial type is missing ({marks_text}, as n/a)."
-            " If this is the name of a condition, describe it under Levels of trial_type in the"
-            " sidecar of the events.",
+            f" {_describe_levels_fix(marks)}",
         )
+
+
+def _join_marks(marks: Iterable[str]) -> str:
+    """Return distinct missing values in quotation marks as text."""
+    return " or ".join(map(repr, sorted({*marks})))
+
+
+def _describe_levels_fix(marks: Iterable[str]) -> str:
+    """Return a sentence on how to model trial types that count as missing values."""
+    return (
+        f"If {_join_marks(marks)} is the name of a condition, describe it under Levels of"
+        " trial_type in the sidecar of the events."
+    )
 
 
 def _drop_untimed(

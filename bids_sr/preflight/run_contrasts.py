@@ -7,9 +7,16 @@ from types import MappingProxyType
 
 from bids_sr.bids import Findings
 from bids_sr.bids.entities import parse_entities, stem_of_echoes
-from bids_sr.glm.contrasts import Contrast, resolve_contrasts
+from bids_sr.glm.contrasts import (
+    Contrast,
+    label_types,
+    make_unique_label,
+    resolve_contrasts,
+)
+from bids_sr.io.tables import MISSING_MARKS
 from bids_sr.notices import UsageError
 from bids_sr.preflight.estimability import TypesOfRun, select_estimable
+from bids_sr.preflight.events import MISSING_TYPE
 from bids_sr.preflight.shared_types import share_averaged_types
 
 # contrast as written by the user, or name and weights from ``--model``
@@ -30,6 +37,9 @@ def resolve_run_contrasts(
     with a note. A requested contrast must be possible in at least one run. For runs without one of
     its trial types it is omitted, with a note.
 
+    Names of requested contrasts are distinct without case among all requests, whatever types a run
+    has, so that a name has the same meaning in all runs of a task.
+
     `types`, events `tables` and `labels` of trial types are by BOLD file; without labels, they are
     chosen among the types of the run. `requested` are contrasts as written by the user, or name
     and weights from ``--model``; if empty, default contrasts are used.
@@ -38,35 +48,93 @@ def resolve_run_contrasts(
     types = share_averaged_types(types, tables, findings)
     contrasts: dict[Path, dict[str, Contrast]] = {}
     for bold, run in types.items():
-        contrasts[bold] = {}
-        if possible_requests[bold] or not requested:
+        run_labels = labels.get(bold) or label_types(run.modeled)
+        if requested:
+            contrasts[bold] = _resolve_requests(
+                {position: requested[position] for position in possible_requests[bold]},
+                run,
+                run_labels,
+                _change_names(requested, run_labels, findings),
+            )
+        else:
             contrasts[bold] = resolve_contrasts(
                 run.modeled,
-                possible_requests[bold],
                 described_types=run.described,
                 averaged_types=run.averaged,
-                labels=labels.get(bold),
+                labels=run_labels,
             )
-        if not requested:
             entities = parse_entities(bold)
             with findings.about(entities["subject"], stem_of_echoes(bold), code="events"):
                 contrasts[bold] = select_estimable(run, contrasts[bold], tables[bold], findings)
     return contrasts
 
 
+def _change_names(
+    requested: Sequence[_Request], labels: Mapping[str, str], findings: Findings
+) -> dict[tuple[int, str], str]:
+    """Return changed names by position and name of the requested contrasts, and report them.
+
+    A name is changed if an earlier contrast of other weights has it, apart from case. `labels` are
+    labels by trial type; contrasts of types without a label are not compared.
+    """
+    names: dict[str, Contrast] = {}
+    changed_names: dict[tuple[int, str], str] = {}
+    for position, request in enumerate(requested):
+        try:
+            resolved = resolve_contrasts([*labels], [request], labels=labels)
+        except UsageError:
+            continue
+        ((name, weights),) = resolved.items()
+        if weights in names.values():
+            continue
+        unique_name = make_unique_label(name, names)
+        names[unique_name] = weights
+        if unique_name != name:
+            changed_names[position, name] = unique_name
+            findings.note(
+                _option_text(request),
+                f"the contrast is named {unique_name}, because another contrast has the name"
+                f" {name}, perhaps with letters of other case, which some file systems ignore.",
+            )
+    return changed_names
+
+
+def _resolve_requests(
+    requests: Mapping[int, _Request],
+    run: TypesOfRun,
+    labels: Mapping[str, str],
+    changed_names: Mapping[tuple[int, str], str],
+) -> dict[str, Contrast]:
+    """Return the weights of requested contrasts of a run by name, without repeated weights.
+
+    `requests` are by position, `labels` by trial type, and `changed_names` as in `_change_names`.
+    """
+    contrasts: dict[str, Contrast] = {}
+    for position, request in requests.items():
+        resolved = resolve_contrasts(
+            run.modeled, [request], averaged_types=run.averaged, labels=labels
+        )
+        ((name, weights),) = resolved.items()
+        if weights not in contrasts.values():
+            contrasts[changed_names.get((position, name), name)] = weights
+    return contrasts
+
+
 def _select_possible(
     types: Mapping[Path, TypesOfRun], requested: Sequence[_Request], findings: Findings
-) -> dict[Path, list[_Request]]:
-    """Return the requested contrasts of each run whose trial types it has, and report the others.
+) -> dict[Path, list[int]]:
+    """Return the positions of the requested contrasts that are possible in each run.
+
+    Contrasts with trial types that a run does not have are reported.
 
     If every contrast is possible in some run, the first run without any contrast is a problem.
     """
-    possible_requests: dict[Path, list[_Request]] = {bold: [] for bold in types}
+    possible_requests: dict[Path, list[int]] = {bold: [] for bold in types}
     are_all_possible = True
-    for request in requested:
+    for position, request in enumerate(requested):
         bolds = [bold for bold, run in types.items() if _is_possible(request, run.modeled)]
         for bold in bolds:
-            possible_requests[bold].append(request)
+            possible_requests[bold].append(position)
         if not bolds:
             are_all_possible = False
             _refuse_impossible(request, types.values(), findings)
@@ -102,7 +170,8 @@ def _refuse_impossible(request: _Request, types: Iterable[TypesOfRun], findings:
     """Report a contrast that is not possible in any run."""
     runs = list(types)
     all_types = tuple(dict.fromkeys(name for run in runs for name in run.modeled))
-    unmodeled = {name: cause for run in runs for name, cause in run.unmodeled.items()}
+    unmodeled = dict.fromkeys(sorted(MISSING_MARKS), MISSING_TYPE)
+    unmodeled |= {name: cause for run in runs for name, cause in run.unmodeled.items()}
     try:
         resolved = resolve_contrasts(all_types, [request])
     except UsageError as error:

@@ -21,7 +21,9 @@ from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.confound_names import COSINE, match_columns
 from bids_sr.io.json_values import parse_json
+from bids_sr.io.tables import MISSING_MARKS
 from bids_sr.preflight.estimability import TypesOfRun
+from bids_sr.preflight.events import MISSING_TYPE
 
 _TYPE_PREFIX = "trial_type."  # prefix that `Factor` adds to trial types
 _MEAN_COLUMNS = ("1", "intercept")  # names of the mean of a run
@@ -91,9 +93,8 @@ class _TermsOfRuns:
         names = chain.from_iterable(run_types.modeled for run_types in types)
         return cls(
             modeled=tuple(_TYPE_PREFIX + name for name in order_types(names, levels)),
-            unmodeled=dict(
-                chain.from_iterable(run_types.unmodeled.items() for run_types in types)
-            ),
+            unmodeled=dict.fromkeys(MISSING_MARKS, MISSING_TYPE)
+            | dict(chain.from_iterable(run_types.unmodeled.items() for run_types in types)),
         )
 
     def find_unknown(self, patterns: Iterable[str]) -> list[str]:

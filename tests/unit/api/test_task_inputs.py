@@ -99,6 +99,7 @@ def test_missing_types_are_as_in_the_program(tmp_path: Path) -> None:
     table.loc[0, "trial_type"] = "go"
     table.to_csv(path := tmp_path / "x_events.tsv", sep="\t", index=False)
     assert load_events(table).conditions == load_events(path).conditions == ["go"]
+    assert load_events(table.rename(columns={"onset": "onset "})).conditions == ["go"]
     levels = {"trial_type": {"Levels": {"go": "", "NA": "no answer"}}}
     path.with_suffix(".json").write_text(json.dumps(levels))
     assert load_events(path).spans() == {"go": [(1.0, 4.0)], "NA": [(9.0, 4.0), (17.0, 4.0)]}

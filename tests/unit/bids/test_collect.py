@@ -540,8 +540,10 @@ def test_echoes_are_sorted_by_echo_time_whatever_their_numbers(
     assert (run.bold, run.sidecar["EchoTime"]) == (third, 0.014)
     assert run.slice_timing == tuple(rounded_times)  # of the shortest echo
     assert about(result.notices, STEM, "14", "30", "45", "echo-3")
-    selected = only_run(valid(maker, "--echo-idx", "2"))
+    result = valid(maker, "--echo-idx", "2")
+    selected = only_run(result)
     assert (selected.bold, selected.entities["echo"]) == (second, "2")
+    assert about(result.notices, second.name) == []  # several echoes were found
 
 
 @pytest.mark.parametrize("combined", ["", "_part-mag"])

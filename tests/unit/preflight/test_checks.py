@@ -200,6 +200,8 @@ def test_contrasts_are_assigned_to_runs_with_their_trial_types() -> None:
     assert [len(about(findings.notices, name, "1", "2")) for name in ("thumb-l", "face")] == [1, 1]
     _, findings = resolve(("thumb",), ("face",), request=["thumb-face"])
     assert about(findings.problems, "--contrasts thumb-face", "thumb", "face")
+    _, findings = resolve(("thumb",), request=["NA-thumb"])
+    assert about(findings.problems, "--contrasts NA-thumb", "'NA'", "Levels")
     _, findings = resolve(("thumb",), ("face",), request=["thumb"])
     assert [problem.what for problem in findings.problems] == ["run-1"]
 

@@ -148,7 +148,10 @@ def test_a_table_of_rest_is_refused_with_resting_state_as_a_remedy(
     table = write_types(tmp_path / TABLE, types)
     findings = Findings()
     assert check_events(table, tmp_path / "bold.nii.gz", 300.0, findings) == ()
-    problem_of(findings.problems, str(table), "--ignore events", code="input")
+    problem = problem_of(findings.problems, str(table), "--ignore events", code="input")
+    marks = [name for name in types if name in ("NA", ".")]
+    assert all(f"'{mark}'" in problem.remedy for mark in marks)
+    assert ("Levels" in problem.remedy) == bool(marks)
 
 
 def test_types_whose_events_all_have_modulation_0_are_not_modeled(tmp_path: Path) -> None:

@@ -77,3 +77,24 @@ def test_a_requested_contrast_has_the_label_of_its_type(alike: BidsMaker) -> Non
     assert plan.problems == ()
     names = {name for contrasts in plan.contrasts.values() for name in contrasts}
     assert names == {"thumb3", "thumb3MinusGoLeft", "thumb2"}
+
+
+def test_requested_names_have_one_meaning_in_all_runs(maker: BidsMaker) -> None:
+    write_run(maker, "sub-01_task-other_run-1", ["thumb", "little"])
+    write_run(maker, "sub-01_task-other_run-2", ["thumb"])
+    requests = ("Thumb=little", "X=thumb-little", "thumb", "x=2*thumb", "y=thumb")
+    plan = plan_for(maker, *BASELINE, "--task-id", "other", "--contrasts", *requests)
+    assert plan.problems == ()
+    expected = {
+        "Thumb": {"little": 1.0},
+        "X": {"thumb": 1.0, "little": -1.0},
+        "thumb2": {"thumb": 1.0},
+        "x2": {"thumb": 2.0},
+    }
+    first, second = (plan.contrasts[run.bold] for run in plan.runs)
+    assert first == expected
+    assert second == {name: expected[name] for name in ("thumb2", "x2")}
+    notes = [notice for notice in plan.warnings if "is named" in notice.why]
+    assert [note.level for note in notes] == ["note", "note"]
+    assert about(notes, "thumb", "thumb2")
+    assert about(notes, "x=2*thumb", "x2")
