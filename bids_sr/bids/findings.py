@@ -191,6 +191,17 @@ def is_denied(folder: Path) -> bool:
     )
 
 
+@contextlib.contextmanager
+def refuse_denied() -> Iterator[None]:
+    """Raise `InputError` in place of the error about a file that this user may not read."""
+    try:
+        yield
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        raise InputError([describe_denied(Path(error.filename))]) from error
+
+
 def describe_denied(path: Path) -> Notice:
     """Return the problem of a file or folder that this user may not read.
 

@@ -91,12 +91,14 @@ def _run_group_level(settings: Settings) -> int:
         )
     )
     print_line("Checking the metrics tables of the participants")
+    from bids_sr.bids.findings import refuse_denied
     from bids_sr.cli.group_level import find_group_inputs
     from bids_sr.config.lock import output_lock
     from bids_sr.group import describe_replaced
     from bids_sr.io.dataset_description import write_bidsignore
 
-    with report_running(print_line, "Checking the metrics tables of the participants"):
+    checks = report_running(print_line, "Checking the metrics tables of the participants")
+    with refuse_denied(), checks:
         inputs = find_group_inputs(settings)
     if line := describe_replaced(settings.paths.output_dir, inputs.names, inputs.participants):
         print_line(line)
@@ -120,11 +122,12 @@ def _run_group_level(settings: Settings) -> int:
 
 def _rebuild_reports(settings: Settings) -> int:
     """Write the reports again from stored figures, without the data set."""
-    from bids_sr.bids import Findings
+    from bids_sr.bids.findings import Findings, refuse_denied
     from bids_sr.cli.reports_only import check_stored_figures, rebuild_reports
 
     findings = Findings()
-    labels = check_stored_figures(settings, findings)
+    with refuse_denied():
+        labels = check_stored_figures(settings, findings)
     _raise_problems(findings.problems)
     if settings.run.dry_run:
         print_line("Plan (dry run: no files are written)")

@@ -22,7 +22,11 @@ def find_config_file(name: str) -> Path:
     if name in names:
         return _PRESETS_DIR / f"{name}.toml"
     path = Path(os.path.expanduser(name))
-    if name and path.exists():
+    try:
+        is_existing = bool(name) and path.exists()
+    except PermissionError:  # `read_toml` reports it
+        is_existing = True
+    if is_existing:
         return path
     reason = f"neither a file nor a preset has this name (presets: {', '.join(names)})"
     fix = suggest_name(name, names) or "check the path of the file, or choose one of the presets"

@@ -54,12 +54,14 @@ def link(maker: BidsMaker, name: str, target: str) -> Path:
         ("out/sourcedata/earlier", "bids"),
         ("out/sourcedata/earlier/sub-01", DATA),
         ("out/sourcedata/models", "bids"),
+        ("out/derivatives", "bids/derivatives"),
         ("out/derivatives/bids-sr-sbl", "bids"),
         ("out/derivatives/bids-sr-sbl/sub-01", DATA),
         ("out/logs/latest", "bids"),
         ("out/group", "bids"),
         ("out/group.html", "bids/dataset_description.json"),
         ("work/bids_sr_wf/sub_01_wf", DATA),
+        ("work/bids_sr_wf/sub_01_wf/step", f"{DATA}/func"),
         ("work/locks", "bids"),
     ],
 )
@@ -104,6 +106,29 @@ def test_other_links_are_accepted(used: BidsMaker, name: str, target: str) -> No
     link(used, name, target)
     options = ["--participant-label", "01"]
     assert plan_for(used, *options).problems == ()
+
+
+@pytest.mark.parametrize("folder", ["sub-01", "sub-01/func"])
+def test_folders_of_the_data_that_are_links_are_data_as_well(used: BidsMaker, folder: str) -> None:
+    root = used.root.parent
+    archive = root / "archive" / folder
+    archive.parent.mkdir(parents=True)
+    (used.root / folder).rename(archive)
+    (used.root / folder).symlink_to(archive)
+    path = link(used, f"out/{folder}", f"archive/{folder}")
+    assert [problem.what for problem in plan_for(used).problems] == [str(path)]
+    path.unlink()
+    path.symlink_to(root / SCRATCH)
+    assert plan_for(used).problems == ()
+
+
+def test_derivatives_in_the_output_are_data(used: BidsMaker) -> None:
+    root = used.root.parent
+    prep = root / "out" / "sourcedata" / "fmriprep"
+    (root / "prep").rename(prep)
+    path = link(used, "out/sub-01", "out/sourcedata/fmriprep/sub-01")
+    problems = plan_for(used, "-d", str(prep)).problems
+    assert [problem.what for problem in problems if "link" in problem.why] == [str(path)]
 
 
 def test_links_within_an_output_in_the_derivatives_of_the_data_are_accepted(

@@ -12,6 +12,7 @@ import pytest
 from data.calls import plan_for
 from data.dataset import BidsMaker
 
+from bids_sr.cli import main
 from bids_sr.preflight import Plan
 
 OTHER_USER = 65534
@@ -100,3 +101,33 @@ def test_a_folder_of_an_option_that_may_not_be_read_is_named(two: BidsMaker, opt
 def test_a_dataset_that_may_not_be_read_is_named(two: BidsMaker) -> None:
     for path in (two.root, two.root / "dataset_description.json"):
         assert [problem.what for problem in plan_without(two, path).problems] == [str(path)]
+
+
+@pytest.mark.parametrize("level", [["group"], ["participant", "--reports-only"]])
+@pytest.mark.parametrize("name", ["bids", "out"])
+def test_the_group_level_and_reports_name_a_folder_that_may_not_be_entered(
+    two: BidsMaker, name: str, level: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed = two.root.parent / "closed"
+    folders = {"bids": two.root, "out": two.root.parent / "out"} | {name: closed / name}
+    (closed / name).mkdir(parents=True)
+    call = [*map(str, folders.values()), *level]
+    assert main.main(call) == 2
+    capsys.readouterr()
+    with forbidden(closed):
+        assert main.main(call) == 2
+    error = "".join(capsys.readouterr().err.split())
+    if name == "out" or level == ["group"]:  # reports do not need the data set
+        assert f"a+rX{closed}" in error or f"u+rX{closed}" in error
+
+
+def test_settings_in_a_folder_that_may_not_be_entered_are_refused(
+    two: BidsMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = two.root.parent / "closed" / "settings.toml"
+    file.parent.mkdir()
+    file.write_text("")
+    call = [str(two.root), str(two.root.parent / "out"), "participant", "--dry-run"]
+    with forbidden(file.parent):
+        assert main.main([*call, "--config-file", str(file)]) == 2
+    assert str(file) in "".join(capsys.readouterr().err.split())
