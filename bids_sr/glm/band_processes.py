@@ -25,13 +25,14 @@ _TOLERANCE = 1e-9  # error of the ratios that ends the iteration
 _MIN_STEP = 1e-3  # step length that ends the iteration
 _STEP_REDUCTION = 0.3  # factor of the step length after a step that increases the error
 _MAX_REDUCTION = 0.5  # largest relative decrease of D(f) in an iteration
+MAX_RATIO_ERROR = 0.01
+"""Largest error of a ratio (half the distance of nodes) of an accepted process."""
+WHITE_NOISE_DISTANCES = np.array([0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1])
+"""Fractions of the distance from white noise that are tested if no process has the ratios."""
 # Samples of the spectrum per lag of the process. More samples resolve narrower peaks: processes
-# whose time constant is up to about 3, 12 and 50 times their memory.
-_SAMPLES_PER_LAG = (64, 256, 1024)
+# whose time constant is up to about 3 and 25 times their memory.
+_SAMPLES_PER_LAG = (64, 512)
 _MAX_DIFFERENCE = 0.3  # largest difference of log D(f) between samples that resolve a peak
-_FAILED_ERROR = 1e-3  # error of the ratios of a process that was not found
-# distances of the ratios from white noise, relative to the target, in the search of such processes
-_WHITE_NOISE_DISTANCES = (0.3, 0.6, 0.8, 0.9, 0.95, 0.98, 1.0)
 _PROCESSES_PER_BATCH = 64  # processes whose spectra are in memory at a time
 
 
@@ -135,24 +136,28 @@ class BandProcesses:
 def invert_band_ratios(
     target: Float, products: Float, bands: LagBands
 ) -> tuple[BandProcesses, Float]:
-    """Return the processes with the closest ratios, and the ratios' errors (M,).
+    """Return processes with given ratios, and the ratios' errors (M,).
 
-    An error is the largest over the bands. `target` are the ratios of mean lag products over
-    bands and power of residuals (M, q), and `products` the matrix of
-    `bids_sr.glm.autoregression.compute_expected_products` (q + 1, T).
+    Processes close to a random walk are reached from white noise in several steps. If no process
+    has ratios within `MAX_RATIO_ERROR`, the ratios are moved toward white noise, as far as
+    necessary. An error is the largest over the bands.
+
+    `target` are the ratios of mean lag products over bands and power of residuals (M, q), and
+    `products` the matrix of `bids_sr.glm.autoregression.compute_expected_products` (q + 1, T).
     """
-    white = products[1:, 0] / products[0, 0]
     coefficients, errors = _solve_from(_make_white(len(target), bands), target, products, bands)
-    # Processes close to a random walk are reached from white noise in several steps.
-    failed_indices = np.flatnonzero(errors > _FAILED_ERROR)
-    if len(failed_indices):
-        closest = _make_white(len(failed_indices), bands)
-        for distance in _WHITE_NOISE_DISTANCES:
-            step_target = white + distance * (target[failed_indices] - white)
-            closest, closest_errors = _solve_from(closest, step_target, products, bands)
-        is_closer = closest_errors < errors[failed_indices]
-        coefficients[failed_indices[is_closer]] = closest[is_closer]
-        errors[failed_indices[is_closer]] = closest_errors[is_closer]
+    rows = np.flatnonzero(errors > MAX_RATIO_ERROR)
+    coefficients[rows] = _make_white(len(rows), bands)
+    white = products[1:, 0] / products[0, 0]
+    for distance in (*WHITE_NOISE_DISTANCES[::-1], 1.0):
+        if not len(rows):
+            break
+        moved_target = white + distance * (target[rows] - white)
+        moved, moved_errors = _solve_from(coefficients[rows], moved_target, products, bands)
+        is_found = moved_errors <= MAX_RATIO_ERROR
+        coefficients[rows[is_found]] = moved[is_found]
+        errors[rows] = moved_errors
+        rows = rows[is_found]
     return BandProcesses(bands=bands, coefficients=coefficients), errors
 
 

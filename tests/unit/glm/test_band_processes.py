@@ -101,3 +101,21 @@ def test_moments_of_ratios_equal_dense_matrices() -> None:
     np.testing.assert_allclose(covariance, slopes @ covariances @ slopes.T, rtol=1e-6)
     expected_bias = (ratios * covariances[0, 0] - covariances[0]) / means[0] ** 2
     np.testing.assert_allclose(bias, expected_bias[1:], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("constant_s", "share"), [(40.0, 0.9), (60.0, 0.99), (100.0, 0.99)])
+def test_fluctuations_that_are_slower_than_the_memory_are_found(
+    constant_s: float, share: float
+) -> None:
+    tr, n = 0.5, 600
+    bands = choose_bands(tr, n)
+    seconds = tr * np.arange(n)
+    cosines = [np.cos(np.pi * k * (np.arange(n) + 0.5) / n) for k in range(5)]
+    basis = orthonormal(np.stack(cosines, axis=1))
+    products = compute_expected_products(basis, bands)
+    expected = fluctuations(n, tr, constant_s, share)
+    moments = products @ expected
+    processes, errors = invert_band_ratios((moments[1:] / moments[0])[None], products, bands)
+    assert errors[0] < 1e-6
+    rho = processes.autocorrelations(n)[0]
+    np.testing.assert_allclose(rho[seconds < 60], expected[seconds < 60], atol=0.03)
