@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from bids_sr.bids import parse_entities
+from bids_sr.bids.findings import Findings
+from bids_sr.bids.participant_selection import select_readable
 from bids_sr.bids.participants_table import ParticipantsTable, read_participants_table
 from bids_sr.frozen import frozen
 from bids_sr.group.run_names import run_columns
@@ -107,6 +109,8 @@ def _name_run(columns: Mapping[str, str]) -> _RunName:
 def read_dataset(bids_dir: Path) -> DatasetContents:
     """Return the contents of a data set.
 
+    Sessions and runs of participants whose folders may not be read are unknown.
+
     Raises
     ------
     UsageError
@@ -115,13 +119,16 @@ def read_dataset(bids_dir: Path) -> DatasetContents:
     folders = {path.name: path for path in sorted(bids_dir.glob("sub-*")) if path.is_dir()}
     sessions: dict[str, frozenset[str]] = {}
     runs: dict[str, list[Mapping[str, str]]] = defaultdict(list)
-    for label, folder in folders.items():
+    labels = [name.removeprefix("sub-") for name in folders]
+    for readable in select_readable(bids_dir, labels, Findings()):
+        label = f"sub-{readable}"
+        folder = folders[label]
         session_folders = [path for path in sorted(folder.glob("ses-*")) if path.is_dir()]
         if session_folders:
-            labels = frozenset(path.name.removeprefix("ses-") for path in session_folders)
+            names = frozenset(path.name.removeprefix("ses-") for path in session_folders)
             # a session without functional runs may be next to runs without a session
             has_runs = (folder / "func").is_dir()
-            sessions[label] = labels | {MISSING} if has_runs else labels
+            sessions[label] = names | {MISSING} if has_runs else names
         for func in (folder / "func", *(path / "func" for path in session_folders)):
             runs[label] += map(parse_entities, sorted(func.glob("*_bold.nii*")))
     table = read_participants_table(bids_dir)

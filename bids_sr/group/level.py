@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_sr.bids.findings import describe_denied, find_denied_folders
 from bids_sr.bids.label_lists import list_some
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.sections.superres import SuperRes
@@ -350,7 +351,7 @@ def find_runs_group(
         raise mixed_settings_error(lines, tables, output_dir)
     participants = tuple(tables["participant"].unique())
     expected = dataset.select(selection.participant_label)
-    missing = _list_missing(dataset, expected, is_selected, tables)
+    missing = _list_missing(output_dir, dataset, expected, is_selected, tables)
     if len(participants) < 2:
         raise too_few_error(participants, [*leftovers, *missing])
     collected = find_maps(output_dir, is_selected, dataset)
@@ -447,12 +448,21 @@ def _list_differing_settings(digests: Collection[str], output_dir: Path) -> list
 
 
 def _list_missing(
+    output_dir: Path,
     dataset: DatasetContents,
     expected: Sequence[str],
     is_selected: Callable[[Mapping[str, str]], bool],
     tables: "pd.DataFrame",
 ) -> list[tuple[str, str]]:
-    """Return missing participants, runs and tables, in the form of `missing_lines`."""
+    """Return missing participants, runs and tables, in the form of `missing_lines`.
+
+    Results that this user may not read are missing.
+    """
+    denied = {
+        label: describe_denied(folders[0])
+        for label in expected
+        if (folders := find_denied_folders([output_dir / label, output_dir / label / "func"]))
+    }
     requested_runs = [run for runs in dataset.runs.values() for run in runs if is_selected(run)]
     sentences = [*dataset.table.list_skipped_lines()]
     if not dataset.participants:
@@ -461,7 +471,8 @@ def _list_missing(
             " participants"
         )
     return [
-        *missing_lines(expected, tables),
+        *((label, f"{label}: {notice.what}: {notice.why}") for label, notice in denied.items()),
+        *missing_lines([label for label in expected if label not in denied], tables),
         *missing_run_lines(requested_runs, tables),
         *(("", sentence) for sentence in sentences),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -11,8 +12,11 @@ from pathlib import Path
 import pytest
 from data.calls import plan_for
 from data.dataset import BidsMaker
+from data.group_tables import FACTS
 
 from bids_sr.cli import main
+from bids_sr.group.dataset_contents import read_dataset
+from bids_sr.metrics.rows import MetricRow, table_text
 from bids_sr.preflight import Plan
 
 OTHER_USER = 65534
@@ -131,3 +135,30 @@ def test_settings_in_a_folder_that_may_not_be_entered_are_refused(
     with forbidden(file.parent):
         assert main.main([*call, "--config-file", str(file)]) == 2
     assert str(file) in "".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("name", ["sub-02", "sub-02/ses-a", "sub-02/ses-a/func"])
+def test_the_group_level_does_not_need_folders_of_the_data(two: BidsMaker, name: str) -> None:
+    with forbidden(two.root / name):
+        dataset = read_dataset(two.root)
+    assert dataset.participants == {"sub-01", "sub-02"}
+    assert set(dataset.runs) == {"sub-01"}
+
+
+def test_the_group_level_names_results_that_may_not_be_read(
+    two: BidsMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = two.root.parent / "out"
+    for label in ("01", "02"):
+        (out / f"sub-{label}" / "func").mkdir(parents=True)
+    table = out / "sub-01" / "func" / "sub-01_task-tap_desc-activation_metrics.tsv"
+    table.write_text(table_text([MetricRow(series="acquired", statistic="dof", value=44.0)]))
+    table.with_suffix(".json").write_text(json.dumps(FACTS))
+    call = [str(two.root), str(out), "group"]
+    assert main.main(call) == 2
+    error = capsys.readouterr().err
+    assert "permission denied" not in error
+    with forbidden(out / "sub-02"):
+        assert main.main(call) == 2
+    error = "".join(capsys.readouterr().err.split())
+    assert f"sub-02:{out / 'sub-02'}:permissiondenied" in error
