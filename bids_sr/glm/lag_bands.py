@@ -77,7 +77,7 @@ def choose_bands(tr: float, dof: int) -> LagBands:
     in s, and `dof` are the residual degrees of freedom.
 
     >>> choose_bands(2.0, 100).stops, choose_bands(0.5, 500).stops
-    ((1, 2, 3, 4, 5, 6), (1, 2, 5, 9, 15, 24))
+    ((1, 2, 3, 4, 5, 6), (1, 3, 5, 9, 15, 24))
     """
     n_bands = max(1, min(_N_BANDS, dof // _DOF_PER_BAND))
     n_lags = max(n_bands, min(int(np.ceil(MEMORY_S / tr - 1e-6)), dof // _DOF_PER_BAND))
