@@ -49,9 +49,11 @@ def noise_autocorrelations(target: Float, products: Float, bands: LagBands) -> F
 
     Some ratios do not belong to any stationary process, for example averages of few voxels, or
     lattice nodes outside the voxels. If no process has ratios within .01, the ratios are moved
-    toward the ratios of white noise in the same design, as far as necessary
-    (`_WHITE_NOISE_DISTANCES`). Otherwise, Newton's method would end near a random walk at several
-    lags, and rounding errors would become effects.
+    toward the ratios of white noise in the same design (`_WHITE_NOISE_DISTANCES`). For single
+    lags, they are moved as far as necessary: otherwise, Newton's method would end near a random
+    walk at several lags, and rounding errors would become effects. For bands, the process with
+    the closest ratios is used, because the peaks of its spectrum are resolved
+    (`bids_sr.glm.band_processes`).
 
     `target` are ratios of mean lag products over bands and power of residuals (M, q), and
     `products` the matrix of `compute_expected_products` (q + 1, T). The autocorrelations are means
@@ -68,6 +70,13 @@ def noise_autocorrelations(target: Float, products: Float, bands: LagBands) -> F
     )
     moved_rho, moved_errors = _invert_ratios(moved_targets.reshape(-1, n_bands), products, bands)
     moved_rho = moved_rho.reshape(moved_targets.shape)
+    if not bands.are_single:
+        distances = np.abs(moved_targets - target[failed_indices]).max(axis=2)
+        distances += moved_errors.reshape(distances.shape)
+        distances = np.concatenate([errors[None, failed_indices], distances])
+        candidates = np.concatenate([rho[None, failed_indices], moved_rho])
+        rho[failed_indices] = candidates[distances.argmin(axis=0), np.arange(len(failed_indices))]
+        return rho
     is_possible = moved_errors.reshape(moved_targets.shape[:2]) <= _MAX_RATIO_ERROR
     # The ratios are moved toward white noise as little as possible: a process must exist for the
     # selected ratios and for all tested ratios that are closer to white noise.

@@ -18,7 +18,7 @@ from scipy import fft
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.lag_bands import LagBands
-from bids_sr.io.arrays import Float
+from bids_sr.io.arrays import Float, MaskArray
 
 _MAX_ITERATIONS = 50  # iterations of Newton's method
 _TOLERANCE = 1e-9  # error of the ratios that ends the iteration
@@ -29,6 +29,9 @@ _SAMPLES_PER_LAG = 64  # samples of the spectrum per lag of the process
 # largest difference of log D(f) between samples; narrower peaks are not resolved, and belong to
 # processes whose time constant is above three times their memory
 _MAX_DIFFERENCE = 0.3
+# time constants of first-order processes from which Newton's method starts, relative to the
+# memory; from white noise, it can end at a narrow peak at 0 Hz, to which residuals hardly respond
+_START_TIME_CONSTANTS = np.array([0.1, 0.3, 1.0, 2.0, 2.5])
 _PROCESSES_PER_BATCH = 64  # processes whose spectra are in memory at a time
 
 
@@ -140,20 +143,20 @@ def find_band_processes(rho: Float, bands: LagBands) -> BandProcesses:
 def _solve(target: Float, moments: "_Moments") -> tuple[Float, Float]:
     """Return coefficients (M, q + 1) and the errors of their ratios, (M,).
 
-    Newton's method starts from white noise. D(f) decreases at most by half in a step, so that it
-    stays positive, and steps are shortened after a step that increases the error.
+    Newton's method starts from white noise or a first-order process, whichever is closest. D(f)
+    decreases at most by half in a step, so that it stays positive, and steps are shortened after a
+    step that increases the error.
     """
-    n_processes, n_bands = target.shape
-    coefficients = np.zeros((n_processes, n_bands + 1))
-    coefficients[:, 0] = 1
+    n_processes = len(target)
+    starts = _list_starts(moments)
+    distances = np.abs(moments.ratios(starts) - target[:, None]).max(axis=2)
+    coefficients = starts[distances.argmin(axis=1)]
     best = coefficients.copy()
     best_errors = np.full(n_processes, np.inf)
     lengths = np.ones(n_processes)
     for _ in range(_MAX_ITERATIONS):
         errors = np.abs(moments.ratios(coefficients) - target).max(axis=1)
-        inverse_spectra = coefficients @ moments.cosines
-        differences = np.abs(np.diff(np.log(inverse_spectra), axis=1)).max(axis=1)
-        is_better = (errors < best_errors) & (differences < _MAX_DIFFERENCE)
+        is_better = (errors < best_errors) & moments.resolve(coefficients)
         best[is_better], best_errors[is_better] = coefficients[is_better], errors[is_better]
         lengths = np.where(is_better, 1.0, lengths * _STEP_REDUCTION)
         rows = np.flatnonzero((best_errors > _TOLERANCE) & (lengths > _MIN_STEP))
@@ -172,6 +175,19 @@ def _solve(target: Float, moments: "_Moments") -> tuple[Float, Float]:
     return best, best_errors
 
 
+def _list_starts(moments: "_Moments") -> Float:
+    """Return coefficients (S, q + 1) of white noise and of first-order processes of power 1."""
+    constants = np.exp(-1 / (_START_TIME_CONSTANTS * moments.bands.n_lags))
+    starts = np.zeros((len(constants) + 1, len(moments.bands.stops) + 1))
+    starts[0, 0] = 1
+    if moments.bands.stops[0] == 1:
+        starts[1:, 0] = (1 + constants**2) / (1 - constants**2)
+        starts[1:, 1] = -constants / (1 - constants**2)
+    else:
+        starts[1:, 0] = 1
+    return starts[moments.resolve(starts)]
+
+
 class _Moments:
     """Expected products of processes as integrals over their spectra.
 
@@ -180,11 +196,22 @@ class _Moments:
 
     def __init__(self, products: Float, bands: LagBands) -> None:
         size = _spectrum_size(bands, products.shape[1])
+        self.bands = bands
         self.cosines = _band_cosines(bands, size)
+        self._stride = size // _spectrum_size(bands, 0)
         weights = np.full(self.cosines.shape[1], 2 / size)
         weights[0] = weights[-1] = 1 / size
         self._factors = weights * fft.rfft(products, size, axis=1).real
         self._pairs = (self._factors[:, None] * self.cosines).reshape(-1, len(weights)).T
+
+    def resolve(self, coefficients: Float) -> MaskArray:
+        """Return which processes have no peak that is too narrow for the samples, (M,).
+
+        The length of the run has no influence, so that `find_band_processes` agrees.
+        """
+        inverse_spectra = coefficients @ self.cosines[:, :: self._stride]
+        differences = np.abs(np.diff(np.log(inverse_spectra), axis=1)).max(axis=1)
+        return np.asarray(differences < _MAX_DIFFERENCE)
 
     def powers(self, coefficients: Float) -> Float:
         """Return the expected products (M, q + 1)."""
