@@ -24,12 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from bids_sr.glm.band_processes import (
-    MAX_RATIO_ERROR,
-    WHITE_NOISE_DISTANCES,
-    find_band_processes,
-    invert_band_ratios,
-)
+from bids_sr.glm.band_processes import find_band_processes, invert_band_ratios
 from bids_sr.glm.lag_bands import LagBands
 from bids_sr.io.arrays import Float
 
@@ -41,6 +36,10 @@ _JACOBIAN_ITERATIONS = 3  # iterations after which the Jacobian is computed agai
 _STEP_REDUCTION = 0.3  # factor of the step length after a step that increases the error
 _MAX_STEP = 0.2  # largest change of an autocorrelation per iteration
 _TOLERANCE = 1e-6  # error of the ratios that ends the iteration
+# largest error of a ratio (half the distance of nodes) for which the closest process is accepted
+_MAX_RATIO_ERROR = 0.01
+# fractions of the distance from white noise that are tested if no process has the ratios
+_WHITE_NOISE_DISTANCES = np.array([0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1])
 _DERIVATIVE_STEP = 1e-4  # step of an autocorrelation for numerical derivatives
 _DAMPING = 1e-3  # diagonal that is added to the Jacobian
 
@@ -50,28 +49,35 @@ def noise_autocorrelations(target: Float, products: Float, bands: LagBands) -> F
 
     Some ratios do not belong to any stationary process, for example averages of few voxels, or
     lattice nodes outside the voxels. If no process has ratios within .01, the ratios are moved
-    toward the ratios of white noise in the same design, as far as necessary
-    (`WHITE_NOISE_DISTANCES`). Otherwise, Newton's method would end near a random walk at several
-    lags, and rounding errors would become effects.
+    toward the ratios of white noise in the same design (`_WHITE_NOISE_DISTANCES`). For single
+    lags, they are moved as far as necessary: otherwise, Newton's method would end near a random
+    walk at several lags, and rounding errors would become effects. For bands, the process with
+    the closest ratios is used, because the peaks of its spectrum are resolved
+    (`bids_sr.glm.band_processes`).
 
     `target` are ratios of mean lag products over bands and power of residuals (M, q), and
     `products` the matrix of `compute_expected_products` (q + 1, T). The autocorrelations are means
     over bands.
     """
-    if not bands.are_single:
-        return invert_band_ratios(target, products, bands)[0].rho
-    rho, errors = _invert_lag_ratios(target, products)
-    failed_indices = np.flatnonzero(errors > MAX_RATIO_ERROR)
+    rho, errors = _invert_ratios(target, products, bands)
+    failed_indices = np.flatnonzero(errors > _MAX_RATIO_ERROR)
     if not len(failed_indices):
         return rho
     n_bands = target.shape[1]
     white = products[1:, 0] / products[0, 0]
     moved_targets = white + np.multiply.outer(
-        WHITE_NOISE_DISTANCES, target[failed_indices] - white
+        _WHITE_NOISE_DISTANCES, target[failed_indices] - white
     )
-    moved_rho, moved_errors = _invert_lag_ratios(moved_targets.reshape(-1, n_bands), products)
+    moved_rho, moved_errors = _invert_ratios(moved_targets.reshape(-1, n_bands), products, bands)
     moved_rho = moved_rho.reshape(moved_targets.shape)
-    is_possible = moved_errors.reshape(moved_targets.shape[:2]) <= MAX_RATIO_ERROR
+    if not bands.are_single:
+        distances = np.abs(moved_targets - target[failed_indices]).max(axis=2)
+        distances += moved_errors.reshape(distances.shape)
+        distances = np.concatenate([errors[None, failed_indices], distances])
+        candidates = np.concatenate([rho[None, failed_indices], moved_rho])
+        rho[failed_indices] = candidates[distances.argmin(axis=0), np.arange(len(failed_indices))]
+        return rho
+    is_possible = moved_errors.reshape(moved_targets.shape[:2]) <= _MAX_RATIO_ERROR
     # The ratios are moved toward white noise as little as possible: a process must exist for the
     # selected ratios and for all tested ratios that are closer to white noise.
     rho[failed_indices] = 0.0
@@ -82,12 +88,22 @@ def noise_autocorrelations(target: Float, products: Float, bands: LagBands) -> F
     return rho
 
 
-def _invert_lag_ratios(target: Float, products: Float) -> tuple[Float, Float]:
-    """Return the autocorrelations (M, p) with the closest ratios, and the ratios' errors (M,).
+def _invert_ratios(target: Float, products: Float, bands: LagBands) -> tuple[Float, Float]:
+    """Return the autocorrelations (M, q) with the closest ratios, and the ratios' errors (M,).
 
-    An error is the largest over the lags. Newton's method starts each step from the closest
-    process so far. Steps are shortened after a step that increases the error. For the parameters,
-    see `noise_autocorrelations`.
+    An error is the largest over the bands. For the parameters, see `noise_autocorrelations`.
+    """
+    if bands.are_single:
+        return _invert_lag_ratios(target, products)
+    processes, errors = invert_band_ratios(target, products, bands)
+    return processes.rho, errors
+
+
+def _invert_lag_ratios(target: Float, products: Float) -> tuple[Float, Float]:
+    """Return the autocorrelations of `_invert_ratios` for single lags.
+
+    Newton's method starts each step from the closest process so far. Steps are shortened after a
+    step that increases the error.
     """
     rho = target.copy()
     order = target.shape[1]

@@ -25,14 +25,13 @@ _TOLERANCE = 1e-9  # error of the ratios that ends the iteration
 _MIN_STEP = 1e-3  # step length that ends the iteration
 _STEP_REDUCTION = 0.3  # factor of the step length after a step that increases the error
 _MAX_REDUCTION = 0.5  # largest relative decrease of D(f) in an iteration
-MAX_RATIO_ERROR = 0.01
-"""Largest error of a ratio (half the distance of nodes) of an accepted process."""
-WHITE_NOISE_DISTANCES = np.array([0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1])
-"""Fractions of the distance from white noise that are tested if no process has the ratios."""
-# Samples of the spectrum per lag of the process. More samples resolve narrower peaks: processes
-# whose time constant is up to about 3 and 25 times their memory.
-_SAMPLES_PER_LAG = (64, 512)
-_MAX_DIFFERENCE = 0.3  # largest difference of log D(f) between samples that resolve a peak
+_SAMPLES_PER_LAG = 64  # samples of the spectrum per lag of the process
+# largest difference of log D(f) between samples; narrower peaks are not resolved, and belong to
+# processes whose time constant is above three times their memory
+_MAX_DIFFERENCE = 0.3
+# time constants of first-order processes from which Newton's method starts, relative to the
+# memory; from white noise, it can end at a narrow peak at 0 Hz, to which residuals hardly respond
+_START_TIME_CONSTANTS = np.array([0.1, 0.3, 1.0, 2.0, 2.5])
 _PROCESSES_PER_BATCH = 64  # processes whose spectra are in memory at a time
 
 
@@ -46,13 +45,13 @@ class BandProcesses:
     @property
     def rho(self) -> Float:
         """Mean autocorrelations over bands (M, q)."""
-        return self._in_batches(lambda batch, n_samples: self._moments(n_samples).ratios(batch))
+        return self._in_batches(self._rho_moments().ratios)
 
     def autocorrelations(self, n: int) -> Float:
         """Return autocorrelations (M, n) at lags 0 … n - 1."""
+        size = _spectrum_size(self.bands, n)
 
-        def compute(coefficients: Float, n_samples: int) -> Float:
-            size = _spectrum_size(self.bands, n_samples, n)
+        def compute(coefficients: Float) -> Float:
             spectra = 1 / (coefficients @ _band_cosines(self.bands, size))
             autocovariances = fft.irfft(spectra, size)[:, :n]
             return np.asarray(autocovariances / autocovariances[:, :1])
@@ -64,9 +63,9 @@ class BandProcesses:
 
         They are the minimum-phase factors of D(f) (Kolmogorov 1939).
         """
+        size = _spectrum_size(self.bands, 0)
 
-        def compute(coefficients: Float, n_samples: int) -> Float:
-            size = _spectrum_size(self.bands, n_samples, 0)
+        def compute(coefficients: Float) -> Float:
             cepstra = fft.irfft(np.log(coefficients @ _band_cosines(self.bands, size)), size)
             cepstra[:, 0] = cepstra[:, size // 2 :] = 0
             responses = fft.irfft(np.exp(fft.rfft(cepstra, size)), size)
@@ -80,22 +79,18 @@ class BandProcesses:
         The second axis has the ratios. `products` is the matrix of
         `bids_sr.glm.autoregression.compute_expected_products` (q + 1, T).
         """
-
-        def compute(coefficients: Float, n_samples: int) -> Float:
-            moments = _Moments(products, self.bands, n_samples)
-            return moments.ratio_derivatives(coefficients)
-
-        return np.asarray(self._in_batches(compute) @ np.linalg.pinv(self._rho_derivatives()))
+        to_rho = self._in_batches(self._rho_moments().ratio_derivatives)
+        to_ratios = self._in_batches(_Moments(products, self.bands).ratio_derivatives)
+        return np.asarray(to_ratios @ np.linalg.pinv(to_rho))
 
     def step(self, size: float) -> tuple["BandProcesses", Float]:
         """Return processes (M q) with one changed parameter each, and the changes of `rho` (M, q).
 
         D(f) changes at most by the fraction `size`, and a parameter at most by `size`.
         """
-        # (M, parameter, q + 1)
-        directions = np.linalg.pinv(self._rho_derivatives()).transpose(0, 2, 1)
-        n_samples = _find_resolution(self.coefficients, self.bands)
-        cosines = _band_cosines(self.bands, _spectrum_size(self.bands, n_samples, 0))
+        to_rho = self._in_batches(self._rho_moments().ratio_derivatives)
+        directions = np.linalg.pinv(to_rho).transpose(0, 2, 1)  # (M, parameter, q + 1)
+        cosines = _band_cosines(self.bands, _spectrum_size(self.bands, 0))
         relative = np.stack(
             [
                 np.abs(direction @ cosines / (row @ cosines)).max(axis=1)
@@ -111,84 +106,34 @@ class BandProcesses:
             changes,
         )
 
-    def _rho_derivatives(self) -> Float:
-        """Return derivatives of `rho` with respect to the coefficients, (M, q, q + 1)."""
-        return self._in_batches(
-            lambda batch, n_samples: self._moments(n_samples).ratio_derivatives(batch)
-        )
-
-    def _moments(self, n_samples: int) -> "_Moments":
+    def _rho_moments(self) -> "_Moments":
         """Return the moments whose ratios are `rho`."""
-        return _Moments(_average_lags(self.bands), self.bands, n_samples)
+        return _Moments(_average_lags(self.bands), self.bands)
 
-    def _in_batches(self, compute: Callable[[Float, int], Float]) -> Float:
-        """Return results for all processes, computed for several processes at a time.
-
-        `compute` gets coefficients, and the number of samples per lag that resolve their spectra.
-        """
+    def _in_batches(self, compute: Callable[[Float], Float]) -> Float:
+        """Return results for all processes, computed for several processes at a time."""
         starts = range(0, len(self.coefficients), _PROCESSES_PER_BATCH)
-        batches = [self.coefficients[start : start + _PROCESSES_PER_BATCH] for start in starts]
         return np.concatenate(
-            [compute(batch, _find_resolution(batch, self.bands)) for batch in batches]
+            [compute(self.coefficients[start : start + _PROCESSES_PER_BATCH]) for start in starts]
         )
 
 
 def invert_band_ratios(
     target: Float, products: Float, bands: LagBands
 ) -> tuple[BandProcesses, Float]:
-    """Return processes with given ratios, and the ratios' errors (M,).
+    """Return the processes with the closest ratios, and the ratios' errors (M,).
 
-    Processes close to a random walk are reached from white noise in several steps. If no process
-    has ratios within `MAX_RATIO_ERROR`, the ratios are moved toward white noise, as far as
-    necessary. An error is the largest over the bands.
-
-    `target` are the ratios of mean lag products over bands and power of residuals (M, q), and
-    `products` the matrix of `bids_sr.glm.autoregression.compute_expected_products` (q + 1, T).
+    An error is the largest over the bands. `target` are the ratios of mean lag products over
+    bands and power of residuals (M, q), and `products` the matrix of
+    `bids_sr.glm.autoregression.compute_expected_products` (q + 1, T).
     """
-    coefficients, errors = _solve_from(_make_white(len(target), bands), target, products, bands)
-    rows = np.flatnonzero(errors > MAX_RATIO_ERROR)
-    coefficients[rows] = _make_white(len(rows), bands)
-    white = products[1:, 0] / products[0, 0]
-    for distance in (*WHITE_NOISE_DISTANCES[::-1], 1.0):
-        if not len(rows):
-            break
-        moved_target = white + distance * (target[rows] - white)
-        moved, moved_errors = _solve_from(coefficients[rows], moved_target, products, bands)
-        is_found = moved_errors <= MAX_RATIO_ERROR
-        coefficients[rows[is_found]] = moved[is_found]
-        errors[rows] = moved_errors
-        rows = rows[is_found]
+    moments = _Moments(products, bands)
+    results = [
+        _solve(target[start : start + _PROCESSES_PER_BATCH], moments)
+        for start in range(0, len(target), _PROCESSES_PER_BATCH)
+    ]
+    coefficients, errors = (np.concatenate(parts) for parts in zip(*results, strict=True))
     return BandProcesses(bands=bands, coefficients=coefficients), errors
-
-
-def _make_white(n_processes: int, bands: LagBands) -> Float:
-    """Return the coefficients of white noise (M, q + 1)."""
-    coefficients = np.zeros((n_processes, len(bands.stops) + 1))
-    coefficients[:, 0] = 1
-    return coefficients
-
-
-def _solve_from(
-    start: Float, target: Float, products: Float, bands: LagBands
-) -> tuple[Float, Float]:
-    """Return coefficients (M, q + 1) and the errors of their ratios, (M,), from a start.
-
-    For the other parameters, see `invert_band_ratios`.
-    """
-    coefficients, errors = start.copy(), np.empty(len(target))
-    unresolved = np.arange(len(target))
-    for n_samples in _SAMPLES_PER_LAG:
-        moments = _Moments(products, bands, n_samples)
-        rows, unresolved = unresolved, unresolved[:0]
-        for first in range(0, len(rows), _PROCESSES_PER_BATCH):
-            batch = rows[first : first + _PROCESSES_PER_BATCH]
-            coefficients[batch], errors[batch], is_resolved = _solve(
-                target[batch], coefficients[batch], moments
-            )
-            unresolved = np.append(unresolved, batch[~is_resolved])
-        if not len(unresolved):
-            break
-    return coefficients, errors
 
 
 def find_band_processes(rho: Float, bands: LagBands) -> BandProcesses:
@@ -196,27 +141,23 @@ def find_band_processes(rho: Float, bands: LagBands) -> BandProcesses:
     return invert_band_ratios(rho, _average_lags(bands), bands)[0]
 
 
-def _solve(
-    target: Float, coefficients: Float, moments: "_Moments"
-) -> tuple[Float, Float, MaskArray]:
-    """Return coefficients (M, q + 1), the errors of their ratios, and where they are resolved.
+def _solve(target: Float, moments: "_Moments") -> tuple[Float, Float]:
+    """Return coefficients (M, q + 1) and the errors of their ratios, (M,).
 
-    Newton's method starts from given coefficients (M, q + 1). D(f) decreases at most by half in a
-    step, so that it stays positive, and steps are shortened after a step that increases the error.
-    A process is not resolved (M,) if a spectrum with a smaller error has peaks that are narrower
-    than the samples resolve.
+    Newton's method starts from white noise or a first-order process, whichever is closest. D(f)
+    decreases at most by half in a step, so that it stays positive, and steps are shortened after a
+    step that increases the error.
     """
     n_processes = len(target)
-    coefficients = coefficients.copy()
-    is_resolved = np.ones(n_processes, dtype=bool)
+    starts = _list_starts(moments)
+    distances = np.abs(moments.ratios(starts) - target[:, None]).max(axis=2)
+    coefficients = starts[distances.argmin(axis=1)]
     best = coefficients.copy()
     best_errors = np.full(n_processes, np.inf)
     lengths = np.ones(n_processes)
     for _ in range(_MAX_ITERATIONS):
         errors = np.abs(moments.ratios(coefficients) - target).max(axis=1)
-        is_smaller, has_resolved_peaks = errors < best_errors, moments.resolve(coefficients)
-        is_better = is_smaller & has_resolved_peaks
-        is_resolved[is_smaller] = has_resolved_peaks[is_smaller]
+        is_better = (errors < best_errors) & moments.resolve(coefficients)
         best[is_better], best_errors[is_better] = coefficients[is_better], errors[is_better]
         lengths = np.where(is_better, 1.0, lengths * _STEP_REDUCTION)
         rows = np.flatnonzero((best_errors > _TOLERANCE) & (lengths > _MIN_STEP))
@@ -232,27 +173,46 @@ def _solve(
         decrease = -((steps @ moments.cosines) / (best[rows] @ moments.cosines)).min(axis=1)
         longest = _MAX_REDUCTION / np.maximum(decrease, _MAX_REDUCTION)
         coefficients[rows] = best[rows] + (lengths[rows] * longest)[:, None] * steps
-    return best, best_errors, is_resolved
+    return best, best_errors
+
+
+def _list_starts(moments: "_Moments") -> Float:
+    """Return coefficients (S, q + 1) of white noise and of first-order processes of power 1."""
+    constants = np.exp(-1 / (_START_TIME_CONSTANTS * moments.bands.n_lags))
+    starts = np.zeros((len(constants) + 1, len(moments.bands.stops) + 1))
+    starts[0, 0] = 1
+    if moments.bands.stops[0] == 1:
+        starts[1:, 0] = (1 + constants**2) / (1 - constants**2)
+        starts[1:, 1] = -constants / (1 - constants**2)
+    else:
+        starts[1:, 0] = 1
+    return starts[moments.resolve(starts)]
 
 
 class _Moments:
     """Expected products of processes as integrals over their spectra.
 
-    `products` (q + 1, T) are factors of the autocovariances at lags 0 … T - 1, and `n_samples` is
-    the number of samples of the spectra per lag.
+    `products` (q + 1, T) are factors of the autocovariances at lags 0 … T - 1.
     """
 
-    def __init__(self, products: Float, bands: LagBands, n_samples: int) -> None:
-        size = _spectrum_size(bands, n_samples, products.shape[1])
+    def __init__(self, products: Float, bands: LagBands) -> None:
+        size = _spectrum_size(bands, products.shape[1])
+        self.bands = bands
         self.cosines = _band_cosines(bands, size)
+        self._stride = size // _spectrum_size(bands, 0)
         weights = np.full(self.cosines.shape[1], 2 / size)
         weights[0] = weights[-1] = 1 / size
         self._factors = weights * fft.rfft(products, size, axis=1).real
         self._pairs = (self._factors[:, None] * self.cosines).reshape(-1, len(weights)).T
 
     def resolve(self, coefficients: Float) -> MaskArray:
-        """Return whether the samples resolve the peaks of the spectra (M,)."""
-        return _are_resolved(coefficients @ self.cosines)
+        """Return which processes have no peak that is too narrow for the samples, (M,).
+
+        The length of the run has no influence, so that `find_band_processes` agrees.
+        """
+        inverse_spectra = coefficients @ self.cosines[:, :: self._stride]
+        differences = np.abs(np.diff(np.log(inverse_spectra), axis=1)).max(axis=1)
+        return np.asarray(differences < _MAX_DIFFERENCE)
 
     def powers(self, coefficients: Float) -> Float:
         """Return the expected products (M, q + 1)."""
@@ -294,26 +254,7 @@ def _band_cosines(bands: LagBands, size: int) -> Float:
     return np.asarray(cosines)
 
 
-def _find_resolution(coefficients: Float, bands: LagBands) -> int:
-    """Return the number of samples per lag that resolve the spectra of processes (M, q + 1)."""
-    for n_samples in _SAMPLES_PER_LAG[:-1]:
-        cosines = _band_cosines(bands, _spectrum_size(bands, n_samples, 0))
-        if _are_resolved(coefficients @ cosines).all():
-            return n_samples
-    return _SAMPLES_PER_LAG[-1]
-
-
-def _are_resolved(inverse_spectra: Float) -> MaskArray:
-    """Return whether samples resolve the peaks of inverse spectra D(f), (M,) for (M, F)."""
-    return np.asarray(
-        np.abs(np.diff(np.log(inverse_spectra), axis=1)).max(axis=1) < _MAX_DIFFERENCE
-    )
-
-
-def _spectrum_size(bands: LagBands, n_samples: int, n: int) -> int:
-    """Return the number of samples of a spectrum for autocovariances at n lags.
-
-    `n_samples` is the number of samples per lag of the process.
-    """
-    smallest = max(2 * n, n_samples * bands.n_lags)
+def _spectrum_size(bands: LagBands, n: int) -> int:
+    """Return the number of samples of a spectrum for autocovariances at n lags."""
+    smallest = max(2 * n, _SAMPLES_PER_LAG * bands.n_lags)
     return 1 << int(np.ceil(np.log2(smallest)))
