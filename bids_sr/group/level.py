@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.bids.findings import describe_denied, find_denied_folders
+from bids_sr.bids.findings import describe_denied, is_denied
 from bids_sr.bids.label_lists import list_some
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.sections.superres import SuperRes
@@ -459,9 +459,11 @@ def _list_missing(
     Results that this user may not read are missing.
     """
     denied = {
-        label: describe_denied(folders[0])
+        label: describe_denied(folder)
         for label in expected
-        if (folders := find_denied_folders([output_dir / label, output_dir / label / "func"]))
+        # the participant's folder last: it also denies its subfolders
+        for folder in (output_dir / label / "func", output_dir / label)
+        if is_denied(folder)
     }
     requested_runs = [run for runs in dataset.runs.values() for run in runs if is_selected(run)]
     sentences = [*dataset.table.list_skipped_lines()]
