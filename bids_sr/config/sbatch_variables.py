@@ -34,7 +34,7 @@ def find_ignored_variables(options: Collection[str]) -> list[str]:
 
 
 def list_options(arguments: Iterable[str]) -> set[str]:
-    """Return the options in arguments of ``sbatch`` for which there is an inherited variable.
+    """Return the options in arguments of ``sbatch`` that have an inherited variable.
 
     >>> sorted(list_options(["-plong", "--constraint=a100", "--mem=2G"]))
     ['constraint', 'partition']

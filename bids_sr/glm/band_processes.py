@@ -30,7 +30,7 @@ _SAMPLES_PER_LAG = 64  # samples of the spectrum per lag of the process
 # processes whose time constant is above three times their memory
 _MAX_DIFFERENCE = 0.3
 # time constants of first-order processes from which Newton's method starts, relative to the
-# memory; from white noise, it can end at a narrow peak at 0 Hz, to which residuals hardly respond
+# memory; from white noise, it can end at a narrow peak at 0 Hz, which hardly changes residuals
 _START_TIME_CONSTANTS = np.array([0.1, 0.3, 1.0, 2.0, 2.5])
 _PROCESSES_PER_BATCH = 64  # processes whose spectra are in memory at a time
 
