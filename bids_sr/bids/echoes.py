@@ -144,16 +144,16 @@ def _list_differences(echo: _Echo, first: _Echo) -> Iterator[_Difference]:
         )
 
 
-def _compare_values(value: object, first_value: object) -> str:
-    """Return the values of a field as text, "" if they are equal."""
-    return "" if value == first_value else f"{value!r} instead of {first_value!r}"
-
-
 def _compare_repetition_times(tr: object, first_tr: object) -> str:
     """Return the repetition times of two sidecars as text, "" if they are equal."""
     if isinstance(tr, int | float) and isinstance(first_tr, int | float):
         return "" if is_same_tr(tr, first_tr) else f"{tr:g} s instead of {first_tr:g} s"
     return _compare_values(tr, first_tr)
+
+
+def _compare_values(value: object, first_value: object) -> str:
+    """Return the values of a field as text, "" if they are equal."""
+    return "" if value == first_value else f"{value!r} instead of {first_value!r}"
 
 
 def _compare_slice_times(times: object, first_times: object) -> str:

@@ -202,6 +202,27 @@ def refuse_denied() -> Iterator[None]:
         raise InputError([describe_denied(Path(error.filename))]) from error
 
 
+def _describe_missing_content(path: Path, reason: str) -> Notice:
+    """Return the problem of a file without content, with the command that makes it available.
+
+    `reason` is the reason from `missing_content_reason`.
+    """
+    if reason == _DENIED:
+        return describe_denied(path)
+    code = "lfs" if "LFS" in reason else "annex"
+    command = (
+        f"`git lfs pull -I {path.name}`"
+        if code == "lfs"
+        else f"`datalad get {path}` (or `git annex get`)"
+    )
+    return Notice(
+        what=str(path),
+        why=f"the file content has not been downloaded: {reason}",
+        remedy=f"Download it: {command}.",
+        code=code,
+    )
+
+
 def describe_denied(path: Path) -> Notice:
     """Return the problem of a file or folder that this user may not read.
 
@@ -224,27 +245,6 @@ def describe_denied(path: Path) -> Notice:
         if is_owner
         else f"Ask the owner of the data for read permission, for example by {command}.",
         code="forbidden",
-    )
-
-
-def _describe_missing_content(path: Path, reason: str) -> Notice:
-    """Return the problem of a file without content, with the command that makes it available.
-
-    `reason` is the reason from `missing_content_reason`.
-    """
-    if reason == _DENIED:
-        return describe_denied(path)
-    code = "lfs" if "LFS" in reason else "annex"
-    command = (
-        f"`git lfs pull -I {path.name}`"
-        if code == "lfs"
-        else f"`datalad get {path}` (or `git annex get`)"
-    )
-    return Notice(
-        what=str(path),
-        why=f"the file content has not been downloaded: {reason}",
-        remedy=f"Download it: {command}.",
-        code=code,
     )
 
 

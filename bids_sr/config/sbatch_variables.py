@@ -13,6 +13,12 @@ _INHERITED_OPTIONS = ("account", "partition", "qos", "reservation", "constraint"
 _SHORT_OPTIONS = {"-A": "account", "-p": "partition", "-q": "qos", "-C": "constraint"}
 
 
+def find_ignored_variables(options: Collection[str]) -> list[str]:
+    """Return the names of all other variables, see `find_inherited_variables`."""
+    variables = {name for name in os.environ if name.startswith(_PREFIX)}
+    return sorted(variables - find_inherited_variables(options).keys())
+
+
 def find_inherited_variables(options: Collection[str]) -> dict[str, str]:
     """Return the variables that jobs inherit, by name.
 
@@ -25,12 +31,6 @@ def find_inherited_variables(options: Collection[str]) -> dict[str, str]:
         for name, variable in variables.items()
         if name not in options and os.environ.get(variable)
     }
-
-
-def find_ignored_variables(options: Collection[str]) -> list[str]:
-    """Return the names of all other variables, see `find_inherited_variables`."""
-    variables = {name for name in os.environ if name.startswith(_PREFIX)}
-    return sorted(variables - find_inherited_variables(options).keys())
 
 
 def list_options(arguments: Iterable[str]) -> set[str]:

@@ -176,6 +176,21 @@ class Settings:
         )
 
 
+def list_ignored_settings(path: Path) -> dict[str, str]:
+    """Return the flags of the settings of a file that only the command line sets, by name.
+
+    A name is for example ``resources.use_plugin``. Raises the errors of `read_toml`.
+    """
+    return {
+        f"{group}.{item.name}": next(
+            flag for flag in get_option(item).flags.split() if flag.startswith("--")
+        )
+        for group, names in read_toml(path).items()
+        for item in dataclasses.fields(get_type_hints(Settings)[group])
+        if item.name in names and _is_for_command_line(item, names[item.name])
+    }
+
+
 def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str, object]]:
     """Read a settings file as ``{group: {name: value}}``.
 
@@ -197,21 +212,6 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
             and not _is_for_command_line(item, names[item.name])
         }
         for group, names in tables.items()
-    }
-
-
-def list_ignored_settings(path: Path) -> dict[str, str]:
-    """Return the flags of the settings of a file that only the command line sets, by name.
-
-    A name is for example ``resources.use_plugin``. Raises the errors of `read_toml`.
-    """
-    return {
-        f"{group}.{item.name}": next(
-            flag for flag in get_option(item).flags.split() if flag.startswith("--")
-        )
-        for group, names in read_toml(path).items()
-        for item in dataclasses.fields(get_type_hints(Settings)[group])
-        if item.name in names and _is_for_command_line(item, names[item.name])
     }
 
 

@@ -28,16 +28,6 @@ _BINDING_VARIABLES = (
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
 
 
-def clear_processor_binding() -> None:
-    """Let this process and its child processes run on all processors of the current mask.
-
-    Call this function before libraries are loaded. The mask itself does not change, for example
-    of ``taskset``, a control group or SLURM.
-    """
-    for name in _BINDING_VARIABLES:
-        os.environ.pop(name, None)
-
-
 def limit_threads() -> None:
     """Limit all libraries in this process and its child processes to one thread.
 
@@ -47,6 +37,16 @@ def limit_threads() -> None:
     """
     clear_processor_binding()
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+
+
+def clear_processor_binding() -> None:
+    """Let this process and its child processes run on all processors of the current mask.
+
+    Call this function before libraries are loaded. The mask itself does not change, for example
+    of ``taskset``, a control group or SLURM.
+    """
+    for name in _BINDING_VARIABLES:
+        os.environ.pop(name, None)
 
 
 def set_torch_threads(count: int) -> None:

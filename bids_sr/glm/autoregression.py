@@ -205,26 +205,6 @@ def autocorrelations(predictors: Sequence[Float], n: int) -> Float:
     return rho
 
 
-def levinson(rho: Float) -> tuple[list[Float], Float]:
-    """Return the best linear predictors from 0, 1 … p earlier samples.
-
-    Sources: Levinson 1947, Durbin 1960. `rho` are the autocorrelations (M, p) at lags 1 … p, whose
-    partial autocorrelations are limited to ±.97. Returns weights (M, k) for each order k, latest
-    sample first, and the remaining fractions of the variance (M, p + 1).
-    """
-    n_processes, order = rho.shape
-    predictors = [np.zeros((n_processes, 0))]
-    remaining = np.ones((n_processes, order + 1))
-    for k in range(1, order + 1):
-        previous = predictors[-1]
-        predicted = (previous * rho[:, : k - 1][:, ::-1]).sum(axis=1)
-        partial = (rho[:, k - 1] - predicted) / remaining[:, k - 1]
-        partial = np.clip(partial, -_MAX_PARTIAL, _MAX_PARTIAL)[:, None]
-        predictors.append(np.hstack([previous - partial * previous[:, ::-1], partial]))
-        remaining[:, k] = remaining[:, k - 1] * (1 - partial[:, 0] ** 2)
-    return predictors, remaining
-
-
 def _compute_shifted_traces(autocovariances: Float, basis: Float, bands: LagBands) -> Float:
     """Return tr(L_k N L_l N) for N = R V R and bands k, l = 0 … q, (q + 1, q + 1).
 
@@ -360,14 +340,6 @@ def _sum_diagonals(left: Float, right: Float) -> Float:
     return sums
 
 
-def prediction_filters(rho: Float, bands: LagBands) -> Float:
-    """Return the filters (M, p + 1) of prediction errors, which begin with 1, from (M, q)."""
-    if bands.are_single:
-        predictors = levinson(rho)[0][-1]
-        return np.hstack([np.ones((len(rho), 1)), -predictors])
-    return find_band_processes(rho, bands).prediction_filters()
-
-
 def step_processes(rho: Float, bands: LagBands, size: float) -> tuple[Float, Float]:
     """Return prediction filters (M, q, p + 1) for one changed autocorrelation each.
 
@@ -383,6 +355,34 @@ def step_processes(rho: Float, bands: LagBands, size: float) -> tuple[Float, Flo
         processes, changes = find_band_processes(rho, bands).step(size)
         filters = processes.prediction_filters()
     return filters.reshape(*rho.shape, -1), changes
+
+
+def prediction_filters(rho: Float, bands: LagBands) -> Float:
+    """Return the filters (M, p + 1) of prediction errors, which begin with 1, from (M, q)."""
+    if bands.are_single:
+        predictors = levinson(rho)[0][-1]
+        return np.hstack([np.ones((len(rho), 1)), -predictors])
+    return find_band_processes(rho, bands).prediction_filters()
+
+
+def levinson(rho: Float) -> tuple[list[Float], Float]:
+    """Return the best linear predictors from 0, 1 … p earlier samples.
+
+    Sources: Levinson 1947, Durbin 1960. `rho` are the autocorrelations (M, p) at lags 1 … p, whose
+    partial autocorrelations are limited to ±.97. Returns weights (M, k) for each order k, latest
+    sample first, and the remaining fractions of the variance (M, p + 1).
+    """
+    n_processes, order = rho.shape
+    predictors = [np.zeros((n_processes, 0))]
+    remaining = np.ones((n_processes, order + 1))
+    for k in range(1, order + 1):
+        previous = predictors[-1]
+        predicted = (previous * rho[:, : k - 1][:, ::-1]).sum(axis=1)
+        partial = (rho[:, k - 1] - predicted) / remaining[:, k - 1]
+        partial = np.clip(partial, -_MAX_PARTIAL, _MAX_PARTIAL)[:, None]
+        predictors.append(np.hstack([previous - partial * previous[:, ::-1], partial]))
+        remaining[:, k] = remaining[:, k - 1] * (1 - partial[:, 0] ** 2)
+    return predictors, remaining
 
 
 def orthonormal(matrix: Float) -> Float:

@@ -29,7 +29,7 @@ _SAMPLES_PER_LAG = 64  # samples of the spectrum per lag of the process
 # largest difference of log D(f) between samples; narrower peaks are not resolved, and belong to
 # processes whose time constant is above three times their memory
 _MAX_DIFFERENCE = 0.3
-# time constants of first-order processes from which Newton's method starts, relative to the
+# time constants of the first-order processes that start Newton's method, relative to the
 # memory; from white noise, it can end at a narrow peak at 0 Hz, which hardly changes residuals
 _START_TIME_CONSTANTS = np.array([0.1, 0.3, 1.0, 2.0, 2.5])
 _PROCESSES_PER_BATCH = 64  # processes whose spectra are in memory at a time
@@ -118,6 +118,11 @@ class BandProcesses:
         )
 
 
+def find_band_processes(rho: Float, bands: LagBands) -> BandProcesses:
+    """Return the processes with given mean autocorrelations over bands (M, q)."""
+    return invert_band_ratios(rho, _average_lags(bands), bands)[0]
+
+
 def invert_band_ratios(
     target: Float, products: Float, bands: LagBands
 ) -> tuple[BandProcesses, Float]:
@@ -134,11 +139,6 @@ def invert_band_ratios(
     ]
     coefficients, errors = (np.concatenate(parts) for parts in zip(*results, strict=True))
     return BandProcesses(bands=bands, coefficients=coefficients), errors
-
-
-def find_band_processes(rho: Float, bands: LagBands) -> BandProcesses:
-    """Return the processes with given mean autocorrelations over bands (M, q)."""
-    return invert_band_ratios(rho, _average_lags(bands), bands)[0]
 
 
 def _solve(target: Float, moments: "_Moments") -> tuple[Float, Float]:
@@ -238,6 +238,13 @@ class _Moments:
         )
 
 
+def _band_cosines(bands: LagBands, size: int) -> Float:
+    """Return 1 and b_j at frequencies 0 … 1/2 per volume, (q + 1, size / 2 + 1)."""
+    cosines = 2 * fft.rfft(_average_lags(bands), size, axis=1).real
+    cosines[0] = 1
+    return np.asarray(cosines)
+
+
 def _average_lags(bands: LagBands) -> Float:
     """Return factors (q + 1, p + 1) of the autocovariance at lag 0 and of means over bands."""
     averages = bands.average(np.eye(bands.n_lags))
@@ -245,13 +252,6 @@ def _average_lags(bands: LagBands) -> Float:
     factors[0, 0] = 1
     factors[1:, 1:] = averages
     return factors
-
-
-def _band_cosines(bands: LagBands, size: int) -> Float:
-    """Return 1 and b_j at frequencies 0 … 1/2 per volume, (q + 1, size / 2 + 1)."""
-    cosines = 2 * fft.rfft(_average_lags(bands), size, axis=1).real
-    cosines[0] = 1
-    return np.asarray(cosines)
 
 
 def _spectrum_size(bands: LagBands, n: int) -> int:

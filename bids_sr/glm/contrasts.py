@@ -325,26 +325,6 @@ def _default_contrasts(
     return defaults.contrasts
 
 
-def make_unique_label(name: str, labels: Iterable[str]) -> str:
-    """Return a name as a label for file names that is not one of some other labels.
-
-    Case is ignored, because many file systems ignore it.
-
-    >>> make_unique_label("left1", ["Left1", "left1x2"])
-    'left1x3'
-    """
-    label = shorten_label(name, name)
-    keys = {other.lower() for other in labels}
-    candidates = chain([label], _number_label(label, count(2)))
-    return next(candidate for candidate in candidates if candidate.lower() not in keys)
-
-
-def _number_label(label: str, numbers: Iterable[int]) -> Iterator[str]:
-    """Yield a label with each of some numbers appended."""
-    separator = "x" if label[-1].isdigit() else ""
-    return (f"{label}{separator}{number}" for number in numbers)
-
-
 def _iterate_comparisons(
     described_types: Sequence[str], averaged_types: Sequence[str], labels: Mapping[str, str]
 ) -> Iterator[tuple[str, Contrast]]:
@@ -511,6 +491,26 @@ def _name_contrast(terms: Sequence[tuple[str, float]], labels: Mapping[str, str]
     )
     name = "".join([first_word, *other_words])
     return name if name == first_label else make_unique_label(name, labels.values())
+
+
+def make_unique_label(name: str, labels: Iterable[str]) -> str:
+    """Return a name as a label for file names that is not one of some other labels.
+
+    Case is ignored, because many file systems ignore it.
+
+    >>> make_unique_label("left1", ["Left1", "left1x2"])
+    'left1x3'
+    """
+    label = shorten_label(name, name)
+    keys = {other.lower() for other in labels}
+    candidates = chain([label], _number_label(label, count(2)))
+    return next(candidate for candidate in candidates if candidate.lower() not in keys)
+
+
+def _number_label(label: str, numbers: Iterable[int]) -> Iterator[str]:
+    """Yield a label with each of some numbers appended."""
+    separator = "x" if label[-1].isdigit() else ""
+    return (f"{label}{separator}{number}" for number in numbers)
 
 
 def name_without_types(name: str, trial_types: Sequence[str]) -> str:

@@ -75,15 +75,6 @@ class _Precisions:
         return np.asarray(products)
 
 
-def _sum_shifts(columns: Float, bands: LagBands) -> Float:
-    """Return columns (T, P), and sums of their shifts over each band (q + 1, T, P).
-
-    Columns are shifted forward and back.
-    """
-    shifts = bands.shift(columns, 1) + bands.shift(columns, -1)
-    return np.concatenate([columns[None], bands.widths[:, None, None] * shifts])
-
-
 @frozen
 class _WhitenedModel:
     """Whitened least squares for a noise model.
@@ -334,6 +325,15 @@ class _QuadraticForms:
             errors = precisions.roots @ corner
             forms -= errors.transpose(0, 2, 1) @ errors
         return forms
+
+
+def _sum_shifts(columns: Float, bands: LagBands) -> Float:
+    """Return columns (T, P), and sums of their shifts over each band (q + 1, T, P).
+
+    Columns are shifted forward and back.
+    """
+    shifts = bands.shift(columns, 1) + bands.shift(columns, -1)
+    return np.concatenate([columns[None], bands.widths[:, None, None] * shifts])
 
 
 def _select_corner_rows(order: int) -> tuple[slice, slice]:

@@ -169,15 +169,6 @@ class Events:
             for name, trials in self._group_trials().items()
         }
 
-    def _group_trials(self) -> dict[str, list[Trial]]:
-        """Return the events of each condition, in the order of the table."""
-        trials = self.trials()
-        names = order_types({trial.condition for trial in trials})
-        trials_by_name: dict[str, list[Trial]] = {name: [] for name in names}
-        for trial in trials:
-            trials_by_name[trial.condition].append(trial)
-        return trials_by_name
-
     def responses(self, times: Float, hrf: HemodynamicResponse) -> dict[str, Float]:
         """Return the response to each condition and its derivatives at given times (s).
 
@@ -193,6 +184,15 @@ class Events:
             )
             for name, trials in self._group_trials().items()
         }
+
+    def _group_trials(self) -> dict[str, list[Trial]]:
+        """Return the events of each condition, in the order of the table."""
+        trials = self.trials()
+        names = order_types({trial.condition for trial in trials})
+        trials_by_name: dict[str, list[Trial]] = {name: [] for name in names}
+        for trial in trials:
+            trials_by_name[trial.condition].append(trial)
+        return trials_by_name
 
 
 def _read_trials(

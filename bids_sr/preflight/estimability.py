@@ -89,11 +89,6 @@ def assess_types(
     return _assess_model(types_of_run, events, design, run, settings, findings)
 
 
-def _is_large(run: BoldRun, types: Sequence[str]) -> bool:
-    """Return whether the model of a run is too large for these checks."""
-    return run.n_volumes * len(types) > _MAX_SIZE or len(types) > _MAX_TYPES
-
-
 def _are_too_many(events: "Events", run: BoldRun, settings: Settings) -> bool:
     """Return whether the responses to trial types alone are more than the volumes of a run.
 
@@ -284,6 +279,11 @@ def is_estimable(
             findings.add_problem(run.events, reason, _FIX)
             return False
     return True
+
+
+def _is_large(run: BoldRun, types: Sequence[str]) -> bool:
+    """Return whether the model of a run is too large for these checks."""
+    return run.n_volumes * len(types) > _MAX_SIZE or len(types) > _MAX_TYPES
 
 
 def _build_design(events: "Events", run: BoldRun, settings: Settings) -> "Design":

@@ -190,17 +190,17 @@ def _note_missing_types(
         )
 
 
-def _join_marks(marks: Iterable[str]) -> str:
-    """Return distinct missing values in quotation marks as text."""
-    return " or ".join(map(repr, sorted({*marks})))
-
-
 def _describe_levels_fix(marks: Iterable[str]) -> str:
     """Return a sentence on how to model trial types that count as missing values."""
     return (
         f"If {_join_marks(marks)} is the name of a condition, describe it under Levels of"
         " trial_type in the sidecar of the events."
     )
+
+
+def _join_marks(marks: Iterable[str]) -> str:
+    """Return distinct missing values in quotation marks as text."""
+    return " or ".join(map(repr, sorted({*marks})))
 
 
 def _drop_untimed(

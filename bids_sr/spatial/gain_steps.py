@@ -43,15 +43,6 @@ _MIN_BACKGROUND_CHANGE = 1.5
 _MAX_UNCHANGED_SHARE = 0.15
 
 
-def is_short_segment(n_volumes: int, tr: float) -> bool:
-    """Return whether a part of a run is too short for a change of the gain in time.
-
-    The volumes of a short part whose scale is not the scale of the other volumes are outliers.
-    `tr` is the repetition time (s); 0 if it is not known.
-    """
-    return n_volumes * (tr or _USUAL_TR_S) <= _SHORT_SEGMENT_S
-
-
 @frozen
 class GainStep:
     """Step of the scale: first volume with the new scale (counted from 0), and the factor."""
@@ -139,14 +130,6 @@ def _choose_stride(shape: Sequence[int]) -> int:
     return stride
 
 
-def _find_head(mean: Array) -> Array | None:
-    """Return the voxels of the head in a mean image; None if there is no bright head."""
-    bright_level = float(np.percentile(mean, _BRIGHT_PERCENTILE)) if np.isfinite(mean).all() else 0
-    is_head = mean > _HEAD_THRESHOLD * bright_level
-    has_head = bright_level > 0 and np.count_nonzero(is_head) >= _MIN_VOXELS
-    return is_head if has_head else None
-
-
 def _measure_step(window: Float, center: int, *, unit: float) -> _Candidate | None:
     """Measure the step of the scale around the middle volume of a window (volumes, voxels).
 
@@ -176,6 +159,14 @@ def _measure_step(window: Float, center: int, *, unit: float) -> _Candidate | No
         float(np.median(log_head[index + 1] - log_head[index])) for index in (_SIDE - 1, _SIDE)
     )
     return _Candidate(center=center, log_factor=log_factor, changes=(first, second))
+
+
+def _find_head(mean: Array) -> Array | None:
+    """Return the voxels of the head in a mean image; None if there is no bright head."""
+    bright_level = float(np.percentile(mean, _BRIGHT_PERCENTILE)) if np.isfinite(mean).all() else 0
+    is_head = mean > _HEAD_THRESHOLD * bright_level
+    has_head = bright_level > 0 and np.count_nonzero(is_head) >= _MIN_VOXELS
+    return is_head if has_head else None
 
 
 def _compare_background(
@@ -255,3 +246,12 @@ def _lasts(steps: Sequence[GainStep], n_volumes: int, tr: float) -> bool:
     is_kept = differs & [not is_short_segment(length, tr) for length in lengths]
     is_kept &= differences <= math.log1p(LONG_SEGMENT_GAIN_CHANGE)
     return bool(is_kept.any()) or lengths[differs].sum() >= TRUSTED_FRACTION * n_volumes
+
+
+def is_short_segment(n_volumes: int, tr: float) -> bool:
+    """Return whether a part of a run is too short for a change of the gain in time.
+
+    The volumes of a short part whose scale is not the scale of the other volumes are outliers.
+    `tr` is the repetition time (s); 0 if it is not known.
+    """
+    return n_volumes * (tr or _USUAL_TR_S) <= _SHORT_SEGMENT_S

@@ -25,16 +25,6 @@ _MAX_UNSTEADY_S = 10.0  # s at the start of a run that may not be in the steady 
 _VOLUMES_PER_BLOCK = 8  # volumes in memory at a time
 
 
-def limit_unsteady(n_volumes: int, tr: float) -> int:
-    """Return the number of volumes at the start of a run that may not be in the steady state.
-
-    This is 10 s, but at most a quarter of the volumes. `tr` is the repetition time (s), or 0 if it
-    is not known.
-    """
-    n_unsteady = n_volumes // 4
-    return min(math.ceil(_MAX_UNSTEADY_S / tr), n_unsteady) if tr > 0 else n_unsteady
-
-
 def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) -> Float:
     """Write the optimal combination of the echoes of a run.
 
@@ -95,6 +85,16 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
             for combined_volume in np.asarray(combined_volumes).T:
                 writer.append(combined_volume.reshape(first.shape[:3]).astype(np.float32))
         return t2star_ms.reshape(first.shape[:3])
+
+
+def limit_unsteady(n_volumes: int, tr: float) -> int:
+    """Return the number of volumes at the start of a run that may not be in the steady state.
+
+    This is 10 s, but at most a quarter of the volumes. `tr` is the repetition time (s), or 0 if it
+    is not known.
+    """
+    n_unsteady = n_volumes // 4
+    return min(math.ceil(_MAX_UNSTEADY_S / tr), n_unsteady) if tr > 0 else n_unsteady
 
 
 def _check_shapes(readers: Sequence[SeriesReader], orders: Sequence[StorageOrder]) -> None:

@@ -19,18 +19,6 @@ def may_be_wrapped(volume: Array) -> bool:
     return _find_bits(volume) > 0
 
 
-def _find_bits(volume: Array) -> int:
-    """Return the bits of the smallest signed integer type of all values.
-
-    0 if there is no such type, or if no value is near its lower end.
-    """
-    lowest, highest = float(volume.min()), float(volume.max())
-    bits = next(
-        (bits for bits in _BITS if -(2 ** (bits - 1)) <= lowest and highest < 2 ** (bits - 1)), 0
-    )
-    return bits if lowest <= -_MIN_RANGE_SHARE * 2 ** (bits - 1) else 0
-
-
 def find_wrapped_values(volume: Array) -> tuple[int, int] | None:
     """Return the number of wrapped values in a volume, and 2 to the power of their bits.
 
@@ -55,3 +43,15 @@ def find_wrapped_values(volume: Array) -> tuple[int, int] | None:
     if n_agreeing < max(_MIN_PAIRS, _MIN_AGREEING_SHARE * (n_agreeing + n_agreeing_stored)):
         return None
     return int(np.count_nonzero(is_negative)), 2**bits
+
+
+def _find_bits(volume: Array) -> int:
+    """Return the bits of the smallest signed integer type of all values.
+
+    0 if there is no such type, or if no value is near its lower end.
+    """
+    lowest, highest = float(volume.min()), float(volume.max())
+    bits = next(
+        (bits for bits in _BITS if -(2 ** (bits - 1)) <= lowest and highest < 2 ** (bits - 1)), 0
+    )
+    return bits if lowest <= -_MIN_RANGE_SHARE * 2 ** (bits - 1) else 0

@@ -75,15 +75,6 @@ def exclude_clipped(
     )
 
 
-def _find_clipped(series: SeriesReader, n_dummy: int) -> np.ndarray:
-    """Return the clipped voxels of a series (X, Y, Z)."""
-    search = ClippedVoxelSearch()
-    for volume in series.volumes(n_dummy):
-        search.add(volume)
-    clipped = search.find()
-    return np.zeros(series.shape[:3], dtype=bool) if clipped is None else clipped[1]
-
-
 def _find_in_echoes(echo_files: Sequence[Path], n_dummy: int, axis_order: AxisOrder) -> np.ndarray:
     """Return the voxels that are clipped in any echo, in the order of axes of the run."""
     echo_masks = []
@@ -94,3 +85,12 @@ def _find_in_echoes(echo_files: Sequence[Path], n_dummy: int, axis_order: AxisOr
             order = storage_order(reader.affine, first_affine)
             echo_masks.append(reorder(order.turn(_find_clipped(reader, n_dummy)), axis_order))
     return np.logical_or.reduce(echo_masks)
+
+
+def _find_clipped(series: SeriesReader, n_dummy: int) -> np.ndarray:
+    """Return the clipped voxels of a series (X, Y, Z)."""
+    search = ClippedVoxelSearch()
+    for volume in series.volumes(n_dummy):
+        search.add(volume)
+    clipped = search.find()
+    return np.zeros(series.shape[:3], dtype=bool) if clipped is None else clipped[1]
