@@ -16,6 +16,7 @@ from bids_sr.pipeline.artifacts import (
     Facts,
     File,
     Image,
+    Map,
     Mask,
     Series,
     Table,
@@ -66,12 +67,14 @@ class HeadMotion:
 class Brain:
     """Brain masks on the acquired and on the high-resolution grid of a run.
 
-    `clipped_facts`: clipped voxels, which are excluded; None if they were not searched.
+    `clipped_masks` and `clipped_facts`: mask (an empty list if there are none) and number of
+    clipped voxels, which are excluded; None if they were not searched.
     """
 
     bold_mask: Mask
     bold_mask_hr: Mask
     mask_facts: Facts
+    clipped_masks: list[Map] | None = None
     clipped_facts: Facts | None = None
 
 
@@ -80,8 +83,9 @@ class Registration:
     """Brain, tissues and region of interest on the grids of a run, with its transforms.
 
     If there is no T1w image, `roi_bold` and `roi_bold_hr` are brain masks, and `tpms_bold` and
-    `boldref2t1w_xfm` are None. `guide` is the high-resolution image of the pair, and `guide_hr` is
-    this image on the high-resolution grid; both are None if there is no pair.
+    `boldref2t1w_xfm` are None. `clipped_masks` are as in `Brain`. `guide` is the high-resolution
+    image of the pair, and `guide_hr` is this image on the high-resolution grid; both are None if
+    there is no pair.
     """
 
     bold_mask: Mask
@@ -89,6 +93,7 @@ class Registration:
     roi_bold: Mask
     roi_bold_hr: Mask
     facts: Facts
+    clipped_masks: list[Map] | None = None
     tpms_bold: list[Image] | None = None
     boldref2t1w_xfm: Transforms | None = None
     guide: Guide | None = None
@@ -436,6 +441,7 @@ def register_run(
         roi_bold=roi_bold,
         roi_bold_hr=roi_bold_hr,
         facts=facts,
+        clipped_masks=brain.clipped_masks,
         tpms_bold=tpms_bold,
         boldref2t1w_xfm=boldref2t1w_xfm,
         guide=guide,
@@ -526,7 +532,11 @@ def exclude_clipped(
     if outputs is not None:
         outputs.store(clipped_masks)
     return replace(
-        brain, bold_mask=bold_mask, bold_mask_hr=bold_mask_hr, clipped_facts=clipped_facts
+        brain,
+        bold_mask=bold_mask,
+        bold_mask_hr=bold_mask_hr,
+        clipped_masks=clipped_masks,
+        clipped_facts=clipped_facts,
     )
 
 

@@ -290,7 +290,13 @@ def _resample_maps(
     maps = _list_maps(mapped_series)
     space_maps: list[Map] | None = None
     if run_model.grids:
-        space_maps = spaces.maps_to_spaces(maps, mask, list(run_model.grids.values()))
+        clipped_masks = fitted_run.registration.clipped_masks
+        space_maps = spaces.maps_to_spaces(
+            maps,
+            mask,
+            list(run_model.grids.values()),
+            [] if clipped_masks is None else clipped_masks,
+        )
         outputs.store(space_maps, among=stored)
     surfaces: Sequence[Surfaces] = () if anat is None else anat.surfaces
     surface_maps: dict[str, list[Map]] = {}

@@ -223,14 +223,17 @@ class BoldRun:
     def _silent_gap(self) -> float:
         """Time without acquisition at the end of each volume (s).
 
-        It is DelayTime, or the interval of VolumeTiming minus the duration of the acquisition.
-        Without VolumeTiming, AcquisitionDuration can be the duration of the whole run.
+        It is the interval of VolumeTiming minus the duration of the acquisition, or DelayTime.
+        Without VolumeTiming, or if it is longer than the interval, AcquisitionDuration can be the
+        duration of the whole run.
         """
         gap = self.sidecar.get("DelayTime")
-        durations = [self.sidecar[name] for name in _DURATION_FIELDS if name in self.sidecar]
-        if "VolumeTiming" in self.sidecar and durations:
-            duration = durations[0]
-            gap = self.tr - duration if isinstance(duration, int | float) else None
+        if self.sidecar.get("VolumeTiming") is not None:
+            for name in _DURATION_FIELDS:
+                duration = self.sidecar.get(name)
+                if isinstance(duration, int | float) and 0 < duration <= self.tr:
+                    gap = self.tr - duration
+                    break
         return float(gap) if isinstance(gap, int | float) and 0 <= gap < self.tr else 0.0
 
     @property

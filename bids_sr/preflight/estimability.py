@@ -35,7 +35,9 @@ _MAX_SIZE = 5_000_000  # volumes times trial types
 _MAX_TYPES = 500
 _LATEST_ONSET_S = 6.0  # before the last volume, which then shows the peak of the response
 _FIX = "Check onsets and durations, or choose other contrasts with --contrasts."
-_REQUEST_FIX = "To compute its contrasts, request them with --contrasts."
+_REQUEST_ONLY = (
+    "Its contrasts, which would be imprecise, are computed only if requested with --contrasts."
+)
 
 
 @frozen
@@ -164,17 +166,17 @@ def _note_left_out(
         weak_types,
         lambda milder_settings: _measure_observed_shares(events, run, milder_settings),
         settings,
-        run.duration,
+        n_volumes=run.n_volumes,
+        tr=run.tr,
     )
-    for name, share in roles.faint.items():
-        remedy = f" {remedies[name]}" if name in remedies else ""
-        findings.note(
-            table,
-            f"the trial type {name!r} is modeled but left out of the default contrasts because"
-            f" only {share:.2%} of its response (by energy) is within the run and differs from"
-            f" the mean of the run and from drift.{remedy} {_REQUEST_FIX}",
-        )
-    for name, share in roles.weak.items():
+    for name, share in {**roles.faint, **roles.weak}.items():
+        consequence = f"effects of the trial type {name!r} are imprecise"
+        use, digits = "", 1
+        if name in roles.faint:
+            consequence = (
+                f"the trial type {name!r} is modeled but left out of the default contrasts"
+            )
+            use, digits = f" {_REQUEST_ONLY}", 2
         cause = (
             "Most of its response is outside the run."
             if information.is_outside_run(name)
@@ -183,9 +185,9 @@ def _note_left_out(
         )
         findings.note(
             table,
-            f"effects of the trial type {name!r} are imprecise because only {share:.1%} of its"
-            " response (by energy) is within the run and differs from the mean of the run and from"
-            f" drift. {remedies.get(name, cause)}",
+            f"{consequence} because only {share:.{digits}%} of its response (by energy) is within"
+            " the run and differs from the mean of the run and from drift."
+            f" {remedies.get(name, cause)}{use}",
         )
     for name, ratio in roles.dominating.items():
         findings.note(

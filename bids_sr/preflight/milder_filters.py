@@ -23,7 +23,9 @@ def suggest_filters(
     weak_types: Collection[str],
     measure_shares: Callable[[Settings], Mapping[str, float]],
     settings: Settings,
-    duration: float,
+    *,
+    n_volumes: int,
+    tr: float,
 ) -> dict[str, str]:
     """Return the filter that keeps enough of the response, as a sentence by trial type.
 
@@ -32,11 +34,11 @@ def suggest_filters(
 
     `weak_types` are types with a small share of the response left by the filter of the settings.
     `measure_shares` returns the share of the response that other settings leave, by type; types
-    without an entry are not in the model. `duration` is the length of the run (s).
+    without an entry are not in the model. The run has `n_volumes`, and `tr` is in s.
     """
     filters = [
         (milder, measure_shares(milder.settings))
-        for milder in _iterate_filters(settings, duration)
+        for milder in _iterate_filters(settings, n_volumes * tr, tr)
     ]
     largest_shares = {
         name: max((shares.get(name, 0.0) for _, shares in filters), default=0.0)
@@ -54,18 +56,22 @@ def suggest_filters(
     return {}
 
 
-def _iterate_filters(settings: Settings, duration: float) -> Iterator[_MilderFilter]:
+def _iterate_filters(settings: Settings, duration: float, tr: float) -> Iterator[_MilderFilter]:
     """Yield filters that are milder than the filter of the settings, the strongest first.
 
-    `duration` is the length of the run (s). A straight line follows the last high-pass filter.
+    `duration` is the length of the run (s), and `tr` the repetition time (s). A straight line
+    follows the last high-pass filter. Pass bands are extended to slower periods, then to faster
+    periods.
     """
     activation = settings.activation
     if activation.band_pass:
-        _, high = activation.band_pass
-        for low in _iterate_cutoffs(activation.band_pass[0], duration):
+        lowest, highest = activation.band_pass
+        slower_bands = [(low, highest) for low in _iterate_cutoffs(lowest, duration)]
+        faster_bands = [(lowest, high) for high in _iterate_upper_cutoffs(highest, tr)]
+        for low, high in slower_bands + faster_bands:
             yield _MilderFilter(
                 settings=replace(settings, activation=replace(activation, band_pass=(low, high))),
-                description=f"a pass band with periods up to {1 / low:.0f} s",
+                description=f"a pass band with periods of {1 / high:.2g} to {1 / low:.0f} s",
                 option=f"--band-pass {low:g} {high:g}",
             )
     elif activation.legendre_order:
@@ -96,4 +102,13 @@ def _iterate_cutoffs(cutoff: float, duration: float) -> Iterator[float]:
     `cutoff` is in Hz and `duration` in s.
     """
     while (cutoff := float(f"{cutoff / _PERIOD_RATIO:.2g}")) >= 0.5 / duration:
+        yield cutoff
+
+
+def _iterate_upper_cutoffs(cutoff: float, tr: float) -> Iterator[float]:
+    """Yield higher cutoffs (Hz) of two digits, up to the highest frequency of a run.
+
+    `cutoff` is in Hz, and `tr` the repetition time (s).
+    """
+    while (cutoff := float(f"{cutoff * _PERIOD_RATIO:.2g}")) <= 0.5 / tr:
         yield cutoff

@@ -79,15 +79,18 @@ def resample_region_to_bold(
             (low_resolution_grids.block_average(samples, factor) >= 0.5) & (grid.data > 0.5)
         )
     lowres_region, highres_region = regions
+    fraction_in_view = _fraction_in_view(mask, chain, grids[0], seed=seed)
     facts: dict[str, object] = {
         "roi_voxels": int(lowres_region.sum()),
-        "roi_fraction_in_fov": round(_fraction_in_view(mask, chain, grids[0], seed=seed), 3),
+        "roi_fraction_in_fov": round(fraction_in_view, 3),
     }
     facts["roi_is_brain"] = not (lowres_region.any() and highres_region.any())
     if facts["roi_is_brain"]:
         _LOGGER.warning(
-            "The region of interest is outside the field of view of the BOLD series, so the"
-            " whole brain is used instead"
+            "The region of interest contains no voxel of the brain mask of the BOLD series, which"
+            " excludes clipped voxels (%.0f %% of the region are in the field of view). The whole"
+            " brain is used instead",
+            100 * fraction_in_view,
         )
         return (grids[0].data > 0.5, grids[1].data > 0.5), facts
     return (lowres_region, highres_region), facts

@@ -40,8 +40,8 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
             " and ratio depend on this registration."
         ),
         "roi_is_brain": (
-            "The region of interest is outside the field of view, so the whole brain is used"
-            " instead."
+            "The region of interest contains no voxel of the brain mask, so the whole brain is"
+            " used instead."
         ),
     }
     return [

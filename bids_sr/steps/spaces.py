@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from nibabel.affines import apply_affine
 
 from bids_sr.io import template_files
-from bids_sr.io.arrays import Array
+from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.word_lists import enumerate_words
@@ -15,7 +16,7 @@ from bids_sr.pipeline.artifacts import Derivative, File, Image, Map, Mask, Space
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.registration.ants import apply_to_points
 from bids_sr.run_time import RunTime
-from bids_sr.spatial.output_grids import grid_around, make_output_grid, zooms_in_ras
+from bids_sr.spatial.output_grids import OutputGrid, grid_around, make_output_grid, zooms_in_ras
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.steps.activation import write_map
 from bids_sr.steps.memory import TO_TEMPLATE
@@ -88,7 +89,12 @@ def _map_to_boldref(points: Array, *, t1w2std: Path, boldref2t1w: Array) -> Arra
 
 @step(makes="space_maps", memory=TO_TEMPLATE, cost=RunTime(always=3.0))
 def maps_to_spaces(
-    maps: list[Map], mask: Mask, space_grids: list[SpaceGrid], *, here: Path = HERE
+    maps: list[Map],
+    mask: Mask,
+    space_grids: list[SpaceGrid],
+    clipped_masks: Sequence[Map] = (),
+    *,
+    here: Path = HERE,
 ) -> list[Map]:
     """Resample maps to other spaces with a single interpolation through concatenated transforms.
 
@@ -96,6 +102,7 @@ def maps_to_spaces(
     include the space.
 
     `maps` are on one grid in the frame of the boldref, and 0 outside `mask`, the brain on this
+    grid. Resampled maps are 0 inside the voxels of `clipped_masks`, which are on the acquired
     grid.
     """
     metadata = {"Resolution": "map resampled by a single linear interpolation"}
@@ -106,7 +113,9 @@ def maps_to_spaces(
             for statmap in maps
         )
         resampled_images = space_grid.resample_maps(images, mask.data, mask.affine)
+        is_clipped = _resample_masks(clipped_masks, space_grid)
         for statmap, values in zip(maps, resampled_images, strict=True):
+            values[is_clipped] = 0
             # The entity `res` describes the grid of the run and does not apply to the new grid.
             entities = {name: label for name, label in statmap.entities.items() if name != "res"}
             derivative = Derivative(
@@ -114,6 +123,16 @@ def maps_to_spaces(
             )
             resampled_maps.append(write_map(values, space_grid.affine, derivative, here))
     return resampled_maps
+
+
+def _resample_masks(masks: Sequence[Derivative], space_grid: OutputGrid) -> MaskArray:
+    """Return the voxels of a grid whose center is inside a voxel of any mask."""
+    is_inside = np.zeros(space_grid.shape, dtype=bool)
+    for mask in masks:
+        voxels = mask.volume.data > 0
+        (labels,) = space_grid.resample_maps([(voxels, True)], voxels, mask.volume.affine)
+        is_inside |= labels > 0
+    return is_inside
 
 
 def describe_spaces(spaces: Sequence[str]) -> str:

@@ -437,6 +437,14 @@ def test_the_primary_series_is_of_the_last_method(
         ({"VolumeTiming": SECONDS, "AcquisitionDuration": 0.4}, 0.2),
         ({"VolumeTiming": SECONDS, "FrameAcquisitionDuration": 0.4}, 0.2),
         ({"VolumeTiming": SECONDS, "AcquisitionDuration": 30.0}, 0.5),
+        (
+            {
+                "VolumeTiming": SECONDS,
+                "FrameAcquisitionDuration": 30.0,
+                "AcquisitionDuration": 0.4,
+            },
+            0.2,
+        ),
         ({"AcquisitionDuration": 0.4}, 0.5),  # may be the duration of the run
         ({"VolumeTiming": SECONDS, "AcquisitionDuration": 0.4, **TIMES}, 0.25 * 0.8),
         ({"SliceTimingCorrected": True, "StartTime": 0.6, **TIMES}, 0.6),

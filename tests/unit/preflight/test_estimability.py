@@ -188,6 +188,20 @@ def find_percentages(plan: Plan) -> dict[str, float]:
 FILM = [(0.0, 600.0, "film")]
 
 
+def test_the_cause_is_stated_for_a_type_that_is_left_out_of_default_contrasts(
+    tmp_path: Path,
+) -> None:
+    others = repeat_blocks(40, "b", share=0.25)
+    late = (595.0, 20.0, "late")
+    plan = plan_of(tmp_path, [*FILM, *others, late], n_volumes=300, tr=2.0)
+    film, late_notice = (
+        next(notice.why for notice in plan.warnings if repr(name) in notice.why)
+        for name in ("film", "late")
+    )
+    assert "start and the end" in film
+    assert "outside the run" in late_notice
+
+
 @pytest.mark.parametrize(
     ("events", "tr", "expected"),
     [
@@ -218,6 +232,7 @@ def test_a_design_whose_response_is_removed_by_mean_and_drift_is_noted(
         (repeat_blocks(150), []),
         ([*repeat_blocks(200), *repeat_blocks(256, "b")], []),
         (repeat_blocks(200), ["--band-pass", ".01", ".1"]),
+        (repeat_blocks(12, share=0.1), ["--band-pass", ".01", ".05"]),
         (repeat_blocks(200), ["--set", "activation.drift=legendre:9"]),
         (repeat_blocks(60), ["--set", "activation.high_pass=0.02"]),
     ],

@@ -311,6 +311,20 @@ def test_the_part_of_a_region_outside_the_field_of_view_is_reported(
     assert low_res.data.all() == (share == 0)
 
 
+def test_a_region_in_view_that_the_brain_mask_excludes_is_not_called_outside(
+    masks_on_bold: tuple[Volume, Volume], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mask, mask_hr = masks_on_bold
+    middle = tuple(size // 2 for size in mask.data.shape)
+    data = np.zeros(mask.data.shape, np.float32)
+    data[middle] = 1
+    masks = (mask.like(mask.data * (data == 0)), mask_hr)
+    region, _, facts = steps.region_to_bold(mask.like(data), *masks, here=tmp_path, random_seed=1)
+    np.testing.assert_array_equal(region.data > 0, masks[0].data > 0.5)
+    assert facts["roi_is_brain"]
+    assert "100 %" in caplog.text
+
+
 def test_tissues_become_fractions_of_bold_voxels() -> None:
     t1w_grid = grid((200, 40, 40), (1.0, 1.0, 1.0), (0, 0, 0))
     points = apply(t1w_grid.affine, np.argwhere(np.ones(t1w_grid.data.shape))).reshape(

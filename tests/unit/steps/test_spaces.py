@@ -237,6 +237,27 @@ def test_maps_and_masks_are_resampled_to_every_space(scene: Scene) -> None:
     assert set(np.unique(resampled[1].volume.data)) == {0, 1}
 
 
+def test_maps_have_no_values_inside_clipped_voxels_in_any_space(scene: Scene) -> None:
+    brain = Volume(np.ones(scene.shape, bool), scene.affine)
+    clipped = brain.like(np.zeros(scene.shape, bool))
+    clipped.data[10:14, 9:12, 6:9] = True
+    statmap = Derivative(
+        brain.like(np.where(clipped.data, 0, 5).astype(np.float32)),
+        {"contrast": "a", "stat": "effect", "desc": "acquired", "suffix": "statmap"},
+    )
+    kept = brain.like(~clipped.data)
+    (resampled, *_) = spaces.maps_to_spaces(
+        [statmap], kept, scene.grids[:1], [Derivative(clipped, {})], here=scene.folder
+    )
+    t1w = scene.grids[0]
+    voxels = np.rint(apply(invert(scene.affine), t1w.points.astype(float))).astype(int)
+    is_inside = clipped.data[tuple(voxels.T)]
+    values = resampled.volume.data[t1w.inside]
+    assert is_inside.sum() > 50
+    assert not values[is_inside].any()
+    assert (values[~is_inside] > 0).all()
+
+
 def test_the_mask_in_a_space_is_limited_to_the_field_of_view(scene: Scene) -> None:
     for space_grid in scene.grids:
         mean, brain = primary_dataset.show_in_space(
