@@ -435,7 +435,7 @@ def modulated_events(rng: Rng, scene: Scene, right: Right) -> None:
         _other_columns(rng, scene, "modulation", cells)
 
     scene.tables.append(alter)
-    right.exact = not is_used
+    right.exact = right.exact and not is_used
     used = "modulation is used as the amplitude of the events"
     right.notices.append(used if is_used else "modulation is not used")
 
