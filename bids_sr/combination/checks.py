@@ -263,12 +263,15 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
     }
     left_out = {name: WITHOUT_RUN for name, run in runs_by_name.items() if run.bold in numberless}
     left_out |= _find_unusual_sizes(_omit(runs_by_name, left_out))
-    unusual_runs = find_unusual_acquisitions(
-        {
-            name: read_acquisition(list_acquisition_fields(run), run.affine)
-            for name, run in _omit(runs_by_name, left_out).items()
-        }
-    )
+    candidates = _omit(runs_by_name, left_out)
+    unusual_runs = {}
+    if len(candidates) > 1:
+        unusual_runs = find_unusual_acquisitions(
+            {
+                name: read_acquisition(list_acquisition_fields(run), run.affine)
+                for name, run in candidates.items()
+            }
+        )
     if not plan.combines_all_runs:
         left_out |= {
             name: f"{reason}; {COMBINE_ALL_OPTION} combines this run nevertheless"
