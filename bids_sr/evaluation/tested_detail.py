@@ -4,12 +4,21 @@ The run is downsampled by the super-resolution factor and super-resolved to the 
 resolution. The effect of each contrast is then compared with the acquired effect as a
 super-resolved effect is compared with a measured effect (`bids_sr.evaluation.agreement`): the
 effect in one half of the data with the acquired effect in the other half, above the Nyquist
-frequency of the downsampled run. The halves are halves of the blocks of a run, or runs
+frequency of the downsampled run. Numerators and denominators are averaged over all balanced splits
+of the blocks before they are divided (`bids_sr.glm.halves.average_splits`), because an average of
+ratios is dominated by splits whose denominator is small. The blocks are blocks of a run, or runs
 (`bids_sr.combination.steps.tested_runs`).
 
-Slices are reconstructed separately, so the standard error is a jackknife over slices. The accuracy
-at the acquired resolution also differs from the accuracy at the final resolution. The standard
-deviation of this difference, `_LEVEL_SD`, is added in quadrature.
+The standard error has three parts, which are added in quadrature:
+
+- The error over space is a jackknife over parts of the brain. Slices are reconstructed
+  separately, but activity and noise extend over neighboring slices. It is therefore the larger of
+  the jackknife over slices and the jackknife over cells of about 10 mm along the slice axis and a
+  quadrant in plane.
+- The error over time is a jackknife over blocks, if each condition of the contrast has at least
+  three blocks. With two blocks of a condition, there is a single split, and this part is 0.
+- The accuracy at the acquired resolution differs from the accuracy at the final resolution, with
+  the standard deviation `_LEVEL_SD`.
 """
 
 import math
@@ -18,17 +27,22 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
-from bids_sr.evaluation.effects_of_run import MIN_VOXELS
+from bids_sr.evaluation.effects_of_run import MIN_VOXELS, smooth_maps
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.halves import split_contrasts
-from bids_sr.glm.smoothing import smooth
-from bids_sr.io.arrays import Float, Float32, MaskArray, Real
+from bids_sr.glm.halves import (
+    BalancedSplits,
+    SplitProducts,
+    balance_splits,
+    split_contrasts,
+)
+from bids_sr.io.arrays import Float, Float32, MaskArray
 from bids_sr.io.grids import Factor
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.spatial.nyquist import beyond_nyquist
@@ -41,30 +55,44 @@ the lower half.
 """
 UPPER_HALF = "ev_upper_half"
 """Explained variance of the detail in the upper half of the tested frequencies."""
+MIN_UNITS = 8
+"""Smallest number of slices of a run, and of parts of a region, for an interval."""
 _LEVEL_SD = 0.05  # of explained variance, see the docstring of this module
-_MIN_SLICES = 4  # smallest number of slices for an interval
+_CELL_MM = 10.0  # extent of a cell along the slice axis
+_MIN_UNIT_SHARE = 0.25  # of the mean number of voxels of a unit; smaller units are merged
 # probabilities of the upper limits of one-sided and two-sided 95 % intervals
 _ONE_SIDED, _TWO_SIDED = 0.95, 0.975
 
 
 @frozen
-class HalfEffects:
-    """Effects of one contrast in two halves of the data, on the tested part of the acquired grid.
+class HalfResolutionData:
+    """Block effects at half the resolution, on the tested part of the acquired grid.
 
-    `series` is the super-resolved series. `estimates` and `targets` are the effect in both halves
-    (x, y, z): of the downsampled and super-resolved data, and of the acquired data. Noise must be
-    independent between halves. `active_t` contains t maps of the downsampled data by smoothing
-    (FWHM, mm); None if a map was not computed. Effects are tested at each smoothing. `mask` is the
-    brain (x, y, z), and `zooms` the voxel size (mm).
+    `series` is the super-resolved series. `estimates` and `targets` are the effects of B blocks
+    (x, y, z, B): of the downsampled and super-resolved data, and of the acquired data. Noise must
+    be independent between blocks. `active_t` contains t maps of the downsampled data by smoothing
+    (FWHM, mm) and contrast. Effects are tested at each smoothing. `mask` is the brain (x, y, z),
+    and `zooms` the voxel size (mm).
     """
 
     series: str
-    contrast: str
-    estimates: Sequence[Float32]
-    targets: Sequence[Float32]
-    active_t: Mapping[float, Float32 | None]
+    estimates: Float32
+    targets: Float32
+    active_t: Mapping[float, Mapping[str, Float32]]
     mask: MaskArray
     zooms: Sequence[float]
+
+
+@frozen
+class ContrastSplits:
+    """Contrast with all balanced splits of its blocks.
+
+    `origin` is the contrast whose t map selects the active voxels.
+    """
+
+    name: str
+    origin: str
+    splits: BalancedSplits
 
 
 def iterate_tested_detail(
@@ -74,7 +102,7 @@ def iterate_tested_detail(
     contrasts: Contrasts,
     factor: Factor,
 ) -> Iterator[MetricRow]:
-    """Yield the explained variance of the detail of each contrast, with halves of blocks.
+    """Yield the explained variance of the detail of each contrast of a run.
 
     `reconstructed` and `acquired` are block effects of the downsampled and super-resolved run, and
     of the acquired run, on the tested part of the acquired grid (x, y, z). `active_t` contains t
@@ -82,127 +110,88 @@ def iterate_tested_detail(
     `factor` is the downsampling factor of the run along each axis.
 
     `contrasts` contains the weights of conditions by contrast. Contrasts that cannot be split into
-    halves are replaced as in `split_contrasts`, or skipped. The rows are from
-    `iterate_detail_of_halves`.
+    halves are replaced as in `split_contrasts`, or skipped. The rows are from `score_detail`.
     """
-    for contrast, split in split_contrasts(acquired.blocks, contrasts).items():
-        half_weights = acquired.halves(split.weights)
-        if half_weights is None:
-            continue
-        estimates, targets = (
-            [effects.effect(half) for half in half_weights]
-            for effects in (reconstructed, acquired)
-        )
-        half_effects = HalfEffects(
-            series=reconstructed.series,
-            contrast=contrast,
-            estimates=estimates,
-            targets=targets,
-            active_t={width: t_maps.get(split.origin) for width, t_maps in active_t.items()},
-            mask=acquired.mask,
-            zooms=acquired.zooms,
-        )
-        yield from iterate_detail_of_halves(half_effects, factor)
+    tested_contrasts = [
+        ContrastSplits(name=name, origin=split.origin, splits=splits)
+        for name, split in split_contrasts(acquired.blocks, contrasts).items()
+        if (splits := balance_splits(acquired.blocks, split.weights, acquired.leak)) is not None
+    ]
+    data = HalfResolutionData(
+        series=reconstructed.series,
+        estimates=reconstructed.betas,
+        targets=acquired.betas,
+        active_t=active_t,
+        mask=acquired.mask,
+        zooms=acquired.zooms,
+    )
+    yield from score_detail(data, tested_contrasts, factor)
 
 
-class _Halves(NamedTuple):
-    """Effect in both halves, in one band of spatial frequencies, (x, y, z) each.
-
-    `estimates` are from the reconstructed data and `targets` from the acquired data.
-    """
-
-    estimates: Sequence[Real]
-    targets: Sequence[Real]
-
-    def select_above(self, factor: Factor) -> "_Halves":
-        """Return the effects above the Nyquist frequency of a run downsampled by `factor`."""
-        estimates, targets = (
-            [beyond_nyquist(effect, factor) for effect in effects] for effects in self
-        )
-        return _Halves(estimates, targets)
-
-
-def iterate_detail_of_halves(half_effects: HalfEffects, factor: Factor) -> Iterator[MetricRow]:
-    """Yield the explained variance of the detail of one contrast, in active voxels and the brain.
+def score_detail(
+    data: HalfResolutionData, contrasts: Sequence[ContrastSplits], factor: Factor
+) -> Iterator[MetricRow]:
+    """Yield the explained variance of the detail of contrasts, in active voxels and the brain.
 
     `factor` is the downsampling factor along each axis. Rows are the explained variance of the
-    detail (`n` is the number of slices), the same in the upper half of the tested frequencies, and
-    `FINENESS` of the acquired effect, all with a 95 % interval, and the number of voxels. An
-    explained variance is NaN if the acquired effect has no reproducible detail at these
-    frequencies.
+    detail, the same in the upper half of the tested frequencies, and `FINENESS` of the acquired
+    effect, all with a 95 % interval, and the number of voxels. `n` is the number of units of the
+    jackknife over space. An explained variance is NaN if the acquired effect has no reproducible
+    detail at these frequencies.
     """
-    for width, t_map in half_effects.active_t.items():
-        estimates, targets = (
-            [smooth(effect, half_effects.zooms, width) if width else effect for effect in effects]
-            for effects in (half_effects.estimates, half_effects.targets)
-        )
-        halves = _Halves(estimates, targets)
-        detail = halves.select_above(factor)
-        upper_detail = halves.select_above(_compute_middle_factor(factor))
-        regions = {"brain": half_effects.mask}
-        if t_map is not None:
-            regions[ACQUIRED_ACTIVE] = half_effects.mask & (np.abs(t_map) > TRUE_T)
-        for region, voxels in regions.items():
-            row = MetricRow(
-                series=half_effects.series,
-                statistic="voxels",
-                value=float(np.count_nonzero(voxels)),
-                reference=HALF_RESOLUTION,
-                contrast=half_effects.contrast,
-                region=region,
-                fwhm_mm=width,
-            )
-            yield from _iterate_region_rows(row, detail, upper_detail, voxels, factor)
+    for width, t_maps in data.active_t.items():
+        detail = _filter_detail(data, width, factor)
+        for contrast in contrasts:
+            regions = {"brain": data.mask}
+            if contrast.origin in t_maps:
+                is_active = np.abs(t_maps[contrast.origin]) > TRUE_T
+                regions[ACQUIRED_ACTIVE] = data.mask & is_active
+            for region, voxels in regions.items():
+                row = MetricRow(
+                    series=data.series,
+                    statistic="voxels",
+                    value=float(np.count_nonzero(voxels)),
+                    reference=HALF_RESOLUTION,
+                    contrast=contrast.name,
+                    region=region,
+                    fwhm_mm=width,
+                )
+                ratios = _compute_ratios(detail, voxels, contrast.splits, data, factor)
+                for statistic, ratio in ratios.items():
+                    yield replace(
+                        row,
+                        statistic=statistic,
+                        band="beyond",
+                        value=ratio.value,
+                        lower=ratio.value - ratio.half_width,
+                        upper=ratio.value + ratio.half_width,
+                        n=ratio.n_units,
+                    )
+                yield row
 
 
-class _Ratio(NamedTuple):
-    """Ratio of two sums over slices, with the half-width of its 95 % interval.
+class _Detail(NamedTuple):
+    """Detail of the block effects, and its upper half of frequencies, (x, y, z, B) each."""
 
-    Both are NaN if the denominator is not found to be above 0; the half-width is NaN if there are
-    too few slices.
-    """
-
-    value: float
-    half_width: float
+    estimates: Float32
+    targets: Float32
+    upper_estimates: Float32
+    upper_targets: Float32
 
 
-def _iterate_region_rows(
-    row: MetricRow, detail: _Halves, upper_detail: _Halves, voxels: MaskArray, factor: Factor
-) -> Iterator[MetricRow]:
-    """Yield explained variances and fineness in a region, and `row` with the number of voxels.
-
-    `detail` has all tested frequencies, `upper_detail` their upper half.
-    """
-    if np.count_nonzero(voxels) >= MIN_VOXELS:
-        upper_share = _compute_frequency_share(_compute_middle_factor(factor))
-        ratios = {
-            "ev": _compute_explained_variance(detail, voxels, extra_sd=_LEVEL_SD),
-            UPPER_HALF: _compute_explained_variance(upper_detail, voxels),
-            FINENESS: _compute_density_ratio(
-                detail.targets,
-                upper_detail.targets,
-                voxels,
-                white_ratio=upper_share / (_compute_frequency_share(factor) - upper_share),
-            ),
-        }
-    else:
-        ratios = dict.fromkeys(("ev", UPPER_HALF, FINENESS), _Ratio(math.nan, math.nan))
-    for statistic, ratio in ratios.items():
-        yield replace(
-            row,
-            statistic=statistic,
-            band="beyond",
-            value=ratio.value,
-            lower=ratio.value - ratio.half_width,
-            upper=ratio.value + ratio.half_width,
-            n=int(np.count_nonzero(voxels.any(axis=(0, 1)))),
-        )
-    yield row
-
-
-def _compute_frequency_share(factor: Factor) -> float:
-    """Return the fraction of spatial frequencies that are above the Nyquist limit of a factor."""
-    return 1 - 1 / math.prod(factor)
+def _filter_detail(data: HalfResolutionData, width: float, factor: Factor) -> _Detail:
+    """Return the detail of the smoothed block effects above the Nyquist frequency of a factor."""
+    estimates, targets = (
+        smooth_maps(effects, data.zooms, width) if width else effects
+        for effects in (data.estimates, data.targets)
+    )
+    middle_factor = _compute_middle_factor(factor)
+    return _Detail(
+        estimates=beyond_nyquist(estimates, factor),
+        targets=beyond_nyquist(targets, factor),
+        upper_estimates=beyond_nyquist(estimates, middle_factor),
+        upper_targets=beyond_nyquist(targets, middle_factor),
+    )
 
 
 def _compute_middle_factor(factor: Factor) -> Factor:
@@ -211,96 +200,241 @@ def _compute_middle_factor(factor: Factor) -> Factor:
     return x, y, z
 
 
-def _compute_explained_variance(
-    halves: _Halves, voxels: MaskArray, *, extra_sd: float = 0.0
-) -> _Ratio:
-    """Return the explained variance of an effect in a region (x, y, z).
+class _Ratio(NamedTuple):
+    """Ratio of two sums over voxels, with the half-width of its 95 % interval.
 
-    `extra_sd` is added in quadrature to the standard error over slices.
+    Both are NaN if the denominator is not found to be above 0; the half-width is NaN if there are
+    too few units. `n_units` is the number of units of the jackknife over space.
     """
-    first_estimate, second_estimate = (_center(image, voxels) for image in halves.estimates)
-    first_target, second_target = (_center(image, voxels) for image in halves.targets)
-    shared = first_estimate * second_target + second_estimate * first_target
-    explained = shared - (first_estimate**2 + second_estimate**2) / 2
-    return _divide_sums(
-        _sum_over_slices(explained, voxels),
-        _sum_over_slices(first_target * second_target, voxels),
-        extra_sd=extra_sd,
-    )
+
+    value: float
+    half_width: float
+    n_units: int
 
 
-def _compute_density_ratio(
-    targets: Sequence[Real],
-    upper_targets: Sequence[Real],
+def _compute_ratios(
+    detail: _Detail,
     voxels: MaskArray,
+    splits: BalancedSplits,
+    data: HalfResolutionData,
+    factor: Factor,
+) -> dict[str, _Ratio]:
+    """Return explained variances and fineness in a region (x, y, z), by statistic.
+
+    `data` has the brain and the voxel size, which determine the units of the jackknife.
+    """
+    units = _divide_region(voxels, data)
+    if np.count_nonzero(voxels) < MIN_VOXELS:
+        return dict.fromkeys(("ev", UPPER_HALF, FINENESS), _Ratio(math.nan, math.nan, units.count))
+    estimates, targets, upper_estimates, upper_targets = (_center(maps[voxels]) for maps in detail)
+    lower_targets = targets - upper_targets
+    return {
+        "ev": _divide_sums(
+            _compare(estimates, targets),
+            [_Product(targets, targets)],
+            splits,
+            units,
+            extra_sd=_LEVEL_SD,
+        ),
+        UPPER_HALF: _divide_sums(
+            _compare(upper_estimates, upper_targets),
+            [_Product(upper_targets, upper_targets)],
+            splits,
+            units,
+        ),
+        FINENESS: _divide_sums(
+            [_Product(upper_targets, upper_targets, scale=1 / _compute_white_ratio(factor))],
+            [_Product(lower_targets, lower_targets)],
+            splits,
+            units,
+        ),
+    }
+
+
+def _center(maps: Float32) -> Float:
+    """Subtract the mean over voxels from each block map (N, B)."""
+    values = maps.astype(np.float64)
+    return values - values.mean(axis=0)
+
+
+def _compute_white_ratio(factor: Factor) -> float:
+    """Return the ratio of the energies of white noise in both halves of the tested frequencies."""
+    upper_share, share = (
+        1 - 1 / math.prod(limit) for limit in (_compute_middle_factor(factor), factor)
+    )
+    return upper_share / (share - upper_share)
+
+
+@frozen
+class _Units:
+    """Units of the jackknife over space: labels of the N voxels of a region, (N,) each.
+
+    `count` is the number of units of the coarser division. `has_interval` is False if the run or
+    the region has too few units.
+    """
+
+    slices: NDArray[np.intp]
+    cells: NDArray[np.intp]
+    count: int
+    has_interval: bool
+
+
+def _divide_region(voxels: MaskArray, data: HalfResolutionData) -> _Units:
+    """Divide a region (x, y, z) into slices, and into cells of a quadrant in plane.
+
+    Small slices and cells are merged with the next one.
+    """
+    center = [np.median(places) for places in np.nonzero(data.mask)]
+    x, y, z = np.nonzero(voxels)
+    layer = z // max(1, round(_CELL_MM / data.zooms[2]))
+    slices = _merge_small_units(z)
+    cells = _merge_small_units(4 * layer + 2 * (x > center[0]) + (y > center[1]))
+    count = min(len(np.unique(labels)) for labels in (slices, cells))
+    n_slices = int(np.count_nonzero(data.mask.any(axis=(0, 1))))
+    return _Units(
+        slices=slices,
+        cells=cells,
+        count=count,
+        has_interval=min(count, n_slices) >= MIN_UNITS,
+    )
+
+
+def _merge_small_units(labels: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return labels (N,) of units in which units with few voxels are joined with the next unit.
+
+    The last unit is joined with the one before if it is small.
+
+    >>> _merge_small_units(np.array([0] * 8 + [3] + [5] * 8)).tolist()
+    [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+    """
+    _, indices, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    min_size = _MIN_UNIT_SHARE * sizes.mean() if len(sizes) else 0
+    merged = np.zeros(len(sizes), dtype=np.intp)
+    unit, size = 0, 0
+    for index, voxels in enumerate(sizes):
+        if size >= min_size and size > 0:
+            unit, size = unit + 1, 0
+        merged[index] = unit
+        size += voxels
+    if unit > 0 and size < min_size:
+        merged[merged == unit] = unit - 1
+    return merged[indices]
+
+
+class _Product(NamedTuple):
+    """Products of block effects in voxels (N, B), of different halves or within a half."""
+
+    left: Float
+    right: Float
+    is_between: bool = True
+    scale: float = 1.0
+
+    def average_in_voxels(self, splits: SplitProducts) -> Float:
+        """Return the product in each voxel, averaged over splits (N,)."""
+        weights = splits.between if self.is_between else splits.within
+        return self.scale * np.einsum("nb,nb->n", self.left @ weights, self.right)
+
+    def average_sums(self, shorter_splits: Sequence[SplitProducts]) -> Float:
+        """Return the sum over voxels for each of several splits."""
+        sums = self.scale * self.left.T @ self.right
+        return np.array(
+            [
+                np.vdot(splits.between if self.is_between else splits.within, sums)
+                for splits in shorter_splits
+            ]
+        )
+
+
+def _compare(estimates: Float, targets: Float) -> list[_Product]:
+    """Return the products whose sum over the energy of the targets is the explained variance."""
+    return [
+        _Product(estimates, targets, scale=2.0),
+        _Product(estimates, estimates, is_between=False, scale=-1.0),
+    ]
+
+
+def _divide_sums(
+    numerator: Sequence[_Product],
+    denominator: Sequence[_Product],
+    splits: BalancedSplits,
+    units: _Units,
     *,
-    white_ratio: float,
+    extra_sd: float = 0.0,
 ) -> _Ratio:
-    """Return the ratio of spectral densities of reproducible detail, upper to lower half.
+    """Return the ratio of two sums over voxels, with a jackknife interval (Student's t).
 
-    `targets` and `upper_targets` are the detail of the acquired effect in both halves of the
-    blocks (x, y, z), at all tested frequencies and in their upper half. `voxels` is the region (x,
-    y, z). `white_ratio` is the ratio of the energies of white noise in the upper and the lower
-    half.
+    `extra_sd` is a standard deviation that is added in quadrature to the standard error.
     """
-    lower_targets = [target - upper for target, upper in zip(targets, upper_targets, strict=True)]
-    energies, lower_energies = (
-        _sum_over_slices(_center(first, voxels) * _center(second, voxels), voxels)
-        for first, second in (upper_targets, lower_targets)
+    numerators, denominators = (
+        np.sum([product.average_in_voxels(splits.whole) for product in products], axis=0)
+        for products in (numerator, denominator)
     )
-    return _divide_sums(energies / white_ratio, lower_energies)
+    shorter_ratios, shorter_means = [], []
+    for shorter_splits in splits.shorter:
+        shorter_numerators, shorter_denominators = (
+            np.sum([product.average_sums(shorter_splits) for product in products], axis=0)
+            for products in (numerator, denominator)
+        )
+        shorter_ratios.append(shorter_numerators / shorter_denominators)
+        shorter_means.append(shorter_denominators)
+    total = float(denominators.sum())
+    n = len(denominators)
+    smallest = 0.0
+    if units.has_interval:
+        variance = _estimate_variance(
+            denominators, np.ones(n), [m / n for m in shorter_means], units
+        )
+        smallest = _compute_quantile(units.count, _ONE_SIDED) * n * math.sqrt(variance)
+    if not total > smallest:
+        return _Ratio(math.nan, math.nan, units.count)
+    value = float(numerators.sum()) / total
+    if not units.has_interval:
+        return _Ratio(value, math.nan, units.count)
+    variance = _estimate_variance(numerators, denominators, shorter_ratios, units)
+    half_width = _compute_quantile(units.count, _TWO_SIDED) * math.sqrt(variance + extra_sd**2)
+    return _Ratio(value, half_width, units.count)
 
 
-def _sum_over_slices(image: Float, voxels: MaskArray) -> Float:
-    """Return the sum of an image (x, y, z) in each slice of a region (n_slices,)."""
-    sums: Float = image.sum(axis=(0, 1))[voxels.any(axis=(0, 1))]
-    return sums
+def _estimate_variance(
+    numerators: Float, denominators: Float, shorter_ratios: Sequence[Float], units: _Units
+) -> float:
+    """Return the variance of a ratio of sums over voxels (N,), over space and over blocks.
 
-
-def _center(image: Real, voxels: MaskArray) -> Float:
-    """Subtract the mean over the voxels of a region; other voxels are set to 0."""
-    return np.where(voxels, image - image[voxels].mean(dtype=np.float64), 0).astype(np.float64)
-
-
-def _divide_sums(numerators: Float, denominators: Float, *, extra_sd: float = 0.0) -> _Ratio:
-    """Return the ratio of two sums over slices, with a jackknife interval (Student's t).
-
-    `numerators` and `denominators` are the terms of the sums (n_slices,). `extra_sd` is a standard
-    deviation that is added in quadrature to the standard error.
+    `shorter_ratios` are the ratios without one block, by condition.
     """
-    n_slices, denominator = len(denominators), float(denominators.sum())
-    has_interval = n_slices >= _MIN_SLICES
-    smallest = (
-        _compute_quantile(n_slices, _ONE_SIDED) * denominators.std(ddof=1) * n_slices**0.5
-        if has_interval
-        else 0.0
+    over_space = max(
+        _jackknife(
+            *(
+                values.sum() - np.bincount(labels, weights=values)
+                for values in (numerators, denominators)
+            )
+        )
+        for labels in (units.slices, units.cells)
     )
-    if not denominator > smallest:
-        return _Ratio(math.nan, math.nan)
-    value = float(numerators.sum()) / denominator
-    if not has_interval:
-        return _Ratio(value, math.nan)
-    leave_one_out = (numerators.sum() - numerators) / (denominator - denominators)
-    deviations = leave_one_out - leave_one_out.mean()
-    variance = (n_slices - 1) / n_slices * float(np.square(deviations).sum())
-    return _Ratio(
-        value, _compute_quantile(n_slices, _TWO_SIDED) * math.sqrt(variance + extra_sd**2)
-    )
+    over_blocks = sum(_jackknife(ratios, np.ones(len(ratios))) for ratios in shorter_ratios)
+    return over_space + over_blocks
+
+
+def _jackknife(numerators: Float, denominators: Float) -> float:
+    """Return the variance from ratios without one unit (K,)."""
+    n = len(numerators)
+    ratios = numerators / denominators
+    return float((n - 1) / n * np.square(ratios - ratios.mean()).sum())
 
 
 def compute_one_sided_limits(row: MetricRow) -> tuple[float, float]:
     """Return both limits of one-sided 95 % intervals of a row with a two-sided 95 % interval.
 
-    The row must have the number of slices, `n`.
+    The row must have the number of units, `n`.
     """
-    n_slices = row.n or 0
-    if n_slices < _MIN_SLICES:
+    n_units = row.n or 0
+    if n_units < MIN_UNITS:
         return math.nan, math.nan
-    ratio = _compute_quantile(n_slices, _ONE_SIDED) / _compute_quantile(n_slices, _TWO_SIDED)
+    ratio = _compute_quantile(n_units, _ONE_SIDED) / _compute_quantile(n_units, _TWO_SIDED)
     half_width = ratio * (row.upper - row.value)
     return row.value - half_width, row.value + half_width
 
 
-def _compute_quantile(n_slices: int, probability: float) -> float:
-    """Return a quantile of Student's t for a standard error over slices."""
-    return float(stats.t.ppf(probability, n_slices - 1))
+def _compute_quantile(n_units: int, probability: float) -> float:
+    """Return a quantile of Student's t for a standard error over units."""
+    return float(stats.t.ppf(probability, n_units - 1))

@@ -1,4 +1,8 @@
-"""Weights of blocks in the effect of a contrast, in both halves of a run and in the whole run.
+"""Weights of blocks in the effect of a contrast: in halves of a run and in the whole run.
+
+Which blocks form which half is arbitrary, and a weak effect depends on it. Products of two halves
+are therefore averaged over all balanced splits of the blocks of each condition. This average is a
+weighted sum of products of block effects, so that no split is drawn (`average_splits`).
 
 The maps of a contrast contain all of its conditions. Halves can contain only conditions with a
 block in both halves. If a condition is missing, the contrast is not split, but the contrast of the
@@ -8,11 +12,12 @@ remaining conditions is, under a name that states the missing conditions, such a
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.blocks import TaskBlock
+from bids_sr.glm.blocks import MIN_BLOCKS, TaskBlock
 from bids_sr.glm.contrasts import (
     Contrast,
     Contrasts,
@@ -37,6 +42,32 @@ class SplitContrast:
 
     weights: Mapping[str, float]
     origin: str
+
+
+@frozen
+class SplitProducts:
+    """Weights of products of block effects, averaged over balanced splits, (B, B) each.
+
+    The sum of `between` times the products of the block effects of two series is the product of
+    the effect of one half in the first series and of the effect of the other half in the second
+    series. `within` is the same for a single half: the square of its effect has the noise of half
+    of the blocks.
+    """
+
+    between: Float
+    within: Float
+
+
+@frozen
+class BalancedSplits:
+    """Weights of products of block effects over all balanced splits of a contrast.
+
+    `shorter` are the weights without one of the blocks: a sequence per condition of at least three
+    blocks, with each of its blocks left out in turn.
+    """
+
+    whole: SplitProducts
+    shorter: Sequence[Sequence[SplitProducts]]
 
 
 def split_contrasts(blocks: Sequence[TaskBlock], contrasts: Contrasts) -> dict[str, SplitContrast]:
@@ -95,6 +126,80 @@ def _sum_by_sign(weights: Mapping[str, float]) -> dict[bool, float]:
         True: sum(weight for weight in weights.values() if weight > 0),
         False: sum(weight for weight in weights.values() if weight < 0),
     }
+
+
+def balance_splits(
+    blocks: Sequence[TaskBlock], weights: Mapping[str, float], leak: Float | None = None
+) -> BalancedSplits | None:
+    """Return the weights of all balanced splits, of all blocks and without one of them.
+
+    None is returned if the blocks cannot be split (`average_splits`).
+    """
+    whole = average_splits(blocks, weights, leak)
+    if whole is None:
+        return None
+    shorter = []
+    for condition in scale_weights(weights):
+        without_block = [
+            average_splits(
+                [*blocks[:index], replace(block, used=False), *blocks[index + 1 :]], weights, leak
+            )
+            for index, block in enumerate(blocks)
+            if block.used and block.condition == condition
+        ]
+        shorter.append([splits for splits in without_block if splits is not None])
+    return BalancedSplits(whole=whole, shorter=[splits for splits in shorter if splits])
+
+
+def average_splits(
+    blocks: Sequence[TaskBlock], weights: Mapping[str, float], leak: Float | None = None
+) -> SplitProducts | None:
+    """Return the weights of products of block effects, averaged over all balanced splits.
+
+    The blocks of each condition are divided into halves whose numbers of blocks differ by one at
+    most, independently of other conditions. There is a single split if no condition has more than
+    two blocks. None is returned if a condition has fewer than two used blocks, or if the contrast
+    is not estimable in each split according to `leak` (see `BlockDesign`).
+
+    With two blocks of one condition, only products of different blocks are between halves:
+
+    >>> blocks = [TaskBlock(condition="a", events=(), half=half) for half in (0, 1)]
+    >>> average_splits(blocks, {"a": 1.0}).between.tolist()
+    [[0.0, 0.5], [0.5, 0.0]]
+    """
+    scaled = scale_weights(weights)
+    mean_weights = run_weights(blocks, weights, leak)
+    if mean_weights is None:
+        return None
+    between: Float = np.outer(mean_weights, mean_weights)
+    within: Float = between.copy()
+    for condition, weight in scaled.items():
+        indices = [
+            index
+            for index, block in enumerate(blocks)
+            if block.used and block.condition == condition
+        ]
+        n = len(indices)
+        if n < MIN_BLOCKS or not _is_same(leak, indices):
+            return None
+        # mean over both halves of the fraction of a condition's effect that is from one block
+        block_share = (1 / (n // 2) + 1 / (n - n // 2)) / 2
+        pairs = np.ix_(indices, indices)
+        is_same_block = np.eye(n, dtype=bool)
+        other_blocks = weight**2 / (n * (n - 1))
+        between[pairs] = np.where(is_same_block, 0.0, other_blocks)
+        within[pairs] = np.where(
+            is_same_block, weight**2 * block_share / n, (1 - block_share) * other_blocks
+        )
+    return SplitProducts(between=between, within=within)
+
+
+def _is_same(leak: Float | None, indices: Sequence[int]) -> bool:
+    """Return whether blocks of one condition have the same leak, so that they are exchangeable."""
+    if leak is None:
+        return True
+    differences = leak[list(indices)] - leak[indices[0]]
+    return bool(np.abs(differences).max() <= _MAX_LEAK)
 
 
 def half_weights(

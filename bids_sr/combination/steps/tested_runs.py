@@ -2,8 +2,9 @@
 
 Each run was downsampled and super-resolved (`bids_sr.steps.half_resolution`). Effects of the whole
 runs are moved to the frame of the first run by the interpolation of the map of all runs. The mean
-effect of every second run, super-resolved, is then compared with the acquired mean effect of the
-other runs. Contrasts with a single block per run can be tested in this way.
+effect of one half of the runs, super-resolved, is then compared with the acquired mean effect of
+the other half, over all balanced splits of the runs. Contrasts with a single block per run can be
+tested in this way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,10 @@ from bids_sr.combination.run_combination import (
 )
 from bids_sr.config.memory import Need
 from bids_sr.evaluation.detail_support import COVERAGE, SMOOTHNESS
-from bids_sr.evaluation.tested_detail import HalfEffects, iterate_detail_of_halves
+from bids_sr.evaluation.tested_detail import ContrastSplits, HalfResolutionData, score_detail
 from bids_sr.frozen import frozen
+from bids_sr.glm.blocks import TaskBlock
+from bids_sr.glm.halves import balance_splits
 from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor
 from bids_sr.io.json_values import as_number
@@ -43,8 +46,8 @@ _Z_95 = 1.96  # standard deviations, half width of a 95 % interval
 
 RUNS_AS_HALVES_TEXT = (
     "For maps of all runs, detail at half the resolution was tested with runs as halves: the"
-    " super-resolved mean effect of every second run was compared with the acquired mean effect of"
-    " the other runs, in the frame of the first run.\n"
+    " super-resolved mean effect of one half of the runs was compared with the acquired mean"
+    " effect of the other half, over all balanced splits, in the frame of the first run.\n"
 )
 """Methods text of `compare_runs`."""
 
@@ -246,23 +249,32 @@ def _test_contrast(
         width: _average_low_maps(maps, indices, width_index, low_mask)
         for width_index, width in enumerate(maps[0].widths)
     }
-    half_effects = HalfEffects(
+    data = HalfResolutionData(
         series=series_name,
-        contrast=contrast,
-        estimates=_average_halves(estimates),
-        targets=_average_halves(targets),
+        estimates=np.stack(estimates, axis=-1),
+        targets=np.stack(targets, axis=-1),
         active_t={
-            width: sample_volume(
-                _compute_t(*low_mean), maps[0].low_affine, mask.shape, maps[0].affine
-            )
+            width: {
+                contrast: sample_volume(
+                    _compute_t(*low_mean), maps[0].low_affine, mask.shape, maps[0].affine
+                )
+            }
             for width, low_mean in low_means.items()
         },
         mask=mask,
         zooms=Volume(mask, maps[0].affine).zooms.tolist(),
     )
+    splits = balance_splits(
+        [TaskBlock(condition=contrast, events=())] * len(maps), {contrast: 1.0}
+    )
+    assert splits is not None  # at least two runs
     error_estimates = _estimate_errors(maps, indices, low_mask)
     return [
-        *iterate_detail_of_halves(half_effects, (factor[0], factor[1], 1.0)),
+        *score_detail(
+            data,
+            [ContrastSplits(name=contrast, origin=contrast, splits=splits)],
+            (factor[0], factor[1], 1.0),
+        ),
         *_score_coverage(contrast, error_estimates, series_name, mask, calibrated=calibrated),
     ]
 
@@ -279,12 +291,6 @@ def _average_low_maps(
     effect = np.mean([run_maps.low_effects[width, index] for run_maps, index in pairs], axis=0)
     variance = np.mean([run_maps.low_variances[width, index] for run_maps, index in pairs], axis=0)
     return np.where(low_mask, effect, 0), np.where(low_mask, variance / len(maps), 0)
-
-
-def _average_halves(effects: Sequence[Float32]) -> tuple[Float32, Float32]:
-    """Return the mean effects of the first, third, … and of the second, fourth, … run."""
-    first, second = (np.asarray(np.mean(effects[start::2], axis=0)) for start in (0, 1))
-    return first, second
 
 
 def _compute_t(effect: Array, variance: Array) -> Float32:
