@@ -171,8 +171,8 @@ def average_splits(
     mean_weights = run_weights(blocks, weights, leak)
     if mean_weights is None:
         return None
-    between: Float = np.outer(mean_weights, mean_weights)
-    within: Float = between.copy()
+    between = mean_weights[:, None] * mean_weights
+    within = between.copy()
     for condition, weight in scaled.items():
         indices = [
             index
