@@ -34,6 +34,7 @@ from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import (
     FINENESS,
     HALF_RESOLUTION,
+    MIN_UNITS,
     UPPER_HALF,
     compute_one_sided_limits,
 )
@@ -179,7 +180,7 @@ def _classify_region(
     if not math.isfinite(row.value):
         reason = Statement.NOTHING_TO_RECOVER
     elif not math.isfinite(row.lower):
-        reason = Statement.FEW_SLICES
+        reason = _explain_missing_interval(rows, region_words)
     elif is_recovered is None:
         ends = " to ".join(interval_ends(row.lower, row.upper, ".0%"))
         reason = Statement.WIDE_INTERVAL.format(ends=ends)
@@ -188,6 +189,14 @@ def _classify_region(
     elif is_fine is None:
         reason = Statement.UNKNOWN_FINENESS
     return DetailSupport(state="not testable" if reason else "recovered", row=row, reason=reason)
+
+
+def _explain_missing_interval(rows: Sequence[MetricRow], region_words: str) -> str:
+    """Return why a region has no interval, from the tested rows of one contrast."""
+    n_units = [row.n or 0 for row in rows if (row.statistic, row.region) == ("ev", "brain")]
+    has_few_slices = min(n_units, default=0) < MIN_UNITS
+    reason = Statement.FEW_SLICES if has_few_slices else Statement.FEW_PARTS
+    return reason.format(limit=MIN_UNITS, region=region_words)
 
 
 def _explain_unsuitable_run(n_voxels: float, smoothness: float, region_words: str) -> str:

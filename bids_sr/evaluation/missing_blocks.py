@@ -1,4 +1,4 @@
-"""Conditions that keep a contrast from being split into halves, as rows and as words."""
+"""Conditions with too few blocks for halves, or for more than one split, as rows and as words."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -9,8 +9,8 @@ from bids_sr.metrics.rows import MetricRow
 from bids_sr.metrics.word_lists import enumerate_words
 
 BLOCKS = "blocks"
-"""Number of blocks of a condition that has too few for two halves (region of the row), by contrast
-that contains the condition.
+"""Number of blocks of a condition (region of the row) that has too few for more than one split, by
+contrast that contains the condition.
 """
 _MAX_LISTED = 4  # conditions in a sentence
 
@@ -18,7 +18,7 @@ _MAX_LISTED = 4  # conditions in a sentence
 def iterate_missing_blocks(
     series: str, block_counts: Mapping[str, int], contrasts: Contrasts
 ) -> Iterator[MetricRow]:
-    """Yield the number of blocks of each condition of a contrast that has too few.
+    """Yield the number of blocks of each condition of a contrast that has two blocks or fewer.
 
     `series` is the series whose effects are split. `block_counts` contains the number of used
     blocks by condition; {} if blocks were not counted. `contrasts` contains the weights of
@@ -29,7 +29,7 @@ def iterate_missing_blocks(
     for contrast, weights in contrasts.items():
         for condition, weight in weights.items():
             n_blocks = block_counts.get(condition, 0)
-            if weight and n_blocks < MIN_BLOCKS:
+            if weight and n_blocks <= MIN_BLOCKS:
                 yield MetricRow(
                     series=series,
                     statistic=BLOCKS,
@@ -52,7 +52,8 @@ def find_map_contrasts(rows: Iterable[MetricRow]) -> dict[str, str]:
     """
     missing: dict[str, list[str]] = {}
     for row in rows:
-        if row.statistic == BLOCKS and row.region not in missing.setdefault(row.contrast, []):
+        is_missing = row.statistic == BLOCKS and row.value < MIN_BLOCKS
+        if is_missing and row.region not in missing.setdefault(row.contrast, []):
             missing[row.contrast].append(row.region)
     return {
         name_without_types(contrast, conditions): contrast
@@ -77,6 +78,20 @@ def explain_missing_blocks(rows: Iterable[MetricRow], contrast: str) -> str:
         if (names := conditions.get(n_blocks))
     ]
     return Statement.FEW_BLOCKS.format(conditions=enumerate_words(clauses)) if clauses else ""
+
+
+def list_single_splits(rows: Iterable[MetricRow]) -> list[str]:
+    """Return the conditions with two blocks, which have a single split into halves.
+
+    >>> counts, weights = {"face": 1, "body": 2}, {"face": 0.5, "body": 0.5}
+    >>> rows = iterate_missing_blocks("sbl", counts, {"all": weights})
+    >>> list_single_splits(rows)
+    ['body']
+    """
+    conditions = [
+        row.region for row in rows if row.statistic == BLOCKS and row.value == MIN_BLOCKS
+    ]
+    return list(dict.fromkeys(conditions))
 
 
 def _list_conditions(conditions: Sequence[str]) -> str:

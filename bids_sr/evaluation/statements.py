@@ -139,8 +139,9 @@ class Statement(StrEnum):
         "there are only {n} {region} at half the resolution (at least {limit} are required)"
     )
     NOTHING_TO_RECOVER = "the acquired effect has no reproducible detail at half the resolution"
-    FEW_SLICES = "the run has too few slices for a confidence interval"
-    WIDE_INTERVAL = "the confidence interval ({ends} %) is too wide"
+    FEW_SLICES = "the run has fewer than {limit} slices with brain"
+    FEW_PARTS = "the {region} lie in fewer than {limit} slices or parts of the brain"
+    WIDE_INTERVAL = "the confidence interval ({ends} %) contains 0"
     IMPRECISE_LIMIT = (
         "the detail at the highest acquired spatial frequencies is not precise enough"
     )
@@ -185,6 +186,10 @@ class Statement(StrEnum):
     NOT_BEST = (
         "Recovered means better than adding no detail; other series may be as accurate (see"
         " below)."
+    )
+    SINGLE_SPLIT = (
+        "Conditions with two blocks have a single split into halves ({conditions}). Intervals of"
+        " their contrasts do not include the variation between blocks."
     )
     SHARP_RUN = (
         "The acquired images are sharp enough for the test (FWHM of the noise {fwhm} voxels in"

@@ -20,6 +20,7 @@ from bids_sr.evaluation.detail_support import (
     SupportState,
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.missing_blocks import list_single_splits
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.series_text import summarize_method
 from bids_sr.evaluation.statements import Statement
@@ -200,6 +201,8 @@ def _write_notes(
             Statement.PRECISION,
         ]
         notes += [" ".join(texts), f"{Statement.BLIND_SPOT}{_describe_sharpness(rows)}"]
+    if conditions := list_single_splits(rows):
+        notes.append(Statement.SINGLE_SPLIT.format(conditions=enumerate_unique(conditions)))
     if any(result.state == "recovered" for result in results.values()):
         notes.insert(0, Statement.SCOPE)
     if any(counts.values()):
