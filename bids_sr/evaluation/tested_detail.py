@@ -13,8 +13,8 @@ The standard error has three parts, which are added in quadrature:
 
 - The error over space is a jackknife over parts of the brain. Slices are reconstructed
   separately, but activity and noise extend over neighboring slices. It is therefore the larger of
-  the jackknife over slices and the jackknife over cells of about 10 mm along the slice axis and a
-  quadrant in plane.
+  the jackknife over slices and the jackknife over cells of 40 mm in plane and about 10 mm across
+  slices.
 - The error over time is a jackknife over blocks, if each condition of the contrast has at least
   three blocks. With two blocks of a condition, there is a single split, and this part is 0.
 - The accuracy at the acquired resolution differs from the accuracy at the final resolution, with
@@ -58,7 +58,7 @@ UPPER_HALF = "ev_upper_half"
 MIN_UNITS = 8
 """Smallest number of slices of a run, and of parts of a region, for an interval."""
 _LEVEL_SD = 0.05  # of explained variance, see the docstring of this module
-_CELL_MM = 10.0  # extent of a cell along the slice axis
+_CELL_MM = 40.0, 40.0, 10.0  # size of a cell in plane and across slices
 _MIN_UNIT_SHARE = 0.25  # of the mean number of voxels of a unit; smaller units are merged
 # probabilities of the upper limits of one-sided and two-sided 95 % intervals
 _ONE_SIDED, _TWO_SIDED = 0.95, 0.975
@@ -280,15 +280,19 @@ class _Units:
 
 
 def _divide_region(voxels: MaskArray, data: HalfResolutionData) -> _Units:
-    """Divide a region (x, y, z) into slices, and into cells of a quadrant in plane.
+    """Divide a region (x, y, z) into slices, and into cells of a grid around the brain's center.
 
     Small slices and cells are merged with the next one.
     """
-    center = [np.median(places) for places in np.nonzero(data.mask)]
-    x, y, z = np.nonzero(voxels)
-    layer = z // max(1, round(_CELL_MM / data.zooms[2]))
-    slices = _merge_small_units(z)
-    cells = _merge_small_units(4 * layer + 2 * (x > center[0]) + (y > center[1]))
+    indices = np.nonzero(voxels)
+    centers = [np.median(places) for places in np.nonzero(data.mask)]
+    positions = [
+        np.floor((places - center) * zoom / size)
+        for places, center, zoom, size in zip(indices, centers, data.zooms, _CELL_MM, strict=True)
+    ]
+    # Cells of the same layer are neighbors in the order of labels.
+    cells = np.unique(np.stack(positions[::-1], axis=-1), axis=0, return_inverse=True)[1]
+    slices, cells = _merge_small_units(indices[2]), _merge_small_units(cells.ravel())
     count = min(len(np.unique(labels)) for labels in (slices, cells))
     n_slices = int(np.count_nonzero(data.mask.any(axis=(0, 1))))
     return _Units(

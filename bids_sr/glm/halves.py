@@ -129,11 +129,13 @@ def _sum_by_sign(weights: Mapping[str, float]) -> dict[bool, float]:
 
 
 def balance_splits(
-    blocks: Sequence[TaskBlock], weights: Mapping[str, float], leak: Float | None = None
+    blocks: Sequence[TaskBlock],
+    weights: Mapping[str, float],
+    leak: Float | None = None,
 ) -> BalancedSplits | None:
     """Return the weights of all balanced splits, of all blocks and without one of them.
 
-    None is returned if the blocks cannot be split (`average_splits`).
+    None is returned if the blocks cannot be split. For the parameters, see `average_splits`.
     """
     whole = average_splits(blocks, weights, leak)
     if whole is None:
@@ -142,7 +144,9 @@ def balance_splits(
     for condition in scale_weights(weights):
         without_block = [
             average_splits(
-                [*blocks[:index], replace(block, used=False), *blocks[index + 1 :]], weights, leak
+                [*blocks[:index], replace(block, used=False), *blocks[index + 1 :]],
+                weights,
+                leak,
             )
             for index, block in enumerate(blocks)
             if block.used and block.condition == condition
@@ -152,7 +156,9 @@ def balance_splits(
 
 
 def average_splits(
-    blocks: Sequence[TaskBlock], weights: Mapping[str, float], leak: Float | None = None
+    blocks: Sequence[TaskBlock],
+    weights: Mapping[str, float],
+    leak: Float | None = None,
 ) -> SplitProducts | None:
     """Return the weights of products of block effects, averaged over all balanced splits.
 
