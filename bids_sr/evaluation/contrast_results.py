@@ -14,11 +14,13 @@ from bids_sr.evaluation.detail_support import (
     DetailSupport,
     SupportState,
     classify_detail,
+    decide_state,
 )
 from bids_sr.evaluation.evidence import Evidence, main_regions
 from bids_sr.evaluation.statements import Statement
 from bids_sr.frozen import frozen
 from bids_sr.metrics.contrast_names import rank_contrast
+from bids_sr.metrics.number_text import interval_ends
 from bids_sr.metrics.rows import MISSING, MetricRow
 
 _TESTED_METHOD = "sbl"
@@ -163,7 +165,10 @@ def _decide_region(test: DetailSupport, measured: MetricRow | None) -> RegionRes
         state = "not supported" if test.state == "not supported" else "not testable"
         reason = Statement.NO_REFERENCE_DETAIL
     elif measured.has_interval:
-        state = "recovered" if measured.lower > 0 else "not supported"
+        state = decide_state(measured.lower, measured.upper)
+        if state == "not testable":
+            ends = " to ".join(interval_ends(measured.lower, measured.upper, ".0%"))
+            reason = Statement.WIDE_INTERVAL.format(ends=ends)
     elif measured.value <= 0:
         state = "not supported"
     else:

@@ -114,6 +114,17 @@ def permits_reliable(rows: Iterable[MetricRow], method: str, contrast: str) -> b
     return min(coverages) >= MIN_COVERAGE and is_recovered
 
 
+def decide_state(lower: float, upper: float) -> SupportState:
+    """Return the state of an explained variance with its interval.
+
+    Detail is not supported only if there is evidence that hardly any detail is recovered.
+    """
+    is_recovered = _is_above_0(lower, upper)
+    if is_recovered is None:
+        return "not testable"
+    return "recovered" if is_recovered else "not supported"
+
+
 def classify_detail(
     rows: Iterable[MetricRow], method: str, contrasts: Sequence[str] = (), fwhm_mm: float = 0.0
 ) -> dict[str, ContrastSupport]:

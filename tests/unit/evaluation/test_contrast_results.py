@@ -74,16 +74,17 @@ def test_all_contrasts_of_the_run_have_a_result():
 @pytest.mark.parametrize(
     ("measured", "half", "tested", "expected"),
     [
-        (0.4, 0.1, (0.1, 0.2), "recovered"),
-        (0.05, 0.1, (0.5, 0.1), "not supported"),
+        (0.4, 0.1, (-0.2, 0.1), "recovered"),
+        (0.05, 0.1, (0.5, 0.1), "not testable"),
+        (-0.02, 0.1, (0.5, 0.1), "not supported"),
         (-0.3, 0.1, (0.5, 0.1), "not supported"),
         (0.4, 0.1, None, "recovered"),
         (0.4, math.nan, (0.5, 0.1), "recovered"),
-        (0.4, math.nan, (0.1, 0.2), "not supported"),
+        (0.4, math.nan, (-0.2, 0.1), "not supported"),
         (0.4, math.nan, None, "not testable"),
         (-0.1, math.nan, (0.5, 0.1), "not supported"),
         (math.nan, math.nan, (0.5, 0.1), "not testable"),
-        (math.nan, math.nan, (0.1, 0.2), "not supported"),
+        (math.nan, math.nan, (-0.2, 0.1), "not supported"),
     ],
 )
 def test_a_measured_value_decides(measured, half, tested, expected):
@@ -91,7 +92,7 @@ def test_a_measured_value_decides(measured, half, tested, expected):
     rows = make_tested_rows({"all": tested and (tested, tested), "other": None})
     result = collect([*rows, *make_measured_rows(estimates)])["all"]
     assert (result.active.state, result.brain.state) == (expected, expected)
-    tested_states = {None: "not testable", (0.1, 0.2): "not supported", (0.5, 0.1): "recovered"}
+    tested_states = {None: "not testable", (-0.2, 0.1): "not supported", (0.5, 0.1): "recovered"}
     assert result.active.test.state == tested_states[tested]
 
 
@@ -150,7 +151,7 @@ MANY = {f"c{k}": ((0.5, 0.1), (-0.5, 0.1)) for k in range(9)} | {f"d{k}": None f
             ],
         ),
         (
-            {"a": None, "b": ((0.1, 0.2), (-0.4, 0.1)), "c": None},
+            {"a": None, "b": ((-0.1, 0.1), (-0.4, 0.1)), "c": None},
             [
                 (*NOT_SUPPORTED, "1 of 3 contrasts (b)"),
                 (*NOT_TESTABLE, "2 of 3 contrasts (a and c)"),
@@ -158,7 +159,7 @@ MANY = {f"c{k}": ((0.5, 0.1), (-0.5, 0.1)) for k in range(9)} | {f"d{k}": None f
         ),
         ({"all": BOTH}, [(*RECOVERED, "“all”")]),
         ({"a": BOTH, "b": BOTH}, [(*RECOVERED, "a and b")]),
-        ({"all": ((0.1, 0.2), (-0.4, 0.1))}, [(*NOTHING, "“all”")]),
+        ({"all": ((-0.1, 0.1), (-0.4, 0.1))}, [(*NOTHING, "“all”")]),
     ],
 )
 def test_lines_name_recovered_contrasts_first_and_count_many(tested, expected):
@@ -184,12 +185,12 @@ def test_values_are_shown_with_their_state():
 
 
 def test_results_are_plain_values():
-    rows = [*make_tested_rows(), *make_measured_rows({"all": ((0.05, 0.1), (0.05, 0.1))})]
+    rows = [*make_tested_rows(), *make_measured_rows({"all": ((-0.05, 0.1), (-0.05, 0.1))})]
     facts = {item["contrast"]: item for item in plain_results(collect(rows).values(), "6 mm")}
     assert facts["face"]["active"]["reason"]
     assert facts["body"]["interpretation"] == Statement.DETAIL_IN_BRAIN
     assert facts["body"]["active"]["reference"] == "oneLevelDown"
     assert "test" not in facts["body"]["active"]
     measured = facts["all"]["active"]
-    assert (measured["state"], measured["explained_variance"]) == ("not supported", 0.05)
+    assert (measured["state"], measured["explained_variance"]) == ("not supported", -0.05)
     assert measured["test"]["state"] == "recovered"

@@ -54,14 +54,17 @@ def rows_of(
         ({"voxels": 50}, "recovered", ""),
         ({"voxels": 49}, "not testable", "only 49 active voxels"),
         ({"value": math.nan}, "not testable", Statement.NOTHING_TO_RECOVER),
-        ({"half": math.nan}, "not testable", Statement.FEW_SLICES),
+        ({"half": math.nan}, "not testable", "fewer than 8 slices"),
         ({"half": 0.45}, "recovered", ""),
-        ({"value": 0.12}, "not supported", ""),
+        ({"value": 0.12}, "not testable", "−1 to 25"),
+        ({"value": -0.04}, "not supported", ""),
+        ({"value": 0.0, "half": 0.09}, "not supported", ""),
         ({"value": -0.5, "half": 0.4}, "not supported", ""),
         ({"value": 0.1, "half": 0.9}, "not testable", "−80 to 100"),
         # one-sided limits are .826 times the half-width (19 degrees of freedom) away
         ({"upper_value": 0.1, "upper_half": 0.12}, "recovered", ""),
-        ({"upper_value": 0.1, "upper_half": 0.13}, "not supported", ""),
+        ({"upper_value": 0.1, "upper_half": 0.13}, "not testable", Statement.IMPRECISE_LIMIT),
+        ({"upper_value": -0.01, "upper_half": 0.13}, "not supported", ""),
         ({"upper_value": 0.1, "upper_half": 0.5}, "not testable", Statement.IMPRECISE_LIMIT),
         ({"upper_value": math.nan}, "not testable", Statement.IMPRECISE_LIMIT),
         ({"fineness": 0.16}, "not supported", ""),  # .16 + .826 * .2 is below a third
@@ -102,19 +105,25 @@ def test_a_contrast_that_cannot_be_split_names_the_conditions_with_too_few_block
     ("brain", "active_state"),
     [
         ({}, "recovered"),
-        ({"upper_value": -0.1}, "not supported"),
+        ({"upper_value": -0.1}, "not testable"),
         ({"upper_half": 0.9}, "not testable"),
-        ({"fineness": 0.1}, "not supported"),
+        ({"fineness": 0.1}, "not testable"),
         ({"fineness": 0.45}, "not testable"),
     ],
 )
-def test_the_brain_decides_if_active_voxels_are_too_few(brain, active_state):
+def test_the_brain_may_confirm_active_voxels_and_never_contradicts_them(brain, active_state):
     active = rows_of(upper_value=0.15, upper_half=0.4, fineness=0.4, voxels=80)
     rows = [*active, *rows_of(region="brain", **brain)]
     assert classify_detail(rows, "sbl")["all"].state == active_state
     decided = classify_detail([*rows_of(), *rows_of(region="brain", **brain)], "sbl")["all"]
     assert decided.state == "recovered"
-    assert decided.brain.state == active_state, "active voxels do not decide about the brain"
+    in_brain = "not supported" if {"upper_value", "fineness"} & brain.keys() else active_state
+    assert decided.brain.state == (
+        "not testable" if brain.get("fineness") == 0.45 else in_brain
+    ), "active voxels do not decide about the brain"
+    wrong_side = rows_of(upper_value=-0.05, upper_half=0.4, voxels=80)
+    rows = [*wrong_side, *rows_of(region="brain")]
+    assert classify_detail(rows, "sbl")["all"].state == "not testable"
 
 
 def test_contrasts_without_a_test_are_listed_if_they_are_named():
@@ -137,7 +146,7 @@ def coverage_row(value=0.95):
     ("changes", "smoothed_changes", "coverage", "expected"),
     [
         ({}, {}, 0.9, True),
-        ({"value": 0.05}, {}, 0.95, False),
+        ({"value": -0.05}, {}, 0.95, False),
         ({"voxels": 12}, {}, 0.95, False),
         ({"fineness": 0.1}, {}, 0.95, False),
         ({}, {}, 0.89, False),

@@ -16,8 +16,8 @@ RUN = RunFacts(
 )
 MEASURED = {
     "all": ((0.52, 0.02), (0.35, 0.08)),
-    "scene": ((0.37, 0.1), (0.11, 0.2)),
-    "face": ((0.03, 0.1), (-0.2, 0.1)),
+    "scene": ((0.37, 0.1), (-0.11, 0.2)),
+    "face": ((-0.03, 0.1), (-0.2, 0.1)),
     "bodyMinusOthers": ((0.49, 0.1), (-0.67, 0.2)),
 }
 TITLE = "What you may interpret"
@@ -85,11 +85,11 @@ def test_measured_values_decide_and_the_test_is_secondary():
     ]
     assert rows["scene"] == [
         "recovered 37 % (27 to 47)",
-        "not supported: 11 % (−9 to 31)",
+        "not supported: −11 % (−31 to 9)",
         "Detail in active voxels, not elsewhere",
         "100 of 200",
-        "not supported: 12 % (−8 to 32)",
-        "not supported: 10 % (−10 to 30)",
+        "not supported: −12 % (−32 to 8)",
+        "not supported: −10 % (−29 to 9)",
     ]
     assert rows["all"][4:] == ["recovered 54 % (42 to 66)", "recovered 40 % (28 to 52)"]
     assert rows["face"][3] == "none"
