@@ -236,7 +236,7 @@ def test_coverage_is_of_the_error_of_the_mean(tmp_path, size, expected):
     assert coverage.value == pytest.approx(expected, abs=0.03)
 
 
-VOLUMES, RUN_SHAPE = 60, (24, 22, 6)
+VOLUMES, RUN_SHAPE = 60, (24, 22, 10)
 ONSETS = {"hand": 10.0, "foot": 60.0}
 """Onset of the only block of each condition (s)."""
 
