@@ -8,13 +8,9 @@ with a lowercase letter are clauses of other statements.
 from enum import StrEnum, unique
 
 _BETTER_DETAIL = "detail beyond the acquired resolution better than {comparators} ({place})."
-_COVERED_INTERVALS, _MEASURED_INTERVALS = 29, 32
-"""Intervals of recovered detail that contain the measured explained variance, and all intervals,
-in active voxels and the brain of runs that were not used to develop the test.
-"""
-_LARGEST_DIFFERENCE = 21
-"""Largest difference between tested and measured explained variance in these runs, in percentage
-points.
+_MEASURED_IN_ACTIVE, _MEASURED_IN_BRAIN = "47 to 64", "11 to 43"
+"""Lowest and highest measured explained variance (%) of contrasts whose detail is recovered in the
+test, in active voxels and the brain of runs of people (benchmarks/results/tested_detail.md).
 """
 
 
@@ -154,10 +150,9 @@ class Statement(StrEnum):
     NO_ACTIVE_VOXELS = "no active voxels were defined, and the value is that of the whole brain"
     UNCONFIRMED = "the measured value has no confidence interval, and {test}"
     PRECISION = (
-        "In other runs (unsmoothed, with a high-resolution reference),"
-        f" {_COVERED_INTERVALS} of {_MEASURED_INTERVALS} intervals contained the measured value,"
-        f" and the largest difference was {_LARGEST_DIFFERENCE} percentage points. Values in the"
-        " whole brain tend to be too high."
+        "In other people, the measured explained variance of recovered contrasts was"
+        f" {_MEASURED_IN_ACTIVE} % in active voxels and {_MEASURED_IN_BRAIN} % in the whole brain"
+        " (unsmoothed runs with a high-resolution reference)."
     )
     SCOPE = (
         "Results refer to unsmoothed maps, and to patterns over several voxels. Interpret single"
@@ -176,12 +171,13 @@ class Statement(StrEnum):
         "Measured values: explained variance of the reference's detail, with 95 % interval."
     )
     TESTED_VALUES = (
-        "Tested values: explained variance of the detail in {test}, with 95 % interval."
+        "Tested values: {test} (explained variance with 95 % interval). They are not values of the"
+        " final detail."
     )
-    SINGLE_RUN_TEST = "a test of this run at half its resolution{sizes}"
+    SINGLE_RUN_TEST = "detail that is explained when the run is halved{sizes}"
     ACROSS_RUNS_TEST = (
-        "a test that compares the super-resolved effect of one half of the runs with the acquired"
-        " effect of the other half, at half the resolution{sizes}"
+        "detail that is explained when the runs are halved{sizes} and the super-resolved effect of"
+        " one half of the runs is compared with the acquired effect of the other half"
     )
     NOT_BEST = (
         "Recovered means better than adding no detail; other series may be as accurate (see"

@@ -91,7 +91,7 @@ def render_contrasts(
         for contrast, result in results.items()
     }
     regions = ("active voxels", "whole brain")
-    basis = "measured" if is_measured else "tested"
+    basis = "measured" if is_measured else "explained when halved"
     heads: list[ColumnHead] = ["seed" if at_rest else "contrast"]
     heads += [(region, basis) for region in regions]
     heads.append("what you may interpret")

@@ -40,7 +40,9 @@ def test_each_contrast_has_its_tested_detail_with_interval_state_and_reliable_vo
     page = render_page(make_tested_rows())
     heads, rows = read_table(page)
     assert list(rows) == list(TESTED)
-    assert heads[1:3] == ["active voxels tested", "whole brain tested"]
+    assert heads[1:3] == [
+        f"{region} explained when halved" for region in ("active voxels", "whole brain")
+    ]
     assert heads[4:] == ["reliable voxels of significant"]
     assert rows["all"][:2] == ["recovered 54 % (42 to 66)", "recovered 40 % (28 to 52)"]
     assert rows["all"][2] == "Detail in the whole brain"
