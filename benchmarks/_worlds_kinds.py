@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from _worlds_people import Array, Person
@@ -103,15 +104,12 @@ def _make_noise(person: Person, rng: np.random.Generator) -> Array:
     return np.where(person.mask[..., None], series, 0.4 * sd * rng.standard_normal(shape))
 
 
-def _add_shared_noise(person: Person, rng: np.random.Generator) -> Array:
+def _add_shared_noise(
+    person: Person, rng: np.random.Generator, *, memory: float, strength: float
+) -> Array:
     """Add patterns of 6 mm that are the same in all slices of a volume."""
     plane = replace(person, mask=person.mask.any(axis=2, keepdims=True))
-    return _add_patterns(person, lambda: plane.field(rng, 6.0), memory=0.5, strength=0.5)
-
-
-def _add_correlated_noise(person: Person, rng: np.random.Generator) -> Array:
-    """Add smooth fields of 9 mm that resemble the field of the volume before."""
-    return _add_patterns(person, lambda: person.field(rng, 9.0), memory=0.8, strength=1.0)
+    return _add_patterns(person, lambda: plane.field(rng, 6.0), memory=memory, strength=strength)
 
 
 def _add_patterns(
@@ -210,7 +208,7 @@ WORLDS = {
         NEW,
         "foci of 8 mm FWHM; noise with a pattern of 6 mm that all slices share is added",
         lambda p, rng: p.blobs(rng, 8.0),
-        fluctuations=_add_shared_noise,
+        fluctuations=partial(_add_shared_noise, memory=0.5, strength=0.5),
     ),
     "halves": World(
         NEW,
@@ -222,9 +220,27 @@ WORLDS = {
     "correlated noise": World(
         NEW,
         "SD of the fluctuations times a smooth area; smooth noise of 9 mm with a correlation of .8"
-        " between volumes is added",
+        " between volumes is added, so that the run is too smooth for the test",
         lambda p, rng: p.sd * p.area(rng),
-        fluctuations=_add_correlated_noise,
+        fluctuations=lambda p, rng: _add_patterns(
+            p, lambda: p.field(rng, 9.0), memory=0.8, strength=1.0
+        ),
+    ),
+    "slow shared noise": World(
+        NEW,
+        "SD of the fluctuations of the other hemisphere times a smooth area; noise with a pattern"
+        " of 6 mm that all slices share and with a correlation of .95 between volumes is added",
+        lambda p, rng: p.sd[::-1] * p.area(rng),
+        fluctuations=partial(_add_shared_noise, memory=0.95, strength=0.7),
+    ),
+    "slow noise": World(
+        NEW,
+        "SD of the fluctuations times a smooth area; smooth noise of 6 mm with a correlation of"
+        " .95 between volumes is added",
+        lambda p, rng: p.sd * p.area(rng),
+        fluctuations=lambda p, rng: _add_patterns(
+            p, lambda: p.field(rng, 6.0), memory=0.95, strength=0.7
+        ),
     ),
     "smoothed SD": World(
         NEW,
