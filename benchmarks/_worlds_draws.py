@@ -1,0 +1,228 @@
+"""Draws of simulated activity, super-resolved and tested at half the resolution.
+
+The steps are those of the program, without maps and intervals that the test does not need.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import nibabel as nib
+import numpy as np
+from _worlds_kinds import FACTOR, WORLDS, Simulation, World, simulate_run
+from _worlds_people import CONTRAST, Array, Person
+
+from bids_sr.evaluation.reference_maps import TRUE_T
+from bids_sr.glm.block_effects import Effects, block_effects
+from bids_sr.glm.blocks import TaskBlock
+from bids_sr.io.atomic_files import atomic_file
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.quality.noise_smoothness import measure_smoothness
+from bids_sr.series import MEASURED
+from bids_sr.spatial.nyquist import beyond_nyquist
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.sr.method import get_method
+from bids_sr.sr.prior_maps import lower_resolution_errors
+from bids_sr.sr.prior_maps.temporal_components import motion_regressors
+from bids_sr.steps.activation import map_contrasts
+
+METHOD = "sbl"
+_REGIONS = ("active", "brain")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Stored draw.
+
+    `reconstructed` and `acquired` are block effects of the acquired run, downsampled and
+    super-resolved, and as acquired. `active_t` is the t map of the downsampled run on their grid
+    (x, y, z). `facts` are the smoothness of the acquired run and, by region, the true explained
+    variance at the final resolution.
+    """
+
+    reconstructed: Effects
+    acquired: Effects
+    active_t: Array
+    facts: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Series that was downsampled and super-resolved again.
+
+    `lowres_series` is the downsampled series and `lowres_mask` its brain mask. `reconstructed` and
+    `acquired` are block effects of the super-resolved series and of the series, and `active_t` the
+    t map of the downsampled series, interpolated to the grid of the series (x, y, z).
+    """
+
+    lowres_series: Path
+    lowres_mask: Array
+    reconstructed: Array
+    acquired: Effects
+    active_t: Array
+
+
+def store_draw(person: Person, name: str, seed: int, folder: Path, file: Path) -> None:
+    """Draw a kind of activity, and store the effects and the true explained variance.
+
+    `name` is the name of the kind. `folder` is a folder for scratch files.
+    """
+    simulation = simulate_run(person, WORLDS[name], [seed, *name.encode()])
+    measured = folder / "measured.nii"
+    save_image(simulation.series, person.affine, measured, tr=person.tr)
+    final = _super_resolve(measured, person, person.mask, folder, motion=None)
+    acquired_file = final.lowres_series.rename(folder / "acquired.nii")
+    with SeriesReader(acquired_file) as reader:
+        smoothness = measure_smoothness(reader, final.lowres_mask, 0)
+        # regressors of a run without head motion
+        center = nib.affines.apply_affine(
+            reader.affine, np.argwhere(final.lowres_mask).mean(axis=0)
+        )
+    motion = motion_regressors(np.tile(np.eye(4), (person.series.shape[3], 1, 1)), center)
+    test = _super_resolve(acquired_file, person, final.lowres_mask, folder, motion=motion)
+    test.lowres_series.unlink()
+    facts = {"smoothness": smoothness} | _measure_truth(person, WORLDS[name], simulation, final)
+    _save_draw(file, test, facts)
+
+
+def _super_resolve(
+    file: Path, person: Person, mask: Array, folder: Path, motion: Array | None
+) -> _Level:
+    """Downsample a series (4D) and super-resolve it; `motion` are regressors of head motion."""
+    recipe = get_method(METHOD).variance
+    assert recipe is not None
+    model = person.linear_model
+    # Samples of the errors are needed for intervals only.
+    with SeriesReader(file) as reader, mock.patch.object(lower_resolution_errors, "N_SAMPLES", 1):
+        result = lower_resolution_errors.reconstruct_at_lower_resolution(
+            reader, mask, FACTOR, recipe, folder, nuisance=motion, seed=1
+        )
+        design = model.inputs.build_block_design(reader, ())
+        acquired = block_effects(reader, mask, design, series=MEASURED)
+    assert result.mask.shape == mask.shape
+    with SeriesReader(result.lowres_series) as reader:
+        maps = map_contrasts(
+            reader,
+            result.lowres_mask,
+            model,
+            folder,
+            kinds=("glm",),
+            smoothing=(0.0,),
+        )[0.0].maps
+        active_t = sample_volume(maps["stimulus", "t"], reader.affine, mask.shape, acquired.affine)
+    with SeriesReader(result.errors) as reader:
+        errors = block_effects(reader, mask, design, series=METHOD)
+    result.errors.unlink()
+    return _Level(
+        result.lowres_series, result.lowres_mask, acquired.betas + errors.betas, acquired, active_t
+    )
+
+
+def _measure_truth(
+    person: Person, world: World, simulation: Simulation, final: _Level
+) -> dict[str, float]:
+    """Return the explained variance of known activity by region, and the number of active voxels.
+
+    Activity is known for the effect of each half of the blocks. The mean of both halves is
+    returned, and the value for the effect of all blocks. If blocks have other activity, the value
+    for all blocks is the true value of the draw.
+    """
+    halves, run = final.acquired.halves(CONTRAST), final.acquired.run_weights(CONTRAST)
+    assert halves is not None
+    assert run is not None
+    details = [
+        beyond_nyquist(activity.astype(np.float32), FACTOR) for activity in simulation.activities
+    ]
+    # the unit of block effects is the change in a sustained block
+    strengths = [person.design.weights.T @ response for response in simulation.responses]
+
+    def explain(weights: Array, voxels: Array) -> float:
+        effect = beyond_nyquist(final.reconstructed @ weights.astype(np.float32), FACTOR)
+        known = sum(
+            detail * float(weights @ strength)
+            for detail, strength in zip(details, strengths, strict=True)
+        )
+        return explained_variance(effect, np.asarray(known), voxels)
+
+    is_active = person.mask & (np.abs(final.active_t) > TRUE_T)
+    facts = {"active voxels": float(np.count_nonzero(is_active))}
+    for region, voxels in zip(_REGIONS, (is_active, person.mask), strict=True):
+        facts[f"halves, {region}"] = float(np.mean([explain(half, voxels) for half in halves]))
+        facts[f"run, {region}"] = explain(run, voxels)
+        source = "halves" if world.other_activity is None else "run"
+        facts[f"true, {region}"] = facts[f"{source}, {region}"]
+    return facts
+
+
+def explained_variance(effect: Array, known: Array, voxels: Array) -> float:
+    """Return the explained variance of known activity in some voxels (X, Y, Z each).
+
+    NaN is returned without voxels, and -inf if no activity is known.
+    """
+    if not voxels.any():
+        return float("nan")
+    known = known[voxels] - known[voxels].mean()
+    effect = effect[voxels] - effect[voxels].mean()
+    energy = float(np.square(known).sum())
+    return 1 - float(np.square(effect - known).sum()) / energy if energy else float("-inf")
+
+
+def _save_draw(file: Path, test: _Level, facts: dict[str, float]) -> None:
+    """Write block effects at half the resolution, the t map and the facts of a draw."""
+    acquired = test.acquired
+    arrays = {
+        "est": test.reconstructed,
+        "tar": acquired.betas,
+        "half": np.array([block.half for block in acquired.blocks]),
+        "used": np.array([block.used for block in acquired.blocks]),
+        "share": np.array([block.share for block in acquired.blocks]),
+        "event": np.array(
+            [(i, *event) for i, block in enumerate(acquired.blocks) for event in block.events]
+        ),
+        "leak": acquired.leak,
+        "covariance": acquired.covariance,
+        "zooms": np.array(acquired.zooms),
+        "affine": acquired.affine,
+        "t": test.active_t,
+        "mask": acquired.mask,
+        "meta": np.array(json.dumps(facts)),
+    }
+    with atomic_file(file, durable=False) as unfinished, open(unfinished, "wb") as stream:
+        np.savez(stream, **arrays)
+
+
+def load_draw(file: Path) -> Draw:
+    """Read a stored draw."""
+    with np.load(file) as stored:
+        arrays: dict[str, Any] = dict(stored)
+    events = arrays["event"]
+    columns = zip(arrays["half"], arrays["share"], arrays["used"], strict=True)
+    blocks = tuple(
+        TaskBlock(
+            condition="stimulus",
+            events=tuple(map(tuple, events[events[:, 0] == index, 1:].tolist())),
+            half=int(half),
+            share=float(share),
+            used=bool(used),
+        )
+        for index, (half, share, used) in enumerate(columns)
+    )
+    reconstructed, acquired = (
+        Effects(
+            series=series,
+            affine=arrays["affine"],
+            mask=arrays["mask"],
+            betas=betas,
+            mean=np.ones(betas.shape[:3], np.float32),
+            blocks=blocks,
+            covariance=arrays["covariance"],
+            leak=arrays["leak"],
+        )
+        for series, betas in ((METHOD, arrays["est"]), (MEASURED, arrays["tar"]))
+    )
+    facts = json.loads(str(arrays["meta"]))
+    return Draw(reconstructed, acquired, arrays["t"], facts)
