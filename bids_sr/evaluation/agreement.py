@@ -4,24 +4,24 @@ Agreement is computed from inner products of block maps, with intervals over res
 
 Effects of a run, of its halves and of its contrasts are sums of effects of single blocks. Their
 agreement over voxels only depends on inner products of the block maps: three small matrices per
-set of voxels and band. A *reference* consists of its own block maps (`targets`) and, for each
-contrast, of *ways* of comparing: weights of the blocks of the series (source), of the reference
-(target), and of its twin. The twin does not share noise with the source or the target and
-therefore measures the energy of the reference without noise:
+set of voxels and band. A comparison weights the elements of these matrices (`BlockComparison`).
 
-    reference             source       target         twin
-    measured halves       half a       half b         half a of the measured series
-    known activation      whole run    known map      known map
-    another run           whole run    its half b     its half a
-    measured map          whole run    whole run      (only correlation: noise is shared)
+Noise is independent between blocks, so that effects of different blocks only share signal. Each
+reference therefore consists of two effects of different blocks, or of another run, or without
+noise. Let e be the effect of the series, t the effect of the reference that e is compared with, t'
+the other effect of the reference, and T its true map, all with their mean over the voxels
+subtracted:
 
-Let e be the effect of the source, t of the target, and T the true map of the target, all with
-their mean over the voxels subtracted. Then
+    reference             e            t             t'
+    measured halves       one half     other half    half of e, in the measured series
+    known activation      whole run    known map     known map
+    another run           whole run    one half      other half
+    measured map          whole run    whole run     (only correlation: noise is shared)
 
     r                     <e, t> / (|e| |t|)
-    explained variance    1 - |e - T|² / |T|²  =  (2 <e, t> - <e, e>) / <twin, t>
-    recovered amplitude   <e, t> / <twin, t>, the slope of e over T
-    correct fraction      <e, t> |<e, t>| / (<e, e> <twin, t>): fraction of the energy of e that is
+    explained variance    1 - |e - T|² / |T|²  =  (2 <e, t> - <e, e>) / <t', t>
+    recovered amplitude   <e, t> / <t', t>, the slope of e over T
+    correct fraction      <e, t> |<e, t>| / (<e, e> <t', t>): fraction of the energy of e that is
                           true. It is the square of the correlation with the true map
                           (corrected for attenuation), with the sign of r.
 
@@ -31,13 +31,18 @@ therefore does not penalize a series, but noise in the series does: a measured h
 and a wrong map less than 0; the correlation does not depend on amplitude. Changes between halves
 or runs (habituation, motion) count as error of the series.
 
-Resampling only changes the weights, identically for every series, so that differences between
-series have intervals. Blocks are drawn with replacement within condition and half, or within half
-and sign of the contrast if a condition has a single block in a half. There is no interval if a
-single block still remains. A block drawn c times from n has the weight
-1 + s·sqrt(n/(n - 1))·(c - 1), with s = 1/5, and deviations from the mean over resamples are
-divided by s. The usual bootstrap (s = 1) fails: repeated blocks average out less noise, which
-lowers the correlation of every resample.
+Which measured blocks form which half is arbitrary. The inner products are therefore averaged over
+all balanced splits (`bids_sr.glm.halves.average_splits`) before they are divided. Only voxels that
+are active in a measured half depend on the split: they are selected in one half of a fixed split,
+without the noise of the other half, and statistics are averaged over both halves.
+
+Resampling multiplies the effects of blocks, identically for every series, so that differences
+between series have intervals. Blocks are drawn with replacement within condition, and within half
+if halves are fixed. Blocks are grouped by sign of the contrast if a condition has fewer than two
+blocks per half, and there is no interval if a group is still smaller. A block drawn c times from n
+is multiplied by 1 + s·sqrt(n/(n - 1))·(c - 1), with s = 1/5, and deviations from the mean over
+resamples are divided by s. The usual bootstrap (s = 1) fails: repeated blocks average out less
+noise, which lowers the correlation of every resample.
 
 Coverage of the 95 % intervals in simulated runs:
 
@@ -69,7 +74,7 @@ import numpy as np
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS, RunEffects, denoise_controls
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
-from bids_sr.glm.blocks import TaskBlock
+from bids_sr.glm.blocks import MIN_BLOCKS, TaskBlock
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.series import MEASURED, SMOOTH, get_kind, is_variant_of, parse_series_name
@@ -104,17 +109,24 @@ _ScoresByKey = dict[ComparisonKey, Float]
 
 @frozen
 class BlockComparison:
-    """Weights for sums of block maps, (1 + n_boot, blocks).
+    """Weights of inner products of block maps, for the four products of a contrast's effects.
 
-    The first row has the weights of the run itself, the other rows the weights of resamples.
-    `source` weights blocks of the series, `target` blocks of the reference; `twin` weights blocks
-    of the reference that do not share noise with `source` or `target`.
+    With B blocks of the series and C blocks of the reference, `shared` (B, C) is for the product
+    of both effects, `energy` (B, B) for the square of the series' effect, `target_energy` (C, C)
+    for the square of the reference's effect, and `true_energy` (C, C) for its square without
+    noise.
+
+    `multipliers` (1 + n_boot, B) and `target_multipliers` (1 + n_boot, C) multiply the block maps
+    of series and reference: ones for the run itself in the first row, then the resamples.
     """
 
     contrast: str
-    source: Float
-    target: Float
-    twin: Float
+    shared: Float
+    energy: Float
+    target_energy: Float
+    true_energy: Float
+    multipliers: Float
+    target_multipliers: Float
 
 
 @frozen
@@ -191,7 +203,7 @@ class Reference:
             products = self._multiply_maps(maps[band], band, index)
             for comparison in region.comparisons:
                 values = {} if products is None else _compute_statistics(comparison, *products)
-                undefined = np.full(len(comparison.source), math.nan)
+                undefined = np.full(len(comparison.multipliers), math.nan)
                 for name in self.statistics:
                     key = ComparisonKey(name, band, comparison.contrast, region.name)
                     values_by_key.setdefault(key, []).append(values.get(name, undefined))
@@ -228,24 +240,27 @@ def _compute_statistics(
 
     Values are NaN unless the divisor of the statistic is reliably above 0. Inner products are of
     the series' block maps, of block maps of the series (rows) and the reference (columns), and of
-    the reference's block maps. `comparison` weights the blocks in the run itself and in its
-    resamples.
+    the reference's block maps.
 
     Examples
     --------
     >>> one = np.ones((1, 1))
-    >>> comparison = BlockComparison(contrast="a", source=one, target=one, twin=one)
+    >>> comparison = BlockComparison(
+    ...     contrast="a", shared=one, energy=one, target_energy=one, true_energy=one,
+    ...     multipliers=one, target_multipliers=one,
+    ... )
     >>> scores = _compute_statistics(comparison, one, 2 * one, 4 * one)
     >>> {name: float(values[0]) for name, values in scores.items()}
     {'r': 1.0, 'ev': 0.75, 'amplitude': 0.5, 'correct_fraction': 1.0}
     """
+    multipliers, target_multipliers = comparison.multipliers, comparison.target_multipliers
     shared, energy, target_energy, true_energy = (
-        np.einsum("kb,kb->k", left_weights @ products, right_weights)
-        for left_weights, products, right_weights in (
-            (comparison.source, cross_products, comparison.target),
-            (comparison.source, series_products, comparison.source),
-            (comparison.target, target_products, comparison.target),
-            (comparison.twin, target_products, comparison.target),
+        np.einsum("kb,kb->k", left @ (weights * products), right)
+        for left, weights, products, right in (
+            (multipliers, comparison.shared, cross_products, target_multipliers),
+            (multipliers, comparison.energy, series_products, multipliers),
+            (target_multipliers, comparison.target_energy, target_products, target_multipliers),
+            (target_multipliers, comparison.true_energy, target_products, target_multipliers),
         )
     )
     if not true_energy[0] > 0 or (len(true_energy) > 1 and not interval(true_energy)[0] > 0):
@@ -287,42 +302,72 @@ def _compute_inner_products(first: Real, second: Real) -> Float:
     return products
 
 
-def resample_weights(
-    blocks: Sequence[TaskBlock], weights: Float, n_boot: int, seed: int, contrast: str
-) -> Float:
-    """Return the weights of the blocks in a run and in its bootstrap resamples.
+def compare_sums(
+    contrast: str,
+    effect: tuple[Float, Float],
+    target: tuple[Float, Float],
+    other_target: Float,
+) -> BlockComparison:
+    """Return the comparison of a weighted sum of blocks with a weighted sum of other blocks.
 
-    `weights` are the weights of the blocks in each half (H, B). The result has the shape (H, 1 +
-    n_boot, B), or (H, 1, B) if the blocks cannot be resampled. Draws only depend on `seed` and
-    `contrast`.
+    `effect` and `target` are the weights of the blocks of the series (B,) and the reference (C,)
+    with the multipliers of these blocks (1 + n_boot, blocks). `other_target` are the weights (C,)
+    of another sum of the reference, whose noise is independent of both. If only one of the
+    multipliers has resamples, resamples are not used.
     """
-    groups_by_half = [_group_blocks(blocks, half_weights) for half_weights in weights]
-    if any(len(group) < 2 for groups in groups_by_half for group in groups):
-        return weights[:, None]
+    (weights, multipliers), (target_weights, target_multipliers) = effect, target
+    n = min(len(multipliers), len(target_multipliers))
+    return BlockComparison(
+        contrast=contrast,
+        shared=weights[:, None] * target_weights,
+        energy=weights[:, None] * weights,
+        target_energy=target_weights[:, None] * target_weights,
+        true_energy=other_target[:, None] * target_weights,
+        multipliers=multipliers[:n],
+        target_multipliers=target_multipliers[:n],
+    )
+
+
+def resample_blocks(
+    blocks: Sequence[TaskBlock],
+    weights: Float,
+    n_boot: int,
+    seed: int,
+    contrast: str,
+    min_blocks: int = MIN_BLOCKS,
+) -> Float:
+    """Return the multipliers of the blocks in a run and in its bootstrap resamples.
+
+    Blocks are drawn among the blocks with a nonzero weight in the same row of `weights` (rows, B),
+    such as a row per half. Conditions with fewer than `min_blocks` blocks are not drawn
+    separately, see `_group_blocks`. The result has the shape (1 + n_boot, B), or (1, B) if the
+    blocks cannot be resampled. Draws only depend on `seed` and `contrast`.
+    """
+    groups = [group for row in weights for group in _group_blocks(blocks, row, min_blocks)]
+    if any(len(group) < min_blocks for group in groups):
+        return np.ones((1, len(blocks)))
     rng = np.random.default_rng([seed, *contrast.encode()])
-    resampled_weights = np.repeat(weights[:, None], 1 + n_boot, axis=1)
-    for half, groups in enumerate(groups_by_half):
-        for group in groups:
-            n = len(group)
-            counts = rng.multinomial(n, np.full(n, 1 / n), size=n_boot)
-            factor = _BOOTSTRAP_STEP * math.sqrt(n / (n - 1))
-            resampled_weights[half, 1:][:, group] *= 1 + factor * (counts - 1)
-    return resampled_weights
+    multipliers = np.ones((1 + n_boot, len(blocks)))
+    for group in groups:
+        n = len(group)
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=n_boot)
+        multipliers[1:, group] += _BOOTSTRAP_STEP * math.sqrt(n / (n - 1)) * (counts - 1)
+    return multipliers
 
 
-def _group_blocks(blocks: Sequence[TaskBlock], weights: Float) -> list[list[int]]:
-    """Return groups of exchangeable blocks in one half, as indices of the blocks.
+def _group_blocks(blocks: Sequence[TaskBlock], weights: Float, min_blocks: int) -> list[list[int]]:
+    """Return groups of exchangeable blocks, as indices of the blocks.
 
     Blocks with nonzero `weights` (B,) are grouped by condition, or by sign of their weight if a
-    condition has a single block.
+    condition has fewer than `min_blocks` blocks.
     """
     by_condition: dict[str, list[int]] = {}
     by_sign: dict[bool, list[int]] = {}
     for index in np.flatnonzero(weights):
         by_condition.setdefault(blocks[index].condition, []).append(int(index))
         by_sign.setdefault(bool(weights[index] > 0), []).append(int(index))
-    has_single_block = any(len(indices) < 2 for indices in by_condition.values())
-    return list(by_sign.values()) if has_single_block else list(by_condition.values())
+    has_small_condition = any(len(indices) < min_blocks for indices in by_condition.values())
+    return list(by_sign.values()) if has_small_condition else list(by_condition.values())
 
 
 def agreement_rows(
@@ -400,18 +445,18 @@ def _score_controls(
             run.maps_by_band(betas, list(reference.targets))
         )
     return {
-        control: _cross_validate_settings(scores_by_setting)
+        control: _choose_best_settings(scores_by_setting)
         for control, scores_by_setting in scores_by_control.items()
     }
 
 
-def _cross_validate_settings(scores_by_setting: Mapping[float, _ScoresByKey]) -> _ControlScores:
-    """Score a denoised control at cross-validated settings, and return the mean settings.
+def _choose_best_settings(scores_by_setting: Mapping[float, _ScoresByKey]) -> _ControlScores:
+    """Score a denoised control at its best settings, and return the mean settings.
 
-    Each comparison uses the setting that scores best in the *other* comparison. A control
-    therefore has more freedom than a user. The setting is chosen per region, band and contrast: by
-    correlation for the correlation, by explained variance for statistics that depend on amplitude.
-    Scores have two ways each and are by setting (width in mm, or number of components).
+    The setting that scores best in a comparison is chosen with the reference of this comparison. A
+    control therefore has more freedom than a user. The setting is chosen per region, band and
+    contrast: by correlation for the correlation, by explained variance for statistics that depend
+    on amplitude. Scores are by setting (width in mm, or number of components).
     """
     scores: _ScoresByKey = {}
     mean_settings: dict[ComparisonKey, float] = {}
@@ -422,8 +467,7 @@ def _cross_validate_settings(scores_by_setting: Mapping[float, _ScoresByKey]) ->
             [setting_scores[leading_key][:, 0] for setting_scores in scores_by_setting.values()]
         )
         if np.isfinite(leading_scores).all():
-            best_indices = leading_scores.argmax(axis=0)[::-1]
-            best_settings = [settings[index] for index in best_indices]
+            best_settings = [settings[index] for index in leading_scores.argmax(axis=0)]
             scores[key] = np.stack(
                 [scores_by_setting[best][key][way] for way, best in enumerate(best_settings)]
             )
