@@ -2,11 +2,12 @@
 
 python benchmarks/block_intervals.py [RUNS]
 
-A run has 2, 3, 6 or 12 blocks per half and condition, in one condition or in the difference of two,
-and 300 voxels. Measured effects of blocks are a true map and noise with 1 or 3 times its standard
-deviation; the map has the same amplitude in all blocks, or amplitudes with a standard deviation of
-.3. The series has .6 of the map, a wrong pattern and its own noise, and the series that it is
-compared with .2 of the map. RUNS (200) runs of each kind have the same maps and other noise.
+A run has 2, 3, 6 or 12 blocks per half and condition, in one condition or in the difference of
+two, and 300 voxels. Measured effects of blocks are a true map and noise with 1 or 3 times its
+standard deviation; the map has the same amplitude in all blocks, or amplitudes with a standard
+deviation of .3. The series has .6 of the map, a wrong pattern and its own noise, and the series
+that it is compared with .2 of the map. RUNS (200) runs of each kind have the same maps and other
+noise.
 
 An interval covers if it contains the mean of the values of all runs of a kind. All voxels are
 compared: in the brain over all balanced splits, and as active voxels, which all of them are, over

@@ -75,6 +75,7 @@ from bids_sr.evaluation.effects_of_run import MIN_VOXELS, RunEffects, denoise_co
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import MIN_BLOCKS, TaskBlock
+from bids_sr.glm.halves import SplitProducts
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.series import MEASURED, SMOOTH, get_kind, is_variant_of, parse_series_name
@@ -300,6 +301,22 @@ def _compute_inner_products(first: Real, second: Real) -> Float:
         centered = first[:, chunk] - first_mean
         products += centered @ (centered if second is first else second[:, chunk] - second_mean).T
     return products
+
+
+def compare_splits(contrast: str, splits: SplitProducts, multipliers: Float) -> BlockComparison:
+    """Return the comparison of halves of a run with the other halves of its measured series.
+
+    `multipliers` are the multipliers of the blocks (1 + n_boot, B).
+    """
+    return BlockComparison(
+        contrast=contrast,
+        shared=splits.between,
+        energy=splits.within,
+        target_energy=splits.within,
+        true_energy=splits.between,
+        multipliers=multipliers,
+        target_multipliers=multipliers,
+    )
 
 
 def compare_sums(

@@ -13,6 +13,7 @@ from bids_sr.evaluation.agreement import (
     BlockComparison,
     ComparedVoxels,
     Reference,
+    compare_splits,
     compare_sums,
     gain_pairs,
     resample_blocks,
@@ -61,7 +62,7 @@ def make_half_reference(run: RunEffects) -> Reference | None:
             continue
         origins[contrast] = split.origin
         block_counts[contrast] = _count_blocks(halves)
-        multipliers = resample_blocks(
+        run_multipliers = resample_blocks(
             blocks,
             halves.sum(axis=0, keepdims=True),
             run.n_boot,
@@ -69,21 +70,14 @@ def make_half_reference(run: RunEffects) -> Reference | None:
             contrast,
             min_blocks=2 * MIN_BLOCKS,
         )
-        comparisons[contrast] = (
-            BlockComparison(
-                contrast=contrast,
-                shared=splits.between,
-                energy=splits.within,
-                target_energy=splits.within,
-                true_energy=splits.between,
-                multipliers=multipliers,
-                target_multipliers=multipliers,
-            ),
-        )
-        multipliers = resample_blocks(blocks, halves, run.n_boot, run.seed, contrast)
+        comparisons[contrast] = (compare_splits(contrast, splits, run_multipliers),)
+        half_multipliers = resample_blocks(blocks, halves, run.n_boot, run.seed, contrast)
         for half, other_half in (halves, halves[::-1]):
             comparison = compare_sums(
-                contrast, (half, multipliers), (other_half, multipliers), other_target=half
+                contrast,
+                (half, half_multipliers),
+                (other_half, half_multipliers),
+                other_target=half,
             )
             active += _iterate_regions_above(measured, half, run.mask, comparison, _ACTIVE_T)
     return Reference(
