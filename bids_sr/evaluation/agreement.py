@@ -1,22 +1,20 @@
 """Agreement of effect maps with a reference.
 
-Agreement is computed from inner products of block maps, with intervals over resampled blocks.
-
 Effects of a run, of its halves and of its contrasts are sums of effects of single blocks. Their
 agreement over voxels only depends on inner products of the block maps: three small matrices per
 set of voxels and band. A comparison weights the elements of these matrices (`BlockComparison`).
 
-Noise is independent between blocks, so that effects of different blocks only share signal. Each
-reference therefore consists of two effects of different blocks, or of another run, or without
-noise. Let e be the effect of the series, t the effect of the reference that e is compared with, t'
-the other effect of the reference, and T its true map, all with their mean over the voxels
-subtracted:
+The effect e of a series is compared with an effect t of the reference. Their noise is independent,
+because it is independent between blocks and between runs. The energy of the true map T is the
+product of t and another effect t' of the reference with independent noise:
 
     reference             e            t             t'
-    measured halves       one half     other half    half of e, in the measured series
+    measured halves       one half     other half    same half as e
     known activation      whole run    known map     known map
     another run           whole run    one half      other half
     measured map          whole run    whole run     (only correlation: noise is shared)
+
+The mean over the voxels is subtracted from each map. The statistics are
 
     r                     <e, t> / (|e| |t|)
     explained variance    1 - |e - T|² / |T|²  =  (2 <e, t> - <e, e>) / <t', t>
@@ -25,22 +23,25 @@ subtracted:
                           true. It is the square of the correlation with the true map
                           (corrected for attenuation), with the sign of r.
 
-because <e, t> is an unbiased estimate of <e, T>, and <e, e> includes noise. Noise in the target
+because <e, t> is an unbiased estimate of <e, T>, and <e, e> includes noise. Noise in the reference
 therefore does not penalize a series, but noise in the series does: a measured half explains
 2 - 1/r of the variance, not 1, if r is the correlation of the halves. A map of zeros explains 0,
 and a wrong map less than 0; the correlation does not depend on amplitude. Changes between halves
 or runs (habituation, motion) count as error of the series.
 
-Which measured blocks form which half is arbitrary. The inner products are therefore averaged over
-all balanced splits (`bids_sr.glm.halves.average_splits`) before they are divided. Only voxels that
-are active in a measured half depend on the split: they are selected in one half of a fixed split,
-without the noise of the other half, and statistics are averaged over both halves.
+It is arbitrary which measured blocks form which half. The inner products of measured halves are
+therefore averaged over all balanced splits before they are divided
+(`bids_sr.glm.halves.average_splits`). Voxels that are active in a measured half depend on the
+split: they are selected in the half of e, without the noise of the other half. In these voxels,
+the two halves of a fixed split are compared in both directions, and statistics are averaged. The
+same applies to the halves of another run.
 
-Resampling multiplies the effects of blocks, identically for every series, so that differences
-between series have intervals. Blocks are drawn with replacement within condition, and within half
-if halves are fixed. Blocks are grouped by sign of the contrast if a condition has fewer than two
-blocks per half, and there is no interval if a group is still smaller. A block drawn c times from n
-is multiplied by 1 + s·sqrt(n/(n - 1))·(c - 1), with s = 1/5, and deviations from the mean over
+Intervals are from resampled blocks. Blocks are drawn with replacement within condition, and within
+half if the split is fixed, identically for every series, so that differences between series have
+intervals. If a condition has fewer than two blocks per half, they are drawn within the sign of the
+contrast. There is no interval if a sign has too few blocks. If a block is drawn c times from n,
+the deviation of its effect from the mean of the n blocks is multiplied by
+1 + s·sqrt(n/(n - 1))·(c - 1), with s = 1/5, and deviations of statistics from their mean over
 resamples are divided by s. The usual bootstrap (s = 1) fails: repeated blocks average out less
 noise, which lowers the correlation of every resample.
 
@@ -83,7 +84,7 @@ from bids_sr.sr.method import is_network
 
 _STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
 _LOGGER = logging.getLogger(__name__)
-_BOOTSTRAP_STEP = 0.2  # s of the module's docstring, deviation of resampled weights
+_BOOTSTRAP_STEP = 0.2  # s of the module's docstring
 # half-width of the 95 % interval for the explained variance of another training of srgan, as a
 # fraction of the unexplained variance: 2.36 × √2 × .034 / .96, from 8 trainings (Student's t) in
 # the active voxels of one run (benchmarks/results/small_srgan.md)
@@ -109,16 +110,37 @@ _ScoresByKey = dict[ComparisonKey, Float]
 
 
 @frozen
+class BlockResamples:
+    """Bootstrap resamples of B blocks.
+
+    `groups` are the indices of blocks that are drawn together. In a resample, a block map x
+    becomes x + change · (x - mean of its group). `changes` (1 + n_boot, B) are zeros for the run
+    itself in the first row, followed by the resamples.
+    """
+
+    changes: Float
+    groups: Sequence[Sequence[int]]
+
+    def limit(self, n: int) -> "BlockResamples":
+        """Return the run itself and its first resamples, `n` together."""
+        return BlockResamples(changes=self.changes[:n], groups=self.groups)
+
+    def center(self, products: Float) -> Float:
+        """Subtract from each of the rows of products (B, C) the mean of its group."""
+        centered = products.copy()
+        for group in self.groups:
+            centered[group] -= products[group].mean(axis=0)
+        return centered
+
+
+@frozen
 class BlockComparison:
     """Weights of inner products of block maps, for the four products of a contrast's effects.
 
     With B blocks of the series and C blocks of the reference, `shared` (B, C) is for the product
     of both effects, `energy` (B, B) for the square of the series' effect, `target_energy` (C, C)
     for the square of the reference's effect, and `true_energy` (C, C) for its square without
-    noise.
-
-    `multipliers` (1 + n_boot, B) and `target_multipliers` (1 + n_boot, C) multiply the block maps
-    of series and reference: ones for the run itself in the first row, then the resamples.
+    noise. `resamples` are of the blocks of the series, and `target_resamples` of the reference.
     """
 
     contrast: str
@@ -126,8 +148,8 @@ class BlockComparison:
     energy: Float
     target_energy: Float
     true_energy: Float
-    multipliers: Float
-    target_multipliers: Float
+    resamples: BlockResamples
+    target_resamples: BlockResamples
 
 
 @frozen
@@ -204,7 +226,7 @@ class Reference:
             products = self._multiply_maps(maps[band], band, index)
             for comparison in region.comparisons:
                 values = {} if products is None else _compute_statistics(comparison, *products)
-                undefined = np.full(len(comparison.multipliers), math.nan)
+                undefined = np.full(len(comparison.resamples.changes), math.nan)
                 for name in self.statistics:
                     key = ComparisonKey(name, band, comparison.contrast, region.name)
                     values_by_key.setdefault(key, []).append(values.get(name, undefined))
@@ -246,22 +268,20 @@ def _compute_statistics(
     Examples
     --------
     >>> one = np.ones((1, 1))
-    >>> comparison = BlockComparison(
-    ...     contrast="a", shared=one, energy=one, target_energy=one, true_energy=one,
-    ...     multipliers=one, target_multipliers=one,
-    ... )
+    >>> whole = np.ones(1), BlockResamples(changes=np.zeros((1, 1)), groups=())
+    >>> comparison = compare_sums("a", whole, whole, other_target=np.ones(1))
     >>> scores = _compute_statistics(comparison, one, 2 * one, 4 * one)
     >>> {name: float(values[0]) for name, values in scores.items()}
     {'r': 1.0, 'ev': 0.75, 'amplitude': 0.5, 'correct_fraction': 1.0}
     """
-    multipliers, target_multipliers = comparison.multipliers, comparison.target_multipliers
+    resamples, target_resamples = comparison.resamples, comparison.target_resamples
     shared, energy, target_energy, true_energy = (
-        np.einsum("kb,kb->k", left @ (weights * products), right)
-        for left, weights, products, right in (
-            (multipliers, comparison.shared, cross_products, target_multipliers),
-            (multipliers, comparison.energy, series_products, multipliers),
-            (target_multipliers, comparison.target_energy, target_products, target_multipliers),
-            (target_multipliers, comparison.true_energy, target_products, target_multipliers),
+        _sum_products(weights, products, left, right)
+        for weights, products, left, right in (
+            (comparison.shared, cross_products, resamples, target_resamples),
+            (comparison.energy, series_products, resamples, resamples),
+            (comparison.target_energy, target_products, target_resamples, target_resamples),
+            (comparison.true_energy, target_products, target_resamples, target_resamples),
         )
     )
     if not true_energy[0] > 0 or (len(true_energy) > 1 and not interval(true_energy)[0] > 0):
@@ -279,6 +299,24 @@ def _compute_statistics(
         )
         for name, (numerator, divisor) in ratios.items()
     }
+
+
+def _sum_products(
+    weights: Float, products: Float, left: BlockResamples, right: BlockResamples
+) -> Float:
+    """Return the weighted sum of inner products in the run and in its resamples, (1 + n_boot,).
+
+    The inner products (B, C) are of the block maps of `left` (rows) and `right` (columns).
+    """
+    left_deviations = left.center(products)
+    right_deviations = right.center(products.T).T
+    both_deviations = right.center(left_deviations.T).T
+    return (
+        np.vdot(weights, products)
+        + left.changes @ (weights * left_deviations).sum(axis=1)
+        + right.changes @ (weights * right_deviations).sum(axis=0)
+        + np.einsum("kb,kb->k", left.changes @ (weights * both_deviations), right.changes)
+    )
 
 
 def _compute_inner_products(first: Real, second: Real) -> Float:
@@ -303,45 +341,44 @@ def _compute_inner_products(first: Real, second: Real) -> Float:
     return products
 
 
-def compare_splits(contrast: str, splits: SplitProducts, multipliers: Float) -> BlockComparison:
-    """Return the comparison of halves of a run with the other halves of its measured series.
-
-    `multipliers` are the multipliers of the blocks (1 + n_boot, B).
-    """
+def compare_splits(
+    contrast: str, splits: SplitProducts, resamples: BlockResamples
+) -> BlockComparison:
+    """Return the comparison of halves of a run with the other halves of its measured series."""
     return BlockComparison(
         contrast=contrast,
         shared=splits.between,
         energy=splits.within,
         target_energy=splits.within,
         true_energy=splits.between,
-        multipliers=multipliers,
-        target_multipliers=multipliers,
+        resamples=resamples,
+        target_resamples=resamples,
     )
 
 
 def compare_sums(
     contrast: str,
-    effect: tuple[Float, Float],
-    target: tuple[Float, Float],
+    effect: tuple[Float, BlockResamples],
+    target: tuple[Float, BlockResamples],
     other_target: Float,
 ) -> BlockComparison:
     """Return the comparison of a weighted sum of blocks with a weighted sum of other blocks.
 
-    `effect` and `target` are the weights of the blocks of the series (B,) and the reference (C,)
-    with the multipliers of these blocks (1 + n_boot, blocks). `other_target` are the weights (C,)
-    of another sum of the reference, whose noise is independent of both. If only one of the
-    multipliers has resamples, resamples are not used.
+    `effect` and `target` are the weights of the blocks of the series (B,) and of the reference
+    (C,), with the resamples of these blocks. `other_target` are the weights (C,) of another sum of
+    the reference, whose noise is independent of the noise in the target. Resamples are only used
+    if both have them.
     """
-    (weights, multipliers), (target_weights, target_multipliers) = effect, target
-    n = min(len(multipliers), len(target_multipliers))
+    (weights, resamples), (target_weights, target_resamples) = effect, target
+    n = min(len(resamples.changes), len(target_resamples.changes))
     return BlockComparison(
         contrast=contrast,
         shared=weights[:, None] * target_weights,
         energy=weights[:, None] * weights,
         target_energy=target_weights[:, None] * target_weights,
         true_energy=other_target[:, None] * target_weights,
-        multipliers=multipliers[:n],
-        target_multipliers=target_multipliers[:n],
+        resamples=resamples.limit(n),
+        target_resamples=target_resamples.limit(n),
     )
 
 
@@ -352,24 +389,24 @@ def resample_blocks(
     seed: int,
     contrast: str,
     min_blocks: int = MIN_BLOCKS,
-) -> Float:
-    """Return the multipliers of the blocks in a run and in its bootstrap resamples.
+) -> BlockResamples:
+    """Return bootstrap resamples of the blocks of a run.
 
     Blocks are drawn among the blocks with a nonzero weight in the same row of `weights` (rows, B),
     such as a row per half. Conditions with fewer than `min_blocks` blocks are not drawn
-    separately, see `_group_blocks`. The result has the shape (1 + n_boot, B), or (1, B) if the
-    blocks cannot be resampled. Draws only depend on `seed` and `contrast`.
+    separately, see `_group_blocks`. There are no resamples if a group is still smaller. Draws only
+    depend on `seed` and `contrast`.
     """
     groups = [group for row in weights for group in _group_blocks(blocks, row, min_blocks)]
     if any(len(group) < min_blocks for group in groups):
-        return np.ones((1, len(blocks)))
+        return BlockResamples(changes=np.zeros((1, len(blocks))), groups=())
     rng = np.random.default_rng([seed, *contrast.encode()])
-    multipliers = np.ones((1 + n_boot, len(blocks)))
+    changes = np.zeros((1 + n_boot, len(blocks)))
     for group in groups:
         n = len(group)
         counts = rng.multinomial(n, np.full(n, 1 / n), size=n_boot)
-        multipliers[1:, group] += _BOOTSTRAP_STEP * math.sqrt(n / (n - 1)) * (counts - 1)
-    return multipliers
+        changes[1:, group] = _BOOTSTRAP_STEP * math.sqrt(n / (n - 1)) * (counts - 1)
+    return BlockResamples(changes=changes, groups=groups)
 
 
 def _group_blocks(blocks: Sequence[TaskBlock], weights: Float, min_blocks: int) -> list[list[int]]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from bids_sr.evaluation.agreement import (
     BlockComparison,
+    BlockResamples,
     ComparedVoxels,
     Reference,
     compare_splits,
@@ -62,7 +63,7 @@ def make_half_reference(run: RunEffects) -> Reference | None:
             continue
         origins[contrast] = split.origin
         block_counts[contrast] = _count_blocks(halves)
-        run_multipliers = resample_blocks(
+        run_resamples = resample_blocks(
             blocks,
             halves.sum(axis=0, keepdims=True),
             run.n_boot,
@@ -70,13 +71,13 @@ def make_half_reference(run: RunEffects) -> Reference | None:
             contrast,
             min_blocks=2 * MIN_BLOCKS,
         )
-        comparisons[contrast] = (compare_splits(contrast, splits, run_multipliers),)
-        half_multipliers = resample_blocks(blocks, halves, run.n_boot, run.seed, contrast)
+        comparisons[contrast] = (compare_splits(contrast, splits, run_resamples),)
+        half_resamples = resample_blocks(blocks, halves, run.n_boot, run.seed, contrast)
         for half, other_half in (halves, halves[::-1]):
             comparison = compare_sums(
                 contrast,
-                (half, half_multipliers),
-                (other_half, half_multipliers),
+                (half, half_resamples),
+                (other_half, half_resamples),
                 other_target=half,
             )
             active += _iterate_regions_above(measured, half, run.mask, comparison, _ACTIVE_T)
@@ -108,7 +109,10 @@ def make_map_reference(run: RunEffects) -> Reference | None:
     for contrast, weights in run.contrasts.items():
         block_weights = measured.run_weights(weights)
         if block_weights is not None:
-            effect = block_weights, np.ones((1, len(block_weights)))
+            effect = (
+                block_weights,
+                BlockResamples(changes=np.zeros((1, len(block_weights))), groups=()),
+            )
             comparison = compare_sums(contrast, effect, effect, other_target=block_weights)
             comparisons[contrast] = (comparison,)
             active += _iterate_regions_above(
@@ -190,14 +194,16 @@ def make_known_reference(
         return None
     comparisons: dict[str, tuple[BlockComparison]] = {}
     for index, (name, weights) in enumerate(weights_by_contrast.items()):
-        multipliers = resample_blocks(
+        resamples = resample_blocks(
             first_effects.blocks, weights[None], run.n_boot, run.seed, name
         )
         target = np.eye(n_contrasts)[index]
-        known_multipliers = np.ones((len(multipliers), n_contrasts))
+        known_resamples = BlockResamples(
+            changes=np.zeros((len(resamples.changes), n_contrasts)), groups=()
+        )
         comparisons[name] = (
             compare_sums(
-                name, (weights, multipliers), (target, known_multipliers), other_target=target
+                name, (weights, resamples), (target, known_resamples), other_target=target
             ),
         )
     active_regions = [
@@ -246,17 +252,17 @@ def make_other_run_reference(run: RunEffects, other_effects: Effects) -> Referen
         if block_weights is None or halves is None:
             continue
         block_counts[contrast] = _count_blocks(block_weights)
-        multipliers = resample_blocks(
+        resamples = resample_blocks(
             first_effects.blocks, block_weights[None], run.n_boot, run.seed, contrast
         )
-        other_multipliers = resample_blocks(
+        other_resamples = resample_blocks(
             other_effects.blocks, halves, run.n_boot, run.seed + 1, contrast
         )
         for half, other_half in (halves, halves[::-1]):
             comparison = compare_sums(
                 contrast,
-                (block_weights, multipliers),
-                (other_half, other_multipliers),
+                (block_weights, resamples),
+                (other_half, other_resamples),
                 other_target=half,
             )
             comparisons.setdefault(contrast, []).append(comparison)

@@ -7,6 +7,7 @@ import pytest
 from data.block_effects import make_blocks
 
 from bids_sr.evaluation.agreement import (
+    BlockResamples,
     ComparedVoxels,
     Reference,
     compare_splits,
@@ -34,8 +35,8 @@ def score(series, reference, comparison):
 def score_halves(series, measured, n_boot=0, seed=1):
     """Return the statistics of a series whose halves are compared with the other halves."""
     splits = average_splits(BLOCKS, {"a": 1.0})
-    multipliers = resample_blocks(BLOCKS, np.ones((1, N_BLOCKS)), n_boot, seed, "a")
-    return score(series, measured, compare_splits("a", splits, multipliers))
+    resamples = resample_blocks(BLOCKS, np.ones((1, N_BLOCKS)), n_boot, seed, "a")
+    return score(series, measured, compare_splits("a", splits, resamples))
 
 
 def simulated(seed, *, share, wrong, noise, target_noise=3.0, voxels=N_VOXELS):
@@ -101,7 +102,7 @@ def test_statistics_against_a_known_map_equal_closed_forms():
     rng = np.random.default_rng(0)
     e, t = rng.normal(3, 1, 300), rng.normal(-2, 2, 300)
     e += 0.4 * t
-    whole = np.ones(1), np.ones((1, 1))
+    whole = np.ones(1), BlockResamples(changes=np.zeros((1, 1)), groups=())
     comparison = compare_sums("a", whole, whole, other_target=np.ones(1))
     statistics = score(e[None], t[None], comparison)
     r = np.corrcoef(e, t)[0, 1]

@@ -56,47 +56,45 @@ def test_every_axis_has_its_own_nyquist_frequency():
         beyond_nyquist(maps[:, :, None], (1, 1, 1))
 
 
-def test_resamples_preserve_condition_and_half_and_have_the_spread_of_a_mean():
+def test_resamples_are_drawn_within_condition_and_half_and_have_the_spread_of_a_mean():
     blocks = make_blocks("ab" * 8)
     in_a, first = (
         np.array([block.condition == "a" for block in blocks]),
         np.array([block.half == 0 for block in blocks]),
     )
     halves = 0.25 * np.stack([first, ~first]) * np.where(in_a, 1, -1)
-    multipliers = resample_blocks(blocks, halves, 4000, 0, "a")
-    np.testing.assert_array_equal(multipliers[0], 1)
-    draws = multipliers[1:] * halves[0]
-    np.testing.assert_allclose(draws[:, in_a].sum(1), 1, atol=1e-12)
-    np.testing.assert_allclose(draws[:, ~in_a].sum(1), -1, atol=1e-12)
+    resamples = resample_blocks(blocks, halves, 4000, 0, "a")
+    groups = {tuple(group) for group in resamples.groups}
+    assert groups == {(0, 4, 8, 12), (2, 6, 10, 14), (1, 5, 9, 13), (3, 7, 11, 15)}
+    np.testing.assert_array_equal(resamples.changes[0], 0)
+    for group in groups:
+        np.testing.assert_allclose(resamples.changes[:, group].sum(1), 0, atol=1e-12)
     noise = np.random.default_rng(1).normal(size=16)
     # standard error of a mean of 4, scaled by 1/5
     expected = 0.2 * np.std(noise[in_a & first], ddof=1) / 2
-    assert (np.where(in_a, draws, 0) @ noise).std() == pytest.approx(expected, rel=0.05)
+    spread = (resamples.changes[1:] @ np.where(in_a & first, noise / 4, 0)).std()
+    assert spread == pytest.approx(expected, rel=0.05)
     # without halves, blocks of both halves are drawn together
-    whole = resample_blocks(blocks, halves.sum(0, keepdims=True), 4000, 0, "a", min_blocks=4)
-    assert (whole[1:] * halves[0])[:, in_a].sum(1).std() > 0.01
+    resamples = resample_blocks(blocks, halves.sum(0, keepdims=True), 4000, 0, "a", min_blocks=4)
+    assert [list(group) for group in resamples.groups] == [[*range(0, 16, 2)], [*range(1, 16, 2)]]
     expected = 0.2 * np.std(noise[in_a], ddof=1) / np.sqrt(8)
-    spread = (whole[1:] @ np.where(in_a, noise / 8, 0)).std()
+    spread = (resamples.changes[1:] @ np.where(in_a, noise / 8, 0)).std()
     assert spread == pytest.approx(expected, rel=0.05)
 
 
 def test_single_blocks_are_resampled_only_with_blocks_of_the_same_sign():
     third = np.repeat(np.eye(2), 3, axis=1) / 3
-    draws = resample_blocks(make_blocks("abcabc"), third, 50, 0, "a")[1:]
-    np.testing.assert_allclose((draws * third[0]).sum(1), 1)
-    assert draws.std(0).min() > 0
+    resamples = resample_blocks(make_blocks("abcabc"), third, 50, 0, "a")
+    assert [list(group) for group in resamples.groups] == [[0, 1, 2], [3, 4, 5]]
+    assert resamples.changes[1:].std(0).min() > 0
     # a block without another of its condition or sign has no interval
     single = np.array([[1.0, 0, 0, 0, 0, 0], [0, 0, 0, 1.0, 0, 0]])
-    one_row = np.ones((1, 6))
-    np.testing.assert_array_equal(
-        resample_blocks(make_blocks("abcabc"), single, 50, 0, "a"), one_row
-    )
     side = np.array([[0.5, 0.5, -1, 0, 0, 0], [0, 0, 0, 0.5, 0.5, -1]])
-    np.testing.assert_array_equal(
-        resample_blocks(make_blocks("abcabc"), side, 50, 0, "a"), one_row
-    )
+    for weights in (single, side):
+        resamples = resample_blocks(make_blocks("abcabc"), weights, 50, 0, "a")
+        np.testing.assert_array_equal(resamples.changes, np.zeros((1, 6)))
     twice = np.tile(side / 2, 2)
-    assert len(resample_blocks(make_blocks("abc" * 4), twice, 50, 0, "a")) == 51
+    assert len(resample_blocks(make_blocks("abc" * 4), twice, 50, 0, "a").changes) == 51
 
 
 def run_of(files, contrasts=CONTRASTS, **changes):
