@@ -308,11 +308,14 @@ def _sum_products(
 
     The inner products (B, C) are of the block maps of `left` (rows) and `right` (columns).
     """
+    value = np.vdot(weights, products)
+    if len(left.changes) == 1:
+        return np.array([value])
     left_deviations = left.center(products)
     right_deviations = right.center(products.T).T
     both_deviations = right.center(left_deviations.T).T
     return (
-        np.vdot(weights, products)
+        value
         + left.changes @ (weights * left_deviations).sum(axis=1)
         + right.changes @ (weights * right_deviations).sum(axis=0)
         + np.einsum("kb,kb->k", left.changes @ (weights * both_deviations), right.changes)

@@ -121,6 +121,21 @@ def test_only_the_correlation_is_defined_if_the_measured_halves_do_not_agree():
     assert all(np.isnan(values).all() for values in statistics.values())
 
 
+def test_the_interval_of_the_amplitude_has_the_standard_error_of_a_mean():
+    """Without noise of the reference, the amplitude is a mean over blocks, also of four blocks."""
+    rng, blocks = np.random.default_rng(0), make_blocks("aaaa")
+    truth = rng.normal(size=500)
+    series = truth + rng.normal(size=(4, 500))
+    splits = average_splits(blocks, {"a": 1.0})
+    resamples = resample_blocks(blocks, np.ones((1, 4)), 2000, 0, "a", min_blocks=4)
+    comparison = compare_splits("a", splits, resamples)
+    values = score(series, np.tile(truth, (4, 1)), comparison)["amplitude"]
+    slopes = [np.polyfit(truth, block_map, 1)[0] for block_map in series]
+    assert values[0] == pytest.approx(np.mean(slopes))
+    low, high = interval(values)
+    assert (high - low) / 3.92 == pytest.approx(np.std(slopes, ddof=1) / 2, rel=0.1)
+
+
 def test_intervals_have_nominal_coverage():
     """Blocks vary around the same truth and the same wrong pattern; gains over a second series are
     tested as well. Percentile intervals of plain resamples would cover r in a tenth of such runs.
