@@ -73,8 +73,8 @@ class Statement(StrEnum):
     # evidence: values and comparisons
     REFERENCE = "The reference is {reference}, and the {map_noun} is {contrast}{smoothing}."
     HALVES = (
-        "Each series in one half of {unit} is compared with the reference in the other half, with"
-        " a correction for noise in the reference."
+        "Each series in one half of {unit} is compared with the reference in the other half,"
+        " averaged over all balanced splits, with a correction for noise in the reference."
     )
     DETAIL = (
         "Detail is the part of the effect that is finer than the acquired voxels (above the"
