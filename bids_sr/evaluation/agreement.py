@@ -45,14 +45,15 @@ the deviation of its effect from the mean of the n blocks is multiplied by
 resamples are divided by s. The usual bootstrap (s = 1) fails: repeated blocks average out less
 noise, which lowers the correlation of every resample.
 
-Coverage of the 95 % intervals in simulated runs:
+Coverage of the 95 % intervals in simulated runs (`benchmarks/block_intervals.py`), from the
+smallest to the largest of eight kinds of runs, four statistics and both kinds of splits:
 
 ===========================  ==================  ==================
 statistic                    2 blocks per half   3 to 12 per half
 ===========================  ==================  ==================
-correlation                  88 to 91 %          88 to 99 %
-other statistics             71 to 83 %          88 to 99 %
-differences                  71 to 87 %          88 to 98 %
+correlation                  85 to 99 %          89 to 100 %
+other statistics             81 to 99 %          89 to 99 %
+differences                  79 to 98 %          86 to 100 %
 ===========================  ==================  ==================
 
 The percentile interval of the usual bootstrap covered the expected correlation in 1 to 99 %.
