@@ -150,7 +150,7 @@ class Statement(StrEnum):
     NO_ACTIVE_VOXELS = "no active voxels were defined, and the value is that of the whole brain"
     UNCONFIRMED = "the measured value has no confidence interval, and {test}"
     PRECISION = (
-        "In other people, the measured explained variance of recovered contrasts was"
+        "In other participants, the measured explained variance of recovered contrasts was"
         f" {_MEASURED_IN_ACTIVE} % in active voxels and {_MEASURED_IN_BRAIN} % in the whole brain"
         " (unsmoothed runs with a high-resolution reference)."
     )
