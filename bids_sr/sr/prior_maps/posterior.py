@@ -163,14 +163,12 @@ def _estimate_wide_scale(
     and the power of samples. The averages of squares are normal, because `n_voxels` are many.
     """
     has_scale = (mean_square > 0) & (power > 0)
-    mean_square, power = (
-        np.where(has_scale, x, 1).astype(np.float64) for x in (mean_square, power)
-    )
-    error = np.sqrt(2 / n_voxels) * mean_square
+    total, divisor = (np.where(has_scale, x, 1).astype(np.float64) for x in (mean_square, power))
+    error = np.sqrt(2 / n_voxels) * total
     # mean of a normal distribution that is cut off at 0
-    ratio = np.maximum((mean_square - noise) / error, _LOWEST_RATIO)
+    ratio = np.maximum((total - noise) / error, _LOWEST_RATIO)
     hazard = np.sqrt(2 / np.pi) / special.erfcx(-ratio / np.sqrt(2))
-    return np.where(has_scale, error * (ratio + hazard) / power, 0).astype(np.float32)
+    return np.where(has_scale, error * (ratio + hazard) / divisor, 0).astype(np.float32)
 
 
 def _narrow_scale(
