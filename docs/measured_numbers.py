@@ -164,6 +164,19 @@ def numbers() -> dict[str, str]:
         "coverage_brain": span(float(row["brain"]) for row in blind),
         "coverage_region": span(float(row["coverage"]) for row in regions),
         "coverage_region_noise": span(float(row["noise alone"]) for row in regions),
+        **{
+            f"coverage_{kind}s": span(
+                row["coverage"]
+                for row in rows("cluster_coverage")
+                if row["of"] == kind and row["run"] != "all"
+            )
+            for kind in ("cluster", "peak")
+        },
+        "coverage_small_sd": span(
+            row["coverage"]
+            for row in rows("small_sd_coverage")
+            if row["voxels of"] in {"no local excess", "smallest tenth"}
+        ),
         "coverage_active": span(float(row["active in the truth"]) for row in blind),
         "error_people": span(
             float(row["rms error / SD"]) for row in blind if row["rms error / SD"] != ""
