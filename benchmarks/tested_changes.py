@@ -141,7 +141,7 @@ def describe_contrast(measured: str, changes: Sequence[Change]) -> _Row:
 def count_changes(changes: Sequence[Change]) -> _Row:
     """Return counts of changes of one kind in one region."""
     differences = [
-        (abs(change.difference), f"{change.run}, {change.contrast}")
+        (abs(change.difference), _name_place(change))
         for change in changes
         if math.isfinite(change.difference)
     ]
@@ -153,13 +153,18 @@ def count_changes(changes: Sequence[Change]) -> _Row:
         "region": changes[0].region,
         "compared": len(changes),
         "recovered to not supported or back": len(flips),
-        "in": ", ".join(sorted({f"{flip.run}, {flip.contrast}" for flip in flips})) or "none",
+        "in": "; ".join(dict.fromkeys(map(_name_place, flips))) or "none",
         "recovered before": len(recovered),
         "recovered after": sum(change.after.state == "recovered" for change in recovered),
         "largest difference": round(largest, 3),
         "largest difference in": location,
         "differences above .05": sum(value > 0.05 for value, _ in differences),
     }
+
+
+def _name_place(change: Change) -> str:
+    """Return the run and the contrast of a change."""
+    return f"{change.run}: {change.contrast}"
 
 
 def read_runs(out: Path, only: Sequence[str]) -> Iterator[tuple[Tested, dict[str, StoredEffects]]]:
@@ -197,9 +202,9 @@ def compare_codings(
 def describe_run(changes: Sequence[Change], rows: Sequence[_Row]) -> Iterator[_Row]:
     """Yield one row per contrast and region of a run; `rows` are with the events of the run."""
     measured = {(row["map_contrast"], row["region"]): row["measured"] for row in rows}
-    for key in dict.fromkeys((change.contrast, change.region) for change in changes):
+    for key, measured_text in measured.items():
         yield describe_contrast(
-            measured.get(key, "n/a"),
+            measured_text,
             [change for change in changes if (change.contrast, change.region) == key],
         )
 
