@@ -76,6 +76,11 @@ class StoredEffects:
 
     folder: Path
 
+    @property
+    def done(self) -> bool:
+        """True if all files exist."""
+        return (self.folder / "about.json").exists()
+
     @cached_property
     def contrasts(self) -> Contrasts:
         """Weights of conditions by contrast."""

@@ -2,10 +2,11 @@
 
 python benchmarks/tested_detail.py OUT [WORLDS SEED ...]
 
-OUT contains the results of `people.py contrasts DATA OUT` and `people.py smoothed DATA OUT`, and
-WORLDS the draws of `tested_worlds.py DATA WORLDS SEED ...`. The table has a row per run, contrast
-and region, and a row per run with counts; the figure (docs/figures/tested_detail.svg) shows active
-voxels of unsmoothed runs.
+OUT contains the results of `people.py effects DATA OUT` (or `people.py contrasts DATA OUT`) and
+`people.py smoothed DATA OUT`, and WORLDS the draws of `drawn_worlds.py`. The rule and the formulas
+of this version are applied to stored effects. The table has a row per run, contrast and region,
+and a row per run with counts; the figure (docs/figures/tested_detail.svg) shows active voxels of
+unsmoothed runs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from _people_data import SMOOTHED, TESTED, TYPES, Tested
+from _people_effects import OWN_EVENTS, StoredEffects
 from _people_runs import Kept
 from _table import HERE, keep
 from matplotlib.figure import Figure
@@ -48,8 +50,14 @@ def tabulate(out: Path) -> list[Row]:
         *(TYPES.get(f"{name}-types", run) for name, run in TESTED.items()),
         *SMOOTHED.values(),
     ]:
-        outputs = Kept(out / tested.name / "kept" / "blind")
-        if outputs.done:
+        folder = out / tested.name
+        effects, outputs = (
+            StoredEffects(folder / "effects" / OWN_EVENTS),
+            Kept(folder / "kept" / "blind"),
+        )
+        if effects.done:  # the rule and the formulas of this version
+            rows += compare_with_measured(tested, [*effects.test(), *effects.measure()])
+        elif outputs.done:
             rows += compare_with_measured(tested, outputs.rows)
     return rows
 
@@ -185,7 +193,8 @@ def main() -> int:
         [{name: cell for name, cell in row.items() if name not in hidden} for row in rows],
         remarks=[
             "95 % intervals: of measured values over blocks (none with fewer than two blocks per"
-            " half), of tested values over slices with 5 percentage points for the level."
+            " half), of tested values over parts of the brain and blocks, with 5 percentage points"
+            " for the level."
         ],
     )
     keep(

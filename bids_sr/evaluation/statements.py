@@ -8,7 +8,7 @@ with a lowercase letter are clauses of other statements.
 from enum import StrEnum, unique
 
 _BETTER_DETAIL = "detail beyond the acquired resolution better than {comparators} ({place})."
-_MEASURED_IN_ACTIVE, _MEASURED_IN_BRAIN = "47 to 64", "11 to 43"
+_MEASURED_IN_ACTIVE, _MEASURED_IN_BRAIN = "48 to 65", "11 to 42"
 """Lowest and highest measured explained variance (%) of contrasts whose detail is recovered in the
 test, in active voxels and the brain of runs of people (benchmarks/results/tested_detail.md).
 """
