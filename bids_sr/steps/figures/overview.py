@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bids_sr.figures.maps import Display, Scene
+    from bids_sr.report.overview import MapFiles
 
 ANY_LABEL = "any"
 """Placeholder of the contrast in a file name, to be replaced by ``*`` in a file pattern."""
@@ -140,7 +141,6 @@ def draw_overview(
 
     shown_maps = run_maps_figures.sort_maps([*maps, *(error_maps or ())])
     contrast = shown_maps.choose_contrast(evidence.contrast)
-    maps_pattern, masks_pattern = file_patterns(shown_maps, evidence.best, stored, entities)
     run = RunFacts(
         entities=entities,
         displacement=[float(value) for value in confounds["framewise_displacement"]],
@@ -149,8 +149,7 @@ def draw_overview(
         calibrated=calibrated,
         at_rest=at_rest,
         described=description,
-        maps=maps_pattern,
-        masks=masks_pattern,
+        files=list_map_files(shown_maps, evidence.best, stored, entities),
         only_run=only_run,
     )
     cards = overview_html(verdict, evidence, evaluation, registration, run)
@@ -171,30 +170,42 @@ def draw_overview(
         yield FigureDrawing("reliable", reliable_drawing, caption=caption)
 
 
-def file_patterns(
+def list_map_files(
     shown_maps: ShownMaps, series: str, stored: StoredMaps, entities: Mapping[str, str]
-) -> tuple[str, str]:
-    """Return file patterns of a series' stored maps and reliable regions, for all contrasts.
+) -> "list[MapFiles]":
+    """Return the stored map files of a series, by ascending smoothing width.
 
-    Maps have the displayed statistic (t, or cc if there are no t maps) and the smallest stored
-    smoothing. Patterns are relative to the output directory and match no other files. A pattern is
-    "" if no such file is stored.
+    Maps are effects or, if effects are not stored, maps of the displayed statistic. Each pattern
+    matches the files of all contrasts and no other files.
     """
-    stat = shown_maps.display.statistic
-    widths = [
-        fwhm_mm
-        for (contrast, kind, fwhm_mm), maps_by_series in shown_maps.stats.items()
-        if kind == stat
-        and series in maps_by_series
-        and stored.includes(series, contrast, fwhm_mm, stat)
-    ]
-    if not widths:
-        return "", ""
-    fwhm_mm = min(widths)
-    return (
-        _make_file_pattern(shown_maps.stats, stat, fwhm_mm, series, "contrast", entities),
-        _make_file_pattern(shown_maps.regions, RELIABLE, fwhm_mm, series, "label", entities),
-    )
+    from bids_sr.report.overview import MapFiles
+
+    stored_stats = {
+        (fwhm_mm, stat)
+        for (contrast, stat, fwhm_mm), maps_by_series in shown_maps.stats.items()
+        if series in maps_by_series and stored.includes(series, contrast, fwhm_mm, stat)
+    }
+    stats = ("effect", shown_maps.display.statistic)
+    map_files = []
+    for fwhm_mm in sorted({fwhm_mm for fwhm_mm, stat in stored_stats if stat in stats}):
+        stat = next(stat for stat in stats if (fwhm_mm, stat) in stored_stats)
+        maps, total_sds = (
+            _make_file_pattern(shown_maps.stats, kind, fwhm_mm, series, "contrast", entities)
+            for kind in (stat, "sdTotal")
+        )
+        has_error = stat == "effect"  # error maps and regions are stored with the effect
+        masks = _make_file_pattern(
+            shown_maps.regions, RELIABLE, fwhm_mm, series, "label", entities
+        )
+        map_files.append(
+            MapFiles(
+                fwhm_mm=fwhm_mm,
+                maps=maps,
+                total_sds=total_sds if has_error else "",
+                masks=masks if has_error else "",
+            )
+        )
+    return map_files
 
 
 def _make_file_pattern(
