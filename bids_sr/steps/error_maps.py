@@ -103,7 +103,8 @@ def error_images(
     active = fdr_region(z, brain)[0]
     total_variance = variance + error
     wrong_sign = np.where(brain, wrong_sign_probability(effect, total_variance), 0)
-    images = {"sd": np.sqrt(error), "sdTotal": np.sqrt(total_variance), "wrongsign": wrong_sign}
+    total_sd = np.where(brain, np.sqrt(total_variance), 0)
+    images = {"sd": np.sqrt(error), "sdTotal": total_sd, "wrongsign": wrong_sign}
     if is_wide:
         sd_ratio = np.sqrt(variance / np.where(total_variance > 0, total_variance, 1))
         images |= {"tTotal": t * sd_ratio, "zTotal": z * sd_ratio}
