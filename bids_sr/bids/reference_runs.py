@@ -205,7 +205,7 @@ def _check_map(path: Path, run: BoldRun, findings: Findings) -> None:
 
 
 def _read_mean_signal(path: Path, root: Path, findings: Findings) -> float | None:
-    """Return the signal of which a map is a percentage; None if the map is in signal units.
+    """Return the signal that equals 100 % in a map; None if the map is in signal units.
 
     A map in percent without this signal in its sidecar is reported.
     """
@@ -221,8 +221,7 @@ def _read_mean_signal(path: Path, root: Path, findings: Findings) -> float | Non
         return float(mean_signal)
     findings.add_problem(
         path,
-        "the map is in percent, but its sidecar does not contain the mean signal of which effects"
-        " are a percentage",
+        "the map is in percent, but its sidecar does not contain the signal that equals 100 %",
         "Add MeanSignal to the sidecar, or specify a map in the signal units of the run.",
     )
     return None

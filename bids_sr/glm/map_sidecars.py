@@ -15,9 +15,7 @@ PERCENT, SQUARED_PERCENT = "percent", "percent^2"
 SIGNAL_UNITS = "arbitrary"
 """Unit of effects in maps of earlier versions: signal units of the series."""
 MEAN_SIGNAL = "MeanSignal"
-"""Key of the signal of which effects are a percentage: the mean of the boldref in the acquired
-brain mask.
-"""
+"""Key of the signal that equals 100 %: the mean of the boldref in the acquired brain mask."""
 NO_ERROR = (
     "also have a reconstruction error, which was not estimated. In 4 runs of 3 participants, 10 to"
     " 16 % of the most active voxels in B-spline maps had the wrong sign."
@@ -96,8 +94,8 @@ def map_sidecar(
 ) -> Sidecar:
     """Return the sidecar of a statistical map.
 
-    `model` is the result of `model_text`. `mean_signal` is the mean brain signal of the run, of
-    which effects are a percentage.
+    `model` is the result of `model_text`. `mean_signal` is the mean brain signal of the run,
+    which equals 100 %.
     """
     text, units = _STAT_TEXT[stat]
     return {

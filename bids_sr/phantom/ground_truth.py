@@ -190,7 +190,7 @@ def _write_map(
     `stem` is the path up to the first entity of the image, and `label` has further entities and
     the suffix. The values (3D) are stored as float32. `affine` is the voxel-to-world matrix (4 x
     4, RAS+ mm). Description and unit of the values are for the sidecar. `mean_signal` is the
-    signal of which values are a percentage; None for other units.
+    signal that equals 100 %; None for other units than percent.
     """
     metadata = {
         "Frame": _FRAME,

@@ -266,7 +266,7 @@ def _add_shifted(union: MaskArray, mask: MaskArray, shift: tuple[int, int, int])
 
 
 def compute_mean_signal(reference: Array, mask: MaskArray) -> float:
-    """Return the mean brain signal of a run, of which effects are a percentage.
+    """Return the mean brain signal of a run, which equals 100 % in its effects.
 
     One divisor is used for all series and maps of a run. If each series were scaled by its own
     mean, a sharper static image alone could look like a better functional map.

@@ -55,7 +55,7 @@ _RUN_KEYS = (
     MEAN_SIGNAL,
 )
 RUN_SCALE = "RunScale"
-"""Key of the signal of a run relative to the first run, by which its effects were divided."""
+"""Key of the divisor of the effects of a run: its signal relative to the first run."""
 _DESCRIPTIONS = {
     "effect": (
         "Mean of the effects of several runs (fixed effects), in percent: 100 times the effect in"
@@ -125,7 +125,8 @@ def describe_combination(
         f" with {weighting[weights]}: the boldref of each run was coregistered to the boldref of"
         " the first run, effects and variances were interpolated once to the grid of the first"
         " run, and degrees of freedom were summed over runs. The effects of each run were divided"
-        " by the median ratio of its boldref to the boldref of the first run in the brain."
+        " by the median ratio of its boldref to the boldref of the first run in the brain, and"
+        " expressed in percent of the mean signal of the first run."
     ]
     if not combine_all:
         sentences.append(
@@ -138,8 +139,7 @@ def describe_combination(
         sentences.append("In other spaces, the resampled maps of the runs were combined.")
     if over_sessions:
         sentences.append(
-            "Over sessions, effects were expressed in percent of the mean signal in the brain of"
-            " each run."
+            "Over sessions, effects of each run were expressed in percent of its own mean signal."
         )
     if with_spread:
         sentences.append("The spread of the effects between runs was also computed.")

@@ -512,7 +512,7 @@ def test_the_methods_text_describes_the_combination_and_its_error():
         describe_combination(over_sessions=full, in_spaces=full, with_spread=full, **options)
         for full in (False, True)
     )
-    for words in ("percent", "other spaces", "spread"):
+    for words in ("Over sessions", "other spaces", "spread"):
         assert (words in plain, words in full) == (False, True)
     for n_runs, calibrated, numbers in (
         (3, False, ["3", "0.75", "1.03", "0.8", "5"]),

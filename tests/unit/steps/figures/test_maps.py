@@ -313,9 +313,12 @@ def test_maps_in_a_template_space_are_skipped(images):
 
 
 def test_the_file_patterns_of_a_series_match_its_maps_and_no_other_file():
-    """Files are those of a whole run, which has no reliable regions."""
+    """Files are those of a whole run without reliable regions, with error maps of sbl."""
+    outputs = expected_outputs()
+    sbl_effects = [name for name in outputs if re.search("_stat-effect_desc-sbl(Fwhm50)?_", name)]
+    outputs = [*outputs, *(name.replace("-effect_", "-sdTotal_") for name in sbl_effects)]
     maps = []
-    for name in expected_outputs():
+    for name in outputs:
         if match := re.fullmatch(r"sub-01/func/sub-01_task-tap_(\S+)_statmap.nii.gz", name):
             pairs = (part.split("-", 1) for part in match.group(1).split("_"))
             maps.append(mapped(Path(name), dict(pairs) | {"suffix": "statmap"}))
@@ -333,7 +336,7 @@ def test_the_file_patterns_of_a_series_match_its_maps_and_no_other_file():
             pattern for files in map_files for pattern in (files.maps, files.total_sds) if pattern
         ]
         for pattern, (stat, smoothing) in zip(patterns, expected, strict=True):
-            matched = fnmatch.filter(expected_outputs(), pattern)
+            matched = fnmatch.filter(outputs, pattern)
             end = f"_stat-{stat}_desc-{series}{smoothing}_statmap.nii.gz"
             assert len(matched) == 4
             assert all("_space-boldref_" in name and name.endswith(end) for name in matched)
