@@ -1336,6 +1336,7 @@ def altered_sibling(rng: Rng, scene: Scene, right: Right) -> None:
         if list(about["RunsLeftOut"]) != expected:
             return f"{how} in run-{altered}: left out are {about['RunsLeftOut']}"
         effect, truth = nb.load(path).get_fdata(), scene.truth("thumb")
+        effect = effect * about["MeanSignal"] / 100
         if how == "mirrored" and altered == 1:
             return ""  # the other runs are registered to a mirrored head
         inside = (truth != 0) & (effect != 0)

@@ -343,17 +343,22 @@ def _shell(
 
 
 def written_maps(out: Path) -> Maps:
-    """Read the effect maps of the acquired series, its mask and its reference."""
+    """Read the effect maps of the acquired series in signal units, its mask and its reference."""
     maps, labels = Maps(), {}
     weights: dict[str, Mapping[str, float]] = {}
+    mean_signals: dict[str, float] = {}
     for path in out.glob("sub-01/**/*_desc-acquired_statmap.json"):
-        for label, entries in json.loads(path.read_text(encoding="utf-8"))["Contrasts"].items():
+        shared = json.loads(path.read_text(encoding="utf-8"))
+        mean_signals[path.name] = shared["MeanSignal"]
+        for label, entries in shared["Contrasts"].items():
             weights[label] = entries["ContrastWeights"]
     for path in sorted(out.glob("sub-01/**/*_stat-effect_desc-acquired_statmap.nii.gz")):
         label = path.name.split("contrast-")[1].split("_")[0]
         if list(weights.get(label, {}).values()) == [1.0]:
             (name,) = weights[label]
-            maps[f"map {name}"] = np.nan_to_num(nb.load(path).get_fdata())
+            shared_name = path.name.replace(f"_contrast-{label}_stat-effect", "")
+            mean_signal = mean_signals[shared_name.replace(".nii.gz", ".json")]
+            maps[f"map {name}"] = np.nan_to_num(nb.load(path).get_fdata()) * mean_signal / 100
             labels[name] = label
     for name, pattern in (
         ("mask", "*_space-boldref_label-brain_desc-acquired_mask.nii.gz"),

@@ -169,10 +169,15 @@ class Participant:
 
     @cached_property
     def effects(self) -> Array:
-        """Known change of each finger on the high-resolution grid (2, X, Y, Z)."""
+        """Known change of each finger in signal units on the high-resolution grid (2, X, Y, Z)."""
         truth = self.data / "derivatives" / "ground-truth" / self.name / "func"
-        stem = f"{self.name}_task-tap_res-hr_contrast-{{}}_stat-effect_desc-truth_statmap.nii.gz"
-        return np.stack([load_image(truth / stem.format(finger))[0] for finger in FINGERS])
+        stem = f"{self.name}_task-tap_res-hr_contrast-{{}}_stat-effect_desc-truth_statmap"
+        effects = []
+        for finger in FINGERS:
+            sidecar = json.loads((truth / f"{stem.format(finger)}.json").read_text())
+            percent, _ = load_image(truth / f"{stem.format(finger)}.nii.gz")
+            effects.append(percent * np.float32(sidecar["MeanSignal"] / 100))
+        return np.stack(effects)
 
     @cached_property
     def srgan(self) -> Callable[[Array], Array]:

@@ -7,6 +7,7 @@ wrong sign.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -222,18 +223,20 @@ def draws_against_exact(stored: Stored) -> dict[str, Any]:
     }
 
 
+def read_known(folder: Path, name: str) -> tuple[Array, Array]:
+    """Return the known effect of a condition in signal units, and its affine."""
+    path = next(folder.glob(f"*contrast-{name}_stat-effect_*.nii.gz"))
+    image = nib.load(path)  # type: ignore[attr-defined]
+    mean_signal = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())["MeanSignal"]
+    return image.get_fdata(dtype=np.float32) * np.float32(mean_signal / 100), image.affine
+
+
 def against_known(stored: Stored, folder: Path) -> dict[str, Any]:
     """Compute coverage in the brain and in active voxels of the phantom, and voxels without
     activity.
     """
     mask = stored.mask()
-    images = {
-        name: nib.load(next(folder.glob(f"*contrast-{name}_stat-effect_*.nii.gz")))  # type: ignore[attr-defined]
-        for name in stored.events.conditions
-    }
-    known_maps = {
-        name: (image.get_fdata(dtype=np.float32), image.affine) for name, image in images.items()
-    }
+    known_maps = {name: read_known(folder, name) for name in stored.events.conditions}
     grid = Volume(mask, stored.image("space-boldref_res-hr_desc-brain_mask").affine)
     truth = make_known_effects(known_maps, stored.contrasts, grid)["all"].effect
     effect, variance, t, z, sd = (

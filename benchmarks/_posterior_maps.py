@@ -137,13 +137,20 @@ class Stored:
         return nib.load(self.file(f"{ending}.nii.gz"))  # type: ignore[attr-defined]
 
     def map(self, contrast: str, stat: str, series: str, fwhm_mm: float = 0.0) -> Array:
-        """Load a map (X, Y, Z), on the acquired grid if the series is the acquired one."""
+        """Load a map (X, Y, Z), on the acquired grid if the series is the acquired one.
+
+        Effects, their SDs and variances are converted to signal units.
+        """
         res = "" if series == "acquired" else "res-hr_"
         desc = map_label(series, fwhm_mm)
         image = self.image(
             f"space-boldref_{res}contrast-{contrast}_stat-{stat}_desc-{desc}_statmap"
         )
-        return np.asarray(image.dataobj, dtype=np.float32)
+        values = np.asarray(image.dataobj, dtype=np.float32)
+        power = {"effect": 1, "sd": 1, "sdTotal": 1, "variance": 2}.get(stat, 0)
+        shared = self.file(f"space-boldref_{res}desc-{desc}_statmap.json")
+        mean_signal = json.loads(shared.read_text())["MeanSignal"]
+        return values * np.float32((mean_signal / 100) ** power)
 
     def mask(self, series: str = "") -> Array:
         """Load the brain mask on the acquired or on the high-resolution grid."""

@@ -160,7 +160,7 @@ def _combine_group(
     resampled_maps: dict[str, list[Map]] = {}
     with subworkflow(scope_name(_make_scope_name(group))):
         registered_runs = {
-            name: _register_run(name, run, first_name, first, percent=group.over_sessions)
+            name: _register_run(name, run, first_name, first, over_sessions=group.over_sessions)
             for name, run in runs.items()
             if name != first_name
         }
@@ -238,7 +238,7 @@ class _RegisteredRun:
 
 
 def _register_run(
-    name: str, run: ProcessedRun, first_name: str, first: ProcessedRun, *, percent: bool
+    name: str, run: ProcessedRun, first_name: str, first: ProcessedRun, *, over_sessions: bool
 ) -> _RegisteredRun:
     """Register the boldref of a run to the boldref of the first run, and compare both."""
     with subworkflow(scope_name(name)):
@@ -256,7 +256,7 @@ def _register_run(
             xfm,
             run=name,
             first=first_name,
-            percent=percent,
+            over_sessions=over_sessions,
         )
     return _RegisteredRun(first2run_xfm=xfm, framed_boldref=resampled_boldref, run_scale=scale)
 
@@ -296,15 +296,13 @@ def _resample_run(
             mapped_series.maps,
             mapped_series.series.mask,
             _find_frame_mask(first, series),
-            run.fitted_run.motion.boldref,
-            run.fitted_run.registration.bold_mask,
             space_maps=[] if mapped_series.space_maps is None else mapped_series.space_maps,
             first2run_xfm=None if registered_run is None else registered_run.first2run_xfm,
             run_scale=None if registered_run is None else registered_run.run_scale,
             card=mapped_series.series.card_file,
             run=name,
             contrasts=contrasts,
-            percent=group.over_sessions,
+            over_sessions=group.over_sessions,
         )
         n_maps = _N_MAPS_PER_RUN * len(contrasts) * len(run.plan.maps.smoothing)
         seconds_per_map = _RESCALING_S if registered_run is None else _RESAMPLING_S
@@ -524,7 +522,6 @@ def _combine_series(
         missing_contrasts=group.missing_contrasts,
         thresholds=settings.thresholds,
         calibrated=is_calibrated,
-        percent=group.over_sessions,
         weights=settings.combine_weights,
     )
     has_error = any(mapped_series.error_maps is not None for mapped_series in run_maps)
@@ -600,7 +597,6 @@ def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
                 combined_maps.resampled[series],
                 combined_maps.rows[series],
                 make_scene_images(first.fitted_run, first.model),
-                first.fitted_run.registration.bold_mask,
                 {
                     name: rows
                     for name, run in combined_maps.runs.items()
@@ -608,7 +604,7 @@ def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
                     and (rows := run.maps.series[series].error_rows) is not None
                 },
                 entities=combined_maps.group.entities,
-                percent=combined_maps.group.over_sessions,
+                over_sessions=combined_maps.group.over_sessions,
                 at_rest=plan.at_rest,
                 stored=replace(plan.stored, primary=series),
                 uncombined=list_uncombined_contrasts(combined_maps.group),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from bids_sr import compared_series
+from bids_sr.bids.inputs import HighresReference
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import (
     Effects,
@@ -24,6 +25,7 @@ from bids_sr.steps import (
     another_run,
     block_effects,
     evaluation,
+    known_activation as activation_steps,
     run_verdict,
     self_test,
     series_description,
@@ -63,12 +65,14 @@ class SeriesEffects:
 class RunEvaluation:
     """Metrics of a run, verdict with its evidence, and inputs of figures.
 
-    `halves_figures`: None if the run cannot be split into halves.
+    `known_activation` is in signal units, by contrast. `halves_figures`: None if the run cannot be
+    split into halves.
     """
 
     evaluation: Rows
     verdict: Verdict
     evidence: Evidence
+    known_activation: Mapping[str, Image]
     halves_figures: File | None = None
 
 
@@ -93,8 +97,7 @@ def evaluate_run(
         random_seed=plan.random_seed,
     )
     series_effects, halves_figures = _measure_run_effects(plan, run_model, series, comparison)
-    activation_files = {} if plan.bold.truth is None else plan.bold.truth.activations
-    known_activation = {name: read_image(file) for name, file in activation_files.items()}
+    known_activation = _read_known_activation(plan.bold.truth)
     with_models = "glm" in plan.maps.kinds
     reference_tables = _compare_run(
         plan,
@@ -164,8 +167,24 @@ def evaluate_run(
         evaluation=all_metrics,
         verdict=verdict,
         evidence=evidence,
+        known_activation=known_activation,
         halves_figures=halves_figures,
     )
+
+
+def _read_known_activation(reference: HighresReference | None) -> dict[str, Image]:
+    """Return known activation in signal units, by contrast."""
+    if reference is None:
+        return {}
+    activations: dict[str, Image] = {}
+    for name, file in reference.activations.items():
+        activations[name] = read_image(file)
+        if name in reference.mean_signals:
+            with subworkflow(f"known_{name}"):
+                activations[name] = activation_steps.convert_to_signal(
+                    activations[name], mean_signal=reference.mean_signals[name]
+                )
+    return activations
 
 
 def _measure_run_effects(

@@ -141,6 +141,8 @@ def _map_series(
         computed_series.mask,
         run_model.roi if computed_series.name == ACQUIRED else run_model.roi_hr,
         run_model.linear,
+        fitted_run.motion.boldref,
+        fitted_run.registration.bold_mask,
         own_regressors=computed_series.own_regressors,
         zerofilled=None if zerofilled is None else zerofilled.series.series,
         zerofilled_maps=None if zerofilled is None else zerofilled.results,

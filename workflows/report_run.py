@@ -389,7 +389,6 @@ def _draw_overview(
 ) -> None:
     """Draw the first screen of a run; see `report_run` for parameters."""
     registration = fitted_run.registration
-    activation_files = {} if plan.bold.truth is None else plan.bold.truth.activations
     outputs.store_figures(
         overview_figures.draw_overview(
             run_evaluation.evaluation,
@@ -399,8 +398,7 @@ def _draw_overview(
             run_model.confounds,
             maps.maps,
             make_scene_images(fitted_run, run_model),
-            registration.bold_mask,
-            {name: read_image(file) for name, file in activation_files.items()},
+            dict(run_evaluation.known_activation),
             maps.error_maps,
             entities=plan.entities,
             calibrated=plan.uses_calibration,

@@ -81,12 +81,14 @@ class ModelInput:
 class HighresReference:
     """Reference for the high-resolution maps of a run: a measured series, known effects, or both.
 
-    `activations` maps a condition to its high-resolution map in signal units.
+    `activations` maps a condition to its high-resolution map. `mean_signals` are the signals
+    that equal 100 % in maps in percent, by condition; maps without it are in signal units.
     """
 
     root: Path | None = None
     series: "BoldRun | None" = None
     activations: Mapping[str, Path] = field(default_factory=dict)
+    mean_signals: Mapping[str, float] = field(default_factory=dict)
 
 
 @frozen

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from bids_sr.bids import headers, label_lists, slice_axis
 from bids_sr.bids.entities import parse_entities
-from bids_sr.bids.findings import Findings, input_error
+from bids_sr.bids.findings import Findings, InputError, input_error
+from bids_sr.bids.inheritance import find_sidecars, merge_sidecars
 from bids_sr.bids.inputs import BoldRun, HighresReference
 from bids_sr.bids.related_runs import (
     SERIES,
@@ -25,6 +26,7 @@ _FOUND_IN_DATASET = (
 )
 # file pattern of maps of known activation
 _EFFECT_MAPS = "func/*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*"
+_PERCENT_UNITS = ("percent", "%")
 _NAMING = (
     "A reference is a high-resolution series named sub-…/func/sub-…_task-…_bold.nii.gz, or a set"
     " of effect maps named"
@@ -134,15 +136,21 @@ def _open_reference(
         reason = f"several series match the reference of {run.stem}: {names}"
         findings.add_problem(folder, reason, "Keep only one of these series in the directory.")
         return None
+    mean_signals: dict[str, float] = {}
     for path in maps:
         _check_map(path, run, findings)
+        mean_signal = _read_mean_signal(path, root, findings)
+        if mean_signal is not None:
+            mean_signals[parse_entities(path)["contrast"]] = mean_signal
     series = None
     if bolds:
         series = read_companion(
             "reference", bolds[0], root, run, findings, needs_timing=needs_timing
         )
     activations = {parse_entities(path)["contrast"]: path.absolute() for path in maps}
-    return HighresReference(root=root, series=series, activations=activations)
+    return HighresReference(
+        root=root, series=series, activations=activations, mean_signals=mean_signals
+    )
 
 
 def _refuse_missing_participant(folder: Path, findings: Findings) -> None:
@@ -194,6 +202,29 @@ def _check_map(path: Path, run: BoldRun, findings: Findings) -> None:
     header = slice_axis.reorder_like(header, run.affine)
     for reason, fix in find_space_problems(header, run.tr, run, requires_highres=True):
         findings.add_problem(path, reason, fix)
+
+
+def _read_mean_signal(path: Path, root: Path, findings: Findings) -> float | None:
+    """Return the signal that equals 100 % in a map; None if the map is in signal units.
+
+    A map in percent without this signal in its sidecar is reported.
+    """
+    try:
+        sidecar = merge_sidecars(find_sidecars(path, root))
+    except InputError as error:
+        findings.add(error.problems)
+        return None
+    if sidecar.get("Units") not in _PERCENT_UNITS:
+        return None
+    mean_signal = sidecar.get("MeanSignal")
+    if isinstance(mean_signal, int | float) and mean_signal > 0:
+        return float(mean_signal)
+    findings.add_problem(
+        path,
+        "the map is in percent, but its sidecar does not contain the signal that equals 100 %",
+        "Add MeanSignal to the sidecar, or specify a map in the signal units of the run.",
+    )
+    return None
 
 
 def _has_other_factor(path: Path, run: BoldRun) -> bool:

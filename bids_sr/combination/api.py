@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from bids_sr.api.image_inputs import (
     working_folder,
 )
 from bids_sr.api.super_resolver import SuperResolver
+from bids_sr.bids.entities import parse_entities
+from bids_sr.bids.inheritance import find_sidecars, merge_sidecars
 from bids_sr.combination.run_combination import (
     CombinationError,
     RunEstimate,
@@ -30,6 +33,7 @@ from bids_sr.combination.run_combination import (
     widen_error,
 )
 from bids_sr.io.arrays import Array
+from bids_sr.io.map_metadata import select_map_metadata
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 
@@ -45,7 +49,7 @@ class CombinedRuns:
     Parameters
     ----------
     effect : nibabel.Nifti1Image
-        Weighted mean of the effects; 0 in voxels that a run does not have.
+        Weighted mean of the effects, in their unit; 0 in voxels that a run does not have.
     variance : nibabel.Nifti1Image
         Variance of the effect from noise.
     t, z : nibabel.Nifti1Image
@@ -101,6 +105,10 @@ def combine_runs(
     in part, because most of it repeats in every run. All maps must be on one grid: register the
     runs first.
 
+    Results have the unit of the effects. Maps of ``bids-sr`` are in percent of the mean brain
+    signal of their run, and maps of nilearn are in signal units unless ``signal_scaling`` is set.
+    Sidecars of files are checked for mixed units; images in memory have no unit.
+
     Parameters
     ----------
     effects : sequence of path, nibabel.Nifti1Image, mapping or None
@@ -144,8 +152,8 @@ def combine_runs(
     Raises
     ------
     ImageInputError
-        Fewer than two runs can be combined, an image is on another grid, or lists differ in
-        length.
+        Fewer than two runs can be combined, an image is on another grid, sidecars state different
+        units, or lists differ in length.
 
     See Also
     --------
@@ -305,15 +313,20 @@ def _load_runs(
     mask_img: MaskLike | None,
 ) -> _LoadedRuns:
     """Load the maps of all runs with an effect map, and the mask; see `combine_runs`."""
-    maps: dict[str, dict[str, Volume]] = {}
+    images = {
+        label: run_images
+        for index, label in enumerate(labels)
+        if (run_images := _select_run_images(index, effects, variances, sds)) is not None
+    }
+    _check_units(images)
     with working_folder() as folder:
-        for index, label in enumerate(labels):
-            run_images = _select_run_images(index, effects, variances, sds)
-            if run_images is not None:
-                maps[label] = {
-                    argument: _load_map(image, folder, f"{argument}_{index + 1}")
-                    for argument, image in run_images.items()
-                }
+        maps = {
+            label: {
+                argument: _load_map(image, folder, f"{argument}_{labels.index(label) + 1}")
+                for argument, image in run_images.items()
+            }
+            for label, run_images in images.items()
+        }
         loaded_runs = _LoadedRuns(maps=maps, inside=None)
         if mask_img is None or not maps:
             return loaded_runs
@@ -347,6 +360,38 @@ def _select_run_images(
     maps = {"effects": effect, "variances": variance}
     sd = None if sds is None else sds[index]
     return maps if sd is None else {**maps, "sds": sd}
+
+
+def _check_units(images: Mapping[str, Mapping[str, ImageLike]]) -> None:
+    """Check that the sidecars of all maps state one unit, or its square for variances.
+
+    `images` are images by name of the run and argument. Images without a unit are not checked.
+    Raises `ImageInputError` if units differ.
+    """
+    maps_by_unit: dict[str, str] = {}
+    for run_images in images.values():
+        for argument, image in run_images.items():
+            unit = _read_unit(image)
+            if argument == "variances":
+                unit = unit.removesuffix("^2")
+            if unit:
+                maps_by_unit.setdefault(unit, f"{argument}: {image} is in the unit {unit}")
+    if len(maps_by_unit) > 1:
+        raise ImageInputError(
+            f"{'; '.join(maps_by_unit.values())}. Pass maps in one unit. For maps of an earlier "
+            "version, run the participant level of bids-sr again."
+        )
+
+
+def _read_unit(image: ImageLike) -> str:
+    """Return the unit of a map from the sidecars of its file, "" if it has none."""
+    if not isinstance(image, str | os.PathLike):
+        return ""
+    path = Path(image)
+    labels = parse_entities(path)
+    content = merge_sidecars(find_sidecars(path, path.parent))
+    metadata = select_map_metadata(content, labels.get("contrast", ""), labels.get("stat", ""))
+    return str(metadata.get("Units", ""))
 
 
 def _load_map(image: ImageLike, folder: Path, name: str) -> Volume:

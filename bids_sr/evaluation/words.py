@@ -17,6 +17,8 @@ BANDS: Mapping[str, str] = {
     "within": "below the acquired Nyquist frequency",
 }
 """Frequency bands in words; the band ``all`` is not limited, and has the name of its unit."""
+EFFECT_UNIT = "% of the brain's mean signal"
+"""Unit of effects in figures and tables of the page."""
 _ACQUIRED_THRESHOLD = "|t| > 4"
 """Threshold of the region `ACQUIRED_ACTIVE`."""
 _VOLUME_STATISTIC = "psnr"

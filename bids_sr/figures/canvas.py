@@ -102,18 +102,6 @@ def color_bar(
     bar.outline.set_visible(False)
 
 
-def units_text(percent: float | None) -> str:
-    """Return the unit of an effect, with the number of units that equal one percent.
-
-    `percent` is the percentage that equals one unit; None if it is unknown.
-    """
-    return (
-        f"signal units; {1 / percent:.3g} = 1 % of the brain's mean signal"
-        if percent
-        else "signal units"
-    )
-
-
 def light_grid(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
     """Draw faint grid lines behind curves."""
     ax.grid(axis=axis, color=FAINT, lw=0.6)

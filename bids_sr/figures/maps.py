@@ -11,6 +11,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
+from bids_sr.evaluation.words import EFFECT_UNIT
 from bids_sr.figures import canvas, slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.slices import Cut, Layer, Outline, Panel, PanelRow
@@ -344,17 +345,14 @@ def plot_effects_above_nyquist(
     *,
     scores: Mapping[str, float],
     score: str,
-    percent: float | None = None,
 ) -> Figure:
-    """Plot effects (signal units) above the acquired Nyquist frequency, for each series.
+    """Plot effects (percent) above the acquired Nyquist frequency, for each series.
 
     All series share one color scale, which depends on the last map. The last map also determines
     two planes, at least two slices apart, and the part of each plane with the strongest values.
 
     The maps by series and the brain `mask` are on one grid. `scores` are values of the score named
-    `score` by series, printed beside the names. `percent` is the percentage of the brain's mean
-    signal that equals one signal unit; None if it is unknown. Raises `FigureInputError` if `maps`
-    is empty.
+    `score` by series, printed beside the names. Raises `FigureInputError` if `maps` is empty.
     """
     if not maps:
         raise FigureInputError("no map above the acquired Nyquist frequency to draw")
@@ -390,7 +388,7 @@ def plot_effects_above_nyquist(
     ]
     label = (
         "effect above the acquired Nyquist frequency"
-        f" ({canvas.units_text(percent)}){f'; in brackets: {score}' if finite_scores else ''}"
+        f" ({EFFECT_UNIT}){f'; in brackets: {score}' if finite_scores else ''}"
     )
     return slices.image_figure(
         rows,

@@ -9,7 +9,7 @@ regressors.
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -65,16 +65,31 @@ class ActivationMaps:
     """Activation maps of one series at one smoothing width.
 
     `maps` are (X, Y, Z) float32 by (contrast, stat) and 0 outside the mask; stat is cc, effect,
-    variance, t or z. Maps are regenerated whenever they are looked up. `noise_memory_s` is
-    the longest lag of the noise model (s; 0 for white noise); None if there is no linear model.
-    `region_effects` are the effects in the mean time series of a region, by contrast; empty
-    if there is no linear model or no region.
+    variance, t or z. Effects are in signal units unless `in_percent` was called. Maps are
+    regenerated whenever they are looked up. `noise_memory_s` is the longest lag of the noise model
+    (s; 0 for white noise); None if there is no linear model. `region_effects` are the effects in
+    the mean time series of a region, by contrast; empty if there is no linear model or no region.
     """
 
     maps: Mapping[tuple[str, str], Float32]
     design: Design
     noise_memory_s: float | None = None
     region_effects: Mapping[str, MeanEffect] = field(default_factory=dict)
+
+    def in_percent(self, mean_signal: float) -> "ActivationMaps":
+        """Return these maps with effects in percent of a signal, and variances in its square.
+
+        The statistics t, z and cc do not change.
+        """
+        factor = 100 / mean_signal
+        return replace(
+            self,
+            maps=_ScaledMaps(self.maps, {"effect": factor, "variance": factor**2}),
+            region_effects={
+                contrast: mean_effect.times(factor)
+                for contrast, mean_effect in self.region_effects.items()
+            },
+        )
 
 
 def map_activation(
@@ -287,3 +302,25 @@ class _MapsInMask(Mapping[tuple[str, str], Float32]):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+class _ScaledMaps(Mapping[tuple[str, str], Float32]):
+    """Maps by (contrast, stat), multiplied by the factor of their statistic when looked up."""
+
+    def __init__(
+        self, maps: Mapping[tuple[str, str], Float32], factors: Mapping[str, float]
+    ) -> None:
+        self._maps, self._factors = maps, factors
+
+    def __getitem__(self, key: tuple[str, str]) -> Float32:
+        volume, (_, stat) = self._maps[key], key
+        return volume * np.float32(self._factors[stat]) if stat in self._factors else volume
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._maps
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._maps)
+
+    def __len__(self) -> int:
+        return len(self._maps)

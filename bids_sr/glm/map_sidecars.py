@@ -10,6 +10,12 @@ from bids_sr.io.confound_names import CENSORED
 from bids_sr.io.grids import AS_STORED, BOLDREF, inverse_order, size_text
 
 Sidecar = dict[str, object]
+PERCENT, SQUARED_PERCENT = "percent", "percent^2"
+"""Units of effects and their standard deviations, and of variances."""
+SIGNAL_UNITS = "arbitrary"
+"""Unit of effects in maps of earlier versions: signal units of the series."""
+MEAN_SIGNAL = "MeanSignal"
+"""Key of the signal that equals 100 %: the mean of the boldref in the acquired brain mask."""
 NO_ERROR = (
     "also have a reconstruction error, which was not estimated. In 4 runs of 3 participants, 10 to"
     " 16 % of the most active voxels in B-spline maps had the wrong sign."
@@ -24,13 +30,13 @@ _STAT_TEXT = {
         "1",
     ),
     "effect": (
-        "Signal change during a sustained block, in the units of the BOLD series",
-        "arbitrary",
+        "Signal change during a sustained block, in percent of the mean brain signal (MeanSignal)",
+        PERCENT,
     ),
     "variance": (
         "Variance of the effect due to residual noise of the model (reconstruction error is "
         "not included), in the squared units of the effect",
-        "arbitrary",
+        SQUARED_PERCENT,
     ),
     "t": ("Two-sided t statistic of the contrast (reconstruction error is not included)", "1"),
     "z": (
@@ -83,10 +89,22 @@ def common_sidecar(
     return common
 
 
-def map_sidecar(stat: str, weights: Mapping[str, float], model: Sidecar) -> Sidecar:
-    """Return the sidecar of a statistical map; `model` is the result of `model_text`."""
+def map_sidecar(
+    stat: str, weights: Mapping[str, float], model: Sidecar, mean_signal: float
+) -> Sidecar:
+    """Return the sidecar of a statistical map.
+
+    `model` is the result of `model_text`. `mean_signal` is the mean brain signal of the run,
+    which equals 100 %.
+    """
     text, units = _STAT_TEXT[stat]
-    return {"Description": text, "Units": units, "ContrastWeights": dict(weights), "Model": model}
+    return {
+        "Description": text,
+        "Units": units,
+        MEAN_SIGNAL: mean_signal,
+        "ContrastWeights": dict(weights),
+        "Model": model,
+    }
 
 
 def model_text(

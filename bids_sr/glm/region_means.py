@@ -40,12 +40,16 @@ class MeanEffect:
 
     `noise_sd` is the standard deviation of the effect's noise, which is 0 if the series is
     constant, and `noise_dof` the effective degrees of freedom of this standard deviation. Effect
-    and standard deviation are in signal units.
+    and standard deviation have the unit of the series until `times` changes it.
     """
 
     effect: float
     noise_sd: float
     noise_dof: float
+
+    def times(self, factor: float) -> "MeanEffect":
+        """Return effect and noise multiplied by a factor."""
+        return replace(self, effect=factor * self.effect, noise_sd=factor * self.noise_sd)
 
     def compute_interval(
         self, error_sd: float = 0.0, error_dof: float = 1.0

@@ -1,4 +1,5 @@
-"""Checks of the files that the group level reads: unreadable files, and tables of other programs.
+"""Checks of the files that the group level reads: unreadable files, tables of other programs, and
+maps in unknown units.
 
 Headers of images and the text of tables are read, so that a dry run finds files that cannot be
 opened. Damaged image data are only found while the maps are computed.
@@ -11,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bids_sr.bids.findings import Findings, InputError
+from bids_sr.glm.map_sidecars import PERCENT, SIGNAL_UNITS
+from bids_sr.group.input_maps import read_map_unit
 from bids_sr.io.atomic_files import read_text
 from bids_sr.metrics.rows import COLUMNS, MISSING
 
@@ -59,6 +62,35 @@ def require_readable(
                 findings.add_problem(path, problem, remedy_text(path))
     if findings.problems:
         raise InputError(findings.problems)
+
+
+def require_units(maps: Iterable[Path]) -> None:
+    """Check that effect maps are in percent, or in signal units as maps of earlier versions.
+
+    Raises
+    ------
+    InputError
+        If the unit of a map is unknown, with a remedy for each file.
+    """
+    findings = Findings()
+    for path in dict.fromkeys(maps):
+        if problem := explain_unit(read_map_unit(path)):
+            findings.add_problem(path, problem, remedy_text(path))
+    if findings.problems:
+        raise InputError(findings.problems)
+
+
+def explain_unit(unit: str) -> str:
+    """Return why effects in a unit cannot be converted to percent, "" if they can.
+
+    >>> explain_unit("mV")
+    "the unit of the map is 'mV'; expected percent, or arbitrary as in earlier versions"
+    """
+    if unit in (PERCENT, SIGNAL_UNITS):
+        return ""
+    found = f"is {unit!r}" if unit else "is not in its sidecar (Units)"
+    expected = f"{PERCENT}, or {SIGNAL_UNITS} as in earlier versions"
+    return f"the unit of the map {found}; expected {expected}"
 
 
 def _find_table_problem(path: Path) -> str:

@@ -49,9 +49,8 @@ class RunMaps:
     participants share them. `mask` and `boldref` are images on the acquired grid; combined maps
     have the images of the first run. `boldref2t1w` is an ITK file that maps T1w points to boldref
     points, and `t1w2std` files that map template points to T1w points, by space. `session` is n/a
-    if there are no sessions, or for maps of all sessions. Effects are `in_percent` if their unit
-    is already percent of the mean brain signal. The files of `negated` contrasts contain the
-    effects with the opposite sign.
+    if there are no sessions, or for maps of all sessions. The files of `negated` contrasts contain
+    the effects with the opposite sign.
     """
 
     participant: str
@@ -65,7 +64,6 @@ class RunMaps:
     boldref2t1w: Path | None
     t1w2std: Mapping[str, Path]
     session: str = MISSING
-    in_percent: bool = False
     is_combined: bool = False
     negated: frozenset[str] = frozenset()
 
@@ -156,8 +154,9 @@ class RunMaps:
     def explain_unavailable(self, space: str) -> str:
         """Return why the maps cannot be used in a template space, "" if they can.
 
-        The brain mask and the boldref are required, because effects are scaled by the mean brain
-        signal. Maps are resampled unless they are stored in the space.
+        The brain mask and the boldref are required, because runs are combined at the scale of the
+        first run, and maps of earlier versions are in signal units. Maps are resampled unless they
+        are stored in the space.
 
         Parameters
         ----------
@@ -423,7 +422,7 @@ def _locate_combined_maps(output_dir: Path, files: _MapFiles, runs: Sequence[Run
     if not boldref_uri.startswith("bids::") or frame_stem.name == boldref.name:
         first = next(iter(sort_runs(runs)), None)
         frame_stem = files.stem if first is None else first.folder / first.name
-    return _locate_run_maps(files, frame_stem, in_percent=sidecar.get("Units") == "percent")
+    return _locate_run_maps(files, frame_stem)
 
 
 def _select_effect_name(maps: _MapsBySpace) -> str:
@@ -437,9 +436,7 @@ def _select_effect_name(maps: _MapsBySpace) -> str:
     )
 
 
-def _locate_run_maps(
-    files: _MapFiles, frame_stem: Path | None = None, *, in_percent: bool = False
-) -> RunMaps:
+def _locate_run_maps(files: _MapFiles, frame_stem: Path | None = None) -> RunMaps:
     """Return maps with the files of their frame.
 
     Parameters
@@ -448,8 +445,6 @@ def _locate_run_maps(
         Files of the maps.
     frame_stem : Path or None
         Stem of the run that defines the frame; None for the run itself.
-    in_percent : bool
-        Whether effects are already in percent of the mean brain signal.
     """
     stem, columns = files.stem, files.columns
     frame_stem = frame_stem or stem
@@ -479,7 +474,6 @@ def _locate_run_maps(
         boldref2t1w=coreg,
         t1w2std=_find_normalizations(participant_folder, frame_stem.parent.parent),
         session=columns["session"],
-        in_percent=in_percent,
         is_combined=files.is_combined,
     )
 
@@ -641,6 +635,13 @@ def _is_computed_from_unequal_run(
     return not source_names or any(
         name.startswith(f"{run}_") for name in source_names for run in unequal_runs
     )
+
+
+def read_map_unit(image: Path) -> str:
+    """Return the unit of a map from its sidecar, "" if the sidecar does not contain it."""
+    participant = image.name.partition("_")[0]
+    folder = next((folder for folder in image.parents if folder.name == participant), image.parent)
+    return str(_read_map_metadata(folder.parent, image).get("Units", ""))
 
 
 def _read_map_metadata(root: Path, image: Path) -> dict[str, object]:

@@ -17,7 +17,7 @@ from bids_sr.frozen import frozen
 from bids_sr.group.combinable_runs import find_uncombinable
 from bids_sr.group.dataset_contents import DatasetContents, absence_lines
 from bids_sr.group.equal_contrasts import unequal_lines
-from bids_sr.group.input_checks import require_readable
+from bids_sr.group.input_checks import require_readable, require_units
 from bids_sr.group.input_maps import DerivativeMaps, exclude_contrasts, find_maps
 from bids_sr.group.input_tables import (
     exclude_unequal,
@@ -380,6 +380,7 @@ def find_runs_group(
     require_readable(
         tables=tables["path"], images=plan.list_images(), transforms=plan.list_transforms()
     )
+    require_units(plan.list_maps())
     return RunsGroup(
         tables=tables,
         names=names,

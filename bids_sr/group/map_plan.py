@@ -86,10 +86,13 @@ class MapPlan:
             for path in (source.mask, source.boldref)
             if path is not None
         ]
-        maps = [
+        return [*frames, *self.list_maps()]
+
+    def list_maps(self) -> list[Path]:
+        """Return the effect maps that will be read."""
+        return [
             path for record in self.computed for member in record.members for path in member.files
         ]
-        return [*frames, *maps]
 
     def list_transforms(self) -> list[Path]:
         """Return all transforms that will be read."""

@@ -17,12 +17,14 @@ import numpy as np
 
 from bids_sr.combination import RunEstimate, combine_estimates
 from bids_sr.frozen import frozen
-from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps
+from bids_sr.glm.map_sidecars import PERCENT, SIGNAL_UNITS
+from bids_sr.group.input_checks import explain_unit, remedy_text
+from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, read_map_unit
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import size_text
 from bids_sr.io.nifti import load_image
 from bids_sr.registration.head_comparison import signal_ratio
-from bids_sr.spatial.masks import percent_scale
+from bids_sr.spatial.masks import compute_mean_signal
 from bids_sr.spatial.resampling import interpolate_linearly, sample_volume
 from bids_sr.spatial.transforms import apply_matrix, voxel_centers
 
@@ -88,8 +90,9 @@ class RunSampling:
     `selection` are the n selected voxels of the template's mask, (N,) boolean. `points` are
     positions in boldref space, (n, 3) in RAS mm; None if the run has no transforms, so that its
     maps in template space are used. `inside` are voxels inside the brain mask of the run, (n,)
-    boolean. `scale` is the factor from the units of the maps to percent of the run's mean brain
-    signal.
+    boolean. `mean_signal` is the run's mean brain signal, the divisor of maps in signal units.
+    `scale` is a factor of effects in percent of this signal, if they become a percentage of the
+    signal of the first run.
     """
 
     run: RunMaps
@@ -97,7 +100,20 @@ class RunSampling:
     selection: Array
     points: Array | None
     inside: Array
-    scale: float
+    mean_signal: float
+    scale: float = 1.0
+
+    def find_scale(self, path: Path) -> float:
+        """Return the factor from the unit of a map to percent.
+
+        Raises `UnusableMapError` if the unit of the map is unknown.
+        """
+        unit = read_map_unit(path)
+        if unit == PERCENT:
+            return self.scale
+        if unit == SIGNAL_UNITS:
+            return self.scale * 100 / self.mean_signal
+        raise UnusableMapError(f"{path}: {explain_unit(unit)}. {remedy_text(path)}")
 
 
 @frozen
@@ -170,14 +186,17 @@ def _sample_run(sampling: RunSampling, keys: Sequence[MapKey]) -> SampledMaps:
     unusable: dict[MapKey, str] = {}
     files: dict[MapKey, tuple[Path, ...]] = {}
     grids: dict[tuple[tuple[int, ...], bytes], dict[MapKey, Array]] = {}
+    scales: dict[MapKey, float] = {}
     for key in (key for key in keys if key in run.map_keys()):
         path = run.find_file(key, sampling.target.space)
         try:
             values = _load_template_map(sampling, key)
+            if values is None:
+                path = run.find_file(key, "")
+            scales[key] = sampling.find_scale(path)
             if values is not None:
                 effects[key] = values
             else:
-                path = run.find_file(key, "")
                 data, affine = _load_map(path)
                 grids.setdefault((data.shape, affine.tobytes()), {})[key] = data
         except UnusableMapError as error:
@@ -198,7 +217,7 @@ def _sample_run(sampling: RunSampling, keys: Sequence[MapKey]) -> SampledMaps:
                 inside[contrast] = inside.get(contrast, sampling.inside) & (nearest != 0)
     for key, values in effects.items():
         sign = -1 if key[0] in run.negated else 1
-        effects[key] = scaled_values = values * np.float32(sign * sampling.scale)
+        effects[key] = scaled_values = values * np.float32(sign * scales[key])
         inside[key[0]] = inside.get(key[0], sampling.inside) & (scaled_values != 0)
     return SampledMaps(effects=effects, inside=inside, unusable=unusable, files=files)
 
@@ -326,7 +345,7 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
     """
     try:
         mask, affine = load_image(cast(Path, run.mask))
-        boldref = None if run.in_percent else load_image(cast(Path, run.boldref))[0]
+        boldref, _ = load_image(cast(Path, run.boldref))
         transforms = run.transforms_from(target.space)
         points, inside = None, selection[selection]
         if transforms:
@@ -340,18 +359,20 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
     brain = mask > 0
     if not brain.any():
         raise UnusableMapError(f"the brain mask of {run.name} is empty")
-    scale = 1.0
-    if boldref is not None:
-        if boldref.shape != brain.shape:
-            raise UnusableMapError(
-                f"the boldref of {run.name} has {size_text(boldref.shape, unit='')} voxels, but"
-                f" the brain mask has {size_text(brain.shape, unit='')}"
-            )
-        if not boldref[brain].mean() > 0:
-            raise UnusableMapError(f"the boldref of {run.name} has no signal in the brain mask")
-        scale = percent_scale(boldref, brain)
+    if boldref.shape != brain.shape:
+        raise UnusableMapError(
+            f"the boldref of {run.name} has {size_text(boldref.shape, unit='')} voxels, but the"
+            f" brain mask has {size_text(brain.shape, unit='')}"
+        )
+    if not boldref[brain].mean() > 0:
+        raise UnusableMapError(f"the boldref of {run.name} has no signal in the brain mask")
     return RunSampling(
-        run=run, target=target, selection=selection, points=points, inside=inside, scale=scale
+        run=run,
+        target=target,
+        selection=selection,
+        points=points,
+        inside=inside,
+        mean_signal=compute_mean_signal(boldref, brain),
     )
 
 
@@ -369,7 +390,7 @@ def _scale_to_first(first: RunSampling, sampling: RunSampling) -> RunSampling:
     """Return the sampling of a run at the scale of the first run.
 
     The signals of both are compared at template voxels in both brains. Without transforms to the
-    template, the effects keep the scale of the run's mean brain signal.
+    template, the effects remain in percent of the run's mean brain signal.
     """
     if first.points is None or sampling.points is None:
         return sampling
@@ -378,7 +399,7 @@ def _scale_to_first(first: RunSampling, sampling: RunSampling) -> RunSampling:
         for run, points in ((first.run, first.points), (sampling.run, sampling.points))
     ]
     ratio = signal_ratio(images[0], images[1], np.asarray(first.inside & sampling.inside))
-    return replace(sampling, scale=first.scale / ratio)
+    return replace(sampling, scale=sampling.mean_signal / (ratio * first.mean_signal))
 
 
 def sample_at_points(data: Array, affine: Array, points: Array) -> Array:

@@ -4,6 +4,7 @@ The unit of the tests is the participant. Runs are combined with fixed effects: 
 variance if the values of all runs have an interval, and averaged otherwise.
 """
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from bids_sr.sr.method import method_names_without_controls
 
 RUN: Mapping[str, Mapping[str, object]] = data_of("columns.json")["runs"]
 COLUMN_TEXT = {**RUN, **COLUMNS}
+_LOGGER = logging.getLogger(__name__)
 QUESTION = [
     "task",
     "variant",
@@ -233,6 +235,8 @@ class _TableContents(NamedTuple):
 def _read_table(source: Any, stream: TextIO, parsed: _ParsedTables) -> _TableContents:
     """Write a table to the long table, and return its series and the lines that are used.
 
+    Effects in the unit of an earlier version are not used, and a warning is logged.
+
     Parameters
     ----------
     source : Any
@@ -263,19 +267,31 @@ def _read_table(source: Any, stream: TextIO, parsed: _ParsedTables) -> _TableCon
         labels = parsed.labels[table_question]
         series: dict[str, None] = {}
         used_lines = []
+        outdated: dict[str, str] = {}
         for line in lines:
-            text, value, *interval, _, _ = line.rsplit("\t", 5)
+            text, value, *interval, _, unit = line.rsplit("\t", 5)
             if text not in labels:
                 labels[text] = _parse_label(text, table_question, parsed.keys)
             label = labels[text]
             series[label.series] = None
-            if label.number is not None or label.reported_value is not None:
+            if label.number is not None and unit != STATISTICS[label.statistic].unit:
+                outdated[label.statistic] = unit
+            elif label.number is not None or label.reported_value is not None:
                 lower, upper = map(_parse_number, interval)
                 used_lines.append(
                     _TableLine(label, value=_parse_number(value), width=upper - lower)
                 )
     except ValueError as error:
         raise TableError(f"{source.path}: {error}") from error
+    for name, unit in outdated.items():
+        _LOGGER.warning(
+            "%s: values of %s are in the unit %s; expected %s. They are not compared. Run the"
+            " participant level again",
+            source.path,
+            name,
+            unit,
+            STATISTICS[name].unit,
+        )
     return _TableContents(series=series, lines=used_lines)
 
 

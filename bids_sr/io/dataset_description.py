@@ -58,6 +58,18 @@ _README = """\
 | settings and warnings of each call | `logs/*/` |
 | methods text with citations | `CITATION.md` |
 
+To interpret a contrast `NAME` of `sbl`, use these files in `func/`, once the report states that
+its detail is recovered:
+
+- `*_contrast-NAME_stat-effect_desc-sbl_statmap.nii.gz`: effect in percent of the mean brain signal
+  (`MeanSignal` in the sidecar);
+- `*_contrast-NAME_stat-sdTotal_desc-sbl_statmap.nii.gz`: its total SD, from noise and the error
+  of the added detail. The 95 % interval is effect ± 1.96 SD;
+- `*_label-NAME_desc-sblReliable_mask.nii.gz`: voxels whose sign is reliable.
+
+Single voxels are read from these unsmoothed maps. Active regions are easier to find in the maps
+smoothed with 5 mm FWHM (`desc-sblFwhm50`), whose errors are smaller.
+
 For XCP-D, fitlins, nilearn and other programs that take the output of fMRIPrep, use
 `derivatives/bids-sr-*/` and not this directory: these programs require exactly one preprocessed
 series per run and space, whereas this directory contains all series. Files that are in both

@@ -89,7 +89,7 @@ def _write_images(run: SimulatedRun, stem: Path, echoes: Sequence[SimulatedRun])
         " matrix size and without blurring by the readout",
         unit="arbitrary",
     )
-    _write_changes(run, stem, resting, changes)
+    _write_changes(run, stem, changes)
     _write_map(
         stem,
         "desc-noisefree_boldref",
@@ -151,12 +151,10 @@ def _compute_magnitude_change(resting_image: Array, change_image: Array) -> Arra
     return (np.abs(resting_image + change_image) - resting_magnitude).astype(np.float32)
 
 
-def _write_changes(
-    run: SimulatedRun, stem: Path, resting: Array, changes: Mapping[str, Array]
-) -> None:
-    """Write the signal change of each condition, in signal units and in percent.
+def _write_changes(run: SimulatedRun, stem: Path, changes: Mapping[str, Array]) -> None:
+    """Write the signal change of each condition, in percent of the mean signal of the brain.
 
-    `resting` and `changes` are the results of `simulate_effects`.
+    `changes` are the result of `simulate_effects`.
     """
     affine = run.subject.hr_grid[1]
     change_text = (
@@ -164,34 +162,35 @@ def _write_changes(
         if run.subject.task == "rest"
         else "during a long block of"
     )
-    level = np.maximum(resting, 0.1 * float(resting.max()))
     for condition, change in changes.items():
         _write_map(
             stem,
             f"res-hr_contrast-{condition}_stat-effect_desc-truth_statmap",
-            change,
+            change * (100 / BOLD_BRAIN_SIGNAL),
             affine,
-            description=f"Signal change {change_text} {condition}",
-            unit="same units as the BOLD series",
-        )
-        _write_map(
-            stem,
-            f"res-hr_contrast-{condition}_stat-psc_desc-truth_statmap",
-            100 * change / level,
-            affine,
-            description=f"Signal change {change_text} {condition}, relative to the resting image",
+            description=f"Signal change {change_text} {condition}, in percent of the mean signal"
+            " of the brain (MeanSignal)",
             unit="percent",
+            mean_signal=BOLD_BRAIN_SIGNAL,
         )
 
 
 def _write_map(
-    stem: Path, label: str, data: Array, affine: Array, *, description: str, unit: str
+    stem: Path,
+    label: str,
+    data: Array,
+    affine: Array,
+    *,
+    description: str,
+    unit: str,
+    mean_signal: float | None = None,
 ) -> None:
     """Write an image of the ground truth.
 
     `stem` is the path up to the first entity of the image, and `label` has further entities and
     the suffix. The values (3D) are stored as float32. `affine` is the voxel-to-world matrix (4 x
-    4, RAS+ mm). Description and unit of the values are for the sidecar.
+    4, RAS+ mm). Description and unit of the values are for the sidecar. `mean_signal` is the
+    signal that equals 100 %; None for other units than percent.
     """
     metadata = {
         "Frame": _FRAME,
@@ -199,6 +198,7 @@ def _write_map(
         "SkullStripped": False,
         "Description": description,
         "Units": unit,
+        **({} if mean_signal is None else {"MeanSignal": mean_signal}),
     }
     write_image(Path(f"{stem}_{label}"), data.astype(np.float32), affine, metadata)
 

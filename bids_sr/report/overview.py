@@ -57,6 +57,21 @@ _MAX_NEXT_STEPS = 2
 
 
 @frozen
+class MapFiles:
+    """Patterns of the stored files of a method at one smoothing width, for all contrasts.
+
+    Patterns are relative to the output directory. `maps` are effects, or maps of the displayed
+    statistic if effects are not stored. `total_sds` are total standard deviations of effects, and
+    `masks` masks of reliable voxels; "" if they are not stored. `fwhm_mm` is the smoothing (FWHM).
+    """
+
+    fwhm_mm: float
+    maps: str
+    total_sds: str = ""
+    masks: str = ""
+
+
+@frozen
 class RunFacts:
     """Facts about the acquisition and the outputs of a run.
 
@@ -66,9 +81,8 @@ class RunFacts:
     whether there is a calibration run; whether it was used is part of the self-test results.
     `at_rest` states whether maps are of seeds instead of conditions.
 
-    `maps` and `masks` are patterns of the best method's maps and masks of reliable voxels,
-    relative to the output directory; "" if they are not stored. `only_run` states whether the run
-    is the only one of its task, so that its map is the participant's map.
+    `files` are the stored files of the best method, by ascending smoothing width. `only_run`
+    states whether the run is the only one of its task, so that its map is the participant's map.
     """
 
     entities: Mapping[str, str]
@@ -78,8 +92,7 @@ class RunFacts:
     described: str = ""
     calibrated: bool = False
     at_rest: bool = False
-    maps: str = ""
-    masks: str = ""
+    files: Sequence[MapFiles] = ()
     only_run: bool = False
 
 
@@ -554,19 +567,30 @@ def _choose_next_steps(
 
 
 def _advise_maps(best: str, run: RunFacts) -> str:
-    """Advise which maps to use, and how to test them next."""
-    if not run.maps:
+    """Advise which maps to use for what, and how to test them next."""
+    if not run.files:
         advice = Markup(
             "The {} maps were not stored. To store them, rerun with --level standard."
         ).format(best)
     else:
+        least, *_ = run.files
         advice = Markup(
             "Use the {} maps (<code>{}</code>) as stated in the table of contrasts."
-        ).format(best, run.maps)
-    if run.maps and run.masks:
-        advice += Markup(
-            " Interpret single voxels only in the masks of reliable voxels (<code>{}</code>)."
-        ).format(run.masks)
+        ).format(best, least.maps)
+        if least.total_sds:
+            advice += Markup(
+                " Their 95 % intervals are ± 1.96 of the total SD (<code>{}</code>)."
+            ).format(least.total_sds)
+        if least.masks:
+            advice += Markup(
+                " Interpret single voxels only in the masks of reliable voxels (<code>{}</code>)."
+            ).format(least.masks)
+        smoothed = [files for files in run.files if files.masks and files.fwhm_mm > least.fwhm_mm]
+        if smoothed:
+            advice += Markup(
+                " To find active regions, use the maps that are smoothed with {} mm FWHM"
+                " (<code>{}</code>), whose errors are smaller."
+            ).format(f"{smoothed[0].fwhm_mm:g}", smoothed[0].masks)
     return advice + " Test at the group level whether the result generalizes."
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from bids_sr.evaluation.words import EFFECT_UNIT
 from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.region_statistics import ERROR_SD, MEAN_EFFECT, N_VOXELS, NOISE_SD
 from bids_sr.metrics.rows import MetricRow
@@ -19,15 +20,12 @@ from bids_sr.series import ACQUIRED
 _NO_ERROR = "–"
 
 
-def region_table_html(
-    rows: Sequence[MetricRow], name: str, percent: float | None, series_order: Sequence[str]
-) -> Markup:
+def region_table_html(rows: Sequence[MetricRow], name: str, series_order: Sequence[str]) -> Markup:
     """Render the mean effects of the region of interest; "" if there are none.
 
     The table contains the narrowest smoothing, and the acquired, super-resolved and measured
     series. `rows` are from the evaluation of a run. `name` is the name of the region, or of its
-    file. `percent` is the factor from signal to percent of the mean signal of the brain; None to
-    show signal. `series_order` is the display order; other series follow.
+    file. `series_order` is the display order; other series follow.
     """
     rows_by_key = {(row.contrast, row.series, row.fwhm_mm, row.statistic): row for row in rows}
     effects = [row for row in rows if row.statistic == MEAN_EFFECT]
@@ -44,31 +42,29 @@ def region_table_html(
         (row for row in effects if row.fwhm_mm == width and row.series in series),
         key=lambda row: (contrasts.index(row.contrast), series.index(row.series)),
     )
-    factor = 1.0 if percent is None else percent
 
     def format_value(effect: MetricRow, statistic: str) -> str:
         row = rows_by_key.get((effect.contrast, effect.series, effect.fwhm_mm, statistic))
-        return _NO_ERROR if row is None else number(factor * row.value)
+        return _NO_ERROR if row is None else number(row.value)
 
     lines = [
         [
             name,
             effect.contrast,
             series_text(effect.series),
-            f"{number(factor * effect.value)} ± {format_value(effect, NOISE_SD)}",
+            f"{number(effect.value)} ± {format_value(effect, NOISE_SD)}",
             format_value(effect, ERROR_SD),
-            interval(factor * effect.lower, factor * effect.upper),
+            interval(effect.lower, effect.upper),
             f"{rows_by_key[effect.contrast, effect.series, effect.fwhm_mm, N_VOXELS].value:.0f}",
         ]
         for effect in effects
     ]
-    unit = "signal" if percent is None else "% of the mean signal of the brain"
     heads: list[ColumnHead] = [
         "region",
         "contrast",
         "series",
-        ("mean effect ± SD of its noise", unit),
-        ("SD of the reconstruction error", unit),
+        ("mean effect ± SD of its noise", EFFECT_UNIT),
+        ("SD of the reconstruction error", EFFECT_UNIT),
         "95 % interval",
         "voxels",
     ]

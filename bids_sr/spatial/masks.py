@@ -265,13 +265,16 @@ def _add_shifted(union: MaskArray, mask: MaskArray, shift: tuple[int, int, int])
         union[target] |= mask[source]
 
 
-def percent_scale(reference: Array, mask: MaskArray) -> float:
-    """Return the factor that converts signal to percent of the mean brain signal of a run.
+def compute_mean_signal(reference: Array, mask: MaskArray) -> float:
+    """Return the mean brain signal of a run, which equals 100 % in its effects.
 
-    One factor is used for all series and maps of a run. If each series were scaled by its own
+    One divisor is used for all series and maps of a run. If each series were scaled by its own
     mean, a sharper static image alone could look like a better functional map.
 
     `reference` is the boldref of the acquired series, and `mask` the brain on the same grid (X, Y,
-    Z).
+    Z). Raises `ValueError` if the mean is not above 0, as in an empty mask.
     """
-    return 100 / float(reference[np.asarray(mask) > 0].mean())
+    mean = float(reference[np.asarray(mask) > 0].mean())
+    if not mean > 0:
+        raise ValueError(f"the mean signal in the brain mask is {mean:g}; expected more than 0")
+    return mean

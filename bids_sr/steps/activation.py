@@ -42,6 +42,7 @@ from bids_sr.pipeline.step import HERE, step
 from bids_sr.quality.series_quality import QualitySums, quality_metrics
 from bids_sr.run_time import RunTime
 from bids_sr.series import ACQUIRED, map_label
+from bids_sr.spatial.masks import compute_mean_signal
 from bids_sr.steps.error_maps import RELIABLE
 from bids_sr.steps.linear_models import LinearModel
 from bids_sr.steps.memory import MAPS
@@ -50,7 +51,11 @@ _LOGGER = logging.getLogger(__name__)
 
 MapKind = Literal["cc", "glm"]
 # statistics of `steps.error_maps`, by the statistic whose storage includes them
-_ERROR_STATS = {"effect": ("tTotal",), "variance": ("sd",), "z": ("wrongsign", "zTotal")}
+_ERROR_STATS = {
+    "effect": ("sdTotal", "tTotal"),
+    "variance": ("sd",),
+    "z": ("wrongsign", "zTotal"),
+}
 
 
 @frozen
@@ -132,7 +137,7 @@ class _SmoothedMaps:
     """Maps and regions of a series at one smoothing width.
 
     `fwhm_mm` is the smoothing of the maps (FWHM, mm). `contrasts` are weights of conditions by
-    contrast. `fit` contains the maps with their design.
+    contrast. `fit` contains the maps, in percent of `mean_signal`, with their design.
     """
 
     series: SeriesReader
@@ -140,6 +145,7 @@ class _SmoothedMaps:
     fwhm_mm: float
     contrasts: Contrasts
     fit: ActivationMaps
+    mean_signal: float
     regions: Regions
 
 
@@ -154,6 +160,8 @@ def map_series(
     mask: Mask,
     roi: Mask,
     model: LinearModel,
+    boldref: Image,
+    bold_mask: Mask,
     here: Path = HERE,
     own_regressors: Sequence[Regressors] = (),
     zerofilled: Series | None = None,
@@ -168,7 +176,9 @@ def map_series(
     smoothness of its uncensored steady-state volumes. Figures use its middle volume and tSNR map
     instead of the series.
 
-    `series` is in BOLD signal units and includes dummies. `mask` and `roi` are on its grid.
+    `series` is in BOLD signal units and includes dummies. `mask` and `roi` are on its grid. The
+    mean of `boldref` in `bold_mask` is 100 % in all effects of the run: maps, tables and regions
+    are in percent from here on, for every series. Block effects and tests are in signal units.
     Regressors of the `model` are also used for correlations. `own_regressors` are seed time series
     of this series, one per smoothing width; if empty, the regressors of the model are used at all
     widths. `zerofilled_maps` are reused if the series is the same file as the `zerofilled` series,
@@ -201,10 +211,12 @@ def map_series(
         inspect_volumes=sums.add,
         region=region,
     )
+    mean_signal = compute_mean_signal(boldref.data, bold_mask.data)
     maps: list[Derivative] = []
     rows: list[MetricRow] = []
     region_rows: list[MetricRow] = []
-    for fwhm_mm, fit in fits.items():
+    for fwhm_mm, signal_fit in fits.items():
+        fit = signal_fit.in_percent(mean_signal)
         regions = find_regions(
             fit.maps, mask.data, roi.data, parse_thresholds(settings.thresholds)
         )
@@ -214,6 +226,7 @@ def map_series(
             fwhm_mm=fwhm_mm,
             contrasts=model.contrasts,
             fit=fit,
+            mean_signal=mean_signal,
             regions=regions,
         )
         maps += _write_maps(smoothed_maps, settings, here)
@@ -402,7 +415,7 @@ def _iterate_images(smoothed_maps: _SmoothedMaps, settings: MapSettings) -> Iter
         yield _StoredImage(
             statmap,
             {"contrast": contrast, "stat": stat, "desc": desc, "suffix": "statmap"},
-            map_sidecars.map_sidecar(stat, weights, model_text),
+            map_sidecars.map_sidecar(stat, weights, model_text, smoothed_maps.mean_signal),
         )
     for (contrast, label), (region, _) in smoothed_maps.regions.items():
         yield _StoredImage(

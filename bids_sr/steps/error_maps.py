@@ -6,6 +6,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import fdr_region, reliable_region
+from bids_sr.glm.map_sidecars import PERCENT
 from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.json_values import as_number
 from bids_sr.pipeline.artifacts import Derivative
@@ -18,9 +19,14 @@ _STAT_TEXT = {
     "sd": (
         "Standard deviation (SD) of the reconstruction error, without thermal and physiological"
         " noise: this error is identical in all blocks and not part of the residuals of the"
-        " linear model. The total SD of the effect is the square root of variance + SD^2, with"
-        " the variance map",
-        "arbitrary",
+        " linear model. The total SD of the effect is in the sdTotal map",
+        PERCENT,
+    ),
+    "sdTotal": (
+        "Total standard deviation of the effect, the square root of the sum of the variance of"
+        " the effect and the squared standard deviation of the reconstruction error. A 95 %"
+        " interval extends 1.96 of these to both sides of the effect",
+        PERCENT,
     ),
     "wrongsign": (
         "Posterior probability that the effect has the wrong sign, computed from the"
@@ -97,7 +103,8 @@ def error_images(
     active = fdr_region(z, brain)[0]
     total_variance = variance + error
     wrong_sign = np.where(brain, wrong_sign_probability(effect, total_variance), 0)
-    images = {"sd": np.sqrt(error), "wrongsign": wrong_sign}
+    total_sd = np.where(brain, np.sqrt(total_variance), 0)
+    images = {"sd": np.sqrt(error), "sdTotal": total_sd, "wrongsign": wrong_sign}
     if is_wide:
         sd_ratio = np.sqrt(variance / np.where(total_variance > 0, total_variance, 1))
         images |= {"tTotal": t * sd_ratio, "zTotal": z * sd_ratio}

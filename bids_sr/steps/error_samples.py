@@ -55,9 +55,9 @@ class ErrorSamples:
     def compute_scale(self, effect: Array, variance: Array, acquired_power: Array) -> Float32:
         """Return the variance scale of a contrast on the high-resolution grid (X, Y, Z).
 
-        `effect` is in signal units, with its `variance` in the linear model, on the acquired grid
-        (x, y, z). `acquired_power` is the result of `compute_acquired_power` for the smoothing of
-        the effect.
+        `effect` is in any unit, which is also the unit of the error, with its `variance` in the
+        linear model, on the acquired grid (x, y, z). `acquired_power` is the result of
+        `compute_acquired_power` for the smoothing of the effect.
         """
         return compute_scale(
             effect, variance, acquired_power, self.brain, self.brain_hr.data.shape

@@ -92,6 +92,6 @@ for one, title, axis in zip([*maps, group], [*titles, "group"], axes, strict=Tru
     shown = axis.imshow(values.T, origin="lower", cmap="RdBu_r", vmin=-most, vmax=most)
     axis.set_title(title)
     axis.set_axis_off()
-figure.colorbar(shown, ax=axes, label="thumb - little finger (signal units)")
+figure.colorbar(shown, ax=axes, label="thumb - little finger (percent)")
 plt.show()
 temporary.cleanup()

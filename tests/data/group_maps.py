@@ -46,13 +46,20 @@ def plan_of(maps: DerivativeMaps, series: Sequence[str] = ("acquired",)) -> MapP
     return plan_maps(maps, maps, members, series=series, names=GroupNames())
 
 
+def write_unit(root: Path, unit: str) -> None:
+    """Write the unit of all maps below a folder that have no sidecar of their own."""
+    (root / "statmap.json").write_text(json.dumps({"Units": unit}))
+
+
 def write_run(
     root: Path, name: str, seed: int, *, xfm: np.ndarray | None = None, gain: float = 1.0
 ) -> None:
     """Write mask, boldref, transforms and maps (effect and t, acquired and sbl) of a run.
 
-    Activation is the same in all runs.
+    Activation is the same in all runs. Effects are in signal units, as in earlier versions.
     """
+    root.mkdir(parents=True, exist_ok=True)
+    write_unit(root, "arbitrary")
     rng = np.random.default_rng(seed)
     sub = name.split("_")[0]
     func, anat = root / sub / "func", root / sub / "anat"
@@ -197,6 +204,7 @@ class Study:
         self.data, self.out = root / "in", root / "out"
         self.participants = [f"sub-{label}" for label in labels]
         self.out.mkdir(parents=True)
+        write_unit(self.out, "percent")
         for participant in self.participants:
             (self.data / participant).mkdir(parents=True)
         self.list_participants(self.participants)
@@ -256,7 +264,7 @@ class Study:
             write_transforms(stem, self.out / participant / "anat")
             affine, space, inside = FRAME, "", np.ones(FRAME_SHAPE, dtype=bool)
         for contrast, percent in effects.items():
-            values = np.where(inside, 10 * np.asarray(percent), 0)
+            values = np.where(inside, np.asarray(percent), 0)
             for name in series:
                 save_quickly(values, affine, map_path(stem, contrast, name, space))
         row = MetricRow(series="acquired", statistic="dof", value=44.0)

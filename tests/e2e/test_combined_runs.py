@@ -56,10 +56,10 @@ def maps_of(folder, stem, contrast, label):
 @pytest.mark.parametrize("contrast", ["thumb", "little"])
 def test_the_effect_is_within_noise_of_the_truth(combined, contrast):
     folder, scene, _ = combined
-    effect, variance, _ = maps_of(
+    effect, variance, about = maps_of(
         folder / "ses-a" / "func", "sub-01_ses-a_task-tap", contrast, "acquired"
     )
-    truth, known = scene.truth(contrast), variance > 0
+    truth, known = 100 * scene.truth(contrast) / about["MeanSignal"], variance > 0
     regions = np.logical_or.reduce(list(scene.regions.values()))
     # an effect ends at a sharp edge, which no interpolation preserves
     edges = binary_dilation(regions, iterations=2) & ~binary_erosion(regions)
@@ -140,7 +140,8 @@ def combine_altered(base, kind, *options, names=("run-1", "run-2", "run-3")):
     folder = base / "out" / "sub-01" / "func"
     effect, variance, about = maps_of(folder, "sub-01_task-tap", "thumb", "acquired")
     inside = (variance > 0) & (scene.truth("thumb") != 0)
-    ratio = np.median(effect[inside] / scene.truth("thumb")[inside])
+    truth = 100 * scene.truth("thumb")[inside] / about["MeanSignal"]
+    ratio = np.median(effect[inside] / truth)
     return ratio, about, " ".join(finished.text.split()), base / "out" / "sub-01.html"
 
 

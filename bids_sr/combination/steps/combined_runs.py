@@ -19,7 +19,7 @@ from bids_sr.config.memory import Need
 from bids_sr.evaluation.detail_support import permits_reliable
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import Threshold, parse_thresholds
-from bids_sr.glm.map_sidecars import region_sidecar
+from bids_sr.glm.map_sidecars import MEAN_SIGNAL, PERCENT, SQUARED_PERCENT, region_sidecar
 from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, size_text
 from bids_sr.io.json_values import as_number
@@ -52,9 +52,16 @@ _RUN_KEYS = (
     "Resolution",
     "ContrastWeights",
     "ErrorOfReconstruction",
+    MEAN_SIGNAL,
 )
+RUN_SCALE = "RunScale"
+"""Key of the divisor of the effects of a run: its signal relative to the first run."""
 _DESCRIPTIONS = {
-    "effect": "Mean of the effects of several runs (fixed effects)",
+    "effect": (
+        "Mean of the effects of several runs (fixed effects), in percent: 100 times the effect in"
+        " signal units of a run, divided by its scale (RunScales) and by the mean brain signal of"
+        " the first run (MeanSignal)"
+    ),
     "variance": (
         "Variance of the combined effect due to the noise of the runs (reconstruction error is"
         " not included)"
@@ -75,7 +82,7 @@ _DESCRIPTIONS = {
         " from the reconstruction error that is the same in all runs"
     ),
 }
-_PURE_NUMBERS = ("t", "z")
+_UNITS = {"t": "1", "z": "1", "variance": SQUARED_PERCENT}  # by statistic; others are in percent
 # metadata of a combination that also apply to its regions
 _COMBINATION_KEYS = (
     "RunWeights",
@@ -118,7 +125,8 @@ def describe_combination(
         f" with {weighting[weights]}: the boldref of each run was coregistered to the boldref of"
         " the first run, effects and variances were interpolated once to the grid of the first"
         " run, and degrees of freedom were summed over runs. The effects of each run were divided"
-        " by the median ratio of its boldref to the boldref of the first run in the brain."
+        " by the median ratio of its boldref to the boldref of the first run in the brain, and"
+        " expressed in percent of the mean signal of the first run."
     ]
     if not combine_all:
         sentences.append(
@@ -131,8 +139,7 @@ def describe_combination(
         sentences.append("In other spaces, the resampled maps of the runs were combined.")
     if over_sessions:
         sentences.append(
-            "Over sessions, effects were expressed in percent of the mean signal in the brain of"
-            " each run."
+            "Over sessions, effects of each run were expressed in percent of its own mean signal."
         )
     if with_spread:
         sentences.append("The spread of the effects between runs was also computed.")
@@ -167,7 +174,7 @@ class _Combination:
     `runs` are the entities of the runs, by name. `left_out` has the reasons why runs were skipped,
     and `disagreeing_runs` the reasons of runs that are combined although they disagree, by name of
     the run. `missing_contrasts` has the reasons why contrasts of runs were skipped, by name of the
-    run and contrast. `percent` states whether effects are in percent of the mean brain signal.
+    run and contrast.
     """
 
     series: str
@@ -175,7 +182,6 @@ class _Combination:
     left_out: Mapping[str, str]
     disagreeing_runs: Mapping[str, str]
     missing_contrasts: Mapping[str, Mapping[str, str]]
-    percent: bool
 
 
 @step(
@@ -197,7 +203,6 @@ def combine_maps(
     missing_contrasts: Mapping[str, Mapping[str, str]],
     thresholds: Sequence[str],
     calibrated: bool,
-    percent: bool,
     weights: RunWeighting = "equal",
 ) -> tuple[list[Map], list[Map], Rows]:
     """Combine the maps of runs as fixed effects.
@@ -218,9 +223,8 @@ def combine_maps(
     combined runs by name, the first run first. `left_out` and `missing_contrasts` have reasons why
     runs, and contrasts of runs, were skipped, by name of the run (and contrast). `thresholds` are
     the thresholds of active regions. `calibrated` states whether any run was super-resolved with a
-    calibration run, and `percent` whether effects are in percent of the mean brain signal.
-    `weights` are ``equal``, or ``precision`` for the inverse of the mean noise variance of each
-    run in the brain.
+    calibration run. `weights` are ``equal``, or ``precision`` for the inverse of the mean noise
+    variance of each run in the brain.
 
     Returns maps and regions in the frame of the first run; maps and regions in other spaces; and
     sizes of the regions in the frame of the first run, with expected shares of the wrong sign,
@@ -236,7 +240,6 @@ def combine_maps(
         left_out={**left_out, **excluded},
         disagreeing_runs=_parse_reasons(agreement, "Disagreeing"),
         missing_contrasts=missing_contrasts,
-        percent=percent,
     )
     combined_maps: list[Derivative] = []
     combined_space_maps: list[Derivative] = []
@@ -434,14 +437,13 @@ def _make_common_sidecar(
     sidecar: dict[str, object] = {
         **{key: first[key] for key in _RUN_KEYS if key in first},
         "RunWeights": {name: round(share, 6) for name, share in shares.items()},
-    }
-    if not combination.percent:
-        sidecar["RunScales"] = {
-            name: round(as_number(run_maps["effect"].sidecar.get("SignalRatio", 1.0)), 6)
+        "RunScales": {
+            name: round(as_number(run_maps["effect"].sidecar[RUN_SCALE]), 6)
             for name, run_maps in maps.items()
-        }
-    sidecar["RunsLeftOut"] = _list_left_out(combination, contrast, maps)
-    sidecar["DegreesOfFreedom"] = estimate.dof
+        },
+        "RunsLeftOut": _list_left_out(combination, contrast, maps),
+        "DegreesOfFreedom": estimate.dof,
+    }
     if disagreeing_runs := {
         name: reason for name, reason in combination.disagreeing_runs.items() if name in maps
     }:
@@ -535,7 +537,7 @@ def _describe_map(stat: str, combined: _CombinedContrast) -> Derivative:
     entities = {**combined.first_effect.entities, "stat": stat}
     metadata = {
         "Description": _DESCRIPTIONS[stat],
-        "Units": _get_units(stat, combined.combination),
+        "Units": _UNITS.get(stat, PERCENT),
         **combined.sidecar,
         **_list_sources(combined, entities),
     }
@@ -577,8 +579,7 @@ def _list_error_maps(
         stat = derivative.entities["stat"]
         metadata = {**derivative.sidecar, **_list_sources(combined, derivative.entities)}
         if stat == "sd":
-            units = _get_units(stat, combined.combination)
-            metadata |= {"Description": _DESCRIPTIONS[stat], "Units": units}
+            metadata["Description"] = _DESCRIPTIONS[stat]
         yield values, Derivative(None, derivative.entities, metadata)
 
 
@@ -601,13 +602,6 @@ def _list_sources(combined: _CombinedContrast, entities: Mapping[str, str]) -> d
         for name in weights
     )
     return {"Sources": [f"bids::{path}" for path in paths]}
-
-
-def _get_units(stat: str, combination: _Combination) -> str:
-    """Return the unit of a combined map."""
-    if stat in _PURE_NUMBERS:
-        return "1"
-    return "percent" if combination.percent else "arbitrary"
 
 
 def _make_reliable_region(error: ErrorImages, effect_map: Derivative) -> _ImageWithMetadata:

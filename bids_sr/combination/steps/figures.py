@@ -20,16 +20,13 @@ from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import (
     Derivative,
     Map,
-    Mask,
     Rows,
-    Volume,
 )
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, FigureStep, figure
 from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.series import ACQUIRED, MEASURED
 from bids_sr.steps.figures import run_maps as run_maps_figures
-from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.overview import ANY_LABEL, EFFECT_SHARE
 from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
 
@@ -87,11 +84,10 @@ def draw_participant(
     resampled_maps: list[Map],
     rows: Rows,
     images: SceneImages,
-    bold_mask: Mask,
     run_rows: dict[str, Rows] | None = None,
     *,
     entities: Mapping[str, str],
-    percent: bool,
+    over_sessions: bool,
     at_rest: bool,
     stored: StoredMaps,
     uncombined: Sequence[str] = (),
@@ -102,13 +98,12 @@ def draw_participant(
     `maps` are combined maps and regions of all series, in the frame of the first run.
     `resampled_maps` are effects, variances and errors of the primary series in each run, in the
     same frame. `rows` are rows of the test across runs, and sizes of the regions in the combined
-    maps, of the primary series. `images` are images of the first run that the maps are drawn on,
-    and `bold_mask` is the brain of the first run on the grid of its boldref. `run_rows` are sizes
-    of the regions in the maps of each run, by name of the run.
+    maps, of the primary series. `images` are images of the first run that the maps are drawn on.
+    `run_rows` are sizes of the regions in the maps of each run, by name of the run.
 
-    `entities` are the entities of the combined maps: labels by long entity name. `percent` states
-    whether effects are in percent of the mean brain signal, and `at_rest` whether maps show seeds
-    instead of conditions. `stored` determines which maps are stored. `uncombined` are phrases on
+    `entities` are the entities of the combined maps: labels by long entity name. `over_sessions`
+    states whether runs are from several sessions, and `at_rest` whether maps show seeds instead of
+    conditions. `stored` determines which maps are stored. `uncombined` are phrases on
     contrasts that are not combined, with the reason. `tested_mm` are voxel sizes (mm) of the
     downsampled and of the acquired runs; None if they are unknown.
     """
@@ -127,12 +122,11 @@ def draw_participant(
         if not by_contrast:
             return
         run_names, reason = _explain_no_map(by_contrast)
-        html = no_map_html(entities, run_names, {"": reason}, subject=_extent_text(percent))
+        html = no_map_html(entities, run_names, {"": reason}, subject=_extent_text(over_sessions))
         yield FigureDrawing("participant", html)
         return
-    scale = 1.0 if percent else compute_percent_factor(images.boldref, bold_mask) or 1.0
     results = _collect_results(rows, stored.primary)
-    shown_effect = _choose_effect(shown_maps, stored.primary, results, scale)
+    shown_effect = _choose_effect(shown_maps, stored.primary, results)
     series, contrast, fwhm_mm = shown_effect.series, shown_effect.contrast, shown_effect.fwhm_mm
     file_pattern = ""
     if stored.includes(series, contrast, fwhm_mm, "effect"):
@@ -147,8 +141,10 @@ def draw_participant(
         at_rest=at_rest,
         file_pattern=file_pattern,
     )
+    # over sessions, the scales of the runs do not matter
     participant_map = replace(
         participant_map,
+        scales={} if over_sessions else participant_map.scales,
         uncombined=uncombined,
         results=results if series == stored.primary else {},
         rows=rows,
@@ -200,14 +196,13 @@ class _ShownEffect:
     """Combined effect that is shown in the table and in the figure.
 
     `maps` are the combined maps and regions of all series. `fwhm_mm` is the smoothing of the map
-    (FWHM), and `scale` the percent of the mean brain signal per unit of the maps.
+    (FWHM).
     """
 
     maps: ShownMaps
     series: str
     contrast: str
     fwhm_mm: float
-    scale: float
 
     def find_map(self, stat: str) -> Derivative | None:
         """Return the combined map of a statistic, None if there is no such map."""
@@ -236,7 +231,7 @@ class _ShownEffect:
 
 
 def _choose_effect(
-    shown_maps: ShownMaps, primary: str, results: "Mapping[str, ContrastResult]", scale: float
+    shown_maps: ShownMaps, primary: str, results: "Mapping[str, ContrastResult]"
 ) -> _ShownEffect:
     """Choose the series, the contrast and the smoothing that are shown.
 
@@ -252,7 +247,6 @@ def _choose_effect(
         series=series,
         contrast=contrast,
         fwhm_mm=shown_maps.find_least_smoothing(contrast, "effect"),
-        scale=scale,
     )
 
 
@@ -366,7 +360,7 @@ def _summarize_error(
 
     `name` is the name of the run, or ``all``, and `maps` are maps by statistic. `rows` are sizes
     of the regions in the maps, for all contrasts and smoothing widths. `shown_effect` determines
-    contrast, smoothing and scale, and medians are over `voxels`.
+    contrast and smoothing, and medians are over `voxels`.
     """
     from bids_sr.combination.overview import MapError
 
@@ -376,9 +370,8 @@ def _summarize_error(
         if (row.statistic, row.contrast, row.fwhm_mm)
         == ("voxels", shown_effect.contrast, shown_effect.fwhm_mm)
     }
-    scale = shown_effect.scale
-    variance = scale**2 * _get_data(maps["variance"])[voxels.inside]
-    sd = scale * _get_data(maps["sd"])[voxels.inside] if "sd" in maps else None
+    variance = _get_data(maps["variance"])[voxels.inside]
+    sd = _get_data(maps["sd"])[voxels.inside] if "sd" in maps else None
     total_sd = np.sqrt(variance + (0 if sd is None else np.square(sd)))
     interval = largest_effects_interval = None
     if shown_effect.has_interval:
@@ -418,7 +411,7 @@ def _summarize_person_interval(
         inside,
         widening=as_number(sidecar.get("ErrorWidening", 1.0)),
     )
-    return shown_effect.scale * float(np.median(half_widths))
+    return float(np.median(half_widths))
 
 
 def _person_interval(
@@ -550,11 +543,10 @@ def _draw_effect(shown_effect: _ShownEffect, scene: "Scene") -> "Figure":
     from bids_sr.figures.map_viewer import SERIES_TITLES
     from bids_sr.figures.maps import Display, plot_zoomed_maps
 
-    series, scale = shown_effect.series, shown_effect.scale
-    contrast, fwhm_mm = shown_effect.contrast, shown_effect.fwhm_mm
+    series, contrast, fwhm_mm = shown_effect.series, shown_effect.contrast, shown_effect.fwhm_mm
     by_series = shown_effect.maps.stats[contrast, "effect", fwhm_mm]
     volumes = {
-        SERIES_TITLES.get(name, name): _scale_volume(by_series[name].volume, scale)
+        SERIES_TITLES.get(name, name): by_series[name].volume
         for name in dict.fromkeys((ACQUIRED, "bspline", series, MEASURED))
         if name in by_series
     }
@@ -565,7 +557,7 @@ def _draw_effect(shown_effect: _ShownEffect, scene: "Scene") -> "Figure":
     if variance is not None:
         error = np.sqrt(_get_data(variance) + (0 if sd is None else np.square(_get_data(sd))))
         volumes[f"error of {SERIES_TITLES.get(series, series)} (SD)"] = variance.volume.like(
-            (scale * error).astype(np.float32)
+            error.astype(np.float32)
         )
     region = shown_effect.find_region("Reliable") or shown_effect.find_region("Fdr")
     floor = float(f"{EFFECT_SHARE * limit:.2g}")
@@ -583,10 +575,6 @@ def _draw_effect(shown_effect: _ShownEffect, scene: "Scene") -> "Figure":
         f" {', '.join(volumes)}."
     )
     return drawing
-
-
-def _scale_volume(volume: Volume, scale: float) -> Volume:
-    return volume.like((scale * volume.data).astype(np.float32))
 
 
 def _get_data(statmap: Derivative) -> Array:

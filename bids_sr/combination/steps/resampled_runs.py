@@ -11,8 +11,10 @@ from bids_sr.combination.interpolated_variance import (
     compute_variance_factor,
     noise_autocorrelation,
 )
+from bids_sr.combination.steps.combined_runs import RUN_SCALE
 from bids_sr.config.memory import Need
 from bids_sr.evaluation.evidence import was_applied
+from bids_sr.glm.map_sidecars import MEAN_SIGNAL
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.grids import FIRST_BOLDREF
 from bids_sr.io.json_values import as_number
@@ -23,7 +25,6 @@ from bids_sr.registration.rigid import register_rigid
 from bids_sr.registration.same_contrast import align_same_contrast, refine
 from bids_sr.run_time import RunTime
 from bids_sr.series import ACQUIRED
-from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.steps.activation import write_map
 
@@ -79,8 +80,6 @@ def resample_run_maps(
     maps: list[Map],
     mask: Mask,
     first_mask: Mask,
-    boldref: Image,
-    bold_mask: Mask,
     space_maps: Sequence[Map] = (),
     first2run_xfm: Transforms | None = None,
     card: Facts | None = None,
@@ -89,29 +88,28 @@ def resample_run_maps(
     *,
     run: str,
     contrasts: Sequence[str],
-    percent: bool,
+    over_sessions: bool,
 ) -> list[Map]:
     """Resample effects and variances of a run to the frame of the first run.
 
     Effects are interpolated by cubic splines, variances linearly. Variances are multiplied by a
     factor that accounts for noise averaging by the interpolation. Maps in other spaces are not
-    resampled. All maps are brought to the scale of the first run.
+    resampled. Within a session, signal of all runs is brought to the scale of the first run, so
+    that effects are in percent of the mean signal of the first run. Over sessions, they remain in
+    percent of the mean signal of each run.
 
     `mask` is the brain on the grid of the maps, and `first_mask` the brain of the first run, on
-    the target grid. `boldref` and `bold_mask` are of the run, for the scale of effects in percent.
-    `space_maps` are maps of the run in other spaces. `first2run_xfm` transforms points of the
-    first run to points of the run (1, 4, 4; RAS+ mm). `card` is the model card of the series; None
-    if the series has no model. `run_scale` is the result of
+    the target grid. `space_maps` are maps of the run in other spaces. `first2run_xfm` transforms
+    points of the first run to points of the run (1, 4, 4; RAS+ mm). `card` is the model card of
+    the series; None if the series has no model. `run_scale` is the result of
     `combination.steps.sibling_runs.compare_with_first_run`. Transform and scale are None for the
-    first run. `run` is recorded in sidecars. `percent` states whether effects are expressed in
-    percent of the mean brain signal. Returns maps of the run on the target grid, followed by maps
-    in other spaces.
+    first run. `run` is recorded in sidecars. Returns maps of the run on the target grid, followed
+    by maps in other spaces.
     """
-    ratio = 1.0 if run_scale is None else as_number(run_scale["SignalRatio"])
-    scale = percent_scale(boldref.data, bold_mask.data) if percent else 1 / ratio
+    scale, scale_metadata = _compute_scale(maps, contrasts, run_scale, over_sessions=over_sessions)
     metadata: dict[str, object] = {
         "Run": run,
-        "SignalRatio": ratio,
+        **scale_metadata,
         "NotApplied": card is not None and not was_applied(card),
     }
     xfm = None if first2run_xfm is None else first2run_xfm[0]
@@ -150,6 +148,30 @@ def resample_run_maps(
             _store_scaled(statmap, values, scale, affine, statmap.entities, metadata, folder=here)
         )
     return resampled
+
+
+def _compute_scale(
+    maps: Sequence[Derivative],
+    contrasts: Sequence[str],
+    run_scale: Facts | None,
+    *,
+    over_sessions: bool,
+) -> tuple[float, dict[str, object]]:
+    """Return the factor of the effects of a run, and metadata of the result.
+
+    An effect in percent is 100 times the effect in signal units of the run, divided by the product
+    of `RUN_SCALE` and the mean signal of the first run. See `resample_run_maps` for parameters.
+    """
+    run_map = next(_select_combinable(maps, contrasts), None)
+    if run_map is None or run_scale is None:
+        return 1.0, {RUN_SCALE: 1.0}
+    mean_signal = as_number(run_map.sidecar[MEAN_SIGNAL])
+    first_mean_signal = as_number(run_scale["FirstMeanSignal"])
+    own_scale = mean_signal / first_mean_signal
+    if over_sessions:
+        return 1.0, {RUN_SCALE: own_scale, MEAN_SIGNAL: first_mean_signal}
+    ratio = as_number(run_scale["SignalRatio"])
+    return own_scale / ratio, {RUN_SCALE: ratio, MEAN_SIGNAL: first_mean_signal}
 
 
 def _compute_variance_factors(

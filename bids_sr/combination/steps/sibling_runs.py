@@ -25,6 +25,7 @@ from bids_sr.registration.head_comparison import (
     signal_ratio,
 )
 from bids_sr.run_time import RunTime
+from bids_sr.spatial.masks import compute_mean_signal
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,22 +46,23 @@ def compare_with_first_run(
     *,
     run: str,
     first: str,
-    percent: bool,
+    over_sessions: bool,
 ) -> tuple[Image, Facts]:
     """Compare the boldref of a run with the boldref of the first run.
 
     `first_mask` is the brain of the first run on the grid of its boldref, and `first2run_xfm`
     transforms points of the first run to points of the run (1, 4, 4; RAS+ mm). `run` and `first`
-    are the names of both runs. `percent` states whether effects are expressed in percent, so that
-    they do not depend on the scale. Returns the boldref on the grid of the first run, 0 outside
-    its field of view, and two facts. ``SignalRatio`` is the median signal in the brain, relative
-    to the first run. ``Mirrored`` states whether left and right are swapped relative to the first
-    run.
+    are the names of both runs. `over_sessions` states whether the effects of each run remain in
+    percent of its own signal, so that they do not depend on the scale. Returns the boldref on the
+    grid of the first run, 0 outside its field of view, and three facts. ``SignalRatio`` is the
+    median signal in the brain, relative to the first run. ``FirstMeanSignal`` is the mean signal
+    of the first run in its brain. ``Mirrored`` states whether left and right are swapped relative
+    to the first run.
     """
     xfm = first2run_xfm[0]
     resampled_boldref = resample_with_field_of_view(boldref, first_boldref, xfm)
     ratio = signal_ratio(first_boldref.data, resampled_boldref, first_mask.data)
-    if not percent and max(ratio, 1 / ratio) > SAME_SCALE:
+    if not over_sessions and max(ratio, 1 / ratio) > SAME_SCALE:
         _LOGGER.warning(
             "%s: the signal is %.3g times the signal of %s, so the runs have different scales."
             " In maps of all runs, the effects of this run are divided by this factor",
@@ -76,6 +78,7 @@ def compare_with_first_run(
     )
     return first_boldref.like(resampled_boldref.astype(np.float32)), {
         "SignalRatio": ratio,
+        "FirstMeanSignal": compute_mean_signal(first_boldref.data, first_mask.data),
         "Mirrored": bool(mirrored),
     }
 

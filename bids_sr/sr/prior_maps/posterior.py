@@ -97,7 +97,7 @@ def effect_scale(
     Parameters
     ----------
     effect : Array
-        Effect in signal units (3D).
+        Effect (3D), in any unit. The error has the same unit.
     variance : Array
         Variance of the effect from the linear model (3D).
     power : Array

@@ -10,7 +10,6 @@ from nibabel.affines import apply_affine
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.grids import Shape
 from bids_sr.pipeline.artifacts import Volume
-from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
 
 _DISPLAY_MM = 1.5  # smallest voxel size of display grids
@@ -79,11 +78,3 @@ def resample_to(
 def binarize(mask: Volume) -> Volume:
     """Return the voxels of an interpolated mask with values above .5 (3D, boolean)."""
     return mask.like(mask.data > 0.5)
-
-
-def compute_percent_factor(boldref: Volume | None, bold_mask: Volume | None) -> float | None:
-    """Return the factor from signal to percent of the brain's mean signal.
-
-    The factor is None if there is no boldref.
-    """
-    return percent_scale(boldref.data, bold_mask.data) if boldref and bold_mask else None

@@ -18,7 +18,7 @@ from bids_sr.report.evaluation_rows import (
     select_shown_series,
 )
 from bids_sr.report.sections import FigureSpec
-from bids_sr.steps.figures.display_grids import compute_percent_factor
+from bids_sr.spatial.masks import compute_mean_signal
 
 MAX_CONTRASTS = 4
 _SCORE_STATISTICS = ("ev", "r")
@@ -198,9 +198,9 @@ def draw_evaluation(
     """Draw verdict, agreement with the reference, and negative controls.
 
     `boldref` and `bold_mask`, the brain on its grid, are used for effects in percent.
-    `halves_figures` contains the effects above the Nyquist frequency of all series (.npz), for the
-    maps. `has_truth` states whether high-resolution BOLD or known activation is available.
-    `series_names` are in display order.
+    `halves_figures` contains the effects above the Nyquist frequency of all series (.npz; signal
+    units), for the maps. `has_truth` states whether high-resolution BOLD or known activation is
+    available. `series_names` are in display order.
     """
     from bids_sr.report.region_table import region_table_html
     from bids_sr.report.verdict_html import verdict_html
@@ -208,12 +208,12 @@ def draw_evaluation(
     yield FigureDrawing("verdict", verdict_html(verdict, evidence, evaluation))
     if has_truth:
         yield from _draw_agreement(evaluation, series_names)
-    percent = compute_percent_factor(boldref, bold_mask)
-    if regions := region_table_html(evaluation, region_name, percent, series_names):
+    if regions := region_table_html(evaluation, region_name, series_names):
         yield FigureDrawing("regions", regions)
     if halves_figures:
         statistics = _SCORE_STATISTICS if has_truth else ()
-        yield from _draw_beyond(evaluation, halves_figures, statistics, percent)
+        mean_signal = compute_mean_signal(boldref.data, bold_mask.data)
+        yield from _draw_beyond(evaluation, halves_figures, statistics, mean_signal)
     yield from _draw_truth(evaluation, series_names)
     yield from _draw_negative_controls(evidence, evaluation)
     yield from _show_tables(evaluation, series_names)
@@ -247,12 +247,13 @@ def _draw_agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator
 
 
 def _draw_beyond(
-    rows: Sequence[MetricRow], path: Path, statistics: Sequence[str], percent: float | None
+    rows: Sequence[MetricRow], path: Path, statistics: Sequence[str], mean_signal: float
 ) -> Iterator[FigureDrawing]:
     """Draw effects above the Nyquist frequency side by side.
 
     The values of the first available statistic of `statistics` are printed beside the maps;
-    `statistics` is empty if there is no reference.
+    `statistics` is empty if there is no reference. `mean_signal` is the mean brain signal of the
+    run.
     """
     from bids_sr.figures.maps import plot_effects_above_nyquist
 
@@ -265,11 +266,9 @@ def _draw_beyond(
             score_label = f"{STATISTICS[statistic].label}, {region_text(region)}"
         mask = Volume(arrays["mask"], arrays["affine"])
         series = select_shown_series(arrays["series"].tolist(), scores)
-        maps = {name: mask.like(arrays[f"beyond_{name}"]) for name in series}
+        maps = {name: mask.like(arrays[f"beyond_{name}"] * (100 / mean_signal)) for name in series}
     if maps:
-        drawing = plot_effects_above_nyquist(
-            maps, mask, scores=scores, score=score_label, percent=percent
-        )
+        drawing = plot_effects_above_nyquist(maps, mask, scores=scores, score=score_label)
         yield FigureDrawing("beyond", drawing)
 
 

@@ -4,8 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bids_sr.config.levels import StoredMaps
+from bids_sr.evaluation.words import EFFECT_UNIT
 from bids_sr.frozen import frozen
+from bids_sr.glm.map_sidecars import MEAN_SIGNAL
+from bids_sr.io.json_values import as_number
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -13,7 +18,6 @@ from bids_sr.pipeline.artifacts import (
     Facts,
     Image,
     Map,
-    Mask,
     Rows,
     Verdict,
     Volume,
@@ -23,7 +27,6 @@ from bids_sr.report.sections import FigureSpec
 from bids_sr.series import ACQUIRED, MEASURED
 from bids_sr.steps.error_maps import RELIABLE
 from bids_sr.steps.figures import run_maps as run_maps_figures
-from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
 from bids_sr.steps.map_comparison import SortedMaps
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bids_sr.figures.maps import Display, Scene
+    from bids_sr.report.overview import MapFiles
 
 ANY_LABEL = "any"
 """Placeholder of the contrast in a file name, to be replaced by ``*`` in a file pattern."""
@@ -58,15 +62,13 @@ class _ContrastMaps:
     """Maps of a run, with the contrast that is drawn and its scene.
 
     `shown_maps` contains the maps and regions of all contrasts. `title` is kind and name of the
-    contrast, for texts. `scene` has the background, brain and region of interest. `effect_unit` is
-    the unit of effects on the color scale.
+    contrast, for texts. `scene` has the background, brain and region of interest.
     """
 
     shown_maps: ShownMaps
     contrast: str
     title: str
     scene: "Scene"
-    effect_unit: str
 
     @property
     def center_voxel(self) -> tuple[int, int, int]:
@@ -116,7 +118,6 @@ def draw_overview(
     confounds: Confounds,
     maps: list[Map],
     images: SceneImages,
-    bold_mask: Mask,
     truth_maps: dict[str, Image] | None = None,
     error_maps: list[Map] | None = None,
     *,
@@ -129,19 +130,17 @@ def draw_overview(
 ) -> Iterator[FigureDrawing]:
     """Draw the overview of a run: verdict, cards, checks, next step, and up to two figures.
 
-    `bold_mask` is the brain on the grid of the boldref, for effects in percent. `truth_maps` are
-    known activation by contrast; None if unknown. `error_maps` are maps of the reconstruction
-    error. `entities` are labels by long entity name. `calibrated` states whether a method used a
-    calibration run. If `at_rest`, maps show seeds instead of conditions. `description` of the run
-    is from its sidecar. `stored` determines which maps are stored. `only_run` states whether the
-    task has only this run, whose map is then also the map of the participant.
+    `truth_maps` are known activation (signal units) by contrast; None if unknown. `error_maps` are
+    maps of the reconstruction error. `entities` are labels by long entity name. `calibrated`
+    states whether a method used a calibration run. If `at_rest`, maps show seeds instead of
+    conditions. `description` of the run is from its sidecar. `stored` determines which maps are
+    stored. `only_run` states whether the task has only this run, whose map is then also the map of
+    the participant.
     """
-    from bids_sr.figures.canvas import units_text
     from bids_sr.report.overview import RunFacts, overview_html
 
     shown_maps = run_maps_figures.sort_maps([*maps, *(error_maps or ())])
     contrast = shown_maps.choose_contrast(evidence.contrast)
-    maps_pattern, masks_pattern = file_patterns(shown_maps, evidence.best, stored, entities)
     run = RunFacts(
         entities=entities,
         displacement=[float(value) for value in confounds["framewise_displacement"]],
@@ -150,8 +149,7 @@ def draw_overview(
         calibrated=calibrated,
         at_rest=at_rest,
         described=description,
-        maps=maps_pattern,
-        masks=masks_pattern,
+        files=list_map_files(shown_maps, evidence.best, stored, entities),
         only_run=only_run,
     )
     cards = overview_html(verdict, evidence, evaluation, registration, run)
@@ -161,7 +159,6 @@ def draw_overview(
         contrast=contrast,
         title=f"{'seed' if at_rest else 'contrast'} {contrast}",
         scene=images.scene(),
-        effect_unit=units_text(compute_percent_factor(images.boldref, bold_mask)),
     )
     known_activation = (truth_maps or {}).get(contrast)
     yield FigureDrawing("overview", _draw_zoomed(contrast_maps, evidence.best, known_activation))
@@ -173,30 +170,42 @@ def draw_overview(
         yield FigureDrawing("reliable", reliable_drawing, caption=caption)
 
 
-def file_patterns(
+def list_map_files(
     shown_maps: ShownMaps, series: str, stored: StoredMaps, entities: Mapping[str, str]
-) -> tuple[str, str]:
-    """Return file patterns of a series' stored maps and reliable regions, for all contrasts.
+) -> "list[MapFiles]":
+    """Return the stored map files of a series, by ascending smoothing width.
 
-    Maps have the displayed statistic (t, or cc if there are no t maps) and the smallest stored
-    smoothing. Patterns are relative to the output directory and match no other files. A pattern is
-    "" if no such file is stored.
+    Maps are effects or, if effects are not stored, maps of the displayed statistic. Each pattern
+    matches the files of all contrasts and no other files.
     """
-    stat = shown_maps.display.statistic
-    widths = [
-        fwhm_mm
-        for (contrast, kind, fwhm_mm), maps_by_series in shown_maps.stats.items()
-        if kind == stat
-        and series in maps_by_series
-        and stored.includes(series, contrast, fwhm_mm, stat)
-    ]
-    if not widths:
-        return "", ""
-    fwhm_mm = min(widths)
-    return (
-        _make_file_pattern(shown_maps.stats, stat, fwhm_mm, series, "contrast", entities),
-        _make_file_pattern(shown_maps.regions, RELIABLE, fwhm_mm, series, "label", entities),
-    )
+    from bids_sr.report.overview import MapFiles
+
+    stored_stats = {
+        (fwhm_mm, stat)
+        for (contrast, stat, fwhm_mm), maps_by_series in shown_maps.stats.items()
+        if series in maps_by_series and stored.includes(series, contrast, fwhm_mm, stat)
+    }
+    stats = ("effect", shown_maps.display.statistic)
+    map_files = []
+    for fwhm_mm in sorted({fwhm_mm for fwhm_mm, stat in stored_stats if stat in stats}):
+        stat = next(stat for stat in stats if (fwhm_mm, stat) in stored_stats)
+        maps, total_sds = (
+            _make_file_pattern(shown_maps.stats, kind, fwhm_mm, series, "contrast", entities)
+            for kind in (stat, "sdTotal")
+        )
+        has_error = stat == "effect"  # error maps and regions are stored with the effect
+        masks = _make_file_pattern(
+            shown_maps.regions, RELIABLE, fwhm_mm, series, "label", entities
+        )
+        map_files.append(
+            MapFiles(
+                fwhm_mm=fwhm_mm,
+                maps=maps,
+                total_sds=total_sds if has_error else "",
+                masks=masks if has_error else "",
+            )
+        )
+    return map_files
 
 
 def _make_file_pattern(
@@ -228,7 +237,7 @@ def _draw_zoomed(
 ) -> "Figure":
     """Draw acquired, B-spline, best and reference maps in one slice, on the same color scale.
 
-    Effects are drawn if the activation (3D) is known, otherwise t or CC.
+    Effects are drawn if the activation (3D, signal units) is known, otherwise t or CC.
     """
     from bids_sr.figures.map_viewer import SERIES_TITLES
     from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, plot_zoomed_maps
@@ -241,12 +250,14 @@ def _draw_zoomed(
         name for name in (ACQUIRED, "bspline", best_series, MEASURED) if name in maps_by_series
     ]
     if known_activation and stat == "effect" and MEASURED not in maps_by_series:
-        maps_by_series["truth"] = Derivative(known_activation, {})
+        mean_signal = as_number(next(iter(maps_by_series.values())).sidecar[MEAN_SIGNAL])
+        percent = known_activation.data * np.float32(100 / mean_signal)
+        maps_by_series["truth"] = Derivative(known_activation.like(percent), {})
         drawn_names.append("truth")
     volumes = {SERIES_TITLES.get(name, name): maps_by_series[name].volume for name in drawn_names}
     if stat == "effect":
         limit = run_maps_figures.color_limit(maps_by_series.values(), 0.0)
-        display = _make_effect_display(limit, contrast_maps.effect_unit)
+        display = _make_effect_display(limit)
     else:
         display = T_DISPLAY if stat == "t" else CC_DISPLAY
         limit = run_maps_figures.color_limit(maps_by_series.values(), display.floor)
@@ -295,7 +306,7 @@ def _draw_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Fi
             "SD of the reconstruction error": error_sd.volume,
         },
         contrast_maps.scene,
-        display=_make_effect_display(limit, contrast_maps.effect_unit),
+        display=_make_effect_display(limit),
         limit=limit,
         center_voxel=contrast_maps.center_voxel,
         region=None if region is None else region.volume,
@@ -307,12 +318,12 @@ def _draw_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Fi
     return drawing
 
 
-def _make_effect_display(limit: float, unit: str) -> "Display":
-    """Return the display of effects with a color scale that ends at `limit`."""
+def _make_effect_display(limit: float) -> "Display":
+    """Return the display of effects with a color scale that ends at `limit` (percent)."""
     from bids_sr.figures.maps import Display
 
     threshold = float(f"{EFFECT_SHARE * limit:.2g}")
-    return Display(statistic="effect", threshold=threshold, floor=0.0, unit=unit)
+    return Display(statistic="effect", threshold=threshold, floor=0.0, unit=EFFECT_UNIT)
 
 
 def _describe_outline(contrast: str, state: str) -> str:

@@ -4,6 +4,7 @@ grid or participant.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -87,6 +88,32 @@ def activation(maker: BidsMaker, condition: str, space: str = "", **image: objec
     """Write a known effect of one condition, named as in the phantom except for `space`."""
     name = f"{STEM}_{space}res-hr_contrast-{condition}_stat-effect_desc-truth_statmap.nii.gz"
     return maker.image(name, "func", FINE, **image)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "mean_signals"),
+    [
+        ({"Units": "percent", "MeanSignal": 800}, {"thumb": 800.0}),
+        ({"Units": "same units as the BOLD series"}, {}),
+        ({"Units": "percent"}, None),
+        ({"Units": "percent", "MeanSignal": 0}, None),
+    ],
+)
+def test_known_activation_in_percent_needs_the_mean_signal(
+    maker: BidsMaker, sidecar: dict[str, object], mean_signals: dict[str, float] | None
+) -> None:
+    truth = BidsMaker(maker.root.parent / "known")
+    path = activation(truth, "thumb")
+    path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
+    result = survey_for(maker, *OPTIONS, "--truth", str(truth.root))
+    if mean_signals is None:
+        (problem,) = result.problems
+        assert problem.what == str(path)
+        assert "MeanSignal" in problem.remedy
+    else:
+        reference = only_run(result).truth
+        assert reference is not None
+        assert reference.mean_signals == mean_signals
 
 
 def test_the_high_resolution_series_is_found(maker: BidsMaker) -> None:

@@ -1,5 +1,6 @@
 """Combine effect maps of several runs: closed forms, nilearn's fixed effects, and every error."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,37 @@ def test_zero_filled_runs_are_listed_and_calibration_raises_the_shared_error() -
     assert (combined.not_applied, combined.sd, combined.shared_error) == (("run-2",), None, 0.75)
     calibrated = [fitted(True), fitted(True, calibration={"usable": True}), fitted(True)]
     assert combine_runs(EFFECTS, VARIANCES, resolver=calibrated).shared_error == 1
+
+
+def write_maps(folder: Path, units: dict[str, str]) -> list[list[Path]]:
+    """Write effect, variance and SD of two runs with a shared sidecar per run."""
+    stats = {"effect": EFFECTS, "variance": VARIANCES, "sd": [image(2)] * 3}
+    paths: dict[str, list[Path]] = {stat: [] for stat in stats}
+    for number, (run, unit) in enumerate(units.items()):
+        squared = f"{unit}^2" if unit == "percent" else unit
+        entries = {stat: {"Units": squared if stat == "variance" else unit} for stat in stats}
+        (folder / f"sub-01_{run}_desc-sbl_statmap.json").write_text(
+            json.dumps({"Statistics": entries})
+        )
+        for stat, images in stats.items():
+            name = f"sub-01_{run}_contrast-thumb_stat-{stat}_desc-sbl_statmap.nii.gz"
+            nib.save(images[number], folder / name)
+            paths[stat].append(folder / name)
+    return list(paths.values())
+
+
+def test_maps_in_mixed_units_are_refused_by_name(tmp_path: Path) -> None:
+    """Maps of an earlier version are in signal units; images in memory have no unit."""
+    effects, variances, sds = write_maps(tmp_path, {"run-1": "percent", "run-2": "percent"})
+    combined = combine_runs(effects, variances, sds=sds)
+    expected = combine_runs(EFFECTS[:2], VARIANCES[:2], sds=[image(2)] * 2)
+    np.testing.assert_array_equal(array(combined.effect), array(expected.effect))
+    (old := tmp_path / "old").mkdir()
+    mixed = write_maps(old, {"run-1": "percent", "run-2": "arbitrary"})
+    with pytest.raises(ImageInputError, match=r"run-1.* percent.*run-2.* arbitrary"):
+        combine_runs(mixed[0], mixed[1])
+    with pytest.raises(ImageInputError, match=r"sds: .*run-2_contrast-thumb_stat-sd"):
+        combine_runs(effects, variances, sds=mixed[2])
 
 
 OTHER_AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])

@@ -381,12 +381,15 @@ def evaluation_derivatives(rows, images, halves=None, *, has_truth=False) -> lis
 
 
 def test_effects_are_in_percent_of_the_mean_of_the_run(images, halves, tmp_path):
-    """Relative to the brain of the run (100 units in this test); relative to the mean of each
-    series, sharp images would look active.
-    """
-    beyond = content_of(evaluation_derivatives(evaluation(), images, halves), "beyond")
-    text = " ".join(texts_of(beyond, tmp_path))
-    assert "(signal units; 1 = 1 % of the brain's mean signal)" in text
+    """Relative to the mean of each series, sharp images would look active."""
+    limits = []
+    for gain in (1, 10):
+        guide = images["guide"]
+        scaled = {**images, "guide": guide.like(gain * guide.data)}
+        beyond = content_of(evaluation_derivatives(evaluation(), scaled, halves), "beyond")
+        assert "(% of the brain's mean signal)" in " ".join(texts_of(beyond, tmp_path))
+        limits.append(beyond.axes[0].images[0].get_clim()[1])
+    assert limits[0] == pytest.approx(10 * limits[1])
 
 
 def test_figures_of_a_run_with_a_reference(images, halves, tmp_path):

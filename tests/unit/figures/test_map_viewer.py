@@ -279,7 +279,7 @@ def judge_nothing():
     return verdict.to_json(), verdict.evidence
 
 
-def draw_first_screen(verdict, evidence, maps, images, brain) -> list[Derivative]:
+def draw_first_screen(verdict, evidence, maps, images) -> list[Derivative]:
     return draw_overview(
         [],
         verdict,
@@ -288,7 +288,6 @@ def draw_first_screen(verdict, evidence, maps, images, brain) -> list[Derivative
         pd.DataFrame({"framewise_displacement": [0.1]}),
         maps,
         images,
-        brain,
         entities={"subject": "01", "task": "a"},
         calibrated=False,
         at_rest=False,
@@ -311,7 +310,7 @@ def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
     maps, brain = maps_of_run(data_of, tilted), Volume(MASK > 0, tilted)
     signal = brain.like(MASK.astype(np.float32))
     images = SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=signal)
-    drawn = draw_first_screen(*judge_nothing(), maps, images, brain)
+    drawn = draw_first_screen(*judge_nothing(), maps, images)
     assert "Simulated 6 mm" in content_of(drawn, "overview", html=True)
     overview = content_of(drawn, "overview")
     drawn = draw_activation(maps, images, series_names=["bspline", "srgan", "sbl"], at_rest=False)
@@ -361,7 +360,7 @@ def test_only_recovered_contrasts_have_an_outline_of_reliable_voxels(state):
     test = RegionResult(state=state, test=DetailSupport(state=state))
     result = ContrastResult(contrast="allWithoutFace", map_contrast="all", active=test, brain=test)
     evidence = replace(evidence, results={"sbl": {"allWithoutFace": result}})
-    drawn = draw_first_screen(verdict, evidence, maps, images, BRAIN)
+    drawn = draw_first_screen(verdict, evidence, maps, images)
     (figure,) = (item for item in drawn if item.entities["desc"] == "reliable")
     is_outlined = state == "recovered"
     assert ("no outline of reliable voxels" in figure.sidecar["caption"]) is not is_outlined

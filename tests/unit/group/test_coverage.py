@@ -6,7 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.group_maps import SPACE, map_path, plan_of, save_quickly, small_target, write_frame
+from data.group_maps import (
+    SPACE,
+    map_path,
+    plan_of,
+    save_quickly,
+    small_target,
+    write_frame,
+    write_unit,
+)
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from bids_sr.group import maps as group_maps
@@ -77,12 +85,14 @@ def write_maps(
     root: Path, voxels: Mapping[str, Mapping[str, set[int]]], effects: Mapping[str, float]
 ) -> None:
     """Write a map of each series and participant with an effect (percent) in some voxels."""
+    root.mkdir(parents=True, exist_ok=True)
+    write_unit(root, "percent")
     for participant, maps in voxels.items():
         stem = root / participant / "func" / f"{participant}_task-tap"
         write_frame(stem, np.diag([9.0, 9.0, 9.0, 1.0]), (2, 2, 2))
         for series, inside in maps.items():
             values = np.zeros(N_VOXELS)
-            values[[*inside]] = 10 * effects[participant]
+            values[[*inside]] = effects[participant]
             path = map_path(stem, "thumb", series)
             save_quickly(values.reshape(TARGET.shape), TARGET.affine, path)
 

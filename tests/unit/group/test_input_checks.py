@@ -106,6 +106,23 @@ def test_unreadable_files_are_refused_before_the_work(
     assert not study.files()
 
 
+@pytest.mark.parametrize("unit", ["mV", ""])
+def test_maps_in_an_unknown_unit_are_refused_by_name(
+    study: Study, capsys: pytest.CaptureFixture[str], unit: str
+) -> None:
+    (path,) = study.stem("sub-04").parent.glob(MAP)
+    shared_name = path.name.replace("_contrast-thumb_stat-effect", "").replace(".nii.gz", ".json")
+    sidecar = path.with_name(shared_name)
+    sidecar.write_text(json.dumps({"Units": unit} if unit else {}))
+    try:
+        assert study.call("--dry-run") == 2
+    finally:
+        sidecar.unlink()
+    errors = " ".join(capsys.readouterr().err.split())
+    for words in (path.name, unit, "expected percent", "rerun the participant level"):
+        assert words in errors
+
+
 def cut_data(path: Path) -> None:
     """Remove the end of an image or transform, so that the header can be read."""
     if path.suffix == ".gz":

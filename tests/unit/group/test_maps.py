@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import re
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
@@ -32,6 +33,7 @@ from bids_sr.group.input_maps import (
     exclude_contrasts,
     find_maps,
     group_by_participant,
+    read_map_unit,
     sort_runs,
 )
 from bids_sr.group.map_plan import common_space, first_smoothing
@@ -296,7 +298,6 @@ def test_maps_of_combined_runs_are_not_listed_as_a_run(tmp_path: Path) -> None:
     (maps,) = collected.combined
     assert maps.boldref == tmp_path / "sub-01/func" / f"{names[1]}_desc-hmc_boldref.nii.gz"
     assert maps.map_keys() == collected.runs[0].map_keys()
-    assert not maps.in_percent
     ((person,),) = group_by_participant(collected).values()
     assert (person.combined, [run.name for run in person.runs]) == (maps, names)
     # the map includes runs that are not selected
@@ -383,6 +384,43 @@ def test_stored_maps_are_used_and_only_missing_contrasts_are_computed(tmp_path: 
     assert np.abs(stored - computed - 100 / 5).max() < 1e-3
 
 
+def convert_to_percent(folder: Path, pattern: str, mean_signal: float) -> None:
+    """Convert stored maps of a run to percent of its mean signal, as in this version."""
+    for path in folder.glob(pattern):
+        data, affine = load_image(path)
+        if "_stat-effect_" in path.name:
+            save_image(data * np.float32(100 / mean_signal), affine, path)
+        shared_name = re.sub("_contrast-[^_]+_stat-[^_]+", "", path.name)
+        sidecar = path.with_name(shared_name.replace(".nii.gz", ".json"))
+        sidecar.write_text(json.dumps({"Statistics": {"effect": {"Units": "percent"}}}))
+
+
+def test_maps_in_signal_units_are_converted_once(tmp_path: Path) -> None:
+    """Some maps are from an earlier version: of a participant, of a run, or of a series."""
+    gains = {"sub-01": (1.0, 1.5), "sub-02": (2.0, 3.0), "sub-03": (0.5, 0.5)}
+    for number, (participant, run_gains) in enumerate(gains.items()):
+        for run, gain in enumerate(run_gains, 1):
+            name = f"{participant}_task-tap_run-{run}"
+            write_run(tmp_path, name, 10 * number + run, gain=gain)
+
+    def compute() -> list[np.ndarray]:
+        plan = plan_of(find_maps(tmp_path), ("acquired", "sbl"))
+        result = group_maps.compute_group_maps(plan, tmp_path)
+        assert list(result.maps["series"]) == ["acquired", "sbl"]
+        return [load_image(path)[0] for path in result.maps["effect"]]
+
+    before = compute()
+    for pattern, participant, gain in (
+        ("*run-1*_statmap.nii.gz", "sub-01", 1.0),
+        ("*run-2*_statmap.nii.gz", "sub-01", 1.5),
+        ("*run-2*_statmap.nii.gz", "sub-02", 3.0),
+        ("*run-1*desc-sbl*_statmap.nii.gz", "sub-03", 0.5),
+    ):
+        convert_to_percent(tmp_path / participant / "func", pattern, 500 * gain)
+    for old, mixed in zip(before, compute(), strict=True):
+        assert mixed == pytest.approx(old, rel=1e-4, abs=1e-5)
+
+
 def test_voxels_missing_in_a_run_are_excluded_from_the_group_mask(tmp_path: Path) -> None:
     for number in range(1, 4):
         names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2)]
@@ -413,7 +451,7 @@ def test_maps_of_all_sessions_are_used_and_are_in_percent(tmp_path: Path) -> Non
     assert [run.name for run in collected.runs] == names
     ((person,),) = group_by_participant(collected).values()
     assert person.combined is not None
-    assert person.combined.in_percent
+    assert read_map_unit(person.combined.find_file(("all", "sbl", 5.0, "effect"), "")) == "percent"
     keys = [("all", "sbl", 5.0, "effect")]
     target = template_sampling.load_target(SPACE)
     all_points = np.ones(len(target.points), bool)

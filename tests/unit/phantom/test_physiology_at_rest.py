@@ -88,7 +88,7 @@ def test_a_dataset_at_rest_has_no_events_and_known_network_maps(tmp_path: Path) 
     }
     assert {contrast for contrast, _ in maps} == {"contrast-motor", "contrast-defaultMode"}
     assert maps["contrast-motor", "stat-effect"].shape == (80, 80, 14)
-    assert 0.3 < maps["contrast-motor", "stat-psc"].get_fdata().max() < 1.6
+    assert 0.3 < maps["contrast-motor", "stat-effect"].get_fdata().max() < 1.6
     signals = pd.read_csv(truth / "sub-01_task-rest_desc-truth_timeseries.tsv", sep="\t")
     assert list(signals) == list(TASKS["rest"])
     assert len(signals) == 40

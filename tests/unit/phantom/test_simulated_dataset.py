@@ -79,14 +79,20 @@ def test_ground_truth_files_are_readable_and_consistent(dataset: Path) -> None:
     lines = Path(f"{stem}_desc-truth_foci.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == ["label", "thumb", "little", "sma"]
     images = sorted(truth.rglob("*.nii.gz"))
-    assert len(images) == 7
+    assert len(images) == 5
     for image in images:
         assert np.isfinite(nib.load(image).get_fdata()).all()
         assert image.with_name(image.name.replace(".nii.gz", ".json")).exists()
     effect = nib.load(f"{stem}_res-hr_contrast-thumb_stat-effect_desc-truth_statmap.nii.gz")
     assert effect.shape == (80, 80, 14)
-    percent = nib.load(f"{stem}_res-hr_contrast-thumb_stat-psc_desc-truth_statmap.nii.gz")
-    assert 1.0 < percent.get_fdata().max() < 4.0
+    assert 1.0 < effect.get_fdata().max() < 4.0
+    sidecar = json.loads(
+        Path(f"{stem}_res-hr_contrast-thumb_stat-effect_desc-truth_statmap.json").read_text()
+    )
+    assert sidecar["Units"] == "percent"
+    resting = nib.load(f"{stem}_res-hr_desc-noisefree_boldref.nii.gz").get_fdata()
+    brain = resting > 0.5 * np.median(resting[resting > 0.5 * resting.max()])
+    assert sidecar["MeanSignal"] == pytest.approx(resting[brain].mean(), rel=0.1)
 
 
 @pytest.mark.slow

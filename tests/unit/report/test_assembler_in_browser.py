@@ -30,7 +30,7 @@ from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.report.facts import facts_html, messages_html
 from bids_sr.report.markup import render_selector, table
-from bids_sr.report.overview import RunFacts, overview_html
+from bids_sr.report.overview import MapFiles, RunFacts, overview_html
 from bids_sr.steps.figures import figure_declarations
 
 CHROMIUM = next(
@@ -120,8 +120,14 @@ def make_first_screen() -> Markup:
         super_resolved_mm=(3, 3, 3.3),
         displacement=(0.1, 0.7, 0.9),
         described="simulated 6 mm: 3 mm data, k-space cropped",
-        maps=f"{stem}_space-boldref_contrast-*_stat-t_desc-sbl_statmap.nii.gz",
-        masks=f"{stem}_label-*_desc-sblReliable_mask.nii.gz",
+        files=[
+            MapFiles(
+                fwhm_mm=0.0,
+                maps=f"{stem}_space-boldref_contrast-*_stat-effect_desc-sbl_statmap.nii.gz",
+                total_sds=f"{stem}_space-boldref_contrast-*_stat-sdTotal_desc-sbl_statmap.nii.gz",
+                masks=f"{stem}_label-*_desc-sblReliable_mask.nii.gz",
+            )
+        ],
     )
     status = {**verdict.to_json(), "status": "more accurate"}
     return overview_html(

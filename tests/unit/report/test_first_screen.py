@@ -9,7 +9,7 @@ from data.rows import judge_rows, make_detail_row, make_row, make_run_rows, make
 
 from bids_sr.evaluation.self_test import EARLIER_ACCURACY, UNCALIBRATED_RANGE
 from bids_sr.metrics.flags import FLAGS
-from bids_sr.report.overview import RunFacts, overview_html
+from bids_sr.report.overview import MapFiles, RunFacts, overview_html
 
 RUN = RunFacts(
     entities={"subject": "01", "task": "tap", "run": "2"},
@@ -288,11 +288,23 @@ def test_large_motion_comes_first_and_is_the_first_step():
 
 
 def test_the_next_step_follows_from_the_verdict():
-    stored = replace(RUN, maps="a_stat-t_*.nii.gz", masks="a_label-*_mask.nii.gz")
+    least, smoothed = (
+        MapFiles(
+            fwhm_mm=fwhm_mm,
+            maps=f"a_stat-effect_{fwhm_mm}*.nii.gz",
+            total_sds=f"a_stat-sdTotal_{fwhm_mm}*.nii.gz",
+            masks=f"a_label-*_{fwhm_mm}_mask.nii.gz",
+        )
+        for fwhm_mm in (0.0, 5.0)
+    )
+    stored = replace(RUN, files=[least, smoothed])
     page = first_screen(make_run_rows(), run=stored)
-    assert [code.text for code in page.all("code")] == [stored.maps, stored.masks]
-    page = first_screen(make_run_rows(), run=replace(stored, masks=""))
-    assert [code.text for code in page.all("code")] == [stored.maps]
+    expected = [least.maps, least.total_sds, least.masks, smoothed.masks]
+    assert [code.text for code in page.all("code")] == expected
+    assert "5 mm" in page.steps
+    only_t = MapFiles(fwhm_mm=0.0, maps="a_stat-t_*.nii.gz")
+    page = first_screen(make_run_rows(), run=replace(stored, files=[only_t]))
+    assert [code.text for code in page.all("code")] == [only_t.maps]
     assert "--level standard" in first_screen(make_run_rows()).steps
     undecided = first_screen(make_run_rows(gain=0.0), run=stored)
     assert not undecided.all("code"), "other series may be as accurate"
@@ -300,7 +312,7 @@ def test_the_next_step_follows_from_the_verdict():
     none = [replace(row, value=0.0, lower=-0.1, upper=0.1) for row in make_run_rows()]
     assert "B-spline maps" in first_screen(none, run=stored).steps
     tested = first_screen([*SCORES, *make_tested_rows()], run=stored, self_test_facts=SELF_TEST)
-    assert stored.maps in tested.steps
+    assert least.maps in tested.steps
     assert "--retrospective" in tested.steps
 
 

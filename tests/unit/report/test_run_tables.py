@@ -90,28 +90,27 @@ def test_maps_without_clusters_say_so():
 
 
 def describe_region(series, contrast="all", fwhm_mm=0.0, **error):
-    mean = MeanEffect(effect=20.0, noise_sd=3.0, noise_dof=40.0)
+    mean = MeanEffect(effect=20.0, noise_sd=3.0, noise_dof=40.0).times(0.1)
     return describe_mean_effect(series, contrast, mean, fwhm_mm, 17, **error)
 
 
 def test_each_contrast_and_series_has_its_mean_in_a_region_with_both_errors():
     rows = [
-        *describe_region("sbl", error_sd=4.0, error_dof=64.0),
+        *describe_region("sbl", error_sd=0.4, error_dof=64.0),
         *describe_region("acquired"),
         *describe_region("zerofill"),
         *describe_region("sbl", "left", error_sd=0.0, error_dof=64.0),
         *describe_region("acquired", fwhm_mm=5.0),
     ]
-    page = Page(region_table_html(rows, "v1.nii.gz", 0.1, ["sbl"]))
+    page = Page(region_table_html(rows, "v1.nii.gz", ["sbl"]))
     assert page.table()[1:] == [
         ["v1.nii.gz", "all", "acquired", "2.00 ± 0.300", "–", "[1.39, 2.61]", "17"],
         ["v1.nii.gz", "all", "sbl", "2.00 ± 0.300", "0.400", "[1.01, 2.99]", "17"],
         ["v1.nii.gz", "left", "sbl", "2.00 ± 0.300", "0.000", "[1.39, 2.61]", "17"],
     ]
-    assert "% of the mean signal" in page.text
-    in_signal = Page(region_table_html(rows, "v1.nii.gz", None, []))
-    assert in_signal.table()[1][3] == "20.0 ± 3.00"
-    assert region_table_html([], "", 1.0, []) == ""
+    assert "% of the brain's mean signal" in page.text
+    assert {row.unit for row in rows if row.statistic == "region_effect"} == {"percent"}
+    assert region_table_html([], "", []) == ""
 
 
 def test_columns_of_comparisons_are_columns_of_the_table_that_was_written():
@@ -195,7 +194,7 @@ def test_names_and_texts_from_outside_are_escaped():
         facts.facts_html({MARKUP: MARKUP, "x": {MARKUP: [MARKUP, {"a": MARKUP}]}}),
         facts.messages_html("note", [MARKUP]),
         clusters_html(make_clusters(label=MARKUP, contrast=MARKUP), "sbl"),
-        region_table_html(describe_region("sbl", MARKUP), MARKUP, 1.0, []),
+        region_table_html(describe_region("sbl", MARKUP), MARKUP, []),
     ):
         page = Page(html)
         assert MARKUP in page.text

@@ -93,6 +93,7 @@ def mask_of(shape, affine) -> Volume:
     return Volume(inside, affine)
 
 
+BOLDREF = Volume(np.full(SHAPE, 500.0, np.float32), AFFINE)
 SETTINGS = MapSettings(
     smoothing=[5.0],
     kinds=["cc", "glm"],
@@ -133,6 +134,8 @@ def maps_of(
             run["mask"][grid],
             run["mask"][grid],
             model,
+            BOLDREF,
+            run["mask"]["acquired"],
             Path(tempfile.mkdtemp(dir=tmp_path)),
             zerofilled=zerofilled,
             zerofilled_maps=zerofilled_maps,
@@ -208,6 +211,57 @@ def test_maps_have_values_entities_and_a_sidecar(run, tmp_path):
     assert nib.load(region.content).get_data_dtype() == np.uint8
     assert region.sidecar["Type"] == "ROI"
     assert not list(tmp_path.glob("*.raw"))
+
+
+def test_effects_are_in_percent_of_the_mean_of_the_boldref(run, tmp_path):
+    """All series and tables have the divisor of the acquired run; t and cc do not change."""
+    region = mask_of(SHAPE, AFFINE)
+    region.data[4:] = False
+    results = []
+    for mean_signal in (100.0, 250.0):
+        boldref = BOLDREF.like(np.where(region.data, mean_signal, 9.0).astype(np.float32))
+        with SeriesReader(run["series"]["acquired"]) as reader:
+            results.append(
+                map_series(
+                    reader,
+                    run["mask"]["acquired"],
+                    region,
+                    LinearModel(
+                        inputs=DesignInputs(
+                            regressors=run["regressors"],
+                            confounds=run["confounds"],
+                            n_dummy=2,
+                            design=DesignSettings(),
+                        ),
+                        contrasts=CONTRASTS,
+                    ),
+                    boldref,
+                    region,
+                    Path(tempfile.mkdtemp(dir=tmp_path)),
+                    series_name="acquired",
+                    settings=SETTINGS,
+                )
+            )
+    factors = {"effect": 2.5, "variance": 2.5**2, "t": 1, "z": 1, "cc": 1}
+    units = {"effect": "percent", "variance": "percent^2", "t": "1", "z": "1", "cc": "1"}
+    for in_signal, in_percent in zip(results[0].maps, results[1].maps, strict=True):
+        stat = in_signal.entities.get("stat")
+        if stat is None:
+            continue
+        assert in_percent.sidecar["Units"] == units[stat]
+        assert in_percent.sidecar["MeanSignal"] == 250.0
+        first, second = in_signal.volume.data, in_percent.volume.data
+        if factors[stat] == 1:
+            np.testing.assert_array_equal(first, second)
+        else:
+            np.testing.assert_allclose(first, factors[stat] * second, rtol=1e-6)
+    for rows, names in (
+        ("map_metrics", ("peak_effect",)),
+        ("region_rows", ("region_effect", "region_noise_sd")),
+    ):
+        for first, second in zip(*(getattr(result, rows) for result in results), strict=True):
+            factor = 2.5 if first.statistic in names else 1
+            assert first.value == pytest.approx(factor * second.value, rel=1e-5, nan_ok=True)
 
 
 def test_fewer_degrees_of_freedom_allow_fewer_lags(run, tmp_path):

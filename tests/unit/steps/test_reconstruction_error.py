@@ -96,7 +96,8 @@ def maps_of(series, effects, affine, variance=4.0):
                     "SourceSeries": series,
                     "SmoothingFWHM": width,
                     "ContrastWeights": CONTRASTS[name],
-                    "Units": "arbitrary",
+                    "Units": "percent",
+                    "MeanSignal": 500.0,
                 }
                 content = Volume(np.asarray(data, np.float32), affine)
                 derivatives.append(Derivative(content, entities | {"suffix": "statmap"}, sidecar))
@@ -162,8 +163,8 @@ def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, dra
         f"contrast-{name}_stat-{stat}_desc-{desc}_statmap"
         for name in CONTRASTS
         for desc, stats in (
-            ("sbl", ("sd", "wrongsign")),
-            ("sblFwhm50", ("sd", "wrongsign", "tTotal", "zTotal")),
+            ("sbl", ("sd", "sdTotal", "wrongsign")),
+            ("sblFwhm50", ("sd", "sdTotal", "wrongsign", "tTotal", "zTotal")),
         )
         for stat in stats
     }
@@ -186,6 +187,9 @@ def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, dra
     assert sidecar["ContrastWeights"] == {"hand": 1.0}
     assert sidecar["Units"] == "1"
     assert "not a p value" in sidecar["Description"]
+    for stat in ("sd", "sdTotal"):
+        sidecar = error_maps[f"contrast-hand_stat-{stat}_desc-sbl_statmap"].sidecar
+        assert (sidecar["Units"], sidecar["MeanSignal"]) == ("percent", 500.0)
 
     # Unsmoothed, the variance is tau^2 of the acquired effect times the mean square of the draws.
     with SeriesReader(draws[0]) as errors, SeriesReader(draws[1]) as acquired_draws:
@@ -198,6 +202,8 @@ def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, dra
     scale = ndimage.zoom(scale, (2, 2, 1), order=1, mode="nearest", grid_mode=True)
     sd = error_maps["contrast-hand_stat-sd_desc-sbl_statmap"].volume.data
     np.testing.assert_allclose(sd, np.where(mask, np.sqrt(scale * unit), 0), atol=1e-3)
+    total = error_maps["contrast-hand_stat-sdTotal_desc-sbl_statmap"].volume.data
+    np.testing.assert_allclose(total, np.where(mask, np.sqrt(4.0 + sd**2), 0), rtol=1e-6)
     wrong_sign = error_maps["contrast-hand_stat-wrongsign_desc-sbl_statmap"].volume.data
     expected = np.where(mask, special.ndtr(-np.abs(high_res) / np.sqrt(4 + sd**2)), 0)
     np.testing.assert_allclose(wrong_sign, expected, atol=1e-5)

@@ -96,6 +96,8 @@ def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]
             mask_of("acquired"),
             roi_of("acquired"),
             LinearModel(inputs=INPUTS, contrasts=CONTRASTS),
+            Volume(np.full(SHAPE, 500.0, np.float32), AFFINE),
+            mask_of("acquired"),
             tmp_path_factory.mktemp("acquired"),
             series_name="acquired",
             settings=MapSettings(

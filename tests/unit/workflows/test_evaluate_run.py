@@ -106,6 +106,8 @@ def test_a_series_is_mapped_with_its_own_regressors(series, tmp_path):
                 BRAIN,
                 BRAIN,
                 model,
+                BRAIN.like(np.full(BRAIN.data.shape, 500.0, np.float32)),
+                BRAIN,
                 own_regressors=own_regressors,
                 series_name="bspline",
                 settings=settings,

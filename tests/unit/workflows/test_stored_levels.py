@@ -124,8 +124,12 @@ def test_maps_are_selected_by_statistic_and_smoothing(
         "among"
     ]
     maps = [(choice["stat"], choice["desc"]) for choice in among if choice["suffix"] == "statmap"]
-    unsmoothed = {(stat, "sbl") for stat in ("t", "effect", "variance", "sd", "tTotal")}
-    assert set(maps) == unsmoothed | {("effect", "sblFwhm50"), ("tTotal", "sblFwhm50")}
+    unsmoothed = ("t", "effect", "variance", "sd", "sdTotal", "tTotal")
+    smoothed = ("effect", "sdTotal", "tTotal")
+    assert set(maps) == {
+        *((stat, "sbl") for stat in unsmoothed),
+        *((stat, "sblFwhm50") for stat in smoothed),
+    }
     regions = [choice["desc"] for choice in among if choice["suffix"] == "mask"]
     assert regions == ["sblReliable", "sblFwhm50Reliable"]
 

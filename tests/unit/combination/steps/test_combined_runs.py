@@ -45,6 +45,7 @@ def maps_of(
     stats=("effect", "variance", "sd"),
     space=None,
     constant=None,
+    mean_signal=200.0,
 ):
     rng = np.random.default_rng(seed)
     mask = brain().data
@@ -63,6 +64,7 @@ def maps_of(
         "SkullStripped": True,
         "ContrastWeights": {"hand": 1.0},
         "Model": {"DegreesOfFreedom": dof},
+        "MeanSignal": mean_signal,
     }
     base = {"space": space} if space else {"res": "hr"}
     return [
@@ -75,7 +77,7 @@ def maps_of(
     ]
 
 
-def carry(folder, run, seed=1, xfm=None, card=None, percent=False, run_scale=None, **maps):
+def carry(folder, run, seed=1, xfm=None, card=None, over_sessions=False, run_scale=None, **maps):
     """Return the maps of a run in the frame of the first run, with the SD of its error."""
     folder = folder / run
     folder.mkdir(parents=True)
@@ -93,15 +95,13 @@ def carry(folder, run, seed=1, xfm=None, card=None, percent=False, run_scale=Non
         source_maps,
         brain(),
         brain(),
-        Volume(np.full(SHAPE, 200.0), AFFINE),
-        brain(),
         first2run_xfm=xfm,
         card=card,
         run_scale=run_scale,
         here=folder,
         run=run,
         contrasts=["hand"],
-        percent=percent,
+        over_sessions=over_sessions,
     )
 
 
@@ -117,7 +117,6 @@ def combine(folder, run_maps, **changes):
         "missing_contrasts": {},
         "thresholds": ["quarter", "fdr", "3.1"],
         "calibrated": False,
-        "percent": False,
         **changes,
     }
     return combine_maps(run_maps, brain(), here=folder, **arguments)
@@ -136,13 +135,12 @@ def two_runs(tmp_path):
     return [*carry(tmp_path, "run-1", 1), *carry(tmp_path, "run-2", 2, sd=3.0, dof=50)]
 
 
-def test_maps_are_moved_to_the_first_run_and_converted(tmp_path):
+def test_maps_are_moved_to_the_first_run(tmp_path):
     """Maps of the first run are unchanged; those of another run are displaced by a voxel."""
     xfm = np.eye(4)[None].copy()
     xfm[0, 0, 3] = 3.0
     first = by_stat(carry(tmp_path, "run-1", 1))
     moved = by_stat(carry(tmp_path, "run-2", 1, xfm=xfm))
-    percent = by_stat(carry(tmp_path, "run-3", 1, percent=True))
     inside = brain().data[1:] & brain().data[:-1]
     for source in maps_of(1, stats=("effect", "variance")):
         stat, values = source.entities["stat"], source.volume.data
@@ -152,8 +150,6 @@ def test_maps_are_moved_to_the_first_run_and_converted(tmp_path):
         np.testing.assert_allclose(
             moved[stat].volume.data[:-1][inside], values[1:][inside], rtol=1e-5
         )
-        factor = {"effect": 0.5, "variance": 0.25}[stat]  # the mean signal is 200
-        np.testing.assert_allclose(percent[stat].volume.data, factor * values, rtol=1e-6)
     assert not moved["variance"].volume.data[~brain().data].any()
     xfm[0, :2, 3] = 1.5
     constant = by_stat(carry(tmp_path / "edge", "run-2", xfm=xfm, constant=5.0))
@@ -176,13 +172,11 @@ def test_a_small_overlap_of_masks_is_reported_once(
         maps,
         full if first_is_larger else part,
         part if first_is_larger else full,
-        Volume(np.full(SHAPE, 200.0), AFFINE),
-        brain(),
         first2run_xfm=np.eye(4)[None],
         here=tmp_path,
         run="run-2",
         contrasts=["hand"],
-        percent=False,
+        over_sessions=False,
     )
     assert ("run-2" in caplog.text) == bool(share)
     assert share in caplog.text
@@ -204,6 +198,7 @@ def test_combined_maps_match_closed_forms(tmp_path, two_runs):
     sd = widen_error(0, n_runs=2) * (1 + 3) / 2
     np.testing.assert_allclose(combined["sd"].volume.data[inside], sd, rtol=1e-5)
     total = combined["variance"].volume.data[inside] + sd**2
+    np.testing.assert_allclose(combined["sdTotal"].volume.data[inside], np.sqrt(total), rtol=1e-5)
     expected = stats.norm.sf(np.abs(combined["effect"].volume.data[inside]) / np.sqrt(total))
     np.testing.assert_allclose(combined["wrongsign"].volume.data[inside], expected, atol=1e-5)
     active = fdr_region(combined["z"].volume.data, inside)[0]
@@ -225,7 +220,13 @@ def test_sidecars_list_runs_and_weights(tmp_path, two_runs):
     assert sidecar["SharedErrorCorrelation"] == 1.0
     assert sidecar["ErrorWidening"] == pytest.approx(1.0451)
     assert sidecar["ContrastWeights"] == {"hand": 1.0}
-    assert sidecar["Units"] == "arbitrary"
+    assert {stat: combined[stat].sidecar["Units"] for stat in ("effect", "variance", "t")} == {
+        "effect": "percent",
+        "variance": "percent^2",
+        "t": "1",
+    }
+    assert {combined[stat].sidecar["Units"] for stat in ("sd", "sdTotal")} == {"percent"}
+    assert {combined[stat].sidecar["MeanSignal"] for stat in ("effect", "sdTotal")} == {200.0}
     assert sidecar["Sources"] == [
         f"bids::sub-01/func/sub-01_task-tap_run-{run}_space-boldref_res-hr_contrast-hand_stat-effect_desc-sbl"
         "_statmap.nii.gz"
@@ -312,21 +313,34 @@ def test_zero_filled_runs_are_combined_without_the_error_if_there_are_no_other_r
     assert {row.statistic for row in rows} == {"voxels"}
 
 
-def test_runs_are_brought_to_the_scale_of_the_first(tmp_path):
-    first, same, scaled = (
-        carry(tmp_path, run, seed, run_scale=scale)
-        for run, seed, scale in (
-            ("run-1", 1, None),
-            ("run-2", 2, {"SignalRatio": 1.0}),
-            ("run-3", 2, {"SignalRatio": 4.0}),
+@pytest.mark.parametrize(
+    ("over_sessions", "run_scale", "factor"),
+    # 300 % of the mean signal of the run is 450 % of the first, but the run has 4 times its signal
+    [(False, 4.0, 300 / 200 / 4), (True, 1.5, 1.0)],
+)
+def test_runs_are_brought_to_the_scale_of_the_first(tmp_path, over_sessions, run_scale, factor):
+    """Effects in signal units are divided by the scale of the run and the divisor of the first."""
+    first, scaled = (
+        carry(tmp_path, run, seed, run_scale=scale, mean_signal=mean, over_sessions=over_sessions)
+        for run, seed, scale, mean in (
+            ("run-1", 1, None, 200.0),
+            ("run-3", 2, {"SignalRatio": 4.0, "FirstMeanSignal": 200.0}, 300.0),
         )
     )
-    for stat, factor in {"effect": 4, "variance": 16}.items():
+    for source in maps_of(2, stats=("effect", "variance")):
+        stat = source.entities["stat"]
+        power = {"effect": 1, "variance": 2}[stat]
         np.testing.assert_allclose(
-            factor * by_stat(scaled)[stat].volume.data, by_stat(same)[stat].volume.data
+            by_stat(scaled)[stat].volume.data, factor**power * source.volume.data, rtol=1e-6
         )
     maps, _, _ = combine(tmp_path, [*first, *scaled])
-    assert by_stat(maps)["effect"].sidecar["RunScales"] == {"run-1": 1.0, "run-3": 4.0}
+    sidecar = by_stat(maps)["effect"].sidecar
+    assert sidecar["RunScales"] == {"run-1": 1.0, "run-3": run_scale}
+    assert sidecar["MeanSignal"] == 200.0
+    in_signal = by_stat(maps_of(2))["effect"].volume.data * 300 / 100
+    np.testing.assert_allclose(
+        by_stat(scaled)["effect"].volume.data, 100 * in_signal / (run_scale * 200), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -400,13 +414,11 @@ def test_maps_in_other_spaces_are_combined_separately(tmp_path):
             maps_of(seed),
             brain(),
             brain(),
-            Volume(np.full(SHAPE, 200.0), AFFINE),
-            brain(),
             space_maps=maps_of(seed, space="T1w"),
             here=folder,
             run=run,
             contrasts=["hand"],
-            percent=False,
+            over_sessions=False,
         )
     maps, other_spaces, _ = combine(tmp_path, run_maps)
     t1w_maps = by_stat(other_spaces)
@@ -500,7 +512,7 @@ def test_the_methods_text_describes_the_combination_and_its_error():
         describe_combination(over_sessions=full, in_spaces=full, with_spread=full, **options)
         for full in (False, True)
     )
-    for words in ("percent", "other spaces", "spread"):
+    for words in ("Over sessions", "other spaces", "spread"):
         assert (words in plain, words in full) == (False, True)
     for n_runs, calibrated, numbers in (
         (3, False, ["3", "0.75", "1.03", "0.8", "5"]),
@@ -535,6 +547,7 @@ def test_the_false_positive_rate_of_combined_maps_is_correct_despite_head_motion
                         "SourceSeries": "acquired",
                         "SmoothingFWHM": 0.0,
                         "Model": {"DegreesOfFreedom": dof},
+                        "MeanSignal": 200.0,
                     },
                 )
                 for stat in values
@@ -546,13 +559,11 @@ def test_the_false_positive_rate_of_combined_maps_is_correct_despite_head_motion
                 maps,
                 brain,
                 brain,
-                brain,
-                brain,
                 first2run_xfm=None if run == "run-1" else xfm,
                 here=folder,
                 run=run,
                 contrasts=["hand"],
-                percent=False,
+                over_sessions=False,
             )
         (folder := tmp_path / str(number)).mkdir()
         maps, _, _ = combine(folder, run_maps, series_name="acquired")

@@ -40,9 +40,9 @@ def combined_maps(series: str, *, sd: bool = True, **facts: object) -> list[Deri
         **({"SharedErrorCorrelation": 0.75} if sd else {}),
         **facts,
     }
-    effect = np.where(ACTIVE, 20.0, 1.0)
-    values = {"effect": effect, "variance": 1.0, "t": effect, "personsd": 2.0}
-    values |= {"sd": 3.0} if sd else {}
+    effect = np.where(ACTIVE, 4.0, 0.2)
+    values = {"effect": effect, "variance": 0.04, "t": 5 * effect, "personsd": 0.4}
+    values |= {"sd": 0.6} if sd else {}
     region = {"space": "firstBoldref", "label": "all", "desc": f"{series}Fdr", "suffix": "mask"}
     mask = Volume(ACTIVE.astype(np.uint8), AFFINE)
     labels = {"SourceSeries": series, "SmoothingFWHM": 0.0, "ThresholdLabel": "Fdr"}
@@ -53,8 +53,8 @@ def combined_maps(series: str, *, sd: bool = True, **facts: object) -> list[Deri
 
 
 def run_maps(run: str, *, sd: bool = True) -> list[Derivative]:
-    values = {"effect": np.where(ACTIVE, 20.0, 1.0), "variance": 4.0}
-    values |= {"sd": 3.5} if sd else {}
+    values = {"effect": np.where(ACTIVE, 4.0, 0.2), "variance": 0.16}
+    values |= {"sd": 0.7} if sd else {}
     facts = {"NotApplied": not sd, "Model": {"DegreesOfFreedom": 90}}
     return [statmap("sbl", stat, value, Run=run, **facts) for stat, value in values.items()]
 
@@ -63,7 +63,7 @@ def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> l
     brain = Volume(BRAIN, AFFINE)
     options = {
         "entities": {"subject": "01", "task": "tap", "datatype": "func"},
-        "percent": False,
+        "over_sessions": False,
         "at_rest": False,
         "stored": StoredMaps(
             level="standard",
@@ -83,7 +83,6 @@ def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> l
         runs,
         rows,
         SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=volume(500.0)),
-        brain,
         run_rows=run_rows,
         **{**options, **changes},
     )
@@ -91,7 +90,7 @@ def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> l
 
 MAPS = [
     *(
-        statmap(name, stat, np.where(ACTIVE, 20, 1))
+        statmap(name, stat, np.where(ACTIVE, 4, 0.2))
         for name in ("acquired", "bspline")
         for stat in ("effect", "t")
     ),
@@ -108,15 +107,15 @@ def texts(figures: list[Derivative]) -> str:
 def test_errors_are_medians_over_the_same_voxels_in_percent() -> None:
     html, drawn = draw(MAPS, RUNS)
     text = texts([html])
-    # relative to 500: SD of the noise 1, of the reconstruction error 3, of both 3.16
+    # SD of the noise .2, of the reconstruction error .6, of both .63
     for part in (
         "± 1.2 %",
         "0.20 % for the SD of the noise and 0.60 %",
         f"the {ACTIVE.sum()} significant voxels",
         "all runs together 0.20 0.60 1.24",
-        "run-1 0.33 0.40 0.70 1.58",  # 2, 3.5 and 4.03 relative to 500
+        "run-1 0.33 0.40 0.70 1.58",  # of both .81
         f"1.58 {10 * 36e-3:.1f} run-2",  # 10 reliable voxels of 36 mm³
-        # SD is 2, and .75 of 3.5² repeats, so the variation between runs is negligible.
+        # SD is .4, and .75 of .7² repeats, so the variation between runs is negligible.
         "± 0.78 %",
         "sub-01_task-tap_space-firstBoldref_contrast-*_stat-*_desc-sbl_statmap.nii.gz",
     ):
@@ -125,11 +124,9 @@ def test_errors_are_medians_over_the_same_voxels_in_percent() -> None:
         label.get_text() for axes in drawn.content.axes for label in [axes.title, *axes.texts]
     }
     assert {"acquired", "B-spline", "sbl", "error of sbl (SD)"} <= shown
-    # maps of all sessions are already in percent
-    assert "all runs together 1.00 3.00 6.20" in texts(draw(MAPS, RUNS, percent=True))
     # t distribution with 2 degrees of freedom, if no part of the error repeats
     independent = [*MAPS[:4], *combined_maps("sbl", SharedErrorCorrelation=0.0)]
-    assert f"± {4.303 * 2 / 5:.1f} %" in texts(draw(independent, RUNS))
+    assert f"± {4.303 * 0.4:.1f} %" in texts(draw(independent, RUNS))
 
 
 def rename(maps: list[Derivative], contrast: str) -> list[Derivative]:
@@ -174,8 +171,8 @@ def test_the_first_contrast_is_all_or_has_a_result(
 
 
 def test_the_error_of_the_largest_effects_is_named() -> None:
-    effect, sd = np.where(ACTIVE, 20.0, 1.0), np.full(SHAPE, 3.0)
-    effect[10, 10, 1:3], sd[10, 10, 1:3] = 40, 6  # 2 of 32 voxels
+    effect, sd = np.where(ACTIVE, 4.0, 0.2), np.full(SHAPE, 0.6)
+    effect[10, 10, 1:3], sd[10, 10, 1:3] = 8, 1.2  # 2 of 32 voxels
     maps = [
         replace(combined_map, content=volume({"effect": effect, "sd": sd}[stat]))
         if (stat := combined_map.entities.get("stat")) in ("effect", "sd")
@@ -183,7 +180,7 @@ def test_the_error_of_the_largest_effects_is_named() -> None:
         else combined_map
         for combined_map in MAPS
     ]
-    # of 500, 1.96 times the root of 1 + 6²
+    # 1.96 times the root of .2² + 1.2²
     assert "largest effects, the median interval is ± 2.4 %" in texts(draw(maps, RUNS))
 
 
@@ -204,7 +201,7 @@ def test_a_combined_map_with_far_fewer_significant_voxels_than_a_run_fails_the_c
     larger = np.zeros(SHAPE, bool)
     larger[6:16, 6:16, 1:3] = True
     runs = [
-        replace(map_, content=volume(np.where(larger, 20.0, 1.0)))
+        replace(map_, content=volume(np.where(larger, 4.0, 0.2)))
         if map_.entities["stat"] == "effect" and map_.sidecar["Run"] == "run-2"
         else map_
         for map_ in RUNS

@@ -87,6 +87,7 @@ def make_maps(series, effect, variance, affine):
         "SmoothingFWHM": 0.0,
         "ContrastWeights": {"hand": 1.0},
         "Model": {"DegreesOfFreedom": 60},
+        "MeanSignal": 200.0,
     }
     return [
         Derivative(
@@ -104,13 +105,11 @@ def resample(maps, brain, run, folder, xfm=None):
         maps,
         brain,
         brain,
-        Volume(np.full(SHAPE, 200.0), AFFINE),
-        BRAIN,
         first2run_xfm=xfm,
         here=folder,
         run=run,
         contrasts=["hand"],
-        percent=False,
+        over_sessions=False,
     )
 
 
@@ -178,7 +177,6 @@ def test_intervals_of_unequal_runs_contain_the_effect(simulation, tmp_path, is_l
             missing_contrasts={},
             thresholds=["fdr"],
             calibrated=False,
-            percent=False,
         )
         stats = {map_.entities.get("stat"): map_.volume.data for map_ in combined}
         error = stats["effect"] - to_volume(effect)

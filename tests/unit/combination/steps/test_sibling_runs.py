@@ -98,9 +98,9 @@ def test_another_head_is_left_out_although_the_effects_agree(mirrored):
 
 
 @pytest.mark.parametrize(
-    ("gain", "percent", "noted"), [(3, False, 1), (1, False, 0), (3, True, 0)]
+    ("gain", "over_sessions", "noted"), [(3, False, 1), (1, False, 0), (3, True, 0)]
 )
-def test_another_scale_is_measured_and_noted(caplog, gain, percent, noted):
+def test_another_scale_is_measured_and_noted(caplog, gain, over_sessions, noted):
     framed, facts = compare_with_first_run(
         Volume(gain * head(), AFFINE),
         Volume(head(), AFFINE),
@@ -108,8 +108,12 @@ def test_another_scale_is_measured_and_noted(caplog, gain, percent, noted):
         np.eye(4)[None],
         run="run-2",
         first="run-1",
-        percent=percent,
+        over_sessions=over_sessions,
     )
-    assert facts == {"SignalRatio": pytest.approx(gain), "Mirrored": False}
+    assert facts == {
+        "SignalRatio": pytest.approx(gain),
+        "FirstMeanSignal": pytest.approx(head()[MASK].mean()),
+        "Mirrored": False,
+    }
     assert len(caplog.records) == noted
     np.testing.assert_allclose(framed.data[MASK], gain * head()[MASK], rtol=1e-5)

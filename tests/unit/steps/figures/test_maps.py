@@ -36,7 +36,7 @@ from bids_sr.steps.figures import (
     series as series_figures,
 )
 from bids_sr.steps.figures.display_grids import resample_to
-from bids_sr.steps.figures.overview import file_patterns
+from bids_sr.steps.figures.overview import list_map_files
 from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.training import ModelReport
@@ -312,23 +312,34 @@ def test_maps_in_a_template_space_are_skipped(images):
     assert not run_maps_figures.sort_maps([derivative]).stats
 
 
-def test_the_file_pattern_of_a_series_matches_its_unsmoothed_t_maps_and_no_other_file():
-    """Files are those of a whole run, which has no reliable regions."""
+def test_the_file_patterns_of_a_series_match_its_maps_and_no_other_file():
+    """Files are those of a whole run without reliable regions, with error maps of sbl."""
+    outputs = expected_outputs()
+    sbl_effects = [name for name in outputs if re.search("_stat-effect_desc-sbl(Fwhm50)?_", name)]
+    outputs = [*outputs, *(name.replace("-effect_", "-sdTotal_") for name in sbl_effects)]
     maps = []
-    for name in expected_outputs():
+    for name in outputs:
         if match := re.fullmatch(r"sub-01/func/sub-01_task-tap_(\S+)_statmap.nii.gz", name):
             pairs = (part.split("-", 1) for part in match.group(1).split("_"))
             maps.append(mapped(Path(name), dict(pairs) | {"suffix": "statmap"}))
     options = {"thresholds": ["fdr"], "methods": ["srgan", "sbl"], "kinds": ["glm"]}
     stored = StoredMaps(level="standard", smoothing=[0.0, 5.0], primary="sbl", **options)
-    for series in ("sbl", "srgan"):
-        run = {"subject": "01", "task": "tap"}
-        pattern, masks = file_patterns(run_maps_figures.sort_maps(maps), series, stored, run)
-        matched = fnmatch.filter(expected_outputs(), pattern)
-        end = f"_stat-t_desc-{series}_statmap.nii.gz"
-        assert len(matched) == 4
-        assert all("_space-boldref_" in name and name.endswith(end) for name in matched)
-        assert masks == ""
+    run = {"subject": "01", "task": "tap"}
+    for series, expected in (
+        ("sbl", [("effect", ""), ("sdTotal", ""), ("effect", "Fwhm50"), ("sdTotal", "Fwhm50")]),
+        ("srgan", [("t", ""), ("effect", "Fwhm50")]),
+    ):
+        map_files = list_map_files(run_maps_figures.sort_maps(maps), series, stored, run)
+        assert [files.fwhm_mm for files in map_files] == [0.0, 5.0]
+        assert not any(files.masks for files in map_files)
+        patterns = [
+            pattern for files in map_files for pattern in (files.maps, files.total_sds) if pattern
+        ]
+        for pattern, (stat, smoothing) in zip(patterns, expected, strict=True):
+            matched = fnmatch.filter(outputs, pattern)
+            end = f"_stat-{stat}_desc-{series}{smoothing}_statmap.nii.gz"
+            assert len(matched) == 4
+            assert all("_space-boldref_" in name and name.endswith(end) for name in matched)
 
 
 def empty_series(folder: Path) -> SeriesReader:
