@@ -66,7 +66,7 @@ class RunFacts:
     whether there is a calibration run; whether it was used is part of the self-test results.
     `at_rest` states whether maps are of seeds instead of conditions.
 
-    `maps` and `masks` are patterns of the best method's maps and masks of reliable voxels,
+    `maps` and `masks` are patterns of the best method's maps and masks of sign reliable voxels,
     relative to the output directory; "" if they are not stored. `only_run` states whether the run
     is the only one of its task, so that its map is the participant's map.
     """
@@ -565,7 +565,8 @@ def _advise_maps(best: str, run: RunFacts) -> str:
         ).format(best, run.maps)
     if run.maps and run.masks:
         advice += Markup(
-            " Interpret single voxels only in the masks of reliable voxels (<code>{}</code>)."
+            " Interpret the sign of single voxels only in the masks of sign reliable voxels"
+            " (<code>{}</code>)."
         ).format(run.masks)
     return advice + " Test at the group level whether the result generalizes."
 

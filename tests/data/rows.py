@@ -88,7 +88,7 @@ def make_tested_rows(tested=None, *, series="sbl", coverage=0.95, reliable=True,
     Estimates by contrast are `TESTED` by default.
 
     Contrasts without a test (None) have only sizes of regions. With `reliable`, all contrasts have
-    100 reliable voxels of 200 significant voxels, whatever their results.
+    100 sign reliable voxels of 200 significant voxels, whatever their results.
     """
     rows = []
     for contrast, values in (TESTED if tested is None else tested).items():
@@ -118,7 +118,7 @@ def make_tested_rows(tested=None, *, series="sbl", coverage=0.95, reliable=True,
             statistic="coverage_one_level_down", value=coverage, region="brain", **cells
         )
         rows += [coverage_row] if values else []
-        thresholds = {"fdr": 200.0} | ({"reliable": 100.0} if reliable else {})
+        thresholds = {"fdr": 200.0} | ({"signReliable": 100.0} if reliable else {})
         for threshold, size in thresholds.items():
             rows += [
                 MetricRow(statistic="voxels", threshold=threshold, value=size, **cells),

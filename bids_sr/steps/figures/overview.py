@@ -21,7 +21,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import FigureSpec
 from bids_sr.series import ACQUIRED, MEASURED
-from bids_sr.steps.error_maps import RELIABLE
+from bids_sr.steps.error_maps import SIGN_RELIABLE
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
@@ -50,7 +50,7 @@ _SD_CAPTION = (
     " the effect has the same spatial spectrum as the signal fluctuations in the run."
     f" {FINER_EFFECTS}"
 )
-"""Caption of the reconstruction error, with a sentence on the outline of reliable voxels."""
+"""Caption of the reconstruction error, with a sentence on the outline of sign reliable voxels."""
 
 
 @frozen
@@ -103,9 +103,9 @@ class _ContrastMaps:
         ),
     ),
     FigureSpec(
-        "reliable",
+        "signReliable",
         "overview",
-        caption=_SD_CAPTION.format(outline="Reliable voxels are outlined."),
+        caption=_SD_CAPTION.format(outline="Sign reliable voxels are outlined."),
     ),
 )
 def draw_overview(
@@ -167,20 +167,20 @@ def draw_overview(
     yield FigureDrawing("overview", _draw_zoomed(contrast_maps, evidence.best, known_activation))
     states = {result.map_contrast: result.state for result in evidence.best_results.values()}
     state = states.get(contrast, "")
-    reliable_drawing = _draw_reliable(contrast_maps, evidence.best, state)
-    if reliable_drawing:
+    sign_reliable_drawing = _draw_sign_reliable(contrast_maps, evidence.best, state)
+    if sign_reliable_drawing:
         caption = _SD_CAPTION.format(outline=_describe_outline(contrast, state))
-        yield FigureDrawing("reliable", reliable_drawing, caption=caption)
+        yield FigureDrawing("signReliable", sign_reliable_drawing, caption=caption)
 
 
 def file_patterns(
     shown_maps: ShownMaps, series: str, stored: StoredMaps, entities: Mapping[str, str]
 ) -> tuple[str, str]:
-    """Return file patterns of a series' stored maps and reliable regions, for all contrasts.
+    """Return file patterns of a series' stored maps and sign reliable masks.
 
-    Maps have the displayed statistic (t, or cc if there are no t maps) and the smallest stored
-    smoothing. Patterns are relative to the output directory and match no other files. A pattern is
-    "" if no such file is stored.
+    Patterns match all contrasts. Maps have the displayed statistic (t, or cc if there are no t
+    maps) and the smallest stored smoothing. Patterns are relative to the output directory and
+    match no other files. A pattern is "" if no such file is stored.
     """
     stat = shown_maps.display.statistic
     widths = [
@@ -195,7 +195,7 @@ def file_patterns(
     fwhm_mm = min(widths)
     return (
         _make_file_pattern(shown_maps.stats, stat, fwhm_mm, series, "contrast", entities),
-        _make_file_pattern(shown_maps.regions, RELIABLE, fwhm_mm, series, "label", entities),
+        _make_file_pattern(shown_maps.regions, SIGN_RELIABLE, fwhm_mm, series, "label", entities),
     )
 
 
@@ -265,8 +265,8 @@ def _draw_zoomed(
     return drawing
 
 
-def _draw_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Figure | None":
-    """Draw the effect of a series and the SD of its error, with outlined reliable region.
+def _draw_sign_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Figure | None":
+    """Draw the effect of a series and the SD of its error, with outlined sign reliable voxels.
 
     The region is outlined only if `state`, the result for the detail of the contrast, is
     recovered. None is returned if a map is missing.
@@ -288,7 +288,7 @@ def _draw_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Fi
     limit = run_maps_figures.color_limit([effect, error_sd], 0.0)
     region = None
     if state == "recovered":
-        region = shown_maps.regions.get((contrast, RELIABLE, fwhm_mm), {}).get(series)
+        region = shown_maps.regions.get((contrast, SIGN_RELIABLE, fwhm_mm), {}).get(series)
     drawing = plot_zoomed_maps(
         {
             f"effect of {series}": effect.volume,
@@ -302,7 +302,7 @@ def _draw_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Fi
     )
     drawing.set_label(
         f"Effect and SD of the reconstruction error for {series}, {contrast_maps.title}, in one"
-        f" axial slice. The reliable voxels are {'not ' if region is None else ''}outlined."
+        f" axial slice. The sign reliable voxels are {'not ' if region is None else ''}outlined."
     )
     return drawing
 
@@ -316,13 +316,13 @@ def _make_effect_display(limit: float, unit: str) -> "Display":
 
 
 def _describe_outline(contrast: str, state: str) -> str:
-    """Return a sentence on the outline of reliable voxels, or on why there is none."""
+    """Return a sentence on the outline of sign reliable voxels, or on why there is none."""
     if state == "recovered":
         return (
-            "The white outline, if there is one, shows the reliable voxels. At most 5 % of these"
-            " voxels are expected to have the wrong sign."
+            "The white outline, if there is one, shows the sign reliable voxels. At most 5 % of"
+            " these voxels are expected to have the wrong sign."
         )
     return (
-        "There is no outline of reliable voxels, because the detail of the contrast"
+        "There is no outline of sign reliable voxels, because the detail of the contrast"
         f" {contrast} is {state or 'not testable'}."
     )

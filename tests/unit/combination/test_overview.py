@@ -22,7 +22,7 @@ RUNS = [
         reconstruction=0.15,
         interval=0.49,
         significant_mm3=8000.0,
-        reliable_mm3=3000.0,
+        sign_reliable_mm3=3000.0,
     )
     for k in (1, 2, 4)
 ]
@@ -40,7 +40,7 @@ FACTS = ParticipantMap(
         reconstruction=0.137,
         interval=0.351,
         largest_effects_interval=2.1,
-        reliable_mm3=4500.0,
+        sign_reliable_mm3=4500.0,
     ),
     n_voxels=1234,
     in_region=True,
@@ -79,11 +79,11 @@ def test_map_runs_error_and_skipped_runs_are_named() -> None:
 
 COMBINED = FACTS.combined
 WITHOUT_ERROR = {
-    "runs": [replace(run, reconstruction=None, reliable_mm3=None) for run in RUNS],
+    "runs": [replace(run, reconstruction=None, sign_reliable_mm3=None) for run in RUNS],
     "combined": replace(
         COMBINED,
         reconstruction=None,
-        reliable_mm3=None,
+        sign_reliable_mm3=None,
         interval=None,
         largest_effects_interval=None,
     ),

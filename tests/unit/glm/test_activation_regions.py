@@ -12,7 +12,7 @@ from bids_sr.glm.activation_regions import (
     nonempty_dice,
     parse_thresholds,
     quarter_region,
-    reliable_region,
+    sign_reliable_region,
 )
 
 
@@ -39,14 +39,14 @@ def test_reliable_region_adds_voxels_by_t_until_the_expected_share_of_wrong_sign
     wrong_sign = np.array([[[0.3, 0.01, 0.02, 0.12, 0.14, 0.02]]])
     active = np.ones(t.shape, dtype=bool)
     # means in the order of t: .01, .015, .05, .0425, .062, .102
-    region = reliable_region(t, wrong_sign, active)
+    region = sign_reliable_region(t, wrong_sign, active)
     assert region.ravel().tolist() == [False, True, True, True, False, True]
     # an uncertain voxel of high t is included if certain voxels follow
-    certain = reliable_region(t, np.where(t == 9, 0.08, 0.01), active)
+    certain = sign_reliable_region(t, np.where(t == 9, 0.08, 0.01), active)
     assert certain.all()
     # voxels outside the active region are ignored
     active[..., 1] = False
-    region = reliable_region(t, np.where(t == 9, 0.5, wrong_sign), active)
+    region = sign_reliable_region(t, np.where(t == 9, 0.5, wrong_sign), active)
     assert region.ravel().tolist() == [False, False, False, False, False, True]
 
 

@@ -121,7 +121,7 @@ def make_first_screen() -> Markup:
         displacement=(0.1, 0.7, 0.9),
         described="simulated 6 mm: 3 mm data, k-space cropped",
         maps=f"{stem}_space-boldref_contrast-*_stat-t_desc-sbl_statmap.nii.gz",
-        masks=f"{stem}_label-*_desc-sblReliable_mask.nii.gz",
+        masks=f"{stem}_label-*_desc-sblSignReliable_mask.nii.gz",
     )
     status = {**verdict.to_json(), "status": "more accurate"}
     return overview_html(

@@ -43,7 +43,7 @@ def test_each_contrast_has_its_tested_detail_with_interval_state_and_reliable_vo
     assert heads[1:3] == [
         f"{region} explained when halved" for region in ("active voxels", "whole brain")
     ]
-    assert heads[4:] == ["reliable voxels of significant"]
+    assert heads[4:] == ["sign reliable voxels of significant"]
     assert rows["all"][:2] == ["recovered 54 % (42 to 66)", "recovered 40 % (28 to 52)"]
     assert rows["all"][2] == "Detail in the whole brain"
     (table,) = page.all("table")
@@ -53,8 +53,7 @@ def test_each_contrast_has_its_tested_detail_with_interval_state_and_reliable_vo
     assert rows["bodyMinusOthers"][1] == "not supported: −96 % (below −100 to −56)"
     assert rows["bodyMinusOthers"][2] == "Detail in active voxels, not elsewhere"
     assert rows["scene"][2].startswith("Nothing finer than 6 mm")
-    # Only recovered contrasts have reliable voxels, although the rows have them for all, as in
-    # files of an earlier version.
+    # Only recovered contrasts have sign reliable voxels, although the rows have them for all.
     assert {name: cells[-1] for name, cells in rows.items()} == {
         "all": "100 of 200",
         "body": "100 of 200",
@@ -73,7 +72,7 @@ def test_a_recovered_contrast_without_reliable_voxels_has_a_reason():
     estimates = {"all": ((0.5, 0.1), (0.5, 0.1))}
     page = render_page(make_tested_rows(estimates, coverage=0.61, reliable=False))
     assert read_table(page)[1]["all"][-1] == "none"
-    assert "“all” has no reliable voxels" in page.text
+    assert "“all” has no sign reliable voxels" in page.text
     assert "61 %" in page.text
 
 
@@ -100,7 +99,7 @@ def test_measured_values_decide_and_the_test_is_secondary():
 def test_measured_values_without_a_test_have_no_columns_of_the_test():
     untested = make_tested_rows(dict.fromkeys(MEASURED), reliable=False)
     heads, rows = read_table(render_page([*untested, *make_measured_rows(MEASURED)]))
-    assert heads[4:] == ["reliable voxels of significant"]
+    assert heads[4:] == ["sign reliable voxels of significant"]
     assert rows["all"][:2] == ["recovered 52 % (50 to 54)", "recovered 35 % (27 to 43)"]
     assert rows["all"][3] == "not testable"
     heads, rows = read_table(render_page(make_measured_rows(MEASURED)))

@@ -37,7 +37,7 @@ from bids_sr.steps.half_resolution_maps import load_half_resolution_maps
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.reconstruction_error import (
     check_intervals,
-    describe_reliable,
+    describe_sign_reliable,
     measure_error,
     scale_by_contrast,
 )
@@ -168,7 +168,7 @@ def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, dra
         for stat in stats
     }
     assert error_maps.keys() - statmaps == {
-        f"label-{name}_desc-{desc}Reliable_mask"
+        f"label-{name}_desc-{desc}SignReliable_mask"
         for name in CONTRASTS
         for desc in ("sbl", "sblFwhm50")
     }
@@ -205,10 +205,10 @@ def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, dra
     sd = error_maps["contrast-hand_stat-sd_desc-sblFwhm50_statmap"].volume.data
     total = error_maps["contrast-hand_stat-tTotal_desc-sblFwhm50_statmap"].volume.data
     np.testing.assert_allclose(total, np.where(mask, high_res / np.sqrt(4 + sd**2), 0), atol=1e-4)
-    region = error_maps["label-hand_desc-sblFwhm50Reliable_mask"].volume.data > 0
+    region = error_maps["label-hand_desc-sblFwhm50SignReliable_mask"].volume.data > 0
     np.testing.assert_array_equal(region, fdr_region(total, mask)[0])
 
-    reliable = error_maps["label-hand_desc-sblReliable_mask"].volume.data > 0
+    reliable = error_maps["label-hand_desc-sblSignReliable_mask"].volume.data > 0
     active = fdr_region(high_res / 2, mask)[0]
     assert 0 < reliable.sum() < active.sum()
     assert not (reliable & ~active).any()
@@ -219,9 +219,9 @@ def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, dra
         if (row.contrast, row.fwhm_mm) == ("hand", 0.0)
     }
     assert values["voxels", "fdr"] == active.sum()
-    assert values["voxels", "reliable"] == reliable.sum()
+    assert values["voxels", "signReliable"] == reliable.sum()
     assert values["expected_wrong", "fdr"] == pytest.approx(wrong_sign[active].mean(), rel=1e-4)
-    assert values["expected_wrong", "reliable"] == pytest.approx(
+    assert values["expected_wrong", "signReliable"] == pytest.approx(
         wrong_sign[reliable].mean(), rel=1e-4
     )
     assert table[: len(rows)] == rows
@@ -235,7 +235,7 @@ def test_the_reliable_region_is_limited_to_active_voxels(draws, tmp_path):
     effect[10:14, 8:14] = 14.0
     maps, acquired_maps = maps_on_both_grids([{"hand": np.zeros(SHAPE)}, {"hand": effect}])
     error_maps, _ = measure(maps, acquired_maps, draws, tmp_path, coverage_rows(hand=0.95))
-    region = error_maps["label-hand_desc-sblReliable_mask"].volume.data > 0
+    region = error_maps["label-hand_desc-sblSignReliable_mask"].volume.data > 0
     np.testing.assert_array_equal(region, effect > 7)
 
 
@@ -246,11 +246,11 @@ def test_without_enough_coverage_there_is_no_reliable_region(effects, draws, tmp
     error_maps, table = measure(maps, acquired_maps, draws, tmp_path, coverage_rows(**coverage))
     regions = {name for name in error_maps if name.endswith("mask")}
     assert regions == {
-        "label-foot_desc-sblReliable_mask",
-        "label-foot_desc-sblFwhm50Reliable_mask",
+        "label-foot_desc-sblSignReliable_mask",
+        "label-foot_desc-sblFwhm50SignReliable_mask",
     }
     thresholds = {(row.contrast, row.threshold) for row in table if row.threshold != MISSING}
-    assert thresholds == {("hand", "fdr"), ("foot", "fdr"), ("foot", "reliable")}
+    assert thresholds == {("hand", "fdr"), ("foot", "fdr"), ("foot", "signReliable")}
     assert "contrast-hand_stat-sd_desc-sbl_statmap" in error_maps
 
 
@@ -298,7 +298,7 @@ def test_constant_voxels_and_contrasts_without_variance_are_finite(effects, draw
     assert not foot["contrast-foot_stat-sd_desc-sbl_statmap"].any()
     assert (foot["contrast-foot_stat-wrongsign_desc-sbl_statmap"][mask] == 0.5).all()
     assert not foot["contrast-foot_stat-zTotal_desc-sblFwhm50_statmap"].any()
-    assert not foot["label-foot_desc-sblReliable_mask"].any()
+    assert not foot["label-foot_desc-sblSignReliable_mask"].any()
     assert all(not np.isinf(row.value) for row in table)
 
 
@@ -311,10 +311,13 @@ def test_a_series_without_a_prior_has_no_error_maps(effects, tmp_path):
 
 def test_the_methods_text_describes_reliable_voxels_by_smoothing():
     """The threshold of narrow smoothing is a share of voxels with the wrong sign."""
-    narrow, wide = (describe_reliable((width,), (3, 3, 4)) for width in (0.0, 5.0))
+    narrow, wide = (describe_sign_reliable((width,), (3, 3, 4)) for width in (0.0, 5.0))
     assert ("5 %" in narrow, "5 %" in wide) == (True, False)
     assert "5 mm" in wide
-    assert describe_reliable((0.0, 5.0), (3, 3, 4)).split() == [*narrow.split(), *wide.split()]
+    assert describe_sign_reliable((0.0, 5.0), (3, 3, 4)).split() == [
+        *narrow.split(),
+        *wide.split(),
+    ]
 
 
 class Run(NamedTuple):

@@ -313,7 +313,7 @@ def test_maps_in_a_template_space_are_skipped(images):
 
 
 def test_the_file_pattern_of_a_series_matches_its_unsmoothed_t_maps_and_no_other_file():
-    """Files are those of a whole run, which has no reliable regions."""
+    """Files are those of a whole run, which has no sign reliable regions."""
     maps = []
     for name in expected_outputs():
         if match := re.fullmatch(r"sub-01/func/sub-01_task-tap_(\S+)_statmap.nii.gz", name):
