@@ -153,7 +153,7 @@ def coverage_row(value=0.95):
         ({}, {"value": 0.05}, 0.95, True),
     ],
 )
-def test_only_recovered_contrasts_have_reliable_voxels(
+def test_only_recovered_contrasts_have_sign_reliable_voxels(
     changes, smoothed_changes, coverage, expected
 ):
     """The unsmoothed effect decides, because smoothing removes the detail that is tested."""

@@ -337,7 +337,7 @@ def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
 
 
 @pytest.mark.parametrize("state", ["recovered", "not supported", "not testable"])
-def test_only_recovered_contrasts_have_an_outline_of_reliable_voxels(state):
+def test_only_recovered_contrasts_have_an_outline_of_sign_reliable_voxels(state):
     """The mask of sign reliable voxels exists in all cases, as in files of an earlier version."""
     reliable = np.zeros((12, 12, 5), np.uint8)
     reliable[4:8, 4:8] = 1

@@ -37,7 +37,7 @@ from bids_sr.steps.half_resolution_maps import load_half_resolution_maps
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.reconstruction_error import (
     check_intervals,
-    describe_sign_reliable,
+    describe_voxel_selection,
     measure_error,
     scale_by_contrast,
 )
@@ -168,9 +168,10 @@ def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, dra
         for stat in stats
     }
     assert error_maps.keys() - statmaps == {
-        f"label-{name}_desc-{desc}SignReliable_mask"
+        f"label-{name}_desc-{desc}{mask}_mask"
         for name in CONTRASTS
         for desc in ("sbl", "sblFwhm50")
+        for mask in ("SignReliable", "SizeKnown")
     }
     mask = brain(HIGH_SHAPE, HIGH_AFFINE).data
     for name, error_map in error_maps.items():
@@ -199,7 +200,8 @@ def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, dra
     sd = error_maps["contrast-hand_stat-sd_desc-sbl_statmap"].volume.data
     np.testing.assert_allclose(sd, np.where(mask, np.sqrt(scale * unit), 0), atol=1e-3)
     wrong_sign = error_maps["contrast-hand_stat-wrongsign_desc-sbl_statmap"].volume.data
-    expected = np.where(mask, special.ndtr(-np.abs(high_res) / np.sqrt(4 + sd**2)), 0)
+    total_sd = np.sqrt(4 + sd**2)
+    expected = np.where(mask, special.ndtr(-np.abs(high_res) / total_sd), 0)
     np.testing.assert_allclose(wrong_sign, expected, atol=1e-5)
     # Smoothed t values include the entire error.
     sd = error_maps["contrast-hand_stat-sd_desc-sblFwhm50_statmap"].volume.data
@@ -208,26 +210,30 @@ def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, dra
     region = error_maps["label-hand_desc-sblFwhm50SignReliable_mask"].volume.data > 0
     np.testing.assert_array_equal(region, fdr_region(total, mask)[0])
 
-    reliable = error_maps["label-hand_desc-sblSignReliable_mask"].volume.data > 0
+    sign_reliable = error_maps["label-hand_desc-sblSignReliable_mask"].volume.data > 0
     active = fdr_region(high_res / 2, mask)[0]
-    assert 0 < reliable.sum() < active.sum()
-    assert not (reliable & ~active).any()
-    assert wrong_sign[reliable].mean() <= 0.05 < wrong_sign[active].mean()
+    assert 0 < sign_reliable.sum() < active.sum()
+    assert not (sign_reliable & ~active).any()
+    assert wrong_sign[sign_reliable].mean() <= 0.05 < wrong_sign[active].mean()
     values = {
         (row.statistic, row.threshold): row.value
         for row in table
         if (row.contrast, row.fwhm_mm) == ("hand", 0.0)
     }
+    size_known = error_maps["label-hand_desc-sblSizeKnown_mask"].volume.data > 0
+    np.testing.assert_array_equal(size_known, sign_reliable & (np.abs(high_res) > 1.96 * total_sd))
+    assert 0 < size_known.sum() < sign_reliable.sum()
+    assert values["voxels", "sizeKnown"] == size_known.sum()
     assert values["voxels", "fdr"] == active.sum()
-    assert values["voxels", "signReliable"] == reliable.sum()
+    assert values["voxels", "signReliable"] == sign_reliable.sum()
     assert values["expected_wrong", "fdr"] == pytest.approx(wrong_sign[active].mean(), rel=1e-4)
     assert values["expected_wrong", "signReliable"] == pytest.approx(
-        wrong_sign[reliable].mean(), rel=1e-4
+        wrong_sign[sign_reliable].mean(), rel=1e-4
     )
     assert table[: len(rows)] == rows
 
 
-def test_the_reliable_region_is_limited_to_active_voxels(draws, tmp_path):
+def test_the_sign_reliable_region_is_limited_to_active_voxels(draws, tmp_path):
     """Voxels below the threshold are excluded, even if their sign is as certain as in active
     voxels.
     """
@@ -240,17 +246,24 @@ def test_the_reliable_region_is_limited_to_active_voxels(draws, tmp_path):
 
 
 @pytest.mark.parametrize("coverage", [{"hand": 0.89, "foot": 0.9}, {"foot": 0.93}])
-def test_without_enough_coverage_there_is_no_reliable_region(effects, draws, tmp_path, coverage):
+def test_without_enough_coverage_there_are_no_masks_of_voxels(effects, draws, tmp_path, coverage):
     """Coverage is too low at half the resolution, or was not tested."""
     maps, acquired_maps = maps_on_both_grids(effects)
     error_maps, table = measure(maps, acquired_maps, draws, tmp_path, coverage_rows(**coverage))
     regions = {name for name in error_maps if name.endswith("mask")}
     assert regions == {
-        "label-foot_desc-sblSignReliable_mask",
-        "label-foot_desc-sblFwhm50SignReliable_mask",
+        f"label-foot_desc-{desc}_mask"
+        for desc in (
+            "sblSignReliable",
+            "sblSizeKnown",
+            "sblFwhm50SignReliable",
+            "sblFwhm50SizeKnown",
+        )
     }
     thresholds = {(row.contrast, row.threshold) for row in table if row.threshold != MISSING}
-    assert thresholds == {("hand", "fdr"), ("foot", "fdr"), ("foot", "signReliable")}
+    assert thresholds == {("hand", "fdr"), ("foot", "fdr")} | {
+        ("foot", mask) for mask in ("signReliable", "sizeKnown")
+    }
     assert "contrast-hand_stat-sd_desc-sbl_statmap" in error_maps
 
 
@@ -267,7 +280,7 @@ def test_an_effect_below_its_noise_has_no_reconstruction_error(effects, draws, t
     wrong_sign = error_maps["contrast-hand_stat-wrongsign_desc-sbl_statmap"].volume.data
     assert wrong_sign[brain(HIGH_SHAPE, HIGH_AFFINE).data].min() > 0.48
     expected = [row.value for row in table if row.statistic == "expected_wrong"]
-    assert len(expected) == 8
+    assert len(expected) == 12
     assert np.isnan(expected).all()
     sizes = {row.value for row in table if row.statistic == "voxels" and row.threshold != MISSING}
     assert sizes == {0}
@@ -309,15 +322,14 @@ def test_a_series_without_a_prior_has_no_error_maps(effects, tmp_path):
     assert result == ([], [], [])
 
 
-def test_the_methods_text_describes_reliable_voxels_by_smoothing():
+def test_the_methods_text_describes_masks_of_voxels_by_smoothing():
     """The threshold of narrow smoothing is a share of voxels with the wrong sign."""
-    narrow, wide = (describe_sign_reliable((width,), (3, 3, 4)) for width in (0.0, 5.0))
-    assert ("5 %" in narrow, "5 %" in wide) == (True, False)
+    narrow, wide = (describe_voxel_selection((width,), (3, 3, 4)) for width in (0.0, 5.0))
+    assert all("1.96" in text for text in (narrow, wide))
+    assert ("at most 5 %" in narrow, "at most 5 %" in wide) == (True, False)
     assert "5 mm" in wide
-    assert describe_sign_reliable((0.0, 5.0), (3, 3, 4)).split() == [
-        *narrow.split(),
-        *wide.split(),
-    ]
+    text = describe_voxel_selection((0.0, 5.0), (3, 3, 4))
+    assert all(part.partition(". ")[0] in text for part in (narrow, wide))
 
 
 class Run(NamedTuple):

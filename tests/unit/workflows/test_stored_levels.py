@@ -127,7 +127,12 @@ def test_maps_are_selected_by_statistic_and_smoothing(
     unsmoothed = {(stat, "sbl") for stat in ("t", "effect", "variance", "sd", "tTotal")}
     assert set(maps) == unsmoothed | {("effect", "sblFwhm50"), ("tTotal", "sblFwhm50")}
     regions = [choice["desc"] for choice in among if choice["suffix"] == "mask"]
-    assert regions == ["sblSignReliable", "sblFwhm50SignReliable"]
+    assert regions == [
+        "sblSignReliable",
+        "sblSizeKnown",
+        "sblFwhm50SignReliable",
+        "sblFwhm50SizeKnown",
+    ]
 
 
 @pytest.mark.parametrize(
