@@ -46,7 +46,7 @@ COVERAGE = "coverage_one_level_down"
 SMOOTHNESS = "smoothness_voxels"
 """In-plane smoothness of the noise of a run (FWHM) in acquired voxels."""
 MIN_COVERAGE = 0.9
-"""Lowest coverage of 95 % intervals at half the resolution that permits reliable voxels."""
+"""Lowest coverage of 95 % intervals at half the resolution that permits sign reliable voxels."""
 MIN_ACTIVE_VOXELS = 50
 """Smallest number of active voxels at half the resolution."""
 MIN_FINENESS = 1 / 3
@@ -93,12 +93,12 @@ class ContrastSupport:
         return self.active.state
 
 
-def permits_reliable(rows: Iterable[MetricRow], method: str, contrast: str) -> bool | None:
-    """Return whether the tests of a run permit reliable voxels in the maps of a contrast.
+def permits_sign_reliable(rows: Iterable[MetricRow], method: str, contrast: str) -> bool | None:
+    """Return whether the tests of a run permit sign reliable voxels in the maps of a contrast.
 
-    Voxels can only be reliable if the detail of the contrast is recovered in active voxels, and if
-    the intervals were covered. None is returned if the coverage of the contrast was not measured.
-    For the parameters, see `classify_detail`.
+    Voxels can only be sign reliable if the detail of the contrast is recovered in active voxels,
+    and if the intervals were covered. None is returned if the coverage of the contrast was not
+    measured. For the parameters, see `classify_detail`.
     """
     rows = list(rows)
     coverages = [

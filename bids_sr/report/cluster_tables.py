@@ -29,7 +29,7 @@ _STATISTIC_HEADS: Mapping[str, ColumnHead] = {
 }
 _THRESHOLDS: Mapping[str, str] = {
     "Fdr": "a false discovery rate (FDR) of .05 over the brain",
-    "Reliable": "a false discovery rate (FDR) of .05 over the brain, with the reconstruction"
+    "SignReliable": "a false discovery rate (FDR) of .05 over the brain, with the reconstruction"
     " error included",
     "Quarter": "a CC in the upper quarter of its range within the region of interest",
 }

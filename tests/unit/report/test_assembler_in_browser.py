@@ -125,7 +125,8 @@ def make_first_screen() -> Markup:
                 fwhm_mm=0.0,
                 maps=f"{stem}_space-boldref_contrast-*_stat-effect_desc-sbl_statmap.nii.gz",
                 total_sds=f"{stem}_space-boldref_contrast-*_stat-sdTotal_desc-sbl_statmap.nii.gz",
-                masks=f"{stem}_label-*_desc-sblReliable_mask.nii.gz",
+                sign_reliable=f"{stem}_label-*_desc-sblSignReliable_mask.nii.gz",
+                size_known=f"{stem}_label-*_desc-sblSizeKnown_mask.nii.gz",
             )
         ],
     )
