@@ -83,7 +83,7 @@ def _render_clusters(rows: Sequence[Any], series: str, contrast: str) -> Markup:
         "cluster",
         ("peak at x, y, z", space),
         _STATISTIC_HEADS.get(statistic, statistic),
-        ("effect", "95 % interval"),
+        ("effect, %", "95 % interval"),
         ("wrong sign", "probability at the peak"),
         _LABEL_HEAD,
         ("volume, mm³", "cluster threshold"),

@@ -116,9 +116,9 @@ def compare_with_truth(
     """Compare maps of the whole run with measured maps and known activation.
 
     `effects` are the block effects of all series, for intervals and metrics above the Nyquist
-    frequency, which require complete slices. `truth_maps` are known activation by contrast, on any
-    grid in the frame of the mask. `same_widths` is the smoothing (mm) that gives the acquired
-    series the smoothness of series of other programs, by name. If `at_rest`, correlations are also
+    frequency, which require complete slices. `truth_maps` are known activation by contrast (signal
+    units, as block effects), on any grid in the frame of the mask. `same_widths` is the smoothing
+    (mm) that gives the acquired series the smoothness of series of other programs, by name. If `at_rest`, correlations are also
     compared, because the run has no events.
     """
     known_maps = {name: (image.data, image.affine) for name, image in (truth_maps or {}).items()}
