@@ -171,7 +171,7 @@ def call(
     outputs = Kept(folder / "kept" / kind)
     if outputs.done:
         return outputs
-    results, work = folder / "results", folder / f"work-{code()}"
+    results, work = folder / "results", _working_directory(folder)
     for place in (
         results,
         outputs.folder,
@@ -201,13 +201,25 @@ def call(
     calibrated = calibration != "none" and done.returncode == 0
     about |= _store(
         results,
-        _only_file(work, "bids_sr_wf/sub_*_wf/sub_*_wf"),
+        find_working_run(folder),
         outputs.folder,
         calibrated=calibrated,
     )
     (outputs.folder / "about.json").write_text(json.dumps(about, indent=1))
     shutil.rmtree(results, ignore_errors=True)
     return outputs
+
+
+def find_working_run(folder: Path) -> Path:
+    """Return the folder of a run's steps in the working directory of its calls.
+
+    `folder` is the folder of the run.
+    """
+    return _only_file(_working_directory(folder), "bids_sr_wf/sub_*_wf/sub_*_wf")
+
+
+def _working_directory(folder: Path) -> Path:
+    return folder / f"work-{code()}"
 
 
 def _only_file(folder: Path, pattern: str) -> Path:

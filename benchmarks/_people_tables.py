@@ -11,7 +11,8 @@ import numpy as np
 from _labels import label
 from _people_calibrations import CHANGES, make_calibration
 from _people_data import MIDDLE, NOISY, SMOOTHED, TESTED, TYPES, Tested, make_tested
-from _people_runs import Kept, call, gains, value
+from _people_effects import store_effects
+from _people_runs import Kept, call, find_working_run, gains, value
 from _table import keep as keep_table
 
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
@@ -177,6 +178,21 @@ def contrasts(arguments: Sequence[str]) -> None:
 def smoothed(arguments: Sequence[str]) -> None:
     """Run `sbl` without calibration on smoothed runs; `tested_detail.py` tabulates the results."""
     _called(arguments, dict.fromkeys(SMOOTHED, ("blind",)))
+
+
+def effects(arguments: Sequence[str]) -> None:
+    """Store block effects of the runs of `contrasts`, with their own and with recoded events.
+
+    Smoothed runs are only stored if they are named. The working directories of the calls must
+    exist.
+    """
+    names = [TYPES.get(f"{name}-types", tested).name for name, tested in TESTED.items()]
+    names += [name for name in SMOOTHED if {name, f"{name}:blind"} & set(arguments[2:])]
+    out = _called(arguments, dict.fromkeys(names, ("blind",)))
+    for name in names:
+        if len(arguments) > 2 and not {name, f"{name}:blind"} & set(arguments[2:]):
+            continue
+        store_effects(find_working_run(out / name), out / name / "effects")
 
 
 def harm(arguments: Sequence[str]) -> None:

@@ -220,6 +220,12 @@ class Stored:
                 confounds=self.confounds,
             )
 
+    def fit_unsmoothed(self, series: str) -> ActivationMaps:
+        """Fit the model of the run to a stored series, for contrasts without stored maps."""
+        resolution = "" if series == "acquired" else "res-hr_"
+        path = self.file(f"space-boldref_{resolution}desc-{series}_bold.nii.gz")
+        return self._fit(path, series, self.events, self.contrasts, (0.0,))[0.0]
+
     def difference(self, smoothing: Sequence[float]) -> dict[float, ActivationMaps]:
         """Fit the model of the run to the series `sbl` minus the measured series."""
         images = [

@@ -9,6 +9,8 @@ python benchmarks/people.py noisy DATA OUT [ONLY ...]
     the same without calibration, with thermal noise restored
 python benchmarks/people.py contrasts DATA OUT [ONLY ...]
     the same without calibration, by contrast
+python benchmarks/people.py effects DATA OUT [ONLY ...]
+    the same, with block effects for tested_changes.py
 python benchmarks/people.py smoothed DATA OUT [ONLY ...]
     the same on runs that were smoothed before
 python benchmarks/people.py harm DATA OUT [ONLY ...]
@@ -36,7 +38,7 @@ import torch
 from _people_calibrations import make_calibration
 from _people_data import TESTED, make_tested
 from _people_runs import command
-from _people_tables import contrasts, harm, noisy, protocol, runs, smoothed
+from _people_tables import contrasts, effects, harm, noisy, protocol, runs, smoothed
 
 
 def data(arguments: list[str]) -> None:
@@ -72,6 +74,7 @@ def main() -> int:
         "runs": runs,
         "noisy": noisy,
         "contrasts": contrasts,
+        "effects": effects,
         "smoothed": smoothed,
         "harm": harm,
         "protocol": protocol,

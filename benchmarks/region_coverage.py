@@ -1,10 +1,10 @@
-"""Test the error of a region's mean: coverage of its 95 % interval in random regions.
+"""Test the error of a region's mean: coverage of its 95 % interval in random regions and clusters.
 
 python benchmarks/region_coverage.py DATA OUT [RUN ...]
 
 DATA is the folder of `people.py`, RUN a name such as B2. The output of each call stays in
-OUT/RUN/blind, as for `posterior.py`, and its values in OUT/RUN/regions.json; existing results are
-reused.
+OUT/RUN/blind, as for `posterior.py`, and its values in OUT/RUN/regions.json, clusters.json and
+small_sd.json; existing results are reused.
 
 Truth is the same run as measured. Both mean series contain the same noise up to the acquired
 Nyquist frequency, so that the noise of their difference is the measured noise above it, with the
@@ -15,6 +15,13 @@ noise of the mean series of `sbl`.
 
 Regions are connected. They grow from a random voxel by random neighbors, within the brain or
 within voxels that are active in the acquired run. Their sizes are uniform on a logarithmic scale.
+
+Clusters are from the acquired map with |t| > 4, as the program lists them, for each condition and
+contrast. Their voxels on the high-resolution grid are a region. Peaks are from the clusters of the
+map of `sbl` with |t| > 4.
+
+The third table has voxels with the smallest SD: voxels whose local excess of acquired power over
+noise is not above 0, and the tenth of the brain with the smallest SD.
 """
 
 from __future__ import annotations
@@ -22,8 +29,9 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +40,9 @@ import pandas as pd
 from _people_data import TESTED, Tested, make_tested
 from _posterior_maps import CONTRASTS, Array, Stored, call, rounded
 from _table import keep
+from scipy import ndimage
 
+from bids_sr.glm.clusters import largest_clusters
 from bids_sr.glm.design import build_design, contrast_vector
 from bids_sr.glm.region_means import MeanEffect, fit_mean_series, weigh_smoothed_mean
 from bids_sr.sr.prior_maps.posterior import (
@@ -47,6 +57,14 @@ REGIONS = 100  # per third, contrast, and kind of voxels
 WIDTHS = (0.0, 5.0)
 SEED = 85
 ACTIVE_T = 4.0
+CONDITIONS = {
+    "A": ("body", "house", "scene", "object", "scramble"),
+    "B1": ("living", "non_living", "gaussian"),
+    "B2": ("living", "non_living", "gaussian"),
+    "C": (),
+}
+"""Conditions whose clusters are tested, in addition to the contrasts of `posterior.py`."""
+LOCAL_SD = 0.75  # acquired voxels, standard deviation of the average of the local excess
 
 
 def grow(allowed: Array, size: int, rng: np.random.Generator) -> Array | None:
@@ -114,22 +132,99 @@ class RunErrors:
 
     def scale(self, contrast: str) -> Array:
         """Return the square root of the local scale of a contrast, per voxel."""
-        effect, variance = (
-            self.stored.map(contrast, s, "acquired") for s in ("effect", "variance")
-        )
         scale = effect_scale(
-            effect,
-            variance,
+            self.acquired[contrast, "effect"],
+            self.acquired[contrast, "variance"],
             self.stored.draws[1],
             self.stored.mask("acquired"),
             self.stored.zooms[0],
         )
         return np.sqrt(interpolate_to_shape(scale, self.mask.shape)).ravel()
 
+    def has_excess(self, contrast: str) -> Array:
+        """Return the voxels whose local acquired power exceeds noise (X, Y, Z)."""
+        square = np.square(self.acquired[contrast, "effect"])
+        excess = np.where(
+            self.stored.mask("acquired"), square - self.acquired[contrast, "variance"], 0
+        )
+        zooms = self.stored.zooms[0]
+        local_excess = ndimage.gaussian_filter(excess, LOCAL_SD * zooms[0] / zooms)
+        return interpolate_to_shape(np.maximum(local_excess, 0), self.mask.shape) > 0
+
+    @cached_property
+    def acquired(self) -> Mapping[tuple[str, str], Array]:
+        """Maps of the acquired series by contrast and statistic (x, y, z)."""
+        return self.stored.fit_unsmoothed("acquired").maps
+
+    @cached_property
+    def errors(self) -> Mapping[tuple[str, str], Array]:
+        """Maps of `sbl` minus the measured series by contrast and statistic (X, Y, Z)."""
+        return self.stored.difference((0.0,))[0.0].maps
+
     def active(self, contrast: str) -> Array:
         """Return the voxels that are active in the acquired run, on the high-resolution grid."""
-        t = interpolate_to_shape(self.stored.map(contrast, "t", "acquired"), self.mask.shape)
+        t = interpolate_to_shape(self.acquired[contrast, "t"], self.mask.shape)
         return np.asarray(self.mask & (np.abs(t) > ACTIVE_T))
+
+    def clusters(self, contrast: str) -> Iterator[Array]:
+        """Yield the clusters of the acquired map on the high-resolution grid (X, Y, Z)."""
+        acquired_mask = self.stored.mask("acquired")
+        factor = [n // m for n, m in zip(self.mask.shape, acquired_mask.shape, strict=True)]
+        for sign in (1, -1):
+            t = sign * self.acquired[contrast, "t"]
+            affine = np.diag([*self.stored.zooms[0], 1.0])
+            for cluster in largest_clusters(t, acquired_mask & (t > ACTIVE_T), affine):
+                region = np.zeros(acquired_mask.shape, bool)
+                region[tuple(cluster.voxels.T)] = True
+                region = np.kron(region, np.ones(factor, bool)) & self.mask
+                if region.any():
+                    yield region
+
+    def measure_peaks(self, contrast: str, scale: Array, t_map: Array) -> Iterator[dict[str, Any]]:
+        """Yield the errors of the peaks of a map of `sbl`."""
+        affine = np.diag([*self.stored.zooms[1], 1.0])
+        unit_power = np.square(self.samples).mean(axis=0)
+        for sign in (1, -1):
+            t = sign * t_map
+            for cluster in largest_clusters(t, self.mask & (t > ACTIVE_T), affine):
+                for peak in cluster.peaks:
+                    index = int(np.ravel_multi_index(peak, self.mask.shape))
+                    sd = float(scale[index] * np.sqrt(unit_power[index]))
+                    error, noise = (
+                        float(self.errors[contrast, stat][peak]) for stat in ("effect", "variance")
+                    )
+                    yield {
+                        "inside": error**2 < 1.96**2 * (noise + sd**2),
+                        "error": error * self.percent,
+                        "noise": noise**0.5 * self.percent,
+                        "SD": sd * self.percent,
+                    }
+
+    def measure_small_sds(self, contrast: str, scale: Array) -> dict[str, dict[str, float]]:
+        """Return sums over voxels with the smallest SD and over other voxels of the brain."""
+        variance = (np.square(scale) * np.square(self.samples).mean(axis=0)).reshape(
+            self.mask.shape
+        )
+        error, noise = (self.errors[contrast, stat] for stat in ("effect", "variance"))
+        is_inside = np.square(error) < 1.96**2 * (variance + noise)
+        is_small = variance <= np.quantile(variance[self.mask], 0.1)
+        has_excess = self.has_excess(contrast)
+        regions = {
+            "no local excess": self.mask & ~has_excess,
+            "smallest tenth": self.mask & is_small,
+            "all others": self.mask & has_excess & ~is_small,
+            "brain": self.mask,
+        }
+        return {
+            name: {
+                "voxels": int(region.sum()),
+                "inside": int(is_inside[region].sum()),
+                "error": float((np.square(error) - noise)[region].sum()),
+                "SD": float(variance[region].sum()),
+                "zero": int((variance[region] <= 0).sum()),
+            }
+            for name, region in regions.items()
+        }
 
     def measure(self, contrast: str, scale: Array, region: Array, width: float) -> dict[str, Any]:
         """Return errors of the mean of one region at one smoothing width."""
@@ -173,28 +268,145 @@ def is_inside(difference: MeanEffect, sd: float) -> bool:
     return abs(difference.effect) < half_width(difference, sd)
 
 
-def measure(tested: Tested, data: Path, out: Path) -> None:
-    """Measure the regions of one run."""
-    file = out / tested.name / "regions.json"
-    if file.exists():
-        return
+def open_run(tested: Tested, data: Path, out: Path) -> Stored:
+    """Run the program on one run, unless its output exists."""
     low, truth = make_tested(tested, data, out)
     more = ("--truth", str(truth), "--calibration", "none")
-    stored = call(low, out / tested.name / "blind", CONTRASTS[tested.name], *more)
+    return call(low, out / tested.name / "blind", CONTRASTS[tested.name], *more)
+
+
+def measure_regions(stored: Stored) -> list[dict[str, Any]]:
+    """Return the errors of random regions of one run."""
+    run, rng = RunErrors(stored), np.random.default_rng(SEED)
     rows: list[dict[str, Any]] = []
-    if stored.applied:
-        run, rng = RunErrors(stored), np.random.default_rng(SEED)
-        for contrast in stored.contrasts:
-            scale = run.scale(contrast)
-            for kind, allowed in (("active", run.active(contrast)), ("brain", run.mask)):
-                about = {"contrast": contrast, "kind": kind}
-                rows += [
-                    about | {"third": third} | run.measure(contrast, scale, region, width)
-                    for third, region in draw_regions(allowed, rng)
-                    for width in WIDTHS
-                ]
-    file.write_text(json.dumps(rows))
-    print(tested.name, "measured", flush=True)
+    for contrast in stored.contrasts:
+        scale = run.scale(contrast)
+        for kind, allowed in (("active", run.active(contrast)), ("brain", run.mask)):
+            about = {"contrast": contrast, "kind": kind}
+            rows += [
+                about | {"third": third} | run.measure(contrast, scale, region, width)
+                for third, region in draw_regions(allowed, rng)
+                for width in WIDTHS
+            ]
+    return rows
+
+
+def measure_clusters(stored: Stored) -> list[dict[str, Any]]:
+    """Return the errors of clusters of the acquired maps and of peaks of the maps of `sbl`."""
+    conditions = CONDITIONS[stored.place.parent.name]
+    run = RunErrors(replace(stored, expressions=(*stored.expressions, *conditions)))
+    t_maps = run.stored.fit_unsmoothed("sbl").maps
+    rows: list[dict[str, Any]] = []
+    for contrast in run.stored.contrasts:
+        scale = run.scale(contrast)
+        about = {"contrast": contrast, "kind": "cluster"}
+        rows += [
+            about | run.measure(contrast, scale, region, 0.0) for region in run.clusters(contrast)
+        ]
+        peaks = run.measure_peaks(contrast, scale, t_maps[contrast, "t"])
+        rows += [{"contrast": contrast, "kind": "peak"} | row for row in peaks]
+    return rows
+
+
+def measure_small_sds(stored: Stored) -> list[dict[str, Any]]:
+    """Return sums over the voxels with the smallest SD of one run."""
+    run = RunErrors(stored)
+    return [
+        {"contrast": contrast, "voxels of": name} | sums
+        for contrast in stored.contrasts
+        for name, sums in run.measure_small_sds(contrast, run.scale(contrast)).items()
+    ]
+
+
+MEASURES = {
+    "regions": measure_regions,
+    "clusters": measure_clusters,
+    "small_sd": measure_small_sds,
+}
+
+
+def measure(tested: Tested, data: Path, out: Path, name: str) -> None:
+    """Store the results of one of `MEASURES` for one run, unless they exist."""
+    file = out / tested.name / f"{name}.json"
+    if file.exists():
+        return
+    stored = open_run(tested, data, out)
+    file.write_text(json.dumps(MEASURES[name](stored) if stored.applied else [], default=float))
+    print(tested.name, name, "measured", flush=True)
+
+
+def read_rows(tested: Tested, out: Path, name: str) -> pd.DataFrame:
+    """Return the stored results of one run, empty if there are none."""
+    file = out / tested.name / f"{name}.json"
+    rows = pd.DataFrame(json.loads(file.read_text())) if file.exists() else pd.DataFrame()
+    return rows.assign(run=tested.title) if len(rows) else rows
+
+
+def interval_of_fraction(n_inside: float, n: int) -> str:
+    """Return the 95 % interval of a fraction by Wilson."""
+    center = (n_inside + 1.96**2 / 2) / (n + 1.96**2)
+    half = 1.96 / (n + 1.96**2) * np.sqrt(n_inside * (n - n_inside) / n + 1.96**2 / 4)
+    return f"{center - half:.3f} to {center + half:.3f}"
+
+
+def summarize_clusters(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return one row of the table of clusters and peaks."""
+    squares = {name: (rows[name] ** 2).mean() for name in ("error", "noise", "SD")}
+    return {
+        "number": len(rows),
+        "voxels": float(rows["voxels"].median()) if rows["voxels"].notna().all() else "",
+        "coverage": float(rows["inside"].mean()),
+        "interval": interval_of_fraction(rows["inside"].sum(), len(rows)),
+        "noise alone": float(rows["inside, noise alone"].mean())
+        if rows["inside, noise alone"].notna().all()
+        else "",
+        "rms error / SD": float(
+            np.sqrt(max(0.0, squares["error"] - squares["noise"]) / squares["SD"])
+        ),
+        "rms error / total SD": float(
+            np.sqrt(squares["error"] / (squares["noise"] + squares["SD"]))
+        ),
+    }
+
+
+def keep_clusters(people: Sequence[Tested], out: Path) -> None:
+    """Keep the tables of clusters and peaks, and of voxels with the smallest SD."""
+    clusters = pd.concat([read_rows(tested, out, "clusters") for tested in people])
+    table = [
+        {"of": kind, "run": run} | summarize_clusters(rows)
+        for kind, of_kind in clusters.groupby("kind")
+        for run, rows in [*of_kind.groupby("run", sort=False), ("all", of_kind)]
+    ]
+    keep(
+        "cluster_coverage",
+        "Coverage of 95 % intervals in clusters of acquired maps and at peaks of `sbl`",
+        [rounded(row) for row in table],
+        remarks=["`interval` is the 95 % interval of the coverage if clusters are independent."],
+    )
+    small = pd.concat([read_rows(tested, out, "small_sd") for tested in people])
+    table = []
+    for (run, name), rows in small.groupby(["run", "voxels of"], sort=False):
+        sums = rows[["voxels", "inside", "error", "SD", "zero"]].sum()
+        table.append(
+            {
+                "run": run,
+                "voxels of": name,
+                "voxels": int(sums["voxels"]),
+                "coverage": float(sums["inside"] / sums["voxels"]),
+                "by contrast": ", ".join(f"{x:.3f}" for x in rows["inside"] / rows["voxels"]),
+                "rms error / SD": float(np.sqrt(max(0.0, sums["error"]) / sums["SD"])),
+                "SD 0": int(sums["zero"]),
+            }
+        )
+    keep(
+        "small_sd_coverage",
+        "Coverage of 95 % intervals in voxels with the smallest SD",
+        [rounded(row) for row in table],
+        remarks=[
+            "Sums over contrasts. *no local excess*: the local average (SD .75 acquired voxels) of"
+            " the acquired power does not exceed noise."
+        ],
+    )
 
 
 def summarize(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -233,11 +445,12 @@ def main(arguments: Sequence[str]) -> int:
     people = [replace(tested_run, one_type=False) for tested_run in TESTED.values()]
     for tested in people:
         if not arguments[2:] or tested.name in arguments[2:]:
-            measure(tested, data, out)
+            for name in MEASURES:
+                measure(tested, data, out, name)
+    keep_clusters(people, out)
     table, frames = [], []
     for tested in people:
-        file = out / tested.name / "regions.json"
-        rows = pd.DataFrame(json.loads(file.read_text())) if file.exists() else pd.DataFrame()
+        rows = read_rows(tested, out, "regions")
         if len(rows):
             frames.append(rows)
             table += [{"run": tested.title} | row for row in summarize(rows)]

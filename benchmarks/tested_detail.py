@@ -2,20 +2,23 @@
 
 python benchmarks/tested_detail.py OUT [WORLDS SEED ...]
 
-OUT contains the results of `people.py contrasts DATA OUT` and `people.py smoothed DATA OUT`, and
-WORLDS the draws of `tested_worlds.py DATA WORLDS SEED ...`. The table has a row per run, contrast
-and region, and a row per run with counts; the figure (docs/figures/tested_detail.svg) shows active
-voxels of unsmoothed runs.
+OUT contains the results of `people.py effects DATA OUT` (or `people.py contrasts DATA OUT`) and
+`people.py smoothed DATA OUT`, and WORLDS the draws of `drawn_worlds.py`. The rule and the formulas
+of this version are applied to stored effects. The table has a row per run, contrast and region,
+and a row per run with counts; the figure (docs/figures/tested_detail.svg) shows active voxels of
+unsmoothed runs.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from _people_data import SMOOTHED, TESTED, TYPES
+from _people_data import SMOOTHED, TESTED, TYPES, Tested
+from _people_effects import OWN_EVENTS, StoredEffects
 from _people_runs import Kept
 from _table import HERE, keep
 from matplotlib.figure import Figure
@@ -42,46 +45,51 @@ def text(row: MetricRow | None) -> str:
 
 def tabulate(out: Path) -> list[Row]:
     """Return one row per run, contrast and region."""
-    rows = []
+    rows: list[Row] = []
     for tested in [
         *(TYPES.get(f"{name}-types", run) for name, run in TESTED.items()),
         *SMOOTHED.values(),
     ]:
-        outputs = Kept(out / tested.name / "kept" / "blind")
-        if not outputs.done:
-            continue
-        unsmoothed_rows = [
-            row
-            for row in outputs.rows
-            if (row.series, row.minus, row.fwhm_mm) == ("sbl", MISSING, 0)
-        ]
-        cells = {
-            (row.reference, row.statistic, row.contrast, row.region): row
-            for row in unsmoothed_rows
-            if row.band == "beyond" or row.statistic == "voxels"
-        }
-        for contrast, support in classify_detail(outputs.rows, "sbl").items():
-            for (label, region), result in zip(
-                REGIONS.items(), (support.active, support.brain), strict=True
-            ):
-                measured = cells.get(("measured", "ev", contrast, region))
-                voxels = cells.get(("oneLevelDown", "voxels", contrast, region))
-                rows.append(
-                    {
-                        "run": tested.title,
-                        "person": tested.person,
-                        "contrast": contrast,
-                        "region": label,
-                        "voxels": int(voxels.value) if voxels else 0,
-                        "measured": text(measured),
-                        "tested": text(result.row),
-                        "result": result.state,
-                        "measured_row": measured,
-                        "tested_row": result.row,
-                        "smoothed": tested.smoothed_mm > 0,
-                    }
-                )
+        folder = out / tested.name
+        effects, outputs = (
+            StoredEffects(folder / "effects" / OWN_EVENTS),
+            Kept(folder / "kept" / "blind"),
+        )
+        if effects.done:  # the rule and the formulas of this version
+            rows += compare_with_measured(tested, [*effects.test(), *effects.measure()])
+        elif outputs.done:
+            rows += compare_with_measured(tested, outputs.rows)
     return rows
+
+
+def compare_with_measured(tested: Tested, metric_rows: Sequence[MetricRow]) -> Iterator[Row]:
+    """Yield one row per contrast and region of a run with the metrics `metric_rows`."""
+    cells = {
+        (row.reference, row.statistic, row.contrast, row.region): row
+        for row in metric_rows
+        if (row.series, row.minus, row.fwhm_mm) == ("sbl", MISSING, 0)
+        and (row.band == "beyond" or row.statistic == "voxels")
+    }
+    for contrast, support in classify_detail(metric_rows, "sbl").items():
+        for (label, region), result in zip(
+            REGIONS.items(), (support.active, support.brain), strict=True
+        ):
+            measured = cells.get(("measured", "ev", contrast, region))
+            voxels = cells.get(("oneLevelDown", "voxels", contrast, region))
+            yield {
+                "run": tested.title,
+                "person": tested.person,
+                "contrast": contrast,
+                "map_contrast": support.map_contrast,
+                "region": label,
+                "voxels": int(voxels.value) if voxels else 0,
+                "measured": text(measured),
+                "tested": text(result.row),
+                "result": result.state,
+                "measured_row": measured,
+                "tested_row": result.row,
+                "smoothed": tested.smoothed_mm > 0,
+            }
 
 
 def summarize(rows: list[Row], region: str) -> Row:
@@ -178,14 +186,15 @@ def main() -> int:
             if file.stem.split("_")[2] in seeds
         ]
     draw(rows, worlds)
-    hidden = ("measured_row", "tested_row", "smoothed")
+    hidden = ("map_contrast", "measured_row", "tested_row", "smoothed")
     keep(
         "tested_detail",
         "Explained variance of the detail of `sbl`, tested at half the resolution and measured",
         [{name: cell for name, cell in row.items() if name not in hidden} for row in rows],
         remarks=[
             "95 % intervals: of measured values over blocks (none with fewer than two blocks per"
-            " half), of tested values over slices with 5 percentage points for the level."
+            " half), of tested values over parts of the brain and blocks, with 5 percentage points"
+            " for the level."
         ],
     )
     keep(

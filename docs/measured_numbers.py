@@ -143,7 +143,8 @@ def numbers() -> dict[str, str]:
         if (row["sbl"], row["contrast"], row["region"]) == ("blind", "all", "fdr")
     ]
     tested = [row for row in rows("tested_detail_counts") if row["runs"] == "unsmoothed"]
-    (worlds,) = (row for row in rows("tested_worlds") if row["draws of"] == "all")
+    worlds_rows = {row["draws of"]: row for row in rows("tested_worlds")}
+    worlds = worlds_rows["all"]
     files = {row["output"]: row for row in rows("files_count")}
     example = next(row for row in rows("resources") if row["case"] == "example")
     took = {key: float(str(example[key]).rpartition("/ ")[2]) for key in example if " " in key}
@@ -163,6 +164,19 @@ def numbers() -> dict[str, str]:
         "coverage_brain": span(float(row["brain"]) for row in blind),
         "coverage_region": span(float(row["coverage"]) for row in regions),
         "coverage_region_noise": span(float(row["noise alone"]) for row in regions),
+        **{
+            f"coverage_{kind}s": span(
+                row["coverage"]
+                for row in rows("cluster_coverage")
+                if row["of"] == kind and row["run"] != "all"
+            )
+            for kind in ("cluster", "peak")
+        },
+        "coverage_small_sd": span(
+            row["coverage"]
+            for row in rows("small_sd_coverage")
+            if row["voxels of"] in {"no local excess", "smallest tenth"}
+        ),
         "coverage_active": span(float(row["active in the truth"]) for row in blind),
         "error_people": span(
             float(row["rms error / SD"]) for row in blind if row["rms error / SD"] != ""
@@ -189,9 +203,14 @@ def numbers() -> dict[str, str]:
         "tested_covered": str(sum(row["covered"] for row in tested)),
         "tested_within": str(sum(row["within .10"] for row in tested)),
         "tested_useful": tested[0]["measured above 0 and recovered"],
-        "worlds_active": worlds["active: wrong, accepted"],
-        "worlds_brain": worlds["brain: wrong, accepted"],
-        "worlds_true": worlds["active: true, accepted"],
+        "worlds_active": worlds["active: false, recovered"],
+        "worlds_brain": worlds["brain: false, recovered"],
+        "worlds_true": worlds["active: true 0.2, recovered"],
+        "worlds_nyquist": worlds_rows["end near Nyquist"]["active: false, recovered"],
+        **{
+            f"worlds_{n}": worlds_rows[f"{n} slices"]["active: true 0.2, recovered"]
+            for n in (8, 12, 16)
+        },
         "example_min": f"{took['core min']:.1f}",
         "example_gb": f"{took['memory GB']:.1f}",
         "example_disk_gb": f"{took['work GB'] + took['results GB']:.1f}",

@@ -1,52 +1,59 @@
 """Agreement of effect maps with a reference.
 
-Agreement is computed from inner products of block maps, with intervals over resampled blocks.
-
 Effects of a run, of its halves and of its contrasts are sums of effects of single blocks. Their
 agreement over voxels only depends on inner products of the block maps: three small matrices per
-set of voxels and band. A *reference* consists of its own block maps (`targets`) and, for each
-contrast, of *ways* of comparing: weights of the blocks of the series (source), of the reference
-(target), and of its twin. The twin does not share noise with the source or the target and
-therefore measures the energy of the reference without noise:
+set of voxels and band. A comparison weights the elements of these matrices (`BlockComparison`).
 
-    reference             source       target         twin
-    measured halves       half a       half b         half a of the measured series
-    known activation      whole run    known map      known map
-    another run           whole run    its half b     its half a
-    measured map          whole run    whole run      (only correlation: noise is shared)
+The effect e of a series is compared with an effect t of the reference. Their noise is independent,
+because it is independent between blocks and between runs. The energy of the true map T is the
+product of t and another effect t' of the reference with independent noise:
 
-Let e be the effect of the source, t of the target, and T the true map of the target, all with
-their mean over the voxels subtracted. Then
+    reference             e            t             t'
+    measured halves       one half     other half    same half as e
+    known activation      whole run    known map     known map
+    another run           whole run    one half      other half
+    measured map          whole run    whole run     (only correlation: noise is shared)
+
+The mean over the voxels is subtracted from each map. The statistics are
 
     r                     <e, t> / (|e| |t|)
-    explained variance    1 - |e - T|² / |T|²  =  (2 <e, t> - <e, e>) / <twin, t>
-    recovered amplitude   <e, t> / <twin, t>, the slope of e over T
-    correct fraction      <e, t> |<e, t>| / (<e, e> <twin, t>): fraction of the energy of e that is
+    explained variance    1 - |e - T|² / |T|²  =  (2 <e, t> - <e, e>) / <t', t>
+    recovered amplitude   <e, t> / <t', t>, the slope of e over T
+    correct fraction      <e, t> |<e, t>| / (<e, e> <t', t>): fraction of the energy of e that is
                           true. It is the square of the correlation with the true map
                           (corrected for attenuation), with the sign of r.
 
-because <e, t> is an unbiased estimate of <e, T>, and <e, e> includes noise. Noise in the target
+because <e, t> is an unbiased estimate of <e, T>, and <e, e> includes noise. Noise in the reference
 therefore does not penalize a series, but noise in the series does: a measured half explains
 2 - 1/r of the variance, not 1, if r is the correlation of the halves. A map of zeros explains 0,
 and a wrong map less than 0; the correlation does not depend on amplitude. Changes between halves
 or runs (habituation, motion) count as error of the series.
 
-Resampling only changes the weights, identically for every series, so that differences between
-series have intervals. Blocks are drawn with replacement within condition and half, or within half
-and sign of the contrast if a condition has a single block in a half. There is no interval if a
-single block still remains. A block drawn c times from n has the weight
-1 + s·sqrt(n/(n - 1))·(c - 1), with s = 1/5, and deviations from the mean over resamples are
-divided by s. The usual bootstrap (s = 1) fails: repeated blocks average out less noise, which
-lowers the correlation of every resample.
+It is arbitrary which measured blocks form which half. The inner products of measured halves are
+therefore averaged over all balanced splits before they are divided
+(`bids_sr.glm.halves.average_splits`). Voxels that are active in a measured half depend on the
+split: they are selected in the half of e, without the noise of the other half. In these voxels,
+the two halves of a fixed split are compared in both directions, and statistics are averaged. The
+same applies to the halves of another run.
 
-Coverage of the 95 % intervals in simulated runs:
+Intervals are from resampled blocks. Blocks are drawn with replacement within condition, and within
+half if the split is fixed, identically for every series, so that differences between series have
+intervals. If a condition has fewer than two blocks per half, they are drawn within the sign of the
+contrast. There is no interval if a sign has too few blocks. If a block is drawn c times from n,
+the deviation of its effect from the mean of the n blocks is multiplied by
+1 + s·sqrt(n/(n - 1))·(c - 1), with s = 1/5, and deviations of statistics from their mean over
+resamples are divided by s. The usual bootstrap (s = 1) fails: repeated blocks average out less
+noise, which lowers the correlation of every resample.
+
+Coverage of the 95 % intervals in simulated runs (`benchmarks/block_intervals.py`), from the
+smallest to the largest of eight kinds of runs, four statistics and both kinds of splits:
 
 ===========================  ==================  ==================
 statistic                    2 blocks per half   3 to 12 per half
 ===========================  ==================  ==================
-correlation                  88 to 91 %          88 to 99 %
-other statistics             71 to 83 %          88 to 99 %
-differences                  71 to 87 %          88 to 98 %
+correlation                  85 to 99 %          89 to 100 %
+other statistics             81 to 99 %          89 to 99 %
+differences                  79 to 98 %          86 to 100 %
 ===========================  ==================  ==================
 
 The percentile interval of the usual bootstrap covered the expected correlation in 1 to 99 %.
@@ -69,7 +76,8 @@ import numpy as np
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS, RunEffects, denoise_controls
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
-from bids_sr.glm.blocks import TaskBlock
+from bids_sr.glm.blocks import MIN_BLOCKS, TaskBlock
+from bids_sr.glm.halves import SplitProducts
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.series import MEASURED, SMOOTH, get_kind, is_variant_of, parse_series_name
@@ -77,7 +85,7 @@ from bids_sr.sr.method import is_network
 
 _STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
 _LOGGER = logging.getLogger(__name__)
-_BOOTSTRAP_STEP = 0.2  # s of the module's docstring, deviation of resampled weights
+_BOOTSTRAP_STEP = 0.2  # s of the module's docstring
 # half-width of the 95 % interval for the explained variance of another training of srgan, as a
 # fraction of the unexplained variance: 2.36 × √2 × .034 / .96, from 8 trainings (Student's t) in
 # the active voxels of one run (benchmarks/results/small_srgan.md)
@@ -103,18 +111,46 @@ _ScoresByKey = dict[ComparisonKey, Float]
 
 
 @frozen
-class BlockComparison:
-    """Weights for sums of block maps, (1 + n_boot, blocks).
+class BlockResamples:
+    """Bootstrap resamples of B blocks.
 
-    The first row has the weights of the run itself, the other rows the weights of resamples.
-    `source` weights blocks of the series, `target` blocks of the reference; `twin` weights blocks
-    of the reference that do not share noise with `source` or `target`.
+    `groups` are the indices of blocks that are drawn together. In a resample, a block map x
+    becomes x + change · (x - mean of its group). `changes` (1 + n_boot, B) are zeros for the run
+    itself in the first row, followed by the resamples.
+    """
+
+    changes: Float
+    groups: Sequence[Sequence[int]]
+
+    def limit(self, n: int) -> "BlockResamples":
+        """Return the run itself and its first resamples, `n` together."""
+        return BlockResamples(changes=self.changes[:n], groups=self.groups)
+
+    def center(self, products: Float) -> Float:
+        """Subtract from each of the rows of products (B, C) the mean of its group."""
+        centered = products.copy()
+        for group in self.groups:
+            centered[group] -= products[group].mean(axis=0)
+        return centered
+
+
+@frozen
+class BlockComparison:
+    """Weights of inner products of block maps, for the four products of a contrast's effects.
+
+    With B blocks of the series and C blocks of the reference, `shared` (B, C) is for the product
+    of both effects, `energy` (B, B) for the square of the series' effect, `target_energy` (C, C)
+    for the square of the reference's effect, and `true_energy` (C, C) for its square without
+    noise. `resamples` are of the blocks of the series, and `target_resamples` of the reference.
     """
 
     contrast: str
-    source: Float
-    target: Float
-    twin: Float
+    shared: Float
+    energy: Float
+    target_energy: Float
+    true_energy: Float
+    resamples: BlockResamples
+    target_resamples: BlockResamples
 
 
 @frozen
@@ -191,7 +227,7 @@ class Reference:
             products = self._multiply_maps(maps[band], band, index)
             for comparison in region.comparisons:
                 values = {} if products is None else _compute_statistics(comparison, *products)
-                undefined = np.full(len(comparison.source), math.nan)
+                undefined = np.full(len(comparison.resamples.changes), math.nan)
                 for name in self.statistics:
                     key = ComparisonKey(name, band, comparison.contrast, region.name)
                     values_by_key.setdefault(key, []).append(values.get(name, undefined))
@@ -228,24 +264,25 @@ def _compute_statistics(
 
     Values are NaN unless the divisor of the statistic is reliably above 0. Inner products are of
     the series' block maps, of block maps of the series (rows) and the reference (columns), and of
-    the reference's block maps. `comparison` weights the blocks in the run itself and in its
-    resamples.
+    the reference's block maps.
 
     Examples
     --------
     >>> one = np.ones((1, 1))
-    >>> comparison = BlockComparison(contrast="a", source=one, target=one, twin=one)
+    >>> whole = np.ones(1), BlockResamples(changes=np.zeros((1, 1)), groups=())
+    >>> comparison = compare_sums("a", whole, whole, other_target=np.ones(1))
     >>> scores = _compute_statistics(comparison, one, 2 * one, 4 * one)
     >>> {name: float(values[0]) for name, values in scores.items()}
     {'r': 1.0, 'ev': 0.75, 'amplitude': 0.5, 'correct_fraction': 1.0}
     """
+    resamples, target_resamples = comparison.resamples, comparison.target_resamples
     shared, energy, target_energy, true_energy = (
-        np.einsum("kb,kb->k", left_weights @ products, right_weights)
-        for left_weights, products, right_weights in (
-            (comparison.source, cross_products, comparison.target),
-            (comparison.source, series_products, comparison.source),
-            (comparison.target, target_products, comparison.target),
-            (comparison.twin, target_products, comparison.target),
+        _sum_products(weights, products, left, right)
+        for weights, products, left, right in (
+            (comparison.shared, cross_products, resamples, target_resamples),
+            (comparison.energy, series_products, resamples, resamples),
+            (comparison.target_energy, target_products, target_resamples, target_resamples),
+            (comparison.true_energy, target_products, target_resamples, target_resamples),
         )
     )
     if not true_energy[0] > 0 or (len(true_energy) > 1 and not interval(true_energy)[0] > 0):
@@ -263,6 +300,27 @@ def _compute_statistics(
         )
         for name, (numerator, divisor) in ratios.items()
     }
+
+
+def _sum_products(
+    weights: Float, products: Float, left: BlockResamples, right: BlockResamples
+) -> Float:
+    """Return the weighted sum of inner products in the run and in its resamples, (1 + n_boot,).
+
+    The inner products (B, C) are of the block maps of `left` (rows) and `right` (columns).
+    """
+    value = np.vdot(weights, products)
+    if len(left.changes) == 1:
+        return np.array([value])
+    left_deviations = left.center(products)
+    right_deviations = right.center(products.T).T
+    both_deviations = right.center(left_deviations.T).T
+    return (
+        value
+        + left.changes @ (weights * left_deviations).sum(axis=1)
+        + right.changes @ (weights * right_deviations).sum(axis=0)
+        + np.einsum("kb,kb->k", left.changes @ (weights * both_deviations), right.changes)
+    )
 
 
 def _compute_inner_products(first: Real, second: Real) -> Float:
@@ -287,42 +345,87 @@ def _compute_inner_products(first: Real, second: Real) -> Float:
     return products
 
 
-def resample_weights(
-    blocks: Sequence[TaskBlock], weights: Float, n_boot: int, seed: int, contrast: str
-) -> Float:
-    """Return the weights of the blocks in a run and in its bootstrap resamples.
+def compare_splits(
+    contrast: str, splits: SplitProducts, resamples: BlockResamples
+) -> BlockComparison:
+    """Return the comparison of halves of a run with the other halves of its measured series."""
+    return BlockComparison(
+        contrast=contrast,
+        shared=splits.between,
+        energy=splits.within,
+        target_energy=splits.within,
+        true_energy=splits.between,
+        resamples=resamples,
+        target_resamples=resamples,
+    )
 
-    `weights` are the weights of the blocks in each half (H, B). The result has the shape (H, 1 +
-    n_boot, B), or (H, 1, B) if the blocks cannot be resampled. Draws only depend on `seed` and
-    `contrast`.
+
+def compare_sums(
+    contrast: str,
+    effect: tuple[Float, BlockResamples],
+    target: tuple[Float, BlockResamples],
+    other_target: Float,
+) -> BlockComparison:
+    """Return the comparison of a weighted sum of blocks with a weighted sum of other blocks.
+
+    `effect` and `target` are the weights of the blocks of the series (B,) and of the reference
+    (C,), with the resamples of these blocks. `other_target` are the weights (C,) of another sum of
+    the reference, whose noise is independent of the noise in the target. Resamples are only used
+    if both have them.
     """
-    groups_by_half = [_group_blocks(blocks, half_weights) for half_weights in weights]
-    if any(len(group) < 2 for groups in groups_by_half for group in groups):
-        return weights[:, None]
+    (weights, resamples), (target_weights, target_resamples) = effect, target
+    n = min(len(resamples.changes), len(target_resamples.changes))
+    return BlockComparison(
+        contrast=contrast,
+        shared=weights[:, None] * target_weights,
+        energy=weights[:, None] * weights,
+        target_energy=target_weights[:, None] * target_weights,
+        true_energy=other_target[:, None] * target_weights,
+        resamples=resamples.limit(n),
+        target_resamples=target_resamples.limit(n),
+    )
+
+
+def resample_blocks(
+    blocks: Sequence[TaskBlock],
+    weights: Float,
+    n_boot: int,
+    seed: int,
+    contrast: str,
+    min_blocks: int = MIN_BLOCKS,
+) -> BlockResamples:
+    """Return bootstrap resamples of the blocks of a run.
+
+    Blocks are drawn among the blocks with a nonzero weight in the same row of `weights` (rows, B),
+    such as a row per half. Conditions with fewer than `min_blocks` blocks are not drawn
+    separately, see `_group_blocks`. There are no resamples if a group is still smaller. Draws only
+    depend on `seed` and `contrast`.
+    """
+    groups = [group for row in weights for group in _group_blocks(blocks, row, min_blocks)]
+    if any(len(group) < min_blocks for group in groups):
+        return BlockResamples(changes=np.zeros((1, len(blocks))), groups=())
     rng = np.random.default_rng([seed, *contrast.encode()])
-    resampled_weights = np.repeat(weights[:, None], 1 + n_boot, axis=1)
-    for half, groups in enumerate(groups_by_half):
-        for group in groups:
-            n = len(group)
-            counts = rng.multinomial(n, np.full(n, 1 / n), size=n_boot)
-            factor = _BOOTSTRAP_STEP * math.sqrt(n / (n - 1))
-            resampled_weights[half, 1:][:, group] *= 1 + factor * (counts - 1)
-    return resampled_weights
+    changes = np.zeros((1 + n_boot, len(blocks)))
+    for group in groups:
+        n = len(group)
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=n_boot)
+        changes[1:, group] = _BOOTSTRAP_STEP * math.sqrt(n / (n - 1)) * (counts - 1)
+    return BlockResamples(changes=changes, groups=groups)
 
 
-def _group_blocks(blocks: Sequence[TaskBlock], weights: Float) -> list[list[int]]:
-    """Return groups of exchangeable blocks in one half, as indices of the blocks.
+def _group_blocks(blocks: Sequence[TaskBlock], weights: Float, min_blocks: int) -> list[list[int]]:
+    """Return groups of exchangeable blocks, as indices of the blocks.
 
     Blocks with nonzero `weights` (B,) are grouped by condition, or by sign of their weight if a
-    condition has a single block.
+    condition has fewer than `min_blocks` blocks.
     """
     by_condition: dict[str, list[int]] = {}
     by_sign: dict[bool, list[int]] = {}
     for index in np.flatnonzero(weights):
         by_condition.setdefault(blocks[index].condition, []).append(int(index))
         by_sign.setdefault(bool(weights[index] > 0), []).append(int(index))
-    has_single_block = any(len(indices) < 2 for indices in by_condition.values())
-    return list(by_sign.values()) if has_single_block else list(by_condition.values())
+    has_small_condition = any(len(indices) < min_blocks for indices in by_condition.values())
+    return list(by_sign.values()) if has_small_condition else list(by_condition.values())
 
 
 def agreement_rows(
@@ -400,18 +503,18 @@ def _score_controls(
             run.maps_by_band(betas, list(reference.targets))
         )
     return {
-        control: _cross_validate_settings(scores_by_setting)
+        control: _choose_best_settings(scores_by_setting)
         for control, scores_by_setting in scores_by_control.items()
     }
 
 
-def _cross_validate_settings(scores_by_setting: Mapping[float, _ScoresByKey]) -> _ControlScores:
-    """Score a denoised control at cross-validated settings, and return the mean settings.
+def _choose_best_settings(scores_by_setting: Mapping[float, _ScoresByKey]) -> _ControlScores:
+    """Score a denoised control at its best settings, and return the mean settings.
 
-    Each comparison uses the setting that scores best in the *other* comparison. A control
-    therefore has more freedom than a user. The setting is chosen per region, band and contrast: by
-    correlation for the correlation, by explained variance for statistics that depend on amplitude.
-    Scores have two ways each and are by setting (width in mm, or number of components).
+    The setting that scores best in a comparison is chosen with the reference of this comparison. A
+    control therefore has more freedom than a user. The setting is chosen per region, band and
+    contrast: by correlation for the correlation, by explained variance for statistics that depend
+    on amplitude. Scores are by setting (width in mm, or number of components).
     """
     scores: _ScoresByKey = {}
     mean_settings: dict[ComparisonKey, float] = {}
@@ -422,8 +525,7 @@ def _cross_validate_settings(scores_by_setting: Mapping[float, _ScoresByKey]) ->
             [setting_scores[leading_key][:, 0] for setting_scores in scores_by_setting.values()]
         )
         if np.isfinite(leading_scores).all():
-            best_indices = leading_scores.argmax(axis=0)[::-1]
-            best_settings = [settings[index] for index in best_indices]
+            best_settings = [settings[index] for index in leading_scores.argmax(axis=0)]
             scores[key] = np.stack(
                 [scores_by_setting[best][key][way] for way, best in enumerate(best_settings)]
             )

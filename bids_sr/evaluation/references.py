@@ -11,10 +11,13 @@ import numpy as np
 
 from bids_sr.evaluation.agreement import (
     BlockComparison,
+    BlockResamples,
     ComparedVoxels,
     Reference,
+    compare_splits,
+    compare_sums,
     gain_pairs,
-    resample_weights,
+    resample_blocks,
 )
 from bids_sr.evaluation.effects_of_run import RunEffects, resample_effects
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, KNOWN
@@ -25,7 +28,8 @@ from bids_sr.evaluation.reference_maps import (
     make_known_effects,
 )
 from bids_sr.glm.block_effects import Effects
-from bids_sr.glm.halves import split_contrasts
+from bids_sr.glm.blocks import MIN_BLOCKS
+from bids_sr.glm.halves import average_splits, split_contrasts
 from bids_sr.io.arrays import Float, Float32, MaskArray
 from bids_sr.io.volume import Volume
 from bids_sr.series import MEASURED, OTHER_RUN
@@ -36,31 +40,46 @@ _ACTIVE_T = (3.0, 4.0, 5.0, 6.0)  # |t| above which voxels are active, one regio
 def make_half_reference(run: RunEffects) -> Reference | None:
     """Return the reference of measured halves; None if there is no measured series.
 
-    The effect of each half of the blocks is compared with the measured effect of the other half,
-    in both directions. A contrast with conditions that are missing in a half is replaced by the
-    contrast of its other conditions (`split_contrasts`). Active voxels are selected in the
-    acquired run, and in the half of the measured series that is not the target. The acquired t map
-    includes the blocks of both halves, but its noise is limited to the acquired band.
+    The effect of half of the blocks is compared with the measured effect of the other half,
+    averaged over all balanced splits. A contrast with conditions that are missing in a half is
+    replaced by the contrast of its other conditions (`split_contrasts`).
+
+    Active voxels are selected in the acquired run: its t map includes the blocks of both halves,
+    but the noise of this map is limited to the acquired band. They are also selected in the
+    measured series, in each half of a fixed split, for the comparison with the other half.
     """
     if MEASURED not in run.files:
         return None
     measured = run.load_first()
-    comparisons: dict[str, tuple[BlockComparison, BlockComparison]] = {}
+    blocks = measured.blocks
+    comparisons: dict[str, tuple[BlockComparison]] = {}
     origins: dict[str, str] = {}
     block_counts: dict[str, int] = {}
     active: list[ComparedVoxels] = []
-    for contrast, split in split_contrasts(measured.blocks, run.contrasts).items():
+    for contrast, split in split_contrasts(blocks, run.contrasts).items():
+        splits = average_splits(blocks, split.weights, measured.leak)
         halves = measured.halves(split.weights)
-        if halves is None:
+        if splits is None or halves is None:
             continue
         origins[contrast] = split.origin
         block_counts[contrast] = _count_blocks(halves)
-        first, second = resample_weights(measured.blocks, halves, run.n_boot, run.seed, contrast)
-        comparisons[contrast] = (
-            BlockComparison(contrast=contrast, source=first, target=second, twin=first),
-            BlockComparison(contrast=contrast, source=second, target=first, twin=second),
+        run_resamples = resample_blocks(
+            blocks,
+            halves.sum(axis=0, keepdims=True),
+            run.n_boot,
+            run.seed,
+            contrast,
+            min_blocks=2 * MIN_BLOCKS,
         )
-        for comparison, half in zip(comparisons[contrast], halves, strict=True):
+        comparisons[contrast] = (compare_splits(contrast, splits, run_resamples),)
+        half_resamples = resample_blocks(blocks, halves, run.n_boot, run.seed, contrast)
+        for half, other_half in (halves, halves[::-1]):
+            comparison = compare_sums(
+                contrast,
+                (half, half_resamples),
+                (other_half, half_resamples),
+                other_target=half,
+            )
             active += _iterate_regions_above(measured, half, run.mask, comparison, _ACTIVE_T)
     return Reference(
         name=MEASURED,
@@ -90,16 +109,14 @@ def make_map_reference(run: RunEffects) -> Reference | None:
     for contrast, weights in run.contrasts.items():
         block_weights = measured.run_weights(weights)
         if block_weights is not None:
-            comparisons[contrast] = (
-                BlockComparison(
-                    contrast=contrast,
-                    source=block_weights[None],
-                    target=block_weights[None],
-                    twin=block_weights[None],
-                ),
+            effect = (
+                block_weights,
+                BlockResamples(changes=np.zeros((1, len(block_weights))), groups=()),
             )
+            comparison = compare_sums(contrast, effect, effect, other_target=block_weights)
+            comparisons[contrast] = (comparison,)
             active += _iterate_regions_above(
-                measured, block_weights, run.mask, comparisons[contrast][0], (TRUE_T,)
+                measured, block_weights, run.mask, comparison, (TRUE_T,)
             )
     return Reference(
         name=MEASURED_MAP,
@@ -177,12 +194,17 @@ def make_known_reference(
         return None
     comparisons: dict[str, tuple[BlockComparison]] = {}
     for index, (name, weights) in enumerate(weights_by_contrast.items()):
-        (source,) = resample_weights(
+        resamples = resample_blocks(
             first_effects.blocks, weights[None], run.n_boot, run.seed, name
         )
-        target = np.broadcast_to(np.eye(n_contrasts)[index], (len(source), n_contrasts))
+        target = np.eye(n_contrasts)[index]
+        known_resamples = BlockResamples(
+            changes=np.zeros((len(resamples.changes), n_contrasts)), groups=()
+        )
         comparisons[name] = (
-            BlockComparison(contrast=name, source=source, target=target, twin=target),
+            compare_sums(
+                name, (weights, resamples), (target, known_resamples), other_target=target
+            ),
         )
     active_regions = [
         ComparedVoxels(name="active", voxels=voxels[run.mask], comparisons=comparisons[name])
@@ -230,16 +252,18 @@ def make_other_run_reference(run: RunEffects, other_effects: Effects) -> Referen
         if block_weights is None or halves is None:
             continue
         block_counts[contrast] = _count_blocks(block_weights)
-        source = resample_weights(
+        resamples = resample_blocks(
             first_effects.blocks, block_weights[None], run.n_boot, run.seed, contrast
-        )[0]
-        halves_of_other = resample_weights(
+        )
+        other_resamples = resample_blocks(
             other_effects.blocks, halves, run.n_boot, run.seed + 1, contrast
         )
-        n = min(len(source), len(halves_of_other[0]))
-        for half, twin, target in zip(halves, halves_of_other, halves_of_other[::-1], strict=True):
-            comparison = BlockComparison(
-                contrast=contrast, source=source[:n], target=target[:n], twin=twin[:n]
+        for half, other_half in (halves, halves[::-1]):
+            comparison = compare_sums(
+                contrast,
+                (block_weights, resamples),
+                (other_half, other_resamples),
+                other_target=half,
             )
             comparisons.setdefault(contrast, []).append(comparison)
             active += _iterate_regions_above(other_effects, half, run.mask, comparison, (TRUE_T,))

@@ -19,12 +19,12 @@ _FIXED_TEXTS = {
         " grid by cubic splines",
     ),
     SMOOTH: (
-        "B-spline series with spatial smoothing; the kernel width was chosen in the other half of"
-        " the blocks"
+        "B-spline series with spatial smoothing; the kernel width is the one that agrees best"
+        " with the reference"
     ),
     PCA: (
-        "B-spline series with temporal PCA denoising; the number of components was chosen in the"
-        " other half of the blocks"
+        "B-spline series with temporal PCA denoising; the number of components is the one that"
+        " agrees best with the reference"
     ),
     MEASURED: "series measured at the high resolution (reference)",
 }

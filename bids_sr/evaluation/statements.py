@@ -8,7 +8,7 @@ with a lowercase letter are clauses of other statements.
 from enum import StrEnum, unique
 
 _BETTER_DETAIL = "detail beyond the acquired resolution better than {comparators} ({place})."
-_MEASURED_IN_ACTIVE, _MEASURED_IN_BRAIN = "47 to 64", "11 to 43"
+_MEASURED_IN_ACTIVE, _MEASURED_IN_BRAIN = "48 to 65", "11 to 42"
 """Lowest and highest measured explained variance (%) of contrasts whose detail is recovered in the
 test, in active voxels and the brain of runs of people (benchmarks/results/tested_detail.md).
 """
@@ -73,8 +73,8 @@ class Statement(StrEnum):
     # evidence: values and comparisons
     REFERENCE = "The reference is {reference}, and the {map_noun} is {contrast}{smoothing}."
     HALVES = (
-        "Each series in one half of {unit} is compared with the reference in the other half, with"
-        " a correction for noise in the reference."
+        "Each series in one half of {unit} is compared with the reference in the other half,"
+        " averaged over all balanced splits, with a correction for noise in the reference."
     )
     DETAIL = (
         "Detail is the part of the effect that is finer than the acquired voxels (above the"
@@ -150,7 +150,7 @@ class Statement(StrEnum):
     NO_ACTIVE_VOXELS = "no active voxels were defined, and the value is that of the whole brain"
     UNCONFIRMED = "the measured value has no confidence interval, and {test}"
     PRECISION = (
-        "In other people, the measured explained variance of recovered contrasts was"
+        "In other participants, the measured explained variance of recovered contrasts was"
         f" {_MEASURED_IN_ACTIVE} % in active voxels and {_MEASURED_IN_BRAIN} % in the whole brain"
         " (unsmoothed runs with a high-resolution reference)."
     )

@@ -194,12 +194,6 @@ def _filter_detail(data: HalfResolutionData, width: float, factor: Factor) -> _D
     )
 
 
-def _compute_middle_factor(factor: Factor) -> Factor:
-    """Return the factor whose Nyquist frequency is in the middle of the tested frequencies."""
-    x, y, z = (2 * axis_factor / (axis_factor + 1) for axis_factor in factor)
-    return x, y, z
-
-
 class _Ratio(NamedTuple):
     """Ratio of two sums over voxels, with the half-width of its 95 % interval.
 
@@ -265,6 +259,12 @@ def _compute_white_ratio(factor: Factor) -> float:
     return upper_share / (share - upper_share)
 
 
+def _compute_middle_factor(factor: Factor) -> Factor:
+    """Return the factor whose Nyquist frequency is in the middle of the tested frequencies."""
+    x, y, z = (2 * axis_factor / (axis_factor + 1) for axis_factor in factor)
+    return x, y, z
+
+
 @frozen
 class _Units:
     """Units of the jackknife over space: labels of the N voxels of a region, (N,) each.
@@ -304,7 +304,7 @@ def _divide_region(voxels: MaskArray, data: HalfResolutionData) -> _Units:
 
 
 def _merge_small_units(labels: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return labels (N,) of units in which units with few voxels are joined with the next unit.
+    """Join units with few voxels with the next unit, and return the labels of the voxels (N,).
 
     The last unit is joined with the one before if it is small.
 

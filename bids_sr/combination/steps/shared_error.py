@@ -1,9 +1,9 @@
 """Reconstruction error of each run of a participant, scaled to the effect in all runs.
 
 The reconstruction error is proportional to the true effect, which is a property of the
-participant. A run whose effect does not exceed its noise has a scale of 0 and an SD of 0, although
-its error is as large as the error of the other runs. When runs are combined, the scale of a
-contrast is therefore estimated from the acquired effects of all runs. Their mean is weighted by
+participant. A run whose effect does not exceed its noise has a small scale and a small SD,
+although its error is as large as the error of the other runs. When runs are combined, the scale of
+a contrast is therefore estimated from the acquired effects of all runs. Their mean is weighted by
 inverse variance, because it serves only to estimate the size of the effect. Each run contributes
 the mean squares of its own samples.
 """

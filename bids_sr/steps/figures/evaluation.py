@@ -43,8 +43,8 @@ _VALUE_TABLES = ("evaluation",)
         tab="Agreement",
         caption=(
             "Agreement between the effect of each series in one half of the task blocks and the"
-            " effect measured at the high resolution in the other half, averaged over both"
-            " directions. In resting-state runs, segments of the run replace task blocks."
+            " effect measured at the high resolution in the other half, averaged over all"
+            " balanced splits. In resting-state runs, segments of the run replace task blocks."
             " Explained variance is 1 − |error|² / |true effect|², with a correction for noise in"
             " the reference. The shaded column includes only detail above the acquired Nyquist"
             " frequency. Dotted lines show B-spline interpolation. Dashed lines show the"

@@ -7,40 +7,36 @@ import pytest
 from data.block_effects import make_blocks
 
 from bids_sr.evaluation.agreement import (
-    BlockComparison,
+    BlockResamples,
     ComparedVoxels,
     Reference,
+    compare_splits,
+    compare_sums,
     interval,
-    resample_weights,
+    resample_blocks,
 )
+from bids_sr.glm.halves import average_splits
 
 N_BLOCKS, N_VOXELS = 12, 4000
 BLOCKS = make_blocks("a" * N_BLOCKS)
-HALVES = np.array([[(block.half == half) / 6 for block in BLOCKS] for half in (0, 1)])
 
 
-def score(series, reference, comparisons):
-    """Return the statistics of block maps (B, N) by name, averaged over comparisons.
-
-    Values are followed by values of resamples.
-    """
+def score(series, reference, comparison):
+    """Return the statistics of block maps (B, N) by name, followed by values of resamples."""
     region = ComparedVoxels(
-        name="brain", voxels=np.ones(series.shape[1], dtype=bool), comparisons=comparisons
+        name="brain", voxels=np.ones(series.shape[1], dtype=bool), comparisons=[comparison]
     )
     scores = Reference(
         name="measured", targets={"all": reference.T}, regions=[region], block_counts={}
     ).scores({"all": series.T})
-    return {key.statistic: values.mean(axis=0) for key, values in scores.items()}
+    return {key.statistic: values[0] for key, values in scores.items()}
 
 
-def score_halves(series, measured, weights=HALVES[:, None]):
+def score_halves(series, measured, n_boot=0, seed=1):
     """Return the statistics of a series whose halves are compared with the other halves."""
-    a, b = weights
-    comparisons = (
-        BlockComparison(contrast="a", source=a, target=b, twin=a),
-        BlockComparison(contrast="a", source=b, target=a, twin=b),
-    )
-    return score(series, measured, comparisons)
+    splits = average_splits(BLOCKS, {"a": 1.0})
+    resamples = resample_blocks(BLOCKS, np.ones((1, N_BLOCKS)), n_boot, seed, "a")
+    return score(series, measured, compare_splits("a", splits, resamples))
 
 
 def simulated(seed, *, share, wrong, noise, target_noise=3.0, voxels=N_VOXELS):
@@ -106,9 +102,9 @@ def test_statistics_against_a_known_map_equal_closed_forms():
     rng = np.random.default_rng(0)
     e, t = rng.normal(3, 1, 300), rng.normal(-2, 2, 300)
     e += 0.4 * t
-    one = np.ones((1, 1))
-    comparison = BlockComparison(contrast="a", source=one, target=one, twin=one)
-    statistics = score(e[None], t[None], [comparison])
+    whole = np.ones(1), BlockResamples(changes=np.zeros((1, 1)), groups=())
+    comparison = compare_sums("a", whole, whole, other_target=np.ones(1))
+    statistics = score(e[None], t[None], comparison)
     r = np.corrcoef(e, t)[0, 1]
     assert statistics["r"][0] == pytest.approx(r)
     assert statistics["amplitude"][0] == pytest.approx(np.polyfit(t, e, 1)[0])
@@ -119,10 +115,25 @@ def test_statistics_against_a_known_map_equal_closed_forms():
 
 def test_only_the_correlation_is_defined_if_the_measured_halves_do_not_agree():
     noise, series = np.random.default_rng(0).normal(size=(2, N_BLOCKS, 500))
-    statistics = score_halves(series, noise, resample_weights(BLOCKS, HALVES, 300, 1, "a"))
+    statistics = score_halves(series, noise, n_boot=300)
     assert np.isfinite(statistics.pop("r")[0])
     assert set(statistics) == {"ev", "amplitude", "correct_fraction"}
     assert all(np.isnan(values).all() for values in statistics.values())
+
+
+def test_the_interval_of_the_amplitude_has_the_standard_error_of_a_mean():
+    """Without noise of the reference, the amplitude is a mean over blocks, also of four blocks."""
+    rng, blocks = np.random.default_rng(0), make_blocks("aaaa")
+    truth = rng.normal(size=500)
+    series = truth + rng.normal(size=(4, 500))
+    splits = average_splits(blocks, {"a": 1.0})
+    resamples = resample_blocks(blocks, np.ones((1, 4)), 2000, 0, "a", min_blocks=4)
+    comparison = compare_splits("a", splits, resamples)
+    values = score(series, np.tile(truth, (4, 1)), comparison)["amplitude"]
+    slopes = [np.polyfit(truth, block_map, 1)[0] for block_map in series]
+    assert values[0] == pytest.approx(np.mean(slopes))
+    low, high = interval(values)
+    assert (high - low) / 3.92 == pytest.approx(np.std(slopes, ddof=1) / 2, rel=0.1)
 
 
 def test_intervals_have_nominal_coverage():
@@ -135,9 +146,8 @@ def test_intervals_have_nominal_coverage():
     for k in range(150):
         measured = truth + 2 * rng.normal(size=(N_BLOCKS, 300))
         noise = rng.normal(size=(N_BLOCKS, 300))
-        weights = resample_weights(BLOCKS, HALVES, 300, k, "a")
-        scores = score_halves(0.6 * truth + pattern + noise, measured, weights)
-        others = score_halves(0.2 * truth + 0.5 * noise, measured, weights)
+        scores = score_halves(0.6 * truth + pattern + noise, measured, n_boot=300, seed=k)
+        others = score_halves(0.2 * truth + 0.5 * noise, measured, n_boot=300, seed=k)
         for name, values in scores.items():
             gains = values - others[name]
             row = (values[0], *interval(values), gains[0], *interval(gains))

@@ -2,6 +2,8 @@
 controls and gains.
 """
 
+from itertools import combinations, product
+from math import ceil
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +15,7 @@ from bids_sr.evaluation.agreement import (
     ComparisonKey,
     agreement_rows,
     gain_pairs,
-    resample_weights,
+    resample_blocks,
 )
 from bids_sr.evaluation.effects_of_run import RunEffects, denoise_controls, save_fine_effects
 from bids_sr.evaluation.references import make_half_reference
@@ -54,39 +56,45 @@ def test_every_axis_has_its_own_nyquist_frequency():
         beyond_nyquist(maps[:, :, None], (1, 1, 1))
 
 
-def test_resamples_preserve_condition_and_half_and_have_the_spread_of_a_mean():
+def test_resamples_are_drawn_within_condition_and_half_and_have_the_spread_of_a_mean():
     blocks = make_blocks("ab" * 8)
     in_a, first = (
         np.array([block.condition == "a" for block in blocks]),
         np.array([block.half == 0 for block in blocks]),
     )
     halves = 0.25 * np.stack([first, ~first]) * np.where(in_a, 1, -1)
-    resampled = resample_weights(blocks, halves, 4000, 0, "a")
-    np.testing.assert_array_equal(resampled[:, 0], halves)
-    draws = resampled[0, 1:]
-    assert (draws[:, ~first] == 0).all()
-    np.testing.assert_allclose(draws[:, in_a].sum(1), 1, atol=1e-12)
-    np.testing.assert_allclose(draws[:, ~in_a].sum(1), -1, atol=1e-12)
+    resamples = resample_blocks(blocks, halves, 4000, 0, "a")
+    groups = {tuple(group) for group in resamples.groups}
+    assert groups == {(0, 4, 8, 12), (2, 6, 10, 14), (1, 5, 9, 13), (3, 7, 11, 15)}
+    np.testing.assert_array_equal(resamples.changes[0], 0)
+    for group in groups:
+        np.testing.assert_allclose(resamples.changes[:, group].sum(1), 0, atol=1e-12)
     noise = np.random.default_rng(1).normal(size=16)
     # standard error of a mean of 4, scaled by 1/5
     expected = 0.2 * np.std(noise[in_a & first], ddof=1) / 2
-    assert (np.where(in_a, draws, 0) @ noise).std() == pytest.approx(expected, rel=0.05)
+    spread = (resamples.changes[1:] @ np.where(in_a & first, noise / 4, 0)).std()
+    assert spread == pytest.approx(expected, rel=0.05)
+    # without halves, blocks of both halves are drawn together
+    resamples = resample_blocks(blocks, halves.sum(0, keepdims=True), 4000, 0, "a", min_blocks=4)
+    assert [list(group) for group in resamples.groups] == [[*range(0, 16, 2)], [*range(1, 16, 2)]]
+    expected = 0.2 * np.std(noise[in_a], ddof=1) / np.sqrt(8)
+    spread = (resamples.changes[1:] @ np.where(in_a, noise / 8, 0)).std()
+    assert spread == pytest.approx(expected, rel=0.05)
 
 
 def test_single_blocks_are_resampled_only_with_blocks_of_the_same_sign():
     third = np.repeat(np.eye(2), 3, axis=1) / 3
-    draws = resample_weights(make_blocks("abcabc"), third, 50, 0, "a")[0, 1:]
-    np.testing.assert_allclose(draws.sum(1), 1)
-    assert draws.std(0)[:3].min() > 0
+    resamples = resample_blocks(make_blocks("abcabc"), third, 50, 0, "a")
+    assert [list(group) for group in resamples.groups] == [[0, 1, 2], [3, 4, 5]]
+    assert resamples.changes[1:].std(0).min() > 0
     # a block without another of its condition or sign has no interval
     single = np.array([[1.0, 0, 0, 0, 0, 0], [0, 0, 0, 1.0, 0, 0]])
-    np.testing.assert_array_equal(
-        resample_weights(make_blocks("abcabc"), single, 50, 0, "a"), single[:, None]
-    )
     side = np.array([[0.5, 0.5, -1, 0, 0, 0], [0, 0, 0, 0.5, 0.5, -1]])
-    assert resample_weights(make_blocks("abcabc"), side, 50, 0, "a").shape[1] == 1
+    for weights in (single, side):
+        resamples = resample_blocks(make_blocks("abcabc"), weights, 50, 0, "a")
+        np.testing.assert_array_equal(resamples.changes, np.zeros((1, 6)))
     twice = np.tile(side / 2, 2)
-    assert resample_weights(make_blocks("abc" * 4), twice, 50, 0, "a").shape[1] == 51
+    assert len(resample_blocks(make_blocks("abc" * 4), twice, 50, 0, "a").changes) == 51
 
 
 def run_of(files, contrasts=CONTRASTS, **changes):
@@ -140,56 +148,121 @@ def scene(tmp_path_factory):
     return SimpleNamespace(files=files, series=series, measured=measured, t=t, run=run, rows=rows)
 
 
-def test_values_are_correlations_with_the_other_measured_half(scene):
-    halves = [[b.condition == "a" and b.half == half for b in BLOCKS] for half in (0, 1)]
-    for region, voxels in (("brain", MASK), ("roi", ROI & MASK)):
-        for band in ("signal", "beyond"):
-            maps = [
-                [x[..., half].mean(-1) for half in halves]
-                for x in (scene.series["sbl"], scene.measured)
+def average_by_enumeration(series, measured, blocks, weights, voxels):
+    """Return the statistics of block maps (X, Y, Z, B) by name, in voxels.
+
+    Inner products are averaged over an enumeration of all balanced splits of each condition, in
+    both directions.
+    """
+    e, m = (maps[voxels] - maps[voxels].mean(axis=0) for maps in (series, measured))
+    halves_by_condition = []
+    for condition in weights:
+        indices = {k for k, block in enumerate(blocks) if block.condition == condition}
+        sizes = {len(indices) // 2, ceil(len(indices) / 2)}
+        halves_by_condition.append(
+            [
+                (condition, half, tuple(indices - set(half)))
+                for size in sizes
+                for half in combinations(sorted(indices), size)
             ]
-            if band == "beyond":
-                maps = [[beyond_nyquist(half, FACTOR) for half in pair] for pair in maps]
-            (e0, e1), (m0, m1) = ([half[voxels] for half in pair] for pair in maps)
-            expected = (np.corrcoef(e0, m1)[0, 1] + np.corrcoef(e1, m0)[0, 1]) / 2
-            row = scene.rows["sbl", "measured", "a", region, f"split_r_{band}"]
-            assert row.value == pytest.approx(expected, abs=1e-5)
-
-
-def test_active_voxels_are_those_of_the_source_half_or_of_the_acquired_run(scene):
-    by_source, by_acquired = [], []
-    for source, target in (HALVES, HALVES[::-1]):
-        smoothed = smooth(scene.measured @ source, (2, 2, 3), 4.0)
-        t = smoothed / np.sqrt(0.05 * (source**2).sum())
-        for ways, active in ((by_source, np.abs(t) > 5), (by_acquired, np.abs(scene.t) > 4)):
-            voxels = MASK & active
-            assert 0 < voxels.sum() < MASK.sum()
-            maps = (scene.series["sbl"] @ source)[voxels], (scene.measured @ target)[voxels]
-            ways.append(np.corrcoef(*maps)[0, 1])
-    for region, ways in (("active50", by_source), ("acquired40", by_acquired)):
-        row = scene.rows["sbl", "measured", "all", region, "split_r_signal"]
-        assert row.value == pytest.approx(np.mean(ways), abs=1e-4)
-    assert {contrast for _, _, contrast, region, _ in scene.rows if region == "acquired40"} == {
-        "all"
+        )
+    products = []
+    for split in product(*halves_by_condition):
+        first, second = np.zeros((2, len(blocks)))
+        for condition, half, other_half in split:
+            first[list(half)] = weights[condition] / len(half)
+            second[list(other_half)] = weights[condition] / len(other_half)
+        e_half, m_half, m_other = e @ first, m @ first, m @ second
+        products.append((e_half @ m_other, e_half @ e_half, m_other @ m_other, m_half @ m_other))
+    shared, energy, target_energy, true = np.mean(products, axis=0)
+    return {
+        "r": shared / np.sqrt(energy * target_energy),
+        "ev": (2 * shared - energy) / true,
+        "amplitude": shared / true,
+        "right": shared * abs(shared) / (energy * true),
     }
 
 
-def test_explained_variance_and_amplitude_equal_their_definitions(scene):
-    e, m = (
-        [beyond_nyquist(x @ half, FACTOR)[MASK] for half in HALVES]
-        for x in (scene.series["sbl"], scene.measured)
-    )
-    e, m = ([half - half.mean() for half in pair] for pair in (e, m))
-    shared, true = (e[0] @ m[1] + e[1] @ m[0]) / 2, m[0] @ m[1]
-    energy = (e[0] @ e[0] + e[1] @ e[1]) / 2
+@pytest.mark.parametrize(
+    ("conditions", "weights"),
+    [
+        ("aaaa", {"a": 1.0}),
+        ("aaaaa", {"a": 1.0}),
+        ("ababaab", {"a": 1.0, "b": -1.0}),
+        ("aabb", {"a": 0.5, "b": 0.5}),
+    ],
+)
+def test_values_are_averaged_over_all_balanced_splits(conditions, weights, tmp_path):
+    blocks, rng = make_blocks(conditions), np.random.default_rng(0)
+    true = {name: rng.normal(size=SHAPE) for name in "ab"}
+    measured = np.stack([true[name] + rng.normal(size=SHAPE) for name in conditions], -1)
+    sbl = 0.7 * measured + 0.5 * rng.normal(size=measured.shape)
+    files = {
+        name: write_effects(tmp_path, name, betas, blocks, AFFINE)
+        for name, betas in (("measured", measured), ("sbl", sbl))
+    }
+    rows = by_key(agreement_rows(run_of(files, {"c": weights}), make_half_reference))
+    for region, voxels in (("brain", MASK), ("roi", ROI & MASK)):
+        for band, maps in (
+            ("signal", (sbl, measured)),
+            ("beyond", tuple(beyond_nyquist(betas, FACTOR) for betas in (sbl, measured))),
+        ):
+            expected = average_by_enumeration(*maps, blocks, weights, voxels)
+            values = {
+                name: rows["sbl", "measured", "c", region, f"split_{name}_{band}"].value
+                for name in expected
+            }
+            assert values == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "weights", "has_interval"),
+    [
+        ("aaaa", {"a": 1.0}, True),
+        ("aaa", {"a": 1.0}, False),
+        ("abababa", {"a": 0.5, "b": 0.5}, True),  # grouped by sign
+        ("abababa", {"a": 1.0, "b": -1.0}, False),
+        ("abababab", {"a": 1.0, "b": -1.0}, True),
+    ],
+)
+def test_intervals_need_two_blocks_per_half(conditions, weights, has_interval, tmp_path):
+    blocks, rng = make_blocks(conditions), np.random.default_rng(0)
+    true = {"a": rng.normal(size=SHAPE), "b": rng.normal(size=SHAPE)}
+    betas = np.stack([true[name] + 0.3 * rng.normal(size=SHAPE) for name in conditions], -1)
+    file = write_effects(tmp_path, "measured", betas, blocks, AFFINE)
+    rows = by_key(agreement_rows(run_of({"measured": file}, {"c": weights}), make_half_reference))
+    row = rows["measured", "measured", "c", "brain", "split_ev_signal"]
+    assert 0.7 < row.value < 1
+    assert np.isfinite([row.lower, row.upper]).all() == has_interval
+    assert row.n == len(blocks)
+
+
+def test_active_voxels_are_those_of_the_acquired_run_or_of_the_half_that_is_compared(scene):
+    """Voxels that are active in a half depend on the split, which is therefore fixed."""
+    weights = CONTRASTS["all"]
+    voxels = MASK & (np.abs(scene.t) > 4)
+    expected = average_by_enumeration(scene.series["sbl"], scene.measured, BLOCKS, weights, voxels)
+    for name, value in expected.items():
+        row = scene.rows["sbl", "measured", "all", "acquired40", f"split_{name}_signal"]
+        assert row.value == pytest.approx(value, abs=1e-4)
+    assert {contrast for _, _, contrast, region, _ in scene.rows if region == "acquired40"} == {
+        "all"
+    }
+    correlations = []
+    for source, target in (HALVES, HALVES[::-1]):
+        smoothed = smooth(scene.measured @ source, (2, 2, 3), 4.0)
+        voxels = MASK & (np.abs(smoothed / np.sqrt(0.05 * (source**2).sum())) > 5)
+        assert 0 < voxels.sum() < MASK.sum()
+        maps = (scene.series["sbl"] @ source)[voxels], (scene.measured @ target)[voxels]
+        correlations.append(np.corrcoef(*maps)[0, 1])
+    row = scene.rows["sbl", "measured", "all", "active50", "split_r_signal"]
+    assert row.value == pytest.approx(np.mean(correlations), abs=1e-4)
+
+
+def test_true_detail_is_explained_and_wrong_detail_is_worse_than_none(scene):
     place = ("measured", "all", "brain")
-    explained = scene.rows["sbl", *place, "split_ev_beyond"]
-    assert explained.value == pytest.approx((2 * shared - energy) / true, abs=1e-4)
-    amplitude = scene.rows["sbl", *place, "split_amplitude_beyond"]
-    assert amplitude.value == pytest.approx(shared / true, abs=1e-4)
-    assert explained.lower > 0
+    assert scene.rows["sbl", *place, "split_ev_beyond"].lower > 0
     assert abs(scene.rows["bspline", *place, "split_ev_beyond"].value) < 0.02
-    # wrong detail is worse than no detail, and a control is not
     assert scene.rows["srgan", *place, "split_ev_beyond"].upper < 0
     assert scene.rows["bsplineSmooth", *place, "split_ev_beyond"].value >= -0.01
 
@@ -238,20 +311,28 @@ def test_results_are_reproducible_and_do_not_depend_on_other_series(scene):
     assert other_seed.lower != row.lower
 
 
-def test_each_half_of_a_control_is_scored_at_the_setting_that_is_best_in_the_other(scene):
+@pytest.mark.parametrize("region", ["brain", "active50"])
+def test_a_control_is_scored_at_the_setting_that_is_best_in_the_same_comparison(scene, region):
+    """Each of two halves with active voxels of its own has its best setting."""
     reference = make_half_reference(scene.run)
-    key = ComparisonKey("r", "beyond", "all", "brain")
-    scores = {}
-    for control, setting, betas in denoise_controls(load_effects(scene.files["bspline"])):
-        maps = scene.run.maps_by_band(betas, list(reference.targets))
-        scores.setdefault(control, {})[setting] = reference.scores(maps)[key][:, 0]
-    place = ("measured", "all", "brain")
     for control, name in (("bsplineSmooth", "control_fwhm"), ("bsplinePca", "control_rank")):
-        best = [max(scores[control], key=lambda s: scores[control][s][way]) for way in (0, 1)]
-        expected = (scores[control][best[1]][0] + scores[control][best[0]][1]) / 2
-        row = scene.rows[control, *place, "split_r_beyond"]
-        assert row.value == pytest.approx(expected, abs=1e-6)
-        assert scene.rows[control, *place, name].value == pytest.approx(np.mean(best))
+        settings, r, ev = [], [], []
+        for other_control, setting, betas in denoise_controls(
+            load_effects(scene.files["bspline"])
+        ):
+            if other_control == control:
+                maps = scene.run.maps_by_band(betas, list(reference.targets))
+                scores = reference.scores(maps)
+                settings.append(setting)
+                r.append(scores[ComparisonKey("r", "beyond", "all", region)][:, 0])
+                ev.append(scores[ComparisonKey("ev", "beyond", "all", region)][:, 0])
+        best = np.argmax(r, axis=0)
+        assert best.shape == ((1,) if region == "brain" else (2,))
+        place = (control, "measured", "all", region)
+        for statistic, values in (("r", r), ("ev", ev)):
+            row = scene.rows[*place, f"split_{statistic}_beyond"]
+            assert row.value == pytest.approx(np.max(values, axis=0).mean(), abs=1e-6)
+        assert scene.rows[*place, name].value == pytest.approx(np.take(settings, best).mean())
 
 
 def test_contrasts_that_lose_a_condition_have_values_under_the_name_of_the_others(tmp_path):

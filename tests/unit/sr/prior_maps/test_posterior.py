@@ -159,10 +159,67 @@ def test_the_scale_of_an_effect_is_recovered_above_its_noise(shape):
     assert scale[inside].mean() == pytest.approx(tau2[inside].mean(), rel=0.2)
     # The scale is larger in regions with larger effects.
     assert np.corrcoef(scale[inside], tau2[inside])[0, 1] > 0.2
-    # Effects as large as their noise, or smaller, have scale 0.
-    assert not effect_scale(0.7 * np.ones(shape), variance, power, mask, sizes_mm).any()
+
+
+@pytest.mark.parametrize("tau2", [20.0, 4.0, 1.0, 0.3, 0.1])
+def test_the_scale_of_homogeneous_effects_is_unbiased(tau2):
+    shape = (40, 44, 20)
+    mask = np.zeros(shape, bool)
+    mask[4:36, 3:40] = True
+    power = (1 + np.indices(shape)[1] / shape[1]).astype(np.float32)
+    means = []
+    for seed in range(4):
+        noise = np.random.default_rng(seed).standard_normal(shape)
+        effect = noise * np.sqrt(tau2 * power + 1)
+        scale = effect_scale(effect, np.ones(shape), power, mask, (3.0, 3.0, 3.0))
+        means.append(scale[mask].mean())
+    assert np.mean(means) == pytest.approx(tau2, rel=0.15)
+
+
+def test_the_scale_is_positive_without_an_effect_and_below_its_noise():
+    rng, shape, zooms = np.random.default_rng(1), (40, 36, 6), (3.0, 3.0, 4.0)
+    mask, ones = np.ones(shape, bool), np.ones(shape)
+    mask[:3] = False
     noise = rng.standard_normal(shape)
-    assert effect_scale(noise, np.ones(shape), power, mask, sizes_mm).mean() < 0.5
+    for effect, most in ((noise, 0.1), (0.7 * noise, 0.01), (0.7 * ones, 0.01)):
+        scale = effect_scale(effect, ones, ones, mask, zooms)
+        assert scale[mask].min() > 0
+        assert scale[mask].mean() < most
+    # a quiet region in an active brain
+    effect = noise * np.where(np.indices(shape)[1] < 18, 3.0, 0.5)
+    scale = effect_scale(effect, ones, ones, mask, zooms)
+    assert scale[mask].min() > 0
+    assert scale[3:, 28:].max() < 0.1 * scale[3:, :12].mean()
+
+
+def test_the_scale_of_a_small_region_is_its_own():
+    rng, shape = np.random.default_rng(2), (40, 36, 20)
+    mask, is_active = np.ones(shape, bool), np.zeros(shape, bool)
+    is_active[16:22, 16:22, 8:14] = True
+    effect = rng.standard_normal(shape) * np.where(is_active, 5.0, 1.0)
+    scale = effect_scale(effect, np.ones(shape), np.ones(shape), mask, (3.0, 3.0, 3.0))
+    assert scale[18:20, 18:20, 10:12].mean() == pytest.approx(24, rel=0.4)
+    assert np.median(scale[~is_active]) < 0.5
+
+
+def test_the_error_changes_in_proportion_to_a_small_change_of_the_effect():
+    """The SD is proportional to the square root of the scale, which is steep near a scale of 0."""
+    rng, shape = np.random.default_rng(3), (24, 20, 8)
+    mask, ones = np.ones(shape, bool), np.ones(shape)
+    noise = rng.standard_normal(shape)
+
+    def largest_change(step):
+        return max(
+            np.abs(np.diff([sd_of(size * (1 + k * step) * noise) for k in (0, 1)], axis=0)).max()
+            for size in np.linspace(0.8, 1.2, 9)
+        )
+
+    def sd_of(effect):
+        return np.sqrt(effect_scale(effect, ones, ones, mask, (3.0, 3.0, 3.0)))
+
+    # A change of 1 % changes the SD of no voxel by more than a tenth of the noise.
+    assert largest_change(0.01) < 0.1
+    assert largest_change(0.001) == pytest.approx(largest_change(0.01) / 10, rel=0.3)
 
 
 def test_the_scale_is_finite_for_constant_voxels_and_empty_inputs():
@@ -172,7 +229,7 @@ def test_the_scale_is_finite_for_constant_voxels_and_empty_inputs():
     variance[4], effect[4] = 0, 0  # a constant voxel
     scale = effect_scale(effect, variance, power, mask, zooms)
     assert np.isfinite(scale).all()
-    assert scale[0].mean() == pytest.approx(0.75, rel=0.01)
+    assert scale[0].mean() == pytest.approx(0.75, rel=0.25)
     assert not effect_scale(effect, variance, 0 * power, mask, zooms).any()
     assert not effect_scale(effect, variance, power, ~mask, zooms).any()
 
