@@ -118,8 +118,8 @@ def compare_with_truth(
     `effects` are the block effects of all series, for intervals and metrics above the Nyquist
     frequency, which require complete slices. `truth_maps` are known activation by contrast (signal
     units, as block effects), on any grid in the frame of the mask. `same_widths` is the smoothing
-    (mm) that gives the acquired series the smoothness of series of other programs, by name. If `at_rest`, correlations are also
-    compared, because the run has no events.
+    (mm) that gives the acquired series the smoothness of series of other programs, by name. If
+    `at_rest`, correlations are also compared, because the run has no events.
     """
     known_maps = {name: (image.data, image.affine) for name, image in (truth_maps or {}).items()}
     highres_maps = group_by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
