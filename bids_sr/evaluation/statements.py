@@ -173,6 +173,26 @@ class Statement(StrEnum):
         " the whole brain, most voxels with such an interval could be due to chance."
     )
 
+    LARGE_EFFECTS = (
+        "{contrast}: the effect in active voxels has a median of {median} % and a 95th percentile"
+        " of {p95} % of the mean brain signal. {n} of {n_active} active voxels have an acquired"
+        " effect above {limit} % and contain {share} of the energy of the added detail; their"
+        " median tSNR is {tsnr} (other active voxels: {other_tsnr}).{veins}{without}"
+    )
+    PROBABLY_VEINS = (
+        " {n_dark} of them ({dark}) are darker than {ratio} of their surroundings in the boldref"
+        " and are probably in or near veins ({other_dark} of the other active voxels are as dark)."
+    )
+    WITHOUT_LARGE = (
+        " In the test, {without} of the detail is explained without such voxels, and {all} with"
+        " them."
+    )
+    NO_LARGE_EFFECTS = (
+        "{contrast}: the effect in active voxels has a median of {median} % and a 95th percentile"
+        " of {p95} % of the mean brain signal; in none of {n_active} active voxels, the acquired"
+        " effect is above {limit} %."
+    )
+
     MEASURED_VALUES = (
         "Measured values: explained variance of the reference's detail, with 95 % interval."
     )

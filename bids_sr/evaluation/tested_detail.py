@@ -32,6 +32,7 @@ from scipy import stats
 
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS, smooth_maps
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.large_effects import OTHERS, select_large_effects
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
@@ -87,12 +88,14 @@ class HalfResolutionData:
 class ContrastSplits:
     """Contrast with all balanced splits of its blocks.
 
-    `origin` is the contrast whose t map selects the active voxels.
+    `origin` is the contrast whose t map selects the active voxels. `large` are the voxels with a
+    large effect in the downsampled run (x, y, z); None if they are not tested separately.
     """
 
     name: str
     origin: str
     splits: BalancedSplits
+    large: MaskArray | None = None
 
 
 def iterate_tested_detail(
@@ -112,8 +115,11 @@ def iterate_tested_detail(
     `contrasts` contains the weights of conditions by contrast. Contrasts that cannot be split into
     halves are replaced as in `split_contrasts`, or skipped. The rows are from `score_detail`.
     """
+    large_effects = _select_large(reconstructed, acquired, contrasts, factor)
     tested_contrasts = [
-        ContrastSplits(name=name, origin=split.origin, splits=splits)
+        ContrastSplits(
+            name=name, origin=split.origin, splits=splits, large=large_effects.get(name)
+        )
         for name, split in split_contrasts(acquired.blocks, contrasts).items()
         if (splits := balance_splits(acquired.blocks, split.weights, acquired.leak)) is not None
     ]
@@ -128,6 +134,24 @@ def iterate_tested_detail(
     yield from score_detail(data, tested_contrasts, factor)
 
 
+def _select_large(
+    reconstructed: Effects, acquired: Effects, contrasts: Contrasts, factor: Factor
+) -> dict[str, MaskArray]:
+    """Return the voxels with a large effect in the downsampled run, (x, y, z), by contrast.
+
+    The selection does not use the tested frequencies. For the parameters, see
+    `iterate_tested_detail`.
+    """
+    mean_signal = float(acquired.mean[acquired.mask].mean()) if acquired.mask.any() else 0.0
+    if not mean_signal > 0:
+        return {}
+    return {
+        name: select_large_effects(reconstructed.effect(weights) * (100 / mean_signal), factor)[0]
+        for name, split in split_contrasts(acquired.blocks, contrasts).items()
+        if (weights := acquired.run_weights(split.weights)) is not None
+    }
+
+
 def score_detail(
     data: HalfResolutionData, contrasts: Sequence[ContrastSplits], factor: Factor
 ) -> Iterator[MetricRow]:
@@ -136,8 +160,9 @@ def score_detail(
     `factor` is the downsampling factor along each axis. Rows are the explained variance of the
     detail, the same in the upper half of the tested frequencies, and `FINENESS` of the acquired
     effect, all with a 95 % interval, and the number of voxels. `n` is the number of units of the
-    jackknife over space. An explained variance is NaN if the acquired effect has no reproducible
-    detail at these frequencies.
+    jackknife over space. If the contrast has large effects, explained variance is also computed in
+    the other active voxels (`OTHERS`), without smoothing. An explained variance is NaN if the
+    acquired effect has no reproducible detail at these frequencies.
     """
     for width, t_maps in data.active_t.items():
         detail = _filter_detail(data, width, factor)
@@ -145,7 +170,9 @@ def score_detail(
             regions = {"brain": data.mask}
             if contrast.origin in t_maps:
                 is_active = np.abs(t_maps[contrast.origin]) > TRUE_T
-                regions[ACQUIRED_ACTIVE] = data.mask & is_active
+                active = regions[ACQUIRED_ACTIVE] = data.mask & is_active
+                if contrast.large is not None and not width and (active & contrast.large).any():
+                    regions[OTHERS] = active & ~contrast.large
             for region, voxels in regions.items():
                 row = MetricRow(
                     series=data.series,
@@ -157,6 +184,8 @@ def score_detail(
                     fwhm_mm=width,
                 )
                 ratios = _compute_ratios(detail, voxels, contrast.splits, data, factor)
+                if region == OTHERS:
+                    ratios = {"ev": ratios["ev"]}
                 for statistic, ratio in ratios.items():
                     yield replace(
                         row,

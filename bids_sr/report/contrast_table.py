@@ -9,6 +9,7 @@ from markupsafe import Markup
 from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
 from bids_sr.evaluation.contrast_text import (
     describe_interpretation,
+    describe_large_effects,
     explain_results,
     quote_contrast,
     state_text,
@@ -20,6 +21,7 @@ from bids_sr.evaluation.detail_support import (
     SupportState,
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.large_effects import find_large_effects
 from bids_sr.evaluation.missing_blocks import list_single_splits
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.series_text import summarize_method
@@ -129,7 +131,10 @@ def render_contrasts(
         ". ".join(definitions),
         columns,
         table_rows,
-        _write_notes(results, counts, rows, self_test, across_runs=across_runs),
+        [
+            *_write_notes(results, counts, rows, self_test, across_runs=across_runs),
+            *_describe_large_effects(results, rows, method),
+        ],
     )
 
 
@@ -215,6 +220,19 @@ def _write_notes(
         notes.append(Statement.SIZE_KNOWN)
         notes += _explain_missing_sign_reliable(results, counts, rows)
     return notes
+
+
+def _describe_large_effects(
+    results: Mapping[str, ContrastResult], rows: Sequence[MetricRow], method: str
+) -> list[str]:
+    """Return a text per recovered contrast on its large effects, [] if they were not measured."""
+    texts = []
+    for contrast, result in results.items():
+        effects = find_large_effects(rows, method, result.map_contrast)
+        if result.state == "recovered" and effects is not None:
+            tested_rows = [row for row in rows if (row.series, row.contrast) == (method, contrast)]
+            texts.append(describe_large_effects(contrast, effects, tested_rows))
+    return texts
 
 
 def _explain_map_contrasts(results: Mapping[str, ContrastResult]) -> list[str]:
