@@ -32,7 +32,7 @@ from scipy import stats
 
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS, smooth_maps
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.evaluation.large_effects import OTHERS, select_large_effects
+from bids_sr.evaluation.large_effects import LARGE_PERCENT, OTHERS, select_large_effects
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
@@ -104,18 +104,20 @@ def iterate_tested_detail(
     active_t: Mapping[float, Mapping[str, Float32]],
     contrasts: Contrasts,
     factor: Factor,
+    large_percent: float = LARGE_PERCENT,
 ) -> Iterator[MetricRow]:
     """Yield the explained variance of the detail of each contrast of a run.
 
     `reconstructed` and `acquired` are block effects of the downsampled and super-resolved run, and
     of the acquired run, on the tested part of the acquired grid (x, y, z). `active_t` contains t
     maps of the downsampled run, interpolated to this grid, by smoothing (FWHM, mm) and contrast.
-    `factor` is the downsampling factor of the run along each axis.
+    `factor` is the downsampling factor of the run along each axis. `large_percent` is the effect of
+    the downsampled run (percent of the mean brain signal) above which it is large.
 
     `contrasts` contains the weights of conditions by contrast. Contrasts that cannot be split into
     halves are replaced as in `split_contrasts`, or skipped. The rows are from `score_detail`.
     """
-    large_effects = _select_large(reconstructed, acquired, contrasts, factor)
+    large_effects = _select_large(reconstructed, acquired, contrasts, factor, large_percent)
     tested_contrasts = [
         ContrastSplits(
             name=name, origin=split.origin, splits=splits, large=large_effects.get(name)
@@ -135,18 +137,24 @@ def iterate_tested_detail(
 
 
 def _select_large(
-    reconstructed: Effects, acquired: Effects, contrasts: Contrasts, factor: Factor
+    reconstructed: Effects,
+    acquired: Effects,
+    contrasts: Contrasts,
+    factor: Factor,
+    percent: float,
 ) -> dict[str, MaskArray]:
     """Return the voxels with a large effect in the downsampled run, (x, y, z), by contrast.
 
-    The selection does not use the tested frequencies. For the parameters, see
-    `iterate_tested_detail`.
+    The selection does not use the tested frequencies. `percent` is `large_percent` of
+    `iterate_tested_detail`, which describes the other parameters, too.
     """
     mean_signal = float(acquired.mean[acquired.mask].mean()) if acquired.mask.any() else 0.0
     if not mean_signal > 0:
         return {}
     return {
-        name: select_large_effects(reconstructed.effect(weights) * (100 / mean_signal), factor)[0]
+        name: select_large_effects(
+            reconstructed.effect(weights) * (100 / mean_signal), factor, percent
+        )[0]
         for name, split in split_contrasts(acquired.blocks, contrasts).items()
         if (weights := acquired.run_weights(split.weights)) is not None
     }
