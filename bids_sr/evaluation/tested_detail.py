@@ -111,8 +111,8 @@ def iterate_tested_detail(
     `reconstructed` and `acquired` are block effects of the downsampled and super-resolved run, and
     of the acquired run, on the tested part of the acquired grid (x, y, z). `active_t` contains t
     maps of the downsampled run, interpolated to this grid, by smoothing (FWHM, mm) and contrast.
-    `factor` is the downsampling factor of the run along each axis. `large_percent` is the effect of
-    the downsampled run (percent of the mean brain signal) above which it is large.
+    `factor` is the downsampling factor of the run along each axis. `large_percent` is the
+    effect of the downsampled run (percent of the mean brain signal) above which it is large.
 
     `contrasts` contains the weights of conditions by contrast. Contrasts that cannot be split into
     halves are replaced as in `split_contrasts`, or skipped. The rows are from `score_detail`.
