@@ -10,7 +10,7 @@ for noise). `noise SNR` is the ratio of mean signal to the standard error of the
 to the other active voxels: unlike tSNR, it does not count the effect itself as noise.
 
 The second table has a row per limit of darkness (signal relative to the surroundings). The limit
-is fixed with persons A and C, and checked with person B: the limit with the largest difference
+is fixed with participants A and C, and checked with participant B: the limit with the largest difference
 between the shares of dark voxels with and without a large effect, among limits that hold for at
 most `MAX_OTHERS` of the other active voxels.
 """
@@ -65,7 +65,7 @@ class Images:
             self.t = maps[f"acquired/{CONTRAST}"]
         self.active = series.mask & (np.abs(self.t) > TRUE_T)
         (file,) = folder.glob("work-*/bids_sr_wf/*_wf/*_wf/acquired/map_series/tsnr.nii")
-        image: Any = nib.load(file)  # type: ignore[attr-defined]
+        image: Any = nib.load(file)
         values = np.asarray(image.dataobj, dtype=np.float32)
         self.tsnr = sample_volume(values, image.affine, series.mask.shape, series.affine)
         self.darkness = measure_darkness(series.mean, series.mask, series.zooms)

@@ -6,8 +6,8 @@ by the acquired effect, the part of the effect below the acquired Nyquist freque
 the added detail itself would select noise.
 
 A voxel is *probably in a vein* if it is also darker than its surroundings in the boldref: than
-`DARK_RATIO` of the mean of the brain within about `_SURROUNDINGS_MM`. The mean of the whole brain
-is no measure of darkness, because coils make some regions bright. Both limits were fixed with
+`DARK_RATIO` of the mean of the brain within about `_SURROUNDINGS_MM`. Darkness is
+not relative to the whole brain, because coils make some regions bright. Both limits were fixed with
 measured runs (benchmarks/large_effects.py).
 """
 
@@ -87,18 +87,6 @@ class LargeEffects:
         return rows
 
 
-def select_large_effects(
-    effect: Array, factor: Factor, percent: float = LARGE_PERCENT
-) -> tuple[MaskArray, Float32]:
-    """Return the voxels with a large acquired effect, and the detail above it, (X, Y, Z) each.
-
-    `effect` is a map in percent on the high-resolution grid (X, Y, Z). `factor` is the acquired
-    over high-resolution voxel size by axis. `percent` is the smallest large effect.
-    """
-    detail = beyond_nyquist(effect, factor)
-    return np.abs(effect - detail) > percent, detail
-
-
 def measure_darkness(boldref: Array, brain: MaskArray, zooms: Sequence[float]) -> Float32:
     """Return the signal of each voxel relative to its surroundings, 1 outside the brain.
 
@@ -148,10 +136,22 @@ def describe_large_effects(
     )
 
 
+def select_large_effects(
+    effect: Array, factor: Factor, percent: float = LARGE_PERCENT
+) -> tuple[MaskArray, Float32]:
+    """Return the voxels with a large acquired effect, and the detail above it, (X, Y, Z) each.
+
+    `effect` is a map in percent on the high-resolution grid (X, Y, Z). `factor` is the acquired
+    over high-resolution voxel size by axis. `percent` is the smallest large effect.
+    """
+    detail = beyond_nyquist(effect, factor)
+    return np.abs(effect - detail) > percent, detail
+
+
 def find_large_effects(
     rows: Sequence[MetricRow], series: str, contrast: str
 ) -> LargeEffects | None:
-    """Return the large effects of a contrast from rows of the metrics table; None without them.
+    """Return the large effects of a contrast from rows of the metrics table; None if missing.
 
     The rows with the smallest smoothing are used.
     """

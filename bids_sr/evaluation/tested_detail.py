@@ -146,7 +146,7 @@ def _select_large(
     """Return the voxels with a large effect in the downsampled run, (x, y, z), by contrast.
 
     The selection does not use the tested frequencies. `percent` is `large_percent` of
-    `iterate_tested_detail`, which describes the other parameters, too.
+    `iterate_tested_detail`, which also describes the other parameters.
     """
     mean_signal = float(acquired.mean[acquired.mask].mean()) if acquired.mask.any() else 0.0
     if not mean_signal > 0:

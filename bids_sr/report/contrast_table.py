@@ -225,7 +225,7 @@ def _write_notes(
 def _describe_large_effects(
     results: Mapping[str, ContrastResult], rows: Sequence[MetricRow], method: str
 ) -> list[str]:
-    """Return a text per recovered contrast on its large effects, [] if they were not measured."""
+    """Return a text per recovered contrast on its large effects; [] if not measured."""
     texts = []
     for contrast, result in results.items():
         effects = find_large_effects(rows, method, result.map_contrast)
