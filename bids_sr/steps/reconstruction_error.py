@@ -336,7 +336,7 @@ def scale_by_contrast(
 
 @frozen
 class _ComparedImages:
-    """Images on the high-resolution grid with which large effects are compared, (X, Y, Z) each.
+    """Images on the high-resolution grid that describe large effects, (X, Y, Z) each.
 
     `tsnr` is the temporal signal-to-noise ratio of the acquired series, and `darkness` the result
     of `measure_darkness`. `brain` is the mask with the grid.
