@@ -7,8 +7,8 @@ the added detail itself would select noise.
 
 A voxel is *probably in a vein* if it is also darker than its surroundings in the boldref: than
 `DARK_RATIO` of the mean of the brain within about `_SURROUNDINGS_MM`. Darkness is
-not relative to the whole brain, because coils make some regions bright. Both limits were fixed with
-measured runs (benchmarks/large_effects.py).
+not relative to the whole brain, because coils make some regions bright. Both limits were
+fixed with measured runs (benchmarks/large_effects.py).
 """
 
 import math
