@@ -10,9 +10,9 @@ for noise). `noise SNR` is the ratio of mean signal to the standard error of the
 to the other active voxels: unlike tSNR, it does not count the effect itself as noise.
 
 The second table has a row per limit of darkness (signal relative to the surroundings). The limit
-is fixed with participants A and C, and checked with participant B: the limit with the
-largest difference between the shares of dark voxels with and without a large effect, among limits that hold for at
-most `MAX_OTHERS` of the other active voxels.
+is fixed with participants A and C, and checked with participant B: the limit with the largest
+difference between the shares of dark voxels with and without a large effect, among limits that
+hold for at most `MAX_OTHERS` of the other active voxels.
 """
 
 from __future__ import annotations
