@@ -3,7 +3,7 @@
 python benchmarks/tested_detail.py OUT [WORLDS SEED ...]
 
 OUT contains the results of `people.py contrasts DATA OUT` and `people.py smoothed DATA OUT`, and
-WORLDS the draws of `tested_worlds.py DATA WORLDS SEED ...`. The table has a row per run, contrast
+WORLDS the draws of `drawn_worlds.py DATA WORLDS SEED ...`. The table has a row per run, contrast
 and region, and a row per run with counts; the figure (docs/figures/tested_detail.svg) shows active
 voxels of unsmoothed runs.
 """

@@ -143,7 +143,7 @@ def numbers() -> dict[str, str]:
         if (row["sbl"], row["contrast"], row["region"]) == ("blind", "all", "fdr")
     ]
     tested = [row for row in rows("tested_detail_counts") if row["runs"] == "unsmoothed"]
-    (worlds,) = (row for row in rows("tested_worlds") if row["draws of"] == "all")
+    worlds = {row["draws of"]: row for row in rows("tested_worlds")}
     files = {row["output"]: row for row in rows("files_count")}
     example = next(row for row in rows("resources") if row["case"] == "example")
     took = {key: float(str(example[key]).rpartition("/ ")[2]) for key in example if " " in key}
@@ -189,9 +189,18 @@ def numbers() -> dict[str, str]:
         "tested_covered": str(sum(row["covered"] for row in tested)),
         "tested_within": str(sum(row["within .10"] for row in tested)),
         "tested_useful": tested[0]["measured above 0 and recovered"],
-        "worlds_active": worlds["active: wrong, accepted"],
-        "worlds_brain": worlds["brain: wrong, accepted"],
-        "worlds_true": worlds["active: true, accepted"],
+        "worlds_active": worlds["all"]["active: false, recovered"],
+        "worlds_brain": worlds["all"]["brain: false, recovered"],
+        "worlds_nyquist": worlds["end near Nyquist"]["active: false, recovered"],
+        "worlds_slabs": worlds["slabs of 5"]["active: false, recovered"],
+        **{
+            f"worlds_true_{name}": worlds[draws]["active: true 0.2, recovered"]
+            for name, draws in (
+                ("all", "all"),
+                ("5", "slabs of 5"),
+                *((str(count), f"{count} slices") for count in (8, 12, 16)),
+            )
+        },
         "example_min": f"{took['core min']:.1f}",
         "example_gb": f"{took['memory GB']:.1f}",
         "example_disk_gb": f"{took['work GB'] + took['results GB']:.1f}",
