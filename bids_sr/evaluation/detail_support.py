@@ -165,7 +165,9 @@ def classify_detail(
             active=_classify_region(
                 contrast_rows, ACQUIRED_ACTIVE, smoothness, region_words="active voxels"
             ),
-            brain=_classify_region(contrast_rows, "brain", smoothness, region_words="brain"),
+            brain=_classify_region(
+                contrast_rows, "brain", smoothness, region_words="brain voxels"
+            ),
         )
     return supports
 
