@@ -170,10 +170,9 @@ def _decide_region(test: DetailSupport, measured: MetricRow | None) -> RegionRes
         if state == "not testable":
             ends = " to ".join(interval_ends(measured.lower, measured.upper, ".0%"))
             reason = Statement.WIDE_INTERVAL.format(ends=ends)
-    elif measured.value <= 0:
-        state = "not supported"
-    else:
-        state = test.state
+    else:  # a value at or below 0 without an interval is no evidence, but does not agree
+        is_contrary = measured.value <= 0 and test.state == "recovered"
+        state = "not testable" if is_contrary else test.state
         if state != "recovered":
             test_text = Statement.NOT_RECOVERED_IN_TEST.format(state=state)
             reason = Statement.UNCONFIRMED.format(test=test_text)

@@ -335,18 +335,16 @@ class _Product(NamedTuple):
 
     def average_in_voxels(self, splits: SplitProducts) -> Float:
         """Return the product in each voxel, averaged over splits (N,)."""
-        weights = splits.between if self.is_between else splits.within
-        return self.scale * np.einsum("nb,nb->n", self.left @ weights, self.right)
+        return self.scale * np.einsum("nb,nb->n", self.left @ self._select(splits), self.right)
 
     def average_sums(self, shorter_splits: Sequence[SplitProducts]) -> Float:
         """Return the sum over voxels for each of several splits."""
         sums = self.scale * self.left.T @ self.right
-        return np.array(
-            [
-                np.vdot(splits.between if self.is_between else splits.within, sums)
-                for splits in shorter_splits
-            ]
-        )
+        return np.array([np.vdot(self._select(splits), sums) for splits in shorter_splits])
+
+    def _select(self, splits: SplitProducts) -> Float:
+        """Return the weights of the products (B, B)."""
+        return splits.between if self.is_between else splits.within
 
 
 def _compare(estimates: Float, targets: Float) -> list[_Product]:
