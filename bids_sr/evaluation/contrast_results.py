@@ -170,7 +170,7 @@ def _decide_region(test: DetailSupport, measured: MetricRow | None) -> RegionRes
         if state == "not testable":
             ends = " to ".join(interval_ends(measured.lower, measured.upper, ".0%"))
             reason = Statement.WIDE_INTERVAL.format(ends=ends)
-    else:  # a value at or below 0 without an interval is no evidence, but does not agree
+    else:  # A value without an interval does not suffice as evidence.
         is_contrary = measured.value <= 0 and test.state == "recovered"
         state = "not testable" if is_contrary else test.state
         if state != "recovered":
