@@ -66,8 +66,8 @@ def describe_tested_detail(*, at_rest: bool) -> str:
         f" compared between super-resolved effects e in one half of the {halves} and acquired"
         " effects T in the other half, in active voxels and the brain. It is *recovered* if the"
         " explained variance, 1 - E|e - T|^2 / E|T|^2 (all balanced splits), is above 0, also in"
-        " the upper half of the tested frequencies, where the effect must not fade; *not"
-        " supported* if contradicted; *not testable* otherwise.\n"
+        " the upper half of the tested frequencies, where the effect must not fade, *not"
+        " supported* if contradicted, and *not testable* otherwise.\n"
     )
 
 
