@@ -371,9 +371,12 @@ def _divide_sums(
         np.sum([product.average_in_voxels(splits.whole) for product in products], axis=0)
         for products in (numerator, denominator)
     )
-    total = float(denominators.sum())
+    total, n = float(denominators.sum()), len(denominators)
     if not total > 0:
         return _Ratio(math.nan, math.nan, units.count)
+    value = float(numerators.sum()) / total
+    if not units.has_interval:
+        return _Ratio(value, math.nan, units.count)
     shorter_ratios, shorter_means = [], []
     for shorter_splits in splits.shorter:
         shorter_numerators, shorter_denominators = (
@@ -381,18 +384,11 @@ def _divide_sums(
             for products in (numerator, denominator)
         )
         shorter_ratios.append(shorter_numerators / shorter_denominators)
-        shorter_means.append(shorter_denominators)
-    n = len(denominators)
-    if units.has_interval:
-        variance = _estimate_variance(
-            denominators, np.ones(n), [m / n for m in shorter_means], units
-        )
-        smallest = _compute_quantile(units.count, _ONE_SIDED) * n * math.sqrt(variance)
-        if not total > smallest:
-            return _Ratio(math.nan, math.nan, units.count)
-    value = float(numerators.sum()) / total
-    if not units.has_interval:
-        return _Ratio(value, math.nan, units.count)
+        shorter_means.append(shorter_denominators / n)
+    variance = _estimate_variance(denominators, np.ones(n), shorter_means, units)
+    smallest = _compute_quantile(units.count, _ONE_SIDED) * n * math.sqrt(variance)
+    if not total > smallest:
+        return _Ratio(math.nan, math.nan, units.count)
     variance = _estimate_variance(numerators, denominators, shorter_ratios, units)
     half_width = _compute_quantile(units.count, _TWO_SIDED) * math.sqrt(variance + extra_sd**2)
     return _Ratio(value, half_width, units.count)
