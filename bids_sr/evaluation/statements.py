@@ -135,7 +135,7 @@ class Statement(StrEnum):
         "there are only {n} {region} at half the resolution (at least {limit} are required)"
     )
     NOTHING_TO_RECOVER = "the acquired effect has no reproducible detail at half the resolution"
-    FEW_SLICES = "the run has fewer than {limit} slices with brain"
+    FEW_SLICES = "the brain lies in fewer than {limit} slices or parts of sufficient size"
     FEW_PARTS = "the {region} lie in fewer than {limit} slices or parts of the brain"
     WIDE_INTERVAL = "the confidence interval ({ends} %) contains 0"
     IMPRECISE_LIMIT = (
@@ -210,8 +210,12 @@ class Statement(StrEnum):
         " below)."
     )
     SINGLE_SPLIT = (
-        "Conditions with two blocks have a single split into halves ({conditions}). Intervals of"
-        " their contrasts do not include the variation between blocks."
+        "Conditions with two blocks have a single split into halves ({conditions}). Tested"
+        " intervals of their contrasts do not include the variation between these blocks."
+    )
+    TWO_RUNS = (
+        "With two runs, there is a single split into halves, and tested intervals do not include"
+        " the variation between runs."
     )
     SHARP_RUN = (
         "The acquired images are sharp enough for the test (FWHM of the noise {fwhm} voxels in"

@@ -211,7 +211,14 @@ def _write_notes(
             Statement.PRECISION,
         ]
         notes += [" ".join(texts), f"{Statement.BLIND_SPOT}{_describe_sharpness(rows)}"]
-    if conditions := list_single_splits(rows):
+    is_tested = any(
+        region.test.row is not None
+        for result in results.values()
+        for region in (result.active, result.brain)
+    )
+    if is_tested and across_runs:
+        notes.append(Statement.TWO_RUNS)
+    elif is_tested and (conditions := list_single_splits(rows)):
         notes.append(Statement.SINGLE_SPLIT.format(conditions=enumerate_unique(conditions)))
     if any(result.state == "recovered" for result in results.values()):
         notes.insert(0, Statement.SCOPE)

@@ -594,8 +594,8 @@ def _advise_maps(best: str, run: RunFacts) -> str:
         ]
         if smoothed:
             advice += Markup(
-                " To find active regions, use the maps that are smoothed with {} mm FWHM"
-                " (<code>{}</code>), whose errors are smaller."
+                " To find active regions, use the masks of the maps that are smoothed with {} mm"
+                " FWHM (<code>{}</code>), whose errors are smaller."
             ).format(f"{smoothed[0].fwhm_mm:g}", smoothed[0].sign_reliable)
     return advice + " Test at the group level whether the result generalizes."
 

@@ -200,9 +200,9 @@ def describe_halves(factor: Factor, *, at_rest: bool) -> str:
     blocks = "Segments of the run" if at_rest else "Blocks of each condition"
     return (
         f"{blocks} were split into two halves for cross-validation. The effect in one half was"
-        " compared with the effect in the measured high-resolution series in the other half."
-        " Inner products of the effects were averaged over all balanced splits. This comparison"
-        f" was performed {_describe_bands(factor)}. Accuracy was"
+        " compared with the effect in the measured high-resolution series in the other half,"
+        " averaged over all balanced splits. This comparison was performed"
+        f" {_describe_bands(factor)}. Accuracy was"
         " expressed as explained variance, 1 - E|e - T|^2 / E|T|^2, with the true effect T and"
         " the estimated effect e. Explained variance was corrected for noise in the measured"
         " series, which was estimated from the covariance between its halves. Confidence"

@@ -73,12 +73,10 @@ def describe_tested_detail(*, at_rest: bool) -> str:
     return (
         "The detail of each contrast, above the Nyquist frequency of the downsampled run, was"
         f" compared between super-resolved effects e in one half of the {halves} and acquired"
-        " effects T in the other half, in active voxels and in the brain. It is *recovered* if the"
-        " explained variance, 1 - E|e - T|^2 / E|T|^2 (sums averaged over all balanced splits),"
-        " has an interval above 0, also within the upper half of the tested spatial frequencies,"
-        " and if the acquired effect does not fade toward the acquired Nyquist frequency. It is"
-        " *not supported* if an interval is evidence against one of these conditions, and *not"
-        " testable* otherwise.\n"
+        " effects T in the other half, in active voxels and the brain. It is *recovered* if the"
+        " explained variance, 1 - E|e - T|^2 / E|T|^2 (all balanced splits), is above 0, also in"
+        " the upper half of the tested frequencies, where the effect must not fade, *not"
+        " supported* if contradicted, and *not testable* otherwise.\n"
     )
 
 
