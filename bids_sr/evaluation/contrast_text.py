@@ -6,12 +6,10 @@ from dataclasses import replace
 
 from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
 from bids_sr.evaluation.detail_support import DetailSupport, SupportState
-from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, VerdictStatus
-from bids_sr.evaluation.large_effects import DARK_RATIO, LARGE_PERCENT, OTHERS, LargeEffects
+from bids_sr.evaluation.evidence import VerdictStatus
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.sentences import Sentence, VerdictLine
 from bids_sr.evaluation.statements import Statement
-from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import capitalize
 from bids_sr.metrics.number_text import interval_ends, number
 from bids_sr.metrics.rows import MetricRow
@@ -203,53 +201,6 @@ def explain_results(results: Iterable[ContrastResult]) -> list[str]:
         )
         for (state, reason), by_contrast in regions_by_reason.items()
     ]
-
-
-def describe_large_effects(contrast: str, effects: LargeEffects, rows: Iterable[MetricRow]) -> str:
-    """Return a text on the large effects of a contrast, with the result of the test without them.
-
-    `rows` are of the series and the contrast.
-    """
-    values = {
-        "contrast": capitalize(quote_contrast(contrast)),
-        "median": number(effects.median, ".1f"),
-        "p95": number(effects.p95, ".1f"),
-        "n": f"{effects.n:,}",
-        "n_active": f"{effects.n_active:,}",
-        "limit": f"{LARGE_PERCENT:g}",
-    }
-    if not effects.n:
-        return Statement.NO_LARGE_EFFECTS.format(**values)
-    veins = without = ""
-    if effects.n_dark:
-        veins = Statement.PROBABLY_VEINS.format(
-            n_dark=f"{effects.n_dark:,}",
-            dark=number(effects.dark_share, ".0%"),
-            ratio=number(DARK_RATIO, ".0%"),
-            other_dark=number(effects.other_dark_share, ".0%"),
-        )
-    tested_rows = {
-        row.region: row
-        for row in rows
-        if (row.statistic, row.reference, row.fwhm_mm) == ("ev", HALF_RESOLUTION, 0.0)
-    }
-    if tested_rows.keys() >= {ACQUIRED_ACTIVE, OTHERS}:
-        texts = [_explained_text(tested_rows[region]) for region in (ACQUIRED_ACTIVE, OTHERS)]
-        without = Statement.WITHOUT_LARGE.format(all=texts[0], without=texts[1])
-    return Statement.LARGE_EFFECTS.format(
-        **values,
-        share=number(effects.detail_share, ".0%"),
-        tsnr=number(effects.tsnr, ".0f"),
-        other_tsnr=number(effects.other_tsnr, ".0f"),
-        veins=veins,
-        without=without,
-    )
-
-
-def _explained_text(row: MetricRow) -> str:
-    """Return an explained variance with its interval, such as ``53 % (40 to 66)``."""
-    ends = " to ".join(interval_ends(row.lower, row.upper, ".0%")) or "no interval"
-    return f"{number(row.value, '.0%')} ({ends})"
 
 
 def _list_places(by_contrast: Mapping[str, Sequence[str]]) -> str:

@@ -12,13 +12,14 @@ fixed with measured runs (benchmarks/large_effects.py).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.frozen import frozen
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor
@@ -136,8 +137,28 @@ def describe_large_effects(
     )
 
 
+def select_in_run(
+    effects: Effects,
+    weights: Mapping[str, float],
+    factor: Sequence[float],
+    percent: float = LARGE_PERCENT,
+) -> MaskArray | None:
+    """Return the voxels of a run with a large acquired effect, (X, Y, Z).
+
+    `effects` are block effects of a super-resolved series in signal units, and `weights` are the
+    weights of conditions in the contrast. None is returned if the contrast cannot be estimated, or
+    if the run has no signal. See `select_large_effects` for `factor` and `percent`.
+    """
+    mean_signal = float(effects.mean[effects.mask].mean()) if effects.mask.any() else 0.0
+    block_weights = effects.run_weights(weights)
+    if block_weights is None or not mean_signal > 0:
+        return None
+    effect = effects.effect(block_weights) * (100 / mean_signal)
+    return select_large_effects(effect, factor, percent)[0]
+
+
 def select_large_effects(
-    effect: Array, factor: Factor, percent: float = LARGE_PERCENT
+    effect: Array, factor: Sequence[float], percent: float = LARGE_PERCENT
 ) -> tuple[MaskArray, Float32]:
     """Return the voxels with a large acquired effect, and the detail above it, (X, Y, Z) each.
 

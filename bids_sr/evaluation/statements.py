@@ -180,12 +180,11 @@ class Statement(StrEnum):
         " median tSNR is {tsnr} (other active voxels: {other_tsnr}).{veins}{without}"
     )
     PROBABLY_VEINS = (
-        " {n_dark} of them ({dark}) are darker than {ratio} of their surroundings in the boldref"
-        " and are probably in or near veins ({other_dark} of the other active voxels are as dark)."
+        " {n_dark} of them ({dark}) have less than {ratio} of the signal of their surroundings in"
+        " the boldref and are probably in or near veins (other active voxels: {other_dark})."
     )
     WITHOUT_LARGE = (
-        " In the test, {without} of the detail is explained without such voxels, and {all} with"
-        " them."
+        " {basis}, {without} of the detail is explained without such voxels, and {all} with them."
     )
     NO_LARGE_EFFECTS = (
         "{contrast}: the effect in active voxels has a median of {median} % and a 95th percentile"

@@ -32,7 +32,7 @@ from scipy import stats
 
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS, smooth_maps
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.evaluation.large_effects import LARGE_PERCENT, OTHERS, select_large_effects
+from bids_sr.evaluation.large_effects import LARGE_PERCENT, OTHERS, select_in_run
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
@@ -48,6 +48,8 @@ from bids_sr.io.grids import Factor
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.spatial.nyquist import beyond_nyquist
 
+TESTED_METHOD = "sbl"
+"""Method whose contrasts are tested at half the resolution."""
 HALF_RESOLUTION = "oneLevelDown"
 """Reference of values at half the resolution in the table of metrics."""
 FINENESS = "detail_fineness"
@@ -117,10 +119,12 @@ def iterate_tested_detail(
     `contrasts` contains the weights of conditions by contrast. Contrasts that cannot be split into
     halves are replaced as in `split_contrasts`, or skipped. The rows are from `score_detail`.
     """
-    large_effects = _select_large(reconstructed, acquired, contrasts, factor, large_percent)
     tested_contrasts = [
         ContrastSplits(
-            name=name, origin=split.origin, splits=splits, large=large_effects.get(name)
+            name=name,
+            origin=split.origin,
+            splits=splits,
+            large=select_in_run(reconstructed, split.weights, factor, large_percent),
         )
         for name, split in split_contrasts(acquired.blocks, contrasts).items()
         if (splits := balance_splits(acquired.blocks, split.weights, acquired.leak)) is not None
@@ -134,30 +138,6 @@ def iterate_tested_detail(
         zooms=acquired.zooms,
     )
     yield from score_detail(data, tested_contrasts, factor)
-
-
-def _select_large(
-    reconstructed: Effects,
-    acquired: Effects,
-    contrasts: Contrasts,
-    factor: Factor,
-    percent: float,
-) -> dict[str, MaskArray]:
-    """Return the voxels with a large effect in the downsampled run, (x, y, z), by contrast.
-
-    The selection does not use the tested frequencies. `percent` is `large_percent` of
-    `iterate_tested_detail`, which also describes the other parameters.
-    """
-    mean_signal = float(acquired.mean[acquired.mask].mean()) if acquired.mask.any() else 0.0
-    if not mean_signal > 0:
-        return {}
-    return {
-        name: select_large_effects(
-            reconstructed.effect(weights) * (100 / mean_signal), factor, percent
-        )[0]
-        for name, split in split_contrasts(acquired.blocks, contrasts).items()
-        if (weights := acquired.run_weights(split.weights)) is not None
-    }
 
 
 def score_detail(

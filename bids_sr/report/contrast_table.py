@@ -9,7 +9,6 @@ from markupsafe import Markup
 from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
 from bids_sr.evaluation.contrast_text import (
     describe_interpretation,
-    describe_large_effects,
     explain_results,
     quote_contrast,
     state_text,
@@ -22,6 +21,7 @@ from bids_sr.evaluation.detail_support import (
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.large_effects import find_large_effects
+from bids_sr.evaluation.large_effects_text import describe_large_effects
 from bids_sr.evaluation.missing_blocks import list_single_splits
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.series_text import summarize_method
@@ -237,8 +237,8 @@ def _describe_large_effects(
     for contrast, result in results.items():
         effects = find_large_effects(rows, method, result.map_contrast)
         if result.state == "recovered" and effects is not None:
-            tested_rows = [row for row in rows if (row.series, row.contrast) == (method, contrast)]
-            texts.append(describe_large_effects(contrast, effects, tested_rows))
+            own_rows = [row for row in rows if (row.series, row.contrast) == (method, contrast)]
+            texts.append(describe_large_effects(contrast, effects, own_rows))
     return texts
 
 

@@ -13,6 +13,8 @@ from bids_sr.evaluation.acquired_activation import (
     kept_rows,
 )
 from bids_sr.evaluation.evidence import was_applied
+from bids_sr.evaluation.large_effects import find_large_effects
+from bids_sr.evaluation.large_effects_text import plain_large_effects
 from bids_sr.evaluation.qc_flags import (
     Flag,
     activation_flags,
@@ -243,6 +245,31 @@ def decide_verdict(
     for compared in compared_verdicts:
         verdict_rows += compared.rows
     return verdict_facts, verdict_rows, evidence
+
+
+@step(makes="stored_verdict", small=True)
+def add_large_effects(verdict: Verdict, rows: Rows) -> Verdict:
+    """Add the large effects of recovered contrasts to a verdict.
+
+    `rows` are the evaluation of the run. Large effects are known after the verdict, which does not
+    depend on them.
+    """
+    contrasts = []
+    for facts in verdict.get("contrasts", ()):
+        own_rows = [
+            row
+            for row in rows
+            if (row.series, row.contrast) == (verdict["best"], facts["contrast"])
+        ]
+        effects = find_large_effects(rows, verdict["best"], facts["map"])
+        is_recovered = facts["active"]["state"] == "recovered"
+        if is_recovered and effects is not None:
+            facts = {**facts, "large_effects": plain_large_effects(effects, own_rows)}
+        contrasts.append(facts)
+    stored_verdict = verdict.copy()
+    if contrasts:
+        stored_verdict["contrasts"] = contrasts
+    return stored_verdict
 
 
 def _list_flag_rows(flags: Sequence[Flag], rows: Sequence[MetricRow]) -> list[MetricRow]:
