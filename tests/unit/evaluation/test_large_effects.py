@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
+from data.block_effects import make_blocks, make_effects
 
 from bids_sr.evaluation.large_effects import (
     describe_large_effects,
     find_large_effects,
     measure_darkness,
+    select_in_run,
     select_large_effects,
 )
 
@@ -31,6 +33,19 @@ def test_the_acquired_effect_selects_voxels_not_the_added_detail():
     is_large, detail = select_large_effects(split_slices(4, -6) + 7 * checkerboard(), FACTOR)
     np.testing.assert_array_equal(is_large, split_slices(0, 1).astype(bool))
     np.testing.assert_allclose(detail, 7 * checkerboard(), atol=1e-9)
+
+
+def test_effects_of_a_run_are_in_percent_of_the_mean_brain_signal():
+    """A block of 40 units is 8 % of a brain with a mean signal of 500; it is 4 % of two blocks."""
+    betas = np.stack([split_slices(40, 0), split_slices(0, 0)], axis=-1)
+    mean = np.full(SHAPE, 500, np.float32)
+    mean[:2] = 0
+    effects = make_effects("sbl", betas, make_blocks("ab"), np.eye(4), mean=mean, mask=mean > 0)
+    large = select_in_run(effects, {"a": 1.0}, FACTOR)
+    np.testing.assert_array_equal(large, split_slices(1, 0).astype(bool))
+    assert not select_in_run(effects, {"a": 0.5, "b": 0.5}, FACTOR).any()
+    assert select_in_run(effects, {"a": 0.5, "b": 0.5}, FACTOR, percent=3.0).any()
+    assert select_in_run(effects, {"c": 1.0}, FACTOR) is None
 
 
 def test_values_of_large_effects_are_next_to_those_of_other_active_voxels():
