@@ -140,16 +140,17 @@ def describe_large_effects(
 def select_in_run(
     effects: Effects,
     weights: Mapping[str, float],
+    mean_signal: float,
     factor: Sequence[float],
     percent: float = LARGE_PERCENT,
 ) -> MaskArray | None:
     """Return the voxels of a run with a large acquired effect, (X, Y, Z).
 
-    `effects` are block effects of a super-resolved series in signal units, and `weights` are the
-    weights of conditions in the contrast. None is returned if the contrast cannot be estimated, or
-    if the run has no signal. See `select_large_effects` for `factor` and `percent`.
+    `effects` are block effects of a super-resolved series in signal units, `weights` are the
+    weights of conditions in the contrast, and `mean_signal` is the mean signal of the brain. None
+    is returned if the contrast cannot be estimated, or if the run has no signal. See
+    `select_large_effects` for `factor` and `percent`.
     """
-    mean_signal = float(effects.mean[effects.mask].mean()) if effects.mask.any() else 0.0
     block_weights = effects.run_weights(weights)
     if block_weights is None or not mean_signal > 0:
         return None

@@ -100,7 +100,7 @@ def make_other_effects_reference(run: RunEffects) -> Reference | None:
     split_comparisons = _compare_halves(run, measured)
     regions = []
     for split in split_comparisons.values():
-        large = select_in_run(series, split.contrast.weights, run.factor)
+        large = select_in_run(series, split.contrast.weights, series.mean_signal, run.factor)
         if split.contrast.origin not in run.acquired_t or large is None:
             continue
         active = np.abs(run.acquired_t[split.contrast.origin]) > TRUE_T

@@ -124,7 +124,9 @@ def iterate_tested_detail(
             name=name,
             origin=split.origin,
             splits=splits,
-            large=select_in_run(reconstructed, split.weights, factor, large_percent),
+            large=select_in_run(
+                reconstructed, split.weights, acquired.mean_signal, factor, large_percent
+            ),
         )
         for name, split in split_contrasts(acquired.blocks, contrasts).items()
         if (splits := balance_splits(acquired.blocks, split.weights, acquired.leak)) is not None

@@ -41,11 +41,13 @@ def test_effects_of_a_run_are_in_percent_of_the_mean_brain_signal():
     mean = np.full(SHAPE, 500, np.float32)
     mean[:2] = 0
     effects = make_effects("sbl", betas, make_blocks("ab"), np.eye(4), mean=mean, mask=mean > 0)
-    large = select_in_run(effects, {"a": 1.0}, FACTOR)
+    assert effects.mean_signal == 500
+    large = select_in_run(effects, {"a": 1.0}, 500, FACTOR)
     np.testing.assert_array_equal(large, split_slices(1, 0).astype(bool))
-    assert not select_in_run(effects, {"a": 0.5, "b": 0.5}, FACTOR).any()
-    assert select_in_run(effects, {"a": 0.5, "b": 0.5}, FACTOR, percent=3.0).any()
-    assert select_in_run(effects, {"c": 1.0}, FACTOR) is None
+    assert not select_in_run(effects, {"a": 0.5, "b": 0.5}, 500, FACTOR).any()
+    assert select_in_run(effects, {"a": 0.5, "b": 0.5}, 500, FACTOR, percent=3.0).any()
+    assert select_in_run(effects, {"c": 1.0}, 500, FACTOR) is None
+    assert select_in_run(effects, {"a": 1.0}, math.nan, FACTOR) is None
 
 
 def test_values_of_large_effects_are_next_to_those_of_other_active_voxels():
