@@ -174,22 +174,14 @@ class Statement(StrEnum):
     )
 
     LARGE_EFFECTS = (
-        "{contrast}: the effect in active voxels has a median of {median} % and a 95th percentile"
-        " of {p95} % of the mean brain signal. {n} of {n_active} active voxels have an acquired"
-        " effect above {limit} % and contain {share} of the energy of the added detail; their"
-        " median tSNR is {tsnr} (other active voxels: {other_tsnr}).{veins}{without}"
+        "Large effects: active voxels with an acquired effect above {limit} of the mean brain"
+        " signal. Dark voxels have less than {ratio} of the signal of their surroundings in the"
+        " boldref, and those with a large effect are probably in or near veins. Others: active"
+        " voxels without a large effect. tSNR counts the effect itself as noise."
     )
-    PROBABLY_VEINS = (
-        " {n_dark} of them ({dark}) have less than {ratio} of the signal of their surroundings in"
-        " the boldref and are probably in or near veins (other active voxels: {other_dark})."
-    )
-    WITHOUT_LARGE = (
-        " {basis}, {without} of the detail is explained without such voxels, and {all} with them."
-    )
-    NO_LARGE_EFFECTS = (
-        "{contrast}: the effect in active voxels has a median of {median} % and a 95th percentile"
-        " of {p95} % of the mean brain signal; in none of {n_active} active voxels, the acquired"
-        " effect is above {limit} %."
+    LARGE_EFFECTS_TITLE = (
+        "Large effects: {n} of {n_active} active voxels of {contrast} have an acquired effect"
+        " above {limit} and contain {share} of the added detail"
     )
 
     MEASURED_VALUES = (

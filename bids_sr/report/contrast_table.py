@@ -20,8 +20,6 @@ from bids_sr.evaluation.detail_support import (
     SupportState,
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.evaluation.large_effects import find_large_effects
-from bids_sr.evaluation.large_effects_text import describe_large_effects
 from bids_sr.evaluation.missing_blocks import list_single_splits
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.series_text import summarize_method
@@ -31,7 +29,8 @@ from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.metrics.word_lists import enumerate_unique
-from bids_sr.report.markup import ColumnHead, render
+from bids_sr.report.large_effects_table import render_large_effects
+from bids_sr.report.markup import ColumnHead, join, render
 
 _NO_SIGN_RELIABLE: Mapping[SupportState, str] = {
     "recovered": "none",
@@ -75,7 +74,7 @@ def render_contrasts(
     at_rest: bool = False,
     across_runs: bool = False,
 ) -> Markup:
-    """Render the results for all contrasts in one table without scrolling, "" if there are none.
+    """Render the results for all contrasts, and their large effects, "" if there are none.
 
     `results` of the method are by contrast. `rows` of the evaluation give the numbers of sign
     reliable and size known voxels. `method` is the series whose detail was measured or tested, and
@@ -125,17 +124,15 @@ def render_contrasts(
     definitions = [f"Detail: effects finer than {self_test.acquired_text}"]
     if summary := summarize_method(method):
         definitions.append(f"{method}: {summary}")
-    return render(
+    contents = render(
         "contrasts",
         title,
         ". ".join(definitions),
         columns,
         table_rows,
-        [
-            *_write_notes(results, counts, rows, self_test, across_runs=across_runs),
-            *_describe_large_effects(results, rows, method),
-        ],
+        _write_notes(results, counts, rows, self_test, across_runs=across_runs),
     )
+    return join([contents, render_large_effects(results, rows, method)])
 
 
 def count_error_voxels(
@@ -227,19 +224,6 @@ def _write_notes(
         notes.append(Statement.SIZE_KNOWN)
         notes += _explain_missing_sign_reliable(results, counts, rows)
     return notes
-
-
-def _describe_large_effects(
-    results: Mapping[str, ContrastResult], rows: Sequence[MetricRow], method: str
-) -> list[str]:
-    """Return a text per recovered contrast on its large effects; [] if not measured."""
-    texts = []
-    for contrast, result in results.items():
-        effects = find_large_effects(rows, method, result.map_contrast)
-        if result.state == "recovered" and effects is not None:
-            own_rows = [row for row in rows if (row.series, row.contrast) == (method, contrast)]
-            texts.append(describe_large_effects(contrast, effects, own_rows))
-    return texts
 
 
 def _explain_map_contrasts(results: Mapping[str, ContrastResult]) -> list[str]:

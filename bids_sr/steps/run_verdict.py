@@ -13,8 +13,7 @@ from bids_sr.evaluation.acquired_activation import (
     kept_rows,
 )
 from bids_sr.evaluation.evidence import was_applied
-from bids_sr.evaluation.large_effects import find_large_effects
-from bids_sr.evaluation.large_effects_text import plain_large_effects
+from bids_sr.evaluation.large_effects_results import collect_large_effects
 from bids_sr.evaluation.qc_flags import (
     Flag,
     activation_flags,
@@ -256,16 +255,11 @@ def add_large_effects(verdict: Verdict, rows: Rows) -> Verdict:
     """
     contrasts = []
     for facts in verdict.get("contrasts", ()):
-        own_rows = [
-            row
-            for row in rows
-            if (row.series, row.contrast) == (verdict["best"], facts["contrast"])
-        ]
-        effects = find_large_effects(rows, verdict["best"], facts["map"])
+        names = facts["contrast"], facts["map"]
         is_recovered = facts["active"]["state"] == "recovered"
-        if is_recovered and effects is not None:
-            facts = {**facts, "large_effects": plain_large_effects(effects, own_rows)}
-        contrasts.append(facts)
+        collected = collect_large_effects(rows, verdict["best"], *names) if is_recovered else None
+        large = {} if collected is None else {"large_effects": collected.to_json()}
+        contrasts.append({**facts, **large})
     stored_verdict = verdict.copy()
     if contrasts:
         stored_verdict["contrasts"] = contrasts

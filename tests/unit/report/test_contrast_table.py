@@ -4,7 +4,14 @@ import math
 from dataclasses import replace
 
 from data.page import Page
-from data.rows import TESTED, judge_rows, make_measured_rows, make_row, make_tested_rows
+from data.rows import (
+    TESTED,
+    judge_rows,
+    make_detail_row,
+    make_measured_rows,
+    make_row,
+    make_tested_rows,
+)
 
 from bids_sr.evaluation.large_effects import LargeEffects
 from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
@@ -83,7 +90,7 @@ def test_large_effects_of_recovered_contrasts_are_described():
     effects = LargeEffects(
         median=1.0,
         p95=5.0,
-        n=21,
+        n=20,
         n_active=300,
         detail_share=0.4,
         tsnr=20.0,
@@ -96,9 +103,22 @@ def test_large_effects_of_recovered_contrasts_are_described():
         *effects.list_rows("sbl", "body", 0.0),
         *replace(effects, n=22).list_rows("sbl", "scene", 0.0),
     ]
-    text = render_page(rows).text
-    assert "21 of 300 active voxels" in text
-    assert "22 of 300" not in text, "the detail of scene is not recovered"
+    without = make_detail_row(
+        "sbl", 0.44, "otherEffect", half_width=0.12, contrast="body", reference="oneLevelDown"
+    )
+    heads, line = render_page([*rows, without]).table("Large effects")
+    assert "5 %" in heads[2]
+    assert "veins" in heads[5]
+    assert line == [  # the detail of scene is not recovered
+        "body",
+        "1.0, 5.0",
+        "20 of 300",
+        "40 %",
+        "20 (60)",
+        "10: 50 % (10 %)",
+        "44 % (32 to 56) / 50 % (37 to 63)",
+    ]
+    assert "Large effects" not in render_page(make_tested_rows()).text
 
 
 def test_measured_values_decide_and_the_test_is_secondary():
