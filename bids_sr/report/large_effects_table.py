@@ -12,7 +12,7 @@ from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.metrics.number_text import interval_ends, number
 from bids_sr.metrics.rows import MetricRow
-from bids_sr.report.markup import ColumnHead, render_folded, table
+from bids_sr.report.markup import ColumnHead, join, render, render_folded, table
 from bids_sr.series import MEASURED
 
 _EXPLAINED: Mapping[str, str] = {
@@ -49,12 +49,12 @@ def render_large_effects(
         ("effect in active voxels", "median, 95th percentile (%)"),
         f"active voxels above {limit}",
         "their share of the added detail",
-        ("their median tSNR", "others"),
-        ("of these dark: probably veins", "dark others"),
-        *((f"{_EXPLAINED[reference]} without them", "with them") for reference in references),
+        ("their median tSNR", "(others)"),
+        ("of these dark: probably veins", "(dark others)"),
+        *((f"{_EXPLAINED[reference]} without them", "/ with them") for reference in references),
     ]
-    content = table(
-        Statement.LARGE_EFFECTS.format(limit=limit, ratio=number(DARK_RATIO, ".0%")),
+    lines = table(
+        "Effects in active voxels of contrasts whose detail is recovered",
         heads,
         [
             _make_line(contrast, collected, references)
@@ -70,7 +70,8 @@ def render_large_effects(
         limit=limit,
         share=number(effects.detail_share, ".0%"),
     )
-    return render_folded(title, content)
+    definitions = Statement.LARGE_EFFECTS.format(limit=limit, ratio=number(DARK_RATIO, ".0%"))
+    return render_folded(title, join([lines, render("note", "caption", definitions)]))
 
 
 def _make_line(

@@ -246,7 +246,7 @@ def decide_verdict(
     return verdict_facts, verdict_rows, evidence
 
 
-@step(makes="stored_verdict", small=True)
+@step(makes="verdict", small=True)
 def add_large_effects(verdict: Verdict, rows: Rows) -> Verdict:
     """Add the large effects of recovered contrasts to a verdict.
 

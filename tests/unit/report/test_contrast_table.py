@@ -106,7 +106,7 @@ def test_large_effects_of_recovered_contrasts_are_described():
     without = make_detail_row(
         "sbl", 0.44, "otherEffect", half_width=0.12, contrast="body", reference="oneLevelDown"
     )
-    heads, line = render_page([*rows, without]).table("Large effects")
+    heads, line = render_page([*rows, without]).table("Effects in active voxels")
     assert "5 %" in heads[2]
     assert "veins" in heads[5]
     assert line == [  # the detail of scene is not recovered
