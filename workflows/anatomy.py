@@ -63,6 +63,20 @@ class Surfaces:
 
 
 @frozen
+class RegionSource:
+    """Region of interest in its original space.
+
+    `xfms` are transforms of T1w points to this space; empty if it is T1w space or, if
+    `in_run_space`, the space of the runs.
+    """
+
+    name: str
+    mask: Mask
+    xfms: Sequence[File] = ()
+    in_run_space: bool = False
+
+
+@frozen
 class Anatomy:
     """Anatomy of a participant.
 
@@ -78,8 +92,7 @@ class Anatomy:
     templates: Mapping[str, TemplateRegistration]
     atlas: Atlas
     roi: str
-    roi_source: Mask
-    roi_xfms: Sequence[File]
+    regions: Sequence[RegionSource]
     surfaces: Sequence[Surfaces] = ()
 
 
@@ -151,8 +164,7 @@ def fit_anatomy(
         templates=templates,
         atlas=atlas,
         roi=roi,
-        roi_source=roi_source,
-        roi_xfms=roi_xfms,
+        regions=[RegionSource(name=roi, mask=roi_source, xfms=roi_xfms)],
         surfaces=surfaces,
     )
 

@@ -257,6 +257,10 @@ def draw_run_maps(
     if anat is not None:
         _draw_surface_maps(plan, maps, anat, outputs)
     outputs.store_figures(maps_figures.show_clusters(maps.clusters, run_evaluation.evidence))
+    if maps.regions is not None:
+        outputs.store_figures(
+            maps_figures.show_regions(maps.regions, series_names=plan.stored_names)
+        )
     if _draws_correlation(plan):
         outputs.store_figures(
             correlation_figures.draw_correlation(
@@ -343,7 +347,6 @@ def draw_evaluation_figures(
             run_evaluation.halves_figures,
             has_truth=plan.has_truth,
             series_names=plan.stored_names,
-            region_name=_name_region(plan, anat),
         )
     )
     outputs.store_figures(
@@ -419,11 +422,6 @@ def make_scene_images(fitted_run: FittedRun, run_model: RunModel) -> SceneImages
         boldref=fitted_run.motion.boldref,
         guide_hr=registration.guide_hr,
     )
-
-
-def _name_region(plan: RunPlan, anat: Anatomy | None) -> str:
-    """Return the name of the region of interest, or of its file."""
-    return Path(plan.region.name if anat is None else anat.roi).name
 
 
 def make_subject_facts(

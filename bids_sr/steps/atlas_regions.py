@@ -8,10 +8,11 @@ import pandas as pd
 
 from bids_sr.io.region_spaces import TEMPLATE, RegionSpace
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import File, Image, Mask, Table
-from bids_sr.pipeline.step import step
+from bids_sr.pipeline.artifacts import File, Image, Mask, Table, Transforms
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
-from bids_sr.registration.ants import load
+from bids_sr.registration.ants import apply, load
+from bids_sr.registration.bold_regions import chain_through_t1w
 from bids_sr.registration.template_regions import find_region, resample_to_t1w
 from bids_sr.registration.templates import atlas_region
 from bids_sr.run_time import RunTime
@@ -80,6 +81,37 @@ def resample_atlas(
     dtype = np.int16 if max(atlas_files.labels.values()) < 2**15 else np.int32
     atlas_t1w = Volume(np.round(labels).astype(dtype), t1w_preproc.affine)
     return Volume(atlas_image.data, atlas_image.affine), atlas_t1w, table, xfms
+
+
+@step(makes=("atlas_bold", "atlas_bold_hr"), memory=REGION, cost=RunTime(always=0.3, high=0.3))
+def atlas_to_bold(
+    bold_mask: Mask,
+    bold_mask_hr: Mask,
+    atlas_source: Image,
+    boldref2t1w_xfm: Transforms,
+    atlas_xfms: Sequence[File] = (),
+    *,
+    here: Path = HERE,
+    random_seed: int,
+) -> tuple[Image, Image]:
+    """Resample the labels of an atlas to the grids of a run, with a single interpolation per grid.
+
+    `bold_mask` and `bold_mask_hr` define the acquired and the high-resolution grid.
+    `boldref2t1w_xfm` is the transform of T1w points to boldref points (1, 4, 4; RAS mm), and
+    `atlas_xfms` are transforms of T1w points to the space of the label image `atlas_source`.
+    """
+    chain = chain_through_t1w(boldref2t1w_xfm[0], atlas_xfms, here)
+    labels, labels_hr = (
+        apply(
+            atlas_source.like(atlas_source.data.astype(np.float32)),
+            grid,
+            chain,
+            seed=random_seed,
+            interpolator="nearestNeighbor",
+        )
+        for grid in (bold_mask, bold_mask_hr)
+    )
+    return Volume(labels, bold_mask.affine), Volume(labels_hr, bold_mask_hr.affine)
 
 
 def describe_region(roi: str, atlas: str) -> str:

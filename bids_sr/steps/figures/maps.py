@@ -223,3 +223,32 @@ def show_clusters(clusters: Table, evidence: Evidence) -> FigureContent:
     from bids_sr.report.cluster_tables import clusters_html
 
     return clusters_html(clusters, evidence.best or "bspline", first=evidence.contrast)
+
+
+@figure(
+    FigureSpec(
+        "regions",
+        "maps",
+        subtitle="Regions",
+        html=True,
+        tables=("regions",),
+        caption=(
+            "Effect in the mean time series of each region. The standard error (SE) of its noise"
+            " is computed from the residuals of this time series. The standard deviation (SD) of"
+            " the reconstruction error is computed from samples of the error, averaged over the"
+            " region; it is only estimated for methods with a prior, and the 95 % interval of"
+            " other series covers only noise. All series of a run share most of their noise. The"
+            " mean of a region hardly needs super-resolution, as the acquired value shows; what"
+            " it gains is a place and an error estimate. Voxels outside the brain mask are not"
+            " used (14 of 27: 14 voxels are used). Clusters are from the acquired map (t above 4)"
+            " of contrasts whose detail is recovered. Values q are false discovery rates over all"
+            " atlas labels. All labels, series and smoothing widths are in the file below."
+        ),
+    ),
+)
+def show_regions(regions: Table, *, series_names: Sequence[str]) -> Iterator[FigureDrawing]:
+    """Show the mean effects of regions; `series_names` are in display order."""
+    from bids_sr.report.region_table import regions_html
+
+    if html := regions_html(regions, series_names):
+        yield FigureDrawing("regions", html)
