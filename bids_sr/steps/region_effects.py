@@ -168,7 +168,7 @@ def measure_regions(
 
 
 def _list_label_names(atlas_labels: pd.DataFrame | None) -> dict[int, str]:
-    """Return the names of atlas labels; {} without an atlas."""
+    """Return the names of atlas labels by number; no names if there is no atlas."""
     if atlas_labels is None:
         return {}
     return dict(zip(atlas_labels["index"], atlas_labels["name"], strict=True))
@@ -211,7 +211,7 @@ def _find_clusters(
 def _find_atlas_regions(
     atlas: Volume | None, names: Mapping[int, str], mask: Volume
 ) -> Iterator[Region]:
-    """Yield the labels of an atlas on the grid of a series; none if there is no atlas."""
+    """Yield the labels of an atlas on the grid of a series, if there is an atlas."""
     if atlas is None:
         return
     labels = atlas.data.round().astype(int)
