@@ -282,7 +282,7 @@ def _has_error_maps(maps: Mapping[str, Array]) -> bool:
 
 
 def find_main_label(voxel_labels: Array, names: Mapping[int, str]) -> str:
-    """Return the label of most of the labeled voxels; "" if no voxel has a label.
+    """Return the label of most of the labeled voxels, or "" if no voxel has a label.
 
     >>> find_main_label(np.array([1, 2, 2, 0, 0, 0]), {1: "Cuneus_L", 2: "Lingual_L"})
     'Lingual_L'

@@ -37,7 +37,7 @@ def regions_html(regions: pd.DataFrame, series_order: Sequence[str]) -> Markup:
     The tables are the regions of interest, clusters, and for each contrast the atlas labels with a
     false discovery rate of at most .05. Regions of interest have rows of the acquired, the
     super-resolved and the measured series. `regions` is the table of a run. `series_order` is the
-    display order; other series follow. The result is "" if there are no regions.
+    display order; other series follow.
     """
     narrow = regions[regions["fwhm_mm"] == regions["fwhm_mm"].min()]
     by_origin = {

@@ -238,11 +238,11 @@ def show_clusters(clusters: Table, evidence: Evidence) -> FigureContent:
             " the reconstruction error is computed from samples of the error, averaged over the"
             " region; it is only estimated for methods with a prior, and the 95 % interval of"
             " other series covers only noise. All series of a run share most of their noise. The"
-            " mean of a region hardly needs super-resolution, as the acquired value shows; super-resolution adds"
-            " a place and an error estimate. Voxels outside the brain mask are not"
-            " used (14 of 27: 14 voxels are used). Clusters are from the acquired map (t above 4)"
-            " of contrasts whose detail is recovered. Values q are false discovery rates over all"
-            " atlas labels. All labels, series and smoothing widths are in the file below."
+            " mean of a region hardly needs super-resolution, as the acquired value shows;"
+            " super-resolution adds a place and an error estimate. Voxels outside the brain mask"
+            " are not used (14 of 27: 14 voxels are used). Clusters are from the acquired map (t"
+            " above 4) of contrasts whose detail is recovered. Values q are false discovery rates"
+            " over all atlas labels. All labels, series and smoothing widths are in the file below."
         ),
     ),
 )
