@@ -66,7 +66,7 @@ class Surfaces:
 class RegionSource:
     """Region of interest in its original space.
 
-    `xfms` are transforms of T1w points to this space; empty if it is T1w space or, if
+    `xfms` are transforms of T1w points to this space. There are no transforms in T1w space or, if
     `in_run_space`, the space of the runs.
     """
 

@@ -242,7 +242,7 @@ def show_clusters(clusters: Table, evidence: Evidence) -> FigureContent:
             " super-resolution adds a place and an error estimate. Voxels outside the brain mask"
             " are not used (14 of 27: 14 voxels are used). Clusters are from the acquired map (t"
             " above 4) of contrasts whose detail is recovered. Values q are false discovery rates"
-            " over all atlas labels. All labels, series and smoothing widths are in the file below."
+            " over all atlas labels. The file below has all labels, series and smoothing widths."
         ),
     ),
 )
