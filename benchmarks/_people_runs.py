@@ -213,8 +213,14 @@ def call(
 def find_working_run(folder: Path) -> Path:
     """Return the folder of a run's steps in the working directory of its calls.
 
-    `folder` is the folder of the run.
+    `folder` is the folder of the run. The benchmark ends if another version of the program made
+    the calls.
     """
+    if not _working_directory(folder).exists():
+        sys.exit(
+            f"{folder}: working directory not found for this version of the program. Remove"
+            f" {folder / 'kept'} to repeat the calls."
+        )
     return _only_file(_working_directory(folder), "bids_sr_wf/sub_*_wf/sub_*_wf")
 
 

@@ -1,8 +1,8 @@
 """Effects that follow the prior of a run, and effects that do not, as the prior reconstructs them.
 
 The prior is from a stored model. Without noise: coverage of the interval effect +- 1.96 SD. With
-the thermal noise and the effect strength of the run: the reliable region, and its voxels of the
-wrong sign.
+the thermal noise and the effect strength of the run: the sign reliable region, and its voxels of
+the wrong sign.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from _posterior_maps import BELOW, FDR, Array, Stored, share
 from scipy import ndimage
 
 from bids_sr.evaluation.reference_maps import make_known_effects
-from bids_sr.glm.activation_regions import fdr_region, reliable_region
+from bids_sr.glm.activation_regions import fdr_region, sign_reliable_region
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.sr.prior_maps.posterior import (
@@ -157,8 +157,8 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
         t_map = np.where(mask, effect / np.sqrt(np.maximum(variance, 1e-12)), 0)
         wrong = wrong_sign_probability(effect, total)
         active = fdr_region(t_map, mask)[0]
-        reliable = reliable_region(t_map, wrong, active)
-        where = {"active": active, "reliable": reliable}
+        reliable = sign_reliable_region(t_map, wrong, active)
+        where = {"active": active, "sign reliable": reliable}
         yield (
             name,
             {
@@ -245,7 +245,7 @@ def against_known(stored: Stored, folder: Path) -> dict[str, Any]:
     inside = (effect - truth) ** 2 < 1.96**2 * (variance + sd**2)
     wrong = wrong_sign_probability(effect, variance + sd**2)
     active = FDR.region(z, mask, mask)[0]
-    regions = {"fdr": active, "reliable": reliable_region(t, wrong, active)}
+    regions = {"fdr": active, "sign reliable": sign_reliable_region(t, wrong, active)}
     none = truth < 0.01 * truth.max()
     below = (row for row in stored.rows("activation") if row.statistic == BELOW)
     return {

@@ -65,8 +65,10 @@ def _read_cached_person(data: Path, name: str, n_slices: int) -> Person:
 
 
 def _draw(task: tuple[Path, Path, Job]) -> str:
-    """Store a draw, and return a line about it."""
+    """Store a draw unless another call has stored it, and return a line about it."""
     data, out, job = task
+    if (out / job.file).exists():
+        return f"{job.file} exists"
     start = time.process_time()
     torch.set_num_threads(1)
     try:

@@ -40,7 +40,7 @@ from _posterior_maps import BELOW, CONTRASTS, FDR, Array, Halves, Stored, call, 
 from _table import keep
 from scipy import ndimage, special
 
-from bids_sr.glm.activation_regions import nonempty_dice, reliable_region
+from bids_sr.glm.activation_regions import nonempty_dice, sign_reliable_region
 from bids_sr.sr.prior_maps.posterior import wrong_sign_probability
 
 KINDS = ("blind", "fine")
@@ -144,7 +144,10 @@ def _regions(
     claimed, total = sbl["variance"], sbl["variance"] + variance
     wrong = wrong_sign_probability(sbl["effect"], total)
     active = FDR.region(sbl["z"], mask, mask)[0]
-    for name, region in (("fdr", active), ("reliable", reliable_region(sbl["t"], wrong, active))):
+    for name, region in (
+        ("fdr", active),
+        ("sign reliable", sign_reliable_region(sbl["t"], wrong, active)),
+    ):
         count = int(region.sum())
         yield {
             "region": name,

@@ -36,7 +36,7 @@ LEAST_R, MOST_SD = 0.99999, 0.02
 PATHS = ("COMPATIBLE", "AVX2")
 # maps that select the voxels of a region
 CHOSEN_BY = {
-    "Reliable": ("t", "z", "zTotal"),
+    "SignReliable": ("t", "z", "zTotal"),
     "Fdr": ("z",),
     "Quarter": ("cc",),
 }
@@ -139,7 +139,7 @@ def distance_from_threshold(region: Array, second: Array, maps: Sequence[Array])
 def maps_of(region: Path, among: dict[Path, dict[str, str]]) -> list[Path]:
     """Return files of the maps that define a region."""
     region_entities = entities_of(region)
-    match = re.fullmatch(r"(.*?)(Reliable|Fdr|Quarter|Z\d+)", region_entities.get("desc", ""))
+    match = re.fullmatch(r"(.*?)(SignReliable|Fdr|Quarter|Z\d+)", region_entities.get("desc", ""))
     if match is None:
         return []
     stats = CHOSEN_BY.get(match[2], ("z",))

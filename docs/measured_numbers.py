@@ -143,8 +143,7 @@ def numbers() -> dict[str, str]:
         if (row["sbl"], row["contrast"], row["region"]) == ("blind", "all", "fdr")
     ]
     tested = [row for row in rows("tested_detail_counts") if row["runs"] == "unsmoothed"]
-    worlds_rows = {row["draws of"]: row for row in rows("tested_worlds")}
-    worlds = worlds_rows["all"]
+    worlds = {row["draws of"]: row for row in rows("tested_worlds")}
     files = {row["output"]: row for row in rows("files_count")}
     example = next(row for row in rows("resources") if row["case"] == "example")
     took = {key: float(str(example[key]).rpartition("/ ")[2]) for key in example if " " in key}
@@ -203,13 +202,15 @@ def numbers() -> dict[str, str]:
         "tested_covered": str(sum(row["covered"] for row in tested)),
         "tested_within": str(sum(row["within .10"] for row in tested)),
         "tested_useful": tested[0]["measured above 0 and recovered"],
-        "worlds_active": worlds["active: false, recovered"],
-        "worlds_brain": worlds["brain: false, recovered"],
-        "worlds_true": worlds["active: true 0.2, recovered"],
-        "worlds_nyquist": worlds_rows["end near Nyquist"]["active: false, recovered"],
+        "worlds_active": worlds["all"]["active: false, recovered"],
+        "worlds_brain": worlds["all"]["brain: false, recovered"],
+        "worlds_nyquist": worlds["end near Nyquist"]["active: false, recovered"],
         **{
-            f"worlds_{n}": worlds_rows[f"{n} slices"]["active: true 0.2, recovered"]
-            for n in (8, 12, 16)
+            f"worlds_true_{name}": worlds[draws]["active: true 0.2, recovered"]
+            for name, draws in (
+                ("all", "all"),
+                *((str(count), f"{count} slices") for count in (8, 12, 16)),
+            )
         },
         "example_min": f"{took['core min']:.1f}",
         "example_gb": f"{took['memory GB']:.1f}",

@@ -199,8 +199,10 @@ def _add_error_maps(
     name = mapped_series.series.name
     error_text = reconstruction_error.describe_error(name, at_rest=plan.at_rest)
     add_methods_text(Part.MAPS, error_text)
-    reliable_text = reconstruction_error.describe_reliable(plan.maps.smoothing, plan.bold.zooms)
-    add_methods_text(Part.MAPS, reliable_text)
+    selection_text = reconstruction_error.describe_voxel_selection(
+        plan.maps.smoothing, plan.bold.zooms
+    )
+    add_methods_text(Part.MAPS, selection_text)
     return replace(
         mapped_series,
         error_maps=error_maps,

@@ -1,9 +1,10 @@
 """Result for the detail of each contrast of a run, per region: measured, or tested without it.
 
 A measured value is stronger evidence than the test at half the resolution and decides if it
-exists. Detail that was measured is *recovered* if its explained variance is above 0, including the
-interval, and otherwise *not supported*. A measured value without an interval is not sufficient to
-recover detail: the test must recover the detail as well.
+exists. Measured detail with an interval is judged by the same limits as the test
+(`bids_sr.evaluation.detail_support.decide_state`). A measured value without an interval is not
+sufficient to recover detail: the test must recover the detail as well. If it is not above 0, the
+detail is not supported.
 """
 
 import math
@@ -169,10 +170,9 @@ def _decide_region(test: DetailSupport, measured: MetricRow | None) -> RegionRes
         if state == "not testable":
             ends = " to ".join(interval_ends(measured.lower, measured.upper, ".0%"))
             reason = Statement.WIDE_INTERVAL.format(ends=ends)
-    elif measured.value <= 0:
-        state = "not supported"
-    else:
-        state = test.state
+    else:  # A value without an interval does not suffice as evidence.
+        is_contrary = measured.value <= 0 and test.state == "recovered"
+        state = "not testable" if is_contrary else test.state
         if state != "recovered":
             test_text = Statement.NOT_RECOVERED_IN_TEST.format(state=state)
             reason = Statement.UNCONFIRMED.format(test=test_text)
@@ -182,11 +182,13 @@ def _decide_region(test: DetailSupport, measured: MetricRow | None) -> RegionRes
 def explain_test(test: DetailSupport) -> str:
     """Return the reason for the result of a test; "" if the value and its interval are the reason.
 
-    Detail with a value above 0 is not supported if the effect is smooth, or if its highest spatial
+    Whatever the value, detail is not supported if the effect is smooth, or if its highest spatial
     frequencies are not recovered.
     """
-    if test.state != "not supported" or test.row is None or not test.row.lower > 0:
+    if test.state != "not supported" or test.row is None:
         return test.reason
+    if decide_state(test.row.lower, test.row.upper) == "not supported":
+        return ""
     if test.is_smooth:
         return Statement.FADES
     return Statement.NOT_AT_LIMIT

@@ -135,7 +135,7 @@ class Statement(StrEnum):
         "there are only {n} {region} at half the resolution (at least {limit} are required)"
     )
     NOTHING_TO_RECOVER = "the acquired effect has no reproducible detail at half the resolution"
-    FEW_SLICES = "the run has fewer than {limit} slices with brain"
+    FEW_SLICES = "the brain lies in fewer than {limit} slices or parts of sufficient size"
     FEW_PARTS = "the {region} lie in fewer than {limit} slices or parts of the brain"
     WIDE_INTERVAL = "the confidence interval ({ends} %) contains 0"
     IMPRECISE_LIMIT = (
@@ -155,16 +155,22 @@ class Statement(StrEnum):
         " (unsmoothed runs with a high-resolution reference)."
     )
     SCOPE = (
-        "Results refer to unsmoothed maps, and to patterns over several voxels. Interpret single"
-        " voxels only in the mask of reliable voxels."
+        "Results refer to unsmoothed maps, and to patterns over several voxels. Interpret the"
+        " sign of the effect in single voxels only in the mask of sign reliable voxels."
     )
-    RELIABLE = (
-        "Reliable voxels are significant voxels (FDR .05), selected such that at most 5 % of them"
-        " are expected to have the wrong sign. Their selection relies on the predicted error of"
-        " the detail, so they exist only if the detail of the contrast is recovered. If the detail"
-        " is not supported, the run gives no evidence for this prediction, and no voxel is"
-        " reliable. If the detail is not testable, the prediction was not tested, and reliable"
-        " voxels are not determined."
+    SIGN_RELIABLE = (
+        "Sign reliable voxels are significant voxels (FDR .05), selected such that at most 5 % of"
+        " them are expected to have the wrong sign. Their selection relies on the predicted error"
+        " of the detail, so they exist only if the detail of the contrast is recovered. If the"
+        " detail is not supported, the run gives no evidence for this prediction, and no voxel is"
+        " sign reliable. If the detail is not testable, the prediction was not tested, and sign"
+        " reliable voxels are not determined."
+    )
+    SIZE_KNOWN = (
+        "Size known voxels are sign reliable voxels whose 95 % interval of the effect (± 1.96 SD,"
+        " including the reconstruction error) does not contain 0. Because of this selection, their"
+        " effects are too large on average. Only sign reliable voxels are considered, because in"
+        " the whole brain, most voxels with such an interval could be due to chance."
     )
 
     MEASURED_VALUES = (
@@ -184,8 +190,12 @@ class Statement(StrEnum):
         " below)."
     )
     SINGLE_SPLIT = (
-        "Conditions with two blocks have a single split into halves ({conditions}). Intervals of"
-        " their contrasts do not include the variation between blocks."
+        "Conditions with two blocks have a single split into halves ({conditions}). Tested"
+        " intervals of their contrasts do not include the variation between these blocks."
+    )
+    TWO_RUNS = (
+        "With two runs, there is a single split into halves, and tested intervals do not include"
+        " the variation between runs."
     )
     SHARP_RUN = (
         "The acquired images are sharp enough for the test (FWHM of the noise {fwhm} voxels in"
@@ -195,7 +205,7 @@ class Statement(StrEnum):
         "The maps of {contrasts} contain all conditions. Conditions with fewer than two blocks"
         " cannot be tested, so the results apply to the other conditions in these maps."
     )
-    NO_RELIABLE = "{contrast} has no reliable voxels, because {reason}."
+    NO_SIGN_RELIABLE = "{contrast} has no sign reliable voxels, because {reason}."
     NOT_COVERED = (
         "the 95 % intervals of the effect contained the acquired effect in only {share} of the"
         " voxels in the self-test"

@@ -15,8 +15,8 @@ The standard error has three parts, which are added in quadrature:
   separately, but activity and noise extend over neighboring slices. It is therefore the larger of
   the jackknife over slices and the jackknife over cells of 40 mm in plane and about 10 mm across
   slices.
-- The error over time is a jackknife over blocks, if each condition of the contrast has at least
-  three blocks. With two blocks of a condition, there is a single split, and this part is 0.
+- The error over time is a jackknife over the blocks of each condition with at least three blocks.
+  A condition with two blocks has a single split, and does not contribute to this part.
 - The accuracy at the acquired resolution differs from the accuracy at the final resolution, with
   the standard deviation `_LEVEL_SD`.
 """
@@ -335,18 +335,16 @@ class _Product(NamedTuple):
 
     def average_in_voxels(self, splits: SplitProducts) -> Float:
         """Return the product in each voxel, averaged over splits (N,)."""
-        weights = splits.between if self.is_between else splits.within
-        return self.scale * np.einsum("nb,nb->n", self.left @ weights, self.right)
+        return self.scale * np.einsum("nb,nb->n", self.left @ self._select(splits), self.right)
 
     def average_sums(self, shorter_splits: Sequence[SplitProducts]) -> Float:
         """Return the sum over voxels for each of several splits."""
         sums = self.scale * self.left.T @ self.right
-        return np.array(
-            [
-                np.vdot(splits.between if self.is_between else splits.within, sums)
-                for splits in shorter_splits
-            ]
-        )
+        return np.array([np.vdot(self._select(splits), sums) for splits in shorter_splits])
+
+    def _select(self, splits: SplitProducts) -> Float:
+        """Return the weights of the products (B, B)."""
+        return splits.between if self.is_between else splits.within
 
 
 def _compare(estimates: Float, targets: Float) -> list[_Product]:
@@ -373,6 +371,12 @@ def _divide_sums(
         np.sum([product.average_in_voxels(splits.whole) for product in products], axis=0)
         for products in (numerator, denominator)
     )
+    total, n = float(denominators.sum()), len(denominators)
+    if not total > 0:
+        return _Ratio(math.nan, math.nan, units.count)
+    value = float(numerators.sum()) / total
+    if not units.has_interval:
+        return _Ratio(value, math.nan, units.count)
     shorter_ratios, shorter_means = [], []
     for shorter_splits in splits.shorter:
         shorter_numerators, shorter_denominators = (
@@ -380,20 +384,11 @@ def _divide_sums(
             for products in (numerator, denominator)
         )
         shorter_ratios.append(shorter_numerators / shorter_denominators)
-        shorter_means.append(shorter_denominators)
-    total = float(denominators.sum())
-    n = len(denominators)
-    smallest = 0.0
-    if units.has_interval:
-        variance = _estimate_variance(
-            denominators, np.ones(n), [m / n for m in shorter_means], units
-        )
-        smallest = _compute_quantile(units.count, _ONE_SIDED) * n * math.sqrt(variance)
+        shorter_means.append(shorter_denominators / n)
+    variance = _estimate_variance(denominators, np.ones(n), shorter_means, units)
+    smallest = _compute_quantile(units.count, _ONE_SIDED) * n * math.sqrt(variance)
     if not total > smallest:
         return _Ratio(math.nan, math.nan, units.count)
-    value = float(numerators.sum()) / total
-    if not units.has_interval:
-        return _Ratio(value, math.nan, units.count)
     variance = _estimate_variance(numerators, denominators, shorter_ratios, units)
     half_width = _compute_quantile(units.count, _TWO_SIDED) * math.sqrt(variance + extra_sd**2)
     return _Ratio(value, half_width, units.count)

@@ -15,6 +15,8 @@ from bids_sr.spatial import masks, similarity
 
 _FDR = 0.05  # Benjamini and Hochberg 1995
 _MIN_Z = 1.6  # smallest z that can be active; for smaller values, p is larger than `_FDR`
+Z_95 = 1.96
+"""Half-width of a 95 % interval in standard deviations."""
 
 
 @frozen
@@ -83,7 +85,7 @@ def fdr_region(z: Real, mask: MaskArray) -> tuple[MaskArray, float | None]:
     return region, float(lowest_z)
 
 
-def reliable_region(t: Real, wrong_sign: Real, region: MaskArray) -> MaskArray:
+def sign_reliable_region(t: Real, wrong_sign: Real, region: MaskArray) -> MaskArray:
     """Return the voxels of a region with the highest t whose mean wrong-sign probability is ≤ .05.
 
     Voxels are added in order of decreasing t. `wrong_sign` is the posterior probability of the
@@ -94,10 +96,20 @@ def reliable_region(t: Real, wrong_sign: Real, region: MaskArray) -> MaskArray:
     sums = np.cumsum(wrong_sign.ravel()[ranked_voxels], dtype=np.float64)
     mean_probabilities = sums / np.arange(1, len(ranked_voxels) + 1)
     passing_ranks = np.flatnonzero(mean_probabilities <= _FDR)
-    n_reliable = passing_ranks[-1] + 1 if len(passing_ranks) else 0
-    reliable = np.zeros(region.shape, dtype=bool)
-    reliable.ravel()[ranked_voxels[:n_reliable]] = True
-    return reliable
+    n_sign_reliable = passing_ranks[-1] + 1 if len(passing_ranks) else 0
+    sign_reliable = np.zeros(region.shape, dtype=bool)
+    sign_reliable.ravel()[ranked_voxels[:n_sign_reliable]] = True
+    return sign_reliable
+
+
+def size_known_region(effect: Real, total_variance: Real, region: MaskArray) -> MaskArray:
+    """Return the voxels of a region whose 95 % interval of the effect does not contain 0.
+
+    `total_variance` is the variance of the effect, including the reconstruction error. All maps
+    are (X, Y, Z). Apply it only to a region that was selected before: in a brain without any
+    effect, 5 % of the voxels have such an interval.
+    """
+    return region & (np.square(effect) > Z_95**2 * total_variance)
 
 
 def nonempty_dice(first: MaskArray, second: MaskArray) -> float | None:

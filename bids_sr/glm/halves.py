@@ -186,7 +186,7 @@ def average_splits(
             if block.used and block.condition == condition
         ]
         n = len(indices)
-        if n < MIN_BLOCKS or not _is_same(leak, indices):
+        if n < MIN_BLOCKS or not _have_same_leak(leak, indices):
             return None
         # mean over both halves of the fraction of a condition's effect that is from one block
         block_share = (1 / (n // 2) + 1 / (n - n // 2)) / 2
@@ -200,7 +200,7 @@ def average_splits(
     return SplitProducts(between=between, within=within)
 
 
-def _is_same(leak: Float | None, indices: Sequence[int]) -> bool:
+def _have_same_leak(leak: Float | None, indices: Sequence[int]) -> bool:
     """Return whether blocks of one condition have the same leak, so that they are exchangeable."""
     if leak is None:
         return True

@@ -65,7 +65,10 @@ its detail is recovered:
   (`MeanSignal` in the sidecar);
 - `*_contrast-NAME_stat-sdTotal_desc-sbl_statmap.nii.gz`: its total SD, from noise and the error
   of the added detail. The 95 % interval is effect ± 1.96 SD;
-- `*_label-NAME_desc-sblReliable_mask.nii.gz`: voxels whose sign is reliable.
+- `*_label-NAME_desc-sblSignReliable_mask.nii.gz`: sign reliable voxels, selected such that
+  at most 5 % are expected to have the wrong sign;
+- `*_label-NAME_desc-sblSizeKnown_mask.nii.gz`: sign reliable voxels whose 95 % interval does
+  not contain 0 (*size known*). Because of this selection, their effects are too large on average.
 
 Single voxels are read from these unsmoothed maps. Active regions are easier to find in the maps
 smoothed with 5 mm FWHM (`desc-sblFwhm50`), whose errors are smaller.

@@ -29,7 +29,7 @@ _STATISTIC_HEADS: Mapping[str, ColumnHead] = {
 }
 _THRESHOLDS: Mapping[str, str] = {
     "Fdr": "a false discovery rate (FDR) of .05 over the brain",
-    "Reliable": "a false discovery rate (FDR) of .05 over the brain, with the reconstruction"
+    "SignReliable": "a false discovery rate (FDR) of .05 over the brain, with the reconstruction"
     " error included",
     "Quarter": "a CC in the upper quarter of its range within the region of interest",
 }
@@ -83,7 +83,7 @@ def _render_clusters(rows: Sequence[Any], series: str, contrast: str) -> Markup:
         "cluster",
         ("peak at x, y, z", space),
         _STATISTIC_HEADS.get(statistic, statistic),
-        ("effect", "95 % interval"),
+        ("effect, %", "95 % interval"),
         ("wrong sign", "probability at the peak"),
         _LABEL_HEAD,
         ("volume, mm³", "cluster threshold"),

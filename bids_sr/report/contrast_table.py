@@ -31,12 +31,12 @@ from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.report.markup import ColumnHead, render
 
-_NO_RELIABLE: Mapping[SupportState, str] = {
+_NO_SIGN_RELIABLE: Mapping[SupportState, str] = {
     "recovered": "none",
     "not supported": "none",
     "not testable": "not testable",
 }
-"""Cell of a contrast without a region of reliable voxels, by the result in active voxels."""
+"""Cells of a contrast without sign reliable voxels, by the result in active voxels."""
 
 
 @frozen
@@ -44,14 +44,15 @@ class ErrorCounts:
     """Voxels of one contrast by the reconstruction error, at the smallest smoothing.
 
     `fwhm_mm` is the smoothing of the map (FWHM, mm). Significant voxels are significant with FDR
-    .05. `n_reliable` is None if the tests of the run do not permit reliable voxels.
-    `expected_wrong` is the fraction of the significant voxels with an expected wrong sign; NaN if
-    no voxels are significant.
+    .05. `n_sign_reliable` is None, and `n_size_known` NaN, if the tests of the run do not permit
+    sign reliable voxels. `expected_wrong` is the fraction of the significant voxels with an
+    expected wrong sign; NaN if no voxels are significant.
     """
 
     fwhm_mm: float
     n_significant: float
-    n_reliable: float | None
+    n_sign_reliable: float | None
+    n_size_known: float
     expected_wrong: float
 
 
@@ -74,10 +75,11 @@ def render_contrasts(
 ) -> Markup:
     """Render the results for all contrasts in one table without scrolling, "" if there are none.
 
-    `results` of the method are by contrast. `rows` of the evaluation give the numbers of reliable
-    voxels. `method` is the series whose detail was measured or tested, and `self_test` has the
-    voxel sizes of the test. `at_rest` states whether maps are of seeds instead of conditions, and
-    `across_runs` whether maps are of several runs, which are the halves of the test.
+    `results` of the method are by contrast. `rows` of the evaluation give the numbers of sign
+    reliable and size known voxels. `method` is the series whose detail was measured or tested, and
+    `self_test` has the voxel sizes of the test. `at_rest` states whether maps are of seeds instead
+    of conditions, and `across_runs` whether maps are of several runs, which are the halves of the
+    test.
     """
     if not results:
         return Markup("")
@@ -96,7 +98,7 @@ def render_contrasts(
     heads += [(region, basis) for region in regions]
     heads.append("what you may interpret")
     if any(counts.values()):
-        heads.append(("reliable voxels", "of significant"))
+        heads += [("sign reliable voxels", "of significant"), "size known voxels"]
     if has_second_result:
         heads += [(region, "test without the reference") for region in regions]
     table_rows = []
@@ -107,7 +109,7 @@ def render_contrasts(
         )
         cells.append(_Cell(interpretation, is_recovered=result.state == "recovered"))
         if any(counts.values()):
-            cells.append(_Cell(describe_reliable(result, counts[contrast])))
+            cells += [_Cell(text) for text in describe_counts(result, counts[contrast])]
         if has_second_result:
             cells += [
                 _Cell(state_text(region.test.state, region.test.row), region.test.reason)
@@ -134,7 +136,7 @@ def render_contrasts(
 def count_error_voxels(
     rows: Sequence[MetricRow], series: str, contrast: str
 ) -> ErrorCounts | None:
-    """Return numbers of significant and reliable voxels; None if there is no SD map."""
+    """Return numbers of voxels by the reconstruction error; None if there is no SD map."""
     error_rows = [
         row
         for row in rows
@@ -151,7 +153,8 @@ def count_error_voxels(
     return ErrorCounts(
         fwhm_mm=min(widths),
         n_significant=values["voxels", "fdr"],
-        n_reliable=values.get(("voxels", "reliable")),
+        n_sign_reliable=values.get(("voxels", "signReliable")),
+        n_size_known=values.get(("voxels", "sizeKnown"), math.nan),
         expected_wrong=values["expected_wrong", "fdr"],
     )
 
@@ -161,19 +164,21 @@ def _make_cell(region: RegionResult) -> _Cell:
     return _Cell(state_text(region.state, region.row), region.reason, region.state == "recovered")
 
 
-def describe_reliable(result: ContrastResult, counts: ErrorCounts | None) -> str:
-    """Return the number of reliable voxels, or the state without reliable voxels.
+def describe_counts(result: ContrastResult, counts: ErrorCounts | None) -> tuple[str, str]:
+    """Return the numbers of sign reliable and size known voxels, or the state without them.
 
-    Only contrasts whose detail is recovered have reliable voxels. If the detail was measured to be
-    recovered, but the test did not permit reliable voxels, the state of the test is returned.
+    Only contrasts whose detail is recovered have sign reliable voxels. If the detail was measured
+    to be recovered, but the test did not permit sign reliable voxels, the state of the test is
+    returned.
     """
     if counts is None:
-        return MISSING
-    if result.state != "recovered":
-        return _NO_RELIABLE[result.state]
-    if counts.n_reliable is None:
-        return _NO_RELIABLE[result.active.test.state]
-    return f"{counts.n_reliable:,.0f} of {counts.n_significant:,.0f}"
+        return MISSING, MISSING
+    is_recovered = result.state == "recovered"
+    if is_recovered and counts.n_sign_reliable is not None:
+        sign_reliable = f"{counts.n_sign_reliable:,.0f} of {counts.n_significant:,.0f}"
+        return sign_reliable, number(counts.n_size_known, ",.0f")
+    text = _NO_SIGN_RELIABLE[result.active.test.state if is_recovered else result.state]
+    return text, text
 
 
 def _write_notes(
@@ -184,7 +189,7 @@ def _write_notes(
     *,
     across_runs: bool,
 ) -> list[str]:
-    """Return the notes below the table: reasons, values, precision, and reliable voxels."""
+    """Return the notes below the table: reasons, values, precision, and masks of voxels."""
     notes = [*explain_results(results.values()), *_explain_map_contrasts(results)]
     active_name, definition = active_words(ACQUIRED_ACTIVE)
     regions_text = f"{active_name[:1].upper()}{active_name[1:]}: {definition}."
@@ -201,13 +206,21 @@ def _write_notes(
             Statement.PRECISION,
         ]
         notes += [" ".join(texts), f"{Statement.BLIND_SPOT}{_describe_sharpness(rows)}"]
-    if conditions := list_single_splits(rows):
+    is_tested = any(
+        region.test.row is not None
+        for result in results.values()
+        for region in (result.active, result.brain)
+    )
+    if is_tested and across_runs:
+        notes.append(Statement.TWO_RUNS)
+    elif is_tested and (conditions := list_single_splits(rows)):
         notes.append(Statement.SINGLE_SPLIT.format(conditions=enumerate_unique(conditions)))
     if any(result.state == "recovered" for result in results.values()):
         notes.insert(0, Statement.SCOPE)
     if any(counts.values()):
-        notes.append(f"{Statement.RELIABLE}{_describe_wrong_signs(results, counts)}")
-        notes += _explain_missing_reliable(results, counts, rows)
+        notes.append(f"{Statement.SIGN_RELIABLE}{_describe_wrong_signs(results, counts)}")
+        notes.append(Statement.SIZE_KNOWN)
+        notes += _explain_missing_sign_reliable(results, counts, rows)
     return notes
 
 
@@ -251,7 +264,7 @@ def _describe_wrong_signs(
         if (
             result.state == "recovered"
             and contrast_counts is not None
-            and contrast_counts.n_reliable is not None
+            and contrast_counts.n_sign_reliable is not None
             and math.isfinite(contrast_counts.expected_wrong)
         ):
             share_text = number(contrast_counts.expected_wrong, ".0%")
@@ -263,12 +276,12 @@ def _describe_wrong_signs(
     return ""
 
 
-def _explain_missing_reliable(
+def _explain_missing_sign_reliable(
     results: Mapping[str, ContrastResult],
     counts: Mapping[str, ErrorCounts | None],
     rows: Sequence[MetricRow],
 ) -> list[str]:
-    """Return sentences on recovered contrasts without reliable voxels, [] if there are none."""
+    """Return sentences on recovered contrasts that have no sign reliable voxels."""
     coverages = {row.contrast: row.value for row in rows if row.statistic == COVERAGE}
     sentences = []
     for contrast, result in results.items():
@@ -276,7 +289,7 @@ def _explain_missing_reliable(
         if (
             result.state != "recovered"
             or contrast_counts is None
-            or contrast_counts.n_reliable is not None
+            or contrast_counts.n_sign_reliable is not None
         ):
             continue
         state = result.active.test.state
@@ -284,5 +297,5 @@ def _explain_missing_reliable(
             Statement.NOT_COVERED if state == "recovered" else Statement.NOT_RECOVERED_IN_TEST
         ).format(share=number(coverages.get(result.map_contrast, math.nan), ".0%"), state=state)
         name = quote_contrast(contrast)
-        sentences.append(Statement.NO_RELIABLE.format(contrast=name, reason=reason))
+        sentences.append(Statement.NO_SIGN_RELIABLE.format(contrast=name, reason=reason))
     return sentences

@@ -62,13 +62,15 @@ class MapFiles:
 
     Patterns are relative to the output directory. `maps` are effects, or maps of the displayed
     statistic if effects are not stored. `total_sds` are total standard deviations of effects, and
-    `masks` masks of reliable voxels; "" if they are not stored. `fwhm_mm` is the smoothing (FWHM).
+    `sign_reliable` and `size_known` masks of these voxels; "" if they are not stored. `fwhm_mm` is
+    the smoothing (FWHM).
     """
 
     fwhm_mm: float
     maps: str
     total_sds: str = ""
-    masks: str = ""
+    sign_reliable: str = ""
+    size_known: str = ""
 
 
 @frozen
@@ -581,16 +583,20 @@ def _advise_maps(best: str, run: RunFacts) -> str:
             advice += Markup(
                 " Their 95 % intervals are ± 1.96 of the total SD (<code>{}</code>)."
             ).format(least.total_sds)
-        if least.masks:
+        if least.sign_reliable:
             advice += Markup(
-                " Interpret single voxels only in the masks of reliable voxels (<code>{}</code>)."
-            ).format(least.masks)
-        smoothed = [files for files in run.files if files.masks and files.fwhm_mm > least.fwhm_mm]
+                " Interpret the sign of single voxels only in the masks of sign reliable voxels"
+                " (<code>{}</code>), and the size of their effects, which is too large on average,"
+                " only in the masks of size known voxels (<code>{}</code>)."
+            ).format(least.sign_reliable, least.size_known)
+        smoothed = [
+            files for files in run.files if files.sign_reliable and files.fwhm_mm > least.fwhm_mm
+        ]
         if smoothed:
             advice += Markup(
-                " To find active regions, use the maps that are smoothed with {} mm FWHM"
-                " (<code>{}</code>), whose errors are smaller."
-            ).format(f"{smoothed[0].fwhm_mm:g}", smoothed[0].masks)
+                " To find active regions, use the masks of the maps that are smoothed with {} mm"
+                " FWHM (<code>{}</code>), whose errors are smaller."
+            ).format(f"{smoothed[0].fwhm_mm:g}", smoothed[0].sign_reliable)
     return advice + " Test at the group level whether the result generalizes."
 
 

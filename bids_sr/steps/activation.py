@@ -42,7 +42,7 @@ from bids_sr.quality.series_quality import QualitySums, quality_metrics
 from bids_sr.run_time import RunTime
 from bids_sr.series import ACQUIRED, map_label
 from bids_sr.spatial.masks import compute_mean_signal
-from bids_sr.steps.error_maps import RELIABLE
+from bids_sr.steps.error_maps import SIGN_RELIABLE, SIZE_KNOWN
 from bids_sr.steps.linear_models import LinearModel
 from bids_sr.steps.memory import MAPS
 
@@ -99,7 +99,7 @@ def select_stored_maps(
             for threshold in parse_thresholds(statistics.thresholds)
         ]
         if "effect" in statistics.stats:
-            regions.append(desc + RELIABLE)
+            regions += [desc + SIGN_RELIABLE, desc + SIZE_KNOWN]
         entities += [{"suffix": "mask", "desc": region} for region in regions]
     omitted_contrasts = stored_maps.omitted_contrasts(series)
     if not omitted_contrasts:

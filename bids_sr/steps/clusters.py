@@ -26,7 +26,7 @@ from bids_sr.registration.ants import apply, apply_to_points
 from bids_sr.registration.bold_regions import chain_through_t1w
 from bids_sr.run_time import RunTime
 from bids_sr.series import ACQUIRED, MEASURED
-from bids_sr.steps.error_maps import RELIABLE
+from bids_sr.steps.error_maps import SIGN_RELIABLE, SIZE_KNOWN
 from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
 
 _ANTS_SEED = 1  # seed of ANTs, which does not use random numbers for resampling
@@ -65,7 +65,7 @@ def list_clusters(
     boldref points, and `std2t1w_xfm` the transform of T1w points to template points; None if there
     is no T1w image. Peaks are not labeled if `atlas_source` is None. `atlas_labels` are names of
     its labels, and `atlas_xfms` transforms from the T1w image to the atlas. `error_maps` are the
-    reconstruction errors of series with a prior, and their reliable regions.
+    reconstruction errors of series with a prior, and their sign reliable regions.
 
     Returns a table with one row per peak, and descriptions of its columns.
     """
@@ -146,8 +146,8 @@ def _select_maps(
 ) -> Iterator[_ClusteredMap]:
     """Yield the maps whose clusters are listed, series by series.
 
-    If t maps that include the reconstruction error exist, they are used with their reliable
-    regions.
+    If t maps that include the reconstruction error exist, they are used with their
+    sign reliable regions.
     """
     stats, regions = sort_maps_of_run(maps)
     threshold = _select_threshold([kind for _, kind, _ in regions])
@@ -165,9 +165,9 @@ def _select_maps(
                 continue
             region_kind = threshold
             total_t = _find_map(stats, contrast, "tTotal", fwhm_mm, series)
-            reliable_region = _find_map(regions, contrast, RELIABLE, fwhm_mm, series)
-            if total_t is not None and reliable_region is not None:
-                statmap, region, region_kind = total_t, reliable_region, RELIABLE
+            sign_reliable_region = _find_map(regions, contrast, SIGN_RELIABLE, fwhm_mm, series)
+            if total_t is not None and sign_reliable_region is not None:
+                statmap, region, region_kind = total_t, sign_reliable_region, SIGN_RELIABLE
             yield _ClusteredMap(
                 shared_cells={
                     "series": series,
@@ -187,7 +187,7 @@ def _select_threshold(kinds: Sequence[str]) -> str:
 
     The false discovery rate has priority over a threshold of z, and both over the upper quarter.
     """
-    tested_kinds = [kind for kind in kinds if kind not in ("Quarter", RELIABLE)]
+    tested_kinds = [kind for kind in kinds if kind not in ("Quarter", SIGN_RELIABLE, SIZE_KNOWN)]
     if "Fdr" in tested_kinds:
         return "Fdr"
     return tested_kinds[0] if tested_kinds else "Quarter"

@@ -5,7 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.activation_regions import fdr_region, reliable_region
+from bids_sr.glm.activation_regions import (
+    Z_95,
+    fdr_region,
+    sign_reliable_region,
+    size_known_region,
+)
 from bids_sr.glm.map_sidecars import PERCENT
 from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.json_values import as_number
@@ -13,7 +18,8 @@ from bids_sr.pipeline.artifacts import Derivative
 
 # smallest smoothing (FWHM, acquired voxels) that reduces the error to the noise level
 _MIN_WIDE_VOXELS = 2 / 3
-RELIABLE = "Reliable"
+SIGN_RELIABLE, SIZE_KNOWN = "SignReliable", "SizeKnown"
+"""Masks of voxels by their error, as labels in file names."""
 # description and unit, by statistic
 _STAT_TEXT = {
     "sd": (
@@ -44,12 +50,20 @@ _STAT_TEXT = {
 }
 FITTED = ("effect", "variance", "t", "z")
 """Statistics of the linear model, from which error maps are computed."""
-# descriptions of the reliable region after narrow and after wide smoothing
-_RELIABLE_TEXT = (
+# descriptions of sign reliable voxels after narrow and after wide smoothing
+_SIGN_RELIABLE_TEXT = (
     "Active voxels with the highest t values (FDR .05 of z), selected so that at most 5 %"
     " of the voxels are expected to have the wrong sign"
 )
-_WIDE_RELIABLE_TEXT = "Active voxels (FDR .05 of zTotal)"
+_WIDE_SIGN_RELIABLE_TEXT = (
+    "Active voxels (FDR .05 of zTotal, which includes the reconstruction error)"
+)
+_SIZE_KNOWN_TEXT = (
+    f"Voxels of the {SIGN_RELIABLE} mask whose 95 % interval of the effect does not contain 0"
+    f" (effect +- {Z_95} sdTotal). The effects of voxels that were selected in this way are too"
+    " large on average. In the whole brain, most voxels with such an interval could be due to"
+    f" chance, so the mask is a subset of {SIGN_RELIABLE}"
+)
 
 
 @frozen
@@ -59,15 +73,25 @@ class ErrorImages:
     All arrays are (X, Y, Z).
 
     `images` are maps by statistic. `active` are active voxels, without regard to the
-    reconstruction error. `reliable` are voxels with a reliable sign, and `reliable_text` describes
-    their selection. `wrong_sign` is the probability of the wrong sign.
+    reconstruction error. `sign_reliable` are voxels with a reliable sign, and `size_known` the
+    sign reliable voxels whose 95 % interval of the effect does not contain 0. `is_wide` states
+    whether the error is included in t and z; see the function `is_wide`. `wrong_sign` is the
+    probability of the wrong sign.
     """
 
     images: Mapping[str, Array]
     active: MaskArray
-    reliable: MaskArray
-    reliable_text: str
+    sign_reliable: MaskArray
+    size_known: MaskArray
+    is_wide: bool
     wrong_sign: Array
+
+    def list_regions(self, *, with_masks: bool) -> dict[str, MaskArray]:
+        """Return regions by threshold in tables: active voxels and, if requested, both masks."""
+        regions = {"fdr": self.active}
+        if with_masks:
+            regions |= {"signReliable": self.sign_reliable, "sizeKnown": self.size_known}
+        return regions
 
     def compute_expected_wrong(self, region: MaskArray) -> float | None:
         """Return the expected share of voxels with the wrong sign; None if the region is empty."""
@@ -92,7 +116,7 @@ def error_images(
     brain: MaskArray,
     is_wide: bool,
 ) -> ErrorImages:
-    """Compute the maps of the reconstruction error of an effect, and its reliable region.
+    """Compute the maps of the reconstruction error of an effect, and its masks of voxels.
 
     `effect`, `variance`, `t` and `z` are maps of the linear model, and `error` is the variance of
     the reconstruction error, 0 outside the brain (all 3D). `is_wide` states whether the error is
@@ -108,14 +132,15 @@ def error_images(
     if is_wide:
         sd_ratio = np.sqrt(variance / np.where(total_variance > 0, total_variance, 1))
         images |= {"tTotal": t * sd_ratio, "zTotal": z * sd_ratio}
-        reliable, reliable_text = fdr_region(z * sd_ratio, brain)[0], _WIDE_RELIABLE_TEXT
+        sign_reliable = fdr_region(images["zTotal"], brain)[0]
     else:
-        reliable, reliable_text = reliable_region(t, wrong_sign, active), _RELIABLE_TEXT
+        sign_reliable = sign_reliable_region(t, wrong_sign, active)
     return ErrorImages(
         images=images,
         active=active,
-        reliable=reliable,
-        reliable_text=reliable_text,
+        sign_reliable=sign_reliable,
+        size_known=size_known_region(effect, total_variance, sign_reliable),
+        is_wide=is_wide,
         wrong_sign=wrong_sign,
     )
 
@@ -154,22 +179,28 @@ def describe_error_maps(
         yield values.astype(np.float32), derivative
 
 
-def describe_reliable_region(
-    region: Array, effect: Derivative, text: str
-) -> tuple[Array, Derivative]:
-    """Return a reliable region as a mask with the metadata of an effect.
-
-    The description of the region is `text`.
-    """
-    entities = {
+def describe_masks(error: ErrorImages, effect: Derivative) -> Iterator[tuple[Array, Derivative]]:
+    """Yield the masks of sign reliable and size known voxels with the metadata of an effect."""
+    shared_entities = {
         key: label for key, label in effect.entities.items() if key not in ("contrast", "stat")
     }
-    entities |= {
-        "label": effect.entities["contrast"],
-        "desc": effect.entities["desc"] + RELIABLE,
-        "suffix": "mask",
-    }
     shared_keys = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution")
-    metadata = {key: effect.sidecar[key] for key in shared_keys if key in effect.sidecar}
-    metadata |= {"Type": "ROI", "Description": text, "ThresholdLabel": RELIABLE}
-    return region.astype(np.uint8), Derivative(None, entities, metadata)
+    shared_metadata = {key: effect.sidecar[key] for key in shared_keys if key in effect.sidecar}
+    sign_reliable_text = _WIDE_SIGN_RELIABLE_TEXT if error.is_wide else _SIGN_RELIABLE_TEXT
+    for label, region, text in (
+        (SIGN_RELIABLE, error.sign_reliable, sign_reliable_text),
+        (SIZE_KNOWN, error.size_known, _SIZE_KNOWN_TEXT),
+    ):
+        entities = {
+            **shared_entities,
+            "label": effect.entities["contrast"],
+            "desc": effect.entities["desc"] + label,
+            "suffix": "mask",
+        }
+        metadata = {
+            **shared_metadata,
+            "Type": "ROI",
+            "Description": text,
+            "ThresholdLabel": label,
+        }
+        yield region.astype(np.uint8), Derivative(None, entities, metadata)

@@ -116,10 +116,10 @@ def compare_with_truth(
     """Compare maps of the whole run with measured maps and known activation.
 
     `effects` are the block effects of all series, for intervals and metrics above the Nyquist
-    frequency, which require complete slices. `truth_maps` are known activation by contrast, on any
-    grid in the frame of the mask. `same_widths` is the smoothing (mm) that gives the acquired
-    series the smoothness of series of other programs, by name. If `at_rest`, correlations are also
-    compared, because the run has no events.
+    frequency, which require complete slices. `truth_maps` are known activation by contrast (signal
+    units, as block effects), on any grid in the frame of the mask. `same_widths` is the smoothing
+    (mm) that gives the acquired series the smoothness of series of other programs, by name. If
+    `at_rest`, correlations are also compared, because the run has no events.
     """
     known_maps = {name: (image.data, image.affine) for name, image in (truth_maps or {}).items()}
     highres_maps = group_by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
@@ -200,9 +200,9 @@ def describe_halves(factor: Factor, *, at_rest: bool) -> str:
     blocks = "Segments of the run" if at_rest else "Blocks of each condition"
     return (
         f"{blocks} were split into two halves for cross-validation. The effect in one half was"
-        " compared with the effect in the measured high-resolution series in the other half."
-        " Inner products of the effects were averaged over all balanced splits. This comparison"
-        f" was performed {_describe_bands(factor)}. Accuracy was"
+        " compared with the effect in the measured high-resolution series in the other half,"
+        " averaged over all balanced splits. This comparison was performed"
+        f" {_describe_bands(factor)}. Accuracy was"
         " expressed as explained variance, 1 - E|e - T|^2 / E|T|^2, with the true effect T and"
         " the estimated effect e. Explained variance was corrected for noise in the measured"
         " series, which was estimated from the covariance between its halves. Confidence"

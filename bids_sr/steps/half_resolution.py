@@ -17,6 +17,7 @@ from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_maps import ActivationMaps
+from bids_sr.glm.activation_regions import Z_95
 from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.blocks import BlockDesign, TooFewBlocks, count_used_blocks
 from bids_sr.glm.contrast_effects import compute_contrast_effects
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bids_sr.sr.prior_maps.lower_resolution_errors import DownsampledReconstruction
-
-_Z_95 = 1.96  # standard deviations, half width of a 95 % interval
 
 
 @frozen
@@ -341,7 +340,7 @@ def _score_coverage(
         )
         variance = interpolate_to_shape(scale, mask.shape) * reconstruction.error_power
         total_variance = (variance + error_maps[contrast, "variance"])[mask]
-        is_covered = np.square(error_maps[contrast, "effect"][mask]) < _Z_95**2 * total_variance
+        is_covered = np.square(error_maps[contrast, "effect"][mask]) < Z_95**2 * total_variance
         rows += metric_rows(
             series_name,
             {COVERAGE: float(is_covered.mean())},

@@ -1,11 +1,12 @@
-"""Reconstruction error of effect maps: coverage of intervals, error maps and reliable regions."""
+"""Reconstruction error of effect maps: coverage of intervals, maps, masks of voxels."""
 
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bids_sr.evaluation.detail_support import permits_reliable
+from bids_sr.evaluation.detail_support import permits_sign_reliable
 from bids_sr.evaluation.evidence import was_applied
+from bids_sr.glm.activation_regions import Z_95
 from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
@@ -35,7 +36,7 @@ from bids_sr.steps.error_maps import (
     FITTED,
     ErrorImages,
     describe_error_maps,
-    describe_reliable_region,
+    describe_masks,
     error_images,
     is_wide,
     iterate_contrasts,
@@ -64,12 +65,10 @@ def describe_tested_detail(*, at_rest: bool) -> str:
     return (
         "The detail of each contrast, above the Nyquist frequency of the downsampled run, was"
         f" compared between super-resolved effects e in one half of the {halves} and acquired"
-        " effects T in the other half, in active voxels and in the brain. It is *recovered* if the"
-        " explained variance, 1 - E|e - T|^2 / E|T|^2 (sums averaged over all balanced splits),"
-        " has an interval above 0, also within the upper half of the tested spatial frequencies,"
-        " and if the acquired effect does not fade toward the acquired Nyquist frequency. It is"
-        " *not supported* if an interval is evidence against one of these conditions, and *not"
-        " testable* otherwise.\n"
+        " effects T in the other half, in active voxels and the brain. It is *recovered* if the"
+        " explained variance, 1 - E|e - T|^2 / E|T|^2 (all balanced splits), is above 0, also in"
+        " the upper half of the tested frequencies, where the effect must not fade, *not"
+        " supported* if contradicted, and *not testable* otherwise.\n"
     )
 
 
@@ -182,8 +181,8 @@ def describe_error(series: str, *, at_rest: bool) -> str:
     )
 
 
-def describe_reliable(smoothing: Sequence[float], zooms: Sequence[float]) -> str:
-    """Return methods text of reliable voxels.
+def describe_voxel_selection(smoothing: Sequence[float], zooms: Sequence[float]) -> str:
+    """Return methods text of sign reliable and size known voxels.
 
     `smoothing`: smoothing of the maps (FWHM, mm). `zooms`: acquired voxel size (mm).
     """
@@ -193,15 +192,19 @@ def describe_reliable(smoothing: Sequence[float], zooms: Sequence[float]) -> str
     sentences = []
     if narrow:
         sentences.append(
-            f"{_name_widths(narrow)}, reliable voxels are the active voxels with the highest t"
-            " values of which at most 5 % are expected to have the wrong sign, given this SD and"
+            f"{_name_widths(narrow)}, sign reliable voxels are the active voxels with the highest"
+            " t values of which at most 5 % are expected to have the wrong sign, given this SD and"
             " the variance of the effect."
         )
     if wide:
         sentences.append(
-            f"{_name_widths(wide)}, reliable voxels are active after the error was added to the"
-            " variance of the effect."
+            f"{_name_widths(wide)}, sign reliable voxels are active after the error was added"
+            " to the variance of the effect."
         )
+    sentences.append(
+        "Size known voxels are sign reliable voxels whose 95 % interval, effect ±"
+        f" {Z_95} √(variance + SD²), does not contain 0."
+    )
     return " ".join(sentences) + "\n"
 
 
@@ -229,7 +232,7 @@ def measure_error(
     series_name: str,
     smoothing: Sequence[float],
 ) -> tuple[list[Map], Rows, list[Map]]:
-    """Map the reconstruction error of a series, with reliable regions.
+    """Map the reconstruction error of a series, with masks of voxels.
 
     Effects of `acquired_maps` at the narrowest smoothing scale the samples. `mask` is the brain on
     the grid of the series, and `bold_mask` on the acquired grid. `coverage_rows` are the result of
@@ -237,9 +240,10 @@ def measure_error(
     None if the method has no prior. `acquired_draws` are the acquired (low-resolution) part of the
     same samples. `smoothing` is the smoothing of the maps (FWHM, mm).
 
-    Returns error maps and reliable regions; coverage, sizes of the regions and expected shares of
-    the wrong sign; and mean squares of the samples, from which the error of several runs is
-    computed (`ERROR_POWER` by smoothing, `ACQUIRED_POWER`). All are empty if there are no samples.
+    Returns error maps with masks of sign reliable and size known voxels; coverage, sizes of the
+    regions and expected shares of the wrong sign; and mean squares of the samples, from which
+    the error of several runs is computed (`ERROR_POWER` by smoothing, `ACQUIRED_POWER`). All are
+    empty if there are no samples.
     """
     if error_draws is None or acquired_draws is None:
         return [], [], []
@@ -271,17 +275,15 @@ def measure_error(
                 brain=mask.data,
                 is_wide=is_wide(width, bold_mask.zooms),
             )
-            with_reliable = bool(permits_reliable(coverage_rows, series_name, contrast))
+            with_masks = bool(permits_sign_reliable(coverage_rows, series_name, contrast))
             described_maps = _describe_maps(
-                contrast_error, fitted_maps["effect"], with_reliable=with_reliable
+                contrast_error, fitted_maps["effect"], with_masks=with_masks
             )
             error_maps += [
                 write_map(values, mask.affine, derivative, here)
                 for values, derivative in described_maps
             ]
-            regions = {"fdr": contrast_error.active}
-            if with_reliable:
-                regions["reliable"] = contrast_error.reliable
+            regions = contrast_error.list_regions(with_masks=with_masks)
             for threshold, region in regions.items():
                 rows += metric_rows(
                     series_name,
@@ -321,14 +323,12 @@ def _write_power(
 
 
 def _describe_maps(
-    contrast_error: ErrorImages, effect: Derivative, *, with_reliable: bool
+    contrast_error: ErrorImages, effect: Derivative, *, with_masks: bool
 ) -> Iterator[tuple[Array, Derivative]]:
-    """Yield values and metadata of error maps, followed by the reliable region if requested."""
+    """Yield values and metadata of error maps, followed by the masks of voxels if requested."""
     yield from describe_error_maps(contrast_error.images, effect)
-    if with_reliable:
-        yield describe_reliable_region(
-            contrast_error.reliable, effect, contrast_error.reliable_text
-        )
+    if with_masks:
+        yield from describe_masks(contrast_error, effect)
 
 
 def _measure_region(contrast_error: ErrorImages, region: MaskArray) -> dict[str, float | None]:

@@ -82,13 +82,14 @@ TESTED = {
 """Results of the test at half the resolution of a run."""
 
 
-def make_tested_rows(tested=None, *, series="sbl", coverage=0.95, reliable=True, fwhm_mm=0.0):
+def make_tested_rows(tested=None, *, series="sbl", coverage=0.95, with_masks=True, fwhm_mm=0.0):
     """Return rows of the test at half the resolution, and sizes of regions with the error.
 
     Estimates by contrast are `TESTED` by default.
 
-    Contrasts without a test (None) have only sizes of regions. With `reliable`, all contrasts have
-    100 reliable voxels of 200 significant voxels, whatever their results.
+    Contrasts without a test (None) have only sizes of regions. With `with_masks`, all contrasts
+    have 100 sign reliable voxels of 200 significant voxels, and 40 size known voxels, whatever
+    their results.
     """
     rows = []
     for contrast, values in (TESTED if tested is None else tested).items():
@@ -118,7 +119,9 @@ def make_tested_rows(tested=None, *, series="sbl", coverage=0.95, reliable=True,
             statistic="coverage_one_level_down", value=coverage, region="brain", **cells
         )
         rows += [coverage_row] if values else []
-        thresholds = {"fdr": 200.0} | ({"reliable": 100.0} if reliable else {})
+        thresholds = {"fdr": 200.0} | (
+            {"signReliable": 100.0, "sizeKnown": 40.0} if with_masks else {}
+        )
         for threshold, size in thresholds.items():
             rows += [
                 MetricRow(statistic="voxels", threshold=threshold, value=size, **cells),

@@ -16,7 +16,7 @@ from bids_sr.combination.run_combination import (
     widen_error,
 )
 from bids_sr.config.memory import Need
-from bids_sr.evaluation.detail_support import permits_reliable
+from bids_sr.evaluation.detail_support import permits_sign_reliable
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import Threshold, parse_thresholds
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL, PERCENT, SQUARED_PERCENT, region_sidecar
@@ -34,7 +34,7 @@ from bids_sr.steps.activation import write_map
 from bids_sr.steps.error_maps import (
     ErrorImages,
     describe_error_maps,
-    describe_reliable_region,
+    describe_masks,
     error_images,
     is_wide,
 )
@@ -216,7 +216,7 @@ def combine_maps(
     `combination.steps.shared_error.scale_run_error`. `bold_mask` is the brain of the first run on
     the acquired grid. For smoothing that is wide relative to its voxels, the error is included in
     t. `tested_rows` is the result of `combination.steps.tested_runs.compare_runs`, which decides
-    whether a reliable region is computed; None if the series was not tested. `run_agreement` is
+    whether masks of voxels are computed; None if the series was not tested. `run_agreement` is
     the result of `combination.steps.sibling_runs.check_runs`; None if runs were not compared.
 
     `contrasts` has the names of the combined runs, by contrast, and `runs` the entities of the
@@ -265,7 +265,7 @@ def combine_maps(
         images, region_rows = _make_images(
             combined,
             thresholds,
-            with_reliable=bool(permits_reliable(tested_rows or (), series_name, contrast)),
+            with_masks=bool(permits_sign_reliable(tested_rows or (), series_name, contrast)),
             wide=is_wide(fwhm_mm, bold_mask.zooms),
         )
         affine = combined.first_effect.volume.affine
@@ -487,13 +487,13 @@ def _list_left_out(
 
 
 def _make_images(
-    combined: _CombinedContrast, thresholds: Sequence[str], *, with_reliable: bool, wide: bool
+    combined: _CombinedContrast, thresholds: Sequence[str], *, with_masks: bool, wide: bool
 ) -> tuple[list[_ImageWithMetadata], list[MetricRow]]:
     """Return the maps and regions of a combined contrast, and sizes of the regions.
 
-    `thresholds` are the thresholds of active regions. If `with_reliable`, a reliable region is
-    computed if the reconstruction error is known. `wide` states whether smoothing is wide relative
-    to the acquired voxels (`is_wide`).
+    `thresholds` are the thresholds of active regions. If `with_masks`, masks of sign reliable and
+    size known voxels are computed if the reconstruction error is known. `wide` states whether
+    smoothing is wide relative to the acquired voxels (`is_wide`).
     """
     estimate = combined.estimate
     statistics = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
@@ -522,10 +522,9 @@ def _make_images(
         )
         _, effect_map = images[0]
         images += _list_error_maps(error, effect_map, combined)
-        regions["fdr"] = error.active
-        if with_reliable:
-            regions["reliable"] = error.reliable
-            images.append(_make_reliable_region(error, effect_map))
+        regions |= error.list_regions(with_masks=with_masks)
+        if with_masks:
+            images += _list_masks(error, effect_map)
         expected_wrong = {
             name: error.compute_expected_wrong(region) for name, region in regions.items()
         }
@@ -604,14 +603,14 @@ def _list_sources(combined: _CombinedContrast, entities: Mapping[str, str]) -> d
     return {"Sources": [f"bids::{path}" for path in paths]}
 
 
-def _make_reliable_region(error: ErrorImages, effect_map: Derivative) -> _ImageWithMetadata:
-    """Return the region of reliable voxels with the metadata of the combination."""
-    region, derivative = describe_reliable_region(error.reliable, effect_map, error.reliable_text)
+def _list_masks(error: ErrorImages, effect_map: Derivative) -> Iterator[_ImageWithMetadata]:
+    """Yield the masks of voxels by their error with the metadata of the combination."""
     combination_metadata = {
         key: effect_map.sidecar[key] for key in _COMBINATION_KEYS if key in effect_map.sidecar
     }
-    metadata = {**derivative.sidecar, **combination_metadata}
-    return region, Derivative(None, derivative.entities, metadata)
+    for mask, derivative in describe_masks(error, effect_map):
+        metadata = {**derivative.sidecar, **combination_metadata}
+        yield mask, Derivative(None, derivative.entities, metadata)
 
 
 def _list_region_rows(

@@ -11,7 +11,7 @@ from bids_sr.combination.steps.resampled_runs import LEAST_SHARED_BRAIN
 from bids_sr.combination.steps.sibling_runs import SAME_SCALE
 from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen
-from bids_sr.glm.activation_regions import fdr_region
+from bids_sr.glm.activation_regions import Z_95, fdr_region
 from bids_sr.glm.contrasts import ALL
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF
@@ -26,6 +26,7 @@ from bids_sr.pipeline.figure import FigureContent, FigureDrawing, FigureStep, fi
 from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.series import ACQUIRED, MEASURED
+from bids_sr.steps.error_maps import SIGN_RELIABLE
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.overview import ANY_LABEL, EFFECT_SHARE
 from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from bids_sr.evaluation.contrast_results import ContrastResult
     from bids_sr.evaluation.self_test import SelfTestResults
     from bids_sr.figures.maps import Scene
-
-_NORMAL_95 = 1.96  # half-width of the 95 % interval in standard deviations
 
 
 @figure(FigureSpec("uncombined", "participant", html=True))
@@ -72,9 +71,9 @@ def explain_missing_map(
             " acquired series, after interpolation (B-spline) and after super-resolution, and the"
             " SD of the error of the super-resolved effect. All panels have the same color scale"
             " and threshold, so that an SD below the threshold has no color: colors show where the"
-            " error is larger than in most voxels. White outlines show reliable voxels, whose"
-            " sign is probably right. Without reliable voxels, they show significant voxels (FDR"
-            " .05), and the text above states the reason."
+            " error is larger than in most voxels. White outlines show sign reliable voxels,"
+            " whose sign is probably right. Without sign reliable voxels, they show significant"
+            " voxels (FDR .05), and the text above states the reason."
         ),
     ),
     cost=RunTime(always=1.5),
@@ -375,10 +374,8 @@ def _summarize_error(
     total_sd = np.sqrt(variance + (0 if sd is None else np.square(sd)))
     interval = largest_effects_interval = None
     if shown_effect.has_interval:
-        interval = _NORMAL_95 * float(np.median(total_sd))
-        largest_effects_interval = _NORMAL_95 * float(
-            np.median(total_sd[voxels.has_largest_effects])
-        )
+        interval = Z_95 * float(np.median(total_sd))
+        largest_effects_interval = Z_95 * float(np.median(total_sd[voxels.has_largest_effects]))
     return MapError(
         name=name,
         weight=weight,
@@ -387,7 +384,8 @@ def _summarize_error(
         interval=interval,
         largest_effects_interval=largest_effects_interval,
         significant_mm3=region_mm3.get("fdr"),
-        reliable_mm3=region_mm3.get("reliable"),
+        sign_reliable_mm3=region_mm3.get("signReliable"),
+        size_known_mm3=region_mm3.get("sizeKnown"),
     )
 
 
@@ -559,7 +557,7 @@ def _draw_effect(shown_effect: _ShownEffect, scene: "Scene") -> "Figure":
         volumes[f"error of {SERIES_TITLES.get(series, series)} (SD)"] = variance.volume.like(
             error.astype(np.float32)
         )
-    region = shown_effect.find_region("Reliable") or shown_effect.find_region("Fdr")
+    region = shown_effect.find_region(SIGN_RELIABLE) or shown_effect.find_region("Fdr")
     floor = float(f"{EFFECT_SHARE * limit:.2g}")
     drawing = plot_zoomed_maps(
         volumes,

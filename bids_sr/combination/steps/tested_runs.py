@@ -28,6 +28,7 @@ from bids_sr.config.memory import Need
 from bids_sr.evaluation.detail_support import COVERAGE, SMOOTHNESS
 from bids_sr.evaluation.tested_detail import ContrastSplits, HalfResolutionData, score_detail
 from bids_sr.frozen import frozen
+from bids_sr.glm.activation_regions import Z_95
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.glm.halves import balance_splits
 from bids_sr.io.arrays import Array, Float32, MaskArray
@@ -41,8 +42,6 @@ from bids_sr.run_time import RunTime
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.steps.error_samples import interpolate_to_shape
 from bids_sr.steps.half_resolution_maps import HalfResolutionMaps, load_half_resolution_maps
-
-_Z_95 = 1.96  # standard deviations, half width of a 95 % interval
 
 RUNS_AS_HALVES_TEXT = (
     "For maps of all runs, detail at half the resolution was tested with runs as halves: the"
@@ -354,7 +353,7 @@ def _score_coverage(
     voxels = combined.mask & mask
     if not voxels.any():
         return []
-    is_covered = (np.square(combined.effect) < _Z_95**2 * combined.total_variance)[voxels]
+    is_covered = (np.square(combined.effect) < Z_95**2 * combined.total_variance)[voxels]
     return metric_rows(
         series_name,
         {COVERAGE: float(is_covered.mean())},

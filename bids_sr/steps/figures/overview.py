@@ -25,7 +25,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import FigureSpec
 from bids_sr.series import ACQUIRED, MEASURED
-from bids_sr.steps.error_maps import RELIABLE
+from bids_sr.steps.error_maps import SIGN_RELIABLE, SIZE_KNOWN
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
 from bids_sr.steps.map_comparison import SortedMaps
@@ -54,7 +54,7 @@ _SD_CAPTION = (
     " the effect has the same spatial spectrum as the signal fluctuations in the run."
     f" {FINER_EFFECTS}"
 )
-"""Caption of the reconstruction error, with a sentence on the outline of reliable voxels."""
+"""Caption of the reconstruction error, with a sentence on the outline of sign reliable voxels."""
 
 
 @frozen
@@ -105,9 +105,9 @@ class _ContrastMaps:
         ),
     ),
     FigureSpec(
-        "reliable",
+        "signReliable",
         "overview",
-        caption=_SD_CAPTION.format(outline="Reliable voxels are outlined."),
+        caption=_SD_CAPTION.format(outline="Sign reliable voxels are outlined."),
     ),
 )
 def draw_overview(
@@ -164,10 +164,10 @@ def draw_overview(
     yield FigureDrawing("overview", _draw_zoomed(contrast_maps, evidence.best, known_activation))
     states = {result.map_contrast: result.state for result in evidence.best_results.values()}
     state = states.get(contrast, "")
-    reliable_drawing = _draw_reliable(contrast_maps, evidence.best, state)
-    if reliable_drawing:
+    sign_reliable_drawing = _draw_sign_reliable(contrast_maps, evidence.best, state)
+    if sign_reliable_drawing:
         caption = _SD_CAPTION.format(outline=_describe_outline(contrast, state))
-        yield FigureDrawing("reliable", reliable_drawing, caption=caption)
+        yield FigureDrawing("signReliable", sign_reliable_drawing, caption=caption)
 
 
 def list_map_files(
@@ -193,16 +193,18 @@ def list_map_files(
             _make_file_pattern(shown_maps.stats, kind, fwhm_mm, series, "contrast", entities)
             for kind in (stat, "sdTotal")
         )
-        has_error = stat == "effect"  # error maps and regions are stored with the effect
-        masks = _make_file_pattern(
-            shown_maps.regions, RELIABLE, fwhm_mm, series, "label", entities
+        sign_reliable, size_known = (
+            _make_file_pattern(shown_maps.regions, label, fwhm_mm, series, "label", entities)
+            for label in (SIGN_RELIABLE, SIZE_KNOWN)
         )
+        has_error = stat == "effect"  # error maps and masks are stored with the effect
         map_files.append(
             MapFiles(
                 fwhm_mm=fwhm_mm,
                 maps=maps,
                 total_sds=total_sds if has_error else "",
-                masks=masks if has_error else "",
+                sign_reliable=sign_reliable if has_error else "",
+                size_known=size_known if has_error else "",
             )
         )
     return map_files
@@ -276,8 +278,8 @@ def _draw_zoomed(
     return drawing
 
 
-def _draw_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Figure | None":
-    """Draw the effect of a series and the SD of its error, with outlined reliable region.
+def _draw_sign_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Figure | None":
+    """Draw the effect of a series and the SD of its error, with outlined sign reliable voxels.
 
     The region is outlined only if `state`, the result for the detail of the contrast, is
     recovered. None is returned if a map is missing.
@@ -299,7 +301,7 @@ def _draw_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Fi
     limit = run_maps_figures.color_limit([effect, error_sd], 0.0)
     region = None
     if state == "recovered":
-        region = shown_maps.regions.get((contrast, RELIABLE, fwhm_mm), {}).get(series)
+        region = shown_maps.regions.get((contrast, SIGN_RELIABLE, fwhm_mm), {}).get(series)
     drawing = plot_zoomed_maps(
         {
             f"effect of {series}": effect.volume,
@@ -313,7 +315,7 @@ def _draw_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Fi
     )
     drawing.set_label(
         f"Effect and SD of the reconstruction error for {series}, {contrast_maps.title}, in one"
-        f" axial slice. The reliable voxels are {'not ' if region is None else ''}outlined."
+        f" axial slice. The sign reliable voxels are {'not ' if region is None else ''}outlined."
     )
     return drawing
 
@@ -327,13 +329,13 @@ def _make_effect_display(limit: float) -> "Display":
 
 
 def _describe_outline(contrast: str, state: str) -> str:
-    """Return a sentence on the outline of reliable voxels, or on why there is none."""
+    """Return a sentence on the outline of sign reliable voxels, or on why there is none."""
     if state == "recovered":
         return (
-            "The white outline, if there is one, shows the reliable voxels. At most 5 % of these"
-            " voxels are expected to have the wrong sign."
+            "The white outline, if there is one, shows the sign reliable voxels. At most 5 % of"
+            " these voxels are expected to have the wrong sign."
         )
     return (
-        "There is no outline of reliable voxels, because the detail of the contrast"
+        "There is no outline of sign reliable voxels, because the detail of the contrast"
         f" {contrast} is {state or 'not testable'}."
     )

@@ -26,8 +26,8 @@ def test_each_contrast_has_a_row_for_active_voxels_and_for_the_brain(table):
     assert (table.reason[table.state == "not testable"] != "").all()
     assert (table.reason[table.state == "recovered"] == "").all()
     brain = table[table.region == "brain"]
-    assert (brain.lower < brain.explained_variance).all()
-    assert (brain.explained_variance < brain.upper).all()
+    assert np.isfinite(brain.explained_variance).all()
+    assert brain.lower.isna().all(), "the run has five slices"
     assert (table[table.region == "active voxels"].voxels.values < brain.voxels.values).all()
     assert table.coverage.between(0.85, 1).all()
 
@@ -107,7 +107,8 @@ def test_the_error_of_an_effect_is_proportional_to_the_effect(run, fitted):
     assert not values[~brain].any()
     np.testing.assert_allclose(large_sd.get_fdata(), 3 * values, rtol=1e-4)
     noisy = nib.Nifti1Image(np.full(effect.shape, 1e6, np.float32), image.affine)
-    assert not fitted.effect_sd(effects[0], noisy).get_fdata().any()
+    noisy_sd = fitted.effect_sd(effects[0], noisy).get_fdata()[brain]
+    assert 0 < noisy_sd.min() <= noisy_sd.max() < 1000, "below the noise"
     smoothed = fitted.effect_sd(effects[0], zeros, smoothing_fwhm=5.0).get_fdata()
     assert 0 < smoothed[brain].mean() < 0.7 * values[brain].mean()
 

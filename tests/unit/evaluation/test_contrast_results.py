@@ -2,11 +2,12 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 from data.rows import TESTED, make_measured_rows, make_tested_rows
 
-from bids_sr.evaluation.contrast_results import collect_results, list_contrasts
+from bids_sr.evaluation.contrast_results import collect_results, explain_test, list_contrasts
 from bids_sr.evaluation.contrast_text import (
     describe_interpretation,
     explain_results,
@@ -14,6 +15,7 @@ from bids_sr.evaluation.contrast_text import (
     state_text,
     write_contrast_lines,
 )
+from bids_sr.evaluation.detail_support import DetailSupport
 from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
 from bids_sr.evaluation.self_test import SelfTestResults
@@ -82,7 +84,8 @@ def test_all_contrasts_of_the_run_have_a_result():
         (0.4, math.nan, (0.5, 0.1), "recovered"),
         (0.4, math.nan, (-0.2, 0.1), "not supported"),
         (0.4, math.nan, None, "not testable"),
-        (-0.1, math.nan, (0.5, 0.1), "not supported"),
+        (-0.1, math.nan, (0.5, 0.1), "not testable"),
+        (-0.1, math.nan, (-0.2, 0.1), "not supported"),
         (math.nan, math.nan, (0.5, 0.1), "not testable"),
         (math.nan, math.nan, (-0.2, 0.1), "not supported"),
     ],
@@ -94,6 +97,18 @@ def test_a_measured_value_decides(measured, half, tested, expected):
     assert (result.active.state, result.brain.state) == (expected, expected)
     tested_states = {None: "not testable", (-0.2, 0.1): "not supported", (0.5, 0.1): "recovered"}
     assert result.active.test.state == tested_states[tested]
+
+
+@pytest.mark.parametrize("value", [0.3, math.nan])
+@pytest.mark.parametrize("is_smooth", [False, True])
+def test_a_value_that_decides_nothing_is_not_the_reason_for_lack_of_support(value, is_smooth):
+    row = MetricRow(
+        series="sbl", statistic="ev", value=value, lower=value - 0.5, upper=value + 0.5
+    )
+    test = DetailSupport(state="not supported", row=row, is_smooth=is_smooth)
+    assert explain_test(test) == (Statement.FADES if is_smooth else Statement.NOT_AT_LIMIT)
+    low_row = replace(row, value=0.0, lower=-0.05, upper=0.05)
+    assert explain_test(replace(test, row=low_row)) == ""
 
 
 def test_without_active_voxels_the_measured_value_of_the_brain_decides():

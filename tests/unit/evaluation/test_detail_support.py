@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bids_sr.evaluation.detail_support import classify_detail, permits_reliable
+from bids_sr.evaluation.detail_support import classify_detail, permits_sign_reliable
 from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
 from bids_sr.evaluation.statements import Statement
 from bids_sr.metrics.rows import MetricRow
@@ -82,6 +82,11 @@ def test_the_rule(changes, state, reason):
     assert bool(support.active.reason) is (state == "not testable")
 
 
+def test_few_voxels_are_of_the_region():
+    support = classify_detail([*rows_of(), *rows_of(region="brain", voxels=49)], "sbl")["all"]
+    assert "49 brain voxels" in support.brain.reason
+
+
 def test_a_contrast_that_cannot_be_split_names_the_conditions_with_too_few_blocks():
     contrasts = {
         "body": {"body": 1.0},
@@ -153,15 +158,15 @@ def coverage_row(value=0.95):
         ({}, {"value": 0.05}, 0.95, True),
     ],
 )
-def test_only_recovered_contrasts_have_reliable_voxels(
+def test_only_recovered_contrasts_have_sign_reliable_voxels(
     changes, smoothed_changes, coverage, expected
 ):
     """The unsmoothed effect decides, because smoothing removes the detail that is tested."""
     smoothed_rows = [replace(row, fwhm_mm=5.0) for row in rows_of(**smoothed_changes)]
     rows = [*rows_of(**changes), *smoothed_rows, coverage_row(coverage)]
-    assert permits_reliable(rows, "sbl", "all") is expected
-    assert permits_reliable([coverage_row()], "sbl", "all") is False, "not tested"
-    assert permits_reliable(rows_of(), "sbl", "all") is None, "coverage is unknown"
+    assert permits_sign_reliable(rows, "sbl", "all") is expected
+    assert permits_sign_reliable([coverage_row()], "sbl", "all") is False, "not tested"
+    assert permits_sign_reliable(rows_of(), "sbl", "all") is None, "coverage is unknown"
 
 
 def test_a_contrast_that_was_tested_without_a_condition_decides_about_its_map():
@@ -171,4 +176,4 @@ def test_a_contrast_that_was_tested_without_a_condition_decides_about_its_map():
     (support,) = classify_detail(rows, "sbl", ["all", "allWithoutFace"]).values()
     assert (support.contrast, support.map_contrast) == ("allWithoutFace", "all")
     assert support.state == "recovered"
-    assert permits_reliable(rows, "sbl", "all")
+    assert permits_sign_reliable(rows, "sbl", "all")

@@ -140,6 +140,13 @@ def test_few_slices_have_no_interval_and_few_voxels_or_noise_no_value():
         assert math.isnan(row.lower)
 
 
+def test_effects_of_0_have_no_value(recwarn):
+    zero = np.zeros(SHAPE)
+    row, *_ = rows_of(effects_of("sbl", true_effect()), effects_of("acquired", zero))
+    assert math.isnan(row.value)
+    assert not recwarn.list
+
+
 def test_effects_are_smoothed_before_they_are_compared():
     truth = true_effect()
     acquired, rebuilt = effects_of("acquired", truth), effects_of("sbl", 0.5 * truth)

@@ -336,21 +336,21 @@ def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
 
 
 @pytest.mark.parametrize("state", ["recovered", "not supported", "not testable"])
-def test_only_recovered_contrasts_have_an_outline_of_reliable_voxels(state):
-    """The mask of reliable voxels exists in all cases, as in files of an earlier version."""
+def test_only_recovered_contrasts_have_an_outline_of_sign_reliable_voxels(state):
+    """The mask of sign reliable voxels exists in all cases, as in files of an earlier version."""
     reliable = np.zeros((12, 12, 5), np.uint8)
     reliable[4:8, 4:8] = 1
     names = {"contrast": "all", "desc": "sbl", "suffix": "statmap"}
     values = np.full((12, 12, 5), 5, np.float32)
     region = mapped(
-        Volume(reliable, FINE), {"label": "all", "desc": "sblReliable", "suffix": "mask"}
+        Volume(reliable, FINE), {"label": "all", "desc": "sblSignReliable", "suffix": "mask"}
     )
     maps = [
         *maps_of_run(),
         *(mapped(Volume(values, FINE), {**names, "stat": stat}) for stat in ("effect", "sd")),
         replace(
             region,
-            sidecar={**region.sidecar, "SourceSeries": "sbl", "ThresholdLabel": "Reliable"},
+            sidecar={**region.sidecar, "SourceSeries": "sbl", "ThresholdLabel": "SignReliable"},
         ),
     ]
     images = SceneImages(
@@ -361,9 +361,9 @@ def test_only_recovered_contrasts_have_an_outline_of_reliable_voxels(state):
     result = ContrastResult(contrast="allWithoutFace", map_contrast="all", active=test, brain=test)
     evidence = replace(evidence, results={"sbl": {"allWithoutFace": result}})
     drawn = draw_first_screen(verdict, evidence, maps, images)
-    (figure,) = (item for item in drawn if item.entities["desc"] == "reliable")
+    (figure,) = (item for item in drawn if item.entities["desc"] == "signReliable")
     is_outlined = state == "recovered"
-    assert ("no outline of reliable voxels" in figure.sidecar["caption"]) is not is_outlined
+    assert ("no outline of sign reliable voxels" in figure.sidecar["caption"]) is not is_outlined
     assert ("not outlined" in figure.sidecar["alt"]) is not is_outlined
     colors = [to_hex(patch.get_edgecolor()) for patch in figure.content.findobj(PathPatch)]
     assert ("#ffffff" in colors) is is_outlined

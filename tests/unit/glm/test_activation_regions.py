@@ -12,7 +12,8 @@ from bids_sr.glm.activation_regions import (
     nonempty_dice,
     parse_thresholds,
     quarter_region,
-    reliable_region,
+    sign_reliable_region,
+    size_known_region,
 )
 
 
@@ -34,20 +35,28 @@ def test_quarter_region_by_hand():
     assert region.ravel().tolist() == [False, False, True, True, True, True]
 
 
-def test_reliable_region_adds_voxels_by_t_until_the_expected_share_of_wrong_signs():
+def test_sign_reliable_region_adds_voxels_by_t_until_the_expected_share_of_wrong_signs():
     t = np.array([[[2.0, 9.0, 5.0, 7.0, 3.0, 8.0]]])
     wrong_sign = np.array([[[0.3, 0.01, 0.02, 0.12, 0.14, 0.02]]])
     active = np.ones(t.shape, dtype=bool)
     # means in the order of t: .01, .015, .05, .0425, .062, .102
-    region = reliable_region(t, wrong_sign, active)
+    region = sign_reliable_region(t, wrong_sign, active)
     assert region.ravel().tolist() == [False, True, True, True, False, True]
     # an uncertain voxel of high t is included if certain voxels follow
-    certain = reliable_region(t, np.where(t == 9, 0.08, 0.01), active)
+    certain = sign_reliable_region(t, np.where(t == 9, 0.08, 0.01), active)
     assert certain.all()
     # voxels outside the active region are ignored
     active[..., 1] = False
-    region = reliable_region(t, np.where(t == 9, 0.5, wrong_sign), active)
+    region = sign_reliable_region(t, np.where(t == 9, 0.5, wrong_sign), active)
     assert region.ravel().tolist() == [False, False, False, False, False, True]
+
+
+def test_size_known_region_contains_voxels_whose_interval_excludes_0():
+    effect = np.array([[[3.91, 3.93, -3.93, 20.0, 0.0, 0.1]]])
+    total_variance = np.array([[[4.0, 4.0, 4.0, 4.0, 0.0, 0.0]]])
+    region = np.array([[[True, True, True, False, True, True]]])
+    size_known = size_known_region(effect, total_variance, region)
+    assert size_known.ravel().tolist() == [False, True, True, False, False, True]
 
 
 def test_quarter_region_is_empty_without_a_mask_or_without_activation():

@@ -23,6 +23,7 @@ from data.group_maps import (
     write_combined,
     write_frame,
     write_run,
+    write_unit,
 )
 from scipy import stats
 
@@ -515,7 +516,7 @@ def test_excluding_a_contrast_of_a_run_also_drops_combined_maps_of_the_run(
 
 
 def test_runs_of_a_session_are_brought_to_the_scale_of_the_first_run(tmp_path: Path) -> None:
-    """Stored maps of a session have the scale of the first run; runs are sorted by number."""
+    """Maps in signal units are converted to percent, and runs are sorted by number."""
     for run, gain in ((10, 4.0), (2, 1.0)):
         write_run(tmp_path, f"sub-01_task-tap_run-{run}", run, gain=gain)
     collected = find_maps(tmp_path)
@@ -523,11 +524,15 @@ def test_runs_of_a_session_are_brought_to_the_scale_of_the_first_run(tmp_path: P
     ((person,),) = group_by_participant(collected).values()
     target = template_sampling.load_target(SPACE)
     keys = [("all", "acquired", 5.0, "effect")]
+
+    def find_scales(transforms: template_sampling.ParticipantSampling) -> list[float]:
+        return [run.find_scale(run.run.find_file(keys[0], SPACE)) for run in transforms.runs]
+
     transforms = template_sampling.prepare_participant_sampling(
         person, target, np.ones(len(target.points), bool), keys
     )
     # the second run was recorded with four times the numbers
-    assert [transform.scale for transform in transforms.runs] == pytest.approx([0.2, 0.05])
+    assert find_scales(transforms) == pytest.approx([0.2, 0.05])
     # a run in the template space has no points in its own space, and keeps its own scale
     run = tmp_path / "sub-01" / "func" / "sub-01_task-tap_run-10"
     run.with_name(f"{run.name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt").unlink()
@@ -539,7 +544,7 @@ def test_runs_of_a_session_are_brought_to_the_scale_of_the_first_run(tmp_path: P
     transforms = template_sampling.prepare_participant_sampling(
         person, target, np.ones(len(target.points), bool), keys
     )
-    assert [transform.scale for transform in transforms.runs] == pytest.approx([0.2, 0.05])
+    assert find_scales(transforms) == pytest.approx([0.2, 0.05])
 
 
 def test_mean_variance_and_t_equal_the_second_level_model_of_nilearn(
@@ -551,6 +556,7 @@ def test_mean_variance_and_t_equal_the_second_level_model_of_nilearn(
     target = small_target()
     monkeypatch.setattr(group_maps, "load_target", lambda space: target)
     monkeypatch.setattr(group_maps, "CHUNK", 2)
+    write_unit(tmp_path, "percent")
     rng, images = np.random.default_rng(8), {}
     for number in range(1, 8):
         name = f"sub-{number:02d}"
@@ -559,7 +565,7 @@ def test_mean_variance_and_t_equal_the_second_level_model_of_nilearn(
         values[~inside] = 0
         stem = tmp_path / name / "func" / f"{name}_task-tap"
         write_frame(stem, np.diag([9.0, 9.0, 9.0, 1.0]), (2, 2, 2))
-        save_quickly(10 * values, target.affine, map_path(stem, "thumb"))
+        save_quickly(values, target.affine, map_path(stem, "thumb"))
         images[name] = values.astype(np.float32)
     result = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path)
     row = result.maps.iloc[0]

@@ -125,7 +125,8 @@ def make_first_screen() -> Markup:
                 fwhm_mm=0.0,
                 maps=f"{stem}_space-boldref_contrast-*_stat-effect_desc-sbl_statmap.nii.gz",
                 total_sds=f"{stem}_space-boldref_contrast-*_stat-sdTotal_desc-sbl_statmap.nii.gz",
-                masks=f"{stem}_label-*_desc-sblReliable_mask.nii.gz",
+                sign_reliable=f"{stem}_label-*_desc-sblSignReliable_mask.nii.gz",
+                size_known=f"{stem}_label-*_desc-sblSizeKnown_mask.nii.gz",
             )
         ],
     )
@@ -410,7 +411,7 @@ def test_one_of_several_figures_tabs_and_tables_is_shown_and_all_are_printed(tab
 def test_nothing_on_the_first_screen_overflows(page, browser, width):
     with opened(browser, page, width) as tab:
         assert tab.locator("#overview .caution").is_visible()
-        assert tab.locator("#overview .next code").count() == 2
+        assert tab.locator("#overview .next code").count() == 4
         assert tab.locator("#overview .contrasts tbody tr").count() == 7
         top = "document.querySelector('#overview .contrasts').offsetTop"
         assert width < 1000 or tab.evaluate(top) < 800, "contrasts are seen without scrolling"

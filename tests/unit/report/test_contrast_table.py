@@ -5,6 +5,7 @@ import math
 from data.page import Page
 from data.rows import TESTED, judge_rows, make_measured_rows, make_row, make_tested_rows
 
+from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
 from bids_sr.report.overview import RunFacts, overview_html
 
 SELF_TEST = {"from_mm": [12, 12, 3.3], "to_mm": [6, 6, 3.3]}
@@ -36,44 +37,43 @@ def read_table(page: Page) -> tuple[list[str], dict[str, list[str]]]:
     return heads, {first: cells for first, *cells in lines}
 
 
-def test_each_contrast_has_its_tested_detail_with_interval_state_and_reliable_voxels():
+def test_each_contrast_has_its_tested_detail_with_interval_state_and_counts():
     page = render_page(make_tested_rows())
     heads, rows = read_table(page)
     assert list(rows) == list(TESTED)
     assert heads[1:3] == [
         f"{region} explained when halved" for region in ("active voxels", "whole brain")
     ]
-    assert heads[4:] == ["reliable voxels of significant"]
+    assert heads[4:] == ["sign reliable voxels of significant", "size known voxels"]
     assert rows["all"][:2] == ["recovered 54 % (42 to 66)", "recovered 40 % (28 to 52)"]
     assert rows["all"][2] == "Detail in the whole brain"
     (table,) = page.all("table")
     bold = [cell.text for cell in table.all("strong")]
     assert bold[:3] == rows["all"][:3]
-    assert not {"100 of 200", "none", "not testable"} & set(bold)
+    assert not {"100 of 200", "40", "none", "not testable"} & set(bold)
     assert rows["bodyMinusOthers"][1] == "not supported: −96 % (below −100 to −56)"
     assert rows["bodyMinusOthers"][2] == "Detail in active voxels, not elsewhere"
     assert rows["scene"][2].startswith("Nothing finer than 6 mm")
-    # Only recovered contrasts have reliable voxels, although the rows have them for all, as in
-    # files of an earlier version.
-    assert {name: cells[-1] for name, cells in rows.items()} == {
-        "all": "100 of 200",
-        "body": "100 of 200",
-        "house": "100 of 200",
-        "scene": "none",
-        "face": "not testable",
-        "bodyMinusOthers": "100 of 200",
-        "sceneMinusOthers": "none",
-        "toolMinusOthers": "not testable",
+    # Only recovered contrasts have sign reliable voxels, although the rows have them for all.
+    assert {name: tuple(cells[3:]) for name, cells in rows.items()} == {
+        "all": ("100 of 200", "40"),
+        "body": ("100 of 200", "40"),
+        "house": ("100 of 200", "40"),
+        "scene": ("none", "none"),
+        "face": ("not testable", "not testable"),
+        "bodyMinusOthers": ("100 of 200", "40"),
+        "sceneMinusOthers": ("none", "none"),
+        "toolMinusOthers": ("not testable", "not testable"),
     }
     assert "9 %" in page.text, "of the significant voxels have an expected wrong sign"
     assert "Not testable: face" in page.text
 
 
-def test_a_recovered_contrast_without_reliable_voxels_has_a_reason():
+def test_a_recovered_contrast_without_sign_reliable_voxels_has_a_reason():
     estimates = {"all": ((0.5, 0.1), (0.5, 0.1))}
-    page = render_page(make_tested_rows(estimates, coverage=0.61, reliable=False))
-    assert read_table(page)[1]["all"][-1] == "none"
-    assert "“all” has no reliable voxels" in page.text
+    page = render_page(make_tested_rows(estimates, coverage=0.61, with_masks=False))
+    assert read_table(page)[1]["all"][3:] == ["none", "none"]
+    assert "“all” has no sign reliable voxels" in page.text
     assert "61 %" in page.text
 
 
@@ -82,7 +82,7 @@ def test_measured_values_decide_and_the_test_is_secondary():
     page = render_page([*make_tested_rows(tested), *make_measured_rows(MEASURED)])
     heads, rows = read_table(page)
     assert heads[1:3] == ["active voxels measured", "whole brain measured"]
-    assert heads[5:] == [
+    assert heads[6:] == [
         f"{region} test without the reference" for region in ("active voxels", "whole brain")
     ]
     assert rows["scene"] == [
@@ -90,21 +90,30 @@ def test_measured_values_decide_and_the_test_is_secondary():
         "not supported: −11 % (−31 to 9)",
         "Detail in active voxels, not elsewhere",
         "100 of 200",
+        "40",
         "not supported: −12 % (−32 to 8)",
         "not supported: −10 % (−29 to 9)",
     ]
-    assert rows["all"][4:] == ["recovered 54 % (42 to 66)", "recovered 40 % (28 to 52)"]
+    assert rows["all"][5:] == ["recovered 54 % (42 to 66)", "recovered 40 % (28 to 52)"]
     assert rows["face"][3] == "none"
 
 
 def test_measured_values_without_a_test_have_no_columns_of_the_test():
-    untested = make_tested_rows(dict.fromkeys(MEASURED), reliable=False)
+    untested = make_tested_rows(dict.fromkeys(MEASURED), with_masks=False)
     heads, rows = read_table(render_page([*untested, *make_measured_rows(MEASURED)]))
-    assert heads[4:] == ["reliable voxels of significant"]
+    assert heads[4:] == ["sign reliable voxels of significant", "size known voxels"]
     assert rows["all"][:2] == ["recovered 52 % (50 to 54)", "recovered 35 % (27 to 43)"]
     assert rows["all"][3] == "not testable"
     heads, rows = read_table(render_page(make_measured_rows(MEASURED)))
     assert len(heads) == 4
+
+
+def test_single_splits_are_noted_only_with_tested_intervals():
+    blocks = list(iterate_missing_blocks("sbl", {"scene": 2}, {"scene": {"scene": 1.0}}))
+    assert "single split" in render_page([*make_tested_rows(), *blocks]).text
+    untested = make_tested_rows(dict.fromkeys(MEASURED), reliable=False)
+    measured = [*untested, *make_measured_rows(MEASURED), *blocks]
+    assert "single split" not in render_page(measured).text
 
 
 def test_a_method_that_lost_the_activation_has_no_table():

@@ -293,14 +293,15 @@ def test_the_next_step_follows_from_the_verdict():
             fwhm_mm=fwhm_mm,
             maps=f"a_stat-effect_{fwhm_mm}*.nii.gz",
             total_sds=f"a_stat-sdTotal_{fwhm_mm}*.nii.gz",
-            masks=f"a_label-*_{fwhm_mm}_mask.nii.gz",
+            sign_reliable=f"a_label-*_{fwhm_mm}SignReliable_mask.nii.gz",
+            size_known=f"a_label-*_{fwhm_mm}SizeKnown_mask.nii.gz",
         )
         for fwhm_mm in (0.0, 5.0)
     )
     stored = replace(RUN, files=[least, smoothed])
     page = first_screen(make_run_rows(), run=stored)
-    expected = [least.maps, least.total_sds, least.masks, smoothed.masks]
-    assert [code.text for code in page.all("code")] == expected
+    unsmoothed = [least.maps, least.total_sds, least.sign_reliable, least.size_known]
+    assert [code.text for code in page.all("code")] == [*unsmoothed, smoothed.sign_reliable]
     assert "5 mm" in page.steps
     only_t = MapFiles(fwhm_mm=0.0, maps="a_stat-t_*.nii.gz")
     page = first_screen(make_run_rows(), run=replace(stored, files=[only_t]))

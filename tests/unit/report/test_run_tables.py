@@ -56,7 +56,7 @@ def test_tables_of_clusters_list_the_peaks_of_the_widest_smoothing():
     [
         ("Z31", "z", "z", "z ≥ 3.1"),
         ("Fdr", "t", "t", "over the brain."),
-        ("Reliable", "tTotal", "t including the reconstruction error", "error included"),
+        ("SignReliable", "tTotal", "t including the reconstruction error", "error included"),
         ("Quarter", "cc", "CC", "upper quarter"),
     ],
 )

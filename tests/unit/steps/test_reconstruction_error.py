@@ -37,7 +37,7 @@ from bids_sr.steps.half_resolution_maps import load_half_resolution_maps
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.reconstruction_error import (
     check_intervals,
-    describe_reliable,
+    describe_voxel_selection,
     measure_error,
     scale_by_contrast,
 )
@@ -168,9 +168,10 @@ def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, dra
         for stat in stats
     }
     assert error_maps.keys() - statmaps == {
-        f"label-{name}_desc-{desc}Reliable_mask"
+        f"label-{name}_desc-{desc}{mask}_mask"
         for name in CONTRASTS
         for desc in ("sbl", "sblFwhm50")
+        for mask in ("SignReliable", "SizeKnown")
     }
     mask = brain(HIGH_SHAPE, HIGH_AFFINE).data
     for name, error_map in error_maps.items():
@@ -204,35 +205,40 @@ def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, dra
     total = error_maps["contrast-hand_stat-sdTotal_desc-sbl_statmap"].volume.data
     np.testing.assert_allclose(total, np.where(mask, np.sqrt(4.0 + sd**2), 0), rtol=1e-6)
     wrong_sign = error_maps["contrast-hand_stat-wrongsign_desc-sbl_statmap"].volume.data
-    expected = np.where(mask, special.ndtr(-np.abs(high_res) / np.sqrt(4 + sd**2)), 0)
+    total_sd = np.sqrt(4 + sd**2)
+    expected = np.where(mask, special.ndtr(-np.abs(high_res) / total_sd), 0)
     np.testing.assert_allclose(wrong_sign, expected, atol=1e-5)
     # Smoothed t values include the entire error.
     sd = error_maps["contrast-hand_stat-sd_desc-sblFwhm50_statmap"].volume.data
     total = error_maps["contrast-hand_stat-tTotal_desc-sblFwhm50_statmap"].volume.data
     np.testing.assert_allclose(total, np.where(mask, high_res / np.sqrt(4 + sd**2), 0), atol=1e-4)
-    region = error_maps["label-hand_desc-sblFwhm50Reliable_mask"].volume.data > 0
+    region = error_maps["label-hand_desc-sblFwhm50SignReliable_mask"].volume.data > 0
     np.testing.assert_array_equal(region, fdr_region(total, mask)[0])
 
-    reliable = error_maps["label-hand_desc-sblReliable_mask"].volume.data > 0
+    sign_reliable = error_maps["label-hand_desc-sblSignReliable_mask"].volume.data > 0
     active = fdr_region(high_res / 2, mask)[0]
-    assert 0 < reliable.sum() < active.sum()
-    assert not (reliable & ~active).any()
-    assert wrong_sign[reliable].mean() <= 0.05 < wrong_sign[active].mean()
+    assert 0 < sign_reliable.sum() < active.sum()
+    assert not (sign_reliable & ~active).any()
+    assert wrong_sign[sign_reliable].mean() <= 0.05 < wrong_sign[active].mean()
     values = {
         (row.statistic, row.threshold): row.value
         for row in table
         if (row.contrast, row.fwhm_mm) == ("hand", 0.0)
     }
+    size_known = error_maps["label-hand_desc-sblSizeKnown_mask"].volume.data > 0
+    np.testing.assert_array_equal(size_known, sign_reliable & (np.abs(high_res) > 1.96 * total_sd))
+    assert 0 < size_known.sum() < sign_reliable.sum()
+    assert values["voxels", "sizeKnown"] == size_known.sum()
     assert values["voxels", "fdr"] == active.sum()
-    assert values["voxels", "reliable"] == reliable.sum()
+    assert values["voxels", "signReliable"] == sign_reliable.sum()
     assert values["expected_wrong", "fdr"] == pytest.approx(wrong_sign[active].mean(), rel=1e-4)
-    assert values["expected_wrong", "reliable"] == pytest.approx(
-        wrong_sign[reliable].mean(), rel=1e-4
+    assert values["expected_wrong", "signReliable"] == pytest.approx(
+        wrong_sign[sign_reliable].mean(), rel=1e-4
     )
     assert table[: len(rows)] == rows
 
 
-def test_the_reliable_region_is_limited_to_active_voxels(draws, tmp_path):
+def test_the_sign_reliable_region_is_limited_to_active_voxels(draws, tmp_path):
     """Voxels below the threshold are excluded, even if their sign is as certain as in active
     voxels.
     """
@@ -240,22 +246,29 @@ def test_the_reliable_region_is_limited_to_active_voxels(draws, tmp_path):
     effect[10:14, 8:14] = 14.0
     maps, acquired_maps = maps_on_both_grids([{"hand": np.zeros(SHAPE)}, {"hand": effect}])
     error_maps, _ = measure(maps, acquired_maps, draws, tmp_path, coverage_rows(hand=0.95))
-    region = error_maps["label-hand_desc-sblReliable_mask"].volume.data > 0
+    region = error_maps["label-hand_desc-sblSignReliable_mask"].volume.data > 0
     np.testing.assert_array_equal(region, effect > 7)
 
 
 @pytest.mark.parametrize("coverage", [{"hand": 0.89, "foot": 0.9}, {"foot": 0.93}])
-def test_without_enough_coverage_there_is_no_reliable_region(effects, draws, tmp_path, coverage):
+def test_without_enough_coverage_there_are_no_masks_of_voxels(effects, draws, tmp_path, coverage):
     """Coverage is too low at half the resolution, or was not tested."""
     maps, acquired_maps = maps_on_both_grids(effects)
     error_maps, table = measure(maps, acquired_maps, draws, tmp_path, coverage_rows(**coverage))
     regions = {name for name in error_maps if name.endswith("mask")}
     assert regions == {
-        "label-foot_desc-sblReliable_mask",
-        "label-foot_desc-sblFwhm50Reliable_mask",
+        f"label-foot_desc-{desc}_mask"
+        for desc in (
+            "sblSignReliable",
+            "sblSizeKnown",
+            "sblFwhm50SignReliable",
+            "sblFwhm50SizeKnown",
+        )
     }
     thresholds = {(row.contrast, row.threshold) for row in table if row.threshold != MISSING}
-    assert thresholds == {("hand", "fdr"), ("foot", "fdr"), ("foot", "reliable")}
+    assert thresholds == {("hand", "fdr"), ("foot", "fdr")} | {
+        ("foot", mask) for mask in ("signReliable", "sizeKnown")
+    }
     assert "contrast-hand_stat-sd_desc-sbl_statmap" in error_maps
 
 
@@ -270,13 +283,13 @@ def test_an_effect_below_its_noise_has_a_small_reconstruction_error(effects, dra
         assert np.isfinite(map_.volume.data).all()
         if name.endswith("_mask"):
             assert not map_.volume.data.any(), name
-        if "stat-sd" in name:
+        if "_stat-sd_" in name:
             assert map_.volume.data[mask].min() > 0, name
             assert map_.volume.data.max() < 1e-2 * 1e4, name
     wrong_sign = error_maps["contrast-hand_stat-wrongsign_desc-sbl_statmap"].volume.data
     assert wrong_sign[mask].min() > 0.48
     expected = [row.value for row in table if row.statistic == "expected_wrong"]
-    assert len(expected) == 8
+    assert len(expected) == 12
     assert np.isnan(expected).all()
     sizes = {row.value for row in table if row.statistic == "voxels" and row.threshold != MISSING}
     assert sizes == {0}
@@ -307,7 +320,7 @@ def test_constant_voxels_and_contrasts_without_variance_are_finite(effects, draw
     assert not foot["contrast-foot_stat-sd_desc-sbl_statmap"].any()
     assert (foot["contrast-foot_stat-wrongsign_desc-sbl_statmap"][mask] == 0.5).all()
     assert not foot["contrast-foot_stat-zTotal_desc-sblFwhm50_statmap"].any()
-    assert not foot["label-foot_desc-sblReliable_mask"].any()
+    assert not foot["label-foot_desc-sblSignReliable_mask"].any()
     assert all(not np.isinf(row.value) for row in table)
 
 
@@ -318,12 +331,14 @@ def test_a_series_without_a_prior_has_no_error_maps(effects, tmp_path):
     assert result == ([], [], [])
 
 
-def test_the_methods_text_describes_reliable_voxels_by_smoothing():
+def test_the_methods_text_describes_masks_of_voxels_by_smoothing():
     """The threshold of narrow smoothing is a share of voxels with the wrong sign."""
-    narrow, wide = (describe_reliable((width,), (3, 3, 4)) for width in (0.0, 5.0))
-    assert ("5 %" in narrow, "5 %" in wide) == (True, False)
+    narrow, wide = (describe_voxel_selection((width,), (3, 3, 4)) for width in (0.0, 5.0))
+    assert all("1.96" in text for text in (narrow, wide))
+    assert ("at most 5 %" in narrow, "at most 5 %" in wide) == (True, False)
     assert "5 mm" in wide
-    assert describe_reliable((0.0, 5.0), (3, 3, 4)).split() == [*narrow.split(), *wide.split()]
+    text = describe_voxel_selection((0.0, 5.0), (3, 3, 4))
+    assert all(part.partition(". ")[0] in text for part in (narrow, wide))
 
 
 class Run(NamedTuple):

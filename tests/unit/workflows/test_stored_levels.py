@@ -131,7 +131,12 @@ def test_maps_are_selected_by_statistic_and_smoothing(
         *((stat, "sblFwhm50") for stat in smoothed),
     }
     regions = [choice["desc"] for choice in among if choice["suffix"] == "mask"]
-    assert regions == ["sblReliable", "sblFwhm50Reliable"]
+    assert regions == [
+        "sblSignReliable",
+        "sblSizeKnown",
+        "sblFwhm50SignReliable",
+        "sblFwhm50SizeKnown",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,7 @@ def test_zero_filled_runs_are_combined_without_the_error_if_there_are_no_other_r
     ]
     maps, _, rows = combine(tmp_path, run_maps)
     combined = by_stat(maps)
-    assert not {"sd", "wrongsign", "tTotal", "sblReliable"} & combined.keys()
+    assert not {"sd", "wrongsign", "tTotal", "sblSignReliable", "sblSizeKnown"} & combined.keys()
     sidecar = combined["effect"].sidecar
     assert sidecar["NotAppliedIn"] == ["run-1", "run-2"]
     assert sidecar["RunWeights"] == {"run-1": 0.5, "run-2": 0.5}
@@ -390,7 +390,7 @@ def test_runs_can_be_weighted_by_their_noise(tmp_path):
         (None, 0.95, False),
     ],
 )
-def test_the_reliable_region_requires_coverage_and_recovered_detail(
+def test_masks_of_voxels_require_coverage_and_recovered_detail(
     tmp_path, two_runs, tested, coverage, expected
 ):
     """Detail that is not supported, not testable or not tested is not sufficient."""
@@ -399,8 +399,9 @@ def test_the_reliable_region_requires_coverage_and_recovered_detail(
     )
     rows = [row for row in rows if row.threshold == "n/a"]
     maps, _, rows_combined = combine(tmp_path, two_runs, tested_rows=rows)
-    assert ("sblReliable" in by_stat(maps)) is expected
-    assert ("reliable" in {row.threshold for row in rows_combined}) is expected
+    masks = {"sblSignReliable", "sblSizeKnown"} & by_stat(maps).keys()
+    thresholds = {"signReliable", "sizeKnown"} & {row.threshold for row in rows_combined}
+    assert (len(masks), len(thresholds)) == ((2, 2) if expected else (0, 0))
     assert "expected_wrong" in {row.statistic for row in rows_combined}
     assert rows_combined[: len(rows)] == rows
 

@@ -313,7 +313,7 @@ def test_maps_in_a_template_space_are_skipped(images):
 
 
 def test_the_file_patterns_of_a_series_match_its_maps_and_no_other_file():
-    """Files are those of a whole run without reliable regions, with error maps of sbl."""
+    """Files are those of a whole run, with error maps of sbl but without masks."""
     outputs = expected_outputs()
     sbl_effects = [name for name in outputs if re.search("_stat-effect_desc-sbl(Fwhm50)?_", name)]
     outputs = [*outputs, *(name.replace("-effect_", "-sdTotal_") for name in sbl_effects)]
@@ -331,7 +331,7 @@ def test_the_file_patterns_of_a_series_match_its_maps_and_no_other_file():
     ):
         map_files = list_map_files(run_maps_figures.sort_maps(maps), series, stored, run)
         assert [files.fwhm_mm for files in map_files] == [0.0, 5.0]
-        assert not any(files.masks for files in map_files)
+        assert not any(files.sign_reliable or files.size_known for files in map_files)
         patterns = [
             pattern for files in map_files for pattern in (files.maps, files.total_sds) if pattern
         ]
