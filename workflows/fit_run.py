@@ -410,13 +410,9 @@ def register_run(
     regions: list[RegionOfRun] = []
     if anat is not None and boldref2t1w_xfm is not None:
         tpms_bold = registration.tissues_to_bold(boldref, anat.t1w_tpms, boldref2t1w_xfm)
-    sources: Sequence[RegionSource] = () if anat is None else anat.regions
-    if plan.region.own_mask is not None:
-        own_mask = read_mask(plan.region.own_mask)
-        sources = [RegionSource(name=plan.region.name, mask=own_mask, in_run_space=True)]
-    if sources:
+    if sources := _list_region_sources(plan, anat):
         roi_bold, roi_bold_hr, region_facts, regions = _resample_regions(
-            sources, boldref2t1w_xfm, brain, outputs, random_seed=seed
+            plan, sources, boldref2t1w_xfm, brain, outputs
         )
     guide = guide_hr = guide_facts = None
     if pair is not None:
@@ -453,7 +449,7 @@ def register_run(
         bold_mask_hr=brain.bold_mask_hr,
         roi_bold=roi_bold,
         roi_bold_hr=roi_bold_hr,
-        regions=[region for region in regions if region.name != BRAIN],
+        regions=regions,
         facts=facts,
         clipped_masks=brain.clipped_masks,
         tpms_bold=tpms_bold,
@@ -566,18 +562,35 @@ def _store_brain(plan: RunPlan, brain: Brain, outputs: Outputs) -> None:
     )
 
 
+def _list_region_sources(plan: RunPlan, anat: Anatomy | None) -> list[RegionSource]:
+    """Return the regions of interest of a run in the order of the option.
+
+    The brain is only returned if there is no other region.
+    """
+    own_masks = plan.regions.own_masks
+    sources = {
+        roi: RegionSource(roi=roi, mask=read_mask(path), in_run_space=True)
+        for roi, path in own_masks.items()
+    }
+    if anat is not None:
+        sources |= {
+            source.roi: source for source in anat.regions if source.roi != BRAIN or not own_masks
+        }
+    return [sources[roi] for roi in plan.regions.names if roi in sources]
+
+
 def _resample_regions(
+    plan: RunPlan,
     sources: Sequence[RegionSource],
     boldref2t1w_xfm: Transforms | None,
     brain: Brain,
     outputs: Outputs,
-    *,
-    random_seed: int,
 ) -> tuple[Mask, Mask, Facts, list[RegionOfRun]]:
     """Resample regions of interest to both grids of a run, and store their union as acquired.
 
     Returns the union on the acquired and the high-resolution grid, facts on the union, and the
-    regions. `boldref2t1w_xfm` is only used for regions that are not in the space of the run.
+    regions except the brain. `boldref2t1w_xfm` is only used for regions that are not in the space
+    of the run.
     """
     regions, facts = [], []
     for number, source in enumerate(sources, start=1):
@@ -588,9 +601,10 @@ def _resample_regions(
                 brain.bold_mask_hr,
                 None if source.in_run_space else boldref2t1w_xfm,
                 source.xfms,
-                random_seed=random_seed,
+                random_seed=plan.random_seed,
             )
-        regions.append(RegionOfRun(name=source.name, bold=bold, bold_hr=bold_hr))
+        name = plan.regions.names[source.roi]
+        regions.append(RegionOfRun(name=name, bold=bold, bold_hr=bold_hr))
         facts.append(region_facts)
     roi_bold, roi_bold_hr, union_facts = registration.unite_regions(
         [region.bold for region in regions],
@@ -598,13 +612,15 @@ def _resample_regions(
         facts,
         brain.bold_mask,
         brain.bold_mask_hr,
+        region_texts=[Path(source.roi).name for source in sources],
     )
     outputs.store(
         roi_bold,
         {"space": BOLDREF, "label": "roi", "suffix": "mask"},
         sidecar={"Description": "region of interest", "Type": "ROI"},
     )
-    return roi_bold, roi_bold_hr, union_facts, regions
+    is_brain = [source.roi == BRAIN for source in sources]
+    return roi_bold, roi_bold_hr, union_facts, [] if all(is_brain) else regions
 
 
 def _fit_calibration_run(

@@ -9,7 +9,6 @@ from bids_sr.pipeline.artifacts import File, Map, Rows, Series, Table
 from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.region_names import AUTO
 from bids_sr.series import ACQUIRED, ACQUIRED_BAND
 from bids_sr.steps import (
     activation,
@@ -465,13 +464,13 @@ def _measure_regions(
                     series_name=name,
                     exported_name=plan.primary,
                     region_names=[region.name for region in registration.regions],
-                    region_origin="auto" if plan.region.name == AUTO else "roi",
+                    region_origin=plan.regions.origin,
                     smoothing=plan.maps.smoothing,
                     input_smoothing=plan.correction.input_smoothing,
                 )
             )
     # a region that follows from the name of the task is not part of the report of a study
-    if registration.regions and plan.region.name != AUTO:
+    if registration.regions and plan.regions.origin != "auto":
         add_methods_text(Part.MAPS, region_effects.REGIONS_TEXT)
     regions, columns = region_effects.join_regions(tables, exported_name=plan.primary)
     outputs.store(

@@ -430,11 +430,11 @@ def make_subject_facts(
     series: Sequence[str],
     *,
     template: str,
-    roi: str,
+    rois: Sequence[str],
 ) -> _ReportFacts:
     """Return the summary of a participant, by label of the report line.
 
-    The summary also lists the series of all runs (`series`) and the region of interest (`roi`).
+    The summary also lists the series of all runs (`series`) and regions of interest (`rois`).
     The files of precomputed anatomy depend on the atlas template (`template`).
     """
     sessions = {run.entities["session"] for run in subject.runs if "session" in run.entities}
@@ -457,7 +457,7 @@ def make_subject_facts(
         **facts,
         "Series": list(dict.fromkeys(series)),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
-        "Region of interest": roi,
+        "Region of interest": "; ".join(rois),
         "Training recipe": superres.recipe_text if superres.learned else "none",
         "Random seed": settings.resources.random_seed,
     }

@@ -83,32 +83,44 @@ def unite_regions(
     regions: Sequence[tuple[MaskArray, MaskArray]],
     brains: tuple[MaskArray, MaskArray],
     fractions_in_view: Sequence[float],
+    names: Sequence[str],
 ) -> tuple[tuple[MaskArray, MaskArray], dict[str, object]]:
     """Unite regions within the brain, on the acquired and on the high-resolution grid.
 
-    If the union has no voxel in the brain, the brain masks are returned instead, and the facts
-    record this. `regions` and `brains` are on both grids (3D), and `fractions_in_view` are the
-    fractions of the regions in the field of view.
+    Regions without voxels in the brain are reported by name. If the union has no voxel in the
+    brain, the brain masks are returned instead, and the facts record this. `regions` and `brains`
+    are on both grids (3D), and `fractions_in_view` are the fractions of the regions in the field
+    of view.
 
     Returns the union on both grids, and facts for the report.
     """
+    outside = [
+        name
+        for name, masks in zip(names, regions, strict=True)
+        if not all((mask & brain).any() for mask, brain in zip(masks, brains, strict=True))
+    ]
+    for name, fraction in zip(names, fractions_in_view, strict=True):
+        if name in outside:
+            _LOGGER.warning(
+                "%s: the region contains no voxel of the brain mask of the BOLD series, which"
+                " excludes clipped voxels (%.0f %% of the region are in the field of view). The"
+                " region is not measured",
+                name,
+                100 * fraction,
+            )
     lowres_union, highres_union = (
         np.any(masks, axis=0) & brain
         for masks, brain in zip(zip(*regions, strict=True), brains, strict=True)
     )
-    fraction_in_view = min(fractions_in_view)
     facts: dict[str, object] = {
         "roi_voxels": int(lowres_union.sum()),
-        "roi_fraction_in_fov": fraction_in_view,
+        "roi_fraction_in_fov": min(fractions_in_view),
         "roi_is_brain": not (lowres_union.any() and highres_union.any()),
     }
+    if outside:
+        facts["rois_outside"] = outside
     if facts["roi_is_brain"]:
-        _LOGGER.warning(
-            "The region of interest contains no voxel of the brain mask of the BOLD series, which"
-            " excludes clipped voxels (%.0f %% of the region are in the field of view). The whole"
-            " brain is used instead",
-            100 * fraction_in_view,
-        )
+        _LOGGER.warning("The whole brain is used instead of the region of interest")
         return brains, facts
     return (lowres_union, highres_union), facts
 

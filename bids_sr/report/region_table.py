@@ -16,7 +16,7 @@ from bids_sr.report.evaluation_rows import (
     list_series,
     series_text,
 )
-from bids_sr.report.markup import ColumnHead, render_selector, table
+from bids_sr.report.markup import ColumnHead, render_folded, render_selector, table
 from bids_sr.series import ACQUIRED
 
 if TYPE_CHECKING:
@@ -35,16 +35,16 @@ def regions_html(regions: pd.DataFrame, series_order: Sequence[str]) -> Markup:
     """Return the mean effects of regions at the narrowest smoothing, with a selector of tables.
 
     The tables are the regions of interest, clusters, and for each contrast the atlas labels with a
-    false discovery rate of at most .05. Regions of interest have rows of the acquired, the
-    super-resolved and the measured series. `regions` is the table of a run. `series_order` is the
-    display order; other series follow.
+    false discovery rate of at most .05, with other labels folded. Regions of interest have rows of
+    the acquired, the super-resolved and the measured series. `regions` is the table of a run.
+    `series_order` is the display order; other series follow.
     """
     narrow = regions[regions["fwhm_mm"] == regions["fwhm_mm"].min()]
     by_origin = {
         origin: list(rows.itertuples())
         for origin, rows in narrow.groupby(narrow["origin"].replace("auto", "roi"))
     }
-    labels = [row for row in by_origin.get("atlas", ()) if row.q <= _MAX_Q]
+    labels = by_origin.get("atlas", ())
     return render_selector(
         [
             ("Regions of interest", _render_named(by_origin.get("roi", ()), series_order)),
@@ -96,14 +96,29 @@ def _render_clusters(rows: Iterable[Any]) -> Markup:
 
 
 def _render_labels(rows: Iterable[Any], contrast: str) -> Markup:
-    """Render the atlas labels of one contrast, the strongest effect first."""
+    """Render the atlas labels of one contrast, active labels first and other labels folded."""
+    contrast_rows = [row for row in rows if row.contrast == contrast]
+    active, others = (
+        [row for row in contrast_rows if (row.q <= _MAX_Q) is is_active]
+        for is_active in (True, False)
+    )
+    note = Markup("<p class='note'>No atlas label has q ≤ .05 in this contrast.</p>")
+    active_table = _tabulate_labels(
+        active, f"Atlas labels with q ≤ .05 in the contrast {contrast}"
+    )
+    other_table = _tabulate_labels(others, f"Other atlas labels in the contrast {contrast}")
+    return (active_table or note) + render_folded(
+        f"All: {len(others)} other atlas labels", other_table
+    )
+
+
+def _tabulate_labels(rows: Iterable[Any], caption: str) -> Markup:
+    """Render a table of atlas labels, the strongest effect first; "" if there are no rows."""
     lines = [
         [row.region, *_list_effect(row), *_list_others(row), p_value(row.q), _count(row)]
         for row in sorted(rows, key=lambda row: -abs(row.effect))
-        if row.contrast == contrast
     ]
     heads = ["atlas label", *_EFFECT_HEADS, "acquired", "measured", "q", "voxels"]
-    caption = f"Atlas labels with q ≤ .05 in the contrast {contrast}"
     return table(caption, heads, lines, texts=range(1))
 
 

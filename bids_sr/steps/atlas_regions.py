@@ -114,16 +114,20 @@ def atlas_to_bold(
     return Volume(labels, bold_mask.affine), Volume(labels_hr, bold_mask_hr.affine)
 
 
-def describe_region(roi: str, atlas: str) -> str:
-    """Return methods text of the definition of the region of interest."""
-    if roi in _REGION_TEXTS:
-        region_text = _REGION_TEXTS[roi]
-    elif is_file(roi):
-        region_text = "a mask provided by the user"
-    else:
-        labels = roi.replace(",", ", ")
-        region_text = f"defined by the labels {labels} of the {atlas_title(atlas)}"
-    return f"The region of interest was {region_text}."
+def describe_regions(rois: Sequence[str], atlas: str) -> str:
+    """Return methods text of the definition of the regions of interest."""
+    texts = []
+    for roi in rois:
+        if roi in _REGION_TEXTS:
+            texts.append(_REGION_TEXTS[roi])
+        elif is_file(roi):
+            texts.append("a mask provided by the user")
+        else:
+            labels = roi.replace(",", ", ")
+            texts.append(f"defined by the labels {labels} of the {atlas_title(atlas)}")
+    if len(texts) == 1:
+        return f"The region of interest was {texts[0]}."
+    return f"The regions of interest were {'; '.join(texts)}."
 
 
 @step(
@@ -165,3 +169,9 @@ def define_region(
         xfms = [std2t1w_xfm] if roi_space == TEMPLATE else []
     roi_t1w = resample_to_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
     return Volume(roi_t1w, t1w_preproc.affine), region.like(region.data > 0.5), xfms
+
+
+@step(makes="roi_t1w", memory=REGION, cost=RunTime(t1w=0.05))
+def unite_masks(masks: list[Mask]) -> Mask:
+    """Return the union of masks on the same grid."""
+    return masks[0].like(np.any([mask.data for mask in masks], axis=0))

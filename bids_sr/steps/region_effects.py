@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.boilerplate import data_of
-from bids_sr.evaluation.detail_support import COVERAGE, permits_reliable
+from bids_sr.evaluation.detail_support import classify_detail
 from bids_sr.glm.clusters import find_main_label, largest_clusters
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import contrast_vector
@@ -118,12 +118,8 @@ def measure_regions(
     ]
     if series_name in (ACQUIRED, exported_name, MEASURED):
         names = _list_label_names(atlas_labels)
-        contrasts = {row.contrast for row in coverage_rows or () if row.statistic == COVERAGE}
-        recovered = [
-            name
-            for name in model.contrasts
-            if name in contrasts and permits_reliable(coverage_rows or (), exported_name, name)
-        ]
+        supports = classify_detail(coverage_rows or (), exported_name).values()
+        recovered = [support.map_contrast for support in supports if support.state == "recovered"]
         found_regions = [
             *_find_clusters(acquired_maps, recovered, bold_mask, mask, atlas_bold, names),
             *_find_atlas_regions(

@@ -307,11 +307,15 @@ def unite_regions(
     region_facts: list[Facts],
     bold_mask: Mask,
     bold_mask_hr: Mask,
+    *,
+    region_texts: Sequence[str],
 ) -> tuple[Mask, Mask, Facts]:
     """Unite the regions of interest within the brain, on the acquired and high-resolution grid.
 
-    Returns the union on both grids; and its fraction in the field of view, with a note if the
-    brain is used instead.
+    `region_texts` name the regions in messages.
+
+    Returns the union on both grids; and its fraction in the field of view, with the regions that
+    have no voxels in the brain, and a note if the brain is used instead.
     """
     (roi, roi_hr), facts = bold_regions.unite_regions(
         [
@@ -320,6 +324,7 @@ def unite_regions(
         ],
         (bold_mask.data, bold_mask_hr.data),
         [as_number(region["roi_fraction_in_fov"]) for region in region_facts],
+        region_texts,
     )
     return Volume(roi, bold_mask.affine), Volume(roi_hr, bold_mask_hr.affine), facts
 

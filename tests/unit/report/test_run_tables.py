@@ -44,9 +44,10 @@ def test_tables_of_clusters_list_the_peaks_of_the_widest_smoothing():
     assert [line[0] for line in second[1:]] == [*"12345"], (
         "only the largest, without further peaks"
     )
-    assert first[1][1:6] == ["−1, 0, 0", "8.104", "3 [2, 4]", "< .001", "Cuneus_R, 2 mm away"]
-    assert first[1][6] == "0 z ≥ 3.1"
-    assert first[8][6:] == ["", "", ""], "a further peak has no volume"
+    assert first[1][1] == "n/a", "the cluster is named by its labels, not by the peak"
+    assert first[1][2:7] == ["−1, 0, 0", "8.104", "3 [2, 4]", "< .001", "Cuneus_R, 2 mm away"]
+    assert first[1][7] == "0 z ≥ 3.1"
+    assert (first[8][1], first[8][7:]) == ("", ["", ""]), "a further peak has no volume"
     targets = [value for found in page.all() for value in found.attributes.values()]
     assert "-12.0,0.0,0.0" in targets, "the crosshair moves to scanner coordinates"
 
@@ -66,9 +67,9 @@ def test_clusters_name_their_threshold_and_statistic(threshold, statistic, head,
     caption, lines = next(iter(page.tables.items()))
     assert words in caption
     assert "not smoothed" in caption
-    assert lines[0][2] == head
+    assert lines[0][3] == head
     symbol = {"tTotal": "t", "cc": "CC"}.get(statistic, statistic)
-    assert lines[1][6] == f"0 {symbol} ≥ 3.1"
+    assert lines[1][7] == f"0 {symbol} ≥ 3.1"
 
 
 def test_tables_of_clusters_are_equal_before_and_after_a_file(tmp_path):
@@ -85,7 +86,7 @@ def test_maps_without_clusters_say_so():
     assert "no clusters" in clusters_html(make_clusters(), "srgan")
     assert "no voxel" in clusters_html(make_clusters().iloc[:0], "sbl")
     inside = Page(clusters_html(make_clusters(label="Cuneus_R", label_mm="0"), "sbl"))
-    assert next(iter(inside.tables.values()))[1][5] == "Cuneus_R"
+    assert next(iter(inside.tables.values()))[1][6] == "Cuneus_R"
 
 
 def make_region(**cells):
@@ -122,10 +123,11 @@ def test_regions_clusters_and_active_labels_have_a_table_each():
             make_region(region="Cuneus_L", q=0.04, **labels),
             make_region(region="Cuneus_R", q=0.03, effect=-3.0, **labels),
             make_region(region="Heschl_L", q=0.06, **labels),
+            make_region(region="Heschl_L", contrast="left", q=0.2, **labels),
         ]
     )
     page = Page(regions_html(regions, ["sbl"]))
-    named, clusters, active = page.tables.values()
+    named, clusters, active, other, other_left = page.tables.values()
     assert named[1:] == [
         ["v1", "all", "acquired", "2.00 ± 0.300", "–", "[1.39, 2.61]", "17"],
         ["v1", "all", "sbl", "2.00 ± 0.300", "0.400", "[1.39, 2.61]", "14 of 17"],
@@ -138,6 +140,10 @@ def test_regions_clusters_and_active_labels_have_a_table_each():
         ("Cuneus_R", ".030"),
         ("Cuneus_L", ".040"),
     ]
+    assert [(cells[0], cells[-2]) for cells in other[1:]] == [("Heschl_L", ".060")]
+    assert [cells[0] for cells in other_left[1:]] == ["Heschl_L"]
+    assert len(page.all("details")) == 2
+    assert page.text.count("No atlas label has q ≤ .05") == 1
     assert "% of the brain's mean signal" in page.text
     assert regions_html(regions.iloc[:0], []) == ""
 
