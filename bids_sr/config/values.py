@@ -53,8 +53,8 @@ def read_tables(path: Path, kind: str, yaml: Sequence[str] = ()) -> dict[str, An
 def as_annotated(value: object, hint: object, setting: str) -> object:
     """Return `value` converted to the annotation `hint`.
 
-    Lists become tuples, single numbers and texts tuples, text becomes a path, integers become
-    floats, and mappings become objects of a dataclass. The word ``none`` means None.
+    Lists become tuples, single numbers tuples, text becomes a path, integers become floats, and
+    mappings become objects of a dataclass. The word ``none`` means None.
     Raises `SettingError` with the name `setting` if the value cannot be converted.
     """
     origin = typing.get_origin(hint)
@@ -72,9 +72,7 @@ def as_annotated(value: object, hint: object, setting: str) -> object:
     if hint is RecipeChange and isinstance(value, str):
         return _parse_recipe_change(value, setting)
     if origin is tuple:
-        is_single = (args[0] is float and isinstance(value, int | float)) or (
-            args[0] is str and isinstance(value, str)
-        )
+        is_single = args[0] is float and isinstance(value, int | float)
         items = (value,) if is_single else value
         if isinstance(items, list | tuple):
             return tuple(as_annotated(item, args[0], setting) for item in items)

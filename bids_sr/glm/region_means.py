@@ -28,6 +28,9 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 _CONFIDENCE = 0.95
+# Student's t with fewer degrees of freedom has no variance, and its intervals can be thousands of
+# times the effect.
+_MIN_DOF = 2.0
 _MAX_SIGMAS = 4.5  # distance from the region that its smoothing can reach, in SD of the Gaussian
 Voxels = npt.NDArray[np.intp]
 """Positions of voxels in a volume with contiguous X (N,)."""
@@ -62,6 +65,11 @@ class MeanEffect:
     effect: float
     noise_sd: float
     noise_dof: float
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the standard deviation of the noise is known well enough for an interval."""
+        return self.noise_dof >= _MIN_DOF
 
     def times(self, factor: float) -> "MeanEffect":
         """Return effect and noise multiplied by a factor."""

@@ -22,7 +22,7 @@ from bids_sr.series import ACQUIRED
 if TYPE_CHECKING:
     import pandas as pd
 
-_NO_ERROR = "–"
+_MISSING = "–"
 _MAX_Q = 0.05
 _EFFECT_HEADS: Sequence[ColumnHead] = (
     ("mean effect ± SE of its noise", EFFECT_UNIT),
@@ -127,7 +127,7 @@ def _list_effect(row: Any) -> list[str]:
     return [
         f"{number(row.effect)} ± {number(row.noise_se)}",
         _format_value(row.error_sd),
-        interval(row.lower, row.upper),
+        interval(row.lower, row.upper) or _MISSING,
     ]
 
 
@@ -138,7 +138,7 @@ def _list_others(row: Any) -> list[str]:
 
 def _format_value(value: float) -> str:
     """Return a number as text, or a dash if it is missing."""
-    return number(value) if np.isfinite(value) else _NO_ERROR
+    return number(value) if np.isfinite(value) else _MISSING
 
 
 def _count(row: Any) -> str:

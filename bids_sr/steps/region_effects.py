@@ -263,7 +263,9 @@ def _make_row(
     freedom; None if the series has no estimate of this error.
     """
     region, fwhm_mm = mean
-    lower, upper = effect.compute_interval(error_sd or 0.0, error_dof)
+    lower, upper = np.nan, np.nan
+    if effect.has_interval:
+        lower, upper = effect.compute_interval(error_sd or 0.0, error_dof)
     return {
         "region": region.name,
         "origin": region.origin,

@@ -299,6 +299,7 @@ CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
         4,
     ),
     (one_run, "--roi brain"): ("", "", 1),
+    (one_run, "--roi Calcarine_L Heschl_L,Heschl_R"): ("unite_masks", "", 2),
     (one_run, "--set evaluation.roi_grow=true"): ("grow_region", "", 2),
     (one_run, "--censor fd:.5"): ("add_temporal_regressors", "", 2),
     (one_run, "--set activation.kinds=cc"): ("draw_correlation", f"{ERROR} {REGIONS}", 2),

@@ -177,6 +177,11 @@ class Activation(OptionSection):
         ),
     )
 
+    def __post_init__(self) -> None:
+        if isinstance(self.roi, str):  # settings files of earlier versions have a single region
+            self._set("roi", (self.roi,))
+        OptionSection.__post_init__(self)
+
     def _check(self) -> None:
         self._remove_duplicates(
             "contrasts", "kinds", "smoothing", "thresholds", "seeds", "confounds", "roi"

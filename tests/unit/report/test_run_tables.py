@@ -117,7 +117,7 @@ def test_regions_clusters_and_active_labels_have_a_table_each():
             make_region(error_sd=0.4, voxels=14),
             make_region(series="acquired"),
             make_region(series="zerofill"),
-            make_region(contrast="left"),
+            make_region(contrast="left", lower=math.nan, upper=math.nan),
             make_region(series="acquired", fwhm_mm=5.0),
             make_region(origin="cluster", region="cluster 1, Cuneus_L", measured=2.1),
             make_region(region="Cuneus_L", q=0.04, **labels),
@@ -131,7 +131,7 @@ def test_regions_clusters_and_active_labels_have_a_table_each():
     assert named[1:] == [
         ["v1", "all", "acquired", "2.00 ± 0.300", "–", "[1.39, 2.61]", "17"],
         ["v1", "all", "sbl", "2.00 ± 0.300", "0.400", "[1.39, 2.61]", "14 of 17"],
-        ["v1", "left", "sbl", "2.00 ± 0.300", "–", "[1.39, 2.61]", "17"],
+        ["v1", "left", "sbl", "2.00 ± 0.300", "–", "–", "17"],
     ]
     assert [cells[:2] + cells[5:7] for cells in clusters[1:]] == [
         ["all", "cluster 1, Cuneus_L", "1.90", "2.10"]

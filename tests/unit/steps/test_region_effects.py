@@ -1,11 +1,14 @@
 """Test the table of regions: regions of interest, clusters and atlas labels in all series."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from data.rows import make_tested_rows
 
 from bids_sr.glm.design import DesignSettings
+from bids_sr.glm.region_means import fit_mean_series
 from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
@@ -190,6 +193,22 @@ def test_the_table_of_a_run_has_acquired_values_and_found_regions_of_one_series(
     for row in table.itertuples():
         assert row.acquired == acquired[row.region, row.contrast, row.fwhm_mm]
     assert table["measured"].isna().all()
+
+
+@pytest.mark.parametrize(("noise_dof", "has_interval"), [(1.9, False), (2.1, True)])
+def test_noise_with_few_degrees_of_freedom_has_no_interval(
+    noise_dof, has_interval, series, monkeypatch
+):
+    def fit_uncertain(*arguments):
+        return [
+            {name: replace(mean, noise_dof=noise_dof) for name, mean in means.items()}
+            for means in fit_mean_series(*arguments)
+        ]
+
+    monkeypatch.setattr("bids_sr.steps.region_effects.fit_mean_series", fit_uncertain)
+    table = measure(series, "sbl")
+    assert (table[["lower", "upper"]].notna() == has_interval).all(axis=None)
+    assert table.loc[table["origin"] == "atlas", "q"].notna().all()
 
 
 def test_a_region_that_is_the_brain_has_no_rows(series):
