@@ -95,13 +95,20 @@ def kind(stage: Stage, *touches: str) -> Callable[[Alter], Alter]:
 
 
 def draw_group(rng: Rng) -> Group:
-    """Return a group of 3 to 12 participants with one run and one or two contrasts."""
+    """Return a group of 3 to 12 participants with one run and one or two contrasts.
+
+    Every second participant has maps in signal units, as of an earlier version.
+    """
     pairs = ([THUMB], [MEAN], [THUMB, LITTLE], [LITTLE, MEAN])
     contrasts = pairs[int(rng.integers(len(pairs)))]
     style = pick(rng, ("sub-{:02d}", "sub-{}", "sub-B{:02d}"))
     group = Group()
     for number in range(1, int(rng.integers(3, 13)) + 1):
-        run = Run(contrasts=[*contrasts], signal=pick(rng, (500.0, 1000.0, 1500.0)))
+        run = Run(
+            contrasts=[*contrasts],
+            signal=pick(rng, (500.0, 1000.0, 1500.0)),
+            in_percent=number % 2 == 1,
+        )
         level = float(rng.uniform(0.4, 1.6))
         group.participants.append(Participant(style.format(number), level, runs=[run]))
     return group

@@ -138,7 +138,10 @@ class Run:
     contrasts, series
         Maps exist for each contrast and series.
     signal
-        Mean brain signal, in the unit of the effect maps.
+        Mean brain signal.
+    in_percent
+        Whether effect maps are in percent of this signal, otherwise in signal units as in earlier
+        versions.
     shift
         Effect of the run minus the effect of the participant, in percent.
     region
@@ -160,12 +163,18 @@ class Run:
     contrasts: list[Contrast] = field(default_factory=list)
     series: list[str] = field(default_factory=lambda: [ACQUIRED])
     signal: float = 1000.0
+    in_percent: bool = True
     shift: float = 0.0
     region: Region | None = None
     zero: set[str] = field(default_factory=set)
     at_rest: bool = False
     absent: set[str] = field(default_factory=set)
     damage: list[Damage] = field(default_factory=list)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the effect maps."""
+        return "percent" if self.in_percent else "arbitrary"
 
     @property
     def short_name(self) -> str:
@@ -462,7 +471,9 @@ def _write_run(folders: Folders, participant: Participant, run: Run) -> None:
         for contrast in run.contrasts:
             for series in run.series:
                 effect = participant.effect(run, contrast, series)
-                _write_maps(stem, contrast.name, series, effect * run.signal / 100)
+                scale = 1.0 if run.in_percent else run.signal / 100
+                path = _write_maps(stem, contrast.name, series, effect * scale)
+                _sidecar_path(path).write_text(json.dumps({"Units": run.unit}))
     facts: dict[str, Any] = {
         "ContrastWeights": {
             contrast.name: dict(contrast.weights) for contrast in run.contrasts if contrast.weights
@@ -505,7 +516,8 @@ def _write_stored(folders: Folders, participant: Participant, stored: Stored) ->
     names = [name.removesuffix("_no run-") for name in names]
     boldref = folders.damaged_file(participant, first, Damage("boldref", ""))
     facts: dict[str, Any] = {"RunWeights": dict.fromkeys(names, round(1 / len(names), 6))}
-    scale = 1.0 if over_sessions else first.signal / 100
+    in_percent = over_sessions or first.in_percent
+    scale = 1.0 if in_percent else first.signal / 100
     _write_tables(stem, first.series, facts)
     for contrast in first.contrasts:
         for series in first.series:
@@ -519,7 +531,7 @@ def _write_stored(folders: Folders, participant: Participant, stored: Stored) ->
                 for run in stored.runs
             ]
             sidecar = facts | {
-                "Units": "percent" if over_sessions else "arbitrary",
+                "Units": "percent" if in_percent else "arbitrary",
                 "SourceSeries": series,
                 "SmoothingFWHM": 0,
                 "ContrastWeights": dict(contrast.weights),

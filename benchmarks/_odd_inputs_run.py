@@ -286,7 +286,8 @@ def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
         weights = dict(derivative.sidecar.get("ContrastWeights", {}))
         if derivative.entities.get("stat") == "effect" and list(weights.values()) == [1.0]:
             (name,) = weights
-            maps[name] = np.array(derivative.volume.data)
+            mean_signal = derivative.sidecar["MeanSignal"]
+            maps[name] = np.array(derivative.volume.data) * mean_signal / 100
             labels[name] = derivative.entities["contrast"]
     stored = {f"map {name}": reorder(np.asarray(data), back) for name, data in maps.items()}
     return {**stored, "labels": np.array(json.dumps(labels))}

@@ -203,7 +203,7 @@ def describe_voxel_selection(smoothing: Sequence[float], zooms: Sequence[float])
         )
     sentences.append(
         "Size known voxels are sign reliable voxels whose 95 % interval, effect ±"
-        f" {Z_95} √(variance + SD²), does not contain 0."
+        f" {Z_95} √(variance + SD²), excludes zero."
     )
     return " ".join(sentences) + "\n"
 
