@@ -21,7 +21,7 @@ def check_regions(atlas: str, rois: tuple[str, ...], seeds: tuple[str, ...]) -> 
         _check_roi(roi, atlas)
         if len(rois) > 1 and roi in (region_names.AUTO, region_names.BRAIN):
             reason = f"{roi} cannot be combined with other regions"
-            fix = f"specify {roi} alone, or only the other regions"
+            fix = f"specify {roi}, or the other regions without {roi}"
             raise SettingError("activation.roi", " ".join(rois), reason, fix)
     for text in seeds if seeds != (COMPONENTS,) else ():
         try:

@@ -42,8 +42,8 @@ class Region:
     """Region whose mean effect is measured.
 
     `voxels` are the positions of its voxels in a volume (N,). `n_given` is the number of voxels
-    before the brain mask was applied. `contrast` is the only contrast that is measured; "" for all
-    contrasts.
+    before the brain mask was applied. `contrast` is the only contrast that is measured; if it is
+    "", all contrasts are measured.
     """
 
     name: str

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MISSING = "–"
+_NBSP = "\N{NO-BREAK SPACE}"
 _MAX_Q = 0.05
 _EFFECT_HEADS: Sequence[ColumnHead] = (
     ("mean effect ± SE of its noise", EFFECT_UNIT),
@@ -115,7 +116,7 @@ def _render_labels(rows: Iterable[Any], contrast: str) -> Markup:
 def _tabulate_labels(rows: Iterable[Any], caption: str) -> Markup:
     """Render a table of atlas labels, the strongest effect first; "" if there are no rows."""
     lines = [
-        [row.region, *_list_effect(row), *_list_others(row), p_value(row.q), _count(row)]
+        [row.region, *_list_effect(row), *_list_others(row), _format_q(row), _count(row)]
         for row in sorted(rows, key=lambda row: -abs(row.effect))
     ]
     heads = ["atlas label", *_EFFECT_HEADS, "acquired", "measured", "q", "voxels"]
@@ -141,10 +142,13 @@ def _format_value(value: float) -> str:
     return number(value) if np.isfinite(value) else _MISSING
 
 
+def _format_q(row: Any) -> str:
+    """Return the false discovery rate of a region as text on one line."""
+    return p_value(row.q).replace(" ", _NBSP)
+
+
 def _count(row: Any) -> str:
     """Return the number of voxels of a region, and of how many voxels given if some are unused."""
-    return (
-        f"{row.voxels}"
-        if row.voxels == row.voxels_given
-        else f"{row.voxels} of {row.voxels_given}"
-    )
+    if row.voxels == row.voxels_given:
+        return f"{row.voxels}"
+    return f"{row.voxels}{_NBSP}of{_NBSP}{row.voxels_given}"

@@ -178,8 +178,9 @@ class Activation(OptionSection):
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.roi, str):  # settings files of earlier versions have a single region
-            self._set("roi", (self.roi,))
+        roi: object = self.roi
+        if isinstance(roi, str):  # settings files of earlier versions have a single region
+            self._set("roi", (roi,))
         OptionSection.__post_init__(self)
 
     def _check(self) -> None:
