@@ -279,7 +279,8 @@ def _make_row(
         "error_sd": np.nan if error_sd is None else error_sd,
         "lower": lower,
         "upper": upper,
-        "p": effect.compute_p(error_sd or 0.0, error_dof),
+        # only labels of the atlas are tested together
+        "p": effect.compute_p(error_sd or 0.0, error_dof) if region.origin == "atlas" else np.nan,
     }
 
 
