@@ -193,13 +193,12 @@ def describe_voxel_selection(smoothing: Sequence[float], zooms: Sequence[float])
     if narrow:
         sentences.append(
             f"{_name_widths(narrow)}, sign reliable voxels are the active voxels with the highest"
-            " t values of which at most 5 % are expected to have the wrong sign, given this SD and"
-            " the variance of the effect."
+            " t values of which at most 5 % are expected to have the wrong sign."
         )
     if wide:
         sentences.append(
             f"{_name_widths(wide)}, sign reliable voxels are active after the error was added"
-            " to the variance of the effect."
+            " to the variance."
         )
     sentences.append(
         "Size known voxels are sign reliable voxels whose 95 % interval, effect ±"

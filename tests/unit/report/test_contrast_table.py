@@ -111,7 +111,7 @@ def test_measured_values_without_a_test_have_no_columns_of_the_test():
 def test_single_splits_are_noted_only_with_tested_intervals():
     blocks = list(iterate_missing_blocks("sbl", {"scene": 2}, {"scene": {"scene": 1.0}}))
     assert "single split" in render_page([*make_tested_rows(), *blocks]).text
-    untested = make_tested_rows(dict.fromkeys(MEASURED), reliable=False)
+    untested = make_tested_rows(dict.fromkeys(MEASURED), with_masks=False)
     measured = [*untested, *make_measured_rows(MEASURED), *blocks]
     assert "single split" not in render_page(measured).text
 
