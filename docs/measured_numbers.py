@@ -116,6 +116,20 @@ def people_numbers() -> dict[str, str]:
     }
 
 
+def region_numbers() -> dict[str, str]:
+    """Return medians of the differences of mean effects from measured means, in points."""
+    found = {row["regions"]: row for row in rows("region_acquired")}
+    clusters, labels = found["clusters"], found["atlas labels, q at most .05"]
+    return {
+        "region_clusters": str(clusters["number"]),
+        "region_measured": f"{float(clusters['measured, median']):.1f}",
+        "region_acquired": short(float(clusters["acquired: median"])),
+        "region_sbl": short(float(clusters["sbl: median"])),
+        "region_acquired_labels": short(float(labels["acquired: median"])),
+        "region_sbl_labels": short(float(labels["sbl: median"])),
+    }
+
+
 def large_effect_numbers() -> dict[str, str]:
     """Return numbers of voxels with a large effect, in runs that have such voxels."""
 
@@ -166,6 +180,9 @@ def numbers() -> dict[str, str]:
         for row in rows("posterior_regions")
         if (row["sbl"], row["contrast"], row["region"]) == ("blind", "all", "fdr")
     ]
+    (clusters,) = (
+        row for row in rows("cluster_coverage") if (row["of"], row["run"]) == ("cluster", "all")
+    )
     tested = [row for row in rows("tested_detail_counts") if row["runs"] == "unsmoothed"]
     worlds = {row["draws of"]: row for row in rows("tested_worlds")}
     files = {row["output"]: row for row in rows("files_count")}
@@ -195,6 +212,9 @@ def numbers() -> dict[str, str]:
             )
             for kind in ("cluster", "peak")
         },
+        "coverage_clusters_all": short(float(clusters["coverage"]), 3),
+        "clusters_all": str(clusters["number"]),
+        **region_numbers(),
         "coverage_small_sd": span(
             row["coverage"]
             for row in rows("small_sd_coverage")
