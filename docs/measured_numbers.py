@@ -130,6 +130,30 @@ def region_numbers() -> dict[str, str]:
     }
 
 
+def large_effect_numbers() -> dict[str, str]:
+    """Return numbers of voxels with a large effect, in runs that have such voxels."""
+
+    def whole(values: Iterable[float]) -> str:
+        ordered = sorted(values)
+        return f"{ordered[0]:.0f} to {ordered[-1]:.0f}"
+
+    found = [row for row in rows("large_effects") if row["above (%)"] == 5 and row["voxels"]]
+    numbers = {
+        "voxels": percents(row["voxels"] / row["active"] for row in found),
+        "detail": percents(row["share of detail"] for row in found),
+        "tested": percents(float(row["tested"].split()[0]) for row in found),
+        "tested_without": percents(float(row["tested without"].split()[0]) for row in found),
+        "measured": percents(row["measured"] for row in found),
+        "measured_without": percents(row["measured without"] for row in found),
+    }
+    for name in ("tSNR", "dark"):
+        pairs = [row[name].split(", others ") for row in found]
+        for key, values in zip((name, f"other_{name}"), zip(*pairs, strict=True), strict=True):
+            as_text = whole if name == "tSNR" else percents
+            numbers[key.lower()] = as_text(map(float, values))
+    return {f"large_{name}": value for name, value in numbers.items()}
+
+
 def numbers() -> dict[str, str]:
     """Return every number of the pages by its name."""
     means = people_tables.means()
@@ -237,6 +261,7 @@ def numbers() -> dict[str, str]:
         "example_disk_gb": f"{took['work GB'] + took['results GB']:.1f}",
         "group_s": f"{float(scale[1000, 'group level']['CPU (s)']):.0f}",
         **participant_numbers(),
+        **large_effect_numbers(),
         "group_gb": f"{float(scale[1000, 'group level']['peak PSS (GB)']):.1f}",
     }
 

@@ -161,7 +161,8 @@ def evaluate_run(
         ],
         verdict_rows,
     )
-    _store_evaluation(all_metrics, columns, verdict, outputs)
+    stored_verdict = run_verdict.add_large_effects(verdict, all_metrics)
+    _store_evaluation(all_metrics, columns, stored_verdict, outputs)
     return RunEvaluation(
         evaluation=all_metrics,
         verdict=verdict,

@@ -190,10 +190,13 @@ def _add_error_maps(
         mapped_series.series.mask,
         fitted_run.registration.bold_mask,
         coverage_rows,
+        acquired.results.tsnr,
+        fitted_run.motion.boldref,
         mapped_series.series.error_draws,
         mapped_series.series.acquired_draws,
         series_name=mapped_series.series.name,
         smoothing=plan.maps.smoothing,
+        factor=plan.bold.factor,
     )
     name = mapped_series.series.name
     error_text = reconstruction_error.describe_error(name, at_rest=plan.at_rest)

@@ -123,11 +123,14 @@ def measure(maps, acquired_maps, draws, folder, rows):
             brain(HIGH_SHAPE, HIGH_AFFINE),
             brain(SHAPE, AFFINE),
             rows,
+            Volume(np.full(SHAPE, 50.0, np.float32), AFFINE),
+            Volume(np.full(SHAPE, 500.0, np.float32), AFFINE),
             errors,
             acquired_draws,
             here=folder,
             series_name="sbl",
             smoothing=WIDTHS,
+            factor=FACTOR,
         )
     return {map_name(map_.entities): map_ for map_ in maps_found}, table
 
@@ -238,6 +241,22 @@ def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, dra
     assert table[: len(rows)] == rows
 
 
+def test_large_effects_are_listed_for_contrasts_with_recovered_detail(draws, tmp_path):
+    """All effects are below 5 %, and only one contrast was tested."""
+    effect = np.zeros(SHAPE)
+    effect[3:9, 2:6, 1], effect[3:5, 2:6, 1] = 20.0, 40.0
+    high_res = np.repeat(np.repeat(effect, 2, axis=0), 2, axis=1) / 10
+    effects = [{"hand": effect, "foot": effect}, {"hand": high_res, "foot": high_res}]
+    maps, acquired_maps = maps_on_both_grids(effects)
+    _, table = measure(maps, acquired_maps, draws, tmp_path, coverage_rows(hand=0.95))
+    large = [row for row in table if row.region in ("largeEffect", "otherEffect")]
+    assert {(row.contrast, row.fwhm_mm) for row in large} == {("hand", 0.0)}
+    values = {(row.region, row.statistic): row.value for row in large}
+    assert values["largeEffect", "voxels"] == 0
+    assert values["otherEffect", "tsnr_median"] == pytest.approx(50)
+    assert values["otherEffect", "dark_share"] == 0
+
+
 def test_the_sign_reliable_region_is_limited_to_active_voxels(draws, tmp_path):
     """Voxels below the threshold are excluded, even if their sign is as certain as in active
     voxels.
@@ -326,8 +345,14 @@ def test_constant_voxels_and_contrasts_without_variance_are_finite(effects, draw
 
 def test_a_series_without_a_prior_has_no_error_maps(effects, tmp_path):
     brains = (brain(HIGH_SHAPE, HIGH_AFFINE), brain(SHAPE, AFFINE))
-    options = {"here": tmp_path, "series_name": "bspline", "smoothing": WIDTHS}
-    result = measure_error(*maps_on_both_grids(effects), *brains, [], **options)
+    image = Volume(np.full(SHAPE, 50.0, np.float32), AFFINE)
+    options = {
+        "here": tmp_path,
+        "series_name": "bspline",
+        "smoothing": WIDTHS,
+        "factor": FACTOR,
+    }
+    result = measure_error(*maps_on_both_grids(effects), *brains, [], image, image, **options)
     assert result == ([], [], [])
 
 
