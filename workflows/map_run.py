@@ -456,6 +456,7 @@ def _measure_regions(
                         region.bold if name == ACQUIRED else region.bold_hr
                         for region in registration.regions
                     ],
+                    mapped_series.maps,
                     mapped_by_name[ACQUIRED].maps,
                     mapped_by_name[plan.primary].coverage_rows,
                     computed_series.own_regressors,

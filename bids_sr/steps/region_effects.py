@@ -68,6 +68,7 @@ def measure_regions(
     boldref: Image,
     bold_mask: Mask,
     region_masks: list[Mask],
+    maps: list[Map],
     acquired_maps: list[Map],
     coverage_rows: Rows | None = None,
     own_regressors: Sequence[Regressors] = (),
@@ -87,9 +88,10 @@ def measure_regions(
     """Measure the mean effects of regions in one series, with their errors.
 
     Regions of interest are measured in all series and at all widths. Clusters and atlas labels are
-    only measured in the exported, the acquired and the measured series, and only at the narrowest
-    width. Clusters are from the acquired map of contrasts whose detail is recovered, because the
-    coverage of their intervals was tested (`benchmarks/results/cluster_coverage.md`).
+    only measured in the exported series, and only at the narrowest width. For comparison, effects
+    in the acquired and the measured map are averaged over them. Clusters are from the acquired map
+    of contrasts whose detail is recovered, because the coverage of their intervals was tested
+    (`benchmarks/results/cluster_coverage.md`).
 
     The series is read once for all regions. The reconstruction error of each sample is averaged
     over a region, so that the result includes the correlation of errors between voxels. The
@@ -97,8 +99,8 @@ def measure_regions(
 
     `series` is in BOLD signal units and includes dummies. `mask` and `region_masks`, which have
     the names `region_names`, are on its grid. The mean of `boldref` in `bold_mask`, on the
-    acquired grid, is 100 % in all effects. Effects of `acquired_maps` at the narrowest smoothing
-    scale the samples. `coverage_rows` are the tests of the detail of the series `exported_name`;
+    acquired grid, is 100 % in all effects. `maps` are the maps of the series, and `acquired_maps` of
+    the acquired series, whose effects at the narrowest smoothing scale the samples. `coverage_rows` are the tests of the detail of the series `exported_name`;
     None if it has no prior. `atlas_bold` and `atlas_bold_hr` are the labels of the atlas on the
     acquired and on the high-resolution grid, and `atlas_labels` their names; None if there is no
     T1w image. `own_regressors` are seed time series of this series, one per smoothing
@@ -116,6 +118,7 @@ def measure_regions(
         if (region := locate_region(name, region_origin, region_mask.data, mask.data)) is not None
         for width in smoothing
     ]
+    comparison_rows: list[dict[str, object]] = []
     if series_name in (ACQUIRED, exported_name, MEASURED):
         names = _list_label_names(atlas_labels)
         supports = classify_detail(coverage_rows or (), exported_name).values()
@@ -126,9 +129,14 @@ def measure_regions(
                 atlas_bold if series_name == ACQUIRED else atlas_bold_hr, names, mask
             ),
         ]
-        means += [(region, min(map(float, smoothing))) for region in found_regions]
+        if series_name == exported_name:
+            means += [(region, min(map(float, smoothing))) for region in found_regions]
+        else:
+            comparison_rows = list(_average_maps(maps, found_regions, min(smoothing)))
     if not means:
-        return pd.DataFrame(columns=list(COLUMNS))
+        return pd.DataFrame(
+            [{"series": series_name, **row} for row in comparison_rows], columns=list(COLUMNS)
+        )
     weights = weigh_means(
         [(region.voxels, width) for region, width in means],
         series.shape[:3],
@@ -157,9 +165,11 @@ def measure_regions(
         if mean[0].contrast in ("", contrast)
         for error_sd in (error_sds[contrast][column] if contrast in error_sds else None,)
     ]
+    rows += [{"series": series_name, **row} for row in comparison_rows]
     table = pd.DataFrame(rows, columns=[*COLUMNS, "p"])
-    for _, tested in table[table["origin"] == "atlas"].groupby("contrast"):
-        table.loc[tested.index, "q"] = benjamini_hochberg(tested["p"].tolist())
+    if series_name == exported_name:
+        for _, tested in table[table["origin"] == "atlas"].groupby("contrast"):
+            table.loc[tested.index, "q"] = benjamini_hochberg(tested["p"].tolist())
     return table[list(COLUMNS)]
 
 
@@ -215,6 +225,23 @@ def _find_atlas_regions(
         region = locate_region(name, "atlas", labels == number, mask.data)
         if region is not None:
             yield region
+
+
+def _average_maps(
+    maps: Sequence[Derivative], regions: Sequence[Region], width: float
+) -> Iterator[dict[str, object]]:
+    """Yield the mean of an effect map over each region, at one smoothing width (FWHM, mm)."""
+    for contrast, fitted_maps in iterate_contrasts(maps, width):
+        effect = fitted_maps["effect"].volume.data.ravel(order="F")
+        for region in regions:
+            if region.contrast in ("", contrast):
+                yield {
+                    "region": region.name,
+                    "origin": region.origin,
+                    "contrast": contrast,
+                    "fwhm_mm": float(width),
+                    "effect": float(effect[region.voxels].mean()),
+                }
 
 
 def _fit_means(
