@@ -99,15 +99,16 @@ def measure_regions(
 
     `series` is in BOLD signal units and includes dummies. `mask` and `region_masks`, which have
     the names `region_names`, are on its grid. The mean of `boldref` in `bold_mask`, on the
-    acquired grid, is 100 % in all effects. `maps` are the maps of the series, and `acquired_maps` of
-    the acquired series, whose effects at the narrowest smoothing scale the samples. `coverage_rows` are the tests of the detail of the series `exported_name`;
-    None if it has no prior. `atlas_bold` and `atlas_bold_hr` are the labels of the atlas on the
-    acquired and on the high-resolution grid, and `atlas_labels` their names; None if there is no
-    T1w image. `own_regressors` are seed time series of this series, one per smoothing
-    width; if empty, the regressors of the model are used. `error_draws` are samples of the
-    reconstruction error, (X, Y, Z, samples), and `acquired_draws` the acquired (low-resolution)
-    part of the same samples; None if the series has no estimate of the error. `smoothing` is the
-    smoothing of the maps, and `input_smoothing` the smoothing of the acquired volumes (FWHM, mm).
+    acquired grid, is 100 % in all effects. `maps` are the maps of the series, and `acquired_maps`
+    of the acquired series, whose effects at the narrowest smoothing scale the samples.
+    `coverage_rows` are the tests of the detail of the series `exported_name`; None if it has no
+    prior. `atlas_bold` and `atlas_bold_hr` are the labels of the atlas on the acquired and on the
+    high-resolution grid, and `atlas_labels` their names; None if there is no T1w image.
+    `own_regressors` are seed time series of this series, one per smoothing width; if empty, the
+    regressors of the model are used. `error_draws` are samples of the reconstruction error, (X, Y,
+    Z, samples), and `acquired_draws` the acquired (low-resolution) part of the same samples; None
+    if the series has no estimate of the error. `smoothing` is the smoothing of the maps, and
+    `input_smoothing` the smoothing of the acquired volumes (FWHM, mm).
 
     Returns one row per region, contrast and width. Regions without a voxel in the brain, or with
     all of its voxels, have no rows.
