@@ -104,6 +104,7 @@ def measure_regions(
     `coverage_rows` are the tests of the detail of the series `exported_name`; None if it has no
     prior. `atlas_bold` and `atlas_bold_hr` are the labels of the atlas on the acquired and on the
     high-resolution grid, and `atlas_labels` their names; None if there is no T1w image.
+
     `own_regressors` are seed time series of this series, one per smoothing width; if empty, the
     regressors of the model are used. `error_draws` are samples of the reconstruction error, (X, Y,
     Z, samples), and `acquired_draws` the acquired (low-resolution) part of the same samples; None
