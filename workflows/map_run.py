@@ -452,12 +452,12 @@ def _measure_regions(
                     run_model.linear,
                     fitted_run.motion.boldref,
                     registration.bold_mask,
+                    mapped_series.maps,
+                    mapped_by_name[ACQUIRED].maps,
                     [
                         region.bold if name == ACQUIRED else region.bold_hr
                         for region in registration.regions
                     ],
-                    mapped_series.maps,
-                    mapped_by_name[ACQUIRED].maps,
                     mapped_by_name[plan.primary].coverage_rows,
                     computed_series.own_regressors,
                     atlas_bold,

@@ -108,6 +108,8 @@ def _iterate_wires(node: Node) -> Iterator[tuple[str, Wire]]:
         else:
             wire = Wire(tuple(handles))
         if not wire.handles:
+            if port is not None and port.default is REQUIRED:
+                raise GraphError(f"{node}: the required input {name} is empty")
             continue
         for handle in wire.handles:
             if port and handle.node and not (handle.port and port.accepts(handle.port)):

@@ -234,6 +234,11 @@ def test_mistakes_in_calls_are_errors_before_the_workflow_runs(bold: Path) -> No
         threshold(None)  # type: ignore[arg-type]
     with pytest.raises(GraphError, match="required input boldref is not connected"):
         Graph(root)
+    root = Scope("all_wf")
+    with Flow(root):
+        list_maps([], {})
+    with pytest.raises(GraphError, match="required input maps is empty"):
+        Graph(root)
 
 
 def test_omitted_settings_have_defaults_and_paths_can_be_settings(
