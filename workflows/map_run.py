@@ -9,7 +9,7 @@ from bids_sr.pipeline.artifacts import File, Map, Rows, Series, Table
 from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.series import ACQUIRED, ACQUIRED_BAND
+from bids_sr.series import ACQUIRED, ACQUIRED_BAND, MEASURED
 from bids_sr.steps import (
     activation,
     activation_texts,
@@ -441,6 +441,11 @@ def _measure_regions(
             anat.atlas.atlas_xfms,
             random_seed=plan.random_seed,
         )
+    other_series = {
+        name: mapped_by_name[name].series.series
+        for name in (ACQUIRED, MEASURED)
+        if name in mapped_by_name
+    }
     tables = []
     for name, mapped_series in mapped_by_name.items():
         computed_series = mapped_series.series
@@ -452,7 +457,6 @@ def _measure_regions(
                     run_model.linear,
                     fitted_run.motion.boldref,
                     registration.bold_mask,
-                    mapped_series.maps,
                     mapped_by_name[ACQUIRED].maps,
                     [
                         region.bold if name == ACQUIRED else region.bold_hr
@@ -460,6 +464,7 @@ def _measure_regions(
                     ],
                     mapped_by_name[plan.primary].coverage_rows,
                     computed_series.own_regressors,
+                    other_series if name == plan.primary else {},
                     atlas_bold,
                     atlas_bold_hr,
                     None if anat is None else anat.atlas.atlas_labels,
@@ -476,7 +481,7 @@ def _measure_regions(
     # a region that follows from the name of the task is not part of the report of a study
     if registration.regions and plan.regions.origin != "auto":
         add_methods_text(Part.MAPS, region_effects.REGIONS_TEXT)
-    regions, columns = region_effects.join_regions(tables, exported_name=plan.primary)
+    regions, columns = region_effects.join_regions(tables)
     outputs.store(
         regions,
         {"desc": "regions", "suffix": "metrics"},

@@ -10,8 +10,8 @@ Voxels of a region are positions in a volume with contiguous X, as in image file
 regions are weighted sums of a volume, one sparse row of weights per mean.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
 from typing import Literal
 
 import numpy as np
@@ -58,13 +58,16 @@ class MeanEffect:
     """Effect of a contrast in the mean time series of a region.
 
     `noise_sd` is the standard deviation of the effect's noise, which is 0 if the series is
-    constant, and `noise_dof` the effective degrees of freedom of this standard deviation. Effect
-    and standard deviation have the unit of the series until `times` changes it.
+    constant, and `noise_dof` the effective degrees of freedom of this standard deviation.
+    `others` are the effects in other series by name, estimated with the same noise model, so that
+    they differ only by the data. All effects and the standard deviation have the unit of the
+    series until `times` changes it.
     """
 
     effect: float
     noise_sd: float
     noise_dof: float
+    others: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def has_interval(self) -> bool:
@@ -72,8 +75,13 @@ class MeanEffect:
         return self.noise_dof >= _MIN_DOF
 
     def times(self, factor: float) -> "MeanEffect":
-        """Return effect and noise multiplied by a factor."""
-        return replace(self, effect=factor * self.effect, noise_sd=factor * self.noise_sd)
+        """Return effects and noise multiplied by a factor."""
+        return replace(
+            self,
+            effect=factor * self.effect,
+            noise_sd=factor * self.noise_sd,
+            others={name: factor * effect for name, effect in self.others.items()},
+        )
 
     def compute_interval(
         self, error_sd: float = 0.0, error_dof: float = 1.0
@@ -164,23 +172,37 @@ def average_series(series: SeriesReader, weights: sparse.csr_array, start: int) 
 
 
 def fit_mean_series(
-    mean_series: Real, design: Design, vectors: Float, names: Sequence[str]
+    mean_series: Real,
+    design: Design,
+    vectors: Float,
+    names: Sequence[str],
+    other_series: Mapping[str, Real] | None = None,
 ) -> list[dict[str, MeanEffect]]:
     """Fit the linear model of a run to mean time series, and return effects by contrast.
 
     Each of the `mean_series` (T, K) has its own noise model. `vectors` are the weights of the
     contrasts over the columns of the design (C, columns), and `names` the contrasts.
+    `other_series` are means of the same regions in other series by name (T, K), whose effects are
+    estimated with the same noise models; NaN for regions that a series does not have.
     """
     series = np.asarray(mean_series, dtype=np.float64)
     noise = estimate_separate_noise(series, design.matrix, design.tr)
-    estimates = ContrastModel(design.matrix, vectors, noise, rank=design.rank).fit(series)
+    model = ContrastModel(design.matrix, vectors, noise, rank=design.rank)
+    estimates = model.fit(series)
     effects, variances, dofs = (estimates[key] for key in ("effect", "variance", "effective"))
+    other_effects = {
+        name: np.where(np.isnan(other[0]), np.nan, model.fit(np.nan_to_num(other))["effect"])
+        for name, other in (other_series or {}).items()
+    }
     return [
         {
             name: MeanEffect(
                 effect=float(effects[row, column]),
                 noise_sd=float(np.sqrt(variances[row, column])),
                 noise_dof=float(dofs[row, column]),
+                others={
+                    other: float(values[row, column]) for other, values in other_effects.items()
+                },
             )
             for row, name in enumerate(names)
         }

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from bids_sr.boilerplate import data_of
 from bids_sr.evaluation.detail_support import classify_detail
@@ -21,6 +22,7 @@ from bids_sr.glm.region_means import (
     weigh_means,
 )
 from bids_sr.io.arrays import Float32
+from bids_sr.io.grids import Shape
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import (
@@ -67,11 +69,11 @@ def measure_regions(
     model: LinearModel,
     boldref: Image,
     bold_mask: Mask,
-    maps: list[Map],
     acquired_maps: list[Map],
     region_masks: Sequence[Mask] = (),
     coverage_rows: Rows | None = None,
     own_regressors: Sequence[Regressors] = (),
+    other_series: dict[str, Series] | None = None,
     atlas_bold: Image | None = None,
     atlas_bold_hr: Image | None = None,
     atlas_labels: Table | None = None,
@@ -88,10 +90,10 @@ def measure_regions(
     """Measure the mean effects of regions in one series, with their errors.
 
     Regions of interest are measured in all series and at all widths. Clusters and atlas labels are
-    only measured in the exported series, and only at the narrowest width. For comparison, effects
-    in the acquired and the measured map are averaged over them. Clusters are from the acquired map
-    of contrasts whose detail is recovered, because the coverage of their intervals was tested
-    (`benchmarks/results/cluster_coverage.md`).
+    only measured in the exported series, and only at the narrowest width. Their effects in
+    `other_series` are estimated with the same noise model; not if this series has its own seeds.
+    Clusters are from the acquired map of contrasts whose detail is recovered, because the coverage
+    of their intervals was tested (`benchmarks/results/cluster_coverage.md`).
 
     The series is read once for all regions. The reconstruction error of each sample is averaged
     over a region, so that the result includes the correlation of errors between voxels. The
@@ -99,17 +101,18 @@ def measure_regions(
 
     `series` is in BOLD signal units and includes dummies. `mask` and `region_masks`, which have
     the names `region_names`, are on its grid. The mean of `boldref` in `bold_mask`, on the
-    acquired grid, is 100 % in all effects. `maps` are the maps of the series, and `acquired_maps`
-    of the acquired series, whose effects at the narrowest smoothing scale the samples.
-    `coverage_rows` are the tests of the detail of the series `exported_name`; None if it has no
-    prior. `atlas_bold` and `atlas_bold_hr` are the labels of the atlas on the acquired and on the
-    high-resolution grid, and `atlas_labels` their names; None if there is no T1w image.
+    acquired grid, is 100 % in all effects. Effects of `acquired_maps` at the narrowest smoothing
+    scale the samples. `coverage_rows` are the tests of the detail of the series `exported_name`;
+    None if it has no prior. `atlas_bold` and `atlas_bold_hr` are the labels of the atlas on the
+    acquired and on the high-resolution grid, and `atlas_labels` their names; None if there is no
+    T1w image.
 
     `own_regressors` are seed time series of this series, one per smoothing width; if empty, the
-    regressors of the model are used. `error_draws` are samples of the reconstruction error, (X, Y,
-    Z, samples), and `acquired_draws` the acquired (low-resolution) part of the same samples; None
-    if the series has no estimate of the error. `smoothing` is the smoothing of the maps, and
-    `input_smoothing` the smoothing of the acquired volumes (FWHM, mm).
+    regressors of the model are used. `other_series` are series on the acquired grid or on the grid
+    of this series, by the name of their column in the table. `error_draws` are samples of the
+    reconstruction error, (X, Y, Z, samples), and `acquired_draws` the acquired (low-resolution)
+    part of the same samples; None if the series has no estimate of the error. `smoothing` is the
+    smoothing of the maps, and `input_smoothing` the smoothing of the acquired volumes (FWHM, mm).
 
     Returns one row per region, contrast and width. Regions without a voxel in the brain, or with
     all of its voxels, have no rows.
@@ -120,35 +123,35 @@ def measure_regions(
         if (region := locate_region(name, region_origin, region_mask.data, mask.data)) is not None
         for width in smoothing
     ]
-    comparison_rows: list[dict[str, object]] = []
-    if series_name in (ACQUIRED, exported_name, MEASURED):
+    width = min(map(float, smoothing))
+    regions: dict[Shape, list[Region]] = {}
+    if series_name == exported_name:
         names = _list_label_names(atlas_labels)
         supports = classify_detail(coverage_rows or (), exported_name).values()
         recovered = [support.map_contrast for support in supports if support.state == "recovered"]
-        found_regions = [
-            *_find_clusters(acquired_maps, recovered, bold_mask, mask, atlas_bold, names),
-            *_find_atlas_regions(
-                atlas_bold if series_name == ACQUIRED else atlas_bold_hr, names, mask
-            ),
-        ]
-        if series_name == exported_name:
-            means += [(region, min(map(float, smoothing))) for region in found_regions]
-        else:
-            comparison_rows = list(_average_maps(maps, found_regions, min(smoothing)))
+        regions = {
+            brain.data.shape: [
+                *_find_clusters(acquired_maps, recovered, bold_mask, brain, atlas_bold, names),
+                *_find_atlas_regions(atlas, names, brain),
+            ]
+            for brain, atlas in ((bold_mask, atlas_bold), (mask, atlas_bold_hr))
+        }
+        means += [(region, width) for region in regions[mask.data.shape]]
     if not means:
-        return pd.DataFrame(
-            [{"series": series_name, **row} for row in comparison_rows], columns=list(COLUMNS)
-        )
-    weights = weigh_means(
-        [(region.voxels, width) for region, width in means],
-        series.shape[:3],
-        series.zooms,
-    )
+        return pd.DataFrame(columns=list(COLUMNS))
+    weights = _weigh_regions(means, series)
     mean_series = average_series(series, weights, model.inputs.n_dummy)
     own_seeds = (
         dict(zip(map(float, smoothing), own_regressors, strict=True)) if own_regressors else {}
     )
-    effects = _fit_means(mean_series, means, series, model, own_seeds)
+    other_means = {
+        name: _average_same_regions(
+            means, [(region, width) for region in regions[other.shape[:3]]], other, model
+        )
+        for name, other in (other_series or {}).items()
+        if regions and not own_seeds
+    }
+    effects = _fit_means(mean_series, means, series, model, own_seeds, other_means)
     percent = 100 / compute_mean_signal(boldref.data, bold_mask.data)
     error_sds: dict[str, list[float]] = {}
     if error_draws is not None and acquired_draws is not None:
@@ -167,11 +170,9 @@ def measure_regions(
         if mean[0].contrast in ("", contrast)
         for error_sd in (error_sds[contrast][column] if contrast in error_sds else None,)
     ]
-    rows += [{"series": series_name, **row} for row in comparison_rows]
     table = pd.DataFrame(rows, columns=[*COLUMNS, "p"])
-    if series_name == exported_name:
-        for _, tested in table[table["origin"] == "atlas"].groupby("contrast"):
-            table.loc[tested.index, "q"] = benjamini_hochberg(tested["p"].tolist())
+    for _, tested in table[table["origin"] == "atlas"].groupby("contrast"):
+        table.loc[tested.index, "q"] = benjamini_hochberg(tested["p"].tolist())
     return table[list(COLUMNS)]
 
 
@@ -229,21 +230,32 @@ def _find_atlas_regions(
             yield region
 
 
-def _average_maps(
-    maps: Sequence[Derivative], regions: Sequence[Region], width: float
-) -> Iterator[dict[str, object]]:
-    """Yield the mean of an effect map over each region, at one smoothing width (FWHM, mm)."""
-    for contrast, fitted_maps in iterate_contrasts(maps, width):
-        effect = fitted_maps["effect"].volume.data.ravel(order="F")
-        for region in regions:
-            if region.contrast in ("", contrast):
-                yield {
-                    "region": region.name,
-                    "origin": region.origin,
-                    "contrast": contrast,
-                    "fwhm_mm": float(width),
-                    "effect": float(effect[region.voxels].mean()),
-                }
+def _average_same_regions(
+    means: Sequence[_Mean], own_means: Sequence[_Mean], series: SeriesReader, model: LinearModel
+) -> np.ndarray:
+    """Return the mean time series of other means in a series (T, K); NaN if it has no such region.
+
+    `means` are the K means of another series, and `own_means` those on the grid of this series.
+    """
+    averages = average_series(series, _weigh_regions(own_means, series), model.inputs.n_dummy)
+    columns = {_get_key(mean): column for column, mean in enumerate(own_means)}
+    result = np.full((len(averages), len(means)), np.nan)
+    for column, mean in enumerate(means):
+        if (own_column := columns.get(_get_key(mean))) is not None:
+            result[:, column] = averages[:, own_column]
+    return result
+
+
+def _weigh_regions(means: Sequence[_Mean], series: SeriesReader) -> sparse.csr_array:
+    """Return the weights of the voxels of a series in K means (K, voxels)."""
+    voxels = [(region.voxels, width) for region, width in means]
+    return weigh_means(voxels, series.shape[:3], series.zooms)
+
+
+def _get_key(mean: _Mean) -> tuple[str, str, str, float]:
+    """Return what identifies a mean on any grid."""
+    region, width = mean
+    return region.origin, region.name, region.contrast, width
 
 
 def _fit_means(
@@ -252,8 +264,12 @@ def _fit_means(
     series: SeriesReader,
     model: LinearModel,
     own_seeds: Mapping[float, Regressors],
+    other_means: Mapping[str, np.ndarray],
 ) -> list[dict[str, MeanEffect]]:
-    """Return the effects of mean time series (T, K) by contrast, in signal units."""
+    """Return the effects of mean time series (T, K) by contrast, in signal units.
+
+    `other_means` are mean time series of other series by name (T, K).
+    """
     inputs, effects = model.inputs, dict[int, dict[str, MeanEffect]]()
     # The contrasts are the same at all widths, because seeds are the same voxels.
     contrasts = next(iter(own_seeds.values()), inputs.regressors).filter_contrasts(model.contrasts)
@@ -261,18 +277,23 @@ def _fit_means(
         columns = [column for column, mean in enumerate(means) if mean[1] == width]
         regressors = own_seeds.get(width, inputs.regressors)
         fitted_model = replace(model, inputs=replace(inputs, regressors=regressors))
-        fitted = _fit_contrasts(mean_series[:, columns], series, fitted_model, contrasts)
+        others = {name: other[:, columns] for name, other in other_means.items()}
+        fitted = _fit_contrasts(mean_series[:, columns], series, fitted_model, contrasts, others)
         effects |= dict(zip(columns, fitted, strict=True))
     return [effects[column] for column in range(len(means))]
 
 
 def _fit_contrasts(
-    mean_series: np.ndarray, series: SeriesReader, model: LinearModel, contrasts: Contrasts
+    mean_series: np.ndarray,
+    series: SeriesReader,
+    model: LinearModel,
+    contrasts: Contrasts,
+    other_means: Mapping[str, np.ndarray],
 ) -> list[dict[str, MeanEffect]]:
     """Return the effects of mean time series (T, K) by contrast, with one design."""
     design = model.build_design(series)
     vectors = [contrast_vector(design, name, weights) for name, weights in contrasts.items()]
-    return fit_mean_series(mean_series, design, np.array(vectors), list(contrasts))
+    return fit_mean_series(mean_series, design, np.array(vectors), list(contrasts), other_means)
 
 
 def _scale_samples(
@@ -310,14 +331,13 @@ def _make_row(
         "upper": upper,
         # only labels of the atlas are tested together
         "p": effect.compute_p(error_sd or 0.0, error_dof) if region.origin == "atlas" else np.nan,
+        **effect.others,
     }
 
 
 @step(makes=("regions", "regions_columns"), small=True)
-def join_regions(region_effects: list[Table], *, exported_name: str) -> tuple[ShortTable, Facts]:
+def join_regions(region_effects: list[Table]) -> tuple[ShortTable, Facts]:
     """Join the mean effects of all series, with acquired and measured values in each row.
-
-    Clusters and atlas labels have rows only for the series `exported_name`.
 
     Returns the table, and descriptions of its columns.
     """
@@ -325,7 +345,8 @@ def join_regions(region_effects: list[Table], *, exported_name: str) -> tuple[Sh
     for series_name, column in ((ACQUIRED, "acquired"), (MEASURED, "measured")):
         rows = table[table["series"] == series_name].set_index(list(_KEYS))["effect"]
         keys = pd.MultiIndex.from_frame(table[list(_KEYS)])
-        table[column] = rows.reindex(keys).to_numpy()
-    is_listed = table["origin"].isin(["roi", "auto"]) | (table["series"] == exported_name)
+        table[column] = table[column].fillna(
+            pd.Series(rows.reindex(keys).to_numpy(), index=table.index)
+        )
     columns = {name: dict(text) for name, text in COLUMNS.items()}
-    return table.loc[is_listed, list(COLUMNS)], columns
+    return table[list(COLUMNS)], columns

@@ -60,7 +60,6 @@ ROI = np.zeros(SHAPE, bool)
 ROI[1:4, 2:6, 1] = True  # one row of three is outside the brain
 ACTIVE = np.zeros(SHAPE, bool)
 ACTIVE[3:8, 3:8, 1:] = True
-EFFECT = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
 ATLAS = np.where(np.arange(SHAPE[0])[:, None, None] < 7, 7.0, 9.0) * np.ones(SHAPE)
 
 
@@ -92,8 +91,8 @@ def make_acquired_maps():
             t = np.where(ACTIVE, 9.0, 0.5).astype(np.float32)
             if contrast == "foot":
                 t = t - 20
-            values = dict.fromkeys(("variance", "z"), np.ones(SHAPE, np.float32))
-            for stat, data in (values | {"effect": EFFECT, "t": t}).items():
+            values = dict.fromkeys(("effect", "variance", "z"), np.ones(SHAPE, np.float32))
+            for stat, data in (values | {"t": t}).items():
                 entities = {
                     "contrast": contrast,
                     "stat": stat,
@@ -118,14 +117,13 @@ def measure(series, name, **changes):
         "atlas_labels": LABELS,
         "coverage_rows": make_coverage_rows(),
     } | changes
-    with SeriesReader(series[name]) as reader:
+    with SeriesReader(series[name]) as reader, SeriesReader(series["acquired"]) as acquired:
         return measure_regions(
             reader,
             make_mask(name, BRAIN),
             MODEL,
             Volume(np.full(SHAPE, MEAN_SIGNAL, np.float32), AFFINE),
             Volume(BRAIN, AFFINE),
-            make_acquired_maps(),
             make_acquired_maps(),
             [make_mask(name, ROI)],
             series_name=name,
@@ -134,7 +132,7 @@ def measure(series, name, **changes):
             region_origin="roi",
             smoothing=WIDTHS,
             input_smoothing=0.0,
-            **options,
+            **({"other_series": {"acquired": acquired}} | options),
         )
 
 
@@ -159,15 +157,13 @@ def test_effects_are_in_percent_and_the_interval_is_around_them(series):
 
 
 def test_clusters_are_those_of_recovered_contrasts_named_by_most_of_their_voxels(series):
-    for name in GRIDS:
-        table = measure(series, name)
-        (cluster,) = table[table["origin"] == "cluster"].itertuples()
-        # four of five rows are in the label Left
-        assert (cluster.region, cluster.contrast) == ("cluster 1, Left", "hand")
-        if name == "sbl":
-            assert cluster.voxels == make_mask(name, ACTIVE).data.sum()
-        effect = EFFECT[ACTIVE].mean() if name == "acquired" else 2
-        assert cluster.effect == pytest.approx(effect, rel=0.25 if name == "sbl" else 1e-6)
+    table = measure(series, "sbl")
+    (cluster,) = table[table["origin"] == "cluster"].itertuples()
+    # four of five rows are in the label Left
+    assert (cluster.region, cluster.contrast) == ("cluster 1, Left", "hand")
+    assert cluster.voxels == make_mask("sbl", ACTIVE).data.sum()
+    assert cluster.effect == pytest.approx(2, rel=0.25)
+    assert "cluster" not in set(measure(series, "acquired")["origin"])
     no_atlas = measure(series, "sbl", atlas_bold=None, atlas_bold_hr=None, atlas_labels=None)
     assert "cluster 1" in set(no_atlas["region"])
     assert "cluster" not in set(measure(series, "sbl", coverage_rows=None)["origin"])
@@ -187,16 +183,34 @@ def test_q_is_over_all_labels_of_a_contrast(series):
     assert table.loc[table["origin"] != "atlas", "q"].isna().all()
 
 
-def test_the_table_of_a_run_has_acquired_values_and_found_regions_of_one_series(series):
+def test_the_table_of_a_run_has_acquired_values(series):
     tables = [measure(series, name) for name in GRIDS]
-    table, columns = join_regions(tables, exported_name="sbl")
+    table, columns = join_regions(tables)
     assert list(columns) == list(table)
     assert set(table.loc[table["origin"] == "roi", "series"]) == set(GRIDS)
     assert set(table.loc[table["origin"] != "roi", "series"]) == {"sbl"}
     acquired = tables[0].set_index(["region", "contrast", "fwhm_mm"])["effect"]
-    for row in table.itertuples():
+    for row in table[table["origin"] == "roi"].itertuples():
         assert row.acquired == acquired[row.region, row.contrast, row.fwhm_mm]
+    # two percent in the cluster; both labels have its voxels
+    hand = table[table["contrast"] == "hand"].set_index("region")
+    labels = {
+        name: BRAIN & np.isin(ATLAS, label) for label, name in LABELS.itertuples(index=False)
+    }
+    assert hand.loc["cluster 1, Left", "acquired"] == pytest.approx(2, rel=0.25)
+    for name, label in labels.items():
+        active_share = (ACTIVE & label).sum() / label.sum()
+        assert hand.loc[name, "acquired"] == pytest.approx(2 * active_share, rel=0.25)
     assert table["measured"].isna().all()
+
+
+def test_other_series_are_fitted_with_the_same_noise_model(series):
+    """A series that equals another one has exactly its effects."""
+    with SeriesReader(series["sbl"]) as same:
+        table = measure(series, "sbl", other_series={"measured": same})
+    found = table[table["origin"] != "roi"]
+    np.testing.assert_array_equal(found["measured"], found["effect"])
+    assert found["acquired"].isna().all()
 
 
 @pytest.mark.parametrize(("noise_dof", "has_interval"), [(1.9, False), (2.1, True)])
@@ -224,7 +238,6 @@ def test_a_region_that_is_the_brain_has_no_rows(series):
             MODEL,
             Volume(np.full(SHAPE, MEAN_SIGNAL, np.float32), AFFINE),
             Volume(BRAIN, AFFINE),
-            make_acquired_maps(),
             make_acquired_maps(),
             [make_mask("acquired", BRAIN)],
             series_name="acquired",
