@@ -68,7 +68,9 @@ its detail is recovered:
 - `*_label-NAME_desc-sblSignReliable_mask.nii.gz`: sign reliable voxels, selected such that
   at most 5 % are expected to have the wrong sign;
 - `*_label-NAME_desc-sblSizeKnown_mask.nii.gz`: sign reliable voxels whose 95 % interval does
-  not contain 0 (*size known*). Because of this selection, their effects are too large on average.
+  not contain 0 (*size known*). Because of this selection, their effects are too large on average;
+- `*_desc-regions_metrics.tsv`: mean effects of regions, clusters and atlas labels in percent, with
+  their 95 % intervals. The report describes large effects, which are often in or near veins.
 
 Single voxels are read from these unsmoothed maps. Active regions are easier to find in the maps
 smoothed with 5 mm FWHM (`desc-sblFwhm50`), whose errors are smaller.
