@@ -30,7 +30,9 @@ _STAT_TEXT = {
         "1",
     ),
     "effect": (
-        "Signal change during a sustained block, in percent of the mean brain signal (MeanSignal)",
+        "Signal change during a sustained block, in percent of the mean brain signal (MeanSignal,"
+        " the same for all voxels: the mean of the boldref in the brain mask of the acquired"
+        " series)",
         PERCENT,
     ),
     "variance": (

@@ -62,7 +62,7 @@ To interpret a contrast `NAME` of `sbl`, use these files in `func/`, once the re
 its detail is recovered:
 
 - `*_contrast-NAME_stat-effect_desc-sbl_statmap.nii.gz`: effect in percent of the mean brain signal
-  (`MeanSignal` in the sidecar);
+  (`MeanSignal` in the sidecar: the mean of `desc-hmc_boldref` in the acquired brain mask);
 - `*_contrast-NAME_stat-sdTotal_desc-sbl_statmap.nii.gz`: its total SD, from noise and the error
   of the added detail. The 95 % interval is effect ± 1.96 SD;
 - `*_label-NAME_desc-sblSignReliable_mask.nii.gz`: sign reliable voxels, selected such that

@@ -46,8 +46,8 @@ def render_large_effects(
     limit = f"{LARGE_PERCENT:g} %"
     heads: list[ColumnHead] = [
         "contrast",
-        ("effect in active voxels", "median, 95th percentile (%)"),
-        f"active voxels above {limit}",
+        ("super-resolved effect in active voxels", "median, 95th percentile (%)"),
+        f"active voxels with an acquired effect above {limit}",
         "their share of the added detail",
         ("their median tSNR", "(others)"),
         ("of these dark: probably veins", "(dark others)"),

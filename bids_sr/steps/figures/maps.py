@@ -245,7 +245,7 @@ def show_clusters(clusters: Table, evidence: Evidence) -> FigureContent:
             " region is close to the measured mean: in clusters of the example run, the median"
             " difference was .3 percentage points, and .1 with super-resolution (median of the"
             " measured means: 3.1). Super-resolution mainly adds the place and an error estimate."
-            " The file below has all labels, series and smoothing widths."
+            " The file below has all labels."
         ),
     ),
 )
