@@ -46,18 +46,18 @@ OPTIONS = {
     make_rest: "--sr-method sbl",
     make_scans: "--sr-target anat",
 }
-MAPS = "check_intervals grow_region map_series"
+MAPS = "check_intervals grow_region map_series measure_regions"
 CHANGES: list[tuple[Callable[[BidsMaker], None], str, str]] = [
     (make_run, "--level full", ""),
     (make_run, "--dummy-scans 2", "count_dummies"),
     (make_run, "--set evaluation.margin=1", "decide_verdict"),
     (make_run, "--set preprocessing.fd_spike_threshold=0.2", "gather_confounds"),
-    (make_run, "--confounds csf", "check_intervals map_series"),
+    (make_run, "--confounds csf", "check_intervals map_series measure_regions"),
     (make_run, "--set activation.low_pass=0.2", "grow_region map_series"),
-    (make_run, "--smoothing 0 4", f"{MAPS} measure_error measure_region_error"),
+    (make_run, "--smoothing 0 4", f"{MAPS} measure_error"),
     (make_run, "--set activation.hrf_model=glover", f"{MAPS} measure_effects measure_calibration"),
     (make_run, "--slice-time-ref 0", f"{MAPS} measure_effects correct_slice_timing"),
-    (make_run, "--roi brain", "define_region join_evaluation"),
+    (make_run, "--roi brain", "define_region measure_regions unite_regions"),
     (make_run, "--calibration none", "check_intervals estimate_variance"),
     (make_run, "--set sbl.rounds=8", "estimate_variance"),
     (make_run, "--set sbl.guide=none", "compare_edges super_resolve"),
@@ -65,7 +65,7 @@ CHANGES: list[tuple[Callable[[BidsMaker], None], str, str]] = [
     (make_run, "--set tv.tv=0.02", "train_on_volumes"),
     (make_run, "--max-train-minutes 5", "train_on_pair train_on_volumes"),
     (make_rest, "--set activation.low_pass=0.2", "map_series"),
-    (make_rest, "--set activation.seed_series=own", "map_series measure_effects"),
+    (make_rest, "--set activation.seed_series=own", "map_series measure_effects measure_regions"),
     (make_scans, "--set attunet.batch=3", "train_on_scans"),
     (make_scans, "--set anat.align=affine", "prepare_scans train_on_scans"),
     (make_scans, "--set anat.mask=intracranial", "prepare_scans"),
