@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _MAX_NAMES = 6
 _INDENT_WIDTH = 12
+_LINE_WIDTH = 118
 
 
 def make_start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
@@ -198,11 +199,22 @@ def format_item(name: str, text: str) -> str:
     >>> format_item("output", "/out")
     '  output    /out'
     """
+    return _wrap(text, f"  {name:<{_INDENT_WIDTH - 2}}")
+
+
+def wrap_after_time(text: str) -> str:
+    """Wrap a text that `bids_sr.cli.messages.print_line` prints after the time of day."""
+    time_gap = " " * len("12:34:56 ")
+    return _wrap(text, time_gap).removeprefix(time_gap)
+
+
+def _wrap(text: str, start: str) -> str:
+    """Wrap a text after the start of its first line; further lines are indented as much."""
     return textwrap.fill(
         text,
-        118,
-        initial_indent=f"  {name:<{_INDENT_WIDTH - 2}}",
-        subsequent_indent=" " * _INDENT_WIDTH,
+        _LINE_WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
         break_long_words=False,
         break_on_hyphens=False,
     )
