@@ -236,7 +236,9 @@ class RunErrors:
         scaled = scale[used] * weights
         (sd,) = mean_error_sd(errors, scaled[None])
         own, difference = (
-            fit_mean_series(weights @ series[used], self.design, vectors, [contrast])[contrast]
+            fit_mean_series((weights @ series[used])[:, None], self.design, vectors, [contrast])[
+                0
+            ][contrast]
             for series in (self.series, self.difference)
         )
         return {

@@ -6,7 +6,7 @@ labels, which is found by name or path and never downloaded. The default atlas, 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -110,6 +110,28 @@ def region_labels(roi: str, atlas: str = AAL2) -> tuple[str, ...]:
                 raise UnknownRegion(part.strip())
             labels.update(dict.fromkeys(matching_labels))
     return tuple(labels)
+
+
+def name_regions(rois: Sequence[str]) -> dict[str, str]:
+    """Return the names of regions of interest in tables, by region.
+
+    A file is named by its entity ``label``, or else by its name without the extension. If regions
+    would have the same name, files are named by their names, or by their paths.
+
+    >>> list(name_regions(["motor", "a/sub-01_label-FFA_mask.nii.gz", "b/knob.nii"]).values())
+    ['motor', 'FFA', 'knob']
+    >>> list(name_regions(["a/hemi-L_label-FFA_mask.nii", "a/hemi-R_label-FFA_mask.nii"]).values())
+    ['hemi-L_label-FFA_mask', 'hemi-R_label-FFA_mask']
+    """
+    stems = {roi: Path(roi).name.partition(".nii")[0] if is_file(roi) else roi for roi in rois}
+    labels = {
+        roi: match[1]
+        if is_file(roi) and (match := re.search(r"(?:^|_)label-([A-Za-z0-9]+)", stem))
+        else stem
+        for roi, stem in stems.items()
+    }
+    distinct = (names for names in (labels, stems) if len({*names.values()}) == len(names))
+    return next(distinct, {roi: roi for roi in rois})
 
 
 def atlas_labels(atlas: str = AAL2) -> Mapping[str, int]:

@@ -116,6 +116,44 @@ def people_numbers() -> dict[str, str]:
     }
 
 
+def region_numbers() -> dict[str, str]:
+    """Return medians of the differences of mean effects from measured means, in points."""
+    found = {row["regions"]: row for row in rows("region_acquired")}
+    clusters, labels = found["clusters"], found["atlas labels, q at most .05"]
+    return {
+        "region_clusters": str(clusters["number"]),
+        "region_measured": f"{float(clusters['measured, median']):.1f}",
+        "region_acquired": short(float(clusters["acquired: median"])),
+        "region_sbl": short(float(clusters["sbl: median"])),
+        "region_acquired_labels": short(float(labels["acquired: median"])),
+        "region_sbl_labels": short(float(labels["sbl: median"])),
+    }
+
+
+def large_effect_numbers() -> dict[str, str]:
+    """Return numbers of voxels with a large effect, in runs that have such voxels."""
+
+    def whole(values: Iterable[float]) -> str:
+        ordered = sorted(values)
+        return f"{ordered[0]:.0f} to {ordered[-1]:.0f}"
+
+    found = [row for row in rows("large_effects") if row["above (%)"] == 5 and row["voxels"]]
+    numbers = {
+        "voxels": percents(row["voxels"] / row["active"] for row in found),
+        "detail": percents(row["share of detail"] for row in found),
+        "tested": percents(float(row["tested"].split()[0]) for row in found),
+        "tested_without": percents(float(row["tested without"].split()[0]) for row in found),
+        "measured": percents(row["measured"] for row in found),
+        "measured_without": percents(row["measured without"] for row in found),
+    }
+    for name in ("tSNR", "dark"):
+        pairs = [row[name].split(", others ") for row in found]
+        for key, values in zip((name, f"other_{name}"), zip(*pairs, strict=True), strict=True):
+            as_text = whole if name == "tSNR" else percents
+            numbers[key.lower()] = as_text(map(float, values))
+    return {f"large_{name}": value for name, value in numbers.items()}
+
+
 def numbers() -> dict[str, str]:
     """Return every number of the pages by its name."""
     means = people_tables.means()
@@ -142,6 +180,9 @@ def numbers() -> dict[str, str]:
         for row in rows("posterior_regions")
         if (row["sbl"], row["contrast"], row["region"]) == ("blind", "all", "fdr")
     ]
+    (clusters,) = (
+        row for row in rows("cluster_coverage") if (row["of"], row["run"]) == ("cluster", "all")
+    )
     tested = [row for row in rows("tested_detail_counts") if row["runs"] == "unsmoothed"]
     worlds = {row["draws of"]: row for row in rows("tested_worlds")}
     files = {row["output"]: row for row in rows("files_count")}
@@ -174,6 +215,9 @@ def numbers() -> dict[str, str]:
             )
             for kind in ("cluster", "peak")
         },
+        "coverage_clusters_all": short(float(clusters["coverage"]), 3),
+        "clusters_all": str(clusters["number"]),
+        **region_numbers(),
         "coverage_small_sd": span(
             row["coverage"]
             for row in rows("small_sd_coverage")
@@ -222,6 +266,7 @@ def numbers() -> dict[str, str]:
         "example_disk_gb": f"{took['work GB'] + took['results GB']:.1f}",
         "group_s": f"{float(scale[1000, 'group level']['CPU (s)']):.0f}",
         **participant_numbers(),
+        **large_effect_numbers(),
         "group_gb": f"{float(scale[1000, 'group level']['peak PSS (GB)']):.1f}",
     }
 

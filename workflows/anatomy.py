@@ -8,7 +8,7 @@ from bids_sr.config import Settings
 from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import BOLDREF
-from bids_sr.io.region_spaces import RegionSpace
+from bids_sr.io.region_spaces import T1W as T1W_SPACE, RegionSpace
 from bids_sr.io.uris import TEMPLATEFLOW_URL
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
 from bids_sr.pipeline.flow import add_methods_text, subworkflow
@@ -63,11 +63,26 @@ class Surfaces:
 
 
 @frozen
+class RegionSource:
+    """Region of interest in its original space.
+
+    `roi` is the text of the region in the option. `xfms` are transforms of T1w points to this
+    space. There are no transforms in T1w space or, if `in_run_space`, the space of the runs.
+    """
+
+    roi: str
+    mask: Mask
+    xfms: Sequence[File] = ()
+    in_run_space: bool = False
+
+
+@frozen
 class Anatomy:
     """Anatomy of a participant.
 
     `template`: registration to the template of the atlas. `templates`: registrations to all
-    templates, by space. `roi`: region of interest, as in `fit_anatomy`.
+    templates, by space. `regions`: regions of interest, except masks in the space of the runs; the
+    brain if there are no others.
     """
 
     t1w_preproc: Image
@@ -77,23 +92,26 @@ class Anatomy:
     template: TemplateRegistration
     templates: Mapping[str, TemplateRegistration]
     atlas: Atlas
-    roi: str
-    roi_source: Mask
-    roi_xfms: Sequence[File]
+    regions: Sequence[RegionSource]
     surfaces: Sequence[Surfaces] = ()
 
 
 def fit_anatomy(
-    analysis: Analysis, subject: Subject, outputs: Outputs, *, template_space: str, roi: str
+    analysis: Analysis,
+    subject: Subject,
+    outputs: Outputs,
+    *,
+    template_space: str,
+    rois: Sequence[str],
 ) -> Anatomy:
-    """Process the anatomy of a participant, from the T1w image to the region of interest.
+    """Process the anatomy of a participant, from the T1w image to the regions of interest.
 
     Derivatives of another program are used if they exist. Every step runs on one thread because
     multithreaded sums are not reproducible.
 
     The participant has a T1w image. `template_space` is the TemplateFlow name of the atlas
-    template, followed by a plus sign and the cohort if the template has cohorts. `roi`, the region
-    of interest, is labels of the atlas, a file, or the whole brain.
+    template, followed by a plus sign and the cohort if the template has cohorts. Each region of
+    interest in `rois` is labels of the atlas, a file, or the whole brain.
     """
     settings, precomputed = analysis.settings, subject.precomputed
     if precomputed is not None:
@@ -119,13 +137,12 @@ def fit_anatomy(
         analysis.plan.find_atlas_space(subject.label),
         outputs,
     )
-    roi_t1w, roi_source, roi_xfms = _define_region(
+    roi_t1w, regions = _define_regions(
         settings,
         extracted_brain,
         template_registration,
         atlas,
-        roi,
-        analysis.plan.find_region_space(subject.label),
+        {roi: analysis.plan.find_region_space(roi, subject.label) for roi in rois},
         outputs,
     )
     templates = {template_space: template_registration} | _register_to_other_templates(
@@ -150,9 +167,7 @@ def fit_anatomy(
         template=template_registration,
         templates=templates,
         atlas=atlas,
-        roi=roi,
-        roi_source=roi_source,
-        roi_xfms=roi_xfms,
+        regions=regions,
         surfaces=surfaces,
     )
 
@@ -287,43 +302,50 @@ def _resample_atlas(
     return Atlas(atlas_source=atlas_source, atlas_labels=atlas_labels, atlas_xfms=atlas_xfms)
 
 
-def _define_region(
+def _define_regions(
     settings: Settings,
     extracted_brain: _ExtractedBrain,
     template_registration: TemplateRegistration,
     atlas: Atlas,
-    roi: str,
-    roi_space: RegionSpace,
+    spaces: Mapping[str, RegionSpace],
     outputs: Outputs,
-) -> tuple[Mask, Mask, Sequence[File]]:
-    """Define the region of interest `roi`, and store it on the grid of the T1w image.
+) -> tuple[Mask, list[RegionSource]]:
+    """Define regions of interest, and store their union on the grid of the T1w image.
 
-    A mask in the space of the runs is only used on their grids, and the brain replaces it here.
+    `spaces` are the spaces of the regions, by their text in the option. Masks in the space of the
+    runs are only used on their grids, and the brain replaces them here if there are no others.
 
-    Returns the region on the grid of the T1w image, its source image, and the transforms from the
-    source to the T1w image.
+    Returns the union on the grid of the T1w image, and the regions.
     """
-    uses_atlas = bool(region_labels(roi, settings.activation.atlas))
-    roi_t1w, roi_source, roi_xfms = atlas_regions.define_region(
-        extracted_brain.t1w_preproc,
-        extracted_brain.t1w_mask,
-        template_registration.std2t1w_xfm,
-        atlas.atlas_source if uses_atlas else None,
-        atlas.atlas_labels if uses_atlas else None,
-        atlas.atlas_xfms if uses_atlas else (),
-        roi=BRAIN if roi_space == BOLDREF else roi,
-        roi_space=roi_space,
-        atlas=settings.activation.atlas,
-        random_seed=settings.resources.random_seed,
-    )
-    add_methods_text(Part.ANATOMY, atlas_regions.describe_region(roi, settings.activation.atlas))
-    if roi_space != BOLDREF:
+    atlas_name = settings.activation.atlas
+    rois = [roi for roi, space in spaces.items() if space != BOLDREF]
+    masks_t1w, regions = [], []
+    for number, roi in enumerate(rois or [BRAIN], start=1):
+        uses_atlas = bool(region_labels(roi, atlas_name))
+        with subworkflow(f"roi_{number}_wf"):
+            mask_t1w, source, xfms = atlas_regions.define_region(
+                extracted_brain.t1w_preproc,
+                extracted_brain.t1w_mask,
+                template_registration.std2t1w_xfm,
+                atlas.atlas_source if uses_atlas else None,
+                atlas.atlas_labels if uses_atlas else None,
+                atlas.atlas_xfms if uses_atlas else (),
+                roi=roi,
+                roi_space=spaces.get(roi, T1W_SPACE),
+                atlas=atlas_name,
+                random_seed=settings.resources.random_seed,
+            )
+        masks_t1w.append(mask_t1w)
+        regions.append(RegionSource(roi=roi, mask=source, xfms=xfms))
+    roi_t1w = masks_t1w[0] if len(masks_t1w) == 1 else atlas_regions.unite_masks(masks_t1w)
+    add_methods_text(Part.ANATOMY, atlas_regions.describe_regions(tuple(spaces), atlas_name))
+    if rois:
         outputs.store(
             roi_t1w,
             {"label": "roi", "suffix": "mask"},
             sidecar={"Description": "region of interest", "Type": "ROI"},
         )
-    return roi_t1w, roi_source, roi_xfms
+    return roi_t1w, regions
 
 
 def _register_to_other_templates(

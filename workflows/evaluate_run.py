@@ -141,13 +141,13 @@ def evaluate_run(
         at_rest=plan.at_rest,
     )
     # Their rows name all contrasts of the run, also those without a reference or a test.
-    region_tables = [mapped_series.results.region_rows for mapped_series in maps.series.values()]
+    map_tables = [mapped_series.results.map_metrics for mapped_series in maps.series.values()]
     verdict, verdict_rows, evidence = _decide_verdict(
         plan,
         run_model,
         series,
         series_effects,
-        [*model_tables, *region_tables, *metric_tables, activation_rows],
+        [*model_tables, *map_tables, *metric_tables, activation_rows],
         method_tests,
         flags,
     )
@@ -156,13 +156,13 @@ def evaluate_run(
         [
             *model_tables,
             *_list_error_tables(maps),
-            *(mapped_series.region_rows for mapped_series in maps.series.values()),
             *metric_tables,
             activation_rows,
         ],
         verdict_rows,
     )
-    _store_evaluation(all_metrics, columns, verdict, outputs)
+    stored_verdict = run_verdict.add_large_effects(verdict, all_metrics)
+    _store_evaluation(all_metrics, columns, stored_verdict, outputs)
     return RunEvaluation(
         evaluation=all_metrics,
         verdict=verdict,

@@ -31,6 +31,7 @@ from bids_sr.pipeline.flow import (
 )
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
+from bids_sr.region_names import BRAIN
 from bids_sr.steps import (
     acquired_series,
     bold_reference,
@@ -44,7 +45,7 @@ from bids_sr.steps import (
 )
 from bids_sr.steps.calibration_run import Calibration
 from bids_sr.steps.super_resolution import AlignedSeries, Guide
-from bids_sr.workflows.anatomy import Anatomy
+from bids_sr.workflows.anatomy import Anatomy, RegionSource
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan, SeriesCorrection, SeriesFile
 
@@ -79,11 +80,21 @@ class Brain:
 
 
 @frozen
+class RegionOfRun:
+    """Region of interest on the acquired and high-resolution grid, also outside the brain."""
+
+    name: str
+    bold: Mask
+    bold_hr: Mask
+
+
+@frozen
 class Registration:
     """Brain, tissues and region of interest on the grids of a run, with its transforms.
 
-    If there is no T1w image, `roi_bold` and `roi_bold_hr` are brain masks, and `tpms_bold` and
-    `boldref2t1w_xfm` are None. `clipped_masks` are as in `Brain`. `guide` is the high-resolution
+    `roi_bold` and `roi_bold_hr` are the union of the `regions` within the brain, or the brain if
+    there are no regions. If there is no T1w image, `tpms_bold` and `boldref2t1w_xfm` are None.
+    `clipped_masks` are as in `Brain`. `guide` is the high-resolution
     image of the pair, and `guide_hr` is this image on the high-resolution grid; both are None if
     there is no pair.
     """
@@ -93,6 +104,7 @@ class Registration:
     roi_bold: Mask
     roi_bold_hr: Mask
     facts: Facts
+    regions: Sequence[RegionOfRun] = ()
     clipped_masks: list[Map] | None = None
     tpms_bold: list[Image] | None = None
     boldref2t1w_xfm: Transforms | None = None
@@ -395,15 +407,12 @@ def register_run(
     _store_brain(plan, brain, outputs)
     roi_bold, roi_bold_hr = brain.bold_mask, brain.bold_mask_hr
     tpms_bold = region_facts = None
+    regions: list[RegionOfRun] = []
     if anat is not None and boldref2t1w_xfm is not None:
         tpms_bold = registration.tissues_to_bold(boldref, anat.t1w_tpms, boldref2t1w_xfm)
-    if plan.region.own_mask is not None:
-        roi_bold, roi_bold_hr, region_facts = _resample_region(
-            read_mask(plan.region.own_mask), None, brain, outputs, random_seed=seed
-        )
-    elif anat is not None and boldref2t1w_xfm is not None:
-        roi_bold, roi_bold_hr, region_facts = _resample_region(
-            anat.roi_source, boldref2t1w_xfm, brain, outputs, anat.roi_xfms, random_seed=seed
+    if sources := _list_region_sources(plan, anat):
+        roi_bold, roi_bold_hr, region_facts, regions = _resample_regions(
+            plan, sources, boldref2t1w_xfm, brain, outputs
         )
     guide = guide_hr = guide_facts = None
     if pair is not None:
@@ -440,6 +449,7 @@ def register_run(
         bold_mask_hr=brain.bold_mask_hr,
         roi_bold=roi_bold,
         roi_bold_hr=roi_bold_hr,
+        regions=regions,
         facts=facts,
         clipped_masks=brain.clipped_masks,
         tpms_bold=tpms_bold,
@@ -552,34 +562,65 @@ def _store_brain(plan: RunPlan, brain: Brain, outputs: Outputs) -> None:
     )
 
 
-def _resample_region(
-    roi_source: Mask,
+def _list_region_sources(plan: RunPlan, anat: Anatomy | None) -> list[RegionSource]:
+    """Return the regions of interest of a run in the order of the option.
+
+    The brain is only returned if there is no other region.
+    """
+    own_masks = plan.regions.own_masks
+    sources = {
+        roi: RegionSource(roi=roi, mask=read_mask(path), in_run_space=True)
+        for roi, path in own_masks.items()
+    }
+    if anat is not None:
+        sources |= {
+            source.roi: source for source in anat.regions if source.roi != BRAIN or not own_masks
+        }
+    return [sources[roi] for roi in plan.regions.names if roi in sources]
+
+
+def _resample_regions(
+    plan: RunPlan,
+    sources: Sequence[RegionSource],
     boldref2t1w_xfm: Transforms | None,
     brain: Brain,
     outputs: Outputs,
-    roi_xfms: Sequence[File] = (),
-    *,
-    random_seed: int,
-) -> tuple[Mask, Mask, Facts]:
-    """Resample the region of interest to both grids of a run, and store the acquired grid's mask.
+) -> tuple[Mask, Mask, Facts, list[RegionOfRun]]:
+    """Resample regions of interest to both grids of a run, and store their union as acquired.
 
-    Returns the masks on the acquired and the high-resolution grid, and facts on the region.
-    `boldref2t1w_xfm`: None for a region in the space of the run.
+    Returns the union on the acquired and the high-resolution grid, facts on the union, and the
+    regions except the brain. `boldref2t1w_xfm` is only used for regions that are not in the space
+    of the run.
     """
-    roi_bold, roi_bold_hr, region_facts = registration.region_to_bold(
-        roi_source,
+    regions, facts = [], []
+    for number, source in enumerate(sources, start=1):
+        with subworkflow(f"region_{number}_wf"):
+            bold, bold_hr, region_facts = registration.region_to_bold(
+                source.mask,
+                brain.bold_mask,
+                brain.bold_mask_hr,
+                None if source.in_run_space else boldref2t1w_xfm,
+                source.xfms,
+                random_seed=plan.random_seed,
+            )
+        name = plan.regions.names[source.roi]
+        regions.append(RegionOfRun(name=name, bold=bold, bold_hr=bold_hr))
+        facts.append(region_facts)
+    roi_bold, roi_bold_hr, union_facts = registration.unite_regions(
+        [region.bold for region in regions],
+        [region.bold_hr for region in regions],
+        facts,
         brain.bold_mask,
         brain.bold_mask_hr,
-        boldref2t1w_xfm,
-        roi_xfms,
-        random_seed=random_seed,
+        region_texts=[Path(source.roi).name for source in sources],
     )
     outputs.store(
         roi_bold,
         {"space": BOLDREF, "label": "roi", "suffix": "mask"},
         sidecar={"Description": "region of interest", "Type": "ROI"},
     )
-    return roi_bold, roi_bold_hr, region_facts
+    is_brain = [source.roi == BRAIN for source in sources]
+    return roi_bold, roi_bold_hr, union_facts, [] if all(is_brain) else regions
 
 
 def _fit_calibration_run(

@@ -9,11 +9,11 @@ from bids_sr.pipeline.artifacts import File, Map, Rows, Series, Table
 from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.region_names import AUTO, BRAIN
 from bids_sr.series import ACQUIRED, ACQUIRED_BAND
 from bids_sr.steps import (
     activation,
     activation_texts,
+    atlas_regions,
     bold_reference,
     clusters as active_regions,
     map_comparison,
@@ -39,9 +39,7 @@ class MappedSeries:
 
     `results`: maps and regions, metrics and inputs of figures. `error_maps`, `error_rows`,
     `coverage_rows`, `half_resolution_maps`, `error_powers`: None if the method of the series has
-    no prior. `region_error_rows`: None if the method has no prior, or if the region of interest is
-    the brain. `space_maps`: maps in other
-    spaces. `surface_maps`: maps on surfaces, by space.
+    no prior. `space_maps`: maps in other spaces. `surface_maps`: maps on surfaces, by space.
     """
 
     series: ComputedSeries
@@ -49,7 +47,6 @@ class MappedSeries:
     error_maps: list[Map] | None = None
     error_rows: Rows | None = None
     coverage_rows: Rows | None = None
-    region_error_rows: Rows | None = None
     half_resolution_maps: File | None = None
     error_powers: list[Map] | None = None
     space_maps: list[Map] | None = None
@@ -60,20 +57,18 @@ class MappedSeries:
         """Maps and regions of the series."""
         return self.results.maps
 
-    @property
-    def region_rows(self) -> Rows:
-        """Mean effects of the region of interest, with the reconstruction error if estimated."""
-        if self.region_error_rows is None:
-            return self.results.region_rows
-        return self.region_error_rows
-
 
 @frozen
 class MappedRun:
-    """Maps of a run by series, starting with the acquired series, and the table of clusters."""
+    """Maps of a run by series, starting with the acquired series, and tables of their content.
+
+    `clusters` are the largest clusters of the maps, and `regions` the mean effects of regions,
+    which is None if the linear model is not mapped.
+    """
 
     series: Mapping[str, MappedSeries]
     clusters: Table
+    regions: Table | None
 
     @property
     def maps(self) -> list[Map]:
@@ -114,7 +109,10 @@ def map_run(
     _compare_maps(plan, fitted_run, run_model, all_mapped, outputs)
     _join_image_metrics(all_mapped, outputs)
     clusters = _list_clusters(plan, fitted_run, all_mapped, anat, outputs)
-    return MappedRun(series=mapped_by_name, clusters=clusters)
+    regions = None
+    if "glm" in plan.maps.kinds:
+        regions = _measure_regions(plan, fitted_run, run_model, mapped_by_name, anat, outputs)
+    return MappedRun(series=mapped_by_name, clusters=clusters, regions=regions)
 
 
 def _map_series(
@@ -154,11 +152,6 @@ def _map_series(
     if method is not None and method.has_prior and "glm" in plan.maps.kinds:
         acquired = mapped_by_name[ACQUIRED]
         mapped_series = _add_error_maps(plan, fitted_run, run_model, mapped_series, acquired)
-        if plan.region.own_mask is not None or (anat is not None and anat.roi != BRAIN):
-            mapped_series = _add_region_error(plan, fitted_run, run_model, mapped_series, acquired)
-            # a region that follows from the name of the task is not part of the report of a study
-            if plan.region.name != AUTO:
-                add_methods_text(Part.MAPS, region_effects.REGION_ERROR_TEXT)
     outputs.store(_list_maps(mapped_series), among=stored_entities)
     return _resample_maps(mapped_series, fitted_run, run_model, anat, stored_entities, outputs)
 
@@ -197,10 +190,13 @@ def _add_error_maps(
         mapped_series.series.mask,
         fitted_run.registration.bold_mask,
         coverage_rows,
+        acquired.results.tsnr,
+        fitted_run.motion.boldref,
         mapped_series.series.error_draws,
         mapped_series.series.acquired_draws,
         series_name=mapped_series.series.name,
         smoothing=plan.maps.smoothing,
+        factor=plan.bold.factor,
     )
     name = mapped_series.series.name
     error_text = reconstruction_error.describe_error(name, at_rest=plan.at_rest)
@@ -250,30 +246,6 @@ def check_run_intervals(
         random_seed=random_seed,
         omp_nthreads=omp_nthreads,
     )
-
-
-def _add_region_error(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    mapped_series: MappedSeries,
-    acquired: MappedSeries,
-) -> MappedSeries:
-    """Compute the reconstruction error of the mean effects of the region of interest.
-
-    See `_add_error_maps` for parameters.
-    """
-    region_error_rows = region_effects.measure_region_error(
-        mapped_series.results.region_rows,
-        acquired.maps,
-        mapped_series.series.mask,
-        run_model.roi_hr,
-        fitted_run.registration.bold_mask,
-        mapped_series.series.error_draws,
-        mapped_series.series.acquired_draws,
-        smoothing=plan.maps.smoothing,
-    )
-    return replace(mapped_series, region_error_rows=region_error_rows)
 
 
 def _resample_maps(
@@ -447,3 +419,68 @@ def _list_clusters(
         clusters, {"desc": "clusters", "suffix": "metrics"}, facts=columns, provenance=True
     )
     return clusters
+
+
+def _measure_regions(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    run_model: RunModel,
+    mapped_by_name: Mapping[str, MappedSeries],
+    anat: Anatomy | None,
+    outputs: Outputs,
+) -> Table:
+    """Measure the mean effects of regions in all series of a run, and store the table."""
+    registration = fitted_run.registration
+    atlas_bold = atlas_bold_hr = None
+    if anat is not None and registration.boldref2t1w_xfm is not None:
+        atlas_bold, atlas_bold_hr = atlas_regions.atlas_to_bold(
+            registration.bold_mask,
+            registration.bold_mask_hr,
+            anat.atlas.atlas_source,
+            registration.boldref2t1w_xfm,
+            anat.atlas.atlas_xfms,
+            random_seed=plan.random_seed,
+        )
+    tables = []
+    for name, mapped_series in mapped_by_name.items():
+        computed_series = mapped_series.series
+        with subworkflow(f"{name}_regions", high_resolution=name != ACQUIRED):
+            tables.append(
+                region_effects.measure_regions(
+                    computed_series.series,
+                    computed_series.mask,
+                    run_model.linear,
+                    fitted_run.motion.boldref,
+                    registration.bold_mask,
+                    [
+                        region.bold if name == ACQUIRED else region.bold_hr
+                        for region in registration.regions
+                    ],
+                    mapped_by_name[ACQUIRED].maps,
+                    mapped_by_name[plan.primary].coverage_rows,
+                    computed_series.own_regressors,
+                    atlas_bold,
+                    atlas_bold_hr,
+                    None if anat is None else anat.atlas.atlas_labels,
+                    computed_series.error_draws,
+                    computed_series.acquired_draws,
+                    series_name=name,
+                    exported_name=plan.primary,
+                    region_names=[region.name for region in registration.regions],
+                    region_origin=plan.regions.origin,
+                    smoothing=plan.maps.smoothing,
+                    input_smoothing=plan.correction.input_smoothing,
+                )
+            )
+    # a region that follows from the name of the task is not part of the report of a study
+    if registration.regions and plan.regions.origin != "auto":
+        add_methods_text(Part.MAPS, region_effects.REGIONS_TEXT)
+    regions, columns = region_effects.join_regions(tables, exported_name=plan.primary)
+    outputs.store(
+        regions,
+        {"desc": "regions", "suffix": "metrics"},
+        facts=columns,
+        provenance=True,
+        level="minimal",
+    )
+    return regions

@@ -299,7 +299,7 @@ def _find_region(
 ) -> tuple[Mask, Mask]:
     """Return the region of interest on both grids of a run, after region growing if requested."""
     registration, inputs = fitted_run.registration, linear_model.inputs
-    if not plan.region.is_grown:
+    if not plan.regions.is_grown:
         return registration.roi_bold, registration.roi_bold_hr
     roi, roi_hr, grown_facts = region_growth.grow_region(
         preproc,

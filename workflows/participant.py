@@ -1,6 +1,6 @@
 """Graph of all participants, and processing of one participant with BOLD runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bids_sr.bids import BoldRun, Subject
 from bids_sr.config import Settings
@@ -13,7 +13,7 @@ from bids_sr.pipeline.step import Part
 from bids_sr.pipeline.store import store
 from bids_sr.preflight.plan import Plan
 from bids_sr.preflight.region_spaces import choose_template
-from bids_sr.preflight.regions import choose_region
+from bids_sr.preflight.regions import choose_regions
 from bids_sr.steps import call_description
 from bids_sr.steps.call_description import AcquiredRun
 from bids_sr.steps.figures import anatomy as anatomy_figures
@@ -87,10 +87,10 @@ def _read_acquisition(run: BoldRun) -> AcquiredRun:
 def process_participant(analysis: Analysis, subject: Subject) -> None:
     """Process a participant with BOLD runs."""
     template = choose_template(analysis.settings, subject)
-    roi = choose_region(analysis.settings, subject)
+    rois = choose_regions(analysis.settings, subject)
     plans = [plan_run(analysis, subject, run) for run in subject.runs]
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
-        anat = _fit_anatomy(analysis, subject, template, roi) if subject.t1w else None
+        anat = _fit_anatomy(analysis, subject, template, rois) if subject.t1w else None
         pair_requests = {
             request.name: request
             for plan in plans
@@ -118,13 +118,15 @@ def process_participant(analysis: Analysis, subject: Subject) -> None:
             subject,
             ["acquired", *(name for plan in plans for name in plan.stored_names)],
             template=template,
-            roi=roi,
+            rois=rois,
         )
         outputs = analysis.outputs({"subject": subject.label})
         outputs.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 
 
-def _fit_anatomy(analysis: Analysis, subject: Subject, template: str, roi: str) -> Anatomy:
+def _fit_anatomy(
+    analysis: Analysis, subject: Subject, template: str, rois: Sequence[str]
+) -> Anatomy:
     """Process the anatomy of a participant in a subworkflow."""
     entities = {
         "subject": subject.label,
@@ -133,7 +135,7 @@ def _fit_anatomy(analysis: Analysis, subject: Subject, template: str, roi: str) 
     }
     outputs = analysis.outputs(entities, datasets=analysis.datasets(subject.runs))
     with subworkflow("anat_wf"):
-        return fit_anatomy(analysis, subject, outputs, template_space=template, roi=roi)
+        return fit_anatomy(analysis, subject, outputs, template_space=template, rois=rois)
 
 
 def list_primary_series(settings: Settings, plan: Plan, version: str) -> list[str]:

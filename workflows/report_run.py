@@ -257,6 +257,10 @@ def draw_run_maps(
     if anat is not None:
         _draw_surface_maps(plan, maps, anat, outputs)
     outputs.store_figures(maps_figures.show_clusters(maps.clusters, run_evaluation.evidence))
+    if maps.regions is not None:
+        outputs.store_figures(
+            maps_figures.show_regions(maps.regions, series_names=plan.stored_names)
+        )
     if _draws_correlation(plan):
         outputs.store_figures(
             correlation_figures.draw_correlation(
@@ -343,7 +347,6 @@ def draw_evaluation_figures(
             run_evaluation.halves_figures,
             has_truth=plan.has_truth,
             series_names=plan.stored_names,
-            region_name=_name_region(plan, anat),
         )
     )
     outputs.store_figures(
@@ -421,22 +424,17 @@ def make_scene_images(fitted_run: FittedRun, run_model: RunModel) -> SceneImages
     )
 
 
-def _name_region(plan: RunPlan, anat: Anatomy | None) -> str:
-    """Return the name of the region of interest, or of its file."""
-    return Path(plan.region.name if anat is None else anat.roi).name
-
-
 def make_subject_facts(
     settings: Settings,
     subject: Subject,
     series: Sequence[str],
     *,
     template: str,
-    roi: str,
+    rois: Sequence[str],
 ) -> _ReportFacts:
     """Return the summary of a participant, by label of the report line.
 
-    The summary also lists the series of all runs (`series`) and the region of interest (`roi`).
+    The summary also lists the series of all runs (`series`) and regions of interest (`rois`).
     The files of precomputed anatomy depend on the atlas template (`template`).
     """
     sessions = {run.entities["session"] for run in subject.runs if "session" in run.entities}
@@ -459,7 +457,7 @@ def make_subject_facts(
         **facts,
         "Series": list(dict.fromkeys(series)),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
-        "Region of interest": roi,
+        "Region of interest": "; ".join(rois),
         "Training recipe": superres.recipe_text if superres.learned else "none",
         "Random seed": settings.resources.random_seed,
     }

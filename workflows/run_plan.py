@@ -17,9 +17,12 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts, minus_others
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import COMPCOR_VOLUMES
+from bids_sr.glm.region_means import Origin
 from bids_sr.io.grids import AS_STORED, BOLDREF, AxisOrder
 from bids_sr.pipeline.artifacts import File, Series
+from bids_sr.preflight.regions import choose_regions
 from bids_sr.preflight.run_model import design_settings, time_model
+from bids_sr.region_names import AUTO, name_regions
 from bids_sr.series import SDMOD
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.steps import acquired_series
@@ -79,15 +82,17 @@ class OtherRun:
 
 
 @frozen
-class PlannedRegion:
-    """Region of interest of a run.
+class PlannedRegions:
+    """Regions of interest of a run.
 
-    `name` is the value of the option. `own_mask` is the mask file if the region is in the space of
-    the run, else None. `is_grown` states whether the region is grown around active voxels.
+    `names` are the names of the regions in tables, by their text in the option. `own_masks` are
+    the mask files of regions in the space of the run, by text. `origin` is of all regions.
+    `is_grown` states whether the union of the regions is grown around active voxels.
     """
 
-    name: str
-    own_mask: Path | None
+    names: Mapping[str, str]
+    own_masks: Mapping[str, Path]
+    origin: Origin
     is_grown: bool
 
 
@@ -153,7 +158,7 @@ class RunPlan:
     uses_own_seeds: bool
     can_split: bool
 
-    region: PlannedRegion
+    regions: PlannedRegions
     atlas: str
     maps: MapSettings
     stored: StoredMaps
@@ -330,7 +335,7 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
         seeds=seeds,
         uses_own_seeds=activation.seed_series == "own" and bool(seeds),
         can_split=bold.bold not in analysis.plan.unsplit,
-        region=_plan_region(analysis, bold),
+        regions=_plan_regions(analysis, subject, bold),
         atlas=activation.atlas,
         maps=MapSettings(
             kinds=activation.kinds,
@@ -413,12 +418,16 @@ def _plan_correction(analysis: Analysis, bold: BoldRun) -> SeriesCorrection:
     )
 
 
-def _plan_region(analysis: Analysis, bold: BoldRun) -> PlannedRegion:
-    """Return the region of interest of a run."""
-    name = analysis.settings.activation.roi
-    is_own = analysis.plan.find_region_space(bold.entities["subject"]) == BOLDREF
-    return PlannedRegion(
-        name=name,
-        own_mask=Path(name) if is_own else None,
+def _plan_regions(analysis: Analysis, subject: Subject, bold: BoldRun) -> PlannedRegions:
+    """Return the regions of interest of a run."""
+    rois = choose_regions(analysis.settings, subject)
+    return PlannedRegions(
+        names=name_regions(rois),
+        own_masks={
+            roi: Path(roi)
+            for roi in rois
+            if analysis.plan.find_region_space(roi, subject.label) == BOLDREF
+        },
+        origin="auto" if analysis.settings.activation.roi == (AUTO,) else "roi",
         is_grown=analysis.settings.evaluation.roi_grow and bold.events is not None,
     )

@@ -50,6 +50,7 @@ from bids_sr.api.several_runs import (
     split_arguments,
 )
 from bids_sr.evaluation.evidence import was_applied
+from bids_sr.glm.region_means import weigh_means
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -587,7 +588,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         Returns
         -------
         float
-            Standard deviation in the unit of the effect, as ``region_error_sd`` of ``bids-sr``.
+            Standard deviation in the unit of the effect, as ``error_sd`` in the table of regions.
 
         Raises
         ------
@@ -608,8 +609,12 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                     acquired.variance.data,
                     samples.compute_acquired_power(0.0),
                 )
-                (sd,) = samples.compute_mean_sds(in_brain, [(scale, smoothing_fwhm or 0.0)])
-        return sd
+                weights = weigh_means(
+                    [(np.flatnonzero(in_brain.ravel(order="F")), smoothing_fwhm or 0.0)],
+                    in_brain.shape,
+                    brain.bold_mask_hr.zooms.tolist(),
+                )
+                return float(samples.compute_mean_sds(weights, [scale])[0, 0])
 
     def _check_has_error(self, method: str) -> None:
         """Raise an error unless the reconstruction error of the fitted run is known."""

@@ -405,20 +405,22 @@ def volume_header(path: Path, findings: Findings) -> Header | None:
 
 def _describe_missing_t1w(settings: Settings) -> str:
     """Return a note with the consequences for a participant without a T1w image."""
-    roi = settings.activation.roi
+    rois = [roi for roi in settings.activation.roi if roi != "brain"]
+    has_file = any(map(is_file, rois))
     sentences = [
         "No T1w image matches the filters in --bids-filter-file."
         if settings.selection.bids_filter_file
         else "No T1w image was found."
     ]
-    if roi not in ("auto", "brain"):
-        sentences.append(
-            "The ROI file can only be used if it is in the space of the BOLD series."
-            if is_file(roi)
-            else f"The region {roi} cannot be located."
-        )
-    if roi != "brain":
-        otherwise = "Otherwise, the" if is_file(roi) else "The"
+    if has_file:
+        sentences.append("ROI files can only be used if they are in the space of the BOLD series.")
+    sentences += [
+        f"The region {roi} cannot be located."
+        for roi in rois
+        if roi != "auto" and not is_file(roi)
+    ]
+    if rois:
+        otherwise = "Otherwise, the" if has_file else "The"
         sentences.append(f"{otherwise} whole brain is used as the region of interest.")
     sentences.append(
         "Results are not normalized to template space, and the confounds csf, white_matter"

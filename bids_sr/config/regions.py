@@ -6,8 +6,8 @@ from bids_sr.config.values import SettingError, suggest_name
 from bids_sr.notices import UsageError
 
 
-def check_regions(atlas: str, roi: str, seeds: tuple[str, ...]) -> None:
-    """Reject a missing atlas, and regions and seeds that it does not contain.
+def check_regions(atlas: str, rois: tuple[str, ...], seeds: tuple[str, ...]) -> None:
+    """Reject a missing atlas, and regions of interest and seeds that it does not contain.
 
     AAL2 is only searched when it is needed.
     """
@@ -17,7 +17,12 @@ def check_regions(atlas: str, roi: str, seeds: tuple[str, ...]) -> None:
     except UsageError as error:
         notice = error.notice
         raise SettingError("activation.atlas", atlas, notice.why, notice.remedy) from error
-    _check_roi(roi, atlas)
+    for roi in rois:
+        _check_roi(roi, atlas)
+        if len(rois) > 1 and roi in (region_names.AUTO, region_names.BRAIN):
+            reason = f"{roi} cannot be combined with other regions"
+            fix = f"specify {roi}, or the other regions without {roi}"
+            raise SettingError("activation.roi", " ".join(rois), reason, fix)
     for text in seeds if seeds != (COMPONENTS,) else ():
         try:
             parse_seed(text, atlas)

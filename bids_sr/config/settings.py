@@ -152,8 +152,9 @@ class Settings:
         if paths["work_dir"] is None:
             digest = _sha256(os.fsencode(paths["bids_dir"]))[:8]
             paths["work_dir"] = _absolute(Path("work", f"bids-sr-{digest}"))
-        if is_file(activation["roi"]):
-            activation["roi"] = str(_absolute(Path(activation["roi"])))
+        activation["roi"] = tuple(
+            str(_absolute(Path(roi))) if is_file(roi) else roi for roi in activation["roi"]
+        )
         if self.superres.calibration_file is not None:
             values["superres"]["calibration"] = str(_absolute(self.superres.calibration_file))
         if self.evaluation.truth_dir is not None:
@@ -329,8 +330,9 @@ def _result_settings(settings: Settings) -> dict[str, object]:
     )
     used_weights = next(filter(None, weights), superres.vgg_weights)
     values["superres.vgg_weights"] = _to_comparable(used_weights)
-    roi = settings.activation.roi
-    values["activation.roi"] = _to_comparable(Path(roi)) if is_file(roi) else roi
+    # a single region is represented as in earlier versions
+    rois = [_to_comparable(Path(roi)) if is_file(roi) else roi for roi in settings.activation.roi]
+    values["activation.roi"] = sorted(rois) if len(rois) > 1 else rois[0]
     return values
 
 

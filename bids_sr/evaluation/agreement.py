@@ -201,8 +201,8 @@ class Reference:
     `targets` are block maps of the reference in the N voxels of the brain, (N, B), by band.
     `block_counts` contains the number of blocks used by contrast; empty if intervals are not
     computed. `select_pairs` returns the pairs of series whose differences are computed.
-    `unscored_series` is the series that the reference was computed from, which is not scored; ""
-    if there is none. With `has_controls`, denoised controls are computed from the B-spline series.
+    `is_scored` returns whether a series is compared with the reference. With `has_controls`,
+    denoised controls are computed from the B-spline series.
     """
 
     name: str
@@ -211,7 +211,7 @@ class Reference:
     block_counts: Mapping[str, int]
     statistics: Sequence[str] = _STATISTICS
     select_pairs: Callable[[Sequence[str]], list[tuple[str, str]]] = gain_pairs
-    unscored_series: str = ""
+    is_scored: Callable[[str], bool] = lambda _series: True
     has_controls: bool = False
     # inner products of `targets` by band and index of the region, computed once for all series
     _target_products: dict[tuple[str, int], Float] = field(default_factory=dict, init=False)
@@ -462,7 +462,7 @@ def _iterate_rows(run: RunEffects, references: Sequence[Reference]) -> Iterator[
     for series, betas, effects in run.series() if references else ():
         maps = run.maps_by_band(betas, bands)
         for reference, scores_by_series in zip(references, scores, strict=True):
-            if series != reference.unscored_series:
+            if reference.is_scored(series):
                 scores_by_series[series] = reference.scores(maps)
             if series == "bspline" and reference.has_controls:
                 yield from _add_controls(run, reference, effects, scores_by_series)

@@ -19,13 +19,11 @@ from bids_sr.evaluation.detail_support import (
 )
 from bids_sr.evaluation.evidence import Evidence, main_regions
 from bids_sr.evaluation.statements import Statement
+from bids_sr.evaluation.tested_detail import TESTED_METHOD
 from bids_sr.frozen import frozen
 from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.number_text import interval_ends
 from bids_sr.metrics.rows import MISSING, MetricRow
-
-_TESTED_METHOD = "sbl"
-"""Method whose contrasts are tested at half the resolution."""
 
 
 @frozen
@@ -97,7 +95,7 @@ def collect_results(
     is_tested = any(
         region.row for support in supports.values() for region in (support.active, support.brain)
     )
-    if not reason and method != _TESTED_METHOD:
+    if not reason and method != TESTED_METHOD:
         reason = Statement.OTHER_METHOD.format(series=method)
     if reason and not is_tested:
         untested = DetailSupport(state="not testable", reason=reason)

@@ -21,15 +21,18 @@ from bids_sr.evaluation.agreement import (
 )
 from bids_sr.evaluation.effects_of_run import RunEffects, resample_effects
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, KNOWN
+from bids_sr.evaluation.large_effects import OTHERS, select_in_run
 from bids_sr.evaluation.reference_maps import (
     BASE_SERIES,
     MEASURED_MAP,
     TRUE_T,
     make_known_effects,
 )
-from bids_sr.glm.block_effects import Effects
+from bids_sr.evaluation.tested_detail import TESTED_METHOD
+from bids_sr.frozen import frozen
+from bids_sr.glm.block_effects import Effects, load_effects
 from bids_sr.glm.blocks import MIN_BLOCKS
-from bids_sr.glm.halves import average_splits, split_contrasts
+from bids_sr.glm.halves import SplitContrast, average_splits, split_contrasts
 from bids_sr.io.arrays import Float, Float32, MaskArray
 from bids_sr.io.volume import Volume
 from bids_sr.series import MEASURED, OTHER_RUN
@@ -52,28 +55,12 @@ def make_half_reference(run: RunEffects) -> Reference | None:
         return None
     measured = run.load_first()
     blocks = measured.blocks
-    comparisons: dict[str, tuple[BlockComparison]] = {}
-    origins: dict[str, str] = {}
-    block_counts: dict[str, int] = {}
+    split_comparisons = _compare_halves(run, measured)
+    comparisons = {name: (split.comparison,) for name, split in split_comparisons.items()}
     active: list[ComparedVoxels] = []
-    for contrast, split in split_contrasts(blocks, run.contrasts).items():
-        splits = average_splits(blocks, split.weights, measured.leak)
-        halves = measured.halves(split.weights)
-        if splits is None or halves is None:
-            continue
-        origins[contrast] = split.origin
-        block_counts[contrast] = _count_blocks(halves)
-        run_resamples = resample_blocks(
-            blocks,
-            halves.sum(axis=0, keepdims=True),
-            run.n_boot,
-            run.seed,
-            contrast,
-            min_blocks=2 * MIN_BLOCKS,
-        )
-        comparisons[contrast] = (compare_splits(contrast, splits, run_resamples),)
-        half_resamples = resample_blocks(blocks, halves, run.n_boot, run.seed, contrast)
-        for half, other_half in (halves, halves[::-1]):
+    for contrast, split in split_comparisons.items():
+        half_resamples = resample_blocks(blocks, split.halves, run.n_boot, run.seed, contrast)
+        for half, other_half in (split.halves, split.halves[::-1]):
             comparison = compare_sums(
                 contrast,
                 (half, half_resamples),
@@ -86,12 +73,89 @@ def make_half_reference(run: RunEffects) -> Reference | None:
         targets=_make_targets(run, measured, run.bands),
         regions=[
             *_iterate_fixed_regions(run, comparisons),
-            *_iterate_acquired_active_voxels(run, comparisons, origins),
+            *_iterate_acquired_active_voxels(
+                run,
+                comparisons,
+                {name: split.contrast.origin for name, split in split_comparisons.items()},
+            ),
             *active,
         ],
-        block_counts=block_counts,
+        block_counts={
+            name: _count_blocks(split.halves) for name, split in split_comparisons.items()
+        },
         has_controls=True,
     )
+
+
+def make_other_effects_reference(run: RunEffects) -> Reference | None:
+    """Return the reference of measured halves in active voxels without a large acquired effect.
+
+    Only the explained variance of the detail of `TESTED_METHOD` is computed, for contrasts with a
+    large effect in active voxels. None if there is no such contrast, or no measured series.
+    """
+    if not {MEASURED, TESTED_METHOD} <= run.files.keys() or "beyond" not in run.bands:
+        return None
+    measured = run.load_first()
+    series = load_effects(run.files[TESTED_METHOD])
+    split_comparisons = _compare_halves(run, measured)
+    regions = []
+    for split in split_comparisons.values():
+        large = select_in_run(series, split.contrast.weights, series.mean_signal, run.factor)
+        if split.contrast.origin not in run.acquired_t or large is None:
+            continue
+        active = np.abs(run.acquired_t[split.contrast.origin]) > TRUE_T
+        if (active & large & run.mask).any():
+            voxels = (active & ~large)[run.mask]
+            regions.append(
+                ComparedVoxels(name=OTHERS, voxels=voxels, comparisons=(split.comparison,))
+            )
+    if not regions:
+        return None
+    return Reference(
+        name=MEASURED,
+        targets=_make_targets(run, measured, ("beyond",)),
+        regions=regions,
+        block_counts={
+            name: _count_blocks(split.halves) for name, split in split_comparisons.items()
+        },
+        statistics=("ev",),
+        is_scored=lambda series: series == TESTED_METHOD,
+    )
+
+
+@frozen
+class _SplitComparison:
+    """Comparison of measured halves for one contrast, averaged over all balanced splits.
+
+    `halves` are the block weights of a fixed split (2, B).
+    """
+
+    contrast: SplitContrast
+    halves: Float
+    comparison: BlockComparison
+
+
+def _compare_halves(run: RunEffects, measured: Effects) -> dict[str, _SplitComparison]:
+    """Return the comparison of measured halves for each contrast that can be split."""
+    blocks = measured.blocks
+    comparisons = {}
+    for name, contrast in split_contrasts(blocks, run.contrasts).items():
+        splits = average_splits(blocks, contrast.weights, measured.leak)
+        halves = measured.halves(contrast.weights)
+        if splits is None or halves is None:
+            continue
+        resamples = resample_blocks(
+            blocks,
+            halves.sum(axis=0, keepdims=True),
+            run.n_boot,
+            run.seed,
+            name,
+            min_blocks=2 * MIN_BLOCKS,
+        )
+        comparisons[name] = _SplitComparison(
+            contrast=contrast, halves=halves, comparison=compare_splits(name, splits, resamples)
+        )
+    return comparisons
 
 
 def make_map_reference(run: RunEffects) -> Reference | None:
@@ -128,7 +192,7 @@ def make_map_reference(run: RunEffects) -> Reference | None:
         ],
         block_counts={},
         statistics=("r",),
-        unscored_series=MEASURED,
+        is_scored=lambda series: series != MEASURED,
         select_pairs=_pair_with_base_series,
     )
 

@@ -173,6 +173,17 @@ class Statement(StrEnum):
         " the whole brain, most voxels with such an interval could be due to chance."
     )
 
+    LARGE_EFFECTS = (
+        "Large effects: active voxels with an acquired effect above {limit} of the mean brain"
+        " signal. Dark voxels have less than {ratio} of the signal of their surroundings in the"
+        " boldref, and those with a large effect are probably in or near veins. Others: active"
+        " voxels without a large effect. tSNR counts the effect itself as noise."
+    )
+    LARGE_EFFECTS_TITLE = (
+        "Large effects: {n} of {n_active} active voxels of {contrast} have an acquired effect"
+        " above {limit} and contain {share} of the added detail"
+    )
+
     MEASURED_VALUES = (
         "Measured values: explained variance of the reference's detail, with 95 % interval."
     )

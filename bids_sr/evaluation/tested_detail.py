@@ -32,6 +32,7 @@ from scipy import stats
 
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS, smooth_maps
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.large_effects import LARGE_PERCENT, OTHERS, select_in_run
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
@@ -47,6 +48,8 @@ from bids_sr.io.grids import Factor
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.spatial.nyquist import beyond_nyquist
 
+TESTED_METHOD = "sbl"
+"""Method whose contrasts are tested at half the resolution."""
 HALF_RESOLUTION = "oneLevelDown"
 """Reference of values at half the resolution in the table of metrics."""
 FINENESS = "detail_fineness"
@@ -87,12 +90,14 @@ class HalfResolutionData:
 class ContrastSplits:
     """Contrast with all balanced splits of its blocks.
 
-    `origin` is the contrast whose t map selects the active voxels.
+    `origin` is the contrast whose t map selects the active voxels. `large` are the voxels with a
+    large effect in the downsampled run (x, y, z); None if they are not tested separately.
     """
 
     name: str
     origin: str
     splits: BalancedSplits
+    large: MaskArray | None = None
 
 
 def iterate_tested_detail(
@@ -101,19 +106,28 @@ def iterate_tested_detail(
     active_t: Mapping[float, Mapping[str, Float32]],
     contrasts: Contrasts,
     factor: Factor,
+    large_percent: float = LARGE_PERCENT,
 ) -> Iterator[MetricRow]:
     """Yield the explained variance of the detail of each contrast of a run.
 
     `reconstructed` and `acquired` are block effects of the downsampled and super-resolved run, and
     of the acquired run, on the tested part of the acquired grid (x, y, z). `active_t` contains t
     maps of the downsampled run, interpolated to this grid, by smoothing (FWHM, mm) and contrast.
-    `factor` is the downsampling factor of the run along each axis.
+    `factor` is the downsampling factor of the run along each axis. `large_percent` is the
+    effect of the downsampled run (percent of the mean brain signal) above which it is large.
 
     `contrasts` contains the weights of conditions by contrast. Contrasts that cannot be split into
     halves are replaced as in `split_contrasts`, or skipped. The rows are from `score_detail`.
     """
     tested_contrasts = [
-        ContrastSplits(name=name, origin=split.origin, splits=splits)
+        ContrastSplits(
+            name=name,
+            origin=split.origin,
+            splits=splits,
+            large=select_in_run(
+                reconstructed, split.weights, acquired.mean_signal, factor, large_percent
+            ),
+        )
         for name, split in split_contrasts(acquired.blocks, contrasts).items()
         if (splits := balance_splits(acquired.blocks, split.weights, acquired.leak)) is not None
     ]
@@ -136,8 +150,9 @@ def score_detail(
     `factor` is the downsampling factor along each axis. Rows are the explained variance of the
     detail, the same in the upper half of the tested frequencies, and `FINENESS` of the acquired
     effect, all with a 95 % interval, and the number of voxels. `n` is the number of units of the
-    jackknife over space. An explained variance is NaN if the acquired effect has no reproducible
-    detail at these frequencies.
+    jackknife over space. If the contrast has large effects, explained variance is also computed in
+    the other active voxels (`OTHERS`), without smoothing. An explained variance is NaN if the
+    acquired effect has no reproducible detail at these frequencies.
     """
     for width, t_maps in data.active_t.items():
         detail = _filter_detail(data, width, factor)
@@ -145,7 +160,9 @@ def score_detail(
             regions = {"brain": data.mask}
             if contrast.origin in t_maps:
                 is_active = np.abs(t_maps[contrast.origin]) > TRUE_T
-                regions[ACQUIRED_ACTIVE] = data.mask & is_active
+                active = regions[ACQUIRED_ACTIVE] = data.mask & is_active
+                if contrast.large is not None and not width and (active & contrast.large).any():
+                    regions[OTHERS] = active & ~contrast.large
             for region, voxels in regions.items():
                 row = MetricRow(
                     series=data.series,
@@ -157,6 +174,8 @@ def score_detail(
                     fwhm_mm=width,
                 )
                 ratios = _compute_ratios(detail, voxels, contrast.splits, data, factor)
+                if region == OTHERS:
+                    ratios = {"ev": ratios["ev"]}
                 for statistic, ratio in ratios.items():
                     yield replace(
                         row,

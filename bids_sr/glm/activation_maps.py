@@ -9,7 +9,7 @@ regressors.
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,7 +22,6 @@ from bids_sr.glm.cross_correlation import cross_correlation, filter_of_design, t
 from bids_sr.glm.design import Design, DesignSettings, build_design, contrast_vector
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_noise
-from bids_sr.glm.region_means import MeanEffect, fit_mean_series
 from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.temporal_regressors import time_column_names
 from bids_sr.glm.time_series import (
@@ -67,14 +66,12 @@ class ActivationMaps:
     `maps` are (X, Y, Z) float32 by (contrast, stat) and 0 outside the mask; stat is cc, effect,
     variance, t or z. Effects are in signal units unless `in_percent` was called. Maps are
     regenerated whenever they are looked up. `noise_memory_s` is the longest lag of the noise model
-    (s; 0 for white noise); None if there is no linear model. `region_effects` are the effects in
-    the mean time series of a region, by contrast; empty if there is no linear model or no region.
+    (s; 0 for white noise); None if there is no linear model.
     """
 
     maps: Mapping[tuple[str, str], Float32]
     design: Design
     noise_memory_s: float | None = None
-    region_effects: Mapping[str, MeanEffect] = field(default_factory=dict)
 
     def in_percent(self, mean_signal: float) -> "ActivationMaps":
         """Return these maps with effects in percent of a signal, and variances in its square.
@@ -85,10 +82,6 @@ class ActivationMaps:
         return replace(
             self,
             maps=_ScaledMaps(self.maps, {"effect": factor, "variance": factor**2}),
-            region_effects={
-                contrast: mean_effect.times(factor)
-                for contrast, mean_effect in self.region_effects.items()
-            },
         )
 
 
@@ -102,7 +95,6 @@ def map_activation(
     scratch: Path,
     confounds: pd.DataFrame | None = None,
     inspect_volumes: Callable[[list[Float32]], None] | None = None,
-    region: MaskArray | None = None,
 ) -> dict[float, ActivationMaps]:
     """Return maps of all contrasts of one series, by smoothing width (FWHM, mm).
 
@@ -128,8 +120,6 @@ def map_activation(
         Confounds of the run, one row per volume.
     inspect_volumes : Callable[[list[Float32]], None] | None, optional
         Function that is called with each batch of volumes that are read.
-    region : MaskArray | None, optional
-        Region whose mean time series is also fitted, within the mask (X, Y, Z).
 
     Returns
     -------
@@ -158,17 +148,10 @@ def map_activation(
         for width, time_series in signals.items():
             model = models[width]
             values, noise_memory_s = _fit_maps(time_series, model, settings, mask, reader.zooms)
-            region_effects: Mapping[str, MeanEffect] = {}
-            if region is not None and noise_memory_s is not None:
-                mean_series = time_series.average(region[mask], settings.block_bytes)
-                region_effects = fit_mean_series(
-                    mean_series, model.design, model.vectors, list(contrasts)
-                )
             maps_by_width[width] = ActivationMaps(
                 maps=_MapsInMask(values, list(contrasts), mask),
                 design=model.design,
                 noise_memory_s=noise_memory_s,
-                region_effects=region_effects,
             )
     return maps_by_width
 

@@ -10,6 +10,7 @@ K components has the block effects ``maps[..., :K] @ loadings[:K]``. Components 
 pass.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
@@ -70,6 +71,11 @@ class Effects:
     def zooms(self) -> list[float]:
         """Voxel size (mm)."""
         return voxel_sizes(self.affine).tolist()
+
+    @property
+    def mean_signal(self) -> float:
+        """Mean signal of the brain, in the unit of the series; NaN if the mask is empty."""
+        return float(self.mean[self.mask].mean()) if self.mask.any() else math.nan
 
     def halves(self, weights: Mapping[str, float]) -> Float | None:
         """Return the block weights in the effect of each half, (2, B), see `half_weights`."""

@@ -281,6 +281,21 @@ def _has_error_maps(maps: Mapping[str, Array]) -> bool:
     return maps.keys() >= {"variance", "sd", "wrongsign"}
 
 
+def find_main_label(voxel_labels: Array, names: Mapping[int, str]) -> str:
+    """Return the label of most of the labeled voxels, or "" if no voxel has a label.
+
+    >>> find_main_label(np.array([1, 2, 2, 0, 0, 0]), {1: "Cuneus_L", 2: "Lingual_L"})
+    'Lingual_L'
+    """
+    labels, counts = np.unique(voxel_labels.round().astype(int), return_counts=True)
+    label_counts = {
+        names[label]: count
+        for label, count in zip(labels.tolist(), counts.tolist(), strict=True)
+        if label in names
+    }
+    return max(label_counts, key=label_counts.__getitem__, default="")
+
+
 def _list_labels(voxel_labels: Array, names: Mapping[int, str]) -> str:
     """Return the labels of at least 5 % of some voxels, with their percentages.
 

@@ -61,7 +61,7 @@ class HemodynamicResponse:
         derivatives = " and ".join(_DERIVATIVE_WORDS[name] for name in self.derivatives)
         return (
             "the canonical double-gamma hemodynamic response function (HRF) of"
-            f" {_FUNCTIONS[self._parts[0]].words},"
+            f" {_FUNCTIONS[self._parts[0]].words} with nilearn's parameters [@nilearn],"
             f" {f'with its {derivatives}' if derivatives else 'without derivatives'}"
         )
 

@@ -244,6 +244,36 @@ def estimate_noise(
     )
 
 
+def estimate_separate_noise(series: Real, matrix: Float, tr: float) -> NoiseModel:
+    """Return the noise model of time series that are not neighbors, such as means of regions.
+
+    The model of each series (T, N) depends only on this series, as if `estimate_noise` were called
+    with it as the only voxel. `matrix` is the design (T, P), and `tr` the repetition time (s).
+    """
+    basis = orthonormal(matrix)
+    n_series = series.shape[1]
+    bands = choose_bands(tr, basis.shape[0] - basis.shape[1])
+    lag_ratios = _collect_lag_ratios([(slice(0, n_series), series)], n_series, basis, bands)
+    used = lag_ratios.has_residual
+    if not used.any():
+        return NoiseModel.white(n_series)
+    products = compute_expected_products(basis, bands)
+    ratios = lag_ratios.ratios[:, used].T
+    moments = [
+        ratio_moments(rho, basis, products, bands)
+        for rho in noise_autocorrelations(ratios, products, bands)
+    ]
+    bias, scatter = (np.stack(values) for values in zip(*moments, strict=True))
+    n_bands = ratios.shape[1]
+    rho, spread = np.zeros((n_series, n_bands)), np.zeros((n_series, n_bands, n_bands))
+    rho[used] = noise_autocorrelations(ratios - bias, products, bands)
+    unmixing = np.linalg.pinv(
+        ratio_derivatives(rho[used], products, bands), rcond=_MIN_SINGULAR_VALUE
+    )
+    spread[used] = unmixing @ scatter @ unmixing.transpose(0, 2, 1)
+    return NoiseModel.from_voxel_models(np.arange(n_series, dtype=np.intp), rho, spread, bands)
+
+
 class _LagRatios(NamedTuple):
     """Autocorrelation of residuals, and mean signal, of N voxels.
 

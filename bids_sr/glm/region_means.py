@@ -1,37 +1,56 @@
-"""Effect in the mean time series of a region, with its noise and its rows in tables.
+"""Mean effects of regions: effect in the mean time series of a region, with its errors.
 
 The noise of a mean depends on the correlation of the noise between voxels, which maps of variances
 do not contain. It is therefore estimated from the residuals of the mean time series, with the
 noise model of the maps. There is a single autocorrelation to estimate, and nothing to pool it
 with, so that it is uncertain: it has few effective degrees of freedom (20 of 118 in a run of
 130 volumes), which intervals take into account by Student's t.
+
+Voxels of a region are positions in a volume with contiguous X, as in image files. The means of all
+regions are weighted sums of a volume, one sparse row of weights per mean.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
-from scipy import stats
+import numpy.typing as npt
+from scipy import sparse, stats
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.design import Design
 from bids_sr.glm.linear_model import ContrastModel
-from bids_sr.glm.noise import estimate_noise
+from bids_sr.glm.noise import estimate_separate_noise
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
-from bids_sr.metrics.region_statistics import (
-    ERROR_SD,
-    MEAN_EFFECT,
-    N_VOXELS,
-    NOISE_DOF,
-    NOISE_SD,
-    REGION,
-)
-from bids_sr.metrics.rows import MetricRow, metric_rows
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 _CONFIDENCE = 0.95
+# Student's t with fewer degrees of freedom has no variance, and its intervals can be thousands of
+# times the effect.
+_MIN_DOF = 2.0
 _MAX_SIGMAS = 4.5  # distance from the region that its smoothing can reach, in SD of the Gaussian
+Voxels = npt.NDArray[np.intp]
+"""Positions of voxels in a volume with contiguous X (N,)."""
+Origin = Literal["roi", "auto", "cluster", "atlas"]
+
+
+@frozen
+class Region:
+    """Region whose mean effect is measured.
+
+    `voxels` are the positions of its voxels in a volume (N,). `n_given` is the number of voxels
+    before the brain mask was applied. `contrast` is the only contrast that is measured; if it is
+    "", all contrasts are measured.
+    """
+
+    name: str
+    origin: Origin
+    voxels: Voxels
+    n_given: int
+    contrast: str = ""
 
 
 @frozen
@@ -47,6 +66,11 @@ class MeanEffect:
     noise_sd: float
     noise_dof: float
 
+    @property
+    def has_interval(self) -> bool:
+        """Whether the standard deviation of the noise is known well enough for an interval."""
+        return self.noise_dof >= _MIN_DOF
+
     def times(self, factor: float) -> "MeanEffect":
         """Return effect and noise multiplied by a factor."""
         return replace(self, effect=factor * self.effect, noise_sd=factor * self.noise_sd)
@@ -57,79 +81,110 @@ class MeanEffect:
         """Return the lower and upper end of the 95 % interval of the effect.
 
         `error_sd` is the standard deviation of a further error that is independent of the noise,
-        with `error_dof` degrees of freedom. The degrees of freedom of the sum are by Welch and
-        Satterthwaite.
+        with `error_dof` degrees of freedom.
+        """
+        total_sd, dof = self._add_error(error_sd, error_dof)
+        if total_sd == 0:
+            return self.effect, self.effect
+        half_width = float(stats.t.ppf((1 + _CONFIDENCE) / 2, dof)) * total_sd
+        return self.effect - half_width, self.effect + half_width
+
+    def compute_p(self, error_sd: float = 0.0, error_dof: float = 1.0) -> float:
+        """Return the two-sided p of an effect of 0; NaN without noise and error.
+
+        For the parameters, see `compute_interval`.
+        """
+        total_sd, dof = self._add_error(error_sd, error_dof)
+        return float(2 * stats.t.sf(abs(self.effect) / total_sd, dof)) if total_sd else np.nan
+
+    def _add_error(self, error_sd: float, error_dof: float) -> tuple[float, float]:
+        """Return the standard deviation of noise and error, with its degrees of freedom.
+
+        The degrees of freedom are by Welch and Satterthwaite; 1 without noise and error.
         """
         noise, error = self.noise_sd**2, error_sd**2
         if noise + error == 0:
-            return self.effect, self.effect
+            return 0.0, 1.0
         dof = (noise + error) ** 2 / (noise**2 / self.noise_dof + error**2 / error_dof)
-        half_width = float(stats.t.ppf((1 + _CONFIDENCE) / 2, dof) * np.sqrt(noise + error))
-        return self.effect - half_width, self.effect + half_width
+        return float(np.sqrt(noise + error)), dof
+
+
+def locate_region(
+    name: str, origin: Origin, given: MaskArray, brain: MaskArray, contrast: str = ""
+) -> Region | None:
+    """Return the part of a region in the brain; None if it is empty or the whole brain.
+
+    `given` are the voxels of the region (X, Y, Z), also outside the brain.
+    """
+    used = given & brain
+    if not used.any() or np.array_equal(used, brain):
+        return None
+    return Region(
+        name=name,
+        origin=origin,
+        voxels=np.flatnonzero(used.ravel(order="F")),
+        n_given=int(np.count_nonzero(given)),
+        contrast=contrast,
+    )
+
+
+def weigh_means(
+    means: Sequence[tuple[Voxels, float]], shape: Sequence[int], zooms: Sequence[float]
+) -> sparse.csr_array:
+    """Return the weights of voxels in the means of regions (K, voxels).
+
+    `means` are the voxels of K regions, with the smoothing of the volumes that are averaged (FWHM,
+    mm). `shape` is the shape of a volume, and `zooms` its voxel size (mm).
+    """
+    rows = []
+    for voxels, fwhm_mm in means:
+        columns, weights = voxels, np.full(len(voxels), 1 / len(voxels))
+        if fwhm_mm:
+            mask = np.zeros(int(np.prod(shape)), dtype=bool)
+            mask[voxels] = True
+            volume = weigh_smoothed_mean(mask.reshape(shape, order="F"), zooms, fwhm_mm)
+            smoothed = volume.ravel(order="F")
+            columns = np.flatnonzero(smoothed)
+            weights = smoothed[columns].astype(np.float64)
+        rows.append((columns, weights))
+    starts = np.cumsum([0, *(len(columns) for columns, _ in rows)])
+    return sparse.csr_array(
+        (
+            np.concatenate([weights for _, weights in rows]),
+            np.concatenate([columns for columns, _ in rows]),
+            starts,
+        ),
+        shape=(len(rows), int(np.prod(shape))),
+    )
+
+
+def average_series(series: SeriesReader, weights: sparse.csr_array, start: int) -> Float:
+    """Return mean time series (T, K) from volume `start` on; see `weigh_means` for weights."""
+    return np.stack([weights @ volume.ravel(order="F") for volume in series.volumes(start)])
 
 
 def fit_mean_series(
     mean_series: Real, design: Design, vectors: Float, names: Sequence[str]
-) -> Mapping[str, MeanEffect]:
-    """Fit the linear model of a run to the mean time series of a region.
+) -> list[dict[str, MeanEffect]]:
+    """Fit the linear model of a run to mean time series, and return effects by contrast.
 
-    `mean_series` is the mean over the voxels of the region (T,), and `vectors` are the weights of
-    the contrasts over the columns of the design (C, columns).
+    Each of the `mean_series` (T, K) has its own noise model. `vectors` are the weights of the
+    contrasts over the columns of the design (C, columns), and `names` the contrasts.
     """
-    column = np.asarray(mean_series, dtype=np.float64)[:, None]
-    one_voxel = np.ones((1, 1, 1), dtype=bool)
-    noise = estimate_noise(
-        [(slice(0, 1), column)], design.matrix, one_voxel, (1.0, 1.0, 1.0), design.tr
-    )
-    estimates = ContrastModel(design.matrix, vectors, noise, rank=design.rank).fit(column)
-    return {
-        name: MeanEffect(
-            effect=float(effect), noise_sd=float(np.sqrt(variance)), noise_dof=float(dof)
-        )
-        for name, effect, variance, dof in zip(
-            names,
-            *(estimates[key][:, 0] for key in ("effect", "variance", "effective")),
-            strict=True,
-        )
-    }
-
-
-def find_named_region(roi: MaskArray, mask: MaskArray) -> MaskArray | None:
-    """Return the region of interest within the brain; None if it is empty or the whole brain."""
-    region = roi & mask
-    return region if region.any() and not np.array_equal(region, mask) else None
-
-
-def describe_mean_effect(
-    series: str,
-    contrast: str,
-    mean_effect: MeanEffect,
-    fwhm_mm: float,
-    n_voxels: int,
-    *,
-    error_sd: float | None = None,
-    error_dof: float = 1.0,
-) -> list[MetricRow]:
-    """Return the rows of a region's mean effect, with the 95 % interval of the effect.
-
-    `fwhm_mm` is the smoothing of the series (FWHM), and `n_voxels` the number of voxels of the
-    region on the grid of the series. `error_sd` is the standard deviation of the reconstruction
-    error of the mean, with `error_dof` degrees of freedom, which is part of the interval; None if
-    the series has no estimate of this error.
-    """
-    lower, upper = mean_effect.compute_interval(error_sd or 0.0, error_dof)
-    values: dict[str, float | None] = {
-        MEAN_EFFECT: mean_effect.effect,
-        NOISE_SD: mean_effect.noise_sd,
-        NOISE_DOF: mean_effect.noise_dof,
-        N_VOXELS: n_voxels,
-    }
-    if error_sd is not None:
-        values[ERROR_SD] = error_sd
-    rows = metric_rows(series, values, region=REGION, contrast=contrast, fwhm_mm=fwhm_mm)
+    series = np.asarray(mean_series, dtype=np.float64)
+    noise = estimate_separate_noise(series, design.matrix, design.tr)
+    estimates = ContrastModel(design.matrix, vectors, noise, rank=design.rank).fit(series)
+    effects, variances, dofs = (estimates[key] for key in ("effect", "variance", "effective"))
     return [
-        replace(row, lower=lower, upper=upper) if row.statistic == MEAN_EFFECT else row
-        for row in rows
+        {
+            name: MeanEffect(
+                effect=float(effects[row, column]),
+                noise_sd=float(np.sqrt(variances[row, column])),
+                noise_dof=float(dofs[row, column]),
+            )
+            for row, name in enumerate(names)
+        }
+        for column in range(series.shape[1])
     ]
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bids_sr.frozen import frozen
 from bids_sr.glm.smoothing import smooth
 from bids_sr.glm.streamed_fit import divide_into_batches
-from bids_sr.io.arrays import Float, Float32, MaskArray, Real
+from bids_sr.io.arrays import Float32, MaskArray, Real
 from bids_sr.io.nifti import SeriesReader, difference_unit, from_half_precision, to_half_precision
 from bids_sr.spatial.masks import bounding_box
 
@@ -55,16 +55,6 @@ class VoxelTimeSeries:
             for start in range(0, len(self.first), n_voxels):
                 voxels = slice(start, min(start + n_voxels, len(self.first)))
                 yield voxels, self._read_block(stream, voxels)
-
-    def average(self, region: MaskArray, budget: int = BLOCK_BYTES) -> Float:
-        """Return the mean time series of the voxels of a region (n_times,).
-
-        `region` marks the voxels (n_voxels,), at least one.
-        """
-        total = np.zeros(self.n_times)
-        for voxels, block in self.blocks(budget):
-            total += block[:, region[voxels]].sum(axis=1, dtype=np.float64)
-        return total / np.count_nonzero(region)
 
     def _read_block(self, stream: FileIO, voxels: slice) -> Float32:
         """Return the time series (n_times, n) of a range of voxels from the open file."""

@@ -418,4 +418,5 @@ class _TableKind(ArtifactKind["pd.DataFrame"]):
 
 
 Table = Annotated["pd.DataFrame", _TableKind()]
+ShortTable = Annotated["pd.DataFrame", _TableKind(digits="%.6g")]
 Confounds = Annotated["pd.DataFrame", _TableKind(digits="%.9g")]

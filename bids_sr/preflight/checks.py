@@ -208,7 +208,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
         check_methods(settings, processed_subjects, findings)
     _check_dataset(settings, data_set, findings)
     with findings.about(code="space"):
-        region_mask, atlas_spaces = regions.check_region(settings, data_set.subjects, findings)
+        region_masks, atlas_spaces = regions.check_regions(settings, data_set.subjects, findings)
     note_unused_reference(settings, data_set.subjects, findings)
     subjects = tuple(
         subject
@@ -228,7 +228,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
         skipped=skipped,
         sources=data_set.sources,
         nuisance=models.nuisance,
-        region_mask=region_mask,
+        region_masks=region_masks,
         atlas_spaces=atlas_spaces,
         combines_all_runs=settings.activation.combine_all_runs,
     )

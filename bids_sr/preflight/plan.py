@@ -43,7 +43,7 @@ class Estimate:
 
 @frozen
 class RegionMask:
-    """Mask of the region of interest (``--roi FILE``).
+    """Mask of a region of interest (``--roi FILE``).
 
     `n_voxels` is counted on the grid of the mask, and `spaces` are the space of the mask by
     participant.
@@ -67,9 +67,9 @@ class Plan:
     `type_order` are trial types by task in the order of ``Levels`` at the root of the data set,
     which determines names and signs of default contrasts; other types follow in alphabetical
     order. `sources` are the directories of ``--derivatives``. `nuisance` are columns of the
-    confounds in the linear models. If None, motion and aCompCor are used. `region_mask` is the
-    mask of the region of interest; None if the region is not a file. `atlas_spaces` are the space
-    of an atlas file by participant; empty for an atlas that is selected by name.
+    confounds in the linear models. If None, motion and aCompCor are used. `region_masks` are the
+    masks of regions of interest that are files, by their text. `atlas_spaces` are the space of an
+    atlas file by participant; empty for an atlas that is selected by name.
     `combines_all_runs` states whether runs are combined even if they disagree or were acquired
     otherwise.
     """
@@ -86,7 +86,7 @@ class Plan:
     type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sources: tuple[DerivativeFolder, ...] = ()
     nuisance: list[str] | None = None
-    region_mask: RegionMask | None = None
+    region_masks: Mapping[str, RegionMask] = field(default_factory=dict)
     atlas_spaces: Mapping[str, RegionSpace] = field(default_factory=dict)
     combines_all_runs: bool = False
 
@@ -95,12 +95,13 @@ class Plan:
         """Runs of all participants."""
         return tuple(run for subject in self.subjects for run in subject.runs)
 
-    def find_region_space(self, label: str) -> RegionSpace:
-        """Return the space of the mask of the region of interest for a participant.
+    def find_region_space(self, roi: str, label: str) -> RegionSpace:
+        """Return the space of a region of interest for a participant.
 
-        Without a mask, the region is in T1w space.
+        Regions that are not files are in T1w space.
         """
-        return T1W if self.region_mask is None else self.region_mask.spaces.get(label, T1W)
+        mask = self.region_masks.get(roi)
+        return T1W if mask is None else mask.spaces.get(label, T1W)
 
     def find_atlas_space(self, label: str) -> RegionSpace:
         """Return the space of the atlas for a participant.

@@ -27,7 +27,7 @@ from bids_sr.notices import Notice
 from bids_sr.preflight.exclusions import describe_skipped_runs
 from bids_sr.preflight.pace import measure_slowdown
 from bids_sr.preflight.plan import Estimate, Plan, StageCost
-from bids_sr.preflight.regions import choose_region, count_label_voxels
+from bids_sr.preflight.regions import choose_regions, count_label_voxels
 from bids_sr.region_names import BRAIN, region_labels
 from bids_sr.series import SDMOD
 
@@ -51,7 +51,10 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     ]
     for subject in (candidate for candidate in plan.subjects if not candidate.has_scans):
         lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
-        lines.append(f"  region of interest: {_describe_region(subject, plan, settings)}")
+        lines += [
+            f"  region of interest: {_describe_region(roi, subject, plan, settings)}"
+            for roi in choose_regions(settings, subject)
+        ]
         for run in subject.runs:
             lines += [f"  {line}" for line in _describe_run(run, subject, plan, settings)]
         if "glm" in settings.activation.kinds:
@@ -132,14 +135,14 @@ def _describe_structural_scans(subjects: Sequence[Subject]) -> list[str]:
     return lines
 
 
-def _describe_region(subject: Subject, plan: Plan, settings: Settings) -> str:
-    """Return name, space and number of voxels of a participant's region of interest as text."""
-    roi, atlas = choose_region(settings, subject), settings.activation.atlas
-    space = plan.find_region_space(subject.label)
+def _describe_region(roi: str, subject: Subject, plan: Plan, settings: Settings) -> str:
+    """Return name, space and number of voxels of a region of interest as text."""
+    atlas, space = settings.activation.atlas, plan.find_region_space(roi, subject.label)
     if roi == BRAIN or (not subject.t1w and space != BOLDREF):
         return "whole brain"
-    if plan.region_mask is not None:
-        return f"{Path(roi).name}, {space} space, {plan.region_mask.n_voxels:,} voxels"
+    if roi in plan.region_masks:
+        n_voxels = plan.region_masks[roi].n_voxels
+        return f"{Path(roi).name}, {space} space, {n_voxels:,} voxels"
     n_voxels = count_label_voxels(region_labels(roi, atlas), atlas)
     return f"{roi}, labels of {atlas}, {n_voxels:,} voxels of the atlas"
 

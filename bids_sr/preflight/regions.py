@@ -34,17 +34,16 @@ _MAX_LABELS = 5  # number of labels in a message
 _NAMES_FIX = "Alternatively, use --roi motor or --roi brain."
 
 
-def choose_region(settings: Settings, subject: Subject) -> str:
-    """Return the requested region of interest, or else a region for the tasks of a participant."""
+def choose_regions(settings: Settings, subject: Subject) -> tuple[str, ...]:
+    """Return the requested regions of interest, or else one for the tasks of a participant."""
     activation = settings.activation
-    if activation.roi != AUTO:
+    if activation.roi != (AUTO,):
         return activation.roi
     # Default regions of tasks are defined by AAL2 labels.
     if not is_aal2(activation.atlas):
-        return BRAIN
-    return region_of_tasks(
-        {run.entities.get("task", "") for run in subject.runs if run.events is not None}
-    )
+        return (BRAIN,)
+    tasks = {run.entities.get("task", "") for run in subject.runs if run.events is not None}
+    return (region_of_tasks(tasks),)
 
 
 def count_label_voxels(labels: Collection[str], atlas: str) -> int:
@@ -57,32 +56,34 @@ def count_label_voxels(labels: Collection[str], atlas: str) -> int:
     return int(np.isin(np.asanyarray(image.dataobj), numbers).sum())  # type: ignore[attr-defined]
 
 
-def check_region(
+def check_regions(
     settings: Settings, subjects: Sequence[Subject], findings: Findings
-) -> tuple[RegionMask | None, dict[str, RegionSpace]]:
-    """Check the atlas and the mask of the region of interest.
+) -> tuple[dict[str, RegionMask], dict[str, RegionSpace]]:
+    """Check the atlas and the masks of regions of interest.
 
     Images that cannot be read, that are empty or that are not masks, and images in an unknown
-    space are rejected. Returns the mask, which is None if the region is not a valid mask, and the
-    space of an atlas file by participant.
+    space are rejected. Returns the valid masks by the text of the region, and the space of an
+    atlas file by participant.
     """
     activation = settings.activation
-    region_mask, atlas_spaces = None, dict[str, RegionSpace]()
-    if is_file(activation.roi):
-        region_mask = _check_mask(settings, subjects, findings)
+    masks = {
+        roi: _check_mask(roi, settings, subjects, findings)
+        for roi in activation.roi
+        if is_file(roi)
+    }
+    atlas_spaces = dict[str, RegionSpace]()
     if not is_aal2(activation.atlas):
         atlas_spaces = _check_atlas(settings, subjects, findings)
-    return region_mask, atlas_spaces
+    return {roi: mask for roi, mask in masks.items() if mask is not None}, atlas_spaces
 
 
 def _check_mask(
-    settings: Settings, subjects: Sequence[Subject], findings: Findings
+    roi: str, settings: Settings, subjects: Sequence[Subject], findings: Findings
 ) -> RegionMask | None:
-    """Check the mask of ``--roi``; return None with a problem if it cannot be used."""
-    file = Path(settings.activation.roi)
-    option = f"--roi {settings.activation.roi}"
-    fix = f"Specify a single mask image. {_NAMES_FIX}"
-    image = _read_image(file, option, fix, settings, findings)
+    """Check a mask of ``--roi``; return None with a problem if it cannot be used."""
+    option = f"--roi {roi}"
+    fix = f"Specify a mask image. {_NAMES_FIX}"
+    image = _read_image(Path(roi), option, fix, settings, findings)
     if image is None:
         return None
     voxels = image.voxels
@@ -210,7 +211,8 @@ def _read_image(
 def _list_regions(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the options that name regions of the atlas, with the labels of each region."""
     activation = settings.activation
-    yield f"--roi {activation.roi}", region_labels(activation.roi, activation.atlas)
+    for roi in activation.roi:
+        yield f"--roi {roi}", region_labels(roi, activation.atlas)
     for text in activation.seeds if activation.seeds != (COMPONENTS,) else ():
         yield f"--set activation.seeds={text}", parse_seed(text, activation.atlas).labels
 

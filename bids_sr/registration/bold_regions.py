@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_sr.io.arrays import Array
+from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import apply
 from bids_sr.spatial import low_resolution_grids
@@ -28,12 +28,10 @@ def resample_region_to_bold(
     *,
     seed: int,
     folder: Path,
-) -> tuple[tuple[Array, Array], dict[str, object]]:
+) -> tuple[tuple[MaskArray, MaskArray], dict[str, object]]:
     """Resample a region to the acquired and high-resolution grids of the BOLD series.
 
-    A voxel is included if at least half of it is inside the region and it is in the brain. If the
-    region has no voxels in the brain, the brain masks are returned instead, and the facts record
-    this.
+    A voxel is included if at least half of it is inside the region, also outside the brain.
 
     Parameters
     ----------
@@ -46,7 +44,7 @@ def resample_region_to_bold(
         Transform of a T1w point to its boldref point (4 x 4, RAS+ mm); None if the region is in
         the space of the boldref.
     grids : tuple[Volume, Volume]
-        Brain masks on the acquired and high-resolution grids.
+        Images on the acquired and high-resolution grids.
     seed : int
         Seed of the random samples of ANTs.
     folder : Path
@@ -54,8 +52,8 @@ def resample_region_to_bold(
 
     Returns
     -------
-    tuple[tuple[Array, Array], dict[str, object]]
-        Region on both grids (3D, boolean), and facts for the report.
+    tuple[tuple[MaskArray, MaskArray], dict[str, object]]
+        Region on both grids (3D), and the fraction of the region in the field of view.
     """
     chain: Sequence[Path] = ()
     # voxels of a region on the grid of the run are kept as they are, also single voxels
@@ -75,25 +73,56 @@ def resample_region_to_bold(
             seed=seed,
             interpolator=interpolator,
         )
-        regions.append(
-            (low_resolution_grids.block_average(samples, factor) >= 0.5) & (grid.data > 0.5)
-        )
-    lowres_region, highres_region = regions
+        regions.append(low_resolution_grids.block_average(samples, factor) >= 0.5)
     fraction_in_view = _fraction_in_view(mask, chain, grids[0], seed=seed)
+    lowres_region, highres_region = regions
+    return (lowres_region, highres_region), {"roi_fraction_in_fov": round(fraction_in_view, 3)}
+
+
+def unite_regions(
+    regions: Sequence[tuple[MaskArray, MaskArray]],
+    brains: tuple[MaskArray, MaskArray],
+    fractions_in_view: Sequence[float],
+    names: Sequence[str],
+) -> tuple[tuple[MaskArray, MaskArray], dict[str, object]]:
+    """Unite regions within the brain, on the acquired and on the high-resolution grid.
+
+    Regions without voxels in the brain are reported by name. If the union has no voxel in the
+    brain, the brain masks are returned instead, and the facts record this. `regions` and `brains`
+    are on both grids (3D), and `fractions_in_view` are the fractions of the regions in the field
+    of view.
+
+    Returns the union on both grids, and facts for the report.
+    """
+    outside = [
+        name
+        for name, masks in zip(names, regions, strict=True)
+        if not all((mask & brain).any() for mask, brain in zip(masks, brains, strict=True))
+    ]
+    for name, fraction in zip(names, fractions_in_view, strict=True):
+        if name in outside:
+            _LOGGER.warning(
+                "%s: the region contains no voxel of the brain mask of the BOLD series, which"
+                " excludes clipped voxels (%.0f %% of the region are in the field of view). The"
+                " region is not measured",
+                name,
+                100 * fraction,
+            )
+    lowres_union, highres_union = (
+        np.any(masks, axis=0) & brain
+        for masks, brain in zip(zip(*regions, strict=True), brains, strict=True)
+    )
     facts: dict[str, object] = {
-        "roi_voxels": int(lowres_region.sum()),
-        "roi_fraction_in_fov": round(fraction_in_view, 3),
+        "roi_voxels": int(lowres_union.sum()),
+        "roi_fraction_in_fov": min(fractions_in_view),
+        "roi_is_brain": not (lowres_union.any() and highres_union.any()),
     }
-    facts["roi_is_brain"] = not (lowres_region.any() and highres_region.any())
+    if outside:
+        facts["rois_outside"] = outside
     if facts["roi_is_brain"]:
-        _LOGGER.warning(
-            "The region of interest contains no voxel of the brain mask of the BOLD series, which"
-            " excludes clipped voxels (%.0f %% of the region are in the field of view). The whole"
-            " brain is used instead",
-            100 * fraction_in_view,
-        )
-        return (grids[0].data > 0.5, grids[1].data > 0.5), facts
-    return (lowres_region, highres_region), facts
+        _LOGGER.warning("The whole brain is used instead of the region of interest")
+        return brains, facts
+    return (lowres_union, highres_union), facts
 
 
 def chain_through_t1w(boldref2t1w: Array, from_t1w: Sequence[Path], folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ _NUMERIC_COLUMNS = (
     *("peak", "volume_mm3", "effect", "lower", "upper", "wrongsign", "expected_wrong"),
 )
 _NBSP = "\N{NO-BREAK SPACE}"
-_LABEL_HEAD, _LABELS_HEAD = "label", "atlas labels of the cluster"
+_LABEL_HEAD, _LABELS_HEAD = "label of the peak", "atlas labels of the cluster"
 _STATISTIC_HEADS: Mapping[str, ColumnHead] = {
     "tTotal": ("t", "including the reconstruction error"),
     "cc": "CC",
@@ -81,6 +81,7 @@ def _render_clusters(rows: Sequence[Any], series: str, contrast: str) -> Markup:
     statistic = rows[0].statistic
     heads: list[ColumnHead] = [
         "cluster",
+        _LABELS_HEAD,
         ("peak at x, y, z", space),
         _STATISTIC_HEADS.get(statistic, statistic),
         ("effect, %", "95 % interval"),
@@ -88,7 +89,6 @@ def _render_clusters(rows: Sequence[Any], series: str, contrast: str) -> Markup:
         _LABEL_HEAD,
         ("volume, mm³", "cluster threshold"),
         ("expected wrong sign", "fraction of the cluster"),
-        _LABELS_HEAD,
     ]
     text_columns = {heads.index(head) for head in (_LABEL_HEAD, _LABELS_HEAD)}
     return table(caption, heads, map(_render_peak, rows), texts=text_columns)
@@ -120,7 +120,6 @@ def _render_peak(row: Any) -> list[str]:
         label = f"{label}, {row.label_mm:.0f} mm away".replace(" ", _NBSP)
     interval_text = interval(row.lower, row.upper, ".3g")
     peak_cells = [
-        row.cluster,
         peak,
         short_number(row.peak),
         render("value", short_number(row.effect), interval_text),
@@ -128,14 +127,15 @@ def _render_peak(row: Any) -> list[str]:
         label,
     ]
     if not _is_highest_peak(row):
-        return [*peak_cells, "", "", ""]
+        return [row.cluster, "", *peak_cells, "", ""]
     labels = row.labels if isinstance(row.labels, str) else MISSING
     threshold = "" if math.isnan(row.above) else f"{_get_symbol(row.statistic)} ≥ {row.above:.3g}"
     return [
+        row.cluster,
+        labels.replace(" %", f"{_NBSP}%"),
         *peak_cells,
         render("value", short_number(row.volume_mm3), threshold),
         _probability_text(row.expected_wrong),
-        labels.replace(" %", f"{_NBSP}%"),
     ]
 
 

@@ -29,7 +29,8 @@ from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.metrics.word_lists import enumerate_unique
-from bids_sr.report.markup import ColumnHead, render
+from bids_sr.report.large_effects_table import render_large_effects
+from bids_sr.report.markup import ColumnHead, join, render
 
 _NO_SIGN_RELIABLE: Mapping[SupportState, str] = {
     "recovered": "none",
@@ -73,7 +74,7 @@ def render_contrasts(
     at_rest: bool = False,
     across_runs: bool = False,
 ) -> Markup:
-    """Render the results for all contrasts in one table without scrolling, "" if there are none.
+    """Render the results for all contrasts, and their large effects, "" if there are none.
 
     `results` of the method are by contrast. `rows` of the evaluation give the numbers of sign
     reliable and size known voxels. `method` is the series whose detail was measured or tested, and
@@ -123,7 +124,7 @@ def render_contrasts(
     definitions = [f"Detail: effects finer than {self_test.acquired_text}"]
     if summary := summarize_method(method):
         definitions.append(f"{method}: {summary}")
-    return render(
+    contents = render(
         "contrasts",
         title,
         ". ".join(definitions),
@@ -131,6 +132,7 @@ def render_contrasts(
         table_rows,
         _write_notes(results, counts, rows, self_test, across_runs=across_runs),
     )
+    return join([contents, render_large_effects(results, rows, method)])
 
 
 def count_error_voxels(

@@ -1,73 +1,154 @@
-"""Table of the mean effects of the region of interest."""
+"""Tables of the mean effects of regions as HTML."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 from markupsafe import Markup
 
 from bids_sr.evaluation.words import EFFECT_UNIT
-from bids_sr.metrics.number_text import interval, number
-from bids_sr.metrics.region_statistics import ERROR_SD, MEAN_EFFECT, N_VOXELS, NOISE_SD
-from bids_sr.metrics.rows import MetricRow
+from bids_sr.metrics.number_text import interval, number, p_value
 from bids_sr.report.evaluation_rows import (
     get_kind,
     list_contrasts,
     list_series,
     series_text,
 )
-from bids_sr.report.markup import ColumnHead, table
+from bids_sr.report.markup import ColumnHead, render_folded, render_selector, table
 from bids_sr.series import ACQUIRED
 
-_NO_ERROR = "–"
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MISSING = "–"
+_NBSP = "\N{NO-BREAK SPACE}"
+_MAX_Q = 0.05
+_EFFECT_HEADS: Sequence[ColumnHead] = (
+    ("mean effect ± SE of its noise", EFFECT_UNIT),
+    ("SD of the reconstruction error", EFFECT_UNIT),
+    "95 % interval",
+)
 
 
-def region_table_html(rows: Sequence[MetricRow], name: str, series_order: Sequence[str]) -> Markup:
-    """Render the mean effects of the region of interest; "" if there are none.
+def regions_html(regions: pd.DataFrame, series_order: Sequence[str]) -> Markup:
+    """Return the mean effects of regions at the narrowest smoothing, with a selector of tables.
 
-    The table contains the narrowest smoothing, and the acquired, super-resolved and measured
-    series. `rows` are from the evaluation of a run. `name` is the name of the region, or of its
-    file. `series_order` is the display order; other series follow.
+    The tables are the regions of interest, clusters, and for each contrast the atlas labels with a
+    false discovery rate of at most .05, with other labels folded. Regions of interest have rows of
+    the acquired, the super-resolved and the measured series. `regions` is the table of a run.
+    `series_order` is the display order; other series follow.
     """
-    rows_by_key = {(row.contrast, row.series, row.fwhm_mm, row.statistic): row for row in rows}
-    effects = [row for row in rows if row.statistic == MEAN_EFFECT]
-    if not effects:
-        return Markup("")
-    width = min(row.fwhm_mm for row in effects)
-    contrasts = list_contrasts(effects)
-    series = [
-        name
-        for name in list_series(effects, series_order)
-        if name == ACQUIRED or get_kind(name) not in ("baseline", "control")
-    ]
-    effects = sorted(
-        (row for row in effects if row.fwhm_mm == width and row.series in series),
-        key=lambda row: (contrasts.index(row.contrast), series.index(row.series)),
+    narrow = regions[regions["fwhm_mm"] == regions["fwhm_mm"].min()]
+    by_origin = {
+        origin: list(rows.itertuples())
+        for origin, rows in narrow.groupby(narrow["origin"].replace("auto", "roi"))
+    }
+    labels = by_origin.get("atlas", ())
+    return render_selector(
+        [
+            ("Regions of interest", _render_named(by_origin.get("roi", ()), series_order)),
+            ("Clusters of the acquired map", _render_clusters(by_origin.get("cluster", ()))),
+            *(
+                (f"Atlas labels, contrast {contrast}", _render_labels(labels, contrast))
+                for contrast in list_contrasts(labels)
+            ),
+        ]
     )
 
-    def format_value(effect: MetricRow, statistic: str) -> str:
-        row = rows_by_key.get((effect.contrast, effect.series, effect.fwhm_mm, statistic))
-        return _NO_ERROR if row is None else number(row.value)
 
+def _render_named(rows: Iterable[Any], series_order: Sequence[str]) -> Markup:
+    """Render the regions of interest, one row per region, contrast and series."""
+    all_rows = list(rows)
+    contrasts, all_series = list_contrasts(all_rows), list_series(all_rows, series_order)
+    series = [
+        name
+        for name in all_series
+        if name == ACQUIRED or get_kind(name) not in ("baseline", "control")
+    ]
+    names = list(dict.fromkeys(row.region for row in all_rows))
+    shown_rows = sorted(
+        (row for row in all_rows if row.series in series),
+        key=lambda row: (
+            names.index(row.region),
+            contrasts.index(row.contrast),
+            series.index(row.series),
+        ),
+    )
     lines = [
-        [
-            name,
-            effect.contrast,
-            series_text(effect.series),
-            f"{number(effect.value)} ± {format_value(effect, NOISE_SD)}",
-            format_value(effect, ERROR_SD),
-            interval(effect.lower, effect.upper),
-            f"{rows_by_key[effect.contrast, effect.series, effect.fwhm_mm, N_VOXELS].value:.0f}",
-        ]
-        for effect in effects
+        [row.region, row.contrast, series_text(row.series), *_list_effect(row), _count(row)]
+        for row in shown_rows
     ]
-    heads: list[ColumnHead] = [
-        "region",
-        "contrast",
-        "series",
-        ("mean effect ± SD of its noise", EFFECT_UNIT),
-        ("SD of the reconstruction error", EFFECT_UNIT),
-        "95 % interval",
-        "voxels",
+    heads = ["region", "contrast", "series", *_EFFECT_HEADS, "voxels"]
+    return table("Regions of interest", heads, lines, names=3, texts=range(3))
+
+
+def _render_clusters(rows: Iterable[Any]) -> Markup:
+    """Render clusters, one row per cluster."""
+    all_rows = list(rows)
+    contrasts = list_contrasts(all_rows)
+    lines = [
+        [row.contrast, row.region, *_list_effect(row), *_list_others(row), _count(row)]
+        for row in sorted(all_rows, key=lambda row: contrasts.index(row.contrast))
     ]
-    smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "not smoothed"
-    caption = f"Mean effect of the region of interest ({smoothing})"
-    return table(caption, heads, lines, names=3, texts=range(3))
+    heads = ["contrast", "cluster", *_EFFECT_HEADS, "acquired", "measured", "voxels"]
+    return table("Clusters of the acquired map", heads, lines, names=2, texts=range(2))
+
+
+def _render_labels(rows: Iterable[Any], contrast: str) -> Markup:
+    """Render the atlas labels of one contrast, active labels first and other labels folded."""
+    contrast_rows = [row for row in rows if row.contrast == contrast]
+    active, others = (
+        [row for row in contrast_rows if (row.q <= _MAX_Q) is is_active]
+        for is_active in (True, False)
+    )
+    note = Markup("<p class='note'>No atlas label has q ≤ .05 in this contrast.</p>")
+    active_table = _tabulate_labels(
+        active, f"Atlas labels with q ≤ .05 in the contrast {contrast}"
+    )
+    other_table = _tabulate_labels(others, f"Other atlas labels in the contrast {contrast}")
+    return (active_table or note) + render_folded(
+        f"All: {len(others)} other atlas labels", other_table
+    )
+
+
+def _tabulate_labels(rows: Iterable[Any], caption: str) -> Markup:
+    """Render a table of atlas labels, the strongest effect first; "" if there are no rows."""
+    lines = [
+        [row.region, *_list_effect(row), *_list_others(row), _format_q(row), _count(row)]
+        for row in sorted(rows, key=lambda row: -abs(row.effect))
+    ]
+    heads = ["atlas label", *_EFFECT_HEADS, "acquired", "measured", "q", "voxels"]
+    return table(caption, heads, lines, texts=range(1))
+
+
+def _list_effect(row: Any) -> list[str]:
+    """Return the cells of the effect of a region and its errors."""
+    return [
+        f"{number(row.effect)} ± {number(row.noise_se)}",
+        _format_value(row.error_sd),
+        interval(row.lower, row.upper) or _MISSING,
+    ]
+
+
+def _list_others(row: Any) -> list[str]:
+    """Return the cells of the acquired and the measured value of a region."""
+    return [_format_value(row.acquired), _format_value(row.measured)]
+
+
+def _format_value(value: float) -> str:
+    """Return a number as text, or a dash if it is missing."""
+    return number(value) if np.isfinite(value) else _MISSING
+
+
+def _format_q(row: Any) -> str:
+    """Return the false discovery rate of a region as text on one line."""
+    return p_value(row.q).replace(" ", _NBSP)
+
+
+def _count(row: Any) -> str:
+    """Return the number of voxels of a region, and of how many voxels given if some are unused."""
+    if row.voxels == row.voxels_given:
+        return f"{row.voxels}"
+    return f"{row.voxels}{_NBSP}of{_NBSP}{row.voxels_given}"

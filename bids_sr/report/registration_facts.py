@@ -40,13 +40,17 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
             " and ratio depend on this registration."
         ),
         "roi_is_brain": (
-            "The region of interest contains no voxel of the brain mask, so the whole brain is"
-            " used instead."
+            "No region of interest contains a voxel of the brain mask, so the whole brain is used"
+            " instead."
         ),
     }
     return [
         *_brain_mask_warnings(facts),
         *_orientation_warnings(facts),
+        *(
+            f"{region}: the region contains no voxel of the brain mask, so it is not measured."
+            for region in as_texts(facts.get("rois_outside", ()))
+        ),
         *(warning for key, warning in warnings_by_key.items() if facts.get(key)),
     ]
 

@@ -19,9 +19,8 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import scale_weights
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
 from bids_sr.glm.model_confounds import model_confounds
-from bids_sr.glm.region_means import describe_mean_effect, find_named_region
 from bids_sr.glm.temporal_regressors import uncensored_volumes
-from bids_sr.io.arrays import Array, Float32, MaskArray
+from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.atomic_files import link_or_copy
 from bids_sr.io.grids import AxisOrder, Factor
 from bids_sr.io.json_values import as_number
@@ -119,9 +118,7 @@ class SeriesMaps:
     """Maps of one series, with metrics and inputs of figures.
 
     `maps` include active regions. `quality` is the image quality of the series. `middle` is its
-    middle volume, and `tsnr` its temporal signal-to-noise ratio. `region_rows` are effects in the
-    mean time series of the region of interest, with their noise; empty if the region is the whole
-    brain.
+    middle volume, and `tsnr` its temporal signal-to-noise ratio.
     """
 
     maps: list[Map]
@@ -129,7 +126,6 @@ class SeriesMaps:
     quality: Rows
     middle: Image
     tsnr: Image
-    region_rows: Rows
 
 
 @frozen
@@ -196,8 +192,6 @@ def map_series(
     sums = _make_quality_sums(series, mask.data, model)
     widths = tuple(map(float, settings.smoothing))
     own_seeds = dict(zip(widths, own_regressors, strict=True)) if own_regressors else {}
-    region = find_named_region(roi.data, mask.data)
-    n_region_voxels = 0 if region is None else int(region.sum())
     fits = map_contrasts(
         series,
         mask.data,
@@ -209,12 +203,10 @@ def map_series(
         low_pass=settings.low_pass,
         correlation_confounds=settings.correlation_confounds,
         inspect_volumes=sums.add,
-        region=region,
     )
     mean_signal = compute_mean_signal(boldref.data, bold_mask.data)
     maps: list[Derivative] = []
     rows: list[MetricRow] = []
-    region_rows: list[MetricRow] = []
     for fwhm_mm, signal_fit in fits.items():
         fit = signal_fit.in_percent(mean_signal)
         regions = find_regions(
@@ -232,10 +224,6 @@ def map_series(
         maps += _write_maps(smoothed_maps, settings, here)
         regressors = own_seeds.get(fwhm_mm, model.inputs.regressors)
         rows += _score_maps(smoothed_maps, regressors, mask.data, roi.data, settings)
-        for contrast, mean_effect in fit.region_effects.items():
-            region_rows += describe_mean_effect(
-                series_name, contrast, mean_effect, fwhm_mm, n_region_voxels
-            )
     quality = sums.quality()
     return SeriesMaps(
         maps=maps,
@@ -243,7 +231,6 @@ def map_series(
         quality=metric_rows(series_name, quality_metrics(quality, mask.data)),
         middle=middle,
         tsnr=Volume(quality.tsnr, series.affine),
-        region_rows=region_rows,
     )
 
 
@@ -262,7 +249,6 @@ def _link_maps(
         ],
         map_metrics=[replace(row, series=series_name) for row in maps.map_metrics],
         quality=[replace(row, series=series_name) for row in maps.quality],
-        region_rows=[replace(row, series=series_name) for row in maps.region_rows],
     )
 
 
@@ -326,7 +312,6 @@ def map_contrasts(
     low_pass: float | None = 0.1,
     correlation_confounds: bool = False,
     inspect_volumes: Callable[[list[Float32]], None] | None = None,
-    region: MaskArray | None = None,
 ) -> dict[float, ActivationMaps]:
     """Map the contrasts of a run that can be estimated, in a single thread.
 
@@ -335,8 +320,7 @@ def map_contrasts(
     mm). `own_regressors` are seeds by smoothing width that were smoothed like the maps and replace
     the regressors of the model; None or empty to use the regressors of the model. `low_pass` and
     `correlation_confounds` are as in `MapSettings`. `inspect_volumes` is called with each batch of
-    volumes that are read. The mean time series of `region` (X, Y, Z) is also fitted; None if there
-    is no region.
+    volumes that are read.
 
     Returns maps with their design, by smoothing width (FWHM, mm).
     """
@@ -361,7 +345,6 @@ def map_contrasts(
             scratch=here,
             confounds=inputs.confounds,
             inspect_volumes=inspect_volumes,
-            region=region,
         )
 
 

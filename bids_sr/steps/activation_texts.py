@@ -174,10 +174,7 @@ def describe_correlation(maps: DescribedMaps) -> str:
 
 def describe_responses(maps: DescribedMaps) -> str:
     """Return methods text of the predicted responses of a run with events."""
-    return (
-        f"Events were convolved in closed form with {maps.design.hrf.words}. Its parameters are"
-        " from nilearn [@nilearn]."
-    )
+    return f"Events were convolved in closed form with {maps.design.hrf.words}."
 
 
 def describe_contrasts(
@@ -197,7 +194,7 @@ def describe_contrasts(
     unit = "standard deviation of the seed" if maps.at_rest else "sustained block"
     # seeds are described with their time series
     sentences = [] if maps.at_rest else [f"Contrasts were {'; '.join(phrases)}."]
-    sentences.append(f"Effects are signal change per {unit}.")
+    sentences.append(f"Effects are signal change per {unit} in percent of the mean brain signal.")
     thresholds = [
         f"z of at least {name}" for name in maps.settings.thresholds if name[0].isdigit()
     ]

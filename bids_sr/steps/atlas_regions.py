@@ -8,10 +8,11 @@ import pandas as pd
 
 from bids_sr.io.region_spaces import TEMPLATE, RegionSpace
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import File, Image, Mask, Table
-from bids_sr.pipeline.step import step
+from bids_sr.pipeline.artifacts import File, Image, Mask, Table, Transforms
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
-from bids_sr.registration.ants import load
+from bids_sr.registration.ants import apply, load
+from bids_sr.registration.bold_regions import chain_through_t1w
 from bids_sr.registration.template_regions import find_region, resample_to_t1w
 from bids_sr.registration.templates import atlas_region
 from bids_sr.run_time import RunTime
@@ -82,16 +83,51 @@ def resample_atlas(
     return Volume(atlas_image.data, atlas_image.affine), atlas_t1w, table, xfms
 
 
-def describe_region(roi: str, atlas: str) -> str:
-    """Return methods text of the definition of the region of interest."""
-    if roi in _REGION_TEXTS:
-        region_text = _REGION_TEXTS[roi]
-    elif is_file(roi):
-        region_text = "a mask provided by the user"
-    else:
-        labels = roi.replace(",", ", ")
-        region_text = f"defined by the labels {labels} of the {atlas_title(atlas)}"
-    return f"The region of interest was {region_text}."
+@step(makes=("atlas_bold", "atlas_bold_hr"), memory=REGION, cost=RunTime(always=0.3, high=0.3))
+def atlas_to_bold(
+    bold_mask: Mask,
+    bold_mask_hr: Mask,
+    atlas_source: Image,
+    boldref2t1w_xfm: Transforms,
+    atlas_xfms: Sequence[File] = (),
+    *,
+    here: Path = HERE,
+    random_seed: int,
+) -> tuple[Image, Image]:
+    """Resample the labels of an atlas to the grids of a run, with a single interpolation per grid.
+
+    `bold_mask` and `bold_mask_hr` define the acquired and the high-resolution grid.
+    `boldref2t1w_xfm` is the transform of T1w points to boldref points (1, 4, 4; RAS mm), and
+    `atlas_xfms` are transforms of T1w points to the space of the label image `atlas_source`.
+    """
+    chain = chain_through_t1w(boldref2t1w_xfm[0], atlas_xfms, here)
+    labels, labels_hr = (
+        apply(
+            atlas_source.like(atlas_source.data.astype(np.float32)),
+            grid,
+            chain,
+            seed=random_seed,
+            interpolator="nearestNeighbor",
+        )
+        for grid in (bold_mask, bold_mask_hr)
+    )
+    return Volume(labels, bold_mask.affine), Volume(labels_hr, bold_mask_hr.affine)
+
+
+def describe_regions(rois: Sequence[str], atlas: str) -> str:
+    """Return methods text of the definition of the regions of interest."""
+    texts = []
+    for roi in rois:
+        if roi in _REGION_TEXTS:
+            texts.append(_REGION_TEXTS[roi])
+        elif is_file(roi):
+            texts.append("a mask provided by the user")
+        else:
+            labels = roi.replace(",", ", ")
+            texts.append(f"defined by the labels {labels} of the {atlas_title(atlas)}")
+    if len(texts) == 1:
+        return f"The region of interest was {texts[0]}."
+    return f"The regions of interest were {'; '.join(texts)}."
 
 
 @step(
@@ -133,3 +169,9 @@ def define_region(
         xfms = [std2t1w_xfm] if roi_space == TEMPLATE else []
     roi_t1w = resample_to_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
     return Volume(roi_t1w, t1w_preproc.affine), region.like(region.data > 0.5), xfms
+
+
+@step(makes="roi_t1w", memory=REGION, cost=RunTime(t1w=0.05))
+def unite_masks(masks: list[Mask]) -> Mask:
+    """Return the union of masks on the same grid."""
+    return masks[0].like(np.any([mask.data for mask in masks], axis=0))

@@ -7,12 +7,11 @@ follows from its unsmoothed or least smoothed effect on the acquired grid.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.region_means import weigh_smoothed_mean
 from bids_sr.glm.smoothing import smooth
-from bids_sr.io.arrays import Array, Float32, MaskArray
+from bids_sr.io.arrays import Array, Float, Float32
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.masks import bounding_box
@@ -72,24 +71,23 @@ class ErrorSamples:
         """
         return scale_variance(scale, error_power, width, self.brain_hr)
 
-    def compute_mean_sds(
-        self, region: MaskArray, effects: Sequence[tuple[Float32, float]]
-    ) -> list[float]:
-        """Return the standard deviations of the reconstruction error of a region's mean effects.
+    def compute_mean_sds(self, weights: sparse.csr_array, scales: Sequence[Float32]) -> Float:
+        """Return the standard deviations of the reconstruction error of mean effects, (C, K).
 
-        `region` is on the high-resolution grid (X, Y, Z) and not empty. `effects` are the scale of
-        each effect (result of `compute_scale`, (X, Y, Z)) and its smoothing (FWHM, mm).
+        `weights` are the weights of voxels in each mean (K, voxels), see
+        `bids_sr.glm.region_means.weigh_means`, and `scales` the scale of each contrast (result of
+        `compute_scale`, (X, Y, Z)). The samples are read once.
         """
         from bids_sr.sr.prior_maps.posterior import mean_error_sd
 
-        weights_by_width = {
-            width: weigh_smoothed_mean(region, self.brain_hr.zooms.tolist(), width)
-            for width in {width for _, width in effects}
-        }
-        box = bounding_box(weights_by_width[max(weights_by_width)] > 0)
-        weights = [np.sqrt(scale[box]) * weights_by_width[width][box] for scale, width in effects]
-        samples = (sample[box] for sample in self.errors.volumes())
-        return mean_error_sd(samples, np.stack(weights)).tolist()
+        scaled_weights = []
+        for scale in scales:
+            scaled = weights.copy()
+            scaled.data *= np.sqrt(scale.ravel(order="F")[scaled.indices])
+            scaled_weights.append(scaled)
+        samples = (sample.ravel(order="F") for sample in self.errors.volumes())
+        sds = mean_error_sd(samples, sparse.vstack(scaled_weights, format="csr"))
+        return sds.reshape(len(scales), -1)
 
 
 def _average_squares(

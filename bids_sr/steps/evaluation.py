@@ -15,6 +15,7 @@ from bids_sr.evaluation.references import (
     make_half_reference,
     make_known_reference,
     make_map_reference,
+    make_other_effects_reference,
 )
 from bids_sr.evaluation.volume_scores import image_rows, volume_scores
 from bids_sr.frozen import frozen
@@ -100,7 +101,7 @@ def compare_halves(
     """
     run = make_run_effects(effects, comparison, same_widths, maps)
     with threadpool_limits(1):
-        return agreement_rows(run, make_half_reference)
+        return agreement_rows(run, make_half_reference, make_other_effects_reference)
 
 
 @step(makes="truth", memory=EFFECTS, cost=RunTime(always=1.2, low=29.0))

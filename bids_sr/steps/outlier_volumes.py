@@ -17,8 +17,8 @@ _LOGGER = logging.getLogger(__name__)
 # keys of the facts on outlier volumes, which are also the keys of sidecars
 _VOLUMES_KEY, _REASONS_KEY = "OutlierVolumes", "OutlierVolumesReason"
 _SEARCH_TEXT = (
-    "Outlier volumes, which differ from their neighbors after registration or are copies of other"
-    " volumes, were searched first."
+    "Volumes that differ from their neighbors after registration, or are copies of others, were"
+    " searched first."
 )
 
 

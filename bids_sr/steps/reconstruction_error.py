@@ -4,18 +4,25 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bids_sr.evaluation.detail_support import permits_sign_reliable
+import numpy as np
+
+from bids_sr.evaluation.detail_support import classify_detail, permits_sign_reliable
 from bids_sr.evaluation.evidence import was_applied
+from bids_sr.evaluation.large_effects import describe_large_effects, measure_darkness
+from bids_sr.evaluation.reference_maps import TRUE_T
+from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import Z_95
 from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import (
     Derivative,
     Facts,
     File,
+    Image,
     Map,
     Mask,
     Rows,
@@ -25,6 +32,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.run_time import RunTime
 from bids_sr.series import map_label
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import load_model
@@ -193,13 +201,12 @@ def describe_voxel_selection(smoothing: Sequence[float], zooms: Sequence[float])
     if narrow:
         sentences.append(
             f"{_name_widths(narrow)}, sign reliable voxels are the active voxels with the highest"
-            " t values of which at most 5 % are expected to have the wrong sign, given this SD and"
-            " the variance of the effect."
+            " t values of which at most 5 % are expected to have the wrong sign."
         )
     if wide:
         sentences.append(
             f"{_name_widths(wide)}, sign reliable voxels are active after the error was added"
-            " to the variance of the effect."
+            " to the variance."
         )
     sentences.append(
         "Size known voxels are sign reliable voxels whose 95 % interval, effect ±"
@@ -225,25 +232,31 @@ def measure_error(
     mask: Mask,
     bold_mask: Mask,
     coverage_rows: Rows,
+    acquired_tsnr: Image,
+    boldref: Image,
     error_draws: Series | None = None,
     acquired_draws: Series | None = None,
     *,
     here: Path = HERE,
     series_name: str,
     smoothing: Sequence[float],
+    factor: Factor,
 ) -> tuple[list[Map], Rows, list[Map]]:
-    """Map the reconstruction error of a series, with masks of voxels.
+    """Map the reconstruction error of a series, with masks of voxels, and find large effects.
 
     Effects of `acquired_maps` at the narrowest smoothing scale the samples. `mask` is the brain on
     the grid of the series, and `bold_mask` on the acquired grid. `coverage_rows` are the result of
-    `check_intervals`. `error_draws` are samples of the reconstruction error, (X, Y, Z, samples);
+    `check_intervals`. `acquired_tsnr` is the temporal signal-to-noise ratio of the acquired
+    series. `error_draws` are samples of the reconstruction error, (X, Y, Z, samples);
     None if the method has no prior. `acquired_draws` are the acquired (low-resolution) part of the
-    same samples. `smoothing` is the smoothing of the maps (FWHM, mm).
+    same samples. `smoothing` is the smoothing of the maps (FWHM, mm). `factor` is the ratio of
+    acquired to high-resolution voxel size, per axis.
 
     Returns error maps with masks of sign reliable and size known voxels; coverage, sizes of the
-    regions and expected shares of the wrong sign; and mean squares of the samples, from which
-    the error of several runs is computed (`ERROR_POWER` by smoothing, `ACQUIRED_POWER`). All are
-    empty if there are no samples.
+    regions, expected shares of the wrong sign, and large effects of contrasts whose detail is
+    recovered in the test (`evaluation.large_effects`, narrowest smoothing); and mean squares of
+    the samples, from which the error of several runs is computed (`ERROR_POWER` by smoothing,
+    `ACQUIRED_POWER`). All are empty if there are no samples.
     """
     if error_draws is None or acquired_draws is None:
         return [], [], []
@@ -292,6 +305,10 @@ def measure_error(
                     contrast=contrast,
                     fwhm_mm=width,
                 )
+    images = _ComparedImages.sample(acquired_tsnr, boldref, mask)
+    rows += _list_large_effects(
+        maps, acquired_maps, images, coverage_rows, series_name, min(smoothing), factor
+    )
     return error_maps, rows, error_powers
 
 
@@ -312,6 +329,65 @@ def scale_by_contrast(
         effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
         scales[contrast] = samples.compute_scale(effect, variance, acquired_power)
     return scales
+
+
+@frozen
+class _ComparedImages:
+    """Images on the high-resolution grid that describe large effects, (X, Y, Z) each.
+
+    `tsnr` is the temporal signal-to-noise ratio of the acquired series, and `darkness` the result
+    of `measure_darkness`. `brain` is the mask with the grid.
+    """
+
+    tsnr: Float32
+    darkness: Float32
+    brain: Volume
+
+    @staticmethod
+    def sample(tsnr: Volume, boldref: Volume, brain: Volume) -> "_ComparedImages":
+        """Sample the images of the acquired grid on the grid of the mask."""
+        sampled_tsnr, sampled_boldref = (
+            sample_volume(image.data, image.affine, brain.data.shape, brain.affine)
+            for image in (tsnr, boldref)
+        )
+        darkness = measure_darkness(sampled_boldref, brain.data, brain.zooms.tolist())
+        return _ComparedImages(tsnr=sampled_tsnr, darkness=darkness, brain=brain)
+
+
+def _list_large_effects(
+    maps: Sequence[Derivative],
+    acquired_maps: Sequence[Derivative],
+    images: _ComparedImages,
+    coverage_rows: Sequence[MetricRow],
+    series_name: str,
+    width: float,
+    factor: Factor,
+) -> Iterator[MetricRow]:
+    """Yield the large effects of contrasts whose detail is recovered in the test.
+
+    `width` is the smoothing of the maps (FWHM, mm). For other parameters, see `measure_error`.
+    """
+    recovered = {
+        support.map_contrast
+        for support in classify_detail(coverage_rows, series_name).values()
+        if support.state == "recovered"
+    }
+    acquired_by_contrast = dict(iterate_contrasts(acquired_maps, width))
+    brain = images.brain
+    for contrast, fitted_maps in iterate_contrasts(maps, width):
+        if contrast not in recovered or contrast not in acquired_by_contrast:
+            continue
+        t = acquired_by_contrast[contrast]["t"].volume
+        acquired_t = sample_volume(t.data, t.affine, brain.data.shape, brain.affine)
+        effects = describe_large_effects(
+            fitted_maps["effect"].volume.data,
+            brain.data & (np.abs(acquired_t) > TRUE_T),
+            images.tsnr,
+            images.darkness,
+            factor,
+        )
+        if effects is not None:
+            yield from effects.list_rows(series_name, contrast, width)
 
 
 def _write_power(

@@ -14,11 +14,12 @@ from bids_sr.config.memory import Need
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import AS_STORED, BOLDREF, LARGEST_BRAIN_ML, AxisOrder, Factor
+from bids_sr.io.json_values import as_number
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.registration import bold_to_anat
+from bids_sr.registration import bold_regions, bold_to_anat
 from bids_sr.registration.ants import load, load_like, reorder_to_ras
 from bids_sr.registration.bold_regions import resample_region_to_bold
 from bids_sr.registration.bold_to_anat import (
@@ -263,7 +264,7 @@ def mask_bold(
 
 
 @step(
-    makes=("roi_bold", "roi_bold_hr", "region_facts"),
+    makes=("region_bold", "region_bold_hr", "region_facts"),
     memory=Need(always=0.03, t1w=0.010, high=0.0),
     cost=RunTime(always=0.5),
 )
@@ -285,17 +286,45 @@ def region_to_bold(
     `roi_xfms` are transforms of T1w points to the space of `roi_source`; empty if this is T1w
     space.
 
-    Returns the region on the grid of the boldref, and on its high-resolution grid, within the
-    brain; and the fraction of the region in the field of view, with a note if the brain is used
-    instead.
+    Returns the region on the grid of the boldref, and on its high-resolution grid, also outside
+    the brain; and the fraction of the region in the field of view.
     """
-    (roi, roi_hr), facts = resample_region_to_bold(
+    (region, region_hr), facts = resample_region_to_bold(
         roi_source,
         roi_xfms,
         None if boldref2t1w_xfm is None else boldref2t1w_xfm[0],
         (bold_mask, bold_mask_hr),
         seed=random_seed,
         folder=here,
+    )
+    return Volume(region, bold_mask.affine), Volume(region_hr, bold_mask_hr.affine), facts
+
+
+@step(makes=("roi_bold", "roi_bold_hr", "union_facts"), small=True)
+def unite_regions(
+    region_bold: list[Mask],
+    region_bold_hr: list[Mask],
+    region_facts: list[Facts],
+    bold_mask: Mask,
+    bold_mask_hr: Mask,
+    *,
+    region_texts: Sequence[str],
+) -> tuple[Mask, Mask, Facts]:
+    """Unite the regions of interest within the brain, on the acquired and high-resolution grid.
+
+    `region_texts` name the regions in messages.
+
+    Returns the union on both grids; and its fraction in the field of view, with the regions that
+    have no voxels in the brain, and a note if the brain is used instead.
+    """
+    (roi, roi_hr), facts = bold_regions.unite_regions(
+        [
+            (region.data, region_hr.data)
+            for region, region_hr in zip(region_bold, region_bold_hr, strict=True)
+        ],
+        (bold_mask.data, bold_mask_hr.data),
+        [as_number(region["roi_fraction_in_fov"]) for region in region_facts],
+        region_texts,
     )
     return Volume(roi, bold_mask.affine), Volume(roi_hr, bold_mask_hr.affine), facts
 

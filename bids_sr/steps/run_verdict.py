@@ -13,6 +13,7 @@ from bids_sr.evaluation.acquired_activation import (
     kept_rows,
 )
 from bids_sr.evaluation.evidence import was_applied
+from bids_sr.evaluation.large_effects_results import collect_large_effects
 from bids_sr.evaluation.qc_flags import (
     Flag,
     activation_flags,
@@ -243,6 +244,26 @@ def decide_verdict(
     for compared in compared_verdicts:
         verdict_rows += compared.rows
     return verdict_facts, verdict_rows, evidence
+
+
+@step(makes="verdict", small=True)
+def add_large_effects(verdict: Verdict, rows: Rows) -> Verdict:
+    """Add the large effects of recovered contrasts to a verdict.
+
+    `rows` are the evaluation of the run. Large effects are known after the verdict, which does not
+    depend on them.
+    """
+    contrasts = []
+    for facts in verdict.get("contrasts", ()):
+        names = facts["contrast"], facts["map"]
+        is_recovered = facts["active"]["state"] == "recovered"
+        collected = collect_large_effects(rows, verdict["best"], *names) if is_recovered else None
+        large = {} if collected is None else {"large_effects": collected.to_json()}
+        contrasts.append({**facts, **large})
+    stored_verdict = verdict.copy()
+    if contrasts:
+        stored_verdict["contrasts"] = contrasts
+    return stored_verdict
 
 
 def _list_flag_rows(flags: Sequence[Flag], rows: Sequence[MetricRow]) -> list[MetricRow]:

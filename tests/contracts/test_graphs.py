@@ -278,11 +278,13 @@ def test_the_methods_text_repeats_no_sentence(graph: Graph) -> None:
 PAIR = "compare_edges draw_guide draw_pair register_pair register_to_pair"
 TRAINING = "draw_training train_on_pair"
 VARIANCE = "draw_variance estimate_variance"
-ERROR = "check_intervals measure_error measure_region_error"
+ERROR = "check_intervals measure_error"
+REGIONS = "atlas_to_bold join_regions measure_regions show_regions"
 ANATOMY = (
     "correct_brain correct_head draw_brain draw_coregistration draw_normalization invert_coreg"
     " label_tissues load_template mask_brain normalize_t1w register_to_t1w resample_atlas"
-    " segment_tissues tissues_to_bold define_region measure_region_error region_to_bold"
+    " segment_tissues tissues_to_bold define_region region_to_bold"
+    " atlas_to_bold unite_regions"
 )
 CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
     (one_run, "--null-checks"): ("another_contrast", "", 1),
@@ -296,10 +298,11 @@ CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
         "",
         4,
     ),
-    (one_run, "--roi brain"): ("", "measure_region_error", 1),
+    (one_run, "--roi brain"): ("", "", 1),
+    (one_run, "--roi Calcarine_L Heschl_L,Heschl_R"): ("unite_masks", "", 2),
     (one_run, "--set evaluation.roi_grow=true"): ("grow_region", "", 2),
     (one_run, "--censor fd:.5"): ("add_temporal_regressors", "", 2),
-    (one_run, "--set activation.kinds=cc"): ("draw_correlation", ERROR, 2),
+    (one_run, "--set activation.kinds=cc"): ("draw_correlation", f"{ERROR} {REGIONS}", 2),
     (one_run, "--set activation.kinds=glm"): ("", "draw_overlap", 0),
     (no_pair, "--sr-factor 2"): ("", f"{PAIR} {TRAINING}", 1),
     (no_pair, "--sr-factor 2 --sr-method tv"): (
@@ -317,10 +320,10 @@ CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
     ),
     (calibration_run, ""): ("draw_calibration measure_calibration register_calibration", "", 8),
     (one_slice, ""): ("", f"correct_slice_timing {TRAINING}", 3),
-    (high_resolution_only, ""): ("truncate_pair", "measure_region_error register_pair", 9),
+    (high_resolution_only, ""): ("truncate_pair", "register_pair", 9),
     (at_rest, "--sr-factor 2"): (
         "draw_networks seed_series",
-        f"{PAIR} {TRAINING} copy_events draw_overlap measure_region_error select_events",
+        f"{PAIR} {TRAINING} copy_events draw_overlap select_events",
         12,
     ),
     (echoes_at_rest, "--sr-factor 2"): (

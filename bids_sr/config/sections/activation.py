@@ -140,13 +140,13 @@ class Activation(OptionSection):
             " (columns index and name)"
         ),
     )
-    roi: str = option(
-        region_names.AUTO,
+    roi: tuple[str, ...] = option(
+        (region_names.AUTO,),
         "--roi {auto,brain,NAMES,FILE}",
-        "region of interest for measuring activated regions: auto (determined from the"
-        " task name), brain, motor, visual, auditory, atlas labels separated by commas, or a"
-        " mask image with space-T1w, space-boldref or the template in its name",
-        common="region of interest (default: auto, by the task name)",
+        "regions of interest, separated by spaces: auto (determined from the task name), brain,"
+        " motor, visual, auditory, atlas labels separated by commas (one region), or a mask image"
+        " with space-T1w, space-boldref or the template in its name",
+        common="regions of interest (default: auto, by the task name)",
     )
     combine_weights: Literal["equal", "precision"] = option(
         "equal",
@@ -177,9 +177,15 @@ class Activation(OptionSection):
         ),
     )
 
+    def __post_init__(self) -> None:
+        roi: object = self.roi
+        if isinstance(roi, str):  # settings files of earlier versions have a single region
+            self._set("roi", (roi,))
+        OptionSection.__post_init__(self)
+
     def _check(self) -> None:
         self._remove_duplicates(
-            "contrasts", "kinds", "smoothing", "thresholds", "seeds", "confounds"
+            "contrasts", "kinds", "smoothing", "thresholds", "seeds", "confounds", "roi"
         )
         self._need(
             NO_CONFOUNDS not in self.confounds or len(self.confounds) == 1,
@@ -212,6 +218,7 @@ class Activation(OptionSection):
             "seeds",
             "components cannot be combined with other seeds",
         )
+        self._need(bool(self.roi), "roi", "at least one region must be specified")
         check_regions(self.atlas, self.roi, self.seeds)
         names = seed_names(choose_seeds(self.seeds, with_anat=True, atlas=self.atlas))
         self._need(

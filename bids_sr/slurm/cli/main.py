@@ -473,7 +473,7 @@ def _list_paths(settings: Settings) -> list[Path]:
     activation, calibration = settings.activation, settings.superres.calibration_file
     texts = [
         path
-        for path in (Path(activation.roi), Path(activation.atlas), calibration)
+        for path in (*map(Path, activation.roi), Path(activation.atlas), calibration)
         if path is not None and path.is_absolute()
     ]
     texts += settings.superres.pretrained

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy import ndimage, special
+from scipy import ndimage, sparse, special
 from torch import Tensor
 
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
@@ -70,18 +70,17 @@ def _compute_square_root(size: int, fwhm: float) -> Tensor:
         return ((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float()
 
 
-def mean_error_sd(samples: Iterable[Array], weights: Array) -> Float:
+def mean_error_sd(samples: Iterable[Array], weights: Array | sparse.csr_array) -> Float:
     """Return the standard deviation of the reconstruction error of weighted sums of voxels (K,).
 
     The error of a sum is the sum of the errors of its voxels in the same sample, with their signs,
     so that it follows from their correlation. Most errors above the acquired Nyquist frequency
     cancel in the mean of a region.
 
-    `samples` have unit scale (X, Y, Z). `weights` are the weights of the voxels (K, X, Y, Z),
-    multiplied by the square root of the local scale of the effect (`effect_scale`).
+    `samples` have unit scale (N,). `weights` are the weights of the voxels (K, N), multiplied by
+    the square root of the local scale of the effect (`effect_scale`).
     """
-    rows = weights.reshape(len(weights), -1).astype(np.float64)
-    sums = np.array([rows @ np.ravel(sample) for sample in samples])
+    sums = np.array([weights @ sample.astype(np.float64) for sample in samples])
     return np.asarray(np.sqrt(np.square(sums).mean(axis=0)), dtype=np.float64)
 
 

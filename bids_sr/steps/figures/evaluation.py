@@ -98,21 +98,6 @@ _VALUE_TABLES = ("evaluation",)
         tables=_VALUE_TABLES,
     ),
     FigureSpec(
-        "regions",
-        "maps",
-        subtitle="Region of interest",
-        html=True,
-        tables=_VALUE_TABLES,
-        caption=(
-            "Effect in the mean time series of the region. The standard deviation (SD) of its"
-            " noise is computed from the residuals of this time series. The SD of the"
-            " reconstruction error is computed from samples of the error, averaged over the"
-            " region; it is only estimated for methods with a prior, and the 95 % interval of"
-            " other series covers only noise. All series of a run share most of their noise."
-            " Other series and smoothing widths are listed in the file below."
-        ),
-    ),
-    FigureSpec(
         "images",
         "evaluation",
         html=True,
@@ -193,7 +178,6 @@ def draw_evaluation(
     *,
     has_truth: bool,
     series_names: Sequence[str],
-    region_name: str,
 ) -> Iterator[FigureDrawing]:
     """Draw verdict, agreement with the reference, and negative controls.
 
@@ -202,14 +186,11 @@ def draw_evaluation(
     units), for the maps. `has_truth` states whether high-resolution BOLD or known activation is
     available. `series_names` are in display order.
     """
-    from bids_sr.report.region_table import region_table_html
     from bids_sr.report.verdict_html import verdict_html
 
     yield FigureDrawing("verdict", verdict_html(verdict, evidence, evaluation))
     if has_truth:
         yield from _draw_agreement(evaluation, series_names)
-    if regions := region_table_html(evaluation, region_name, series_names):
-        yield FigureDrawing("regions", regions)
     if halves_figures:
         statistics = _SCORE_STATISTICS if has_truth else ()
         mean_signal = compute_mean_signal(boldref.data, bold_mask.data)

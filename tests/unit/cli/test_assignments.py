@@ -73,7 +73,7 @@ def test_values_are_written_as_in_toml(text: str, value: object) -> None:
 def test_changes_of_recipes_share_the_option_and_override_the_config_file(tmp_path: Path) -> None:
     settings = parse("tv.tv=0.02", "activation.roi=motor", "superres.method=tv")
     assert list(map(str, settings.superres.recipe_changes)) == ["tv.tv=0.02"]
-    assert settings.activation.roi == "motor"
+    assert settings.activation.roi == ("motor",)
     assert parse("sbl.guide=none").sbl.guide == "none"
     file = tmp_path / "settings.toml"
     file.write_text('[superres]\nmethod = ["tv"]\nrecipe_changes = ["tv.tv=0.5"]\n')

@@ -74,7 +74,12 @@ def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
         ("--smoothing 6 0 4 6", "activation.smoothing", (0.0, 4.0, 6.0)),
         ("--smoothing 4 --smoothing paper", "activation.smoothing", (0.0, 3.5, 4.0, 13.2)),
         ("--set activation.high_pass=none", "activation.cosine_cutoff", 0),
-        ("--roi my_roi.nii.gz", "activation.roi", "my_roi.nii.gz"),
+        ("", "activation.roi", ("auto",)),
+        (
+            "--roi my_roi.nii.gz Heschl_L,Heschl_R --roi motor motor",
+            "activation.roi",
+            ("my_roi.nii.gz", "Heschl_L,Heschl_R", "motor"),
+        ),
         ("", "evaluation.truth", "auto"),
         ("--truth ./auto", "evaluation.truth_dir", Path("auto")),
         ("--truth none", "evaluation.truth_dir", None),

@@ -48,7 +48,7 @@ def test_a_preset_sets_all_unspecified_options() -> None:
     assert settings.preprocessing.dummy_scans == 60
     assert settings.preprocessing.ignore == ("slicetiming",)
     activation = settings.activation
-    assert (activation.kinds, activation.low_pass, activation.roi) == (("cc",), 0.1, "motor")
+    assert (activation.kinds, activation.low_pass, activation.roi) == (("cc",), 0.1, ("motor",))
     assert (settings.preprocessing.input_smoothing, activation.smoothing) == (13.2, (0.0,))
     assert activation.thresholds == ("quarter",)
 
@@ -60,7 +60,7 @@ def test_options_override_the_preset_in_any_order() -> None:
         assert settings.superres.recipe == "fast"
         assert settings.activation.low_pass is None
         assert settings.activation.smoothing == (0.0, 5.0)
-        assert settings.activation.roi == "brain"
+        assert settings.activation.roi == ("brain",)
         assert settings.preprocessing.dummy_scans == 60
 
 
@@ -93,7 +93,7 @@ def test_later_files_override_earlier_files(tmp_path: Path) -> None:
         names: parse(f"--config-file {names} --dummy-scans 3").activation.roi
         for names in (f"ota2022 {file}", f"{file} ota2022")
     }
-    assert rois == {f"ota2022 {file}": "visual", f"{file} ota2022": "motor"}
+    assert rois == {f"ota2022 {file}": ("visual",), f"{file} ota2022": ("motor",)}
     settings = parse(f"--config-file {file} ota2022")
     assert (settings.activation.high_pass, settings.activation.kinds) == (0.02, ("cc",))
 

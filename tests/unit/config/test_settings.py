@@ -17,7 +17,7 @@ from bids_sr.config.sections.preprocessing import Preprocessing
 from bids_sr.config.sections.run import Run
 from bids_sr.config.seeds import choose_seeds, seed_names
 from bids_sr.config.settings import analysis_digest, differing_settings, read_toml
-from bids_sr.config.values import as_annotated, as_toml
+from bids_sr.config.values import SettingError, as_annotated, as_toml
 
 PATHS = Paths(bids_dir=Path("/data"), output_dir=Path("/out"))
 text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
@@ -110,6 +110,20 @@ def test_a_single_factor_of_older_settings_files_is_read(tmp_path: Path) -> None
     (tmp_path / "s.toml").write_text(current.to_toml().replace("factor = [1.5]", "factor = 1.5"))
     assert "factor = 1.5" in (tmp_path / "s.toml").read_text()
     assert Settings.from_toml(tmp_path / "s.toml") == current
+
+
+def test_the_digest_depends_on_regions_but_not_on_their_order() -> None:
+    def digest(*roi: str) -> str:
+        return analysis_digest(Settings(paths=PATHS, activation=Activation(roi=roi)))
+
+    assert digest("motor", "visual") == digest("visual", "motor")
+    assert len({digest("motor"), digest("visual"), digest("motor", "visual")}) == 3
+
+
+@pytest.mark.parametrize("roi", [("motor", "brain"), ("auto", "motor"), ()])
+def test_the_brain_and_the_region_of_the_task_are_not_combined(roi: tuple[str, ...]) -> None:
+    with pytest.raises(SettingError, match=r"activation\.roi"):
+        Activation(roi=roi)
 
 
 def test_the_digest_depends_on_the_axis_of_a_factor() -> None:
@@ -350,12 +364,12 @@ def test_resolved_settings_do_not_depend_on_directory_or_machine(
     monkeypatch.setenv("HOME", "/home/someone")
     relative = Settings(
         paths=Paths(bids_dir=Path("in"), output_dir=Path("~/out")),
-        activation=Activation(roi="roi.nii"),
+        activation=Activation(roi=("roi.nii", "motor")),
     )
     resolved_settings = relative.resolve(run_uuid="u")
     assert resolved_settings.paths.bids_dir == tmp_path / "in"
     assert resolved_settings.paths.output_dir == Path("/home/someone/out")
-    assert resolved_settings.activation.roi == str(tmp_path / "roi.nii")
+    assert resolved_settings.activation.roi == (str(tmp_path / "roi.nii"), "motor")
     assert resolved_settings.paths.work_dir is not None
     assert resolved_settings.paths.work_dir.parent == tmp_path / "work"
     assert resolved_settings.resources.nprocs is not None

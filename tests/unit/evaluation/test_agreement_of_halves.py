@@ -18,7 +18,7 @@ from bids_sr.evaluation.agreement import (
     resample_blocks,
 )
 from bids_sr.evaluation.effects_of_run import RunEffects, denoise_controls, save_fine_effects
-from bids_sr.evaluation.references import make_half_reference
+from bids_sr.evaluation.references import make_half_reference, make_other_effects_reference
 from bids_sr.glm.block_effects import load_effects
 from bids_sr.glm.smoothing import smooth
 from bids_sr.spatial.nyquist import beyond_nyquist
@@ -257,6 +257,38 @@ def test_active_voxels_are_those_of_the_acquired_run_or_of_the_half_that_is_comp
         correlations.append(np.corrcoef(*maps)[0, 1])
     row = scene.rows["sbl", "measured", "all", "active50", "split_r_signal"]
     assert row.value == pytest.approx(np.mean(correlations), abs=1e-4)
+
+
+def test_measured_detail_is_also_explained_without_large_effects(tmp_path):
+    """An effect of 10 % in two slices is not in the region. Only sbl has a value."""
+    rng, weights = np.random.default_rng(0), {"a": 1.0}
+    blocks, true = make_blocks("aaaa"), 3 * rng.normal(size=SHAPE)
+    true[:, :, :2] += 50
+    measured = np.stack([true + rng.normal(size=SHAPE) for _ in blocks], -1)
+    t = np.full(SHAPE, 5, dtype=np.float32)
+    t[:12] = 0
+    files = {
+        name: write_effects(tmp_path, name, betas, blocks, AFFINE)
+        for name, betas in (("measured", measured), ("sbl", 0.7 * measured), ("srgan", measured))
+    }
+    run = run_of(files, {"c": weights}, acquired_t={"c": t})
+    (row,) = agreement_rows(run, make_other_effects_reference)
+    voxels = MASK & (t > 4)
+    voxels[:, :, :2] = False
+    detail, measured_detail = (beyond_nyquist(maps, FACTOR) for maps in (0.7 * measured, measured))
+    expected = average_by_enumeration(detail, measured_detail, blocks, weights, voxels)
+    assert row.value == pytest.approx(expected["ev"], abs=2e-4)
+    assert row.lower < row.value < row.upper
+    assert (row.series, row.statistic, row.region, row.band) == (
+        "sbl",
+        "ev",
+        "otherEffect",
+        "beyond",
+    )
+    assert make_other_effects_reference(run_of(files, {"c": weights})) is None
+    small = write_effects(tmp_path, "sbl", 0.1 * measured, blocks, AFFINE)
+    run = run_of(files | {"sbl": small}, {"c": weights}, acquired_t={"c": t})
+    assert make_other_effects_reference(run) is None
 
 
 def test_true_detail_is_explained_and_wrong_detail_is_worse_than_none(scene):

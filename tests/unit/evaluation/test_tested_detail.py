@@ -101,6 +101,28 @@ def test_active_voxels_are_those_of_the_downsampled_run():
     assert counts == {"brain": math.prod(SHAPE), "acquired40": 16 * 12 * 6}
 
 
+def test_detail_is_also_tested_without_large_effects():
+    """An effect of 10 % of the acquired signal in some slices is large. Its detail is wrong there.
+
+    The mean of the reconstructed effects is of their errors.
+    """
+    truth, t = true_effect(), np.zeros(SHAPE, np.float32)
+    t[4:20, 6:18] = 5.0
+    detail = beyond_nyquist(truth, FACTOR)
+    rebuilt = truth.copy()
+    rebuilt[:, :, :3] += 50 - 2 * detail[:, :, :3]
+    reconstructed = effects_of("sbl", rebuilt)
+    reconstructed.mean[:] = 1e-3
+    rows = rows_of(reconstructed, effects_of("acquired", truth), {"hand": t})
+    cells = {(row.region, row.statistic): row for row in rows}
+    assert cells["otherEffect", "voxels"].value == 16 * 12 * 7
+    assert cells["otherEffect", "ev"].value == pytest.approx(1, abs=1e-6)
+    assert cells["acquired40", "ev"].value < 0
+    assert ("otherEffect", "ev_upper_half") not in cells
+    rows = rows_of(effects_of("sbl", truth), effects_of("acquired", truth), {"hand": t})
+    assert {row.region for row in rows} == {"brain", "acquired40"}
+
+
 def test_a_contrast_with_a_condition_of_one_block_is_tested_without_it_under_another_name():
     """The t map of the contrast with all conditions selects the active voxels. A contrast that
     cannot be split is skipped.

@@ -376,7 +376,6 @@ def evaluation_derivatives(rows, images, halves=None, *, has_truth=False) -> lis
         halves,
         has_truth=has_truth,
         series_names=(),
-        region_name="",
     )
 
 

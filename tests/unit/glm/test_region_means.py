@@ -6,11 +6,13 @@ import pytest
 from scipy import signal
 
 from bids_sr.glm.design import build_design, contrast_vector
+from bids_sr.glm.linear_model import ContrastModel
+from bids_sr.glm.noise import estimate_noise
 from bids_sr.glm.region_means import (
     MeanEffect,
-    describe_mean_effect,
-    find_named_region,
     fit_mean_series,
+    locate_region,
+    weigh_means,
     weigh_smoothed_mean,
 )
 from bids_sr.glm.regressors import Events
@@ -38,7 +40,9 @@ def test_the_noise_of_a_mean_includes_the_correlation_between_voxels():
     rng, means = np.random.default_rng(7), []
     for _ in range(N_RUNS):
         series = 900 + 5 * DESIGN.matrix[:, :1] + 6 * correlated_noise(rng)
-        means.append(fit_mean_series(series.mean(1), DESIGN, VECTOR[None], ["a"])["a"])
+        means.append(
+            fit_mean_series(series.mean(1, keepdims=True), DESIGN, VECTOR[None], ["a"])[0]["a"]
+        )
     effects = np.array([mean.effect for mean in means])
     expected_sd = effects.std()
     assert effects.mean() == pytest.approx(5, abs=4 * expected_sd / np.sqrt(N_RUNS))
@@ -51,7 +55,7 @@ def test_the_noise_of_a_mean_includes_the_correlation_between_voxels():
 
 
 def test_a_constant_series_has_no_effect_and_no_noise():
-    found = fit_mean_series(np.full(N_VOLUMES, 300.0), DESIGN, VECTOR[None], ["a"])["a"]
+    found = fit_mean_series(np.full((N_VOLUMES, 1), 300.0), DESIGN, VECTOR[None], ["a"])[0]["a"]
     assert (found.effect, found.noise_sd) == (0, 0)
     assert found.compute_interval() == (0, 0)
 
@@ -67,25 +71,37 @@ def test_the_interval_covers_both_errors():
     assert upper == pytest.approx(2.1788 * np.sqrt(2), rel=1e-4)
 
 
-def test_rows_of_a_mean_effect_have_its_interval_and_both_errors():
-    mean = MeanEffect(effect=2.0, noise_sd=3.0, noise_dof=50.0)
-    rows = describe_mean_effect("sbl", "a", mean, 5.0, 17, error_sd=4.0, error_dof=64.0)
-    found = {row.statistic: row for row in rows}
-    assert {name: row.value for name, row in found.items()} == {
-        "region_effect": 2.0,
-        "region_noise_sd": 3.0,
-        "region_noise_dof": 50.0,
-        "region_error_sd": 4.0,
-        "region_voxels": 17,
-    }
-    effect = found["region_effect"]
-    assert (effect.lower, effect.upper) == mean.compute_interval(4.0, 64.0)
-    assert {(row.series, row.contrast, row.region, row.fwhm_mm) for row in rows} == {
-        ("sbl", "a", "roi", 5.0)
-    }
-    without_error = describe_mean_effect("bspline", "a", mean, 5.0, 17)
-    assert "region_error_sd" not in {row.statistic for row in without_error}
-    assert without_error[0].upper < effect.upper
+def test_several_series_are_fitted_as_if_they_were_alone():
+    """A constant series among them does not change the others."""
+    rng = np.random.default_rng(5)
+    series = 900 + 5 * DESIGN.matrix[:, :1] + 6 * correlated_noise(rng)[:, :6]
+    series[:, 2] = 300.0
+    together = fit_mean_series(series, DESIGN, VECTOR[None], ["a"])
+    for column, found in enumerate(together):
+        (alone,) = fit_mean_series(series[:, [column]], DESIGN, VECTOR[None], ["a"])
+        noise = estimate_noise(
+            [(slice(0, 1), series[:, [column]])],
+            DESIGN.matrix,
+            np.ones((1, 1, 1), bool),
+            (1.0, 1.0, 1.0),
+            DESIGN.tr,
+        )
+        voxel = ContrastModel(DESIGN.matrix, VECTOR[None], noise, rank=DESIGN.rank).fit(
+            series[:, [column]]
+        )
+        for name, stat in (("effect", "effect"), ("noise_dof", "effective")):
+            expected = float(voxel[stat][0, 0])
+            assert getattr(found["a"], name) == pytest.approx(expected, rel=1e-4, abs=1e-9)
+            assert getattr(alone["a"], name) == pytest.approx(expected, rel=1e-4, abs=1e-9)
+        assert found["a"].noise_sd ** 2 == pytest.approx(float(voxel["variance"][0, 0]), rel=1e-4)
+
+
+def test_p_is_below_the_level_if_the_interval_excludes_0():
+    for effect in (1.9, 2.1):
+        mean = MeanEffect(effect=effect, noise_sd=0.6, noise_dof=1e6)
+        lower, _ = mean.compute_interval(error_sd=0.8, error_dof=1e6)
+        assert (lower > 0) is (mean.compute_p(error_sd=0.8, error_dof=1e6) < 0.05)
+    assert np.isnan(MeanEffect(effect=1.0, noise_sd=0.0, noise_dof=3.0).compute_p())
 
 
 @pytest.mark.parametrize("fwhm_mm", [0.0, 5.0, 9.0])
@@ -100,11 +116,30 @@ def test_weights_give_the_mean_of_the_smoothed_image_also_at_edges(fwhm_mm):
     assert weights.sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_the_whole_brain_and_an_empty_region_are_no_named_regions():
+def test_the_weights_of_several_means_are_in_the_order_of_files():
+    rng = np.random.default_rng(4)
+    values = np.asfortranarray(rng.standard_normal((7, 6, 5)).astype(np.float32))
+    brain = np.ones(values.shape, bool)
+    brain[0] = False
+    masks = rng.random((2, *values.shape)) > 0.7
+    regions = [locate_region(f"r{k}", "roi", mask, brain) for k, mask in enumerate(masks)]
+    weights = weigh_means(
+        [(regions[0].voxels, 0.0), (regions[1].voxels, 5.0)], values.shape, (2.0, 2.0, 3.0)
+    )
+    expected = [
+        values[masks[0] & brain].mean(),
+        smooth(values, (2.0, 2.0, 3.0), 5.0)[masks[1] & brain].mean(),
+    ]
+    assert weights @ values.ravel(order="F") == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_whole_brain_and_an_empty_region_are_not_measured():
     mask = np.zeros((4, 4, 2), bool)
     mask[1:] = True
     part, outside = mask.copy(), ~mask
     part[3] = False
-    assert find_named_region(np.ones_like(mask), mask) is None
-    assert find_named_region(outside, mask) is None
-    np.testing.assert_array_equal(find_named_region(part | outside, mask), part)
+    assert locate_region("a", "roi", np.ones_like(mask), mask) is None
+    assert locate_region("a", "roi", outside, mask) is None
+    region = locate_region("a", "roi", part | outside, mask)
+    assert region.n_given == part.sum() + outside.sum()
+    np.testing.assert_array_equal(region.voxels, np.flatnonzero(part.ravel(order="F")))

@@ -477,6 +477,29 @@ def test_the_dry_run_names_the_space_and_the_voxels_of_a_mask(
     assert set(values) <= set(line.replace(",", "").split())
 
 
+def test_each_region_has_its_own_space_and_its_own_problem(maker: BidsMaker) -> None:
+    run = nb.load(maker.path(BOLD, "func"))
+    data = np.zeros(run.shape[:3], np.uint8)
+    data[2:5, 3:6, 1:4] = 1
+    paths = [maker.root.parent / f"space-{space}_mask.nii.gz" for space in ("T1w", "boldref")]
+    for path in paths:
+        nb.save(nb.Nifti1Image(data, run.affine), path)
+    settings = settings_for(maker, "--roi", "motor", *map(str, paths))
+    plan = check(settings)
+    assert not plan.problems
+    spaces = [plan.find_region_space(roi, "01") for roi in settings.activation.roi]
+    assert spaces == ["T1w", "T1w", "boldref"]
+    lines = [
+        line for line in dry_run_text(plan, settings).splitlines() if "region of interest:" in line
+    ]
+    for line, words in zip(lines, ("AAL2", "T1w space, 27", "boldref space, 27"), strict=True):
+        assert words in line
+    nb.save(nb.Nifti1Image(0 * data, run.affine), paths[1])
+    problems = plan_for(maker, "--roi", "motor", *map(str, paths)).problems
+    problem_of(problems, f"--roi {paths[1]}", code="option")
+    assert not about(problems, f"--roi {paths[0]}")
+
+
 @pytest.mark.parametrize("space", ["T1w", "boldref", "boldref at high resolution", "template"])
 def test_a_mask_without_a_space_in_its_name_has_the_space_of_an_equal_grid(
     maker: BidsMaker, space: str
@@ -495,7 +518,7 @@ def test_a_mask_without_a_space_in_its_name_has_the_space_of_an_equal_grid(
     nb.save(nb.Nifti1Image(data, affine), path)
     plan = plan_for(maker, "--roi", str(path))
     assert not plan.problems
-    assert plan.find_region_space("01") == space.partition(" ")[0]
+    assert plan.find_region_space(str(path), "01") == space.partition(" ")[0]
     nb.save(nb.Nifti1Image(data, affine + np.diag([0, 0, 0.5, 0])), path)
     problem_of(plan_for(maker, "--roi", str(path)).problems, f"--roi {path}", code="option")
 

@@ -1,10 +1,19 @@
 """Table of contrasts on the first screen of a run: what may be interpreted, and why."""
 
 import math
+from dataclasses import replace
 
 from data.page import Page
-from data.rows import TESTED, judge_rows, make_measured_rows, make_row, make_tested_rows
+from data.rows import (
+    TESTED,
+    judge_rows,
+    make_detail_row,
+    make_measured_rows,
+    make_row,
+    make_tested_rows,
+)
 
+from bids_sr.evaluation.large_effects import LargeEffects
 from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
 from bids_sr.report.overview import RunFacts, overview_html
 
@@ -77,6 +86,41 @@ def test_a_recovered_contrast_without_sign_reliable_voxels_has_a_reason():
     assert "61 %" in page.text
 
 
+def test_large_effects_of_recovered_contrasts_are_described():
+    effects = LargeEffects(
+        median=1.0,
+        p95=5.0,
+        n=20,
+        n_active=300,
+        detail_share=0.4,
+        tsnr=20.0,
+        other_tsnr=60.0,
+        dark_share=0.5,
+        other_dark_share=0.1,
+    )
+    rows = [
+        *make_tested_rows(),
+        *effects.list_rows("sbl", "body", 0.0),
+        *replace(effects, n=22).list_rows("sbl", "scene", 0.0),
+    ]
+    without = make_detail_row(
+        "sbl", 0.44, "otherEffect", half_width=0.12, contrast="body", reference="oneLevelDown"
+    )
+    heads, line = render_page([*rows, without]).table("Effects in active voxels")
+    assert "5 %" in heads[2]
+    assert "veins" in heads[5]
+    assert line == [  # the detail of scene is not recovered
+        "body",
+        "1.0, 5.0",
+        "20 of 300",
+        "40 %",
+        "20 (60)",
+        "10: 50 % (10 %)",
+        "44 % (32 to 56) / 50 % (37 to 63)",
+    ]
+    assert "Large effects" not in render_page(make_tested_rows()).text
+
+
 def test_measured_values_decide_and_the_test_is_secondary():
     tested = {name: TESTED[name] for name in MEASURED}
     page = render_page([*make_tested_rows(tested), *make_measured_rows(MEASURED)])
@@ -111,7 +155,7 @@ def test_measured_values_without_a_test_have_no_columns_of_the_test():
 def test_single_splits_are_noted_only_with_tested_intervals():
     blocks = list(iterate_missing_blocks("sbl", {"scene": 2}, {"scene": {"scene": 1.0}}))
     assert "single split" in render_page([*make_tested_rows(), *blocks]).text
-    untested = make_tested_rows(dict.fromkeys(MEASURED), reliable=False)
+    untested = make_tested_rows(dict.fromkeys(MEASURED), with_masks=False)
     measured = [*untested, *make_measured_rows(MEASURED), *blocks]
     assert "single split" not in render_page(measured).text
 

@@ -84,7 +84,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, list[dict[str, 
     first_screen = overview_html(*judged, rows, {}, facts)
     figures = folder / "sub-01" / "figures"
     noted(figures / "sub-01_desc-overview_x.html", first_screen, "overview", entities=ENTITIES)
-    options = {"has_truth": True, "series_names": SERIES, "region_name": ""}
+    options = {"has_truth": True, "series_names": SERIES}
     for step, drawings in (
         (draw_evaluation, draw_evaluation(rows, *judged, BRAIN, BRAIN, **options)),
         (draw_quality, draw_quality(rows, verdict.evidence)),

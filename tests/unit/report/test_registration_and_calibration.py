@@ -53,6 +53,7 @@ def test_good_images_have_values_and_no_warning():
         ({"bold_t1w_kept": True}, "headers"),
         ({"bold_pair_poor": True}, "T2* and BOLD"),
         ({"roi_is_brain": True}, "whole brain"),
+        ({"rois_outside": ["knob.nii"]}, "knob.nii: the region"),
         ({"brain_turned_deg": TURNED_DEG + 60}, f"{TURNED_DEG + 60:.0f} degrees"),
         ({"bold_t1w_offset_deg": TURNED_DEG + 1}, "BOLD and T1w"),
     ],

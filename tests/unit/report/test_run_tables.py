@@ -9,12 +9,11 @@ import pytest
 from data.page import MARKUP, Page
 
 from bids_sr.glm.clusters import COLUMNS
-from bids_sr.glm.region_means import MeanEffect, describe_mean_effect
 from bids_sr.report import facts
 from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.held_out_text import describe_held_out
-from bids_sr.report.region_table import region_table_html
+from bids_sr.report.region_table import regions_html
 from bids_sr.statistics.comparisons import compare_pairs, correct
 
 
@@ -45,9 +44,10 @@ def test_tables_of_clusters_list_the_peaks_of_the_widest_smoothing():
     assert [line[0] for line in second[1:]] == [*"12345"], (
         "only the largest, without further peaks"
     )
-    assert first[1][1:6] == ["−1, 0, 0", "8.104", "3 [2, 4]", "< .001", "Cuneus_R, 2 mm away"]
-    assert first[1][6] == "0 z ≥ 3.1"
-    assert first[8][6:] == ["", "", ""], "a further peak has no volume"
+    assert first[1][1] == "n/a", "the cluster is named by its labels, not by the peak"
+    assert first[1][2:7] == ["−1, 0, 0", "8.104", "3 [2, 4]", "< .001", "Cuneus_R, 2 mm away"]
+    assert first[1][7] == "0 z ≥ 3.1"
+    assert (first[8][1], first[8][7:]) == ("", ["", ""]), "a further peak has no volume"
     targets = [value for found in page.all() for value in found.attributes.values()]
     assert "-12.0,0.0,0.0" in targets, "the crosshair moves to scanner coordinates"
 
@@ -67,9 +67,9 @@ def test_clusters_name_their_threshold_and_statistic(threshold, statistic, head,
     caption, lines = next(iter(page.tables.items()))
     assert words in caption
     assert "not smoothed" in caption
-    assert lines[0][2] == head
+    assert lines[0][3] == head
     symbol = {"tTotal": "t", "cc": "CC"}.get(statistic, statistic)
-    assert lines[1][6] == f"0 {symbol} ≥ 3.1"
+    assert lines[1][7] == f"0 {symbol} ≥ 3.1"
 
 
 def test_tables_of_clusters_are_equal_before_and_after_a_file(tmp_path):
@@ -86,31 +86,66 @@ def test_maps_without_clusters_say_so():
     assert "no clusters" in clusters_html(make_clusters(), "srgan")
     assert "no voxel" in clusters_html(make_clusters().iloc[:0], "sbl")
     inside = Page(clusters_html(make_clusters(label="Cuneus_R", label_mm="0"), "sbl"))
-    assert next(iter(inside.tables.values()))[1][5] == "Cuneus_R"
+    assert next(iter(inside.tables.values()))[1][6] == "Cuneus_R"
 
 
-def describe_region(series, contrast="all", fwhm_mm=0.0, **error):
-    mean = MeanEffect(effect=20.0, noise_sd=3.0, noise_dof=40.0).times(0.1)
-    return describe_mean_effect(series, contrast, mean, fwhm_mm, 17, **error)
+def make_region(**cells):
+    defaults = {
+        "region": "v1",
+        "origin": "roi",
+        "contrast": "all",
+        "series": "sbl",
+        "fwhm_mm": 0.0,
+        "voxels_given": 17,
+        "voxels": 17,
+        "effect": 2.0,
+        "noise_se": 0.3,
+        "error_sd": math.nan,
+        "lower": 1.39,
+        "upper": 2.61,
+        "acquired": 1.9,
+        "measured": math.nan,
+        "q": math.nan,
+    }
+    return defaults | cells
 
 
-def test_each_contrast_and_series_has_its_mean_in_a_region_with_both_errors():
-    rows = [
-        *describe_region("sbl", error_sd=0.4, error_dof=64.0),
-        *describe_region("acquired"),
-        *describe_region("zerofill"),
-        *describe_region("sbl", "left", error_sd=0.0, error_dof=64.0),
-        *describe_region("acquired", fwhm_mm=5.0),
+def test_regions_clusters_and_active_labels_have_a_table_each():
+    labels = {"origin": "atlas", "error_sd": 0.4, "measured": 2.1}
+    regions = pd.DataFrame(
+        [
+            make_region(error_sd=0.4, voxels=14),
+            make_region(series="acquired"),
+            make_region(series="zerofill"),
+            make_region(contrast="left", lower=math.nan, upper=math.nan),
+            make_region(series="acquired", fwhm_mm=5.0),
+            make_region(origin="cluster", region="cluster 1, Cuneus_L", measured=2.1),
+            make_region(region="Cuneus_L", q=0.04, **labels),
+            make_region(region="Cuneus_R", q=0.03, effect=-3.0, **labels),
+            make_region(region="Heschl_L", q=0.06, **labels),
+            make_region(region="Heschl_L", contrast="left", q=0.2, **labels),
+        ]
+    )
+    page = Page(regions_html(regions, ["sbl"]))
+    named, clusters, active, other, other_left = page.tables.values()
+    assert named[1:] == [
+        ["v1", "all", "acquired", "2.00 ± 0.300", "–", "[1.39, 2.61]", "17"],
+        ["v1", "all", "sbl", "2.00 ± 0.300", "0.400", "[1.39, 2.61]", "14 of 17"],
+        ["v1", "left", "sbl", "2.00 ± 0.300", "–", "–", "17"],
     ]
-    page = Page(region_table_html(rows, "v1.nii.gz", ["sbl"]))
-    assert page.table()[1:] == [
-        ["v1.nii.gz", "all", "acquired", "2.00 ± 0.300", "–", "[1.39, 2.61]", "17"],
-        ["v1.nii.gz", "all", "sbl", "2.00 ± 0.300", "0.400", "[1.01, 2.99]", "17"],
-        ["v1.nii.gz", "left", "sbl", "2.00 ± 0.300", "0.000", "[1.39, 2.61]", "17"],
+    assert [cells[:2] + cells[5:7] for cells in clusters[1:]] == [
+        ["all", "cluster 1, Cuneus_L", "1.90", "2.10"]
     ]
+    assert [(cells[0], cells[-2]) for cells in active[1:]] == [
+        ("Cuneus_R", ".030"),
+        ("Cuneus_L", ".040"),
+    ]
+    assert [(cells[0], cells[-2]) for cells in other[1:]] == [("Heschl_L", ".060")]
+    assert [cells[0] for cells in other_left[1:]] == ["Heschl_L"]
+    assert len(page.all("details")) == 2
+    assert page.text.count("No atlas label has q ≤ .05") == 1
     assert "% of the brain's mean signal" in page.text
-    assert {row.unit for row in rows if row.statistic == "region_effect"} == {"percent"}
-    assert region_table_html([], "", []) == ""
+    assert regions_html(regions.iloc[:0], []) == ""
 
 
 def test_columns_of_comparisons_are_columns_of_the_table_that_was_written():
@@ -194,7 +229,7 @@ def test_names_and_texts_from_outside_are_escaped():
         facts.facts_html({MARKUP: MARKUP, "x": {MARKUP: [MARKUP, {"a": MARKUP}]}}),
         facts.messages_html("note", [MARKUP]),
         clusters_html(make_clusters(label=MARKUP, contrast=MARKUP), "sbl"),
-        region_table_html(describe_region("sbl", MARKUP), MARKUP, []),
+        regions_html(pd.DataFrame([make_region(region=MARKUP, contrast=MARKUP)]), []),
     ):
         page = Page(html)
         assert MARKUP in page.text

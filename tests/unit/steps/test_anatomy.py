@@ -426,9 +426,11 @@ def test_the_region_may_be_the_brain_or_a_mask_file(
     ],
 )
 def test_the_region_is_named_in_the_methods_text(roi: str, atlas: str, names: list[str]) -> None:
-    text = atlas_regions.describe_region(roi, atlas)
+    text = atlas_regions.describe_regions([roi], atlas)
     assert [name for name in names if name not in text] == []
     assert ("@" in text) == ("[@aal2]" in names)
+    several_text = atlas_regions.describe_regions(["brain", roi], atlas)
+    assert [name for name in (*names, "the whole brain") if name not in several_text] == []
 
 
 def test_a_region_file_must_exist_and_contain_voxels(tmp_path: Path) -> None:

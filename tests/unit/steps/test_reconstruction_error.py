@@ -15,7 +15,7 @@ from scipy import ndimage, special
 
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.glm.design import DesignSettings
-from bids_sr.glm.region_means import MeanEffect, describe_mean_effect
+from bids_sr.glm.region_means import weigh_means
 from bids_sr.glm.regressors import Events, Seeds
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -41,7 +41,6 @@ from bids_sr.steps.reconstruction_error import (
     measure_error,
     scale_by_contrast,
 )
-from bids_sr.steps.region_effects import measure_region_error
 
 SHAPE, FACTOR = (14, 12, 3), (2.0, 2.0, 1.0)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -124,11 +123,14 @@ def measure(maps, acquired_maps, draws, folder, rows):
             brain(HIGH_SHAPE, HIGH_AFFINE),
             brain(SHAPE, AFFINE),
             rows,
+            Volume(np.full(SHAPE, 50.0, np.float32), AFFINE),
+            Volume(np.full(SHAPE, 500.0, np.float32), AFFINE),
             errors,
             acquired_draws,
             here=folder,
             series_name="sbl",
             smoothing=WIDTHS,
+            factor=FACTOR,
         )
     return {map_name(map_.entities): map_ for map_ in maps_found}, table
 
@@ -239,6 +241,22 @@ def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, dra
     assert table[: len(rows)] == rows
 
 
+def test_large_effects_are_listed_for_contrasts_with_recovered_detail(draws, tmp_path):
+    """All effects are below 5 %, and only one contrast was tested."""
+    effect = np.zeros(SHAPE)
+    effect[3:9, 2:6, 1], effect[3:5, 2:6, 1] = 20.0, 40.0
+    high_res = np.repeat(np.repeat(effect, 2, axis=0), 2, axis=1) / 10
+    effects = [{"hand": effect, "foot": effect}, {"hand": high_res, "foot": high_res}]
+    maps, acquired_maps = maps_on_both_grids(effects)
+    _, table = measure(maps, acquired_maps, draws, tmp_path, coverage_rows(hand=0.95))
+    large = [row for row in table if row.region in ("largeEffect", "otherEffect")]
+    assert {(row.contrast, row.fwhm_mm) for row in large} == {("hand", 0.0)}
+    values = {(row.region, row.statistic): row.value for row in large}
+    assert values["largeEffect", "voxels"] == 0
+    assert values["otherEffect", "tsnr_median"] == pytest.approx(50)
+    assert values["otherEffect", "dark_share"] == 0
+
+
 def test_the_sign_reliable_region_is_limited_to_active_voxels(draws, tmp_path):
     """Voxels below the threshold are excluded, even if their sign is as certain as in active
     voxels.
@@ -327,8 +345,14 @@ def test_constant_voxels_and_contrasts_without_variance_are_finite(effects, draw
 
 def test_a_series_without_a_prior_has_no_error_maps(effects, tmp_path):
     brains = (brain(HIGH_SHAPE, HIGH_AFFINE), brain(SHAPE, AFFINE))
-    options = {"here": tmp_path, "series_name": "bspline", "smoothing": WIDTHS}
-    result = measure_error(*maps_on_both_grids(effects), *brains, [], **options)
+    image = Volume(np.full(SHAPE, 50.0, np.float32), AFFINE)
+    options = {
+        "here": tmp_path,
+        "series_name": "bspline",
+        "smoothing": WIDTHS,
+        "factor": FACTOR,
+    }
+    result = measure_error(*maps_on_both_grids(effects), *brains, [], image, image, **options)
     assert result == ([], [], [])
 
 
@@ -526,35 +550,13 @@ def test_methods_that_are_not_applied_and_runs_too_small_are_not_tested(tmp_path
 
 
 BRAIN_HR, BRAIN = brain(HIGH_SHAPE, HIGH_AFFINE), brain(SHAPE, AFFINE)
-MEAN_EFFECT = MeanEffect(effect=2.0, noise_sd=0.5, noise_dof=30.0)
-REGION_ROWS = [
-    row
-    for width in WIDTHS
-    for contrast in CONTRASTS
-    for row in describe_mean_effect("sbl", contrast, MEAN_EFFECT, width, 30)
-]
 
 
-def region_of(box):
-    data = np.zeros(HIGH_SHAPE, bool)
-    data[box] = True
-    return Volume(data, HIGH_AFFINE)
-
-
-ROI = region_of((slice(8, 13), slice(5, 8), slice(1, 3)))
-
-
-def measure_region(effects, draws, roi=ROI, **changes):
+def test_the_error_of_a_mean_is_that_of_scaled_smoothed_and_averaged_samples(effects, draws):
     maps = maps_of("acquired", effects[0], AFFINE, variance=0.01)
-    with SeriesReader(draws[0]) as error_draws, SeriesReader(draws[1]) as acquired_draws:
-        arguments = {"error_draws": error_draws, "acquired_draws": acquired_draws} | changes
-        return measure_region_error(
-            REGION_ROWS, maps, BRAIN_HR, roi, BRAIN, smoothing=WIDTHS, **arguments
-        )
-
-
-def test_the_error_is_that_of_scaled_smoothed_and_averaged_samples(effects, draws):
-    maps = maps_of("acquired", effects[0], AFFINE, variance=0.01)
+    region = np.zeros(HIGH_SHAPE, bool)
+    region[8:13, 5:8, 1:3] = True
+    voxels, zooms = np.flatnonzero(region.ravel(order="F")), BRAIN_HR.zooms.tolist()
     with SeriesReader(draws[0]) as error_draws, SeriesReader(draws[1]) as acquired_draws:
         samples_of_run = ErrorSamples(
             errors=error_draws, acquired=acquired_draws, brain=BRAIN, brain_hr=BRAIN_HR
@@ -562,42 +564,12 @@ def test_the_error_is_that_of_scaled_smoothed_and_averaged_samples(effects, draw
         scales = scale_by_contrast(
             samples_of_run, maps, samples_of_run.compute_acquired_power(0.0), 0.0
         )
+        weights = weigh_means([(voxels, width) for width in WIDTHS], HIGH_SHAPE, zooms)
+        found = samples_of_run.compute_mean_sds(weights, list(scales.values()))
         samples = list(error_draws.volumes())
-    found = {
-        (row.contrast, row.fwhm_mm, row.statistic): row for row in measure_region(effects, draws)
-    }
-    assert len(found) == 5 * len(CONTRASTS) * len(WIDTHS)
-    for contrast in CONTRASTS:
-        for width in WIDTHS:
+    for scale, sds in zip(scales.values(), found, strict=True):
+        for width, sd in zip(WIDTHS, sds, strict=True):
             means = [
-                smooth(np.sqrt(scales[contrast]) * sample, BRAIN_HR.zooms.tolist(), width)[
-                    ROI.data
-                ].mean()
-                for sample in samples
+                smooth(np.sqrt(scale) * sample, zooms, width)[region].mean() for sample in samples
             ]
-            expected_sd = np.sqrt(np.mean(np.square(means)))
-            error = found[contrast, width, "region_error_sd"].value
-            assert error == pytest.approx(expected_sd, rel=1e-4)
-            effect = found[contrast, width, "region_effect"]
-            assert effect.value == MEAN_EFFECT.effect
-            assert (effect.lower, effect.upper) == pytest.approx(
-                MEAN_EFFECT.compute_interval(expected_sd, N_SAMPLES), rel=1e-4
-            )
-            assert found[contrast, width, "region_voxels"].value == ROI.data.sum()
-
-
-def test_voxels_outside_the_brain_do_not_count(effects, draws):
-    edge = region_of((slice(0, 8), slice(5, 8), slice(1, 3)))
-    inside = Volume(edge.data & BRAIN_HR.data, HIGH_AFFINE)
-    assert (edge.data != inside.data).any()
-    found, expected = (
-        {row.statistic: row for row in measure_region(effects, draws, roi)}
-        for roi in (edge, inside)
-    )
-    for statistic in ("region_error_sd", "region_voxels"):
-        assert found[statistic].value == expected[statistic].value > 0
-
-
-def test_without_samples_or_with_the_brain_as_region_rows_are_unchanged(effects, draws):
-    for changes in ({"error_draws": None}, {"acquired_draws": None}, {"roi": BRAIN_HR}):
-        assert measure_region(effects, draws, **changes) == REGION_ROWS
+            assert sd == pytest.approx(np.sqrt(np.mean(np.square(means))), rel=1e-4)

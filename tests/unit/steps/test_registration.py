@@ -278,7 +278,6 @@ def test_a_region_is_mapped_by_two_transforms_in_order(
             < 0.2
         )
     assert facts["roi_fraction_in_fov"] == 1
-    assert not facts["roi_is_brain"]
 
 
 def test_a_region_in_the_space_of_the_run_is_not_moved(
@@ -302,8 +301,11 @@ def test_the_part_of_a_region_outside_the_field_of_view_is_reported(
 ) -> None:
     """The brain replaces a region without a voxel."""
     region = box_region((0, -18, 12 + up_mm))
-    low_res, _, facts = steps.region_to_bold(
+    low_res, high_res, facts = steps.region_to_bold(
         region, *masks_on_bold, np.eye(4)[None], here=tmp_path, random_seed=1
+    )
+    low_res, _, facts = steps.unite_regions(
+        [low_res], [high_res], [facts], *masks_on_bold, region_texts=["knob.nii"]
     )
     assert abs(facts["roi_fraction_in_fov"] - share) < 0.15
     assert facts["roi_voxels"] == low_res.data.sum() * (share > 0)
@@ -319,10 +321,39 @@ def test_a_region_in_view_that_the_brain_mask_excludes_is_not_called_outside(
     data = np.zeros(mask.data.shape, np.float32)
     data[middle] = 1
     masks = (mask.like(mask.data * (data == 0)), mask_hr)
-    region, _, facts = steps.region_to_bold(mask.like(data), *masks, here=tmp_path, random_seed=1)
+    given, given_hr, facts = steps.region_to_bold(
+        mask.like(data), *masks, here=tmp_path, random_seed=1
+    )
+    assert given.data.sum() == 1
+    region, _, facts = steps.unite_regions(
+        [given], [given_hr], [facts], *masks, region_texts=["knob.nii"]
+    )
     np.testing.assert_array_equal(region.data > 0, masks[0].data > 0.5)
     assert facts["roi_is_brain"]
+    assert facts["rois_outside"] == ["knob.nii"]
+    assert "knob.nii: " in caplog.text
     assert "100 %" in caplog.text
+
+
+def test_the_union_of_regions_is_within_the_brain(masks_on_bold: tuple[Volume, Volume]) -> None:
+    mask, mask_hr = masks_on_bold
+    regions, regions_hr = [], []
+    for number in range(3):
+        for grid_mask, grid_regions in ((mask, regions), (mask_hr, regions_hr)):
+            data = np.zeros(grid_mask.data.shape, bool)
+            if number < 2:
+                data[number::3] = True
+            grid_regions.append(grid_mask.like(data))
+    facts = [{"roi_fraction_in_fov": fraction} for fraction in (0.5, 0.9, 0.7)]
+    union, union_hr, found = steps.unite_regions(
+        regions, regions_hr, facts, mask, mask_hr, region_texts=["left", "right", "air.nii"]
+    )
+    for image, both, brain_mask in ((union, regions, mask), (union_hr, regions_hr, mask_hr)):
+        expected = (both[0].data | both[1].data) & (brain_mask.data > 0.5)
+        np.testing.assert_array_equal(image.data, expected)
+    assert found["roi_voxels"] == union.data.sum()
+    assert (found["roi_fraction_in_fov"], found["roi_is_brain"]) == (0.5, False)
+    assert found["rois_outside"] == ["air.nii"]
 
 
 def test_tissues_become_fractions_of_bold_voxels() -> None:

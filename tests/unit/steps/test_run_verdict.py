@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from data.maps import mapped
+from data.rows import make_tested_rows
 from data.short_names import named_row
 
+from bids_sr.evaluation.large_effects import LargeEffects
 from bids_sr.evaluation.statements import Statement
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Events
@@ -22,7 +24,7 @@ from bids_sr.steps.evaluation import join_evaluation
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.region_growth import grow_region
 from bids_sr.steps.registration import TrainingPair
-from bids_sr.steps.run_verdict import decide_verdict, raise_flags
+from bids_sr.steps.run_verdict import add_large_effects, decide_verdict, raise_flags
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},
@@ -304,6 +306,32 @@ def test_large_motion_and_the_self_test_affect_the_verdict():
     assert verdict["headline"].startswith(Statement.NOT_MEASURED)
     assert Statement.AS_INTERPOLATED.format(series="sbl") in verdict["headline"]
     assert "6 mm" in verdict["headline"]
+
+
+def test_the_stored_verdict_has_large_effects_of_recovered_contrasts():
+    effects = LargeEffects(
+        median=1.0,
+        p95=5.0,
+        n=20,
+        n_active=300,
+        detail_share=0.4,
+        tsnr=20.0,
+        other_tsnr=60.0,
+        dark_share=0.5,
+        other_dark_share=0.1,
+    )
+    rows = make_tested_rows()
+    verdict, _, _ = decide_verdict(
+        [rows], {}, NO_MOTION, method_names=["sbl"], series_names=["bspline", "sbl"], margin=None
+    )
+    for contrast in ("body", "scene"):  # the detail of scene is not recovered
+        rows += effects.list_rows("sbl", contrast, 0.0)
+    stored = add_large_effects(verdict, rows)
+    by_contrast = {facts["contrast"]: facts for facts in stored["contrasts"]}
+    assert [name for name, facts in by_contrast.items() if "large_effects" in facts] == ["body"]
+    assert by_contrast["body"]["large_effects"]["dark_voxels"] == 10
+    assert by_contrast["body"].items() >= verdict["contrasts"][1].items()
+    assert json.loads(json.dumps(stored)) == stored
 
 
 def test_verdict_and_all_tables_form_one_table():

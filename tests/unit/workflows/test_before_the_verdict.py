@@ -57,11 +57,11 @@ def test_the_verdict_does_not_wait_for_the_errors_of_maps(
     assert not [name for name in stored if "first_verdict" in name]
 
 
-def test_the_verdict_reads_mean_effects_of_all_contrasts_in_every_series(maker: BidsMaker) -> None:
+def test_the_verdict_reads_the_metrics_of_all_contrasts_in_every_series(maker: BidsMaker) -> None:
     graph = graph_for(maker)
     (verdict,) = (node for node in graph.nodes if str(node).endswith("_wf.decide_verdict"))
     handles = [handle for wire in graph.wires[verdict].values() for handle in wire.handles]
-    read = {str(handle.node) for handle in handles if handle.name == "region_rows"}
+    read = {str(handle.node) for handle in handles if handle.name == "map_metrics"}
     assert read == {str(node) for node in graph.nodes if str(node).endswith(".map_series")}
 
 

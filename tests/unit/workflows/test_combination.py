@@ -94,7 +94,8 @@ def test_effects_of_several_sessions_are_in_percent(tmp_path):
     raw_nodes = [
         node for node in nodes_of(graph, "combine_maps") if node.scope.path.endswith(".acquired")
     ]
-    assert [node.settings["percent"] for node in raw_nodes] == [False, True]
+    comparisons = nodes_of(graph, "compare_with_first_run")
+    assert [node.settings["over_sessions"] for node in comparisons] == [False, True, True]
     assert [list(node.settings["runs"]) for node in raw_nodes] == [
         ["run-1", "run-2"],
         ["ses-a_run-1", "ses-a_run-2", "ses-b_run-1"],

@@ -50,7 +50,8 @@ def text_of(maker: BidsMaker, *options: str) -> str:
 def test_the_text_of_a_default_run_is_short_and_states_values_in_order(maker: BidsMaker) -> None:
     settings, plan = planned_call(maker, maker.root.parent)
     text = make_graph(settings, plan, VERSION, PACKAGES).methods_text()
-    assert 300 < len(text.split()) <= MAX_WORDS
+    finished_text = text.rpartition("\n\n")[0]  # the last paragraph is about unfinished steps
+    assert 300 < len(finished_text.split()) <= MAX_WORDS
     values = [
         "136 volumes",
         "(TR) of 2 s",

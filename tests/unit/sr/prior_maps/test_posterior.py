@@ -86,7 +86,10 @@ def test_the_error_of_a_mean_equals_the_conditional_covariance(noise):
         regions.append(region)
     weights = np.array(regions)
     expected_sd = np.sqrt([region.ravel() @ covariance @ region.ravel() for region in regions])
-    ratio = mean_error_sd(errors.numpy(), weights) / expected_sd
+    ratio = (
+        mean_error_sd(errors.reshape(N_SAMPLES, -1).numpy(), weights.reshape(len(weights), -1))
+        / expected_sd
+    )
     assert abs(ratio.mean() - 1) < 0.05
     assert np.abs(ratio - 1).max() < 0.25
     # errors above the acquired Nyquist frequency cancel, so that the SD is below that of

@@ -1,0 +1,72 @@
+"""Large effects of a contrast from rows of the evaluation, with what is explained without them."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from data.rows import make_detail_row
+
+from bids_sr.evaluation.large_effects import LargeEffects
+from bids_sr.evaluation.large_effects_results import collect_large_effects
+
+EFFECTS = LargeEffects(
+    median=1.64,
+    p95=5.27,
+    n=152,
+    n_active=1940,
+    detail_share=0.49,
+    tsnr=23.4,
+    other_tsnr=69.6,
+    dark_share=0.25,
+    other_dark_share=0.12,
+)
+ROWS = [
+    *EFFECTS.list_rows("sbl", "all", 0.0),
+    *(
+        make_detail_row("sbl", value, region, reference=reference, contrast="allWithoutFace")
+        for region, reference, value in (
+            ("acquired40", "oneLevelDown", 0.53),
+            ("otherEffect", "oneLevelDown", 0.48),
+            ("acquired40", "measured", 0.52),
+            ("otherEffect", "measured", 0.46),
+            ("acquired40", "truth", 0.5),
+        )
+    ),
+    make_detail_row("sbl", 0.1, "otherEffect", contrast="allWithoutFace", fwhm_mm=5.0),
+    make_detail_row("sbl", 0.1, "otherEffect", contrast="all"),
+    make_detail_row("srgan", 0.1, "otherEffect", contrast="allWithoutFace"),
+]
+
+
+def test_explained_variances_are_of_the_tested_contrast_and_effects_of_its_map():
+    result = collect_large_effects(ROWS, "sbl", "allWithoutFace", "all")
+    assert result.effects == EFFECTS
+    assert {name: tuple(row.value for row in rows) for name, rows in result.explained.items()} == {
+        "oneLevelDown": (0.53, 0.48),
+        "measured": (0.52, 0.46),
+    }
+    assert collect_large_effects(ROWS, "sbl", "allWithoutFace", "face") is None
+
+
+def test_plain_values_have_no_nan():
+    facts = collect_large_effects(ROWS, "sbl", "allWithoutFace", "all").to_json()
+    assert facts.pop("without_large") == {
+        "oneLevelDown": pytest.approx({"explained_variance": 0.48, "lower": 0.47, "upper": 0.49}),
+        "measured": pytest.approx({"explained_variance": 0.46, "lower": 0.45, "upper": 0.47}),
+    }
+    assert facts == {
+        "above_percent": 5,
+        "voxels": 152,
+        "active_voxels": 1940,
+        "dark_voxels": 38,
+        "effect_median": 1.64,
+        "effect_p95": 5.27,
+        "detail_share": 0.49,
+        "tsnr_median": 23.4,
+        "other_tsnr_median": 69.6,
+        "dark_share": 0.25,
+        "other_dark_share": 0.12,
+    }
+    none = replace(EFFECTS, n=0, tsnr=math.nan).list_rows("sbl", "hand", 0.0)
+    facts = collect_large_effects(none, "sbl", "hand", "hand").to_json()
+    assert (facts["tsnr_median"], facts["without_large"]) == (None, {})
