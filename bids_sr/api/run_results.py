@@ -133,10 +133,13 @@ def _map_effects(
             brain,
             bold_mask,
             [],
+            acquired.tsnr,
+            boldref,
             error_draws,
             acquired_draws,
             series_name=name,
             smoothing=settings.smoothing,
+            factor=fitted_run.factor,
         )
     return effects + [
         derivative for derivative in error_maps if derivative.entities.get("stat") == "sdTotal"
