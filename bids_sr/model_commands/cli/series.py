@@ -82,7 +82,12 @@ def _check_inputs(options: SeriesOptions, out: Path) -> tuple[RunTask | None, fl
     """
     with _usage_errors(options):
         check_method(options.method, "fast")
+    try:
         check_guide(options.method, None, RunInputs())
+    except ImageInputError as error:
+        reason = "the method requires a high-resolution T2*w image of the participant"
+        fix = f"use --method sbl, or bids-sr ... --sr-method {options.method}"
+        raise UsageError(f"--method {options.method}", reason, fix) from error
     with SeriesReader(options.bold) as reader:
         if reader.shape[3] < 2:
             raise UsageError(
@@ -177,7 +182,6 @@ def _usage_errors(options: SeriesOptions) -> Iterator[None]:
             "bold": f"{options.bold}",
             "mask_img": f"{options.mask or options.bold}",
             "method": f"--method {options.method}",
-            "guide": f"--method {options.method}",
             "factor": "--factor",
         }
         raise UsageError(f"{subjects.get(argument, argument)}: {text}") from error
@@ -190,10 +194,18 @@ def _collect_warnings(notes: list[str]) -> Iterator[None]:
         warnings.simplefilter("always", SuperResolutionWarning)
         yield
     notes += [
-        str(warning.message)
+        _name_option(str(warning.message))
         for warning in caught
         if issubclass(warning.category, SuperResolutionWarning)
     ]
+
+
+def _name_option(text: str) -> str:
+    """Replace the argument `realigned` of `SuperResolver` in a warning by the option."""
+    text = text.replace("realigned=True was passed", "--realigned was specified")
+    return text.replace(
+        "Omit realigned, or pass the head-motion transforms with motion", "Omit --realigned"
+    )
 
 
 def _write_results(results: RunResults, out: Path, options: SeriesOptions) -> list[str]:

@@ -139,6 +139,19 @@ def test_a_method_that_was_not_applied_is_reported(noise, tmp_path, capsys):
     assert np.array_equal(load_image(out)[0], load_image(zero_filled)[0])
 
 
+def test_remaining_motion_is_noted_with_the_name_of_the_option(run, tmp_path, capsys):
+    series, affine = load_image(run / "bold.nii")
+    moved = np.concatenate([series[..., :40], np.roll(series[..., 40:], 2, axis=0)], axis=-1)
+    save_image(moved, affine, tmp_path / "moved_bold.nii", tr=TR)
+    out = tmp_path / "fine_bold.nii"
+    options = ("--method", "bspline", "--realigned", "--mask", run / "mask.nii")
+    assert call(tmp_path / "moved_bold.nii", out, *options) == 0
+    (note,) = read_json(out)["Notes"]
+    assert note.startswith("--realigned was specified, but volume")
+    assert note.endswith("Omit --realigned.")
+    assert f"Note: {note}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "part"),
     [
