@@ -36,6 +36,12 @@ SHOWN = (
     ("`sbl`, calibrated", "fine", "sbl"),
     ("measured", "blind", "measured"),
 )
+BASELINES = {
+    "B-spline": "bspline",
+    "zero filling": "zerofill",
+    "`sdmod`": "sdmod",
+    "`sbl`": "sbl",
+}
 HARM = {"B2": WRONG, "A": WRONG}
 PROTOCOL = {
     "B2": ("v10", "fine", "v60", "regressed", "pe1", "pe2"),
@@ -172,6 +178,36 @@ def contrasts(arguments: Sequence[str]) -> None:
         "Explained variance of `sbl` by contrast, blind, beyond the acquired Nyquist limit",
         rows,
         remarks=[f"Active: {ACTIVE}, in that contrast."],
+    )
+
+
+def baselines(arguments: Sequence[str]) -> None:
+    """Tabulate `sbl` without calibration next to the baselines, for all events against rest."""
+    runs_by_name = {name: TYPES.get(f"{name}-types", tested) for name, tested in TESTED.items()}
+    out = _called(arguments, {tested.name: ("blind",) for tested in runs_by_name.values()})
+    rows = []
+    for tested in runs_by_name.values():
+        outputs = Kept(out / tested.name / "kept" / "blind")
+        if not outputs.done:
+            continue
+        for series, shown in BASELINES.items():
+            levels = [value(outputs.rows, shown, "split_ev_beyond", region) for region in REGIONS]
+            rows.append(
+                {
+                    "run": tested.title,
+                    "series": series,
+                    "brain": _text(levels[0]),
+                    "active": _text(levels[1]),
+                }
+            )
+    keep(
+        "people_baselines",
+        "Explained variance of baselines and `sbl`, blind, beyond the acquired Nyquist limit",
+        rows,
+        remarks=[
+            f"Active: {ACTIVE}. All events against rest, unsmoothed; the mean over trial types if"
+            " the run has several, where people_runs.md merges them."
+        ],
     )
 
 

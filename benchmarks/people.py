@@ -9,6 +9,8 @@ python benchmarks/people.py noisy DATA OUT [ONLY ...]
     the same without calibration, with thermal noise restored
 python benchmarks/people.py contrasts DATA OUT [ONLY ...]
     the same without calibration, by contrast
+python benchmarks/people.py baselines DATA OUT [ONLY ...]
+    the baselines of the same calls
 python benchmarks/people.py effects DATA OUT [ONLY ...]
     the same, with block effects for tested_changes.py
 python benchmarks/people.py smoothed DATA OUT [ONLY ...]
@@ -38,7 +40,7 @@ import torch
 from _people_calibrations import make_calibration
 from _people_data import TESTED, make_tested
 from _people_runs import command
-from _people_tables import contrasts, effects, harm, noisy, protocol, runs, smoothed
+from _people_tables import baselines, contrasts, effects, harm, noisy, protocol, runs, smoothed
 
 
 def data(arguments: list[str]) -> None:
@@ -63,7 +65,7 @@ def data(arguments: list[str]) -> None:
 
 def everything(arguments: list[str]) -> None:
     """Make every table on participants that README and docs show."""
-    for command_ in (runs, noisy, contrasts, smoothed, harm, protocol):
+    for command_ in (runs, noisy, contrasts, baselines, smoothed, harm, protocol):
         command_(arguments[:2])
 
 
@@ -74,6 +76,7 @@ def main() -> int:
         "runs": runs,
         "noisy": noisy,
         "contrasts": contrasts,
+        "baselines": baselines,
         "effects": effects,
         "smoothed": smoothed,
         "harm": harm,

@@ -177,9 +177,12 @@ def number_sentence(found: Mapping[str, Any]) -> str:
         f"{round(100 * active[name]['value'])}".replace("-", "−")
         for name in ("bspline", "zerofill")
     )
+    baselines = (name for name in SERIES if name not in {*METHODS, "measured"})
+    strongest = max(baselines, key=lambda name: active[name]["value"])
     text = (
         f"It should state: *{found['headline']}* In active voxels, `{best}` explains"
-        f" {shown_share(active[best])} of the measured detail of all stimuli but faces, B-spline"
+        f" {shown_share(active[best])} of the measured detail of all stimuli but faces, the"
+        f" strongest baseline, `{strongest}`, {shown_share(active[strongest])}, B-spline"
         f" interpolation {spline} %, zero filling {zerofill} %, and the network `srgan`"
         f" {shown_share(active['srgan'])}."
     )

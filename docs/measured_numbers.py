@@ -188,9 +188,12 @@ def numbers() -> dict[str, str]:
     files = {row["output"]: row for row in rows("files_count")}
     example = next(row for row in rows("resources") if row["case"] == "example")
     took = {key: float(str(example[key]).rpartition("/ ")[2]) for key in example if " " in key}
+    srgan = next(row for row in rows("small_srgan") if row["variant"] == "no critic")
     scale = {(row["participants"], row["what"]): row for row in rows("scale")}
     return {
         "sbl": str(means["`sbl`"][0]),
+        "strongest": people_tables.strongest_baseline()[0],
+        "strongest_baseline": str(people_tables.strongest_baseline()[1][0]),
         "zero_filling": str(means["zero filling"][0]),
         "measured": str(means["measured (other half of the run)"][0]),
         **people_numbers(),
@@ -256,6 +259,8 @@ def numbers() -> dict[str, str]:
                 *((str(count), f"{count} slices") for count in (8, 12, 16)),
             )
         },
+        "srgan_seeds": percents(map(float, srgan["active voxels, by seed"].split())),
+        "example_work_gb": f"{took['work GB']:.1f}",
         "example_min": f"{took['core min']:.1f}",
         "example_gb": f"{took['memory GB']:.1f}",
         "example_disk_gb": f"{took['work GB'] + took['results GB']:.1f}",

@@ -1,9 +1,9 @@
 """Table and figure of the people that were measured: ``python docs/people_tables.py``.
 
 The table is on the first page between ``<!-- people, by docs/people_tables.py -->`` and ``<!-- end
-of people -->``. The values are those of `benchmarks/people.py runs`, `noisy` and `contrasts` and
-the stored table `double_dipping` (`benchmarks/results/*.json`); `docs/figures/people.svg` has a
-dot for each run.
+of people -->``. The values are those of `benchmarks/people.py runs`, `baselines`, `noisy` and
+`contrasts`, and the stored table `double_dipping` (`benchmarks/results/*.json`);
+`docs/figures/people.svg` has a dot for each run.
 """
 
 import json
@@ -78,6 +78,16 @@ def _of_people(found: list[tuple[str, float]]) -> tuple[int, int, int]:
     return round(mean(each)), round(min(each)), round(max(each))
 
 
+def strongest_baseline() -> tuple[str, tuple[int, int, int]]:
+    """Name of the baseline that explains most in active voxels, and its percent as in `means`."""
+    found: dict[str, list[tuple[str, float]]] = {}
+    for row in _rows("people_baselines"):
+        if row["series"] != "`sbl`":
+            found.setdefault(row["series"], []).append((row["run"], _percent(row, "active")))
+    scores = {series: _of_people(values) for series, values in found.items()}
+    return max(scores.items(), key=lambda item: item[1])
+
+
 def beside() -> dict[str, tuple[int, int, int]]:
     """As `means`: `sbl` with thermal noise restored, and for contrasts of conditions."""
     noisy = [
@@ -100,9 +110,11 @@ def beside() -> dict[str, tuple[int, int, int]]:
 def table() -> str:
     """The table of the pages."""
     rows = list(means().items())
+    baseline, percent = strongest_baseline()
+    rows.insert(1, (f"{baseline}, the strongest baseline", percent))
     lines = [
         f"| {series} | {average} % ({low}–{high}) |"
-        for series, (average, low, high) in [*rows[:2], *beside().items(), *rows[2:]]
+        for series, (average, low, high) in [*rows[:3], *beside().items(), *rows[3:]]
     ]
     return "\n".join(
         [f"| series | {HEAD}, mean (range across participants) |", "|---|---|", *lines]

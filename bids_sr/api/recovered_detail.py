@@ -27,6 +27,7 @@ from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.api.task_inputs import (
     ConfoundsLike,
     EventsLike,
+    RunTask,
     is_program_table,
     load_confounds,
     load_events,
@@ -39,9 +40,9 @@ from bids_sr.glm.design import DesignSettings
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Confounds, Facts, Rows
 from bids_sr.pipeline.flow import Eager
-from bids_sr.steps import run_confounds, self_test
+from bids_sr.steps import self_test
 from bids_sr.steps.block_effects import check_blocks
-from bids_sr.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.steps.linear_models import LinearModel
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.map_run import check_run_intervals
 from bids_sr.workflows.model_run import resample_acquired
@@ -219,15 +220,8 @@ def _test_run(
         fitted_run = to_fitted_run(
             reader, learned_run.basics, resolver.factor_, learned_run.calibration
         )
-        inputs = DesignInputs(
-            regressors=run_events,
-            confounds=run_confounds.motion_confounds(
-                fitted_run.motion.motion, columns, outliers=fitted_run.outliers
-            ),
-            n_dummy=fitted_run.n_dummy,
-            design=design,
-        )
-        model = LinearModel(inputs=inputs, contrasts=contrasts, nuisance=_list_nuisance(columns))
+        task = RunTask(events=run_events, contrasts=contrasts, design=design)
+        model = task.build_model(fitted_run, columns, _list_nuisance(columns))
         rows, facts = _test_detail(fitted_run, model, resolver, settings.smoothing, folder)
     return tabulate_support(
         rows,

@@ -12,18 +12,53 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning, check_file
-from bids_sr.glm.contrasts import list_levels, resolve_contrasts
+from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import Contrasts, list_levels, resolve_contrasts
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.regressors import DesignError, Events, read_events
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.confound_names import find_renamed_columns
 from bids_sr.io.tables import read_frame
+from bids_sr.pipeline.artifacts import Confounds
+from bids_sr.steps import run_confounds
 from bids_sr.steps.default_contrasts import choose_default_contrasts
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.workflows.fit_run import FittedRun
 
 EventsLike: TypeAlias = pd.DataFrame | str | Path
 ConfoundsLike: TypeAlias = pd.DataFrame | np.ndarray | str | Path
 _DISPLACEMENT = "framewise_displacement"
+
+
+@frozen
+class RunTask:
+    """Events of a run and the contrasts of its linear model, with the options of the design."""
+
+    events: Events
+    contrasts: Contrasts
+    design: DesignSettings
+
+    def build_model(
+        self,
+        fitted_run: FittedRun,
+        confounds: Confounds | None = None,
+        nuisance: list[str] | None = None,
+    ) -> LinearModel:
+        """Return the linear model of a run, with its head motion.
+
+        `confounds` has one row per volume; None if there are no other confounds than head motion.
+        `nuisance` are the columns in the model; None for the columns of the program.
+        """
+        inputs = DesignInputs(
+            regressors=self.events,
+            confounds=run_confounds.motion_confounds(
+                fitted_run.motion.motion, confounds, outliers=fitted_run.outliers
+            ),
+            n_dummy=fitted_run.n_dummy,
+            design=self.design,
+        )
+        return LinearModel(inputs=inputs, contrasts=self.contrasts, nuisance=nuisance)
 
 
 def load_confounds(confounds: ConfoundsLike, n_volumes: int) -> pd.DataFrame:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _MAX_NAMES = 6
 _INDENT_WIDTH = 12
+_LINE_WIDTH = 118
 
 
 def make_start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
@@ -85,6 +86,8 @@ def make_end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> I
             for line in compared_verdicts(path):
                 yield format_item("compared", line)
     yield from _make_report_lines(plan, output_dir, outcome.reports, not_applied_runs)
+    if (methods_text := output_dir / "CITATION.md").exists():
+        yield format_item("methods", f"{methods_text} (methods text with references)")
     yield from _make_file_lines(plan, sorted(folders))
     yield from _make_export_lines(plan, output_dir)
     yield from make_warning_lines(output_dir / "logs" / settings.run.run_uuid)
@@ -100,13 +103,13 @@ def _make_report_lines(
     from bids_sr.bids.label_lists import list_some
     from bids_sr.report.index_page import INDEX
 
+    index = output_dir / INDEX
     for report in reports[:_MAX_NAMES]:
         yield format_item("report", str(report))
     if len(reports) > _MAX_NAMES:
         yield format_item(
             "",
-            f"and {len(reports) - _MAX_NAMES} more reports; all reports are listed in"
-            f" {output_dir / INDEX}",
+            f"and {len(reports) - _MAX_NAMES} more reports; all reports are listed in {index}",
         )
     if len(plan.runs) > 1:
         not_applied = (
@@ -116,9 +119,10 @@ def _make_report_lines(
         )
         yield format_item(
             "verdicts",
-            f"The verdicts of all {len(plan.runs)} runs are listed in"
-            f" {output_dir / INDEX}.{not_applied}",
+            f"The verdicts of all {len(plan.runs)} runs are listed in {index}.{not_applied}",
         )
+    elif index.exists():
+        yield format_item("index", f"{index} (all reports and verdicts)")
 
 
 def _make_file_lines(plan: "Plan", folders: Sequence[Path]) -> Iterator[str]:
@@ -198,11 +202,22 @@ def format_item(name: str, text: str) -> str:
     >>> format_item("output", "/out")
     '  output    /out'
     """
+    return _wrap(text, f"  {name:<{_INDENT_WIDTH - 2}}")
+
+
+def wrap_after_time(text: str) -> str:
+    """Wrap a text that `bids_sr.cli.messages.print_line` prints after the time of day."""
+    time_gap = " " * len("12:34:56 ")
+    return _wrap(text, time_gap).removeprefix(time_gap)
+
+
+def _wrap(text: str, start: str) -> str:
+    """Wrap a text after the start of its first line; further lines are indented as much."""
     return textwrap.fill(
         text,
-        118,
-        initial_indent=f"  {name:<{_INDENT_WIDTH - 2}}",
-        subsequent_indent=" " * _INDENT_WIDTH,
+        _LINE_WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
         break_long_words=False,
         break_on_hyphens=False,
     )

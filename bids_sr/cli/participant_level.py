@@ -12,7 +12,7 @@ from bids_sr.cli.console import format_item
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.messages import show
 from bids_sr.cli.progress import Progress
-from bids_sr.cli.stages import estimate_with_time, make_time_function
+from bids_sr.cli.stages import estimate_with_time, list_stages, make_time_function
 from bids_sr.config import Settings, machine
 from bids_sr.config.memory import SHARED_GB, WORKER_GB, for_steps_gb, step_gb, workers_that_fit
 from bids_sr.config.plugin import Plugin
@@ -146,6 +146,9 @@ def _run_remaining(
     if remaining := finished_steps.unfinished_steps():
         mark_unfinished(output_dir, labels)
         finished_steps.write_requests(remaining)
+        if reused := [node for node in graph.settings if node not in remaining]:
+            text = f"{len(reused)} of {len(graph.settings)} steps of earlier calls"
+            show(format_item("reused", f"{text}: {'; '.join(list_stages(reused))}"))
         outcome = _execute_steps(graph, settings, plan, print_line, remaining)
         if not (outcome.crashes or outcome.missing):
             finished_steps.write_requests()

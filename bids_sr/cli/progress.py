@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
+from bids_sr.cli.console import wrap_after_time
 from bids_sr.cli.heartbeat import INTERVAL_S, heartbeat
 from bids_sr.cli.stages import STAGES, find_stage
 from bids_sr.evaluation.verdict_lines import verdict_line
@@ -138,7 +139,7 @@ class Progress:
         is_preliminary = node.fullname.endswith(f".{FIRST_VERDICT}.decide_verdict")
         if is_preliminary and verdict.get("status") == "not applied":
             verdict["headline"] = ""  # networks are evaluated later and may be applied
-        self.line(f"{label}: {verdict_line(verdict)}")
+        self.line(wrap_after_time(f"{label}: {verdict_line(verdict)}"))
         self.reported_runs.add(label)
 
     def beat(self) -> None:

@@ -108,6 +108,12 @@ def estimate_with_time(
     return replace(cost, minutes=minutes, rows=rows)
 
 
+def list_stages(steps: "Iterable[Node]") -> list[str]:
+    """Return the stages of some steps, in order of processing."""
+    stages = {STAGES[find_stage(node.step)] for node in steps}
+    return [stage for stage in _STEPS_BY_STAGE if stage in stages]
+
+
 def make_time_function(plan: Plan, sizes: Sizes) -> "Callable[[Node], float]":
     """Return a function that computes the declared processor time (s) of a node for its run.
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 
-INSTALL_TEDANA = 'Install tedana with `pip install "bids-sr[multi-echo]"`'
+INSTALL_TEDANA = 'Install tedana with `pip install "tedana>=26.0" six`'
 """Remedy for messages that tedana is missing, without the final period."""
 
 

@@ -44,6 +44,7 @@ _GAP_INCH = 0.02  # inches, gap between panels
 _TITLE_INCH = 0.24  # inches, height of panel titles
 _LABEL_CHARACTERS = 11  # characters per line in the label of a row
 _CHARACTER_INCH = 0.07  # inches, width of a character in the label of a row
+_POSITION_CHARACTER_INCH = 0.055  # inches, width of a character in the label of a position
 _LABEL_MARGIN_INCH = 0.13  # inches, space at the left and right of a label
 _LABEL_GAP_INCH = 0.09  # inches, gap between a label and its panels
 _EDGE_INCH = 0.02  # inches, empty space at the left edge, and below panels without a footer
@@ -500,6 +501,8 @@ class _Drawing:
                 if panel.position_label is None
                 else panel.position_label
             )
+            if _POSITION_CHARACTER_INCH * len(text) > self.width:
+                text = text.replace(" (", "\n(")
             self.ax.text(
                 self.x + 0.03,
                 self.y + 0.03,

@@ -32,7 +32,6 @@ from bids_sr.region_names import BRAIN, region_labels
 from bids_sr.series import SDMOD
 
 _MAX_NAMES = 3  # names of runs in a message
-_MAP_DESCRIPTIONS = {"cc": "correlation with the task", "glm": "linear model"}
 _MIN_NOTED_LOAD = 1.5  # smallest slowdown by other processes that is mentioned
 
 
@@ -60,7 +59,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
             lines += [f"  {line}" for line in _describe_run(run, subject, plan, settings)]
         if "glm" in settings.activation.kinds:
             lines += [f"  {line}" for line in format_combined_runs(subject.runs, plan)]
-    lines += [f"series: {' '.join(plan.series)}", *_describe_settings(settings)]
+    lines += [f"series: {' '.join(plan.series)}", *_describe_settings(plan, settings)]
     lines += describe_skipped_runs(plan.skipped)
     lines.append(f"estimate: {cost_text(plan, settings)}")
     lines += _format_cost_table(plan.estimate, measure_slowdown(plan.estimate.processors)[0])
@@ -242,7 +241,7 @@ def _are_all(weights: Iterable[float], expected: float) -> bool:
     return all(math.isclose(weight, expected, rel_tol=1e-6) for weight in weights)
 
 
-def _describe_settings(settings: Settings) -> list[str]:
+def _describe_settings(plan: Plan, settings: Settings) -> list[str]:
     """Return lines with the changes of recipes and, for BOLD runs, smoothing and kinds of maps."""
     lines = []
     if settings.superres.recipe_changes:
@@ -250,8 +249,11 @@ def _describe_settings(settings: Settings) -> list[str]:
         lines.append(f"recipe: {settings.superres.recipe}, with {changes}")
     if settings.superres.target != "anat":
         widths = ", ".join(f"{width:g} mm" for width in settings.activation.smoothing)
+        regressors = dict.fromkeys("seeds" if run.events is None else "task" for run in plan.runs)
+        descriptions = {"cc": f"correlation with the {' or '.join(regressors)}"}
         maps = ", ".join(
-            f"{_MAP_DESCRIPTIONS[kind]} ({kind})" for kind in settings.activation.kinds
+            f"{descriptions.get(kind, 'linear model')} ({kind})"
+            for kind in settings.activation.kinds
         )
         lines += [f"smoothing (FWHM): {widths}", f"maps: {maps}"]
     if settings.resources.use_plugin is not None:

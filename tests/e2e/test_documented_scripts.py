@@ -47,7 +47,11 @@ def test_nilearn_and_pybids_read_the_output_as_documented():
     entities of maps.
     """
     namespace = run("downstream.md")
-    assert len(namespace["maps"]) == 2
+    maps = [image.get_fdata() for image in namespace["maps"]]
+    assert len(maps) == 2
+    mean = nib.load("thumb_percent.nii.gz").get_fdata()
+    inside = mean != 0
+    np.testing.assert_allclose(mean[inside], np.mean(maps, axis=0)[inside], rtol=1e-4, atol=1e-4)
     assert np.isfinite(nib.load("thumb_z.nii.gz").get_fdata()).all()
     assert (
         len(

@@ -1,4 +1,4 @@
-"""Console script ``bids-sr-models``: list, train, apply, evaluate, compare and rate models.
+"""Console script ``bids-sr-models``: models, and super-resolution of single images and series.
 
 Only the standard library is imported before a subcommand starts, so that ``--help`` responds at
 once.
@@ -19,6 +19,7 @@ from bids_sr.model_commands.cli.options import (
     ListOptions,
     ModelEvaluationOptions,
     RateOptions,
+    SeriesOptions,
     TrainOptions,
 )
 
@@ -26,6 +27,10 @@ _COMMANDS: dict[str, tuple[type[OptionSection], str]] = {
     "list": (ListOptions, "list methods and trained models, settings of methods, and model cards"),
     "train": (TrainOptions, "train a method on one or more images, or fine-tune a trained model"),
     "apply": (ApplyOptions, "super-resolve a NIfTI image or time series"),
+    "series": (
+        SeriesOptions,
+        "super-resolve a single BOLD series with head-motion correction, and map its effects",
+    ),
     "evaluate": (
         ModelEvaluationOptions,
         "score and correlate images with high-resolution references",
@@ -106,6 +111,7 @@ def _run_with_networks(options: OptionSection) -> int:
         apply,
         compare,
         evaluate,
+        series,
         show,
         train,
     )
@@ -118,6 +124,8 @@ def _run_with_networks(options: OptionSection) -> int:
                 show.list_models(options)
             case ApplyOptions():
                 apply.apply(options)
+            case SeriesOptions():
+                series.super_resolve(options)
             case ModelEvaluationOptions():
                 evaluate.evaluate(options)
             case CompareOptions():  # before TrainOptions, which is a base class

@@ -9,7 +9,7 @@ from typing import Literal, NoReturn
 from bids_sr.config import UsageError, machine, suggest_name
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader
-from bids_sr.model_commands.cli.options import NetworkOptions
+from bids_sr.model_commands.cli.options import NetworkOptions, SeriesOptions
 from bids_sr.networks import TrainingDataError
 from bids_sr.spatial.masks import MaskError
 from bids_sr.spatial.transforms import TransformError
@@ -37,7 +37,7 @@ INPUT_ERRORS = (
 """Errors about images and models of the user, which are printed without a traceback."""
 
 
-def choose_device(options: NetworkOptions) -> Literal["cpu", "cuda"]:
+def choose_device(options: NetworkOptions | SeriesOptions) -> Literal["cpu", "cuda"]:
     """Return the torch device for the options: ``cuda`` if allowed and available, else ``cpu``.
 
     Raises `UsageError` if a CUDA device was requested but is not available.

@@ -162,6 +162,50 @@ class ApplyOptions(ImageOptions):
 
 
 @frozen
+class SeriesOptions(OptionSection):
+    """Options of ``series``."""
+
+    bold: Path = argument("BOLD", "acquired BOLD series (4D NIfTI), before smoothing")
+    out: Path = argument(
+        "OUT",
+        "output series (.nii.gz); sidecar, brain mask, head motion, prior SD map and effect maps"
+        " have the same name with a suffix",
+    )
+    method: str = option(
+        "sbl",
+        "--method NAME",
+        "method or baseline that needs no other image of the participant, such as sbl, bspline,"
+        " zerofill or sdmod",
+    )
+    factor: tuple[float, ...] = option(
+        (2.0,),
+        "--factor F",
+        "acquired divided by high-resolution voxel size: one number (in-plane) or three numbers"
+        " (default: 2)",
+        least=1,
+        most=8,
+    )
+    mask: Path | None = option(
+        None,
+        "--mask FILE",
+        "brain mask on the grid of the series (default: computed from the series)",
+    )
+    realigned: bool = option(
+        False, "--realigned", "head motion was already corrected and is not estimated"
+    )
+    events: Path | None = option(
+        None,
+        "--events TSV",
+        "BIDS events of the run; effects and their total SDs are mapped, in percent",
+    )
+    threads: int = option(1, "--threads N", "number of threads", least=1)
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "--device", "device of the method")
+
+    def _check(self) -> None:
+        self._need(len(self.factor) in (1, 3), "factor", "expected one or three numbers")
+
+
+@frozen
 class ModelEvaluationOptions(ImageOptions):
     """Options of ``evaluate``."""
 

@@ -129,11 +129,10 @@ def _run(arguments: list[str]) -> int:
     print_line("Checking the inputs")
     plan = _check(settings, site)
     is_printed = options.print_only or settings.run.dry_run
-    active = ActiveJobs(digests={}, group_jobs=())
-    # scripts can also be written on a computer without SLURM
-    if not is_printed or shutil.which("squeue"):
-        active = find_active(settings.paths.output_dir)
-    submission = _make_submission(plan, settings, options, site, active)
+    active, largest_index = _query_cluster(
+        settings.paths.output_dir, is_required=not is_printed, with_limit=not options.print_only
+    )
+    submission = _make_submission(plan, settings, options, site, active, largest_index)
     if submission.request is None and submission.group_request is None:
         return DONE
     _print_variables(site)
@@ -236,13 +235,43 @@ def _find_option_problems(settings: Settings, site: Site) -> list[str]:
     return problems
 
 
+def _query_cluster(
+    output_dir: Path, *, is_required: bool, with_limit: bool
+) -> tuple[ActiveJobs, int | None]:
+    """Return the jobs of an output in the queue, and the largest task number of the cluster.
+
+    Without `is_required`, nothing is submitted: the queue counts as empty on a computer without
+    SLURM, and a note is printed if SLURM does not answer. The number is None if it is unknown, or
+    without `with_limit`.
+    """
+    no_jobs = ActiveJobs(digests={}, group_jobs=())
+    if not is_required and shutil.which("squeue") is None:
+        return no_jobs, None
+    try:
+        active = find_active(output_dir)
+        return active, commands.read_largest_index() if with_limit else None
+    except commands.SlurmError as error:
+        if is_required:
+            raise
+        print(
+            f"  note: SLURM did not answer ({error.notice.what}: {error.notice.why}). Jobs in the"
+            " queue and the limit of the cluster are unknown."
+        )
+        return no_jobs, None
+
+
 def _make_submission(
-    plan: "Plan", settings: Settings, options: SlurmOptions, site: Site, active: ActiveJobs
+    plan: "Plan",
+    settings: Settings,
+    options: SlurmOptions,
+    site: Site,
+    active: ActiveJobs,
+    largest_index: int | None,
 ) -> Submission:
     """Return the submission of all participants that are neither done nor in the queue.
 
     The group job is omitted if the output has a single participant, or if nothing changed since
-    the last group job.
+    the last group job. `largest_index` is the largest task number; None if it is unknown.
     """
     subjects = {f"sub-{subject.label}": subject for subject in plan.subjects}
     digests = {label: _compute_digest(settings, subject) for label, subject in subjects.items()}
@@ -262,7 +291,7 @@ def _make_submission(
     with_group = needs_group and not options.no_group and len(subjects) > 1
     group_request = make_group_request(len(subjects)) if with_group else None
     _print_counts(labels, done & set(subjects), active, request, len(tasks), group_request)
-    _check_array_size(len(tasks), len(labels), is_queried=not options.print_only)
+    _check_array_size(len(tasks), len(labels), largest_index)
     # symbolic links are not resolved, because a link determines the environment
     program = Path(sys.executable).parent / "bids-sr"
     return Submission(
@@ -418,9 +447,8 @@ def _print_variables(site: Site) -> None:
         print(f"  environment variables ignored: {', '.join(ignored_names)}")
 
 
-def _check_array_size(n_tasks: int, n_participants: int, *, is_queried: bool) -> None:
-    """Raise `UsageError` if an array has more tasks than the cluster allows."""
-    largest = commands.read_largest_index() if is_queried and n_tasks else None
+def _check_array_size(n_tasks: int, n_participants: int, largest: int | None) -> None:
+    """Raise `UsageError` if an array has more tasks than the cluster allows, if this is known."""
     if largest is not None and n_tasks > largest:
         raise UsageError(
             f"the job array has {n_tasks} tasks",

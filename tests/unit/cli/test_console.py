@@ -82,6 +82,18 @@ def test_verdicts_that_were_not_printed_before_are_listed(
     assert str(tmp_path / "index.html") in text
 
 
+def test_methods_text_and_index_are_named_if_they_exist(
+    func: Path, tmp_path: Path, plan: Plan
+) -> None:
+    (subject,) = plan.subjects
+    one_run = Plan(subjects=(SimpleNamespace(label="01", runs=subject.runs[:1]),), series=())  # type: ignore[arg-type]
+    for name in ("CITATION.md", "index.html"):
+        assert name not in end_text(tmp_path, one_run)
+        (tmp_path / name).touch()
+        assert str(tmp_path / name) in end_text(tmp_path, one_run)
+    assert end_text(tmp_path, plan).count("index.html") == 1
+
+
 def test_at_most_six_reports_are_listed(func: Path, tmp_path: Path, plan: Plan) -> None:
     reports = tuple(tmp_path / f"sub-{k}.html" for k in range(9))
     assert [path.name in end_text(tmp_path, plan, reports=reports) for path in reports] == [

@@ -3,6 +3,7 @@ directory, estimates and reports.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,12 @@ def test_a_finished_run_writes_reports_and_names_runs_that_are_only_zero_filled(
 
 
 def test_the_time_estimate_includes_only_remaining_steps(
-    maker: BidsMaker, execution: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    maker: BidsMaker,
+    execution: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """The console states which steps are reused."""
     estimates: list[Estimate] = []
 
     def keep_estimate(*arguments: Any) -> Estimate:
@@ -133,6 +138,7 @@ def test_the_time_estimate_includes_only_remaining_steps(
 
     monkeypatch.setattr(participant_level, "estimate_with_time", keep_estimate)
     call(maker, *SMALL)
+    assert "reused" not in capsys.readouterr().out
     left = FinishedSteps.unfinished_steps
     monkeypatch.setattr(
         FinishedSteps,
@@ -140,6 +146,12 @@ def test_the_time_estimate_includes_only_remaining_steps(
         lambda self: {node for node in left(self) if find_stage(node.step) == "figures"},
     )
     call(maker, *SMALL)
+    (reused,) = re.findall(r"reused +(?:.+\n)(?: {12}.+\n)*", capsys.readouterr().out)
+    words = " ".join(reused.split())
+    n_reused, n_steps = map(int, re.findall(r"\d+", words)[:2])
+    assert 0 < n_reused < n_steps
+    assert "activation maps" in words
+    assert "figures" not in words
     assert [row.stage for row in estimates[1].rows] == [estimates[0].rows[0].stage, "figures"]
     assert estimates[1].minutes < estimates[0].minutes / 2
 

@@ -126,6 +126,23 @@ def test_a_verdict_is_printed_when_it_is_written(
     assert progress.reported_runs == {RUN}
 
 
+def test_a_long_verdict_is_wrapped_after_the_time(tmp_path: Path) -> None:
+    headline = "It is finer than the acquired run. " * 20
+    (file := tmp_path / "verdict.json").write_text(
+        json.dumps({"headline": headline, "status": "applied"})
+    )
+    outputs = SimpleNamespace(verdict=str(file))
+    judge = node("wf.judge", decide_verdict, result=SimpleNamespace(outputs=outputs))
+    progress = Display(judge)
+    for status in ("start", "end"):
+        progress(judge, status)
+    first, *others = progress.lines[-1].split("\n")
+    assert len(others) > 3
+    assert len(f"12:34:56 {first}") <= 118
+    assert all(len(line) <= 118 and line.startswith(" " * 9) for line in others)
+    assert headline.strip() in " ".join(progress.lines[-1].split())
+
+
 def test_figures_begin_no_stage_and_a_stage_is_printed_once() -> None:
     progress = Display()
     steps = (summarize_subject, compare_halves, decide_verdict, list_clusters)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -124,6 +125,23 @@ def test_the_coordinate_of_an_oblique_slice_is_labeled_as_its_center(tilt, text)
     thick = float(image.zooms[2])
     cut = slices.Cut(axis=2, position_mm=2.5 * thick, box=slices.field_of_view(image))
     assert text in labels_of(image, cut)
+
+
+def test_labels_of_oblique_planes_end_within_their_panels():
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[2, 1] = 0.6
+    x, y, z = np.indices((60, 70, 50))
+    head = ((x - 30) / 28) ** 2 + ((y - 35) / 33) ** 2 + ((z - 25) / 23) ** 2 < 1
+    image = Volume(head * 100.0, affine)
+    images = dict.fromkeys(("T1w", "boldref before", "boldref after"), image)
+    fig = anatomy.registration_figure(images, [], mask=image.like(head))
+    fig.canvas.draw()
+    ax = fig.axes[0]
+    labels = [text for text in ax.texts if " mm" in text.get_text()]
+    assert len(labels) == 9
+    extents = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
+    for left, right in itertools.pairwise(extents):
+        assert left.x1 < right.x0
 
 
 def test_planes_are_spread_over_the_mask():

@@ -177,6 +177,23 @@ def test_rest_and_ignored_events_cause_no_warning(maker: BidsMaker, kind: str) -
     assert not [notice for notice in plan.warnings if notice.level == "warning"]
 
 
+def test_the_dry_run_names_what_maps_are_correlated_with(maker: BidsMaker) -> None:
+    """Runs at rest have seeds instead of a task."""
+
+    def describe_maps(*options: str) -> str:
+        settings = settings_for(maker, *options)
+        lines = dry_run_text(check(settings), settings).splitlines()
+        (line,) = [line for line in lines if line.startswith("maps: ")]
+        return line
+
+    assert "with the task (cc)" in describe_maps()
+    assert "with the seeds (cc)" in describe_maps("--ignore", "events")
+    maker.bold("sub-01_task-rest", n_volumes=40)
+    text = describe_maps()
+    assert "task" in text
+    assert "seeds" in text
+
+
 # ---- contrasts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import shutil
 import sys
@@ -11,6 +12,7 @@ import pytest
 from data.calls import about, arguments, only_run, plan_for, problem_of, settings_for
 from data.dataset import BidsMaker
 from graphmaker import stage_minutes
+from pages import ROOT
 
 from bids_sr.bids import find_pretrained, find_vgg_weights, uses_guide
 from bids_sr.cli.console import make_start_lines
@@ -386,7 +388,12 @@ def test_echoes_are_only_combined_if_tedana_is_installed(
     assert main(arguments(maker)) == 2
     message = capsys.readouterr().err
     assert "sub-01_task-tap_echo-1_bold.nii.gz" in message
-    assert 'pip install "bids-sr[multi-echo]"' in message
+    assert 'pip install "tedana>=26.0" six' in message
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    extra = setup["options.extras_require"]["multi-echo"]
+    assert "tedana >=26.0" in extra
+    assert "six >=" in extra
     assert not (maker.root.parent / "out").exists()
 
 

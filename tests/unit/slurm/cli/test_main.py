@@ -323,6 +323,29 @@ def test_a_dry_run_writes_nothing(
     assert untouched(tmp_path)
 
 
+@pytest.mark.parametrize("silent", ["squeue", "scontrol"])
+def test_a_dry_run_without_a_controller_prints_a_note(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str], silent: str
+) -> None:
+    assert call("--batch", "2") == 0
+    program(tmp_path / "bin" / silent, "echo 'Unable to contact slurm controller' >&2; exit 1")
+    capsys.readouterr()
+    assert call("--batch", "2", program=(*METHOD, "--dry-run")) == 0
+    text = capsys.readouterr().out
+    assert "note: " in text
+    assert f"{silent} failed with exit code 1: Unable to contact slurm controller" in text
+    assert "3 participants in 2 tasks" in text
+    assert len(submissions(tmp_path)) == 1
+
+
+def test_a_dry_run_without_slurm_needs_no_note(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    assert call(program=(*METHOD, "--dry-run")) == 0
+    assert "SLURM" not in capsys.readouterr().out
+
+
 def test_a_container_on_a_server_is_not_a_path(call: Call, tmp_path: Path) -> None:
     """Colons are allowed in its name, and it is not searched on the disk."""
     container = "docker://example/bids-sr:1.0"

@@ -1,0 +1,146 @@
+"""Results of one run: super-resolved series, brain, head motion, prior SD map, and effects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from bids_sr.api.run_basics import to_fitted_run
+from bids_sr.api.series_outputs import convert_to_plain
+from bids_sr.api.super_resolver import SuperResolver
+from bids_sr.api.task_inputs import RunTask
+from bids_sr.frozen import frozen
+from bids_sr.glm.head_motion import motion_columns
+from bids_sr.io.grids import AS_STORED
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Derivative
+from bids_sr.pipeline.flow import Eager
+from bids_sr.series import ACQUIRED
+from bids_sr.steps import reconstruction_error
+from bids_sr.steps.activation import MapSettings, map_series
+from bids_sr.steps.super_resolution import SuperResolvedSeries
+from bids_sr.workflows.fit_run import FittedRun
+from bids_sr.workflows.model_run import resample_acquired
+
+
+@frozen
+class RunResults:
+    """Results of one run, in files of a working folder or as arrays.
+
+    `series_file` is the super-resolved series, uncompressed, in signal units. `brain` and
+    `prior_sd` are on its grid (X, Y, Z); `prior_sd` is None if the method does not estimate it.
+    `motion` has one row per volume. `maps` are files of the unsmoothed effects (``effect``) in
+    percent of the mean brain signal and, if the reconstruction error is known, of their total
+    standard deviations (``sdTotal``). Without a task, there are no maps.
+    """
+
+    series_file: Path
+    brain: Volume
+    prior_sd: Volume | None
+    motion: pd.DataFrame
+    maps: Sequence[Derivative]
+
+    @property
+    def has_error(self) -> bool:
+        """Whether the reconstruction error is known, and part of the maps."""
+        return any(derivative.entities["stat"] == "sdTotal" for derivative in self.maps)
+
+
+def compute_run(
+    resolver: SuperResolver,
+    reader: SeriesReader,
+    folder: Path,
+    task: RunTask | None,
+    print_line: Callable[[str], object],
+) -> RunResults:
+    """Super-resolve the run of a fitted estimator, and map the effects of its task if given.
+
+    The repetition time of the reader must be known if there is a task. Files are written to
+    `folder`. `print_line` prints the current step.
+    """
+    learned_run = resolver._learned
+    with_error = task is not None and learned_run.has_prior and resolver.applied_
+    super_resolved = resolver._super_resolve(
+        reader,
+        resolver._find_poses(reader, None),
+        folder,
+        print_line,
+        with_error_samples=with_error,
+    )
+    maps: list[Derivative] = []
+    if task is not None:
+        (map_folder := folder / "maps").mkdir()
+        with Eager(map_folder, print_line):
+            fitted_run = to_fitted_run(
+                reader, learned_run.basics, resolver.factor_, learned_run.calibration
+            )
+            maps = _map_effects(fitted_run, super_resolved, task, resolver.method)
+    return RunResults(
+        series_file=convert_to_plain(super_resolved.series, folder),
+        brain=learned_run.basics.brain.bold_mask_hr,
+        prior_sd=learned_run.weight,
+        motion=motion_columns(learned_run.basics.motion.motion),
+        maps=maps,
+    )
+
+
+def _map_effects(
+    fitted_run: FittedRun, super_resolved: SuperResolvedSeries, task: RunTask, name: str
+) -> list[Derivative]:
+    """Map the effects of a series, and their total standard deviations if samples were drawn.
+
+    `name` is the method or baseline of the series.
+    """
+    settings = MapSettings(
+        kinds=("glm",),
+        thresholds=(),
+        smoothing=(0.0,),
+        factor=fitted_run.factor,
+        axis_order=AS_STORED,
+    )
+    model = task.build_model(fitted_run)
+    boldref = fitted_run.motion.boldref
+    bold_mask = fitted_run.registration.bold_mask
+    brain = fitted_run.registration.bold_mask_hr
+    with SeriesReader(super_resolved.series.path) as series:
+        series.tr = fitted_run.acquired.tr
+        maps = map_series(
+            series, brain, brain, model, boldref, bold_mask, series_name=name, settings=settings
+        ).maps
+    effects = [derivative for derivative in maps if derivative.entities["stat"] == "effect"]
+    if super_resolved.error_draws is None or super_resolved.acquired_draws is None:
+        return effects
+    acquired = map_series(
+        resample_acquired(fitted_run),
+        bold_mask,
+        bold_mask,
+        model,
+        boldref,
+        bold_mask,
+        series_name=ACQUIRED,
+        settings=settings,
+    )
+    with (
+        SeriesReader(super_resolved.error_draws.path) as error_draws,
+        SeriesReader(super_resolved.acquired_draws.path) as acquired_draws,
+    ):
+        error_maps, _, _ = reconstruction_error.measure_error(
+            maps,
+            acquired.maps,
+            brain,
+            bold_mask,
+            [],
+            acquired.tsnr,
+            boldref,
+            error_draws,
+            acquired_draws,
+            series_name=name,
+            smoothing=settings.smoothing,
+            factor=fitted_run.factor,
+        )
+    return effects + [
+        derivative for derivative in error_maps if derivative.entities.get("stat") == "sdTotal"
+    ]
