@@ -99,7 +99,7 @@ def test_studies_are_checked_without_the_command_line(monkeypatch: pytest.Monkey
         Study(echoes=(30.0,))
     monkeypatch.setitem(sys.modules, "tedana", None)
     assert Study().echoes == ()
-    with pytest.raises(UsageError, match=r"bids-sr\[multi-echo\]"):
+    with pytest.raises(UsageError, match=r"study\.echoes.*\n.*pip install .*tedana"):
         Study(echoes=(14.0, 30.0))
 
 
