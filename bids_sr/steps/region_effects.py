@@ -146,10 +146,10 @@ def measure_regions(
     )
     other_means = {
         name: _average_same_regions(
-            means, [(region, width) for region in regions[other.shape[:3]]], other, model
+            means, [(region, width) for region in same_regions], other, model
         )
         for name, other in (other_series or {}).items()
-        if regions and not own_seeds
+        if (same_regions := regions.get(other.shape[:3])) and not own_seeds
     }
     effects = _fit_means(mean_series, means, series, model, own_seeds, other_means)
     percent = 100 / compute_mean_signal(boldref.data, bold_mask.data)
