@@ -40,10 +40,8 @@
 <dl>{% for term, text in entries %}<dt>{{ term }}</dt><dd>{{ text }}</dd>{% endfor %}</dl>
 {% endmacro %}
 
-{% macro marked(lines) %}{% for mark, text in lines %}<p class='headline{{ " further" if not loop.first }}'>{% if mark %}<span class='mark' aria-hidden='true'>{{ mark }}</span> {% endif %}{{ text }}</p>{% endfor %}{% endmacro %}
-
-{% macro verdict(lines, points, table, limits) %}
-<div class='verdict'>{{ marked(lines) }}{{ items(points, kind="sentences") }}</div>{{ table }}
+{% macro verdict(points, table, limits) %}
+{{ items(points, kind="sentences") }}{{ table }}
 {% if limits %}<h4>Limitations</h4>{{ items(limits) }}{% endif %}
 {% endmacro %}
 
@@ -51,58 +49,77 @@
 <ul class='numbers'>{% for each in entries %}<li><strong>{{ each.value }}</strong><span{% if each.hint %} class='hint' tabindex='0' title='{{ each.hint }}'{% endif %}>{{ each.label }}</span>{% for fact in each.facts %}<small class='fact'>{{ fact }}</small>{% endfor %}</li>{% endfor %}</ul>
 {% endmacro %}
 
-{% macro contrasts(title, definitions, heads, rows, notes) %}
-<table class='metrics contrasts'><caption>{{ title }}<br><small>{{ definitions }}.</small></caption><thead><tr>
+{% macro whisker(value, lower, upper, zero, all, tested, kind) %}
+<svg class="whisker {{ kind }}" width="90" height="14" aria-hidden="true"><path d="M{{ zero }} 1v12M{{ all }} 1v12" class="axis"/>{% if lower is not none %}<path d="M{{ lower }} 7H{{ upper }}" class="line"/>{% endif %}<circle cx="{{ value }}" cy="7" r="4"{% if tested %} class="hollow"{% endif %}/></svg>
+{% endmacro %}
+
+{% macro picture(locator, groups, limit, unit, bar) %}
+<div class="picture" style="grid-template-columns: 6rem repeat({{ groups|map(attribute=2)|map("length")|sum }}, minmax(0, 17rem))">
+<div></div>
+{% for title, note, panels in groups %}
+<div class="group" style="grid-column: span {{ panels|length }}">{{ title }}{% if note %} <small>{{ note }}</small>{% endif %}</div>
+{% endfor %}
+<div class="locator"><span>L</span><span>R</span>{{ locator }}<p>{{ unit }}</p><div class="scale">{{ bar }}<p>{{ limit }}<br>0<br>−{{ limit }}</p></div></div>
+{% for title, note, panels in groups %}{% for name, remark, svg in panels %}
+<figure><figcaption><b>{{ name }}</b> {{ remark }}</figcaption>{{ svg }}</figure>
+{% endfor %}{% endfor %}
+</div>
+{% endmacro %}
+
+{% macro answers(rows) %}{% for row in rows %}
+<tr><th scope="row">{{ row.title }}</th><td class="{{ row.mark.css_class }}"><span aria-hidden="true">{{ row.mark.symbol }}</span> <b>{{ row.answer }}</b>{% if row.reason %}: {{ row.reason }}{% endif %}</td><td class="num">{{ row.interval }}{{ row.number }}</td></tr>
+{% endfor %}{% endmacro %}
+
+{% macro use(rows) %}
+<div><h3>Use</h3><table class="use">{% for row in rows %}<tr><th scope="row">{{ row.label }}</th><td>{% if row.file %}<a href="{{ row.file }}"><code>{{ row.file.split("/")[-1].split("_res-hr_")[-1].split("_space-boldref_")[-1].split("_space-firstBoldref_")[-1] }}</code></a>{% endif %}{{ row.text }}{% if row.remark %} <small>{{ row.remark }}</small>{% endif %}</td></tr>{% endfor %}</table></div>
+{% endmacro %}
+
+{% macro first_screen(screen, sentence, kind, rows, hidden, total) %}
+<div class="first">
+<div class="line"><h2>{{ screen.title }}</h2><p>{{ screen.facts }}</p></div>
+{% for alert in screen.alerts %}<p class="warning" role="note">{{ alert }}</p>{% endfor %}
+{{ screen.picture }}
+<p class="answer {{ kind }}">{{ sentence }}</p>
+<div class="columns">
+{% if rows %}
+<div><table class="answers"><thead><tr><th scope="col">Contrast</th><th scope="col">May I interpret its detail?</th><th scope="col"><small>0</small><small>100</small> Explained, % [95 %]<br><small class="key">● measured ○ tested</small></th></tr></thead><tbody>{{ answers(rows) }}</tbody></table>
+{% if hidden %}<details><summary>all {{ total }}</summary><table class="answers"><tbody>{{ answers(hidden) }}</tbody></table></details>{% endif %}</div>
+{% endif %}
+{{ use(screen.use) }}
+</div></div>
+{% endmacro %}
+
+{% macro contrasts(title, heads, rows) %}
+<table class='metrics contrasts'><caption>{{ title }}</caption><thead><tr>
 {% for text, unit in heads %}
 <th scope='col'>{{ text }}{% if unit %}<br><small>{{ unit }}</small>{% endif %}</th>
 {% endfor %}
 </tr></thead><tbody>
 {% for name, cells in rows %}
-<tr><th scope='row'>{{ name }}</th>{% for cell in cells %}<td data-label='{{ heads[loop.index][0] }}{% if heads[loop.index][1] %} ({{ heads[loop.index][1] }}){% endif %}'{% if cell.title %} title='{{ cell.title }}'{% endif %}>{% if cell.is_recovered %}<strong>{{ cell.text }}</strong>{% else %}{{ cell.text }}{% endif %}</td>{% endfor %}</tr>
+<tr><th scope='row'>{{ name }}</th>{% for cell in cells %}<td data-label='{{ heads[loop.index][0] }}{% if heads[loop.index][1] %} ({{ heads[loop.index][1] }}){% endif %}'>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table>
-{{ items(notes, kind="notes") }}
 {% endmacro %}
 
-{% macro overview(header, described, lines, kind, evidence, comparisons, basis, before, numbers, contrasts, chips, cautions, steps) %}
-<div class='overview'>
-<h3 class='run'>{{ header }}{% if described %}<br><small>{{ described }}</small>{% endif %}</h3>
-{{ messages("warning", before) }}
-<div class='answer {{ kind }}'>{{ marked(lines) }}
-<p class='evidence'>{% if evidence %}{{ evidence }} {% endif %}<a href='#verdict'>Evidence</a></p></div>
-{{ contrasts }}
-{% if comparisons %}<div class='answer {{ kind }}'>{% for mark, text in comparisons %}<p><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ text }}</p>{% endfor %}</div>{% endif %}
-{% if cautions %}<p class='warning caution' role='note'><strong>Caution.</strong> {{ cautions }}</p>{% endif %}
-{{ cards(numbers) }}
-{% if basis %}<p class='evidence'>{{ basis }}</p>{% endif %}
+{% macro checks(chips) %}
 <ul class='chips'>{% for chip in chips %}<li><a class='chip {{ "passed" if chip.passed else "failed" }}' href='#{{ chip.section }}'>{{ "✓" if chip.passed else "!" }} {{ chip.text }}</a></li>{% endfor %}</ul>
-{% if steps %}<p class='next'><strong>Next:</strong> {{ steps|join(" ") }}</p>{% endif %}
-</div>
 {% endmacro %}
 
-{% macro participant(header, headline, sentences, further, contrasts, table, files) %}
-<div class='overview'>
-<h3 class='run'>{{ header }}</h3>
-<div class='answer'><p class='headline'>{{ headline }}</p>
-<p class='evidence'>{{ sentences|join(" ") }}</p></div>
-{{ contrasts }}
-<p class='evidence'>{{ further|join(" ") }}</p>
-{{ table }}
-{% if files %}<p class='caption'>Files: <code>{{ files }}</code>. Each run is described below.</p>{% endif %}
-</div>
+{% macro results(paragraph) %}
+<div class="paper"><p>{{ paragraph }}</p><button type="button" class="scripted" data-copy>Copy</button></div>
 {% endmacro %}
 
-{% macro group_answer(header, mark, kind, headline, evidence, numbers) %}
+{% macro group_answer(header, mark, kind, headline, evidence, numbers, picture="") %}
 <div class='overview'>
-{% if header %}<h3 class='run'>{{ header }}</h3>{% endif %}
+{% if header %}<div class='line'><h2>{{ header }}</h2></div>{% endif %}
+{{ picture }}
 <div class='answer {{ kind }}'><p class='headline'><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ headline }}</p>
 <p class='evidence'>{{ evidence }}. <a href='#methods'>Methods</a></p></div>
 {% if numbers %}{{ cards(numbers) }}{% endif %}
 </div>
 {% endmacro %}
 
-{% macro viewer(content, shown, left_out, stored, definitions, cautions) %}
-{% if cautions %}<p class='warning caution' role='note'><strong>Caution.</strong> {{ cautions|join(" ") }}</p>{% endif %}
+{% macro viewer(content, shown, left_out, stored, definitions) %}
 <div class='viewer' data-viewer><p class='unscripted'>The viewer requires JavaScript and a browser released in 2023 or later. Without them, see the slices in the Activation section.</p>
 <script type='application/json'>{{ content }}</script></div>
 <p class='caption'>Each map is shown on its own voxel grid, without interpolation. All series share one color scale. {{ shown }} {% if stored %}If the complete map was stored, a link to the file is shown below the viewer.{% else %}At this output level (<code>--level</code>), maps are not stored.{% endif %}{% if left_out %} The following maps were omitted to limit the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>

@@ -95,8 +95,10 @@
     if (!target) return;
     const block = target.closest("[data-of]");
     for (const [part, show] of tabs) if (block && part.contains(block)) show(block.dataset.of);
-    const within = target.querySelector(":scope > details.fold") || target.closest("details");
-    if (within && !within.open) { within.open = true; target.scrollIntoView(); }
+    let within = target.querySelector(":scope > details.fold") || target.closest("details");
+    const closed = within && !within.open;
+    for (; within; within = within.parentElement.closest("details")) within.open = true;
+    if (closed) target.scrollIntoView();
   };
   addEventListener("hashchange", reveal);
   document.addEventListener("click", (event) => {
@@ -109,14 +111,15 @@
     for (const each of opened) each.open = true;
   });
   addEventListener("afterprint", () => { for (const each of opened) each.open = false; });
-  const menu = (button, open) => {
-    button.closest("nav").classList.toggle("open", open);
-    button.setAttribute("aria-expanded", open);
-  };
-  for (const link of all("nav a")) link.addEventListener("click", () => menu(document.querySelector("nav .menu"), false));
+  for (const button of all("[data-copy]")) {
+    button.addEventListener("click", () => {
+      getSelection().selectAllChildren(button.parentElement.querySelector("p"));
+      document.execCommand("copy");
+      button.textContent = "Copied";
+    });
+  }
   const actions = {
     print: () => print(),
-    menu: (button) => menu(button, button.getAttribute("aria-expanded") !== "true"),
     unfold: (button) => {
       const open = button.textContent === "Expand all";
       for (const each of all("details.fold")) each.open = open;

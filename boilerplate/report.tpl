@@ -10,49 +10,7 @@
 {{ css|safe }}
 </style>
 </head>
-<body{% if one_run %} class="one-run"{% endif %}>
-<a class="skip" href="#content">Skip to the content</a>
-<nav aria-label="Sections">
-<p class="brand">{{ title }}</p>
-<button type="button" class="scripted menu" data-do="menu" aria-expanded="false" aria-controls="sections">Sections</button>
-<ul id="sections">
-{% for section in sections %}
-<li><a href="#{{ section.name }}">{{ section.title }}</a>
-{% for block in section.blocks if block.run %}
-{% if loop.first %}
-<ul>
-{% endif %}
-<li><a href="#{{ block.name }}-run">{{ block.run }}</a></li>
-{% if loop.last %}
-</ul>
-{% endif %}
-{% endfor %}
-</li>
-{% endfor %}
-</ul>
-</nav>
-<main id="content" tabindex="-1">
-<header><h1>{{ title }}</h1>
-<p class="tools">
-{% if crashed %}
-<a class="chip failed" href="#errors">! Some steps failed</a>
-{% endif %}
-{% for kind, count in notice_counts.items() if count %}
-<a class="chip" href="#{{ "overview" if kind == "warning" else "summary" }}">{{ count }} {{ kind }}{{ "s" if count > 1 }}</a>
-{% endfor %}
-{% for text, place in neighbors.items() %}
-<a class="chip" href="{{ place }}">{{ text }}</a>
-{% endfor %}
-<button type="button" class="scripted" data-do="unfold">Expand all</button>
-<button type="button" class="scripted" data-do="print">Print</button>
-</p></header>
-{% for section in sections %}
-<section id="{{ section.name }}" aria-labelledby="{{ section.name }}-title">
-{% if section.folded %}
-<details class="fold"><summary><h2 id="{{ section.name }}-title">{{ section.title }}</h2>{% if section.missing and crashed %} <span class="badge">not complete</span>{% endif %}</summary>
-{% else %}
-<h2 id="{{ section.name }}-title">{{ section.title }}</h2>
-{% endif %}
+{% macro contents(section) %}
 {% for group in section.groups %}
 {% set level = "h4" if group[0].run else "h3" %}
 <div class="part"{% if group[0].run %} id="{{ group[0].name }}-run"{% endif %}{% if group|selectattr("tab")|list|length > 1 %} data-tabs{% endif %}>
@@ -93,12 +51,59 @@
 {% if section.missing %}
 <p class="missing">The following items are not available: {{ section.missing|join("; ") }}.</p>
 {% endif %}
-{% if section.folded %}
+{% endmacro %}
+{% macro fold(name, title, incomplete) %}
+<details class="fold"><summary><h2{% if name %} id="{{ name }}-title"{% endif %}>{{ title }}</h2>{% if incomplete %} <span class="badge">not complete</span>{% endif %}</summary>
+{{ caller() }}
 </details>
+{% endmacro %}
+<body{% if runs|length == 1 %} class="one-run"{% endif %}>
+<a class="skip" href="#content">Skip to the content</a>
+<main id="content" tabindex="-1">
+<header><h1>{{ title }}</h1>
+{% if crashed %}
+<a class="chip failed" href="#errors">! Some steps failed</a>
+{% endif %}
+{% if runs|length > 1 %}
+<nav aria-label="Runs">{% for anchor, run in runs.items() %}<a class="chip" href="#{{ anchor }}">{{ run }}</a> {% endfor %}</nav>
+{% endif %}
+</header>
+{% for fold_title, fold_sections in folds %}
+{% if fold_title %}
+{% call fold("", fold_title, crashed and fold_sections|selectattr("missing")|list) %}
+{% for section in fold_sections %}
+<section id="{{ section.name }}" aria-labelledby="{{ section.name }}-title"><details class="fold inner"><summary><h3 id="{{ section.name }}-title">{{ section.title }}</h3></summary>
+{{ contents(section) }}
+</details></section>
+{% endfor %}
+{% endcall %}
+{% else %}
+{% for section in fold_sections %}
+<section id="{{ section.name }}" aria-labelledby="{{ section.name }}-title">
+{% if section.folded %}
+{% call fold(section.name, section.title, crashed and section.missing) %}
+{{ contents(section) }}
+{% endcall %}
+{% else %}
+<h2 id="{{ section.name }}-title" class="{{ "title" if section.name not in ("overview", "participant") else "unseen" }}">{{ section.title }}</h2>
+{{ contents(section) }}
 {% endif %}
 </section>
 {% endfor %}
-<footer>For research, not for clinical use.</footer>
+{% endif %}
+{% endfor %}
+<footer>
+<p class="tools">
+{% for kind, count in notice_counts.items() if count %}
+<a class="chip" href="#summary">{{ count }} {{ kind }}{{ "s" if count > 1 }}</a>
+{% endfor %}
+{% for text, place in neighbors.items() %}
+<a class="chip" href="{{ place }}">{{ text }}</a>
+{% endfor %}
+<button type="button" class="scripted" data-do="unfold">Expand all</button>
+<button type="button" class="scripted" data-do="print">Print</button>
+</p>
+<p>For research, not for clinical use.</p></footer>
 </main>
 <script>{{ script|safe }}</script>
 </body>

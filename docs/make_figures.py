@@ -134,8 +134,7 @@ def numbers(out: Path) -> dict[str, Any]:
         "command": (
             "bids-sr examples/studyforrest OUT participant && python docs/make_figures.py OUT"
         ),
-        # A network learns differently on other processors, so only the first line is quoted.
-        "headline": verdict["lines"][0]["text"],
+        "headline": verdict["headline"].replace("\N{NO-BREAK SPACE}", " "),
         "best": best,
         "explained_variance_beyond_nyquist": explained,
         "flags_raised": sorted(set(flags.statistic)),

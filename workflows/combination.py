@@ -606,6 +606,7 @@ def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
                 entities=combined_maps.group.entities,
                 over_sessions=combined_maps.group.over_sessions,
                 at_rest=plan.at_rest,
+                factor=plan.bold.factor,
                 stored=replace(plan.stored, primary=series),
                 uncombined=list_uncombined_contrasts(combined_maps.group),
                 tested_mm=_list_tested_sizes(plan),

@@ -367,7 +367,6 @@ def _draw_viewer(
     viewer = draw_map_viewer.show_viewer(
         maps.maps,
         registration.bold_mask_hr,
-        run_evaluation.verdict,
         run_evaluation.evidence,
         fitted_run.motion.boldref,
         registration.guide_hr,
@@ -392,6 +391,8 @@ def _draw_overview(
 ) -> None:
     """Draw the first screen of a run; see `report_run` for parameters."""
     registration = fitted_run.registration
+    all_maps = [mapped_series.half_resolution_maps for mapped_series in maps.series.values()]
+    half_resolution_maps = next((item for item in all_maps if item is not None), None)
     outputs.store_figures(
         overview_figures.draw_overview(
             run_evaluation.evaluation,
@@ -403,12 +404,12 @@ def _draw_overview(
             make_scene_images(fitted_run, run_model),
             dict(run_evaluation.known_activation),
             maps.error_maps,
+            half_resolution_maps,
             entities=plan.entities,
-            calibrated=plan.uses_calibration,
-            at_rest=plan.at_rest,
+            factor=plan.bold.factor,
             description=str(plan.bold.sidecar.get("Description", "")),
             stored=plan.stored,
-            only_run=plan.is_only_run,
+            has_regions=maps.regions is not None,
         )
     )
 

@@ -9,7 +9,6 @@ from dataclasses import field, replace
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Subject
-from bids_sr.combination import is_only_run
 from bids_sr.config.levels import StoredMaps
 from bids_sr.config.seeds import Seed, choose_seeds, seed_names
 from bids_sr.config.spaces import FUNC, Space
@@ -102,8 +101,7 @@ class RunPlan:
 
     `requested_series` are all series except the acquired series, in the order of computation, and
     `primary` is the name of the exported series. `spaces` are of the results. `n_runs` is the
-    number of runs of the participant, and `is_only_run` states whether the task has only this run,
-    whose map is then also the map of the participant. `with_anat` states whether a T1w image
+    number of runs of the participant. `with_anat` states whether a T1w image
     exists. `provenance` is metadata for sidecars of tables.
 
     `dummy_scans` is the number of non-steady-state volumes at the start; if None, the number is
@@ -133,7 +131,6 @@ class RunPlan:
     primary: str
     spaces: tuple[Space, ...]
     n_runs: int
-    is_only_run: bool
     with_anat: bool
     provenance: Mapping[str, object]
 
@@ -287,7 +284,6 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
         primary=primary,
         spaces=preprocessing.spaces if with_anat else (Space(name=FUNC),),
         n_runs=len(subject.runs),
-        is_only_run=is_only_run(bold, subject.runs),
         with_anat=with_anat,
         provenance=_make_provenance(analysis, bold),
         correction=correction,

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.evaluation.self_test import EARLIER_ACCURACY, UNCALIBRATED_RANGE
-
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 RESULTS = sorted(path.stem for path in (BENCHMARKS / "results").glob("*.md"))
@@ -75,31 +73,3 @@ def test_readme_lists_every_script_once_and_archive_only_removed_scripts() -> No
     assert sorted(listed) == [name for name in SCRIPTS if not name.startswith("_")]
     archived = re.findall(r"^\| `(\w+)\.py` \|", archive, re.MULTILINE)
     assert not {name for name in archived if (BENCHMARKS / f"{name}.py").exists()}
-
-
-def stored_rows(name: str) -> list[dict[str, str]]:
-    return list(json.loads((BENCHMARKS / "results" / f"{name}.json").read_text())["rows"])
-
-
-@pytest.mark.parametrize("calibrated", [False, True])
-def test_the_stated_ranges_match_the_stored_tables(calibrated: bool) -> None:
-    from _people_data import TESTED
-
-    series = f"`sbl`, {'calibrated' if calibrated else 'blind'}"
-    rows = [row for row in stored_rows("people_runs") if row["series"] == series]
-    contrasts = [] if calibrated else stored_rows("people_contrasts")
-
-    def value_range(values: list[str]) -> str:
-        numbers = [float(str(v).split()[0]) for v in values if v not in (None, "n/a")]
-        return f"{100 * min(numbers):.0f} to {100 * max(numbers):.0f} %".replace("-", "−")
-
-    expected = EARLIER_ACCURACY[calibrated]
-    for voxels, range_text in (("active", expected.active), ("brain", expected.brain)):
-        explained = [row[f"explained variance, {voxels}"] for row in rows]
-        assert value_range([*explained, *(row[voxels] for row in contrasts)]) == range_text
-    participants = {tested.person for tested in TESTED.values()}
-    assert expected.where.startswith(f"{len(rows)} runs of {len(participants)} participants")
-    if not calibrated:
-        assert (
-            value_range([row["explained variance, active"] for row in rows]) == UNCALIBRATED_RANGE
-        )

@@ -38,7 +38,7 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.design import DesignSettings
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.pipeline.artifacts import Confounds, Facts, Rows
+from bids_sr.pipeline.artifacts import Confounds, Rows
 from bids_sr.pipeline.flow import Eager
 from bids_sr.steps import self_test
 from bids_sr.steps.block_effects import check_blocks
@@ -136,7 +136,8 @@ def recovered_detail(
         coverage                 fraction of voxels whose effect is within its 95 % interval
         reason                   why the detail is not testable or, if its explained variance is
                                  above 0, not supported; else ""
-        interpretation           what may be interpreted in the contrast
+        answer                   where the detail may be interpreted: ``yes``, ``in active
+                                 voxels``, ``no`` or ``not testable``
         ======================== ==============================================================
 
     Raises
@@ -222,14 +223,9 @@ def _test_run(
         )
         task = RunTask(events=run_events, contrasts=contrasts, design=design)
         model = task.build_model(fitted_run, columns, _list_nuisance(columns))
-        rows, facts = _test_detail(fitted_run, model, resolver, settings.smoothing, folder)
-    return tabulate_support(
-        rows,
-        {resolver.method: "" if resolver.applied_ else _NOT_APPLIED},
-        list(contrasts),
-        settings.smoothing,
-        facts,
-    )
+        rows = _test_detail(fitted_run, model, resolver, settings.smoothing, folder)
+    methods = {resolver.method: "" if resolver.applied_ else _NOT_APPLIED}
+    return tabulate_support(rows, methods, list(contrasts), settings.smoothing)
 
 
 def _check_series(reader: SeriesReader) -> None:
@@ -255,11 +251,10 @@ def _test_detail(
     resolver: SuperResolver,
     smoothing: Sequence[float],
     folder: Path,
-) -> tuple[Rows, Facts]:
+) -> Rows:
     """Test the effects of a run at half the resolution.
 
-    Returns the results with the scores of the self-test, and the facts of the self-test. A method
-    that was not applied has no results by contrast. `folder` is for files.
+    A method that was not applied has no results by contrast. `folder` is for files.
     """
     learned_run, name = resolver._learned, resolver.method
     assert learned_run.model is not None
@@ -273,14 +268,4 @@ def _test_detail(
         random_seed=learned_run.random_seed,
         omp_nthreads=resolver.n_jobs,
     )
-    if learned_run.self_test is None:
-        return rows, {}
-    x, y, z = fitted_run.registration.bold_mask.zooms
-    self_test_rows, facts = self_test.gather_self_tests(
-        [{name: learned_run.self_test}],
-        series_names=[name],
-        network_names=(),
-        voxel=(float(x), float(y), float(z)),
-        factor=resolver.factor_,
-    )
-    return [*rows, *self_test_rows], facts
+    return rows

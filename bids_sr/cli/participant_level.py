@@ -140,6 +140,7 @@ def _run_remaining(
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.participants_page import mark_unfinished
+    from bids_sr.report.results_paragraph import results_markdown
 
     output_dir, log_dir = settings.paths.output_dir, _get_log_dir(settings)
     outcome, labels = RunOutcome(), [subject.label for subject in plan.subjects]
@@ -157,7 +158,9 @@ def _run_remaining(
     finished_steps.repeat_warnings(log_dir)
     # not earlier, because a stopped call has not applied these methods
     write_citations(
-        graph.methods_text(finished_steps.finished_folder()) + _describe_unapplied(settings, plan),
+        graph.methods_text(finished_steps.finished_folder())
+        + _describe_unapplied(settings, plan)
+        + results_markdown(output_dir),
         output_dir,
         log_dir,
         html=not settings.run.md_only_boilerplate,

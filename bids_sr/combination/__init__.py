@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     from bids_sr.combination.checks import (
         format_combined_runs as format_combined_runs,
         group_runs as group_runs,
-        is_only_run as is_only_run,
         warn_of_left_out as warn_of_left_out,
     )
-    from bids_sr.combination.overview import ONLY_RUN as ONLY_RUN
     from bids_sr.combination.run_combination import (
         RunEstimate as RunEstimate,
         combine_estimates as combine_estimates,
@@ -28,8 +26,7 @@ else:
         __name__,
         {
             "api": ["combine_runs"],
-            "checks": ["format_combined_runs", "group_runs", "is_only_run", "warn_of_left_out"],
-            "overview": ["ONLY_RUN"],
+            "checks": ["format_combined_runs", "group_runs", "warn_of_left_out"],
             "steps.figures": ["COMBINATION_FIGURES"],
             "run_combination": ["RunEstimate", "combine_estimates"],
             "separate_calls": ["warn_of_separate_runs"],

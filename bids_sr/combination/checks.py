@@ -476,15 +476,6 @@ def _get_weights(run: BoldRun, plan: Plan) -> dict[str, ComparableWeights]:
     }
 
 
-def is_only_run(run: BoldRun, runs: Sequence[BoldRun]) -> bool:
-    """Return whether no other run of the participant has the same entities but run and session.
-
-    `runs`: all runs of the participant.
-    """
-    keys = [_entity_key(any_run, excluded_entities=("run", "session")) for any_run in (run, *runs)]
-    return keys[1:].count(keys[0]) == 1
-
-
 def _entity_key(run: BoldRun, *, excluded_entities: Sequence[str]) -> _EntityKey:
     """Return the entities of a run, without some of them, as a value that can be a key."""
     excluded = (*_FILE_ENTITIES, *excluded_entities)

@@ -7,19 +7,15 @@ from operator import attrgetter
 
 from markupsafe import Markup
 
-from bids_sr.evaluation.contrast_results import ContrastResult
-from bids_sr.evaluation.contrast_text import write_contrast_lines
-from bids_sr.evaluation.self_test import SelfTestResults
+from bids_sr.evaluation.result import RunResult
 from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import number
-from bids_sr.metrics.rows import MISSING, MetricRow
+from bids_sr.metrics.rows import MISSING
 from bids_sr.metrics.word_lists import enumerate_words
-from bids_sr.report.contrast_table import render_contrasts
-from bids_sr.report.markup import ColumnHead, render, table
+from bids_sr.report.first_screen import FirstScreen, UseRow, render_first_screen
+from bids_sr.report.markup import ColumnHead, join, render, table
 from bids_sr.report.sections import run_text
 
-ONLY_RUN = "This is the only run of its task, so its map is the map of the participant."
-"""Sentence on the page of a run that is not combined with other runs."""
 NO_MAP_ADVICE = (
     "To combine runs, correct the differences (such as names, events, or voxel size), or exclude"
     " runs with --run-id, --session-label or --task-id, then rerun the command."
@@ -81,8 +77,7 @@ class ParticipantMap:
     three runs.
 
     `left_out` has reasons by name of the excluded runs, and `not_applied` the names of combined
-    runs whose series are zero filled. `files` is the pattern of the stored maps, relative to the
-    output directory; "" if no map is stored. `shared_brain` is the part of the larger brain mask
+    runs whose series are zero filled. `shared_brain` is the part of the larger brain mask
     that a run shares with the first run, by name of the run; it contains only runs with a small
     shared part. `spaces_apart` are the grids of the runs, by output space; spaces with equal grids
     are not included. If not all runs have the same weight (`equal_weights`), weights depend on
@@ -92,9 +87,8 @@ class ParticipantMap:
     `scales` the signal relative to the first run, by name of runs that have another scale.
     `fewer_than` is the name of a run with many more significant voxels than the combined map; ""
     if there is none. `uncombined` are phrases on contrasts that are not combined, with the reason.
-    `results` are results for the detail of the combined contrasts; empty if the series adds no
-    detail. `rows` are rows of the test and sizes of the regions, and `self_test` contains the
-    voxel sizes of the test.
+    `result` is the result for the detail of the combined contrasts, and `reasons` are its reasons.
+    `picture` is markup, and `use` are the files to use.
     """
 
     entities: Mapping[str, str]
@@ -111,7 +105,6 @@ class ParticipantMap:
     person_interval: float | None
     left_out: Mapping[str, str]
     not_applied: Sequence[str]
-    files: str
     shared_brain: Mapping[str, float] = field(default_factory=dict)
     spaces_apart: Mapping[str, str] = field(default_factory=dict)
     equal_weights: bool = True
@@ -119,77 +112,69 @@ class ParticipantMap:
     scales: Mapping[str, float] = field(default_factory=dict)
     fewer_than: str = ""
     uncombined: Sequence[str] = ()
-    results: Mapping[str, ContrastResult] = field(default_factory=dict)
-    rows: Sequence[MetricRow] = ()
-    self_test: SelfTestResults = field(default_factory=SelfTestResults)
+    result: RunResult = field(default_factory=RunResult)
+    reasons: Sequence[str] = ()
+    picture: Markup = field(default_factory=Markup)
+    use: Sequence[UseRow] = ()
 
 
 def participant_html(facts: ParticipantMap) -> Markup:
-    """Render the participant's map: combined runs, error, and excluded runs."""
-    return render(
-        "participant",
-        _format_header(facts.entities, "all runs together"),
-        _headline(facts),
-        [
-            *_detail_sentences(facts),
-            _left_out_sentence(facts),
-            *_uncombined_sentences(facts),
-            *_check_sentences(facts),
-        ],
-        [
-            _error_sentence(facts),
-            *_largest_effects_sentences(facts),
-            *_repeated_error_sentences(facts),
-            *_shared_brain_sentences(facts),
-            *_space_sentences(facts),
-            *_scale_sentences(facts),
-            *_noise_sentences(facts),
-            *_person_sentences(facts),
-        ],
-        render_contrasts(
-            facts.results,
-            facts.rows,
-            facts.series,
-            facts.self_test,
-            at_rest=facts.at_rest,
-            across_runs=True,
-        ),
-        _error_table(facts),
-        facts.files,
+    """Render the first screen of the participant's map."""
+    interval = facts.combined.interval
+    error = (
+        []
+        if interval is None
+        else [
+            UseRow(
+                "Error",
+                text=f"median 95 % interval {_plus_minus(interval)} in {_voxels_text(facts)}",
+            )
+        ]
     )
-
-
-def _headline(facts: ParticipantMap) -> str:
-    """Return sentences on the runs in the map, and on disagreeing runs."""
-    run_names = [run.name for run in facts.runs]
-    if len(run_names) == 1:
-        return (
-            f"Map of the participant: the map of {run_names[0]}, because other runs were left out."
+    return render_first_screen(
+        FirstScreen(
+            title=_join_title(facts.entities, "all runs"),
+            facts=_describe_runs(facts),
+            result=facts.result,
+            picture=facts.picture,
+            alerts=[*_left_out_sentences(facts), *_check_sentences(facts)],
+            use=[*facts.use, *error],
         )
-    weights = "equal weights" if facts.equal_weights else "weights by their noise"
-    headline = (
-        f"Map of the participant: mean of {len(run_names)} runs ({enumerate_words(run_names)}),"
-        f" with {weights}."
     )
-    if not facts.disagreeing_runs:
-        return headline
-    return f"{headline} Caution: {enumerate_words(list(facts.disagreeing_runs))} disagree."
 
 
-def _detail_sentences(facts: ParticipantMap) -> list[str]:
-    """Return sentences on the contrasts whose detail may be interpreted, [] without results."""
-    if not facts.results:
-        return []
-    lines = write_contrast_lines(facts.series, facts.results, facts.self_test)
-    return [line.text for line in lines]
+def participant_reasons_html(facts: ParticipantMap) -> Markup:
+    """Render the reasons of the answers, and the error of the participant's map."""
+    sentences = [
+        *facts.reasons,
+        *_uncombined_sentences(facts),
+        _error_sentence(facts),
+        *_largest_effects_sentences(facts),
+        *_repeated_error_sentences(facts),
+        *_shared_brain_sentences(facts),
+        *_space_sentences(facts),
+        *_scale_sentences(facts),
+        *_noise_sentences(facts),
+        *_person_sentences(facts),
+    ]
+    return join([render("items", sentences), _error_table(facts)])
 
 
-def _left_out_sentence(facts: ParticipantMap) -> str:
-    """Return a sentence on the runs that are not in the map, with the reasons."""
+def _describe_runs(facts: ParticipantMap) -> str:
+    """Return the runs in the map, and their weights."""
+    names = enumerate_words([run.name for run in facts.runs])
+    if len(facts.runs) == 1:
+        return f"only {names}, because other runs were left out"
+    weights = "equal weights" if facts.equal_weights else "weights by noise"
+    return f"mean of {len(facts.runs)} runs ({names}), {weights}"
+
+
+def _left_out_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on the runs that are not in the map, with the reasons; [] if all are."""
     if not facts.left_out:
-        return "No run was left out."
+        return []
     reasons = [f"{name} ({reason})" for name, reason in facts.left_out.items()]
-    return f"Left out: {'; '.join(reasons)}."
+    return [f"Left out: {'; '.join(reasons)}."]
 
 
 def _uncombined_sentences(facts: ParticipantMap) -> list[str]:
@@ -449,20 +434,18 @@ def no_map_html(
     is the part of the participant's data that the map would contain, such as ``all runs``.
     """
     causes = [f"{name} ({reason})" if name else reason for name, reason in reasons.items()]
-    return render(
-        "participant",
-        _format_header(entities, f"no map of {subject}"),
-        f"There is no map of {subject} of this participant: {enumerate_words(names)} were not"
-        " combined.",
-        [f"Reason: {'; '.join(causes)}."],
-        [f"Each run has a separate map, which is described below. {NO_MAP_ADVICE}"],
-        "",
-        "",
-        "",
+    title = _join_title(entities, f"no map of {subject}")
+    return Markup("<div class='line'><h2>{}</h2></div>").format(title) + render(
+        "messages",
+        "warning",
+        [
+            f"{enumerate_words(names)} were not combined, because {'; '.join(causes)}. Each run"
+            f" has a separate map below. {NO_MAP_ADVICE}"
+        ],
     )
 
 
-def _format_header(entities: Mapping[str, str], subject: str) -> str:
-    """Return the heading: participant, common entities of the runs, and subject."""
-    header_parts = [f"sub-{entities['subject']}", run_text(entities), subject]
-    return " · ".join(filter(None, header_parts))
+def _join_title(entities: Mapping[str, str], subject: str) -> str:
+    """Return the title of the first screen: participant, common entities, and subject."""
+    parts = [f"sub-{entities['subject']}", run_text(entities), subject]
+    return " · ".join(filter(None, parts))

@@ -8,8 +8,9 @@ detail is not supported.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from bids_sr.evaluation.detail_support import (
     DetailSupport,
@@ -25,6 +26,9 @@ from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.number_text import interval_ends
 from bids_sr.metrics.rows import MISSING, MetricRow
 
+Answer = Literal["yes", "in active voxels", "no", "not testable"]
+"""Whether the detail of a contrast may be interpreted."""
+
 
 @frozen
 class RegionResult:
@@ -32,14 +36,17 @@ class RegionResult:
 
     `state` is the result of the measurement or, if nothing was measured, of the test at half the
     resolution, `test`. `measured` is the explained variance of the reference's detail; None if
-    it was not measured. `reason` is a clause: why the detail is not testable, or another remark on
-    the value; "" if the value and its interval are the reason.
+    it was not measured. `reason` is a clause: why the detail is not recovered, or another remark
+    on the value; "" if the value and its interval are the reason. `short_reason` says the same in
+    at most six words. `deciding_row` is the value that decided; None if there is none.
     """
 
     state: SupportState
     test: DetailSupport
     measured: MetricRow | None = None
     reason: str = ""
+    short_reason: str = ""
+    deciding_row: MetricRow | None = None
 
     @property
     def row(self) -> MetricRow | None:
@@ -51,13 +58,15 @@ class RegionResult:
 class ContrastResult:
     """Results for the detail of one contrast in active voxels, which decide, and in the brain.
 
-    `map_contrast` is the contrast of the maps, see `ContrastSupport`.
+    `map_contrast` is the contrast of the maps, and `untested` are its conditions that were not
+    tested, see `ContrastSupport`.
     """
 
     contrast: str
     map_contrast: str
     active: RegionResult
     brain: RegionResult
+    untested: tuple[str, ...] = ()
 
     @property
     def state(self) -> SupportState:
@@ -65,19 +74,25 @@ class ContrastResult:
         return self.active.state
 
     @property
+    def answer(self) -> Answer:
+        """Whether, and where, the detail may be interpreted."""
+        return answer_question(self.active.state, self.brain.state)
+
+    @property
     def has_values(self) -> bool:
         """Whether the detail was measured or tested in any region."""
         return self.active.row is not None or self.brain.row is not None
 
 
-def has_values(results: Mapping[str, Mapping[str, ContrastResult]]) -> bool:
-    """Return whether any contrast of any method was measured or tested.
+def answer_question(active: SupportState, brain: SupportState) -> Answer:
+    """Return whether detail may be interpreted, from the results in active voxels and the brain.
 
-    `results` are by method and contrast.
+    >>> answer_question("recovered", "not testable"), answer_question("not supported", "recovered")
+    ('in active voxels', 'no')
     """
-    return any(
-        result.has_values for by_contrast in results.values() for result in by_contrast.values()
-    )
+    if active == "recovered":
+        return "yes" if brain == "recovered" else "in active voxels"
+    return "no" if active == "not supported" else "not testable"
 
 
 def collect_results(
@@ -95,10 +110,12 @@ def collect_results(
     is_tested = any(
         region.row for support in supports.values() for region in (support.active, support.brain)
     )
+    short_reason = "not tested"
     if not reason and method != TESTED_METHOD:
         reason = Statement.OTHER_METHOD.format(series=method)
+        short_reason = Statement.OTHER_METHOD.short
     if reason and not is_tested:
-        untested = DetailSupport(state="not testable", reason=reason)
+        untested = DetailSupport(state="not testable", reason=reason, short_reason=short_reason)
         supports = {
             name: replace(support, active=untested, brain=untested)
             for name, support in supports.items()
@@ -109,12 +126,17 @@ def collect_results(
         active_region = next(iter(main_regions(by_region)), "")
         active_result = _decide_region(support.active, by_region.get(active_region))
         if active_region == "brain":
-            active_result = replace(active_result, reason=Statement.NO_ACTIVE_VOXELS)
+            active_result = replace(
+                active_result,
+                reason=Statement.NO_ACTIVE_VOXELS,
+                short_reason=Statement.NO_ACTIVE_VOXELS.short,
+            )
         results[contrast] = ContrastResult(
             contrast=contrast,
             map_contrast=support.map_contrast,
             active=active_result,
             brain=_decide_region(support.brain, by_region.get("brain")),
+            untested=support.untested,
         )
     return results
 
@@ -157,36 +179,40 @@ def list_contrasts(rows: Iterable[MetricRow], series: str) -> list[str]:
 def _decide_region(test: DetailSupport, measured: MetricRow | None) -> RegionResult:
     """Return the result in one region; `measured` is None if the detail was not measured."""
     if measured is None:
-        return RegionResult(state=test.state, test=test, reason=explain_test(test))
+        return RegionResult(
+            state=test.state,
+            test=test,
+            reason=test.reason,
+            short_reason=test.short_reason,
+            deciding_row=test.deciding_row,
+        )
     state: SupportState
-    reason = ""
+    statement: Statement | None = None
     if not math.isfinite(measured.value):
         state = "not supported" if test.state == "not supported" else "not testable"
-        reason = Statement.NO_REFERENCE_DETAIL
-    elif measured.has_interval:
+        statement = Statement.NO_REFERENCE_DETAIL
+    elif not measured.has_interval:  # A value without an interval does not suffice as evidence.
+        if measured.value > 0 or test.state != "recovered":
+            decided = _decide_region(test, None)
+            return replace(decided, measured=measured)
+        state, statement = "not testable", Statement.DISAGREES
+    else:
         state = decide_state(measured.lower, measured.upper)
         if state == "not testable":
-            ends = " to ".join(interval_ends(measured.lower, measured.upper, ".0%"))
-            reason = Statement.WIDE_INTERVAL.format(ends=ends)
-    else:  # A value without an interval does not suffice as evidence.
-        is_contrary = measured.value <= 0 and test.state == "recovered"
-        state = "not testable" if is_contrary else test.state
-        if state != "recovered":
-            test_text = Statement.NOT_RECOVERED_IN_TEST.format(state=state)
-            reason = Statement.UNCONFIRMED.format(test=test_text)
-    return RegionResult(state=state, test=test, measured=measured, reason=reason)
+            statement = Statement.WIDE_INTERVAL
+    ends = " to ".join(interval_ends(measured.lower, measured.upper, ".0%"))
+    return RegionResult(
+        state=state,
+        test=test,
+        measured=measured,
+        reason=statement.format(ends=ends) if statement else "",
+        short_reason=_shorten(state, statement),
+        deciding_row=measured,
+    )
 
 
-def explain_test(test: DetailSupport) -> str:
-    """Return the reason for the result of a test; "" if the value and its interval are the reason.
-
-    Whatever the value, detail is not supported if the effect is smooth, or if its highest spatial
-    frequencies are not recovered.
-    """
-    if test.state != "not supported" or test.row is None:
-        return test.reason
-    if decide_state(test.row.lower, test.row.upper) == "not supported":
-        return ""
-    if test.is_smooth:
-        return Statement.FADES
-    return Statement.NOT_AT_LIMIT
+def _shorten(state: SupportState, statement: Statement | None) -> str:
+    """Return the short reason of a measured result; "" if the detail is recovered."""
+    if statement is not None:
+        return statement.short
+    return Statement.NO_GAIN.short if state == "not supported" else ""

@@ -26,11 +26,16 @@ frequency.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.evaluation.missing_blocks import explain_missing_blocks, find_map_contrasts
+from bids_sr.evaluation.missing_blocks import (
+    explain_missing_blocks,
+    find_map_contrasts,
+    list_untested,
+)
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import (
     FINENESS,
@@ -57,6 +62,17 @@ the lower half.
 MAX_SMOOTHNESS = 0.8
 """Largest smoothness of a run (FWHM in voxels) that can be tested."""
 _MAX_ABSENT = 0.1  # upper limit of explained variance, below which there is evidence against it
+_CONTRARY: Mapping[str, Statement] = {
+    FINENESS: Statement.FADES,
+    UPPER_HALF: Statement.NOT_AT_LIMIT,
+}
+"""Reasons of detail that is not supported, by statistic other than the explained variance."""
+_UNDECIDED: Mapping[str, Statement] = {
+    "ev": Statement.WIDE_INTERVAL,
+    UPPER_HALF: Statement.IMPRECISE_LIMIT,
+    FINENESS: Statement.UNKNOWN_FINENESS,
+}
+"""Reasons of detail that is not testable, by the statistic that does not decide."""
 SupportState = Literal["recovered", "not supported", "not testable"]
 
 
@@ -65,14 +81,16 @@ class DetailSupport:
     """Result of the test at half the resolution for one contrast in one region.
 
     `row` is the explained variance of the detail; None if it was not computed. `reason` is why the
-    detail is not testable, as a clause; "" if it is. `is_smooth` is whether the detail is not
-    supported because the acquired effect is smooth.
+    detail is not recovered, as a clause; "" if it is, or if the explained variance is the reason.
+    `short_reason` says the same in at most six words. `deciding_row` is the value that decided;
+    None if a property of the run or the number of voxels decided.
     """
 
     state: SupportState
     row: MetricRow | None = None
     reason: str = ""
-    is_smooth: bool = False
+    short_reason: str = ""
+    deciding_row: MetricRow | None = None
 
 
 @frozen
@@ -80,13 +98,14 @@ class ContrastSupport:
     """Results for the detail of one contrast in active voxels, which decide, and in the brain.
 
     `contrast` is the tested contrast. The maps have the contrast `map_contrast`, which may also
-    have conditions with too few blocks to be tested.
+    have conditions with too few blocks to be tested, `untested`.
     """
 
     contrast: str
     map_contrast: str
     active: DetailSupport
     brain: DetailSupport
+    untested: tuple[str, ...] = ()
 
     @property
     def state(self) -> SupportState:
@@ -137,7 +156,7 @@ def classify_detail(
     are left out.
     """
     rows = list(rows)
-    map_contrasts = find_map_contrasts(rows)
+    map_contrasts, untested = find_map_contrasts(rows), list_untested(rows)
     method_rows = [row for row in rows if row.series == method]
     smoothness = next((row.value for row in method_rows if row.statistic == SMOOTHNESS), math.nan)
     tested_rows = [
@@ -149,25 +168,28 @@ def classify_detail(
     supports = {}
     for contrast in dict.fromkeys(name for name in listed_contrasts if name not in renamed):
         contrast_rows = [row for row in tested_rows if row.contrast == contrast]
-        if not contrast_rows:
-            reason = explain_missing_blocks(method_rows, contrast) or Statement.NOT_SPLIT
-            untested = DetailSupport(state="not testable", reason=reason)
-            supports[contrast] = ContrastSupport(
-                contrast=contrast,
-                map_contrast=map_contrasts.get(contrast, contrast),
-                active=untested,
-                brain=untested,
+        map_contrast = map_contrasts.get(contrast, contrast)
+        if contrast_rows:
+            active, brain = (
+                _classify_region(contrast_rows, region, smoothness, region_words=words)
+                for region, words in (
+                    (ACQUIRED_ACTIVE, "active voxels"),
+                    ("brain", "brain voxels"),
+                )
             )
-            continue
+        else:
+            reason = explain_missing_blocks(method_rows, contrast)
+            active = brain = DetailSupport(
+                state="not testable",
+                reason=reason or Statement.NOT_SPLIT,
+                short_reason=Statement.FEW_BLOCKS.short if reason else Statement.NOT_SPLIT.short,
+            )
         supports[contrast] = ContrastSupport(
             contrast=contrast,
-            map_contrast=map_contrasts.get(contrast, contrast),
-            active=_classify_region(
-                contrast_rows, ACQUIRED_ACTIVE, smoothness, region_words="active voxels"
-            ),
-            brain=_classify_region(
-                contrast_rows, "brain", smoothness, region_words="brain voxels"
-            ),
+            map_contrast=map_contrast,
+            active=active,
+            brain=brain,
+            untested=tuple(untested[map_contrast]) if map_contrast != contrast else (),
         )
     return supports
 
@@ -181,50 +203,65 @@ def _classify_region(
     """
     rows_by_statistic = {row.statistic: row for row in rows if row.region == region}
     if not rows_by_statistic.keys() >= {"ev", UPPER_HALF, FINENESS, "voxels"}:
-        return DetailSupport(state="not testable", reason=Statement.NOT_SPLIT)
+        return _reject(Statement.NOT_SPLIT)
     row = rows_by_statistic["ev"]
-    reason = _explain_unsuitable_run(rows_by_statistic["voxels"].value, smoothness, region_words)
-    if reason:
-        return DetailSupport(state="not testable", row=row, reason=reason)
-    is_recovered = _is_above_0(row.lower, row.upper)
-    is_recovered_near_limit = _decide_in_region(rows, UPPER_HALF, region, 0.0, _is_above_0)
-    is_fine = _decide_in_region(rows, FINENESS, region, MIN_FINENESS, _is_fine)
-    if False in (is_recovered, is_recovered_near_limit, is_fine):
-        return DetailSupport(state="not supported", row=row, is_smooth=is_fine is False)
+    n_voxels = rows_by_statistic["voxels"].value
+    if smoothness > MAX_SMOOTHNESS:
+        values = {"fwhm": number(smoothness, ".1f"), "limit": f"{MAX_SMOOTHNESS:g}"}
+        return _reject(Statement.SMOOTH_RUN, values, row=row)
+    if n_voxels < MIN_ACTIVE_VOXELS:
+        limit = f"{MIN_ACTIVE_VOXELS}"
+        values = {"n": f"{n_voxels:.0f}", "region": region_words, "limit": limit}
+        return _reject(Statement.FEW_VOXELS, values, row=row)
+    decisions = {
+        "ev": _is_above_0(row.lower, row.upper),
+        FINENESS: _decide_in_region(rows, FINENESS, region, MIN_FINENESS, _is_fine),
+        UPPER_HALF: _decide_in_region(rows, UPPER_HALF, region, 0.0, _is_above_0),
+    }
+    for statistic, decision in decisions.items():
+        if decision is False:
+            return DetailSupport(
+                state="not supported",
+                row=row,
+                reason=_CONTRARY.get(statistic, ""),
+                short_reason=_CONTRARY.get(statistic, Statement.NO_GAIN).short,
+                deciding_row=rows_by_statistic[statistic],
+            )
     if not math.isfinite(row.value):
-        reason = Statement.NOTHING_TO_RECOVER
-    elif not math.isfinite(row.lower):
-        reason = _explain_missing_interval(rows, region_words)
-    elif is_recovered is None:
-        ends = " to ".join(interval_ends(row.lower, row.upper, ".0%"))
-        reason = Statement.WIDE_INTERVAL.format(ends=ends)
-    elif is_recovered_near_limit is None:
-        reason = Statement.IMPRECISE_LIMIT
-    elif is_fine is None:
-        reason = Statement.UNKNOWN_FINENESS
-    return DetailSupport(state="not testable" if reason else "recovered", row=row, reason=reason)
+        return _reject(Statement.NOTHING_TO_RECOVER, row=row)
+    if not math.isfinite(row.lower):
+        values = {"limit": f"{MIN_UNITS}", "region": region_words}
+        return _reject(_explain_missing_interval(rows), values, row=row)
+    for statistic in ("ev", UPPER_HALF, FINENESS):
+        if decisions[statistic] is None:
+            ends = " to ".join(interval_ends(row.lower, row.upper, ".0%"))
+            return _reject(
+                _UNDECIDED[statistic], {"ends": ends}, row, rows_by_statistic[statistic]
+            )
+    return DetailSupport(state="recovered", row=row, deciding_row=row)
 
 
-def _explain_missing_interval(rows: Sequence[MetricRow], region_words: str) -> str:
+def _reject(
+    statement: Statement,
+    values: Mapping[str, str] = MappingProxyType({}),
+    row: MetricRow | None = None,
+    deciding_row: MetricRow | None = None,
+) -> DetailSupport:
+    """Return the result for detail that is not testable, with the reason."""
+    return DetailSupport(
+        state="not testable",
+        row=row,
+        reason=statement.format_map(values),
+        short_reason=statement.short,
+        deciding_row=deciding_row,
+    )
+
+
+def _explain_missing_interval(rows: Sequence[MetricRow]) -> Statement:
     """Return why a region has no interval, from the tested rows of one contrast."""
     n_units = [row.n or 0 for row in rows if (row.statistic, row.region) == ("ev", "brain")]
     has_few_slices = min(n_units, default=0) < MIN_UNITS
-    reason = Statement.FEW_SLICES if has_few_slices else Statement.FEW_PARTS
-    return reason.format(limit=MIN_UNITS, region=region_words)
-
-
-def _explain_unsuitable_run(n_voxels: float, smoothness: float, region_words: str) -> str:
-    """Return why a run is not suitable for the test in a region; "" if it is suitable.
-
-    `smoothness` is the smoothness of the run (FWHM in voxels), NaN if it was not measured.
-    """
-    if smoothness > MAX_SMOOTHNESS:
-        return Statement.SMOOTH_RUN.format(fwhm=number(smoothness, ".1f"), limit=MAX_SMOOTHNESS)
-    if n_voxels < MIN_ACTIVE_VOXELS:
-        return Statement.FEW_VOXELS.format(
-            n=f"{n_voxels:.0f}", region=region_words, limit=MIN_ACTIVE_VOXELS
-        )
-    return ""
+    return Statement.FEW_SLICES if has_few_slices else Statement.FEW_PARTS
 
 
 def _is_above_0(lower: float, upper: float) -> bool | None:

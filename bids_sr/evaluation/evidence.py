@@ -16,7 +16,7 @@ from bids_sr.evaluation.statements import Statement
 from bids_sr.frozen import frozen
 from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.rows import MISSING, MetricRow
-from bids_sr.series import is_variant_of
+from bids_sr.series import BASELINES, CONTROLS, is_variant_of
 
 Decision = Literal["better", "same", "worse", "unclear"]
 VerdictStatus = Literal[
@@ -24,11 +24,11 @@ VerdictStatus = Literal[
     "not more accurate",
     "less accurate",
     "mixed",
-    "recovered",
-    "not supported",
     "not assessed",
-    "not applied",
 ]
+"""Status of a comparison of series."""
+RunStatus = Literal["measured", "tested", "no detail", "not applied", "nothing compared"]
+"""Status of a run: its detail was measured or tested, or the reason for the lack of detail."""
 AccuracyKind = Literal["function", "specific", "image", "within", "beyond"]
 """Subject of a claim."""
 WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
@@ -223,6 +223,21 @@ def _decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
     if lower > 0:
         return "better"
     return "worse" if upper < 0 else "unclear"
+
+
+def find_strongest_baseline(evidence: Evidence) -> MetricRow | None:
+    """Return the value of the most accurate baseline or denoised series in the first region.
+
+    None is returned if no baseline has a finite value.
+    """
+    rows = [
+        row
+        for row in evidence.levels()
+        if (row.series in BASELINES or row.series in CONTROLS)
+        and row.region == evidence.regions[0]
+        and math.isfinite(row.value)
+    ]
+    return max(rows, key=lambda row: row.value, default=None)
 
 
 def find_strongest(

@@ -50,15 +50,20 @@ def find_map_contrasts(rows: Iterable[MetricRow]) -> dict[str, str]:
     >>> find_map_contrasts(rows)
     {'allWithoutFace': 'all'}
     """
-    missing: dict[str, list[str]] = {}
-    for row in rows:
-        is_missing = row.statistic == BLOCKS and row.value < MIN_BLOCKS
-        if is_missing and row.region not in missing.setdefault(row.contrast, []):
-            missing[row.contrast].append(row.region)
     return {
         name_without_types(contrast, conditions): contrast
-        for contrast, conditions in missing.items()
+        for contrast, conditions in list_untested(rows).items()
     }
+
+
+def list_untested(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
+    """Return the conditions with too few blocks for the test, by contrast of the maps."""
+    untested: dict[str, list[str]] = {}
+    for row in rows:
+        is_missing = row.statistic == BLOCKS and row.value < MIN_BLOCKS
+        if is_missing and row.region not in untested.setdefault(row.contrast, []):
+            untested[row.contrast].append(row.region)
+    return untested
 
 
 def explain_missing_blocks(rows: Iterable[MetricRow], contrast: str) -> str:

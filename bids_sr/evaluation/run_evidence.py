@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 
 from bids_sr.evaluation.acquired_activation import LostActivation, find_lost_activation
-from bids_sr.evaluation.contrast_results import ContrastResult, collect_results
+from bids_sr.evaluation.contrast_results import TESTED_METHOD, ContrastResult, collect_results
 from bids_sr.evaluation.evidence import (
     MAPS,
     Claim,
@@ -17,7 +17,6 @@ from bids_sr.evaluation.evidence import (
     Decision,
     Evidence,
     find_strongest,
-    is_below_zero,
     select_applied,
     select_compared_rows,
 )
@@ -29,9 +28,11 @@ from bids_sr.evaluation.qc_flags import (
     harm_flags,
     read_flags,
 )
+from bids_sr.evaluation.result import RunResult, make_result
 from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
+from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.frozen import frozen
-from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts
+from bids_sr.metrics.rows import MetricRow, VerdictFacts
 from bids_sr.series import CONTROLS, IMAGE_REFERENCES, SIMPLE_BASELINES
 
 
@@ -40,13 +41,13 @@ class RunEvidence:
     """Evidence of a run.
 
     `methods` were applied; `not_applied` fell back to zero filling and are not compared. `best` is
-    the applied method with the highest explained variance or, without a reference, the highest
-    self-test score; "" if no method was applied. `agreement` is the agreement of all series with
-    the strongest reference, for the one contrast that verdict and report are about; None if there
-    is no reference. `margins` are equivalence margins by region, and `claims` are three per
-    method. `lost` are methods that lost the activation of the acquired run. `results` are for the
-    detail of each contrast, by method and contrast. `brain_rows` are finite explained variances in
-    the brain, by method and contrast. `flags` are all quality-control flags of the run.
+    the applied method with the highest explained variance or, without a reference, the method
+    whose contrasts were tested, or else the highest self-test score; "" if no method was applied.
+    `agreement` is the agreement of all series with the strongest reference, for one contrast; None
+    if there is no reference. `margins` are equivalence margins by region, and `claims` are three
+    per method. `lost` are methods that lost the activation of the acquired run. `result` is the
+    result for the detail of each contrast of the best method. `flags` are all quality-control
+    flags.
     """
 
     methods: tuple[str, ...] = ()
@@ -56,8 +57,7 @@ class RunEvidence:
     margins: Mapping[str, float] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     lost: Mapping[str, LostActivation] = field(default_factory=dict)
-    results: Mapping[str, Mapping[str, ContrastResult]] = field(default_factory=dict)
-    brain_rows: Mapping[str, Mapping[str, MetricRow]] = field(default_factory=dict)
+    result: RunResult = field(default_factory=RunResult)
     self_test: SelfTestResults = field(default_factory=SelfTestResults)
     flags: tuple[Flag, ...] = ()
 
@@ -74,23 +74,15 @@ class RunEvidence:
         return "" if self.agreement is None else self.agreement.contrast
 
     @property
-    def best_results(self) -> Mapping[str, ContrastResult]:
-        """Results for the detail of the best method by contrast; {} if its maps are not usable."""
-        return self.results.get(self.best, {})
+    def shown_contrast(self) -> str:
+        """Contrast of the maps that the page shows first; "" if none is preferred."""
+        shown = self.result.shown
+        return self.contrast if shown is None else shown.map_contrast
 
     @property
     def raised_flags(self) -> dict[str, list[str]]:
         """Series that raised each evaluated flag; see `find_raised_flags`."""
         return find_raised_flags(self.flags, self.not_applied)
-
-    @property
-    def wrong_rows(self) -> dict[str, dict[str, MetricRow]]:
-        """Rows of the brain whose detail is worse than no detail, by method and contrast."""
-        return {
-            method: wrong
-            for method, rows in self.brain_rows.items()
-            if (wrong := {name: row for name, row in rows.items() if is_below_zero(row)})
-        }
 
 
 def gather_evidence(
@@ -131,16 +123,23 @@ def gather_evidence(
     claims = _make_claims(compared_rows, applied_methods, accuracy, references, margins)
     lost = find_lost_activation(rows, applied_methods)
     candidates = [name for name in applied_methods if name not in lost]
+    best = _find_best_method(accuracy, claims, candidates or applied_methods, self_test)
+    tested = {(row.series, row.statistic, row.reference) for row in rows}
+    if accuracy is None and (TESTED_METHOD, "ev", HALF_RESOLUTION) in tested:
+        best = TESTED_METHOD if TESTED_METHOD in candidates else best
+    results = (
+        _collect_results(compared_rows, best, accuracy, self_test) if best in candidates else {}
+    )
+    sizes = self_test.run_sizes
     return replace(
         evidence,
-        best=_find_best_method(accuracy, claims, candidates or applied_methods, self_test),
+        best=best,
         margins=margins,
         claims=tuple(claims),
         lost=lost,
-        results={
-            name: _collect_results(compared_rows, name, accuracy, self_test) for name in candidates
-        },
-        brain_rows=_select_brain_rows(compared_rows, accuracy, applied_methods),
+        result=make_result(
+            best, results, compared_rows, not_applied=unapplied_methods, sizes=sizes
+        ),
         flags=_add_harm_flags(flags, harm_flags(accuracy, self_test.scores, applied_methods)),
     )
 
@@ -333,26 +332,10 @@ def read_stored_evidence(verdict: VerdictFacts, rows: Sequence[MetricRow]) -> Ru
                 row for row in rows if (row.reference, row.contrast, row.fwhm_mm) == cells
             ]
             break
-    evidence = RunEvidence(
+    return RunEvidence(
         methods=tuple(methods),
         not_applied=tuple(verdict.get("not_applied", ())),
         best=verdict.get("best", ""),
         agreement=find_strongest("function", agreement_rows, methods),
         flags=tuple(read_flags(rows)),
     )
-    return replace(evidence, brain_rows=_select_brain_rows(rows, evidence.accuracy, methods))
-
-
-def _select_brain_rows(
-    rows: Iterable[MetricRow], evidence: Evidence | None, methods: Sequence[str]
-) -> dict[str, dict[str, MetricRow]]:
-    """Return the finite explained variances in the brain, by method and contrast."""
-    brain_rows: dict[str, dict[str, MetricRow]] = {name: {} for name in methods}
-    if evidence is None or evidence.reference.statistic != "ev":
-        return brain_rows
-    cells = ("ev", evidence.band, "brain", MISSING, evidence.reference.name)
-    for row in rows:
-        is_in_brain = (row.statistic, row.band, row.region, row.minus, row.reference) == cells
-        if is_in_brain and row.series in brain_rows and math.isfinite(row.value):
-            brain_rows[row.series][row.contrast] = row
-    return brain_rows

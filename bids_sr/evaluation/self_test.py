@@ -3,14 +3,13 @@
 The self-test decides whether a method is applied. It does not measure accuracy, because its voxels
 are larger than the acquired voxels by the factor of super-resolution. No property of a run without
 a high-resolution reference was found to predict its accuracy well
-(``benchmarks/results/people_word.md``). For such runs, reports therefore give the range of
-accuracy in measured runs.
+(``benchmarks/results/people_word.md``).
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 
@@ -27,8 +26,6 @@ MAX_THERMAL_NOISE = 0.0105
 (``benchmarks/results/gate.md``).
 """
 _MIN_SIZE_DIFFERENCE_MM = 1e-3
-UNCALIBRATED_RANGE = "47 to 56 %"
-"""Range of the calibrated contrast and runs in the same voxels, but without calibration."""
 
 
 @frozen
@@ -37,13 +34,15 @@ class SelfTestResults:
 
     `scores` are reductions of squared error relative to zero filling, by series. `reasons` are why
     series have no score. `sizes` has the voxel sizes of the self-test and of the acquisition as
-    text; None if they are unknown. `thermal_noise` is the standard deviation over the mean signal
+    text, and `final` the voxel size after super-resolution; None if they are unknown.
+    `thermal_noise` is the standard deviation over the mean signal
     of the brain; 0 if it is unknown.
     """
 
     scores: Mapping[str, MetricRow] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     sizes: tuple[str, str] | None = None
+    final: str | None = None
     calibrated: bool = False
     calibrations: Mapping[str, str] = field(default_factory=dict)
     thermal_noise: float = 0.0
@@ -52,6 +51,11 @@ class SelfTestResults:
     def acquired_text(self) -> str:
         """Acquired voxel size, such as ``6 mm``; "the acquired voxels" if it is unknown."""
         return f"{self.sizes[1]} mm" if self.sizes else "the acquired voxels"
+
+    @property
+    def run_sizes(self) -> tuple[str, str] | None:
+        """Voxel sizes of the run before and after super-resolution; None if they are unknown."""
+        return (self.acquired_text, f"{self.final} mm") if self.final else None
 
     @property
     def test_text(self) -> str:
@@ -95,11 +99,13 @@ def parse_self_test(
         for name, series_facts in series.items()
         if isinstance(series_facts, Mapping)
     }
+    sizes = _describe_sizes(facts)
     return SelfTestResults(
         scores={row.series: row for row in rows},
         reasons=_select_texts(facts_by_series, "reason"),
         calibrations=_select_texts(facts_by_series, "calibration"),
-        sizes=_describe_sizes(facts),
+        sizes=sizes[:2] if sizes else None,
+        final=sizes[2] if sizes else None,
         calibrated=bool(facts.get("calibrated")),
         thermal_noise=float(cast("float", facts.get("thermal_noise", 0))),
     )
@@ -110,8 +116,8 @@ def _select_texts(facts_by_series: Mapping[str, Mapping[str, object]], key: str)
     return {name: str(facts[key]) for name, facts in facts_by_series.items() if facts.get(key)}
 
 
-def _describe_sizes(facts: Mapping[str, object]) -> tuple[str, str] | None:
-    """Return self-test and acquired voxel sizes as text, for axes with different sizes.
+def _describe_sizes(facts: Mapping[str, object]) -> tuple[str, str, str] | None:
+    """Return self-test, acquired and final voxel sizes as text, for axes with different sizes.
 
     None is returned if the sizes are unknown or equal.
     """
@@ -121,32 +127,11 @@ def _describe_sizes(facts: Mapping[str, object]) -> tuple[str, str] | None:
     differs = np.abs(tested_mm - acquired_mm) > _MIN_SIZE_DIFFERENCE_MM
     if not differs.any():
         return None
-    return _join_sizes(tested_mm[differs]), _join_sizes(acquired_mm[differs])
+    tested, acquired = tested_mm[differs], acquired_mm[differs]
+    return _join_sizes(tested), _join_sizes(acquired), _join_sizes(acquired**2 / tested)
 
 
 def _join_sizes(sizes_mm: Float) -> str:
     """Return voxel sizes as text; a single size if all axes have the same size."""
     is_isotropic = np.ptp(sizes_mm) < _MIN_SIZE_DIFFERENCE_MM
     return " × ".join(map(mm_text, sizes_mm[:1] if is_isotropic else sizes_mm))
-
-
-class _AccuracyRanges(NamedTuple):
-    """Ranges of `sbl`'s explained variance above the acquired Nyquist frequency in real runs."""
-
-    # voxels active in the acquired run, and brain
-    active: str
-    brain: str
-    where: str  # runs and contrasts of these ranges
-
-
-EARLIER_ACCURACY: Mapping[bool, _AccuracyRanges] = {
-    False: _AccuracyRanges(
-        active="45 to 64 %", brain="−67 to 43 %", where="4 runs of 3 participants, all contrasts"
-    ),
-    True: _AccuracyRanges(
-        active="64 to 87 %",
-        brain="54 to 63 %",
-        where="4 runs of 3 participants, contrast of all events",
-    ),
-}
-"""Ranges without and with calibration (``benchmarks/results``: people_runs, people_contrasts)."""

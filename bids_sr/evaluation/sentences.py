@@ -1,11 +1,10 @@
-"""Sentences and lines of a verdict: statements with their values."""
+"""Sentences of a verdict: statements with their values."""
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from bids_sr.evaluation.evidence import Decision, VerdictStatus
+from bids_sr.evaluation.evidence import Decision
 from bids_sr.evaluation.statements import Statement
-from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MISSING, MetricRow
 
 
@@ -26,20 +25,3 @@ class Sentence(NamedTuple):
     def text(self) -> str:
         """Sentence in words."""
         return self.state.format_map(self.values)
-
-
-@frozen
-class VerdictLine:
-    """One line of a verdict; its status determines its symbol.
-
-    The topic is the results for the contrasts, or the comparison of series.
-    """
-
-    sentences: tuple[Sentence, ...]
-    status: VerdictStatus
-    topic: Literal["contrasts", "series"] = "series"
-
-    @property
-    def text(self) -> str:
-        """Text of all sentences."""
-        return " ".join(sentence.text for sentence in self.sentences)

@@ -7,7 +7,6 @@ with a lowercase letter are clauses of other statements.
 
 from enum import StrEnum, unique
 
-_BETTER_DETAIL = "detail beyond the acquired resolution better than {comparators} ({place})."
 _MEASURED_IN_ACTIVE, _MEASURED_IN_BRAIN = "48 to 65", "11 to 42"
 """Lowest and highest measured explained variance (%) of contrasts whose detail is recovered in the
 test, in active voxels and the brain of runs of people (benchmarks/results/tested_detail.md).
@@ -18,20 +17,10 @@ test, in active voxels and the brain of runs of people (benchmarks/results/teste
 class Statement(StrEnum):
     """Statements by state, with the names of their values in braces."""
 
-    # before the headline
+    # warnings
     MOTION = (
         "{subject}: mean framewise displacement (FD) {mean} mm, above {limit} mm in {share} of"
         " the volumes"
-    )
-    ZERO_FILLED = (
-        "{series} {were} not applied (zero filled). Such series are identical to zerofill and are"
-        " not compared."
-    )
-
-    # headline: no method, or a method that must not be used
-    NOTHING_APPLIED = "No method was applied to this run. Use the acquired or the B-spline maps."
-    NOTHING_COMPARED = (
-        "No super-resolution method was run. All series are interpolations of the acquired series."
     )
     DO_NOT_USE = "Do not use the {series} maps."
     LOST = (
@@ -39,36 +28,37 @@ class Statement(StrEnum):
         " voxels, the effect in active voxels has {kept} (contrast {contrast})."
     )
 
-    # headline: detail compared with a reference
-    GAIN = "{series} recovers " + _BETTER_DETAIL
-    NO_GAIN = "No method recovers " + _BETTER_DETAIL
-    WRONG_DETAIL = (
-        "{series} adds wrong detail ({place}): its explained variance is below 0{values}."
+    # result of a run
+    EXPLAINS = "{series} explains {value} of the detail of {contrast} in {place}."
+    EXPLAINED_IN_TEST = (
+        "In the test, {series} explains {value} of the detail of {contrast} in {place}; unknown"
+        " at {size}."
     )
-    NO_TRUE_DETAIL = (
-        "{series} was not found to recover true detail ({place}): its explained variance does not"
-        " differ from 0{values}."
-    )
-    NOT_MORE_DETAIL = (
-        "{series} was not found to recover more true detail than {baselines}{values}."
-    )
-    IMAGE_GAIN = (
-        "Single volumes reconstructed by {series} are closer to the reference than those of"
-        " bspline and inject."
-    )
+    INTERPRETABLE = "Its detail may be interpreted {contrasts}{others}."
+    NONE_INTERPRETABLE = "No detail of {series} may be interpreted{reason}: use the B-spline maps."
+    NOTHING_APPLIED = "{series} {were} not applied (zero filled): use the B-spline maps."
+    NOTHING_COMPARED = "No super-resolution method was run: all series are interpolations."
 
-    # headline: detail of each contrast
-    RECOVERED = "{series} recovers detail of {contrasts} in active voxels{names}{brain}."
-    NOT_RECOVERED = "{series} detail {state}: {contrasts}{names}{reason}."
-    NOTHING_FINER = "Interpret nothing finer than {size}{place}."
-    NOT_MEASURED = "Accuracy was not measured in this run."
-    NO_DETAIL = (
-        "Accuracy could not be measured because the high-resolution reference has no reproducible"
-        " detail: in at least one region, its two halves are not detectably correlated above the"
-        " acquired Nyquist frequency."
+    # results of a task, for a paper
+    PAPER_METHOD = "{subject}, effects were super-resolved{sizes} with {series} (bids-sr)."
+    PAPER_NOT_APPLIED = "{subject}, no super-resolution method was applied."
+    PAPER_UNAPPLIED = "In {n} of {total} runs, no method was applied."
+    PAPER_REFERENCE = "The reference was {reference}."
+    PAPER_TEST = (
+        "There was no high-resolution reference, so that the accuracy at {final} is unknown. The"
+        " method was tested at half the resolution: data were reduced to {reduced}, super-resolved"
+        " to {acquired}, and compared with the acquired effects in the other half of the blocks."
     )
-    NOT_TESTED = "The {series} maps were neither measured nor tested."
-    AS_INTERPOLATED = "Treat the {series} maps as interpolated maps."
+    PAPER_NONE = "The detail of no contrast could be interpreted."
+    PAPER_EXPLAINED = (
+        "{series} explained {value} of the detail of {contrast} in active voxels (|t| > 4 in the"
+        " acquired run){brain}{n}."
+    )
+    PAPER_BASELINE = "The strongest baseline, {series}, explained {value} in active voxels."
+    PAPER_YES = "The detail could be interpreted in the whole brain for {contrasts}."
+    PAPER_IN_ACTIVE = "It could be interpreted only in active voxels for {contrasts}."
+    PAPER_NO = "There was evidence against recovered detail for {contrasts}."
+    PAPER_NOT_TESTABLE = "It could not be tested for {contrasts}."
 
     # evidence: values and comparisons
     REFERENCE = "The reference is {reference}, and the {map_noun} is {contrast}{smoothing}."
@@ -76,16 +66,13 @@ class Statement(StrEnum):
         "Each series in one half of {unit} is compared with the reference in the other half,"
         " averaged over all balanced splits, with a correction for noise in the reference."
     )
-    DETAIL = (
-        "Detail is the part of the effect that is finer than the acquired voxels (above the"
-        " acquired Nyquist frequency)."
-    )
+    DETAIL = "Detail is the part of an effect that is finer than the acquired voxels ({size})."
     EXPLAINED = (
-        "An explained variance of 1 (100 %) means that all of the true detail is recovered, 0"
-        " that none is, and a value below 0 that the detail is wrong."
+        "100 % explained means that all of the true detail is recovered, 0 % is no better than"
+        " adding no detail, and below 0 % the detail is wrong."
     )
     CORRELATION = (
-        "Values are correlations between maps above the acquired Nyquist frequency. Noise that is"
+        "Values are correlations between the detail of maps. Noise that is"
         " common to both maps counts as agreement."
     )
     INTERVALS = (
@@ -117,12 +104,13 @@ class Statement(StrEnum):
     CALIBRATION = "Calibration of {series}: {result}."
     NOT_SELF_TESTED = "{series} was not included in the {test}: {reason}."
 
-    # detail of each contrast, in tables
-    DETAIL_IN_BRAIN = "Detail in the whole brain"
-    DETAIL_IN_ACTIVE = "Detail in active voxels, not elsewhere"
-    DETAIL_IN_ACTIVE_ONLY_TESTED = "Detail in active voxels; elsewhere not testable"
-    NO_DETAIL_FINER = "Nothing finer than {size}: {state}{place}"
-    REASON = "{state}: {contrasts}, because {reason}."
+    # detail of each contrast
+    REASON = "{answer}: {contrasts}, because {reason}."
+    FINER_HALF = (
+        "The number of {contrast} is for the finer half of the tested detail; of all tested"
+        " detail, {value} is explained."
+    )
+    NO_GAIN = "hardly any detail is explained"
     FEW_BLOCKS = "{conditions} in the run, and two are required"
     NOT_SPLIT = "the run cannot be split into two halves"
     NOT_DOWNSAMPLED = "the run could not be super-resolved at half the resolution"
@@ -148,57 +136,43 @@ class Statement(StrEnum):
     NOT_AT_LIMIT = "the detail at the highest acquired spatial frequencies is not recovered"
     NO_REFERENCE_DETAIL = "the reference has too little reproducible detail in these voxels"
     NO_ACTIVE_VOXELS = "no active voxels were defined, and the value is that of the whole brain"
-    UNCONFIRMED = "the measured value has no confidence interval, and {test}"
+    DISAGREES = "the measured value is not above 0, but the test recovers detail"
     PRECISION = (
         "In other participants, the measured explained variance of recovered contrasts was"
         f" {_MEASURED_IN_ACTIVE} % in active voxels and {_MEASURED_IN_BRAIN} % in the whole brain"
         " (unsmoothed runs with a high-resolution reference)."
     )
-    SCOPE = (
-        "Results refer to unsmoothed maps, and to patterns over several voxels. Interpret the"
-        " sign of the effect in single voxels only in the mask of sign reliable voxels."
-    )
-    SIGN_RELIABLE = (
-        "Sign reliable voxels are significant voxels (FDR .05), selected such that at most 5 % of"
-        " them are expected to have the wrong sign. Their selection relies on the predicted error"
-        " of the detail, so they exist only if the detail of the contrast is recovered. If the"
-        " detail is not supported, the run gives no evidence for this prediction, and no voxel is"
-        " sign reliable. If the detail is not testable, the prediction was not tested, and sign"
-        " reliable voxels are not determined."
-    )
-    SIZE_KNOWN = (
-        "Size known voxels are sign reliable voxels whose 95 % interval of the effect (± 1.96 SD,"
-        " including the reconstruction error) does not contain 0. Because of this selection, their"
-        " effects are too large on average. Only sign reliable voxels are considered, because in"
-        " the whole brain, most voxels with such an interval could be due to chance."
-    )
 
+    ANSWERS = (
+        "Yes: detail is better than no detail, in active voxels ({active}) and in the whole"
+        " brain. In active voxels: interpret it only there. Both refer to patterns over several"
+        " voxels of unsmoothed maps. No: there is evidence that hardly any detail is recovered."
+        " Not testable: the data do not decide."
+    )
     LARGE_EFFECTS = (
         "Large effects: active voxels with an acquired effect above {limit} of the mean brain"
         " signal. Dark voxels have less than {ratio} of the signal of their surroundings in the"
         " boldref, and those with a large effect are probably in or near veins. Others: active"
         " voxels without a large effect. tSNR counts the effect itself as noise."
     )
+    LARGE_SHARE = "{share} of the added detail is in {n} voxels above {limit}{veins}."
     LARGE_EFFECTS_TITLE = (
         "Large effects: {n} of {n_active} active voxels of {contrast} have an acquired effect"
         " above {limit} and contain {share} of the added detail"
     )
 
     MEASURED_VALUES = (
-        "Measured values: explained variance of the reference's detail, with 95 % interval."
+        "● Measured: the reference is {reference}. Without an interval relative to the reference,"
+        " the test decides."
     )
-    TESTED_VALUES = (
-        "Tested values: {test} (explained variance with 95 % interval). They are not values of the"
-        " final detail."
+    TESTED_VALUES = "○ Tested: {test}. The value at the final resolution is unknown."
+    SINGLE_RUN_TEST = (
+        "the run is reduced to half its resolution, super-resolved{sizes}, and compared with the"
+        " acquired effects in the other half of the blocks"
     )
-    SINGLE_RUN_TEST = "detail that is explained when the run is halved{sizes}"
     ACROSS_RUNS_TEST = (
-        "detail that is explained when the runs are halved{sizes} and the super-resolved effect of"
-        " one half of the runs is compared with the acquired effect of the other half"
-    )
-    NOT_BEST = (
-        "Recovered means better than adding no detail; other series may be as accurate (see"
-        " below)."
+        "runs are reduced to half their resolution, super-resolved{sizes}, and compared with the"
+        " acquired effects of the other half of the runs"
     )
     SINGLE_SPLIT = (
         "Conditions with two blocks have a single split into halves ({conditions}). Tested"
@@ -212,24 +186,22 @@ class Statement(StrEnum):
         "The acquired images are sharp enough for the test (FWHM of the noise {fwhm} voxels in"
         " plane, at most {limit})."
     )
-    ALL_CONDITIONS = (
-        "The maps of {contrasts} contain all conditions. Conditions with fewer than two blocks"
-        " cannot be tested, so the results apply to the other conditions in these maps."
+    UNTESTED_CONDITIONS = (
+        "Conditions with fewer than two blocks cannot be tested. They are part of the maps, but"
+        " not of the numbers."
+    )
+    MASKS = (
+        "Masks of {contrast}: of {n_significant} significant voxels (FDR .05), {wrong} are"
+        " expected to have the wrong sign; of the {n_sign_reliable} sign reliable voxels, at most"
+        " 5 %. In the {n_size_known} size known voxels, the 95 % interval (± 1.96 total SD) also"
+        " excludes 0; because of this selection, their effects are too large on average."
     )
     NO_SIGN_RELIABLE = "{contrast} has no sign reliable voxels, because {reason}."
     NOT_COVERED = (
         "the 95 % intervals of the effect contained the acquired effect in only {share} of the"
         " voxels in the self-test"
     )
-    NOT_RECOVERED_IN_TEST = "in the test without the reference, its detail is {state}"
-    WRONG_SIGNS = (
-        "Of all significant voxels of {contrast}{smoothing}, {share} are expected to have the"
-        " wrong sign."
-    )
-    WRONG_IN_BRAIN = (
-        "Detail added by {series} is wrong (explained variance below 0) in the whole brain in {n}"
-        " of {total} contrasts{names}"
-    )
+    NOT_RECOVERED_IN_TEST = "the test does not confirm its detail"
 
     # limitations
     NOT_ACCURACY = (
@@ -270,7 +242,7 @@ class Statement(StrEnum):
         " cannot be derived without a measured series."
     )
     ONLY_DETAIL = (
-        "The verdict concerns only detail beyond the acquired resolution. Over all spatial"
+        "The result is on detail only. Over all spatial"
         " frequencies, denoising may be more accurate."
     )
     SRGAN = "The published training recipe for srgan was never run to completion."
@@ -332,16 +304,13 @@ class Statement(StrEnum):
         " has the same noise, which a program that processes the whole run can transfer between"
         " halves of the blocks)"
     )
-    ON_ACQUIRED_GRID = (
-        "The series has no detail above the acquired Nyquist frequency because it is on the"
-        " acquired grid."
-    )
+    ON_ACQUIRED_GRID = "The series has no detail because it is on the acquired grid."
     WITHIN_REQUIRES = (
         "Accuracy below the acquired Nyquist frequency is not assessed without a second run of the"
         " same task: scan the task twice and keep both runs, with their events, in the dataset."
     )
     BEYOND_REQUIRES = (
-        "Accuracy above the acquired Nyquist frequency is not assessed without a high-resolution"
+        "Accuracy of detail is not assessed without a high-resolution"
         " reference: measure the run at the high resolution, downsample it for the program, and"
         " specify the measurement with --truth DIR."
     )
@@ -350,3 +319,31 @@ class Statement(StrEnum):
         "{excluded} of {total} brain voxels ({share} %) were excluded from the evaluation because"
         " they have no signal in this series or in the acquired series."
     )
+
+    @property
+    def short(self) -> str:
+        """Reason in at most six words; "" if it has no short form."""
+        return _SHORT.get(self.name, "")
+
+
+_SHORT = {
+    "FEW_BLOCKS": "too few blocks",
+    "NOT_SPLIT": "run cannot be halved",
+    "NOT_DOWNSAMPLED": "run cannot be halved in resolution",
+    "OTHER_METHOD": "only sbl is tested",
+    "SMOOTH_RUN": "run is smooth",
+    "FEW_VOXELS": "too few active voxels",
+    "NOTHING_TO_RECOVER": "no reproducible detail",
+    "FEW_SLICES": "too few slices",
+    "FEW_PARTS": "too few slices",
+    "WIDE_INTERVAL": "interval contains 0",
+    "IMPRECISE_LIMIT": "finest detail too imprecise",
+    "UNKNOWN_FINENESS": "fineness too imprecise",
+    "FADES": "effect has no fine detail",
+    "NOT_AT_LIMIT": "finest detail fails",
+    "NO_REFERENCE_DETAIL": "reference has no detail here",
+    "NO_ACTIVE_VOXELS": "no active voxels",
+    "DISAGREES": "measured and tested values disagree",
+    "NO_GAIN": "hardly any explained",
+}
+"""Short reasons by the name of their statement."""

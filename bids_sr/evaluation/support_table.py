@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from bids_sr.evaluation.contrast_results import explain_test
-from bids_sr.evaluation.contrast_text import describe_interpretation
+from bids_sr.evaluation.contrast_results import answer_question
 from bids_sr.evaluation.detail_support import (
     COVERAGE,
     ContrastSupport,
@@ -14,7 +13,6 @@ from bids_sr.evaluation.detail_support import (
     classify_detail,
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.evaluation.self_test import parse_self_test
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.glm.contrasts import ALL
@@ -32,7 +30,7 @@ _COLUMNS = (
     "voxels",
     "coverage",
     "reason",
-    "interpretation",
+    "answer",
 )
 
 
@@ -41,26 +39,22 @@ def tabulate_support(
     methods: Mapping[str, str],
     contrasts: Sequence[str],
     smoothing: Sequence[float] = (0.0,),
-    self_test: Mapping[str, object] | None = None,
 ) -> pd.DataFrame:
     """Return what the tests at half the resolution show, with rule and words of the report.
 
     `methods` contains the series whose detail was to be tested, and why it was not tested, as a
     clause; "" if it was. `contrasts` are the names of all contrasts of the run; `all` is first in
-    the table. `smoothing` is the smoothing of the effects (FWHM, mm). `self_test` contains the
-    facts of the self-test, with voxel sizes; None if they are unknown.
-
+    the table. `smoothing` is the smoothing of the effects (FWHM, mm).
     The table has one row per series, smoothing, contrast and region (active voxels, brain). An
     explained variance and its 95 % interval are NaN if they are undefined.
     """
-    acquired_text = parse_self_test((), self_test).acquired_text
     ordered_contrasts = sorted(contrasts, key=lambda name: name != ALL)
     cells = [
         row_cells
         for method, reason in methods.items()
         for width in smoothing
         for support in classify_detail(rows, method, ordered_contrasts, fwhm_mm=width).values()
-        for row_cells in _iterate_cells(rows, method, support, width, reason, acquired_text)
+        for row_cells in _iterate_cells(rows, method, support, width, reason)
     ]
     return pd.DataFrame(cells, columns=list(_COLUMNS))
 
@@ -71,7 +65,6 @@ def _iterate_cells(
     support: ContrastSupport,
     width: float,
     reason: str,
-    acquired_text: str,
 ) -> Iterator[dict[str, object]]:
     """Yield the cells of both regions of one contrast; see `tabulate_support`."""
     values = {
@@ -81,9 +74,6 @@ def _iterate_cells(
     }
     if not values:
         reason = reason or Statement.NOT_DOWNSAMPLED
-    interpretation = describe_interpretation(
-        support.active.state, support.brain.state, acquired_text
-    )
     contrast = support.contrast
     for region, name, result in (
         (ACQUIRED_ACTIVE, "active voxels", support.active),
@@ -97,8 +87,8 @@ def _iterate_cells(
             **_describe_result(result),
             "voxels": values.get(("voxels", contrast, region, width), math.nan),
             "coverage": values.get((COVERAGE, support.map_contrast, "brain", 0.0), math.nan),
-            "reason": reason or explain_test(result),
-            "interpretation": interpretation,
+            "reason": reason or result.reason,
+            "answer": answer_question(support.active.state, support.brain.state),
         }
 
 

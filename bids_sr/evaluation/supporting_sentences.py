@@ -18,7 +18,7 @@ from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.sentences import Sentence
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import DECISIONS, reference_phrase, region_text, value_text
-from bids_sr.metrics.number_text import interval_ends, number
+from bids_sr.metrics.number_text import interval_ends, number, value_form
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.series import SIMPLE_BASELINES
@@ -63,9 +63,7 @@ def define_accuracy(evidence: Evidence) -> list[Sentence]:
     sentences = [Sentence(Statement.REFERENCE, values)]
     if evidence.reference == HALVES:
         sentences.append(Sentence(Statement.HALVES, {"unit": "the task blocks"}))
-    if evidence.reference.statistic == "ev":
-        sentences += [Sentence(Statement.DETAIL), Sentence(Statement.EXPLAINED)]
-    else:
+    if evidence.reference.statistic != "ev":
         sentences.append(Sentence(Statement.CORRELATION))
     return [*sentences, Sentence(Statement.INTERVALS)]
 
@@ -78,18 +76,19 @@ def _write_values(evidence: Evidence, series: Iterable[str]) -> list[Sentence]:
         if not rows_by_region:
             continue
         (region, first_row), *other_regions = rows_by_region.items()
-        clauses = [f"{value_text(first_row, '.3f')}, {region_text(region)}"]
-        for label, value in list_further_values(evidence, name, region):
-            clauses.append(f"{label} {number(value, '.3f')}")
+        form = value_form(first_row.statistic)
+        clauses = [f"{value_text(first_row, form)}, {region_text(region)}"]
+        for label, text in list_further_values(evidence, name, region):
+            clauses.append(f"{label} {text}")
         for other_region, row in other_regions:
-            clauses.append(f"{region_text(other_region)} {number(row.value, '.3f')}")
+            clauses.append(f"{region_text(other_region)} {number(row.value, form)}")
         values = {"series": name, "values": "; ".join(clauses)}
         sentences.append(Sentence(Statement.VALUES, values, row=first_row))
     return sentences
 
 
-def list_further_values(evidence: Evidence, series: str, region: str) -> list[tuple[str, float]]:
-    """Return labels and values of further statistics of a series in a region.
+def list_further_values(evidence: Evidence, series: str, region: str) -> list[tuple[str, str]]:
+    """Return labels and values (as text) of further statistics of a series in a region.
 
     `region` is "" for the first region. Only finite values are returned, and only if the main
     statistic is explained variance.
@@ -98,7 +97,9 @@ def list_further_values(evidence: Evidence, series: str, region: str) -> list[tu
         return []
     values = {name: evidence.value(series, region, name) for name in _FURTHER_STATISTICS}
     return [
-        (statistic(name).label, value) for name, value in values.items() if math.isfinite(value)
+        (statistic(name).label, number(value, value_form(name)))
+        for name, value in values.items()
+        if math.isfinite(value)
     ]
 
 
@@ -116,7 +117,9 @@ def write_comparison(comparison: Comparison) -> Sentence:
         "series": row.series,
         "comparator": f"the same method with {placebo.replacement}" if placebo else row.minus,
         "decision": DECISIONS[decision].verb_phrase,
-        "value": value_text(row, "+.2f" if compares_volumes else "+.3f"),
+        "value": value_text(
+            row, "+.2f" if compares_volumes else value_form(row.statistic, sign="+")
+        ),
         "place": (
             f"PSNR of single volumes {reference_phrase(row)}"
             if compares_volumes

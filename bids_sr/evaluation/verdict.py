@@ -17,63 +17,72 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from bids_sr.evaluation.contrast_results import has_values
-from bids_sr.evaluation.contrast_text import plain_results
-from bids_sr.evaluation.evidence import APPLIED, WORTH, Evidence, VerdictStatus, list_series
+from bids_sr.evaluation.evidence import (
+    APPLIED,
+    WORTH,
+    Evidence,
+    RunStatus,
+    find_strongest_baseline,
+)
 from bids_sr.evaluation.motion_summary import describe_motion, is_motion_large
+from bids_sr.evaluation.result import RunResult
+from bids_sr.evaluation.result_text import (
+    is_tested,
+    list_interpretable,
+    plain_results,
+    plain_row,
+    write_result,
+)
 from bids_sr.evaluation.run_evidence import RunEvidence
-from bids_sr.evaluation.sentences import Sentence, VerdictLine
-from bids_sr.evaluation.statements import Statement
+from bids_sr.evaluation.sentences import Sentence
 from bids_sr.evaluation.supporting_sentences import write_self_test, write_support
 from bids_sr.evaluation.verdict_limits import list_limits
-from bids_sr.evaluation.verdict_lines import write_lines, write_lost_lines
+from bids_sr.evaluation.verdict_lines import list_warnings
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow, VerdictFacts
-from bids_sr.metrics.word_lists import enumerate_unique
 
 
 @frozen
 class Verdict:
     """Verdict on a run in words, with the evidence that it is based on.
 
-    `lines` has one line per method, with its status. `motion` is a sentence on large head motion;
-    "" if motion was not large. `not_applied_text` names methods that were not applied and their
-    self-test; "" if all were applied. `rows` are the decisions as rows of the evaluation.
+    `warnings` precede the headline: large head motion, methods that were not applied or must not
+    be used. `rows` are the decisions as rows of the evaluation.
     """
 
     evidence: RunEvidence
-    lines: tuple[VerdictLine, ...]
-    status: VerdictStatus
+    status: RunStatus
     sentences: tuple[Sentence, ...]
     limits: tuple[Sentence, ...]
-    motion: str
-    not_applied_text: str
+    warnings: tuple[str, ...]
     rows: tuple[MetricRow, ...]
 
     @property
     def headline(self) -> str:
-        """Text of all lines."""
-        return " ".join(line.text for line in self.lines)
+        """Result of the run, and the contrasts whose detail may be interpreted."""
+        result = self.evidence.result
+        return " ".join(filter(None, [write_result(result), list_interpretable(result)]))
 
     def to_json(self) -> VerdictFacts:
         """Return headline, status, sentences and limitations as plain values; None for NaN."""
+        result, self_test = self.evidence.result, self.evidence.self_test
         facts = VerdictFacts(
             headline=self.headline,
-            lines=[
-                {"text": line.text, "status": line.status, "topic": line.topic}
-                for line in self.lines
-            ],
             status=self.status,
             best=self.evidence.best,
             not_applied=list(self.evidence.not_applied),
+            warnings=list(self.warnings),
         )
-        if self.motion:
-            facts["motion_text"] = self.motion
-        if self.evidence.not_applied:
-            facts["not_applied_text"] = self.not_applied_text
-        if results := self.evidence.best_results:
-            acquired_text = self.evidence.self_test.acquired_text
-            facts["contrasts"] = plain_results(results.values(), acquired_text)
+        if result.contrasts:
+            facts["shown"] = "" if result.shown is None else result.shown.contrast
+            facts["contrasts"] = plain_results(result.contrasts)
+        if self_test.sizes and self_test.final:
+            facts["reduced"] = f"{self_test.sizes[0]} mm"
+            facts["acquired"], facts["final"] = result.acquired, result.final
+        accuracy = self.evidence.accuracy
+        facts["reference"] = accuracy.reference.words if accuracy else ""
+        if accuracy is not None and (row := find_strongest_baseline(accuracy)) is not None:
+            facts["baseline"] = {"series": row.series, **(plain_row(row) or {})}
         facts["sentences"] = [_convert_sentence(sentence) for sentence in self.sentences]
         facts["limits"] = [sentence.text for sentence in self.limits]
         return facts
@@ -95,27 +104,19 @@ def make_verdict(evidence: RunEvidence, displacement: Sequence[float] = ()) -> V
 
     `displacement` is the framewise displacement of each volume (mm); NaN if unknown.
     """
-    status = _decide_status(evidence)
-    if evidence.methods:
-        lines = write_lines(evidence)
-        if evidence.accuracy is None and has_values(evidence.results):
-            status = lines[0].status
-    else:
-        is_applied = not evidence.not_applied
-        state = Statement.NOTHING_COMPARED if is_applied else Statement.NOTHING_APPLIED
-        lines = [VerdictLine(sentences=(Sentence(state),), status=status)]
+    motion = (
+        f"{describe_motion(displacement, subject='Large head motion')}."
+        if is_motion_large(displacement)
+        else ""
+    )
     return Verdict(
         evidence=evidence,
-        lines=(*write_lost_lines(evidence.lost), *lines),
-        status=status,
+        status=_decide_status(evidence),
         sentences=tuple(write_support(evidence)),
         limits=tuple(list_limits(evidence)),
-        motion=(
-            f"{describe_motion(displacement, subject='Large head motion')}."
-            if is_motion_large(displacement)
-            else ""
+        warnings=tuple(
+            filter(None, [motion, _describe_not_applied(evidence), *list_warnings(evidence)])
         ),
-        not_applied_text=_describe_not_applied(evidence),
         rows=(
             *_make_rows(evidence),
             *_make_applied_rows(evidence.methods, applied=True),
@@ -124,28 +125,26 @@ def make_verdict(evidence: RunEvidence, displacement: Sequence[float] = ()) -> V
     )
 
 
-def _decide_status(evidence: RunEvidence) -> VerdictStatus:
+def _decide_status(evidence: RunEvidence) -> RunStatus:
     """Return the status of a run."""
     if not evidence.methods:
-        return "not applied" if evidence.not_applied else "not assessed"
-    if evidence.accuracy is None:
-        return "not assessed"
-    has_gain = bool(list_series(evidence.claims, "function", holds=True))
-    return "more accurate" if has_gain else "not more accurate"
+        return "not applied" if evidence.not_applied else "nothing compared"
+    shown = evidence.result.shown
+    if shown is None or shown.active.deciding_row is None:
+        return "no detail"
+    return "tested" if is_tested(shown.active.deciding_row) else "measured"
 
 
 def _describe_not_applied(evidence: RunEvidence) -> str:
-    """Return sentences on methods that were not applied, with the reasons of their self-test."""
+    """Return why methods were not applied, by their self-test; "" if all were applied.
+
+    If no method was applied, the headline states that they were not.
+    """
     methods = evidence.not_applied
-    if not methods:
-        return ""
-    were = "were" if len(methods) > 1 else "was"
-    values = {"series": enumerate_unique(methods), "were": were}
-    sentences = [
-        Sentence(Statement.ZERO_FILLED, values),
-        *write_self_test(evidence.self_test, methods),
-    ]
-    return " ".join(sentence.text for sentence in sentences)
+    sentences = [sentence.text for sentence in write_self_test(evidence.self_test, methods)]
+    if methods and evidence.methods:
+        sentences.insert(0, write_result(RunResult(not_applied=methods)))
+    return " ".join(sentences)
 
 
 def _make_rows(evidence: RunEvidence) -> list[MetricRow]:

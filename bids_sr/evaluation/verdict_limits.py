@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 
-from bids_sr.evaluation.contrast_results import has_values
 from bids_sr.evaluation.evidence import KNOWN, Evidence, derives_from, list_series
 from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.self_test import MAX_THERMAL_NOISE
@@ -55,7 +54,7 @@ def _limit_tests(evidence: RunEvidence) -> Iterator[Sentence]:
         yield Sentence(Statement.CALIBRATED)
     elif has_score and not is_measured:
         yield Sentence(Statement.NOT_ACCURACY)
-    if has_values(evidence.results) and not is_measured:
+    if any(result.has_values for result in evidence.result.contrasts) and not is_measured:
         yield Sentence(Statement.BLIND_SPOT)
     if has_score and self_test.thermal_noise > MAX_THERMAL_NOISE:
         noise, limit = (f"{value:.1%}" for value in (self_test.thermal_noise, MAX_THERMAL_NOISE))

@@ -12,9 +12,9 @@ from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING, MetricRow
 
 BANDS: Mapping[str, str] = {
-    "beyond": "above the acquired Nyquist frequency",
+    "beyond": "detail",
     "all": "signal units",
-    "within": "below the acquired Nyquist frequency",
+    "within": "coarser than detail",
 }
 """Frequency bands in words; the band ``all`` is not limited, and has the name of its unit."""
 EFFECT_UNIT = "% of the brain's mean signal"
@@ -63,10 +63,7 @@ MARKS: Mapping[str, StatusMark] = {
     "not more accurate": StatusMark("✗", "bad"),
     "less accurate": StatusMark("▼", "bad"),
     "mixed": StatusMark("▲▼", "open"),
-    "recovered": StatusMark("◐", "open"),
-    "not supported": StatusMark("⊘", "bad"),
     "not assessed": StatusMark("?", "open"),
-    "not applied": StatusMark("○", "idle"),
 }
 """Marks by status; symbols distinguish all statuses without color."""
 
@@ -119,7 +116,7 @@ def reference_phrase(row: MetricRow) -> str:
 def measure_text(row: MetricRow) -> str:
     """Return the name of a row's statistic, followed by its frequency band if it has one."""
     name = statistic(row.statistic).label or row.statistic
-    return f"{name} {BANDS[row.band]}" if row.band in ("within", "beyond") else name
+    return f"{name} ({BANDS[row.band]})" if row.band in ("within", "beyond") else name
 
 
 def value_text(row: MetricRow, form: str = "") -> str:

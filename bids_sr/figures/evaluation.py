@@ -15,7 +15,7 @@ from bids_sr.evaluation.evidence import main_regions
 from bids_sr.evaluation.words import BANDS, capitalize, measure_text, region_text
 from bids_sr.figures import canvas
 from bids_sr.figures.forest import Dashes, ForestPanel, ForestPoint, forest_figure
-from bids_sr.metrics.number_text import number
+from bids_sr.metrics.number_text import number, value_form
 from bids_sr.metrics.registry import statistic as registered
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.report import evaluation_rows
@@ -33,15 +33,17 @@ _KIND_STYLE: Mapping[KindOfSeries, tuple[str, str]] = {
 _ColumnKey = Any
 _Columns = Mapping[_ColumnKey, str]
 _EXPLAINED_COLUMNS: _Columns = {
-    ("ev", "beyond"): "explained variance above Nyquist",
-    ("ev", "all"): "explained variance, signal units",
-    ("r", "beyond"): "r above Nyquist",
+    ("ev", "beyond"): "explained detail (%)",
+    ("ev", "all"): "explained effect (%)",
+    ("r", "beyond"): "r of the detail",
 }
+_PERCENT = 100.0
+_LOWEST_PERCENT = -150.0  # a single series with wrong detail does not extend the axis further
 _WHOLE_RUN_COLUMNS: _Columns = {
     ("r_t", MISSING): "r of the t map",
     ("r", "all"): "r of the effect map",
-    ("r", "beyond"): "r of the effect map above Nyquist",
-    ("ev", "beyond"): "explained variance above Nyquist",
+    ("r", "beyond"): "r of the detail",
+    ("ev", "beyond"): "explained detail (%)",
     ("average_precision", MISSING): "average precision",
     ("active_dice", MISSING): "Dice at matched size",
 }
@@ -99,7 +101,7 @@ def contrasts_figure(
         dict(zip(contrasts, contrasts, strict=True)),
         lambda row: row.contrast,
         names=names,
-        label=measure_text(drawn_rows[0]) if drawn_rows else "",
+        label=f"{measure_text(drawn_rows[0])}{_unit_of(drawn_rows[0])}" if drawn_rows else "",
         shares_scale=True,
     )
 
@@ -147,7 +149,10 @@ def reference_map_figure(
             color = _KIND_STYLE[evaluation_rows.get_kind(row.series)][0]
             marker = markers.get(row.fwhm_mm, "P")
             point = ForestPoint(
-                value=row.value, color=color, marker=marker, hollow=row.fwhm_mm > 0
+                value=_scale_of(row) * row.value,
+                color=color,
+                marker=marker,
+                hollow=row.fwhm_mm > 0,
             )
             points.setdefault(row.series, []).append(point)
         panels.append(ForestPanel(title=_WHOLE_RUN_COLUMNS[key], points=points))
@@ -158,7 +163,9 @@ def reference_map_figure(
         for width, marker in markers.items()
     }
     labels = {name: evaluation_rows.series_text(name) for name in series}
-    return forest_figure([panels], labels, legend=legend, includes_zero=False)
+    return forest_figure(
+        [panels], labels, legend=legend, includes_zero=False, lowest_value=_LOWEST_PERCENT
+    )
 
 
 def select_whole_run_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
@@ -185,7 +192,7 @@ def negative_control_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figu
         lambda row: row.band,
         names=sorted({row.series for row in drawn_rows}),
         emphasized_column="beyond",
-        label=f"method − negative control: difference in {registered('ev').label}, 95 % interval",
+        label=f"method − negative control: {registered('ev').label} (%), 95 % interval",
     )
 
 
@@ -236,21 +243,33 @@ def _plot_forest(
         row_names=[capitalize(region_text(region)) for region in regions],
         xlabel=label,
         shares_scale=shares_scale,
+        lowest_value=_LOWEST_PERCENT,
     )
 
 
 def _make_point(row: MetricRow) -> ForestPoint:
     """Return the point of a row; differences whose interval includes 0 are hollow."""
     color, marker = _KIND_STYLE[_get_kind(row)]
+    scale = _scale_of(row)
     return ForestPoint(
-        value=row.value,
+        value=scale * row.value,
         color=color,
         marker=marker,
-        lower=row.lower,
-        upper=row.upper,
+        lower=scale * row.lower,
+        upper=scale * row.upper,
         hollow=row.is_difference and not row.excludes_zero,
-        text=number(row.value),
+        text=number(scale * row.value, ".0f" if scale == _PERCENT else ""),
     )
+
+
+def _unit_of(row: MetricRow) -> str:
+    """Return the unit of a row in parentheses, after a space; "" if it has no unit."""
+    return " (%)" if _scale_of(row) == _PERCENT else ""
+
+
+def _scale_of(row: MetricRow) -> float:
+    """Return the factor from the value of a row to the axis, which is in percent for shares."""
+    return _PERCENT if value_form(row.statistic) else 1.0
 
 
 def _make_panel(

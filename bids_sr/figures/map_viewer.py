@@ -76,7 +76,6 @@ def viewer_html(
     max_bytes: int = MAX_BYTES,
     mni: Array | None = None,
     definitions: Sequence[tuple[str, str]] = (),
-    cautions: Sequence[str] = (),
 ) -> Markup:
     """Return the map viewer of a run as an HTML fragment; empty if there are no maps.
 
@@ -87,7 +86,6 @@ def viewer_html(
 
     `mni` are the MNI coordinates (mm; X, Y, Z, 3) of the points of `make_mni_nodes` over the
     background's field of view. `definitions` are labels and descriptions of the series, and
-    `cautions` are sentences on maps whose detail should not be interpreted.
     """
     if not maps:
         return Markup("")
@@ -135,7 +133,6 @@ def viewer_html(
         encoded.omitted_names,
         bool(content["files"]),
         definitions,
-        cautions,
     )
 
 

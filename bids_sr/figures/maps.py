@@ -40,8 +40,6 @@ and no color is as dark as the brain.
 """
 _MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
 _N_PLANES = 9
-ZOOM_SIZE_MM = (72.0, 62.0)
-"""mm, size (x, y) of the enlarged part on the first screen"""
 _ENLARGED_WIDTH_MM = 64.0  # mm, width of the enlarged part beside maps
 _PART_SIZE_MM = (110.0, 80.0)  # mm, size (x, y) of a part of a slice
 _TALLEST_INCH = 3.2  # inches, largest height of a panel in figures of a part of a slice
@@ -179,55 +177,6 @@ def _enlarged_box(
         brain_box,
         (np.array([x, y, 0]) + 0.5) * ras_region.zooms,
         (_ENLARGED_WIDTH_MM, _ENLARGED_WIDTH_MM * box_height / box_width),
-    )
-
-
-def plot_zoomed_maps(
-    maps: Mapping[str, Volume],
-    scene: Scene,
-    *,
-    display: Display = T_DISPLAY,
-    limit: float | None = None,
-    center_voxel: tuple[int, int, int] | None = None,
-    region: Volume | None = None,
-) -> Figure:
-    """Plot a part of one axial plane in all maps, side by side on one color scale.
-
-    The first panel shows the complete plane with a frame around the part.
-
-    The maps are by title. `limit` is the end of the color scale; None for the `common_scale` of
-    the maps. `center_voxel` is in RAS order; None for the peak of the first map. `region` is a
-    mask that is outlined, such as FDR-significant voxels. Raises `FigureInputError` if `maps` is
-    empty.
-    """
-    if not maps:
-        raise FigureInputError("no map to draw")
-    brain = slices.reorient_to_ras(scene.mask)
-    voxel = center_voxel or peak_voxel(next(iter(maps.values())), scene.mask)
-    center = (np.array(voxel) + 0.5) * brain.zooms
-    brain_box = slices.bounding_box_mm(scene.mask, 3.0)
-    box = slices.crop_box(brain_box, center, ZOOM_SIZE_MM)
-    layers = _scale_maps(maps, display, limit, alpha=0.95)
-    outlines = (
-        [] if region is None else [Outline(image=region, color=_SIGNIFICANT_COLOR, width=0.8)]
-    )
-    panel_layers = {name: scene.make_layer(layer, *outlines) for name, layer in layers.items()}
-    z = float(brain.affine[2] @ [*voxel, 1])
-    overview_panel = Panel(
-        cut=Cut(axis=2, position_mm=center[2], box=brain_box),
-        layers=next(iter(panel_layers.values())),
-        enlarged_box=box,
-        position_label=slices.coordinate_text(2, z),
-    )
-    zoom_panels = [
-        Panel(cut=Cut(axis=2, position_mm=center[2], box=box), layers=zoom_layers, title=name)
-        for name, zoom_layers in panel_layers.items()
-    ]
-    return slices.image_figure(
-        [("", [overview_panel, *zoom_panels])],
-        scale=next(iter(layers.values())),
-        label=display.label,
-        tallest_inch=_TALLEST_INCH,
     )
 
 
@@ -387,8 +336,7 @@ def plot_effects_above_nyquist(
         for cut in cuts
     ]
     label = (
-        "effect above the acquired Nyquist frequency"
-        f" ({EFFECT_UNIT}){f'; in brackets: {score}' if finite_scores else ''}"
+        f"detail of the effect ({EFFECT_UNIT}){f'; in brackets: {score}' if finite_scores else ''}"
     )
     return slices.image_figure(
         rows,

@@ -106,20 +106,20 @@ def primary_figure(row: Any) -> Figure:
     labels: dict[str, str] = {}
     points: dict[str, list[ForestPoint]] = {}
     for value, participant, rival in shown_participants:
-        text = f"{number(value, '+.3f')} (minus {series_text(rival)})" if has_names else ""
+        text = f"{number(value, '+.0%')} (minus {series_text(rival)})" if has_names else ""
         color = s.ORANGE if value > 0 else s.SOFT
         labels[participant] = participant if has_names else ""
-        points[participant] = [ForestPoint(value=value, color=color, marker="D", text=text)]
+        points[participant] = [ForestPoint(value=100 * value, color=color, marker="D", text=text)]
     if row.n > 1:
         labels[""] = f"all, n = {row.n}"
         points[""] = [
             ForestPoint(
-                value=row.difference,
-                lower=row.lower,
-                upper=row.upper,
+                value=100 * row.difference,
+                lower=100 * row.lower,
+                upper=100 * row.upper,
                 color=s.INK,
                 marker="s",
-                text=estimate(row.difference, row.lower, row.upper, "+.3f"),
+                text=estimate(row.difference, row.lower, row.upper, "+.0%"),
             )
         ]
     return forest_figure(
@@ -127,6 +127,7 @@ def primary_figure(row: Any) -> Figure:
         labels,
         legend={},
         row_inch=0.235 if has_names else 0.06,
-        xlabel=f"◂ reference more accurate  ·  explained variance of {row.series} minus "
+        lowest_value=-150.0,
+        xlabel=f"◂ reference more accurate  ·  explained detail (%) of {row.series} minus "
         f"the participant's strongest reference  ·  {row.series} more accurate ▸",
     )

@@ -40,8 +40,8 @@ class GroupSection(NamedTuple):
 class GroupPage:
     """Contents of a page.
 
-    `answer` and `participants` are markup, `sections` the results, `methods` a text with
-    citations, and `about` facts about the call.
+    `answer`, its `reasons` (may be empty) and `participants` are markup, `sections` the results,
+    `methods` a text with citations, and `about` facts about the call.
     """
 
     names: GroupNames
@@ -50,15 +50,17 @@ class GroupPage:
     sections: tuple[GroupSection, ...]
     methods: str
     about: Mapping[str, object]
+    reasons: str = ""
 
 
 def write_group_page(folder: Path, page: GroupPage) -> Path:
     """Write a page to a folder atomically and return its path."""
-    sections = (
-        GroupSection("verdict", "Accuracy across participants", page.answer),
-        GroupSection("participants", "Participants", page.participants),
+    answer = GroupSection("overview", "Result", page.answer)
+    folds = (
+        GroupSection("why", "Why", page.reasons),
         *page.sections,
-        GroupSection("methods", "Methods", methods_html(page.methods, bibliography())),
+        GroupSection("participants", "Participants", page.participants),
+        GroupSection("methods", "Paper", methods_html(page.methods, bibliography())),
         GroupSection("about", "About", facts_html(page.about)),
     )
     subjects = ["group"]
@@ -71,7 +73,12 @@ def write_group_page(folder: Path, page: GroupPage) -> Path:
         target,
         title=f"bids-sr: {', '.join(subjects)}",
         sections=[
-            plain_section(*section) for section in sections if section.content or section.missing
+            plain_section(*answer),
+            *(
+                plain_section(*section, folded=True)
+                for section in folds
+                if section.content or section.missing
+            ),
         ],
         neighbors=INDEX_LINK,
     )

@@ -28,13 +28,14 @@ from bids_sr.group.voxel_tests import Z_SHOWN
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.number_text import number
+from bids_sr.metrics.number_text import number, value_form
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING
 from bids_sr.metrics.word_lists import add_counts
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.facts import facts_html, messages_html
+from bids_sr.report.first_screen import UseRow
 from bids_sr.report.markup import join, render, render_folded, render_selector, table
 from bids_sr.series import map_label
 
@@ -128,6 +129,7 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
     return GroupPage(
         names=content.names,
         answer=_answer_html(content, figures),
+        reasons=join(_accuracy_html(content, figures)),
         participants=_participants_html(content),
         sections=(
             GroupSection("comparisons", "Exploratory comparisons", comparisons, ("comparisons",)),
@@ -269,10 +271,9 @@ def _answer_html(content: RunsContent, figures: GroupFigures) -> Markup:
     ]
     return join(
         [
-            verdicts.group_answer_html(content.comparisons, tasks, sentences, tested),
-            *forests,
-            *_accuracy_html(content, figures),
+            verdicts.group_answer_html(content.comparisons, tasks, sentences, tested, forests),
             render("box", "Missing or not used.", _missing_lines(content)),
+            _use_html(content, figures),
             render(
                 "box",
                 "Runs without super-resolution (the method was not applied, and the series is"
@@ -283,14 +284,29 @@ def _answer_html(content: RunsContent, figures: GroupFigures) -> Markup:
     )
 
 
+def _use_html(content: RunsContent, figures: GroupFigures) -> Markup:
+    """Return the files to use: a group map of the method, and the tables."""
+    maps, folder = content.maps.maps, figures.folder.resolve()
+    own_maps = maps[maps["series"] == content.method]["z"] if len(maps) else ()
+    uses = [
+        *(UseRow("Map", file=f"group/{Path(path).name}") for path in own_maps[:1]),
+        *(
+            UseRow(label, file=f"{content.names.tables}_{suffix}.tsv")
+            for label, suffix in (("Table", "metrics"), ("Tests", "stats"))
+        ),
+    ]
+    return render("use", [use for use in uses if (folder / use.file).exists()])
+
+
 def _accuracy_html(content: RunsContent, figures: GroupFigures) -> Iterator[Markup]:
     """Yield each participant's accuracy for all series, as a figure and a table per task."""
     methods = content.joined_tables.methods
     for index, values in enumerate(_accuracy_values(content)):
         series_values = group_figures.select_series(values, methods)
         title = verdicts.title_text(values.iloc[0])
+        form = value_form(values.iloc[0]["statistic"])
         cell_rows = [
-            [participant, *map(number, row)]
+            [participant, *(number(value, form) for value in row)]
             for participant, row in zip(series_values.index, series_values.to_numpy(), strict=True)
         ]
         yield figures.embed(

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from bids_sr.evaluation.contrast_text import quote_contrast
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
+from bids_sr.evaluation.result_text import quote_contrast
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import (
     DECISIONS,
@@ -32,12 +32,12 @@ from bids_sr.group.values import (
     rank_question,
 )
 from bids_sr.metrics.contrast_names import rank_contrast
-from bids_sr.metrics.number_text import estimate, number, p_value
+from bids_sr.metrics.number_text import estimate, number, p_value, value_form
 from bids_sr.metrics.rows import MISSING
 from bids_sr.metrics.word_lists import add_counts, enumerate_unique
+from bids_sr.report.cards import Card
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import join, render
-from bids_sr.report.overview import Card
 from bids_sr.series import SIMPLE_BASELINES
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.statistics.decisions import (
@@ -370,8 +370,9 @@ def group_answer_html(
     tasks: Mapping[str, Mapping[str, int]],
     sentences: Mapping[str, str] | None = None,
     tested: Mapping[str, str] | None = None,
+    pictures: Sequence[Markup] = (),
 ) -> Markup:
-    """Render the answer per task: a sentence, three numbers and their basis.
+    """Render the answer per task: a picture, a sentence, three numbers and their basis.
 
     Tasks without a primary comparison have a sentence with the reason.
 
@@ -387,11 +388,16 @@ def group_answer_html(
         sentence says that there are no reference data.
     tested : Mapping[str, str], optional
         Sentence on the test at half the resolution by task (`tested_detail_text`).
+    pictures : Sequence[Markup], optional
+        Figures of the primary comparisons, in their order.
     """
     primary = (
         list(comparisons[comparisons["part"] == PRIMARY].itertuples()) if len(comparisons) else []
     )
-    answers = [_answer_html(row, tasks.get(row.task, {})) for row in primary]
+    answers = [
+        _answer_html(row, tasks.get(row.task, {}), pictures[index] if pictures else Markup(""))
+        for index, row in enumerate(primary)
+    ]
     assessed_tasks = {row.task for row in primary}
     unassessed_tasks = [task for task in tasks if task not in assessed_tasks]
     if not primary and not unassessed_tasks:
@@ -407,8 +413,8 @@ def group_answer_html(
     return join(answers)
 
 
-def _answer_html(row: ComparisonRow, run_counts: Mapping[str, int]) -> Markup:
-    """Return a primary comparison as a sentence and numbers.
+def _answer_html(row: ComparisonRow, run_counts: Mapping[str, int], picture: Markup) -> Markup:
+    """Return a primary comparison as a picture, a sentence and numbers.
 
     `run_counts` is the number of runs of all participants with the task.
     """
@@ -425,6 +431,7 @@ def _answer_html(row: ComparisonRow, run_counts: Mapping[str, int]) -> Markup:
         _primary_sentence(row),
         ". ".join(evidence),
         _primary_numbers(row),
+        picture,
     )
 
 
@@ -455,7 +462,7 @@ def _primary_sentence(row: ComparisonRow) -> str:
     corrected = f"corrected for {row.family} tasks" if row.family > 1 else "not corrected"
     return (
         f"{_primary_result_text(row)}. The difference in {measure_text(row)} is"
-        f" {difference_text(row, '+.3f')} ({level}) and is positive in {row.n_above} of {row.n}"
+        f" {difference_text(row)} ({level}) and is positive in {row.n_above} of {row.n}"
         f" participants ({_p_text(row.p_holm)}, exact signed-rank test of one prespecified"
         f" comparison, {corrected})."
     )
@@ -504,8 +511,9 @@ def _predicate(decision: str) -> str:
     return DECISIONS[decision][2]
 
 
-def difference_text(row: ComparisonRow, form: str = "+.3g") -> str:
+def difference_text(row: ComparisonRow) -> str:
     """Return a difference with its interval as text."""
+    form = value_form(row.statistic, sign="+").replace(".3f", ".3g")
     return estimate(row.difference, row.lower, row.upper, form)
 
 
@@ -516,11 +524,12 @@ def _p_text(value: float) -> str:
 def _primary_numbers(row: ComparisonRow) -> list[Card]:
     """Return cards with the difference, participants with a gain, and participants needed."""
     median_series, median_reference = (
-        number(median, ".3f") for median in (row.median_series, row.median_minus)
+        number(median, value_form(row.statistic) or ".3f")
+        for median in (row.median_series, row.median_minus)
     )
     cards = [
         Card(
-            value=number(row.difference, "+.3f"),
+            value=number(row.difference, value_form(row.statistic, sign="+")),
             facts=(f"median {median_series}, strongest reference {median_reference}",),
             label=f"{row.series} minus the strongest reference series of the participant,"
             f" {measure_text(row)}",
@@ -625,7 +634,7 @@ def not_assessed_reason(
     if task_values.empty:
         return _NO_DATA
     if not np.isfinite(participant_columns(task_values)).any(axis=None):
-        return "the reference data have no reproducible detail beyond the acquired resolution"
+        return "the reference data have no reproducible detail"
     if n_unapplied := unapplied.sum():
         run_text = f"in {n_unapplied} run{'s' if n_unapplied > 1 else ''}"
         return f"{method} was not applied {run_text} (it was zero filled)"

@@ -9,6 +9,11 @@ import math
 
 from bids_sr.metrics.rows import MISSING
 
+_PERCENT_STATISTICS = frozenset(
+    {"ev", "ev_upper_half", "detail_fineness", "correct_fraction", "amplitude", "tested_share"}
+)
+"""Statistics that readers see in percent; tables contain fractions."""
+
 
 def short_number(value: float) -> str:
     """Format a number in four significant digits, or without decimals if it is an integer.
@@ -26,7 +31,8 @@ def estimate(value: float, lower: float, upper: float, form: str = "") -> str:
     >>> estimate(0.08, 0.07, 0.09, "+.2f"), estimate(0.08, math.nan, math.nan)
     ('+0.08 [0.07, 0.09]', '0.080 (no interval)')
     """
-    return f"{number(value, form)} {interval(lower, upper, form.lstrip('+')) or '(no interval)'}"
+    ends = interval(lower, upper, form.lstrip("+"), unit=False)
+    return f"{number(value, form)} {ends or '(no interval)'}"
 
 
 def interval(lower: float, upper: float, form: str = "", *, unit: bool = True) -> str:
@@ -53,6 +59,19 @@ def interval_ends(lower: float, upper: float, form: str = "") -> tuple[str, ...]
     if not form.endswith("%"):
         return number(lower, form), number(upper, form)
     return tuple("below −100" if end < -1 else number(end, form)[:-2] for end in (lower, upper))
+
+
+def value_form(statistic: str, *, sign: str = "") -> str:
+    """Return the format of a statistic in the report: shares of energy are in percent.
+
+    `sign` is ``+`` for a sign before all values, otherwise "".
+
+    >>> value_form("ev"), value_form("ev", sign="+"), value_form("r")
+    ('.0%', '+.0%', '')
+    """
+    if statistic in _PERCENT_STATISTICS:
+        return f"{sign}.0%"
+    return f"{sign}.3f" if sign else ""
 
 
 def p_value(value: float, form: str = ".3f") -> str:

@@ -30,17 +30,23 @@ _DTYPES = {
 class VerdictFacts(TypedDict, total=False):
     """Verdict as stored in its JSON file; empty if the file is missing or damaged.
 
-    `lines` has entries with ``text``, ``status`` and ``topic``, and `headline` is their joined
-    text.
+    `warnings` precede the `headline`. `shown` is the contrast of the headline; "" if no detail may
+    be interpreted. `reduced`, `acquired` and `final` are voxel sizes in words, of the test and of
+    the run before and after super-resolution. `reference` is the high-resolution reference in
+    words; "" if there is none. `baseline` is the strongest baseline in active voxels.
     """
 
     headline: str
-    lines: Sequence[Mapping[str, str]]
     status: str
     best: str
     not_applied: Sequence[str]
-    motion_text: str
-    not_applied_text: str
+    warnings: Sequence[str]
+    shown: str
+    reduced: str
+    acquired: str
+    final: str
+    reference: str
+    baseline: Mapping[str, Any]
     sentences: Sequence[Mapping[str, Any]]
     limits: Sequence[str]
     contrasts: Sequence[Mapping[str, Any]]

@@ -12,6 +12,8 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 
@@ -84,7 +86,8 @@ class _PanelGroup:
 class _Section:
     """Section of the page, which may be empty, because missing results are also reported.
 
-    `folded` sections are closed at first. `missing` are expected items that do not exist, and
+    `folded` sections are closed at first, and `fold` is the title of the fold that contains the
+    section; "" if there is none. `missing` are expected items that do not exist, and
     `on_request` are items that were not requested.
     """
 
@@ -94,6 +97,7 @@ class _Section:
     folded: bool = False
     missing: Sequence[str] = ()
     on_request: Sequence[str] = ()
+    fold: str = ""
 
     @property
     def groups(self) -> list[list[_PanelGroup]]:
@@ -106,18 +110,19 @@ class _Section:
         return groups
 
 
-def plain_section(name: str, title: str, content: str, missing: Sequence[str] = ()) -> _Section:
+def plain_section(
+    name: str, title: str, content: str, missing: Sequence[str] = (), *, folded: bool = False
+) -> _Section:
     """Return a section of text and markup.
 
     `name` is the anchor. `content` is text and markup; "" if there is no content. The names of the
-    `missing` items are only listed in this case.
+    `missing` items are only listed in this case. A `folded` section is closed at first.
     """
     if not content:
-        return _Section(name=name, title=title, missing=missing)
+        return _Section(name=name, title=title, missing=missing, folded=folded)
     reportlet = _Reportlet(content=Markup(content))
-    return _Section(
-        name=name, title=title, blocks=[_PanelGroup(name=f"{name}-0", panels=[reportlet])]
-    )
+    blocks = [_PanelGroup(name=f"{name}-0", panels=[reportlet])]
+    return _Section(name=name, title=title, blocks=blocks, folded=folded)
 
 
 def write_subject_page(
@@ -213,9 +218,21 @@ def _assemble(
         is_optional = not spec.only and (
             _has_files(figure_files) or not (required_sections and figure_files)
         )
-        if (is_required or is_optional) and _is_expected(figure_files):
+        is_expected = bool(custom_text) or _is_expected(figure_files)
+        if (is_required or is_optional) and is_expected:
             sections.append(_make_section(spec, figure_files, custom_text, root))
-    return sections
+    return _fold_combined_runs(sections)
+
+
+def _fold_combined_runs(sections: Sequence[_Section]) -> list[_Section]:
+    """Fold the results of single runs if the page begins with the result of all runs."""
+    is_combined = any(section.name == "participant" and section.blocks for section in sections)
+    return [
+        replace(section, folded=True, title="Runs")
+        if is_combined and section.name == "overview"
+        else section
+        for section in sections
+    ]
 
 
 def _has_files(figure_files: _FigureFiles) -> bool:
@@ -224,10 +241,8 @@ def _has_files(figure_files: _FigureFiles) -> bool:
 
 
 def _is_expected(figure_files: _FigureFiles) -> bool:
-    """Return whether a section has no declared figures, or figures that exist or are expected."""
-    return not figure_files or any(
-        files or declaration.missing for declaration, files in figure_files
-    )
+    """Return whether a section has figures that exist or are expected."""
+    return any(files or declaration.missing for declaration, files in figure_files)
 
 
 def _make_section(
@@ -272,6 +287,7 @@ def _make_section(
         folded=spec.folded,
         missing=missing_items,
         on_request=items_on_request,
+        fold=spec.fold,
     )
 
 
@@ -433,15 +449,20 @@ def write_page(
     script = "\n".join(scripts)
     # the content security policy of the page only allows scripts with this hash
     checksum = hashlib.sha256(script.encode("utf-8")).digest()
-    runs = {block.run for section in sections for block in section.blocks if block.run}
+    runs: dict[str, str] = {}  # by anchor of the first part of each run
+    for section in sections:
+        for block in section.blocks:
+            if block.run and block.run not in runs.values():
+                runs[f"{block.name}-run"] = block.run
+    folds = [(fold, list(group)) for fold, group in groupby(sections, attrgetter("fold"))]
     page = (
         environment()
         .get_template("report.tpl")
         .render(
             title=title,
-            sections=sections,
+            folds=folds,
             neighbors=neighbors,
-            one_run=len(runs) == 1,
+            runs=runs,
             css=css,
             script=script,
             digest=base64.b64encode(checksum).decode("ascii"),

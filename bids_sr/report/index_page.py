@@ -11,12 +11,10 @@ from bids_sr.report.assembler import plain_section, write_page
 from bids_sr.report.markup import join, table
 from bids_sr.report.run_notes import list_noted_labels, read_run_summaries
 from bids_sr.report.run_summaries import (
-    ACCURACY_COLUMN,
     COLUMN_HEADS,
     NOT_EVALUATED,
     NUMERIC_COLUMNS,
     PERMANENT_COLUMNS,
-    TABLE_NOTE,
     RunSummary,
 )
 
@@ -97,9 +95,8 @@ def _write_page(root: Path, reports: Sequence[_ParticipantReport]) -> None:
         Markup("<p>{}</p>").format(render_link(page, link_text))
         for page, link_text in _list_group_pages(root)
     ]
-    table_notes = [Markup("<p>{}</p>").format(TABLE_NOTE)] if ACCURACY_COLUMN in columns else []
     run_table = table("Runs", heads, cells, names=2, texts=text_columns)
-    content = join([*group_links, run_table, *table_notes])
+    content = join([*group_links, run_table])
     sections = [plain_section("participants", "Participants", content)]
     write_page(root / INDEX, title="bids-sr: participants", sections=sections)
 

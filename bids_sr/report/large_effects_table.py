@@ -5,18 +5,18 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from bids_sr.evaluation.contrast_results import ContrastResult
-from bids_sr.evaluation.contrast_text import quote_contrast
 from bids_sr.evaluation.large_effects import DARK_RATIO, LARGE_PERCENT
 from bids_sr.evaluation.large_effects_results import LargeEffectsResult, collect_large_effects
+from bids_sr.evaluation.result_text import explained_text, quote_contrast
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
-from bids_sr.metrics.number_text import interval_ends, number
+from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.markup import ColumnHead, join, render, render_folded, table
 from bids_sr.series import MEASURED
 
 _EXPLAINED: Mapping[str, str] = {
-    HALF_RESOLUTION: "explained when halved",
+    HALF_RESOLUTION: "tested",
     MEASURED: "measured",
 }
 """Heads of the explained variances, by reference."""
@@ -90,11 +90,5 @@ def _make_line(
     ]
     for reference in references:
         pair = collected.explained.get(reference)
-        cells.append("n/a" if pair is None else " / ".join(map(_explained_text, reversed(pair))))
+        cells.append("n/a" if pair is None else " / ".join(map(explained_text, reversed(pair))))
     return cells
-
-
-def _explained_text(row: MetricRow) -> str:
-    """Return an explained variance with its interval, such as ``53 % (40 to 66)``."""
-    ends = " to ".join(interval_ends(row.lower, row.upper, ".0%"))
-    return f"{number(row.value, '.0%')} ({ends})" if ends else number(row.value, ".0%")

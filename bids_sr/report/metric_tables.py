@@ -14,7 +14,7 @@ from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.supporting_sentences import write_controls
 from bids_sr.evaluation.words import BANDS, region_text
 from bids_sr.frozen import frozen
-from bids_sr.metrics.number_text import interval, number
+from bids_sr.metrics.number_text import interval, number, value_form
 from bids_sr.metrics.registry import STATISTICS
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.report import evaluation_rows
@@ -410,5 +410,7 @@ def render_cell(
     if row is None:
         return _EMPTY_CELL
     unit_text = f" {row.unit}" if with_unit and row.unit != "1" else ""
-    details = ", ".join(filter(None, [interval(row.lower, row.upper), note]))
-    return render("value", number(row.value) + unit_text, details, bold and row.excludes_zero)
+    form = value_form(row.statistic)
+    details = ", ".join(filter(None, [interval(row.lower, row.upper, form, unit=False), note]))
+    text = number(row.value, form) + unit_text
+    return render("value", text, details, bold and row.excludes_zero)

@@ -15,6 +15,7 @@ from bids_sr.report.facts import facts_html, messages_html
 from bids_sr.report.index_page import INDEX_LINK, render_link
 from bids_sr.report.markup import join, render
 from bids_sr.report.methods_text import methods_html
+from bids_sr.report.results_paragraph import RESULTS_HEADING, write_paragraphs
 from bids_sr.report.run_notes import describe_skipped_run, read_note
 from bids_sr.report.sections import FigureSpec
 from bids_sr.version import __version__
@@ -121,8 +122,15 @@ def _build_report(
         *_list_unrecorded_crashes(log_dir, all_notices),
     ]
     custom = {
-        "overview": messages_html("warning", messages["warning"]),
-        "summary": messages_html("note", messages["note"]) + _render_places(root, label),
+        "overview": messages_html("warning", messages["skipped"]),
+        "summary": join(
+            [
+                messages_html("warning", messages["warning"]),
+                messages_html("note", messages["note"]),
+                _render_places(root, label),
+            ]
+        ),
+        "results": _render_results(root, label),
         "methods": _render_methods(next(methods_texts, "")),
         "errors": _render_errors(failed_steps, log_dir),
         "about": _render_version(log_dir, command=command),
@@ -137,13 +145,13 @@ def _build_report(
         custom=custom,
         neighbors=neighbors,
         crashed=bool(failed_steps),
-        notices={kind: len(texts) for kind, texts in messages.items()},
+        notices={kind: len(messages[kind]) for kind in ("warning", "note")},
         most_sessions=sessions,
     )
 
 
 def _list_messages(notices: Sequence[Notice]) -> dict[str, list[str]]:
-    """Return the texts of warnings and notes by kind, without repetitions; skipped runs first."""
+    """Return the texts of skipped runs, warnings and notes, without repetitions."""
     skipped_runs = [
         f"{notice.run}: {describe_skipped_run(notice)}"
         for notice in notices
@@ -152,7 +160,8 @@ def _list_messages(notices: Sequence[Notice]) -> dict[str, list[str]]:
     warnings = [str(notice) for notice in notices if notice.level == "warning"]
     notes = [str(notice) for notice in notices if notice.level == "note"]
     return {
-        "warning": list(dict.fromkeys([*skipped_runs, *warnings])),
+        "skipped": list(dict.fromkeys(skipped_runs)),
+        "warning": list(dict.fromkeys(warnings)),
         "note": list(dict.fromkeys(notes)),
     }
 
@@ -181,11 +190,18 @@ def _render_places(root: Path, label: str) -> Markup:
     ).format(Markup(", ").join(Markup("<code>{}</code>").format(name) for name in datasets), label)
 
 
+def _render_results(root: Path, label: str) -> Markup:
+    """Render the paragraph on the results of each task, with a button that copies it."""
+    return join(render("results", text) for text in write_paragraphs(root, label).values())
+
+
 def _render_methods(markdown: str) -> Markup:
     """Render the methods text with links to its other formats.
 
-    The text is also stored next to the page with its references, and as Markdown and BibTeX.
+    The text is also stored next to the page with its references, and as Markdown and BibTeX. The
+    results of all participants that follow it are omitted.
     """
+    markdown = markdown.partition(RESULTS_HEADING)[0]
     if not markdown.strip():
         return render("note", "missing", "The methods text was not written.")
     format_links = Markup(", ").join(

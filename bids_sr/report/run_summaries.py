@@ -8,20 +8,13 @@ from typing import cast
 
 from bids_sr.evaluation.evidence import APPLIED
 from bids_sr.evaluation.motion_summary import MOVED_MM, motion_summary
-from bids_sr.evaluation.run_evidence import RunEvidence, read_stored_evidence
+from bids_sr.evaluation.run_evidence import read_stored_evidence
 from bids_sr.evaluation.verdict_lines import verdict_line
-from bids_sr.evaluation.words import region_text
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.tables import read_column
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts, read_frame, rows_of
-from bids_sr.report.overview import (
-    estimate_text,
-    flag_checks,
-    motion_checks,
-    registration_checks,
-    with_non_breaking_spaces,
-)
+from bids_sr.report.run_checks import list_checks
 
 VERDICT_SUFFIX, TABLE_SUFFIX = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
 CONFOUNDS_SUFFIX, REGISTRATION_SUFFIX = (
@@ -29,14 +22,12 @@ CONFOUNDS_SUFFIX, REGISTRATION_SUFFIX = (
     "_desc-registration_metrics.json",
 )
 NOT_EVALUATED = "No run was evaluated."
-ACCURACY_COLUMN = "explained variance"
 _MEAN_MOTION_COLUMN = "mean FD (mm)"
 _MOVED_COLUMN = f"volumes with FD > {MOVED_MM:g} mm"
 COLUMN_HEADS: Mapping[str, str] = {
     "participant": "",
     "run": "",
     "not applied": "zero filled",
-    ACCURACY_COLUMN: "above the acquired Nyquist frequency",
     _MEAN_MOTION_COLUMN: "",
     _MOVED_COLUMN: "",
     "failed checks": "",
@@ -47,10 +38,6 @@ PERMANENT_COLUMNS = frozenset({"participant", "run", "verdict"})
 """Columns that are never omitted."""
 NUMERIC_COLUMNS = frozenset({_MEAN_MOTION_COLUMN, _MOVED_COLUMN})
 """Columns of plain numbers."""
-TABLE_NOTE = (
-    "Explained variance of the best method for each run in active voxels, with 95 % confidence"
-    " interval. Explained variance requires a high-resolution reference."
-)
 RunSummary = dict[str, str]
 """Cells of one run by column head; cells without a value are missing or empty."""
 
@@ -78,15 +65,13 @@ def _read_cached_summary(
     rows = _read_rows(table_file)
     displacement = _read_displacement(confounds_file)
     evidence = read_stored_evidence(verdict, rows)
-    checks = [*motion_checks(displacement), *registration_checks(read_json(registration_file))]
-    checks += flag_checks(evidence)
+    checks = list_checks(displacement, read_json(registration_file), evidence)
     failed_checks = [check.text for check in checks if not check.passed]
     motion = motion_summary(displacement)
     mean_text, moved_text = (f"{motion[0]:.2f}", number(motion[1], ".0%")) if motion else ("", "")
     return {
         "run": strip_participant(stem, label),
         "not applied": ", ".join(evidence.not_applied),
-        ACCURACY_COLUMN: _accuracy_text(evidence),
         _MEAN_MOTION_COLUMN: mean_text,
         _MOVED_COLUMN: moved_text,
         "failed checks": "; ".join(failed_checks) or ("none" if checks else ""),
@@ -117,19 +102,6 @@ def _read_displacement(file: Path) -> list[float]:
 def strip_participant(run: str, label: str) -> str:
     """Return the name of a run (``sub-01_task-tap``) without its participant."""
     return run.removeprefix(f"sub-{label}_")
-
-
-def _accuracy_text(evidence: RunEvidence) -> str:
-    """Return the accuracy of the best method as text; "" if it is unknown."""
-    accuracy, best = evidence.accuracy, evidence.best
-    if accuracy is None:
-        return ""
-    if (row := accuracy.select_finite_rows(best).get(accuracy.regions[0])) is None:
-        return ""
-    region_suffix = "" if row.region != "brain" else f", {region_text(row.region)}"
-    symbol = "r " if row.statistic == "r" else ""
-    value_text = with_non_breaking_spaces(f"{symbol}{estimate_text(row)}")
-    return f"{best} {value_text}{region_suffix}"
 
 
 def read_times(verdict_file: Path) -> tuple[int, ...]:

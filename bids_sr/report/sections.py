@@ -43,8 +43,9 @@ class SectionSpec:
     """Section of the page.
 
     `name` is the anchor. A folded section is closed at first, and `by_run` groups figures by run.
-    `only` are figures (desc) of which the section requires at least one. If one of them exists,
-    other sections without content are omitted. Empty if no figure is required.
+    `fold` is the title of the closed fold that contains the section; "" if it is not contained in
+    another fold. The section requires at least one of the figures (desc) in `only`. If one of
+    them exists, other sections without content are omitted. Empty if no figure is required.
     """
 
     name: str
@@ -52,11 +53,12 @@ class SectionSpec:
     folded: bool = True
     by_run: bool = True
     only: tuple[str, ...] = ()
+    fold: str = ""
 
 
 SECTIONS = (
-    SectionSpec(name="participant", title="Map of all runs", folded=False),
-    SectionSpec(name="overview", title="Overview", folded=False),
+    SectionSpec(name="participant", title="All runs", folded=False),
+    SectionSpec(name="overview", title="Result", folded=False),
     SectionSpec(
         name="result", title="Result", folded=False, by_run=False, only=("scansoverview",)
     ),
@@ -74,25 +76,34 @@ SECTIONS = (
         by_run=False,
         only=("lowresscans",),
     ),
-    SectionSpec(name="maps", title="Maps", folded=False),
-    SectionSpec(name="verdict", title="Evidence", folded=False),
-    SectionSpec(name="summary", title="Summary", by_run=False),
-    SectionSpec(name="anatomical", title="Anatomy", by_run=False),
+    SectionSpec(name="why", title="Why"),
+    SectionSpec(name="regions", title="Regions"),
+    SectionSpec(name="maps", title="Maps"),
+    SectionSpec(name="verdict", title="Explained detail", fold="Evidence"),
+    SectionSpec(name="evaluation", title="Accuracy of super-resolved maps", fold="Evidence"),
+    SectionSpec(name="placebos", title="Control analyses", fold="Evidence"),
+    SectionSpec(name="activation", title="Activation", fold="Evidence"),
+    SectionSpec(name="checks", title="Summary of the checks", fold="Checks"),
+    SectionSpec(name="guards", title="Quality checks", fold="Checks"),
+    SectionSpec(name="registration", title="Registration", fold="Checks"),
+    SectionSpec(name="motion", title="Head motion", fold="Checks"),
+    SectionSpec(name="anatomical", title="Anatomy", by_run=False, fold="Checks"),
     SectionSpec(
-        name="structural", title="Structural scans", by_run=False, only=("scans", "scancard")
+        name="structural",
+        title="Structural scans",
+        by_run=False,
+        only=("scans", "scancard"),
+        fold="Checks",
     ),
-    SectionSpec(name="registration", title="Registration"),
-    SectionSpec(name="motion", title="Head motion"),
-    SectionSpec(name="superres-training", title="Training", by_run=False),
-    SectionSpec(name="superres", title="Super-resolution"),
-    SectionSpec(name="activation", title="Activation"),
-    SectionSpec(name="evaluation", title="Accuracy of super-resolved maps"),
-    SectionSpec(name="placebos", title="Control analyses"),
-    SectionSpec(name="guards", title="Quality checks"),
-    SectionSpec(name="methods", title="Methods", by_run=False),
-    SectionSpec(name="errors", title="Errors", by_run=False),
-    SectionSpec(name="about", title="About", by_run=False),
+    SectionSpec(name="superres-training", title="Training", by_run=False, fold="Checks"),
+    SectionSpec(name="superres", title="Super-resolution", fold="Checks"),
+    SectionSpec(name="results", title="Results", by_run=False, fold="Paper"),
+    SectionSpec(name="methods", title="Methods", by_run=False, fold="Paper"),
+    SectionSpec(name="summary", title="Notes", by_run=False, fold="About"),
+    SectionSpec(name="errors", title="Errors", by_run=False, fold="About"),
+    SectionSpec(name="about", title="Version and settings", by_run=False, fold="About"),
 )
+"""Sections in the order of the page; sections of one fold follow each other."""
 
 
 @dataclass(frozen=True, slots=True)

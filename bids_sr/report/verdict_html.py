@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from markupsafe import Markup
 
 from bids_sr.evaluation.evidence import Evidence
-from bids_sr.evaluation.qc_flags import Flag, find_raised_flags
+from bids_sr.evaluation.qc_flags import Flag
 from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.series_text import describe_series
 from bids_sr.evaluation.supporting_sentences import list_further_values
-from bids_sr.evaluation.verdict_lines import leading_sentences
 from bids_sr.evaluation.words import (
     BANDS,
     DECISIONS,
@@ -17,11 +16,10 @@ from bids_sr.evaluation.words import (
     active_words,
     capitalize,
 )
-from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts
 from bids_sr.report import evaluation_rows
+from bids_sr.report.contrast_table import render_contrasts
 from bids_sr.report.facts import messages_html
 from bids_sr.report.markup import ColumnHead, join, render, render_folded, table
 from bids_sr.report.metric_tables import ACQUIRED_ACTIVATION, QUALITY, render_cell, render_tables
@@ -30,18 +28,10 @@ from bids_sr.report.metric_tables import ACQUIRED_ACTIVATION, QUALITY, render_ce
 def verdict_html(
     verdict: VerdictFacts, evidence: RunEvidence, rows: Sequence[MetricRow] = ()
 ) -> Markup:
-    """Render the verdict: headline, evidence table, limitations and warnings.
+    """Render the evidence: table of contrasts, comparison of series, and limitations.
 
-    Large motion and methods that were not applied precede the headline. `rows` are rows of the
-    evaluation, whose series are defined.
+    `rows` are rows of the evaluation, whose series are defined.
     """
-    lines = verdict.get("lines") or [
-        {"text": verdict.get("headline", "No verdict."), "status": verdict.get("status", "")}
-    ]
-    marked_lines = [
-        (MARKS[line["status"]].symbol if line["status"] in MARKS else "", line["text"])
-        for line in lines
-    ]
     best, accuracy = evidence.best, evidence.accuracy
     decisions: list[str] = []
     for sentence in verdict.get("sentences", []):
@@ -52,16 +42,17 @@ def verdict_html(
     evidence_markup = (
         Markup("") if accuracy is None else _evidence_html(accuracy, best, evidence.margins)
     )
-    warnings = messages_html("warning", leading_sentences(verdict)) + _flags_html(evidence.flags)
     defined_series = evaluation_rows.list_series(rows, kinds=("baseline", "method", "placebo"))
     verdict_markup = render(
         "verdict",
-        marked_lines,
         list(filter(None, decisions)),
         evidence_markup,
         verdict.get("limits", []),
     )
-    return join([warnings, verdict_markup, render_compared(verdict), _legend_html(defined_series)])
+    contrasts_markup = render_contrasts(evidence.result, rows)
+    compared_markup = render_compared(verdict)
+    legend = _legend_html(defined_series)
+    return join([contrasts_markup, verdict_markup, compared_markup, legend])
 
 
 def _decision_html(sentence: Mapping[str, str]) -> str:
@@ -93,10 +84,7 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
             [
                 evaluation_rows.series_text(name),
                 *(render_cell(evidence.row(name, region)) for region in evidence.regions),
-                *(
-                    number(further_values[label]) if label in further_values else "–"
-                    for label in further_labels
-                ),
+                *(further_values.get(label, "–") for label in further_labels),
                 *(
                     _difference_html(evidence, best, name, region, margins)
                     for region in evidence.regions
@@ -123,8 +111,8 @@ def _evidence_title(evidence: Evidence) -> str:
     )
     name, definition = active_words(evidence.regions[0])
     region_remark = f" ({name}: {definition})" if definition else ""
-    detail_text = capitalize(f"detail {BANDS[evidence.band]}")
-    return f"{detail_text}, contrast {evidence.contrast}{region_remark}. Differences: {signs}"
+    title = f"{capitalize(BANDS[evidence.band])} by series, contrast {evidence.contrast}"
+    return f"{title}{region_remark}. Differences: {signs}"
 
 
 def render_compared(verdict: VerdictFacts) -> Markup:
@@ -156,22 +144,13 @@ def _legend_html(series: Iterable[str]) -> Markup:
 
 
 def guards_html(evidence: RunEvidence, rows: Sequence[MetricRow]) -> Markup:
-    """Render raised flags, passed checks and quality-control metrics.
+    """Render raised flags and quality-control metrics.
 
-    Added detail does not pass if it is wrong in any contrast. `rows` are rows of the evaluation.
+    `rows` are rows of the evaluation.
     """
-    accuracy = evidence.accuracy
-    basis_texts = {} if accuracy is None else {"harm": f" (contrast {accuracy.contrast})"}
-    passed_text = "; ".join(
-        FLAGS[name].passed + basis_texts.get(name, "")
-        for name, raised_series in find_raised_flags(evidence.flags).items()
-        if not raised_series and not (name == "harm" and evidence.best in evidence.wrong_rows)
-    )
-    passed_html = render("note", "fine", f"Passed: {passed_text}.") if passed_text else ""
     return join(
         [
             _flags_html(evidence.flags),
-            passed_html,
             *(
                 html
                 for declaration in (ACQUIRED_ACTIVATION, QUALITY)

@@ -11,8 +11,8 @@ from markupsafe import Markup
 from bids_sr.evaluation.acquired_scan import altered_sentences
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import BRAIN, MetricRow
+from bids_sr.report.cards import Card
 from bids_sr.report.markup import render
-from bids_sr.report.overview import Card
 from bids_sr.series import BASELINES, MEASURED
 
 _STATISTIC = "psnr"  # statistic of the comparison with interpolation

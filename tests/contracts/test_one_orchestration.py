@@ -73,7 +73,6 @@ def test_the_detail_of_a_calibrated_run_is_equal(
 ) -> None:
     table = recovered_detail(images / "bold.nii", images / "events.tsv", resolver=resolver)
     (rows,) = program.load(handle_of(program.graph, "check_intervals", "coverage_rows"))
-    (facts,) = program.load(handle_of(program.graph, "gather_self_tests", "self_test_facts"))
     contrasts = ["little", "thumb", "all", "littleMinusThumb"]
-    expected = tabulate_support(rows, {"sbl": ""}, contrasts, self_test=facts)
+    expected = tabulate_support(rows, {"sbl": ""}, contrasts)
     pd.testing.assert_frame_equal(table, expected, rtol=0, atol=0)

@@ -16,7 +16,6 @@ from graphmaker import planned_graph
 from graphrunner import GraphRunner, files_of, handle_of
 
 from bids_sr import SuperResolver, recovered_detail
-from bids_sr.evaluation.contrast_results import explain_test
 from bids_sr.evaluation.detail_support import DetailSupport, classify_detail
 from bids_sr.io.copies import copy_series
 from bids_sr.io.nifti import load_image
@@ -84,7 +83,7 @@ def resolver(func: Path) -> SuperResolver:
 def read_cells(result: DetailSupport) -> tuple[str, float, float, float, str]:
     row = result.row
     values = (row.value, row.lower, row.upper) if row else (np.nan,) * 3
-    return (result.state, *values, explain_test(result))
+    return (result.state, *values, result.reason)
 
 
 def test_recovered_detail_is_equal(

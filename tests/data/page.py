@@ -145,15 +145,6 @@ class Page(HTMLParser):
         return found
 
     @property
-    def lines(self) -> list[tuple[str, str]]:
-        """Mark and text of each line of a verdict."""
-        lines = []
-        for found in (line for box in self.all("div", "answer") for line in box.all("p")):
-            for mark in found.all("span", "mark"):
-                lines.append((mark.text, found.text.removeprefix(mark.text).strip()))
-        return lines
-
-    @property
     def cards(self) -> list[Card]:
         """Cards of a first screen."""
         return [
@@ -165,22 +156,6 @@ class Page(HTMLParser):
             for found in self.all("ul", "numbers")
             for card in found.elements
         ]
-
-    @property
-    def checks(self) -> dict[str, bool]:
-        """Result of each check of a first screen by its text."""
-        return {chip.text[1:].strip(): "passed" in chip.classes for chip in self.all(css="chip")}
-
-    @property
-    def steps(self) -> str:
-        """Text of the next steps of a first screen."""
-        return " ".join(found.text for found in self.all(css="next"))
-
-    @property
-    def status(self) -> str:
-        """State of the verdict, by which a first screen is colored."""
-        (state,) = {found.classes[1] for found in self.all("div", "answer")}
-        return state
 
 
 def read_numbers(text: str) -> list[float]:

@@ -67,8 +67,9 @@ def test_the_texts_of_the_verdict_are_on_the_page(judged):
     page = (judged.out / "sub-01.html").read_text()
     shown = " ".join(unescape(re.sub(r"<[^>]+>", "", page)).split())
     # the other sentences are rows of its tables
-    lines = [line["text"] for line in (*verdict["lines"], verdict["sentences"][0])]
-    for text in (*lines, *verdict["limits"]):
+    first_sentence = verdict["headline"].partition(". ")[0]
+    texts = [first_sentence, verdict["sentences"][0]["text"], *verdict["warnings"]]
+    for text in (*texts, *verdict["limits"]):
         assert " ".join(text.split()) in shown
 
 

@@ -14,7 +14,7 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import Z_95, fdr_region
 from bids_sr.glm.contrasts import ALL
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF
+from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, Factor
 from bids_sr.io.json_values import as_number
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import (
@@ -25,19 +25,17 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, FigureStep, figure
 from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
-from bids_sr.series import ACQUIRED, MEASURED
-from bids_sr.steps.error_maps import SIGN_RELIABLE
+from bids_sr.series import ACQUIRED, INTERPOLATIONS, MEASURED
 from bids_sr.steps.figures import run_maps as run_maps_figures
-from bids_sr.steps.figures.overview import ANY_LABEL, EFFECT_SHARE
+from bids_sr.steps.figures.overview import list_used_files
+from bids_sr.steps.figures.result_picture import PictureMaps, draw_picture
 from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from bids_sr.combination.overview import MapError, ParticipantMap
     from bids_sr.evaluation.contrast_results import ContrastResult
+    from bids_sr.evaluation.result import RunResult
     from bids_sr.evaluation.self_test import SelfTestResults
-    from bids_sr.figures.maps import Scene
 
 
 @figure(FigureSpec("uncombined", "participant", html=True))
@@ -61,21 +59,7 @@ def explain_missing_map(
 
 @figure(
     FigureSpec("participant", "participant", html=True),
-    FigureSpec(
-        "participant",
-        "participant",
-        caption=(
-            "Effect of all runs together, in percent of the mean brain signal, for the contrast"
-            " and smoothing named above. Left: axial slice through the peak of the acquired map"
-            " (z in scanner space of the first run, mm). Right: region in the yellow frame, in the"
-            " acquired series, after interpolation (B-spline) and after super-resolution, and the"
-            " SD of the error of the super-resolved effect. All panels have the same color scale"
-            " and threshold, so that an SD below the threshold has no color: colors show where the"
-            " error is larger than in most voxels. White outlines show sign reliable voxels,"
-            " whose sign is probably right. Without sign reliable voxels, they show significant"
-            " voxels (FDR .05), and the text above states the reason."
-        ),
-    ),
+    FigureSpec("participantWhy", "why", html=True),
     cost=RunTime(always=1.5),
 )
 def draw_participant(
@@ -88,6 +72,7 @@ def draw_participant(
     entities: Mapping[str, str],
     over_sessions: bool,
     at_rest: bool,
+    factor: Factor,
     stored: StoredMaps,
     uncombined: Sequence[str] = (),
     tested_mm: tuple[Sequence[float], Sequence[float]] | None = None,
@@ -109,7 +94,10 @@ def draw_participant(
     from bids_sr.combination.overview import (
         no_map_html,
         participant_html,
+        participant_reasons_html,
     )
+    from bids_sr.evaluation.result import RunResult, make_result
+    from bids_sr.report.contrast_table import list_reasons
 
     # maps are sorted as maps of a single run, which are in the space of its boldref
     shown_maps = run_maps_figures.sort_maps(
@@ -125,12 +113,10 @@ def draw_participant(
         yield FigureDrawing("participant", html)
         return
     results = _collect_results(rows, stored.primary)
-    shown_effect = _choose_effect(shown_maps, stored.primary, results)
+    self_test = _describe_test(stored.primary, tested_mm)
+    result = make_result(stored.primary, results, rows, sizes=self_test.run_sizes)
+    shown_effect = _choose_effect(shown_maps, stored.primary, result)
     series, contrast, fwhm_mm = shown_effect.series, shown_effect.contrast, shown_effect.fwhm_mm
-    file_pattern = ""
-    if stored.includes(series, contrast, fwhm_mm, "effect"):
-        effect = shown_maps.stats[contrast, "effect", fwhm_mm][series]
-        file_pattern = _make_file_pattern({**entities, **effect.entities, "space": FIRST_BOLDREF})
     participant_map = _summarize_map(
         shown_effect,
         by_contrast[FIRST_BOLDREF, contrast, fwhm_mm],
@@ -138,16 +124,23 @@ def draw_participant(
         run_rows=run_rows or {},
         entities=entities,
         at_rest=at_rest,
-        file_pattern=file_pattern,
     )
+    if series != stored.primary or series in INTERPOLATIONS:
+        result = RunResult()
+    picture_maps = PictureMaps(
+        shown_maps=shown_maps, images=images, result=result, contrast=contrast, factor=factor
+    )
+    uses = list_used_files(shown_maps, result, contrast, rows, stored, entities)
+    space, first_space = (f"_space-{label}_" for label in (BOLDREF, FIRST_BOLDREF))
     # over sessions, the scales of the runs do not matter
     participant_map = replace(
         participant_map,
         scales={} if over_sessions else participant_map.scales,
         uncombined=uncombined,
-        results=results if series == stored.primary else {},
-        rows=rows,
-        self_test=_describe_test(series, tested_mm),
+        result=result,
+        reasons=list_reasons(result, rows, self_test, across_runs=True),
+        picture=draw_picture(picture_maps),
+        use=[use._replace(file=use.file.replace(space, first_space)) for use in uses],
         spaces_apart={
             space: grids
             for (space, *_), by_run in by_contrast.items()
@@ -155,7 +148,7 @@ def draw_participant(
         },
     )
     yield FigureDrawing("participant", participant_html(participant_map))
-    yield FigureDrawing("participant", _draw_effect(shown_effect, images.scene()))
+    yield FigureDrawing("participantWhy", participant_reasons_html(participant_map))
 
 
 def _explain_no_map(
@@ -229,36 +222,27 @@ class _ShownEffect:
         return self.find_map("sd") is not None or self.series in (ACQUIRED, MEASURED)
 
 
-def _choose_effect(
-    shown_maps: ShownMaps, primary: str, results: "Mapping[str, ContrastResult]"
-) -> _ShownEffect:
+def _choose_effect(shown_maps: ShownMaps, primary: str, result: "RunResult") -> _ShownEffect:
     """Choose the series, the contrast and the smoothing that are shown.
 
-    The series is the `primary` series, or else an interpolation. The contrast is the mean of all
-    conditions, or else the first contrast with a value in `results`. The smoothing is the least.
+    The series is the `primary` series, or else an interpolation. The contrast is the shown
+    contrast of the `result`, or else the mean of all conditions, or else the first contrast with a
+    value. The smoothing is the least.
     """
     available_series = {name for by_series in shown_maps.stats.values() for name in by_series}
     series = next(name for name in (primary, "bspline", ACQUIRED) if name in available_series)
-    with_values = [name for name, result in results.items() if result.has_values]
-    contrast = shown_maps.choose_contrast(ALL if ALL in results else next(iter(with_values), ""))
+    contrasts = {item.contrast: item for item in result.contrasts}
+    with_values = [name for name, item in contrasts.items() if item.has_values]
+    preferred = ALL if ALL in contrasts else next(iter(with_values), "")
+    if result.shown is not None:
+        preferred = result.shown.map_contrast
+    contrast = shown_maps.choose_contrast(preferred)
     return _ShownEffect(
         maps=shown_maps,
         series=series,
         contrast=contrast,
         fwhm_mm=shown_maps.find_least_smoothing(contrast, "effect"),
     )
-
-
-def _make_file_pattern(entities: Mapping[str, str]) -> str:
-    """Return a file pattern for all contrasts and statistics, relative to the output directory."""
-    from bids_sr.pipeline.store import derivative_path
-
-    keys = ("contrast", "stat")
-    any_labels = dict.fromkeys(keys, ANY_LABEL)
-    path = derivative_path({**entities, **any_labels, "datatype": "func", "extension": ".nii.gz"})
-    for key in keys:
-        path = path.replace(f"{key}-{ANY_LABEL}", f"{key}-*")
-    return path
 
 
 def _summarize_map(
@@ -269,12 +253,10 @@ def _summarize_map(
     run_rows: Mapping[str, Sequence[MetricRow]],
     entities: Mapping[str, str],
     at_rest: bool,
-    file_pattern: str,
 ) -> "ParticipantMap":
     """Summarize the combined map of a series; see `draw_participant` for other parameters.
 
     `by_run`: maps of the runs in the frame of the first run, by name of the run and statistic.
-    `file_pattern`: pattern of the stored maps; "" if they are not stored.
     """
     from bids_sr.combination.overview import ParticipantMap
 
@@ -313,7 +295,6 @@ def _summarize_map(
         left_out=_get_reasons(sidecar, "RunsLeftOut"),
         not_applied=[str(name) for name in not_applied],
         shared_brain=_list_small_shared_brains(by_run, weights),
-        files=file_pattern,
         equal_weights=len(set(weights.values())) < 2,
         disagreeing_runs=_get_reasons(sidecar, "DisagreeingRuns"),
         scales=_list_differing_scales(sidecar),
@@ -534,45 +515,6 @@ def _describe_test(
     downsampled_mm, acquired_mm = tested_mm
     facts = {"from_mm": downsampled_mm, "to_mm": acquired_mm, "series": {series: {}}}
     return parse_self_test((), facts)
-
-
-def _draw_effect(shown_effect: _ShownEffect, scene: "Scene") -> "Figure":
-    """Draw the effect in acquired, B-spline, shown and measured series, with the error."""
-    from bids_sr.figures.map_viewer import SERIES_TITLES
-    from bids_sr.figures.maps import Display, plot_zoomed_maps
-
-    series, contrast, fwhm_mm = shown_effect.series, shown_effect.contrast, shown_effect.fwhm_mm
-    by_series = shown_effect.maps.stats[contrast, "effect", fwhm_mm]
-    volumes = {
-        SERIES_TITLES.get(name, name): by_series[name].volume
-        for name in dict.fromkeys((ACQUIRED, "bspline", series, MEASURED))
-        if name in by_series
-    }
-    limit = run_maps_figures.color_limit(
-        [Derivative(volume, {}) for volume in volumes.values()], 0.0
-    )
-    variance, sd = shown_effect.find_map("variance"), shown_effect.find_map("sd")
-    if variance is not None:
-        error = np.sqrt(_get_data(variance) + (0 if sd is None else np.square(_get_data(sd))))
-        volumes[f"error of {SERIES_TITLES.get(series, series)} (SD)"] = variance.volume.like(
-            error.astype(np.float32)
-        )
-    region = shown_effect.find_region(SIGN_RELIABLE) or shown_effect.find_region("Fdr")
-    floor = float(f"{EFFECT_SHARE * limit:.2g}")
-    drawing = plot_zoomed_maps(
-        volumes,
-        scene,
-        display=Display(statistic="effect", threshold=floor, floor=0.0, unit="%"),
-        limit=limit,
-        center_voxel=run_maps_figures.peak_of_acquired(shown_effect.maps, contrast, scene),
-        region=None if region is None else region.volume,
-    )
-    smoothing = f"smoothed with a {fwhm_mm:g} mm FWHM kernel" if fwhm_mm else "unsmoothed"
-    drawing.set_label(
-        f"Axial slice of the effect of all runs together for {contrast}, {smoothing}. Panels:"
-        f" {', '.join(volumes)}."
-    )
-    return drawing
 
 
 def _get_data(statmap: Derivative) -> Array:

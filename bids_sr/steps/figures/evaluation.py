@@ -46,10 +46,10 @@ _VALUE_TABLES = ("evaluation",)
             " effect measured at the high resolution in the other half, averaged over all"
             " balanced splits. In resting-state runs, segments of the run replace task blocks."
             " Explained variance is 1 − |error|² / |true effect|², with a correction for noise in"
-            " the reference. The shaded column includes only detail above the acquired Nyquist"
-            " frequency. Dotted lines show B-spline interpolation. Dashed lines show the"
-            " agreement between the two halves of the measured series, which is reduced by noise"
-            " and may therefore be lower than the agreement of other series."
+            " the reference. The shaded column is for detail. Dotted lines show B-spline"
+            " interpolation. Dashed lines show the agreement between both halves of the measured"
+            " series, which is reduced by noise and may therefore be lower than the agreement of"
+            " other series."
         ),
         request="agreement with a high-resolution BOLD run",
         remark=(
@@ -61,7 +61,7 @@ _VALUE_TABLES = ("evaluation",)
     FigureSpec(
         "splithalfContrasts",
         "evaluation",
-        subtitle="Other contrasts, above the acquired Nyquist frequency",
+        subtitle="Detail of other contrasts",
         tab="Other contrasts",
         caption=(
             "Explained variance for other contrasts, computed as in the previous figure."
@@ -72,15 +72,15 @@ _VALUE_TABLES = ("evaluation",)
     FigureSpec(
         "beyond",
         "evaluation",
-        subtitle="Detail (effect above the acquired Nyquist frequency)",
+        subtitle="Detail",
         tab="Detail as maps",
         caption=(
-            "Effect maps of the whole run, restricted to spatial frequencies above the acquired"
-            " Nyquist frequency. Two slices are shown, at the location of the largest values in"
-            " the last column. All maps have the same color scale. Unlike these maps, explained"
-            " variance was computed between independent halves of the task blocks."
+            "Detail of the effect maps of the whole run. Two slices are shown, at the location of"
+            " the largest values in the last column. All maps have the same color scale. Unlike"
+            " these maps, explained variance was computed between independent halves of the task"
+            " blocks."
         ),
-        missing="maps above the acquired Nyquist frequency",
+        missing="maps of detail",
     ),
     FigureSpec(
         "truth",
@@ -90,8 +90,8 @@ _VALUE_TABLES = ("evaluation",)
         caption=(
             "Agreement between maps of the whole run and the reference. Each row is a series, and"
             " each point is a smoothing width. Smoothing removes fine detail, so series that"
-            " differ in detail can have similar values after smoothing. Detail above the acquired"
-            " Nyquist frequency is compared without smoothing."
+            " differ in detail can have similar values after smoothing. Detail is compared without"
+            " smoothing."
         ),
         request="comparison of maps with a reference",
         remark="use --truth DIR or --retrospective",

@@ -18,7 +18,7 @@ from bids_sr.steps.figures.display_grids import binarize, read_grid, resample_to
         caption=(
             "Prior of the variance-weighted method: temporal standard deviation of the signal on"
             " the high-resolution grid, estimated from the data listed below the color bar."
-            " Detail beyond the acquired resolution is reconstructed in regions with fine"
+            " Detail is reconstructed in regions with fine"
             " structure in this map. The map should follow gray matter, vessels and CSF. Regions"
             " are black if the method was not applied."
         ),

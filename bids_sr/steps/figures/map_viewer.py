@@ -10,7 +10,6 @@ from bids_sr.config.levels import StoredMaps
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
-from bids_sr.metrics.rows import VerdictFacts
 from bids_sr.pipeline.artifacts import (
     Evidence,
     File,
@@ -18,7 +17,6 @@ from bids_sr.pipeline.artifacts import (
     Map,
     Mask,
     Transforms,
-    Verdict,
     Volume,
 )
 from bids_sr.pipeline.figure import FigureContent, figure
@@ -39,7 +37,6 @@ def viewer_cost(contrasts: Contrasts) -> RunTime:
 def show_viewer(
     maps: list[Map],
     bold_mask_hr: Mask,
-    verdict: Verdict,
     evidence: Evidence,
     boldref: Image,
     guide_hr: Image | None = None,
@@ -67,7 +64,7 @@ def show_viewer(
     from bids_sr.figures.map_viewer import bytes_per_run, map_key, viewer_html
 
     shown_maps = run_maps_figures.sort_maps(maps)
-    first_contrast = shown_maps.choose_contrast(evidence.contrast)
+    first_contrast = shown_maps.choose_contrast(evidence.shown_contrast)
     viewer_maps: dict[tuple[str, str], _LazyVolumes] = {}
     files: dict[str, str] = {}
     for contrast, fwhm_mm in _sort_contrasts(shown_maps, first_contrast):
@@ -94,7 +91,6 @@ def show_viewer(
         max_bytes=bytes_per_run(n_runs),
         mni=mni_coordinates,
         definitions=_define_series(viewer_maps),
-        cautions=_list_cautions(verdict),
     )
     return viewer or None
 
@@ -156,8 +152,3 @@ def _define_series(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list
     )
     definitions = ((SERIES_TITLES.get(name, name), describe_series(name)) for name in series_names)
     return [(title, definition) for title, definition in definitions if definition]
-
-
-def _list_cautions(verdict: VerdictFacts) -> list[str]:
-    """Return the sentences of the verdict that warn of detail that is not supported."""
-    return [line["text"] for line in verdict.get("lines", ()) if line["status"] == "not supported"]

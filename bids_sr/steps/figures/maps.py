@@ -222,14 +222,13 @@ def show_clusters(clusters: Table, evidence: Evidence) -> FigureContent:
     """
     from bids_sr.report.cluster_tables import clusters_html
 
-    return clusters_html(clusters, evidence.best or "bspline", first=evidence.contrast)
+    return clusters_html(clusters, evidence.best or "bspline", first=evidence.shown_contrast)
 
 
 @figure(
     FigureSpec(
         "regions",
-        "maps",
-        subtitle="Regions",
+        "regions",
         html=True,
         tables=("regions",),
         caption=(

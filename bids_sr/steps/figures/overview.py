@@ -1,21 +1,25 @@
-"""Overview figures of a run."""
+"""First screen of a run, with the reasons of its answers and the checks."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 
 from bids_sr.config.levels import StoredMaps
-from bids_sr.evaluation.words import EFFECT_UNIT
-from bids_sr.frozen import frozen
+from bids_sr.evaluation.large_effects import LARGE_PERCENT, LargeEffects, find_large_effects
+from bids_sr.evaluation.statements import Statement
+from bids_sr.evaluation.words import capitalize
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL
+from bids_sr.io.grids import Factor, mm_text, size_text
 from bids_sr.io.json_values import as_number
+from bids_sr.metrics.number_text import number
 from bids_sr.pipeline.artifacts import (
     Confounds,
-    Derivative,
     Evidence,
     Facts,
+    File,
     Image,
     Map,
     Rows,
@@ -23,23 +27,18 @@ from bids_sr.pipeline.artifacts import (
     Volume,
 )
 from bids_sr.pipeline.figure import FigureDrawing, figure
-from bids_sr.report.sections import FigureSpec
-from bids_sr.series import ACQUIRED, MEASURED
-from bids_sr.steps.error_maps import SIGN_RELIABLE, SIZE_KNOWN
+from bids_sr.report.sections import FigureSpec, run_text
+from bids_sr.run_time import RunTime
+from bids_sr.series import ACQUIRED
+from bids_sr.steps.error_maps import SIZE_KNOWN
 from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.figures.result_picture import PictureMaps, draw_error, draw_picture
 from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
-from bids_sr.steps.map_comparison import SortedMaps
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from bids_sr.evaluation.result import RunResult
+    from bids_sr.report.first_screen import UseRow
 
-    from bids_sr.figures.maps import Display, Scene
-    from bids_sr.report.overview import MapFiles
-
-ANY_LABEL = "any"
-"""Placeholder of the contrast in a file name, to be replaced by ``*`` in a file pattern."""
-EFFECT_SHARE = 0.2
-"""Threshold of effects, relative to the limit of the color scale."""
 FINER_EFFECTS = (
     "For simulated effects with finer spatial structure (3-mm texture), the actual error was 1.9"
     " to 2.6 times as large as the SD."
@@ -47,43 +46,6 @@ FINER_EFFECTS = (
 """Range of the ratio error / SD for textures of 3 mm in
 ``benchmarks/results/posterior_foreign.md``.
 """
-
-_SD_CAPTION = (
-    "Effect and standard deviation (SD) of the reconstruction error, in the same axial slice as"
-    " above and with the same color scale. {outline} The SD was computed under the assumption that"
-    " the effect has the same spatial spectrum as the signal fluctuations in the run."
-    f" {FINER_EFFECTS}"
-)
-"""Caption of the reconstruction error, with a sentence on the outline of sign reliable voxels."""
-
-
-@frozen
-class _ContrastMaps:
-    """Maps of a run, with the contrast that is drawn and its scene.
-
-    `shown_maps` contains the maps and regions of all contrasts. `title` is kind and name of the
-    contrast, for texts. `scene` has the background, brain and region of interest.
-    """
-
-    shown_maps: ShownMaps
-    contrast: str
-    title: str
-    scene: "Scene"
-
-    @property
-    def center_voxel(self) -> tuple[int, int, int]:
-        """Voxel that the drawn slice passes through: the peak of the acquired map."""
-        return run_maps_figures.peak_of_acquired(self.shown_maps, self.contrast, self.scene)
-
-    def choose_stat(self, *, prefers_effect: bool) -> str:
-        """Return the statistic to draw: t, or cc if there is no t map.
-
-        If `prefers_effect` is True, effects are drawn if they exist.
-        """
-        stats = {stat for name, stat, _ in self.shown_maps.stats if name == self.contrast}
-        if prefers_effect and "effect" in stats:
-            return "effect"
-        return "t" if "t" in stats else "cc"
 
 
 @figure(
@@ -94,21 +56,20 @@ class _ContrastMaps:
         missing="overview of the run",
         remark="a required step did not finish",
     ),
+    FigureSpec("why", "why", html=True),
+    FigureSpec("checks", "checks", html=True),
     FigureSpec(
-        "overview",
-        "overview",
+        "error",
+        "maps",
+        html=True,
+        subtitle="Error of the effect",
         caption=(
-            "Left: axial slice through the peak of the acquired map (unsmoothed), with the z"
-            " coordinate in scanner space (mm). Right: region in the yellow frame, one panel per"
-            " series. All panels have the same color scale and threshold. The map viewer below"
-            " initially shows the same location."
+            "Effect and standard deviation (SD) of the reconstruction error. The SD was computed"
+            " under the assumption that the effect has the same spatial spectrum as the"
+            f" signal fluctuations in the run. {FINER_EFFECTS}"
         ),
     ),
-    FigureSpec(
-        "signReliable",
-        "overview",
-        caption=_SD_CAPTION.format(outline="Sign reliable voxels are outlined."),
-    ),
+    cost=RunTime(always=1.0),
 )
 def draw_overview(
     evaluation: Rows,
@@ -120,222 +81,165 @@ def draw_overview(
     images: SceneImages,
     truth_maps: dict[str, Image] | None = None,
     error_maps: list[Map] | None = None,
+    half_resolution_maps: File | None = None,
     *,
     entities: Mapping[str, str],
-    calibrated: bool,
-    at_rest: bool,
+    factor: Factor,
     description: str,
     stored: StoredMaps,
-    only_run: bool = False,
+    has_regions: bool,
 ) -> Iterator[FigureDrawing]:
-    """Draw the overview of a run: verdict, cards, checks, next step, and up to two figures.
+    """Draw the first screen of a run, the reasons of its answers, its checks, and its error.
 
     `truth_maps` are known activation (signal units) by contrast; None if unknown. `error_maps` are
-    maps of the reconstruction error. `entities` are labels by long entity name. `calibrated`
-    states whether a method used a calibration run. If `at_rest`, maps show seeds instead of
-    conditions. `description` of the run is from its sidecar. `stored` determines which maps are
-    stored. `only_run` states whether the task has only this run, whose map is then also the map of
-    the participant.
+    maps of the reconstruction error. `half_resolution_maps` is the file of the maps of the test;
+    None if the run was not tested. `entities` are labels by long entity name. `description` of the
+    run is from its sidecar. `stored` determines which maps are stored, and `has_regions` states
+    whether there is a table of regions.
     """
-    from bids_sr.report.overview import RunFacts, overview_html
+    from bids_sr.report.contrast_table import list_reasons
+    from bids_sr.report.first_screen import FirstScreen, UseRow, render_first_screen
+    from bids_sr.report.large_effects_table import render_large_effects
+    from bids_sr.report.markup import join, render
+    from bids_sr.report.registration_facts import registration_warnings
+    from bids_sr.report.run_checks import list_checks
 
     shown_maps = run_maps_figures.sort_maps([*maps, *(error_maps or ())])
-    contrast = shown_maps.choose_contrast(evidence.contrast)
-    run = RunFacts(
-        entities=entities,
-        displacement=[float(value) for value in confounds["framewise_displacement"]],
-        acquired_mm=images.boldref.zooms.tolist(),
-        super_resolved_mm=images.bold_mask_hr.zooms.tolist(),
-        calibrated=calibrated,
-        at_rest=at_rest,
-        described=description,
-        files=list_map_files(shown_maps, evidence.best, stored, entities),
-        only_run=only_run,
-    )
-    cards = overview_html(verdict, evidence, evaluation, registration, run)
-    yield FigureDrawing("overview", cards)
-    contrast_maps = _ContrastMaps(
+    contrast = shown_maps.choose_contrast(evidence.shown_contrast)
+    result, agreement = evidence.result, evidence.accuracy
+    acquired_mm, final_mm = (image.zooms for image in (images.boldref, images.bold_mask_hr))
+    if evidence.self_test.final is None:
+        result = replace(
+            result,
+            acquired=f"{mm_text(acquired_mm[0])} mm",
+            final=f"{mm_text(final_mm[0])} mm",
+        )
+    displacement = [float(value) for value in confounds["framewise_displacement"]]
+    picture_maps = PictureMaps(
         shown_maps=shown_maps,
+        images=images,
+        result=result,
         contrast=contrast,
-        title=f"{'seed' if at_rest else 'contrast'} {contrast}",
-        scene=images.scene(),
+        factor=factor,
+        known=_scale_known(shown_maps, contrast, (truth_maps or {}).get(contrast)),
+        half_resolution=half_resolution_maps,
+        reduced=f"{evidence.self_test.sizes[0]} mm" if evidence.self_test.sizes else "",
     )
-    known_activation = (truth_maps or {}).get(contrast)
-    yield FigureDrawing("overview", _draw_zoomed(contrast_maps, evidence.best, known_activation))
-    states = {result.map_contrast: result.state for result in evidence.best_results.values()}
-    state = states.get(contrast, "")
-    sign_reliable_drawing = _draw_sign_reliable(contrast_maps, evidence.best, state)
-    if sign_reliable_drawing:
-        caption = _SD_CAPTION.format(outline=_describe_outline(contrast, state))
-        yield FigureDrawing("signReliable", sign_reliable_drawing, caption=caption)
+    sizes = " → ".join(size_text(sizes_mm.tolist()) for sizes_mm in (acquired_mm, final_mm))
+    facts = [f"{len(displacement)} volumes", sizes, "" if agreement else "no reference"]
+    large_effects = (
+        None if result.shown is None else find_large_effects(evaluation, result.method, contrast)
+    )
+    screen = FirstScreen(
+        title=f"sub-{entities['subject']} · {run_text(entities).removeprefix('task ')}",
+        facts=" · ".join(filter(None, facts)),
+        result=result,
+        picture=draw_picture(picture_maps) if contrast else Markup(""),
+        addition=_describe_large(large_effects),
+        alerts=[*verdict.get("warnings", []), *registration_warnings(registration)],
+        use=[
+            *list_used_files(shown_maps, result, contrast, evaluation, stored, entities),
+            *([UseRow("Regions", file=_locate_regions(entities))] if has_regions else ()),
+            *_describe_size(large_effects),
+        ],
+    )
+    yield FigureDrawing("overview", render_first_screen(screen))
+    reasons = list_reasons(
+        result,
+        evaluation,
+        evidence.self_test,
+        reference=agreement.reference.words if agreement else "",
+    )
+    results = {item.contrast: item for item in result.contrasts}
+    if description:
+        reasons.append(f"{capitalize(description)}.")
+    if reasons:
+        large_table = render_large_effects(results, evaluation, result.method)
+        yield FigureDrawing("why", join([render("items", reasons), large_table]))
+    checks = list_checks(displacement, registration, evidence)
+    yield FigureDrawing("checks", render("checks", checks))
+    if contrast and (error := draw_error(picture_maps)):
+        yield FigureDrawing("error", error)
 
 
-def list_map_files(
-    shown_maps: ShownMaps, series: str, stored: StoredMaps, entities: Mapping[str, str]
-) -> "list[MapFiles]":
-    """Return the stored map files of a series, by ascending smoothing width.
+def _locate_regions(entities: Mapping[str, str]) -> str:
+    """Return the path of the table of regions, relative to the output directory."""
+    from bids_sr.pipeline.store import derivative_path
 
-    Maps are effects or, if effects are not stored, maps of the displayed statistic. Each pattern
-    matches the files of all contrasts and no other files.
-    """
-    from bids_sr.report.overview import MapFiles
-
-    stored_stats = {
-        (fwhm_mm, stat)
-        for (contrast, stat, fwhm_mm), maps_by_series in shown_maps.stats.items()
-        if series in maps_by_series and stored.includes(series, contrast, fwhm_mm, stat)
-    }
-    stats = ("effect", shown_maps.display.statistic)
-    map_files = []
-    for fwhm_mm in sorted({fwhm_mm for fwhm_mm, stat in stored_stats if stat in stats}):
-        stat = next(stat for stat in stats if (fwhm_mm, stat) in stored_stats)
-        maps, total_sds = (
-            _make_file_pattern(shown_maps.stats, kind, fwhm_mm, series, "contrast", entities)
-            for kind in (stat, "sdTotal")
-        )
-        sign_reliable, size_known = (
-            _make_file_pattern(shown_maps.regions, label, fwhm_mm, series, "label", entities)
-            for label in (SIGN_RELIABLE, SIZE_KNOWN)
-        )
-        has_error = stat == "effect"  # error maps and masks are stored with the effect
-        map_files.append(
-            MapFiles(
-                fwhm_mm=fwhm_mm,
-                maps=maps,
-                total_sds=total_sds if has_error else "",
-                sign_reliable=sign_reliable if has_error else "",
-                size_known=size_known if has_error else "",
-            )
-        )
-    return map_files
+    table = {"desc": "regions", "suffix": "metrics", "datatype": "func", "extension": ".tsv"}
+    return derivative_path({**entities, **table})
 
 
-def _make_file_pattern(
-    maps: SortedMaps,
-    kind: str,
-    fwhm_mm: float,
-    series: str,
-    contrast_entity: str,
+def _describe_large(effects: LargeEffects | None) -> str:
+    """Return a sentence on the detail in voxels with a large effect; "" if there are none."""
+    if effects is None or not effects.n:
+        return ""
+    dark = f", {effects.n_dark:,} probably veins" if effects.n_dark else ""
+    return Statement.LARGE_SHARE.format(
+        share=number(effects.detail_share, ".0%"),
+        n=f"{effects.n:,}",
+        limit=f"{LARGE_PERCENT:g} %",
+        veins=dark,
+    )
+
+
+def _describe_size(effects: LargeEffects | None) -> "list[UseRow]":
+    """Return a line on the size of the effects in active voxels; [] if it is unknown."""
+    from bids_sr.report.first_screen import UseRow
+
+    if effects is None:
+        return []
+    median, p95 = (f"{number(value, '.1f')} %" for value in (effects.median, effects.p95))
+    return [UseRow("Size", text=f"median {median}, 95th percentile {p95}")]
+
+
+def _scale_known(shown_maps: ShownMaps, contrast: str, known: Volume | None) -> Volume | None:
+    """Return known activation (signal units) in percent, None if there is none."""
+    for (name, stat, _), by_series in shown_maps.stats.items():
+        if known is not None and (name, stat) == (contrast, "effect") and ACQUIRED in by_series:
+            mean_signal = as_number(by_series[ACQUIRED].sidecar[MEAN_SIGNAL])
+            return known.like(known.data * np.float32(100 / mean_signal))
+    return None
+
+
+def list_used_files(
+    shown_maps: ShownMaps,
+    result: "RunResult",
+    contrast: str,
+    rows: Rows,
+    stored: StoredMaps,
     entities: Mapping[str, str],
-) -> str:
-    """Return the pattern of a series' map files for all contrasts; "" if there is no such map.
+) -> "list[UseRow]":
+    """Return the files to use: map, total SD and mask of a contrast.
 
-    `maps` are by contrast, kind and smoothing, and by series. `kind` is a statistic or a kind of
-    region. `fwhm_mm` is the smoothing (FWHM). `contrast_entity` is the entity of the contrast in
-    the file names, and `entities` are labels of the run by long entity name.
+    Files are named with the least smoothing that is stored. If no detail may be interpreted, the
+    map is the B-spline map. `rows` of the evaluation give the number of voxels in the mask.
     """
-    for (_, map_kind, map_fwhm_mm), maps_by_series in maps.items():
-        if (map_kind, map_fwhm_mm) != (kind, fwhm_mm) or series not in maps_by_series:
-            continue
-        statmap = maps_by_series[series]
-        placeholder = replace(statmap, entities={**statmap.entities, contrast_entity: ANY_LABEL})
-        path = run_maps_figures.stored_path(placeholder, entities)
-        return path.replace(f"{contrast_entity}-{ANY_LABEL}", f"{contrast_entity}-*")
-    return ""
+    from bids_sr.report.contrast_table import count_error_voxels
+    from bids_sr.report.first_screen import UseRow
 
-
-def _draw_zoomed(
-    contrast_maps: _ContrastMaps, best_series: str, known_activation: Volume | None
-) -> "Figure":
-    """Draw acquired, B-spline, best and reference maps in one slice, on the same color scale.
-
-    Effects are drawn if the activation (3D, signal units) is known, otherwise t or CC.
-    """
-    from bids_sr.figures.map_viewer import SERIES_TITLES
-    from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, plot_zoomed_maps
-
-    shown_maps, contrast = contrast_maps.shown_maps, contrast_maps.contrast
-    stat = contrast_maps.choose_stat(prefers_effect=bool(known_activation))
-    fwhm_mm = shown_maps.find_least_smoothing(contrast, stat)
-    maps_by_series = dict(shown_maps.stats[contrast, stat, fwhm_mm])
-    drawn_names = [
-        name for name in (ACQUIRED, "bspline", best_series, MEASURED) if name in maps_by_series
+    series = "bspline" if result.shown is None else result.method
+    map_stats = ("effect", shown_maps.display.statistic)
+    stored_keys = [
+        (width, map_stats.index(stat), stat)
+        for (name, stat, width), by_series in shown_maps.stats.items()
+        if name == contrast
+        and stat in map_stats
+        and series in by_series
+        and stored.includes(series, contrast, width, stat)
     ]
-    if known_activation and stat == "effect" and MEASURED not in maps_by_series:
-        mean_signal = as_number(next(iter(maps_by_series.values())).sidecar[MEAN_SIGNAL])
-        percent = known_activation.data * np.float32(100 / mean_signal)
-        maps_by_series["truth"] = Derivative(known_activation.like(percent), {})
-        drawn_names.append("truth")
-    volumes = {SERIES_TITLES.get(name, name): maps_by_series[name].volume for name in drawn_names}
-    if stat == "effect":
-        limit = run_maps_figures.color_limit(maps_by_series.values(), 0.0)
-        display = _make_effect_display(limit)
-    else:
-        display = T_DISPLAY if stat == "t" else CC_DISPLAY
-        limit = run_maps_figures.color_limit(maps_by_series.values(), display.floor)
-    drawing = plot_zoomed_maps(
-        volumes,
-        contrast_maps.scene,
-        display=display,
-        limit=limit,
-        center_voxel=contrast_maps.center_voxel,
-    )
-    smoothing = f"smoothed with a {fwhm_mm:g} mm FWHM kernel" if fwhm_mm else "unsmoothed"
-    drawing.set_label(
-        f"Axial slice of the {stat} maps for {contrast_maps.title}, {smoothing}. Series:"
-        f" {', '.join(volumes)}."
-    )
-    return drawing
-
-
-def _draw_sign_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Figure | None":
-    """Draw the effect of a series and the SD of its error, with outlined sign reliable voxels.
-
-    The region is outlined only if `state`, the result for the detail of the contrast, is
-    recovered. None is returned if a map is missing.
-    """
-    from bids_sr.figures.maps import plot_zoomed_maps
-
-    shown_maps, contrast = contrast_maps.shown_maps, contrast_maps.contrast
-    widths = [
-        fwhm_mm for name, stat, fwhm_mm in shown_maps.stats if (name, stat) == (contrast, "sd")
+    if not stored_keys:
+        return [UseRow("Map", text=f"{series} maps were not stored; rerun with --level standard")]
+    width, _, map_stat = min(stored_keys)
+    uses = [
+        UseRow(label, file=run_maps_figures.stored_path(statmap, entities))
+        for stat, label in ((map_stat, "Map"), ("sdTotal", "Total SD"))
+        if (statmap := shown_maps.stats.get((contrast, stat, width), {}).get(series)) is not None
     ]
-    if not widths:
-        return None
-    fwhm_mm = min(widths)
-    effect, error_sd = (
-        shown_maps.stats[contrast, stat, fwhm_mm].get(series) for stat in ("effect", "sd")
-    )
-    if effect is None or error_sd is None:
-        return None
-    limit = run_maps_figures.color_limit([effect, error_sd], 0.0)
-    region = None
-    if state == "recovered":
-        region = shown_maps.regions.get((contrast, SIGN_RELIABLE, fwhm_mm), {}).get(series)
-    drawing = plot_zoomed_maps(
-        {
-            f"effect of {series}": effect.volume,
-            "SD of the reconstruction error": error_sd.volume,
-        },
-        contrast_maps.scene,
-        display=_make_effect_display(limit),
-        limit=limit,
-        center_voxel=contrast_maps.center_voxel,
-        region=None if region is None else region.volume,
-    )
-    drawing.set_label(
-        f"Effect and SD of the reconstruction error for {series}, {contrast_maps.title}, in one"
-        f" axial slice. The sign reliable voxels are {'not ' if region is None else ''}outlined."
-    )
-    return drawing
-
-
-def _make_effect_display(limit: float) -> "Display":
-    """Return the display of effects with a color scale that ends at `limit` (percent)."""
-    from bids_sr.figures.maps import Display
-
-    threshold = float(f"{EFFECT_SHARE * limit:.2g}")
-    return Display(statistic="effect", threshold=threshold, floor=0.0, unit=EFFECT_UNIT)
-
-
-def _describe_outline(contrast: str, state: str) -> str:
-    """Return a sentence on the outline of sign reliable voxels, or on why there is none."""
-    if state == "recovered":
-        return (
-            "The white outline, if there is one, shows the sign reliable voxels. At most 5 % of"
-            " these voxels are expected to have the wrong sign."
-        )
-    return (
-        "There is no outline of sign reliable voxels, because the detail of the contrast"
-        f" {contrast} is {state or 'not testable'}."
-    )
+    mask = shown_maps.regions.get((contrast, SIZE_KNOWN, width), {}).get(series)
+    counts = count_error_voxels(rows, series, contrast)
+    if mask is not None and result.shown is not None and counts is not None:
+        remark = f"{counts.n_size_known:,.0f} voxels: interval excludes 0"
+        path = run_maps_figures.stored_path(mask, entities)
+        uses.append(UseRow("Mask", file=path, remark=remark))
+    return uses

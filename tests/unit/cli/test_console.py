@@ -35,8 +35,7 @@ def func(tmp_path: Path) -> Path:
     verdict = {
         "headline": "It is finer.",
         "not_applied": ["sbl"],
-        "not_applied_text": "sbl was not applied.",
-        "motion_text": "It moved.",
+        "warnings": ["It moved.", "sbl was not applied."],
         "compared": [{"headline": "NORDIC is better.", "text": "NORDIC is better by .1."}],
     }
     (func / f"{TAP}_desc-verdict_metrics.json").write_text(json.dumps(verdict))

@@ -6,7 +6,7 @@ import pytest
 from data.dataset import EVENTS, BidsMaker
 from graphmaker import planned_call, stage_minutes
 
-from bids_sr.combination.checks import group_runs, is_only_run, list_uncombined_runs
+from bids_sr.combination.checks import group_runs, list_uncombined_runs
 from bids_sr.preflight.plan_text import dry_run_text
 from bids_sr.workflows.participant import make_graph
 
@@ -224,11 +224,3 @@ def test_combined_runs_cost_time_and_disk(maker, tmp_path):
     settings, combined_plan = planned_call(maker, tmp_path, *OPTIONS)
     assert stage_minutes(settings)["combination of runs"] > 0
     assert combined_plan.estimate.work_gb > 2 * single_run_plan.estimate.work_gb
-
-
-def test_a_run_is_the_only_run_of_its_task_over_sessions(maker, tmp_path):
-    add(maker, "ses-a_task-tap", "ses-b_task-tap_run-1", "ses-b_task-tap_acq-x_run-1")
-    _, plan = planned_call(maker, tmp_path, *OPTIONS)
-    (subject,) = plan.subjects
-    only = [run.stem for run in subject.runs if is_only_run(run, subject.runs)]
-    assert only == ["sub-01_ses-b_task-tap_acq-x_run-1"]

@@ -1,4 +1,4 @@
-"""Results of contrasts: the stronger evidence decides, and lines follow from the states."""
+"""Results of contrasts: the stronger evidence decides, and answers follow from the states."""
 
 import itertools
 import math
@@ -7,18 +7,19 @@ from dataclasses import replace
 import pytest
 from data.rows import TESTED, make_measured_rows, make_tested_rows
 
-from bids_sr.evaluation.contrast_results import collect_results, explain_test, list_contrasts
-from bids_sr.evaluation.contrast_text import (
-    describe_interpretation,
-    explain_results,
-    plain_results,
-    state_text,
-    write_contrast_lines,
-)
-from bids_sr.evaluation.detail_support import DetailSupport
+from bids_sr.evaluation.contrast_results import answer_question, collect_results, list_contrasts
 from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
-from bids_sr.evaluation.self_test import SelfTestResults
+from bids_sr.evaluation.result import RunResult, make_result
+from bids_sr.evaluation.result_text import (
+    answer_text,
+    explain_finer_half,
+    explain_results,
+    list_interpretable,
+    name_contrast,
+    plain_results,
+    write_result,
+)
 from bids_sr.evaluation.statements import Statement
 from bids_sr.metrics.rows import MetricRow
 
@@ -27,14 +28,12 @@ BOTH = ((0.5, 0.1), (0.4, 0.1))
 
 
 def test_detail_may_be_interpreted_only_if_it_is_recovered_in_active_voxels():
-    texts = {
-        pair: describe_interpretation(*pair, "6 mm") for pair in itertools.product(STATES, STATES)
-    }
-    for (active, _), text in texts.items():
-        assert ("6 mm" in text) is (active != "recovered")
-    recovered = {texts["recovered", brain] for brain in STATES}
-    assert len(recovered) == 3, "the state of the brain is stated"
-    assert texts["recovered", "recovered"] == Statement.DETAIL_IN_BRAIN
+    answers = {pair: answer_question(*pair) for pair in itertools.product(STATES, STATES)}
+    for (active, brain), answer in answers.items():
+        is_interpretable = answer in ("yes", "in active voxels")
+        assert is_interpretable is (active == "recovered")
+        assert (answer == "yes") is (active == brain == "recovered")
+    assert answers["not supported", "recovered"] == "no"
 
 
 def collect(rows):
@@ -99,16 +98,33 @@ def test_a_measured_value_decides(measured, half, tested, expected):
     assert result.active.test.state == tested_states[tested]
 
 
-@pytest.mark.parametrize("value", [0.3, math.nan])
-@pytest.mark.parametrize("is_smooth", [False, True])
-def test_a_value_that_decides_nothing_is_not_the_reason_for_lack_of_support(value, is_smooth):
-    row = MetricRow(
-        series="sbl", statistic="ev", value=value, lower=value - 0.5, upper=value + 0.5
-    )
-    test = DetailSupport(state="not supported", row=row, is_smooth=is_smooth)
-    assert explain_test(test) == (Statement.FADES if is_smooth else Statement.NOT_AT_LIMIT)
-    low_row = replace(row, value=0.0, lower=-0.05, upper=0.05)
-    assert explain_test(replace(test, row=low_row)) == ""
+@pytest.mark.parametrize(
+    ("statistic", "reason"),
+    [("detail_fineness", Statement.FADES), ("ev_upper_half", Statement.NOT_AT_LIMIT)],
+)
+def test_the_number_that_decided_against_detail_is_part_of_the_result(statistic, reason):
+    low = {"value": 0.0, "lower": -0.05, "upper": 0.05}
+    rows = [
+        replace(row, **low) if row.statistic == statistic else row
+        for row in make_tested_rows({"all": BOTH})
+    ]
+    active = collect(rows)["all"].active
+    assert (active.state, active.reason) == ("not supported", reason)
+    assert active.deciding_row.statistic == statistic
+    assert active.row.statistic == "ev"
+    sentences = explain_finer_half(collect(rows).values())
+    assert len(sentences) == (statistic == "ev_upper_half")
+    hardly_any = [replace(row, **low) if row.statistic == "ev" else row for row in rows]
+    active = collect(hardly_any)["all"].active
+    assert (active.reason, active.deciding_row.statistic) == ("", "ev")
+
+
+def test_a_measured_value_decides_only_with_an_interval():
+    rows = make_tested_rows({"all": BOTH})
+    with_interval = collect([*rows, *make_measured_rows({"all": ((0.3, 0.1), (0.2, 0.1))})])
+    assert with_interval["all"].active.deciding_row.value == 0.3
+    without = collect([*rows, *make_measured_rows({"all": ((0.3, math.nan), (0.2, math.nan))})])
+    assert without["all"].active.deciding_row.value == 0.5
 
 
 def test_without_active_voxels_the_measured_value_of_the_brain_decides():
@@ -128,82 +144,122 @@ def test_methods_without_a_test_are_not_testable_for_a_reason():
     assert collect_results(rows, "c") == {}
 
 
-def lines_of(rows):
-    """Return status, states of the sentences and named contrasts of each line."""
-    return [
-        (
-            line.status,
-            [sentence.state for sentence in line.sentences],
-            line.sentences[0].values["contrasts"] + line.sentences[0].values["names"],
-        )
-        for line in write_contrast_lines("sbl", collect(rows), SelfTestResults(sizes=("12", "6")))
+def result_of(rows, **options) -> RunResult:
+    return make_result("sbl", collect(rows), rows, **options)
+
+
+def plain(text: str) -> str:
+    return text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_contrast_with_most_acquired_activation_is_shown():
+    rows = [
+        replace(row, value=900.0)
+        if (row.statistic, row.contrast, row.region) == ("voxels", "house", "acquired40")
+        else row
+        for row in make_tested_rows()
     ]
+    result = result_of(rows, sizes=("6 mm", "3 mm"))
+    assert result.shown.contrast == "house"
+    assert [contrast.answer for contrast in result.contrasts] == [
+        *["yes"] * 3,
+        "in active voxels",
+        *["no"] * 2,
+        *["not testable"] * 2,
+    ]
+    text = plain(write_result(result))
+    assert "58 % [46, 70] of the detail of house in active voxels" in text
+    assert "unknown at 3 mm" in text
 
 
-RECOVERED = ("recovered", [Statement.RECOVERED])
-NOT_SUPPORTED = ("not supported", [Statement.NOT_RECOVERED])
-NOT_TESTABLE = ("not assessed", [Statement.NOT_RECOVERED, Statement.NOTHING_FINER])
-NOTHING = ("not supported", [Statement.NOT_RECOVERED, Statement.NOTHING_FINER])
-MANY = {f"c{k}": ((0.5, 0.1), (-0.5, 0.1)) for k in range(9)} | {f"d{k}": None for k in range(8)}
+def test_a_measured_value_is_not_called_a_test():
+    rows = [*make_tested_rows(), *make_measured_rows({"all": ((0.52, 0.02), (0.35, 0.08))})]
+    text = plain(write_result(result_of(rows, sizes=("6 mm", "3 mm"))))
+    assert "52 % [50, 54] of the detail of “all”" in text
+    assert "3 mm" not in text
+    in_brain = [row for row in make_measured_rows({"all": BOTH}) if row.region == "brain"]
+    assert "in the whole brain" in write_result(result_of(in_brain))
 
 
 @pytest.mark.parametrize(
-    ("tested", "expected"),
+    ("tested", "named", "others"),
     [
+        (TESTED, "for “all”, body and house, only in active voxels for bodyMinusOthers", 4),
         (
-            TESTED,
-            [
-                (*RECOVERED, "4 of 8 contrasts (“all”, body, house and bodyMinusOthers)"),
-                (*NOT_SUPPORTED, "2 of 8 contrasts (scene and sceneMinusOthers)"),
-                (*NOT_TESTABLE, "2 of 8 contrasts (face and toolMinusOthers)"),
-            ],
+            {f"c{k}": ((0.5, 0.1), (-0.5, 0.1)) for k in range(9)} | {"d": None},
+            "only in active voxels for c0, c1, c2, c3, c4, c5 and 3 others",
+            1,
         ),
-        (
-            MANY,
-            [
-                (*RECOVERED, "9 of 17 contrasts (c0, c1, c2, c3, c4, c5 and 3 others)"),
-                (*NOT_TESTABLE, "8 of 17 contrasts"),
-            ],
-        ),
-        (
-            {"a": None, "b": ((-0.1, 0.1), (-0.4, 0.1)), "c": None},
-            [
-                (*NOT_SUPPORTED, "1 of 3 contrasts (b)"),
-                (*NOT_TESTABLE, "2 of 3 contrasts (a and c)"),
-            ],
-        ),
-        ({"all": BOTH}, [(*RECOVERED, "“all”")]),
-        ({"a": BOTH, "b": BOTH}, [(*RECOVERED, "a and b")]),
-        ({"all": ((-0.1, 0.1), (-0.4, 0.1))}, [(*NOTHING, "“all”")]),
+        ({"all": BOTH}, "for “all”", 0),
     ],
 )
-def test_lines_name_recovered_contrasts_first_and_count_many(tested, expected):
-    assert lines_of(make_tested_rows(tested)) == expected
+def test_interpretable_contrasts_are_named_and_others_counted(tested, named, others):
+    text = list_interpretable(result_of(make_tested_rows(tested)))
+    assert named in text
+    assert ("not for" in text) is bool(others)
+    assert not others or f"not for {others} other" in text
+
+
+def test_without_interpretable_detail_the_b_spline_maps_are_advised():
+    few = {"a": None, "b": None}
+    blocks = [
+        MetricRow(series="sbl", statistic="blocks", value=1.0, contrast=name, region=name)
+        for name in few
+    ]
+    result = result_of([*make_tested_rows(few), *blocks])
+    text = write_result(result)
+    assert "B-spline" in text
+    assert f"({Statement.FEW_BLOCKS.short})" in text
+    assert list_interpretable(result) == ""
+    assert write_result(RunResult()) == Statement.NOTHING_COMPARED
+    unapplied = write_result(RunResult(not_applied=("sbl", "srgan")))
+    assert "sbl and srgan were not applied" in unapplied
+    assert "B-spline" in unapplied
+
+
+def test_conditions_that_were_not_tested_are_named():
+    rows = [replace(row, contrast="allWithoutFace") for row in make_tested_rows({"all": BOTH})]
+    blocks = iterate_missing_blocks(
+        "sbl", {"face": 1, "body": 4}, {"all": {"face": 0.5, "body": 0.5}}
+    )
+    (result,) = collect([*rows, *blocks]).values()
+    assert (result.contrast, result.map_contrast) == ("allWithoutFace", "all")
+    assert name_contrast(result) == "“all” without face"
+
+
+def test_every_reason_has_a_short_form_of_at_most_six_words():
+    results = collect(make_tested_rows())
+    for result in results.values():
+        for region in (result.active, result.brain):
+            assert bool(region.short_reason) is (region.state != "recovered")
+            assert len(region.short_reason.split()) <= 6
 
 
 def test_reasons_are_listed_with_contrasts_and_regions():
     face, tool = explain_results(collect(make_tested_rows()).values())
-    assert "face (active voxels and whole brain)" in face
+    assert "face (active voxels)" in face
     assert "toolMinusOthers (active voxels)" in tool
 
 
 def test_values_are_shown_with_their_state():
     results = collect(make_tested_rows())
     for name, numbers in (
-        ("all", "40 % (28 to 52)"),
-        ("bodyMinusOthers", "−96 % (below −100 to −56)"),
-        ("face", ""),
+        ("all", "yes: 40 % [28, 52]"),
+        ("bodyMinusOthers", "no: −96 % [below −100, −56]"),
+        ("face", "not testable"),
     ):
         brain = results[name].brain
-        text = state_text(brain.state, brain.row).replace("\xa0", " ")
-        assert text.removeprefix(brain.state).strip(": ") == numbers
+        assert plain(answer_text(brain.state, brain.row)) == numbers
 
 
 def test_results_are_plain_values():
     rows = [*make_tested_rows(), *make_measured_rows({"all": ((-0.05, 0.1), (-0.05, 0.1))})]
-    facts = {item["contrast"]: item for item in plain_results(collect(rows).values(), "6 mm")}
+    facts = {item["contrast"]: item for item in plain_results(collect(rows).values())}
     assert facts["face"]["active"]["reason"]
-    assert facts["body"]["interpretation"] == Statement.DETAIL_IN_BRAIN
+    assert facts["body"]["answer"] == "yes"
+    assert facts["all"]["answer"] == "no"
+    assert facts["all"]["decided"]["explained_variance"] == -0.05
+    assert facts["face"]["decided"] is None
     assert facts["body"]["active"]["reference"] == "oneLevelDown"
     assert "test" not in facts["body"]["active"]
     measured = facts["all"]["active"]

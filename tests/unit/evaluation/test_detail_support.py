@@ -64,10 +64,11 @@ def rows_of(
         # one-sided limits are .826 times the half-width (19 degrees of freedom) away
         ({"upper_value": 0.1, "upper_half": 0.12}, "recovered", ""),
         ({"upper_value": 0.1, "upper_half": 0.13}, "not testable", Statement.IMPRECISE_LIMIT),
-        ({"upper_value": -0.01, "upper_half": 0.13}, "not supported", ""),
+        ({"upper_value": -0.01, "upper_half": 0.13}, "not supported", Statement.NOT_AT_LIMIT),
         ({"upper_value": 0.1, "upper_half": 0.5}, "not testable", Statement.IMPRECISE_LIMIT),
         ({"upper_value": math.nan}, "not testable", Statement.IMPRECISE_LIMIT),
-        ({"fineness": 0.16}, "not supported", ""),  # .16 + .826 * .2 is below a third
+        # .16 + .826 * .2 is below a third
+        ({"fineness": 0.16}, "not supported", Statement.FADES),
         ({"fineness": 0.45}, "not testable", Statement.UNKNOWN_FINENESS),
         ({"fineness": 0.5}, "recovered", ""),
         ({"fineness": math.nan}, "not testable", Statement.UNKNOWN_FINENESS),
@@ -79,7 +80,7 @@ def test_the_rule(changes, state, reason):
     support = classify_detail(rows_of(**changes), "sbl")["all"]
     assert support.state == state
     assert reason in support.active.reason
-    assert bool(support.active.reason) is (state == "not testable")
+    assert bool(support.active.short_reason) is (state != "recovered")
 
 
 def test_few_voxels_are_of_the_region():

@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from data.maps import mapped
+from data.page import Page
 from data.rows import judge_rows
 from figure_helpers import content_of
-from matplotlib.colors import to_hex
-from matplotlib.patches import PathPatch
 from scipy import ndimage
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
 from bids_sr.evaluation.detail_support import DetailSupport
+from bids_sr.evaluation.result import make_result
 from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.figures.map_viewer import (
     MAX_BYTES,
@@ -230,7 +230,6 @@ def fragment_of(maps, evidence, brain=BRAIN, level="full") -> str:
     drawn = show_viewer(
         maps,
         brain,
-        {},
         evidence,
         brain.like(brain.data.astype(np.float32)),
         series_names=["bspline", "srgan", "sbl"],
@@ -289,15 +288,15 @@ def draw_first_screen(verdict, evidence, maps, images) -> list[Derivative]:
         maps,
         images,
         entities={"subject": "01", "task": "a"},
-        calibrated=False,
-        at_rest=False,
+        factor=(2, 2, 1),
         description="simulated 6 mm",
         stored=STORED,
+        has_regions=False,
     )
 
 
-def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
-    """Compare the color limits, and the z coordinate of a voxel on oblique slices."""
+def test_viewer_and_figure_use_the_same_color_scale():
+    """Compare the color limits on oblique slices."""
     tilted = FINE.copy()
     tilted[2, :3] = 0.9, -0.6, 3.0
     rng = np.random.default_rng(5)
@@ -311,8 +310,12 @@ def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
     signal = brain.like(MASK.astype(np.float32))
     images = SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=signal)
     drawn = draw_first_screen(*judge_nothing(), maps, images)
-    assert "Simulated 6 mm" in content_of(drawn, "overview", html=True)
-    overview = content_of(drawn, "overview")
+    assert "Simulated 6 mm" in content_of(drawn, "why", html=True)
+    screen = Page(content_of(drawn, "overview", html=True))
+    assert [caption.text for caption in screen.all("figcaption")] == [
+        "acquired 3.13 mm",
+        "B-spline 3.13 mm",
+    ]
     drawn = draw_activation(maps, images, series_names=["bspline", "srgan", "sbl"], at_rest=False)
     (activation,) = (
         figure_derivative.content
@@ -321,18 +324,8 @@ def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
         == ("activation", "all")
     )
     content = viewer_of(maps, brain=brain)
-    ends = {
-        ax.images[-1].get_clim()[1]
-        for figure in (overview, activation)
-        for ax in figure.axes
-        if len(ax.images) > 1
-    }
+    ends = {ax.images[-1].get_clim()[1] for ax in activation.axes if len(ax.images) > 1}
     assert {round(end, 3) for end in ends} == {content["limits"]["all|none"]}
-    background = decode_map(content["background"])
-    voxel = [int(share * n) for share, n in zip(content["at"], background.shape, strict=True)]
-    z = round((background.affine @ [*voxel, 1])[2])
-    texts = [text.get_text() for text in overview.axes[0].texts]
-    assert f"z = {z:+d} mm".replace("-", "−") in texts
 
 
 @pytest.mark.parametrize("state", ["recovered", "not supported", "not testable"])
@@ -348,6 +341,7 @@ def test_only_recovered_contrasts_have_an_outline_of_sign_reliable_voxels(state)
     maps = [
         *maps_of_run(),
         *(mapped(Volume(values, FINE), {**names, "stat": stat}) for stat in ("effect", "sd")),
+        mapped(Volume(values, FINE), {**names, "stat": "effect", "desc": "acquired"}),
         replace(
             region,
             sidecar={**region.sidecar, "SourceSeries": "sbl", "ThresholdLabel": "SignReliable"},
@@ -359,14 +353,12 @@ def test_only_recovered_contrasts_have_an_outline_of_sign_reliable_voxels(state)
     verdict, evidence = judge_nothing()
     test = RegionResult(state=state, test=DetailSupport(state=state))
     result = ContrastResult(contrast="allWithoutFace", map_contrast="all", active=test, brain=test)
-    evidence = replace(evidence, results={"sbl": {"allWithoutFace": result}})
+    evidence = replace(evidence, result=make_result("sbl", {"allWithoutFace": result}, []))
     drawn = draw_first_screen(verdict, evidence, maps, images)
-    (figure,) = (item for item in drawn if item.entities["desc"] == "signReliable")
+    page = Page(content_of(drawn, "error", html=True))
     is_outlined = state == "recovered"
-    assert ("no outline of sign reliable voxels" in figure.sidecar["caption"]) is not is_outlined
-    assert ("not outlined" in figure.sidecar["alt"]) is not is_outlined
-    colors = [to_hex(patch.get_edgecolor()) for patch in figure.content.findobj(PathPatch)]
-    assert ("#ffffff" in colors) is is_outlined
+    assert bool(page.all("path")) is is_outlined
+    assert ("sign reliable voxels outlined" in page.text) is is_outlined
 
 
 def test_a_preview_is_described_as_such_and_names_its_file():

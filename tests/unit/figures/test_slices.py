@@ -491,28 +491,6 @@ def test_the_frame_is_yellow_and_a_region_smaller_than_the_brain_is_outlined(hea
     assert roi_colors - brain_colors == {to_rgba("#00e5ff")}, "light blue, as in the caption"
 
 
-def test_the_first_panel_frames_the_enlarged_part(scene, monkeypatch):
-    maps = maps_of(9.0)
-    monkeypatch.setattr(map_figures, "ZOOM_SIZE_MM", (30.0, 24.0))
-    sheet, _ = map_figures.plot_zoomed_maps(maps, scene).axes
-    far, *close = (artist for artist in sheet.images if artist.get_cmap().name == "gray")
-    assert len(close) == len(maps)
-    (frame,) = (
-        patch for patch in sheet.patches if patch.get_edgecolor() == to_rgba(canvas.FRAME_COLOR)
-    )
-    left, right, bottom, _ = far.get_extent()
-    inches = (right - left) / far.get_array().shape[1]  # size of a 2 mm voxel
-    assert (frame.get_width(), frame.get_height()) == pytest.approx((15 * inches, 12 * inches))
-    column, row = (
-        int(coordinate)
-        for coordinate in ((frame.get_x() - left) / inches, (frame.get_y() - bottom) / inches)
-    )
-    part, shown = far.get_array()[row:, column:], close[0].get_array()
-    assert np.array_equal(part[: shown.shape[0], : shown.shape[1]], shown)
-    assert shown.shape[0] in (12, 13)
-    assert {"L", "R"} <= {text.get_text() for text in sheet.texts}
-
-
 def test_a_whole_brain_region_is_neither_outlined_nor_zoomed(head):
     image, mask = head
     scene = Scene(background=image, mask=mask, roi=mask)

@@ -50,9 +50,9 @@ def sbl_comparisons(comparisons: pd.DataFrame) -> list[Any]:
 @pytest.mark.parametrize(
     ("count", "parts"),
     [
-        (12, ("n = 12", "bspline, zerofill, inject and srgan (by at least +0.0", "p = .002")),
+        (12, ("n = 12", "bspline, zerofill, inject and srgan (by at least +9 %", "p = .002")),
         # intervals above 0 that are not significant after correction
-        (6, ("n = 6", "bspline, zerofill, inject and srgan by at least +0.0", "not significant")),
+        (6, ("n = 6", "bspline, zerofill, inject and srgan by at least +8 %", "not significant")),
         (3, ("bspline", "3 non-zero differences", "p value is .25.")),
     ],
 )
@@ -122,8 +122,8 @@ def test_a_figure_of_thousands_shows_evenly_spaced_ranks(tmp_path: Path) -> None
     markers = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
     assert markers == sorted(markers, reverse=True)
     assert len(markers) == 400
-    assert (markers[0], markers[-1]) == ((count - 1) / count, 0)
-    assert np.diff(markers) == pytest.approx(-1 / 399, abs=1 / count)
+    assert (markers[0], markers[-1]) == (pytest.approx(100 * (count - 1) / count), 0)
+    assert np.diff(markers) == pytest.approx(-100 / 399, abs=100 / count)
 
 
 def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_the_page_begins_with_the_values_of_all_participants_and_escapes_input(
     assert len(page.all("script")) == 1
     assert page.text.count(MARKUP) >= 3
     assert [section.attributes["id"] for section in page.all("section")] == [
-        *("verdict", "participants", "comparisons", "maps", "paper", "methods", "about")
+        *("overview", "why", "comparisons", "maps", "paper", "participants", "methods", "about")
     ]
     assert "items are not available: group maps" in page.section("maps").text
     figures = [image for image in page.all("img") if "svg" in image.attributes["src"]]
@@ -207,7 +207,8 @@ def test_the_page_begins_with_the_values_of_all_participants_and_escapes_input(
     assert [line[0] for line in lines if line[0].startswith("sub-")] == list(values.index)
     for head in set(heads) & set(values):
         shown = {line[0]: read_numbers(line[heads.index(head)])[0] for line in lines}
-        assert [shown[label] for label in values.index] == pytest.approx(values[head], abs=0.0006)
+        percents = 100 * values[head]
+        assert [shown[label] for label in values.index] == pytest.approx(percents, abs=0.6)
     assert {"sbl", "srgan"} <= set(heads)
 
 

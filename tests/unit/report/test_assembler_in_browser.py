@@ -24,13 +24,19 @@ from PIL import Image
 from bids_sr.figures import canvas
 from bids_sr.figures.map_viewer import make_mni_nodes, viewer_html
 from bids_sr.figures.maps import MAP_COLORS
+from bids_sr.figures.result_picture import (
+    PanelGroup,
+    PicturePanel,
+    choose_square,
+    render_picture,
+)
 from bids_sr.figures.svg_files import save_svg
 from bids_sr.io.volume import Volume
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.report.facts import facts_html, messages_html
-from bids_sr.report.markup import render_selector, table
-from bids_sr.report.overview import MapFiles, RunFacts, overview_html
+from bids_sr.report.first_screen import FirstScreen, UseRow, render_first_screen
+from bids_sr.report.markup import render, render_selector, table
 from bids_sr.steps.figures import figure_declarations
 
 CHROMIUM = next(
@@ -104,35 +110,36 @@ def make_clusters() -> Markup:
 
 
 def make_first_screen() -> Markup:
-    """Return a first screen with long file names, many contrasts below 0 and a failed check."""
+    """Return a first screen with a picture, long file names, many contrasts and an alert."""
     values = {"all": 0.35, **{f"condition{k}MinusOthersOfTheTask": -0.1 * k for k in range(1, 7)}}
     estimates = {name: ((0.4, 0.1), (value, 0.01)) for name, value in values.items()}
-    rows = [
-        *make_tested_rows(estimates),
-        *make_measured_rows(estimates),
-        *make_measured_rows(estimates, series="srgan"),
-    ]
-    verdict = judge_rows(rows, ["sbl", "srgan"], (), margin=0.0)
+    rows = [*make_tested_rows(estimates), *make_measured_rows(estimates)]
+    result = judge_rows(rows, ["sbl"], (), margin=0.0).evidence.result
     stem = "sub-01/ses-2/func/sub-01_ses-2_task-localizerOfHigherVisualAreas_run-1_res-hr"
-    run = RunFacts(
-        entities={"subject": "01", "session": "2", "task": "localizerOfHigherVisualAreas"},
-        acquired_mm=(6, 6, 3.3),
-        super_resolved_mm=(3, 3, 3.3),
-        displacement=(0.1, 0.7, 0.9),
-        described="simulated 6 mm: 3 mm data, k-space cropped",
-        files=[
-            MapFiles(
-                fwhm_mm=0.0,
-                maps=f"{stem}_space-boldref_contrast-*_stat-effect_desc-sbl_statmap.nii.gz",
-                total_sds=f"{stem}_space-boldref_contrast-*_stat-sdTotal_desc-sbl_statmap.nii.gz",
-                sign_reliable=f"{stem}_label-*_desc-sblSignReliable_mask.nii.gz",
-                size_known=f"{stem}_label-*_desc-sblSizeKnown_mask.nii.gz",
-            )
-        ],
+    use = [
+        UseRow(label, f"{stem}_space-boldref_contrast-all_stat-{stat}_desc-sbl_statmap.nii.gz")
+        for label, stat in (("Map", "effect"), ("Total SD", "sdTotal"))
+    ]
+    effect = map_with_peaks((20, 24, 8), FINE, 3)
+    brain = np.ones((20, 24, 8), dtype=bool)
+    panels = [PicturePanel(title=name, note="3 mm", image=effect, brain=brain) for name in "ab"]
+    picture = render_picture(
+        [PanelGroup("Effect of all", "", panels)],
+        choose_square(effect, brain),
+        effect,
+        limit=4.0,
+        unit="% of signal",
+        subject="effect of all",
     )
-    status = {**verdict.to_json(), "status": "more accurate"}
-    return overview_html(
-        status, verdict.evidence, [*rows, *verdict.rows], {"bold_t1w_poor": True}, run
+    return render_first_screen(
+        FirstScreen(
+            title="sub-01 · session 2, task localizerOfHigherVisualAreas",
+            facts="136 volumes · 6 × 6 × 3.3 mm → 3 × 3 × 3.3 mm",
+            result=result,
+            picture=picture,
+            alerts=["The registration of the BOLD and T1w images appears to be poor."],
+            use=use,
+        )
     )
 
 
@@ -184,7 +191,10 @@ def page(tmp_path_factory) -> Path:
         figure.add_axes((0.1, 0.8, 0.1, 0.1)).plot([0, 1], color=canvas.BLUE)
     put("splithalf", save_svg(figure, root / "drawn.svg").read_text(encoding="utf-8"), "svg")
     return write_subject_page(
-        root, "01", declarations=figure_declarations(), custom={"errors": "<p>none</p>"}
+        root,
+        "01",
+        declarations=figure_declarations(),
+        custom={"errors": "<p>none</p>", "results": render("results", "sbl explained 54 %.")},
     )
 
 
@@ -212,6 +222,7 @@ def opened(browser, page, width=1300, script="", **options):
     if script:
         tab.add_init_script(script)
     tab.goto(page.as_uri())
+    tab.evaluate("document.querySelector('#maps > details').open = true")
     tab.evaluate(IN_SIGHT)  # maps are decoded when the reader arrives
     if not script:
         tab.wait_for_selector("[data-viewer][data-ready=yes]")
@@ -410,31 +421,28 @@ def test_one_of_several_figures_tabs_and_tables_is_shown_and_all_are_printed(tab
 @pytest.mark.parametrize("width", [1300, 400])
 def test_nothing_on_the_first_screen_overflows(page, browser, width):
     with opened(browser, page, width) as tab:
-        assert tab.locator("#overview .caution").is_visible()
-        assert tab.locator("#overview .next code").count() == 4
-        assert tab.locator("#overview .contrasts tbody tr").count() == 7
-        top = "document.querySelector('#overview .contrasts').offsetTop"
-        assert width < 1000 or tab.evaluate(top) < 800, "contrasts are seen without scrolling"
+        assert tab.locator("#overview .warning").is_visible()
+        assert tab.locator("#overview .use code").count() == 2
+        assert tab.locator("#overview .answers tbody tr").count() == 7
+        bottom = "document.querySelector('#overview .columns').getBoundingClientRect().bottom"
+        tab.evaluate("scrollTo({top: 0, behavior: 'instant'})")
+        assert width < 1000 or tab.evaluate(bottom) < 800, "answers are seen without scrolling"
         assert tab.evaluate("document.documentElement.scrollWidth") == width
         assert tab.evaluate(OVERFLOWING) == []
 
 
-def test_a_phone_scrolls_only_vertically_and_has_a_menu(page, browser):
+def test_a_phone_scrolls_only_vertically(page, browser):
     with opened(browser, page, 390) as tab:
         tab.get_by_role("button", name="Expand all").click()
         assert tab.evaluate("document.documentElement.scrollWidth") == 390
-        clip = "getComputedStyle(document.querySelector('h1')).clipPath"
-        assert tab.locator("nav .brand").is_visible()
-        # The bar already shows the title and would cover the heading.
-        assert tab.evaluate(clip) == "inset(50%)"
-        tab.emulate_media(media="print")
-        assert tab.evaluate(clip) == "none"
-        tab.emulate_media(media="screen")
-        link = tab.locator("nav a[href='#evaluation']")
-        assert not link.is_visible()
-        tab.get_by_role("button", name="Sections").click()
-        link.click()
-        assert not link.is_visible()
+
+
+def test_the_results_are_copied_with_one_click(page, browser):
+    with opened(browser, page, permissions=["clipboard-read", "clipboard-write"]) as tab:
+        tab.evaluate("location.hash = '#results'")
+        button(tab, "Copy").click()
+        assert tab.evaluate("String(getSelection())").strip() == "sbl explained 54 %."
+        assert button(tab, "Copied").is_visible()
 
 
 def test_a_browser_that_cannot_decompress_maps_shows_a_text_instead(page, browser):

@@ -1,6 +1,5 @@
-"""Table of contrasts on the first screen of a run: what may be interpreted, and why."""
+"""Table of contrasts in the evidence, and the reasons of the answers."""
 
-import math
 from dataclasses import replace
 
 from data.page import Page
@@ -15,57 +14,48 @@ from data.rows import (
 
 from bids_sr.evaluation.large_effects import LargeEffects
 from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
-from bids_sr.report.overview import RunFacts, overview_html
+from bids_sr.report.contrast_table import list_reasons, render_contrasts
+from bids_sr.report.large_effects_table import render_large_effects
 
 SELF_TEST = {"from_mm": [12, 12, 3.3], "to_mm": [6, 6, 3.3]}
-RUN = RunFacts(
-    entities={"subject": "01", "task": "localizer"},
-    acquired_mm=(6, 6, 3.3),
-    super_resolved_mm=(3, 3, 3.3),
-    displacement=[math.nan, 0.1],
-)
 MEASURED = {
     "all": ((0.52, 0.02), (0.35, 0.08)),
     "scene": ((0.37, 0.1), (-0.11, 0.2)),
     "face": ((-0.03, 0.1), (-0.2, 0.1)),
     "bodyMinusOthers": ((0.49, 0.1), (-0.67, 0.2)),
 }
-TITLE = "What you may interpret"
 
 
-def render_page(rows) -> Page:
+def judge(rows):
     verdict = judge_rows(rows, ["sbl"], self_test_facts=SELF_TEST)
-    html = overview_html(verdict.to_json(), verdict.evidence, [*rows, *verdict.rows], {}, RUN)
-    return Page(html)
+    return verdict.evidence, [*rows, *verdict.rows]
 
 
-def read_table(page: Page) -> tuple[list[str], dict[str, list[str]]]:
+def read_table(rows) -> tuple[list[str], dict[str, list[str]]]:
     """Return the heads of the columns, and the cells by contrast."""
-    heads, *lines = page.table(TITLE)
+    evidence, all_rows = judge(rows)
+    heads, *lines = Page(render_contrasts(evidence.result, all_rows)).table()
     assert {len(line) for line in lines} == {len(heads)}
     return heads, {first: cells for first, *cells in lines}
 
 
-def test_each_contrast_has_its_tested_detail_with_interval_state_and_counts():
-    page = render_page(make_tested_rows())
-    heads, rows = read_table(page)
-    assert list(rows) == list(TESTED)
-    assert heads[1:3] == [
-        f"{region} explained when halved" for region in ("active voxels", "whole brain")
-    ]
-    assert heads[4:] == ["sign reliable voxels of significant", "size known voxels"]
-    assert rows["all"][:2] == ["recovered 54 % (42 to 66)", "recovered 40 % (28 to 52)"]
-    assert rows["all"][2] == "Detail in the whole brain"
-    (table,) = page.all("table")
-    bold = [cell.text for cell in table.all("strong")]
-    assert bold[:3] == rows["all"][:3]
-    assert not {"100 of 200", "40", "none", "not testable"} & set(bold)
-    assert rows["bodyMinusOthers"][1] == "not supported: −96 % (below −100 to −56)"
-    assert rows["bodyMinusOthers"][2] == "Detail in active voxels, not elsewhere"
-    assert rows["scene"][2].startswith("Nothing finer than 6 mm")
+def reasons_of(rows) -> str:
+    evidence, all_rows = judge(rows)
+    reference = evidence.accuracy.reference.words if evidence.accuracy else ""
+    reasons = list_reasons(evidence.result, all_rows, evidence.self_test, reference=reference)
+    return " ".join(reasons).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_each_contrast_has_its_tested_detail_with_interval_and_counts():
+    heads, rows = read_table(make_tested_rows())
+    assert set(rows) == {"“all”", *TESTED} - {"all"}
+    assert heads[1:3] == ["active voxels tested", "whole brain tested"]
+    assert heads[3:] == ["sign reliable voxels of significant", "size known voxels"]
+    assert rows["“all”"][:2] == ["yes: 54 % [42, 66]", "yes: 40 % [28, 52]"]
+    assert rows["bodyMinusOthers"][1] == "no: −96 % [below −100, −56]"
     # Only recovered contrasts have sign reliable voxels, although the rows have them for all.
-    assert {name: tuple(cells[3:]) for name, cells in rows.items()} == {
-        "all": ("100 of 200", "40"),
+    assert {name: tuple(cells[2:]) for name, cells in rows.items()} == {
+        "“all”": ("100 of 200", "40"),
         "body": ("100 of 200", "40"),
         "house": ("100 of 200", "40"),
         "scene": ("none", "none"),
@@ -74,16 +64,28 @@ def test_each_contrast_has_its_tested_detail_with_interval_state_and_counts():
         "sceneMinusOthers": ("none", "none"),
         "toolMinusOthers": ("not testable", "not testable"),
     }
-    assert "9 %" in page.text, "of the significant voxels have an expected wrong sign"
-    assert "Not testable: face" in page.text
+
+
+def test_reasons_name_contrasts_regions_masks_and_the_test():
+    text = reasons_of(make_tested_rows())
+    for part in ("Not testable: face (", "12 → 6 mm", "9 %", "100 sign reliable", "40 size known"):
+        assert part in text
+    measured = reasons_of([*make_tested_rows(), *make_measured_rows(MEASURED)])
+    assert "the reference is the same run measured" in measured
 
 
 def test_a_recovered_contrast_without_sign_reliable_voxels_has_a_reason():
     estimates = {"all": ((0.5, 0.1), (0.5, 0.1))}
-    page = render_page(make_tested_rows(estimates, coverage=0.61, with_masks=False))
-    assert read_table(page)[1]["all"][3:] == ["none", "none"]
-    assert "“all” has no sign reliable voxels" in page.text
-    assert "61 %" in page.text
+    rows = make_tested_rows(estimates, coverage=0.61, with_masks=False)
+    assert read_table(rows)[1]["“all”"][2:] == ["none", "none"]
+    assert "“all” has no sign reliable voxels" in reasons_of(rows)
+    assert "61 %" in reasons_of(rows)
+
+
+def large_effects_of(rows) -> str:
+    evidence, all_rows = judge(rows)
+    results = {result.contrast: result for result in evidence.result.contrasts}
+    return render_large_effects(results, all_rows, "sbl")
 
 
 def test_large_effects_of_recovered_contrasts_are_described():
@@ -106,7 +108,7 @@ def test_large_effects_of_recovered_contrasts_are_described():
     without = make_detail_row(
         "sbl", 0.44, "otherEffect", half_width=0.12, contrast="body", reference="oneLevelDown"
     )
-    heads, line = render_page([*rows, without]).table("Effects in active voxels")
+    heads, line = Page(large_effects_of([*rows, without])).table("Effects in active voxels")
     assert "5 %" in heads[2]
     assert "veins" in heads[5]
     assert line == [  # the detail of scene is not recovered
@@ -116,48 +118,43 @@ def test_large_effects_of_recovered_contrasts_are_described():
         "40 %",
         "20 (60)",
         "10: 50 % (10 %)",
-        "44 % (32 to 56) / 50 % (37 to 63)",
+        "44 % [32, 56] / 50 % [37, 63]",
     ]
-    assert "Large effects" not in render_page(make_tested_rows()).text
+    assert large_effects_of(make_tested_rows()) == ""
 
 
 def test_measured_values_decide_and_the_test_is_secondary():
     tested = {name: TESTED[name] for name in MEASURED}
-    page = render_page([*make_tested_rows(tested), *make_measured_rows(MEASURED)])
-    heads, rows = read_table(page)
+    heads, rows = read_table([*make_tested_rows(tested), *make_measured_rows(MEASURED)])
     assert heads[1:3] == ["active voxels measured", "whole brain measured"]
-    assert heads[6:] == [
-        f"{region} test without the reference" for region in ("active voxels", "whole brain")
-    ]
+    assert heads[5:] == ["active voxels tested", "whole brain tested"]
     assert rows["scene"] == [
-        "recovered 37 % (27 to 47)",
-        "not supported: −11 % (−31 to 9)",
-        "Detail in active voxels, not elsewhere",
+        "yes: 37 % [27, 47]",
+        "no: −11 % [−31, 9]",
         "100 of 200",
         "40",
-        "not supported: −12 % (−32 to 8)",
-        "not supported: −10 % (−29 to 9)",
+        "no: −12 % [−32, 8]",
+        "no: −10 % [−29, 9]",
     ]
-    assert rows["all"][5:] == ["recovered 54 % (42 to 66)", "recovered 40 % (28 to 52)"]
-    assert rows["face"][3] == "none"
+    assert rows["face"][2] == "none"
 
 
 def test_measured_values_without_a_test_have_no_columns_of_the_test():
     untested = make_tested_rows(dict.fromkeys(MEASURED), with_masks=False)
-    heads, rows = read_table(render_page([*untested, *make_measured_rows(MEASURED)]))
-    assert heads[4:] == ["sign reliable voxels of significant", "size known voxels"]
-    assert rows["all"][:2] == ["recovered 52 % (50 to 54)", "recovered 35 % (27 to 43)"]
-    assert rows["all"][3] == "not testable"
-    heads, rows = read_table(render_page(make_measured_rows(MEASURED)))
-    assert len(heads) == 4
+    heads, rows = read_table([*untested, *make_measured_rows(MEASURED)])
+    assert heads[3:] == ["sign reliable voxels of significant", "size known voxels"]
+    assert rows["“all”"][2] == "not testable"
+    heads, rows = read_table(make_measured_rows(MEASURED))
+    assert len(heads) == 3
 
 
 def test_single_splits_are_noted_only_with_tested_intervals():
     blocks = list(iterate_missing_blocks("sbl", {"scene": 2}, {"scene": {"scene": 1.0}}))
-    assert "single split" in render_page([*make_tested_rows(), *blocks]).text
-    untested = make_tested_rows(dict.fromkeys(MEASURED), with_masks=False)
-    measured = [*untested, *make_measured_rows(MEASURED), *blocks]
-    assert "single split" not in render_page(measured).text
+    assert "single split" in reasons_of([*make_tested_rows(), *blocks])
+    measured = {name: values for name, values in MEASURED.items() if name != "face"}
+    untested = make_tested_rows(dict.fromkeys(measured), with_masks=False)
+    text = reasons_of([*untested, *make_measured_rows(measured), *blocks])
+    assert "single split" not in text
 
 
 def test_a_method_that_lost_the_activation_has_no_table():
@@ -166,4 +163,6 @@ def test_a_method_that_lost_the_activation_has_no_table():
         make_row("sbl", "acquired_r", 0.12, contrast="all"),
         make_row("sbl", "flag_lost_activation", 1.0),
     ]
-    assert not render_page([*make_tested_rows(), *lost]).tables
+    evidence, rows = judge([*make_tested_rows(), *lost])
+    assert render_contrasts(evidence.result, rows) == ""
+    assert list_reasons(evidence.result, rows, evidence.self_test) == []

@@ -9,14 +9,12 @@ import pytest
 from checking import listed
 from data.page import Page, read_numbers
 from data.rows import judge_rows, make_row
-from figure_helpers import noted
 
 from bids_sr.metrics.rows import MetricRow, read_table, table_text
 from bids_sr.pipeline import store
 from bids_sr.pipeline.artifacts import Volume
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.evaluation_rows import series_text
-from bids_sr.report.overview import RunFacts, overview_html
 from bids_sr.steps.figures import figure_declarations
 from bids_sr.steps.figures.evaluation import draw_evaluation
 from bids_sr.steps.figures.quality import draw_quality
@@ -26,8 +24,8 @@ METHODS = ["srgan", "sbl"]
 SERIES = ["bspline", "inject", "bsplinePca", "srgan", "sbl", "sblMirror", "measured"]
 BRAIN = Volume(np.full((4, 4, 4), 100.0), np.eye(4))
 TABLES = [
-    "What you may interpret",
-    "Detail above",
+    "Explained detail of",
+    "Detail by series",
     "Method − negative control: all",
     "Method − negative control: faces",
     "Comparison of single volumes",
@@ -78,12 +76,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, list[dict[str, 
     rows = read_table(table)
     verdict = judge_rows(rows, METHODS)
     judged = (verdict.to_json(), verdict.evidence)
-    facts = RunFacts(
-        entities=ENTITIES, acquired_mm=(6, 6, 3), super_resolved_mm=(3, 3, 3), displacement=[0.1]
-    )
-    first_screen = overview_html(*judged, rows, {}, facts)
-    figures = folder / "sub-01" / "figures"
-    noted(figures / "sub-01_desc-overview_x.html", first_screen, "overview", entities=ENTITIES)
     options = {"has_truth": True, "series_names": SERIES}
     for step, drawings in (
         (draw_evaluation, draw_evaluation(rows, *judged, BRAIN, BRAIN, **options)),
@@ -126,16 +118,3 @@ def test_every_number_in_a_table_of_the_page_is_in_the_metrics_table(run):
                     assert is_found, (start, first, cell)
                     n_cells += 1
     assert n_cells > 80
-
-
-def test_the_cards_show_the_rows_of_the_best_method_in_active_voxels(run):
-    page, lines = run
-    best = next(card.label for card in page.cards).split(" is explained by ")[1].split()[0]
-    values = {
-        line["statistic"]: float(line["value"])
-        for line in lines
-        if (line["series"], line["contrast"]) == (best, "all")
-        and (line["region"], line["minus"]) == ("acquired40", "n/a")
-    }
-    shown = [read_numbers(card.value)[0] for card in page.cards[:2]]
-    assert shown == pytest.approx([100 * values["ev"], 100 * values["correct_fraction"]], abs=0.51)

@@ -25,9 +25,19 @@ from bids_sr.steps.figures import figure_declarations
 from bids_sr.version import __version__
 
 SECTIONS = (
-    *("overview", "maps", "verdict", "summary", "anatomical", "registration", "motion"),
-    *("superres-training", "superres", "activation", "evaluation", "placebos", "guards"),
-    *("methods", "errors", "about"),
+    *(
+        "overview",
+        "why",
+        "regions",
+        "maps",
+        "verdict",
+        "evaluation",
+        "placebos",
+        "activation",
+        "checks",
+    ),
+    *("guards", "registration", "motion", "anatomical", "superres-training", "superres"),
+    *("methods", "summary", "errors", "about"),
 )
 TEXT_SECTIONS = ("methods", "errors", "about")
 NOT_OF_A_RUN = ("participant", "uncombined")
@@ -139,7 +149,9 @@ def test_every_section_exists_has_figures_and_is_linked(outputs):
         shown = [page.section(name).all(tag) for tag in ("img", "object", "table")]
         assert any(shown) or name in TEXT_SECTIONS, name
     targets = {link[1:] for link in page.links.values() if link.startswith("#")}
-    assert set(SECTIONS) <= targets <= set(ids)
+    assert targets <= set(ids)
+    folds = [fold.all("h2")[0].text for fold in page.all("details", "fold") if fold.all("h2")]
+    assert folds == ["Why", "Regions", "Maps", "Evidence", "Checks", "Paper", "About"]
     assert not find_notes(page, UNAVAILABLE)
     assert not find_notes(page, REQUESTED)
     assert "No errors to report!" in page.text
@@ -209,8 +221,8 @@ def test_missing_figures_are_named_with_their_run(outputs):
     remove(out, "carpet", run="2")
     page = write_page(out, logs)
     assert find_notes(page, UNAVAILABLE) == [
-        "T1w to template",
         "carpet plot of task tap, run 2",
+        "T1w to template",
         "training curve (this figure requires a method that trains a network)",
     ]
 
@@ -239,8 +251,10 @@ def test_a_missing_pair_is_called_incomplete_only_if_a_step_failed(outputs):
 
 def test_a_run_without_figures_still_gets_a_page(tmp_path):
     page = write_page(tmp_path, tmp_path / "logs")
-    assert find_sections(page) == [name for name in SECTIONS if name != "placebos"]
-    assert len(find_notes(page, UNAVAILABLE)) == len(SECTIONS) - 1 - len(TEXT_SECTIONS)
+    absent = ("placebos", "why", "regions", "checks")
+    assert find_sections(page) == [name for name in SECTIONS if name not in absent]
+    n_without_figures = len(absent) + len(TEXT_SECTIONS)
+    assert len(find_notes(page, UNAVAILABLE)) == len(SECTIONS) - n_without_figures
     assert "The methods text was not written" in page.text
 
 
@@ -260,11 +274,10 @@ def test_notices_of_the_participant_are_shown_and_counted(tmp_path):
     for series, participant in (("sbl", "01"), ("srgan", "02")):
         (tmp_path / "derivatives" / f"bids-sr-{series}" / f"sub-{participant}").mkdir(parents=True)
     page = write_page(tmp_path, logs)
-    assert page.links["3 warnings"] == "#overview"
+    assert page.links["2 warnings"] == "#summary"
     assert page.links["2 notes"] == "#summary"
-    warnings = page.section("overview").text
-    assert "sub-01_run-2: the <fit> is poor" in warnings
-    assert "sub-01_b: skipped: e.tsv: no onset" in warnings
+    assert "sub-01_b: skipped: e.tsv: no onset" in page.section("overview").text
+    assert "sub-01_run-2: the <fit> is poor" in page.section("summary").text
     summary = page.section("summary")
     assert "it is about all" in summary.text
     assert "it is of another" not in page.text
@@ -328,7 +341,7 @@ def test_runs_at_rest_show_connectivity_in_place_of_activation(outputs, drawing)
         remove(out, "activation", "activationFwhm50", run=run)
         put(out, "connectivity", drawing, run, contrast="thumb")
         page = write_page(out, logs)
-        assert page.links[title] == "#activation"
+        assert title in page.section("activation").all("h3")[0].text
         assert not find_notes(page, UNAVAILABLE)
 
 

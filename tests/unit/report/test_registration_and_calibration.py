@@ -8,8 +8,8 @@ from data.page import Page
 
 from bids_sr.io.grids import TURNED_DEG
 from bids_sr.pipeline.artifacts import Volume
-from bids_sr.report.overview import registration_checks
 from bids_sr.report.registration_facts import calibration_html, registration_html
+from bids_sr.report.run_checks import registration_checks
 from bids_sr.steps.figures.registration import draw_calibration
 
 REGISTRATION = {

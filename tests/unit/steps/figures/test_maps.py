@@ -1,6 +1,5 @@
 """Test figures of a run: their content, and names known to the store and the page."""
 
-import fnmatch
 import io
 import itertools
 import re
@@ -13,9 +12,12 @@ import pandas as pd
 import pytest
 from data.maps import mapped
 from data.outputs import expected_outputs
+from data.rows import make_tested_rows
 from figure_helpers import kept
 
 from bids_sr.config.levels import StoredMaps
+from bids_sr.evaluation.contrast_results import collect_results
+from bids_sr.evaluation.result import RunResult, make_result
 from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.figures.svg_files import save_svg
 from bids_sr.glm.design import DesignSettings
@@ -36,7 +38,7 @@ from bids_sr.steps.figures import (
     series as series_figures,
 )
 from bids_sr.steps.figures.display_grids import resample_to
-from bids_sr.steps.figures.overview import list_map_files
+from bids_sr.steps.figures.overview import list_used_files
 from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.training import ModelReport
@@ -312,7 +314,7 @@ def test_maps_in_a_template_space_are_skipped(images):
     assert not run_maps_figures.sort_maps([derivative]).stats
 
 
-def test_the_file_patterns_of_a_series_match_its_maps_and_no_other_file():
+def test_the_files_to_use_are_stored_maps_of_the_shown_contrast():
     """Files are those of a whole run, with error maps of sbl but without masks."""
     outputs = expected_outputs()
     sbl_effects = [name for name in outputs if re.search("_stat-effect_desc-sbl(Fwhm50)?_", name)]
@@ -325,21 +327,23 @@ def test_the_file_patterns_of_a_series_match_its_maps_and_no_other_file():
     options = {"thresholds": ["fdr"], "methods": ["srgan", "sbl"], "kinds": ["glm"]}
     stored = StoredMaps(level="standard", smoothing=[0.0, 5.0], primary="sbl", **options)
     run = {"subject": "01", "task": "tap"}
-    for series, expected in (
-        ("sbl", [("effect", ""), ("sdTotal", ""), ("effect", "Fwhm50"), ("sdTotal", "Fwhm50")]),
-        ("srgan", [("t", ""), ("effect", "Fwhm50")]),
-    ):
-        map_files = list_map_files(run_maps_figures.sort_maps(maps), series, stored, run)
-        assert [files.fwhm_mm for files in map_files] == [0.0, 5.0]
-        assert not any(files.sign_reliable or files.size_known for files in map_files)
-        patterns = [
-            pattern for files in map_files for pattern in (files.maps, files.total_sds) if pattern
+    shown_maps = run_maps_figures.sort_maps(maps)
+    contrast = shown_maps.choose_contrast("")
+    for series, stats in (("sbl", ["effect", "sdTotal"]), ("srgan", ["t"])):
+        rows = make_tested_rows({contrast: ((0.5, 0.1), (0.4, 0.1))}, series=series)
+        result = make_result(series, collect_results(rows, series), rows)
+        uses = list_used_files(shown_maps, result, contrast, rows, stored, run)
+        ends = [f"contrast-{contrast}_stat-{stat}_desc-{series}_statmap.nii.gz" for stat in stats]
+        assert [use.file.endswith(end) for use, end in zip(uses, ends, strict=True)] == [
+            True for _ in ends
         ]
-        for pattern, (stat, smoothing) in zip(patterns, expected, strict=True):
-            matched = fnmatch.filter(outputs, pattern)
-            end = f"_stat-{stat}_desc-{series}{smoothing}_statmap.nii.gz"
-            assert len(matched) == 4
-            assert all("_space-boldref_" in name and name.endswith(end) for name in matched)
+        assert {use.file for use in uses} <= set(outputs)
+    (spline,) = list_used_files(shown_maps, RunResult(), contrast, [], stored, run)
+    assert spline.file in outputs
+    assert "_desc-bspline_" in spline.file
+    minimal = replace(stored, level="minimal")
+    (nothing,) = list_used_files(shown_maps, RunResult(), contrast, [], minimal, run)
+    assert (nothing.file, "--level standard" in nothing.text) == ("", True)
 
 
 def empty_series(folder: Path) -> SeriesReader:

@@ -1,0 +1,81 @@
+"""Result of a run: answers on the detail of each contrast, with the numbers that decided.
+
+Page, console, JSON, index, methods text and Python state this one record, in the words of
+`bids_sr.evaluation.result_text`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from bids_sr.evaluation.contrast_results import ContrastResult
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
+from bids_sr.frozen import frozen
+from bids_sr.metrics.rows import MetricRow
+
+_ANSWER_ORDER = ("yes", "in active voxels", "no", "not testable")
+
+
+@frozen
+class RunResult:
+    """Result of a run, or of all runs of a participant together.
+
+    `method` is the series whose detail is judged; "" if no method was applied. `contrasts` are the
+    results of its contrasts, answered contrasts first; empty if none was measured or tested.
+    `shown` is the contrast with most acquired activation of those whose detail may be interpreted;
+    None if there are none. `not_applied` are methods that fell back to zero filling. `acquired`
+    and `final` are the voxel sizes before and after super-resolution in words.
+    """
+
+    method: str = ""
+    contrasts: tuple[ContrastResult, ...] = ()
+    shown: ContrastResult | None = None
+    not_applied: tuple[str, ...] = ()
+    acquired: str = "the acquired resolution"
+    final: str = "the final resolution"
+
+    @property
+    def interpretable(self) -> list[ContrastResult]:
+        """Contrasts whose detail may be interpreted, everywhere or in active voxels."""
+        return [result for result in self.contrasts if result.state == "recovered"]
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the detail of any contrast was compared with a high-resolution reference."""
+        return any(
+            region.measured is not None
+            for result in self.contrasts
+            for region in (result.active, result.brain)
+        )
+
+
+def make_result(
+    method: str,
+    results: Mapping[str, ContrastResult],
+    rows: Sequence[MetricRow],
+    *,
+    not_applied: Sequence[str] = (),
+    sizes: tuple[str, str] | None = None,
+) -> RunResult:
+    """Return the result of a run from the results of the contrasts of its best method.
+
+    `rows` of the test give the number of active voxels. `sizes` are the voxel sizes before and
+    after super-resolution in words; None if they are unknown.
+    """
+    n_active = {
+        row.contrast: row.value
+        for row in rows
+        if (row.series, row.statistic, row.reference, row.region, row.fwhm_mm)
+        == (method, "voxels", HALF_RESOLUTION, ACQUIRED_ACTIVE, 0)
+    }
+    contrasts = sorted(results.values(), key=lambda result: _ANSWER_ORDER.index(result.answer))
+    interpretable = [result for result in contrasts if result.state == "recovered"]
+    result = RunResult(
+        method=method,
+        contrasts=tuple(contrasts),
+        shown=max(
+            interpretable, key=lambda result: n_active.get(result.contrast, 0.0), default=None
+        ),
+        not_applied=tuple(not_applied),
+    )
+    return result if sizes is None else replace(result, acquired=sizes[0], final=sizes[1])

@@ -1,0 +1,197 @@
+"""Paragraph on the results of a task, for the results section of a paper.
+
+It is made from the stored verdicts of the runs, in the page of a participant and in CITATION.md.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from bids_sr.evaluation.result_text import quote_contrast
+from bids_sr.evaluation.statements import Statement
+from bids_sr.frozen import frozen
+from bids_sr.io.atomic_files import read_json
+from bids_sr.metrics.number_text import interval_ends, number
+from bids_sr.metrics.rows import VerdictFacts
+from bids_sr.metrics.word_lists import add_counts, enumerate_unique
+from bids_sr.report.evaluation_rows import series_text
+
+_VERDICT_SUFFIX = "_desc-verdict_metrics.json"
+RESULTS_HEADING = "## Results"
+"""Heading of the paragraphs in CITATION.md, which follow the methods text."""
+_ANSWERS: Mapping[str, Statement] = {
+    "yes": Statement.PAPER_YES,
+    "in active voxels": Statement.PAPER_IN_ACTIVE,
+    "no": Statement.PAPER_NO,
+    "not testable": Statement.PAPER_NOT_TESTABLE,
+}
+_Values = tuple[float, float, float]
+"""Explained variance, and both ends of its 95 % interval."""
+
+
+@frozen
+class _RunVerdict:
+    """Verdict of a run, with participant (label) and task."""
+
+    participant: str
+    task: str
+    facts: VerdictFacts
+
+    @property
+    def shown(self) -> Mapping[str, Any] | None:
+        """Result for the contrast with most acquired activation; None if there is none."""
+        contrasts = self.facts.get("contrasts", ())
+        return next((c for c in contrasts if c["contrast"] == self.facts.get("shown")), None)
+
+
+def results_markdown(root: Path) -> str:
+    """Return the results of all tasks below an output directory as Markdown; "" if none."""
+    paragraphs = "\n\n".join(write_paragraphs(root).values())
+    return f"\n\n{RESULTS_HEADING}\n\n{paragraphs}\n" if paragraphs else ""
+
+
+def write_paragraphs(root: Path, label: str = "*") -> dict[str, str]:
+    """Return the paragraph of each task, from the verdicts below an output directory.
+
+    `label` is of the participant without ``sub-``; by default, all participants.
+    """
+    by_task: dict[str, list[_RunVerdict]] = {}
+    for folder in ("func", "ses-*/func"):
+        for file in sorted(root.glob(f"sub-{label}/{folder}/*{_VERDICT_SUFFIX}")):
+            entities = dict(part.partition("-")[::2] for part in file.name.split("_")[:-1])
+            verdict = _RunVerdict(
+                participant=entities["sub"],
+                task=entities.get("task", ""),
+                facts=cast("VerdictFacts", read_json(file)),
+            )
+            by_task.setdefault(verdict.task, []).append(verdict)
+    return {task: " ".join(_write_sentences(task, runs)) for task, runs in sorted(by_task.items())}
+
+
+def _write_sentences(task: str, runs: Sequence[_RunVerdict]) -> Iterable[str]:
+    """Yield the sentences on the runs of one task."""
+    methods = enumerate_unique(name for run in runs if (name := run.facts.get("best")))
+    n_participants = len({run.participant for run in runs})
+    subject = f"In the run of the task {task}"
+    if len(runs) > 1:
+        participants = f"{n_participants} participant{'s' if n_participants > 1 else ''}"
+        subject = f"In {len(runs)} runs of the task {task} ({participants})"
+    sizes = enumerate_unique(
+        f"{run.facts['acquired']} to {run.facts['final']}" for run in runs if "final" in run.facts
+    )
+    if not methods:
+        yield Statement.PAPER_NOT_APPLIED.format(subject=subject)
+        return
+    yield Statement.PAPER_METHOD.format(
+        subject=subject, sizes=f" from {sizes}" if sizes else "", series=methods
+    )
+    for is_measured in (True, False):
+        group = [run for run in runs if bool(run.facts.get("reference")) is is_measured]
+        if group:
+            yield from _write_explained(group)
+    yield from _write_contrasts(runs)
+    unapplied = [run for run in runs if run.facts.get("status") == "not applied"]
+    if unapplied:
+        yield Statement.PAPER_UNAPPLIED.format(n=len(unapplied), total=len(runs))
+
+
+def _write_explained(runs: Sequence[_RunVerdict]) -> Iterable[str]:
+    """Yield sentences on the explained detail of runs with, or of runs without a reference."""
+    facts = runs[0].facts
+    is_measured = bool(facts.get("reference"))
+    yield (
+        Statement.PAPER_REFERENCE.format(reference=facts["reference"])
+        if is_measured
+        else Statement.PAPER_TEST.format(
+            final=facts.get("final", "the final resolution"),
+            reduced=facts.get("reduced", "half the resolution"),
+            acquired=facts.get("acquired", "the acquired resolution"),
+        )
+    )
+    shown = [(run, contrast) for run in runs if (contrast := run.shown) is not None]
+    if not shown:
+        yield Statement.PAPER_NONE
+        return
+    values = {
+        region: _summarize([_select_values(contrast, region) for _, contrast in shown])
+        for region in ("active", "brain")
+    }
+    brain = f" and {values['brain']} in the whole brain" if values["brain"] else ""
+    yield Statement.PAPER_EXPLAINED.format(
+        series=enumerate_unique(run.facts["best"] for run, _ in shown),
+        value=values["active"],
+        contrast=enumerate_unique(_name_contrast(contrast) for _, contrast in shown),
+        brain=brain,
+        n="" if len(shown) == len(runs) else f" (in {len(shown)} of {len(runs)} runs)",
+    )
+    baselines = [run.facts["baseline"] for run, _ in shown if run.facts.get("baseline")]
+    if baselines:
+        yield Statement.PAPER_BASELINE.format(
+            series=enumerate_unique(series_text(str(facts["series"])) for facts in baselines),
+            value=_summarize([_parse_values(facts) for facts in baselines]),
+        )
+
+
+def _name_contrast(contrast: Mapping[str, Any]) -> str:
+    """Return the name of a contrast, with the name under which it was tested if they differ."""
+    name = quote_contrast(contrast["map"])
+    is_renamed = contrast["map"] != contrast["contrast"]
+    return f"{name} (tested as {contrast['contrast']})" if is_renamed else name
+
+
+def _select_values(contrast: Mapping[str, Any], region: str) -> _Values | None:
+    """Return the explained variance of a contrast in a region; None if it has no interval.
+
+    The value in active voxels is the one that decided, measured or tested, and the value in the
+    brain has the same origin.
+    """
+    facts = contrast[region]
+    decided = contrast["decided"] or {}
+    if facts.get("reference") != decided.get("reference"):
+        facts = facts.get("test", {})
+    return _parse_values(facts)
+
+
+def _parse_values(facts: Mapping[str, Any]) -> _Values | None:
+    """Return an explained variance and its interval; None if one of them is not defined."""
+    cells = [facts.get(key) for key in ("explained_variance", "lower", "upper")]
+    return None if None in cells else cast("_Values", tuple(cells))
+
+
+def _summarize(values: Sequence[_Values | None]) -> str:
+    """Return the value with its interval, or the range and median over several runs."""
+    defined = [item for item in values if item is not None]
+    if not defined:
+        return ""
+    if len(defined) == 1:
+        value, lower, upper = defined[0]
+        ends = " to ".join(interval_ends(lower, upper, ".0%"))
+        return f"{number(value, '.0%')} (95 % interval {ends} %)"
+    numbers = [value for value, _, _ in defined]
+    low, median, high = min(numbers), statistics.median(numbers), max(numbers)
+    return (
+        f"{number(low, '.0%')} to {number(high, '.0%')} (median {number(median, '.0%')},"
+        f" {len(defined)} runs)"
+    )
+
+
+def _write_contrasts(runs: Sequence[_RunVerdict]) -> Iterable[str]:
+    """Yield a sentence on the contrasts whose detail may be interpreted, with numbers of runs."""
+    by_answer: dict[str, dict[str, int]] = {}
+    for run in runs:
+        for contrast in run.facts.get("contrasts", ()):
+            counts = by_answer.setdefault(contrast["answer"], {})
+            name = quote_contrast(contrast["map"])
+            counts[name] = counts.get(name, 0) + 1
+    if not by_answer:
+        return
+    texts = {
+        answer: enumerate_unique(
+            add_counts(counts.items(), "runs") if len(runs) > 1 else list(counts)
+        )
+        for answer, counts in by_answer.items()
+    }
+    for answer, statement in _ANSWERS.items():
+        if answer in texts:
+            yield statement.format(contrasts=texts[answer])

@@ -1,0 +1,89 @@
+"""Paragraph on the results of a task, from the stored verdicts of its runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from data.rows import judge_rows, make_detail_row, make_measured_rows, make_tested_rows
+
+from bids_sr.report.results_paragraph import RESULTS_HEADING, results_markdown, write_paragraphs
+
+SELF_TEST = {"from_mm": [12, 12, 3.3], "to_mm": [6, 6, 3.3]}
+MEASURED = {"all": ((0.52, 0.02), (0.35, 0.08))}
+BASELINE = make_detail_row("sdmod", 0.36, "acquired40", half_width=0.03)
+
+
+def store(root: Path, run: str, rows, **options) -> None:
+    verdict = judge_rows(rows, ["sbl"], self_test_facts=SELF_TEST, **options)
+    folder = root / run.partition("_")[0] / "func"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{run}_desc-verdict_metrics.json").write_text(json.dumps(verdict.to_json()))
+
+
+def paragraph(root: Path, task: str = "tap", label: str = "*") -> str:
+    return write_paragraphs(root, label)[task].replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_a_measured_run_names_reference_value_baseline_and_contrasts(tmp_path: Path) -> None:
+    rows = [*make_tested_rows(), *make_measured_rows(MEASURED), BASELINE]
+    store(tmp_path, "sub-01_task-tap", rows)
+    text = paragraph(tmp_path)
+    for part in (
+        "In the run of the task tap",
+        "from 6 mm to 3 mm with sbl",
+        "The reference was the same run measured at the high resolution",
+        "sbl explained 52 % (95 % interval 50 to 54 %) of the detail of “all” in active voxels",
+        "35 % (95 % interval 27 to 43 %) in the whole brain",
+        "strongest baseline, sdmod, explained 36 % (95 % interval 33 to 39 %)",
+        "in the whole brain for “all”, body and house",
+        "only in active voxels for bodyMinusOthers",
+        "evidence against recovered detail for scene and sceneMinusOthers",
+        "could not be tested for face and toolMinusOthers",
+    ):
+        assert part in text
+    assert "no high-resolution reference" not in text
+
+
+def test_a_tested_run_states_that_the_accuracy_is_unknown(tmp_path: Path) -> None:
+    store(tmp_path, "sub-01_task-tap", make_tested_rows())
+    text = paragraph(tmp_path)
+    for part in (
+        "accuracy at 3 mm is unknown",
+        "reduced to 12 mm",
+        "54 % (95 % interval 42",
+    ):
+        assert part in text
+    assert "baseline" not in text
+    assert "The reference was" not in text
+
+
+def test_several_runs_have_a_range_and_numbers_of_runs(tmp_path: Path) -> None:
+    for label, value in (("01", 0.5), ("02", 0.6), ("03", 0.4)):
+        tested = {"all": ((value, 0.1), (0.4, 0.1)), "face": None}
+        store(tmp_path, f"sub-{label}_task-tap", make_tested_rows(tested))
+    text = paragraph(tmp_path)
+    for part in ("3 runs of the task tap (3 participants)", "40 % to 60 % (median 50 %, 3 runs)"):
+        assert part in text
+    assert "“all” (3 runs)" in text
+    assert "In the run of the task tap" in paragraph(tmp_path, label="02")
+
+
+@pytest.mark.parametrize(
+    ("options", "rows", "words"),
+    [
+        ({"not_applied": ["sbl"]}, [], "no super-resolution method was applied"),
+        ({}, make_tested_rows({"all": ((-0.3, 0.1),) * 2}), "no contrast could be interpreted"),
+    ],
+)
+def test_runs_without_interpretable_detail_say_so(tmp_path: Path, options, rows, words) -> None:
+    store(tmp_path, "sub-01_task-tap", rows, **options)
+    assert words in paragraph(tmp_path)
+
+
+def test_all_tasks_are_in_the_markdown(tmp_path: Path) -> None:
+    assert results_markdown(tmp_path) == ""
+    for task in ("tap", "rest"):
+        store(tmp_path, f"sub-01_task-{task}", make_tested_rows())
+    text = results_markdown(tmp_path)
+    assert text.strip().startswith(RESULTS_HEADING)
+    assert text.index("task rest") < text.index("task tap")
