@@ -63,4 +63,4 @@ def check_region(
         {name: contrasts[name] for name in z_maps},
     )
     percent = 100 / compute_mean_signal(boldref.data, mask)
-    return list_response_flags(response.times(percent), is_named=region is not None)
+    return tuple(list_response_flags(response.times(percent), is_named=region is not None))
