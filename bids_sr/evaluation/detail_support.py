@@ -66,13 +66,15 @@ class DetailSupport:
 
     `row` is the explained variance of the detail; None if it was not computed. `reason` is why the
     detail is not testable, as a clause; "" if it is. `is_smooth` is whether the detail is not
-    supported because the acquired effect is smooth.
+    supported because the acquired effect is smooth. `is_unsuitable` is whether the run is too
+    smooth for the test, or has too few voxels in the region.
     """
 
     state: SupportState
     row: MetricRow | None = None
     reason: str = ""
     is_smooth: bool = False
+    is_unsuitable: bool = False
 
 
 @frozen
@@ -185,7 +187,7 @@ def _classify_region(
     row = rows_by_statistic["ev"]
     reason = _explain_unsuitable_run(rows_by_statistic["voxels"].value, smoothness, region_words)
     if reason:
-        return DetailSupport(state="not testable", row=row, reason=reason)
+        return DetailSupport(state="not testable", row=row, reason=reason, is_unsuitable=True)
     is_recovered = _is_above_0(row.lower, row.upper)
     is_recovered_near_limit = _decide_in_region(rows, UPPER_HALF, region, 0.0, _is_above_0)
     is_fine = _decide_in_region(rows, FINENESS, region, MIN_FINENESS, _is_fine)

@@ -17,7 +17,7 @@ from bids_sr.evaluation.contrast_text import (
 )
 from bids_sr.evaluation.detail_support import DetailSupport
 from bids_sr.evaluation.evidence import find_strongest
-from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
+from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.statements import Statement
 from bids_sr.metrics.rows import MetricRow
@@ -49,7 +49,7 @@ def states_of(rows):
 
 def test_each_contrast_of_a_run_without_halves_has_its_own_reason():
     contrasts = {"face": {"face": 1.0}, "all": {"face": 0.5, "body": 0.5}}
-    results = collect(list(iterate_missing_blocks("sbl", {"face": 1, "body": 0}, contrasts)))
+    results = collect(list(iterate_block_counts("sbl", {"face": 1, "body": 0}, contrasts)))
     assert {result.state for result in results.values()} == {"not testable"}
     assert "body" not in results["face"].active.reason
     assert "face" in results["face"].active.reason

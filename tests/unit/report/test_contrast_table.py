@@ -5,7 +5,7 @@ import math
 from data.page import Page
 from data.rows import TESTED, judge_rows, make_measured_rows, make_row, make_tested_rows
 
-from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
+from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.report.overview import RunFacts, overview_html
 
 SELF_TEST = {"from_mm": [12, 12, 3.3], "to_mm": [6, 6, 3.3]}
@@ -109,7 +109,7 @@ def test_measured_values_without_a_test_have_no_columns_of_the_test():
 
 
 def test_single_splits_are_noted_only_with_tested_intervals():
-    blocks = list(iterate_missing_blocks("sbl", {"scene": 2}, {"scene": {"scene": 1.0}}))
+    blocks = list(iterate_block_counts("sbl", {"scene": 2}, {"scene": {"scene": 1.0}}))
     assert "single split" in render_page([*make_tested_rows(), *blocks]).text
     untested = make_tested_rows(dict.fromkeys(MEASURED), reliable=False)
     measured = [*untested, *make_measured_rows(MEASURED), *blocks]

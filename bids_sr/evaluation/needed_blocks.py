@@ -1,0 +1,218 @@
+"""Number of blocks that a run needs for the detail of a contrast to be recovered.
+
+The number is for an assumed explained variance (`ASSUMED_VARIANCE`) and the noise of the run: with
+so many blocks per condition, the detail is *recovered* (`bids_sr.evaluation.detail_support`) in 80
+of 100 runs. The other two conditions of the rule are assumed to be as in simulated runs:
+
+- the explained variance in the upper half of the tested frequencies is half of the assumed value,
+- the fineness of the acquired effect is `_ASSUMED_FINENESS`.
+
+The standard errors of the run are extrapolated. They fall with the power .75 of the number of
+blocks: with the square root if the noise is small, and in proportion if it dominates products of
+two halves. The difference between both resolutions (`LEVEL_SD`) does not fall.
+
+These numbers were fixed with simulated runs of seed 401 and measured with other seeds, see
+``benchmarks/needed_blocks.py``.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from scipy import stats
+
+from bids_sr.evaluation.detail_support import MIN_FINENESS, ContrastSupport
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.missing_blocks import find_smallest_count
+from bids_sr.evaluation.statements import Statement
+from bids_sr.evaluation.tested_detail import (
+    FINENESS,
+    HALF_RESOLUTION,
+    LEVEL_SD,
+    ONE_SIDED,
+    TWO_SIDED,
+    UPPER_HALF,
+    compute_quantile,
+)
+from bids_sr.frozen import frozen
+from bids_sr.metrics.rows import MetricRow
+
+ASSUMED_VARIANCE = 0.4
+"""Explained variance for which the number of blocks is computed."""
+POWER = 0.8
+"""Share of runs with the stated number of blocks whose detail is recovered."""
+MAX_RATIO = 10
+"""Largest number of blocks that is stated, relative to the number of blocks of the run."""
+# explained variance in the upper half of the tested frequencies, relative to all of them
+_UPPER_SHARE = 0.5
+_ASSUMED_FINENESS = 0.7
+_EXPONENT = 0.75  # of the fall of standard errors with the number of blocks
+# Standard deviation over runs, relative to the standard error. The error over space is the same in
+# all runs of a participant.
+_SPREAD = 0.65
+_DIFFERENCE_SD = 0.08  # of the difference between both explained variances, over contrasts
+
+
+@frozen
+class NeededBlocks:
+    """Number of blocks that a contrast needs for its detail to be recovered.
+
+    `present` is the number of blocks in the run, and `needed` the number for a power of 80 %, both
+    per condition, of the condition with fewest blocks. `needed` is None if no number can be
+    stated, and `reason` says why, as a clause.
+    """
+
+    contrast: str
+    present: int
+    needed: int | None
+    reason: str = ""
+
+    @property
+    def text(self) -> str:
+        """Sentence about the number of blocks."""
+        values = {
+            "contrast": self.contrast,
+            "present": self.present,
+            "needed": self.needed,
+            "percent": f"{100 * ASSUMED_VARIANCE:.0f}",
+            "power": f"{100 * POWER:.0f}",
+            "reason": self.reason,
+        }
+        if self.needed is None:
+            return Statement.NO_BLOCK_NUMBER.format(**values)
+        if self.needed <= self.present:
+            return Statement.ENOUGH_BLOCKS.format(**values)
+        return Statement.NEEDED_BLOCKS.format(**values)
+
+
+@frozen
+class _Condition:
+    """Condition of the rule that the detail of a contrast must meet.
+
+    `assumed` is the assumed value, and `limit` the value that the lower limit of its interval must
+    exceed. `sd` is the standard error in the run without `level_sd`, which is part of the interval
+    but does not depend on the number of blocks. `quantile` is the half-width of the interval in
+    standard errors.
+    """
+
+    assumed: float
+    limit: float
+    sd: float
+    quantile: float
+    level_sd: float = 0.0
+
+    def compute_power(self, ratio: float) -> float:
+        """Return the probability to meet the condition with `ratio` times as many blocks."""
+        sd = self.sd / ratio**_EXPONENT
+        margin = self.assumed - self.limit - self.quantile * math.hypot(sd, self.level_sd)
+        if sd == 0:
+            return float(margin > 0)
+        return float(stats.norm.cdf(margin / (_SPREAD * sd)))
+
+
+def estimate_needed_blocks(
+    rows: Iterable[MetricRow], method: str, support: ContrastSupport, fwhm_mm: float = 0.0
+) -> NeededBlocks | None:
+    """Return the number of blocks that a contrast needs for its detail to be recovered.
+
+    `rows` are the metrics of a run, and `support` is the result for a contrast of the `method`.
+    `fwhm_mm` is the smoothing of the effects (FWHM). None is returned if the detail is recovered,
+    or if the blocks were not counted.
+    """
+    method_rows = [row for row in rows if row.series == method]
+    present = find_smallest_count(method_rows, support.map_contrast)
+    if support.state == "recovered" or present is None:
+        return None
+    conditions = _collect_conditions(
+        [
+            row
+            for row in method_rows
+            if (row.reference, row.contrast, row.region, row.fwhm_mm)
+            == (HALF_RESOLUTION, support.contrast, ACQUIRED_ACTIVE, fwhm_mm)
+        ]
+    )
+    needed, reason = None, ""
+    if support.state == "not supported":
+        reason = Statement.CONTRARY_EVIDENCE
+    elif not conditions or support.active.is_unsuitable:
+        reason = support.active.reason
+    else:
+        needed = _find_smallest_number(conditions, present)
+        if needed is None:
+            reason = Statement.MANY_BLOCKS.format(ratio=MAX_RATIO)
+    return NeededBlocks(
+        contrast=support.contrast, present=present, needed=needed, reason=str(reason)
+    )
+
+
+def _collect_conditions(rows: Iterable[MetricRow]) -> list[_Condition]:
+    """Return the conditions of the rule with the standard errors of a run.
+
+    `rows` are the tested rows of a contrast in active voxels. The result is empty if an interval
+    is not known.
+    """
+    rows_by_statistic = {row.statistic: row for row in rows}
+    if not rows_by_statistic.keys() >= {"ev", UPPER_HALF, FINENESS}:
+        return []
+    assumed_values = {
+        "ev": ASSUMED_VARIANCE,
+        UPPER_HALF: _assume_upper_half(rows_by_statistic["ev"], rows_by_statistic[UPPER_HALF]),
+        FINENESS: _ASSUMED_FINENESS,
+    }
+    conditions = []
+    for statistic, assumed in assumed_values.items():
+        row = rows_by_statistic[statistic]
+        if not math.isfinite(row.upper - row.value) or (row.n or 0) < 2:
+            return []
+        n_units = row.n or 0
+        sd = (row.upper - row.value) / compute_quantile(n_units, TWO_SIDED)
+        if statistic == "ev":
+            conditions.append(
+                _Condition(
+                    assumed=assumed,
+                    limit=0.0,
+                    sd=math.sqrt(max(sd**2 - LEVEL_SD**2, 0.0)),
+                    quantile=compute_quantile(n_units, TWO_SIDED),
+                    level_sd=LEVEL_SD,
+                )
+            )
+            continue
+        if statistic == FINENESS and row.value > assumed:
+            sd *= assumed / row.value  # the error of a ratio grows with the ratio
+        conditions.append(
+            _Condition(
+                assumed=assumed,
+                limit=MIN_FINENESS if statistic == FINENESS else 0.0,
+                sd=sd,
+                quantile=compute_quantile(n_units, ONE_SIDED),
+            )
+        )
+    return conditions
+
+
+def _assume_upper_half(row: MetricRow, upper_half: MetricRow) -> float:
+    """Return the assumed explained variance in the upper half of the tested frequencies.
+
+    It differs from the assumed explained variance as in the run, as far as the run is precise, and
+    otherwise as in other contrasts. `row` is the explained variance at all tested frequencies.
+    """
+    expected = (1 - _UPPER_SHARE) * ASSUMED_VARIANCE
+    half_width = upper_half.upper - upper_half.value
+    if not math.isfinite(half_width) or (upper_half.n or 0) < 2:
+        return ASSUMED_VARIANCE - expected
+    sd = _SPREAD * half_width / compute_quantile(upper_half.n or 0, TWO_SIDED)
+    weight = _DIFFERENCE_SD**2 / (_DIFFERENCE_SD**2 + sd**2)
+    difference = weight * (row.value - upper_half.value) + (1 - weight) * expected
+    return ASSUMED_VARIANCE - difference
+
+
+def _find_smallest_number(conditions: Sequence[_Condition], present: int) -> int | None:
+    """Return the smallest number of blocks with the required power; None if it is too large.
+
+    The conditions are met independently of each other. `present` is the number of blocks of the
+    run.
+    """
+    for number in range(2, MAX_RATIO * present + 1):
+        power = math.prod(condition.compute_power(number / present) for condition in conditions)
+        if power >= POWER:
+            return number
+    return None
