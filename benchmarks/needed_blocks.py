@@ -43,14 +43,14 @@ from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.spatial.nyquist import beyond_nyquist
 
 NAME = "stimulus"
-CONTRASTS = (("A", "hats of 6 mm"), ("B2", "foci of 4 mm"), ("C", "vessels"))
+CONTRASTS = (("A", "mixed"), ("B2", "foci of 4 mm"), ("C", "vessels"))
 """Person and kind of activity of each contrast."""
-SLICES = 16
+SLICES = 12
 PILOTS = 40
 """Pilot runs with a number of blocks, per contrast."""
-MAX_PILOTS = 600
+MAX_PILOTS = 250
 PILOT_BLOCKS = (4, 6, 8, 12)
-STRENGTHS = (0.2, 0.6)
+STRENGTHS = (0.25, 0.6)
 """Range of the factor of the effect."""
 
 

@@ -2,10 +2,10 @@
 
 The number is for an assumed explained variance (`ASSUMED_VARIANCE`) and the noise of the run: with
 so many blocks per condition, the detail is *recovered* (`bids_sr.evaluation.detail_support`) in 80
-of 100 runs. The other two conditions of the rule are assumed to be as in simulated runs:
-
-- the explained variance in the upper half of the tested frequencies is half of the assumed value,
-- the fineness of the acquired effect is `_ASSUMED_FINENESS`.
+of 100 runs of the same participant. The explained variance in the upper half of the tested
+frequencies is assumed to differ from the assumed value as in the run, and the fineness of the
+acquired effect to be as in the run. Both are averaged with the values of simulated contrasts, as
+far as the run is not precise.
 
 The standard errors of the run are extrapolated. They fall with the power .75 of the number of
 blocks: with the square root if the noise is small, and in proportion if it dominates products of
@@ -42,14 +42,13 @@ POWER = 0.8
 """Share of runs with the stated number of blocks whose detail is recovered."""
 MAX_RATIO = 10
 """Largest number of blocks that is stated, relative to the number of blocks of the run."""
-# explained variance in the upper half of the tested frequencies, relative to all of them
-_UPPER_SHARE = 0.5
-_ASSUMED_FINENESS = 0.7
+# Mean and standard deviation over contrasts of simulated runs, of the explained variance minus its
+# value in the upper half of the tested frequencies, and of the fineness
+_DIFFERENCE, _FINENESS = (0.2, 0.15), (0.7, 0.2)
 _EXPONENT = 0.75  # of the fall of standard errors with the number of blocks
 # Standard deviation over runs, relative to the standard error. The error over space is the same in
 # all runs of a participant.
 _SPREAD = 0.65
-_DIFFERENCE_SD = 0.08  # of the difference between both explained variances, over contrasts
 
 
 @frozen
@@ -156,7 +155,11 @@ def _collect_conditions(rows: Iterable[MetricRow]) -> list[_Condition]:
     assumed_values = {
         "ev": ASSUMED_VARIANCE,
         UPPER_HALF: _assume_upper_half(rows_by_statistic["ev"], rows_by_statistic[UPPER_HALF]),
-        FINENESS: _ASSUMED_FINENESS,
+        FINENESS: _combine(
+            rows_by_statistic[FINENESS].value,
+            _get_spread(rows_by_statistic[FINENESS]),
+            *_FINENESS,
+        ),
     }
     conditions = []
     for statistic, assumed in assumed_values.items():
@@ -192,17 +195,28 @@ def _collect_conditions(rows: Iterable[MetricRow]) -> list[_Condition]:
 def _assume_upper_half(row: MetricRow, upper_half: MetricRow) -> float:
     """Return the assumed explained variance in the upper half of the tested frequencies.
 
-    It differs from the assumed explained variance as in the run, as far as the run is precise, and
-    otherwise as in other contrasts. `row` is the explained variance at all tested frequencies.
+    It is below the assumed explained variance by the expected difference. `row` is the explained
+    variance at all tested frequencies.
     """
-    expected = (1 - _UPPER_SHARE) * ASSUMED_VARIANCE
-    half_width = upper_half.upper - upper_half.value
-    if not math.isfinite(half_width) or (upper_half.n or 0) < 2:
-        return ASSUMED_VARIANCE - expected
-    sd = _SPREAD * half_width / compute_quantile(upper_half.n or 0, TWO_SIDED)
-    weight = _DIFFERENCE_SD**2 / (_DIFFERENCE_SD**2 + sd**2)
-    difference = weight * (row.value - upper_half.value) + (1 - weight) * expected
+    difference = _combine(row.value - upper_half.value, _get_spread(upper_half), *_DIFFERENCE)
     return ASSUMED_VARIANCE - difference
+
+
+def _combine(value: float, sd: float, expected: float, expected_sd: float) -> float:
+    """Return the mean of a run's value and a value that is expected for any contrast.
+
+    Weights are inverse variances; the run has no weight if its standard deviation is NaN.
+    """
+    weight = expected_sd**2 / (expected_sd**2 + sd**2)
+    return weight * value + (1 - weight) * expected if math.isfinite(weight) else expected
+
+
+def _get_spread(row: MetricRow) -> float:
+    """Return the standard deviation of a value over runs of a participant; NaN if unknown."""
+    n_units = row.n or 0
+    if n_units < 2:
+        return math.nan
+    return _SPREAD * (row.upper - row.value) / compute_quantile(n_units, TWO_SIDED)
 
 
 def _find_smallest_number(conditions: Sequence[_Condition], present: int) -> int | None:
