@@ -11,8 +11,10 @@ The standard errors of the run are extrapolated. They fall with the power .75 of
 blocks: with the square root if the noise is small, and in proportion if it dominates products of
 two halves. The difference between both resolutions (`LEVEL_SD`) does not fall.
 
-These numbers were fixed with simulated runs of seed 401 and measured with other seeds, see
-``benchmarks/needed_blocks.py``.
+The constants were fixed with simulated runs of 16 slices. In simulated runs of 12 slices with the
+stated number of blocks, 54 of 84 were recovered: 20 of 22 and 22 of 22 in two contrasts, and 12 of
+40 in a contrast whose detail is not recovered in the upper half of the tested frequencies
+(``benchmarks/needed_blocks.py``). The number is therefore a rough guide.
 """
 
 import math

@@ -30,22 +30,6 @@ cluster, in a region that is not active.
 ResponseState = Literal["response", "no response", "region not active", "region misplaced"]
 
 
-def classify_response(response: RunResponse, *, is_named: bool = True) -> ResponseState:
-    """Return the result of the checks of a region, with effects in percent of the mean signal.
-
-    If the region is not named, it is the brain, which can neither be inactive nor misplaced.
-    """
-    if response.strongest is None:
-        is_silent = _find_upper_limit(response) < MAX_SILENT_PERCENT
-        return "no response" if is_silent else "response"
-    if not is_named or any(condition.n_active for condition in response.conditions):
-        return "response"
-    if any(map(_is_exceeded_by_ring, response.conditions)):
-        return "region misplaced"
-    limit = MAX_INACTIVE_RATIO * abs(response.strongest.effect)
-    return "region not active" if _find_upper_limit(response) < limit else "response"
-
-
 def list_response_flags(response: RunResponse, *, is_named: bool = True) -> list[Flag]:
     """Return one flag per check of a run, with effects in percent of the mean signal.
 
@@ -70,6 +54,22 @@ def list_response_flags(response: RunResponse, *, is_named: bool = True) -> list
         raised = state == raised_state if is_named and is_active else None
         flags.append(Flag(name=name, raised=raised, text=text))
     return flags
+
+
+def classify_response(response: RunResponse, *, is_named: bool = True) -> ResponseState:
+    """Return the result of the checks of a region, with effects in percent of the mean signal.
+
+    If the region is not named, it is the brain, which can neither be inactive nor misplaced.
+    """
+    if response.strongest is None:
+        is_silent = _find_upper_limit(response) < MAX_SILENT_PERCENT
+        return "no response" if is_silent else "response"
+    if not is_named or any(condition.n_active for condition in response.conditions):
+        return "response"
+    if any(map(_is_exceeded_by_ring, response.conditions)):
+        return "region misplaced"
+    limit = MAX_INACTIVE_RATIO * abs(response.strongest.effect)
+    return "region not active" if _find_upper_limit(response) < limit else "response"
 
 
 def _compare_with_strongest(response: RunResponse, upper: str) -> str:

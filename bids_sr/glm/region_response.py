@@ -59,9 +59,8 @@ class RunResponse:
     """Response of a region and of the brain in a run.
 
     `conditions` has one response per condition. `strongest` is the effect of the brain's strongest
-    cluster, the cluster with the largest |z| in any condition, in which condition
-    `strongest_condition`; None if the brain has no cluster. Effects are in the unit of the series
-    unless `times` changes it.
+    cluster, which has the largest |z|, and `strongest_condition` is its condition; None and "" if
+    the brain has no cluster. Effects are in the unit of the series unless `times` changes it.
     """
 
     conditions: tuple[ConditionResponse, ...]
@@ -106,22 +105,6 @@ def _find_limit(magnitudes: Real) -> float:
     return float(ranked_z[significant_ranks[-1]]) if significant_ranks.size else np.inf
 
 
-def select_equal_ring(region: MaskArray, mask: MaskArray, affine: Float) -> MaskArray:
-    """Return the mask voxels nearest to a region, as many as the region has (X, Y, Z, boolean).
-
-    `affine` is the voxel-to-world matrix (4 x 4, mm). All voxels at the distance of the last voxel
-    are included, so that the ring does not depend on the order of voxels. The ring is smaller if
-    the mask has fewer voxels outside of the region.
-    """
-    outside = mask & ~region
-    distances = ndimage.distance_transform_edt(~region, sampling=voxel_sizes(affine))
-    ranked_distances = np.sort(distances[outside])
-    if not ranked_distances.size:
-        return outside
-    last = min(int(np.count_nonzero(region)), ranked_distances.size) - 1
-    return outside & (distances <= ranked_distances[last] * (1 + _ROUNDING))
-
-
 def list_averaged_regions(
     region: MaskArray, mask: MaskArray, affine: Float, clusters: Sequence[ActiveCluster]
 ) -> dict[str, MaskArray]:
@@ -138,6 +121,22 @@ def list_averaged_regions(
     if strongest is not None:
         regions[STRONGEST] = strongest.voxels
     return regions
+
+
+def select_equal_ring(region: MaskArray, mask: MaskArray, affine: Float) -> MaskArray:
+    """Return the mask voxels nearest to a region, as many as the region has (X, Y, Z, boolean).
+
+    `affine` is the voxel-to-world matrix (4 x 4, mm). All voxels at the distance of the last voxel
+    are included, so that the ring does not depend on the order of voxels. The ring is smaller if
+    the mask has fewer voxels outside of the region.
+    """
+    outside = mask & ~region
+    distances = ndimage.distance_transform_edt(~region, sampling=voxel_sizes(affine))
+    ranked_distances = np.sort(distances[outside])
+    if not ranked_distances.size:
+        return outside
+    last = min(int(np.count_nonzero(region)), ranked_distances.size) - 1
+    return outside & (distances <= ranked_distances[last] * (1 + _ROUNDING))
 
 
 def measure_response(

@@ -72,7 +72,7 @@ def raise_flags(
     registered region of interest, are on the acquired grid. `pair` is the T2* pair in one frame;
     None if there is none. `registration` has the number of clipped voxels, which `bold_mask`
     excludes; None if they were not searched. `region_flags` are checks of the response of run and
-    region; None for a run without a linear model, to which the rules of the paper are applied.
+    region; if they are None, the run has no linear model, and the rules of the paper are applied.
     `contrasts` are weights of conditions, or of seeds,
     by contrast. `at_rest` states whether the run has no events.
 
