@@ -27,7 +27,7 @@ from _table import keep
 from tested_detail import REGIONS, compare_with_measured, summarize, text
 
 from bids_sr.evaluation.detail_support import DetailSupport, classify_detail
-from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
+from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import TaskBlock, count_used_blocks
@@ -90,7 +90,7 @@ def test_without_block(stored: StoredEffects, index: int) -> list[MetricRow]:
     reconstructed, acquired = (
         leave_out(effects, index) for effects in (stored.half.reconstructed, stored.half.acquired)
     )
-    missing = iterate_missing_blocks(METHOD, count_used_blocks(acquired.blocks), stored.contrasts)
+    missing = iterate_block_counts(METHOD, count_used_blocks(acquired.blocks), stored.contrasts)
     x, y, _ = stored.factor
     detail = iterate_tested_detail(
         reconstructed, acquired, stored.half.active_t, stored.contrasts, (x, y, 1.0)

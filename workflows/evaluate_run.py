@@ -26,6 +26,7 @@ from bids_sr.steps import (
     block_effects,
     evaluation,
     known_activation as activation_steps,
+    region_checks,
     run_verdict,
     self_test,
     series_description,
@@ -129,6 +130,16 @@ def evaluate_run(
         method_tests.self_test_rows,
         *quality_tables,
     ]
+    region_flags = None
+    if with_models and not plan.at_rest:
+        region_flags = region_checks.check_region(
+            run_model.preproc,
+            maps.series[ACQUIRED].maps,
+            fitted_run.motion.boldref,
+            fitted_run.registration.bold_mask,
+            fitted_run.registration.roi_bold,
+            run_model.linear,
+        )
     flags, activation_rows = run_verdict.raise_flags(
         [*model_tables, *metric_tables],
         maps.maps,
@@ -136,6 +147,7 @@ def evaluate_run(
         fitted_run.registration.roi_bold,
         pair=pair,
         registration=fitted_run.registration.facts,
+        region_flags=region_flags,
         contrasts=plan.contrasts,
         factor=plan.bold.factor,
         at_rest=plan.at_rest,

@@ -40,7 +40,6 @@ from bids_sr.glm.design import DesignSettings
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Confounds, Rows
 from bids_sr.pipeline.flow import Eager
-from bids_sr.steps import self_test
 from bids_sr.steps.block_effects import check_blocks
 from bids_sr.steps.linear_models import LinearModel
 from bids_sr.workflows.fit_run import FittedRun

@@ -1,4 +1,4 @@
-"""Conditions with too few blocks for halves, or for more than one split, as rows and as words."""
+"""Numbers of blocks of conditions as rows, and in words if they are too few for halves."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -9,16 +9,14 @@ from bids_sr.metrics.rows import MetricRow
 from bids_sr.metrics.word_lists import enumerate_words
 
 BLOCKS = "blocks"
-"""Number of blocks of a condition (region of the row) that has too few for more than one split, by
-contrast that contains the condition.
-"""
+"""Number of blocks of a condition (region of the row), by contrast that contains the condition."""
 _MAX_LISTED = 4  # conditions in a sentence
 
 
-def iterate_missing_blocks(
+def iterate_block_counts(
     series: str, block_counts: Mapping[str, int], contrasts: Contrasts
 ) -> Iterator[MetricRow]:
-    """Yield the number of blocks of each condition of a contrast that has two blocks or fewer.
+    """Yield the number of blocks of each condition of a contrast.
 
     `series` is the series whose effects are split. `block_counts` contains the number of used
     blocks by condition; {} if blocks were not counted. `contrasts` contains the weights of
@@ -28,12 +26,11 @@ def iterate_missing_blocks(
         return
     for contrast, weights in contrasts.items():
         for condition, weight in weights.items():
-            n_blocks = block_counts.get(condition, 0)
-            if weight and n_blocks <= MIN_BLOCKS:
+            if weight:
                 yield MetricRow(
                     series=series,
                     statistic=BLOCKS,
-                    value=float(n_blocks),
+                    value=float(block_counts.get(condition, 0)),
                     contrast=contrast,
                     region=condition,
                 )
@@ -46,7 +43,7 @@ def find_map_contrasts(rows: Iterable[MetricRow]) -> dict[str, str]:
     name of `bids_sr.glm.contrasts.name_without_types`.
 
     >>> counts, weights = {"face": 1, "body": 4}, {"face": 0.5, "body": 0.5}
-    >>> rows = iterate_missing_blocks("sbl", counts, {"all": weights})
+    >>> rows = iterate_block_counts("sbl", counts, {"all": weights})
     >>> find_map_contrasts(rows)
     {'allWithoutFace': 'all'}
     """
@@ -69,7 +66,7 @@ def list_untested(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
 def explain_missing_blocks(rows: Iterable[MetricRow], contrast: str) -> str:
     """Return why a contrast cannot be split, as a clause; "" if no condition is missing.
 
-    >>> rows = iterate_missing_blocks("sbl", {"face": 1}, {"all": {"face": 1.0, "body": 1.0}})
+    >>> rows = iterate_block_counts("sbl", {"face": 1}, {"all": {"face": 1.0, "body": 1.0}})
     >>> explain_missing_blocks(rows, "all")
     'face has only one block and body has no block in the run, and two are required'
     """
@@ -85,11 +82,29 @@ def explain_missing_blocks(rows: Iterable[MetricRow], contrast: str) -> str:
     return Statement.FEW_BLOCKS.format(conditions=enumerate_words(clauses)) if clauses else ""
 
 
+def find_smallest_count(rows: Iterable[MetricRow], map_contrast: str) -> int | None:
+    """Return the smallest number of blocks of a tested condition; None if they were not counted.
+
+    `map_contrast` is the contrast of the maps. Its conditions without a block in both halves are
+    not tested.
+
+    >>> counts, weights = {"face": 1, "body": 4, "house": 3}, {"face": 1, "body": 1, "house": 1}
+    >>> find_smallest_count(iterate_block_counts("sbl", counts, {"all": weights}), "all")
+    3
+    """
+    counts = [
+        int(row.value)
+        for row in rows
+        if (row.statistic, row.contrast) == (BLOCKS, map_contrast) and row.value >= MIN_BLOCKS
+    ]
+    return min(counts, default=None)
+
+
 def list_single_splits(rows: Iterable[MetricRow]) -> list[str]:
     """Return the conditions with two blocks, which have a single split into halves.
 
     >>> counts, weights = {"face": 1, "body": 2}, {"face": 0.5, "body": 0.5}
-    >>> rows = iterate_missing_blocks("sbl", counts, {"all": weights})
+    >>> rows = iterate_block_counts("sbl", counts, {"all": weights})
     >>> list_single_splits(rows)
     ['body']
     """

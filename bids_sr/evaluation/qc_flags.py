@@ -1,10 +1,12 @@
-"""Quality-control flags: reasons for failure of the method in the paper, checked in every run.
+"""Quality-control flags: reasons for failure of the method in the paper, and other checks.
 
 The paper gives four reasons for a larger overlap in 7 of 30 participants: the task was not done
 (CC above .5 in the brain and below in the motor area), activation was very broad, the pair had
-artifacts, or the motor area was misregistered. Distortion is added here because it misleads
-methods that follow edges. A flag is a reason to inspect the data, not proof of a problem. Flags on
-activation are computed from the acquired series, so that they do not depend on a method.
+artifacts, or the motor area was misregistered. In runs with a linear model, the first and the last
+reason are replaced by the checks in `bids_sr.evaluation.region_checks`. Distortion is added here
+because it misleads methods that follow edges. A flag is a reason to inspect the data, not proof of
+a problem. Flags on activation are computed from the acquired series, so that they do not depend on
+a method.
 """
 
 import math
@@ -305,47 +307,41 @@ def lost_activation_flags(kept_by_series: Mapping[str, Mapping[str, KeptByWidth]
     return flags
 
 
-def activation_flags(
-    maps: Mapping[str, Real],
-    roi: MaskArray,
-    mask: MaskArray,
-    affine: Float,
-    fdr: Mapping[str, MaskArray] | None = None,
+def placement_flags(
+    maps: Mapping[str, Real], roi: MaskArray, mask: MaskArray, affine: Float
 ) -> list[Flag]:
-    """Return quality-control flags on the correlation maps of the acquired series.
+    """Return the flags of the paper on the place of activation, two per condition.
 
-    There are three flags per condition. Conditions without a correlation map are only tested for
-    broad activation, by their FDR regions.
-
-    Parameters
-    ----------
-    maps : Mapping[str, Real]
-        Correlation maps of the acquired series by condition (3D each).
-    roi : MaskArray
-        Voxels of the region of interest on the grid of the maps (3D, boolean).
-    mask : MaskArray
-        Voxels of the brain on the grid of the maps (3D, boolean).
-    affine : Float
-        Voxel-to-world matrix of the maps (4 x 4, RAS+ mm).
-    fdr : Mapping[str, MaskArray] | None, optional
-        Regions active at FDR .05 by condition (3D each).
-
-    Returns
-    -------
-    list[Flag]
-        Flags by condition, raised or not.
+    `maps` are correlation maps of the acquired series by condition, `roi` is the region of
+    interest, and `mask` the brain (X, Y, Z each). `affine` is the voxel-to-world matrix of the
+    maps (4 x 4, RAS+ mm).
     """
     flags = []
     for contrast, cc in maps.items():
         flags += [
             _flag_undone_task(cc, roi, mask, contrast),
-            _flag_broad_activation(contrast, mask, cc=cc),
             _flag_misplaced_region(cc, roi, mask, affine, contrast),
         ]
-    for contrast, region in (fdr or {}).items():
-        if contrast not in maps:
-            flags.append(_flag_broad_activation(contrast, mask, fdr=region))
     return flags
+
+
+def broad_flags(
+    maps: Mapping[str, Real], mask: MaskArray, fdr: Mapping[str, MaskArray]
+) -> list[Flag]:
+    """Return the flags on broad activation, one per condition.
+
+    `maps` are correlation maps of the acquired series by condition, and `mask` is the brain (X, Y,
+    Z each). Conditions without a correlation map are tested by their region in `fdr`, which is
+    active at a false discovery rate of .05 (X, Y, Z).
+    """
+    return [
+        *(_flag_broad_activation(contrast, mask, cc=cc) for contrast, cc in maps.items()),
+        *(
+            _flag_broad_activation(contrast, mask, fdr=region)
+            for contrast, region in fdr.items()
+            if contrast not in maps
+        ),
+    ]
 
 
 def _flag_undone_task(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) -> Flag:

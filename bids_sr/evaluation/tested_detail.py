@@ -18,7 +18,7 @@ The standard error has three parts, which are added in quadrature:
 - The error over time is a jackknife over the blocks of each condition with at least three blocks.
   A condition with two blocks has a single split, and does not contribute to this part.
 - The accuracy at the acquired resolution differs from the accuracy at the final resolution, with
-  the standard deviation `_LEVEL_SD`.
+  the standard deviation `LEVEL_SD`.
 """
 
 import math
@@ -60,11 +60,14 @@ UPPER_HALF = "ev_upper_half"
 """Explained variance of the detail in the upper half of the tested frequencies."""
 MIN_UNITS = 8
 """Smallest number of slices of a run, and of parts of a region, for an interval."""
-_LEVEL_SD = 0.05  # of explained variance, see the docstring of this module
+LEVEL_SD = 0.05
+"""Standard deviation of the difference between the explained variance at the acquired and at the
+final resolution.
+"""
+ONE_SIDED, TWO_SIDED = 0.95, 0.975
+"""Probabilities of the upper limits of one-sided and two-sided 95 % intervals."""
 _CELL_MM = 40.0, 40.0, 10.0  # size of a cell in plane and across slices
 _MIN_UNIT_SHARE = 0.25  # of the mean number of voxels of a unit; smaller units are merged
-# probabilities of the upper limits of one-sided and two-sided 95 % intervals
-_ONE_SIDED, _TWO_SIDED = 0.95, 0.975
 
 
 @frozen
@@ -247,7 +250,7 @@ def _compute_ratios(
             [_Product(targets, targets)],
             splits,
             units,
-            extra_sd=_LEVEL_SD,
+            extra_sd=LEVEL_SD,
         ),
         UPPER_HALF: _divide_sums(
             _compare(upper_estimates, upper_targets),
@@ -405,11 +408,11 @@ def _divide_sums(
         shorter_ratios.append(shorter_numerators / shorter_denominators)
         shorter_means.append(shorter_denominators / n)
     variance = _estimate_variance(denominators, np.ones(n), shorter_means, units)
-    smallest = _compute_quantile(units.count, _ONE_SIDED) * n * math.sqrt(variance)
+    smallest = compute_quantile(units.count, ONE_SIDED) * n * math.sqrt(variance)
     if not total > smallest:
         return _Ratio(math.nan, math.nan, units.count)
     variance = _estimate_variance(numerators, denominators, shorter_ratios, units)
-    half_width = _compute_quantile(units.count, _TWO_SIDED) * math.sqrt(variance + extra_sd**2)
+    half_width = compute_quantile(units.count, TWO_SIDED) * math.sqrt(variance + extra_sd**2)
     return _Ratio(value, half_width, units.count)
 
 
@@ -448,11 +451,11 @@ def compute_one_sided_limits(row: MetricRow) -> tuple[float, float]:
     n_units = row.n or 0
     if n_units < MIN_UNITS:
         return math.nan, math.nan
-    ratio = _compute_quantile(n_units, _ONE_SIDED) / _compute_quantile(n_units, _TWO_SIDED)
+    ratio = compute_quantile(n_units, ONE_SIDED) / compute_quantile(n_units, TWO_SIDED)
     half_width = ratio * (row.upper - row.value)
     return row.value - half_width, row.value + half_width
 
 
-def _compute_quantile(n_units: int, probability: float) -> float:
+def compute_quantile(n_units: int, probability: float) -> float:
     """Return a quantile of Student's t for a standard error over units."""
     return float(stats.t.ppf(probability, n_units - 1))

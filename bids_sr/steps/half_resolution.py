@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_sr.evaluation.detail_support import COVERAGE, SMOOTHNESS
-from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
+from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_maps import ActivationMaps
@@ -162,7 +162,7 @@ def run_half_resolution_test(
         run_rows=[
             *_score_coverage(series_name, reconstruction, maps),
             *metric_rows(series_name, {SMOOTHNESS: smoothness}, region="brain"),
-            *iterate_missing_blocks(series_name, block_counts, linear_model.contrasts),
+            *iterate_block_counts(series_name, block_counts, linear_model.contrasts),
         ],
         maps=_collect_maps(
             reconstruction,

@@ -16,11 +16,12 @@ from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.large_effects_results import collect_large_effects
 from bids_sr.evaluation.qc_flags import (
     Flag,
-    activation_flags,
     artifact_flag,
+    broad_flags,
     clipped_flag,
     distortion_flag,
     lost_activation_flags,
+    placement_flags,
 )
 from bids_sr.evaluation.run_evidence import gather_evidence
 from bids_sr.evaluation.verdict import make_verdict
@@ -60,17 +61,20 @@ def raise_flags(
     roi_bold: Mask,
     pair: TrainingPair | None = None,
     registration: Facts | None = None,
+    region_flags: Flags | None = None,
     *,
     contrasts: Contrasts,
     factor: Factor,
     at_rest: bool,
 ) -> tuple[Flags, Rows]:
-    """Check for known reasons of failure of the paper's method.
+    """Check for known reasons of failure of the paper's method, and gather other checks.
 
     `rows` are the tables of metrics that flags are based on. `bold_mask` and `roi_bold`, the
     registered region of interest, are on the acquired grid. `pair` is the T2* pair in one frame;
     None if there is none. `registration` has the number of clipped voxels, which `bold_mask`
-    excludes; None if they were not searched. `contrasts` are weights of conditions, or of seeds,
+    excludes; None if they were not searched. `region_flags` are checks of the response of run and
+    region; if they are None, the run has no linear model, and the rules of the paper are applied.
+    `contrasts` are weights of conditions, or of seeds,
     by contrast. `at_rest` states whether the run has no events.
 
     Returns all flags except those on wrong detail, which depend on the evidence; and rows of the
@@ -82,15 +86,15 @@ def raise_flags(
     stats, regions = sort_maps_of_run(maps)
     significant_regions = _select_acquired_maps(regions, "Fdr", condition_names)
     kept_activation = _compare_activation(stats, bold_mask, select_contrasts(contrasts), factor)
-    flags = [
-        *activation_flags(
-            _select_acquired_maps(stats, "cc", condition_names),
-            roi_bold.data,
-            bold_mask.data,
-            bold_mask.affine,
-            {name: region > 0.5 for name, region in significant_regions.items()},
-        )
-    ]
+    correlation_maps = _select_acquired_maps(stats, "cc", condition_names)
+    flags = [*(region_flags or ())]
+    if region_flags is None:
+        flags += placement_flags(correlation_maps, roi_bold.data, bold_mask.data, bold_mask.affine)
+    flags += broad_flags(
+        correlation_maps,
+        bold_mask.data,
+        {name: region > 0.5 for name, region in significant_regions.items()},
+    )
     n_clipped = (registration or {}).get(N_CLIPPED_KEY)
     if isinstance(n_clipped, int):
         flags.append(clipped_flag(n_clipped, int(np.count_nonzero(bold_mask.data))))

@@ -302,7 +302,11 @@ CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
     (one_run, "--roi Calcarine_L Heschl_L,Heschl_R"): ("unite_masks", "", 2),
     (one_run, "--set evaluation.roi_grow=true"): ("grow_region", "", 2),
     (one_run, "--censor fd:.5"): ("add_temporal_regressors", "", 2),
-    (one_run, "--set activation.kinds=cc"): ("draw_correlation", f"{ERROR} {REGIONS}", 2),
+    (one_run, "--set activation.kinds=cc"): (
+        "draw_correlation",
+        f"{ERROR} {REGIONS} check_region",
+        2,
+    ),
     (one_run, "--set activation.kinds=glm"): ("", "draw_overlap", 0),
     (no_pair, "--sr-factor 2"): ("", f"{PAIR} {TRAINING}", 1),
     (no_pair, "--sr-factor 2 --sr-method tv"): (
@@ -323,12 +327,12 @@ CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
     (high_resolution_only, ""): ("truncate_pair", "register_pair", 9),
     (at_rest, "--sr-factor 2"): (
         "draw_networks seed_series",
-        f"{PAIR} {TRAINING} copy_events draw_overlap select_events",
+        f"{PAIR} {TRAINING} check_region copy_events draw_overlap select_events",
         12,
     ),
     (echoes_at_rest, "--sr-factor 2"): (
         "combine_echoes component_series draw_networks",
-        f"{PAIR} {TRAINING} {ANATOMY} compare_masks copy_events draw_overlap"
+        f"{PAIR} {TRAINING} {ANATOMY} check_region compare_masks copy_events draw_overlap"
         " gather_fine_effects measure_effects select_events",
         10,
     ),

@@ -9,7 +9,7 @@ from data.rows import TESTED, make_measured_rows, make_tested_rows
 
 from bids_sr.evaluation.contrast_results import answer_question, collect_results, list_contrasts
 from bids_sr.evaluation.evidence import find_strongest
-from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
+from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.result import RunResult, make_result
 from bids_sr.evaluation.result_text import (
     answer_text,
@@ -48,7 +48,7 @@ def states_of(rows):
 
 def test_each_contrast_of_a_run_without_halves_has_its_own_reason():
     contrasts = {"face": {"face": 1.0}, "all": {"face": 0.5, "body": 0.5}}
-    results = collect(list(iterate_missing_blocks("sbl", {"face": 1, "body": 0}, contrasts)))
+    results = collect(list(iterate_block_counts("sbl", {"face": 1, "body": 0}, contrasts)))
     assert {result.state for result in results.values()} == {"not testable"}
     assert "body" not in results["face"].active.reason
     assert "face" in results["face"].active.reason
@@ -219,7 +219,7 @@ def test_without_interpretable_detail_the_b_spline_maps_are_advised():
 
 def test_conditions_that_were_not_tested_are_named():
     rows = [replace(row, contrast="allWithoutFace") for row in make_tested_rows({"all": BOTH})]
-    blocks = iterate_missing_blocks(
+    blocks = iterate_block_counts(
         "sbl", {"face": 1, "body": 4}, {"all": {"face": 0.5, "body": 0.5}}
     )
     (result,) = collect([*rows, *blocks]).values()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bids_sr.evaluation.detail_support import classify_detail, permits_sign_reliable
-from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
+from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.statements import Statement
 from bids_sr.metrics.rows import MetricRow
 
@@ -95,7 +95,7 @@ def test_a_contrast_that_cannot_be_split_names_the_conditions_with_too_few_block
         "all": dict.fromkeys(("body", "face", "house"), 1 / 3),
     }
     block_counts = {"body": 2, "face": 1, "house": 0}
-    rows = [*rows_of(contrast="body"), *iterate_missing_blocks("sbl", block_counts, contrasts)]
+    rows = [*rows_of(contrast="body"), *iterate_block_counts("sbl", block_counts, contrasts)]
     supports = classify_detail(rows, "sbl", [*contrasts, "other"])
     assert [support.state for support in supports.values()] == ["recovered", *["not testable"] * 3]
     named = {
@@ -104,7 +104,7 @@ def test_a_contrast_that_cannot_be_split_names_the_conditions_with_too_few_block
     }
     assert named == {"face": ["face"], "all": ["face", "house"]}
     assert supports["other"].active.reason == Statement.NOT_SPLIT
-    assert list(iterate_missing_blocks("sbl", {}, contrasts)) == []  # not counted
+    assert list(iterate_block_counts("sbl", {}, contrasts)) == []  # not counted
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_only_recovered_contrasts_have_sign_reliable_voxels(
 
 def test_a_contrast_that_was_tested_without_a_condition_decides_about_its_map():
     counts, weights = {"face": 1, "body": 4}, {"face": 0.5, "body": 0.5}
-    missing = list(iterate_missing_blocks("sbl", counts, {"all": weights}))
+    missing = list(iterate_block_counts("sbl", counts, {"all": weights}))
     rows = [*rows_of(contrast="allWithoutFace"), *missing, coverage_row()]
     (support,) = classify_detail(rows, "sbl", ["all", "allWithoutFace"]).values()
     assert (support.contrast, support.map_contrast) == ("allWithoutFace", "all")

@@ -7,10 +7,11 @@ import pytest
 from data.rows import make_detail_row
 
 from bids_sr.evaluation.qc_flags import (
-    activation_flags,
     artifact_flag,
+    broad_flags,
     clipped_flag,
     distortion_flag,
+    placement_flags,
 )
 from bids_sr.evaluation.run_evidence import gather_evidence
 from bids_sr.metrics.rows import MetricRow
@@ -30,7 +31,11 @@ def cc_with(*peaks):
 
 
 def flags_of(cc, roi=ROI):
-    return {flag.name: flag for flag in activation_flags({"thumb": cc}, roi, MASK, AFFINE)}
+    flags = [
+        *placement_flags({"thumb": cc}, roi, MASK, AFFINE),
+        *broad_flags({"thumb": cc}, MASK, {}),
+    ]
+    return {flag.name: flag for flag in flags}
 
 
 @pytest.mark.parametrize(
@@ -77,13 +82,13 @@ def test_broad_activation_is_raised_above_a_fraction_of_the_brain():
     significant = np.zeros(SHAPE, dtype=bool)
     significant[:6] = True
     for region, raised in ((significant, False), (significant | (cc > 0), False), (MASK, True)):
-        (flag,) = activation_flags({}, ROI, MASK, AFFINE, {"thumb": region})
+        (flag,) = broad_flags({}, MASK, {"thumb": region})
         assert (flag.name, flag.raised) == ("broad", raised)
     significant[6, 0, 0] = True
-    assert activation_flags({}, ROI, MASK, AFFINE, {"thumb": significant})[0].raised is True
+    assert broad_flags({}, MASK, {"thumb": significant})[0].raised is True
     maps = {"thumb": cc_with((IN, 0.8)), "little": cc_with((IN, 0.8))}
-    flags = activation_flags(maps, ROI, MASK, AFFINE, {"thumb": MASK})
-    assert [flag.raised for flag in flags] == [False] * 6, "correlation maps are preferred"
+    flags = broad_flags(maps, MASK, {"thumb": MASK})
+    assert [flag.raised for flag in flags] == [False] * 2, "correlation maps are preferred"
 
 
 X, Y, _ = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in (32, 32, 8)), indexing="ij")

@@ -13,7 +13,7 @@ from data.rows import (
 )
 
 from bids_sr.evaluation.large_effects import LargeEffects
-from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
+from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.report.contrast_table import list_reasons, render_contrasts
 from bids_sr.report.large_effects_table import render_large_effects
 
@@ -149,7 +149,7 @@ def test_measured_values_without_a_test_have_no_columns_of_the_test():
 
 
 def test_single_splits_are_noted_only_with_tested_intervals():
-    blocks = list(iterate_missing_blocks("sbl", {"scene": 2}, {"scene": {"scene": 1.0}}))
+    blocks = list(iterate_block_counts("sbl", {"scene": 2}, {"scene": {"scene": 1.0}}))
     assert "single split" in reasons_of([*make_tested_rows(), *blocks])
     measured = {name: values for name, values in MEASURED.items() if name != "face"}
     untested = make_tested_rows(dict.fromkeys(measured), with_masks=False)

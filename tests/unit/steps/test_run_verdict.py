@@ -1,6 +1,7 @@
 """Test sizes of regions, the grown region, flags and the verdict."""
 
 import json
+import re
 from dataclasses import replace
 from math import nan
 
@@ -12,6 +13,7 @@ from data.rows import make_tested_rows
 from data.short_names import named_row
 
 from bids_sr.evaluation.large_effects import LargeEffects
+from bids_sr.evaluation.qc_flags import Flag
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -21,6 +23,7 @@ from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.steps.activation import MapSettings, map_series
 from bids_sr.steps.evaluation import join_evaluation
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.steps.region_checks import check_region
 from bids_sr.steps.region_growth import grow_region
 from bids_sr.steps.registration import TrainingPair
 from bids_sr.steps.run_verdict import add_large_effects, decide_verdict, raise_flags
@@ -182,6 +185,48 @@ def flags_of(raw_maps, *tables, pair=None, cards=None, methods=(), **changes):
     return evidence.flags, [*activation_rows, *flag_rows]
 
 
+def raised_by_region(files, raw_maps, roi, brain=None):
+    """Return the raised checks of a region of interest."""
+    with SeriesReader(files["acquired"]) as reader:
+        flags = check_region(
+            reader,
+            raw_maps[0],
+            Volume(np.full(SHAPE, 500.0, np.float32), AFFINE),
+            brain or mask_of("acquired"),
+            Volume(roi, AFFINE),
+            LinearModel(inputs=INPUTS, contrasts=CONTRASTS),
+        )
+    return {flag.name: flag.raised for flag in flags}, {flag.name: flag.text for flag in flags}
+
+
+def test_the_region_is_compared_with_the_brain_in_all_conditions(files, raw_maps):
+    """The region of both activations is fine, a region elsewhere in the brain is not active."""
+    fine = {"no_response": False, "region_not_active": False, "region_misplaced": False}
+    assert raised_by_region(files, raw_maps, roi_of("acquired").data)[0] == fine
+    elsewhere = np.zeros(SHAPE, bool)
+    elsewhere[0:2, 7:10] = True
+    raised, texts = raised_by_region(files, raw_maps, elsewhere)
+    assert raised == fine | {"region_not_active": True}
+    # a change of 60 is 12 % of the mean signal of 500
+    (strongest,) = re.findall(r"cluster is ([0-9.]+) %", texts["region_not_active"])
+    assert float(strongest) == pytest.approx(12, rel=0.1)
+    beside = np.zeros(SHAPE, bool)
+    beside[4:8, 2, 1] = True
+    assert raised_by_region(files, raw_maps, beside)[0] == fine | {"region_misplaced": True}
+
+
+def test_a_run_without_active_voxels_has_no_response(files, raw_maps):
+    """The activations are outside of the brain mask."""
+    brain = np.ones(SHAPE, bool)
+    brain[4:9, 3:7, 1:3] = False
+    roi = np.zeros(SHAPE, bool)
+    roi[0:3, 0:3] = True
+    for region in (roi, brain):
+        raised, _ = raised_by_region(files, raw_maps, region, Volume(brain, AFFINE))
+        assert raised["no_response"] is True
+        assert raised["region_not_active"] is raised["region_misplaced"] is None
+
+
 def test_flags_of_a_run_are_rows_with_a_remedy(raw_maps):
     """Slice 3 of the low-resolution image of the pair has an artifact."""
     rng = np.random.default_rng(2)
@@ -207,6 +252,10 @@ def test_flags_of_a_run_are_rows_with_a_remedy(raw_maps):
     flags_by_name = {flag.name: flag for flag in flags}
     assert " 3 " in flags_by_name["artifact"].text
     assert flags_by_name["distortion"].remedy
+    # Checks of a run with a linear model replace the rules of the paper for the region.
+    checks = (Flag(name="no_response", raised=True, text="None."),)
+    _, rows = flags_of(raw_maps, [], region_flags=checks)
+    assert {row.statistic for row in rows} == {"flag_no_response", "flag_broad"}
     # Without a pair, only activation is checked; a seed does not show that the task was done.
     _, rows = flags_of(raw_maps, [])
     names = {"flag_task_not_done", "flag_broad", "flag_roi_misplaced"}
