@@ -198,7 +198,7 @@ def numbers() -> dict[str, str]:
         "measured": str(means["measured (other half of the run)"][0]),
         **people_numbers(),
         "w_halves": short(_largest_change_by_halves()),
-        "calibration_gain": span(
+        "calibration_gain": percents(
             float(row["less blind, active"].split()[0]) for row in rows("people_runs_gain")
         ),
         "null_0": span(row["per mille"] for row in noise if row["fwhm (mm)"] == 0),
@@ -235,10 +235,14 @@ def numbers() -> dict[str, str]:
             f"wrong_{series}": percents(float(row[column]) for row in wrong)
             for series, column in (("sbl", "actual"), *((x, x) for x in ("bspline", "measured")))
         },
-        "space_func": f"{spaces['func', 'of the series']:.1f}",
-        "space_t1w": f"{spaces['T1w', 'of the series']:.1f}",
-        "space_template": f"{spaces[template, 'of the series']:.1f}",
-        "space_2mm": f"{spaces[template, '2 mm']:.1f}",
+        **{
+            name: f"{spaces['func', 'of the series'] - spaces[space]:.1f}"
+            for name, space in (
+                ("space_t1w", ("T1w", "of the series")),
+                ("space_template", (template, "of the series")),
+                ("space_2mm", (template, "2 mm")),
+            )
+        },
         **{
             f"{kind}_{re.sub(r'[^a-z0-9]+', '_', output.lower())}": str(files[output][kind])
             for kind in ("files", "MB")
