@@ -183,10 +183,9 @@ def contrasts(arguments: Sequence[str]) -> None:
 
 def baselines(arguments: Sequence[str]) -> None:
     """Tabulate `sbl` without calibration next to the baselines, for all events against rest."""
-    runs_by_name = {name: TYPES.get(f"{name}-types", tested) for name, tested in TESTED.items()}
-    out = _called(arguments, {tested.name: ("blind",) for tested in runs_by_name.values()})
+    out = _called(arguments, {name: ("blind",) for name in TESTED})
     rows = []
-    for tested in runs_by_name.values():
+    for tested in TESTED.values():
         outputs = Kept(out / tested.name / "kept" / "blind")
         if not outputs.done:
             continue
@@ -204,10 +203,7 @@ def baselines(arguments: Sequence[str]) -> None:
         "people_baselines",
         "Explained variance of baselines and `sbl`, blind, beyond the acquired Nyquist limit",
         rows,
-        remarks=[
-            f"Active: {ACTIVE}. All events against rest, unsmoothed; the mean over trial types if"
-            " the run has several, where people_runs.md merges them."
-        ],
+        remarks=[f"Active: {ACTIVE}. All events against rest, unsmoothed."],
     )
 
 
