@@ -39,7 +39,7 @@ class Scene:
 def scene(number: int, shape: Shape, lesions: int = 0) -> Scene:
     """Return a part of a simulated head, with a number of lesions, around the center of its grid.
 
-    Without lesions, the anatomy of the same head is the same elsewhere.
+    Lesions only replace white matter; all other tissue is the same as without lesions.
     """
     drawn = make_head(np.random.default_rng([SEED, number]), VOXEL)
     locations = None
