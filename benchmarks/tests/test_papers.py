@@ -421,6 +421,10 @@ def test_segmentations_are_compared_with_the_simulated_tissue() -> None:
     assert values[lesions.VOLUME] == 0
     assert values["csfSpaces: Dice"] == 1
     assert values["veins: Dice"] == 1
+    # classes belong to the intensities of the measured scans, lesions to the mean of an image
+    darker = lesions.values_of(0.5 * images, images, head)
+    assert darker["brainTissue: Dice"] < 0.9
+    assert darker[lesions.DICE_OF_LESIONS] == 1
     worse = images.copy()
     worse[2, 10, 2:4, 2] = 1.0  # two bright voxels of white matter
     worse[2, 6, 2:4, 2] = 1.0  # lesions are not searched in gray matter
