@@ -133,10 +133,10 @@ def rows_of(values: Mapping[str, Sequence[Values]]) -> list[dict[str, Any]]:
                 {
                     "measure": measure,
                     "images": name,
-                    "mean": f"{found.mean():.{digits}f}",
+                    "mean": f"{found.mean():z.{digits}f}",
                     "95 % interval": _interval(found, digits),
                     "best interpolation": best if measure != VOLUME else "–",
-                    "difference": f"{difference.mean():.{digits}f}" if compared else "–",
+                    "difference": f"{difference.mean():z.{digits}f}" if compared else "–",
                     "interval of the difference": _interval(difference, digits)
                     if compared
                     else "–",
@@ -154,7 +154,7 @@ def _limits(heads: Array) -> tuple[float, float]:
 
 def _interval(heads: Array, digits: int) -> str:
     low, high = _limits(heads)
-    return f"{low:.{digits}f} to {high:.{digits}f}"
+    return f"{low:z.{digits}f} to {high:z.{digits}f}"
 
 
 def _outcome(gains: Array) -> str:
