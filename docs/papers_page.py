@@ -190,6 +190,17 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
     "volumes": lambda: crossed(
         rows("papers_attunet_volumes"), "method", "class", "difference (% of the mean)"
     ),
+    "lesions": lambda: crossed(
+        [
+            row
+            for row in rows("papers_attunet_lesions")
+            if row["measure"].startswith(("lesions", "tissues"))
+        ],
+        "images",
+        "measure",
+        "mean",
+        "95 % interval",
+    ),
 }
 
 
