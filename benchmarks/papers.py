@@ -23,6 +23,7 @@ from pathlib import Path
 
 import _papers_alignment
 import _papers_attunet
+import _papers_lesions
 import _papers_mouse
 import _papers_ota
 import _papers_slices
@@ -35,7 +36,7 @@ PAPERS: dict[str, dict[str, Callable[[Path, Portion], None]]] = {
     "tv": _papers_tv.PARTS,
     "cpce": _papers_slices.PARTS,
     "mouse": _papers_mouse.PARTS,
-    "attunet": _papers_attunet.PARTS | _papers_alignment.PARTS,
+    "attunet": _papers_attunet.PARTS | _papers_alignment.PARTS | _papers_lesions.PARTS,
 }
 
 

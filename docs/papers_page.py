@@ -31,11 +31,14 @@ STATUSES = {
 }
 NUMBER = re.compile(r"<!--=(.*?)-->.*?<!--/-->", re.DOTALL)
 TABLE = re.compile(r"<!-- table (\w+) -->.*?<!-- end of table -->", re.DOTALL)
+SUPERVISED = ("li", "mse3d", "li-agnostic")
 Row = dict[str, Any]
 
 
 def rows(name: str) -> list[Row]:
-    """Return the rows of a stored table."""
+    """Return the rows of a stored table, or of a table that is computed from stored tables."""
+    if name in COMPUTED:
+        return COMPUTED[name]()
     stored: list[Row] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))["rows"]
     return stored
 
@@ -94,6 +97,36 @@ def tv_gains() -> list[Row]:
     return crossed(alone + rows("papers_tv_2"), *columns)
 
 
+def tv_competitive() -> list[Row]:
+    """Return how much less `tv` gains than supervised networks, here and in the paper.
+
+    Gains are in dB above the cubic spline. `tv` is compared with the supervised network that has
+    the largest gain at a factor, and with `tv` trained on the test volume only.
+    """
+    here, paper = "PSNR − cubic spline", "paper: PSNR − cubic spline"
+    gains = {
+        (source, row["factor"], name): float(str(row[column]).split()[0])
+        for source, table in (("", "papers_tv_2"), ("one image", "papers_tv_1"))
+        for row in rows(table)
+        for name, column in ((row["method"], here), (f"{row['method']}, paper", paper))
+    }
+    table = []
+    for factor in ("×1.25", "×1.5", "×1.75", "×2"):
+        row: Row = {"factor": factor}
+        for suffix in ("", ", paper"):
+            tv = gains["", factor, f"tv{suffix}"]
+            best = max(gains["", factor, f"{name}{suffix}"] for name in SUPERVISED)
+            alone = gains["one image", factor, f"tv{suffix}"]
+            row |= {
+                f"dB below the best supervised{suffix}": f"{best - tv:.2f}",
+                f"% of its gain{suffix}": f"{100 * tv / best:.0f}",
+                f"data set − one image (dB){suffix}": f"{tv - alone:.2f}",
+            }
+        table.append(row)
+    return table
+
+
+COMPUTED: dict[str, Callable[[], list[Row]]] = {"tv_competitive": tv_competitive}
 TABLES: dict[str, Callable[[], list[Row]]] = {
     "ota": lambda: chosen(
         "papers_srgan",
@@ -156,6 +189,17 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
     ),
     "volumes": lambda: crossed(
         rows("papers_attunet_volumes"), "method", "class", "difference (% of the mean)"
+    ),
+    "lesions": lambda: crossed(
+        [
+            row
+            for row in rows("papers_attunet_lesions")
+            if row["measure"].startswith(("lesions", "tissues"))
+        ],
+        "images",
+        "measure",
+        "mean",
+        "95 % interval",
     ),
 }
 

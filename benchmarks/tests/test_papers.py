@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import _papers_curves as papers_curves
+import _papers_heads as heads
+import _papers_lesions as lesions
 import _papers_mouse as mouse
 import _papers_ota as ota
 import _papers_portions as portions
@@ -343,6 +345,161 @@ def test_a_stopped_benchmark_continues_with_the_next_participant(
     assert "median difference 0.100" in remarks[1]
     for words in calls:
         assert PARSERS[words[0]].parse_args(words[1:])
+
+
+def test_lesions_replace_white_matter_at_likely_locations() -> None:
+    shape = (48, 64, 48)
+    healthy, head = heads.scene(0, shape), heads.scene(0, shape, lesions.LESIONS)
+    assert healthy.lesion_locations is None
+    assert head.lesion_locations is not None
+    fractions = head.fractions
+    for name in ("gm", "csf", "veins"):
+        assert np.array_equal(fractions[name], healthy.fractions[name])
+    np.testing.assert_allclose(
+        fractions["wm"] + fractions["lesion"], healthy.fractions["wm"], atol=1e-6
+    )
+    known = fractions["lesion"] >= 0.5
+    assert 50 < known.sum() < 1000
+    assert head.lesion_locations[known].mean() > 0.9
+    counts = sum(mask.astype(int) for mask in lesions.known_tissues(head).values())
+    assert counts[head.mask].max() == 1
+    assert counts[head.mask].mean() > 0.95
+
+
+def test_scans_of_a_head_differ_in_resolution_and_noise_only() -> None:
+    scans = lesions.scans_of(1)
+    other = lesions.scans_of(1, "linear")
+    assert np.array_equal(other.fine, scans.fine)
+    errors = {
+        name: float(np.sqrt(np.mean((image - scans.truth)[:, scans.mask] ** 2)))
+        for name, image in {
+            "fine": scans.fine,
+            "B-spline": scans.coarse,
+            "trilinear": other.coarse,
+        }.items()
+    }
+    assert errors["fine"] < errors["B-spline"] < errors["trilinear"]
+
+
+def simple_head() -> tuple[heads.Scene, Any]:
+    """Return a head of four blocks of tissue and one lesion, and its scans with little noise."""
+    rng = np.random.default_rng(0)
+    shape = (16, 16, 16)
+    names = ("gm", "wm", "csf", "lesion", "veins")
+    fractions = {name: np.zeros(shape) for name in names}
+    fractions["gm"][:8] = 1
+    fractions["wm"][8:] = 1
+    for name, x in (("csf", 0), ("veins", 2)):
+        fractions["gm"][x : x + 2], fractions[name][x : x + 2] = 0, 1
+    fractions["wm"][12:14, 6:9, 6:9], fractions["lesion"][12:14, 6:9, 6:9] = 0, 1
+    signals = {  # gm, wm, csf, lesion, veins
+        "T1w": (0.5, 0.7, 0.1, 0.5, 0.35),
+        "T2w": (0.5, 0.4, 1.0, 0.55, 0.1),
+        "FLAIR": (0.6, 0.5, 0.1, 1.0, 0.4),
+    }
+    images = np.stack(
+        [
+            sum(level * fractions[name] for name, level in zip(names, levels, strict=True))
+            for levels in signals.values()
+        ]
+    )
+    head = heads.Scene(
+        images={},
+        mask=np.ones(shape, bool),
+        tissues={},
+        fractions=fractions,
+        lesion_locations=np.arange(16)[:, None, None] * np.ones(shape) >= 8,
+    )
+    return head, images + rng.normal(0, 0.01, images.shape)
+
+
+def test_segmentations_are_compared_with_the_simulated_tissue() -> None:
+    head, images = simple_head()
+    values = lesions.values_of(images, images, head)
+    assert values[lesions.DICE_OF_LESIONS] == 1
+    assert values[lesions.FALSE_LESIONS] == 0
+    assert values[lesions.VOLUME] == 0
+    assert values["csfSpaces: Dice"] == 1
+    assert values["veins: Dice"] == 1
+    # classes belong to the intensities of the measured scans, lesions to the mean of an image
+    darker = lesions.values_of(0.5 * images, images, head)
+    assert darker["brainTissue: Dice"] < 0.9
+    assert darker[lesions.DICE_OF_LESIONS] == 1
+    worse = images.copy()
+    worse[2, 10, 2:4, 2] = 1.0  # two bright voxels of white matter
+    worse[2, 6, 2:4, 2] = 1.0  # lesions are not searched in gray matter
+    worse[:, 1, 4] = images[:, 6, 4]  # one row of CSF with the intensities of gray matter
+    changed = lesions.values_of(worse, images, head)
+    assert changed[lesions.FALSE_LESIONS] == pytest.approx(2 * 0.027)
+    assert changed[lesions.DICE_OF_LESIONS] == pytest.approx(2 * 18 / (2 * 18 + 2))
+    assert changed[lesions.VOLUME] == pytest.approx(100 * 2 / 18)
+    assert changed["csfSpaces: Dice"] == pytest.approx(2 * 496 / (2 * 496 + 16))
+    assert changed[lesions.FALSE_TISSUES] - values[lesions.FALSE_TISSUES] == pytest.approx(
+        16 * 0.027, abs=0.06
+    )
+
+
+def rows_of_lesions(**gains: float) -> list[dict[str, Any]]:
+    """Return rows in which images differ from B-spline interpolation by a gain in all measures."""
+    noise = np.array([-0.01, 0.0, 0.01])
+    names = (lesions.TRUTH, lesions.MEASURED, *lesions.INTERPOLATIONS, *lesions.NETWORKS)
+    gain = dict.fromkeys(names, 0.2) | {"B-spline": 0.0, "trilinear": -0.1} | gains
+    return lesions.rows_of(
+        {
+            name: [
+                {
+                    measure: 0.5 + (-gain[name] if "false" in measure else gain[name]) + shift
+                    for measure in (*lesions.CLAIMED, lesions.VOLUME)
+                }
+                # the noise of an image is not in the interpolation
+                for shift in noise * (name != "B-spline")
+            ]
+            for name in names
+        }
+    )
+
+
+def test_rows_of_lesions_have_differences_from_the_better_interpolation() -> None:
+    rows = {(row["measure"], row["images"]): row for row in rows_of_lesions(vit=-0.3, unet=0.001)}
+    row = rows[lesions.FALSE_LESIONS, "attunet"]
+    assert row["best interpolation"] == "B-spline"
+    assert row["mean"] == "0.30"
+    # t(.975, 2) x .01 / sqrt(3) = .0248
+    assert rows[lesions.DICE_OF_LESIONS, "attunet"]["95 % interval"] == "0.675 to 0.725"
+    assert rows[lesions.DICE_OF_LESIONS, "attunet"]["difference"] == "0.200"
+    assert (row["difference"], row["interval of the difference"]) == ("-0.20", "-0.22 to -0.18")
+    for measure in lesions.CLAIMED:
+        outcomes = [rows[measure, name]["outcome"] for name in ("attunet", "vit", "unet")]
+        assert outcomes == [lesions.BETTER, lesions.WORSE, lesions.SAME]
+        assert rows[measure, "B-spline"]["outcome"] == "–"
+        assert rows[measure, "trilinear"]["outcome"] == lesions.WORSE
+    assert rows[lesions.VOLUME, "attunet"]["difference"] == "–"
+
+
+def test_the_claim_is_judged_by_testable_measures_only() -> None:
+    assert lesions.verdict(rows_of_lesions())[0] == "yes"
+    assert lesions.verdict(rows_of_lesions(attunet=0.0))[0] == "no"
+    assert lesions.verdict(rows_of_lesions(truth=0.0))[0] == "not tested"
+    assert lesions.verdict(rows_of_lesions(**{lesions.MEASURED: -0.2}))[0] == "not tested"
+    better, same = rows_of_lesions(), rows_of_lesions(attunet=0.0, truth=0.0)
+    mixed = [row for row in better if row["measure"] == lesions.FALSE_TISSUES] + [
+        row for row in same if row["measure"] != lesions.FALSE_TISSUES
+    ]
+    assert lesions.verdict(mixed) == (
+        "in part",
+        [lesions.FALSE_TISSUES],
+        [lesions.FALSE_TISSUES],
+    )
+
+
+def test_the_page_has_the_verdict_of_the_stored_table() -> None:
+    found, _testable, _seen = lesions.verdict(PAGE.rows("papers_attunet_lesions"))
+    (line,) = (
+        line
+        for line in PAGE.PAGE.read_text(encoding="utf-8").splitlines()
+        if "papers_attunet_lesions" in line and line.startswith("| **Li:**")
+    )
+    assert line.split(" | ")[3].split(",")[0] == found
 
 
 def test_data_are_not_fetched_without_the_programs_or_over_existing_data(
