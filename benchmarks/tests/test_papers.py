@@ -264,9 +264,11 @@ def test_the_table_of_srgan_has_the_published_values_and_exact_p() -> None:
         assert row["srgan − B-spline"] == "p = .008"
     sizes = [row for row in rows if row["measure"] == "size, thumb"]
     assert {row["acquired"] for row in sizes} == {"55.5"}
-    assert [row["paper: acquired → SRGAN"] for row in sizes] == ["–"] + 3 * [
+    assert [row["paper: acquired → SRGAN"] for row in sizes] == ["–"] + 5 * [
         "140.0 → 83.4, p < .001"
     ]
+    larger = {row["srgan larger than acquired"] for row in rows if row["measure"] == "Dice"}
+    assert larger == {"0"}
     assert ota.rows_of(people[:1])[1]["truth"].endswith("–")
     assert [ota.p_text(p) for p in (1.0, 0.042, 0.0042, 4e-9)] == [
         "p = 1.00",
