@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[3]
 BY_NAME = {"import_module", "find_spec"}
 """Functions whose first argument is the name of a module."""
-TOOLS = {"docs", "tests"}
+TOOLS = {"benchmarks", "docs", "tests"}
 """Extras for developers."""
 NOT_IMPORTED = {
     "bids-validator-deno": "a program, which bids_sr/preflight/validator.py starts",
