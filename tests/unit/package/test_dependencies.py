@@ -57,8 +57,7 @@ def iterate_modules(node: ast.AST) -> Iterator[str]:
 def test_imported_distributions_are_the_declared_ones() -> None:
     packages = {
         module.partition(".")[0]
-        for folder in ("bids_sr", "workflows", "boilerplate")
-        for path in (ROOT / folder).rglob("*.py")
+        for path in (ROOT / "bids_sr").rglob("*.py")
         for module in iterate_modules(ast.parse(path.read_text()))
     } - {*sys.stdlib_module_names, "bids_sr"}
     extras = SETUP["options.extras_require"]
