@@ -1,6 +1,5 @@
-"""Stamp the commit that is built into the package, restore links that an archive lost, and let
-links of README.md lead into the repository from the package index, too; everything else about the
-package is in setup.cfg.
+"""Stamp the commit that is built into the package, and let links of README.md lead into the
+repository from the package index, too; everything else about the package is in setup.cfg.
 
 A version that is no release names its commit (`bids_sr.__version__`), and git is not asked at run
 time. An installation with ``pip install -e`` is a build too: what it stamps holds until the next
@@ -8,7 +7,6 @@ one.
 """
 
 import configparser
-import contextlib
 import os
 import re
 import runpy
@@ -37,20 +35,6 @@ def commit() -> str:
     return f"g{asked[0][:9]}{'.dirty' if asked[1] else ''}"
 
 
-def restore_links() -> None:
-    """Restore the links of the package to folders at the top level.
-
-    An sdist has no links, and some programs extract them from a zip archive as text files. A build
-    does not need them (setup.cfg). A program that is started in this folder does, because Python
-    then finds this package before the installed one.
-    """
-    for name in ("workflows", "boilerplate"):
-        link = HERE / "bids_sr" / name
-        if not link.is_dir():
-            link.unlink(missing_ok=True)
-            link.symlink_to(Path("..", name))
-
-
 def description() -> str:
     """README.md, whose links within the repository become addresses of this release."""
     known = configparser.ConfigParser(interpolation=None)
@@ -65,7 +49,5 @@ if revision := os.environ.get("BIDS_SR_REVISION"):  # an image is built without 
     STAMP.write_text(f"g{revision[:9]}\n", encoding="utf-8")
 elif (HERE / ".git").exists():  # what is built of an sdist keeps the stamp that this carries
     STAMP.write_text(f"{commit()}\n", encoding="utf-8")
-with contextlib.suppress(OSError):  # of a folder in which nothing can be written
-    restore_links()
 
 setup(long_description=description())

@@ -72,7 +72,7 @@ def smoothed(data: Array, zooms: tuple[float, ...], fwhm_mm: float) -> Array:
 def mppca(series: Array) -> Array:
     """Denoise magnitudes by MP-PCA (Veraart et al. 2016) in the whole field of view.
 
-    Needs dipy (`pip install dipy`), which the program does not depend on.
+    Needs dipy (`pip install -e '.[benchmarks]'`).
     """
     from dipy.denoise.localpca import mppca as denoise
 

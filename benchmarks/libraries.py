@@ -4,7 +4,7 @@ python benchmarks/libraries.py head_motion|noise|resampling|tissues|sliding_wind
 
 Processor times are of this process on one thread, and of one table they are from one call: their
 ratios can be compared, not the seconds of different tables. `sliding_window` needs monai, and
-`figures` needs nireports; neither is a dependency of the program. Writes
+`figures` needs nireports (`pip install -e '.[benchmarks]'`). Writes
 benchmarks/results/libraries_NAME.{json,md}.
 """
 

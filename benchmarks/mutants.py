@@ -27,6 +27,7 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,8 @@ def main() -> int:
             print(_describe(mutant))
         return 0
     if not options.coverage.exists():
+        if find_spec("coverage") is None:
+            sys.exit("The package coverage is missing: pip install -e '.[benchmarks]'")
         options.coverage.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             content = measure_coverage(checkout, Path(sys.executable), Path(folder))

@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TOPS = ("bids_sr", "workflows", "boilerplate")
 WIDTH, HEIGHT, GAP, ROW = 118, 40, 16, 70
 TEXT = {
     "boilerplate": "names, templates, .bib",
@@ -49,9 +48,8 @@ TEXT = {
 
 
 def part_of(path: Path) -> str:
-    """Return the part that a file belongs to: a folder or module of bids_sr, or a top folder."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return parts[0] if parts[0] != "bids_sr" else parts[1]
+    """Return the part that a file belongs to: a folder or module of bids_sr."""
+    return path.relative_to(ROOT / "bids_sr").with_suffix("").parts[0]
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -83,7 +81,7 @@ def read_rows() -> dict[str, int]:
 def graph(parts: Collection[str]) -> dict[str, set[str]]:
     """Return the other parts that each part imports."""
     found: dict[str, set[str]] = {part: set() for part in sorted(parts)}
-    for path in (path for top in TOPS for path in (ROOT / top).rglob("*.py")):
+    for path in (ROOT / "bids_sr").rglob("*.py"):
         if (part := part_of(path)) in found:
             found[part] |= set(imports(path)) & found.keys() - {part}
     return found

@@ -62,7 +62,8 @@ def test_every_result_is_cited() -> None:
     patterns = ("*.md", "docs/*.md", "docs/*.py", "benchmarks/*.md", "bids_sr/**/*.py")
     files = [path for pattern in patterns for path in ROOT.glob(pattern)]
     text = "\n".join(path.read_text() for path in files)
-    cited = set(re.findall(r"results/([\w-]+)\.md", text))
+    cited = set(re.findall(r"results/([\w-]+)\.(?:md|tsv)", text))
+    cited |= set(re.findall(r"rows\(\"([\w-]+)\"\)", text))  # tables that scripts of pages read
     assert {path.stem for path in (BENCHMARKS / "results").iterdir()} - cited == set()
 
 

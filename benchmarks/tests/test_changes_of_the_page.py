@@ -40,7 +40,6 @@ def test_an_example_changes_the_files_of_its_chapter(title: str) -> None:
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy the program and apply the changes of all examples."""
     root = tmp_path_factory.mktemp("program")
-    # links to workflows/ and boilerplate/ become folders
     shutil.copytree(ROOT / "bids_sr", root / "bids_sr")
     for file, before, after in [change for title in FILES for change in changes(chapter(title))]:
         path = root / (file if file.startswith("bids_sr/") else f"bids_sr/{file}")

@@ -23,7 +23,7 @@ def clip(value: int, lower: int = 0) -> int:
 
 
 def test_each_fault_is_valid_code_that_differs_from_the_program() -> None:
-    mutants = draw_mutants(ROOT, 80, 3, ("bids_sr/glm", "workflows"))
+    mutants = draw_mutants(ROOT, 80, 3, ("bids_sr/glm", "bids_sr/workflows"))
     for mutant in mutants:
         original = (ROOT / mutant.module).read_text()
         assert ast.dump(ast.parse(mutant.source)) != ast.dump(ast.parse(original))

@@ -199,8 +199,8 @@ class SourceCode:
 
 
 def _iterate_modules(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield names and files of the modules of a package; its subpackages may be links."""
-    for root, _, names in os.walk(folder, followlinks=True):
+    """Yield names and files of the modules of a package."""
+    for root, _, names in os.walk(folder):
         package = ".".join([folder.name, *Path(root).relative_to(folder).parts])
         for name in names:
             if name == "__init__.py":

@@ -708,12 +708,7 @@ def _convert_for_disk(
 
 
 def _make_compressor() -> Any:
-    """Return an ISA-L gzip stream.
-
-    Super-resolved series are compressed about 15 times as fast as by the fastest level of zlib
-    (0.7 instead of 11 s for 0.5 GB), and files are at most 2 % larger
-    (`benchmarks/gzip_speed.py`).
-    """
+    """Return an ISA-L gzip stream, which is faster than zlib, for files of similar size."""
     # training on a computer that only reads images does not require this package
     from isal import isal_zlib
 

@@ -102,11 +102,9 @@ def test_the_image_has_the_package_of_this_checkout(image) -> None:
     checksums = set(
         image.run(TAG, "-c", listing, flags=("--entrypoint", "sh")).stdout.split("\n")
     ) - {""}
-    homes = [("bids_sr", "."), ("workflows", "./workflows"), ("boilerplate", "./boilerplate")]
     files = [
-        (path, f"{inside}/{path.relative_to(ROOT / top)}")
-        for top, inside in homes
-        for path in (ROOT / top).rglob("*")
+        (path, f"./{path.relative_to(ROOT / 'bids_sr')}")
+        for path in (ROOT / "bids_sr").rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     ]
     sums = subprocess.run(

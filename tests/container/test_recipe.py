@@ -93,11 +93,7 @@ def test_the_build_context_has_the_package_and_no_private_files() -> None:
         for line in (ROOT / ".dockerignore").read_text().splitlines()
         if line and not line.startswith("#")
     ]
-    needed = [
-        path
-        for top in ("bids_sr", "workflows", "boilerplate", "docker")
-        for path in (ROOT / top).rglob("*")
-    ]
+    needed = [path for top in ("bids_sr", "docker") for path in (ROOT / top).rglob("*")]
     needed = [
         path
         for path in needed

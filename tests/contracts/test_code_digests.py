@@ -50,7 +50,7 @@ DATA_FILES = {
 
 def _iterate_modules() -> Iterator[tuple[str, Path]]:
     """Yield names and files of all modules."""
-    for root, _, names in os.walk(FOLDER, followlinks=True):
+    for root, _, names in os.walk(FOLDER):
         for file in (Path(root, name) for name in names if name.endswith(".py")):
             parts = file.relative_to(FOLDER.parent).with_suffix("").parts
             yield ".".join(parts).removesuffix(".__init__"), file

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[3]
 BY_NAME = {"import_module", "find_spec"}
 """Functions whose first argument is the name of a module."""
-TOOLS = {"docs", "tests"}
+TOOLS = {"benchmarks", "docs", "tests"}
 """Extras for developers."""
 NOT_IMPORTED = {
     "bids-validator-deno": "a program, which bids_sr/preflight/validator.py starts",
@@ -57,8 +57,7 @@ def iterate_modules(node: ast.AST) -> Iterator[str]:
 def test_imported_distributions_are_the_declared_ones() -> None:
     packages = {
         module.partition(".")[0]
-        for folder in ("bids_sr", "workflows", "boilerplate")
-        for path in (ROOT / folder).rglob("*.py")
+        for path in (ROOT / "bids_sr").rglob("*.py")
         for module in iterate_modules(ast.parse(path.read_text()))
     } - {*sys.stdlib_module_names, "bids_sr"}
     extras = SETUP["options.extras_require"]
