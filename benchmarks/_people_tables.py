@@ -183,7 +183,7 @@ def contrasts(arguments: Sequence[str]) -> None:
 
 def baselines(arguments: Sequence[str]) -> None:
     """Tabulate `sbl` without calibration next to the baselines, for all events against rest."""
-    out = _called(arguments, {name: ("blind",) for name in TESTED})
+    out = _called(arguments, dict.fromkeys(TESTED, ("blind",)))
     rows = []
     for tested in TESTED.values():
         outputs = Kept(out / tested.name / "kept" / "blind")
