@@ -39,6 +39,40 @@ class Statement(StrEnum):
     NOTHING_APPLIED = "{series} {were} not applied (zero filled): use the B-spline maps."
     NOTHING_COMPARED = "No super-resolution method was run: all series are interpolations."
 
+    # result of a group
+    GROUP_EXPLAINS = (
+        "{series} explains {value} of the detail of {contrast} in {place} (median of"
+        " {participants}), {comparison}."
+    )
+    GROUP_MORE = (
+        "{difference} percentage points more than the strongest baseline of each participant"
+        " (more in {n_above} of {n}, {p})"
+    )
+    GROUP_NOT_ABOVE_ZERO = (
+        "more than the strongest baseline of each participant, but not detectably above 0 %"
+    )
+    GROUP_NOT_MORE = (
+        "not detectably more than the strongest baseline of each participant ({difference}"
+        " percentage points, {p})"
+    )
+    GROUP_TOO_FEW = "which are too few participants for a comparison with the baselines"
+    GROUP_TESTED = (
+        "In the test, {series} explains {value} of the detail of {contrast} in active voxels"
+        " (median of {participants}); unknown at the final resolution."
+    )
+    GROUP_NOT_COMPARED = "The detail of {series} was not compared with a reference: {reason}."
+    GROUP_BASELINES = (
+        "The strongest baseline of a participant explains most among all baselines, denoising"
+        " controls and simple arithmetic. Because noise inflates the largest of several values,"
+        " the comparison is biased against the method and cannot show a loss."
+    )
+    GROUP_POWER = (
+        "About {n} participants are required for a power of 80 %, if the observed difference is"
+        " the true difference; this number is uncertain for few participants."
+    )
+    GROUP_NO_POWER = "No number of participants would make the observed difference detectable."
+    GROUP_WITHOUT_VALUE = "Participants without a value: {participants}."
+
     # results of a task, for a paper
     PAPER_METHOD = "{subject}, effects were super-resolved{sizes} with {series} (bids-sr)."
     PAPER_NOT_APPLIED = "{subject}, no super-resolution method was applied."
@@ -338,15 +372,15 @@ class Statement(StrEnum):
 
 
 _SHORT = {
-    "FEW_BLOCKS": "too few blocks",
+    "FEW_BLOCKS": "few blocks",
     "NOT_SPLIT": "run cannot be halved",
     "NOT_DOWNSAMPLED": "run cannot be halved in resolution",
     "OTHER_METHOD": "only sbl is tested",
     "SMOOTH_RUN": "run is smooth",
-    "FEW_VOXELS": "too few active voxels",
+    "FEW_VOXELS": "few active voxels",
     "NOTHING_TO_RECOVER": "no reproducible detail",
-    "FEW_SLICES": "too few slices",
-    "FEW_PARTS": "too few slices",
+    "FEW_SLICES": "few slices",
+    "FEW_PARTS": "few slices",
     "WIDE_INTERVAL": "interval contains 0",
     "IMPRECISE_LIMIT": "finest detail too imprecise",
     "UNKNOWN_FINENESS": "fineness too imprecise",

@@ -12,11 +12,12 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
+from bids_sr.bids.label_lists import list_some
 from bids_sr.evaluation.evidence import APPLIED
 from bids_sr.evaluation.words import capitalize
 from bids_sr.figures.maps import Display, Scene, activation_figure
 from bids_sr.frozen import frozen
-from bids_sr.group import figures as group_figures, verdicts
+from bids_sr.group import figures as group_figures, first_screen, verdicts
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
 from bids_sr.group.map_records import GroupMapRecord, GroupMaps
 from bids_sr.group.output_files import GroupNames
@@ -35,7 +36,7 @@ from bids_sr.metrics.word_lists import add_counts
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.facts import facts_html, messages_html
-from bids_sr.report.first_screen import UseRow
+from bids_sr.report.first_screen import UseRow, render_first_screen
 from bids_sr.report.markup import join, render, render_folded, render_selector, table
 from bids_sr.series import map_label
 
@@ -90,6 +91,7 @@ _DEFAULT_MARGIN_TEXT = (
     "one tenth of the median difference between bspline and the measured series, if this"
     " difference is available"
 )
+_MAX_LISTED = 5  # runs or participants in an alert
 # description of a raised flag, by the statistic of the flag
 _FLAG_TEXTS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
 
@@ -128,8 +130,8 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
     )
     return GroupPage(
         names=content.names,
-        answer=_answer_html(content, figures),
-        reasons=join(_accuracy_html(content, figures)),
+        answer=_answer_html(content, folder),
+        reasons=join(_reasons_html(content, figures)),
         participants=_participants_html(content),
         sections=(
             GroupSection("comparisons", "Exploratory comparisons", comparisons, ("comparisons",)),
@@ -239,54 +241,39 @@ def _question_html(
         )
 
 
-def _answer_html(content: RunsContent, figures: GroupFigures) -> Markup:
-    """Return the primary comparison of each task as a sentence, numbers and figures.
-
-    Values of each participant, missing data, and runs without super-resolution are also shown.
-    """
-    primary = content.comparisons[content.comparisons["part"] == PRIMARY]
-    forests = [
-        figures.embed(
-            partial(group_figures.primary_figure, row),
-            f"desc-primary{index}",
-            f"Primary comparison, {verdicts.context_text(row)}. Each diamond is a participant;"
-            " with many participants, a selection across all ranks is shown. The square is the"
-            " Hodges-Lehmann estimate with its confidence interval.",
-        )
-        for index, row in enumerate(primary.itertuples())
-    ]
-    tables = content.joined_tables
-    tasks = _count_runs_by_task(content.tables)
-    sentences = {
-        task: verdicts.not_assessed_text(task, tables.values, tables.reported, content.method)
-        for task in tasks
-    }
-    tested = {
-        task: verdicts.tested_detail_text(task, tables.values, content.method) for task in tasks
-    }
-    unapplied = tables.reported[tables.reported["statistic"] == APPLIED]
-    zero_filled = [
-        f"{', '.join(runs)}: {method} was zero filled"
-        for method, runs in unapplied.groupby("series", sort=False)["name"]
-    ]
-    return join(
-        [
-            verdicts.group_answer_html(content.comparisons, tasks, sentences, tested, forests),
-            render("box", "Missing or not used.", _missing_lines(content)),
-            _use_html(content, figures),
-            render(
-                "box",
-                "Runs without super-resolution (the method was not applied, and the series is"
-                " zero filled).",
-                zero_filled,
-            ),
-        ]
+def _make_contents(content: RunsContent) -> first_screen.GroupContents:
+    """Return the tables and maps for the first screen."""
+    return first_screen.GroupContents(
+        tasks=_count_runs_by_task(content.tables),
+        tables=content.joined_tables,
+        comparisons=content.comparisons,
+        maps=content.maps,
+        method=content.method,
     )
 
 
-def _use_html(content: RunsContent, figures: GroupFigures) -> Markup:
+def _answer_html(content: RunsContent, folder: Path) -> Markup:
+    """Return the first screen of each task, with missing data and methods that were not applied.
+
+    `folder` is the folder of the page.
+    """
+    tables = content.joined_tables
+    unapplied = tables.reported[tables.reported["statistic"] == APPLIED]
+    alerts = [
+        f"{method} was not applied (zero filled): {list_some(list(runs), _MAX_LISTED)}."
+        for method, runs in unapplied.groupby("series", sort=False)["name"]
+    ]
+    if missing := _missing_lines(content):
+        alerts.append(f"Missing or not used: {list_some(missing, _MAX_LISTED)}.")
+    screens = first_screen.list_screens(
+        _make_contents(content), alerts=alerts, use=_list_used_files(content, folder)
+    )
+    return join(map(render_first_screen, screens))
+
+
+def _list_used_files(content: RunsContent, folder: Path) -> list[UseRow]:
     """Return the files to use: a group map of the method, and the tables."""
-    maps, folder = content.maps.maps, figures.folder.resolve()
+    maps = content.maps.maps
     own_maps = maps[maps["series"] == content.method]["z"] if len(maps) else ()
     uses = [
         *(UseRow("Map", file=f"group/{Path(path).name}") for path in own_maps[:1]),
@@ -295,7 +282,22 @@ def _use_html(content: RunsContent, figures: GroupFigures) -> Markup:
             for label, suffix in (("Table", "metrics"), ("Tests", "stats"))
         ),
     ]
-    return render("use", [use for use in uses if (folder / use.file).exists()])
+    return [use for use in uses if (folder / use.file).exists()]
+
+
+def _reasons_html(content: RunsContent, figures: GroupFigures) -> Iterator[Markup]:
+    """Yield the primary comparison of each task, and each participant's accuracy."""
+    contents = _make_contents(content)
+    for index, row in enumerate(contents.primary):
+        yield render("items", first_screen.list_primary_reasons(contents, row))
+        yield figures.embed(
+            partial(group_figures.primary_figure, row),
+            f"desc-primary{index}",
+            f"Primary comparison, {verdicts.context_text(row)}. Each diamond is a participant;"
+            " with many participants, a selection across all ranks is shown. The square is the"
+            " Hodges-Lehmann estimate with its confidence interval.",
+        )
+    yield from _accuracy_html(content, figures)
 
 
 def _accuracy_html(content: RunsContent, figures: GroupFigures) -> Iterator[Markup]:

@@ -5,49 +5,38 @@ comparisons of one method on one question, that is, one metric of one task, cont
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
-from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
-from bids_sr.evaluation.result_text import quote_contrast
-from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.words import (
     DECISIONS,
-    MARKS,
     capitalize,
     measure_text,
     reference_phrase,
     region_text,
 )
-from bids_sr.group.comparisons import EXPLORATORY, PRIMARY, is_primary_metric
+from bids_sr.group.comparisons import EXPLORATORY
 from bids_sr.group.values import (
     QUESTION,
     EvidenceContrasts,
-    participant_columns,
     rank_question,
 )
-from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.number_text import estimate, number, p_value, value_form
 from bids_sr.metrics.rows import MISSING
-from bids_sr.metrics.word_lists import add_counts, enumerate_unique
-from bids_sr.report.cards import Card
+from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.report.evaluation_rows import series_text
-from bids_sr.report.markup import join, render
 from bids_sr.series import SIMPLE_BASELINES
-from bids_sr.sr.method import method_names_without_controls
 from bids_sr.statistics.decisions import (
-    BELOW_STRONGEST_NOTE,
     SAME,
-    SIGNIFICANT_WORDS,
     UNDECIDED,
     attainable_text,
 )
-from bids_sr.statistics.wilcoxon import ALPHA, LOWEST_NOMINAL_LEVEL
+from bids_sr.statistics.wilcoxon import LOWEST_NOMINAL_LEVEL
 
 ComparisonRow = Any
 """Comparison with columns as attributes."""
@@ -186,8 +175,8 @@ def _describe_decision(decision: str, rows: Sequence[ComparisonRow]) -> str:
             f" within ±{number(rows[0].margin, '.3g')}" if math.isfinite(rows[0].margin) else ""
         )
         return clause + bound
-    p_text = _p_text(max(row.p_holm for row in rows))
-    return f"{clause} (by {_smallest_difference_text(rows)}, {p_text})"
+    p = p_text(max(row.p_holm for row in rows))
+    return f"{clause} (by {_smallest_difference_text(rows)}, {p})"
 
 
 def _describe_undecided(rows: Sequence[ComparisonRow]) -> str:
@@ -365,76 +354,6 @@ def question_text(row: ComparisonRow) -> str:
     return " ".join(filter(None, [measure_text(row), reference_phrase(row)]))
 
 
-def group_answer_html(
-    comparisons: pd.DataFrame,
-    tasks: Mapping[str, Mapping[str, int]],
-    sentences: Mapping[str, str] | None = None,
-    tested: Mapping[str, str] | None = None,
-    pictures: Sequence[Markup] = (),
-) -> Markup:
-    """Render the answer per task: a picture, a sentence, three numbers and their basis.
-
-    Tasks without a primary comparison have a sentence with the reason.
-
-    Parameters
-    ----------
-    comparisons : pd.DataFrame
-        All comparisons.
-    tasks : Mapping[str, Mapping[str, int]]
-        Number of runs of each participant, by task; if empty, only tasks with a primary comparison
-        are shown.
-    sentences : Mapping[str, str], optional
-        Sentence on the missing primary comparison by task (`not_assessed_text`). By default, the
-        sentence says that there are no reference data.
-    tested : Mapping[str, str], optional
-        Sentence on the test at half the resolution by task (`tested_detail_text`).
-    pictures : Sequence[Markup], optional
-        Figures of the primary comparisons, in their order.
-    """
-    primary = (
-        list(comparisons[comparisons["part"] == PRIMARY].itertuples()) if len(comparisons) else []
-    )
-    answers = [
-        _answer_html(row, tasks.get(row.task, {}), pictures[index] if pictures else Markup(""))
-        for index, row in enumerate(primary)
-    ]
-    assessed_tasks = {row.task for row in primary}
-    unassessed_tasks = [task for task in tasks if task not in assessed_tasks]
-    if not primary and not unassessed_tasks:
-        unassessed_tasks = [""]
-    tasks_by_sentence: dict[str, list[str]] = {}
-    for task in unassessed_tasks:
-        sentence = (sentences or {}).get(task, f"Accuracy not assessed: {_NO_DATA}")
-        tasks_by_sentence.setdefault(sentence, []).append(task)
-    answers += [
-        _missing_answer_html(sentence, sentence_tasks, tested or {}, is_only_task=len(tasks) < 2)
-        for sentence, sentence_tasks in tasks_by_sentence.items()
-    ]
-    return join(answers)
-
-
-def _answer_html(row: ComparisonRow, run_counts: Mapping[str, int], picture: Markup) -> Markup:
-    """Return a primary comparison as a picture, a sentence and numbers.
-
-    `run_counts` is the number of runs of all participants with the task.
-    """
-    without_value = add_counts(
-        (item for item in run_counts.items() if item[0] not in row.participants), "runs"
-    )
-    evidence = [capitalize(f"compared {reference_phrase(row)}")]
-    if without_value:
-        evidence.append(f"Without a value: {', '.join(without_value)}")
-    return render(
-        "group_answer",
-        f"{context_text(row)} · n = {row.n}",
-        *MARKS[primary_status(row)],
-        _primary_sentence(row),
-        ". ".join(evidence),
-        _primary_numbers(row),
-        picture,
-    )
-
-
 def context_text(question: ComparisonRow) -> str:
     """Return task, region, contrast and smoothing of a question as text."""
     special_texts = {MISSING: "", "all": "all conditions"}
@@ -448,62 +367,10 @@ def context_text(question: ComparisonRow) -> str:
     return ", ".join(filter(None, phrases))
 
 
-def _primary_sentence(row: ComparisonRow) -> str:
-    """Return the result of a primary comparison in plain text.
-
-    The sentences contain the difference, its interval, and the number of participants with a gain.
-    """
-    if row.n < 2:
-        return (
-            f"Accuracy was assessed in {row.n} participant, which is too few for a test across"
-            f" participants ({task_text(row)})."
-        )
-    level = f"{100 * min(row.level, 1 - ALPHA):.0f} % interval across participants"
-    corrected = f"corrected for {row.family} tasks" if row.family > 1 else "not corrected"
-    return (
-        f"{_primary_result_text(row)}. The difference in {measure_text(row)} is"
-        f" {difference_text(row)} ({level}) and is positive in {row.n_above} of {row.n}"
-        f" participants ({_p_text(row.p_holm)}, exact signed-rank test of one prespecified"
-        f" comparison, {corrected})."
-    )
-
-
 def task_text(question: ComparisonRow) -> str:
     """Return the task (and the variant of its files) of a question as text."""
     variant = [] if question.variant == MISSING else [question.variant]
     return ", ".join([f"task {question.task}", *variant])
-
-
-def _primary_result_text(row: ComparisonRow) -> str:
-    """Return whether the method is more accurate than the reference series, as a clause."""
-    if primary_status(row) == "more accurate":
-        return (
-            f"With respect to fine detail, the {row.series} map is more accurate than every"
-            " reference series of the participant"
-        )
-    if row.word == SIGNIFICANT_WORDS[1]:
-        return (
-            f"The explained variance is higher for {row.series} than for every reference series"
-            " of the participant, but does not differ from 0"
-        )
-    is_below_strongest = BELOW_STRONGEST_NOTE in row.note
-    predicate = "is not more accurate than" if is_below_strongest else _predicate(UNDECIDED)
-    return (
-        f"With respect to fine detail, the {row.series} map {predicate} the strongest reference"
-        " series of the participant"
-    )
-
-
-def primary_status(row: ComparisonRow) -> str:
-    """Return the status of a primary comparison.
-
-    The status is *more accurate*, *not more accurate* or *not assessed*.
-    """
-    if row.n < 2:
-        return "not assessed"
-    if row.word == SIGNIFICANT_WORDS[1] and row.lower_of_series > 0:
-        return "more accurate"
-    return "not more accurate" if row.p_smallest * row.family < ALPHA else "not assessed"
 
 
 def _predicate(decision: str) -> str:
@@ -517,176 +384,6 @@ def difference_text(row: ComparisonRow) -> str:
     return estimate(row.difference, row.lower, row.upper, form)
 
 
-def _p_text(value: float) -> str:
+def p_text(value: float) -> str:
+    """Return a p value as text."""
     return f"p {'' if value < 0.001 else '= '}{p_value(value)}"
-
-
-def _primary_numbers(row: ComparisonRow) -> list[Card]:
-    """Return cards with the difference, participants with a gain, and participants needed."""
-    median_series, median_reference = (
-        number(median, value_form(row.statistic) or ".3f")
-        for median in (row.median_series, row.median_minus)
-    )
-    cards = [
-        Card(
-            value=number(row.difference, value_form(row.statistic, sign="+")),
-            facts=(f"median {median_series}, strongest reference {median_reference}",),
-            label=f"{row.series} minus the strongest reference series of the participant,"
-            f" {measure_text(row)}",
-        ),
-        Card(
-            value=f"{row.n_above} of {row.n}",
-            label="participants with a higher value than in their strongest reference series",
-            facts=(
-                row.note
-                or "all baselines, denoising controls and simple arithmetic are reference series",
-            ),
-        ),
-    ]
-    if row.n > 1:
-        note = (
-            "under the assumption of the observed effect; this number is uncertain for few"
-            " participants"
-        )
-        value = number(row.n_needed, ".0f") if pd.notna(row.n_needed) else MISSING
-        if value == MISSING:
-            note = (
-                "a gain could not be detected with any number of participants under the"
-                " assumption of the observed effect"
-            )
-        cards.append(Card(value=value, label="participants for 80 % power", facts=(note,)))
-    return cards
-
-
-def _missing_answer_html(
-    sentence: str, tasks: Sequence[str], tested: Mapping[str, str], *, is_only_task: bool
-) -> Markup:
-    """Return the answer for tasks without a primary comparison for the same reason.
-
-    Parameters
-    ----------
-    sentence : str
-        Sentence with the reason, without a final period.
-    tasks : Sequence[str]
-        Labels of the tasks.
-    tested : Mapping[str, str]
-        Sentence on the test at half the resolution by task.
-    is_only_task : bool
-        Whether the group has no other task, so that the label is not shown.
-    """
-    task_note = "" if is_only_task else f" (task {', '.join(tasks)})"
-    evidence = ". ".join(filter(None, [tested.get(task, "") for task in tasks]))
-    return render(
-        "group_answer",
-        "",
-        *MARKS["not assessed"],
-        f"{sentence}{task_note}.",
-        evidence
-        or "If a self-test was possible, its results are shown in the participant reports",
-        [],
-    )
-
-
-def not_assessed_text(task: str, values: pd.DataFrame, reported: pd.DataFrame, method: str) -> str:
-    """Return a sentence on a missing primary comparison.
-
-    If other methods have values, the sentence refers to them.
-
-    Parameters
-    ----------
-    task : str
-        Task label.
-    values, reported : pd.DataFrame
-        `values` and `reported` of `bids_sr.group.values.JoinedTables`.
-    method : str
-        Method of the primary comparison.
-    """
-    reason = not_assessed_reason(task, values, reported, method)
-    task_values = values[(values["task"] == task) & is_primary_metric(values)]
-    evaluated = task_values[np.isfinite(participant_columns(task_values)).any(axis=1)]["series"]
-    alternatives = [
-        name
-        for name in method_names_without_controls()
-        if name in set(evaluated) and name != method
-    ]
-    if not alternatives:
-        return f"Accuracy was not assessed: {reason}"
-    return (
-        f"The accuracy of {method}, the prespecified method, was not assessed: {reason}. For"
-        f" {enumerate_unique(alternatives)}, see the section Exploratory comparisons"
-    )
-
-
-def not_assessed_reason(
-    task: str, values: pd.DataFrame, reported: pd.DataFrame, method: str
-) -> str:
-    """Explain a missing primary comparison.
-
-    Possible reasons are missing or uninformative references, and missing values of the method.
-    For the parameters, see `not_assessed_text`.
-    """
-    task_values = values[(values["task"] == task) & is_primary_metric(values)]
-    unapplied = (
-        (reported["statistic"] == APPLIED)
-        & (reported["series"] == method)
-        & (reported["task"] == task)
-    )
-    if task_values.empty:
-        return _NO_DATA
-    if not np.isfinite(participant_columns(task_values)).any(axis=None):
-        return "the reference data have no reproducible detail"
-    if n_unapplied := unapplied.sum():
-        run_text = f"in {n_unapplied} run{'s' if n_unapplied > 1 else ''}"
-        return f"{method} was not applied {run_text} (it was zero filled)"
-    if method not in set(task_values["series"]):
-        return f"{method} was not run"
-    return f"{method} has no defined values in the whole brain"
-
-
-def tested_detail_text(task: str, values: pd.DataFrame, method: str) -> str:
-    """Return a sentence on the explained variance at half the resolution.
-
-    The sentence contains the median and the range across participants, for the contrast of all
-    events or else the first contrast, in active voxels without smoothing. It is "" if no run of
-    the task was tested.
-
-    Parameters
-    ----------
-    task : str
-        Task label.
-    values : pd.DataFrame
-        `values` of `bids_sr.group.values.JoinedTables`.
-    method : str
-        Method of the primary comparison.
-    """
-    cells = {
-        "task": task,
-        "series": method,
-        "statistic": "ev",
-        "reference": HALF_RESOLUTION,
-        "region": ACQUIRED_ACTIVE,
-        "fwhm_mm": 0,
-    }
-    tested = values[np.logical_and.reduce([values[name] == cell for name, cell in cells.items()])]
-    if tested.empty:
-        return ""
-    ranks = tested["contrast"].map(rank_contrast)
-    row = tested.loc[[ranks.idxmin()]]
-    all_shares = participant_columns(row).to_numpy(dtype=np.float64)
-    shares = all_shares[np.isfinite(all_shares)]
-    if not shares.size:
-        return ""
-    lowest, median, highest = (
-        number(value, ".0%") for value in (shares.min(), np.median(shares), shares.max())
-    )
-    spread = (
-        f"median of {shares.size} participants, range {lowest} to {highest}"
-        if shares.size > 1
-        else "1 participant"
-    )
-    return (
-        f"Tested at half the resolution, the explained variance of {method} for the detail of"
-        f" {quote_contrast(row['contrast'].iloc[0])} in active voxels is {median} ({spread},"
-        " whether or not the detail is recovered). This test does not measure the accuracy at the"
-        " final resolution"
-    )

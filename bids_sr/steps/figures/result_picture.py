@@ -205,7 +205,7 @@ def _show_detail(
         _make_panel(maps, "added", "× wrong sign", added, crosses=crosses),
         _make_panel(maps, "true", "", true),
     ]
-    return [PanelGroup(title, "should look alike", panels)]
+    return [PanelGroup(title, "", panels)]
 
 
 def _take_detail(maps: PictureMaps, effect: Volume) -> Volume:

@@ -334,6 +334,8 @@ def test_steps_of_all_modules_have_a_stage() -> None:
         importlib.import_module(f"bids_sr.steps.{module.name}")
         for module in pkgutil.iter_modules(step_modules.__path__)
     )
-    steps = [value for module in modules for value in vars(module).values() if isinstance(value, Step)]
+    steps = [
+        value for module in modules for value in vars(module).values() if isinstance(value, Step)
+    ]
     assert len(steps) > 50
     assert [step.__name__ for step in steps if not find_stage(step)] == []
