@@ -291,7 +291,7 @@ def _coverage_sentences(facts: ParticipantMap) -> list[str]:
         return []
     low, high = COVERAGE_OF_TWO
     return [
-        f"In tests on two runs of a participant, {number(low, '.2f')} to {number(high, '.2f')} of"
+        f"In tests on two runs of a participant, {100 * low:.0f} to {100 * high:.0f} % of"
         " such 95 % intervals contained the effect that was measured at the high resolution, in"
         " voxels that were active in the measured maps."
     ]

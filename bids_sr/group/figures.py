@@ -12,7 +12,7 @@ from bids_sr.figures import canvas as s
 from bids_sr.figures.forest import ForestPanel, ForestPoint, forest_figure
 from bids_sr.group.values import participants_by_series
 from bids_sr.io.arrays import evenly_spaced
-from bids_sr.metrics.number_text import estimate, number
+from bids_sr.metrics.number_text import number, points as points_text, value_form
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.series import ACQUIRED_NAMES, BASELINES, CONTROLS, MEASURED
 
@@ -56,12 +56,13 @@ def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
         If nothing was compared.
     """
     rows = [row for row in comparisons if row.n]
+    factor = percent_factor(rows[0].statistic) if rows else 1.0
     points = {
         row.minus: [
             ForestPoint(
-                value=row.difference,
-                lower=row.lower,
-                upper=row.upper,
+                value=factor * row.difference,
+                lower=factor * row.lower,
+                upper=factor * row.upper,
                 marker="o",
                 text=row.word,
                 color=_DECISION_COLORS.get(row.word, s.SOFT),
@@ -70,8 +71,9 @@ def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
         for row in rows
     }
     labels = {row.minus: f"− {series_text(row.minus)}" for row in rows}
-    margin, series = (rows[0].margin, rows[0].series) if rows else (math.nan, "")
-    unit_text = f" ({format_unit(unit)})" if format_unit(unit) else ""
+    margin, series = (factor * rows[0].margin, rows[0].series) if rows else (math.nan, "")
+    unit_label = "percentage points" if factor > 1 else format_unit(unit)
+    unit_text = f" ({unit_label})" if unit_label else ""
     return forest_figure(
         [[ForestPanel(title="", points=points, margin=margin)]],
         labels,
@@ -80,6 +82,11 @@ def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
         row_inch=0.27,
         xlabel=f"{series} − reference{unit_text}",
     )
+
+
+def percent_factor(statistic: str) -> float:
+    """Return 100 for statistics that readers see in percent, otherwise 1."""
+    return 100.0 if value_form(statistic).endswith("%") else 1.0
 
 
 def format_unit(unit: str) -> str:
@@ -91,7 +98,7 @@ def primary_figure(row: Any) -> Figure:
     """Plot the primary comparison as a forest plot of participants and the group estimate.
 
     Each participant is a point, with the largest difference at the top, labeled with the
-    difference and the participant's strongest reference. Rows have no labels if there are more
+    difference and the participant's strongest baseline. Rows have no labels if there are more
     than `_MAX_LABELED_ROWS` participants. At most `_MAX_ROWS` participants are drawn, evenly
     spaced from the largest difference to the smallest.
     """
@@ -106,7 +113,7 @@ def primary_figure(row: Any) -> Figure:
     labels: dict[str, str] = {}
     points: dict[str, list[ForestPoint]] = {}
     for value, participant, rival in shown_participants:
-        text = f"{number(value, '+.0%')} (minus {series_text(rival)})" if has_names else ""
+        text = f"{number(100 * value, '+.0f')} (minus {series_text(rival)})" if has_names else ""
         color = s.ORANGE if value > 0 else s.SOFT
         labels[participant] = participant if has_names else ""
         points[participant] = [ForestPoint(value=100 * value, color=color, marker="D", text=text)]
@@ -119,7 +126,9 @@ def primary_figure(row: Any) -> Figure:
                 upper=100 * row.upper,
                 color=s.INK,
                 marker="s",
-                text=estimate(row.difference, row.lower, row.upper, "+.0%"),
+                text=points_text(row.difference, row.lower, row.upper).removesuffix(
+                    " percentage points"
+                ),
             )
         ]
     return forest_figure(
@@ -128,6 +137,6 @@ def primary_figure(row: Any) -> Figure:
         legend={},
         row_inch=0.235 if has_names else 0.06,
         lowest_value=-150.0,
-        xlabel=f"◂ reference more accurate  ·  explained detail (%) of {row.series} minus "
-        f"the participant's strongest reference  ·  {row.series} more accurate ▸",
+        xlabel=f"◂ baseline explains more  ·  explained variance of {row.series} minus the "
+        f"participant's strongest baseline (percentage points)  ·  {row.series} explains more ▸",
     )

@@ -39,7 +39,7 @@ from bids_sr.group.voxel_tests import Z_SHOWN
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.contrast_names import rank_contrast
-from bids_sr.metrics.number_text import interval_ends, number
+from bids_sr.metrics.number_text import number, points
 from bids_sr.metrics.rows import MISSING
 from bids_sr.metrics.word_lists import add_counts
 from bids_sr.report.evaluation_rows import series_text
@@ -152,18 +152,11 @@ def _compare(row: ComparisonRow) -> str:
     if status == "not assessed":
         p = f"{p}; {row.n} participants cannot reach p < .05"
     return statement.format(
-        difference=_points(row.difference, row.lower, row.upper),
+        difference=points(row.difference, row.lower, row.upper),
         n_above=row.n_above,
         n=row.n,
         p=p,
     )
-
-
-def _points(difference: float, lower: float, upper: float) -> str:
-    """Return a difference of shares with its interval in percentage points."""
-    ends = ", ".join(interval_ends(lower, upper, ".0%"))
-    text = _percent(difference).removesuffix("\N{NO-BREAK SPACE}%")
-    return f"{text} [{ends}]" if ends else text
 
 
 def _percent(value: float) -> str:

@@ -50,10 +50,10 @@ the (mid)ranks. Differences are Hodges-Lehmann estimates with the corresponding 
 intervals [@hodges1963], and effect sizes are matched-pairs rank-biserial correlations. The p
 values were corrected for all comparisons of one method on one question [@holm1979]. The table also
 lists false discovery rates for all comparisons of a measure [@benjamini1995]. One comparison per
-task was prespecified and corrected only for the number of tasks: the explained variance above the
-acquired Nyquist frequency in the whole brain for {method} (the default method, or the only method
-that was run) minus the explained variance for the strongest reference series of each participant.
-The strongest reference series has the largest value among baselines, denoising controls and simple
+task was prespecified and corrected only for the number of tasks: the explained variance of the
+detail in the whole brain for {method} (the default method, or the only method
+that was run) minus the explained variance for the strongest baseline of each participant.
+The strongest baseline has the largest value among baselines, denoising controls and simple
 arithmetic. Because noise inflates the largest of several values, this comparison is biased against
 the method and cannot show that the method is worse. All other comparisons were exploratory. The
 number of participants required for 80 % power was computed for the paired t test with the observed
@@ -125,9 +125,7 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
     findings = verdicts.select_findings(
         content.comparisons, methods, content.joined_tables.contrasts
     )
-    comparisons = join(
-        [_exploratory_html(findings, methods), _findings_html(content, findings, figures)]
-    )
+    comparisons = join([_exploratory_html(findings), _findings_html(content, findings, figures)])
     return GroupPage(
         names=content.names,
         answer=_answer_html(content, folder),
@@ -150,27 +148,18 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
     )
 
 
-def _exploratory_html(
-    findings: Sequence[Sequence[verdicts.ComparisonRow]], methods: Sequence[str]
-) -> Markup:
-    """Return conclusions of the exploratory comparisons, and each finding as a sentence."""
-    lines = verdicts.list_claims(findings, methods)
+def _exploratory_html(findings: Sequence[Sequence[verdicts.ComparisonRow]]) -> Markup:
+    """Return each finding of the exploratory comparisons as a sentence."""
     placebos = [
         verdicts.negative_control_sentence(finding)
         for finding in findings
         if finding[0].strength == findings[0][0].strength
     ]
-    no_claims = render(
-        "note", "note", "None of the tested methods has values that can be compared."
-    )
+    nothing = render("note", "note", "No method has values that can be compared.")
     return join(
         [
             render("note", "note", _EXPLORATORY_NOTE),
-            render("items", lines, bold=True) or no_claims,
-            render_folded(
-                "All comparisons in words",
-                render("items", list(map(verdicts.finding_sentence, findings))),
-            ),
+            render("items", list(map(verdicts.finding_sentence, findings))) or nothing,
             render("headed", "Negative controls", render("items", list(filter(None, placebos)))),
         ]
     )
@@ -213,14 +202,21 @@ def _question_html(
     yield Markup("<h3>{}</h3><p>{}</p>").format(
         title, f"{verdicts.context_text(first)}. {first.statistic}: {metric.description}."
     )
+    factor = group_figures.percent_factor(first.statistic)
     # An earlier section of the page already shows these values in a figure.
     plotted = [plotted_values.index[0] for plotted_values in _accuracy_values(content)]
     if first.kind != verdicts.SIZE and values.index[0] not in plotted:
         yield figures.embed(
             partial(
                 plot_paired_values,
-                [("", group_figures.select_series(values, content.joined_tables.methods))],
-                group_figures.format_unit(metric.unit),
+                [
+                    (
+                        "",
+                        factor
+                        * group_figures.select_series(values, content.joined_tables.methods),
+                    )
+                ],
+                "%" if factor > 1 else group_figures.format_unit(metric.unit),
             ),
             f"desc-boxes{index}",
             "Boxes show the median and quartiles. Each line is a participant.",
@@ -307,12 +303,13 @@ def _accuracy_html(content: RunsContent, figures: GroupFigures) -> Iterator[Mark
         series_values = group_figures.select_series(values, methods)
         title = verdicts.title_text(values.iloc[0])
         form = value_form(values.iloc[0]["statistic"])
+        factor = group_figures.percent_factor(values.iloc[0]["statistic"])
         cell_rows = [
             [participant, *(number(value, form) for value in row)]
             for participant, row in zip(series_values.index, series_values.to_numpy(), strict=True)
         ]
         yield figures.embed(
-            partial(plot_paired_values, [("", series_values)]),
+            partial(plot_paired_values, [("", factor * series_values)], "%" if factor > 1 else ""),
             f"desc-accuracy{index}",
             f"{title}. Each line is a participant, and boxes show the median and quartiles.",
         )

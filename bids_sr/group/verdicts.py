@@ -1,11 +1,11 @@
-"""Group results in plain language: better, equal or worse methods, and their certainty.
+"""Exploratory comparisons in plain language: better, equal or worse methods.
 
 Comparisons are rows of the table from `bids_sr.group.comparisons`. A finding contains all
 comparisons of one method on one question, that is, one metric of one task, contrast and region.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
@@ -26,11 +26,10 @@ from bids_sr.group.values import (
     EvidenceContrasts,
     rank_question,
 )
-from bids_sr.metrics.number_text import estimate, number, p_value, value_form
+from bids_sr.metrics.number_text import estimate, number, p_value, points, value_form
 from bids_sr.metrics.rows import MISSING
 from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.report.evaluation_rows import series_text
-from bids_sr.series import SIMPLE_BASELINES
 from bids_sr.statistics.decisions import (
     SAME,
     UNDECIDED,
@@ -63,13 +62,7 @@ _EVIDENCE = (
     .rename_axis("strength")
     .reset_index()
 )
-# predicate of a better method, and topic of a missing assessment, by kind of evidence
-_CLAIMS = {
-    FUNCTION: ("is more accurate", "Accuracy"),
-    IMAGE: ("has better image quality", "Image quality"),
-}
 _REGIONS = ("brain", ACQUIRED_ACTIVE, MISSING)  # regions of findings, in the order of the report
-_NO_DATA = "no reference data"
 
 
 def select_findings(
@@ -157,6 +150,8 @@ def finding_sentence(finding: Sequence[ComparisonRow]) -> str:
     clauses = [_describe_decision(decision, rows) for decision, rows in groups.items() if rows]
     result = f"{finding[0].series} {'; '.join(clauses)}" if clauses else "no comparison available"
     sentences = [f"{_subject_text(finding)}: {result}."]
+    if groups["better"] and finding[0].statistic == "ev" and finding[0].lower_of_series <= 0:
+        sentences.append("Its explained variance is not detectably above 0 %.")
     if clauses and finding[0].kind == SIZE:
         sentences.append("A smaller region or overlap is not necessarily an improvement.")
     notes = {_attainable_note(row) for row in groups[UNDECIDED]} - {""}
@@ -219,7 +214,7 @@ def _smallest_difference_text(rows: Sequence[ComparisonRow]) -> str:
 
 def negative_control_sentence(finding: Sequence[ComparisonRow]) -> str:
     """Describe the comparisons with negative controls in one sentence, "" if there are none."""
-    placebos = _select_rows(finding, "placebo")
+    placebos = _select_rows(finding, placebos=True)
     groups = {
         "better": [row for row in placebos if row.word == "better"],
         UNDECIDED: [row for row in placebos if row.word != "better"],
@@ -249,94 +244,11 @@ def title_text(row: ComparisonRow) -> str:
     return f"{capitalize(question_text(row))}, {context_text(row)}"
 
 
-def list_claims(findings: Sequence[Sequence[ComparisonRow]], methods: Sequence[str]) -> list[str]:
-    """Return the claims per task and method: one line on function and one on images."""
-    tasks = dict.fromkeys((finding[0].task, finding[0].variant) for finding in findings)
-    claims: list[str] = []
-    for (task, variant), method in product(tasks, methods):
-        method_findings = [
-            finding
-            for finding in findings
-            if (finding[0].series, finding[0].task, finding[0].variant) == (method, task, variant)
-        ]
-        if method_findings:
-            claims += _method_claims(method, method_findings)
-    return list(dict.fromkeys(claims))  # claims that are equal for several tasks appear once
-
-
-def _method_claims(
-    method: str, method_findings: Sequence[Sequence[ComparisonRow]]
-) -> Iterator[str]:
-    """Yield a claim per kind of evidence, given the findings of one method and task."""
-    for kind, (_, topic) in _CLAIMS.items():
-        strongest = next((finding for finding in method_findings if finding[0].kind == kind), None)
-        if strongest is None:
-            yield f"{method}: {topic} not assessed: {_NO_DATA}."
-        else:
-            yield _claim_text(strongest)
-
-
-def _claim_text(finding: Sequence[ComparisonRow]) -> str:
-    """Return a claim on one method from its strongest evidence.
-
-    The method is compared with baselines and controls, and then with other methods.
-    """
-    method_rows = _select_rows(finding, "method")
-    # Series that result from simple arithmetic have the role of a method in the table, but count
-    # as baselines in claims.
-    plain_rows = [row for row in method_rows if row.minus in SIMPLE_BASELINES]
-    baseline_rows = [*_select_rows(finding, "acquired", "baseline", "control"), *plain_rows]
-    n_participants = max((row.n for row in baseline_rows), default=0)
-    baseline_text = (
-        f"{_compare_with_baselines(finding[0], baseline_rows)}"
-        f" ({question_text(finding[0])}; {context_text(finding[0])}; n = {n_participants})"
-    )
-    method_texts = [
-        f"{row.word} than {series_text(row.minus)}"
-        for row in method_rows
-        if row not in baseline_rows and row.word in ("better", "worse")
-    ]
-    return "; ".join(filter(None, [baseline_text, " and ".join(method_texts)])) + "."
-
-
-def _select_rows(finding: Sequence[ComparisonRow], *roles: str) -> list[ComparisonRow]:
-    """Return the comparisons with references of some roles; by default, all but placebos."""
-    return [row for row in finding if (row.role in roles if roles else row.role != "placebo")]
-
-
-def _compare_with_baselines(question: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:
-    """Return whether a method is better than all, some or none of its baselines, as text.
-
-    `question` is any comparison of the method, `rows` are the comparisons with baselines.
-    """
-    method, (claim, _) = question.series, _CLAIMS[question.kind]
-    better_rows = [row for row in rows if row.word == "better"]
-    worse_rows = [row for row in rows if row.word == "worse"]
-    not_better_rows = [row for row in rows if row.word != "better"]
-    if not rows:
-        return f"There is no baseline for a comparison with {method}"
-    if not not_better_rows:
-        if rows[0].lower_of_series <= 0:
-            return (
-                f"{method} has a higher explained variance than every baseline, but its explained"
-                " variance does not differ from 0"
-            )
-        has_control = any(row.role == "control" for row in rows)
-        control_text = " and denoised B-spline" if has_control else ""
-        return f"{method} {claim} than every baseline{control_text}"
-    if worse_rows:
-        return f"{method} is worse than {_references_text(worse_rows)}"
-    if better_rows:
-        return (
-            f"{method} {claim} than {_references_text(better_rows)}, not shown against"
-            f" {_references_text(not_better_rows)}"
-        )
-    if attainable_note := next(filter(None, map(_attainable_note, rows)), ""):
-        return (
-            f"No difference between {method} and a baseline could reach significance"
-            f" ({attainable_note})"
-        )
-    return f"{method} {_predicate(UNDECIDED)} any baseline"
+def _select_rows(
+    finding: Sequence[ComparisonRow], *, placebos: bool = False
+) -> list[ComparisonRow]:
+    """Return the comparisons with placebos, or with all other references."""
+    return [row for row in finding if (row.role == "placebo") is placebos]
 
 
 def _references_text(rows: Iterable[ComparisonRow]) -> str:
@@ -381,6 +293,8 @@ def _predicate(decision: str) -> str:
 def difference_text(row: ComparisonRow) -> str:
     """Return a difference with its interval as text."""
     form = value_form(row.statistic, sign="+").replace(".3f", ".3g")
+    if form.endswith("%"):
+        return points(row.difference, row.lower, row.upper)
     return estimate(row.difference, row.lower, row.upper, form)
 
 

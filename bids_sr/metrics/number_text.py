@@ -35,6 +35,16 @@ def estimate(value: float, lower: float, upper: float, form: str = "") -> str:
     return f"{number(value, form)} {ends or '(no interval)'}"
 
 
+def points(difference: float, lower: float, upper: float) -> str:
+    """Format a difference of shares with its interval in percentage points.
+
+    >>> points(0.09, 0.08, 0.1)
+    '+9 [8, 10] percentage points'
+    """
+    text = estimate(difference, lower, upper, "+.0%").replace(" %", "", 1)
+    return f"{text} percentage points"
+
+
 def interval(lower: float, upper: float, form: str = "", *, unit: bool = True) -> str:
     """Format an interval in brackets, or as "" if an end is not finite.
 

@@ -132,8 +132,8 @@ def _render_peak(row: Any) -> list[str]:
 
 
 def _probability_text(value: float) -> str:
-    """Return a probability or fraction as text, with small values as ``< .001``."""
-    return "< .001" if value < 1e-3 else short_number(value)
+    """Return a probability or share in percent, with small values as ``< 0.1 %``."""
+    return f"< 0.1{_NBSP}%" if value < 1e-3 else number(value, ".1%").replace(" ", _NBSP)
 
 
 def _is_highest_peak(row: Any) -> bool:

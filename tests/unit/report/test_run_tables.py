@@ -45,7 +45,7 @@ def test_tables_of_clusters_list_the_peaks_of_the_widest_smoothing():
         "only the largest, without further peaks"
     )
     assert first[1][1] == "n/a", "the cluster is named by its labels, not by the peak"
-    assert first[1][2:7] == ["−1, 0, 0", "8.104", "3 [2, 4]", "< .001", "Cuneus_R, 2 mm away"]
+    assert first[1][2:7] == ["−1, 0, 0", "8.104", "3 [2, 4]", "< 0.1 %", "Cuneus_R, 2 mm away"]
     assert first[1][7] == "0 z ≥ 3.1"
     assert (first[8][1], first[8][7:]) == ("", ["", ""]), "a further peak has no volume"
     targets = [value for found in page.all() for value in found.attributes.values()]
