@@ -55,7 +55,7 @@
 {% for title, note, panels in groups %}
 <div class="group" style="grid-column: span {{ panels|length }}">{{ title }}{% if note %} <small>{{ note }}</small>{% endif %}</div>
 {% endfor %}
-<div class="locator"><span>L</span><span>R</span>{{ locator }}<p>{{ unit }}</p><div class="scale">{{ bar }}<p>{{ limit }}<br>0<br>−{{ limit }}</p></div></div>
+<div class="locator"><span>L</span><span>R</span>{{ locator }}<p>{{ unit }}</p><div class="scale">{{ bar }}<p>{{ limit }}<br>0<br>−{{ limit }}</p></div><p class="minus">− below 0</p></div>
 {% for title, note, panels in groups %}{% for name, remark, svg in panels %}
 <figure><figcaption><b>{{ name }}</b> {{ remark }}</figcaption>{{ svg }}</figure>
 {% endfor %}{% endfor %}

@@ -86,6 +86,7 @@ class TableHeads(NamedTuple):
 _CONTRAST_HEADS = TableHeads(
     "Contrast", "May I interpret its detail?", "Explained, % [95 %]", "● measured ○ tested"
 )
+_TESTED_HEADS = _CONTRAST_HEADS._replace(number="Tested, % [95 %]", key="")
 
 
 @frozen
@@ -127,6 +128,7 @@ def make_first_screen(
         kind=_choose_kind(result),
         picture=picture,
         alerts=alerts,
+        heads=_CONTRAST_HEADS if result.is_measured else _TESTED_HEADS,
         rows=_list_rows(result.contrasts),
         use=use,
     )
