@@ -226,3 +226,20 @@ def test_maps_of_variants_are_in_separate_figures(tmp_path: Path, group_maps: Gr
     )
     column = next(k for k, head in enumerate(heads) if "FWE" in head)
     assert line[column : column + 2] == ["7.25", "16"]
+
+
+def test_the_first_screen_shows_maps_of_interpolation_and_method_and_links_one(
+    tmp_path: Path, group_maps: GroupMaps
+) -> None:
+    assert not write_page(tmp_path, 3).all(css="picture")
+    (tmp_path / "group").mkdir(exist_ok=True)
+    linked = tmp_path / "group" / group_maps.maps["z"].iloc[1].name
+    linked.write_bytes(b"")
+    series = group_maps.maps.assign(variant="n/a", series=["bspline", "sbl"])
+    page = write_page(tmp_path, 3, maps=replace(group_maps, maps=series))
+    (picture,) = page.section("overview").all(css="picture")
+    assert [found.text for found in picture.all("figcaption")] == ["bspline", "sbl"]
+    assert "Group z map of thumb" in picture.text
+    assert page.links[linked.name] == f"group/{linked.name}"
+    other = replace(group_maps, maps=series.assign(task="rest"))
+    assert not write_page(tmp_path, 3, maps=other).all(css="picture")
