@@ -4,7 +4,7 @@ Pages of runs, participants and groups, and pages of structural scans, begin wit
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field
 from itertools import groupby
 from typing import NamedTuple
@@ -144,11 +144,13 @@ def _choose_kind(result: RunResult) -> str:
 def _list_rows(results: Iterable[ContrastResult]) -> list[AnswerRow]:
     """Return one row per contrast; contrasts without a number share a row per reason."""
     rows = []
-    for result in results:
+    contrasts = list(results)
+    all_names = {result.contrast for result in contrasts}
+    for result in contrasts:
         row = result.active.deciding_row
         rows.append(
             AnswerRow(
-                names=(_format_name(result),),
+                names=(_format_name(result, all_names),),
                 mark=MARKS[result.answer],
                 answer=result.answer,
                 reason=_choose_reason(result),
@@ -172,9 +174,15 @@ def _choose_reason(result: ContrastResult) -> str:
     return reason
 
 
-def _format_name(result: ContrastResult) -> str:
-    """Return the name of a contrast for the table: ``a − b`` for a difference of conditions."""
-    name = result.map_contrast.replace("MinusOthers", " − others").replace("Minus", " − ")
+def _format_name(result: ContrastResult, all_names: Collection[str]) -> str:
+    """Return the name of a contrast for the table: ``a − b`` for a difference of conditions.
+
+    `all_names` are the names of all contrasts, whose first letters are capitals in ``aMinusB``.
+    """
+    name, sign, other = result.map_contrast.partition("Minus")
+    lower_other = f"{other[:1].lower()}{other[1:]}"
+    if sign:
+        name = f"{name} − {lower_other if lower_other in (*all_names, 'others') else other}"
     if result.state == "recovered" and result.untested:
         return f"{name} without {enumerate_unique(result.untested)}"
     return name
