@@ -126,7 +126,11 @@ def draw_overview(
         reduced=f"{evidence.self_test.sizes[0]} mm" if evidence.self_test.sizes else "",
     )
     sizes = f"{size_text(acquired_mm.tolist(), unit='')} → {size_text(final_mm.tolist())}"
-    facts = [f"{len(displacement)} volumes", sizes, "" if agreement else "no reference"]
+    facts = [
+        f"{len(displacement)} volumes",
+        sizes,
+        "" if agreement or not result.method else "no reference",
+    ]
     large_effects = (
         None if result.shown is None else find_large_effects(evaluation, result.method, contrast)
     )
