@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from bids_sr.evaluation.contrast_results import Answer
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
 from bids_sr.evaluation.result_text import quote_contrast
 from bids_sr.evaluation.statements import Statement
@@ -56,6 +57,7 @@ from bids_sr.statistics.decisions import SIGNIFICANT_WORDS
 from bids_sr.statistics.wilcoxon import ALPHA
 
 _TESTED_HEADS = TableHeads("Participant", "Reference", "Explained, %")
+_TITLES = {"bspline": "B-spline"}
 _TESTED_MARK = AnswerMark("○", "unknown")
 
 
@@ -78,6 +80,13 @@ class GroupContents:
         """Primary comparisons; [] if no task has a reference."""
         comparisons = self.comparisons
         return list(comparisons[comparisons["part"] == PRIMARY].itertuples())
+
+    def is_applied(self, task: str) -> bool:
+        """Return whether the method was applied in a run of the task."""
+        reported = self.tables.reported
+        is_unapplied = (reported["statistic"] == APPLIED) & (reported["series"] == self.method)
+        n_unapplied = int((is_unapplied & (reported["task"] == task)).sum())
+        return n_unapplied < sum(self.tasks.get(task, {}).values())
 
 
 def list_screens(
@@ -191,7 +200,7 @@ def _list_participants(contents: GroupContents, row: ComparisonRow) -> Iterator[
     )
     for difference, participant, rival in ranked:
         value = float(values[participant])
-        answer = "yes" if difference > 0 else "no"
+        answer: Answer = "yes" if difference > 0 else "no"
         mark = MARKS[answer]
         yield AnswerRow(
             names=(participant,),
@@ -211,20 +220,16 @@ def _make_tested_screen(
     shares = tested.shares
     run_counts = contents.tasks[task]
     contrast = tested.contrast or "all"
+    sentences = [
+        write_tested(tested, contents.method),
+        not_compared_text(task, contents.tables.values, contents.tables.reported, contents.method)
+        if contents.is_applied(task)
+        else Statement.NOTHING_APPLIED.format(series=contents.method, were="was"),
+    ]
     return FirstScreen(
         title=f"group · {task}",
-        facts=f"{_describe_group(len(run_counts), run_counts, 0.0)} · no reference",
-        sentence=" ".join(
-            filter(
-                None,
-                [
-                    write_tested(tested, contents.method),
-                    not_compared_text(
-                        task, contents.tables.values, contents.tables.reported, contents.method
-                    ),
-                ],
-            )
-        ),
+        facts=_describe_group(len(run_counts), run_counts, 0.0),
+        sentence=" ".join(filter(None, sentences)),
         kind="tested" if shares else "idle",
         picture=_draw_maps(contents, task, MISSING, contrast),
         alerts=alerts,
@@ -337,7 +342,9 @@ def list_primary_reasons(contents: GroupContents, row: ComparisonRow) -> list[st
 
 
 def _draw_maps(contents: GroupContents, task: str, variant: str, contrast: str) -> Markup:
-    """Draw the group z maps of B-spline interpolation and of the method; "" without maps.
+    """Draw the group z maps of B-spline interpolation and, if applied, of the method.
+
+    The markup is "" if there are no maps.
 
     If the contrast has no map, the first contrast of the task is drawn.
     """
@@ -350,7 +357,8 @@ def _draw_maps(contents: GroupContents, task: str, variant: str, contrast: str) 
     if contrast not in set(of_task["contrast"]):
         contrast = of_task["contrast"].iloc[0]
     paths = dict(of_task[of_task["contrast"] == contrast][["series", "z"]].to_numpy())
-    names = [name for name in ("bspline", contents.method) if name in paths]
+    series = ("bspline", contents.method) if contents.is_applied(task) else ("bspline",)
+    names = [name for name in series if name in paths]
     volumes = {name: Volume(*load_image(paths[name])) for name in names}
     if not volumes:
         return Markup("")
@@ -359,7 +367,7 @@ def _draw_maps(contents: GroupContents, task: str, variant: str, contrast: str) 
     active = (np.abs(first.data) > Z_SHOWN) & mask
     square = choose_square(first, active if active.any() else mask, np.inf)
     panels = [
-        PicturePanel(title=series_text(name), note="", image=volume, brain=mask)
+        PicturePanel(title=_TITLES.get(name, name), note="", image=volume, brain=mask)
         for name, volume in volumes.items()
     ]
     title = f"Group z map of {contrast}"

@@ -270,7 +270,10 @@ def _answer_html(content: RunsContent, folder: Path) -> Markup:
 def _list_used_files(content: RunsContent, folder: Path) -> list[UseRow]:
     """Return the files to use: a group map of the method, and the tables."""
     maps = content.maps.maps
-    own_maps = maps[maps["series"] == content.method]["z"] if len(maps) else ()
+    contents = _make_contents(content)
+    is_applied = any(map(contents.is_applied, contents.tasks))
+    series = content.method if is_applied else "bspline"
+    own_maps = maps[maps["series"] == series]["z"] if len(maps) else ()
     uses = [
         *(UseRow("Map", file=f"group/{Path(path).name}") for path in own_maps[:1]),
         *(

@@ -126,17 +126,15 @@ def draw_overview(
         reduced=f"{evidence.self_test.sizes[0]} mm" if evidence.self_test.sizes else "",
     )
     sizes = f"{size_text(acquired_mm.tolist(), unit='')} → {size_text(final_mm.tolist())}"
-    facts = [
-        f"{len(displacement)} volumes",
-        sizes,
-        "" if agreement or not result.method else "no reference",
-    ]
+    facts = [f"{len(displacement)} volumes", sizes]
+    if result.method and agreement is None:
+        facts.append("no reference")
     large_effects = (
         None if result.shown is None else find_large_effects(evaluation, result.method, contrast)
     )
     screen = make_first_screen(
         title=f"sub-{entities['subject']} · {run_text(entities).removeprefix('task ')}",
-        facts=" · ".join(filter(None, facts)),
+        facts=" · ".join(facts),
         result=result,
         picture=draw_picture(picture_maps) if contrast else Markup(""),
         addition=_describe_large(large_effects),

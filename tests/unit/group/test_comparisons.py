@@ -280,6 +280,9 @@ def test_tasks_without_reference_data_are_named() -> None:
         "bspline": by_participant([0.1] * 6),
     }
     no_values = values_of(series).iloc[:0]
+    unapplied = pd.DataFrame([{"task": "tap", "series": "sbl", "statistic": "verdict_applied"}])
+    (screen,) = first_screens(NO_COMPARISONS, no_values, {"tap": {"sub-01": 1}}, unapplied)
+    assert screen.sentence == "sbl was not applied (zero filled): use the B-spline maps."
     (screen,) = first_screens(NO_COMPARISONS, no_values, {"tap": {"sub-01": 1}})
     assert screen.sentence == (
         "The detail of sbl was not compared with a reference: there are no reference data."

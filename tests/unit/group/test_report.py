@@ -238,7 +238,7 @@ def test_the_first_screen_shows_maps_of_interpolation_and_method_and_links_one(
     series = group_maps.maps.assign(variant="n/a", series=["bspline", "sbl"])
     page = write_page(tmp_path, 3, maps=replace(group_maps, maps=series))
     (picture,) = page.section("overview").all(css="picture")
-    assert [found.text for found in picture.all("figcaption")] == ["bspline", "sbl"]
+    assert [found.text for found in picture.all("figcaption")] == ["B-spline", "sbl"]
     assert "Group z map of thumb" in picture.text
     assert page.links[linked.name] == f"group/{linked.name}"
     other = replace(group_maps, maps=series.assign(task="rest"))
