@@ -306,11 +306,11 @@ def not_compared_text(task: str, values: pd.DataFrame, reported: pd.DataFrame, m
     elif not np.isfinite(participant_columns(task_values)).any(axis=None):
         reason = "the reference data have no reproducible detail"
     elif n_unapplied := unapplied.sum():
-        reason = f"it was not applied in {n_unapplied} run{'s' if n_unapplied > 1 else ''}"
+        reason = f"{method} was not applied in {n_unapplied} run{'s' if n_unapplied > 1 else ''}"
     elif method not in set(task_values["series"]):
-        reason = "it was not run"
+        reason = f"{method} was not run"
     else:
-        reason = "it has no defined values in the whole brain"
+        reason = f"{method} has no defined values in the whole brain"
     return Statement.GROUP_NOT_COMPARED.format(series=method, reason=reason)
 
 

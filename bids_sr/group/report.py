@@ -237,17 +237,6 @@ def _question_html(
         )
 
 
-def _make_contents(content: RunsContent) -> first_screen.GroupContents:
-    """Return the tables and maps for the first screen."""
-    return first_screen.GroupContents(
-        tasks=_count_runs_by_task(content.tables),
-        tables=content.joined_tables,
-        comparisons=content.comparisons,
-        maps=content.maps,
-        method=content.method,
-    )
-
-
 def _answer_html(content: RunsContent, folder: Path) -> Markup:
     """Return the first screen of each task, with missing data and methods that were not applied.
 
@@ -285,18 +274,22 @@ def _list_used_files(content: RunsContent, folder: Path) -> list[UseRow]:
 
 
 def _reasons_html(content: RunsContent, figures: GroupFigures) -> Iterator[Markup]:
-    """Yield the primary comparison of each task, and each participant's accuracy."""
+    """Yield the reasons of the primary comparison of each task, and each participant's values."""
     contents = _make_contents(content)
-    for index, row in enumerate(contents.primary):
+    for row in contents.primary:
         yield render("items", first_screen.list_primary_reasons(contents, row))
-        yield figures.embed(
-            partial(group_figures.primary_figure, row),
-            f"desc-primary{index}",
-            f"Primary comparison, {verdicts.context_text(row)}. Each diamond is a participant;"
-            " with many participants, a selection across all ranks is shown. The square is the"
-            " Hodges-Lehmann estimate with its confidence interval.",
-        )
     yield from _accuracy_html(content, figures)
+
+
+def _make_contents(content: RunsContent) -> first_screen.GroupContents:
+    """Return the tables and maps for the first screen."""
+    return first_screen.GroupContents(
+        tasks=_count_runs_by_task(content.tables),
+        tables=content.joined_tables,
+        comparisons=content.comparisons,
+        maps=content.maps,
+        method=content.method,
+    )
 
 
 def _accuracy_html(content: RunsContent, figures: GroupFigures) -> Iterator[Markup]:

@@ -25,16 +25,6 @@ def short_number(value: float) -> str:
     return number(value, ".0f" if is_integer else ".4g")
 
 
-def estimate(value: float, lower: float, upper: float, form: str = "") -> str:
-    """Format a value with its interval; a plus sign in `form` applies only to the value.
-
-    >>> estimate(0.08, 0.07, 0.09, "+.2f"), estimate(0.08, math.nan, math.nan)
-    ('+0.08 [0.07, 0.09]', '0.080 (no interval)')
-    """
-    ends = interval(lower, upper, form.lstrip("+"), unit=False)
-    return f"{number(value, form)} {ends or '(no interval)'}"
-
-
 def points(difference: float, lower: float, upper: float) -> str:
     """Format a difference of shares with its interval in percentage points.
 
@@ -43,6 +33,16 @@ def points(difference: float, lower: float, upper: float) -> str:
     """
     text = estimate(difference, lower, upper, "+.0%").replace(" %", "", 1)
     return f"{text} percentage points"
+
+
+def estimate(value: float, lower: float, upper: float, form: str = "") -> str:
+    """Format a value with its interval; a plus sign in `form` applies only to the value.
+
+    >>> estimate(0.08, 0.07, 0.09, "+.2f"), estimate(0.08, math.nan, math.nan)
+    ('+0.08 [0.07, 0.09]', '0.080 (no interval)')
+    """
+    ends = interval(lower, upper, form.lstrip("+"), unit=False)
+    return f"{number(value, form)} {ends or '(no interval)'}"
 
 
 def interval(lower: float, upper: float, form: str = "", *, unit: bool = True) -> str:

@@ -83,25 +83,6 @@ def test_all_participants_are_plotted(tmp_path: Path) -> None:
     assert plotted_medians == pytest.approx(medians)
 
 
-def test_a_figure_of_thousands_shows_evenly_spaced_ranks(tmp_path: Path) -> None:
-    (row,) = group_comparisons.compare_primary(
-        make_comparisons(tmp_path, 5)[1], "sbl", {}
-    ).itertuples()
-    count = 2001
-    row = row._replace(
-        n=count,
-        participants=[f"sub-{number}" for number in range(count)],
-        differences=list(np.random.default_rng(0).permutation(count) / count),
-        rivals=["bspline"] * count,
-    )
-    (ax,) = group_figures.primary_figure(row).axes
-    markers = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
-    assert markers == sorted(markers, reverse=True)
-    assert len(markers) == 400
-    assert (markers[0], markers[-1]) == (pytest.approx(100 * (count - 1) / count), 0)
-    assert np.diff(markers) == pytest.approx(-100 / 399, abs=100 / count)
-
-
 def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
     comparisons, _ = make_comparisons(tmp_path, 8)
     rows = sbl_comparisons(comparisons)
@@ -133,13 +114,6 @@ def test_long_labels_stay_within_the_figure(tmp_path: Path) -> None:
     assert is_inside(plot_paired_values([("", series), ("", series)]))
     rows = [row._replace(minus="bsplineSmooth") for row in sbl_comparisons(comparisons)]
     assert is_inside(group_figures.differences_figure(rows))
-    (primary,) = group_comparisons.compare_primary(values, "sbl", {}).itertuples()
-    primary = primary._replace(
-        participants=participants,
-        differences=np.fromiter(long.values(), float),
-        rivals=["bsplineSmooth"] * 5,
-    )
-    assert is_inside(group_figures.primary_figure(primary))
 
 
 def write_page(folder: Path, count: int, **overrides: object) -> Page:
