@@ -128,7 +128,7 @@ def _make_primary_screen(
 def _describe_group(n: int, run_counts: Mapping[str, int], fwhm_mm: float) -> str:
     """Return the numbers of participants and runs, and the smoothing, in words."""
     n_runs = sum(run_counts.values())
-    facts = [f"{n} participant{'' if n == 1 else 's'}"]
+    facts = [_count_participants(n)]
     facts += [f"{n_runs} run{'' if n_runs == 1 else 's'}"] if n_runs else []
     return " · ".join([*facts, f"smoothed by {fwhm_mm:g} mm" if fwhm_mm else "unsmoothed"])
 
