@@ -138,7 +138,7 @@ def write_primary(row: ComparisonRow) -> str:
     return Statement.GROUP_EXPLAINS.format(
         series=row.series,
         value=_percent(row.median_series),
-        contrast=quote_contrast(row.contrast),
+        contrast=_name_contrast(row.contrast),
         place=f"the {region_text(row.region)}",
         participants=_count_participants(row.n),
         comparison=_compare(row),
@@ -161,11 +161,22 @@ def _compare(row: ComparisonRow) -> str:
     if status == "not assessed":
         p = f"{p}; {row.n} participants cannot reach p < .05"
     return statement.format(
-        difference=points(row.difference, row.lower, row.upper),
+        difference=points(row.difference, row.lower, row.upper).removeprefix("+"),
         n_above=row.n_above,
         n=row.n,
         p=p,
     )
+
+
+def _name_contrast(contrast: str) -> str:
+    """Return the name of a contrast, with the condition that is not part of the values.
+
+    >>> _name_contrast("allWithoutFace")
+    '“all” without face'
+    """
+    name, without, condition = contrast.partition("Without")
+    quoted = quote_contrast(name)
+    return f"{quoted} without {condition[:1].lower()}{condition[1:]}" if without else quoted
 
 
 def _percent(value: float) -> str:
@@ -285,7 +296,7 @@ def write_tested(tested: DetailInTest, method: str) -> str:
     return Statement.GROUP_TESTED.format(
         series=method,
         value=_percent(float(np.median(list(tested.shares.values())))),
-        contrast=quote_contrast(tested.contrast),
+        contrast=_name_contrast(tested.contrast),
         participants=_count_participants(len(tested.shares)),
     )
 
@@ -360,10 +371,10 @@ def _draw_maps(contents: GroupContents, task: str, variant: str, contrast: str) 
     series = ("bspline", contents.method) if contents.is_applied(task) else ("bspline",)
     names = [name for name in series if name in paths]
     volumes = {name: Volume(*load_image(paths[name])) for name in names}
-    if not volumes:
-        return Markup("")
-    first = next(iter(volumes.values()))
+    first = next(iter(volumes.values()), None)
     mask = maps.mask.data > 0
+    if first is None or not np.any(np.nan_to_num(first.data[mask])):
+        return Markup("")
     active = (np.abs(first.data) > Z_SHOWN) & mask
     square = choose_square(first, active if active.any() else mask, np.inf)
     panels = [

@@ -78,7 +78,8 @@ _SIGN_FLIPS_TEXT = (
 _EXPLORATORY_NOTE = (
     "None of these comparisons was prespecified. The p values are corrected for the comparisons"
     " of one method on one question (Holm), but not across questions. Treat the results as"
-    " hypotheses to be tested in other participants."
+    " hypotheses to be tested in other participants. The strongest evidence comes first; the table"
+    " of tests has all comparisons."
 )
 _SIZE_NOTE = (
     "The size of a region is the number of voxels at or above the threshold in equation 2 of the"
@@ -91,6 +92,7 @@ _DEFAULT_MARGIN_TEXT = (
     "one tenth of the median difference between bspline and the measured series, if this"
     " difference is available"
 )
+_MAX_FINDINGS = 10  # sentences
 _MAX_LISTED = 5  # runs or participants in an alert
 # description of a raised flag, by the statistic of the flag
 _FLAG_TEXTS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
@@ -149,7 +151,7 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
 
 
 def _exploratory_html(findings: Sequence[Sequence[verdicts.ComparisonRow]]) -> Markup:
-    """Return each finding of the exploratory comparisons as a sentence."""
+    """Return the strongest findings of the exploratory comparisons as sentences."""
     placebos = [
         verdicts.negative_control_sentence(finding)
         for finding in findings
@@ -159,7 +161,8 @@ def _exploratory_html(findings: Sequence[Sequence[verdicts.ComparisonRow]]) -> M
     return join(
         [
             render("note", "note", _EXPLORATORY_NOTE),
-            render("items", list(map(verdicts.finding_sentence, findings))) or nothing,
+            render("items", list(map(verdicts.finding_sentence, findings[:_MAX_FINDINGS])))
+            or nothing,
             render("headed", "Negative controls", render("items", list(filter(None, placebos)))),
         ]
     )
