@@ -45,10 +45,6 @@
 {% if limits %}<h4>Limitations</h4>{{ items(limits) }}{% endif %}
 {% endmacro %}
 
-{% macro cards(entries) %}
-<ul class='numbers'>{% for each in entries %}<li><strong>{{ each.value }}</strong><span{% if each.hint %} class='hint' tabindex='0' title='{{ each.hint }}'{% endif %}>{{ each.label }}</span>{% for fact in each.facts %}<small class='fact'>{{ fact }}</small>{% endfor %}</li>{% endfor %}</ul>
-{% endmacro %}
-
 {% macro whisker(value, lower, upper, zero, all, tested, kind) %}
 <svg class="whisker {{ kind }}" width="90" height="14" aria-hidden="true"><path d="M{{ zero }} 1v12M{{ all }} 1v12" class="axis"/>{% if lower is not none %}<path d="M{{ lower }} 7H{{ upper }}" class="line"/>{% endif %}<circle cx="{{ value }}" cy="7" r="4"{% if tested %} class="hollow"{% endif %}/></svg>
 {% endmacro %}
@@ -59,7 +55,7 @@
 {% for title, note, panels in groups %}
 <div class="group" style="grid-column: span {{ panels|length }}">{{ title }}{% if note %} <small>{{ note }}</small>{% endif %}</div>
 {% endfor %}
-<div class="locator"><span>L</span><span>R</span>{{ locator }}<p>{{ unit }}</p><div class="scale">{{ bar }}<p>{{ limit }}<br>0<br>−{{ limit }}</p></div></div>
+<div class="locator"><span>L</span><span>R</span>{{ locator }}<p>{{ unit }}</p><div class="scale">{{ bar }}<p>{{ limit }}<br>0<br>−{{ limit }}</p></div><p class="minus">− below 0</p></div>
 {% for title, note, panels in groups %}{% for name, remark, svg in panels %}
 <figure><figcaption><b>{{ name }}</b> {{ remark }}</figcaption>{{ svg }}</figure>
 {% endfor %}{% endfor %}
@@ -74,18 +70,18 @@
 <div><h3>Use</h3><table class="use">{% for row in rows %}<tr><th scope="row">{{ row.label }}</th><td>{% if row.file %}<a href="{{ row.file }}"><code>{{ row.file.split("/")[-1].split("_res-hr_")[-1].split("_space-boldref_")[-1].split("_space-firstBoldref_")[-1] }}</code></a>{% endif %}{{ row.text }}{% if row.remark %} <small>{{ row.remark }}</small>{% endif %}</td></tr>{% endfor %}</table></div>
 {% endmacro %}
 
-{% macro first_screen(screen, sentence, kind, rows, hidden, total) %}
+{% macro first_screen(screen, rows, hidden, total) %}
 <div class="first">
 <div class="line"><h2>{{ screen.title }}</h2><p>{{ screen.facts }}</p></div>
 {% for alert in screen.alerts %}<p class="warning" role="note">{{ alert }}</p>{% endfor %}
 {{ screen.picture }}
-<p class="answer {{ kind }}">{{ sentence }}</p>
+<p class="answer {{ screen.kind }}">{{ screen.sentence }}</p>
 <div class="columns">
 {% if rows %}
-<div><table class="answers"><thead><tr><th scope="col">Contrast</th><th scope="col">May I interpret its detail?</th><th scope="col"><small>0</small><small>100</small> Explained, % [95 %]<br><small class="key">● measured ○ tested</small></th></tr></thead><tbody>{{ answers(rows) }}</tbody></table>
+<div><table class="answers"><thead><tr><th scope="col">{{ screen.heads.name }}</th><th scope="col">{{ screen.heads.question }}</th><th scope="col">{% if rows|selectattr("interval")|list %}<span class="axis"><small>0</small><small>100</small></span>{% endif %}{{ screen.heads.number }}{% if screen.heads.key %}<br><small class="key">{{ screen.heads.key }}</small>{% endif %}</th></tr></thead><tbody>{{ answers(rows) }}</tbody></table>
 {% if hidden %}<details><summary>all {{ total }}</summary><table class="answers"><tbody>{{ answers(hidden) }}</tbody></table></details>{% endif %}</div>
 {% endif %}
-{{ use(screen.use) }}
+{% if screen.use %}{{ use(screen.use) }}{% endif %}
 </div></div>
 {% endmacro %}
 
@@ -107,16 +103,6 @@
 
 {% macro results(paragraph) %}
 <div class="paper"><p>{{ paragraph }}</p><button type="button" class="scripted" data-copy>Copy</button></div>
-{% endmacro %}
-
-{% macro group_answer(header, mark, kind, headline, evidence, numbers, picture="") %}
-<div class='overview'>
-{% if header %}<div class='line'><h2>{{ header }}</h2></div>{% endif %}
-{{ picture }}
-<div class='answer {{ kind }}'><p class='headline'><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ headline }}</p>
-<p class='evidence'>{{ evidence }}. <a href='#methods'>Methods</a></p></div>
-{% if numbers %}{{ cards(numbers) }}{% endif %}
-</div>
 {% endmacro %}
 
 {% macro viewer(content, shown, left_out, stored, definitions) %}

@@ -53,6 +53,8 @@ _STEPS_BY_STAGE: Mapping[str, Sequence[str]] = {
         "run_verdict",
         "quality",
         "reconstruction_error",
+        "known_activation",
+        "region_checks",
         "region_effects",
         "task_events",
     ),

@@ -12,7 +12,7 @@ from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING
 from bids_sr.metrics.word_lists import enumerate_words
-from bids_sr.report.first_screen import FirstScreen, UseRow, render_first_screen
+from bids_sr.report.first_screen import UseRow, make_first_screen, render_first_screen
 from bids_sr.report.markup import ColumnHead, join, render, table
 from bids_sr.report.sections import run_text
 
@@ -132,7 +132,7 @@ def participant_html(facts: ParticipantMap) -> Markup:
         ]
     )
     return render_first_screen(
-        FirstScreen(
+        make_first_screen(
             title=_join_title(facts.entities, "all runs"),
             facts=_describe_runs(facts),
             result=facts.result,
@@ -291,7 +291,7 @@ def _coverage_sentences(facts: ParticipantMap) -> list[str]:
         return []
     low, high = COVERAGE_OF_TWO
     return [
-        f"In tests on two runs of a participant, {number(low, '.2f')} to {number(high, '.2f')} of"
+        f"In tests on two runs of a participant, {100 * low:.0f} to {100 * high:.0f} % of"
         " such 95 % intervals contained the effect that was measured at the high resolution, in"
         " voxels that were active in the measured maps."
     ]

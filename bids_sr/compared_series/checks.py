@@ -274,8 +274,8 @@ def _find_another_run(run: BoldRun, settings: Settings, findings: Findings) -> B
     )
     if nearest is not None:
         note = (
-            f"series that other programs computed from {run.bold.name} are compared with this run"
-            " below the acquired Nyquist frequency."
+            f"series that other programs computed from {run.bold.name} are compared with this"
+            " run, without their detail."
         )
         findings.note(nearest.bold, note)
     return nearest

@@ -44,6 +44,7 @@ from bids_sr.evaluation.sentences import Sentence
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import BANDS, DECISIONS, capitalize, region_text, value_text
 from bids_sr.frozen import frozen
+from bids_sr.metrics.number_text import points
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.series import ACQUIRED_BAND, same_name
 
@@ -361,7 +362,7 @@ def _describe_band(
         finding = Statement.NOT_COUNTED.format(finding=finding)
     value_texts = []
     if (row := evidence.row(claim.series, claim.region)) is not None:
-        value_texts.append(f"explained variance {value_text(row, '.2f')} in {region_phrase}")
+        value_texts.append(f"explained variance {value_text(row, '.0%')} in {region_phrase}")
     value_texts += _difference_texts(claim, fwhm_mm)
     return Sentence(
         Statement.BAND,
@@ -391,7 +392,7 @@ def _difference_texts(claim: Claim, fwhm_mm: float) -> Iterator[str]:
     """
     for comparison in claim.comparisons:
         row = comparison.row
-        difference = value_text(row, "+.2f")
+        difference = points(row.value, row.lower, row.upper)
         if row.minus != same_name(claim.series):
             place = "" if row.region == claim.region else " in the brain"
             yield f"{difference} over the acquired series{place}"

@@ -8,7 +8,7 @@ with a lowercase letter are clauses of other statements.
 from enum import StrEnum, unique
 
 _MEASURED_IN_ACTIVE, _MEASURED_IN_BRAIN = "48 to 65", "11 to 42"
-"""Lowest and highest measured explained variance (%) of contrasts whose detail is recovered in the
+"""Lowest and highest measured explained variance (%) of contrasts whose detail is explained in the
 test, in active voxels and the brain of runs of people (benchmarks/results/tested_detail.md).
 """
 
@@ -39,6 +39,39 @@ class Statement(StrEnum):
     NOTHING_APPLIED = "{series} {were} not applied (zero filled): use the B-spline maps."
     NOTHING_COMPARED = "No super-resolution method was run: all series are interpolations."
 
+    # result of a group
+    GROUP_EXPLAINS = (
+        "{series} explains {value} of the detail of {contrast} in {place} (median of"
+        " {participants}), {comparison}."
+    )
+    GROUP_MORE = (
+        "{difference} more than the strongest baseline of each participant"
+        " (more in {n_above} of {n}, {p})"
+    )
+    GROUP_NOT_ABOVE_ZERO = (
+        "more than the strongest baseline of each participant, but not detectably above 0 %"
+    )
+    GROUP_NOT_MORE = (
+        "not detectably more than the strongest baseline of each participant ({difference}, {p})"
+    )
+    GROUP_TOO_FEW = "which are too few participants for a comparison with the baselines"
+    GROUP_TESTED = (
+        "In the test, {series} explains {value} of the detail of {contrast} in active voxels"
+        " (median of {participants}); unknown at the final resolution."
+    )
+    GROUP_NOT_COMPARED = "The detail of {series} was not compared with a reference: {reason}."
+    GROUP_BASELINES = (
+        "The strongest baseline of a participant explains most among all baselines, denoising"
+        " controls and simple arithmetic. Because noise inflates the largest of several values,"
+        " the comparison is biased against the method and cannot show a loss."
+    )
+    GROUP_POWER = (
+        "About {n} participants are required for a power of 80 %, if the observed difference is"
+        " the true difference; this number is uncertain for few participants."
+    )
+    GROUP_NO_POWER = "No number of participants would make the observed difference detectable."
+    GROUP_WITHOUT_VALUE = "Participants without a value: {participants}."
+
     # results of a task, for a paper
     PAPER_METHOD = "{subject}, effects were super-resolved{sizes} with {series} (bids-sr)."
     PAPER_NOT_APPLIED = "{subject}, no super-resolution method was applied."
@@ -57,7 +90,7 @@ class Statement(StrEnum):
     PAPER_BASELINE = "The strongest baseline, {series}, explained {value} in active voxels."
     PAPER_YES = "The detail could be interpreted in the whole brain for {contrasts}."
     PAPER_IN_ACTIVE = "It could be interpreted only in active voxels for {contrasts}."
-    PAPER_NO = "There was evidence against recovered detail for {contrasts}."
+    PAPER_NO = "There was evidence that hardly any detail was explained for {contrasts}."
     PAPER_NOT_TESTABLE = "It could not be tested for {contrasts}."
 
     # evidence: values and comparisons
@@ -68,7 +101,7 @@ class Statement(StrEnum):
     )
     DETAIL = "Detail is the part of an effect that is finer than the acquired voxels ({size})."
     EXPLAINED = (
-        "100 % explained means that all of the true detail is recovered, 0 % is no better than"
+        "100 % explained means that all of the true detail is explained, 0 % is no better than"
         " adding no detail, and below 0 % the detail is wrong."
     )
     CORRELATION = (
@@ -131,33 +164,31 @@ class Statement(StrEnum):
         " power of {power} %) if {percent} % of the detail are explained."
     )
     NO_BLOCK_NUMBER = "{contrast}: no number of blocks can be stated, because {reason}."
-    CONTRARY_EVIDENCE = "the test found evidence against recovered detail"
+    CONTRARY_EVIDENCE = "the test found that hardly any detail is explained"
     MANY_BLOCKS = "more than {ratio} times as many blocks would be required"
     NOTHING_TO_RECOVER = "the acquired effect has no reproducible detail at half the resolution"
     FEW_SLICES = "the brain lies in fewer than {limit} slices or parts of sufficient size"
     FEW_PARTS = "the {region} lie in fewer than {limit} slices or parts of the brain"
     WIDE_INTERVAL = "the confidence interval ({ends} %) contains 0"
-    IMPRECISE_LIMIT = (
-        "the detail at the highest acquired spatial frequencies is not precise enough"
-    )
+    IMPRECISE_LIMIT = "the value for the finer half of the tested detail is not precise enough"
     UNKNOWN_FINENESS = (
-        "it is unknown whether the acquired effect fades at high spatial frequencies"
+        "it is unknown whether the acquired effect fades in the finer half of the tested detail"
     )
-    FADES = "the acquired effect fades toward the acquired Nyquist frequency"
-    NOT_AT_LIMIT = "the detail at the highest acquired spatial frequencies is not recovered"
+    FADES = "the acquired effect fades in the finer half of the tested detail"
+    NOT_AT_LIMIT = "the finer half of the tested detail is not explained"
     NO_REFERENCE_DETAIL = "the reference has too little reproducible detail in these voxels"
     NO_ACTIVE_VOXELS = "no active voxels were defined, and the value is that of the whole brain"
-    DISAGREES = "the measured value is not above 0, but the test recovers detail"
+    DISAGREES = "the measured value is not above 0, but the tested value is"
     PRECISION = (
-        "In other participants, the measured explained variance of recovered contrasts was"
-        f" {_MEASURED_IN_ACTIVE} % in active voxels and {_MEASURED_IN_BRAIN} % in the whole brain"
-        " (unsmoothed runs with a high-resolution reference)."
+        "In other participants, the measured explained variance of contrasts with the answer yes"
+        f" was {_MEASURED_IN_ACTIVE} % in active voxels and {_MEASURED_IN_BRAIN} % in the whole"
+        " brain (unsmoothed runs with a high-resolution reference)."
     )
 
     ANSWERS = (
         "Yes: detail is better than no detail, in active voxels ({active}) and in the whole"
         " brain. In active voxels: interpret it only there. Both refer to patterns over several"
-        " voxels of unsmoothed maps. No: there is evidence that hardly any detail is recovered."
+        " voxels of unsmoothed maps. No: there is evidence that hardly any detail is explained."
         " Not testable: the data do not decide."
     )
     LARGE_EFFECTS = (
@@ -228,7 +259,7 @@ class Statement(StrEnum):
     )
     BLIND_SPOT = (
         "The test cannot detect activity that has no detail finer than the acquired voxels. The"
-        " detail of such activity may be called recovered, although all of it is wrong."
+        " answer for such activity may be yes, although all of its detail is wrong."
     )
     THERMAL_NOISE = (
         "Thermal noise is {noise} of the signal, more than in all runs with measured accuracy (at"
@@ -317,7 +348,7 @@ class Statement(StrEnum):
     )
     ON_ACQUIRED_GRID = "The series has no detail because it is on the acquired grid."
     WITHIN_REQUIRES = (
-        "Accuracy below the acquired Nyquist frequency is not assessed without a second run of the"
+        "Accuracy of what is coarser than detail is not assessed without a second run of the"
         " same task: scan the task twice and keep both runs, with their events, in the dataset."
     )
     BEYOND_REQUIRES = (
@@ -338,15 +369,15 @@ class Statement(StrEnum):
 
 
 _SHORT = {
-    "FEW_BLOCKS": "too few blocks",
+    "FEW_BLOCKS": "few blocks",
     "NOT_SPLIT": "run cannot be halved",
     "NOT_DOWNSAMPLED": "run cannot be halved in resolution",
     "OTHER_METHOD": "only sbl is tested",
     "SMOOTH_RUN": "run is smooth",
-    "FEW_VOXELS": "too few active voxels",
+    "FEW_VOXELS": "few active voxels",
     "NOTHING_TO_RECOVER": "no reproducible detail",
-    "FEW_SLICES": "too few slices",
-    "FEW_PARTS": "too few slices",
+    "FEW_SLICES": "few slices",
+    "FEW_PARTS": "few slices",
     "WIDE_INTERVAL": "interval contains 0",
     "IMPRECISE_LIMIT": "finest detail too imprecise",
     "UNKNOWN_FINENESS": "fineness too imprecise",

@@ -51,21 +51,14 @@ DECISIONS: Mapping[str, DecisionWords] = {
 """Words for the decision on a difference."""
 
 
-class StatusMark(NamedTuple):
-    """Symbol and CSS class of a status."""
-
-    symbol: str
-    css_class: str
-
-
-MARKS: Mapping[str, StatusMark] = {
-    "more accurate": StatusMark("✓", "good"),
-    "not more accurate": StatusMark("✗", "bad"),
-    "less accurate": StatusMark("▼", "bad"),
-    "mixed": StatusMark("▲▼", "open"),
-    "not assessed": StatusMark("?", "open"),
+STATUS_SYMBOLS: Mapping[str, str] = {
+    "more accurate": "✓",
+    "not more accurate": "✗",
+    "less accurate": "▼",
+    "mixed": "▲▼",
+    "not assessed": "?",
 }
-"""Marks by status; symbols distinguish all statuses without color."""
+"""Symbols of verdicts on series of other programs, which distinguish them without color."""
 
 
 def capitalize(text: str) -> str:

@@ -304,7 +304,7 @@ def plot_effects_above_nyquist(
     `score` by series, printed beside the names. Raises `FigureInputError` if `maps` is empty.
     """
     if not maps:
-        raise FigureInputError("no map above the acquired Nyquist frequency to draw")
+        raise FigureInputError("no map with detail to draw")
     brain_maps = {
         name: image.like(np.where(mask.data > 0, image.data, np.nan))
         for name, image in maps.items()

@@ -23,7 +23,7 @@ CAP_PERCENT = 4.0
 """Largest end of the color scale of effects, and largest effect that counts in `choose_square`."""
 _SQUARE_MM = 72.0  # mm, side of the square
 _OUTER_SHARE = 0.1  # of the slices, at each end
-_WRONG_SHARE = 0.25  # of the end of the color scale; smaller added detail has no cross
+_MARKED_SHARE = 0.25  # of the end of the color scale; smaller values have no cross or minus sign
 _OUTSIDE_GRAY = 0.93
 _INK = "#111"
 
@@ -95,7 +95,7 @@ def find_wrong_signs(added: Volume, true: Volume, brain: MaskArray, limit: float
     `added` and `true` detail and the `brain` are on one grid. `limit` is the end of the color
     scale; added detail below a quarter of it is ignored.
     """
-    is_strong = np.abs(added.data) > _WRONG_SHARE * limit
+    is_strong = np.abs(added.data) > _MARKED_SHARE * limit
     voxels = np.argwhere(is_strong & (added.data * true.data < 0) & brain)
     return voxels @ added.affine[:3, :3].T + added.affine[:3, 3]
 
@@ -140,9 +140,11 @@ def _render_panel(
     """Return title, note and SVG of a panel."""
     image = slices.reorient_to_ras(panel.image)
     brain = square.cut(slices.reorient_to_ras(panel.image.like(panel.brain)).data) > 0
-    rgb = _color(square.cut(image.data), limit)
+    values = square.cut(image.data)
+    rgb = _color(values, limit)
     rgb[~brain] = _OUTSIDE_GRAY
-    marks = []
+    negative = (values < -_MARKED_SHARE * limit) & brain
+    marks = [_stroke(_draw_minus_signs(negative), 0.14, "minus")]
     if panel.outline is not None:
         region = square.cut(slices.reorient_to_ras(panel.image.like(panel.outline)).data) > 0
         marks.append(_stroke(_trace_edges(region), 0.16))
@@ -160,11 +162,16 @@ def _render_panel(
     return panel.title, panel.note, svg
 
 
-def _stroke(path: str, width: float) -> Markup:
+def _stroke(path: str, width: float, css_class: str = "mark") -> Markup:
     """Return lines along a path."""
-    return Markup('<path d="{}" fill="none" stroke="{}" stroke-width="{}"/>').format(
-        path, _INK, width
+    return Markup('<path class="{}" d="{}" fill="none" stroke="{}" stroke-width="{}"/>').format(
+        css_class, path, _INK, width
     )
+
+
+def _draw_minus_signs(negative: MaskArray) -> str:
+    """Return the path of minus signs in the negative voxels of a square, for gray prints."""
+    return "".join(f"M{x + 0.25} {y + 0.5}h.5" for y, x in np.argwhere(negative))
 
 
 def _trace_edges(region: MaskArray) -> str:

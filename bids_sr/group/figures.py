@@ -11,13 +11,10 @@ from matplotlib.figure import Figure
 from bids_sr.figures import canvas as s
 from bids_sr.figures.forest import ForestPanel, ForestPoint, forest_figure
 from bids_sr.group.values import participants_by_series
-from bids_sr.io.arrays import evenly_spaced
-from bids_sr.metrics.number_text import estimate, number
+from bids_sr.metrics.number_text import value_form
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.series import ACQUIRED_NAMES, BASELINES, CONTROLS, MEASURED
 
-_MAX_LABELED_ROWS = 40  # participants, largest number whose rows have names
-_MAX_ROWS = 400  # participants, largest number of rows
 # colors by decision of a comparison
 _DECISION_COLORS = {
     "better": s.GREEN,
@@ -56,12 +53,13 @@ def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
         If nothing was compared.
     """
     rows = [row for row in comparisons if row.n]
+    factor = percent_factor(rows[0].statistic) if rows else 1.0
     points = {
         row.minus: [
             ForestPoint(
-                value=row.difference,
-                lower=row.lower,
-                upper=row.upper,
+                value=factor * row.difference,
+                lower=factor * row.lower,
+                upper=factor * row.upper,
                 marker="o",
                 text=row.word,
                 color=_DECISION_COLORS.get(row.word, s.SOFT),
@@ -70,8 +68,9 @@ def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
         for row in rows
     }
     labels = {row.minus: f"− {series_text(row.minus)}" for row in rows}
-    margin, series = (rows[0].margin, rows[0].series) if rows else (math.nan, "")
-    unit_text = f" ({format_unit(unit)})" if format_unit(unit) else ""
+    margin, series = (factor * rows[0].margin, rows[0].series) if rows else (math.nan, "")
+    unit_label = "percentage points" if factor > 1 else format_unit(unit)
+    unit_text = f" ({unit_label})" if unit_label else ""
     return forest_figure(
         [[ForestPanel(title="", points=points, margin=margin)]],
         labels,
@@ -82,52 +81,11 @@ def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
     )
 
 
+def percent_factor(statistic: str) -> float:
+    """Return 100 for statistics that readers see in percent, otherwise 1."""
+    return 100.0 if value_form(statistic).endswith("%") else 1.0
+
+
 def format_unit(unit: str) -> str:
     """Return a unit as a label, "" for pure numbers."""
     return "" if unit in ("", "1") else unit.replace("mm^3", "mm³")
-
-
-def primary_figure(row: Any) -> Figure:
-    """Plot the primary comparison as a forest plot of participants and the group estimate.
-
-    Each participant is a point, with the largest difference at the top, labeled with the
-    difference and the participant's strongest reference. Rows have no labels if there are more
-    than `_MAX_LABELED_ROWS` participants. At most `_MAX_ROWS` participants are drawn, evenly
-    spaced from the largest difference to the smallest.
-    """
-    ranked_participants = sorted(
-        zip(row.differences, row.participants, row.rivals, strict=True), reverse=True
-    )
-    n_participants = len(ranked_participants)
-    has_names = n_participants <= _MAX_LABELED_ROWS
-    shown_participants = [
-        ranked_participants[index] for index in evenly_spaced(n_participants, _MAX_ROWS)
-    ]
-    labels: dict[str, str] = {}
-    points: dict[str, list[ForestPoint]] = {}
-    for value, participant, rival in shown_participants:
-        text = f"{number(value, '+.0%')} (minus {series_text(rival)})" if has_names else ""
-        color = s.ORANGE if value > 0 else s.SOFT
-        labels[participant] = participant if has_names else ""
-        points[participant] = [ForestPoint(value=100 * value, color=color, marker="D", text=text)]
-    if row.n > 1:
-        labels[""] = f"all, n = {row.n}"
-        points[""] = [
-            ForestPoint(
-                value=100 * row.difference,
-                lower=100 * row.lower,
-                upper=100 * row.upper,
-                color=s.INK,
-                marker="s",
-                text=estimate(row.difference, row.lower, row.upper, "+.0%"),
-            )
-        ]
-    return forest_figure(
-        [[ForestPanel(title="", points=points)]],
-        labels,
-        legend={},
-        row_inch=0.235 if has_names else 0.06,
-        lowest_value=-150.0,
-        xlabel=f"◂ reference more accurate  ·  explained detail (%) of {row.series} minus "
-        f"the participant's strongest reference  ·  {row.series} more accurate ▸",
-    )

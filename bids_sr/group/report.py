@@ -12,11 +12,12 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
+from bids_sr.bids.label_lists import list_some
 from bids_sr.evaluation.evidence import APPLIED
 from bids_sr.evaluation.words import capitalize
 from bids_sr.figures.maps import Display, Scene, activation_figure
 from bids_sr.frozen import frozen
-from bids_sr.group import figures as group_figures, verdicts
+from bids_sr.group import figures as group_figures, first_screen, verdicts
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
 from bids_sr.group.map_records import GroupMapRecord, GroupMaps
 from bids_sr.group.output_files import GroupNames
@@ -35,7 +36,7 @@ from bids_sr.metrics.word_lists import add_counts
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.facts import facts_html, messages_html
-from bids_sr.report.first_screen import UseRow
+from bids_sr.report.first_screen import UseRow, render_first_screen
 from bids_sr.report.markup import join, render, render_folded, render_selector, table
 from bids_sr.series import map_label
 
@@ -49,10 +50,10 @@ the (mid)ranks. Differences are Hodges-Lehmann estimates with the corresponding 
 intervals [@hodges1963], and effect sizes are matched-pairs rank-biserial correlations. The p
 values were corrected for all comparisons of one method on one question [@holm1979]. The table also
 lists false discovery rates for all comparisons of a measure [@benjamini1995]. One comparison per
-task was prespecified and corrected only for the number of tasks: the explained variance above the
-acquired Nyquist frequency in the whole brain for {method} (the default method, or the only method
-that was run) minus the explained variance for the strongest reference series of each participant.
-The strongest reference series has the largest value among baselines, denoising controls and simple
+task was prespecified and corrected only for the number of tasks: the explained variance of the
+detail in the whole brain for {method} (the default method, or the only method
+that was run) minus the explained variance for the strongest baseline of each participant.
+The strongest baseline has the largest value among baselines, denoising controls and simple
 arithmetic. Because noise inflates the largest of several values, this comparison is biased against
 the method and cannot show that the method is worse. All other comparisons were exploratory. The
 number of participants required for 80 % power was computed for the paired t test with the observed
@@ -77,7 +78,8 @@ _SIGN_FLIPS_TEXT = (
 _EXPLORATORY_NOTE = (
     "None of these comparisons was prespecified. The p values are corrected for the comparisons"
     " of one method on one question (Holm), but not across questions. Treat the results as"
-    " hypotheses to be tested in other participants."
+    " hypotheses to be tested in other participants. The strongest evidence comes first; the table"
+    " of tests has all comparisons."
 )
 _SIZE_NOTE = (
     "The size of a region is the number of voxels at or above the threshold in equation 2 of the"
@@ -90,6 +92,8 @@ _DEFAULT_MARGIN_TEXT = (
     "one tenth of the median difference between bspline and the measured series, if this"
     " difference is available"
 )
+_MAX_FINDINGS = 10  # sentences
+_MAX_LISTED = 5  # runs or participants in an alert
 # description of a raised flag, by the statistic of the flag
 _FLAG_TEXTS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
 
@@ -123,13 +127,11 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
     findings = verdicts.select_findings(
         content.comparisons, methods, content.joined_tables.contrasts
     )
-    comparisons = join(
-        [_exploratory_html(findings, methods), _findings_html(content, findings, figures)]
-    )
+    comparisons = join([_exploratory_html(findings), _findings_html(content, findings, figures)])
     return GroupPage(
         names=content.names,
-        answer=_answer_html(content, figures),
-        reasons=join(_accuracy_html(content, figures)),
+        answer=_answer_html(content, folder),
+        reasons=join(_reasons_html(content, figures)),
         participants=_participants_html(content),
         sections=(
             GroupSection("comparisons", "Exploratory comparisons", comparisons, ("comparisons",)),
@@ -148,27 +150,19 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
     )
 
 
-def _exploratory_html(
-    findings: Sequence[Sequence[verdicts.ComparisonRow]], methods: Sequence[str]
-) -> Markup:
-    """Return conclusions of the exploratory comparisons, and each finding as a sentence."""
-    lines = verdicts.list_claims(findings, methods)
+def _exploratory_html(findings: Sequence[Sequence[verdicts.ComparisonRow]]) -> Markup:
+    """Return the strongest findings of the exploratory comparisons as sentences."""
     placebos = [
         verdicts.negative_control_sentence(finding)
         for finding in findings
         if finding[0].strength == findings[0][0].strength
     ]
-    no_claims = render(
-        "note", "note", "None of the tested methods has values that can be compared."
-    )
+    nothing = render("note", "note", "No method has values that can be compared.")
     return join(
         [
             render("note", "note", _EXPLORATORY_NOTE),
-            render("items", lines, bold=True) or no_claims,
-            render_folded(
-                "All comparisons in words",
-                render("items", list(map(verdicts.finding_sentence, findings))),
-            ),
+            render("items", list(map(verdicts.finding_sentence, findings[:_MAX_FINDINGS])))
+            or nothing,
             render("headed", "Negative controls", render("items", list(filter(None, placebos)))),
         ]
     )
@@ -211,14 +205,21 @@ def _question_html(
     yield Markup("<h3>{}</h3><p>{}</p>").format(
         title, f"{verdicts.context_text(first)}. {first.statistic}: {metric.description}."
     )
+    factor = group_figures.percent_factor(first.statistic)
     # An earlier section of the page already shows these values in a figure.
     plotted = [plotted_values.index[0] for plotted_values in _accuracy_values(content)]
     if first.kind != verdicts.SIZE and values.index[0] not in plotted:
         yield figures.embed(
             partial(
                 plot_paired_values,
-                [("", group_figures.select_series(values, content.joined_tables.methods))],
-                group_figures.format_unit(metric.unit),
+                [
+                    (
+                        "",
+                        factor
+                        * group_figures.select_series(values, content.joined_tables.methods),
+                    )
+                ],
+                "%" if factor > 1 else group_figures.format_unit(metric.unit),
             ),
             f"desc-boxes{index}",
             "Boxes show the median and quartiles. Each line is a participant.",
@@ -239,55 +240,32 @@ def _question_html(
         )
 
 
-def _answer_html(content: RunsContent, figures: GroupFigures) -> Markup:
-    """Return the primary comparison of each task as a sentence, numbers and figures.
+def _answer_html(content: RunsContent, folder: Path) -> Markup:
+    """Return the first screen of each task, with missing data and methods that were not applied.
 
-    Values of each participant, missing data, and runs without super-resolution are also shown.
+    `folder` is the folder of the page.
     """
-    primary = content.comparisons[content.comparisons["part"] == PRIMARY]
-    forests = [
-        figures.embed(
-            partial(group_figures.primary_figure, row),
-            f"desc-primary{index}",
-            f"Primary comparison, {verdicts.context_text(row)}. Each diamond is a participant;"
-            " with many participants, a selection across all ranks is shown. The square is the"
-            " Hodges-Lehmann estimate with its confidence interval.",
-        )
-        for index, row in enumerate(primary.itertuples())
-    ]
     tables = content.joined_tables
-    tasks = _count_runs_by_task(content.tables)
-    sentences = {
-        task: verdicts.not_assessed_text(task, tables.values, tables.reported, content.method)
-        for task in tasks
-    }
-    tested = {
-        task: verdicts.tested_detail_text(task, tables.values, content.method) for task in tasks
-    }
     unapplied = tables.reported[tables.reported["statistic"] == APPLIED]
-    zero_filled = [
-        f"{', '.join(runs)}: {method} was zero filled"
+    alerts = [
+        f"{method} was not applied (zero filled): {list_some(list(runs), _MAX_LISTED)}."
         for method, runs in unapplied.groupby("series", sort=False)["name"]
     ]
-    return join(
-        [
-            verdicts.group_answer_html(content.comparisons, tasks, sentences, tested, forests),
-            render("box", "Missing or not used.", _missing_lines(content)),
-            _use_html(content, figures),
-            render(
-                "box",
-                "Runs without super-resolution (the method was not applied, and the series is"
-                " zero filled).",
-                zero_filled,
-            ),
-        ]
+    if missing := _missing_lines(content):
+        alerts.append(f"Missing or not used: {list_some(missing, _MAX_LISTED)}.")
+    screens = first_screen.list_screens(
+        _make_contents(content), alerts=alerts, use=_list_used_files(content, folder)
     )
+    return join(map(render_first_screen, screens))
 
 
-def _use_html(content: RunsContent, figures: GroupFigures) -> Markup:
+def _list_used_files(content: RunsContent, folder: Path) -> list[UseRow]:
     """Return the files to use: a group map of the method, and the tables."""
-    maps, folder = content.maps.maps, figures.folder.resolve()
-    own_maps = maps[maps["series"] == content.method]["z"] if len(maps) else ()
+    maps = content.maps.maps
+    contents = _make_contents(content)
+    is_applied = any(map(contents.is_applied, contents.tasks))
+    series = content.method if is_applied else "bspline"
+    own_maps = maps[maps["series"] == series]["z"] if len(maps) else ()
     uses = [
         *(UseRow("Map", file=f"group/{Path(path).name}") for path in own_maps[:1]),
         *(
@@ -295,7 +273,26 @@ def _use_html(content: RunsContent, figures: GroupFigures) -> Markup:
             for label, suffix in (("Table", "metrics"), ("Tests", "stats"))
         ),
     ]
-    return render("use", [use for use in uses if (folder / use.file).exists()])
+    return [use for use in uses if (folder / use.file).exists()]
+
+
+def _reasons_html(content: RunsContent, figures: GroupFigures) -> Iterator[Markup]:
+    """Yield the reasons of the primary comparison of each task, and each participant's values."""
+    contents = _make_contents(content)
+    for row in contents.primary:
+        yield render("items", first_screen.list_primary_reasons(contents, row))
+    yield from _accuracy_html(content, figures)
+
+
+def _make_contents(content: RunsContent) -> first_screen.GroupContents:
+    """Return the tables and maps for the first screen."""
+    return first_screen.GroupContents(
+        tasks=_count_runs_by_task(content.tables),
+        tables=content.joined_tables,
+        comparisons=content.comparisons,
+        maps=content.maps,
+        method=content.method,
+    )
 
 
 def _accuracy_html(content: RunsContent, figures: GroupFigures) -> Iterator[Markup]:
@@ -305,12 +302,13 @@ def _accuracy_html(content: RunsContent, figures: GroupFigures) -> Iterator[Mark
         series_values = group_figures.select_series(values, methods)
         title = verdicts.title_text(values.iloc[0])
         form = value_form(values.iloc[0]["statistic"])
+        factor = group_figures.percent_factor(values.iloc[0]["statistic"])
         cell_rows = [
             [participant, *(number(value, form) for value in row)]
             for participant, row in zip(series_values.index, series_values.to_numpy(), strict=True)
         ]
         yield figures.embed(
-            partial(plot_paired_values, [("", series_values)]),
+            partial(plot_paired_values, [("", factor * series_values)], "%" if factor > 1 else ""),
             f"desc-accuracy{index}",
             f"{title}. Each line is a participant, and boxes show the median and quartiles.",
         )

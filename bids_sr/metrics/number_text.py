@@ -25,6 +25,16 @@ def short_number(value: float) -> str:
     return number(value, ".0f" if is_integer else ".4g")
 
 
+def points(difference: float, lower: float, upper: float) -> str:
+    """Format a difference of shares with its interval in percentage points.
+
+    >>> points(0.09, 0.08, 0.1)
+    '+9 [8, 10] percentage points'
+    """
+    text = estimate(difference, lower, upper, "+.0%").replace(" %", "", 1)
+    return f"{text} percentage points"
+
+
 def estimate(value: float, lower: float, upper: float, form: str = "") -> str:
     """Format a value with its interval; a plus sign in `form` applies only to the value.
 

@@ -225,14 +225,19 @@ def _assemble(
 
 
 def _fold_combined_runs(sections: Sequence[_Section]) -> list[_Section]:
-    """Fold the results of single runs if the page begins with the result of all runs."""
-    is_combined = any(section.name == "participant" and section.blocks for section in sections)
-    return [
-        replace(section, folded=True, title="Runs")
-        if is_combined and section.name == "overview"
-        else section
-        for section in sections
-    ]
+    """Fold the results of single runs if the page begins with the result of all runs.
+
+    Messages on skipped runs then move to the result of all runs, so that they are visible.
+    """
+    by_name = {section.name: section for section in sections}
+    combined, overview = by_name.get("participant"), by_name.get("overview")
+    if combined is None or overview is None or not combined.blocks:
+        return list(sections)
+    texts = [block for block in overview.blocks if block.name == "overview-text"]
+    figures = [block for block in overview.blocks if block not in texts]
+    by_name["participant"] = replace(combined, blocks=[*texts, *combined.blocks])
+    by_name["overview"] = replace(overview, blocks=figures, folded=True, title="Runs")
+    return list(by_name.values())
 
 
 def _has_files(figure_files: _FigureFiles) -> bool:

@@ -28,10 +28,9 @@ _STATISTIC_HEADS: Mapping[str, ColumnHead] = {
     "cc": "CC",
 }
 _THRESHOLDS: Mapping[str, str] = {
-    "Fdr": "a false discovery rate (FDR) of .05 over the brain",
-    "SignReliable": "a false discovery rate (FDR) of .05 over the brain, with the reconstruction"
-    " error included",
-    "Quarter": "a CC in the upper quarter of its range within the region of interest",
+    "Fdr": "FDR .05",
+    "SignReliable": "FDR .05 with the reconstruction error included",
+    "Quarter": "CC in the upper quarter of its range in the region of interest",
 }
 
 
@@ -74,9 +73,7 @@ def _convert_cells(clusters: pd.DataFrame) -> pd.DataFrame:
 
 def _render_clusters(rows: Sequence[Any], series: str, contrast: str) -> Markup:
     """Render the table of one contrast; `rows` are its peaks, at least one."""
-    caption = (
-        f"Largest clusters in the {series} map of the contrast {contrast}. {_map_text(rows[0])}"
-    )
+    caption = f"Largest clusters of {series}, contrast {contrast}: {_map_text(rows[0])}"
     space = "MNI, mm" if rows[0].space == "MNI" else "scanner, mm"
     statistic = rows[0].statistic
     heads: list[ColumnHead] = [
@@ -96,17 +93,12 @@ def _render_clusters(rows: Sequence[Any], series: str, contrast: str) -> Markup:
 
 def _map_text(row: Any) -> str:
     """Describe the smoothing and the threshold of a map."""
-    smoothing = (
-        f"smoothed with a {row.fwhm_mm:g} mm FWHM kernel" if row.fwhm_mm else "not smoothed"
-    )
+    smoothing = f"smoothed by {row.fwhm_mm:g} mm FWHM" if row.fwhm_mm else "not smoothed"
     label = str(getattr(row, "threshold", ""))
     threshold = _THRESHOLDS.get(
         label, f"z ≥ {label[1:2]}.{label[2:]}" if label[:1] == "Z" else label
     )
-    return (
-        f"The map was {smoothing}. The threshold is {threshold}. Clusters larger than 10 cm³ were"
-        " split by a higher threshold."
-    )
+    return f"{smoothing}, {threshold}"
 
 
 def _render_peak(row: Any) -> list[str]:
@@ -140,8 +132,8 @@ def _render_peak(row: Any) -> list[str]:
 
 
 def _probability_text(value: float) -> str:
-    """Return a probability or fraction as text, with small values as ``< .001``."""
-    return "< .001" if value < 1e-3 else short_number(value)
+    """Return a probability or share in percent, with small values as ``< 0.1 %``."""
+    return f"< 0.1{_NBSP}%" if value < 1e-3 else number(value, ".1%").replace(" ", _NBSP)
 
 
 def _is_highest_peak(row: Any) -> bool:

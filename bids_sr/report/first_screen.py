@@ -1,7 +1,10 @@
-"""First screen of a page: run, picture, one sentence, answers per contrast, and files to use."""
+"""First screen of a page: title, picture, one sentence, a table of answers, and files to use.
+
+Pages of runs, participants and groups, and pages of structural scans, begin with this screen.
+"""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field
 from itertools import groupby
 from typing import NamedTuple
@@ -24,21 +27,23 @@ from bids_sr.report.markup import render
 _MAX_ROWS = 10  # rows of the table that are visible at first
 _AXIS = (-50.0, 110.0)  # percent, ends of the axis of the numbers
 _AXIS_WIDTH = 90  # pixels
+_NO_PICTURE = Markup("")
 
 
-class _AnswerMark(NamedTuple):
+class AnswerMark(NamedTuple):
     """Symbol and CSS class of an answer; symbols distinguish answers without color."""
 
     symbol: str
     css_class: str
 
 
-_MARKS: Mapping[Answer, _AnswerMark] = {
-    "yes": _AnswerMark("✓", "all"),
-    "in active voxels": _AnswerMark("◐", "some"),
-    "no": _AnswerMark("✗", "none"),
-    "not testable": _AnswerMark("?", "unknown"),
+MARKS: Mapping[Answer, AnswerMark] = {
+    "yes": AnswerMark("✓", "all"),
+    "in active voxels": AnswerMark("◐", "some"),
+    "no": AnswerMark("✗", "none"),
+    "not testable": AnswerMark("?", "unknown"),
 }
+"""Marks by answer."""
 
 
 class UseRow(NamedTuple):
@@ -50,36 +55,82 @@ class UseRow(NamedTuple):
     remark: str = ""
 
 
+class AnswerRow(NamedTuple):
+    """Row of the table: contrasts or participants with their answer, and the decisive number.
+
+    `reason` and `number` may be empty, and `interval` is markup (`draw_interval`).
+    """
+
+    names: tuple[str, ...]
+    mark: AnswerMark
+    answer: str
+    reason: str
+    number: str
+    interval: Markup = _NO_PICTURE
+
+    @property
+    def title(self) -> str:
+        """Names of the contrasts."""
+        return _join_names(self.names)
+
+
+class TableHeads(NamedTuple):
+    """Heads of the columns of the table, and the key of the symbols in its last column."""
+
+    name: str
+    question: str
+    number: str
+    key: str = ""
+
+
+_CONTRAST_HEADS = TableHeads(
+    "Contrast", "May I interpret its detail?", "Explained, % [95 %]", "● measured ○ tested"
+)
+_TESTED_HEADS = _CONTRAST_HEADS._replace(number="Tested, % [95 %]", key="")
+
+
 @frozen
 class FirstScreen:
-    """Contents of the first screen of a run, or of all runs of a participant together.
+    """Contents of the first screen.
 
-    `title` names participant and run, and `facts` are volumes and voxel sizes. `alerts` are
-    whatever changes the use of the maps, such as methods that were not applied. `picture` is
-    markup; "" if there are no maps. `addition` follows the sentence; it may be empty.
+    `title` names what the page is about, and `facts` are facts in the same line, such as voxel
+    sizes. `sentence` is the result, and `kind` its CSS class: ``good``, ``tested``, ``bad``, or
+    ``idle`` for results that are not to be used. `alerts` are whatever changes the use of the
+    maps, such as methods that were not applied. `picture` is markup; "" if there are no maps.
     """
 
     title: str
     facts: str
-    result: RunResult
+    sentence: str
+    kind: str = "idle"
     picture: Markup = field(default_factory=Markup)
     alerts: Sequence[str] = ()
-    addition: str = ""
+    heads: TableHeads = _CONTRAST_HEADS
+    rows: Sequence[AnswerRow] = ()
     use: Sequence[UseRow] = ()
 
 
-def render_first_screen(screen: FirstScreen) -> Markup:
-    """Render the first screen."""
-    result = screen.result
-    rows = _list_rows(result.contrasts)
-    return render(
-        "first_screen",
-        screen,
-        " ".join(filter(None, [write_result(result), screen.addition])),
-        _choose_kind(result),
-        rows[:_MAX_ROWS],
-        rows[_MAX_ROWS:],
-        sum(len(row.names) for row in rows),
+def make_first_screen(
+    title: str,
+    facts: str,
+    result: RunResult,
+    *,
+    addition: str = "",
+    picture: Markup = _NO_PICTURE,
+    alerts: Sequence[str] = (),
+    use: Sequence[UseRow] = (),
+) -> FirstScreen:
+    """Return the first screen of a result; `addition` follows its sentence and may be empty."""
+    return FirstScreen(
+        title=title,
+        facts=facts,
+        sentence=" ".join(filter(None, [write_result(result), addition])),
+        kind=_choose_kind(result),
+        picture=picture,
+        alerts=alerts,
+        heads=_CONTRAST_HEADS if result.is_measured else _TESTED_HEADS,
+        rows=_list_rows(result.contrasts),
+        use=use,
     )
 
 
@@ -90,35 +141,21 @@ def _choose_kind(result: RunResult) -> str:
     return "tested" if is_tested(result.shown.active.deciding_row) else "good"
 
 
-class _AnswerRow(NamedTuple):
-    """Row of the table: contrasts with their common answer, and the number that decided."""
-
-    names: tuple[str, ...]
-    mark: _AnswerMark
-    answer: str
-    reason: str
-    number: str
-    interval: Markup
-
-    @property
-    def title(self) -> str:
-        """Names of the contrasts."""
-        return _join_names(self.names)
-
-
-def _list_rows(results: Iterable[ContrastResult]) -> list[_AnswerRow]:
+def _list_rows(results: Iterable[ContrastResult]) -> list[AnswerRow]:
     """Return one row per contrast; contrasts without a number share a row per reason."""
     rows = []
-    for result in results:
+    contrasts = list(results)
+    all_names = {result.contrast for result in contrasts}
+    for result in contrasts:
         row = result.active.deciding_row
         rows.append(
-            _AnswerRow(
-                names=(_format_name(result),),
-                mark=_MARKS[result.answer],
+            AnswerRow(
+                names=(_format_name(result, all_names),),
+                mark=MARKS[result.answer],
                 answer=result.answer,
                 reason=_choose_reason(result),
                 number=decided_text(row),
-                interval=_draw_interval(row, _MARKS[result.answer].css_class),
+                interval=_draw_row(row, MARKS[result.answer].css_class),
             )
         )
     joined = []
@@ -137,36 +174,38 @@ def _choose_reason(result: ContrastResult) -> str:
     return reason
 
 
-def _format_name(result: ContrastResult) -> str:
-    """Return the name of a contrast for the table: ``a − b`` for a difference of conditions."""
-    name = result.map_contrast.replace("MinusOthers", " − others").replace("Minus", " − ")
+def _format_name(result: ContrastResult, all_names: Collection[str]) -> str:
+    """Return the name of a contrast for the table: ``a − b`` for a difference of conditions.
+
+    `all_names` are the names of all contrasts, whose first letters are capitals in ``aMinusB``.
+    """
+    name, sign, other = result.map_contrast.partition("Minus")
+    lower_other = f"{other[:1].lower()}{other[1:]}"
+    if sign:
+        name = f"{name} − {lower_other if lower_other in (*all_names, 'others') else other}"
     if result.state == "recovered" and result.untested:
         return f"{name} without {enumerate_unique(result.untested)}"
     return name
 
 
-def _join_names(names: Sequence[str]) -> str:
-    """Return names in a list; names with the same end share it: ``a, b − others, c``."""
-    by_end: dict[str, list[str]] = {}
-    for name in names:
-        start, sign, end = name.partition(" − ")
-        by_end.setdefault(f"{sign}{end}", []).append(start)
-    return ", ".join(f"{', '.join(starts)}{end}" for end, starts in by_end.items())
-
-
-def _get_reason(row: _AnswerRow) -> tuple[str, str]:
+def _get_reason(row: AnswerRow) -> tuple[str, str]:
     """Return answer and reason of a row."""
     return row.answer, row.reason
 
 
-def _draw_interval(row: MetricRow | None, css_class: str) -> Markup:
-    """Draw a value with its interval on an axis with 0 and 100 %; tested values are hollow."""
+def _draw_row(row: MetricRow | None, css_class: str) -> Markup:
+    """Draw the value of a row with its interval; "" if there is none."""
     if row is None or not math.isfinite(row.value):
         return Markup("")
-    value, lower, upper = (_place(100 * number) for number in (row.value, row.lower, row.upper))
-    return render(
-        "whisker", value, lower, upper, _place(0), _place(100), is_tested(row), css_class
-    )
+    return draw_interval(row.value, row.lower, row.upper, css_class, is_hollow=is_tested(row))
+
+
+def draw_interval(
+    value: float, lower: float, upper: float, css_class: str, *, is_hollow: bool = False
+) -> Markup:
+    """Draw a share with its interval (if finite) on an axis with 0 and 100 %."""
+    centers = [_place(100 * number) for number in (value, lower, upper)]
+    return render("whisker", *centers, _place(0), _place(100), is_hollow, css_class)
 
 
 def _place(percent: float) -> float | None:
@@ -176,3 +215,20 @@ def _place(percent: float) -> float | None:
     low, high = _AXIS
     share = (min(max(percent, low), high) - low) / (high - low)
     return round(2 + share * (_AXIS_WIDTH - 4), 1)
+
+
+def render_first_screen(screen: FirstScreen) -> Markup:
+    """Render the first screen."""
+    n_names = sum(len(row.names) for row in screen.rows)
+    return render(
+        "first_screen", screen, screen.rows[:_MAX_ROWS], screen.rows[_MAX_ROWS:], n_names
+    )
+
+
+def _join_names(names: Sequence[str]) -> str:
+    """Return names in a list; names with the same end share it: ``a, b − others, c``."""
+    by_end: dict[str, list[str]] = {}
+    for name in names:
+        start, sign, end = name.partition(" − ")
+        by_end.setdefault(f"{sign}{end}", []).append(start)
+    return ", ".join(f"{', '.join(starts)}{end}" for end, starts in by_end.items())

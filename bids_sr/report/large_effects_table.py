@@ -54,7 +54,7 @@ def render_large_effects(
         *((f"{_EXPLAINED[reference]} without them", "/ with them") for reference in references),
     ]
     lines = table(
-        "Effects in active voxels of contrasts whose detail is recovered",
+        "Effects in active voxels of contrasts whose detail may be interpreted",
         heads,
         [
             _make_line(contrast, collected, references)

@@ -1,4 +1,4 @@
-"""Tables of the mean effects of regions as HTML."""
+"""Tables of the mean effects of regions as HTML; the file of the run lists all regions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bids_sr.report.evaluation_rows import (
     list_series,
     series_text,
 )
-from bids_sr.report.markup import ColumnHead, render_folded, render_selector, table
+from bids_sr.report.markup import ColumnHead, render_selector, table
 from bids_sr.series import ACQUIRED
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _MISSING = "–"
 _NBSP = "\N{NO-BREAK SPACE}"
 _MAX_Q = 0.05
+_MAX_ROWS = 10  # of a table
 _EFFECT_HEADS: Sequence[ColumnHead] = (
     ("mean effect ± SE of its noise", EFFECT_UNIT),
     ("SD of the reconstruction error", EFFECT_UNIT),
@@ -35,9 +36,9 @@ _EFFECT_HEADS: Sequence[ColumnHead] = (
 def regions_html(regions: pd.DataFrame, series_order: Sequence[str]) -> Markup:
     """Return the mean effects of regions at the narrowest smoothing, with a selector of tables.
 
-    The tables are the regions of interest, clusters, and for each contrast the atlas labels with a
-    false discovery rate of at most .05, with other labels folded. Regions of interest have rows of
-    the acquired, the super-resolved and the measured series. `regions` is the table of a run.
+    The tables are the regions of interest, clusters, and the atlas labels with a false discovery
+    rate of at most .05, with at most `_MAX_ROWS` rows. Regions of interest have rows of the
+    acquired, the super-resolved and the measured series. `regions` is the table of a run.
     `series_order` is the display order; other series follow.
     """
     narrow = regions[regions["fwhm_mm"] == regions["fwhm_mm"].min()]
@@ -45,15 +46,11 @@ def regions_html(regions: pd.DataFrame, series_order: Sequence[str]) -> Markup:
         origin: list(rows.itertuples())
         for origin, rows in narrow.groupby(narrow["origin"].replace("auto", "roi"))
     }
-    labels = by_origin.get("atlas", ())
     return render_selector(
         [
             ("Regions of interest", _render_named(by_origin.get("roi", ()), series_order)),
             ("Clusters of the acquired map", _render_clusters(by_origin.get("cluster", ()))),
-            *(
-                (f"Atlas labels, contrast {contrast}", _render_labels(labels, contrast))
-                for contrast in list_contrasts(labels)
-            ),
+            ("Atlas labels", _render_labels(by_origin.get("atlas", ()))),
         ]
     )
 
@@ -81,46 +78,51 @@ def _render_named(rows: Iterable[Any], series_order: Sequence[str]) -> Markup:
         for row in shown_rows
     ]
     heads = ["region", "contrast", "series", *_EFFECT_HEADS, "voxels"]
-    return table("Regions of interest", heads, lines, names=3, texts=range(3))
+    return _tabulate("Regions of interest", heads, lines, 3)
 
 
 def _render_clusters(rows: Iterable[Any]) -> Markup:
-    """Render clusters, one row per cluster."""
-    all_rows = list(rows)
-    contrasts = list_contrasts(all_rows)
+    """Render the clusters of the contrast with most clusters, the largest first."""
+    contrast, contrast_rows = _select_contrast(rows)
     lines = [
-        [row.contrast, row.region, *_list_effect(row), *_list_others(row), _count(row)]
-        for row in sorted(all_rows, key=lambda row: contrasts.index(row.contrast))
+        [row.region, *_list_effect(row), *_list_others(row), _count(row)] for row in contrast_rows
     ]
-    heads = ["contrast", "cluster", *_EFFECT_HEADS, "acquired", "measured", "voxels"]
-    return table("Clusters of the acquired map", heads, lines, names=2, texts=range(2))
+    heads = ["cluster", *_EFFECT_HEADS, "acquired", "measured", "voxels"]
+    return _tabulate(f"Clusters of the acquired map, contrast {contrast}", heads, lines, 1)
 
 
-def _render_labels(rows: Iterable[Any], contrast: str) -> Markup:
-    """Render the atlas labels of one contrast, active labels first and other labels folded."""
-    contrast_rows = [row for row in rows if row.contrast == contrast]
-    active, others = (
-        [row for row in contrast_rows if (row.q <= _MAX_Q) is is_active]
-        for is_active in (True, False)
-    )
-    note = Markup("<p class='note'>No atlas label has q ≤ .05 in this contrast.</p>")
-    active_table = _tabulate_labels(
-        active, f"Atlas labels with q ≤ .05 in the contrast {contrast}"
-    )
-    other_table = _tabulate_labels(others, f"Other atlas labels in the contrast {contrast}")
-    return (active_table or note) + render_folded(
-        f"All: {len(others)} other atlas labels", other_table
-    )
-
-
-def _tabulate_labels(rows: Iterable[Any], caption: str) -> Markup:
-    """Render a table of atlas labels, the strongest effect first; "" if there are no rows."""
+def _render_labels(rows: Iterable[Any]) -> Markup:
+    """Render the active labels of the contrast with most of them, the strongest effect first."""
+    all_rows = list(rows)
+    contrast, active = _select_contrast(row for row in all_rows if row.q <= _MAX_Q)
     lines = [
         [row.region, *_list_effect(row), *_list_others(row), _format_q(row), _count(row)]
-        for row in sorted(rows, key=lambda row: -abs(row.effect))
+        for row in sorted(active, key=lambda row: -abs(row.effect))
     ]
     heads = ["atlas label", *_EFFECT_HEADS, "acquired", "measured", "q", "voxels"]
-    return table(caption, heads, lines, texts=range(1))
+    note = Markup("<p class='note'>No atlas label has q ≤ .05.</p>" if all_rows else "")
+    return _tabulate(f"Atlas labels with q ≤ .05, contrast {contrast}", heads, lines, 1) or note
+
+
+def _select_contrast(rows: Iterable[Any]) -> tuple[str, list[Any]]:
+    """Return the contrast with most rows and its rows; ("", []) if there are no rows."""
+    by_contrast: dict[str, list[Any]] = {}
+    for row in rows:
+        by_contrast.setdefault(row.contrast, []).append(row)
+    return max(by_contrast.items(), key=lambda item: len(item[1]), default=("", []))
+
+
+def _tabulate(
+    caption: str, heads: Sequence[ColumnHead], lines: Sequence[Sequence[str]], n_names: int
+) -> Markup:
+    """Render the first rows of a table; "" if there are no rows.
+
+    The caption states how many rows there are. `n_names` is the number of columns with names.
+    """
+    n_hidden = len(lines) - _MAX_ROWS
+    remark = f" ({_MAX_ROWS} of {len(lines)} rows)" if n_hidden > 0 else ""
+    shown = lines[:_MAX_ROWS]
+    return table(caption + remark, heads, shown, names=n_names, texts=range(n_names))
 
 
 def _list_effect(row: Any) -> list[str]:

@@ -12,7 +12,7 @@ from bids_sr.evaluation.supporting_sentences import list_further_values
 from bids_sr.evaluation.words import (
     BANDS,
     DECISIONS,
-    MARKS,
+    STATUS_SYMBOLS,
     active_words,
     capitalize,
 )
@@ -118,7 +118,7 @@ def _evidence_title(evidence: Evidence) -> str:
 def render_compared(verdict: VerdictFacts) -> Markup:
     """Render verdicts on series of other programs, one sentence each; "" if there are none."""
     sentences = [
-        render("decision", MARKS[compared["status"]].symbol, compared["text"])
+        render("decision", STATUS_SYMBOLS[compared["status"]], compared["text"])
         for compared in verdict.get("compared", [])
     ]
     title = "Series of other programs, compared with the acquired series"

@@ -12,8 +12,8 @@ SIGNIFICANT_WORDS = {1: "better", -1: "worse"}
 NEUTRAL_WORDS = {1: "larger", -1: "smaller"}
 SAME, UNDECIDED, NOT_COMPARABLE = "same", "unclear", "not comparable"
 BELOW_STRONGEST_NOTE = (
-    "the method is below the strongest reference, but this does not demonstrate a loss of "
-    "accuracy, because the strongest reference is the largest of several noisy values"
+    "the method is below the strongest baseline, but this does not demonstrate a loss of "
+    "accuracy, because the strongest baseline is the largest of several noisy values"
 )
 
 

@@ -56,7 +56,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _MAX_SIGNAL_RATIO = 1.1  # ratio of the signals of two runs above which a warning is logged
 OTHER_RUN_TEXT = (
-    "Below the acquired Nyquist frequency, series from other programs were also compared with a"
+    "Without their detail, series from other programs were also compared with a"
     " second acquired run of the same task, which has independent noise. The second run was"
     " corrected for head motion in the same way, its boldref was coregistered to the boldref of"
     " the first run, and its blocks were analyzed with the same model. Explained variance was"

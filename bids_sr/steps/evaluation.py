@@ -224,12 +224,13 @@ def _describe_bands(factor: Factor) -> str:
     """Return the spatial frequencies of a comparison in words."""
     if factor[2] == 1:
         return (
-            "both for all in-plane spatial frequencies and for frequencies at or above the"
-            " acquired Nyquist frequency"
+            "both for all in-plane spatial frequencies and for detail, the frequencies at or above"
+            " the Nyquist frequency of the acquired voxels"
         )
     return (
-        "both for all spatial frequencies and for frequencies at or above the acquired Nyquist"
-        " frequency, in plane (Fourier transform) or across slices (discrete cosine transform)"
+        "both for all spatial frequencies and for detail, the frequencies at or above the Nyquist"
+        " frequency of the acquired voxels, in plane (Fourier transform) or across slices"
+        " (discrete cosine transform)"
     )
 
 

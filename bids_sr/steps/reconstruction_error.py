@@ -71,12 +71,12 @@ def describe_tested_detail(*, at_rest: bool) -> str:
     """Return methods text of the test of detail, for runs that can be split into halves."""
     halves = "segments" if at_rest else "blocks"
     return (
-        "The detail of each contrast, above the Nyquist frequency of the downsampled run, was"
+        "The detail of each contrast, finer than the voxels of the downsampled run, was"
         f" compared between super-resolved effects e in one half of the {halves} and acquired"
-        " effects T in the other half, in active voxels and the brain. It is *recovered* if the"
-        " explained variance, 1 - E|e - T|^2 / E|T|^2 (all balanced splits), is above 0, also in"
-        " the upper half of the tested frequencies, where the effect must not fade, *not"
-        " supported* if contradicted, and *not testable* otherwise.\n"
+        " effects T in the other half, in active voxels and the brain. Detail may be"
+        " interpreted if the explained variance, 1 - E|e - T|^2 / E|T|^2 (all balanced splits), is"
+        " above 0, also in the finer half of the tested detail, where the effect must not fade. It"
+        " may not be interpreted if this is contradicted, and is *not testable* otherwise.\n"
     )
 
 

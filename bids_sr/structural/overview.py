@@ -1,4 +1,4 @@
-"""First screen of a participant's structural scans: one sentence, and one number per contrast.
+"""First screen of a participant's structural scans: one sentence, and one row per difference.
 
 All values are from the metrics table.
 """
@@ -11,14 +11,20 @@ from markupsafe import Markup
 from bids_sr.evaluation.acquired_scan import altered_sentences
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import BRAIN, MetricRow
-from bids_sr.report.cards import Card
-from bids_sr.report.markup import render
+from bids_sr.report.first_screen import (
+    AnswerMark,
+    AnswerRow,
+    FirstScreen,
+    TableHeads,
+    render_first_screen,
+)
 from bids_sr.series import BASELINES, MEASURED
 
 _STATISTIC = "psnr"  # statistic of the comparison with interpolation
-# Results of a single participant do not decide whether a method is better, so that cards are
-# marked as open questions.
-_MARK, _STATE = "?", "open"
+HEADS = TableHeads("Contrast", "PSNR relative to interpolation", "Difference")
+"""Heads of the table of differences."""
+HIGHER, LOWER = (AnswerMark("▲", "all"), "higher"), (AnswerMark("▼", "none"), "lower")
+"""Marks and words of differences."""
 Changes = Mapping[str, Mapping[str, tuple[float, str]]]
 """Difference in PSNR (dB) and the subtracted interpolation, by method and contrast."""
 
@@ -26,35 +32,30 @@ Changes = Mapping[str, Mapping[str, tuple[float, str]]]
 def scans_overview_html(
     rows: Sequence[MetricRow], participant: str, contrasts: Sequence[str]
 ) -> Markup:
-    """Render the first screen of structural scans: result, reference, one card per difference.
+    """Render the first screen of structural scans.
 
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of the metrics table of the scans.
-    participant : str
-        Name of the participant in the heading.
-    contrasts : Sequence[str]
-        BIDS suffixes of the scans, in order.
+    `rows` are of the metrics table of the scans, `participant` is the name in the title, and
+    `contrasts` are the BIDS suffixes of the scans, in order. The result of a single participant
+    does not decide whether a method is better.
     """
     changes = compute_changes(rows)
-    cards = [
-        Card(
-            value=f"{number(change, '+.2f')} dB",
-            label=f"{contrast} PSNR: {name} − {interpolation} interpolation",
-        )
-        for name, change_by_contrast in changes.items()
-        for contrast, (change, interpolation) in change_by_contrast.items()
-    ]
-    evidence = (
-        "The reference is the measured high-resolution scan, in slices that were not used for"
-        " training. Each method is compared with the interpolation that has the higher PSNR."
-        " These results are from one participant. At the group level, differences are tested"
-        " across participants"
+    screen = FirstScreen(
+        title=f"{participant} · structural scans · {', '.join(contrasts)}",
+        facts="reference: measured scan, in slices that were not used for training",
+        sentence=" ".join([*altered_sentences(rows), f"{write_headline(changes)}."]),
+        heads=HEADS,
+        rows=[
+            AnswerRow(
+                (contrast,),
+                *(HIGHER if change > 0 else LOWER),
+                f"{name} − {interpolation}",
+                f"{number(change, '+.2f')} dB",
+            )
+            for name, change_by_contrast in changes.items()
+            for contrast, (change, interpolation) in change_by_contrast.items()
+        ],
     )
-    header = f"{participant}, structural scans: {', '.join(contrasts)}"
-    headline = " ".join([*altered_sentences(rows), write_headline(changes)])
-    return render("group_answer", header, _MARK, _STATE, headline, evidence, cards)
+    return render_first_screen(screen)
 
 
 def compute_changes(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[float, str]]]:

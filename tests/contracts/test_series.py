@@ -8,7 +8,7 @@ import pytest
 from bids_sr import series as registry
 from bids_sr.evaluation.evidence import Decision, VerdictStatus
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
-from bids_sr.evaluation.words import DECISIONS, MARKS
+from bids_sr.evaluation.words import DECISIONS, STATUS_SYMBOLS
 from bids_sr.series import (
     BASELINES,
     CONTROLS,
@@ -83,4 +83,4 @@ def test_the_smoothing_width_in_a_label_is_rounded_to_tenths():
 
 def test_every_decision_and_status_of_a_verdict_has_its_words():
     assert set(get_args(Decision)) <= set(DECISIONS)
-    assert set(get_args(VerdictStatus)) == set(MARKS)
+    assert set(get_args(VerdictStatus)) == set(STATUS_SYMBOLS)

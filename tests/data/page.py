@@ -1,9 +1,8 @@
-"""What a reader finds on a page of the program: headings, tables, links, warnings and cards."""
+"""What a reader finds on a page of the program: headings, tables, links and warnings."""
 
 import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from typing import NamedTuple
 
 _EMPTY_TAGS = ("br", "img", "meta", "link", "input", "source", "col", "hr")
 _INLINE_TAGS = ("span", "em", "code", "a", "b", "i", "sup", "sub")
@@ -53,14 +52,6 @@ class Element:
                 found.append(child)
             found += child.all(tag, css)
         return found
-
-
-class Card(NamedTuple):
-    """Card of a first screen: a value, a clause about it, and facts."""
-
-    value: str
-    label: str
-    facts: list[str]
 
 
 class Page(HTMLParser):
@@ -143,19 +134,6 @@ class Page(HTMLParser):
         """Return the only table whose caption starts with `start`."""
         (found,) = (lines for caption, lines in self.tables.items() if caption.startswith(start))
         return found
-
-    @property
-    def cards(self) -> list[Card]:
-        """Cards of a first screen."""
-        return [
-            Card(
-                card.all("strong")[0].text,
-                card.all("span")[0].text,
-                [fact.text for fact in card.all("small")],
-            )
-            for found in self.all("ul", "numbers")
-            for card in found.elements
-        ]
 
 
 def read_numbers(text: str) -> list[float]:

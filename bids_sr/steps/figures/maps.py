@@ -206,10 +206,10 @@ def draw_surfaces(
         "maps",
         html=True,
         caption=(
-            "To move the crosshair of the viewer to a peak, click on its coordinates. The column"
-            " 'label' contains the atlas label at the peak, or the nearest label and its"
-            " distance. The last column lists all atlas regions that contain at least 5 % of the"
-            " cluster. Clusters for all contrasts and series are listed in the file below."
+            "Click on coordinates to move the crosshair of the viewer to the peak. A distance is"
+            " to the nearest atlas label. Clusters larger than 10 cm³ were split by a higher"
+            " threshold. FDR is the false discovery rate over the brain. The file below has all"
+            " clusters."
         ),
         missing="table of clusters",
         tables=("clusters",),
@@ -233,18 +233,14 @@ def show_clusters(clusters: Table, evidence: Evidence) -> FigureContent:
         tables=("regions",),
         caption=(
             "Effect in the mean time series of each region. The standard error (SE) of its noise"
-            " is computed from the residuals of this time series. The standard deviation (SD) of"
-            " the reconstruction error is computed from samples of the error, averaged over the"
-            " region; it is only estimated for methods with a prior, and the 95 % interval of"
-            " other series covers only noise. It is missing if the noise has fewer than 2"
-            " effective degrees of freedom. All series of a run share most of their noise. Voxels"
-            " outside the brain mask are not used (14 of 27: 14 voxels are used). Clusters are"
-            " from the unsmoothed acquired map (t above 4) of contrasts whose detail is recovered."
-            " Values q are false discovery rates over all atlas labels. The acquired mean of a"
-            " region is close to the measured mean: in clusters of the example run, the median"
-            " difference was .3 percentage points, and .1 with super-resolution (median of the"
-            " measured means: 3.1). Super-resolution mainly adds the place and an error estimate."
-            " The file below has all labels."
+            " is computed from the residuals of this time series, and the SD of the reconstruction"
+            " error from samples of the error. The 95 % interval of series without a prior covers"
+            " only noise, and is missing if the noise has fewer than 2 effective degrees of"
+            " freedom. Voxels outside the brain mask are not used. Clusters are from the"
+            " unsmoothed acquired map (t above 4). Values q are false discovery rates over all"
+            " atlas labels. In clusters of the example run, the acquired mean differed from the"
+            " measured mean by .3 percentage points, and the super-resolved mean by .1 (medians;"
+            " median of the measured means: 3.1). The file below has all contrasts and regions."
         ),
     ),
 )

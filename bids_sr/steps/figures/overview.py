@@ -98,7 +98,7 @@ def draw_overview(
     whether there is a table of regions.
     """
     from bids_sr.report.contrast_table import list_reasons
-    from bids_sr.report.first_screen import FirstScreen, UseRow, render_first_screen
+    from bids_sr.report.first_screen import UseRow, make_first_screen, render_first_screen
     from bids_sr.report.large_effects_table import render_large_effects
     from bids_sr.report.markup import join, render
     from bids_sr.report.registration_facts import registration_warnings
@@ -125,14 +125,16 @@ def draw_overview(
         half_resolution=half_resolution_maps,
         reduced=f"{evidence.self_test.sizes[0]} mm" if evidence.self_test.sizes else "",
     )
-    sizes = " → ".join(size_text(sizes_mm.tolist()) for sizes_mm in (acquired_mm, final_mm))
-    facts = [f"{len(displacement)} volumes", sizes, "" if agreement else "no reference"]
+    sizes = f"{size_text(acquired_mm.tolist(), unit='')} → {size_text(final_mm.tolist())}"
+    facts = [f"{len(displacement)} volumes", sizes]
+    if result.method and agreement is None:
+        facts.append("no reference")
     large_effects = (
         None if result.shown is None else find_large_effects(evaluation, result.method, contrast)
     )
-    screen = FirstScreen(
+    screen = make_first_screen(
         title=f"sub-{entities['subject']} · {run_text(entities).removeprefix('task ')}",
-        facts=" · ".join(filter(None, facts)),
+        facts=" · ".join(facts),
         result=result,
         picture=draw_picture(picture_maps) if contrast else Markup(""),
         addition=_describe_large(large_effects),

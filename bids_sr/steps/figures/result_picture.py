@@ -132,9 +132,10 @@ def _select_active(maps: PictureMaps) -> MaskArray:
 def _make_groups(maps: PictureMaps, limit: float) -> "list[PanelGroup]":
     """Return the panels of the picture in groups.
 
-    With a reference, these are acquired, super-resolved and reference effect, and added and true
-    detail. Without a reference, they are the super-resolved effect, and the maps of the test. If
-    no detail may be interpreted, they are the acquired and the B-spline effect.
+    If the detail was compared with a reference, these are acquired, super-resolved and reference
+    effect, and added and true detail. Without a reference, they are the super-resolved effect, and
+    the maps of the test. If no detail may be interpreted, they are the acquired and the B-spline
+    effect.
     """
     from bids_sr.figures.result_picture import PanelGroup
 
@@ -152,14 +153,13 @@ def _make_groups(maps: PictureMaps, limit: float) -> "list[PanelGroup]":
     note = result.final if outline is None else f"{result.final}, mask outlined"
     volume = by_series[result.method].volume
     method = _make_panel(maps, result.method, note, volume, outline)
-    reference = maps.known
-    if MEASURED in by_series:
-        reference = by_series[MEASURED].volume
+    has_measured = MEASURED in by_series and result.is_measured
+    reference = by_series[MEASURED].volume if has_measured else maps.known
     if reference is None:
         if tested_groups := _make_test_groups(maps, limit):
             return [PanelGroup(title, "", [method]), *tested_groups]
         return [PanelGroup(title, "", [acquired, method]), *_show_detail(maps, limit, volume)]
-    name = "measured" if MEASURED in by_series else "known"
+    name = "measured" if has_measured else "known"
     measured = _make_panel(maps, name, f"{result.final}, reference", reference)
     panels = [acquired, method, measured]
     return [PanelGroup(title, "", panels), *_show_detail(maps, limit, volume, reference)]
@@ -205,7 +205,7 @@ def _show_detail(
         _make_panel(maps, "added", "× wrong sign", added, crosses=crosses),
         _make_panel(maps, "true", "", true),
     ]
-    return [PanelGroup(title, "should look alike", panels)]
+    return [PanelGroup(title, "", panels)]
 
 
 def _take_detail(maps: PictureMaps, effect: Volume) -> Volume:

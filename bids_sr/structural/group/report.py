@@ -27,6 +27,7 @@ from bids_sr.metrics.rows import BRAIN, MISSING, cell_number, columns_json
 from bids_sr.metrics.word_lists import add_counts
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.facts import facts_html
+from bids_sr.report.first_screen import AnswerRow, FirstScreen, render_first_screen
 from bids_sr.report.markup import join, render, render_folded, render_selector, table
 from bids_sr.statistics.comparison_table import write_comparisons
 from bids_sr.statistics.wilcoxon import ALPHA
@@ -51,6 +52,7 @@ from bids_sr.structural.group.values import (
     volume_pairs,
 )
 from bids_sr.structural.group.volume_change import CHANGE_COLUMNS, has_months, read_volumes
+from bids_sr.structural.overview import HEADS, HIGHER, LOWER
 
 _METHODS_TEXT = """
 The participant was the unit of all statistics, and values from several sessions of the same
@@ -66,7 +68,6 @@ between volumes is reported as bias and limits of agreement (bias ± 1.96 standa
 pooled within-participant standard deviation. Change over time is reported in percent of the volume
 of the participant at baseline, and summarized by the median and quartiles across participants.
 """
-_MARKS = {"good": ("✓", "good"), "bad": ("✗", "bad"), "open": ("?", "open")}
 
 
 @frozen
@@ -156,22 +157,26 @@ def _verdict_html(content: ScansContent, figures: GroupFigures) -> Markup:
     comparisons = _select_comparisons(tables.comparisons, "psnr")
     n_compared = n_participants if comparisons.empty else int(comparisons["n"].max())
     headline, state = write_headline(tables.comparisons, n_compared)
-    cards = [
-        {
-            "value": f"{number(row.difference, '+.2f')} dB",
-            "label": f"{row.contrast} PSNR, {row.series}",
-            "note": f"minus {row.minus}; p {p_value(row.p_holm)} corrected",
-        }
-        for row in comparisons.itertuples()
-    ]
-    evidence = (
-        f"{n_participants} participants without super-resolved scans"
-        if comparisons.empty
-        else "For each contrast, the method is compared with the better interpolation, in slices"
-        f" that were not used for training and across {n_compared} participants"
+    screen = FirstScreen(
+        title="structural scans",
+        facts=(
+            f"{n_compared} participants · reference: measured scan, in slices that were not used"
+            " for training"
+        ),
+        sentence=f"{headline}.",
+        kind=state,
+        heads=HEADS,
+        rows=[
+            AnswerRow(
+                (row.contrast,),
+                *(HIGHER if row.difference > 0 else LOWER),
+                f"{row.series} − {row.minus} (corrected p {p_value(row.p_holm)})",
+                f"{number(row.difference, '+.2f')} dB",
+            )
+            for row in comparisons.itertuples()
+        ],
     )
-    mark, kind = _MARKS[state]
-    answer = render("group_answer", "", mark, kind, headline, evidence, cards)
+    answer = render_first_screen(screen)
     statistics = [name for name in ("psnr", "ssim") if (tables.values["statistic"] == name).any()]
     drawings = [
         figures.embed(
@@ -190,7 +195,7 @@ def _verdict_html(content: ScansContent, figures: GroupFigures) -> Markup:
 
 
 def write_headline(all_comparisons: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str, str]:
-    """Return the main result in one sentence, and its state: ``good``, ``bad`` or ``open``.
+    """Return the main result in one sentence, and its state: ``good``, ``bad`` or ``idle``.
 
     A method is more similar to the measured scans than interpolation if it is better in at least
     one contrast and not worse in any contrast. `all_comparisons` are from `compare_methods`, `n`
@@ -198,7 +203,7 @@ def write_headline(all_comparisons: pd.DataFrame, n: int, name: str = "psnr") ->
     """
     comparisons = _select_comparisons(all_comparisons, name)
     if comparisons.empty:
-        return "There is no method that can be compared with interpolation", "open"
+        return "There is no method that can be compared with interpolation", "idle"
     better_rows, worse_rows = (
         comparisons[comparisons["word"] == word] for word in ("better", "worse")
     )
@@ -214,7 +219,7 @@ def write_headline(all_comparisons: pd.DataFrame, n: int, name: str = "psnr") ->
         return "; ".join(phrases), state
     smallest_p = float(comparisons["p_smallest"].min()) * len(comparisons)
     reason = "" if smallest_p < ALPHA else f" ({n} participants cannot reach p < .05)"
-    return f"No difference from interpolation was found in {label}{reason}", "open"
+    return f"No difference from interpolation was found in {label}{reason}", "idle"
 
 
 def _select_comparisons(comparisons: pd.DataFrame, name: str) -> pd.DataFrame:

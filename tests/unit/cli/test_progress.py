@@ -1,9 +1,11 @@
 """Progress of a run: share, time left, lines and bar."""
 
+import importlib
 import io
 import json
 import math
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from data.dataset import BidsMaker
 from graphmaker import planned_graph
 from networkx import DiGraph, path_graph, relabel_nodes
 
+from bids_sr import steps as step_modules
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.progress import Progress
 from bids_sr.cli.stages import find_stage
@@ -324,3 +327,15 @@ def test_the_time_left_of_recorded_runs_is_wrong_by_less_than_half(
     assert max(ratios) < 1.5
     minute = [now for now, _, seconds in estimates if round(seconds / 60) == 1]
     assert max(minute, default=0) - min(minute, default=0) < 120
+
+
+def test_steps_of_all_modules_have_a_stage() -> None:
+    modules = (
+        importlib.import_module(f"bids_sr.steps.{module.name}")
+        for module in pkgutil.iter_modules(step_modules.__path__)
+    )
+    steps = [
+        value for module in modules for value in vars(module).values() if isinstance(value, Step)
+    ]
+    assert len(steps) > 50
+    assert [step.__name__ for step in steps if not find_stage(step)] == []

@@ -2,34 +2,40 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from data.group_tables import BEYOND, cohort, detail, joined, one, values_of, write_tables
-from data.page import Page, read_numbers
+from data.page import read_numbers
 from scipy import stats as scipy_stats
 
+from bids_sr.evaluation.statements import Statement
 from bids_sr.group import comparisons as pc, tables
-from bids_sr.group.input_tables import find_tables
-from bids_sr.group.output_files import GroupNames
-from bids_sr.group.values import participants_by_series
-from bids_sr.group.verdicts import (
-    group_answer_html,
-    list_claims,
-    not_assessed_reason,
-    not_assessed_text,
+from bids_sr.group.first_screen import (
+    GroupContents,
+    list_primary_reasons,
+    list_screens,
+    not_compared_text,
     primary_status,
-    select_findings,
 )
+from bids_sr.group.input_tables import find_tables
+from bids_sr.group.map_records import GroupMaps
+from bids_sr.group.output_files import GroupNames
+from bids_sr.group.values import JoinedTables, participants_by_series
+from bids_sr.group.verdicts import finding_sentence, select_findings
 from bids_sr.metrics.rows import MetricRow
+from bids_sr.report.first_screen import FirstScreen
 from bids_sr.statistics import wilcoxon
 from bids_sr.statistics.comparison_table import format_comparisons
 from bids_sr.statistics.decisions import BELOW_STRONGEST_NOTE
 
 METHODS = ("sbl", "srgan")
 RIVALS = ("bspline", "zerofill", "sdmod", "inject", "ratio")
+NO_COMPARISONS = pd.DataFrame(columns=["part"])
+NOTHING_REPORTED = pd.DataFrame(columns=["task", "series", "statistic"])
 
 
 def compare_methods(values: pd.DataFrame) -> pd.DataFrame:
@@ -40,11 +46,48 @@ def primary(values: pd.DataFrame, method: str = "sbl") -> list[Any]:
     return list(pc.compare_primary(values, method, {}).itertuples())
 
 
-def read_answer(comparisons: list[Any]) -> Page:
-    """Return the answer on the page for comparisons of the task tap."""
-    table = pd.DataFrame([row._asdict() for row in comparisons])
-    participants = {label: 1 for row in comparisons for label in row.participants}
-    return Page(group_answer_html(table, {"tap": participants}))
+def first_screens(
+    comparisons: list[Any] | pd.DataFrame,
+    values: pd.DataFrame | None = None,
+    tasks: dict[str, dict[str, int]] | None = None,
+    reported: pd.DataFrame | None = None,
+) -> list[FirstScreen]:
+    """Return the first screens of tasks; by default, of comparisons of the task tap."""
+    table = (
+        comparisons
+        if isinstance(comparisons, pd.DataFrame)
+        else pd.DataFrame([row._asdict() for row in comparisons])
+    )
+    if values is None:
+        values = values_of(
+            {"sbl": {name: 0.5 for row in comparisons for name in row.participants}}
+        )
+    tables = JoinedTables(
+        values=values,
+        reported=NOTHING_REPORTED if reported is None else reported,
+        series=pd.DataFrame(),
+        statistics=(),
+        methods=("sbl",),
+        contrasts={},
+    )
+    if tasks is None:
+        tasks = {"tap": {label: 1 for row in comparisons for label in row.participants}}
+    contents = GroupContents(
+        tasks=tasks, tables=tables, comparisons=table, maps=GroupMaps(), method="sbl"
+    )
+    return list(list_screens(contents))
+
+
+def reasons_of(row: Any, **runs: int) -> str:
+    """Return the sentences on a primary comparison; `runs` by participant."""
+    tables = GroupContents(
+        tasks={"tap": {name.replace("_", "-"): count for name, count in runs.items()}},
+        tables=SimpleNamespace(),
+        comparisons=pd.DataFrame(),
+        maps=GroupMaps(),
+        method="sbl",
+    )
+    return " ".join(list_primary_reasons(tables, row))
 
 
 def by_participant(values: list[float]) -> dict[str, float]:
@@ -100,11 +143,19 @@ def test_the_primary_comparison_comes_first_and_all_others_are_exploratory(
         "12",
         "better",
     )
-    page = read_answer([first])
-    assert page.status == "good"
-    assert [card.value for card in page.cards[1:]] == ["12 of 12", f"{first.n_needed:.0f}"]
-    assert read_numbers(page.cards[0].value) == pytest.approx([first.difference], abs=0.0006)
-    assert "not corrected" in page.text
+    (screen,) = first_screens([first], joined(tmp_path).values)
+    assert screen.kind == "good"
+    assert "more in 12 of 12" in screen.sentence
+    shown = [first.median_series, first.difference, first.lower, first.upper]
+    numbers = read_numbers(screen.sentence)
+    assert [numbers[0], *numbers[2:5]] == pytest.approx([100 * x for x in shown], abs=0.51)
+    assert f"About {first.n_needed:.0f} participants" in reasons_of(first)
+    assert [row.names for row in screen.rows[:2]] == [("sub-12",), ("sub-11",)]
+    assert [row.answer for row in screen.rows] == ["yes"] * 12
+    rivals = [float(row.reason.split()[1]) for row in screen.rows]
+    values = [float(row.number) for row in screen.rows]
+    points = [100 * difference for difference in sorted(first.differences, reverse=True)]
+    assert np.subtract(values, rivals) == pytest.approx(points, abs=1.01)
     assert not any(
         row.part == "primary"
         for finding in select_findings(comparisons, METHODS, {})
@@ -153,8 +204,10 @@ def test_six_participants_can_be_enough_and_five_cannot() -> None:
     assert "5 non-zero differences" in five.note
     assert five.note.endswith(" .0625")
     assert (single.word, primary_status(single)) == ("not comparable", "not assessed")
-    assert [read_answer([row]).status for row in (six, five, single)] == ["good", "open", "open"]
-    assert "in 1 participant" in read_answer([single]).text
+    screens = [first_screens([row])[0] for row in (six, five, single)]
+    assert [screen.kind for screen in screens] == ["good", "idle", "idle"]
+    assert "5 participants cannot reach p < .05" in screens[1].sentence
+    assert "(median of 1 participant), which are too few" in screens[2].sentence
 
 
 def test_comparison_with_the_strongest_reference_never_claims_a_loss() -> None:
@@ -165,8 +218,10 @@ def test_comparison_with_the_strongest_reference_never_claims_a_loss() -> None:
     assert comparison.effect_size < 0
     assert (comparison.word, primary_status(comparison)) == ("unclear", "not more accurate")
     assert comparison.n_needed is None
-    page = read_answer([comparison])
-    assert (page.status, page.cards[2].value) == ("bad", "n/a")
+    (screen,) = first_screens([comparison])
+    assert screen.kind == "bad"
+    assert "not detectably more" in screen.sentence
+    assert Statement.GROUP_NO_POWER in reasons_of(comparison)
     assert BELOW_STRONGEST_NOTE in comparison.note
 
 
@@ -193,7 +248,7 @@ def test_p_values_are_corrected_for_the_number_of_tasks() -> None:
     ] * 2
     assert "6 non-zero differences" in comparisons[0].note
     assert ".0625 (corrected for 2 comparisons)" in comparisons[0].note
-    assert "corrected for 2 tasks" in read_answer(comparisons[:1]).text
+    assert "corrected for 2 tasks" in first_screens(comparisons[:1])[0].sentence
 
 
 def test_the_contrast_is_the_contrast_of_the_runs() -> None:
@@ -216,7 +271,7 @@ def test_negative_explained_variance_is_not_called_more_accurate() -> None:
     }
     (comparison,) = primary(values_of(series))
     assert (comparison.word, primary_status(comparison)) == ("better", "not more accurate")
-    assert "does not differ from 0" in read_answer([comparison]).text
+    assert "not detectably above 0" in first_screens([comparison])[0].sentence
 
 
 def test_tasks_without_reference_data_are_named() -> None:
@@ -224,20 +279,44 @@ def test_tasks_without_reference_data_are_named() -> None:
         "sbl": by_participant([0.2 + 0.01 * k for k in range(6)]),
         "bspline": by_participant([0.1] * 6),
     }
-    html = group_answer_html(pd.DataFrame(), {"tap": {"sub-01": 1}})
-    assert "Accuracy not assessed: no reference data." in html
+    no_values = values_of(series).iloc[:0]
+    unapplied = pd.DataFrame([{"task": "tap", "series": "sbl", "statistic": "verdict_applied"}])
+    (screen,) = first_screens(NO_COMPARISONS, no_values, {"tap": {"sub-01": 1}}, unapplied)
+    assert screen.sentence == "sbl was not applied (zero filled): use the B-spline maps."
+    (screen,) = first_screens(NO_COMPARISONS, no_values, {"tap": {"sub-01": 1}})
+    assert screen.sentence == (
+        "The detail of sbl was not compared with a reference: there are no reference data."
+    )
     comparisons = pc.compare_primary(values_of(series), "sbl", {})
-    html_of_two_tasks = group_answer_html(
-        comparisons, {"rest": {}, "tap": dict.fromkeys(series["sbl"], 1)}
+    tasks = {"rest": {"sub-01": 1}, "tap": dict.fromkeys(series["sbl"], 1)}
+    tap, rest = first_screens(comparisons, values_of(series), tasks)
+    assert (tap.kind, rest.kind) == ("good", "idle")
+    assert (tap.title, rest.title) == ("group · tap", "group · rest")
+    (row,) = comparisons.itertuples()
+    assert "without a value" not in reasons_of(row, **dict.fromkeys(series["sbl"], 1))
+    reasons = reasons_of(row, sub_98=1, sub_99=2)
+    assert "Participants without a value: sub-98, sub-99 (2 runs)." in reasons
+
+
+def test_tasks_without_a_reference_show_the_test() -> None:
+    tested = {"reference": "oneLevelDown", "region": "acquired40"}
+    shares = by_participant([0.5, 0.3, 0.6, math.nan])
+    values = pd.concat(
+        [
+            values_of({"sbl": by_participant([0.9] * 4)}, contrast="face", **tested),
+            values_of({"sbl": shares, "tv": by_participant([0.9] * 4)}, **tested),
+        ],
+        ignore_index=True,
     )
-    assert "Accuracy not assessed: no reference data (task rest)." in html_of_two_tasks
-    assert "class='answer good'" in html_of_two_tasks
-    assert "Without a value" not in html_of_two_tasks
-    html_of_missing_values = group_answer_html(
-        comparisons, {"tap": {**dict.fromkeys(series["sbl"], 1), "sub-98": 1, "sub-99": 2}}
+    (screen,) = first_screens(NO_COMPARISONS, values, {"tap": dict.fromkeys(shares, 1)})
+    assert screen.kind == "tested"
+    assert (
+        "In the test, sbl explains 50\N{NO-BREAK SPACE}% of the detail of “all”" in screen.sentence
     )
-    assert "not assessed" not in html_of_missing_values
-    assert ". Without a value: sub-98, sub-99 (2 runs). " in html_of_missing_values
+    assert "median of 3 participants" in screen.sentence
+    assert [(row.names[0], row.number) for row in screen.rows] == [
+        *(("sub-00", "50"), ("sub-01", "30"), ("sub-02", "60"))
+    ]
 
 
 def test_reasons_why_a_task_was_not_assessed() -> None:
@@ -245,35 +324,16 @@ def test_reasons_why_a_task_was_not_assessed() -> None:
     flag = {"series": "sbl", "statistic": "verdict_applied"}
     flags = pd.DataFrame([flag | {"task": task} for task in ("tap", "tap", "tapping")])
     values = values_of(by_series)
-    reason = not_assessed_reason("tap", values, flags, "sbl")
-    assert reason == "sbl was not applied in 2 runs (it was zero filled)"
-    assert not_assessed_reason("tap", values, flags[:0], "sbl") == "sbl was not run"
-    assert not_assessed_reason("rest", values, flags, "sbl") == "no reference data"
+    reason = not_compared_text("tap", values, flags, "sbl")
+    assert reason.endswith(": sbl was not applied in 2 runs.")
+    assert not_compared_text("tap", values, flags[:0], "sbl").endswith(": sbl was not run.")
+    assert "no reference data" in not_compared_text("rest", values, flags, "sbl")
     other_run = values_of(by_series, statistic="r", reference="otherRun")
-    assert not_assessed_reason("tap", other_run, flags, "sbl") == "no reference data"
+    assert "no reference data" in not_compared_text("tap", other_run, flags, "sbl")
     noise = values_of(
         {name: dict.fromkeys(values, math.nan) for name, values in by_series.items()}
     )
-    assert "no reproducible detail" in not_assessed_reason("tap", noise, flags, "sbl")
-    sentence = not_assessed_text(
-        "tap", values_of({"zerofill": by_participant([0.1])}), flags, "sbl"
-    )
-    html = group_answer_html(pd.DataFrame(), {"tap": {"sub-00": 1}}, {"tap": sentence})
-    assert "Accuracy was not assessed: sbl was not applied in 2 runs (it was zero filled)." in html
-    assert "no reference data" not in html
-
-
-def test_the_sentence_refers_to_other_methods_that_were_assessed() -> None:
-    by_series = {"zerofill": by_participant([0.1, 0.2]), "srgan": by_participant([0.1, 0.2])}
-    flags = pd.DataFrame([], columns=["task", "series", "statistic"])
-    assert not_assessed_text("tap", values_of(by_series), flags, "sbl") == (
-        "The accuracy of sbl, the prespecified method, was not assessed: sbl was not run. For"
-        " srgan, see the section Exploratory comparisons"
-    )
-    undefined = {**by_series, "srgan": by_participant([math.nan, math.nan])}
-    assert not_assessed_text("tap", values_of(undefined), flags, "sbl") == (
-        "Accuracy was not assessed: sbl was not run"
-    )
+    assert "no reproducible detail" in not_compared_text("tap", noise, flags, "sbl")
 
 
 @pytest.mark.parametrize(
@@ -303,8 +363,8 @@ def test_the_primary_comparison_uses_the_only_method_of_a_cohort(
     ).comparisons
     (row,) = comparisons[comparisons["part"] == "primary"].itertuples()
     assert (row.series, row.n, row.n_above) == ("srgan", 6, 6)
-    html = group_answer_html(comparisons, {"tap": {f"sub-{n:02d}": 1 for n in range(6)}})
-    assert "not assessed" not in html
+    (screen,) = first_screens([row], joined(tmp_path).values)
+    assert screen.sentence.startswith("srgan explains")
 
 
 def test_measured_references_precede_simulated_references_and_other_runs_are_none() -> None:
@@ -421,12 +481,7 @@ def test_the_verdict_is_qualified_if_explained_variance_does_not_differ_from_0()
         "zerofill": by_participant(low),
     }
     method_findings = select_findings(compare_methods(values_of(series)), ["sbl"], {})
-    assert list_claims(method_findings, ["sbl"])[0].startswith(
-        "sbl has a higher explained variance than every baseline, but its explained variance does"
-        " not differ from 0"
-    )
+    assert "not detectably above 0 %" in finding_sentence(method_findings[0])
     series["sbl"] = by_participant(list(0.3 + 0.02 * rng.normal(size=12)))
     method_findings = select_findings(compare_methods(values_of(series)), ["sbl"], {})
-    assert list_claims(method_findings, ["sbl"])[0].startswith(
-        "sbl is more accurate than every baseline"
-    )
+    assert "not detectably above" not in finding_sentence(method_findings[0])

@@ -35,7 +35,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.report.facts import facts_html, messages_html
-from bids_sr.report.first_screen import FirstScreen, UseRow, render_first_screen
+from bids_sr.report.first_screen import UseRow, make_first_screen, render_first_screen
 from bids_sr.report.markup import render, render_selector, table
 from bids_sr.steps.figures import figure_declarations
 
@@ -109,7 +109,7 @@ def make_clusters() -> Markup:
     return clusters_html(pd.DataFrame([peak]), "sbl")
 
 
-def make_first_screen() -> Markup:
+def draw_first_screen() -> Markup:
     """Return a first screen with a picture, long file names, many contrasts and an alert."""
     values = {"all": 0.35, **{f"condition{k}MinusOthersOfTheTask": -0.1 * k for k in range(1, 7)}}
     estimates = {name: ((0.4, 0.1), (value, 0.01)) for name, value in values.items()}
@@ -132,7 +132,7 @@ def make_first_screen() -> Markup:
         subject="effect of all",
     )
     return render_first_screen(
-        FirstScreen(
+        make_first_screen(
             title="sub-01 · session 2, task localizerOfHigherVisualAreas",
             facts="136 volumes · 6 × 6 × 3.3 mm → 3 × 3 × 3.3 mm",
             result=result,
@@ -169,7 +169,7 @@ def page(tmp_path_factory) -> Path:
     def draw(word: str, padding: str = "") -> str:
         return f"<svg xmlns='{SVG[1:-1]}' viewBox='0 0 200 100'><text>{word}</text>{padding}</svg>"
 
-    put("overview", make_first_screen(), "html")
+    put("overview", draw_first_screen(), "html")
     put("viewer", make_viewer(), "html")
     put("clusters", make_clusters(), "html")
     for contrast in ("all", "faces"):

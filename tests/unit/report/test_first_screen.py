@@ -7,7 +7,7 @@ from data.page import Page
 from data.rows import judge_rows, make_measured_rows, make_row, make_run_rows, make_tested_rows
 
 from bids_sr.metrics.flags import FLAGS
-from bids_sr.report.first_screen import FirstScreen, UseRow, render_first_screen
+from bids_sr.report.first_screen import UseRow, make_first_screen, render_first_screen
 from bids_sr.report.run_checks import list_checks
 
 SELF_TEST = {"from_mm": [12, 12, 3.3], "to_mm": [6, 6, 3.3]}
@@ -18,7 +18,7 @@ STILL, MOVED = (math.nan, 0.1, 0.2), (math.nan, *[1.2] * 8, 0.1)
 def first_screen(rows, *, use=(), alerts=(), addition="", **options) -> Page:
     """Return the first screen of a run; see `judge_rows` for options."""
     verdict = judge_rows(rows, ["sbl"], self_test_facts=SELF_TEST, **options)
-    screen = FirstScreen(
+    screen = make_first_screen(
         title="sub-01 · task tap",
         facts="3 volumes",
         result=verdict.evidence.result,

@@ -374,6 +374,11 @@ def test_the_map_of_all_runs_comes_first_and_runs_are_sorted_by_number(tmp_path)
     ]
     assert places == sorted(places)
     assert find_sections(page)[:2] == ["participant", "overview"]
+    left_out = Notice(what="sub-01_task-tap_run-3_bold.nii.gz", why="too short", code="left-out")
+    record(tmp_path, [replace(left_out, subject="01", run="sub-01_task-tap_run-3")])
+    page = write_page(tmp_path, tmp_path)
+    assert "run-3" in page.section("participant").text, "it is not folded with the single runs"
+    assert "run-3" not in page.section("overview").text
 
 
 # Participants with many sessions have one page per session.

@@ -37,7 +37,7 @@ def test_a_measured_run_names_reference_value_baseline_and_contrasts(tmp_path: P
         "strongest baseline, sdmod, explained 36 % (95 % interval 33 to 39 %)",
         "in the whole brain for “all”, body and house",
         "only in active voxels for bodyMinusOthers",
-        "evidence against recovered detail for scene and sceneMinusOthers",
+        "evidence that hardly any detail was explained for scene and sceneMinusOthers",
         "could not be tested for face and toolMinusOthers",
     ):
         assert part in text

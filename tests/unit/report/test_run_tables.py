@@ -37,15 +37,15 @@ def test_tables_of_clusters_list_the_peaks_of_the_widest_smoothing():
     clusters = clusters.assign(effect="3", lower="2", upper="4")
     page = Page(clusters_html(clusters, "sbl", first="faces"))
     (first, second), captions = page.tables.values(), list(page.tables)
-    assert "contrast faces. The map was smoothed with a 2.5 mm" in captions[0]
-    assert "contrast all." in captions[1]
+    assert "contrast faces: smoothed by 2.5 mm FWHM" in captions[0]
+    assert "contrast all:" in captions[1]
     assert "z ≥ 3.1" in captions[0]
     assert [line[0] for line in first[1:]] == [*"1234567", "7a"]
     assert [line[0] for line in second[1:]] == [*"12345"], (
         "only the largest, without further peaks"
     )
     assert first[1][1] == "n/a", "the cluster is named by its labels, not by the peak"
-    assert first[1][2:7] == ["−1, 0, 0", "8.104", "3 [2, 4]", "< .001", "Cuneus_R, 2 mm away"]
+    assert first[1][2:7] == ["−1, 0, 0", "8.104", "3 [2, 4]", "< 0.1 %", "Cuneus_R, 2 mm away"]
     assert first[1][7] == "0 z ≥ 3.1"
     assert (first[8][1], first[8][7:]) == ("", ["", ""]), "a further peak has no volume"
     targets = [value for found in page.all() for value in found.attributes.values()]
@@ -56,7 +56,7 @@ def test_tables_of_clusters_list_the_peaks_of_the_widest_smoothing():
     ("threshold", "statistic", "head", "words"),
     [
         ("Z31", "z", "z", "z ≥ 3.1"),
-        ("Fdr", "t", "t", "over the brain."),
+        ("Fdr", "t", "t", "FDR .05"),
         ("SignReliable", "tTotal", "t including the reconstruction error", "error included"),
         ("Quarter", "cc", "CC", "upper quarter"),
     ],
@@ -127,25 +127,35 @@ def test_regions_clusters_and_active_labels_have_a_table_each():
         ]
     )
     page = Page(regions_html(regions, ["sbl"]))
-    named, clusters, active, other, other_left = page.tables.values()
+    named, clusters, active = page.tables.values()
     assert named[1:] == [
         ["v1", "all", "acquired", "2.00 ± 0.300", "–", "[1.39, 2.61]", "17"],
         ["v1", "all", "sbl", "2.00 ± 0.300", "0.400", "[1.39, 2.61]", "14 of 17"],
         ["v1", "left", "sbl", "2.00 ± 0.300", "–", "–", "17"],
     ]
-    assert [cells[:2] + cells[5:7] for cells in clusters[1:]] == [
-        ["all", "cluster 1, Cuneus_L", "1.90", "2.10"]
+    assert [cells[:1] + cells[4:6] for cells in clusters[1:]] == [
+        ["cluster 1, Cuneus_L", "1.90", "2.10"]
     ]
     assert [(cells[0], cells[-2]) for cells in active[1:]] == [
         ("Cuneus_R", ".030"),
         ("Cuneus_L", ".040"),
     ]
-    assert [(cells[0], cells[-2]) for cells in other[1:]] == [("Heschl_L", ".060")]
-    assert [cells[0] for cells in other_left[1:]] == ["Heschl_L"]
-    assert len(page.all("details")) == 2
-    assert page.text.count("No atlas label has q ≤ .05") == 1
     assert "% of the brain's mean signal" in page.text
     assert regions_html(regions.iloc[:0], []) == ""
+    inactive = regions[(regions["origin"] == "atlas") & (regions["q"] > 0.05)]
+    assert "No atlas label has q ≤ .05" in regions_html(inactive, [])
+
+
+def test_ten_labels_are_shown_of_the_contrast_with_most_active_labels():
+    count = {"house": 1, "all": 12, "face": 3}
+    regions = pd.DataFrame(
+        make_region(origin="atlas", contrast=contrast, region=f"label {k}", effect=k, q=0.01)
+        for contrast, n in count.items()
+        for k in range(n)
+    )
+    (title,) = (page := Page(regions_html(regions, []))).tables
+    assert "contrast all (10 of 12 rows)" in title
+    assert [cells[0] for cells in page.table()[1:]] == [f"label {k}" for k in range(11, 1, -1)]
 
 
 def test_columns_of_comparisons_are_columns_of_the_table_that_was_written():

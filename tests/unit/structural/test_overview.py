@@ -51,8 +51,8 @@ def test_the_headline_names_contrasts_and_gains(t1w, t2w, parts):
 
 def test_a_single_participant_leaves_the_answer_open():
     page = Page(scans_overview_html(rows(25.0, 25.0), "sub-01", ["T1w", "T2w"]))
-    assert "open" in page.all("div", "answer")[0].classes
-    assert "sub-01, structural scans: T1w, T2w" in page.text
-    cards = {card.label.split()[0]: card.value for card in page.cards}
-    assert (cards["T1w"], cards["T2w"]) == ("+5.00 dB", "+8.00 dB")
+    assert "idle" in page.all("p", "answer")[0].classes
+    assert "sub-01 · structural scans · T1w, T2w" in page.text
+    differences = {line[0]: line[-1] for line in page.table()[1:]}
+    assert differences == {"T1w": "+5.00 dB", "T2w": "+8.00 dB"}
     assert "not compared" in write_headline(compute_changes(rows(20, 20, "measured")))

@@ -1,0 +1,392 @@
+"""First screen of the page of functional runs, per task: picture, sentence and participants.
+
+The sentence is on the primary comparison of the task. Tasks without a reference have the result of
+the test at half the resolution.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from bids_sr.evaluation.contrast_results import Answer
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
+from bids_sr.evaluation.result_text import quote_contrast
+from bids_sr.evaluation.statements import Statement
+from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
+from bids_sr.evaluation.words import reference_phrase, region_text
+from bids_sr.figures.result_picture import (
+    PanelGroup,
+    PicturePanel,
+    choose_square,
+    render_picture,
+    scale_end,
+)
+from bids_sr.frozen import frozen
+from bids_sr.group.comparisons import PRIMARY, is_primary_metric
+from bids_sr.group.map_records import GroupMaps
+from bids_sr.group.values import (
+    QUESTION,
+    JoinedTables,
+    participant_columns,
+    participants_by_series,
+    question_rows,
+)
+from bids_sr.group.verdicts import ComparisonRow, p_text, task_text
+from bids_sr.group.voxel_tests import Z_SHOWN
+from bids_sr.io.nifti import load_image
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.contrast_names import rank_contrast
+from bids_sr.metrics.number_text import number, points
+from bids_sr.metrics.rows import MISSING
+from bids_sr.metrics.word_lists import add_counts
+from bids_sr.report.evaluation_rows import series_text
+from bids_sr.report.first_screen import (
+    MARKS,
+    AnswerMark,
+    AnswerRow,
+    FirstScreen,
+    TableHeads,
+    UseRow,
+    draw_interval,
+)
+from bids_sr.statistics.decisions import SIGNIFICANT_WORDS
+from bids_sr.statistics.wilcoxon import ALPHA
+
+_TESTED_HEADS = TableHeads("Participant", "Reference", "Explained, %")
+_TITLES = {"bspline": "B-spline"}
+_TESTED_MARK = AnswerMark("○", "unknown")
+
+
+@frozen
+class GroupContents:
+    """Tables and maps of a group.
+
+    `tasks` are the numbers of runs of each participant, by task. `method` is the method of the
+    primary comparisons.
+    """
+
+    tasks: Mapping[str, Mapping[str, int]]
+    tables: JoinedTables
+    comparisons: pd.DataFrame
+    maps: GroupMaps
+    method: str
+
+    @property
+    def primary(self) -> list[ComparisonRow]:
+        """Primary comparisons; [] if no task has a reference."""
+        comparisons = self.comparisons
+        return list(comparisons[comparisons["part"] == PRIMARY].itertuples())
+
+    def is_applied(self, task: str) -> bool:
+        """Return whether the method was applied in a run of the task."""
+        reported = self.tables.reported
+        is_unapplied = (reported["statistic"] == APPLIED) & (reported["series"] == self.method)
+        n_unapplied = int((is_unapplied & (reported["task"] == task)).sum())
+        return n_unapplied < sum(self.tasks.get(task, {}).values())
+
+
+def list_screens(
+    contents: GroupContents, *, alerts: Sequence[str] = (), use: Sequence[UseRow] = ()
+) -> Iterator[FirstScreen]:
+    """Yield the first screen of each task; the first has the alerts and the files to use."""
+    primary = contents.primary
+    assessed = {row.task for row in primary}
+    others = [task for task in contents.tasks if task not in assessed]
+    for index, row in enumerate(primary):
+        yield _make_primary_screen(contents, row, *((alerts, use) if index == 0 else ((), ())))
+    for index, task in enumerate(others):
+        is_first = index == 0 and not primary
+        yield _make_tested_screen(contents, task, *((alerts, use) if is_first else ((), ())))
+
+
+def _make_primary_screen(
+    contents: GroupContents, row: ComparisonRow, alerts: Sequence[str], use: Sequence[UseRow]
+) -> FirstScreen:
+    """Return the first screen of a primary comparison."""
+    status = primary_status(row)
+    return FirstScreen(
+        title=f"group · {task_text(row).removeprefix('task ')}",
+        facts=_describe_group(row.n, contents.tasks.get(row.task, {}), row.fwhm_mm),
+        sentence=write_primary(row),
+        kind={"more accurate": "good", "not more accurate": "bad"}.get(status, "idle"),
+        picture=_draw_maps(contents, row.task, row.variant, row.contrast),
+        alerts=alerts,
+        heads=TableHeads(
+            "Participant",
+            f"Does {row.series} explain more than the strongest baseline?",
+            "Explained, %",
+        ),
+        rows=list(_list_participants(contents, row)),
+        use=use,
+    )
+
+
+def _describe_group(n: int, run_counts: Mapping[str, int], fwhm_mm: float) -> str:
+    """Return the numbers of participants and runs, and the smoothing, in words."""
+    n_runs = sum(run_counts.values())
+    facts = [_count_participants(n)]
+    facts += [f"{n_runs} run{'' if n_runs == 1 else 's'}"] if n_runs else []
+    return " · ".join([*facts, f"smoothed by {fwhm_mm:g} mm" if fwhm_mm else "unsmoothed"])
+
+
+def write_primary(row: ComparisonRow) -> str:
+    """Return the result of a primary comparison in one sentence."""
+    return Statement.GROUP_EXPLAINS.format(
+        series=row.series,
+        value=_percent(row.median_series),
+        contrast=_name_contrast(row.contrast),
+        place=f"the {region_text(row.region)}",
+        participants=_count_participants(row.n),
+        comparison=_compare(row),
+    )
+
+
+def _compare(row: ComparisonRow) -> str:
+    """Return the clause on the comparison with the strongest baseline of each participant."""
+    status = primary_status(row)
+    if row.n < 2:
+        return Statement.GROUP_TOO_FEW
+    if row.word == SIGNIFICANT_WORDS[1]:
+        statement = (
+            Statement.GROUP_MORE if status == "more accurate" else Statement.GROUP_NOT_ABOVE_ZERO
+        )
+    else:
+        statement = Statement.GROUP_NOT_MORE
+    correction = f", corrected for {row.family} tasks" if row.family > 1 else ""
+    p = f"{p_text(row.p_holm)}{correction}"
+    if status == "not assessed":
+        p = f"{p}; {row.n} participants cannot reach p < .05"
+    return statement.format(
+        difference=points(row.difference, row.lower, row.upper).removeprefix("+"),
+        n_above=row.n_above,
+        n=row.n,
+        p=p,
+    )
+
+
+def _name_contrast(contrast: str) -> str:
+    """Return the name of a contrast, with the condition that is not part of the values.
+
+    >>> _name_contrast("allWithoutFace")
+    '“all” without face'
+    """
+    name, without, condition = contrast.partition("Without")
+    quoted = quote_contrast(name)
+    return f"{quoted} without {condition[:1].lower()}{condition[1:]}" if without else quoted
+
+
+def _percent(value: float) -> str:
+    """Return a share in percent, without a line break before the sign."""
+    return number(value, ".0%").replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _count_participants(n: int) -> str:
+    """Return a number of participants in words."""
+    return f"{n} participant{'' if n == 1 else 's'}"
+
+
+def primary_status(row: ComparisonRow) -> str:
+    """Return the status of a primary comparison.
+
+    The status is *more accurate*, *not more accurate* or *not assessed*.
+    """
+    if row.n < 2:
+        return "not assessed"
+    if row.word == SIGNIFICANT_WORDS[1] and row.lower_of_series > 0:
+        return "more accurate"
+    return "not more accurate" if row.p_smallest * row.family < ALPHA else "not assessed"
+
+
+def _list_participants(contents: GroupContents, row: ComparisonRow) -> Iterator[AnswerRow]:
+    """Yield the participants with their values, the largest difference first."""
+    question = pd.Series({name: getattr(row, name) for name in QUESTION})
+    values = participants_by_series(question_rows(contents.tables.values, question))[row.series]
+    ranked = sorted(
+        zip(row.differences, row.participants, row.rivals, strict=True),
+        key=lambda item: -item[0],
+    )
+    for difference, participant, rival in ranked:
+        value = float(values[participant])
+        answer: Answer = "yes" if difference > 0 else "no"
+        mark = MARKS[answer]
+        yield AnswerRow(
+            names=(participant,),
+            mark=mark,
+            answer=answer,
+            reason=f"{series_text(rival)} {_percent(value - difference)}",
+            number=_percent(value).removesuffix("\N{NO-BREAK SPACE}%"),
+            interval=draw_interval(value, math.nan, math.nan, mark.css_class),
+        )
+
+
+def _make_tested_screen(
+    contents: GroupContents, task: str, alerts: Sequence[str], use: Sequence[UseRow]
+) -> FirstScreen:
+    """Return the first screen of a task without a primary comparison."""
+    tested = select_tested(task, contents.tables.values, contents.method)
+    shares = tested.shares
+    run_counts = contents.tasks[task]
+    contrast = tested.contrast or "all"
+    sentences = [
+        write_tested(tested, contents.method),
+        not_compared_text(task, contents.tables.values, contents.tables.reported, contents.method)
+        if contents.is_applied(task)
+        else Statement.NOTHING_APPLIED.format(series=contents.method, were="was"),
+    ]
+    return FirstScreen(
+        title=f"group · {task}",
+        facts=_describe_group(len(run_counts), run_counts, 0.0),
+        sentence=" ".join(filter(None, sentences)),
+        kind="tested" if shares else "idle",
+        picture=_draw_maps(contents, task, MISSING, contrast),
+        alerts=alerts,
+        heads=_TESTED_HEADS,
+        rows=[
+            AnswerRow(
+                names=(participant,),
+                mark=_TESTED_MARK,
+                answer="tested",
+                reason="",
+                number=_percent(share).removesuffix("\N{NO-BREAK SPACE}%"),
+                interval=draw_interval(share, math.nan, math.nan, "unknown", is_hollow=True),
+            )
+            for participant, share in shares.items()
+        ],
+        use=use,
+    )
+
+
+class DetailInTest(NamedTuple):
+    """Explained variance in the test by participant, of one contrast; "" and {} if untested."""
+
+    contrast: str
+    shares: Mapping[str, float]
+
+
+def select_tested(task: str, values: pd.DataFrame, method: str) -> DetailInTest:
+    """Return the explained variance of a method in the test at half the resolution.
+
+    The values are of active voxels without smoothing, for the contrast of all events or else the
+    first contrast.
+    """
+    cells = {
+        "task": task,
+        "series": method,
+        "statistic": "ev",
+        "reference": HALF_RESOLUTION,
+        "region": ACQUIRED_ACTIVE,
+        "fwhm_mm": 0,
+    }
+    tested = values[np.logical_and.reduce([values[name] == cell for name, cell in cells.items()])]
+    if tested.empty:
+        return DetailInTest("", {})
+    row = tested.loc[[tested["contrast"].map(rank_contrast).idxmin()]]
+    shares = participant_columns(row).iloc[0].astype(float)
+    return DetailInTest(row["contrast"].iloc[0], shares[np.isfinite(shares)].to_dict())
+
+
+def write_tested(tested: DetailInTest, method: str) -> str:
+    """Return a sentence on the explained variance in the test; "" if no run was tested."""
+    if not tested.shares:
+        return ""
+    return Statement.GROUP_TESTED.format(
+        series=method,
+        value=_percent(float(np.median(list(tested.shares.values())))),
+        contrast=_name_contrast(tested.contrast),
+        participants=_count_participants(len(tested.shares)),
+    )
+
+
+def not_compared_text(task: str, values: pd.DataFrame, reported: pd.DataFrame, method: str) -> str:
+    """Return why the method was not compared with a reference; `reported` as in `JoinedTables`.
+
+    Possible reasons are missing or uninformative references, and missing values of the method.
+    """
+    task_values = values[(values["task"] == task) & is_primary_metric(values)]
+    unapplied = (
+        (reported["statistic"] == APPLIED)
+        & (reported["series"] == method)
+        & (reported["task"] == task)
+    )
+    if task_values.empty:
+        reason = "there are no reference data"
+    elif not np.isfinite(participant_columns(task_values)).any(axis=None):
+        reason = "the reference data have no reproducible detail"
+    elif n_unapplied := unapplied.sum():
+        reason = f"{method} was not applied in {n_unapplied} run{'s' if n_unapplied > 1 else ''}"
+    elif method not in set(task_values["series"]):
+        reason = f"{method} was not run"
+    else:
+        reason = f"{method} has no defined values in the whole brain"
+    return Statement.GROUP_NOT_COMPARED.format(series=method, reason=reason)
+
+
+def list_primary_reasons(contents: GroupContents, row: ComparisonRow) -> list[str]:
+    """Return sentences on a primary comparison: reference, baselines and participants."""
+    run_counts = contents.tasks.get(row.task, {})
+    without_value = add_counts(
+        (item for item in run_counts.items() if item[0] not in row.participants), "runs"
+    )
+    level = f"{100 * min(row.level, 1 - ALPHA):.0f} %"
+    sentences = [
+        f"Values are {reference_phrase(row)}. The interval has a level of {level} across"
+        " participants, and p is from an exact signed-rank test of one prespecified comparison."
+        if row.n > 1
+        else f"Values are {reference_phrase(row)}.",
+        Statement.GROUP_BASELINES,
+    ]
+    if row.n > 1:
+        has_number = pd.notna(row.n_needed)
+        statement = Statement.GROUP_POWER if has_number else Statement.GROUP_NO_POWER
+        sentences.append(statement.format(n=number(row.n_needed, ".0f") if has_number else ""))
+    if row.note:
+        sentences.append(f"{row.note[:1].upper()}{row.note[1:].rstrip('.')}.")
+    if without_value:
+        sentences.append(
+            Statement.GROUP_WITHOUT_VALUE.format(participants=", ".join(without_value))
+        )
+    return sentences
+
+
+def _draw_maps(contents: GroupContents, task: str, variant: str, contrast: str) -> Markup:
+    """Draw the group z maps of B-spline interpolation and, if applied, of the method.
+
+    The markup is "" if there are no maps.
+
+    If the contrast has no map, the first contrast of the task is drawn.
+    """
+    maps = contents.maps
+    if maps.background is None or maps.mask is None or maps.maps.empty:
+        return Markup("")
+    of_task = maps.maps[(maps.maps["task"] == task) & (maps.maps["variant"] == variant)]
+    if of_task.empty:
+        return Markup("")
+    if contrast not in set(of_task["contrast"]):
+        contrast = of_task["contrast"].iloc[0]
+    paths = dict(of_task[of_task["contrast"] == contrast][["series", "z"]].to_numpy())
+    series = ("bspline", contents.method) if contents.is_applied(task) else ("bspline",)
+    names = [name for name in series if name in paths]
+    volumes = {name: Volume(*load_image(paths[name])) for name in names}
+    first = next(iter(volumes.values()), None)
+    mask = maps.mask.data > 0
+    if first is None or not np.any(np.nan_to_num(first.data[mask])):
+        return Markup("")
+    active = (np.abs(first.data) > Z_SHOWN) & mask
+    square = choose_square(first, active if active.any() else mask, np.inf)
+    panels = [
+        PicturePanel(title=_TITLES.get(name, name), note="", image=volume, brain=mask)
+        for name, volume in volumes.items()
+    ]
+    title = f"Group z map of {contrast}"
+    return render_picture(
+        [PanelGroup(title, str(maps.space), panels)],
+        square,
+        maps.background,
+        limit=scale_end(first, square, np.inf),
+        unit="z",
+        subject=title,
+    )
