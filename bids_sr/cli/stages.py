@@ -49,6 +49,8 @@ _STEPS_BY_STAGE: Mapping[str, Sequence[str]] = {
         "region_growth",
         "block_effects",
         "evaluation",
+        "known_activation",
+        "region_checks",
         "self_test",
         "run_verdict",
         "quality",
