@@ -110,6 +110,15 @@ def estimate_with_time(
     return replace(cost, minutes=minutes, rows=rows)
 
 
+def list_own_steps(plan: Plan, settings: Settings) -> "list[Node]":
+    """Return the steps of the selected participants, without the training that others share."""
+    from bids_sr.workflows.participant import make_scope
+
+    labels = {subject.label for subject in plan.subjects}
+    scopes = make_scope(settings, plan, __version__).inward()
+    return [node for scope in scopes if scope.participant in labels for node in scope.nodes]
+
+
 def list_stages(steps: "Iterable[Node]") -> list[str]:
     """Return the stages of some steps, in order of processing."""
     stages = {STAGES[find_stage(node.step)] for node in steps}

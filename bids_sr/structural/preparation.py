@@ -19,6 +19,7 @@ useless (section 4.4).
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, cast
 
 import numpy as np
@@ -122,6 +123,7 @@ def prepare(
     grid: Volume | None = None,
     correct_bias: CorrectBias | None = None,
     extract_brain: ExtractBrain | None = None,
+    corrected_mask: ExtractBrain | None = None,
     align_linear: AlignLinear | None = None,
     seed: int,
     prefix: str,
@@ -159,6 +161,8 @@ def prepare(
     extract_brain : ExtractBrain | None, optional
         Function that returns the brain mask of the frame; None adapts the mask of the template to
         the head.
+    corrected_mask : ExtractBrain | None, optional
+        Function that returns the voxels to keep on the grid of an image; None uses the brain.
     align_linear : AlignLinear | None, optional
         Function that aligns low-resolution scans to the frame for trilinear interpolation; None
         uses the same transforms as for other interpolations.
@@ -224,6 +228,11 @@ def prepare(
     extraction_mask = alignment.brain
     if extraction == "intracranial":
         extraction_mask = masks.grow(alignment.brain, alignment.frame.affine, _INTRACRANIAL_MM)
+    if corrected_mask is not None:
+        extraction_mask = corrected_mask(alignment.frame)
+        is_brain = extraction == "brain"
+        brain = extraction_mask if is_brain else alignment.brain & extraction_mask
+        alignment = replace(alignment, brain=brain)
     return _interpolate_scans(corrected, alignment, extraction_mask, interpolations, scale)
 
 

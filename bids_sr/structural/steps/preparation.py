@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from bids_sr.structural.steps.scans import (
     largest_voxels,
     make_empty_folder,
     make_scan,
+    read_edited_mask,
 )
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ def prepare_scans(
     template_mask: Mask,
     highres_files: Sequence[File] = (),
     lowres_files: Sequence[File] = (),
+    given_brain_mask: File | None = None,
     *,
     here: Path = HERE,
     suffixes: tuple[str, ...],
@@ -113,6 +116,9 @@ def prepare_scans(
         Skull-stripped T1w template, and its brain (3D, boolean).
     highres_files, lowres_files : Sequence[File]
         Scan of each contrast, as acquired; empty if there are no scans of this resolution.
+    given_brain_mask : File | None
+        Corrected mask of the voxels to keep, on the grid of the prepared scans; None for the
+        automatic mask.
     suffixes : tuple[str, ...]
         BIDS suffix of each contrast; the first defines the frame.
     preparation : ScanPreparation
@@ -152,6 +158,9 @@ def prepare_scans(
         grid=grid,
         correct_bias=tools.correct_bias,
         extract_brain=tools.extract_brain,
+        corrected_mask=None
+        if given_brain_mask is None
+        else partial(read_edited_mask, given_brain_mask),
         align_linear=tools.align_linear if lowres_files else None,
     )
     _warn_of_cropped_brain(prepared.facts)
