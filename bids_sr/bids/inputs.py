@@ -258,7 +258,8 @@ class Subject:
     derivatives of another program. If given, `t1w` starts with its T1w image. `structural` are
     contrasts to super-resolve with ``--sr-target anat``. `controls` are contrasts of each session
     with only high-resolution scans (`anat.control`), and `lowres` are contrasts of each session
-    with only low-resolution scans, for ``--pretrained`` models.
+    with only low-resolution scans, for ``--pretrained`` models. `split_set` is the set of the
+    participant (`anat.split`): training, validation or test; "" if there is no split.
     """
 
     label: str
@@ -268,11 +269,17 @@ class Subject:
     structural: tuple[Pair, ...] = ()
     controls: tuple[tuple[Pair, ...], ...] = ()
     lowres: tuple[tuple[LowresScan, ...], ...] = ()
+    split_set: str = ""
 
     @property
     def has_scans(self) -> bool:
         """Whether structural scans of this participant are processed."""
         return bool(self.structural or self.controls or self.lowres)
+
+    @property
+    def contrasts(self) -> tuple[str, ...]:
+        """BIDS suffixes of the structural pairs."""
+        return tuple(pair.contrast for pair in self.structural)
 
     @property
     def highres_scans(self) -> tuple[Pair, ...]:
@@ -320,9 +327,10 @@ class Levels:
 class Survey(Findings):
     """Inputs according to file names, sidecars and headers, with all notices about them.
 
-    `subjects` are participants with their usable runs. `files_by_run` are BOLD file and events
-    table by name of the run, for all selected runs; tables of unusable runs are checked as well.
-    `sources` are the directories of ``--derivatives``.
+    `subjects` are participants with their usable runs. `split_subjects` are all participants of
+    the split (`anat.split`), whether they are selected or not. `files_by_run` are BOLD file and
+    events table by name of the run, for all selected runs; tables of unusable runs are checked as
+    well. `sources` are the directories of ``--derivatives``.
 
     `type_order` are trial types by task in the order of ``Levels`` at the root of the data set,
     which determines names and signs of default contrasts; other types follow in alphabetical
@@ -332,6 +340,7 @@ class Survey(Findings):
     """
 
     subjects: tuple[Subject, ...] = ()
+    split_subjects: tuple[Subject, ...] = ()
     files_by_run: dict[str, tuple[Path, Path | None]] = field(default_factory=dict)
     sources: tuple[DerivativeFolder, ...] = ()
     type_order: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -76,7 +76,9 @@ def _list_structural_options(anat: Anat) -> Iterator[str]:
     for item in fields(anat):
         value = getattr(anat, item.name)
         if value != item.default:
-            yield f"--set anat.{item.name}={'true' if value is True else value}"
+            words = value if isinstance(value, tuple) else (value,)
+            text = ",".join("true" if word is True else str(word) for word in words)
+            yield f"--set anat.{item.name}={text}"
 
 
 def _check_through_slices(superres: SuperRes, findings: Findings) -> None:

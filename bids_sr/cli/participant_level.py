@@ -55,6 +55,7 @@ def run_participants(
 
     output_dir, run = settings.paths.output_dir, settings.run
     log_dir, digest = _get_log_dir(settings), analysis_digest(settings)
+    labels = [subject.label for subject in plan.subjects]
     with report_running(print_line, "Building the workflow"):
         graph = make_graph(settings, plan, __version__, find_package_versions())
         finished_steps = FinishedSteps(graph, settings.paths.work_dir or Path())
@@ -70,11 +71,10 @@ def run_participants(
         )
         return RunOutcome(reports=(output_dir / "CITATION.md",))
     if run.clean_workdir and settings.paths.work_dir is not None:
-        _remove_steps(settings.paths.work_dir, graph)
+        _remove_steps(settings.paths.work_dir, graph, labels)
     if settings.paths.version_file is not None:
         write_text(settings.paths.version_file, __version__)
     outcome = _run_remaining(graph, finished_steps, settings, plan, print_line)
-    labels = [subject.label for subject in plan.subjects]
     has_changed = record_run(log_dir, labels, settings=digest)
     print_line("Writing the reports")
     with report_running(print_line, "Writing the reports"):
@@ -120,13 +120,14 @@ def _list_source_links(plan: "Plan") -> dict[str, Path]:
     return {source.name: source.root for source in plan.sources}
 
 
-def _remove_steps(work_dir: Path, graph: "Graph") -> None:
-    """Remove the folders of the steps of a graph.
+def _remove_steps(work_dir: Path, graph: "Graph", labels: Collection[str]) -> None:
+    """Remove the folders of the steps of some participants of a graph.
 
     Folders of other participants are kept, because other calls may use them.
     """
     for scope in graph.scope.inner:
-        shutil.rmtree(work_dir / graph.scope.name / scope.name, ignore_errors=True)
+        if scope.participant in labels:
+            shutil.rmtree(work_dir / graph.scope.name / scope.name, ignore_errors=True)
 
 
 def _run_remaining(
@@ -150,7 +151,8 @@ def _run_remaining(
         if reused := [node for node in graph.settings if node not in remaining]:
             text = f"{len(reused)} of {len(graph.settings)} steps of earlier calls"
             show(format_item("reused", f"{text}: {'; '.join(list_stages(reused))}"))
-        outcome = _execute_steps(graph, settings, plan, print_line, remaining)
+        with _lock_shared_steps(settings, plan, remaining):
+            outcome = _execute_steps(graph, settings, plan, print_line, remaining)
         if not (outcome.crashes or outcome.missing):
             finished_steps.write_requests()
     else:
@@ -168,6 +170,20 @@ def _run_remaining(
     if not (outcome.crashes or outcome.missing):
         record(log_dir, _move_earlier_files(settings, finished_steps.list_stored_files()))
     return outcome
+
+
+def _lock_shared_steps(
+    settings: Settings, plan: "Plan", remaining: "Collection[Node]"
+) -> contextlib.AbstractContextManager[None]:
+    """Lock the training participants that were not selected, if they or a training must run."""
+    from bids_sr.config.lock import output_lock
+
+    labels = {subject.label for subject in plan.subjects}
+    if all(node.scope.participant in labels for node in remaining):
+        return contextlib.nullcontext()
+    others = [member.label for member in plan.training_subjects if member.label not in labels]
+    paths, run_uuid = settings.paths, f"{settings.run.run_uuid}-training"
+    return output_lock(paths.output_dir, paths.work_dir, participants=others, run_uuid=run_uuid)
 
 
 def _execute_steps(

@@ -49,6 +49,8 @@ _STEPS_BY_STAGE: Mapping[str, Sequence[str]] = {
         "region_growth",
         "block_effects",
         "evaluation",
+        "known_activation",
+        "region_checks",
         "self_test",
         "run_verdict",
         "quality",
@@ -108,6 +110,15 @@ def estimate_with_time(
     )
     minutes = sum(row.minutes for row in rows) / cost.processors
     return replace(cost, minutes=minutes, rows=rows)
+
+
+def list_own_steps(plan: Plan, settings: Settings) -> "list[Node]":
+    """Return the steps of the selected participants, without the training that others share."""
+    from bids_sr.workflows.participant import make_scope
+
+    labels = {subject.label for subject in plan.subjects}
+    scopes = make_scope(settings, plan, __version__).inward()
+    return [node for scope in scopes if scope.participant in labels for node in scope.nodes]
 
 
 def list_stages(steps: "Iterable[Node]") -> list[str]:

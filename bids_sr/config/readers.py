@@ -134,6 +134,16 @@ def parse_run_number(text: str) -> int:
     return int(digits)
 
 
+def parse_counts(text: str) -> tuple[int, ...]:
+    """Return numbers that are separated by commas, such as ``40,11,10``."""
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of numbers. Specify for example 40,11,10."
+        ) from None
+
+
 def parse_widths(text: str) -> tuple[float, ...]:
     """Return smoothing widths (mm FWHM); ``paper`` gives both possible widths."""
     if text == "paper":

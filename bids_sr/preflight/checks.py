@@ -57,7 +57,7 @@ from bids_sr.preflight.reference_checks import note_unused_reference
 from bids_sr.preflight.validator import validate
 from bids_sr.series import series_names
 from bids_sr.structural import (
-    check_lesion_references,
+    check_edited_masks,
     check_lesion_template,
     check_tools,
     survey_structural,
@@ -116,8 +116,14 @@ def _check_structural(settings: Settings, findings: Findings) -> Plan:
                 _check_model(settings, subject, header, file, findings)
     check_tools(settings, findings)
     check_lesion_template(settings, subjects, findings)
-    check_lesion_references(settings, subjects, findings)
-    plan = Plan(subjects=subjects, series=("bspline", *superres.chosen))
+    labels = {subject.label for subject in subjects}
+    others = (s for s in data_set.split_subjects if s.label not in labels)
+    check_edited_masks(settings, (*subjects, *others), findings)
+    plan = Plan(
+        subjects=subjects,
+        split_subjects=data_set.split_subjects,
+        series=("bspline", *superres.chosen),
+    )
     cost = estimate(plan, settings)
     if subjects:
         _check_dataset(settings, data_set, findings)

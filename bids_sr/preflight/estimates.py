@@ -69,7 +69,7 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
 
     The estimate does not include time. If there are no participants, it has no entries.
     """
-    sizes = _find_largest_grids(plan.subjects, settings)
+    sizes = _find_largest_grids(plan, settings)
     if not plan.runs:
         return _estimate_structural(plan, settings, sizes) if plan.subjects else Estimate()
     largest_gb = find_largest_gb(sizes)
@@ -94,18 +94,17 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     )
 
 
-def _find_largest_grids(subjects: Sequence[Subject], settings: Settings) -> Sizes:
+def _find_largest_grids(plan: Plan, settings: Settings) -> Sizes:
     """Return the largest grid of each kind among all participants."""
-    superres = settings.superres
+    superres, subjects = settings.superres, (*plan.subjects, *plan.training_subjects)
     runs = [run for subject in subjects for run in subject.runs]
     runs_with_t1w = [run for subject in subjects if subject.t1w for run in subject.runs]
     scans = _find_largest_scan(subjects, settings)
-    n_training = max(1, len(subjects) - 1) if settings.anat.train_on == "others" else 1
     high = max((math.prod(run.shape) * math.prod(run.factor) / 1e6 for run in runs), default=0.0)
     is_calibrated = superres.calibrated and any(run.calibration is not None for run in runs)
     return Sizes(
         scans=scans,
-        trained=scans * n_training,
+        trained=scans * max(1, len(plan.training_subjects)),
         t1w=max(
             (_count_millions(subject.t1w[0]) for subject in subjects if subject.t1w), default=0.0
         ),
@@ -154,10 +153,11 @@ def _count_millions(path: Path) -> float:
 def _estimate_structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estimate:
     """Return memory and disk space from the voxel numbers of high-resolution structural scans."""
     superres = settings.superres
-    n_participants = len(plan.subjects)
+    subjects = {subject.label: subject for subject in (*plan.subjects, *plan.training_subjects)}
+    n_participants = len(subjects)
     n_methods = len(superres.chosen)
     n_scans = sum(
-        len(subject.highres_scans) + len(subject.lowres_scans) for subject in plan.subjects
+        len(subject.highres_scans) + len(subject.lowres_scans) for subject in subjects.values()
     )
     millions = n_scans * sizes.scans
     n_outputs = 2 + n_methods + (2 if superres.all_baselines else 1)

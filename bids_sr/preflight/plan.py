@@ -70,6 +70,7 @@ class Plan:
     confounds in the linear models. If None, motion and aCompCor are used. `region_masks` are the
     masks of regions of interest that are files, by their text. `atlas_spaces` are the space of an
     atlas file by participant; empty for an atlas that is selected by name.
+    `split_subjects` are all participants of the split (`anat.split`), selected or not.
     `combines_all_runs` states whether runs are combined even if they disagree or were acquired
     otherwise.
     """
@@ -88,12 +89,18 @@ class Plan:
     nuisance: list[str] | None = None
     region_masks: Mapping[str, RegionMask] = field(default_factory=dict)
     atlas_spaces: Mapping[str, RegionSpace] = field(default_factory=dict)
+    split_subjects: tuple[Subject, ...] = ()
     combines_all_runs: bool = False
 
     @property
     def runs(self) -> tuple[BoldRun, ...]:
         """Runs of all participants."""
         return tuple(run for subject in self.subjects for run in subject.runs)
+
+    @property
+    def training_subjects(self) -> tuple[Subject, ...]:
+        """Training and validation participants of networks that all participants share."""
+        return tuple(subject for subject in self.split_subjects if subject.split_set != "test")
 
     def find_region_space(self, roi: str, label: str) -> RegionSpace:
         """Return the space of a region of interest for a participant.

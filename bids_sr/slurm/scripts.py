@@ -18,7 +18,7 @@ from bids_sr.slurm.job_requests import (
 from bids_sr.slurm.submission import GROUP, TASK_LIST, Site, Submission
 from bids_sr.version import __version__
 
-_ARRAY = "array"
+_TRAINING, _ARRAY = "training", "array"
 _NAME_PATTERN = re.compile(r"[\w.:@/+,-]+", re.ASCII)
 
 
@@ -27,9 +27,10 @@ def submit(
 ) -> list[str]:
     """Write the scripts, submit the jobs, and return their numbers.
 
-    The group job starts after the array and after the arrays in `active_arrays`, whether they
-    succeed or not. Raises `SlurmError` if SLURM rejects a job; previously submitted jobs are
-    cancelled.
+    If the first task trains networks that the others share, it starts after the arrays in
+    `active_arrays`, which may train the same networks, and the others start if it succeeds. The
+    group job starts after all tasks and `active_arrays`, whether they succeed or not. Raises
+    `SlurmError` if SLURM rejects a job; previously submitted jobs are cancelled.
     """
     scripts = write_scripts(submission, settings_toml)
     # the results of new participants are missing in earlier results of the group
@@ -38,8 +39,8 @@ def submit(
     numbers: list[str] = []
     try:
         for name in scripts:
-            dependencies = [*numbers, *active_arrays] if name == GROUP else []
-            arguments = make_sbatch_arguments(submission, name, dependencies)
+            arguments = make_sbatch_arguments(submission, name)
+            arguments[1:1] = make_dependency(name, numbers, active_arrays)
             numbers.append(commands.submit(arguments, variables))
     except (commands.SlurmError, KeyboardInterrupt):
         commands.cancel(numbers)
@@ -51,7 +52,8 @@ def submit(
 def write_scripts(submission: Submission, settings_toml: str) -> dict[str, Path]:
     """Write settings, list of participants and scripts; return the scripts by job.
 
-    The jobs are ``array`` and ``group``, if requested. `settings_toml`: settings of the program.
+    The jobs are ``training``, ``array`` and ``group``, if requested. `settings_toml`: settings of
+    the program.
     """
     folder = submission.folder
     for path in (folder / "logs", submission.done_dir):
@@ -61,7 +63,11 @@ def write_scripts(submission: Submission, settings_toml: str) -> dict[str, Path]
         for labels in submission.tasks
     )
     write_text(folder / TASK_LIST, "".join(lines))
-    requests = {_ARRAY: submission.request, GROUP: submission.group_request}
+    requests = {
+        _TRAINING: submission.training_request,
+        _ARRAY: submission.request,
+        GROUP: submission.group_request,
+    }
     scripts = {
         name: write_text(folder / f"{name}.sbatch", _render_script(submission, name, request))
         for name, request in requests.items()
@@ -87,14 +93,16 @@ def _render_script(submission: Submission, name: str, request: Request) -> str:
     )
     environment.filters["quote"] = shlex.quote
     is_group, site = name == GROUP, submission.site
-    n_participants = sum(map(len, submission.tasks))
+    n_tasks = len(submission.tasks)
+    first, last = (1, 1) if name == _TRAINING else (1 + bool(submission.training_request), n_tasks)
+    n_participants = sum(map(len, submission.tasks[first - 1 : last]))
     limit = f"%{submission.at_once}" if submission.at_once else ""
     template = environment.from_string(find_boilerplate("sbatch.tmpl").read_text(encoding="utf-8"))
     return template.render(
         version=__version__,
         what="group level" if is_group else f"{n_participants} participants",
         job_name=submission.job_name,
-        array="" if is_group else f"1-{len(submission.tasks)}{limit}",
+        array="" if is_group else f"{first}-{last}{limit}",
         group_entry=f"{GROUP}:{submission.digests[GROUP]}",
         request=request,
         time=format_time(request.minutes),
@@ -152,20 +160,30 @@ def _make_container_command(submission: Submission, request: Request) -> list[st
     return ['"$runtime"', *map(shlex.quote, [*arguments, submission.site.container])]
 
 
-def make_sbatch_arguments(
-    submission: Submission, name: str, dependencies: Sequence[str] = ()
+def make_dependency(
+    name: str, previous_jobs: Sequence[str], active_arrays: Sequence[str]
 ) -> list[str]:
-    """Return the arguments of ``sbatch`` that are not in the script ``array`` or ``group``.
+    """Return the arguments of ``sbatch`` for the jobs that must end before a job starts.
 
-    These are paths, which may need quoting, and the jobs that must end before the job starts. The
-    script is the last argument.
+    `previous_jobs` are jobs of this submission, and `active_arrays` arrays of earlier submissions.
+    """
+    if name == _ARRAY:
+        # without the second option, the tasks remain in the queue if the training fails
+        options = [f"--dependency=afterok:{':'.join(previous_jobs)}", "--kill-on-invalid-dep=yes"]
+        return options if previous_jobs else []
+    jobs = [*previous_jobs, *active_arrays]
+    return [f"--dependency=afterany:{':'.join(jobs)}"] if jobs else []
+
+
+def make_sbatch_arguments(submission: Submission, name: str) -> list[str]:
+    """Return the arguments of ``sbatch`` that are not in the script of a job.
+
+    These are paths, which may need quoting. The script is the last argument.
     """
     folder = submission.folder
     logs = str(folder / "logs").replace("%", "%%")
     log_name = "group.log" if name == GROUP else "array_%a.log"
     arguments = ["--parsable", f"--chdir={folder}", f"--output={logs}/{log_name}"]
-    if dependencies:
-        arguments.append("--dependency=afterany:" + ":".join(dependencies))
     return [*arguments, str(folder / f"{name}.sbatch")]
 
 

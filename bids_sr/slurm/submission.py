@@ -62,7 +62,9 @@ class Submission:
     submission. Directories have absolute paths. `tasks` contains the participants of each task
     (``sub-01``), starting with task 1; () without an array. `digests` contains the digest of data
     and settings by participant and ``group``, see `read_done`. `request` contains the resources of
-    each task; None without an array. `group_request` contains the resources of the group job; None
+    each task; None without an array. `training_request` contains the resources of the first task
+    if it trains networks that the other tasks share, which then start after it; None if nothing is
+    shared. `group_request` contains the resources of the group job; None
     if there is no group job. `program` is the name or path of the installed program. `binds` are
     files and directories to mount in a container, besides data, output and work. `database_dir` is
     the directory of the PyBIDS database; None if there is no database. `at_once` is the limit of
@@ -77,6 +79,7 @@ class Submission:
     digests: Mapping[str, str]
     request: Request | None
     group_request: Request | None
+    training_request: Request | None = None
     site: Site
     program: str = "bids-sr"
     binds: tuple[Path, ...] = ()

@@ -11,7 +11,7 @@ from bids_sr.lazy import import_on_use
 
 if TYPE_CHECKING:
     from bids_sr.structural.checks import (
-        check_lesion_references as check_lesion_references,
+        check_edited_masks as check_edited_masks,
         check_lesion_template as check_lesion_template,
         check_tools as check_tools,
     )
@@ -25,7 +25,7 @@ else:
     __getattr__ = import_on_use(
         __name__,
         {
-            "checks": ["check_lesion_references", "check_lesion_template", "check_tools"],
+            "checks": ["check_edited_masks", "check_lesion_template", "check_tools"],
             "group.level": ["find_scans_group", "is_scans_group"],
             "steps.figures": ["STRUCTURAL_FIGURES"],
             "survey": ["survey_structural"],

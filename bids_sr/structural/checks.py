@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import Findings, Subject
+from bids_sr.bids import Findings, LowresScan, Pair, Subject
 from bids_sr.config import Settings
 from bids_sr.io.arrays import Array
 from bids_sr.io.fields_of_view import same_grid
 from bids_sr.io.template_files import DEFAULT_SPACE
 from bids_sr.notices import UsageError
-from bids_sr.structural.lesion_references import (
+from bids_sr.structural.edited_masks import (
+    LESIONS,
     automatic_mask_path,
-    lesion_reference,
-    reference_name,
+    find_edited_mask,
+    mask_name,
 )
 
 
@@ -98,42 +99,57 @@ def _find_template_problem(file: Path, space: str) -> tuple[str, str] | None:
     return None
 
 
-def check_lesion_references(
+def check_edited_masks(
     settings: Settings, subjects: Sequence[Subject], findings: Findings
 ) -> None:
-    """Reject a directory without edited masks, and unusable masks."""
-    folder = settings.anat.wmh_reference
-    if folder is None:
-        return
-    option = f"--set anat.wmh_reference={folder}"
-    if not folder.is_dir():
-        findings.refuse_option(option, "the directory was not found", "Check the path.")
-        return
-    flair_subjects = _select_with_flair(subjects)
-    files = {subject.label: lesion_reference(settings, subject) for subject in flair_subjects}
-    if subjects and not any(files.values()):
-        reason = "no participant has FLAIR scans at two resolutions"
-        if flair_subjects:
-            reason = (
-                "the directory does not contain an edited lesion mask for the selected"
-                " participants; the expected file name is"
-                f" {reference_name(settings, flair_subjects[0])}"
+    """Reject directories without edited masks of the brain or lesions, and unusable masks."""
+    anat = settings.anat
+    for name, folder, kind, masked_subjects, contrasts in (
+        ("brain_mask", anat.brain_mask, f"desc-{anat.mask}", subjects, ""),
+        ("wmh_reference", anat.wmh_reference, LESIONS, _select_with_flair(subjects), "FLAIR "),
+    ):
+        if folder is None:
+            continue
+        option = f"--set anat.{name}={folder}"
+        files = {
+            subject.label: find_edited_mask(
+                folder, kind, settings, subject, _select_scans(subject)
             )
-        findings.refuse_option(
-            option,
-            reason,
-            "Name the edited masks like the masks written by bids-sr, or omit the option.",
-        )
-    for subject in flair_subjects:
-        file = files[subject.label]
-        if file is not None and (
-            reason := _find_mask_problem(file, automatic_mask_path(settings, subject))
-        ):
+            for subject in masked_subjects
+        }
+        if not folder.is_dir():
+            findings.refuse_option(option, "the directory was not found", "Check the path.")
+        elif subjects and not any(files.values()):
+            reason = f"no participant has {contrasts}scans at two resolutions"
+            if masked_subjects:
+                first = masked_subjects[0]
+                reason = (
+                    "the directory does not contain an edited mask for the selected participants;"
+                    " the expected file name is"
+                    f" {mask_name(kind, settings, first, _select_scans(first))}"
+                )
             findings.refuse_option(
-                str(file),
+                option,
                 reason,
-                "Edit a copy of the lesion mask that was written by an earlier run.",
+                "Name the edited masks like the masks written by bids-sr, or omit the option.",
             )
+        for subject in masked_subjects:
+            file = files[subject.label]
+            if file is not None and (
+                reason := _find_mask_problem(file, automatic_mask_path(kind, settings, subject))
+            ):
+                findings.refuse_option(
+                    str(file),
+                    reason,
+                    "Edit a copy of the mask that was written by an earlier run.",
+                )
+
+
+def _select_scans(subject: Subject) -> Sequence[Pair | LowresScan]:
+    """Return the pairs of a participant, or the scans of the first session if there are none."""
+    groups: list[Sequence[Pair | LowresScan]] = [subject.structural]
+    groups += [*subject.controls, *subject.lowres]
+    return next(filter(None, groups), ())
 
 
 def _select_with_flair(subjects: Sequence[Subject]) -> list[Subject]:

@@ -1,6 +1,8 @@
 """Structural scans of all participants (``--sr-target anat``), by contrast and resolution."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -11,11 +13,22 @@ from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inputs import LowresScan, ModelInput, Pair, Subject, Survey
 from bids_sr.bids.layout import KINDS, Index
 from bids_sr.bids.pairs import voxel_size_text
-from bids_sr.bids.pretrained_models import check_given_models, input_of_models
+from bids_sr.bids.participant_selection import select_participants
+from bids_sr.bids.pretrained_models import (
+    check_given_models,
+    find_pretrained,
+    input_of_models,
+)
 from bids_sr.config import Settings
-from bids_sr.io.grids import size_text
+from bids_sr.io.grids import Factor, size_text
 from bids_sr.io.image_header import Header
-from bids_sr.sr.method import list_methods, method_names
+from bids_sr.metrics.word_lists import enumerate_words
+from bids_sr.sr.method import get_method, get_recipe, list_methods, method_names
+from bids_sr.statistics.participant_splits import (
+    SplitError,
+    divide_in_proportion,
+    split_at_random,
+)
 
 # BIDS suffix → kind of image in the index, in the order of the channels
 _CONTRASTS = {KINDS[kind][1]: kind for kind in ("t1w", "t2w", "flair")}
@@ -32,7 +45,7 @@ def survey_structural(settings: Settings) -> Survey:
     _check_methods(settings, survey)
     _check_options(settings, survey)
     try:
-        survey.subjects = _survey_participants(settings, survey)
+        _survey_participants(settings, survey)
     except InputError as error:
         survey.add(error.problems)
     return survey
@@ -41,6 +54,7 @@ def survey_structural(settings: Settings) -> Survey:
 def _check_methods(settings: Settings, findings: Findings) -> None:
     """Reject methods that do not fuse contrasts, and unsuitable models."""
     fusion_methods = [method.name for method in list_methods() if method.fuses_contrasts]
+    crop_methods = [method.name for method in list_methods() if method.simulated_factor]
     if not settings.superres.chosen:
         findings.refuse_option(
             "--sr-method all",
@@ -48,7 +62,16 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
             f"Add a method, such as --sr-method {fusion_methods[0]} all.",
         )
     for name in settings.superres.chosen:
-        if name in fusion_methods:
+        if name in (crop_methods if find_simulated_factor(settings) else fusion_methods):
+            continue
+        if name in (*fusion_methods, *crop_methods):
+            findings.refuse_option(
+                f"--sr-method {name}",
+                f"{enumerate_words(fusion_methods)} super-resolve measured low-resolution scans of"
+                f" several contrasts, and {enumerate_words(crop_methods)} simulated scans of one"
+                " contrast",
+                "Run the two kinds of methods with separate output directories.",
+            )
             continue
         reason = (
             "--sr-target anat processes several contrasts as channels of one image, which"
@@ -60,9 +83,28 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
                 " cannot be selected as methods"
             )
         findings.refuse_option(
-            f"--sr-method {name}", reason, f"Choose among {', '.join(fusion_methods)}."
+            f"--sr-method {name}",
+            reason,
+            f"Choose among {', '.join([*fusion_methods, *crop_methods])}.",
         )
     check_given_models(settings.superres, findings)
+    _note_untested_training(settings, findings)
+
+
+def _note_untested_training(settings: Settings, findings: Findings) -> None:
+    """Note that results are not compared if all slices of a participant are used for training."""
+    recipe = settings.superres.recipe
+    for name in settings.superres.chosen:
+        method = get_method(name) if name in method_names() else None
+        if method is None or not method.simulated_factor or settings.anat.split:
+            continue
+        if get_recipe(method, recipe).hold_out == 0:
+            findings.note(
+                f"--sr-method {name} --recipe {recipe}",
+                "all slices are used for training, so the result is not compared with the"
+                " high-resolution scan. For a comparison, train on other participants with --set"
+                " anat.split.",
+            )
 
 
 def _check_options(settings: Settings, findings: Findings) -> None:
@@ -83,28 +125,43 @@ def _check_options(settings: Settings, findings: Findings) -> None:
             findings.add_problem(flag, "this option cannot be combined with --sr-target anat", fix)
 
 
-def _survey_participants(settings: Settings, findings: Findings) -> tuple[Subject, ...]:
-    """Return the participants with structural scans to process, and report problems."""
+def _survey_participants(settings: Settings, survey: Survey) -> None:
+    """Add the participants with structural scans to process, and report problems."""
     dataset_checks.check_dataset(settings.paths.bids_dir.absolute())
-    labels, index = open_dataset(settings, findings)
+    selection, is_split = settings.selection, _needs_split(settings)
+    everybody = replace(settings, selection=replace(selection, participant_label=()))
+    labels, index = open_dataset(everybody if is_split else settings, survey)
+    selected = labels
+    if is_split:
+        selected = select_participants(settings.paths.bids_dir, labels, selection, survey)
     subjects = []
-    model_input = input_of_models(settings.superres)
+    is_simulated = find_simulated_factor(settings) is not None
+    model_input = None if is_simulated else input_of_models(settings.superres)
+    missing_reason = _describe_missing_scans(model_input, is_simulated=is_simulated)
     for label in labels:
-        with findings.about(label):
-            subject = _survey_participant(index, label, model_input, settings, findings)
-        if subject.structural or subject.controls or subject.lowres:
+        with survey.about(label):
+            subject = _survey_participant(index, label, model_input, settings, survey)
+        if subject.has_scans:
             subjects.append(subject)
-        elif label in settings.selection.participant_label or len(labels) == 1:
-            _report_missing_pair(label, model_input, findings)
-        else:
-            reason = _describe_missing_pair(model_input)
-            with findings.about(label):
-                findings.note(f"sub-{label}", f"{reason}. The participant is skipped.")
-    if labels and not subjects and not findings.problems:
-        _report_missing_pair("*", model_input, findings)
-    if settings.anat.train_on == "others":
-        _check_other_participants(subjects, findings)
-    return tuple(subjects)
+        elif label in selection.participant_label or len(labels) == 1:
+            _report_missing_scans(label, missing_reason, model_input, survey)
+        elif label in selected:
+            with survey.about(label):
+                survey.note(f"sub-{label}", f"{missing_reason}. The participant is skipped.")
+    if labels and not subjects and not survey.problems:
+        _report_missing_scans("*", missing_reason, model_input, survey)
+    if is_split and any(subject.structural for subject in subjects):
+        subjects = _split_participants(subjects, settings, survey)
+        survey.split_subjects = tuple(subject for subject in subjects if subject.split_set)
+    survey.subjects = tuple(subject for subject in subjects if subject.label in selected)
+
+
+def _needs_split(settings: Settings) -> bool:
+    """Return whether networks are trained on some of the participants."""
+    superres = settings.superres
+    return bool(settings.anat.split) and not all(
+        find_pretrained(superres, method) for method in superres.chosen
+    )
 
 
 def _survey_participant(
@@ -120,11 +177,15 @@ def _survey_participant(
     there are no low-resolution scans either.
     """
     single_notes: list[str] = []
-    pairs = [
-        pair
-        for suffix in _CONTRASTS
-        for pair in _find_pairs(index, label, suffix, settings, findings, single_notes)
-    ]
+    factor = find_simulated_factor(settings)
+    if factor is not None:
+        pairs = _find_single_scan(index, label, factor, settings, findings)
+    else:
+        pairs = [
+            pair
+            for suffix in _CONTRASTS
+            for pair in _find_pairs(index, label, suffix, settings, findings, single_notes)
+        ]
     lowres: tuple[tuple[LowresScan, ...], ...] = ()
     controls: tuple[tuple[Pair, ...], ...] = ()
     if not pairs and model_input is not None:
@@ -142,6 +203,31 @@ def _survey_participant(
         controls=controls,
         lowres=lowres,
     )
+
+
+def find_simulated_factor(settings: Settings) -> Factor | None:
+    """Return the factor of simulated low-resolution scans; None if scans are measured."""
+    known = [get_method(name) for name in settings.superres.chosen if name in method_names()]
+    return next((method.simulated_factor for method in known), None)
+
+
+def _find_single_scan(
+    index: Index, label: str, factor: Factor, settings: Settings, findings: Findings
+) -> list[Pair]:
+    """Return the high-resolution scan of the first contrast, in a list that may be empty.
+
+    Low-resolution scans are simulated with the factor.
+    """
+    for suffix in _CONTRASTS:
+        if headers := _read_headers(index, label, suffix, settings, findings):
+            high = min(headers, key=_voxel_volume)
+            findings.note(
+                high.path,
+                f"this scan is super-resolved from a simulated low-resolution scan ({suffix} is"
+                " the first contrast). To use another scan, select it with --bids-filter-file.",
+            )
+            return [Pair(highres=high.path, lowres=None, factor=factor)]
+    return []
 
 
 def _find_pairs(
@@ -277,9 +363,10 @@ def _voxel_volume(header: Header) -> float:
     return prod(header.zooms)
 
 
-def _report_missing_pair(label: str, model_input: ModelInput | None, findings: Findings) -> None:
+def _report_missing_scans(
+    label: str, reason: str, model_input: ModelInput | None, findings: Findings
+) -> None:
     """Report a participant without suitable scans as a problem."""
-    reason = _describe_missing_pair(model_input)
     fixes = [
         "Add the scans (distinguished by their acq- labels), check that --bids-filter-file does"
         " not exclude them, or choose other participants. To measure volumes of high-resolution"
@@ -294,11 +381,13 @@ def _report_missing_pair(label: str, model_input: ModelInput | None, findings: F
     findings.add_problem(f"sub-{label}", reason, " ".join(fixes))
 
 
-def _describe_missing_pair(model_input: ModelInput | None) -> str:
+def _describe_missing_scans(model_input: ModelInput | None, *, is_simulated: bool) -> str:
     """Return why a participant has no suitable scans, without a period.
 
     `model_input` is the input of the ``--pretrained`` models, or None if there are none.
     """
+    if is_simulated:
+        return "no T1w, T2w or FLAIR scan was found"
     if model_input is None:
         return "training requires T1w, T2w or FLAIR scans at two resolutions, but none were found"
     size = size_text(model_input.mm, " x ")
@@ -309,14 +398,54 @@ def _describe_missing_pair(model_input: ModelInput | None) -> str:
     )
 
 
-def _check_other_participants(subjects: Sequence[Subject], findings: Findings) -> None:
-    """Report participants without another participant to train on, who has the same contrasts."""
-    contrasts = [tuple(pair.contrast for pair in subject.structural) for subject in subjects]
-    for subject, own_contrasts in zip(subjects, contrasts, strict=True):
-        if own_contrasts and contrasts.count(own_contrasts) < 2:
-            findings.add_problem(
-                f"sub-{subject.label}",
-                "--set anat.train_on=others requires another participant with the same contrasts"
-                " at two resolutions, but none of the selected participants has them",
-                "Select more participants, or omit --set anat.train_on.",
-            )
+def _split_participants(
+    subjects: Sequence[Subject], settings: Settings, findings: Findings
+) -> list[Subject]:
+    """Assign the participants with pairs to training, validation and test sets at random.
+
+    Networks need the same contrasts in all participants, so that participants with other contrasts
+    than most are skipped. Participants without pairs are returned unchanged.
+    """
+    anat = settings.anat
+    counts = Counter(subject.contrasts for subject in subjects if subject.structural)
+    contrasts = max(counts, key=lambda key: (counts[key], len(key)), default=())
+    labels = [subject.label for subject in subjects if subject.contrasts == contrasts]
+    try:
+        sizes = divide_in_proportion(counts[contrasts], anat.split)
+        split = split_at_random(labels, sizes, settings.resources.random_seed)
+    except SplitError as error:
+        reason = f"{error.why} with the same contrasts at two resolutions"
+        fix = "Add participants, or omit the option to train on the scans of each participant."
+        findings.refuse_option(anat.split_option, reason, fix)
+        return []
+    sets = {"training": split.train, "validation": split.validation, "test": split.test}
+    texts = [
+        f"{name}: {' '.join(f'sub-{label}' for label in members)}"
+        for name, members in sets.items()
+    ]
+    findings.note(anat.split_option, f"participants are assigned at random. {'; '.join(texts)}.")
+    for subject in subjects:
+        if subject.structural and subject.contrasts != contrasts:
+            _skip_other_contrasts(subject, contrasts, settings, findings)
+    set_names = {label: name for name, members in sets.items() for label in members}
+    return [
+        replace(subject, split_set=set_names.get(subject.label, ""))
+        for subject in subjects
+        if subject.contrasts == contrasts or not subject.structural
+    ]
+
+
+def _skip_other_contrasts(
+    subject: Subject, contrasts: Sequence[str], settings: Settings, findings: Findings
+) -> None:
+    """Report a participant whose contrasts differ from those of the shared networks."""
+    reason = (
+        f"the networks are trained on {'+'.join(contrasts)}, but this participant has"
+        f" {'+'.join(subject.contrasts)} at two resolutions"
+    )
+    with findings.about(subject.label):
+        if subject.label in settings.selection.participant_label:
+            fix = "Choose other participants, or omit --set anat.split."
+            findings.add_problem(f"sub-{subject.label}", reason, fix)
+        else:
+            findings.note(f"sub-{subject.label}", f"{reason}. The participant is skipped.")

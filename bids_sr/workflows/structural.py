@@ -21,7 +21,12 @@ from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import anatomy
 from bids_sr.steps.figures import anatomy as anatomy_figures
-from bids_sr.structural.lesion_references import entities_of_scans, lesion_reference
+from bids_sr.steps.training import ModelFiles
+from bids_sr.structural.edited_masks import (
+    corrected_brain_mask,
+    entities_of_scans,
+    lesion_reference,
+)
 from bids_sr.structural.steps import (
     figures as structural_figures,
     measures,
@@ -31,15 +36,19 @@ from bids_sr.structural.steps import (
 )
 from bids_sr.structural.steps.preparation import PreparedScans
 from bids_sr.structural.steps.scans import ScanPreparation
-from bids_sr.structural.survey import parse_session
+from bids_sr.structural.survey import find_simulated_factor, parse_session
 from bids_sr.workflows.pair import store_model
 from bids_sr.workflows.series_requests import Analysis
 
 
 @frozen
 class PreparedHead:
-    """Prepared scans of one participant or session, with the BIDS suffix of each contrast."""
+    """Prepared scans of one participant or session, with the BIDS suffix of each contrast.
 
+    `label`: label of the participant.
+    """
+
+    label: str
     suffixes: tuple[str, ...]
     scans: PreparedScans
 
@@ -55,56 +64,67 @@ class SuperResolvedScans:
 def process_scans(analysis: Analysis, subjects: Sequence[Subject]) -> None:
     """Process participants with structural scans.
 
-    All participants are prepared first, because networks may be trained on other participants.
+    Participants of the training and validation sets are prepared as well, selected or not.
     """
-    paired_subjects = [subject for subject in subjects if subject.structural]
+    plan = analysis.plan
+    paired_subjects = {subject.label: subject for subject in subjects if subject.structural}
+    all_paired = {subject.label: subject for subject in plan.training_subjects} | paired_subjects
     prepared_heads = {
-        subject.label: _prepare_scans(analysis, subject) for subject in paired_subjects
+        label: _prepare_scans(analysis, subject, is_stored=label in paired_subjects)
+        for label, subject in all_paired.items()
     }
     for subject in subjects:
         if subject.controls:
             _process_controls(analysis, subject)
         if subject.lowres:
             _process_lowres(analysis, subject)
-    trains_on_others = analysis.settings.anat.train_on == "others"
-    for subject in paired_subjects:
-        prepared_head = prepared_heads[subject.label]
-        if trains_on_others:
-            training_heads = {
-                label: head
-                for label, head in prepared_heads.items()
-                if label != subject.label and head.suffixes == prepared_head.suffixes
-            }
-        else:
-            training_heads = {subject.label: prepared_head}
-        _process_pairs(analysis, subject, prepared_head, training_heads)
+    networks: dict[str, ModelFiles] = {}
+    if plan.training_subjects:
+        networks = _train_shared_networks(
+            analysis, [prepared_heads[subject.label] for subject in plan.training_subjects]
+        )
+    for label, subject in paired_subjects.items():
+        _process_pairs(analysis, subject, prepared_heads[label], networks)
 
 
-def _prepare_scans(analysis: Analysis, subject: Subject) -> PreparedHead:
-    """Bring the scans of one participant into a common frame, and store them."""
+def _prepare_scans(analysis: Analysis, subject: Subject, *, is_stored: bool) -> PreparedHead:
+    """Bring the scans of one participant into a common frame, and store them if requested."""
     settings, suffixes = analysis.settings, _list_suffixes(subject.structural)
     superres, space = settings.superres, _choose_template_space(analysis.settings)
     outputs = _make_outputs(analysis, subject, subject.structural, with_provenance=False)
     scan_settings = _make_preparation(settings)
-    with subworkflow(scope_name(f"sub-{subject.label}_scans"), participant=subject.label):
+    brain_mask = corrected_brain_mask(settings, subject)
+    crop_factor = find_simulated_factor(settings)
+    with subworkflow(
+        scope_name(f"sub-{subject.label}_scans"),
+        participant=subject.label,
+        stored=is_stored,
+        described=is_stored,
+    ):
         template, template_mask, _ = anatomy.load_template(template_space=space)
         scans = preparation.prepare_scans(
             template,
             template_mask,
             [pair.highres for pair in subject.structural],
             [pair.lowres for pair in subject.structural if pair.lowres is not None],
+            brain_mask,
             suffixes=suffixes,
             preparation=scan_settings,
             all_interpolations=superres.all_baselines,
+            crop_factor=crop_factor,
         )
-        add_methods_text(
-            Part.ANATOMY, preparation_text.describe_preparation(suffixes, scan_settings)
+        text = preparation_text.describe_preparation(
+            suffixes,
+            scan_settings,
+            is_corrected=brain_mask is not None,
+            is_simulated=crop_factor is not None,
         )
+        add_methods_text(Part.ANATOMY, text)
         assert scans.fine_scans is not None
         for images in (scans.fine_scans, scans.coarse_scans, scans.other_scans):
             outputs.store(images)
         _store_mask(scan_settings, scans.scan_mask, suffixes, outputs, is_model_grid=False)
-    return PreparedHead(suffixes=suffixes, scans=scans)
+    return PreparedHead(label=subject.label, suffixes=suffixes, scans=scans)
 
 
 def _process_controls(analysis: Analysis, subject: Subject) -> None:
@@ -141,6 +161,7 @@ def _process_control_session(
         template,
         template_mask,
         [scan.highres for scan in scans],
+        given_brain_mask=corrected_brain_mask(settings, subject, scans),
         suffixes=suffixes,
         preparation=scan_settings,
     )
@@ -212,6 +233,7 @@ def _process_lowres_session(
         template,
         template_mask,
         lowres_files=[scan.path for scan in scans],
+        given_brain_mask=corrected_brain_mask(settings, subject, scans),
         suffixes=suffixes,
         preparation=scan_settings,
         all_interpolations=settings.superres.all_baselines,
@@ -227,8 +249,8 @@ def _process_lowres_session(
     _store_mask(scan_settings, prepared_scans.scan_mask, suffixes, outputs, is_model_grid=True)
     # there are no high-resolution scans
     prepared_scans = replace(prepared_scans, fine_scans=None, scan_brain=None)
-    prepared_head = PreparedHead(suffixes=suffixes, scans=prepared_scans)
-    results = _apply_methods(analysis, prepared_head, {}, outputs, outputs)
+    prepared_head = PreparedHead(label=subject.label, suffixes=suffixes, scans=prepared_scans)
+    results = _apply_methods(analysis, subject, prepared_head, {}, outputs, outputs)
     outputs.store_figures(
         structural_figures.draw_lowres(
             prepared_scans.coarse_scans,
@@ -276,11 +298,12 @@ def _process_pairs(
     analysis: Analysis,
     subject: Subject,
     prepared_head: PreparedHead,
-    training_heads: Mapping[str, PreparedHead],
+    networks: Mapping[str, ModelFiles],
 ) -> None:
     """Super-resolve the scans of a participant by each method, and measure the results.
 
-    Networks are trained on the scans in `training_heads`, by participant label.
+    `networks`: networks that all participants share, by method; others are trained on the
+    participant's own scans.
     """
     settings = analysis.settings
     outputs = _make_outputs(analysis, subject, subject.structural, with_provenance=True)
@@ -289,7 +312,7 @@ def _process_pairs(
     scans, suffixes = prepared_head.scans, prepared_head.suffixes
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         with subworkflow("measured"):
-            results = _apply_methods(analysis, prepared_head, training_heads, outputs, figures)
+            results = _apply_methods(analysis, subject, prepared_head, networks, outputs, figures)
             assert scans.fine_scans is not None
             assert scans.scan_brain is not None
             metrics, columns, dseg, classes = measures.measure_scans(
@@ -307,9 +330,12 @@ def _process_pairs(
                 anat_tools=settings.anat.tools,
                 random_seed=settings.resources.random_seed,
             )
-            add_methods_text(
-                Part.EVALUATION, measures.describe_measures(suffixes, settings.anat.tools)
+            text = measures.describe_measures(
+                suffixes,
+                settings.anat.tools,
+                is_simulated=find_simulated_factor(settings) is not None,
             )
+            add_methods_text(Part.EVALUATION, text)
             _store_measures(settings, suffixes, metrics, columns, dseg, outputs)
             outputs.store(classes)
         figures.store_figures(
@@ -343,23 +369,29 @@ def _make_outputs(
     whether the sidecars of tables contain provenance metadata.
     """
     entities = entities_of_scans(analysis.settings, subject, scans)
-    provenance = analysis.provenance if with_provenance else {}
+    provenance: dict[str, str] = {}
+    if with_provenance:
+        provenance |= analysis.provenance
+        if subject.split_set:
+            provenance["Split"] = subject.split_set
     return analysis.outputs({**entities, "datatype": "anat"}, provenance=provenance)
 
 
 def _make_facts(settings: Settings, subject: Subject) -> dict[str, object]:
     """Return the summary of a participant with paired scans, by label of the report line."""
-    trains_on_others = settings.anat.train_on == "others"
+    target = "structural scans"
+    if find_simulated_factor(settings) is not None:
+        target += ", from their central quarter of k-space in plane"
     return {
         "Participant": subject.label,
-        "Target": "structural scans",
+        "Target": target,
         "Contrasts used together": list(_list_suffixes(subject.structural)),
         "Scans": [path.name for pair in subject.structural for path in pair.images],
         "Alignment of the scans": settings.anat.align,
         "Intensities": settings.scaling_of_scans,
         "Methods": list(settings.superres.chosen),
-        "Trained on": "all other participants of this command"
-        if trains_on_others
+        "Trained on": f"{settings.anat.split_option}; this participant: {subject.split_set} set"
+        if subject.split_set
         else "the same scans",
         "Training recipe": settings.superres.recipe_text,
         "Random seed": settings.resources.random_seed,
@@ -371,17 +403,42 @@ def _list_suffixes(scans: Sequence[Pair | LowresScan]) -> tuple[str, ...]:
     return tuple(scan.contrast for scan in scans)
 
 
+def _train_shared_networks(
+    analysis: Analysis, heads: Sequence[PreparedHead]
+) -> dict[str, ModelFiles]:
+    """Train the networks that all participants share, and return them by method."""
+    outputs = analysis.outputs({})
+    networks: dict[str, ModelFiles] = {}
+    with subworkflow("shared_networks_wf"):
+        for method in analysis.settings.superres.chosen:
+            with subworkflow(method):
+                networks[method] = _train_network(
+                    analysis, method, heads[0].suffixes, heads, outputs, _get_split(analysis)
+                )
+    return networks
+
+
+def _get_split(analysis: Analysis) -> training.Split:
+    """Return the labels of the participants in each set of the split."""
+    subjects = analysis.plan.split_subjects
+    return {
+        name: tuple(subject.label for subject in subjects if subject.split_set == name)
+        for name in ("training", "validation", "test")
+    }
+
+
 def _apply_methods(
     analysis: Analysis,
+    subject: Subject,
     prepared_head: PreparedHead,
-    training_heads: Mapping[str, PreparedHead],
+    networks: Mapping[str, ModelFiles],
     outputs: Outputs,
     figures: Outputs,
 ) -> list[SuperResolvedScans]:
-    """Train the network of each method, super-resolve the scans, and draw explanatory figures.
+    """Super-resolve the scans by each method, and draw explanatory figures.
 
-    Networks are trained on the scans in `training_heads`, by participant label. If this mapping is
-    empty, trained models are used.
+    `networks`: networks that all participants share, by method. Other networks are trained on the
+    participant's own scans, or are trained models if there are no high-resolution scans.
     """
     methods = analysis.settings.superres.chosen
     is_plural = len(methods) > 1
@@ -389,8 +446,9 @@ def _apply_methods(
         _apply_method(
             analysis,
             method,
+            subject,
             prepared_head,
-            training_heads,
+            networks.get(method),
             outputs,
             figures,
             label=method if is_plural else "",
@@ -402,51 +460,39 @@ def _apply_methods(
 def _apply_method(
     analysis: Analysis,
     method: str,
+    subject: Subject,
     prepared_head: PreparedHead,
-    training_heads: Mapping[str, PreparedHead],
+    network: ModelFiles | None,
     outputs: Outputs,
     figures: Outputs,
     *,
     label: str,
 ) -> SuperResolvedScans:
-    """Train the network of a method, super-resolve the scans, and draw explanatory figures.
+    """Super-resolve the scans by a method, and draw explanatory figures.
 
-    `label`: name of the method for the figures; "" if there is only one method. See
-    `_apply_methods` for other parameters.
+    `network`: network that all participants share; None if there is none. `label`: name of the
+    method for the figures; "" if there is only one method. See `_apply_methods` for other
+    parameters.
     """
-    settings = analysis.settings
-    training_settings = analysis.make_training(method)
-    trains_on_others = settings.anat.train_on == "others"
-    scans = prepared_head.scans
-    training_scans = _gather_training_scans(training_heads)
+    settings, scans = analysis.settings, prepared_head.scans
     with subworkflow(method):
-        files = training.train_on_scans(
-            scans.scan_mask,
-            training_scans.fine_scans,
-            training_scans.coarse_scans,
-            training_scans.scan_masks,
-            training=training_settings,
-            suffixes=prepared_head.suffixes,
-            anat_align=settings.anat.align,
-            anat_scale=settings.scaling_of_scans,
-        )
-        add_methods_text(
-            Part.SERIES,
-            training.describe_scan_network(training_settings, of_others=trains_on_others),
-            output=files.model_file,
-            describe=partial(
-                training.describe_networks_of_scans, training_settings, of_others=trains_on_others
-            ),
-        )
-        store_model(files, method, outputs, {"acquisition": "anat", "space": ""})
+        if network is None:
+            own_heads = [prepared_head] if scans.fine_scans is not None else []
+            network = _train_network(
+                analysis, method, prepared_head.suffixes, own_heads, outputs, {}
+            )
         superresolved_scans = training.super_resolve_scans(
             scans.coarse_scans,
             scans.scan_mask,
-            files.model_file,
+            network.model_file,
             suffixes=prepared_head.suffixes,
             method=method,
-            device=training_settings.device,
-            omp_nthreads=training_settings.omp_nthreads,
+            device=settings.resources.device,
+            omp_nthreads=settings.resources.omp_nthreads or 1,
+            anat_align=settings.anat.align,
+            anat_scale=settings.scaling_of_scans,
+            force=settings.superres.force,
+            split_set=subject.split_set,
         )
         outputs.store(superresolved_scans, level="minimal")
         figures.store_figures(
@@ -454,12 +500,46 @@ def _apply_method(
                 scans.coarse_scans,
                 superresolved_scans,
                 scans.scan_mask,
-                files,
+                network,
                 scans.fine_scans,
                 method_label=label,
             )
         )
-    return SuperResolvedScans(superresolved_scans=superresolved_scans, card_file=files.card_file)
+    return SuperResolvedScans(superresolved_scans=superresolved_scans, card_file=network.card_file)
+
+
+def _train_network(
+    analysis: Analysis,
+    method: str,
+    suffixes: tuple[str, ...],
+    heads: Sequence[PreparedHead],
+    outputs: Outputs,
+    split: training.Split,
+) -> ModelFiles:
+    """Train the network of a method on some heads, and store it.
+
+    `suffixes`: contrasts of the network. Without heads, a trained model is used.
+    """
+    settings, training_settings = analysis.settings, analysis.make_training(method)
+    training_scans = _gather_training_scans(heads)
+    files = training.train_on_scans(
+        training_scans.fine_scans,
+        training_scans.coarse_scans,
+        training_scans.scan_masks,
+        training=training_settings,
+        suffixes=suffixes,
+        anat_align=settings.anat.align,
+        anat_scale=settings.scaling_of_scans,
+        split=split,
+    )
+    add_methods_text(
+        Part.SERIES,
+        training.describe_scan_network(training_settings, split),
+        output=files.model_file,
+        describe=partial(training.describe_networks_of_scans, training_settings, split),
+    )
+    store_model(files, method, outputs, {"acquisition": "anat", "space": ""})
+    return files
 
 
 @frozen
@@ -475,18 +555,16 @@ class _TrainingScans:
     scan_masks: dict[str, Mask] | None = None
 
 
-def _gather_training_scans(heads: Mapping[str, PreparedHead]) -> _TrainingScans:
-    """Gather the scans of several heads, by participant label."""
+def _gather_training_scans(heads: Sequence[PreparedHead]) -> _TrainingScans:
+    """Gather the scans of several heads."""
     if not heads:
         return _TrainingScans()
     return _TrainingScans(
         fine_scans=concatenate(
-            head.scans.fine_scans for head in heads.values() if head.scans.fine_scans is not None
+            head.scans.fine_scans for head in heads if head.scans.fine_scans is not None
         ),
-        coarse_scans=concatenate(head.scans.coarse_scans for head in heads.values()),
-        scan_masks={
-            f"sub-{participant}": head.scans.scan_mask for participant, head in heads.items()
-        },
+        coarse_scans=concatenate(head.scans.coarse_scans for head in heads),
+        scan_masks={f"sub-{head.label}": head.scans.scan_mask for head in heads},
     )
 
 

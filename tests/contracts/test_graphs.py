@@ -176,7 +176,7 @@ CALLS = {
     "scans": (
         scans,
         "--sr-target anat --sr-method attunet unet all --set anat.align=template-warp"
-        " anat.lesion_template={root}/lesions.nii.gz anat.train_on=others",
+        " anat.lesion_template={root}/lesions.nii.gz anat.split=40,11,10",
     ),
 }
 
@@ -253,7 +253,7 @@ def test_every_fixed_file_name_is_valid(graph: Graph) -> None:
             path = derivative_path(
                 {**names, "extension": extensions.get(own["suffix"], ".nii.gz")}
             )
-            assert path.startswith(("sub-", "sourcedata/models/sub-"))
+            assert path.startswith(("sub-", "sourcedata/models/"))
 
 
 def test_every_step_that_skips_dummies_gets_their_number(graph: Graph) -> None:
@@ -513,15 +513,28 @@ def test_a_participants_own_prior_sd_map_is_no_placebo(tmp_path: Path) -> None:
     assert all(made_by(graph, node, "model_file") == [weights] for node in placebos)
 
 
-def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Path) -> None:
-    graph = graph_of(scans, "--sr-target anat --set anat.train_on=others", tmp_path)
-    trained = nodes_of(graph, "train_on_scans")
-    assert {node.scope.owner[0] for node in trained} == {"01", "02", "03"}
-    for node in trained:
-        others = {"01", "02", "03"} - {node.scope.owner[0]}
-        for name in ("heads_fine", "heads_coarse", "heads_masks"):
-            sources = made_by(graph, node, name)
-            assert {source.scope.owner[0] for source in sources} == others
+def test_one_training_of_a_split_serves_every_participant(tmp_path: Path) -> None:
+    """A call with one participant has the steps of the training in the call with all."""
+    options = "--sr-target anat --set anat.split=40,11,10"
+    graphs = {
+        label: graph_of(scans, f"{options} {selected}", tmp_path / label)
+        for label, selected in (
+            ("all", ""),
+            *((label, f"--participant-label {label}") for label in ("01", "02", "03")),
+        )
+    }
+    (trained,) = nodes_of(graphs["all"], "train_on_scans")
+    heads = {str(source) for source in made_by(graphs["all"], trained, "heads_fine")}
+    assert len(heads) == 2  # one participant is for the test
+    for label, graph in graphs.items():
+        (node,) = nodes_of(graph, "train_on_scans")
+        assert {str(source) for source in made_by(graph, node, "heads_fine")} == heads
+        applied = nodes_of(graph, "super_resolve_scans")
+        assert len(applied) == (3 if label == "all" else 1)
+        for application in applied:
+            assert made_by(graph, application, "model_file") == [node]
+        stored_for = {settings["entities"].get("subject") for _, settings in stores(graph)}
+        assert stored_for == {None, *(("01", "02", "03") if label == "all" else (label,))}
 
 
 def test_a_held_out_pair_is_scored_during_training_but_is_not_a_source_of_the_model(

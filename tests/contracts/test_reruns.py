@@ -67,7 +67,7 @@ CHANGES: list[tuple[Callable[[BidsMaker], None], str, str]] = [
     (make_rest, "--set activation.low_pass=0.2", "map_series"),
     (make_rest, "--set activation.seed_series=own", "map_series measure_effects measure_regions"),
     (make_scans, "--set attunet.batch=3", "train_on_scans"),
-    (make_scans, "--set anat.align=affine", "prepare_scans train_on_scans"),
+    (make_scans, "--set anat.align=affine", "prepare_scans super_resolve_scans train_on_scans"),
     (make_scans, "--set anat.mask=intracranial", "prepare_scans"),
 ]
 """Data set, added option, and the steps that take other inputs then.

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from bids_sr.config import readers
 from bids_sr.config.section import OptionSection, option
 from bids_sr.frozen import frozen
 
@@ -11,10 +12,15 @@ from bids_sr.frozen import frozen
 class Anat(OptionSection):
     """Settings of structural scans (``--sr-target anat``), which have no effect on BOLD runs."""
 
-    train_on: Literal["own", "others"] = option(
-        "own",
-        help="training data: scans of the same participant (own), or of all other participants"
-        " (others)",
+    split: tuple[int, ...] = option(
+        (),
+        help="numbers of training, validation and test participants, such as 40,11,10: one"
+        " training for all participants of the dataset with the same contrasts, assigned at"
+        " random whatever --participant-label selects. Other numbers of participants are divided"
+        " in proportion, and the group level uses the test participants (default: training on the"
+        " scans of each participant)",
+        type=readers.parse_counts,
+        least=1,
     )
     align: Literal[
         "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
@@ -42,6 +48,12 @@ class Anat(OptionSection):
         help="map of possible lesion locations: NIfTI file in the space of the first template in"
         " --output-spaces. The segmentation of white-matter hyperintensities starts only in"
         " voxels above 0",
+    )
+    brain_mask: Path | None = option(
+        None,
+        help="directory with manually corrected masks of the voxels to keep, named as by bids-sr"
+        " (sub-01_res-hr_desc-brain_mask.nii.gz, or desc-intracranial with"
+        " anat.mask=intracranial). Participants without a corrected mask use the automatic mask",
     )
     wmh_reference: Path | None = option(
         None,
@@ -74,6 +86,14 @@ class Anat(OptionSection):
         " sessions at the group level (default: from acq_time in sessions.tsv or scans.tsv)",
         affects_results=False,
     )
+
+    def _check(self) -> None:
+        self._need(len(self.split) in (0, 3), "split", "expected three numbers")
+
+    @property
+    def split_option(self) -> str:
+        """Option with the split, for messages."""
+        return f"--set anat.split={','.join(map(str, self.split))}"
 
     @property
     def aligns_to_template(self) -> bool:

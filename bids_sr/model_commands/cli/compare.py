@@ -51,13 +51,6 @@ from bids_sr.model_commands.cli.score_tables import (
 from bids_sr.model_commands.cli.train import find_recipe, make_request, with_suitable_augmentation
 from bids_sr.model_commands.cli.training_images import read_images
 from bids_sr.model_commands.method_scores import ScoreRow
-from bids_sr.model_commands.participant_splits import (
-    ParticipantSplit,
-    SplitError,
-    make_folds,
-    split_at_random,
-    split_by_names,
-)
 from bids_sr.networks import (
     SAME_GRID,
     OutOfDeviceMemory,
@@ -74,6 +67,13 @@ from bids_sr.sr.models.compatibility import MAX_SIZE_DIFFERENCE
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.recipe_changes import ChangeError
+from bids_sr.statistics.participant_splits import (
+    ParticipantSplit,
+    SplitError,
+    make_folds,
+    split_at_random,
+    split_by_names,
+)
 
 
 def compare(options: CompareOptions) -> None:

@@ -29,6 +29,7 @@ from bids_sr.cli.parser import build_parser as build_program_parser, parse_setti
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.cli.vgg19_weights import install_requested_weights
 from bids_sr.config import Settings, UsageError
+from bids_sr.config.memory import BASE_GB
 from bids_sr.config.sbatch_variables import find_ignored_variables, find_inherited_variables
 from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.config.values import split_named
@@ -57,6 +58,7 @@ from bids_sr.slurm.submission import (
 if TYPE_CHECKING:
     from bids_sr.bids import Subject
     from bids_sr.preflight import Plan
+    from bids_sr.preflight.plan import Estimate
 
 _DESCRIPTION = """\
 Run bids-sr on a SLURM cluster. A job array processes the participants, one per task by default,
@@ -133,7 +135,7 @@ def _run(arguments: list[str]) -> int:
         settings.paths.output_dir, is_required=not is_printed, with_limit=not options.print_only
     )
     submission = _make_submission(plan, settings, options, site, active, largest_index)
-    if submission.request is None and submission.group_request is None:
+    if not submission.tasks and submission.group_request is None:
         return DONE
     _print_variables(site)
     if settings.run.dry_run:
@@ -274,7 +276,10 @@ def _make_submission(
     the last group job. `largest_index` is the largest task number; None if it is unknown.
     """
     subjects = {f"sub-{subject.label}": subject for subject in plan.subjects}
-    digests = {label: _compute_digest(settings, subject) for label, subject in subjects.items()}
+    digests = {
+        label: _compute_digest(settings, subject, plan.training_subjects)
+        for label, subject in subjects.items()
+    }
     digests[GROUP] = _compute_digest(settings, None)
     done = {
         label
@@ -283,14 +288,29 @@ def _make_submission(
     }
     _check_active({label: digests[label] for label in subjects if label not in done}, active)
     labels = [label for label in subjects if label not in done | active.labels]
-    request = None
-    if labels:
-        request = _make_request(plan, settings, options, [subjects[label] for label in labels])
-    tasks = divide_into_tasks(labels, options.batch)
+    # the first task trains the networks that the others share
+    n_training = 1 if labels and plan.training_subjects else 0
+    members = [subjects[label] for label in labels]
+    training_members, array_members = members[:n_training], members[n_training:]
+    training_request = request = None
+    if training_members:
+        training_request = _make_request(plan, settings, options, training_members)
+    if array_members:
+        request = _make_request(
+            plan, settings, options, array_members, is_trained=bool(training_members)
+        )
+    tasks = (
+        *divide_into_tasks(labels[:n_training], 1),
+        *divide_into_tasks(labels[n_training:], options.batch),
+    )
     needs_group = bool(labels) or not (GROUP in done or active.group_jobs)
     with_group = needs_group and not options.no_group and len(subjects) > 1
     group_request = make_group_request(len(subjects)) if with_group else None
-    _print_counts(labels, done & set(subjects), active, request, len(tasks), group_request)
+    requests = {
+        "the first task trains the networks that the others use, and": training_request,
+        "each task": request,
+    }
+    _print_counts(labels, done & set(subjects), active, requests, len(tasks), group_request)
     _check_array_size(len(tasks), len(labels), largest_index)
     # symbolic links are not resolved, because a link determines the environment
     program = Path(sys.executable).parent / "bids-sr"
@@ -302,6 +322,7 @@ def _make_submission(
         tasks=tasks,
         digests=digests,
         request=request,
+        training_request=training_request,
         group_request=group_request,
         site=_make_absolute(site),
         program=str(program) if not site.setup and program.exists() else "bids-sr",
@@ -311,13 +332,15 @@ def _make_submission(
     )
 
 
-def _compute_digest(settings: Settings, subject: "Subject | None") -> str:
+def _compute_digest(
+    settings: Settings, subject: "Subject | None", training_subjects: "Sequence[Subject]" = ()
+) -> str:
     """Return twelve hexadecimal digits of the settings and the input files of a participant.
 
     Files are described by path, size and modification time, so that a participant whose damaged
     run was skipped is submitted again after the file was corrected. Resources, the working
     directory and the selection of other participants have no influence. `subject` is None for the
-    group level.
+    group level. `training_subjects` are the participants that shared networks are trained on.
     """
     labels = settings.selection.participant_label if subject is None else ()
     settings = dataclasses.replace(
@@ -334,7 +357,11 @@ def _compute_digest(settings: Settings, subject: "Subject | None") -> str:
             settings.resources, nprocs=1, mem_gb=None, omp_nthreads=1, device="auto"
         ),
     )
-    files = [] if subject is None else _list_input_files(subject)
+    files: list[Path] = []
+    if subject is not None:
+        files = [
+            path for item in (subject, *training_subjects) for path in _list_input_files(item)
+        ]
     text = "\n".join([settings.to_toml(), *map(_describe_file, files)])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
@@ -380,13 +407,21 @@ def _check_active(digests: Mapping[str, str], active: ActiveJobs) -> None:
 
 
 def _make_request(
-    plan: "Plan", settings: Settings, options: SlurmOptions, subjects: "Sequence[Subject]"
+    plan: "Plan",
+    settings: Settings,
+    options: SlurmOptions,
+    subjects: "Sequence[Subject]",
+    *,
+    is_trained: bool = False,
 ) -> Request:
-    """Return the request of all tasks, estimated from the most demanding one."""
-    from bids_sr.cli.stages import estimate_with_time
+    """Return the request of all tasks, estimated from the most demanding one.
 
+    `is_trained` is whether an earlier task has trained the shared networks.
+    """
     estimates = {
-        subject.label: estimate_with_time(dataclasses.replace(plan, subjects=(subject,)), settings)
+        subject.label: _estimate_task(
+            dataclasses.replace(plan, subjects=(subject,)), settings, is_trained=is_trained
+        )
         for subject in subjects
     }
     costs = [
@@ -410,30 +445,43 @@ def _make_request(
     )
 
 
+def _estimate_task(plan: "Plan", settings: Settings, *, is_trained: bool) -> "Estimate":
+    """Return the cost of a task, without shared steps if `is_trained`."""
+    from bids_sr.cli.stages import estimate_with_time, list_own_steps
+
+    if not is_trained:
+        return estimate_with_time(plan, settings)
+    cost = estimate_with_time(plan, settings, list_own_steps(plan, settings))
+    memory_gb = BASE_GB + max(row.memory_gb for row in cost.rows)
+    return dataclasses.replace(cost, memory_gb=memory_gb)
+
+
 def _print_counts(
     labels: Sequence[str],
     done: Collection[str],
     active: ActiveJobs,
-    request: Request | None,
+    requests: Mapping[str, Request | None],
     n_tasks: int,
     group_request: Request | None,
 ) -> None:
     """Print what is done, what is in the queue, and what is submitted with which resources."""
     if done or active.labels:
         print(f"  done: {len(done)}; pending or running: {len(active.labels)}")
-    if request is not None:
-        print(
-            f"  to submit: {len(labels)} participants in {n_tasks} tasks; each task requests"
-            f" {request.cpus} processors, {request.memory_mb / 1024:.1f} GB of memory and"
-            f" {format_time(request.minutes)}"
-            + (f" and {request.gpus} GPUs" if request.gpus else "")
-        )
+    if labels:
+        print(f"  to submit: {len(labels)} participants in {n_tasks} tasks")
+    for tasks, request in requests.items():
+        if request is not None:
+            print(
+                f"  {tasks} requests {request.cpus} processors,"
+                f" {request.memory_mb / 1024:.1f} GB of memory and {format_time(request.minutes)}"
+                + (f" and {request.gpus} GPUs" if request.gpus else "")
+            )
     print(
         "  A group-level job follows."
         if group_request is not None
         else "  No group-level job is submitted."
     )
-    if request is None and group_request is None:
+    if not labels and group_request is None:
         print_line("Nothing is left to submit")
 
 
@@ -493,16 +541,14 @@ def _print_scripts(submission: Submission, settings_toml: str, active: ActiveJob
     ignored_names = find_ignored_variables(submission.site.sbatch_options)
     unset = [word for name in ignored_names for word in ("-u", name)]
     sbatch = shlex.join([*(["env", *unset] if unset else []), "sbatch"])
-    arrays = [*(["$job"] if submission.request else []), *active.digests]
+    jobs: list[str] = []
     for name, script in scripts.write_scripts(submission, settings_toml).items():
         print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
         options = shlex.join(scripts.make_sbatch_arguments(submission, name))
-        if name != GROUP:
-            lines.append(f"job=$({sbatch} {options})")
-        elif arrays:
-            lines.append(f"{sbatch} --dependency=afterany:{':'.join(arrays)} {options}")
-        else:
-            lines.append(f"{sbatch} {options}")
+        dependency = scripts.make_dependency(name, jobs, list(active.digests))
+        command = " ".join([sbatch, *dependency, options])
+        lines.append(command if name == GROUP else f"{name}=$({command})")
+        jobs.append(f"${name}")
     print("\nNo jobs were submitted. To submit them, run:", *lines, sep="\n")
     return DONE
 

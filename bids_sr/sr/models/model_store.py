@@ -128,6 +128,7 @@ def _matches_request(card: ModelCard, request: ModelRequest, data: ModelData) ->
         and card.changed_settings == request.changed_settings
         and (card.seed, card.factor) == (request.random_seed, factor)
         and card.data_sha256 == _compute_checksums(data)
+        and mapping_entry(card.json, "split") == request.split
         and _get_vgg_checksum(card) == vgg
         and card.start_sha256 == request.start_checksum
         and (request.train_precision == "auto" or _has_begun_mixed(card) == request.mixed)
@@ -241,6 +242,7 @@ def _complete_card(card: Mapping[str, object], request: ModelRequest) -> dict[st
         "sloppy": request.sloppy or None,
         "anat_align": request.anat_align,
         "anat_scale": request.anat_scale,
+        "split": request.split or None,
     }
     return {**card, **{name: entry for name, entry in entries.items() if entry is not None}}
 

@@ -1,6 +1,7 @@
 """Settings for training or finding a model, and the request that adds its data."""
 
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -85,8 +86,9 @@ class ModelRequest(TrainingSettings):
     `replacement_recipe` replaces the method's recipe of this name; None if there is none.
     `start_model` is a model of the same network whose weights initialize the training (see
     `Recipe.freeze_but_last`). `anat_align` and `anat_scale` are registration method and intensity
-    scaling of structural scans, for the card. `unregistered_method` is a method that is not
-    registered under the name `method`; None for registered methods.
+    scaling of structural scans, for the card. `split` are the labels of participants by set
+    (training, validation and test); empty if there is no split. `unregistered_method` is a method
+    that is not registered under the name `method`; None for registered methods.
     """
 
     factor: Factor | None = None
@@ -94,6 +96,7 @@ class ModelRequest(TrainingSettings):
     start_model: "LoadedModel | None" = None
     anat_align: str | None = None
     anat_scale: str | None = None
+    split: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unregistered_method: Method | None = None
 
     def __post_init__(self) -> None:

@@ -28,8 +28,9 @@ def find_scan_tables(
     Returns
     -------
     pd.DataFrame
-        One row per table: participant, session (n/a if there are no sessions), name, path, and
-        version and hash of the settings (digest), both "" if not recorded.
+        One row per table: participant, session (n/a if there are no sessions), name, path, set
+        of the split (split), and version and hash of the settings (digest), all "" if not
+        recorded.
 
     Raises
     ------
@@ -59,6 +60,7 @@ def _read_row(path: Path) -> dict[str, object]:
         "session": session,
         "name": participant if session == MISSING else f"{participant} ses-{session}",
         "path": path,
+        "split": str(sidecar.get("Split", "")),
         "version": str(sidecar.get("GeneratedByVersion", "")),
         "digest": str(sidecar.get("SettingsDigest", "")),
     }

@@ -182,8 +182,13 @@ def find_scans_group(
     if lines := mixed_settings_lines(tables):
         raise mixed_settings_error(lines, tables, output_dir)
     participants = list(tables["participant"].unique())
-    if len(participants) < 2:
-        raise too_few_error(participants, [("", sentence) for sentence in leftovers])
+    for name in ("training", "validation"):
+        if used := list(tables.loc[tables["split"] == name, "participant"].unique()):
+            leftovers.append(f"in the {name} set of the networks: {', '.join(used)}")
+    tables = tables[~tables["split"].isin(["training", "validation"])].reset_index(drop=True)
+    remaining = list(tables["participant"].unique())
+    if len(remaining) < 2:
+        raise too_few_error(remaining, [("", sentence) for sentence in leftovers])
     absent = (
         *(
             f"no metrics table found for {name}"

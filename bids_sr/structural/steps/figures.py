@@ -152,10 +152,11 @@ def draw_lowres(
         suffix=SCANS,
         subtitle="All series of each contrast: one slice",
         caption=(
-            "Slice that was not used for training any model. Scans were aligned, interpolated"
-            " once and scaled to the same mean intensity in the brain. Last column: difference"
-            " between the last method and the measured scan (red: super-resolved scan too"
-            " bright). A method that was trained on the same participant may have learned"
+            "Slice that was not used for training any model, unless the participant is in the"
+            " training set of anat.split. Scans were aligned, interpolated once and scaled to the"
+            " same mean intensity in the brain. Last column: difference between the last method"
+            " and the measured scan (red: super-resolved scan too bright). A method that was"
+            " trained on the same participant may have learned"
             " anatomical details of this participant. How well the method generalizes can only be"
             " assessed in other participants."
         ),

@@ -154,7 +154,7 @@ def largest_voxels(scans: Mapping[tuple[str, str], Volume]) -> dict[str, float]:
 
 
 def read_edited_mask(file: Path, grid: Volume) -> Array:
-    """Return an edited mask of hyperintensities (3D, boolean).
+    """Return an edited mask of the brain or of hyperintensities (3D, boolean).
 
     `UsageError` is raised if the mask is not on the grid of the scans.
     """
@@ -168,7 +168,6 @@ def read_edited_mask(file: Path, grid: Volume) -> Array:
             f"{file}",
             f"the mask has the grid {data.shape}, which differs in size or position from"
             f" the grid of the scans, {grid.data.shape}",
-            "edit a copy of the mask label-WMH_desc-measured_mask that was written by an"
-            " earlier run",
+            "edit a copy of the mask that was written by an earlier run",
         )
     return np.asarray(data > 0.5)

@@ -1,16 +1,16 @@
 """Training on structural scans, and super-resolution with contrasts as channels of a network."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.io.volume import Volume
-from bids_sr.networks import images_text
 from bids_sr.pipeline.artifacts import File, Map, Mask
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.run_time import RunTime
 from bids_sr.sr.device import Device, choose_device
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingSettings, request_model
 from bids_sr.steps.memory import RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.steps.training import ModelFiles, provide_model
@@ -24,40 +24,46 @@ from bids_sr.structural.steps.scans import (
     stack_scans,
 )
 
+Split = Mapping[str, Sequence[str]]
+"""Labels of participants by set (training, validation, test); empty if there is no split."""
+_NO_SPLIT: Split = {}
 # processor time of training (s per million voxels of all contrasts), with the recipe fast and with
 # other recipes
 _FAST_TRAINING_SECONDS, _TRAINING_SECONDS = 220.0, 400_000.0
 
 
-def describe_scan_network(training: TrainingSettings, *, of_others: bool) -> str:
-    """Return methods text of a network that will be trained on scans.
-
-    `of_others` is True if the scans are from other participants.
-    """
-    data, features = _scans_text("the", of_others=of_others), training.vgg_weights is not None
-    text = describe_network(training, (), data=data, features=features)
+def describe_scan_network(training: TrainingSettings, split: Split) -> str:
+    """Return methods text of a network that will be trained on scans."""
+    features = training.vgg_weights is not None
+    text = describe_network(training, (), data=_describe_scans(split), features=features)
     return f"{text} {_channels_text(training.method)}"
 
 
 def describe_networks_of_scans(
-    training: TrainingSettings, folders: Sequence[Path], unfinished: int, *, of_others: bool
+    training: TrainingSettings, split: Split, folders: Sequence[Path], unfinished: int
 ) -> str:
     """Return methods text of networks trained on scans, based on models of finished steps."""
     cards, sources = read_cards(training.method, folders)
-    data = _scans_text(images_text(cards), of_others=of_others)
+    data = _describe_scans(split)
     text = describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
     return f"{text} {_channels_text(training.method)}"
 
 
-def _scans_text(heads: str, *, of_others: bool) -> str:
-    """Describe the training scans; `heads` is the number of other participants, as text."""
-    if of_others:
-        return f"pairs of high- and low-resolution scans from {heads} other participants"
-    return "the participant's own pairs of high- and low-resolution scans"
+def _describe_scans(split: Split) -> str:
+    """Describe the training scans."""
+    if not split:
+        return "the participant's own pairs of high- and low-resolution scans"
+    return (
+        f"pairs of high- and low-resolution scans from {len(split['training'])} participants,"
+        f" with {len(split['validation'])} other participants for validation and"
+        f" {len(split['test'])} for testing"
+    )
 
 
 def _channels_text(method: str) -> str:
     """Return a sentence on the contrasts as channels of a network."""
+    if not get_method(method).fuses_contrasts:
+        return f"The network {method} super-resolved the scans slice by slice."
     return (
         f"The network {method} super-resolved all contrasts together (as channels), slice by"
         " slice."
@@ -75,7 +81,6 @@ def _estimate_training_time(training: TrainingSettings, suffixes: Sequence[str])
 
 @step(memory=TRAIN_ON_SCANS, resumes=True, cost=_estimate_training_time)
 def train_on_scans(
-    scan_mask: Mask,
     heads_fine: list[Map] | None = None,
     heads_coarse: list[Map] | None = None,
     heads_masks: dict[str, Mask] | None = None,
@@ -85,13 +90,12 @@ def train_on_scans(
     suffixes: tuple[str, ...] = (),
     anat_align: AlignmentModel,
     anat_scale: IntensityScaling,
+    split: Split = _NO_SPLIT,
 ) -> ModelFiles:
     """Train a network on all contrasts of one or several heads, or reuse a trained network.
 
     Parameters
     ----------
-    scan_mask : Mask
-        Brain of the participant, whose grid the model is for.
     heads_fine, heads_coarse : list[Map] | None
         High- and low-resolution scans of all heads, contrast by contrast.
     heads_masks : dict[str, Mask] | None
@@ -99,26 +103,31 @@ def train_on_scans(
     training : TrainingSettings
         Method and settings of the training.
     suffixes : tuple[str, ...]
-        Contrasts of the participant; the heads have the same contrasts.
+        Contrasts of the heads.
     anat_align, anat_scale : AlignmentModel, IntensityScaling
         Preparation of the scans, which is recorded in the request for a model.
+    split : Split
+        Participants by set. The heads of the validation set are held out.
     """
-    from bids_sr.networks import SAME_GRID, contrast_image, joined_contrasts
+    from bids_sr.networks import SAME_GRID, contrast_image
 
     heads_fine, heads_coarse, heads_masks = heads_fine or [], heads_coarse or [], heads_masks or {}
     n_contrasts = len(heads_fine) // max(1, len(heads_masks))
     suffixes = tuple(list_suffixes(heads_fine[:n_contrasts])) or suffixes
+    validation_heads = {f"sub-{label}" for label in split.get("validation", ())}
     heads = []
     for index, (name, mask) in enumerate(heads_masks.items()):
         head_scans = slice(index * n_contrasts, (index + 1) * n_contrasts)
         fine, coarse = stack_scans(heads_fine[head_scans]), stack_scans(heads_coarse[head_scans])
-        heads.append(contrast_image(fine, coarse, mask.data, mask.affine, suffixes, name))
+        image = contrast_image(fine, coarse, mask.data, mask.affine, suffixes, name)
+        heads.append(replace(image, validation=name in validation_heads))
     request = replace(
-        request_model(training, SAME_GRID), anat_align=anat_align, anat_scale=anat_scale
+        request_model(training, SAME_GRID),
+        anat_align=anat_align,
+        anat_scale=anat_scale,
+        split={name: list(labels) for name, labels in split.items()},
     )
-    return provide_model(
-        request, tuple(heads) or None, here, scan_mask.affine, joined_contrasts(suffixes)
-    )
+    return provide_model(request, tuple(heads) or None, here, None)
 
 
 @step(
@@ -135,6 +144,10 @@ def super_resolve_scans(
     method: str,
     device: Device,
     omp_nthreads: int,
+    anat_align: AlignmentModel,
+    anat_scale: IntensityScaling,
+    force: bool,
+    split_set: str = "",
 ) -> list[Map]:
     """Super-resolve all contrasts of one head together.
 
@@ -154,19 +167,40 @@ def super_resolve_scans(
         Device that computes the network.
     omp_nthreads : int
         Number of threads.
+    anat_align, anat_scale : AlignmentModel, IntensityScaling
+        Preparation of the scans, which must match the model unless `force` is set.
+    split_set : str
+        Set of the participant (`anat.split`), for the sidecars; "" if there is no split.
+
+    Raises
+    ------
+    UsageError
+        If the model was trained on images with another grid or preparation.
     """
-    from bids_sr.networks import super_resolve_contrasts
+    from bids_sr.networks import SAME_GRID, joined_contrasts, super_resolve_contrasts
+    from bids_sr.sr.models.compatibility import check_model
     from bids_sr.sr.models.model import load_model
 
+    model = load_model(model_file)
+    check_model(
+        model.card,
+        scan_mask.affine,
+        joined_contrasts(suffixes),
+        SAME_GRID,
+        align=anat_align,
+        scale=anat_scale,
+        force=force,
+    )
     images = super_resolve_contrasts(
-        load_model(model_file),
+        model,
         stack_scans(coarse_scans),
         scan_mask.data,
         scan_mask.affine,
         device=choose_device(device),
         threads=omp_nthreads,
     )
+    metadata = {"Split": split_set} if split_set else {}
     return [
-        make_scan(Volume(image, scan_mask.affine), method, suffix, scan.sidecar)
+        make_scan(Volume(image, scan_mask.affine), method, suffix, {**scan.sidecar, **metadata})
         for image, suffix, scan in zip(images, suffixes, coarse_scans, strict=True)
     ]

@@ -14,6 +14,7 @@ from bids_sr.cli import participant_level, stages
 from bids_sr.cli.main import main
 from bids_sr.cli.stages import find_stage
 from bids_sr.config import machine
+from bids_sr.config.lock import output_lock
 from bids_sr.config.memory import BASE_GB
 from bids_sr.execution import execute
 from bids_sr.execution.records import FinishedSteps
@@ -82,6 +83,29 @@ def test_clean_workdir_removes_only_steps_of_this_call(
     assert step.exists()
     call(maker, *SMALL, "--set", "run.clean_workdir=true")
     assert (step.exists(), unrelated.exists(), other_participant.exists()) == (False, True, True)
+
+
+def test_two_calls_do_not_train_shared_networks_at_the_same_time(
+    tmp_path: Path,
+    execution: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    maker = BidsMaker(tmp_path / "scans")
+    for label in ("01", "02", "03"):
+        for resolution, mm in (("fine", 3.0), ("coarse", 6.0)):
+            maker.image(f"sub-{label}_acq-{resolution}_T1w.nii.gz", "anat", (mm, mm, mm))
+    options = ("--sr-target", "anat", "--set", "anat.split=1,1,1", "--participant-label")
+    call(maker, *options, "01", "--dry-run")
+    text = capsys.readouterr().out
+    first, test = (re.findall(f"{name}: sub-(\\d+)", text)[0] for name in ("training", "test"))
+    with output_lock(OUT, Path("work"), participants=[first], run_uuid="another"):
+        assert call(maker, *options, test) == 2
+    assert f"another run is working on sub-{first}" in " ".join(capsys.readouterr().err.split())
+    assert not execution
+    assert call(maker, *options, test) == 130
+    assert len(execution) == 1
 
 
 def test_the_report_of_an_interrupted_run_is_marked_unfinished(

@@ -80,7 +80,7 @@ def test_the_preset_of_the_tv_paper_sets_its_preprocessing() -> None:
 def test_the_preset_of_the_attention_u_net_processes_structural_scans() -> None:
     settings = parse("--config-file li2022 --recipe fast")
     superres, anat = settings.superres, settings.anat
-    assert (superres.target, anat.train_on) == ("anat", "others")
+    assert (superres.target, anat.split) == ("anat", (40, 11, 10))
     assert superres.chosen == ("attunet", "unet", "vit")
     assert (anat.align, anat.mask) == ("template", "intracranial")
     assert (superres.all_baselines, superres.recipe) == (True, "fast")

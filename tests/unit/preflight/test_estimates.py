@@ -107,21 +107,17 @@ def test_large_series_take_half_the_space_and_the_limit_belongs_to_the_small_one
 
 
 @pytest.mark.parametrize(
-    ("train_on", "labels", "n_training"),
-    [
-        ("own", ("01", "02", "03", "04"), 1),
-        ("others", ("01", "02", "03", "04"), 3),
-        ("others", ("01", "02"), 1),
-    ],
+    ("options", "n_training"),
+    [((), 1), (("--set", "anat.split=2,1,1"), 3), (("--set", "anat.split=[1, 1, 2]"), 2)],
 )
 def test_memory_of_training_grows_with_the_participants_of_the_model(
-    maker: BidsMaker, train_on: str, labels: tuple[str, ...], n_training: int
+    maker: BidsMaker, options: tuple[str, ...], n_training: int
 ) -> None:
-    for label in labels:
+    for label in ("01", "02", "03", "04"):
         maker.image(f"sub-{label}_acq-fine_T1w.nii.gz", "anat", (3.0, 3.0, 3.0))
         maker.image(f"sub-{label}_acq-coarse_T1w.nii.gz", "anat", (6.0, 6.0, 6.0))
-    options = ("--sr-target", "anat", "--set", f"anat.train_on={train_on}")
-    sizes = plan_for(maker, *options).estimate.sizes
+    selected = ("--sr-target", "anat", "--participant-label", "01")
+    sizes = plan_for(maker, *selected, *options).estimate.sizes
     assert sizes.trained == pytest.approx(n_training * sizes.scans)
     assert sizes.scans > 0
 

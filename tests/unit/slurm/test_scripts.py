@@ -11,7 +11,12 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from slurmmaker import program, start, submission
 
 from bids_sr.slurm.job_requests import Request
-from bids_sr.slurm.scripts import find_invalid_names, make_sbatch_arguments, write_scripts
+from bids_sr.slurm.scripts import (
+    find_invalid_names,
+    make_dependency,
+    make_sbatch_arguments,
+    write_scripts,
+)
 from bids_sr.slurm.submission import Site, read_done
 
 ODD = "a b'c\"d$(e)`f`;&|<>*?[g]!#~%j\u00e9"
@@ -143,8 +148,7 @@ def test_the_group_job_has_no_tasks_and_also_waits_for_failed_tasks(tmp_path: Pa
     assert "--array" not in text
     assert "--participant-label" not in text
     assert "    group\n" in text
-    arguments = make_sbatch_arguments(sent, "group", ["7", "8"])
-    assert "--dependency=afterany:7:8" in arguments
+    assert make_dependency("group", ["7"], ["8"]) == ["--dependency=afterany:7:8"]
     log = f"{tmp_path}/50%%j/out/logs/slurm/{sent.id}/logs/array_%a.log"
     assert f"--output={log}" in make_sbatch_arguments(sent, "array")
 

@@ -109,10 +109,12 @@ def test_pretrained_and_reused_models_are_named_by_files_and_described_by_their_
 
 def test_the_text_on_structural_networks_names_the_training_participants(tmp_path):
     attunet = TrainingSettings(method="attunet")
-    assert "own pairs" in describe_scan_network(attunet, of_others=False)
+    assert "own pairs" in describe_scan_network(attunet, {})
     folder = _folder(tmp_path, "attunet", images=["sub-02", "sub-03"])
-    text = describe_networks_of_scans(attunet, [folder], 0, of_others=True)
-    assert_contains(text, "2 other participants", "critic")
+    split = {"training": ("02", "03"), "validation": ("01",), "test": ("04", "05", "06")}
+    text = describe_networks_of_scans(attunet, split, [folder], 0)
+    numbers = ("from 2 participants", "1 other participants for validation", "3 for testing")
+    assert_contains(text, *numbers, "critic")
 
 
 def test_the_text_on_prior_sd_maps_describes_their_inputs():

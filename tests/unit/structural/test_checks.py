@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.dataset import BidsMaker
+from graphmaker import nodes_of
 
 from bids_sr.bids import Pair, Subject
 from bids_sr.cli.parser import parse_settings
@@ -18,7 +19,8 @@ from bids_sr.pipeline.store import derivative_path
 from bids_sr.preflight import check
 from bids_sr.registration.fsl import PROGRAMS
 from bids_sr.registration.templates import load_template
-from bids_sr.structural import lesion_references
+from bids_sr.structural import edited_masks
+from bids_sr.workflows.participant import make_graph
 
 
 @pytest.fixture
@@ -124,13 +126,13 @@ def test_options_of_structural_scans_are_rejected_for_bold_runs(
     maker.subject()
     file = tmp_path / "lesions.nii.gz"
     options = ["--set", "anat.mask=intracranial", "anat.tools=fsl"]
-    options += ["anat.train_on=others", "anat.align=affine"]
+    options += ["anat.split=2,1,1", "anat.align=affine"]
     options += [f"anat.wmh_reference={tmp_path}", f"anat.lesion_template={file}"]
     rejected = {problem.what for problem in check(settings_for(maker, *options)).problems}
     assert {
         "--set anat.mask=intracranial",
         "--set anat.tools=fsl",
-        "--set anat.train_on=others",
+        "--set anat.split=2,1,1",
         "--set anat.align=affine",
         f"--set anat.lesion_template={file}",
         f"--set anat.wmh_reference={tmp_path}",
@@ -175,6 +177,27 @@ def test_invalid_edited_masks_are_rejected(maker: BidsMaker, tmp_path: Path) -> 
     assert check(settings).problems == ()
 
 
+def test_corrected_brain_masks_are_checked_and_reach_the_preparation(
+    maker: BidsMaker, tmp_path: Path
+) -> None:
+    folder = tmp_path / "corrected"
+    options = ("--sr-target", "anat", "--set", f"anat.brain_mask={folder}")
+    for mask in ("brain", "intracranial"):
+        settings = settings_for(maker, *options, f"anat.mask={mask}")
+        name = f"sub-01_res-hr_desc-{mask}_mask.nii.gz"
+        folder.mkdir(exist_ok=True)
+        (problem,) = check(settings).problems
+        assert problem.why.endswith(name)
+        (folder / name).write_text("no image")
+        (problem,) = check(settings).problems
+        assert problem.what == str(folder / name)
+        save_image(np.zeros((4, 5, 6), np.float32), np.eye(4), folder / name)
+        plan = check(settings)
+        assert plan.problems == ()
+        (node,) = nodes_of(make_graph(settings, plan, "0"), "prepare_scans")
+        assert node.inputs["given_brain_mask"].source == folder / name
+
+
 @pytest.mark.parametrize(
     ("options", "session", "name"),
     [
@@ -201,11 +224,11 @@ def test_edited_masks_have_the_names_of_stored_masks(
     )
     subject = Subject(label="01", t1w=(), runs=(), structural=pairs)
     settings = settings_for(maker, "--sr-target", "anat", *options)
-    assert lesion_references.reference_name(settings, subject) == name
-    entities = lesion_references.entities_of_scans(settings, subject)
+    assert edited_masks.mask_name(edited_masks.LESIONS, settings, subject) == name
+    entities = edited_masks.entities_of_scans(settings, subject)
     entities |= {"datatype": "anat", "res": "hr", "label": "WMH", "desc": "measured"}
     stored = derivative_path({**entities, "suffix": "mask", "extension": ".nii.gz"})
     assert (
-        lesion_references.automatic_mask_path(settings, subject)
+        edited_masks.automatic_mask_path(edited_masks.LESIONS, settings, subject)
         == settings.paths.output_dir / stored
     )

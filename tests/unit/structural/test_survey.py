@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from graphmaker import nodes_of, stage_minutes
 
 from bids_sr.bids import Survey
 from bids_sr.cli.parser import parse_settings
-from bids_sr.config import Settings
+from bids_sr.config import Settings, UsageError
 from bids_sr.preflight import check, check_data, dry_run_text
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
@@ -148,14 +149,50 @@ def test_the_plan_names_the_pairs_and_reads_every_scan(maker: BidsMaker) -> None
     assert any(spoiled.name in problem.what for problem in check(settings).problems)
 
 
-def test_training_on_others_requires_others_with_the_same_contrasts(maker: BidsMaker) -> None:
+def sets_of(result: Survey) -> dict[str, str]:
+    """Return the set of each participant of the split."""
+    return {subject.label: subject.split_set for subject in result.split_subjects}
+
+
+SPLIT = ("--set", "anat.split=40,11,10")
+
+
+def test_the_split_covers_all_participants_whatever_is_selected(maker: BidsMaker) -> None:
+    labels = [f"{number:02d}" for number in range(1, 8)]
+    for label in labels:
+        scans(maker, label)
+    scans(maker, "08", contrasts=("T1w",))
+    everybody = survey_of(maker, *SPLIT)
+    assert everybody.problems == []
+    assert [subject.label for subject in everybody.subjects] == labels
+    sets = sets_of(everybody)
+    counts = Counter(sets.values())
+    assert (counts["training"], counts["validation"], counts["test"]) == (5, 1, 1)
+    for label in labels:
+        one = survey_of(maker, *SPLIT, "--participant-label", label)
+        assert [subject.label for subject in one.subjects] == [label]
+        assert (sets_of(one), one.problems) == (sets, [])
+    assert sets_of(survey_of(maker, *SPLIT, "--random-seed", "1")) != sets
+    notices = "\n".join(map(str, everybody.notices))
+    (test,) = (label for label, name in sets.items() if name == "test")
+    assert f"test: sub-{test}." in notices
+    assert "sub-08" in notices
+    (problem,) = survey_of(maker, *SPLIT, "--participant-label", "08").problems
+    assert problem.what == "sub-08"
+    (problem,) = survey_of(maker, *SPLIT, "--participant-label", "09").problems
+    assert problem.what.endswith("sub-09")
+
+
+def test_a_split_requires_three_participants_with_the_same_contrasts(maker: BidsMaker) -> None:
     scans(maker, "01")
-    scans(maker, "02", contrasts=("T1w",))
-    result = survey_of(maker, "--set", "anat.train_on=others")
-    assert {problem.what for problem in result.problems} == {"sub-01", "sub-02"}
-    assert all("--set anat.train_on=others" in problem.why for problem in result.problems)
     scans(maker, "02")
-    assert survey_of(maker, "--set", "anat.train_on=others").problems == []
+    scans(maker, "03", contrasts=("T1w",))
+    (problem,) = survey_of(maker, *SPLIT, "--participant-label", "01").problems
+    assert problem.what == "--set anat.split=40,11,10"
+    assert "at least 3 participants" in problem.why
+    assert "there are 2" in problem.why
+    with pytest.raises(UsageError, match="three numbers"):
+        settings_for(maker, "--set", "anat.split=40,11")
 
 
 def test_the_alignment_option_reaches_the_plan_and_the_methods_text(
@@ -333,7 +370,7 @@ def test_control_scans_are_measured_by_session(maker: BidsMaker) -> None:
     assert {path.name for path in second.images} == {
         name for session_names in names for name in session_names
     }
-    settings = settings_for(maker, "--set", "anat.control=true", "--set", "anat.train_on=own")
+    settings = settings_for(maker, "--set", "anat.control=true")
     plan = check(settings)
     assert not plan.problems
     graph = make_graph(settings, plan, "0")
@@ -470,3 +507,39 @@ def test_a_filter_file_selects_one_of_two_low_resolutions(
     assert not plan.problems
     ((session,),) = (subject.lowres for subject in plan.subjects)
     assert {scan.path.name.split("_")[1] for scan in session} == {"acq-thin"}
+
+
+@pytest.mark.parametrize("method", ["cpce", "circle"])
+def test_networks_of_one_contrast_need_no_measured_low_resolution_scan(
+    maker: BidsMaker, method: str
+) -> None:
+    for label in ("01", "02", "03"):
+        maker.image(f"sub-{label}_T2w.nii.gz", "anat", FINE)
+    maker.image("sub-02_FLAIR.nii.gz", "anat", FINE)
+    settings = settings_for(maker, "--sr-method", method, *SPLIT)
+    plan = check(settings)
+    assert plan.problems == ()
+    assert {subject.contrasts for subject in plan.subjects} == {("T2w",)}
+    assert all(subject.structural[0].lowres is None for subject in plan.subjects)
+    graph = make_graph(settings, plan, "0")
+    for node in nodes_of(graph, "prepare_scans"):
+        assert node.settings["crop_factor"] == (2.0, 2.0, 1.0)
+        assert not node.inputs.get("lowres_files")
+    assert len(nodes_of(graph, "train_on_scans")) == 1
+    text = graph.methods_text()
+    assert "central quarter of k-space" in text
+    assert "acquired resolution" not in text
+    mixed = check(settings_for(maker, "--sr-method", "unet", method))
+    assert f"--sr-method {method}" in {problem.what for problem in mixed.problems}
+    notices = {
+        split: "\n".join(map(str, survey_of(maker, "--sr-method", method, *options).notices))
+        for split, options in (
+            (False, ("--recipe", "paper")),
+            (True, ("--recipe", "paper", *SPLIT)),
+        )
+    }
+    assert ("not compared" in notices[False], "not compared" in notices[True]) == (True, False)
+    for path in maker.root.glob("sub-*/anat/*"):
+        path.unlink()
+    (problem,) = check(settings_for(maker, "--sr-method", method)).problems
+    assert problem.why == "no T1w, T2w or FLAIR scan was found"

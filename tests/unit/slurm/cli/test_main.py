@@ -176,7 +176,45 @@ def test_scripts_are_only_printed_for_what_is_not_in_the_queue(
     (tmp_path / "queue").write_text(f"7_2|RUNNING|{name}\n")
     assert call("--print-only") == 0
     assert submitted(tmp_path)[1:] == [["sub-01", "sub-03"]]
-    assert "sbatch --dependency=afterany:$job:7 " in capsys.readouterr().out
+    assert "sbatch --dependency=afterany:$array:7 " in capsys.readouterr().out
+
+
+def test_the_first_task_trains_the_networks_that_the_others_share(
+    call: Call, maker: BidsMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("01", "02", "03"):
+        for resolution, mm in (("fine", 3.0), ("coarse", 6.0)):
+            maker.image(f"sub-{label}_acq-{resolution}_T2w.nii.gz", "anat", (mm, mm, mm))
+    split = ("--sr-target", "anat", "--recipe", "paper", "--set", "anat.split=40,11,10")
+    assert call(program=split) == 0
+    calls = (tmp_path / "sbatch").read_text().splitlines()
+    assert [re.findall(r"--dependency=\S+|\w+\.sbatch", line) for line in calls] == [
+        ["training.sbatch"],
+        ["--dependency=afterok:1", "array.sbatch"],
+        ["--dependency=afterany:1:2", "group.sbatch"],
+    ]
+    assert "--kill-on-invalid-dep=yes" in calls[1]
+    (folder,) = submissions(tmp_path)
+    tasks, minutes = {}, {}
+    for name in ("training", "array"):
+        script = (folder / f"{name}.sbatch").read_text()
+        tasks[name] = re.findall(r"--array=(\S+)", script)
+        days, hours, mins = map(int, re.findall(r"--time=(\d+)-(\d+):(\d+)", script)[0])
+        minutes[name] = (24 * days + hours) * 60 + mins
+    assert tasks == {"training": ["1-1"], "array": ["2-3"]}
+    assert minutes["training"] > minutes["array"]
+    # all results depend on the scans of the training participants
+    finish(tmp_path, "sub-01", "sub-02", "sub-03")
+    (trained,) = re.findall(r"training: sub-(\d+);", capsys.readouterr().out)
+    maker.image(f"sub-{trained}_acq-coarse_T2w.nii.gz", "anat", (6.5, 6.5, 6.5))
+    assert call(program=split) == 0
+    assert submitted(tmp_path)[-1] == ["sub-01", "sub-02", "sub-03"]
+    # tasks in the queue may train the same networks
+    (tmp_path / "queue").write_text(f"5_2|PENDING|bids-sr-{submissions(tmp_path)[-1].name}\n")
+    assert call("--print-only", program=split) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^training=\$\(sbatch --dependency=afterany:5 ", printed, re.MULTILINE)
+    assert re.search(r"^array=.* --dependency=afterok:\$training ", printed, re.MULTILINE)
 
 
 def test_a_queue_that_does_not_answer_is_an_error(
@@ -204,7 +242,7 @@ def test_print_only_shows_what_would_be_submitted(
     text = capsys.readouterr().out
     for line in ("array=1-3%1", "partition=long", "time=0-02:00:00", "mem=8735M"):
         assert f"#SBATCH --{line}\n" in text
-    assert "sbatch --dependency=afterany:$job " in text
+    assert "sbatch --dependency=afterany:$array " in text
     assert not (tmp_path / "sbatch").exists()
 
 

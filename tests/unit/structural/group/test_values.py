@@ -287,6 +287,26 @@ def test_the_command_writes_tables_and_a_page(
     assert "group_scans.html" in (directories[1] / "index.html").read_text()
 
 
+def test_participants_that_networks_were_trained_on_are_left_out(
+    directories: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = {"01": "training", "02": "test", "03": "test", "04": "validation"}
+    for label, name in sets.items():
+        file = directories[1] / f"sub-{label}" / "anat" / f"sub-{label}_desc-anat_metrics.json"
+        file.write_text(json.dumps({**PROVENANCE, "Split": name}))
+    assert group(directories) == 0
+    assert "in the training set of the networks: sub-01" in capsys.readouterr().out
+    assert "in the validation set" in (directories[1] / "group_scans.html").read_text()
+    table = pd.read_csv(directories[1] / "group_scans_methods.tsv", sep="\t")
+    assert set(table["n"]) == {2}
+    file.write_text(json.dumps({**PROVENANCE, "Split": "test"}))
+    for label in ("02", "03"):
+        other = directories[1] / f"sub-{label}" / "anat" / f"sub-{label}_desc-anat_metrics.json"
+        other.write_text(json.dumps({**PROVENANCE, "Split": "training"}))
+    assert group(directories) == 2
+    assert "only one participant (sub-04)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

@@ -4,6 +4,7 @@ files.
 
 import csv
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.registration import tissues
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
+from bids_sr.sr.matrices import downsample, interpolate
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.structural import preparation as structural_preparation
 from bids_sr.structural.held_out import list_held_out_slices
@@ -455,7 +457,6 @@ def test_an_edited_mask_is_the_reference_of_volumes_and_overlaps(prepared, measu
 def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, tmp_path):
     high_res, low_res, mask = make_head(prepared)
     files = training.train_on_scans(
-        mask,
         high_res,
         low_res,
         {"sub-01": mask},
@@ -474,7 +475,12 @@ def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, tmp
         method="attunet",
         device="cpu",
         omp_nthreads=1,
+        anat_align="rigid",
+        anat_scale="percentile",
+        force=False,
+        split_set="test",
     )
+    assert {scan.sidecar["Split"] for scan in super_resolved} == {"test"}
     assert [scan.name for scan in super_resolved] == [
         "res-hr_desc-attunet_T1w",
         "res-hr_desc-attunet_FLAIR",
@@ -579,43 +585,43 @@ def check_attention_figure(svg):
     assert len(pictures) == len(set(pictures)) == 7, "the slice once, and six maps over it"
 
 
-def test_a_network_can_be_trained_on_several_other_heads(prepared, tmp_path):
-    heads = {f"sub-0{number}": make_head(prepared, number) for number in (2, 3)}
+def test_a_network_is_shared_by_heads_of_the_same_preparation(prepared, tmp_path):
+    heads = {f"sub-0{number}": make_head(prepared, number) for number in (2, 3, 4)}
     high_res, low_res = (
         [scan for scans in heads.values() for scan in scans[kind]] for kind in (0, 1)
     )
-    arguments = (
-        make_head(prepared, 1)[2],
-        high_res,
-        low_res,
-        {name: scans[2] for name, scans in heads.items()},
-    )
-    settings = {
-        "here": tmp_path,
-        "training": replace(SETTINGS, method="unet"),
-        "anat_scale": "percentile",
-    }
-    files = training.train_on_scans(*arguments, anat_align="affine", **settings)
-    assert json.loads(files.card_file.read_text())["images"] == ["sub-02", "sub-03"]
+    network = replace(SETTINGS, method="unet")
+    split = {"training": ("03", "04"), "validation": ("02",), "test": ("01",)}
+
+    def train(**settings):
+        masks = {name: scans[2] for name, scans in heads.items()}
+        prepared = {"anat_align": "affine", "anat_scale": "percentile", "training": network}
+        return training.train_on_scans(high_res, low_res, masks, **prepared | settings)
+
+    files = train(here=tmp_path, split=split)
+    card = json.loads(files.card_file.read_text())
+    assert card["split"] == {name: list(labels) for name, labels in split.items()}
+    assert {part["image"] for part in card["held_out"]["parts"]} == {"sub-02"}
     (tmp_path / "kept").mkdir()
-    (tmp_path / "again").mkdir()
     for path in (files.model_file, files.card_file):
         path.rename(tmp_path / "kept" / path.name)
-    reused = replace(settings["training"], model_source="reuse", model_dir=tmp_path / "kept")
-    settings |= {"training": reused, "here": tmp_path / "again"}
-    with pytest.raises(
-        UsageError,
-        match=r"aligned with --set anat\.align=affine, but these",
+    reuse = {"training": replace(network, model_source="auto", model_dir=tmp_path / "kept")}
+    # the same heads in other sets are another training
+    for number, sets in enumerate((split, split | {"validation": ("04",)})):
+        (tmp_path / str(number)).mkdir()
+        again = train(here=tmp_path / str(number), split=sets, **reuse)
+        assert (again.model_file.parent / "source.txt").exists() == (number == 0)
+    _, coarse, mask = make_head(prepared, 1)
+    applied = {"suffixes": ("T1w", "FLAIR"), "method": "unet", "device": "cpu"}
+    applied |= {"omp_nthreads": 1, "force": False}
+    for align, scale, message in (
+        ("rigid", "percentile", r"aligned with --set anat\.align=affine, but these"),
+        ("affine", "range", r"scaled with --set anat\.scale=percentile, but these"),
     ):
-        training.train_on_scans(*arguments, anat_align="rigid", **settings)
-    with pytest.raises(
-        UsageError, match=r"scaled with --set anat\.scale=percentile, but these"
-    ) as error:
-        training.train_on_scans(
-            *arguments, anat_align="affine", **settings | {"anat_scale": "range"}
-        )
-    assert "Use --set anat.scale=percentile" in str(error.value)
-    assert training.train_on_scans(*arguments, anat_align="affine", **settings)
+        with pytest.raises(UsageError, match=message):
+            training.super_resolve_scans(
+                coarse, mask, again.model_file, anat_align=align, anat_scale=scale, **applied
+            )
 
 
 def test_the_preparation_step_keeps_the_order_of_its_files(prepared, head, tmp_path, monkeypatch):
@@ -761,3 +767,99 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_determines_the_brain(
     away = ndimage.distance_transform_edt(~smaller, sampling=2.0)
     np.testing.assert_array_equal(made.scan_mask.data, away <= 6)
     assert facts["to_template"] == np.eye(4).tolist()
+
+
+@pytest.mark.parametrize("method", ["cpce", "circle"])
+def test_a_network_is_trained_on_a_scan_with_simulated_low_resolution(
+    method, head, tmp_path, monkeypatch
+):
+    everywhere = np.ones(SHAPE, bool)
+    monkeypatch.setattr(
+        structural_preparation, "brain_from_head", lambda *_a, **_k: (everywhere, np.eye(4), None)
+    )
+    scan = tmp_path / "scan.nii"
+    save_image(head[0]["T1w"].astype(np.float32), AFFINE, scan)
+    made = preparation.prepare_scans(
+        Volume(np.ones((2, 2, 2)), np.eye(4)),
+        Volume(np.ones((2, 2, 2), bool), np.eye(4)),
+        [scan],
+        here=tmp_path,
+        suffixes=("T1w",),
+        preparation=structural.ScanPreparation(
+            anat_align="rigid",
+            anat_mask="brain",
+            anat_tools="ants",
+            anat_scale="range",
+            random_seed=0,
+            sloppy=True,
+        ),
+        crop_factor=(2.0, 2.0, 1.0),
+    )
+    series = [image.entities["desc"] for image in (*made.coarse_scans, *made.other_scans)]
+    assert series == ["zerofill", "bspline", "linear"]
+    fine, coarse = made.fine_scans[0].volume.data, made.coarse_scans[0].volume.data
+    x, y, z = fine.shape
+    lowres = downsample(fine, (math.ceil(x / 2), math.ceil(y / 2), z))
+    expected = np.maximum(interpolate("zerofill", lowres, fine.shape), 0)
+    np.testing.assert_allclose(coarse, expected / expected.max(), atol=1e-3)
+    network = replace(SETTINGS, method=method)
+    prepared = {"anat_align": "rigid", "anat_scale": "range"}
+    files = training.train_on_scans(
+        made.fine_scans,
+        made.coarse_scans,
+        {"sub-01": made.scan_mask},
+        here=tmp_path,
+        training=network,
+        **prepared,
+    )
+    (image,) = training.super_resolve_scans(
+        made.coarse_scans,
+        made.scan_mask,
+        files.model_file,
+        suffixes=("T1w",),
+        method=method,
+        device="cpu",
+        omp_nthreads=1,
+        force=False,
+        **prepared,
+    )
+    assert image.name == f"res-hr_desc-{method}_T1w"
+    assert np.corrcoef(image.volume.data[head[1]], fine[head[1]])[0, 1] > 0.8
+
+
+def test_a_corrected_mask_determines_the_voxels_that_are_kept(head, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        structural_preparation, "brain_from_head", lambda *_a, **_k: (head[1], np.eye(4), None)
+    )
+    scan, file = tmp_path / "scan.nii", tmp_path / "mask.nii.gz"
+    save_image(head[0]["T1w"].astype(np.float32), AFFINE, scan)
+    corrected = ndimage.binary_dilation(head[1], iterations=2)
+    corrected[:20] = False
+    save_image(corrected.astype(np.float32), AFFINE, file)
+
+    def prepare(extraction):
+        return preparation.prepare_scans(
+            Volume(np.ones((2, 2, 2)), np.eye(4)),
+            Volume(np.ones((2, 2, 2), bool), np.eye(4)),
+            [scan],
+            given_brain_mask=file,
+            here=tmp_path,
+            suffixes=("T1w",),
+            preparation=structural.ScanPreparation(
+                anat_align="rigid",
+                anat_mask=extraction,
+                anat_tools="ants",
+                anat_scale="percentile",
+                random_seed=0,
+                sloppy=True,
+            ),
+        )
+
+    for extraction, brain in (("brain", corrected), ("intracranial", corrected & head[1])):
+        made = prepare(extraction)
+        np.testing.assert_array_equal(made.scan_mask.data, corrected)
+        np.testing.assert_array_equal(made.scan_brain.data, brain)
+        assert not made.fine_scans[0].volume.data[~corrected].any()
+    save_image(corrected[:-1].astype(np.float32), AFFINE, file)
+    with pytest.raises(UsageError, match="differs in size or position"):
+        prepare("brain")

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from bids_sr.model_commands.participant_splits import (
+from bids_sr.statistics.participant_splits import (
     ParticipantSplit,
     SplitError,
     make_folds,

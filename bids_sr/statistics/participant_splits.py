@@ -78,6 +78,31 @@ def split_at_random(
     )
 
 
+def divide_in_proportion(count: int, shares: Sequence[int]) -> tuple[int, ...]:
+    """Divide a number of participants into sets in proportion to `shares`.
+
+    Every set has at least 1 participant. Raises `SplitError` if there are fewer participants than
+    sets.
+
+    >>> divide_in_proportion(61, (40, 11, 10)), divide_in_proportion(7, (40, 11, 10))
+    ((40, 11, 10), (5, 1, 1))
+    """
+    if count < len(shares):
+        raise SplitError(
+            f"at least {len(shares)} participants are required, one per set, but there are"
+            f" {count}",
+            "Add participants.",
+        )
+    exact_sizes = [count * share / sum(shares) for share in shares]
+    sizes = [max(1, int(size)) for size in exact_sizes]
+    while sum(sizes) > count:
+        sizes[sizes.index(max(sizes))] -= 1
+    while sum(sizes) < count:
+        rests = [exact - size for exact, size in zip(exact_sizes, sizes, strict=True)]
+        sizes[rests.index(max(rests))] += 1
+    return tuple(sizes)
+
+
 def split_by_names(
     participants: Sequence[str], validation: Sequence[str], test: Sequence[str]
 ) -> ParticipantSplit:
