@@ -129,7 +129,7 @@ RULES = (
     Rule(
         "stands-lies",
         TEXTS,
-        r"\bstands?\b(?! for\b)"
+        r"\bstands?\b(?! for\b|-in\b)"
         r"|\bl(?:ies?|ay) (?:beside|in (?:OUT|logs|the (?:log|folder|module|file|data set)))",
         "is, is in",
         "the table stands in the report",
