@@ -53,6 +53,7 @@ _STEPS_BY_STAGE: Mapping[str, Sequence[str]] = {
         "run_verdict",
         "quality",
         "reconstruction_error",
+        "region_checks",
         "region_effects",
         "task_events",
     ),
