@@ -36,6 +36,7 @@ from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import downsample, upsample
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model
 from bids_sr.statistics.comparisons import compare_pairs
 from bids_sr.statistics.summaries import quartiles
@@ -372,6 +373,8 @@ def range_text(values: Array, form: str) -> str:
 def remarks_of(people: Sequence[Values], version: str) -> list[str]:
     """Return how the table was made, and which reading of the paper each kind of row tests."""
     free, noisy = columns(people, NOISE_FREE, "Dice"), columns(people, "none", "Dice")
+    recipe = get_method("srgan").recipes["fast"]
+    critic = "without" if recipe.build_critic is None else "with"
     lower = float(np.median(free["acquired"] - free["truth"]))
     n_lower = int((noisy["truth"] < noisy["acquired"]).sum())
     plain = {measure: columns(people, "none", measure)["acquired"] for measure in MEASURES}
@@ -380,10 +383,10 @@ def remarks_of(people: Sequence[Values], version: str) -> list[str]:
         f"Medians of {len(people)} simulated participants (`bids-sr-phantom OUT --preset tiny"
         f" --scene overlap --volumes {VOLUMES} --subjects {len(people)}`), processed at"
         f" {version} with `--config-file ota2022 --recipe fast` and {STEPS} training steps per"
-        " participant. p values are from exact Wilcoxon signed-rank tests against the acquired"
-        " series, without correction for multiple comparisons. Sizes are in acquired voxels (180"
-        " mm³ here, 56.25 mm³ in the paper: 140 voxels of the paper are 43.75 voxels here). All"
-        " series have the same voxels of the motor area.",
+        f" participant (`srgan` {critic} critic). p values are from exact Wilcoxon signed-rank"
+        " tests against the acquired series, without correction for multiple comparisons. Sizes"
+        " are in acquired voxels (180 mm³ here, 56.25 mm³ in the paper: 140 voxels of the paper"
+        " are 43.75 voxels here). All series have the same voxels of the motor area.",
         "`truth` is the result of a perfect method: the zero-filled series plus the detail of the"
         " known activation (known activation minus known activation downsampled and zero filled)."
         " Its noise is the noise of the acquired series."

@@ -13,8 +13,10 @@ class RunTime:
     the acquired and on the high-resolution grid, `volumes` per million voxels of all volumes on
     the high-resolution grid, and `t1w` per million voxels of the T1w image. `series` is the time
     for applying a network per million voxels of all volumes on the high-resolution grid, without
-    interpolation. `most` is the number of high-resolution voxels (millions) above which training
-    time no longer increases, and `limit` a time limit that stops the step.
+    interpolation. `trains` states whether the step trains a network: its time is then the time
+    with the threads of the step on a CPU. `most` is the number of high-resolution voxels
+    (millions) above which training time no longer increases, and `limit` a time limit that stops
+    the step.
     """
 
     always: float = 0.0
@@ -25,6 +27,7 @@ class RunTime:
     series: float = 0.0
     t1w: float = 0.0
     limit: float = inf
+    trains: bool = False
 
     def seconds(
         self, *, low: float = 0.0, high: float = 0.0, volumes: float = 0.0, t1w: float = 0.0

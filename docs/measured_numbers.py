@@ -184,6 +184,7 @@ def numbers() -> dict[str, str]:
         row for row in rows("cluster_coverage") if (row["of"], row["run"]) == ("cluster", "all")
     )
     tested = [row for row in rows("tested_detail_counts") if row["runs"] == "unsmoothed"]
+    threads = {row["training"]: row["ratio"] for row in rows("training_threads")}
     worlds = {row["draws of"]: row for row in rows("tested_worlds")}
     files = {row["output"]: row for row in rows("files_count")}
     example = next(row for row in rows("resources") if row["case"] == "example")
@@ -191,6 +192,7 @@ def numbers() -> dict[str, str]:
     srgan = next(row for row in rows("small_srgan") if row["variant"] == "no critic")
     scale = {(row["participants"], row["what"]): row for row in rows("scale")}
     return {
+        "two_threads": short(threads["srgan:paper"], 1),
         "sbl": str(means["`sbl`"][0]),
         "strongest": people_tables.strongest_baseline()[0],
         "strongest_baseline": str(people_tables.strongest_baseline()[1][0]),

@@ -6,7 +6,7 @@ A number is between ``<!--=FILE / CELL / COLUMN-->`` and ``<!--/-->``. FILE is a
 their range.
 A table is between ``<!-- table NAME -->`` and ``<!-- end of table -->``; NAME is a key of
 `TABLES`.
-`docs/papers_items.md` is written from `docs/papers_items.tsv`.
+`docs/papers_items.md` is written from `docs/papers_items.tsv`, whose notes may contain numbers.
 """
 
 import csv
@@ -25,6 +25,8 @@ ITEMS_PAGE = ITEMS.with_suffix(".md")
 RESULTS = ROOT / "benchmarks" / "results"
 STATUSES = {
     "works": "The item is implemented as described in the paper",
+    "with stand-in": "The item is implemented as described in the paper, but a program or device "
+    "that was not available to us was replaced in all tests (see the note)",
     "differs": "The item is implemented, but differs from the paper as described in the note",
     "missing": "The item is not implemented",
     "broken": "The item is implemented, but does not work",
@@ -237,19 +239,20 @@ def items_page() -> str:
         }
         for row in items()
     ]
-    return f"""# The papers, item by item
+    page = f"""# The papers, item by item
 
 <!-- Written by docs/papers_page.py. Edit docs/papers_items.tsv. -->
 
 The list contains {len(cells)} features described in [the papers](papers.md) and in the
 specification of bids-sr, with a command and a test. Only the relevant options are shown. In
-addition, `bids-sr-models train`, `search` and `compare` require an output name and images
-(`--fine`, `--coarse`). An item has one of the following statuses:
+addition, `bids-sr-models train` and `compare` require an output name and images (`--fine`,
+`--coarse`). An item has one of the following statuses:
 
 {summary}
 
 {markdown(cells)}
 """
+    return filled(page)
 
 
 def filled(text: str) -> str:

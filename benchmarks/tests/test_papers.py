@@ -24,6 +24,7 @@ import pytest
 from pages import ROOT, loaded
 
 from bids_sr.sr.matrices import downsample, upsample
+from bids_sr.sr.method import get_method
 
 PAGE = loaded(ROOT / "docs/papers_page.py")
 PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())
@@ -344,6 +345,8 @@ def test_a_stopped_benchmark_continues_with_the_next_participant(
     assert name == "papers_srgan"
     assert "3 simulated participants" in remarks[0]
     assert "85ca1a4b" in remarks[0]
+    critic = get_method("srgan").recipes["fast"].build_critic
+    assert ("without critic" in remarks[0]) is (critic is None)
     assert "median difference 0.100" in remarks[1]
     for words in calls:
         assert PARSERS[words[0]].parse_args(words[1:])

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bids_sr.bids.retrospective_plan import as_downsampled
-from bids_sr.config import Settings
+from bids_sr.config import Settings, machine
 from bids_sr.config.memory import BASE_GB, Sizes, step_gb
+from bids_sr.config.plugin import Plugin
 from bids_sr.preflight.estimates import estimate
 from bids_sr.preflight.plan import Estimate, Plan, StageCost
+from bids_sr.steps.training_costs import compute_time_share
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -82,7 +84,8 @@ def estimate_with_time(
     """Return the cost of a call with the time and memory of each stage.
 
     Memory and disk space are estimated by `bids_sr.preflight.estimates`, and processor time is
-    declared by the steps.
+    declared by the steps. The time of a training on a GPU was not measured: it is infinite unless
+    it has a limit.
 
     `steps` are the nodes to run; None means all nodes, for downsampled data with
     ``--retrospective``.
@@ -96,20 +99,67 @@ def estimate_with_time(
         scopes = make_scope(settings, downsampled_plan, __version__).inward()
         steps = (node for scope in scopes for node in scope.nodes)
     seconds_by_step: defaultdict[AnyStep, float] = defaultdict(float)
+    trainings: defaultdict[str, list[Node]] = defaultdict(list)
     for node in steps:
+        if node.cost.trains:
+            trainings[STAGES[find_stage(node.step)]].append(node)
         seconds_by_step[node.step] += get_seconds(node)
     seconds_by_stage, gb_by_stage = {_START_STAGE: _START_S}, {_START_STAGE: BASE_GB}
     for step, seconds in seconds_by_step.items():
         stage = STAGES[find_stage(step)]
         seconds_by_stage[stage] = seconds_by_stage.get(stage, 0.0) + seconds
         gb_by_stage[stage] = max(gb_by_stage.get(stage, 0.0), step_gb(step.memory, cost.sizes))
-    rows = tuple(
-        StageCost(stage=stage, minutes=seconds_by_stage[stage] / 60, memory_gb=gb_by_stage[stage])
-        for stage in (_START_STAGE, *_STEPS_BY_STAGE)
-        if stage in seconds_by_stage
+    on_gpu = bool(trainings) and _train_on_gpu(settings)
+    rows, saved_s = [], 0.0
+    for stage in (_START_STAGE, *_STEPS_BY_STAGE):
+        if stage not in seconds_by_stage:
+            continue
+        training = [get_seconds(node) for node in trainings[stage]]
+        wall_s = (seconds_by_stage[stage] - sum(training)) / cost.processors
+        if on_gpu:
+            wall_s += sum(node.cost.limit for node in trainings[stage])
+        elif training:
+            training_s, fastest_s = _count_training_seconds(training, settings)
+            wall_s += training_s
+            saved_s += training_s - fastest_s
+        rows.append(
+            StageCost(
+                stage=stage,
+                minutes=seconds_by_stage[stage] / 60,
+                wall_minutes=wall_s / 60,
+                memory_gb=gb_by_stage[stage],
+            )
+        )
+    return replace(
+        cost,
+        minutes=sum(row.wall_minutes for row in rows),
+        saved_minutes=saved_s / 60,
+        rows=tuple(rows),
     )
-    minutes = sum(row.minutes for row in rows) / cost.processors
-    return replace(cost, minutes=minutes, rows=rows)
+
+
+def _train_on_gpu(settings: Settings) -> bool:
+    """Return whether networks are trained on a GPU."""
+    resources = settings.resources
+    if resources.device != "auto":
+        return resources.device == "cuda"
+    if resources.use_plugin is not None:
+        return bool(Plugin.from_file(resources.use_plugin).gpu_args)
+    return machine.has_gpu()
+
+
+def _count_training_seconds(seconds: Sequence[float], settings: Settings) -> tuple[float, float]:
+    """Return wall-clock seconds of trainings on a CPU, and with all processors as threads.
+
+    `seconds` are the seconds of each training with its threads. A time limit saves no time.
+    """
+    threads, nprocs = settings.resources.omp_nthreads or 1, settings.resources.nprocs or 1
+    n_parallel = min(len(seconds), max(1, nprocs // threads))
+    wall_s = max(sum(seconds) / n_parallel, *seconds)
+    if settings.superres.max_train_minutes is not None:
+        return wall_s, wall_s
+    shares = [compute_time_share(settings.superres.recipe, n) for n in (threads, nprocs)]
+    return wall_s, min(wall_s, sum(seconds) / shares[0] * shares[1])
 
 
 def list_own_steps(plan: Plan, settings: Settings) -> "list[Node]":

@@ -56,6 +56,8 @@ def _select_common_facts(record: TrainingRecord) -> tuple[object, ...]:
         record.other_changes,
         str(record.started_from),
         record.sloppy,
+        record.mixed,
+        record.ended_mixed,
         record.irreproducible,
         record.is_as_published,
     )
@@ -67,6 +69,7 @@ def _write_sentences(records: Sequence[TrainingRecord]) -> list[str]:
     return [
         *_describe_recipe(first),
         *_describe_start(first),
+        *_describe_precision(first),
         *_describe_losses(first),
         *_describe_end(records),
     ]
@@ -163,6 +166,16 @@ def _describe_start(record: TrainingRecord) -> list[str]:
         f" {start['recipe']}, {start['contrast']}, SHA-256"
         f" {start['weights_sha256'][:12]}…){layers}."
     ]
+
+
+def _describe_precision(record: TrainingRecord) -> list[str]:
+    """Return a sentence about steps in mixed precision; empty if there were none."""
+    if not record.mixed:
+        return []
+    in_half = record.method is not None and record.method.paper_precision == "mixed"
+    paper = "; float16 in the original paper" if in_half and record.recipe == "paper" else ""
+    end = "" if record.ended_mixed else " in its first steps and in single precision afterwards"
+    return [f"{record.name} was trained in mixed precision (bfloat16{paper}){end}."]
 
 
 def _describe_losses(record: TrainingRecord) -> list[str]:

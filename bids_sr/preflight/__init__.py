@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bids_sr.preflight.plan_text import (
         choice_lines as choice_lines,
         cost_text as cost_text,
+        describe_saved_time as describe_saved_time,
         dry_run_text as dry_run_text,
         format_problems as format_problems,
         notes as notes,
@@ -32,7 +33,14 @@ else:
             "estimates": ["check_machine"],
             "exclusions": ["describe_skipped_runs"],
             "plan": ["Estimate", "Plan", "StageCost"],
-            "plan_text": ["choice_lines", "cost_text", "dry_run_text", "format_problems", "notes"],
+            "plan_text": [
+                "choice_lines",
+                "cost_text",
+                "describe_saved_time",
+                "dry_run_text",
+                "format_problems",
+                "notes",
+            ],
             "unfit_references": ["drop_unfit_references"],
             "voxel_checks": ["check_data"],
         },

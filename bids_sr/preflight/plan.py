@@ -15,10 +15,15 @@ from bids_sr.notices import Notice
 
 @frozen
 class StageCost:
-    """Cost of a stage over all runs: processor minutes and peak memory (GB)."""
+    """Cost of a stage over all runs.
+
+    `minutes` is processor time, `wall_minutes` its share of the wall-clock time (infinite if
+    unknown), and `memory_gb` the peak memory (GB).
+    """
 
     stage: str
     minutes: float
+    wall_minutes: float
     memory_gb: float
 
 
@@ -26,13 +31,16 @@ class StageCost:
 class Estimate:
     """Cost of a call; `cli.stages` adds the time, which is declared by the steps.
 
-    `minutes` is wall-clock time on idle processors of 2024. `processors` is the average number of
-    busy processors. `memory_gb` is the peak of all processes, and `sizes` are the largest images,
-    which determine the memory. `work_gb` and `output_gb` are disk space for intermediate files and
-    for results. `rows` are the cost by stage.
+    `minutes` is wall-clock time on idle processors of 2024, infinite if it is unknown, and
+    `saved_minutes` the time that training would save if it used all processors as threads.
+    `processors` is the average number of busy processors of the other steps. `memory_gb` is the
+    peak of all processes, and `sizes` are the largest images, which determine the memory.
+    `work_gb` and `output_gb` are disk space for intermediate files and for results. `rows` are the
+    cost by stage.
     """
 
     minutes: float = 0.0
+    saved_minutes: float = 0.0
     processors: float = 1.0
     memory_gb: float = 0.0
     sizes: Sizes = field(default_factory=Sizes)

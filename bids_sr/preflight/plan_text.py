@@ -26,12 +26,13 @@ from bids_sr.io.grids import BOLDREF
 from bids_sr.notices import Notice
 from bids_sr.preflight.exclusions import describe_skipped_runs
 from bids_sr.preflight.pace import measure_slowdown
-from bids_sr.preflight.plan import Estimate, Plan, StageCost
+from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.preflight.regions import choose_regions, count_label_voxels
 from bids_sr.region_names import BRAIN, region_labels
 from bids_sr.series import SDMOD
 
 _MAX_NAMES = 3  # names of runs in a message
+_MIN_SAVED_MINUTES = 10  # shortest time saved by threads that is mentioned
 _MIN_NOTED_LOAD = 1.5  # smallest slowdown by other processes that is mentioned
 
 
@@ -287,12 +288,25 @@ def cost_text(plan: Plan, settings: Settings) -> str:
     slowdown, busy = measure_slowdown(cost.processors)
     load_text = f" (machine busy: {busy:.1f} times slower)" if busy >= _MIN_NOTED_LOAD else ""
     processes = "1 process" if workers == 1 else f"{workers} processes"
-    time_text = format_minutes(cost.minutes * slowdown)
+    time_text = (
+        "unknown wall-clock time (training on a GPU was not measured)"
+        if math.isinf(cost.minutes)
+        else f"{format_minutes(cost.minutes * slowdown)} of wall-clock time"
+    )
+    tip = describe_saved_time(cost, settings)
     return (
-        f"{time_text} of wall-clock time with {processes}{load_text},"
+        f"{time_text} with {processes}{load_text}{tip and f' ({tip})'},"
         f" {cost.memory_gb:.1f} GB of memory, {cost.work_gb:.1f} GB of disk space for intermediate"
         f" files and {cost.output_gb:.1f} GB for results (level {settings.run.level})"
     )
+
+
+def describe_saved_time(cost: Estimate, settings: Settings) -> str:
+    """Return the time that training would save with more threads, or "" if it is short."""
+    if cost.saved_minutes < _MIN_SAVED_MINUTES:
+        return ""
+    saved_text = format_minutes(cost.saved_minutes)
+    return f"training takes {saved_text} less with --omp-nthreads {settings.resources.nprocs}"
 
 
 def format_minutes(minutes: float) -> str:
@@ -314,16 +328,18 @@ def _format_cost_table(cost: Estimate, slowdown: float = 1.0) -> list[str]:
 
     `slowdown` is the slowdown relative to idle processors.
     """
-    minutes = _round_to_sum([row.minutes / cost.processors * slowdown for row in cost.rows], 1)
-    total = StageCost(stage="total", minutes=sum(minutes), memory_gb=cost.memory_gb)
-    rows = [replace(row, minutes=time) for row, time in zip(cost.rows, minutes, strict=True)]
-    width = max(len(row.stage) for row in (*rows, total))
+    known = [row.wall_minutes if math.isfinite(row.wall_minutes) else 0.0 for row in cost.rows]
+    minutes = _round_to_sum([time * slowdown for time in known], 1)
+    cells = [
+        (row.stage, f"{time:.1f}" if math.isfinite(row.wall_minutes) else "unknown", row.memory_gb)
+        for row, time in zip(cost.rows, minutes, strict=True)
+    ]
+    total = f"{sum(minutes):.1f}" if math.isfinite(cost.minutes) else "unknown"
+    cells.append(("total", total, cost.memory_gb))
+    width = max(len(stage) for stage, *_ in cells)
     return [
         f"  {'':<{width}}{'wall-clock min':>16}{'GB memory':>12}",
-        *(
-            f"  {row.stage:<{width}}{row.minutes:16.1f}{row.memory_gb:12.1f}"
-            for row in (*rows, total)
-        ),
+        *(f"  {stage:<{width}}{time:>16}{gb:12.1f}" for stage, time, gb in cells),
         (
             "  The memory of each stage is the maximum across its steps. The total includes all"
             " parallel processes."

@@ -4,8 +4,10 @@ from functools import cache
 from typing import Literal
 
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "mixed"]
+"""Arithmetic precision of training."""
 TrainPrecision = Literal["auto", "fp32", "mixed"]
-"""Arithmetic precision of training; "auto" means "mixed" on a GPU and "fp32" on the CPU."""
+"""Requested precision of training (see `bids_sr.sr.models.request.TrainingSettings`)."""
 
 
 def choose_device(device: str) -> Literal["cpu", "cuda"]:

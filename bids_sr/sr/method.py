@@ -17,6 +17,7 @@ from bids_sr.frozen import frozen
 from bids_sr.run_time import RunTime
 from bids_sr.series import BASELINES, parse_series_name, series_name
 from bids_sr.sr import methods
+from bids_sr.sr.device import Precision
 
 if TYPE_CHECKING:
     from bids_sr.io.grids import Factor
@@ -118,6 +119,8 @@ class Method:
         Negative controls that can be computed for the method.
     uses_calibration : bool
         Whether its prior SD maps use a calibration scan.
+    paper_precision : Precision
+        Precision of the published training.
     network_text : Mapping[str, str]
         Noun phrase with citations on the network for the methods text, by recipe name. Recipes
         without an entry use `about`. The course of a training is described from the model card
@@ -141,6 +144,7 @@ class Method:
     simulated_factor: Factor | None = None
     placebos: tuple[NegativeControl, ...] = ()
     uses_calibration: bool = False
+    paper_precision: Precision = "fp32"
     network_text: Mapping[str, str] = field(default_factory=dict)
     prior_text: Mapping[str, str] = field(default_factory=dict)
 

@@ -1,17 +1,44 @@
 """Costs of training, from the costs of a method with unchanged recipe."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 from bids_sr.run_time import RunTime
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import ModelSettings, TrainingSettings
+from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.recipe_changes import apply_changes, change_recipe, variance_work_ratio, work_ratio
+
+# fraction of the training time with one thread that is divided by the number of threads
+# (benchmarks/training_threads.py). The small networks of `fast` are between 0 and .66.
+_DIVIDED_FRACTIONS: Mapping[RecipeName, float] = {"fast": 0.0, "paper": 0.89}
 
 
 def network_cost(training: TrainingSettings) -> RunTime:
-    """Return the cost of training a network, which ends at the time limit (s)."""
-    return replace(model_cost(training), limit=60 * (training.max_train_minutes or math.inf))
+    """Return the cost of training a network with its threads and time limit."""
+    return schedule_training(model_cost(training), training)
+
+
+def schedule_training(cost: RunTime, training: TrainingSettings) -> RunTime:
+    """Return the cost of a training with its threads and time limit from its processor time."""
+    if training.is_given:
+        return cost
+    share = compute_time_share(training.recipe, training.omp_nthreads)
+    return replace(
+        cost,
+        always=cost.always * share,
+        low=cost.low * share,
+        high=cost.high * share,
+        limit=60 * (training.max_train_minutes or math.inf),
+        trains=True,
+    )
+
+
+def compute_time_share(recipe: RecipeName, threads: int) -> float:
+    """Return the training time relative to the time with one thread (Amdahl's law)."""
+    divided = _DIVIDED_FRACTIONS[recipe]
+    return 1 - divided + divided / threads
 
 
 def model_cost(training: ModelSettings) -> RunTime:

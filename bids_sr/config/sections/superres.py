@@ -116,7 +116,8 @@ class SuperRes(OptionSection):
         "auto",
         help=(
             "numerical precision of training: fp32, or mixed (bf16 if it does not change the"
-            " score). auto: mixed on a GPU, otherwise fp32"
+            " score). auto: fp32 on the CPU; on a GPU, mixed, or the published precision with the"
+            " recipe paper"
         ),
     )
     data_consistency: Literal["off", "enforce"] = option(

@@ -382,7 +382,8 @@ class TrainOptions(NetworkOptions):
         "auto",
         "--train-precision",
         "numerical precision of training: fp32, or mixed (bf16 if it does not change the"
-        " score). auto: mixed on a GPU, otherwise fp32",
+        " score). auto: fp32 on the CPU; on a GPU, mixed, or the published precision with the"
+        " recipe paper",
         among=_TRAINING_HEADING,
     )
     seed: int = option(

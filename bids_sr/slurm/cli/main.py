@@ -54,6 +54,7 @@ from bids_sr.slurm.submission import (
     make_id,
     read_done,
 )
+from bids_sr.sr.device import Device
 
 if TYPE_CHECKING:
     from bids_sr.bids import Subject
@@ -80,7 +81,8 @@ class SlurmOptions(OptionSection):
     time: str = option(
         "",
         "--time TIME",
-        "time limit of each task: minutes, H:MM:SS or D-HH (default: estimated)",
+        "time limit of each task: minutes, H:MM:SS or D-HH (default: estimated). Required for"
+        " training on a GPU without --max-train-minutes",
     )
     gpus: int | None = option(
         None,
@@ -416,8 +418,16 @@ def _make_request(
 ) -> Request:
     """Return the request of all tasks, estimated from the most demanding one.
 
-    `is_trained` is whether an earlier task has trained the shared networks.
+    `is_trained` is whether an earlier task has trained the shared networks. A tip on faster
+    training is printed. Raises `UsageError` if the time is unknown and was not specified.
     """
+    from bids_sr import preflight
+
+    n_gpus = int(settings.resources.device == "cuda") if options.gpus is None else options.gpus
+    if settings.resources.device == "auto":
+        device: Device = "cuda" if n_gpus else "cpu"
+        resources = dataclasses.replace(settings.resources, device=device)
+        settings = dataclasses.replace(settings, resources=resources)
     estimates = {
         subject.label: _estimate_task(
             dataclasses.replace(plan, subjects=(subject,)), settings, is_trained=is_trained
@@ -431,12 +441,22 @@ def _make_request(
         )
         for task in divide_into_tasks(list(estimates), options.batch)
     ]
+    if not options.time and any(math.isinf(minutes) for _, minutes in costs):
+        raise UsageError(
+            "--time",
+            "the time for training on a GPU was not measured and cannot be estimated",
+            "specify --time TIME for each task, or limit the training with -- --max-train-minutes"
+            " MIN (benchmarks/gpu.py measures trainings)",
+        )
+    longest = max(estimates.values(), key=lambda estimate: estimate.saved_minutes)
+    if tip := preflight.describe_saved_time(longest, settings):
+        print(f"  tip: {tip}")
     memory_gb, cpus = settings.resources.mem_gb, settings.resources.nprocs or 1
     counts_resident = commands.counts_shared_memory()
     return make_request(
         costs,
         cpus=cpus,
-        gpus=int(settings.resources.device == "cuda") if options.gpus is None else options.gpus,
+        gpus=n_gpus,
         memory_mb=None
         if memory_gb is None
         else compute_job_mb(memory_gb, cpus if counts_resident else 0),

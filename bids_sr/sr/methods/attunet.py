@@ -95,6 +95,7 @@ METHOD = Method(
     ),
     trained_on="images",
     fuses_contrasts=True,
+    paper_precision="mixed",
     costs={"fast": RunTime(high=620.0, series=1.06)},
 )
 

@@ -37,5 +37,6 @@ METHOD = Method(
     summary="U-Net that processes whole slices, for comparison with the attention U-Net",
     trained_on="images",
     fuses_contrasts=True,
+    paper_precision="mixed",
     costs={"fast": RunTime(high=345.0, series=0.99)},
 )

@@ -33,5 +33,6 @@ METHOD = Method(
     summary="vision transformer for whole slices, for comparison with the attention U-Net",
     trained_on="images",
     fuses_contrasts=True,
+    paper_precision="mixed",
     costs={"fast": RunTime(high=147.0, series=0.29)},
 )

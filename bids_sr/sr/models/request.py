@@ -67,10 +67,11 @@ class TrainingSettings(ModelSettings):
 
     The `train_precision` "mixed" computes the generator in bf16 until a validation step shows that
     this changes the held-out score (or, without held-out slices, the score of training slices) by
-    more than 0.01 dB. Methods without high-resolution images remain in fp32. "auto" is "mixed" on
-    a GPU. `max_train_minutes` is None if there is no limit. A model whose training was stopped by
-    the time limit is marked as not reproducible in its card. `vgg_weights` are VGG-19 weights for
-    the perceptual loss; without them, the term is disabled.
+    more than 0.01 dB. Methods without high-resolution images remain in fp32. "auto" is fp32 on the
+    CPU. On a GPU, it is the published precision for the recipe ``paper`` and "mixed" for others.
+    `max_train_minutes` is None if there is no limit. A model whose training was stopped by the
+    time limit is marked as not reproducible in its card. `vgg_weights` are VGG-19 weights for the
+    perceptual loss; without them, the term is disabled.
     """
 
     device: Device = "cpu"
@@ -126,8 +127,10 @@ class ModelRequest(TrainingSettings):
     @property
     def mixed(self) -> bool:
         """Whether training begins in mixed precision."""
-        on_gpu = self.device.startswith("cuda")
-        return self.train_precision == "mixed" or (self.train_precision == "auto" and on_gpu)
+        if self.train_precision != "auto":
+            return self.train_precision == "mixed"
+        precision = self.definition.paper_precision if self.recipe == "paper" else "mixed"
+        return precision == "mixed" and self.device.startswith("cuda")
 
     @property
     def _base_recipe(self) -> Recipe:

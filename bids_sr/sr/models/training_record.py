@@ -82,6 +82,9 @@ class TrainingRecord:
     version has the recipe, so that `changed` is complete. `sloppy` states whether the training was
     shortened to a few steps for a test.
 
+    `mixed` states whether steps were computed in mixed precision (bf16), and `ended_mixed` whether
+    the last step was.
+
     `started_from` has the entries ``method``, ``recipe``, ``contrast`` and ``weights_sha256`` of
     the model that initialized the training; empty for random weights. `layers_trained` is the
     number of trained layers, counted from the end; None means all layers. `irreproducible` is the
@@ -109,6 +112,8 @@ class TrainingRecord:
     other_changes: bool
     recipe_known: bool
     sloppy: bool
+    mixed: bool
+    ended_mixed: bool
     started_from: Mapping[str, str]
     layers_trained: int | None
     irreproducible: str
@@ -128,7 +133,7 @@ class TrainingRecord:
         """Whether steps, losses and settings correspond to the publication of the method.
 
         This requires the current and unchanged recipe ``paper``, with all loss terms active and
-        all steps completed from random weights.
+        all steps completed from random weights, in single or in the published precision.
         """
         return (
             self.recipe == "paper"
@@ -137,6 +142,7 @@ class TrainingRecord:
             and not (self.changed or self.other_changes or self.sloppy)
             and not (self.started_from or self.irreproducible)
             and not self.features_off
+            and (not self.mixed or self.method.paper_precision == "mixed")
             and self.phase is not None
             and self.phase.complete
             and self.has_adversarial_loss == self.used_adversarial_loss
@@ -156,6 +162,8 @@ def read_training(card: ModelCard) -> TrainingRecord:
         name for term in recipe_terms if term.stands_in and (name := loss_name(term)) in weights
     )
     images = card.json.get("images")
+    precision = mapping_entry(card.json, "mixed_precision")
+    ended_mixed = precision.get("kept") is True
     return TrainingRecord(
         name=card.method,
         method=method,
@@ -180,6 +188,9 @@ def read_training(card: ModelCard) -> TrainingRecord:
         other_changes=bool(card.json.get("changed_settings")),
         recipe_known=recipe is not None,
         sloppy=card.json.get("sloppy") is True,
+        # the change of the score is known if steps were computed before mixed precision ended
+        mixed=ended_mixed or precision.get("score_change_db") is not None,
+        ended_mixed=ended_mixed,
         started_from=_read_initial_model(card),
         layers_trained=_read_whole_number(settings.get("freeze_but_last")),
         irreproducible=_remove_markup(card.json.get("not_reproducible_because", "")),

@@ -1,6 +1,5 @@
 """Training on structural scans, and super-resolution with contrasts as channels of a network."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingSettings, request_model
 from bids_sr.steps.memory import RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.steps.training import ModelFiles, provide_model
-from bids_sr.steps.training_costs import training_work
+from bids_sr.steps.training_costs import schedule_training, training_work
 from bids_sr.steps.training_texts import describe_network, read_cards
 from bids_sr.structural.steps.scans import (
     AlignmentModel,
@@ -71,12 +70,12 @@ def _channels_text(method: str) -> str:
 
 
 def _estimate_training_time(training: TrainingSettings, suffixes: Sequence[str]) -> RunTime:
-    """Estimate the processor time of `train_on_scans`."""
+    """Estimate the time of `train_on_scans`."""
     if training.is_given:
         return RunTime(always=0.5)
     per_contrast = _FAST_TRAINING_SECONDS if training.recipe == "fast" else _TRAINING_SECONDS
     seconds = per_contrast * len(suffixes) * training_work(training)
-    return RunTime(high=seconds, limit=60 * (training.max_train_minutes or math.inf))
+    return schedule_training(RunTime(high=seconds), training)
 
 
 @step(memory=TRAIN_ON_SCANS, resumes=True, cost=_estimate_training_time)

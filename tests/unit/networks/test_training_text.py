@@ -53,8 +53,8 @@ def train(monkeypatch, tmp_path):
     card of its model.
     """
 
-    def card(paper=PAPER, changed=None, **request_fields):
-        tiny = a_method(recipes={"paper": paper})
+    def card(paper=PAPER, changed=None, paper_precision="fp32", **request_fields):
+        tiny = a_method(recipes={"paper": paper}, paper_precision=paper_precision)
         monkeypatch.setattr(training_record, "get_method", lambda _: tiny)
         training = ModelRequest(
             method="tiny",
@@ -77,6 +77,14 @@ def train(monkeypatch, tmp_path):
     [
         (PAPER, {}, ["random seed 3", "all 12 steps", "squared error"], True),
         (PAPER, STOP, ["1 of 12 steps"], False),
+        (PAPER, {"train_precision": "mixed"}, ["bfloat16"], False),
+        (
+            PAPER,
+            {"train_precision": "mixed", "paper_precision": "mixed"},
+            ["bfloat16", "float16 in the original paper"],
+            True,
+        ),
+        (PAPER, {"train_precision": "fp32", "paper_precision": "mixed"}, [], True),
         (PATIENT, {}, ["12 of at most 400 steps", "for 2 validations", "of step 4"], False),
         (WITH_FEATURES, {}, ["absolute error", "no VGG-19 weights"], False),
         (WITH_FEATURES, {"vgg_weights": WEIGHTS}, ["0.1 × the term perceptual:Few"], True),
@@ -102,6 +110,9 @@ def train(monkeypatch, tmp_path):
     ids=[
         "as published",
         "stopped by time",
+        "bf16",
+        "bf16 as in the paper",
+        "fp32 instead of half precision",
         "stopped early",
         "features replaced",
         "features",
@@ -122,6 +133,23 @@ def test_a_training_is_described_with_its_steps_losses_and_changes(
     assert [fact for fact in facts if fact not in text] == []
     assert ("publish" in text) is published
     assert ("differed" in text) is ("changed" in fields)
+
+
+@pytest.mark.parametrize(
+    ("entry", "published"),
+    [
+        ({"asked": True, "kept": True, "score_change_db": 0.001}, False),
+        ({"asked": True, "kept": False, "score_change_db": 0.4}, False),
+        ({"asked": True, "kept": False, "score_change_db": None}, True),
+        ({}, True),
+    ],
+    ids=["kept", "ended", "never begun", "early card"],
+)
+def test_a_training_with_steps_in_mixed_precision_is_not_called_published(train, entry, published):
+    card = ModelCard.from_json({**train().json, "mixed_precision": entry})
+    text = training_sentences([card])
+    assert ("publish" in text) is published
+    assert ("bfloat16" in text) is not published
 
 
 def test_a_stopped_training_that_is_continued_is_called_published(train):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 import sys
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -23,7 +25,7 @@ from bids_sr.bids.inputs import HighresReference
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.cli.console import make_start_lines
 from bids_sr.cli.stages import estimate_with_time
-from bids_sr.config import SuperRes
+from bids_sr.config import Settings, SuperRes, machine
 from bids_sr.io.template_files import DEFAULT_SPACE, load_grid
 from bids_sr.notices import Notice
 from bids_sr.preflight import (
@@ -45,6 +47,7 @@ from bids_sr.run_time import RunTime
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.steps import bold_reference
+from bids_sr.steps.training_costs import compute_time_share
 
 STEM = "sub-01_task-tap"
 BOLD = f"{STEM}_bold.nii.gz"
@@ -366,6 +369,62 @@ def test_training_time_can_be_limited_or_skipped(maker: BidsMaker) -> None:
     assert minutes() - bounded == pytest.approx(cost.always / 60, rel=0.01)
     reuse = f"superres.model_dir={maker.root}"
     assert minutes("--set", "superres.model_source=reuse", reuse) < 0.1
+
+
+def published_training(maker: BidsMaker, *options: str) -> Settings:
+    """Return settings of a call that trains `srgan` as published on four processors."""
+    call = ("--sr-method", "srgan", "--recipe", "paper", "--nprocs", "4", *options)
+    return settings_for(maker, *call)
+
+
+def test_training_takes_less_time_with_more_threads_but_not_with_more_processes(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Participants are trained in parallel if their threads fit, and a tip names the option."""
+    monkeypatch.setattr(
+        "bids_sr.preflight.plan_text.measure_slowdown", lambda processors: (1.0, 1.0)
+    )
+
+    def estimate(*options: str) -> tuple[float, str]:
+        settings = published_training(maker, *options)
+        plan = check(settings)
+        cost = estimate_with_time(plan, settings)
+        (row,) = (row for row in cost.rows if row.stage == "training")
+        text = cost_text(dataclasses.replace(plan, estimate=cost), settings)
+        return row.wall_minutes, text
+
+    one, tip = estimate()
+    assert one == pytest.approx(get_method("srgan").cost("paper").always / 60, rel=0.01)
+    assert "--omp-nthreads 4" in tip
+    assert estimate("--nprocs", "1")[0] == pytest.approx(one)
+    four, no_tip = estimate("--omp-nthreads", "4")
+    assert four == pytest.approx(one * compute_time_share("paper", 4), rel=0.01)
+    assert one / 4 < four < estimate("--omp-nthreads", "2")[0] < one
+    assert "--omp-nthreads" not in no_tip
+    maker.subject("02")
+    assert estimate()[0] == pytest.approx(one)
+    assert estimate("--omp-nthreads", "4")[0] == pytest.approx(2 * four)
+    assert estimate("--max-train-minutes", "30")[0] == pytest.approx(30)
+
+
+def test_the_time_of_training_on_a_gpu_is_unknown_without_a_limit(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "has_gpu", lambda: True)
+    for device in ("auto", "cuda"):
+        options = ("--set", f"resources.device={device}")
+        settings = published_training(maker, *options)
+        plan = check(settings)
+        cost = estimate_with_time(plan, settings)
+        text = dry_run_text(dataclasses.replace(plan, estimate=cost), settings)
+        assert math.isinf(cost.minutes)
+        assert re.search(r"(?m)^ +training +unknown ", text)
+        assert re.search(r"(?m)^ +total +unknown ", text)
+        settings = published_training(maker, *options, "--max-train-minutes", "30")
+        assert 30 < estimate_with_time(check(settings), settings).minutes < 60
+    on_cpu = published_training(maker, "--set", "resources.device=cpu")
+    for settings in (on_cpu, settings_for(maker, "--sr-method", "bspline")):
+        assert math.isfinite(estimate_with_time(check(settings), settings).minutes)
 
 
 def test_training_time_of_2d_methods_does_not_depend_on_large_volumes() -> None:

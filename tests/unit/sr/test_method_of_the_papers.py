@@ -24,7 +24,7 @@ from bids_sr.networks.data.examples import Examples
 from bids_sr.networks.data.images import TrainingImage
 from bids_sr.networks.training.trainer import train_network
 from bids_sr.networks.training.update_steps import Networks
-from bids_sr.sr.method import get_method
+from bids_sr.sr.method import get_method, list_methods
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.operators import get_operator
 
@@ -213,3 +213,15 @@ def test_li_agnostic_trains_with_all_its_factors(volume, tmp_path, monkeypatch):
         trained_factor[0] == trained_factor[1] and trained_factor[2] == 1
         for trained_factor in factors
     )
+
+
+@pytest.mark.parametrize("method", [method for method in list_methods() if method.recipes])
+def test_on_a_gpu_paper_trains_in_the_precision_of_its_paper(method):
+    def is_mixed(recipe, **fields):
+        return ModelRequest(method=method.name, recipe=recipe, device="cuda", **fields).mixed
+
+    assert is_mixed("paper") is (method.name in ("attunet", "unet", "vit"))
+    assert is_mixed("fast")
+    assert is_mixed("paper", train_precision="mixed")
+    assert not is_mixed("paper", train_precision="fp32")
+    assert not ModelRequest(method=method.name, recipe="paper").mixed

@@ -246,6 +246,29 @@ def test_print_only_shows_what_would_be_submitted(
     assert not (tmp_path / "sbatch").exists()
 
 
+def test_a_task_that_trains_on_a_gpu_requires_a_time_or_a_limit(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = ("--sr-method", "tv", "--recipe", "paper", "--set", "tv.epochs=100000")
+    assert call("--gpus", "1", program=training) == 2
+    assert "--time" in capsys.readouterr().err
+    assert call(program=(*training, "--set", "resources.device=cuda")) == 2
+    assert not submissions(tmp_path)
+    for options, given in (
+        (("--gpus", "1", "--time", "9:00:00"), training),
+        (("--gpus", "1"), (*training, "--max-train-minutes", "30")),
+        (("--gpus", "1"), METHOD),
+    ):
+        assert call(*options, "--print-only", program=given) == 0
+        assert "#SBATCH --gres=gpu:1\n" in capsys.readouterr().out
+    assert call("--print-only", program=training) == 0
+    text = capsys.readouterr().out
+    days = re.search(r"time=(\d+)-", text)
+    assert days
+    assert int(days[1]) > 3
+    assert "--omp-nthreads 4" in text
+
+
 def test_jobs_inherit_the_account_but_no_requests(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
