@@ -68,13 +68,15 @@ class TrainingSettings(ModelSettings):
     this changes the held-out score (or, without held-out slices, the score of training slices) by
     more than 0.01 dB. Methods without high-resolution images remain in fp32. "auto" is "mixed" on
     a GPU. `max_train_minutes` is None if there is no limit. A model whose training was stopped by
-    the time limit is marked as not reproducible in its card. `vgg_weights` are VGG-19 weights for
-    the perceptual loss; without them, the term is disabled.
+    the time limit is marked as not reproducible in its card, and only applied if `apply_stopped`
+    is set or `bids_sr.sr.models.stopped_training` finds it accurate enough. `vgg_weights` are
+    VGG-19 weights for the perceptual loss; without them, the term is disabled.
     """
 
     device: Device = "cpu"
     train_precision: TrainPrecision = "auto"
     max_train_minutes: float | None = None
+    apply_stopped: bool = False
     vgg_weights: Path | None = None
 
 
