@@ -172,6 +172,7 @@ def evaluate_run(
             activation_rows,
         ],
         verdict_rows,
+        input_smoothing=plan.correction.input_smoothing,
     )
     stored_verdict = run_verdict.add_large_effects(verdict, all_metrics)
     _store_evaluation(all_metrics, columns, stored_verdict, outputs)

@@ -28,12 +28,14 @@ from bids_sr.group.comparisons import EXPLORATORY, PRIMARY, is_primary_metric
 from bids_sr.group.values import (
     QUESTION,
     EvidenceContrasts,
+    parse_number,
     participant_columns,
     rank_question,
 )
 from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.number_text import estimate, number, p_value, value_form
 from bids_sr.metrics.rows import MISSING
+from bids_sr.metrics.smoothing import smoothing_text
 from bids_sr.metrics.word_lists import add_counts, enumerate_unique
 from bids_sr.report.cards import Card
 from bids_sr.report.evaluation_rows import series_text
@@ -125,7 +127,9 @@ def select_findings(
         method_rank=eligible["series"].map(list(methods).index),
         question=eligible.groupby(QUESTION, sort=False).ngroup(),
     ).sort_values(["contrast_rank", "fwhm_mm", "contrast", "comparison_index"])
-    metric_columns = ["task", "variant", "table", *_METRIC, "region", "size_contrast"]
+    metric_columns = [
+        *("task", "variant", "table", *_METRIC, "region", "size_contrast", "input_fwhm_mm")
+    ]
     reported_questions = ranked.drop_duplicates(metric_columns)["question"]
     reported = ranked[ranked["question"].isin(reported_questions)].sort_values(
         [
@@ -439,11 +443,7 @@ def context_text(question: ComparisonRow) -> str:
     """Return task, region, contrast and smoothing of a question as text."""
     special_texts = {MISSING: "", "all": "all conditions"}
     contrast = special_texts.get(question.contrast, question.contrast.replace("+", " and "))
-    smoothing = (
-        f"smoothed with a {question.fwhm_mm:g} mm FWHM kernel"
-        if question.fwhm_mm
-        else "not smoothed"
-    )
+    smoothing = smoothing_text(question.fwhm_mm, parse_number(question.input_fwhm_mm))
     phrases = [task_text(question), region_text(question.region), contrast, smoothing]
     return ", ".join(filter(None, phrases))
 

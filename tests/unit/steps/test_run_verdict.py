@@ -339,7 +339,7 @@ def judge_tables(
         series_names=(*baselines, *methods),
         margin=None,
     )
-    return *join_evaluation(list(tables), verdict_rows), verdict
+    return *join_evaluation(list(tables), verdict_rows, input_smoothing=nan), verdict
 
 
 def test_large_motion_and_the_self_test_affect_the_verdict():
