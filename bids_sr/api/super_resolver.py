@@ -49,7 +49,7 @@ from bids_sr.api.several_runs import (
     is_several,
     split_arguments,
 )
-from bids_sr.evaluation.evidence import was_applied
+from bids_sr.evaluation.evidence import explain_not_applied, was_applied
 from bids_sr.glm.region_means import weigh_means
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
@@ -126,6 +126,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         Device for training and application of networks.
     max_train_minutes : float, optional
         Time limit of training; a model that reaches the limit is not reproducible.
+    apply_stopped : bool, default=False
+        Whether a network that reaches the limit is applied although its PSNR is more than 1 dB
+        lower than with zero filling.
     verbose : int, default=0
         If 1, each step of `fit` and `transform` is printed with the elapsed time.
 
@@ -145,7 +148,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     model_ : object or None
         Recipe, card and weights; None for baselines.
     applied_ : bool
-        False if the method failed its self-test in the run and fell back to zero filling.
+        False if the method failed its self-test in the run, or if its training was stopped early,
+        and it fell back to zero filling.
     facts_ : dict
         Facts on the self-test, registrations, and calibration run.
 
@@ -184,6 +188,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     n_jobs: int = 1
     device: Literal["cpu", "cuda"] = "cpu"
     max_train_minutes: float | None = None
+    apply_stopped: bool = False
     verbose: int = 0
 
     def fit(
@@ -331,6 +336,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 omp_nthreads=self.n_jobs,
                 device=self.device,
                 max_train_minutes=self.max_train_minutes,
+                apply_stopped=self.apply_stopped,
             ),
             factor=parse_factor(self.factor),
             realigned=self.realigned,
@@ -359,12 +365,12 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             (model_folder := folder / "learned_model").mkdir()
             self.model_ = load_model(learned_run.model.write(model_folder))
             card = self.model_.card
+            self._reason_not_applied = explain_not_applied(card.json)
             self.applied_ = was_applied(card.json)
             self.facts_ |= {"held_out": card.held_out} if card.held_out else {}
         if not self.applied_:
-            reason = self.facts_["held_out"]["model"]
             warnings.warn(
-                f"{self.method} was not applied to this run ({reason})",
+                f"{self.method} was not applied to this run ({self._reason_not_applied})",
                 SuperResolutionWarning,
                 stacklevel=4,
             )
@@ -729,7 +735,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             self._learned.weight,
             self.facts_,
             repr(self),
-            reason="" if self.applied_ else str(self.facts_["held_out"]["model"]),
+            reason="" if self.applied_ else self._reason_not_applied,
         )
 
     def _super_resolve_example(

@@ -11,6 +11,7 @@ from bids_sr.evaluation.result import RunResult
 from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING
+from bids_sr.metrics.smoothing import smoothing_text
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.report.first_screen import UseRow, make_first_screen, render_first_screen
 from bids_sr.report.markup import ColumnHead, join, render, table
@@ -65,10 +66,11 @@ class ParticipantMap:
     """Facts about the combined map of all runs.
 
     `entities` are common entities of the runs: long names to labels. `series`, `contrast` and
-    smoothing `fwhm_mm` (FWHM) describe the map. `at_rest` states whether maps are of seeds instead
-    of conditions. The first of the combined `runs` defines the frame of the map. `n_voxels` is the
-    number of voxels in the medians, which are over the significant voxels if `in_region`;
-    otherwise, they are over the brain.
+    smoothing `fwhm_mm` (FWHM) describe the map, and `input_fwhm_mm` is the smoothing before
+    super-resolution. `at_rest` states whether maps are of seeds instead of conditions. The first
+    of the combined `runs` defines the frame of the map. `n_voxels` is the number of voxels in the
+    medians, which are over the significant voxels if `in_region`; otherwise, they are over the
+    brain.
 
     `shared` is the correlation of the reconstruction error between runs; None if the error is
     unknown. `no_error` is the reason why the reconstruction error is unknown; "" if it is known,
@@ -95,6 +97,7 @@ class ParticipantMap:
     series: str
     contrast: str
     fwhm_mm: float
+    input_fwhm_mm: float
     at_rest: bool
     runs: Sequence[MapError]
     combined: MapError
@@ -208,7 +211,7 @@ def _error_sentence(facts: ParticipantMap) -> str:
         phrases.append(
             f"{_percent(combined.reconstruction)} for the SD of the reconstruction error"
         )
-    smoothing = f"{facts.fwhm_mm:g} mm FWHM" if facts.fwhm_mm else "unsmoothed"
+    smoothing = smoothing_text(facts.fwhm_mm, facts.input_fwhm_mm)
     map_kind = "seed" if facts.at_rest else "contrast"
     subject = f"Error of the {facts.series} map ({map_kind} {facts.contrast}, {smoothing})"
     if combined.interval is None:

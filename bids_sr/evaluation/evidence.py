@@ -391,6 +391,15 @@ def list_series(claims: Iterable[Claim], kind: AccuracyKind, *, holds: bool | No
     return [claim.series for claim in claims if claim.kind == kind and claim.holds is holds]
 
 
+def explain_not_applied(card: Mapping[str, object]) -> str:
+    """Return the reason why the model of a card was replaced by zero filling; "" if it was not."""
+    if was_applied(card):
+        return ""
+    held_out = card.get("held_out")
+    model = held_out.get("model", "") if isinstance(held_out, Mapping) else ""
+    return str(card.get("stopped_training") or model)
+
+
 def was_applied(card: Mapping[str, object]) -> bool:
     """Return True unless the model card records that the model was replaced by zero filling."""
     held_out = card.get("held_out")

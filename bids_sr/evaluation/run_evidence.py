@@ -43,15 +43,17 @@ class RunEvidence:
     `methods` were applied; `not_applied` fell back to zero filling and are not compared. `best` is
     the applied method with the highest explained variance or, without a reference, the method
     whose contrasts were tested, or else the highest self-test score; "" if no method was applied.
-    `agreement` is the agreement of all series with the strongest reference, for one contrast; None
-    if there is no reference. `margins` are equivalence margins by region, and `claims` are three
-    per method. `lost` are methods that lost the activation of the acquired run. `result` is the
-    result for the detail of each contrast of the best method. `flags` are all quality-control
-    flags.
+    `stopped` has the reason why the training of a network, applied or not, did not suffice, as a
+    clause. `agreement` is the agreement of all series with the strongest reference, for one
+    contrast; None if there is no reference. `margins` are equivalence margins by region, and
+    `claims` are three per method. `lost` are methods that lost the activation of the acquired run.
+    `result` is the result for the detail of each contrast of the best method. `flags` are all
+    quality-control flags.
     """
 
     methods: tuple[str, ...] = ()
     not_applied: tuple[str, ...] = ()
+    stopped: Mapping[str, str] = field(default_factory=dict)
     best: str = ""
     agreement: Evidence | None = None
     margins: Mapping[str, float] = field(default_factory=dict)
@@ -92,6 +94,7 @@ def gather_evidence(
     baselines: Sequence[str],
     margin: float | None = None,
     not_applied: Sequence[str] = (),
+    stopped: Mapping[str, str] | None = None,
     self_test_facts: Mapping[str, object] | None = None,
     flags: Sequence[Flag] = (),
 ) -> RunEvidence:
@@ -103,7 +106,8 @@ def gather_evidence(
     controls for a claim of function. Differences within ± `margin` count as equivalent, in the
     unit of the evidence; None for a tenth of the gap between `bspline` and `measured`.
     `not_applied` are methods that fell back to zero filling. These methods and their placebos are
-    not compared. `self_test_facts` are as in
+    not compared. `stopped` has the reason why the training of a network did not suffice.
+    `self_test_facts` are as in
     `bids_sr.evaluation.self_test.parse_self_test`. `flags` are those that do not depend on the
     evidence.
     """
@@ -114,6 +118,7 @@ def gather_evidence(
     evidence = RunEvidence(
         methods=tuple(applied_methods),
         not_applied=tuple(unapplied_methods),
+        stopped=stopped or {},
         agreement=agreement,
         self_test=parse_self_test(rows, self_test_facts),
     )

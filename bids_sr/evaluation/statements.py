@@ -23,6 +23,7 @@ class Statement(StrEnum):
         " the volumes"
     )
     DO_NOT_USE = "Do not use the {series} maps."
+    STOPPED = "{series}: {reason}."
     LOST = (
         "The activation of the acquired run is lost in {series}: downsampled to the acquired"
         " voxels, the effect in active voxels has {kept} (contrast {contrast})."

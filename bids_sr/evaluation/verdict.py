@@ -138,10 +138,12 @@ def _decide_status(evidence: RunEvidence) -> RunStatus:
 def _describe_not_applied(evidence: RunEvidence) -> str:
     """Return why methods were not applied, by their self-test; "" if all were applied.
 
-    If no method was applied, the headline states that they were not.
+    Networks have no self-test; their reasons are warnings of their own. If no method was applied,
+    the headline states that they were not.
     """
     methods = evidence.not_applied
-    sentences = [sentence.text for sentence in write_self_test(evidence.self_test, methods)]
+    tested = [name for name in methods if name not in evidence.stopped]
+    sentences = [sentence.text for sentence in write_self_test(evidence.self_test, tested)]
     if methods and evidence.methods:
         sentences.insert(0, write_result(RunResult(not_applied=methods)))
     return " ".join(sentences)

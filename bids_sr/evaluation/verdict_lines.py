@@ -10,11 +10,13 @@ from bids_sr.metrics.rows import VerdictFacts
 
 
 def list_warnings(evidence: RunEvidence) -> Iterator[str]:
-    """Yield a warning per applied method whose maps must not be used.
+    """Yield a warning per network that was not trained enough, and per method not to be used.
 
-    Such a method lost the activation of the acquired run or, without a reference, was less
-    accurate than zero filling in the self-test.
+    The maps of an applied method must not be used if it lost the activation of the acquired run
+    or, without a reference, was less accurate than zero filling in the self-test.
     """
+    for name, reason in evidence.stopped.items():
+        yield Statement.STOPPED.format(series=name, reason=reason)
     for name, activation in evidence.lost.items():
         warning = Statement.DO_NOT_USE.format(series=name)
         yield f"{warning} {write_lost_activation(name, activation).text}"

@@ -18,6 +18,7 @@ from bids_sr.figures.forest import Dashes, ForestPanel, ForestPoint, forest_figu
 from bids_sr.metrics.number_text import number, value_form
 from bids_sr.metrics.registry import statistic as registered
 from bids_sr.metrics.rows import MISSING, MetricRow
+from bids_sr.metrics.smoothing import smoothing_text
 from bids_sr.report import evaluation_rows
 from bids_sr.series import KindOfSeries
 
@@ -142,6 +143,7 @@ def reference_map_figure(
     if not column_keys or not series:
         return None
     markers = dict(zip(sorted({row.fwhm_mm for row in drawn_rows}), "osD^vP", strict=False))
+    input_fwhm_mm = drawn_rows[0].input_fwhm_mm  # the same in all rows of a run
     panels = []
     for key in column_keys:
         points: dict[str, list[ForestPoint]] = {}
@@ -157,7 +159,7 @@ def reference_map_figure(
             points.setdefault(row.series, []).append(point)
         panels.append(ForestPanel(title=_WHOLE_RUN_COLUMNS[key], points=points))
     legend = {
-        f"smoothed with a {width:g} mm kernel" if width else "not smoothed": ForestPoint(
+        smoothing_text(width, input_fwhm_mm): ForestPoint(
             value=0, color=canvas.INK, marker=marker, hollow=width > 0
         )
         for width, marker in markers.items()

@@ -15,7 +15,7 @@ from bids_sr.bids.findings import Findings, InputError
 from bids_sr.glm.map_sidecars import PERCENT, SIGNAL_UNITS
 from bids_sr.group.input_maps import read_map_unit
 from bids_sr.io.atomic_files import read_text
-from bids_sr.metrics.rows import COLUMNS, MISSING
+from bids_sr.metrics.rows import COLUMNS, MISSING, complete_table
 
 _HEAD = "\t".join(COLUMNS)
 _N_LABELS = list(COLUMNS).index("fwhm_mm")  # cells before the numbers
@@ -95,7 +95,7 @@ def explain_unit(unit: str) -> str:
 
 def _find_table_problem(path: Path) -> str:
     """Return why a table cannot be used, "" if it can."""
-    text = read_text(path)
+    text = complete_table(read_text(path))
     if not text.strip():
         return "the table is empty"
     head, _, rows = text.partition("\n")

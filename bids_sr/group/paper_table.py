@@ -11,7 +11,7 @@ from bids_sr.group import verdicts
 from bids_sr.group.values import participants_by_series
 from bids_sr.report.comparison_html import p_html, quartiles_text
 from bids_sr.report.evaluation_rows import series_text
-from bids_sr.report.markup import render, table
+from bids_sr.report.markup import ColumnHead, render, table
 from bids_sr.series import BASELINES, MEASURED
 from bids_sr.statistics.comparisons import compare_pairs
 from bids_sr.statistics.summaries import quartiles
@@ -37,19 +37,23 @@ def paper_sizes(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
     """Return the paper's table with all baselines, all methods and the published values."""
-    heads = ["series", "smoothing (mm)"]
+    heads: list[ColumnHead] = [
+        "series",
+        ("smoothing before super-resolution", "mm"),
+        ("of maps", "mm"),
+    ]
     for kind in sizes["contrast"].cat.categories:
         heads += [f"{kind}: median (IQR)", "p, acquired", "p, bspline"]
     rows: list[list[str]] = []
-    for fwhm_mm, smoothed_sizes in sizes.groupby("fwhm_mm"):
+    for (before, fwhm_mm), smoothed_sizes in sizes.groupby(["input_fwhm_mm", "fwhm_mm"]):
         available = set(smoothed_sizes["series"])
         panels = [panel for _, panel in smoothed_sizes.groupby("contrast", observed=False)]
         for series in ("acquired", *BASELINES, *methods, MEASURED):
             if series in available:
                 cells = (cell for panel in panels for cell in _size_cells(panel, series))
-                rows.append([series_text(series), f"{fwhm_mm:g}", *cells])
+                rows.append([series_text(series), before, f"{fwhm_mm:g}", *cells])
     for published in _PUBLISHED_ROWS:
-        row = [Markup("<em>{}</em>").format(published.name), published.smoothing]
+        row = [Markup("<em>{}</em>").format(published.name), published.smoothing, "0"]
         for median, p in zip(published.medians, published.p_values, strict=True):
             row += [median, p, "–"]
         rows.append(row)
@@ -83,7 +87,8 @@ def _size_cells(sizes: pd.DataFrame, series: str) -> Iterator[str]:
 class _PublishedRow(NamedTuple):
     """Row of the published table: sizes of both conditions and their Dice overlap.
 
-    `medians` have quartiles, and `p_values` are of comparisons with the acquired series.
+    `smoothing` is before super-resolution; maps were not smoothed. `medians` have quartiles, and
+    `p_values` are of comparisons with the acquired series.
     """
 
     name: str

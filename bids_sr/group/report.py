@@ -5,9 +5,11 @@ Accuracy is shown for the group and for each participant.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -24,7 +26,7 @@ from bids_sr.group.output_files import GroupNames
 from bids_sr.group.page import GroupFigures, GroupPage, GroupSection
 from bids_sr.group.paired_values_figure import plot_paired_values
 from bids_sr.group.paper_table import paper_html, paper_sizes
-from bids_sr.group.values import QUESTION, JoinedTables, question_rows
+from bids_sr.group.values import QUESTION, JoinedTables, parse_number, question_rows
 from bids_sr.group.voxel_tests import Z_SHOWN
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
@@ -32,12 +34,13 @@ from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import number, value_form
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING
+from bids_sr.metrics.smoothing import smoothing_text
 from bids_sr.metrics.word_lists import add_counts
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.facts import facts_html, messages_html
 from bids_sr.report.first_screen import UseRow, render_first_screen
-from bids_sr.report.markup import join, render, render_folded, render_selector, table
+from bids_sr.report.markup import ColumnHead, join, render, render_folded, render_selector, table
 from bids_sr.series import map_label
 
 _METHODS_TEXT = """
@@ -136,7 +139,10 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
         sections=(
             GroupSection("comparisons", "Exploratory comparisons", comparisons, ("comparisons",)),
             GroupSection(
-                "maps", "Group maps", _group_maps_html(content.maps, figures), ("group maps",)
+                "maps",
+                "Group maps",
+                _group_maps_html(content.maps, content.joined_tables.values, figures),
+                ("group maps",),
             ),
             GroupSection(
                 "paper",
@@ -404,16 +410,24 @@ def _missing_lines(content: RunsContent) -> list[str]:
     ]
 
 
-def _group_maps_html(group_maps: GroupMaps, figures: GroupFigures) -> Markup:
+def _group_maps_html(group_maps: GroupMaps, values: pd.DataFrame, figures: GroupFigures) -> Markup:
     """Return figures of z per task and contrast, and the table of group maps.
 
-    Each figure has one row per series, with the same planes and color scale.
+    Each figure has one row per series, with the same planes and color scale. `values` are of
+    `JoinedTables`, with the smoothing before super-resolution.
     """
-    heads = [
+    group_maps = replace(
+        group_maps,
+        maps=group_maps.maps.assign(
+            before=[_find_input_smoothing(values, row) for row in group_maps.maps.itertuples()]
+        ),
+    )
+    heads: list[ColumnHead] = [
         "series",
         "contrast",
         "task",
-        "smoothing (mm)",
+        ("smoothing before super-resolution", "mm"),
+        ("of maps", "mm"),
         "participants",
         "highest z",
         f"where ({group_maps.space}, mm)",
@@ -426,6 +440,7 @@ def _group_maps_html(group_maps: GroupMaps, figures: GroupFigures) -> Markup:
             group_map.series,
             group_map.contrast,
             group_map.task,
+            group_map.before,
             f"{group_map.fwhm_mm:g}",
             str(len(group_map.participants)),
             number(group_map.peak_z, ".2f"),
@@ -450,6 +465,13 @@ def _group_maps_html(group_maps: GroupMaps, figures: GroupFigures) -> Markup:
     )
 
 
+def _find_input_smoothing(values: pd.DataFrame, group_map: Any) -> str:
+    """Return the smoothing (mm) before super-resolution of a task, n/a if it is not known."""
+    is_task = (values["task"] == group_map.task) & (values["variant"] == group_map.variant)
+    widths = values["input_fwhm_mm"][is_task].unique()
+    return str(widths[0]) if len(widths) == 1 else MISSING
+
+
 def _map_figures(group_maps: GroupMaps, figures: GroupFigures) -> Iterator[Markup]:
     """Yield a figure of z maps per task and contrast."""
     if group_maps.background is None or group_maps.mask is None or group_maps.maps.empty:
@@ -469,10 +491,10 @@ def _map_figures(group_maps: GroupMaps, figures: GroupFigures) -> Iterator[Marku
             partial(activation_figure, rows, scene, display=display, n_slices=3),
             f"{entities}_desc-maps",
             f"Group z maps ({' to '.join(map(str, counts))} participants) in {group_maps.space},"
-            f" smoothed with a {first['fwhm_mm']:g} mm FWHM kernel. The planes were selected from"
-            f" the {first['series']} map. The maps are not corrected for multiple comparisons. The"
-            " table lists the one-sided threshold for a false discovery rate of .05 over the"
-            " brain.",
+            f" {smoothing_text(first['fwhm_mm'], parse_number(first['before']))}. The planes were"
+            f" selected from the {first['series']} map. The maps are not corrected for multiple"
+            " comparisons. The table lists the one-sided threshold for a false discovery rate of"
+            " .05 over the brain.",
             heading,
         )
         yield render("headed", heading, figure)
@@ -521,21 +543,27 @@ def _sizes_html(tables: JoinedTables, figures: GroupFigures) -> Markup:
     pair_entries: list[Markup] = []
     for pair_index, pair_sizes in enumerate(paper_sizes(tables.values)):
         pair_entries.append(paper_html(pair_sizes, tables.methods))
-        for fwhm_mm, sizes in pair_sizes.groupby("fwhm_mm"):
+        for (before, fwhm_mm), sizes in pair_sizes.groupby(["input_fwhm_mm", "fwhm_mm"]):
             panels = [
                 (panel, group_figures.select_series(panel_sizes, tables.methods))
                 for panel, panel_sizes in sizes.groupby("contrast", observed=True)
             ]
             figure = figures.embed(
                 partial(plot_paired_values, panels),
-                f"desc-{map_label(f'paper{pair_index}', fwhm_mm)}",
+                f"desc-{map_label(f'paper{pair_index}{_label_width(before)}', fwhm_mm)}",
                 "Region size (in acquired voxels) and overlap,"
-                f" {verdicts.task_text(sizes.iloc[0])}, smoothed with a {fwhm_mm:g} mm FWHM"
-                " kernel. Each line is a participant.",
+                f" {verdicts.task_text(sizes.iloc[0])},"
+                f" {smoothing_text(fwhm_mm, parse_number(before))}. Each line is a participant.",
             )
             pair_entries.append(figure)
     sizes_html = join(pair_entries)
     return sizes_html + Markup("<p>{}</p>").format(_SIZE_NOTE) if sizes_html else sizes_html
+
+
+def _label_width(input_fwhm_mm: str) -> str:
+    """Return the part of a file name for the smoothing (mm) before super-resolution."""
+    width = parse_number(input_fwhm_mm)
+    return f"In{width * 10:.0f}" if width > 0 else ""
 
 
 def _methods_text(content: RunsContent) -> str:

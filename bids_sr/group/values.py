@@ -24,7 +24,7 @@ from bids_sr.io.arrays import Float
 from bids_sr.metrics import flags
 from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.registry import STATISTICS
-from bids_sr.metrics.rows import COLUMNS, MISSING
+from bids_sr.metrics.rows import COLUMNS, MISSING, complete_table
 from bids_sr.sr.method import method_names_without_controls
 
 RUN: Mapping[str, Mapping[str, object]] = data_of("columns.json")["runs"]
@@ -40,9 +40,13 @@ QUESTION = [
     "region",
     "threshold",
     "contrast",
+    "input_fwhm_mm",
     "fwhm_mm",
 ]
-"""Columns that identify a measured quantity, without the series and the participant."""
+"""Columns that identify a measured quantity, without the series and the participant.
+
+The smoothing before super-resolution (``input_fwhm_mm``) is a text, n/a if it is unknown.
+"""
 # values that are reported but not compared: a method was not applied, or a flag is raised
 _REPORTED_VALUES = {APPLIED: 0.0, **dict.fromkeys((f"flag_{name}" for name in flags.FLAGS), 1.0)}
 EvidenceContrasts = Mapping[tuple[str, str], Sequence[str]]
@@ -252,7 +256,8 @@ def _read_table(source: Any, stream: TextIO, parsed: _ParsedTables) -> _TableCon
         If the table has unexpected columns or a value is not a number.
     """
     try:
-        head, *all_lines = source.path.read_text(encoding="utf-8").splitlines()
+        text_of_table = complete_table(source.path.read_text(encoding="utf-8"))
+        head, *all_lines = text_of_table.splitlines()
         if head.split("\t") != list(COLUMNS):
             raise ValueError(f"the columns are {head!r}; expected {' '.join(COLUMNS)}")
         contrast_column = list(COLUMNS).index("contrast")
@@ -277,9 +282,9 @@ def _read_table(source: Any, stream: TextIO, parsed: _ParsedTables) -> _TableCon
             if label.number is not None and unit != STATISTICS[label.statistic].unit:
                 outdated[label.statistic] = unit
             elif label.number is not None or label.reported_value is not None:
-                lower, upper = map(_parse_number, interval)
+                lower, upper = map(parse_number, interval)
                 used_lines.append(
-                    _TableLine(label, value=_parse_number(value), width=upper - lower)
+                    _TableLine(label, value=parse_number(value), width=upper - lower)
                 )
     except ValueError as error:
         raise TableError(f"{source.path}: {error}") from error
@@ -320,11 +325,12 @@ def _parse_label(
         number=keys.setdefault(key, len(keys)) if is_compared else None,
         is_quarter="quarter" in key,
         reported_value=_REPORTED_VALUES.get(name),
-        evidence_contrast=levels[-1] if name == "verdict_margin" else "",
+        evidence_contrast=levels[-2] if name == "verdict_margin" else "",
     )
 
 
-def _parse_number(cell: str) -> float:
+def parse_number(cell: str) -> float:
+    """Return the number in a cell of a table, NaN for n/a."""
     return math.nan if cell == MISSING else float(cell)
 
 

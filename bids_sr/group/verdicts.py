@@ -24,10 +24,12 @@ from bids_sr.group.comparisons import EXPLORATORY
 from bids_sr.group.values import (
     QUESTION,
     EvidenceContrasts,
+    parse_number,
     rank_question,
 )
 from bids_sr.metrics.number_text import estimate, number, p_value, points, value_form
 from bids_sr.metrics.rows import MISSING
+from bids_sr.metrics.smoothing import smoothing_text
 from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.statistics.decisions import (
@@ -107,7 +109,9 @@ def select_findings(
         method_rank=eligible["series"].map(list(methods).index),
         question=eligible.groupby(QUESTION, sort=False).ngroup(),
     ).sort_values(["contrast_rank", "fwhm_mm", "contrast", "comparison_index"])
-    metric_columns = ["task", "variant", "table", *_METRIC, "region", "size_contrast"]
+    metric_columns = [
+        *("task", "variant", "table", *_METRIC, "region", "size_contrast", "input_fwhm_mm")
+    ]
     reported_questions = ranked.drop_duplicates(metric_columns)["question"]
     reported = ranked[ranked["question"].isin(reported_questions)].sort_values(
         [
@@ -270,11 +274,7 @@ def context_text(question: ComparisonRow) -> str:
     """Return task, region, contrast and smoothing of a question as text."""
     special_texts = {MISSING: "", "all": "all conditions"}
     contrast = special_texts.get(question.contrast, question.contrast.replace("+", " and "))
-    smoothing = (
-        f"smoothed with a {question.fwhm_mm:g} mm FWHM kernel"
-        if question.fwhm_mm
-        else "not smoothed"
-    )
+    smoothing = smoothing_text(question.fwhm_mm, parse_number(question.input_fwhm_mm))
     phrases = [task_text(question), region_text(question.region), contrast, smoothing]
     return ", ".join(filter(None, phrases))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -20,7 +22,9 @@ BRAIN, SCAN = "brain", "scan"
 """Regions of structural scans that are compared: the brain mask, and all voxels of the slices."""
 COLUMNS: Mapping[str, Mapping[str, object]] = data_of("columns.json")["metrics"]
 """Columns of the metrics tables with their descriptions in the sidecar."""
-_NUMBER_COLUMNS = ("fwhm_mm", "value", "lower", "upper")
+_INPUT_SMOOTHING = "input_fwhm_mm"
+_EARLIER_COLUMNS = [name for name in COLUMNS if name != _INPUT_SMOOTHING]  # of earlier versions
+_NUMBER_COLUMNS = (_INPUT_SMOOTHING, "fwhm_mm", "value", "lower", "upper")
 _DTYPES = {
     name: "Int64" if name == "n" else "float64" if name in _NUMBER_COLUMNS else "str"
     for name in COLUMNS
@@ -61,8 +65,9 @@ class MetricRow:
     and `band` are the spatial frequencies ``all``, ``within`` or ``beyond``. `region` are the
     voxels that were included, or the condition of a number of blocks, and `threshold` defines the
     region of the statistic. `contrast` may be two compared contrasts joined by +. These texts and
-    `reference` are n/a if not applicable. `fwhm_mm` is the Gaussian smoothing (FWHM) before
-    statistics. `lower` and `upper` are the ends of the 95 % interval (NaN if there is no
+    `reference` are n/a if not applicable. `input_fwhm_mm` is the Gaussian smoothing (FWHM) of the
+    series before super-resolution (NaN if unknown), and `fwhm_mm` the smoothing before statistics.
+    `lower` and `upper` are the ends of the 95 % interval (NaN if there is no
     interval), and `n` is the number of units resampled for the interval (None if there is no
     interval).
     """
@@ -76,6 +81,7 @@ class MetricRow:
     region: str = MISSING
     threshold: str = MISSING
     contrast: str = MISSING
+    input_fwhm_mm: float = math.nan
     fwhm_mm: float = 0.0
     lower: float = math.nan
     upper: float = math.nan
@@ -162,6 +168,11 @@ def metric_rows(
     ]
 
 
+def with_input_smoothing(rows: Iterable[MetricRow], input_fwhm_mm: float) -> list[MetricRow]:
+    """Return the rows of a run whose series was smoothed before super-resolution (FWHM, mm)."""
+    return [replace(row, input_fwhm_mm=input_fwhm_mm) for row in rows]
+
+
 def table_text(rows: Iterable[MetricRow]) -> str:
     """Return rows as TSV text with a header line."""
     lines_of_cells = [list(COLUMNS), *(row.cells() for row in rows)]
@@ -230,7 +241,7 @@ def read_frame(path: Path) -> pd.DataFrame:
     missing_values = {name: [MISSING] for name in (*_NUMBER_COLUMNS, "n")}
     try:
         table = pd.read_csv(
-            path,
+            io.StringIO(complete_table(path.read_text(encoding="utf-8"))),
             sep="\t",
             quoting=csv.QUOTE_NONE,
             dtype=_DTYPES,
@@ -249,6 +260,22 @@ def read_frame(path: Path) -> pd.DataFrame:
             "incomplete or was edited."
         )
     return table
+
+
+def complete_table(text: str) -> str:
+    """Return the text of a table with all columns; other tables are returned unchanged.
+
+    Tables of earlier versions lack the smoothing before super-resolution, which is then n/a.
+    """
+    head, *lines = text.split("\n")
+    if head.split("\t") != _EARLIER_COLUMNS:
+        return text
+    position = list(COLUMNS).index(_INPUT_SMOOTHING)
+    rows = [line.split("\t") for line in lines]
+    for cells in rows:
+        if len(cells) > 1:
+            cells.insert(position, MISSING)
+    return "\n".join(["\t".join(COLUMNS), *map("\t".join, rows)])
 
 
 def columns_json(statistics: Iterable[str]) -> dict[str, dict[str, object]]:

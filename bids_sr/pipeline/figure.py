@@ -9,6 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Union, cast
 
 from bids_sr.config.memory import Need
+from bids_sr.metrics.smoothing import smoothing_text
 from bids_sr.pipeline.artifacts import Derivative, Figure as FigureKind
 from bids_sr.pipeline.step import Step
 from bids_sr.report.sections import FigureSpec
@@ -27,14 +28,16 @@ FigureContent = Union["Figure", str]
 class FigureDrawing(NamedTuple):
     """Drawn content, with the desc of its declaration, and its contrast and smoothing.
 
-    `label` is the name of a method, if there is one figure per method. `caption` replaces the
-    caption of the declaration, "" to keep it.
+    `fwhm_mm` is the smoothing of the maps, and `input_fwhm_mm` of the series before
+    super-resolution (FWHM). `label` is the name of a method, if there is one figure per
+    method. `caption` replaces the caption of the declaration, "" to keep it.
     """
 
     desc: str
     content: FigureContent
     contrast: str = ""
     fwhm_mm: float = 0.0
+    input_fwhm_mm: float = 0.0
     label: str = ""
     caption: str = ""
 
@@ -141,12 +144,10 @@ def _make_note(drawing: FigureDrawing, declaration: FigureSpec) -> dict[str, obj
 
     See `bids_sr.report.stored_figures.StoredFigure`.
     """
-    smoothing = (
-        f"smoothed with a {drawing.fwhm_mm:g} mm FWHM Gaussian kernel"
-        if drawing.fwhm_mm
-        else "not smoothed"
-    )
-    placeholders = {"contrast": drawing.contrast or "n/a", "smoothing": smoothing}
+    placeholders = {
+        "contrast": drawing.contrast or "n/a",
+        "smoothing": smoothing_text(drawing.fwhm_mm, drawing.input_fwhm_mm),
+    }
     return {
         "figure": declaration.desc,
         "section": declaration.section,

@@ -12,14 +12,14 @@ from bids_sr.bids.findings import group_notices, group_problems
 from bids_sr.bids.label_lists import list_some
 from bids_sr.bids.method_options import unavailable_reason
 from bids_sr.bids.precomputed import reused_text
-from bids_sr.bids.pretrained_models import factor_of_models
+from bids_sr.bids.pretrained_models import factor_of_models, find_pretrained
 from bids_sr.bids.retrospective_plan import (
     downsampled_subject,
     retrospective_factor,
     select_pair_sources,
 )
 from bids_sr.combination import format_combined_runs
-from bids_sr.config import Settings
+from bids_sr.config import Settings, SuperRes
 from bids_sr.config.plugin import Plugin
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.grids import BOLDREF
@@ -30,6 +30,7 @@ from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.preflight.regions import choose_regions, count_label_voxels
 from bids_sr.region_names import BRAIN, region_labels
 from bids_sr.series import SDMOD
+from bids_sr.sr.method import get_method
 
 _MAX_NAMES = 3  # names of runs in a message
 _MIN_SAVED_MINUTES = 10  # shortest time saved by threads that is mentioned
@@ -99,6 +100,13 @@ def _list_advice(plan: Plan, settings: Settings) -> list[str]:
             " of at least 20 volumes with the same slices and task in the same session (see"
             " docs/acquire.md)."
         )
+    if _trains_without_critic(runs, settings.superres):
+        hours = get_method("srgan").cost("paper").always / 3600
+        advice.append(
+            f"{get_method('srgan').label('fast')} is not the network of the paper. To train that"
+            " network, use --recipe paper --vgg-weights download: about"
+            f" {hours:.0f} hours of processor time per pair, which we have never completed."
+        )
     if not any(run.truth is not None for run in runs):
         limitation = "only the self-test at half the resolution can be performed"
         if any(run.factor[2] != 1 for run in runs):
@@ -109,6 +117,16 @@ def _list_advice(plan: Plan, settings: Settings) -> list[str]:
             " results with the original runs."
         )
     return advice
+
+
+def _trains_without_critic(runs: Sequence[BoldRun], superres: SuperRes) -> bool:
+    """Return whether `srgan` is trained on a pair with its default recipe."""
+    return (
+        superres.recipe == "fast"
+        and "srgan" in superres.learned
+        and not _is_given("srgan", superres)
+        and any(run.pair and not unavailable_reason("srgan", run, superres) for run in runs)
+    )
 
 
 def _describe_structural_scans(subjects: Sequence[Subject]) -> list[str]:
@@ -406,7 +424,20 @@ def _describe_method(run: BoldRun, settings: Settings) -> str:
         reasons.append(_describe_factor_source(run, settings))
     reasons_text = f" ({'; '.join(reasons)})" if reasons else ""
     factor = retrospective_factor(settings) if is_retrospective else run.factor
-    return f"{', '.join(names) or 'none'} by {_join_numbers(factor, 'g')}{reasons_text}"
+    labels = [_label_method(name, superres) for name in names]
+    return f"{', '.join(labels) or 'none'} by {_join_numbers(factor, 'g')}{reasons_text}"
+
+
+def _label_method(name: str, superres: SuperRes) -> str:
+    """Return the label of a method or baseline; the recipe of a given model is unknown."""
+    if name in superres.learned and not _is_given(name, superres):
+        return get_method(name).label(superres.recipe)
+    return name
+
+
+def _is_given(name: str, superres: SuperRes) -> bool:
+    """Return whether the model of a method is a given file, or a stored model."""
+    return superres.model_source == "reuse" or find_pretrained(superres, name) is not None
 
 
 def _describe_factor_source(run: BoldRun, settings: Settings) -> str:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from bids_sr.metrics.number_text import interval, number, short_number
 from bids_sr.metrics.rows import MISSING
+from bids_sr.metrics.smoothing import smoothing_choice, smoothing_text
 from bids_sr.report.markup import ColumnHead, render, render_selector, table
 
 if TYPE_CHECKING:
@@ -18,7 +19,18 @@ if TYPE_CHECKING:
 _MAX_CLUSTERS = 5
 """Number of clusters per contrast on the page, except for the first; the file lists all."""
 _NUMERIC_COLUMNS = (
-    *("fwhm_mm", "x", "y", "z", "scanner_x", "scanner_y", "scanner_z", "above", "label_mm"),
+    *(
+        "input_fwhm_mm",
+        "fwhm_mm",
+        "x",
+        "y",
+        "z",
+        "scanner_x",
+        "scanner_y",
+        "scanner_z",
+        "above",
+        "label_mm",
+    ),
     *("peak", "volume_mm3", "effect", "lower", "upper", "wrongsign", "expected_wrong"),
 )
 _NBSP = "\N{NO-BREAK SPACE}"
@@ -93,7 +105,7 @@ def _render_clusters(rows: Sequence[Any], series: str, contrast: str) -> Markup:
 
 def _map_text(row: Any) -> str:
     """Describe the smoothing and the threshold of a map."""
-    smoothing = f"smoothed by {row.fwhm_mm:g} mm FWHM" if row.fwhm_mm else "not smoothed"
+    smoothing = smoothing_text(row.fwhm_mm, row.input_fwhm_mm)
     label = str(getattr(row, "threshold", ""))
     threshold = _THRESHOLDS.get(
         label, f"z ≥ {label[1:2]}.{label[2:]}" if label[:1] == "Z" else label
@@ -105,7 +117,7 @@ def _render_peak(row: Any) -> list[str]:
     """Return the cells of a cluster, or of an additional peak of a cluster."""
     coordinates = ", ".join(number(mm, ".0f") for mm in (row.x, row.y, row.z))
     scanner = ",".join(f"{mm:.1f}" for mm in (row.scanner_x, row.scanner_y, row.scanner_z))
-    smoothing = f"{row.fwhm_mm:g} mm" if row.fwhm_mm else "none"
+    smoothing = smoothing_choice(row.fwhm_mm, row.input_fwhm_mm)
     peak = render("peak", coordinates, scanner, row.contrast, row.series, smoothing)
     label = row.label if isinstance(row.label, str) else MISSING
     if label != MISSING and row.label_mm > 0:

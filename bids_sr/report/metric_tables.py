@@ -17,6 +17,7 @@ from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import interval, number, value_form
 from bids_sr.metrics.registry import STATISTICS
 from bids_sr.metrics.rows import MISSING, MetricRow
+from bids_sr.metrics.smoothing import smoothing_text
 from bids_sr.report import evaluation_rows
 from bids_sr.report.markup import ColumnHead, join, render, render_selector, table
 from bids_sr.series import IMAGE_REFERENCES
@@ -254,6 +255,8 @@ def render_tables(
             for column, value in zip(declaration.split, table_key, strict=True)
         }
         title = declaration.title.format_map(value_texts)
+        if (input_fwhm_mm := table_rows[0].input_fwhm_mm) > 0:
+            title = f"{title}; series {smoothing_text(0, input_fwhm_mm)}"
         tables.append((title, _render_table(declaration, table_rows, title, series_order)))
     return tables
 

@@ -10,13 +10,14 @@ from markupsafe import Markup
 
 from bids_sr.evaluation.words import EFFECT_UNIT
 from bids_sr.metrics.number_text import interval, number, p_value
+from bids_sr.metrics.smoothing import smoothing_text
 from bids_sr.report.evaluation_rows import (
     get_kind,
     list_contrasts,
     list_series,
     series_text,
 )
-from bids_sr.report.markup import ColumnHead, render_selector, table
+from bids_sr.report.markup import ColumnHead, join, render_selector, table
 from bids_sr.series import ACQUIRED
 
 if TYPE_CHECKING:
@@ -46,13 +47,23 @@ def regions_html(regions: pd.DataFrame, series_order: Sequence[str]) -> Markup:
         origin: list(rows.itertuples())
         for origin, rows in narrow.groupby(narrow["origin"].replace("auto", "roi"))
     }
-    return render_selector(
+    tables = render_selector(
         [
             ("Regions of interest", _render_named(by_origin.get("roi", ()), series_order)),
             ("Clusters of the acquired map", _render_clusters(by_origin.get("cluster", ()))),
             ("Atlas labels", _render_labels(by_origin.get("atlas", ()))),
         ]
     )
+    return join([_note_input_smoothing(narrow), tables]) if tables else tables
+
+
+def _note_input_smoothing(regions: pd.DataFrame) -> Markup:
+    """Return a note if the series was smoothed before super-resolution, otherwise ""."""
+    input_fwhm_mm = regions["input_fwhm_mm"].max()
+    if not input_fwhm_mm > 0:
+        return Markup("")
+    text = smoothing_text(0, input_fwhm_mm)
+    return Markup("<p class='note'>The acquired series was {}.</p>").format(text)
 
 
 def _render_named(rows: Iterable[Any], series_order: Sequence[str]) -> Markup:

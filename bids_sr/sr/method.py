@@ -125,6 +125,9 @@ class Method:
         Noun phrase with citations on the network for the methods text, by recipe name. Recipes
         without an entry use `about`. The course of a training is described from the model card
         (see `bids_sr.networks.training_text`).
+    labels : Mapping[str, str]
+        Labels for figures, tables and the plan, by recipe name. Recipes without an entry use the
+        name. Names of series and files do not depend on the recipe.
     prior_text : Mapping[str, str]
         Continuation of "under a Gaussian prior" in the methods text of a method with prior SD
         maps, by recipe name or "any". If empty, it is derived from `about`.
@@ -147,6 +150,7 @@ class Method:
     paper_precision: Precision = "fp32"
     network_text: Mapping[str, str] = field(default_factory=dict)
     prior_text: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def about(self) -> str:
@@ -172,6 +176,10 @@ class Method:
     def needs_pair(self) -> bool:
         """Whether training requires high-resolution images, such as a T2*-weighted image pair."""
         return not self.is_run_specific
+
+    def label(self, recipe: str) -> str:
+        """Return the label of the method, trained with a recipe, for figures and tables."""
+        return self.labels.get(recipe, self.name)
 
     def describe_network(self, recipe: str) -> str:
         """Return a description of the network for the methods text.

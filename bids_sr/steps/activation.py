@@ -25,7 +25,7 @@ from bids_sr.io.atomic_files import link_or_copy
 from bids_sr.io.grids import AxisOrder, Factor
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.metrics.rows import MetricRow, columns_json, metric_rows
+from bids_sr.metrics.rows import MetricRow, columns_json, metric_rows, with_input_smoothing
 from bids_sr.pipeline.artifacts import (
     Derivative,
     Facts,
@@ -450,7 +450,13 @@ def _score_maps(
 
 
 @step(makes=("image_metrics", "image_columns"), small=True)
-def join_quality(quality: list[Rows]) -> tuple[Rows, Facts]:
-    """Join the image quality of all series in one table, with descriptions of its columns."""
+def join_quality(quality: list[Rows], *, input_smoothing: float) -> tuple[Rows, Facts]:
+    """Join the image quality of all series in one table, with descriptions of its columns.
+
+    `input_smoothing` is the smoothing of the acquired volumes (FWHM, mm).
+    """
     rows = [row for table in quality for row in table]
-    return rows, columns_json(row.statistic for row in rows)
+    return (
+        with_input_smoothing(rows, input_smoothing),
+        columns_json(row.statistic for row in rows),
+    )

@@ -27,7 +27,7 @@ from bids_sr.registration.bold_regions import chain_through_t1w
 from bids_sr.run_time import RunTime
 from bids_sr.series import ACQUIRED, MEASURED
 from bids_sr.steps.error_maps import SIGN_RELIABLE, SIZE_KNOWN
-from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
+from bids_sr.steps.map_comparison import SortedMaps, read_input_smoothing, sort_maps_of_run
 
 _ANTS_SEED = 1  # seed of ANTs, which does not use random numbers for resampling
 
@@ -171,6 +171,7 @@ def _select_maps(
             yield _ClusteredMap(
                 shared_cells={
                     "series": series,
+                    "input_fwhm_mm": f"{read_input_smoothing(statmap):g}",
                     "fwhm_mm": f"{fwhm_mm:g}",
                     "contrast": contrast,
                     "threshold": region_kind,

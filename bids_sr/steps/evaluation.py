@@ -23,7 +23,7 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import columns_json
+from bids_sr.metrics.rows import columns_json, with_input_smoothing
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows, Series
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.run_time import RunTime
@@ -261,15 +261,21 @@ def compare_images(
 
 
 @step(makes=("evaluation", "evaluation_columns"), small=True)
-def join_evaluation(rows: list[Rows], verdict_rows: Rows) -> tuple[Rows, Facts]:
+def join_evaluation(
+    rows: list[Rows], verdict_rows: Rows, *, input_smoothing: float
+) -> tuple[Rows, Facts]:
     """Combine all rows of a run's evaluation in one table.
 
     The verdict does not depend on rows that it does not require and is therefore available
     earlier.
 
-    `rows` are tables in the order of the result; `verdict_rows`, with flags, follow. Returns all
-    rows, without comparisons with methods that were not applied; and descriptions of the columns.
+    `rows` are tables in the order of the result; `verdict_rows`, with flags, follow.
+    `input_smoothing` is the smoothing of the acquired volumes (FWHM, mm). Returns all rows,
+    without comparisons with methods that were not applied; and descriptions of the columns.
     """
     all_rows = [row for table in [*rows, verdict_rows] for row in table]
     compared_rows = select_compared_rows(all_rows, select_applied(verdict_rows, applied=False))
-    return compared_rows, columns_json(row.statistic for row in compared_rows)
+    return (
+        with_input_smoothing(compared_rows, input_smoothing),
+        columns_json(row.statistic for row in compared_rows),
+    )

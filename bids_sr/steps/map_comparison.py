@@ -9,7 +9,7 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.map_summary import upsampled_rows
 from bids_sr.io.grids import BOLDREF, Factor
 from bids_sr.io.json_values import as_number
-from bids_sr.metrics.rows import columns_json
+from bids_sr.metrics.rows import columns_json, with_input_smoothing
 from bids_sr.pipeline.artifacts import Derivative, Facts, Map, Mask, Rows
 from bids_sr.pipeline.step import step
 from bids_sr.run_time import RunTime
@@ -42,10 +42,12 @@ def compare_maps(
     contrasts: Contrasts,
     thresholds: Sequence[str],
     factor: Factor,
+    input_smoothing: float,
 ) -> tuple[Rows, Facts]:
     """Join the metrics of the maps of each series and of the interpolated acquired maps.
 
     Maps of the acquired series are interpolated to the high-resolution grid by cubic splines.
+    `input_smoothing` is the smoothing of the acquired volumes (FWHM, mm).
     """
     mapped_contrasts = {
         derivative.entities["contrast"]
@@ -69,7 +71,10 @@ def compare_maps(
                 fwhm_mm=fwhm_mm,
                 per_acquired=prod(factor),
             )
-    return rows, columns_json(row.statistic for row in rows)
+    return (
+        with_input_smoothing(rows, input_smoothing),
+        columns_json(row.statistic for row in rows),
+    )
 
 
 def group_by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsBySmoothing:
@@ -85,6 +90,11 @@ def group_by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _M
         for series, statmap in maps_by_series.items():
             maps_by_width.setdefault(fwhm_mm, {}).setdefault(series, {})[contrast, stat] = statmap
     return maps_by_width
+
+
+def read_input_smoothing(derivative: Derivative) -> float:
+    """Return the smoothing before super-resolution (FWHM, mm) of the series of a map."""
+    return as_number(derivative.sidecar.get("InputSmoothingFWHM"), 0.0)
 
 
 def sort_maps_of_run(maps: Iterable[Derivative]) -> tuple[SortedMaps, SortedMaps]:

@@ -219,6 +219,11 @@ def decide_verdict(
         not_applied=[
             name for name in method_names if name in cards and not was_applied(cards[name])
         ],
+        stopped={
+            name: str(cards[name]["stopped_training"])
+            for name in method_names
+            if "stopped_training" in cards.get(name, {})
+        },
         self_test_facts=self_test_facts,
         flags=flags or (),
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from bids_sr.evaluation.evidence import was_applied
+from bids_sr.evaluation.evidence import explain_not_applied, was_applied
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
@@ -23,7 +23,7 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.run_time import RunTime
-from bids_sr.series import BASELINES, PAIR_BASELINES
+from bids_sr.series import ACQUIRED_BAND, BASELINES, PAIR_BASELINES
 from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.inference.apply_to_series import Consistency, write_series
 from bids_sr.sr.inference.posed_image import PosedImage
@@ -35,6 +35,7 @@ from bids_sr.sr.inference.upsampler_inputs import (
 )
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import method_of_series
+from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.recipe import RecipeName
@@ -118,10 +119,9 @@ class SuperResolvedSeries:
     """Series on the high-resolution grid and on the grids of other spaces.
 
     `series` is motion-corrected (signal units). `space_series` are on the grids of other spaces.
-    `series_facts` are outlier volumes, and whether a run-trained method was applied. `error_draws`
-    are samples of the reconstruction error (4D, unit scale), see
-    `bids_sr.sr.prior_maps.add_detail`; None if no samples are drawn. `acquired_draws` are the
-    acquired part of the same samples.
+    `series_facts` are outlier volumes, and whether a method was applied. `error_draws` are samples
+    of the reconstruction error (4D, unit scale), see `bids_sr.sr.prior_maps.add_detail`; None if
+    no samples are drawn. `acquired_draws` are the acquired part of the same samples.
     """
 
     series: Series
@@ -192,7 +192,8 @@ def super_resolve(
     Variance methods add detail to `zerofilled`; None to compute it here. `guide` is the image for
     `inject` and `ratio`, and for variance methods with static detail. Upsampled volumes are also
     interpolated to `space_grids` in other spaces. `series_name` is an interpolation, a baseline
-    with the guide, or the series of a method.
+    with the guide, or the series of a method. The series is zero filled if the method is not
+    applied.
 
     Raises `UsageError` if the model is for another resolution, contrast, orientation or factor,
     and `InferenceError` if the mask is empty, or if a required input is missing.
@@ -213,14 +214,16 @@ def super_resolve(
     space_files = [_locate_space_series(space_grid, here) for space_grid in space_grids]
     space_targets = dict(zip(space_files, space_grids, strict=True))
     if run_model is None:
-        upsampler = make_upsampler(series_name, inputs, model)
+        is_applied = model is None or was_applied(model.card.json)
+        upsampler = make_upsampler(
+            series_name if is_applied else ACQUIRED_BAND, inputs, model if is_applied else None
+        )
         run_writer.write(target, upsampler, inference.data_consistency, space_targets)
-        application_entries: dict[str, object] = {}
     else:
         _write_with_detail(
             run_writer, run_model, inputs, zerofilled, target, space_targets, inference
         )
-        application_entries = _describe_application(run_model)
+    application_entries = {} if model is None else _describe_application(model.card)
     return SuperResolvedSeries(
         series=SeriesReader(target),
         space_series=[
@@ -343,12 +346,18 @@ def _write_with_detail(
     temporary_file.unlink(missing_ok=True)
 
 
-def _describe_application(run_model: LoadedModel) -> dict[str, object]:
-    """Return sidecar entries on a run-trained method: whether it was applied."""
-    if was_applied(run_model.card.json):
-        return {"Applied": True}
+def _describe_application(card: ModelCard) -> dict[str, object]:
+    """Return sidecar entries on a method: whether it was applied, or why not.
+
+    They also contain why a network would not have been applied without the setting that permits
+    it.
+    """
+    if was_applied(card.json):
+        stopped = card.json.get("stopped_training")
+        return {"Applied": True, **({} if stopped is None else {"StoppedTraining": stopped})}
     return {
         "Applied": False,
+        "ReasonNotApplied": explain_not_applied(card.json),
         "Description": "zero-filled BOLD series corrected for head motion (the super-resolution"
         " method was not applied)",
     }

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from bids_sr.evaluation.evidence import was_applied
 from bids_sr.io.json_values import as_mapping, as_number
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.networks import (
@@ -17,6 +18,7 @@ from bids_sr.series import series_name
 from bids_sr.sr.method import Method, get_method
 from bids_sr.sr.models.card import ModelCard, read_card, source_path, weights_path
 from bids_sr.sr.models.request import ModelSettings, TrainingSettings
+from bids_sr.sr.models.stopped_training import MAX_LOSS_DB
 from bids_sr.sr.recipe import VarianceRecipe, make_short_recipe
 from bids_sr.sr.recipe_changes import apply_changes, base_recipe, changes_text, select_changes
 
@@ -48,7 +50,8 @@ def describe_finished(
     """
     cards, sources = read_cards(training.method, folders)
     data = _describe_source(source, images_text(cards))
-    return describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
+    text = describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
+    return f"{text}{_describe_unapplied(cards)}"
 
 
 def _describe_source(source: TrainingSource, count: str) -> str:
@@ -123,6 +126,18 @@ def _describe_reuse(
     return (
         f"{network_text} was used. This network is {description}. {card_phrase} trained on"
         f" {data_text(cards)}. {training_sentences(cards)}{_describe_unfinished(unfinished)}"
+    )
+
+
+def _describe_unapplied(cards: Sequence[ModelCard]) -> str:
+    """Return a sentence on networks that were not applied, after a space; "" if all were."""
+    n_unapplied = sum(not was_applied(card.json) for card in cards)
+    if not n_unapplied:
+        return ""
+    were_text = "was" if len(cards) == 1 else f"of {n_unapplied} of {len(cards)} networks were"
+    return (
+        f" The series {were_text} zero filled, because the training was stopped early and the PSNR"
+        f" was more than {MAX_LOSS_DB:g} dB lower than with zero filling."
     )
 
 

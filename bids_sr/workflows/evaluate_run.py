@@ -172,6 +172,7 @@ def evaluate_run(
             activation_rows,
         ],
         verdict_rows,
+        input_smoothing=plan.correction.input_smoothing,
     )
     stored_verdict = run_verdict.add_large_effects(verdict, all_metrics)
     _store_evaluation(all_metrics, columns, stored_verdict, outputs)
@@ -315,7 +316,7 @@ class _MethodTests:
 
     `self_test_rows` and `self_test_facts` are of the self-tests at reduced resolution.
     `coverage_tables` are tests of the confidence intervals at reduced resolution; empty if the run
-    has a reference. `cards` are model cards of methods with a self-test on the run, by series.
+    has a reference. `cards` are model cards of evaluated methods, by series.
     """
 
     self_test_rows: Rows
@@ -335,7 +336,7 @@ def _gather_method_tests(plan: RunPlan, series: RunSeries, maps: MappedRun) -> _
     cards = {
         name: computed_series.card_file
         for name, computed_series in series.high_resolution.items()
-        if computed_series.card_file is not None and _has_self_test_on_run(computed_series)
+        if computed_series.card_file is not None and _is_stored_method(computed_series)
     }
     return _MethodTests(
         self_test_rows=self_test_rows,
@@ -360,15 +361,10 @@ def evaluate_self_test(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
     )
 
 
-def _has_self_test_on_run(computed_series: ComputedSeries) -> bool:
-    """Return whether a series is from an evaluated method with a self-test on the run."""
+def _is_stored_method(computed_series: ComputedSeries) -> bool:
+    """Return whether a series is from an evaluated method, rather than a negative control."""
     request = computed_series.request
-    return (
-        request is not None
-        and request.is_stored
-        and request.is_evaluated
-        and request.learned_from == "run"
-    )
+    return request is not None and request.is_stored and request.is_evaluated
 
 
 def check_quality(

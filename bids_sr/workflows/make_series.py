@@ -450,7 +450,12 @@ def _train_on_t1w(
     )
     # existing models were not trained on the T1w image
     new_training = replace(
-        settings, model_source="train", model_dir=None, pretrained=None, force=True
+        settings,
+        model_source="train",
+        model_dir=None,
+        pretrained=None,
+        apply_stopped=True,
+        force=True,
     )
     return training.train_on_pair(pair, training=new_training, factor=plan.bold.factor)
 

@@ -107,7 +107,7 @@ def map_run(
             _add_model_text(plan, mapped_by_name[ACQUIRED].maps, list(series.mapped))
     all_mapped = list(mapped_by_name.values())
     _compare_maps(plan, fitted_run, run_model, all_mapped, outputs)
-    _join_image_metrics(all_mapped, outputs)
+    _join_image_metrics(plan, all_mapped, outputs)
     clusters = _list_clusters(plan, fitted_run, all_mapped, anat, outputs)
     regions = None
     if "glm" in plan.maps.kinds:
@@ -366,6 +366,7 @@ def _compare_maps(
         contrasts=plan.contrasts,
         thresholds=plan.maps.thresholds,
         factor=plan.bold.factor,
+        input_smoothing=plan.correction.input_smoothing,
     )
     add_methods_text(Part.MAPS, map_comparison.MAP_COMPARISON_TEXT)
     outputs.store(
@@ -377,10 +378,13 @@ def _compare_maps(
     )
 
 
-def _join_image_metrics(all_mapped: Sequence[MappedSeries], outputs: Outputs) -> None:
+def _join_image_metrics(
+    plan: RunPlan, all_mapped: Sequence[MappedSeries], outputs: Outputs
+) -> None:
     """Join the image quality metrics of all series, and store the table."""
     image_metrics, columns = activation.join_quality(
-        [mapped_series.results.quality for mapped_series in all_mapped]
+        [mapped_series.results.quality for mapped_series in all_mapped],
+        input_smoothing=plan.correction.input_smoothing,
     )
     outputs.store(
         image_metrics,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bids_sr.group import values as group_values
 from bids_sr.group.input_tables import find_tables
-from bids_sr.metrics.rows import MetricRow, metric_rows, table_text
+from bids_sr.metrics.rows import MetricRow, metric_rows, table_text, with_input_smoothing
 
 BEYOND: dict[str, Any] = {
     "task": "tap",
@@ -23,6 +23,7 @@ BEYOND: dict[str, Any] = {
     "region": "brain",
     "threshold": "n/a",
     "contrast": "all",
+    "input_fwhm_mm": "0",
     "fwhm_mm": 0.0,
 }
 """Keys of the rows of `detail`."""
@@ -37,15 +38,16 @@ def write_tables(
     activation: Sequence[MetricRow] = (),
     run: str = "task-tap",
     facts: Mapping[str, str] = FACTS,
+    input_smoothing: float = 0.0,
 ) -> None:
     """Write the evaluation and activation tables of one run, if they have rows."""
     folder = output_dir / f"sub-{participant}" / "func"
     folder.mkdir(parents=True, exist_ok=True)
     texts = {}
     if rows:
-        texts["evaluation"] = table_text(rows)
+        texts["evaluation"] = table_text(with_input_smoothing(rows, input_smoothing))
     if activation:
-        texts["activation"] = table_text(activation)
+        texts["activation"] = table_text(with_input_smoothing(activation, input_smoothing))
     for kind, text in texts.items():
         stem = folder / f"sub-{participant}_{run}_desc-{kind}_metrics"
         stem.with_suffix(".tsv").write_text(text)

@@ -30,6 +30,7 @@ from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.overview import list_used_files
 from bids_sr.steps.figures.result_picture import PictureMaps, draw_picture
 from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
+from bids_sr.steps.map_comparison import read_input_smoothing
 
 if TYPE_CHECKING:
     from bids_sr.combination.overview import MapError, ParticipantMap
@@ -278,6 +279,7 @@ def _summarize_map(
         series=shown_effect.series,
         contrast=shown_effect.contrast,
         fwhm_mm=shown_effect.fwhm_mm,
+        input_fwhm_mm=read_input_smoothing(effect),
         at_rest=at_rest,
         runs=[
             _summarize_error(

@@ -109,8 +109,17 @@ class SuperRes(OptionSection):
         None,
         "--max-train-minutes MIN",
         "maximum training time in minutes. Models that reach it are marked as not"
-        " reproducible; a later call with another limit continues their training",
+        " reproducible, and their series are zero filled if PSNR is more than 1 dB lower than with"
+        " zero filling; a later call with another limit continues their training",
         above=0,
+    )
+    apply_stopped: bool = option(
+        False,
+        help=(
+            "use of networks whose training was stopped by --max-train-minutes and whose PSNR (of"
+            " a second pair, else of held-out slices, else of the slices of the training) is more"
+            " than 1 dB lower than with zero filling"
+        ),
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(
         "auto",

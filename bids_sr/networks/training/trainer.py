@@ -13,6 +13,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -69,13 +70,15 @@ def train_network(
         search.run()
         search.nets.generator.load_state_dict(search.best_weights)
         scores = _compute_scores(search)
+        second_scores = _score_second_pair(search, second_images)
     _LOGGER.info(
         "Training of %s took %.0f s (final scores: %s).",
         training.definition.name,
         search.counters.seconds,
         scores,
     )
-    return _pack_model(search, scores)
+    model = _pack_model(search, scores)
+    return replace(model, card={**model.card, **second_scores})
 
 
 def _check_request(training: ModelRequest) -> None:
@@ -173,9 +176,7 @@ def _make_windows(images: TrainingImages, examples: Examples) -> tuple[ScoredWin
     """Return windows of images that are not used for training, prepared like `examples`."""
     if not images or examples.recipe.objective == "self":
         return ()
-    extra_examples = Examples(
-        images, examples.recipe, examples.factor, examples.ndim, examples.device
-    )
+    extra_examples = _prepare_like(images, examples)
     return validation_windows(
         extra_examples, (*extra_examples.training_regions, *extra_examples.held_out_regions)
     )
@@ -213,6 +214,27 @@ def _compute_scores(search: Phase) -> dict[str, dict[str, float]]:
     if not windows:
         return {}
     return compare_with_interpolations(search.nets.generator, examples, windows)
+
+
+def _score_second_pair(search: Phase, images: TrainingImages) -> dict[str, object]:
+    """Return metrics of a second pair for the card, which decide whether a network is applied.
+
+    {} is returned if there is no such pair, or if the time limit did not stop the training: the
+    card of a complete training does not depend on the second pair.
+    """
+    if not search.second_windows or search.counters.done != "time":
+        return {}
+    examples = _prepare_like(images, search.examples)
+    return {
+        "on_second_pair": compare_with_interpolations(
+            search.nets.generator, examples, search.second_windows
+        )
+    }
+
+
+def _prepare_like(images: TrainingImages, examples: Examples) -> Examples:
+    """Return examples of other images, prepared like `examples`."""
+    return Examples(images, examples.recipe, examples.factor, examples.ndim, examples.device)
 
 
 def _pack_model(search: Phase, scores: Mapping[str, object]) -> NewModel:

@@ -91,4 +91,5 @@ METHOD = Method(
         "paper": RunTime(always=250_000.0, series=19.0),
     },
     network_text=_NETWORK,
+    labels={"fast": "srgan (fast, no critic)"},
 )

@@ -63,4 +63,10 @@ def draw_correlation(
         if stat == CC_DISPLAY.statistic and contrast in conditions:
             volumes = run_maps_figures.load_displayed_maps(maps_by_series, series_names)
             drawing = correlation_figure(volumes, scene)
-            yield FigureDrawing("correlation", drawing, contrast=contrast, fwhm_mm=fwhm_mm)
+            yield FigureDrawing(
+                "correlation",
+                drawing,
+                contrast=contrast,
+                fwhm_mm=fwhm_mm,
+                input_fwhm_mm=run_maps_figures.find_input_smoothing(maps_by_series),
+            )

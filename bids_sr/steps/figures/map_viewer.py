@@ -10,6 +10,7 @@ from bids_sr.config.levels import StoredMaps
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
+from bids_sr.metrics.smoothing import smoothing_choice
 from bids_sr.pipeline.artifacts import (
     Evidence,
     File,
@@ -70,7 +71,9 @@ def show_viewer(
     for contrast, fwhm_mm in _sort_contrasts(shown_maps, first_contrast):
         maps_by_series = shown_maps.stats[contrast, shown_maps.display.statistic, fwhm_mm]
         sorted_names = run_maps_figures.sort_series(maps_by_series, series_names)
-        smoothing = f"{fwhm_mm:g} mm" if fwhm_mm else "none"
+        smoothing = smoothing_choice(
+            fwhm_mm, run_maps_figures.find_input_smoothing(maps_by_series)
+        )
         viewer_maps[contrast, smoothing] = _LazyVolumes(
             {name: maps_by_series[name] for name in sorted_names}
         )

@@ -13,6 +13,7 @@ from bids_sr.run_time import RunTime
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.linear_models import LinearModel
+from bids_sr.steps.map_comparison import read_input_smoothing
 from bids_sr.steps.memory import MAPS
 
 _PROTOCOL_CAPTION = (
@@ -146,6 +147,7 @@ def draw_activation(
             drawing,
             contrast=contrast,
             fwhm_mm=fwhm_mm,
+            input_fwhm_mm=run_maps_figures.find_input_smoothing(maps_by_series),
             caption=_CORRELATION_CAPTION if stat == CC_DISPLAY.statistic else "",
         )
 
@@ -196,6 +198,7 @@ def draw_surfaces(
             surface_figure(vertex_values, white_surfaces, display, title),
             contrast=left_map.entities["contrast"],
             fwhm_mm=as_number(left_map.sidecar["SmoothingFWHM"]),
+            input_fwhm_mm=read_input_smoothing(left_map),
             label=space,
         )
 

@@ -57,4 +57,10 @@ def draw_networks(
         if stat == "cc":
             volumes = run_maps_figures.load_displayed_maps(maps_by_series, series_names)
             drawing = network_figure(volumes, scene)
-            yield FigureDrawing("networks", drawing, contrast=contrast, fwhm_mm=fwhm_mm)
+            yield FigureDrawing(
+                "networks",
+                drawing,
+                contrast=contrast,
+                fwhm_mm=fwhm_mm,
+                input_fwhm_mm=run_maps_figures.find_input_smoothing(maps_by_series),
+            )

@@ -68,4 +68,10 @@ def draw_overlap(
             drawing = overlap_figure(region_pairs, scene, (first, second))
         except FigureInputError:
             continue
-        yield FigureDrawing("overlap", drawing, contrast=f"{first}+{second}", fwhm_mm=fwhm_mm)
+        yield FigureDrawing(
+            "overlap",
+            drawing,
+            contrast=f"{first}+{second}",
+            fwhm_mm=fwhm_mm,
+            input_fwhm_mm=run_maps_figures.find_input_smoothing(first_regions),
+        )

@@ -7,7 +7,7 @@ from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Derivative, Image, Mask, Volume
 from bids_sr.series import ACQUIRED, MEASURED, get_kind
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
-from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
+from bids_sr.steps.map_comparison import SortedMaps, read_input_smoothing, sort_maps_of_run
 
 if TYPE_CHECKING:
     from bids_sr.figures.maps import Display, Scene
@@ -50,6 +50,11 @@ class ShownMaps:
         return min(
             fwhm_mm for name, kind, fwhm_mm in self.stats if (name, kind) == (contrast, stat)
         )
+
+
+def find_input_smoothing(maps_by_series: Mapping[str, Derivative]) -> float:
+    """Return the smoothing before super-resolution (FWHM, mm) of maps of one run."""
+    return max(map(read_input_smoothing, maps_by_series.values()), default=0.0)
 
 
 def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:

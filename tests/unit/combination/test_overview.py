@@ -35,6 +35,7 @@ FACTS = ParticipantMap(
     entities={"subject": "01", "task": "tap"},
     series="sbl",
     contrast="all",
+    input_fwhm_mm=0.0,
     fwhm_mm=0.0,
     at_rest=False,
     runs=RUNS,
@@ -71,7 +72,7 @@ def test_map_runs_error_and_skipped_runs_are_named() -> None:
     for part in (
         "sub-01 · task tap · all runs",
         "mean of 3 runs (run-1, run-2 and run-4), equal weights",
-        "sbl map (contrast all, unsmoothed)",
+        "sbl map (contrast all, not smoothed)",
         "± 0.35 % of the mean brain signal in the 1,234 significant voxels (FDR .05)",
         "0.12 % for the SD of the noise and 0.14 % for the SD of the reconstruction error",
         "± 2.1 %",
@@ -109,7 +110,11 @@ CASES: dict[str, tuple[dict[str, object], str, str]] = {
     "no interval of the participant": ({"person_interval": None}, "", "not acquired"),
     "similar intervals": ({"person_interval": 0.36}, "Both intervals", "0.40 %"),
     "no significant voxel": ({"in_region": False}, "no voxel is significant", "1,234"),
-    "seed": ({"fwhm_mm": 5.0, "at_rest": True}, "(seed all, 5 mm FWHM)", "unsmoothed"),
+    "seed": (
+        {"fwhm_mm": 5.0, "at_rest": True},
+        "(seed all, smoothed with a 5 mm FWHM kernel)",
+        "unsmoothed",
+    ),
     "no files": ({"use": ()}, "", "statmap"),
     "session": (
         {"entities": {"subject": "01", "session": "A", "task": "tap"}},

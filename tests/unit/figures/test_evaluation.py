@@ -18,7 +18,7 @@ from bids_sr.figures import (
     svg_files,
 )
 from bids_sr.figures.forest import forest_figure
-from bids_sr.metrics.rows import MetricRow
+from bids_sr.metrics.rows import MetricRow, with_input_smoothing
 from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.report.evaluation_rows import negative_control_gains
 from bids_sr.series import get_kind
@@ -232,6 +232,7 @@ def test_values_of_the_reference_are_unconnected_points_per_smoothing():
         for row in rows
         if row.statistic == "r_t" and not row.fwhm_mm
     ]
+    rows = with_input_smoothing(rows, 0.0)
     fig = evaluation_figures.reference_map_figure(rows, contrast="all", reference="measuredMap")
     points = [
         [
@@ -253,7 +254,7 @@ def test_values_of_the_reference_are_unconnected_points_per_smoothing():
     ]
     assert {handle.get_label() for handle in fig.legends[0].legend_handles} == {
         "not smoothed",
-        "smoothed with a 5 mm kernel",
+        "smoothed with a 5 mm FWHM kernel",
     }
 
 

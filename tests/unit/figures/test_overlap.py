@@ -2,6 +2,8 @@
 cross-correlation in two planes.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from data.maps import mapped
@@ -240,6 +242,26 @@ def test_cross_correlation_is_drawn_per_condition_and_smoothing(
     assert labels == [
         (name, f"correlation{fwhm}") for name in ("little", "thumb") for fwhm in ("", "Fwhm50")
     ]
+
+
+def test_captions_state_the_smoothing_before_super_resolution(
+    scene: Scene, maps: list[Derivative]
+) -> None:
+    images = SceneImages(bold_mask_hr=scene.mask, roi_hr=scene.roi, boldref=scene.background)
+    smoothed = [
+        replace(derivative, sidecar={**derivative.sidecar, "InputSmoothingFWHM": 13.2})
+        for derivative in maps
+    ]
+    options = {"series_names": ("bspline", "srgan")}
+    drawn = [
+        *draw_correlation(smoothed, images, **options, contrasts=CONTRASTS),
+        *draw_overlap(smoothed, images, **options, overlap_pair=("thumb", "little")),
+    ]
+    assert len(drawn) > 4
+    for derivative in drawn:
+        assert "13.2 mm before" in derivative.sidecar["heading"] or (
+            "13.2 mm FWHM kernel before" in derivative.sidecar["heading"]
+        )
 
 
 def test_planes_pass_through_the_peak_of_the_first_map(scene: Scene) -> None:

@@ -33,7 +33,11 @@ def test_tables_joined_one_by_one_equal_tables_concatenated_by_pandas(tmp_path: 
     result = group_values.join_tables(tables, stream := io.StringIO())
     (path := tmp_path / "long.tsv").write_text(stream.getvalue())
     long = pd.read_csv(
-        path, sep="\t", dtype={"unit": str, "run": str}, keep_default_na=False, na_values=[""]
+        path,
+        sep="\t",
+        dtype=dict.fromkeys(("unit", "run", "input_fwhm_mm"), str),
+        keep_default_na=False,
+        na_values=[""],
     )
     assert list(long) == list(group_values.COLUMN_TEXT)
     flat = pd.concat(

@@ -472,7 +472,7 @@ def test_the_dry_run_prints_inputs_methods_and_rows_that_sum_to_the_total(
         "sub-01_acq-highres_T2starw.nii.gz",
         f"{calibration.name}, 20 volumes of 3×3×4 mm",
         f"{BOLD}, effect of thumb in {truth.root}",
-        "srgan, sbl by 2×2×1",
+        "srgan (fast, no critic), sbl by 2×2×1",
         "littleMinusThumb = little-thumb",
         "acquired bspline zerofill",
         "0 mm, 5 mm",

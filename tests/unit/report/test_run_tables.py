@@ -95,6 +95,7 @@ def make_region(**cells):
         "origin": "roi",
         "contrast": "all",
         "series": "sbl",
+        "input_fwhm_mm": 0.0,
         "fwhm_mm": 0.0,
         "voxels_given": 17,
         "voxels": 17,

@@ -311,7 +311,9 @@ def test_tables_of_series_are_joined_and_compared(run, tmp_path):
         contrasts=CONTRASTS,
         thresholds=["quarter", "fdr"],
         factor=(2.0, 2.0, 1.0),
+        input_smoothing=3.5,
     )
+    assert {row.input_fwhm_mm for row in rows} == {3.5}
     row_by_key = {(row.series, row.contrast, measure_of(row)): row for row in rows}
     assert row_by_key["acquiredSpline", "thumb", "quarter_volume"].fwhm_mm == 5
     # Foci are 16 mm apart.
@@ -319,7 +321,10 @@ def test_tables_of_series_are_joined_and_compared(run, tmp_path):
     # The table also contains the values of each series.
     assert row_by_key["acquired", "thumb", "quarter_voxels"].value > 0
     assert set(columns["statistic"]["Levels"]) == {row.statistic for row in rows}
-    rows, columns = join_quality([quality for _, _, quality, *_ in results[:2]])
+    rows, columns = join_quality(
+        [quality for _, _, quality, *_ in results[:2]], input_smoothing=3.5
+    )
+    assert {row.input_fwhm_mm for row in rows} == {3.5}
     values_by_key = {(row.series, measure_of(row)): row.value for row in rows}
     assert values_by_key["acquired", "tsnr_median"] == pytest.approx(1000 / 8, rel=0.05)
     assert values_by_key["acquired", "volumes"] == values_by_key["bspline", "volumes"] == 78

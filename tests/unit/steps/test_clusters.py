@@ -2,6 +2,7 @@
 in scanner space.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,12 @@ def test_clusters_have_mni_coordinates_and_labels_or_scanner_coordinates(
             if item.entities["suffix"] != suffix or not item.entities["desc"].startswith("bspline")
         ]
         assert set(cluster_table(incomplete, tmp_path)["series"]) == {"acquired"}
+    smoothed = [
+        replace(item, sidecar={**item.sidecar, "InputSmoothingFWHM": 13.2}) for item in maps
+    ]
+    assert set(cluster_table(smoothed, tmp_path)["input_fwhm_mm"]) == {"13.2"}
+    assert set(table["input_fwhm_mm"]) == {"0"}
+    assert "13.2 mm" in clusters_html(cluster_table(smoothed, tmp_path), "bspline")
     no_clusters = cluster_table(maps_of(np.zeros(SHAPE, dtype=np.float32)), tmp_path)
     assert list(no_clusters) == list(COLUMNS)
     assert "no clusters" in clusters_html(no_clusters, "bspline")

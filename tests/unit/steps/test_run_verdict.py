@@ -339,7 +339,7 @@ def judge_tables(
         series_names=(*baselines, *methods),
         margin=None,
     )
-    return *join_evaluation(list(tables), verdict_rows), verdict
+    return *join_evaluation(list(tables), verdict_rows, input_smoothing=nan), verdict
 
 
 def test_large_motion_and_the_self_test_affect_the_verdict():
@@ -397,6 +397,20 @@ def test_verdict_and_all_tables_form_one_table():
     }
     assert set(columns["statistic"]["Levels"]) == {row.statistic for row in rows}
     json.dumps(verdict, allow_nan=False)
+
+
+@pytest.mark.parametrize("is_applied", [False, True])
+def test_a_network_that_was_stopped_early_is_named_with_its_reason(is_applied):
+    reason = "its training was stopped after 4 of 100,000 steps"
+    card = {"applied": is_applied, "stopped_training": reason}
+    rows, _, verdict = judge_tables(
+        [explained("srgan", 0.1, minus="bspline")], cards={"srgan": card}, methods=("srgan",)
+    )
+    assert sum(reason in warning for warning in verdict["warnings"]) == 1
+    assert verdict["not_applied"] == ([] if is_applied else ["srgan"])
+    assert (verdict["status"] == "not applied") is not is_applied
+    applied = {row.series: row.value for row in rows if row.statistic == "verdict_applied"}
+    assert applied == {"srgan": float(is_applied)}
 
 
 @pytest.mark.parametrize(

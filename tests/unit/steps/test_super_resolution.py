@@ -4,6 +4,7 @@ and imports.
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +16,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.notices import UsageError
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.models.request import TrainingSettings
+from bids_sr.sr.recipe_changes import RecipeChange
 from bids_sr.steps.registration import TrainingPair
 from bids_sr.steps.resampled_series import correct_motion
 from bids_sr.steps.super_resolution import AlignedSeries, Guide, Inference, super_resolve
@@ -60,32 +62,35 @@ def train(files, folder, **settings):
     pair = TrainingPair(
         **{field: volume(files[0] / f"{name}.nii") for field, name in names.items()}
     )
-    training = TrainingSettings(method="dcnet", sloppy=True, **settings)
+    training = TrainingSettings(**{"method": "dcnet", "sloppy": True} | settings)
     return train_on_pair(pair, here=folder, training=training, factor=FACTOR)
 
 
 def resolve(files, folder, series, *, bold=None, settings=None, **inputs):
     """Return the path of one series in a folder."""
+    return Path(super_resolve_run(files, folder, series, bold, settings, **inputs).series.path)
+
+
+def super_resolve_run(files, folder, series, bold=None, settings=None, **inputs):
+    """Return one series in a folder with its facts; the acquired series has no facts."""
     folder.mkdir(exist_ok=True)
     data, poses = files
     boldref, mask = volume(data / "boldref.nii"), volume(data / "mask.nii")
     with SeriesReader(bold or data / "bold.nii") as stc:
         if series == "acquired":
-            result = correct_motion(stc, boldref, poses, here=folder)
-        else:
-            inference = Inference(**settings or {})
-            aligned = AlignedSeries(
-                stc=stc, boldref=boldref, bold_mask=mask.like(mask.data > 0.5), hmc_xfms=poses
-            )
-            result = super_resolve(
-                aligned,
-                here=folder,
-                series_name=series,
-                factor=FACTOR,
-                inference=inference,
-                **inputs,
-            ).series
-    return Path(result.path)
+            return SimpleNamespace(series=correct_motion(stc, boldref, poses, here=folder))
+        inference = Inference(**settings or {})
+        aligned = AlignedSeries(
+            stc=stc, boldref=boldref, bold_mask=mask.like(mask.data > 0.5), hmc_xfms=poses
+        )
+        return super_resolve(
+            aligned,
+            here=folder,
+            series_name=series,
+            factor=FACTOR,
+            inference=inference,
+            **inputs,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +176,38 @@ def test_reuse_copies_the_model_of_a_directory(files, tmp_path, model):
     assert reused.model_file.read_bytes() == model.model_file.read_bytes()
     assert reused.model_file.parent == tmp_path / "node"
     assert not (tmp_path / "node_checkpoints").exists()
+
+
+# one step of this size makes the network worse than zero filling by more than 1 dB
+STOPPED_EARLY = {
+    "sloppy": False,
+    "max_train_minutes": 1e-9,
+    "recipe_changes": (RecipeChange(method="dcnet", field="learning_rate", value=0.3),),
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_applied"),
+    [
+        ({}, False),
+        ({"apply_stopped": True}, True),
+        ({"sloppy": True}, True),
+        ({"recipe_changes": ()}, True),
+    ],
+    ids=["stopped", "permitted", "sloppy", "as accurate as zero filling"],
+)
+def test_a_network_stopped_early_is_zero_filled_if_less_accurate(
+    files, tmp_path, settings, is_applied
+):
+    stopped = train(files, tmp_path / "node", **STOPPED_EARLY | settings)
+    assert json.loads(stopped.card_file.read_text())["phases"]["search"]["iterations"] == 1
+    inputs = {"model_file": stopped.model_file}
+    result = super_resolve_run(files, tmp_path / "dcnet", "dcnet", **inputs)
+    zerofilled = resolve(files, tmp_path / "zerofill", "zerofill").read_bytes()
+    assert (Path(result.series.path).read_bytes() == zerofilled) is not is_applied
+    assert result.series_facts["Applied"] is is_applied
+    reasons = [text for text in result.series_facts.values() if "1 of 800 steps" in str(text)]
+    assert len(reasons) == ("sloppy" not in settings and "recipe_changes" not in settings)
 
 
 def test_a_new_time_limit_continues_the_stopped_training(files, tmp_path, model):

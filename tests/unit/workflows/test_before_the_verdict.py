@@ -65,6 +65,14 @@ def test_the_verdict_reads_the_metrics_of_all_contrasts_in_every_series(maker: B
     assert read == {str(node) for node in graph.nodes if str(node).endswith(".map_series")}
 
 
+def test_the_verdict_reads_the_cards_of_all_methods(maker: BidsMaker) -> None:
+    graph = graph_for(maker)
+    (verdict,) = (node for node in graph.nodes if str(node).endswith("_wf.decide_verdict"))
+    cards = graph.wires[verdict]["card_file"]
+    trained_by = {str(handle.node).rpartition(".")[2] for handle in cards.handles}
+    assert trained_by == {"train_on_pair", "estimate_variance"}
+
+
 def test_without_networks_there_is_a_single_verdict(maker: BidsMaker) -> None:
     graph = graph_for(maker, "--sr-method", "sbl")
     assert [node.scope.run for node in graph.nodes if node.step is decide_verdict] == [

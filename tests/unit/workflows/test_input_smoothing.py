@@ -16,6 +16,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.steps import acquired_series
 
 STEPS = ("super_resolve", "correct_motion")
+TABLES = ("compare_maps", "join_quality", "join_evaluation")
 SMOOTHED = ("--set", "preprocessing.input_smoothing=3.5")
 
 
@@ -44,7 +45,7 @@ def test_every_series_is_computed_from_the_smoothed_series(maker: BidsMaker) -> 
     assert {source.step.__name__ for n in made for source in made_by(graph, n, "stc")} == {
         "smooth_acquired"
     }
-    for step in ("smooth_acquired", "map_series"):
+    for step in (*("smooth_acquired", "map_series"), *TABLES):
         settings = [graph.settings[node]["input_smoothing"] for node in nodes_of(graph, step)]
         assert set(settings) == {3.5}
     stored = [node for node in graph.nodes if node.name in ("store_series", "store_preproc")]
@@ -71,3 +72,12 @@ def test_options_that_do_not_allow_smoothing_are_rejected(
     plan = plan_for(maker, *SMOOTHED, *arguments)
     problems = [problem for problem in plan.problems if "input_smoothing" in str(problem)]
     assert any(options[0] in str(problem) or options[1] in str(problem) for problem in problems)
+
+
+def test_tables_of_the_preset_of_ota_contain_its_smoothing(maker: BidsMaker) -> None:
+    maker.subject()
+    options = ("--config-file", "ota2022", "--dummy-scans", "0", "--set", "srgan.patch=16")
+    graph = planned_graph(maker, maker.root.parent, *options)
+    for step in TABLES:
+        settings = [graph.settings[node]["input_smoothing"] for node in nodes_of(graph, step)]
+        assert set(settings) == {13.2}, step

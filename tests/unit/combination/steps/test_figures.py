@@ -166,7 +166,7 @@ def test_the_shown_contrast_has_a_result_or_is_all(
     )
     figures = draw(maps, runs, rows=rows, uncombined=["toe (only in run-1)"])
     text = texts(figures)
-    assert f"(contrast {shown}, unsmoothed)" in text
+    assert f"(contrast {shown}, not smoothed)" in text
     assert "toe (only in run-1)" in text
     for name in contrasts:
         assert ("✓ yes 50 [40, 60]" in text) is bool(tested)

@@ -282,6 +282,25 @@ def test_a_second_pair_is_scored_in_the_log_without_changing_the_training(tmp_pa
     assert scores[0] != scores[1]
 
 
+def test_a_stopped_training_is_compared_with_zero_filling_on_a_second_pair(tmp_path):
+    pair, second_pair = balls(2)
+    request = ModelRequest(
+        method="tiny",
+        unregistered_method=a_method(),
+        replacement_recipe=recipe(**OBJECTIVES["bce"]),
+        factor=(2.0, 2.0, 2.0),
+        max_train_minutes=1e-9,
+    )
+    model = trainer.train_network(request, (pair,), tmp_path, second_images=(second_pair,))
+    scores = model.card["on_second_pair"]
+    logged = model.log[-1]["psnr_second_pair"]
+    assert scores["network"]["psnr"] == pytest.approx(logged, abs=1e-4)
+    held_out = model.card["held_out"]
+    # the pairs contain the same ball at different positions
+    assert scores["zerofill"]["psnr"] == pytest.approx(held_out["zerofill"]["psnr"], abs=2)
+    assert scores["zerofill"] != held_out["zerofill"]
+
+
 def test_a_training_in_mixed_precision_continues(tmp_path):
     changed_recipe = recipe(**OBJECTIVES["bce"])
     uninterrupted = fit(changed_recipe, tmp_path / "whole", train_precision="mixed")
