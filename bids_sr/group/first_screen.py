@@ -367,7 +367,8 @@ def _draw_maps(contents: GroupContents, task: str, variant: str, contrast: str) 
         return Markup("")
     if contrast not in set(of_task["contrast"]):
         contrast = of_task["contrast"].iloc[0]
-    paths = dict(of_task[of_task["contrast"] == contrast][["series", "z"]].to_numpy())
+    rows = of_task[of_task["contrast"] == contrast]
+    paths = dict(rows[["series", "z"]].to_numpy())
     series = ("bspline", contents.method) if contents.is_applied(task) else ("bspline",)
     names = [name for name in series if name in paths]
     volumes = {name: Volume(*load_image(paths[name])) for name in names}
@@ -383,7 +384,7 @@ def _draw_maps(contents: GroupContents, task: str, variant: str, contrast: str) 
     ]
     title = f"Group z map of {contrast}"
     return render_picture(
-        [PanelGroup(title, str(maps.space), panels)],
+        [PanelGroup(title, f"{maps.space}, smoothed by {rows['fwhm_mm'].iloc[0]:g} mm", panels)],
         square,
         maps.background,
         limit=scale_end(first, square, np.inf),

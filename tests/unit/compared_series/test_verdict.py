@@ -244,7 +244,7 @@ def test_contradicting_regions_are_unclear():
     )
     verdict = decide_compared_verdict("x", rows, fwhm_mm=0, facts=FACTS)
     assert (verdict.claims[0].decision, verdict.status) == ("unclear", "not more accurate")
-    assert "−0.20 [−0.30, −0.10]" in verdict.text
+    assert "−20 [−30, −10] percentage points" in verdict.text
     rows = rows_by_hand(
         within_active=(level, (0.01, -0.1, 0.12)), within_brain=(level, (0.2, 0.1, 0.3))
     )

@@ -282,7 +282,7 @@ def test_the_command_writes_tables_and_a_page(
         assert len(table)
         assert set(table) == set(described)
     page = (directories[1] / "group_scans.html").read_text()
-    for text in ("Accuracy across participants", "protocol B", "limits of agreement", ">session<"):
+    for text in ("5 participants · reference", "protocol B", "limits of agreement", ">session<"):
         assert text in page
     assert "group_scans.html" in (directories[1] / "index.html").read_text()
 
