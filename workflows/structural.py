@@ -36,7 +36,7 @@ from bids_sr.structural.steps import (
 )
 from bids_sr.structural.steps.preparation import PreparedScans
 from bids_sr.structural.steps.scans import ScanPreparation
-from bids_sr.structural.survey import parse_session
+from bids_sr.structural.survey import find_simulated_factor, parse_session
 from bids_sr.workflows.pair import store_model
 from bids_sr.workflows.series_requests import Analysis
 
@@ -94,6 +94,7 @@ def _prepare_scans(analysis: Analysis, subject: Subject, *, is_stored: bool) -> 
     outputs = _make_outputs(analysis, subject, subject.structural, with_provenance=False)
     scan_settings = _make_preparation(settings)
     brain_mask = corrected_brain_mask(settings, subject)
+    crop_factor = find_simulated_factor(settings)
     with subworkflow(
         scope_name(f"sub-{subject.label}_scans"),
         participant=subject.label,
@@ -110,11 +111,13 @@ def _prepare_scans(analysis: Analysis, subject: Subject, *, is_stored: bool) -> 
             suffixes=suffixes,
             preparation=scan_settings,
             all_interpolations=superres.all_baselines,
+            crop_factor=crop_factor,
         )
         text = preparation_text.describe_preparation(
             suffixes,
             scan_settings,
             is_corrected=brain_mask is not None,
+            is_simulated=crop_factor is not None,
         )
         add_methods_text(Part.ANATOMY, text)
         assert scans.fine_scans is not None
@@ -327,9 +330,12 @@ def _process_pairs(
                 anat_tools=settings.anat.tools,
                 random_seed=settings.resources.random_seed,
             )
-            add_methods_text(
-                Part.EVALUATION, measures.describe_measures(suffixes, settings.anat.tools)
+            text = measures.describe_measures(
+                suffixes,
+                settings.anat.tools,
+                is_simulated=find_simulated_factor(settings) is not None,
             )
+            add_methods_text(Part.EVALUATION, text)
             _store_measures(settings, suffixes, metrics, columns, dseg, outputs)
             outputs.store(classes)
         figures.store_figures(
@@ -373,9 +379,12 @@ def _make_outputs(
 
 def _make_facts(settings: Settings, subject: Subject) -> dict[str, object]:
     """Return the summary of a participant with paired scans, by label of the report line."""
+    target = "structural scans"
+    if find_simulated_factor(settings) is not None:
+        target += ", from their central quarter of k-space in plane"
     return {
         "Participant": subject.label,
-        "Target": "structural scans",
+        "Target": target,
         "Contrasts used together": list(_list_suffixes(subject.structural)),
         "Scans": [path.name for pair in subject.structural for path in pair.images],
         "Alignment of the scans": settings.anat.align,

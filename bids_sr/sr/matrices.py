@@ -166,7 +166,16 @@ def upsample(name: str, lr: Array, factor: Factor) -> Array:
     lr = _as_image(lr)
     ratios = check_factor(factor)
     sizes = [highres_size(m, ratio) for m, ratio in zip(lr.shape, ratios, strict=False)]
-    return _resize(lr, sizes, lambda axis, m, n: interpolation_matrix(name, m, n, axis))
+    return interpolate(name, lr, sizes)
+
+
+def interpolate(name: str, lr: Array, shape: Sequence[int]) -> Array:
+    """Interpolate an image to a grid with more voxels over the same field of view.
+
+    For the interpolations, see `upsample`. `lr` is (x, y, z[, T]), and the result has the `shape`
+    (X, Y, Z).
+    """
+    return _resize(lr, shape, lambda axis, m, n: interpolation_matrix(name, m, n, axis))
 
 
 def _as_image(values: Array) -> Array:

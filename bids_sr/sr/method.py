@@ -19,6 +19,7 @@ from bids_sr.series import BASELINES, parse_series_name, series_name
 from bids_sr.sr import methods
 
 if TYPE_CHECKING:
+    from bids_sr.io.grids import Factor
     from bids_sr.sr.recipe import Recipe, VarianceRecipe
 
 # costs of methods that were not measured, for the recipe `fast` and for published recipes
@@ -110,6 +111,9 @@ class Method:
         memory.
     fuses_contrasts : bool
         Whether several contrasts can be its channels (``--sr-target anat``).
+    simulated_factor : Factor | None
+        Factor of the k-space crop that simulates low-resolution structural scans of one contrast
+        (``--sr-target anat``); None if measured scans are required or not supported.
     placebos : tuple[NegativeControl, ...]
         Negative controls that can be computed for the method.
     uses_calibration : bool
@@ -134,6 +138,7 @@ class Method:
     costs: Mapping[str, RunTime] = field(default_factory=dict)
     needs_much_memory: bool = False
     fuses_contrasts: bool = False
+    simulated_factor: Factor | None = None
     placebos: tuple[NegativeControl, ...] = ()
     uses_calibration: bool = False
     network_text: Mapping[str, str] = field(default_factory=dict)

@@ -18,6 +18,7 @@ Source: attention_unet, section 3.1, which aligns to a template and finds nonlin
 useless (section 4.4).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, cast
@@ -27,6 +28,7 @@ from nibabel.affines import apply_affine
 
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
 from bids_sr.networks import unit_range
 from bids_sr.registration.ants import Stage, read_linear, register
@@ -41,6 +43,7 @@ from bids_sr.registration.rigid import (
 )
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import invert, rms_distance, voxel_centers
+from bids_sr.sr.matrices import downsample as downsample_kspace, interpolate
 from bids_sr.structural.point_transforms import (
     SINC,
     PointTransform,
@@ -124,6 +127,7 @@ def prepare(
     correct_bias: CorrectBias | None = None,
     extract_brain: ExtractBrain | None = None,
     corrected_mask: ExtractBrain | None = None,
+    crop_factor: Factor | None = None,
     align_linear: AlignLinear | None = None,
     seed: int,
     prefix: str,
@@ -163,6 +167,8 @@ def prepare(
         the head.
     corrected_mask : ExtractBrain | None, optional
         Function that returns the voxels to keep on the grid of an image; None uses the brain.
+    crop_factor : Factor | None, optional
+        Factor of the k-space crop that simulates low-resolution scans; None uses measured scans.
     align_linear : AlignLinear | None, optional
         Function that aligns low-resolution scans to the frame for trilinear interpolation; None
         uses the same transforms as for other interpolations.
@@ -233,7 +239,9 @@ def prepare(
         is_brain = extraction == "brain"
         brain = extraction_mask if is_brain else alignment.brain & extraction_mask
         alignment = replace(alignment, brain=brain)
-    return _interpolate_scans(corrected, alignment, extraction_mask, interpolations, scale)
+    return _interpolate_scans(
+        corrected, alignment, extraction_mask, interpolations, scale, crop_factor
+    )
 
 
 def _correct_scans(
@@ -513,6 +521,7 @@ def _interpolate_scans(
     extraction_mask: Array,
     interpolations: Sequence[str],
     scale: Scale,
+    crop_factor: Factor | None,
 ) -> _PreparedContrasts:
     """Interpolate all scans to the grid of the frame, each once, and scale them to [0, 1].
 
@@ -528,12 +537,16 @@ def _interpolate_scans(
         Interpolations of low-resolution scans by name.
     scale : Scale
         Scaling of intensities.
+    crop_factor : Factor | None
+        Factor of the k-space crop that simulates low-resolution scans; None for measured scans.
     """
     highres: dict[str, Array] = {}
     lowres: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
     units: dict[str, float] = {}
     for contrast in dict.fromkeys(contrast for contrast, _ in corrected):
         images = _interpolate_contrast(contrast, corrected, alignment, interpolations)
+        if crop_factor is not None:
+            images |= _simulate_lowres(images["highres"], crop_factor, interpolations)
         image_units = _choose_units(images, alignment.brain, extraction_mask, scale)
         units[contrast] = image_units["bspline" if "bspline" in images else "highres"]
         for name, data in images.items():
@@ -575,6 +588,20 @@ def _interpolate_contrast(
                 corrected[lowres_key], alignment.frame, _ORDERS[name]
             )
     return images
+
+
+def _simulate_lowres(
+    highres: Array, crop_factor: Factor, interpolations: Sequence[str]
+) -> dict[str, Array]:
+    """Keep the center of k-space of a scan (3D), and interpolate the result by several kernels.
+
+    Source: gan-cpce-circle, section "Low-resolution images".
+    """
+    lowres_shape = tuple(
+        math.ceil(n / ratio) for n, ratio in zip(highres.shape, crop_factor, strict=True)
+    )
+    lowres = downsample_kspace(highres, lowres_shape)
+    return {name: interpolate(name, lowres, highres.shape) for name in interpolations}
 
 
 def _choose_units(

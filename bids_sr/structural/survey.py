@@ -20,9 +20,10 @@ from bids_sr.bids.pretrained_models import (
     input_of_models,
 )
 from bids_sr.config import Settings
-from bids_sr.io.grids import size_text
+from bids_sr.io.grids import Factor, size_text
 from bids_sr.io.image_header import Header
-from bids_sr.sr.method import list_methods, method_names
+from bids_sr.metrics.word_lists import enumerate_words
+from bids_sr.sr.method import get_method, get_recipe, list_methods, method_names
 from bids_sr.statistics.participant_splits import (
     SplitError,
     divide_in_proportion,
@@ -53,6 +54,7 @@ def survey_structural(settings: Settings) -> Survey:
 def _check_methods(settings: Settings, findings: Findings) -> None:
     """Reject methods that do not fuse contrasts, and unsuitable models."""
     fusion_methods = [method.name for method in list_methods() if method.fuses_contrasts]
+    crop_methods = [method.name for method in list_methods() if method.simulated_factor]
     if not settings.superres.chosen:
         findings.refuse_option(
             "--sr-method all",
@@ -60,7 +62,16 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
             f"Add a method, such as --sr-method {fusion_methods[0]} all.",
         )
     for name in settings.superres.chosen:
-        if name in fusion_methods:
+        if name in (crop_methods if find_simulated_factor(settings) else fusion_methods):
+            continue
+        if name in (*fusion_methods, *crop_methods):
+            findings.refuse_option(
+                f"--sr-method {name}",
+                f"{enumerate_words(fusion_methods)} super-resolve measured low-resolution scans of"
+                f" several contrasts, and {enumerate_words(crop_methods)} simulated scans of one"
+                " contrast",
+                "Run the two kinds of methods with separate output directories.",
+            )
             continue
         reason = (
             "--sr-target anat processes several contrasts as channels of one image, which"
@@ -72,9 +83,28 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
                 " cannot be selected as methods"
             )
         findings.refuse_option(
-            f"--sr-method {name}", reason, f"Choose among {', '.join(fusion_methods)}."
+            f"--sr-method {name}",
+            reason,
+            f"Choose among {', '.join([*fusion_methods, *crop_methods])}.",
         )
     check_given_models(settings.superres, findings)
+    _note_untested_training(settings, findings)
+
+
+def _note_untested_training(settings: Settings, findings: Findings) -> None:
+    """Note that results are not compared if all slices of a participant are used for training."""
+    recipe = settings.superres.recipe
+    for name in settings.superres.chosen:
+        method = get_method(name) if name in method_names() else None
+        if method is None or not method.simulated_factor or settings.anat.split:
+            continue
+        if get_recipe(method, recipe).hold_out == 0:
+            findings.note(
+                f"--sr-method {name} --recipe {recipe}",
+                "all slices are used for training, so the result is not compared with the"
+                " high-resolution scan. For a comparison, train on other participants with --set"
+                " anat.split.",
+            )
 
 
 def _check_options(settings: Settings, findings: Findings) -> None:
@@ -105,20 +135,21 @@ def _survey_participants(settings: Settings, survey: Survey) -> None:
     if is_split:
         selected = select_participants(settings.paths.bids_dir, labels, selection, survey)
     subjects = []
-    model_input = input_of_models(settings.superres)
+    is_simulated = find_simulated_factor(settings) is not None
+    model_input = None if is_simulated else input_of_models(settings.superres)
+    missing_reason = _describe_missing_scans(model_input, is_simulated=is_simulated)
     for label in labels:
         with survey.about(label):
             subject = _survey_participant(index, label, model_input, settings, survey)
         if subject.has_scans:
             subjects.append(subject)
         elif label in selection.participant_label or len(labels) == 1:
-            _report_missing_pair(label, model_input, survey)
+            _report_missing_scans(label, missing_reason, model_input, survey)
         elif label in selected:
-            reason = _describe_missing_pair(model_input)
             with survey.about(label):
-                survey.note(f"sub-{label}", f"{reason}. The participant is skipped.")
+                survey.note(f"sub-{label}", f"{missing_reason}. The participant is skipped.")
     if labels and not subjects and not survey.problems:
-        _report_missing_pair("*", model_input, survey)
+        _report_missing_scans("*", missing_reason, model_input, survey)
     if is_split and any(subject.structural for subject in subjects):
         subjects = _split_participants(subjects, settings, survey)
         survey.split_subjects = tuple(subject for subject in subjects if subject.split_set)
@@ -146,11 +177,15 @@ def _survey_participant(
     there are no low-resolution scans either.
     """
     single_notes: list[str] = []
-    pairs = [
-        pair
-        for suffix in _CONTRASTS
-        for pair in _find_pairs(index, label, suffix, settings, findings, single_notes)
-    ]
+    factor = find_simulated_factor(settings)
+    if factor is not None:
+        pairs = _find_single_scan(index, label, factor, settings, findings)
+    else:
+        pairs = [
+            pair
+            for suffix in _CONTRASTS
+            for pair in _find_pairs(index, label, suffix, settings, findings, single_notes)
+        ]
     lowres: tuple[tuple[LowresScan, ...], ...] = ()
     controls: tuple[tuple[Pair, ...], ...] = ()
     if not pairs and model_input is not None:
@@ -168,6 +203,31 @@ def _survey_participant(
         controls=controls,
         lowres=lowres,
     )
+
+
+def find_simulated_factor(settings: Settings) -> Factor | None:
+    """Return the factor of simulated low-resolution scans; None if scans are measured."""
+    known = [get_method(name) for name in settings.superres.chosen if name in method_names()]
+    return next((method.simulated_factor for method in known), None)
+
+
+def _find_single_scan(
+    index: Index, label: str, factor: Factor, settings: Settings, findings: Findings
+) -> list[Pair]:
+    """Return the high-resolution scan of the first contrast, in a list that may be empty.
+
+    Low-resolution scans are simulated with the factor.
+    """
+    for suffix in _CONTRASTS:
+        if headers := _read_headers(index, label, suffix, settings, findings):
+            high = min(headers, key=_voxel_volume)
+            findings.note(
+                high.path,
+                f"this scan is super-resolved from a simulated low-resolution scan ({suffix} is"
+                " the first contrast). To use another scan, select it with --bids-filter-file.",
+            )
+            return [Pair(highres=high.path, lowres=None, factor=factor)]
+    return []
 
 
 def _find_pairs(
@@ -303,9 +363,10 @@ def _voxel_volume(header: Header) -> float:
     return prod(header.zooms)
 
 
-def _report_missing_pair(label: str, model_input: ModelInput | None, findings: Findings) -> None:
+def _report_missing_scans(
+    label: str, reason: str, model_input: ModelInput | None, findings: Findings
+) -> None:
     """Report a participant without suitable scans as a problem."""
-    reason = _describe_missing_pair(model_input)
     fixes = [
         "Add the scans (distinguished by their acq- labels), check that --bids-filter-file does"
         " not exclude them, or choose other participants. To measure volumes of high-resolution"
@@ -320,11 +381,13 @@ def _report_missing_pair(label: str, model_input: ModelInput | None, findings: F
     findings.add_problem(f"sub-{label}", reason, " ".join(fixes))
 
 
-def _describe_missing_pair(model_input: ModelInput | None) -> str:
+def _describe_missing_scans(model_input: ModelInput | None, *, is_simulated: bool) -> str:
     """Return why a participant has no suitable scans, without a period.
 
     `model_input` is the input of the ``--pretrained`` models, or None if there are none.
     """
+    if is_simulated:
+        return "no T1w, T2w or FLAIR scan was found"
     if model_input is None:
         return "training requires T1w, T2w or FLAIR scans at two resolutions, but none were found"
     size = size_text(model_input.mm, " x ")

@@ -40,8 +40,9 @@ class SuperRes(OptionSection):
     target: Literal["bold", "anat"] = option(
         "bold",
         "--sr-target",
-        "images to super-resolve: BOLD runs (bold), or T1w, T2w and FLAIR scans at two"
-        " resolutions, together (anat; methods attunet, unet and vit)",
+        "images to super-resolve: BOLD runs (bold), or T1w, T2w and FLAIR scans (anat): at two"
+        " resolutions, together (methods attunet, unet and vit), or one high-resolution scan with"
+        " simulated low resolution (cpce and circle)",
     )
     method: tuple[str, ...] = option(
         (_AUTO,),

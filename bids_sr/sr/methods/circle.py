@@ -74,5 +74,6 @@ METHOD = Method(
         "consistency, each with a Wasserstein critic"
     ),
     trained_on="images",
+    simulated_factor=(2.0, 2.0, 1.0),
     costs={"fast": RunTime(always=192.0, high=2.0, series=0.75)},
 )

@@ -73,5 +73,6 @@ METHOD = Method(
     reference="gan_cpce_circle",
     summary="slice-wise encoder-decoder network with conveying paths and a Wasserstein critic",
     trained_on="images",
+    simulated_factor=(2.0, 2.0, 1.0),
     costs={"fast": RunTime(always=58.0, high=3.0, series=1.24)},
 )

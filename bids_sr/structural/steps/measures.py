@@ -38,8 +38,14 @@ CONTROL_MEASURES_TEXT = (
 """Methods text of measures of high-resolution scans without low-resolution scans."""
 
 
-def describe_measures(suffixes: Sequence[str], tools: Tools) -> str:
-    """Return methods text of the comparison of super-resolved scans with measured scans."""
+def describe_measures(suffixes: Sequence[str], tools: Tools, *, is_simulated: bool = False) -> str:
+    """Return methods text of the comparison of super-resolved scans with measured scans.
+
+    `is_simulated` is whether low-resolution scans were simulated instead of acquired.
+    """
+    acquired_sentence = (
+        " At the acquired resolution, all series were compared with the acquired scans."
+    )
     class_sentence = (
         " The intensities of CSF, veins, pial layer and brain were fitted to the measured scans"
         " and used for all series."
@@ -54,8 +60,8 @@ def describe_measures(suffixes: Sequence[str], tools: Tools) -> str:
     )
     return (
         "Super-resolved and interpolated scans were compared with the measured scans in slices"
-        " that were not used for training. At the acquired resolution, all series were compared"
-        " with the acquired scans. The comparison with measured scans included error metrics, peak"
+        f" that were not used for training.{'' if is_simulated else acquired_sentence}"
+        " The comparison with measured scans included error metrics, peak"
         " signal-to-noise ratio (PSNR), structural similarity (SSIM), image quality metrics,"
         " tissues segmented with Atropos [@ants], and segmentations of CSF, veins, pial layer and"
         f" white-matter hyperintensities [@attention_unet].{class_sentence}{fast_sentence}"

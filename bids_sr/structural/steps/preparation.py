@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask
 from bids_sr.pipeline.step import HERE, step
@@ -74,7 +75,8 @@ def describe_scan_mask(
 class PreparedScans:
     """Scans of one head in a common frame, on a common grid and from 0 to 1.
 
-    `coarse_scans` are low-resolution scans, interpolated by cubic splines, and `other_scans` are
+    `coarse_scans` are low-resolution scans, interpolated by cubic splines (simulated scans: zero
+    filled), and `other_scans` are
     interpolated otherwise, in order; empty if there are none. `scan_mask` are the voxels that are
     used (`anat_mask`). `scan_facts` are alignment and position of each scan, intensities that were
     scaled to 1, and the transform to the template. `fine_scans` and `scan_brain` are
@@ -107,6 +109,7 @@ def prepare_scans(
     all_interpolations: bool = False,
     grid_mm: tuple[float, float, float] | None = None,
     grid_orientation: str = "",
+    crop_factor: Factor | None = None,
 ) -> PreparedScans:
     """Bring the scans of one head into one frame, onto one grid and to [0, 1].
 
@@ -129,16 +132,20 @@ def prepare_scans(
     grid_mm, grid_orientation : tuple[float, float, float] | None, str
         Voxel size (mm) of the training images of a model, and anatomical axis perpendicular to its
         slices. They define the grid, around the first scan, if there are no high-resolution scans.
+    crop_factor : Factor | None
+        Factor of the k-space crop that simulates low-resolution scans, which are zero filled; None
+        for measured scans.
     """
     from bids_sr.structural import preparation as structural_preparation
     from bids_sr.structural.model_grid import grid_around
 
-    align = preparation.anat_align
-    interpolations = (
-        _list_other_interpolations(align, all_interpolations=all_interpolations)
-        if lowres_files
-        else ()
-    )
+    align, has_lowres = preparation.anat_align, bool(lowres_files) or crop_factor is not None
+    interpolations: tuple[str, ...] = ()
+    if has_lowres:
+        interpolations = _list_other_interpolations(align, all_interpolations=all_interpolations)
+    input_series = "bspline"
+    if crop_factor is not None:
+        input_series, interpolations = "zerofill", ("bspline", *interpolations)
     scans = _load_scans(suffixes, highres_files, lowres_files)
     grid = None
     if grid_mm is not None:
@@ -151,7 +158,7 @@ def prepare_scans(
         seed=preparation.random_seed,
         prefix=str(here / "scans_"),
         sloppy=preparation.sloppy,
-        interpolations=("bspline", *interpolations),
+        interpolations=(input_series, *interpolations),
         align=align,
         scale=preparation.anat_scale,
         extraction=preparation.anat_mask,
@@ -161,11 +168,12 @@ def prepare_scans(
         corrected_mask=None
         if given_brain_mask is None
         else partial(read_edited_mask, given_brain_mask),
+        crop_factor=crop_factor,
         align_linear=tools.align_linear if lowres_files else None,
     )
     _warn_of_cropped_brain(prepared.facts)
     metadata = _describe_scans(
-        suffixes[0], preparation, has_highres=bool(highres_files), has_lowres=bool(lowres_files)
+        suffixes[0], preparation, has_highres=bool(highres_files), has_lowres=has_lowres
     )
     series = {
         name: [
@@ -177,7 +185,7 @@ def prepare_scans(
     }
     voxel_facts = {"acquired_mm": largest_voxels(scans)} if lowres_files else {}
     return PreparedScans(
-        coarse_scans=series.get("bspline", []),
+        coarse_scans=series.get(input_series, []),
         other_scans=[scan for name in interpolations for scan in series[name]],
         scan_mask=Volume(prepared.mask, prepared.affine),
         scan_facts={**prepared.record(align), **voxel_facts},

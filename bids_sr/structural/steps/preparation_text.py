@@ -39,23 +39,37 @@ CONTROL_PREPARATION_TEXT = (
 
 
 def describe_preparation(
-    suffixes: Sequence[str], preparation: ScanPreparation, *, is_corrected: bool = False
+    suffixes: Sequence[str],
+    preparation: ScanPreparation,
+    *,
+    is_corrected: bool = False,
+    is_simulated: bool = False,
 ) -> str:
     """Return methods text of the preparation of scans of both resolutions.
 
     `suffixes` are the BIDS suffixes of the contrasts; the first defines the frame. `is_corrected`
-    is whether the brain mask was corrected manually.
+    is whether the brain mask was corrected manually, and `is_simulated` whether low-resolution
+    scans were simulated.
     """
     contrasts, tools = " and ".join(suffixes), preparation.anat_tools
     alignment = _describe_alignment(preparation.anat_align, f"high-resolution {suffixes[0]}")
     extraction = "extracted with a manually corrected mask"
     if not is_corrected:
         extraction = _describe_extraction(preparation)
+    scaling = f"Intensities {_SCALING_TEXTS[preparation.anat_scale]}."
+    if is_simulated:
+        steps = [_describe_correction(tools)]
+        if preparation.anat_align.startswith("template"):
+            steps.append(f"{alignment} and resampled with a single interpolation")
+        return (
+            f"The high-resolution {contrasts} scan was {', '.join(steps)}. A low-resolution scan"
+            " was simulated by keeping the central quarter of k-space in plane"
+            f" [@gan_cpce_circle]. The brain was {extraction}. {scaling}"
+        )
     return (
         f"The high- and low-resolution {contrasts} scans were {_describe_correction(tools)},"
         f" {alignment} and resampled with a single interpolation. The brain was"
-        f" {extraction}. Intensities"
-        f" {_SCALING_TEXTS[preparation.anat_scale]}."
+        f" {extraction}. {scaling}"
         f"{_describe_trilinear_alignment(tools, 'low-resolution scans')}"
     )
 

@@ -10,6 +10,7 @@ from bids_sr.pipeline.artifacts import File, Map, Mask
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.run_time import RunTime
 from bids_sr.sr.device import Device, choose_device
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingSettings, request_model
 from bids_sr.steps.memory import RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.steps.training import ModelFiles, provide_model
@@ -61,6 +62,8 @@ def _describe_scans(split: Split) -> str:
 
 def _channels_text(method: str) -> str:
     """Return a sentence on the contrasts as channels of a network."""
+    if not get_method(method).fuses_contrasts:
+        return f"The network {method} super-resolved the scans slice by slice."
     return (
         f"The network {method} super-resolved all contrasts together (as channels), slice by"
         " slice."

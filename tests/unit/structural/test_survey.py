@@ -507,3 +507,39 @@ def test_a_filter_file_selects_one_of_two_low_resolutions(
     assert not plan.problems
     ((session,),) = (subject.lowres for subject in plan.subjects)
     assert {scan.path.name.split("_")[1] for scan in session} == {"acq-thin"}
+
+
+@pytest.mark.parametrize("method", ["cpce", "circle"])
+def test_networks_of_one_contrast_need_no_measured_low_resolution_scan(
+    maker: BidsMaker, method: str
+) -> None:
+    for label in ("01", "02", "03"):
+        maker.image(f"sub-{label}_T2w.nii.gz", "anat", FINE)
+    maker.image("sub-02_FLAIR.nii.gz", "anat", FINE)
+    settings = settings_for(maker, "--sr-method", method, *SPLIT)
+    plan = check(settings)
+    assert plan.problems == ()
+    assert {subject.contrasts for subject in plan.subjects} == {("T2w",)}
+    assert all(subject.structural[0].lowres is None for subject in plan.subjects)
+    graph = make_graph(settings, plan, "0")
+    for node in nodes_of(graph, "prepare_scans"):
+        assert node.settings["crop_factor"] == (2.0, 2.0, 1.0)
+        assert not node.inputs.get("lowres_files")
+    assert len(nodes_of(graph, "train_on_scans")) == 1
+    text = graph.methods_text()
+    assert "central quarter of k-space" in text
+    assert "acquired resolution" not in text
+    mixed = check(settings_for(maker, "--sr-method", "unet", method))
+    assert f"--sr-method {method}" in {problem.what for problem in mixed.problems}
+    notices = {
+        split: "\n".join(map(str, survey_of(maker, "--sr-method", method, *options).notices))
+        for split, options in (
+            (False, ("--recipe", "paper")),
+            (True, ("--recipe", "paper", *SPLIT)),
+        )
+    }
+    assert ("not compared" in notices[False], "not compared" in notices[True]) == (True, False)
+    for path in maker.root.glob("sub-*/anat/*"):
+        path.unlink()
+    (problem,) = check(settings_for(maker, "--sr-method", method)).problems
+    assert problem.why == "no T1w, T2w or FLAIR scan was found"

@@ -4,6 +4,7 @@ files.
 
 import csv
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.registration import tissues
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
+from bids_sr.sr.matrices import downsample, interpolate
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.structural import preparation as structural_preparation
 from bids_sr.structural.held_out import list_held_out_slices
@@ -765,6 +767,64 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_determines_the_brain(
     away = ndimage.distance_transform_edt(~smaller, sampling=2.0)
     np.testing.assert_array_equal(made.scan_mask.data, away <= 6)
     assert facts["to_template"] == np.eye(4).tolist()
+
+
+@pytest.mark.parametrize("method", ["cpce", "circle"])
+def test_a_network_is_trained_on_a_scan_with_simulated_low_resolution(
+    method, head, tmp_path, monkeypatch
+):
+    everywhere = np.ones(SHAPE, bool)
+    monkeypatch.setattr(
+        structural_preparation, "brain_from_head", lambda *_a, **_k: (everywhere, np.eye(4), None)
+    )
+    scan = tmp_path / "scan.nii"
+    save_image(head[0]["T1w"].astype(np.float32), AFFINE, scan)
+    made = preparation.prepare_scans(
+        Volume(np.ones((2, 2, 2)), np.eye(4)),
+        Volume(np.ones((2, 2, 2), bool), np.eye(4)),
+        [scan],
+        here=tmp_path,
+        suffixes=("T1w",),
+        preparation=structural.ScanPreparation(
+            anat_align="rigid",
+            anat_mask="brain",
+            anat_tools="ants",
+            anat_scale="range",
+            random_seed=0,
+            sloppy=True,
+        ),
+        crop_factor=(2.0, 2.0, 1.0),
+    )
+    series = [image.entities["desc"] for image in (*made.coarse_scans, *made.other_scans)]
+    assert series == ["zerofill", "bspline", "linear"]
+    fine, coarse = made.fine_scans[0].volume.data, made.coarse_scans[0].volume.data
+    x, y, z = fine.shape
+    lowres = downsample(fine, (math.ceil(x / 2), math.ceil(y / 2), z))
+    expected = np.maximum(interpolate("zerofill", lowres, fine.shape), 0)
+    np.testing.assert_allclose(coarse, expected / expected.max(), atol=1e-3)
+    network = replace(SETTINGS, method=method)
+    prepared = {"anat_align": "rigid", "anat_scale": "range"}
+    files = training.train_on_scans(
+        made.fine_scans,
+        made.coarse_scans,
+        {"sub-01": made.scan_mask},
+        here=tmp_path,
+        training=network,
+        **prepared,
+    )
+    (image,) = training.super_resolve_scans(
+        made.coarse_scans,
+        made.scan_mask,
+        files.model_file,
+        suffixes=("T1w",),
+        method=method,
+        device="cpu",
+        omp_nthreads=1,
+        force=False,
+        **prepared,
+    )
+    assert image.name == f"res-hr_desc-{method}_T1w"
+    assert np.corrcoef(image.volume.data[head[1]], fine[head[1]])[0, 1] > 0.8
 
 
 def test_a_corrected_mask_determines_the_voxels_that_are_kept(head, tmp_path, monkeypatch):
