@@ -15,6 +15,7 @@ from bids_sr.bids.pairs import factor_text
 from bids_sr.bids.pretrained_models import factor_without_pair
 from bids_sr.config import Settings
 from bids_sr.io.image_header import Triple
+from bids_sr.sr.method import get_method
 
 # minimum number, and share, of the volumes that are averaged as T2*-weighted image
 _MIN_AVERAGED, _AVERAGED_SHARE = 10, 0.1
@@ -152,18 +153,25 @@ def n_removed_volumes(run: BoldRun, subject: Subject, settings: Settings) -> int
 def note_retrospective(
     subjects: Sequence[Subject], settings: Settings, findings: Findings
 ) -> None:
-    """Report the planned downsampling and pairs, for the terminal and the report."""
+    """Report the planned downsampling and pairs, for the terminal and the report.
+
+    A warning is added if a network is trained with another operator than the operator of the data.
+    """
+    _warn_of_other_operators(settings, findings)
     noise_text = (
         "with thermal noise added up to the level of the run"
         if settings.evaluation.retrospective == "noisy"
         else "without added noise"
     )
+    is_cropped = settings.evaluation.retrospective_operator == "kspace"
+    operator_text = "crop of k-space" if is_cropped else "trilinear interpolation"
     factor = factor_text(retrospective_factor(settings))
     for subject in subjects:
         for run in subject.runs:
             text = (
-                f"--retrospective: the run is downsampled by {factor} ({noise_text}) and"
-                " super-resolved. The original series is used as the high-resolution reference."
+                f"--retrospective: the run is downsampled by {factor} ({operator_text},"
+                f" {noise_text}) and super-resolved. The original series is used as the"
+                " high-resolution reference."
             )
             with findings.about(subject.label, run.stem):
                 findings.note(run.bold, text)
@@ -185,6 +193,22 @@ def note_retrospective(
             )
             with findings.about(subject.label):
                 findings.note(pair.highres, f"--retrospective: {text}")
+
+
+def _warn_of_other_operators(settings: Settings, findings: Findings) -> None:
+    """Warn of networks trained without high-resolution images that assume another operator."""
+    operator, recipe_name = settings.evaluation.retrospective_operator, settings.superres.recipe
+    for name in settings.superres.learned:
+        recipe = get_method(name).recipes.get(recipe_name)
+        if recipe is None or recipe.objective != "self" or recipe.degradation == operator:
+            continue
+        findings.warn(
+            f"--sr-method {name}",
+            f"recipe {recipe_name} is trained with the operator {recipe.degradation}, but"
+            f" --retrospective downsamples the data with the operator {operator}, which can make"
+            f" {name} less accurate than interpolation. To use one operator, add --set"
+            f" evaluation.retrospective_operator={recipe.degradation}",
+        )
 
 
 def retrospective_factor(settings: Settings) -> Triple:

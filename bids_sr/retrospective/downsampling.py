@@ -6,13 +6,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from bids_sr.config.sections.evaluation import RetrospectiveOperator
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 from bids_sr.spatial.hmc import MAD_TO_SD
 from bids_sr.spatial.transforms import resize_affine
-from bids_sr.sr.matrices import acquire, lowres_size
+from bids_sr.sr.matrices import acquire, degrade, linear_matrix, lowres_size
 
 _N_PAIRS = 20  # pairs of consecutive volumes, spread over the run, for the estimate of noise
 # fraction of the 98th percentile; in darker voxels, thermal noise is not Gaussian
@@ -53,6 +54,7 @@ def write_lr_series(
     *,
     factor: Factor,
     first_volume: int,
+    operator: RetrospectiveOperator = "kspace",
     noise_sd: float = 0.0,
     seed: int = 0,
 ) -> None:
@@ -61,8 +63,8 @@ def write_lr_series(
     `source` is the series as measured and `target` the downsampled series (NIfTI, 4D); the noise
     also depends on the name of `target`. `factor` is the ratio of low- to high-resolution voxel
     size along each axis, `first_volume` the number of volumes to omit at the start, `noise_sd` the
-    standard deviation of the noise in each complex component (signal units), and `seed` the random
-    seed of the noise.
+    standard deviation of the noise in each complex component (signal units; only for the operator
+    ``kspace``), and `seed` the random seed of the noise.
     """
     rng = np.random.default_rng([seed, zlib.crc32(target.name.encode())])
     with SeriesReader(source) as reader:
@@ -72,7 +74,8 @@ def write_lr_series(
         with SeriesWriter(target, shape, affine, reader.tr, header_like=reader.header) as writer:
             for volume in reader.volumes(first_volume):
                 cropped = volume[window.slices]
-                writer.append(_downsample(cropped, factor, noise_sd=noise_sd, rng=rng))
+                lowres = _downsample(cropped, factor, operator, noise_sd=noise_sd, rng=rng)
+                writer.append(lowres)
 
 
 def write_measured_series(
@@ -108,6 +111,7 @@ def write_pair(
     lowres: Path,
     *,
     factor: Factor,
+    operator: RetrospectiveOperator = "kspace",
 ) -> None:
     """Write an image and its downsampled copy as the images of a T2*w pair.
 
@@ -118,9 +122,8 @@ def write_pair(
     window = central_window(image.shape, factor)
     cropped = np.ascontiguousarray(image[window.slices])
     save_image(cropped, window.crop_affine(affine), highres, header_like=header)
-    save_image(
-        _downsample(cropped, factor), window.downsample_affine(affine), lowres, header_like=header
-    )
+    low_image = _downsample(cropped, factor, operator)
+    save_image(low_image, window.downsample_affine(affine), lowres, header_like=header)
 
 
 def central_window(shape: tuple[int, ...], factor: Factor) -> CentralWindow:
@@ -148,17 +151,29 @@ def _center_slice(n: int, window_size: int) -> slice:
 
 
 def _downsample(
-    volume: Array, factor: Factor, *, noise_sd: float = 0.0, rng: np.random.Generator | None = None
+    volume: Array,
+    factor: Factor,
+    operator: RetrospectiveOperator,
+    *,
+    noise_sd: float = 0.0,
+    rng: np.random.Generator | None = None,
 ) -> Array:
-    """Truncate the in-plane k-space of a volume and return the magnitude.
+    """Downsample a volume with an operator and return the magnitude.
 
-    The factors divide the matrix size of the volume (X, Y, Z). Across slices, complex signals are
+    The factors divide the matrix size of the volume (X, Y, Z). The operator ``trilinear``
+    interpolates at the centers of the new voxels; ``kspace`` truncates k-space in plane. Across
+    slices, complex signals are
     averaged over the thicker slice, because slices are excited individually
     (`bids_sr.sr.matrices.acquire`). A magnitude image has no phase, so its k-space is the k-space
     of a scanner without phase errors. Of the two samples at the Nyquist frequency, the
     low-resolution matrix contains only one, so the image becomes complex. Noise with standard
     deviation `noise_sd` (signal units) is added to the real and the imaginary part.
     """
+    if operator == "trilinear":
+        lowres, _ = degrade(
+            volume.astype(np.float32), np.eye(4), factor, lambda _, n, m: linear_matrix(n, m)
+        )
+        return lowres.astype(np.float32)
     signal, _ = acquire(volume.astype(np.complex64), np.eye(4), factor=factor)
     if noise_sd:
         assert rng is not None

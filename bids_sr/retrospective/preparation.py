@@ -96,8 +96,7 @@ def prepare(
     _describe_dataset(
         data_dir,
         settings,
-        "dataset downsampled by k-space truncation"
-        f"{_describe_averaging(retrospective_factor(settings))}",
+        f"dataset downsampled by {_describe_operator(settings)}",
     )
     _describe_dataset(truth_dir, settings, "high-resolution reference of the downsampled dataset")
     runs = [run for subject in subjects for run in subject.runs if run.events is not None]
@@ -125,7 +124,8 @@ def _describe_dataset(root: Path, settings: Settings, title: str) -> None:
     source = settings.paths.bids_dir / "dataset_description.json"
     name = read_json(source).get("Name", settings.paths.bids_dir.name)
     factor = factor_text(retrospective_factor(settings))
-    variant = f"{factor}, {settings.evaluation.retrospective}"
+    evaluation = settings.evaluation
+    variant = f"{factor}, {evaluation.retrospective}, {evaluation.retrospective_operator}"
     description = {
         "Name": f"{name}: {title}",
         "BIDSVersion": "1.9.0",
@@ -175,6 +175,7 @@ def _compute_digest(subject: Subject, settings: Settings) -> str:
         "files": [(str(path), checksum(path)) for path in sorted(input_files)],
         "sidecars": [dict(run.sidecar) for run in subject.runs],
         "factor": retrospective_factor(settings),
+        "operator": settings.evaluation.retrospective_operator,
         "noise": settings.evaluation.retrospective,
         "seed": settings.resources.random_seed,
         "dummies": settings.preprocessing.dummy_scans,
@@ -195,7 +196,7 @@ def _build_participant(subject: Subject, settings: Settings) -> None:
         for run in subject.runs:
             _write_run(run, subject, settings, build_dir)
         for pair in _list_pairs(subject):
-            _downsample_pair(pair, subject, retrospective_factor(settings), build_dir / "data")
+            _downsample_pair(pair, subject, settings, build_dir / "data")
         # copied, as a change through a link would reach the original data set
         for t1w_file in subject.t1w[:1]:
             t1w_copy = build_dir / "data" / t1w_file.relative_to(settings.paths.bids_dir)
@@ -222,9 +223,7 @@ def _write_run(run: BoldRun, subject: Subject, settings: Settings, build_dir: Pa
     bold = _prepare_series(run, build_dir)
     first_volume = settings.preprocessing.dummy_scans or 0
     if any(run is source for source in select_pair_sources(subject).values()):
-        first_volume = _write_pair_of_run(
-            run, bold, subject, settings.preprocessing.dummy_scans, factor, build_dir / "data"
-        )
+        first_volume = _write_pair_of_run(run, bold, subject, settings, build_dir / "data")
     noise_sd = 0.0
     if settings.evaluation.retrospective == "noisy":
         noise_sd = noise_to_add(thermal_noise(bold, first_volume), factor)
@@ -234,11 +233,17 @@ def _write_run(run: BoldRun, subject: Subject, settings: Settings, build_dir: Pa
     )
     seed = settings.resources.random_seed
     write_lr_series(
-        bold, lowres, factor=factor, first_volume=first_volume, noise_sd=noise_sd, seed=seed
+        bold,
+        lowres,
+        factor=factor,
+        first_volume=first_volume,
+        operator=settings.evaluation.retrospective_operator,
+        noise_sd=noise_sd,
+        seed=seed,
     )
     write_measured_series(bold, measured, factor=factor, first_volume=first_volume)
     lowres_sidecar, measured_sidecar = _make_sidecars(run, factor)
-    lowres_sidecar |= _describe_simulation(run, factor, first_volume, noise_sd)
+    lowres_sidecar |= _describe_simulation(run, settings, first_volume, noise_sd)
     for path, sidecar in ((lowres, lowres_sidecar), (measured, measured_sidecar)):
         write_json(path.with_name(f"{run.stem}_bold.json"), sidecar)
         if run.events is not None:
@@ -275,25 +280,21 @@ class _SourceImage(NamedTuple):
 
 
 def _write_pair_of_run(
-    run: BoldRun,
-    bold: Path,
-    subject: Subject,
-    dummy_scans: int | None,
-    factor: Triple,
-    root: Path,
+    run: BoldRun, bold: Path, subject: Subject, settings: Settings, root: Path
 ) -> int:
     """Write a pair from the mean of a run's first steady-state volumes.
 
     Returns the number of the first volume after the averaged volumes. `bold` is the result of
     `_prepare_series`, and `root` the folder of the data set.
     """
+    dummy_scans = settings.preprocessing.dummy_scans
     start = count_nonsteady_volumes(bold) if dummy_scans is None else dummy_scans
     end = start + n_averaged_volumes(run)
     with SeriesReader(bold) as reader:
         mean_image = _SourceImage(
             reader.mean(start, end).astype(np.float32), reader.affine, reader.header, run.sidecar
         )
-    _write_pair(mean_image, root, subject, run.entities.get("session"), factor=factor)
+    _write_pair(mean_image, root, subject, run.entities.get("session"), settings)
     return end
 
 
@@ -334,7 +335,7 @@ def _update_slice_entries(
 
 
 def _describe_simulation(
-    run: BoldRun, factor: Triple, first_volume: int, noise_sd: float
+    run: BoldRun, settings: Settings, first_volume: int, noise_sd: float
 ) -> dict[str, object]:
     """Return sidecar entries of a downsampled series on its simulation.
 
@@ -342,19 +343,23 @@ def _describe_simulation(
     added noise (signal units).
     """
     return {
-        "Description": f"simulated from acquired {run.voxel} data by k-space"
-        f" truncation{_describe_averaging(factor)}",
+        "Description": f"simulated from acquired {run.voxel} data by"
+        f" {_describe_operator(settings)}",
         "Retrospective": {
-            "Factor": list(factor),
+            "Factor": list(retrospective_factor(settings)),
+            "Operator": settings.evaluation.retrospective_operator,
             "VolumesLeftOut": first_volume,
             "NoiseAdded": round(noise_sd, 6),
         },
     }
 
 
-def _describe_averaging(factor: Triple) -> str:
-    """Return a phrase on averaged slices, for texts; "" if slices keep their thickness."""
-    return " and averaging across slices" if factor[2] != 1 else ""
+def _describe_operator(settings: Settings) -> str:
+    """Return a noun phrase for the operator of the data, for texts."""
+    if settings.evaluation.retrospective_operator == "trilinear":
+        return "trilinear interpolation without a filter"
+    is_averaged = retrospective_factor(settings)[2] != 1
+    return "k-space truncation" + (" and averaging across slices" if is_averaged else "")
 
 
 def _shift_events(table: Path, seconds: float) -> str:
@@ -388,7 +393,7 @@ def _list_pairs(subject: Subject) -> tuple[Pair, ...]:
     return tuple(dict.fromkeys((*subject.pairs, *subject.holdouts.values())))
 
 
-def _downsample_pair(pair: Pair, subject: Subject, factor: Triple, root: Path) -> None:
+def _downsample_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> None:
     """Write a pair at a lower resolution to the data set in the folder `root`.
 
     The image of the original pair at the BOLD resolution becomes the high-resolution image. If the
@@ -409,7 +414,7 @@ def _downsample_pair(pair: Pair, subject: Subject, factor: Triple, root: Path) -
         root,
         subject,
         session,
-        factor=factor,
+        settings,
         run_entity=f"_run-{run}" if run else "",
     )
 
@@ -419,22 +424,30 @@ def _write_pair(
     root: Path,
     subject: Subject,
     session: str | None,
+    settings: Settings,
     *,
-    factor: Triple,
     run_entity: str = "",
 ) -> None:
     """Write a pair from its high-resolution image to the data set in the folder `root`.
 
-    `factor` is the ratio of low- to high-resolution voxel size along each axis, and `run_entity`
-    the part of the file names with the number of the pair, or "".
+    `run_entity` is the part of the file names with the number of the pair, or "".
     """
+    factor = retrospective_factor(settings)
     folder = _make_folder(root, subject, session, "anat")
     stem = f"sub-{subject.label}" + (f"_ses-{session}" if session else "")
     highres, lowres = (
         folder / f"{stem}_acq-{resolution}{run_entity}_T2starw.nii.gz"
         for resolution in ("highres", "lowres")
     )
-    write_pair(image.data, image.affine, image.header, highres, lowres, factor=factor)
+    write_pair(
+        image.data,
+        image.affine,
+        image.header,
+        highres,
+        lowres,
+        factor=factor,
+        operator=settings.evaluation.retrospective_operator,
+    )
     for path, slice_factor in ((highres, 1.0), (lowres, factor[2])):
         pair_sidecar = {key: image.sidecar[key] for key in _PAIR_KEYS if key in image.sidecar}
         thickness = pair_sidecar.get("SliceThickness")

@@ -7,6 +7,9 @@ from bids_sr.config import readers
 from bids_sr.config.section import OptionSection, option
 from bids_sr.frozen import frozen
 
+RetrospectiveOperator = Literal["kspace", "trilinear"]
+"""Operator that downsamples runs and pairs for ``--retrospective``."""
+
 
 @frozen
 class Evaluation(OptionSection):
@@ -34,6 +37,14 @@ class Evaluation(OptionSection):
         common="downsample the runs, and compare the super-resolved with the original series",
         nargs="?",
         const="clean",
+    )
+    retrospective_operator: RetrospectiveOperator = option(
+        "kspace",
+        help=(
+            "downsampling by --retrospective: kspace (k-space is cropped in plane and slices are"
+            " averaged, as by a scanner) or trilinear (interpolation at the centers of the new"
+            " voxels without a filter, as in the authors' code of Pérez-Bueno et al. 2025)"
+        ),
     )
     compare: tuple[str, ...] = option(
         (),
@@ -82,6 +93,12 @@ class Evaluation(OptionSection):
             " reference directory cannot be specified in evaluation.truth (--truth)"
         )
         self._need(self.truth_dir is None or self.retrospective is None, "retrospective", reason)
+        reason = (
+            "the noise to add is only known after a crop of k-space; set"
+            " evaluation.retrospective=clean"
+        )
+        is_cropped = self.retrospective_operator == "kspace"
+        self._need(is_cropped or self.retrospective != "noisy", "retrospective_operator", reason)
         reason = (
             "series of other programs cannot be compared with a downsampled run; omit"
             " evaluation.retrospective"

@@ -11,6 +11,7 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.presets import find_config_file, preset_names
 from bids_sr.config.settings import read_toml
+from bids_sr.sr.method import get_method
 
 REQUIRED = ["in", "out", "participant"]
 
@@ -70,6 +71,8 @@ def test_the_preset_of_the_tv_paper_sets_its_preprocessing() -> None:
     assert (superres.method, superres.recipe) == (("tv",), "paper")
     assert superres.factor_by_axis == (2.0, 2.0, 2.0)
     assert settings.evaluation.retrospective == "clean"
+    operator = get_method("tv").recipes["paper"].degradation
+    assert settings.evaluation.retrospective_operator == operator
     assert settings.preprocessing.dummy_scans == 5
     assert (activation.drift, activation.band_pass) == ("legendre:4", (0.005, 0.2))
     assert (activation.confounds, activation.censoring_limits) == (("motion",), {"enorm": 0.3})

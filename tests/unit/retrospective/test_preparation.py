@@ -15,6 +15,7 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
+import torch
 from checking import found_by
 from data.calls import arguments, only_run, plan_for, settings_for
 from data.dataset import BidsMaker, snapshot
@@ -22,7 +23,7 @@ from graphmaker import stage_minutes
 
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.cli import main, participant_level
-from bids_sr.config import Settings
+from bids_sr.config import Settings, UsageError
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.preflight import Plan, check, check_data, dry_run_text, validator
@@ -30,11 +31,14 @@ from bids_sr.retrospective import downsampling, preparation
 from bids_sr.retrospective.preparation import prepare
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.matrices import kspace_crop
+from bids_sr.sr.method import get_method
+from bids_sr.sr.operators import get_operator
 
 FACTOR = (2.0, 2.0, 1.0)
 ZOOMS = (2.0, 2.0, 4.0)
 TAP, REST = "sub-01_task-tap", "sub-01_task-rest"
 BLOCKS = tuple((8.0 + 10 * k, 4.0, ("thumb", "little")[k % 2]) for k in range(6))
+TRILINEAR = ("--set", "evaluation.retrospective_operator=trilinear")
 TIMES = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
 
 
@@ -274,6 +278,57 @@ def test_a_factor_need_not_be_an_integer(maker: BidsMaker) -> None:
     assert run.pair.factor == (1.5, 1.5, 1.0)
 
 
+@pytest.mark.parametrize("factor", [1.25, 2.0])
+def test_copies_can_be_downsampled_by_the_operator_that_tv_assumes(
+    maker: BidsMaker, factor: float
+) -> None:
+    """The degradation of recipe `paper` returns the copies of the run and of its pair."""
+    maker.bold(zooms=ZOOMS, data=series((25, 25, 10, 80)), sidecar={"SliceTiming": [0.0] * 10})
+    derived, plan = plan_copy(maker, "--sr-factor", *[str(factor)] * 3, *TRILINEAR)
+    run = only_run(plan)
+    reference = voxels(reference_of(run).bold)[..., 27].astype("float32")
+    name = get_method("tv").recipes["paper"].degradation
+    assumed = get_operator(name, reference.shape, (factor,) * 3, run.shape)
+    lowres = assumed.forward(torch.from_numpy(reference)).numpy()
+    np.testing.assert_allclose(voxels(run.bold)[..., 27], lowres, rtol=1e-4, atol=1e-2)
+    affine = assumed.lowres_affine(nb.load(reference_of(run).bold).affine)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(run.affine, affine, atol=1e-4)
+    assert run.pair is not None
+    assert run.pair.lowres is not None
+    highres = torch.from_numpy(voxels(run.pair.highres).astype("float32"))
+    lowres = assumed.forward(highres).numpy()
+    np.testing.assert_allclose(voxels(run.pair.lowres), lowres, rtol=1e-4, atol=1e-2)
+    description = json.loads((derived.paths.bids_dir / "dataset_description.json").read_text())
+    assert "trilinear" in description["GeneratedBy"][0]["Description"]
+    assert "k-space" not in description["Name"]
+    assert run.sidecar["Retrospective"]["Operator"] == "trilinear"
+
+
+@pytest.mark.parametrize(
+    ("options", "differs"),
+    [
+        (("--recipe", "paper", *TRILINEAR), False),
+        (("--recipe", "paper"), True),
+        (("--recipe", "fast", *TRILINEAR), True),
+        (("--recipe", "fast"), False),
+        (("--recipe", "fast", "--sr-factor", "2", "2", "2"), False),
+        (("--sr-method", "dcnet", *TRILINEAR), False),
+    ],
+)
+def test_a_network_that_assumes_another_operator_than_the_data_is_reported(
+    maker: BidsMaker, options: tuple[str, ...], differs: bool
+) -> None:
+    method = () if "--sr-method" in options else ("--sr-method", "tv")
+    plan = plan_for(maker, "--retrospective", *method, *options)
+    texts = [str(notice) for notice in plan.warnings if notice.level == "warning"]
+    assert any("evaluation.retrospective_operator=" in text for text in texts) is differs
+
+
+def test_noise_is_only_added_after_a_crop_of_kspace(maker: BidsMaker) -> None:
+    with pytest.raises(UsageError, match="retrospective_operator"):
+        settings_for(maker, "--retrospective", "noisy", *TRILINEAR)
+
+
 def test_slices_are_averaged_if_the_factor_makes_them_thicker(maker: BidsMaker) -> None:
     """The last slice of an odd number of slices with separate times is dropped."""
     times = [0.0, 0.5, 0.1, 0.6, 0.2, 0.7, 0.3]
@@ -326,6 +381,7 @@ def test_copies_are_rewritten_after_each_change(
     bold.unlink()
     write_again()
     write_again("--sr-factor", "3")
+    write_again("--sr-factor", "3", *TRILINEAR)
     write_again(noise="noisy")
     monkeypatch.setattr(preparation, "compute_code_digest", lambda _: "another")
     write_again(noise="noisy")
