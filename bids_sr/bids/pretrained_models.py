@@ -7,7 +7,8 @@ from bids_sr.bids.inputs import ModelInput
 from bids_sr.config import SuperRes
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.image_header import Triple
-from bids_sr.sr.method import method_names
+from bids_sr.series import series_name
+from bids_sr.sr.method import get_method, method_names
 
 _MAX_FACTOR = 8  # along an axis
 _MAX_ZOOM_MM = 100.0  # largest voxel size of a grid of structural scans
@@ -100,6 +101,21 @@ def input_of_models(superres: SuperRes) -> ModelInput | None:
     return ModelInput(
         contrasts=tuple(contrast.split("+")), mm=(x, y, z), orientation=str(orientation)
     )
+
+
+def label_methods(superres: SuperRes) -> dict[str, str]:
+    """Return the labels of methods that differ from their names, by name of the series.
+
+    They depend on the recipe, which model cards contain for given models.
+    """
+    labels = {}
+    for name in superres.learned:
+        model = find_pretrained(superres, name)
+        card = {} if model is None else read_json(model.with_suffix(".json"))
+        label = get_method(name).label(str(card.get("recipe", superres.recipe)))
+        if label != name:
+            labels[series_name(name)] = label
+    return labels
 
 
 def find_pretrained(superres: SuperRes, method: str) -> Path | None:

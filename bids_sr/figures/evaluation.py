@@ -224,7 +224,13 @@ def _plot_forest(
     grid: dict[str, dict[_ColumnKey, dict[str, list[ForestPoint]]]] = {}
     for row in sorted_rows:
         line = f"{row.series} − {row.minus}" if row.is_difference else row.series
-        labels[line] = line if row.is_difference else evaluation_rows.series_text(row.series)
+        given_labels = evaluation_rows.current_labels()
+        series_label = given_labels.get(row.series, row.series)
+        labels[line] = (
+            f"{series_label} − {given_labels.get(row.minus, row.minus)}"
+            if row.is_difference
+            else evaluation_rows.series_text(row.series)
+        )
         panel_points = grid.setdefault(row.region, {}).setdefault(get_column(row), {})
         # If several rows have the same position, the first is drawn.
         panel_points.setdefault(line, [_make_point(row)])

@@ -22,6 +22,7 @@ from bids_sr.figures import slices
 from bids_sr.figures.maps import MAP_COLORS, T_DISPLAY, Display, common_scale, peak_voxel
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
+from bids_sr.report.evaluation_rows import current_labels
 from bids_sr.report.markup import render
 
 _N_STEPS = 127  # number of steps of the color scale on each side of 0
@@ -110,7 +111,7 @@ def viewer_html(
         "contrasts": list(dict.fromkeys(contrast for contrast, _ in encoded.limits)),
         "smoothings": list(dict.fromkeys(smoothing for _, smoothing in encoded.limits)),
         "series": series,
-        "titles": SERIES_TITLES,
+        "titles": {**SERIES_TITLES, **current_labels()},
         "first": {
             "contrast": first_contrast,
             "smoothing": first_smoothing,

@@ -11,6 +11,7 @@ from bids_sr.figures import canvas
 from bids_sr.io.arrays import Array
 from bids_sr.io.json_values import as_mapping, as_number
 from bids_sr.report.held_out_text import NETWORK, read_scores
+from bids_sr.sr.method import UnknownMethod, get_method
 
 _LEGEND_OPTIONS: dict[str, Any] = {
     "loc": "center left",
@@ -50,7 +51,7 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
         }
         quality_ax, loss_ax = fig.subplots(1, 2, gridspec_kw=margins)
         if "psnr" in log:
-            _draw_psnr(quality_ax, steps, log["psnr"], str(card.get("method", NETWORK)))
+            _draw_psnr(quality_ax, steps, log["psnr"], _label_network(card))
         _draw_baselines(quality_ax, baseline_psnr)
         if np.isfinite(best_iteration):
             label = f"stopping point: {best_iteration:.0f}"
@@ -77,6 +78,15 @@ def _select_first_phase(columns: Mapping[str, Array]) -> dict[str, Array]:
     if not restarts.size:
         return numeric_columns
     return {name: values[: restarts[0] + 1] for name, values in numeric_columns.items()}
+
+
+def _label_network(card: Mapping[str, object]) -> str:
+    """Return the label of the method of a model card; its name if this version lacks it."""
+    name = str(card.get("method", NETWORK))
+    try:
+        return get_method(name).label(str(card.get("recipe", "")))
+    except UnknownMethod:
+        return name
 
 
 def _draw_psnr(ax: Axes, steps: Array, psnr: Array, method: str) -> None:

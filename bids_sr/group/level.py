@@ -134,8 +134,10 @@ class RunsGroup:
     ) -> "GroupPage":
         """Compute and write the tables and the maps, and return the contents of the page."""
         from bids_sr.group.maps import compute_group_maps
+        from bids_sr.group.recipe_labels import find_recipe_labels
         from bids_sr.group.report import RunsContent, describe_runs
         from bids_sr.group.tables import write_inputs, write_tables
+        from bids_sr.report.evaluation_rows import label_series
 
         processes = settings.resources.nprocs or 1
         with _make_pool(processes, len(self.participants)) as pool:
@@ -189,7 +191,8 @@ class RunsGroup:
             about=describe_call(settings),
         )
         print_line("Writing the group report")
-        return describe_runs(folder, content)
+        with label_series(find_recipe_labels(settings.paths.output_dir)):
+            return describe_runs(folder, content)
 
 
 def announce_inputs(

@@ -437,7 +437,7 @@ def _group_maps_html(group_maps: GroupMaps, values: pd.DataFrame, figures: Group
     ]
     rows = [
         [
-            group_map.series,
+            series_text(group_map.series),
             group_map.contrast,
             group_map.task,
             group_map.before,

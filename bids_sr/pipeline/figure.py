@@ -4,7 +4,7 @@ A drawn figure is stored with a description, and the report is assembled from th
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Union, cast
 
@@ -12,6 +12,7 @@ from bids_sr.config.memory import Need
 from bids_sr.metrics.smoothing import smoothing_text
 from bids_sr.pipeline.artifacts import Derivative, Figure as FigureKind
 from bids_sr.pipeline.step import Step
+from bids_sr.report.evaluation_rows import current_labels, label_series
 from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.series import map_label
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 _DEFAULT_COST = RunTime(always=0.3)
+_LABELS = "series_labels"  # setting of every figure: labels of series that replace their names
 FigureContent = Union["Figure", str]
 """Figure, or HTML fragment."""
 
@@ -52,7 +54,12 @@ class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
     declarations: tuple[FigureSpec, ...] = ()
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> list[Derivative]:
-        """Call the function, or the current receiver of calls; see `Step`."""
+        """Call the function, or the current receiver of calls; see `Step`.
+
+        Labels of series are passed on as a setting, because the step may run in another process.
+        """
+        if labels := current_labels():
+            kwargs[_LABELS] = dict(labels)
         result: object = super().__call__(*args, **kwargs)
         return list(result) if isinstance(result, Iterator) else cast("list[Derivative]", result)
 
@@ -95,18 +102,30 @@ def figure(
     ) -> FigureStep[_P]:
         @wraps(function)
         def draw(*args: _P.args, **kwargs: _P.kwargs) -> Iterator[Derivative]:
-            content = function(*args, **kwargs)
-            if content is None:
-                return
-            drawings = (
-                content
-                if isinstance(content, Iterator)
-                else [FigureDrawing(declarations[0].desc, content)]
-            )
-            for drawing in drawings:
-                yield _make_derivative(drawing, declarations)
+            labels = cast("Mapping[str, str] | None", kwargs.pop(_LABELS, None))
+            with label_series(labels or {}):
+                content = function(*args, **kwargs)
+                if content is None:
+                    return
+                drawings = (
+                    content
+                    if isinstance(content, Iterator)
+                    else [FigureDrawing(declarations[0].desc, content)]
+                )
+                for drawing in drawings:
+                    yield _make_derivative(drawing, declarations)
 
-        signature = inspect.signature(function).replace(return_annotation=list[FigureKind])
+        signature = inspect.signature(function)
+        labels_parameter = inspect.Parameter(
+            _LABELS,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Mapping[str, str] | None,
+        )
+        signature = signature.replace(
+            parameters=[*signature.parameters.values(), labels_parameter],
+            return_annotation=list[FigureKind],
+        )
         vars(draw)["__signature__"] = signature
         figure_step = FigureStep(
             # a call returns a list

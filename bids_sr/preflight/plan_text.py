@@ -12,7 +12,7 @@ from bids_sr.bids.findings import group_notices, group_problems
 from bids_sr.bids.label_lists import list_some
 from bids_sr.bids.method_options import unavailable_reason
 from bids_sr.bids.precomputed import reused_text
-from bids_sr.bids.pretrained_models import factor_of_models, find_pretrained
+from bids_sr.bids.pretrained_models import factor_of_models, find_pretrained, label_methods
 from bids_sr.bids.retrospective_plan import (
     downsampled_subject,
     retrospective_factor,
@@ -29,7 +29,7 @@ from bids_sr.preflight.pace import measure_slowdown
 from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.preflight.regions import choose_regions, count_label_voxels
 from bids_sr.region_names import BRAIN, region_labels
-from bids_sr.series import SDMOD
+from bids_sr.series import SDMOD, series_name
 from bids_sr.sr.method import get_method
 
 _MAX_NAMES = 3  # names of runs in a message
@@ -124,7 +124,8 @@ def _trains_without_critic(runs: Sequence[BoldRun], superres: SuperRes) -> bool:
     return (
         superres.recipe == "fast"
         and "srgan" in superres.learned
-        and not _is_given("srgan", superres)
+        and superres.model_source != "reuse"
+        and find_pretrained(superres, "srgan") is None
         and any(run.pair and not unavailable_reason("srgan", run, superres) for run in runs)
     )
 
@@ -424,20 +425,9 @@ def _describe_method(run: BoldRun, settings: Settings) -> str:
         reasons.append(_describe_factor_source(run, settings))
     reasons_text = f" ({'; '.join(reasons)})" if reasons else ""
     factor = retrospective_factor(settings) if is_retrospective else run.factor
-    labels = [_label_method(name, superres) for name in names]
-    return f"{', '.join(labels) or 'none'} by {_join_numbers(factor, 'g')}{reasons_text}"
-
-
-def _label_method(name: str, superres: SuperRes) -> str:
-    """Return the label of a method or baseline; the recipe of a given model is unknown."""
-    if name in superres.learned and not _is_given(name, superres):
-        return get_method(name).label(superres.recipe)
-    return name
-
-
-def _is_given(name: str, superres: SuperRes) -> bool:
-    """Return whether the model of a method is a given file, or a stored model."""
-    return superres.model_source == "reuse" or find_pretrained(superres, name) is not None
+    labels = label_methods(superres)
+    names_text = ", ".join(labels.get(series_name(name), name) for name in names) or "none"
+    return f"{names_text} by {_join_numbers(factor, 'g')}{reasons_text}"
 
 
 def _describe_factor_source(run: BoldRun, settings: Settings) -> str:

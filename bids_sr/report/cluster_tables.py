@@ -11,6 +11,7 @@ from markupsafe import Markup
 from bids_sr.metrics.number_text import interval, number, short_number
 from bids_sr.metrics.rows import MISSING
 from bids_sr.metrics.smoothing import smoothing_choice, smoothing_text
+from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import ColumnHead, render, render_selector, table
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
         if tables:
             rows = [row for row in rows if _is_highest_peak(row)][:_MAX_CLUSTERS]
         if rows:
-            title = f"{series}, contrast {contrast}"
+            title = f"{series_text(series)}, contrast {contrast}"
             tables.append((title, _render_clusters(rows, series, contrast)))
     return render_selector(tables) or Markup(
         "<p class='note'>The maps of this series have no clusters.</p>"
@@ -85,7 +86,8 @@ def _convert_cells(clusters: pd.DataFrame) -> pd.DataFrame:
 
 def _render_clusters(rows: Sequence[Any], series: str, contrast: str) -> Markup:
     """Render the table of one contrast; `rows` are its peaks, at least one."""
-    caption = f"Largest clusters of {series}, contrast {contrast}: {_map_text(rows[0])}"
+    shown, smoothing = series_text(series), _map_text(rows[0])
+    caption = f"Largest clusters of {shown}, contrast {contrast}: {smoothing}"
     space = "MNI, mm" if rows[0].space == "MNI" else "scanner, mm"
     statistic = rows[0].statistic
     heads: list[ColumnHead] = [

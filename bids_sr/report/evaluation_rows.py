@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 
 from bids_sr import series as registry
 from bids_sr.metrics.contrast_names import rank_contrast
@@ -26,6 +29,8 @@ KIND_TEXT: Mapping[KindOfSeries, str] = {
     "placebo": "negative controls",
     "run": "the run",
 }
+# labels that replace names of series in figures and tables
+_LABELS: ContextVar[Mapping[str, str]] = ContextVar("series_labels", default=MappingProxyType({}))
 _SERIES_TEXT: Mapping[str, str] = {
     registry.ACQUIRED_SPLINE: "acquired (interpolated maps)",
     **CONTROLS,
@@ -101,7 +106,22 @@ def series_text(series: str) -> str:
     parsed_name = registry.parse_series_name(series)
     if parsed_name.variant == registry.SAME:
         return f"acquired, smoothed to the resolution of {parsed_name.method}"
-    return _SERIES_TEXT.get(series, series)
+    return _LABELS.get().get(series) or _SERIES_TEXT.get(series, series)
+
+
+@contextmanager
+def label_series(labels: Mapping[str, str]) -> Iterator[None]:
+    """Use labels in place of the names of series in figures and tables within the context."""
+    token = _LABELS.set(labels)
+    try:
+        yield
+    finally:
+        _LABELS.reset(token)
+
+
+def current_labels() -> Mapping[str, str]:
+    """Return the labels of `label_series`; empty outside of its context."""
+    return _LABELS.get()
 
 
 def list_contrasts(rows: Iterable[MetricRow]) -> list[str]:

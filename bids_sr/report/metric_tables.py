@@ -376,7 +376,7 @@ def _value_text(column: str, value: str) -> str:
         return (
             f"{value}: {NEGATIVE_CONTROLS[value].replacement}"
             if value in NEGATIVE_CONTROLS
-            else value
+            else evaluation_rows.current_labels().get(value, value)
         )
     if column == "statistic":
         return STATISTICS[value].label

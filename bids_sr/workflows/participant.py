@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from bids_sr.bids import BoldRun, Subject
+from bids_sr.bids.pretrained_models import label_methods
 from bids_sr.config import Settings
 from bids_sr.config.levels import reaches
 from bids_sr.config.sections.paths import WORKFLOW
@@ -14,6 +15,7 @@ from bids_sr.pipeline.store import store
 from bids_sr.preflight.plan import Plan
 from bids_sr.preflight.region_spaces import choose_template
 from bids_sr.preflight.regions import choose_regions
+from bids_sr.report.evaluation_rows import label_series
 from bids_sr.steps import call_description
 from bids_sr.steps.call_description import AcquiredRun
 from bids_sr.steps.figures import anatomy as anatomy_figures
@@ -55,7 +57,7 @@ def make_scope(
     root = Scope(WORKFLOW, store=store, uri=analysis.uri)
     scans = [subject for subject in plan.subjects if subject.has_scans]
     runs = [run for subject in plan.subjects if subject not in scans for run in subject.runs]
-    with Flow(root):
+    with Flow(root), label_series(label_methods(settings.superres)):
         if scans:
             add_methods_text(Part.ACQUISITION, _SCANS_TEXT)
         add_methods_text(

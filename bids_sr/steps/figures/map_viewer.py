@@ -149,9 +149,13 @@ def _define_series(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list
     """Return labels and descriptions of the series in the viewer, except undescribed series."""
     from bids_sr.evaluation.series_text import describe_series
     from bids_sr.figures.map_viewer import SERIES_TITLES
+    from bids_sr.report.evaluation_rows import series_text
 
     series_names = dict.fromkeys(
         name for maps_by_series in maps.values() for name in maps_by_series
     )
-    definitions = ((SERIES_TITLES.get(name, name), describe_series(name)) for name in series_names)
+    definitions = (
+        (SERIES_TITLES.get(name) or series_text(name), describe_series(name))
+        for name in series_names
+    )
     return [(title, definition) for title, definition in definitions if definition]

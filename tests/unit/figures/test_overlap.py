@@ -22,6 +22,7 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.map_summary import activation_rows, find_regions
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
+from bids_sr.report.evaluation_rows import label_series
 from bids_sr.steps.figures.correlation import draw_correlation
 from bids_sr.steps.figures.overlap import draw_overlap
 from bids_sr.steps.figures.run_maps import SceneImages
@@ -242,6 +243,22 @@ def test_cross_correlation_is_drawn_per_condition_and_smoothing(
     assert labels == [
         (name, f"correlation{fwhm}") for name in ("little", "thumb") for fwhm in ("", "Fwhm50")
     ]
+
+
+def test_series_have_the_labels_of_their_context_in_figures(
+    scene: Scene, maps: list[Derivative], tmp_path
+) -> None:
+    """The label is a setting of the step, and applies only to this step."""
+    images = SceneImages(bold_mask_hr=scene.mask, roi_hr=scene.roi, boldref=scene.background)
+    options = {"series_names": ("bspline", "srgan"), "contrasts": CONTRASTS}
+    label = "srgan (fast, no critic)"
+    with label_series({"srgan": label}):
+        labeled = draw_correlation(maps, images, **options)
+    named = draw_correlation(maps, images, **options)
+    for drawn, name, other in ((labeled, label, "srgan peak"), (named, "srgan peak", label)):
+        texts = [" ".join(text.split()) for text in sheet_texts(drawn[0].content)]
+        assert any(text.startswith(name) for text in texts)
+        assert not any(text.startswith(other) for text in texts)
 
 
 def test_captions_state_the_smoothing_before_super_resolution(

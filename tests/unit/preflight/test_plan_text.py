@@ -2,7 +2,7 @@
 
 import pytest
 from data.dataset import BidsMaker
-from graphmaker import planned_call
+from graphmaker import nodes_of, planned_call, planned_graph
 
 from bids_sr.preflight.plan_text import choice_lines, notes
 
@@ -28,6 +28,24 @@ def test_srgan_without_a_critic_is_labeled_and_the_published_training_is_named(
     assert bool(advice) is is_advised
     if is_advised:
         assert "69 hours" in advice[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "labels"),
+    [
+        ((), {"srgan": LABEL}),
+        (("--recipe", "paper", "--set", "srgan.patch=16"), None),
+        (("--sr-method", "sbl"), None),
+    ],
+)
+def test_figures_are_drawn_with_the_label(
+    options: tuple[str, ...], labels: dict[str, str] | None, maker: BidsMaker
+) -> None:
+    maker.subject()
+    graph = planned_graph(maker, maker.root.parent, *options)
+    for step in ("draw_activation", "draw_evaluation", "show_viewer"):
+        (node,) = nodes_of(graph, step)
+        assert graph.settings[node].get("series_labels") == labels
 
 
 def test_without_a_pair_the_published_training_is_not_advised(maker: BidsMaker) -> None:
