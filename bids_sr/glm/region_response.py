@@ -20,6 +20,7 @@ from bids_sr.io.nifti import SeriesReader
 
 REGION, RING, STRONGEST = "region", "ring", "strongest"
 """Roles of averaged regions: the region, the ring around it, and the brain's strongest cluster."""
+_MEAN = "mean of all conditions"
 _FDR = 0.05  # among all voxels and conditions of a run
 _MIN_CLUSTER_VOXELS = 2
 _ROUNDING = 1e-6  # relative rounding error of distances
@@ -59,12 +60,14 @@ class ConditionResponse:
 class RunResponse:
     """Response of a region and of the brain in a run.
 
-    `conditions` has one response per condition. `strongest` is the effect of the brain's strongest
-    cluster, which has the largest |z|, and `strongest_condition` is its condition; None and "" if
-    the brain has no cluster. Effects are in the unit of the series unless `times` changes it.
+    `conditions` has one response per condition, and `mean` is the effect of the mean of all
+    conditions in the region. `strongest` is the effect of the brain's strongest cluster, which has
+    the largest |z|, and `strongest_condition` is its condition; None and "" if the brain has no
+    cluster. Effects are in the unit of the series unless `times` changes it.
     """
 
     conditions: tuple[ConditionResponse, ...]
+    mean: MeanEffect
     strongest: MeanEffect | None = None
     strongest_condition: str = ""
 
@@ -73,6 +76,7 @@ class RunResponse:
         return replace(
             self,
             conditions=tuple(response.times(factor) for response in self.conditions),
+            mean=self.mean.times(factor),
             strongest=None if self.strongest is None else self.strongest.times(factor),
         )
 
@@ -158,7 +162,9 @@ def measure_response(
         means[RING] = means[RING] - means[REGION]
     names = list(conditions)
     vectors = np.array([contrast_vector(design, name, conditions[name]) for name in names])
-    fitted = fit_mean_series(np.stack(list(means.values()), axis=1), design, vectors, names)
+    vectors = np.concatenate([vectors, vectors.mean(axis=0, keepdims=True)])
+    series = np.stack(list(means.values()), axis=1)
+    fitted = fit_mean_series(series, design, vectors, [*names, _MEAN])
     effects = dict(zip(means, fitted, strict=True))
     responses = tuple(
         ConditionResponse(
@@ -171,10 +177,12 @@ def measure_response(
         for name in names
     )
     strongest = _find_strongest(clusters)
+    mean = effects[REGION][_MEAN]
     if strongest is None:
-        return RunResponse(conditions=responses)
+        return RunResponse(conditions=responses, mean=mean)
     return RunResponse(
         conditions=responses,
+        mean=mean,
         strongest=effects[STRONGEST][strongest.condition],
         strongest_condition=strongest.condition,
     )
