@@ -103,11 +103,15 @@ def test_effects_are_of_region_ring_minus_region_and_strongest_cluster():
     assert thumb.region.effect == pytest.approx(3, abs=0.3)
     assert thumb.ring_excess.effect == pytest.approx(-3, abs=0.4)
     assert little.region.effect == pytest.approx(0, abs=0.3)
+    mean = (thumb.region.effect + little.region.effect) / 2
+    assert found.mean.effect == pytest.approx(mean)
+    assert 0 < found.mean.noise_sd < max(thumb.region.noise_sd, little.region.noise_sd)
     assert found.strongest.effect == pytest.approx(10, abs=0.3)
     assert found.strongest_condition == "thumb"
     assert [(c.n_active, c.n_active_in_ring) for c in found.conditions] == [(0, 0), (8, 0)]
     scaled = found.times(2.0)
     assert scaled.strongest.effect == pytest.approx(2 * found.strongest.effect)
+    assert scaled.mean.effect == pytest.approx(2 * mean)
     assert scaled.conditions[0].ring_excess.noise_sd == pytest.approx(
         2 * thumb.ring_excess.noise_sd
     )
