@@ -6,9 +6,9 @@ Each check is for the run: all conditions must agree. A run has at most one of t
   region's effect, averaged over all conditions, is below `MAX_SILENT_PERCENT`.
 - *region misplaced*: the region has no active voxel in any condition, the ring around the region
   has, and in this condition the ring's effect exceeds the region's effect.
-- *region not active*: the brain is active, the region has no active voxel in any condition, and in
-  all conditions the upper limit of the region's effect is below `MAX_INACTIVE_RATIO` of the effect
-  of the brain's strongest cluster.
+- *region not active*: the brain is active, and in all conditions, at most `MAX_ACTIVE_SHARE` of
+  the region's voxels are active, and the upper limit of the region's effect is below
+  `MAX_INACTIVE_RATIO` of the effect of the brain's strongest cluster.
 
 Limits are of 95 % intervals, and active voxels are as in `bids_sr.glm.region_response`. The
 numbers were fixed with phantoms of seeds 1 to 24 and the run of one participant, and measured once
@@ -28,6 +28,9 @@ MAX_SILENT_PERCENT = 1.0
 MAX_INACTIVE_RATIO = 0.5
 """Largest upper limit of a region's effect, relative to the effect of the brain's strongest
 cluster, in a region that is not active.
+"""
+MAX_ACTIVE_SHARE = 0.1
+"""Largest share of active voxels in a region that is not active (twice the false discovery rate).
 """
 ResponseState = Literal["response", "no response", "region not active", "region misplaced"]
 
@@ -66,9 +69,10 @@ def classify_response(response: RunResponse, *, is_named: bool = True) -> Respon
     if response.strongest is None:
         is_silent = response.mean.compute_interval()[1] < MAX_SILENT_PERCENT
         return "no response" if is_silent else "response"
-    if not is_named or any(condition.n_active for condition in response.conditions):
+    n_active = max(condition.n_active for condition in response.conditions)
+    if not is_named or n_active > MAX_ACTIVE_SHARE * response.n_voxels:
         return "response"
-    if any(map(_is_exceeded_by_ring, response.conditions)):
+    if not n_active and any(map(_is_exceeded_by_ring, response.conditions)):
         return "region misplaced"
     limit = MAX_INACTIVE_RATIO * abs(response.strongest.effect)
     return "region not active" if _find_upper_limit(response) < limit else "response"
@@ -81,9 +85,10 @@ def _compare_with_strongest(response: RunResponse) -> str:
     strongest = f"{number(response.strongest.effect, '.2f')} % ({response.strongest_condition})"
     n_active = max(condition.n_active for condition in response.conditions)
     return (
-        f"The region of interest has {n_active} active voxels. In all conditions, its effect is at"
-        f" most {number(_find_upper_limit(response), '.2f')} % of the mean signal (upper limit of"
-        f" the 95 % interval). The effect of the brain's strongest cluster is {strongest}."
+        f"Of {response.n_voxels} voxels of the region of interest, {n_active} are active."
+        " In all conditions, its effect is at most"
+        f" {number(_find_upper_limit(response), '.2f')} % of the mean signal (upper limit"
+        f" of the 95 % interval). The effect of the brain's strongest cluster is {strongest}."
     )
 
 

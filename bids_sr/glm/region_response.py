@@ -61,13 +61,15 @@ class RunResponse:
     """Response of a region and of the brain in a run.
 
     `conditions` has one response per condition, and `mean` is the effect of the mean of all
-    conditions in the region. `strongest` is the effect of the brain's strongest cluster, which has
-    the largest |z|, and `strongest_condition` is its condition; None and "" if the brain has no
-    cluster. Effects are in the unit of the series unless `times` changes it.
+    conditions in the region, which has `n_voxels`. `strongest` is the effect of the brain's
+    strongest cluster, which has the largest |z|, and `strongest_condition` is its condition; None
+    and "" if the brain has no cluster. Effects are in the unit of the series unless `times`
+    changes it.
     """
 
     conditions: tuple[ConditionResponse, ...]
     mean: MeanEffect
+    n_voxels: int
     strongest: MeanEffect | None = None
     strongest_condition: str = ""
 
@@ -177,12 +179,15 @@ def measure_response(
         for name in names
     )
     strongest = _find_strongest(clusters)
-    mean = effects[REGION][_MEAN]
-    if strongest is None:
-        return RunResponse(conditions=responses, mean=mean)
-    return RunResponse(
+    response = RunResponse(
         conditions=responses,
-        mean=mean,
+        mean=effects[REGION][_MEAN],
+        n_voxels=int(np.count_nonzero(regions[REGION])),
+    )
+    if strongest is None:
+        return response
+    return replace(
+        response,
         strongest=effects[STRONGEST][strongest.condition],
         strongest_condition=strongest.condition,
     )

@@ -46,26 +46,26 @@ def estimate(**changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "needed"),
+    ("changes", "width"),
     [
         # half-width of the interval / distance of the assumed value to the limit
-        ({"upper": (0.1, 0.4)}, 4 * 0.4 / ASSUMED_UPPER_HALF),
-        ({"upper": (0.1, 0.6)}, 4 * 0.6 / ASSUMED_UPPER_HALF),
-        ({"upper": (0.1, 0.4), "blocks": 8}, 8 * 0.4 / ASSUMED_UPPER_HALF),
-        ({"ev": (0.2, 1.2)}, 4 * 1.2 / ASSUMED_VARIANCE),
+        ({"upper": (0.1, 0.4)}, 0.4 / ASSUMED_UPPER_HALF),
+        ({"upper": (0.1, 0.6)}, 0.6 / ASSUMED_UPPER_HALF),
+        ({"upper": (0.1, 0.4), "blocks": 8}, 0.4 / ASSUMED_UPPER_HALF),
+        ({"ev": (0.2, 1.2)}, 1.2 / ASSUMED_VARIANCE),
         # the fineness is that of the run
-        ({"fineness": (0.7, 1.5)}, 4 * 1.5 / (0.7 - MIN_FINENESS)),
-        ({"fineness": (1.0, 1.5)}, 4 * 1.5 / (1.0 - MIN_FINENESS)),
+        ({"fineness": (0.7, 1.1)}, 1.1 / (0.7 - MIN_FINENESS)),
+        ({"fineness": (1.0, 1.5)}, 1.5 / (1.0 - MIN_FINENESS)),
         # a precise run with a low value has enough blocks
-        ({"ev": (0.11, 0.15), "upper": (0.1, 0.11), "blocks": 12}, 12 * 0.55),
+        ({"ev": (0.11, 0.15), "upper": (0.1, 0.11), "blocks": 12}, 0.55),
     ],
 )
-def test_intervals_around_assumed_values_exclude_the_limits(changes, needed):
+def test_intervals_around_assumed_values_exclude_the_limits(changes, width):
     changes = {"fineness": (0.7, 0.2)} | changes
     found = estimate(**changes)
-    assert found.needed == pytest.approx(needed, abs=1)
-    assert found.needed >= needed - 1e-6
     assert found.present == changes.get("blocks", 4), "the condition with fewest blocks"
+    fall = (found.needed / found.present) ** 0.75
+    assert 1.15 * width < fall < 1.4 * width, "some power is left"
     assert found.reason == ""
 
 
@@ -81,7 +81,7 @@ def test_recovered_detail_and_runs_without_counts_need_no_number():
         ({"voxels": 35.0}, Statement.FEW_VOXELS.short),
         ({"ev": (math.nan, math.nan)}, Statement.NOTHING_TO_RECOVER.short),
         ({"ev": (-0.5, 0.2)}, Statement.NO_GAIN.short),
-        ({"ev": (0.2, 1.01 * MAX_RATIO * ASSUMED_VARIANCE)}, Statement.NOISY_RUN),
+        ({"ev": (0.2, MAX_RATIO * ASSUMED_VARIANCE)}, Statement.NOISY_RUN),
         ({"upper": (math.nan, math.nan)}, Statement.NOISY_RUN),
         ({"fineness": (0.3, 0.2)}, Statement.NOISY_RUN),
     ],

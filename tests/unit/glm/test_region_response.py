@@ -104,6 +104,7 @@ def test_effects_are_of_region_ring_minus_region_and_strongest_cluster():
     assert thumb.ring_excess.effect == pytest.approx(-3, abs=0.4)
     assert little.region.effect == pytest.approx(0, abs=0.3)
     mean = (thumb.region.effect + little.region.effect) / 2
+    assert found.n_voxels == 8
     assert found.mean.effect == pytest.approx(mean)
     assert 0 < found.mean.noise_sd < max(thumb.region.noise_sd, little.region.noise_sd)
     assert found.strongest.effect == pytest.approx(10, abs=0.3)
