@@ -57,7 +57,7 @@ MIDDLE_FACTOR = (4 / 3, 4 / 3, 1.0)
 """Factor whose Nyquist frequency is in the middle of the tested frequencies."""
 PILOTS = 40
 """Pilot runs with a number of blocks, per contrast."""
-MAX_PILOTS = 250
+MAX_PILOTS = 400
 PILOT_BLOCKS = (4, 6, 8, 12, 16)
 STRENGTHS = (0.15, 0.6)
 """Range of the factor of the effect."""

@@ -25,7 +25,6 @@ MAX_RATIO = 10
 """Largest number of blocks that is stated, relative to the number of blocks of the run."""
 
 _EXPONENT = 0.75  # of the fall of half-widths with the number of blocks
-_SPARE = 1.2  # distance of an assumed value to its limit, in half-widths
 
 
 @frozen
@@ -69,10 +68,9 @@ def estimate_needed_blocks(
         FINENESS: rows_by_statistic[FINENESS].value - MIN_FINENESS,
     }
     half_widths = {name: row.upper - row.value for name, row in rows_by_statistic.items()}
-    largest = MAX_RATIO**_EXPONENT / _SPARE
+    largest = MAX_RATIO**_EXPONENT
     # NaN if an interval is unknown
     if not all(half_widths[name] <= largest * margin for name, margin in margins.items()):
         return NeededBlocks(present=present, needed=None, reason=Statement.NOISY_RUN)
-    width = max(half_widths[name] / margin for name, margin in margins.items())
-    ratio = (_SPARE * width) ** (1 / _EXPONENT)
-    return NeededBlocks(present=present, needed=math.ceil(ratio * present))
+    ratio = max(half_widths[name] / margin for name, margin in margins.items())
+    return NeededBlocks(present=present, needed=math.ceil(ratio ** (1 / _EXPONENT) * present))

@@ -64,8 +64,8 @@ def test_intervals_around_assumed_values_exclude_the_limits(changes, width):
     changes = {"fineness": (0.7, 0.2)} | changes
     found = estimate(**changes)
     assert found.present == changes.get("blocks", 4), "the condition with fewest blocks"
-    fall = (found.needed / found.present) ** 0.75
-    assert 1.15 * width < fall < 1.4 * width, "some power is left"
+    # half-widths fall with the power .75 of the number of blocks
+    assert found.needed / found.present == pytest.approx(width ** (4 / 3), abs=0.25)
     assert found.reason == ""
 
 
