@@ -1,6 +1,6 @@
 """Checks of a region of interest: no response, region not active, region misplaced.
 
-python benchmarks/region_checks.py DATA OUT FIRST LAST
+python benchmarks/region_checks.py DATA OUT FIRST LAST [PERSON ...]
 
 Phantoms have the seeds FIRST to LAST: each is simulated with and without a response to the task,
 with other noise. DATA has the runs of three people (studyforrest-lowres-truth, both runs of
@@ -412,7 +412,7 @@ def summarize(table: pd.DataFrame) -> list[str]:
 
 def main() -> int:
     """Measure the phantoms and people that are not stored, and write the table."""
-    if len(sys.argv) != 5:
+    if len(sys.argv) < 5:
         sys.exit(__doc__)
     data, out = Path(sys.argv[1]), Path(sys.argv[2])
     first, last = int(sys.argv[3]), int(sys.argv[4])
@@ -420,7 +420,7 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     for seed in range(first, last + 1):
         rows += read_rows(out / f"phantom_{seed}.pkl", measure_phantom(seed))
-    for name in PEOPLE:
+    for name in sys.argv[5:] or PEOPLE:
         rows += read_rows(out / f"{name}_{first}.pkl", measure_person(data, name, first))
     table = pd.DataFrame(rows)
     title = f"Checks of the region of interest, seeds {first} to {last}"
