@@ -11,10 +11,11 @@ Each check is for the run: all conditions must agree. A run has at most one of t
   of the brain's strongest cluster.
 
 Limits are of 95 % intervals. Clusters and active voxels are as in `bids_sr.glm.region_response`.
-The numbers were fixed with phantoms of seeds 1 to 24 and the run of one participant, and measured once
-with other seeds (``benchmarks/region_checks.py``): 16 of 2,155 results were false. Of regions in
-runs without the task, 95 % of phantoms and 62 % of people had *no response*; the others had a
-condition with few blocks and too wide an interval, or a false cluster.
+The numbers were fixed with phantoms of seeds 1 to 24 and 2001 to 2013, the runs of two
+participants and the example, and measured with other seeds and regions
+(``benchmarks/region_checks.py``): 10 of 693 results were false, all in a phantom whose response
+was too weak for a cluster. Of regions in runs without the task, 95 % had *no response*; 93 % of
+regions off the activation were *not active* or *misplaced*.
 """
 
 from typing import Literal
