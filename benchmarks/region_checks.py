@@ -1,12 +1,13 @@
 """Checks of a region of interest: no response, region not active, region misplaced.
 
-python benchmarks/region_checks.py DATA OUT FIRST LAST
+python benchmarks/region_checks.py DATA OUT FIRST LAST [PERSON ...]
 
 Phantoms have the seeds FIRST to LAST: each is simulated with and without a response to the task,
 with other noise. DATA has the runs of three people (studyforrest-lowres-truth, both runs of
-pydecnef, opennft), and the example is in the repository. Results are stored in OUT and are not
-measured again. Head motion of phantoms is known, and head motion of people is estimated by the
-program. Maps are of the linear model, smoothed by 5 mm, as in the step that checks regions.
+pydecnef, opennft), and the example is in the repository. Responses are stored in OUT and are not
+measured again; the checks are applied to stored responses. Head motion of phantoms is known, and
+head motion of people is estimated by the program. Maps are of the linear model, smoothed by 5 mm,
+as in the step that checks regions.
 
 Runs of people without a response are the residuals of the model of the task, with the blocks in
 random order and with random gaps between them.
@@ -24,7 +25,7 @@ A result is false if it is *no response* in a run with a response, if a region o
 
 from __future__ import annotations
 
-import json
+import pickle
 import sys
 import tempfile
 import time
@@ -157,8 +158,8 @@ def map_run(run: Preprocessed, folder: Path) -> Mapped:
     return Mapped(run, model.build_design(run.reader), z_maps, clusters)
 
 
-def check_regions(mapped: Mapped, regions: Sequence[tuple[str, Array]]) -> list[dict[str, Any]]:
-    """Return the result of the checks of each region, with its kind."""
+def measure_regions(mapped: Mapped, regions: Sequence[tuple[str, Array]]) -> list[dict[str, Any]]:
+    """Return the response of each region, with its kind."""
     run, conditions = mapped.run, {name: {name: 1.0} for name in mapped.z_maps}
     averaged = [
         list_averaged_regions(region, run.mask, run.reader.affine, mapped.clusters)
@@ -173,19 +174,7 @@ def check_regions(mapped: Mapped, regions: Sequence[tuple[str, Array]]) -> list[
         response = measure_response(
             roles, mean_series, mapped.clusters, mapped.design, conditions
         ).times(run.percent)
-        upper = max(part.region.compute_interval()[1] for part in response.conditions)
-        rows.append(
-            {
-                "kind": kind,
-                "voxels": int(region.sum()),
-                "state": classify_response(response, is_named=kind != "brain"),
-                "upper": upper,
-                "lower": max(part.region.compute_interval()[0] for part in response.conditions),
-                "ratio": upper / response.strongest.effect if response.strongest else np.nan,
-                "active": max(part.n_active for part in response.conditions),
-                "clusters": len(mapped.clusters),
-            }
-        )
+        rows.append({"kind": kind, "voxels": int(region.sum()), "measured": response})
     return rows
 
 
@@ -239,7 +228,7 @@ def measure_phantom(seed: int) -> Iterator[dict[str, Any]]:
                 allowed = _select_kinds(known, mask, mapped.run.reader.affine)
             inside = {kind: voxels & mask for kind, voxels in allowed.items()}
             regions = draw_regions(inside, PER_KIND["phantom"], mask, rng)
-            for row in check_regions(mapped, regions):
+            for row in measure_regions(mapped, regions):
                 yield about | {"response": has_response} | row
 
 
@@ -283,7 +272,7 @@ def measure_person(data: Path, name: str, first_seed: int) -> Iterator[dict[str,
             highest, largest = _map_measured(data, run, folder)
         allowed = {"on": run.mask & (highest > 6), "off": run.mask & (largest < 3)}
         regions = draw_regions(allowed, PER_KIND["person"], run.mask, rng)
-        for row in check_regions(mapped, regions):
+        for row in measure_regions(mapped, regions):
             yield about | {"response": True} | row
         residuals = _write_residuals(mapped, folder / "residuals.nii")
         with SeriesReader(residuals) as reader:
@@ -291,7 +280,7 @@ def measure_person(data: Path, name: str, first_seed: int) -> Iterator[dict[str,
                 other = replace(run.inputs, regressors=_shuffle(events, reader, rng))
                 silent = map_run(replace(run, reader=reader, inputs=other), folder)
                 regions = draw_regions({"any": run.mask}, PER_KIND["person"], run.mask, rng)
-                for row in check_regions(silent, regions):
+                for row in measure_regions(silent, regions):
                     yield about | {"response": False} | row
 
 
@@ -366,10 +355,11 @@ def read_rows(file: Path, rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]
     """Return the stored rows of a run, which are measured and stored if the file is missing."""
     if not file.exists():
         start = time.process_time()
-        text = json.dumps(list(rows), default=float)
-        file.write_text(text)
+        file.write_bytes(pickle.dumps(list(rows)))
         print(file.stem, f"{time.process_time() - start:.0f} s", flush=True)
-    stored: list[dict[str, Any]] = json.loads(file.read_text())
+    stored: list[dict[str, Any]] = pickle.loads(file.read_bytes())
+    for row in stored:
+        row["state"] = classify_response(row.pop("measured"), is_named=row["kind"] != "brain")
     return stored
 
 
@@ -422,16 +412,16 @@ def summarize(table: pd.DataFrame) -> list[str]:
 
 def main() -> int:
     """Measure the phantoms and people that are not stored, and write the table."""
-    if len(sys.argv) != 5:
+    if len(sys.argv) < 5:
         sys.exit(__doc__)
     data, out = Path(sys.argv[1]), Path(sys.argv[2])
     first, last = int(sys.argv[3]), int(sys.argv[4])
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for seed in range(first, last + 1):
-        rows += read_rows(out / f"phantom_{seed}.json", measure_phantom(seed))
-    for name in PEOPLE:
-        rows += read_rows(out / f"{name}_{first}.json", measure_person(data, name, first))
+        rows += read_rows(out / f"phantom_{seed}.pkl", measure_phantom(seed))
+    for name in sys.argv[5:] or PEOPLE:
+        rows += read_rows(out / f"{name}_{first}.pkl", measure_person(data, name, first))
     table = pd.DataFrame(rows)
     title = f"Checks of the region of interest, seeds {first} to {last}"
     keep("region_checks", title, tabulate(table), remarks=summarize(table))

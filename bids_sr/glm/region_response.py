@@ -20,17 +20,23 @@ from bids_sr.io.nifti import SeriesReader
 
 REGION, RING, STRONGEST = "region", "ring", "strongest"
 """Roles of averaged regions: the region, the ring around it, and the brain's strongest cluster."""
+_MEAN = "mean of all conditions"
 _FDR = 0.05  # among all voxels and conditions of a run
+_REGION_FDR = 0.01  # of active voxels that are counted in a region
 _MIN_CLUSTER_VOXELS = 2
 _ROUNDING = 1e-6  # relative rounding error of distances
 
 
 @frozen
 class ActiveCluster:
-    """Cluster of active voxels (X, Y, Z) of a condition, with the largest |z| in it."""
+    """Cluster of active voxels (X, Y, Z) of a condition, with the largest |z| in it.
+
+    `counted` are its voxels that are also active at a false discovery rate of .01.
+    """
 
     condition: str
     voxels: MaskArray
+    counted: MaskArray
     peak: float
 
 
@@ -40,7 +46,8 @@ class ConditionResponse:
 
     `ring_excess` is the effect of the ring minus the effect of the region; None if there is no
     ring. `n_active` and `n_active_in_ring` are the numbers of active voxels of the condition in
-    the region and in the ring. Effects are in the unit of the series unless `times` changes it.
+    the region and in the ring, at a false discovery rate of .01. Effects are in the unit of the
+    series unless `times` changes it.
     """
 
     condition: str
@@ -59,12 +66,14 @@ class ConditionResponse:
 class RunResponse:
     """Response of a region and of the brain in a run.
 
-    `conditions` has one response per condition. `strongest` is the effect of the brain's strongest
-    cluster, which has the largest |z|, and `strongest_condition` is its condition; None and "" if
-    the brain has no cluster. Effects are in the unit of the series unless `times` changes it.
+    `conditions` has one response per condition, and `mean` is the effect of the mean of all
+    conditions in the region. `strongest` is the effect of the brain's strongest cluster, which has
+    the largest |z|, and `strongest_condition` is its condition; None and "" if the brain has no
+    cluster. Effects are in the unit of the series unless `times` changes it.
     """
 
     conditions: tuple[ConditionResponse, ...]
+    mean: MeanEffect
     strongest: MeanEffect | None = None
     strongest_condition: str = ""
 
@@ -73,6 +82,7 @@ class RunResponse:
         return replace(
             self,
             conditions=tuple(response.times(factor) for response in self.conditions),
+            mean=self.mean.times(factor),
             strongest=None if self.strongest is None else self.strongest.times(factor),
         )
 
@@ -85,7 +95,8 @@ def find_active_clusters(z_maps: Mapping[str, Real], mask: MaskArray) -> list[Ac
     runs without a response have a cluster. Clusters have at least two voxels of the same sign,
     which are connected by faces.
     """
-    limit = _find_limit(np.concatenate([np.abs(z[mask]) for z in z_maps.values()]))
+    magnitudes = np.concatenate([np.abs(z[mask]) for z in z_maps.values()])
+    limit, region_limit = (_find_limit(magnitudes, rate) for rate in (_FDR, _REGION_FDR))
     clusters = []
     for condition, z in z_maps.items():
         for sign in (1, -1):
@@ -93,16 +104,25 @@ def find_active_clusters(z_maps: Mapping[str, Real], mask: MaskArray) -> list[Ac
             sizes = np.bincount(labels.ravel())[1:]
             for label in np.flatnonzero(sizes >= _MIN_CLUSTER_VOXELS) + 1:
                 voxels = labels == label
-                peak = float(np.abs(z[voxels]).max())
-                clusters.append(ActiveCluster(condition=condition, voxels=voxels, peak=peak))
+                clusters.append(
+                    ActiveCluster(
+                        condition=condition,
+                        voxels=voxels,
+                        counted=voxels & (np.abs(z) >= region_limit),
+                        peak=float(np.abs(z[voxels]).max()),
+                    )
+                )
     return clusters
 
 
-def _find_limit(magnitudes: Real) -> float:
-    """Return the lowest |z| that is significant (Benjamini and Hochberg); infinity if none is."""
+def _find_limit(magnitudes: Real, rate: float) -> float:
+    """Return the lowest |z| that is significant at a false discovery rate; infinity if none is.
+
+    The procedure is by Benjamini and Hochberg.
+    """
     ranked_z = -np.sort(-magnitudes.astype(np.float64))
     adjusted_p = 2 * special.ndtr(-ranked_z) * len(ranked_z) / np.arange(1, len(ranked_z) + 1)
-    significant_ranks = np.flatnonzero(adjusted_p <= _FDR)
+    significant_ranks = np.flatnonzero(adjusted_p <= rate)
     return float(ranked_z[significant_ranks[-1]]) if significant_ranks.size else np.inf
 
 
@@ -158,7 +178,9 @@ def measure_response(
         means[RING] = means[RING] - means[REGION]
     names = list(conditions)
     vectors = np.array([contrast_vector(design, name, conditions[name]) for name in names])
-    fitted = fit_mean_series(np.stack(list(means.values()), axis=1), design, vectors, names)
+    vectors = np.concatenate([vectors, vectors.mean(axis=0, keepdims=True)])
+    series = np.stack(list(means.values()), axis=1)
+    fitted = fit_mean_series(series, design, vectors, [*names, _MEAN])
     effects = dict(zip(means, fitted, strict=True))
     responses = tuple(
         ConditionResponse(
@@ -171,10 +193,11 @@ def measure_response(
         for name in names
     )
     strongest = _find_strongest(clusters)
+    response = RunResponse(conditions=responses, mean=effects[REGION][_MEAN])
     if strongest is None:
-        return RunResponse(conditions=responses)
-    return RunResponse(
-        conditions=responses,
+        return response
+    return replace(
+        response,
         strongest=effects[STRONGEST][strongest.condition],
         strongest_condition=strongest.condition,
     )
@@ -192,7 +215,7 @@ def _count_active(
     if region is None:
         return 0
     return sum(
-        int(np.count_nonzero(cluster.voxels & region))
+        int(np.count_nonzero(cluster.counted & region))
         for cluster in clusters
         if cluster.condition == condition
     )

@@ -19,6 +19,7 @@ from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.result_text import (
     answer_text,
     explain_finer_half,
+    explain_needed_blocks,
     explain_results,
     is_tested,
     name_contrast,
@@ -159,7 +160,11 @@ def list_reasons(
             sentences.append(
                 Statement.SINGLE_SPLIT.format(conditions=enumerate_unique(conditions))
             )
-    sentences += [*explain_results(contrasts), *explain_finer_half(contrasts)]
+    sentences += [
+        *explain_results(contrasts),
+        *explain_finer_half(contrasts),
+        *explain_needed_blocks(contrasts),
+    ]
     if any(contrast.untested for contrast in contrasts):
         sentences.append(Statement.UNTESTED_CONDITIONS)
     sentences += _explain_masks(result, rows)

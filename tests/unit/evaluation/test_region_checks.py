@@ -21,23 +21,30 @@ def condition(region, excess=0.0, *, sd=0.05, active=0, in_ring=0, name="thumb")
     )
 
 
-def respond(*conditions, strongest=1.5):
+def respond(*conditions, strongest=1.5, mean=None):
     effect = None if strongest is None else effect_of(strongest)
-    return RunResponse(conditions=conditions, strongest=effect, strongest_condition="thumb")
+    return RunResponse(
+        conditions=conditions,
+        mean=mean or conditions[0].region,
+        strongest=effect,
+        strongest_condition="thumb",
+    )
 
 
 @pytest.mark.parametrize(
     ("response", "state"),
     [
         (respond(condition(0.1), strongest=None), "no response"),
-        # the limit is below .5 % in all conditions, not in one
-        (respond(condition(0.1), condition(0.45), strongest=None), "response"),
-        (respond(condition(0.1, sd=0.3), strongest=None), "response"),
+        # the upper limit of the mean effect is below 1 %, whatever the conditions
+        (respond(condition(0.1), condition(1.5), strongest=None), "no response"),
+        (respond(condition(0.1), strongest=None, mean=effect_of(0.95)), "response"),
+        (respond(condition(0.1, sd=0.6), strongest=None), "response"),
         (respond(condition(-2.0), strongest=None), "no response"),
         (respond(condition(0.1)), "region not active"),
         (respond(condition(0.1), condition(0.7)), "response"),
         (respond(condition(0.1, sd=0.4)), "response"),
         (respond(condition(0.1, active=1)), "response"),
+        (respond(condition(0.1), condition(0.1, active=1)), "response"),
         # effects of deactivated clusters are compared by their size
         (respond(condition(0.1), strongest=-1.5), "region not active"),
         (respond(condition(0.7, 0.5, in_ring=3)), "region misplaced"),
@@ -73,16 +80,20 @@ def test_the_brain_is_neither_inactive_nor_misplaced():
 
 
 def test_the_region_of_a_run_without_clusters_is_not_judged():
-    for region, is_silent in ((0.1, True), (0.6, False)):
+    for region, is_silent in ((0.1, True), (1.6, False)):
         flags = list_response_flags(respond(condition(region), strongest=None))
         assert [flag.raised for flag in flags] == [is_silent, None, None]
 
 
 def test_flags_contain_the_values_that_decided():
-    response = respond(condition(0.1), condition(0.2, 0.62, name="little", in_ring=4))
+    response = respond(
+        condition(0.1),
+        condition(0.2, 0.62, name="little", in_ring=4),
+        mean=effect_of(0.15),
+    )
     texts = {flag.name: flag.text for flag in list_response_flags(response)}
     assert "0.30 %" in texts["region_not_active"]
     assert "1.50 %" in texts["region_not_active"]
     assert "0.62 %" in texts["region_misplaced"]
     assert "little" in texts["region_misplaced"]
-    assert "0.30 %" in texts["no_response"]
+    assert "0.25 %" in texts["no_response"]

@@ -54,6 +54,18 @@ def test_clusters_are_activated_or_deactivated_and_have_two_voxels():
     assert {c.condition for c in find_active_clusters(z_maps, outside)} == {"little"}
 
 
+def test_voxels_of_a_region_are_counted_at_a_lower_false_discovery_rate():
+    """In a very active brain, voxels with a low z are active, but not counted."""
+    z_maps = noise_maps(4)
+    z_maps["thumb"][:4] = 9.0
+    weak = box(8, 8, 2)
+    z_maps["thumb"][weak] = 2.7
+    clusters = find_active_clusters(z_maps, MASK)
+    assert any((cluster.voxels & weak).sum() == 8 for cluster in clusters)
+    assert not any((cluster.counted & weak).any() for cluster in clusters)
+    assert any(cluster.counted[:4].all() for cluster in clusters)
+
+
 def test_conditions_without_a_response_have_no_clusters_although_they_are_many():
     rng = np.random.default_rng(5)
     found = [
@@ -103,11 +115,15 @@ def test_effects_are_of_region_ring_minus_region_and_strongest_cluster():
     assert thumb.region.effect == pytest.approx(3, abs=0.3)
     assert thumb.ring_excess.effect == pytest.approx(-3, abs=0.4)
     assert little.region.effect == pytest.approx(0, abs=0.3)
+    mean = (thumb.region.effect + little.region.effect) / 2
+    assert found.mean.effect == pytest.approx(mean)
+    assert 0 < found.mean.noise_sd < max(thumb.region.noise_sd, little.region.noise_sd)
     assert found.strongest.effect == pytest.approx(10, abs=0.3)
     assert found.strongest_condition == "thumb"
     assert [(c.n_active, c.n_active_in_ring) for c in found.conditions] == [(0, 0), (8, 0)]
     scaled = found.times(2.0)
     assert scaled.strongest.effect == pytest.approx(2 * found.strongest.effect)
+    assert scaled.mean.effect == pytest.approx(2 * mean)
     assert scaled.conditions[0].ring_excess.noise_sd == pytest.approx(
         2 * thumb.ring_excess.noise_sd
     )
