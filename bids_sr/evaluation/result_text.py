@@ -63,8 +63,11 @@ def list_interpretable(result: RunResult) -> str:
     ]
     if not parts:
         return ""
-    n_others = len(result.contrasts) - sum(map(len, by_answer.values()))
-    others = f", not for {n_others} other{'s' if n_others > 1 else ''}" if n_others else ""
+    answers = [item.answer for item in result.contrasts]
+    n_no, n_untestable = answers.count("no"), answers.count("not testable")
+    others = f", not for {n_no} other{'s' if n_no > 1 else ''}" if n_no else ""
+    if n_untestable:
+        others += f"; {n_untestable} other{'s are' if n_untestable > 1 else ' is'} not testable"
     return Statement.INTERPRETABLE.format(contrasts=", ".join(parts), others=others)
 
 
@@ -194,7 +197,16 @@ def name_contrast(result: ContrastResult) -> str:
 
 
 def quote_contrast(contrast: str) -> str:
-    """Return the name of a contrast for a sentence; `all` is in quotation marks."""
+    """Return the name of a contrast for a sentence; `all` is in quotation marks.
+
+    >>> quote_contrast("all"), quote_contrast("sceneMinusOthers"), quote_contrast("A1MinusB1")
+    ('“all”', 'scene − others', 'A1 − B1')
+    """
+    name, sign, other = contrast.partition("Minus")
+    if sign and name[:1].islower():  # first letters are capitals in the middle of a name
+        other = f"{other[:1].lower()}{other[1:]}"
+    if sign:
+        return f"{name} − {other}"
     return f"“{contrast}”" if contrast == "all" else contrast
 
 
@@ -204,6 +216,7 @@ def plain_results(results: Iterable[ContrastResult]) -> list[dict[str, object]]:
         {
             "contrast": result.contrast,
             "map": result.map_contrast,
+            "name": name_contrast(result),
             "answer": result.answer,
             "reason": result.active.short_reason,
             "decided": plain_row(result.active.deciding_row),

@@ -32,8 +32,8 @@ class Statement(StrEnum):
     # result of a run
     EXPLAINS = "{series} explains {value} of the detail of {contrast} in {place}."
     EXPLAINED_IN_TEST = (
-        "In the test, {series} explains {value} of the detail of {contrast} in {place}; unknown"
-        " at {size}."
+        "In the test, {series} explains {value} of the detail of {contrast} in {place};"
+        " unmeasured at {size}."
     )
     INTERPRETABLE = "Its detail may be interpreted {contrasts}{others}."
     NONE_INTERPRETABLE = "No detail of {series} may be interpreted{reason}: use the B-spline maps."
@@ -182,9 +182,10 @@ class Statement(StrEnum):
     )
 
     ANSWERS = (
-        "Yes: detail is better than no detail, in active voxels ({active}) and in the whole"
-        " brain. In active voxels: interpret it only there. Both refer to patterns over several"
-        " voxels of unsmoothed maps. No: there is evidence that hardly any detail is explained."
+        "Yes: the detail, as a pattern over several voxels, is better than no detail, in active"
+        " voxels ({active}) and in the whole brain. In active voxels: interpret it only there. For"
+        " the effect of a single voxel, use the mask. No: there is evidence that hardly any detail"
+        " is explained."
         " Not testable: the data do not decide."
     )
     LARGE_EFFECTS = (
@@ -193,7 +194,7 @@ class Statement(StrEnum):
         " boldref, and those with a large effect are probably in or near veins. Others: active"
         " voxels without a large effect. tSNR counts the effect itself as noise."
     )
-    LARGE_SHARE = "{share} of the added detail is in {n} voxels above {limit}{veins}."
+    LARGE_SHARE = "{share} of the added detail is in {n} voxels with effects above {limit}{veins}."
     LARGE_EFFECTS_TITLE = (
         "Large effects: {n} of {n_active} active voxels of {contrast} have an acquired effect"
         " above {limit} and contain {share} of the added detail"

@@ -58,8 +58,8 @@ _README = """\
 | settings and warnings of each call | `logs/*/` |
 | methods text with citations | `CITATION.md` |
 
-To interpret a contrast `NAME` of `sbl`, use these files in `func/`, once the report states that
-its detail is recovered:
+To interpret a contrast `NAME` of `sbl`, use these files in `func/`, if the report states that
+its detail may be interpreted:
 
 - `*_contrast-NAME_stat-effect_desc-sbl_statmap.nii.gz`: effect in percent of the mean brain signal
   (`MeanSignal` in the sidecar: the mean of `desc-hmc_boldref` in the acquired brain mask);
@@ -72,8 +72,8 @@ its detail is recovered:
 - `*_desc-regions_metrics.tsv`: mean effects of regions, clusters and atlas labels in percent, with
   their 95 % intervals. The report describes large effects, which are often in or near veins.
 
-Single voxels are read from these unsmoothed maps. Active regions are easier to find in the maps
-smoothed with 5 mm FWHM (`desc-sblFwhm50`), whose errors are smaller.
+Read single voxels in the mask, from these unsmoothed maps. Active regions are easier to find in
+the maps smoothed with 5 mm FWHM (`desc-sblFwhm50`), whose errors are smaller.
 
 For XCP-D, fitlins, nilearn and other programs that take the output of fMRIPrep, use
 `derivatives/bids-sr-*/` and not this directory: these programs require exactly one preprocessed

@@ -108,7 +108,7 @@ def _list_advice(plan: Plan, settings: Settings) -> list[str]:
             f" {hours:.0f} hours of processor time per pair, which we have never completed."
         )
     if not any(run.truth is not None for run in runs):
-        limitation = "only the self-test at half the resolution can be performed"
+        limitation = "only the test at half the resolution can be performed"
         if any(run.factor[2] != 1 for run in runs):
             limitation = "accuracy cannot be measured"
         advice.append(

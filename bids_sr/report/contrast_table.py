@@ -84,18 +84,23 @@ def render_contrasts(result: RunResult, rows: Sequence[MetricRow]) -> Markup:
         heads += [(region, "tested") for region in regions]
     table_rows = []
     for contrast, contrast_counts in zip(result.contrasts, counts, strict=True):
-        cells = [_describe_region(contrast.active), _describe_region(contrast.brain)]
+        cells = [_describe_region(contrast.active), _describe_brain(contrast, contrast.brain)]
         if any(counts):
             cells += describe_counts(contrast, contrast_counts)
         if has_test_columns:
             cells += [
                 _describe_region(contrast.active.test),
-                _describe_region(contrast.brain.test),
+                _describe_brain(contrast, contrast.brain.test),
             ]
         table_rows.append((name_contrast(contrast), cells))
     columns = [(head, "") if isinstance(head, str) else head for head in heads]
     title = f"Explained detail of the {result.method} maps, by contrast"
     return render("contrasts", title, columns, table_rows)
+
+
+def _describe_brain(result: ContrastResult, region: RegionResult | DetailSupport) -> str:
+    """Return the answer in the brain; a dash if the answer in active voxels excludes it."""
+    return _describe_region(region) if result.state == "recovered" else MISSING
 
 
 def _describe_region(region: RegionResult | DetailSupport) -> str:

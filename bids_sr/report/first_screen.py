@@ -4,7 +4,7 @@ Pages of runs, participants and groups, and pages of structural scans, begin wit
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from itertools import groupby
 from typing import NamedTuple
@@ -16,12 +16,13 @@ from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.result_text import (
     decided_text,
     is_tested,
+    name_contrast,
+    quote_contrast,
     write_result,
 )
 from bids_sr.evaluation.statements import Statement
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow
-from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.report.markup import render
 
 _MAX_ROWS = 10  # rows of the table that are visible at first
@@ -144,13 +145,11 @@ def _choose_kind(result: RunResult) -> str:
 def _list_rows(results: Iterable[ContrastResult]) -> list[AnswerRow]:
     """Return one row per contrast; contrasts without a number share a row per reason."""
     rows = []
-    contrasts = list(results)
-    all_names = {result.contrast for result in contrasts}
-    for result in contrasts:
+    for result in results:
         row = result.active.deciding_row
         rows.append(
             AnswerRow(
-                names=(_format_name(result, all_names),),
+                names=(_format_name(result),),
                 mark=MARKS[result.answer],
                 answer=result.answer,
                 reason=_choose_reason(result),
@@ -174,18 +173,11 @@ def _choose_reason(result: ContrastResult) -> str:
     return reason
 
 
-def _format_name(result: ContrastResult, all_names: Collection[str]) -> str:
-    """Return the name of a contrast for the table: ``a − b`` for a difference of conditions.
-
-    `all_names` are the names of all contrasts, whose first letters are capitals in ``aMinusB``.
-    """
-    name, sign, other = result.map_contrast.partition("Minus")
-    lower_other = f"{other[:1].lower()}{other[1:]}"
-    if sign:
-        name = f"{name} − {lower_other if lower_other in (*all_names, 'others') else other}"
-    if result.state == "recovered" and result.untested:
-        return f"{name} without {enumerate_unique(result.untested)}"
-    return name
+def _format_name(result: ContrastResult) -> str:
+    """Return the name of a contrast for the table, without quotation marks."""
+    is_named = result.state == "recovered"
+    name = name_contrast(result) if is_named else quote_contrast(result.map_contrast)
+    return name.replace("“", "").replace("”", "")
 
 
 def _get_reason(row: AnswerRow) -> tuple[str, str]:

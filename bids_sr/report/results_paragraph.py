@@ -134,10 +134,8 @@ def _write_explained(runs: Sequence[_RunVerdict]) -> Iterable[str]:
 
 
 def _name_contrast(contrast: Mapping[str, Any]) -> str:
-    """Return the name of a contrast, with the name under which it was tested if they differ."""
-    name = quote_contrast(contrast["map"])
-    is_renamed = contrast["map"] != contrast["contrast"]
-    return f"{name} (tested as {contrast['contrast']})" if is_renamed else name
+    """Return the name of a contrast; verdicts of earlier versions have no names."""
+    return str(contrast.get("name") or quote_contrast(contrast["map"]))
 
 
 def _select_values(contrast: Mapping[str, Any], region: str) -> _Values | None:
@@ -182,7 +180,7 @@ def _write_contrasts(runs: Sequence[_RunVerdict]) -> Iterable[str]:
     for run in runs:
         for contrast in run.facts.get("contrasts", ()):
             counts = by_answer.setdefault(contrast["answer"], {})
-            name = quote_contrast(contrast["map"])
+            name = _name_contrast(contrast)
             counts[name] = counts.get(name, 0) + 1
     if not by_answer:
         return

@@ -201,7 +201,7 @@ def describe_contrasts(
     if "fdr" in maps.settings.thresholds:
         thresholds.insert(0, "a false discovery rate (FDR) of .05 [@benjamini1995]")
     if thresholds:
-        sentences.append(f"Active voxels were determined at {enumerate_words(thresholds)}.")
+        sentences.append(f"Significant voxels were determined at {enumerate_words(thresholds)}.")
     return " ".join(sentences) + "\n"
 
 

@@ -23,7 +23,8 @@ _PACKAGES = {
 class AcquiredRun:
     """Header of a BOLD run, as far as the methods text states it.
 
-    `task` is a label, `tr` is in s, and `zooms` is the voxel size (mm).
+    `task` is a label, `tr` is in s, and `zooms` is the voxel size (mm). `description` is from the
+    sidecar of the run; "" if there is none.
     """
 
     task: str
@@ -32,6 +33,7 @@ class AcquiredRun:
     shape: Shape
     zooms: tuple[float, float, float]
     factor: Factor
+    description: str = ""
 
 
 def describe_acquisition(runs: Sequence[AcquiredRun]) -> str:
@@ -41,7 +43,8 @@ def describe_acquisition(runs: Sequence[AcquiredRun]) -> str:
     """
     runs_by_protocol: dict[tuple[object, ...], list[AcquiredRun]] = {}
     for run in runs:
-        protocol = (run.task, f"{run.tr:.4g}", run.shape, size_text(run.zooms), run.factor)
+        header = (run.task, f"{run.tr:.4g}", run.shape, size_text(run.zooms), run.factor)
+        protocol = (*header, run.description)
         runs_by_protocol.setdefault(protocol, []).append(run)
     return " ".join(map(_describe_equal_runs, runs_by_protocol.values()))
 
@@ -59,10 +62,11 @@ def _describe_equal_runs(runs: Sequence[AcquiredRun]) -> str:
         size * n / n_highres
         for size, n, n_highres in zip(run.zooms, run.shape, highres_shape, strict=True)
     ]
+    described = f" ({run.description[:1].lower()}{run.description[1:]})" if run.description else ""
     return (
         f"The {run_text} of the task {run.task} had {volumes_text} volumes with a repetition time"
         f" (TR) of {run.tr:.4g} s and a matrix of {_join_numbers(run.shape)} voxels of"
-        f" {size_text(run.zooms)}. The high-resolution grid had"
+        f" {size_text(run.zooms)}{described}. The high-resolution grid had"
         f" {_join_numbers(highres_shape)} voxels of {size_text(highres_zooms)}"
         f" (super-resolution factor {_join_numbers(run.factor)})."
     )

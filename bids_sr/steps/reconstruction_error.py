@@ -200,13 +200,13 @@ def describe_voxel_selection(smoothing: Sequence[float], zooms: Sequence[float])
     sentences = []
     if narrow:
         sentences.append(
-            f"{_name_widths(narrow)}, sign reliable voxels are the active voxels with the highest"
-            " t values of which at most 5 % are expected to have the wrong sign."
+            f"{_name_widths(narrow)}, sign reliable voxels are the significant voxels with the"
+            " highest t values of which at most 5 % are expected to have the wrong sign."
         )
     if wide:
         sentences.append(
-            f"{_name_widths(wide)}, sign reliable voxels are active after the error was added"
-            " to the variance."
+            f"{_name_widths(wide)}, sign reliable voxels are significant after the error was"
+            " added to the variance."
         )
     sentences.append(
         "Size known voxels are sign reliable voxels whose 95 % interval, effect ±"

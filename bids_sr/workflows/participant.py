@@ -83,6 +83,7 @@ def _read_acquisition(run: BoldRun) -> AcquiredRun:
         shape=run.shape,
         zooms=run.zooms,
         factor=run.factor,
+        description=str(run.sidecar.get("Description", "")),
     )
 
 

@@ -142,7 +142,6 @@ def draw_overview(
         use=[
             *list_used_files(shown_maps, result, contrast, evaluation, stored, entities),
             *([UseRow("Regions", file=_locate_regions(entities))] if has_regions else ()),
-            *_describe_size(large_effects),
         ],
     )
     yield FigureDrawing("overview", render_first_screen(screen))
@@ -185,16 +184,6 @@ def _describe_large(effects: LargeEffects | None) -> str:
     )
 
 
-def _describe_size(effects: LargeEffects | None) -> "list[UseRow]":
-    """Return a line on the size of the effects in active voxels; [] if it is unknown."""
-    from bids_sr.report.first_screen import UseRow
-
-    if effects is None:
-        return []
-    median, p95 = (f"{number(value, '.1f')} %" for value in (effects.median, effects.p95))
-    return [UseRow("Size", text=f"median {median}, 95th percentile {p95}")]
-
-
 def _scale_known(shown_maps: ShownMaps, contrast: str, known: Volume | None) -> Volume | None:
     """Return known activation (signal units) in percent, None if there is none."""
     for (name, stat, _), by_series in shown_maps.stats.items():
@@ -212,7 +201,7 @@ def list_used_files(
     stored: StoredMaps,
     entities: Mapping[str, str],
 ) -> "list[UseRow]":
-    """Return the files to use: map, total SD and mask of a contrast.
+    """Return the files to use: map, total SD and mask of a contrast, and effects in the mask.
 
     Files are named with the least smoothing that is stored. If no detail may be interpreted, the
     map is the B-spline map. `rows` of the evaluation give the number of voxels in the mask.
@@ -241,7 +230,13 @@ def list_used_files(
     mask = shown_maps.regions.get((contrast, SIZE_KNOWN, width), {}).get(series)
     counts = count_error_voxels(rows, series, contrast)
     if mask is not None and result.shown is not None and counts is not None:
-        remark = f"{counts.n_size_known:,.0f} voxels: interval excludes 0"
+        remark = f"{counts.n_size_known:,.0f} voxels"
         path = run_maps_figures.stored_path(mask, entities)
         uses.append(UseRow("Mask", file=path, remark=remark))
+        effect = shown_maps.stats[contrast, map_stat, width][series].volume.data
+        sizes = np.abs(effect[mask.volume.data > 0.5])
+        if map_stat == "effect" and sizes.size:
+            median, p95 = (f"{number(size, '.1f')} %" for size in np.percentile(sizes, (50, 95)))
+            text = f"median {median}, 95th percentile {p95}"
+            uses.append(UseRow("Size in mask", text=text))
     return uses
