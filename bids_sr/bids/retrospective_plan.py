@@ -163,15 +163,12 @@ def note_retrospective(
         if settings.evaluation.retrospective == "noisy"
         else "without added noise"
     )
-    is_cropped = settings.evaluation.retrospective_operator == "kspace"
-    operator_text = "crop of k-space" if is_cropped else "trilinear interpolation"
-    factor = factor_text(retrospective_factor(settings))
+    downsampling = describe_downsampling(settings)
     for subject in subjects:
         for run in subject.runs:
             text = (
-                f"--retrospective: the run is downsampled by {factor} ({operator_text},"
-                f" {noise_text}) and super-resolved. The original series is used as the"
-                " high-resolution reference."
+                f"--retrospective: the run is downsampled by {downsampling} ({noise_text}) and"
+                " super-resolved. The original series is used as the high-resolution reference."
             )
             with findings.about(subject.label, run.stem):
                 findings.note(run.bold, text)
@@ -209,6 +206,15 @@ def _warn_of_other_operators(settings: Settings, findings: Findings) -> None:
             f" {name} less accurate than interpolation. To use one operator, add --set"
             f" evaluation.retrospective_operator={recipe.degradation}",
         )
+
+
+def describe_downsampling(settings: Settings) -> str:
+    """Return factor and operator of the downsampling as text."""
+    factor = retrospective_factor(settings)
+    if settings.evaluation.retrospective_operator == "trilinear":
+        x, y, z = factor
+        return f"factor {x:g}×{y:g}×{z:g}, trilinear interpolation"
+    return f"{factor_text(factor)}, crop of k-space"
 
 
 def retrospective_factor(settings: Settings) -> Triple:

@@ -23,8 +23,8 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
 from bids_sr.bids import BoldRun, Pair, Subject, file_stem
-from bids_sr.bids.pairs import factor_text
 from bids_sr.bids.retrospective_plan import (
+    describe_downsampling,
     n_averaged_volumes,
     n_removed_volumes,
     pair_labels,
@@ -123,9 +123,7 @@ def _describe_dataset(root: Path, settings: Settings, title: str) -> None:
     """Write the top-level files of a BIDS data set."""
     source = settings.paths.bids_dir / "dataset_description.json"
     name = read_json(source).get("Name", settings.paths.bids_dir.name)
-    factor = factor_text(retrospective_factor(settings))
-    evaluation = settings.evaluation
-    variant = f"{factor}, {evaluation.retrospective}, {evaluation.retrospective_operator}"
+    variant = f"{describe_downsampling(settings)}, {settings.evaluation.retrospective}"
     description = {
         "Name": f"{name}: {title}",
         "BIDSVersion": "1.9.0",

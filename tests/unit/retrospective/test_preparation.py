@@ -26,6 +26,7 @@ from bids_sr.cli import main, participant_level
 from bids_sr.config import Settings, UsageError
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.notices import Notice
 from bids_sr.preflight import Plan, check, check_data, dry_run_text, validator
 from bids_sr.retrospective import downsampling, preparation
 from bids_sr.retrospective.preparation import prepare
@@ -88,6 +89,14 @@ def plan_copy(maker: BidsMaker, *options: str, noise: str = "clean") -> tuple[Se
 def copy_run(maker: BidsMaker, *options: str, noise: str = "clean") -> BoldRun:
     """Return the run of the downsampled copy."""
     return only_run(plan_copy(maker, *options, noise=noise)[1])
+
+
+def plan_notes(maker: BidsMaker, factor: float) -> list[Notice]:
+    """Return the notes on the downsampling of a run by trilinear interpolation."""
+    plan = plan_for(maker, "--retrospective", "--sr-factor", *[str(factor)] * 3, *TRILINEAR)
+    notices = [notice for notice in plan.warnings if "downsampled by" in notice.why]
+    assert notices
+    return notices
 
 
 def reference_of(run: BoldRun) -> BoldRun:
@@ -299,7 +308,12 @@ def test_copies_can_be_downsampled_by_the_operator_that_tv_assumes(
     lowres = assumed.forward(highres).numpy()
     np.testing.assert_allclose(voxels(run.pair.lowres), lowres, rtol=1e-4, atol=1e-2)
     description = json.loads((derived.paths.bids_dir / "dataset_description.json").read_text())
-    assert "trilinear" in description["GeneratedBy"][0]["Description"]
+    for text in (
+        description["GeneratedBy"][0]["Description"],
+        *map(str, plan_notes(maker, factor)),
+    ):
+        assert "trilinear" in text
+        assert "averag" not in text
     assert "k-space" not in description["Name"]
     assert run.sidecar["Retrospective"]["Operator"] == "trilinear"
 
