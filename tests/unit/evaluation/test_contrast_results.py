@@ -171,7 +171,7 @@ def test_the_contrast_with_most_acquired_activation_is_shown():
     ]
     text = plain(write_result(result))
     assert "58 % [46, 70] of the detail of house in active voxels" in text
-    assert "unknown at 3 mm" in text
+    assert "unmeasured at 3 mm" in text
 
 
 def test_a_measured_value_is_not_called_a_test():
@@ -186,20 +186,24 @@ def test_a_measured_value_is_not_called_a_test():
 @pytest.mark.parametrize(
     ("tested", "named", "others"),
     [
-        (TESTED, "for “all”, body and house, only in active voxels for bodyMinusOthers", 4),
+        (
+            TESTED,
+            "for “all”, body and house, only in active voxels for body − others",
+            ", not for 2 others; 2 others are not testable",
+        ),
         (
             {f"c{k}": ((0.5, 0.1), (-0.5, 0.1)) for k in range(9)} | {"d": None},
             "only in active voxels for c0, c1, c2, c3, c4, c5 and 3 others",
-            1,
+            "; 1 other is not testable",
         ),
-        ({"all": BOTH}, "for “all”", 0),
+        ({"all": BOTH}, "for “all”", ""),
     ],
 )
 def test_interpretable_contrasts_are_named_and_others_counted(tested, named, others):
     text = list_interpretable(result_of(make_tested_rows(tested)))
     assert named in text
-    assert ("not for" in text) is bool(others)
-    assert not others or f"not for {others} other" in text
+    assert text.endswith(f"{others}.")
+    assert ("other" in text) is bool(others)
 
 
 def test_without_interpretable_detail_the_b_spline_maps_are_advised():
@@ -240,7 +244,7 @@ def test_every_reason_has_a_short_form_of_at_most_six_words():
 def test_reasons_are_listed_with_contrasts_and_regions():
     face, tool = explain_results(collect(make_tested_rows()).values())
     assert "face (active voxels)" in face
-    assert "toolMinusOthers (active voxels)" in tool
+    assert "tool − others (active voxels)" in tool
 
 
 def test_numbers_of_blocks_are_stated_once_with_the_contrasts_without_a_number():
@@ -259,7 +263,7 @@ def test_numbers_of_blocks_are_stated_once_with_the_contrasts_without_a_number()
     for name in ("face", "scene", "sceneMinusOthers"):
         reason = results[name].active.short_reason
         assert without_number.count(reason) == 1
-        assert name in without_number
+        assert name.replace("MinusO", " − o") in without_number
     assert "house" not in with_number + without_number, "its detail is recovered"
     facts = {item["contrast"]: item["blocks"] for item in plain_results(results.values())}
     assert facts["tool"] == {"present": 4, "needed": 14, "reason": ""}

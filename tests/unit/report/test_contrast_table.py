@@ -14,6 +14,8 @@ from data.rows import (
 
 from bids_sr.evaluation.large_effects import LargeEffects
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
+from bids_sr.evaluation.result_text import quote_contrast
+from bids_sr.metrics.rows import MISSING
 from bids_sr.report.contrast_table import list_reasons, render_contrasts
 from bids_sr.report.large_effects_table import render_large_effects
 
@@ -48,11 +50,12 @@ def reasons_of(rows) -> str:
 
 def test_each_contrast_has_its_tested_detail_with_interval_and_counts():
     heads, rows = read_table(make_tested_rows())
-    assert set(rows) == {"“all”", *TESTED} - {"all"}
+    assert set(rows) == {quote_contrast(name) for name in TESTED}
     assert heads[1:3] == ["active voxels tested", "whole brain tested"]
     assert heads[3:] == ["sign reliable voxels of significant", "size known voxels"]
     assert rows["“all”"][:2] == ["yes: 54 % [42, 66]", "yes: 40 % [28, 52]"]
-    assert rows["bodyMinusOthers"][1] == "no: −96 % [below −100, −56]"
+    assert rows["body − others"][1] == "no: −96 % [below −100, −56]"
+    assert rows["scene"][1] == MISSING, "its detail is not recovered in active voxels"
     # Only recovered contrasts have sign reliable voxels, although the rows have them for all.
     assert {name: tuple(cells[2:]) for name, cells in rows.items()} == {
         "“all”": ("100 of 200", "40"),
@@ -60,9 +63,9 @@ def test_each_contrast_has_its_tested_detail_with_interval_and_counts():
         "house": ("100 of 200", "40"),
         "scene": ("none", "none"),
         "face": ("not testable", "not testable"),
-        "bodyMinusOthers": ("100 of 200", "40"),
-        "sceneMinusOthers": ("none", "none"),
-        "toolMinusOthers": ("not testable", "not testable"),
+        "body − others": ("100 of 200", "40"),
+        "scene − others": ("none", "none"),
+        "tool − others": ("not testable", "not testable"),
     }
 
 

@@ -57,7 +57,7 @@ def test_each_contrast_has_an_answer_and_the_number_that_decided():
         "tool − others": ["? not testable: no reproducible detail", ""],
     }
     assert "In the test" in sentence_of(page)
-    assert "unknown at 3 mm" in sentence_of(page)
+    assert "unmeasured at 3 mm" in sentence_of(page)
 
 
 def test_measured_values_are_filled_and_tested_values_are_hollow():

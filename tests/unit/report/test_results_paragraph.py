@@ -36,9 +36,9 @@ def test_a_measured_run_names_reference_value_baseline_and_contrasts(tmp_path: P
         "35 % (95 % interval 27 to 43 %) in the whole brain",
         "strongest baseline, sdmod, explained 36 % (95 % interval 33 to 39 %)",
         "in the whole brain for “all”, body and house",
-        "only in active voxels for bodyMinusOthers",
-        "evidence that hardly any detail was explained for scene and sceneMinusOthers",
-        "could not be tested for face and toolMinusOthers",
+        "only in active voxels for body − others",
+        "evidence that hardly any detail was explained for scene and scene − others",
+        "could not be tested for face and tool − others",
     ):
         assert part in text
     assert "no high-resolution reference" not in text

@@ -37,7 +37,7 @@ def test_tables_of_clusters_list_the_peaks_of_the_widest_smoothing():
     clusters = clusters.assign(effect="3", lower="2", upper="4")
     page = Page(clusters_html(clusters, "sbl", first="faces"))
     (first, second), captions = page.tables.values(), list(page.tables)
-    assert "contrast faces: smoothed by 2.5 mm FWHM" in captions[0]
+    assert "contrast faces: smoothed with a 2.5 mm FWHM kernel" in captions[0]
     assert "contrast all:" in captions[1]
     assert "z ≥ 3.1" in captions[0]
     assert [line[0] for line in first[1:]] == [*"1234567", "7a"]
