@@ -188,12 +188,14 @@ def explained_text(row: MetricRow, *, unit: bool = True) -> str:
 
 
 def name_contrast(result: ContrastResult) -> str:
-    """Return the name of a contrast, with the conditions that are not part of the result.
+    """Return the name of a contrast, with the conditions that are not part of its result.
 
-    For example, ``all without face``, if *face* has too few blocks to be tested.
+    For example, ``all without face``, if *face* has too few blocks to be tested, and the detail of
+    *all* may be interpreted.
     """
     name = quote_contrast(result.map_contrast)
-    return f"{name} without {enumerate_unique(result.untested)}" if result.untested else name
+    has_result = result.state == "recovered" and result.untested
+    return f"{name} without {enumerate_unique(result.untested)}" if has_result else name
 
 
 def quote_contrast(contrast: str) -> str:

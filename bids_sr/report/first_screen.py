@@ -17,7 +17,6 @@ from bids_sr.evaluation.result_text import (
     decided_text,
     is_tested,
     name_contrast,
-    quote_contrast,
     write_result,
 )
 from bids_sr.evaluation.statements import Statement
@@ -26,6 +25,7 @@ from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.markup import render
 
 _MAX_ROWS = 10  # rows of the table that are visible at first
+_NO_QUOTES = str.maketrans("", "", "“”")
 _AXIS = (-50.0, 110.0)  # percent, ends of the axis of the numbers
 _AXIS_WIDTH = 90  # pixels
 _NO_PICTURE = Markup("")
@@ -149,7 +149,7 @@ def _list_rows(results: Iterable[ContrastResult]) -> list[AnswerRow]:
         row = result.active.deciding_row
         rows.append(
             AnswerRow(
-                names=(_format_name(result),),
+                names=(name_contrast(result).translate(_NO_QUOTES),),
                 mark=MARKS[result.answer],
                 answer=result.answer,
                 reason=_choose_reason(result),
@@ -171,13 +171,6 @@ def _choose_reason(result: ContrastResult) -> str:
     if result.state == "recovered" or reason == Statement.WIDE_INTERVAL.short:
         return ""
     return reason
-
-
-def _format_name(result: ContrastResult) -> str:
-    """Return the name of a contrast for the table, without quotation marks."""
-    is_named = result.state == "recovered"
-    name = name_contrast(result) if is_named else quote_contrast(result.map_contrast)
-    return name.replace("“", "").replace("”", "")
 
 
 def _get_reason(row: AnswerRow) -> tuple[str, str]:

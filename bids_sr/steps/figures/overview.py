@@ -236,7 +236,7 @@ def list_used_files(
         effect = shown_maps.stats[contrast, map_stat, width][series].volume.data
         sizes = np.abs(effect[mask.volume.data > 0.5])
         if map_stat == "effect" and sizes.size:
-            median, p95 = (f"{number(size, '.1f')} %" for size in np.percentile(sizes, (50, 95)))
-            text = f"median {median}, 95th percentile {p95}"
+            median, p95 = (number(size, ".1f") for size in np.percentile(sizes, (50, 95)))
+            text = f"median {median}, 95th percentile {p95} %"
             uses.append(UseRow("Size in mask", text=text))
     return uses
