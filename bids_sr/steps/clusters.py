@@ -34,10 +34,10 @@ _ANTS_SEED = 1  # seed of ANTs, which does not use random numbers for resampling
 
 def describe_clusters(atlas: str | None) -> str:
     """Return methods text of the clusters; `atlas` is the name of the atlas or None."""
-    labels = "" if atlas is None else f", with the nearest labels of the {atlas_title(atlas)}"
+    labels = "" if atlas is None else f" with labels of the {atlas_title(atlas)}"
     return (
-        f"The ten largest clusters of each map and their local peaks were reported{labels}."
-        " Clusters were 6-connected; above 10 cm³, they were split by a higher threshold.\n"
+        "The ten largest clusters of each map (6-connected; above 10 cm³, split at a higher"
+        f" threshold) and their peaks were reported{labels}.\n"
     )
 
 

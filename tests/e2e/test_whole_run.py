@@ -188,7 +188,7 @@ def test_a_method_that_was_not_applied_is_marked_everywhere(finished, func, expo
         assert (sidecar["Applied"], sidecar["RepetitionTime"]) == (False, 2.0)
         assert "zero-filled" in sidecar["Description"]
     other = func / f"{NAMED}_space-boldref_res-hr_desc-srgan_bold.json"
-    assert "Applied" not in json.loads(other.read_text())
+    assert json.loads(other.read_text())["Applied"] is True
     root = finished.out / PRIMARY
     for file in (root / "README.md", finished.out / "CITATION.md"):
         assert NAMED in file.read_text()

@@ -79,7 +79,7 @@ def test_map_runs_error_and_skipped_runs_are_named() -> None:
         "(correlation between runs 0.75)",
         f"Left out: run-3 ({FACTS.left_out['run-3']})",
         "± 0.40 %",
-        "sub-01_task-tap_space-firstBoldref_statmap.nii.gz",
+        "Map statmap.nii.gz",
         "run-1 0.33 0.20 0.15 0.49 8.0 3.0 1.0",
     ):
         assert part in text

@@ -357,7 +357,8 @@ def test_only_recovered_contrasts_have_an_outline_of_sign_reliable_voxels(state)
     drawn = draw_first_screen(verdict, evidence, maps, images)
     page = Page(content_of(drawn, "error", html=True))
     is_outlined = state == "recovered"
-    assert bool(page.all("path")) is is_outlined
+    outlines = [path for path in page.all("path") if path.attributes["class"] == "mark"]
+    assert bool(outlines) is is_outlined
     assert ("sign reliable voxels outlined" in page.text) is is_outlined
 
 

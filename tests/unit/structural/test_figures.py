@@ -120,7 +120,7 @@ def find_sections(root, *figures):
 
 def test_reports_have_sections_of_structural_scans_or_of_runs(tmp_path):
     scans = find_sections(tmp_path / "a", "summary", "scans", "scansoverview")
-    assert list(scans) == ["result", "summary", "structural", "methods", "errors", "about"]
+    assert list(scans) == ["result", "structural", "methods", "summary", "errors", "about"]
     assert "slice of each contrast" in scans["result"], "a missing figure"
     runs = find_sections(tmp_path / "b", "summary")
     assert "structural" not in runs
