@@ -152,6 +152,23 @@ def test_lines_of_the_program_on_the_page_are_in_it_once(change: Change) -> None
     assert read(change.file).count(change.before) == 1, f"{change.file}:\n{change.before}"
 
 
+def test_tables_of_participants_have_one_accuracy_of_a_run() -> None:
+    """Tables that stand side by side on a page are of the same code, contrast and voxels."""
+    rows = {
+        name: json.loads(read(f"benchmarks/results/{name}.json"))["rows"]
+        for name in ("people_runs", "people_baselines")
+    }
+    values = [
+        {row["run"]: row[column].split()[0] for row in rows[name] if row["series"] == series}
+        for name, series, column in (
+            ("people_runs", "`sbl`, blind", "explained variance, active"),
+            ("people_baselines", "`sbl`", "active"),
+        )
+    ]
+    assert len(values[0]) == 4
+    assert values[0] == values[1]
+
+
 def test_the_table_of_participants_averages_runs_before_participants() -> None:
     tables = loaded(ROOT / "docs/people_tables.py")
     for series, (mean, low, high) in tables.means().items():
