@@ -295,7 +295,7 @@ def draw_example(out: Path, path: Path) -> None:
 
 
 def draw_accuracy(out: Path, path: Path) -> None:
-    """Explained variance of the measured detail beyond the acquired Nyquist limit, by series."""
+    """Draw the measured detail that each series explains, in percent."""
     table = rows(out)
     fig, axes = plt.subplots(
         1, 2, figsize=(9, 3.2), sharey=True, layout="constrained", facecolor="white"
@@ -313,12 +313,13 @@ def draw_accuracy(out: Path, path: Path) -> None:
             if each["value"] is None:
                 continue
             if each["lower"] is not None:
-                axis.plot([each["lower"], each["upper"]], [place, place], color=color, linewidth=2)
-            axis.plot([each["value"]], [place], "o", color=color)
+                ends = [100 * each[key] for key in ("lower", "upper")]
+                axis.plot(ends, [place, place], color=color, linewidth=2)
+            axis.plot([100 * each["value"]], [place], "o", color=color)
         axis.axvline(0, color="#999999", linewidth=0.8)
         axis.set_yticks(range(len(SERIES)), SERIES)
         axis.set_title(title)
-        axis.set_xlabel("explained variance beyond Nyquist")
+        axis.set_xlabel("detail explained (%)")
     axes[0].invert_yaxis()
     save(fig, path)
 

@@ -149,19 +149,3 @@ def color_limit(maps: Iterable[Derivative], floor: float) -> float:
     from bids_sr.figures.maps import common_scale
 
     return common_scale((statmap.volume for statmap in maps), floor)
-
-
-def peak_of_acquired(shown_maps: ShownMaps, contrast: str, scene: "Scene") -> tuple[int, int, int]:
-    """Return the initial voxel of the viewer: the peak of the acquired map of a contrast.
-
-    The map contains t values (or CC, if there is no t) at the least smoothing. Without an acquired
-    map, the map of the first series is used.
-    """
-    from bids_sr.figures.maps import peak_voxel
-
-    contrast_stats = {stat for name, stat, _ in shown_maps.stats if name == contrast}
-    stat = next(stat for stat in ("t", "cc", *sorted(contrast_stats)) if stat in contrast_stats)
-    fwhm_mm = shown_maps.find_least_smoothing(contrast, stat)
-    maps_by_series = shown_maps.stats[contrast, stat, fwhm_mm]
-    peak_map = maps_by_series.get(ACQUIRED) or next(iter(maps_by_series.values()))
-    return peak_voxel(peak_map.volume, scene.mask)
