@@ -72,8 +72,8 @@ def number(value: float, form: str = "") -> str:
     Without a format specification `form`, numbers have three decimals below 1, two below 10,
     otherwise one.
 
-    >>> number(0.12345), number(-12.345), number(0.274, ".0%")
-    ('0.123', '−12.3', '27 %')
+    >>> number(0.12345), number(-12.345), number(0.274, ".0%"), number(1095, ",.0f")
+    ('0.123', '−12.3', '27 %', '1,095')
     >>> number(-0.0004, "+.3f"), number(math.nan), number(-156.2, ".0%")
     ('0.000', 'n/a', 'below −100 %')
     """
@@ -82,7 +82,7 @@ def number(value: float, form: str = "") -> str:
     if form.endswith("%") and value < -1:
         return "below −100 %"
     text = f"{value:{form or _choose_form(value)}}"
-    if not float(text.rstrip("%")):
+    if not float(text.rstrip("%").replace(",", "")):
         text = text.lstrip("+-")
     return text.replace("-", "−").replace("%", " %")
 
