@@ -231,12 +231,11 @@ def list_used_files(
     counts = count_error_voxels(rows, series, contrast)
     if mask is not None and result.shown is not None and counts is not None:
         remark = f"{counts.n_size_known:,.0f} voxels"
-        path = run_maps_figures.stored_path(mask, entities)
-        uses.append(UseRow("Mask", file=path, remark=remark))
         effect = shown_maps.stats[contrast, map_stat, width][series].volume.data
         sizes = np.abs(effect[mask.volume.data > 0.5])
         if map_stat == "effect" and sizes.size:
             median, p95 = (number(size, ".1f") for size in np.percentile(sizes, (50, 95)))
-            text = f"median {median}, 95th percentile {p95} %"
-            uses.append(UseRow("Size in mask", text=text))
+            remark += f", effects: median {median}, 95th percentile {p95} %"
+        path = run_maps_figures.stored_path(mask, entities)
+        uses.append(UseRow("Mask", file=path, remark=remark))
     return uses

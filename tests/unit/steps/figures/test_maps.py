@@ -346,6 +346,27 @@ def test_the_files_to_use_are_stored_maps_of_the_shown_contrast():
     assert (nothing.file, "--level standard" in nothing.text) == ("", True)
 
 
+def test_the_size_of_effects_in_the_mask_is_stated():
+    values = np.zeros((10, 10, 2), np.float32)
+    values[:5, :4, 0] = np.arange(-20, 0).reshape(5, 4)
+    mask, other = (values < 0), {"contrast": "house", "desc": "sbl", "suffix": "statmap"}
+    effect = mapped(Volume(values, np.eye(4)), {**other, "stat": "effect"})
+    region = mapped(
+        Volume(mask.astype(np.uint8), np.eye(4)),
+        {"label": "house", "desc": "sblSizeKnown", "suffix": "mask"},
+    )
+    sidecar = {**region.sidecar, "SourceSeries": "sbl", "ThresholdLabel": "SizeKnown"}
+    shown_maps = run_maps_figures.sort_maps([effect, replace(region, sidecar=sidecar)])
+    rows = make_tested_rows({"house": ((0.5, 0.1), (0.4, 0.1))})
+    result = make_result("sbl", collect_results(rows, "sbl"), rows)
+    options = {"thresholds": ["fdr"], "methods": ["sbl"], "kinds": ["glm"]}
+    stored = StoredMaps(level="standard", smoothing=[0.0, 5.0], primary="sbl", **options)
+    run = {"subject": "01", "task": "tap"}
+    _, use = list_used_files(shown_maps, result, "house", rows, stored, run)
+    assert use.remark == "40 voxels, effects: median 10.5, 95th percentile 19.1 %"
+    assert "sblSizeKnown_mask" in use.file
+
+
 def empty_series(folder: Path) -> SeriesReader:
     """Return a series of 60 volumes with a repetition time of 2 s."""
     save_image(np.zeros((2, 2, 2, 60), dtype=np.float32), np.eye(4), folder / "bold.nii", tr=2.0)
