@@ -92,7 +92,7 @@ class Statement(StrEnum):
     PAPER_YES = "The detail could be interpreted in the whole brain for {contrasts}."
     PAPER_IN_ACTIVE = "It could be interpreted only in active voxels for {contrasts}."
     PAPER_NO = "There was evidence that hardly any detail was explained for {contrasts}."
-    PAPER_NOT_TESTABLE = "It could not be tested for {contrasts}."
+    PAPER_NOT_TESTABLE = "The data did not decide for {contrasts}."
 
     # evidence: values and comparisons
     REFERENCE = "The reference is {reference}, and the {map_noun} is {contrast}{smoothing}."
@@ -183,10 +183,9 @@ class Statement(StrEnum):
 
     ANSWERS = (
         "Yes: the detail, as a pattern over several voxels, is better than no detail, in active"
-        " voxels ({active}) and in the whole brain. In active voxels: interpret it only there. For"
-        " the effect of a single voxel, use the mask. No: there is evidence that hardly any detail"
-        " is explained."
-        " Not testable: the data do not decide."
+        " voxels ({active}) and in the whole brain. In active voxels: interpret it only there."
+        " Within these, read single voxels in the mask. No: there is evidence that hardly any"
+        " detail is explained. Not testable: the data do not decide."
     )
     LARGE_EFFECTS = (
         "Large effects: active voxels with an acquired effect above {limit} of the mean brain"
@@ -194,7 +193,9 @@ class Statement(StrEnum):
         " boldref, and those with a large effect are probably in or near veins. Others: active"
         " voxels without a large effect. tSNR counts the effect itself as noise."
     )
-    LARGE_SHARE = "{share} of the added detail is in {n} voxels with effects above {limit}{veins}."
+    LARGE_SHARE = (
+        "{share} of the added detail is in {n} voxels with acquired effects above {limit}{veins}."
+    )
     LARGE_EFFECTS_TITLE = (
         "Large effects: {n} of {n_active} active voxels of {contrast} have an acquired effect"
         " above {limit} and contain {share} of the added detail"
@@ -204,7 +205,9 @@ class Statement(StrEnum):
         "● Measured: the reference is {reference}. Without an interval relative to the reference,"
         " the test decides."
     )
-    TESTED_VALUES = "○ Tested: {test}. The value at the final resolution is unknown."
+    TESTED_VALUES = (
+        "○ Tested: {test}. The value at the final resolution is unknown, or has no interval."
+    )
     SINGLE_RUN_TEST = (
         "the run is reduced to half its resolution, super-resolved{sizes}, and compared with the"
         " acquired effects in the other half of the blocks"

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.evaluation.detail_support import classify_detail, permits_sign_reliable
+from bids_sr.evaluation.detail_support import (
+    MIN_ACTIVE_VOXELS,
+    classify_detail,
+    permits_sign_reliable,
+)
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.large_effects import describe_large_effects, measure_darkness
 from bids_sr.evaluation.reference_maps import TRUE_T
+from bids_sr.evaluation.tested_detail import MIN_UNITS
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import Z_95
 from bids_sr.io.arrays import Array, Float32, MaskArray
@@ -61,8 +66,8 @@ _LOGGER = logging.getLogger(__name__)
 ERROR_POWER, ACQUIRED_POWER = "errorpower", "acquiredpower"
 """Mean squares of the reconstruction errors of samples and of their acquired part."""
 INTERVAL_TEST_TEXT = (
-    "The run was also downsampled and super-resolved to the acquired resolution to measure"
-    " coverage, the share of voxels whose 95 % interval contains the acquired effect."
+    "The run was also downsampled and super-resolved to the acquired resolution to test intervals"
+    " and detail."
 )
 """Methods text of `check_intervals`."""
 
@@ -75,8 +80,9 @@ def describe_tested_detail(*, at_rest: bool) -> str:
         f" compared between super-resolved effects e in one half of the {halves} and acquired"
         " effects T in the other half, in active voxels and the brain. Detail may be"
         " interpreted if the explained variance, 1 - E|e - T|^2 / E|T|^2 (all balanced splits), is"
-        " above 0, also in the finer half of the tested detail, where the effect must not fade. It"
-        " may not be interpreted if this is contradicted, and is *not testable* otherwise.\n"
+        " above 0, also in the finer half of the tested detail, where the effect must not fade, in"
+        f" at least {MIN_ACTIVE_VOXELS} active voxels and {MIN_UNITS} slices. It may not be"
+        " interpreted if this is contradicted, and is *not testable* otherwise.\n"
     )
 
 

@@ -38,7 +38,7 @@ def test_a_measured_run_names_reference_value_baseline_and_contrasts(tmp_path: P
         "in the whole brain for “all”, body and house",
         "only in active voxels for body − others",
         "evidence that hardly any detail was explained for scene and scene − others",
-        "could not be tested for face and tool − others",
+        "did not decide for face and tool − others",
     ):
         assert part in text
     assert "no high-resolution reference" not in text
