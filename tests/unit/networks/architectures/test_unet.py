@@ -214,14 +214,14 @@ class _LinearCritic(Critic):
 
     def forward(self, image):
         features = self.features(image)
-        return (3 * features[:, :1] + 5 * features[:, 1:]).sum((2, 3))
+        return (3 * features[:, :1] - 5 * features[:, 1:]).sum((2, 3))
 
 
 def test_grad_cam_of_a_linear_critic():
     critic = _LinearCritic()
     image = torch.rand(2, 1, 4, 6) - 0.5
-    # Slopes are 3 and 5, features 2 x and -x: the map is relu(3 * 2 x - 5 x).
-    assert torch.allclose(compute_grad_cam(critic, image), torch.relu(image), atol=1e-6)
+    # Slopes are 3 and -5, features 2 x and -x: the map is relu(3 * 2 x + 5 x).
+    assert torch.allclose(compute_grad_cam(critic, image), torch.relu(11 * image), atol=1e-5)
     with pytest.raises(ValueError, match="Critic, got Identity"):
         compute_grad_cam(nn.Identity(), image)
 
