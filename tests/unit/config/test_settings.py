@@ -417,6 +417,17 @@ def test_values_are_converted_to_the_annotated_type(
         as_annotated(True, float, "x")
 
 
+def test_default_networks_have_the_coordinates_of_their_source() -> None:
+    """Van Dijk et al. 2010, table 1; of bilateral regions, the left one."""
+    seeds = choose_seeds(Activation().seeds, with_anat=True)
+    assert {seed.name: seed.center for seed in seeds} == {
+        "motor": (-36, -25, 57),
+        "defaultMode": (0, -53, 26),
+        "visual": (-30, -88, 0),
+    }
+    assert choose_seeds(("motor", "defaultMode", "visual"), with_anat=True) == seeds
+
+
 def test_seeds_are_coordinates_or_atlas_labels() -> None:
     seed_options = (
         "motor",

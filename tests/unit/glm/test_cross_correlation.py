@@ -5,7 +5,13 @@ import warnings
 import numpy as np
 import pytest
 
-from bids_sr.glm.cross_correlation import cross_correlation, temporal_filter
+from bids_sr.glm.cross_correlation import (
+    cross_correlation,
+    filter_of_design,
+    temporal_filter,
+)
+from bids_sr.glm.design import Design, DesignSettings
+from bids_sr.io.confound_names import CENSORED
 
 TIMES = np.arange(120)
 TASK = np.sin(2 * np.pi * TIMES / 40)[:, None] ** 3
@@ -37,10 +43,40 @@ def test_correlation_equals_pearson_of_filtered_time_series():
     )
 
 
-def test_low_pass_keeps_slow_and_removes_fast_cosines():
-    filtered = temporal_filter(200, 0.5, 0.1)
+def make_design(n: int, tr: float, *censored: int) -> Design:
+    """Make a model with a condition, and without the censored volumes."""
+    return Design(
+        matrix=np.column_stack([np.arange(n) % 20 < 10, np.eye(n)[:, censored]]).astype(float),
+        columns=("thumb", *(f"{CENSORED}{volume:02d}" for volume in censored)),
+        conditions=("thumb",),
+        n_dummy=0,
+        tr=tr,
+        settings=DesignSettings(),
+        rank=1 + len(censored),
+    )
+
+
+@pytest.mark.parametrize("low_pass", [None, 0.1])
+def test_slopes_and_censored_volumes_do_not_change_the_correlation_of_a_censored_run(low_pass):
+    filtered = filter_of_design(make_design(120, 2.0, 60), low_pass)
+    time_series = np.random.default_rng(5).standard_normal((120, 3))
+    changed = time_series + 40 * np.linspace(-1, 1, 120)[:, None] + 1000
+    changed[60] += 500
+    np.testing.assert_allclose(
+        cross_correlation(changed, TASK, filtered),
+        cross_correlation(time_series, TASK, filtered),
+        atol=1e-9,
+    )
+
+
+@pytest.mark.parametrize(
+    "filtered",
+    [temporal_filter(200, 0.5, 0.1), filter_of_design(make_design(200, 0.5), 0.1)],
+    ids=["run", "design"],
+)
+def test_low_pass_keeps_slow_and_removes_fast_cosines(filtered):
     phase = np.pi / 200 * (np.arange(200) + 0.5)
-    slow, fast = np.cos(4 * phase)[:, None], np.cos(60 * phase)[:, None]  # .02 and .3 Hz
+    slow, fast = np.cos(20 * phase)[:, None], np.cos(22 * phase)[:, None]  # .1 and .11 Hz
     # even cosines have no slope
     np.testing.assert_allclose(apply_filter(filtered, slow), slow, atol=1e-9)
     np.testing.assert_allclose(apply_filter(filtered, fast), 0, atol=1e-9)

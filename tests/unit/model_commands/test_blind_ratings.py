@@ -99,7 +99,13 @@ def test_pictures_share_planes_and_gray_scale(derivatives: Path, tmp_path: Path)
         "a common gray scale keeps the order"
     )
     assert rate(tmp_path / "other", "--make", derivatives, "--seed", 4) == 0
-    assert set(read_key(tmp_path / "other")) != set(key)
+    other_key = read_key(tmp_path / "other")
+    assert set(other_key) != set(key)
+    orders = [
+        [(kit_key[code]["participant"], kit_key[code]["series"]) for code in sorted(kit_key)]
+        for kit_key in (key, other_key)
+    ]
+    assert orders[0] != orders[1], "the order of the codes does not reveal the series"
 
 
 def test_acquired_scans_are_the_series_native_of_the_kit(

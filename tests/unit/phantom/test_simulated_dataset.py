@@ -105,6 +105,7 @@ def test_the_preset_of_the_paper_has_the_published_parameters() -> None:
     paper = Study(preset="paper").protocol
     assert (*paper.bold_shape, paper.volumes) == (64, 64, 30, 900)
     assert (paper.tr, paper.te, paper.flip) == (0.5, 0.025, 44.0)
+    assert (paper.lead, paper.block) == (30.0, 20.0)
     assert np.multiply(paper.bold_shape, paper.bold_voxel).tolist() == [240, 240, 120]
     assert np.multiply(paper.bold_shape, paper.factor).tolist() == [128, 128, 30]
     assert (paper.pair_tr, paper.pair_te, paper.pair_flip) == (2.0, 0.025, 90.0)

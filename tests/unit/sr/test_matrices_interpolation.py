@@ -43,6 +43,13 @@ def test_a_ramp_stays_a_ramp_away_from_the_edges(name):
     )
 
 
+def test_cubic_splines_reproduce_a_cubic_away_from_the_edges():
+    x = np.arange(40.0) / 20 - 1
+    hr = matrices.upsample("bspline", (x**3 - x**2)[:, None, None], (3, 1, 1))[:, 0, 0]
+    fine = ((np.arange(120) + 0.5) / 3 - 0.5) / 20 - 1
+    np.testing.assert_allclose(hr[45:75], (fine**3 - fine**2)[45:75], atol=1e-7)
+
+
 def test_nearest_repeats_voxels():
     lr = np.arange(4.0)[:, None, None]
     np.testing.assert_array_equal(

@@ -209,6 +209,7 @@ def test_li_agnostic_trains_with_all_its_factors(volume, tmp_path, monkeypatch):
     )
     # Slices, which the requested factor keeps, are kept by all factors.
     assert {trained_factor[0] for trained_factor in factors} == {1.25, 1.5, 1.75, 2.0}
+    assert get_method("li-agnostic").recipes["paper"].factors == (1.25, 1.5, 1.75, 2.0)
     assert all(
         trained_factor[0] == trained_factor[1] and trained_factor[2] == 1
         for trained_factor in factors

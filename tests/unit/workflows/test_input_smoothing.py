@@ -74,10 +74,18 @@ def test_options_that_do_not_allow_smoothing_are_rejected(
     assert any(options[0] in str(problem) or options[1] in str(problem) for problem in problems)
 
 
-def test_tables_of_the_preset_of_ota_contain_its_smoothing(maker: BidsMaker) -> None:
+@pytest.mark.parametrize(
+    ("changes", "fwhm_mm"), [((), 13.2), (("--set", "preprocessing.input_smoothing=0"), 0)]
+)
+def test_the_preset_of_ota_is_run_with_and_without_its_smoothing(
+    maker: BidsMaker, changes: tuple[str, ...], fwhm_mm: float
+) -> None:
     maker.subject()
     options = ("--config-file", "ota2022", "--dummy-scans", "0", "--set", "srgan.patch=16")
-    graph = planned_graph(maker, maker.root.parent, *options)
-    for step in TABLES:
+    graph = planned_graph(maker, maker.root.parent, *options, *changes)
+    for step in ("map_series", *TABLES):
         settings = [graph.settings[node]["input_smoothing"] for node in nodes_of(graph, step)]
-        assert set(settings) == {13.2}, step
+        assert set(settings) == {fwhm_mm}, step
+    assert bool(nodes_of(graph, "smooth_acquired")) is bool(fwhm_mm)
+    widths = [graph.settings[node]["smoothing"] for node in nodes_of(graph, "map_series")]
+    assert {tuple(width) for width in widths} == {(0.0,)}

@@ -26,6 +26,16 @@ def test_the_published_generator_has_its_number_of_parameters_and_no_normalizati
     assert net(torch.rand(1, 1, 12, 11)).shape == (1, 1, 12, 11)
 
 
+def test_features_of_the_first_layer_skip_all_residual_blocks():
+    """Ledig et al. 2017, figure 4: an elementwise sum follows the last residual block."""
+    torch.manual_seed(0)
+    net = SRResNet(width=4, blocks=2)
+    x = torch.rand(2, 1, 12, 11)
+    for parameter in net.body[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    assert torch.allclose(net(x), net.tail(net.head(x)))
+
+
 def test_the_untrained_generator_with_a_skip_connection_returns_its_input():
     x = torch.rand(2, 1, 12, 11)
     net = SRResNet(width=4, blocks=1, skip=True)

@@ -92,6 +92,18 @@ def test_gates_of_slices_of_256_voxels_have_the_published_sizes():
     assert sizes == [32, 64, 128, 256]
 
 
+def test_a_level_of_attunet_is_convolution_instance_normalization_and_leaky_relu():
+    torch.manual_seed(0)
+    net, x = attention_unet(1, widths=SMALL).requires_grad_(False), torch.rand(2, 1, 16, 16)
+    convolution = net.first[0]
+    expected = functional.conv2d(x, convolution.weight, convolution.bias, padding=1)
+    expected = functional.leaky_relu(functional.instance_norm(expected), 0.01)
+    assert float(expected.min()) < -0.01
+    torch.testing.assert_close(net.first(x), expected)
+    pooled = functional.max_pool2d(expected, 2)
+    torch.testing.assert_close(net.down[0](expected), net.down[0][1](pooled))
+
+
 @pytest.mark.parametrize(
     ("side", "power", "multiple"),
     [(137, 256, 144), (256, 256, 256), (16, 32, 32), (33, 64, 48), (7, 32, 32)],
@@ -202,14 +214,14 @@ class _LinearCritic(Critic):
 
     def forward(self, image):
         features = self.features(image)
-        return (3 * features[:, :1] + 5 * features[:, 1:]).sum((2, 3))
+        return (3 * features[:, :1] - 5 * features[:, 1:]).sum((2, 3))
 
 
 def test_grad_cam_of_a_linear_critic():
     critic = _LinearCritic()
     image = torch.rand(2, 1, 4, 6) - 0.5
-    # Slopes are 3 and 5, features 2 x and -x: the map is relu(3 * 2 x - 5 x).
-    assert torch.allclose(compute_grad_cam(critic, image), torch.relu(image), atol=1e-6)
+    # Slopes are 3 and -5, features 2 x and -x: the map is relu(3 * 2 x + 5 x).
+    assert torch.allclose(compute_grad_cam(critic, image), torch.relu(11 * image), atol=1e-5)
     with pytest.raises(ValueError, match="Critic, got Identity"):
         compute_grad_cam(nn.Identity(), image)
 
@@ -382,6 +394,21 @@ def test_two_convolutions_per_level_and_normalized_gates_are_optional():
         network = changed.build_generator(1, (2.0, 2.0, 1.0))
     assert sum(parameter.numel() for parameter in network.parameters()) == count(double)
     assert all(gate.norm is functional.instance_norm for gate in gates_of(network))
+
+
+def test_critic_and_generator_of_attunet_have_equations_1_and_2():
+    recipe = apply_changes(
+        get_method("attunet").recipes["paper"],
+        [change_of_method("adversarial=0.5", "attunet")],
+    )
+    (term,) = (term for term in recipe.losses if term.kind == "adversarial")
+    loss = term.build()
+    real, fake = torch.tensor([0.3, 2.0]), torch.tensor([-1.0, 0.5])
+    d_real, d_fake = real.sigmoid(), fake.sigmoid()
+    equation_1 = d_real.log().mean() + (1 - d_fake).log().mean()
+    assert float(loss.critic(real, fake)) == pytest.approx(-0.5 * float(equation_1))
+    assert term.weight == 0.5
+    assert float(loss(fake)) == pytest.approx(float((1 - d_fake).mean()))
 
 
 def test_a_normalized_gate_normalizes_all_three_convolutions():

@@ -226,6 +226,13 @@ def test_the_reconstruction_network_of_circle_has_two_branches():
     assert layers["joined"] == [(72, 3, 1), (36, 4, 2)]
     assert layers["tail"] == [(1, 3, 1)]
     assert sum(isinstance(module, nn.Dropout) for module in net.blocks.modules()) == 12
+    net, image = CircleResamplingNet(widths=(4, 3, 2)).eval(), torch.rand(1, 1, 16, 16)
+    with torch.no_grad():
+        output = net(image)
+        for branch in (net.first, net.second):
+            handle = branch.register_forward_hook(lambda _branch, _inputs, result: result + 1)
+            assert not torch.allclose(net(image), output, atol=1e-4)
+            handle.remove()
 
 
 def test_a_residual_block_adds_only_positive_values():

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from bids_sr.networks.losses.adversarial import AdversarialBCE, CriticScore
 from bids_sr.networks.losses.image import MAE, MSE, PSNRLoss, SSIMLoss
@@ -106,6 +106,27 @@ def test_the_perceptual_loss_loads_compares_and_identifies_its_file(vgg_file):
     assert value > 0
     assert torch.isfinite(image.grad).all()
     assert not any(p.requires_grad for p in loss.parameters())
+
+
+def test_the_perceptual_loss_is_the_mean_squared_difference_of_features(vgg_file):
+    """Ledig et al. 2017, equation 5, with the normalization of torchvision."""
+    features = build_vgg19_features()
+    features.load_state_dict(
+        {
+            name.removeprefix("features."): value
+            for name, value in load_file(vgg_file).items()
+            if name.startswith("features.")
+        }
+    )
+    torch.manual_seed(1)
+    output, target = torch.rand(2, 2, 1, 32, 32)
+    mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    sd = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    with torch.no_grad():
+        difference = features((output - mean) / sd) - features((target - mean) / sd)
+        value = VGGPerceptual(vgg_file)(output, target)
+    assert float(value) > 0
+    assert float(value) == pytest.approx(float((difference**2).mean()), rel=1e-4)
 
 
 def test_a_file_without_vgg_weights_is_rejected_by_name(tmp_path):

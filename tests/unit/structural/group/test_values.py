@@ -228,6 +228,12 @@ def test_sessions_are_averaged_and_give_the_variability_within_a_participant(
     means = methods_table(values_of(directories[1])).set_index("series")
     assert means.loc["linear", "n"] == 5
     assert means.loc["linear", "maximum"] == pytest.approx(18.5)
+    # differences between participants do not count: 800 and 805 ml
+    write_scans(directories[1], "06", 40.0, "1")
+    write_scans(directories[1], "06", 41.0, "2")
+    table = variability_table(values_of(directories[1])).set_index("series")
+    assert table.loc["measured", "n"] == 2
+    assert table.loc["measured", "sd_within"] == pytest.approx(5 / math.sqrt(2))
 
 
 def replace_psnr(values: pd.DataFrame, change: Callable[[pd.Series], pd.Series]) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from bids_sr.registration import tissues
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
 from bids_sr.sr.matrices import downsample, interpolate
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.structural import preparation as structural_preparation
 from bids_sr.structural.held_out import list_held_out_slices
@@ -773,6 +774,8 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_determines_the_brain(
 def test_a_network_is_trained_on_a_scan_with_simulated_low_resolution(
     method, head, tmp_path, monkeypatch
 ):
+    crop_factor = get_method(method).simulated_factor
+    assert crop_factor == (2.0, 2.0, 1.0), "the central 25 % of k-space in plane"
     everywhere = np.ones(SHAPE, bool)
     monkeypatch.setattr(
         structural_preparation, "brain_from_head", lambda *_a, **_k: (everywhere, np.eye(4), None)
@@ -793,7 +796,7 @@ def test_a_network_is_trained_on_a_scan_with_simulated_low_resolution(
             random_seed=0,
             sloppy=True,
         ),
-        crop_factor=(2.0, 2.0, 1.0),
+        crop_factor=crop_factor,
     )
     series = [image.entities["desc"] for image in (*made.coarse_scans, *made.other_scans)]
     assert series == ["zerofill", "bspline", "linear"]
