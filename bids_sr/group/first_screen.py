@@ -39,7 +39,7 @@ from bids_sr.group.verdicts import ComparisonRow, p_text, task_text
 from bids_sr.group.voxel_tests import Z_SHOWN
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.contrast_names import rank_contrast
+from bids_sr.metrics.contrast_names import WITHOUT, rank_contrast
 from bids_sr.metrics.number_text import number, points
 from bids_sr.metrics.rows import MISSING
 from bids_sr.metrics.word_lists import add_counts
@@ -174,7 +174,7 @@ def _name_contrast(contrast: str) -> str:
     >>> _name_contrast("allWithoutFace")
     '“all” without face'
     """
-    name, without, condition = contrast.partition("Without")
+    name, without, condition = contrast.partition(WITHOUT)
     quoted = quote_contrast(name)
     return f"{quoted} without {condition[:1].lower()}{condition[1:]}" if without else quoted
 
