@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.io.template_files import DEFAULT_SPACE as SPACE
-from bids_sr.registration.templates import load_template
+from bids_sr.preproc.templates import load_template
 
 # labels of the carpet segmentation
 _CORTEX, _DEEP_GRAY, _WHITE_AND_FLUID, _CEREBELLUM = 150, 40, 5, 255

@@ -26,11 +26,11 @@ from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.study import Study
 from bids_sr.spatial.masks import brain_mask
+from bids_sr.spatial.matrices import upsample
 from bids_sr.spatial.multi_echo import combine_echoes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA, beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import resize_affine
-from bids_sr.sr.matrices import upsample
 
 Array = NDArray[Any]
 FACTOR = (2.0, 2.0, 1.0)

@@ -1,6 +1,6 @@
 """Names of metrics in the tables of the benchmarks: `split_ev_beyond`, `gain_truth_r_effect`."""
 
-from bids_sr.metrics.rows import MISSING, MetricRow
+from bids_sr.engine.metric_rows import MISSING, MetricRow
 
 FAMILIES = {
     "measured": "split",

@@ -20,7 +20,7 @@ from _resources import asked_gb
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
-    from bids_sr.execution.outcomes import NodeOutcome
+    from bids_sr.engine.outcomes import NodeOutcome
 
 HEADER = (
     "node",
@@ -87,7 +87,7 @@ class Meter:
 
 def keep_usage(path: Path, node: "Node", usage: NodeUsage) -> None:
     """Add the row of one step to the table."""
-    from bids_sr.execution.outcomes import get_step_function
+    from bids_sr.engine.outcomes import get_step_function
 
     values = asdict(usage)
     cells = [
@@ -116,8 +116,8 @@ def _kib(path: str, key: str) -> float:
 
 
 def run_node(node: "Node", updatehash: bool, taskid: int) -> "NodeOutcome":
-    """Run `bids_sr.execution.multiproc.run_node` of a worker and measure it."""
-    from bids_sr.execution import multiproc
+    """Run `bids_sr.engine.multiproc.run_node` of a worker and measure it."""
+    from bids_sr.engine import multiproc
 
     meter = Meter()
     answer = multiproc.run_node(node, updatehash, taskid)
@@ -133,7 +133,7 @@ def monitored(table: Path, arguments: list[str]) -> list[str]:
 def main() -> int:
     """Run bids-sr and return its exit code."""
     from bids_sr.cli.main import main as bids_sr
-    from bids_sr.execution import multiproc
+    from bids_sr.engine import multiproc
 
     os.environ[TABLE] = str(Path(sys.argv[1]).absolute())
     folder = str(Path(__file__).parent)

@@ -124,8 +124,8 @@ def run_case(
 
 def warm_up(folder: Path) -> None:
     """Import and compile everything that the model depth needs, before anything is forked."""
-    from bids_sr import preflight
     from bids_sr.cli.parser import parse_settings
+    from bids_sr.survey import preflight
 
     scene = Scene(folder / "warm")
     shutil.rmtree(scene.root, ignore_errors=True)

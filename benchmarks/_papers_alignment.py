@@ -23,15 +23,15 @@ from _table import keep
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
-from bids_sr.networks.data.contrast_channels import unit_range
-from bids_sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
 from bids_sr.phantom.poses import draw_pose
-from bids_sr.registration.ants import Stage, apply, read_linear, register
-from bids_sr.registration.rigid import dilate_for_metric, linear_stages, register_rigid
+from bids_sr.preproc.ants import Stage, apply, read_linear, register
+from bids_sr.preproc.rigid import dilate_for_metric, linear_stages, register_rigid
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, resize_affine
 from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.networks.data.contrast_channels import unit_range
+from bids_sr.sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
 
 SHAPE = (56, 72, 56)  # voxels, with the scalp
 SCALING = 0.015  # largest error of the low-resolution scanner's gradients, per axis

@@ -15,10 +15,10 @@ from scipy import ndimage
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.networks.data.contrast_channels import contrast_image
-from bids_sr.networks.data.images import TrainingImage
-from bids_sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
 from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.networks.data.contrast_channels import contrast_image
+from bids_sr.sr.networks.data.images import TrainingImage
+from bids_sr.sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
 from bids_sr.sr.recipe import Recipe
 from bids_sr.structural.image_quality import quality_rows, similarity_rows, wm2max
 from bids_sr.structural.multispectral import CLASSES, fit_classes, segment_multispectral

@@ -9,10 +9,10 @@ from _papers_training import SEED, downsample, upsample
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor, Shape
-from bids_sr.networks.data.contrast_channels import unit_range
 from bids_sr.phantom.head import deform_maps, make_head
 from bids_sr.phantom.lesions import add_lesions, map_lesion_locations
 from bids_sr.phantom.still_scans import PROTOCOLS
+from bids_sr.sr.networks.data.contrast_channels import unit_range
 
 CONTRASTS = tuple(PROTOCOLS)
 VOXEL = 3.0  # mm

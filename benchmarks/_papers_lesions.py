@@ -33,9 +33,9 @@ from _table import keep
 from scipy import stats
 
 from bids_sr.io.arrays import Array
-from bids_sr.networks.data.contrast_channels import contrast_image
-from bids_sr.networks.data.images import TrainingImage
-from bids_sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
+from bids_sr.sr.networks.data.contrast_channels import contrast_image
+from bids_sr.sr.networks.data.images import TrainingImage
+from bids_sr.sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
 from bids_sr.structural.lesions import segment_hyperintensities
 from bids_sr.structural.multispectral import fit_classes, segment_multispectral
 from bids_sr.structural.tissue_overlap import overlap

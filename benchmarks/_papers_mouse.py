@@ -16,7 +16,7 @@ from statsmodels.stats.oneway import anova_oneway
 from bids_sr.evaluation.voxel_correlation import correlate_voxels
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.quality.effective_resolution import effective_resolution
+from bids_sr.spatial.effective_resolution import effective_resolution
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
 

@@ -22,24 +22,24 @@ import pandas as pd
 from _papers_portions import Portion, PortionEnded
 from _table import commit, keep
 
+from bids_sr.engine.number_text import number
+from bids_sr.evaluation.statistics.comparisons import compare_pairs
+from bids_sr.evaluation.statistics.summaries import quartiles
 from bids_sr.glm.activation_regions import nonempty_dice, quarter_region
 from bids_sr.glm.cross_correlation import cross_correlation, temporal_filter
 from bids_sr.glm.design import frame_times
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import read_events
-from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image
-from bids_sr.metrics.number_text import number
 from bids_sr.phantom.block_design import predict_response
+from bids_sr.spatial.matrices import downsample, upsample
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
+from bids_sr.spatial.smoothing import smooth
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
-from bids_sr.sr.matrices import downsample, upsample
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model
-from bids_sr.statistics.comparisons import compare_pairs
-from bids_sr.statistics.summaries import quartiles
 
 PEOPLE = 30
 STEPS = 500

@@ -11,16 +11,16 @@ import torch
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.metrics import similarity
-from bids_sr.networks.data.images import TrainingImage
-from bids_sr.networks.training.trainer import train_network
+from bids_sr.spatial import image_similarity
+from bids_sr.spatial.matrices import MATRICES
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
-from bids_sr.sr.matrices import MATRICES
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel, load_model, save_model
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import log_tsv
+from bids_sr.sr.networks.data.images import TrainingImage
+from bids_sr.sr.networks.training.trainer import train_network
 from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Recipe
 
@@ -89,11 +89,11 @@ def head_mask(image: Array) -> Array:
 def scores(reference: Array, image: Array) -> dict[str, float]:
     """Return PSNR (dB; the peak is the range of the reference), SSIM and RMSE in the head."""
     mask = head_mask(reference)
-    data_range = similarity.reference_range(reference, mask)
+    data_range = image_similarity.reference_range(reference, mask)
     return {
-        "psnr": similarity.psnr(reference, image, data_range=data_range, mask=mask),
-        "ssim": similarity.ssim(reference, image, data_range=data_range, mask=mask),
-        "rmse": similarity.rmse(reference, image, mask=mask),
+        "psnr": image_similarity.psnr(reference, image, data_range=data_range, mask=mask),
+        "ssim": image_similarity.ssim(reference, image, data_range=data_range, mask=mask),
+        "rmse": image_similarity.rmse(reference, image, mask=mask),
     }
 
 

@@ -23,12 +23,12 @@ from _papers_training import (
 from _table import keep
 from scipy import ndimage
 
+from bids_sr.cli.models.commands.main import main as models_main
 from bids_sr.evaluation.mask_overlap import jaccard
 from bids_sr.glm.seeds import seed_voxels
-from bids_sr.glm.temporal_regressors import cosines_outside
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.model_commands.cli.main import main as models_main
+from bids_sr.preproc.temporal_regressors import cosines_outside
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.sr.models.model import LoadedModel
 

@@ -19,10 +19,10 @@ import nibabel as nib
 import numpy as np
 from _people_measured import FACTOR
 
-from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import save_image
-from bids_sr.retrospective.downsampling import noise_to_add, thermal_noise, write_lr_series
-from bids_sr.sr.matrices import kspace_crop
+from bids_sr.spatial.matrices import kspace_crop
+from bids_sr.spatial.smoothing import smooth
+from bids_sr.survey.retrospective.downsampling import noise_to_add, thermal_noise, write_lr_series
 
 ONE_TYPE = "stimulus"
 

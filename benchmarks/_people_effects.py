@@ -19,32 +19,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bids_sr.engine.artifacts import Facts, File, Mask, Series, Transforms, read_entities
+from bids_sr.engine.metric_rows import MetricRow, read_table, table_text
+from bids_sr.engine.step import HERE, step
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.references import make_half_reference
+from bids_sr.evaluation.steps.half_resolution import (
+    HalfResolutionEffects,
+    HalfResolutionPrior,
+    run_half_resolution_test,
+)
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.glm.block_effects import load_effects, save_effects
 from bids_sr.glm.blocks import find_blocks
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.regressors import Events
+from bids_sr.glm.steps.activation import map_series
+from bids_sr.glm.steps.block_effects import measure_effects
+from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.io.arrays import Float32
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, load_image
-from bids_sr.metrics.rows import MetricRow, read_table, table_text
-from bids_sr.pipeline.artifacts import Facts, File, Mask, Series, Transforms, read_entities
-from bids_sr.pipeline.step import HERE, step
+from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.steps.activation import map_series
-from bids_sr.steps.block_effects import measure_effects
-from bids_sr.steps.half_resolution import (
-    HalfResolutionEffects,
-    HalfResolutionPrior,
-    run_half_resolution_test,
-)
-from bids_sr.steps.linear_models import LinearModel
-from bids_sr.steps.outlier_volumes import reasons_by_volume
 
 OWN_EVENTS = "events"
 """Name of the events of a run among its recodings."""

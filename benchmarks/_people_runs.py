@@ -30,13 +30,13 @@ from _people_measured import FACTOR, FIRST, components, without_drift
 
 import bids_sr
 from bids_sr import workflows
+from bids_sr.engine.metric_rows import MetricRow, read_table
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.references import make_half_reference
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.io.arrays import Float32
-from bids_sr.metrics.rows import MetricRow, read_table
 from bids_sr.spatial.resampling import sample_volume
 
 SECONDS = 1800  # s, longest duration of one call

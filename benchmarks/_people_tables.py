@@ -15,8 +15,8 @@ from _people_effects import store_effects
 from _people_runs import Kept, call, find_working_run, gains, value
 from _table import keep as keep_table
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.metrics.rows import MISSING, MetricRow
 
 REGIONS = ("brain", ACQUIRED_ACTIVE)
 MEASURES = {

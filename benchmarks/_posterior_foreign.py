@@ -29,7 +29,7 @@ from bids_sr.sr.prior_maps.posterior import (
     wrong_sign_probability,
 )
 from bids_sr.sr.prior_maps.prior import Prior, covariance
-from bids_sr.steps.error_samples import interpolate_to_shape
+from bids_sr.sr.steps.error_samples import interpolate_to_shape
 
 REPEATS, NOISES = 4, 32
 ENVELOPE_MM = 12.0

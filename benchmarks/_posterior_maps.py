@@ -23,6 +23,7 @@ import torch
 from _people_measured import FACTOR
 from numpy.typing import NDArray
 
+from bids_sr.engine.metric_rows import MetricRow, read_table
 from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.blocks import block_design
@@ -31,11 +32,10 @@ from bids_sr.glm.design import DesignSettings, contrast_vector
 from bids_sr.glm.halves import half_weights, select_split_conditions
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events, read_events
-from bids_sr.glm.smoothing import smooth
 from bids_sr.io.map_metadata import select_map_metadata
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.metrics.rows import MetricRow, read_table
-from bids_sr.series import map_label
+from bids_sr.io.series import map_label
+from bids_sr.spatial.smoothing import smooth
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.prior_maps.add_detail import make_detail
@@ -45,7 +45,7 @@ from bids_sr.sr.prior_maps.posterior import (
     effect_scale,
 )
 from bids_sr.sr.prior_maps.prior import Prior
-from bids_sr.steps.error_samples import interpolate_to_shape
+from bids_sr.sr.steps.error_samples import interpolate_to_shape
 
 Array = NDArray[Any]
 CONTRASTS = {

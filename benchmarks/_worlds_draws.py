@@ -19,16 +19,16 @@ from _worlds_people import CONTRAST, Array, Person
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.blocks import TaskBlock
+from bids_sr.glm.noise_smoothness import measure_smoothness
+from bids_sr.glm.steps.activation import map_contrasts
 from bids_sr.io.atomic_files import atomic_file
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.quality.noise_smoothness import measure_smoothness
-from bids_sr.series import MEASURED
+from bids_sr.io.series import MEASURED
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import get_method
 from bids_sr.sr.prior_maps import lower_resolution_errors
 from bids_sr.sr.prior_maps.temporal_components import motion_regressors
-from bids_sr.steps.activation import map_contrasts
 
 METHOD = "sbl"
 _REGIONS = ("active", "brain")

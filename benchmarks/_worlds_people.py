@@ -17,7 +17,7 @@ from bids_sr.glm.blocks import BlockDesign, block_design
 from bids_sr.glm.design import DesignSettings, build_design
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events
-from bids_sr.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 
 Array = NDArray[Any]
 CONTRAST = {"stimulus": 1.0}

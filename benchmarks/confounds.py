@@ -22,9 +22,9 @@ import pandas as pd
 from _table import keep
 from nipype.algorithms.confounds import is_outlier
 
-from bids_sr.glm.nonsteady import _count_nonsteady, count_nonsteady_volumes
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.preproc.nonsteady import _count_nonsteady, count_nonsteady_volumes
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from data.fmriprep_confounds import (

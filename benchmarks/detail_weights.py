@@ -36,6 +36,8 @@ import torch
 from _table import keep
 from nibabel.affines import apply_affine
 
+from bids_sr.engine.artifacts import Facts, File, Mask, Series, Transforms
+from bids_sr.engine.step import HERE, step
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
@@ -44,11 +46,10 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.halves import SplitProducts, average_splits, split_contrasts
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
-from bids_sr.pipeline.artifacts import Facts, File, Mask, Series, Transforms
-from bids_sr.pipeline.step import HERE, step
+from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
+from bids_sr.spatial.lapack import solve_in_place
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.transforms import resize_affine
-from bids_sr.sr.lapack import solve_in_place
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.operators import level_above, level_below, to_slices
 from bids_sr.sr.prior_maps.estimation import estimate_prior
@@ -59,7 +60,6 @@ from bids_sr.sr.prior_maps.temporal_components import (
     temporal_statistics,
 )
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.steps.outlier_volumes import reasons_by_volume
 
 RUNS = ("A", "B1-types", "B2-types", "C")
 WIDER_SCALES = (6.0, 3.0, 1.5)  # high-resolution voxels, FWHM of correlations of three scales

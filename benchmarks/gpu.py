@@ -43,11 +43,7 @@ from _table import RESULTS, commit, markdown
 
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.nifti import load_image
-from bids_sr.metrics.similarity import psnr, ssim
-from bids_sr.networks.data.images import TrainingImage, TrainingImages, pair_image
-from bids_sr.networks.training.card_entries import steps_at_stop
-from bids_sr.networks.training.phase import Clock
-from bids_sr.networks.training.trainer import train_network
+from bids_sr.spatial.image_similarity import psnr, ssim
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.sr.device import choose_device
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
@@ -56,6 +52,10 @@ from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import log_tsv
+from bids_sr.sr.networks.data.images import TrainingImage, TrainingImages, pair_image
+from bids_sr.sr.networks.training.card_entries import steps_at_stop
+from bids_sr.sr.networks.training.phase import Clock
+from bids_sr.sr.networks.training.trainer import train_network
 from bids_sr.sr.recipe import Recipe
 from bids_sr.version import __version__
 

@@ -39,7 +39,7 @@ def head_motion() -> Table:
     """Compare errors over 24 known poses, 3 seeds of 8 (`hmc.py`, condition "plain")."""
     from hmc import AFFINE, Scanner, by_ants, motion_rows, ours
 
-    from bids_sr.registration.ants import Stage, read_linear, register
+    from bids_sr.preproc.ants import Stage, read_linear, register
 
     def by_tuned_ants(series: Array, reference: Array, scanner: Scanner) -> list[Array]:
         """Register with all voxels of the head and global correlation, two levels."""
@@ -125,9 +125,9 @@ def tissues() -> Table:
     from bids_sr.phantom.presets import PRESETS
     from bids_sr.phantom.simulated_subject import SimulatedSubject
     from bids_sr.phantom.still_scans import simulate_t1w
-    from bids_sr.registration.ants import load_ants, to_ants
-    from bids_sr.registration.bias_field import correct_bias_field
-    from bids_sr.registration.mixture_segmentation import compute_tissue_probabilities
+    from bids_sr.preproc.ants import load_ants, to_ants
+    from bids_sr.preproc.bias_field import correct_bias_field
+    from bids_sr.preproc.mixture_segmentation import compute_tissue_probabilities
     from bids_sr.spatial.resampling import sample_volume
     from bids_sr.spatial.transforms import invert
 
@@ -188,7 +188,7 @@ def sliding_window() -> Table:
 
     import_seconds = time.process_time() - started
 
-    from bids_sr.networks.inference.sliding_window import apply_in_patches
+    from bids_sr.sr.networks.inference.sliding_window import apply_in_patches
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -252,7 +252,7 @@ def figures() -> Table:
     from nilearn.plotting import plot_epi
     from nireports.reportlets.mosaic import plot_mosaic
 
-    from bids_sr.figures.slices import image_figure, make_gray_layer, make_row, spread_cuts
+    from bids_sr.report.figures.slices import image_figure, make_gray_layer, make_row, spread_cuts
 
     series = nib.load(RUN)
     mean = np.asarray(series.dataobj, dtype=np.float32).mean(axis=3)

@@ -33,6 +33,7 @@ from _worlds_kinds import FACTOR
 from _worlds_people import CONTRAST, Array
 from scipy import stats
 
+from bids_sr.engine.metric_rows import MetricRow, metric_rows
 from bids_sr.evaluation.detail_support import SMOOTHNESS, ContrastSupport, classify_detail
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.needed_blocks import (
@@ -44,7 +45,6 @@ from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.evaluation.tested_detail import ContrastSplits, HalfResolutionData, score_detail
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.glm.halves import balance_splits
-from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.spatial.nyquist import beyond_nyquist
 
 NAME = "stimulus"

@@ -19,9 +19,9 @@ import numpy as np
 from _table import keep
 from matplotlib import pyplot as plt
 
-from bids_sr.glm.nonsteady import count_nonsteady_volumes
 from bids_sr.io.copies import copy_series
 from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.preproc.nonsteady import count_nonsteady_volumes
 from bids_sr.spatial import outlier_volumes
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix

@@ -37,8 +37,8 @@ from _resources import watch
 from _table import keep
 
 from bids_sr import steps
+from bids_sr.engine import step as pipeline
 from bids_sr.io.atomic_files import write_json
-from bids_sr.pipeline import step as pipeline
 
 RESOURCES = "resources.tsv"
 """Table in the work folder with the resources of each step."""

@@ -43,22 +43,22 @@ from _people_measured import FACTOR
 from _posterior_maps import Stored, call, rounded
 from _table import keep
 
-from bids_sr.combination.run_combination import (
+from bids_sr.glm.blocks import BlockDesign, block_design
+from bids_sr.glm.halves import half_weights, select_split_conditions
+from bids_sr.group.combination.run_combination import (
     RunEstimate,
     combine_estimates,
     correlate_error,
     widen_error,
 )
-from bids_sr.glm.blocks import BlockDesign, block_design
-from bids_sr.glm.halves import half_weights, select_split_conditions
-from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.io.volume import Volume
-from bids_sr.registration.rigid import register_rigid
-from bids_sr.registration.same_contrast import refine
+from bids_sr.preproc.rigid import register_rigid
+from bids_sr.preproc.same_contrast import refine
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.slice_timing import correct_slice_timing
+from bids_sr.spatial.smoothing import smooth
 from bids_sr.spatial.transforms import rms_distance, voxel_centers
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.io.nifti import load_image
-from bids_sr.networks.data.images import TrainingImage, pair_image
-from bids_sr.networks.training.trainer import train_network
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.models.request import ModelRequest
+from bids_sr.sr.networks.data.images import TrainingImage, pair_image
+from bids_sr.sr.networks.training.trainer import train_network
 
 FACTOR = (2.0, 2.0, 1.0)
 

@@ -43,6 +43,7 @@ from scipy import ndimage
 
 from bids_sr.api.run_basics import fit_basics, to_fitted_run
 from bids_sr.api.run_inputs import RunInputs
+from bids_sr.engine.flow import Eager
 from bids_sr.evaluation.region_checks import classify_response
 from bids_sr.glm.contrasts import list_modeled_types
 from bids_sr.glm.design import Design, DesignSettings
@@ -54,17 +55,16 @@ from bids_sr.glm.region_response import (
     measure_response,
 )
 from bids_sr.glm.regressors import Events
+from bids_sr.glm.steps.activation import map_contrasts
+from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.tables import read_frame
 from bids_sr.phantom.bold_run import SimulatedRun, simulate_bold_run
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
-from bids_sr.pipeline.flow import Eager
+from bids_sr.preproc.steps import run_confounds
 from bids_sr.spatial.masks import compute_mean_signal
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.steps import run_confounds
-from bids_sr.steps.activation import map_contrasts
-from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.workflows.model_run import resample_acquired
 
 Array = NDArray[Any]

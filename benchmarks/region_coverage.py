@@ -50,7 +50,7 @@ from bids_sr.sr.prior_maps.posterior import (
     effect_scale,
     mean_error_sd,
 )
-from bids_sr.steps.error_samples import interpolate_to_shape
+from bids_sr.sr.steps.error_samples import interpolate_to_shape
 
 SIZES = (20, 58, 171, 500)  # voxels, limits of the thirds on a logarithmic scale
 REGIONS = 100  # per third, contrast, and kind of voxels

@@ -35,9 +35,9 @@ from bids_sr.glm.clusters import largest_clusters
 from bids_sr.glm.design import Design, build_design, contrast_vector
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_noise
-from bids_sr.region_names import find_atlas
+from bids_sr.io.region_names import find_atlas
 from bids_sr.sr.prior_maps.posterior import effect_scale
-from bids_sr.steps.error_samples import interpolate_to_shape
+from bids_sr.sr.steps.error_samples import interpolate_to_shape
 
 N_ROWS = 10
 _ACTIVE_T = 4.0

@@ -31,8 +31,8 @@ import numpy as np  # noqa: E402
 from bids_sr.io.arrays import Array  # noqa: E402
 from bids_sr.io.nifti import SeriesReader, load_image, save_image  # noqa: E402
 from bids_sr.io.volume import Volume  # noqa: E402
-from bids_sr.registration.bold_to_anat import register_to_t1w  # noqa: E402
-from bids_sr.registration.rigid import register_rigid  # noqa: E402
+from bids_sr.preproc.bold_to_anat import register_to_t1w  # noqa: E402
+from bids_sr.preproc.rigid import register_rigid  # noqa: E402
 from bids_sr.spatial.boldref import make_boldref  # noqa: E402
 from bids_sr.spatial.masks import brain_mask  # noqa: E402
 from bids_sr.spatial.resampling import sample_volume  # noqa: E402
@@ -131,8 +131,8 @@ def prepare(data: Path, folder: Path) -> None:
     """Store boldrefs, the T1w image and its brain mask, unless they are there."""
     if (folder / "t1w_mask.nii").exists():
         return
-    from bids_sr.registration.templates import load_template
-    from bids_sr.steps import anatomy
+    from bids_sr.preproc.steps import anatomy
+    from bids_sr.preproc.templates import load_template
 
     for name, path in RUNS.items():
         series = folder / "series.nii"
@@ -152,7 +152,7 @@ def prepare(data: Path, folder: Path) -> None:
 
 def measure(folder: Path, names: list[str], label: str) -> None:
     """Register images with the installed version, and store transforms and processor seconds."""
-    from bids_sr.registration.ants import load_ants
+    from bids_sr.preproc.ants import load_ants
 
     load_ants(0)
     available = cases(folder)

@@ -165,9 +165,9 @@ def _cpu() -> float:
 def inner(task: str, data: str, place: str) -> int:
     """Make one measurement in a separate process."""
     if task == "index":
-        from bids_sr.bids import Findings
-        from bids_sr.bids.layout import open_index
-        from bids_sr.bids.participant_selection import list_participants
+        from bids_sr.survey.bids import Findings
+        from bids_sr.survey.bids.layout import open_index
+        from bids_sr.survey.bids.participant_selection import list_participants
 
         labels = list_participants(Path(data), Findings())
         index = open_index(Path(data), labels, labels, Path(place), {})

@@ -28,17 +28,17 @@ import numpy as np
 from _table import keep
 from nipype.utils.filemanip import loadpkl
 
+from bids_sr.engine.metric_rows import MetricRow, read_table
+from bids_sr.evaluation.steps.evaluation import compare_halves, compare_with_truth
 from bids_sr.glm.block_effects import load_mean
+from bids_sr.glm.steps.block_effects import measure_effects
 from bids_sr.io.nifti import load_image
-from bids_sr.metrics.rows import MetricRow, read_table
-from bids_sr.series import MEASURED
+from bids_sr.io.series import MEASURED
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Augmentation, Recipe, network
-from bids_sr.steps.block_effects import measure_effects
-from bids_sr.steps.evaluation import compare_halves, compare_with_truth
-from bids_sr.steps.super_resolution import super_resolve
-from bids_sr.steps.training import train_on_pair
+from bids_sr.sr.steps.super_resolution import super_resolve
+from bids_sr.sr.steps.training import train_on_pair
 
 _FAST = get_method("srgan").recipes["fast"]
 VARIANTS: dict[str, Recipe] = {

@@ -26,12 +26,12 @@ from _people_effects import METHOD, OWN_EVENTS, RECODINGS, StoredEffects
 from _table import keep
 from tested_detail import REGIONS, compare_with_measured, summarize, text
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.detail_support import DetailSupport, classify_detail
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import TaskBlock, count_used_blocks
-from bids_sr.metrics.rows import MetricRow
 
 LEFT_OUT = "one block left out"
 _Row = dict[str, Any]

@@ -24,10 +24,10 @@ from _table import HERE, keep
 from matplotlib.figure import Figure
 from tested_worlds import classify_draw
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.evaluation.detail_support import MIN_ACTIVE_VOXELS, classify_detail
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.figures.svg_files import svg_text
-from bids_sr.metrics.rows import MISSING, MetricRow
+from bids_sr.report.figures.svg_files import svg_text
 
 FIGURE = HERE.parent / "docs" / "figures" / "tested_detail.svg"
 COLORS = {"A": "#0072b2", "B": "#d55e00", "C": "#009e73"}

@@ -22,9 +22,9 @@ from _worlds_kinds import FACTOR, KNOWN, NEW, NYQUIST, WORLDS
 from _worlds_people import CONTRAST, PEOPLE
 from drawn_worlds import Job, list_draws
 
+from bids_sr.engine.metric_rows import metric_rows
 from bids_sr.evaluation.detail_support import SMOOTHNESS, classify_detail
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
-from bids_sr.metrics.rows import metric_rows
 
 REGIONS = ("active", "brain")
 SLAB = 5

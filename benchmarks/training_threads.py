@@ -22,9 +22,9 @@ import torch
 from _table import keep
 from gpu import FACTOR, Pair, shortened
 
-from bids_sr.networks.training.trainer import train_network
 from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.models.request import ModelRequest
+from bids_sr.sr.networks.training.trainer import train_network
 
 TRAININGS = ("srgan:paper", "srgan:fast", "attunet:fast")
 

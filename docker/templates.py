@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-# suffixes and entities of the files that bids_sr.registration.templates looks for; the tissue maps
+# suffixes and entities of the files that bids_sr.preproc.templates looks for; the tissue maps
 # may be missing
 WANTED = (
     {"suffix": "T1w", "desc": None},

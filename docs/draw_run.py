@@ -21,8 +21,8 @@ from unittest import mock
 from xml.sax.saxutils import escape
 
 from bids_sr.cli.parser import parse_settings
-from bids_sr.pipeline.nodes import Node
-from bids_sr.preflight import check
+from bids_sr.engine.nodes import Node
+from bids_sr.survey.preflight import check
 from bids_sr.workflows import participant, run
 
 ROOT = Path(__file__).resolve().parents[1]

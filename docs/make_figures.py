@@ -36,9 +36,9 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
+from bids_sr.engine.metric_rows import read_frame
+from bids_sr.engine.nodes import scope_name
 from bids_sr.glm.block_effects import load_effects
-from bids_sr.metrics.rows import read_frame
-from bids_sr.pipeline.nodes import scope_name
 from bids_sr.report.stored_figures import read_figures
 from bids_sr.spatial.nyquist import beyond_nyquist
 

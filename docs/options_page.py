@@ -11,12 +11,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bids_sr.cli import parser
+from bids_sr.cli import parser, phantom as phantom_cli
 from bids_sr.cli.assignments import format_value, list_settings, list_settings_without_flag
+from bids_sr.cli.models.commands import main as models_main
+from bids_sr.cli.slurm import main as slurm_main
 from bids_sr.config.section import get_option
-from bids_sr.model_commands.cli import main as models_main
-from bids_sr.phantom import cli as phantom_cli
-from bids_sr.slurm.cli import main as slurm_main
 
 PAGE = Path(__file__).parent / "options.md"
 INTRODUCTION = """\

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from bids_sr.bids import Findings
-from bids_sr.notices import Notice
-from bids_sr.sr.matrices import downsample
+from bids_sr.io.notices import Notice
+from bids_sr.spatial.matrices import downsample
+from bids_sr.survey.bids import Findings
 
 
 def found_by(check: Callable[..., Any], *args: Any, **kwargs: Any) -> Findings:

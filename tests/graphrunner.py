@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.nodes import Handle, Node
-from bids_sr.pipeline.port import REQUIRED
+from bids_sr.engine.graph import Graph
+from bids_sr.engine.nodes import Handle, Node
+from bids_sr.engine.port import REQUIRED
 
 
 def handle_of(graph: Graph, step: str, output: str, scope: str = "") -> Handle:

@@ -6,7 +6,7 @@ from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, TraitedSpec, traits
 
-from bids_sr.execution.usage import THREAD_VARIABLES
+from bids_sr.engine.usage import THREAD_VARIABLES
 
 BOUND = {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores", "GOMP_CPU_AFFINITY": "0"}
 """Variables that let OpenMP bind a process to one processor when it is loaded."""

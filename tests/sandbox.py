@@ -19,7 +19,7 @@ from data.group_tables import cohort
 from pages import ROOT, blocks
 
 from bids_sr.io.dataset_description import write_dataset
-from bids_sr.sr.matrices import kspace_crop
+from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.version import __version__

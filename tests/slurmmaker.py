@@ -5,8 +5,8 @@ import stat
 import subprocess
 from pathlib import Path
 
-from bids_sr.slurm.job_requests import Request
-from bids_sr.slurm.submission import Site, Submission, divide_into_tasks
+from bids_sr.engine.slurm.job_requests import Request
+from bids_sr.engine.slurm.submission import Site, Submission, divide_into_tasks
 
 REQUEST = Request(cpus=2, memory_mb=4096, minutes=30)
 

@@ -10,7 +10,7 @@ import _combined_runs as combined
 import numpy as np
 import pytest
 
-from bids_sr.combination.run_combination import RunEstimate, combine_estimates
+from bids_sr.group.combination.run_combination import RunEstimate, combine_estimates
 
 VOXELS, BLOCKS, RHO = 20_000, 8, 0.75
 HALVES = np.array([[1.0, 0.0] * (BLOCKS // 2), [0.0, 1.0] * (BLOCKS // 2)]) / (BLOCKS / 2)

@@ -23,7 +23,7 @@ import papers_data
 import pytest
 from pages import ROOT, loaded
 
-from bids_sr.sr.matrices import downsample, upsample
+from bids_sr.spatial.matrices import downsample, upsample
 from bids_sr.sr.method import get_method
 
 PAGE = loaded(ROOT / "docs/papers_page.py")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.testing as npt
 import pytest
 
-from bids_sr.metrics.rows import MetricRow
+from bids_sr.engine.metric_rows import MetricRow
 
 ZOOMS = (3.0, 3.0, 3.5)
 

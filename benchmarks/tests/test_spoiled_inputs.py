@@ -10,7 +10,7 @@ from data.dataset import BidsMaker, snapshot
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.preflight import check, check_data
+from bids_sr.survey.preflight import check, check_data
 
 SLOW = {"table_long"}
 """Kinds that take minutes."""

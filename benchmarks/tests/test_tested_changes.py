@@ -13,12 +13,12 @@ import pytest
 import tested_changes as changes
 from _people_effects import StoredEffects, recode_events
 
+from bids_sr.engine.metric_rows import MetricRow, metric_rows, table_text
 from bids_sr.evaluation.detail_support import SMOOTHNESS, DetailSupport
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.glm.block_effects import Effects, save_effects
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.glm.regressors import Events
-from bids_sr.metrics.rows import MetricRow, metric_rows, table_text
 
 SHAPE = (16, 16, 12)
 CONDITIONS = "ababababba"

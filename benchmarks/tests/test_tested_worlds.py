@@ -13,6 +13,7 @@ from drawn_worlds import Job, list_draws
 from scipy import ndimage
 from tested_worlds import tabulate
 
+from bids_sr.evaluation.steps.half_resolution import HalfResolutionPrior, run_half_resolution_test
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -20,7 +21,6 @@ from bids_sr.io.volume import Volume
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.sr.method import get_method
 from bids_sr.sr.prior_maps.lower_resolution_errors import reconstruct_at_lower_resolution
-from bids_sr.steps.half_resolution import HalfResolutionPrior, run_half_resolution_test
 
 SHAPE, ZOOMS, TR, N_VOLUMES = (40, 48, 5), (3.0, 3.0, 3.5), 2.0, 80
 ONSETS = np.arange(10.0, 140, 20)

@@ -9,9 +9,9 @@ import nibabel as nib
 import numpy as np
 
 from bids_sr.api.image_inputs import ImageInputError, ImageLike, load_volume, to_nibabel
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 from bids_sr.io.volume import Volume
-from bids_sr.steps.error_samples import ErrorSamples
+from bids_sr.sr.steps.error_samples import ErrorSamples
 
 
 @frozen

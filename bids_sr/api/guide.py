@@ -7,13 +7,13 @@ from pathlib import Path
 from bids_sr.api.image_inputs import ImageInputError, load_transform, volume_file
 from bids_sr.api.run_basics import make_identity_transforms
 from bids_sr.api.run_inputs import RunInputs
-from bids_sr.frozen import frozen
+from bids_sr.engine.artifacts import Facts, Image
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.pipeline.artifacts import Facts, Image
-from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.io.series import INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.preproc.steps import registration
 from bids_sr.sr.method import get_method
-from bids_sr.steps import registration
-from bids_sr.steps.super_resolution import Guide
+from bids_sr.sr.steps.super_resolution import Guide
 from bids_sr.workflows.pair import PairFiles, RegisteredPair
 
 MODEL_FREE_BASELINES = (*INTERPOLATIONS, *PAIR_BASELINES)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from bids_sr.figures.maps import series_figure, variance_figure
-from bids_sr.figures.svg_files import svg_text
 from bids_sr.io import atomic_files
 from bids_sr.io.volume import Volume
+from bids_sr.report.figures.maps import series_figure, variance_figure
+from bids_sr.report.figures.svg_files import svg_text
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:

@@ -33,19 +33,19 @@ from bids_sr.api.run_basics import (
 )
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.api.task_inputs import read_levels
-from bids_sr.frozen import frozen
+from bids_sr.engine.artifacts import Facts, Image
+from bids_sr.engine.flow import subworkflow
+from bids_sr.engine.outputs import Outputs
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.pipeline.artifacts import Facts, Image
-from bids_sr.pipeline.flow import subworkflow
-from bids_sr.pipeline.outputs import Outputs
+from bids_sr.preproc.steps import bold_reference
 from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.models.card import card_path
 from bids_sr.sr.models.request import TrainingSettings
-from bids_sr.steps import bold_reference
-from bids_sr.steps.super_resolution import Guide
-from bids_sr.steps.training import VarianceModel
+from bids_sr.sr.steps.super_resolution import Guide
+from bids_sr.sr.steps.training import VarianceModel
 from bids_sr.workflows.fit_run import (
     FittedCalibration,
     find_steady_state,

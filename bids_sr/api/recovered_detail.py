@@ -33,15 +33,15 @@ from bids_sr.api.task_inputs import (
     load_events,
     parse_contrasts,
 )
+from bids_sr.engine.artifacts import Confounds, Rows
+from bids_sr.engine.flow import Eager
 from bids_sr.evaluation.support_table import tabulate_support
-from bids_sr.frozen import frozen
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.design import DesignSettings
+from bids_sr.glm.steps.block_effects import check_blocks
+from bids_sr.glm.steps.linear_models import LinearModel
+from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.pipeline.artifacts import Confounds, Rows
-from bids_sr.pipeline.flow import Eager
-from bids_sr.steps.block_effects import check_blocks
-from bids_sr.steps.linear_models import LinearModel
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.map_run import check_run_intervals
 from bids_sr.workflows.model_run import resample_acquired

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bids_sr.api.image_inputs import ImageLike, MaskLike, Motion
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 
 
 @frozen

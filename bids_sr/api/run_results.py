@@ -11,17 +11,17 @@ from bids_sr.api.run_basics import to_fitted_run
 from bids_sr.api.series_outputs import convert_to_plain
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.api.task_inputs import RunTask
-from bids_sr.frozen import frozen
-from bids_sr.glm.head_motion import motion_columns
+from bids_sr.engine.artifacts import Derivative
+from bids_sr.engine.flow import Eager
+from bids_sr.evaluation.steps import reconstruction_error
+from bids_sr.glm.steps.activation import MapSettings, map_series
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.series import ACQUIRED
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Derivative
-from bids_sr.pipeline.flow import Eager
-from bids_sr.series import ACQUIRED
-from bids_sr.steps import reconstruction_error
-from bids_sr.steps.activation import MapSettings, map_series
-from bids_sr.steps.super_resolution import SuperResolvedSeries
+from bids_sr.preproc.head_motion import motion_columns
+from bids_sr.sr.steps.super_resolution import SuperResolvedSeries
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.model_run import resample_acquired
 

@@ -49,21 +49,21 @@ from bids_sr.api.several_runs import (
     is_several,
     split_arguments,
 )
+from bids_sr.engine.artifacts import Facts
+from bids_sr.engine.flow import Eager
 from bids_sr.evaluation.evidence import explain_not_applied, was_applied
 from bids_sr.glm.region_means import weigh_means
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Facts
-from bids_sr.pipeline.flow import Eager
 from bids_sr.sr.inference.apply_to_series import Consistency
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe import RecipeName
-from bids_sr.steps.error_samples import ErrorSamples
-from bids_sr.steps.super_resolution import Inference, SuperResolvedSeries
+from bids_sr.sr.steps.error_samples import ErrorSamples
+from bids_sr.sr.steps.super_resolution import Inference, SuperResolvedSeries
 from bids_sr.workflows.fit_run import FittedRun, fit_motion
 from bids_sr.workflows.make_series import SeriesSources, compute_series
 from bids_sr.workflows.model_run import resample_acquired

@@ -12,18 +12,18 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning, check_file
-from bids_sr.frozen import frozen
+from bids_sr.engine.artifacts import Confounds
 from bids_sr.glm.contrasts import Contrasts, list_levels, resolve_contrasts
 from bids_sr.glm.design import DesignSettings
-from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.regressors import DesignError, Events, read_events
+from bids_sr.glm.steps.default_contrasts import choose_default_contrasts
+from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.confound_names import find_renamed_columns
+from bids_sr.io.frozen import frozen
 from bids_sr.io.tables import read_frame
-from bids_sr.pipeline.artifacts import Confounds
-from bids_sr.steps import run_confounds
-from bids_sr.steps.default_contrasts import choose_default_contrasts
-from bids_sr.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.preproc.model_confounds import model_confounds
+from bids_sr.preproc.steps import run_confounds
 from bids_sr.workflows.fit_run import FittedRun
 
 EventsLike: TypeAlias = pd.DataFrame | str | Path

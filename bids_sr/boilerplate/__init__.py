@@ -1,7 +1,7 @@
 """Package data: names of derivatives, report templates and styles, references, models, and images.
 
 The images are the default template (`bids_sr.io.template_files`) and the atlas AAL2
-(`bids_sr.region_names`).
+(`bids_sr.io.region_names`).
 
 Python code reads the files by `path` and `data_of`. ``--boilerplate-only`` is unrelated: it writes
 the methods text, which is in `bids_sr.report.methods_text`.

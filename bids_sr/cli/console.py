@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.config import Settings
-from bids_sr.notices import RECORD, Notice, read_record
+from bids_sr.io.notices import RECORD, Notice, read_record
 
 if TYPE_CHECKING:
-    from bids_sr.execution.execute import RunOutcome
-    from bids_sr.preflight.plan import Plan
+    from bids_sr.engine.execute import RunOutcome
+    from bids_sr.survey.preflight.plan import Plan
 
 _MAX_NAMES = 6
 _INDENT_WIDTH = 12
@@ -21,8 +21,8 @@ _LINE_WIDTH = 118
 
 def make_start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     """Yield warnings, directories, runs, methods, contrasts and notes of a call."""
-    from bids_sr import preflight
-    from bids_sr.bids.label_lists import list_some
+    from bids_sr.survey import preflight
+    from bids_sr.survey.bids.label_lists import list_some
 
     paths = settings.paths
     notices = preflight.notes(plan, settings)
@@ -100,8 +100,8 @@ def _make_report_lines(
 
     `not_applied_runs` are runs with the methods that were not applied to them.
     """
-    from bids_sr.bids.label_lists import list_some
     from bids_sr.report.index_page import INDEX
+    from bids_sr.survey.bids.label_lists import list_some
 
     index = output_dir / INDEX
     for report in reports[:_MAX_NAMES]:
@@ -127,7 +127,7 @@ def _make_report_lines(
 
 def _make_file_lines(plan: "Plan", folders: Sequence[Path]) -> Iterator[str]:
     """Yield the file patterns of stored series and maps in the folders of the runs."""
-    from bids_sr.bids.label_lists import list_some
+    from bids_sr.survey.bids.label_lists import list_some
 
     if folders:
         stored_names = {
@@ -152,8 +152,8 @@ def _make_file_lines(plan: "Plan", folders: Sequence[Path]) -> Iterator[str]:
 
 def _make_export_lines(plan: "Plan", output_dir: Path) -> Iterator[str]:
     """Yield the data sets for other programs, and their runs that are only zero filled."""
-    from bids_sr.bids.label_lists import list_some
     from bids_sr.io.dataset_description import dataset_root, read_applied
+    from bids_sr.survey.bids.label_lists import list_some
 
     for name in plan.series:
         root = dataset_root(output_dir, name)
@@ -173,7 +173,7 @@ def _make_export_lines(plan: "Plan", output_dir: Path) -> Iterator[str]:
 
 def make_warning_lines(folder: Path) -> Iterator[str]:
     """Yield the warnings of a run's steps without duplicates, with the first few affected runs."""
-    from bids_sr.bids.label_lists import list_some
+    from bids_sr.survey.bids.label_lists import list_some
 
     participants_by_text: dict[str, dict[str, None]] = {}
     for notice in read_record(folder):

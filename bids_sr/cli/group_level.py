@@ -9,7 +9,7 @@ from bids_sr.group import DatasetContents, GroupNames, find_runs_group, read_dat
 from bids_sr.structural import find_scans_group, is_scans_group
 
 if TYPE_CHECKING:
-    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.engine.execute import RunOutcome
 
 
 class GroupInputs(Protocol):
@@ -73,8 +73,8 @@ def find_group_inputs(settings: Settings) -> GroupInputs:
 
 def _refuse_missing_mounts(settings: Settings) -> None:
     """Raise `UsageError` if data set or output were not mounted in the container."""
-    from bids_sr.bids.findings import Findings
-    from bids_sr.preflight.directories import check_dataset_mount, check_output_mount
+    from bids_sr.survey.bids.findings import Findings
+    from bids_sr.survey.preflight.directories import check_dataset_mount, check_output_mount
 
     findings, paths = Findings(), settings.paths
     check_dataset_mount(paths.bids_dir, findings)
@@ -88,9 +88,9 @@ def _refuse_foreign_output(settings: Settings) -> None:
 
     Links for results of the group that lead into the data are also an error.
     """
-    from bids_sr.bids.findings import Findings
-    from bids_sr.preflight.directories import check_owner
-    from bids_sr.preflight.output_links import refuse_links_into_data
+    from bids_sr.survey.bids.findings import Findings
+    from bids_sr.survey.preflight.directories import check_owner
+    from bids_sr.survey.preflight.output_links import refuse_links_into_data
 
     findings = Findings()
     refuse_links_into_data(settings, findings, labels=())

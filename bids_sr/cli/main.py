@@ -36,13 +36,13 @@ from bids_sr.cli.messages import print_error, print_line, show, start_log
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import Settings, UsageError
-from bids_sr.notices import CODES, Notice, record
+from bids_sr.io.notices import CODES, Notice, record
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.config import Paths
-    from bids_sr.execution.execute import RunOutcome
-    from bids_sr.preflight import Plan
+    from bids_sr.engine.execute import RunOutcome
+    from bids_sr.survey.preflight import Plan
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,11 +91,11 @@ def _run_group_level(settings: Settings) -> int:
         )
     )
     print_line("Checking the metrics tables of the participants")
-    from bids_sr.bids.findings import refuse_denied
     from bids_sr.cli.group_level import find_group_inputs
     from bids_sr.config.lock import output_lock
     from bids_sr.group import describe_replaced
     from bids_sr.io.dataset_description import write_bidsignore
+    from bids_sr.survey.bids.findings import refuse_denied
 
     checks = report_running(print_line, "Checking the metrics tables of the participants")
     with refuse_denied(), checks:
@@ -122,8 +122,8 @@ def _run_group_level(settings: Settings) -> int:
 
 def _rebuild_reports(settings: Settings) -> int:
     """Write the reports again from stored figures, without the data set."""
-    from bids_sr.bids.findings import Findings, refuse_denied
     from bids_sr.cli.reports_only import check_stored_figures, rebuild_reports
+    from bids_sr.survey.bids.findings import Findings, refuse_denied
 
     findings = Findings()
     with refuse_denied():
@@ -176,8 +176,8 @@ def _run_participant_level(settings: Settings) -> int:
 @collect_rarely()
 def _show_dry_run(plan: "Plan", settings: Settings) -> None:
     """Show the plan of a dry run."""
-    from bids_sr import preflight
     from bids_sr.cli.stages import estimate_with_time
+    from bids_sr.survey import preflight
 
     plan = dataclasses.replace(plan, estimate=estimate_with_time(plan, settings))
     print_line(
@@ -196,8 +196,8 @@ def _start_workers_early(plan: "Plan", settings: Settings) -> None:
     is_first_call = work_dir is not None and not work_dir.exists()
     if not is_first_call or settings.resources.use_plugin is not None:
         return
-    from bids_sr.execution.fork_server import start_fork_server
-    from bids_sr.preflight.pace import measure_slowdown
+    from bids_sr.engine.fork_server import start_fork_server
+    from bids_sr.survey.preflight.pace import measure_slowdown
 
     measure_slowdown(plan.estimate.processors)
     start_fork_server()
@@ -218,7 +218,7 @@ def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     The whole call is rejected if no run remains, or with ``--strict``. A reference found
     in the data set that does not match its run is reported and not used.
     """
-    from bids_sr import preflight
+    from bids_sr.survey import preflight
 
     printed_warnings = set(plan.warnings)
     with report_running(print_line, "Reading all images"):
@@ -256,9 +256,9 @@ def _write_settings(settings: Settings) -> None:
 def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     """Create and check the data set of ``--retrospective``; return its settings and plan."""
     print_line("Downsampling the data; the original series will be the high-resolution reference")
-    from bids_sr.bids import Findings
-    from bids_sr.bids.retrospective_plan import note_retrospective
-    from bids_sr.retrospective.preparation import prepare
+    from bids_sr.survey.bids import Findings
+    from bids_sr.survey.bids.retrospective_plan import note_retrospective
+    from bids_sr.survey.retrospective.preparation import prepare
 
     with report_running(print_line, "Downsampling the data"):
         derived_settings = prepare(settings, plan.subjects, plan.type_order, print_line)
@@ -274,7 +274,7 @@ def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Pl
 @collect_rarely()
 def _check_plan(settings: Settings) -> "Plan":
     """Return the plan from headers and tables; raise `UsageError` with all problems."""
-    from bids_sr import preflight
+    from bids_sr.survey import preflight
 
     with report_running(print_line, "Checking the dataset"):
         plan = preflight.check(settings)
@@ -287,7 +287,7 @@ def _check_plan(settings: Settings) -> "Plan":
 
 def _raise_problems(problems: "Sequence[Notice]") -> None:
     """Raise `UsageError` if there are problems."""
-    from bids_sr.preflight import format_problems
+    from bids_sr.survey.preflight import format_problems
 
     if problems:
         rejection = UsageError(format_problems(problems))
@@ -297,7 +297,7 @@ def _raise_problems(problems: "Sequence[Notice]") -> None:
 
 def _print_skipped(skipped_runs: "Mapping[str, Sequence[Notice]]") -> None:
     """Print the skipped runs, with reason and remedy."""
-    from bids_sr.preflight import describe_skipped_runs
+    from bids_sr.survey.preflight import describe_skipped_runs
 
     if skipped_runs:
         print_error("\n".join(describe_skipped_runs(skipped_runs)))
@@ -340,7 +340,7 @@ def _report_outcome(outcome: "RunOutcome", settings: Settings, plan: "Plan | Non
         )
         return FAILED
     if plan is not None and plan.skipped:
-        from bids_sr.preflight import describe_skipped_runs
+        from bids_sr.survey.preflight import describe_skipped_runs
 
         _show_lines(describe_skipped_runs(plan.skipped))
         print_line(f"Finished. Skipped for the reasons above: {_count_skipped(plan)}")

@@ -14,24 +14,24 @@ from bids_sr.cli.messages import show
 from bids_sr.cli.progress import Progress
 from bids_sr.cli.stages import estimate_with_time, list_stages, make_time_function
 from bids_sr.config import Settings, machine
-from bids_sr.config.memory import SHARED_GB, WORKER_GB, for_steps_gb, step_gb, workers_that_fit
 from bids_sr.config.plugin import Plugin
 from bids_sr.config.settings import analysis_digest
+from bids_sr.engine.memory import SHARED_GB, WORKER_GB, for_steps_gb, step_gb, workers_that_fit
+from bids_sr.engine.step_memory import find_largest_gb
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.earlier_files import EARLIER, move_earlier_files
-from bids_sr.notices import Notice, record
-from bids_sr.preflight import cost_text
-from bids_sr.preflight.pace import measure_slowdown
-from bids_sr.region_names import find_atlas
-from bids_sr.steps.memory import find_largest_gb
+from bids_sr.io.notices import Notice, record
+from bids_sr.io.region_names import find_atlas
+from bids_sr.survey.preflight import cost_text
+from bids_sr.survey.preflight.pace import measure_slowdown
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
-    from bids_sr.execution.execute import RunOutcome
-    from bids_sr.execution.records import FinishedSteps
-    from bids_sr.pipeline.graph import Graph
-    from bids_sr.pipeline.nodes import Node
-    from bids_sr.preflight import Plan
+    from bids_sr.engine.execute import RunOutcome
+    from bids_sr.engine.graph import Graph
+    from bids_sr.engine.nodes import Node
+    from bids_sr.engine.records import FinishedSteps
+    from bids_sr.survey.preflight import Plan
 
 _MAX_NAMES = 5  # number of files of earlier calls that are named
 
@@ -43,14 +43,14 @@ def run_participants(
 
     `print_line` prints a line.
     """
-    from bids_sr.execution.usage import limit_threads
+    from bids_sr.engine.usage import limit_threads
 
     limit_threads()
-    from bids_sr.execution.execute import RunOutcome
-    from bids_sr.execution.records import FinishedSteps
+    from bids_sr.engine.execute import RunOutcome
+    from bids_sr.engine.records import FinishedSteps
+    from bids_sr.report.call_description import find_package_versions
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.run_notes import record_run
-    from bids_sr.steps.call_description import find_package_versions
     from bids_sr.workflows.participant import make_graph
 
     output_dir, run = settings.paths.output_dir, settings.run
@@ -138,7 +138,7 @@ def _run_remaining(
     print_line: Callable[[str], None],
 ) -> "RunOutcome":
     """Run the remaining steps, and write records, figures and methods text."""
-    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.engine.execute import RunOutcome
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.participants_page import mark_unfinished
     from bids_sr.report.results_paragraph import results_markdown
@@ -194,8 +194,8 @@ def _execute_steps(
     remaining: "Collection[Node]",
 ) -> "RunOutcome":
     """Run the remaining steps of a graph; the result does not include reports."""
-    from bids_sr.execution.execute import configure_nipype, execute
-    from bids_sr.pipeline.nipype_workflow import make_workflow
+    from bids_sr.engine.execute import configure_nipype, execute
+    from bids_sr.engine.nipype_workflow import make_workflow
 
     run, resources = settings.run, settings.resources
     log_dir = _get_log_dir(settings)
@@ -290,7 +290,7 @@ def _describe_unapplied(settings: Settings, plan: "Plan") -> str:
 
 def _move_earlier_files(settings: Settings, stored_files: set[Path]) -> list[Notice]:
     """Move outdated files of earlier calls for these runs, and return a notice per run."""
-    from bids_sr.bids.label_lists import list_some
+    from bids_sr.survey.bids.label_lists import list_some
 
     output_dir = settings.paths.output_dir
     names_by_run = move_earlier_files(output_dir, stored_files)
@@ -316,10 +316,10 @@ def _write_reports(
 
     `digest` is of the settings. `has_changed` is whether the notes on the runs have changed.
     """
+    from bids_sr.report.figure_steps import figure_declarations
     from bids_sr.report.index_page import INDEX, write_index
     from bids_sr.report.participants_page import write_participants
     from bids_sr.report.run_notes import is_last_call
-    from bids_sr.steps.figures import figure_declarations
 
     output_dir = settings.paths.output_dir
     reports = write_participants(

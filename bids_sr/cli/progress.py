@@ -16,11 +16,11 @@ from typing import IO, TYPE_CHECKING, NoReturn
 from bids_sr.cli.console import wrap_after_time
 from bids_sr.cli.heartbeat import INTERVAL_S, heartbeat
 from bids_sr.cli.stages import STAGES, find_stage
+from bids_sr.engine.nodes import get_owner
+from bids_sr.evaluation.steps.run_verdict import decide_verdict
 from bids_sr.evaluation.verdict_lines import verdict_line
-from bids_sr.notices import whom_text
-from bids_sr.pipeline.nodes import get_owner
-from bids_sr.preflight.plan_text import format_minutes
-from bids_sr.steps.run_verdict import decide_verdict
+from bids_sr.io.notices import whom_text
+from bids_sr.survey.preflight.plan_text import format_minutes
 from bids_sr.workflows.evaluate_run import FIRST_VERDICT
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.bids import Findings
 from bids_sr.config import Settings
+from bids_sr.survey.bids import Findings
 
 
 def check_stored_figures(settings: Settings, findings: Findings) -> list[str]:
@@ -12,9 +12,9 @@ def check_stored_figures(settings: Settings, findings: Findings) -> list[str]:
 
     Reported are outputs of other programs or versions, and participants without figures.
     """
-    from bids_sr.preflight.directories import check_output_mount, check_owner
-    from bids_sr.preflight.output_links import refuse_links_into_data
     from bids_sr.report.index_page import participants_with_figures
+    from bids_sr.survey.preflight.directories import check_output_mount, check_owner
+    from bids_sr.survey.preflight.output_links import refuse_links_into_data
 
     output_dir = settings.paths.output_dir
     if not check_output_mount(output_dir, findings):
@@ -46,9 +46,9 @@ def rebuild_reports(settings: Settings, labels: Sequence[str]) -> tuple[Path, ..
     Raises `UsageError` if a run is working on one of the participants.
     """
     from bids_sr.config.lock import output_lock
+    from bids_sr.report.figure_steps import figure_declarations
     from bids_sr.report.index_page import write_index
     from bids_sr.report.participants_page import write_participants
-    from bids_sr.steps.figures import figure_declarations
 
     output_dir = settings.paths.output_dir
     with output_lock(output_dir, None, participants=labels, run_uuid=settings.run.run_uuid):

@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bids_sr.bids.retrospective_plan import as_downsampled
 from bids_sr.config import Settings, machine
-from bids_sr.config.memory import BASE_GB, Sizes, step_gb
 from bids_sr.config.plugin import Plugin
-from bids_sr.preflight.estimates import estimate
-from bids_sr.preflight.plan import Estimate, Plan, StageCost
-from bids_sr.steps.training_costs import compute_time_share
+from bids_sr.engine.memory import BASE_GB, Sizes, step_gb
+from bids_sr.sr.steps.training_costs import compute_time_share
+from bids_sr.survey.bids.retrospective_plan import as_downsampled
+from bids_sr.survey.preflight.estimates import estimate
+from bids_sr.survey.preflight.plan import Estimate, Plan, StageCost
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
-    from bids_sr.bids import BoldRun
-    from bids_sr.pipeline.nodes import Node
-    from bids_sr.pipeline.step import AnyStep
+    from bids_sr.engine.nodes import Node
+    from bids_sr.engine.step import AnyStep
+    from bids_sr.survey.bids import BoldRun
 
 # stage, in order of processing → its steps, or the modules or folders that contain them
 _STEPS_BY_STAGE: Mapping[str, Sequence[str]] = {
@@ -83,9 +83,9 @@ def estimate_with_time(
 ) -> Estimate:
     """Return the cost of a call with the time and memory of each stage.
 
-    Memory and disk space are estimated by `bids_sr.preflight.estimates`, and processor time is
-    declared by the steps. The time of a training on a GPU was not measured: it is infinite unless
-    it has a limit.
+    Memory and disk space are estimated by `bids_sr.survey.preflight.estimates`, and processor time
+    is declared by the steps. The time of a training on a GPU was not measured: it is infinite
+    unless it has a limit.
 
     `steps` are the nodes to run; None means all nodes, for downsampled data with
     ``--retrospective``.

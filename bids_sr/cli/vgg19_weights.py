@@ -1,7 +1,7 @@
 """VGG-19 weights of ``--vgg-weights``: download, and conversion of torchvision's file.
 
 A network connection is opened only for ``--vgg-weights download``. The only other download of
-bids_sr is a missing template of ``--output-spaces`` (`bids_sr.preflight.output_spaces`).
+bids_sr is a missing template of ``--output-spaces`` (`bids_sr.survey.preflight.output_spaces`).
 """
 
 import http.client
@@ -131,7 +131,7 @@ def _convert_weights(source: Path, digits: str, name: str, *, is_download: bool)
 
     `name` is the path or address in messages.
     """
-    from bids_sr.networks import ChecksumError, convert_vgg19
+    from bids_sr.sr.networks import ChecksumError, convert_vgg19
 
     try:
         return convert_vgg19(source, digits)
@@ -165,7 +165,7 @@ def _is_installed(target: Path) -> bool:
     """Return whether usable weights are already stored."""
     if not target.is_file():
         return False
-    from bids_sr.networks import load_vgg19
+    from bids_sr.sr.networks import load_vgg19
 
     try:
         load_vgg19(target)

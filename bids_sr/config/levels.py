@@ -8,8 +8,8 @@ the defaults are also stored at the standard level.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, get_args
 
-from bids_sr.frozen import frozen
-from bids_sr.series import ACQUIRED, ALL_BASELINES, BASELINES, MEASURED, series_names
+from bids_sr.io.frozen import frozen
+from bids_sr.io.series import ACQUIRED, ALL_BASELINES, BASELINES, MEASURED, series_names
 
 StorageLevel = Literal["minimal", "standard", "full"]
 _LEVELS: tuple[StorageLevel, ...] = get_args(StorageLevel)

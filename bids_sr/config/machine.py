@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bids_sr.config.memory import SHARED_GB
+from bids_sr.engine.memory import SHARED_GB
 
 # control groups of version 1 report a larger value if there is no limit
 _UNLIMITED_BYTES = 2.0**60

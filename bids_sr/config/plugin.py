@@ -17,7 +17,7 @@ from bids_sr.config.sbatch_variables import (
 )
 from bids_sr.config.section import OptionSection, option
 from bids_sr.config.values import UsageError, read_tables, suggest_name
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 
 _PLUGIN_NAMES = ("MultiProc", "SLURM")
 _MULTIPROC_SETTINGS = {"n_procs", "memory_gb"}

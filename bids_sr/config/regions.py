@@ -1,9 +1,9 @@
 """Checks of settings that name an atlas and its labels: `atlas`, `roi` and `seeds`."""
 
-from bids_sr import region_names
 from bids_sr.config.seeds import COMPONENTS, list_seed_names, parse_seed
 from bids_sr.config.values import SettingError, suggest_name
-from bids_sr.notices import UsageError
+from bids_sr.io import region_names
+from bids_sr.io.notices import UsageError
 
 
 def check_regions(atlas: str, rois: tuple[str, ...], seeds: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import Field, field, fields
 from typing import Any, TypeVar, get_type_hints
 
 from bids_sr.config.values import SettingError, as_annotated
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 
 WHICH_DATA, HOW_IT_RUNS = "which data", "how it runs"
 """Headings of help sections that contain options of several groups."""

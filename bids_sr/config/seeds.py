@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from bids_sr.config.values import split_named
-from bids_sr.region_names import AAL2, atlas_labels, region_labels
+from bids_sr.io.region_names import AAL2, atlas_labels, region_labels
 
 _DEFAULT_RADIUS_MM = 6.0  # mm; the 3 mm in the paper are less than a voxel of most runs
 _MAX_RADIUS_MM = 30.0

@@ -2,13 +2,13 @@
 
 Only the form is checked here, using the standard library, so that settings files and ``--help``
 need nothing else. Resolution and cohort of a template are checked when the run starts
-(`bids_sr.preflight.output_spaces`).
+(`bids_sr.survey.preflight.output_spaces`).
 """
 
 import re
 from collections.abc import Iterable, Iterator
 
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 
 FUNC, T1W = "func", "T1w"
 _SURFACE_NAMES = ("fsaverage", "fsnative", "fsLR", "onavg")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from bids_sr.notices import UsageError
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange
 
 _MAX_FLOAT = sys.float_info.max

@@ -20,14 +20,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bids_sr.engine.metric_rows import MetricRow, metric_rows
+from bids_sr.engine.number_text import number
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.evaluation.sentences import Sentence
 from bids_sr.evaluation.statements import Statement
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import MaskArray, Real
-from bids_sr.metrics.number_text import number
-from bids_sr.metrics.rows import MetricRow, metric_rows
+from bids_sr.io.frozen import frozen
 
 _MIN_SLOPE, _MIN_R = 0.5, 0.5**0.5
 """Limits of slope and correlation as fractions of the values of a method that keeps the signal."""

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.glm.smoothing import smooth
+from bids_sr.engine.metric_rows import BRAIN, MetricRow, metric_rows
+from bids_sr.engine.number_text import number
 from bids_sr.io.arrays import MaskArray, Real
-from bids_sr.metrics.number_text import number
-from bids_sr.metrics.rows import BRAIN, MetricRow, metric_rows
+from bids_sr.spatial.smoothing import smooth
 
 _MIN_SLOPE, _MIN_R = 0.5, 0.5**0.5
 """Limits: half of the contrast, and half of the energy, of the acquired scan."""

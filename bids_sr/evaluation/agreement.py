@@ -73,14 +73,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS, RunEffects, denoise_controls
-from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import MIN_BLOCKS, TaskBlock
 from bids_sr.glm.halves import SplitProducts
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
-from bids_sr.metrics.rows import MISSING, MetricRow
-from bids_sr.series import MEASURED, SMOOTH, get_kind, is_variant_of, parse_series_name
+from bids_sr.io.frozen import frozen
+from bids_sr.io.series import MEASURED, SMOOTH, get_kind, is_variant_of, parse_series_name
 from bids_sr.sr.method import is_network
 
 _STATISTICS = ("r", "ev", "amplitude", "correct_fraction")

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow
+from bids_sr.engine.number_text import interval_ends
 from bids_sr.evaluation.detail_support import (
     DetailSupport,
     SupportState,
@@ -22,10 +24,8 @@ from bids_sr.evaluation.evidence import Evidence, main_regions
 from bids_sr.evaluation.needed_blocks import NeededBlocks, estimate_needed_blocks
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import TESTED_METHOD
-from bids_sr.frozen import frozen
-from bids_sr.metrics.contrast_names import rank_contrast
-from bids_sr.metrics.number_text import interval_ends
-from bids_sr.metrics.rows import MISSING, MetricRow
+from bids_sr.io.contrast_names import rank_contrast
+from bids_sr.io.frozen import frozen
 
 Answer = Literal["yes", "in active voxels", "no", "not testable"]
 """Whether the detail of a contrast may be interpreted."""

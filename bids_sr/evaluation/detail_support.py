@@ -30,6 +30,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
+from bids_sr.engine.metric_rows import MetricRow
+from bids_sr.engine.number_text import interval_ends, number
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.missing_blocks import (
     explain_missing_blocks,
@@ -44,9 +46,7 @@ from bids_sr.evaluation.tested_detail import (
     UPPER_HALF,
     compute_one_sided_limits,
 )
-from bids_sr.frozen import frozen
-from bids_sr.metrics.number_text import interval_ends, number
-from bids_sr.metrics.rows import MetricRow
+from bids_sr.io.frozen import frozen
 
 COVERAGE = "coverage_one_level_down"
 SMOOTHNESS = "smoothness_voxels"

@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects, load_effects
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.halves import missing_conditions, split_contrasts
-from bids_sr.glm.smoothing import smooth
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
-from bids_sr.metrics.contrast_names import rank_contrast
-from bids_sr.series import ACQUIRED_BAND, ACQUIRED_SPLINE, MEASURED, PCA, SMOOTH, same_name
+from bids_sr.io.contrast_names import rank_contrast
+from bids_sr.io.frozen import frozen
+from bids_sr.io.series import ACQUIRED_BAND, ACQUIRED_SPLINE, MEASURED, PCA, SMOOTH, same_name
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.smoothing import smooth
 
 _CONTROL_FWHM_MM = tuple(map(float, range(9)))
 """mm, FWHM candidates of the control `bsplineSmooth`."""

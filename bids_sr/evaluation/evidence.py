@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.evaluation.statements import Statement
-from bids_sr.frozen import frozen
-from bids_sr.metrics.contrast_names import rank_contrast
-from bids_sr.metrics.rows import MISSING, MetricRow
-from bids_sr.series import BASELINES, CONTROLS, is_variant_of
+from bids_sr.io.contrast_names import rank_contrast
+from bids_sr.io.frozen import frozen
+from bids_sr.io.series import BASELINES, CONTROLS, is_variant_of
 
 Decision = Literal["better", "same", "worse", "unclear"]
 VerdictStatus = Literal[

@@ -16,15 +16,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow, metric_rows
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
-from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Array, Float32, MaskArray
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.metrics.rows import MISSING, MetricRow, metric_rows
 from bids_sr.spatial.nyquist import beyond_nyquist
+from bids_sr.spatial.smoothing import smooth
 
 LARGE_PERCENT = 5.0
 """Acquired effect (absolute value, percent of the mean brain signal) above which it is large."""

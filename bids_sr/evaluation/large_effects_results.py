@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.large_effects import (
     LARGE_PERCENT,
@@ -11,9 +12,8 @@ from bids_sr.evaluation.large_effects import (
     find_large_effects,
 )
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
-from bids_sr.frozen import frozen
-from bids_sr.metrics.rows import MISSING, MetricRow
-from bids_sr.series import MEASURED
+from bids_sr.io.frozen import frozen
+from bids_sr.io.series import MEASURED
 
 
 @frozen

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from bids_sr.engine.metric_rows import MetricRow, metric_rows
 from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.resampling import sample_volume
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.statements import Statement
 from bids_sr.glm.blocks import MIN_BLOCKS
 from bids_sr.glm.contrasts import Contrasts, name_without_types
-from bids_sr.metrics.rows import MetricRow
-from bids_sr.metrics.word_lists import enumerate_words
+from bids_sr.io.word_lists import enumerate_words
 
 BLOCKS = "blocks"
 """Number of blocks of a condition (region of the row), by contrast that contains the condition."""

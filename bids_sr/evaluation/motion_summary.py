@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from bids_sr.engine.number_text import number
 from bids_sr.evaluation.statements import Statement
-from bids_sr.metrics.number_text import number
 
 MOVED_MM, MOVED_SHARE = 0.5, 0.2
 """Framewise displacement (mm) of a moved volume, and share of moved volumes; motion of a run is

@@ -16,13 +16,13 @@ half. The assumption therefore decides, and the number is rough.
 import math
 from collections.abc import Sequence
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.detail_support import MIN_FINENESS, ContrastSupport
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.missing_blocks import find_smallest_count
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import FINENESS, HALF_RESOLUTION, UPPER_HALF
-from bids_sr.frozen import frozen
-from bids_sr.metrics.rows import MetricRow
+from bids_sr.io.frozen import frozen
 
 ASSUMED_VARIANCE, ASSUMED_UPPER_HALF = 0.4, 0.2
 """Explained variances, of the detail and of its finer half, for which the number is computed."""

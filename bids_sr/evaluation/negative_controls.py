@@ -9,7 +9,7 @@ the detail is true; only a comparison with known activation or a measured refere
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bids_sr.series import series_name
+from bids_sr.io.series import series_name
 from bids_sr.sr.method import NegativeControl, list_methods
 
 NEGATIVE_CONTROLS: Mapping[str, NegativeControl] = {

@@ -26,15 +26,15 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from bids_sr.frozen import frozen
+from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.glm.activation_regions import nonempty_dice
 from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.glm.design import scale_weights
 from bids_sr.glm.map_summary import correlate_in_mask
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray, Real
+from bids_sr.io.frozen import frozen
+from bids_sr.io.series import MEASURED
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import MISSING, MetricRow
-from bids_sr.series import MEASURED
 from bids_sr.spatial.resampling import sample_volume
 
 _MapFile = TypeVar("_MapFile")

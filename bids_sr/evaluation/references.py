@@ -29,13 +29,13 @@ from bids_sr.evaluation.reference_maps import (
     make_known_effects,
 )
 from bids_sr.evaluation.tested_detail import TESTED_METHOD
-from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects, load_effects
 from bids_sr.glm.blocks import MIN_BLOCKS
 from bids_sr.glm.halves import SplitContrast, average_splits, split_contrasts
 from bids_sr.io.arrays import Float, Float32, MaskArray
+from bids_sr.io.frozen import frozen
+from bids_sr.io.series import MEASURED, OTHER_RUN
 from bids_sr.io.volume import Volume
-from bids_sr.series import MEASURED, OTHER_RUN
 
 _ACTIVE_T = (3.0, 4.0, 5.0, 6.0)  # |t| above which voxels are active, one region per value
 

@@ -20,9 +20,9 @@ regions off the activation were *not active* or *misplaced*.
 
 from typing import Literal
 
+from bids_sr.engine.number_text import number
 from bids_sr.evaluation.qc_flags import Flag
 from bids_sr.glm.region_response import ConditionResponse, RunResponse
-from bids_sr.metrics.number_text import number
 
 MAX_SILENT_PERCENT = 1.0
 """Largest upper limit of a region's effect in a run without a response (% of the mean signal)."""

@@ -7,11 +7,11 @@ Page, console, JSON, index, methods text and Python state this one record, in th
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.contrast_results import ContrastResult
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
-from bids_sr.frozen import frozen
-from bids_sr.metrics.rows import MetricRow
+from bids_sr.io.frozen import frozen
 
 _ANSWER_ORDER = ("yes", "in active voxels", "no", "not testable")
 

@@ -7,15 +7,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
+from bids_sr.engine.metric_rows import MetricRow
+from bids_sr.engine.number_text import interval, number
 from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
 from bids_sr.evaluation.detail_support import SupportState
 from bids_sr.evaluation.needed_blocks import ASSUMED_UPPER_HALF, ASSUMED_VARIANCE
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import FINENESS, HALF_RESOLUTION, UPPER_HALF
-from bids_sr.metrics.number_text import interval, number
-from bids_sr.metrics.rows import MetricRow
-from bids_sr.metrics.word_lists import enumerate_unique
+from bids_sr.io.word_lists import enumerate_unique
 
 _REGION_ANSWERS: Mapping[SupportState, str] = {
     "recovered": "yes",

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 
+from bids_sr.engine.metric_rows import MetricRow, VerdictFacts
 from bids_sr.evaluation.acquired_activation import LostActivation, find_lost_activation
 from bids_sr.evaluation.contrast_results import TESTED_METHOD, ContrastResult, collect_results
 from bids_sr.evaluation.evidence import (
@@ -31,9 +32,8 @@ from bids_sr.evaluation.qc_flags import (
 from bids_sr.evaluation.result import RunResult, make_result
 from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
-from bids_sr.frozen import frozen
-from bids_sr.metrics.rows import MetricRow, VerdictFacts
-from bids_sr.series import CONTROLS, IMAGE_REFERENCES, SIMPLE_BASELINES
+from bids_sr.io.frozen import frozen
+from bids_sr.io.series import CONTROLS, IMAGE_REFERENCES, SIMPLE_BASELINES
 
 
 @frozen

@@ -13,11 +13,11 @@ from typing import cast
 
 import numpy as np
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.evidence import is_below_zero
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import mm_text
-from bids_sr.metrics.rows import MetricRow
 
 SELF_TEST_SCORE = "tested_share"
 """Statistic of the self-test score in the table of the evaluation."""
@@ -89,7 +89,7 @@ def parse_self_test(
     """Return the self-test results of a run.
 
     Rows of other statistics are ignored. `facts` are as in
-    `bids_sr.steps.self_test.gather_self_tests`; None if there are none.
+    `bids_sr.evaluation.steps.self_test.gather_self_tests`; None if there are none.
     """
     facts = facts or {}
     rows = [row for row in rows if row.statistic == SELF_TEST_SCORE and math.isfinite(row.value)]

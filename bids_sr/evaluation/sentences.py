@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.evaluation.evidence import Decision
 from bids_sr.evaluation.statements import Statement
-from bids_sr.metrics.rows import MISSING, MetricRow
 
 
 class Sentence(NamedTuple):

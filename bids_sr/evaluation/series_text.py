@@ -1,7 +1,7 @@
 """One-line descriptions of series: the definition of their method, baseline or control."""
 
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
-from bids_sr.series import (
+from bids_sr.io.series import (
     ACQUIRED_NAMES,
     BASELINES,
     MEASURED,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.contrast_results import answer_question
 from bids_sr.evaluation.detail_support import (
     COVERAGE,
@@ -17,7 +18,6 @@ from bids_sr.evaluation.needed_blocks import estimate_needed_blocks
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.glm.contrasts import ALL
-from bids_sr.metrics.rows import MetricRow
 
 _COLUMNS = (
     "series",

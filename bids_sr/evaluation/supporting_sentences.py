@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Iterable
 from itertools import combinations
 
+from bids_sr.engine.number_text import interval_ends, number, value_form
 from bids_sr.evaluation.evidence import (
     HALVES,
     Claim,
@@ -18,10 +19,9 @@ from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.sentences import Sentence
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import DECISIONS, reference_phrase, region_text, value_text
-from bids_sr.metrics.number_text import interval_ends, number, value_form
-from bids_sr.metrics.registry import statistic
-from bids_sr.metrics.word_lists import enumerate_unique
-from bids_sr.series import SIMPLE_BASELINES
+from bids_sr.io.metric_registry import statistic
+from bids_sr.io.series import SIMPLE_BASELINES
+from bids_sr.io.word_lists import enumerate_unique
 
 _VOLUME_STATISTIC = "psnr"
 _FURTHER_STATISTICS = ("r", "amplitude", "correct_fraction")

@@ -7,7 +7,7 @@ effect in one half of the data with the acquired effect in the other half, above
 frequency of the downsampled run. Numerators and denominators are averaged over all balanced splits
 of the blocks before they are divided (`bids_sr.glm.halves.average_splits`), because an average of
 ratios is dominated by splits whose denominator is small. The blocks are blocks of a run, or runs
-(`bids_sr.combination.steps.tested_runs`).
+(`bids_sr.group.combination.steps.tested_runs`).
 
 The standard error has three parts, which are added in quadrature:
 
@@ -30,11 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS, smooth_maps
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.large_effects import LARGE_PERCENT, OTHERS, select_in_run
 from bids_sr.evaluation.reference_maps import TRUE_T
-from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.halves import (
@@ -44,8 +44,8 @@ from bids_sr.glm.halves import (
     split_contrasts,
 )
 from bids_sr.io.arrays import Float, Float32, MaskArray
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.metrics.rows import MetricRow
 from bids_sr.spatial.nyquist import beyond_nyquist
 
 TESTED_METHOD = "sbl"

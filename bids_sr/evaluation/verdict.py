@@ -17,6 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from bids_sr.engine.metric_rows import MetricRow, VerdictFacts
 from bids_sr.evaluation.evidence import (
     APPLIED,
     WORTH,
@@ -38,8 +39,7 @@ from bids_sr.evaluation.sentences import Sentence
 from bids_sr.evaluation.supporting_sentences import write_self_test, write_support
 from bids_sr.evaluation.verdict_limits import list_limits
 from bids_sr.evaluation.verdict_lines import list_warnings
-from bids_sr.frozen import frozen
-from bids_sr.metrics.rows import MetricRow, VerdictFacts
+from bids_sr.io.frozen import frozen
 
 
 @frozen

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from bids_sr.engine.metric_rows import MISSING
 from bids_sr.evaluation.evidence import KNOWN, Evidence, derives_from, list_series
 from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.self_test import MAX_THERMAL_NOISE
@@ -10,9 +11,8 @@ from bids_sr.evaluation.sentences import Sentence
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import region_text
 from bids_sr.glm.map_sidecars import NO_ERROR
-from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.rows import MISSING
-from bids_sr.metrics.word_lists import enumerate_unique
+from bids_sr.io.metric_flags import FLAGS
+from bids_sr.io.word_lists import enumerate_unique
 
 
 def list_limits(evidence: RunEvidence) -> Iterator[Sentence]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from bids_sr.engine.metric_rows import VerdictFacts
 from bids_sr.evaluation.acquired_activation import write_lost_activation
 from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.supporting_sentences import describe_self_test
-from bids_sr.metrics.rows import VerdictFacts
 
 
 def list_warnings(evidence: RunEvidence) -> Iterator[str]:

@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.io.arrays import Float, MaskArray
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.metrics.rows import MISSING, MetricRow
-from bids_sr.metrics.similarity import psnr, ssim
-from bids_sr.series import IMAGE_REFERENCES, MEASURED
+from bids_sr.io.series import IMAGE_REFERENCES, MEASURED
+from bids_sr.spatial.image_similarity import psnr, ssim
 
 _SCORES = ("psnr", "ssim")
 _PERCENTILE = 99  # of the mean signal in the brain, which defines the data range

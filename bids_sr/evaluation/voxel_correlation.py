@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import stats
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import MaskArray, Real
+from bids_sr.io.frozen import frozen
 
 
 @frozen

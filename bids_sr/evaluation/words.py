@@ -6,10 +6,10 @@ Sentences are in `bids_sr.evaluation.statements`.
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow
+from bids_sr.engine.number_text import estimate
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, STRONGEST, parse_tenths
-from bids_sr.metrics.number_text import estimate
-from bids_sr.metrics.registry import statistic
-from bids_sr.metrics.rows import MISSING, MetricRow
+from bids_sr.io.metric_registry import statistic
 
 BANDS: Mapping[str, str] = {
     "beyond": "detail",

@@ -16,14 +16,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.cross_correlation import cross_correlation, filter_of_design, temporal_filter
 from bids_sr.glm.design import Design, DesignSettings, build_design, contrast_vector
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_noise
 from bids_sr.glm.regressors import Regressors
-from bids_sr.glm.temporal_regressors import time_column_names
 from bids_sr.glm.time_series import (
     BLOCK_BYTES,
     VoxelTimeSeries,
@@ -32,7 +30,9 @@ from bids_sr.glm.time_series import (
 )
 from bids_sr.io.arrays import Float, Float32, MaskArray, iterate_parts
 from bids_sr.io.confound_names import MOTION_REGRESSORS
+from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.preproc.temporal_regressors import time_column_names
 
 _LOGGER = logging.getLogger(__name__)
 _VOXELS_PER_BATCH = 512  # voxels per correlation; the task regressors are filtered once per batch

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float, MaskArray, Real
+from bids_sr.io.frozen import frozen
 from bids_sr.spatial import masks, similarity
 
 _FDR = 0.05  # Benjamini and Hochberg 1995

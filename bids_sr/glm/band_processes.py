@@ -16,9 +16,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy import fft
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.lag_bands import LagBands
 from bids_sr.io.arrays import Float, MaskArray
+from bids_sr.io.frozen import frozen
 
 _MAX_ITERATIONS = 50  # iterations of Newton's method
 _TOLERANCE = 1e-9  # error of the ratios that ends the iteration

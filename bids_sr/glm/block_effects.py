@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.blocks import BlockDesign, TaskBlock
 from bids_sr.glm.halves import half_weights, run_weights
-from bids_sr.glm.smoothing import smooth
-from bids_sr.glm.streamed_fit import StreamedFit, divide_into_batches
 from bids_sr.glm.time_series import extract_time_series
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
+from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.spatial.smoothing import smooth
+from bids_sr.spatial.streamed_fit import StreamedFit, divide_into_batches
 
 _ACTIVE_FWHM_MM = 4.0  # mm, smoothing of t maps for the selection of active voxels
 # arrays that are written as they are

@@ -27,7 +27,6 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import MODULATION
 from bids_sr.glm.design import (
     Design,
@@ -41,6 +40,7 @@ from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns, Tr
 from bids_sr.glm.seeds import segment_regressor
 from bids_sr.io.arrays import Float, MaskArray
 from bids_sr.io.confound_names import MOTION_REGRESSORS
+from bids_sr.io.frozen import frozen
 
 _LOGGER = logging.getLogger(__name__)
 

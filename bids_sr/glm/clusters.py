@@ -8,10 +8,10 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.boilerplate import data_of
-from bids_sr.frozen import frozen
+from bids_sr.engine.metric_rows import MISSING
 from bids_sr.glm.activation_regions import Z_95
 from bids_sr.io.arrays import Array, Float, MaskArray, Real
-from bids_sr.metrics.rows import MISSING
+from bids_sr.io.frozen import frozen
 
 _MAX_CLUSTERS = 10
 # cm³, largest cluster before its threshold is raised, about the size of an AAL2 region

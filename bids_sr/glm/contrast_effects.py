@@ -6,9 +6,9 @@ import numpy as np
 
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design, contrast_vector
-from bids_sr.glm.streamed_fit import StreamedFit, divide_into_batches
 from bids_sr.io.arrays import Float32
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.spatial.streamed_fit import StreamedFit, divide_into_batches
 
 
 def compute_contrast_effects(

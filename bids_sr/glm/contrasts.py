@@ -15,9 +15,9 @@ from decimal import Decimal
 from functools import lru_cache
 from itertools import chain, combinations, count
 
+from bids_sr.io.contrast_names import WITHOUT
+from bids_sr.io.notices import UsageError
 from bids_sr.io.tables import MISSING_MARKS, is_missing
-from bids_sr.metrics.contrast_names import WITHOUT
-from bids_sr.notices import UsageError
 
 REST_TYPES = frozenset({"rest", "baseline", "fixation"})
 """Lower-case trial types that belong to the implicit baseline and have no regressor."""

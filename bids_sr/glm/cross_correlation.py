@@ -4,10 +4,10 @@ import numpy as np
 
 from bids_sr.glm.autoregression import orthonormal
 from bids_sr.glm.design import Design
-from bids_sr.glm.drift import slow_cosines
-from bids_sr.glm.temporal_regressors import cosines_outside, time_column_names
 from bids_sr.glm.time_series import MIN_RELATIVE_CHANGE, find_largest_size
 from bids_sr.io.arrays import Float, Real
+from bids_sr.preproc.drift import slow_cosines
+from bids_sr.preproc.temporal_regressors import cosines_outside, time_column_names
 
 # Trend that is regressed out (T, K), and cosines of the pass band or None; `temporal_filter`.
 _Filter = tuple[Float, Float | None]

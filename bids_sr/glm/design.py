@@ -16,14 +16,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import sum_larger_side
-from bids_sr.glm.drift import slow_cosines
 from bids_sr.glm.hemodynamic_response import IMPULSE_S, HemodynamicResponse
 from bids_sr.glm.regressors import DesignError, Regressors, Seeds, TooManyColumns
-from bids_sr.glm.temporal_regressors import uncensored_volumes
 from bids_sr.io.arrays import Float, MaskArray
 from bids_sr.io.confound_names import LEGENDRE, MOTION_REGRESSORS
+from bids_sr.io.frozen import frozen
+from bids_sr.preproc.drift import slow_cosines
+from bids_sr.preproc.temporal_regressors import uncensored_volumes
 
 _LOGGER = logging.getLogger(__name__)
 # fraction of the plateau of a condition's longest event; weaker regressors carry no information,
@@ -60,7 +60,7 @@ class Design:
     seeds. `tr` is in s. `rank` is below the number of
     columns if columns are collinear. `censored` lists the volumes that the model does not use,
     counted from 0 including dummies; the matrix has a column for each of them
-    (`bids_sr.glm.temporal_regressors`).
+    (`bids_sr.preproc.temporal_regressors`).
     """
 
     matrix: Float

@@ -16,7 +16,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.blocks import MIN_BLOCKS, TaskBlock
 from bids_sr.glm.contrasts import (
     Contrast,
@@ -27,6 +26,7 @@ from bids_sr.glm.contrasts import (
 )
 from bids_sr.glm.design import scale_weights
 from bids_sr.io.arrays import Float
+from bids_sr.io.frozen import frozen
 
 # largest leak of an estimable contrast into any column of the design, see `BlockDesign`
 _MAX_LEAK = 1e-6

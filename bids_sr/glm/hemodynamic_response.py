@@ -15,8 +15,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, Float
+from bids_sr.io.frozen import frozen
 
 IMPULSE_S = 1.0
 """Area of an event of duration 0, as in SPM (s)."""

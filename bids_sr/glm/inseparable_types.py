@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.design import Design
 from bids_sr.glm.type_information import LARGEST_INFLATION, TypeInformation
 from bids_sr.io.arrays import Float
+from bids_sr.io.frozen import frozen
 
 Partner = Literal["types", "mean", "drift", "confounds"]
 """Columns of a model: other trial types, mean of the run, slow drift, and all further columns."""

@@ -9,8 +9,8 @@ single lag, at TR 2 s and above, are an ordinary autoregressive process.
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float
+from bids_sr.io.frozen import frozen
 
 MEMORY_S = 12.0
 """Memory of the noise model (s)."""

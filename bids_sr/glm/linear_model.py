@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.autoregression import (
     effective_dof,
     orthonormal,
@@ -27,6 +26,7 @@ from bids_sr.glm.autoregression import (
 from bids_sr.glm.lag_bands import LagBands
 from bids_sr.glm.noise import VOXELS_PER_BATCH, NoiseModel, exceeds_rounding
 from bids_sr.io.arrays import Array, Float, Real, iterate_parts
+from bids_sr.io.frozen import frozen
 
 _DERIVATIVE_STEP = 1e-3  # step of an autocorrelation for numerical derivatives
 _MODELS_PER_BATCH = 64  # noise models

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from bids_sr.glm.activation_regions import Threshold
 from bids_sr.glm.design import Design
 from bids_sr.glm.noise import noise_words
-from bids_sr.glm.temporal_regressors import time_column_names
 from bids_sr.io.confound_names import CENSORED
 from bids_sr.io.grids import AS_STORED, BOLDREF, inverse_order, size_text
+from bids_sr.preproc.temporal_regressors import time_column_names
 
 Sidecar = dict[str, object]
 PERCENT, SQUARED_PERCENT = "percent", "percent^2"

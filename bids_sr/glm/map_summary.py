@@ -12,12 +12,12 @@ from itertools import combinations
 import numpy as np
 from scipy import ndimage
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow, metric_rows
 from bids_sr.glm.activation_regions import Peak, Threshold, centroid, find_peak, nonempty_dice
 from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
+from bids_sr.io.series import ACQUIRED_SPLINE
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import MISSING, MetricRow, metric_rows
-from bids_sr.series import ACQUIRED_SPLINE
 from bids_sr.spatial.resampling import sample_volume
 
 _MapArrays = Mapping[tuple[str, str], Float32]  # maps (X, Y, Z) by (contrast, stat)

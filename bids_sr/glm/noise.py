@@ -42,7 +42,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.autoregression import (
     compute_expected_products,
     noise_autocorrelations,
@@ -51,12 +50,13 @@ from bids_sr.glm.autoregression import (
     ratio_moments,
 )
 from bids_sr.glm.lag_bands import MEMORY_S, LagBands, choose_bands, single_lags
-from bids_sr.glm.smoothing import smooth
 from bids_sr.glm.time_series import MIN_RELATIVE_CHANGE
 from bids_sr.io.arrays import Float, MaskArray, Real, iterate_parts
+from bids_sr.io.frozen import frozen
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.reproducible_numbers import fix_signs
+from bids_sr.spatial.smoothing import smooth
 
 _Labels = npt.NDArray[np.intp]
 _SignalBlocks = Iterable[tuple[slice, Real]]  # range of voxels, and their time series (T, n)

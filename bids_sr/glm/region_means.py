@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, stats
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.design import Design
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_separate_noise
-from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
+from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
+from bids_sr.spatial.smoothing import smooth
 
 _CONFIDENCE = 0.95
 # Student's t with fewer degrees of freedom has no variance, and its intervals can be thousands of

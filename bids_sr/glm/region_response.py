@@ -11,11 +11,11 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from scipy import ndimage, special
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design, contrast_vector
 from bids_sr.glm.region_means import MeanEffect, average_series, fit_mean_series, weigh_means
 from bids_sr.io.arrays import Float, MaskArray, Real
+from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
 
 REGION, RING, STRONGEST = "region", "ring", "strongest"

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine
 
-from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.masks import bounding_box
+from bids_sr.spatial.smoothing import smooth
 
 _SEGMENT_S = 30.0  # s, about the length of a task block
 _MAX_SEGMENTS, MIN_SEGMENTS = 20, 4

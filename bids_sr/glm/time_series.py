@@ -15,12 +15,12 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_sr.frozen import frozen
-from bids_sr.glm.smoothing import smooth
-from bids_sr.glm.streamed_fit import divide_into_batches
 from bids_sr.io.arrays import Float32, MaskArray, Real
+from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader, difference_unit, from_half_precision, to_half_precision
 from bids_sr.spatial.masks import bounding_box
+from bids_sr.spatial.smoothing import smooth
+from bids_sr.spatial.streamed_fit import divide_into_batches
 
 MIN_RELATIVE_CHANGE = 1e-6
 """Smallest change of a time series relative to its largest value. Smaller changes are rounding

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrast
 from bids_sr.glm.hemodynamic_response import RESPONSE_S
 from bids_sr.io.arrays import Float
+from bids_sr.io.frozen import frozen
 
 TimeSpan = tuple[float, float]
 """Onset and duration of an event (s)."""

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design
 from bids_sr.glm.hemodynamic_response import RESPONSE_S, HemodynamicResponse
@@ -16,6 +15,7 @@ from bids_sr.glm.type_information import (
     measure_information,
     spans_near_run,
 )
+from bids_sr.io.frozen import frozen
 
 
 @frozen

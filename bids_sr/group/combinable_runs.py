@@ -11,20 +11,20 @@ from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
-from bids_sr.bids.acquisitions import (
+from bids_sr.engine.metric_rows import MISSING
+from bids_sr.group.input_maps import DerivativeMaps, RunMaps, sort_runs
+from bids_sr.io.atomic_files import read_json
+from bids_sr.io.frozen import frozen
+from bids_sr.io.grids import size_text
+from bids_sr.io.nifti import ImageError, SeriesReader
+from bids_sr.io.series import ACQUIRED
+from bids_sr.io.word_lists import enumerate_words
+from bids_sr.survey.bids.acquisitions import (
     Acquisition,
     find_unusual_acquisitions,
     read_acquisition,
 )
-from bids_sr.bids.entities import file_stem, lack_run_number
-from bids_sr.frozen import frozen
-from bids_sr.group.input_maps import DerivativeMaps, RunMaps, sort_runs
-from bids_sr.io.atomic_files import read_json
-from bids_sr.io.grids import size_text
-from bids_sr.io.nifti import ImageError, SeriesReader
-from bids_sr.metrics.rows import MISSING
-from bids_sr.metrics.word_lists import enumerate_words
-from bids_sr.series import ACQUIRED
+from bids_sr.survey.bids.entities import file_stem, lack_run_number
 
 _REMEDY = (
     "Correct the data and rerun the participant level, or select runs with --run-id or"

@@ -18,6 +18,15 @@ from scipy import special, stats
 
 from bids_sr.evaluation.evidence import MARGIN_SHARE, STRONGEST
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
+from bids_sr.evaluation.statistics.comparisons import (
+    PairedComparison,
+    compare_pairs,
+    compute_differences,
+)
+from bids_sr.evaluation.statistics.decisions import decide_all
+from bids_sr.evaluation.statistics.multiple_comparisons import benjamini_hochberg
+from bids_sr.evaluation.statistics.summaries import quartiles
+from bids_sr.evaluation.statistics.wilcoxon import ALPHA, hodges_lehmann
 from bids_sr.group.values import (
     QUESTION,
     EvidenceContrasts,
@@ -27,8 +36,8 @@ from bids_sr.group.values import (
     rank_question,
 )
 from bids_sr.io.arrays import Float
-from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
-from bids_sr.series import (
+from bids_sr.io.metric_registry import LOWER, NEITHER, ONE, statistic
+from bids_sr.io.series import (
     ACQUIRED_NAMES,
     BASELINES,
     CONTROLS,
@@ -38,15 +47,6 @@ from bids_sr.series import (
     same_name,
 )
 from bids_sr.sr.method import method_names_without_controls
-from bids_sr.statistics.comparisons import (
-    PairedComparison,
-    compare_pairs,
-    compute_differences,
-)
-from bids_sr.statistics.decisions import decide_all
-from bids_sr.statistics.multiple_comparisons import benjamini_hochberg
-from bids_sr.statistics.summaries import quartiles
-from bids_sr.statistics.wilcoxon import ALPHA, hodges_lehmann
 
 PRIMARY, EXPLORATORY = "primary", "exploratory"
 _STRONGEST = "strongest"

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.group.map_plan import LEAST_PARTICIPANTS
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 
 _LARGEST_GAIN = 0.2  # share of the voxels that the others have in common
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from bids_sr.bids import parse_entities
-from bids_sr.bids.findings import Findings
-from bids_sr.bids.participant_selection import select_readable
-from bids_sr.bids.participants_table import ParticipantsTable, read_participants_table
-from bids_sr.frozen import frozen
+from bids_sr.engine.metric_rows import MISSING
 from bids_sr.group.run_names import run_columns
-from bids_sr.metrics.rows import MISSING
+from bids_sr.io.frozen import frozen
+from bids_sr.survey.bids import parse_entities
+from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.participant_selection import select_readable
+from bids_sr.survey.bids.participants_table import ParticipantsTable, read_participants_table
 
 # session, task and number of a run; n/a for each that the name does not contain
 _RunName = tuple[str, str, str]

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bids_sr.figures import canvas as s
-from bids_sr.figures.forest import ForestPanel, ForestPoint, forest_figure
+from bids_sr.engine.number_text import value_form
 from bids_sr.group.values import participants_by_series
-from bids_sr.metrics.number_text import value_form
+from bids_sr.io.series import ACQUIRED_NAMES, BASELINES, CONTROLS, MEASURED
 from bids_sr.report.evaluation_rows import series_text
-from bids_sr.series import ACQUIRED_NAMES, BASELINES, CONTROLS, MEASURED
+from bids_sr.report.figures import canvas as s
+from bids_sr.report.figures.forest import ForestPanel, ForestPoint, forest_figure
 
 # colors by decision of a comparison
 _DECISION_COLORS = {

@@ -12,20 +12,16 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from bids_sr.engine.metric_rows import MISSING
+from bids_sr.engine.number_text import number, points
 from bids_sr.evaluation.contrast_results import Answer
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
 from bids_sr.evaluation.result_text import quote_contrast
 from bids_sr.evaluation.statements import Statement
+from bids_sr.evaluation.statistics.decisions import SIGNIFICANT_WORDS
+from bids_sr.evaluation.statistics.wilcoxon import ALPHA
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import reference_phrase, region_text
-from bids_sr.figures.result_picture import (
-    PanelGroup,
-    PicturePanel,
-    choose_square,
-    render_picture,
-    scale_end,
-)
-from bids_sr.frozen import frozen
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
 from bids_sr.group.map_records import GroupMaps
 from bids_sr.group.values import (
@@ -37,13 +33,19 @@ from bids_sr.group.values import (
 )
 from bids_sr.group.verdicts import ComparisonRow, p_text, task_text
 from bids_sr.group.voxel_tests import Z_SHOWN
+from bids_sr.io.contrast_names import WITHOUT, rank_contrast
+from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.contrast_names import WITHOUT, rank_contrast
-from bids_sr.metrics.number_text import number, points
-from bids_sr.metrics.rows import MISSING
-from bids_sr.metrics.word_lists import add_counts
+from bids_sr.io.word_lists import add_counts
 from bids_sr.report.evaluation_rows import series_text
+from bids_sr.report.figures.result_picture import (
+    PanelGroup,
+    PicturePanel,
+    choose_square,
+    render_picture,
+    scale_end,
+)
 from bids_sr.report.first_screen import (
     MARKS,
     AnswerMark,
@@ -53,8 +55,6 @@ from bids_sr.report.first_screen import (
     UseRow,
     draw_interval,
 )
-from bids_sr.statistics.decisions import SIGNIFICANT_WORDS
-from bids_sr.statistics.wilcoxon import ALPHA
 
 _TESTED_HEADS = TableHeads("Participant", "Reference", "Explained, %")
 _TITLES = {"bspline": "B-spline"}

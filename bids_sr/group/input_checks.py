@@ -11,11 +11,11 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from bids_sr.bids.findings import Findings, InputError
+from bids_sr.engine.metric_rows import COLUMNS, MISSING, complete_table
 from bids_sr.glm.map_sidecars import PERCENT, SIGNAL_UNITS
 from bids_sr.group.input_maps import read_map_unit
 from bids_sr.io.atomic_files import read_text
-from bids_sr.metrics.rows import COLUMNS, MISSING, complete_table
+from bids_sr.survey.bids.findings import Findings, InputError
 
 _HEAD = "\t".join(COLUMNS)
 _N_LABELS = list(COLUMNS).index("fwhm_mm")  # cells before the numbers

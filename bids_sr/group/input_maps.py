@@ -10,18 +10,18 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.bids import parse_entities
-from bids_sr.bids.entities import file_stem, run_number_order, short_run_name
-from bids_sr.bids.inheritance import find_sidecars, merge_sidecars, parse_suffix
-from bids_sr.frozen import frozen
+from bids_sr.engine.metric_rows import MISSING
 from bids_sr.group.dataset_contents import DatasetContents
 from bids_sr.group.input_tables import TABLES, RunFilter, iter_func_folders
 from bids_sr.group.run_names import run_columns, run_name
 from bids_sr.io.atomic_files import read_json
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF
 from bids_sr.io.map_metadata import SHARED_ENTITIES, select_map_metadata
-from bids_sr.metrics.rows import MISSING
-from bids_sr.series import parse_map_label
+from bids_sr.io.series import parse_map_label
+from bids_sr.survey.bids import parse_entities
+from bids_sr.survey.bids.entities import file_stem, run_number_order, short_run_name
+from bids_sr.survey.bids.inheritance import find_sidecars, merge_sidecars, parse_suffix
 
 MapKey = tuple[str, str, float, str]
 """Contrast, series, FWHM (mm), statistic."""

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from bids_sr.bids import parse_entities
-from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.inheritance import read_object
 from bids_sr.group.equal_contrasts import unequal_contrasts
 from bids_sr.group.run_names import run_columns, run_key, run_labels, run_name
 from bids_sr.io.json_values import as_mapping
+from bids_sr.survey.bids import parse_entities
+from bids_sr.survey.bids.findings import Findings, InputError
+from bids_sr.survey.bids.inheritance import read_object
 
 TABLES = ("image", "activation", "evaluation")
 RUN_WEIGHTS = "RunWeights"

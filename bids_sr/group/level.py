@@ -8,12 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.bids.findings import describe_denied, is_denied
-from bids_sr.bids.label_lists import list_some
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.sections.superres import SuperRes
 from bids_sr.config.seeds import seed_names
-from bids_sr.frozen import frozen
 from bids_sr.group.combinable_runs import find_uncombinable
 from bids_sr.group.dataset_contents import DatasetContents, absence_lines
 from bids_sr.group.equal_contrasts import unequal_lines
@@ -46,9 +43,12 @@ from bids_sr.group.output_files import (
     list_other_sessions,
     replace_group_files,
 )
-from bids_sr.notices import Notice, read_failed_steps, record as record_notices
-from bids_sr.series import ACQUIRED, BASELINES, MEASURED
+from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import Notice, read_failed_steps, record as record_notices
+from bids_sr.io.series import ACQUIRED, BASELINES, MEASURED
 from bids_sr.sr.method import method_names_without_controls
+from bids_sr.survey.bids.findings import describe_denied, is_denied
+from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.engine.execute import RunOutcome
     from bids_sr.group.page import GroupPage
 
 _LOGGER = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class RunsGroup:
         The results are ``group_metrics``, ``group_stats``, ``group.html`` and the folder
         ``group``. They do not change if a process was killed; the crash is then in the outcome.
         """
-        from bids_sr.execution.execute import RunOutcome
+        from bids_sr.engine.execute import RunOutcome
 
         missing = absence_lines(self.absent, self.leftovers)
         announce_inputs(settings, _GROUP_SETTINGS, (*missing, *self.plan.notes), print_line)
@@ -225,7 +225,7 @@ def write_group_results(
     UsageError
         If the table of a participant cannot be compared.
     """
-    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.engine.execute import RunOutcome
     from bids_sr.group.page import write_group_page
     from bids_sr.group.values import TableError
     from bids_sr.report.index_page import write_index
@@ -280,8 +280,8 @@ def _report_killed(step: str, pool: "Executor") -> Iterator[None]:
     try:
         yield
     except BrokenProcessPool as error:
-        from bids_sr.execution.multiproc import kill_pool
-        from bids_sr.execution.outcomes import make_killed_notice
+        from bids_sr.engine.multiproc import kill_pool
+        from bids_sr.engine.outcomes import make_killed_notice
 
         kill_pool(pool)
         event = "a process of the group level was killed"

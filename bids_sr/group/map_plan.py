@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bids_sr.frozen import frozen
+from bids_sr.engine.metric_rows import MISSING
 from bids_sr.glm.contrasts import ComparableWeights, comparable
 from bids_sr.group.input_maps import (
     DerivativeMaps,
@@ -21,7 +21,7 @@ from bids_sr.group.input_maps import (
 )
 from bids_sr.group.map_records import Exclusion, GroupMapRecord, MapMember
 from bids_sr.group.output_files import GroupNames
-from bids_sr.metrics.rows import MISSING
+from bids_sr.io.frozen import frozen
 
 LEAST_PARTICIPANTS = 3
 """Smallest number of participants in a test, because two leave one degree of freedom."""

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from bids_sr.bids.label_lists import list_some
-from bids_sr.frozen import frozen
+from bids_sr.engine.metric_rows import MISSING
 from bids_sr.group.input_maps import MapKey, Origin
 from bids_sr.group.output_files import GroupNames
+from bids_sr.io.frozen import frozen
+from bids_sr.io.series import map_label
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import MISSING
-from bids_sr.series import map_label
+from bids_sr.survey.bids.label_lists import list_some
 
 ORIGIN_TEXTS: Mapping[Origin, str] = {
     "stored": "stored map of all runs",

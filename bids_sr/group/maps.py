@@ -21,7 +21,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from bids_sr.frozen import frozen
 from bids_sr.group.coverage import CoverageExclusion, leave_out_by_coverage, may_leave_out
 from bids_sr.group.input_maps import MapKey, ParticipantMaps
 from bids_sr.group.map_plan import (
@@ -43,6 +42,7 @@ from bids_sr.group.template_sampling import (
 from bids_sr.group.voxel_tests import FWE, Z_SHOWN, RunningSums, correct_by_sign_flips
 from bids_sr.io.arrays import Array
 from bids_sr.io.checksums import checksum
+from bids_sr.io.frozen import frozen
 from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
 
@@ -105,7 +105,7 @@ def compute_group_maps(
     threads : int
         Number of maps that are tested at the same time.
     """
-    from bids_sr.registration.templates import TemplateError
+    from bids_sr.preproc.templates import TemplateError
 
     if plan.space is None or not plan.computed:
         return GroupMaps(records=plan.records)

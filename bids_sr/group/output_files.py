@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bids_sr.bids.label_lists import list_some
-from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import put_in_place, read_json, write_text
+from bids_sr.io.frozen import frozen
+from bids_sr.survey.bids.label_lists import list_some
 
 _FOLDER = "group"  # folder of group maps and figures
 # names of the tables of functional runs and structural scans

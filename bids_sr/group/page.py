@@ -12,13 +12,13 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from bids_sr.boilerplate import bibliography
-from bids_sr.figures.canvas import FigureInputError
-from bids_sr.figures.svg_files import svg_text
-from bids_sr.frozen import frozen
 from bids_sr.group.output_files import GroupNames
 from bids_sr.io.atomic_files import write_text
+from bids_sr.io.frozen import frozen
 from bids_sr.report.assembler import data_uri, plain_section, write_page
 from bids_sr.report.facts import facts_html
+from bids_sr.report.figures.canvas import FigureInputError
+from bids_sr.report.figures.svg_files import svg_text
 from bids_sr.report.index_page import INDEX_LINK
 from bids_sr.report.markup import render
 from bids_sr.report.methods_text import methods_html

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bids_sr.figures import canvas as s
-from bids_sr.figures.canvas import FigureInputError
+from bids_sr.io.series import get_kind
 from bids_sr.report.evaluation_rows import series_text
-from bids_sr.series import get_kind
+from bids_sr.report.figures import canvas as s
+from bids_sr.report.figures.canvas import FigureInputError
 
 _BOX_HALF_WIDTH = 0.32  # relative to the distance between boxes
 _MARGIN_INCH = 0.05  # inches, distance between the edge of a figure and its labels

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from bids_sr.evaluation.statistics.comparisons import compare_pairs
+from bids_sr.evaluation.statistics.summaries import quartiles
 from bids_sr.group import verdicts
 from bids_sr.group.values import participants_by_series
+from bids_sr.io.series import BASELINES, MEASURED
 from bids_sr.report.comparison_html import p_html, quartiles_text
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import ColumnHead, render, table
-from bids_sr.series import BASELINES, MEASURED
-from bids_sr.statistics.comparisons import compare_pairs
-from bids_sr.statistics.summaries import quartiles
 
 
 def paper_sizes(values: pd.DataFrame) -> Iterator[pd.DataFrame]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bids_sr.io.atomic_files import read_json
-from bids_sr.series import series_name
+from bids_sr.io.series import series_name
 from bids_sr.sr.method import list_methods
 
 

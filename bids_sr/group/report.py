@@ -14,11 +14,10 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from bids_sr.bids.label_lists import list_some
+from bids_sr.engine.metric_rows import MISSING
+from bids_sr.engine.number_text import number, value_form
 from bids_sr.evaluation.evidence import APPLIED
 from bids_sr.evaluation.words import capitalize
-from bids_sr.figures.maps import Display, Scene, activation_figure
-from bids_sr.frozen import frozen
 from bids_sr.group import figures as group_figures, first_screen, verdicts
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
 from bids_sr.group.map_records import GroupMapRecord, GroupMaps
@@ -28,20 +27,21 @@ from bids_sr.group.paired_values_figure import plot_paired_values
 from bids_sr.group.paper_table import paper_html, paper_sizes
 from bids_sr.group.values import QUESTION, JoinedTables, parse_number, question_rows
 from bids_sr.group.voxel_tests import Z_SHOWN
+from bids_sr.io.frozen import frozen
+from bids_sr.io.metric_flags import FLAGS
+from bids_sr.io.metric_registry import statistic
 from bids_sr.io.nifti import load_image
+from bids_sr.io.series import map_label
+from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.number_text import number, value_form
-from bids_sr.metrics.registry import statistic
-from bids_sr.metrics.rows import MISSING
-from bids_sr.metrics.smoothing import smoothing_text
-from bids_sr.metrics.word_lists import add_counts
+from bids_sr.io.word_lists import add_counts
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.facts import facts_html, messages_html
+from bids_sr.report.figures.maps import Display, Scene, activation_figure
 from bids_sr.report.first_screen import UseRow, render_first_screen
 from bids_sr.report.markup import ColumnHead, join, render, render_folded, render_selector, table
-from bids_sr.series import map_label
+from bids_sr.survey.bids.label_lists import list_some
 
 _METHODS_TEXT = """
 The participant was the unit of all group statistics. Values of a participant's runs were first

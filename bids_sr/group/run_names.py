@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from bids_sr.bids.entities import SHORT_NAMES, parse_label
-from bids_sr.metrics.rows import MISSING
+from bids_sr.engine.metric_rows import MISSING
+from bids_sr.survey.bids.entities import SHORT_NAMES, parse_label
 
 # entities that distinguish the files of a run
 _FILE_ENTITIES = ("echo", "part", "space", "cohort", "res", "contrast", "stat", "label", "desc")

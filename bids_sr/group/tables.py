@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from bids_sr.frozen import frozen
+from bids_sr.engine.metric_rows import MISSING, columns_json
+from bids_sr.evaluation.statistics.comparison_table import write_comparisons
 from bids_sr.group import values as group_values
 from bids_sr.group.comparisons import compare, compare_primary, primary_method
 from bids_sr.group.map_records import INPUT_COLUMNS, GroupMapRecord, input_rows
 from bids_sr.group.output_files import GroupNames
 from bids_sr.group.values import JoinedTables
 from bids_sr.io.atomic_files import atomic_file, write_json, write_text
-from bids_sr.metrics.rows import MISSING, columns_json
-from bids_sr.statistics.comparison_table import write_comparisons
+from bids_sr.io.frozen import frozen
 
 # suffix before ``.json``; participants' metrics would inherit from ``group_metrics.json``
 _SIDECAR_SUFFIX = "_columns"

@@ -15,15 +15,15 @@ from typing import cast
 
 import numpy as np
 
-from bids_sr.combination import RunEstimate, combine_estimates
-from bids_sr.frozen import frozen
 from bids_sr.glm.map_sidecars import PERCENT, SIGNAL_UNITS
+from bids_sr.group.combination import RunEstimate, combine_estimates
 from bids_sr.group.input_checks import explain_unit, remedy_text
 from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, read_map_unit
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import size_text
 from bids_sr.io.nifti import load_image
-from bids_sr.registration.head_comparison import signal_ratio
+from bids_sr.preproc.head_comparison import signal_ratio
 from bids_sr.spatial.masks import compute_mean_signal
 from bids_sr.spatial.resampling import interpolate_linearly, sample_volume
 from bids_sr.spatial.transforms import apply_matrix, voxel_centers
@@ -55,8 +55,8 @@ def load_target(space: str) -> Target:
 
     `space` is the TemplateFlow name of the template, with the cohort after a plus sign.
     """
-    from bids_sr.registration.brain import empty_grid_2mm
-    from bids_sr.registration.templates import load_template
+    from bids_sr.preproc.brain import empty_grid_2mm
+    from bids_sr.preproc.templates import load_template
 
     template = load_template(space)
     grid = empty_grid_2mm(template.t1)
@@ -349,7 +349,7 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
         transforms = run.transforms_from(target.space)
         points, inside = None, selection[selection]
         if transforms:
-            from bids_sr.registration.ants import apply_to_points
+            from bids_sr.preproc.ants import apply_to_points
 
             points = apply_to_points(target.points[selection], transforms)
             inside = _sample_nearest(mask, apply_matrix(np.linalg.inv(affine), points).T) > 0.5

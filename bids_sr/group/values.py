@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.boilerplate import data_of
-from bids_sr.compared_series import COMPARED
+from bids_sr.engine.metric_rows import COLUMNS, MISSING, complete_table
+from bids_sr.evaluation.compared_series import COMPARED
 from bids_sr.evaluation.evidence import APPLIED, derives_from
-from bids_sr.frozen import frozen
+from bids_sr.io import metric_flags
 from bids_sr.io.arrays import Float
-from bids_sr.metrics import flags
-from bids_sr.metrics.contrast_names import rank_contrast
-from bids_sr.metrics.registry import STATISTICS
-from bids_sr.metrics.rows import COLUMNS, MISSING, complete_table
+from bids_sr.io.contrast_names import rank_contrast
+from bids_sr.io.frozen import frozen
+from bids_sr.io.metric_registry import STATISTICS
 from bids_sr.sr.method import method_names_without_controls
 
 RUN: Mapping[str, Mapping[str, object]] = data_of("columns.json")["runs"]
@@ -48,7 +48,10 @@ QUESTION = [
 The smoothing before super-resolution (``input_fwhm_mm``) is a text, n/a if it is unknown.
 """
 # values that are reported but not compared: a method was not applied, or a flag is raised
-_REPORTED_VALUES = {APPLIED: 0.0, **dict.fromkeys((f"flag_{name}" for name in flags.FLAGS), 1.0)}
+_REPORTED_VALUES = {
+    APPLIED: 0.0,
+    **dict.fromkeys((f"flag_{name}" for name in metric_flags.FLAGS), 1.0),
+}
 EvidenceContrasts = Mapping[tuple[str, str], Sequence[str]]
 """Contrasts of the runs' evidence by task and variant, `all` first; none for older outputs."""
 _ValueKey = tuple[str | float, ...]  # values of `QUESTION`, and the series

@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bids_sr.engine.metric_rows import MISSING
+from bids_sr.engine.number_text import estimate, number, p_value, points, value_form
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.statistics.decisions import SAME, UNDECIDED, attainable_text
+from bids_sr.evaluation.statistics.wilcoxon import LOWEST_NOMINAL_LEVEL
 from bids_sr.evaluation.words import (
     DECISIONS,
     capitalize,
@@ -27,17 +31,9 @@ from bids_sr.group.values import (
     parse_number,
     rank_question,
 )
-from bids_sr.metrics.number_text import estimate, number, p_value, points, value_form
-from bids_sr.metrics.rows import MISSING
-from bids_sr.metrics.smoothing import smoothing_text
-from bids_sr.metrics.word_lists import enumerate_unique
+from bids_sr.io.smoothing_words import smoothing_text
+from bids_sr.io.word_lists import enumerate_unique
 from bids_sr.report.evaluation_rows import series_text
-from bids_sr.statistics.decisions import (
-    SAME,
-    UNDECIDED,
-    attainable_text,
-)
-from bids_sr.statistics.wilcoxon import LOWEST_NOMINAL_LEVEL
 
 ComparisonRow = Any
 """Comparison with columns as attributes."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, iterate_parts
+from bids_sr.io.frozen import frozen
 
 Z_SHOWN = 3.1
 """Smallest z in figures and in reported volumes; p < .001, one-sided."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_sr.io.json_values import parse_json
-from bids_sr.notices import Notice
+from bids_sr.io.notices import Notice
 
 _MAX_TEXT_BYTES = 200_000_000  # bytes, largest file that is read as text
 DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})

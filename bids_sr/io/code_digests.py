@@ -6,7 +6,7 @@ decide this: it stays the same in an edited checkout, and most code is the same 
 Source files are parsed, not imported. A function depends on the *definitions* whose names it
 contains (functions, classes and variables that its module defines or imports), and these on
 others. A class is one definition with all of its methods. Imports within functions and on first
-use (`bids_sr.lazy`) count; comments, docstrings and other packages do not.
+use (`bids_sr.io.lazy`) count; comments, docstrings and other packages do not.
 """
 
 import gc
@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from bids_sr.frozen import frozen
 from bids_sr.io.checksums import checksum
 from bids_sr.io.code_modules import (
     ALL,
@@ -31,6 +30,7 @@ from bids_sr.io.code_modules import (
     read_module,
 )
 from bids_sr.io.code_text import NO_CODE, CodeText, DottedName
+from bids_sr.io.frozen import frozen
 
 _SUBMODULES = "__path__"  # variable of packages whose modules are found at run time
 _FIND_DATA, _DATA_FOLDER = "path", "HERE"

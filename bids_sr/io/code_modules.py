@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from bids_sr.frozen import frozen
 from bids_sr.io.code_text import CodeText, ImportStatement, is_docstring, read_code
+from bids_sr.io.frozen import frozen
 
 ALL, ON_IMPORT = "*", ""
 """Names of `Definition` for all definitions of a module, and for the statements that run when it
@@ -107,7 +107,7 @@ def _list_defined_names(statement: ast.stmt) -> list[str]:
 
 
 def _iterate_imports_on_use(statement: ast.stmt, package: str) -> Iterator[tuple[str, Definition]]:
-    """Yield the names that a call of `bids_sr.lazy.import_on_use` in a package imports."""
+    """Yield the names that a call of `bids_sr.io.lazy.import_on_use` in a package imports."""
     call = statement.value if isinstance(statement, ast.Assign) else None
     if (
         isinstance(call, ast.Call)

@@ -1,8 +1,8 @@
 """Columns of the confounds tables: names, descriptions, and names before fMRIPrep 1.2.
 
 The names are as in fMRIPrep; `rmsd` and the columns of the temporal model
-(`bids_sr.glm.temporal_regressors`) are ours. fMRIPrep 1.2 renamed its columns to words in lower
-case. Their values and units did not change: translations are in mm, rotations in rad.
+(`bids_sr.preproc.temporal_regressors`) are ours. fMRIPrep 1.2 renamed its columns to words in
+lower case. Their values and units did not change: translations are in mm, rotations in rad.
 """
 
 import fnmatch

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bids_sr.io import atomic_files
 from bids_sr.io.json_values import as_texts
-from bids_sr.series import BASELINES
+from bids_sr.io.series import BASELINES
 
 # Newest BIDS version in the schema of the installed validator. `tests/contracts/test_validated.py`
 # checks it.

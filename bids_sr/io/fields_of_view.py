@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import highres_size
 from bids_sr.io.orientation import axes_text, storage_order
 from bids_sr.io.volume_times import is_same_tr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
 
 Triple = tuple[float, float, float]

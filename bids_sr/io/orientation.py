@@ -10,8 +10,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder, nearest_axis_order, reorder, reorder_affine
 
 _T = TypeVar("_T", bound=np.generic)

@@ -5,9 +5,9 @@ from typing import Literal
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.fields_of_view import EDGE_TOLERANCE, turned_corner_distance
+from bids_sr.io.frozen import frozen
 from bids_sr.io.orientation import storage_order
 
 RegionSpace = Literal["T1w", "boldref", "template"]

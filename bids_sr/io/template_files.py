@@ -6,7 +6,7 @@ cache. Other templates are read from the cache; MNI152NLin2009aSym otherwise fro
 
 A template has the same name as in transforms, with its cohort after a plus sign. Files are located
 by their names: the first query of the client of TemplateFlow takes 2.3 s and would be repeated in
-the process of each step. Only `bids_sr.preflight.output_spaces` uses the client.
+the process of each step. Only `bids_sr.survey.preflight.output_spaces` uses the client.
 """
 
 import importlib.util

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.phantom.fields import smooth_field
 from bids_sr.phantom.head import Head
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA

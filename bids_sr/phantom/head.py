@@ -11,8 +11,8 @@ import numpy as np
 from nilearn import datasets
 from scipy import ndimage
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Shape
 from bids_sr.phantom.fields import (
     align_with_axis,

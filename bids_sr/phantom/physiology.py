@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.phantom.fields import polynomial
 from bids_sr.phantom.head import Head
 from bids_sr.phantom.presets import Preset

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor, Shape
 from bids_sr.phantom.sequences import PulseSequence
 

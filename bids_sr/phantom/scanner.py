@@ -17,9 +17,9 @@ from scipy import ndimage
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor, Shape
 from bids_sr.phantom.fields import polynomial
+from bids_sr.spatial.matrices import apply_along, crop_matrix_complex, kspace_crop
 from bids_sr.spatial.resampling import sample_grid, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid, invert
-from bids_sr.sr.matrices import apply_along, crop_matrix_complex, kspace_crop
 
 ScanGrid = tuple[Shape, Array]
 _SAMPLES_PER_VOXEL = 4  # samples of the scene per low-resolution voxel, in-plane

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.phantom.head import Head
 
 _VENOUS_DEPHASING = 22.0  # 1/s per fraction of venous blood in the surrounding tissue

@@ -5,8 +5,8 @@ All properties are drawn at random and known.
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Shape
 from bids_sr.phantom.activity import make_foci, select_foci
 from bids_sr.phantom.head import make_head

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Shape
 from bids_sr.phantom.fields import polynomial
 from bids_sr.phantom.poses import draw_pose

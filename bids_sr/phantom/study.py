@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bids_sr.config.section import OptionSection, option
 from bids_sr.config.tedana import INSTALL_TEDANA, is_tedana_installed
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 
 if TYPE_CHECKING:
     from bids_sr.phantom.presets import Preset

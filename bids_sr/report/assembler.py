@@ -20,8 +20,8 @@ from types import MappingProxyType
 from markupsafe import Markup
 
 from bids_sr.boilerplate import path as boilerplate_path
-from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
+from bids_sr.io.frozen import frozen
 from bids_sr.report.markup import environment
 from bids_sr.report.sections import (
     MODEL,

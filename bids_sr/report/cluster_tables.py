@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from bids_sr.metrics.number_text import interval, number, short_number
-from bids_sr.metrics.rows import MISSING
-from bids_sr.metrics.smoothing import smoothing_choice, smoothing_text
+from bids_sr.engine.metric_rows import MISSING
+from bids_sr.engine.number_text import interval, number, short_number
+from bids_sr.io.smoothing_words import smoothing_choice, smoothing_text
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import ColumnHead, render, render_selector, table
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from bids_sr.metrics.number_text import estimate, number, p_value
+from bids_sr.engine.number_text import estimate, number, p_value
+from bids_sr.evaluation.statistics.comparison_table import describe_columns
+from bids_sr.evaluation.statistics.wilcoxon import ALPHA, LOWEST_NOMINAL_LEVEL
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import render, table
-from bids_sr.statistics.comparison_table import describe_columns
-from bids_sr.statistics.wilcoxon import ALPHA, LOWEST_NOMINAL_LEVEL
 
 
 def comparisons_html(

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow
+from bids_sr.engine.number_text import number
 from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
 from bids_sr.evaluation.detail_support import (
     COVERAGE,
@@ -28,10 +30,8 @@ from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.series_text import summarize_method
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import active_words
-from bids_sr.frozen import frozen
-from bids_sr.metrics.number_text import number
-from bids_sr.metrics.rows import MISSING, MetricRow
-from bids_sr.metrics.word_lists import enumerate_unique
+from bids_sr.io.frozen import frozen
+from bids_sr.io.word_lists import enumerate_unique
 from bids_sr.report.markup import ColumnHead, render
 
 _NO_SIGN_RELIABLE: Mapping[SupportState, str] = {

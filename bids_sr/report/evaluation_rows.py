@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 
-from bids_sr import series as registry
-from bids_sr.metrics.contrast_names import rank_contrast
-from bids_sr.metrics.rows import MetricRow
-from bids_sr.series import ACQUIRED_NAMES, BASELINES, CONTROLS, KindOfSeries
+from bids_sr.engine.metric_rows import MetricRow
+from bids_sr.io import series as registry
+from bids_sr.io.contrast_names import rank_contrast
+from bids_sr.io.series import ACQUIRED_NAMES, BASELINES, CONTROLS, KindOfSeries
 
 _KIND_ORDER: tuple[KindOfSeries, ...] = (
     "run",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from markupsafe import Markup
 
 from bids_sr.boilerplate import data_of
-from bids_sr.metrics.number_text import short_number
+from bids_sr.engine.number_text import short_number
 from bids_sr.report.held_out_text import describe_held_out, describe_initial_weights
 from bids_sr.report.markup import render
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.contrast_results import Answer, ContrastResult
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.result_text import (
@@ -20,8 +21,7 @@ from bids_sr.evaluation.result_text import (
     write_result,
 )
 from bids_sr.evaluation.statements import Statement
-from bids_sr.frozen import frozen
-from bids_sr.metrics.rows import MetricRow
+from bids_sr.io.frozen import frozen
 from bids_sr.report.markup import render
 
 _MAX_ROWS = 10  # rows of the table that are visible at first

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bids_sr.engine.number_text import number
 from bids_sr.io.json_values import as_list, as_mapping, as_number
-from bids_sr.metrics.number_text import number
 
 NETWORK = "network"
 

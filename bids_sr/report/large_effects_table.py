@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from bids_sr.engine.metric_rows import MetricRow
+from bids_sr.engine.number_text import number
 from bids_sr.evaluation.contrast_results import ContrastResult
 from bids_sr.evaluation.large_effects import DARK_RATIO, LARGE_PERCENT
 from bids_sr.evaluation.large_effects_results import LargeEffectsResult, collect_large_effects
 from bids_sr.evaluation.result_text import explained_text, quote_contrast
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
-from bids_sr.metrics.number_text import number
-from bids_sr.metrics.rows import MetricRow
+from bids_sr.io.series import MEASURED
 from bids_sr.report.markup import ColumnHead, join, render, render_folded, table
-from bids_sr.series import MEASURED
 
 _EXPLAINED: Mapping[str, str] = {
     HALF_RESOLUTION: "tested",

@@ -8,19 +8,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow
+from bids_sr.engine.number_text import interval, number, value_form
 from bids_sr.evaluation.evidence import main_regions, parse_tenths
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.supporting_sentences import write_controls
 from bids_sr.evaluation.words import BANDS, region_text
-from bids_sr.frozen import frozen
-from bids_sr.metrics.number_text import interval, number, value_form
-from bids_sr.metrics.registry import STATISTICS
-from bids_sr.metrics.rows import MISSING, MetricRow
-from bids_sr.metrics.smoothing import smoothing_text
+from bids_sr.io.frozen import frozen
+from bids_sr.io.metric_registry import STATISTICS
+from bids_sr.io.series import IMAGE_REFERENCES
+from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.report import evaluation_rows
 from bids_sr.report.markup import ColumnHead, join, render, render_selector, table
-from bids_sr.series import IMAGE_REFERENCES
 
 NO_VALUES = Markup("<p class='note'>The metrics table contains no values of this kind.</p>")
 _RowFilter = Mapping[str, Collection[str]]
@@ -40,7 +40,7 @@ _NETWORK_STATISTICS = ("connected_accuracy", "connected_fdr", "connected_jaccard
 
 @frozen
 class MetricTable:
-    """Table, or several tables of one kind; see `bids_sr.metrics.rows.COLUMNS` for column names.
+    """Table, or several tables of one kind; `bids_sr.engine.metric_rows` has the columns.
 
     Names in braces in the title are columns of `split`, which are replaced by their words. `rows`
     are filters of rows; a row is included if it matches any of them. Their order is the order of

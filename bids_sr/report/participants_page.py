@@ -9,7 +9,7 @@ from markupsafe import Markup
 from bids_sr.boilerplate import bibliography
 from bids_sr.io import atomic_files
 from bids_sr.io.dataset_description import list_series_datasets
-from bids_sr.notices import Notice, read_record
+from bids_sr.io.notices import Notice, read_record
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.facts import facts_html, messages_html
 from bids_sr.report.index_page import INDEX_LINK, render_link

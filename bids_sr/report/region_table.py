@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
+from bids_sr.engine.number_text import interval, number, p_value
 from bids_sr.evaluation.words import EFFECT_UNIT
-from bids_sr.metrics.number_text import interval, number, p_value
-from bids_sr.metrics.smoothing import smoothing_text
+from bids_sr.io.series import ACQUIRED
+from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.report.evaluation_rows import (
     get_kind,
     list_contrasts,
@@ -18,7 +19,6 @@ from bids_sr.report.evaluation_rows import (
     series_text,
 )
 from bids_sr.report.markup import ColumnHead, join, render_selector, table
-from bids_sr.series import ACQUIRED
 
 if TYPE_CHECKING:
     import pandas as pd

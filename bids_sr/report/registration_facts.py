@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
+from bids_sr.engine.number_text import number
 from bids_sr.io.grids import TURNED_DEG
 from bids_sr.io.json_values import as_number, as_texts
-from bids_sr.metrics.number_text import number
 from bids_sr.report.facts import messages_html, render_labeled
 
 _MIN_OVERLAP = 0.9  # fraction of the run's brain in the calibration run

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from bids_sr.engine.metric_rows import VerdictFacts
+from bids_sr.engine.number_text import interval_ends, number
 from bids_sr.evaluation.result_text import quote_contrast
 from bids_sr.evaluation.statements import Statement
-from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
-from bids_sr.metrics.number_text import interval_ends, number
-from bids_sr.metrics.rows import VerdictFacts
-from bids_sr.metrics.word_lists import add_counts, enumerate_unique
+from bids_sr.io.frozen import frozen
+from bids_sr.io.word_lists import add_counts, enumerate_unique
 from bids_sr.report.evaluation_rows import series_text
 
 _VERDICT_SUFFIX = "_desc-verdict_metrics.json"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from bids_sr.evaluation.motion_summary import describe_motion, is_motion_large
 from bids_sr.evaluation.run_evidence import RunEvidence
-from bids_sr.metrics.flags import FLAGS
+from bids_sr.io.metric_flags import FLAGS
 from bids_sr.report.registration_facts import registration_warnings
 
 _REGISTRATION_PREFIXES = ("bold_t1w_", "bold_pair_")  # keys of registration facts

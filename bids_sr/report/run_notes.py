@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.code_digests import compute_code_digest
+from bids_sr.io.frozen import frozen
 from bids_sr.io.json_values import parse_json
-from bids_sr.notices import Notice, read_record
+from bids_sr.io.notices import Notice, read_record
 from bids_sr.report.run_summaries import (
     VERDICT_SUFFIX,
     RunSummary,

@@ -6,14 +6,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow, VerdictFacts, read_frame, rows_of
+from bids_sr.engine.number_text import number
 from bids_sr.evaluation.evidence import APPLIED
 from bids_sr.evaluation.motion_summary import MOVED_MM, motion_summary
 from bids_sr.evaluation.run_evidence import read_stored_evidence
 from bids_sr.evaluation.verdict_lines import verdict_line
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.tables import read_column
-from bids_sr.metrics.number_text import number
-from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts, read_frame, rows_of
 from bids_sr.report.run_checks import list_checks
 
 VERDICT_SUFFIX, TABLE_SUFFIX = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"

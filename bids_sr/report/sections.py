@@ -1,12 +1,12 @@
 """Sections of a participant's page in order, and the declaration of figures in them.
 
-Each figure is declared next to the function that draws it (`bids_sr.steps.figures`).
+Each figure is declared next to the function that draws it (`bids_sr.report.figure_steps`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 
 ANATOMICAL, PAIR, RUN, SCANS = "T1w", "T2starw", "bold", "metrics"
 """Suffixes of figures, by kind of input."""

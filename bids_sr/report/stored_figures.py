@@ -11,7 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 
 
 @frozen

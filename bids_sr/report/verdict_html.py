@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow, VerdictFacts
 from bids_sr.evaluation.evidence import Evidence
 from bids_sr.evaluation.qc_flags import Flag
 from bids_sr.evaluation.run_evidence import RunEvidence
@@ -16,8 +17,7 @@ from bids_sr.evaluation.words import (
     active_words,
     capitalize,
 )
-from bids_sr.metrics.registry import statistic
-from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts
+from bids_sr.io.metric_registry import statistic
 from bids_sr.report import evaluation_rows
 from bids_sr.report.contrast_table import render_contrasts
 from bids_sr.report.facts import messages_html

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, Float
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Shape
 from bids_sr.spatial.resampling import Shift, sample_volume
 

@@ -15,8 +15,8 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, MaskArray
+from bids_sr.io.frozen import frozen
 from bids_sr.spatial.masks import grow, head_scale
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 

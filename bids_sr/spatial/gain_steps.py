@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, Float, Float32
+from bids_sr.io.frozen import frozen
 
 TRUSTED_FRACTION = 0.25
 """Share of the volumes in a part of a run that is used without a comparison with other parts."""

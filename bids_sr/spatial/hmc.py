@@ -36,8 +36,8 @@ import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, Float, MaskArray, iterate_parts
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.spatial import resampling
 from bids_sr.spatial.masks import head_scale

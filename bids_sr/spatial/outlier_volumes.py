@@ -17,8 +17,8 @@ from operator import attrgetter
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
+from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.gain_steps import (
     LONG_SEGMENT_GAIN_CHANGE,

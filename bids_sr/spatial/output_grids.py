@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray, iterate_parts
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Shape
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.distortion import Distortion

@@ -13,9 +13,9 @@ from dataclasses import field
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from bids_sr.frozen import frozen
-from bids_sr.run_time import RunTime
-from bids_sr.series import BASELINES, parse_series_name, series_name
+from bids_sr.io.frozen import frozen
+from bids_sr.io.run_time import RunTime
+from bids_sr.io.series import BASELINES, parse_series_name, series_name
 from bids_sr.sr import methods
 from bids_sr.sr.device import Precision
 
@@ -124,7 +124,7 @@ class Method:
     network_text : Mapping[str, str]
         Noun phrase with citations on the network for the methods text, by recipe name. Recipes
         without an entry use `about`. The course of a training is described from the model card
-        (see `bids_sr.networks.training_text`).
+        (see `bids_sr.sr.networks.training_text`).
     labels : Mapping[str, str]
         Labels for figures, tables and the plan, by recipe name. Recipes without an entry use the
         name. Names of series and files do not depend on the recipe.

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor, Shape, highres_size
-from bids_sr.sr import matrices
-from bids_sr.sr.matrices import (
+from bids_sr.spatial import matrices
+from bids_sr.spatial.matrices import (
     ResolutionError,
     affine_of_window,
     cropping_window,

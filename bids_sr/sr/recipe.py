@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil, cos, pi
 from typing import TYPE_CHECKING, Any, Literal
 
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +42,7 @@ FIRST_ADDED_FIELD = "epochs"
 
 @dataclass(frozen=True, slots=True)
 class ImportedWhenCalled:
-    """Callable that imports a class of `bids_sr.networks` by its dotted name when it is called.
+    """Callable that imports a class of `bids_sr.sr.networks` by its dotted name when it is called.
 
     `arguments` are further arguments of the class, as pairs of name and value.
 
@@ -63,7 +63,7 @@ class ImportedWhenCalled:
         """Imported class."""
         module, _, name = self.path.rpartition(".")
         imported: Callable[..., nn.Module] = getattr(
-            importlib.import_module(f"bids_sr.networks.{module}"), name
+            importlib.import_module(f"bids_sr.sr.networks.{module}"), name
         )
         return imported
 
@@ -100,7 +100,7 @@ def require_in_plane(factor: Factor) -> None:
 
 
 def network(path: str, *, flat: bool = False, smallest: int = 1, **settings: object) -> _Network:
-    """Return a network from `bids_sr.networks.architectures`, given by its path.
+    """Return a network from `bids_sr.sr.networks.architectures`, given by its path.
 
     `flat` networks accept only a factor of 1 across slices. `smallest` is the side of the smallest
     supported image (voxels).
@@ -132,7 +132,7 @@ class LossTerm:
 def loss(
     kind: _LossKind, path: str, weight: float, *, stands_in: bool = False, **settings: float
 ) -> LossTerm:
-    """Return a loss term, given the path of its class below `bids_sr.networks.losses`.
+    """Return a loss term, given the path of its class below `bids_sr.sr.networks.losses`.
 
     A term of weight 0 is only logged. `settings` are arguments of the class. See `LossTerm` for
     the other parameters.

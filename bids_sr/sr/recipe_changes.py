@@ -15,7 +15,7 @@ from functools import partial
 from math import isfinite, prod
 from typing import Any, NamedTuple, TypeVar
 
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 from bids_sr.sr.method import Method, get_method, get_recipe, method_names
 from bids_sr.sr.recipe import (
     ATTENTION_UNET_PAPER,

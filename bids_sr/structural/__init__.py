@@ -7,7 +7,7 @@ is in `bids_sr.workflows.structural`; `group` has the statistics across particip
 
 from typing import TYPE_CHECKING
 
-from bids_sr.lazy import import_on_use
+from bids_sr.io.lazy import import_on_use
 
 if TYPE_CHECKING:
     from bids_sr.structural.checks import (

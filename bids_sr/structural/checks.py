@@ -6,25 +6,25 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import Findings, LowresScan, Pair, Subject
 from bids_sr.config import Settings
 from bids_sr.io.arrays import Array
 from bids_sr.io.fields_of_view import same_grid
+from bids_sr.io.notices import UsageError
 from bids_sr.io.template_files import DEFAULT_SPACE
-from bids_sr.notices import UsageError
 from bids_sr.structural.edited_masks import (
     LESIONS,
     automatic_mask_path,
     find_edited_mask,
     mask_name,
 )
+from bids_sr.survey.bids import Findings, LowresScan, Pair, Subject
 
 
 def check_tools(settings: Settings, findings: Findings) -> None:
     """Reject ``--set anat.tools=fsl`` if a program of FSL is not on the PATH."""
     if settings.anat.tools != "fsl":
         return
-    from bids_sr.registration.fsl import PROGRAMS
+    from bids_sr.preproc.fsl import PROGRAMS
 
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
@@ -67,7 +67,7 @@ def _find_template_problem(file: Path, space: str) -> tuple[str, str] | None:
     """
     from nibabel.affines import apply_affine
 
-    from bids_sr.registration.templates import TemplateError, load_template
+    from bids_sr.preproc.templates import TemplateError, load_template
 
     fix = (
         f"Specify a lesion map in {space}, that is, a 3D NIfTI image with values above 0 where"

@@ -7,11 +7,11 @@ high-resolution scans were edited and compared with the automatic masks of all s
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.bids.entities import SHORT_NAMES, parse_entities
-from bids_sr.bids.inputs import LowresScan, Pair, Subject
 from bids_sr.config import Settings
 from bids_sr.config.spaces import Space
 from bids_sr.io.template_files import DEFAULT_SPACE
+from bids_sr.survey.bids.entities import SHORT_NAMES, parse_entities
+from bids_sr.survey.bids.inputs import LowresScan, Pair, Subject
 
 _Scans = Sequence[Pair | LowresScan]
 LESIONS = "label-WMH_desc-measured"

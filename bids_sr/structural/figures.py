@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from bids_sr.figures import canvas as s, slices
-from bids_sr.figures.anatomy import MARGIN_MM
-from bids_sr.figures.canvas import FigureInputError
-from bids_sr.figures.slices import Cut, Layer, Panel, PanelRow
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
+from bids_sr.report.figures import canvas as s, slices
+from bids_sr.report.figures.anatomy import MARGIN_MM
+from bids_sr.report.figures.canvas import FigureInputError
+from bids_sr.report.figures.slices import Cut, Layer, Panel, PanelRow
 
 _MAX_PANEL_INCH = 3.5  # largest height of a panel
 _CHANGE_LIMIT = 0.25  # limit of the color scale of differences, relative to the gray scale's

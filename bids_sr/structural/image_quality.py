@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from bids_sr.engine.metric_rows import BRAIN, SCAN, MetricRow, metric_rows
+from bids_sr.evaluation import attention_unet_metrics
+from bids_sr.glm.series_quality import smoothness
 from bids_sr.io.arrays import Float, MaskArray, Real
-from bids_sr.metrics import similarity
-from bids_sr.metrics.rows import BRAIN, SCAN, MetricRow, metric_rows
-from bids_sr.quality import attention_unet_metrics
-from bids_sr.quality.series_quality import smoothness
+from bids_sr.spatial import image_similarity
 
 _DATA_RANGE = 1.0  # of scans that are scaled to [0, 1]
 _TISSUE_PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
@@ -63,11 +63,15 @@ def similarity_rows(
         for name, image in series.items():
             compared = image[..., region_slices]
             values: dict[str, float | None] = {
-                "mae": similarity.mae(reference, compared, mask=inside),
-                "rmse": similarity.rmse(reference, compared, mask=inside),
-                "nmse": similarity.nmse(reference, compared, mask=inside),
-                "psnr": similarity.psnr(reference, compared, mask=inside, data_range=_DATA_RANGE),
-                "ssim": similarity.ssim(reference, compared, mask=inside, data_range=_DATA_RANGE),
+                "mae": image_similarity.mae(reference, compared, mask=inside),
+                "rmse": image_similarity.rmse(reference, compared, mask=inside),
+                "nmse": image_similarity.nmse(reference, compared, mask=inside),
+                "psnr": image_similarity.psnr(
+                    reference, compared, mask=inside, data_range=_DATA_RANGE
+                ),
+                "ssim": image_similarity.ssim(
+                    reference, compared, mask=inside, data_range=_DATA_RANGE
+                ),
                 "nmse_voxel": attention_unet_metrics.nmse_voxel(reference, compared, mask=inside),
             }
             yield from metric_rows(

@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 
 CONTRASTS = ("T1w", "T2w", "FLAIR")
 """Required contrasts in the order of the array."""

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from bids_sr.engine.metric_rows import BRAIN, MetricRow
+from bids_sr.engine.number_text import number
 from bids_sr.evaluation.acquired_scan import altered_sentences
-from bids_sr.metrics.number_text import number
-from bids_sr.metrics.rows import BRAIN, MetricRow
+from bids_sr.io.series import BASELINES, MEASURED
 from bids_sr.report.first_screen import (
     AnswerMark,
     AnswerRow,
@@ -18,7 +19,6 @@ from bids_sr.report.first_screen import (
     TableHeads,
     render_first_screen,
 )
-from bids_sr.series import BASELINES, MEASURED
 
 _STATISTIC = "psnr"  # statistic of the comparison with interpolation
 HEADS = TableHeads("Contrast", "PSNR relative to interpolation", "Difference")

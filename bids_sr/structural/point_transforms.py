@@ -11,10 +11,10 @@ import numpy as np
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.io.volume import Volume
-from bids_sr.registration.ants import apply_to_points
+from bids_sr.preproc.ants import apply_to_points
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.spatial.windowed_sinc import resample_sinc

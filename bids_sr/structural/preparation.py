@@ -26,15 +26,14 @@ from typing import Literal, cast
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
-from bids_sr.networks import unit_range
-from bids_sr.registration.ants import Stage, read_linear, register
-from bids_sr.registration.bias_field import correct_bias_field
-from bids_sr.registration.brain import brain_from_head, downsample
-from bids_sr.registration.rigid import (
+from bids_sr.preproc.ants import Stage, read_linear, register
+from bids_sr.preproc.bias_field import correct_bias_field
+from bids_sr.preproc.brain import brain_from_head, downsample
+from bids_sr.preproc.rigid import (
     dilate_for_metric,
     displacement_summary,
     linear_stages,
@@ -42,8 +41,9 @@ from bids_sr.registration.rigid import (
     register_rigid,
 )
 from bids_sr.spatial import masks
+from bids_sr.spatial.matrices import downsample as downsample_kspace, interpolate
 from bids_sr.spatial.transforms import invert, rms_distance, voxel_centers
-from bids_sr.sr.matrices import downsample as downsample_kspace, interpolate
+from bids_sr.sr.networks import unit_range
 from bids_sr.structural.point_transforms import (
     SINC,
     PointTransform,

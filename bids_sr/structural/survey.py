@@ -6,28 +6,28 @@ from dataclasses import replace
 from math import prod
 from pathlib import Path
 
-from bids_sr.bids import dataset_checks, slice_axis
-from bids_sr.bids.collect import find_companions, open_dataset, volume_header
-from bids_sr.bids.entities import is_magnitude, parse_entities
-from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.inputs import LowresScan, ModelInput, Pair, Subject, Survey
-from bids_sr.bids.layout import KINDS, Index
-from bids_sr.bids.pairs import voxel_size_text
-from bids_sr.bids.participant_selection import select_participants
-from bids_sr.bids.pretrained_models import (
-    check_given_models,
-    find_pretrained,
-    input_of_models,
-)
 from bids_sr.config import Settings
-from bids_sr.io.grids import Factor, size_text
-from bids_sr.io.image_header import Header
-from bids_sr.metrics.word_lists import enumerate_words
-from bids_sr.sr.method import get_method, get_recipe, list_methods, method_names
-from bids_sr.statistics.participant_splits import (
+from bids_sr.evaluation.statistics.participant_splits import (
     SplitError,
     divide_in_proportion,
     split_at_random,
+)
+from bids_sr.io.grids import Factor, size_text
+from bids_sr.io.image_header import Header
+from bids_sr.io.word_lists import enumerate_words
+from bids_sr.sr.method import get_method, get_recipe, list_methods, method_names
+from bids_sr.survey.bids import dataset_checks, slice_axis
+from bids_sr.survey.bids.collect import find_companions, open_dataset, volume_header
+from bids_sr.survey.bids.entities import is_magnitude, parse_entities
+from bids_sr.survey.bids.findings import Findings, InputError
+from bids_sr.survey.bids.inputs import LowresScan, ModelInput, Pair, Subject, Survey
+from bids_sr.survey.bids.layout import KINDS, Index
+from bids_sr.survey.bids.pairs import voxel_size_text
+from bids_sr.survey.bids.participant_selection import select_participants
+from bids_sr.survey.bids.pretrained_models import (
+    check_given_models,
+    find_pretrained,
+    input_of_models,
 )
 
 # BIDS suffix → kind of image in the index, in the order of the channels

@@ -14,10 +14,10 @@ from nibabel.affines import apply_affine
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
-from bids_sr.registration.ants import read_linear, register
-from bids_sr.registration.brain import downsample
-from bids_sr.registration.normalization import normalize
-from bids_sr.registration.rigid import dilate_for_metric, linear_stages
+from bids_sr.preproc.ants import read_linear, register
+from bids_sr.preproc.brain import downsample
+from bids_sr.preproc.normalization import normalize
+from bids_sr.preproc.rigid import dilate_for_metric, linear_stages
 from bids_sr.spatial.low_resolution_grids import downsample_mask
 from bids_sr.spatial.transforms import voxel_centers
 from bids_sr.structural.point_transforms import PointTransform, point_transform_from_composite

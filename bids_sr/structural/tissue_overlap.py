@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from bids_sr.engine.metric_rows import MetricRow, metric_rows
 from bids_sr.io.arrays import MaskArray, Real
-from bids_sr.metrics.rows import MetricRow, metric_rows
 
 # names of ratios in the table of metrics, if they differ from the names in `overlap`
 _OVERLAP_STATISTICS = {"dice": "tissue_dice", "jaccard": "tissue_jaccard"}

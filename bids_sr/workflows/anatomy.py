@@ -3,26 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bids_sr.bids import Subject
 from bids_sr.config import Settings
 from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
-from bids_sr.frozen import frozen
+from bids_sr.engine.artifacts import Facts, File, Image, Mask, Table, Transforms
+from bids_sr.engine.flow import add_methods_text, subworkflow
+from bids_sr.engine.outputs import Outputs
+from bids_sr.engine.step import Part
+from bids_sr.glm.steps import atlas_regions, surfaces as steps_surfaces
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF
+from bids_sr.io.region_names import BRAIN, region_labels
 from bids_sr.io.region_spaces import T1W as T1W_SPACE, RegionSpace
 from bids_sr.io.uris import TEMPLATEFLOW_URL
-from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
-from bids_sr.pipeline.flow import add_methods_text, subworkflow
-from bids_sr.pipeline.outputs import Outputs
-from bids_sr.pipeline.step import Part
-from bids_sr.region_names import BRAIN, region_labels
-from bids_sr.steps import (
-    anatomy,
-    atlas_regions,
-    imported,
-    primary_dataset,
-    surfaces as steps_surfaces,
-)
-from bids_sr.steps.figures import anatomy as anatomy_figures
+from bids_sr.preproc.steps import anatomy, imported
+from bids_sr.report import primary_dataset
+from bids_sr.report.figure_steps import anatomy as anatomy_figures
+from bids_sr.survey.bids import Subject
 from bids_sr.workflows.series_requests import Analysis
 
 

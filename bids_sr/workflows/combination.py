@@ -3,16 +3,21 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from bids_sr.bids import BoldRun
-from bids_sr.combination.checks import (
+from bids_sr.engine.artifacts import Facts, Image, Map, Mask, Rows, Transforms
+from bids_sr.engine.flow import add_methods_text, concatenate, expect_cost, subworkflow
+from bids_sr.engine.nodes import scope_name
+from bids_sr.engine.outputs import Outputs
+from bids_sr.engine.step import Part
+from bids_sr.glm.steps import activation, spaces
+from bids_sr.group.combination.checks import (
     RunGroup,
     UncombinedRuns,
     group_runs,
     list_uncombined_contrasts,
     list_uncombined_runs,
 )
-from bids_sr.combination.run_combination import LEAST_RUNS_OF_SPREAD
-from bids_sr.combination.steps import (
+from bids_sr.group.combination.run_combination import LEAST_RUNS_OF_SPREAD
+from bids_sr.group.combination.steps import (
     combined_runs,
     figures as participant_figures,
     resampled_runs,
@@ -20,15 +25,10 @@ from bids_sr.combination.steps import (
     sibling_runs,
     tested_runs,
 )
-from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Rows, Transforms
-from bids_sr.pipeline.flow import add_methods_text, concatenate, expect_cost, subworkflow
-from bids_sr.pipeline.nodes import scope_name
-from bids_sr.pipeline.outputs import Outputs
-from bids_sr.pipeline.step import Part
-from bids_sr.run_time import RunTime
-from bids_sr.series import ACQUIRED, MEASURED, map_label, series_names
-from bids_sr.steps import activation, spaces
+from bids_sr.io.frozen import frozen
+from bids_sr.io.run_time import RunTime
+from bids_sr.io.series import ACQUIRED, MEASURED, map_label, series_names
+from bids_sr.survey.bids import BoldRun
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.map_run import MappedRun, MappedSeries

@@ -1,8 +1,8 @@
 """Series of other programs on the high-resolution grid of their run."""
 
-from bids_sr.compared_series import steps
-from bids_sr.pipeline.flow import add_methods_text, subworkflow
-from bids_sr.pipeline.step import Part
+from bids_sr.engine.flow import add_methods_text, subworkflow
+from bids_sr.engine.step import Part
+from bids_sr.evaluation.compared_series import steps
 from bids_sr.workflows.fit_run import FittedRun, correct_acquired
 from bids_sr.workflows.run_plan import RunPlan, SeriesCorrection, SeriesFile
 from bids_sr.workflows.series_requests import ComputedSeries

@@ -3,10 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bids_sr import compared_series
-from bids_sr.bids.inputs import HighresReference
-from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import (
+from bids_sr.engine.artifacts import (
     Effects,
     Evidence,
     Facts,
@@ -17,26 +14,26 @@ from bids_sr.pipeline.artifacts import (
     Rows,
     Verdict,
 )
-from bids_sr.pipeline.flow import add_methods_text, concatenate, read_image, subworkflow
-from bids_sr.pipeline.outputs import Outputs
-from bids_sr.pipeline.step import Part
-from bids_sr.series import ACQUIRED, ACQUIRED_BAND, MEASURED
-from bids_sr.steps import (
+from bids_sr.engine.flow import add_methods_text, concatenate, read_image, subworkflow
+from bids_sr.engine.outputs import Outputs
+from bids_sr.engine.step import Part
+from bids_sr.evaluation import compared_series
+from bids_sr.evaluation.steps import (
     another_run,
-    block_effects,
+    edge_comparison,
     evaluation,
-    known_activation as activation_steps,
+    mask_comparison,
     region_checks,
     run_verdict,
     self_test,
-    series_description,
 )
-from bids_sr.steps.evaluation import EffectsComparison
-from bids_sr.steps.linear_models import DesignInputs
-from bids_sr.steps.quality import (
-    edge_comparison,
-    mask_comparison,
-)
+from bids_sr.evaluation.steps.evaluation import EffectsComparison
+from bids_sr.glm.steps import block_effects, known_activation as activation_steps
+from bids_sr.glm.steps.linear_models import DesignInputs
+from bids_sr.io.frozen import frozen
+from bids_sr.io.series import ACQUIRED, ACQUIRED_BAND, MEASURED
+from bids_sr.report import series_description
+from bids_sr.survey.bids.inputs import HighresReference
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.map_run import MappedRun

@@ -4,14 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.bids import BoldRun
-from bids_sr.bids.acquisitions import list_acquisition_fields
-from bids_sr.bids.precomputed import PrecomputedField, PrecomputedRun
-from bids_sr.bids.slice_axis import sidecar_in_order
-from bids_sr.frozen import frozen
-from bids_sr.glm.hemodynamic_response import HemodynamicResponse
-from bids_sr.io.grids import AS_STORED, BOLDREF, AxisOrder, Factor, inverse_order
-from bids_sr.pipeline.artifacts import (
+from bids_sr.engine.artifacts import (
     Distortion,
     Facts,
     File,
@@ -22,29 +15,36 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.flow import (
+from bids_sr.engine.flow import (
     add_methods_text,
     read_mask,
     read_table,
     read_transforms,
     subworkflow,
 )
-from bids_sr.pipeline.outputs import Outputs
-from bids_sr.pipeline.step import Part
-from bids_sr.region_names import BRAIN
-from bids_sr.steps import (
+from bids_sr.engine.outputs import Outputs
+from bids_sr.engine.step import Part
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
+from bids_sr.io.frozen import frozen
+from bids_sr.io.grids import AS_STORED, BOLDREF, AxisOrder, Factor, inverse_order
+from bids_sr.io.region_names import BRAIN
+from bids_sr.preproc.steps import (
     acquired_series,
     bold_reference,
-    calibration_run,
     clipped_voxels,
     imported,
     motion,
     outlier_volumes,
-    primary_dataset,
     registration,
 )
-from bids_sr.steps.calibration_run import Calibration
-from bids_sr.steps.super_resolution import AlignedSeries, Guide
+from bids_sr.report import primary_dataset
+from bids_sr.sr.steps import calibration_run
+from bids_sr.sr.steps.calibration_run import Calibration
+from bids_sr.sr.steps.super_resolution import AlignedSeries, Guide
+from bids_sr.survey.bids import BoldRun
+from bids_sr.survey.bids.acquisitions import list_acquisition_fields
+from bids_sr.survey.bids.precomputed import PrecomputedField, PrecomputedRun
+from bids_sr.survey.bids.slice_axis import sidecar_in_order
 from bids_sr.workflows.anatomy import Anatomy, RegionSource
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan, SeriesCorrection, SeriesFile

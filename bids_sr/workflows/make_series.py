@@ -5,29 +5,30 @@ from dataclasses import replace
 from functools import partial
 
 from bids_sr.config.levels import series_level
-from bids_sr.frozen import frozen
+from bids_sr.engine.artifacts import Effects, Facts, File, Series, SpaceGrid
+from bids_sr.engine.flow import add_methods_text, expect_cost, subworkflow
+from bids_sr.engine.outputs import Outputs
+from bids_sr.engine.step import Part
+from bids_sr.glm.steps import seeds
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF
-from bids_sr.pipeline.artifacts import Effects, Facts, File, Series, SpaceGrid
-from bids_sr.pipeline.flow import add_methods_text, expect_cost, subworkflow
-from bids_sr.pipeline.outputs import Outputs
-from bids_sr.pipeline.step import Part
-from bids_sr.series import ACQUIRED, ACQUIRED_BAND, INTERPOLATIONS, MEASURED, SDMOD, series_names
+from bids_sr.io.series import (
+    ACQUIRED,
+    ACQUIRED_BAND,
+    INTERPOLATIONS,
+    MEASURED,
+    SDMOD,
+    series_names,
+)
+from bids_sr.preproc.steps import outlier_volumes, t1w_pair
+from bids_sr.preproc.steps.registration import TrainingPair
+from bids_sr.report import series_description
 from bids_sr.sr.inference.upsampler_inputs import Placebo
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingSettings
-from bids_sr.steps import (
-    outlier_volumes,
-    resampled_series,
-    seeds,
-    series_description,
-    super_resolution,
-    t1w_pair,
-    training,
-    training_texts,
-)
-from bids_sr.steps.registration import TrainingPair
-from bids_sr.steps.super_resolution import Guide, Inference, SuperResolvedSeries
-from bids_sr.steps.training import ModelFiles, VarianceModel
+from bids_sr.sr.steps import resampled_series, super_resolution, training, training_texts
+from bids_sr.sr.steps.super_resolution import Guide, Inference, SuperResolvedSeries
+from bids_sr.sr.steps.training import ModelFiles, VarianceModel
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.compared_series import resample_all_compared
 from bids_sr.workflows.fit_run import FittedRun, correct_acquired

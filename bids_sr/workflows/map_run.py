@@ -4,27 +4,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import File, Map, Rows, Series, Table
-from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
-from bids_sr.pipeline.outputs import Outputs
-from bids_sr.pipeline.step import Part
-from bids_sr.series import ACQUIRED, ACQUIRED_BAND, MEASURED
-from bids_sr.steps import (
+from bids_sr.engine.artifacts import File, Map, Rows, Series, Table
+from bids_sr.engine.flow import add_methods_text, concatenate, subworkflow
+from bids_sr.engine.outputs import Outputs
+from bids_sr.engine.step import Part
+from bids_sr.evaluation.steps import reconstruction_error, region_effects
+from bids_sr.glm.steps import (
     activation,
     activation_texts,
     atlas_regions,
-    bold_reference,
     clusters as active_regions,
     map_comparison,
-    reconstruction_error,
-    region_effects,
     spaces,
     surfaces as steps_surfaces,
 )
-from bids_sr.steps.activation import SeriesMaps
-from bids_sr.steps.activation_texts import DescribedMaps
-from bids_sr.steps.linear_models import LinearModel
+from bids_sr.glm.steps.activation import SeriesMaps
+from bids_sr.glm.steps.activation_texts import DescribedMaps
+from bids_sr.glm.steps.linear_models import LinearModel
+from bids_sr.io.frozen import frozen
+from bids_sr.io.series import ACQUIRED, ACQUIRED_BAND, MEASURED
+from bids_sr.preproc.steps import bold_reference
 from bids_sr.workflows.anatomy import Anatomy, Surfaces
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries

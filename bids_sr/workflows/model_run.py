@@ -6,26 +6,19 @@ from functools import partial
 from pathlib import Path
 
 from bids_sr.config.spaces import FUNC, Space
-from bids_sr.frozen import frozen
+from bids_sr.engine.artifacts import Confounds, Facts, Mask, Regressors, Series, SpaceGrid
+from bids_sr.engine.flow import add_methods_text, subworkflow
+from bids_sr.engine.outputs import Outputs
+from bids_sr.engine.step import Part
+from bids_sr.glm.steps import region_growth, seeds, spaces, task_events, temporal_model
+from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.glm.steps.seeds import SeedTemplate
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF
-from bids_sr.pipeline.artifacts import Confounds, Facts, Mask, Regressors, Series, SpaceGrid
-from bids_sr.pipeline.flow import add_methods_text, subworkflow
-from bids_sr.pipeline.outputs import Outputs
-from bids_sr.pipeline.step import Part
-from bids_sr.series import ACQUIRED
-from bids_sr.steps import (
-    imported,
-    region_growth,
-    resampled_series,
-    run_confounds,
-    seeds,
-    series_description,
-    spaces,
-    task_events,
-    temporal_model,
-)
-from bids_sr.steps.linear_models import DesignInputs, LinearModel
-from bids_sr.steps.seeds import SeedTemplate
+from bids_sr.io.series import ACQUIRED
+from bids_sr.preproc.steps import imported, run_confounds
+from bids_sr.report import series_description
+from bids_sr.sr.steps import resampled_series
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.run_plan import RunPlan

@@ -1,9 +1,11 @@
 """Another acquired run as a reference of a run."""
 
-from bids_sr.pipeline.artifacts import Effects
-from bids_sr.pipeline.flow import add_methods_text, subworkflow
-from bids_sr.pipeline.step import Part
-from bids_sr.steps import another_run, run_confounds, task_events, temporal_model
+from bids_sr.engine.artifacts import Effects
+from bids_sr.engine.flow import add_methods_text, subworkflow
+from bids_sr.engine.step import Part
+from bids_sr.evaluation.steps import another_run
+from bids_sr.glm.steps import task_events, temporal_model
+from bids_sr.preproc.steps import run_confounds
 from bids_sr.workflows.fit_run import (
     FittedRun,
     correct_acquired,

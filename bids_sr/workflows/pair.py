@@ -4,22 +4,23 @@ from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
-from bids_sr.bids import Pair, Subject
-from bids_sr.frozen import frozen
+from bids_sr.engine.artifacts import File, Rows
+from bids_sr.engine.flow import add_methods_text, read_image, subworkflow
+from bids_sr.engine.outputs import Outputs
+from bids_sr.engine.step import Part
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder, Factor
-from bids_sr.pipeline.artifacts import File, Rows
-from bids_sr.pipeline.flow import add_methods_text, read_image, subworkflow
-from bids_sr.pipeline.outputs import Outputs
-from bids_sr.pipeline.step import Part
-from bids_sr.series import series_name
-from bids_sr.sr.models.request import TrainingSettings
-from bids_sr.steps import registration, training, training_texts
-from bids_sr.steps.figures import (
+from bids_sr.io.series import series_name
+from bids_sr.preproc.steps import registration
+from bids_sr.preproc.steps.registration import AlignedPair
+from bids_sr.report.figure_steps import (
     anatomy as anatomy_figures,
     model_training as model_training_figures,
 )
-from bids_sr.steps.registration import AlignedPair
-from bids_sr.steps.training import ModelFiles
+from bids_sr.sr.models.request import TrainingSettings
+from bids_sr.sr.steps import training, training_texts
+from bids_sr.sr.steps.training import ModelFiles
+from bids_sr.survey.bids import Pair, Subject
 from bids_sr.workflows.series_requests import Analysis, SeriesRequest, select_entities
 
 

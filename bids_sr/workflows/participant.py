@@ -2,23 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 
-from bids_sr.bids import BoldRun, Subject
-from bids_sr.bids.pretrained_models import label_methods
 from bids_sr.config import Settings
 from bids_sr.config.levels import reaches
 from bids_sr.config.sections.paths import WORKFLOW
-from bids_sr.pipeline.flow import Flow, add_methods_text, subworkflow
-from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.nodes import Scope, scope_name
-from bids_sr.pipeline.step import Part
-from bids_sr.pipeline.store import store
-from bids_sr.preflight.plan import Plan
-from bids_sr.preflight.region_spaces import choose_template
-from bids_sr.preflight.regions import choose_regions
+from bids_sr.engine.flow import Flow, add_methods_text, subworkflow
+from bids_sr.engine.graph import Graph
+from bids_sr.engine.nodes import Scope, scope_name
+from bids_sr.engine.step import Part
+from bids_sr.engine.store import store
+from bids_sr.report import call_description
+from bids_sr.report.call_description import AcquiredRun
 from bids_sr.report.evaluation_rows import label_series
-from bids_sr.steps import call_description
-from bids_sr.steps.call_description import AcquiredRun
-from bids_sr.steps.figures import anatomy as anatomy_figures
+from bids_sr.report.figure_steps import anatomy as anatomy_figures
+from bids_sr.survey.bids import BoldRun, Subject
+from bids_sr.survey.bids.pretrained_models import label_methods
+from bids_sr.survey.preflight.plan import Plan
+from bids_sr.survey.preflight.region_spaces import choose_template
+from bids_sr.survey.preflight.regions import choose_regions
 from bids_sr.workflows.anatomy import Anatomy, fit_anatomy
 from bids_sr.workflows.combination import combine_participant, report_participant
 from bids_sr.workflows.pair import fit_pair

@@ -6,16 +6,14 @@ No other result depends on these figures and summaries.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Pair, Subject
-from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
+from bids_sr.engine.flow import expect_cost, read_image, subworkflow
+from bids_sr.engine.outputs import Outputs
 from bids_sr.glm.contrasts import single_conditions
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text
-from bids_sr.pipeline.flow import expect_cost, read_image, subworkflow
-from bids_sr.pipeline.outputs import Outputs
-from bids_sr.series import ACQUIRED, MEASURED
-from bids_sr.steps.figures import (
+from bids_sr.io.series import ACQUIRED, MEASURED
+from bids_sr.report.figure_steps import (
     correlation as correlation_figures,
     evaluation as evaluation_figures,
     fluctuations as fluctuations_figures,
@@ -30,7 +28,9 @@ from bids_sr.steps.figures import (
     registration as registration_figures,
     series as series_figures,
 )
-from bids_sr.steps.figures.run_maps import SceneImages
+from bids_sr.report.figure_steps.run_maps import SceneImages
+from bids_sr.survey.bids import BoldRun, Pair, Subject
+from bids_sr.survey.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.evaluate_run import RunEvaluation
 from bids_sr.workflows.fit_run import FittedRun

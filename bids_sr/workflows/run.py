@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from bids_sr.pipeline.flow import add_methods_text, subworkflow
-from bids_sr.pipeline.nodes import scope_name
-from bids_sr.pipeline.outputs import Outputs
-from bids_sr.pipeline.step import Part
-from bids_sr.steps import series_description
+from bids_sr.engine.flow import add_methods_text, subworkflow
+from bids_sr.engine.nodes import scope_name
+from bids_sr.engine.outputs import Outputs
+from bids_sr.engine.step import Part
+from bids_sr.report import series_description
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.combination import ProcessedRun
 from bids_sr.workflows.evaluate_run import evaluate_run

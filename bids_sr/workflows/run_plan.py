@@ -8,27 +8,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 
-from bids_sr.bids import BoldRun, Subject
 from bids_sr.config.levels import StoredMaps
 from bids_sr.config.seeds import Seed, choose_seeds, seed_names
 from bids_sr.config.spaces import FUNC, Space
-from bids_sr.frozen import frozen
+from bids_sr.engine.artifacts import File, Series
 from bids_sr.glm.contrasts import Contrasts, minus_others
 from bids_sr.glm.design import DesignSettings
-from bids_sr.glm.model_confounds import COMPCOR_VOLUMES
 from bids_sr.glm.region_means import Origin
+from bids_sr.glm.steps.activation import MapSettings
+from bids_sr.glm.steps.temporal_model import TemporalModel
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, BOLDREF, AxisOrder
-from bids_sr.pipeline.artifacts import File, Series
-from bids_sr.preflight.regions import choose_regions
-from bids_sr.preflight.run_model import design_settings, time_model
-from bids_sr.region_names import AUTO, name_regions
-from bids_sr.series import SDMOD
+from bids_sr.io.region_names import AUTO, name_regions
+from bids_sr.io.series import SDMOD
+from bids_sr.preproc.model_confounds import COMPCOR_VOLUMES
+from bids_sr.preproc.steps import acquired_series
+from bids_sr.preproc.steps.run_confounds import ConfoundSettings
 from bids_sr.sr.models.request import TrainingSettings
-from bids_sr.steps import acquired_series
-from bids_sr.steps.activation import MapSettings
-from bids_sr.steps.run_confounds import ConfoundSettings
-from bids_sr.steps.super_resolution import Inference
-from bids_sr.steps.temporal_model import TemporalModel
+from bids_sr.sr.steps.super_resolution import Inference
+from bids_sr.survey.bids import BoldRun, Subject
+from bids_sr.survey.preflight.regions import choose_regions
+from bids_sr.survey.preflight.run_model import design_settings, time_model
 from bids_sr.workflows.series_requests import Analysis, SeriesRequest, list_methods
 
 

@@ -10,28 +10,28 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from bids_sr.bids import BoldRun, find_pretrained, find_vgg_weights, parse_entities, uses_guide
 from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
-from bids_sr.frozen import frozen
+from bids_sr.engine.artifacts import Facts, File, Mask, Regressors, Rows, Series
+from bids_sr.engine.outputs import Outputs
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
+from bids_sr.io.series import ACQUIRED, INTERPOLATIONS, PAIR_BASELINES, series_name, series_names
 from bids_sr.io.uris import file_uri
-from bids_sr.pipeline.artifacts import Facts, File, Mask, Regressors, Rows, Series
-from bids_sr.pipeline.outputs import Outputs
-from bids_sr.preflight.plan import Plan
-from bids_sr.series import (
-    ACQUIRED,
-    INTERPOLATIONS,
-    PAIR_BASELINES,
-    series_name,
-    series_names,
-)
 from bids_sr.sr.method import Method, method_of_series
 from bids_sr.sr.models.other_models import other_models
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe_changes import select_changes
-from bids_sr.steps.training import ModelFiles, VarianceModel
+from bids_sr.sr.steps.training import ModelFiles, VarianceModel
+from bids_sr.survey.bids import (
+    BoldRun,
+    find_pretrained,
+    find_vgg_weights,
+    parse_entities,
+    uses_guide,
+)
+from bids_sr.survey.preflight.plan import Plan
 
 _LearnedFrom = Literal["pair", "volumes", "run"]
 _PLACEBO_ORDER = {"Phantom": 0, "Other": 0, "T1w": 1, "Mirror": 2, "Shift": 2}

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from bids_sr.config.spaces import Space
+from bids_sr.engine.artifacts import Series, SpaceGrid
+from bids_sr.engine.flow import subworkflow
+from bids_sr.engine.outputs import Outputs
 from bids_sr.io.grids import BOLDREF
-from bids_sr.pipeline.artifacts import Series, SpaceGrid
-from bids_sr.pipeline.flow import subworkflow
-from bids_sr.pipeline.outputs import Outputs
-from bids_sr.steps import primary_dataset
+from bids_sr.report import primary_dataset
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.run_plan import RunPlan
 

@@ -4,24 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from bids_sr.bids import (
-    LowresScan,
-    ModelInput,
-    Pair,
-    Subject,
-    input_of_models,
-)
 from bids_sr.config import Settings
-from bids_sr.frozen import frozen
+from bids_sr.engine.artifacts import Facts, Image, Map, Mask, Rows
+from bids_sr.engine.flow import add_methods_text, concatenate, subworkflow
+from bids_sr.engine.nodes import scope_name
+from bids_sr.engine.outputs import Outputs
+from bids_sr.engine.step import Part
+from bids_sr.io.frozen import frozen
 from bids_sr.io.template_files import DEFAULT_SPACE
-from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Rows
-from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
-from bids_sr.pipeline.nodes import scope_name
-from bids_sr.pipeline.outputs import Outputs
-from bids_sr.pipeline.step import Part
-from bids_sr.steps import anatomy
-from bids_sr.steps.figures import anatomy as anatomy_figures
-from bids_sr.steps.training import ModelFiles
+from bids_sr.preproc.steps import anatomy
+from bids_sr.report.figure_steps import anatomy as anatomy_figures
+from bids_sr.sr.steps.training import ModelFiles
 from bids_sr.structural.edited_masks import (
     corrected_brain_mask,
     entities_of_scans,
@@ -37,6 +30,7 @@ from bids_sr.structural.steps import (
 from bids_sr.structural.steps.preparation import PreparedScans
 from bids_sr.structural.steps.scans import ScanPreparation
 from bids_sr.structural.survey import find_simulated_factor, parse_session
+from bids_sr.survey.bids import LowresScan, ModelInput, Pair, Subject, input_of_models
 from bids_sr.workflows.pair import store_model
 from bids_sr.workflows.series_requests import Analysis
 

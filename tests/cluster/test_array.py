@@ -18,8 +18,8 @@ import pytest
 from data.dataset import BidsMaker
 from slurmmaker import program
 
-from bids_sr.slurm.cli import main as slurm_main
-from bids_sr.slurm.submission import find_active, read_done
+from bids_sr.cli.slurm import main as slurm_main
+from bids_sr.engine.slurm.submission import find_active, read_done
 
 SCRIPTS = os.environ.get("BIDS_SR_TEST_SLURM", "")
 pytestmark = [

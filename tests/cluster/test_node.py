@@ -19,7 +19,7 @@ from clusternode import Work
 from nipype.pipeline import engine as pe
 
 from bids_sr.config.plugin import Plugin
-from bids_sr.slurm.plugin import ResilientSLURM
+from bids_sr.engine.slurm.plugin import ResilientSLURM
 
 SCRIPTS = os.environ.get("BIDS_SR_TEST_SLURM", "")
 ALL = {"first": 2, "other": 11, "last": 3}

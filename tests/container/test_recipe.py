@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import bids_sr
-from bids_sr.region_names import find_atlas
+from bids_sr.io.region_names import find_atlas
 
 ROOT = Path(__file__).parents[2]
 LOCKS = (

@@ -18,27 +18,30 @@ from graphmaker import planned_graph
 from graphrunner import GraphRunner
 
 import bids_sr
+from bids_sr.engine.nodes import Handle
+from bids_sr.engine.step import Step
 from bids_sr.io.code_digests import read_program
 from bids_sr.io.code_modules import Definition, read_module
-from bids_sr.pipeline.nodes import Handle
-from bids_sr.pipeline.step import Step
 
 FOLDER = Path(bids_sr.__file__).parent
 DYNAMIC_IMPORTS = {
     ("bids_sr.config.tedana", "find_spec('tedana')"): "another package",
     ("bids_sr.io.template_files", "find_spec('nilearn')"): "another package",
-    ("bids_sr.lazy", "import_module(f'{package}.{module_by_name[name]}')"): (
+    ("bids_sr.io.lazy", "import_module(f'{package}.{module_by_name[name]}')"): (
         "the digests read the table of names"
     ),
     ("bids_sr.sr.method", "import_module(_list_module_names()[name])"): "found by `__path__`",
     ("bids_sr.sr.method", "walk_packages(methods.__path__, f'{methods.__name__}.')"): (
         "found by `__path__`"
     ),
-    ("bids_sr.sr.recipe", "import_module(f'bids_sr.networks.{module}')"): (
+    ("bids_sr.sr.recipe", "import_module(f'bids_sr.sr.networks.{module}')"): (
         "found by the beginning of the name"
     ),
-    ("bids_sr.steps.figures", "import_module(name)"): "found by `__path__`",
-    ("bids_sr.steps.figures", "iter_modules(__path__, f'{__name__}.')"): "found by `__path__`",
+    ("bids_sr.report.figure_steps", "import_module(name)"): "found by `__path__`",
+    (
+        "bids_sr.report.figure_steps",
+        "iter_modules(__path__, f'{__name__}.')",
+    ): "found by `__path__`",
 }
 """Imports by names that are only known at run time, and why no code is missed."""
 DATA_FILES = {

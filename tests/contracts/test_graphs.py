@@ -24,10 +24,10 @@ from graphmaker import (
 )
 from networkx import is_directed_acyclic_graph
 
-from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.nipype_workflow import make_workflow
-from bids_sr.pipeline.nodes import Node
-from bids_sr.pipeline.store import derivative_path, store
+from bids_sr.engine.graph import Graph
+from bids_sr.engine.nipype_workflow import make_workflow
+from bids_sr.engine.nodes import Node
+from bids_sr.engine.store import derivative_path, store
 from bids_sr.workflows.participant import list_primary_series
 
 HIGH = (3.0, 3.0, 4.0)

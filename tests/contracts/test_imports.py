@@ -69,8 +69,8 @@ def import_all(folder: Path, *groups: str) -> None:
 
 
 def test_help_needs_the_standard_library_only_and_graphs_no_heavy_library(tmp_path: Path) -> None:
-    of_nipype = {f"bids_sr.pipeline.nipype_{name}" for name in ("interface", "workflow")}
-    names = set(modules_in("workflows", "bids_sr/steps", "bids_sr/pipeline").split())
+    of_nipype = {f"bids_sr.engine.nipype_{name}" for name in ("interface", "workflow")}
+    names = set(modules_in("workflows", "bids_sr/steps", "bids_sr/engine").split())
     assert of_nipype < names
     import_all(
         tmp_path,

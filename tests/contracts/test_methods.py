@@ -12,13 +12,11 @@ from data.features import WEIGHTS, with_features
 
 import bids_sr.boilerplate
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
-from bids_sr.networks.data.images import pair_image
-from bids_sr.networks.training.trainer import train_network
-from bids_sr.series import DEFAULT_BASELINES
+from bids_sr.io.series import DEFAULT_BASELINES
+from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.sr.inference.apply_to_series import enforce_consistency
 from bids_sr.sr.inference.upsampler_inputs import InferenceError, UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
-from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.method import (
     UnknownMethod,
     get_method,
@@ -29,6 +27,8 @@ from bids_sr.sr.method import (
 )
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import ModelRequest
+from bids_sr.sr.networks.data.images import pair_image
+from bids_sr.sr.networks.training.trainer import train_network
 from bids_sr.sr.prior_maps.add_detail import make_detail
 from bids_sr.sr.prior_maps.run_data import RunData
 from bids_sr.sr.prior_maps.temporal_components import TemporalStatistics

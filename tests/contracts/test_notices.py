@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.notices import CODES, Notice
+from bids_sr.io.notices import CODES, Notice
 
 ROOT = Path(__file__).parents[2]
 REMEDY_POSITIONS = {

@@ -10,8 +10,8 @@ from data.dataset import BidsMaker
 from data.fmriprep import FmriprepMaker
 from graphmaker import made_by, nodes_of, planned_graph, steps_of
 
-from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.store import store
+from bids_sr.engine.graph import Graph
+from bids_sr.engine.store import store
 
 ANATOMY = {
     "correct_head",

@@ -11,8 +11,8 @@ import pytest
 from data.dataset import BidsMaker
 from graphmaker import planned_graph
 
-from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.nodes import Node
+from bids_sr.engine.graph import Graph
+from bids_sr.engine.nodes import Node
 
 HIGH, LOW = (0.75, 0.75, 4.0), (1.5, 1.5, 4.0)
 

@@ -5,11 +5,11 @@ from typing import get_args
 
 import pytest
 
-from bids_sr import series as registry
 from bids_sr.evaluation.evidence import Decision, VerdictStatus
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.evaluation.words import DECISIONS, STATUS_SYMBOLS
-from bids_sr.series import (
+from bids_sr.io import series as registry
+from bids_sr.io.series import (
     BASELINES,
     CONTROLS,
     DEFAULT_BASELINES,
@@ -22,7 +22,7 @@ from bids_sr.series import (
     parse_series_name,
     series_name,
 )
-from bids_sr.sr.matrices import MATRICES
+from bids_sr.spatial.matrices import MATRICES
 from bids_sr.sr.method import method_names
 
 

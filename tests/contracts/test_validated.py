@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from data.outputs import expected_outputs
 
-from bids_sr.bids.ignored_files import is_ignored, read_patterns
+from bids_sr.engine.store import store
 from bids_sr.io.dataset_description import write_atlas, write_dataset
-from bids_sr.pipeline.store import store
-from bids_sr.region_names import find_atlas
+from bids_sr.io.region_names import find_atlas
+from bids_sr.survey.bids.ignored_files import is_ignored, read_patterns
 
 RUN = {"subject": "01", "task": "tap", "datatype": "func"}
 ANAT = {"subject": "01", "datatype": "anat"}

@@ -353,7 +353,7 @@ def of_phantom(
     """Write derivatives of a participant of the phantom from its known transforms."""
     from scipy import ndimage
 
-    from bids_sr.registration.templates import load_template
+    from bids_sr.preproc.templates import load_template
     from bids_sr.spatial.itk_files import read_itk
     from bids_sr.spatial.resampling import sample_volume
 

@@ -8,10 +8,10 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from bids_sr.frozen import frozen
-from bids_sr.glm.confound_table import build_confound_table, tissue_masks
 from bids_sr.io.confound_names import MOTION_PARAMETERS
+from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.preproc.confound_table import build_confound_table, tissue_masks
 
 _SIGNAL_MASKS = {"csf": "csf", "white_matter": "white_matter", "csf_wm": "deep"}
 _COMPONENT_MASKS = {"a": "deep", "w": "deep_white_matter", "c": "deep_csf"}

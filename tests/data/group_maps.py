@@ -11,13 +11,13 @@ import numpy as np
 from bids_sr.cli import main
 from bids_sr.cli.group_level import find_group_inputs
 from bids_sr.config import Settings
+from bids_sr.engine.metric_rows import MetricRow, table_text
 from bids_sr.group.input_maps import DerivativeMaps
 from bids_sr.group.level import RunsGroup
 from bids_sr.group.map_plan import GroupMembers, MapPlan, plan_maps
 from bids_sr.group.output_files import GroupNames
 from bids_sr.group.template_sampling import Target, load_target
 from bids_sr.io.nifti import load_image, save_image
-from bids_sr.metrics.rows import MetricRow, table_text
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.transforms import voxel_centers
 from data.group_tables import FACTS

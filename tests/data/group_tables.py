@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from bids_sr.engine.metric_rows import MetricRow, metric_rows, table_text, with_input_smoothing
 from bids_sr.group import values as group_values
 from bids_sr.group.input_tables import find_tables
-from bids_sr.metrics.rows import MetricRow, metric_rows, table_text, with_input_smoothing
 
 BEYOND: dict[str, Any] = {
     "task": "tap",

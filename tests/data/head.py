@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.io.volume import Volume
-from bids_sr.registration.templates import Template, load_template
+from bids_sr.preproc.templates import Template, load_template
 from bids_sr.spatial import low_resolution_grids, masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bids_sr.sr import matrices
+from bids_sr.spatial import matrices
 
 AFFINE = np.array([[-3.0, 0, 0.1, 100], [0, 2.5, 0.2, -80], [0.05, 0, 3.5, 7], [0, 0, 0, 1]])
 

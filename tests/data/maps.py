@@ -1,8 +1,8 @@
 """Maps and regions of a run, as the step that maps activation makes them."""
 
+from bids_sr.engine.artifacts import Derivative
 from bids_sr.io.grids import BOLDREF
-from bids_sr.pipeline.artifacts import Derivative
-from bids_sr.series import parse_map_label
+from bids_sr.io.series import parse_map_label
 
 
 def mapped(content: object, entities: dict[str, str]) -> Derivative:

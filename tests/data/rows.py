@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.qc_flags import read_flags
 from bids_sr.evaluation.run_evidence import gather_evidence
 from bids_sr.evaluation.verdict import Verdict, make_verdict
-from bids_sr.metrics.rows import MetricRow
 
 
 def make_row(

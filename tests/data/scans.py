@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.io.nifti import save_image
-from bids_sr.sr.matrices import kspace_crop
+from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bids_sr.metrics.rows import MetricRow
+from bids_sr.engine.metric_rows import MetricRow
 
 NONE = "n/a"
 

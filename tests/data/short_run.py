@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from bids_sr.io.nifti import save_image
 from bids_sr.spatial.itk_files import write_itk
-from bids_sr.sr.matrices import kspace_crop
+from bids_sr.spatial.matrices import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
 COUNT, DUMMIES, TR = 84, 2, 2.0

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from bids_sr.networks.data.images import TrainingImage
-from bids_sr.networks.losses.image import MSE
-from bids_sr.networks.training.trainer import train_network as fit_images
 from bids_sr.sr import method
 from bids_sr.sr.models.request import ModelRequest
+from bids_sr.sr.networks.data.images import TrainingImage
+from bids_sr.sr.networks.losses.image import MSE
+from bids_sr.sr.networks.training.trainer import train_network as fit_images
 from bids_sr.sr.recipe import LossTerm, Recipe
 
 AFFINE = np.diag([1.0, 1, 1, 1])

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from data.group_tables import indexed_tables
 
-from bids_sr.metrics.rows import read_frame
+from bids_sr.engine.metric_rows import read_frame
 
 from .conftest import call
 

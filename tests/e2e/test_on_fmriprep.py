@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from data.fmriprep import of_phantom
 
-from bids_sr.bids.inheritance import find_sidecars
-from bids_sr.preflight.validator import _find_validator
 from bids_sr.spatial.itk_files import read_itk
+from bids_sr.survey.bids.inheritance import find_sidecars
+from bids_sr.survey.preflight.validator import _find_validator
 
 from .conftest import SLOPPY, Finished, run_participants
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bids_sr.metrics.rows import read_frame
+from bids_sr.engine.metric_rows import read_frame
 
 from .conftest import make_phantom, run_participants
 

@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.metrics.rows import read_frame
+from bids_sr.engine.metric_rows import read_frame
 
 from .conftest import run_participants
 

@@ -15,10 +15,10 @@ from data.outputs import expected_outputs
 from nilearn.interfaces.fmriprep import load_confounds_strategy
 from scipy.ndimage import binary_erosion
 
-from bids_sr.bids.inheritance import find_sidecars, merge_sidecars
 from bids_sr.io.map_metadata import select_map_metadata
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.registration.ants import apply, load
+from bids_sr.preproc.ants import apply, load
+from bids_sr.survey.bids.inheritance import find_sidecars, merge_sidecars
 
 from .conftest import BIN, call
 

@@ -10,7 +10,7 @@ import pytest
 from data.dataset import BidsMaker
 
 if TYPE_CHECKING:
-    from bids_sr.networks.data.images import TrainingImage
+    from bids_sr.sr.networks.data.images import TrainingImage
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +49,8 @@ def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BidsMaker:
 @pytest.fixture(scope="session")
 def small_pair() -> "TrainingImage":
     """Return a pair to train on: a textured ellipse, 24 x 24 x 6, and its k-space crop."""
-    from bids_sr.networks.data.images import pair_image
-    from bids_sr.sr.matrices import kspace_crop
+    from bids_sr.spatial.matrices import kspace_crop
+    from bids_sr.sr.networks.data.images import pair_image
 
     rng = np.random.default_rng(5)
     shape = (24, 24, 6)

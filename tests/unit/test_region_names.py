@@ -7,7 +7,7 @@ import pytest
 
 from bids_sr.config import UsageError
 from bids_sr.config.sections.activation import Activation
-from bids_sr.region_names import (
+from bids_sr.io.region_names import (
     GROUPS,
     atlas_labels,
     atlas_title,

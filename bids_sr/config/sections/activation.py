@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from bids_sr import region_names
 from bids_sr.config import readers
 from bids_sr.config.regions import check_regions
 from bids_sr.config.section import OptionSection, option
 from bids_sr.config.seeds import COMPONENTS, DEFAULT_SEEDS, PREDEFINED, choose_seeds, seed_names
 from bids_sr.config.values import SettingError, suggest_name
-from bids_sr.frozen import frozen
+from bids_sr.io import region_names
+from bids_sr.io.frozen import frozen
 
 _SMOOTHING, _THRESHOLDS = (0.0, 5.0), ("quarter", "fdr")
 """Default smoothing widths (mm FWHM) and thresholds."""
@@ -30,7 +30,7 @@ class Activation(OptionSection):
 
     `low_pass` only applies to cross-correlation, and None switches the filter off. Empty
     `contrasts` select the defaults of `bids_sr.glm.contrasts.resolve_contrasts`. Regions in `roi`
-    are described in `bids_sr.region_names`, seeds in `bids_sr.config.seeds`.
+    are described in `bids_sr.io.region_names`, seeds in `bids_sr.config.seeds`.
 
     `draws_cc` is true if ``cc`` is requested. Otherwise, maps of
     cross-correlation are only drawn if there are no other maps, or if a network is trained as

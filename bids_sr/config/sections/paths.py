@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from bids_sr.config.section import HOW_IT_RUNS, OptionSection, argument, option
-from bids_sr.frozen import frozen
 from bids_sr.io.dataset_description import dataset_root
 from bids_sr.io.earlier_files import EARLIER
+from bids_sr.io.frozen import frozen
 
 WORKFLOW = "bids_sr_wf"
 """Folder of the steps in the working directory."""

@@ -6,7 +6,7 @@ from bids_sr.config import readers
 from bids_sr.config.section import OptionSection, option
 from bids_sr.config.spaces import FUNC, Space, parse_spaces
 from bids_sr.config.values import SettingError
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 
 
 @frozen

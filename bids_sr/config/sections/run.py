@@ -3,7 +3,7 @@
 from bids_sr.config.levels import StorageLevel
 from bids_sr.config.presets import preset_names
 from bids_sr.config.section import WHICH_DATA, OptionSection, option
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 
 
 @frozen

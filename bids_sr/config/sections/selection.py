@@ -5,7 +5,7 @@ from typing import Literal
 
 from bids_sr.config import readers
 from bids_sr.config.section import OptionSection, is_label, option
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 
 
 @frozen

@@ -17,11 +17,11 @@ from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.grids import Factor, Shape
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, difference_unit
 from bids_sr.spatial.distortion import Distortion
+from bids_sr.spatial.matrices import downsample, upsample_residual
 from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler
-from bids_sr.sr.matrices import downsample, upsample_residual
 
 Consistency = Literal["off", "enforce"]
 

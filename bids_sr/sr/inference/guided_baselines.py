@@ -7,7 +7,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.sr.matrices import downsample, upsample, upsample_residual
+from bids_sr.spatial.matrices import downsample, upsample, upsample_residual
 
 # smallest mean relative to the run's intensity scale; smaller means are replaced, because relative
 # changes are meaningless in air

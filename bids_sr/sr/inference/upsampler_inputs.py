@@ -6,8 +6,8 @@ from typing import Literal, Protocol, Self
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.transforms import hr_grid

@@ -4,9 +4,10 @@ import numpy as np
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.io.series import INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.spatial import matrices
+from bids_sr.spatial.matrices import check_factor, upsample
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr import matrices
 from bids_sr.sr.inference.guided_baselines import inject_guide, scale_guide
 from bids_sr.sr.inference.upsampler_inputs import (
     InferenceError,
@@ -14,7 +15,6 @@ from bids_sr.sr.inference.upsampler_inputs import (
     Upsampler,
     UpsamplerInputs,
 )
-from bids_sr.sr.matrices import check_factor, upsample
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.sr.models.model import LoadedModel
 
@@ -61,7 +61,7 @@ def _make_model_upsampler(name: str, acquired: UpsamplerInputs, model: LoadedMod
             f"the method {method.name} requires a whole run and cannot be applied to "
             "single volumes"
         )
-    from bids_sr.networks import network_upsampler
+    from bids_sr.sr.networks import network_upsampler
 
     return network_upsampler(model, acquired)
 

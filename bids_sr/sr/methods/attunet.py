@@ -24,7 +24,7 @@ brain. The PSNR term is omitted.
 
 from dataclasses import replace
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import BASE_RECIPE, Augmentation, Recipe, loss, network
 

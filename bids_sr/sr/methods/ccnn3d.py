@@ -17,7 +17,7 @@ band.
 
 from dataclasses import replace
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import BASE_RECIPE, Recipe, loss, network
 

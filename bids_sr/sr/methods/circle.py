@@ -18,7 +18,7 @@ error against the target, and the other terms have small weights.
 
 from dataclasses import replace
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import Method
 from bids_sr.sr.methods import cpce
 from bids_sr.sr.recipe import loss, network

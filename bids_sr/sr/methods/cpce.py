@@ -18,7 +18,7 @@ main loss, and a small critic with a gradient penalty is used from the 200th ste
 
 from dataclasses import replace
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import BASE_RECIPE, Recipe, loss, network
 

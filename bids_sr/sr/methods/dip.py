@@ -9,7 +9,7 @@ learned without a prior.
 
 from dataclasses import replace
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import Method
 from bids_sr.sr.methods import tv
 from bids_sr.sr.recipe import Recipe

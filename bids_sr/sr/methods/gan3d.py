@@ -11,7 +11,7 @@ the 150th step on.
 
 from dataclasses import replace
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import Method
 from bids_sr.sr.methods import resnet3d
 from bids_sr.sr.recipe import loss, network

@@ -10,7 +10,7 @@ adding zeros.
 much as the brain.
 """
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import Method
 from bids_sr.sr.methods import tv
 from bids_sr.sr.methods.mse3d import make_supervised_recipe

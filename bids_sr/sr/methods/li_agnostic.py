@@ -8,7 +8,7 @@ A measured low-resolution image is used only at its own factor.
 
 from dataclasses import replace
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import Method
 from bids_sr.sr.methods import li
 

@@ -6,7 +6,7 @@ and degradation are the same as in `methods.tv`.
 
 from dataclasses import replace
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import Method
 from bids_sr.sr.methods import tv
 from bids_sr.sr.recipe import LossTerm, Recipe, loss

@@ -9,7 +9,7 @@ and its last three layers are fine-tuned on a few images of another type (`freez
 
 from dataclasses import replace
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import Method
 from bids_sr.sr.methods import ccnn3d
 from bids_sr.sr.recipe import network

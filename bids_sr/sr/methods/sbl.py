@@ -3,7 +3,7 @@
 Prior SD maps are estimated from the likelihood of the temporal components.
 """
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import CONTROLS_OF_A_RUN, Method
 from bids_sr.sr.recipe import VarianceRecipe
 

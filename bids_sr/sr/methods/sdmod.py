@@ -6,7 +6,7 @@ control is implemented in `bids_sr.sr.prior_maps.add_detail.Modulation`. It is l
 baselines and is applied without an applicability test.
 """
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import VarianceRecipe
 

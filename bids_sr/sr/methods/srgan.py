@@ -24,7 +24,7 @@ weights are kept.
 
 from dataclasses import replace
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import CONTROLS_OF_A_PAIR, Method
 from bids_sr.sr.recipe import BASE_RECIPE, Augmentation, Recipe, loss, network
 

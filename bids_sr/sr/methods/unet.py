@@ -9,7 +9,7 @@ There is no critic, because it would only serve for inspection.
 
 from dataclasses import replace
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import Method
 from bids_sr.sr.methods import attunet
 from bids_sr.sr.recipe import ImportedWhenCalled, network

@@ -7,7 +7,7 @@ transformer of the same type, whose output patches are added to the interpolated
 
 from dataclasses import replace
 
-from bids_sr.run_time import RunTime
+from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import Method
 from bids_sr.sr.methods import attunet
 from bids_sr.sr.recipe import network

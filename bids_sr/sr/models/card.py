@@ -16,7 +16,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Self
 
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.json_values import parse_json
 

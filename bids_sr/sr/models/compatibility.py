@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor, highres_size, size_text
-from bids_sr.notices import UsageError
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.models.card import ModelCard
 
 MAX_SIZE_DIFFERENCE = 0.1

@@ -9,8 +9,8 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
+from bids_sr.io.frozen import frozen
 from bids_sr.io.json_values import parse_json
 from bids_sr.sr.models.card import (
     CARD_VERSION,

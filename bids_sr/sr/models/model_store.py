@@ -10,13 +10,6 @@ from typing import NamedTuple
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.checksums import checksum
 from bids_sr.io.code_digests import compute_code_digest
-from bids_sr.networks import (
-    TrainingImages,
-    checksums,
-    make_settings_entry,
-    steps_at_stop,
-    train_network,
-)
 from bids_sr.sr.models.card import (
     ModelCard,
     ModelError,
@@ -30,6 +23,13 @@ from bids_sr.sr.models.model import NewModel, load_model, save_model
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.stopped_training import explain_stopped
 from bids_sr.sr.models.training_log import log_tsv
+from bids_sr.sr.networks import (
+    TrainingImages,
+    checksums,
+    make_settings_entry,
+    steps_at_stop,
+    train_network,
+)
 from bids_sr.sr.prior_maps.run_data import RunData
 from bids_sr.sr.prior_maps.tested_prior import estimate_tested_prior
 
@@ -63,7 +63,7 @@ def make_or_reuse_model(
 
     Raises `ModelError` if there is no model to reuse, or the model file is damaged, and
     `TrainingDiverged` or `TrainingDataError` if training fails (see
-    `bids_sr.networks.train_network`).
+    `bids_sr.sr.networks.train_network`).
     """
     name = request.method
     log = out_dir / f"{name}.tsv"

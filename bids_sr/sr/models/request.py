@@ -5,7 +5,7 @@ from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.sr.device import Device, TrainPrecision, choose_device
 from bids_sr.sr.method import Method, get_method, get_recipe

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-from bids_sr.frozen import frozen
+from bids_sr.io.frozen import frozen
 from bids_sr.sr.loss_words import loss_name
 from bids_sr.sr.method import Method, UnknownMethod, get_method
 from bids_sr.sr.models.card import ModelCard, mapping_entry

@@ -26,7 +26,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from bids_sr.sr.lapack import solve_in_place
+from bids_sr.spatial.lapack import solve_in_place
 from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import map_in_threads

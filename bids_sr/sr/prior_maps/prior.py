@@ -35,8 +35,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from bids_sr.io.arrays import Array, Float32, iterate_parts
+from bids_sr.spatial.lapack import factor_in_place, solve_in_place
 from bids_sr.spatial.masks import bounding_box
-from bids_sr.sr.lapack import factor_in_place, solve_in_place
 from bids_sr.sr.operators import ResolutionLevel
 
 _MARGIN_WIDTH = 4  # acquired voxels, width of the region around the mask that is included

@@ -10,7 +10,7 @@ from scipy import ndimage
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.sr.matrices import check_factor
+from bids_sr.spatial.matrices import check_factor
 from bids_sr.sr.models.compatibility import describe_grids
 from bids_sr.sr.prior_maps import temporal_components as temporal
 from bids_sr.sr.prior_maps.calibration_prior import CalibrationPatterns

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from scipy.fft import idct
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, float32_checksum, iterate_parts
+from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.reproducible_numbers import fix_signs
 from bids_sr.spatial.transforms import rigid_params

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bids_sr.frozen import frozen
+from bids_sr.engine.number_text import number
 from bids_sr.io.code_digests import compute_code_digest
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Shape
-from bids_sr.metrics.number_text import number
-from bids_sr.networks import card_entries
+from bids_sr.spatial.matrices import ResolutionError
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Method
 from bids_sr.sr.models.model import NewModel
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import LogRow
+from bids_sr.sr.networks import card_entries
 from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.prior_maps.calibration_fit import CalibrationFit, fit_calibration, unrefined_fit
 from bids_sr.sr.prior_maps.calibration_prior import add_patterns

@@ -8,13 +8,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bids_sr.figures import canvas as s
-from bids_sr.figures.canvas import FigureInputError
+from bids_sr.engine.metric_rows import BRAIN
+from bids_sr.evaluation.statistics.limits_of_agreement import Agreement, limits_of_agreement
 from bids_sr.group import choose_color
 from bids_sr.io.arrays import Float
-from bids_sr.metrics.rows import BRAIN
-from bids_sr.series import MEASURED
-from bids_sr.statistics.limits_of_agreement import Agreement, limits_of_agreement
+from bids_sr.io.series import MEASURED
+from bids_sr.report.figures import canvas as s
+from bids_sr.report.figures.canvas import FigureInputError
 from bids_sr.structural.group.values import (
     QUESTION,
     average_by_participant,

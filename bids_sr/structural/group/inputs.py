@@ -7,9 +7,9 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from bids_sr.bids.entities import parse_entities
+from bids_sr.engine.metric_rows import COLUMNS, MISSING, read_frame
 from bids_sr.group import TableError, read_table_sidecar
-from bids_sr.metrics.rows import COLUMNS, MISSING, read_frame
+from bids_sr.survey.bids.entities import parse_entities
 
 ALL_PROTOCOLS = "all"
 """Protocol label if no column was specified."""

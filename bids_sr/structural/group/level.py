@@ -10,11 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.bids.inheritance import find_sidecars
-from bids_sr.bids.participants_table import ParticipantsTable
-from bids_sr.bids.session_times import months_of_sessions
 from bids_sr.config import Settings, UsageError, suggest_name
-from bids_sr.frozen import frozen
+from bids_sr.engine.metric_rows import MISSING
 from bids_sr.group import (
     DatasetContents,
     GroupNames,
@@ -29,15 +26,18 @@ from bids_sr.group import (
     write_group_results,
 )
 from bids_sr.io.atomic_files import read_json
+from bids_sr.io.frozen import frozen
 from bids_sr.io.tables import is_missing
-from bids_sr.metrics.rows import MISSING
 from bids_sr.structural.group.inputs import find_scan_tables, read_values
 from bids_sr.structural.group.values import compute_tables
+from bids_sr.survey.bids.inheritance import find_sidecars
+from bids_sr.survey.bids.participants_table import ParticipantsTable
+from bids_sr.survey.bids.session_times import months_of_sessions
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.engine.execute import RunOutcome
     from bids_sr.group import GroupPage
 
 _RUN_PARTICIPANT_LEVEL = "run the participant level with --sr-target anat first"

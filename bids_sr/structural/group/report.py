@@ -12,7 +12,10 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from bids_sr.frozen import frozen
+from bids_sr.engine.metric_rows import BRAIN, MISSING, cell_number, columns_json
+from bids_sr.engine.number_text import estimate, number, p_value
+from bids_sr.evaluation.statistics.comparison_table import write_comparisons
+from bids_sr.evaluation.statistics.wilcoxon import ALPHA
 from bids_sr.group import (
     GroupFigures,
     GroupNames,
@@ -21,16 +24,13 @@ from bids_sr.group import (
     plot_paired_values,
 )
 from bids_sr.io.atomic_files import write_json, write_text
-from bids_sr.metrics.number_text import estimate, number, p_value
-from bids_sr.metrics.registry import statistic
-from bids_sr.metrics.rows import BRAIN, MISSING, cell_number, columns_json
-from bids_sr.metrics.word_lists import add_counts
+from bids_sr.io.frozen import frozen
+from bids_sr.io.metric_registry import statistic
+from bids_sr.io.word_lists import add_counts
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.facts import facts_html
 from bids_sr.report.first_screen import AnswerRow, FirstScreen, render_first_screen
 from bids_sr.report.markup import join, render, render_folded, render_selector, table
-from bids_sr.statistics.comparison_table import write_comparisons
-from bids_sr.statistics.wilcoxon import ALPHA
 from bids_sr.structural.group.figures import (
     CLASS_NAMES,
     agreement_figure,

@@ -12,19 +12,19 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bids_sr.frozen import frozen
-from bids_sr.metrics.registry import LOWER, statistic
-from bids_sr.metrics.rows import MISSING, SCAN
-from bids_sr.series import BASELINES, MEASURED
-from bids_sr.statistics.comparison_table import describe_columns
-from bids_sr.statistics.comparisons import PairedComparison, compare_pairs
-from bids_sr.statistics.decisions import decide_all
-from bids_sr.statistics.limits_of_agreement import (
+from bids_sr.engine.metric_rows import MISSING, SCAN
+from bids_sr.evaluation.statistics.comparison_table import describe_columns
+from bids_sr.evaluation.statistics.comparisons import PairedComparison, compare_pairs
+from bids_sr.evaluation.statistics.decisions import decide_all
+from bids_sr.evaluation.statistics.limits_of_agreement import (
     compute_within_unit_sd,
     limits_of_agreement,
     percent_differences,
 )
-from bids_sr.statistics.summaries import summarize
+from bids_sr.evaluation.statistics.summaries import summarize
+from bids_sr.io.frozen import frozen
+from bids_sr.io.metric_registry import LOWER, statistic
+from bids_sr.io.series import BASELINES, MEASURED
 from bids_sr.structural.group.volume_change import change_table
 
 SIMILARITY = ("mae", "rmse", "nmse", "nmse_voxel", "psnr", "ssim")

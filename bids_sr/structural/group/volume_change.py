@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bids_sr.metrics.rows import MISSING
+from bids_sr.engine.metric_rows import MISSING
 
 BASELINE = "0"
 """Time label of the baseline, in months."""

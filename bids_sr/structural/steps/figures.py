@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.config.memory import Need
+from bids_sr.engine.artifacts import Derivative, Facts, File, Map, Mask, Rows, Volume
+from bids_sr.engine.memory import Need
 from bids_sr.io.arrays import Array
-from bids_sr.pipeline.artifacts import Derivative, Facts, File, Map, Mask, Rows, Volume
-from bids_sr.pipeline.figure import FigureContent, FigureDrawing, FigureStep, figure
+from bids_sr.io.run_time import RunTime
+from bids_sr.report.figure_step import FigureContent, FigureDrawing, FigureStep, figure
 from bids_sr.report.sections import SCANS, FigureSpec
-from bids_sr.run_time import RunTime
-from bids_sr.steps.training import ModelFiles
+from bids_sr.sr.steps.training import ModelFiles
 from bids_sr.structural.steps.scans import (
     check_acquired,
     group_by_series,
@@ -404,10 +404,10 @@ def explain_scans(
     method_label : str
         Label of the figures if several networks are shown.
     """
-    from bids_sr.figures.training import training_figure
-    from bids_sr.networks import explain_slice
     from bids_sr.report.facts import card_html
+    from bids_sr.report.figures.training import training_figure
     from bids_sr.sr.models.model import load_model
+    from bids_sr.sr.networks import explain_slice
     from bids_sr.structural.figures import explanation_figure
 
     affine = scan_mask.affine

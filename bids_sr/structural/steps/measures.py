@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
+from bids_sr.engine.metric_rows import MetricRow, columns_json, metric_rows
+from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step_memory import MEASURE_SCANS
 from bids_sr.io.arrays import Array
+from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import MetricRow, columns_json, metric_rows
-from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
-from bids_sr.pipeline.step import HERE, step
-from bids_sr.run_time import RunTime
 from bids_sr.sr.models.card import ModelCard
-from bids_sr.steps.memory import MEASURE_SCANS
 from bids_sr.structural.steps.scans import (
     AlignmentModel,
     Tools,
@@ -268,7 +268,7 @@ def _segment_with_fast(
 
     The dictionary is empty if FAST fails.
     """
-    from bids_sr.registration import fsl
+    from bids_sr.preproc import fsl
 
     if not _uses_fast(list(measured), tools):
         return None
@@ -385,7 +385,7 @@ def _segment_tissues(
 
     A failure is only logged, so that all other measures are kept.
     """
-    from bids_sr.registration import tissues
+    from bids_sr.preproc import tissues
 
     try:
         return tissues.tissue_masks(tissues.segment_tissues(scans, mask, affine, seed=seed))
@@ -428,7 +428,7 @@ def _segment_classes(
 
 def _label_tissues(tissues: Mapping[str, Array], shape: tuple[int, ...]) -> Array:
     """Return the labels of tissues (1 GM, 2 WM, 3 CSF), given their masks by name."""
-    from bids_sr.registration.tissues import TISSUES
+    from bids_sr.preproc.tissues import TISSUES
 
     labels = np.zeros(shape, np.uint8)
     for label, tissue in enumerate(TISSUES, 1):
@@ -452,7 +452,7 @@ def _resample_lesion_template(
     """
     if file is None:
         return None
-    from bids_sr.registration.ants import load
+    from bids_sr.preproc.ants import load
     from bids_sr.spatial.resampling import sample_volume
 
     template = load(file)

@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.frozen import frozen
+from bids_sr.engine.artifacts import Facts, File, Image, Map, Mask
+from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step_memory import PREPARE_SCANS
 from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
+from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask
-from bids_sr.pipeline.step import HERE, step
-from bids_sr.run_time import RunTime
-from bids_sr.steps.memory import PREPARE_SCANS
 from bids_sr.structural.steps.scans import (
     AlignmentModel,
     ScanPreparation,
@@ -212,7 +212,7 @@ def _load_scans(
 
     The files of a resolution are in the order of the contrasts, or empty.
     """
-    from bids_sr.registration.ants import load
+    from bids_sr.preproc.ants import load
 
     files_by_resolution = {"highres": highres_files, "lowres": lowres_files}
     return {
@@ -244,7 +244,7 @@ def _make_external_tools(
     """
     if anat_tools == "ants":
         return _ExternalTools()
-    from bids_sr.registration import fsl
+    from bids_sr.preproc import fsl
 
     folders = (here / f"fsl_{number}" for number in itertools.count())
     affine = anat_align not in ("rigid", "template-rigid")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bids_sr.metrics.word_lists import enumerate_words
+from bids_sr.io.word_lists import enumerate_words
 from bids_sr.structural.steps.scans import AlignmentModel, ScanPreparation, Tools
 
 # Transforms by alignment model.

@@ -11,12 +11,12 @@ from typing import Literal
 
 import numpy as np
 
+from bids_sr.engine.artifacts import Derivative
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.acquired_scan import acquired_scan_rows
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.frozen import frozen
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import MetricRow
-from bids_sr.pipeline.artifacts import Derivative
 
 AlignmentModel = Literal[
     "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
@@ -72,7 +72,7 @@ def select_untrained_slices(
 
     Slices are counted from 0 along the third axis.
     """
-    from bids_sr.networks import contrast_image
+    from bids_sr.sr.networks import contrast_image
     from bids_sr.structural.held_out import list_held_out_slices
 
     image = contrast_image(
@@ -160,7 +160,7 @@ def read_edited_mask(file: Path, grid: Volume) -> Array:
     """
     from bids_sr.io.fields_of_view import same_grid
     from bids_sr.io.nifti import load_image
-    from bids_sr.notices import UsageError
+    from bids_sr.io.notices import UsageError
 
     data, affine = load_image(Path(file))
     if not same_grid(data.shape, affine, grid.data.shape, grid.affine):

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bids_sr.engine.artifacts import File, Map, Mask
+from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step_memory import RESOLVE_SCANS, TRAIN_ON_SCANS
+from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import File, Map, Mask
-from bids_sr.pipeline.step import HERE, step
-from bids_sr.run_time import RunTime
 from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingSettings, request_model
-from bids_sr.steps.memory import RESOLVE_SCANS, TRAIN_ON_SCANS
-from bids_sr.steps.training import ModelFiles, provide_model
-from bids_sr.steps.training_costs import schedule_training, training_work
-from bids_sr.steps.training_texts import describe_network, read_cards
+from bids_sr.sr.steps.training import ModelFiles, provide_model
+from bids_sr.sr.steps.training_costs import schedule_training, training_work
+from bids_sr.sr.steps.training_texts import describe_network, read_cards
 from bids_sr.structural.steps.scans import (
     AlignmentModel,
     IntensityScaling,
@@ -108,7 +108,7 @@ def train_on_scans(
     split : Split
         Participants by set. The heads of the validation set are held out.
     """
-    from bids_sr.networks import SAME_GRID, contrast_image
+    from bids_sr.sr.networks import SAME_GRID, contrast_image
 
     heads_fine, heads_coarse, heads_masks = heads_fine or [], heads_coarse or [], heads_masks or {}
     n_contrasts = len(heads_fine) // max(1, len(heads_masks))
@@ -176,9 +176,9 @@ def super_resolve_scans(
     UsageError
         If the model was trained on images with another grid or preparation.
     """
-    from bids_sr.networks import SAME_GRID, joined_contrasts, super_resolve_contrasts
     from bids_sr.sr.models.compatibility import check_model
     from bids_sr.sr.models.model import load_model
+    from bids_sr.sr.networks import SAME_GRID, joined_contrasts, super_resolve_contrasts
 
     model = load_model(model_file)
     check_model(

@@ -24,7 +24,7 @@ from bids_sr.api.image_inputs import (
 )
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.spatial.itk_files import read_itk
-from bids_sr.sr.matrices import upsample
+from bids_sr.spatial.matrices import upsample
 from bids_sr.sr.method import method_names
 from bids_sr.sr.models import stopped_training
 

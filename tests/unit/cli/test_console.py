@@ -9,10 +9,10 @@ import pytest
 from bids_sr.cli.console import make_end_lines, make_start_lines, make_warning_lines
 from bids_sr.config import Settings
 from bids_sr.config.sections.paths import Paths
-from bids_sr.execution.execute import RunOutcome
+from bids_sr.engine.execute import RunOutcome
 from bids_sr.io.dataset_description import dataset_root
-from bids_sr.notices import RECORD, Notice, read_record, record
-from bids_sr.preflight import Plan
+from bids_sr.io.notices import RECORD, Notice, read_record, record
+from bids_sr.survey.preflight import Plan
 
 TAP, REST = "sub-01_task-tap", "sub-01_task-rest"
 

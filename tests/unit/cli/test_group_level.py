@@ -22,12 +22,12 @@ from data.group_tables import (
 from bids_sr.cli import main
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
+from bids_sr.engine.metric_rows import columns_json
 from bids_sr.group import maps as group_maps
 from bids_sr.group.level import list_unstored_series
 from bids_sr.io.dataset_description import write_dataset
 from bids_sr.io.nifti import save_image
-from bids_sr.metrics.rows import columns_json
-from bids_sr.notices import RECORD, Notice, read_record, record
+from bids_sr.io.notices import RECORD, Notice, read_record, record
 from bids_sr.version import __version__
 
 

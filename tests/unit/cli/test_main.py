@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr import preflight
-from bids_sr.bids import Subject
 from bids_sr.cli import main, participant_level
 from bids_sr.config import Settings
 from bids_sr.config.lock import output_lock
-from bids_sr.execution import fork_server
-from bids_sr.execution.execute import RunOutcome
+from bids_sr.engine import fork_server
+from bids_sr.engine.execute import RunOutcome
 from bids_sr.io.atomic_files import DiskFullError, temporary_name
-from bids_sr.notices import Notice
-from bids_sr.preflight import Estimate, Plan, pace
+from bids_sr.io.notices import Notice
+from bids_sr.survey import preflight
+from bids_sr.survey.bids import Subject
+from bids_sr.survey.preflight import Estimate, Plan, pace
 
 SUB_01 = Subject(label="01", t1w=(), runs=())
 PLAN = Plan(subjects=(SUB_01,), estimate=Estimate(output_gb=1.25, work_gb=3.5))

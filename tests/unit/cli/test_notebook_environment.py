@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.cli import main as participants
-from bids_sr.execution import node_job
-from bids_sr.model_commands.cli import main as models
-from bids_sr.phantom import cli as phantom
-from bids_sr.slurm.cli import main as slurm
+from bids_sr.cli import main as participants, phantom as phantom
+from bids_sr.cli.models.commands import main as models
+from bids_sr.cli.slurm import main as slurm
+from bids_sr.engine import node_job
 
 BACKEND = "module://backend_of_a_notebook"
 

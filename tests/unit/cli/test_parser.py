@@ -13,7 +13,9 @@ from hypothesis import given, strategies as st
 
 from bids_sr import __version__
 from bids_sr.cli.main import main
+from bids_sr.cli.models.commands import main as models_main
 from bids_sr.cli.parser import parse_settings
+from bids_sr.cli.slurm import main as slurm_main
 from bids_sr.config import Settings, UsageError, machine
 from bids_sr.config.readers import (
     parse_frequency,
@@ -22,8 +24,6 @@ from bids_sr.config.readers import (
     parse_run_number,
     parse_widths,
 )
-from bids_sr.model_commands.cli import main as models_main
-from bids_sr.slurm.cli import main as slurm_main
 
 REQUIRED = ["in", "out", "participant"]
 
@@ -301,7 +301,7 @@ def test_version_and_help_exit_with_0(capsys: pytest.CaptureFixture[str]) -> Non
     [
         ("bids_sr.cli.main", [[]]),
         (
-            "bids_sr.model_commands.cli.main",
+            "bids_sr.cli.models.commands.main",
             [[], ["list"], ["train"], ["apply"], ["evaluate"], ["rate"]],
         ),
     ],

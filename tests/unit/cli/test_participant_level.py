@@ -15,12 +15,12 @@ from bids_sr.cli.main import main
 from bids_sr.cli.stages import find_stage
 from bids_sr.config import machine
 from bids_sr.config.lock import output_lock
-from bids_sr.config.memory import BASE_GB
-from bids_sr.execution import execute
-from bids_sr.execution.records import FinishedSteps
+from bids_sr.engine import execute
+from bids_sr.engine.memory import BASE_GB
+from bids_sr.engine.records import FinishedSteps
 from bids_sr.io.dataset_description import dataset_root
-from bids_sr.notices import Notice, record
-from bids_sr.preflight.plan import Estimate
+from bids_sr.io.notices import Notice, record
+from bids_sr.survey.preflight.plan import Estimate
 from bids_sr.version import __version__
 
 OUT, PAGE = Path("out"), Path("out/sub-01.html")

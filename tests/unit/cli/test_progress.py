@@ -25,17 +25,17 @@ from bids_sr import steps as step_modules
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.progress import Progress
 from bids_sr.cli.stages import find_stage
-from bids_sr.pipeline.nipype_workflow import make_workflow
-from bids_sr.pipeline.step import Step
-from bids_sr.preflight import pace
-from bids_sr.preflight.pace import REFERENCE_S, kernel_seconds, measure_slowdown
-from bids_sr.steps.activation import map_series
-from bids_sr.steps.clusters import list_clusters
-from bids_sr.steps.evaluation import compare_halves
-from bids_sr.steps.figures.anatomy import summarize_subject
-from bids_sr.steps.motion import estimate_motion
-from bids_sr.steps.run_verdict import decide_verdict
-from bids_sr.steps.super_resolution import super_resolve
+from bids_sr.engine.nipype_workflow import make_workflow
+from bids_sr.engine.step import Step
+from bids_sr.evaluation.steps.evaluation import compare_halves
+from bids_sr.evaluation.steps.run_verdict import decide_verdict
+from bids_sr.glm.steps.activation import map_series
+from bids_sr.glm.steps.clusters import list_clusters
+from bids_sr.preproc.steps.motion import estimate_motion
+from bids_sr.report.figure_steps.anatomy import summarize_subject
+from bids_sr.sr.steps.super_resolution import super_resolve
+from bids_sr.survey.preflight import pace
+from bids_sr.survey.preflight.pace import REFERENCE_S, kernel_seconds, measure_slowdown
 
 RUN = "sub-01_task-tap"
 

@@ -8,9 +8,9 @@ import pytest
 from data.page import Page
 
 from bids_sr.cli.main import main
+from bids_sr.engine.metric_rows import MetricRow, table_text
 from bids_sr.io.dataset_description import write_dataset
-from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.rows import MetricRow, table_text
+from bids_sr.io.metric_flags import FLAGS
 from bids_sr.report import index_page
 from bids_sr.report.index_page import write_index
 from bids_sr.version import __version__

@@ -24,8 +24,8 @@ from bids_sr.cli.vgg19_weights import install_requested_weights, install_vgg19
 from bids_sr.config import UsageError
 from bids_sr.config.vgg19_weights import VGG19_DOWNLOAD
 from bids_sr.io.atomic_files import DiskFullError
-from bids_sr.networks.losses.perceptual import VGGPerceptual
-from bids_sr.networks.vgg19 import build_vgg19_features
+from bids_sr.sr.networks.losses.perceptual import VGGPerceptual
+from bids_sr.sr.networks.vgg19 import build_vgg19_features
 
 NAME = "vgg19-dcbb9e9d.pth"
 UNREACHABLE = "http://127.0.0.1:9"

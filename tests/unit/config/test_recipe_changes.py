@@ -15,7 +15,7 @@ from bids_sr.config import Settings, UsageError
 from bids_sr.config.settings import analysis_digest
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.recipe_changes import RecipeChange
-from bids_sr.steps.training import train_on_volumes
+from bids_sr.sr.steps.training import train_on_volumes
 
 REQUIRED = ["in", "out", "participant"]
 CALL = [*REQUIRED, "--sr-method", "tv", "unet"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.acquired_activation import (
     active_voxels,
     compare_with_acquired,
@@ -10,7 +11,6 @@ from bids_sr.evaluation.acquired_activation import (
     kept_rows,
 )
 from bids_sr.evaluation.qc_flags import lost_activation_flags
-from bids_sr.metrics.rows import MetricRow
 
 SHAPE = (24, 24, 12)
 MASK = np.ones(SHAPE, bool)

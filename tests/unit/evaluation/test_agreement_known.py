@@ -8,11 +8,11 @@ import pytest
 from data.block_effects import make_blocks, write_effects
 from data.short_names import against_of, measure_of
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.agreement import ComparisonKey, agreement_rows, interval
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.reference_maps import replace_rows
 from bids_sr.evaluation.references import make_known_reference, make_map_reference
-from bids_sr.metrics.rows import MetricRow
 from bids_sr.spatial.nyquist import beyond_nyquist
 
 SHAPE, FACTOR = (12, 10, 4), (2.0, 2.0, 1.0)

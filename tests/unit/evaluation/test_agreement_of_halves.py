@@ -20,8 +20,8 @@ from bids_sr.evaluation.agreement import (
 from bids_sr.evaluation.effects_of_run import RunEffects, denoise_controls, save_fine_effects
 from bids_sr.evaluation.references import make_half_reference, make_other_effects_reference
 from bids_sr.glm.block_effects import load_effects
-from bids_sr.glm.smoothing import smooth
 from bids_sr.spatial.nyquist import beyond_nyquist
+from bids_sr.spatial.smoothing import smooth
 
 SHAPE, AFFINE, FACTOR = (24, 24, 4), np.diag([2.0, 2.0, 3.0, 1.0]), (2.0, 2.0, 1.0)
 BLOCKS = make_blocks("ab" * 6)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from data.rows import TESTED, make_measured_rows, make_tested_rows
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.contrast_results import answer_question, collect_results, list_contrasts
 from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
@@ -23,7 +24,6 @@ from bids_sr.evaluation.result_text import (
     write_result,
 )
 from bids_sr.evaluation.statements import Statement
-from bids_sr.metrics.rows import MetricRow
 
 STATES = ("recovered", "not supported", "not testable")
 BOTH = ((0.5, 0.1), (0.4, 0.1))

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.detail_support import classify_detail, permits_sign_reliable
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.statements import Statement
-from bids_sr.metrics.rows import MetricRow
 
 
 def rows_of(

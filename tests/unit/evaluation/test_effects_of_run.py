@@ -5,10 +5,10 @@ values.
 import numpy as np
 from data.block_effects import make_blocks, make_effects
 
-from bids_sr.compared_series.smoothness_matching import select_control_width
+from bids_sr.evaluation.compared_series.smoothness_matching import select_control_width
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.glm.block_effects import save_effects
-from bids_sr.glm.smoothing import smooth
+from bids_sr.spatial.smoothing import smooth
 
 SHAPE, ZOOMS = (24, 24, 6), (2.0, 2.0, 3.0)
 

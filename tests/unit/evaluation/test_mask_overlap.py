@@ -10,12 +10,12 @@ from data.block_effects import make_blocks, write_effects
 from scipy import ndimage
 
 from bids_sr.evaluation.mask_overlap import jaccard, mask_of_mean, mask_rows, resample_mask
+from bids_sr.evaluation.steps.mask_comparison import compare_masks
 from bids_sr.glm.block_effects import load_mean
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.steps.quality.mask_comparison import compare_masks
 
 SHAPE, AFFINE = (40, 40, 24), np.diag([4.0, 4.0, 4.0, 1.0])
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.detail_support import MIN_FINENESS, classify_detail
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
@@ -17,7 +18,6 @@ from bids_sr.evaluation.needed_blocks import (
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.support_table import tabulate_support
 from bids_sr.evaluation.tested_detail import FINENESS, HALF_RESOLUTION, UPPER_HALF
-from bids_sr.metrics.rows import MetricRow
 
 
 def rows_of(ev=(0.2, 0.5), upper=(0.1, 0.4), fineness=(0.7, 0.8), *, voxels=200.0, blocks=4):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from data.rows import make_detail_row
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.qc_flags import (
     artifact_flag,
     broad_flags,
@@ -14,7 +15,6 @@ from bids_sr.evaluation.qc_flags import (
     placement_flags,
 )
 from bids_sr.evaluation.run_evidence import gather_evidence
-from bids_sr.metrics.rows import MetricRow
 
 SHAPE = (20, 20, 8)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])

@@ -13,6 +13,7 @@ import pytest
 from data.group_tables import joined, write_tables
 from data.rows import make_tested_rows
 
+from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.evaluation.evidence import Evidence, select_compared_rows
 from bids_sr.evaluation.qc_flags import Flag, read_flags
 from bids_sr.evaluation.run_evidence import RunEvidence, gather_evidence
@@ -20,7 +21,6 @@ from bids_sr.evaluation.support_table import tabulate_support
 from bids_sr.evaluation.verdict import Verdict, make_verdict
 from bids_sr.group.comparisons import compare_primary
 from bids_sr.io.json_records import record_from_json, record_to_json
-from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.report.run_summaries import VERDICT_SUFFIX, read_run_summary
 from bids_sr.report.verdict_html import verdict_html
 

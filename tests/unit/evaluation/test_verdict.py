@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from data.rows import judge_rows, make_detail_row as detail
 
+from bids_sr.engine.metric_rows import MetricRow, read_table, table_text
 from bids_sr.evaluation.evidence import find_strongest, main_regions
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.verdict_lines import verdict_line
-from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.rows import MetricRow, read_table, table_text
+from bids_sr.io.metric_flags import FLAGS
 
 BASELINES = ("bspline", "zerofill", "inject", "ratio")
 REFERENCES = (*BASELINES, "bsplineSmooth", "bsplinePca")

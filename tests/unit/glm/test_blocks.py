@@ -14,9 +14,9 @@ from bids_sr.glm.design import frame_times
 from bids_sr.glm.halves import half_weights
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events
-from bids_sr.glm.smoothing import smooth
 from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.spatial.smoothing import smooth
 
 SHAPE, N, TR = (9, 8, 3), 120, 2.0
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.glm.confound_table import build_confound_table, principal_components, tissue_masks
-from bids_sr.glm.drift import drift_basis
-from bids_sr.glm.head_motion import rms_displacement
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.preproc.confound_table import build_confound_table, principal_components, tissue_masks
+from bids_sr.preproc.drift import drift_basis
+from bids_sr.preproc.head_motion import rms_displacement
 
 
 def test_rms_displacement_is_the_mean_over_a_ball() -> None:

@@ -11,7 +11,7 @@ from bids_sr.glm.contrasts import (
     order_types,
     resolve_contrasts,
 )
-from bids_sr.notices import UsageError
+from bids_sr.io.notices import UsageError
 
 TYPES = ("thumb", "little")
 

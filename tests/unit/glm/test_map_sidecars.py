@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bids_sr.glm.map_sidecars import NO_ERROR, common_sidecar
-from bids_sr.steps.figures.overview import FINER_EFFECTS
+from bids_sr.report.figure_steps.overview import FINER_EFFECTS
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 

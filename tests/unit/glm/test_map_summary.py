@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from data.short_names import measure_of
 
+from bids_sr.engine.metric_rows import cell_number
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.map_summary import (
     activation_rows,
@@ -12,7 +13,6 @@ from bids_sr.glm.map_summary import (
     upsampled_rows,
 )
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import cell_number
 
 CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}}
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])

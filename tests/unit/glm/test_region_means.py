@@ -16,7 +16,7 @@ from bids_sr.glm.region_means import (
     weigh_smoothed_mean,
 )
 from bids_sr.glm.regressors import Events
-from bids_sr.glm.smoothing import smooth
+from bids_sr.spatial.smoothing import smooth
 
 N_VOLUMES, N_VOXELS, N_RUNS = 120, 40, 80
 TASK = Events(

@@ -9,11 +9,11 @@ from scipy import ndimage
 
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.regressors import Events
-from bids_sr.glm.smoothing import smooth
-from bids_sr.glm.streamed_fit import divide_into_batches
+from bids_sr.glm.series_quality import QualitySums, smoothness
 from bids_sr.glm.time_series import extract_time_series
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.quality.series_quality import QualitySums, smoothness
+from bids_sr.spatial.smoothing import smooth
+from bids_sr.spatial.streamed_fit import divide_into_batches
 
 
 def write(path, data, zooms=(2.0, 2.0, 4.0), tr=2.0):

@@ -12,7 +12,11 @@ from data.group_tables import BEYOND, cohort, detail, joined, one, values_of, wr
 from data.page import read_numbers
 from scipy import stats as scipy_stats
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.statements import Statement
+from bids_sr.evaluation.statistics import wilcoxon
+from bids_sr.evaluation.statistics.comparison_table import format_comparisons
+from bids_sr.evaluation.statistics.decisions import BELOW_STRONGEST_NOTE
 from bids_sr.group import comparisons as pc, tables
 from bids_sr.group.first_screen import (
     GroupContents,
@@ -26,11 +30,7 @@ from bids_sr.group.map_records import GroupMaps
 from bids_sr.group.output_files import GroupNames
 from bids_sr.group.values import JoinedTables, participants_by_series
 from bids_sr.group.verdicts import finding_sentence, select_findings
-from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.first_screen import FirstScreen
-from bids_sr.statistics import wilcoxon
-from bids_sr.statistics.comparison_table import format_comparisons
-from bids_sr.statistics.decisions import BELOW_STRONGEST_NOTE
 
 METHODS = ("sbl", "srgan")
 RIVALS = ("bspline", "zerofill", "sdmod", "inject", "ratio")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from bids_sr.engine.metric_rows import COLUMNS
 from bids_sr.group.equal_contrasts import unequal_contrasts, unequal_lines
 from bids_sr.group.input_tables import find_tables
 from bids_sr.group.values import join_tables
-from bids_sr.metrics.rows import COLUMNS
 
 TWO = {"all": {"a": 0.5, "b": 0.5}, "a": {"a": 1.0}}
 THREE = {"all": dict.fromkeys("abc", 1 / 3), "a": {"a": 1.0}}

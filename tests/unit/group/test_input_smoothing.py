@@ -7,11 +7,11 @@ from pathlib import Path
 from data.group_tables import detail, joined, sizes, write_tables
 from data.page import Page
 
+from bids_sr.engine.metric_rows import COLUMNS, read_table
 from bids_sr.group.comparisons import compare
 from bids_sr.group.input_checks import require_readable
 from bids_sr.group.paper_table import paper_html, paper_sizes
 from bids_sr.group.verdicts import context_text
-from bids_sr.metrics.rows import COLUMNS, read_table
 
 PRESET = Path(__file__).parents[3] / "boilerplate" / "presets" / "ota2022.toml"
 

@@ -9,7 +9,7 @@ import pytest
 from data.group_maps import Study
 
 from bids_sr.group import maps as group_maps
-from bids_sr.notices import read_failed_steps
+from bids_sr.io.notices import read_failed_steps
 
 
 def call_with_killed_worker(study: Study, n_workers: int) -> int:

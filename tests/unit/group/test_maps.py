@@ -58,7 +58,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_point_transforms_agree_with_ants_image_transforms(tmp_path: Path) -> None:
     from bids_sr.io.volume import Volume
-    from bids_sr.registration.ants import apply, apply_to_points
+    from bids_sr.preproc.ants import apply, apply_to_points
 
     first, second = tmp_path / "a.txt", tmp_path / "b.txt"
     write_itk(first, rigid_matrix([3, -2, 1, 0.1, 0.02, -0.2], [0, 0, 0]))

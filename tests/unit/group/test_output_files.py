@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from data.group_maps import Study, mean_value, read_sidecar
 
+from bids_sr.engine.metric_rows import MetricRow, table_text
 from bids_sr.group import output_files
 from bids_sr.group.output_files import (
     GroupNames,
@@ -14,7 +15,6 @@ from bids_sr.group.output_files import (
     list_group_files,
     replace_group_files,
 )
-from bids_sr.metrics.rows import MetricRow, table_text
 
 ALL, PRE, SCANS = (
     GroupNames(),

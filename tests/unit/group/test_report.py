@@ -10,7 +10,6 @@ import pytest
 from data.group_tables import BEYOND, cohort, detail, joined, values_of, write_tables as write_run
 from data.page import MARKUP, Page, read_numbers
 
-from bids_sr.figures.canvas import FigureInputError
 from bids_sr.group import (
     comparisons as group_comparisons,
     figures as group_figures,
@@ -26,6 +25,7 @@ from bids_sr.group.tables import write_tables
 from bids_sr.group.values import participants_by_series
 from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
+from bids_sr.report.figures.canvas import FigureInputError
 
 NAMES = ("sbl", "srgan")
 

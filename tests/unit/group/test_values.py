@@ -21,10 +21,10 @@ from data.group_tables import (
 from data.page import Page
 from scipy import stats as scipy_stats
 
+from bids_sr.engine.metric_rows import COLUMNS, MetricRow
+from bids_sr.evaluation.statistics.comparison_table import describe_columns, format_comparisons
 from bids_sr.group import comparisons, input_tables, values as group_values
 from bids_sr.group.paper_table import paper_html, paper_sizes
-from bids_sr.metrics.rows import COLUMNS, MetricRow
-from bids_sr.statistics.comparison_table import describe_columns, format_comparisons
 
 METHODS = ("sbl", "srgan")
 SIZE = {

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from data.group_tables import cohort, detail, joined, one, write_tables
 
+from bids_sr.engine.metric_rows import MetricRow, read_frame
 from bids_sr.group import values as group_values
 from bids_sr.group.comparisons import compare
 from bids_sr.group.input_tables import find_tables
 from bids_sr.group.verdicts import finding_sentence, select_findings
-from bids_sr.metrics.registry import STATISTICS
-from bids_sr.metrics.rows import MetricRow, read_frame
+from bids_sr.io.metric_registry import STATISTICS
 
 
 def test_tables_joined_one_by_one_equal_tables_concatenated_by_pandas(tmp_path: Path) -> None:

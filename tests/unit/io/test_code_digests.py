@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from bids_sr.engine.store import store
+from bids_sr.glm.steps import seeds
 from bids_sr.io.code_digests import SourceCode, compute_code_digest, read_program
 from bids_sr.io.code_modules import Definition
-from bids_sr.networks.training.trainer import train_network
-from bids_sr.pipeline.store import store
-from bids_sr.steps import motion, seeds, super_resolution
+from bids_sr.preproc.steps import motion
+from bids_sr.sr.networks.training.trainer import train_network
+from bids_sr.sr.steps import super_resolution
 
 FILES: Mapping[str, str] = {
     "__init__.py": "",

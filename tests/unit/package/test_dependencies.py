@@ -18,7 +18,7 @@ BY_NAME = {"import_module", "find_spec"}
 TOOLS = {"benchmarks", "docs", "tests"}
 """Extras for developers."""
 NOT_IMPORTED = {
-    "bids-validator-deno": "a program, which bids_sr/preflight/validator.py starts",
+    "bids-validator-deno": "a program, which bids_sr/survey/preflight/validator.py starts",
     "six": "imported by the bibliography style of tedana, which does not declare it",
     "tensorboard": "imported by torch.utils.tensorboard; torch does not declare it",
 }

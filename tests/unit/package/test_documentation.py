@@ -15,7 +15,7 @@ from data.fmriprep import prepared, use
 from pages import ROOT, Change, changes, loaded
 from PIL import Image
 
-from bids_sr.steps import registration
+from bids_sr.preproc.steps import registration
 
 PAGES = [
     *ROOT.glob("*.md"),

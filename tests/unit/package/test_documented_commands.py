@@ -22,7 +22,7 @@ from commands import (
 from pages import ROOT, loaded
 
 from bids_sr.cli.parser import parse_settings
-from bids_sr.notices import UsageError
+from bids_sr.io.notices import UsageError
 
 PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in all_pages()}

@@ -10,13 +10,13 @@ import numpy.testing as npt
 import pytest
 from scipy import ndimage
 
+from bids_sr.io.region_names import find_atlas
 from bids_sr.phantom.activity import FOCI, _measure_ribbon_distance, make_foci
 from bids_sr.phantom.block_design import make_block_design, predict_response
 from bids_sr.phantom.bold_run import SimulatedRun
 from bids_sr.phantom.ground_truth import _make_focus_rows, simulate_effects
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import TASKS, SimulatedSubject
-from bids_sr.region_names import find_atlas
 
 AAL_LABELS = {"thumb": (2001,), "little": (2001,), "sma": (2401, 2402)}
 

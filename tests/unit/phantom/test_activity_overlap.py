@@ -14,14 +14,14 @@ from scipy import ndimage
 from bids_sr.glm.activation_regions import nonempty_dice, quarter_region
 from bids_sr.glm.cross_correlation import cross_correlation, temporal_filter
 from bids_sr.io.arrays import Array
+from bids_sr.io.region_names import find_atlas
 from bids_sr.phantom.activity import FOCI, make_foci, select_foci
 from bids_sr.phantom.block_design import predict_response
 from bids_sr.phantom.bold_run import BOLD_BRAIN_SIGNAL, SimulatedRun, simulate_bold_run
 from bids_sr.phantom.ground_truth import simulate_effects
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
-from bids_sr.region_names import find_atlas
-from bids_sr.sr.matrices import downsample
+from bids_sr.spatial.matrices import downsample
 
 FINGERS = ("thumb", "little")
 MOTOR_LABELS = (2001, 2002, 2401, 2402, 6001, 6002)

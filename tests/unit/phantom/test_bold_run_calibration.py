@@ -13,7 +13,6 @@ import numpy.testing as npt
 import pytest
 from data.validator import validation_errors
 
-from bids_sr.bids import survey
 from bids_sr.config import Paths, Settings
 from bids_sr.phantom.bold_run import (
     SimulatedRun,
@@ -24,8 +23,9 @@ from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.study import Study
 from bids_sr.spatial.itk_files import read_itk
+from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.matrices import kspace_crop
+from bids_sr.survey.bids import survey
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from data.validator import validation_errors
 
-from bids_sr.bids import survey
 from bids_sr.config import Paths, Settings
 from bids_sr.phantom.bold_run import SimulatedRun, simulate_echo
 from bids_sr.phantom.ground_truth import simulate_effects
@@ -21,9 +20,10 @@ from bids_sr.phantom.sequences import TISSUES
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.study import Study
+from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.spatial.multi_echo import fit_t2star
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.matrices import kspace_crop
+from bids_sr.survey.bids import survey
 
 TES = (0.013, 0.029, 0.045)
 STILL = np.eye(4)

@@ -9,8 +9,8 @@ import pytest
 from bids_sr.phantom import scanner as scanner_module
 from bids_sr.phantom.presets import _make_centered_affine
 from bids_sr.phantom.scanner import Scanner, _make_readout_blur, draw_distortion, magnitude
+from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.spatial.transforms import hr_grid, invert, rigid_matrix
-from bids_sr.sr.matrices import kspace_crop
 
 SHAPE = (32, 32, 12)
 AFFINE = _make_centered_affine(SHAPE, (6.0, 6.0, 4.0), (2.0, -5.0, 9.0))

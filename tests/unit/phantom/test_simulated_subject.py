@@ -15,9 +15,9 @@ from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.sequences import PulseSequence
 from bids_sr.phantom.simulated_subject import TASKS, RandomStreams, SimulatedSubject
 from bids_sr.phantom.still_scans import simulate_pair as pair_of, simulate_t1w
+from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_params
-from bids_sr.sr.matrices import kspace_crop
 
 
 @pytest.fixture(scope="module")

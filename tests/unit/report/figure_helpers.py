@@ -5,10 +5,10 @@ from pathlib import Path
 
 from checking import listed
 
-from bids_sr.pipeline.artifacts import Derivative
-from bids_sr.pipeline.figure import FigureStep
-from bids_sr.pipeline.store import derivative_path
-from bids_sr.steps.figures import figure_declarations
+from bids_sr.engine.artifacts import Derivative
+from bids_sr.engine.store import derivative_path
+from bids_sr.report.figure_step import FigureStep
+from bids_sr.report.figure_steps import figure_declarations
 
 
 def content_of(drawings: list[Derivative], desc: str, *, html: bool = False):

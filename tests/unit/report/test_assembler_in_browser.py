@@ -21,23 +21,23 @@ from figure_helpers import noted
 from markupsafe import Markup
 from PIL import Image
 
-from bids_sr.figures import canvas
-from bids_sr.figures.map_viewer import make_mni_nodes, viewer_html
-from bids_sr.figures.maps import MAP_COLORS
-from bids_sr.figures.result_picture import (
+from bids_sr.io.volume import Volume
+from bids_sr.report.assembler import write_subject_page
+from bids_sr.report.cluster_tables import clusters_html
+from bids_sr.report.facts import facts_html, messages_html
+from bids_sr.report.figure_steps import figure_declarations
+from bids_sr.report.figures import canvas
+from bids_sr.report.figures.map_viewer import make_mni_nodes, viewer_html
+from bids_sr.report.figures.maps import MAP_COLORS
+from bids_sr.report.figures.result_picture import (
     PanelGroup,
     PicturePanel,
     choose_square,
     render_picture,
 )
-from bids_sr.figures.svg_files import save_svg
-from bids_sr.io.volume import Volume
-from bids_sr.report.assembler import write_subject_page
-from bids_sr.report.cluster_tables import clusters_html
-from bids_sr.report.facts import facts_html, messages_html
+from bids_sr.report.figures.svg_files import save_svg
 from bids_sr.report.first_screen import UseRow, make_first_screen, render_first_screen
 from bids_sr.report.markup import render, render_selector, table
-from bids_sr.steps.figures import figure_declarations
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

@@ -12,10 +12,10 @@ from data.rows import (
     make_tested_rows,
 )
 
+from bids_sr.engine.metric_rows import MISSING
 from bids_sr.evaluation.large_effects import LargeEffects
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.result_text import quote_contrast
-from bids_sr.metrics.rows import MISSING
 from bids_sr.report.contrast_table import list_reasons, render_contrasts
 from bids_sr.report.large_effects_table import render_large_effects
 

@@ -6,7 +6,7 @@ import pytest
 from data.page import Page
 from data.rows import judge_rows, make_measured_rows, make_row, make_run_rows, make_tested_rows
 
-from bids_sr.metrics.flags import FLAGS
+from bids_sr.io.metric_flags import FLAGS
 from bids_sr.report.first_screen import UseRow, make_first_screen, render_first_screen
 from bids_sr.report.run_checks import list_checks
 

@@ -10,14 +10,14 @@ from checking import listed
 from data.page import Page, read_numbers
 from data.rows import judge_rows, make_row
 
-from bids_sr.metrics.rows import MetricRow, read_table, table_text
-from bids_sr.pipeline import store
-from bids_sr.pipeline.artifacts import Volume
+from bids_sr.engine import store
+from bids_sr.engine.artifacts import Volume
+from bids_sr.engine.metric_rows import MetricRow, read_table, table_text
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.evaluation_rows import series_text
-from bids_sr.steps.figures import figure_declarations
-from bids_sr.steps.figures.evaluation import draw_evaluation
-from bids_sr.steps.figures.quality import draw_quality
+from bids_sr.report.figure_steps import figure_declarations
+from bids_sr.report.figure_steps.evaluation import draw_evaluation
+from bids_sr.report.figure_steps.quality import draw_quality
 
 ENTITIES = {"subject": "01", "task": "tap"}
 METHODS = ["srgan", "sbl"]

@@ -14,14 +14,14 @@ from figure_helpers import noted
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.figures import canvas, svg_files
 from bids_sr.io.dataset_description import write_dataset
-from bids_sr.notices import RECORD, Notice, record
+from bids_sr.io.notices import RECORD, Notice, record
 from bids_sr.report.assembler import write_subject_page
+from bids_sr.report.figure_steps import figure_declarations
+from bids_sr.report.figures import canvas, svg_files
 from bids_sr.report.index_page import write_index
 from bids_sr.report.participants_page import write_participants
 from bids_sr.report.sections import FigureSpec
-from bids_sr.steps.figures import figure_declarations
 from bids_sr.version import __version__
 
 SECTIONS = (

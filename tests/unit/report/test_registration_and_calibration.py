@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from data.page import Page
 
+from bids_sr.engine.artifacts import Volume
 from bids_sr.io.grids import TURNED_DEG
-from bids_sr.pipeline.artifacts import Volume
+from bids_sr.report.figure_steps.registration import draw_calibration
 from bids_sr.report.registration_facts import calibration_html, registration_html
 from bids_sr.report.run_checks import registration_checks
-from bids_sr.steps.figures.registration import draw_calibration
 
 REGISTRATION = {
     "bold_t1w_nmi": 1.16,

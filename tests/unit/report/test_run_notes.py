@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.notices import RECORD, Notice, read_record, record
+from bids_sr.io.notices import RECORD, Notice, read_record, record
 from bids_sr.report import run_notes, run_summaries
 from bids_sr.report.index_page import write_index
 from bids_sr.report.run_notes import is_last_call, read_note, read_run_summaries, record_run

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from data.page import MARKUP, Page
 
+from bids_sr.evaluation.statistics.comparisons import compare_pairs, correct
 from bids_sr.glm.clusters import COLUMNS
 from bids_sr.report import facts
 from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.held_out_text import describe_held_out
 from bids_sr.report.region_table import regions_html
-from bids_sr.statistics.comparisons import compare_pairs, correct
 
 
 def make_clusters(**cells: str) -> pd.DataFrame:

@@ -8,11 +8,11 @@ from data.page import MARKUP, Page
 from data.rows import judge_rows, make_detail_row, make_row
 from hypothesis import given, settings, strategies as st
 
+from bids_sr.engine.metric_rows import MetricRow
+from bids_sr.engine.number_text import interval_ends, number
 from bids_sr.evaluation.qc_flags import Flag
 from bids_sr.evaluation.run_evidence import RunEvidence
-from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.number_text import interval_ends, number
-from bids_sr.metrics.rows import MetricRow
+from bids_sr.io.metric_flags import FLAGS
 from bids_sr.report import evaluation_rows as selection, metric_tables as tables
 from bids_sr.report.verdict_html import guards_html, verdict_html
 

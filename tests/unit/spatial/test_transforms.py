@@ -9,13 +9,13 @@ from nibabel.affines import apply_affine as apply
 from nitransforms.linear import load as load_transform
 
 from bids_sr.spatial.itk_files import read_itk, write_itk
+from bids_sr.spatial.matrices import upsample
 from bids_sr.spatial.transforms import (
     TransformError,
     hr_grid,
     rigid_matrix,
     rigid_params,
 )
-from bids_sr.sr.matrices import upsample
 
 CENTER = np.array([3.0, -12.0, 25.0])
 

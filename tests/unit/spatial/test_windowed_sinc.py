@@ -5,8 +5,8 @@ images.
 import numpy as np
 import pytest
 
+from bids_sr.spatial.matrices import interpolation_matrix
 from bids_sr.spatial.windowed_sinc import sample_sinc
-from bids_sr.sr.matrices import interpolation_matrix
 
 
 def test_samples_equal_the_lanczos_matrix():

@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.networks.architectures.circle import CircleNet, CircleResamplingNet
-from bids_sr.networks.architectures.cpce import CPCENet
-from bids_sr.networks.architectures.critics import circle_critic, cpce_critic
-from bids_sr.networks.architectures.resnet2d import ResNet2d
-from bids_sr.networks.architectures.volumetric import (
+from bids_sr.sr.method import get_method, list_methods
+from bids_sr.sr.models.request import ModelRequest
+from bids_sr.sr.networks.architectures.circle import CircleNet, CircleResamplingNet
+from bids_sr.sr.networks.architectures.cpce import CPCENet
+from bids_sr.sr.networks.architectures.critics import circle_critic, cpce_critic
+from bids_sr.sr.networks.architectures.resnet2d import ResNet2d
+from bids_sr.sr.networks.architectures.volumetric import (
     ConventionalNet3d,
     DenseResidualNet,
     ResNet3d,
     ResNetCritic3d,
     ScaledResNet3d,
 )
-from bids_sr.networks.data.examples import Examples
-from bids_sr.networks.data.images import TrainingImage
-from bids_sr.networks.training.trainer import train_network
-from bids_sr.networks.training.update_steps import Networks
-from bids_sr.sr.method import get_method, list_methods
-from bids_sr.sr.models.request import ModelRequest
+from bids_sr.sr.networks.data.examples import Examples
+from bids_sr.sr.networks.data.images import TrainingImage
+from bids_sr.sr.networks.training.trainer import train_network
+from bids_sr.sr.networks.training.update_steps import Networks
 from bids_sr.sr.operators import get_operator
 
 SHAPE, FACTOR = (24, 24, 8), (2.0, 2.0, 1.0)

@@ -6,7 +6,7 @@ import torch
 from data.known_positions import AFFINE, blob, block_mean, centroid_mm, gaussian_decimate
 from hypothesis import assume, given, settings, strategies as st
 
-from bids_sr.sr import matrices
+from bids_sr.spatial import matrices
 from bids_sr.sr.operators import get_operator
 
 DEGRADATIONS = ("block", "gauss", "kspace", "multislice", "trilinear")

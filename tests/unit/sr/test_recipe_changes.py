@@ -11,8 +11,8 @@ import pytest
 import torch
 from data.tiny_training import balls
 
-from bids_sr.networks.data.examples import Examples
 from bids_sr.sr.method import get_method, list_methods
+from bids_sr.sr.networks.data.examples import Examples
 from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.recipe_changes import (
     ChangeError,

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.networks.architectures.circle import CircleResamplingNet
-from bids_sr.networks.architectures.volumetric import ScaledResNet3d
-from bids_sr.networks.data.examples import Examples
-from bids_sr.networks.data.images import TrainingImage
-from bids_sr.networks.losses.adversarial import AdversarialBCE, AdversarialWasserstein
-from bids_sr.networks.losses.image import (
+from bids_sr.sr.method import get_method
+from bids_sr.sr.networks.architectures.circle import CircleResamplingNet
+from bids_sr.sr.networks.architectures.volumetric import ScaledResNet3d
+from bids_sr.sr.networks.data.examples import Examples
+from bids_sr.sr.networks.data.images import TrainingImage
+from bids_sr.sr.networks.losses.adversarial import AdversarialBCE, AdversarialWasserstein
+from bids_sr.sr.networks.losses.image import (
     MAE,
     MSE,
     JointSparsify,
@@ -20,8 +21,7 @@ from bids_sr.networks.losses.image import (
     SummedVariation,
     TotalVariation,
 )
-from bids_sr.networks.losses.perceptual import VGGPerceptual
-from bids_sr.sr.method import get_method
+from bids_sr.sr.networks.losses.perceptual import VGGPerceptual
 from bids_sr.sr.recipe_changes import change_of_method, change_recipe
 
 FACTOR = (2.0, 2.0, 1.0)

@@ -11,15 +11,15 @@ import pytest
 from data.dataset import BidsMaker
 from graphmaker import nodes_of
 
-from bids_sr.bids import Pair, Subject
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
+from bids_sr.engine.store import derivative_path
 from bids_sr.io.nifti import save_image
-from bids_sr.pipeline.store import derivative_path
-from bids_sr.preflight import check
-from bids_sr.registration.fsl import PROGRAMS
-from bids_sr.registration.templates import load_template
+from bids_sr.preproc.fsl import PROGRAMS
+from bids_sr.preproc.templates import load_template
 from bids_sr.structural import edited_masks
+from bids_sr.survey.bids import Pair, Subject
+from bids_sr.survey.preflight import check
 from bids_sr.workflows.participant import make_graph
 
 

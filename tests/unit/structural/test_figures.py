@@ -5,10 +5,10 @@ import pytest
 from data.page import Page
 from figure_helpers import noted
 
-from bids_sr.figures.canvas import FigureInputError
 from bids_sr.io.volume import Volume
 from bids_sr.report.assembler import write_subject_page
-from bids_sr.steps.figures import figure_declarations
+from bids_sr.report.figure_steps import figure_declarations
+from bids_sr.report.figures.canvas import FigureInputError
 from bids_sr.structural.figures import classes_figure, explanation_figure, scans_figure
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -10], [0, 0, 2, -5], [0, 0, 0, 1]])

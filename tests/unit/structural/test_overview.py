@@ -3,7 +3,7 @@
 import pytest
 from data.page import Page
 
-from bids_sr.metrics.rows import BRAIN, MetricRow
+from bids_sr.engine.metric_rows import BRAIN, MetricRow
 from bids_sr.structural.overview import compute_changes, scans_overview_html, write_headline
 
 

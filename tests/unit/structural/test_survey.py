@@ -12,13 +12,13 @@ import pytest
 from data.dataset import BidsMaker
 from graphmaker import nodes_of, stage_minutes
 
-from bids_sr.bids import Survey
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
-from bids_sr.preflight import check, check_data, dry_run_text
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.structural import survey_structural
+from bids_sr.survey.bids import Survey
+from bids_sr.survey.preflight import check, check_data, dry_run_text
 from bids_sr.workflows.participant import make_graph
 
 FINE, COARSE = (3.0, 3.0, 3.0), (6.0, 6.0, 6.0)

@@ -8,10 +8,10 @@ from data.dataset import BidsMaker
 from graphmaker import VERSION, nodes_of, planned_call
 
 from bids_sr.config import Settings
+from bids_sr.engine.graph import Graph
 from bids_sr.io.nifti import save_image
-from bids_sr.pipeline.graph import Graph
-from bids_sr.preflight.plan import Plan
-from bids_sr.region_names import find_atlas
+from bids_sr.io.region_names import find_atlas
+from bids_sr.survey.preflight.plan import Plan
 from bids_sr.workflows.participant import make_graph, stores_atlas
 
 SPACE = "MNI152NLin2009cAsym"

@@ -4,9 +4,9 @@ import pytest
 from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph
 
-from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.nodes import Node
-from bids_sr.steps.run_verdict import decide_verdict
+from bids_sr.engine.graph import Graph
+from bids_sr.engine.nodes import Node
+from bids_sr.evaluation.steps.run_verdict import decide_verdict
 
 
 def graph_for(maker: BidsMaker, *options: str) -> Graph:

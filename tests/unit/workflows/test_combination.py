@@ -4,7 +4,7 @@ import pytest
 from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph, steps_of
 
-from bids_sr.pipeline.store import store
+from bids_sr.engine.store import store
 
 STEPS = {"register_to_first_run", "resample_run_maps", "combine_maps"}
 PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]

@@ -4,16 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bids_sr.engine.flow import Eager
+from bids_sr.evaluation.steps.evaluation import EffectsComparison
 from bids_sr.glm.design import DesignSettings, frame_times
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events
+from bids_sr.glm.steps.activation import MapSettings, map_series
+from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.flow import Eager
-from bids_sr.steps.activation import MapSettings, map_series
-from bids_sr.steps.evaluation import EffectsComparison
-from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.workflows.evaluate_run import compare_with_references, measure_all_effects
 from bids_sr.workflows.series_requests import ComputedSeries
 

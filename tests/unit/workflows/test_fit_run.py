@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bids_sr.engine.flow import Eager, Flow
+from bids_sr.engine.nodes import Scope
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import save_image
-from bids_sr.pipeline.flow import Eager, Flow
-from bids_sr.pipeline.nodes import Scope
-from bids_sr.steps import acquired_series, bold_reference
-from bids_sr.steps.super_resolution import Inference, super_resolve
+from bids_sr.preproc.steps import acquired_series, bold_reference
+from bids_sr.sr.steps.super_resolution import Inference, super_resolve
 from bids_sr.workflows.fit_run import (
     FittedRun,
     HeadMotion,

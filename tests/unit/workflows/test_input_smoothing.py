@@ -13,7 +13,7 @@ from graphmaker import made_by, nodes_of, planned_graph
 from scipy import ndimage
 
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.steps import acquired_series
+from bids_sr.preproc.steps import acquired_series
 
 STEPS = ("super_resolve", "correct_motion")
 TABLES = ("compare_maps", "join_quality", "join_evaluation")

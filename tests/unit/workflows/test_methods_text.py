@@ -12,10 +12,10 @@ from graphmaker import VERSION, planned_call, planned_graph
 
 from bids_sr.boilerplate import bibliography
 from bids_sr.config.seeds import Seed, choose_seeds
-from bids_sr.pipeline.store import store
-from bids_sr.steps.call_description import AcquiredRun, describe_acquisition
-from bids_sr.steps.registration import describe_mask, describe_registered_pair
-from bids_sr.steps.seeds import describe_seeds
+from bids_sr.engine.store import store
+from bids_sr.glm.steps.seeds import describe_seeds
+from bids_sr.preproc.steps.registration import describe_mask, describe_registered_pair
+from bids_sr.report.call_description import AcquiredRun, describe_acquisition
 from bids_sr.workflows.participant import make_graph
 
 MAX_WORDS = 900

@@ -6,8 +6,8 @@ import pytest
 from data.dataset import BidsMaker
 from graphmaker import made_by, nodes_of, planned_graph, steps_of
 
-from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.store import store
+from bids_sr.engine.graph import Graph
+from bids_sr.engine.store import store
 
 
 @pytest.mark.parametrize("with_anat", [True, False])

@@ -6,10 +6,10 @@ import pytest
 from data.dataset import BidsMaker
 from graphmaker import planned_graph
 
-from bids_sr.pipeline.figure import FigureStep
-from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.nodes import Node
-from bids_sr.pipeline.store import derivative_path, store
+from bids_sr.engine.graph import Graph
+from bids_sr.engine.nodes import Node
+from bids_sr.engine.store import derivative_path, store
+from bids_sr.report.figure_step import FigureStep
 
 
 def _graph(root: Path, *options: str) -> Graph:

@@ -10,12 +10,12 @@ from data.known_positions import blob, centroid_mm
 from torch import nn
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
+from bids_sr.spatial import matrices
+from bids_sr.spatial.matrices import downsample, kspace_crop
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
-from bids_sr.sr import matrices
 from bids_sr.sr.inference import apply_to_series, guided_baselines, upsamplers
 from bids_sr.sr.inference.posed_image import PosedImage
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
-from bids_sr.sr.matrices import downsample, kspace_crop
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel

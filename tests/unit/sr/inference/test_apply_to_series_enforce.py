@@ -9,7 +9,7 @@ from checking import inconsistency
 from torch import nn
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
-from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.io.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference import apply_to_series, upsamplers
 from bids_sr.sr.inference.posed_image import PosedImage

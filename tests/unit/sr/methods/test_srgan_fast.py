@@ -13,13 +13,13 @@ from data.features import WEIGHTS, with_features
 from torch import nn
 
 import bids_sr.boilerplate
-from bids_sr.networks.architectures.srresnet import SRResNet, SubPixelNet
-from bids_sr.networks.training import phase, trainer
-from bids_sr.networks.training.trainer import plain_recipe
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model_store
 from bids_sr.sr.models.card import ModelError, source_path
 from bids_sr.sr.models.request import ModelRequest
+from bids_sr.sr.networks.architectures.srresnet import SRResNet, SubPixelNet
+from bids_sr.sr.networks.training import phase, trainer
+from bids_sr.sr.networks.training.trainer import plain_recipe
 
 FACTOR = (2.0, 2.0, 1.0)
 SRGAN, DCNET = get_method("srgan"), get_method("dcnet")

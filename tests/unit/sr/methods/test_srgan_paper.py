@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from data.features import WEIGHTS, with_features
 
-from bids_sr.networks.data.examples import Examples
-from bids_sr.networks.data.validation import validation_windows
-from bids_sr.networks.training import trainer
 from bids_sr.report.held_out_text import describe_held_out
 from bids_sr.sr.method import get_method, method_names
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.request import ModelRequest
+from bids_sr.sr.networks.data.examples import Examples
+from bids_sr.sr.networks.data.validation import validation_windows
+from bids_sr.sr.networks.training import trainer
 from bids_sr.sr.recipe import Augmentation, network
 
 FACTOR = (2.0, 2.0, 1.0)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from bids_sr.notices import UsageError
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import card as cards, compatibility, model
 from bids_sr.sr.models.card import ModelCard

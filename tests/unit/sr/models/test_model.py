@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from bids_sr.boilerplate import HERE
-from bids_sr.networks.training.phase import read_checkpoint
-from bids_sr.notices import UsageError
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import card as cards, compatibility, model
+from bids_sr.sr.networks.training.phase import read_checkpoint
 
 DCNET = get_method("dcnet")
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from data.tiny_training import balls
 
-from bids_sr.networks.data.images import TrainingDataError, checksums
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import compatibility
@@ -15,6 +14,7 @@ from bids_sr.sr.models.card import ModelError, source_path
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.models.model_store import make_or_reuse_model
 from bids_sr.sr.models.request import ModelRequest
+from bids_sr.sr.networks.data.images import TrainingDataError, checksums
 from bids_sr.sr.recipe_changes import RecipeChange
 
 FACTOR = (2.0, 2.0, 1.0)

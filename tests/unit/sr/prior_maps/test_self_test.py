@@ -7,7 +7,7 @@ import pytest
 import torch
 from data.known_priors import FACTOR, SHAPE, mask_of, run_of
 
-from bids_sr.sr.matrices import downsample, upsample
+from bids_sr.spatial.matrices import downsample, upsample
 from bids_sr.sr.method import get_method
 from bids_sr.sr.prior_maps.self_test import (
     SelfTest,

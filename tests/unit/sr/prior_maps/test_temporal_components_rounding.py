@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.glm.confound_table import principal_components
 from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.preproc.confound_table import principal_components
 from bids_sr.sr.prior_maps.temporal_components import temporal_statistics
 
 SHAPE = (9, 8, 4)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bids_sr.cli import main
-from bids_sr.metrics.rows import MetricRow, table_text
+from bids_sr.engine.metric_rows import MetricRow, table_text
 from bids_sr.structural.group.figures import agreement_figure, variability_figure
 from bids_sr.structural.group.inputs import find_scan_tables, read_values
 from bids_sr.structural.group.report import write_headline

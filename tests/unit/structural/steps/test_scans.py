@@ -16,14 +16,14 @@ from checking import listed
 from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 
+from bids_sr.engine.artifacts import Derivative
 from bids_sr.io.nifti import load_image, save_image
+from bids_sr.io.notices import UsageError
 from bids_sr.io.volume import Volume
-from bids_sr.notices import UsageError
-from bids_sr.pipeline.artifacts import Derivative
-from bids_sr.registration import tissues
+from bids_sr.preproc import tissues
+from bids_sr.spatial.matrices import downsample, interpolate
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
-from bids_sr.sr.matrices import downsample, interpolate
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.structural import preparation as structural_preparation
@@ -399,7 +399,7 @@ def test_tissues_are_only_segmented_in_the_brain_and_classes_need_three_contrast
 def test_quality_metrics_use_tissues_of_fast_and_volumes_use_tissues_of_atropos(
     prepared, measured, tmp_path, monkeypatch
 ):
-    from bids_sr.registration import fsl
+    from bids_sr.preproc import fsl
 
     # Thirds of the brain are masks that no segmentation would return.
     third = np.indices(SHAPE)[2] * 3 // SHAPE[2]
@@ -704,7 +704,7 @@ def test_a_lesion_template_is_transformed_to_the_scans_and_limits_lesions(prepar
 def test_fsl_corrects_each_scan_by_its_contrast_and_determines_the_brain(
     head, poses, tmp_path, monkeypatch
 ):
-    from bids_sr.registration import fsl
+    from bids_sr.preproc import fsl
 
     names = []
     for (contrast, kind), image in scans(head, poses).items():

@@ -1,0 +1,577 @@
+"""``bids-sr-slurm DATA OUT [options] -- [options of bids-sr]``: participants as tasks of an array.
+
+The same command again submits the participants that are neither done nor in the queue.
+
+======  ====================================================================
+code    meaning
+======  ====================================================================
+0       submitted, or nothing is left to submit
+2       the command or the data are invalid, or SLURM rejects the jobs
+130     interrupted; submitted jobs continue
+======  ====================================================================
+"""
+
+import dataclasses
+import hashlib
+import math
+import shlex
+import shutil
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_sr.cli.config_text import make_config_lines
+from bids_sr.cli.exit_codes import DONE, run_program
+from bids_sr.cli.messages import print_line
+from bids_sr.cli.options import ParsedOptions, Parser, make_options, normalize_flags
+from bids_sr.cli.parser import build_parser as build_program_parser, parse_settings
+from bids_sr.cli.standard_streams import restart_in_utf8
+from bids_sr.cli.vgg19_weights import install_requested_weights
+from bids_sr.config import Settings, UsageError
+from bids_sr.config.sbatch_variables import find_ignored_variables, find_inherited_variables
+from bids_sr.config.section import OptionSection, argument, option
+from bids_sr.config.values import split_named
+from bids_sr.engine.memory import BASE_GB
+from bids_sr.engine.slurm import commands, scripts
+from bids_sr.engine.slurm.job_requests import (
+    DEFAULT_CPUS,
+    Request,
+    compute_job_mb,
+    format_time,
+    make_group_request,
+    make_request,
+    parse_minutes,
+)
+from bids_sr.engine.slurm.submission import (
+    GROUP,
+    ActiveJobs,
+    Site,
+    Submission,
+    divide_into_tasks,
+    find_active,
+    make_id,
+    read_done,
+)
+from bids_sr.io.frozen import frozen
+from bids_sr.sr.device import Device
+
+if TYPE_CHECKING:
+    from bids_sr.survey.bids import Subject
+    from bids_sr.survey.preflight import Plan
+    from bids_sr.survey.preflight.plan import Estimate
+
+_DESCRIPTION = """\
+Run bids-sr on a SLURM cluster. A job array processes the participants, one per task by default,
+and a group-level job follows. The same command again submits the participants that are not done
+and not in the queue. --nprocs and --mem of bids-sr apply to each task; the job requests more
+memory than --mem."""
+_EPILOG = (
+    "Options of bids-sr follow after --, for example: bids-sr-slurm DATA OUT -- --sr-method sbl"
+)
+_NO_LIMIT_GB = 1e6
+
+
+@frozen
+class SlurmOptions(OptionSection):
+    """Data, output, and options of the tasks; `Site` has the options of the site."""
+
+    bids_dir: Path = argument("bids_dir", "root directory of the BIDS dataset")
+    output_dir: Path = argument("output_dir", "output directory for the derivatives")
+    time: str = option(
+        "",
+        "--time TIME",
+        "time limit of each task: minutes, H:MM:SS or D-HH (default: estimated). Required for"
+        " training on a GPU without --max-train-minutes",
+    )
+    gpus: int | None = option(
+        None,
+        "--gpus N",
+        "number of GPUs per task (default: 1 with resources.device=cuda, otherwise 0)",
+        least=0,
+    )
+    batch: int = option(
+        1,
+        "--batch N",
+        "number of participants per task, processed one after the other",
+        least=1,
+    )
+    at_once: int = option(
+        0, "--at-once N", "maximum number of simultaneous tasks (default: no limit)", least=0
+    )
+    no_group: bool = option(False, "--no-group", "do not submit a job for the group level")
+    print_only: bool = option(
+        False, "--print-only", "write and print the job scripts without submitting them"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``bids-sr-slurm`` and return its exit code."""
+    if argv is None:
+        restart_in_utf8()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    interrupted = "jobs that were already submitted continue"
+    return run_program("bids-sr-slurm", lambda: _run(arguments), interrupted=interrupted)
+
+
+def _run(arguments: list[str]) -> int:
+    """Submit what is not done, or print the scripts."""
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    program_options = arguments[split + 1 :]
+    parser = build_parser()
+    _check_position(arguments[:split], parser)
+    options, site = parser.read(arguments[:split], _parse_options)
+    folders = [str(options.bids_dir), str(options.output_dir)]
+    settings = parse_settings([*folders, "participant", *program_options])
+    if settings.resources.nprocs is None:
+        resources = dataclasses.replace(settings.resources, nprocs=DEFAULT_CPUS)
+        settings = dataclasses.replace(settings, resources=resources)
+    # nodes may have no network, so that weights are installed before the submission
+    settings = install_requested_weights(settings).resolve(run_uuid="")
+    for line in make_config_lines(settings):
+        print(line)
+    print_line("Checking the inputs")
+    plan = _check(settings, site)
+    is_printed = options.print_only or settings.run.dry_run
+    active, largest_index = _query_cluster(
+        settings.paths.output_dir, is_required=not is_printed, with_limit=not options.print_only
+    )
+    submission = _make_submission(plan, settings, options, site, active, largest_index)
+    if not submission.tasks and submission.group_request is None:
+        return DONE
+    _print_variables(site)
+    if settings.run.dry_run:
+        return DONE
+    # The data set has been validated here. Tasks would validate all participants again, which is
+    # only necessary if runs were skipped, so that the tasks skip them as well.
+    skips_validation = settings.selection.skip_bids_validation or not plan.skipped
+    selection = dataclasses.replace(settings.selection, skip_bids_validation=skips_validation)
+    settings_toml = dataclasses.replace(settings, selection=selection).to_toml()
+    if options.print_only:
+        return _print_scripts(submission, settings_toml, active)
+    numbers = scripts.submit(submission, settings_toml, active_arrays=list(active.digests))
+    if submission.group_request is not None:
+        commands.cancel(active.group_jobs)  # replaced by the new group job
+    print_line(f"Submitted: {', '.join(numbers)}. Scripts and logs: {submission.folder}")
+    print(f"Queue: squeue --name={submission.job_name}; accounting: sacct --jobs={numbers[0]}")
+    return DONE
+
+
+def build_parser() -> Parser:
+    """Return the parser of the options before ``--``."""
+    parser = Parser("bids-sr-slurm", _DESCRIPTION, SlurmOptions, Site)
+    parser.usage = "bids-sr-slurm bids_dir output_dir [options] -- [options of bids-sr]"
+    parser.epilog = _EPILOG
+    return parser
+
+
+def _check_position(own_arguments: Sequence[str], parser: Parser) -> None:
+    """Raise `UsageError` if an option of ``bids-sr`` is not after ``--``."""
+    program_flags = _list_flags(build_program_parser()) - _list_flags(parser)
+    for token in normalize_flags(own_arguments):
+        flag = token.partition("=")[0]
+        if flag in program_flags:
+            fix = f"write options of bids-sr after --: bids-sr-slurm DATA OUT -- {flag} ..."
+            raise UsageError(flag, "this is an option of bids-sr", fix)
+
+
+def _list_flags(parser: Parser) -> set[str]:
+    """Return the flags of all options of a parser."""
+    return {flag for action in parser._actions for flag in action.option_strings}
+
+
+def _parse_options(inputs: ParsedOptions) -> tuple[SlurmOptions, Site]:
+    """Return the options before ``--``."""
+    return make_options(inputs, SlurmOptions), make_options(inputs, Site)
+
+
+def _check(settings: Settings, site: Site) -> "Plan":
+    """Return the plan of all participants; raise `UsageError` with all problems.
+
+    SLURM is not queried.
+    """
+    from bids_sr.survey import preflight
+
+    limit_gb = settings.resources.mem_gb
+    # the memory of the submitting machine is not relevant
+    resources = dataclasses.replace(
+        settings.resources, mem_gb=_NO_LIMIT_GB if limit_gb is None else limit_gb
+    )
+    plan = preflight.check(dataclasses.replace(settings, resources=resources))
+    problems = [str(problem) for problem in plan.problems]
+    problems += _find_option_problems(settings, site)
+    paths = [settings.paths.bids_dir, settings.paths.output_dir, *_list_paths(settings)]
+    paths += [Path(text) for text in (site.setup, site.container) if text and "://" not in text]
+    problems += scripts.find_invalid_names(site, paths)
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UsageError("\n".join([f"{count} found; no jobs were submitted.", *problems]))
+    for notice in preflight.notes(plan, settings):
+        print(f"  {notice.level}: {notice}")
+    for text in preflight.describe_skipped_runs(plan.skipped):
+        print(text)
+    return plan
+
+
+def _find_option_problems(settings: Settings, site: Site) -> list[str]:
+    """Return problems with options that cannot be used with job arrays, and with missing files."""
+    excluded = {
+        "--boilerplate-only": settings.run.boilerplate_only,
+        "--reports-only": settings.run.reports_only,
+    }
+    problems = [
+        f"{flag}: this operation takes only seconds; use this option with bids-sr, without SLURM"
+        for flag, is_given in excluded.items()
+        if is_given
+    ]
+    if settings.resources.use_plugin is not None:
+        problems.append(
+            "--use-plugin: tasks of a job array cannot submit jobs; use this option with bids-sr"
+        )
+    if settings.run.clean_workdir:
+        problems.append(
+            "run.clean_workdir: a requeued task would lose its completed steps; specify a new"
+            " working directory with -w instead"
+        )
+    for name, text in (("setup", site.setup), ("container", site.container)):
+        if text and "://" not in text and not Path(text).expanduser().exists():
+            problems.append(f"--{name} {text}: the file does not exist; check the path")
+    return problems
+
+
+def _query_cluster(
+    output_dir: Path, *, is_required: bool, with_limit: bool
+) -> tuple[ActiveJobs, int | None]:
+    """Return the jobs of an output in the queue, and the largest task number of the cluster.
+
+    Without `is_required`, nothing is submitted: the queue counts as empty on a computer without
+    SLURM, and a note is printed if SLURM does not answer. The number is None if it is unknown, or
+    without `with_limit`.
+    """
+    no_jobs = ActiveJobs(digests={}, group_jobs=())
+    if not is_required and shutil.which("squeue") is None:
+        return no_jobs, None
+    try:
+        active = find_active(output_dir)
+        return active, commands.read_largest_index() if with_limit else None
+    except commands.SlurmError as error:
+        if is_required:
+            raise
+        print(
+            f"  note: SLURM did not answer ({error.notice.what}: {error.notice.why}). Jobs in the"
+            " queue and the limit of the cluster are unknown."
+        )
+        return no_jobs, None
+
+
+def _make_submission(
+    plan: "Plan",
+    settings: Settings,
+    options: SlurmOptions,
+    site: Site,
+    active: ActiveJobs,
+    largest_index: int | None,
+) -> Submission:
+    """Return the submission of all participants that are neither done nor in the queue.
+
+    The group job is omitted if the output has a single participant, or if nothing changed since
+    the last group job. `largest_index` is the largest task number; None if it is unknown.
+    """
+    subjects = {f"sub-{subject.label}": subject for subject in plan.subjects}
+    digests = {
+        label: _compute_digest(settings, subject, plan.training_subjects)
+        for label, subject in subjects.items()
+    }
+    digests[GROUP] = _compute_digest(settings, None)
+    done = {
+        label
+        for label, digest in read_done(settings.paths.output_dir).items()
+        if digests.get(label) == digest
+    }
+    _check_active({label: digests[label] for label in subjects if label not in done}, active)
+    labels = [label for label in subjects if label not in done | active.labels]
+    # the first task trains the networks that the others share
+    n_training = 1 if labels and plan.training_subjects else 0
+    members = [subjects[label] for label in labels]
+    training_members, array_members = members[:n_training], members[n_training:]
+    training_request = request = None
+    if training_members:
+        training_request = _make_request(plan, settings, options, training_members)
+    if array_members:
+        request = _make_request(
+            plan, settings, options, array_members, is_trained=bool(training_members)
+        )
+    tasks = (
+        *divide_into_tasks(labels[:n_training], 1),
+        *divide_into_tasks(labels[n_training:], options.batch),
+    )
+    needs_group = bool(labels) or not (GROUP in done or active.group_jobs)
+    with_group = needs_group and not options.no_group and len(subjects) > 1
+    group_request = make_group_request(len(subjects)) if with_group else None
+    requests = {
+        "the first task trains the networks that the others use, and": training_request,
+        "each task": request,
+    }
+    _print_counts(labels, done & set(subjects), active, requests, len(tasks), group_request)
+    _check_array_size(len(tasks), len(labels), largest_index)
+    # symbolic links are not resolved, because a link determines the environment
+    program = Path(sys.executable).parent / "bids-sr"
+    return Submission(
+        id=make_id(),
+        bids_dir=settings.paths.bids_dir,
+        output_dir=settings.paths.output_dir,
+        work_dir=settings.paths.work_dir or Path("work").absolute(),
+        tasks=tasks,
+        digests=digests,
+        request=request,
+        training_request=training_request,
+        group_request=group_request,
+        site=_make_absolute(site),
+        program=str(program) if not site.setup and program.exists() else "bids-sr",
+        binds=tuple(_list_paths(settings)),
+        database_dir=settings.selection.bids_database_dir,
+        at_once=options.at_once,
+    )
+
+
+def _compute_digest(
+    settings: Settings, subject: "Subject | None", training_subjects: "Sequence[Subject]" = ()
+) -> str:
+    """Return twelve hexadecimal digits of the settings and the input files of a participant.
+
+    Files are described by path, size and modification time, so that a participant whose damaged
+    run was skipped is submitted again after the file was corrected. Resources, the working
+    directory and the selection of other participants have no influence. `subject` is None for the
+    group level. `training_subjects` are the participants that shared networks are trained on.
+    """
+    labels = settings.selection.participant_label if subject is None else ()
+    settings = dataclasses.replace(
+        settings,
+        selection=dataclasses.replace(
+            settings.selection,
+            participant_label=labels,
+            skip_bids_validation=False,
+            bids_database_dir=None,
+        ),
+        paths=dataclasses.replace(settings.paths, work_dir=None),
+        run=dataclasses.replace(settings.run, verbose=0),
+        resources=dataclasses.replace(
+            settings.resources, nprocs=1, mem_gb=None, omp_nthreads=1, device="auto"
+        ),
+    )
+    files: list[Path] = []
+    if subject is not None:
+        files = [
+            path for item in (subject, *training_subjects) for path in _list_input_files(item)
+        ]
+    text = "\n".join([settings.to_toml(), *map(_describe_file, files)])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _list_input_files(subject: "Subject") -> list[Path]:
+    """Return the images, events and brain masks of a participant and the runs, sorted."""
+    from bids_sr.survey.preflight.exclusions import list_files
+
+    files = {path for run in subject.runs for path in list_files(run)}
+    return sorted(path for path in files.union(subject.images) if path is not None)
+
+
+def _describe_file(path: Path) -> str:
+    """Return path, size and modification time (ns) of a file, as far as it exists."""
+    try:
+        state = path.stat()
+    except OSError:
+        return str(path)
+    return f"{path} {state.st_size} {state.st_mtime_ns}"
+
+
+def _check_active(digests: Mapping[str, str], active: ActiveJobs) -> None:
+    """Raise `UsageError` if participants in the queue have other settings or input files.
+
+    `digests`: digests of the selected participants that are not done.
+    """
+    arrays = {
+        label: number
+        for number, active_digests in active.digests.items()
+        for label, digest in active_digests.items()
+        if digests.get(label, digest) != digest
+    }
+    if arrays:
+        labels = " ".join(sorted(arrays)[:20])
+        more = f" and {len(arrays) - 20} more" if len(arrays) > 20 else ""
+        numbers = " ".join(dict.fromkeys(arrays.values()))
+        raise UsageError(
+            f"{labels}{more}: pending or running with other settings or input files",
+            f"the jobs {numbers} would write to the same files",
+            f"wait until these jobs have ended, or cancel them with scancel {numbers}, and run"
+            " the command again",
+        )
+
+
+def _make_request(
+    plan: "Plan",
+    settings: Settings,
+    options: SlurmOptions,
+    subjects: "Sequence[Subject]",
+    *,
+    is_trained: bool = False,
+) -> Request:
+    """Return the request of all tasks, estimated from the most demanding one.
+
+    `is_trained` is whether an earlier task has trained the shared networks. A tip on faster
+    training is printed. Raises `UsageError` if the time is unknown and was not specified.
+    """
+    from bids_sr.survey import preflight
+
+    n_gpus = int(settings.resources.device == "cuda") if options.gpus is None else options.gpus
+    if settings.resources.device == "auto":
+        device: Device = "cuda" if n_gpus else "cpu"
+        resources = dataclasses.replace(settings.resources, device=device)
+        settings = dataclasses.replace(settings, resources=resources)
+    estimates = {
+        subject.label: _estimate_task(
+            dataclasses.replace(plan, subjects=(subject,)), settings, is_trained=is_trained
+        )
+        for subject in subjects
+    }
+    costs = [
+        (
+            max(estimates[label].memory_gb for label in task),
+            sum(estimates[label].minutes for label in task),
+        )
+        for task in divide_into_tasks(list(estimates), options.batch)
+    ]
+    if not options.time and any(math.isinf(minutes) for _, minutes in costs):
+        raise UsageError(
+            "--time",
+            "the time for training on a GPU was not measured and cannot be estimated",
+            "specify --time TIME for each task, or limit the training with -- --max-train-minutes"
+            " MIN (benchmarks/gpu.py measures trainings)",
+        )
+    longest = max(estimates.values(), key=lambda estimate: estimate.saved_minutes)
+    if tip := preflight.describe_saved_time(longest, settings):
+        print(f"  tip: {tip}")
+    memory_gb, cpus = settings.resources.mem_gb, settings.resources.nprocs or 1
+    counts_resident = commands.counts_shared_memory()
+    return make_request(
+        costs,
+        cpus=cpus,
+        gpus=n_gpus,
+        memory_mb=None
+        if memory_gb is None
+        else compute_job_mb(memory_gb, cpus if counts_resident else 0),
+        minutes=parse_minutes(options.time) if options.time else None,
+        resident=counts_resident,
+    )
+
+
+def _estimate_task(plan: "Plan", settings: Settings, *, is_trained: bool) -> "Estimate":
+    """Return the cost of a task, without shared steps if `is_trained`."""
+    from bids_sr.cli.stages import estimate_with_time, list_own_steps
+
+    if not is_trained:
+        return estimate_with_time(plan, settings)
+    cost = estimate_with_time(plan, settings, list_own_steps(plan, settings))
+    memory_gb = BASE_GB + max(row.memory_gb for row in cost.rows)
+    return dataclasses.replace(cost, memory_gb=memory_gb)
+
+
+def _print_counts(
+    labels: Sequence[str],
+    done: Collection[str],
+    active: ActiveJobs,
+    requests: Mapping[str, Request | None],
+    n_tasks: int,
+    group_request: Request | None,
+) -> None:
+    """Print what is done, what is in the queue, and what is submitted with which resources."""
+    if done or active.labels:
+        print(f"  done: {len(done)}; pending or running: {len(active.labels)}")
+    if labels:
+        print(f"  to submit: {len(labels)} participants in {n_tasks} tasks")
+    for tasks, request in requests.items():
+        if request is not None:
+            print(
+                f"  {tasks} requests {request.cpus} processors,"
+                f" {request.memory_mb / 1024:.1f} GB of memory and {format_time(request.minutes)}"
+                + (f" and {request.gpus} GPUs" if request.gpus else "")
+            )
+    print(
+        "  A group-level job follows."
+        if group_request is not None
+        else "  No group-level job is submitted."
+    )
+    if not labels and group_request is None:
+        print_line("Nothing is left to submit")
+
+
+def _print_variables(site: Site) -> None:
+    """Print which variables of ``sbatch`` the jobs inherit, and which they do not."""
+    options = site.sbatch_options
+    if inherited_variables := find_inherited_variables(options):
+        items = (f"{name}={value}" for name, value in inherited_variables.items())
+        print(f"  environment variables used: {', '.join(items)}")
+    if ignored_names := find_ignored_variables(options):
+        print(f"  environment variables ignored: {', '.join(ignored_names)}")
+
+
+def _check_array_size(n_tasks: int, n_participants: int, largest: int | None) -> None:
+    """Raise `UsageError` if an array has more tasks than the cluster allows, if this is known."""
+    if largest is not None and n_tasks > largest:
+        raise UsageError(
+            f"the job array has {n_tasks} tasks",
+            f"this cluster allows at most {largest} tasks per array",
+            f"use --batch {max(2, math.ceil(n_participants / largest))}",
+        )
+
+
+def _make_absolute(site: Site) -> Site:
+    """Return the site with absolute paths."""
+    container, setup = (
+        str(Path(text).expanduser().absolute()) if text and "://" not in text else text
+        for text in (site.container, site.setup)
+    )
+    return dataclasses.replace(site, setup=setup, container=container)
+
+
+def _list_paths(settings: Settings) -> list[Path]:
+    """Return the files and directories in options, other than data, output and work."""
+    groups = (values for group, values in dataclasses.asdict(settings).items() if group != "paths")
+    paths = [value for values in groups for value in values.values() if isinstance(value, Path)]
+    activation, calibration = settings.activation, settings.superres.calibration_file
+    texts = [
+        path
+        for path in (*map(Path, activation.roi), Path(activation.atlas), calibration)
+        if path is not None and path.is_absolute()
+    ]
+    texts += settings.superres.pretrained
+    texts += [Path(split_named(text)[1]) for text in settings.preprocessing.derivatives]
+    if settings.evaluation.truth_dir is not None:
+        texts.append(settings.evaluation.truth_dir)
+    return [*dict.fromkeys([*paths, *texts])]
+
+
+def _print_scripts(submission: Submission, settings_toml: str, active: ActiveJobs) -> int:
+    """Write and print the scripts, and the commands that submit them.
+
+    The group job also waits for the arrays in the queue. Variables that the jobs do not inherit
+    are removed in these commands as well.
+    """
+    lines = []
+    ignored_names = find_ignored_variables(submission.site.sbatch_options)
+    unset = [word for name in ignored_names for word in ("-u", name)]
+    sbatch = shlex.join([*(["env", *unset] if unset else []), "sbatch"])
+    jobs: list[str] = []
+    for name, script in scripts.write_scripts(submission, settings_toml).items():
+        print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
+        options = shlex.join(scripts.make_sbatch_arguments(submission, name))
+        dependency = scripts.make_dependency(name, jobs, list(active.digests))
+        command = " ".join([sbatch, *dependency, options])
+        lines.append(command if name == GROUP else f"{name}=$({command})")
+        jobs.append(f"${name}")
+    print("\nNo jobs were submitted. To submit them, run:", *lines, sep="\n")
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,424 @@
+"""Kinds of artifacts that steps exchange, as values in memory and as files on disk.
+
+A kind is the annotation of a parameter or return value. It saves the value to a file and loads it,
+so that steps need not do so. Kinds import their dependencies on demand, which makes this module
+fast to import.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
+
+from bids_sr.engine import metric_rows
+from bids_sr.engine.metric_rows import MetricRow, VerdictFacts
+from bids_sr.io.atomic_files import write_json, write_text
+from bids_sr.io.json_records import record_from_json, record_to_json
+from bids_sr.io.tables import read_frame
+from bids_sr.io.volume import Volume
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.figure import Figure as MplFigure
+
+    from bids_sr.evaluation.qc_flags import Flag
+    from bids_sr.evaluation.run_evidence import RunEvidence
+    from bids_sr.glm.block_effects import Effects as _BlockEffects
+    from bids_sr.glm.regressors import Events as _Events, Seeds as _Seeds
+    from bids_sr.io.nifti import SeriesReader
+    from bids_sr.spatial.distortion import Distortion as _ShiftMap
+    from bids_sr.spatial.output_grids import OutputGrid
+
+_T = TypeVar("_T")
+Content = Mapping[str, object]
+"""Content of a JSON file."""
+
+
+class ArtifactKind(Generic[_T]):
+    """Storage of values in files; this base class stores a file whose path is the value.
+
+    A kind `is_light` if its files are small, and `is_figure` if they are figures, not data.
+    `stored_extension` is the extension of a stored derivative; "" if it depends on the value.
+    """
+
+    is_light: ClassVar[bool] = False
+    stored_extension: ClassVar[str] = ""
+    is_figure: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """Name of the kind in annotations of steps, for messages."""
+        return type(self).__name__.strip("_").replace("Kind", "")
+
+    def load(self, path: Path) -> _T:
+        """Return the value of a file."""
+        return cast("_T", path)
+
+    def save(self, value: _T, _stem: Path) -> Path | list[Path]:
+        """Save a value under a stem and the extension of its kind, and return its file(s).
+
+        For a plain file, `value` is its path.
+        """
+        return Path(str(value))
+
+    def is_sidecar(self, _path: Path) -> bool:
+        """Return whether a saved file only accompanies another file, and is not a value."""
+        return False
+
+
+File = Annotated[Path, ArtifactKind()]
+
+
+@dataclass(frozen=True)
+class _VolumeKind(ArtifactKind[Volume]):
+    """Image, saved without compression.
+
+    Files in the folders of steps have another `extension`, because compression takes longer than
+    writing.
+    """
+
+    stored_extension: ClassVar[str] = ".nii.gz"
+    extension: str = ".nii"
+
+    def load(self, path: Path) -> Volume:
+        from bids_sr.io.nifti import SeriesReader, load_image
+
+        return Volume(*load_image(path), SeriesReader(path).header)
+
+    def save(self, value: Volume, stem: Path) -> Path:
+        from bids_sr.io.nifti import save_image
+
+        path = stem.with_name(stem.name + self.extension)
+        save_image(value.data, value.affine, path, header_like=value.header, dtype=value.dtype)
+        return path
+
+
+Image = Annotated[Volume, _VolumeKind()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Derivative:
+    """Map, region, figure or HTML fragment, with its entities and metadata.
+
+    `content` is a `Volume`, a figure, or HTML. After storage, it is the path of the file, so that
+    a list of maps takes no memory.
+    """
+
+    content: object
+    entities: Mapping[str, str]
+    sidecar: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """File name without extension, which consists of the entities."""
+        pairs = [f"{key}-{label}" for key, label in self.entities.items() if key != "suffix"]
+        return "_".join([*pairs, self.entities["suffix"]])
+
+    @property
+    def volume(self) -> Volume:
+        """Volume of the map, loaded if it is a file."""
+        if isinstance(self.content, Path):
+            return _VolumeKind().load(self.content)
+        if isinstance(self.content, Volume):
+            return self.content
+        raise TypeError(f"{dict(self.entities)}: not a volume")
+
+    @property
+    def voxels(self) -> Any:
+        """Voxel values for indexing; only the indexed values of a file are read."""
+        if isinstance(self.content, Path):
+            import nibabel as nib
+
+            return nib.Nifti1Image.from_filename(self.content).dataobj
+        return self.volume.data
+
+
+class _DerivativesKind(ArtifactKind[Derivative]):
+    """Volume, figure or HTML file with its sidecar; the file name consists of the entities."""
+
+    def load(self, path: Path) -> Derivative:
+        entities = read_entities(path)
+        sidecar = path.with_name(path.name.partition(".")[0] + ".json")
+        return Derivative(path, entities, _FactsKind().load(sidecar) if sidecar.exists() else {})
+
+    def is_sidecar(self, path: Path) -> bool:
+        return path.suffix == ".json"
+
+    def save(self, value: Derivative, stem: Path) -> list[Path]:
+        stem = stem.with_name(value.name)
+        return [
+            self._save_content(value, stem),
+            *([_FactsKind().save(dict(value.sidecar), stem)] if value.sidecar else []),
+        ]
+
+    def _save_content(self, value: Derivative, stem: Path) -> Path:
+        """Save the content of a derivative and return its file."""
+        if isinstance(value.content, Path):
+            return value.content
+        if isinstance(value.content, Volume):
+            return _VolumeKind().save(value.content, stem)
+        if isinstance(value.content, str):
+            (path := stem.with_suffix(".html")).write_text(value.content, encoding="utf-8")
+            return path
+        from bids_sr.report.figures.svg_files import save_svg
+
+        save_svg(cast("MplFigure", value.content), path := stem.with_suffix(".svg"))
+        return path
+
+
+Map = Annotated[Derivative, _DerivativesKind()]
+
+
+def read_entities(path: Path) -> dict[str, str]:
+    """Return the entities in a file name that `Derivative.name` has formed."""
+    *pairs, suffix = path.name.partition(".")[0].split("_")
+    return dict(pair.split("-", 1) for pair in pairs) | {"suffix": suffix}
+
+
+class _FactsKind(ArtifactKind[Content]):
+    """Content of a JSON file."""
+
+    is_light, stored_extension = True, ".json"
+
+    def load(self, path: Path) -> Content:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def save(self, value: Content, stem: Path) -> Path:
+        if isinstance(value, Path):  # file that the step has written
+            return value
+        return write_json(stem.with_suffix(".json"), value)
+
+
+Facts = Annotated[Content, _FactsKind()]
+Verdict = Annotated[VerdictFacts, _FactsKind()]
+
+
+class _SeriesKind(ArtifactKind["SeriesReader"]):
+    """Series that is read volume by volume; a step writes its file and returns a reader."""
+
+    stored_extension = ".nii.gz"
+
+    def load(self, path: Path) -> "SeriesReader":
+        from bids_sr.io.nifti import SeriesReader
+
+        return SeriesReader(path)
+
+    def save(self, value: "SeriesReader", _stem: Path) -> Path:
+        value.close()
+        return Path(value.path)
+
+
+Series = Annotated["SeriesReader", _SeriesKind()]
+
+
+class _MaskKind(_VolumeKind):
+    """Volume whose values are booleans in memory."""
+
+    def load(self, path: Path) -> Volume:
+        volume = super().load(path)
+        return volume.like(volume.data > 0.5)
+
+
+Mask = Annotated[Volume, _MaskKind()]
+
+
+class _TransformsKind(ArtifactKind["np.ndarray"]):
+    """Transforms (T, 4, 4) in RAS mm, saved as ITK text."""
+
+    is_light, stored_extension = True, ".txt"
+
+    def load(self, path: Path) -> "np.ndarray":
+        from bids_sr.spatial.itk_files import read_itk
+
+        return read_itk(path)
+
+    def save(self, value: "np.ndarray", stem: Path) -> Path:
+        from bids_sr.spatial.itk_files import write_itk
+
+        write_itk(path := stem.with_suffix(".txt"), value)
+        return path
+
+
+Transforms = Annotated["np.ndarray", _TransformsKind()]
+
+
+class _DistortionKind(ArtifactKind["_ShiftMap"]):
+    """Signal displacement in a field map; see `bids_sr.spatial.distortion`."""
+
+    def load(self, path: Path) -> "_ShiftMap":
+        from bids_sr.spatial.distortion import load_distortion
+
+        return load_distortion(path)
+
+    def save(self, value: "_ShiftMap", stem: Path) -> Path:
+        from bids_sr.spatial.distortion import save_distortion
+
+        save_distortion(value, path := stem.with_suffix(".nii"))
+        return path
+
+
+Distortion = Annotated["_ShiftMap", _DistortionKind()]
+
+
+class _OutputGridKind(ArtifactKind["OutputGrid"]):
+    """Grid in another space with its points in a run; see `bids_sr.spatial.output_grids`."""
+
+    def load(self, path: Path) -> "OutputGrid":
+        from bids_sr.spatial.output_grids import load_output_grid
+
+        return load_output_grid(path)
+
+    def save(self, value: "OutputGrid", stem: Path) -> Path:
+        from bids_sr.spatial.output_grids import save_output_grid
+
+        save_output_grid(value, path := stem.with_suffix(".npz"))
+        return path
+
+
+SpaceGrid = Annotated["OutputGrid", _OutputGridKind()]
+
+
+class _RegressorsKind(ArtifactKind["_Events | _Seeds"]):
+    """Modeled events of a task, or time series of seeds."""
+
+    is_light, stored_extension = True, ".tsv"
+
+    def load(self, path: Path) -> "_Events | _Seeds":
+        from bids_sr.glm.regressors import read_regressors
+
+        return read_regressors(path)
+
+    def save(self, value: "_Events | _Seeds", stem: Path) -> Path:
+        from bids_sr.glm.regressors import Events
+
+        if isinstance(value, Events):
+            return value.write(stem.parent)
+        value.write(path := stem.with_name(f"{stem.name}_timeseries.tsv"))
+        return path
+
+
+Regressors = Annotated["_Events | _Seeds", _RegressorsKind()]
+
+
+class _EffectsKind(ArtifactKind["_BlockEffects"]):
+    """Block effects of a series; see `bids_sr.glm.block_effects`."""
+
+    def load(self, path: Path) -> "_BlockEffects":
+        from bids_sr.glm.block_effects import load_effects
+
+        return load_effects(path)
+
+    def save(self, value: "_BlockEffects", stem: Path) -> Path:
+        from bids_sr.glm.block_effects import save_effects
+
+        save_effects(value, path := stem.with_suffix(".npz"))
+        return path
+
+
+Effects = Annotated["_BlockEffects", _EffectsKind()]
+
+
+class _MetricsKind(ArtifactKind[list["MetricRow"]]):
+    """Rows of a metrics table; see `bids_sr.engine.metric_rows`."""
+
+    is_light, stored_extension = True, ".tsv"
+
+    def load(self, path: Path) -> list["MetricRow"]:
+        return metric_rows.read_table(path)
+
+    def save(self, value: list["MetricRow"], stem: Path) -> Path:
+        (path := stem.with_suffix(".tsv")).write_text(
+            metric_rows.table_text(value), encoding="utf-8"
+        )
+        return path
+
+
+Rows = Annotated[list["MetricRow"], _MetricsKind()]
+
+
+class _RecordKind(ArtifactKind[_T]):
+    """Frozen record, or records in a tuple, as JSON."""
+
+    is_light = True
+
+    def load(self, path: Path) -> _T:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return cast("_T", record_from_json(content, self._get_type()))
+
+    def save(self, value: _T, stem: Path) -> Path:
+        text = json.dumps(record_to_json(value), ensure_ascii=False)
+        return write_text(stem.with_suffix(".json"), text)
+
+    def _get_type(self) -> object:
+        """Return the type of the value."""
+        raise NotImplementedError
+
+
+class _EvidenceKind(_RecordKind["RunEvidence"]):
+    """Evidence of a run; see `bids_sr.evaluation.run_evidence`."""
+
+    def _get_type(self) -> object:
+        from bids_sr.evaluation.run_evidence import RunEvidence
+
+        return RunEvidence
+
+
+Evidence = Annotated["RunEvidence", _EvidenceKind()]
+
+
+class _FlagsKind(_RecordKind["tuple[Flag, ...]"]):
+    """Quality-control flags; see `bids_sr.evaluation.qc_flags`."""
+
+    def _get_type(self) -> object:
+        from bids_sr.evaluation.qc_flags import Flag
+
+        return tuple[Flag, ...]
+
+
+Flags = Annotated["tuple[Flag, ...]", _FlagsKind()]
+
+
+class _FiguresKind(_DerivativesKind):
+    """Figure with a JSON file that describes it.
+
+    The figures of a participant are listed by means of these files.
+    """
+
+    is_light, is_figure = True, True
+
+    def save(self, value: Derivative, stem: Path) -> list[Path]:
+        path = self._save_content(value, stem.with_name(value.name))
+        return [path, write_json(path.with_name(f"{path.name}.json"), dict(value.sidecar))]
+
+
+Figure = Annotated[Derivative, _FiguresKind()]
+
+
+@dataclass(frozen=True)
+class _TableKind(ArtifactKind["pd.DataFrame"]):
+    """Table as TSV, with all digits or a given number of digits."""
+
+    is_light, stored_extension = True, ".tsv"
+    digits: str | None = None
+
+    def load(self, path: Path) -> "pd.DataFrame":
+        return read_frame(path)
+
+    def save(self, value: "pd.DataFrame", stem: Path) -> Path:
+        if isinstance(value, Path):  # file that the step has written
+            return value
+        value.to_csv(
+            path := stem.with_suffix(".tsv"),
+            sep="\t",
+            index=False,
+            na_rep="n/a",
+            float_format=self.digits,
+        )
+        return path
+
+
+Table = Annotated["pd.DataFrame", _TableKind()]
+ShortTable = Annotated["pd.DataFrame", _TableKind(digits="%.6g")]
+Confounds = Annotated["pd.DataFrame", _TableKind(digits="%.9g")]

@@ -1,0 +1,277 @@
+"""Storage of files as BIDS derivatives with names from ``io_spec.json``.
+
+Files are written completely or not at all, the sidecar first.
+
+There are two kinds of data sets. The output directory contains all results. Nested data sets
+contain only the exported series, with the names and folders that other programs expect of a
+preprocessed series; their files are links to files in the output directory, if these exist.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from bids_sr.engine.artifacts import Facts, File, read_entities
+from bids_sr.engine.step import HERE, step
+from bids_sr.io import atomic_files
+from bids_sr.io.dataset_description import RESULTS, dataset_root
+from bids_sr.io.frozen import frozen
+from bids_sr.io.grids import AS_STORED, BOLDREF, FIRST_BOLDREF, AxisOrder, inverse_order
+from bids_sr.io.map_metadata import join_map_metadata
+from bids_sr.io.run_time import RunTime
+from bids_sr.io.uris import template_uri
+
+RECORD = "written.json"
+_NO_ENTRIES: Mapping[str, str] = {}
+# NIfTI codes of scanner coordinates and of coordinates of a template (MNI)
+_SCANNER_XFORM_CODE, _TEMPLATE_XFORM_CODE = 1, 4
+# NIfTI code by the label of the space; 2 is alignment with another image
+_XFORM_CODES = {
+    **dict.fromkeys(("", BOLDREF, FIRST_BOLDREF), _SCANNER_XFORM_CODE),
+    "T1w": 2,
+}
+
+
+@frozen
+class _StoredFile:
+    """File to store, with its entities (long names) and the metadata of its sidecar."""
+
+    source: Path
+    entities: Mapping[str, str]
+    metadata: Mapping[str, object]
+
+    def rename(self, entities: Mapping[str, str]) -> "_StoredFile":
+        """Return the file in a data set for other programs, where `entities` differ."""
+        # from this data set, the output directory is another data set
+        metadata = {
+            key: _name_dataset(value) if key in ("Sources", "SpatialReference") else value
+            for key, value in self.metadata.items()
+        }
+        return _StoredFile(
+            source=self.source, entities={**self.entities, **entities}, metadata=metadata
+        )
+
+
+def _estimate_cost(own_entities: Mapping[str, str] | None) -> RunTime:
+    """Return the cost of storing, which is only substantial for series (compression)."""
+    is_series = own_entities is not None and own_entities.get("suffix") == "bold"
+    return RunTime(volumes=0.013) if is_series else RunTime(always=0.1)
+
+
+@step(makes="stored", cost=_estimate_cost)
+def store(
+    here: Path = HERE,
+    files: Sequence[File] = (),
+    sidecar: Facts | None = None,
+    *,
+    output_dir: Path,
+    entities: Mapping[str, str],
+    own_entities: Mapping[str, str] | None = None,
+    own_sidecar: Mapping[str, object] = _NO_ENTRIES,
+    among: list[Mapping[str, str]] | None = None,
+    sources: Sequence[str] = (),
+    references: Mapping[str, str] = _NO_ENTRIES,
+    provenance: Mapping[str, object] = _NO_ENTRIES,
+    axis_order: AxisOrder = AS_STORED,
+    output_dtype: Literal["float32", "int16"] = "float32",
+    datasets: Sequence[str] = (),
+    in_output: bool = True,
+    exported_as: Mapping[str, str] | None = None,
+) -> list[File]:
+    """Store files under their BIDS-Derivatives names.
+
+    Unknown entities are rejected, never turned into metadata. Images on a grid of a run (without
+    entity ``space``, or with ``boldref``) get the axis order of the input.
+
+    `files` are empty if a step has no output. `entities` of the scope and `own_entities` of the
+    artifact are long names to labels; if the latter are None, the file names contain them. `among`
+    are alternative sets of entities that select the files to store. If None, all files are stored.
+
+    `references` are URIs of the image with the grid or frame of an image, by the entity ``space``,
+    which may be "". `output_dtype` is the data type of stored series. `datasets` are
+    series whose data sets for other programs may contain the files. `exported_as` are entities
+    that differ in these data sets, "" to omit an entity. If None, the files are not exported.
+    Stored files are returned, including files in data sets for other programs.
+    """
+    json_files = [path for path in files if path.suffix == ".json"] if own_entities is None else []
+    json_by_stem = {path.with_suffix("").name: path for path in json_files}
+    images: list[_StoredFile] = []
+    for source in (path for path in files if path not in json_files):
+        file_entities = _select_entities(source) if own_entities is None else own_entities
+        if among is not None and not any(
+            alternative.items() <= file_entities.items() for alternative in among
+        ):
+            continue
+        name_entities = {**entities, **file_entities, "extension": _find_extension(source)}
+        file_sidecar = json_by_stem.get(source.name.partition(".")[0])
+        values = _read_json(file_sidecar) if file_sidecar else {**own_sidecar, **(sidecar or {})}
+        content = _make_sidecar(values, sources, references, name_entities) | dict(provenance)
+        images.append(_StoredFile(source=source, entities=name_entities, metadata=content))
+    images_by_root = {output_dir: images} if in_output else {}
+    if exported_as is not None:
+        exported_images = [image.rename(exported_as) for image in images]
+        images_by_root |= {dataset_root(output_dir, name): exported_images for name in datasets}
+    sidecar_files = [
+        path
+        for root, root_images in images_by_root.items()
+        for path in _write_sidecars(root, root_images)
+    ]
+    stored_files: list[Path] = []
+    for index, image in enumerate(images):
+        targets = [
+            root / derivative_path(root_images[index].entities)
+            for root, root_images in images_by_root.items()
+        ]
+        for target in targets:
+            if target == targets[0]:
+                _copy_file(image, target, output_dtype, axis_order)
+            else:
+                atomic_files.link_or_copy(targets[0], target)
+        if in_output and (note_file := json_by_stem.get(image.source.name)):
+            # the description of a figure is stored next to it
+            atomic_files.write_json(
+                targets[0].with_name(f"{targets[0].name}.json"),
+                {"entities": dict(entities), **_read_json(note_file)},
+            )
+        stored_files += targets
+    (here / RECORD).write_text(json.dumps([str(path) for path in (*stored_files, *sidecar_files)]))
+    return stored_files
+
+
+def _select_entities(path: Path) -> dict[str, str]:
+    """Return the entities in a file name, including the datatype ``figures`` for drawings."""
+    figure_entities = {"datatype": "figures"} if path.suffix in {".svg", ".html"} else {}
+    return {**read_entities(path), **figure_entities}
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    """Return the content of a JSON file."""
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _make_sidecar(
+    values: Mapping[str, object],
+    sources: Sequence[str],
+    references: Mapping[str, str],
+    entities: Mapping[str, str],
+) -> dict[str, object]:
+    """Return the sidecar of a file: the given keys, then keys required by BIDS.
+
+    Sources among the given keys replace `sources`, which are those of the step.
+    """
+    content = dict(values)
+    if sources:
+        content.setdefault("Sources", list(sources))
+    if entities["extension"] == ".nii.gz":
+        if entities["suffix"] not in {"mask", "dseg", "probseg"}:
+            content.setdefault("SkullStripped", False)
+        space = "+".join(filter(None, (entities.get("space", ""), entities.get("cohort", ""))))
+        template = "" if space in _XFORM_CODES else template_uri(space, entities.get("res", ""))
+        if reference := references.get(space) or template:
+            content["SpatialReference"] = reference
+    return content
+
+
+def _write_sidecars(root: Path, files: Sequence[_StoredFile]) -> list[Path]:
+    """Write the sidecars of files in a data set, and return their paths.
+
+    Statistical maps of a series share a sidecar (`bids_sr.io.map_metadata`), and so do its
+    regions by a threshold.
+    """
+    maps: dict[str, dict[tuple[str, str], Mapping[str, object]]] = {}
+    contents: dict[str, Mapping[str, object]] = {}
+    for file in files:
+        entities = {**file.entities, "extension": ".json"}
+        if entities["suffix"] == "statmap" or "ThresholdLabel" in file.metadata:
+            contrast = entities.pop("contrast", "") or entities.pop("label", "")
+            labels = contrast, entities.pop("stat", "")
+            maps.setdefault(derivative_path(entities), {})[labels] = file.metadata
+        elif _is_described(file.entities):
+            contents[derivative_path(entities)] = file.metadata
+    contents |= {path: join_map_metadata(metadata) for path, metadata in maps.items()}
+    for path, content in contents.items():
+        atomic_files.write_json(root / path, content)
+    return [root / path for path in contents]
+
+
+def derivative_path(entities: Mapping[str, str]) -> str:
+    """Return the relative path of a derivative from its entities (long names).
+
+    Raises `ValueError` if an entity is unknown, or if no file name pattern matches.
+    """
+    from bids.layout.writing import build_path
+
+    from bids_sr.boilerplate import data_of
+
+    spec = data_of("io_spec.json")
+    labels = {key: value for key, value in entities.items() if value not in (None, "")}
+    unknown = sorted(set(labels) - set(spec["entities"]))
+    if unknown:
+        raise ValueError(
+            f"unknown entities: {', '.join(unknown)} (known entities:"
+            f" {', '.join(spec['entities'])})"
+        )
+    path = build_path(labels, spec["default_path_patterns"], strict=True)
+    if path is None:
+        raise ValueError(f"no BIDS file name pattern matches the entities {labels}")
+    return str(path)
+
+
+def _is_described(entities: Mapping[str, str]) -> bool:
+    """Return whether a file has a sidecar.
+
+    The label table of a segmentation shares the sidecar of the image.
+    """
+    if entities["suffix"] == "dseg" and entities["extension"] == ".tsv":
+        return False
+    return entities["extension"] not in {".json", ".svg", ".html", ".safetensors"}
+
+
+def _copy_file(file: _StoredFile, target: Path, dtype: str, axis_order: AxisOrder) -> None:
+    """Copy a file to `target` atomically.
+
+    A target with the same content keeps its modification time. Images on a grid of the run get the
+    axis order of the input, `axis_order`.
+    """
+    from bids_sr.io.copies import compress_series, save_reordered
+
+    # qform and sform code that niworkflows writes
+    xform_code = _XFORM_CODES.get(file.entities.get("space", ""), _TEMPLATE_XFORM_CODE)
+    order = inverse_order(axis_order) if xform_code == _SCANNER_XFORM_CODE else AS_STORED
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_files.atomic_file(target) as partial:
+        if _find_extension(file.source) != ".nii.gz":
+            shutil.copyfile(file.source, partial)
+        elif _count_dimensions(file.source) == 4:
+            compress_series(file.source, partial, dtype=dtype, order=order, code=xform_code)
+        else:
+            save_reordered(file.source, partial, order=order, code=xform_code)
+
+
+def _find_extension(path: Path) -> str:
+    """Return the extension of a file, such as ``.func.gii``; images are always ``.nii.gz``."""
+    name = path.name
+    if name.endswith((".nii", ".nii.gz")):
+        return ".nii.gz"
+    return name[name.index(".") :] if name.endswith(".gii") else path.suffix
+
+
+def _count_dimensions(path: Path) -> int:
+    """Return the number of dimensions of an image."""
+    from bids_sr.io.nifti import SeriesReader
+
+    with SeriesReader(path) as reader:
+        return len(reader.header.get_data_shape())
+
+
+def _name_dataset(value: object) -> object:
+    """Return URIs of files in the output directory with its name as a data set.
+
+    `value` is a URI or a list of URIs; other values are returned unchanged.
+    """
+    if isinstance(value, list):
+        return [*map(_name_dataset, value)]
+    is_own_uri = isinstance(value, str) and value.startswith("bids::")
+    return f"bids:{RESULTS}:{str(value).removeprefix('bids::')}" if is_own_uri else value

@@ -1,0 +1,1 @@
+"""Steps that test detail, measure series against references, and decide the verdict."""

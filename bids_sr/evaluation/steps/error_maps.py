@@ -1,0 +1,206 @@
+"""Maps of the reconstruction error of an effect, for a run or for combined runs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from bids_sr.engine.artifacts import Derivative
+from bids_sr.glm.activation_regions import (
+    Z_95,
+    fdr_region,
+    sign_reliable_region,
+    size_known_region,
+)
+from bids_sr.glm.map_sidecars import PERCENT
+from bids_sr.io.arrays import Array, MaskArray
+from bids_sr.io.frozen import frozen
+from bids_sr.io.json_values import as_number
+
+# smallest smoothing (FWHM, acquired voxels) that reduces the error to the noise level
+_MIN_WIDE_VOXELS = 2 / 3
+SIGN_RELIABLE, SIZE_KNOWN = "SignReliable", "SizeKnown"
+"""Masks of voxels by their error, as labels in file names."""
+# description and unit, by statistic
+_STAT_TEXT = {
+    "sd": (
+        "Standard deviation (SD) of the reconstruction error, without thermal and physiological"
+        " noise: this error is identical in all blocks and not part of the residuals of the"
+        " linear model. The total SD of the effect is in the sdTotal map",
+        PERCENT,
+    ),
+    "sdTotal": (
+        "Total standard deviation of the effect, the square root of the sum of the variance of"
+        " the effect and the squared standard deviation of the reconstruction error. A 95 %"
+        " interval extends 1.96 of these to both sides of the effect",
+        PERCENT,
+    ),
+    "wrongsign": (
+        "Posterior probability that the effect has the wrong sign, computed from the"
+        " variance of the effect and the standard deviation of the reconstruction error (not"
+        " a p value)",
+        "1",
+    ),
+    "tTotal": (
+        "Effect divided by its total standard deviation, the square root of the sum of the"
+        " variance of the effect and the squared standard deviation of the reconstruction"
+        " error",
+        "1",
+    ),
+    "zTotal": ("z value, scaled by the ratio of tTotal to t", "1"),
+}
+FITTED = ("effect", "variance", "t", "z")
+"""Statistics of the linear model, from which error maps are computed."""
+# descriptions of sign reliable voxels after narrow and after wide smoothing
+_SIGN_RELIABLE_TEXT = (
+    "Active voxels with the highest t values (FDR .05 of z), selected so that at most 5 %"
+    " of the voxels are expected to have the wrong sign"
+)
+_WIDE_SIGN_RELIABLE_TEXT = (
+    "Active voxels (FDR .05 of zTotal, which includes the reconstruction error)"
+)
+_SIZE_KNOWN_TEXT = (
+    f"Voxels of the {SIGN_RELIABLE} mask whose 95 % interval of the effect does not contain 0"
+    f" (effect +- {Z_95} sdTotal). The effects of voxels that were selected in this way are too"
+    " large on average. In the whole brain, most voxels with such an interval could be due to"
+    f" chance, so the mask is a subset of {SIGN_RELIABLE}"
+)
+
+
+@frozen
+class ErrorImages:
+    """Maps that follow from an effect, its variance and its reconstruction error.
+
+    All arrays are (X, Y, Z).
+
+    `images` are maps by statistic. `active` are active voxels, without regard to the
+    reconstruction error. `sign_reliable` are voxels with a reliable sign, and `size_known` the
+    sign reliable voxels whose 95 % interval of the effect does not contain 0. `is_wide` states
+    whether the error is included in t and z; see the function `is_wide`. `wrong_sign` is the
+    probability of the wrong sign.
+    """
+
+    images: Mapping[str, Array]
+    active: MaskArray
+    sign_reliable: MaskArray
+    size_known: MaskArray
+    is_wide: bool
+    wrong_sign: Array
+
+    def list_regions(self, *, with_masks: bool) -> dict[str, MaskArray]:
+        """Return regions by threshold in tables: active voxels and, if requested, both masks."""
+        regions = {"fdr": self.active}
+        if with_masks:
+            regions |= {"signReliable": self.sign_reliable, "sizeKnown": self.size_known}
+        return regions
+
+    def compute_expected_wrong(self, region: MaskArray) -> float | None:
+        """Return the expected share of voxels with the wrong sign; None if the region is empty."""
+        return float(self.wrong_sign[region].mean()) if region.any() else None
+
+
+def is_wide(width: float, zooms: Sequence[float] | Array) -> bool:
+    """Return whether smoothing is so wide that the reconstruction error does not exceed the noise.
+
+    `width` is the FWHM, and `zooms` the voxel size of the acquired grid (both mm).
+    """
+    return bool(width >= _MIN_WIDE_VOXELS * max(zooms[:2]))
+
+
+def error_images(
+    *,
+    effect: Array,
+    variance: Array,
+    t: Array,
+    z: Array,
+    error: Array,
+    brain: MaskArray,
+    is_wide: bool,
+) -> ErrorImages:
+    """Compute the maps of the reconstruction error of an effect, and its masks of voxels.
+
+    `effect`, `variance`, `t` and `z` are maps of the linear model, and `error` is the variance of
+    the reconstruction error, 0 outside the brain (all 3D). `is_wide` states whether the error is
+    included in t and z; see the function `is_wide`.
+    """
+    from bids_sr.sr.prior_maps.posterior import wrong_sign_probability
+
+    active = fdr_region(z, brain)[0]
+    total_variance = variance + error
+    wrong_sign = np.where(brain, wrong_sign_probability(effect, total_variance), 0)
+    total_sd = np.where(brain, np.sqrt(total_variance), 0)
+    images = {"sd": np.sqrt(error), "sdTotal": total_sd, "wrongsign": wrong_sign}
+    if is_wide:
+        sd_ratio = np.sqrt(variance / np.where(total_variance > 0, total_variance, 1))
+        images |= {"tTotal": t * sd_ratio, "zTotal": z * sd_ratio}
+        sign_reliable = fdr_region(images["zTotal"], brain)[0]
+    else:
+        sign_reliable = sign_reliable_region(t, wrong_sign, active)
+    return ErrorImages(
+        images=images,
+        active=active,
+        sign_reliable=sign_reliable,
+        size_known=size_known_region(effect, total_variance, sign_reliable),
+        is_wide=is_wide,
+        wrong_sign=wrong_sign,
+    )
+
+
+def iterate_contrasts(
+    maps: Sequence[Derivative], width: float
+) -> Iterator[tuple[str, dict[str, Derivative]]]:
+    """Yield each contrast with its maps of the linear model, by statistic.
+
+    `width` is the smoothing of the maps to select (FWHM, mm). Contrasts without all maps of
+    `FITTED` are skipped.
+    """
+    maps_by_contrast: dict[str, dict[str, Derivative]] = {}
+    for statmap in maps:
+        entities = statmap.entities
+        if entities["suffix"] != "statmap":
+            continue
+        if as_number(statmap.sidecar["SmoothingFWHM"]) == width:
+            maps_by_contrast.setdefault(entities["contrast"], {})[entities["stat"]] = statmap
+    for contrast, maps_by_stat in maps_by_contrast.items():
+        if maps_by_stat.keys() >= set(FITTED):
+            yield contrast, maps_by_stat
+
+
+def describe_error_maps(
+    images: Mapping[str, Array], effect: Derivative
+) -> Iterator[tuple[Array, Derivative]]:
+    """Yield error maps with the metadata of an effect, except description, unit and statistic.
+
+    The keys of `images` are statistics.
+    """
+    for stat, values in images.items():
+        description, units = _STAT_TEXT[stat]
+        sidecar = {**effect.sidecar, "Description": description, "Units": units}
+        derivative = Derivative(None, {**effect.entities, "stat": stat}, sidecar)
+        yield values.astype(np.float32), derivative
+
+
+def describe_masks(error: ErrorImages, effect: Derivative) -> Iterator[tuple[Array, Derivative]]:
+    """Yield the masks of sign reliable and size known voxels with the metadata of an effect."""
+    shared_entities = {
+        key: label for key, label in effect.entities.items() if key not in ("contrast", "stat")
+    }
+    shared_keys = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution")
+    shared_metadata = {key: effect.sidecar[key] for key in shared_keys if key in effect.sidecar}
+    sign_reliable_text = _WIDE_SIGN_RELIABLE_TEXT if error.is_wide else _SIGN_RELIABLE_TEXT
+    for label, region, text in (
+        (SIGN_RELIABLE, error.sign_reliable, sign_reliable_text),
+        (SIZE_KNOWN, error.size_known, _SIZE_KNOWN_TEXT),
+    ):
+        entities = {
+            **shared_entities,
+            "label": effect.entities["contrast"],
+            "desc": effect.entities["desc"] + label,
+            "suffix": "mask",
+        }
+        metadata = {
+            **shared_metadata,
+            "Type": "ROI",
+            "Description": text,
+            "ThresholdLabel": label,
+        }
+        yield region.astype(np.uint8), Derivative(None, entities, metadata)

@@ -1,0 +1,352 @@
+"""Mean effects of regions in all series of a run, and their table."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from bids_sr.boilerplate import data_of
+from bids_sr.engine.artifacts import (
+    Derivative,
+    Facts,
+    Image,
+    Map,
+    Mask,
+    Regressors,
+    Rows,
+    Series,
+    ShortTable,
+    Table,
+    Volume,
+)
+from bids_sr.engine.step import step
+from bids_sr.engine.step_memory import MAPS
+from bids_sr.evaluation.detail_support import classify_detail
+from bids_sr.evaluation.statistics.multiple_comparisons import benjamini_hochberg
+from bids_sr.evaluation.steps.error_maps import iterate_contrasts
+from bids_sr.evaluation.steps.reconstruction_error import scale_by_contrast
+from bids_sr.glm.clusters import find_main_label, largest_clusters
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import contrast_vector
+from bids_sr.glm.region_means import (
+    MeanEffect,
+    Origin,
+    Region,
+    average_series,
+    fit_mean_series,
+    locate_region,
+    weigh_means,
+)
+from bids_sr.glm.steps.linear_models import LinearModel
+from bids_sr.io.arrays import Float32
+from bids_sr.io.grids import Shape
+from bids_sr.io.json_values import as_number
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.run_time import RunTime
+from bids_sr.io.series import ACQUIRED, MEASURED
+from bids_sr.spatial.masks import compute_mean_signal
+from bids_sr.sr.steps.error_samples import ErrorSamples
+
+REGIONS_TEXT = (
+    "The mean effect of a region and its noise were estimated from the mean time series of the"
+    " region, and the standard deviation of its reconstruction error from the means of the same"
+    " samples over the region.\n"
+)
+"""Methods text of `measure_regions`."""
+COLUMNS: Mapping[str, Mapping[str, object]] = data_of("columns.json")["regions"]
+"""Columns of the table of regions, with their descriptions for the sidecar."""
+_KEYS = ("region", "origin", "contrast", "fwhm_mm")  # of rows of the same region in all series
+_CLUSTER_T = 4.0  # threshold of the clusters for which coverage was measured
+_Mean = tuple[Region, float]
+
+
+@step(makes="region_effects", memory=MAPS, cost=RunTime(always=1.0, volumes=0.005, high=0.5))
+def measure_regions(
+    series: Series,
+    mask: Mask,
+    model: LinearModel,
+    boldref: Image,
+    bold_mask: Mask,
+    acquired_maps: list[Map],
+    region_masks: Sequence[Mask] = (),
+    coverage_rows: Rows | None = None,
+    own_regressors: Sequence[Regressors] = (),
+    other_series: dict[str, Series] | None = None,
+    atlas_bold: Image | None = None,
+    atlas_bold_hr: Image | None = None,
+    atlas_labels: Table | None = None,
+    error_draws: Series | None = None,
+    acquired_draws: Series | None = None,
+    *,
+    series_name: str,
+    exported_name: str,
+    region_names: Sequence[str],
+    region_origin: Origin,
+    smoothing: Sequence[float],
+    input_smoothing: float,
+) -> Table:
+    """Measure the mean effects of regions in one series, with their errors.
+
+    Regions of interest are measured in all series and at all widths. Clusters and atlas labels are
+    only measured in the exported series, and only at the narrowest width. Their effects in
+    `other_series` are estimated with the same noise model; not if this series has its own seeds.
+    Clusters are from the acquired map of contrasts whose detail is recovered, because the coverage
+    of their intervals was tested (`benchmarks/results/cluster_coverage.md`).
+
+    The series is read once for all regions. The reconstruction error of each sample is averaged
+    over a region, so that the result includes the correlation of errors between voxels. The
+    interval of an effect covers noise and reconstruction error.
+
+    `series` is in BOLD signal units and includes dummies. `mask` and `region_masks`, which have
+    the names `region_names`, are on its grid. The mean of `boldref` in `bold_mask`, on the
+    acquired grid, is 100 % in all effects. Effects of `acquired_maps` at the narrowest smoothing
+    scale the samples. `coverage_rows` are the tests of the detail of the series `exported_name`;
+    None if it has no prior. `atlas_bold` and `atlas_bold_hr` are the labels of the atlas on the
+    acquired and on the high-resolution grid, and `atlas_labels` their names; None if there is no
+    T1w image.
+
+    `own_regressors` are seed time series of this series, one per smoothing width; if empty, the
+    regressors of the model are used. `other_series` are series on the acquired grid or on the grid
+    of this series, by the name of their column in the table. `error_draws` are samples of the
+    reconstruction error, (X, Y, Z, samples), and `acquired_draws` the acquired (low-resolution)
+    part of the same samples; None if the series has no estimate of the error. `smoothing` is the
+    smoothing of the maps, and `input_smoothing` the smoothing of the acquired volumes (FWHM, mm).
+
+    Returns one row per region, contrast and width. Regions without a voxel in the brain, or with
+    all of its voxels, have no rows.
+    """
+    means = [
+        (region, float(width))
+        for name, region_mask in zip(region_names, region_masks, strict=True)
+        if (region := locate_region(name, region_origin, region_mask.data, mask.data)) is not None
+        for width in smoothing
+    ]
+    width = min(map(float, smoothing))
+    regions: dict[Shape, list[Region]] = {}
+    if series_name == exported_name:
+        names = _list_label_names(atlas_labels)
+        supports = classify_detail(coverage_rows or (), exported_name).values()
+        recovered = [support.map_contrast for support in supports if support.state == "recovered"]
+        regions = {
+            brain.data.shape: [
+                *_find_clusters(acquired_maps, recovered, bold_mask, brain, atlas_bold, names),
+                *_find_atlas_regions(atlas, names, brain),
+            ]
+            for brain, atlas in ((bold_mask, atlas_bold), (mask, atlas_bold_hr))
+        }
+        means += [(region, width) for region in regions[mask.data.shape]]
+    if not means:
+        return pd.DataFrame(columns=list(COLUMNS))
+    weights = _weigh_regions(means, series)
+    mean_series = average_series(series, weights, model.inputs.n_dummy)
+    own_seeds = (
+        dict(zip(map(float, smoothing), own_regressors, strict=True)) if own_regressors else {}
+    )
+    other_means = {
+        name: _average_same_regions(
+            means, [(region, width) for region in same_regions], other, model
+        )
+        for name, other in (other_series or {}).items()
+        if (same_regions := regions.get(other.shape[:3])) and not own_seeds
+    }
+    effects = _fit_means(mean_series, means, series, model, own_seeds, other_means)
+    percent = 100 / compute_mean_signal(boldref.data, bold_mask.data)
+    error_sds: dict[str, list[float]] = {}
+    if error_draws is not None and acquired_draws is not None:
+        samples = ErrorSamples(
+            errors=error_draws, acquired=acquired_draws, brain=bold_mask, brain_hr=mask
+        )
+        scales = _scale_samples(samples, acquired_maps, min(smoothing))
+        sds = samples.compute_mean_sds(weights, list(scales.values()))
+        error_sds = dict(zip(scales, sds.tolist(), strict=True))
+    error_dof = 1.0 if error_draws is None else float(error_draws.shape[3])
+    rows = [
+        {"series": series_name, "input_fwhm_mm": input_smoothing}
+        | _make_row(mean, contrast, effect.times(percent), error_sd, error_dof)
+        for column, (mean, effects_by_contrast) in enumerate(zip(means, effects, strict=True))
+        for contrast, effect in effects_by_contrast.items()
+        if mean[0].contrast in ("", contrast)
+        for error_sd in (error_sds[contrast][column] if contrast in error_sds else None,)
+    ]
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "p"])
+    for _, tested in table[table["origin"] == "atlas"].groupby("contrast"):
+        table.loc[tested.index, "q"] = benjamini_hochberg(tested["p"].tolist())
+    return table[list(COLUMNS)]
+
+
+def _list_label_names(atlas_labels: pd.DataFrame | None) -> dict[int, str]:
+    """Return the names of atlas labels by number; no names if there is no atlas."""
+    if atlas_labels is None:
+        return {}
+    return dict(zip(atlas_labels["index"], atlas_labels["name"], strict=True))
+
+
+def _find_clusters(
+    acquired_maps: Sequence[Derivative],
+    contrasts: Sequence[str],
+    bold_mask: Volume,
+    mask: Volume,
+    atlas_bold: Volume | None,
+    names: Mapping[int, str],
+) -> Iterator[Region]:
+    """Yield the largest clusters of the acquired map of each contrast, on the grid of a series.
+
+    A cluster is named by its rank and by the atlas label of most of its voxels. `bold_mask` and
+    `atlas_bold` are on the acquired grid, and `mask` is on the grid of the series.
+    """
+    factor = [n // m for n, m in zip(mask.data.shape, bold_mask.data.shape, strict=True)]
+    width = min(as_number(statmap.sidecar["SmoothingFWHM"]) for statmap in acquired_maps)
+    for contrast, fitted_maps in iterate_contrasts(acquired_maps, width):
+        if contrast not in contrasts:
+            continue
+        t = fitted_maps["t"].volume.data
+        clusters = largest_clusters(t, bold_mask.data & (t > _CLUSTER_T), bold_mask.affine)
+        for rank, cluster in enumerate(clusters, start=1):
+            indices = tuple(cluster.voxels.T)
+            name = f"cluster {rank}"
+            if atlas_bold is not None:
+                label = find_main_label(atlas_bold.data[indices], names)
+                name = f"{name}, {label}" if label else name
+            voxels = np.zeros(bold_mask.data.shape, dtype=bool)
+            voxels[indices] = True
+            given = np.kron(voxels, np.ones(factor, dtype=bool))
+            region = locate_region(name, "cluster", given, mask.data, contrast)
+            if region is not None:
+                yield region
+
+
+def _find_atlas_regions(
+    atlas: Volume | None, names: Mapping[int, str], mask: Volume
+) -> Iterator[Region]:
+    """Yield the labels of an atlas on the grid of a series, if there is an atlas."""
+    if atlas is None:
+        return
+    labels = atlas.data.round().astype(int)
+    for number, name in names.items():
+        region = locate_region(name, "atlas", labels == number, mask.data)
+        if region is not None:
+            yield region
+
+
+def _average_same_regions(
+    means: Sequence[_Mean], own_means: Sequence[_Mean], series: SeriesReader, model: LinearModel
+) -> np.ndarray:
+    """Return the mean time series of other means in a series (T, K); NaN if it has no such region.
+
+    `means` are the K means of another series, and `own_means` those on the grid of this series.
+    """
+    averages = average_series(series, _weigh_regions(own_means, series), model.inputs.n_dummy)
+    columns = {_get_key(mean): column for column, mean in enumerate(own_means)}
+    result = np.full((len(averages), len(means)), np.nan)
+    for column, mean in enumerate(means):
+        if (own_column := columns.get(_get_key(mean))) is not None:
+            result[:, column] = averages[:, own_column]
+    return result
+
+
+def _weigh_regions(means: Sequence[_Mean], series: SeriesReader) -> sparse.csr_array:
+    """Return the weights of the voxels of a series in K means (K, voxels)."""
+    voxels = [(region.voxels, width) for region, width in means]
+    return weigh_means(voxels, series.shape[:3], series.zooms)
+
+
+def _get_key(mean: _Mean) -> tuple[str, str, str, float]:
+    """Return what identifies a mean on any grid."""
+    region, width = mean
+    return region.origin, region.name, region.contrast, width
+
+
+def _fit_means(
+    mean_series: np.ndarray,
+    means: Sequence[_Mean],
+    series: SeriesReader,
+    model: LinearModel,
+    own_seeds: Mapping[float, Regressors],
+    other_means: Mapping[str, np.ndarray],
+) -> list[dict[str, MeanEffect]]:
+    """Return the effects of mean time series (T, K) by contrast, in signal units.
+
+    `other_means` are mean time series of other series by name (T, K).
+    """
+    inputs, effects = model.inputs, dict[int, dict[str, MeanEffect]]()
+    # The contrasts are the same at all widths, because seeds are the same voxels.
+    contrasts = next(iter(own_seeds.values()), inputs.regressors).filter_contrasts(model.contrasts)
+    for width in dict.fromkeys(width for _, width in means):
+        columns = [column for column, mean in enumerate(means) if mean[1] == width]
+        regressors = own_seeds.get(width, inputs.regressors)
+        fitted_model = replace(model, inputs=replace(inputs, regressors=regressors))
+        others = {name: other[:, columns] for name, other in other_means.items()}
+        fitted = _fit_contrasts(mean_series[:, columns], series, fitted_model, contrasts, others)
+        effects |= dict(zip(columns, fitted, strict=True))
+    return [effects[column] for column in range(len(means))]
+
+
+def _fit_contrasts(
+    mean_series: np.ndarray,
+    series: SeriesReader,
+    model: LinearModel,
+    contrasts: Contrasts,
+    other_means: Mapping[str, np.ndarray],
+) -> list[dict[str, MeanEffect]]:
+    """Return the effects of mean time series (T, K) by contrast, with one design."""
+    design = model.build_design(series)
+    vectors = [contrast_vector(design, name, weights) for name, weights in contrasts.items()]
+    return fit_mean_series(mean_series, design, np.array(vectors), list(contrasts), other_means)
+
+
+def _scale_samples(
+    samples: ErrorSamples, acquired_maps: Sequence[Map], width: float
+) -> dict[str, Float32]:
+    """Return the variance scale of the samples by contrast, from effects at one width (mm)."""
+    acquired_power = samples.compute_acquired_power(width)
+    return scale_by_contrast(samples, acquired_maps, acquired_power, width)
+
+
+def _make_row(
+    mean: _Mean, contrast: str, effect: MeanEffect, error_sd: float | None, error_dof: float
+) -> dict[str, object]:
+    """Return the cells of one mean effect, except the cells of the series.
+
+    `error_sd` is the standard deviation of the reconstruction error, with `error_dof` degrees of
+    freedom; None if the series has no estimate of this error.
+    """
+    region, fwhm_mm = mean
+    lower, upper = np.nan, np.nan
+    if effect.has_interval:
+        lower, upper = effect.compute_interval(error_sd or 0.0, error_dof)
+    return {
+        "region": region.name,
+        "origin": region.origin,
+        "contrast": contrast,
+        "fwhm_mm": fwhm_mm,
+        "voxels_given": region.n_given,
+        "voxels": len(region.voxels),
+        "effect": effect.effect,
+        "noise_se": effect.noise_sd,
+        "noise_dof": effect.noise_dof,
+        "error_sd": np.nan if error_sd is None else error_sd,
+        "lower": lower,
+        "upper": upper,
+        # only labels of the atlas are tested together
+        "p": effect.compute_p(error_sd or 0.0, error_dof) if region.origin == "atlas" else np.nan,
+        **effect.others,
+    }
+
+
+@step(makes=("regions", "regions_columns"), small=True)
+def join_regions(region_effects: list[Table]) -> tuple[ShortTable, Facts]:
+    """Join the mean effects of all series, with acquired and measured values in each row.
+
+    Returns the table, and descriptions of its columns.
+    """
+    table = pd.concat(region_effects, ignore_index=True)
+    for series_name, column in ((ACQUIRED, "acquired"), (MEASURED, "measured")):
+        rows = table[table["series"] == series_name].set_index(list(_KEYS))["effect"]
+        keys = pd.MultiIndex.from_frame(table[list(_KEYS)])
+        table[column] = table[column].fillna(
+            pd.Series(rows.reindex(keys).to_numpy(), index=table.index)
+        )
+    columns = {name: dict(text) for name, text in COLUMNS.items()}
+    return table[list(COLUMNS)], columns

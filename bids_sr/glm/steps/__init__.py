@@ -1,0 +1,1 @@
+"""Steps of linear models and their maps: activation, seeds, clusters and regions."""

@@ -1,0 +1,462 @@
+"""Maps and image quality of each series at each smoothing width."""
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from threadpoolctl import threadpool_limits
+
+from bids_sr.config.levels import StoredMaps
+from bids_sr.config.seeds import count_mapped
+from bids_sr.engine.artifacts import (
+    Derivative,
+    Facts,
+    Image,
+    Map,
+    Mask,
+    Regressors,
+    Rows,
+    Series,
+    Volume,
+)
+from bids_sr.engine.metric_rows import MetricRow, columns_json, metric_rows, with_input_smoothing
+from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step_memory import MAPS
+from bids_sr.evaluation.steps.error_maps import SIGN_RELIABLE, SIZE_KNOWN
+from bids_sr.glm import map_sidecars
+from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
+from bids_sr.glm.activation_regions import parse_thresholds
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import scale_weights
+from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
+from bids_sr.glm.series_quality import QualitySums, quality_metrics
+from bids_sr.glm.steps.linear_models import LinearModel
+from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.atomic_files import link_or_copy
+from bids_sr.io.frozen import frozen
+from bids_sr.io.grids import AxisOrder, Factor
+from bids_sr.io.json_values import as_number
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.run_time import RunTime
+from bids_sr.io.series import ACQUIRED, map_label
+from bids_sr.preproc.model_confounds import model_confounds
+from bids_sr.preproc.temporal_regressors import uncensored_volumes
+from bids_sr.spatial.masks import compute_mean_signal
+
+_LOGGER = logging.getLogger(__name__)
+
+MapKind = Literal["cc", "glm"]
+# statistics of `steps.error_maps`, by the statistic whose storage includes them
+_ERROR_STATS = {
+    "effect": ("sdTotal", "tTotal"),
+    "variance": ("sd",),
+    "z": ("wrongsign", "zTotal"),
+}
+
+
+@frozen
+class MapSettings:
+    """Settings of the maps of all series of a run, apart from the linear model.
+
+    `thresholds` define active regions. `smoothing` is the smoothing of the maps, and
+    `input_smoothing` the smoothing of the acquired volumes, for sidecars (FWHM, mm). `axis_order`
+    is the axis order of the input, for texts. `low_pass` is the cut-off of the low-pass filter of
+    correlations (Hz); None disables the filter. If `correlation_confounds`, confounds are also
+    regressed out of time series before correlations are computed.
+    """
+
+    kinds: Sequence[MapKind]
+    thresholds: Sequence[str]
+    smoothing: Sequence[float]
+    factor: Factor
+    axis_order: AxisOrder
+    low_pass: float | None = None
+    input_smoothing: float = 0.0
+    correlation_confounds: bool = False
+
+
+def select_stored_maps(
+    series: str, stored_maps: StoredMaps, contrasts: Collection[str]
+) -> list[dict[str, str]]:
+    """Return the entities of the maps and regions of a series that are stored.
+
+    The list is empty if the storage level does not include maps of the series.
+    """
+    entities: list[dict[str, str]] = []
+    for fwhm_mm, statistics in stored_maps.outputs_of(series).items():
+        desc = map_label(series, fwhm_mm)
+        stats = [
+            stored_stat
+            for stat in statistics.stats
+            for stored_stat in (stat, *_ERROR_STATS.get(stat, ()))
+        ]
+        entities += [{"suffix": "statmap", "stat": stat, "desc": desc} for stat in stats]
+        regions = [
+            map_label(series, fwhm_mm, threshold.label)
+            for threshold in parse_thresholds(statistics.thresholds)
+        ]
+        if "effect" in statistics.stats:
+            regions += [desc + SIGN_RELIABLE, desc + SIZE_KNOWN]
+        entities += [{"suffix": "mask", "desc": region} for region in regions]
+    omitted_contrasts = stored_maps.omitted_contrasts(series)
+    if not omitted_contrasts:
+        return entities
+    contrast_entity = {"statmap": "contrast", "mask": "label"}
+    stored_contrasts = [name for name in contrasts if name not in omitted_contrasts]
+    return [
+        {**map_entities, contrast_entity[map_entities["suffix"]]: name}
+        for map_entities in entities
+        for name in stored_contrasts
+    ]
+
+
+@frozen
+class SeriesMaps:
+    """Maps of one series, with metrics and inputs of figures.
+
+    `maps` include active regions. `quality` is the image quality of the series. `middle` is its
+    middle volume, and `tsnr` its temporal signal-to-noise ratio.
+    """
+
+    maps: list[Map]
+    map_metrics: Rows
+    quality: Rows
+    middle: Image
+    tsnr: Image
+
+
+@frozen
+class _SmoothedMaps:
+    """Maps and regions of a series at one smoothing width.
+
+    `fwhm_mm` is the smoothing of the maps (FWHM, mm). `contrasts` are weights of conditions by
+    contrast. `fit` contains the maps, in percent of `mean_signal`, with their design.
+    """
+
+    series: SeriesReader
+    series_name: str
+    fwhm_mm: float
+    contrasts: Contrasts
+    fit: ActivationMaps
+    mean_signal: float
+    regions: Regions
+
+
+def _estimate_map_cost(contrasts: Contrasts) -> RunTime:
+    """Return the processor time of `map_series`, which depends on the number of contrasts."""
+    return RunTime(always=1.1, volumes=0.015, high=0.9 * count_mapped(contrasts))
+
+
+@step(memory=MAPS, cost=_estimate_map_cost)
+def map_series(
+    series: Series,
+    mask: Mask,
+    roi: Mask,
+    model: LinearModel,
+    boldref: Image,
+    bold_mask: Mask,
+    here: Path = HERE,
+    own_regressors: Sequence[Regressors] = (),
+    zerofilled: Series | None = None,
+    zerofilled_maps: SeriesMaps | None = None,
+    *,
+    series_name: str,
+    settings: MapSettings,
+) -> SeriesMaps:
+    """Map correlation and linear model of one series, with regions, metrics and image quality.
+
+    The series is read once for all smoothing widths, and for tSNR, mean signal and noise
+    smoothness of its uncensored steady-state volumes. Figures use its middle volume and tSNR map
+    instead of the series.
+
+    `series` is in BOLD signal units and includes dummies. `mask` and `roi` are on its grid. The
+    mean of `boldref` in `bold_mask` is 100 % in all effects of the run: maps, tables and regions
+    are in percent from here on, for every series. Block effects and tests are in signal units.
+    Regressors of the `model` are also used for correlations. `own_regressors` are seed time series
+    of this series, one per smoothing width; if empty, the regressors of the model are used at all
+    widths. `zerofilled_maps` are reused if the series is the same file as the `zerofilled` series,
+    because its method was not applied.
+    """
+    middle = Volume(series.volume(series.shape[3] // 2), series.affine)
+    if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
+        assert zerofilled_maps is not None
+        linked_maps = _link_maps(
+            zerofilled_maps, series_name, series.zooms, settings.axis_order, here
+        )
+        return replace(linked_maps, middle=middle)
+    if series_name == ACQUIRED:
+        _warn_of_missing_confounds(model)
+    sums = _make_quality_sums(series, mask.data, model)
+    widths = tuple(map(float, settings.smoothing))
+    own_seeds = dict(zip(widths, own_regressors, strict=True)) if own_regressors else {}
+    fits = map_contrasts(
+        series,
+        mask.data,
+        model,
+        here,
+        kinds=settings.kinds,
+        smoothing=widths,
+        own_regressors=own_seeds,
+        low_pass=settings.low_pass,
+        correlation_confounds=settings.correlation_confounds,
+        inspect_volumes=sums.add,
+    )
+    mean_signal = compute_mean_signal(boldref.data, bold_mask.data)
+    maps: list[Derivative] = []
+    rows: list[MetricRow] = []
+    for fwhm_mm, signal_fit in fits.items():
+        fit = signal_fit.in_percent(mean_signal)
+        regions = find_regions(
+            fit.maps, mask.data, roi.data, parse_thresholds(settings.thresholds)
+        )
+        smoothed_maps = _SmoothedMaps(
+            series=series,
+            series_name=series_name,
+            fwhm_mm=fwhm_mm,
+            contrasts=model.contrasts,
+            fit=fit,
+            mean_signal=mean_signal,
+            regions=regions,
+        )
+        maps += _write_maps(smoothed_maps, settings, here)
+        regressors = own_seeds.get(fwhm_mm, model.inputs.regressors)
+        rows += _score_maps(smoothed_maps, regressors, mask.data, roi.data, settings)
+    quality = sums.quality()
+    return SeriesMaps(
+        maps=maps,
+        map_metrics=rows,
+        quality=metric_rows(series_name, quality_metrics(quality, mask.data)),
+        middle=middle,
+        tsnr=Volume(quality.tsnr, series.affine),
+    )
+
+
+def _link_maps(
+    maps: SeriesMaps,
+    series_name: str,
+    zooms: Sequence[float],
+    axis_order: AxisOrder,
+    here: Path,
+) -> SeriesMaps:
+    """Return the maps of a series under the name of another series with the same values."""
+    return replace(
+        maps,
+        maps=[
+            _link_map(derivative, series_name, zooms, axis_order, here) for derivative in maps.maps
+        ],
+        map_metrics=[replace(row, series=series_name) for row in maps.map_metrics],
+        quality=[replace(row, series=series_name) for row in maps.quality],
+    )
+
+
+def _link_map(
+    derivative: Derivative,
+    series_name: str,
+    zooms: Sequence[float],
+    axis_order: AxisOrder,
+    here: Path,
+) -> Derivative:
+    """Link a map or region under the name of a series with the same values."""
+    fwhm_mm = as_number(derivative.sidecar["SmoothingFWHM"])
+    threshold_label = str(derivative.sidecar.get("ThresholdLabel", ""))
+    shared_sidecar = map_sidecars.common_sidecar(
+        series=series_name, fwhm_mm=fwhm_mm, zooms=zooms, axis_order=axis_order
+    )
+    relabeled = replace(
+        derivative,
+        entities={
+            **derivative.entities,
+            "desc": map_label(series_name, fwhm_mm, threshold_label),
+        },
+        sidecar={**derivative.sidecar, **shared_sidecar},
+    )
+    path = here / f"{relabeled.name}.nii"
+    link_or_copy(Path(str(derivative.content)), path)
+    return replace(relabeled, content=path)
+
+
+def _warn_of_missing_confounds(model: LinearModel) -> None:
+    """Log a warning if the confounds of the run lack columns that were requested."""
+    confounds = model.inputs.confounds
+    temporal_columns = model_confounds(confounds, [])
+    missing_names = [
+        name
+        for name in model.nuisance or ()
+        if model_confounds(confounds, [name]) == temporal_columns
+    ]
+    if missing_names:
+        _LOGGER.warning("The confounds of this run do not include %s", ", ".join(missing_names))
+
+
+def _make_quality_sums(series: SeriesReader, mask: Array, model: LinearModel) -> QualitySums:
+    """Return sums for the image quality of the uncensored steady-state volumes of a series."""
+    inputs = model.inputs
+    uncensored = uncensored_volumes(inputs.confounds, series.shape[3])[inputs.n_dummy :]
+    return QualitySums(
+        mask, series.zooms, len(uncensored), None if uncensored.all() else uncensored
+    )
+
+
+def map_contrasts(
+    series: SeriesReader,
+    mask: Array,
+    model: LinearModel,
+    here: Path,
+    *,
+    kinds: Sequence[MapKind],
+    smoothing: Sequence[float],
+    own_regressors: Mapping[float, Regressors] | None = None,
+    low_pass: float | None = 0.1,
+    correlation_confounds: bool = False,
+    inspect_volumes: Callable[[list[Float32]], None] | None = None,
+) -> dict[float, ActivationMaps]:
+    """Map the contrasts of a run that can be estimated, in a single thread.
+
+    `series` is in BOLD signal units and includes dummies, and `mask` is the brain on its grid (X,
+    Y, Z). `here` is the folder of scratch files. `smoothing` is the smoothing of the maps (FWHM,
+    mm). `own_regressors` are seeds by smoothing width that were smoothed like the maps and replace
+    the regressors of the model; None or empty to use the regressors of the model. `low_pass` and
+    `correlation_confounds` are as in `MapSettings`. `inspect_volumes` is called with each batch of
+    volumes that are read.
+
+    Returns maps with their design, by smoothing width (FWHM, mm).
+    """
+    inputs = model.inputs
+    # The contrasts are the same at all widths, because seeds are the same voxels.
+    any_regressors = next(iter(own_regressors.values())) if own_regressors else inputs.regressors
+    with threadpool_limits(1):
+        return map_activation(
+            series,
+            mask,
+            own_regressors or inputs.regressors,
+            any_regressors.filter_contrasts(model.contrasts),
+            ActivationSettings(
+                design=inputs.design,
+                n_dummy=inputs.n_dummy,
+                confound_names=model.confound_names,
+                kinds=tuple(kinds),
+                smoothing=tuple(smoothing),
+                low_pass=low_pass,
+                correlation_confounds=correlation_confounds,
+            ),
+            scratch=here,
+            confounds=inputs.confounds,
+            inspect_volumes=inspect_volumes,
+        )
+
+
+def _write_maps(
+    smoothed_maps: _SmoothedMaps, settings: MapSettings, here: Path
+) -> list[Derivative]:
+    """Write the maps and regions of a series at one smoothing width to the folder `here`."""
+    series, series_name = smoothed_maps.series, smoothed_maps.series_name
+    shared_sidecar = map_sidecars.common_sidecar(
+        series=series_name,
+        fwhm_mm=smoothed_maps.fwhm_mm,
+        zooms=series.zooms,
+        axis_order=settings.axis_order,
+    )
+    if settings.input_smoothing:
+        shared_sidecar = {**shared_sidecar, "InputSmoothingFWHM": settings.input_smoothing}
+    derivatives = []
+    for image in _iterate_images(smoothed_maps, settings):
+        derivative = Derivative(
+            None,
+            map_sidecars.entities(series=series_name, **image.entities),
+            {**image.sidecar, **shared_sidecar},
+        )
+        derivatives.append(write_map(image.data, series.affine, derivative, here))
+    return derivatives
+
+
+class _StoredImage(NamedTuple):
+    """Map or region with its entities and its sidecar."""
+
+    data: Array
+    entities: dict[str, str]
+    sidecar: map_sidecars.Sidecar
+
+
+def _iterate_images(smoothed_maps: _SmoothedMaps, settings: MapSettings) -> Iterator[_StoredImage]:
+    """Yield the maps, followed by the regions."""
+    fit = smoothed_maps.fit
+    desc = map_label(smoothed_maps.series_name, smoothed_maps.fwhm_mm)
+    thresholds = parse_thresholds(settings.thresholds)
+    threshold_by_label = {threshold.label: threshold for threshold in thresholds}
+    for (contrast, stat), statmap in fit.maps.items():
+        model_text = map_sidecars.model_text(
+            stat,
+            fit.design,
+            noise_memory_s=fit.noise_memory_s,
+            low_pass=settings.low_pass,
+            correlation_confounds=settings.correlation_confounds,
+        )
+        weights = scale_weights(smoothed_maps.contrasts[contrast])
+        yield _StoredImage(
+            statmap,
+            {"contrast": contrast, "stat": stat, "desc": desc, "suffix": "statmap"},
+            map_sidecars.map_sidecar(stat, weights, model_text, smoothed_maps.mean_signal),
+        )
+    for (contrast, label), (region, _) in smoothed_maps.regions.items():
+        yield _StoredImage(
+            region,
+            {"label": contrast, "desc": desc + label, "suffix": "mask"},
+            map_sidecars.region_sidecar(threshold_by_label[label]),
+        )
+
+
+def write_map(values: Array, affine: Array, derivative: Derivative, here: Path) -> Derivative:
+    """Write a map or region to an uncompressed file in the folder `here`.
+
+    The result refers to the file, so that only one map is in memory on its grid.
+    """
+    path = here / f"{derivative.name}.nii"
+    save_image(values, affine, path)
+    return replace(derivative, content=path)
+
+
+def _score_maps(
+    smoothed_maps: _SmoothedMaps,
+    regressors: Regressors,
+    mask: Array,
+    roi: Array,
+    settings: MapSettings,
+) -> list[MetricRow]:
+    """Return metrics of maps and regions, after the degrees of freedom of a linear model.
+
+    `regressors` are the regressors at the smoothing width of the maps. `mask` and `roi` are brain
+    and region of interest (X, Y, Z).
+    """
+    series_name, fwhm_mm = smoothed_maps.series_name, smoothed_maps.fwhm_mm
+    rows: list[MetricRow] = []
+    if "glm" in settings.kinds:
+        dof = {"dof": smoothed_maps.fit.design.dof}
+        rows += metric_rows(series_name, dof, fwhm_mm=fwhm_mm)
+    rows += activation_rows(
+        smoothed_maps.fit.maps,
+        smoothed_maps.regions,
+        regressors.filter_contrasts(smoothed_maps.contrasts),
+        mask=mask,
+        roi=roi,
+        affine=smoothed_maps.series.affine,
+        series=series_name,
+        fwhm_mm=fwhm_mm,
+        per_acquired=1 if series_name == ACQUIRED else prod(settings.factor),
+    )
+    return rows
+
+
+@step(makes=("image_metrics", "image_columns"), small=True)
+def join_quality(quality: list[Rows], *, input_smoothing: float) -> tuple[Rows, Facts]:
+    """Join the image quality of all series in one table, with descriptions of its columns.
+
+    `input_smoothing` is the smoothing of the acquired volumes (FWHM, mm).
+    """
+    rows = [row for table in quality for row in table]
+    return (
+        with_input_smoothing(rows, input_smoothing),
+        columns_json(row.statistic for row in rows),
+    )

@@ -1,0 +1,482 @@
+"""Runs of a participant that are combined, and runs that are left out with the reason.
+
+Runs belong together if all entities of their names but `run` are equal, and over sessions all but
+`run` and `session`. The factor of super-resolution and the voxel size must be equal too, and of
+each contrast the weights of the trial types. Unless all runs are requested, phase encoding, echo
+time and field strength must be equal as well.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, compress
+from operator import eq
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from bids_sr.config.sections.activation import COMBINE_ALL_OPTION
+from bids_sr.config.seeds import seed_names
+from bids_sr.glm.contrasts import ComparableWeights, comparable
+from bids_sr.io.frozen import frozen
+from bids_sr.io.grids import size_text
+from bids_sr.survey.bids import BoldRun, parse_entities
+from bids_sr.survey.bids.acquisitions import (
+    find_unusual,
+    find_unusual_acquisitions,
+    list_acquisition_fields,
+    read_acquisition,
+)
+from bids_sr.survey.bids.entities import (
+    SHORT_NAMES,
+    lack_run_number,
+    run_number_order,
+    short_run_name,
+)
+from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.preflight.plan import Plan
+
+_T = TypeVar("_T")
+_EntityKey = tuple[tuple[str, str], ...]  # entities of a run: long names and labels
+_FILE_ENTITIES = ("suffix", "extension", "datatype")
+WITHOUT_RUN = (
+    "the name has no run- entity, but other runs of this task have one, so it is not combined with"
+    " them. Add run- to its name to combine it"
+)
+"""Why a run is not combined with runs that have a number."""
+
+
+@frozen
+class RunGroup:
+    """Runs of one participant and task that are combined.
+
+    `entities` are the entities of the combined maps: long names to labels, without `run`, and over
+    sessions without `session`. `runs` are the combined runs by a short name such as ``run-1``, or
+    ``ses-A_run-1`` if the runs are from several sessions (`over_sessions`). All maps are brought
+    to the frame of the first run. `contrasts` has the names of the runs that are combined, by
+    contrast; two or more each.
+
+    `left_out` has the reason by the name of a run that is not combined at all, `missing_contrasts`
+    the reason by the name of a run, by contrast without this run, and `uncombined` the reason by
+    contrast that fewer than two runs have with the same weights. `unusual` has the reason by the
+    name of a run that is combined on request, although it was acquired otherwise.
+    """
+
+    entities: Mapping[str, str]
+    runs: Mapping[str, BoldRun]
+    over_sessions: bool
+    contrasts: Mapping[str, tuple[str, ...]]
+    left_out: Mapping[str, str]
+    missing_contrasts: Mapping[str, Mapping[str, str]]
+    uncombined: Mapping[str, str]
+    unusual: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        """Entities of the combined maps as in their names."""
+        return _format_label(self.entities)
+
+
+@frozen
+class UncombinedRuns:
+    """Runs of one participant and task without a map of all runs.
+
+    `entities` are the entities that the names of all runs share, without `run`, and over sessions
+    without `session`. `names` are the short names of the runs, and `over_sessions` states whether
+    the runs are from several sessions. `reasons` states why runs cannot be combined, by name of
+    the run. If runs only differ from each other, the first run has no reason.
+    """
+
+    entities: Mapping[str, str]
+    names: tuple[str, ...]
+    over_sessions: bool
+    reasons: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        """Common entities of the runs as in their names."""
+        return _format_label(self.entities)
+
+
+_Group = TypeVar("_Group", RunGroup, UncombinedRuns)
+
+
+def _format_label(entities: Mapping[str, str]) -> str:
+    """Return entities as in file names, without the data type."""
+    return "_".join(
+        f"{SHORT_NAMES.get(key, key)}-{label}"
+        for key, label in entities.items()
+        if key != "datatype"
+    )
+
+
+def format_combined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
+    """Return a line per group of combined runs of a participant, for the dry run."""
+    group_lines = []
+    for group in group_runs(runs, plan):
+        session_text = " over sessions" if group.over_sessions else ""
+        group_lines.append(f"{group.label}: {', '.join(group.runs)} are combined{session_text}")
+        group_lines += [
+            f"  not combined: {sentence}" for sentence in list_uncombined_contrasts(group)
+        ]
+    return group_lines
+
+
+def group_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
+    """Return the groups of runs of one participant that are combined.
+
+    Runs of a session come before runs over sessions. Groups with fewer than two runs are left out.
+    """
+    return _select_combined(_sort_runs(runs, plan))
+
+
+def list_uncombined_contrasts(group: RunGroup) -> list[str]:
+    """Return a phrase per reason why contrasts of a group are not combined."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for contrast, reason in group.uncombined.items():
+        by_reason[reason].append(contrast)
+    return [f"{', '.join(contrasts)} ({reason})" for reason, contrasts in by_reason.items()]
+
+
+def list_uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[UncombinedRuns]:
+    """Return the runs of one participant that should be combined but cannot be.
+
+    Runs of a session come before runs over sessions. Tasks with a single run and tasks without
+    contrasts have nothing to combine, and are not included.
+    """
+    ordered_runs = sorted(runs, key=_run_order)
+    uncombined = []
+    for group in _sort_runs(runs, plan):
+        if _is_combined(group):
+            continue
+        excluded = _name_excluded(ordered_runs, group)
+        reasons = {
+            name: WITHOUT_RUN
+            for name, run in excluded.items()
+            if group.left_out[name] == WITHOUT_RUN and _get_weights(run, plan)
+        }
+        reasons |= {
+            preventing.name: preventing.reason
+            for preventing in _list_preventing_runs(runs, group, plan)
+        }
+        members = {**group.runs, **excluded}
+        if len(members) > 1 and reasons:
+            uncombined.append(
+                UncombinedRuns(
+                    entities=group.entities,
+                    names=tuple(sorted(members, key=lambda name: _run_order(members[name]))),
+                    over_sessions=group.over_sessions,
+                    reasons=reasons,
+                )
+            )
+    return _drop_shared_names(uncombined)
+
+
+def warn_of_left_out(
+    runs: Sequence[BoldRun], plan: Plan, methods: Sequence[str], findings: Findings
+) -> None:
+    """Warn of runs of a participant that are not combined with other runs of their task.
+
+    `plan` has contrasts and series of all runs, and `methods` are the series of the methods.
+    `findings` receives the warnings.
+    """
+    warned_runs = set()
+    for run, text in _left_out_warnings(runs, plan, methods):
+        if run.bold not in warned_runs:  # one warning per run
+            warned_runs.add(run.bold)
+            with findings.about(run.entities["subject"], run.stem):
+                findings.warn(run.bold, text)
+
+
+def _left_out_warnings(
+    runs: Sequence[BoldRun], plan: Plan, methods: Sequence[str]
+) -> Iterator[tuple[BoldRun, str]]:
+    """Yield runs that are not combined or only in part, with a sentence; see `warn_of_left_out`.
+
+    A run can occur several times.
+    """
+    for run in list_runs_without_number(runs):
+        yield run, f"{WITHOUT_RUN}."
+    groups = _sort_runs(runs, plan)
+    for group in _select_combined(groups):
+        members = {**group.runs, **_name_excluded(runs, group)}
+        group_series = {name for run in group.runs.values() for name in plan.list_series(run)}
+        for name, run in members.items():
+            if name in group.left_out:
+                yield run, _not_combined_text(group.left_out[name])
+                continue
+            reasons = [
+                f"contrast {contrast}: {reason}"
+                for contrast, reason in group.missing_contrasts.get(name, {}).items()
+            ]
+            reasons += [
+                f"{method}: the run has no such series"
+                for method in methods
+                if method in group_series and method not in plan.list_series(run)
+            ]
+            sentences = []
+            if name in group.unusual:
+                sentences.append(
+                    "combined with the other runs of its task on request, but it was acquired"
+                    f" otherwise: {group.unusual[name]}."
+                )
+            if reasons:
+                sentences.append(
+                    f"combined with the other runs of its task only in part: {'; '.join(reasons)}."
+                )
+            if sentences:
+                yield run, " ".join(sentences)
+    for group in groups:
+        if not _is_combined(group):
+            for preventing in _list_preventing_runs(runs, group, plan):
+                yield preventing.run, _not_combined_text(preventing.reason)
+
+
+def _sort_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
+    """Group the runs of each session and task, and of each task over sessions.
+
+    Groups may have no run that can be combined.
+    """
+    sessions: dict[_EntityKey, list[BoldRun]] = defaultdict(list)
+    for run in runs:
+        sessions[_entity_key(run, excluded_entities=("run",))].append(run)
+    tasks: dict[_EntityKey, list[list[BoldRun]]] = defaultdict(list)
+    for session_runs in sessions.values():
+        task_key = _entity_key(session_runs[0], excluded_entities=("run", "session"))
+        tasks[task_key].append(session_runs)
+    return [
+        *(
+            _make_group(session_runs, plan, over_sessions=False)
+            for session_runs in sessions.values()
+        ),
+        *(
+            _make_group([*chain.from_iterable(task_sessions)], plan, over_sessions=True)
+            for task_sessions in tasks.values()
+            if len(task_sessions) > 1
+        ),
+    ]
+
+
+def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGroup:
+    """Sort out which runs can be combined: two or more, or none."""
+    numberless = {run.bold for run in list_runs_without_number(runs)}
+    runs_by_name = {
+        _short_name(run, over_sessions=over_sessions): run for run in sorted(runs, key=_run_order)
+    }
+    left_out = {name: WITHOUT_RUN for name, run in runs_by_name.items() if run.bold in numberless}
+    left_out |= _find_unusual_sizes(_omit(runs_by_name, left_out))
+    candidates = _omit(runs_by_name, left_out)
+    unusual_runs = {}
+    if len(candidates) > 1:
+        unusual_runs = find_unusual_acquisitions(
+            {
+                name: read_acquisition(list_acquisition_fields(run), run.affine)
+                for name, run in candidates.items()
+            }
+        )
+    if not plan.combines_all_runs:
+        left_out |= {
+            name: f"{reason}; {COMBINE_ALL_OPTION} combines this run nevertheless"
+            for name, reason in unusual_runs.items()
+        }
+    included_runs = _omit(runs_by_name, left_out)
+    weights_by_run = {name: _get_weights(run, plan) for name, run in included_runs.items()}
+    contrasts, missing_contrasts = _find_common_contrasts(weights_by_run)
+    combined_names = {name for names in contrasts.values() for name in names}
+    for name in runs_by_name.keys() - left_out.keys() - combined_names:
+        reasons = missing_contrasts.pop(name, {})
+        left_out[name] = next(iter(reasons.values()), "no contrast in common with the other runs")
+    excluded_entities = _list_excluded_entities(over_sessions=over_sessions)
+    entities = dict(_entity_key(runs[0], excluded_entities=excluded_entities))
+    for stem, notices in plan.skipped.items():
+        skipped = parse_entities(Path(f"{stem}_bold.nii.gz"))
+        common = {key: label for key, label in skipped.items() if key not in excluded_entities}
+        if common == entities:
+            name = short_run_name(skipped, over_sessions=over_sessions)
+            left_out[name] = f"the run was skipped: {notices[0].why}"
+    return RunGroup(
+        entities={**entities, "datatype": "func"},
+        runs={name: run for name, run in runs_by_name.items() if name in combined_names},
+        over_sessions=over_sessions,
+        contrasts=contrasts,
+        left_out=left_out,
+        missing_contrasts=missing_contrasts,
+        uncombined={
+            contrast: _explain_uncombined(contrast, weights_by_run)
+            for contrast in dict.fromkeys(chain.from_iterable(weights_by_run.values()))
+            if contrast not in contrasts
+        },
+        unusual={name: unusual_runs[name] for name in combined_names & unusual_runs.keys()},
+    )
+
+
+def _omit(runs: Mapping[str, BoldRun], left_out: Collection[str]) -> dict[str, BoldRun]:
+    """Return the runs by name without the runs that are left out."""
+    return {name: run for name, run in runs.items() if name not in left_out}
+
+
+def list_runs_without_number(runs: Sequence[BoldRun]) -> list[BoldRun]:
+    """Return runs without `run` in their names, beside runs of the same names with it."""
+    return list(compress(runs, lack_run_number([run.entities for run in runs])))
+
+
+def _find_unusual_sizes(runs: Mapping[str, BoldRun]) -> dict[str, str]:
+    """Return reasons by name of runs with another factor or voxel size than most runs."""
+    sizes = {
+        name: f"factor {size_text(run.factor, ' x ', '')}, voxels of {size_text(run.zooms, ' x ')}"
+        for name, run in runs.items()
+    }
+    return find_unusual(sizes, eq, str)
+
+
+def _find_common_contrasts(
+    weights_by_run: Mapping[str, Mapping[str, ComparableWeights]],
+) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
+    """Return runs with equal weights by contrast, and reasons by run and contrast.
+
+    `weights_by_run` are the weights of the contrasts by name of the run.
+    """
+    contrasts: dict[str, tuple[str, ...]] = {}
+    missing_contrasts: dict[str, dict[str, str]] = defaultdict(dict)
+    for contrast in dict.fromkeys(chain.from_iterable(weights_by_run.values())):
+        usual_weights = _find_most_frequent(
+            weights[contrast] for weights in weights_by_run.values() if contrast in weights
+        )
+        members = tuple(
+            name
+            for name, weights in weights_by_run.items()
+            if weights.get(contrast) == usual_weights
+        )
+        if len(members) < 2:
+            continue
+        contrasts[contrast] = members
+        for name in weights_by_run.keys() - set(members):
+            missing_contrasts[name][contrast] = (
+                "the weights of the trial types differ from the weights in most runs"
+                if contrast in weights_by_run[name]
+                else "the run has no such contrast"
+            )
+    return contrasts, dict(missing_contrasts)
+
+
+def _find_most_frequent(values: Iterable[_T]) -> _T | None:
+    """Return the most frequent value; among equally frequent values, the first."""
+    all_values = list(values)
+    return max(all_values, key=all_values.count, default=None)
+
+
+def _explain_uncombined(
+    contrast: str, weights_by_run: Mapping[str, Mapping[str, ComparableWeights]]
+) -> str:
+    """Return why no two runs have a contrast with the same weights, as a clause.
+
+    `weights_by_run` are the weights of the contrasts by name of the run.
+    """
+    types_by_run = {
+        name: {trial_type for trial_type, _ in weights[contrast]}
+        for name, weights in weights_by_run.items()
+        if contrast in weights
+    }
+    if len(types_by_run) == 1:
+        return f"only in {next(iter(types_by_run))}"
+    shared_types = set.intersection(*types_by_run.values())
+    differences = [
+        f"only {name} has {', '.join(sorted(types - shared_types))}"
+        for name, types in types_by_run.items()
+        if types - shared_types
+    ]
+    reason = "the weights of the trial types differ between runs"
+    return f"{reason}: {', '.join(differences)}" if differences else reason
+
+
+def _select_combined(candidates: Sequence[RunGroup]) -> list[RunGroup]:
+    """Return the groups with runs to combine, without groups whose maps would share a name."""
+    return _drop_shared_names([group for group in candidates if _is_combined(group)])
+
+
+def _drop_shared_names(groups: Sequence[_Group]) -> list[_Group]:
+    """Exclude groups of runs without a session if the group over sessions has the same name."""
+    over_sessions = [group.entities for group in groups if group.over_sessions]
+    return [
+        group for group in groups if group.over_sessions or group.entities not in over_sessions
+    ]
+
+
+def _is_combined(group: RunGroup) -> bool:
+    """Return whether a group has runs to combine; over sessions, from at least two sessions."""
+    sessions = {run.entities.get("session") for run in group.runs.values()}
+    return len(sessions) > 1 if group.over_sessions else bool(group.runs)
+
+
+def _not_combined_text(reason: str) -> str:
+    """Return a sentence on a run that is not combined."""
+    return f"not combined with the other runs of its task: {reason}."
+
+
+class _PreventingRun(NamedTuple):
+    """Run that keeps the runs of its task from being combined.
+
+    `name` is its short name in the group.
+    """
+
+    name: str
+    run: BoldRun
+    reason: str
+
+
+def _list_preventing_runs(
+    runs: Sequence[BoldRun], group: RunGroup, plan: Plan
+) -> list[_PreventingRun]:
+    """Return runs that keep the runs of a task from being combined at all.
+
+    The first run is not among them. Runs without contrasts, such as runs at rest, have nothing to
+    combine.
+    """
+    excluded = [
+        _PreventingRun(name=name, run=run, reason=group.left_out[name])
+        for name, run in _name_excluded(sorted(runs, key=_run_order), group).items()
+        if group.left_out[name] != WITHOUT_RUN and _get_weights(run, plan)
+    ]
+    return excluded if group.runs else excluded[1:]
+
+
+def _name_excluded(runs: Sequence[BoldRun], group: RunGroup) -> dict[str, BoldRun]:
+    """Return the runs that a group excludes, by their names in the group."""
+    excluded_entities = _list_excluded_entities(over_sessions=group.over_sessions)
+    entities = {key: label for key, label in group.entities.items() if key != "datatype"}
+    runs_by_name = {
+        _short_name(run, over_sessions=group.over_sessions): run
+        for run in runs
+        if dict(_entity_key(run, excluded_entities=excluded_entities)) == entities
+    }
+    return {name: run for name, run in runs_by_name.items() if name in group.left_out}
+
+
+def _list_excluded_entities(*, over_sessions: bool) -> tuple[str, ...]:
+    """Return the entities that may differ between combined runs."""
+    return ("run", "session") if over_sessions else ("run",)
+
+
+def _short_name(run: BoldRun, *, over_sessions: bool) -> str:
+    """Return the name of a run among the runs of its group."""
+    return short_run_name(run.entities, over_sessions=over_sessions)
+
+
+def _run_order(run: BoldRun) -> tuple[str, int, str]:
+    """Return a sort key: session, then run number."""
+    return run.entities.get("session", ""), *run_number_order(run.entities)
+
+
+def _get_weights(run: BoldRun, plan: Plan) -> dict[str, ComparableWeights]:
+    """Return the weights of a run's contrasts that other runs can have too."""
+    # components of one run are not the components of another run
+    components = seed_names(())
+    return {
+        contrast: comparable(weights)
+        for contrast, weights in plan.contrasts.get(run.bold, {}).items()
+        if run.events is not None or contrast not in components
+    }
+
+
+def _entity_key(run: BoldRun, *, excluded_entities: Sequence[str]) -> _EntityKey:
+    """Return the entities of a run, without some of them, as a value that can be a key."""
+    excluded = (*_FILE_ENTITIES, *excluded_entities)
+    return tuple((key, label) for key, label in run.entities.items() if key not in excluded)

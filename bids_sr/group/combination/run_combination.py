@@ -1,0 +1,309 @@
+"""Combination of effects and errors over the runs of a participant (fixed effects).
+
+The noise of the runs is independent and averages out. The reconstruction error of a method is
+proportional to the effect, which is the same in all runs, so most of it repeats and does not
+average out. With weights ``w`` that sum to 1 and a correlation ``rho`` of the reconstruction error
+between runs, the variance of the combined effect is
+
+    sum(w**2 * (noise + (1 - rho) * sd**2)) + rho * sum(w * sd)**2
+
+For equal runs this is ``(noise + (1 - rho) * sd**2) / n + rho * sd**2``. ``sd`` is multiplied by
+`widen_error`, because each run's ``sd`` is itself an estimate.
+"""
+
+from collections.abc import Sequence
+from itertools import compress
+
+import numpy as np
+from scipy import special
+
+from bids_sr.glm.linear_model import t_to_z
+from bids_sr.io.arrays import Array, Float, MaskArray
+from bids_sr.io.frozen import frozen
+
+SHARED_UNSMOOTHED, SHARED_SMOOTHED = 0.75, 0.80
+"""Correlation of the reconstruction error between runs, in active voxels, without smoothing and at
+`SMOOTHED_MM`.
+"""
+SMOOTHED_MM = 5.0
+"""Largest smoothing (FWHM, mm) with a measured correlation of the reconstruction error."""
+LEAST_RUNS_OF_SPREAD = 3
+"""Smallest number of runs for an estimate of the spread between runs."""
+# Degrees of freedom of the SD of the reconstruction error in one unsmoothed run. An interval of
+# 1.96 SD then covers .93, as measured in single runs in voxels that are active in the measured
+# maps.
+_ERROR_DOF = 14
+
+
+class CombinationError(ValueError):
+    """Runs that cannot be combined, such as maps on different grids."""
+
+
+@frozen
+class RunEstimate:
+    """Effect of one contrast in one run, with its errors.
+
+    Maps have any shape; all runs have the same shape and unit. `variance` is the variance of the
+    effect due to noise in the run, with `dof` degrees of freedom. Voxels without a positive
+    variance, such as voxels outside the brain, have no estimate. `sd` is the standard deviation of
+    the reconstruction error; None if unknown.
+    """
+
+    effect: Array
+    variance: Array
+    dof: float
+    sd: Array | None = None
+
+
+@frozen
+class CombinedEstimate:
+    """Combined effect of several runs.
+
+    All maps are 0 in voxels without an estimate in every run; `mask` contains the other voxels.
+    `effect` is the weighted mean of the effects, and `variance` its variance due to noise, without
+    the reconstruction error. `sd` is the standard deviation of the reconstruction error of the
+    combined effect; None if the error is unknown in any run. `dof` is the sum of the runs' degrees
+    of freedom, as in nilearn. `t` is the effect over the square root of the variance, and `z` the
+    z value with the same tail probability.
+
+    `between_variance` is the variance of the combined effect as an estimate of the mean over many
+    runs of the participant. It is estimated from the spread of the effects between runs, with one
+    degree of freedom fewer than the number of runs, and contains noise and the part of the
+    reconstruction error that differs between runs. It is None for fewer than three runs.
+    `shared_sd` is the part of `sd` that repeats in all runs and is not contained in
+    `between_variance`; None if `sd` is None.
+    """
+
+    mask: MaskArray
+    effect: Float
+    variance: Float
+    sd: Float | None
+    dof: float
+    t: Float
+    z: Float
+    between_variance: Float | None
+    shared_sd: Float | None
+
+    @property
+    def total_variance(self) -> Float:
+        """Variance due to noise and, if known, due to the reconstruction error."""
+        return self.variance if self.sd is None else self.variance + np.square(self.sd)
+
+    @property
+    def person_sd(self) -> Float | None:
+        """Standard deviation of the effect as an estimate for the participant.
+
+        It contains the spread between runs and the repeated part of the reconstruction error. The
+        repeated part is omitted if the error of a run is unknown. None for fewer than three runs.
+        """
+        if self.between_variance is None:
+            return None
+        shared = 0.0 if self.shared_sd is None else np.square(self.shared_sd)
+        return np.asarray(np.sqrt(self.between_variance + shared))
+
+
+def correlate_error(fwhm_mm: float, *, calibrated: bool, n_runs: int) -> float:
+    """Return the correlation of the reconstruction error between runs of one participant.
+
+    The correlation was measured without a calibration run and for smoothing up to 5 mm. Otherwise,
+    the error is assumed to be identical in all runs, which is the most conservative assumption. It
+    is also assumed for two runs, because the correlation differs between pairs of runs, and the
+    mean over many pairs does not hold for a single pair.
+
+    `fwhm_mm` is the smoothing of the maps (FWHM). `calibrated` states whether any run was
+    super-resolved with a high-resolution calibration run. The correlation is from 0 to 1.
+
+    >>> [correlate_error(fwhm, calibrated=False, n_runs=3) for fwhm in (0, 5, 8)]
+    [0.75, 0.8, 1.0]
+    >>> correlate_error(0, calibrated=True, n_runs=3)
+    1.0
+    >>> correlate_error(0, calibrated=False, n_runs=2)
+    1.0
+    """
+    if calibrated or fwhm_mm > SMOOTHED_MM or n_runs < LEAST_RUNS_OF_SPREAD:
+        return 1.0
+    share = fwhm_mm / SMOOTHED_MM
+    return SHARED_UNSMOOTHED + share * (SHARED_SMOOTHED - SHARED_UNSMOOTHED)
+
+
+def widen_error(fwhm_mm: float, *, n_runs: int) -> float:
+    """Return the factor of the SD of the reconstruction error of several runs.
+
+    The SD is estimated from the local effect of each run. The factor makes an interval of 1.96 SD
+    as wide as an interval from Student's t distribution, whose degrees of freedom grow with the
+    number of runs. Smoothing averages the local estimates; at `SMOOTHED_MM`, intervals of single
+    runs need no factor.
+
+    `fwhm_mm` is the smoothing of the maps (FWHM). The factor is at least 1, and 1 for a single
+    run, whose maps are unchanged.
+
+    >>> [round(widen_error(0, n_runs=n_runs), 3) for n_runs in (1, 2, 4)]
+    [1.0, 1.045, 1.022]
+    >>> widen_error(5, n_runs=2)
+    1.0
+    """
+    if n_runs < 2:
+        return 1.0
+    t_quantile, normal_quantile = special.stdtrit(_ERROR_DOF * n_runs, 0.975), special.ndtri(0.975)
+    unsmoothed_share = max(0.0, 1 - fwhm_mm / SMOOTHED_MM)
+    return 1 + unsmoothed_share * (float(t_quantile / normal_quantile) - 1)
+
+
+def precision_weights(runs: Sequence[RunEstimate]) -> list[Float]:
+    """Return inverse-variance weights of the runs at each voxel.
+
+    Variances are due to noise. Weights sum to 1 over runs, and are 0 in voxels without an estimate
+    in every run.
+    """
+    mask = _common_mask(runs)
+    precisions = [np.where(mask, 1 / np.where(mask, run.variance, 1), 0) for run in runs]
+    total = np.where(mask, np.sum(precisions, axis=0), 1)
+    return [np.asarray(precision / total, dtype=float) for precision in precisions]
+
+
+def weigh_runs(runs: Sequence[RunEstimate]) -> list[float]:
+    """Return one inverse-variance weight per run, from its mean variance over the voxels.
+
+    Variances are due to noise, and are averaged over voxels with an estimate in every run. Weights
+    sum to 1.
+    """
+    mask = _common_mask(runs)
+    if not mask.any():
+        return [1 / len(runs)] * len(runs)
+    precisions = [1 / float(run.variance[mask].mean(dtype=np.float64)) for run in runs]
+    return [precision / sum(precisions) for precision in precisions]
+
+
+def combine_estimates(
+    runs: Sequence[RunEstimate],
+    weights: Sequence[float | Array] | None = None,
+    *,
+    shared: float,
+    widening: float = 1.0,
+) -> CombinedEstimate:
+    """Combine runs of one participant as fixed effects.
+
+    Maps of the runs, at least one, are on one grid. `weights` are weights of the runs, or maps of
+    weights (see `precision_weights`), and are divided by their sum. Runs with a weight of 0 are
+    left out. If `weights` is None, all runs have the same weight. `shared` is the correlation of
+    the reconstruction error between runs, from 0 to 1 (see `correlate_error`), and `widening` a
+    factor of the standard deviation of the reconstruction error (see `widen_error`). Raises
+    `CombinationError` if there are no runs, if maps differ in shape, or if a weight or `shared` is
+    invalid.
+    """
+    _check_inputs(runs, weights, shared)
+    if weights is not None:
+        # runs without weight contribute nothing, in particular no degrees of freedom
+        has_weight = [bool(np.any(weight)) for weight in weights]
+        runs, weights = list(compress(runs, has_weight)), list(compress(weights, has_weight))
+    mask = _common_mask(runs)
+    shares = _normalize_weights(weights, len(runs))
+    effect = _sum_weighted([run.effect for run in runs], shares, mask, power=1)
+    variance = _sum_weighted([run.variance for run in runs], shares, mask, power=2)
+    dof = float(sum(run.dof for run in runs))
+    t = np.where(mask, effect / np.sqrt(np.where(variance > 0, variance, 1)), 0)
+    sds = [run.sd for run in runs if run.sd is not None]
+    sd = shared_sd = None
+    if len(sds) == len(runs):
+        shared_sd = widening * np.sqrt(shared) * _sum_weighted(sds, shares, mask, power=1)
+        error_variances = [np.square(widening * run_sd) for run_sd in sds]
+        independent_variance = (1 - shared) * _sum_weighted(error_variances, shares, mask, power=2)
+        sd = np.sqrt(independent_variance + np.square(shared_sd))
+    between_variance = None
+    if len(runs) >= LEAST_RUNS_OF_SPREAD:
+        between_variance = _estimate_between_variance(runs, shares, effect, mask)
+    return CombinedEstimate(
+        mask=mask,
+        effect=effect,
+        variance=variance,
+        sd=sd,
+        dof=dof,
+        t=t,
+        z=t_to_z(t, dof),
+        between_variance=between_variance,
+        shared_sd=shared_sd,
+    )
+
+
+def _check_inputs(
+    runs: Sequence[RunEstimate], weights: Sequence[float | Array] | None, shared: float
+) -> None:
+    """Raise `CombinationError` if there are no runs, or an argument is invalid."""
+    if not runs:
+        raise CombinationError("no run was given; expected one or more")
+    shape = runs[0].effect.shape
+    for number, run in enumerate(runs, 1):
+        maps = {"effect": run.effect, "variance": run.variance, "sd": run.sd}
+        for name, values in maps.items():
+            if values is not None and values.shape != shape:
+                raise CombinationError(
+                    f"the {name} of run {number} has the shape {values.shape}; expected {shape},"
+                    " as in the first run. Resample the maps to one grid"
+                )
+        if not run.dof > 0:
+            raise CombinationError(
+                f"run {number} has {run.dof:g} degrees of freedom; expected more than 0"
+            )
+    if not 0 <= shared <= 1:
+        raise CombinationError(
+            f"the correlation of the reconstruction error is {shared:g}; expected 0 to 1"
+        )
+    if weights is not None:
+        _check_weights(weights, len(runs), shape)
+
+
+def _check_weights(weights: Sequence[float | Array], n_runs: int, shape: tuple[int, ...]) -> None:
+    """Raise `CombinationError` if weights are invalid; `shape` is the shape of the runs' maps."""
+    if len(weights) != n_runs:
+        raise CombinationError(f"{len(weights)} weights for {n_runs} runs; expected one per run")
+    arrays = [np.asarray(weight, dtype=float) for weight in weights]
+    for number, weight in enumerate(arrays, 1):
+        if weight.shape not in ((), shape):
+            raise CombinationError(
+                f"the weights of run {number} have the shape {weight.shape}; expected one"
+                f" number, or {shape}"
+            )
+        if not (np.isfinite(weight).all() and weight.min() >= 0):
+            raise CombinationError(
+                f"a weight of run {number} is negative or not finite; expected 0 or more"
+            )
+    if not any(weight.any() for weight in arrays):
+        raise CombinationError("all weights are 0; expected at least one above 0")
+
+
+def _common_mask(runs: Sequence[RunEstimate]) -> MaskArray:
+    """Return the voxels with an estimate in every run."""
+    return np.logical_and.reduce([run.variance > 0 for run in runs])
+
+
+def _normalize_weights(weights: Sequence[float | Array] | None, n_runs: int) -> list[Float]:
+    """Return weights of the runs, or maps of weights, that sum to 1 over runs."""
+    arrays = [np.asarray(1.0)] * n_runs
+    if weights is not None:
+        arrays = [np.asarray(weight, dtype=float) for weight in weights]
+    total = np.sum(arrays, axis=0)
+    total = np.where(total > 0, total, 1)
+    return [weight / total for weight in arrays]
+
+
+def _sum_weighted(
+    maps: Sequence[Array], shares: Sequence[Float], mask: MaskArray, *, power: int
+) -> Float:
+    """Sum maps over runs with a power of the weights; the sum is 0 outside the mask."""
+    total = np.zeros(mask.shape)
+    for share, values in zip(shares, maps, strict=True):
+        total += np.where(mask, share**power * values, 0)
+    return total
+
+
+def _estimate_between_variance(
+    runs: Sequence[RunEstimate], shares: Sequence[Float], effect: Float, mask: MaskArray
+) -> Float:
+    """Estimate the variance of the weighted mean from the spread of effects between runs."""
+    spread = np.zeros(mask.shape)
+    for share, run in zip(shares, runs, strict=True):
+        spread += np.where(mask, share * np.square(run.effect - effect), 0)
+    concentration = sum(np.square(share) for share in shares)  # 1/n for equal weights
+    # if one run has all the weight, the spread cannot be estimated
+    bias_correction = np.where(concentration < 1, 1 - concentration, 1)
+    return np.asarray(spread / bias_correction * concentration)

@@ -1,0 +1,136 @@
+"""Runs of a task that were processed in separate calls, and are therefore not combined.
+
+Maps of all runs are computed from the runs of one call. If the sessions of a participant are
+processed one by one, each has its own maps, and there is no map over sessions.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from bids_sr.config import Settings
+from bids_sr.io.earlier_files import run_prefix
+from bids_sr.survey.bids import BoldRun, Findings, parse_entities
+from bids_sr.survey.bids.entities import run_number_order, short_run_name
+from bids_sr.survey.bids.label_lists import list_some
+
+_MAX_RUNS = 6  # number of runs in a message
+_FUNC_FOLDERS = ("func", "ses-*/func")
+# entities that may differ between runs of a task
+_RUN_ENTITIES = ("session", "run", "echo", "part", "suffix", "extension", "datatype")
+# entities that the runs of a task have in common: long names and labels
+_TaskKey = tuple[tuple[str, str], ...]
+
+
+def warn_of_separate_runs(
+    runs: Sequence[BoldRun], skipped: Iterable[str], settings: Settings, findings: Findings
+) -> None:
+    """Warn of runs with maps from an earlier call that are not combined with the runs of a call.
+
+    Runs count if their series are still in the data set but were not selected. `runs` are runs of
+    one participant that the call processes, and `skipped` names of runs that the call skips, which
+    are named elsewhere. `findings` receives one warning per task.
+    """
+    options = _list_selections(settings)
+    if not runs or not options:
+        return
+    folder = f"sub-{runs[0].entities['subject']}"
+    mapped = _list_prefixes(settings.paths.output_dir / folder, "*_statmap.nii.gz")
+    names_in_call = [run.bold.name for run in runs] + [f"{name}_" for name in skipped]
+    other_prefixes = mapped - {run_prefix(name) for name in names_in_call}
+    if not other_prefixes:
+        return
+    existing = _list_prefixes(settings.paths.bids_dir / folder, "*_bold.nii*")
+    other_runs = [_parse_prefix(prefix) for prefix in sorted(other_prefixes & existing)]
+    # maps of all runs have no series in the data set
+    maps_without_run = [_parse_prefix(prefix) for prefix in sorted(other_prefixes - existing)]
+    tasks: dict[_TaskKey, list[Mapping[str, str]]] = defaultdict(list)
+    for run in runs:
+        tasks[_get_task_key(run.entities)].append(run.entities)
+    for key, task_runs in tasks.items():
+        others = [entities for entities in other_runs if _get_task_key(entities) == key]
+        if others:
+            sessions = {entities.get("session") for entities in (*task_runs, *others)}
+            over_sessions = len(sessions) > 1
+            missing_key = "session" if over_sessions else "run"
+            has_maps = any(
+                missing_key not in entities and _get_task_key(entities) == key
+                for entities in maps_without_run
+            )
+            text = _describe(
+                task_runs, others, options, over_sessions=over_sessions, has_maps=has_maps
+            )
+            findings.warn(folder, text)
+
+
+def _list_selections(settings: Settings) -> list[str]:
+    """Return the options of a call that select some runs of a participant."""
+    selection = settings.selection
+    selections = {
+        "--session-label": selection.session_label,
+        "--run-id": selection.run_id,
+        "--bids-filter-file": selection.bids_filter_file,
+    }
+    return [option for option, value in selections.items() if value]
+
+
+def _list_prefixes(participant_dir: Path, pattern: str) -> set[str]:
+    """Return the part of the names of functional files that identifies their runs, once each."""
+    return {
+        run_prefix(path.name)
+        for folder in _FUNC_FOLDERS
+        for path in participant_dir.glob(f"{folder}/{pattern}")
+    } - {""}
+
+
+def _parse_prefix(prefix: str) -> dict[str, str]:
+    """Return the entities in the beginning of a file name."""
+    return parse_entities(Path(f"{prefix}_bold.nii.gz"))
+
+
+def _get_task_key(entities: Mapping[str, str]) -> _TaskKey:
+    """Return the entities that runs must share to be combined, as a value that can be a key."""
+    return tuple((key, label) for key, label in entities.items() if key not in _RUN_ENTITIES)
+
+
+def _describe(
+    task_runs: Sequence[Mapping[str, str]],
+    others: Sequence[Mapping[str, str]],
+    options: Sequence[str],
+    *,
+    over_sessions: bool,
+    has_maps: bool,
+) -> str:
+    """Return the warning about runs of a task that are not combined, given their entities.
+
+    `has_maps` is whether maps of all runs exist.
+    """
+    call_text, other_text = (
+        list_some(
+            [
+                short_run_name(entities, over_sessions=over_sessions)
+                for entities in sorted(group, key=_run_order)
+            ],
+            _MAX_RUNS,
+        )
+        for group in (task_runs, others)
+    )
+    scope = "all sessions" if over_sessions else "all runs"
+    sentences = [
+        f"the maps of {other_text} (task {task_runs[0].get('task', '')}) are from another call and"
+        f" are not combined with {call_text}, because a map of {scope} is computed only from runs"
+        " of the same call."
+    ]
+    if has_maps:
+        sentences.append(f"The existing maps of {scope} are from an earlier call.")
+    sentences.append(
+        f"To compute maps of {scope}, process these runs in one call: omit"
+        f" {' and '.join(options)}, or specify all labels. Finished steps in the working directory"
+        " are reused."
+    )
+    return " ".join(sentences)
+
+
+def _run_order(entities: Mapping[str, str]) -> tuple[str, int, str]:
+    """Return a sort key: session, then run number."""
+    return entities.get("session", ""), *run_number_order(entities)

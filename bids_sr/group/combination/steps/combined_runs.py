@@ -1,0 +1,664 @@
+"""Combination of the resampled maps of a participant's runs, with sidecars and regions."""
+
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from bids_sr.engine.artifacts import Derivative, Facts, Map, Mask, Rows
+from bids_sr.engine.memory import Need
+from bids_sr.engine.metric_rows import MetricRow, metric_rows
+from bids_sr.engine.step import HERE, step
+from bids_sr.engine.store import derivative_path
+from bids_sr.evaluation.detail_support import permits_sign_reliable
+from bids_sr.evaluation.steps.error_maps import (
+    ErrorImages,
+    describe_error_maps,
+    describe_masks,
+    error_images,
+    is_wide,
+)
+from bids_sr.glm.activation_regions import Threshold, parse_thresholds
+from bids_sr.glm.map_sidecars import MEAN_SIGNAL, PERCENT, SQUARED_PERCENT, region_sidecar
+from bids_sr.glm.steps.activation import write_map
+from bids_sr.group.combination.run_combination import (
+    CombinedEstimate,
+    RunEstimate,
+    combine_estimates,
+    correlate_error,
+    weigh_runs,
+    widen_error,
+)
+from bids_sr.io.arrays import Array, MaskArray
+from bids_sr.io.frozen import frozen
+from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, size_text
+from bids_sr.io.json_values import as_number
+from bids_sr.io.run_time import RunTime
+from bids_sr.io.series import ACQUIRED, map_label
+from bids_sr.io.word_lists import enumerate_words
+
+_LOGGER = logging.getLogger(__name__)
+
+RunWeighting = Literal["equal", "precision"]
+"""Weights of runs in maps of all runs."""
+# metadata of the maps of a run that also apply to the combined maps
+_RUN_KEYS = (
+    "SkullStripped",
+    "SourceSeries",
+    "SmoothingFWHM",
+    "InputSmoothingFWHM",
+    "Resolution",
+    "ContrastWeights",
+    "ErrorOfReconstruction",
+    MEAN_SIGNAL,
+)
+RUN_SCALE = "RunScale"
+"""Key of the divisor of the effects of a run: its signal relative to the first run."""
+_DESCRIPTIONS = {
+    "effect": (
+        "Mean of the effects of several runs (fixed effects), in percent: 100 times the effect in"
+        " signal units of a run, divided by its scale (RunScales) and by the mean brain signal of"
+        " the first run (MeanSignal)"
+    ),
+    "variance": (
+        "Variance of the combined effect due to the noise of the runs (reconstruction error is"
+        " not included)"
+    ),
+    "t": (
+        "Combined effect divided by the square root of its variance (two-sided t statistic;"
+        " reconstruction error is not included)"
+    ),
+    "z": "The t statistic converted to a z score with the same tail probability",
+    "sd": (
+        "Standard deviation of the reconstruction error of the combined effect. This error is"
+        " proportional to the effect, and most of it is the same in all runs"
+        " (SharedErrorCorrelation)"
+    ),
+    "personsd": (
+        "Standard deviation of the combined effect as an estimate for the participant, from the"
+        " spread of the effects between runs (degrees of freedom: number of runs minus 1) and"
+        " from the reconstruction error that is the same in all runs"
+    ),
+}
+_UNITS = {"t": "1", "z": "1", "variance": SQUARED_PERCENT}  # by statistic; others are in percent
+# metadata of a combination that also apply to its regions
+_COMBINATION_KEYS = (
+    "RunWeights",
+    "RunScales",
+    "RunsLeftOut",
+    "DisagreeingRuns",
+    "NotAppliedIn",
+    "DegreesOfFreedom",
+    "SharedErrorCorrelation",
+    "ErrorWidening",
+    "Sources",
+)
+MapsByStatistic = Mapping[str, Derivative]
+"""Maps of a run by statistic."""
+_MapGroup = tuple[str, str, float]  # space, contrast, and smoothing (FWHM, mm)
+# values of a map, and its entities and metadata without a file
+_ImageWithMetadata = tuple[Array, Derivative]
+
+
+def describe_combination(
+    *,
+    over_sessions: bool,
+    in_spaces: bool,
+    with_spread: bool,
+    weights: RunWeighting,
+    combine_all: bool,
+) -> str:
+    """Return methods text of combined runs.
+
+    `over_sessions`: whether runs of several sessions were combined. `in_spaces`: whether maps were
+    also resampled to other spaces. `with_spread`: whether the spread of the effects between runs
+    was computed. `weights`, `combine_all`: settings of the combination.
+    """
+    weighting = {
+        "equal": "equal weights",
+        "precision": "weights proportional to the inverse of each run's mean noise variance",
+    }
+    sentences = [
+        "Runs with equal tasks and contrasts were combined for each participant as fixed effects"
+        f" with {weighting[weights]}: the boldref of each run was coregistered to the boldref of"
+        " the first run, effects and variances were interpolated once to the grid of the first"
+        " run, and degrees of freedom were summed over runs. The effects of each run were divided"
+        " by the median ratio of its boldref to the boldref of the first run in the brain, and"
+        " expressed in percent of the mean signal of the first run."
+    ]
+    if not combine_all:
+        sentences.append(
+            "Runs were left out if their boldref showed another or a mirrored head, or if their"
+            " acquired effects in the active voxels of another run were significantly smaller than"
+            " a quarter of the effects of that run (for differences between conditions:"
+            " reversed by more than a quarter)."
+        )
+    if in_spaces:
+        sentences.append("In other spaces, the resampled maps of the runs were combined.")
+    if over_sessions:
+        sentences.append(
+            "Over sessions, effects of each run were expressed in percent of its own mean signal."
+        )
+    if with_spread:
+        sentences.append("The spread of the effects between runs was also computed.")
+    return " ".join(sentences) + "\n"
+
+
+def describe_shared_error(smoothing: Sequence[float], *, n_runs: int, calibrated: bool) -> str:
+    """Return methods text of the reconstruction error of combined runs.
+
+    `smoothing` are the smoothing widths of the maps (FWHM, mm). `calibrated` states whether any
+    run was super-resolved with a high-resolution calibration run.
+    """
+    phrases = []
+    for width in smoothing:
+        correlation = correlate_error(width, calibrated=calibrated, n_runs=n_runs)
+        widening = widen_error(width, n_runs=n_runs)
+        factor_text = f" and an SD multiplied by {widening:.3g}" if widening > 1 else ""
+        maps_text = f"{width:g} mm FWHM" if width else "maps without smoothing"
+        phrases.append(f"{correlation:.2g}{factor_text} ({maps_text})")
+    return (
+        "The size of the reconstruction error of each run was computed from the acquired effects"
+        " of all runs (mean weighted by inverse variance). The variance of the reconstruction"
+        f" error of {n_runs} runs was combined with a correlation between runs of"
+        f" {enumerate_words(phrases)}.\n"
+    )
+
+
+@frozen
+class _Combination:
+    """Facts that are the same for all maps of a combination.
+
+    `runs` are the entities of the runs, by name. `left_out` has the reasons why runs were skipped,
+    and `disagreeing_runs` the reasons of runs that are combined although they disagree, by name of
+    the run. `missing_contrasts` has the reasons why contrasts of runs were skipped, by name of the
+    run and contrast.
+    """
+
+    series: str
+    runs: Mapping[str, Mapping[str, str]]
+    left_out: Mapping[str, str]
+    disagreeing_runs: Mapping[str, str]
+    missing_contrasts: Mapping[str, Mapping[str, str]]
+
+
+@step(
+    makes=("combined_maps", "combined_space_maps", "combined_rows"),
+    memory=Need(always=0.03, high=0.5, spaces=0.5),
+    cost=RunTime(always=1.0),
+)
+def combine_maps(
+    resampled_maps: list[Map],
+    bold_mask: Mask,
+    tested_rows: Rows | None = None,
+    run_agreement: Facts | None = None,
+    here: Path = HERE,
+    *,
+    series_name: str,
+    contrasts: Mapping[str, Sequence[str]],
+    runs: Mapping[str, Mapping[str, str]],
+    left_out: Mapping[str, str],
+    missing_contrasts: Mapping[str, Mapping[str, str]],
+    thresholds: Sequence[str],
+    calibrated: bool,
+    weights: RunWeighting = "equal",
+) -> tuple[list[Map], list[Map], Rows]:
+    """Combine the maps of runs as fixed effects.
+
+    Runs that disagree with the others are left out. If the series was applied to some of the runs,
+    the other runs, which are zero filled, are left out too. A single remaining run is the map of
+    the participant.
+
+    `resampled_maps` are maps of all runs, as returned by
+    `combination.steps.resampled_runs.resample_run_maps` and
+    `combination.steps.shared_error.scale_run_error`. `bold_mask` is the brain of the first run on
+    the acquired grid. For smoothing that is wide relative to its voxels, the error is included in
+    t. `tested_rows` is the result of `combination.steps.tested_runs.compare_runs`, which decides
+    whether masks of voxels are computed; None if the series was not tested. `run_agreement` is
+    the result of `combination.steps.sibling_runs.check_runs`; None if runs were not compared.
+
+    `contrasts` has the names of the combined runs, by contrast, and `runs` the entities of the
+    combined runs by name, the first run first. `left_out` and `missing_contrasts` have reasons why
+    runs, and contrasts of runs, were skipped, by name of the run (and contrast). `thresholds` are
+    the thresholds of active regions. `calibrated` states whether any run was super-resolved with a
+    calibration run. `weights` are ``equal``, or ``precision`` for the inverse of the mean noise
+    variance of each run in the brain.
+
+    Returns maps and regions in the frame of the first run; maps and regions in other spaces; and
+    sizes of the regions in the frame of the first run, with expected shares of the wrong sign,
+    preceded by `tested_rows`. Runs on different grids, and runs without a common voxel, have no
+    maps.
+    """
+    agreement = {} if run_agreement is None else run_agreement
+    zero_filled = _find_zero_filled_runs(resampled_maps, series_name)
+    excluded = {**zero_filled, **_parse_reasons(agreement, "LeftOut")}
+    combination = _Combination(
+        series=series_name,
+        runs=runs,
+        left_out={**left_out, **excluded},
+        disagreeing_runs=_parse_reasons(agreement, "Disagreeing"),
+        missing_contrasts=missing_contrasts,
+    )
+    combined_maps: list[Derivative] = []
+    combined_space_maps: list[Derivative] = []
+    rows: list[MetricRow] = list(tested_rows or ())
+    runs_without_overlap: dict[str, str] = {}  # names of the runs, by space
+    differing_grids: dict[str, str] = {}  # grids of the runs, by space
+    for (space, contrast, fwhm_mm), by_run in maps_by_run(resampled_maps).items():
+        contrast_runs = [name for name in runs if name in contrasts.get(contrast, ())]
+        maps = _select_maps_to_combine(by_run, contrast_runs, excluded)
+        if not maps:
+            continue
+        if grids := grid_differences(maps):
+            differing_grids.setdefault(space, grids)
+            continue
+        combined = _combine_contrast(
+            combination, contrast, fwhm_mm, maps, weights=weights, calibrated=calibrated
+        )
+        if combined is None:
+            # smoothing and contrasts have the same brain, and all series do
+            if series_name == ACQUIRED:
+                runs_without_overlap.setdefault(space, enumerate_words(list(maps)))
+            continue
+        images, region_rows = _make_images(
+            combined,
+            thresholds,
+            with_masks=bool(permits_sign_reliable(tested_rows or (), series_name, contrast)),
+            wide=is_wide(fwhm_mm, bold_mask.zooms),
+        )
+        affine = combined.first_effect.volume.affine
+        stored_maps = [write_map(values, affine, image, here) for values, image in images]
+        if space == FIRST_BOLDREF:
+            combined_maps += stored_maps
+            rows += region_rows
+        else:
+            combined_space_maps += stored_maps
+    _warn_of_missing_maps(differing_grids, runs_without_overlap)
+    return combined_maps, combined_space_maps, rows
+
+
+def _find_zero_filled_runs(maps: Sequence[Derivative], series: str) -> dict[str, str]:
+    """Return reasons to leave out runs that are zero filled, by name of the run.
+
+    No run is left out if all runs are zero filled, so that their combination has no added detail.
+    """
+    not_applied = {
+        str(statmap.sidecar["Run"]): bool(statmap.sidecar.get("NotApplied")) for statmap in maps
+    }
+    if all(not_applied.values()):
+        return {}
+    reason = f"{series} was not applied to this run (zero filled)"
+    return {name: reason for name, zero_filled in not_applied.items() if zero_filled}
+
+
+def _parse_reasons(agreement: Mapping[str, object], key: str) -> dict[str, str]:
+    """Return reasons by name of the run from a result of `check_runs`."""
+    reasons = agreement.get(key, {})
+    assert isinstance(reasons, Mapping)
+    return {str(name): str(reason) for name, reason in reasons.items()}
+
+
+def maps_by_run(
+    maps: Sequence[Derivative],
+) -> dict[_MapGroup, dict[str, dict[str, Derivative]]]:
+    """Sort resampled maps by (space, contrast, FWHM), then by run and statistic."""
+    sorted_maps: dict[_MapGroup, dict[str, dict[str, Derivative]]] = {}
+    for statmap in maps:
+        entities = statmap.entities
+        space = "+".join(entities[key] for key in ("space", "cohort", "res") if key in entities)
+        if entities.get("space") == FIRST_BOLDREF:
+            space = FIRST_BOLDREF
+        key = space, entities["contrast"], as_number(statmap.sidecar["SmoothingFWHM"])
+        run_maps = sorted_maps.setdefault(key, {}).setdefault(str(statmap.sidecar["Run"]), {})
+        run_maps[entities["stat"]] = statmap
+    return sorted_maps
+
+
+def _select_maps_to_combine(
+    by_run: Mapping[str, MapsByStatistic], contrast_runs: Sequence[str], excluded: Collection[str]
+) -> dict[str, MapsByStatistic]:
+    """Return the maps of runs that are not excluded, by name of the run and statistic.
+
+    The result is {} if fewer than two of the runs with the contrast have an effect and a variance,
+    because there is nothing to combine, or if all these runs are excluded.
+    """
+    mapped_runs = {
+        name: by_run[name]
+        for name in contrast_runs
+        if {"effect", "variance"} <= by_run.get(name, {}).keys()
+    }
+    if len(mapped_runs) < 2:
+        return {}
+    return {name: run_maps for name, run_maps in mapped_runs.items() if name not in excluded}
+
+
+def grid_differences(maps: Mapping[str, MapsByStatistic]) -> str:
+    """Return the grid of each run if runs are on different grids, and "" otherwise.
+
+    `maps`: maps by name of the run and statistic.
+    """
+    volumes = {
+        name: run_maps["effect"].volume for name, run_maps in maps.items() if "effect" in run_maps
+    }
+    first = next(iter(volumes.values()), None)
+    if first is None or all(
+        volume.data.shape == first.data.shape
+        and np.allclose(volume.affine, first.affine, atol=1e-3)
+        for volume in volumes.values()
+    ):
+        return ""
+    return ", ".join(
+        f"{name}: {' x '.join(map(str, volume.data.shape))} voxels of {size_text(volume.zooms)}"
+        for name, volume in volumes.items()
+    )
+
+
+@frozen
+class _CombinedContrast:
+    """Estimate of one contrast at one smoothing from all runs.
+
+    `fwhm_mm` is the smoothing of the maps (FWHM). The combined maps have grid and entities of
+    `first_effect`, the effect of the first run. `estimate` contains combined effect, variances and
+    statistics, and `sidecar` the metadata of all maps.
+    """
+
+    combination: _Combination
+    contrast: str
+    fwhm_mm: float
+    first_effect: Derivative
+    estimate: CombinedEstimate
+    sidecar: Mapping[str, object]
+
+
+def _combine_contrast(
+    combination: _Combination,
+    contrast: str,
+    fwhm_mm: float,
+    maps: Mapping[str, MapsByStatistic],
+    *,
+    weights: RunWeighting,
+    calibrated: bool,
+) -> _CombinedContrast | None:
+    """Combine the maps of runs, by name of the run; None if the runs have no common voxel.
+
+    For the other parameters, see `combine_maps`.
+    """
+    correlation = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=len(maps))
+    widening = widen_error(fwhm_mm, n_runs=len(maps))
+    run_estimates = [make_run_estimate(run_maps) for run_maps in maps.values()]
+    run_weights = weigh_runs(run_estimates) if weights == "precision" else [1.0] * len(maps)
+    estimate = combine_estimates(run_estimates, run_weights, shared=correlation, widening=widening)
+    if not estimate.mask.any():
+        return None
+    shares = {
+        name: weight / sum(run_weights) for name, weight in zip(maps, run_weights, strict=True)
+    }
+    sidecar = _make_common_sidecar(combination, contrast, maps, shares, estimate)
+    if estimate.sd is not None:
+        sidecar["SharedErrorCorrelation"] = round(correlation, 4)
+        sidecar["ErrorWidening"] = round(widening, 4)
+    return _CombinedContrast(
+        combination=combination,
+        contrast=contrast,
+        fwhm_mm=fwhm_mm,
+        first_effect=next(iter(maps.values()))["effect"],
+        estimate=estimate,
+        sidecar=sidecar,
+    )
+
+
+def make_run_estimate(maps: MapsByStatistic) -> RunEstimate:
+    """Return effect, variance, error and degrees of freedom of a run."""
+    model = maps["effect"].sidecar["Model"]
+    assert isinstance(model, Mapping)
+    return RunEstimate(
+        effect=maps["effect"].volume.data,
+        variance=maps["variance"].volume.data,
+        sd=maps["sd"].volume.data if "sd" in maps else None,
+        dof=as_number(model["DegreesOfFreedom"]),
+    )
+
+
+def _make_common_sidecar(
+    combination: _Combination,
+    contrast: str,
+    maps: Mapping[str, MapsByStatistic],
+    shares: Mapping[str, float],
+    estimate: CombinedEstimate,
+) -> dict[str, object]:
+    """Return metadata of all combined maps of a contrast at one smoothing.
+
+    `maps`: maps of the combined runs, by name of the run and statistic. `shares`: weights of the
+    runs, which sum to 1.
+    """
+    first = next(iter(maps.values()))["effect"].sidecar
+    sidecar: dict[str, object] = {
+        **{key: first[key] for key in _RUN_KEYS if key in first},
+        "RunWeights": {name: round(share, 6) for name, share in shares.items()},
+        "RunScales": {
+            name: round(as_number(run_maps["effect"].sidecar[RUN_SCALE]), 6)
+            for name, run_maps in maps.items()
+        },
+        "RunsLeftOut": _list_left_out(combination, contrast, maps),
+        "DegreesOfFreedom": estimate.dof,
+    }
+    if disagreeing_runs := {
+        name: reason for name, reason in combination.disagreeing_runs.items() if name in maps
+    }:
+        sidecar["DisagreeingRuns"] = disagreeing_runs
+    not_applied = [
+        name for name, run_maps in maps.items() if run_maps["effect"].sidecar.get("NotApplied")
+    ]
+    if not_applied:
+        sidecar["NotAppliedIn"] = not_applied
+    without_sd = [name for name, run_maps in maps.items() if "sd" not in run_maps]
+    if estimate.sd is not None:
+        sidecar["ErrorOfReconstruction"] = (
+            "The stat-sd map contains the standard deviation of the reconstruction error of the"
+            " combined effect"
+        )
+    elif not_applied or len(without_sd) < len(maps):
+        reason = (
+            f"{combination.series} was not applied to {enumerate_words(not_applied)} (zero filled)"
+            if not_applied
+            else "the reconstruction error was not estimated in " + enumerate_words(without_sd)
+        )
+        sidecar["ErrorOfReconstruction"] = f"There is no stat-sd map, because {reason}"
+    return sidecar
+
+
+def _list_left_out(
+    combination: _Combination, contrast: str, maps: Mapping[str, MapsByStatistic]
+) -> dict[str, str]:
+    """Return the reasons why runs are not in the map of a contrast, by name of the run.
+
+    `maps`: maps of the combined runs, by name of the run and statistic.
+    """
+    left_out = dict(combination.left_out)
+    for name, reasons in combination.missing_contrasts.items():
+        if contrast in reasons:
+            left_out[name] = reasons[contrast]
+    for name in combination.runs:
+        if name not in maps and name not in left_out:
+            left_out[name] = "the contrast could not be estimated in this run"
+    return left_out
+
+
+def _make_images(
+    combined: _CombinedContrast, thresholds: Sequence[str], *, with_masks: bool, wide: bool
+) -> tuple[list[_ImageWithMetadata], list[MetricRow]]:
+    """Return the maps and regions of a combined contrast, and sizes of the regions.
+
+    `thresholds` are the thresholds of active regions. If `with_masks`, masks of sign reliable and
+    size known voxels are computed if the reconstruction error is known. `wide` states whether
+    smoothing is wide relative to the acquired voxels (`is_wide`).
+    """
+    estimate = combined.estimate
+    statistics = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
+    if estimate.person_sd is not None:
+        statistics["personsd"] = estimate.person_sd
+    images: list[_ImageWithMetadata] = [
+        (values.astype(np.float32), _describe_map(stat, combined))
+        for stat, values in statistics.items()
+    ]
+    regions: dict[str, MaskArray] = {}
+    for threshold in parse_thresholds(thresholds):
+        if threshold.stat == "z":
+            region, limit = threshold.region(estimate.z, estimate.mask, estimate.mask)
+            regions[threshold.label.lower()] = region
+            images.append((region.astype(np.uint8), _describe_region(threshold, limit, combined)))
+    expected_wrong: dict[str, float | None] = {}
+    if estimate.sd is not None:
+        error = error_images(
+            effect=estimate.effect,
+            variance=estimate.variance,
+            t=estimate.t,
+            z=estimate.z,
+            error=np.square(estimate.sd),
+            brain=estimate.mask,
+            is_wide=wide,
+        )
+        _, effect_map = images[0]
+        images += _list_error_maps(error, effect_map, combined)
+        regions |= error.list_regions(with_masks=with_masks)
+        if with_masks:
+            images += _list_masks(error, effect_map)
+        expected_wrong = {
+            name: error.compute_expected_wrong(region) for name, region in regions.items()
+        }
+    return images, _list_region_rows(regions, expected_wrong, combined)
+
+
+def _describe_map(stat: str, combined: _CombinedContrast) -> Derivative:
+    """Return entities and metadata of a combined map."""
+    entities = {**combined.first_effect.entities, "stat": stat}
+    metadata = {
+        "Description": _DESCRIPTIONS[stat],
+        "Units": _UNITS.get(stat, PERCENT),
+        **combined.sidecar,
+        **_list_sources(combined, entities),
+    }
+    return Derivative(None, entities, metadata)
+
+
+def _describe_region(
+    threshold: Threshold, limit: float | None, combined: _CombinedContrast
+) -> Derivative:
+    """Return entities and metadata of an active region.
+
+    `limit` is the smallest z value in the region, or None if the region is empty.
+    """
+    effect_entities, sidecar = combined.first_effect.entities, combined.sidecar
+    replaced = ("contrast", "stat", "desc", "suffix")
+    entities = {
+        **{key: label for key, label in effect_entities.items() if key not in replaced},
+        "label": effect_entities["contrast"],
+        "desc": map_label(
+            combined.combination.series, as_number(sidecar["SmoothingFWHM"]), threshold.label
+        ),
+        "suffix": "mask",
+    }
+    metadata = region_sidecar(threshold) | {"Threshold": "n/a" if limit is None else limit}
+    common = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution", *_COMBINATION_KEYS)
+    metadata |= {key: sidecar[key] for key in common if key in sidecar}
+    metadata |= _list_sources(combined, effect_entities)
+    return Derivative(None, entities, metadata)
+
+
+def _list_error_maps(
+    error: ErrorImages, effect_map: Derivative, combined: _CombinedContrast
+) -> Iterator[_ImageWithMetadata]:
+    """Yield maps of the reconstruction error and of the wrong sign.
+
+    `effect_map` has the entities and metadata of the combined effect.
+    """
+    for values, derivative in describe_error_maps(error.images, effect_map):
+        stat = derivative.entities["stat"]
+        metadata = {**derivative.sidecar, **_list_sources(combined, derivative.entities)}
+        if stat == "sd":
+            metadata["Description"] = _DESCRIPTIONS[stat]
+        yield values, Derivative(None, derivative.entities, metadata)
+
+
+def _list_sources(combined: _CombinedContrast, entities: Mapping[str, str]) -> dict[str, object]:
+    """Return the metadata field ``Sources``: URIs of the maps of the combined runs.
+
+    These are maps of the same statistic, which are stored at the same storage levels, or effects
+    if runs have no maps of the statistic.
+    """
+    weights = combined.sidecar["RunWeights"]
+    assert isinstance(weights, Mapping)
+    run_entities = dict(entities)
+    if entities["space"] == FIRST_BOLDREF:
+        run_entities["space"] = BOLDREF
+    run_entities["stat"] = "effect" if entities["stat"] == "personsd" else entities["stat"]
+    paths = (
+        derivative_path(
+            {**combined.combination.runs[name], **run_entities, "extension": ".nii.gz"}
+        )
+        for name in weights
+    )
+    return {"Sources": [f"bids::{path}" for path in paths]}
+
+
+def _list_masks(error: ErrorImages, effect_map: Derivative) -> Iterator[_ImageWithMetadata]:
+    """Yield the masks of voxels by their error with the metadata of the combination."""
+    combination_metadata = {
+        key: effect_map.sidecar[key] for key in _COMBINATION_KEYS if key in effect_map.sidecar
+    }
+    for mask, derivative in describe_masks(error, effect_map):
+        metadata = {**derivative.sidecar, **combination_metadata}
+        yield mask, Derivative(None, derivative.entities, metadata)
+
+
+def _list_region_rows(
+    regions: Mapping[str, MaskArray],
+    expected_wrong: Mapping[str, float | None],
+    combined: _CombinedContrast,
+) -> list[MetricRow]:
+    """Return rows with the sizes of regions and their expected shares of the wrong sign.
+
+    Both mappings are by name of the region. The shares are {} if the reconstruction error is
+    unknown.
+    """
+    rows: list[MetricRow] = []
+    for name, region in regions.items():
+        metrics: dict[str, float | None] = {"voxels": int(region.sum())}
+        if name in expected_wrong:
+            metrics["expected_wrong"] = expected_wrong[name]
+        rows += metric_rows(
+            combined.combination.series,
+            metrics,
+            threshold=name,
+            contrast=combined.contrast,
+            fwhm_mm=combined.fwhm_mm,
+        )
+    return rows
+
+
+def _warn_of_missing_maps(
+    differing_grids: Mapping[str, str], runs_without_overlap: Mapping[str, str]
+) -> None:
+    """Warn of spaces without a combined map.
+
+    `differing_grids` are the grids of the runs, and `runs_without_overlap` the names of runs
+    without a common voxel, by space.
+    """
+    for space, grids in differing_grids.items():
+        _LOGGER.warning(
+            "The maps of the runs are on different grids in the space %s (%s), so there is no map"
+            " of all runs in this space. Specify the resolution of the space, such as res-2, with"
+            " --output-spaces",
+            space,
+            grids,
+        )
+    for space, names in runs_without_overlap.items():
+        _LOGGER.warning(
+            "%s: after registration, the brain masks of these runs have no voxel in common, so"
+            " there is no map of all runs in the space %s. Check the fields of view, and exclude a"
+            " run (--run-id)",
+            names,
+            space,
+        )

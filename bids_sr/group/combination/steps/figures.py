@@ -1,0 +1,526 @@
+"""Figures of the combined map of all runs of a participant."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_sr.config.levels import StoredMaps
+from bids_sr.engine.artifacts import Derivative, Map, Rows
+from bids_sr.engine.metric_rows import MetricRow
+from bids_sr.glm.activation_regions import Z_95, fdr_region
+from bids_sr.glm.contrasts import ALL
+from bids_sr.glm.steps.map_comparison import read_input_smoothing
+from bids_sr.group.combination.steps.combined_runs import grid_differences, maps_by_run
+from bids_sr.group.combination.steps.resampled_runs import LEAST_SHARED_BRAIN
+from bids_sr.group.combination.steps.sibling_runs import SAME_SCALE
+from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
+from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, Factor
+from bids_sr.io.json_values import as_number
+from bids_sr.io.run_time import RunTime
+from bids_sr.io.series import ACQUIRED, INTERPOLATIONS, MEASURED
+from bids_sr.report.figure_step import FigureContent, FigureDrawing, FigureStep, figure
+from bids_sr.report.figure_steps import run_maps as run_maps_figures
+from bids_sr.report.figure_steps.overview import list_used_files
+from bids_sr.report.figure_steps.result_picture import PictureMaps, draw_picture
+from bids_sr.report.figure_steps.run_maps import SceneImages, ShownMaps
+from bids_sr.report.sections import FigureSpec
+
+if TYPE_CHECKING:
+    from bids_sr.evaluation.contrast_results import ContrastResult
+    from bids_sr.evaluation.result import RunResult
+    from bids_sr.evaluation.self_test import SelfTestResults
+    from bids_sr.group.combination.overview import MapError, ParticipantMap
+
+
+@figure(FigureSpec("uncombined", "participant", html=True))
+def explain_missing_map(
+    *,
+    entities: Mapping[str, str],
+    names: Sequence[str],
+    reasons: Mapping[str, str],
+    over_sessions: bool,
+) -> FigureContent:
+    """Explain why there is no combined map of runs.
+
+    `entities` are common entities of the runs: labels by long entity name. `reasons` states why
+    runs cannot be combined, by name of the run, and `over_sessions` whether the runs are from
+    several sessions.
+    """
+    from bids_sr.group.combination.overview import no_map_html
+
+    return no_map_html(entities, names, reasons, subject=_extent_text(over_sessions))
+
+
+@figure(
+    FigureSpec("participant", "participant", html=True),
+    FigureSpec("participantWhy", "why", html=True),
+    cost=RunTime(always=1.5),
+)
+def draw_participant(
+    maps: list[Map],
+    resampled_maps: list[Map],
+    rows: Rows,
+    images: SceneImages,
+    run_rows: dict[str, Rows] | None = None,
+    *,
+    entities: Mapping[str, str],
+    over_sessions: bool,
+    at_rest: bool,
+    factor: Factor,
+    stored: StoredMaps,
+    uncombined: Sequence[str] = (),
+    tested_mm: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> Iterator[FigureDrawing]:
+    """Draw the combined map of all runs: table of runs and errors, and a slice of the effect.
+
+    `maps` are combined maps and regions of all series, in the frame of the first run.
+    `resampled_maps` are effects, variances and errors of the primary series in each run, in the
+    same frame. `rows` are rows of the test across runs, and sizes of the regions in the combined
+    maps, of the primary series. `images` are images of the first run that the maps are drawn on.
+    `run_rows` are sizes of the regions in the maps of each run, by name of the run.
+
+    `entities` are the entities of the combined maps: labels by long entity name. `over_sessions`
+    states whether runs are from several sessions, and `at_rest` whether maps show seeds instead of
+    conditions. `stored` determines which maps are stored. `uncombined` are phrases on
+    contrasts that are not combined, with the reason. `tested_mm` are voxel sizes (mm) of the
+    downsampled and of the acquired runs; None if they are unknown.
+    """
+    from bids_sr.evaluation.result import RunResult, make_result
+    from bids_sr.group.combination.overview import (
+        no_map_html,
+        participant_html,
+        participant_reasons_html,
+    )
+    from bids_sr.report.contrast_table import list_reasons
+
+    # maps are sorted as maps of a single run, which are in the space of its boldref
+    shown_maps = run_maps_figures.sort_maps(
+        replace(combined_map, entities={**combined_map.entities, "space": BOLDREF})
+        for combined_map in maps
+    )
+    by_contrast = maps_by_run(resampled_maps)
+    if not shown_maps.stats:
+        if not by_contrast:
+            return
+        run_names, reason = _explain_no_map(by_contrast)
+        html = no_map_html(entities, run_names, {"": reason}, subject=_extent_text(over_sessions))
+        yield FigureDrawing("participant", html)
+        return
+    results = _collect_results(rows, stored.primary)
+    self_test = _describe_test(stored.primary, tested_mm)
+    result = make_result(stored.primary, results, rows, sizes=self_test.run_sizes)
+    shown_effect = _choose_effect(shown_maps, stored.primary, result)
+    series, contrast, fwhm_mm = shown_effect.series, shown_effect.contrast, shown_effect.fwhm_mm
+    participant_map = _summarize_map(
+        shown_effect,
+        by_contrast[FIRST_BOLDREF, contrast, fwhm_mm],
+        rows=[row for row in rows if row.series == series],
+        run_rows=run_rows or {},
+        entities=entities,
+        at_rest=at_rest,
+    )
+    if series != stored.primary or series in INTERPOLATIONS:
+        result = RunResult()
+    picture_maps = PictureMaps(
+        shown_maps=shown_maps, images=images, result=result, contrast=contrast, factor=factor
+    )
+    uses = list_used_files(shown_maps, result, contrast, rows, stored, entities)
+    space, first_space = (f"_space-{label}_" for label in (BOLDREF, FIRST_BOLDREF))
+    # over sessions, the scales of the runs do not matter
+    participant_map = replace(
+        participant_map,
+        scales={} if over_sessions else participant_map.scales,
+        uncombined=uncombined,
+        result=result,
+        reasons=list_reasons(result, rows, self_test, across_runs=True),
+        picture=draw_picture(picture_maps),
+        use=[use._replace(file=use.file.replace(space, first_space)) for use in uses],
+        spaces_apart={
+            space: grids
+            for (space, *_), by_run in by_contrast.items()
+            if space != FIRST_BOLDREF and (grids := grid_differences(by_run))
+        },
+    )
+    yield FigureDrawing("participant", participant_html(participant_map))
+    yield FigureDrawing("participantWhy", participant_reasons_html(participant_map))
+
+
+def _explain_no_map(
+    by_contrast: Mapping[tuple[str, str, float], Mapping[str, Mapping[str, Derivative]]],
+) -> tuple[list[str], str]:
+    """Return the names of the runs, and why they have no combined map.
+
+    `by_contrast`: maps of the runs, as returned by `maps_by_run`.
+    """
+    names = list(dict.fromkeys(name for by_run in by_contrast.values() for name in by_run))
+    runs_with_map = [
+        by_run
+        for by_run in by_contrast.values()
+        if sum("variance" in run_maps for run_maps in by_run.values()) > 1
+    ]
+    if runs_with_map:
+        return names, "after registration, the brain masks of the runs have no voxel in common"
+    return names, "no contrast could be estimated in two runs"
+
+
+def _extent_text(over_sessions: bool) -> str:
+    """Return in words what a combined map contains."""
+    return "all sessions" if over_sessions else "all runs"
+
+
+def _collect_results(rows: Sequence[MetricRow], series: str) -> "dict[str, ContrastResult]":
+    """Return results for the detail of a series by contrast, {} if it has no error estimate."""
+    from bids_sr.evaluation.contrast_results import collect_results
+
+    if not any(row.series == series and row.statistic == "expected_wrong" for row in rows):
+        return {}
+    return collect_results(rows, series, reason="fewer than two runs could be tested")
+
+
+@frozen
+class _ShownEffect:
+    """Combined effect that is shown in the table and in the figure.
+
+    `maps` are the combined maps and regions of all series. `fwhm_mm` is the smoothing of the map
+    (FWHM).
+    """
+
+    maps: ShownMaps
+    series: str
+    contrast: str
+    fwhm_mm: float
+
+    def find_map(self, stat: str) -> Derivative | None:
+        """Return the combined map of a statistic, None if there is no such map."""
+        return self.maps.stats.get((self.contrast, stat, self.fwhm_mm), {}).get(self.series)
+
+    def find_region(self, kind: str) -> Derivative | None:
+        """Return a region of the combined map by its kind, None if there is no such region."""
+        return self.maps.regions.get((self.contrast, kind, self.fwhm_mm), {}).get(self.series)
+
+    def list_maps(self) -> dict[str, Derivative]:
+        """Return all combined maps of the series by statistic."""
+        return {
+            stat: by_series[self.series]
+            for (contrast, stat, fwhm_mm), by_series in self.maps.stats.items()
+            if (contrast, fwhm_mm) == (self.contrast, self.fwhm_mm) and self.series in by_series
+        }
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the interval of the effect contains all of its errors.
+
+        An interval of a super-resolved or interpolated effect is too narrow without the
+        reconstruction error.
+        """
+        return self.find_map("sd") is not None or self.series in (ACQUIRED, MEASURED)
+
+
+def _choose_effect(shown_maps: ShownMaps, primary: str, result: "RunResult") -> _ShownEffect:
+    """Choose the series, the contrast and the smoothing that are shown.
+
+    The series is the `primary` series, or else an interpolation. The contrast is the shown
+    contrast of the `result`, or else the mean of all conditions, or else the first contrast with a
+    value. The smoothing is the least.
+    """
+    available_series = {name for by_series in shown_maps.stats.values() for name in by_series}
+    series = next(name for name in (primary, "bspline", ACQUIRED) if name in available_series)
+    contrasts = {item.contrast: item for item in result.contrasts}
+    with_values = [name for name, item in contrasts.items() if item.has_values]
+    preferred = ALL if ALL in contrasts else next(iter(with_values), "")
+    if result.shown is not None:
+        preferred = result.shown.map_contrast
+    contrast = shown_maps.choose_contrast(preferred)
+    return _ShownEffect(
+        maps=shown_maps,
+        series=series,
+        contrast=contrast,
+        fwhm_mm=shown_maps.find_least_smoothing(contrast, "effect"),
+    )
+
+
+def _summarize_map(
+    shown_effect: _ShownEffect,
+    by_run: Mapping[str, Mapping[str, Derivative]],
+    *,
+    rows: Sequence[MetricRow],
+    run_rows: Mapping[str, Sequence[MetricRow]],
+    entities: Mapping[str, str],
+    at_rest: bool,
+) -> "ParticipantMap":
+    """Summarize the combined map of a series; see `draw_participant` for other parameters.
+
+    `by_run`: maps of the runs in the frame of the first run, by name of the run and statistic.
+    """
+    from bids_sr.group.combination.overview import ParticipantMap
+
+    combined_maps = shown_effect.list_maps()
+    effect = combined_maps["effect"]
+    sidecar = effect.sidecar
+    weights = _get_mapping(sidecar, "RunWeights")
+    brain = _get_data(combined_maps["variance"]) > 0
+    region = shown_effect.find_region("Fdr")
+    significant = brain if region is None else (region.volume.data > 0) & brain
+    in_region = region is not None and bool(significant.any())
+    voxels = _select_summary_voxels(effect, significant if in_region else brain)
+    not_applied = sidecar.get("NotAppliedIn", [])
+    assert isinstance(not_applied, Sequence)
+    shared = sidecar.get("SharedErrorCorrelation")
+    has_error = "sd" in combined_maps
+    return ParticipantMap(
+        entities=entities,
+        series=shown_effect.series,
+        contrast=shown_effect.contrast,
+        fwhm_mm=shown_effect.fwhm_mm,
+        input_fwhm_mm=read_input_smoothing(effect),
+        at_rest=at_rest,
+        runs=[
+            _summarize_error(
+                name, as_number(weight), by_run[name], run_rows.get(name, ()), shown_effect, voxels
+            )
+            for name, weight in weights.items()
+            if "variance" in by_run.get(name, {})
+        ],
+        combined=_summarize_error("all", 1.0, combined_maps, rows, shown_effect, voxels),
+        n_voxels=int(voxels.inside.sum()),
+        in_region=in_region,
+        shared=None if shared is None else as_number(shared),
+        no_error="" if has_error else str(sidecar.get("ErrorOfReconstruction", "")),
+        person_interval=_summarize_person_interval(shown_effect, by_run, voxels.inside),
+        left_out=_get_reasons(sidecar, "RunsLeftOut"),
+        not_applied=[str(name) for name in not_applied],
+        shared_brain=_list_small_shared_brains(by_run, weights),
+        equal_weights=len(set(weights.values())) < 2,
+        disagreeing_runs=_get_reasons(sidecar, "DisagreeingRuns"),
+        scales=_list_differing_scales(sidecar),
+        fewer_than="" if region is None else _find_larger_run(significant, by_run, weights),
+    )
+
+
+@frozen
+class _SummaryVoxels:
+    """Voxels over which the errors of maps are summarized.
+
+    `inside` are the significant voxels of the combined map, or the brain if there are none (3D,
+    boolean). `has_largest_effects` marks which of the voxels inside have the largest effects (n,;
+    boolean). `voxel_mm3` is the volume of a voxel.
+    """
+
+    inside: Array
+    has_largest_effects: Array
+    voxel_mm3: float
+
+
+def _select_summary_voxels(effect: Derivative, inside: Array) -> _SummaryVoxels:
+    """Return the voxels inside (3D, boolean), and which of them have the largest effects."""
+    from bids_sr.group.combination.overview import LARGEST_EFFECTS
+
+    sizes = np.abs(_get_data(effect)[inside])
+    return _SummaryVoxels(
+        inside=inside,
+        has_largest_effects=sizes >= np.quantile(sizes, 1 - LARGEST_EFFECTS),
+        voxel_mm3=float(np.prod(effect.volume.zooms)),
+    )
+
+
+def _summarize_error(
+    name: str,
+    weight: float,
+    maps: Mapping[str, Derivative],
+    rows: Sequence[MetricRow],
+    shown_effect: _ShownEffect,
+    voxels: _SummaryVoxels,
+) -> "MapError":
+    """Summarize the error and the regions of the map of a run, or of the combined map.
+
+    `name` is the name of the run, or ``all``, and `maps` are maps by statistic. `rows` are sizes
+    of the regions in the maps, for all contrasts and smoothing widths. `shown_effect` determines
+    contrast and smoothing, and medians are over `voxels`.
+    """
+    from bids_sr.group.combination.overview import MapError
+
+    region_mm3 = {
+        row.threshold: row.value * voxels.voxel_mm3
+        for row in rows
+        if (row.statistic, row.contrast, row.fwhm_mm)
+        == ("voxels", shown_effect.contrast, shown_effect.fwhm_mm)
+    }
+    variance = _get_data(maps["variance"])[voxels.inside]
+    sd = _get_data(maps["sd"])[voxels.inside] if "sd" in maps else None
+    total_sd = np.sqrt(variance + (0 if sd is None else np.square(sd)))
+    interval = largest_effects_interval = None
+    if shown_effect.has_interval:
+        interval = Z_95 * float(np.median(total_sd))
+        largest_effects_interval = Z_95 * float(np.median(total_sd[voxels.has_largest_effects]))
+    return MapError(
+        name=name,
+        weight=weight,
+        noise=float(np.median(np.sqrt(variance))),
+        reconstruction=None if sd is None else float(np.median(sd)),
+        interval=interval,
+        largest_effects_interval=largest_effects_interval,
+        significant_mm3=region_mm3.get("fdr"),
+        sign_reliable_mm3=region_mm3.get("signReliable"),
+        size_known_mm3=region_mm3.get("sizeKnown"),
+    )
+
+
+def _summarize_person_interval(
+    shown_effect: _ShownEffect, by_run: Mapping[str, Mapping[str, Derivative]], inside: Array
+) -> float | None:
+    """Return the median half-width of the 95 % interval for the participant, in percent.
+
+    None if the interval is unknown. `inside`: voxels of the median (3D, boolean). For `by_run`,
+    see `_summarize_map`.
+    """
+    person_sd = shown_effect.find_map("personsd")
+    if person_sd is None or not shown_effect.has_interval:
+        return None
+    sidecar = shown_effect.list_maps()["effect"].sidecar
+    half_widths = _person_interval(
+        _get_data(person_sd)[inside],
+        by_run,
+        _get_mapping(sidecar, "RunWeights"),
+        sidecar.get("SharedErrorCorrelation"),
+        inside,
+        widening=as_number(sidecar.get("ErrorWidening", 1.0)),
+    )
+    return float(np.median(half_widths))
+
+
+def _person_interval(
+    person_sd: Array,
+    by_run: Mapping[str, Mapping[str, Derivative]],
+    weights: Mapping[str, object],
+    shared: object,
+    inside: Array,
+    *,
+    widening: float,
+) -> Array:
+    """Return half-widths of 95 % intervals for the participant, (voxels,).
+
+    The variance between runs has one degree of freedom fewer than the number of runs. The part of
+    the reconstruction error that repeats between runs is treated as known, and degrees of freedom
+    are combined by the Welch-Satterthwaite equation.
+
+    `person_sd` is the SD of the effect as an estimate for the participant, (voxels,). `by_run` are
+    maps of the runs in the frame of the first run, by name of the run and statistic, and `weights`
+    are weights by name of the run. `shared` is the correlation of the reconstruction error between
+    runs; None if the error is unknown. `inside` are the selected voxels (3D, boolean). `widening`
+    is the factor of the SD of the reconstruction error
+    (`combination.run_combination.widen_error`).
+    """
+    from scipy import special
+
+    variance = np.square(person_sd.astype(np.float64))
+    repeated = np.zeros_like(variance)
+    if shared is not None:
+        sds = [
+            as_number(weight) * _get_data(by_run[name]["sd"])[inside]
+            for name, weight in weights.items()
+        ]
+        repeated = as_number(shared) * np.square(widening * np.sum(sds, axis=0))
+    between_variance = np.maximum(variance - repeated, 1e-6 * variance)
+    dof = (len(weights) - 1) * np.square(
+        variance / np.where(between_variance > 0, between_variance, 1)
+    )
+    quantile = special.stdtrit(np.maximum(dof, 1), 0.975)
+    return np.asarray(quantile * person_sd)
+
+
+def _get_reasons(sidecar: Mapping[str, object], key: str) -> dict[str, str]:
+    """Return reasons by name of the run from a sidecar."""
+    return {str(name): str(reason) for name, reason in _get_mapping(sidecar, key).items()}
+
+
+def _list_small_shared_brains(
+    by_run: Mapping[str, Mapping[str, Derivative]], names: Collection[str]
+) -> dict[str, float]:
+    """Return small parts of the brain that runs share with the first run, by name of the run.
+
+    `by_run`: maps of the runs, by name of the run and statistic. `names`: names of the combined
+    runs.
+    """
+    shares = {
+        name: min(
+            (
+                as_number(run_map.sidecar.get("SharedBrain", 1.0))
+                for run_map in by_run.get(name, {}).values()
+            ),
+            default=1.0,
+        )
+        for name in names
+    }
+    return {name: share for name, share in shares.items() if share < LEAST_SHARED_BRAIN}
+
+
+def _list_differing_scales(sidecar: Mapping[str, object]) -> dict[str, float]:
+    """Return the signal relative to the first run, by name of runs that have another scale."""
+    scales = {name: as_number(ratio) for name, ratio in _get_mapping(sidecar, "RunScales").items()}
+    return {name: ratio for name, ratio in scales.items() if max(ratio, 1 / ratio) > SAME_SCALE}
+
+
+def _get_mapping(sidecar: Mapping[str, object], key: str) -> Mapping[str, object]:
+    """Return an object of a sidecar by key, {} if it is missing."""
+    value = sidecar.get(key, {})
+    assert isinstance(value, Mapping)
+    return value
+
+
+def _find_larger_run(
+    region: Array, by_run: Mapping[str, Mapping[str, Derivative]], names: Collection[str]
+) -> str:
+    """Return the run with the most significant voxels, if it has many more than the combined map.
+
+    The name is "" if no run has many more. `region`: significant voxels of the combined map (3D,
+    boolean). `by_run`: maps of the runs in the frame of the first run, by name of the run and
+    statistic. `names`: names of the combined runs.
+    """
+    from bids_sr.glm.linear_model import t_to_z
+    from bids_sr.group.combination.overview import MIN_CHECKED_VOXELS, MIN_SHARE_OF_RUN
+
+    sizes: dict[str, int] = {}
+    for name in names:
+        effect_map = by_run.get(name, {}).get("effect")
+        variance_map = by_run.get(name, {}).get("variance")
+        if effect_map is None or variance_map is None:
+            continue
+        model = effect_map.sidecar["Model"]
+        assert isinstance(model, Mapping)
+        effect, variance = _get_data(effect_map), _get_data(variance_map)
+        brain = variance > 0
+        t = np.where(brain, effect / np.sqrt(np.where(brain, variance, 1)), 0)
+        z = t_to_z(t, as_number(model["DegreesOfFreedom"]))
+        significant, _ = fdr_region(z, brain)
+        sizes[name] = int(significant.sum())
+    largest_run = max(sizes, key=sizes.__getitem__, default="")
+    if not largest_run or sizes[largest_run] < MIN_CHECKED_VOXELS:
+        return ""
+    return largest_run if region.sum() < MIN_SHARE_OF_RUN * sizes[largest_run] else ""
+
+
+def _describe_test(
+    series: str, tested_mm: tuple[Sequence[float], Sequence[float]] | None
+) -> "SelfTestResults":
+    """Return the voxel sizes of the test of a series; `tested_mm` is as in `draw_participant`."""
+    from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
+
+    if tested_mm is None:
+        return SelfTestResults()
+    downsampled_mm, acquired_mm = tested_mm
+    facts = {"from_mm": downsampled_mm, "to_mm": acquired_mm, "series": {series: {}}}
+    return parse_self_test((), facts)
+
+
+def _get_data(statmap: Derivative) -> Array:
+    data: Array = statmap.volume.data
+    return data
+
+
+COMBINATION_FIGURES = tuple(
+    value for value in list(vars().values()) if isinstance(value, FigureStep)
+)
+"""Figures of combined maps, whose declarations are listed in the documentation."""

@@ -1,5 +1,0 @@
-"""Training data: images at both resolutions, windows, augmentation and held-out regions.
-
-Images are arrays here. Pairs are aligned in `bids_sr.registration.pair_frames`, and files of
-``bids-sr-models`` are read in `bids_sr.model_commands.cli.training_images`.
-"""

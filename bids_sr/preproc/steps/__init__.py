@@ -1,0 +1,1 @@
+"""Steps of preprocessing: motion, reference image, outlier volumes, registration and confounds."""

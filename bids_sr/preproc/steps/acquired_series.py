@@ -1,0 +1,117 @@
+"""Acquired series: import, combination of echoes, slice timing and smoothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_sr.engine.artifacts import File, Series
+from bids_sr.engine.step import HERE, step
+from bids_sr.io.copies import copy_series
+from bids_sr.io.grids import AxisOrder
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, difference_unit
+from bids_sr.io.run_time import RunTime
+from bids_sr.io.word_lists import enumerate_words
+from bids_sr.spatial import slice_timing
+from bids_sr.spatial.smoothing import smooth
+
+
+@step(makes="bold", cost=RunTime(volumes=0.02))
+def import_series(
+    bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder
+) -> Series:
+    """Copy a series to an uncompressed file with slices on the third axis, volume by volume.
+
+    `bold_file` is a run as stored (4D). The repetition time `tr` (s) is written to the header. For
+    `axis_order`, see `bids_sr.io.grids`.
+    """
+    copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr)
+    return SeriesReader(here / "bold.nii")
+
+
+def describe_echoes(echo_times: Sequence[float]) -> str:
+    """Return methods text of the combination of echoes; `echo_times` are in ms."""
+    times = enumerate_words([f"{ms:g}" for ms in echo_times])
+    return (
+        f"As the first step, the echoes of the run (echo times {times} ms) were optimally"
+        " combined with weights based on the T2* of each voxel [@posse1999], which was fitted"
+        " with tedana [@tedana]."
+    )
+
+
+@step(makes="bold_file", cost=RunTime(volumes=0.05))
+def combine_echoes(
+    echo_files: list[File], here: Path = HERE, *, echo_times: Sequence[float]
+) -> File:
+    """Combine the echoes of a run optimally with tedana.
+
+    The series (4D) are on one grid. `echo_times` are in ms.
+    """
+    from bids_sr.spatial import multi_echo
+
+    multi_echo.combine_echoes(echo_files, echo_times, here / "combined.nii")
+    return here / "combined.nii"
+
+
+def describe_slice_timing(start_time: float) -> str:
+    """Return methods text of slice-timing correction to `start_time` (s after volume start)."""
+    return (
+        f"Slice timing was corrected to {start_time:.4g} s after the start of the volume by cubic"
+        " splines."
+    )
+
+
+@step(makes="stc", cost=RunTime(volumes=0.02))
+def correct_slice_timing(
+    bold: Series,
+    here: Path = HERE,
+    *,
+    slice_times: Sequence[float],
+    start_time: float,
+    n_dummy: int,
+) -> Series:
+    """Interpolate all slices in time to the same moment of the volume.
+
+    Slices of `bold` are on the third axis. `slice_times` has the acquisition time of each slice
+    along this axis, and `start_time` is the target time of the interpolation (s after the start of
+    a volume).
+    """
+    with SeriesWriter(
+        here / "stc.nii",
+        bold.shape,
+        bold.affine,
+        bold.tr,
+        header_like=bold.header,
+        step=difference_unit(bold.shape, bold.volume(0)),
+    ) as writer:
+        slice_timing.correct_slice_timing(
+            bold, writer, slice_times, bold.tr, start_time, n_dummy=n_dummy
+        )
+    return SeriesReader(here / "stc.nii")
+
+
+def describe_input_smoothing(input_smoothing: float) -> str:
+    """Return methods text of smoothing (mm FWHM) on the acquired grid."""
+    return (
+        "Before super-resolution and all interpolations, the acquired series was smoothed with a"
+        f" Gaussian kernel of {input_smoothing:g} mm FWHM [@stss_srfmri]. Head motion"
+        " and the boldref were estimated without smoothing."
+    )
+
+
+@step(makes="stc", cost=RunTime(volumes=0.01))
+def smooth_acquired(unsmoothed: Series, here: Path = HERE, *, input_smoothing: float) -> Series:
+    """Smooth every volume on the acquired grid before all other series are computed.
+
+    `input_smoothing` is the width of the Gaussian (FWHM, mm).
+    """
+    smoothed = smooth(unsmoothed.volume(0), unsmoothed.zooms, input_smoothing)
+    with SeriesWriter(
+        here / "smoothed.nii",
+        unsmoothed.shape,
+        unsmoothed.affine,
+        unsmoothed.tr,
+        header_like=unsmoothed.header,
+        step=difference_unit(unsmoothed.shape, smoothed),
+    ) as writer:
+        for volume in unsmoothed.volumes():
+            writer.append(smooth(volume, unsmoothed.zooms, input_smoothing))
+    return SeriesReader(here / "smoothed.nii")

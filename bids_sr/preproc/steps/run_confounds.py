@@ -1,0 +1,97 @@
+"""Confounds of a run: head motion, tissue signals and CompCor."""
+
+from bids_sr.engine.artifacts import Confounds, Facts, Image, Mask, Series, Table, Transforms
+from bids_sr.engine.step import step
+from bids_sr.io.frozen import frozen
+from bids_sr.io.run_time import RunTime
+from bids_sr.preproc import confound_table
+from bids_sr.preproc.head_motion import motion_columns
+from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
+
+
+@frozen
+class ConfoundSettings:
+    """Settings of the confounds of a run.
+
+    A volume above `fd_spike_threshold` (framewise displacement, mm) or `dvars_spike_threshold`
+    (standardized DVARS) is a motion outlier. Without `return_all_components`, the first CompCor
+    components that explain half of the variance are included.
+    """
+
+    fd_spike_threshold: float
+    dvars_spike_threshold: float
+    return_all_components: bool
+
+
+@step(makes="confounds")
+def motion_confounds(
+    motion: Table, known_confounds: Confounds | None = None, outliers: Facts | None = None
+) -> Confounds:
+    """Return confounds of head motion, for a run without a complete confounds table.
+
+    `known_confounds` are columns that replace these columns or are added. `outliers` are outlier
+    volumes of the run, which get a column each. The table has motion parameters, their backward
+    differences and framewise displacement, one row per volume.
+    """
+    table = motion_columns(motion)
+    if known_confounds is not None:
+        table = table.assign(**dict(known_confounds.items()))
+    censored_table, _ = confound_table.censor_outliers(table, {}, reasons_by_volume(outliers))
+    return censored_table
+
+
+@step(makes=("confounds", "confounds_columns"), cost=RunTime(volumes=0.063))
+def gather_confounds(
+    preproc: Series,
+    bold_mask: Mask,
+    motion: Table,
+    hmc_xfms: Transforms,
+    tpms_bold: list[Image] | None = None,
+    registration: Facts | None = None,
+    outliers: Facts | None = None,
+    *,
+    n_dummy: int,
+    settings: ConfoundSettings,
+) -> tuple[Confounds, Facts]:
+    """Compute motion, tissue-signal and CompCor confounds, named and described as in fMRIPrep.
+
+    `preproc` is motion-corrected (uncompressed), and `bold_mask` is on the acquired grid. `motion`
+    has six parameters (mm, rad) and the residual, one row per volume. `hmc_xfms` are transforms of
+    boldref points to points of each volume (RAS mm). `tpms_bold` are tissue probabilities on the
+    acquired grid; None if there is no T1w image. They are not used if, according to
+    `registration`, the brain mask of the T1w image is implausible. `outliers` were replaced; None
+    if they were not searched.
+
+    Returns confounds, one row per volume; and description and unit of each column.
+    """
+    is_implausible = bool(registration and registration.get("brain_doubts"))
+    tpms = [] if is_implausible else [probability.data for probability in tpms_bold or ()]
+    table, descriptions = confound_table.build_confound_table(
+        preproc,
+        bold_mask.data,
+        motion,
+        hmc_xfms,
+        tpms=tpms or None,
+        n_dummy=n_dummy,
+        fd_mm=settings.fd_spike_threshold,
+        std_dvars=settings.dvars_spike_threshold,
+        all_components=settings.return_all_components,
+        outliers=reasons_by_volume(outliers),
+    )
+    if tpms:
+        return table, descriptions
+    omission_text = _describe_omitted_tissues(
+        "the brain mask of the T1w image is implausible"
+        if is_implausible
+        else "there is no T1w image"
+    )
+    return table, {"Description": omission_text, **descriptions}
+
+
+def _describe_omitted_tissues(reason: str) -> str:
+    """Return a text on columns that require tissue maps; `reason` is why there are none."""
+    return (
+        "The single-tissue columns (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor,"
+        f" c_comp_cor) are omitted because {reason}. Denoising strategies that require these"
+        " columns cannot be used for this run."
+    )

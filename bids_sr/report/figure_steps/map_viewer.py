@@ -1,0 +1,153 @@
+"""Map viewer of a run."""
+
+from collections import UserDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bids_sr.config.levels import StoredMaps
+from bids_sr.config.seeds import count_mapped
+from bids_sr.engine.artifacts import Evidence, File, Image, Map, Mask, Transforms, Volume
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.io.arrays import Array
+from bids_sr.io.run_time import RunTime
+from bids_sr.io.smoothing_words import smoothing_choice
+from bids_sr.report.figure_step import FigureContent, figure
+from bids_sr.report.figure_steps import run_maps as run_maps_figures
+from bids_sr.report.figure_steps.display_grids import read_grid, resample_to
+from bids_sr.report.figure_steps.run_maps import ShownMaps
+from bids_sr.report.sections import FigureSpec
+
+
+def viewer_cost(contrasts: Contrasts) -> RunTime:
+    """Return the processor time of `show_viewer`, which depends on the number of contrasts."""
+    return RunTime(always=1.5, high=0.3 * count_mapped(contrasts))
+
+
+# The viewer precedes all other figures of its section.
+@figure(FigureSpec("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))
+def show_viewer(
+    maps: list[Map],
+    bold_mask_hr: Mask,
+    evidence: Evidence,
+    boldref: Image,
+    guide_hr: Image | None = None,
+    boldref2t1w_xfm: Transforms | None = None,
+    std2t1w_xfm: File | None = None,
+    *,
+    series_names: Sequence[str],
+    n_runs: int,
+    entities: Mapping[str, str],
+    stored: StoredMaps,
+) -> FigureContent | None:
+    """Create the HTML viewer of all maps of a run.
+
+    The viewer initially shows the best method of the evidence. MNI coordinates are only shown if
+    both transforms exist.
+
+    `guide_hr` is a high-resolution T2*w image as background (3D); None for the boldref.
+    `boldref2t1w_xfm` and `std2t1w_xfm` are transforms to the T1w image from the boldref and from
+    the template. `series_names` are in display order. The `n_runs` runs of the participant share
+    the space of a report. `entities` are labels by long entity name. `stored` determines which
+    maps are stored.
+
+    Returns None if there are no maps.
+    """
+    from bids_sr.report.figures.map_viewer import bytes_per_run, map_key, viewer_html
+
+    shown_maps = run_maps_figures.sort_maps(maps)
+    first_contrast = shown_maps.choose_contrast(evidence.shown_contrast)
+    viewer_maps: dict[tuple[str, str], _LazyVolumes] = {}
+    files: dict[str, str] = {}
+    for contrast, fwhm_mm in _sort_contrasts(shown_maps, first_contrast):
+        maps_by_series = shown_maps.stats[contrast, shown_maps.display.statistic, fwhm_mm]
+        sorted_names = run_maps_figures.sort_series(maps_by_series, series_names)
+        smoothing = smoothing_choice(
+            fwhm_mm, run_maps_figures.find_input_smoothing(maps_by_series)
+        )
+        viewer_maps[contrast, smoothing] = _LazyVolumes(
+            {name: maps_by_series[name] for name in sorted_names}
+        )
+        for name in sorted_names:
+            if stored.includes(name, contrast, fwhm_mm, shown_maps.display.statistic):
+                path = run_maps_figures.stored_path(maps_by_series[name], entities)
+                files[map_key(contrast, smoothing, name)] = path
+    mni_coordinates = None
+    if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
+        mni_coordinates = _compute_mni_nodes(bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
+    viewer = viewer_html(
+        viewer_maps,
+        resample_to(guide_hr or boldref, *read_grid(bold_mask_hr)),
+        bold_mask_hr,
+        display=shown_maps.display,
+        files=files,
+        first_series=evidence.best,
+        max_bytes=bytes_per_run(n_runs),
+        mni=mni_coordinates,
+        definitions=_define_series(viewer_maps),
+    )
+    return viewer or None
+
+
+class _LazyVolumes(UserDict[str, Any]):
+    """Mapping of names to volumes, which are only read on access."""
+
+    def __getitem__(self, key: str) -> Volume:
+        volume: Volume = self.data[key].volume
+        return volume
+
+
+def _sort_contrasts(shown_maps: ShownMaps, first_contrast: str) -> list[tuple[str, float]]:
+    """Return contrast and smoothing (FWHM, mm) of the displayed maps in the order of the viewer.
+
+    `first_contrast` comes first, followed by the contrast of all conditions.
+    """
+    statistic = shown_maps.display.statistic
+    contrasts = [
+        (contrast, fwhm_mm) for contrast, stat, fwhm_mm in shown_maps.stats if stat == statistic
+    ]
+    return sorted(
+        contrasts, key=lambda item: (item[0] != first_contrast, item[0] != "all", item[1])
+    )
+
+
+def _compute_mni_nodes(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
+    """Return MNI coordinates of nodes that cover the field of view of a mask.
+
+    The transform `boldref2t1w` has the shape (1, 4, 4) in RAS+ mm. The file `std2t1w` contains the
+    transform from the template to the T1w image.
+    """
+    from bids_sr.report.figures.map_viewer import make_mni_nodes
+    from bids_sr.report.figures.slices import reorient_to_ras
+
+    volume = reorient_to_ras(mask)
+    nodes = make_mni_nodes(volume.data.shape, volume.affine)
+    points = _transform_to_mni(nodes.reshape(-1, 3), boldref2t1w, std2t1w)
+    return points.reshape(nodes.shape)
+
+
+def _transform_to_mni(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array:
+    """Return MNI coordinates (N, 3) of points in the space of the run (N, 3; RAS+ mm)."""
+    from bids_sr.preproc.ants import apply_to_points
+    from bids_sr.preproc.bold_regions import chain_through_t1w
+
+    with TemporaryDirectory() as folder:
+        chain = chain_through_t1w(boldref2t1w[0], [std2t1w], Path(folder))
+        return apply_to_points(points, chain)
+
+
+def _define_series(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
+    """Return labels and descriptions of the series in the viewer, except undescribed series."""
+    from bids_sr.evaluation.series_text import describe_series
+    from bids_sr.report.evaluation_rows import series_text
+    from bids_sr.report.figures.map_viewer import SERIES_TITLES
+
+    series_names = dict.fromkeys(
+        name for maps_by_series in maps.values() for name in maps_by_series
+    )
+    definitions = (
+        (SERIES_TITLES.get(name) or series_text(name), describe_series(name))
+        for name in series_names
+    )
+    return [(title, definition) for title, definition in definitions if definition]

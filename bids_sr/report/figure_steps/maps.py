@@ -1,0 +1,255 @@
+"""Figures of a run's linear model and maps: design, activation, surfaces and clusters."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from bids_sr.config.seeds import count_mapped
+from bids_sr.engine.artifacts import Evidence, File, Map, Series, Table
+from bids_sr.engine.step_memory import MAPS
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.steps.linear_models import LinearModel
+from bids_sr.glm.steps.map_comparison import read_input_smoothing
+from bids_sr.io.json_values import as_number
+from bids_sr.io.run_time import RunTime
+from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
+from bids_sr.report.figure_steps import run_maps as run_maps_figures
+from bids_sr.report.figure_steps.run_maps import SceneImages
+from bids_sr.report.sections import FigureSpec
+
+_PROTOCOL_CAPTION = (
+    "Task design. Left: events and predicted responses (in resting-state runs, time series of the"
+    " seeds), which are correlated with the time series of each voxel. Right: weights of the"
+    " conditions in each contrast."
+)
+_CORRELATION_CAPTION = (
+    "Correlation maps on the high-resolution T2*-weighted image (or on the boldref, if there is no"
+    " T2* pair): correlation of the time series of each voxel with the predicted response or with"
+    " the seed. Each row is a series, and all rows have the same color scale and threshold. The"
+    " planes and the enlarged region were selected from the map in the first row. Light blue"
+    " outlines show the region of interest."
+)
+"""Captions of runs without linear model."""
+
+
+@figure(
+    FigureSpec(
+        "design",
+        "activation",
+        place=2,
+        subtitle="Events and design matrix",
+        tab="Events and design",
+        caption=(
+            "Linear model of the run, which is the same for all series. Left: events and"
+            " predicted responses (in resting-state runs, time series of the seeds). Middle:"
+            " design matrix, with each regressor divided by its largest magnitude. Right: weights"
+            " of the conditions in each contrast."
+        ),
+    ),
+)
+def draw_design(
+    preproc: Series,
+    model: LinearModel,
+    *,
+    kinds: Sequence[Literal["cc", "glm"]] = ("cc", "glm"),
+) -> Iterator[FigureDrawing]:
+    """Draw events, design matrix and contrasts of the model that all series share.
+
+    `preproc` is the acquired series, for the times of the volumes. Without a linear model in
+    `kinds`, the design matrix is not shown.
+    """
+    from bids_sr.report.figures.design import design_figure
+
+    regressors = model.inputs.regressors
+    with_matrix = "glm" in kinds
+    drawing = design_figure(
+        model.build_design(preproc),
+        regressors.spans(),
+        regressors.filter_contrasts(model.contrasts),
+        with_matrix=with_matrix,
+    )
+    yield FigureDrawing("design", drawing, caption="" if with_matrix else _PROTOCOL_CAPTION)
+
+
+def activation_cost(contrasts: Contrasts) -> RunTime:
+    """Return the processor time of `draw_activation`, which depends on the number of contrasts."""
+    n_drawn = count_mapped(contrasts)
+    return RunTime(always=1.0 + 0.95 * n_drawn, high=0.3 * n_drawn)
+
+
+@figure(
+    FigureSpec(
+        "activation",
+        "activation",
+        title="Activation",
+        heading="{contrast}, {smoothing}",
+        tab="Maps",
+        caption=(
+            "t maps on the high-resolution T2*-weighted image (or on the boldref, if there is no"
+            " T2* pair). Each row is a series, and all rows have the same color scale and"
+            " threshold. The planes and the enlarged region were selected from the map in the"
+            " first row. White outlines show significant voxels (FDR .05 over the brain), and"
+            " light blue outlines show the region of interest."
+        ),
+        missing="maps of activation",
+        unless="connectivity",
+        tables=("activation",),
+    ),
+    FigureSpec(
+        "connectivity",
+        "activation",
+        title="Connectivity",
+        heading="Seed {contrast}, {smoothing}",
+        tab="Maps",
+        caption=(
+            "t maps of the seed in a linear model with all seeds, head motion, drift and aCompCor"
+            " components (partial connectivity). Each row is a series, and all rows have the same"
+            " color scale and threshold. The planes and the enlarged region were selected from"
+            " the map in the first row. White outlines show significant voxels (FDR .05 over the"
+            " brain), and light blue outlines show the region of interest. Seed correlation maps"
+            " are stored in files with stat-cc."
+        ),
+        tables=("activation",),
+    ),
+    memory=MAPS,
+)
+def draw_activation(
+    maps: list[Map],
+    images: SceneImages,
+    *,
+    series_names: Sequence[str],
+    at_rest: bool,
+) -> Iterator[FigureDrawing]:
+    """Draw the t maps of each contrast and smoothing width; CC maps if there are no t maps.
+
+    The figures contain the acquired, B-spline and measured series, and the methods; the viewer has
+    all series.
+    """
+    from bids_sr.report.figures.maps import CC_DISPLAY, activation_figure
+
+    shown_maps = run_maps_figures.sort_maps(maps)
+    scene = images.scene()
+    display = shown_maps.display
+    figure_name = "connectivity" if at_rest else "activation"
+    for (contrast, stat, fwhm_mm), maps_by_series in shown_maps.stats.items():
+        if stat != display.statistic:
+            continue
+        volumes = run_maps_figures.load_displayed_maps(maps_by_series, series_names)
+        regions = shown_maps.regions.get((contrast, "Fdr", fwhm_mm), {})
+        drawing = activation_figure(
+            volumes,
+            scene,
+            display=display,
+            limit=run_maps_figures.color_limit(maps_by_series.values(), display.floor),
+            significant={name: regions[name].volume for name in volumes if name in regions},
+        )
+        yield FigureDrawing(
+            figure_name,
+            drawing,
+            contrast=contrast,
+            fwhm_mm=fwhm_mm,
+            input_fwhm_mm=run_maps_figures.find_input_smoothing(maps_by_series),
+            caption=_CORRELATION_CAPTION if stat == CC_DISPLAY.statistic else "",
+        )
+
+
+@figure(
+    FigureSpec(
+        "surface",
+        "activation",
+        heading="{contrast}, {smoothing}",
+        tab="Surfaces",
+        caption=(
+            "Mean of the map across the cortical ribbon, shown on the white surface. Vertices"
+            " below the threshold or outside the field of view are gray."
+        ),
+    ),
+    cost=RunTime(always=10.0),
+)
+def draw_surfaces(
+    surface_maps: list[Map],
+    surfaces: Sequence[File],
+    *,
+    series_name: str,
+    space_entities: Mapping[str, str],
+) -> Iterator[FigureDrawing]:
+    """Draw the t maps on both hemispheres; CC maps if there are no t maps.
+
+    `surfaces` are white and pial surfaces, each left and right, in the frame of the T1w image.
+    """
+    from nilearn.surface import load_surf_data, load_surf_mesh
+
+    from bids_sr.report.evaluation_rows import series_text
+    from bids_sr.report.figures.maps import CC_DISPLAY, T_DISPLAY, surface_figure
+
+    white_surfaces = [tuple(load_surf_mesh(white)) for white in surfaces[:2]]
+    stats = {surface_map.entities["stat"] for surface_map in surface_maps}
+    display = T_DISPLAY if "t" in stats else CC_DISPLAY
+    space = space_entities["space"]
+    title = f"{series_text(series_name)} on {space}"
+    n_left = len(surface_maps) // 2  # maps of the left hemisphere come first
+    for left_map, right_map in zip(surface_maps[:n_left], surface_maps[n_left:], strict=True):
+        if left_map.entities["stat"] != display.statistic:
+            continue
+        vertex_values = [
+            load_surf_data(str(side_map.content)) for side_map in (left_map, right_map)
+        ]
+        yield FigureDrawing(
+            "surface",
+            surface_figure(vertex_values, white_surfaces, display, title),
+            contrast=left_map.entities["contrast"],
+            fwhm_mm=as_number(left_map.sidecar["SmoothingFWHM"]),
+            input_fwhm_mm=read_input_smoothing(left_map),
+            label=space,
+        )
+
+
+@figure(
+    FigureSpec(
+        "clusters",
+        "maps",
+        html=True,
+        caption=(
+            "Click on coordinates to move the crosshair of the viewer to the peak. A distance is"
+            " to the nearest atlas label. Clusters larger than 10 cm³ were split by a higher"
+            " threshold. FDR is the false discovery rate over the brain. The file below has all"
+            " clusters."
+        ),
+        missing="table of clusters",
+        tables=("clusters",),
+    ),
+)
+def show_clusters(clusters: Table, evidence: Evidence) -> FigureContent:
+    """Show the largest clusters of the best method with atlas labels.
+
+    The contrast of the evidence is shown first.
+    """
+    from bids_sr.report.cluster_tables import clusters_html
+
+    return clusters_html(clusters, evidence.best or "bspline", first=evidence.shown_contrast)
+
+
+@figure(
+    FigureSpec(
+        "regions",
+        "regions",
+        html=True,
+        tables=("regions",),
+        caption=(
+            "Effect in the mean time series of each region. The standard error (SE) of its noise"
+            " is computed from the residuals of this time series, and the SD of the reconstruction"
+            " error from samples of the error. The 95 % interval of series without a prior covers"
+            " only noise, and is missing if the noise has fewer than 2 effective degrees of"
+            " freedom. Voxels outside the brain mask are not used. Clusters are from the"
+            " unsmoothed acquired map (t above 4). Values q are false discovery rates over all"
+            " atlas labels. In clusters of the example run, the acquired mean differed from the"
+            " measured mean by .3 percentage points, and the super-resolved mean by .1 (medians;"
+            " median of the measured means: 3.1). The file below has all contrasts and regions."
+        ),
+    ),
+)
+def show_regions(regions: Table, *, series_names: Sequence[str]) -> Iterator[FigureDrawing]:
+    """Show the mean effects of regions; `series_names` are in display order."""
+    from bids_sr.report.region_table import regions_html
+
+    if html := regions_html(regions, series_names):
+        yield FigureDrawing("regions", html)

@@ -1,0 +1,134 @@
+"""Methods text and sidecars of the series of a run."""
+
+from collections.abc import Sequence
+
+from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
+from bids_sr.io.grids import AxisOrder, Factor, inverse_order
+from bids_sr.io.series import ACQUIRED, BASELINES
+from bids_sr.io.word_lists import enumerate_words
+from bids_sr.sr.method import method_of_series
+
+MEASURED_TEXT = (
+    "The measured high-resolution series was processed with the head-motion transforms, the mask"
+    " and the model of the tested series. No parameters were estimated from the measured series.\n"
+)
+"""Methods text of the measured series."""
+
+# changed input of negative controls, by suffix of the name of the series
+_CONTROL_CHANGES = {
+    "Mirror": "left-right mirrored prior SD maps",
+    "Shift": "shifted prior SD maps",
+    "T1w": (
+        "a network trained on the T1w image and its k-space-truncated copy instead of the T2* pair"
+    ),
+}
+
+
+def describe_all_series(
+    names: Sequence[str], with_distortion: bool, with_thinner_slices: bool = False
+) -> str:
+    """Return the methods text shared by all series, with baselines.
+
+    `with_distortion` states whether susceptibility distortion is also corrected, and
+    `with_thinner_slices` whether slices of the high-resolution grid are thinner than acquired
+    slices. Returns a paragraph of the methods section.
+    """
+    baseline_texts = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
+    sentences = [
+        "Each volume was resampled once to the acquired or the high-resolution grid to correct for"
+        f" {_list_corrections(with_distortion)}."
+    ]
+    if baseline_texts:
+        noun = "Baselines were" if len(baseline_texts) > 1 else "The baseline was"
+        sentences.append(f"{noun} {enumerate_words(baseline_texts)}.")
+        if with_thinner_slices:
+            sentences.append(
+                "Across slices, cubic spline interpolation was used instead of zero filling."
+            )
+    return " ".join(sentences) + "\n"
+
+
+def _list_corrections(with_distortion: bool) -> str:
+    """Return the corrections of a series in words."""
+    return f"head motion{' and susceptibility distortion' if with_distortion else ''}"
+
+
+def describe_series(name: str) -> str:
+    """Return methods text of one series; "" if it is described elsewhere.
+
+    `describe_all_series` describes baselines, and `training_texts.describe_variance` describes
+    methods with prior SD maps.
+    """
+    if name in BASELINES or method_of_series(name).trained_on == "series":
+        return ""
+    return f"The method {name} was applied to each volume on its acquired grid.\n"
+
+
+def series_sidecar(
+    name: str,
+    *,
+    task_name: str,
+    tr: float,
+    start_time: float,
+    slice_timing_corrected: bool,
+    input_smoothing: float,
+    resolution: str = "",
+) -> dict[str, object]:
+    """Return the sidecar of a series.
+
+    `name` is `acquired` for the acquired series. `tr` is in s, and `start_time` is the reference
+    time of a volume (s after its start). `slice_timing_corrected` states whether slice timing was
+    corrected, here or before. `input_smoothing` is the smoothing of the acquired series (FWHM,
+    mm); 0 if it was not smoothed. `resolution` describes the resolution; "" for the acquired grid.
+    """
+    grid_text = (
+        "on the acquired grid"
+        if name == ACQUIRED
+        else f"on the high-resolution grid, computed with {name}"
+    )
+    return {
+        "Description": f"BOLD series corrected for head motion, {grid_text}",
+        "TaskName": task_name,
+        "RepetitionTime": tr,
+        "SkullStripped": False,
+        **({"InputSmoothingFWHM": input_smoothing} if input_smoothing else {}),
+        "SliceTimingCorrected": slice_timing_corrected,
+        "StartTime": round(start_time, 6),
+        **({"Resolution": resolution} if resolution else {}),
+    }
+
+
+def describe_hr_resolution(name: str, factor: Factor, axis_order: AxisOrder) -> str:
+    """Return the sidecar's description of resolution for a series on the high-resolution grid.
+
+    `axis_order` is the axis of the file for each axis of the run.
+    """
+    file_factor = [factor[axis] for axis in inverse_order(axis_order)]
+    factor_text = "x".join(f"{ratio:g}" for ratio in file_factor)
+    return f"acquired field of view with voxels {factor_text} times smaller, computed with {name}"
+
+
+def describe_space_resolution(name: str) -> str:
+    """Return the sidecar's description of resolution for a series in another space."""
+    return (
+        f"super-resolved with {name} on the acquired field of view, then"
+        " resampled to this space by a single interpolation"
+    )
+
+
+def describe_negative_controls(names: Sequence[str]) -> str:
+    """Return methods text of the negative controls among series; "" if there are none."""
+    changes_by_method: dict[str, list[str]] = {}
+    for name in names:
+        if name not in NEGATIVE_CONTROLS:
+            continue
+        control = NEGATIVE_CONTROLS[name]
+        change = _CONTROL_CHANGES.get(
+            control.suffix, "a model that was not trained on this participant"
+        )
+        changes_by_method.setdefault(control.method, []).append(f"with {change}")
+    controls = [
+        f"{method} was repeated {enumerate_words(changes)}"
+        for method, changes in changes_by_method.items()
+    ]
+    return f"As negative controls, {'; '.join(controls)}. " if controls else ""

@@ -1,0 +1,251 @@
+"""Training of a network on an image pair or on a set of images.
+
+All data that are not held out are used for training, and the weights with the best held-out score
+are kept; the card reports this score. If nothing is held out, the training loss replaces the
+score, or, with an adversarial loss, the last weights are kept.
+
+A training that was stopped by its time limit returns a model, and can be resumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from bids_sr.io.code_digests import compute_code_digest
+from bids_sr.spatial.matrices import check_factor
+from bids_sr.sr.models.card import ModelError
+from bids_sr.sr.models.model import COMPANIONS, NewModel
+from bids_sr.sr.models.request import ModelRequest
+from bids_sr.sr.networks.data.examples import Examples
+from bids_sr.sr.networks.data.images import TrainingDataError, TrainingImages, checksums
+from bids_sr.sr.networks.data.validation import ScoredWindow, validation_windows
+from bids_sr.sr.networks.training.card_entries import card_entries, make_training_entries
+from bids_sr.sr.networks.training.phase import (
+    Clock,
+    Phase,
+    TrainingProgress,
+    compare_with_interpolations,
+)
+from bids_sr.sr.networks.training.update_steps import list_layers
+from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.recipe_settings import plain_recipe
+from bids_sr.sr.threads import torch_threads
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def train_network(
+    training: ModelRequest,
+    images: TrainingImages,
+    work_dir: Path,
+    progress: TrainingProgress | None = None,
+    *,
+    second_images: TrainingImages = (),
+    clock: Clock = time.monotonic,
+) -> NewModel:
+    """Train a network, and return weights, card and log.
+
+    `work_dir` is the folder of checkpoints and log. An interrupted training is resumed if it is
+    started again with the same arguments; `max_train_minutes` may differ. `progress` is called
+    with phase, iteration and number of iterations. `second_images` are images of a second pair,
+    whose PSNR is reported in the log. `clock` returns a monotonic time (s).
+
+    Raises `TrainingDiverged` if the loss is NaN or infinite, `OutOfDeviceMemory` if device memory
+    is insufficient even for half of the batch, `TrainingDataError` or `ResolutionError` if the
+    images cannot be used for training, and `ModelError` if the initial model has a different
+    network, or if required VGG-19 weights are missing.
+    """
+    _check_request(training)
+    with torch_threads(training.omp_nthreads):
+        search = _make_search(
+            training, images, work_dir, progress, second_images=second_images, clock=clock
+        )
+        search.run()
+        search.nets.generator.load_state_dict(search.best_weights)
+        scores = _compute_scores(search)
+        second_scores = _score_second_pair(search, second_images)
+    _LOGGER.info(
+        "Training of %s took %.0f s (final scores: %s).",
+        training.definition.name,
+        search.counters.seconds,
+        scores,
+    )
+    model = _pack_model(search, scores)
+    return replace(model, card={**model.card, **second_scores})
+
+
+def _check_request(training: ModelRequest) -> None:
+    """Raise an error if the factor or required VGG-19 weights are missing."""
+    if training.factor is None:
+        raise TrainingDataError(
+            "the super-resolution factor was not specified and cannot be determined from the "
+            "images. Specify the factor."
+        )
+    if training.effective_recipe.needs_vgg and training.vgg_weights is None:
+        raise ModelError(
+            f"with these settings, the loss of {training.definition.name} ({training.recipe}) "
+            "requires VGG-19 weights. Specify the weights with --vgg-weights, or give another "
+            "loss that compares images a weight above 0."
+        )
+
+
+def _make_search(
+    training: ModelRequest,
+    images: TrainingImages,
+    work_dir: Path,
+    progress: TrainingProgress | None,
+    *,
+    second_images: TrainingImages,
+    clock: Clock,
+) -> Phase:
+    """Return the training before its first step, see `train_network` for parameters and errors."""
+    assert training.factor is not None
+    minutes = training.max_train_minutes
+    deadline = None if minutes is None else clock() + 60 * minutes
+    examples = Examples(
+        images,
+        training.effective_recipe,
+        check_factor(training.factor),
+        training.definition.ndim,
+        training.device,
+    )
+    recipe = examples.recipe
+    _check_initial_model(training, recipe, examples)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    return Phase(
+        training=training,
+        iterations=recipe.steps,
+        examples=examples,
+        regions=examples.training_regions,
+        windows=validation_windows(examples, examples.held_out_regions),
+        second_windows=_make_windows(second_images, examples),
+        signature=f"{_compute_signature(training, examples)}-{recipe.steps}-{training.mixed}",
+        folder=work_dir,
+        deadline=deadline,
+        progress=progress,
+        mixed=training.mixed,
+        clock=clock,
+    )
+
+
+def _check_initial_model(training: ModelRequest, recipe: Recipe, examples: Examples) -> None:
+    """Raise ModelError if the initial model has a different network or too few layers."""
+    start = training.start_model
+    if start is None:
+        return
+    n_trained = recipe.freeze_but_last
+    n_layers = len(list_layers(start.generator))
+    if n_trained is not None and not 1 <= n_trained <= n_layers:
+        raise ModelError(
+            f"the initial model has {n_layers} layers with weights, so the number of layers to "
+            f"train must be from 1 to {n_layers} (got {n_trained})"
+        )
+    generator = recipe.build_generator(examples.channels, examples.factor)
+    mismatches = _list_mismatches(generator.state_dict(), start.generator.state_dict())
+    if mismatches:
+        raise ModelError(
+            f"the network of the initial model ({start.card.method}, {start.card.recipe}) "
+            f"differs from the network of {training.method} in {', '.join(mismatches[:3])}"
+        )
+    if "critic" in start.companions and recipe.build_critic is not None:
+        critic = recipe.build_critic(examples.channels)
+        if _list_mismatches(critic.state_dict(), start.companions["critic"]):
+            raise ModelError(
+                f"the critic of the initial model ({start.card.method}, {start.card.recipe}) "
+                f"differs from the critic of {training.method}"
+            )
+
+
+def _list_mismatches(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors that have different shapes or exist in one network only."""
+    return sorted(
+        name
+        for name in {*first, *second}
+        if name not in first or name not in second or first[name].shape != second[name].shape
+    )
+
+
+def _make_windows(images: TrainingImages, examples: Examples) -> tuple[ScoredWindow, ...]:
+    """Return windows of images that are not used for training, prepared like `examples`."""
+    if not images or examples.recipe.objective == "self":
+        return ()
+    extra_examples = _prepare_like(images, examples)
+    return validation_windows(
+        extra_examples, (*extra_examples.training_regions, *extra_examples.held_out_regions)
+    )
+
+
+def _compute_signature(training: ModelRequest, examples: Examples) -> str:
+    """Return a checksum that a checkpoint must share with the training that resumes it."""
+    text = repr(
+        (
+            compute_code_digest(train_network),
+            training.method,
+            plain_recipe(examples.recipe),
+            *([training.changed_settings] if training.changed_settings else []),
+            checksums(examples.images),
+            examples.factor,
+            training.random_seed,
+            training.vgg_weights is not None,
+            training.start_checksum,
+            *[image.name for image in examples.images if image.validation],
+        )
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _compute_scores(search: Phase) -> dict[str, dict[str, float]]:
+    """Return metrics of the network and of interpolations, on held-out data if there are any.
+
+    If nothing is held out, training data are used. {} is returned if neither held-out data nor
+    high-resolution images exist, because the training loss is then the only score.
+    """
+    examples = search.examples
+    windows = search.windows
+    if not windows and search.recipe.objective != "self":
+        windows = validation_windows(examples, examples.training_regions)
+    if not windows:
+        return {}
+    return compare_with_interpolations(search.nets.generator, examples, windows)
+
+
+def _score_second_pair(search: Phase, images: TrainingImages) -> dict[str, object]:
+    """Return metrics of a second pair for the card, which decide whether a network is applied.
+
+    {} is returned if there is no such pair, or if the time limit did not stop the training: the
+    card of a complete training does not depend on the second pair.
+    """
+    if not search.second_windows or search.counters.done != "time":
+        return {}
+    examples = _prepare_like(images, search.examples)
+    return {
+        "on_second_pair": compare_with_interpolations(
+            search.nets.generator, examples, search.second_windows
+        )
+    }
+
+
+def _prepare_like(images: TrainingImages, examples: Examples) -> Examples:
+    """Return examples of other images, prepared like `examples`."""
+    return Examples(images, examples.recipe, examples.factor, examples.ndim, examples.device)
+
+
+def _pack_model(search: Phase, scores: Mapping[str, object]) -> NewModel:
+    """Return weights, companions, card and log of a training."""
+    card = card_entries(search.training, search.examples.describe())
+    card["code_sha256"] = compute_code_digest(train_network)
+    card |= make_training_entries(search, scores)
+    state = {key: value.cpu() for key, value in search.best_weights.items()}
+    companion_names = COMPANIONS if search.recipe.keep_critic else ()
+    for name in companion_names:
+        if name in search.nets.modules:
+            weights = search.nets.modules[name].state_dict()
+            state |= {f"{name}.{key}": value.cpu() for key, value in weights.items()}
+    return NewModel(state=state, card=card, log=tuple(search.counters.log))

@@ -1,0 +1,1 @@
+"""Steps that train methods and super-resolve series."""

@@ -1,0 +1,77 @@
+"""Series that are only resampled: the acquired series and the measured series."""
+
+from pathlib import Path
+
+from bids_sr.engine.artifacts import Distortion, Image, Mask, Series, Transforms
+from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step_memory import SERIES
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.run_time import RunTime
+from bids_sr.io.series import ACQUIRED
+from bids_sr.sr.inference.apply_to_series import write_series
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
+from bids_sr.sr.inference.upsamplers import make_upsampler
+
+_AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
+
+
+# Costs are per high-resolution voxel, so the cost is lower for a series on the acquired grid.
+@step(makes="preproc", memory=SERIES, cost=RunTime(volumes=0.026))
+def correct_motion(
+    stc: Series,
+    boldref: Image,
+    hmc_xfms: Transforms,
+    distortion: Distortion | None = None,
+    *,
+    here: Path = HERE,
+) -> Series:
+    """Compute the acquired series: correct head motion on the acquired grid.
+
+    The interpolation is the same as for every other series.
+
+    `stc` is the acquired series after slice-timing correction (signal units), and `boldref`
+    defines the grid of the output. `hmc_xfms` are transforms of boldref points to points of each
+    volume (T, 4, 4; RAS mm). `distortion` is corrected by the same interpolation.
+    """
+    return _resample_series(stc, hmc_xfms, boldref.affine, distortion, here / "preproc.nii")
+
+
+@step(makes="series", memory=SERIES, cost=RunTime(volumes=0.05))
+def place_measured(
+    stc: Series,
+    bold_mask_hr: Mask,
+    hmc_xfms: Transforms,
+    distortion: Distortion | None = None,
+    *,
+    here: Path = HERE,
+) -> Series:
+    """Resample the measured series to the high-resolution grid, with the head motion of the run.
+
+    No parameters are estimated from the measured series, so that it remains an independent
+    reference.
+
+    `stc` is the measured series after slice-timing correction (signal units). All other inputs
+    belong to the evaluated run: `bold_mask_hr` defines the high-resolution grid, and `hmc_xfms`
+    are transforms of boldref points to points of each volume (T, 4, 4; RAS mm).
+    """
+    return _resample_series(stc, hmc_xfms, bold_mask_hr.affine, distortion, here / "series.nii")
+
+
+def _resample_series(
+    series: Series,
+    hmc_xfms: Transforms,
+    affine: Array,
+    distortion: Distortion | None,
+    target: Path,
+) -> Series:
+    """Write a resampled series with unchanged voxel size to the file `target`.
+
+    `affine` is the voxel-to-world matrix of the image that defines the grid (4 x 4, RAS mm).
+    """
+    upsampler = make_upsampler(ACQUIRED, UpsamplerInputs(factor=_AS_ACQUIRED))
+    write_series(
+        series, target, upsampler, hmc_xfms, affine, factor=_AS_ACQUIRED, distortion=distortion
+    )
+    return SeriesReader(target)

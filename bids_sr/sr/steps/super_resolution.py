@@ -1,0 +1,368 @@
+"""Super-resolution of a run: baselines and methods on the high-resolution grid."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from bids_sr.engine.artifacts import (
+    Derivative,
+    Distortion,
+    Facts,
+    File,
+    Image,
+    Map,
+    Mask,
+    Series,
+    SpaceGrid,
+    Transforms,
+)
+from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step_memory import SUPER_RESOLVE
+from bids_sr.evaluation.evidence import explain_not_applied, was_applied
+from bids_sr.io.arrays import Array
+from bids_sr.io.frozen import frozen
+from bids_sr.io.grids import Factor
+from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.io.run_time import RunTime
+from bids_sr.io.series import ACQUIRED_BAND, BASELINES, PAIR_BASELINES
+from bids_sr.sr.device import Device, choose_device
+from bids_sr.sr.inference.apply_to_series import Consistency, write_series
+from bids_sr.sr.inference.posed_image import PosedImage
+from bids_sr.sr.inference.upsampler_inputs import (
+    InferenceError,
+    Placebo,
+    Upsampler,
+    UpsamplerInputs,
+)
+from bids_sr.sr.inference.upsamplers import make_upsampler
+from bids_sr.sr.method import method_of_series
+from bids_sr.sr.models.card import ModelCard
+from bids_sr.sr.models.compatibility import check_model
+from bids_sr.sr.models.model import LoadedModel, load_model
+from bids_sr.sr.recipe import RecipeName
+from bids_sr.sr.recipe_changes import RecipeChange, change_recipe, select_changes, width_ratio
+
+_INTERPOLATION = RunTime(volumes=0.025)
+_ERROR_SAMPLES_FILE, _ACQUIRED_SAMPLES_FILE = "error_draws.nii", "acquired_draws.nii"
+
+
+def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange]) -> RunTime:
+    """Return the processor time of a series whose model was trained with a recipe.
+
+    `changes` are changed recipe settings of any method.
+    """
+    if name in BASELINES:
+        return _INTERPOLATION
+    method = method_of_series(name)
+    method_cost = method.cost(recipe).series
+    method_changes = select_changes(tuple(changes), method.name)
+    # settings of a network change its width and thus its time; a prior map has no network
+    if method_changes and method.variance is None:
+        method_cost *= width_ratio(
+            change_recipe(method, recipe, ()), change_recipe(method, recipe, method_changes)
+        )
+    return RunTime(volumes=_INTERPOLATION.volumes + method_cost)
+
+
+@frozen
+class AlignedSeries:
+    """Series before motion correction, with the estimates that align its volumes.
+
+    `stc` is the series after slice-timing correction (signal units). `bold_mask` is on the
+    acquired grid. `hmc_xfms` are transforms of boldref points to points of each volume (T, 4, 4;
+    RAS mm). `distortion` is the susceptibility distortion of the volumes; None if there is no
+    field map. `outliers` is None if outlier volumes were not searched.
+    """
+
+    stc: Series
+    boldref: Image
+    bold_mask: Mask
+    hmc_xfms: Transforms
+    distortion: Distortion | None = None
+    outliers: Facts | None = None
+
+
+@frozen
+class Guide:
+    """High-resolution T2*-weighted image, and its registration to the boldref of a run.
+
+    `highres_file` is the image as acquired, and `highres2boldref_xfm` the transform of boldref
+    points to points of this image (1, 4, 4; RAS mm).
+    """
+
+    highres_file: File
+    highres2boldref_xfm: Transforms
+
+
+@frozen
+class Inference:
+    """Settings of the application of a model.
+
+    With `data_consistency` "enforce", the acquired data are restored in their band of k-space.
+    `force` applies a model even if its contrast or voxel size differs from the images.
+    `random_seed` is the seed of the samples of the reconstruction error, which are drawn if
+    `with_error_samples`, for a method with prior SD maps of the run. `placebo` mirrors or shifts
+    prior SD maps, for a negative control.
+    """
+
+    data_consistency: Consistency = "off"
+    force: bool = False
+    omp_nthreads: int = 1
+    device: Device = "cpu"
+    random_seed: int = 0
+    with_error_samples: bool = False
+    placebo: Placebo = ""
+
+
+@frozen
+class SuperResolvedSeries:
+    """Series on the high-resolution grid and on the grids of other spaces.
+
+    `series` is motion-corrected (signal units). `space_series` are on the grids of other spaces.
+    `series_facts` are outlier volumes, and whether a method was applied. `error_draws` are samples
+    of the reconstruction error (4D, unit scale), see `bids_sr.sr.prior_maps.add_detail`; None if
+    no samples are drawn. `acquired_draws` are the acquired part of the same samples.
+    """
+
+    series: Series
+    space_series: list[Map]
+    series_facts: Facts
+    error_draws: Series | None
+    acquired_draws: Series | None
+
+
+@frozen
+class _RunWriter:
+    """Writer of the upsampled series of a run."""
+
+    aligned: AlignedSeries
+    factor: Factor
+    threads: int
+
+    def write(
+        self,
+        target: Path | None,
+        upsampler: Upsampler,
+        consistency: Consistency,
+        space_targets: Mapping[Path, SpaceGrid] = MappingProxyType({}),
+        *,
+        add_volume: Callable[[int], Array] | None = None,
+    ) -> None:
+        """Upsample the run and write it on the high-resolution grid and in other spaces.
+
+        `target` is the output file on the high-resolution grid; None if the series is written only
+        to other spaces. Volumes are upsampled on their acquired grid. With `consistency`
+        "enforce", the acquired data are restored in their band of k-space. `space_targets` are
+        output files and grids in other spaces. `add_volume` returns, given the volume number, the
+        image added to a volume in other spaces, on the high-resolution grid.
+        """
+        write_series(
+            self.aligned.stc,
+            target,
+            upsampler,
+            self.aligned.hmc_xfms,
+            self.aligned.boldref.affine,
+            factor=self.factor,
+            consistency=consistency,
+            distortion=self.aligned.distortion,
+            threads=self.threads,
+            other_spaces=space_targets,
+            add_volume=add_volume,
+        )
+
+
+@step(memory=SUPER_RESOLVE, cost=_INTERPOLATION)
+def super_resolve(
+    aligned: AlignedSeries,
+    model_file: File | None = None,
+    zerofilled: Series | None = None,
+    guide: Guide | None = None,
+    space_grids: Sequence[SpaceGrid] = (),
+    *,
+    here: Path = HERE,
+    series_name: str,
+    factor: Factor,
+    inference: Inference,
+) -> SuperResolvedSeries:
+    """Compute one series on the high-resolution grid, with a single interpolation per volume.
+
+    Volumes are upsampled on their acquired grid and then interpolated.
+
+    `model_file` has the weights of a trained method, with the model card in the same folder.
+    Variance methods add detail to `zerofilled`; None to compute it here. `guide` is the image for
+    `inject` and `ratio`, and for variance methods with static detail. Upsampled volumes are also
+    interpolated to `space_grids` in other spaces. `series_name` is an interpolation, a baseline
+    with the guide, or the series of a method. The series is zero filled if the method is not
+    applied.
+
+    Raises `UsageError` if the model is for another resolution, contrast, orientation or factor,
+    and `InferenceError` if the mask is empty, or if a required input is missing.
+    """
+    model = None if model_file is None else load_model(model_file)
+    if model is not None:
+        check_model(model.card, aligned.stc.affine, "bold", factor, force=inference.force)
+    run_model = model if model is not None and model.card.trained_on == "series" else None
+    inputs = _make_upsampler_inputs(
+        aligned,
+        _pose_guide(series_name, guide, aligned.distortion, run_model),
+        factor=factor,
+        device="cpu" if model is None else choose_device(inference.device),
+        inference=inference,
+    )
+    run_writer = _RunWriter(aligned=aligned, factor=factor, threads=inference.omp_nthreads)
+    target = here / "series.nii"
+    space_files = [_locate_space_series(space_grid, here) for space_grid in space_grids]
+    space_targets = dict(zip(space_files, space_grids, strict=True))
+    if run_model is None:
+        is_applied = model is None or was_applied(model.card.json)
+        upsampler = make_upsampler(
+            series_name if is_applied else ACQUIRED_BAND, inputs, model if is_applied else None
+        )
+        run_writer.write(target, upsampler, inference.data_consistency, space_targets)
+    else:
+        _write_with_detail(
+            run_writer, run_model, inputs, zerofilled, target, space_targets, inference
+        )
+    application_entries = {} if model is None else _describe_application(model.card)
+    return SuperResolvedSeries(
+        series=SeriesReader(target),
+        space_series=[
+            Derivative(space_file, _make_space_entities(space_grid))
+            for space_file, space_grid in zip(space_files, space_grids, strict=True)
+        ],
+        series_facts={**application_entries, **(aligned.outliers or {})},
+        error_draws=_open_if_written(here / _ERROR_SAMPLES_FILE),
+        acquired_draws=_open_if_written(here / _ACQUIRED_SAMPLES_FILE),
+    )
+
+
+def _make_upsampler_inputs(
+    aligned: AlignedSeries,
+    guide: PosedImage | None,
+    *,
+    factor: Factor,
+    device: str,
+    inference: Inference,
+) -> UpsamplerInputs:
+    """Return the inputs of the upsampler of a series."""
+    inputs = UpsamplerInputs(
+        factor=factor,
+        affine=aligned.stc.affine,
+        guide=guide,
+        distortion=aligned.distortion,
+        placebo=inference.placebo,
+        device=device,
+        threads=inference.omp_nthreads,
+    )
+    return inputs.with_boldref(
+        aligned.boldref.data, aligned.boldref.affine, aligned.bold_mask.data
+    )
+
+
+def _pose_guide(
+    series_name: str,
+    guide: Guide | None,
+    distortion: Distortion | None,
+    run_model: LoadedModel | None,
+) -> PosedImage | None:
+    """Return the high-resolution image, which can be resampled to any head position.
+
+    The result is None if the series does not use the image. Run-trained methods use the image if
+    it exists and if they are applied.
+    """
+    if run_model is None:
+        is_guided = series_name in PAIR_BASELINES
+    else:
+        is_guided = guide is not None and was_applied(run_model.card.json)
+    if not is_guided:
+        return None
+    if guide is None:
+        raise InferenceError(
+            f"{series_name} requires a high-resolution T2*-weighted image (guide)"
+        )
+    image, affine = load_image(guide.highres_file)
+    return PosedImage(
+        data=image,
+        affine=affine,
+        from_boldref=guide.highres2boldref_xfm[0],
+        distortion=distortion,
+    )
+
+
+def _locate_space_series(space_grid: SpaceGrid, here: Path) -> Path:
+    """Return the path of the series on a grid in another space."""
+    return here / f"{Derivative(None, _make_space_entities(space_grid)).name}.nii"
+
+
+def _make_space_entities(space_grid: SpaceGrid) -> dict[str, str]:
+    """Return the entities of the series on a grid in another space."""
+    return {**space_grid.entities, "desc": "preproc", "suffix": "bold"}
+
+
+def _write_with_detail(
+    run_writer: _RunWriter,
+    run_model: LoadedModel,
+    inputs: UpsamplerInputs,
+    zerofilled: Series | None,
+    target: Path,
+    space_targets: Mapping[Path, SpaceGrid],
+    inference: Inference,
+) -> None:
+    """Write a zero-filled series with the detail of a run-trained method, also in other spaces.
+
+    `run_model` was trained on the run. `inputs` are inputs of zero filling and of the detail. A
+    temporary zero-filled series is computed if `zerofilled` is None. Error samples are written to
+    files in the folder of `target`. `space_targets` are output files and grids in other spaces. Of
+    `inference`, data consistency, the seed of the error samples, and whether they are drawn are
+    used.
+    """
+    from bids_sr.sr.prior_maps.add_detail import make_detail
+
+    upsampler = make_upsampler("zerofill", inputs)
+    # If slices become thinner, zero filling alone does not preserve their means.
+    consistency: Consistency = (
+        "enforce" if run_writer.factor[2] != 1 else inference.data_consistency
+    )
+    detail = make_detail(run_model, inputs, run_writer.aligned.stc.shape[:3])
+    temporary_file = target.with_name("zerofilled.nii")
+    if zerofilled is None:
+        run_writer.write(temporary_file, upsampler, consistency)
+    zerofilled_series = zerofilled or SeriesReader(temporary_file)
+    sample_files = (
+        (target.with_name(_ERROR_SAMPLES_FILE), target.with_name(_ACQUIRED_SAMPLES_FILE))
+        if inference.with_error_samples
+        else None
+    )
+    detail.add(zerofilled_series, target, sample_files, seed=inference.random_seed)
+    if space_targets:
+        detailed = SeriesReader(target)
+        run_writer.write(
+            None,
+            upsampler,
+            consistency,
+            space_targets,
+            add_volume=lambda t: detailed.volume(t) - zerofilled_series.volume(t),
+        )
+    temporary_file.unlink(missing_ok=True)
+
+
+def _describe_application(card: ModelCard) -> dict[str, object]:
+    """Return sidecar entries on a method: whether it was applied, or why not.
+
+    They also contain why a network would not have been applied without the setting that permits
+    it.
+    """
+    if was_applied(card.json):
+        stopped = card.json.get("stopped_training")
+        return {"Applied": True, **({} if stopped is None else {"StoppedTraining": stopped})}
+    return {
+        "Applied": False,
+        "ReasonNotApplied": explain_not_applied(card.json),
+        "Description": "zero-filled BOLD series corrected for head motion (the super-resolution"
+        " method was not applied)",
+    }
+
+
+def _open_if_written(path: Path) -> SeriesReader | None:
+    """Return a reader of a series; None if the file does not exist."""
+    return SeriesReader(path) if path.exists() else None

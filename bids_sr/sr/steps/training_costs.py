@@ -1,0 +1,69 @@
+"""Costs of training, from the costs of a method with unchanged recipe."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from bids_sr.io.run_time import RunTime
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models.request import ModelSettings, TrainingSettings
+from bids_sr.sr.recipe import RecipeName
+from bids_sr.sr.recipe_changes import apply_changes, change_recipe, variance_work_ratio, work_ratio
+
+# fraction of the training time with one thread that is divided by the number of threads
+# (benchmarks/training_threads.py). The small networks of `fast` are between -.03 and .47.
+_DIVIDED_FRACTIONS: Mapping[RecipeName, float] = {"fast": 0.0, "paper": 0.94}
+
+
+def network_cost(training: TrainingSettings) -> RunTime:
+    """Return the cost of training a network with its threads and time limit."""
+    return schedule_training(model_cost(training), training)
+
+
+def schedule_training(cost: RunTime, training: TrainingSettings) -> RunTime:
+    """Return the cost of a training with its threads and time limit from its processor time."""
+    if training.is_given:
+        return cost
+    share = compute_time_share(training.recipe, training.omp_nthreads)
+    return replace(
+        cost,
+        always=cost.always * share,
+        low=cost.low * share,
+        high=cost.high * share,
+        limit=60 * (training.max_train_minutes or math.inf),
+        trains=True,
+    )
+
+
+def compute_time_share(recipe: RecipeName, threads: int) -> float:
+    """Return the training time relative to the time with one thread (Amdahl's law)."""
+    divided = _DIVIDED_FRACTIONS[recipe]
+    return 1 - divided + divided / threads
+
+
+def model_cost(training: ModelSettings) -> RunTime:
+    """Return the cost of a model without a time limit; reuse of a given model costs 0.5 s."""
+    if training.is_given:
+        return RunTime(always=0.5)
+    cost = get_method(training.method).cost(training.recipe)
+    ratio = training_work(training)
+    return replace(
+        cost,
+        always=cost.always * ratio,
+        low=cost.low * ratio,
+        high=cost.high * ratio,
+        limit=math.inf,
+    )
+
+
+def training_work(training: ModelSettings) -> float:
+    """Return the amount of computation in training relative to the unchanged recipe."""
+    changes = training.recipe_changes
+    if not changes:
+        return 1.0
+    method = get_method(training.method)
+    if method.variance is not None:
+        return variance_work_ratio(method.variance, apply_changes(method.variance, changes))
+    original_recipe = change_recipe(method, training.recipe, ())
+    changed_recipe = change_recipe(method, training.recipe, changes)
+    return work_ratio(original_recipe, changed_recipe, method.ndim)

@@ -1,0 +1,620 @@
+"""Survey of a data set: participants, their runs with all associated files, and problems.
+
+Associated files of a run are its pair, T1w image, events and metadata.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from bids_sr.config import Selection, Settings
+from bids_sr.config.seeds import choose_seeds, seed_names
+from bids_sr.io.frozen import frozen
+from bids_sr.io.grids import LEAST_SAMPLES
+from bids_sr.io.image_header import Header, Triple
+from bids_sr.io.region_names import is_file
+from bids_sr.survey.bids import (
+    dataset_checks,
+    filter_file,
+    headers,
+    label_lists,
+    pairs,
+    participant_selection,
+    run_files,
+    slice_axis,
+    timing,
+)
+from bids_sr.survey.bids.calibration_runs import assign_calibration_runs, check_calibration_option
+from bids_sr.survey.bids.derivative_folders import open_derivatives, refuse_output_as_data
+from bids_sr.survey.bids.echoes import read_echoes, sort_by_echo_time
+from bids_sr.survey.bids.entities import file_stem, parse_entities, parse_label, stem_of_echoes
+from bids_sr.survey.bids.findings import Findings, InputError
+from bids_sr.survey.bids.fmriprep import check_surfaces, find_anatomy, find_run
+from bids_sr.survey.bids.ignored_files import note_unusable_patterns
+from bids_sr.survey.bids.inputs import (
+    DEFAULT_FACTORS,
+    BoldRun,
+    HighresReference,
+    Pair,
+    Subject,
+    Survey,
+)
+from bids_sr.survey.bids.layout import Index, open_index
+from bids_sr.survey.bids.method_options import check_options
+from bids_sr.survey.bids.precomputed import PrecomputedAnat
+from bids_sr.survey.bids.pretrained_models import factor_without_pair
+from bids_sr.survey.bids.reference_runs import (
+    check_reference_root,
+    find_reference_files,
+    find_reference_in_dataset,
+)
+from bids_sr.survey.bids.related_runs import compute_factor, read_run
+from bids_sr.survey.bids.retrospective_plan import check_retrospective
+from bids_sr.survey.bids.run_names import check_names, find_unusable_entity, label_invalid_name
+from bids_sr.survey.bids.similar_names import describe_similar
+from bids_sr.survey.bids.task_types import read_task_types
+from bids_sr.survey.bids.type_levels import read_type_order, read_unshared_levels
+
+_MAX_SLAB_EXTENT = 0.6  # thinnest extent of a slab relative to the largest among the images
+
+
+def survey(settings: Settings) -> Survey:
+    """Survey the data set, and return problems instead of raising them.
+
+    Only headers, tables and sidecars are read.
+    """
+    result = Survey()
+    try:
+        _fill_survey(settings, result)
+    except InputError as error:
+        result.add(error.problems)
+    return result
+
+
+def _fill_survey(settings: Settings, result: Survey) -> None:
+    """Fill a survey with the participants, runs and problems of the data set."""
+    bids_dir = settings.paths.bids_dir.absolute()
+    dataset_checks.check_dataset(bids_dir)
+    check_options(settings, result)
+    if refuse_output_as_data(bids_dir, result):
+        return
+    if settings.evaluation.truth_dir is not None:
+        check_reference_root(settings.evaluation.truth_dir)
+    result.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, result)
+    labels, index = open_dataset(settings, result)
+    for source in result.sources:
+        labels = participant_selection.select_readable(source.root, labels, result)
+    check_calibration_option(settings, labels, result)
+    bolds_by_label = {
+        label: _list_valid_bolds(index, label, settings.selection, result) for label in labels
+    }
+    subjects = []
+    for label, selected_bolds in _select_runs(bolds_by_label, settings.selection, result).items():
+        with result.about(label):
+            bolds = check_names(selected_bolds, result)
+            if not bolds:
+                continue
+            subject = _survey_participant(
+                index, label, bolds, bolds_by_label[label], settings, result
+            )
+        if subject.runs:
+            subjects.append(subject)
+    tasks = {parse_entities(bold).get("task", "") for bold, _ in result.files_by_run.values()}
+    result.type_order = {task: read_type_order(index, task, result) for task in sorted(tasks)}
+    modeled_tasks = {
+        parse_entities(bold).get("task", "")
+        for bold, table in result.files_by_run.values()
+        if table is not None
+    }
+    result.task_types = read_task_types(
+        bids_dir, {task: result.type_order[task] for task in sorted(modeled_tasks)}
+    )
+    result.unshared_levels = read_unshared_levels(index, result.files_by_run, result)
+    result.subjects = tuple(subjects)
+    result.sidecars = index.sidecars
+
+
+def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Index]:
+    """Return the labels of the selected participants, and the index of their files.
+
+    Participants whose folders may not be read are reported and left out. Raises `InputError` if
+    the data set cannot be opened.
+    """
+    bids_dir = settings.paths.bids_dir.absolute()
+    selection = settings.selection
+    existing_labels = participant_selection.list_participants(bids_dir, findings)
+    labels = participant_selection.select_participants(
+        bids_dir, existing_labels, selection, findings
+    )
+    labels = participant_selection.select_readable(bids_dir, labels, findings)
+    filters = filter_file.read_filters(selection.bids_filter_file, findings)
+    note_unusable_patterns(bids_dir, findings)
+    # a dry run does not write
+    database = None if settings.run.dry_run else selection.bids_database_dir
+    return labels, open_index(bids_dir, labels, existing_labels, database, filters)
+
+
+def _list_valid_bolds(
+    index: Index, label: str, selection: Selection, result: Survey
+) -> list[Path]:
+    """Return the BOLD series of a participant with valid names, and report the selected others.
+
+    Invalid names that are listed in ``.bidsignore`` are not reported.
+    """
+    valid_paths = []
+    for path in index.find("bold", label):
+        findings = Findings()
+        valid_paths += dataset_checks.select_valid_names([path], findings)
+        if _is_selected(path, selection) and not index.is_ignored(path):
+            with result.about(label, label_invalid_name(path, stem_of_echoes(path))):
+                result.add_all(findings)
+    for image in index.find_misspelled_images("bold", label):
+        if not _is_selected(image.path, selection) or index.is_ignored(image.path):
+            continue
+        with result.about(label, label_invalid_name(image.path, image.run)):
+            if image.is_copy:
+                result.note(image.path, f"the image is not read because {image.reason}.")
+            else:
+                result.add_problem(image.path, image.reason, image.remedy)
+    return [
+        path for path in valid_paths if not (index.is_ignored(path) and find_unusable_entity(path))
+    ]
+
+
+def _select_runs(
+    bolds_by_label: Mapping[str, Sequence[Path]], selection: Selection, result: Survey
+) -> dict[str, list[Path]]:
+    """Return the selected runs of each participant; a label without any run is a problem."""
+    all_bolds = [path for paths in bolds_by_label.values() for path in paths]
+    _refuse_missing_labels(all_bolds, selection, result)
+    selected_bolds = {
+        label: [path for path in paths if _is_selected(path, selection)]
+        for label, paths in bolds_by_label.items()
+    }
+    _report_participants_without_runs(selected_bolds, selection, result)
+    if bolds_by_label and not any(selected_bolds.values()) and not result.problems:
+        reason = "no BOLD runs were found in the dataset"
+        fix = "Add BOLD runs (`func/sub-…_task-…_bold.nii.gz`) to the dataset."
+        if selection.bids_filter_file is not None:
+            reason = "no BOLD runs in the dataset match the filters in --bids-filter-file"
+            fix = (
+                "Check the filter file, or add BOLD runs (`func/sub-…_task-…_bold.nii.gz`) to the"
+                " dataset."
+            )
+        result.add_problem("sub-*/func", reason, fix)
+    return selected_bolds
+
+
+def _refuse_missing_labels(
+    all_bolds: Sequence[Path], selection: Selection, result: Survey
+) -> None:
+    """Reject requested sessions, tasks and runs that none of the series has."""
+    options = {"session": "--session-label", "task": "--task-id", "run": "--run-id"}
+    for entity, labels in _list_requested_labels(selection).items():
+        existing_labels = {parse_label(parse_entities(path), entity) for path in all_bolds} - {""}
+        for label in labels:
+            if label in existing_labels:
+                continue
+            reason = (
+                f"no BOLD runs with {entity} {label!r} were found for the selected participants"
+            )
+            fix = f"Available: {label_lists.list_available(label, sorted(existing_labels))}"
+            result.refuse_option(f"{options[entity]} {label}", reason, fix)
+
+
+def _is_selected(path: Path, selection: Selection) -> bool:
+    """Return whether the labels of a series are selected by session, task and run."""
+    entities = parse_entities(path)
+    return all(
+        not labels or parse_label(entities, entity) in labels
+        for entity, labels in _list_requested_labels(selection).items()
+    )
+
+
+def _report_participants_without_runs(
+    selected_bolds: Mapping[str, Sequence[Path]], selection: Selection, result: Survey
+) -> None:
+    """Report participants without any selected run, as a problem if they were requested by name.
+
+    Requested participants are not reported in addition to earlier problems.
+    """
+    has_problems = bool(result.problems)
+    for label in (label for label, paths in selected_bolds.items() if not paths):
+        if label in selection.participant_label and not has_problems:
+            is_filtered = any(_list_requested_labels(selection).values())
+            result.add_problem(
+                f"sub-{label}",
+                "no BOLD runs were found for the requested sessions, tasks and runs"
+                if is_filtered
+                else "no BOLD runs were found for this participant",
+                "Exclude the participant, or add the missing BOLD run"
+                " (`func/sub-…_task-…_bold.nii.gz`) to the dataset.",
+            )
+        elif not selection.participant_label:
+            with result.about(label):
+                result.note(
+                    f"sub-{label}",
+                    "none of the requested BOLD runs were found; the participant is skipped.",
+                )
+
+
+def _list_requested_labels(selection: Selection) -> dict[str, tuple[str, ...]]:
+    """Return the labels that the options select by entity; empty if all are selected."""
+    return {
+        "session": selection.session_label,
+        "task": selection.task_id,
+        "run": tuple(map(str, selection.run_id)),
+    }
+
+
+def _survey_participant(
+    index: Index,
+    label: str,
+    bolds: Sequence[Path],
+    all_bolds: Sequence[Path],
+    settings: Settings,
+    result: Survey,
+) -> Subject:
+    """Collect the images and runs of a participant, and check them.
+
+    `all_bolds` lists all BOLD series of the participant, `bolds` the selected ones.
+    """
+    images = _collect_images(index, label, settings, result)
+    bolds = run_files.leave_out_combined(bolds, settings.preprocessing.echo_idx, result)
+    calibration_runs, remaining_bolds = assign_calibration_runs(
+        index,
+        bolds,
+        all_bolds,
+        partial(_find_factor, images.t2starw_headers, settings),
+        settings,
+        result,
+    )
+    files_of_runs = [
+        sort_by_echo_time(index, files)
+        for files in run_files.group_files_by_run(
+            remaining_bolds, settings.preprocessing.echo_idx, result
+        )
+    ]
+    runs = []
+    for files in files_of_runs:
+        calibration = calibration_runs.get(files[0])
+        run = _survey_run(index, label, files, images, calibration, settings, result)
+        if run is not None:
+            runs.append(run)
+    readable_bolds = [files[0] for files in files_of_runs if files[0] in result.headers]
+    if readable_bolds and not images.t2starw:
+        pairs.refuse_without_pair(label, readable_bolds, settings, result)
+    if any(run.precomputed is None or run.precomputed.field is None for run in runs):
+        dataset_checks.note_field_maps(settings.paths.bids_dir.absolute(), label, result)
+    subject = Subject(
+        label=label, t1w=tuple(images.t1w), runs=tuple(runs), precomputed=images.anat
+    )
+    if settings.evaluation.retrospective is not None:
+        check_retrospective(subject, settings, result)
+    return subject
+
+
+@frozen
+class _AnatomicalImages:
+    """Anatomical images of a participant.
+
+    `anat` are derivatives of another program. `t1w` are T1w images in order of preference.
+    `t2starw` are magnitude T2*-weighted images of all sessions, and `t2starw_headers` the headers
+    of the readable images among them.
+    """
+
+    anat: PrecomputedAnat | None
+    t1w: list[Path]
+    t2starw: list[Path]
+    t2starw_headers: list[Header]
+
+
+def _collect_images(
+    index: Index, label: str, settings: Settings, result: Survey
+) -> _AnatomicalImages:
+    """Collect the anatomical derivatives, T1w and T2*-weighted images of a participant."""
+    t1w_images = find_companions(index, "t1w", label, result)
+    templates = settings.preprocessing.templates
+    anat = find_anatomy(result.sources, label, t1w_images, templates, result)
+    t1w = _order_t1w(t1w_images if anat is None else [anat.preproc], label, settings, result)
+    if t1w:
+        check_surfaces(label, anat, settings.preprocessing.spaces, result)
+    t2starw = run_files.select_magnitudes(find_companions(index, "t2starw", label, result), result)
+    t2starw_headers = [volume_header(path, result) for path in t2starw]
+    return _AnatomicalImages(
+        anat=anat,
+        t1w=t1w,
+        t2starw=t2starw,
+        t2starw_headers=[header for header in t2starw_headers if header is not None],
+    )
+
+
+def find_companions(index: Index, kind: str, label: str, findings: Findings) -> list[Path]:
+    """Return the images of a kind that accompany runs, and warn of images with invalid names.
+
+    Runs are processed without an image whose name is not valid.
+    """
+    problems = Findings()
+    valid_paths = dataset_checks.select_valid_names(index.find(kind, label), problems)
+    for image in index.find_misspelled_images(kind, label):
+        problems.add_problem(image.path, image.reason, image.remedy)
+    for problem in problems.problems:
+        findings.warn(problem.what, f"the image is not used: {problem.why}. {problem.remedy}")
+    return valid_paths
+
+
+def _order_t1w(
+    paths: Sequence[Path], label: str, settings: Settings, result: Survey
+) -> list[Path]:
+    """Return the T1w images of a participant in order of preference, and report if there are none.
+
+    Images of the selected sessions come first, and whole-head images before slabs. The header of
+    the first image is checked.
+    """
+    images = run_files.select_magnitudes(paths, result)
+    sessions = settings.selection.session_label
+    slabs = _select_slabs(images) if len(images) > 1 else set()
+
+    def order(path: Path) -> tuple[bool, bool]:
+        is_selected = not sessions or parse_entities(path).get("session", "") in sessions
+        return not is_selected, path in slabs
+
+    images.sort(key=order)
+    if images:
+        volume_header(images[0], result)
+    else:
+        result.note(f"sub-{label}", _describe_missing_t1w(settings))
+    if len(images) > 1:
+        result.note(images[0], f"{len(images)} T1w images were found; this image is used.")
+    return images
+
+
+def _select_slabs(images: Sequence[Path]) -> set[Path]:
+    """Return the images that cover less of the head than other images, such as ``acq-inplane``."""
+    extents = {}
+    for path in images:
+        header = headers.read_header(path, Findings())
+        if header is not None:
+            sides = zip(header.shape[:3], header.zooms, strict=False)
+            extents[path] = min(size * zoom for size, zoom in sides)
+    return {
+        path
+        for path, extent in extents.items()
+        if extent < _MAX_SLAB_EXTENT * max(extents.values())
+    }
+
+
+def volume_header(path: Path, findings: Findings) -> Header | None:
+    """Read the header of a single 3D magnitude image; return None with a problem otherwise."""
+    header = headers.read_header(path, findings)
+    if header is None or (
+        len(headers.squeezed_shape(header)) == 3 and not (header.complex or header.colored)
+    ):
+        return header
+    if header.colored:
+        findings.add_problem(
+            path,
+            headers.COLOR_REASON,
+            "Convert the DICOM images of the original scan, or exclude this file.",
+        )
+        return None
+    content = f"{len(header.shape)} dimensions {header.shape}"
+    if header.complex:
+        content = "complex voxels"
+    findings.add_problem(
+        path,
+        f"the image has {content}, but a 3D magnitude image is expected",
+        "Save the magnitude as a 3D image.",
+    )
+    return None
+
+
+def _describe_missing_t1w(settings: Settings) -> str:
+    """Return a note with the consequences for a participant without a T1w image."""
+    rois = [roi for roi in settings.activation.roi if roi != "brain"]
+    has_file = any(map(is_file, rois))
+    sentences = [
+        "No T1w image matches the filters in --bids-filter-file."
+        if settings.selection.bids_filter_file
+        else "No T1w image was found."
+    ]
+    if has_file:
+        sentences.append("ROI files can only be used if they are in the space of the BOLD series.")
+    sentences += [
+        f"The region {roi} cannot be located."
+        for roi in rois
+        if roi != "auto" and not is_file(roi)
+    ]
+    if rois:
+        otherwise = "Otherwise, the" if has_file else "The"
+        sentences.append(f"{otherwise} whole brain is used as the region of interest.")
+    sentences.append(
+        "Results are not normalized to template space, and the confounds csf, white_matter"
+        " and their CompCor components are not computed."
+    )
+    return " ".join(sentences)
+
+
+def _find_factor(
+    t2starw_headers: Sequence[Header], settings: Settings, run: BoldRun
+) -> Triple | None:
+    """Return the factor of a run's pair, or else the factor of options and models, or None."""
+    pair, _ = _choose_pairs(run.header, t2starw_headers, settings, Findings())
+    return factor_without_pair(settings.superres) if pair is None else pair.factor
+
+
+def _survey_run(
+    index: Index,
+    label: str,
+    files: Sequence[Path],
+    images: _AnatomicalImages,
+    calibration: BoldRun | None,
+    settings: Settings,
+    result: Survey,
+) -> BoldRun | None:
+    """Read a run and check it together with its pair, derivatives and reference.
+
+    `files` are the series of the run, or all of its echoes by ascending echo time. Returns None if
+    the run cannot be processed.
+    """
+    bold = files[0]
+    name = stem_of_echoes(bold) if len(files) > 1 else file_stem(bold)
+    with result.about(label, name):
+        tables = () if "events" in settings.preprocessing.ignore else map(index.events, files)
+        events = next(filter(None, tables), None)
+        header, run = _open_run(index, files, result)
+    result.files_by_run[name] = bold, events
+    if header is None:
+        return None
+    pair, holdout = _choose_and_report_pairs(header, images.t2starw_headers, settings, result)
+    if run is None:
+        return None
+    calibration_factor = None if calibration is None else compute_factor(calibration, run)
+    factor = factor_without_pair(settings.superres) or calibration_factor or DEFAULT_FACTORS
+    run = replace(
+        run,
+        events=events,
+        events_sidecar={} if events is None else index.read_events_sidecar(events),
+        pair=pair,
+        holdout=holdout,
+        calibration=calibration,
+        factor=factor if pair is None else pair.factor,
+    )
+    with result.about(label, name):
+        return _complete_run(run, images.anat, settings, result, with_anat=bool(images.t1w))
+
+
+def _open_run(
+    index: Index, files: Sequence[Path], result: Survey
+) -> tuple[Header | None, BoldRun | None]:
+    """Read header, sidecar and echoes of a run, and report problems.
+
+    `files` are the series of the run, or all of its echoes. Returns the header of the first file
+    with slices along the third axis, None if unreadable, and the run with its echoes, None if it
+    cannot be processed.
+    """
+    bold = files[0]
+    if index.is_ignored(bold):
+        text = (
+            "the run is listed in .bidsignore, which concerns the BIDS validator only, so"
+            " the run is processed. To exclude it, use --task-id, --run-id or"
+            " --bids-filter-file."
+        )
+        result.note(bold, text)
+    sidecar, header = index.read_metadata(bold, result), headers.read_header(bold, result)
+    if not index.has_own_sidecar(bold) and (
+        text := describe_similar(bold, "bold", ".json", "bold")
+    ):
+        result.warn(bold, f"no sidecar with the name of the series was found. {text}")
+    run = None if sidecar is None else read_run(bold, sidecar, result)
+    if len(files) > 1:
+        echoes = read_echoes(index, files, result)
+        run = replace(run, echoes=echoes) if run is not None and echoes else None
+    if header is not None:
+        header, _ = slice_axis.with_slices_last(header, sidecar or {})
+    return header, run
+
+
+def _choose_and_report_pairs(
+    bold: Header, t2starw_headers: Sequence[Header], settings: Settings, result: Survey
+) -> tuple[Pair | None, Pair | None]:
+    """Return the pairs of a run as `_choose_pairs` does, and report why it has none.
+
+    Problems of a pair become notes unless a pair is required.
+    """
+    findings = Findings()
+    pair, holdout = _choose_pairs(bold, t2starw_headers, settings, findings)
+    result.add(findings.notices)
+    if pairs.needs_pair(settings.superres):
+        result.add(findings.problems)
+    else:
+        known_problems = [problem.of_all() for problem in result.problems]
+        for problem in findings.problems:
+            if problem not in known_problems:
+                result.note(
+                    problem.what,
+                    f"the T2*-weighted pair is not used: {problem.why}. {problem.remedy}",
+                )
+    if pair is None and _is_pair_excluded_by_factor(bold, t2starw_headers, settings):
+        result.add(findings.problems)
+    return pair, holdout
+
+
+def _is_pair_excluded_by_factor(
+    bold: Header, t2starw_headers: Sequence[Header], settings: Settings
+) -> bool:
+    """Return whether a pair would be available for a run if ``--sr-factor`` were omitted.
+
+    Only in-plane factors are compared: pairs with the same slice thickness as the run are common,
+    whatever factor is requested across slices.
+    """
+    superres = settings.superres
+    requested_factor = superres.factor_by_axis
+    if requested_factor is None or superres.force or settings.evaluation.retrospective is not None:
+        return False
+    unconstrained = replace(settings, superres=replace(superres, factor=()))
+    pair, _ = _choose_pairs(bold, t2starw_headers, unconstrained, Findings())
+    return pair is not None and pair.factor[:2] != requested_factor[:2]
+
+
+def _choose_pairs(
+    bold: Header, t2starw_headers: Sequence[Header], settings: Settings, findings: Findings
+) -> tuple[Pair | None, Pair | None]:
+    """Return the pair of a run, and the held-out pair or None."""
+    superres = settings.superres
+    # in a retrospective experiment, the factor is the downsampling factor of the BOLD series
+    if settings.evaluation.retrospective is not None:
+        superres = replace(superres, factor=())
+    pair_findings = Findings()
+    pair, holdout = pairs.choose_pairs(bold, t2starw_headers, superres, pair_findings)
+    if settings.evaluation.retrospective is None and pairs.is_too_fine(pair, superres, findings):
+        return None, None
+    findings.add_all(pair_findings)
+    return pair, holdout
+
+
+def _complete_run(
+    run: BoldRun,
+    anat: PrecomputedAnat | None,
+    settings: Settings,
+    result: Survey,
+    *,
+    with_anat: bool,
+) -> BoldRun:
+    """Return a run with its slice times, derivatives and high-resolution reference.
+
+    `with_anat` is whether the participant has a T1w image.
+    """
+    timed_run = run
+    if "slicetiming" not in settings.preprocessing.ignore:
+        slice_times = timing.read_slice_times(run.header, run.sidecar, run.tr, result)
+        timed_run = replace(run, slice_timing=slice_times)
+    precomputed = find_run(result.sources, timed_run, anat, result)
+    complete_run = replace(timed_run, precomputed=precomputed)
+    if precomputed is None and run.shape[2] < LEAST_SAMPLES:
+        count_text = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
+        result.note(
+            run.bold, f"the run has {count_text}, so head motion is estimated in-plane only."
+        )
+    truth = _find_reference(complete_run, settings, result, with_anat=with_anat)
+    return replace(complete_run, truth=truth)
+
+
+def _find_reference(
+    run: BoldRun, settings: Settings, result: Survey, *, with_anat: bool
+) -> HighresReference | None:
+    """Return the high-resolution reference of a run from ``--truth`` or else the data set."""
+    evaluation = settings.evaluation
+    is_timed = "slicetiming" not in settings.preprocessing.ignore
+    if evaluation.truth_dir is not None:
+        return find_reference_files(evaluation.truth_dir, run, result, needs_timing=is_timed)
+    if evaluation.truth == "none" or evaluation.retrospective is not None:
+        return None
+    root = settings.paths.bids_dir.absolute()
+    activation = settings.activation
+    seeds = choose_seeds(activation.seeds, with_anat=with_anat, atlas=activation.atlas)
+    strict = bool(settings.superres.factor) and not settings.superres.force
+    return find_reference_in_dataset(
+        root, run, result, needs_timing=is_timed, seeds=seed_names(seeds), strict=strict
+    )

@@ -1,0 +1,238 @@
+"""Echoes of a run: echo times, and comparison of headers and sidecars with the shortest echo."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple, TypeGuard
+
+from bids_sr.io.fields_of_view import turned_corner_distance
+from bids_sr.io.image_header import Header
+from bids_sr.io.orientation import axes_text, storage_order
+from bids_sr.io.volume_times import TIME_DIGITS, acquisition_time_tolerance, is_same_tr
+from bids_sr.survey.bids import headers, slice_axis, timing
+from bids_sr.survey.bids.entities import parse_entities, stem_of_echoes
+from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.layout import Index
+
+_MAX_SHIFT_MM = 0.1  # largest shift between echoes, whose headers differ only by rounding
+_MIN_INTERVAL_MS = 1.0  # ms; the readout of an echo takes longer
+SINGLE_ECHO = "select a single echo with --echo-idx N"
+"""Remedy for echoes that cannot be combined."""
+
+
+def sort_by_echo_time(index: Index, paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the echoes of a run in ascending order of EchoTime, whatever their numbers.
+
+    If an echo has no valid EchoTime, the order is kept; `read_echoes` reports this echo.
+    """
+    times_by_path = {
+        path: timing.parse_echo_time(index.read_metadata(path, Findings()) or {}) for path in paths
+    }
+    times = {path: te_ms for path, te_ms in times_by_path.items() if te_ms is not None}
+    if len(times) < len(paths):
+        return tuple(paths)
+    return tuple(sorted(paths, key=times.__getitem__))
+
+
+def read_echoes(
+    index: Index, paths: Sequence[Path], findings: Findings
+) -> tuple[tuple[Path, float], ...]:
+    """Return the echoes of a run with their echo times (ms), and report problems.
+
+    `paths` are in ascending order of echo time. The result is empty if an echo cannot be used.
+    Echoes without a valid echo time are not included.
+    """
+    echoes: list[tuple[Path, float]] = []
+    first: _Echo | None = None
+    for path in paths:
+        header = headers.read_header(path, findings)
+        sidecar = index.read_metadata(path, findings)
+        if header is None or sidecar is None or not headers.is_bold(header, findings):
+            return ()
+        echo = _Echo(header, sidecar)
+        if first is None:
+            first = echo
+        else:
+            _refuse_differences(path, _list_differences(echo, first), findings)
+            _note_other_order(header, first.header, findings)
+        te_ms = _read_echo_time(path, sidecar, findings)
+        if te_ms is not None:
+            echoes.append((path, te_ms))
+    if len(echoes) == len(paths):
+        _report_echo_times(echoes, findings)
+    return tuple(echoes)
+
+
+class _Echo(NamedTuple):
+    """Header and metadata of an echo."""
+
+    header: Header
+    sidecar: Mapping[str, object]
+
+
+class _Difference(NamedTuple):
+    """Difference of an echo from the first echo.
+
+    `fix` is a remedy; the selection of a single echo is always another one.
+    """
+
+    reason: str
+    fix: str
+
+
+def _refuse_differences(
+    path: Path, differences: Iterable[_Difference], findings: Findings
+) -> None:
+    """Report each difference between an echo and the first echo."""
+    for difference in differences:
+        findings.add_problem(
+            path,
+            f"the echoes cannot be combined because {difference.reason}",
+            f"{difference.fix}, or {SINGLE_ECHO}.",
+        )
+
+
+def _list_differences(echo: _Echo, first: _Echo) -> Iterator[_Difference]:
+    """Yield each difference of an echo from the first echo, beyond the rounding of converters.
+
+    Another storage order of voxels is not a difference, because echoes are turned before they are
+    combined.
+    """
+    (header, sidecar), (first_header, first_sidecar) = echo, first
+    name = first_header.path.name
+    order = storage_order(header.affine, first_header.affine)
+    if order.turn_shape(header.shape) != first_header.shape:
+        yield _Difference(
+            f"the image shape is {header.shape}, but {name} has the shape {first_header.shape}",
+            "Provide all echoes of one acquisition, with the same volumes",
+        )
+    else:
+        shift_mm = turned_corner_distance(
+            header.shape[:3], header.affine, first_header.shape[:3], first_header.affine
+        )
+        if shift_mm > _MAX_SHIFT_MM:
+            yield _Difference(
+                f"the field of view is shifted by up to {shift_mm:.3g} mm relative to {name}",
+                "Provide all echoes of one acquisition",
+            )
+    values = slice_axis.turn_sidecar(header, sidecar, order)
+    first_values = slice_axis.turn_sidecar(
+        first_header, first_sidecar, storage_order(first_header.affine, first_header.affine)
+    )
+    for key, compare in _COMPARISONS.items():
+        value, first_value = values.get(key), first_values.get(key)
+        if value is None or first_value is None:
+            continue
+        difference = compare(value, first_value)
+        if not difference:
+            continue
+        is_reversed = key == "SliceTiming" and not compare(
+            sidecar.get(key), first_sidecar.get(key)
+        )
+        reason = (
+            f"the slices are stored in the reverse order of {name}, but SliceTiming is equal"
+            if is_reversed
+            else f"{key} differs from {name} ({difference})"
+        )
+        yield _Difference(reason, f"Correct {key} in the sidecar that is wrong")
+    tr, first_tr = timing.guess_tr(header.tr), timing.guess_tr(first_header.tr)
+    if tr and first_tr and not is_same_tr(tr, first_tr):
+        yield _Difference(
+            f"the repetition time in the image header is {tr:g} s, but {name} has a repetition"
+            f" time of {first_tr:g} s",
+            "Correct the wrong header (pixdim[4] and the time unit)",
+        )
+
+
+def _compare_repetition_times(tr: object, first_tr: object) -> str:
+    """Return the repetition times of two sidecars as text, "" if they are equal."""
+    if isinstance(tr, int | float) and isinstance(first_tr, int | float):
+        return "" if is_same_tr(tr, first_tr) else f"{tr:g} s instead of {first_tr:g} s"
+    return _compare_values(tr, first_tr)
+
+
+def _compare_values(value: object, first_value: object) -> str:
+    """Return the values of a field as text, "" if they are equal."""
+    return "" if value == first_value else f"{value!r} instead of {first_value!r}"
+
+
+def _compare_slice_times(times: object, first_times: object) -> str:
+    """Return the largest difference between the slice times of two sidecars, "" if equal."""
+    if not (_is_list_of_times(times) and _is_list_of_times(first_times)):
+        return "" if times == first_times else "one of the two is not a list of times in seconds"
+    if len(times) != len(first_times):
+        return f"{len(times)} instead of {len(first_times)} entries"
+    differences = (abs(time - first) for time, first in zip(times, first_times, strict=True))
+    largest_s = max(differences, default=0.0)
+    if round(largest_s, TIME_DIGITS) <= acquisition_time_tolerance(first_times):
+        return ""
+    return f"by up to {1000 * largest_s:.3g} ms"
+
+
+def _is_list_of_times(value: object) -> TypeGuard[list[float]]:
+    """Return whether a value of a sidecar is a list of numbers."""
+    return isinstance(value, list) and all(isinstance(time, int | float) for time in value)
+
+
+_COMPARISONS: Mapping[str, Callable[[object, object], str]] = {
+    "RepetitionTime": _compare_repetition_times,
+    "SliceTiming": _compare_slice_times,
+    "SliceEncodingDirection": _compare_values,
+}
+"""Function by field that returns the difference of an echo from the first echo as text."""
+
+
+def _note_other_order(header: Header, first_header: Header, findings: Findings) -> None:
+    """Report an echo whose voxels are stored in another order than in the first echo."""
+    if not storage_order(header.affine, first_header.affine).is_equal:
+        findings.note(
+            header.path,
+            f"the voxels are stored in the order {axes_text(header.affine)}, but the voxels of"
+            f" {first_header.path.name} in the order {axes_text(first_header.affine)}. They are"
+            " reordered before the echoes are combined.",
+        )
+
+
+def _read_echo_time(path: Path, sidecar: Mapping[str, object], findings: Findings) -> float | None:
+    """Return the echo time (ms) of an echo, or None with a problem."""
+    te_ms = timing.parse_echo_time(sidecar)
+    if te_ms is None:
+        te = sidecar.get("EchoTime")
+        reason = (
+            "EchoTime must be a time in seconds to combine the echoes, but the sidecar contains"
+            f" {te!r}"
+        )
+        fix = "Specify EchoTime in the sidecar"
+        if (
+            isinstance(te, int | float)
+            and timing.parse_echo_time({"EchoTime": te / 1000}) is not None
+        ):
+            fix = f'If {te:g} is in milliseconds, replace it with "EchoTime": {te / 1000:g}'
+        findings.add_problem(path, reason, f"{fix}, or {SINGLE_ECHO}.")
+    return te_ms
+
+
+def _report_echo_times(echoes: Sequence[tuple[Path, float]], findings: Findings) -> None:
+    """Report that echoes are combined, or reject echoes with the same echo time.
+
+    `echoes` are files and echo times (ms), in ascending order of echo time.
+    """
+    for (path, te_ms), (next_path, next_te_ms) in pairwise(echoes):
+        if next_te_ms - te_ms < _MIN_INTERVAL_MS:
+            findings.add_problem(
+                next_path,
+                f"the echoes cannot be combined because EchoTime is {next_te_ms:g} ms, but also"
+                f" {te_ms:g} ms in {path.name}",
+                f"Correct EchoTime in the sidecar that is wrong, or {SINGLE_ECHO}.",
+            )
+            return
+    numbers = [int(parse_entities(path)["echo"]) for path, _ in echoes]
+    times_text = ", ".join(f"{te_ms:g}" for _, te_ms in echoes)
+    order_text = ""
+    if numbers != sorted(numbers):
+        order_text = f"; in this order: {', '.join(f'echo-{number}' for number in numbers)}"
+    findings.note(
+        stem_of_echoes(echoes[0][0]),
+        f"the {len(echoes)} echoes (TE {times_text} ms{order_text}) are combined. To select a"
+        " single echo, use --echo-idx N.",
+    )

@@ -1,0 +1,99 @@
+"""Participants of a dataset, and their selection by label."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bids_sr.config import Selection
+from bids_sr.survey.bids.findings import Findings, describe_denied, input_error, is_denied
+from bids_sr.survey.bids.label_lists import list_available
+
+_LABEL = re.compile(r"[0-9A-Za-z+]+")
+
+
+def list_participants(bids_dir: Path, findings: Findings) -> list[str]:
+    """Return the sorted labels of all participants, and report directories with invalid labels.
+
+    Raises `InputError` if there are no participants.
+    """
+    directory_labels = sorted(
+        path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()
+    )
+    valid_labels = [label for label in directory_labels if _LABEL.fullmatch(label)]
+    if not valid_labels:
+        raise input_error(
+            bids_dir,
+            "no sub-… directories were found",
+            "Specify the root directory of a BIDS dataset.",
+        )
+    for label in sorted(set(directory_labels) - set(valid_labels)):
+        text = (
+            "the directory is skipped because its name is not a valid BIDS label (letters,"
+            " digits and +)."
+        )
+        findings.note(bids_dir / f"sub-{label}", text)
+    spellings_by_lowercase: dict[str, list[str]] = {}
+    for label in valid_labels:
+        spellings_by_lowercase.setdefault(label.lower(), []).append(label)
+    for spellings in spellings_by_lowercase.values():
+        if len(spellings) > 1:
+            text = (
+                f"the labels of the participants {' and '.join(spellings)} differ only in case."
+                " On case-insensitive file systems (macOS, Windows), their results overwrite each"
+                " other."
+            )
+            findings.note(bids_dir / f"sub-{spellings[0]}", text)
+    return valid_labels
+
+
+def select_participants(
+    bids_dir: Path, existing: Sequence[str], selection: Selection, findings: Findings
+) -> list[str]:
+    """Return the labels of the selected participants; unavailable labels are reported as problems.
+
+    Without ``--participant-label``, all participants are selected.
+    """
+    labels, available_labels = selection.participant_label or existing, set(existing)
+    for label in labels:
+        if label not in available_labels:
+            fix = f"Available: {list_available(label, existing)}"
+            findings.add_problem(
+                bids_dir / f"sub-{label}",
+                f"participant {label!r} was not found in the dataset",
+                fix,
+            )
+    return [label for label in labels if label in available_labels]
+
+
+def select_readable(root: Path, labels: Sequence[str], findings: Findings) -> list[str]:
+    """Return the participants whose folders in a data set or in derivatives may be read.
+
+    The others are reported with the first folder that may not be read. Participants without
+    folders are included. `root` is the data set or the directory of derivatives.
+    """
+    readable_labels = []
+    for label in labels:
+        folders = _list_image_folders(root / f"sub-{label}")
+        denied_folder = next(filter(is_denied, folders), None)
+        if denied_folder is None:
+            readable_labels.append(label)
+            continue
+        with findings.about(label, f"sub-{label}"):
+            findings.add([describe_denied(denied_folder)])
+    return readable_labels
+
+
+def _list_image_folders(participant: Path) -> Iterator[Path]:
+    """Yield the folders of a participant that are searched for images, with their sessions."""
+    sessions = [participant / name for name in _list_names(participant) if name[:4] == "ses-"]
+    for folder in (participant, *sessions):
+        yield from (folder, folder / "anat", folder / "func")
+
+
+def _list_names(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted; empty if the folder does not exist."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

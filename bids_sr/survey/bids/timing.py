@@ -1,0 +1,160 @@
+"""Repetition time, echo time and slice times of a run, from its sidecar and header."""
+
+from collections.abc import Mapping
+from typing import TypeGuard
+
+from bids_sr.io.image_header import Header
+from bids_sr.io.volume_times import is_same_tr
+from bids_sr.survey.bids.findings import Findings
+
+_SHORTEST_TR = 0.02  # s; shorter than any acquisition
+_LONGEST_TR = 100.0  # s; larger values are probably in milliseconds
+
+
+def check_repetition_time(header: Header, value: object, findings: Findings) -> float | None:
+    """Return the repetition time (s) from the sidecar, or None with a problem.
+
+    The value is compared with the header. The axes of the header may have any order. `value` is
+    ``RepetitionTime`` after inheritance, or None.
+    """
+    if value is None:
+        likely_tr_s = guess_tr(header.tr)
+        example = f"{likely_tr_s:g}" if likely_tr_s else "the time in seconds"
+        reason = f"RepetitionTime is missing in the JSON sidecar{_describe_header_tr(header.tr)}"
+        fix = (
+            f'Add "RepetitionTime": {example} to the JSON sidecar if the run was acquired with'
+            " this repetition time."
+        )
+        findings.add_problem(header.path, reason, fix)
+        return None
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not _SHORTEST_TR <= value < _LONGEST_TR
+    ):
+        _refuse_repetition_time(header, value, findings)
+        return None
+    return float(value) if _matches_header(value, header, findings) else None
+
+
+def _refuse_repetition_time(header: Header, value: object, findings: Findings) -> None:
+    """Report a RepetitionTime that is not a time in seconds."""
+    reason = (
+        "RepetitionTime must be a time in seconds, but the sidecar contains"
+        f" {value!r}{_describe_header_tr(header.tr)}"
+    )
+    fix = "Specify RepetitionTime in seconds in the sidecar."
+    if isinstance(value, int | float) and _LONGEST_TR <= value < 1000 * _LONGEST_TR:
+        fix = (
+            f'If {value:g} is in milliseconds, replace it with "RepetitionTime": {value / 1000:g}.'
+        )
+    findings.add_problem(header.path, reason, fix)
+
+
+def _describe_header_tr(tr: float | None) -> str:
+    """Return the repetition time (s) of a header for a message, "" if it has none."""
+    likely_tr_s = guess_tr(tr)
+    if not tr:
+        return ""
+    if likely_tr_s is None or likely_tr_s == tr:
+        return f" (header: {tr:g} s)"
+    guess = f"{tr:g} ms" if tr > likely_tr_s else f"{likely_tr_s:g} s"
+    return f" (header: {tr:g} s, probably {guess})"
+
+
+def _matches_header(tr: float, header: Header, findings: Findings) -> bool:
+    """Return whether the header allows the repetition time (s) of the sidecar.
+
+    A contradiction is a problem. A missing time and a wrong unit in the header are notes.
+    """
+    likely_tr_s = guess_tr(header.tr)
+    if header.tr is None:
+        findings.note(
+            header.path,
+            f"the image header does not contain a repetition time; {tr:g} s from the sidecar is"
+            " used.",
+        )
+    elif likely_tr_s is not None and likely_tr_s != header.tr and is_same_tr(likely_tr_s, tr):
+        findings.note(
+            header.path,
+            f"the repetition time in the image header ({header.tr:g} s) is in the wrong unit;"
+            f" {tr:g} s from the sidecar is used.",
+        )
+    elif not is_same_tr(header.tr, tr):
+        reason = (
+            f"RepetitionTime is {tr:g} s in the sidecar, but {header.tr:g} s in the image header"
+        )
+        fix = "Correct the wrong value; in the header, check pixdim[4] and the time unit."
+        findings.add_problem(header.path, reason, fix)
+        return False
+    return True
+
+
+def guess_tr(tr: float | None) -> float | None:
+    """Return the most likely repetition time (s) for a number whose unit may be wrong, or None.
+
+    The number may be off by a factor of 1000 if the time unit of a header is wrong.
+    """
+    guesses = (tr, tr / 1000, 1000 * tr) if tr else ()
+    return next(
+        (guess for guess in guesses if guess is not None and _SHORTEST_TR <= guess < _LONGEST_TR),
+        None,
+    )
+
+
+def parse_echo_time(sidecar: Mapping[str, object]) -> float | None:
+    """Return the echo time (ms) in a sidecar, or None if it is not a time in seconds below 1 s."""
+    te = sidecar.get("EchoTime")
+    if isinstance(te, int | float) and not isinstance(te, bool) and 0 < te < 1:
+        return 1000.0 * te
+    return None
+
+
+def is_slice_timing(value: object, n_slices: int, tr: float) -> TypeGuard[list[float]]:
+    """Return whether a SliceTiming value has one time (s) within the TR per slice."""
+    return (
+        isinstance(value, list)
+        and len(value) == n_slices
+        and all(isinstance(time, int | float) and 0 <= time < tr for time in value)
+    )
+
+
+def read_slice_times(
+    header: Header, sidecar: Mapping[str, object], tr: float, findings: Findings
+) -> tuple[float, ...] | None:
+    """Return the slice times along axis 2 (s from the start of a volume), or None.
+
+    Returns None if slice timing is not to be corrected; invalid slice times are reported.
+
+    `sidecar` names axes as in the header, whose slices are along the third axis.
+    """
+    value = sidecar.get("SliceTiming")
+    if value is None:
+        return None
+    if sidecar.get("SliceTimingCorrected"):
+        findings.note(
+            header.path,
+            "slice timing is not corrected because SliceTimingCorrected is true in the sidecar.",
+        )
+        return None
+    direction = str(sidecar.get("SliceEncodingDirection", "k"))
+    if not isinstance(value, list) or not all(
+        isinstance(time, int | float) and abs(time) < 1e6 for time in value
+    ):
+        reason = "SliceTiming is not a list of times in seconds"
+    elif len(value) != header.shape[2]:
+        reason = (
+            f"SliceTiming has {len(value)} entries, but the image has {header.shape[2]} slices"
+        )
+    elif min(value) < 0 or max(value) >= tr:
+        reason = (
+            f"SliceTiming ranges from {min(value):g} to {max(value):g} s, which is outside the TR"
+            f" of {tr:g} s"
+        )
+    elif direction not in ("k", "k-"):
+        reason = f"the slices were acquired along axis {direction}"
+    else:
+        times = tuple(float(time) for time in (reversed(value) if direction == "k-" else value))
+        return times if len(set(times)) > 1 else None
+    findings.note(header.path, f"{reason}. Slice timing is not corrected.")
+    return None

@@ -1,0 +1,573 @@
+"""Preflight of BOLD runs and of structural scans in one pass over headers and tables."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.config import Settings, machine
+from bids_sr.config.seeds import COMPONENTS, choose_seeds, seed_names
+from bids_sr.config.tedana import INSTALL_TEDANA, is_tedana_installed
+from bids_sr.evaluation.compared_series import add_compared_series
+from bids_sr.glm.contrasts import Contrast, Contrasts, order_types
+from bids_sr.group.combination import warn_of_left_out, warn_of_separate_runs
+from bids_sr.io.frozen import frozen
+from bids_sr.io.image_header import Header
+from bids_sr.io.notices import Notice
+from bids_sr.io.series import series_names
+from bids_sr.structural import (
+    check_edited_masks,
+    check_lesion_template,
+    check_tools,
+    survey_structural,
+)
+from bids_sr.survey.bids import (
+    BoldRun,
+    Findings,
+    Subject,
+    Survey,
+    find_pretrained,
+    input_of_models,
+    parse_entities,
+    survey,
+)
+from bids_sr.survey.bids.findings import describe_denied
+from bids_sr.survey.bids.method_options import series_of_run
+from bids_sr.survey.bids.retrospective_plan import as_downsampled, note_retrospective
+from bids_sr.survey.bids.similar_names import describe_similar
+from bids_sr.survey.preflight import (
+    confound_checks,
+    directories,
+    estimability,
+    events,
+    regions,
+    run_contrasts,
+    run_model,
+    type_labels,
+)
+from bids_sr.survey.preflight.estimates import check_memory, estimate
+from bids_sr.survey.preflight.exclusions import exclude, list_files
+from bids_sr.survey.preflight.kspace import refuse_phase, warn_of_header
+from bids_sr.survey.preflight.method_checks import (
+    check_card,
+    check_methods,
+    note_missing_features,
+    note_recipe,
+    note_vgg19,
+)
+from bids_sr.survey.preflight.output_spaces import check_spaces, check_templates
+from bids_sr.survey.preflight.plan import Estimate, Plan
+from bids_sr.survey.preflight.reference_checks import note_unused_reference
+from bids_sr.survey.preflight.validator import validate
+
+
+def check(settings: Settings) -> Plan:
+    """Plan a call and collect all problems, reading only headers, sidecars and tables.
+
+    Unless the call is a dry run, a missing template is downloaded to the TemplateFlow directory,
+    and the index of the data set is written to ``--bids-database-dir``. Nothing else is written.
+    """
+    findings = Findings()
+    try:
+        return _check_call(settings, findings)
+    except PermissionError as error:  # of a file or directory that an option names
+        if error.filename is None:
+            raise
+        findings.add([describe_denied(Path(error.filename))])
+        return Plan(problems=tuple(findings.problems))
+
+
+def _check_call(settings: Settings, findings: Findings) -> Plan:
+    """Plan a call, and collect all problems in `findings`."""
+    directories.check_directories(settings, findings)
+    check_templates(settings, findings)
+    paths = settings.paths
+    directory_names = {*map(str, (paths.bids_dir, paths.output_dir, paths.work_dir))}
+    # reported before the data set is indexed, which takes longer
+    if any(
+        problem.what in directory_names or problem.what.startswith("--output-spaces")
+        for problem in findings.problems
+    ):
+        return Plan(problems=tuple(findings.problems))
+    if settings.superres.target == "anat":
+        return _check_structural(settings, findings)
+    return _check_bold(settings, findings)
+
+
+def _check_structural(settings: Settings, findings: Findings) -> Plan:
+    """Plan the processing of structural scans, and collect all problems in `findings`.
+
+    Only headers are read, and nothing is written.
+    """
+    data_set = survey_structural(settings)
+    superres, subjects = settings.superres, data_set.subjects
+    findings.add_all(data_set)
+    note_missing_features(settings, findings)
+    for file in filter(None, (find_pretrained(superres, name) for name in superres.learned)):
+        for subject in subjects:
+            if subject.lowres:
+                _check_model_of_lowres(settings, subject, file, findings)
+            pairs = subject.structural
+            header = data_set.headers.get(pairs[0].highres) if pairs else None
+            if header is not None:
+                _check_model(settings, subject, header, file, findings)
+    check_tools(settings, findings)
+    check_lesion_template(settings, subjects, findings)
+    labels = {subject.label for subject in subjects}
+    others = (s for s in data_set.split_subjects if s.label not in labels)
+    check_edited_masks(settings, (*subjects, *others), findings)
+    plan = Plan(
+        subjects=subjects,
+        split_subjects=data_set.split_subjects,
+        series=("bspline", *superres.chosen),
+    )
+    cost = estimate(plan, settings)
+    if subjects:
+        _check_dataset(settings, data_set, findings)
+        _check_resources(cost, settings, findings)
+    return replace(
+        plan, estimate=cost, problems=tuple(findings.problems), warnings=tuple(findings.notices)
+    )
+
+
+def _check_model_of_lowres(
+    settings: Settings, subject: Subject, file: Path, findings: Findings
+) -> None:
+    """Reject a model that cannot be applied to the grid of low-resolution scans.
+
+    Grid and contrasts are taken from the first model, so only alignment, intensities and further
+    models can differ.
+    """
+    from bids_sr.sr.networks import SAME_GRID, joined_contrasts
+
+    model_input = input_of_models(settings.superres)
+    assert model_input is not None, (
+        "low-resolution scans can only be processed with pretrained models"
+    )
+    x, y, z = model_input.mm
+    slice_axis = ("R-L", "P-A", "I-S").index(model_input.orientation)
+    axes = [axis for axis in range(3) if axis != slice_axis] + [slice_axis]
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, axes] * (x, y, z)
+    model_text = f"sub-{subject.label} with --pretrained {file}"
+    contrasts = joined_contrasts(model_input.contrasts)
+    check_card(file, affine, contrasts, SAME_GRID, model_text, findings, settings)
+
+
+def _check_model(
+    settings: Settings, subject: Subject, header: Header, file: Path, findings: Findings
+) -> None:
+    """Reject a model that cannot be applied to a participant with pairs.
+
+    The model card is compared with the contrasts and with `header`, the high-resolution scan that
+    defines the grid.
+    """
+    from bids_sr.sr.models.card import ModelError, read_card
+    from bids_sr.sr.networks import SAME_GRID, joined_contrasts
+
+    contrasts = [pair.contrast for pair in subject.structural]
+    model_text = f"sub-{subject.label} with --pretrained {file}"
+    try:
+        card = read_card(file)
+    except ModelError:
+        return  # reported by `check_pretrained`
+    if (channels := card.channels) != len(contrasts):
+        reason = (
+            f"the number of contrasts required by the model is {channels} ({card.contrast}), but"
+            f" the participant has {joined_contrasts(contrasts)}"
+        )
+        fix = (
+            "Use a model that was trained on these contrasts, or omit --pretrained to train a"
+            " new model."
+        )
+        findings.add_problem(model_text, reason, fix)
+    else:
+        check_card(
+            file,
+            header.affine,
+            joined_contrasts(contrasts),
+            SAME_GRID,
+            model_text,
+            findings,
+            settings,
+        )
+
+
+def _check_bold(settings: Settings, findings: Findings) -> Plan:
+    """Plan the processing of BOLD runs, and collect all problems in `findings`."""
+    data_set = survey(settings)
+    _warn_of_missing_events(data_set, settings, findings)
+    findings.add_all(data_set)
+    note_recipe(settings.superres, findings)
+    note_vgg19(settings.superres, findings)
+    note_missing_features(settings, findings)
+    _note_excess_processes(settings, findings)
+    _check_headers(data_set, findings)
+    _check_tedana(data_set.runs, findings)
+    models = _resolve_models(data_set, settings, findings)
+    processed_subjects = as_downsampled(data_set.subjects, settings)
+    estimable_bolds = _find_estimable_runs(processed_subjects, models, settings, findings)
+    with findings.about(code="method"):
+        check_methods(settings, processed_subjects, findings)
+    _check_dataset(settings, data_set, findings)
+    with findings.about(code="space"):
+        region_masks, atlas_spaces = regions.check_regions(settings, data_set.subjects, findings)
+    note_unused_reference(settings, data_set.subjects, findings)
+    subjects = tuple(
+        subject
+        for subject in data_set.subjects
+        if any(run.bold in models.contrasts for run in subject.runs)
+    )
+    subjects = add_compared_series(subjects, settings, findings)
+    skipped: dict[str, tuple[Notice, ...]] = {}
+    remaining_findings = findings
+    if not settings.run.strict:
+        subjects, skipped, problems = exclude(findings.problems, data_set.files_by_run, subjects)
+        remaining_findings = Findings(problems=list(problems), notices=findings.notices)
+    plan = Plan(
+        subjects=subjects,
+        contrasts=models.contrasts,
+        type_order={**data_set.type_order, **data_set.task_types},
+        skipped=skipped,
+        sources=data_set.sources,
+        nuisance=models.nuisance,
+        region_masks=region_masks,
+        atlas_spaces=atlas_spaces,
+        combines_all_runs=settings.activation.combine_all_runs,
+    )
+    return _complete_plan(plan, estimable_bolds, settings, remaining_findings)
+
+
+def _warn_of_missing_events(data_set: Survey, settings: Settings, findings: Findings) -> None:
+    """Warn of task runs without events, which are mapped as resting-state runs.
+
+    BIDS identifies resting-state runs by the task label.
+    """
+    if "events" in settings.preprocessing.ignore:
+        return
+    for name, (bold, table) in data_set.files_by_run.items():
+        if table is not None:
+            continue
+        similar_text = describe_similar(bold, "events", ".tsv", "event")
+        if similar_text or not is_rest(parse_entities(bold).get("task", "rest")):
+            text = (
+                f"{name}_events.tsv was not found, so the run is analyzed as resting state"
+                " (seed-based connectivity). To map task activation, add the events table and"
+                " run the program again. If the run is a resting-state run, use --ignore events."
+            )
+            with findings.about(parse_entities(bold)["subject"], name, code="events"):
+                findings.warn(bold, " ".join(filter(None, (similar_text, text))))
+
+
+def is_rest(task: str) -> bool:
+    """Return whether a task label denotes rest by one of its words (in camel case).
+
+    A word that only contains "rest" does not count.
+
+    >>> [is_rest(label) for label in ("rest", "restingstate", "preRest", "forest", "restaurant")]
+    [True, True, True, False, False]
+    """
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", task)
+    return any(
+        re.fullmatch(r"rest(ing)?(state)?|resteyes(open|closed)?|rs|rsfmri", word.lower())
+        for word in words
+    )
+
+
+def _note_excess_processes(settings: Settings, findings: Findings) -> None:
+    """Report that ``--nprocs`` exceeds the number of processors, unless steps are cluster jobs."""
+    resources, processors = settings.resources, machine.processors()
+    if resources.use_plugin is None and (resources.nprocs or 0) > processors:
+        text = (
+            f"this machine or job has {processors} processors, so more processes increase memory"
+            " usage without reducing the processing time."
+        )
+        findings.note(f"--nprocs {resources.nprocs}", text)
+
+
+def _check_headers(data_set: Survey, findings: Findings) -> None:
+    """Check the k-space fields of the sidecars of all runs and of their calibration runs."""
+    for run in data_set.runs:
+        with findings.about(run.entities["subject"], run.stem):
+            for series in filter(None, (run, run.calibration)):
+                refuse_phase(series, findings)
+                warn_of_header(series, findings)
+
+
+def _check_tedana(runs: Sequence[BoldRun], findings: Findings) -> None:
+    """Stop the call if echoes are combined but tedana is not installed.
+
+    Only the first multi-echo run is named, and the problem is not attributed to it: otherwise, the
+    run would be skipped.
+    """
+    first_run = next((run for run in runs if run.echoes), None)
+    if first_run is not None and not is_tedana_installed():
+        findings.add_problem(
+            first_run.bold,
+            f"the {len(first_run.echoes)} echoes cannot be combined because tedana is not"
+            " installed",
+            f"{INSTALL_TEDANA}, or select a single echo with --echo-idx N.",
+        )
+
+
+@frozen
+class _LinearModels:
+    """Regressors, contrasts and confounds of the runs, by BOLD file.
+
+    `types` are of the runs with valid events, and `seeds` are names of the seeds of the runs
+    without events. `contrasts` are contrasts of the trial types, and one contrast per seed.
+    `nuisance` are the selected confounds of all runs; None for the default.
+    """
+
+    types: Mapping[Path, estimability.TypesOfRun]
+    seeds: Mapping[Path, tuple[str, ...]]
+    contrasts: Mapping[Path, Contrasts]
+    nuisance: list[str] | None
+
+
+def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) -> _LinearModels:
+    """Return the models of the runs, from events tables, options and the BIDS Stats Model."""
+    types = _assess_trial_types(data_set, settings, findings)
+    seeds = _list_seed_names(data_set, settings, findings)
+    levels = tuple(chain.from_iterable(data_set.type_order.values()))
+    requested_contrasts, model_confounds = _read_requests(
+        types, data_set.runs, levels, settings, findings
+    )
+    nuisance = confound_checks.select_confounds(data_set.runs, settings, model_confounds, findings)
+    tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
+    labels = type_labels.label_trial_types(types, tables, data_set, findings)
+    contrasts = run_contrasts.resolve_run_contrasts(
+        types, requested_contrasts, tables, findings, labels
+    )
+    contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
+    return _LinearModels(types=types, seeds=seeds, contrasts=contrasts, nuisance=nuisance)
+
+
+def _assess_trial_types(
+    data_set: Survey, settings: Settings, findings: Findings
+) -> dict[Path, estimability.TypesOfRun]:
+    """Return the trial types of each run with a valid events table, and report invalid events.
+
+    Types are in the order shared by the data set.
+    """
+    runs = {run.bold: run for run in data_set.runs}
+    names_by_run = {}
+    for name, (bold, table) in data_set.files_by_run.items():
+        if table is None:
+            continue
+        entities = parse_entities(bold)
+        with findings.about(entities["subject"], name, code="events"):
+            run = runs.get(bold)
+            duration, levels = (None, ()) if run is None else (run.duration, run.levels)
+            names = events.check_events(table, bold, duration, findings, levels)
+        if names:
+            order = data_set.type_order.get(entities.get("task", ""), ())
+            names_by_run[bold] = order_types(names, order)
+    with findings.about(code="events"):
+        events.note_unshared_levels(names_by_run, data_set, findings)
+    events.warn_of_alike_types(names_by_run, findings)
+    types = {
+        bold: estimability.TypesOfRun.all_described(names) for bold, names in names_by_run.items()
+    }
+    for run in data_set.runs:
+        if run.bold in types:
+            with findings.about(run.entities["subject"], run.stem, code="events"):
+                types[run.bold] = estimability.assess_types(
+                    run, names_by_run[run.bold], settings, findings
+                )
+    return types
+
+
+def _list_seed_names(
+    data_set: Survey, settings: Settings, findings: Findings
+) -> dict[Path, tuple[str, ...]]:
+    """Return the names of the seeds of each run without events."""
+    seeds = settings.activation.seeds
+    names_by_run: dict[Path, tuple[str, ...]] = {}
+    for subject in data_set.subjects:
+        names = seed_names(
+            choose_seeds(seeds, with_anat=bool(subject.t1w), atlas=settings.activation.atlas)
+        )
+        resting_bolds = [run.bold for run in subject.runs if run.events is None]
+        names_by_run |= dict.fromkeys(resting_bolds, names)
+        if resting_bolds and not subject.t1w and seeds != (COMPONENTS,):
+            text = (
+                "no T1w image was found, so the seed regions cannot be located. Seeds are the"
+                " leading temporal components of the run instead."
+            )
+            with findings.about(subject.label):
+                findings.note(f"sub-{subject.label}", text)
+    return names_by_run
+
+
+def _read_requests(
+    types: Mapping[Path, estimability.TypesOfRun],
+    runs: Sequence[BoldRun],
+    levels: Sequence[str],
+    settings: Settings,
+    findings: Findings,
+) -> tuple[Sequence[str | tuple[str, Contrast]], list[str] | None]:
+    """Return the contrasts of ``--model`` and ``--contrasts``, and the confounds of the model.
+
+    `types` are the trial types by BOLD file, and `levels` trial types in the order of ``Levels``
+    at the root of the data set. If no model was given, confounds are None.
+    """
+    activation = settings.activation
+    if activation.model is None:
+        return activation.contrasts, None
+    from bids_sr.survey.preflight.stats_model import read_model
+
+    contrasts, confounds = read_model(
+        activation.model,
+        types,
+        findings,
+        hrf=run_model.hemodynamic_response(settings),
+        confound_columns=confound_checks.list_known_columns(runs, settings),
+        levels=levels,
+    )
+    return (*contrasts, *activation.contrasts), confounds
+
+
+def _find_estimable_runs(
+    subjects: Sequence[Subject], models: _LinearModels, settings: Settings, findings: Findings
+) -> set[Path]:
+    """Return the BOLD files of the runs whose model can be estimated, and report other runs."""
+    estimable_bolds = set[Path]()
+    for subject in subjects:
+        for run in (run for run in subject.runs if run.bold in models.contrasts):
+            with findings.about(subject.label, run.stem, code="events"):
+                run_model.note_nyquist(run, settings, findings)
+                confound_checks.warn_of_missing(
+                    run, models.nuisance, findings, with_anat=bool(subject.t1w)
+                )
+                if _has_estimable_model(run, models, settings, findings):
+                    estimable_bolds.add(run.bold)
+    return estimable_bolds
+
+
+def _has_estimable_model(
+    run: BoldRun, models: _LinearModels, settings: Settings, findings: Findings
+) -> bool:
+    """Return whether a run has usable confounds and enough volumes to estimate all contrasts."""
+    if not confound_checks.are_usable(run, models.nuisance, findings):
+        return False
+    run_types = models.types.get(run.bold) or estimability.TypesOfRun.all_described(())
+    n_task_regressors = len(run_types.modeled) * run_model.hemodynamic_response(settings).n_columns
+    n_regressors = n_task_regressors + len(models.seeds.get(run.bold, ()))
+    n_confounds = confound_checks.count_confounds(run, models.nuisance)
+    return run_model.is_long_enough(
+        run, n_regressors, settings, findings, n_confounds=n_confounds
+    ) and estimability.is_estimable(run, run_types, models.contrasts[run.bold], settings, findings)
+
+
+def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> None:
+    """Validate the selected files, and check the requested spaces."""
+    subjects = data_set.subjects
+    labels = {subject.label for subject in subjects if subject.has_scans}
+    labels |= {parse_entities(bold)["subject"] for bold, _ in data_set.files_by_run.values()}
+    if labels and not settings.selection.skip_bids_validation:
+        with findings.about(code="validator"):
+            validate(
+                settings.paths.bids_dir.absolute(),
+                labels,
+                data_set.files_by_run,
+                data_set.read_files,
+                findings,
+            )
+    without_anat = [
+        subject.label for subject in subjects if not (subject.t1w or subject.has_scans)
+    ]
+    with findings.about(code="space"):
+        check_spaces(
+            settings,
+            findings,
+            labels=[subject.label for subject in subjects],
+            without_anat=without_anat,
+        )
+
+
+def _complete_plan(
+    plan: Plan, estimable_bolds: Collection[Path], settings: Settings, findings: Findings
+) -> Plan:
+    """Return the plan with series, cost, problems and notices of the remaining runs.
+
+    `estimable_bolds` are the BOLD files of runs whose model can be estimated.
+    """
+    subjects = as_downsampled(plan.subjects, settings)
+    series_by_run = {
+        run.bold: series_of_run(run, settings.superres)
+        for subject in subjects
+        for run in subject.runs
+    }
+    computed = {name for names in series_by_run.values() for name in names}
+    series = (
+        "acquired",
+        *(name for name in settings.superres.series if name in computed or not computed),
+    )
+    plan_of_series = replace(plan, series=series, series_by_run=series_by_run)
+    cost = Estimate()
+    if plan.subjects:
+        cost = estimate(replace(plan_of_series, subjects=subjects), settings)
+        _check_resources(cost, settings, findings)
+    if "glm" in settings.activation.kinds:
+        methods_series = series_names(settings.superres.method)
+        for subject in plan.subjects:
+            warn_of_left_out(subject.runs, plan_of_series, methods_series, findings)
+            with findings.about(subject.label):
+                warn_of_separate_runs(subject.runs, plan.skipped, settings, findings)
+    unsplit = frozenset[Path]()
+    if settings.evaluation.retrospective is not None:
+        note_retrospective(plan.subjects, settings, findings)
+    else:
+        unsplit = _find_unsplit_runs(plan_of_series, estimable_bolds, settings, findings)
+    return replace(
+        plan_of_series,
+        estimate=cost,
+        unsplit=unsplit,
+        problems=tuple(findings.problems),
+        warnings=tuple(findings.notices),
+    )
+
+
+def _check_resources(cost: Estimate, settings: Settings, findings: Findings) -> None:
+    """Report too little disk space or memory."""
+    with findings.about(code="room"):
+        directories.check_disk_space(settings, cost, findings)
+        check_memory(settings, cost.sizes, settings.resources.mem_gb, findings)
+
+
+def _find_unsplit_runs(
+    plan: Plan, estimable_bolds: Collection[Path], settings: Settings, findings: Findings
+) -> frozenset[Path]:
+    """Return the BOLD files, including runs of the same task, with too few blocks for halves."""
+    unsplit = set[Path]()
+    for run in plan.runs:
+        if run.bold not in estimable_bolds:
+            continue
+        n_seeds, other_run = len(plan.contrasts[run.bold]), run.same_task_run
+        with findings.about(run.entities["subject"], run.stem, code="events"):
+            if not run_model.can_be_split(run, settings, findings, n_seeds=n_seeds):
+                unsplit.add(run.bold)
+            if (
+                other_run is not None
+                and other_run.events is not None
+                and not run_model.can_be_split(other_run, settings, findings)
+            ):
+                unsplit.add(other_run.bold)
+    return frozenset(unsplit)
+
+
+def exclude_runs(plan: Plan, problems: Sequence[Notice]) -> Plan:
+    """Return the plan without the runs that problems affect.
+
+    The plan is returned unchanged if a problem affects the whole call, or if there are no
+    problems.
+    """
+    files = {run.stem: (run.bold, *list_files(run)) for run in plan.runs}
+    subjects, skipped, remaining = exclude(problems, files, plan.subjects)
+    if remaining or not skipped:
+        return plan
+    return replace(plan, subjects=subjects, skipped={**plan.skipped, **skipped})

@@ -1,0 +1,250 @@
+"""Confounds of the linear models of a run: selection, and checks of precomputed tables.
+
+Confounds of another program are read before processing, so that an unusable table is rejected, or
+changed with a note, at once.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_sr.config import Settings, suggest_name
+from bids_sr.config.sections.activation import NO_CONFOUNDS
+from bids_sr.io.confound_names import (
+    COMPONENTS_SET,
+    CONFOUND_SETS,
+    MOTION_REGRESSORS,
+    MOTION_SET,
+    list_columns,
+    match_columns,
+    select_tissue_columns,
+)
+from bids_sr.io.tables import TABLE_ERRORS
+from bids_sr.survey.bids import BoldRun, Findings
+from bids_sr.survey.preflight.run_model import time_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_N_LISTED_COLUMNS = 4  # largest number of columns that a message lists
+
+
+def select_confounds(
+    runs: Sequence[BoldRun],
+    settings: Settings,
+    model_confounds: Sequence[str] | None,
+    findings: Findings,
+) -> list[str] | None:
+    """Return the selected confounds as `model_confounds` takes them; None for the default.
+
+    ``--confounds`` takes precedence over the confounds of a BIDS Stats Model. A name that no
+    confounds table of the runs can have is refused.
+
+    `model_confounds` are the confounds of the model, None if no model was given.
+    """
+    names = settings.activation.confounds
+    if not names:
+        return None if model_confounds is None else list(model_confounds)
+    if names == (NO_CONFOUNDS,):
+        return []
+    known_names = [*CONFOUND_SETS, *list_known_columns(runs, settings)]
+    for name in names:
+        if not match_columns(known_names, [name]):
+            reason = (
+                "this name is neither a predefined set of confounds nor a column of the confounds"
+                " table"
+            )
+            fix = (
+                f"Predefined sets are {' and '.join(CONFOUND_SETS)}. Columns are listed in"
+                " docs/outputs.md; wildcards such as csf* are allowed."
+            )
+            suggestion = suggest_name(name, known_names)
+            findings.refuse_option(
+                f"--confounds {name}",
+                reason,
+                f"{suggestion[0].upper()}{suggestion[1:]} {fix}" if suggestion else fix,
+            )
+    return list(names)
+
+
+def list_known_columns(runs: Sequence[BoldRun], settings: Settings) -> list[str]:
+    """Return all columns that the confounds tables of the runs can have.
+
+    Tables of other programs are read, with the names since fMRIPrep 1.2.
+    """
+    from bids_sr.preproc.imported_confounds import read_confounds
+
+    imported_columns = dict[str, None]()
+    for run in runs:
+        path = run.imported_confounds
+        if path is not None and path.exists():
+            with suppress(*TABLE_ERRORS):  # reported by `check_confounds`
+                imported_columns |= dict.fromkeys(map(str, read_confounds(path)))
+    n_volumes = max((run.n_volumes for run in runs), default=0)
+    columns = list_columns(n_volumes, time_model(settings).column_prefixes)
+    return [*columns, *(name for name in imported_columns if name not in columns)]
+
+
+def warn_of_missing(
+    run: BoldRun, confound_names: Sequence[str] | None, findings: Findings, *, with_anat: bool
+) -> None:
+    """Warn of selected confounds that the models of a run will not contain.
+
+    Without a T1w image, there are no tissue maps to compute them from; a precomputed table may
+    lack columns.
+
+    `confound_names` is the result of `select_confounds`; the default confounds are noted with the
+    image.
+    """
+    if confound_names is None:
+        return
+    from bids_sr.preproc.imported_confounds import read_confounds
+
+    path = run.imported_confounds
+    if any(problem.what == str(path) for problem in findings.problems):
+        return  # rejected by `bids_sr.survey.bids.precomputed_checks.check_confounds`
+    if path is not None:
+        columns = list(map(str, read_confounds(path))) if path.exists() else []
+        missing_names = [
+            name
+            for name in confound_names
+            if name not in CONFOUND_SETS and not match_columns(columns, [name])
+        ]
+        reason = "the confounds table of the derivatives has no such column"
+    elif not with_anat:
+        tissue_columns = select_tissue_columns(list_columns(run.n_volumes))
+        missing_names = [
+            name
+            for name in confound_names
+            if name == COMPONENTS_SET or match_columns(tissue_columns, [name])
+        ]
+        reason = "these confounds are computed from tissue maps, and no T1w image was found"
+    else:
+        return
+    if missing_names:
+        findings.warn(
+            f"--confounds {' '.join(missing_names)}",
+            f"the models of the runs of sub-{run.entities['subject']} do not contain these"
+            f" confounds because {reason}.",
+        )
+
+
+def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Findings) -> bool:
+    """Return whether the precomputed confounds of a run can be included in its models.
+
+    Only the columns in use are checked. Missing or incomplete motion columns are later recomputed
+    from the six parameters, and components with missing values are omitted; both are reported as
+    notes. A selected column with missing values is a problem.
+
+    `confound_names` is the result of `select_confounds`.
+    """
+    path = run.imported_confounds
+    if path is None or not path.exists():
+        return True
+    from bids_sr.preproc.imported_confounds import convert_to_numbers, read_confounds
+    from bids_sr.preproc.model_confounds import COMPCOR_VOLUMES, is_complete
+
+    if any(problem.what == str(path) for problem in findings.problems):
+        return False  # rejected by `bids_sr.survey.bids.precomputed_checks.check_confounds`
+    table, computed, text_columns = convert_to_numbers(read_confounds(path))
+    if computed:
+        findings.note(
+            path,
+            "missing or incomplete confounds are recomputed from the six motion parameters"
+            f" ({_format_columns(computed)}).",
+        )
+    names = list(CONFOUND_SETS if confound_names is None else confound_names)
+    if not _are_numeric(path, text_columns, names, findings):
+        return False
+    if COMPONENTS_SET in names and run.n_volumes >= COMPCOR_VOLUMES:
+        _note_incomplete_components(path, table, findings)
+    columns = match_columns(map(str, table), names)
+    incomplete = [name for name in columns if not is_complete(table[name])]
+    if incomplete:
+        reason = (
+            f"values are missing (n/a) in {_format_columns(incomplete)}, so the linear model"
+            " cannot include these confounds"
+        )
+        fix = (
+            "Choose other confounds with --confounds, or change X in the BIDS Stats Model"
+            " (--model)."
+        )
+        findings.add_problem(path, reason, fix)
+    return not incomplete
+
+
+def _are_numeric(
+    path: Path, text_columns: Sequence[str], selected_names: Sequence[str], findings: Findings
+) -> bool:
+    """Return whether no selected confound contains text, and report the columns with text.
+
+    `selected_names` may contain wildcards; text in other columns is a note.
+    """
+    if unusable_columns := [
+        name for name in text_columns if match_columns([name], selected_names)
+    ]:
+        findings.add_problem(
+            path,
+            "confounds must be numeric, but text was found in"
+            f" {_format_columns(unusable_columns)}",
+            "Correct the confounds table, or choose other confounds with --confounds.",
+        )
+        return False
+    if text_columns:
+        text = (
+            f"text was found in {_format_columns(text_columns)}, so these confounds are omitted."
+        )
+        findings.note(path, text)
+    return True
+
+
+def _note_incomplete_components(path: Path, table: "pd.DataFrame", findings: Findings) -> None:
+    """Report aCompCor components with missing values in a confounds table at `path`."""
+    from bids_sr.preproc.model_confounds import is_complete
+
+    components = [name for name in table if str(name).startswith("a_comp_cor")]
+    incomplete = [name for name in components if not is_complete(table[name])]
+    if incomplete:
+        other_components = (
+            "The remaining components are included."
+            if len(incomplete) < len(components)
+            else "No other components are available."
+        )
+        findings.note(
+            path,
+            f"values are missing (n/a) in {_format_columns(incomplete)}, so these components are"
+            f" omitted from the linear models. {other_components}",
+        )
+
+
+def _format_columns(names: Sequence[str]) -> str:
+    """Return ``column x`` or ``columns x, y and 3 more`` for a message."""
+    names_text = ", ".join(names[:_N_LISTED_COLUMNS])
+    n_more = len(names) - _N_LISTED_COLUMNS
+    more_text = f" and {n_more} more" if n_more > 0 else ""
+    return f"column {names_text}" if len(names) == 1 else f"columns {names_text}{more_text}"
+
+
+def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
+    """Return the minimum number of confounds in the linear model of a run.
+
+    Components that are computed by this program are not counted, because their number is not known
+    yet. A precomputed table must satisfy `are_usable`.
+
+    `confound_names` is the result of `select_confounds`.
+    """
+    from bids_sr.preproc.model_confounds import model_confounds
+
+    path = run.imported_confounds
+    if path is not None and path.exists():
+        from bids_sr.preproc.imported_confounds import convert_to_numbers, read_confounds
+
+        return len(model_confounds(convert_to_numbers(read_confounds(path))[0], confound_names))
+    if confound_names is None:
+        return len(MOTION_REGRESSORS)
+    names = [name for name in confound_names if name not in (MOTION_SET, COMPONENTS_SET)]
+    columns = set(match_columns((*MOTION_REGRESSORS, *names), names))
+    if MOTION_SET in confound_names:
+        columns |= set(MOTION_REGRESSORS)
+    return len(columns)

@@ -1,0 +1,387 @@
+"""Checks of directories and files given as options: write access, owner, free space and models."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote
+
+from bids_sr.config import Paths, Settings
+from bids_sr.io.dataset_description import RESULTS
+from bids_sr.io.mounts import advise_mount, advise_user, is_container, is_mounted, is_own_image
+from bids_sr.survey.bids import Findings, find_pretrained
+from bids_sr.survey.bids.findings import InputError
+from bids_sr.survey.bids.inheritance import read_object
+from bids_sr.survey.preflight.output_links import refuse_links_into_data
+from bids_sr.survey.preflight.plan import Estimate
+from bids_sr.survey.preflight.pretrained_models import check_pretrained
+from bids_sr.version import __version__, is_compatible
+
+# folders that stopped calls, SLURM and `bids-sr-models` create before a dataset description exists
+_OWN_FOLDERS = frozenset({"logs", "sourcedata"})
+_HOST_OUTPUT = "/path/to/out"  # stands for the directory of the host in messages
+_RESERVE_GB = 0.2  # space for logs and figures, which the estimate does not include
+
+
+def check_directories(settings: Settings, findings: Findings) -> None:
+    """Report unusable directories, and problems with files and models given as options.
+
+    A directory is unusable if it is not writable, or if results and data would be mixed.
+    """
+    output_dir = settings.paths.output_dir
+    n_problems = len(findings.problems)
+    check_dataset_mount(settings.paths.bids_dir, findings)
+    for description, path, host_path in (
+        ("the output directory", output_dir, _HOST_OUTPUT),
+        ("the working directory", settings.paths.work_dir, "/path/to/work"),
+    ):
+        if path is not None:
+            _check_separate(description, path, settings, findings)
+            if _check_mount(description, path, host_path, findings):
+                _check_writable(description, path, findings)
+    _warn_of_unmounted_output(output_dir, findings)
+    # an earlier run, possibly of another user, may have left files in the output directory
+    if len(findings.problems) == n_problems:
+        labels = settings.selection.participant_label or None
+        refuse_links_into_data(settings, findings, labels=labels)
+        check_owner(settings, findings)
+        _check_work_dir(settings.paths, findings)
+        _check_writable("the log directory", output_dir / "logs", findings, only_existing=True)
+        for label in settings.selection.participant_label or ("*",):
+            for path in sorted(output_dir.glob(f"sub-{label}")):
+                _check_writable(
+                    "the output directory of a participant", path, findings, only_existing=True
+                )
+    _check_weights(settings, findings)
+    _check_earlier_results(settings, findings)
+    _check_reused_models(settings, findings)
+    if settings.resources.use_plugin is not None:
+        _check_slurm_commands(settings.resources.use_plugin, findings)
+
+
+def check_dataset_mount(bids_dir: Path, findings: Findings) -> None:
+    """Report a data set that does not exist, or is empty, because it was not mounted.
+
+    Containers of other images can contain data, so that only a path in their root is reported.
+    """
+    path = bids_dir.absolute()
+    if not is_container():
+        return
+    is_expected = is_own_image() or _is_root(_find_existing_parent(path))
+    if not path.exists() and not is_mounted(path) and is_expected:
+        findings.add_problem(
+            bids_dir,
+            "the dataset directory was not found in the container, because no directory of the"
+            " host is mounted there",
+            advise_mount(path, "/path/to/bids", read_only=True),
+        )
+    elif os.access(path, os.R_OK) and is_mounted(path) and not any(path.glob("*")):
+        findings.add_problem(
+            bids_dir,
+            "the dataset directory is empty",
+            "Check the path of the host that is mounted there: Docker creates an empty directory"
+            " if the path does not exist.",
+        )
+
+
+def check_output_mount(output_dir: Path, findings: Findings) -> bool:
+    """Report an output that would be lost with the container, and return False if it would be."""
+    return _check_mount("the output directory", output_dir, _HOST_OUTPUT, findings)
+
+
+def _check_mount(description: str, path: Path, host_path: str, findings: Findings) -> bool:
+    """Report a directory that would be lost with the container, and return False if it would be.
+
+    A new directory in the root of our image is a missing mount. Other directories can be part of
+    an image that is based on ours. `host_path` represents the directory of the host.
+    """
+    parent = _find_existing_parent(path)
+    is_lost = _is_root(parent) or not os.access(parent, os.W_OK | os.X_OK)
+    if not is_lost or not is_own_image() or is_mounted(path):
+        return True
+    findings.add_problem(
+        path,
+        f"{description} is not mounted from the host, so its files would be lost when the"
+        " container is removed",
+        advise_mount(path, host_path),
+    )
+    return False
+
+
+def _warn_of_unmounted_output(output_dir: Path, findings: Findings) -> None:
+    """Warn of an output directory in the file system of our image."""
+    is_reported = any(problem.what == str(output_dir) for problem in findings.problems)
+    if is_own_image() and not is_reported and not is_mounted(output_dir):
+        findings.warn(
+            output_dir,
+            "the output directory is not mounted from the host, so the results are lost when the"
+            f" container is removed. {advise_mount(output_dir, _HOST_OUTPUT)}",
+        )
+
+
+def _check_separate(description: str, path: Path, settings: Settings, findings: Findings) -> None:
+    """Report a directory inside the data set, except below its derivatives, or around it."""
+    bids_dir = settings.paths.bids_dir
+    dataset, derivatives = bids_dir.resolve(), (bids_dir / "derivatives").resolve()
+    directory = path.resolve()
+    is_derivative = directory != derivatives and directory.is_relative_to(derivatives)
+    if directory.is_relative_to(dataset) and not is_derivative:
+        reason = (
+            f"{description} must not be inside the dataset {bids_dir}, because the dataset is"
+            " never modified"
+        )
+        fix = (
+            "Choose a directory outside the dataset, or a subdirectory of its derivatives"
+            f" directory such as {bids_dir / 'derivatives/bids-sr'}."
+        )
+        findings.add_problem(path, reason, fix)
+    elif dataset.is_relative_to(directory) and bids_dir != settings.paths.retrospective_dir:
+        fix = "Choose an empty directory that does not contain the dataset."
+        findings.add_problem(path, f"{description} must not contain the dataset {bids_dir}", fix)
+
+
+def _check_writable(
+    description: str, path: Path, findings: Findings, *, only_existing: bool = False
+) -> None:
+    """Report a directory that cannot be created or written.
+
+    `description` describes the directory in messages. With `only_existing`, a missing directory is
+    accepted.
+    """
+    parent = _find_existing_parent(path)
+    fix = (
+        advise_user()
+        if is_own_image()
+        else "Choose another directory, or change the permissions of this directory."
+    )
+    if only_existing and not path.is_dir():
+        return
+    if not parent.is_dir():
+        findings.add_problem(
+            path, f"{description} cannot be created because {parent} is not a directory", fix
+        )
+    elif not os.access(parent, os.W_OK | os.X_OK):
+        reason = (
+            f"{description} is not writable: write permission is missing for {parent}, or the"
+            " file system is read-only"
+        )
+        findings.add_problem(path, reason, fix)
+
+
+def check_owner(settings: Settings, findings: Findings) -> None:
+    """Reject an output directory with files of another program, version or data set."""
+    paths = settings.paths
+    description = paths.output_dir / "dataset_description.json"
+    fix = f"Choose an empty directory, such as {paths.bids_dir / 'derivatives/bids-sr'}."
+    if not description.exists():
+        file = _find_unrelated_file(paths)
+        if file is not None:
+            reason = (
+                f"the output directory is not empty (it contains {file.name}) and was not created"
+                " by bids-sr"
+            )
+            findings.add_problem(paths.output_dir, reason, fix)
+        return
+    try:
+        content = read_object(description)
+    except InputError as error:
+        findings.add(error.problems)
+        return
+    name, version = _parse_generator(content)
+    links = content.get("DatasetLinks")
+    source = str(links.get("raw", "")) if isinstance(links, dict) else ""
+    dataset = (paths.output_dir / Path(unquote(source.removeprefix("file://")))).resolve()
+    expected_datasets = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
+    reason = ""
+    if name != RESULTS:
+        reason = (
+            f"the output directory contains results of {name or 'another program'}, according"
+            f" to {description.name}"
+        )
+    elif version and not is_compatible(version):
+        reason = (
+            f"the output directory contains results of bids-sr {version}, but this is version"
+            f" {__version__}"
+        )
+    elif source and dataset not in expected_datasets and (dataset / description.name).is_file():
+        reason = f"the output directory contains results of another dataset, {dataset}"
+    if reason:
+        findings.add_problem(paths.output_dir, reason, fix)
+
+
+def _find_unrelated_file(paths: Paths) -> Path | None:
+    """Return a file or folder in the output directory that no call of this program created."""
+    output_dir = paths.output_dir
+    entries = output_dir.iterdir() if output_dir.is_dir() else ()
+    unrelated = [path for path in entries if path.name[0] != "." and path != paths.work_dir]
+    was_started = any(output_dir.glob("logs/*/settings.toml"))  # by a call that was stopped
+    if was_started or all(path.name in _OWN_FOLDERS for path in unrelated):
+        return None
+    return min(unrelated)
+
+
+def _parse_generator(description: Mapping[str, object]) -> tuple[str, str]:
+    """Return program and version of the first entry of GeneratedBy; "" if missing."""
+    generators = description.get("GeneratedBy")
+    if not isinstance(generators, list) or not generators or not isinstance(generators[0], dict):
+        return "", ""
+    return str(generators[0].get("Name", "")), str(generators[0].get("Version", ""))
+
+
+def _check_work_dir(paths: Paths, findings: Findings) -> None:
+    """Reject a working directory with steps of another version, or of an unknown one."""
+    file = paths.version_file
+    if file is None or not file.parent.is_dir():
+        return
+    version = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+    if not is_compatible(version):
+        findings.add_problem(
+            file.parent,
+            "the working directory contains steps of"
+            f" {f'bids-sr {version}' if version else 'an earlier version of bids-sr'}, but this is"
+            f" version {__version__}",
+            "Delete this folder, or choose another working directory with --work-dir.",
+        )
+
+
+def _check_weights(settings: Settings, findings: Findings) -> None:
+    """Reject model weights given as options that are missing, unreadable or in another format."""
+    for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
+        if file is not None and not file.is_file():
+            findings.add_problem(file, "the file was not found", "Check the path.")
+        elif file is not None and file.suffix != ".safetensors":
+            reason = (
+                "the file is not a .safetensors file. Files written by torch.save can execute"
+                " code and are therefore not loaded"
+            )
+            findings.add_problem(file, reason, "Specify a file in the .safetensors format.")
+        elif file is not None:
+            findings.is_downloaded(file)
+
+
+def _check_earlier_results(settings: Settings, findings: Findings) -> None:
+    """Report earlier results with the same names.
+
+    Results with and without ``--retrospective`` have the same names.
+    """
+    output_dir = settings.paths.output_dir
+    option = _find_conflicting_option(settings)
+    if option and any(output_dir.glob("sub-*/func/*")):
+        fix = (
+            "Choose another output directory, because the output files have the same names"
+            " with and without --retrospective."
+        )
+        findings.add_problem(
+            output_dir, f"the output directory contains results of an earlier run {option}", fix
+        )
+
+
+def _find_conflicting_option(settings: Settings) -> str:
+    """Return how earlier results differ from this call, "" if both use ``--retrospective`` alike.
+
+    The folder of downsampled runs exists if earlier results are retrospective.
+    """
+    retrospective_dir = settings.paths.retrospective_dir
+    is_retrospective = settings.evaluation.retrospective is not None
+    is_downsampled = settings.paths.bids_dir == retrospective_dir
+    if retrospective_dir.is_dir():
+        return "" if is_retrospective or is_downsampled else "with --retrospective"
+    return "without --retrospective" if is_retrospective else ""
+
+
+def _check_reused_models(settings: Settings, findings: Findings) -> None:
+    """Report models that are to be used but are missing or lack a card."""
+    superres = settings.superres
+    n_problems = len(findings.problems)
+    check_pretrained(superres, findings)
+    folder = superres.models_to_reuse(settings.paths.output_dir)
+    methods_to_load = [
+        name for name in superres.learned if find_pretrained(superres, name) is None
+    ]
+    if (
+        len(findings.problems) > n_problems
+        or superres.model_source != "reuse"
+        or not methods_to_load
+        or folder is None
+    ):
+        return
+    if not any(folder.rglob("*.safetensors")):
+        fix = (
+            "Specify the model directory with --set superres.model_dir=DIR, or omit"
+            " superres.model_source=reuse to train a new model."
+        )
+        findings.refuse_option(
+            f"--set superres.model_source=reuse: {folder}",
+            "the model directory does not contain a model (.safetensors file)",
+            fix,
+        )
+
+
+def _check_slurm_commands(file: Path, findings: Findings) -> None:
+    """Report a plugin file on a machine without the SLURM commands."""
+    missing_commands = [
+        name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
+    ]
+    if missing_commands:
+        fix = "Run the program on a computer with the SLURM commands, or omit --use-plugin."
+        findings.add_problem(
+            file,
+            f"the SLURM commands {', '.join(missing_commands)} were not found on the PATH",
+            fix,
+        )
+
+
+def check_disk_space(settings: Settings, estimate: Estimate, findings: Findings) -> None:
+    """Report disks with too little space, including the files of an earlier run of this call.
+
+    `estimate` contains the size (GB) of both directories.
+    """
+    sizes_by_disk: dict[int, list[tuple[Path, float]]] = {}  # directory and size (GB)
+    for path, size_gb in (
+        (settings.paths.output_dir, estimate.output_gb),
+        (settings.paths.work_dir, estimate.work_gb),
+    ):
+        if path is not None:
+            disk = _find_existing_parent(path).stat().st_dev
+            sizes_by_disk.setdefault(disk, []).append((path, size_gb))
+    for sizes in sizes_by_disk.values():
+        directories = [path for path, _ in sizes]
+        required_gb = sum(size_gb for _, size_gb in sizes) + _RESERVE_GB
+        free_gb = shutil.disk_usage(_find_existing_parent(directories[0])).free / 1e9
+        if (
+            free_gb < required_gb
+            and free_gb + sum(map(_measure_size_gb, directories)) < required_gb
+        ):
+            findings.add_problem(
+                " and ".join(map(str, directories)),
+                f"{_format_gb(free_gb)} of disk space are available, but"
+                f" {_format_gb(required_gb)} are required (including {_format_gb(_RESERVE_GB)} for"
+                " logs and figures)",
+                "Free some disk space, choose other directories (use -w for the working"
+                " directory), or process fewer participants or methods per call.",
+            )
+
+
+def _find_existing_parent(path: Path) -> Path:
+    """Return the path, or the nearest parent directory that exists."""
+    absolute_path = path.absolute()
+    candidates = (absolute_path, *absolute_path.parents)
+    return next(
+        (candidate for candidate in candidates if os.path.lexists(candidate)), candidates[-1]
+    )
+
+
+def _is_root(path: Path) -> bool:
+    """Return whether an absolute path is the root of the file system."""
+    return path == Path(path.anchor)
+
+
+def _measure_size_gb(path: Path) -> float:
+    """Return the size of the files in a directory (GB)."""
+    files = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+    return sum(os.lstat(file).st_size for file in files) / 1e9
+
+
+def _format_gb(size_gb: float) -> str:
+    """Return a size (GB) as text."""
+    return f"{size_gb:.1f} GB" if size_gb >= 1 else f"{size_gb:.2f} GB"

@@ -1,0 +1,161 @@
+"""Voxels of the echoes of a run: copies of other echoes, and signal that grows with echo time.
+
+The signal of tissue decays with echo time. If it grows in most of the brain, files or sidecars of
+two echoes were exchanged. Successive echoes are compared in pairs, because a single fit to all
+echoes does not reveal exchanged neighbors. Where two echoes contain only noise, they differ by
+chance, so only differences that exceed their standard error count.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.io.arrays import Float
+from bids_sr.io.frozen import frozen
+from bids_sr.io.orientation import storage_order
+from bids_sr.survey.bids import BoldRun, Findings
+from bids_sr.survey.bids.echoes import SINGLE_ECHO
+
+_N_VOLUMES = 20  # volumes that are compared, evenly distributed over the run
+_MAX_RISING_SHARE = 0.5  # of the brain voxels; noise causes few rises
+_MIN_RISE = 2.0  # difference between two echoes in a voxel, relative to its standard error
+# of the signal; the rounding of copies with another data type or scale. Echoes at an interval of
+# 1 ms differ by 2 %.
+_COPY_TOLERANCE = 2e-3
+_MIN_VOXELS = 50  # fewer voxels are not compared
+
+
+def check_echoes(
+    run: BoldRun,
+    runs: Sequence[BoldRun],
+    checksums: Mapping[Path, Collection[int]],
+    findings: Findings,
+) -> None:
+    """Reject a run if an echo is a copy of another echo, or if the signal grows with echo time.
+
+    All echoes must be valid and have the same shape, apart from their storage order. `runs` are
+    the runs of the participant, and `checksums` the checksums of the volumes of each series.
+    """
+    if not run.echoes:
+        return
+    copies = list(_find_copies(run, runs, checksums))
+    comparison = None if copies else _compare_echoes([path for path, _ in run.echoes])
+    if comparison is not None:
+        for first, second in comparison.find_copies():
+            copies.append((run.echoes[first][0], run.echoes[second][0]))
+    for path, copied_path in copies:
+        findings.add_problem(
+            copied_path,
+            "the echoes cannot be combined because the voxels of this echo are equal to the"
+            f" voxels of {path.name}, so one of the two files is a copy",
+            f"Replace the copy with the series of this echo, or {SINGLE_ECHO}.",
+        )
+    if comparison is None or copies:
+        return
+    for index, share in comparison.find_rises():
+        (path, te_ms), (next_path, next_te_ms) = run.echoes[index : index + 2]
+        findings.add_problem(
+            next_path,
+            "the echoes cannot be combined because the signal must decrease with echo time, but"
+            f" is higher at {next_te_ms:g} ms than at {te_ms:g} ms ({path.name}) in {share:.0%} of"
+            " the brain. The files of these echoes or their EchoTime may be exchanged",
+            "Find out the echo time of each file, and rename the files or correct EchoTime,"
+            f" or {SINGLE_ECHO}.",
+        )
+
+
+def _find_copies(
+    run: BoldRun, runs: Sequence[BoldRun], checksums: Mapping[Path, Collection[int]]
+) -> Iterator[tuple[Path, Path]]:
+    """Yield each pair of a file and an echo of a run with the same stored voxels.
+
+    A run whose echoes are all the same as in another run is a copied run, which is not reported.
+    """
+    paths = [path for path, _ in run.echoes]
+    for path, other_path in combinations(paths, 2):
+        if checksums[path] == checksums[other_path]:
+            yield path, other_path
+    for other_run in runs:
+        other_paths = [path for path, _ in other_run.echoes]
+        copies = [
+            (other_path, path)
+            for other_path in other_paths
+            for path in paths
+            if other_run.bold != run.bold and checksums[path] == checksums[other_path]
+        ]
+        if {path for _, path in copies} != {*paths}:
+            yield from copies
+
+
+@frozen
+class _EchoComparison:
+    """Comparison of the echoes of a run in brain voxels (N), over some of its volumes.
+
+    `means` are the means of the echoes over time (echoes, N). `rises` are the mean differences of
+    all echoes but the first from the preceding echo, relative to their standard errors (echoes -
+    1, N).
+    """
+
+    means: Float
+    rises: Float
+
+    def find_copies(self) -> Iterator[tuple[int, int]]:
+        """Yield the indices of each pair of echoes with equal voxels."""
+        for first, second in combinations(range(len(self.means)), 2):
+            difference = np.median(np.abs(self.means[second] - self.means[first]))
+            if difference <= _COPY_TOLERANCE * np.median(np.abs(self.means[first])):
+                yield first, second
+
+    def find_rises(self) -> Iterator[tuple[int, float]]:
+        """Yield the index of each echo with less signal than the next, and the share of voxels."""
+        for index, rises in enumerate(self.rises):
+            share = float((rises > _MIN_RISE).mean())
+            if share > _MAX_RISING_SHARE:
+                yield index, share
+
+
+def _compare_echoes(paths: Sequence[Path]) -> _EchoComparison | None:
+    """Compare the echoes of a run, in ascending order of echo time.
+
+    Returns None if the mean of all echoes contains no brain.
+    """
+    from bids_sr.io.nifti import SeriesReader
+    from bids_sr.spatial.masks import MaskError, brain_mask
+    from bids_sr.spatial.multi_echo import limit_unsteady
+
+    with ExitStack() as stack:
+        readers = [stack.enter_context(SeriesReader(path, allow_nan=True)) for path in paths]
+        first = readers[0]
+        orders = [storage_order(reader.affine, first.affine) for reader in readers]
+        n_volumes = first.shape[3]
+        start = limit_unsteady(n_volumes, first.tr)
+        numbers = np.unique(np.linspace(start, n_volumes - 1, _N_VOLUMES).astype(int))
+        means = np.zeros((len(readers), *first.shape[:3]))
+        difference_sums = np.zeros((len(readers) - 1, *first.shape[:3]))
+        square_sums = np.zeros_like(difference_sums)
+        for number in numbers.tolist():
+            volumes = [
+                order.turn(reader.volume(number).astype(np.float64))
+                for reader, order in zip(readers, orders, strict=True)
+            ]
+            for index, volume in enumerate(volumes):
+                means[index] += volume / len(numbers)
+            for index, (volume, next_volume) in enumerate(pairwise(volumes)):
+                difference = next_volume - volume
+                difference_sums[index] += difference
+                square_sums[index] += np.square(difference)
+    try:
+        inside = brain_mask(means.mean(axis=0), first.affine)
+    except MaskError:
+        return None
+    if len(numbers) < 2 or np.count_nonzero(inside) < _MIN_VOXELS:
+        return None
+    difference_means = difference_sums[:, inside] / len(numbers)
+    variances = square_sums[:, inside] / len(numbers) - np.square(difference_means)
+    errors = np.sqrt(np.maximum(variances, 0) / (len(numbers) - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rises = np.nan_to_num(difference_means / errors)  # 0 if an echo is constant
+    return _EchoComparison(means=means[:, inside], rises=rises)

@@ -1,0 +1,350 @@
+"""Trial types and contrasts that can be estimated from the events of a run.
+
+Head motion is not known yet, so only events, drift and filters are part of the model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_sr.config import Settings
+from bids_sr.glm.contrasts import ALL, MODULATION, Contrast, Contrasts
+from bids_sr.io.frozen import frozen
+from bids_sr.survey.bids import BoldRun, Findings
+from bids_sr.survey.preflight.events import UNMODULATED, describe_sum
+from bids_sr.survey.preflight.milder_filters import suggest_filters
+from bids_sr.survey.preflight.run_model import (
+    design_settings,
+    hemodynamic_response,
+    list_volume_times,
+    time_model,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bids_sr.glm.design import Design
+    from bids_sr.glm.inseparable_types import InseparableTypes
+    from bids_sr.glm.regressors import Events
+    from bids_sr.glm.type_information import TypeInformation
+    from bids_sr.glm.type_roles import TypeRoles
+
+# Checks of larger models take longer than all other checks.
+_MAX_SIZE = 5_000_000  # volumes times trial types
+_MAX_TYPES = 500
+_LATEST_ONSET_S = 6.0  # before the last volume, which then shows the peak of the response
+_FIX = "Check onsets and durations, or choose other contrasts with --contrasts."
+_REQUEST_ONLY = (
+    "Its contrasts, which would be imprecise, are computed only if requested with --contrasts."
+)
+
+
+@frozen
+class TypesOfRun:
+    """Trial types of a run by their role in contrasts.
+
+    `modeled` types have a regressor, in the order shared by the data set. Among them, `described`
+    types have default contrasts, and `averaged` types are in the mean ``all``. `unmodeled` is the
+    reason by type of the events table that has no regressor. `information` has the variances of
+    contrasts; None if no model was built. `inseparable` are groups of types whose responses cannot
+    be separated; empty if no model was built. `is_clear` states whether all types have a regressor
+    and no column of the model is a mixture of others, so that all contrasts can be estimated.
+    """
+
+    modeled: tuple[str, ...]
+    described: tuple[str, ...]
+    averaged: tuple[str, ...]
+    unmodeled: Mapping[str, str] = field(default_factory=dict)
+    information: "TypeInformation | None" = None
+    inseparable: "tuple[InseparableTypes, ...]" = ()
+    is_clear: bool = False
+
+    @classmethod
+    def all_described(cls, types: Sequence[str]) -> "TypesOfRun":
+        """Return types that all have default contrasts."""
+        return cls(modeled=tuple(types), described=tuple(types), averaged=tuple(types))
+
+
+def assess_types(
+    run: BoldRun, types: Sequence[str], settings: Settings, findings: Findings
+) -> TypesOfRun:
+    """Return the roles of the trial types of a run, and note the types that are left out.
+
+    `types` are the trial types of a valid events table.
+    """
+    described = TypesOfRun.all_described(types)
+    if run.events is None or not types:
+        return described
+    from bids_sr.glm.regressors import DesignError, read_events
+
+    events = read_events(run.events, run.levels)
+    reasons = {name: describe_sum(summed_types) for name, summed_types in events.summed.items()}
+    reasons |= dict.fromkeys(events.unmodulated, UNMODULATED)
+    types_of_run = replace(described, unmodeled=reasons)
+    if _is_large(run, types) or _are_too_many(events, run, settings):
+        return types_of_run
+    try:
+        design = _build_design(events, run, settings)
+    except DesignError:  # reported by `is_estimable`
+        return types_of_run
+    return _assess_model(types_of_run, events, design, run, settings, findings)
+
+
+def _are_too_many(events: "Events", run: BoldRun, settings: Settings) -> bool:
+    """Return whether the responses to trial types alone are more than the volumes of a run.
+
+    `run_model.is_long_enough` rejects such a run without its model, which would be large. Types
+    are only counted if their response is certain to be seen.
+    """
+    times = list_volume_times(run, settings)
+    if not len(times):
+        return True
+    is_seen = events.table["onset"].between(times[0], times[-1] - _LATEST_ONSET_S)
+    if MODULATION in events.table:
+        is_seen &= events.table[MODULATION] != 0
+    n_types = events.table.loc[is_seen, "trial_type"].nunique()
+    n_columns = n_types * hemodynamic_response(settings).n_columns
+    return "glm" in settings.activation.kinds and n_columns >= len(times)
+
+
+def _assess_model(
+    described: TypesOfRun,
+    events: "Events",
+    design: "Design",
+    run: BoldRun,
+    settings: Settings,
+    findings: Findings,
+) -> TypesOfRun:
+    """Return the roles of trial types according to the model, and note what is left out."""
+    from bids_sr.glm.inseparable_types import find_inseparable_types
+    from bids_sr.glm.type_roles import assign_roles
+
+    assert run.events is not None
+    roles = assign_roles(described.modeled, events, design, n_volumes=run.n_volumes)
+    silent = {
+        name: (
+            "no volume of the run shows its response ("
+            f"{_describe_onsets(events, name)}; the run ends at {run.duration:g} s)"
+        )
+        for name in roles.silent
+    }
+    for name, reason in silent.items():
+        findings.note(run.events, f"the trial type {name!r} is not modeled because {reason}.")
+    modeled = tuple(name for name in described.modeled if name not in silent)
+    if not modeled:
+        findings.add_problem(run.events, "no volume of the run shows a response to an event", _FIX)
+    _note_left_out(roles, events, run, settings, findings)
+    return TypesOfRun(
+        modeled=modeled,
+        described=roles.described,
+        averaged=roles.averaged,
+        unmodeled={**described.unmodeled, **silent},
+        information=roles.information,
+        inseparable=find_inseparable_types(design, roles.information),
+        is_clear=not silent and design.rank == len(design.columns),
+    )
+
+
+def _describe_onsets(events: "Events", name: str) -> str:
+    """Return the onsets of the events of a trial type as text."""
+    onsets = sorted(onset for onset, _ in events.spans()[name])
+    if len(onsets) == 1:
+        return f"its only event begins at {onsets[0]:g} s"
+    return f"its {len(onsets)} events begin at {onsets[0]:g} to {onsets[-1]:g} s"
+
+
+def _note_left_out(
+    roles: "TypeRoles", events: "Events", run: BoldRun, settings: Settings, findings: Findings
+) -> None:
+    """Report types with a small observed share, and types left out of contrasts or of the mean."""
+    table = run.events
+    assert table is not None
+    information = roles.information
+    weak_types = information.weak_types()
+    remedies = weak_types and suggest_filters(
+        weak_types,
+        lambda milder_settings: _measure_observed_shares(events, run, milder_settings),
+        settings,
+        n_volumes=run.n_volumes,
+        tr=run.tr,
+    )
+    for name, share in {**roles.faint, **roles.weak}.items():
+        consequence = f"effects of the trial type {name!r} are imprecise"
+        use, digits = "", 1
+        if name in roles.faint:
+            consequence = (
+                f"the trial type {name!r} is modeled but left out of the default contrasts"
+            )
+            use, digits = f" {_REQUEST_ONLY}", 2
+        cause = (
+            "Most of its response is outside the run."
+            if information.is_outside_run(name)
+            else "Only the start and the end of the response are estimated, because it is nearly"
+            " constant in between."
+        )
+        findings.note(
+            table,
+            f"{consequence} because only {share:.{digits}%} of its response (by energy) is within"
+            " the run and differs from the mean of the run and from drift."
+            f" {remedies.get(name, cause)}{use}",
+        )
+    for name, ratio in roles.dominating.items():
+        findings.note(
+            table,
+            f"the trial type {name!r} is left out of the mean over trial types (contrast {ALL},"
+            " and comparisons with the mean of the others) because it would multiply the"
+            f" standard error of the mean by {ratio:.1f}.",
+        )
+
+
+def _measure_observed_shares(
+    events: "Events", run: BoldRun, settings: Settings
+) -> Mapping[str, float]:
+    """Return the observed share of the response by type; {} if the model cannot be built."""
+    from bids_sr.glm.regressors import DesignError
+    from bids_sr.glm.type_roles import measure_types
+
+    try:
+        design = _build_design(events, run, settings)
+    except DesignError:
+        return {}
+    return measure_types(events, design, n_volumes=run.n_volumes).shares()
+
+
+def select_estimable(
+    run_types: TypesOfRun, contrasts: Contrasts, events: Path, findings: Findings
+) -> dict[str, Contrast]:
+    """Return the default contrasts that can be estimated, and note the others.
+
+    It is a problem if none can. `events` is the events table.
+    """
+    estimable_contrasts = {name: dict(weights) for name, weights in contrasts.items()}
+    information = run_types.information
+    if information is None:
+        return estimable_contrasts
+    from bids_sr.glm.type_roles import inestimable_contrasts
+
+    inestimable = inestimable_contrasts(contrasts, information)
+    if not inestimable:
+        return estimable_contrasts
+    cause = _explain_inseparable(run_types.inseparable)
+    if len(inestimable) == len(contrasts):
+        findings.add_problem(events, f"no default contrast can be estimated because {cause}", _FIX)
+        return estimable_contrasts
+    noun, verb = ("contrast", "is") if len(inestimable) == 1 else ("contrasts", "are")
+    findings.note(
+        events,
+        f"the default {noun} {', '.join(inestimable)} {verb} not computed because {cause}.",
+    )
+    return {
+        name: weights for name, weights in estimable_contrasts.items() if name not in inestimable
+    }
+
+
+def is_estimable(
+    run: BoldRun,
+    run_types: TypesOfRun,
+    contrasts: Contrasts,
+    settings: Settings,
+    findings: Findings,
+) -> bool:
+    """Return whether the contrasts of a run can be estimated without head motion.
+
+    A problem gives the reason if they cannot. Runs that are not tested (no events, or a very
+    large model) count as estimable. The events table must be valid.
+    """
+    if run.events is None or _is_large(run, run_types.modeled):
+        return True
+    if any(problem.what == str(run.events) for problem in findings.problems):
+        return False  # rejected by `select_estimable`
+    if run_types.is_clear:
+        return True
+    from bids_sr.glm.design import contrast_vector
+    from bids_sr.glm.regressors import DesignError, read_events
+
+    try:
+        design = _build_design(read_events(run.events, run.levels), run, settings)
+    except DesignError as error:
+        findings.add_problem(run.events, f"the model of the run cannot be fitted: {error}", _FIX)
+        return False
+    for name, weights in contrasts.items():
+        try:
+            contrast_vector(design, name, weights)
+        except DesignError as error:
+            types = {trial_type for trial_type, weight in weights.items() if weight}
+            groups = [group for group in run_types.inseparable if types & {*group.types}]
+            reason = str(error)
+            if groups:
+                cause = _explain_inseparable(groups)
+                reason = f"the contrast {name} cannot be estimated because {cause}"
+            findings.add_problem(run.events, reason, _FIX)
+            return False
+    return True
+
+
+def _is_large(run: BoldRun, types: Sequence[str]) -> bool:
+    """Return whether the model of a run is too large for these checks."""
+    return run.n_volumes * len(types) > _MAX_SIZE or len(types) > _MAX_TYPES
+
+
+def _build_design(events: "Events", run: BoldRun, settings: Settings) -> "Design":
+    """Return the model of a run without head motion."""
+    from bids_sr.glm.design import build_design
+
+    dummies = settings.preprocessing.dummy_scans or 0
+    table = _filter_columns(run, dummies, settings) if _has_time_columns(settings) else None
+    return build_design(
+        events,
+        design_settings(run, settings),
+        n_volumes=run.n_volumes,
+        tr=run.tr,
+        n_dummy=dummies,
+        confounds=table,
+        confound_names=() if table is None else tuple(map(str, table)),
+    )
+
+
+def _has_time_columns(settings: Settings) -> bool:
+    """Return whether models have columns of a pass band or of polynomials."""
+    return bool(settings.activation.band_pass or settings.activation.legendre_order)
+
+
+def _filter_columns(run: BoldRun, dummies: int, settings: Settings) -> "pd.DataFrame":
+    """Return the columns of a run's temporal model that do not depend on head motion."""
+    import pandas as pd
+
+    from bids_sr.preproc.temporal_regressors import time_columns
+
+    no_motion = pd.DataFrame(index=range(run.n_volumes))
+    model = time_model(settings, with_censoring=False)
+    return time_columns(no_motion, model, tr=run.tr, n_dummy=dummies)[0]
+
+
+def _explain_inseparable(groups: "Sequence[InseparableTypes]") -> str:
+    """Return why contrasts cannot be estimated, from the groups of inseparable trial types."""
+    return ", and ".join(map(_describe_group, groups)) or "their variance is too large"
+
+
+def _describe_group(group: "InseparableTypes") -> str:
+    """Return what a group of trial types cannot be separated from."""
+    is_single = len(group.types) == 1
+    noun, pronoun, verb = ("response", "it", "is") if is_single else ("responses", "they", "are")
+    subject = f"the {noun} to {join_names(group.types)}"
+    if group.partner == "types":
+        other_types = "the responses to other trial types" if is_single else "each other"
+        return f"{subject} cannot be separated from {other_types}"
+    together = "" if is_single else " together"
+    if group.partner == "mean":
+        return (
+            f"{subject}{together} {verb} nearly constant, so {pronoun} cannot be separated from"
+            " the mean of the run"
+        )
+    partner = "slow drift" if group.partner == "drift" else "the temporal filters of the model"
+    return f"{subject}{together} cannot be separated from {partner}"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Return quoted names, separated by commas and ``and``."""
+    quoted = [repr(name) for name in names]
+    return " and ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))

@@ -1,0 +1,522 @@
+"""Events tables of BOLD runs, with checks against the length of the run."""
+
+import math
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bids_sr.glm.contrasts import (
+    MODULATION,
+    UNNAMED,
+    find_unmodulated_types,
+    is_missing_type,
+    list_modeled_types,
+    order_types,
+    parse_seconds,
+    read_modulation,
+)
+from bids_sr.glm.summed_types import find_summed_types
+from bids_sr.io.frozen import frozen
+from bids_sr.io.tables import MISSING_MARKS, TABLE_ERRORS, TableRow, is_missing, read_rows
+from bids_sr.survey.bids import Findings, Survey, parse_entities
+from bids_sr.survey.bids.label_lists import list_some
+
+_MIN_END_S = -24.0  # the hemodynamic response to earlier events has faded at the first volume
+_MAX_DISTANCE_S = 3600.0  # from the run; beyond, onsets or their units must be wrong
+_TIME_TOLERANCE_S = 1e-3  # rounding of times in tables
+# largest share of events after the end of the run; beyond, the table belongs to another run
+_MAX_LATE_SHARE = 0.5
+_MAX_EVENTS = 50_000
+_MAX_INVALID_ROWS = 3  # number of invalid rows that are reported
+UNMODULATED = f"all its events have {MODULATION} 0"
+"""Reason why a trial type is not modeled."""
+MISSING_TYPE = "this is a missing value unless Levels of trial_type list it"
+"""Reason why a trial type in `MISSING_MARKS` is not modeled."""
+_FORM_FIX = (
+    "Specify an events table with the columns onset and duration, and with the column trial_type"
+    " if there are several conditions"
+)
+_RESTING_STATE_FIX = (
+    "Alternatively, analyze all runs as resting state (seed-based connectivity) with --ignore"
+    " events."
+)
+
+
+def check_events(
+    table: Path,
+    bold: Path,
+    duration: float | None,
+    findings: Findings,
+    levels: Collection[str] = (),
+) -> tuple[str, ...]:
+    """Return the modeled trial types of a run in order of appearance, or () with a problem.
+
+    `duration` is the length of the run (s), or None if it is not known; events are then not
+    compared with it. `levels` are the trial types in ``Levels`` of the table, see
+    `list_modeled_types`.
+    """
+    table_findings = Findings()
+    rows = _read_events(table, levels, table_findings)
+    types = tuple(dict.fromkeys(row.trial_type for row in rows if row.is_modeled))
+    if not table_findings.problems and not types:
+        reason = (
+            "the events table contains no trial type to model: all rows are rest periods, or their"
+            " trial type, onset or duration is missing"
+        )
+        fix = f"{_FORM_FIX}. {_RESTING_STATE_FIX}"
+        if marks := {row.trial_type for row in rows} & MISSING_MARKS:
+            fix = f"{_describe_levels_fix(marks)} {fix}"
+        table_findings.add_problem(table, reason, fix)
+    reasons = _explain_unmodeled_types([row for row in rows if row.is_modeled])
+    if types and reasons.keys() == {*types}:
+        table_findings.add_problem(
+            table,
+            f"all events have {MODULATION} 0",
+            f"Correct the column {MODULATION}, or remove it to model all events alike.",
+        )
+    for name, reason in reasons.items():
+        table_findings.note(table, f"the trial type {name!r} is not modeled because {reason}.")
+    types = tuple(name for name in types if name not in reasons)
+    if duration is not None:
+        modeled_rows = _select_rows(rows, types)
+        types = _check_onsets(modeled_rows, types, table, bold, duration, table_findings)
+    findings.add_all(table_findings)
+    return () if table_findings.problems else types
+
+
+@frozen
+class _EventRow:
+    """Event of a table with its line number; onset and duration in s.
+
+    `is_modeled` is False for rest periods and missing types. `amplitude` is the value of the
+    column modulation; 1 if the column is not used.
+    """
+
+    line: int
+    onset: float
+    duration: float
+    trial_type: str
+    is_modeled: bool
+    amplitude: float = 1.0
+
+
+def _read_events(path: Path, levels: Collection[str], findings: Findings) -> list[_EventRow]:
+    """Read the rows of an events table, and report problems.
+
+    `levels` is as in `check_events`.
+    """
+    records = _read_records(path, findings)
+    if records is None:
+        return []
+    _note_missing_types(records, levels, path, findings)
+    records = _drop_untimed(records, levels, path, findings)
+    rows = [
+        row
+        for line, record in records
+        if (row := _parse_row(path, line, record, levels, findings)) is not None
+    ]
+    rows = _read_amplitudes(rows, dict(records), path, findings)
+    rows = _drop_repetitions(rows, path, findings)
+    if n_brief := sum(row.duration == 0 for row in rows):
+        count_text = "all" if n_brief == len(rows) else f"{n_brief} of {len(rows)}"
+        text = (
+            f"{count_text} events have zero duration and are modeled as impulses with an area"
+            " of 1 s, as in SPM."
+        )
+        findings.note(path, text)
+    _check_cells(path, records, findings)
+    return rows
+
+
+def _read_records(path: Path, findings: Findings) -> list[TableRow] | None:
+    """Return the line number and the cells of each row, or None with a problem.
+
+    Events are named if the column trial_type is missing.
+    """
+    if not findings.is_downloaded(path):
+        return None
+    try:
+        columns, records = read_rows(path, _MAX_EVENTS + 1)
+    except TABLE_ERRORS as error:
+        reason = f"the file cannot be read as a table ({error})"
+        findings.add_problem(path, reason, "Save the table as tab-separated UTF-8 text.")
+        return None
+    missing_columns = [name for name in ("onset", "duration") if name not in columns]
+    if missing_columns:
+        existing_columns = ", ".join(str(name) for name in columns) or "none"
+        reason = (
+            f"required columns are missing: {', '.join(missing_columns)} (existing columns:"
+            f" {existing_columns})"
+        )
+        fix = f"{_FORM_FIX}. Columns must be separated by tabs."
+        findings.add_problem(path, reason, fix if columns else f"{fix} {_RESTING_STATE_FIX}")
+        return None
+    if len(records) > _MAX_EVENTS:
+        reason = f"the events table has more than {_MAX_EVENTS} rows, which is the maximum per run"
+        fix = "Check that the file is an events table rather than a physiological recording."
+        findings.add_problem(path, reason, fix)
+        return None
+    if not records:
+        fix = f"{_FORM_FIX}. Each event must have its own row. {_RESTING_STATE_FIX}"
+        findings.add_problem(path, "the events table has no rows", fix)
+    if "trial_type" not in columns:
+        findings.note(
+            path,
+            f"the optional column trial_type is missing, so all events are named {UNNAMED!r}.",
+        )
+        for _, record in records:
+            record["trial_type"] = UNNAMED
+    return records
+
+
+def _note_missing_types(
+    records: Sequence[TableRow], levels: Collection[str], path: Path, findings: Findings
+) -> None:
+    """Report events whose trial type is a missing value that BIDS writes as n/a."""
+    marks = [
+        mark
+        for _, record in records
+        if (mark := (record["trial_type"] or "").strip()) in MISSING_MARKS
+        and is_missing_type(mark, levels)
+    ]
+    if marks:
+        count_text = "1 event is" if len(marks) == 1 else f"{len(marks)} events are"
+        marks_text = _join_marks(marks)
+        findings.note(
+            path,
+            f"{count_text} not modeled because the trial type is missing ({marks_text}, as n/a)."
+            f" {_describe_levels_fix(marks)}",
+        )
+
+
+def _describe_levels_fix(marks: Iterable[str]) -> str:
+    """Return a sentence on how to model trial types that count as missing values."""
+    return (
+        f"If {_join_marks(marks)} is the name of a condition, describe it under Levels of"
+        " trial_type in the sidecar of the events."
+    )
+
+
+def _join_marks(marks: Iterable[str]) -> str:
+    """Return distinct missing values in quotation marks as text."""
+    return " or ".join(map(repr, sorted({*marks})))
+
+
+def _drop_untimed(
+    records: Sequence[TableRow], levels: Collection[str], path: Path, findings: Findings
+) -> list[TableRow]:
+    """Return the rows without events that have no onset or duration, and report these events."""
+    untimed_lines = {line for line, record in records if _is_untimed(record, levels)}
+    if untimed_lines:
+        findings.note(
+            path,
+            f"{len(untimed_lines)} of {len(records)} events are not modeled because their onset or"
+            f" duration is n/a (first event: line {min(untimed_lines)}).",
+        )
+    return [(line, record) for line, record in records if line not in untimed_lines]
+
+
+def _is_untimed(record: Mapping[str, str | None], levels: Collection[str]) -> bool:
+    """Return whether a row is an event of a modeled type without onset or duration."""
+    is_any_missing = is_missing(record["onset"]) or is_missing(record["duration"])
+    return is_any_missing and bool(list_modeled_types([record["trial_type"]], levels))
+
+
+def _parse_row(
+    path: Path,
+    line: int,
+    record: Mapping[str, str | None],
+    levels: Collection[str],
+    findings: Findings,
+) -> _EventRow | None:
+    """Return the event in a row, or None if it is invalid; the first invalid rows are reported."""
+    onset, duration = parse_seconds(record["onset"]), parse_seconds(record["duration"])
+    name = (record["trial_type"] or "").strip()
+    is_modeled = bool(list_modeled_types([name], levels))
+    are_times = onset is not None and duration is not None and duration >= 0
+    if are_times or not is_modeled:
+        return _EventRow(
+            line=line,
+            onset=onset or 0.0,
+            duration=duration or 0.0,
+            trial_type=name,
+            is_modeled=is_modeled,
+        )
+    if len(findings.problems) < _MAX_INVALID_ROWS:
+        reason = (
+            f"the onset and duration in line {line} must be times in seconds, but are"
+            f" {record['onset']!r} and {record['duration']!r}"
+        )
+        fix = "Specify both values in seconds; use a duration of 0 for brief events."
+        findings.add_problem(path, reason, fix)
+    return None
+
+
+def _read_amplitudes(
+    rows: Sequence[_EventRow],
+    records: Mapping[int, Mapping[str, str | None]],
+    path: Path,
+    findings: Findings,
+) -> list[_EventRow]:
+    """Return rows with the amplitudes of the column modulation, and report its use.
+
+    `records` are the cells of the table by line number.
+    """
+    events = [row for row in rows if row.is_modeled]
+    cells = [records[row.line].get(MODULATION) for row in events]
+    amplitudes, reason = read_modulation([row.trial_type for row in events], cells)
+    if reason:
+        findings.warn(
+            path,
+            f"the column {MODULATION} is not used, because {reason}. The amplitude of all events"
+            " is 1.",
+            code="events",
+        )
+    elif set(amplitudes) - {1.0}:
+        findings.note(
+            path,
+            f"the column {MODULATION} is used as the amplitude of the events"
+            f" ({min(amplitudes):g} to {max(amplitudes):g}), as in nilearn. Effects are the"
+            f" response to a {MODULATION} of 1.",
+        )
+    amplitude_by_line = {
+        row.line: amplitude for row, amplitude in zip(events, amplitudes, strict=True)
+    }
+    return [replace(row, amplitude=amplitude_by_line.get(row.line, 1.0)) for row in rows]
+
+
+def _drop_repetitions(
+    rows: Sequence[_EventRow], path: Path, findings: Findings
+) -> list[_EventRow]:
+    """Drop repeated events, and report repeated and overlapping events of the same type."""
+    distinct, repeated = list[_EventRow](), list[_EventRow]()
+    earlier_events = set[tuple[float, float, str, float]]()
+    for row in rows:
+        event = row.onset, row.duration, row.trial_type, row.amplitude
+        rows_of_kind = repeated if event in earlier_events else distinct
+        rows_of_kind.append(row)
+        earlier_events.add(event)
+    if modeled_repetitions := [row for row in repeated if row.is_modeled]:
+        findings.note(
+            path,
+            f"{len(modeled_repetitions)} of {len(rows)} events have the same onset, duration and"
+            f" trial_type as another event (first event: line {modeled_repetitions[0].line}). Each"
+            " event is modeled only once.",
+        )
+    _note_overlaps([row for row in distinct if row.is_modeled], path, findings)
+    return distinct
+
+
+def _select_rows(rows: Iterable[_EventRow], types: Iterable[str]) -> list[_EventRow]:
+    """Return the rows with one of the trial types."""
+    names = set(types)
+    return [row for row in rows if row.trial_type in names]
+
+
+def _note_overlaps(rows: Sequence[_EventRow], path: Path, findings: Findings) -> None:
+    """Report events that begin before an earlier event of the same type has ended."""
+    overlapping, latest_ends = dict[str, list[_EventRow]](), dict[str, float]()
+    for row in sorted(rows, key=lambda row: row.onset):
+        latest_end = latest_ends.get(row.trial_type, -math.inf)
+        if row.onset < latest_end - _TIME_TOLERANCE_S:
+            overlapping.setdefault(row.trial_type, []).append(row)
+        latest_ends[row.trial_type] = max(row.onset + row.duration, latest_end)
+    for name, events in overlapping.items():
+        findings.note(
+            path,
+            f"events of trial type {name!r} overlap with earlier events of the same type"
+            f" ({len(events)} in total, the first in line {events[0].line}). The modeled responses"
+            " are summed.",
+        )
+
+
+def _check_cells(path: Path, records: Sequence[TableRow], findings: Findings) -> None:
+    """Reject a table with a line that has more cells than the header line."""
+    wide_line = next((line for line, record in records if "" in record), None)
+    if wide_line is not None:
+        fix = "Each line must have the same number of cells as the header line."
+        findings.add_problem(path, f"line {wide_line} has more cells than the header line", fix)
+
+
+def _explain_unmodeled_types(rows: Sequence[_EventRow]) -> dict[str, str]:
+    """Return the reason by trial type without a regressor, as `Events.from_rows` decides.
+
+    `rows` are neither rest periods nor repeated.
+    """
+    amplitudes = [row.amplitude for row in rows]
+    if set(amplitudes) == {1.0}:
+        summed = find_summed_types([(row.onset, row.duration, row.trial_type) for row in rows])
+        return {name: describe_sum(summed_types) for name, summed_types in summed.items()}
+    types = [row.trial_type for row in rows]
+    return dict.fromkeys(find_unmodulated_types(types, amplitudes), UNMODULATED)
+
+
+def describe_sum(summed_types: Sequence[str]) -> str:
+    """Return why a type that repeats the events of the types `summed_types` is not modeled."""
+    return (
+        f"it lists the events of {' and '.join(map(repr, summed_types))} again, so that its"
+        " response is the sum of their responses"
+    )
+
+
+def _check_onsets(
+    rows: Sequence[_EventRow],
+    types: tuple[str, ...],
+    table: Path,
+    bold: Path,
+    duration: float,
+    findings: Findings,
+) -> tuple[str, ...]:
+    """Return the trial types with events during the run, and report all other events.
+
+    `duration` is the length of the run (s).
+    """
+    _report_distant_events(rows, table, bold, duration, findings)
+    are_mostly_late = _report_late_events(rows, table, bold, duration, findings)
+    _note_truncated_events(rows, table, duration, findings)
+    types_within = {
+        row.trial_type
+        for row in rows
+        if row.onset + row.duration > _MIN_END_S and row.onset < duration
+    }
+    late_types = {row.trial_type for row in rows if row.onset >= duration}
+    for name in (name for name in types if name not in types_within):
+        position = (
+            "after the end"
+            if name in late_types
+            else f"more than {-_MIN_END_S:g} s before the start"
+        )
+        text = (
+            f"the trial type {name!r} is not modeled because all of its events are"
+            f" {position} of the run."
+        )
+        findings.note(table, text)
+    if types and not types_within and not are_mostly_late:
+        findings.add_problem(
+            table,
+            f"all events are more than {-_MIN_END_S:g} s before the first volume",
+            "Check that onsets are in seconds relative to the first volume.",
+        )
+    return tuple(name for name in types if name in types_within)
+
+
+def _report_distant_events(
+    rows: Sequence[_EventRow], table: Path, bold: Path, duration: float, findings: Findings
+) -> None:
+    """Reject events that are more than an hour from a run that lasts `duration` seconds."""
+    distant = [
+        row
+        for row in rows
+        if row.onset < -_MAX_DISTANCE_S or row.onset + row.duration > duration + _MAX_DISTANCE_S
+    ]
+    if distant:
+        findings.add_problem(
+            table,
+            "the events table contains events more than one hour before the start or after the end"
+            f" of {bold.name} ({len(distant)} in total, the first with an onset of"
+            f" {distant[0].onset:g} s and a duration of {distant[0].duration:g} s in line"
+            f" {distant[0].line})",
+            "Check that onsets and durations are in seconds and that onsets are relative to the"
+            " first volume.",
+        )
+
+
+def _report_late_events(
+    rows: Sequence[_EventRow], table: Path, bold: Path, duration: float, findings: Findings
+) -> bool:
+    """Report events after the end of a run, and return whether most are, which is a problem."""
+    late = [row for row in rows if row.onset >= duration]
+    if not late:
+        return False
+    description = (
+        f"the events table contains events that begin after the end of {bold.name} at"
+        f" {duration:g} s ({len(late)} of {len(rows)}, the first in line {late[0].line}:"
+        f" {late[0].trial_type!r} at {late[0].onset:g} s)"
+    )
+    are_most = len(late) > _MAX_LATE_SHARE * len(rows)
+    if are_most:
+        fix = (
+            "Check that onsets are in seconds relative to the first volume, that the events table"
+            " belongs to this run and that the series is complete."
+        )
+        findings.add_problem(table, description, fix)
+    else:
+        findings.note(table, f"{description}. These events are not modeled.")
+    return are_most
+
+
+def _note_truncated_events(
+    rows: Sequence[_EventRow], table: Path, duration: float, findings: Findings
+) -> None:
+    """Report events that last beyond the end of a run of `duration` seconds."""
+    n_truncated = sum(
+        row.onset < duration < row.onset + row.duration - _TIME_TOLERANCE_S for row in rows
+    )
+    if n_truncated:
+        count_text = "1 event" if n_truncated == 1 else f"{n_truncated} events"
+        text = (
+            f"durations that extend beyond the end of the run ({duration:g} s) will be truncated"
+            f" ({count_text})."
+        )
+        findings.note(table, text)
+
+
+def note_unshared_levels(
+    types: Mapping[Path, Sequence[str]], data_set: Survey, findings: Findings
+) -> None:
+    """Report, once per task, ``Levels`` of a participant or session in another order.
+
+    `types` maps BOLD files to modeled trial types in the order of the data set.
+    """
+    noted_tasks = set[str]()
+    for bold, table in data_set.files_by_run.values():
+        levels = None if table is None else data_set.unshared_levels.get(table)
+        task = parse_entities(bold).get("task", "")
+        order = tuple(types.get(bold, ()))
+        if levels is None or task in noted_tasks or order_types(order, levels.types) == order:
+            continue
+        noted_tasks.add(task)
+        source = (
+            f"in the order of Levels in the root directory of the dataset ({list_some(order)})."
+            if {*order} & {*data_set.type_order.get(task, ())}
+            else f"in alphabetical order ({list_some(order)}). To choose another order, specify"
+            f" Levels in task-{task}_events.json in the root directory of the dataset."
+        )
+        findings.note(
+            levels.sidecar,
+            "the order of Levels in this sidecar is not used, because contrasts must have the same"
+            f" sign in all participants and sessions. Trial types are {source}",
+        )
+
+
+def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings) -> None:
+    """Warn of trial types, in one run or several, whose names look or sound alike.
+
+    Such names differ in case, spaces, invisible characters, or Unicode composition of accents.
+
+    `types` maps BOLD files to modeled trial types.
+    """
+    spellings: dict[str, dict[str, Path]] = {}
+    for bold, names in types.items():
+        for name in names:
+            spellings.setdefault(_normalize(name), {}).setdefault(name, bold)
+    for group in spellings.values():
+        if len(group) > 1:
+            names_text = ", ".join(sorted(map(ascii, group)))
+            findings.warn(
+                next(iter(group.values())),
+                f"the trial types {names_text} differ only in case, spaces, invisible characters"
+                " or Unicode representation and are modeled as different conditions. If they are"
+                " the same condition, correct the events tables.",
+                code="events",
+            )
+
+
+def _normalize(name: str) -> str:
+    """Return a name without case, spaces and invisible characters, with composed accents."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    invisible = ("Cc", "Cf", "Zs")
+    return "".join(
+        character for character in folded if unicodedata.category(character) not in invisible
+    )

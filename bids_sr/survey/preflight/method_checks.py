@@ -1,0 +1,207 @@
+"""Checks of methods and model cards from headers: slices, patches and factors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.config import Settings, SuperRes
+from bids_sr.config.vgg19_weights import installed_vgg19
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor, highres_size
+from bids_sr.io.notices import UsageError
+from bids_sr.sr.method import get_method, get_recipe
+from bids_sr.sr.models.card import ModelError, read_card
+from bids_sr.sr.models.compatibility import check_model
+from bids_sr.sr.networks import missing_features_notice
+from bids_sr.sr.recipe_changes import change_recipe, select_changes
+from bids_sr.survey.bids import BoldRun, Findings, Subject
+from bids_sr.survey.bids.method_options import find_vgg_weights, unavailable_reason
+from bids_sr.survey.bids.pretrained_models import find_pretrained, method_of_model
+
+
+def check_methods(settings: Settings, subjects: Sequence[Subject], findings: Findings) -> None:
+    """Report methods that cannot process the runs, and models trained on other images."""
+    superres = settings.superres
+    if not superres.learned:
+        return
+    runs = [run for subject in subjects for run in subject.runs]
+    n_problems = len(findings.problems)
+    for run in runs:
+        with findings.about(run.entities["subject"], run.stem):
+            _check_slices(superres, run, findings)
+    if len(findings.problems) > n_problems:
+        return
+    files = [
+        file
+        for file in superres.pretrained
+        if file.is_file() and method_of_model(file) in superres.learned
+    ]
+    for run in runs:
+        with findings.about(run.entities["subject"], run.stem):
+            for file in files:
+                source = f"{run.bold} with --pretrained {file}"
+                check_card(
+                    file, np.asarray(run.affine), "bold", run.factor, source, findings, settings
+                )
+            if superres.model_source != "reuse":
+                _check_patches(settings, run, findings)
+
+
+def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
+    """Report runs with a single slice that methods cannot process.
+
+    3D methods require several slices, and so does the training of networks (for held-out slices).
+    Slice-wise methods that are trained on the run, or have a given model, process single slices.
+    """
+    if run.shape[2] > 1:
+        return
+    for name in superres.learned:
+        if unavailable_reason(name, run, superres):
+            continue
+        ndim = get_method(name).ndim
+        needs_training = (
+            name not in superres.run_trained and find_pretrained(superres, name) is None
+        )
+        if ndim == 2 and not needs_training:
+            continue
+        requirement = "is a 3D method" if ndim == 3 else "requires held-out slices for training"
+        reason = (
+            f"super-resolution by {name} is not possible because the run has a single slice,"
+            f" but {name} {requirement}"
+        )
+        fix = (
+            "Use only baselines (--sr-method bspline zerofill), or a slice-wise method with"
+            " --pretrained MODEL."
+        )
+        findings.add_problem(run.bold, reason, fix)
+
+
+def check_card(
+    file: Path,
+    affine: Array,
+    contrast: str,
+    factor: Factor,
+    model_text: str,
+    findings: Findings,
+    settings: Settings,
+) -> None:
+    """Reject a model whose card states that it was trained on different images."""
+    try:
+        check_model(
+            read_card(file),
+            affine,
+            contrast,
+            factor,
+            align=None if contrast == "bold" else settings.anat.align,
+            scale=None if contrast == "bold" else settings.scaling_of_scans,
+            force=settings.superres.force,
+        )
+    except ModelError:
+        return  # reported by `check_pretrained`
+    except UsageError as error:
+        notice = error.notice
+        findings.add_problem(model_text, f"{notice.what}: {notice.why}", notice.remedy)
+
+
+def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None:
+    """Report training patches that are larger in-plane than the images.
+
+    Along the slice axis, patches are reduced to thin slabs automatically.
+    """
+    superres = settings.superres
+    nx, ny, _ = map(highres_size, run.shape, run.factor)
+    for name in (*superres.pair_trained, *superres.volume_trained):
+        method = get_method(name)
+        if superres.recipe not in method.recipes:
+            findings.add_problem(
+                f"--sr-method {name} --recipe {superres.recipe}",
+                f"this training recipe is not available for {name}",
+                f"Use --recipe {' or '.join(method.recipes)}.",
+            )
+            continue
+        if unavailable_reason(name, run, superres) or find_pretrained(superres, name) is not None:
+            continue  # not trained
+        recipe = change_recipe(method, superres.recipe, superres.recipe_changes)
+        if recipe.flat_patch is None or recipe.fits(nx, ny):
+            continue
+        sides = " × ".join(map(str, recipe.flat_patch))
+        whole_slice_method = "dcnet" if run.factor[2] == 1 else "tv --recipe fast"
+        fix = f"Choose a method that is trained on whole slices ({whole_slice_method})."
+        if alternative := _propose_smaller_patch(superres, name, nx, ny):
+            fix = f"{fix} Alternatively, use {alternative}."
+        findings.add_problem(
+            f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
+            f"the training patches of {sides} voxels are larger than the slices of {nx} × {ny}"
+            " voxels at the high resolution",
+            fix,
+        )
+
+
+def _propose_smaller_patch(superres: SuperRes, name: str, nx: int, ny: int) -> str:
+    """Return an option with which patches may fit slices of nx × ny voxels, or ""."""
+    changes = select_changes(superres.recipe_changes, name)
+    if any(change.field == "patch" for change in changes):
+        return f"a smaller patch size for --set {name}.patch"
+    method = get_method(name)
+    other_recipe = "paper" if superres.recipe == "fast" else "fast"
+    if other_recipe in method.recipes and get_recipe(method, other_recipe).fits(nx, ny):
+        return f"--recipe {other_recipe}"
+    return ""
+
+
+def note_recipe(superres: SuperRes, findings: Findings) -> None:
+    """Report networks that are trained on all slices of the pair, without held-out accuracy."""
+    if superres.recipe != "paper" or superres.model_source == "reuse":
+        return
+    limit_text = ""
+    if superres.max_train_minutes is not None:
+        limit_text = " before --max-train-minutes is reached"
+    text = (
+        "as published, all slices are used for training, and training is not stopped"
+        f" early{limit_text}. Held-out accuracy is therefore not reported."
+    )
+    for name in superres.pair_trained:
+        recipe = get_method(name).recipes.get("paper")
+        is_trained = find_pretrained(superres, name) is None
+        if recipe is not None and not recipe.hold_out and is_trained:
+            findings.note(f"--sr-method {name} --recipe paper", text)
+
+
+def note_vgg19(superres: SuperRes, findings: Findings) -> None:
+    """Report the VGG-19 weights that training uses, from ``--vgg-weights`` or installed."""
+    if superres.model_source == "reuse":
+        return
+    for name in superres.learned:
+        weights = find_vgg_weights(superres, name)
+        if weights is not None and find_pretrained(superres, name) is None:
+            origin = " (installed by --vgg-weights)" if weights == installed_vgg19() else ""
+            findings.note(
+                f"--sr-method {name} --recipe {superres.recipe}",
+                f"VGG-19 weights are loaded from {weights}{origin}.",
+            )
+
+
+def note_missing_features(settings: Settings, findings: Findings) -> None:
+    """Report methods whose training loss lacks VGG-19 features because the weights are missing.
+
+    For default methods, whose loss includes the features optionally, only warnings are reported.
+    If a model exists, only the negative control of ``--null-checks`` is trained, on the T1w image.
+    """
+    superres, trains_control = settings.superres, settings.evaluation.null_checks
+    default_methods = SuperRes().learned
+    for name in superres.learned:
+        notice = missing_features_notice(get_method(name), superres.recipe)
+        is_trained = trains_control or (
+            superres.model_source != "reuse" and find_pretrained(superres, name) is None
+        )
+        if notice is None or not is_trained or find_vgg_weights(superres, name) is not None:
+            continue
+        level, text = notice
+        option = f"--sr-method {name} --recipe {superres.recipe}"
+        if level == "warning":
+            findings.warn(option, text, code="method")
+        elif name not in default_methods:
+            findings.note(option, text, code="method")

@@ -1,0 +1,155 @@
+"""Comparison of the voxels of a reference, and of series of other programs, with the run.
+
+Downsampled to the resolution of the run, a reference must resemble the run, and its changes
+between successive volumes must correlate with the changes in the run. Noise and physiology differ
+between runs, so the changes distinguish runs of the same head.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bids_sr.io.arrays import Float
+from bids_sr.io.orientation import storage_order
+from bids_sr.spatial.matrices import acquire
+from bids_sr.survey.bids import BoldRun, Findings
+from bids_sr.survey.preflight.stored_volumes import iterate_volumes, read_volumes
+
+BRIGHT_PERCENTILE = 98
+"""Percentile that is the brightness of the head; higher percentiles may be artifacts."""
+_N_VOLUME_PAIRS = 10  # pairs of successive volumes, evenly distributed over the run
+_MIN_SIMILARITY = 0.5  # spatial correlation; lower with another head or a displacement
+_MIN_COUPLING = 0.1  # correlation of changes; lower in another run (.25 with strong added noise)
+_MAX_GAIN = 1.25  # ratio between the signals of a reference and its run
+_HEAD_THRESHOLD = 0.25  # smallest brightness of the head relative to its bright voxels
+
+
+def check_reference(run: BoldRun, findings: Findings) -> None:
+    """Compare the voxels of a measured reference with the run.
+
+    Both images must be valid and have the same number of volumes.
+    """
+    if run.truth is None or (measured := run.truth.series) is None:
+        return
+    agreement = _compare_with_reference(run, measured)
+    fix = (
+        "Specify the high-resolution reference of this run with --truth, or ignore the reference"
+        " with --truth none."
+    )
+    reason = ""
+    if agreement.similarity < _MIN_SIMILARITY:
+        reason = (
+            f"the downsampled reference differs from {run.bold.name} (correlation"
+            f" {agreement.similarity:.2f}, but at least {_MIN_SIMILARITY:g} is expected). The"
+            " reference may be misaligned or belong to another participant"
+        )
+    elif agreement.coupling < _MIN_COUPLING:
+        reason = (
+            f"the time series do not match {run.bold.name} (correlation"
+            f" {agreement.coupling:.2f}, but at least {_MIN_COUPLING:g} is expected). The"
+            " reference may belong to another run"
+        )
+    elif not 1 / _MAX_GAIN < agreement.gain < _MAX_GAIN:  # effects are compared in signal units
+        reason = (
+            f"the signal is {agreement.gain:.2g} times the signal of {run.bold.name}, so the units"
+            " are probably different"
+        )
+        fix = (
+            "Scale the series to the units of the run (scl_slope), or ignore the reference with"
+            " --truth none."
+        )
+    if reason:
+        findings.add_problem(measured.bold, reason, fix)
+
+
+class _ReferenceAgreement(NamedTuple):
+    """Agreement between a run and its downsampled reference, in the head.
+
+    `similarity` and `coupling` are correlations of the mean images and of the changes between
+    successive volumes; `gain` is the signal of the reference relative to the run.
+    """
+
+    similarity: float
+    coupling: float
+    gain: float
+
+
+def _compare_with_reference(run: BoldRun, reference: BoldRun) -> _ReferenceAgreement:
+    """Compare pairs of successive volumes of a run with its downsampled reference."""
+    from bids_sr.spatial.similarity import pearson_correlation
+
+    starts = np.unique(np.linspace(0, run.n_volumes - 2, _N_VOLUME_PAIRS).round().astype(int))
+    numbers = sorted({int(index) for start in starts for index in (start, start + 1)})
+    acquired = read_volumes(run.bold, numbers, run.axis_order)
+    highres = read_volumes(reference.bold, numbers, reference.axis_order)
+    factor = tuple(
+        highres_size / size
+        for highres_size, size in zip(highres[numbers[0]].shape, run.shape, strict=True)
+    )
+    downsampled = {
+        index: acquire(volume, np.eye(4), factor=factor, magnitude=True)[0]
+        for index, volume in highres.items()
+    }
+    mean_image = np.mean([acquired[index] for index in numbers], axis=0)
+    in_head = mean_image > _HEAD_THRESHOLD * np.percentile(mean_image, BRIGHT_PERCENTILE)
+    mean = mean_image[in_head]
+    downsampled_mean = np.mean([downsampled[index] for index in numbers], axis=0)[in_head]
+    acquired_changes, downsampled_changes = (
+        np.concatenate(
+            [(volumes[index + 1] - volumes[index])[in_head] for index in map(int, starts)]
+        )
+        for volumes in (acquired, downsampled)
+    )
+    return _ReferenceAgreement(
+        similarity=pearson_correlation(mean, downsampled_mean),
+        coupling=pearson_correlation(acquired_changes, downsampled_changes),
+        gain=float(np.median(downsampled_mean / mean)),
+    )
+
+
+def check_compared(run: BoldRun, findings: Findings) -> None:
+    """Compare the voxels of series of other programs with the run.
+
+    All images must be valid and have the same number of volumes.
+    """
+    if not run.compared:
+        return
+    from bids_sr.preproc.series_alignment import (
+        ComparedError,
+        align_volumes,
+        check_nan_voxels,
+        comparison_volumes,
+        find_rejection,
+    )
+
+    numbers = comparison_volumes(run.n_volumes)
+    volumes = (
+        _read_middle_echo(run, numbers)
+        if run.echoes
+        else read_volumes(run.bold, numbers, run.axis_order)
+    )
+    for compared in run.compared.values():
+        try:
+            check_nan_voxels(iterate_volumes(compared.bold))
+            alignment = align_volumes(
+                volumes, read_volumes(compared.bold, numbers, compared.axis_order), run.affine
+            )
+        except ComparedError as error:
+            findings.add_problem(
+                compared.bold, str(error), "Check that the series was computed from this run."
+            )
+            continue
+        if reason_and_fix := find_rejection(alignment, is_corrected=compared.motion_corrected):
+            findings.add_problem(compared.bold, *reason_and_fix)
+
+
+def _read_middle_echo(run: BoldRun, numbers: list[int]) -> dict[int, Float]:
+    """Return some volumes of the middle echo, which resembles the combined echoes most.
+
+    Echoes may be stored in another order than the run, which has the order of the first echo.
+    """
+    from bids_sr.io.nifti import SeriesReader
+
+    with SeriesReader(run.echoes[len(run.echoes) // 2][0], allow_nan=True) as reader:
+        order = storage_order(reader.affine, run.affine)
+        return {index: order.turn(reader.volume(index).astype(np.float64)) for index in numbers}

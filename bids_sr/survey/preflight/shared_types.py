@@ -1,0 +1,76 @@
+"""Trial types that the runs of a task share, so that means over types can be combined over runs.
+
+Maps of runs are combined only if the weights of the contrast are equal. If no majority of the runs
+of a participant and task has the same types in the mean ``all``, the mean is therefore limited to
+the types that all of these runs have.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bids_sr.glm.contrasts import ALL
+from bids_sr.survey.bids import Findings
+from bids_sr.survey.bids.entities import parse_entities, stem_of_echoes
+from bids_sr.survey.preflight.estimability import TypesOfRun, join_names
+
+# entities that differ between runs that are combined, or between their files
+_RUN_ENTITIES = ("run", "session", "echo", "suffix", "extension", "datatype")
+_MIN_TYPES = 2  # in a mean
+_MIN_SHARE = 0.5  # a mean over fewer of a run's types than this is another contrast
+
+
+def share_averaged_types(
+    types: Mapping[Path, TypesOfRun], tables: Mapping[Path, Path], findings: Findings
+) -> dict[Path, TypesOfRun]:
+    """Return trial types with means over the types that the runs of a participant and task share.
+
+    Means are unchanged if most runs already average the same types, or if too few types are
+    shared. `types` and events `tables` are by BOLD file. `findings` receives a note per run whose
+    mean lacks some of its types.
+    """
+    groups: dict[frozenset[tuple[str, str]], list[Path]] = defaultdict(list)
+    for bold, run_types in types.items():
+        if run_types.averaged:
+            entities = parse_entities(bold)
+            key = frozenset(item for item in entities.items() if item[0] not in _RUN_ENTITIES)
+            groups[key].append(bold)
+    shared_types = dict(types)
+    for bolds in groups.values():
+        shared = _find_shared_types([types[bold].averaged for bold in bolds])
+        if shared is None:
+            continue
+        for bold in bolds:
+            averaged = types[bold].averaged
+            omitted = [name for name in averaged if name not in shared]
+            kept = tuple(name for name in averaged if name in shared)
+            shared_types[bold] = replace(types[bold], averaged=kept)
+            if omitted:
+                with findings.about(
+                    parse_entities(bold).get("subject", ""), stem_of_echoes(bold), code="events"
+                ):
+                    findings.note(tables.get(bold, bold), _explain_omission(omitted))
+    return shared_types
+
+
+def _find_shared_types(averaged: Sequence[Sequence[str]]) -> set[str] | None:
+    """Return the types in the means of all runs, None if the means should not change."""
+    type_sets = [frozenset(names) for names in averaged]
+    _, most_frequent = Counter(type_sets).most_common(1)[0]
+    if 2 * most_frequent > len(type_sets):
+        return None
+    shared = set(frozenset.intersection(*type_sets))
+    least_shared = min(len(shared) / len(names) for names in type_sets)
+    return shared if len(shared) >= _MIN_TYPES and least_shared > _MIN_SHARE else None
+
+
+def _explain_omission(names: Sequence[str]) -> str:
+    """Return a note on types that are left out of means over types."""
+    noun, verb = ("type", "is") if len(names) == 1 else ("types", "are")
+    return (
+        f"the trial {noun} {join_names(names)} {verb} left out of the mean over trial types"
+        f" (contrast {ALL}, and comparisons with the mean of the others), because another run of"
+        f" the task lacks {'it' if len(names) == 1 else 'them'}. Means of all runs over the same"
+        " types can be combined."
+    )

@@ -1,0 +1,342 @@
+"""Voxel checks: a pass through all volumes of each image, which holds one volume in memory.
+
+Later checks read some volumes of a run again.
+"""
+
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.io.arrays import Array, Float
+from bids_sr.io.grids import LARGEST_BRAIN_ML
+from bids_sr.io.notices import Notice
+from bids_sr.survey.bids import BoldRun, Findings, Subject
+from bids_sr.survey.bids.headers import READ_ERRORS
+from bids_sr.survey.preflight.echo_checks import check_echoes
+from bids_sr.survey.preflight.kspace import check_kspace
+from bids_sr.survey.preflight.plan import Plan
+from bids_sr.survey.preflight.series_comparison import (
+    BRIGHT_PERCENTILE,
+    check_compared,
+    check_reference,
+)
+from bids_sr.survey.preflight.signal_faults import SignalFaultSearch
+from bids_sr.survey.preflight.stored_volumes import iterate_volumes, read_volumes
+
+_MIN_MASK_VOXELS = 50  # fewer cannot be a brain, whatever the coil, slab and age
+# share of the sum of absolute values; interpolation causes some negative values
+_MAX_NEGATIVE_SHARE = 0.1
+_MIN_PADDING_SHARE = 0.01  # share of the voxels; voxels with an artifact are fewer
+# padding relative to bright voxels; a saturated head has the value of its brightest voxels
+_MIN_PADDING_RATIO, _MAX_NEGATIVE_PADDING_RATIO = 2.0, -0.5
+# constant volumes are outlier volumes; a run with a larger share or fewer volumes is rejected
+_MAX_CONSTANT_SHARE, _MIN_VOLUMES = 0.2, 20
+_N_LISTED_VOLUMES = 5  # largest number of volumes that a message lists
+
+
+def check_data(
+    plan: Plan, *, forced: bool = False, search_outliers: bool = True
+) -> tuple[Notice, ...]:
+    """Check the voxels of all images.
+
+    Damaged, constant and non-finite images are reported, as well as faults of the signal
+    (`bids_sr.survey.preflight.signal_faults`), implausible brain masks of other programs, and runs
+    whose k-space ends below the Nyquist limit of the voxels.
+
+    `forced` (`superres.force`) turns empty k-space into a note. With `search_outliers`, models
+    exclude outlier volumes, so that a run may have some constant volumes.
+
+    Problems come first, then warnings and notes, each with its participant or run.
+    """
+    findings = Findings()
+    checksums: dict[Path, set[int]] = {}
+    for subject in plan.subjects:
+        with findings.about(subject.label):
+            checksums |= _check_images(subject, findings, search_outliers=search_outliers)
+            for path in _list_masks(subject):
+                _check_mask(path, findings)
+    invalid = {Path(problem.what) for problem in findings.problems}
+    for subject in plan.subjects:
+        with findings.about(subject.label):
+            for path in _list_anatomical_images(subject):
+                if path not in invalid:
+                    _check_anatomical(path, findings)
+    for subject in plan.subjects:
+        for run in subject.runs:
+            if not invalid.isdisjoint(run.images):
+                continue
+            with findings.about(subject.label, run.stem):
+                _check_mean(run, findings)
+                check_echoes(run, subject.runs, checksums, findings)
+                check_reference(run, findings)
+                check_compared(run, findings)
+                for series in filter(None, (run, run.calibration)):
+                    check_kspace(series, findings, forced=forced)
+    return (*findings.problems, *findings.notices)
+
+
+def _check_images(
+    subject: Subject, findings: Findings, *, search_outliers: bool
+) -> dict[Path, set[int]]:
+    """Check each image of a participant according to its role in the runs.
+
+    Returns the checksums of the volumes of each image.
+    """
+    calibrations = {run.calibration.bold for run in subject.runs if run.calibration}
+    compared = {series.bold for run in subject.runs for series in run.compared.values()}
+    bolds = {run.bold for run in subject.runs}
+    echoes = {path for run in subject.runs for path, _ in run.echoes}
+    tr_by_image = {path: run.tr for run in subject.runs for path in run.images}
+    return {
+        path: _check_image(
+            path,
+            findings,
+            " Alternatively, use --calibration none." if path in calibrations else "",
+            may_mask=path in compared,
+            may_exclude=search_outliers and path in bolds,
+            tr=None if path in compared else tr_by_image.get(path),
+            is_processed=path in bolds | echoes,
+        )
+        for path in subject.images
+    }
+
+
+@dataclass(slots=True)
+class _VolumeSummary:
+    """Numbers of the volumes of an image that contain NaN or infinity, or only one value.
+
+    `checksums` are the checksums of all volumes.
+    """
+
+    n_volumes: int = 0
+    non_finite: list[int] = field(default_factory=list)
+    constant: list[int] = field(default_factory=list)
+    checksums: set[int] = field(default_factory=set)
+
+    def add(self, volume: np.ndarray) -> None:
+        """Add the next volume."""
+        # minimum and maximum are NaN if any voxel is NaN
+        minimum, maximum = volume.min(), volume.max()
+        if not (np.isfinite(minimum) and np.isfinite(maximum)):
+            self.non_finite.append(self.n_volumes)
+        elif minimum == maximum:
+            self.constant.append(self.n_volumes)
+        self.checksums.add(zlib.crc32(volume.data))
+        self.n_volumes += 1
+
+
+def _check_image(
+    path: Path,
+    findings: Findings,
+    alternative: str = "",
+    *,
+    may_mask: bool = False,
+    may_exclude: bool = False,
+    tr: float | None = None,
+    is_processed: bool = False,
+) -> set[int]:
+    """Report problems with the voxels of an image, and return the checksums of its volumes.
+
+    One volume is held in memory. For `tr` and `is_processed`, see `SignalFaultSearch`, and for the
+    other parameters `_report_volumes`.
+    """
+    summary = _VolumeSummary()
+    try:
+        search = SignalFaultSearch(path, tr=tr, is_processed=is_processed)
+        for volume in iterate_volumes(path):
+            summary.add(volume)
+            search.add(volume)
+    except READ_ERRORS as error:
+        reason = (
+            f"the file is truncated or corrupt: volume {summary.n_volumes + 1} could not be read"
+            f" ({error})"
+        )
+        fix = "Copy the file again from its source, and compare file size and checksum."
+        findings.add_problem(path, reason, f"{fix}{alternative}")
+        return summary.checksums
+    n_problems = len(findings.problems)
+    _report_volumes(
+        path, summary, findings, alternative, may_mask=may_mask, may_exclude=may_exclude
+    )
+    if len(findings.problems) == n_problems:
+        search.report(findings, alternative)
+    return summary.checksums
+
+
+def _report_volumes(
+    path: Path,
+    summary: _VolumeSummary,
+    findings: Findings,
+    alternative: str,
+    *,
+    may_mask: bool,
+    may_exclude: bool,
+) -> None:
+    """Report constant, identical and non-finite volumes of an image.
+
+    `alternative` is an alternative remedy. With `may_mask`, NaN is left to `check_compared`. With
+    `may_exclude`, a few constant volumes are a warning, because models exclude outlier volumes.
+    """
+    n_volumes, n_constant = summary.n_volumes, len(summary.constant)
+    if summary.non_finite and not may_mask:
+        fix = (
+            "Convert the image again without NaN masking, or replace NaN and infinite values by"
+            f" 0.{alternative}"
+        )
+        findings.add_problem(path, _describe_non_finite(summary), fix)
+        return
+    fix = (
+        "Compare the image with its source, such as the DICOM images, and create it again, or"
+        f" exclude it.{alternative}"
+    )
+    if n_constant == n_volumes:
+        findings.add_problem(path, "the image is constant: all voxels have the same value", fix)
+    elif n_constant:
+        reason = (
+            f"constant volumes were found ({n_constant} of {n_volumes} volumes,"
+            f" {_format_numbers(summary.constant)})"
+        )
+        are_few = n_constant <= _MAX_CONSTANT_SHARE * n_volumes
+        if may_exclude and n_volumes >= _MIN_VOLUMES and are_few:
+            text = f"{reason}. These volumes are excluded from all models. {fix}"
+            findings.warn(path, text)
+        else:
+            findings.add_problem(path, reason, fix)
+    elif n_volumes > 1 and len(summary.checksums) == 1:
+        reason = f"all {n_volumes} volumes are identical, so the signal does not change over time"
+        findings.add_problem(path, reason, fix)
+
+
+def _describe_non_finite(summary: _VolumeSummary) -> str:
+    """Describe NaN or infinite values in an image, with the affected volumes of a series."""
+    reason = "the image contains NaN or infinite values"
+    if summary.n_volumes == 1:
+        return reason
+    numbers_text = _format_numbers(summary.non_finite)
+    return f"{reason} in {len(summary.non_finite)} of {summary.n_volumes} volumes ({numbers_text})"
+
+
+def _format_numbers(indices: list[int]) -> str:
+    """Return the first volume numbers as text."""
+    text = ", ".join(map(str, indices[:_N_LISTED_VOLUMES]))
+    return f"counted from 0: {text}" + (" …" if len(indices) > _N_LISTED_VOLUMES else "")
+
+
+def _list_masks(subject: Subject) -> list[Path]:
+    """Return the precomputed brain masks of a participant and its runs."""
+    masks = [run.precomputed.mask for run in subject.runs if run.precomputed is not None]
+    if subject.precomputed is not None:
+        masks.append(subject.precomputed.mask)
+    return list(dict.fromkeys(mask for mask in masks if mask is not None))
+
+
+def _check_mask(path: Path, findings: Findings) -> None:
+    """Report a precomputed brain mask that is empty, too large, or covers the whole image."""
+    try:
+        (voxels,) = iterate_volumes(path)
+        import nibabel as nb
+
+        voxel_ml = abs(float(np.linalg.det(nb.load(path).affine[:3, :3]))) / 1000  # type: ignore[attr-defined]
+    except READ_ERRORS as error:
+        fix = "Copy the file again from its source, and compare file size and checksum."
+        findings.add_problem(path, f"the brain mask is truncated or corrupt ({error})", fix)
+        return
+    n_inside = int(np.count_nonzero(voxels > 0))
+    reason = ""
+    if n_inside < _MIN_MASK_VOXELS:
+        reason = (
+            f"the number of voxels in the brain mask is {n_inside}, but at least"
+            f" {_MIN_MASK_VOXELS} voxels are expected"
+        )
+    elif n_inside == voxels.size:
+        reason = "the brain mask covers the whole field of view"
+    elif n_inside * voxel_ml > LARGEST_BRAIN_ML:
+        reason = (
+            f"the volume of the brain mask is {n_inside * voxel_ml:.0f} ml, but human brains are"
+            f" at most {LARGEST_BRAIN_ML:g} ml"
+        )
+    if reason:
+        fix = (
+            "Compare the mask with its image and rerun the program that created it, or omit"
+            " --derivatives."
+        )
+        findings.add_problem(path, reason, fix)
+
+
+def _list_anatomical_images(subject: Subject) -> list[Path]:
+    """Return the T1w image in use, the images of all pairs, and low-resolution scans."""
+    pairs = (*subject.structural, *subject.pairs, *subject.holdouts.values())
+    images = [*subject.t1w[:1], *(path for pair in pairs for path in pair.images)]
+    images += [scan.path for scan in subject.lowres_scans]
+    return list(dict.fromkeys(images))
+
+
+def _check_anatomical(path: Path, findings: Findings) -> None:
+    """Reject a structural image whose voxel values are largely negative."""
+    from bids_sr.io.nifti import load_image
+
+    negative_share = _measure_negative_share(load_image(path)[0])
+    if negative_share > _MAX_NEGATIVE_SHARE:
+        share_text = "all" if negative_share == 1 else f"{negative_share:.0%}"
+        findings.add_problem(
+            path,
+            f"{share_text} of the summed absolute signal is negative, so this is not a magnitude"
+            " image. It may be inverted, its header may contain a wrong scaling factor, unsigned"
+            " integers may have been stored as signed, or it may be a phase image",
+            "Use the magnitude image reconstructed by the scanner, or exclude this image.",
+        )
+
+
+def _check_mean(run: BoldRun, findings: Findings) -> None:
+    """Reject a series whose mean was subtracted, or that is not a magnitude series."""
+    numbers = sorted({0, run.n_volumes // 2, run.n_volumes - 1})
+    volumes = list(read_volumes(run.bold, numbers, run.axis_order).values())
+    # by volume, because the first may be so bright that its sum would hide all others
+    negative_share = float(np.median([_measure_negative_share(volume) for volume in volumes]))
+    if negative_share > _MAX_NEGATIVE_SHARE:
+        reason = (
+            f"{negative_share:.0%} of the summed absolute signal is negative, so this is not a"
+            " magnitude series. The mean may have been subtracted, values may be in percent signal"
+            " change, unsigned integers may have been stored as signed, or this may be a phase"
+            " image"
+        )
+        fix = (
+            "Use the series as acquired or as preprocessed by fMRIPrep, without removing its mean."
+        )
+        findings.add_problem(run.bold, reason, fix)
+    elif (padding := _find_padding(volumes)) is not None:
+        value, share = padding
+        findings.add_problem(
+            run.bold,
+            f"{share:.0%} of the voxels have the value {value:g}, which is far outside the range"
+            " of all other voxels. These voxels are probably padding, but would be processed as"
+            " signal",
+            "Replace the padding value by 0.",
+        )
+
+
+def _measure_negative_share(voxels: Array) -> float:
+    """Return the negative share (0 to 1) of the sum of absolute finite values."""
+    finite_values = voxels[np.isfinite(voxels)].astype(np.float64)
+    total = float(np.abs(finite_values).sum())
+    return -float(finite_values[finite_values < 0].sum()) / total if total > 0 else 0.0
+
+
+def _find_padding(volumes: list[Float]) -> tuple[float, float] | None:
+    """Return value and share of voxels that have one value far from all others, or None."""
+    voxels = np.stack(volumes)
+    values = voxels[np.isfinite(voxels)]
+    distinct_values, counts = np.unique(values, return_counts=True)
+    index = int(counts.argmax())
+    value, share = float(distinct_values[index]), counts[index] / values.size
+    other_values = values[values != value]
+    if share < _MIN_PADDING_SHARE or not other_values.size:
+        return None
+    bright_level = float(np.percentile(np.abs(other_values), BRIGHT_PERCENTILE))
+    is_far = (
+        value > _MIN_PADDING_RATIO * bright_level
+        or value < _MAX_NEGATIVE_PADDING_RATIO * bright_level
+    )
+    return (value, float(share)) if is_far else None

@@ -1,0 +1,259 @@
+"""Test the table of regions: regions of interest, clusters and atlas labels in all series."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from data.rows import make_tested_rows
+
+from bids_sr.engine.artifacts import Derivative
+from bids_sr.evaluation.statistics.multiple_comparisons import benjamini_hochberg
+from bids_sr.evaluation.steps.region_effects import COLUMNS, join_regions, measure_regions
+from bids_sr.glm.design import DesignSettings
+from bids_sr.glm.region_means import fit_mean_series
+from bids_sr.glm.regressors import Events
+from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.series import map_label
+from bids_sr.io.volume import Volume
+from bids_sr.spatial.transforms import hr_grid
+
+SHAPE, FACTOR, VOLUMES, TR = (14, 12, 3), (2.0, 2.0, 1.0), 90, 2.0
+AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
+HIGH_SHAPE, HIGH_AFFINE = hr_grid(SHAPE, AFFINE, FACTOR)
+GRIDS = {"acquired": (SHAPE, AFFINE), "sbl": (HIGH_SHAPE, HIGH_AFFINE)}
+CONTRASTS = {"hand": {"hand": 1.0}, "foot": {"foot": 1.0}}
+WIDTHS = (0.0, 5.0)
+MODEL = LinearModel(
+    inputs=DesignInputs(
+        regressors=Events(
+            pd.DataFrame(
+                {
+                    "onset": np.arange(10.0, 170.0, 20.0),
+                    "duration": 8.0,
+                    "trial_type": ["hand", "foot"] * 4,
+                }
+            )
+        ),
+        n_dummy=2,
+        design=DesignSettings(),
+    ),
+    contrasts=CONTRASTS,
+)
+MEAN_SIGNAL = 500.0
+LABELS = pd.DataFrame({"index": [7, 9], "name": ["Left", "Right"]})
+
+
+def enlarge(data):
+    """Return acquired voxels on the high-resolution grid."""
+    return np.kron(data, np.ones((2, 2, 1))).astype(data.dtype)
+
+
+def make_mask(grid, data):
+    return Volume(data if grid == "acquired" else enlarge(data), GRIDS[grid][1])
+
+
+BRAIN = np.ones(SHAPE, bool)
+BRAIN[:2] = False
+ROI = np.zeros(SHAPE, bool)
+ROI[1:4, 2:6, 1] = True  # one row of three is outside the brain
+ACTIVE = np.zeros(SHAPE, bool)
+ACTIVE[3:8, 3:8, 1:] = True
+ATLAS = np.where(np.arange(SHAPE[0])[:, None, None] < 7, 7.0, 9.0) * np.ones(SHAPE)
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    """Return the path of each series, with 2 % of activity in the active voxels."""
+    folder, rng = tmp_path_factory.mktemp("series"), np.random.default_rng(1)
+    design = MODEL.inputs.regressors.table
+    times = np.arange(VOLUMES) * TR
+    blocks = [
+        ((times >= onset + 4) & (times < onset + 12)).astype(float)
+        for onset in design["onset"][design["trial_type"] == "hand"]
+    ]
+    task = np.sum(blocks, axis=0)
+    paths = {}
+    for name, (shape, affine) in GRIDS.items():
+        active = make_mask(name, ACTIVE).data
+        data = MEAN_SIGNAL + rng.standard_normal((*shape, VOLUMES))
+        data[active] += 0.02 * MEAN_SIGNAL * task
+        paths[name] = folder / f"{name}.nii"
+        save_image(data.astype(np.float32), affine, paths[name], tr=TR)
+    return paths
+
+
+def make_acquired_maps():
+    derivatives = []
+    for width in WIDTHS:
+        for contrast in CONTRASTS:
+            t = np.where(ACTIVE, 9.0, 0.5).astype(np.float32)
+            if contrast == "foot":
+                t = t - 20
+            values = dict.fromkeys(("effect", "variance", "z"), np.ones(SHAPE, np.float32))
+            for stat, data in (values | {"t": t}).items():
+                entities = {
+                    "contrast": contrast,
+                    "stat": stat,
+                    "desc": map_label("acquired", width),
+                    "suffix": "statmap",
+                }
+                sidecar = {"SmoothingFWHM": width}
+                derivatives.append(Derivative(Volume(data, AFFINE), entities, sidecar))
+    return derivatives
+
+
+def make_coverage_rows():
+    """Return self-tests in which the detail of the contrast hand is recovered."""
+    estimates = {"hand": ((0.5, 0.1), (0.5, 0.1)), "foot": ((-0.5, 0.1), (-0.5, 0.1))}
+    return make_tested_rows(estimates)
+
+
+def measure(series, name, **changes):
+    options = {
+        "atlas_bold": Volume(ATLAS, AFFINE),
+        "atlas_bold_hr": Volume(enlarge(ATLAS), HIGH_AFFINE),
+        "atlas_labels": LABELS,
+        "coverage_rows": make_coverage_rows(),
+    } | changes
+    with SeriesReader(series[name]) as reader, SeriesReader(series["acquired"]) as acquired:
+        return measure_regions(
+            reader,
+            make_mask(name, BRAIN),
+            MODEL,
+            Volume(np.full(SHAPE, MEAN_SIGNAL, np.float32), AFFINE),
+            Volume(BRAIN, AFFINE),
+            make_acquired_maps(),
+            [make_mask(name, ROI)],
+            series_name=name,
+            exported_name="sbl",
+            region_names=["knob"],
+            region_origin="roi",
+            smoothing=WIDTHS,
+            input_smoothing=0.0,
+            **({"other_series": {"acquired": acquired}} | options),
+        )
+
+
+def test_regions_of_interest_have_rows_at_all_widths_with_unused_voxels(series):
+    table = measure(series, "sbl", atlas_bold=None, atlas_bold_hr=None, atlas_labels=None)
+    rows = table[table["origin"] == "roi"]
+    assert len(rows) == len(WIDTHS) * len(CONTRASTS)
+    assert set(rows["region"]) == {"knob"}
+    assert set(rows["voxels_given"]) == {4 * 12}
+    assert set(rows["voxels"]) == {4 * 8}
+    assert rows[["error_sd", "q"]].isna().all(axis=None)
+    assert list(table) == list(COLUMNS)
+
+
+def test_a_region_of_interest_needs_neither_an_atlas_nor_a_recovered_contrast(series):
+    no_regions = dict.fromkeys(("atlas_bold", "atlas_bold_hr", "atlas_labels", "coverage_rows"))
+    table = measure(series, "sbl", **no_regions)
+    assert set(table["origin"]) == {"roi"}
+    assert len(table) == len(WIDTHS) * len(CONTRASTS)
+
+
+def test_effects_are_in_percent_and_the_interval_is_around_them(series):
+    table = measure(series, "acquired").set_index(["region", "contrast", "fwhm_mm"])
+    active_share = (ACTIVE & ROI).sum() / (BRAIN & ROI).sum()
+    row = table.loc[("knob", "hand", 0.0)]
+    assert row["effect"] == pytest.approx(2 * active_share, rel=0.25)
+    assert row["lower"] < row["effect"] < row["upper"]
+    assert row["effect"] - row["lower"] > 1.9 * row["noise_se"]
+
+
+def test_clusters_are_those_of_recovered_contrasts_named_by_most_of_their_voxels(series):
+    table = measure(series, "sbl")
+    (cluster,) = table[table["origin"] == "cluster"].itertuples()
+    # four of five rows are in the label Left
+    assert (cluster.region, cluster.contrast) == ("cluster 1, Left", "hand")
+    assert cluster.voxels == make_mask("sbl", ACTIVE).data.sum()
+    assert cluster.effect == pytest.approx(2, rel=0.25)
+    assert "cluster" not in set(measure(series, "acquired")["origin"])
+    no_atlas = measure(series, "sbl", atlas_bold=None, atlas_bold_hr=None, atlas_labels=None)
+    assert "cluster 1" in set(no_atlas["region"])
+    assert "cluster" not in set(measure(series, "sbl", coverage_rows=None)["origin"])
+
+
+def test_q_is_over_all_labels_of_a_contrast(series):
+    table = measure(series, "sbl")
+    labels = table[table["origin"] == "atlas"]
+    assert set(labels["region"]) == {"Left", "Right"}
+    assert set(labels["fwhm_mm"]) == {0.0}
+    hand = labels[labels["contrast"] == "hand"].set_index("region")
+    assert hand.loc["Left", "q"] < 0.05
+    for _, rows in labels.groupby("contrast"):
+        smaller, larger = sorted(rows["q"])
+        p_values = [2 * tail for tail in (smaller / 4, larger / 2)]
+        assert benjamini_hochberg(p_values) == pytest.approx([smaller, larger])
+    assert table.loc[table["origin"] != "atlas", "q"].isna().all()
+
+
+def test_the_table_of_a_run_has_acquired_values(series):
+    tables = [measure(series, name) for name in GRIDS]
+    table, columns = join_regions(tables)
+    assert list(columns) == list(table)
+    assert set(table.loc[table["origin"] == "roi", "series"]) == set(GRIDS)
+    assert set(table.loc[table["origin"] != "roi", "series"]) == {"sbl"}
+    acquired = tables[0].set_index(["region", "contrast", "fwhm_mm"])["effect"]
+    for row in table[table["origin"] == "roi"].itertuples():
+        assert row.acquired == acquired[row.region, row.contrast, row.fwhm_mm]
+    # two percent in the cluster; both labels have its voxels
+    hand = table[table["contrast"] == "hand"].set_index("region")
+    labels = {
+        name: BRAIN & np.isin(ATLAS, label) for label, name in LABELS.itertuples(index=False)
+    }
+    assert hand.loc["cluster 1, Left", "acquired"] == pytest.approx(2, rel=0.25)
+    for name, label in labels.items():
+        active_share = (ACTIVE & label).sum() / label.sum()
+        assert hand.loc[name, "acquired"] == pytest.approx(2 * active_share, rel=0.25)
+    assert table["measured"].isna().all()
+
+
+def test_other_series_are_fitted_with_the_same_noise_model(series):
+    """A series that equals another one has exactly its effects."""
+    with SeriesReader(series["sbl"]) as same:
+        table = measure(series, "sbl", other_series={"measured": same})
+    found = table[table["origin"] != "roi"]
+    np.testing.assert_array_equal(found["measured"], found["effect"])
+    assert found["acquired"].isna().all()
+
+
+@pytest.mark.parametrize(("noise_dof", "has_interval"), [(1.9, False), (2.1, True)])
+def test_noise_with_few_degrees_of_freedom_has_no_interval(
+    noise_dof, has_interval, series, monkeypatch
+):
+    def fit_uncertain(*arguments):
+        return [
+            {name: replace(mean, noise_dof=noise_dof) for name, mean in means.items()}
+            for means in fit_mean_series(*arguments)
+        ]
+
+    monkeypatch.setattr("bids_sr.evaluation.steps.region_effects.fit_mean_series", fit_uncertain)
+    table = measure(series, "sbl")
+    assert (table[["lower", "upper"]].notna() == has_interval).all(axis=None)
+    assert table.loc[table["origin"] == "atlas", "q"].notna().all()
+
+
+def test_a_region_that_is_the_brain_has_no_rows(series):
+    changes = {"coverage_rows": None, "atlas_bold": None, "atlas_bold_hr": None}
+    with SeriesReader(series["acquired"]) as reader:
+        table = measure_regions(
+            reader,
+            make_mask("acquired", BRAIN),
+            MODEL,
+            Volume(np.full(SHAPE, MEAN_SIGNAL, np.float32), AFFINE),
+            Volume(BRAIN, AFFINE),
+            make_acquired_maps(),
+            [make_mask("acquired", BRAIN)],
+            series_name="acquired",
+            exported_name="sbl",
+            region_names=["all"],
+            region_origin="roi",
+            smoothing=WIDTHS,
+            input_smoothing=0.0,
+            **changes,
+        )
+    assert table.empty
+    assert list(table) == list(COLUMNS)

@@ -1,0 +1,167 @@
+"""Runs that are excluded from maps of all runs because of phase encoding, echo time or field."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nb
+import numpy as np
+import pytest
+from data.calls import only_run, plan_for
+from data.dataset import BidsMaker
+from graphmaker import planned_call
+
+from bids_sr.group.combination.checks import group_runs, list_uncombined_runs
+from bids_sr.survey.bids import BoldRun
+from bids_sr.survey.bids.acquisitions import (
+    find_unusual_acquisitions,
+    list_acquisition_fields,
+    read_acquisition,
+)
+from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedField, PrecomputedRun
+from bids_sr.workflows.participant import make_graph
+
+J, K = {"PhaseEncodingDirection": "j"}, {"PhaseEncodingDirection": "j-"}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> BoldRun:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.bold()
+    maker.events()
+    return only_run(plan_for(maker, "--sr-method", "bspline"))
+
+
+def compare(*runs: BoldRun) -> dict[str, str]:
+    """Return the reasons of runs that differ from most runs, by number from 0."""
+    return find_unusual_acquisitions(
+        {
+            str(number): read_acquisition(list_acquisition_fields(run), run.affine)
+            for number, run in enumerate(runs)
+        }
+    )
+
+
+def unusual(run: BoldRun, *sidecars: dict[str, Any]) -> dict[str, str]:
+    """Return the reasons by number of runs that differ in their sidecars."""
+    return compare(*(replace(run, sidecar=sidecar) for sidecar in sidecars))
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "different"),
+    [
+        ("PhaseEncodingDirection", ("j-", "j", "j-"), ["1"]),
+        ("PhaseEncodingDirection", ("i", "j", "j"), ["0"]),
+        ("PhaseEncodingDirection", ("j", "j-"), ["1"]),
+        ("PhaseEncodingDirection", ("j", None, "j", "AP"), []),
+        ("EchoTime", (0.03, 0.0315, 0.03), []),
+        ("EchoTime", (0.03, 0.0316, 0.03), ["1"]),
+        ("EchoTime", (0.03, 0.02, 0.02, None), ["0"]),
+        ("EchoTime", (0.03, 30, 0.03), []),  # without a valid value
+        ("MagneticFieldStrength", (3, 2.89, 3.0), []),
+        ("MagneticFieldStrength", (3, 2.7, 3), ["1"]),
+        ("MagneticFieldStrength", (1.5, 1.494, 3), ["2"]),
+        ("MagneticFieldStrength", (7, None, "3", True), []),
+    ],
+)
+def test_runs_that_differ_from_most_runs_are_found(
+    run: BoldRun, key: str, values: tuple[object, ...], different: list[str]
+) -> None:
+    reasons = unusual(run, *({} if value is None else {key: value} for value in values))
+    assert list(reasons) == different
+    assert all(key in reason for reason in reasons.values())
+
+
+def test_all_differences_of_a_run_are_named(run: BoldRun) -> None:
+    reasons = unusual(run, J | {"EchoTime": 0.03}, J | {"EchoTime": 0.03}, K | {"EchoTime": 0.04})
+    assert all(text in reasons["2"] for text in ("PhaseEncodingDirection", "40 ms", "30 ms"))
+
+
+def test_directions_are_compared_in_the_head_whatever_the_storage_order(run: BoldRun) -> None:
+    affine = run.affine @ np.diag([1.0, -1.0, 1.0, 1.0])
+    flipped = replace(run, header=replace(run.header, affine=affine))
+    assert compare(replace(run, sidecar=J), replace(flipped, sidecar=K)) == {}
+    assert list(compare(replace(run, sidecar=J), replace(flipped, sidecar=J))) == ["1"]
+
+
+def test_directions_of_runs_with_corrected_distortion_are_not_compared(run: BoldRun) -> None:
+    file = Path("file")
+    field = PrecomputedField(name="a", fieldmap=file, xfm=file, phase_encoding="j", readout=0.03)
+    origin = DerivativeFolder(root=file, name="a", program="fMRIPrep", version="23.2")
+    corrected = PrecomputedRun(origin=origin, hmc=None, field=field)
+    assert compare(replace(run, sidecar=J), replace(run, sidecar=K, precomputed=corrected)) == {}
+
+
+def test_the_mean_echo_time_of_combined_echoes_is_compared(run: BoldRun) -> None:
+    def with_echoes(*times: float) -> BoldRun:
+        return replace(run, echoes=tuple((run.bold, te_ms) for te_ms in times))
+
+    runs = (with_echoes(12, 28, 44), with_echoes(13, 29, 45), with_echoes(12, 28))
+    assert list(compare(*runs)) == ["2"]
+
+
+@pytest.mark.parametrize("combine_all", [False, True])
+@pytest.mark.parametrize("label", ["run", "ses"])
+def test_the_plan_leaves_the_run_out_or_combines_it_with_a_warning(
+    tmp_path: Path, label: str, *, combine_all: bool
+) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    for number, sidecar in enumerate((K, J, K), 1):
+        stem = (
+            f"sub-01_ses-{number}_task-tap" if label == "ses" else f"sub-01_task-tap_run-{number}"
+        )
+        maker.bold(stem, sidecar=sidecar)
+        maker.events(stem)
+    options = ["--set", "activation.combine_all_runs=true"] if combine_all else []
+    plan = plan_for(maker, "--sr-method", "bspline", *options)
+    assert plan.problems == ()
+    (subject,) = plan.subjects
+    (group,) = group_runs(subject.runs, plan)
+    names = [f"{label}-{number}" for number in (1, 2, 3)]
+    assert list(group.runs) == (names if combine_all else [names[0], names[2]])
+    assert list(group.unusual if combine_all else group.left_out) == [names[1]]
+    (warning,) = [text for text in plan.warnings if "PhaseEncodingDirection" in text.why]
+    assert f"{label}-2" in warning.what
+    assert ("activation.combine_all_runs=true" in warning.why) is not combine_all
+    assert list_uncombined_runs(subject.runs, plan) == []
+
+
+def test_two_runs_that_differ_have_no_map_of_all_runs(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    for number, te in ((1, 0.03), (2, 0.04)):
+        maker.bold(f"sub-01_task-tap_run-{number}", sidecar={"EchoTime": te})
+        maker.events(f"sub-01_task-tap_run-{number}")
+    plan = plan_for(maker, "--sr-method", "bspline")
+    assert group_runs(plan.subjects[0].runs, plan) == []
+    (uncombined,) = list_uncombined_runs(plan.subjects[0].runs, plan)
+    assert "EchoTime" in uncombined.reasons["run-2"]
+
+
+def test_the_sidecar_of_the_boldref_names_the_axes_of_the_file(tmp_path: Path) -> None:
+    """The group level compares runs by this sidecar."""
+    maker = BidsMaker(tmp_path / "bids")
+    sidecar = {
+        "SliceEncodingDirection": "i",
+        "PhaseEncodingDirection": "j-",
+        "EchoTime": 0.03,
+        "MagneticFieldStrength": 3,
+    }
+    file = maker.bold(sidecar=sidecar)
+    maker.events()
+    image = nb.load(file)
+    turned = nb.Nifti1Image(
+        np.asarray(image.dataobj).transpose(2, 0, 1, 3), image.affine[:, [2, 0, 1, 3]]
+    )
+    turned.header.set_zooms((4, 6, 6, 1))
+    nb.save(turned, file)
+    settings, plan = planned_call(maker, tmp_path, "--sr-method", "bspline", "--sr-factor", "2")
+    assert only_run(plan).axis_order == (1, 2, 0)
+    stored = [
+        node.settings["own_sidecar"]
+        for node in make_graph(settings, plan, "01").nodes
+        if node.settings.get("own_entities") == {"desc": "hmc", "suffix": "boldref"}
+    ]
+    fields = {key: sidecar[key] for key in list(sidecar)[1:]}
+    assert [{key: own[key] for key in fields} for own in stored] == [fields]

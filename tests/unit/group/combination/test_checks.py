@@ -1,0 +1,226 @@
+"""Runs that are combined or excluded, and their description in the dry run."""
+
+import re
+
+import pytest
+from data.dataset import EVENTS, BidsMaker
+from graphmaker import planned_call, stage_minutes
+
+from bids_sr.group.combination.checks import group_runs, list_uncombined_runs
+from bids_sr.survey.preflight.plan_text import dry_run_text
+from bids_sr.workflows.participant import make_graph
+
+OPTIONS = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
+
+
+@pytest.fixture
+def maker(tmp_path):
+    return BidsMaker(tmp_path / "bids")
+
+
+def add(maker, *names, rows=EVENTS, **bold):
+    for name in names:
+        maker.bold(f"sub-01_{name}", **bold)
+        if rows is not None:
+            maker.events(f"sub-01_{name}", rows)
+
+
+def grouped(maker, tmp_path, *options):
+    """Return groups, warnings by name of the run, and the text of the dry run."""
+    settings, plan = planned_call(maker, tmp_path, *OPTIONS, *options)
+    groups = [group for item in plan.subjects for group in group_runs(item.runs, plan)]
+    warnings = {item.run: item.why for item in plan.warnings if "combined" in item.why}
+    return groups, warnings, dry_run_text(plan, settings)
+
+
+def test_runs_of_a_task_are_combined_in_the_order_of_their_numbers(maker, tmp_path):
+    add(maker, *(f"task-tap_run-{run}" for run in (10, 1, 2)))
+    add(maker, "task-other", "task-tap_acq-x_run-1")
+    (group,), warnings, text = grouped(maker, tmp_path)
+    assert list(group.runs) == ["run-1", "run-2", "run-10"]
+    assert group.entities == {"subject": "01", "task": "tap", "datatype": "func"}
+    assert group.left_out == {}
+    assert not group.over_sessions
+    assert warnings == {}
+    assert "sub-01_task-tap: run-1, run-2, run-10 are combined\n" in text
+
+
+def test_runs_are_combined_within_and_over_sessions(maker, tmp_path):
+    add(maker, "ses-a_task-tap_run-1", "ses-a_task-tap_run-2", "ses-b_task-tap")
+    groups, warnings, text = grouped(maker, tmp_path)
+    assert [list(group.runs) for group in groups] == [
+        ["run-1", "run-2"],
+        ["ses-a_run-1", "ses-a_run-2", "ses-b"],
+    ]
+    within_session, over_sessions = groups
+    assert within_session.entities["session"] == "a"
+    assert "session" not in over_sessions.entities
+    assert [group.over_sessions for group in groups] == [False, True]
+    assert warnings == {}
+    assert "ses-a_run-1, ses-a_run-2, ses-b are combined over sessions" in text
+
+
+COARSE = {"zooms": (4.0, 4.0, 4.0), "n_volumes": 150}  # too many for a calibration run
+ONE_TYPE = [(onset, duration, "toe") for onset, duration, _ in EVENTS]
+DATASETS = {
+    "one run per task": ({"task-tap": {}, "task-other_run-1": {}}, [], {}),
+    "no run label": (
+        {"task-tap": {}, "task-tap_run-1": {}, "task-tap_run-2": {}},
+        [["run-1", "run-2"]],
+        {"task-tap": "run-"},
+    ),
+    "one label": (
+        {"task-tap": {}, "task-tap_run-2": {}},
+        [],
+        {"task-tap": "run-"},
+    ),
+    "no shared contrast": (
+        {"task-tap_run-1": {}, "task-tap_run-2": {}, "task-tap_run-3": {"rows": ONE_TYPE}},
+        [["run-1", "run-2"]],
+        {"task-tap_run-3": "contrast"},
+    ),
+    "another voxel size": (
+        {"task-tap_run-1": {}, "task-tap_run-2": COARSE, "task-tap_run-3": {}},
+        [["run-1", "run-3"]],
+        {"task-tap_run-2": "voxels of 4 x 4 x 4 mm; expected factor 2 x 2 x 1"},
+    ),
+    "two runs that differ": (
+        {"task-tap_run-1": {}, "task-tap_run-2": COARSE},
+        [],
+        {"task-tap_run-2": "voxels of 4 x 4 x 4 mm; expected factor 2 x 2 x 1"},
+    ),
+    "two runs without a shared contrast": (
+        {"task-tap_run-1": {}, "task-tap_run-2": {"rows": ONE_TYPE}},
+        [],
+        {"task-tap_run-2": "contrast"},
+    ),
+    "a session that differs": (
+        {
+            "ses-a_task-tap_run-1": {},
+            "ses-a_task-tap_run-2": {},
+            "ses-b_task-tap_run-1": COARSE,
+        },
+        [["run-1", "run-2"]],
+        {"ses-b_task-tap_run-1": "voxels of 4 x 4 x 4 mm"},
+    ),
+    # maps of the runs without a session would have the same names
+    "runs without a session": (
+        {
+            "task-tap_run-1": {},
+            "task-tap_run-2": {},
+            "ses-a_task-tap_run-1": {},
+            "ses-a_task-tap_run-2": {},
+        },
+        [["run-1", "run-2"], ["run-1", "run-2", "ses-a_run-1", "ses-a_run-2"]],
+        {},
+    ),
+    "components at rest": (
+        {f"task-rest_run-{run}": {"rows": None, "n_volumes": 90} for run in (1, 2)},
+        [],
+        {},
+    ),
+}
+"""Runs, the groups that are combined, and words of the warning on other runs, by name."""
+
+
+EXPLAINED = {"one label", "two runs that differ", "a session that differs"}
+EXPLAINED |= {"two runs without a shared contrast"}
+"""Data sets whose page explains why there is no map of all runs."""
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_only_comparable_runs_are_combined_and_others_are_named(maker, tmp_path, dataset):
+    runs, groups, warned = DATASETS[dataset]
+    for name, options in runs.items():
+        add(maker, name, **options)
+    found, warnings, text = grouped(maker, tmp_path)
+    assert [list(group.runs) for group in found] == groups
+    assert list(warnings) == [f"sub-01_{name}" for name in warned]
+    for words, warning in zip(warned.values(), warnings.values(), strict=True):
+        assert words in warning
+    assert ("are combined" in text) == bool(groups)
+    assert explained(maker, tmp_path) == (dataset in EXPLAINED)
+
+
+def explained(maker, tmp_path):
+    """Return the number of groups without a map, for which the page has an explanation."""
+    settings, plan = planned_call(maker, tmp_path, *OPTIONS)
+    steps = [node.step.__name__ for node in make_graph(settings, plan, "1").nodes]
+    groups = [
+        runs for subject in plan.subjects for runs in list_uncombined_runs(subject.runs, plan)
+    ]
+    assert steps.count("explain_missing_map") == len(groups)
+    return len(groups)
+
+
+def test_correlation_maps_are_neither_combined_nor_explained(maker, tmp_path):
+    add(maker, "task-tap", "task-tap_run-1", "task-tap_run-2")
+    settings, plan = planned_call(maker, tmp_path, *OPTIONS, "--set", "activation.kinds=cc")
+    assert "are combined" not in dry_run_text(plan, settings)
+    names = {node.step.__name__ for node in make_graph(settings, plan, "1").nodes}
+    assert not names & {"explain_missing_map", "combine_maps"}
+
+
+def test_uncombined_runs_have_reasons_by_name(maker, tmp_path):
+    add(maker, "ses-a_task-tap_run-1", "ses-a_task-tap_run-2")
+    add(maker, "ses-b_task-tap_run-1", **COARSE)
+    _, plan = planned_call(maker, tmp_path, *OPTIONS)
+    (runs,) = list_uncombined_runs(plan.subjects[0].runs, plan)
+    assert runs.over_sessions
+    assert runs.names == ("ses-a_run-1", "ses-a_run-2", "ses-b_run-1")
+    assert list(runs.reasons) == ["ses-b_run-1"]
+    assert runs.entities == {"subject": "01", "task": "tap", "datatype": "func"}
+
+
+def test_a_skipped_run_is_named(maker, tmp_path):
+    add(maker, "task-tap_run-1", "task-tap_run-2")
+    add(maker, "task-tap_run-3", rows=[("soon", 4.0, "thumb")])
+    (group,), _, _ = grouped(maker, tmp_path)
+    assert (list(group.runs), list(group.left_out)) == (["run-1", "run-2"], ["run-3"])
+
+
+def test_a_run_with_other_weights_is_excluded_from_a_contrast(maker, tmp_path):
+    add(maker, "task-tap_run-1", "task-tap_run-2")
+    add(maker, "task-tap_run-3", rows=[(on, dur, "thumb") for on, dur, _ in EVENTS])
+    (group,), warnings, _ = grouped(maker, tmp_path)
+    assert list(group.runs) == ["run-1", "run-2", "run-3"]
+    assert group.contrasts["thumb"] == ("run-1", "run-2", "run-3")
+    # the mean of a single trial type differs from the mean of two
+    assert group.contrasts.get("all", ("run-1", "run-2")) == ("run-1", "run-2")
+    assert group.contrasts["little"] == ("run-1", "run-2")
+    assert "little" in group.missing_contrasts["run-3"]
+    assert list(warnings) == ["sub-01_task-tap_run-3"]
+    assert "little" in warnings["sub-01_task-tap_run-3"]
+
+
+def test_means_over_types_are_combined_over_the_types_of_both_runs(maker, tmp_path):
+    types = ("thumb", "little", "index", "toe")
+    for run, names in enumerate((types, types[:3]), 1):
+        rows = [(6.0 + 20 * k, 8.0, names[k % len(names)]) for k in range(9)]
+        add(maker, f"task-tap_run-{run}", rows=rows, n_volumes=120)
+    (group,), _, text = grouped(maker, tmp_path)
+    assert group.contrasts["all"] == ("run-1", "run-2")
+    assert group.uncombined["toe"] == "only in run-1"
+    assert "toe" not in group.contrasts
+    assert "sub-01_task-tap: run-1, run-2 are combined\n" in text
+    assert re.search(r"not combined: .*toeMinusOthers.*only in run-1", text)
+
+
+def test_means_over_other_types_are_not_combined_and_the_types_are_named(maker, tmp_path):
+    for run, names in enumerate((("thumb", "little"), ("thumb", "toe")), 1):
+        rows = [(6.0 + 20 * k, 8.0, names[k % 2]) for k in range(6)]
+        add(maker, f"task-tap_run-{run}", rows=rows, n_volumes=80)
+    (group,), _, text = grouped(maker, tmp_path)
+    assert list(group.contrasts) == ["thumb"]
+    assert re.search("run-1 has little.* run-2 has toe", group.uncombined["all"])
+    assert group.uncombined["all"] in text
+
+
+def test_combined_runs_cost_time_and_disk(maker, tmp_path):
+    add(maker, "task-tap_run-1")
+    settings, single_run_plan = planned_call(maker, tmp_path, *OPTIONS)
+    assert "combination of runs" not in stage_minutes(settings)
+    add(maker, "task-tap_run-2")
+    settings, combined_plan = planned_call(maker, tmp_path, *OPTIONS)
+    assert stage_minutes(settings)["combination of runs"] > 0
+    assert combined_plan.estimate.work_gb > 2 * single_run_plan.estimate.work_gb

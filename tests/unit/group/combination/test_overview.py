@@ -1,0 +1,177 @@
+"""Test the first part of a participant's page: map, runs and error."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from data.rows import make_tested_rows
+
+from bids_sr.evaluation.contrast_results import collect_results
+from bids_sr.evaluation.result import RunResult, make_result
+from bids_sr.evaluation.self_test import SelfTestResults
+from bids_sr.group.combination.overview import (
+    MapError,
+    ParticipantMap,
+    participant_html,
+    participant_reasons_html,
+)
+from bids_sr.report.contrast_table import list_reasons
+from bids_sr.report.first_screen import UseRow
+
+RUNS = [
+    MapError(
+        name=f"run-{k}",
+        weight=1 / 3,
+        noise=0.2,
+        reconstruction=0.15,
+        interval=0.49,
+        significant_mm3=8000.0,
+        sign_reliable_mm3=3000.0,
+        size_known_mm3=1000.0,
+    )
+    for k in (1, 2, 4)
+]
+FACTS = ParticipantMap(
+    entities={"subject": "01", "task": "tap"},
+    series="sbl",
+    contrast="all",
+    input_fwhm_mm=0.0,
+    fwhm_mm=0.0,
+    at_rest=False,
+    runs=RUNS,
+    combined=replace(
+        RUNS[0],
+        name="all",
+        noise=0.115,
+        reconstruction=0.137,
+        interval=0.351,
+        largest_effects_interval=2.1,
+        sign_reliable_mm3=4500.0,
+        size_known_mm3=1500.0,
+    ),
+    n_voxels=1234,
+    in_region=True,
+    shared=0.75,
+    no_error="",
+    person_interval=0.4,
+    left_out={"run-3": "the weights of the trial types differ from the weights in most runs"},
+    not_applied=(),
+    result=RunResult(method="sbl"),
+    use=[UseRow("Map", file="sub-01/func/sub-01_task-tap_space-firstBoldref_statmap.nii.gz")],
+)
+
+
+def text_of(facts: ParticipantMap) -> str:
+    html = participant_html(facts) + participant_reasons_html(facts)
+    text = re.sub(r"<[^>]+>", " ", html)
+    return " ".join(text.replace("\N{NO-BREAK SPACE}", " ").replace("&gt;", ">").split())
+
+
+def test_map_runs_error_and_skipped_runs_are_named() -> None:
+    text = text_of(FACTS)
+    for part in (
+        "sub-01 · task tap · all runs",
+        "mean of 3 runs (run-1, run-2 and run-4), equal weights",
+        "sbl map (contrast all, not smoothed)",
+        "± 0.35 % of the mean brain signal in the 1,234 significant voxels (FDR .05)",
+        "0.12 % for the SD of the noise and 0.14 % for the SD of the reconstruction error",
+        "± 2.1 %",
+        "(correlation between runs 0.75)",
+        f"Left out: run-3 ({FACTS.left_out['run-3']})",
+        "± 0.40 %",
+        "Map statmap.nii.gz",
+        "run-1 0.33 0.20 0.15 0.49 8.0 3.0 1.0",
+    ):
+        assert part in text
+    assert re.search(r"all runs together 0\.1[12] 0\.14 0\.35 8\.0 4\.5 1\.5", text)
+
+
+COMBINED = FACTS.combined
+WITHOUT_ERROR = {
+    "runs": [
+        replace(run, reconstruction=None, sign_reliable_mm3=None, size_known_mm3=None)
+        for run in RUNS
+    ],
+    "combined": replace(
+        COMBINED,
+        reconstruction=None,
+        sign_reliable_mm3=None,
+        size_known_mm3=None,
+        interval=None,
+        largest_effects_interval=None,
+    ),
+    "shared": None,
+    "person_interval": None,
+    "not_applied": ["run-2"],
+}
+CASES: dict[str, tuple[dict[str, object], str, str]] = {
+    "nobody left out": ({"left_out": {}}, "", "Left out"),
+    "same error": ({"shared": 1.0}, "same in all runs", "correlation"),
+    "no interval of the participant": ({"person_interval": None}, "", "not acquired"),
+    "similar intervals": ({"person_interval": 0.36}, "Both intervals", "0.40 %"),
+    "no significant voxel": ({"in_region": False}, "no voxel is significant", "1,234"),
+    "seed": (
+        {"fwhm_mm": 5.0, "at_rest": True},
+        "(seed all, smoothed with a 5 mm FWHM kernel)",
+        "unsmoothed",
+    ),
+    "no files": ({"use": ()}, "", "statmap"),
+    "session": (
+        {"entities": {"subject": "01", "session": "A", "task": "tap"}},
+        "session A, task tap",
+        "· task tap ·",
+    ),
+    "disagreement": (
+        {"disagreeing_runs": {"run-1": "reversed", "run-2": "reversed"}},
+        "Failed check: run-2 disagrees with other runs (reversed)",
+        "",
+    ),
+    "fewer voxels": ({"fewer_than": "run-2"}, "significant voxels of run-2", ""),
+    "scales": ({"scales": {"run-2": 3.0}}, "(run-2 3)", ""),
+    "weights": ({"equal_weights": False}, "weights by noise", "equal weights"),
+    "more noise": (
+        {"combined": replace(COMBINED, noise=0.3)},
+        "(0.30 %) than the map of run-1 (0.20 %)",
+        "0.12 % for",
+    ),
+    "one run": ({"runs": RUNS[:1]}, "only run-1, because", "mean of 3"),
+    "not applied": (WITHOUT_ERROR, "not applied to run-2", "± "),
+    "no error": (
+        {**WITHOUT_ERROR, "not_applied": (), "no_error": "No sd map of run-1"},
+        "No sd map of run-1.",
+        "± ",
+    ),
+    # the error of a series without a prior does not include reconstruction
+    "no prior": ({**WITHOUT_ERROR, "not_applied": ()}, "", "unknown"),
+}
+"""Changes of the facts, and words that are, and are no longer, on the page."""
+
+
+@pytest.mark.parametrize(("changes", "present", "absent"), CASES.values(), ids=CASES)
+def test_sentences_follow_the_facts(changes: dict[str, object], present: str, absent: str) -> None:
+    text, plain = text_of(replace(FACTS, **changes)), text_of(FACTS)
+    assert present in text
+    assert not present or present not in plain
+    assert not absent or absent not in text
+
+
+def test_answers_and_missing_contrasts_are_named() -> None:
+    rows = make_tested_rows()
+    self_test = SelfTestResults(sizes=("12", "6"), final="3")
+    result = make_result("sbl", collect_results(rows, "sbl"), rows, sizes=self_test.run_sizes)
+    facts = replace(
+        FACTS,
+        result=result,
+        reasons=list_reasons(result, rows, self_test, across_runs=True),
+        uncombined=["face, faceMinusOthers (only in run-2)"],
+    )
+    text = text_of(facts)
+    for part in (
+        "54 % [42, 66] of the detail of “all”",
+        "house ✓ yes 58 [46, 70]",
+        "12 → 6 mm",
+        "other half of the runs",
+        *facts.uncombined,
+    ):
+        assert part in text
+    assert text.index("Left out:") < text.index("54 %") < text.index("Error of the sbl")

@@ -1,0 +1,331 @@
+"""Test the steps of head motion: grids, header codes, directions of transforms, tables with n/a,
+and the workflow.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from nibabel.affines import apply_affine as apply
+from scipy import ndimage
+
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
+from bids_sr.glm.steps import temporal_model
+from bids_sr.io import nifti
+from bids_sr.io.atomic_files import write_json
+from bids_sr.io.confound_names import MOTION_PARAMETERS
+from bids_sr.io.grids import AS_STORED
+from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.io.volume import Volume
+from bids_sr.preproc.steps import acquired_series, bold_reference, motion, run_confounds
+from bids_sr.preproc.temporal_regressors import TimeModel, TooFewVolumes
+from bids_sr.spatial.transforms import displacement, invert, rigid_matrix
+from bids_sr.sr.steps.resampled_series import correct_motion
+
+SHAPE, VOLUMES = (24, 26, 14), 14
+AFFINE = np.diag([-6.0, 6.0, 6.0, 1.0])
+AFFINE[:3, 3] = [69, -75, -39]
+
+
+SETTINGS = run_confounds.ConfoundSettings(
+    fd_spike_threshold=0.5, dvars_spike_threshold=1.5, return_all_components=False
+)
+"""Options of the confounds table."""
+
+
+@pytest.fixture(scope="module")
+def truth() -> list[np.ndarray]:
+    return [
+        rigid_matrix([0.2 * t, -0.1 * t, 0.1 * t, 0, 0, 0.003 * t], [0, 0, 0])
+        for t in range(VOLUMES)
+    ]
+
+
+@pytest.fixture(scope="module")
+def bold(tmp_path_factory: pytest.TempPathFactory, truth: list[np.ndarray]) -> Path:
+    """Write an int16 series of a moving head, cut off by the slices, with two bright volumes at
+    its start.
+    """
+    rng = np.random.default_rng(2)
+    fine_shape = tuple(2 * n for n in SHAPE)
+    positions = (np.indices(fine_shape) - (np.array(fine_shape)[:, None, None, None] - 1) / 2) * 3
+    radius = np.sqrt(
+        (positions[0] / 52) ** 2 + (positions[1] / 60) ** 2 + (positions[2] / 70) ** 2
+    )
+    folds = ndimage.gaussian_filter(rng.normal(size=fine_shape), 2.0)
+    head = (0.7 + 0.3 * np.tanh(folds / folds.std())) * ndimage.gaussian_filter(
+        (radius < 1).astype(float), 1.0
+    )
+    coefficients = ndimage.spline_filter(head * 2000)
+    points = apply(AFFINE, np.indices(SHAPE).reshape(3, -1).T)
+    to_fine = np.diag([1 / 3, 1 / 3, 1 / 3, 1])
+    to_fine[:3, 3] = (np.array(fine_shape) - 1) / 2
+    series = np.empty((*SHAPE, VOLUMES))
+    for t, pose in enumerate(truth):
+        coordinates = apply(to_fine @ invert(pose), points)
+        series[..., t] = ndimage.map_coordinates(
+            coefficients, coordinates.T, prefilter=False
+        ).reshape(SHAPE)
+    series += rng.normal(0, 15, series.shape)
+    series[..., :2] *= [1.5, 1.15]
+    image = nib.Nifti1Image(np.clip(series, 0, None).astype(np.int16), AFFINE)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_zooms((6, 6, 6, 2.0))
+    image.set_qform(AFFINE, 1)
+    image.set_sform(AFFINE, 2)
+    path = tmp_path_factory.mktemp("bold") / "sub-01_task-x_bold.nii.gz"
+    image.to_filename(path)
+    return path
+
+
+@dataclass(frozen=True)
+class MotionResults:
+    """Results of the head motion steps for a run."""
+
+    bold: SeriesReader
+    n_dummy: int
+    boldref: Volume
+    mask: Volume
+    xfms: np.ndarray
+    motion: pd.DataFrame
+    stc: SeriesReader
+
+
+TIMES = [round(2.0 * k / SHAPE[2], 4) for k in range(SHAPE[2])]
+TIMING = {"slice_times": TIMES, "start_time": 1.0, "n_dummy": 2}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, bold: Path) -> MotionResults:
+    here = tmp_path_factory.mktemp("ran")
+    series = acquired_series.import_series(bold, here, tr=2.0, axis_order=AS_STORED)
+    n_dummy = bold_reference.count_dummies(series, dummy_scans=None)
+    boldref = bold_reference.average_volumes(series, n_dummy=n_dummy)
+    mask = bold_reference.mask_head(boldref)
+    xfms, table = motion.estimate_motion(series, boldref, mask, n_dummy=n_dummy)
+    stc = acquired_series.correct_slice_timing(series, here, **TIMING)
+    return MotionResults(series, n_dummy, boldref, mask, xfms, table, stc)
+
+
+def test_the_import_is_exact_and_the_repetition_time_is_that_of_the_sidecar(
+    tmp_path: Path, bold: Path, results: MotionResults
+) -> None:
+    """Headers with milliseconds for seconds give the same values as correct headers."""
+    source = nib.load(bold)
+    assert results.bold.path.suffix == ".nii"
+    image = nib.load(results.bold.path)
+    np.testing.assert_array_equal(np.asarray(image.dataobj), source.get_fdata(dtype=np.float32))
+    assert image.get_data_dtype() == source.get_data_dtype() == np.int16
+    assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 2)
+    source.header["pixdim"][4] = 2000.0
+    nib.save(source, tmp_path / "wrong.nii.gz")
+    series = acquired_series.import_series(
+        tmp_path / "wrong.nii.gz", tmp_path, tr=2.0, axis_order=AS_STORED
+    )
+    corrected = acquired_series.correct_slice_timing(series, tmp_path, **TIMING)
+    assert corrected.tr == results.bold.tr == results.stc.tr == 2.0
+    np.testing.assert_array_equal(load_image(corrected.path)[0], load_image(results.stc.path)[0])
+
+
+def test_slice_timing_only_changes_values_over_time(
+    results: MotionResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stc, source = (load_image(series.path)[0] for series in (results.stc, results.bold))
+    assert stc.shape == source.shape
+    np.testing.assert_array_equal(stc[..., 0], source[..., 0])  # dummy volume
+    assert np.abs(stc[..., 6] - source[..., 6]).max() > 5
+    same_times = {"slice_times": [0.5] * SHAPE[2], "start_time": 0.5, "n_dummy": 0}
+    unchanged = acquired_series.correct_slice_timing(results.bold, tmp_path, **same_times)
+    np.testing.assert_array_equal(load_image(unchanged.path)[0], source)
+    monkeypatch.setattr(nifti, "LARGE_SERIES_BYTES", 1000)  # large series are stored compactly
+    with acquired_series.correct_slice_timing(results.bold, tmp_path, **TIMING) as compact:
+        assert compact.path.stat().st_size < 0.6 * results.stc.path.stat().st_size
+        for t in (0, results.n_dummy, -1):
+            bound = 1e-3 * np.abs(stc[..., t] - stc[..., 0]) + 1e-3
+            assert (np.abs(compact.volume(t) - stc[..., t]) <= bound).all()
+
+
+def test_head_motion_is_recovered_and_its_mask_includes_cut_slices(
+    results: MotionResults, truth: list[np.ndarray]
+) -> None:
+    np.testing.assert_array_equal(results.xfms[0], results.xfms[2])
+    points = apply(results.mask.affine, np.argwhere(results.mask.data))
+    # The boldref is in some pose of the run, so motion between volumes is compared.
+    for t in range(3, VOLUMES):
+        error_mm = displacement(
+            results.xfms[t] @ invert(results.xfms[2]), truth[t] @ invert(truth[2]), points
+        )
+        assert error_mm.mean() < 0.15
+    table = results.motion
+    assert list(table) == [*MOTION_PARAMETERS, "residual"]
+    assert table["residual"].isna().tolist() == [True] * 2 + [False] * 12
+    assert 1.5 < table["trans_x"].iloc[-1] - table["trans_x"].iloc[2] < 2.8
+    area = results.mask.data.sum(axis=(0, 1))
+    assert min(area[0], area[-1]) > 0.5 * area.max()
+    assert not results.mask.data[0].any()
+
+
+def test_the_resampled_series_has_less_motion(results: MotionResults, tmp_path: Path) -> None:
+    resampled = correct_motion(results.bold, results.boldref, results.xfms, here=tmp_path)
+    assert resampled.tr == 2.0
+    before, after = (
+        load_image(series.path)[0][results.mask.data][:, 2:].std(axis=1).mean()
+        for series in (results.bold, resampled)
+    )
+    assert after < 0.5 * before
+    still = np.tile(np.eye(4), (VOLUMES, 1, 1))
+    unchanged = correct_motion(results.bold, results.boldref, still, here=tmp_path)
+    np.testing.assert_array_equal(load_image(unchanged.path)[0], load_image(results.bold.path)[0])
+    with pytest.raises(ValueError, match="3 transforms for 14 volumes"):
+        correct_motion(results.bold, results.boldref, still[:3], here=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dummy_scans", "counts", "numbers"),
+    [
+        (None, (0,), ["none"]),
+        (None, (3,), ["3"]),
+        (None, (1, 1), ["1"]),
+        (None, (0, 2), ["0", "2"]),
+        (0, (0,), ["No volumes"]),
+        (1, (1,), ["first volume "]),
+        (3, (3,), ["first 3 volumes"]),
+    ],
+)
+def test_the_methods_text_describes_excluded_volumes(
+    dummy_scans: int | None, counts: tuple[int, ...], numbers: list[str]
+) -> None:
+    text = bold_reference.describe_dummies(dummy_scans, counts)
+    assert [number for number in numbers if number not in text] == []
+
+
+def test_dummies_are_detected_or_set_by_the_user(bold: Path) -> None:
+    with SeriesReader(bold) as series:
+        assert bold_reference.count_dummies(series, dummy_scans=None) == 2
+        assert bold_reference.count_dummies(series, dummy_scans=0) == 0
+        assert bold_reference.count_dummies(series, dummy_scans=5) == 5
+        with pytest.raises(ValueError, match="13 of 14 volumes are non-steady-state"):
+            bold_reference.count_dummies(series, dummy_scans=13)
+
+
+def test_confounds_have_no_tissue_signals_if_the_brain_mask_is_doubtful(
+    results: MotionResults, tmp_path: Path
+) -> None:
+    bands = np.arange(SHAPE[1])[:, None] % 12 // 4
+    tpms = [
+        results.mask.like((results.mask.data * (bands == k)).astype(np.float32)) for k in range(3)
+    ]
+    run = (results.stc, results.mask, results.motion, results.xfms)
+    options = {"n_dummy": 2, "settings": SETTINGS}
+    for anatomy, has_tissues in (
+        ((), False),
+        ((tpms, {"brain_doubts": []}), True),
+        ((tpms, {"brain_doubts": ["its brain mask holds 2080 ml"]}), False),
+    ):
+        table, columns = run_confounds.gather_confounds(*run, *anatomy, **options)
+        assert ("white_matter" in table) == has_tissues
+        assert ("Description" in columns) != has_tissues  # why they are missing
+        assert [name for name in columns if name != "Description"] == list(table)
+        assert "non_steady_state_outlier01" in table
+    port = run_confounds.gather_confounds.outputs["confounds"]
+    rows = Path(port.save(table, tmp_path / "confounds")).read_text().splitlines()
+    assert len(rows) == VOLUMES + 1
+    first = dict(zip(rows[0].split("\t"), rows[1].split("\t"), strict=True))
+    assert first["framewise_displacement"] == "n/a"
+    assert "nan" not in rows[1]
+    small = Volume(np.ones((3, 3, 3), bool), np.eye(4))
+    with pytest.raises(ValueError, match=r"stc\.nii"):
+        run_confounds.gather_confounds(results.stc, small, *run[2:], **options)
+
+
+def test_motion_confounds_are_added_to_known_confounds() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(6, 6)), columns=list(MOTION_PARAMETERS)).assign(
+        residual=np.nan
+    )
+    motion_only = run_confounds.motion_confounds(table)
+    assert {f"{name}_derivative1" for name in MOTION_PARAMETERS} < {*motion_only}
+    change = np.abs(np.diff(table[list(MOTION_PARAMETERS)].to_numpy(), axis=0)) * (
+        [1.0] * 3 + [50.0] * 3
+    )
+    np.testing.assert_allclose(motion_only.framewise_displacement[1:], change.sum(1))
+    other_confounds = pd.DataFrame({"trans_x": np.arange(6.0), "csf": np.ones(6)})
+    combined = run_confounds.motion_confounds(table, other_confounds)
+    assert combined.trans_x.tolist() == [0, 1, 2, 3, 4, 5]
+    assert combined.csf.tolist() == [1] * 6
+    np.testing.assert_array_equal(
+        combined.framewise_displacement, motion_only.framewise_displacement
+    )
+
+
+def _moving_table(n: int = 60) -> pd.DataFrame:
+    table = pd.DataFrame(0.0, index=range(n), columns=list(MOTION_PARAMETERS))
+    for name in MOTION_PARAMETERS:
+        table[name] = np.random.default_rng(0).normal(0, 1e-3, n)
+        table[f"{name}_derivative1"] = table[name].diff()
+    displacement = np.full(n, 0.1)
+    displacement[[20, 40, 41]] = 0.9
+    return table.assign(framewise_displacement=displacement)
+
+
+TEMPORAL = temporal_model.TemporalModel(
+    model=TimeModel(fd_censor=0.5, band_pass=(0.01, 0.2), legendre=2),
+    high_pass=0.0,
+    at_rest=True,
+    contrasts={"s": {"s": 1.0}},
+    nuisance=None,
+    hrf=HemodynamicResponse(),
+)
+
+
+def test_the_temporal_model_is_part_of_the_confounds_and_reported(tmp_path) -> None:
+    table = _moving_table()
+    confounds, columns, added_columns, facts = temporal_model.add_temporal_regressors(
+        table, {"x": {}}, temporal=TEMPORAL, tr=2.0, n_dummy=4
+    )
+    assert list(confounds) == [*table, *added_columns]
+    assert set(columns) == {"x", *added_columns}
+    assert facts == {
+        "rules": "framewise displacement above 0.5 mm",
+        "censored": 3,
+        "steady": 56,
+        "share": round(3 / 56, 4),
+        "volumes": [20, 40, 41],
+        "model": "band-pass filter from 0.01 to 0.2 Hz, Legendre polynomials up to order 2",
+    }
+    write_json(tmp_path / "censoring.json", facts)
+    model = TEMPORAL.model
+    before = temporal_model.describe_time_model(model)
+    for number in ("0.5 mm", "0.01 to 0.2 Hz", "order 2"):
+        assert number in before
+    one_run, two_runs = (
+        temporal_model.describe_censored(model, [tmp_path] * n, 0).removeprefix(before)
+        for n in (1, 2)
+    )
+    assert "3 of 56 volumes (5.4%)" in one_run
+    assert "5.4% to 5.4%" in two_runs
+
+
+def test_too_few_remaining_volumes_are_an_error_with_reason_and_option() -> None:
+    strict = TimeModel(fd_censor=0.05, band_pass=(0.01, 0.2), legendre=2)
+    with pytest.raises(TooFewVolumes, match=r"0 of 56 .* 56 ") as error:
+        temporal_model.add_temporal_regressors(
+            _moving_table(), temporal=replace(TEMPORAL, model=strict), tr=2.0, n_dummy=4
+        )
+    assert "--censor fd" in str(error.value)
+    assert "--band-pass" in str(error.value)
+
+
+@pytest.mark.parametrize(("scale", "size"), [(1.0, ""), (0.2, "24 mm")])
+def test_a_head_smaller_than_a_human_head_is_reported(
+    scale: float, size: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = np.zeros(SHAPE, dtype=np.float32)
+    head[2:22, 3:23, 2:12] = 100.0
+    small = Volume(head, np.diag([scale, scale, scale, 1.0]) @ AFFINE)
+    assert 3000 < bold_reference.mask_head(small).data.sum() < 4500
+    assert len(caplog.records) == bool(size)
+    assert size in caplog.text

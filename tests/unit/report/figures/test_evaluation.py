@@ -1,0 +1,434 @@
+"""Test figures of the evaluation: values of the table, empty input, and file names."""
+
+import html
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from data.rows import judge_rows
+from figure_helpers import content_of, kept
+
+from bids_sr.engine.artifacts import Derivative, Volume
+from bids_sr.engine.metric_rows import MetricRow, with_input_smoothing
+from bids_sr.evaluation.qc_flags import Flag
+from bids_sr.io.series import get_kind
+from bids_sr.report.evaluation_rows import negative_control_gains
+from bids_sr.report.figure_steps.evaluation import draw_evaluation
+from bids_sr.report.figure_steps.fluctuations import draw_variance
+from bids_sr.report.figures import (
+    canvas,
+    evaluation as evaluation_figures,
+    maps as map_figures,
+    svg_files,
+)
+from bids_sr.report.figures.forest import forest_figure
+
+SHAPE, AFFINE = (20, 24, 6), np.diag([-2.0, 2.0, 3.0, 1.0])
+BRAIN = Volume(np.ones(SHAPE), AFFINE)
+LEVELS = {
+    "bspline": 0.018,
+    "inject": 0.038,
+    "bsplinePca": 0.064,
+    "sbl": 0.122,
+    "srgan": 0.069,
+    "measured": 0.207,
+}
+BAD = "<b>$\\frac$ & --> x"
+
+
+def evaluation(
+    *, truth: bool = True, contrasts: tuple[str, ...] = ("all", "faces")
+) -> list[MetricRow]:
+    """Return rows of a run: halves, reference, negative controls and guards."""
+    rows = []
+    for number, contrast in enumerate(contrasts if truth else ()):
+        for region, factor in (("brain", 1.0), ("acquired40", 2.0)):
+            share = {"contrast": contrast, "region": region, "n": 24, "reference": "measured"}
+            for name, level in LEVELS.items():
+                value = level * factor / (1 + number)
+                for band, shift in (("beyond", 0.0), ("all", 0.2)):
+                    r, ev = value + shift, value**2
+                    rows += [
+                        MetricRow(
+                            series=name,
+                            statistic=statistic,
+                            band=band,
+                            value=center,
+                            lower=center - half_width,
+                            upper=center + half_width,
+                            **share,
+                        )
+                        for statistic, center, half_width in (("r", r, 0.02), ("ev", ev, 0.01))
+                    ]
+            rows += [
+                MetricRow(
+                    series="sbl",
+                    minus=minus,
+                    statistic="ev",
+                    band="beyond",
+                    value=value,
+                    lower=value - 0.02,
+                    upper=value + 0.02,
+                    **share,
+                )
+                for minus, value in (("sblMirror", 0.05), ("bsplinePca", 0.01))
+            ]
+    if truth:
+        rows += [
+            MetricRow(
+                series=name,
+                reference="measuredMap",
+                statistic="r_t",
+                value=0.9 + level / 10,
+                contrast="all",
+                region="brain",
+                fwhm_mm=fwhm,
+            )
+            for name, level in LEVELS.items()
+            for fwhm in (0.0, 5.0)
+        ]
+    return [*rows, MetricRow(series="run", statistic="edge_mismatch", value=1.0)]
+
+
+def texts_of(figure, tmp_path) -> list[str]:
+    """Return all texts of a figure, in drawing order."""
+    svg = svg_files.save_svg(figure, tmp_path / "figure.svg").read_text(encoding="utf-8")
+    return [html.unescape(text) for text in re.findall(r"<text [^>]*>(.*?)</text>", svg)]
+
+
+def intervals_of(panel) -> dict[tuple[float, float], float]:
+    """Map the ends of each interval in a panel to its vertical position."""
+    return {
+        (round(float(x[0]), 6), round(float(x[1]), 6)): float(y[0])
+        for x, y in (line.get_data() for line in panel.lines)
+        if len(x) == 2 and x[0] != x[1] and y[0] == y[1]
+    }
+
+
+def test_series_are_drawn_with_value_and_interval(tmp_path):
+    rows = evaluation()
+    fig = evaluation_figures.agreement_figure(rows, statistic="r", contrast="all")
+    assert len(fig.axes) == 4
+    titles = [ax.get_title(loc="left") for ax in fig.axes]
+    assert titles == ["detail", "signal units"] * 2
+    labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
+    assert labels == [
+        "bspline",
+        "inject",
+        "bspline with temporal PCA denoising",
+        "sbl",
+        "srgan",
+        "measured",
+    ]
+    drawn = intervals_of(fig.axes[2])  # panels of active voxels are above
+    assert drawn[0.102, 0.142] == labels.index("sbl")
+    assert drawn[0.187, 0.227] == labels.index("measured")
+    # vertical lines at 0, B-spline and the measured series
+    upright = [
+        line.get_xdata()[0] for line in fig.axes[2].lines if list(line.get_ydata()) == [0, 1]
+    ]
+    assert sorted(upright) == pytest.approx([0.0, 0.018, 0.207])
+    texts = texts_of(fig, tmp_path)
+    for name, level in LEVELS.items():
+        assert evaluation_figures.number(level) in texts, name
+        assert evaluation_figures.number(2 * level) in texts, name
+    assert {"Whole brain", "Voxels active in the acquired run (|t| > 4)"} <= set(texts)
+
+
+def test_explained_variance_is_drawn_first_and_r_next_to_it(tmp_path):
+    fig = evaluation_figures.agreement_figure(evaluation(), statistic="ev", contrast="all")
+    titles = [ax.get_title(loc="left") for ax in fig.axes]
+    assert (
+        titles
+        == [
+            "explained detail (%)",
+            "explained effect (%)",
+            "r of the detail",
+        ]
+        * 2
+    )
+    texts = texts_of(fig, tmp_path)
+    assert evaluation_figures.number(100 * LEVELS["sbl"] ** 2, ".0f") in texts
+    assert texts.count("value with its 95 % interval") == 1
+    contrasts_fig = evaluation_figures.contrasts_figure(
+        evaluation(), statistic="ev", contrasts=("faces",)
+    )
+    assert "explained variance (detail) (%)" in texts_of(contrasts_fig, tmp_path)
+
+
+def test_an_extreme_value_is_written_instead_of_extending_the_scale(
+    tmp_path,
+):
+    rows = [
+        (
+            replace(row, value=-7.75, lower=-20.0, upper=-3.0)
+            if (row.series, row.statistic, row.band) == ("srgan", "ev", "beyond")
+            else row
+        )
+        for row in evaluation()
+    ]
+    fig = evaluation_figures.agreement_figure(rows, statistic="ev", contrast="all")
+    assert -170 < fig.axes[0].get_xlim()[0] < -100
+    assert "◂ −775" in texts_of(fig, tmp_path)
+
+
+def test_a_series_without_value_is_marked_as_not_available(tmp_path):
+    rows = [
+        (
+            replace(row, value=math.nan, lower=math.nan, upper=math.nan)
+            if row.series == "srgan"
+            else row
+        )
+        for row in evaluation()
+    ]
+    texts = texts_of(
+        evaluation_figures.agreement_figure(rows, statistic="r", contrast="all"), tmp_path
+    )
+    assert texts.count("n/a") == 4
+    assert "srgan" in texts
+
+
+def test_other_contrasts_share_one_scale_and_one_axis_label():
+    """Labels of four panels once overlapped, as did values with points and lines in narrow
+    panels.
+    """
+    names = ("all", "scene", "body", "house", "object")
+    rows = evaluation(contrasts=names)
+    fig = evaluation_figures.contrasts_figure(rows, statistic="ev", contrasts=names[1:])
+    fig.canvas.draw()
+    assert [ax.get_title(loc="left") for ax in fig.axes] == [*names[1:]] * 2
+    for k, factor in ((0, 2), (4, 1)):  # scene, in active voxels and in the brain
+        ev = (LEVELS["sbl"] * factor / 2) ** 2
+        assert intervals_of(fig.axes[k])[round(100 * ev - 1, 6), round(100 * ev + 1, 6)] == 3
+    assert [ax.get_xlabel() for ax in fig.axes] == [""] * 8
+    label = [text for text in fig.texts if "(detail) (%)" in text.get_text()]
+    assert len(label) == 1
+    assert len({ax.get_xlim() for ax in fig.axes}) == 1
+    values = [text for ax in fig.axes for text in ax.texts]
+    assert not overlapping_texts([*label, *values])
+    assert all(text.get_window_extent().x0 > text.axes.bbox.x1 for text in values)
+
+
+def test_negative_controls_with_intervals_around_0_are_hollow(tmp_path):
+    rows = evaluation()
+    # same gains, which do not exceed 0
+    not_exceeded = [replace(row, minus="sblOther") for row in rows if row.minus == "bsplinePca"]
+    gains = negative_control_gains([*rows, *not_exceeded])
+    fig = evaluation_figures.negative_control_figure(gains, contrast="all")
+    points = [line for line in fig.axes[0].lines if line.get_marker() not in ("None", "")]
+    faces = {round(float(line.get_xdata()[0]), 3): line.get_markerfacecolor() for line in points}
+    assert faces[1.0] == canvas.PAPER
+    assert faces[5.0] != "white"
+    assert "sbl − sblMirror" in texts_of(fig, tmp_path)
+    assert "sbl − bsplinePca" not in texts_of(fig, tmp_path)
+
+
+def test_values_of_the_reference_are_unconnected_points_per_smoothing():
+    rows = evaluation()
+    rows += [
+        replace(row, statistic="r", band="beyond")
+        for row in rows
+        if row.statistic == "r_t" and not row.fwhm_mm
+    ]
+    rows = with_input_smoothing(rows, 0.0)
+    fig = evaluation_figures.reference_map_figure(rows, contrast="all", reference="measuredMap")
+    points = [
+        [
+            (round(float(x), 4), y)
+            for line in ax.lines
+            for x, y in [*zip(*line.get_data(), strict=True)]
+        ]
+        for ax in fig.axes
+    ]
+    assert all(len(line.get_xdata()) == 1 for ax in fig.axes for line in ax.lines)
+    assert (
+        0.9122,
+        [label.get_text() for label in fig.axes[0].get_yticklabels()].index("sbl"),
+    ) in points[0]
+    # the reference has no row
+    assert [len(panel_points) for panel_points in points] == [
+        2 * (len(LEVELS) - 1),
+        len(LEVELS) - 1,
+    ]
+    assert {handle.get_label() for handle in fig.legends[0].legend_handles} == {
+        "not smoothed",
+        "smoothed with a 5 mm FWHM kernel",
+    }
+
+
+def test_empty_input_raises_an_error():
+    with pytest.raises(canvas.FigureInputError, match="no values of the evaluation"):
+        forest_figure([], {}, legend={})
+    with pytest.raises(canvas.FigureInputError, match="no map"):
+        map_figures.plot_effects_above_nyquist({}, BRAIN, scores={}, score="r")
+    with pytest.raises(canvas.FigureInputError, match="no map"):
+        map_figures.overlay_figure({}, BRAIN, BRAIN, label="x")
+
+
+def overlapping_texts(texts) -> list[tuple[str, str]]:
+    """Return pairs of texts whose boxes overlap, and texts outside the figure (as pairs with
+    themselves).
+    """
+    shown = [text for text in texts if text.get_text().strip()]
+    boxes = [text.get_window_extent() for text in shown]
+    width, height = shown[0].get_figure().canvas.get_width_height()
+    return [
+        (shown[i].get_text(), shown[k].get_text())
+        for i in range(len(shown))
+        for k in range(i + 1, len(shown))
+        if boxes[i].overlaps(boxes[k])
+    ] + [
+        (text.get_text(),) * 2
+        for text, box in zip(shown, boxes, strict=True)
+        if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height
+    ]
+
+
+def test_maps_above_nyquist_share_one_scale():
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal(SHAPE)
+    names = ("bspline", "srgan", "sbl", "measured")
+    maps = {
+        name: Volume(factor * truth, AFFINE)
+        for name, factor in zip(names, (100, 1, 1, 1), strict=True)
+    }
+    scores = {"bspline": -0.0002, "srgan": 0.093, "sbl": 0.515, "measured": math.nan}
+    score_text = "explained variance, voxels active in the acquired run (|t| > 4)"
+    fig = map_figures.plot_effects_above_nyquist(maps, BRAIN, scores=scores, score=score_text)
+    fig.canvas.draw()
+    images = fig.axes[0].images
+    limits = {image.get_clim() for image in images}
+    assert len(limits) == 1  # independent of an extreme series
+    top = limits.pop()[1]
+    assert len(images) == 2 * len(names)
+    assert 0 < np.mean([np.abs(image.get_array()) > top for image in images[3::4]]) < 0.02
+    titles = [text for text in fig.axes[0].texts if text.get_text().startswith(names)]
+    assert {"bspline (0.000)", "measured"} <= {title.get_text() for title in titles}
+    assert not overlapping_texts(titles)
+
+
+def test_the_prior_sd_map_is_drawn_inside_the_brain():
+    weight = np.random.default_rng(0).uniform(1, 2, SHAPE)
+    weight[0] = 1000  # outside
+    mask = np.zeros(SHAPE)
+    mask[4:16, 4:20] = 1
+    inside = Volume(mask, AFFINE)
+    fig = map_figures.variance_figure(inside.like(weight), inside, BRAIN, n_slices=2)
+    maps = [image for image in fig.axes[0].images if image.get_cmap().name == "inferno"]
+    assert len(maps) == 2
+    for image in maps:
+        shown = np.ma.masked_invalid(image.get_array())
+        assert 1 <= shown.min() <= shown.max() <= 2
+        assert shown.mask.any()
+        assert image.get_clim() == (0.0, pytest.approx(np.percentile(weight[mask > 0], 99)))
+    nothing = map_figures.variance_figure(inside.like(np.zeros(SHAPE)), inside, n_slices=1)
+    assert all(np.isfinite(image.get_clim()).all() for ax in nothing.axes for image in ax.images)
+
+
+@pytest.fixture
+def images() -> dict[str, Volume]:
+    rng = np.random.default_rng(2)
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[3:17, 3:21, 1:5] = True
+    sd = np.abs(rng.standard_normal(SHAPE)).astype(np.float32)
+    detail = mask.astype(np.float32)
+    data_by_name = {"mask": mask, "guide": 100 * detail, "sd": sd, "detail": detail}
+    return {name: Volume(data, AFFINE) for name, data in data_by_name.items()}
+
+
+@pytest.fixture
+def halves(images, tmp_path):
+    """Write effects above the acquired Nyquist frequency of each series."""
+    rng = np.random.default_rng(2)
+    maps = {f"beyond_{name}": rng.standard_normal(SHAPE).astype(np.float32) for name in LEVELS}
+    np.savez(
+        tmp_path / "maps.npz",
+        contrast=np.array("all"),
+        series=np.array(list(LEVELS)),
+        affine=AFFINE,
+        mask=images["mask"].data,
+        **maps,
+    )
+    return tmp_path / "maps.npz"
+
+
+VERDICT = {"headline": BAD, "sentences": [], "limits": [BAD]}
+FLAG = Flag(name="broad", raised=True, text=BAD)
+
+
+def gather(rows):
+    methods = [name for name in LEVELS if get_kind(name) == "method"]
+    return replace(judge_rows(rows, methods).evidence, flags=(FLAG,))
+
+
+def evaluation_derivatives(rows, images, halves=None, *, has_truth=False) -> list[Derivative]:
+    boldref_and_mask = images["guide"], images["mask"]
+    return draw_evaluation(
+        rows,
+        VERDICT,
+        gather(rows),
+        *boldref_and_mask,
+        halves,
+        has_truth=has_truth,
+        series_names=(),
+    )
+
+
+def test_effects_are_in_percent_of_the_mean_of_the_run(images, halves, tmp_path):
+    """Relative to the mean of each series, sharp images would look active."""
+    limits = []
+    for gain in (1, 10):
+        guide = images["guide"]
+        scaled = {**images, "guide": guide.like(gain * guide.data)}
+        beyond = content_of(evaluation_derivatives(evaluation(), scaled, halves), "beyond")
+        assert "(% of the brain's mean signal)" in " ".join(texts_of(beyond, tmp_path))
+        limits.append(beyond.axes[0].images[0].get_clim()[1])
+    assert limits[0] == pytest.approx(10 * limits[1])
+
+
+def test_figures_of_a_run_with_a_reference(images, halves, tmp_path):
+    drawn = evaluation_derivatives(evaluation(), images, halves, has_truth=True)
+    assert kept(draw_evaluation, drawn, tmp_path / "work") == [
+        ("verdict", "verdict.html"),
+        ("evaluation", "splithalf.svg"),
+        ("evaluation", "splithalfContrasts.svg"),
+        ("evaluation", "beyond.svg"),
+        ("evaluation", "truth.svg"),
+        ("placebos", "placebo.svg"),
+        ("placebos", "placebo.html"),
+    ]
+    page = content_of(drawn, "verdict", html=True)
+    assert "<b>" not in page
+    assert "&lt;b&gt;" in page
+
+
+def test_a_run_without_reference_has_no_figure_that_compares_series(images, halves, tmp_path):
+    drawn = evaluation_derivatives(evaluation(truth=False), images, halves)
+    names = [name for _, name in kept(draw_evaluation, drawn, tmp_path / "work")]
+    assert names[:2] == ["verdict.html", "beyond.svg"]
+    assert not {"splithalf.svg", "truth.svg", "placebo.svg"} & set(names)
+
+
+def test_an_empty_table_gives_only_the_verdict(images):
+    assert [
+        derivative.entities["desc"]
+        for derivative in evaluation_derivatives([], images, has_truth=True)
+    ] == ["verdict"]
+
+
+@pytest.mark.parametrize("guide", [True, False])
+def test_the_figure_of_the_prior_sd_map_names_a_calibration(images, tmp_path, guide):
+    above = images["guide"] if guide else None
+    tested = {"sbl": {"share": 0.2, "calibrated": True}}
+    drawn = draw_variance(images["sd"], tested, images["mask"], images["guide"], above)
+    assert any(
+        "from the acquired series and the calibration" in text
+        for text in texts_of(drawn[0].content, tmp_path)
+    )
+    uncalibrated = draw_variance(
+        images["sd"], {"sbl": {"reason": "x"}}, images["mask"], images["guide"], above
+    )
+    assert not any("calibration" in text for text in texts_of(uncalibrated[0].content, tmp_path))
+    assert kept(draw_variance, drawn, tmp_path) == [("superres", "variance.svg")]

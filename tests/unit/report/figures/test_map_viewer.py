@@ -1,0 +1,425 @@
+"""Test the map viewer of the report: maps are recovered on their own grids, and sizes are
+limited.
+"""
+
+import base64
+import gzip
+import json
+import re
+import weakref
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from data.maps import mapped
+from data.page import Page
+from data.rows import judge_rows
+from figure_helpers import content_of
+from scipy import ndimage
+
+from bids_sr.config.levels import StoredMaps
+from bids_sr.engine.artifacts import Derivative, Volume
+from bids_sr.engine.metric_rows import MetricRow
+from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
+from bids_sr.evaluation.detail_support import DetailSupport
+from bids_sr.evaluation.result import make_result
+from bids_sr.evaluation.run_evidence import RunEvidence
+from bids_sr.report.figure_steps.map_viewer import _LazyVolumes, show_viewer
+from bids_sr.report.figure_steps.maps import draw_activation
+from bids_sr.report.figure_steps.overview import draw_overview
+from bids_sr.report.figure_steps.run_maps import SceneImages
+from bids_sr.report.figures.map_viewer import (
+    MAX_BYTES,
+    PAGE_BYTES,
+    bytes_per_run,
+    encode_image,
+    make_mni_nodes,
+    viewer_html,
+)
+from bids_sr.report.figures.maps import CC_DISPLAY, T_DISPLAY
+from bids_sr.report.figures.slices import reorient_to_ras
+
+FINE, COARSE = np.diag([-3.0, 3, 3, 1]), np.diag([-6.0, 6, 3, 1])
+MASK = np.ones((12, 12, 5))
+BRAIN = Volume(MASK, FINE)
+STORED = StoredMaps(
+    level="standard",
+    methods=["srgan", "sbl"],
+    smoothing=[0.0, 5.0],
+    thresholds=["quarter", "fdr"],
+    kinds=["glm"],
+    primary="sbl",
+)
+"""Settings that determine which maps are stored as files."""
+
+
+def decode_map(text: str) -> nib.Nifti1Image:
+    return nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text)))
+
+
+def content_of_viewer(page: str) -> dict:
+    return json.loads(
+        re.search(r"<script type='application/json'>(.*?)</script>", page, flags=re.DOTALL)[1]
+    )
+
+
+def simulated_maps(contrasts=("all",), smoothings=("none",), value=8.0) -> dict:
+    rng = np.random.default_rng(0)
+    maps = {}
+    for contrast in contrasts:
+        for smoothing in smoothings:
+            coarse, fine = rng.standard_normal((6, 6, 5)), rng.standard_normal((12, 12, 5))
+            fine[2, 3, 4] = coarse[1, 1, 4] = value
+            maps[contrast, smoothing] = {
+                "acquired": Volume(coarse, COARSE),
+                "sbl": Volume(fine, FINE),
+            }
+    return maps
+
+
+def test_faster_compression_is_at_most_3_percent_larger():
+    values = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((60, 60, 40)), 1)
+    values *= 3 / values.std()
+    values[np.abs(values) < 2.5] = 0
+    text = encode_image(Volume(values.astype(np.float32), FINE), slope=0.1)
+    smallest = gzip.compress(gzip.decompress(base64.b64decode(text)), 9, mtime=0)
+    assert len(base64.b64decode(text)) < 1.03 * len(smallest)
+    assert len(base64.b64decode(text)) != len(smallest)
+
+
+def test_a_map_is_recovered_in_ras_order_within_half_a_step():
+    data = np.random.default_rng(1).normal(0, 4, (6, 5, 4))
+    image = decode_map(encode_image(Volume(data, FINE), slope=0.1))
+    assert image.get_data_dtype() == np.int8
+    assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
+    assert np.abs(image.get_fdata() - data[::-1]).max() <= 0.05 + 1e-6
+    corner = image.affine @ [0, 0, 0, 1]
+    assert corner[0] == pytest.approx((FINE @ [5, 0, 0, 1])[0])
+    assert encode_image(Volume(data, FINE), slope=0.1) == encode_image(
+        Volume(data, FINE), slope=0.1
+    )
+
+
+def test_maps_stay_on_their_grids_and_small_values_are_set_to_0():
+    content = content_of_viewer(viewer_html(simulated_maps(), Volume(100 * MASK, FINE), BRAIN))
+    acquired, fine = (
+        decode_map(content["maps"][f"all|none|{name}"]) for name in ("acquired", "sbl")
+    )
+    assert acquired.shape == (6, 6, 5)
+    assert fine.shape == (12, 12, 5)
+    values = np.abs(fine.get_fdata())
+    assert values.max() == pytest.approx(8.0, abs=0.05)
+    assert not ((values > 0) & (values < content["least"] - 0.1)).any()
+    # a voxel of the peak of the first map
+    assert content["at"] == [round(8.5 / 12, 5), round(2.5 / 12, 5), 0.9]
+    assert content["first"] == {"contrast": "all", "smoothing": "none", "series": "acquired"}
+
+
+def test_maps_that_exceed_the_page_size_are_omitted_and_named():
+    maps = simulated_maps(("all", "faces"), ("none", "5 mm"))
+    background = Volume(MASK, FINE)
+    complete = content_of_viewer(viewer_html(maps, background, BRAIN))
+    size = sum(len(text) for key, text in complete["maps"].items() if "|none|" in key)
+    html = viewer_html(maps, background, BRAIN, max_bytes=size + 10)
+    content = content_of_viewer(html)
+    assert {key.split("|")[1] for key in content["maps"]} == {"none"}
+    assert content["contrasts"] == ["all", "faces"]
+    assert content["smoothings"] == ["none"]
+    assert "size of the page: all, 5 mm; faces, 5 mm." in html
+
+
+def test_at_most_two_contrasts_are_in_memory():
+    """Typical runs have 26 contrasts and smoothings with about a million voxels per series."""
+    references, alive_counts = [], []
+
+    class Stored:
+        @property
+        def volume(self) -> Volume:
+            data = np.random.default_rng(0).normal(0, 4, (12, 12, 5))
+            references.append(weakref.ref(data))
+            alive_counts.append(sum(reference() is not None for reference in references))
+            return Volume(data, FINE)
+
+    maps = {
+        (contrast, smoothing): _LazyVolumes({"acquired": Stored(), "sbl": Stored()})
+        for contrast in "abc"
+        for smoothing in ("none", "5 mm")
+    }
+    content = content_of_viewer(viewer_html(maps, Volume(MASK, FINE), BRAIN))
+    assert len(content["maps"]) == 12
+    assert max(alive_counts) <= 4
+
+
+def test_contrast_names_cannot_close_the_data_block():
+    maps = simulated_maps(("</script><b>",))
+    html = viewer_html(maps, Volume(MASK, FINE), BRAIN)
+    assert html.count("</script>") == 1
+    assert "</script><b>|none|sbl" in content_of_viewer(html)["maps"]
+
+
+def test_no_maps_give_an_empty_viewer():
+    assert viewer_html({}, Volume(MASK, FINE), BRAIN) == ""
+
+
+@pytest.mark.parametrize("top", [3.3, 8.0, 15.7, 40.0])
+def test_viewer_and_figures_show_the_same_voxels_at_the_threshold(top):
+    """Quantization steps are aligned so that no value is rounded across the threshold."""
+    rng = np.random.default_rng(3)
+    data = rng.uniform(2.6, 3.6, (12, 12, 5))
+    data[0, 0, 0] = top
+    maps = {("all", "none"): {"sbl": Volume(data, FINE)}}
+    content = content_of_viewer(viewer_html(maps, Volume(MASK, FINE), BRAIN))
+    shown = decode_map(content["maps"]["all|none|sbl"]).get_fdata() > content["threshold"]
+    assert np.array_equal(shown, data[::-1] > T_DISPLAY.threshold)
+
+
+@pytest.mark.parametrize(
+    ("display", "step", "digits"), [(T_DISPLAY, 0.1, 1), (CC_DISPLAY, 0.01, 2)]
+)
+def test_the_slider_step_depends_on_the_statistic(display, step, digits):
+    html = viewer_html(simulated_maps(), Volume(MASK, FINE), BRAIN, display=display)
+    content = content_of_viewer(html)
+    assert (content["step"], content["digits"]) == (step, digits)
+
+
+def test_runs_share_the_size_limit_of_a_page():
+    assert bytes_per_run(1) == MAX_BYTES
+    assert 4 * bytes_per_run(4) <= PAGE_BYTES
+
+
+SERIES = {
+    "acquired": (COARSE, (6, 6, 5)),
+    **dict.fromkeys(("bspline", "srgan", "sbl"), (FINE, (12, 12, 5))),
+}
+BRAIN = Volume(MASK > 0, FINE)
+ENTITIES = {"subject": "01", "session": "b", "task": "a", "datatype": "func"}
+
+
+def maps_of_run(
+    data_of=lambda number, shape: np.full(shape, 5, np.float32), tilt=None
+) -> list[Derivative]:
+    """Return maps of three methods and two contrasts."""
+    derivatives = []
+    for series, (affine, shape) in SERIES.items():
+        for contrast in ("faces", "all"):
+            for fwhm in ("Fwhm50", ""):
+                entities = {
+                    "contrast": contrast,
+                    "stat": "t",
+                    "desc": series + fwhm,
+                    "suffix": "statmap",
+                }
+                grid = (
+                    affine
+                    if tilt is None
+                    else tilt @ np.diag([12 / shape[0], 12 / shape[1], 1, 1])
+                )
+                derivatives.append(
+                    mapped(Volume(data_of(len(derivatives), shape), grid), entities)
+                )
+    return derivatives
+
+
+BEST = RunEvidence(best="sbl")
+
+
+def fragment_of(maps, evidence, brain=BRAIN, level="full") -> str:
+    """Return the viewer of a run."""
+    drawn = show_viewer(
+        maps,
+        brain,
+        evidence,
+        brain.like(brain.data.astype(np.float32)),
+        series_names=["bspline", "srgan", "sbl"],
+        n_runs=1,
+        entities=ENTITIES,
+        stored=replace(STORED, level=level),
+    )
+    return content_of(drawn, "viewer", html=True)
+
+
+def viewer_of(maps, evidence=BEST, brain=BRAIN) -> dict:
+    """Return the content of the viewer."""
+    return content_of_viewer(fragment_of(maps, evidence, brain))
+
+
+@pytest.mark.parametrize(
+    ("best", "judged", "contrast", "series"),
+    [
+        ("sbl", "faces", "faces", "sbl"),
+        ("srgan", "all", "all", "srgan"),
+        ("", "faces", "all", "bspline"),
+    ],
+)
+def test_the_viewer_starts_with_method_and_contrast_of_the_verdict(best, judged, contrast, series):
+    """Show the best method, unless not applied, and the contrast of the verdict."""
+    row = MetricRow(
+        series="sbl",
+        statistic="ev",
+        band="beyond",
+        reference="measured",
+        value=0.2,
+        contrast=judged,
+    )
+    methods = [best] if best else []
+    evidence = judge_rows([row, replace(row, series="srgan")], methods).evidence
+    content = viewer_of(maps_of_run(), evidence)
+    assert content["first"] == {"contrast": contrast, "smoothing": "none", "series": series}
+    assert content["series"] == ["acquired", "bspline", "srgan", "sbl"]
+    assert content["smoothings"] == ["none", "5 mm"]
+    assert len(content["maps"]) == 16
+
+
+def judge_nothing():
+    """Return verdict and evidence of a run without any metrics."""
+    verdict = judge_rows([], ["sbl"])
+    return verdict.to_json(), verdict.evidence
+
+
+def draw_first_screen(verdict, evidence, maps, images) -> list[Derivative]:
+    return draw_overview(
+        [],
+        verdict,
+        evidence,
+        {},
+        pd.DataFrame({"framewise_displacement": [0.1]}),
+        maps,
+        images,
+        entities={"subject": "01", "task": "a"},
+        factor=(2, 2, 1),
+        description="simulated 6 mm",
+        stored=STORED,
+        has_regions=False,
+    )
+
+
+def test_viewer_and_figure_use_the_same_color_scale():
+    """Compare the color limits on oblique slices."""
+    tilted = FINE.copy()
+    tilted[2, :3] = 0.9, -0.6, 3.0
+    rng = np.random.default_rng(5)
+
+    def data_of(number, shape):
+        data = rng.normal(0, 3 + number, shape).astype(np.float32)
+        data[-2, 1, 3] = 60
+        return data
+
+    maps, brain = maps_of_run(data_of, tilted), Volume(MASK > 0, tilted)
+    signal = brain.like(MASK.astype(np.float32))
+    images = SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=signal)
+    drawn = draw_first_screen(*judge_nothing(), maps, images)
+    assert "Simulated 6 mm" in content_of(drawn, "why", html=True)
+    screen = Page(content_of(drawn, "overview", html=True))
+    assert [caption.text for caption in screen.all("figcaption")] == [
+        "acquired 3.13 mm",
+        "B-spline 3.13 mm",
+    ]
+    drawn = draw_activation(maps, images, series_names=["bspline", "srgan", "sbl"], at_rest=False)
+    (activation,) = (
+        figure_derivative.content
+        for figure_derivative in drawn
+        if (figure_derivative.entities["desc"], figure_derivative.entities["contrast"])
+        == ("activation", "all")
+    )
+    content = viewer_of(maps, brain=brain)
+    ends = {ax.images[-1].get_clim()[1] for ax in activation.axes if len(ax.images) > 1}
+    assert {round(end, 3) for end in ends} == {content["limits"]["all|none"]}
+
+
+@pytest.mark.parametrize("state", ["recovered", "not supported", "not testable"])
+def test_only_recovered_contrasts_have_an_outline_of_sign_reliable_voxels(state):
+    """The mask of sign reliable voxels exists in all cases, as in files of an earlier version."""
+    reliable = np.zeros((12, 12, 5), np.uint8)
+    reliable[4:8, 4:8] = 1
+    names = {"contrast": "all", "desc": "sbl", "suffix": "statmap"}
+    values = np.full((12, 12, 5), 5, np.float32)
+    region = mapped(
+        Volume(reliable, FINE), {"label": "all", "desc": "sblSignReliable", "suffix": "mask"}
+    )
+    maps = [
+        *maps_of_run(),
+        *(mapped(Volume(values, FINE), {**names, "stat": stat}) for stat in ("effect", "sd")),
+        mapped(Volume(values, FINE), {**names, "stat": "effect", "desc": "acquired"}),
+        replace(
+            region,
+            sidecar={**region.sidecar, "SourceSeries": "sbl", "ThresholdLabel": "SignReliable"},
+        ),
+    ]
+    images = SceneImages(
+        bold_mask_hr=BRAIN, roi_hr=BRAIN, boldref=BRAIN.like(MASK.astype(np.float32))
+    )
+    verdict, evidence = judge_nothing()
+    test = RegionResult(state=state, test=DetailSupport(state=state))
+    result = ContrastResult(contrast="allWithoutFace", map_contrast="all", active=test, brain=test)
+    evidence = replace(evidence, result=make_result("sbl", {"allWithoutFace": result}, []))
+    drawn = draw_first_screen(verdict, evidence, maps, images)
+    page = Page(content_of(drawn, "error", html=True))
+    is_outlined = state == "recovered"
+    outlines = [path for path in page.all("path") if path.attributes["class"] == "mark"]
+    assert bool(outlines) is is_outlined
+    assert ("sign reliable voxels outlined" in page.text) is is_outlined
+
+
+def test_a_preview_is_described_as_such_and_names_its_file():
+    content = viewer_of(maps_of_run())
+    description = decode_map(content["maps"]["all|5 mm|sbl"]).header["descrip"].item().decode()
+    assert description == "bids-sr preview: |t| < 2.5 set to 0, rounded to 8 bit; not the map"
+    name = "sub-01_ses-b_task-a_space-boldref_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
+    assert content["files"]["all|5 mm|sbl"] == f"sub-01/ses-b/func/{name}"
+    assert set(content["files"]) == set(content["maps"])
+
+
+def test_the_viewer_shows_all_maps_and_names_stored_files():
+    maps = maps_of_run()
+    maps += [
+        mapped(
+            derivative.content,
+            {
+                **derivative.entities,
+                "desc": derivative.entities["desc"].replace("sbl", "zerofill"),
+            },
+        )
+        for derivative in maps
+        if derivative.entities["desc"].startswith("sbl")
+    ]
+    content_by_level = {
+        level: content_of_viewer(fragment_of(maps, BEST, level=level))
+        for level in ("minimal", "standard", "full")
+    }
+    assert (
+        content_by_level["minimal"]["maps"]
+        == content_by_level["standard"]["maps"]
+        == content_by_level["full"]["maps"]
+    )
+    assert content_by_level["minimal"]["files"] == {}
+    assert {*content_by_level["standard"]["maps"]} - {*content_by_level["standard"]["files"]} == {
+        f"{contrast}|{smoothing_and_series}"
+        for contrast in ("all", "faces")
+        for smoothing_and_series in (
+            "none|zerofill",
+            *(f"5 mm|{series}" for series in ("zerofill", "acquired", "bspline", "srgan", "sbl")),
+        )
+    }
+    assert "a link to the file is shown below the viewer" in fragment_of(
+        maps, BEST, level="standard"
+    )
+    assert "maps are not stored" in fragment_of(maps, BEST, level="minimal")
+
+
+def test_mni_coordinates_cover_the_whole_field_of_view():
+    background = Volume(MASK, FINE)
+    volume = reorient_to_ras(BRAIN)
+    nodes = make_mni_nodes(volume.data.shape, volume.affine)
+    html = viewer_html(simulated_maps(), background, BRAIN, mni=np.add(nodes, [1, 2, 3]))
+    grid = content_of_viewer(html)["mni"]
+    points = (
+        np.frombuffer(base64.b64decode(grid["tenths"]), dtype="<i2").reshape(*grid["size"], 3) / 10
+    )
+    edges = [
+        (volume.affine @ [*(-0.5 if end == 0 else n - 0.5 for n in volume.data.shape), 1])[:3]
+        for end in (0, 1)
+    ]
+    assert points[0, 0, 0] == pytest.approx(edges[0] + [1, 2, 3])
+    assert points[-1, -1, -1] == pytest.approx(edges[1] + [1, 2, 3])

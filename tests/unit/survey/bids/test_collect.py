@@ -1,0 +1,575 @@
+"""Which inputs are found, selected and inherited in small data sets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+from data.calls import about, only_run, problem_of, settings_for, survey_for
+from data.dataset import FOV, BidsMaker, affine_for
+from hypothesis import given, strategies as st
+
+from bids_sr.config import SuperRes
+from bids_sr.io.grids import size_text
+from bids_sr.io.image_header import Header
+from bids_sr.survey.bids import Pair, Survey, file_stem, needs_pair, parse_entities, survey
+from bids_sr.survey.bids.inheritance import find_inherited
+from bids_sr.survey.bids.pairs import measure_overlap, nearest_simple_ratio
+
+STEM = "sub-01_task-tap"
+BOLD = f"{STEM}_bold.nii.gz"
+HIGH = "sub-01_acq-highres_T2starw.nii.gz"
+FINE, COARSE = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
+
+
+def valid(maker: BidsMaker, *options: str) -> Survey:
+    """Return the survey of a call without problems."""
+    result = survey_for(maker, *options)
+    assert result.problems == []
+    return result
+
+
+def stems(result: Survey) -> list[str]:
+    return [run.stem for subject in result.subjects for run in subject.runs]
+
+
+def test_all_inputs_of_a_participant_are_found(maker: BidsMaker) -> None:
+    result = valid(maker)
+    (subject,) = result.subjects
+    run = only_run(result)
+    assert (subject.label, run.stem) == ("01", STEM)
+    assert run.bold == maker.root / "sub-01" / "func" / BOLD
+    assert run.events == maker.path(f"{STEM}_events.tsv", "func")
+    assert (run.tr, run.n_volumes, run.shape, run.duration) == (1.0, 30, (8, 8, 6), 30.0)
+    assert run.zooms == pytest.approx(COARSE)
+    np.testing.assert_allclose(run.affine, affine_for(COARSE))
+    assert not run.affine.flags.writeable
+    assert run.sidecar["TaskName"] == "tap"
+    assert run.pair == Pair(
+        highres=maker.path(HIGH, "anat"),
+        lowres=maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat"),
+        factor=(2.0, 2.0, 1.0),
+    )
+    assert (subject.pairs, run.factor) == ((run.pair,), (2.0, 2.0, 1.0))
+    assert subject.t1w == (maker.path("sub-01_T1w.nii.gz", "anat"),)
+    # derivatives are not inputs
+    BidsMaker(maker.root / "derivatives" / "old").bold("sub-01_task-tap_run-9")
+    assert list(valid(maker).files_by_run) == [STEM]
+
+
+def test_entities_preserve_labels_and_order(maker: BidsMaker) -> None:
+    name = "sub-01_ses-pre_task-tap_acq-x_dir-AP_run-02"
+    maker.bold(name)
+    (run,) = [run for run in valid(maker).subjects[0].runs if run.stem == name]
+    keys = ("subject", "session", "task", "acquisition", "direction", "run")
+    assert list(run.entities.items()) == list(
+        zip(keys, ("01", "pre", "tap", "x", "AP", "02"), strict=True)
+    )
+
+
+@given(
+    st.lists(st.sampled_from(["ses", "task", "acq", "run", "echo"]), unique=True),
+    st.text("abc019", min_size=1),
+)
+def test_names_and_entities_agree(keys: list[str], label: str) -> None:
+    stem = "_".join(["sub-01", *(f"{key}-{label}" for key in keys)])
+    assert file_stem(Path(f"/data/{stem}_bold.nii.gz")) == stem
+    entities = parse_entities(Path(f"{stem}_bold.nii.gz"))
+    assert list(entities.values()) == ["01", *[label] * len(keys)]
+
+
+def test_importing_preflight_does_not_import_heavy_packages() -> None:
+    code = (
+        "import sys, bids_sr.survey.preflight;"
+        "print({'bids', 'nibabel', 'pandas', 'torch'} & set(sys.modules))"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.stdout.strip() == "set()", process.stderr
+
+
+# ---- selection
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", "a b c d"),
+        ("--participant-label sub-02", "d"),
+        ("--task-id task-tap", "a b d"),
+        ("--run-id 2", "b"),
+        ("--session-label ses-b", "c"),
+        ("--task-id tap --run-id 1 --participant-label 01", "a"),
+    ],
+)
+def test_selection_options_choose_runs(tmp_path: Path, options: str, expected: str) -> None:
+    names = {
+        "sub-01_task-tap_run-01": "a",
+        "sub-01_task-tap_run-2": "b",
+        "sub-01_ses-b_task-rest": "c",
+        "sub-02_task-tap_run-1": "d",
+    }
+    maker = BidsMaker(tmp_path / "bids")
+    for name in names:
+        maker.bold(name)
+    result = valid(maker, "--sr-method", "bspline", "--sr-factor", "2", *options.split())
+    assert {names[stem] for stem in stems(result)} == set(expected.split())
+
+
+def test_a_participant_without_bold_is_skipped_or_refused(maker: BidsMaker) -> None:
+    maker.t1w("sub-02")
+    result = valid(maker)
+    assert [subject.label for subject in result.subjects] == ["01"]
+    assert about(result.notices, "sub-02")
+    assert survey_for(maker, "--participant-label", "02").problems
+
+
+def test_a_database_can_be_used_for_other_participants(maker: BidsMaker, tmp_path: Path) -> None:
+    maker.subject("02")
+    database = tmp_path / "db"
+    for label in ("01", "02"):
+        options = ("--participant-label", label, "--bids-database-dir", str(database))
+        result = valid(maker, *options)
+        assert [subject.label for subject in result.subjects] == [label]
+        assert only_run(result).sidecar["RepetitionTime"] == 1.0
+    assert database.is_dir()
+
+
+def filter_options(maker: BidsMaker, content: object) -> list[str]:
+    """Return the option with a filter file in the format of fMRIPrep."""
+    path = maker.root.parent / "filter.json"
+    path.write_text(json.dumps(content))
+    return ["--bids-filter-file", str(path)]
+
+
+def test_a_filter_selects_an_echo_or_runs_without_session(maker: BidsMaker) -> None:
+    maker.bold("sub-01_ses-a_task-tap")
+    result = valid(maker, *filter_options(maker, {"bold": {"session": None}}))
+    assert list(result.files_by_run) == [STEM]
+    maker.path(BOLD, "func").unlink()
+    for echo in (1, 2):
+        maker.bold(f"{STEM}_echo-{echo}")
+    result = valid(maker, *filter_options(maker, {"bold": {"echo": 2}}))
+    assert stems(result) == [f"{STEM}_echo-2"]
+    assert about(result.notices, "echo-2", "2")
+
+
+def test_a_filter_selects_the_pair(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-finest", (2.0, 2.0, 4.0))
+    query = {"t2starw": {"acquisition": ["finest", "lowres"]}}
+    pair = only_run(valid(maker, *filter_options(maker, query))).pair
+    assert pair is not None
+    assert (pair.highres.name, pair.factor) == (
+        "sub-01_acq-finest_T2starw.nii.gz",
+        (3.0, 3.0, 1.0),
+    )
+    for session in "ab":
+        maker.star(f"sub-01_ses-{session}_acq-highres", FINE)
+        maker.star(f"sub-01_ses-{session}_acq-lowres", COARSE)
+    pair = only_run(valid(maker, *filter_options(maker, {"t2starw": {"session": "b"}}))).pair
+    assert pair is not None
+    assert "ses-b" in pair.highres.name
+
+
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        ({"bolt": {}}, ["'bolt'"]),
+        ([1], []),
+        ({"bold": {"nonsense": "x"}}, ["nonsense"]),
+        ({"bold": {"task": ["tap", "../.."]}}, ["../.."]),
+        ({"bold": {"task": "nope"}}, ["--bids-filter-file"]),
+    ],
+)
+def test_invalid_filters_are_refused(maker: BidsMaker, content: object, values: list[str]) -> None:
+    (problem,) = survey_for(maker, *filter_options(maker, content)).problems
+    assert all(value in f"{problem.what} {problem.why} {problem.remedy}" for value in values)
+
+
+# ---- inheritance
+
+
+def test_the_nearest_sidecar_overrides_and_events_are_inherited(maker: BidsMaker) -> None:
+    maker.json(
+        maker.root / "task-tap_bold.json",
+        {"TaskName": "tap", "RepetitionTime": 1.0, "FlipAngle": 70},
+    )
+    maker.path(f"{STEM}_bold.json", "func").write_text('{"FlipAngle": 90}')
+    table = maker.path(f"{STEM}_events.tsv", "func").rename(maker.root / "task-tap_events.tsv")
+    run = only_run(valid(maker))
+    assert (run.sidecar["FlipAngle"], run.tr, run.events) == (90, 1.0, table)
+
+
+def inherited_tables(image: Path, tables: list[Path]) -> list[Path]:
+    """Return the tables that apply to an image, nearest last."""
+    by_folder = {folder: [t for t in tables if t.parent == folder] for folder in image.parents}
+    return find_inherited(image, Path("/d"), by_folder.__getitem__)
+
+
+@pytest.mark.parametrize(
+    ("table", "applies"),
+    [
+        ("sub-01/func/sub-01_task-tap_events.tsv", True),
+        ("sub-01/func/sub-01_task-tap_run-2_events.tsv", False),
+        ("sub-01/sub-01_task-tap_run-1_events.tsv", True),
+        ("sub-02/func/sub-02_task-tap_events.tsv", False),
+        ("task-tap_events.tsv", True),
+        ("task-rest_events.tsv", False),
+        ("sub-01/ses-2/func/sub-01_task-tap_events.tsv", False),
+    ],
+)
+def test_tables_apply_if_entities_and_folder_match(table: str, applies: bool) -> None:
+    bold = Path("/d/sub-01/func/sub-01_task-tap_run-1_part-mag_bold.nii.gz")
+    assert bool(inherited_tables(bold, [Path("/d", table)])) is applies
+
+
+def test_the_nearest_table_comes_last() -> None:
+    bold = Path("/d/sub-01/func/sub-01_task-tap_run-1_bold.nii.gz")
+    names = ["sub-01/func/sub-01_task-tap_run-1", "sub-01/func/sub-01_task-tap", "task-tap"]
+    tables = [Path(f"/d/{name}_events.tsv") for name in names]
+    assert inherited_tables(bold, tables) == tables[::-1]
+
+
+# ---- the pair
+
+
+def sessions_of_pairs(result: Survey) -> list[str | None]:
+    (subject,) = result.subjects
+    return [parse_entities(run.pair.highres).get("session") for run in subject.runs if run.pair]
+
+
+def test_a_complete_pair_of_the_same_session_is_preferred(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject(session="a")
+    maker.bold("sub-01_ses-b_task-tap")
+    assert sessions_of_pairs(valid(maker)) == ["a", "a"]
+    assert len(valid(maker).subjects[0].pairs) == 1
+    maker.star("sub-01_ses-b_acq-highres", FINE)
+    assert sessions_of_pairs(valid(maker)) == ["a", "a"]
+    maker.star("sub-01_ses-b_acq-lowres", COARSE)
+    assert sessions_of_pairs(valid(maker)) == ["a", "b"]
+    assert len(valid(maker).subjects[0].pairs) == 2
+
+
+@pytest.mark.parametrize(("zoom", "factor"), [(3.0, 2.0), (3.2, 2.0), (4.0, 1.5), (4.8, 1.25)])
+def test_a_high_resolution_image_without_its_low_resolution_image_is_downsampled(
+    maker: BidsMaker, zoom: float, factor: float
+) -> None:
+    """The ratio 6 / 3.2 is not simple, but a copy downsampled by 2 has 6.4 mm voxels, similar
+    to the BOLD voxels (6 mm).
+    """
+    maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
+    maker.star("sub-01_acq-highres", (zoom, zoom, 4.0))
+    result = valid(maker)
+    pair = only_run(result).pair
+    assert pair is not None
+    assert (pair.lowres, pair.factor) == (None, (factor, factor, 1.0))
+    assert about(result.notices, HIGH, f"{factor:g}")
+
+
+def test_unlabeled_images_are_a_pair_by_their_resolution(maker: BidsMaker) -> None:
+    maker.remove_pair()
+    for name, zooms in (("a", COARSE), ("b", FINE)):
+        maker.star(f"sub-01_acq-{name}", zooms)
+    pair = only_run(valid(maker)).pair
+    assert pair is not None
+    assert [path.name for path in pair.images] == [
+        f"sub-01_acq-{name}_T2starw.nii.gz" for name in "ba"
+    ]
+
+
+def test_partial_coverage_of_the_run_is_noted(maker: BidsMaker) -> None:
+    """Six of twelve sample points along y (2, 6, … 46 mm) are in the images."""
+    for kind, mm in (("highres", 3.0), ("lowres", 6.0)):
+        maker.star(f"sub-01_acq-{kind}", (mm, mm, 4.0), shift=(0, 23, 0))
+    result = valid(maker)
+    assert only_run(result).pair is not None
+    assert len(about(result.notices, "T2starw", "50%")) == 2
+
+
+def test_parts_that_are_not_magnitude_are_ignored(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-highres_part-phase", FINE)
+    maker.path(BOLD, "func").unlink()
+    for part in ("mag", "phase"):
+        maker.bold(f"{STEM}_part-{part}")
+    result = valid(maker)
+    assert stems(result) == [f"{STEM}_part-mag"]
+    assert only_run(result).events.name == f"{STEM}_events.tsv"
+    assert len(about(result.notices, "part-phase", "part-phase")) == 2
+
+
+def test_baselines_need_no_pair_and_an_invalid_one_is_noted(maker: BidsMaker) -> None:
+    options = ("--sr-method", "bspline", "--sr-factor", "2")
+    maker.star("sub-01_acq-lowres", FINE)
+    result = valid(maker, *options)
+    assert about(result.notices, HIGH, "3×3×4")
+    maker.remove_pair()
+    for chosen in (result, valid(maker, *options)):
+        assert (only_run(chosen).pair, only_run(chosen).factor) == (None, (2.0, 2.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("methods", "expected"),
+    [
+        (("bspline", "inject"), ("inject",)),
+        (("zerofill",), ()),
+        (("srgan", "sbl"), ("srgan",)),
+        (("auto",), ()),
+    ],
+)
+def test_methods_that_require_a_pair(methods: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    assert needs_pair(SuperRes(method=methods)) == expected
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [
+        (2.0, 2.0),
+        (2.03, 2.0),
+        (1.94, None),
+        (1.5, 1.5),
+        (1.34, 4 / 3),
+        (1.76, 1.75),
+        (3.0, 3.0),
+        (1.1, None),
+    ],
+)
+def test_voxel_size_ratios_are_rounded_to_simple_ratios(
+    ratio: float, expected: float | None
+) -> None:
+    assert nearest_simple_ratio(ratio) == (None if expected is None else pytest.approx(expected))
+
+
+def test_overlap_is_a_fraction_of_the_first_field_of_view() -> None:
+    def header(shift: float, zoom: float = 4.0) -> Header:
+        zooms = (zoom, zoom, 4.0)
+        return Header(
+            path=Path("x"),
+            shape=tuple(round(f / z) for f, z in zip(FOV, zooms, strict=True)),
+            zooms=zooms,
+            tr=None,
+            affine=affine_for(zooms, shift=(shift, 0, 0)),
+            slice_axis=None,
+            complex=False,
+        )
+
+    assert measure_overlap(header(0), header(0, 2.0)) == 1.0
+    assert measure_overlap(header(0), header(12.0)) == pytest.approx(0.75)
+    assert measure_overlap(header(0), header(48.1)) == 0.0
+
+
+# ---- anatomy, slices and labels
+
+
+@pytest.mark.parametrize(("slices", "chosen"), [(2, "acq-mprage"), (12, "acq-inplane")])
+def test_a_whole_head_t1w_image_is_preferred_to_a_slab(
+    maker: BidsMaker, slices: int, chosen: str
+) -> None:
+    maker.path("sub-01_T1w.nii.gz", "anat").unlink()
+    rng = np.random.default_rng(0)
+    for name, depth in (("acq-inplane", slices), ("acq-mprage", 12)):
+        data = rng.integers(50, 1000, (24, 24, depth)).astype("i2")
+        maker.image(f"sub-01_{name}_T1w.nii.gz", "anat", (2.0, 2.0, 2.0), data=data)
+    result = valid(maker)
+    images = result.subjects[0].t1w
+    assert (len(images), chosen in images[0].name) == (2, True)
+    assert about(result.notices, images[0].name, "2")
+    for path in images:
+        path.unlink()
+    bare = valid(maker)
+    assert bare.subjects[0].t1w == ()
+    assert about(bare.notices, "sub-01", "T1w")
+
+
+@pytest.mark.parametrize(("thickness", "value"), [(24.0, "one"), (8.0, "3"), (6.0, None)])
+def test_motion_in_few_slices_is_estimated_in_plane_with_a_notice(
+    maker: BidsMaker, thickness: float, value: str | None
+) -> None:
+    maker.bold(zooms=(6.0, 6.0, thickness))
+    result = valid(maker)
+    assert len(stems(result)) == 1
+    notices = about(result.notices, BOLD, "in-plane")
+    assert len(notices) == len(about(notices, BOLD, value or "")) == (value is not None)
+
+
+def test_participant_labels_that_differ_only_in_case_are_reported(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject("a1")
+    assert not about(valid(maker).notices, "", "a1")
+    maker.subject("A1")
+    (maker.root / "sub-a_2").mkdir()
+    notices = valid(maker).notices
+    assert len(about(notices, "sub-A1", "A1", "a1")) == 1
+    assert len(about(notices, "sub-a_2")) == 1, "the name is no label"
+
+
+def test_sizes_of_single_precision_headers_are_rounded() -> None:
+    assert size_text((3.75, 3.7499998, 3.1250002)) == "3.75 × 3.75 × 3.12 mm"
+
+
+def test_slice_timing_can_be_ignored(maker: BidsMaker) -> None:
+    times = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    maker.bold(sidecar={"SliceTiming": times})
+    assert only_run(valid(maker)).slice_timing == tuple(times)
+    assert only_run(survey(settings_for(maker, "--ignore", "slicetiming"))).slice_timing is None
+
+
+# ---- echoes
+
+TIMES = [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]
+
+
+@pytest.fixture
+def second(maker: BidsMaker) -> Path:
+    """Return the second of two echoes, which replace the run."""
+    for name in (BOLD, f"{STEM}_bold.json"):
+        maker.path(name, "func").unlink()
+    return [write_echo(maker, number) for number in (1, 2)][1]
+
+
+def write_echo(maker: BidsMaker, number: int, **sidecar: object) -> Path:
+    content = {"EchoTime": 0.012 * number, "SliceTiming": TIMES, **sidecar}
+    return maker.bold(f"{STEM}_echo-{number}", sidecar=content)
+
+
+def store(path: Path, axes: Sequence[int], flipped: int | None = None, shift: float = 0.0) -> None:
+    """Store the same voxels with other axes first, one axis reversed, and shifted along x (mm)."""
+    image = nb.load(path)
+    data, affine = image.get_fdata().transpose(*axes, 3), image.affine[:, [*axes, 3]].copy()
+    if flipped is not None:
+        data = np.flip(data, flipped)
+        affine[:, 3] = affine @ [*(np.eye(3)[flipped] * (data.shape[flipped] - 1)), 1]
+        affine[:, flipped] *= -1
+    affine[0, 3] += shift
+    stored = nb.Nifti1Image(data.astype("i2"), affine)
+    stored.header.set_zooms((*stored.header.get_zooms()[:3], image.header.get_zooms()[3]))
+    stored.to_filename(path)
+
+
+@pytest.mark.parametrize(
+    ("axes", "flipped", "sidecar", "letters"),
+    [
+        ((0, 1, 2), None, {}, None),
+        ((0, 1, 2), 0, {}, "LAS"),
+        ((0, 1, 2), 2, {"SliceTiming": TIMES[::-1]}, "RAI"),
+        ((0, 1, 2), 2, {"SliceEncodingDirection": "k-"}, "RAI"),
+        ((2, 0, 1), None, {"SliceEncodingDirection": "i"}, "SRA"),
+    ],
+)
+def test_echoes_on_one_grid_are_combined_in_any_order_of_storage(
+    maker: BidsMaker,
+    second: Path,
+    axes: tuple[int, int, int],
+    flipped: int | None,
+    sidecar: dict[str, object],
+    letters: str | None,
+) -> None:
+    write_echo(maker, 2, **sidecar)
+    store(second, axes, flipped)
+    result = valid(maker)
+    assert len(only_run(result).echoes) == 2
+    notes = about(result.notices, "echo-2")
+    assert len(notes) == len(about(notes, "echo-2", letters or "")) == (letters is not None)
+
+
+def test_echoes_with_another_place_or_timing_are_refused(maker: BidsMaker, second: Path) -> None:
+    store(second, (0, 1, 2), 2)  # slices in reverse order need reversed slice times
+    problem_of(survey_for(maker).problems, str(second), "SliceTiming")
+    for sidecar in ({"SliceTiming": TIMES[::-1]}, {"RepetitionTime": 1.002}):
+        write_echo(maker, 2, **sidecar)
+        problems = survey_for(maker).problems
+        field = next(iter(sidecar))
+        assert about(problems, str(second), field, f"{STEM}_echo-1_bold.nii.gz", "--echo-idx")
+    write_echo(maker, 2)
+    store(second, (1, 0, 2), 1, shift=2.0)
+    problem_of(survey_for(maker).problems, str(second), "2", "--echo-idx")
+
+
+# slices of two bands at an interval of 12 ms, and the largest deviation that counts as equal (s)
+DENSE = [0.0, 0.012, 0.024, 0.0, 0.012, 0.024]
+
+
+@pytest.mark.parametrize(
+    ("times", "deviation", "is_equal"),
+    [
+        (TIMES, 0.005, True),
+        (TIMES, 0.0052, False),
+        (DENSE, 0.003, True),
+        (DENSE, 0.0032, False),
+    ],
+)
+def test_slice_times_of_echoes_may_be_rounded(
+    maker: BidsMaker, second: Path, times: list[float], deviation: float, *, is_equal: bool
+) -> None:
+    """The limit is the smaller of 5 ms and a quarter of the shortest interval."""
+    write_echo(maker, 1, SliceTiming=times)
+    write_echo(maker, 2, SliceTiming=[*times[:-1], times[-1] - deviation])
+    result = survey_for(maker)
+    assert bool(about(result.problems, str(second), "SliceTiming")) is not is_equal
+    if is_equal:
+        assert only_run(result).slice_timing == tuple(times)
+
+
+@pytest.mark.parametrize("tr", [1.0000001, 1.001, 0.999])
+def test_repetition_times_of_echoes_may_differ_by_a_millisecond(
+    maker: BidsMaker, second: Path, tr: float
+) -> None:
+    write_echo(maker, 2, RepetitionTime=tr)
+    assert second in [path for path, _ in only_run(valid(maker)).echoes]
+
+
+def test_echoes_are_sorted_by_echo_time_whatever_their_numbers(
+    maker: BidsMaker, second: Path
+) -> None:
+    rounded_times = [time + 0.0025 for time in TIMES]
+    write_echo(maker, 1, EchoTime=0.03)
+    write_echo(maker, 2, EchoTime=0.045, SliceTiming=rounded_times)
+    third = write_echo(maker, 3, EchoTime=0.014, SliceTiming=rounded_times)
+    result = valid(maker)
+    run = only_run(result)
+    assert [(path.name[-17:-12], te) for path, te in run.echoes] == [
+        ("cho-3", 14.0),
+        ("cho-1", 30.0),
+        ("cho-2", 45.0),
+    ]
+    assert (run.bold, run.sidecar["EchoTime"]) == (third, 0.014)
+    assert run.slice_timing == tuple(rounded_times)  # of the shortest echo
+    assert about(result.notices, STEM, "14", "30", "45", "echo-3")
+    result = valid(maker, "--echo-idx", "2")
+    selected = only_run(result)
+    assert (selected.bold, selected.entities["echo"]) == (second, "2")
+    assert about(result.notices, second.name) == []  # several echoes were found
+
+
+@pytest.mark.parametrize("combined", ["", "_part-mag"])
+def test_a_series_without_echo_beside_echoes_is_left_out_and_can_be_chosen(
+    maker: BidsMaker, second: Path, combined: str
+) -> None:
+    name = f"{STEM}{combined}"
+    maker.bold(name, sidecar={"EchoTime": 0.02})
+    result = valid(maker)
+    assert [path.name for path, _ in only_run(result).echoes] == [
+        f"{STEM}_echo-1_bold.nii.gz",
+        second.name,
+    ]
+    assert about(result.notices, f"{name}_bold.nii.gz", "--bids-filter-file", '"echo": null')
+    assert only_run(valid(maker, "--echo-idx", "2")).bold == second
+    chosen = only_run(valid(maker, *filter_options(maker, {"bold": {"echo": None}})))
+    assert (chosen.bold.name, chosen.echoes) == (f"{name}_bold.nii.gz", ())
+
+
+@pytest.mark.parametrize(("tr", "is_refused"), [(3.0, True), (1.002, True), (1000.0, False)])
+def test_an_echo_whose_header_has_another_repetition_time_is_refused(
+    maker: BidsMaker, second: Path, tr: float, *, is_refused: bool
+) -> None:
+    """A header in milliseconds has the same time."""
+    image = nb.load(second)
+    image.header["pixdim"][4] = tr
+    nb.Nifti1Image(image.get_fdata().astype("i2"), None, image.header).to_filename(second)
+    problems = survey_for(maker).problems
+    assert bool(about(problems, "echo-2", f"{tr:g}")) is bool(problems) is is_refused

@@ -1,0 +1,520 @@
+"""Outputs of fMRIPrep: they are found by their names, and unusable ones are rejected.
+
+`find_anatomy` and `find_run` read the outputs of a participant and of a run; whole surveys are in
+`test_fmriprep_versions`.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+from data.calls import about, problem_of
+from data.dataset import BidsMaker, affine_for
+from data.fmriprep import SPACE, FmriprepMaker, break_link, prepared, rigid, write_linear
+
+from bids_sr.config.spaces import FSAVERAGE, Space
+from bids_sr.survey.bids import BoldRun, Findings
+from bids_sr.survey.bids.fmriprep import check_surfaces, find_anatomy, find_run
+from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedAnat, PrecomputedRun
+from bids_sr.survey.bids.related_runs import read_run
+
+RUN = "sub-01_task-tap"
+BOLD = f"{RUN}_bold.nii.gz"
+STEM = f"sub-01/func/{RUN}"
+ANAT = "sub-01/anat/sub-01"
+HMC = f"{STEM}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"
+COREG = f"{STEM}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
+TABLE = f"{STEM}_desc-confounds_timeseries.tsv"
+MASK = f"{STEM}_desc-brain_mask.nii.gz"
+TO_TEMPLATE = f"{ANAT}_from-T1w_to-{SPACE}_mode-image_xfm.h5"
+FIELD_SIDECAR = {"PhaseEncodingDirection": "j-", "TotalReadoutTime": 0.05}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a data set and derivatives of version 24.1.1, to be copied."""
+    data = BidsMaker(tmp_path_factory.mktemp("made") / "bids")
+    data.subject()
+    inside = np.zeros((8, 8, 6), bool)
+    inside[1:-1, 1:-1, 1:-1] = True
+    maker = prepared(data, mask=inside, n_dummy=2)
+    maker.surfaces(data.path("sub-01_T1w.nii.gz", "anat"))
+    bold = data.path(BOLD, "func")
+    maker.field(bold, np.zeros((4, 4, 4)), np.eye(4), to_field=rigid(1))
+    return data.root.parent
+
+
+@pytest.fixture
+def data(made: Path, tmp_path: Path) -> BidsMaker:
+    """Return a copy of data set and derivatives without surfaces and field map."""
+    for name in ("bids", "prep"):
+        ignored = shutil.ignore_patterns("*.surf.gii", "fmap", "*to-auto00000*")
+        shutil.copytree(made / name, tmp_path / name, ignore=ignored)
+    return BidsMaker(tmp_path / "bids")
+
+
+def prep(data: BidsMaker) -> Path:
+    return data.root.parent / "prep"
+
+
+def folder(data: BidsMaker, version: str = "24.1.1") -> DerivativeFolder:
+    return DerivativeFolder(root=prep(data), name="prep", program="fMRIPrep", version=version)
+
+
+def series(
+    data: BidsMaker, name: str = RUN, sidecar: Mapping[str, object] | None = None
+) -> BoldRun:
+    path = data.path(f"{name}_bold.nii.gz", "func")
+    run = read_run(path, {"RepetitionTime": 1.0, **(sidecar or {})}, Findings())
+    assert run is not None
+    return run
+
+
+def anatomy(
+    data: BidsMaker, findings: Findings, t1w: str = "sub-01_T1w.nii.gz"
+) -> PrecomputedAnat | None:
+    return find_anatomy([folder(data)], "01", [data.path(t1w, "anat")], [], findings)
+
+
+def found(
+    data: BidsMaker, run: BoldRun | None = None, version: str = "24.1.1"
+) -> tuple[PrecomputedRun | None, Findings]:
+    """Return the derivatives of a run, and what is reported."""
+    findings = Findings()
+    anat = anatomy(data, findings)
+    return find_run([folder(data, version)], run or series(data), anat, findings), findings
+
+
+def valid(data: BidsMaker, run: BoldRun | None = None) -> PrecomputedRun:
+    """Return the derivatives of a run, which have no problem."""
+    precomputed, findings = found(data, run)
+    assert findings.problems == []
+    assert precomputed is not None
+    return precomputed
+
+
+# ---- names
+
+
+def test_all_outputs_are_found_and_nothing_is_reported(data: BidsMaker) -> None:
+    precomputed, findings = found(data)
+    assert (findings.problems, findings.notices) == ([], [])
+    assert precomputed is not None
+    names = {"hmc_xfms": HMC, "bold_mask": MASK, "boldref2t1w_xfm": COREG, "confounds_tsv": TABLE}
+    assert precomputed.files == {key: prep(data) / name for key, name in names.items()}
+    assert precomputed.n_dummy == 2
+    assert precomputed.origin.uri(precomputed.hmc) == f"bids:prep:{HMC}"
+    anat = anatomy(data, Findings())
+    assert anat is not None
+    assert set(anat.spaces) == {SPACE}
+    assert anat.tpms == tuple(
+        prep(data) / f"{ANAT}_label-{tissue}_probseg.nii.gz" for tissue in ("GM", "WM", "CSF")
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        ("sub-01_ses-02_task-tap_run-1", "sub-01_ses-02_task-tap_run-01"),
+        ("sub-01_ses-02_task-tap_echo-1_part-mag", "sub-01_ses-02_task-tap"),
+        ("sub-01_ses-02_task-tap_part-mag", "sub-01_ses-02_task-tap_part-mag"),
+        ("sub-01_ses-02_task-tap_dir-AP_run-2", "sub-01_ses-02_task-tap_run-2"),
+    ],
+)
+def test_runs_are_found_under_the_names_of_combined_outputs(
+    tmp_path: Path, raw: str, name: str
+) -> None:
+    data = BidsMaker(tmp_path / "bids")
+    data.bold(raw)
+    data.t1w("sub-01_ses-02")
+    maker = FmriprepMaker(tmp_path / "prep", "23.1.4")
+    maker.anat(data.path("sub-01_ses-02_T1w.nii.gz", "anat"))
+    bold = data.path(f"{raw}_bold.nii.gz", "func")
+    maker.run(bold, name=name)
+    maker.run(bold, name="sub-01_ses-02_task-tap_run-3")
+    precomputed = valid(data, series(data, raw))
+    assert {path.name.partition("_from")[0] for path in (precomputed.hmc, precomputed.coreg)} == {
+        name
+    }
+    assert set(precomputed.files) == {"hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv"}
+
+
+def test_a_name_without_direction_matches_no_run_if_directions_differ(tmp_path: Path) -> None:
+    data = BidsMaker(tmp_path / "bids")
+    names = [f"{RUN}_dir-{direction}" for direction in ("AP", "PA")]
+    paths = [data.bold(name) for name in names]
+    FmriprepMaker(tmp_path / "prep", "23.1.4").run(paths[0], name=RUN)
+    assert [found(data, series(data, name))[0] for name in names] == [None, None]
+
+
+def test_sessions_may_share_the_anatomy_of_one_of_them(tmp_path: Path) -> None:
+    """A registration to the T1w image of another session is not used."""
+    data, maker = BidsMaker(tmp_path / "bids"), FmriprepMaker(tmp_path / "prep", "25.2.5")
+    for session in ("1", "2"):
+        data.t1w(f"sub-01_ses-{session}")
+        maker.anat(data.path(f"sub-01_ses-{session}_T1w.nii.gz", "anat"))
+        maker.run(data.bold(f"sub-01_ses-{session}_task-tap"))
+    first, second = (series(data, f"sub-01_ses-{session}_task-tap") for session in ("1", "2"))
+    assert valid(data, first).coreg is not None
+    precomputed, findings = found(data, second)
+    assert precomputed is not None
+    assert precomputed.coreg is None
+    images = [f"sub-01_ses-{session}_desc-preproc_T1w.nii.gz" for session in ("2", "1")]
+    (notice,) = about(findings.notices, str(second.bold), *images)
+    assert notice.why.index(images[0]) < notice.why.index(images[1]), "image of the registration"
+    anat = anatomy(data, Findings(), "sub-01_ses-2_T1w.nii.gz")
+    assert anat is not None
+    assert anat.preproc.name == images[0], "the session of the raw image"
+    # one anatomy of the participant
+    shared = maker.root / "sub-01" / "anat"
+    shutil.move(maker.root / "sub-01" / "ses-1" / "anat", shared)
+    shutil.rmtree(maker.root / "sub-01" / "ses-2" / "anat")
+    for path in list(shared.iterdir()):
+        path.rename(path.with_name(path.name.replace("_ses-1", "")))
+    assert [valid(data, run).coreg.parent.parent.name for run in (first, second)] == [
+        "ses-1",
+        "ses-2",
+    ]
+
+
+@pytest.mark.parametrize("name", ["desc-confounds_regressors.tsv", "bold_confounds.tsv"])
+def test_a_table_with_the_column_names_of_fmriprep_1_is_used_with_a_note(
+    data: BidsMaker, name: str
+) -> None:
+    old = prep(data) / TABLE
+    old.with_suffix(".json").unlink()
+    table = old.rename(old.with_name(f"{RUN}_{name}"))
+    header, _, rows = table.read_text().partition("\n")
+    for kind, axis in [(kind, axis) for kind in ("trans_", "rot_") for axis in "xyz"]:
+        new = f"{'Rot' if kind == 'rot_' else ''}{axis.upper()}"
+        header = re.sub(rf"\b{kind}{axis}\b", new, header)
+    header = re.sub(r"\S+_(derivative1|power2)", r"other\g<0>", header)
+    table.write_text(f"{header}\n{rows}")
+    precomputed, findings = found(data)
+    assert precomputed is not None
+    assert (precomputed.confounds, precomputed.n_dummy) == (table, 2)
+    assert about(findings.notices, str(table), "RotX", "rot_x", "Z", "trans_z")
+
+
+def test_a_registration_named_to_anat_is_recognized(data: BidsMaker) -> None:
+    old = prep(data) / COREG
+    new = old.rename(old.with_name(old.name.replace("to-T1w", "to-anat")))
+    assert valid(data).coreg == new
+
+
+def test_surfaces_of_every_version_are_recognized_by_name(data: BidsMaker) -> None:
+    def names() -> dict[str, str]:
+        anat = anatomy(data, Findings())
+        assert anat is not None
+        for left, right in anat.surfaces.values():
+            assert right.name == left.name.replace("hemi-L", "hemi-R")
+        return {
+            kind: left.name.removeprefix("sub-01_hemi-L_").removesuffix(".surf.gii")
+            for kind, (left, _) in anat.surfaces.items()
+        }
+
+    def add(*kinds: str) -> None:
+        for kind in kinds:
+            for side in "LR":
+                (prep(data) / f"{ANAT}_hemi-{side}_{kind}.surf.gii").touch()
+
+    add("smoothwm", "pial")
+    assert names() == {"white": "smoothwm", "pial": "pial"}
+    add("white", "space-fsLR_desc-reg_sphere")
+    assert names() == {"white": "white", "pial": "pial"}
+    add("desc-reg_sphere")
+    assert names()["sphere"] == "desc-reg_sphere"
+    add("space-fsaverage_desc-reg_sphere")
+    assert names()["sphere"] == "space-fsaverage_desc-reg_sphere"
+    (prep(data) / f"{ANAT}_hemi-R_pial.surf.gii").unlink()
+    assert "pial" not in names()
+
+
+# ---- outputs that are missing
+
+
+@pytest.mark.parametrize(
+    ("removed", "missing", "file", "values"),
+    [
+        ("*confounds*", "confounds_tsv", BOLD, ["--level full"]),
+        ("*desc-confounds*.json", None, TABLE, ["JSON"]),
+        ("func/*brain_mask*", "bold_mask", BOLD, ["--output-spaces func", "23.2.3"]),
+        ("*desc-coreg_xfm*", "boldref2t1w_xfm", BOLD, ["26.0", "--bold-coreg-level run"]),
+        ("*desc-hmc_xfm*", "hmc_xfms", BOLD, ["22.1"]),
+        ("*WM_probseg*", None, "sub-01", ["label-{GM,WM,CSF}_probseg"]),
+        ("anat/*brain_mask*", "boldref2t1w_xfm", "sub-01_desc-preproc_T1w.nii.gz", []),
+        ("anat/*preproc_T1w*", "boldref2t1w_xfm", "sub-01", []),
+    ],
+)
+def test_a_missing_output_is_reported_with_the_option_that_writes_it(
+    data: BidsMaker, removed: str, missing: str | None, file: str, values: list[str]
+) -> None:
+    for path in prep(data).glob(
+        f"sub-01/**/{removed}" if "/" not in removed else f"sub-01/{removed}"
+    ):
+        path.unlink()
+    precomputed, findings = found(data)
+    assert findings.problems == []
+    assert precomputed is not None
+    outputs = {"hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv"}
+    assert set(precomputed.files) == outputs - {missing}
+    notices = about(findings.notices, file, *values)
+    assert [notice.level for notice in notices] == ["note"] * len(notices)
+    assert notices, findings.notices
+    if "WM" in removed:
+        assert anatomy(data, Findings()).tpms == ()
+
+
+@pytest.mark.parametrize("removed", ["*confounds*", "*"])
+def test_a_run_without_motion_estimates_is_processed_by_bids_sr(
+    data: BidsMaker, removed: str
+) -> None:
+    for path in (prep(data) / "sub-01" / "func").glob(removed):
+        path.unlink()
+    (prep(data) / HMC).unlink(missing_ok=True)
+    precomputed, findings = found(data)
+    assert (precomputed, findings.problems) == (None, [])
+    values = ["22.1"] if removed != "*" else []
+    assert len(about(findings.notices, BOLD, "24.1.1", *values)) == 1
+
+
+def test_a_field_map_without_registration_is_reported_as_not_used(data: BidsMaker) -> None:
+    figure = prep(data) / "sub-01" / "figures" / f"{RUN}_desc-sdc_bold.svg"
+    figure.parent.mkdir()
+    figure.write_text("<svg/>")
+    precomputed, findings = found(data, version="21.0.1")
+    assert precomputed is not None
+    assert precomputed.field is None
+    assert about(findings.notices, BOLD, "21.0.1", "23.2")
+
+
+def test_unused_images_need_not_be_downloaded(data: BidsMaker) -> None:
+    for ends in ("from-T1w_to-MNI152NLin6Asym", "from-T1w_to-fsnative", "from-fsnative_to-T1w"):
+        path = prep(data) / f"{ANAT}_{ends}_mode-image_xfm.txt"
+        path.unlink(missing_ok=True)
+        path.symlink_to("nowhere")
+    for name in ("desc-hmc_boldref", "desc-coreg_boldref", "space-T1w_boldref"):
+        break_link(prep(data) / f"{STEM}_{name}.nii.gz")
+    break_link(prep(data) / f"{ANAT}_space-{SPACE}_desc-preproc_T1w.nii.gz")
+    assert len(valid(data).files) == 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        HMC,
+        COREG,
+        TABLE,
+        TABLE.replace(".tsv", ".json"),
+        MASK,
+        f"{ANAT}_desc-preproc_T1w.nii.gz",
+        f"{ANAT}_label-GM_probseg.nii.gz",
+        TO_TEMPLATE,
+    ],
+)
+def test_a_required_file_that_was_not_downloaded_is_named(data: BidsMaker, name: str) -> None:
+    path = prep(data) / name
+    break_link(path)
+    _, findings = found(data)
+    problem_of(findings.problems, str(path), "datalad get", code="annex")
+    if name == MASK:
+        path.unlink()
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+        problem_of(found(data)[1].problems, str(path), "git lfs pull -I", code="lfs")
+
+
+# ---- files that cannot be used
+
+
+def change_lines(path: Path, change: Callable[[list[str]], list[str]]) -> None:
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "values"),
+    [
+        (HMC, lambda lines: lines[:-4], ["29", "30"]),
+        (HMC, lambda lines: lines[:-1], []),
+        (HMC, lambda lines: [line.replace("rs: 1", "rs: nan") for line in lines], []),
+        (
+            HMC,
+            lambda lines: [line.replace("AffineT", "BSplineT") for line in lines],
+            ["BSplineTransform"],
+        ),
+        (HMC, lambda lines: lines[1:], []),
+        (COREG, lambda lines: [*lines, *lines[1:]], ["2"]),
+        (TABLE, lambda lines: lines[:-1], ["29", "30"]),
+        (
+            TABLE,
+            lambda lines: [lines[0].replace("rot_z\t", "rot_q\t"), *lines[1:]],
+            ["rot_z", "global_signal", "--derivatives"],
+        ),
+        (TABLE, lambda lines: [*lines[:-1], lines[-1].rpartition("\t")[0]], []),
+        (
+            TABLE,
+            lambda lines: [*lines[:-1], "\t".join(["x"] * len(lines[0].split("\t")))],
+            ["trans_x"],
+        ),
+        (TABLE, lambda lines: [], ["trans_x", "none"]),
+    ],
+)
+def test_spoiled_transforms_and_tables_are_refused(
+    data: BidsMaker, name: str, change: Callable[[list[str]], list[str]], values: list[str]
+) -> None:
+    change_lines(prep(data) / name, change)
+    problem_of(found(data)[1].problems, str(prep(data) / name), *values)
+
+
+@pytest.mark.parametrize(
+    "name", [f"{STEM}_desc-hmc_boldref", f"{STEM}_desc-brain_mask", f"{ANAT}_desc-brain_mask"]
+)
+def test_images_on_another_grid_are_refused(data: BidsMaker, name: str) -> None:
+    path = prep(data) / f"{name}.nii.gz"
+    image = nb.load(path)
+    values, shifted = np.asarray(image.dataobj), image.affine.copy()
+    size = " × ".join(map(str, values.shape))
+    cut = " × ".join(map(str, values[1:].shape))
+    nb.Nifti1Image(values[1:], image.affine).to_filename(path)
+    problem_of(found(data)[1].problems, str(path), size, cut)
+    shifted[0, 3] += 1
+    nb.Nifti1Image(values, shifted).to_filename(path)
+    problem_of(found(data)[1].problems, str(path), "1")
+    path.write_bytes(b"nothing")
+    problem_of(found(data)[1].problems, str(path))
+
+
+@pytest.mark.parametrize("name", ["space-run_boldref", "space-orig_desc-hmc_boldref"])
+def test_a_boldref_with_its_newest_name_is_checked(data: BidsMaker, name: str) -> None:
+    for path in (prep(data) / "sub-01" / "func").glob("*_boldref.*"):
+        path.unlink()
+    path = prep(data) / f"{STEM}_{name}.nii.gz"
+    nb.Nifti1Image(np.zeros((3, 4, 5), np.float32), np.eye(4)).to_filename(path)
+    problem_of(found(data)[1].problems, str(path), "3 × 4 × 5", "8 × 8 × 6")
+
+
+def test_an_oblique_grid_may_differ_by_the_rounding_of_its_qform(data: BidsMaker) -> None:
+    # the scalar part of the quaternion is almost zero
+    turned = affine_for((3.0, 3.0, 4.0)) @ rigid(yaw=np.pi - 5e-4)
+    path = data.path(BOLD, "func")
+    image = nb.Nifti1Image(np.asarray(nb.load(path).dataobj), turned)
+    image.header.set_zooms((*image.header.get_zooms()[:3], 1.0))
+    image.to_filename(path)
+    FmriprepMaker(prep(data)).run(path)
+    mask = prep(data) / MASK
+    only_qform = nb.Nifti1Image(np.asarray(nb.load(mask).dataobj), turned)
+    only_qform.set_qform(turned, 1)
+    only_qform.set_sform(None, 0)
+    only_qform.to_filename(mask)
+    corners = np.array([[0, 0, 0, 1], [15, 15, 5, 1]]).T
+    assert 0.01 < np.abs((nb.load(mask).affine - turned) @ corners).max() < 0.5
+    assert valid(data).mask == mask
+
+
+def test_a_composite_transform_must_be_an_hdf5_file(data: BidsMaker) -> None:
+    path = prep(data) / TO_TEMPLATE
+    path.write_bytes(b"nothing")
+    problem_of(found(data)[1].problems, str(path), "HDF5")
+    other = prep(data) / f"{ANAT}_from-{SPACE}_to-T1w_mode-image_xfm.h5"
+    other.unlink()
+    other.mkdir()
+    assert {problem.what for problem in found(data)[1].problems} == {str(path), str(other)}
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"<GIFTI></GIFTI>", b"<DataArray Dim0='7'/>"])
+def test_surfaces_must_match_if_they_are_requested(
+    data: BidsMaker, made: Path, content: bytes
+) -> None:
+    def problems(*spaces: Space) -> list[object]:
+        findings = Findings()
+        check_surfaces("01", anatomy(data, findings), spaces, findings)
+        return findings.problems
+
+    native = Space(name="fsnative")
+    problem_of(
+        problems(native, FSAVERAGE), "sub-01 (--output-spaces fsnative)", "--fs-no-reconall"
+    )
+    assert problems(FSAVERAGE) == []
+    for path in (made / "prep" / "sub-01" / "anat").glob("*.surf.gii"):
+        shutil.copy(path, prep(data) / "sub-01" / "anat")
+    assert problems(native) == []
+    pial = prep(data) / f"{ANAT}_hemi-R_pial.surf.gii"
+    pial.write_bytes(content)
+    assert problems(Space(name="T1w")) == []
+    problem_of(problems(native), f"{ANAT}_hemi-R_white.surf.gii")
+    break_link(pial)
+    problem_of(problems(native), str(pial), "datalad get", code="annex")
+
+
+# ---- field maps
+
+
+@pytest.fixture
+def field(data: BidsMaker, made: Path) -> Path:
+    """Return the field map of the run, which is added to the derivatives."""
+    shutil.copytree(made / "prep" / "sub-01" / "fmap", prep(data) / "sub-01" / "fmap")
+    for path in (made / "prep" / "sub-01" / "func").glob("*to-auto00000*"):
+        shutil.copy(path, prep(data) / "sub-01" / "func")
+    return prep(data) / "sub-01/fmap/sub-01_fmapid-auto00000_desc-preproc_fieldmap.nii.gz"
+
+
+def test_the_field_map_of_a_run_is_found(data: BidsMaker, field: Path) -> None:
+    """A registration to a session template, ``--bold-coreg-level session``, is not one to it."""
+    registration = prep(data) / COREG
+    registration.rename(registration.with_name(registration.name.replace("to-T1w", "to-session")))
+    precomputed = valid(data, series(data, sidecar=FIELD_SIDECAR))
+    assert precomputed.coreg is None
+    used = precomputed.field
+    assert used is not None
+    assert (used.name, used.phase_encoding, used.readout) == ("auto00000", "j-", 0.05)
+    assert used.fieldmap == field
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "missing"),
+    [
+        ({"PhaseEncodingDirection": "j"}, "TotalReadoutTime"),
+        ({"TotalReadoutTime": 0.05}, "PhaseEncodingDirection"),
+        ({"PhaseEncodingDirection": "j", "TotalReadoutTime": 50}, "TotalReadoutTime"),
+        ({"PhaseEncodingDirection": "j", "EffectiveEchoSpacing": 0.001}, None),
+    ],
+)
+def test_a_field_map_needs_direction_and_readout_time(
+    data: BidsMaker, field: Path, sidecar: dict[str, object], missing: str | None
+) -> None:
+    run = series(data, sidecar=sidecar)
+    if missing is None:
+        assert valid(data, run).field.readout == pytest.approx(0.007)
+    else:
+        problem_of(found(data, run)[1].problems, BOLD, missing, "auto00000")
+
+
+@pytest.mark.parametrize("damage", ["missing", "unit", "dimensions", "link", "two"])
+def test_a_field_map_that_cannot_be_used_is_refused(
+    data: BidsMaker, field: Path, damage: str
+) -> None:
+    other = prep(data) / f"{STEM}_from-boldref_to-other_mode-image_xfm.txt"
+    own = f"{STEM}_from-boldref_to-auto00000"
+    sidecar = field.with_name(field.name.replace(".nii.gz", ".json"))
+    file, values, code = str(field), [], "input"
+    if damage == "missing":
+        shutil.rmtree(field.parent)
+        file, values = own, ["auto00000"]
+    elif damage == "unit":
+        sidecar.write_text(json.dumps({"Units": "rad/s"}))
+        values = ["rad/s", "Hz"]
+    elif damage == "dimensions":
+        nb.Nifti1Image(np.zeros((4, 4, 4, 2)), np.eye(4)).to_filename(field)
+        values = ["(4, 4, 4, 2)"]
+    elif damage == "link":
+        break_link(sidecar)
+        file, code = str(sidecar), "annex"
+    else:
+        write_linear(other, np.eye(4))
+        file, values = own, [other.name]
+    problems = found(data, series(data, sidecar=FIELD_SIDECAR))[1].problems
+    problem_of(problems, file, *values, code=code)

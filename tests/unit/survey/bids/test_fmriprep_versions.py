@@ -1,0 +1,351 @@
+"""Whole surveys with outputs of fMRIPrep 20 to 26, and directories that are not its outputs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+from data.calls import about, arguments, only_run, plan_for, problem_of, settings_for, survey_for
+from data.dataset import BidsMaker
+from data.fmriprep import SPACE, FmriprepMaker, break_link, prepared, use
+
+from bids_sr.cli.main import main
+from bids_sr.config.settings import analysis_digest
+from bids_sr.io.dataset_description import dataset_root, write_dataset, write_series_dataset
+from bids_sr.survey.bids.findings import group_notices
+from bids_sr.survey.preflight import check_data, describe_skipped_runs, format_problems
+from bids_sr.survey.preflight.region_spaces import choose_template
+
+STEM = "sub-01/func/sub-01_task-tap"
+BOLD = "sub-01_task-tap_bold.nii.gz"
+SCANNER_COREG = "from-scanner_to-T1w_mode-image_xfm.txt"
+TABLE = "desc-confounds_timeseries.tsv"
+
+
+@pytest.mark.parametrize(
+    ("version", "hmc", "coreg", "table"),
+    [
+        ("20.0.7", "", "", "desc-confounds_regressors.tsv"),
+        ("20.2.7", "", SCANNER_COREG, TABLE),
+        ("22.0.2", "", SCANNER_COREG, TABLE),
+        ("23.0.2", "from-scanner_to-boldref_mode-image_xfm.txt", SCANNER_COREG, TABLE),
+        (
+            "25.2.5",
+            "from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
+            "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
+            TABLE,
+        ),
+        (
+            "26.0.0",
+            "from-orig_to-run_mode-image_desc-hmc_xfm.txt",
+            "from-run_to-T1w_mode-image_desc-coreg_xfm.txt",
+            TABLE,
+        ),
+    ],
+)
+def test_file_names_of_every_fmriprep_version_are_recognized(
+    maker: BidsMaker, version: str, hmc: str, coreg: str, table: str
+) -> None:
+    root = prepared(maker, version=version, n_dummy=2).root
+    maker.path("sub-01_T1w.nii.gz", "anat").unlink()  # fMRIPrep's image is used
+    plan = plan_for(maker, *use(maker))
+    assert plan.problems == ()
+    assert plan.subjects[0].t1w == (root / "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",)
+    precomputed = only_run(plan).precomputed
+    assert precomputed is not None
+    stem = root / STEM
+    assert precomputed.confounds == Path(f"{stem}_{table}")
+    assert precomputed.hmc == (Path(f"{stem}_{hmc}") if hmc else None)
+    assert precomputed.coreg == (Path(f"{stem}_{coreg}") if coreg else None)
+    space = "_space-run" if version == "26.0.0" else ""
+    assert precomputed.mask == Path(f"{stem}{space}_desc-brain_mask.nii.gz")
+    assert precomputed.n_dummy == 2
+    assert precomputed.origin.text == f"fMRIPrep {version}"
+    notices = about(plan.warnings, BOLD, version)
+    assert len(notices) == (not hmc) + (not coreg)
+
+
+def test_derivatives_need_the_option_and_are_named_by_their_software(maker: BidsMaker) -> None:
+    root = prepared(maker).root
+    without = survey_for(maker, "--sr-method", "bspline")
+    assert without.subjects[0].precomputed is None
+    assert only_run(without).precomputed is None
+    assert survey_for(maker, "-d", str(root)).subjects[0].precomputed.origin.name == "fmriprep"
+    settings = settings_for(maker, *use(maker))
+    assert settings.preprocessing.derivatives == (f"fmriprep={root}",)
+    assert analysis_digest(settings) != analysis_digest(settings_for(maker))
+
+
+def test_runs_are_matched_by_entities_and_run_number(maker: BidsMaker) -> None:
+    for path in maker.root.rglob("*task-tap*"):
+        path.unlink()
+    fmriprep = FmriprepMaker(maker.root.parent / "prep")
+    fmriprep.anat(maker.path("sub-01_T1w.nii.gz", "anat"))
+    for number in ("1", "2"):
+        fmriprep.run(maker.bold(f"sub-01_task-tap_dir-AP_run-{number}"))
+    for path in (fmriprep.root / "sub-01" / "func").iterdir():
+        path.rename(path.with_name(path.name.replace("_run-", "_run-0")))
+    (subject,) = survey_for(maker, *use(maker)).subjects
+    assert [run.precomputed.hmc.name.partition("_from")[0] for run in subject.runs] == [
+        f"sub-01_task-tap_dir-AP_run-0{number}" for number in (1, 2)
+    ]
+
+
+def test_notices_that_hold_for_all_runs_are_shown_once(maker: BidsMaker) -> None:
+    fmriprep = prepared(maker, version="21.0.1", func=False)
+    fmriprep.run(maker.bold("sub-01_task-rest"), func=False)
+    plan = plan_for(maker, *use(maker))
+    assert [run.precomputed.mask for run in plan.runs] == [None, None]
+    notices = about(plan.warnings, "_bold.nii.gz", "21.0.1")
+    assert len(notices) == 4
+    shown = group_notices(notices)
+    assert [notice.what.endswith(" and 1 more") for notice in shown] == [True, True]
+    assert about(shown, "", "23.2.3", "--output-spaces func")
+    assert about(shown, "", "22.1")
+
+
+def test_transforms_to_a_template_are_used_if_the_template_is_on_this_computer(
+    maker: BidsMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, the T1w image is registered to the default template, which needs no network."""
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "flow"))
+    other = "MNI152NLin6Asym"
+    root = prepared(maker).root
+    notices = plan_for(maker, *use(maker, "--output-spaces", "MNI152NLin2009aSym")).warnings
+    assert about(notices, "sub-01", "MNI152NLin2009aSym")
+    for path in [*root.rglob(f"*{SPACE}*_xfm.*")]:
+        path.rename(str(path).replace(SPACE, other))
+    plan = plan_for(maker, *use(maker))
+    settings = settings_for(maker, *use(maker))
+    assert choose_template(settings, plan.subjects[0]) == SPACE
+    assert about(plan.warnings, "sub-01", SPACE, other, "--output-spaces")
+    (folder := tmp_path / "flow" / f"tpl-{other}").mkdir(parents=True)
+    for ending in ("T1w", "desc-brain_mask"):
+        (folder / f"tpl-{other}_res-01_{ending}.nii.gz").write_bytes(bytes(400))
+    plan = plan_for(maker, *use(maker))
+    assert choose_template(settings, plan.subjects[0]) == other
+    assert not about(plan.warnings, "sub-01", SPACE)
+
+
+# ---- participants and directories
+
+
+def test_participants_without_derivatives_are_skipped_or_refused(maker: BidsMaker) -> None:
+    maker.subject("02")
+    prepared(maker, "02")
+    plan = plan_for(maker, *use(maker))
+    assert [subject.label for subject in plan.subjects] == ["02"]
+    (problem,) = plan.skipped["sub-01_task-tap"]
+    problems = plan_for(maker, *use(maker, "--participant-label", "01")).problems
+    assert problem_of(problems, "sub-01 (--derivatives)", "sub-02") == problem
+
+
+def test_two_derivatives_directories_are_combined(maker: BidsMaker) -> None:
+    root = prepared(maker).root
+    anatomy = FmriprepMaker(maker.root.parent / "anatomy").root
+    shutil.move(root / "sub-01" / "anat", anatomy / "sub-01" / "anat")
+    (root / "sub-02").mkdir()
+    result = survey_for(maker, "-d", f"func={root}", f"anat={anatomy}")
+    assert result.problems == []
+    assert result.subjects[0].precomputed.origin.name == "anat"
+    assert only_run(result).precomputed.origin.name == "func"
+    assert only_run(result).precomputed.coreg is not None
+
+
+def test_anatomical_derivatives_of_smriprep_are_used(maker: BidsMaker) -> None:
+    root = prepared(maker).root
+    shutil.rmtree(root / "sub-01" / "func")
+    describe(root, "sMRIPrep")
+    result = survey_for(maker, *use(maker))
+    assert result.problems == []
+    assert result.subjects[0].precomputed is not None
+    assert only_run(result).precomputed is None
+    assert len(about(result.notices, BOLD, "sMRIPrep")) == 1
+
+
+def describe(folder: Path, program: str) -> Path:
+    """Write the description of a directory with outputs of a program."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"Name": "x", "BIDSVersion": "1.9.0", "GeneratedBy": [{"Name": program}]}
+    (folder / "dataset_description.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        (None, []),
+        ("{", ["JSON"]),
+        ('{"Name": "x"}', ["GeneratedBy"]),
+        ('{"GeneratedBy": [{"Name": "HALFpipe"}]}', ["HALFpipe"]),
+        ('{"GeneratedBy": [{"Name": " "}]}', ["unknown"]),
+        ('{"GeneratedBy": [{"Version": "1"}]}', ["unknown"]),
+    ],
+)
+def test_derivatives_of_other_software_are_refused(
+    maker: BidsMaker, content: str | None, values: list[str]
+) -> None:
+    description = describe(maker.root.parent / "prep", "x") / "dataset_description.json"
+    description.unlink()
+    if content is not None:
+        description.write_text(content)
+    problem_of(survey_for(maker, *use(maker)).problems, str(description), *values)
+
+
+@pytest.mark.parametrize("place", ["inner", "sibling", "dataset", "parent"])
+def test_the_fmriprep_output_near_a_wrong_directory_is_suggested(
+    maker: BidsMaker, place: str
+) -> None:
+    root = maker.root.parent
+    given, meant = {
+        "inner": (root / "outer", root / "outer" / "fmriprep"),
+        "sibling": (root / "aroma", root / "prep"),
+        "dataset": (maker.root, maker.root / "derivatives" / "fmriprep"),
+        "parent": (root / "prep" / "sub-01", root / "prep"),
+    }[place]
+    describe(meant, "fMRIPrep")
+    given.mkdir(exist_ok=True)
+    if place == "inner":
+        describe(given / "aroma", "fMRIPost-AROMA")
+    elif place == "sibling":
+        describe(given, "fMRIPost-AROMA")
+    (problem,) = survey_for(maker, "-d", str(given)).problems
+    assert str(given) in problem.what
+    assert f" {meant}." in problem.remedy
+
+
+def write_own_output(maker: BidsMaker, **links: str) -> list[Path]:
+    """Write descriptions as bids-sr does: for all results, and for the exported series."""
+    out = maker.root.parent / "results" / "out"
+    write_dataset(out, bids_dir=maker.root, version="1")
+    write_series_dataset(out, "sbl", bids_dir=maker.root, version="1")
+    roots = [out, dataset_root(out, "sbl")]
+    for root in roots:
+        description = json.loads((root / "dataset_description.json").read_text())
+        description["DatasetLinks"] |= links
+        (root / "dataset_description.json").write_text(json.dumps(description))
+    return roots
+
+
+def test_output_of_bids_sr_is_refused_as_derivatives(maker: BidsMaker) -> None:
+    for root in write_own_output(maker):
+        options = ["-d", f"fmriprep={root}"]
+        problem_of(survey_for(maker, *options).problems, str(root), "bids-sr", "--derivatives")
+    assert main(arguments(maker, *options)) == 2
+    assert not (maker.root.parent / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["relative", "uri"])
+def test_output_of_bids_sr_refers_to_the_fmriprep_output_it_used(
+    maker: BidsMaker, form: str
+) -> None:
+    """Names may contain a space, and other links may be broken or lead to another machine."""
+    used = describe(maker.root.parent / "else where" / "prep", "fMRIPrep")
+    link = "../../else%20where/prep" if form == "relative" else used.as_uri()
+    root, _ = write_own_output(maker, gone="../nowhere", far="https://example.org/prep", prep=link)
+    (problem,) = survey_for(maker, "-d", str(root)).problems
+    assert f" {used}." in problem.remedy
+
+
+def test_directories_that_cannot_be_derivatives_are_refused(maker: BidsMaker) -> None:
+    root = maker.root.parent
+    first, second = (describe(root / name, "fMRIPrep") for name in ("one", "two"))
+    problems = survey_for(maker, "-d", str(maker.root)).problems
+    problem_of(problems, str(maker.root / "dataset_description.json"))
+    problems = survey_for(maker, "-d", f"a={first}", f"a={second}").problems
+    assert about(problems, f"--derivatives a={second}")[0].code == "option"
+    problems = plan_for(maker, "-d", str(first), "--retrospective").problems
+    assert about(problems, "--derivatives", "--retrospective")
+
+
+# ---- files that were not downloaded
+
+
+def test_all_files_not_downloaded_are_listed_in_one_problem(maker: BidsMaker) -> None:
+    root = prepared(maker).root
+    for path in root.rglob("sub-01_*"):
+        break_link(path)
+    problems = plan_for(maker, *use(maker)).problems
+    # T1w, mask, labels, three maps, two transforms; motion, registration, table, mask
+    assert [problem.code for problem in problems] == ["annex"] * 12
+    text = format_problems(problems)
+    assert text.count("datalad get") == 1
+    names = [str(Path(problem.what).relative_to(root / "sub-01")) for problem in problems]
+    assert f"cd {root / 'sub-01'} && datalad get {' '.join(names)}" in text
+
+
+def test_files_of_a_skipped_run_not_downloaded_have_one_command(maker: BidsMaker) -> None:
+    fmriprep = prepared(maker)
+    fmriprep.run(maker.bold("sub-01_task-rest"))
+    for path in fmriprep.root.rglob("sub-01_task-rest_*"):
+        break_link(path)
+    (text,) = describe_skipped_runs(plan_for(maker, *use(maker)).skipped)
+    assert "skipped: sub-01_task-rest\n" in text
+    assert f"cd {fmriprep.root / 'sub-01' / 'func'} && datalad get sub-01_task-rest_" in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bids/dataset_description.json",
+        "bids/sub-01/func/sub-01_task-tap_bold.json",
+        "bids/sub-01/func/sub-01_task-tap_events.tsv",
+        "prep/dataset_description.json",
+    ],
+)
+def test_descriptions_and_sidecars_must_be_downloaded(maker: BidsMaker, name: str) -> None:
+    describe(maker.root.parent / "prep", "fMRIPrep")
+    path = maker.root.parent / name
+    break_link(path)
+    options = use(maker) if "prep" in name else []
+    problem_of(plan_for(maker, *options).problems, str(path), "datalad get", code="annex")
+    path.unlink()
+    path.write_text("/annex/objects/MD5E-s693--78ca.json\n")
+    problem_of(plan_for(maker, *options).problems, str(path), "datalad get", code="annex")
+
+
+# ---- voxels of brain masks
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value"),
+    [
+        ("anat/sub-01_desc-brain_mask", "empty", "0"),
+        ("func/sub-01_task-tap_desc-brain_mask", "empty", "0"),
+        ("func/sub-01_task-tap_desc-brain_mask", "one", "1"),
+        ("func/sub-01_task-tap_desc-brain_mask", "all", None),
+        ("anat/sub-01_desc-brain_mask", "cut", None),
+    ],
+)
+def test_an_implausible_brain_mask_is_refused(
+    maker: BidsMaker, name: str, kind: str, value: str | None
+) -> None:
+    inside = np.zeros((8, 8, 6), bool)
+    inside[1:-1, 1:-1, 1:-1] = True
+    path = prepared(maker, mask=inside).root / f"sub-01/{name}.nii.gz"
+    image = nb.load(path)
+    if kind == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        values = np.full(image.shape, kind == "all", np.uint8)
+        values[2, 2, 2] = kind != "empty"
+        nb.Nifti1Image(values, image.affine).to_filename(path)
+    plan = plan_for(maker, *use(maker))
+    assert plan.problems == ()
+    problem_of(check_data(plan), str(path), *([value] if value else []))
+
+
+@pytest.mark.parametrize(("zoom", "is_refused"), [(3.6, True), (3.0, False)])
+def test_a_mask_larger_than_a_human_brain_is_refused(
+    maker: BidsMaker, zoom: float, *, is_refused: bool
+) -> None:
+    """Two thirds of 60 voxels per axis are 2.9 and 1.7 liters."""
+    data = np.random.default_rng(0).integers(50, 1000, (60, 60, 60)).astype("int16")
+    path = maker.t1w(data=data)
+    nb.Nifti1Image(data, np.diag([zoom, zoom, zoom, 1.0])).to_filename(path)
+    inside = np.arange(8 * 8 * 6).reshape(8, 8, 6) % 4 > 0
+    mask = prepared(maker, mask=inside).root / "sub-01/anat/sub-01_desc-brain_mask.nii.gz"
+    problems = check_data(plan_for(maker, *use(maker)))
+    assert [problem.what for problem in problems] == [str(mask)] * is_refused

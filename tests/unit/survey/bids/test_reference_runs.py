@@ -1,0 +1,500 @@
+"""Find the high-resolution reference of a run by labels, and reject references of another run,
+grid or participant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+from data.calls import (
+    Cases,
+    about,
+    arguments,
+    check_case,
+    only_run,
+    plan_for,
+    problem_of,
+    survey_for,
+)
+from data.dataset import FOV, BidsMaker, affine_for
+
+from bids_sr.cli.main import main
+from bids_sr.engine.execute import RunOutcome
+from bids_sr.survey.bids import BoldRun
+from bids_sr.survey.preflight import Plan, check_data, describe_skipped_runs, drop_unfit_references
+
+OPTIONS = ("--sr-method", "sbl", "--sr-factor", "2")
+FINE = (3.0, 3.0, 4.0)
+TIMES = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+STEM = "sub-01_task-tap"
+SERIES = f"{STEM}_bold.nii.gz"
+TABLE = f"{STEM}_events.tsv"
+FOLDERS = ("derivatives/highres-reference", "derivatives/ground-truth")
+UNFIT = Cases()
+
+
+@pytest.fixture
+def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BidsMaker:
+    """Return a run without pair; its reference repeats the low-resolution voxels."""
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
+    monkeypatch.chdir(tmp_path)
+    data = BidsMaker(tmp_path / "bids")
+    rng = np.random.default_rng(0)
+    coarse = 500 + 100 * rng.random((8, 8, 6, 1)) + 40 * rng.standard_normal((8, 8, 6, 30))
+    coarse = coarse.astype("int16")
+    data.bold(data=coarse, sidecar={"SliceTiming": TIMES})
+    data.events()
+    data.t1w()
+    write_reference(data, coarse.repeat(2, 0).repeat(2, 1))
+    truth_of(data).events()
+    return data
+
+
+def truth_of(maker: BidsMaker) -> BidsMaker:
+    return BidsMaker(maker.root.parent / "truth")
+
+
+def write_reference(maker: BidsMaker, data: np.ndarray) -> None:
+    truth_of(maker).bold(zooms=FINE, data=data.astype("int16"), sidecar={"SliceTiming": TIMES})
+
+
+def with_truth(maker: BidsMaker) -> list[str]:
+    return [*OPTIONS, "--truth", str(truth_of(maker).root)]
+
+
+def surveyed_run(maker: BidsMaker, *options: str) -> BoldRun:
+    """Return the run of a call with the reference; no file is a problem."""
+    result = survey_for(maker, *with_truth(maker), *options)
+    assert result.problems == []
+    return only_run(result)
+
+
+def reference_of(maker: BidsMaker, *options: str) -> BoldRun:
+    """Return the measured reference of a call with the option --truth."""
+    truth = surveyed_run(maker, *options).truth
+    assert truth is not None
+    assert truth.series is not None
+    return truth.series
+
+
+def activation(maker: BidsMaker, condition: str, space: str = "", **image: object) -> Path:
+    """Write a known effect of one condition, named as in the phantom except for `space`."""
+    name = f"{STEM}_{space}res-hr_contrast-{condition}_stat-effect_desc-truth_statmap.nii.gz"
+    return maker.image(name, "func", FINE, **image)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "mean_signals"),
+    [
+        ({"Units": "percent", "MeanSignal": 800}, {"thumb": 800.0}),
+        ({"Units": "same units as the BOLD series"}, {}),
+        ({"Units": "percent"}, None),
+        ({"Units": "percent", "MeanSignal": 0}, None),
+    ],
+)
+def test_known_activation_in_percent_needs_the_mean_signal(
+    maker: BidsMaker, sidecar: dict[str, object], mean_signals: dict[str, float] | None
+) -> None:
+    truth = BidsMaker(maker.root.parent / "known")
+    path = activation(truth, "thumb")
+    path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
+    result = survey_for(maker, *OPTIONS, "--truth", str(truth.root))
+    if mean_signals is None:
+        (problem,) = result.problems
+        assert problem.what == str(path)
+        assert "MeanSignal" in problem.remedy
+    else:
+        reference = only_run(result).truth
+        assert reference is not None
+        assert reference.mean_signals == mean_signals
+
+
+def test_the_high_resolution_series_is_found(maker: BidsMaker) -> None:
+    truth_of(maker).bold(f"{STEM}_space-MNI152NLin2009cAsym", zooms=FINE)  # another space
+    plan = plan_for(maker, *with_truth(maker))
+    assert plan.problems == ()
+    truth = only_run(plan).truth
+    assert truth is not None
+    assert truth.series is not None
+    assert truth.series.bold == maker.root.parent / "truth/sub-01/func" / SERIES
+    assert truth.series.slice_timing == tuple(TIMES)
+    assert truth.series.sidecar["RepetitionTime"] == 1.0
+    assert truth.activations == {}
+    assert check_data(plan) == ()
+    assert reference_of(maker, "--ignore", "slicetiming").slice_timing is None
+    assert only_run(survey_for(maker, *OPTIONS)).truth is None
+
+
+@pytest.mark.parametrize("place", FOLDERS)
+def test_a_reference_in_the_dataset_is_used_and_reported(place: str, maker: BidsMaker) -> None:
+    root = maker.root / place
+    shutil.copytree(truth_of(maker).root, root)
+    result = survey_for(maker, *OPTIONS)
+    truth = only_run(result).truth
+    assert truth is not None
+    assert truth.series is not None
+    assert (truth.root, truth.series.bold) == (root, root / "sub-01/func" / SERIES)
+    (notice,) = about(result.notices, str(root), "--truth none")
+    assert (notice.what, notice.code) == (str(root), "reference")
+    for options in (["--truth", "none"], ["--retrospective"]):
+        assert only_run(survey_for(maker, *OPTIONS, *options)).truth is None
+    assert reference_of(maker).bold.is_relative_to(truth_of(maker).root)
+
+
+@pytest.mark.parametrize(
+    ("damage", "file", "values"),
+    [
+        ("volumes", SERIES, ["29", "30"]),
+        ("image", SERIES, ["datalad"]),
+        ("sidecar", f"{STEM}_bold.json", ["datalad"]),
+    ],
+)
+def test_an_unfit_reference_in_the_dataset_is_reported_and_not_used(
+    maker: BidsMaker, damage: str, file: str, values: Sequence[str]
+) -> None:
+    root = maker.root / FOLDERS[0]
+    shutil.copytree(truth_of(maker).root, root)
+    path = root / "sub-01" / "func" / file
+    if damage == "volumes":
+        BidsMaker(root).bold(zooms=FINE, n_volumes=29)
+    else:
+        path.unlink()
+        path.symlink_to("../../.git/annex/objects/nowhere")
+    result = survey_for(maker, *OPTIONS)
+    assert result.problems == []
+    assert only_run(result).truth is None
+    (notice,) = about(result.notices, str(path), STEM, *values)
+    assert (notice.level, notice.run) == ("note", STEM)
+
+
+def test_a_reason_that_excludes_several_runs_is_reported_once(maker: BidsMaker) -> None:
+    """Participant 02 has three runs and no reference."""
+    names = [f"sub-02_task-tap_run-{number}" for number in (1, 2, 3)]
+    for name in names:
+        maker.bold(name)
+        maker.events(name)
+    plan = plan_for(maker, *with_truth(maker))
+    assert list(plan.skipped) == names
+    (text,) = describe_skipped_runs(plan.skipped)
+    assert ", ".join(names) in text
+
+
+@pytest.mark.parametrize(
+    ("condition", "has_events", "options", "is_used"),
+    [
+        ("thumb", True, [], True),
+        ("thumb", True, ["--ignore", "events"], False),
+        ("motor", False, [], True),  # the name of a default seed
+        ("motor", False, ["--set", "activation.seeds=hand=-38,-24,58"], False),
+    ],
+)
+def test_known_maps_are_a_reference_of_runs_that_map_them(
+    maker: BidsMaker, condition: str, has_events: bool, options: list[str], is_used: bool
+) -> None:
+    activation(BidsMaker(maker.root / FOLDERS[1]), condition)
+    if not has_events:
+        maker.path(TABLE, "func").unlink()
+    truth = only_run(survey_for(maker, *OPTIONS, *options)).truth
+    assert (truth is not None) is is_used
+    if truth is not None:
+        assert set(truth.activations) == {condition}
+
+
+@pytest.mark.parametrize("space", ["", "space-boldref_"])
+def test_known_activation_is_found(maker: BidsMaker, space: str) -> None:
+    truth = truth_of(maker)
+    for name in (SERIES, TABLE):
+        truth.path(name, "func").unlink()
+    files = {name: activation(truth, name, space) for name in ("thumb", "little")}
+    reference = surveyed_run(maker).truth
+    assert reference is not None
+    assert (reference.series, reference.activations) == (None, files)
+
+
+def test_metadata_of_the_reference_is_inherited_and_slice_times_are_those_of_the_run(
+    maker: BidsMaker,
+) -> None:
+    truth = truth_of(maker)
+    truth.path(f"{STEM}_bold.json", "func").unlink()
+    truth.json(truth.root / "task-tap_bold.json", {"RepetitionTime": 1.0, "Origin": "root"})
+    truth.json(truth.root / "task-rest_bold.json", {"RepetitionTime": 3.0})
+    reference = reference_of(maker)
+    assert reference.sidecar == {"RepetitionTime": 1.0, "Origin": "root"}
+    assert reference.slice_timing == tuple(TIMES)
+    notices = survey_for(maker, *with_truth(maker)).notices
+    assert about(notices, str(reference.bold), "SliceTiming")
+
+
+def test_run_labels_are_compared_as_numbers(maker: BidsMaker) -> None:
+    for data, number in ((maker, "01"), (truth_of(maker), "1")):
+        for end in ("bold.nii.gz", "bold.json", "events.tsv"):
+            path = data.path(f"{STEM}_{end}", "func")
+            path.rename(path.with_name(f"{STEM}_run-{number}_{end}"))
+    assert reference_of(maker).stem == f"{STEM}_run-1"
+
+
+# ---- references that do not fit
+
+
+@UNFIT.refused("/nowhere")
+def no_directory(maker: BidsMaker) -> list[str]:
+    return ["--truth", "nowhere"]
+
+
+@UNFIT.refused("/empty", "sub-…/func/sub-…_task-…_bold.nii.gz")
+def no_images(maker: BidsMaker) -> list[str]:
+    (maker.root.parent / "empty").mkdir()
+    return ["--truth", "empty"]
+
+
+@UNFIT.refused(f"bids/sub-01/func/{SERIES}", "--truth")
+def the_run_itself(maker: BidsMaker) -> list[str]:
+    return ["--truth", str(maker.root)]
+
+
+@UNFIT.refused(f"truth/sub-01/func/{SERIES}", "--truth")
+def a_link_to_the_run(maker: BidsMaker) -> None:
+    path = truth_of(maker).path(SERIES, "func")
+    path.unlink()
+    os.link(maker.path(SERIES, "func"), path)
+
+
+@UNFIT.refused("truth/sub-01", "--participant-label sub-02")
+def another_participant(maker: BidsMaker) -> None:
+    (truth_of(maker).root / "sub-01").rename(truth_of(maker).root / "sub-02")
+
+
+@UNFIT.refused("truth/sub-01", STEM, "sub-01_task-rest_bold.nii.gz")
+def another_task(maker: BidsMaker) -> None:
+    path = truth_of(maker).path(SERIES, "func")
+    path.rename(path.with_name("sub-01_task-rest_bold.nii.gz"))
+
+
+@UNFIT.refused("truth/sub-01", f"{STEM}_acq-b_bold.nii.gz", SERIES)
+def two_series(maker: BidsMaker) -> None:
+    truth_of(maker).bold(f"{STEM}_acq-b", zooms=FINE)
+
+
+@UNFIT.refused(SERIES, "29", "30")
+def fewer_volumes(maker: BidsMaker) -> None:
+    truth_of(maker).bold(zooms=FINE, n_volumes=29)
+
+
+@UNFIT.refused(SERIES, "2", "1")
+def another_repetition_time(maker: BidsMaker) -> None:
+    truth_of(maker).bold(zooms=FINE, tr=2.0)
+
+
+@UNFIT.refused(SERIES, "24×24×6", "16×16×6", "2×2×1")
+def smaller_voxels(maker: BidsMaker) -> None:
+    truth_of(maker).bold(zooms=(2.0, 2.0, 4.0))
+
+
+@UNFIT.refused(SERIES, "8×8×6", "16×16×6", "--sr-factor")
+def voxels_of_the_run(maker: BidsMaker) -> None:
+    truth_of(maker).bold(zooms=(6.0, 6.0, 4.0))
+
+
+@UNFIT.refused(SERIES, "1.5", "0.25", "0.3")
+def a_shift(maker: BidsMaker) -> None:
+    truth_of(maker).bold(zooms=FINE, shift=(1.5, 0, 0))
+
+
+@UNFIT.refused(SERIES, "LAS")
+def voxels_stored_from_right_to_left(maker: BidsMaker) -> None:
+    path = truth_of(maker).path(SERIES, "func")
+    image = nb.load(path)
+    affine = image.affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    affine[:3, 3] += image.affine[:3, 0] * (image.shape[0] - 1)
+    nb.Nifti1Image(np.asarray(image.dataobj)[::-1], affine, image.header).to_filename(path)
+
+
+@UNFIT.refused(SERIES, "3.39", "0.57")
+def larger_voxels_of_the_same_matrix(maker: BidsMaker) -> None:
+    affine = affine_for((3.3, 3.3, 4.0), fov=(1.1 * FOV[0], 1.1 * FOV[1], FOV[2]))
+    image = nb.Nifti1Image(np.ones((16, 16, 6, 30), "int16"), affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = 1.0
+    nb.save(image, truth_of(maker).path(SERIES, "func"))
+
+
+@UNFIT.refused(f"truth/sub-01/func/{TABLE}", "4")
+def other_events(maker: BidsMaker) -> None:
+    times = ((3.0, "thumb"), (8.0, "little"), (14.0, "thumb"), (19.0, "little"))
+    truth_of(maker).events(rows=[(onset, 4.0, name) for onset, name in times])
+
+
+@UNFIT.refused(f"truth/sub-01/func/{TABLE}", "2", "UTF-8")
+def events_in_latin1(maker: BidsMaker) -> None:
+    table = truth_of(maker).path(TABLE, "func")
+    table.write_bytes(table.read_text().replace("thumb", "pouce gelé").encode("latin-1"))
+
+
+@UNFIT.refused(f"truth/sub-01/func/{SERIES}")
+def no_image(maker: BidsMaker) -> None:
+    truth_of(maker).path(SERIES, "func").write_bytes(b"no image")
+
+
+@UNFIT.refused(f"truth/sub-01/func/{STEM}_bold.json", "JSON")
+def a_broken_sidecar(maker: BidsMaker) -> None:
+    truth_of(maker).path(f"{STEM}_bold.json", "func").write_text("{")
+
+
+@UNFIT.refused("contrast-thumb_stat-effect", "3", "0.3")
+def a_map_elsewhere(maker: BidsMaker) -> None:
+    activation(truth_of(maker), "thumb", shift=(0, 3.0, 0))
+
+
+@UNFIT.refused("space-T1w_res-hr_contrast-thumb", "space-T1w", "space-boldref")
+def a_map_in_t1w_space(maker: BidsMaker) -> None:
+    activation(truth_of(maker), "thumb", "space-T1w_")
+
+
+@UNFIT.refused("space-T1w_bold", "space-T1w", "space-boldref")
+def a_series_in_t1w_space(maker: BidsMaker) -> None:
+    truth_of(maker).path(SERIES, "func").unlink()
+    truth_of(maker).bold(f"{STEM}_space-T1w", zooms=FINE)
+
+
+@UNFIT.refused("contrast-thumb_stat-effect", "3D")
+def a_map_of_four_dimensions(maker: BidsMaker) -> None:
+    activation(truth_of(maker), "thumb", n_volumes=3)
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_an_unfit_reference_is_refused_with_file_and_values(name: str, maker: BidsMaker) -> None:
+    check_case(UNFIT[name], maker, *with_truth(maker))
+
+
+@pytest.mark.parametrize(("delay", "fits"), [(0.0009, True), (0.002, False)])
+def test_events_agree_within_a_millisecond(maker: BidsMaker, delay: float, *, fits: bool) -> None:
+    rows = ((3.0004, 4.0, "thumb"), (3.0004, 4.0, "little"), (12.0, 4.0, "little"))
+    maker.events(rows=rows)
+    shifted = [(onset + delay * (kind == "thumb"), *rest, kind) for onset, *rest, kind in rows]
+    truth_of(maker).events(rows=shifted)
+    assert (survey_for(maker, *with_truth(maker)).problems == []) is fits
+
+
+def test_the_dataset_as_reference_suggests_its_ground_truth(maker: BidsMaker) -> None:
+    inner = maker.root / "derivatives" / "ground-truth"
+    inner.mkdir(parents=True)
+    (problem,) = survey_for(maker, *OPTIONS, "--truth", str(maker.root)).problems
+    assert str(inner) in problem.remedy
+
+
+# ---- voxels of references
+
+
+def noise_of_another_run(maker: BidsMaker) -> None:
+    write_reference(maker, np.random.default_rng(1).integers(50, 1000, (16, 16, 6, 30)))
+
+
+def same_head_other_run(maker: BidsMaker) -> None:
+    """Write a series with the same anatomy and the fluctuations of another run."""
+    mean = nb.load(maker.path(SERIES, "func")).get_fdata().mean(-1, keepdims=True)
+    noise = 40 * np.random.default_rng(2).standard_normal((16, 16, 6, 30))
+    write_reference(maker, mean.repeat(2, 0).repeat(2, 1) + noise)
+
+
+def scaled(factor: float) -> Callable[[BidsMaker], None]:
+    def change(maker: BidsMaker) -> None:
+        path = truth_of(maker).path(SERIES, "func")
+        write_reference(maker, nb.load(path).get_fdata() * factor)
+
+    return change
+
+
+def cut_data(maker: BidsMaker) -> None:
+    path = truth_of(maker).path(SERIES, "func")
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+UNFIT_VOXELS = [
+    pytest.param(noise_of_another_run, ["0.5"], id="another head"),
+    pytest.param(same_head_other_run, ["0.1"], id="another run"),
+    pytest.param(scaled(0.75), ["0.75"], id="other units"),
+    pytest.param(scaled(1.3), ["1.3"], id="larger units"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "values"), UNFIT_VOXELS)
+def test_images_of_another_run_are_refused(
+    spoil: Callable[[BidsMaker], None], values: Sequence[str], maker: BidsMaker
+) -> None:
+    spoil(maker)
+    plan = plan_for(maker, *with_truth(maker))
+    assert plan.problems == ()
+    problem_of(check_data(plan), f"truth/sub-01/func/{SERIES}", *values, "--truth none")
+
+
+def test_a_noisier_reference_in_slightly_other_units_is_accepted(maker: BidsMaker) -> None:
+    image = nb.load(truth_of(maker).path(SERIES, "func")).get_fdata()
+    noise = 60 * np.random.default_rng(3).standard_normal((16, 16, 6, 30))
+    for factor in (0.85, 1.2):
+        write_reference(maker, factor * image + noise)
+        assert check_data(plan_for(maker, *with_truth(maker))) == ()
+
+
+@pytest.mark.parametrize("spoil", [same_head_other_run, cut_data])
+def test_a_reference_in_the_dataset_with_unfit_voxels_is_reported_and_not_used(
+    spoil: Callable[[BidsMaker], None],
+    maker: BidsMaker,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spoil(maker)
+    shutil.move(truth_of(maker).root, maker.root / FOLDERS[0])
+    plans: list[Plan] = []
+
+    def run(settings: object, plan: Plan, print_line: object) -> RunOutcome:
+        plans.append(plan)
+        return RunOutcome()
+
+    monkeypatch.setattr("bids_sr.cli.participant_level.run_participants", run)
+    assert main(arguments(maker, *OPTIONS)) == 0
+    (plan,) = plans
+    assert only_run(plan).truth is None
+    (notice,) = about(plan.warnings, f"{FOLDERS[0]}/sub-01/func/{SERIES}", STEM)
+    assert not [notice for notice in plan.warnings if notice.code == "reference"]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert notice.why.partition(":")[0] in shown
+
+
+def test_a_reference_shared_by_two_runs_is_dropped_for_the_run_it_does_not_fit(
+    maker: BidsMaker,
+) -> None:
+    """Runs of one task that differ in their acquisition share a reference without that label."""
+    data = np.random.default_rng(1).integers(50, 1000, (8, 8, 6, 30)).astype("int16")
+    maker.bold(f"{STEM}_acq-b", data=data, sidecar={"SliceTiming": TIMES})
+    maker.events(f"{STEM}_acq-b")
+    shutil.move(truth_of(maker).root, maker.root / FOLDERS[0])
+    plan = plan_for(maker, *OPTIONS)
+    assert all(run.truth is not None for run in plan.runs)
+    plan, problems = drop_unfit_references(plan, check_data(plan))
+    assert not problems
+    assert {run.stem: run.truth is not None for run in plan.runs} == {
+        STEM: True,
+        f"{STEM}_acq-b": False,
+    }
+    assert any(notice.code == "reference" for notice in plan.warnings)
+
+
+def test_an_unfit_reference_with_another_label_excludes_only_its_run(maker: BidsMaker) -> None:
+    """Acquisition labels are not compared; the measured run may have another label."""
+    truth = truth_of(maker)
+    maker.bold("sub-01_task-rest", sidecar={"SliceTiming": TIMES})
+    truth.bold("sub-01_task-rest", zooms=FINE, sidecar={"SliceTiming": TIMES})
+    for name in (SERIES, f"{STEM}_bold.json", TABLE):
+        truth.path(name, "func").unlink()
+    truth.bold(f"{STEM}_acq-hr", zooms=FINE, n_volumes=29)
+    plan = plan_for(maker, *with_truth(maker))
+    assert plan.problems == ()
+    assert list(plan.skipped) == [STEM]
+    assert only_run(plan).stem == "sub-01_task-rest"

@@ -1,0 +1,201 @@
+"""Repetition time, slice times and slice axis from headers and sidecars."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import nibabel as nb
+import pytest
+from data.calls import about, problem_of
+from data.dataset import BidsMaker, affine_for
+
+from bids_sr.io.image_header import Header
+from bids_sr.survey.bids import Findings, headers, slice_axis, timing
+from bids_sr.survey.bids.volume_timing import read_spacing
+
+TIMES = [0.0, 0.3, 0.6, 0.9, 1.2, 1.5]
+HEADER = Header(
+    path=Path("x_bold.nii.gz"),
+    shape=(8, 8, 6, 30),
+    zooms=(6.0, 6.0, 4.0),
+    tr=2.0,
+    affine=affine_for((6, 6, 4)),
+    slice_axis=None,
+    complex=False,
+)
+
+
+def repetition_time(header_tr: float | None, value: object) -> tuple[float | None, Findings]:
+    """Return the repetition time of a header and a sidecar, and what is reported."""
+    findings = Findings()
+    header = dataclasses.replace(HEADER, tr=header_tr)
+    return timing.check_repetition_time(header, value, findings), findings
+
+
+@pytest.mark.parametrize(
+    ("header_tr", "value", "expected", "values"),
+    [
+        (2.0, 2.0, 2.0, None),
+        (1.9999, 2, 2.0, None),
+        (3.001, 3, 3.0, None),
+        (None, 2.0, 2.0, []),
+        (2000.0, 2, 2.0, ["2"]),
+        (0.002, 2, 2.0, ["2"]),
+    ],
+)
+def test_the_repetition_time_of_the_sidecar_is_used(
+    header_tr: float | None, value: object, expected: float, values: list[str] | None
+) -> None:
+    tr, findings = repetition_time(header_tr, value)
+    assert (tr, findings.problems) == (expected, [])
+    assert bool(findings.notices) is (values is not None)
+    assert len(about(findings.notices, "x_bold", *(values or []))) == len(findings.notices)
+
+
+@pytest.mark.parametrize("value", [None, 2000, "2", True, 0, -1, [2.0]])
+def test_an_invalid_repetition_time_is_refused(value: object) -> None:
+    tr, findings = repetition_time(2.0, value)
+    assert tr is None
+    problem = problem_of(findings.problems, "x_bold")
+    if value == 2000:
+        assert about([problem], "", "2000", '"RepetitionTime": 2')
+
+
+@pytest.mark.parametrize(("header_tr", "values"), [(2000.0, ["2000"]), (0.002, ["2"])])
+def test_a_header_in_a_wrong_unit_is_refused_without_a_sidecar(
+    header_tr: float, values: list[str]
+) -> None:
+    tr, findings = repetition_time(header_tr, None)
+    assert tr is None
+    problem_of(findings.problems, "x_bold", *values, '"RepetitionTime": 2')
+
+
+def test_milliseconds_in_the_header_are_converted(tmp_path: Path) -> None:
+    path = BidsMaker(tmp_path / "bids").bold(tr=2.0)
+    image = nb.load(path)
+    image.header.set_xyzt_units("mm", "msec")
+    image.header["pixdim"][4] = 2000
+    nb.save(image, path)
+    header = headers.read_header(path, Findings())
+    assert header is not None
+    assert header.tr == pytest.approx(2.0)
+
+
+# ---- volumes
+
+
+@pytest.mark.parametrize(
+    ("times", "n_volumes", "tr"),
+    [
+        ([0.0, 2.0, 4.001, 6.0], 4, None),
+        ([5.0, 7.0, 9.0], 3, 2.0),
+        ([0.0, 2.0025, 4.0, 6.0], 4, None),  # in steps of 2.5 ms
+    ],
+)
+def test_equal_intervals_determine_the_repetition_time(
+    times: list[float], n_volumes: int, tr: float | None
+) -> None:
+    findings = Findings()
+    spacing = read_spacing(HEADER.path, times, n_volumes, tr, findings)
+    assert (spacing, findings.problems) == (pytest.approx(2.0), [])
+
+
+@pytest.mark.parametrize(
+    ("times", "tr", "values"),
+    [
+        ([0.0, 2.0, 4.0, 14.0], None, ["2", "10"]),
+        ([0.0, 2.0, 4.0, 14.0], 2.0, ["2", "10"]),
+        ([0.0, 2.0, 4.0], None, ["3", "4"]),
+        ([0.0, 0.0, 2.0, 4.0], None, ["0"]),
+        ([0.0, 2.0, 4.001, 6.0], 3.0, ["2", "3"]),
+        ([0.0, 0.012, 0.024, 0.0395], None, ["0.012", "0.0155"]),
+        ("0 2 4 6", None, []),
+    ],
+)
+def test_invalid_volume_timing_is_refused(
+    times: object, tr: float | None, values: list[str]
+) -> None:
+    findings = Findings()
+    assert read_spacing(HEADER.path, times, 4, tr, findings) is None
+    problem_of(findings.problems, "x_bold", "VolumeTiming", *values)
+
+
+# ---- slices
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "expected"),
+    [
+        ({"SliceTiming": TIMES}, tuple(TIMES)),
+        ({"SliceTiming": TIMES, "SliceEncodingDirection": "k-"}, tuple(TIMES[::-1])),
+        ({"SliceTiming": [0.0] * 6}, None),
+        ({}, None),
+    ],
+)
+def test_slice_times_follow_the_encoding_direction(
+    sidecar: dict[str, object], expected: tuple[float, ...] | None
+) -> None:
+    findings = Findings()
+    assert timing.read_slice_times(HEADER, sidecar, 2.0, findings) == expected
+    assert findings == Findings()
+
+
+@pytest.mark.parametrize(
+    ("times", "direction", "values"),
+    [
+        ([0.0, 1.0], "k", ["2", "6"]),
+        ([0, 1, 2, 3, 4, 5.0], "k", ["2"]),
+        ("0 1", "k", []),
+        ([0, 0.1, 0.2, 0.3, 0.4, 0.5], "i", ["i"]),
+    ],
+)
+def test_invalid_slice_times_are_ignored_with_a_notice(
+    times: object, direction: str, values: list[str]
+) -> None:
+    findings = Findings()
+    sidecar = {"SliceTiming": times, "SliceEncodingDirection": direction}
+    assert timing.read_slice_times(HEADER, sidecar, 2.0, findings) is None
+    assert findings.problems == []
+    assert len(about(findings.notices, "x_bold", *values)) == 1
+
+
+@pytest.mark.parametrize(
+    ("zooms", "dim_info", "direction", "expected"),
+    [
+        ((3, 3, 3), None, "", 2),
+        ((3, 3, 4), None, "", 2),
+        ((4, 3, 3), None, "", 0),
+        ((3, 4, 3), None, "", 1),
+        ((2, 3, 4), None, "", 2),
+        ((4, 3, 3), 2, "", 2),
+        ((3, 3, 3), 1, "", 1),
+        ((3, 3, 3), 1, "k-", 2),
+    ],
+)
+def test_slice_axis_from_voxel_size_header_and_sidecar(
+    zooms: tuple[float, float, float], dim_info: int | None, direction: str, expected: int
+) -> None:
+    header = dataclasses.replace(HEADER, zooms=zooms, slice_axis=dim_info)
+    sidecar = {"SliceEncodingDirection": direction}
+    assert slice_axis.find_slice_axis(header, sidecar)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_times", "expected"),
+    [
+        ((9, 8, 6), 6, 2),
+        ((6, 8, 9), 6, 0),
+        ((8, 6, 9), 6, 1),
+        ((6, 8, 6), 6, 2),
+        ((6, 6, 9), 6, 2),
+        ((6, 8, 9), 5, 2),
+        ((1, 8, 9), 5, 0),  # a single slice
+        ((1, 8, 9), 9, 2),
+    ],
+)
+def test_the_number_of_slice_times_determines_the_slice_axis(
+    shape: tuple[int, int, int], n_times: int, expected: int
+) -> None:
+    header = dataclasses.replace(HEADER, shape=(*shape, 30), zooms=(3.0, 3.0, 3.0))
+    assert slice_axis.find_slice_axis(header, {"SliceTiming": [0.1] * n_times})[0] == expected

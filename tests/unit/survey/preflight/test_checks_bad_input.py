@@ -1,0 +1,805 @@
+"""Input that is documented as rejected: exit code 2, file, values and code of the only message;
+no files are written.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+from data.calls import (
+    Cases,
+    about,
+    arguments,
+    check_case,
+    mentions,
+    plan_for,
+    problem_of,
+)
+from data.dataset import EVENTS, BidsMaker, snapshot
+
+from bids_sr.cli.main import main
+from bids_sr.io.nifti import save_image
+from bids_sr.survey.preflight import check_data, directories
+
+STEM = "sub-01_task-tap"
+BOLD = f"{STEM}_bold.nii.gz"
+TABLE = f"{STEM}_events.tsv"
+HIGH, LOW = "sub-01_acq-highres_T2starw.nii.gz", "sub-01_acq-lowres_T2starw.nii.gz"
+WITH_PAIR = ("--sr-method", "srgan", "sbl")  # with ``auto``, the pair would be optional
+CASES = Cases()
+VOXELS = Cases()
+ROIS = Cases()
+
+
+# ---- directories and selection
+
+
+@CASES.refused("bids", "BIDS")
+def no_directory(maker: BidsMaker) -> None:
+    shutil.rmtree(maker.root)
+
+
+@CASES.refused("bids", "dataset_description.json")
+def not_bids(maker: BidsMaker) -> None:
+    (maker.root / "dataset_description.json").unlink()
+
+
+@CASES.refused("bids", "BIDS")
+def no_participants(maker: BidsMaker) -> None:
+    (maker.root / "sub-01").rename(maker.root / "sub-0_1")
+
+
+@CASES.refused("filter.json")
+def path_in_a_filter(maker: BidsMaker) -> list[str]:
+    path = maker.root.parent / "filter.json"
+    path.write_text('{"bold": {"session": "../../secret"}}')
+    return ["--bids-filter-file", str(path)]
+
+
+@CASES.refused("alone.safetensors")
+def model_without_its_card(maker: BidsMaker) -> list[str]:
+    path = maker.root.parent / "alone.safetensors"
+    path.write_bytes(b"0" * 100)
+    return ["--pretrained", str(path)]
+
+
+OPTIONS = [
+    (["--participant-label", "sub-02"], "sub-02", ["01"], "input"),
+    (["--task-id", "tape"], "--task-id tape", ["tap"], "option"),
+    (["--session-label", "2"], "--session-label 2", ["none"], "option"),
+    (["--contrasts", "thump-little"], "--contrasts", ["'thump'", "little", "'thumb'"], "option"),
+    (["--sr-factor", "3"], HIGH, ["2×2", "--sr-factor"], "input"),
+    (
+        ["--output-spaces", "MNI152NLin2009cAsym:res-7"],
+        "--output-spaces MNI152NLin2009cAsym:res-7",
+        ["7", "res-1", "res-2"],
+        "option",
+    ),
+    (["--roi", "roi.nii.gz"], "roi.nii.gz", ["motor"], "option"),
+    (["--mem", "0.5"], "--mem 0.5", ["1.3"], "option"),
+    (["--set", "superres.model_source=reuse"], "models", ["superres.model_dir"], "option"),
+    (["-w", "bids/work"], "work", [], "input"),
+    (["--derivatives", "fmriprep=nowhere"], "nowhere", [], "input"),
+    (["--dummy-scans", "15"], BOLD, ["30", "15", "--dummy-scans"], "events"),
+    (["--band-pass", "0.01", "0.02"], BOLD, ["--band-pass"], "events"),
+    (["--confounds", "moton"], "--confounds moton", ["motion", "acompcor"], "option"),
+]
+
+
+@pytest.mark.parametrize(("options", "file", "values", "code"), OPTIONS)
+def test_an_option_that_does_not_fit_is_refused(
+    maker: BidsMaker, options: list[str], file: str, values: list[str], code: str
+) -> None:
+    problem_of(plan_for(maker, *WITH_PAIR, *options).problems, file, *values, code=code)
+
+
+@pytest.mark.parametrize("out", ["bids", "bids/sub-01/sr", ".", "file/out", "bids/derivatives"])
+def test_an_output_directory_at_an_unsuitable_place_is_refused_before_indexing(
+    maker: BidsMaker, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "bids_sr.survey.preflight.checks.survey",
+        lambda settings: pytest.fail("the data set was indexed"),
+    )
+    (maker.root.parent / "file").write_text("")
+    path = (maker.root.parent / out).resolve()
+    before = snapshot(maker.root.parent)
+    problems = plan_for(maker, out=path).problems
+    assert [problem.what for problem in problems] == [str(path)]
+    assert snapshot(maker.root.parent) == before
+
+
+# ---- events
+
+
+@CASES.refused(TABLE, "duration", code="events")
+def events_without_durations(maker: BidsMaker) -> None:
+    maker.events(rows=((2.0, "thumb"),), header="onset\ttrial_type")
+
+
+@CASES.refused(TABLE, "2", "'soon'", code="events")
+def an_onset_that_is_no_number(maker: BidsMaker) -> None:
+    maker.events(rows=(*[("soon", 4.0, "thumb")], *EVENTS))
+
+
+@CASES.refused(TABLE, "'inf'", code="events")
+def an_infinite_onset(maker: BidsMaker) -> None:
+    maker.events(rows=(("inf", 1.0, "thumb"),))
+
+
+@CASES.refused(TABLE, "2", "'-1.0'", code="events")
+def a_negative_duration(maker: BidsMaker) -> None:
+    maker.events(rows=((1.0, -1.0, "thumb"),))
+
+
+@CASES.refused(TABLE, "24", code="events")
+def only_events_long_before_the_run(maker: BidsMaker) -> None:
+    maker.events(rows=((-90.0, 1.0, "thumb"),))
+
+
+@CASES.refused(TABLE, code="events")
+def events_without_times(maker: BidsMaker) -> None:
+    maker.events(rows=(("n/a", 4.0, "thumb"), (4.0, "n/a", "little")))
+
+
+@CASES.refused(TABLE, code="events")
+def only_rest(maker: BidsMaker) -> None:
+    maker.events(rows=((2.0, 4.0, "rest"), (8.0, 4.0, "Fixation")))
+
+
+@CASES.refused(TABLE, "--ignore", code="events")
+def an_empty_table(maker: BidsMaker) -> None:
+    maker.path(TABLE, "func").write_text("")
+
+
+@CASES.refused(TABLE, "--ignore", code="events")
+def a_table_without_rows(maker: BidsMaker) -> None:
+    maker.events(rows=())
+
+
+@CASES.refused(TABLE, "30", code="events")
+def events_after_the_end(maker: BidsMaker) -> None:
+    maker.events(rows=((2.0, 4.0, "thumb"), (30.0, 4.0, "little"), (40.0, 4.0, "thumb")))
+
+
+@CASES.refused(TABLE, "2", code="events")
+def events_in_another_encoding(maker: BidsMaker) -> None:
+    maker.events().write_bytes("onset\tduration\ttrial_type\n1\t1\tDäumling\n".encode("latin-1"))
+
+
+# ---- headers and sidecars of the run
+
+
+@CASES.refused(BOLD, "3D", "8×8×6")
+def three_dimensions(maker: BidsMaker) -> None:
+    maker.image(BOLD, "func", (6.0, 6.0, 4.0))
+
+
+@CASES.refused(BOLD)
+def one_volume(maker: BidsMaker) -> None:
+    maker.bold(n_volumes=1)
+
+
+@CASES.refused(BOLD, "DICOM")
+def no_orientation(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
+    image = nb.load(path)
+    data, header = np.asanyarray(image.dataobj), image.header.copy()
+    header.set_qform(None, 0)
+    header.set_sform(None, 0)
+    nb.Nifti1Image(data, None, header).to_filename(path)
+
+
+@CASES.refused(BOLD, "RGB")
+def colors(maker: BidsMaker) -> None:
+    maker.bold(data=np.zeros((8, 8, 6, 30), [("R", "u1"), ("G", "u1"), ("B", "u1")]))
+
+
+@CASES.refused(BOLD, "1×8", "SliceEncodingDirection")
+def one_column(maker: BidsMaker) -> list[str]:
+    maker.bold(zooms=(48.0, 6.0, 4.0), sidecar={"SliceEncodingDirection": "k"})
+    return ["--sr-method", "auto"]
+
+
+@CASES.refused(BOLD, "8×1", "SliceEncodingDirection")
+def one_row(maker: BidsMaker) -> list[str]:
+    maker.bold(zooms=(6.0, 48.0, 4.0), sidecar={"SliceEncodingDirection": "k"})
+    return ["--sr-method", "auto"]
+
+
+@CASES.refused(BOLD, "2×8", "4")
+def a_narrow_matrix_without_repetition_time(maker: BidsMaker) -> list[str]:
+    maker.bold(zooms=(24.0, 6.0, 4.0), sidecar={"RepetitionTime": None}, tr=0.0)
+    return ["--sr-method", "auto"]
+
+
+@CASES.refused(BOLD)
+def a_header_that_is_cut(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
+    path.write_bytes(path.read_bytes()[:60])
+
+
+@CASES.refused(BOLD)
+def text_instead_of_gzip(maker: BidsMaker) -> None:
+    maker.path(BOLD, "func").write_bytes(b"<html>not found</html>" * 100)
+
+
+@CASES.refused(BOLD, "datalad", code="annex")
+def a_broken_link(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
+    path.unlink()
+    path.symlink_to(maker.root / ".git" / "annex" / "nowhere")
+
+
+@CASES.refused(BOLD, '"RepetitionTime": 1')
+def no_repetition_time_in_the_sidecar(maker: BidsMaker) -> None:
+    maker.bold(sidecar={"RepetitionTime": None})
+
+
+@CASES.refused(BOLD, "1", "2.5")
+def repetition_times_that_differ(maker: BidsMaker) -> None:
+    maker.bold(header_tr=2.5)
+
+
+@CASES.refused("task-tap_bold.json", "JSON")
+def a_broken_sidecar(maker: BidsMaker) -> None:
+    maker.path(f"{STEM}_bold.json", "func").write_text('{"RepetitionTime": 1.0,')
+
+
+@CASES.refused("part-phase_bold", "part-mag")
+def only_phase(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
+    path.rename(path.with_name(f"{STEM}_part-phase_bold.nii.gz"))
+
+
+@CASES.refused(BOLD, "part-phase")
+def a_phase_image_named_as_a_magnitude(maker: BidsMaker) -> None:
+    maker.bold(sidecar={"ImageType": ["ORIGINAL", "PRIMARY", "P", "NORM"]})
+
+
+@CASES.refused(BOLD, "_part-mag_bold.nii.gz")
+def complex_values(maker: BidsMaker) -> None:
+    maker.bold(data=noise().astype("complex64"))
+
+
+@CASES.refused("echo-1_bold", "EchoTime", "None")
+def echoes_without_times(maker: BidsMaker) -> None:
+    echoes(maker, (None, 0.028))
+
+
+@CASES.refused("echo-2_bold", "12.0", '"EchoTime": 0.012', "--echo-idx")
+def an_echo_time_in_milliseconds(maker: BidsMaker) -> None:
+    echoes(maker, (0.012, 12.0))
+
+
+@CASES.refused("echo-3_bold", "12", f"{STEM}_echo-2_bold.nii.gz", "--echo-idx")
+def equal_echo_times(maker: BidsMaker) -> None:
+    echoes(maker, (0.028, 0.012, 0.012))
+
+
+@CASES.refused("echo-2_bold", "_part-mag_bold.nii.gz")
+def an_echo_with_complex_values(maker: BidsMaker) -> None:
+    echoes(maker, (0.012, 0.028))
+    data = noise().astype("complex64")
+    maker.bold(f"{STEM}_echo-2", data=data, sidecar={"EchoTime": 0.028})
+
+
+@CASES.refused("echo-1_bold", "4", f"{STEM}_echo-2_bold.nii.gz", "--echo-idx")
+def an_echo_that_does_not_exist(maker: BidsMaker) -> list[str]:
+    echoes(maker, (0.012, 0.028))
+    return ["--echo-idx", "4"]
+
+
+def echoes(maker: BidsMaker, times: tuple[float | None, ...]) -> None:
+    """Replace the run by echoes."""
+    for name in (BOLD, f"{STEM}_bold.json"):
+        maker.path(name, "func").unlink()
+    for number, time in enumerate(times, 1):
+        maker.bold(f"{STEM}_echo-{number}", sidecar={"EchoTime": time})
+
+
+def noise(n_volumes: int = 30) -> np.ndarray:
+    """Return a series on the grid of the run."""
+    return np.random.default_rng(0).normal(100, 5, (8, 8, 6, n_volumes)).astype("float32")
+
+
+# ---- the pair
+
+
+@CASES.refused(HIGH, "3×3×4", "--bids-filter-file")
+def equal_resolutions(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
+
+
+@CASES.refused(HIGH, "6×6×4", "--bids-filter-file")
+def two_low_resolutions(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-highres", (6.0, 6.0, 4.0))
+
+
+@CASES.refused("acq-a_T2starw", "sub-01_acq-b_T2starw.nii.gz", "3×3×4")
+def two_images_of_equal_resolution_whose_labels_state_none(maker: BidsMaker) -> None:
+    maker.remove_pair()
+    for label in ("a", "b"):
+        maker.star(f"sub-01_acq-{label}", (3.0, 3.0, 4.0))
+
+
+@CASES.refused(HIGH, "6×6×4", "3×3×4", "Swap")
+def swapped_resolutions(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-highres", (6.0, 6.0, 4.0))
+    maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
+
+
+@CASES.refused("acq-highres_run-2", "6×6×4", "3×3×4", "Swap")
+def a_swapped_second_pair(maker: BidsMaker) -> None:
+    add_second_pair(maker, (6.0, 6.0, 4.0), (3.0, 3.0, 4.0))
+
+
+@CASES.refused(BOLD, "2×2×4", "3×3×4", '{"t2starw": {"run": 1}}')
+def two_pairs_with_other_factors(maker: BidsMaker) -> None:
+    add_second_pair(maker, (2.0, 2.0, 4.0), (6.0, 6.0, 4.0))
+
+
+@CASES.refused(BOLD, "sub-01_acq-finest_T2starw.nii.gz", "2×2×4", '{"t2starw": {"run": 1}}')
+def two_high_resolutions(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-finest", (2.0, 2.0, 4.0))
+
+
+@CASES.refused(BOLD, "sub-01_acq-highres_run-2_T2starw.nii.gz", '{"t2starw": {"run": 1}}')
+def a_repeated_high_resolution(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-highres_run-2", (3.0, 3.0, 4.0))
+
+
+@CASES.refused(BOLD, "sub-01_acq-lowres_run-2_T2starw.nii.gz", '{"t2starw": {"run": 1}}')
+def a_repeated_low_resolution(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-lowres_run-2", (6.0, 6.0, 4.0))
+
+
+@CASES.refused(BOLD, "ses-a", "ses-b", '{"t2starw": {"session": "LABEL"}}')
+def pairs_of_two_other_sessions(maker: BidsMaker) -> None:
+    maker.remove_pair()
+    for session in ("a", "b"):
+        maker.star(f"sub-01_ses-{session}_acq-highres", (3.0, 3.0, 4.0))
+        maker.star(f"sub-01_ses-{session}_acq-lowres", (6.0, 6.0, 4.0))
+
+
+@CASES.refused("sub-01", "(srgan)", "--sr-method auto", "--retrospective", "bspline")
+def no_pair(maker: BidsMaker) -> None:
+    maker.remove_pair()
+
+
+@CASES.refused(HIGH, "6×6×4", "4.36×4.36×4")
+def an_odd_ratio(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-highres", (48 / 11, 48 / 11, 4.0))
+
+
+@CASES.refused(HIGH, "6×6×4", "3×3×2", "--sr-factor 2 2 2")
+def thinner_slices_for_slice_wise_methods(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-highres", (3.0, 3.0, 2.0))
+
+
+@CASES.refused(HIGH, "sub-01_acq-lowres_T2starw.nii.gz")
+def thicker_slices(maker: BidsMaker) -> list[str]:
+    maker.star("sub-01_acq-highres", (3.0, 3.0, 8.0))
+    return ["--sr-method", "mse3d"]
+
+
+def add_second_pair(maker: BidsMaker, high: tuple[float, ...], low: tuple[float, ...]) -> None:
+    """Rename the pair to run-1, and add a pair of these voxel sizes."""
+    for name in (HIGH, LOW):
+        path = maker.path(name, "anat")
+        path.rename(path.with_name(name.replace("_T2starw", "_run-1_T2starw")))
+    maker.star("sub-01_acq-highres_run-2", high)
+    maker.star("sub-01_acq-lowres_run-2", low)
+
+
+@pytest.mark.parametrize(("shift", "share"), [(200, 0), (44.5, 8)])
+def test_a_pair_elsewhere_is_refused_with_the_share_that_it_covers(
+    maker: BidsMaker, shift: float, share: int
+) -> None:
+    for name, mm in (("highres", 3.0), ("lowres", 6.0)):
+        maker.star(f"sub-01_acq-{name}", (mm, mm, 4.0), shift=(0, shift, 0))
+    problems = plan_for(maker, *WITH_PAIR).problems
+    assert len(problems) == 2
+    for file in (HIGH, LOW):
+        assert about(problems, file, f"{share}%", "10%")
+
+
+# ---- regions and atlases
+
+
+def save_roi(maker: BidsMaker, data: np.ndarray, name: str = "roi.nii.gz") -> list[str]:
+    """Write a region in voxels of 1 mm; return the option to use it."""
+    path = maker.root.parent / name
+    nb.save(nb.Nifti1Image(data, np.eye(4)), path)
+    return ["--roi", str(path)]
+
+
+def claim_shape(path: Path, side: int) -> None:
+    """Write a compressed image whose header states a cube of voxels that do not follow."""
+    image = nb.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    image.header.set_data_shape((side, side, side))
+    image.header["vox_offset"] = 352
+    path.write_bytes(gzip.compress(image.header.binaryblock + bytes(4)))
+
+
+@pytest.mark.parametrize(("side", "values"), [(3000, ("3000", "27,000")), (600, ("600", "3.5"))])
+@pytest.mark.parametrize("option", ["--roi {}", "--set activation.atlas={}"])
+def test_the_size_of_a_region_is_checked_before_its_voxels(
+    maker: BidsMaker, side: int, values: tuple[str, ...], option: str
+) -> None:
+    """The smaller image fits into a file, but not into the memory."""
+    maker.subject()
+    path = maker.root.parent / "roi_space-T1w_mask.nii.gz"
+    claim_shape(path, side)
+    path.with_name("roi_space-T1w_mask.tsv").write_text("index\tname\n1\tmotor\n")
+    problems = plan_for(maker, *option.format(path).split(), "--mem", "2").problems
+    problem_of(problems, path.name, *values, code="option")
+
+
+def cube() -> np.ndarray:
+    """Return a region of 27 voxels."""
+    data = np.zeros((8, 8, 6), dtype=np.uint8)
+    data[2:5, 3:6, 1:4] = 1
+    return data
+
+
+@ROIS.refused("roi.nii.gz", "motor", code="option")
+def an_empty_roi(maker: BidsMaker) -> list[str]:
+    return save_roi(maker, np.zeros((8, 8, 4), dtype=np.uint8))
+
+
+@ROIS.refused("roi.nii.gz", "NaN", code="option")
+def a_roi_of_nan(maker: BidsMaker) -> list[str]:
+    return save_roi(maker, np.full((8, 8, 4), np.nan, np.float32))
+
+
+@ROIS.refused("roi.nii.gz", "RGB", code="option")
+def a_roi_of_colors(maker: BidsMaker) -> list[str]:
+    return save_roi(maker, np.zeros((8, 8, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")]))
+
+
+@ROIS.refused("roi.nii.gz", "229", "1", code="option")
+def a_t1w_image_as_roi(maker: BidsMaker) -> list[str]:
+    data = np.random.default_rng(0).integers(0, 900, (8, 8, 4), dtype=np.int16)
+    return save_roi(maker, data)
+
+
+@ROIS.refused("roi.nii.gz", "1", "0", code="option")
+def a_roi_with_a_value_below_zero(maker: BidsMaker) -> list[str]:
+    data = np.zeros((8, 8, 4), dtype=np.int16)
+    data[2:4], data[6] = 1, -3
+    return save_roi(maker, data)
+
+
+@ROIS.refused("roi.nii.gz", "space-T1w", "space-boldref", code="option")
+def a_roi_in_an_unknown_space(maker: BidsMaker) -> list[str]:
+    return save_roi(maker, cube())
+
+
+@ROIS.refused("space-fsaverage_mask.nii.gz", "fsaverage", "sub-01", "space-T1w", code="option")
+def a_roi_with_an_unknown_space_in_its_name(maker: BidsMaker) -> list[str]:
+    return save_roi(maker, cube(), "space-fsaverage_mask.nii.gz")
+
+
+@ROIS.refused("space-MNIInfant_cohort-2", "MNIInfant+2", "--output-spaces", code="option")
+def a_roi_in_another_template(maker: BidsMaker) -> list[str]:
+    return save_roi(maker, cube(), "space-MNIInfant_cohort-2_mask.nii.gz")
+
+
+@ROIS.refused("space-boldref_mask.nii.gz", STEM, code="option")
+def a_roi_of_another_run(maker: BidsMaker) -> list[str]:
+    return save_roi(maker, cube(), "space-boldref_mask.nii.gz")
+
+
+@ROIS.refused("roi.nii.gz", code="option")
+def a_roi_that_is_cut(maker: BidsMaker) -> list[str]:
+    data = np.random.default_rng(0).integers(0, 2, (32, 32, 16), dtype=np.uint8)
+    options = save_roi(maker, data)
+    cut(maker.root.parent / "roi.nii.gz", 0.7)
+    return options
+
+
+def save_atlas(
+    maker: BidsMaker, data: np.ndarray, more_rows: str = "", name: str = "space-T1w"
+) -> list[str]:
+    """Write an atlas with the label Hand_L of value 3; return the option to use it."""
+    path = maker.root.parent / f"{name}_dseg.nii.gz"
+    save_image(data, np.eye(4), path)
+    path.with_name(f"{name}_dseg.tsv").write_text(f"index\tname\n3\tHand_L\n{more_rows}")
+    return ["--set", f"activation.atlas={path}"]
+
+
+def labels(value: float = 3, dtype: type = np.uint8, shape: tuple[int, ...] = (8, 8, 4)):
+    """Return an atlas image of one value."""
+    return np.full(shape, value, dtype)
+
+
+@ROIS.refused("atlas-Mine_dseg.nii.gz", "space-T1w", code="option")
+def an_atlas_in_an_unknown_space(maker: BidsMaker) -> list[str]:
+    return save_atlas(maker, labels(), name="atlas-Mine")
+
+
+@ROIS.refused("--roi Foot_L", "Foot_L", "Hand_L", code="option")
+def a_region_without_voxels(maker: BidsMaker) -> list[str]:
+    return [*save_atlas(maker, labels(), "4\tFoot_L\n"), "--roi", "Foot_L"]
+
+
+@ROIS.refused("activation.seeds=Foot_L", "Foot_L", "Hand_L", code="option")
+def a_seed_without_voxels(maker: BidsMaker) -> list[str]:
+    seeds = "activation.seeds=[Hand_L, Foot_L]"
+    return [*save_atlas(maker, labels(), "4\tFoot_L\n"), "--set", seeds]
+
+
+@ROIS.refused("activation.atlas=", "0", code="option")
+def an_empty_atlas(maker: BidsMaker) -> list[str]:
+    return save_atlas(maker, labels(0))
+
+
+@ROIS.refused("activation.atlas=", "space-T1w_dseg.tsv", "7", code="option")
+def a_label_without_a_name(maker: BidsMaker) -> list[str]:
+    return save_atlas(maker, labels(7))
+
+
+@ROIS.refused("activation.atlas=", code="option")
+def an_atlas_of_probabilities(maker: BidsMaker) -> list[str]:
+    return save_atlas(maker, labels(3.4, np.float32))
+
+
+@ROIS.refused("activation.atlas=", "3D", code="option")
+def an_atlas_of_several_maps(maker: BidsMaker) -> list[str]:
+    return save_atlas(maker, labels(shape=(8, 8, 4, 2)))
+
+
+@ROIS.refused("activation.atlas=", "AAL2", code="option")
+def a_broken_atlas(maker: BidsMaker) -> list[str]:
+    options = save_atlas(maker, labels())
+    (maker.root.parent / "space-T1w_dseg.nii.gz").write_bytes(b"no image")
+    return options
+
+
+# ---- voxels
+
+
+@VOXELS.refused(BOLD, "NaN", "1", "30", "7")
+def nan_in_a_volume(maker: BidsMaker) -> None:
+    data = noise()
+    data[3, 3, 3, 7] = np.nan
+    maker.bold(data=data)
+
+
+@VOXELS.refused("T1w.nii.gz", "NaN")
+def an_infinite_t1w(maker: BidsMaker) -> None:
+    data = noise(1)[..., 0]
+    data[0, 0, 0] = np.inf
+    maker.t1w(data=data)
+
+
+@VOXELS.refused(BOLD)
+def a_constant_run(maker: BidsMaker) -> None:
+    maker.bold(data=np.full((8, 8, 6, 30), 7, "int16"))
+
+
+@VOXELS.refused(BOLD, "7", "30")
+def constant_volumes(maker: BidsMaker) -> None:
+    data = noise()
+    data[..., 23:] = 0
+    maker.bold(data=data)
+
+
+@VOXELS.refused(BOLD, "30")
+def volumes_that_are_identical(maker: BidsMaker) -> None:
+    maker.bold(data=np.repeat(noise(1), 30, axis=3))
+
+
+@VOXELS.refused(BOLD)
+def a_run_that_is_cut(maker: BidsMaker) -> None:
+    cut(maker.path(BOLD, "func"), 0.6)
+
+
+@VOXELS.refused(HIGH)
+def a_pair_that_is_cut(maker: BidsMaker) -> None:
+    cut(maker.path(HIGH, "anat"), 0.5)
+
+
+@VOXELS.refused(BOLD)
+def a_wrong_checksum(maker: BidsMaker) -> None:
+    """The voxels can be read."""
+    path = maker.path(BOLD, "func")
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+@VOXELS.refused(BOLD, "1")
+def a_scaling_that_overflows(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[112:116] = np.float32(-2e37).tobytes()
+    path.write_bytes(gzip.compress(bytes(content)))
+
+
+def change_voxels(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Replace the voxels of an image."""
+    image = nb.load(path)
+    changed = change(image.get_fdata())
+    nb.Nifti1Image(changed.astype(np.float32), image.affine, image.header).to_filename(path)
+
+
+def without_mean(values: np.ndarray) -> np.ndarray:
+    return values - values.mean(-1, keepdims=True)
+
+
+@VOXELS.refused(BOLD)
+def a_series_without_its_mean(maker: BidsMaker) -> None:
+    change_voxels(maker.path(BOLD, "func"), without_mean)
+
+
+@VOXELS.refused(BOLD)
+def a_series_without_its_mean_and_with_a_bright_start(maker: BidsMaker) -> None:
+    def change(values: np.ndarray) -> np.ndarray:
+        values[..., 0] *= 10
+        return without_mean(values)
+
+    change_voxels(maker.path(BOLD, "func"), change)
+
+
+@VOXELS.refused(BOLD)
+def a_series_of_percent_change(maker: BidsMaker) -> None:
+    def change(values: np.ndarray) -> np.ndarray:
+        return 100 * without_mean(values) / np.maximum(values.mean(-1, keepdims=True), 1)
+
+    change_voxels(maker.path(BOLD, "func"), change)
+
+
+@VOXELS.refused(BOLD, "100%")
+def a_series_below_zero(maker: BidsMaker) -> None:
+    change_voxels(maker.path(BOLD, "func"), lambda values: values - values.max() - 1)
+
+
+@VOXELS.refused("sub-01_T1w.nii.gz", "magnitude")
+def a_t1w_below_zero(maker: BidsMaker) -> None:
+    change_voxels(maker.path("sub-01_T1w.nii.gz", "anat"), lambda values: -np.abs(values) - 1)
+
+
+@VOXELS.refused(HIGH, "magnitude")
+def a_pair_below_zero(maker: BidsMaker) -> None:
+    change_voxels(maker.path(HIGH, "anat"), lambda values: -np.abs(values) - 1)
+
+
+def pad(maker: BidsMaker, value: int) -> None:
+    """Set two of 64 columns of the run to a value."""
+    path = maker.path(BOLD, "func")
+    image = nb.load(path)
+    values = np.asarray(image.dataobj).copy()
+    values[0, :2] = value
+    nb.Nifti1Image(values, image.affine, image.header).to_filename(path)
+
+
+@VOXELS.refused(BOLD, "3%", "32767")
+def padding_above_all_values(maker: BidsMaker) -> None:
+    pad(maker, 32767)
+
+
+@VOXELS.refused(BOLD, "3%", "-900")
+def padding_below_all_values(maker: BidsMaker) -> None:
+    pad(maker, -900)
+
+
+def cut(path: Path, kept: float) -> None:
+    """Keep this share of a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+
+
+# ---- tests of the tables
+
+
+def test_the_unspoiled_data_set_has_no_problem(maker: BidsMaker) -> None:
+    """Otherwise, the cases would prove nothing."""
+    plan = plan_for(maker, *WITH_PAIR)
+    assert (plan.problems, plan.warnings, check_data(plan)) == ((), (), ())
+
+
+@pytest.mark.parametrize("name", [*CASES, *ROIS])
+def test_input_is_refused_with_file_and_values(name: str, maker: BidsMaker) -> None:
+    check_case((CASES | ROIS)[name], maker, *WITH_PAIR)
+
+
+@pytest.mark.parametrize("name", VOXELS)
+def test_voxels_are_refused_when_processing_starts(name: str, maker: BidsMaker) -> None:
+    case = VOXELS[name]
+    case.spoil(maker)
+    plan = plan_for(maker, *WITH_PAIR)
+    assert plan.problems == ()
+    problem_of(check_data(plan), case.file, *case.values, code=case.code)
+
+
+@pytest.mark.parametrize("case", [CASES["three_dimensions"], VOXELS["nan_in_a_volume"]])
+def test_the_command_exits_with_code_2_and_writes_nothing(
+    case, maker: BidsMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case.spoil(maker)
+    before = snapshot(maker.root.parent)
+    assert main(arguments(maker, *WITH_PAIR)) == 2
+    message = capsys.readouterr().err
+    for value in (case.file, *case.values):
+        assert value in message
+    assert "Traceback" not in message
+    assert snapshot(maker.root.parent) == before
+
+
+def test_padding_of_zeros_is_accepted(maker: BidsMaker) -> None:
+    pad(maker, 0)
+    assert check_data(plan_for(maker)) == ()
+
+
+def test_saturated_voxels_of_the_brain_are_accepted_with_a_warning(maker: BidsMaker) -> None:
+    change_voxels(maker.path(BOLD, "func"), lambda values: np.minimum(values, 900))
+    (notice,) = check_data(plan_for(maker))
+    assert notice.level == "warning"
+    assert mentions(notice, "32767")  # stored value of 900
+
+
+@pytest.mark.parametrize("damage", ["nan", "cut"])
+def test_a_damaged_short_run_does_not_stop_the_dry_run(maker: BidsMaker, damage: str) -> None:
+    """Preflight reads the first volumes of short runs, to count the blocks that fit."""
+    path = maker.bold(n_volumes=40)
+    maker.events(rows=[(2.0 * k, 1.0, ("thumb", "little")[k % 2]) for k in range(20)])
+    values = ["NaN"] if damage == "nan" else []
+    if damage == "cut":
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:600]))
+    else:
+        data = nb.load(path).get_fdata()
+        data[0, 0] = np.nan
+        maker.bold(data=data.astype(np.float32), n_volumes=40)
+    plan = plan_for(maker, "--sr-method", "bspline")
+    assert plan.problems == ()
+    problem_of(check_data(plan), BOLD, *values)
+
+
+def test_all_problems_are_reported_at_once(maker: BidsMaker) -> None:
+    maker.bold(n_volumes=1)
+    events_without_durations(maker)
+    swapped_resolutions(maker)
+    maker.subject("02")
+    maker.bold("sub-02_task-tap", header_tr=2.0)
+    maker.events("sub-02_task-tap", rows=((90.0, 1.0, "thumb"),))
+    problems = plan_for(maker, *WITH_PAIR, "--roi", "nowhere.nii").problems
+    for file in (BOLD, TABLE, HIGH, "sub-02_task-tap_bold.nii.gz", "nowhere.nii"):
+        assert about(problems, file), file
+
+
+def test_the_number_of_messages_about_invalid_rows_is_limited(maker: BidsMaker) -> None:
+    maker.events(rows=[("soon", 1, "thumb")] * 50)
+    assert len(plan_for(maker).problems) == 3
+
+
+def test_too_little_disk_space_is_refused(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(
+        directories.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000)
+    )
+    (problem,) = {
+        problem.of_all() for problem in plan_for(maker).problems if problem.code == "room"
+    }
+    free, required, reserve = map(float, re.findall(r"([0-9.]+) GB", problem.why)[:3])
+    assert required > reserve == 0.2, "the requirement includes the reserve for logs"
+    assert free == 0.0
+
+
+def test_an_output_directory_that_is_not_writable_is_refused(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replace the answer of the system, because root may write anywhere."""
+    monkeypatch.setattr(directories.os, "access", lambda path, mode: False)
+    assert about(plan_for(maker).problems, str(maker.root.parent / "out"))

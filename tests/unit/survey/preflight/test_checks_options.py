@@ -1,0 +1,430 @@
+"""Options for methods, guides, models and second pairs, and what a call plans for a data set."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from data.calls import about, arguments, only_run, plan_for, problem_of, settings_for
+from data.dataset import BidsMaker
+from graphmaker import stage_minutes
+from pages import ROOT
+
+from bids_sr.cli.console import make_start_lines
+from bids_sr.cli.main import main
+from bids_sr.config import SuperRes, UsageError
+from bids_sr.io.notices import Notice
+from bids_sr.survey.bids import find_pretrained, find_vgg_weights, uses_guide
+from bids_sr.survey.preflight import check, choice_lines, dry_run_text
+from bids_sr.workflows.series_requests import Analysis
+
+BOLD = "sub-01_task-tap_bold.nii.gz"
+NO_PAIR = ("acquired", "bspline", "zerofill", "sbl")
+
+
+def add_second_pair(maker: BidsMaker) -> None:
+    """Rename the existing pair to run-1 and add another pair."""
+    for kind, mm in (("highres", 3.0), ("lowres", 6.0)):
+        path = maker.path(f"sub-01_acq-{kind}_T2starw.nii.gz", "anat")
+        path.rename(path.with_name(f"sub-01_acq-{kind}_run-1_T2starw.nii.gz"))
+        maker.star(f"sub-01_acq-{kind}_run-2", (mm, mm, 4.0))
+
+
+def model(maker: BidsMaker, method: str, **card: object) -> Path:
+    """Save an untrained model with a card that fits the data set."""
+    from bids_sr.sr.method import get_method
+    from bids_sr.sr.models.model import save_model
+
+    facts = get_method(method)
+    default_card = {
+        "method": method,
+        "recipe": "fast",
+        "factor": [2.0, 2.0, 1.0],
+        "contrast": "T2starw",
+        "orientation": "I-S",
+        "resolution": {"lowres_mm": [6.0, 6.0, 4.0]},
+        "trained_on": facts.trained_on,
+        "settings": {"edition": facts.recipes["fast"].edition},
+    }
+    state = facts.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
+    return save_model(maker.root.parent / method, state, {**default_card, **card})[0]
+
+
+# ---- methods of a run
+
+
+@pytest.mark.parametrize(
+    ("has_pair", "options", "series"),
+    [
+        (True, [], ("acquired", "bspline", "zerofill", "srgan", "sbl")),
+        (False, [], NO_PAIR),
+        (False, ["--sr-method", "sbl", "--sr-factor", "2"], NO_PAIR),
+        (False, ["--sr-method", "srgan", "--retrospective"], None),
+    ],
+)
+def test_methods_that_need_a_pair_are_planned_if_there_is_one(
+    maker: BidsMaker, has_pair: bool, options: list[str], series: tuple[str, ...] | None
+) -> None:
+    if not has_pair:
+        maker.remove_pair()
+    plan = plan_for(maker, *options)
+    assert plan.problems == ()
+    assert only_run(plan).factor == (2.0, 2.0, 1.0)
+    if series is not None:
+        assert plan.series == series == plan.list_series(only_run(plan))
+
+
+def test_baselines_that_need_a_pair_are_not_planned_without_one(maker: BidsMaker) -> None:
+    maker.remove_pair()
+    plan = plan_for(maker, "--sr-method", "all", "--sr-factor", "2")
+    assert plan.problems == ()
+    assert not {"inject", "ratio"} & set(plan.series)
+
+
+def test_an_ambiguous_pair_is_not_used_by_default(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-finest", (2.0, 2.0, 4.0))
+    plan = plan_for(maker)
+    assert plan.problems == ()
+    assert only_run(plan).pair is None
+    assert about(plan.warnings, BOLD, "sub-01_acq-finest_T2starw.nii.gz", "2×2×4")
+
+
+def test_a_single_slice_can_be_super_resolved_in_plane(maker: BidsMaker) -> None:
+    maker.remove_pair()
+    maker.bold(zooms=(6.0, 6.0, 24.0))
+    plan = plan_for(maker, "--sr-method", "sbl", "--sr-factor", "2")
+    assert (plan.problems, only_run(plan).shape) == ((), (8, 8, 1))
+
+
+@pytest.mark.parametrize(
+    ("guide", "pair", "is_used"),
+    [("auto", True, True), ("auto", False, False), ("none", True, False)],
+)
+def test_the_guide_depends_on_the_pair_and_can_be_switched_off(
+    guide: str, pair: bool, is_used: bool, maker: BidsMaker
+) -> None:
+    if not pair:
+        maker.remove_pair()
+    options = ["--sr-method", "sbl", "--sr-factor", "2", "--set", f"sbl.guide={guide}"]
+    settings = settings_for(maker, *options)
+    assert uses_guide(settings, only_run(check(settings))) is is_used
+
+
+def test_contrasts_of_many_conditions_are_shown_before_processing(maker: BidsMaker) -> None:
+    maker.events(rows=[(4.0 * k, 2.0, f"type{k % 4}") for k in range(7)])
+    settings = settings_for(maker)
+    plan = check(settings)
+    names = [*(f"type{k}" for k in range(4)), "all", *(f"type{k}MinusOthers" for k in range(4))]
+    assert dict(choice_lines(plan, settings))["contrasts"].split(", ") == names
+    for text in (dry_run_text(plan, settings), " ".join(make_start_lines(plan, settings))):
+        assert "type3MinusOthers" in text
+
+
+# ---- models that are given
+
+
+def test_a_given_model_is_used_by_its_method(maker: BidsMaker) -> None:
+    superres = SuperRes(pretrained=(model(maker, "srgan"), model(maker, "vit")))
+    assert [find_pretrained(superres, name) for name in ("srgan", "vit")] == list(
+        superres.pretrained
+    )
+    assert find_pretrained(superres, "sbl") is None
+    assert find_pretrained(SuperRes(), "srgan") is None
+    assert find_pretrained(SuperRes(pretrained=(Path("nowhere.safetensors"),)), "srgan") is None
+
+
+def test_a_model_of_no_selected_method_is_refused(maker: BidsMaker) -> None:
+    file = model(maker, "srgan")
+    problems = plan_for(maker, "--sr-method", "sbl", "--pretrained", str(file)).problems
+    problem_of(problems, str(file), "srgan", code="option")
+    second = file.with_name("second.safetensors")
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(file.with_suffix(suffix), second.with_suffix(suffix))
+    options = ["--sr-method", "srgan", "--pretrained", str(file), str(second)]
+    problem_of(plan_for(maker, *options).problems, str(second), code="option")
+    card = json.loads(file.with_suffix(".json").read_text())
+    file.with_suffix(".json").write_text(json.dumps(card | {"method": "guided"}))
+    problems = plan_for(maker, "--pretrained", str(file)).problems
+    assert about(problems, str(file), "guided")
+    assert not any("Add guided" in problem.remedy for problem in problems)
+
+
+# ---- time
+
+
+def test_time_depends_on_methods_recipes_models_and_controls(maker: BidsMaker) -> None:
+    weights = maker.root.parent / "vgg19.safetensors"
+    weights.touch()
+
+    def minutes(method: str, *options: str, stage: str = "training") -> float:
+        return stage_minutes(settings_for(maker, "--sr-method", method, *options))[stage]
+
+    def controls(method: str) -> float:
+        stage = "super-resolution and baseline methods"
+        return minutes(method, "--null-checks", stage=stage) - minutes(method, stage=stage)
+
+    assert minutes("circle") > 2 * minutes("ccnn3d")
+    assert minutes("resnet3d", "--recipe", "paper") > 100 * minutes("resnet3d") > 0
+    paper = minutes("srgan", "--recipe", "paper", "--vgg-weights", str(weights))
+    trained = minutes("srgan")
+    assert paper > 100 * trained
+    assert trained > minutes("srgan", "--pretrained", str(model(maker, "srgan"))) > 0
+    assert controls("vit") == 0 < controls("srgan"), "vit has no negative controls"
+
+
+# ---- several pairs
+
+
+def test_models_are_trained_on_the_first_pair_and_evaluated_on_the_second(
+    maker: BidsMaker,
+) -> None:
+    add_second_pair(maker)
+    plan = plan_for(maker)
+    assert plan.problems == ()
+    run = only_run(plan)
+    pairs = (run.pair, run.holdout)
+    assert [[path.name for path in pair.images] for pair in pairs if pair is not None] == [
+        [f"sub-01_acq-{kind}_run-{number}_T2starw.nii.gz" for kind in ("highres", "lowres")]
+        for number in (1, 2)
+    ]
+    assert plan.subjects[0].pairs == (run.pair,)
+    assert plan.subjects[0].holdouts == {run.pair: run.holdout}
+    assert about(plan.warnings, BOLD, "2", *(path.name for path in run.holdout.images))
+    # the order of numbers, not of letters; a third pair is noted
+    for kind, mm in (("highres", 3.0), ("lowres", 6.0)):
+        maker.star(f"sub-01_acq-{kind}_run-10", (mm, mm, 4.0))
+    plan = plan_for(maker)
+    assert only_run(plan).holdout == run.holdout
+    assert about(plan.warnings, BOLD, "3")
+    assert plan_for(maker, "--retrospective").problems == ()
+
+
+@pytest.mark.parametrize("selection", ["method", "filter"])
+def test_a_second_pair_is_not_held_out_if_it_is_not_selected_or_trained_on(
+    maker: BidsMaker, selection: str
+) -> None:
+    add_second_pair(maker)
+    options, number = ["--sr-method", "sbl"], 1
+    if selection == "filter":
+        file = maker.root.parent / "filter.json"
+        file.write_text('{"t2starw": {"run": 2}}')
+        options, number = ["--bids-filter-file", str(file)], 2
+    run = only_run(plan_for(maker, *options))
+    assert run.pair is not None
+    assert run.pair.highres.name == f"sub-01_acq-highres_run-{number}_T2starw.nii.gz"
+    assert run.holdout is None
+
+
+def test_a_pair_of_another_session_is_not_held_out(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    for session in ("a", "b"):
+        maker.subject(session=session)
+    plan = plan_for(maker)
+    assert plan.problems == ()
+    assert len(plan.subjects[0].pairs) == 2
+    assert plan.subjects[0].holdouts == {}
+
+
+# ---- VGG-19 features
+
+
+def test_a_loss_that_only_compares_vgg19_features_requires_weights(maker: BidsMaker) -> None:
+    options = ["--sr-method", "srgan", "--recipe", "paper", "--set", "srgan.mse=0"]
+    with pytest.raises(UsageError) as error:
+        settings_for(maker, *options)
+    assert about([error.value.notice], "srgan.mse=0", "--vgg-weights")
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "level"),
+    [
+        ("cpce", "paper", "warning"),
+        ("srgan", "paper", "warning"),
+        ("cpce", "fast", "note"),
+        ("srgan", "fast", None),  # runs by default, with an optional term
+        ("tv", "paper", None),  # has no such term
+    ],
+)
+def test_missing_vgg19_features_are_reported_before_training(
+    name: str, recipe: str, level: str | None, maker: BidsMaker
+) -> None:
+    def reported(*options: str) -> list[Notice]:
+        plan = plan_for(maker, "--sr-method", name, "--recipe", recipe, *options)
+        return about(plan.warnings, f"--sr-method {name} --recipe {recipe}", "--vgg-weights")
+
+    assert [notice.level for notice in reported()] == ([level] if level else [])
+    weights = maker.root.parent / "vgg19.safetensors"
+    weights.touch()
+    assert reported("--vgg-weights", str(weights)) == []
+    assert reported("--set", "superres.model_source=reuse", "superres.model_dir=models") == []
+    if level == "warning":
+        given_model = ("--pretrained", str(model(maker, name)))
+        assert reported(*given_model) == []
+        if name == "srgan":
+            # the negative control is trained even with a given model
+            assert len(reported(*given_model, "--null-checks")) == 1
+
+
+def test_installed_vgg19_weights_are_used_by_published_recipes_and_reported(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is not opened before training."""
+    installed, own = (
+        maker.root.parent / name for name in ("vgg19.safetensors", "own.safetensors")
+    )
+    installed.touch()
+    own.touch()
+    monkeypatch.setenv("BIDS_SR_VGG19", str(installed))
+    methods = ("srgan", "cpce", "sbl", "unet")
+
+    def weights(*options: str) -> dict[str, Path | None]:
+        """Return the weights of methods, which the plan and the training must agree on."""
+        settings = settings_for(maker, "--sr-method", *methods, *options)
+        plan = check(settings)
+        used = {name: find_vgg_weights(settings.superres, name) for name in methods}
+        analysis = Analysis(settings=settings, plan=plan, version="0")
+        for name in ("srgan", "unet"):
+            assert analysis.make_training(name).vgg_weights == used[name]
+        for name, file in used.items():
+            is_noted = bool(about(plan.warnings, f"--sr-method {name}", str(file)))
+            assert is_noted is (file is not None)
+        return used
+
+    assert weights() == dict.fromkeys(methods)
+    for file, options in ((installed, ()), (own, ("--vgg-weights", str(own)))):
+        expected = {"srgan": file, "cpce": file, "sbl": None, "unet": None}
+        assert weights("--recipe", "paper", *options) == expected
+
+
+def test_the_published_recipe_reports_that_training_may_be_limited(maker: BidsMaker) -> None:
+    def limited(recipe: str, *options: str) -> bool:
+        plan = plan_for(maker, "--sr-method", "srgan", "--recipe", recipe, *options)
+        return bool(about(plan.warnings, "", "--max-train-minutes"))
+
+    assert limited("paper", "--max-train-minutes", "3")
+    assert not limited("paper")
+    assert not limited("fast", "--max-train-minutes", "3")
+
+
+# ---- blocks
+
+
+NAMES = ("thumb", "little", "ring", "thumb", "ring")
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_split", "values"),
+    [
+        (None, True, None),
+        (((2.0, 4.0, "thumb"), (8.0, 4.0, "little"), (14.0, 4.0, "thumb")), True, ["little"]),
+        (
+            tuple((2.0 + 5 * k, 2.0, name) for k, name in enumerate(NAMES)),
+            True,
+            ["little", "allWithoutLittle"],
+        ),
+        (((2.0, 4.0, "thumb"), (8.0, 4.0, "little")), False, []),
+        (  # blocks outside the run do not count
+            ((-20, 1, "thumb"), (2, 4, "thumb"), (8, 4, "little"), (28, 1, "little")),
+            False,
+            [],
+        ),
+    ],
+)
+def test_conditions_with_one_block_are_left_out_of_the_split(
+    maker: BidsMaker,
+    rows: tuple[tuple[object, ...], ...] | None,
+    is_split: bool,
+    values: list[str] | None,
+) -> None:
+    if rows is not None:
+        maker.events(rows=rows)
+    plan = plan_for(maker)
+    assert plan.problems == ()
+    assert (plan.unsplit == frozenset()) is is_split
+    notices = [notice for notice in plan.warnings if "plit-half" in notice.why]
+    assert len(notices) == (values is not None)
+    assert len(about(notices, "sub-01_task-tap", *(values or ()))) == len(notices)
+
+
+# ---- echoes
+
+
+def make_echoes(maker: BidsMaker) -> None:
+    for name in (BOLD, "sub-01_task-tap_bold.json"):
+        maker.path(name, "func").unlink()
+    for number, time in enumerate((0.012, 0.028, 0.044), 1):
+        maker.bold(f"sub-01_task-tap_echo-{number}", sidecar={"EchoTime": time})
+
+
+def test_echoes_are_combined_or_one_of_them_is_selected(maker: BidsMaker) -> None:
+    make_echoes(maker)
+    plan = plan_for(maker)
+    assert plan.problems == ()
+    run = only_run(plan)
+    assert run.stem == "sub-01_task-tap"
+    assert "echo" not in run.entities
+    assert [time for _, time in run.echoes] == [12.0, 28.0, 44.0]
+    assert set(plan.subjects[0].images) >= {path for path, _ in run.echoes}
+    assert len(about(plan.warnings, "sub-01_task-tap", "3", "12, 28, 44")) == 1
+    assert next(iter(plan.contrasts.values()))["thumb"] == {"thumb": 1.0}
+    run = only_run(plan_for(maker, "--echo-idx", "2"))
+    assert (run.bold.name, run.echoes) == ("sub-01_task-tap_echo-2_bold.nii.gz", ())
+    assert run.entities["echo"] == "2"
+
+
+def test_echoes_are_only_combined_if_tedana_is_installed(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refuse the call rather than skip runs; a single echo does not require tedana."""
+    monkeypatch.setitem(sys.modules, "tedana", None)
+    assert plan_for(maker).problems == ()
+    make_echoes(maker)
+    assert plan_for(maker, "--echo-idx", "2").problems == ()
+    maker.subject("02")
+    assert main(arguments(maker)) == 2
+    message = capsys.readouterr().err
+    assert "sub-01_task-tap_echo-1_bold.nii.gz" in message
+    assert 'pip install "tedana>=26.0" six' in message
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    extra = setup["options.extras_require"]["multi-echo"]
+    assert "tedana >=26.0" in extra
+    assert "six >=" in extra
+    assert not (maker.root.parent / "out").exists()
+
+
+# ---- other options
+
+
+def test_a_dry_run_creates_no_database(maker: BidsMaker) -> None:
+    database = maker.root.parent / "database"
+    plan_for(maker, "--bids-database-dir", str(database), "--dry-run")
+    assert not database.exists()
+    plan_for(maker, "--bids-database-dir", str(database))
+    assert database.exists()
+
+
+def test_options_without_effect_are_reported(maker: BidsMaker) -> None:
+    """Echo of a single-echo run, more processors than available, filter without matches."""
+    filters = maker.root.parent / "filters.json"
+    filters.write_text('{"t1w": {"acquisition": "none"}}')
+    options = ["--echo-idx", "2", "--nprocs", "640", "--bids-filter-file", str(filters)]
+    warnings = plan_for(maker, *options).warnings
+    assert about(warnings, BOLD, "--echo-idx 2")
+    assert about(warnings, "--nprocs 640")
+    assert about(warnings, "sub-01", "--bids-filter-file")
+    assert plan_for(maker).warnings == ()
+
+
+def test_unused_field_maps_are_reported(maker: BidsMaker) -> None:
+    folder = maker.root / "sub-01" / "fmap"
+    folder.mkdir()
+    for name in ("sub-01_dir-AP_epi.nii.gz", "sub-01_dir-PA_epi.nii.gz"):
+        (folder / name).write_bytes(b"")
+    (notice,) = plan_for(maker).warnings
+    assert about([notice], "sub-01", "EPI", "-d fmriprep=DIR")
+    assert (notice.level, notice.subject) == ("note", "01")

@@ -1,0 +1,254 @@
+"""Default contrasts are those that the events of a run allow to estimate; others are named."""
+
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data.calls import about, plan_for
+from data.dataset import BidsMaker
+
+from bids_sr.glm.design import build_design, contrast_vector
+from bids_sr.glm.regressors import read_events
+from bids_sr.survey.preflight import Plan
+
+STEM = "sub-01_task-tap"
+BLOCKS = [
+    (6.0, 14.0, "thumb"),
+    (34.0, 14.0, "little"),
+    (62.0, 14.0, "thumb"),
+    (90.0, 14.0, "little"),
+]
+WITHOUT_PAUSE = [(12.0 * k, 12.0, ("thumb", "little")[k % 2]) for k in range(-3, 10)]
+PLAIN = ["little", "thumb", "all", "littleMinusThumb"]
+SAME = [(onset, duration, kind) for onset, duration, _ in BLOCKS for kind in ("cue", "target")]
+SUM = [*BLOCKS, *((onset, duration, "both") for onset, duration, _ in BLOCKS)]
+LATE = (116.0, 2.0, "late")
+Rows = list[tuple[float, float, str]]
+
+
+def plan_of(
+    tmp_path: Path, events: Rows, *options: str, n_volumes: int = 60, tr: float = 2.0
+) -> Plan:
+    """Return the plan of a run, of 120 s by default."""
+    maker = BidsMaker(tmp_path / "bids")
+    maker.bold(n_volumes=n_volumes, tr=tr)
+    maker.events(rows=events)
+    return plan_for(maker, *options)
+
+
+def contrasts(plan: Plan) -> dict[str, dict[str, float]]:
+    assert plan.problems == ()
+    (weights,) = plan.contrasts.values()
+    return {name: dict(contrast) for name, contrast in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("event", "is_modeled"),
+    [
+        *(((120.0 - seconds, 2.0, "late"), False) for seconds in (0.5, 2.0)),
+        *(((120.0 - seconds, 2.0, "late"), True) for seconds in (3.0, 4.0)),
+        ((116.0, 20.0, "late"), True),
+        ((-20.0, 2.0, "late"), True),
+        ((-30.0, 300.0, "late"), True),
+    ],
+)
+def test_a_type_that_is_hardly_observed_has_no_default_contrast(
+    tmp_path: Path, event: tuple[float, float, str], *, is_modeled: bool
+) -> None:
+    plan = plan_of(tmp_path, [*BLOCKS, event])
+    assert list(contrasts(plan)) == PLAIN
+    assert contrasts(plan)["all"] == {"thumb": 0.5, "little": 0.5}
+    notices = [notice for notice in plan.warnings if "'late'" in notice.why]
+    assert {(notice.level, notice.run) for notice in notices} == {("note", STEM)}
+    on_request = plan_of(tmp_path, [*BLOCKS, event], "--contrasts", "late", "all")
+    assert (on_request.problems == ()) is is_modeled
+    if is_modeled:
+        assert contrasts(on_request) == {
+            "late": {"late": 1.0},
+            "all": {"thumb": 0.5, "little": 0.5},
+        }
+
+
+@pytest.mark.parametrize("event", [(115.0, 2.0, "odd"), (112.0, 2.0, "odd"), (80.0, 0.1, "odd")])
+def test_a_type_that_dominates_the_error_is_left_out_of_the_mean_only(
+    tmp_path: Path, event: tuple[float, float, str]
+) -> None:
+    plan = plan_of(tmp_path, [*BLOCKS, event])
+    assert {*PLAIN, "odd", "oddMinusThumb"} <= {*contrasts(plan)}
+    assert contrasts(plan)["all"] == {"thumb": 0.5, "little": 0.5}
+    assert about(plan.warnings, STEM, "'odd'")
+
+
+def test_the_mean_keeps_its_standard_error_beside_a_late_type(tmp_path: Path) -> None:
+    """The standard error of `all` is within 5 % of that in a run without the late type."""
+    errors = []
+    for number, events in enumerate([BLOCKS, [*BLOCKS, LATE]]):
+        plan = plan_of(tmp_path / str(number), events)
+        (run,) = plan.runs
+        design = build_design(read_events(run.events), n_volumes=60, tr=2.0, confound_names=())
+        vector = contrast_vector(design, "all", contrasts(plan)["all"])
+        errors.append(np.sqrt(vector @ np.linalg.inv(design.matrix.T @ design.matrix) @ vector))
+    assert errors[1] == pytest.approx(errors[0], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("events", "expected", "values"),
+    [
+        (
+            [*BLOCKS, (76.0, 12.0, "index")],
+            {"all": dict.fromkeys(("thumb", "little", "index"), 1 / 3)},
+            [],
+        ),
+        # types at the same moments have a mean only
+        (SAME, {"all": {"cue": 0.5, "target": 0.5}}, ["cue, target, cueMinusTarget"]),
+        # types that fill the run have a difference only
+        (
+            WITHOUT_PAUSE,
+            {"littleMinusThumb": {"little": 1.0, "thumb": -1.0}},
+            ["little, thumb, all"],
+        ),
+        # a sum of other types is not modeled
+        (SUM, {"all": {"thumb": 0.5, "little": 0.5}}, ["'both'", "'little'", "'thumb'"]),
+    ],
+)
+def test_contrasts_that_cannot_be_estimated_are_left_out_and_named(
+    tmp_path: Path,
+    events: Rows,
+    expected: dict[str, dict[str, float]],
+    values: list[str],
+) -> None:
+    plan = plan_of(tmp_path, events)
+    found = contrasts(plan)
+    assert {name: found[name] for name in expected} == {
+        name: pytest.approx(weights) for name, weights in expected.items()
+    }
+    if events in (SAME, WITHOUT_PAUSE):
+        assert found.keys() == expected.keys()
+    if events is SUM:
+        assert list(found) == PLAIN
+    assert bool(about(plan.warnings, STEM, *(values or ["'index'"]))) is bool(values)
+
+
+@pytest.mark.parametrize(
+    ("events", "contrast", "values"),
+    [
+        (SAME, "cue", ["cue", "--contrasts"]),
+        (SAME, "cue-target", ["cueMinusTarget", "--contrasts"]),
+        (WITHOUT_PAUSE, "thumb", ["thumb", "--contrasts"]),
+        (SUM, "both", ["'little'", "'thumb'"]),
+        ([*BLOCKS, (118.0, 2.0, "late")], "late", ["late"]),
+        ([(-30.0, 170.0, "scan")], None, ["'scan'"]),  # fills the run
+        ([(118.5, 1.0, "a"), (119.0, 1.0, "b")], None, []),  # no response in the run
+    ],
+)
+def test_runs_and_requested_contrasts_that_cannot_be_estimated_are_refused(
+    tmp_path: Path, events: Rows, contrast: str | None, values: list[str]
+) -> None:
+    options = [] if contrast is None else ["--contrasts", contrast]
+    (problem,) = plan_of(tmp_path, events, *options).problems
+    is_named = "--contrasts" in values or contrast is None
+    assert about([problem], STEM if is_named else f"--contrasts {contrast}", *values)
+
+
+@pytest.mark.parametrize(
+    "onsets", [np.full(3000, 10.0), np.linspace(0, 100, 3000), np.full(3000, 118.0)]
+)
+def test_a_run_with_more_types_than_volumes_is_rejected_without_its_model(
+    tmp_path: Path, onsets: np.ndarray
+) -> None:
+    events = [(float(onset), 1.0, f"t{index}") for index, onset in enumerate(onsets)]
+    begin = time.process_time()
+    (problem,) = plan_of(tmp_path, events).problems
+    assert time.process_time() - begin < 10  # s; the model would take minutes
+    assert f"{STEM}_bold" in problem.what
+    assert "60 volumes" in problem.why
+
+
+def test_types_that_no_volume_shows_do_not_reject_a_run(tmp_path: Path) -> None:
+    unseen = [(119.0, 1.0, f"late{index}") for index in range(60)]
+    assert list(contrasts(plan_of(tmp_path, [*BLOCKS, *unseen]))) == PLAIN
+
+
+def repeat_blocks(period: float, trial_type: str = "a", *, share: float = 0.5) -> Rows:
+    """Return blocks that fill a share of each period of a run of 600 s."""
+    onsets = np.arange(0.3 * period, 600, period)
+    return [(float(onset), share * period, trial_type) for onset in onsets]
+
+
+def find_percentages(plan: Plan) -> dict[str, float]:
+    """Return the observed share of the response (%) in notes about imprecise types."""
+    assert plan.problems == ()
+    pattern = re.compile(r"effects of the trial type '(\w+)' .* only ([\d.]+)% of its response")
+    matches = [pattern.match(notice.why) for notice in plan.warnings]
+    return {match[1]: float(match[2]) for match in matches if match}
+
+
+FILM = [(0.0, 600.0, "film")]
+
+
+def test_the_cause_is_stated_for_a_type_that_is_left_out_of_default_contrasts(
+    tmp_path: Path,
+) -> None:
+    others = repeat_blocks(40, "b", share=0.25)
+    late = (595.0, 20.0, "late")
+    plan = plan_of(tmp_path, [*FILM, *others, late], n_volumes=300, tr=2.0)
+    film, late_notice = (
+        next(notice.why for notice in plan.warnings if repr(name) in notice.why)
+        for name in ("film", "late")
+    )
+    assert "start and the end" in film
+    assert "outside the run" in late_notice
+
+
+@pytest.mark.parametrize(
+    ("events", "tr", "expected"),
+    [
+        (FILM, 2.0, {"film": 0.6}),
+        (FILM, 0.1, {"film": 0.6}),
+        ([(10.0, 580.0, "film")], 10.0, {"film": 2}),
+        (repeat_blocks(150), 2.0, {"a": 9.5}),
+        (repeat_blocks(200), 0.5, {"a": 10}),
+        (repeat_blocks(256), 10.0, {"a": 11}),
+        ([*repeat_blocks(200), *repeat_blocks(40, "b", share=0.25)], 2.0, {"a": 10}),
+        (repeat_blocks(100), 2.0, {}),
+        (repeat_blocks(60, share=0.75), 0.5, {}),
+        ([(float(onset), 0.0, "a") for onset in range(3, 590, 12)], 2.0, {}),
+    ],
+)
+def test_a_design_whose_response_is_removed_by_mean_and_drift_is_noted(
+    tmp_path: Path, events: Rows, tr: float, expected: dict[str, float]
+) -> None:
+    plan = plan_of(tmp_path, events, n_volumes=round(600 / tr), tr=tr)
+    assert find_percentages(plan) == pytest.approx(expected, rel=0.25)
+    options = [re.findall(r"--set activation\.\S+", notice.why) for notice in plan.warnings]
+    assert any(options) == ("a" in expected)  # no filter keeps the response to a film
+
+
+@pytest.mark.parametrize(
+    ("events", "options"),
+    [
+        (repeat_blocks(150), []),
+        ([*repeat_blocks(200), *repeat_blocks(256, "b")], []),
+        (repeat_blocks(200), ["--band-pass", ".01", ".1"]),
+        (repeat_blocks(12, share=0.1), ["--band-pass", ".01", ".05"]),
+        (repeat_blocks(200), ["--set", "activation.drift=legendre:9"]),
+        (repeat_blocks(60), ["--set", "activation.high_pass=0.02"]),
+    ],
+)
+def test_the_suggested_filter_keeps_the_response(
+    tmp_path: Path, events: Rows, options: list[str]
+) -> None:
+    size = {"n_volumes": 300, "tr": 2.0}
+    plan = plan_of(tmp_path / "noted", events, *options, **size)
+    types = {name for *_, name in events}
+    assert find_percentages(plan).keys() == types
+    suggestions = {
+        match[1]
+        for notice in plan.warnings
+        if (match := re.search(r"\((--(set|band-pass) .*)\)", notice.why))
+    }
+    assert len(suggestions) == 1
+    followed = plan_of(tmp_path / "followed", events, *suggestions.pop().split(), **size)
+    assert find_percentages(followed) == {}

@@ -1,0 +1,249 @@
+"""Spaces of ``--output-spaces``: installed, downloaded by the TemplateFlow client, rejected."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from data.calls import about, plan_for, problem_of
+from data.dataset import BidsMaker
+
+from bids_sr.config import Paths, Settings
+from bids_sr.config.sections.preprocessing import Preprocessing
+from bids_sr.config.sections.run import Run
+from bids_sr.io import template_files
+from bids_sr.io.nifti import save_image
+from bids_sr.survey.bids import Findings
+from bids_sr.survey.preflight import output_spaces
+
+COLIN = "MNIColin27"
+PEDIATRIC = "MNIPediatricAsym"
+IMAGE = np.random.default_rng(0).integers(0, 9, (12, 12, 12)).astype(np.uint8)
+
+
+def check_spaces(
+    *spaces: str,
+    labels: Sequence[str] = ("01",),
+    without_anat: Sequence[str] = (),
+    dry_run: bool = False,
+) -> Findings:
+    """Return what is reported of output spaces, whose names exist."""
+    settings = Settings(
+        paths=Paths(bids_dir=Path("bids"), output_dir=Path("out")),
+        preprocessing=Preprocessing(output_spaces=spaces),
+        run=Run(dry_run=dry_run),
+    )
+    findings = Findings()
+    output_spaces.check_spaces(settings, findings, labels=labels, without_anat=without_anat)
+    return findings
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Use an empty TemplateFlow folder."""
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "tf"))
+    return tmp_path / "tf"
+
+
+def write_template(folder: Path, stem: str) -> None:
+    """Write a T1w image and its brain mask."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for ending in ("T1w", "desc-brain_mask"):
+        save_image(IMAGE, np.eye(4), folder / f"{stem}_{ending}.nii.gz")
+
+
+# ---- templates on this machine
+
+
+def test_installed_templates_need_neither_cache_nor_client(
+    maker: BidsMaker, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(home))
+    monkeypatch.setitem(sys.modules, "templateflow", None)  # an import fails
+    spaces = ("MNI152NLin2009cAsym:res-2", "MNI152NLin2009aSym:res-1", "T1w", "func")
+    assert plan_for(maker, "--output-spaces", *spaces).problems == ()
+    assert not home.exists()
+
+
+def test_the_default_template_has_the_grids_of_templateflow() -> None:
+    """Grids equal fMRIPrep's outputs.
+
+    The first voxel at 2 mm is half a millimeter outside the first voxel at 1 mm.
+    """
+    shape, affine = template_files.load_grid("MNI152NLin2009cAsym", "2") or ((), np.eye(4))
+    assert shape == (97, 115, 97)
+    assert affine.tolist() == [[2, 0, 0, -96.5], [0, 2, 0, -132.5], [0, 0, 2, -78.5], [0, 0, 0, 1]]
+    shape, affine = template_files.load_grid("MNI152NLin2009cAsym", "1") or ((), np.eye(4))
+    assert (shape, affine[:3, 3].tolist()) == ((193, 229, 193), [-96, -132, -78])
+
+
+def test_the_grid_of_nilearns_template_is_read_from_its_image() -> None:
+    for resolution in ("1", ""):
+        shape, affine = template_files.load_grid("MNI152NLin2009aSym", resolution) or ((), None)
+        assert (shape, affine[:3, 3].tolist()) == ((197, 233, 189), [-98, -134, -72])
+    assert template_files.load_grid("MNI152NLin2009aSym", "2") is None
+
+
+def test_grids_are_read_from_images_and_from_the_description(home: Path) -> None:
+    """The axes of the image are not in RAS order."""
+    write_template(folder := home / f"tpl-{COLIN}", f"tpl-{COLIN}_res-01")
+    affine = np.array([[-1.0, 0, 0, 5], [0, 0, 2, -3], [0, 3, 0, -4], [0, 0, 0, 1]])
+    for ending in ("T1w", "desc-brain_mask"):
+        save_image(IMAGE[:, :6], affine, folder / f"tpl-{COLIN}_res-01_{ending}.nii.gz")
+    shape, ras_affine = template_files.load_grid(COLIN, "1") or ((), np.eye(4))
+    assert shape == (12, 12, 6)
+    assert ras_affine.tolist() == [[1, 0, 0, -6], [0, 2, 0, -3], [0, 0, 3, -4], [0, 0, 0, 1]]
+    assert template_files.load_grid(COLIN, "2") is None
+    grid = {"zooms": [2, 2, 3], "origin": [-1, -2, -3.5], "shape": [9, 8, 7]}
+    (folder / "template_description.json").write_text(json.dumps({"res": {"02": grid}}))
+    shape, affine = template_files.load_grid(COLIN, "2") or ((), np.eye(4))
+    assert (shape, np.diag(affine).tolist()) == ((9, 8, 7), [2, 2, 3, 1])
+    assert affine[:3, 3].tolist() == [-1, -2, -3.5]
+
+
+def test_templates_in_the_cache_are_found(home: Path) -> None:
+    folder = home / f"tpl-{COLIN}"
+    write_template(folder, f"tpl-{COLIN}_res-01")
+    assert check_spaces(f"{COLIN}:res-1") == Findings()
+    assert template_files.available_templates()[-1] == COLIN
+    (folder / f"tpl-{COLIN}_res-01_T1w.nii.gz").write_bytes(b"")
+    assert not template_files.is_available(COLIN), "an empty file was not downloaded"
+    write_template(home / f"tpl-{PEDIATRIC}" / "cohort-2", f"tpl-{PEDIATRIC}_cohort-2_res-1")
+    assert check_spaces(f"{PEDIATRIC}:cohort-2:res-1") == Findings()
+    assert template_files.load_grid(f"{PEDIATRIC}+2", "1") is not None
+
+
+def test_participants_without_a_t1w_image_only_have_the_space_of_the_run() -> None:
+    problems = check_spaces("func", "T1w", without_anat=("01",)).problems
+    problem_of(problems, "--output-spaces", "func", code="option")
+    findings = check_spaces("T1w", labels=("01", "02"), without_anat=("02",))
+    assert not findings.problems
+    assert about(findings.notices, "sub-02", "T1w")
+    assert check_spaces("func", without_anat=("01",)) == Findings()
+
+
+# ---- templates of TemplateFlow
+
+EXISTING = ("MNI152NLin6Asym:res-2", "MNIInfant:cohort-11", "PNC", "OASIS30ANTs", COLIN)
+NONEXISTENT = {
+    "T2w": ["func", "T1w", "fsnative"],
+    "sbref": ["MNI152NLin2009cAsym"],
+    "MNI152NLin2009cASym": ["MNI152NLin2009cAsym?"],
+    PEDIATRIC: ["1, 2, 3, 4, 5, 6"],
+    f"{PEDIATRIC}:cohort-9": ["9", "1, 2, 3, 4, 5, 6"],
+    "MNI152Lin:cohort-1": ["MNI152Lin"],
+    "MNI152Lin:res-5": ["5", "res-1 (1 mm)", "MNI152Lin"],
+    "UNCInfant:cohort-1": ["brain"],
+    "Own": ["brain"],
+    "WHS": ["T1w"],
+}
+
+
+def test_spaces_that_do_not_exist_are_refused_before_the_data_set_is_read(
+    maker: BidsMaker, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of templates is complete, also if the cache only contains some templates."""
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(home))
+    monkeypatch.setattr(requests, "get", lambda url, **_: pytest.fail("network"))
+    write_template(home / "tpl-OASIS30ANTs", "tpl-OASIS30ANTs_res-01")
+    (home / "tpl-Own").mkdir()
+    monkeypatch.setattr(
+        "bids_sr.survey.preflight.checks.survey", lambda _: pytest.fail("data set read")
+    )
+    problems = plan_for(maker, "--output-spaces", "func", *EXISTING, *NONEXISTENT).problems
+    assert [problem.what for problem in problems] == [
+        f"--output-spaces {space}" for space in NONEXISTENT
+    ]
+    for problem, (space, values) in zip(problems, NONEXISTENT.items(), strict=True):
+        problem_of([problem], f"--output-spaces {space}", *values, code="option")
+
+
+def test_the_dry_run_only_reports_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "templateflow", None)  # an import fails
+    findings = check_spaces(*EXISTING, dry_run=True)
+    assert findings.problems == []
+    assert [notice.what for notice in findings.notices] == [
+        f"--output-spaces {space}" for space in EXISTING
+    ]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a client of TemplateFlow, which takes seconds to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEMPLATEFLOW_HOME", str(tmp_path_factory.mktemp("home")))
+        from templateflow import TemplateFlowClient
+
+        return TemplateFlowClient(root=tmp_path_factory.mktemp("flow"), use_datalad=False)
+
+
+class Response:
+    """Answer of a server with the content of a file."""
+
+    status_code = 200
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.headers = {"content-length": str(len(content))}
+
+    def iter_content(self, _: int) -> list[bytes]:
+        return [self.content]
+
+
+@pytest.fixture
+def server(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder from which the client downloads; other files cannot be downloaded."""
+    monkeypatch.setattr("templateflow.TemplateFlowClient", lambda **_: client)
+
+    def get(url: str, **_: object) -> Response:
+        path = tmp_path / "s3" / url.partition(".com/")[2]
+        if not path.exists():
+            raise requests.exceptions.ConnectionError(url)
+        return Response(path.read_bytes())
+
+    monkeypatch.setattr(requests, "get", get)
+    return tmp_path / "s3"
+
+
+def filled_files(folder: Path) -> set[Path]:
+    """Return the files that are not empty, relative to the folder."""
+    paths = [path for path in folder.rglob("*.*") if path.is_file() and path.stat().st_size]
+    return {path.relative_to(folder) for path in paths}
+
+
+def test_a_template_with_cohort_resolution_and_tissues_is_downloaded(
+    home: Path, server: Path
+) -> None:
+    stem = f"tpl-{PEDIATRIC}_cohort-2"
+    write_template(folder := server / f"tpl-{PEDIATRIC}" / "cohort-2", f"{stem}_res-1")
+    save_image(IMAGE[:6], np.eye(4), folder / f"{stem}_res-2_T1w.nii.gz")
+    for tissue in ("GM", "WM"):
+        save_image(IMAGE, np.eye(4), folder / f"{stem}_res-1_label-{tissue}_probseg.nii.gz")
+    assert check_spaces(f"{PEDIATRIC}:cohort-2:res-2").problems == []
+    description = Path(f"tpl-{PEDIATRIC}") / "template_description.json"
+    assert filled_files(home) >= {description, *filled_files(server)}
+    assert template_files.is_available(f"{PEDIATRIC}+2")
+    shape, _ = template_files.load_grid(f"{PEDIATRIC}+2", "2") or ((), None)
+    assert shape == (6, 12, 12)
+
+
+@pytest.mark.parametrize("obstacle", ["mask", "directory"])
+def test_a_failed_download_is_refused_and_leaves_no_image(
+    home: Path, server: Path, obstacle: str
+) -> None:
+    """The brain mask does not exist on the server, or a file is in place of the folder."""
+    write_template(server / f"tpl-{COLIN}", f"tpl-{COLIN}")
+    values = [f"api.get('{COLIN}')", "TEMPLATEFLOW_HOME"]
+    if obstacle == "mask":
+        (server / f"tpl-{COLIN}" / f"tpl-{COLIN}_desc-brain_mask.nii.gz").unlink()
+        values.append(f"tpl-{COLIN}/tpl-{COLIN}_desc-brain_mask.nii.gz")
+    else:
+        home.mkdir()
+        (home / f"tpl-{COLIN}").touch()
+        values = ["TEMPLATEFLOW_HOME"]
+    problem_of(check_spaces(COLIN).problems, f"--output-spaces {COLIN}", *values, code="option")
+    assert not [path for path in filled_files(home) if path.name.endswith(".nii.gz")]

@@ -1,0 +1,98 @@
+"""Faults of a signal are found while all images are read, with file, volume and values."""
+
+import nibabel as nb
+import numpy as np
+import pytest
+from data.calls import about, plan_for, problem_of
+from data.dataset import BidsMaker
+from data.noisy_run import make_run
+
+from bids_sr.survey.preflight import check_data
+
+BOLD = "sub-01_task-tap_bold.nii.gz"
+TR = 2.0
+SIDECAR = {"RepetitionTime": TR}
+
+
+@pytest.fixture(scope="module")
+def series() -> np.ndarray:
+    return np.rint(make_run())
+
+
+def write(maker: BidsMaker, data: np.ndarray, dtype: str, slope: float = 1.0) -> None:
+    """Write the run with stored values of a data type and a scaling factor."""
+    path = maker.bold(data=data, tr=TR)
+    affine = nb.load(path).affine
+    image = nb.Nifti1Image(data.astype(dtype), affine)
+    image.header.set_data_dtype(dtype)
+    image.header.set_slope_inter(slope, 0)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = TR
+    nb.save(image, path)
+
+
+def wrap(series: np.ndarray) -> np.ndarray:
+    """Return a series whose brightest 2 % are unsigned integers read as signed."""
+    unsigned = np.rint(series * 32_767 / np.percentile(series, 98))
+    return np.where(unsigned > 32_767, unsigned - 65_536, unsigned)
+
+
+def test_a_step_of_the_scale_is_refused_with_its_volume(
+    maker: BidsMaker, series: np.ndarray
+) -> None:
+    write(maker, np.where(np.arange(60) >= 24, np.rint(series * 1.3), series), "i2")
+    problem_of(check_data(plan_for(maker)), BOLD, "1.30", "24")
+
+
+@pytest.mark.parametrize("slope", [1.0, 45.0])
+def test_wrapped_integers_of_a_run_are_refused(
+    maker: BidsMaker, series: np.ndarray, slope: float
+) -> None:
+    wrapped = wrap(series)
+    write(maker, wrapped, "i2", slope)
+    n_wrapped = int((wrapped[..., 0] < 0).sum())
+    problem = problem_of(check_data(plan_for(maker)), BOLD, f"{n_wrapped:,}", "65,536")
+    assert "uint16" in problem.remedy
+    # the remedy
+    write(maker, np.where(wrapped < 0, wrapped + 65_536, wrapped), "u2", slope)
+    assert check_data(plan_for(maker)) == ()
+
+
+def test_wrapped_integers_of_a_structural_image_are_refused(
+    maker: BidsMaker, series: np.ndarray
+) -> None:
+    path = maker.path("sub-01_T1w.nii.gz", "anat")
+    nb.save(nb.Nifti1Image(wrap(series[..., 0]).astype("i2"), nb.load(path).affine), path)
+    problem_of(check_data(plan_for(maker)), path.name, "65,536")
+
+
+def test_integers_with_an_intercept_are_not_wrapped(maker: BidsMaker, series: np.ndarray) -> None:
+    """nibabel stores decimals in the full range of integers, so that 0 becomes -32,768."""
+    mean = series.mean(axis=-1, keepdims=True)
+    edges = np.where(mean > 0.3 * mean.max(), 1000 + (series - mean) / 10, 0)
+    path = maker.bold(data=edges, tr=TR)
+    image = nb.load(path)
+    image.set_data_dtype("i2")
+    nb.save(nb.Nifti1Image(image.get_fdata(), image.affine, image.header), path)
+    stored = nb.load(path).dataobj.get_unscaled()
+    assert stored.min() == -32_768
+    assert check_data(plan_for(maker)) == ()
+
+
+def test_clipped_voxels_of_the_brain_are_counted(maker: BidsMaker, series: np.ndarray) -> None:
+    top = int(np.quantile(series.mean(-1), 0.98))
+    clipped = np.minimum(series, top)
+    write(maker, clipped, "i2")
+    n_clipped = int(((clipped[..., 5:] == top).sum(-1) >= 0.05 * 55).sum())
+    (warning,) = check_data(plan_for(maker))
+    assert about([warning], BOLD, f"{n_clipped:,}", str(top))
+    assert warning.level == "warning"
+
+
+def test_saturated_voxels_outside_the_brain_are_not_reported(
+    maker: BidsMaker, series: np.ndarray
+) -> None:
+    eyes = series.copy()
+    eyes[15:18, 1:3, 5:7] = 4095
+    write(maker, eyes, "i2")
+    assert check_data(plan_for(maker)) == ()

@@ -1,0 +1,100 @@
+"""Labels of trial types are distinct without case among all events tables of a task."""
+
+from collections.abc import Sequence
+
+import pytest
+from data.calls import about, plan_for
+from data.dataset import BidsMaker
+
+from bids_sr.io.notices import Notice
+from bids_sr.survey.preflight import Plan
+
+BASELINE = ("--sr-method", "bspline")
+
+
+@pytest.fixture
+def alike(maker: BidsMaker) -> BidsMaker:
+    """Add runs and participants whose types differ from those of the first in case or symbols."""
+    write_run(maker, "sub-01_task-tap", ["thumb", "go_left"])
+    write_run(maker, "sub-01_task-tap_run-2", ["thumb 2"])
+    write_run(maker, "sub-02_task-tap", ["Thumb", "goleft"])
+    write_run(maker, "sub-02_task-other", ["THUMB"])
+    return maker
+
+
+def write_run(maker: BidsMaker, stem: str, types: Sequence[str]) -> None:
+    maker.bold(stem)
+    rows = [(4.0 + 10 * k, 4.0, types[k % len(types)]) for k in range(4)]
+    maker.events(stem, rows)
+
+
+def labels_of(plan: Plan) -> dict[str, dict[str, str]]:
+    """Return the names of contrasts of single types by run."""
+    assert plan.problems == ()
+    return {
+        run.stem: {
+            next(iter(weights)): name
+            for name, weights in plan.contrasts[run.bold].items()
+            if len(weights) == 1
+        }
+        for run in plan.runs
+    }
+
+
+def label_notes(plan: Plan) -> list[Notice]:
+    return [notice for notice in plan.warnings if "contrast-" in notice.why]
+
+
+def test_labels_do_not_depend_on_the_selection(alike: BidsMaker) -> None:
+    """Folders and tables of other participants that cannot be read are skipped."""
+    (alike.root / "sub-03").mkdir()
+    (alike.root / "sub-03" / "func").write_text("no folder")
+    alike.events("sub-04_task-tap").write_bytes(b"\xff\xfe")
+    expected = {
+        "sub-01_task-tap": {"thumb": "thumb3", "go_left": "goLeft"},
+        "sub-01_task-tap_run-2": {"thumb 2": "thumb2"},
+        "sub-02_task-tap": {"Thumb": "Thumb", "goleft": "goleft2"},
+        "sub-02_task-other": {"THUMB": "THUMB"},
+    }
+    assert labels_of(plan_for(alike, *BASELINE)) == expected
+    for options in ("--participant-label 01", "--participant-label 02", "--run-id 2"):
+        labels = labels_of(plan_for(alike, *BASELINE, *options.split()))
+        assert labels
+        assert labels.items() <= expected.items()
+
+
+def test_changed_labels_are_noted_once_per_task(alike: BidsMaker) -> None:
+    notes = label_notes(plan_for(alike, *BASELINE))
+    assert [note.level for note in notes] == ["note", "note"]
+    assert about(notes, "sub-01_task-tap_events.tsv", "'thumb'", "contrast-thumb3", "'Thumb'")
+    assert about(notes, "sub-01_task-tap_events.tsv", "'goleft'", "contrast-goleft2")
+    assert label_notes(plan_for(alike, *BASELINE, "--task-id", "other")) == []
+
+
+def test_a_requested_contrast_has_the_label_of_its_type(alike: BidsMaker) -> None:
+    options = ("--participant-label", "01", "--contrasts", "thumb", "thumb-go_left", "thumb 2")
+    plan = plan_for(alike, *BASELINE, *options)
+    assert plan.problems == ()
+    names = {name for contrasts in plan.contrasts.values() for name in contrasts}
+    assert names == {"thumb3", "thumb3MinusGoLeft", "thumb2"}
+
+
+def test_requested_names_have_one_meaning_in_all_runs(maker: BidsMaker) -> None:
+    write_run(maker, "sub-01_task-other_run-1", ["thumb", "little"])
+    write_run(maker, "sub-01_task-other_run-2", ["thumb"])
+    requests = ("Thumb=little", "X=thumb-little", "thumb", "x=2*thumb", "y=thumb")
+    plan = plan_for(maker, *BASELINE, "--task-id", "other", "--contrasts", *requests)
+    assert plan.problems == ()
+    expected = {
+        "Thumb": {"little": 1.0},
+        "X": {"thumb": 1.0, "little": -1.0},
+        "thumb2": {"thumb": 1.0},
+        "x2": {"thumb": 2.0},
+    }
+    first, second = (plan.contrasts[run.bold] for run in plan.runs)
+    assert first == expected
+    assert second == {name: expected[name] for name in ("thumb2", "x2")}
+    notes = [notice for notice in plan.warnings if "is named" in notice.why]
+    assert [note.level for note in notes] == ["note", "note"]
+    assert about(notes, "thumb", "thumb2")
+    assert about(notes, "x=2*thumb", "x2")
