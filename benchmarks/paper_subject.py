@@ -36,7 +36,7 @@ from _monitored import monitored
 from _resources import watch
 from _table import keep
 
-from bids_sr import steps
+import bids_sr
 from bids_sr.engine import step as pipeline
 from bids_sr.io.atomic_files import write_json
 
@@ -66,7 +66,8 @@ def modules_of_steps() -> dict[str, list[str]]:
     """Return every step with the folders and the module that contain it, the outermost first."""
     step_modules = (
         import_module(module_info.name)
-        for module_info in walk_packages(steps.__path__, f"{steps.__name__}.")
+        for module_info in walk_packages(bids_sr.__path__, "bids_sr.")
+        if ".steps" in module_info.name
     )
     all_steps = [
         step
@@ -74,7 +75,7 @@ def modules_of_steps() -> dict[str, list[str]]:
         for step in vars(module).values()
         if isinstance(step, pipeline.Step)
     ]
-    return {step.__name__: step.__module__.split(".")[2:] for step in all_steps}
+    return {step.__name__: step.__module__.split(".")[1:] for step in all_steps}
 
 
 def stage_of(node: str, step: str) -> str:

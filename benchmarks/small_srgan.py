@@ -29,7 +29,7 @@ from _table import keep
 from nipype.utils.filemanip import loadpkl
 
 from bids_sr.engine.metric_rows import MetricRow, read_table
-from bids_sr.evaluation.steps.evaluation import compare_halves, compare_with_truth
+from bids_sr.evaluation.steps.reference_comparisons import compare_halves, compare_with_truth
 from bids_sr.glm.block_effects import load_mean
 from bids_sr.glm.steps.block_effects import measure_effects
 from bids_sr.io.nifti import load_image

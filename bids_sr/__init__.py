@@ -12,16 +12,16 @@ from bids_sr.io.lazy import import_on_use
 from bids_sr.version import RELEASE, __version__
 
 if TYPE_CHECKING:
+    from bids_sr.api.combined_runs import combine_runs
     from bids_sr.api.recovered_detail import recovered_detail
     from bids_sr.api.super_resolver import SuperResolver
-    from bids_sr.group.combination import combine_runs
 else:
     __getattr__ = import_on_use(
         __name__,
         {
             "api.recovered_detail": ["recovered_detail"],
             "api.super_resolver": ["SuperResolver"],
-            "combination": ["combine_runs"],
+            "api.combined_runs": ["combine_runs"],
         },
     )
 

@@ -22,8 +22,8 @@ from xml.sax.saxutils import escape
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.engine.nodes import Node
-from bids_sr.survey.preflight import check
 from bids_sr.workflows import participant, run
+from bids_sr.workflows.call_checks import check
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "examples/studyforrest"

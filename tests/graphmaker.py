@@ -9,8 +9,8 @@ from bids_sr.cli.stages import estimate_with_time
 from bids_sr.config import Settings
 from bids_sr.engine.graph import Graph
 from bids_sr.engine.nodes import Node
-from bids_sr.survey.preflight import check
 from bids_sr.survey.preflight.plan import Plan
+from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.participant import make_graph
 
 VERSION = "0"

@@ -17,12 +17,13 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.evaluation.negative_controls import list_negative_controls
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.report.figure_steps import figure_declarations, tsnr
+from bids_sr.report.figure_steps import tsnr
 from bids_sr.report.metric_tables import QUALITY, tables_html
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.sr.models.model import load_model
 from bids_sr.steps.quality.signal_drift import measure_drift
-from bids_sr.survey.preflight import check
+from bids_sr.workflows.call_checks import check
+from bids_sr.workflows.figure_declarations import figure_declarations
 
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
 

@@ -51,7 +51,6 @@ from bids_sr.api.several_runs import (
 )
 from bids_sr.engine.artifacts import Facts
 from bids_sr.engine.flow import Eager
-from bids_sr.evaluation.evidence import explain_not_applied, was_applied
 from bids_sr.glm.region_means import weigh_means
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
@@ -59,6 +58,7 @@ from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.sr.inference.apply_to_series import Consistency
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card import explain_not_applied, was_applied
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe import RecipeName

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.lock import find_running
 from bids_sr.group import DatasetContents, GroupNames, find_runs_group, read_dataset
-from bids_sr.structural import find_scans_group, is_scans_group
+from bids_sr.structural.group.level import find_scans_group, is_scans_group
 
 if TYPE_CHECKING:
     from bids_sr.engine.execute import RunOutcome

@@ -275,9 +275,10 @@ def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Pl
 def _check_plan(settings: Settings) -> "Plan":
     """Return the plan from headers and tables; raise `UsageError` with all problems."""
     from bids_sr.survey import preflight
+    from bids_sr.workflows.call_checks import check
 
     with report_running(print_line, "Checking the dataset"):
-        plan = preflight.check(settings)
+        plan = check(settings)
     _raise_problems((*plan.problems, *preflight.check_machine(plan, settings)))
     if not settings.run.dry_run:  # otherwise included in the plan that a dry run shows
         _show_lines(make_start_lines(plan, settings))

@@ -316,10 +316,10 @@ def _write_reports(
 
     `digest` is of the settings. `has_changed` is whether the notes on the runs have changed.
     """
-    from bids_sr.report.figure_steps import figure_declarations
     from bids_sr.report.index_page import INDEX, write_index
     from bids_sr.report.participants_page import write_participants
     from bids_sr.report.run_notes import is_last_call
+    from bids_sr.workflows.figure_declarations import figure_declarations
 
     output_dir = settings.paths.output_dir
     reports = write_participants(

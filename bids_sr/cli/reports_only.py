@@ -46,9 +46,9 @@ def rebuild_reports(settings: Settings, labels: Sequence[str]) -> tuple[Path, ..
     Raises `UsageError` if a run is working on one of the participants.
     """
     from bids_sr.config.lock import output_lock
-    from bids_sr.report.figure_steps import figure_declarations
     from bids_sr.report.index_page import write_index
     from bids_sr.report.participants_page import write_participants
+    from bids_sr.workflows.figure_declarations import figure_declarations
 
     output_dir = settings.paths.output_dir
     with output_lock(output_dir, None, participants=labels, run_uuid=settings.run.run_uuid):

@@ -50,15 +50,14 @@ _STEPS_BY_STAGE: Mapping[str, Sequence[str]] = {
         "clusters",
         "region_growth",
         "block_effects",
-        "evaluation",
+        "reference_comparisons",
         "known_activation",
         "region_checks",
         "self_test",
         "run_verdict",
-        "quality",
+        "edge_comparison",
+        "mask_comparison",
         "reconstruction_error",
-        "known_activation",
-        "region_checks",
         "region_effects",
         "task_events",
     ),
@@ -210,5 +209,6 @@ def find_stage(step: "AnyStep | None") -> str:
     if step is None:
         return ""
     folders = step.__module__.split(".")[1:]
-    names = (step.__name__, *(["figures"] if "figures" in folders else folders))
+    is_figure = {"figures", "figure_steps"} & set(folders)
+    names = (step.__name__, *(["figures"] if is_figure else folders))
     return next((name for name in names if name in STAGES), "")

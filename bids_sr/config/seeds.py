@@ -7,36 +7,19 @@ hemisphere for bilateral regions.
 
 import math
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
 from functools import lru_cache
 
 from bids_sr.config.values import split_named
+from bids_sr.glm.connectivity_seeds import DEFAULT_RADIUS_MM, Seed
 from bids_sr.io.region_names import AAL2, atlas_labels, region_labels
 
-_DEFAULT_RADIUS_MM = 6.0  # mm; the 3 mm in the paper are less than a voxel of most runs
 _MAX_RADIUS_MM = 30.0
 _MAX_COORDINATE_MM = 150.0  # largest distance of a center from the origin along each axis
 COMPONENTS = "components"
 """Leading temporal components of the run, instead of seeds."""
 _SPHERE_FORM = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(-?[\d.]+),(-?[\d.]+),(-?[\d.]+)(?:,([\d.]+))?")
 
-_SeedPoint = tuple[float, float, float]
 DEFAULT_SEEDS = ("motor", "defaultMode", "visual")
-N_COMPONENTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Seed:
-    """Seed of a connectivity map: a sphere in the template, or atlas labels.
-
-    A sphere has a name (letters and digits), a center (RAS mm, MNI) and a radius (mm).
-    """
-
-    name: str
-    center: _SeedPoint = (0.0, 0.0, 0.0)
-    radius_mm: float = _DEFAULT_RADIUS_MM
-    labels: tuple[str, ...] = ()
 
 
 PREDEFINED = {
@@ -122,28 +105,7 @@ def _parse_sphere(text: str) -> Seed | None:
     if not all(math.isfinite(number) for number in numbers):
         return None
     x, y, z, *radius = numbers
-    return Seed(name, (x, y, z), radius[0] if radius else _DEFAULT_RADIUS_MM)
-
-
-def count_mapped(names: Collection[str]) -> int:
-    """Return how many contrasts of a run are mapped; components count only without others.
-
-    >>> count_mapped(["motor", "visual", "component1", "component2"]), count_mapped(["component1"])
-    (2, 1)
-    """
-    components = seed_names(())
-    return sum(name not in components for name in names) or len(names)
-
-
-def seed_names(seeds: tuple[Seed, ...]) -> tuple[str, ...]:
-    """Return the names of the seeds of a run, or of its temporal components if there are no seeds.
-
-    >>> seed_names(choose_seeds(("motor", "hand=-38,-24,58"), with_anat=True)), seed_names(())[0]
-    (('motor', 'hand'), 'component1')
-    """
-    return tuple(seed.name for seed in seeds) or tuple(
-        f"component{number}" for number in range(1, N_COMPONENTS + 1)
-    )
+    return Seed(name, (x, y, z), radius[0] if radius else DEFAULT_RADIUS_MM)
 
 
 def list_seed_names(atlas: str = AAL2) -> tuple[str, ...]:

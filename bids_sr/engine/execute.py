@@ -144,7 +144,7 @@ def _make_plugin(
     Only the module of this plugin is imported.
     """
     if plugin.is_cluster:
-        from bids_sr.engine.slurm import ResilientSLURM
+        from bids_sr.engine.slurm.plugin import ResilientSLURM
 
         return ResilientSLURM(options=plugin, status_callback=progress)
     from bids_sr.engine.multiproc import ResilientMultiProc

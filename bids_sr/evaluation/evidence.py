@@ -391,22 +391,6 @@ def list_series(claims: Iterable[Claim], kind: AccuracyKind, *, holds: bool | No
     return [claim.series for claim in claims if claim.kind == kind and claim.holds is holds]
 
 
-def explain_not_applied(card: Mapping[str, object]) -> str:
-    """Return the reason why the model of a card was replaced by zero filling; "" if it was not."""
-    if was_applied(card):
-        return ""
-    held_out = card.get("held_out")
-    model = held_out.get("model", "") if isinstance(held_out, Mapping) else ""
-    return str(card.get("stopped_training") or model)
-
-
-def was_applied(card: Mapping[str, object]) -> bool:
-    """Return True unless the model card records that the model was replaced by zero filling."""
-    held_out = card.get("held_out")
-    model = held_out.get("model", "") if isinstance(held_out, Mapping) else ""
-    return card.get("applied") is not False and not str(model).lower().startswith("zero filling")
-
-
 def select_compared_rows(rows: Iterable[MetricRow], not_applied: Sequence[str]) -> list[MetricRow]:
     """Remove differences from rows if either series is from a method that was not applied.
 

@@ -17,6 +17,8 @@ _FDR = 0.05  # Benjamini and Hochberg 1995
 _MIN_Z = 1.6  # smallest z that can be active; for smaller values, p is larger than `_FDR`
 Z_95 = 1.96
 """Half-width of a 95 % interval in standard deviations."""
+SIGN_RELIABLE, SIZE_KNOWN = "SignReliable", "SizeKnown"
+"""Masks of voxels by their error, as labels in file names."""
 
 
 @frozen

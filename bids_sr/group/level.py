@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.sections.superres import SuperRes
-from bids_sr.config.seeds import seed_names
+from bids_sr.glm.connectivity_seeds import seed_names
 from bids_sr.group.combinable_runs import find_uncombinable
 from bids_sr.group.dataset_contents import DatasetContents, absence_lines
 from bids_sr.group.equal_contrasts import unequal_lines

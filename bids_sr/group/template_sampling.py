@@ -16,7 +16,7 @@ from typing import cast
 import numpy as np
 
 from bids_sr.glm.map_sidecars import PERCENT, SIGNAL_UNITS
-from bids_sr.group.combination import RunEstimate, combine_estimates
+from bids_sr.group.combination.run_combination import RunEstimate, combine_estimates
 from bids_sr.group.input_checks import explain_unit, remedy_text
 from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, read_map_unit
 from bids_sr.io.arrays import Array

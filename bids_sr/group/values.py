@@ -18,7 +18,7 @@ import pandas as pd
 
 from bids_sr.boilerplate import data_of
 from bids_sr.engine.metric_rows import COLUMNS, MISSING, complete_table
-from bids_sr.evaluation.compared_series import COMPARED
+from bids_sr.evaluation.compared_series.verdict import COMPARED
 from bids_sr.evaluation.evidence import APPLIED, derives_from
 from bids_sr.io import metric_flags
 from bids_sr.io.arrays import Float

@@ -8,14 +8,7 @@ from bids_sr.engine.flow import add_methods_text, concatenate, expect_cost, subw
 from bids_sr.engine.nodes import scope_name
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
-from bids_sr.glm.steps import activation, spaces
-from bids_sr.group.combination.checks import (
-    RunGroup,
-    UncombinedRuns,
-    group_runs,
-    list_uncombined_contrasts,
-    list_uncombined_runs,
-)
+from bids_sr.glm.steps import spaces
 from bids_sr.group.combination.run_combination import LEAST_RUNS_OF_SPREAD
 from bids_sr.group.combination.steps import (
     combined_runs,
@@ -29,6 +22,13 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED, map_label, series_names
 from bids_sr.survey.bids import BoldRun
+from bids_sr.survey.preflight.combined_runs import (
+    RunGroup,
+    UncombinedRuns,
+    group_runs,
+    list_uncombined_contrasts,
+    list_uncombined_runs,
+)
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.map_run import MappedRun, MappedSeries
@@ -36,6 +36,7 @@ from bids_sr.workflows.model_run import RunModel
 from bids_sr.workflows.report_run import make_scene_images
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import Analysis
+from bids_sr.workflows.stored_maps import list_stored_maps
 
 _INTERPOLATION = "bspline"
 """Interpolation whose maps are always combined."""
@@ -556,7 +557,7 @@ def _select_stored(series: str, plans: Sequence[RunPlan]) -> list[dict[str, str]
     """
     run_entities: list[dict[str, str]] = []
     for plan in plans:
-        for map_entities in activation.select_stored_maps(series, plan.stored, plan.contrasts):
+        for map_entities in list_stored_maps(series, plan.stored, plan.contrasts):
             if map_entities not in run_entities:
                 run_entities.append(map_entities)
     spread_entities = [

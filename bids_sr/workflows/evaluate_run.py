@@ -17,17 +17,17 @@ from bids_sr.engine.artifacts import (
 from bids_sr.engine.flow import add_methods_text, concatenate, read_image, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
-from bids_sr.evaluation import compared_series
+from bids_sr.evaluation.compared_series.steps import match_resolution
 from bids_sr.evaluation.steps import (
     another_run,
     edge_comparison,
-    evaluation,
     mask_comparison,
+    reference_comparisons,
     region_checks,
     run_verdict,
     self_test,
 )
-from bids_sr.evaluation.steps.evaluation import EffectsComparison
+from bids_sr.evaluation.steps.reference_comparisons import EffectsComparison
 from bids_sr.glm.steps import block_effects, known_activation as activation_steps
 from bids_sr.glm.steps.linear_models import DesignInputs
 from bids_sr.io.frozen import frozen
@@ -161,7 +161,7 @@ def evaluate_run(
         flags,
     )
     # The verdict does not depend on error maps and can therefore be computed before them.
-    all_metrics, columns = evaluation.join_evaluation(
+    all_metrics, columns = reference_comparisons.join_evaluation(
         [
             *model_tables,
             *_list_error_tables(maps),
@@ -209,7 +209,7 @@ def _measure_run_effects(
     series_effects = measure_all_effects(
         series.high_resolution, run_model.linear.inputs, comparison
     )
-    halves_figures = evaluation.gather_fine_effects(
+    halves_figures = reference_comparisons.gather_fine_effects(
         series_effects.effects,
         comparison.bold_mask_hr,
         comparison.roi_hr,
@@ -243,7 +243,7 @@ def measure_all_effects(
     same_widths = None
     if compared_names := list_compared(series):
         names = [*compared_names, ACQUIRED_BAND]
-        same_widths = compared_series.match_resolution(
+        same_widths = match_resolution(
             {name: series[name].series for name in names},
             {name: effects[name] for name in names},
             comparison.bold_mask_hr,
@@ -287,14 +287,17 @@ def _add_comparisons_text(
     """
     has_measured = series_effects is not None and MEASURED in series_effects.effects
     if series_effects is None:
-        add_methods_text(Part.EVALUATION, evaluation.UNSPLIT_TEXT)
+        add_methods_text(Part.EVALUATION, reference_comparisons.UNSPLIT_TEXT)
     elif has_measured:
         add_methods_text(
-            Part.EVALUATION, evaluation.describe_halves(plan.bold.factor, at_rest=plan.at_rest)
+            Part.EVALUATION,
+            reference_comparisons.describe_halves(plan.bold.factor, at_rest=plan.at_rest),
         )
     _add_controls_text(plan)
     if series_effects is not None and not has_measured and has_known_activation:
-        add_methods_text(Part.EVALUATION, evaluation.describe_known_activation(plan.bold.factor))
+        add_methods_text(
+            Part.EVALUATION, reference_comparisons.describe_known_activation(plan.bold.factor)
+        )
 
 
 def _add_controls_text(plan: RunPlan) -> None:
@@ -491,10 +494,12 @@ def compare_with_references(
     effects = None if series_effects is None else series_effects.effects
     same_widths = None if series_effects is None else series_effects.same_widths
     if effects is not None and MEASURED in effects:
-        tables.append(evaluation.compare_halves(effects, comparison, acquired_maps, same_widths))
+        tables.append(
+            reference_comparisons.compare_halves(effects, comparison, acquired_maps, same_widths)
+        )
     if (MEASURED in series or known) and maps is not None:
         tables.append(
-            evaluation.compare_with_truth(
+            reference_comparisons.compare_with_truth(
                 maps,
                 comparison,
                 effects=effects,
@@ -510,7 +515,7 @@ def compare_with_references(
             if name != MEASURED
         }
         tables.append(
-            evaluation.compare_images(
+            reference_comparisons.compare_images(
                 {**images, MEASURED: series[MEASURED].series},
                 comparison.bold_mask_hr,
                 n_dummy=n_dummy,

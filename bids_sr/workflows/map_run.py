@@ -30,6 +30,7 @@ from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.model_run import RunModel
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import ComputedSeries
+from bids_sr.workflows.stored_maps import list_stored_maps
 
 
 @frozen
@@ -127,9 +128,7 @@ def _map_series(
 
     `mapped_by_name`: series that are already mapped. See `map_run` for other parameters.
     """
-    stored_entities = activation.select_stored_maps(
-        computed_series.name, plan.stored, plan.contrasts
-    )
+    stored_entities = list_stored_maps(computed_series.name, plan.stored, plan.contrasts)
     # If the estimated variances are not applied, the series equals the zero-filled series, and the
     # existing maps are reused.
     zerofilled = None if computed_series.variance is None else mapped_by_name.get(ACQUIRED_BAND)

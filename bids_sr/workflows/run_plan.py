@@ -9,9 +9,10 @@ from dataclasses import field, replace
 from pathlib import Path
 
 from bids_sr.config.levels import StoredMaps
-from bids_sr.config.seeds import Seed, choose_seeds, seed_names
+from bids_sr.config.seeds import choose_seeds
 from bids_sr.config.spaces import FUNC, Space
 from bids_sr.engine.artifacts import File, Series
+from bids_sr.glm.connectivity_seeds import Seed, seed_names
 from bids_sr.glm.contrasts import Contrasts, minus_others
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.region_means import Origin

@@ -191,13 +191,14 @@ def _check(settings: Settings, site: Site) -> "Plan":
     SLURM is not queried.
     """
     from bids_sr.survey import preflight
+    from bids_sr.workflows.call_checks import check
 
     limit_gb = settings.resources.mem_gb
     # the memory of the submitting machine is not relevant
     resources = dataclasses.replace(
         settings.resources, mem_gb=_NO_LIMIT_GB if limit_gb is None else limit_gb
     )
-    plan = preflight.check(dataclasses.replace(settings, resources=resources))
+    plan = check(dataclasses.replace(settings, resources=resources))
     problems = [str(problem) for problem in plan.problems]
     problems += _find_option_problems(settings, site)
     paths = [settings.paths.bids_dir, settings.paths.output_dir, *_list_paths(settings)]

@@ -8,8 +8,9 @@ from typing import Literal
 from bids_sr.config import readers
 from bids_sr.config.regions import check_regions
 from bids_sr.config.section import OptionSection, option
-from bids_sr.config.seeds import COMPONENTS, DEFAULT_SEEDS, PREDEFINED, choose_seeds, seed_names
+from bids_sr.config.seeds import COMPONENTS, DEFAULT_SEEDS, PREDEFINED, choose_seeds
 from bids_sr.config.values import SettingError, suggest_name
+from bids_sr.glm.connectivity_seeds import seed_names
 from bids_sr.io import region_names
 from bids_sr.io.frozen import frozen
 

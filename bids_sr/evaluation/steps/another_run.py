@@ -30,7 +30,7 @@ from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import EFFECTS
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.references import make_other_run_reference
-from bids_sr.evaluation.steps.evaluation import EffectsComparison, make_run_effects
+from bids_sr.evaluation.steps.reference_comparisons import EffectsComparison, make_run_effects
 from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.steps.linear_models import DesignInputs

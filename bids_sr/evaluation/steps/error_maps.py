@@ -6,6 +6,8 @@ import numpy as np
 
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.glm.activation_regions import (
+    SIGN_RELIABLE,
+    SIZE_KNOWN,
     Z_95,
     fdr_region,
     sign_reliable_region,
@@ -18,8 +20,6 @@ from bids_sr.io.json_values import as_number
 
 # smallest smoothing (FWHM, acquired voxels) that reduces the error to the noise level
 _MIN_WIDE_VOXELS = 2 / 3
-SIGN_RELIABLE, SIZE_KNOWN = "SignReliable", "SizeKnown"
-"""Masks of voxels by their error, as labels in file names."""
 # description and unit, by statistic
 _STAT_TEXT = {
     "sd": (

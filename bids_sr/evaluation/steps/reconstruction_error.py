@@ -25,7 +25,6 @@ from bids_sr.evaluation.detail_support import (
     classify_detail,
     permits_sign_reliable,
 )
-from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.large_effects import describe_large_effects, measure_darkness
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.evaluation.steps.error_maps import (
@@ -54,7 +53,7 @@ from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
 from bids_sr.spatial.matrices import ResolutionError
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.models.card import ModelCard
+from bids_sr.sr.models.card import ModelCard, was_applied
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
 from bids_sr.sr.recipe import VarianceRecipe, make_short_recipe

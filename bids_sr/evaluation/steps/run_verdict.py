@@ -25,8 +25,7 @@ from bids_sr.evaluation.acquired_activation import (
     compare_with_acquired,
     kept_rows,
 )
-from bids_sr.evaluation.compared_series import decide_compared_verdict
-from bids_sr.evaluation.evidence import was_applied
+from bids_sr.evaluation.compared_series.verdict import decide_compared_verdict
 from bids_sr.evaluation.large_effects_results import collect_large_effects
 from bids_sr.evaluation.qc_flags import (
     Flag,
@@ -38,7 +37,7 @@ from bids_sr.evaluation.qc_flags import (
     placement_flags,
 )
 from bids_sr.evaluation.run_evidence import gather_evidence
-from bids_sr.evaluation.steps.evaluation import parse_widths
+from bids_sr.evaluation.steps.reference_comparisons import parse_widths
 from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.steps.map_comparison import SortedMaps, sort_maps_of_run
@@ -51,6 +50,7 @@ from bids_sr.preproc.steps.registration import TrainingPair
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.matrices import acquire
 from bids_sr.spatial.resampling import sample_volume
+from bids_sr.sr.models.card import was_applied
 
 
 @step(makes=("flags", "activation_rows"), small=True)

@@ -1,7 +1,7 @@
 """Maps and image quality of each series at each smoothing width."""
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -9,8 +9,6 @@ from typing import Literal, NamedTuple
 
 from threadpoolctl import threadpool_limits
 
-from bids_sr.config.levels import StoredMaps
-from bids_sr.config.seeds import count_mapped
 from bids_sr.engine.artifacts import (
     Derivative,
     Facts,
@@ -25,10 +23,10 @@ from bids_sr.engine.artifacts import (
 from bids_sr.engine.metric_rows import MetricRow, columns_json, metric_rows, with_input_smoothing
 from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import MAPS
-from bids_sr.evaluation.steps.error_maps import SIGN_RELIABLE, SIZE_KNOWN
 from bids_sr.glm import map_sidecars
 from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.activation_regions import parse_thresholds
+from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import scale_weights
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
@@ -49,12 +47,6 @@ from bids_sr.spatial.masks import compute_mean_signal
 _LOGGER = logging.getLogger(__name__)
 
 MapKind = Literal["cc", "glm"]
-# statistics of `steps.error_maps`, by the statistic whose storage includes them
-_ERROR_STATS = {
-    "effect": ("sdTotal", "tTotal"),
-    "variance": ("sd",),
-    "z": ("wrongsign", "zTotal"),
-}
 
 
 @frozen
@@ -76,41 +68,6 @@ class MapSettings:
     low_pass: float | None = None
     input_smoothing: float = 0.0
     correlation_confounds: bool = False
-
-
-def select_stored_maps(
-    series: str, stored_maps: StoredMaps, contrasts: Collection[str]
-) -> list[dict[str, str]]:
-    """Return the entities of the maps and regions of a series that are stored.
-
-    The list is empty if the storage level does not include maps of the series.
-    """
-    entities: list[dict[str, str]] = []
-    for fwhm_mm, statistics in stored_maps.outputs_of(series).items():
-        desc = map_label(series, fwhm_mm)
-        stats = [
-            stored_stat
-            for stat in statistics.stats
-            for stored_stat in (stat, *_ERROR_STATS.get(stat, ()))
-        ]
-        entities += [{"suffix": "statmap", "stat": stat, "desc": desc} for stat in stats]
-        regions = [
-            map_label(series, fwhm_mm, threshold.label)
-            for threshold in parse_thresholds(statistics.thresholds)
-        ]
-        if "effect" in statistics.stats:
-            regions += [desc + SIGN_RELIABLE, desc + SIZE_KNOWN]
-        entities += [{"suffix": "mask", "desc": region} for region in regions]
-    omitted_contrasts = stored_maps.omitted_contrasts(series)
-    if not omitted_contrasts:
-        return entities
-    contrast_entity = {"statmap": "contrast", "mask": "label"}
-    stored_contrasts = [name for name in contrasts if name not in omitted_contrasts]
-    return [
-        {**map_entities, contrast_entity[map_entities["suffix"]]: name}
-        for map_entities in entities
-        for name in stored_contrasts
-    ]
 
 
 @frozen

@@ -9,7 +9,7 @@ from nibabel.affines import apply_affine
 
 from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Table, Transforms, Volume
 from bids_sr.engine.step import HERE, step
-from bids_sr.evaluation.steps.error_maps import SIGN_RELIABLE, SIZE_KNOWN
+from bids_sr.glm.activation_regions import SIGN_RELIABLE, SIZE_KNOWN
 from bids_sr.glm.clusters import COLUMNS, add_coordinates, cluster_rows, largest_clusters
 from bids_sr.glm.steps.map_comparison import SortedMaps, read_input_smoothing, sort_maps_of_run
 from bids_sr.io.arrays import Array

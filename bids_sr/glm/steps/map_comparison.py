@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterable, Sequence
 from math import prod
 
-from bids_sr.config.seeds import count_mapped
 from bids_sr.engine.artifacts import Derivative, Facts, Map, Mask, Rows
 from bids_sr.engine.metric_rows import columns_json, with_input_smoothing
 from bids_sr.engine.step import step
 from bids_sr.glm.activation_regions import parse_thresholds
+from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.map_summary import upsampled_rows
 from bids_sr.io.grids import BOLDREF, Factor

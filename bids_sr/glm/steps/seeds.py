@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bids_sr.config.seeds import N_COMPONENTS, Seed, seed_names
 from bids_sr.engine.artifacts import (
     Confounds,
     Facts,
@@ -23,6 +22,7 @@ from bids_sr.engine.artifacts import (
 from bids_sr.engine.step import HERE, step
 from bids_sr.glm import seeds as glm_seeds
 from bids_sr.glm.block_effects import temporal_components
+from bids_sr.glm.connectivity_seeds import N_COMPONENTS, Seed, seed_names
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Seeds
 from bids_sr.glm.steps.linear_models import DesignInputs

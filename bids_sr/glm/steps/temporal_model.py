@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bids_sr.config.seeds import count_mapped
 from bids_sr.engine.artifacts import Confounds, Facts
 from bids_sr.engine.step import step
+from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.atomic_files import read_json

@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bids_sr.config.levels import StoredMaps
-from bids_sr.config.seeds import count_mapped
 from bids_sr.engine.artifacts import Evidence, File, Image, Map, Mask, Transforms, Volume
+from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
 from bids_sr.io.run_time import RunTime

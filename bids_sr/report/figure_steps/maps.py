@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from bids_sr.config.seeds import count_mapped
 from bids_sr.engine.artifacts import Evidence, File, Map, Series, Table
 from bids_sr.engine.step_memory import MAPS
+from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.glm.steps.map_comparison import read_input_smoothing

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from bids_sr.config.seeds import count_mapped
 from bids_sr.engine.artifacts import Map
 from bids_sr.engine.step_memory import MAPS
+from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.run_time import RunTime
 from bids_sr.report.figure_step import FigureDrawing, figure

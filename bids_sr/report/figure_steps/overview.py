@@ -22,8 +22,8 @@ from bids_sr.engine.artifacts import (
 from bids_sr.engine.number_text import number
 from bids_sr.evaluation.large_effects import LARGE_PERCENT, LargeEffects, find_large_effects
 from bids_sr.evaluation.statements import Statement
-from bids_sr.evaluation.steps.error_maps import SIZE_KNOWN
 from bids_sr.evaluation.words import capitalize
+from bids_sr.glm.activation_regions import SIZE_KNOWN
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL
 from bids_sr.io.grids import Factor, mm_text, size_text
 from bids_sr.io.json_values import as_number

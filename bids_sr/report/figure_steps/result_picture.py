@@ -10,8 +10,8 @@ from markupsafe import Markup
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.evaluation.result import RunResult
-from bids_sr.evaluation.steps.error_maps import SIGN_RELIABLE, SIZE_KNOWN
 from bids_sr.evaluation.steps.half_resolution_maps import load_half_resolution_maps
+from bids_sr.glm.activation_regions import SIGN_RELIABLE, SIZE_KNOWN
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL
 from bids_sr.io.arrays import Float, MaskArray
 from bids_sr.io.frozen import frozen

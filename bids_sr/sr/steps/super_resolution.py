@@ -18,7 +18,6 @@ from bids_sr.engine.artifacts import (
 )
 from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import SUPER_RESOLVE
-from bids_sr.evaluation.evidence import explain_not_applied, was_applied
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
@@ -36,7 +35,7 @@ from bids_sr.sr.inference.upsampler_inputs import (
 )
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import method_of_series
-from bids_sr.sr.models.card import ModelCard
+from bids_sr.sr.models.card import ModelCard, explain_not_applied, was_applied
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.recipe import RecipeName

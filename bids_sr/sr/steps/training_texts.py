@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.evaluation.evidence import was_applied
 from bids_sr.io.json_values import as_mapping, as_number
 from bids_sr.io.series import series_name
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.sr.method import Method, get_method
-from bids_sr.sr.models.card import ModelCard, read_card, source_path, weights_path
+from bids_sr.sr.models.card import ModelCard, read_card, source_path, was_applied, weights_path
 from bids_sr.sr.models.request import ModelSettings, TrainingSettings
 from bids_sr.sr.models.stopped_training import MAX_LOSS_DB
 from bids_sr.sr.networks import (

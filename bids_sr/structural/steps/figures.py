@@ -9,7 +9,7 @@ from bids_sr.engine.artifacts import Derivative, Facts, File, Map, Mask, Rows, V
 from bids_sr.engine.memory import Need
 from bids_sr.io.arrays import Array
 from bids_sr.io.run_time import RunTime
-from bids_sr.report.figure_step import FigureContent, FigureDrawing, FigureStep, figure
+from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import SCANS, FigureSpec
 from bids_sr.sr.steps.training import ModelFiles
 from bids_sr.structural.steps.scans import (
@@ -454,9 +454,3 @@ def _select_slice(mask: Array, held_out: Sequence[int]) -> int:
     target = first + _SLICE_HEIGHT * (last - first)
     candidates = [z for z in held_out if z in brain_slices] or list(brain_slices)
     return int(min(candidates, key=lambda z: abs(z - target)))
-
-
-STRUCTURAL_FIGURES = tuple(
-    value for value in list(vars().values()) if isinstance(value, FigureStep)
-)
-"""Figures of structural scans, whose declarations are listed in the documentation."""

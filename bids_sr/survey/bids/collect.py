@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from bids_sr.config import Selection, Settings
-from bids_sr.config.seeds import choose_seeds, seed_names
+from bids_sr.config.seeds import choose_seeds
+from bids_sr.glm.connectivity_seeds import seed_names
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.io.image_header import Header, Triple

@@ -1,7 +1,8 @@
 """Checks of a call before its processing: design, options, models, memory and voxel values.
 
-`check` reads headers, sidecars and tables, returns the plan of the call with all problems that
-were found, and writes nothing but missing templates and the index of ``--bids-database-dir``.
+`checks.plan_call` reads headers, sidecars and tables, returns the plan of the call with all
+problems that were found, and writes nothing but missing templates and the index of
+``--bids-database-dir``; `bids_sr.workflows.call_checks` calls it for runs and scans.
 `check_machine` checks memory and device of the machine that processes the data. `check_data` reads
 voxels once processing starts; files of the data set are located and checked in
 `bids_sr.survey.bids`.
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from bids_sr.io.lazy import import_on_use
 
 if TYPE_CHECKING:
-    from bids_sr.survey.preflight.checks import check as check, exclude_runs as exclude_runs
+    from bids_sr.survey.preflight.checks import exclude_runs as exclude_runs
     from bids_sr.survey.preflight.estimates import check_machine as check_machine
     from bids_sr.survey.preflight.exclusions import describe_skipped_runs as describe_skipped_runs
     from bids_sr.survey.preflight.plan import (
@@ -36,7 +37,7 @@ else:
     __getattr__ = import_on_use(
         __name__,
         {
-            "checks": ["check", "exclude_runs"],
+            "checks": ["exclude_runs"],
             "estimates": ["check_machine"],
             "exclusions": ["describe_skipped_runs"],
             "plan": ["Estimate", "Plan", "StageCost"],

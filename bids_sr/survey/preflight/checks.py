@@ -1,36 +1,24 @@
-"""Preflight of BOLD runs and of structural scans in one pass over headers and tables."""
+"""Preflight of BOLD runs in one pass over headers and tables."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
 from bids_sr.config import Settings, machine
-from bids_sr.config.seeds import COMPONENTS, choose_seeds, seed_names
+from bids_sr.config.seeds import COMPONENTS, choose_seeds
 from bids_sr.config.tedana import INSTALL_TEDANA, is_tedana_installed
-from bids_sr.evaluation.compared_series import add_compared_series
+from bids_sr.glm.connectivity_seeds import seed_names
 from bids_sr.glm.contrasts import Contrast, Contrasts, order_types
-from bids_sr.group.combination import warn_of_left_out, warn_of_separate_runs
 from bids_sr.io.frozen import frozen
-from bids_sr.io.image_header import Header
 from bids_sr.io.notices import Notice
 from bids_sr.io.series import series_names
-from bids_sr.structural import (
-    check_edited_masks,
-    check_lesion_template,
-    check_tools,
-    survey_structural,
-)
 from bids_sr.survey.bids import (
     BoldRun,
     Findings,
     Subject,
     Survey,
-    find_pretrained,
-    input_of_models,
     parse_entities,
     survey,
 )
@@ -48,11 +36,12 @@ from bids_sr.survey.preflight import (
     run_model,
     type_labels,
 )
+from bids_sr.survey.preflight.combined_runs import warn_of_left_out
+from bids_sr.survey.preflight.compared_series import add_compared_series
 from bids_sr.survey.preflight.estimates import check_memory, estimate
 from bids_sr.survey.preflight.exclusions import exclude, list_files
 from bids_sr.survey.preflight.kspace import refuse_phase, warn_of_header
 from bids_sr.survey.preflight.method_checks import (
-    check_card,
     check_methods,
     note_missing_features,
     note_recipe,
@@ -61,18 +50,23 @@ from bids_sr.survey.preflight.method_checks import (
 from bids_sr.survey.preflight.output_spaces import check_spaces, check_templates
 from bids_sr.survey.preflight.plan import Estimate, Plan
 from bids_sr.survey.preflight.reference_checks import note_unused_reference
+from bids_sr.survey.preflight.separate_calls import warn_of_separate_runs
 from bids_sr.survey.preflight.validator import validate
 
+MakePlan = Callable[[Settings, Findings], Plan]
 
-def check(settings: Settings) -> Plan:
+
+def plan_call(settings: Settings, make_plan: MakePlan) -> Plan:
     """Plan a call and collect all problems, reading only headers, sidecars and tables.
 
     Unless the call is a dry run, a missing template is downloaded to the TemplateFlow directory,
     and the index of the data set is written to ``--bids-database-dir``. Nothing else is written.
+
+    `make_plan` surveys the data set, plans its processing, and adds problems to the findings.
     """
     findings = Findings()
     try:
-        return _check_call(settings, findings)
+        return _plan_call(settings, make_plan, findings)
     except PermissionError as error:  # of a file or directory that an option names
         if error.filename is None:
             raise
@@ -80,7 +74,7 @@ def check(settings: Settings) -> Plan:
         return Plan(problems=tuple(findings.problems))
 
 
-def _check_call(settings: Settings, findings: Findings) -> Plan:
+def _plan_call(settings: Settings, make_plan: MakePlan, findings: Findings) -> Plan:
     """Plan a call, and collect all problems in `findings`."""
     directories.check_directories(settings, findings)
     check_templates(settings, findings)
@@ -92,111 +86,10 @@ def _check_call(settings: Settings, findings: Findings) -> Plan:
         for problem in findings.problems
     ):
         return Plan(problems=tuple(findings.problems))
-    if settings.superres.target == "anat":
-        return _check_structural(settings, findings)
-    return _check_bold(settings, findings)
+    return make_plan(settings, findings)
 
 
-def _check_structural(settings: Settings, findings: Findings) -> Plan:
-    """Plan the processing of structural scans, and collect all problems in `findings`.
-
-    Only headers are read, and nothing is written.
-    """
-    data_set = survey_structural(settings)
-    superres, subjects = settings.superres, data_set.subjects
-    findings.add_all(data_set)
-    note_missing_features(settings, findings)
-    for file in filter(None, (find_pretrained(superres, name) for name in superres.learned)):
-        for subject in subjects:
-            if subject.lowres:
-                _check_model_of_lowres(settings, subject, file, findings)
-            pairs = subject.structural
-            header = data_set.headers.get(pairs[0].highres) if pairs else None
-            if header is not None:
-                _check_model(settings, subject, header, file, findings)
-    check_tools(settings, findings)
-    check_lesion_template(settings, subjects, findings)
-    labels = {subject.label for subject in subjects}
-    others = (s for s in data_set.split_subjects if s.label not in labels)
-    check_edited_masks(settings, (*subjects, *others), findings)
-    plan = Plan(
-        subjects=subjects,
-        split_subjects=data_set.split_subjects,
-        series=("bspline", *superres.chosen),
-    )
-    cost = estimate(plan, settings)
-    if subjects:
-        _check_dataset(settings, data_set, findings)
-        _check_resources(cost, settings, findings)
-    return replace(
-        plan, estimate=cost, problems=tuple(findings.problems), warnings=tuple(findings.notices)
-    )
-
-
-def _check_model_of_lowres(
-    settings: Settings, subject: Subject, file: Path, findings: Findings
-) -> None:
-    """Reject a model that cannot be applied to the grid of low-resolution scans.
-
-    Grid and contrasts are taken from the first model, so only alignment, intensities and further
-    models can differ.
-    """
-    from bids_sr.sr.networks import SAME_GRID, joined_contrasts
-
-    model_input = input_of_models(settings.superres)
-    assert model_input is not None, (
-        "low-resolution scans can only be processed with pretrained models"
-    )
-    x, y, z = model_input.mm
-    slice_axis = ("R-L", "P-A", "I-S").index(model_input.orientation)
-    axes = [axis for axis in range(3) if axis != slice_axis] + [slice_axis]
-    affine = np.eye(4)
-    affine[:3, :3] = np.eye(3)[:, axes] * (x, y, z)
-    model_text = f"sub-{subject.label} with --pretrained {file}"
-    contrasts = joined_contrasts(model_input.contrasts)
-    check_card(file, affine, contrasts, SAME_GRID, model_text, findings, settings)
-
-
-def _check_model(
-    settings: Settings, subject: Subject, header: Header, file: Path, findings: Findings
-) -> None:
-    """Reject a model that cannot be applied to a participant with pairs.
-
-    The model card is compared with the contrasts and with `header`, the high-resolution scan that
-    defines the grid.
-    """
-    from bids_sr.sr.models.card import ModelError, read_card
-    from bids_sr.sr.networks import SAME_GRID, joined_contrasts
-
-    contrasts = [pair.contrast for pair in subject.structural]
-    model_text = f"sub-{subject.label} with --pretrained {file}"
-    try:
-        card = read_card(file)
-    except ModelError:
-        return  # reported by `check_pretrained`
-    if (channels := card.channels) != len(contrasts):
-        reason = (
-            f"the number of contrasts required by the model is {channels} ({card.contrast}), but"
-            f" the participant has {joined_contrasts(contrasts)}"
-        )
-        fix = (
-            "Use a model that was trained on these contrasts, or omit --pretrained to train a"
-            " new model."
-        )
-        findings.add_problem(model_text, reason, fix)
-    else:
-        check_card(
-            file,
-            header.affine,
-            joined_contrasts(contrasts),
-            SAME_GRID,
-            model_text,
-            findings,
-            settings,
-        )
-
-
-def _check_bold(settings: Settings, findings: Findings) -> Plan:
+def check_runs(settings: Settings, findings: Findings) -> Plan:
     """Plan the processing of BOLD runs, and collect all problems in `findings`."""
     data_set = survey(settings)
     _warn_of_missing_events(data_set, settings, findings)
@@ -212,7 +105,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
     estimable_bolds = _find_estimable_runs(processed_subjects, models, settings, findings)
     with findings.about(code="method"):
         check_methods(settings, processed_subjects, findings)
-    _check_dataset(settings, data_set, findings)
+    check_dataset(settings, data_set, findings)
     with findings.about(code="space"):
         region_masks, atlas_spaces = regions.check_regions(settings, data_set.subjects, findings)
     note_unused_reference(settings, data_set.subjects, findings)
@@ -463,7 +356,7 @@ def _has_estimable_model(
     ) and estimability.is_estimable(run, run_types, models.contrasts[run.bold], settings, findings)
 
 
-def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> None:
+def check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> None:
     """Validate the selected files, and check the requested spaces."""
     subjects = data_set.subjects
     labels = {subject.label for subject in subjects if subject.has_scans}
@@ -511,7 +404,7 @@ def _complete_plan(
     cost = Estimate()
     if plan.subjects:
         cost = estimate(replace(plan_of_series, subjects=subjects), settings)
-        _check_resources(cost, settings, findings)
+        check_resources(cost, settings, findings)
     if "glm" in settings.activation.kinds:
         methods_series = series_names(settings.superres.method)
         for subject in plan.subjects:
@@ -532,7 +425,7 @@ def _complete_plan(
     )
 
 
-def _check_resources(cost: Estimate, settings: Settings, findings: Findings) -> None:
+def check_resources(cost: Estimate, settings: Settings, findings: Findings) -> None:
     """Report too little disk space or memory."""
     with findings.about(code="room"):
         directories.check_disk_space(settings, cost, findings)

@@ -22,7 +22,6 @@ from bids_sr.engine.memory import (
     workers_that_fit,
 )
 from bids_sr.engine.step_memory import find_largest_gb
-from bids_sr.group.combination import group_runs
 from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.io.image_header import Triple
 from bids_sr.io.notices import Notice
@@ -31,6 +30,7 @@ from bids_sr.io.template_files import load_grid
 from bids_sr.sr.method import get_method
 from bids_sr.survey.bids import BoldRun, Findings, Subject, input_of_models
 from bids_sr.survey.bids.headers import read_header
+from bids_sr.survey.preflight.combined_runs import group_runs
 from bids_sr.survey.preflight.plan import Estimate, Plan
 
 # processors and memory

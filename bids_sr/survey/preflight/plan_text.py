@@ -10,7 +10,6 @@ from pathlib import Path
 from bids_sr.config import Settings, SuperRes
 from bids_sr.config.plugin import Plugin
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.group.combination import format_combined_runs
 from bids_sr.io.grids import BOLDREF
 from bids_sr.io.notices import Notice
 from bids_sr.io.region_names import BRAIN, region_labels
@@ -27,6 +26,7 @@ from bids_sr.survey.bids.retrospective_plan import (
     retrospective_factor,
     select_pair_sources,
 )
+from bids_sr.survey.preflight.combined_runs import format_combined_runs
 from bids_sr.survey.preflight.exclusions import describe_skipped_runs
 from bids_sr.survey.preflight.pace import measure_slowdown
 from bids_sr.survey.preflight.plan import Estimate, Plan

@@ -43,7 +43,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
             return result or RunOutcome()
 
         notices = tuple(Notice(what=file) for file in damaged)
-        monkeypatch.setattr(preflight, "check", lambda settings: plan)
+        monkeypatch.setattr("bids_sr.workflows.call_checks.check", lambda settings: plan)
         monkeypatch.setattr(preflight, "check_machine", lambda *_: ())
         monkeypatch.setattr(preflight, "check_data", lambda *_, **__: notices)
         monkeypatch.setattr(participant_level, "run_participants", process)

@@ -15,9 +15,10 @@ from bids_sr.config.sections.activation import Activation
 from bids_sr.config.sections.evaluation import Evaluation
 from bids_sr.config.sections.preprocessing import Preprocessing
 from bids_sr.config.sections.run import Run
-from bids_sr.config.seeds import choose_seeds, seed_names
+from bids_sr.config.seeds import choose_seeds
 from bids_sr.config.settings import analysis_digest, differing_settings, read_toml
 from bids_sr.config.values import SettingError, as_annotated, as_toml
+from bids_sr.glm.connectivity_seeds import seed_names
 
 PATHS = Paths(bids_dir=Path("/data"), output_dir=Path("/out"))
 text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)

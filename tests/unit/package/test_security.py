@@ -23,9 +23,10 @@ from bids_sr.config import Settings, UsageError
 from bids_sr.glm.block_effects import load_effects, load_mean
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.io.notices import Notice, record
-from bids_sr.report.figure_steps import figure_declarations
 from bids_sr.report.participants_page import write_participants
-from bids_sr.survey.preflight import Plan, check, dry_run_text
+from bids_sr.survey.preflight import Plan, dry_run_text
+from bids_sr.workflows.call_checks import check
+from bids_sr.workflows.figure_declarations import figure_declarations
 
 EVIL = "<script>alert(1)</script>"
 PROGRAMS = Path(sys.executable).parent

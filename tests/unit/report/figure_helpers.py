@@ -8,7 +8,7 @@ from checking import listed
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.engine.store import derivative_path
 from bids_sr.report.figure_step import FigureStep
-from bids_sr.report.figure_steps import figure_declarations
+from bids_sr.workflows.figure_declarations import figure_declarations
 
 
 def content_of(drawings: list[Derivative], desc: str, *, html: bool = False):

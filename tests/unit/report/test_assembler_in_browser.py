@@ -25,7 +25,6 @@ from bids_sr.io.volume import Volume
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.report.facts import facts_html, messages_html
-from bids_sr.report.figure_steps import figure_declarations
 from bids_sr.report.figures import canvas
 from bids_sr.report.figures.map_viewer import make_mni_nodes, viewer_html
 from bids_sr.report.figures.maps import MAP_COLORS
@@ -38,6 +37,7 @@ from bids_sr.report.figures.result_picture import (
 from bids_sr.report.figures.svg_files import save_svg
 from bids_sr.report.first_screen import UseRow, make_first_screen, render_first_screen
 from bids_sr.report.markup import render, render_selector, table
+from bids_sr.workflows.figure_declarations import figure_declarations
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

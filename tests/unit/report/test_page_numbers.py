@@ -15,9 +15,9 @@ from bids_sr.engine.artifacts import Volume
 from bids_sr.engine.metric_rows import MetricRow, read_table, table_text
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.evaluation_rows import series_text
-from bids_sr.report.figure_steps import figure_declarations
 from bids_sr.report.figure_steps.evaluation import draw_evaluation
 from bids_sr.report.figure_steps.quality import draw_quality
+from bids_sr.workflows.figure_declarations import figure_declarations
 
 ENTITIES = {"subject": "01", "task": "tap"}
 METHODS = ["srgan", "sbl"]

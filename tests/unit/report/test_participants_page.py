@@ -17,12 +17,12 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.io.dataset_description import write_dataset
 from bids_sr.io.notices import RECORD, Notice, record
 from bids_sr.report.assembler import write_subject_page
-from bids_sr.report.figure_steps import figure_declarations
 from bids_sr.report.figures import canvas, svg_files
 from bids_sr.report.index_page import write_index
 from bids_sr.report.participants_page import write_participants
 from bids_sr.report.sections import FigureSpec
 from bids_sr.version import __version__
+from bids_sr.workflows.figure_declarations import figure_declarations
 
 SECTIONS = (
     *(

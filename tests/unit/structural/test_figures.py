@@ -7,9 +7,9 @@ from figure_helpers import noted
 
 from bids_sr.io.volume import Volume
 from bids_sr.report.assembler import write_subject_page
-from bids_sr.report.figure_steps import figure_declarations
 from bids_sr.report.figures.canvas import FigureInputError
 from bids_sr.structural.figures import classes_figure, explanation_figure, scans_figure
+from bids_sr.workflows.figure_declarations import figure_declarations
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -10], [0, 0, 2, -5], [0, 0, 0, 1]])
 SHAPE = (10, 12, 5)

@@ -16,9 +16,10 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
-from bids_sr.structural import survey_structural
+from bids_sr.structural.survey import survey_structural
 from bids_sr.survey.bids import Survey
-from bids_sr.survey.preflight import check, check_data, dry_run_text
+from bids_sr.survey.preflight import check_data, dry_run_text
+from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.participant import make_graph
 
 FINE, COARSE = (3.0, 3.0, 3.0), (6.0, 6.0, 6.0)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from bids_sr.engine.flow import Eager
-from bids_sr.evaluation.steps.evaluation import EffectsComparison
+from bids_sr.evaluation.steps.reference_comparisons import EffectsComparison
 from bids_sr.glm.design import DesignSettings, frame_times
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events

@@ -11,8 +11,9 @@ from data.dataset import BidsMaker
 from graphmaker import VERSION, planned_call, planned_graph
 
 from bids_sr.boilerplate import bibliography
-from bids_sr.config.seeds import Seed, choose_seeds
+from bids_sr.config.seeds import choose_seeds
 from bids_sr.engine.store import store
+from bids_sr.glm.connectivity_seeds import Seed
 from bids_sr.glm.steps.seeds import describe_seeds
 from bids_sr.preproc.steps.registration import describe_mask, describe_registered_pair
 from bids_sr.report.call_description import AcquiredRun, describe_acquisition

@@ -21,7 +21,7 @@ from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, Factor
 from bids_sr.io.json_values import as_number
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, INTERPOLATIONS, MEASURED
-from bids_sr.report.figure_step import FigureContent, FigureDrawing, FigureStep, figure
+from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
 from bids_sr.report.figure_steps.overview import list_used_files
 from bids_sr.report.figure_steps.result_picture import PictureMaps, draw_picture
@@ -518,9 +518,3 @@ def _describe_test(
 def _get_data(statmap: Derivative) -> Array:
     data: Array = statmap.volume.data
     return data
-
-
-COMBINATION_FIGURES = tuple(
-    value for value in list(vars().values()) if isinstance(value, FigureStep)
-)
-"""Figures of combined maps, whose declarations are listed in the documentation."""

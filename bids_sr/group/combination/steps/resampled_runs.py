@@ -10,7 +10,6 @@ from scipy import ndimage
 from bids_sr.engine.artifacts import Derivative, Facts, Image, Map, Mask, Transforms
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, step
-from bids_sr.evaluation.evidence import was_applied
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL
 from bids_sr.glm.steps.activation import write_map
 from bids_sr.group.combination.interpolated_variance import (
@@ -27,6 +26,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.preproc.rigid import register_rigid
 from bids_sr.preproc.same_contrast import align_same_contrast, refine
 from bids_sr.spatial.resampling import sample_volume
+from bids_sr.sr.models.card import was_applied
 
 _LOGGER = logging.getLogger(__name__)
 LEAST_SHARED_BRAIN = 0.75

@@ -16,7 +16,7 @@ from bids_sr.engine.artifacts import Derivative
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.large_effects import LargeEffects
 from bids_sr.evaluation.qc_flags import Flag
-from bids_sr.evaluation.steps.evaluation import join_evaluation
+from bids_sr.evaluation.steps.reference_comparisons import join_evaluation
 from bids_sr.evaluation.steps.region_checks import check_region
 from bids_sr.evaluation.steps.run_verdict import add_large_effects, decide_verdict, raise_flags
 from bids_sr.glm.design import DesignSettings

@@ -12,7 +12,7 @@ import pytest
 from nilearn.glm.first_level.design_matrix import create_cosine_drift
 from scipy.ndimage import gaussian_filter
 
-from bids_sr.config.seeds import Seed
+from bids_sr.glm.connectivity_seeds import Seed
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.steps.seeds import SeedTemplate, component_series, own_seed_series, seed_series
 from bids_sr.io.confound_names import MOTION_REGRESSORS

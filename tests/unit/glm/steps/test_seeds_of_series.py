@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.config.seeds import Seed
 from bids_sr.evaluation.reference_maps import reference_map_rows
+from bids_sr.glm.connectivity_seeds import Seed
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Seeds
 from bids_sr.glm.steps.activation import map_contrasts

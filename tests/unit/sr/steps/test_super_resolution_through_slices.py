@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from bids_sr.evaluation.steps.evaluation import describe_halves, describe_known_activation
+from bids_sr.evaluation.steps.reference_comparisons import (
+    describe_halves,
+    describe_known_activation,
+)
 from bids_sr.evaluation.steps.self_test import gather_self_tests
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.pair_frames import make_truncated_pair

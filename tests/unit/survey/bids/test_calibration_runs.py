@@ -15,7 +15,8 @@ from bids_sr.config import SuperRes, UsageError
 from bids_sr.config.settings import analysis_digest
 from bids_sr.engine.memory import step_gb
 from bids_sr.engine.step_memory import SUPER_RESOLVE
-from bids_sr.survey.preflight import check, check_data
+from bids_sr.survey.preflight import check_data
+from bids_sr.workflows.call_checks import check
 
 FINE = (3.0, 3.0, 4.0)
 STEM = "sub-01_task-tap"

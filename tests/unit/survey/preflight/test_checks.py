@@ -36,7 +36,6 @@ from bids_sr.survey.bids.inputs import HighresReference
 from bids_sr.survey.bids.method_options import series_of_run
 from bids_sr.survey.preflight import (
     Plan,
-    check,
     check_data,
     cost_text,
     directories,
@@ -48,6 +47,7 @@ from bids_sr.survey.preflight import (
 )
 from bids_sr.survey.preflight.estimability import TypesOfRun
 from bids_sr.survey.preflight.run_contrasts import resolve_run_contrasts
+from bids_sr.workflows.call_checks import check
 
 STEM = "sub-01_task-tap"
 BOLD = f"{STEM}_bold.nii.gz"

@@ -19,7 +19,8 @@ from bids_sr.cli.main import main
 from bids_sr.config import SuperRes, UsageError
 from bids_sr.io.notices import Notice
 from bids_sr.survey.bids import find_pretrained, find_vgg_weights, uses_guide
-from bids_sr.survey.preflight import check, choice_lines, dry_run_text
+from bids_sr.survey.preflight import choice_lines, dry_run_text
+from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.series_requests import Analysis
 
 BOLD = "sub-01_task-tap_bold.nii.gz"

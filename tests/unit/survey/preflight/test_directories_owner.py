@@ -11,8 +11,8 @@ from data.dataset import BidsMaker, snapshot
 
 from bids_sr.cli import main
 from bids_sr.io.dataset_description import write_dataset
-from bids_sr.survey.preflight import check
 from bids_sr.version import __version__
+from bids_sr.workflows.call_checks import check
 
 
 def write_other_output(out: Path, name: str) -> None:

@@ -31,9 +31,10 @@ from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import get_operator
 from bids_sr.survey.bids import BoldRun, Findings
-from bids_sr.survey.preflight import Plan, check, check_data, dry_run_text, validator
+from bids_sr.survey.preflight import Plan, check_data, dry_run_text, validator
 from bids_sr.survey.retrospective import downsampling, preparation
 from bids_sr.survey.retrospective.preparation import prepare
+from bids_sr.workflows.call_checks import check
 
 FACTOR = (2.0, 2.0, 1.0)
 ZOOMS = (2.0, 2.0, 4.0)

@@ -13,7 +13,6 @@ from data.calls import only_run, plan_for
 from data.dataset import BidsMaker
 from graphmaker import planned_call
 
-from bids_sr.group.combination.checks import group_runs, list_uncombined_runs
 from bids_sr.survey.bids import BoldRun
 from bids_sr.survey.bids.acquisitions import (
     find_unusual_acquisitions,
@@ -21,6 +20,7 @@ from bids_sr.survey.bids.acquisitions import (
     read_acquisition,
 )
 from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedField, PrecomputedRun
+from bids_sr.survey.preflight.combined_runs import group_runs, list_uncombined_runs
 from bids_sr.workflows.participant import make_graph
 
 J, K = {"PhaseEncodingDirection": "j"}, {"PhaseEncodingDirection": "j-"}

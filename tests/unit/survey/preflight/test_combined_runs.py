@@ -6,7 +6,7 @@ import pytest
 from data.dataset import EVENTS, BidsMaker
 from graphmaker import planned_call, stage_minutes
 
-from bids_sr.group.combination.checks import group_runs, list_uncombined_runs
+from bids_sr.survey.preflight.combined_runs import group_runs, list_uncombined_runs
 from bids_sr.survey.preflight.plan_text import dry_run_text
 from bids_sr.workflows.participant import make_graph
 

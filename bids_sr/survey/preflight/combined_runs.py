@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from bids_sr.config.sections.activation import COMBINE_ALL_OPTION
-from bids_sr.config.seeds import seed_names
+from bids_sr.glm.connectivity_seeds import seed_names
 from bids_sr.glm.contrasts import ComparableWeights, comparable
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import size_text

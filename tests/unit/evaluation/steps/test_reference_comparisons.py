@@ -11,7 +11,7 @@ from data.maps import mapped
 from data.short_names import against_of, measure_of
 
 from bids_sr.engine.artifacts import Derivative
-from bids_sr.evaluation.steps.evaluation import (
+from bids_sr.evaluation.steps.reference_comparisons import (
     EffectsComparison,
     compare_halves,
     compare_images,

@@ -1,0 +1,115 @@
+"""Preflight of structural scans in one pass over headers."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.config import Settings
+from bids_sr.io.image_header import Header
+from bids_sr.structural.checks import check_edited_masks, check_lesion_template, check_tools
+from bids_sr.structural.survey import survey_structural
+from bids_sr.survey.bids import Findings, Subject, find_pretrained, input_of_models
+from bids_sr.survey.preflight.checks import check_dataset, check_resources
+from bids_sr.survey.preflight.estimates import estimate
+from bids_sr.survey.preflight.method_checks import check_card, note_missing_features
+from bids_sr.survey.preflight.plan import Plan
+
+
+def check_scans(settings: Settings, findings: Findings) -> Plan:
+    """Plan the processing of structural scans, and collect all problems in `findings`.
+
+    Only headers are read, and nothing is written.
+    """
+    data_set = survey_structural(settings)
+    superres, subjects = settings.superres, data_set.subjects
+    findings.add_all(data_set)
+    note_missing_features(settings, findings)
+    for file in filter(None, (find_pretrained(superres, name) for name in superres.learned)):
+        for subject in subjects:
+            if subject.lowres:
+                _check_model_of_lowres(settings, subject, file, findings)
+            pairs = subject.structural
+            header = data_set.headers.get(pairs[0].highres) if pairs else None
+            if header is not None:
+                _check_model(settings, subject, header, file, findings)
+    check_tools(settings, findings)
+    check_lesion_template(settings, subjects, findings)
+    labels = {subject.label for subject in subjects}
+    others = (s for s in data_set.split_subjects if s.label not in labels)
+    check_edited_masks(settings, (*subjects, *others), findings)
+    plan = Plan(
+        subjects=subjects,
+        split_subjects=data_set.split_subjects,
+        series=("bspline", *superres.chosen),
+    )
+    cost = estimate(plan, settings)
+    if subjects:
+        check_dataset(settings, data_set, findings)
+        check_resources(cost, settings, findings)
+    return replace(
+        plan, estimate=cost, problems=tuple(findings.problems), warnings=tuple(findings.notices)
+    )
+
+
+def _check_model_of_lowres(
+    settings: Settings, subject: Subject, file: Path, findings: Findings
+) -> None:
+    """Reject a model that cannot be applied to the grid of low-resolution scans.
+
+    Grid and contrasts are taken from the first model, so only alignment, intensities and further
+    models can differ.
+    """
+    from bids_sr.sr.networks import SAME_GRID, joined_contrasts
+
+    model_input = input_of_models(settings.superres)
+    assert model_input is not None, (
+        "low-resolution scans can only be processed with pretrained models"
+    )
+    x, y, z = model_input.mm
+    slice_axis = ("R-L", "P-A", "I-S").index(model_input.orientation)
+    axes = [axis for axis in range(3) if axis != slice_axis] + [slice_axis]
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, axes] * (x, y, z)
+    model_text = f"sub-{subject.label} with --pretrained {file}"
+    contrasts = joined_contrasts(model_input.contrasts)
+    check_card(file, affine, contrasts, SAME_GRID, model_text, findings, settings)
+
+
+def _check_model(
+    settings: Settings, subject: Subject, header: Header, file: Path, findings: Findings
+) -> None:
+    """Reject a model that cannot be applied to a participant with pairs.
+
+    The model card is compared with the contrasts and with `header`, the high-resolution scan that
+    defines the grid.
+    """
+    from bids_sr.sr.models.card import ModelError, read_card
+    from bids_sr.sr.networks import SAME_GRID, joined_contrasts
+
+    contrasts = [pair.contrast for pair in subject.structural]
+    model_text = f"sub-{subject.label} with --pretrained {file}"
+    try:
+        card = read_card(file)
+    except ModelError:
+        return  # reported by `check_pretrained`
+    if (channels := card.channels) != len(contrasts):
+        reason = (
+            f"the number of contrasts required by the model is {channels} ({card.contrast}), but"
+            f" the participant has {joined_contrasts(contrasts)}"
+        )
+        fix = (
+            "Use a model that was trained on these contrasts, or omit --pretrained to train a"
+            " new model."
+        )
+        findings.add_problem(model_text, reason, fix)
+    else:
+        check_card(
+            file,
+            header.affine,
+            joined_contrasts(contrasts),
+            SAME_GRID,
+            model_text,
+            findings,
+            settings,
+        )
