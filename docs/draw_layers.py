@@ -1,9 +1,8 @@
-"""Draw the layers of the package: python docs/draw_layers.py writes docs/figures/layers.svg.
+"""Draw the rooms of the package: python docs/draw_layers.py writes docs/figures/layers.svg.
 
 docs/changing.md shows the figure. Rows are the layers that `lint-imports` checks (setup.cfg), and
-lines are imports by the higher part. Lines to the lowest row are omitted because its parts are
-imported nearly everywhere, and lines that other lines imply are omitted. Wings are not drawn
-because they have modules of several layers.
+lines are imports by the higher room. Lines to the two lowest rows are omitted because they are
+imported nearly everywhere, and lines that other lines imply are omitted.
 """
 
 from __future__ import annotations
@@ -16,35 +15,26 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT, GAP, ROW = 118, 40, 16, 70
 TEXT = {
-    "boilerplate": "names, templates, .bib",
-    "config": "settings, TOML, locks",
-    "io": "NIfTI, atomic files",
-    "series": "names of series",
-    "run_time": "processor time",
-    "region_names": "regions by name",
-    "frozen": "immutable records",
-    "notices": "messages to the user",
-    "spatial": "motion, resampling",
-    "metrics": "tables of metrics",
-    "sr": "methods, models, detail",
+    "boilerplate": "package data",
+    "io": "files, names, numbers",
+    "engine": "steps, graph, execution",
+    "spatial": "grids, transforms, masks",
+    "preproc": "motion, registration",
     "glm": "design, noise, maps",
-    "quality": "images and series",
-    "evaluation": "references, verdict",
-    "registration": "ANTs, brain, atlas",
-    "bids": "survey of the data set",
-    "report": "pages, tables, texts",
-    "figures": "drawings of arrays",
-    "preflight": "checks, estimates",
-    "retrospective": "downsampled copies",
-    "lazy": "imports on first use",
-    "statistics": "paired tests",
-    "pipeline": "steps, calls, graphs",
-    "steps": "typed functions",
-    "execution": "MultiProc, SLURM",
+    "sr": "methods, networks, models",
+    "config": "options, settings",
+    "survey": "data set, checks",
+    "evaluation": "tested detail, verdict",
+    "report": "figures, pages",
+    "group": "all runs, participants",
+    "structural": "T1w, T2w, FLAIR",
+    "phantom": "simulated data sets",
     "workflows": "order of steps",
-    "cli": "program bids-sr",
     "api": "Python interface",
+    "cli": "programs",
 }
+HIDDEN_ROWS = 2
+"""Rows at the bottom, boilerplate and io, that nearly all rooms import: lines are omitted."""
 
 
 def part_of(path: Path) -> str:
@@ -74,8 +64,13 @@ def read_rows() -> dict[str, int]:
     """Return the row of each part, 0 at the bottom."""
     rules = configparser.ConfigParser(interpolation=None)
     rules.read(ROOT / "setup.cfg", encoding="utf-8")
-    layers = rules["importlinter:contract:layers"]["layers"].split("\n")[:0:-1]
-    return {part.strip(): row for row, layer in enumerate(layers) for part in layer.split("|")}
+    layers = rules["importlinter:contract:rooms"]["layers"].split("\n")[:0:-1]
+    return {
+        part.strip(): row
+        for row, layer in enumerate(layers)
+        for part in layer.split("|")
+        if part.strip() in TEXT
+    }
 
 
 def graph(parts: Collection[str]) -> dict[str, set[str]]:
@@ -101,7 +96,7 @@ def shown(used: dict[str, set[str]], rows: dict[str, int]) -> list[tuple[str, st
         (part, below)
         for part in used
         for below in sorted(used[part])
-        if rows[below] > 0
+        if rows[below] >= HIDDEN_ROWS
         and not any(below in _reached(other, used) for other in used[part] - {below})
     ]
 
@@ -126,7 +121,7 @@ def drawn() -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {widest}'
             f' {top * ROW + HEIGHT + 2 * GAP}" font-family="sans-serif" font-size="12">'
         ),
-        "<title>Layers of bids-sr: every line is an import</title>",
+        "<title>Rooms of bids-sr: every line is an import</title>",
     ]
     for part, below in shown(used, rows):
         (x, y), (u, v) = at[part], at[below]

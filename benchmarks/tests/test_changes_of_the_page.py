@@ -12,13 +12,12 @@ from pages import ROOT, changes
 
 FILES = {
     "Add a metric": {
-        "bids_sr/quality/signal_drift.py",
+        "bids_sr/evaluation/steps/signal_drift.py",
         "bids_sr/report/metric_tables.py",
-        "bids_sr/steps/quality/signal_drift.py",
         "boilerplate/statistics.json",
         "workflows/evaluate_run.py",
     },
-    "Add a figure": {"bids_sr/steps/figures/tsnr.py", "workflows/report_run.py"},
+    "Add a figure": {"bids_sr/report/figure_steps/tsnr.py", "workflows/report_run.py"},
     "Add a method": {"bids_sr/sr/methods/new_net.py"},
 }
 """Chapter, and the files that it changes."""

@@ -122,7 +122,7 @@ def check_intervals(
 
     Returns the smoothness of the run; one ``coverage_one_level_down`` per contrast; and rows of
     `iterate_tested_detail`, if the blocks can be split into halves. The second value is a file of
-    `steps.half_resolution_maps`, for tests with other runs. Both are empty if the model has no
+    `half_resolution_maps`, for tests with other runs. Both are empty if the model has no
     prior, was not applied, or cannot be tested in this run.
     """
     model = load_model(model_file)

@@ -140,10 +140,9 @@ def test_anchors_work_on_github() -> None:
 
 def test_examples_add_the_files_that_readers_write() -> None:
     assert {
-        "bids_sr/quality/signal_drift.py",
+        "bids_sr/evaluation/steps/signal_drift.py",
         "bids_sr/sr/methods/new_net.py",
-        "bids_sr/steps/figures/tsnr.py",
-        "bids_sr/steps/quality/signal_drift.py",
+        "bids_sr/report/figure_steps/tsnr.py",
     } == NEW_FILES
 
 

@@ -212,12 +212,12 @@ def combine_maps(
     the participant.
 
     `resampled_maps` are maps of all runs, as returned by
-    `combination.steps.resampled_runs.resample_run_maps` and
-    `combination.steps.shared_error.scale_run_error`. `bold_mask` is the brain of the first run on
+    `resampled_runs.resample_run_maps` and
+    `shared_error.scale_run_error`. `bold_mask` is the brain of the first run on
     the acquired grid. For smoothing that is wide relative to its voxels, the error is included in
-    t. `tested_rows` is the result of `combination.steps.tested_runs.compare_runs`, which decides
+    t. `tested_rows` is the result of `tested_runs.compare_runs`, which decides
     whether masks of voxels are computed; None if the series was not tested. `run_agreement` is
-    the result of `combination.steps.sibling_runs.check_runs`; None if runs were not compared.
+    the result of `sibling_runs.check_runs`; None if runs were not compared.
 
     `contrasts` has the names of the combined runs, by contrast, and `runs` the entities of the
     combined runs by name, the first run first. `left_out` and `missing_contrasts` have reasons why

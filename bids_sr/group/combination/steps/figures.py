@@ -411,7 +411,7 @@ def _person_interval(
     are weights by name of the run. `shared` is the correlation of the reconstruction error between
     runs; None if the error is unknown. `inside` are the selected voxels (3D, boolean). `widening`
     is the factor of the SD of the reconstruction error
-    (`combination.run_combination.widen_error`).
+    (`widen_error`).
     """
     from scipy import special
 

@@ -102,7 +102,7 @@ def resample_run_maps(
     the target grid. `space_maps` are maps of the run in other spaces. `first2run_xfm` transforms
     points of the first run to points of the run (1, 4, 4; RAS+ mm). `card` is the model card of
     the series; None if the series has no model. `run_scale` is the result of
-    `combination.steps.sibling_runs.compare_with_first_run`. Transform and scale are None for the
+    `sibling_runs.compare_with_first_run`. Transform and scale are None for the
     first run. `run` is recorded in sidecars. Returns maps of the run on the target grid, followed
     by maps in other spaces.
     """

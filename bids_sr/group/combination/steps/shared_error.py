@@ -52,12 +52,12 @@ def scale_run_error(
     """Map the SD of the reconstruction error of a run, scaled to the effect in all runs.
 
     `resampled_maps` and `acquired_maps` are maps of the series and of the acquired series in the
-    frame of the first run, as returned by `combination.steps.resampled_runs.resample_run_maps` for
+    frame of the first run, as returned by `resampled_runs.resample_run_maps` for
     all runs. `error_powers` are mean squares of the samples of the run, from
-    `steps.reconstruction_error.measure_error`. `mask` and `bold_mask` are the brain of the run on
+    `measure_error`. `mask` and `bold_mask` are the brain of the run on
     the high-resolution grid and on the acquired grid, and `first_mask` and `first_bold_mask` the
     brain of the first run on the same grids. `run_agreement` is the result of
-    `combination.steps.sibling_runs.check_runs`, whose left-out runs are not used. `first2run_xfm`
+    `sibling_runs.check_runs`, whose left-out runs are not used. `first2run_xfm`
     transforms points of the first run to points of the run (1, 4, 4; RAS+ mm); None for the first
     run. `contrasts` has the names of the combined runs, by contrast.
 

@@ -87,7 +87,7 @@ def compare_runs(
     `half_resolution_maps` are files of `check_intervals` by name of the run, the first run first.
     `first2run_xfms` transform points of the first run to points of each further run (1, 4, 4; RAS+
     mm), and `run_scales` are the signal of each further run relative to the first run.
-    `run_agreement` is the result of `combination.steps.sibling_runs.check_runs`, whose left-out
+    `run_agreement` is the result of `sibling_runs.check_runs`, whose left-out
     runs are not used. `own_rows` are rows of `check_intervals` by name of the run. They are used
     if all other runs of a contrast are left out. `contrasts` has the names of the combined runs,
     by contrast. `factor` is the ratio of acquired to high-resolution voxel size, per axis.
