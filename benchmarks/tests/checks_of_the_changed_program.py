@@ -15,13 +15,13 @@ import bids_sr
 from bids_sr.cli.models.commands.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.evaluation.negative_controls import list_negative_controls
+from bids_sr.evaluation.steps.signal_drift import measure_drift
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.report.figure_steps import tsnr
 from bids_sr.report.metric_tables import QUALITY, tables_html
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.sr.models.model import load_model
-from bids_sr.evaluation.steps.signal_drift import measure_drift
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.figure_declarations import figure_declarations
 

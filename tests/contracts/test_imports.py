@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STEP_FOLDERS = sorted(
-    str(folder.relative_to(ROOT)) for folder in (ROOT / "bids_sr").rglob("*steps") if folder.is_dir()
-)
+STEP_FOLDERS = [
+    str(folder.relative_to(ROOT)) for folder in sorted((ROOT / "bids_sr").rglob("*steps/"))
+]
 LIBRARIES = "ants bids matplotlib nilearn nireports numba seaborn skimage sklearn torch"
 ARRAYS = "nibabel numpy pandas scipy"
 WATCH = """
