@@ -93,7 +93,7 @@ def _run_group_level(settings: Settings) -> int:
     print_line("Checking the metrics tables of the participants")
     from bids_sr.cli.group_level import find_group_inputs
     from bids_sr.config.lock import output_lock
-    from bids_sr.group import describe_replaced
+    from bids_sr.group.output_files import describe_replaced
     from bids_sr.io.dataset_description import write_bidsignore
     from bids_sr.survey.bids.findings import refuse_denied
 

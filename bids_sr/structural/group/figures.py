@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from bids_sr.engine.metric_rows import BRAIN
 from bids_sr.evaluation.statistics.limits_of_agreement import Agreement, limits_of_agreement
-from bids_sr.group import choose_color
+from bids_sr.group.paired_values_figure import choose_color
 from bids_sr.io.arrays import Float
 from bids_sr.io.series import MEASURED
 from bids_sr.report.figures import canvas as s

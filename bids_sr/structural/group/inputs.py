@@ -8,7 +8,8 @@ from types import MappingProxyType
 import pandas as pd
 
 from bids_sr.engine.metric_rows import COLUMNS, MISSING, read_frame
-from bids_sr.group import TableError, read_table_sidecar
+from bids_sr.group.input_tables import read_table_sidecar
+from bids_sr.group.values import TableError
 from bids_sr.survey.bids.entities import parse_entities
 
 ALL_PROTOCOLS = "all"

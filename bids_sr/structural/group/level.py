@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING
 
 from bids_sr.config import Settings, UsageError, suggest_name
 from bids_sr.engine.metric_rows import MISSING
-from bids_sr.group import (
-    DatasetContents,
-    GroupNames,
-    absence_lines,
+from bids_sr.group.dataset_contents import DatasetContents, absence_lines
+from bids_sr.group.input_checks import require_readable
+from bids_sr.group.input_tables import iter_func_folders, mixed_settings_lines
+from bids_sr.group.level import (
     announce_inputs,
     describe_call,
-    iter_func_folders,
     mixed_settings_error,
-    mixed_settings_lines,
-    require_readable,
     too_few_error,
     write_group_results,
 )
+from bids_sr.group.output_files import GroupNames
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.frozen import frozen
 from bids_sr.io.tables import is_missing
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bids_sr.engine.execute import RunOutcome
-    from bids_sr.group import GroupPage
+    from bids_sr.group.page import GroupPage
 
 _RUN_PARTICIPANT_LEVEL = "run the participant level with --sr-target anat first"
 # settings that affect results of this level

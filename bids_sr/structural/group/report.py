@@ -16,13 +16,9 @@ from bids_sr.engine.metric_rows import BRAIN, MISSING, cell_number, columns_json
 from bids_sr.engine.number_text import estimate, number, p_value
 from bids_sr.evaluation.statistics.comparison_table import write_comparisons
 from bids_sr.evaluation.statistics.wilcoxon import ALPHA
-from bids_sr.group import (
-    GroupFigures,
-    GroupNames,
-    GroupPage,
-    GroupSection,
-    plot_paired_values,
-)
+from bids_sr.group.output_files import GroupNames
+from bids_sr.group.page import GroupFigures, GroupPage, GroupSection
+from bids_sr.group.paired_values_figure import plot_paired_values
 from bids_sr.io.atomic_files import write_json, write_text
 from bids_sr.io.frozen import frozen
 from bids_sr.io.metric_registry import statistic
