@@ -50,7 +50,7 @@ _CHECK_INTERVAL_S = 0.5  # s between checks of answers and queue
 _CANCEL_TIMEOUT_S, _ORPHAN_TIMEOUT_S = 5.0, 90.0
 _LOG_LINES = 30  # number of lines at the end of a job's log that a crash file contains
 # variables that are set in a job even if sbatch exports no environment
-_EXPORTED_VARIABLES = ("PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
+_EXPORTED_VARIABLES = ("PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR", "MPLBACKEND")
 
 
 @dataclass(kw_only=True, slots=True)

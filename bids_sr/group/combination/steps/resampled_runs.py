@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.engine.artifacts import Derivative, Facts, Image, Map, Mask, Transforms
+from bids_sr.engine.artifacts import Derivative, Facts, Image, Map, Mask
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, step
 from bids_sr.evaluation.evidence import was_applied
@@ -26,6 +26,7 @@ from bids_sr.io.series import ACQUIRED
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.rigid import register_rigid
 from bids_sr.preproc.same_contrast import align_same_contrast, refine
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.resampling import sample_volume
 
 _LOGGER = logging.getLogger(__name__)
