@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from bids_sr.config import Settings, UsageError
+from bids_sr.config import Settings
 from bids_sr.config.lock import find_running
 from bids_sr.group import DatasetContents, GroupNames, find_runs_group, read_dataset
+from bids_sr.io.notices import UsageError
 from bids_sr.structural import find_scans_group, is_scans_group
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Literal, Self
 
 from bids_sr.config.section import OptionSection, option
-from bids_sr.config.values import UsageError, read_tables, suggest_name
+from bids_sr.config.values import read_tables, suggest_name
 from bids_sr.engine.slurm.job_options import JobOptions
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import UsageError
 
 _PLUGIN_NAMES = ("MultiProc", "SLURM")
 _MULTIPROC_SETTINGS = {"n_procs", "memory_gb"}

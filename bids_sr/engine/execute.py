@@ -82,9 +82,9 @@ def execute(
 
     The workflow has all steps and its working directory. `nprocs` processors and `mem_gb` GB of
     memory are for all simultaneous nodes together. `crash_dir` is the directory of the record of
-    the run. `jobs` are options of SLURM jobs, which run the steps; None for execution on this computer.
-    `progress` is called with a node and its status. `has_gpu` states whether steps may use a GPU.
-    Returns failed steps and missing files.
+    the run. `jobs` are options of SLURM jobs; None to run the steps on this computer. `progress`
+    is called with a node and its status. `has_gpu` states whether steps may use a GPU. Returns
+    failed steps and missing files.
 
     Raises `KeyboardInterrupt` if the run was interrupted: all workers have ended, and results of
     finished nodes are kept. Other exceptions mean that the run failed without a crash file.
@@ -98,9 +98,7 @@ def execute(
             " steps are run again",
             n_damaged,
         )
-    nipype_plugin = _make_plugin(
-        jobs, progress, nprocs=nprocs, mem_gb=mem_gb, has_gpu=has_gpu
-    )
+    nipype_plugin = _make_plugin(jobs, progress, nprocs=nprocs, mem_gb=mem_gb, has_gpu=has_gpu)
     failure: Exception | None = None
     try:
         with _monotonic_clock(), _cached_results():

@@ -28,7 +28,7 @@ from bids_sr.cli.options import ParsedOptions, Parser, make_options, normalize_f
 from bids_sr.cli.parser import build_parser as build_program_parser, parse_settings
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.cli.vgg19_weights import install_requested_weights
-from bids_sr.config import Settings, UsageError, readers
+from bids_sr.config import Settings, readers
 from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.config.values import split_named
 from bids_sr.engine.memory import BASE_GB
@@ -57,6 +57,7 @@ from bids_sr.engine.slurm.submission import (
     read_done,
 )
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.device import Device
 
 if TYPE_CHECKING:

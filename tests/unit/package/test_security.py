@@ -19,10 +19,10 @@ from data.dataset import BidsMaker
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.config import Settings, UsageError
+from bids_sr.config import Settings
 from bids_sr.glm.block_effects import Effects, load_mean
 from bids_sr.glm.contrasts import resolve_contrasts
-from bids_sr.io.notices import Notice, record
+from bids_sr.io.notices import Notice, UsageError, record
 from bids_sr.report.figure_steps import figure_declarations
 from bids_sr.report.participants_page import write_participants
 from bids_sr.survey.preflight import Plan, check, dry_run_text

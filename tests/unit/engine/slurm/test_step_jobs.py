@@ -32,7 +32,7 @@ from bids_sr.io.notices import CODES, read_record
 from bids_sr.sr.steps.super_resolution import super_resolve
 
 SHORT_INTERVALS = {"poll_seconds": 0.1, "grace_seconds": 0.3, "patience_seconds": 30.0}
-TESTS = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[3]
 
 
 def options(**changes: Any) -> JobOptions:
