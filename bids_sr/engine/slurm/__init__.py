@@ -1,7 +1,8 @@
 """SLURM: participants as tasks of job arrays, and steps as jobs.
 
-SLURM's accounting is not required: each task records which participants are done. `cli` is the
-program ``bids-sr-slurm``, and `plugin` runs the steps of one call as jobs (``--use-plugin``).
+SLURM's accounting is not required: each task records which participants are done. The program
+``bids-sr-slurm`` uses `scripts`, and `plugin` runs the steps of one call as jobs
+(``--use-plugin``).
 """
 
 from typing import TYPE_CHECKING
