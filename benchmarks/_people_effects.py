@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bids_sr.engine.artifacts import Facts, File, Mask, Series, Transforms, read_entities
+from bids_sr.engine.artifacts import Facts, File, Mask, Series, read_entities
 from bids_sr.engine.metric_rows import MetricRow, read_table, table_text
 from bids_sr.engine.step import HERE, step
 from bids_sr.evaluation.agreement import agreement_rows
@@ -31,7 +31,7 @@ from bids_sr.evaluation.steps.half_resolution import (
     run_half_resolution_test,
 )
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
-from bids_sr.glm.block_effects import load_effects, save_effects
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import find_blocks
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.regressors import Events
@@ -42,6 +42,7 @@ from bids_sr.io.arrays import Float32
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import VarianceRecipe
@@ -67,7 +68,7 @@ _Table = pd.DataFrame
 class StoredEffects:
     """Block effects of a run with one coding of its events, in one folder.
 
-    Files of `save_effects` are SERIES.npz, on the high-resolution grid, and half_reconstructed.npz
+    Files of `Effects.save` are SERIES.npz, on the high-resolution grid, and half_reconstructed.npz
     and half_acquired.npz, on the tested part of the acquired grid. t_maps.npz contains t maps of
     the downsampled and of the acquired run, interpolated to these grids (half/WIDTH/CONTRAST and
     acquired/CONTRAST). half_rows.tsv contains rows of the test that do not depend on the rule, and
@@ -107,8 +108,8 @@ class StoredEffects:
                     width, contrast = labels
                     active_t.setdefault(float(width), {})[contrast] = maps[name]
         return HalfResolutionEffects(
-            reconstructed=load_effects(self.folder / "half_reconstructed.npz"),
-            acquired=load_effects(self.folder / "half_acquired.npz"),
+            reconstructed=Effects.load(self.folder / "half_reconstructed.npz"),
+            acquired=Effects.load(self.folder / "half_acquired.npz"),
             active_t=active_t,
         )
 
@@ -128,7 +129,7 @@ class StoredEffects:
 
     def measure(self) -> list[MetricRow]:
         """Return the agreement of `METHOD` with measured halves, as the program computes it."""
-        effects = load_effects(self.folder / "measured.npz")
+        effects = Effects.load(self.folder / "measured.npz")
         with np.load(self.folder / "t_maps.npz") as maps:
             acquired_t = {
                 name.removeprefix("acquired/"): maps[name]
@@ -205,7 +206,7 @@ def read_inputs(step_folder: Path) -> dict[str, Any]:
 def _store_acquired_t(run: Path, events: Mapping[str, str], outputs: Path, scratch: Path) -> None:
     """Write t maps of the acquired run, interpolated to the grid of the measured series."""
     map_series.run_on_files({**read_inputs(run / "acquired" / "map_series"), **events}, scratch)
-    measured = load_effects(outputs / "measured.npz")
+    measured = Effects.load(outputs / "measured.npz")
     maps = {}
     for file in scratch.glob("*_stat-t_*_statmap.nii"):
         values, affine = load_image(file)
@@ -252,8 +253,8 @@ def store_half_effects(
         omp_nthreads=omp_nthreads,
     )
     assert test.effects is not None
-    save_effects(test.effects.reconstructed, here / "half_reconstructed.npz")
-    save_effects(test.effects.acquired, here / "half_acquired.npz")
+    test.effects.reconstructed.save(here / "half_reconstructed")
+    test.effects.acquired.save(here / "half_acquired")
     np.savez(
         here / "half_t.npz",
         **{

@@ -34,7 +34,7 @@ from bids_sr.engine.metric_rows import MetricRow, read_table
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.references import make_half_reference
-from bids_sr.glm.block_effects import Effects, load_effects, save_effects
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.io.arrays import Float32
 from bids_sr.spatial.resampling import sample_volume
@@ -301,14 +301,14 @@ def gains(first: Kept, second: Kept) -> Mapping[tuple[str, str], MetricRow]:
     """Return `sbl` of the second call minus the first, by measure and region, with intervals over
     the same blocks.
     """
-    effects = load_effects(first.folder / "measured.npz")
+    effects = Effects.load(first.folder / "measured.npz")
     types = list(dict.fromkeys(block.condition for block in effects.blocks))
     contrast = resolve_contrasts(types, ["all"])
     with tempfile.TemporaryDirectory() as folder:
         files = {"measured": first.folder / "measured.npz"}
         for name, outputs in (("before", first), ("after", second)):
-            named = replace(load_effects(outputs.folder / "sbl.npz"), series=name)
-            files[name] = save_effects(named, Path(folder) / f"{name}.npz")
+            named = replace(Effects.load(outputs.folder / "sbl.npz"), series=name)
+            files[name] = named.save(Path(folder) / name)
         run = RunEffects(
             files=files,
             contrasts=contrast,

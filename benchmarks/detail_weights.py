@@ -36,17 +36,18 @@ import torch
 from _table import keep
 from nibabel.affines import apply_affine
 
-from bids_sr.engine.artifacts import Facts, File, Mask, Series, Transforms
+from bids_sr.engine.artifacts import Facts, File, Mask, Series
 from bids_sr.engine.step import HERE, step
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
-from bids_sr.glm.block_effects import Effects, load_effects
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.halves import SplitProducts, average_splits, split_contrasts
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.lapack import solve_in_place
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.transforms import resize_affine
@@ -379,13 +380,13 @@ class StoredRun:
     @cached_property
     def acquired(self) -> Effects:
         """Acquired block effects, the reference at half the resolution."""
-        return load_effects(self.effects / "half_acquired.npz")
+        return Effects.load(self.effects / "half_acquired.npz")
 
     @cached_property
     def tested_values(self) -> dict[tuple[str, str], float]:
         """Explained variances that the program reports, by region and contrast."""
         rows = iterate_tested_detail(
-            load_effects(self.effects / "half_reconstructed.npz"),
+            Effects.load(self.effects / "half_reconstructed.npz"),
             self.acquired,
             {0.0: self._read_t_maps("half/0/")},
             self.inputs["contrasts"],
@@ -418,10 +419,10 @@ class StoredRun:
             fwhm=VarianceRecipe().fwhm,
             noise=float(state["noise"]),
         )
-        sbl = load_effects(self.effects / "sbl.npz")
+        sbl = Effects.load(self.effects / "sbl.npz")
         compared = ComparedDetail(
             scales=reconstruct_scales(prior, sbl.betas),
-            reference=load_effects(self.effects / "measured.npz"),
+            reference=Effects.load(self.effects / "measured.npz"),
             active_t=self._read_t_maps("acquired/"),
         )
         check_sum(compared.scales, sbl)

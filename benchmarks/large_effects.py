@@ -37,7 +37,7 @@ from bids_sr.evaluation.large_effects import (
 )
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
-from bids_sr.glm.block_effects import load_effects
+from bids_sr.glm.block_effects import Effects
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 
@@ -54,7 +54,7 @@ class Images:
     def __init__(self, folder: Path) -> None:
         self.stored = StoredEffects(folder / "effects" / OWN_EVENTS)
         series, measured = (
-            load_effects(self.stored.folder / f"{name}.npz") for name in ("sbl", "measured")
+            Effects.load(self.stored.folder / f"{name}.npz") for name in ("sbl", "measured")
         )
         weights = series.run_weights(self.stored.contrasts[CONTRAST])
         assert weights is not None

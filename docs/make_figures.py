@@ -38,7 +38,7 @@ from PIL import Image
 
 from bids_sr.engine.metric_rows import read_frame
 from bids_sr.engine.nodes import scope_name
-from bids_sr.glm.block_effects import load_effects
+from bids_sr.glm.block_effects import Effects
 from bids_sr.report.stored_figures import read_figures
 from bids_sr.spatial.nyquist import beyond_nyquist
 
@@ -333,7 +333,7 @@ def run_effects(work: Path) -> dict[str, np.ndarray]:
     folder = next(work.glob(f"**/{scope_name(STEM)}"))
     found = {}
     for name in ("measured", "sbl"):
-        effects = load_effects(folder / name / "measure_effects/effects.npz")
+        effects = Effects.load(folder / name / "measure_effects/effects.npz")
         conditions = {block.condition for block in effects.blocks} - {"face"}
         weights = effects.run_weights(dict.fromkeys(conditions, 1.0))
         assert weights is not None

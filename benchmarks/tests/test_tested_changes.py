@@ -16,7 +16,7 @@ from _people_effects import StoredEffects, recode_events
 from bids_sr.engine.metric_rows import MetricRow, metric_rows, table_text
 from bids_sr.evaluation.detail_support import SMOOTHNESS, DetailSupport
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.glm.block_effects import Effects, save_effects
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.glm.regressors import Events
 
@@ -60,7 +60,7 @@ def store(folder: Path, spoiled: int | None = None) -> StoredEffects:
         effects = make_effects(series, noise, seed)
         if name == "half_reconstructed" and spoiled is not None:
             effects.betas[..., spoiled] *= -20
-        save_effects(effects, folder / f"{name}.npz")
+        effects.save(folder / name)
     t = np.full(SHAPE, 9.0, dtype=np.float32)
     np.savez(
         folder / "t_maps.npz",

@@ -16,13 +16,14 @@ from bids_sr.api.image_inputs import (
     load_volume,
 )
 from bids_sr.api.run_inputs import RunInputs
-from bids_sr.engine.artifacts import Facts, Image, Mask, Series, Transforms
+from bids_sr.engine.artifacts import Facts, Image, Mask, Series
 from bids_sr.io.arrays import Float
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.steps import motion, outlier_volumes
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.workflows.fit_run import (
     Brain,
     FittedCalibration,

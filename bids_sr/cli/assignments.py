@@ -11,9 +11,10 @@ from difflib import get_close_matches
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from bids_sr.cli.options import ParsedOptions, flatten, get_reader
-from bids_sr.config import Settings, UsageError, suggest_name
+from bids_sr.config import Settings, suggest_name
 from bids_sr.config.section import get_option
 from bids_sr.config.values import SettingError, as_toml
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.method import method_names
 
 FLAG = "--set"

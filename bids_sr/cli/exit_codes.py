@@ -20,8 +20,8 @@ from pathlib import Path
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.cli.messages import print_error
 from bids_sr.cli.standard_streams import tolerant_streams
-from bids_sr.config import UsageError
 from bids_sr.engine.usage import clear_processor_binding
+from bids_sr.io.notices import UsageError
 from bids_sr.report.figures.backend import draw_to_files
 
 DONE, FAILED, REFUSED = 0, 1, 2

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from bids_sr.config import Settings, UsageError
+from bids_sr.config import Settings
 from bids_sr.config.lock import find_running
 from bids_sr.group.dataset_contents import DatasetContents, read_dataset
 from bids_sr.group.level import find_runs_group
 from bids_sr.group.output_files import GroupNames
+from bids_sr.io.notices import UsageError
 from bids_sr.structural.group.level import find_scans_group, is_scans_group
 
 if TYPE_CHECKING:

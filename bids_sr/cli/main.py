@@ -35,8 +35,8 @@ from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.messages import print_error, print_line, show, start_log
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.standard_streams import restart_in_utf8
-from bids_sr.config import Settings, UsageError
-from bids_sr.io.notices import CODES, Notice, record
+from bids_sr.config import Settings
+from bids_sr.io.notices import CODES, Notice, UsageError, record
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:

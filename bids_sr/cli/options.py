@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from bids_sr.config import UsageError, suggest_name
+from bids_sr.config import suggest_name
 from bids_sr.config.readers import StoreMemory, parse_gigabytes, parse_path
 from bids_sr.config.section import OptionSection, get_option
 from bids_sr.config.values import SettingError
+from bids_sr.io.notices import UsageError
 from bids_sr.version import __version__
 
 ParsedOptions = dict[str, dict[str, object]]

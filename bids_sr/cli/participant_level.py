@@ -219,6 +219,7 @@ def _execute_steps(
         slower=measure_slowdown(cost.processors)[0],
         stream=sys.stdout,
     )
+    plugin = Plugin.from_file(resources.use_plugin) if resources.use_plugin else Plugin()
     with contextlib.closing(progress):
         outcome = execute(
             workflow,
@@ -226,7 +227,7 @@ def _execute_steps(
             mem_gb=pool.steps_gb,
             crash_dir=log_dir,
             progress=progress,
-            plugin=Plugin.from_file(resources.use_plugin) if resources.use_plugin else Plugin(),
+            jobs=plugin if plugin.is_cluster else None,
             has_gpu=resources.device != "cpu"
             and bool(settings.superres.learned)
             and machine.has_gpu(),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bids_sr.cli.console import progress_line
-from bids_sr.config import Settings, UsageError
+from bids_sr.config import Settings
 from bids_sr.config.vgg19_weights import (
     VGG19_DIGITS,
     VGG19_DOWNLOAD,
@@ -25,6 +25,7 @@ from bids_sr.config.vgg19_weights import (
     installed_vgg19,
 )
 from bids_sr.io.atomic_files import DISK_FULL_ERRNOS, DiskFullError, temporary_name, write_bytes
+from bids_sr.io.notices import UsageError
 
 BASE = "https://download.pytorch.org/models"
 """Address of torchvision's folder of weights."""

@@ -6,14 +6,11 @@ the defaults are also stored at the standard level.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, get_args
 
+from bids_sr.engine.storage_level import StorageLevel, reaches
 from bids_sr.io.frozen import frozen
 from bids_sr.io.series import ACQUIRED, ALL_BASELINES, BASELINES, MEASURED, series_names
 
-StorageLevel = Literal["minimal", "standard", "full"]
-_LEVELS: tuple[StorageLevel, ...] = get_args(StorageLevel)
-"""Levels by ascending number of files."""
 _CORRELATION_STATS = ("cc",)
 _MODEL_STATS = ("t", "effect", "variance")
 _MAP, _GROUP_LEVEL_STATS = ("t",), ("effect",)
@@ -118,11 +115,6 @@ class StoredMaps:
             for width, outputs in self.outputs_of(series).items()
             if round(10 * (width - fwhm_mm)) == 0
         )
-
-
-def reaches(level: StorageLevel, lowest: StorageLevel) -> bool:
-    """Return whether outputs stored from level `lowest` upward are stored at `level`."""
-    return _LEVELS.index(level) >= _LEVELS.index(lowest)
 
 
 def _maps_level(name: str, requested: Collection[str]) -> StorageLevel:

@@ -23,9 +23,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.config.values import UsageError
 from bids_sr.io.atomic_files import read_json, write_json
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import UsageError
 
 if TYPE_CHECKING:
     from filelock import LeaseCompromise, SoftFileLease

@@ -10,14 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from bids_sr.config.sbatch_variables import (
-    find_inherited_variables,
-    list_options,
-    list_script_arguments,
-)
 from bids_sr.config.section import OptionSection, option
-from bids_sr.config.values import UsageError, read_tables, suggest_name
+from bids_sr.config.values import read_tables, suggest_name
+from bids_sr.engine.slurm.job_options import JobOptions
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import UsageError
 
 _PLUGIN_NAMES = ("MultiProc", "SLURM")
 _MULTIPROC_SETTINGS = {"n_procs", "memory_gb"}
@@ -55,31 +52,19 @@ _REFUSED_OPTIONS = {
 
 
 @frozen
-class Plugin(OptionSection):
+class Plugin(OptionSection, JobOptions):
     """Settings of the plugin file.
 
     With ``MultiProc``, steps run in processes of this machine; with ``SLURM``, each step is a job
-    that is submitted when its inputs are complete.
-
-    `sbatch_args` are arguments for all jobs, and `gpu_args` are further arguments for steps that
-    use a GPU. `template` contains the first lines of job scripts, or is a file with these lines,
-    relative to the plugin file. `time_minutes` is the time limit; None for the limit of the
-    partition. `memory_extra_gb` is the memory of a process beyond the memory of its step. With
-    `join_small`, steps with small tables run in the submitting program. `max_jobs` is the maximum
-    number of jobs at a time. `poll_seconds` is the interval between queries of the queue,
-    `grace_seconds` the time until a file must be visible on another host, and `patience_seconds`
-    the time for which SLURM may not respond.
+    that is submitted when its inputs are complete. In the file, the template of job scripts may
+    also be the path of a template, relative to the plugin file.
     """
 
     plugin: Literal["MultiProc", "SLURM"] = "MultiProc"
     n_procs: int | None = option(None, least=1)
     memory_gb: float | None = option(None, above=0)
-    sbatch_args: tuple[str, ...] = ()
-    gpu_args: tuple[str, ...] = ()
-    template: str = "#!/bin/bash"
     time_minutes: float | None = option(None, above=0)
     memory_extra_gb: float = option(0.7, least=0)
-    join_small: bool = True
     max_jobs: int = option(100, least=1)
     poll_seconds: float = option(5.0, above=0)
     grace_seconds: float = option(20.0, least=0)
@@ -130,12 +115,6 @@ class Plugin(OptionSection):
     def is_cluster(self) -> bool:
         """Whether steps become jobs of a cluster."""
         return self.plugin != "MultiProc"
-
-    @property
-    def inherited_variables(self) -> dict[str, str]:
-        """Variables ``SBATCH_*`` that jobs inherit, because the file has no such option."""
-        arguments = [*self.sbatch_args, *list_script_arguments(self.template)]
-        return find_inherited_variables(list_options(arguments))
 
 
 def _refuse_reserved(name: str, arguments: tuple[str, ...]) -> None:

@@ -22,9 +22,10 @@ from bids_sr.config.sections.run import Run
 from bids_sr.config.sections.sbl import Sbl
 from bids_sr.config.sections.selection import Selection
 from bids_sr.config.sections.superres import SuperRes
-from bids_sr.config.values import UsageError, as_toml, read_tables, split_named, suggest_name
+from bids_sr.config.values import as_toml, read_tables, split_named, suggest_name
 from bids_sr.config.vgg19_weights import VGG19_DOWNLOAD, find_vgg19
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import UsageError
 from bids_sr.io.region_names import is_file
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe_changes import RecipeChange

@@ -1,15 +1,16 @@
 """Kinds of artifacts that steps exchange, as values in memory and as files on disk.
 
 A kind is the annotation of a parameter or return value. It saves the value to a file and loads it,
-so that steps need not do so. Kinds import their dependencies on demand, which makes this module
-fast to import.
+so that steps need not do so. This module defines general kinds, such as images and tables. Types
+of a subject define in their own module how they are stored: a class derives from `Artifact`, and
+other types are annotated with a kind of their module.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from bids_sr.engine import metric_rows
 from bids_sr.engine.metric_rows import MetricRow, VerdictFacts
@@ -19,17 +20,9 @@ from bids_sr.io.tables import read_frame
 from bids_sr.io.volume import Volume
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from matplotlib.figure import Figure as MplFigure
 
-    from bids_sr.evaluation.qc_flags import Flag
-    from bids_sr.evaluation.run_evidence import RunEvidence
-    from bids_sr.glm.block_effects import Effects as _BlockEffects
-    from bids_sr.glm.regressors import Events as _Events, Seeds as _Seeds
     from bids_sr.io.nifti import SeriesReader
-    from bids_sr.spatial.distortion import Distortion as _ShiftMap
-    from bids_sr.spatial.output_grids import OutputGrid
 
 _T = TypeVar("_T")
 Content = Mapping[str, object]
@@ -41,16 +34,23 @@ class ArtifactKind(Generic[_T]):
 
     A kind `is_light` if its files are small, and `is_figure` if they are figures, not data.
     `stored_extension` is the extension of a stored derivative; "" if it depends on the value.
+    `value_type` distinguishes kinds of the same class; None if the class has a single kind.
     """
 
     is_light: ClassVar[bool] = False
     stored_extension: ClassVar[str] = ""
     is_figure: ClassVar[bool] = False
+    value_type: object = None
 
     @property
     def name(self) -> str:
         """Name of the kind in annotations of steps, for messages."""
         return type(self).__name__.strip("_").replace("Kind", "")
+
+    def accepts(self, other: "ArtifactKind[Any]") -> bool:
+        """Return whether a value of another kind is a value of this kind."""
+        types = {self.value_type, other.value_type} - {None}
+        return len(types) < 2 and (isinstance(other, type(self)) or isinstance(self, type(other)))
 
     def load(self, path: Path) -> _T:
         """Return the value of a file."""
@@ -69,6 +69,38 @@ class ArtifactKind(Generic[_T]):
 
 
 File = Annotated[Path, ArtifactKind()]
+
+
+class Artifact:
+    """Base class of values that save and load themselves; the class is the annotation."""
+
+    __slots__ = ()
+
+    def save(self, stem: Path) -> Path:
+        """Save the value under a stem and the extension of its class, and return the file."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the value in a file of `save`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ClassKind(ArtifactKind[Artifact]):
+    """Kind of the values of a class that derives from `Artifact`."""
+
+    value_type: type[Artifact]
+
+    @property
+    def name(self) -> str:
+        return self.value_type.__name__
+
+    def load(self, path: Path) -> Artifact:
+        return self.value_type.load(path)
+
+    def save(self, value: Artifact, stem: Path) -> Path:
+        return value.save(stem)
 
 
 @dataclass(frozen=True)
@@ -134,6 +166,15 @@ class Derivative:
             return nib.Nifti1Image.from_filename(self.content).dataobj
         return self.volume.data
 
+    def save_content(self, stem: Path) -> Path:
+        """Save the content under a stem, unless it is a file, and return its file."""
+        if isinstance(self.content, Path):
+            return self.content
+        if isinstance(self.content, str):
+            (path := stem.with_suffix(".html")).write_text(self.content, encoding="utf-8")
+            return path
+        return _VolumeKind().save(self.volume, stem)
+
 
 class _DerivativesKind(ArtifactKind[Derivative]):
     """Volume, figure or HTML file with its sidecar; the file name consists of the entities."""
@@ -149,23 +190,9 @@ class _DerivativesKind(ArtifactKind[Derivative]):
     def save(self, value: Derivative, stem: Path) -> list[Path]:
         stem = stem.with_name(value.name)
         return [
-            self._save_content(value, stem),
+            value.save_content(stem),
             *([_FactsKind().save(dict(value.sidecar), stem)] if value.sidecar else []),
         ]
-
-    def _save_content(self, value: Derivative, stem: Path) -> Path:
-        """Save the content of a derivative and return its file."""
-        if isinstance(value.content, Path):
-            return value.content
-        if isinstance(value.content, Volume):
-            return _VolumeKind().save(value.content, stem)
-        if isinstance(value.content, str):
-            (path := stem.with_suffix(".html")).write_text(value.content, encoding="utf-8")
-            return path
-        from bids_sr.report.figures.svg_files import save_svg
-
-        save_svg(cast("MplFigure", value.content), path := stem.with_suffix(".svg"))
-        return path
 
 
 Map = Annotated[Derivative, _DerivativesKind()]
@@ -224,102 +251,6 @@ class _MaskKind(_VolumeKind):
 Mask = Annotated[Volume, _MaskKind()]
 
 
-class _TransformsKind(ArtifactKind["np.ndarray"]):
-    """Transforms (T, 4, 4) in RAS mm, saved as ITK text."""
-
-    is_light, stored_extension = True, ".txt"
-
-    def load(self, path: Path) -> "np.ndarray":
-        from bids_sr.spatial.itk_files import read_itk
-
-        return read_itk(path)
-
-    def save(self, value: "np.ndarray", stem: Path) -> Path:
-        from bids_sr.spatial.itk_files import write_itk
-
-        write_itk(path := stem.with_suffix(".txt"), value)
-        return path
-
-
-Transforms = Annotated["np.ndarray", _TransformsKind()]
-
-
-class _DistortionKind(ArtifactKind["_ShiftMap"]):
-    """Signal displacement in a field map; see `bids_sr.spatial.distortion`."""
-
-    def load(self, path: Path) -> "_ShiftMap":
-        from bids_sr.spatial.distortion import load_distortion
-
-        return load_distortion(path)
-
-    def save(self, value: "_ShiftMap", stem: Path) -> Path:
-        from bids_sr.spatial.distortion import save_distortion
-
-        save_distortion(value, path := stem.with_suffix(".nii"))
-        return path
-
-
-Distortion = Annotated["_ShiftMap", _DistortionKind()]
-
-
-class _OutputGridKind(ArtifactKind["OutputGrid"]):
-    """Grid in another space with its points in a run; see `bids_sr.spatial.output_grids`."""
-
-    def load(self, path: Path) -> "OutputGrid":
-        from bids_sr.spatial.output_grids import load_output_grid
-
-        return load_output_grid(path)
-
-    def save(self, value: "OutputGrid", stem: Path) -> Path:
-        from bids_sr.spatial.output_grids import save_output_grid
-
-        save_output_grid(value, path := stem.with_suffix(".npz"))
-        return path
-
-
-SpaceGrid = Annotated["OutputGrid", _OutputGridKind()]
-
-
-class _RegressorsKind(ArtifactKind["_Events | _Seeds"]):
-    """Modeled events of a task, or time series of seeds."""
-
-    is_light, stored_extension = True, ".tsv"
-
-    def load(self, path: Path) -> "_Events | _Seeds":
-        from bids_sr.glm.regressors import read_regressors
-
-        return read_regressors(path)
-
-    def save(self, value: "_Events | _Seeds", stem: Path) -> Path:
-        from bids_sr.glm.regressors import Events
-
-        if isinstance(value, Events):
-            return value.write(stem.parent)
-        value.write(path := stem.with_name(f"{stem.name}_timeseries.tsv"))
-        return path
-
-
-Regressors = Annotated["_Events | _Seeds", _RegressorsKind()]
-
-
-class _EffectsKind(ArtifactKind["_BlockEffects"]):
-    """Block effects of a series; see `bids_sr.glm.block_effects`."""
-
-    def load(self, path: Path) -> "_BlockEffects":
-        from bids_sr.glm.block_effects import load_effects
-
-        return load_effects(path)
-
-    def save(self, value: "_BlockEffects", stem: Path) -> Path:
-        from bids_sr.glm.block_effects import save_effects
-
-        save_effects(value, path := stem.with_suffix(".npz"))
-        return path
-
-
-Effects = Annotated["_BlockEffects", _EffectsKind()]
-
-
 class _MetricsKind(ArtifactKind[list["MetricRow"]]):
     """Rows of a metrics table; see `bids_sr.engine.metric_rows`."""
 
@@ -338,46 +269,20 @@ class _MetricsKind(ArtifactKind[list["MetricRow"]]):
 Rows = Annotated[list["MetricRow"], _MetricsKind()]
 
 
-class _RecordKind(ArtifactKind[_T]):
+@dataclass(frozen=True)
+class RecordKind(ArtifactKind[_T]):
     """Frozen record, or records in a tuple, as JSON."""
 
-    is_light = True
+    is_light: ClassVar[bool] = True
+    value_type: object
 
     def load(self, path: Path) -> _T:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return cast("_T", record_from_json(content, self._get_type()))
+        return cast("_T", record_from_json(content, self.value_type))
 
     def save(self, value: _T, stem: Path) -> Path:
         text = json.dumps(record_to_json(value), ensure_ascii=False)
         return write_text(stem.with_suffix(".json"), text)
-
-    def _get_type(self) -> object:
-        """Return the type of the value."""
-        raise NotImplementedError
-
-
-class _EvidenceKind(_RecordKind["RunEvidence"]):
-    """Evidence of a run; see `bids_sr.evaluation.run_evidence`."""
-
-    def _get_type(self) -> object:
-        from bids_sr.evaluation.run_evidence import RunEvidence
-
-        return RunEvidence
-
-
-Evidence = Annotated["RunEvidence", _EvidenceKind()]
-
-
-class _FlagsKind(_RecordKind["tuple[Flag, ...]"]):
-    """Quality-control flags; see `bids_sr.evaluation.qc_flags`."""
-
-    def _get_type(self) -> object:
-        from bids_sr.evaluation.qc_flags import Flag
-
-        return tuple[Flag, ...]
-
-
-Flags = Annotated["tuple[Flag, ...]", _FlagsKind()]
 
 
 class _FiguresKind(_DerivativesKind):
@@ -389,7 +294,7 @@ class _FiguresKind(_DerivativesKind):
     is_light, is_figure = True, True
 
     def save(self, value: Derivative, stem: Path) -> list[Path]:
-        path = self._save_content(value, stem.with_name(value.name))
+        path = value.save_content(stem.with_name(value.name))
         return [path, write_json(path.with_name(f"{path.name}.json"), dict(value.sidecar))]
 
 

@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.config import UsageError
-from bids_sr.config.plugin import Plugin
 from bids_sr.engine.records import has_stored_all, invalidate_damaged
+from bids_sr.engine.slurm.job_options import JobOptions
 from bids_sr.engine.store import store
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.io.frozen import frozen
-from bids_sr.io.notices import Notice, record
+from bids_sr.io.notices import Notice, UsageError, record
 
 if TYPE_CHECKING:
     from nipype.pipeline import engine as pe
@@ -75,7 +74,7 @@ def execute(
     nprocs: int,
     mem_gb: float,
     crash_dir: Path,
-    plugin: Plugin,
+    jobs: JobOptions | None = None,
     progress: _StatusCallback | None = None,
     has_gpu: bool = False,
 ) -> RunOutcome:
@@ -83,9 +82,9 @@ def execute(
 
     The workflow has all steps and its working directory. `nprocs` processors and `mem_gb` GB of
     memory are for all simultaneous nodes together. `crash_dir` is the directory of the record of
-    the run. `plugin` is execution on this computer or as SLURM jobs, with the options of the jobs.
-    `progress` is called with a node and its status. `has_gpu` states whether steps may use a GPU.
-    Returns failed steps and missing files.
+    the run. `jobs` are options of SLURM jobs; None to run the steps on this computer. `progress`
+    is called with a node and its status. `has_gpu` states whether steps may use a GPU. Returns
+    failed steps and missing files.
 
     Raises `KeyboardInterrupt` if the run was interrupted: all workers have ended, and results of
     finished nodes are kept. Other exceptions mean that the run failed without a crash file.
@@ -99,7 +98,7 @@ def execute(
             " steps are run again",
             n_damaged,
         )
-    nipype_plugin = _make_plugin(plugin, progress, nprocs=nprocs, mem_gb=mem_gb, has_gpu=has_gpu)
+    nipype_plugin = _make_plugin(jobs, progress, nprocs=nprocs, mem_gb=mem_gb, has_gpu=has_gpu)
     failure: Exception | None = None
     try:
         with _monotonic_clock(), _cached_results():
@@ -132,7 +131,7 @@ def _list_nodes(workflow: "pe.Workflow") -> "list[pe.Node]":
 
 
 def _make_plugin(
-    plugin: Plugin,
+    jobs: JobOptions | None,
     progress: _StatusCallback | None,
     *,
     nprocs: int,
@@ -143,10 +142,10 @@ def _make_plugin(
 
     Only the module of this plugin is imported.
     """
-    if plugin.is_cluster:
+    if jobs is not None:
         from bids_sr.engine.slurm.plugin import ResilientSLURM
 
-        return ResilientSLURM(options=plugin, status_callback=progress)
+        return ResilientSLURM(options=jobs, status_callback=progress)
     from bids_sr.engine.multiproc import ResilientMultiProc
 
     return ResilientMultiProc(

@@ -27,7 +27,7 @@ from bids_sr.engine.step import Caller, Part, Step, redirect_calls
 from bids_sr.io.run_time import RunTime
 
 if TYPE_CHECKING:
-    from bids_sr.engine.artifacts import Facts, Image, Mask, Table, Transforms
+    from bids_sr.engine.artifacts import Facts, Image, Mask, Table
 
 _T = TypeVar("_T")
 _CURRENT_FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
@@ -325,11 +325,6 @@ def expect_cost(output: object, cost: RunTime) -> None:
 def current_flow() -> Flow | None:
     """Return the current flow; None if calls of steps compute."""
     return _CURRENT_FLOW.get()
-
-
-def read_transforms(file: Path) -> "Transforms":
-    """Return a file with transforms as an artifact that steps can load."""
-    return cast("Transforms", file)
 
 
 def read_image(file: Path) -> "Image":

@@ -39,7 +39,6 @@ from bids_sr.engine.store import store
 from bids_sr.engine.usage import release_memory, retain_freed_memory, set_torch_threads
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.io.notices import Notice
-from bids_sr.report.figure_step import FigureStep
 
 if TYPE_CHECKING:
     from networkx import DiGraph
@@ -412,7 +411,7 @@ def _find_terminal(graph: "DiGraph[Node]", nodes: Sequence["Node"]) -> dict["Nod
     is_terminal: dict[Node, bool] = {}
     for node in reversed(nodes):
         step = getattr(node.interface, "step", store)
-        is_terminal[node] = (step is store or isinstance(step, FigureStep)) and all(
+        is_terminal[node] = (step is store or step.is_figure) and all(
             is_terminal[successor] for successor in graph.successors(node)
         )
     return is_terminal

@@ -22,10 +22,8 @@ from nipype.interfaces.utility import Merge
 
 from bids_sr.engine.port import REQUIRED, Port, make_port, without_none
 
-INPUTS_CHECKSUM = "inputs_checksum"
-"""Trait for the checksum of `bids_sr.engine.input_checksums`."""
-CODE_DIGEST = "code_digest"
-"""Trait for the digest of the code of the step."""
+CHECKSUM = "step_checksum"
+"""Trait for the checksum of `bids_sr.engine.step_checksums`."""
 _TRAIT_TYPES = {
     int: traits.Int,
     float: traits.Float,
@@ -102,9 +100,8 @@ def make_interface_class(
         if port.container == "dict"
     }
     input_traits |= {name: _make_setting_trait(parameter) for name, parameter in settings.items()}
-    # nipype only considers the size and time of files
-    input_traits[INPUTS_CHECKSUM] = traits.Str()
-    input_traits[CODE_DIGEST] = traits.Str()
+    # nipype only considers settings, and the size and time of files
+    input_traits[CHECKSUM] = traits.Str()
     if "device" in settings:  # set by the scheduler, which assigns the GPU to one step at a time
         input_traits["use_gpu"] = traits.Bool(False, usedefault=True, nohash=True)
     output_traits = {

@@ -6,11 +6,10 @@ from pathlib import Path
 from nipype.pipeline import engine as pe
 
 from bids_sr.engine.graph import Graph
-from bids_sr.engine.input_checksums import compute_checksums
 from bids_sr.engine.memory import Need
-from bids_sr.engine.nipype_interface import CODE_DIGEST, INPUTS_CHECKSUM, MergeFiles
+from bids_sr.engine.nipype_interface import CHECKSUM, MergeFiles
 from bids_sr.engine.nodes import Handle, Node, Scope, Wire
-from bids_sr.io.code_digests import compute_code_digest
+from bids_sr.engine.step_checksums import compute_checksums
 from bids_sr.io.frozen import frozen
 
 _SCHEDULER_NODE_GB = 0.01  # memory of nodes that run in the scheduler itself
@@ -96,8 +95,7 @@ def make_workflow(
             workflows[scope.outer].add_nodes([workflow])
     nipype_nodes = {node: _make_nipype_node(node, graph, need_gb) for node in graph.nodes}
     for node, checksum in compute_checksums(graph).items():
-        setattr(nipype_nodes[node].inputs, INPUTS_CHECKSUM, checksum)
-        setattr(nipype_nodes[node].inputs, CODE_DIGEST, compute_code_digest(node.step.function))
+        setattr(nipype_nodes[node].inputs, CHECKSUM, checksum)
     for node, nipype_node in nipype_nodes.items():
         nipype_node.seconds = seconds(node)
         workflows[node.scope].add_nodes([nipype_node])

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr.engine.usage import limit_threads
-from bids_sr.report.figures.backend import draw_to_files
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
@@ -27,7 +26,6 @@ CANCELLED_FILE = "called_off"
 
 def main(argv: list[str]) -> int:
     """Run the step in a directory, and return 0 on success and 1 on failure or cancellation."""
-    draw_to_files()  # the job may have another environment than the program that submitted it
     folder = Path(argv[0])
     order = json.loads((folder / "order.json").read_text())
     if (folder.parent / CANCELLED_FILE).exists():

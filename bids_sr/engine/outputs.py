@@ -5,10 +5,10 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.config.levels import StorageLevel, reaches
 from bids_sr.engine.artifacts import Derivative, Facts
 from bids_sr.engine.flow import current_flow
 from bids_sr.engine.nodes import Handle
+from bids_sr.engine.storage_level import StorageLevel, reaches
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, BOLDREF, FIRST_BOLDREF, AxisOrder
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from bids_sr.engine.artifacts import ArtifactKind
+from bids_sr.engine.artifacts import Artifact, ArtifactKind, ClassKind
 
 REQUIRED = inspect.Parameter.empty
 _LISTING = "_files.txt"  # paths, one per line
@@ -36,7 +36,7 @@ class Port:
 
     def accepts(self, output: "Port") -> bool:
         """Return whether an output of another step has this kind."""
-        return isinstance(output.kind, type(self.kind)) or isinstance(self.kind, type(output.kind))
+        return self.kind.accepts(output.kind)
 
     def load(self, value: object, stack: ExitStack, names: object = None) -> object:
         """Return the value of a file or files; values that are not files are returned unchanged.
@@ -111,6 +111,8 @@ def make_port(hint: object, default: object = REQUIRED) -> Port | None:
     if container is not None:
         key_and_value_hints = get_args(item_hint)
         item_hint = without_none(key_and_value_hints[-1 if container == "dict" else 0])
+    if isinstance(item_hint, type) and issubclass(item_hint, Artifact):
+        return Port(ClassKind(item_hint), container, default)
     kinds = [
         metadata
         for metadata in getattr(item_hint, "__metadata__", ())

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bids_sr.engine.graph import Graph
-from bids_sr.engine.input_checksums import list_input_files
 from bids_sr.engine.nodes import Handle, Node
+from bids_sr.engine.step_checksums import compute_checksums
 from bids_sr.engine.store import RECORD as WRITTEN
 from bids_sr.io import atomic_files
 from bids_sr.io.checksums import checksum
-from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.io.notices import read_record, record
 
@@ -159,16 +158,15 @@ class FinishedSteps:
     def __init__(self, graph: Graph, work_dir: Path) -> None:
         self._wires = graph.wires
         self._requests = dict[Node, _Request]()
-        for node, settings in graph.settings.items():
+        for node, step_checksum in compute_checksums(graph).items():
             step = node.step
             folder = Path(work_dir, *node.scope.path.split("."), node.name)
             inputs = [
-                compute_code_digest(step.function),
+                step_checksum,
                 step.__module__,
                 step.__qualname__,
                 graph.wires[node],
-                settings,
-                list_input_files(graph, node),
+                graph.settings[node],
             ]
             digest = hashlib.sha256(repr(_fingerprint(inputs)).encode()).hexdigest()
             self._requests[node] = _Request(folder, digest)

@@ -26,6 +26,7 @@ from typing import (
     get_args,
 )
 
+from bids_sr.engine.artifacts import Artifact
 from bids_sr.engine.memory import Need
 from bids_sr.engine.port import REQUIRED, Port, make_port, without_none
 from bids_sr.io.run_time import RunTime
@@ -88,6 +89,8 @@ class Step(Generic[_P, _R]):
 
     __name__: str
     __qualname__: str
+    is_figure = False
+    """Whether the outputs are figures of the report."""
 
     def __init__(
         self,
@@ -364,9 +367,11 @@ def _list_fields(record_class: "type[DataclassInstance]") -> tuple[tuple[str, ty
 
 
 def _get_record_class(annotation: object) -> type | None:
-    """Return the dataclass of an annotation, with or without None; None for other annotations."""
+    """Return the record class of an annotation, with or without None; None for other types."""
     kind = without_none(annotation)
-    return kind if isinstance(kind, type) and is_dataclass(kind) else None
+    if not isinstance(kind, type) or issubclass(kind, Artifact):
+        return None
+    return kind if is_dataclass(kind) else None
 
 
 def step(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_sr.glm.block_effects import Effects, load_effects
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.halves import missing_conditions, split_contrasts
@@ -34,7 +34,7 @@ _LOGGER = logging.getLogger(__name__)
 class RunEffects:
     """Block effects of all series of a run, and the settings of their comparison.
 
-    `files` are files of `bids_sr.glm.block_effects.save_effects` by series. `mask` and `roi` are
+    `files` are files of `bids_sr.glm.block_effects.Effects.save` by series. `mask` and `roi` are
     the brain and the region of interest on the high-resolution grid (X, Y, Z), `affine` is the
     voxel-to-RAS-mm matrix of this grid (4, 4), and `factor` the acquired over high-resolution
     voxel size by axis.
@@ -72,7 +72,7 @@ class RunEffects:
 
     def load_first(self) -> Effects:
         """Return the effects of the measured series, or of the first series if not measured."""
-        return load_effects(self.files.get(MEASURED, next(iter(self.files.values()))))
+        return Effects.load(self.files.get(MEASURED, next(iter(self.files.values()))))
 
     def maps_by_band(self, betas: Real, bands: Sequence[str]) -> dict[str, Real]:
         """Return block maps in the N voxels of the mask, (N, B), by band.
@@ -99,7 +99,7 @@ class RunEffects:
         first_effects = self.load_first()
         signatures = [_make_signature(block) for block in first_effects.blocks]
         for path in self.files.values():
-            effects = load_effects(path)
+            effects = Effects.load(path)
             if [_make_signature(block) for block in effects.blocks] != signatures:
                 raise ValueError(
                     f"the effects of {effects.series} and {first_effects.series} were estimated "
@@ -125,7 +125,7 @@ class RunEffects:
         incomplete_masks: dict[str, MaskArray] = {}
         for name in self.same_widths:
             if name in self.files:
-                signal_mask = load_effects(self.files[name]).mask & self.mask
+                signal_mask = Effects.load(self.files[name]).mask & self.mask
                 if not np.array_equal(signal_mask, self.mask):
                     incomplete_masks[name] = signal_mask
         complete_names = [name for name in self.files if name not in incomplete_masks]
@@ -209,7 +209,7 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     if block_weights is not None and max(run.factor) > 1:
         files = list(run.files.values())
         for file in files:
-            name, betas = resample_effects(load_effects(file), mask.shape, run.affine)
+            name, betas = resample_effects(Effects.load(file), mask.shape, run.affine)
             effect = betas @ block_weights.astype(np.float32)
             series_names.append(name)
             arrays[f"beyond_{name}"] = beyond_nyquist(effect, run.factor)[box]

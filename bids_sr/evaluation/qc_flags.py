@@ -12,9 +12,11 @@ a method.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 
+from bids_sr.engine.artifacts import RecordKind
 from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.engine.number_text import number
 from bids_sr.evaluation.acquired_activation import KeptByWidth, find_clearest, kept_text
@@ -75,6 +77,9 @@ class Flag:
         return MetricRow(
             series=self.series, statistic=f"flag_{self.name}", value=value, contrast=self.contrast
         )
+
+
+Flags = Annotated[tuple[Flag, ...], RecordKind(tuple[Flag, ...])]
 
 
 def find_raised_flags(

@@ -29,7 +29,7 @@ from bids_sr.evaluation.reference_maps import (
     make_known_effects,
 )
 from bids_sr.evaluation.tested_detail import TESTED_METHOD
-from bids_sr.glm.block_effects import Effects, load_effects
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import MIN_BLOCKS
 from bids_sr.glm.halves import SplitContrast, average_splits, split_contrasts
 from bids_sr.io.arrays import Float, Float32, MaskArray
@@ -96,7 +96,7 @@ def make_other_effects_reference(run: RunEffects) -> Reference | None:
     if not {MEASURED, TESTED_METHOD} <= run.files.keys() or "beyond" not in run.bands:
         return None
     measured = run.load_first()
-    series = load_effects(run.files[TESTED_METHOD])
+    series = Effects.load(run.files[TESTED_METHOD])
     split_comparisons = _compare_halves(run, measured)
     regions = []
     for split in split_comparisons.values():

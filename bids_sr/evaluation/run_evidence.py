@@ -7,7 +7,9 @@ and JSON read it, so that all of them are about the same contrast, reference and
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
+from typing import Annotated
 
+from bids_sr.engine.artifacts import RecordKind
 from bids_sr.engine.metric_rows import MetricRow, VerdictFacts
 from bids_sr.evaluation.acquired_activation import LostActivation, find_lost_activation
 from bids_sr.evaluation.contrast_results import TESTED_METHOD, ContrastResult, collect_results
@@ -85,6 +87,10 @@ class RunEvidence:
     def raised_flags(self) -> dict[str, list[str]]:
         """Series that raised each evaluated flag; see `find_raised_flags`."""
         return find_raised_flags(self.flags, self.not_applied)
+
+
+StoredEvidence = Annotated[RunEvidence, RecordKind(RunEvidence)]
+"""Evidence as an artifact of steps."""
 
 
 def gather_evidence(

@@ -14,10 +14,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from nibabel.affines import voxel_sizes
 
+from bids_sr.engine.artifacts import Artifact
 from bids_sr.glm.blocks import BlockDesign, TaskBlock
 from bids_sr.glm.halves import half_weights, run_weights
 from bids_sr.glm.time_series import extract_time_series
@@ -43,7 +45,7 @@ _ARRAY_FIELDS = (
 
 
 @frozen
-class Effects:
+class Effects(Artifact):
     """Effects of B blocks of one series.
 
     `betas` is the signal change of a sustained block in complete slices (X, Y, Z, B), in the unit
@@ -108,6 +110,60 @@ class Effects:
         scale = float(block_weights @ self.covariance @ block_weights)
         error = np.sqrt(self.smooth_variance * scale)
         return np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)
+
+    def save(self, stem: Path) -> Path:
+        """Write the effects to a .npz file, atomically."""
+        arrays = {name: getattr(self, name) for name in _ARRAY_FIELDS}
+        if self.smooth_variance is not None:
+            arrays["smooth_variance"] = self.smooth_variance
+        arrays |= {
+            "series": np.array(self.series),
+            "ranks": np.array(self.ranks, dtype=int),
+            "condition": np.array([block.condition for block in self.blocks]),
+            "half": np.array([block.half for block in self.blocks]),
+            "share": np.array([block.share for block in self.blocks]),
+            "used": np.array([block.used for block in self.blocks]),
+            "event": np.array(
+                [
+                    (index, *event)
+                    for index, block in enumerate(self.blocks)
+                    for event in block.events
+                ]
+            ),
+        }
+        path = stem.with_suffix(".npz")
+        with atomic_files.atomic_file(path) as unfinished, open(unfinished, "wb") as stream:
+            np.savez(stream, **arrays)
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the effects in a file of `save`."""
+        with np.load(path, allow_pickle=False) as data:
+            events = data["event"]
+            blocks = []
+            for index, (condition, half, share, used) in enumerate(
+                zip(data["condition"], data["half"], data["share"], data["used"], strict=True)
+            ):
+                block_events = events[events[:, 0] == index, 1:]
+                blocks.append(
+                    TaskBlock(
+                        condition=str(condition),
+                        half=int(half),
+                        share=float(share),
+                        used=bool(used),
+                        events=tuple(
+                            (float(onset), float(length)) for onset, length in block_events
+                        ),
+                    )
+                )
+            return cls(
+                series=str(data["series"]),
+                blocks=tuple(blocks),
+                ranks=tuple(int(rank) for rank in data["ranks"]),
+                smooth_variance=data.get("smooth_variance"),
+                **{name: data[name] for name in _ARRAY_FIELDS},
+            )
 
 
 def block_effects(
@@ -265,56 +321,7 @@ def _to_maps(values: Real, shape: tuple[int, ...]) -> Float32:
     return np.ascontiguousarray(maps, dtype=np.float32)
 
 
-def save_effects(effects: Effects, path: Path) -> Path:
-    """Write effects to a .npz file, atomically."""
-    blocks = effects.blocks
-    arrays = {name: getattr(effects, name) for name in _ARRAY_FIELDS}
-    if effects.smooth_variance is not None:
-        arrays["smooth_variance"] = effects.smooth_variance
-    arrays |= {
-        "series": np.array(effects.series),
-        "ranks": np.array(effects.ranks, dtype=int),
-        "condition": np.array([block.condition for block in blocks]),
-        "half": np.array([block.half for block in blocks]),
-        "share": np.array([block.share for block in blocks]),
-        "used": np.array([block.used for block in blocks]),
-        "event": np.array(
-            [(index, *event) for index, block in enumerate(blocks) for event in block.events]
-        ),
-    }
-    with atomic_files.atomic_file(path) as unfinished, open(unfinished, "wb") as stream:
-        np.savez(stream, **arrays)
-    return path
-
-
 def load_mean(path: Path) -> tuple[Float32, Float]:
-    """Read the temporal mean (X, Y, Z) and its affine from a file of `save_effects`."""
+    """Read the temporal mean (X, Y, Z) and its affine from a file of `Effects.save`."""
     with np.load(path, allow_pickle=False) as data:
         return data["mean"], data["affine"]
-
-
-def load_effects(path: Path) -> Effects:
-    """Read effects from a file of `save_effects`."""
-    with np.load(path, allow_pickle=False) as data:
-        events = data["event"]
-        blocks = []
-        for index, (condition, half, share, used) in enumerate(
-            zip(data["condition"], data["half"], data["share"], data["used"], strict=True)
-        ):
-            block_events = events[events[:, 0] == index, 1:]
-            blocks.append(
-                TaskBlock(
-                    condition=str(condition),
-                    half=int(half),
-                    share=float(share),
-                    used=bool(used),
-                    events=tuple((float(onset), float(length)) for onset, length in block_events),
-                )
-            )
-        return Effects(
-            series=str(data["series"]),
-            blocks=tuple(blocks),
-            ranks=tuple(int(rank) for rank in data["ranks"]),
-            smooth_variance=data.get("smooth_variance"),
-            **{name: data[name] for name in _ARRAY_FIELDS},
-        )

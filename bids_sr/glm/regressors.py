@@ -4,11 +4,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from bids_sr.engine.artifacts import ArtifactKind
 from bids_sr.glm.contrasts import (
     MODULATION,
     REST_TYPES,
@@ -323,17 +324,27 @@ class Seeds:
         )
 
 
-Regressors = Events | Seeds
+class _RegressorsKind(ArtifactKind[Events | Seeds]):
+    """Modeled events of a task, or time series of seeds.
 
-
-def read_regressors(path: Path) -> Regressors:
-    """Read seeds from a file with the suffix ``timeseries``, or events from any other file.
-
-    Events are in a file of `Events.write`.
+    Seeds are in a file with the suffix ``timeseries``, and events in a file of `Events.write`.
     """
-    if not str(path).endswith("_timeseries.tsv"):
-        return Events.read(path)
-    return Seeds.standardize(read_frame(path).astype(np.float64), path.name)
+
+    is_light, stored_extension = True, ".tsv"
+
+    def load(self, path: Path) -> Events | Seeds:
+        if not str(path).endswith("_timeseries.tsv"):
+            return Events.read(path)
+        return Seeds.standardize(read_frame(path).astype(np.float64), path.name)
+
+    def save(self, value: Events | Seeds, stem: Path) -> Path:
+        if isinstance(value, Events):
+            return value.write(stem.parent)
+        value.write(path := stem.with_name(f"{stem.name}_timeseries.tsv"))
+        return path
+
+
+Regressors = Annotated[Events | Seeds, _RegressorsKind()]
 
 
 def read_events(path: Path, levels: Collection[str] = ()) -> Events:

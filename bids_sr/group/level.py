@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.config import Settings, UsageError
+from bids_sr.config import Settings
 from bids_sr.config.sections.superres import SuperRes
 from bids_sr.glm.connectivity_seeds import seed_names
 from bids_sr.group.combinable_runs import find_uncombinable
@@ -44,7 +44,7 @@ from bids_sr.group.output_files import (
     replace_group_files,
 )
 from bids_sr.io.frozen import frozen
-from bids_sr.io.notices import Notice, read_failed_steps, record as record_notices
+from bids_sr.io.notices import Notice, UsageError, read_failed_steps, record as record_notices
 from bids_sr.io.series import ACQUIRED, BASELINES, MEASURED
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.survey.bids.findings import describe_denied, is_denied

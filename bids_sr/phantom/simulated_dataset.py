@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.config import UsageError
 from bids_sr.io import atomic_files
 from bids_sr.io.nifti import SeriesWriter
+from bids_sr.io.notices import UsageError
 from bids_sr.phantom.block_design import Event
 from bids_sr.phantom.bold_run import (
     SimulatedRun,

@@ -6,6 +6,7 @@ A drawn figure is stored with a description, and the report is assembled from th
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Union, cast
 
 from bids_sr.engine.artifacts import Derivative, Figure as FigureKind
@@ -44,6 +45,19 @@ class FigureDrawing(NamedTuple):
     caption: str = ""
 
 
+class _Drawing(Derivative):
+    """Derivative whose content may be a matplotlib figure."""
+
+    __slots__ = ()
+
+    def save_content(self, stem: Path) -> Path:
+        if isinstance(self.content, str):
+            return super().save_content(stem)
+        from bids_sr.report.figures.svg_files import save_svg
+
+        return save_svg(cast("Figure", self.content), stem.with_suffix(".svg"))
+
+
 class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
     """Drawing function as a step; `declarations` contains its declarations.
 
@@ -51,6 +65,7 @@ class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
     would also slow down garbage collection.
     """
 
+    is_figure = True
     declarations: tuple[FigureSpec, ...] = ()
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> list[Derivative]:
@@ -147,7 +162,7 @@ def _make_derivative(drawing: FigureDrawing, declarations: Sequence[FigureSpec])
             contrast = {"contrast": drawing.contrast} if drawing.contrast else {}
             method = drawing.label[:1].upper() + drawing.label[1:]
             desc = map_label(drawing.desc + method, drawing.fwhm_mm)
-            return Derivative(
+            return _Drawing(
                 drawing.content,
                 {**contrast, "desc": desc, "suffix": declaration.suffix},
                 _make_note(drawing, declaration),

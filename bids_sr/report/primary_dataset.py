@@ -4,16 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bids_sr.engine.artifacts import (
-    Derivative,
-    File,
-    Image,
-    Map,
-    Mask,
-    Series,
-    SpaceGrid,
-    Transforms,
-)
+from bids_sr.engine.artifacts import Derivative, File, Image, Map, Mask, Series
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import step
 from bids_sr.engine.step_memory import TO_TEMPLATE
@@ -21,6 +12,8 @@ from bids_sr.io import template_files
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import apply
+from bids_sr.spatial.itk_files import Transforms
+from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.spatial.resampling import spline_coefficients
 from bids_sr.spatial.transforms import invert
 
@@ -79,7 +72,7 @@ def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
 
 @step(makes=("space_boldref", "space_mask"), memory=TO_TEMPLATE, cost=RunTime(always=2.0))
 def show_in_space(
-    series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid
+    series_mean: Image, bold_mask_hr: Mask, space_grid: OutputGrid
 ) -> tuple[Image, Mask]:
     """Resample the mean of a series, and its brain mask, to another space.
 

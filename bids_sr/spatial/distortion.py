@@ -12,11 +12,12 @@ fMRIPrep's resampling.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import ndimage
 
+from bids_sr.engine.artifacts import Artifact
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Shape
@@ -27,7 +28,7 @@ _SHIFT_TOLERANCE = 1e-3  # voxels; the inversion stops if no shift changes by mo
 
 
 @frozen
-class Distortion:
+class Distortion(Artifact):
     """Shift of the signal along one axis of the acquired grid.
 
     `shift` is in acquired voxels on the grid of the boldref (X, Y, Z), `affine` is the
@@ -87,6 +88,31 @@ class Distortion:
             "differ by one voxel or more"
         )
 
+    def save(self, stem: Path) -> Path:
+        """Write the shift as NIfTI; the header records the phase-encoding axis."""
+        import nibabel as nb
+
+        image: Any = nb.Nifti1Image(np.asarray(self.shift, dtype=np.float32), self.affine)
+        image.header.set_dim_info(phase=self.axis)
+        image.to_filename(path := stem.with_suffix(".nii"))
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the distortion in a file of `save`.
+
+        Raises `ValueError` if the header does not define the phase-encoding axis.
+        """
+        import nibabel as nb
+
+        image: Any = nb.load(path)
+        axis = image.header.get_dim_info()[1]
+        if axis is None:
+            raise ValueError(f"{path}: the image header does not define the phase-encoding axis")
+        return cls(
+            shift=np.asarray(image.dataobj, dtype=np.float32), affine=image.affine, axis=int(axis)
+        )
+
 
 def distortion_from_field_map(
     field_hz: Array,
@@ -111,29 +137,4 @@ def distortion_from_field_map(
         shift=np.float32(sign * total_readout_s) * field_on_grid,
         affine=np.asarray(boldref_affine),
         axis="ijk".index(phase_encoding[0]),
-    )
-
-
-def save_distortion(distortion: Distortion, path: Path) -> None:
-    """Write the shift as NIfTI; the header records the phase-encoding axis."""
-    import nibabel as nb
-
-    image: Any = nb.Nifti1Image(np.asarray(distortion.shift, dtype=np.float32), distortion.affine)
-    image.header.set_dim_info(phase=distortion.axis)
-    image.to_filename(path)
-
-
-def load_distortion(path: Path) -> Distortion:
-    """Read a distortion written by `save_distortion`.
-
-    Raises `ValueError` if the header does not define the phase-encoding axis.
-    """
-    import nibabel as nb
-
-    image: Any = nb.load(path)
-    axis = image.header.get_dim_info()[1]
-    if axis is None:
-        raise ValueError(f"{path}: the image header does not define the phase-encoding axis")
-    return Distortion(
-        shift=np.asarray(image.dataobj, dtype=np.float32), affine=image.affine, axis=int(axis)
     )

@@ -5,9 +5,11 @@ Transforms in the files are in LPS mm and have the direction of `bids_sr.spatial
 
 import re
 from pathlib import Path
+from typing import Annotated, cast
 
 import numpy as np
 
+from bids_sr.engine.artifacts import ArtifactKind
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array, Float
 from bids_sr.spatial.transforms import TransformError
@@ -148,3 +150,24 @@ def make_matrix(values: Array, center: Array) -> Float:
     matrix[:3, :3] = values[:9].reshape(3, 3)
     matrix[:3, 3] = values[9:12] + center - matrix[:3, :3] @ center
     return matrix
+
+
+class _TransformsKind(ArtifactKind[np.ndarray]):
+    """Transforms (T, 4, 4) in RAS mm, saved as ITK text."""
+
+    is_light, stored_extension = True, ".txt"
+
+    def load(self, path: Path) -> np.ndarray:
+        return read_itk(path)
+
+    def save(self, value: np.ndarray, stem: Path) -> Path:
+        write_itk(path := stem.with_suffix(".txt"), value)
+        return path
+
+
+Transforms = Annotated[np.ndarray, _TransformsKind()]
+
+
+def as_transforms(file: Path) -> Transforms:
+    """Return a file with transforms as an artifact that steps can load."""
+    return cast("Transforms", file)

@@ -7,10 +7,11 @@ Volumes are therefore interpolated once, without an image on an intermediate gri
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
+from bids_sr.engine.artifacts import Artifact
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray, iterate_parts
 from bids_sr.io.frozen import frozen
@@ -47,7 +48,7 @@ class _MaskPoints(NamedTuple):
 
 
 @frozen
-class OutputGrid:
+class OutputGrid(Artifact):
     """Grid in some space, with the positions of its voxels in the boldref of a run.
 
     `entities` are the BIDS entities of the outputs on this grid, and `affine` is its
@@ -146,6 +147,36 @@ class OutputGrid:
         """Return the signal shift of each point (acquired voxels along phase encoding; N,)."""
         return self.sample_volume(spline_coefficients(distortion.shift), distortion.affine)
 
+    def save(self, stem: Path) -> Path:
+        """Write the grid as .npz, in a single atomic step."""
+        path = stem.with_suffix(".npz")
+        with atomic_files.atomic_file(path) as partial_file, partial_file.open("wb") as stream:
+            np.savez(
+                stream,
+                names=np.array(list(self.entities.keys())),
+                labels=np.array(list(self.entities.values())),
+                affine=self.affine,
+                inside=self.inside,
+                points=self.points,
+            )
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the grid in a file of `save`."""
+        with np.load(path, allow_pickle=False) as data:
+            x, y, z = data["inside"].shape
+            return cls(
+                entities={
+                    str(name): str(label)
+                    for name, label in zip(data["names"], data["labels"], strict=True)
+                },
+                shape=(x, y, z),
+                affine=data["affine"],
+                inside=data["inside"],
+                points=data["points"],
+            )
+
 
 def make_output_grid(
     entities: Mapping[str, str],
@@ -228,32 +259,3 @@ def grid_around(mask: MaskArray, affine: Array, zooms: Array) -> tuple[Shape, Fl
     grid_affine[:3, 3] = (lowest + highest) / 2 - (shape - 1) / 2 * rounded_zooms
     x, y, z = (int(size) for size in shape)
     return (x, y, z), grid_affine
-
-
-def save_output_grid(grid: OutputGrid, path: Path) -> None:
-    """Write an output grid as .npz, in a single atomic step."""
-    with atomic_files.atomic_file(path) as partial_file, partial_file.open("wb") as stream:
-        np.savez(
-            stream,
-            names=np.array(list(grid.entities.keys())),
-            labels=np.array(list(grid.entities.values())),
-            affine=grid.affine,
-            inside=grid.inside,
-            points=grid.points,
-        )
-
-
-def load_output_grid(path: Path) -> OutputGrid:
-    """Read an output grid written by `save_output_grid`."""
-    with np.load(path, allow_pickle=False) as data:
-        x, y, z = data["inside"].shape
-        return OutputGrid(
-            entities={
-                str(name): str(label)
-                for name, label in zip(data["names"], data["labels"], strict=True)
-            },
-            shape=(x, y, z),
-            affine=data["affine"],
-            inside=data["inside"],
-            points=data["points"],
-        )

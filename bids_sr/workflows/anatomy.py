@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from bids_sr.config import Settings
 from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
-from bids_sr.engine.artifacts import Facts, File, Image, Mask, Table, Transforms
+from bids_sr.engine.artifacts import Facts, File, Image, Mask, Table
 from bids_sr.engine.flow import add_methods_text, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
@@ -18,6 +18,7 @@ from bids_sr.io.uris import TEMPLATEFLOW_URL
 from bids_sr.preproc.steps import anatomy, imported
 from bids_sr.report import primary_dataset
 from bids_sr.report.figure_steps import anatomy as anatomy_figures
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.survey.bids import Subject
 from bids_sr.workflows.series_requests import Analysis
 

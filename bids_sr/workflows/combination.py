@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from bids_sr.engine.artifacts import Facts, Image, Map, Mask, Rows, Transforms
+from bids_sr.engine.artifacts import Facts, Image, Map, Mask, Rows
 from bids_sr.engine.flow import add_methods_text, concatenate, expect_cost, subworkflow
 from bids_sr.engine.nodes import scope_name
 from bids_sr.engine.outputs import Outputs
@@ -21,6 +21,7 @@ from bids_sr.group.combination.steps import (
 from bids_sr.io.frozen import frozen
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED, map_label, series_names
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.survey.bids import BoldRun
 from bids_sr.survey.preflight.combined_runs import (
     RunGroup,

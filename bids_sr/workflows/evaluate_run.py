@@ -3,21 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bids_sr.engine.artifacts import (
-    Effects,
-    Evidence,
-    Facts,
-    File,
-    Flags,
-    Image,
-    Map,
-    Rows,
-    Verdict,
-)
+from bids_sr.engine.artifacts import Facts, File, Image, Map, Rows, Verdict
 from bids_sr.engine.flow import add_methods_text, concatenate, read_image, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
 from bids_sr.evaluation.compared_series.steps import match_resolution
+from bids_sr.evaluation.qc_flags import Flags
+from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.evaluation.steps import (
     another_run,
     edge_comparison,
@@ -28,6 +20,7 @@ from bids_sr.evaluation.steps import (
     self_test,
 )
 from bids_sr.evaluation.steps.reference_comparisons import EffectsComparison
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.steps import block_effects, known_activation as activation_steps
 from bids_sr.glm.steps.linear_models import DesignInputs
 from bids_sr.io.frozen import frozen
@@ -69,7 +62,7 @@ class RunEvaluation:
 
     evaluation: Rows
     verdict: Verdict
-    evidence: Evidence
+    evidence: StoredEvidence
     known_activation: Mapping[str, Image]
     halves_figures: File | None = None
 
@@ -557,7 +550,7 @@ def _decide_verdict(
     tables: Sequence[Rows],
     method_tests: _MethodTests,
     flags: Flags,
-) -> tuple[Verdict, Rows, Evidence]:
+) -> tuple[Verdict, Rows, StoredEvidence]:
     """Reach the verdict on a run from its metrics (`tables`), tests of its methods, and flags."""
     return run_verdict.decide_verdict(
         [*tables, *method_tests.coverage_tables],

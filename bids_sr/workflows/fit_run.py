@@ -4,22 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.engine.artifacts import (
-    Distortion,
-    Facts,
-    File,
-    Image,
-    Map,
-    Mask,
-    Series,
-    Table,
-    Transforms,
-)
+from bids_sr.engine.artifacts import Facts, File, Image, Map, Mask, Series, Table
 from bids_sr.engine.flow import (
     add_methods_text,
     read_mask,
     read_table,
-    read_transforms,
     subworkflow,
 )
 from bids_sr.engine.outputs import Outputs
@@ -38,6 +27,8 @@ from bids_sr.preproc.steps import (
     registration,
 )
 from bids_sr.report import primary_dataset
+from bids_sr.spatial.distortion import Distortion
+from bids_sr.spatial.itk_files import Transforms, as_transforms
 from bids_sr.sr.steps import calibration_run
 from bids_sr.sr.steps.calibration_run import Calibration
 from bids_sr.sr.steps.super_resolution import AlignedSeries, Guide
@@ -230,7 +221,7 @@ def import_distortion(bold: Series, field: PrecomputedField, phase_encoding: str
     return imported.field_to_shift(
         bold,
         field.fieldmap,
-        read_transforms(field.xfm),
+        as_transforms(field.xfm),
         readout=field.readout,
         phase_encoding=phase_encoding,
     )
@@ -274,7 +265,7 @@ def import_motion(
     """
     if derivatives.hmc is not None:
         return reuse_motion(
-            bold, n_dummy, read_transforms(derivatives.hmc), distortion, outliers=outliers
+            bold, n_dummy, as_transforms(derivatives.hmc), distortion, outliers=outliers
         )
     assert derivatives.confounds is not None, (
         "without transforms, the confounds contain the head motion"
@@ -475,7 +466,7 @@ def _register_to_t1w(
     """
     if coreg_file is not None:
         xfm, facts = imported.import_coreg(
-            boldref, anat.t1w_preproc, anat.t1w_mask, read_transforms(coreg_file), origin=origin
+            boldref, anat.t1w_preproc, anat.t1w_mask, as_transforms(coreg_file), origin=origin
         )
     else:
         xfm, facts = registration.register_to_t1w(

@@ -5,10 +5,11 @@ from dataclasses import replace
 from functools import partial
 
 from bids_sr.config.levels import series_level
-from bids_sr.engine.artifacts import Effects, Facts, File, Series, SpaceGrid
+from bids_sr.engine.artifacts import Facts, File, Series
 from bids_sr.engine.flow import add_methods_text, expect_cost, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.steps import seeds
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF
@@ -23,6 +24,7 @@ from bids_sr.io.series import (
 from bids_sr.preproc.steps import outlier_volumes, t1w_pair
 from bids_sr.preproc.steps.registration import TrainingPair
 from bids_sr.report import series_description
+from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.sr.inference.upsampler_inputs import Placebo
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingSettings
@@ -139,7 +141,7 @@ def make_series(
 def _make_all_stored(
     sources: PlannedSources,
     networks: Mapping[str, TrainedNetwork],
-    grids: Sequence[SpaceGrid],
+    grids: Sequence[OutputGrid],
     outputs: Outputs,
 ) -> tuple[dict[str, ComputedSeries], dict[str, Facts]]:
     """Compute and store all requested series, and return them with their self-tests by name.
@@ -179,7 +181,7 @@ def make_stored(
     model: TrainedNetwork | None,
     highres_series: Mapping[str, ComputedSeries],
     self_tests: Mapping[str, Facts],
-    grids: Sequence[SpaceGrid],
+    grids: Sequence[OutputGrid],
     outputs: Outputs,
 ) -> ComputedSeries:
     """Compute and store a series; train its model first if necessary.
@@ -466,7 +468,7 @@ def compute_series(
     request: SeriesRequest,
     model_file: File | None,
     zerofilled: Series | None = None,
-    grids: Sequence[SpaceGrid] = (),
+    grids: Sequence[OutputGrid] = (),
     *,
     inference: Inference,
 ) -> SuperResolvedSeries:

@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from bids_sr.config.spaces import FUNC, Space
-from bids_sr.engine.artifacts import Confounds, Facts, Mask, Regressors, Series, SpaceGrid
+from bids_sr.engine.artifacts import Confounds, Facts, Mask, Series
 from bids_sr.engine.flow import add_methods_text, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
+from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.steps import region_growth, seeds, spaces, task_events, temporal_model
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.glm.steps.seeds import SeedTemplate
@@ -18,6 +19,7 @@ from bids_sr.io.grids import BOLDREF
 from bids_sr.io.series import ACQUIRED
 from bids_sr.preproc.steps import imported, run_confounds
 from bids_sr.report import series_description
+from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.sr.steps import resampled_series
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
@@ -42,7 +44,7 @@ class RunModel:
     linear: LinearModel
     roi: Mask
     roi_hr: Mask
-    grids: Mapping[Space, SpaceGrid]
+    grids: Mapping[Space, OutputGrid]
     censoring: Facts | None = None
 
     @property
@@ -87,11 +89,11 @@ def model_run(
 
 def _make_output_grids(
     plan: RunPlan, fitted_run: FittedRun, anat: Anatomy
-) -> dict[Space, SpaceGrid]:
+) -> dict[Space, OutputGrid]:
     """Compute the grids of a run in the requested volumetric spaces, except its own space."""
     boldref, xfm = fitted_run.motion.boldref, fitted_run.registration.boldref2t1w_xfm
     assert xfm is not None, "with a T1w image, the run is registered to it"
-    grids: dict[Space, SpaceGrid] = {}
+    grids: dict[Space, OutputGrid] = {}
     for space in plan.spaces:
         if space.name == FUNC or space.is_surface:
             continue

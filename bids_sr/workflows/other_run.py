@@ -1,9 +1,9 @@
 """Another acquired run as a reference of a run."""
 
-from bids_sr.engine.artifacts import Effects
 from bids_sr.engine.flow import add_methods_text, subworkflow
 from bids_sr.engine.step import Part
 from bids_sr.evaluation.steps import another_run
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.steps import task_events, temporal_model
 from bids_sr.preproc.steps import run_confounds
 from bids_sr.workflows.fit_run import (

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from bids_sr.config import Settings
-from bids_sr.config.levels import reaches
 from bids_sr.config.sections.paths import WORKFLOW
 from bids_sr.engine.flow import Flow, add_methods_text, subworkflow
 from bids_sr.engine.graph import Graph
 from bids_sr.engine.nodes import Scope, scope_name
 from bids_sr.engine.step import Part
+from bids_sr.engine.storage_level import reaches
 from bids_sr.engine.store import store
 from bids_sr.report import call_description
 from bids_sr.report.call_description import AcquiredRun

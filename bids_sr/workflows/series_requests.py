@@ -13,8 +13,9 @@ from typing import Literal
 from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
-from bids_sr.engine.artifacts import Facts, File, Mask, Regressors, Rows, Series
+from bids_sr.engine.artifacts import Facts, File, Mask, Rows, Series
 from bids_sr.engine.outputs import Outputs
+from bids_sr.glm.regressors import Regressors
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.io.series import ACQUIRED, INTERPOLATIONS, PAIR_BASELINES, series_name, series_names

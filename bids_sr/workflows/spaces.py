@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 
 from bids_sr.config.spaces import Space
-from bids_sr.engine.artifacts import Series, SpaceGrid
+from bids_sr.engine.artifacts import Series
 from bids_sr.engine.flow import subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.io.grids import BOLDREF
 from bids_sr.report import primary_dataset
+from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.run_plan import RunPlan
 
@@ -16,7 +17,7 @@ def show_spaces(
     plan: RunPlan,
     fitted_run: FittedRun,
     primary: Series,
-    grids: Mapping[Space, SpaceGrid],
+    grids: Mapping[Space, OutputGrid],
     outputs: Outputs,
 ) -> None:
     """Store the mean image of the primary series in each output space, and brain masks.

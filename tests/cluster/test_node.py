@@ -18,7 +18,7 @@ import pytest
 from clusternode import Work
 from nipype.pipeline import engine as pe
 
-from bids_sr.config.plugin import Plugin
+from bids_sr.engine.slurm.job_options import JobOptions
 from bids_sr.engine.slurm.plugin import ResilientSLURM
 
 SCRIPTS = os.environ.get("BIDS_SR_TEST_SLURM", "")
@@ -75,7 +75,7 @@ def plugin(**changes: Any) -> Any:
         "memory_extra_gb": 0.4,
         "join_small": False,
     }
-    return ResilientSLURM(options=Plugin(**{**quick, **changes}))
+    return ResilientSLURM(options=JobOptions(**{**quick, **changes}))
 
 
 def workflow(

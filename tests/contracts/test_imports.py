@@ -71,7 +71,9 @@ def import_all(folder: Path, *groups: str) -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
-def test_help_needs_the_standard_library_only_and_graphs_no_heavy_library(tmp_path: Path) -> None:
+def test_help_and_settings_need_the_standard_library_only_and_graphs_no_heavy_library(
+    tmp_path: Path,
+) -> None:
     of_nipype = {
         f"bids_sr.engine.{name}"
         for name in ("multiproc", "nipype_interface", "nipype_workflow", "slurm.plugin")
@@ -80,7 +82,8 @@ def test_help_needs_the_standard_library_only_and_graphs_no_heavy_library(tmp_pa
     assert of_nipype < names
     import_all(
         tmp_path,
-        f"bids_sr bids_sr.config bids_sr.cli.parser bids_sr.cli.main:{LIBRARIES} {ARRAYS} nipype",
+        f"bids_sr {modules_in('bids_sr/config')} bids_sr.cli.parser bids_sr.cli.main"
+        f":{LIBRARIES} {ARRAYS} nipype",
         f"{' '.join(sorted(names - of_nipype))}:{LIBRARIES} nipype",
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_sr.glm.block_effects import Effects, save_effects
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import TaskBlock
 
 
@@ -56,4 +56,4 @@ def write_effects(
 ) -> Path:
     """Write the effects of `make_effects` and return the path of the file."""
     effects = make_effects(series, betas, blocks, affine, **options)
-    return save_effects(effects, folder / f"{series}.npz")
+    return effects.save(folder / series)

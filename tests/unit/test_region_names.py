@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.config import UsageError
 from bids_sr.config.sections.activation import Activation
+from bids_sr.io.notices import UsageError
 from bids_sr.io.region_names import (
     GROUPS,
     atlas_labels,

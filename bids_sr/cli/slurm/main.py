@@ -28,8 +28,7 @@ from bids_sr.cli.options import ParsedOptions, Parser, make_options, normalize_f
 from bids_sr.cli.parser import build_parser as build_program_parser, parse_settings
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.cli.vgg19_weights import install_requested_weights
-from bids_sr.config import Settings, UsageError
-from bids_sr.config.sbatch_variables import find_ignored_variables, find_inherited_variables
+from bids_sr.config import Settings, readers
 from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.config.values import split_named
 from bids_sr.engine.memory import BASE_GB
@@ -43,6 +42,10 @@ from bids_sr.engine.slurm.job_requests import (
     make_request,
     parse_minutes,
 )
+from bids_sr.engine.slurm.sbatch_variables import (
+    find_ignored_variables,
+    find_inherited_variables,
+)
 from bids_sr.engine.slurm.submission import (
     GROUP,
     ActiveJobs,
@@ -54,6 +57,7 @@ from bids_sr.engine.slurm.submission import (
     read_done,
 )
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.device import Device
 
 if TYPE_CHECKING:
@@ -74,7 +78,7 @@ _NO_LIMIT_GB = 1e6
 
 @frozen
 class SlurmOptions(OptionSection):
-    """Data, output, and options of the tasks; `Site` has the options of the site."""
+    """Data, output, and options of the tasks; `SiteOptions` has the options of the site."""
 
     bids_dir: Path = argument("bids_dir", "root directory of the BIDS dataset")
     output_dir: Path = argument("output_dir", "output directory for the derivatives")
@@ -102,6 +106,31 @@ class SlurmOptions(OptionSection):
     no_group: bool = option(False, "--no-group", "do not submit a job for the group level")
     print_only: bool = option(
         False, "--print-only", "write and print the job scripts without submitting them"
+    )
+
+
+@frozen
+class SiteOptions(OptionSection, Site):
+    """Options of the site."""
+
+    partition: str = option(
+        "", "--partition NAME", "SLURM partition (default: as set by the cluster)"
+    )
+    account: str = option("", "--account NAME", "SLURM account (default: as set by the cluster)")
+    qos: str = option(
+        "", "--qos NAME", "SLURM quality of service (default: as set by the cluster)"
+    )
+    container: str = option(
+        "",
+        "--container IMAGE",
+        "Apptainer or Singularity image to use instead of the installed program",
+    )
+    setup: str = option(
+        "",
+        "--setup FILE",
+        "file with shell commands for the start of each job, such as module load. Afterwards,"
+        " bids-sr must be on the PATH",
+        type=readers.check_path,
     )
 
 
@@ -159,7 +188,7 @@ def _run(arguments: list[str]) -> int:
 
 def build_parser() -> Parser:
     """Return the parser of the options before ``--``."""
-    parser = Parser("bids-sr-slurm", _DESCRIPTION, SlurmOptions, Site)
+    parser = Parser("bids-sr-slurm", _DESCRIPTION, SlurmOptions, SiteOptions)
     parser.usage = "bids-sr-slurm bids_dir output_dir [options] -- [options of bids-sr]"
     parser.epilog = _EPILOG
     return parser
@@ -180,9 +209,9 @@ def _list_flags(parser: Parser) -> set[str]:
     return {flag for action in parser._actions for flag in action.option_strings}
 
 
-def _parse_options(inputs: ParsedOptions) -> tuple[SlurmOptions, Site]:
+def _parse_options(inputs: ParsedOptions) -> tuple[SlurmOptions, SiteOptions]:
     """Return the options before ``--``."""
-    return make_options(inputs, SlurmOptions), make_options(inputs, Site)
+    return make_options(inputs, SlurmOptions), make_options(inputs, SiteOptions)
 
 
 def _check(settings: Settings, site: Site) -> "Plan":

@@ -1,8 +1,8 @@
 """Settings of a single call: output files, reports and messages."""
 
-from bids_sr.config.levels import StorageLevel
 from bids_sr.config.presets import preset_names
 from bids_sr.config.section import WHICH_DATA, OptionSection, option
+from bids_sr.engine.storage_level import StorageLevel
 from bids_sr.io.frozen import frozen
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.config.section import OptionSection, is_label, option
-from bids_sr.config.values import SettingError, UsageError, suggest_name
+from bids_sr.config.values import SettingError, suggest_name
 from bids_sr.config.vgg19_weights import VGG19_HELP, installed_vgg19
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import UsageError
 from bids_sr.io.series import ALL_BASELINES, BASELINES, DEFAULT_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import (
     get_method,

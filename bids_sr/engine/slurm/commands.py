@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
-from bids_sr.config import UsageError
+from bids_sr.io.notices import UsageError
 
 _CODE_BY_STATE = {
     "OUT_OF_MEMORY": "memory",
@@ -90,7 +90,7 @@ def counts_shared_memory() -> bool:
 def submit(arguments: Sequence[str], variables: Mapping[str, str]) -> str:
     """Submit a script and return the number of the job.
 
-    `variables` are variables of ``sbatch`` (`bids_sr.config.sbatch_variables`). Raises
+    `variables` are variables of ``sbatch`` (`bids_sr.engine.slurm.sbatch_variables`). Raises
     `SlurmError` if SLURM rejects the script, or does not return a number.
     """
     output = _run("sbatch", *arguments, variables=variables)

@@ -4,9 +4,9 @@ import math
 import re
 from collections.abc import Sequence
 
-from bids_sr.config import UsageError
 from bids_sr.engine.memory import SHARED_GB
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import UsageError
 
 # Margins of memory. If shared memory is counted repeatedly, the estimate has a smaller margin, and
 # shared memory is added for each processor.

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from nipype.pipeline.plugins.slurm import SLURMPlugin
 
-from bids_sr.config.plugin import Plugin
 from bids_sr.engine.crash import report_crash
 from bids_sr.engine.outcomes import NodeOutcome
 from bids_sr.engine.records import StepRecordMixin
+from bids_sr.engine.slurm.job_options import JobOptions
 from bids_sr.engine.slurm.step_jobs import Jobs, is_small
 from bids_sr.io.notices import Notice
 
@@ -32,7 +32,7 @@ class ResilientSLURM(StepRecordMixin, SLURMPlugin):
 
     _jobs: Jobs
 
-    def __init__(self, *, options: Plugin, **arguments: object) -> None:
+    def __init__(self, *, options: JobOptions, **arguments: object) -> None:
         self._options = options
         self.crashes: list[Notice] = []
         super().__init__(plugin_args={"max_jobs": options.max_jobs, **arguments})

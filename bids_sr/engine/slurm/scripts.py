@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.boilerplate import path as find_boilerplate
-from bids_sr.config.sbatch_variables import find_inherited_variables
 from bids_sr.engine.slurm import commands
 from bids_sr.engine.slurm.job_requests import (
     Request,
@@ -14,6 +13,7 @@ from bids_sr.engine.slurm.job_requests import (
     compute_signal_seconds,
     format_time,
 )
+from bids_sr.engine.slurm.sbatch_variables import find_inherited_variables
 from bids_sr.engine.slurm.submission import GROUP, TASK_LIST, Site, Submission
 from bids_sr.io.atomic_files import write_text
 from bids_sr.version import __version__

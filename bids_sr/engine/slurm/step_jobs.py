@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.config.plugin import Plugin
 from bids_sr.engine.node_job import CANCELLED_FILE
 from bids_sr.engine.outcomes import NodeOutcome
 from bids_sr.engine.slurm.commands import ACTIVE, SlurmError
+from bids_sr.engine.slurm.job_options import JobOptions
 from bids_sr.engine.slurm.queue import JobRejected, Queue, SlurmUnreachable
 from bids_sr.io.notices import Notice
 
@@ -50,7 +50,7 @@ _CHECK_INTERVAL_S = 0.5  # s between checks of answers and queue
 _CANCEL_TIMEOUT_S, _ORPHAN_TIMEOUT_S = 5.0, 90.0
 _LOG_LINES = 30  # number of lines at the end of a job's log that a crash file contains
 # variables that are set in a job even if sbatch exports no environment
-_EXPORTED_VARIABLES = ("PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
+_EXPORTED_VARIABLES = ("PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR", "MPLBACKEND")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -82,7 +82,7 @@ class Jobs:
     """Jobs of one run, in a separate directory in `root`."""
 
     root: Path
-    options: Plugin
+    options: JobOptions
     queue: Queue = field(init=False)
     token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     unreachable: SlurmUnreachable | None = field(default=None, init=False)
@@ -357,7 +357,7 @@ def _make_script(folder: Path, template: str) -> str:
     return "\n".join([*lines, "export NIPYPE_NO_ET=1", command]) + "\n"
 
 
-def _make_sbatch_arguments(node: "Node", folder: Path, options: Plugin) -> list[str]:
+def _make_sbatch_arguments(node: "Node", folder: Path, options: JobOptions) -> list[str]:
     """Return the arguments of ``sbatch`` for a job, without the script.
 
     Arguments of the user have precedence.

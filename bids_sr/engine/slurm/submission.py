@@ -10,8 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bids_sr.config import readers
-from bids_sr.config.section import OptionSection, option
 from bids_sr.engine.slurm.commands import list_active_jobs
 from bids_sr.engine.slurm.job_requests import Request
 from bids_sr.io.atomic_files import read_json
@@ -24,28 +22,18 @@ _NAME_PREFIX = "bids-sr-"
 
 
 @frozen
-class Site(OptionSection):
-    """Site-specific options of jobs; an empty text is the default of the site."""
+class Site:
+    """Site-specific options of jobs; an empty text is the default of the site.
 
-    partition: str = option(
-        "", "--partition NAME", "SLURM partition (default: as set by the cluster)"
-    )
-    account: str = option("", "--account NAME", "SLURM account (default: as set by the cluster)")
-    qos: str = option(
-        "", "--qos NAME", "SLURM quality of service (default: as set by the cluster)"
-    )
-    container: str = option(
-        "",
-        "--container IMAGE",
-        "Apptainer or Singularity image to use instead of the installed program",
-    )
-    setup: str = option(
-        "",
-        "--setup FILE",
-        "file with shell commands for the start of each job, such as module load. Afterwards,"
-        " bids-sr must be on the PATH",
-        type=readers.check_path,
-    )
+    `container` is an image to use instead of the installed program, and `setup` a file with shell
+    commands for the start of each job.
+    """
+
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    container: str = ""
+    setup: str = ""
 
     @property
     def sbatch_options(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bids_sr.engine.artifacts import Distortion, Facts, File, Image, Mask, Series, Transforms
+from bids_sr.engine.artifacts import Facts, File, Image, Mask, Series
 from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import EFFECTS, SERIES
 from bids_sr.evaluation.compared_series.smoothness_matching import (
@@ -19,7 +19,7 @@ from bids_sr.evaluation.compared_series.smoothness_matching import (
     select_control_width,
 )
 from bids_sr.evaluation.compared_series.verdict import AS_ACQUIRED, ON_ACQUIRED
-from bids_sr.glm.block_effects import load_effects
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.noise_smoothness import compute_changes
 from bids_sr.io.arrays import Array
 from bids_sr.io.copies import copy_series
@@ -35,6 +35,8 @@ from bids_sr.preproc.series_alignment import (
     read_comparison_volumes,
     register_corrected,
 )
+from bids_sr.spatial.distortion import Distortion
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.matrices import upsample as upsample_volume
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
@@ -281,9 +283,9 @@ def match_resolution(
     widths: dict[str, object] = {}
     with threadpool_limits(1):
         acquired = compute_changes(series[UPSAMPLING], n_dummy)
-        acquired_effects = load_effects(effects[UPSAMPLING])
+        acquired_effects = Effects.load(effects[UPSAMPLING])
         for name in compared_names:
-            inside = load_effects(effects[name]).mask & bold_mask_hr.data
+            inside = Effects.load(effects[name]).mask & bold_mask_hr.data
             fwhm_mm = match_smoothness(
                 acquired, compute_changes(series[name], n_dummy), inside, zooms, factor
             )

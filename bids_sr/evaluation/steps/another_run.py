@@ -12,27 +12,16 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from bids_sr.engine.artifacts import (
-    Confounds,
-    Effects,
-    Facts,
-    File,
-    Image,
-    Mask,
-    Regressors,
-    Rows,
-    Series,
-    Table,
-    Transforms,
-)
+from bids_sr.engine.artifacts import Confounds, Facts, File, Image, Mask, Rows, Series, Table
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import EFFECTS
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.references import make_other_run_reference
 from bids_sr.evaluation.steps.reference_comparisons import EffectsComparison, make_run_effects
-from bids_sr.glm.block_effects import block_effects
+from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.design import DesignSettings
+from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.steps.linear_models import DesignInputs
 from bids_sr.io.arrays import Array
 from bids_sr.io.confound_names import MOTION_REGRESSORS
@@ -48,6 +37,7 @@ from bids_sr.preproc.rigid import register_rigid
 from bids_sr.preproc.same_contrast import refine
 from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
 from bids_sr.preproc.temporal_regressors import time_column_names
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler

@@ -6,17 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.engine.artifacts import (
-    Derivative,
-    Facts,
-    File,
-    Image,
-    Map,
-    Mask,
-    Rows,
-    Series,
-    Transforms,
-)
+from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows, Series
 from bids_sr.engine.metric_rows import MetricRow, metric_rows
 from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import MAPS, VARIANCE
@@ -51,6 +41,7 @@ from bids_sr.io.series import map_label
 from bids_sr.io.volume import Volume
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.matrices import ResolutionError
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.models.card import ModelCard, was_applied

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from bids_sr.engine.artifacts import Flags, Image, Map, Mask, Series
+from bids_sr.engine.artifacts import Image, Map, Mask, Series
 from bids_sr.engine.step import step
 from bids_sr.engine.step_memory import MAPS
+from bids_sr.evaluation.qc_flags import Flags
 from bids_sr.evaluation.region_checks import list_response_flags
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.region_response import (

@@ -14,7 +14,6 @@ from bids_sr.engine.artifacts import (
     Image,
     Map,
     Mask,
-    Regressors,
     Rows,
     Series,
     ShortTable,
@@ -39,6 +38,7 @@ from bids_sr.glm.region_means import (
     locate_region,
     weigh_means,
 )
+from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.io.arrays import Float32
 from bids_sr.io.grids import Shape

@@ -5,18 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.engine.artifacts import (
-    Confounds,
-    Derivative,
-    Evidence,
-    Facts,
-    Flags,
-    Map,
-    Mask,
-    Rows,
-    Verdict,
-    Volume,
-)
+from bids_sr.engine.artifacts import Confounds, Derivative, Facts, Map, Mask, Rows, Verdict, Volume
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.engine.step import step
 from bids_sr.evaluation.acquired_activation import (
@@ -29,6 +18,7 @@ from bids_sr.evaluation.compared_series.verdict import decide_compared_verdict
 from bids_sr.evaluation.large_effects_results import collect_large_effects
 from bids_sr.evaluation.qc_flags import (
     Flag,
+    Flags,
     artifact_flag,
     broad_flags,
     clipped_flag,
@@ -36,7 +26,7 @@ from bids_sr.evaluation.qc_flags import (
     lost_activation_flags,
     placement_flags,
 )
-from bids_sr.evaluation.run_evidence import gather_evidence
+from bids_sr.evaluation.run_evidence import StoredEvidence, gather_evidence
 from bids_sr.evaluation.steps.reference_comparisons import parse_widths
 from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.glm.contrasts import Contrasts
@@ -193,7 +183,7 @@ def decide_verdict(
     series_names: Sequence[str],
     margin: float | None,
     compared_names: Sequence[str] = (),
-) -> tuple[Verdict, Rows, Evidence]:
+) -> tuple[Verdict, Rows, StoredEvidence]:
     """Gather the evidence of a run, and return the verdict: headline, sentences and limitations.
 
     `rows` are the tables that the verdict requires. `confounds` are used for framewise

@@ -9,17 +9,7 @@ from typing import Literal, NamedTuple
 
 from threadpoolctl import threadpool_limits
 
-from bids_sr.engine.artifacts import (
-    Derivative,
-    Facts,
-    Image,
-    Map,
-    Mask,
-    Regressors,
-    Rows,
-    Series,
-    Volume,
-)
+from bids_sr.engine.artifacts import Derivative, Facts, Image, Map, Mask, Rows, Series, Volume
 from bids_sr.engine.metric_rows import MetricRow, columns_json, metric_rows, with_input_smoothing
 from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import MAPS
@@ -30,6 +20,7 @@ from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import scale_weights
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
+from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.series_quality import QualitySums, quality_metrics
 from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.io.arrays import Array, Float32

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bids_sr.engine.artifacts import File, Image, Mask, Table, Transforms
+from bids_sr.engine.artifacts import File, Image, Mask, Table
 from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import REGION
 from bids_sr.io.region_names import atlas_title, find_atlas, is_file, region_labels
@@ -17,6 +17,7 @@ from bids_sr.preproc.ants import apply, load
 from bids_sr.preproc.bold_regions import chain_through_t1w
 from bids_sr.preproc.template_regions import find_region, resample_to_t1w
 from bids_sr.preproc.templates import atlas_region
+from bids_sr.spatial.itk_files import Transforms
 
 _REGION_TEXTS = {
     "motor": (

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from bids_sr.engine.artifacts import File, Mask, Regressors, Series
+from bids_sr.engine.artifacts import File, Mask, Series
 from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import EFFECTS
-from bids_sr.glm.block_effects import block_effects, save_effects
+from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.design import DesignSettings
+from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.steps.linear_models import DesignInputs
 from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.run_time import RunTime
@@ -54,7 +55,7 @@ def measure_effects(
             pca_ranks=PCA_RANKS if has_measured and series_name == "bspline" else (),
             scratch=here,
         )
-    return save_effects(effects, here / "effects.npz")
+    return effects.save(here / "effects")
 
 
 def check_blocks(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine
 
-from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Table, Transforms, Volume
+from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Table, Volume
 from bids_sr.engine.step import HERE, step
 from bids_sr.glm.activation_regions import SIGN_RELIABLE, SIZE_KNOWN
 from bids_sr.glm.clusters import COLUMNS, add_coordinates, cluster_rows, largest_clusters
@@ -19,6 +19,7 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED
 from bids_sr.preproc.ants import apply, apply_to_points
 from bids_sr.preproc.bold_regions import chain_through_t1w
+from bids_sr.spatial.itk_files import Transforms
 
 _ANTS_SEED = 1  # seed of ANTs, which does not use random numbers for resampling
 

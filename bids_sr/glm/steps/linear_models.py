@@ -5,10 +5,11 @@ A step takes the record with the fields that it uses, so that no other option ma
 
 from collections.abc import Sequence
 
-from bids_sr.engine.artifacts import Confounds, Regressors
+from bids_sr.engine.artifacts import Confounds
 from bids_sr.glm.blocks import BlockDesign, block_design
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design, DesignSettings, build_design
+from bids_sr.glm.regressors import Regressors
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.preproc.model_confounds import model_confounds

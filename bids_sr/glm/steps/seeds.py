@@ -7,24 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bids_sr.engine.artifacts import (
-    Confounds,
-    Facts,
-    File,
-    Image,
-    Mask,
-    Regressors,
-    Series,
-    Table,
-    Transforms,
-    Volume,
-)
+from bids_sr.engine.artifacts import Confounds, Facts, File, Image, Mask, Series, Table, Volume
 from bids_sr.engine.step import HERE, step
 from bids_sr.glm import seeds as glm_seeds
 from bids_sr.glm.block_effects import temporal_components
 from bids_sr.glm.connectivity_seeds import N_COMPONENTS, Seed, seed_names
 from bids_sr.glm.design import DesignSettings
-from bids_sr.glm.regressors import Seeds
+from bids_sr.glm.regressors import Regressors, Seeds
 from bids_sr.glm.steps.linear_models import DesignInputs
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.frozen import frozen
@@ -39,7 +28,7 @@ from bids_sr.preproc.bold_regions import chain_through_t1w
 from bids_sr.preproc.model_confounds import model_confounds
 from bids_sr.preproc.templates import atlas_region
 from bids_sr.preproc.temporal_regressors import uncensored_volumes
-from bids_sr.spatial.itk_files import write_itk
+from bids_sr.spatial.itk_files import Transforms, write_itk
 
 _LOGGER = logging.getLogger(__name__)
 _ANTS_SEED = 1  # seed of ANTs, which does not use random numbers here

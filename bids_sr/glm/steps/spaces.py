@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_sr.engine.artifacts import Derivative, File, Image, Map, Mask, SpaceGrid, Transforms
+from bids_sr.engine.artifacts import Derivative, File, Image, Map, Mask
 from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import TO_TEMPLATE
 from bids_sr.glm.steps.activation import write_map
@@ -18,6 +18,7 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc.ants import apply_to_points
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.output_grids import OutputGrid, grid_around, make_output_grid, zooms_in_ras
 from bids_sr.spatial.transforms import hr_grid
 
@@ -30,7 +31,7 @@ def grid_in_t1w(
     *,
     factor: Factor,
     space_entities: Mapping[str, str],
-) -> SpaceGrid:
+) -> OutputGrid:
     """Return a grid around the T1w brain, with the voxel size of the super-resolved series.
 
     `boldref2t1w_xfm` maps T1w points to boldref points (1, 4, 4; RAS mm), the direction of ITK.
@@ -53,7 +54,7 @@ def grid_in_template(
     template_space: str,
     resolution: str,
     space_entities: Mapping[str, str],
-) -> SpaceGrid:
+) -> OutputGrid:
     """Return a grid in template space.
 
     `boldref2t1w_xfm` maps T1w points to boldref points (1, 4, 4; RAS mm), and `t1w2std_xfm`
@@ -91,7 +92,7 @@ def _map_to_boldref(points: Array, *, t1w2std: Path, boldref2t1w: Array) -> Arra
 def maps_to_spaces(
     maps: list[Map],
     mask: Mask,
-    space_grids: list[SpaceGrid],
+    space_grids: list[OutputGrid],
     clipped_masks: Sequence[Map] = (),
     *,
     here: Path = HERE,

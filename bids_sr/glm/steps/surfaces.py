@@ -7,12 +7,13 @@ from pathlib import Path
 
 from nibabel.affines import apply_affine
 
-from bids_sr.engine.artifacts import Derivative, File, Map, Mask, Transforms
+from bids_sr.engine.artifacts import Derivative, File, Map, Mask
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, step
 from bids_sr.io.arrays import Array
 from bids_sr.io.run_time import RunTime
 from bids_sr.preproc.ants import apply_to_points
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.surfaces import ribbon_means
 from bids_sr.spatial.transforms import invert
 

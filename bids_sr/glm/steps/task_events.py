@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bids_sr.engine.artifacts import File, Regressors, Table
+from bids_sr.engine.artifacts import File, Table
 from bids_sr.engine.step import step
-from bids_sr.glm.regressors import read_events
+from bids_sr.glm.regressors import Regressors, read_events
 from bids_sr.io.tables import read_rows
 
 # column of paths relative to ``stimuli/`` of the data set, which the results do not contain

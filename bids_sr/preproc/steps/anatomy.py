@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from bids_sr.engine.artifacts import Facts, File, Image, Mask, Transforms
+from bids_sr.engine.artifacts import Facts, File, Image, Mask
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import SEGMENT
@@ -19,6 +19,7 @@ from bids_sr.preproc.bias_field import correct_bias_field
 from bids_sr.preproc.brain import brain_from_head, empty_grid_2mm
 from bids_sr.preproc.mixture_segmentation import compute_tissue_probabilities, label_tissues
 from bids_sr.preproc.normalization import normalize, resample_priors
+from bids_sr.spatial.itk_files import Transforms
 
 _LOGGER = logging.getLogger(__name__)
 T1W_SIDECAR = {

@@ -4,17 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bids_sr.engine.artifacts import (
-    Confounds,
-    Distortion,
-    Facts,
-    File,
-    Image,
-    Mask,
-    Series,
-    Table,
-    Transforms,
-)
+from bids_sr.engine.artifacts import Confounds, Facts, File, Image, Mask, Series, Table
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import step
 from bids_sr.engine.step_memory import SHOW_IN_TEMPLATE
@@ -33,8 +23,9 @@ from bids_sr.preproc.mixture_segmentation import label_tissues
 from bids_sr.preproc.steps import anatomy
 from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
 from bids_sr.spatial.boldref import average_realigned_volumes
-from bids_sr.spatial.distortion import distortion_from_field_map
+from bids_sr.spatial.distortion import Distortion, distortion_from_field_map
 from bids_sr.spatial.imported_motion import convert_mcflirt_motion, precomputed_motion
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.outlier_volumes import interpolation_weights
 from bids_sr.spatial.transforms import hr_grid, invert

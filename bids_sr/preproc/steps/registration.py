@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from bids_sr.engine.artifacts import Facts, File, Image, Mask, Transforms
+from bids_sr.engine.artifacts import Facts, File, Image, Mask
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, step
 from bids_sr.io.atomic_files import read_json
@@ -31,6 +31,7 @@ from bids_sr.preproc.bold_to_anat import (
     register_pair_to_bold,
 )
 from bids_sr.preproc.pair_frames import PairInFrame, make_registered_pair, make_truncated_pair
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.low_resolution_grids import coverage
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert

@@ -1,12 +1,13 @@
 """Confounds of a run: head motion, tissue signals and CompCor."""
 
-from bids_sr.engine.artifacts import Confounds, Facts, Image, Mask, Series, Table, Transforms
+from bids_sr.engine.artifacts import Confounds, Facts, Image, Mask, Series, Table
 from bids_sr.engine.step import step
 from bids_sr.io.frozen import frozen
 from bids_sr.io.run_time import RunTime
 from bids_sr.preproc import confound_table
 from bids_sr.preproc.head_motion import motion_columns
 from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
+from bids_sr.spatial.itk_files import Transforms
 
 
 @frozen

@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from bids_sr.engine.artifacts import Image, Transforms
+from bids_sr.engine.artifacts import Image
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import step
 from bids_sr.io.grids import Factor
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.spatial import low_resolution_grids
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.matrices import acquire
 from bids_sr.spatial.transforms import hr_grid, invert
 

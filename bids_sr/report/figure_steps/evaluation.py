@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.engine.artifacts import Evidence, File, Image, Mask, Rows, Verdict, Volume
+from bids_sr.engine.artifacts import File, Image, Mask, Rows, Verdict, Volume
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.evidence import main_regions
-from bids_sr.evaluation.run_evidence import RunEvidence
+from bids_sr.evaluation.run_evidence import RunEvidence, StoredEvidence
 from bids_sr.evaluation.words import region_text
 from bids_sr.io.metric_registry import STATISTICS
 from bids_sr.report.evaluation_rows import (
@@ -171,7 +171,7 @@ _VALUE_TABLES = ("evaluation",)
 def draw_evaluation(
     evaluation: Rows,
     verdict: Verdict,
-    evidence: Evidence,
+    evidence: StoredEvidence,
     boldref: Image,
     bold_mask: Mask,
     halves_figures: File | None = None,

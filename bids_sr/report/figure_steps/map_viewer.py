@@ -7,7 +7,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bids_sr.config.levels import StoredMaps
-from bids_sr.engine.artifacts import Evidence, File, Image, Map, Mask, Transforms, Volume
+from bids_sr.engine.artifacts import File, Image, Map, Mask, Volume
+from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
@@ -18,6 +19,7 @@ from bids_sr.report.figure_steps import run_maps as run_maps_figures
 from bids_sr.report.figure_steps.display_grids import read_grid, resample_to
 from bids_sr.report.figure_steps.run_maps import ShownMaps
 from bids_sr.report.sections import FigureSpec
+from bids_sr.spatial.itk_files import Transforms
 
 
 def viewer_cost(contrasts: Contrasts) -> RunTime:
@@ -30,7 +32,7 @@ def viewer_cost(contrasts: Contrasts) -> RunTime:
 def show_viewer(
     maps: list[Map],
     bold_mask_hr: Mask,
-    evidence: Evidence,
+    evidence: StoredEvidence,
     boldref: Image,
     guide_hr: Image | None = None,
     boldref2t1w_xfm: Transforms | None = None,

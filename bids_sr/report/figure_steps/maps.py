@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from bids_sr.engine.artifacts import Evidence, File, Map, Series, Table
+from bids_sr.engine.artifacts import File, Map, Series, Table
 from bids_sr.engine.step_memory import MAPS
+from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.steps.linear_models import LinearModel
@@ -218,7 +219,7 @@ def draw_surfaces(
         tables=("clusters",),
     ),
 )
-def show_clusters(clusters: Table, evidence: Evidence) -> FigureContent:
+def show_clusters(clusters: Table, evidence: StoredEvidence) -> FigureContent:
     """Show the largest clusters of the best method with atlas labels.
 
     The contrast of the evidence is shown first.

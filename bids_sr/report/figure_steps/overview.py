@@ -8,19 +8,10 @@ import numpy as np
 from markupsafe import Markup
 
 from bids_sr.config.levels import StoredMaps
-from bids_sr.engine.artifacts import (
-    Confounds,
-    Evidence,
-    Facts,
-    File,
-    Image,
-    Map,
-    Rows,
-    Verdict,
-    Volume,
-)
+from bids_sr.engine.artifacts import Confounds, Facts, File, Image, Map, Rows, Verdict, Volume
 from bids_sr.engine.number_text import number
 from bids_sr.evaluation.large_effects import LARGE_PERCENT, LargeEffects, find_large_effects
+from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import capitalize
 from bids_sr.glm.activation_regions import SIZE_KNOWN
@@ -74,7 +65,7 @@ FINER_EFFECTS = (
 def draw_overview(
     evaluation: Rows,
     verdict: Verdict,
-    evidence: Evidence,
+    evidence: StoredEvidence,
     registration: Facts,
     confounds: Confounds,
     maps: list[Map],

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from bids_sr.engine.artifacts import Evidence, Rows
+from bids_sr.engine.artifacts import Rows
+from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.report.figure_step import FigureDrawing, figure
 from bids_sr.report.sections import FigureSpec
 
@@ -17,7 +18,7 @@ from bids_sr.report.sections import FigureSpec
         tables=("evaluation",),
     ),
 )
-def draw_quality(evaluation: Rows, evidence: Evidence) -> Iterator[FigureDrawing]:
+def draw_quality(evaluation: Rows, evidence: StoredEvidence) -> Iterator[FigureDrawing]:
     """Draw flags and metrics of the quality control."""
     from bids_sr.report.verdict_html import guards_html
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from bids_sr.engine.artifacts import Facts, Image, Mask, Transforms
+from bids_sr.engine.artifacts import Facts, Image, Mask
 from bids_sr.engine.memory import Need
 from bids_sr.io.run_time import RunTime
 from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
@@ -15,6 +15,7 @@ from bids_sr.report.figure_steps.display_grids import (
     resample_to,
 )
 from bids_sr.report.sections import FigureSpec
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.transforms import hr_grid
 
 

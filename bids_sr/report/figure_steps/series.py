@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from bids_sr.engine.artifacts import Evidence, Image, Mask, Series
+from bids_sr.engine.artifacts import Image, Mask, Series
+from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
 from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
@@ -80,7 +81,7 @@ def draw_output(
     series: dict[str, Series],
     tsnr: dict[str, Image],
     bold_mask_hr: Mask,
-    evidence: Evidence,
+    evidence: StoredEvidence,
     tpms_bold: list[Image] | None = None,
     *,
     n_dummy: int = 0,

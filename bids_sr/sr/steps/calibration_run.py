@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.engine.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
+from bids_sr.engine.artifacts import Facts, File, Image, Mask, Series, Table
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import CALIBRATE
@@ -23,6 +23,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.calibration_alignment import measure_agreement, register_to_calibration
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.sr.calibration_fluctuations import calibration_patterns
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
 

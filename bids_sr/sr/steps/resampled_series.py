@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bids_sr.engine.artifacts import Distortion, Image, Mask, Series, Transforms
+from bids_sr.engine.artifacts import Image, Mask, Series
 from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import SERIES
 from bids_sr.io.arrays import Array
@@ -10,6 +10,8 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
+from bids_sr.spatial.distortion import Distortion
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.sr.inference.apply_to_series import write_series
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler

@@ -4,18 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from bids_sr.engine.artifacts import (
-    Derivative,
-    Distortion,
-    Facts,
-    File,
-    Image,
-    Map,
-    Mask,
-    Series,
-    SpaceGrid,
-    Transforms,
-)
+from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Series
 from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import SUPER_RESOLVE
 from bids_sr.io.arrays import Array
@@ -24,6 +13,9 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED_BAND, BASELINES, PAIR_BASELINES
+from bids_sr.spatial.distortion import Distortion
+from bids_sr.spatial.itk_files import Transforms
+from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.inference.apply_to_series import Consistency, write_series
 from bids_sr.sr.inference.posed_image import PosedImage
@@ -143,7 +135,7 @@ class _RunWriter:
         target: Path | None,
         upsampler: Upsampler,
         consistency: Consistency,
-        space_targets: Mapping[Path, SpaceGrid] = MappingProxyType({}),
+        space_targets: Mapping[Path, OutputGrid] = MappingProxyType({}),
         *,
         add_volume: Callable[[int], Array] | None = None,
     ) -> None:
@@ -176,7 +168,7 @@ def super_resolve(
     model_file: File | None = None,
     zerofilled: Series | None = None,
     guide: Guide | None = None,
-    space_grids: Sequence[SpaceGrid] = (),
+    space_grids: Sequence[OutputGrid] = (),
     *,
     here: Path = HERE,
     series_name: str,
@@ -288,12 +280,12 @@ def _pose_guide(
     )
 
 
-def _locate_space_series(space_grid: SpaceGrid, here: Path) -> Path:
+def _locate_space_series(space_grid: OutputGrid, here: Path) -> Path:
     """Return the path of the series on a grid in another space."""
     return here / f"{Derivative(None, _make_space_entities(space_grid)).name}.nii"
 
 
-def _make_space_entities(space_grid: SpaceGrid) -> dict[str, str]:
+def _make_space_entities(space_grid: OutputGrid) -> dict[str, str]:
     """Return the entities of the series on a grid in another space."""
     return {**space_grid.entities, "desc": "preproc", "suffix": "bold"}
 
@@ -304,7 +296,7 @@ def _write_with_detail(
     inputs: UpsamplerInputs,
     zerofilled: Series | None,
     target: Path,
-    space_targets: Mapping[Path, SpaceGrid],
+    space_targets: Mapping[Path, OutputGrid],
     inference: Inference,
 ) -> None:
     """Write a zero-filled series with the detail of a run-trained method, also in other spaces.

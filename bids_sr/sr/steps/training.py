@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_sr.boilerplate import data_of
-from bids_sr.engine.artifacts import Facts, File, Image, Mask, Rows, Series, Table, Transforms
+from bids_sr.engine.artifacts import Facts, File, Image, Mask, Rows, Series, Table
 from bids_sr.engine.flow import read_facts, read_table
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, step
@@ -21,6 +21,7 @@ from bids_sr.io.series import VALIDATION_BASELINES, series_name
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
 from bids_sr.preproc.steps.registration import TrainingPair
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.matrices import ResolutionError
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.device import Device, choose_device

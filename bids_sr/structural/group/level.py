@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.config import Settings, UsageError, suggest_name
+from bids_sr.config import Settings, suggest_name
 from bids_sr.engine.metric_rows import MISSING
 from bids_sr.group.dataset_contents import DatasetContents, absence_lines
 from bids_sr.group.input_checks import require_readable
@@ -25,6 +25,7 @@ from bids_sr.group.level import (
 from bids_sr.group.output_files import GroupNames
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import UsageError
 from bids_sr.io.tables import is_missing
 from bids_sr.structural.group.inputs import find_scan_tables, read_values
 from bids_sr.structural.group.values import compute_tables

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bids_sr.config import UsageError
 from bids_sr.io.image_header import Header
-from bids_sr.io.notices import Notice, NoticeLevel
+from bids_sr.io.notices import Notice, NoticeLevel, UsageError
 
 _DENIED = "permission denied"
 _HAS_EFFECTIVE_IDS = os.access in os.supports_effective_ids

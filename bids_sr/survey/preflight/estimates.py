@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.config import Settings, machine
-from bids_sr.config.levels import reaches, series_level
+from bids_sr.config.levels import series_level
 from bids_sr.config.spaces import FUNC
 from bids_sr.engine.memory import (
     BASE_GB,
@@ -22,6 +22,7 @@ from bids_sr.engine.memory import (
     workers_that_fit,
 )
 from bids_sr.engine.step_memory import find_largest_gb
+from bids_sr.engine.storage_level import reaches
 from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.io.image_header import Triple
 from bids_sr.io.notices import Notice

@@ -16,7 +16,7 @@ from bids_sr.cli.main import main
 from bids_sr.cli.models.commands import main as models_main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.slurm import main as slurm_main
-from bids_sr.config import Settings, UsageError, machine
+from bids_sr.config import Settings, machine
 from bids_sr.config.readers import (
     parse_frequency,
     parse_gigabytes,
@@ -24,6 +24,7 @@ from bids_sr.config.readers import (
     parse_run_number,
     parse_widths,
 )
+from bids_sr.io.notices import UsageError
 
 REQUIRED = ["in", "out", "participant"]
 

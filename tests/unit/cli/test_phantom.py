@@ -10,7 +10,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from bids_sr.cli import phantom as phantom_cli
-from bids_sr.config import UsageError
+from bids_sr.io.notices import UsageError
 from bids_sr.phantom import simulated_dataset
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import TASKS

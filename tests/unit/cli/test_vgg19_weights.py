@@ -21,9 +21,9 @@ from safetensors import safe_open
 from bids_sr.cli import main, vgg19_weights
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.vgg19_weights import install_requested_weights, install_vgg19
-from bids_sr.config import UsageError
 from bids_sr.config.vgg19_weights import VGG19_DOWNLOAD
 from bids_sr.io.atomic_files import DiskFullError
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.networks.losses.perceptual import VGGPerceptual
 from bids_sr.sr.networks.vgg19 import build_vgg19_features
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from bids_sr.config import Paths, SuperRes
-from bids_sr.config.levels import reaches, series_level
+from bids_sr.config.levels import series_level
 from bids_sr.config.sections.activation import Activation
 from bids_sr.config.sections.run import Run
 from bids_sr.config.settings import Settings
+from bids_sr.engine.storage_level import reaches
 
 BOTH = ("cc", "glm")
 PATHS = Paths(bids_dir=Path("in"), output_dir=Path("out"))

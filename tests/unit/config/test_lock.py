@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.config import UsageError, lock
+from bids_sr.config import lock
 from bids_sr.config.lock import find_running, output_lock
+from bids_sr.io.notices import UsageError
 
 _LEASE_S = 1.5  # in all processes of these tests
 _PROGRAM = """

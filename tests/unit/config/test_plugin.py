@@ -11,9 +11,8 @@ from data.dataset import BidsMaker
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.config import UsageError
 from bids_sr.config.plugin import Plugin
-from bids_sr.io.notices import Notice
+from bids_sr.io.notices import Notice, UsageError
 
 
 def read(tmp_path: Path, text: str, name: str = "plugin.toml") -> Plugin:

@@ -8,9 +8,10 @@ from data.calls import about
 
 from bids_sr.cli.config_text import make_config_lines
 from bids_sr.cli.parser import parse_settings
-from bids_sr.config import Settings, UsageError
+from bids_sr.config import Settings
 from bids_sr.config.presets import find_config_file, preset_names
 from bids_sr.config.settings import read_toml
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.method import get_method
 
 REQUIRED = ["in", "out", "participant"]

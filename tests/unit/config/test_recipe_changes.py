@@ -11,8 +11,9 @@ from graphmaker import nodes_of, planned_graph, stage_minutes
 
 from bids_sr.boilerplate import HERE
 from bids_sr.cli.parser import parse_settings
-from bids_sr.config import Settings, UsageError
+from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.recipe_changes import RecipeChange
 from bids_sr.sr.steps.training import train_on_volumes

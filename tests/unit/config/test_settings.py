@@ -10,7 +10,7 @@ import pytest
 from data.calls import mentions
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes, UsageError
+from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
 from bids_sr.config.sections.activation import Activation
 from bids_sr.config.sections.evaluation import Evaluation
 from bids_sr.config.sections.preprocessing import Preprocessing
@@ -19,6 +19,7 @@ from bids_sr.config.seeds import choose_seeds
 from bids_sr.config.settings import analysis_digest, differing_settings, read_toml
 from bids_sr.config.values import SettingError, as_annotated, as_toml
 from bids_sr.glm.connectivity_seeds import seed_names
+from bids_sr.io.notices import UsageError
 
 PATHS = Paths(bids_dir=Path("/data"), output_dir=Path("/out"))
 text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)

@@ -7,7 +7,6 @@ import pytest
 from nipype.pipeline import engine as pe
 from nipype.pipeline.plugins import base
 
-from bids_sr.config.plugin import Plugin
 from bids_sr.engine.execute import execute
 from bids_sr.engine.slurm.commands import SlurmError
 
@@ -31,7 +30,6 @@ def test_a_slurm_error_is_reported_and_the_clock_is_monotonic_during_the_run(
         nprocs=1,
         mem_gb=1,
         crash_dir=tmp_path / "absent",
-        plugin=Plugin(),
     )
     assert clocks == [time.monotonic]
     assert base.time is before

@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
 
-from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Series
+from bids_sr.engine.artifacts import Artifact, Derivative, Facts, File, Image, Map, Mask, Series
 from bids_sr.engine.flow import Eager, Flow, add_methods_text, concatenate, subworkflow
 from bids_sr.engine.graph import Graph
 from bids_sr.engine.nipype_workflow import make_workflow
@@ -16,11 +17,50 @@ from bids_sr.engine.nodes import GraphError, Scope
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import HERE, Part, step
 from bids_sr.engine.store import store
+from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 
 VALUES = np.arange(96, dtype=np.float32).reshape(4, 4, 2, 3)
 AFFINE = np.diag([2.0, 2, 3, 1])
+
+
+@frozen
+class Note(Artifact):
+    """Text that is stored in a file."""
+
+    text: str
+
+    def save(self, stem: Path) -> Path:
+        (path := stem.with_suffix(".txt")).write_text(self.text)
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        return cls(text=path.read_text())
+
+
+@frozen
+class Verse(Note):
+    """Text of another type."""
+
+
+@step()
+def take_note(boldref: Image) -> Note:
+    """Note the number of voxels."""
+    return Note(text=f"{boldref.data.size} voxels")
+
+
+@step()
+def shorten(notes: list[Note]) -> Note:
+    """Keep the number of each note."""
+    return Note(text=" ".join(note.text.split()[0] for note in notes))
+
+
+@step()
+def recite(verse: Verse) -> Facts:
+    """Return a verse as facts."""
+    return {"verse": verse.text}
 
 
 @step(makes="n_dummy")
@@ -238,6 +278,19 @@ def test_mistakes_in_calls_are_errors_before_the_workflow_runs(bold: Path) -> No
     with Flow(root):
         list_maps([], {})
     with pytest.raises(GraphError, match="required input maps is empty"):
+        Graph(root)
+
+
+def test_values_of_a_class_are_stored_by_the_class(tmp_path: Path) -> None:
+    volume = Volume(VALUES[..., 0], AFFINE)
+    with Eager(tmp_path):
+        note = take_note(volume)
+        assert shorten([note, note]) == Note(text="32 32")
+    assert (tmp_path / "1_take_note" / "take_note.txt").read_text() == "32 voxels"
+    root = Scope("all_wf")
+    with Flow(root):
+        recite(shorten([take_note(volume)]))  # type: ignore[arg-type]
+    with pytest.raises(GraphError, match=r"verse has type Verse, but .*provides type Note"):
         Graph(root)
 
 

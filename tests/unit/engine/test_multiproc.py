@@ -19,7 +19,6 @@ from networkx import DiGraph
 from nipype.pipeline import engine as pe
 from scipy.sparse import lil_matrix
 
-from bids_sr.config.plugin import Plugin
 from bids_sr.engine.execute import configure_nipype, execute
 from bids_sr.engine.multiproc import ResilientMultiProc
 from bids_sr.engine.step_warnings import save_warnings
@@ -129,7 +128,7 @@ def test_a_full_disk_ends_the_run_at_once(tmp_path: Path, caplog) -> None:
     configure_nipype(crash_dir=tmp_path, stop_on_first_crash=False, verbose=False)
     flow.config["execution"] = execution_config
     with caplog.at_level(logging.ERROR, logger="bids_sr"):
-        outcome = execute(flow, nprocs=1, mem_gb=2.0, crash_dir=tmp_path, plugin=Plugin())
+        outcome = execute(flow, nprocs=1, mem_gb=2.0, crash_dir=tmp_path)
     (full_disk,) = outcome.crashes
     assert full_disk.code == "full"
     assert [notice for notice in read_record(tmp_path) if notice.failed] == [full_disk]

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.engine.artifacts import File, Image, Map, Regressors, Series, Table
+from bids_sr.engine.artifacts import File, Image, Map, Series, Table
 from bids_sr.engine.flow import Flow
 from bids_sr.engine.graph import Graph
 from bids_sr.engine.nodes import Scope
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import step
 from bids_sr.engine.store import store
+from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.steps.task_events import select_events
 from bids_sr.io.region_names import find_atlas
 from bids_sr.io.template_files import template_file

@@ -192,7 +192,7 @@ def test_finished_steps_depend_on_inputs_and_code(
     assert _remaining(*finished_steps) == []
     for changed, left in ((second, _BOTH[1:]), (first, _BOTH)):
         monkeypatch.setattr(
-            "bids_sr.engine.records.compute_code_digest",
+            "bids_sr.engine.step_checksums.compute_code_digest",
             lambda function, changed=changed: (
                 "another" if function is changed.function else compute_code_digest(function)
             ),

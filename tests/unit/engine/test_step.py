@@ -248,8 +248,7 @@ def test_the_hash_of_an_interface_depends_on_the_content_of_files(
 
 
 def test_seeds_and_events_are_distinguished_by_file_name(tmp_path: Path) -> None:
-    from bids_sr.engine.artifacts import Regressors
-    from bids_sr.glm.regressors import Events, Seeds
+    from bids_sr.glm.regressors import Events, Regressors, Seeds
 
     artifact = Regressors.__metadata__[0]
     path = artifact.save(

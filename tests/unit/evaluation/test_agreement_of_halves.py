@@ -19,7 +19,7 @@ from bids_sr.evaluation.agreement import (
 )
 from bids_sr.evaluation.effects_of_run import RunEffects, denoise_controls, save_fine_effects
 from bids_sr.evaluation.references import make_half_reference, make_other_effects_reference
-from bids_sr.glm.block_effects import load_effects
+from bids_sr.glm.block_effects import Effects
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.smoothing import smooth
 
@@ -350,7 +350,7 @@ def test_a_control_is_scored_at_the_setting_that_is_best_in_the_same_comparison(
     for control, name in (("bsplineSmooth", "control_fwhm"), ("bsplinePca", "control_rank")):
         settings, r, ev = [], [], []
         for other_control, setting, betas in denoise_controls(
-            load_effects(scene.files["bspline"])
+            Effects.load(scene.files["bspline"])
         ):
             if other_control == control:
                 maps = scene.run.maps_by_band(betas, list(reference.targets))

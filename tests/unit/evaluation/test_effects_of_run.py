@@ -7,7 +7,6 @@ from data.block_effects import make_blocks, make_effects
 
 from bids_sr.evaluation.compared_series.smoothness_matching import select_control_width
 from bids_sr.evaluation.effects_of_run import RunEffects
-from bids_sr.glm.block_effects import save_effects
 from bids_sr.spatial.smoothing import smooth
 
 SHAPE, ZOOMS = (24, 24, 6), (2.0, 2.0, 3.0)
@@ -28,7 +27,7 @@ def test_the_control_is_a_single_series_whose_width_depends_on_noise(tmp_path):
     effects = simulated_effects(1.0)
     assert select_control_width(effects, inside, 0.0) == 0.0
     run = RunEffects(
-        files={"zerofill": save_effects(effects, tmp_path / "zerofill.npz")},
+        files={"zerofill": effects.save(tmp_path / "zerofill")},
         contrasts={},
         mask=inside,
         affine=effects.affine,

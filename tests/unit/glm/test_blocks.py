@@ -8,7 +8,7 @@ import pytest
 from data.events import make_events
 from data.simulated_run import response
 
-from bids_sr.glm.block_effects import block_effects, load_effects, save_effects
+from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.blocks import TooFewBlocks, block_design, find_blocks
 from bids_sr.glm.design import frame_times
 from bids_sr.glm.halves import half_weights
@@ -152,7 +152,7 @@ def test_block_effects_equal_least_squares_and_survive_saving(run, tmp_path):
     np.testing.assert_allclose(effects.betas.reshape(-1, 6), beta[:6].T, atol=0.02)
     assert np.abs(effects.betas - true).mean() < 1.5
     np.testing.assert_allclose(effects.mean.ravel(), y.mean(0), rtol=1e-6)
-    loaded = load_effects(save_effects(effects, tmp_path / "e.npz"))
+    loaded = Effects.load(effects.save(tmp_path / "e"))
     assert loaded.series == "bspline"
     assert loaded.blocks == effects.blocks
     np.testing.assert_array_equal(loaded.betas, effects.betas)

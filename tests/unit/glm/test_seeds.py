@@ -14,7 +14,7 @@ from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.blocks import TooFewBlocks, block_design
 from bids_sr.glm.design import build_design
 from bids_sr.glm.halves import half_weights
-from bids_sr.glm.regressors import DesignError, Events, Seeds, read_regressors
+from bids_sr.glm.regressors import DesignError, Events, Regressors, Seeds
 from bids_sr.io.nifti import SeriesReader, save_image
 
 SHAPE, T, TR = (6, 6, 4), 120, 2.0
@@ -50,7 +50,7 @@ def seeds_in(path: Path, folder: Path) -> Seeds:
         }
         table = glm_seeds.seed_series(reader, voxels, n_dummy=2)
     Seeds(table).write(folder / "sub-01_desc-seeds_timeseries.tsv")
-    loaded = read_regressors(folder / "sub-01_desc-seeds_timeseries.tsv")
+    loaded = Regressors.__metadata__[0].load(folder / "sub-01_desc-seeds_timeseries.tsv")  # type: ignore[attr-defined]
     assert isinstance(loaded, Seeds)
     return loaded
 

@@ -20,12 +20,13 @@ from data.group_maps import (
     write_run,
 )
 
-from bids_sr.config import UsageError, lock
+from bids_sr.config import lock
 from bids_sr.config.lock import output_lock
 from bids_sr.group.input_maps import find_maps
 from bids_sr.group.map_records import GroupMapRecord
 from bids_sr.group.maps import compute_group_maps
 from bids_sr.io.nifti import load_image, save_image
+from bids_sr.io.notices import UsageError
 
 
 def members_of(records: list[GroupMapRecord]) -> dict[tuple[str, str], tuple[str, ...]]:

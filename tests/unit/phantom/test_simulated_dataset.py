@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from data.validator import validation_errors
 
-from bids_sr.config import UsageError
+from bids_sr.io.notices import UsageError
 from bids_sr.phantom import simulated_dataset
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.study import Study

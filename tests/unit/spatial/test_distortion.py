@@ -7,12 +7,7 @@ import pytest
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
-from bids_sr.spatial.distortion import (
-    Distortion,
-    distortion_from_field_map,
-    load_distortion,
-    save_distortion,
-)
+from bids_sr.spatial.distortion import Distortion, distortion_from_field_map
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
@@ -212,7 +207,6 @@ def test_a_field_that_folds_is_rejected():
 
 
 def test_a_distortion_is_unchanged_after_saving_and_loading(tmp_path, known_distortion):
-    save_distortion(known_distortion, tmp_path / "shift.nii")
-    read = load_distortion(tmp_path / "shift.nii")
+    read = Distortion.load(known_distortion.save(tmp_path / "shift"))
     np.testing.assert_allclose(read.shift, known_distortion.shift)
     np.testing.assert_allclose(read.step, known_distortion.step)

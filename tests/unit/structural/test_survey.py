@@ -13,7 +13,8 @@ from data.dataset import BidsMaker
 from graphmaker import nodes_of, stage_minutes
 
 from bids_sr.cli.parser import parse_settings
-from bids_sr.config import Settings, UsageError
+from bids_sr.config import Settings
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.structural.survey import survey_structural

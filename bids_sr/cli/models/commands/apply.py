@@ -16,12 +16,12 @@ from threadpoolctl import threadpool_limits
 from bids_sr.cli.console import progress_line
 from bids_sr.cli.models.commands import image_files as files, model_files, output_files
 from bids_sr.cli.models.commands.options import ApplyOptions, ImageOptions
-from bids_sr.config import UsageError
 from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
+from bids_sr.io.notices import UsageError
 from bids_sr.io.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.matrices import MATRICES
 from bids_sr.spatial.transforms import hr_grid

@@ -20,10 +20,10 @@ from bids_sr.cli.models.commands.evaluate import find_participant, measure_image
 from bids_sr.cli.models.commands.options import CompareOptions
 from bids_sr.cli.models.commands.score_tables import MISSING, SCORES, cell_text
 from bids_sr.cli.models.method_scores import ScoreRow
-from bids_sr.config import UsageError
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import load_image
+from bids_sr.io.notices import UsageError
 from bids_sr.spatial import image_similarity
 from bids_sr.spatial.effective_resolution import effective_resolution
 from bids_sr.sr.method import Method, get_method, method_names_without_controls

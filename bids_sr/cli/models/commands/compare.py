@@ -41,7 +41,7 @@ from bids_sr.cli.models.commands.score_tables import (
 from bids_sr.cli.models.commands.train import find_recipe, make_request, with_suitable_augmentation
 from bids_sr.cli.models.commands.training_images import read_images
 from bids_sr.cli.models.method_scores import ScoreRow
-from bids_sr.config import UsageError, suggest_name
+from bids_sr.config import suggest_name
 from bids_sr.evaluation.statistics.participant_splits import (
     ParticipantSplit,
     SplitError,
@@ -54,6 +54,7 @@ from bids_sr.io.atomic_files import read_json
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor, size_text
 from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.method import get_method, method_names_without_controls
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.compatibility import MAX_SIZE_DIFFERENCE

@@ -42,7 +42,6 @@ from bids_sr.cli.models.commands.score_tables import (
     sort_by_psnr,
 )
 from bids_sr.cli.models.method_scores import ScoreRow
-from bids_sr.config import UsageError
 from bids_sr.evaluation.attention_unet_metrics import nmse_voxel
 from bids_sr.evaluation.voxel_correlation import correlate_voxels
 from bids_sr.io.arrays import Array, MaskArray, evenly_spaced
@@ -50,6 +49,7 @@ from bids_sr.io.atomic_files import write_text
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader, save_image
+from bids_sr.io.notices import UsageError
 from bids_sr.report.assembler import data_uri, plain_section, write_page
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.facts import facts_html

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bids_sr.config import UsageError
 from bids_sr.io.arrays import Array, MaskArray, evenly_spaced
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader
+from bids_sr.io.notices import UsageError
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.transforms import hr_grid
 

@@ -20,8 +20,9 @@ from bids_sr.cli.models.commands.options import (
 )
 from bids_sr.cli.options import Parser
 from bids_sr.cli.standard_streams import restart_in_utf8
-from bids_sr.config import UsageError, suggest_name
+from bids_sr.config import suggest_name
 from bids_sr.config.section import OptionSection
+from bids_sr.io.notices import UsageError
 
 _COMMANDS: dict[str, tuple[type[OptionSection], str]] = {
     "list": (ListOptions, "list methods and trained models, settings of methods, and model cards"),

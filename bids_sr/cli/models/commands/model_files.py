@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from bids_sr.cli.models.commands.options import NetworkOptions, SeriesOptions
-from bids_sr.config import UsageError, machine, suggest_name
+from bids_sr.config import machine, suggest_name
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader
+from bids_sr.io.notices import UsageError
 from bids_sr.spatial.masks import MaskError
 from bids_sr.spatial.matrices import MATRICES, ResolutionError
 from bids_sr.spatial.transforms import TransformError

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.config import UsageError
 from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.config.vgg19_weights import VGG19_HELP
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import UsageError
 
 _DegradationName = Literal["kspace", "multislice", "block", "gauss", "trilinear"]
 AllowedMismatch = Literal["resolution", "contrast", "orientation", "factor"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.config import UsageError
+from bids_sr.io.notices import UsageError
 
 
 def prepare_image_path(out: Path, inputs: Sequence[Path]) -> Path:

@@ -34,12 +34,12 @@ from bids_sr.cli.models.blind_ratings import (
 )
 from bids_sr.cli.models.commands.options import RateOptions
 from bids_sr.cli.models.commands.score_tables import format_tsv, make_sibling_path
-from bids_sr.config import UsageError
 from bids_sr.evaluation.statistics.comparison_table import write_comparisons
 from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import read_json, write_json, write_text
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import load_image
+from bids_sr.io.notices import UsageError
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.io.volume import Volume
 from bids_sr.survey.bids.entities import parse_entities

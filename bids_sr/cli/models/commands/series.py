@@ -30,7 +30,6 @@ from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.api.task_inputs import RunTask, load_events, parse_contrasts
 from bids_sr.cli.models.commands import image_files, model_files, output_files
 from bids_sr.cli.models.commands.options import SeriesOptions
-from bids_sr.config import UsageError
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.glm.design import DesignSettings, build_design, contrast_vector
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL
@@ -38,6 +37,7 @@ from bids_sr.glm.regressors import DesignError, Events
 from bids_sr.io.atomic_files import read_json, write_json, write_text
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
+from bids_sr.io.notices import UsageError
 from bids_sr.version import __version__
 
 

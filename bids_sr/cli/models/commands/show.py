@@ -9,7 +9,8 @@ from bids_sr.cli.console import table_text
 from bids_sr.cli.models.commands.model_files import open_model
 from bids_sr.cli.models.commands.options import ListOptions
 from bids_sr.cli.models.commands.recipe_settings import settings_text
-from bids_sr.config import UsageError, suggest_name
+from bids_sr.config import suggest_name
+from bids_sr.io.notices import UsageError
 from bids_sr.io.series import BASELINES, INTERPOLATIONS
 from bids_sr.sr.method import get_method, method_names, method_names_without_controls
 

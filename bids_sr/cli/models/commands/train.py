@@ -12,10 +12,10 @@ from bids_sr.cli.models.commands import model_files, output_files
 from bids_sr.cli.models.commands.options import TrainOptions
 from bids_sr.cli.models.commands.training_images import read_images
 from bids_sr.cli.vgg19_weights import install_vgg19
-from bids_sr.config import UsageError
 from bids_sr.config.vgg19_weights import find_vgg19
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.grids import Factor
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import LoadedModel, save_model

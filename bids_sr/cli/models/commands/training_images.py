@@ -9,10 +9,10 @@ import numpy as np
 
 from bids_sr.cli.models.commands import image_files as files, output_files
 from bids_sr.cli.models.commands.options import TrainOptions
-from bids_sr.config import UsageError
 from bids_sr.io.arrays import Float32
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.networks import TrainingImage, TrainingImages, check_images
 

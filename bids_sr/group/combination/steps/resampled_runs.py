@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.engine.artifacts import Derivative, Facts, Image, Map, Mask, Transforms
+from bids_sr.engine.artifacts import Derivative, Facts, Image, Map, Mask
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, step
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL
@@ -25,6 +25,7 @@ from bids_sr.io.series import ACQUIRED
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.rigid import register_rigid
 from bids_sr.preproc.same_contrast import align_same_contrast, refine
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.models.card import was_applied
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.engine.artifacts import Derivative, Facts, Map, Mask, Transforms
+from bids_sr.engine.artifacts import Derivative, Facts, Map, Mask
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, step
 from bids_sr.evaluation.steps.reconstruction_error import ACQUIRED_POWER, ERROR_POWER
@@ -25,6 +25,7 @@ from bids_sr.io.grids import FIRST_BOLDREF
 from bids_sr.io.json_values import as_number
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.steps.error_samples import compute_scale, scale_variance
 

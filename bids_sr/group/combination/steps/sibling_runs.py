@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bids_sr.config.sections.activation import COMBINE_ALL_OPTION
-from bids_sr.engine.artifacts import Facts, Image, Map, Mask, Transforms
+from bids_sr.engine.artifacts import Facts, Image, Map, Mask
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import step
 from bids_sr.group.combination.run_agreement import (
@@ -29,6 +29,7 @@ from bids_sr.preproc.head_comparison import (
     resample_with_field_of_view,
     signal_ratio,
 )
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.masks import compute_mean_signal
 
 _LOGGER = logging.getLogger(__name__)

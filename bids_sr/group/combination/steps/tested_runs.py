@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bids_sr.engine.artifacts import Facts, File, Rows, Transforms
+from bids_sr.engine.artifacts import Facts, File, Rows
 from bids_sr.engine.memory import Need
 from bids_sr.engine.metric_rows import MetricRow, columns_json, metric_rows
 from bids_sr.engine.step import step
@@ -43,6 +43,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.json_values import as_number
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.steps.error_samples import interpolate_to_shape
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from bids_sr.config import UsageError
 from bids_sr.engine.slurm.commands import counts_shared_memory
 from bids_sr.engine.slurm.job_requests import (
     Request,
@@ -18,6 +17,7 @@ from bids_sr.engine.slurm.job_requests import (
     parse_minutes,
 )
 from bids_sr.engine.slurm.submission import divide_into_tasks
+from bids_sr.io.notices import UsageError
 
 
 def test_the_most_demanding_task_with_a_reserve_decides() -> None:

@@ -59,7 +59,7 @@ def test_shellcheck_reports_nothing(tmp_path: Path) -> None:
     """Scripts of all sites, and the stand-in for SLURM of the gallery."""
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed")
-    scripts = [Path(__file__).parents[3] / "examples" / "gallery" / "stand_in_slurm.sh"]
+    scripts = [Path(__file__).parents[4] / "examples" / "gallery" / "stand_in_slurm.sh"]
     sites = Site(), Site(container="/i.sif", setup="/s et up", partition="p")
     for number, site in enumerate(sites):
         sent = submission(tmp_path / str(number) / ODD, site=site)

@@ -18,11 +18,11 @@ from loadnode import BOUND, Load
 from nipype.pipeline import engine as pe
 from nipype.utils.filemanip import loadpkl, savepkl
 
-from bids_sr.config.plugin import Plugin
 from bids_sr.engine.execute import execute
 from bids_sr.engine.node_job import main
 from bids_sr.engine.slurm import queue
 from bids_sr.engine.slurm.commands import SlurmError
+from bids_sr.engine.slurm.job_options import JobOptions
 from bids_sr.engine.slurm.plugin import ResilientSLURM
 from bids_sr.engine.slurm.queue import Queue, SlurmUnreachable
 from bids_sr.engine.slurm.step_jobs import Jobs, is_small
@@ -32,11 +32,11 @@ from bids_sr.io.notices import CODES, read_record
 from bids_sr.sr.steps.super_resolution import super_resolve
 
 SHORT_INTERVALS = {"poll_seconds": 0.1, "grace_seconds": 0.3, "patience_seconds": 30.0}
-TESTS = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[3]
 
 
-def options(**changes: Any) -> Plugin:
-    return Plugin(**{**SHORT_INTERVALS, **changes})
+def options(**changes: Any) -> JobOptions:
+    return JobOptions(**{**SHORT_INTERVALS, **changes})
 
 
 @pytest.fixture
@@ -262,8 +262,8 @@ def test_an_unreachable_controller_ends_the_run_with_a_message(
     slurm.be_silent(10_000)
     (log := tmp_path / "logs").mkdir()
     flow = workflow(tmp_path / "work", crashdump_dir=str(log))
-    plugin = options(plugin="SLURM", patience_seconds=0.0)
-    outcome = execute(flow, nprocs=1, mem_gb=1, crash_dir=log, plugin=plugin)
+    plugin = options(patience_seconds=0.0)
+    outcome = execute(flow, nprocs=1, mem_gb=1, crash_dir=log, jobs=plugin)
     (crash,) = outcome.crashes
     assert read_record(log) == [crash]
     assert "wf.first" in crash.what or "wf.other" in crash.what
@@ -497,12 +497,13 @@ def test_the_job_script_exports_paths_and_replaces_its_shell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TEMPLATEFLOW_HOME", "/a b")
+    monkeypatch.setenv("MPLBACKEND", "agg")
     jobs.options = options(template=template)
     slurm.plan("step", "hang")
     jobs.start(node(tmp_path), updatehash=False)
     lines = (jobs.folder / "000001" / "job.sh").read_text().splitlines()
     assert lines[:2] == first_lines
-    assert "export TEMPLATEFLOW_HOME='/a b'" in lines
+    assert {"export TEMPLATEFLOW_HOME='/a b'", "export MPLBACKEND=agg"} <= {*lines}
     assert lines[-1].startswith("exec ")
 
 

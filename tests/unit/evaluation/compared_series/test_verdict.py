@@ -15,7 +15,7 @@ from bids_sr.evaluation.references import (
     make_other_run_reference,
 )
 from bids_sr.evaluation.statements import Statement
-from bids_sr.glm.block_effects import Effects, load_effects, save_effects
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.io.series import same_name
 from bids_sr.spatial.nyquist import beyond_nyquist
@@ -75,7 +75,7 @@ def run(tmp_path_factory):
         "leaky": np.repeat(acquired.mean(-1, keepdims=True), len(BLOCKS), -1),
     }
     files = {
-        name: save_effects(effects_of(name, betas), folder / f"{name}.npz")
+        name: effects_of(name, betas).save(folder / name)
         for name, betas in betas_by_series.items()
     }
     variance = {"smooth_variance": np.full(SHAPE, 0.3, dtype=np.float32)}
@@ -84,12 +84,8 @@ def run(tmp_path_factory):
     )
     measured = true[..., None] + noise + measured_detail
     other_run = true[..., None] + np.stack([6 * rng.standard_normal(SHAPE) for _ in BLOCKS], -1)
-    measured_file = save_effects(
-        effects_of("measured", measured, **variance), folder / "measured.npz"
-    )
-    other_file = save_effects(
-        effects_of("zerofill", within(other_run), **variance), folder / "other.npz"
-    )
+    measured_file = effects_of("measured", measured, **variance).save(folder / "measured")
+    other_file = effects_of("zerofill", within(other_run), **variance).save(folder / "other")
     return true, files, measured_file, other_file
 
 
@@ -98,7 +94,7 @@ def rows_of(run, reference):
     true, files, measured, other_file = run
     make_reference = {
         "known": partial(make_known_reference, known={"a": (true.astype(np.float32), AFFINE)}),
-        "other": partial(make_other_run_reference, other_effects=load_effects(other_file)),
+        "other": partial(make_other_run_reference, other_effects=Effects.load(other_file)),
     }.get(reference, make_half_reference)
     files_by_reference = {
         "measured": {**files, "measured": measured},

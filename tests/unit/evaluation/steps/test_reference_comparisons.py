@@ -19,7 +19,7 @@ from bids_sr.evaluation.steps.reference_comparisons import (
     gather_fine_effects,
 )
 from bids_sr.evaluation.steps.self_test import gather_self_tests
-from bids_sr.glm.block_effects import Effects, load_effects, save_effects
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.design import DesignSettings, frame_times
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events
@@ -87,7 +87,7 @@ def effects(files, series, here, confounds=None, n_dummy=2, **changes) -> Effect
         file = measure_effects(
             reader, brain(), inputs, here, series_name=series, **{"has_measured": True} | changes
         )
-    return load_effects(file)
+    return Effects.load(file)
 
 
 def comparison_with(**options: int) -> EffectsComparison:
@@ -99,15 +99,15 @@ def comparison_with(**options: int) -> EffectsComparison:
 @pytest.fixture(scope="module")
 def effects_files(files, tmp_path_factory) -> dict[str, Path]:
     here = tmp_path_factory.mktemp("effects")
-    return {name: save_effects(effects(files, name, here), here / f"{name}.npz") for name in files}
+    return {name: effects(files, name, here).save(here / name) for name in files}
 
 
 def test_options_change_the_effects(files, effects_files, tmp_path):
-    sbl_effects = load_effects(effects_files["sbl"])
+    sbl_effects = Effects.load(effects_files["sbl"])
     assert sbl_effects.series == "sbl"
     assert sbl_effects.smooth_variance is None
-    assert load_effects(effects_files["measured"]).smooth_variance is not None
-    assert load_effects(effects_files["bspline"]).ranks == PCA_RANKS
+    assert Effects.load(effects_files["measured"]).smooth_variance is not None
+    assert Effects.load(effects_files["bspline"]).ranks == PCA_RANKS
     assert effects(files, "bspline", tmp_path, has_measured=False).ranks == ()
     assert len(sbl_effects.blocks) == 8
     rng = np.random.default_rng(1)
@@ -176,14 +176,14 @@ def test_maps_are_compared_with_measured_and_known_activation(effects_files):
 
 
 def test_known_activation_gives_gains_with_intervals_for_unsmoothed_maps(effects_files):
-    mean = load_effects(effects_files["bspline"]).mean
+    mean = Effects.load(effects_files["bspline"]).mean
     maps = [
         make_statmap(mean, f"{series}{width}", "effect")
         for series in ("bspline", "sbl")
         for width in ("", "Fwhm35")
     ]
     known_activation = {
-        "thumb": Volume(load_effects(effects_files["measured"]).betas[..., 0], AFFINE)
+        "thumb": Volume(Effects.load(effects_files["measured"]).betas[..., 0], AFFINE)
     }
     files = {name: effects_files[name] for name in ("bspline", "sbl")}
     tables = []

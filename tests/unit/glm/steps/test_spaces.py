@@ -18,14 +18,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.report import primary_dataset
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.itk_files import write_itk
-from bids_sr.spatial.output_grids import (
-    OutputGrid,
-    grid_around,
-    load_output_grid,
-    make_output_grid,
-    save_output_grid,
-    zooms_in_ras,
-)
+from bids_sr.spatial.output_grids import OutputGrid, grid_around, make_output_grid, zooms_in_ras
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.sr.inference.apply_to_series import write_series
@@ -356,8 +349,7 @@ def test_a_grid_around_a_brain_has_a_margin_in_any_orientation(tmp_path: Path) -
         lambda points: points,
         Volume(np.empty((20, 20, 20)), np.eye(4)),
     )
-    save_output_grid(placed_grid, tmp_path / "grid.npz")
-    loaded = load_output_grid(tmp_path / "grid.npz")
+    loaded = OutputGrid.load(placed_grid.save(tmp_path / "grid"))
     assert (loaded.entities, loaded.shape) == (placed_grid.entities, placed_grid.shape)
     for name in ("affine", "inside", "points"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(placed_grid, name))

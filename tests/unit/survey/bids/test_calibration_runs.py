@@ -11,10 +11,11 @@ from data.calls import about, only_run, plan_for, problem_of, settings_for, surv
 from data.dataset import BidsMaker
 from graphmaker import made_by, nodes_of, planned_graph, stage_minutes
 
-from bids_sr.config import SuperRes, UsageError
+from bids_sr.config import SuperRes
 from bids_sr.config.settings import analysis_digest
 from bids_sr.engine.memory import step_gb
 from bids_sr.engine.step_memory import SUPER_RESOLVE
+from bids_sr.io.notices import UsageError
 from bids_sr.survey.preflight import check_data
 from bids_sr.workflows.call_checks import check
 

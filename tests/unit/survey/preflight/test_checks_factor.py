@@ -10,7 +10,8 @@ import pytest
 from data.calls import about, only_run, plan_for, problem_of, settings_for
 from data.dataset import BidsMaker
 
-from bids_sr.config import SuperRes, UsageError
+from bids_sr.config import SuperRes
+from bids_sr.io.notices import UsageError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.survey.bids.pretrained_models import factor_of_models

@@ -16,8 +16,8 @@ from pages import ROOT
 
 from bids_sr.cli.console import make_start_lines
 from bids_sr.cli.main import main
-from bids_sr.config import SuperRes, UsageError
-from bids_sr.io.notices import Notice
+from bids_sr.config import SuperRes
+from bids_sr.io.notices import Notice, UsageError
 from bids_sr.survey.bids import find_pretrained, find_vgg_weights, uses_guide
 from bids_sr.survey.preflight import choice_lines, dry_run_text
 from bids_sr.workflows.call_checks import check

@@ -10,7 +10,7 @@ from data.dataset import EVENTS, BidsMaker
 from graphmaker import stage_minutes
 from scipy import ndimage
 
-from bids_sr.config import UsageError
+from bids_sr.io.notices import UsageError
 from bids_sr.survey.preflight import Plan, check_data
 
 PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]

@@ -9,7 +9,7 @@ from data.calls import about, settings_for
 from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph, steps_of
 
-from bids_sr.config import UsageError
+from bids_sr.io.notices import UsageError
 from bids_sr.survey.bids import Findings
 from bids_sr.survey.bids.inputs import HighresReference
 from bids_sr.survey.preflight.reference_checks import note_unused_reference

@@ -22,10 +22,10 @@ from data.dataset import BidsMaker, snapshot
 from graphmaker import stage_minutes
 
 from bids_sr.cli import main, participant_level
-from bids_sr.config import Settings, UsageError
+from bids_sr.config import Settings
 from bids_sr.engine.execute import RunOutcome
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.io.notices import Notice
+from bids_sr.io.notices import Notice, UsageError
 from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.method import get_method

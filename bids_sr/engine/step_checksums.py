@@ -1,4 +1,4 @@
-"""Input files of steps, and checksums that rerun a step if their content changes."""
+"""Checksums of steps, which change with the content of their input files and with their code."""
 
 import dataclasses
 import hashlib
@@ -8,13 +8,14 @@ from pathlib import Path
 from bids_sr.engine.graph import Graph
 from bids_sr.engine.nodes import Node
 from bids_sr.io.checksums import checksum
+from bids_sr.io.code_digests import compute_code_digest
 
 
 def compute_checksums(graph: Graph) -> dict[Node, str]:
-    """Return a checksum per step that changes with the content of any file that it depends on.
+    """Return a checksum per step of its code and the content of all files that it depends on.
 
-    Files read by earlier steps are included, because a step may pass its input on unchanged, with
-    the old modification time.
+    Code and files of earlier steps are included, because a step may pass its input on unchanged,
+    with the old modification time.
     """
     checksums: dict[Node, str] = {}
     for node in graph.nodes:
@@ -36,13 +37,16 @@ def _add_checksum(node: Node, graph: Graph, checksums: dict[Node, str]) -> None:
         if unresolved_sources := [source for source in sources if source not in checksums]:
             unresolved_nodes += unresolved_sources
             continue
-        checksum_parts = [checksum(path) for path in list_input_files(graph, current)]
-        checksum_parts += [checksums[source] for source in sources]
+        checksum_parts = [
+            compute_code_digest(current.step.function),
+            *(checksum(path) for path in _list_input_files(graph, current)),
+            *(checksums[source] for source in sources),
+        ]
         checksums[current] = hashlib.sha256(" ".join(checksum_parts).encode()).hexdigest()
         unresolved_nodes.pop()
 
 
-def list_input_files(graph: Graph, node: Node) -> list[Path]:
+def _list_input_files(graph: Graph, node: Node) -> list[Path]:
     """Return the input files of a step that are not outputs of other steps.
 
     These are artifacts given to the graph, files in settings, and files that the step declares
