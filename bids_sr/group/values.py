@@ -264,10 +264,8 @@ def _read_table(source: Any, stream: TextIO, parsed: _ParsedTables) -> _TableCon
             if label.number is not None and unit != STATISTICS[label.statistic].unit:
                 outdated[label.statistic] = unit
             elif label.number is not None or label.reported_value is not None:
-                lower, upper = map(parse_number, interval)
-                used_lines.append(
-                    _TableLine(label, value=parse_number(value), width=upper - lower)
-                )
+                lower, upper = map(parse_cell, interval)
+                used_lines.append(_TableLine(label, value=parse_cell(value), width=upper - lower))
     except ValueError as error:
         raise TableError(f"{source.path}: {error}") from error
     for name, unit in outdated.items():
@@ -305,7 +303,7 @@ def _parse_label(
     )
 
 
-def parse_number(cell: str) -> float:
+def parse_cell(cell: str) -> float:
     """Return the number in a cell of a table, NaN for n/a."""
     return math.nan if cell == MISSING else float(cell)
 

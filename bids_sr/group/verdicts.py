@@ -28,7 +28,7 @@ from bids_sr.group.comparisons import EXPLORATORY
 from bids_sr.group.values import (
     QUESTION,
     EvidenceContrasts,
-    parse_number,
+    parse_cell,
     rank_question,
 )
 from bids_sr.io.smoothing_words import smoothing_text
@@ -262,7 +262,7 @@ def context_text(question: ComparisonRow) -> str:
     """Return task, region, contrast and smoothing of a question as text."""
     special_texts = {MISSING: "", "all": "all conditions"}
     contrast = special_texts.get(question.contrast, question.contrast.replace("+", " and "))
-    smoothing = smoothing_text(question.fwhm_mm, parse_number(question.input_fwhm_mm))
+    smoothing = smoothing_text(question.fwhm_mm, parse_cell(question.input_fwhm_mm))
     phrases = [task_text(question), region_text(question.region), contrast, smoothing]
     return ", ".join(filter(None, phrases))
 
