@@ -25,15 +25,8 @@ def data_of(name: str) -> dict[str, Any]:
 def path(name: str) -> Path:
     """Return the absolute path of a package data file.
 
-    Parameters
-    ----------
-    name : str
-        Path relative to this folder, such as ``report.tpl``.
-
-    Raises
-    ------
-    FileNotFoundError
-        The file is missing in this installation.
+    `name` is relative to this folder, such as ``report.tpl``. Raises `FileNotFoundError` if the
+    file is missing in this installation.
     """
     file = HERE / name
     if not file.exists():

@@ -21,7 +21,7 @@ from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.engine.number_text import number
 from bids_sr.evaluation.acquired_activation import KeptByWidth, find_clearest, kept_text
 from bids_sr.evaluation.evidence import MAPS, Evidence, derives_from, is_below_zero
-from bids_sr.evaluation.self_test import SELF_TEST_SCORE
+from bids_sr.evaluation.self_test_results import SELF_TEST_SCORE
 from bids_sr.evaluation.words import region_text
 from bids_sr.glm.region_growth import ACTIVE_CC, REACH_MM, select_ring
 from bids_sr.io.arrays import Float, MaskArray, Real

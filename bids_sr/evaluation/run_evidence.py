@@ -32,7 +32,7 @@ from bids_sr.evaluation.qc_flags import (
     read_flags,
 )
 from bids_sr.evaluation.result import RunResult, make_result
-from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
+from bids_sr.evaluation.self_test_results import SelfTestResults, parse_self_test
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.io.frozen import frozen
 from bids_sr.io.series import CONTROLS, IMAGE_REFERENCES, SIMPLE_BASELINES
@@ -113,9 +113,8 @@ def gather_evidence(
     unit of the evidence; None for a tenth of the gap between `bspline` and `measured`.
     `not_applied` are methods that fell back to zero filling. These methods and their placebos are
     not compared. `stopped` has the reason why the training of a network did not suffice.
-    `self_test_facts` are as in
-    `bids_sr.evaluation.self_test.parse_self_test`. `flags` are those that do not depend on the
-    evidence.
+    `self_test_facts` are as in `bids_sr.evaluation.self_test_results.parse_self_test`. `flags` are
+    those that do not depend on the evidence.
     """
     applied_methods = [name for name in methods if name not in not_applied]
     unapplied_methods = [name for name in methods if name in not_applied]

@@ -15,7 +15,7 @@ from bids_sr.evaluation.evidence import (
 )
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS, list_negative_controls
 from bids_sr.evaluation.run_evidence import RunEvidence
-from bids_sr.evaluation.self_test import SelfTestResults
+from bids_sr.evaluation.self_test_results import SelfTestResults
 from bids_sr.evaluation.sentences import Sentence
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import DECISIONS, reference_phrase, region_text, value_text

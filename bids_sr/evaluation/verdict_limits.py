@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from bids_sr.engine.metric_rows import MISSING
 from bids_sr.evaluation.evidence import KNOWN, Evidence, derives_from, list_series
 from bids_sr.evaluation.run_evidence import RunEvidence
-from bids_sr.evaluation.self_test import MAX_THERMAL_NOISE
+from bids_sr.evaluation.self_test_results import MAX_THERMAL_NOISE
 from bids_sr.evaluation.sentences import Sentence
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import region_text

@@ -176,14 +176,8 @@ def _exclusion_text(
 ) -> str:
     """Return a sentence on runs that are not combined with the other runs of their task.
 
-    Parameters
-    ----------
-    runs : Sequence[RunMaps]
-        All runs of a participant and task.
-    reasons : Mapping[str, str]
-        Reason by name of each run that is not combined.
-    can_combine_others : bool
-        Whether the other runs are combined; otherwise, the participant is excluded.
+    `runs` are all runs of a participant and task, and `reasons` has a reason by the name of each
+    run that is not combined. If the other runs cannot be combined, the participant is excluded.
     """
     over_sessions = len({run.session for run in runs}) > 1
     names = {run.name: run.short_name(over_sessions=over_sessions) for run in runs}

@@ -187,15 +187,11 @@ def compare_primary(
 ) -> pd.DataFrame:
     """Return the prespecified comparison of each task: a method minus its strongest competitor.
 
-    The comparison is about a contrast of the runs' evidence (`contrasts`), if it is known.
-    The strongest reference is determined per participant; participants without any reference are
-    excluded. Holm's procedure is applied if several tasks have a primary comparison.
-
-    Returns
-    -------
-    pd.DataFrame
-        Columns of `compare`, and for each comparison the participants, their differences and their
-        strongest references (``rivals``).
+    The comparison is about a contrast of the runs' evidence (`contrasts`), if it is known. The
+    strongest reference is determined per participant; participants without any reference are
+    excluded. Holm's procedure is applied if several tasks have a primary comparison. The columns
+    are the columns of `compare`, and for each comparison the participants, their differences and
+    their strongest references (``rivals``).
     """
     questions: list[_Question] = []
     comparisons: list[PairedComparison] = []
@@ -287,13 +283,8 @@ def _compute_participants_needed(differences: npt.ArrayLike) -> int | None:
     differences (n,), and divided by the efficiency of the signed-rank test for normal differences,
     3/pi (Hodges and Lehmann 1956). It is at least six, because the signed-rank test cannot reach p
     < .05 with fewer participants. An effect estimated in few participants is uncertain, and so is
-    this number.
-
-    Returns
-    -------
-    int or None
-        None if there are fewer than two differences, if their mean is not positive (more
-        participants would not show a gain), or if more than `_MAX_PARTICIPANTS` would be needed.
+    this number. None if there are fewer than two differences, if their mean is not positive (more
+    participants would not show a gain), or if more than `_MAX_PARTICIPANTS` would be needed.
     """
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2 or not values.mean() > 0:
@@ -353,15 +344,9 @@ def primary_method(default: str, methods: Sequence[str]) -> str:
 
     The choice does not depend on any result. If only one of the program's methods was run, it is
     the primary method; otherwise, the default method is. The default is returned even if it was
-    not run, because no other method was prespecified.
-
-    Parameters
-    ----------
-    default : str
-        Method that the program runs unless others are requested.
-    methods : Sequence[str]
-        Methods under test, see `bids_sr.group.values.JoinedTables`; series of other programs are
-        ignored.
+    not run, because no other method was prespecified. `default` is the method that the program
+    runs unless others are requested. In `methods` (see `bids_sr.group.values.JoinedTables`),
+    series of other programs are ignored.
     """
     run = [name for name in methods if name in method_names_without_controls()]
     return run[0] if len(run) == 1 else default

@@ -42,12 +42,8 @@ class CoverageExclusion:
 def may_leave_out(gains: Collection[int], n_common: int) -> bool:
     """Return whether a participant may have to be left out.
 
-    Parameters
-    ----------
-    gains : Collection[int]
-        Upper limit of the gain (voxels) of each participant.
-    n_common : int
-        Number of voxels that all participants have in common.
+    `gains` are upper limits, one per participant, of the number of voxels that are gained without
+    the participant. `n_common` is the number of voxels that all participants have in common.
     """
     return len(gains) > LEAST_PARTICIPANTS and _is_too_large(max(gains), n_common)
 
@@ -56,12 +52,8 @@ def leave_out_by_coverage(covered: Mapping[str, Array]) -> list[CoverageExclusio
     """Return the participants who are left out, in this order.
 
     At least three participants remain. Of several participants with the same gain, the first by
-    label is left out.
-
-    Parameters
-    ----------
-    covered : Mapping[str, Array]
-        Voxels of each participant by label, as bits (`numpy.packbits`).
+    label is left out. `covered` has the voxels of each participant by label, as bits
+    (`numpy.packbits`).
     """
     labels = sorted(covered)
     if not labels:

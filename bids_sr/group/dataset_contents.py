@@ -75,12 +75,8 @@ class DatasetContents:
     ) -> list[tuple[str, str]]:
         """Return participants and sentences for results that do not belong to the data set.
 
-        Parameters
-        ----------
-        tables : pd.DataFrame
-            Rows with participant, session and the name of the run or scan.
-        belongs : callable
-            `has_run` or `has_session`.
+        `tables` has rows with participant, session and the name of the run or scan. `belongs` is
+        `has_run` or `has_session`.
         """
         lines: dict[tuple[str, str], None] = {}
         for row in tables.drop_duplicates("name").to_dict("records"):
@@ -109,12 +105,8 @@ def _name_run(columns: Mapping[str, str]) -> _RunName:
 def read_dataset(bids_dir: Path) -> DatasetContents:
     """Return the contents of a data set.
 
-    Sessions and runs of participants whose folders may not be read are unknown.
-
-    Raises
-    ------
-    UsageError
-        If ``participants.tsv`` cannot be read.
+    Sessions and runs of participants whose folders may not be read are unknown. Raises
+    `UsageError` if ``participants.tsv`` cannot be read.
     """
     folders = {path.name: path for path in sorted(bids_dir.glob("sub-*")) if path.is_dir()}
     sessions: dict[str, frozenset[str]] = {}

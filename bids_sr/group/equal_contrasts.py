@@ -15,16 +15,9 @@ from bids_sr.glm.contrasts import ComparableWeights, comparable
 def unequal_contrasts(tables: pd.DataFrame) -> dict[str, frozenset[str]]:
     """Return the contrasts of each run whose weights differ from the weights in most participants.
 
-    Parameters
-    ----------
-    tables : pd.DataFrame
-        One row per metrics table, with the columns participant, task, variant, name (of the run)
-        and weights (trial-type weights by contrast; empty if they are not recorded).
-
-    Returns
-    -------
-    dict[str, frozenset[str]]
-        Contrasts by run name. Runs without such contrasts are absent.
+    `tables` has one row per metrics table, with the columns participant, task, variant, name (of
+    the run) and weights (trial-type weights by contrast; empty if they are not recorded). The
+    result has the contrasts by run name; runs without such contrasts are absent.
     """
     unequal: dict[str, set[str]] = defaultdict(set)
     for _, task_tables in tables.groupby(["task", "variant"], sort=False):
@@ -71,10 +64,7 @@ def _most_frequent_weights(
 def unequal_lines(tables: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the participant and a sentence for each run with excluded contrasts.
 
-    Parameters
-    ----------
-    tables : pd.DataFrame
-        Tables in the form of `unequal_contrasts`, with the additional column unequal (contrasts).
+    `tables` is as in `unequal_contrasts`, with the additional column unequal (contrasts).
     """
     runs = tables.drop_duplicates("name")
     lines = []

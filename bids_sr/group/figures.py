@@ -38,19 +38,9 @@ def select_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
 def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
     """Plot Hodges-Lehmann differences of one method with intervals, one row per reference.
 
-    All comparisons are on the same question. The band is the equivalence margin.
-
-    Parameters
-    ----------
-    comparisons : Sequence[Any]
-        Rows of `bids_sr.group.comparisons.compare`.
-    unit : str
-        Unit of the values; ``1`` or "" for pure numbers.
-
-    Raises
-    ------
-    FigureInputError
-        If nothing was compared.
+    All comparisons are on the same question. The band is the equivalence margin. `comparisons` are
+    rows of `bids_sr.group.comparisons.compare`. `unit` is ``1`` or "" for pure numbers. Raises
+    `FigureInputError` if nothing was compared.
     """
     rows = [row for row in comparisons if row.n]
     factor = percent_factor(rows[0].statistic) if rows else 1.0

@@ -39,12 +39,8 @@ def require_readable(
     """Check that files can be opened.
 
     Tables must have the columns and numbers of this version, images a NIfTI header, and transforms
-    the first bytes of their format.
-
-    Raises
-    ------
-    InputError
-        If files cannot be opened, with the reason and a remedy for each of them.
+    the first bytes of their format. Raises `InputError` with the reason and a remedy for each file
+    that cannot be opened.
     """
     findings = Findings()
     for paths, find_problem in (
@@ -67,10 +63,7 @@ def require_readable(
 def require_units(maps: Iterable[Path]) -> None:
     """Check that effect maps are in percent, or in signal units as maps of earlier versions.
 
-    Raises
-    ------
-    InputError
-        If the unit of a map is unknown, with a remedy for each file.
+    Raises `InputError` with a remedy for each map whose unit is unknown.
     """
     findings = Findings()
     for path in dict.fromkeys(maps):

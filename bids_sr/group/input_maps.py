@@ -89,12 +89,7 @@ class RunMaps:
     def map_file(self, key: MapKey, space: str = "") -> Path | None:
         """Return the file of a map, or None if the map does not exist.
 
-        Parameters
-        ----------
-        key : MapKey
-            Contrast, series, FWHM (mm) and statistic.
-        space : str
-            Name of a template; "" for the space of the boldref.
+        `space` is the name of a template, or "" for the space of the boldref.
         """
         ending = self.maps.get(space, {}).get(key)
         return None if ending is None else self.folder / f"{self.participant}{ending}"
@@ -102,10 +97,7 @@ class RunMaps:
     def find_file(self, key: MapKey, space: str) -> Path:
         """Return the file of a map in a template space, or else in the space of the boldref.
 
-        Raises
-        ------
-        KeyError
-            If the map exists in neither space.
+        Raises `KeyError` if the map exists in neither space.
         """
         path = self.map_file(key, space) or self.map_file(key)
         if path is None:
@@ -156,12 +148,8 @@ class RunMaps:
 
         The brain mask and the boldref are required, because runs are combined at the scale of the
         first run, and maps of earlier versions are in signal units. Maps are resampled unless they
-        are stored in the space.
-
-        Parameters
-        ----------
-        space : str
-            TemplateFlow name of the template, with the cohort after a plus sign.
+        are stored in the space. `space` is the TemplateFlow name of the template, with the cohort
+        after a plus sign.
         """
         if self.mask is None:
             return f"{self.name} has no brain mask ({_MASK_ENDING})"
@@ -225,19 +213,9 @@ def find_maps(
     entity. It is skipped if `is_selected` rejects one of the runs of its task, because it also
     contains this run, and if it does not match the runs in the folder: if a run is not included,
     for example because it was mapped later, if a run no longer exists, or if a run was mapped
-    again with other settings.
-
-    Parameters
-    ----------
-    is_selected : RunFilter
-        Filter of runs by their entities.
-    dataset : DatasetContents or None
-        Data set that decides whose results are used. If None, all results are used.
-
-    Raises
-    ------
-    InputError
-        If the sidecar of a combined map cannot be read.
+    again with other settings. `is_selected` filters runs by their entities. `dataset` decides
+    whose results are used; if it is None, all results are used. Raises `InputError` if the sidecar
+    of a combined map cannot be read.
     """
     map_files = [
         files
@@ -370,12 +348,8 @@ def _list_changes(
 ) -> list[str]:
     """Return the runs that changed since a combined map was computed, with the change.
 
-    Parameters
-    ----------
-    metadata : Mapping[str, object]
-        Metadata of the combined map.
-    digests : Mapping[str, Collection[str]]
-        Hashes of the settings of all runs in the folder, by the short names of the runs.
+    `metadata` is the metadata of the combined map. `digests` has the hashes of the settings of all
+    runs in the folder, by the short names of the runs.
     """
     weights, excluded_runs = metadata.get("RunWeights"), metadata.get("RunsLeftOut", {})
     if not isinstance(weights, Mapping) or not isinstance(excluded_runs, Mapping):
@@ -439,12 +413,7 @@ def _select_effect_name(maps: _MapsBySpace) -> str:
 def _locate_run_maps(files: _MapFiles, frame_stem: Path | None = None) -> RunMaps:
     """Return maps with the files of their frame.
 
-    Parameters
-    ----------
-    files : _MapFiles
-        Files of the maps.
-    frame_stem : Path or None
-        Stem of the run that defines the frame; None for the run itself.
+    `frame_stem` is the stem of the run that defines the frame; None for the run itself.
     """
     stem, columns = files.stem, files.columns
     frame_stem = frame_stem or stem
@@ -593,13 +562,7 @@ def exclude_contrasts(
 
     A contrast is removed from a combined map if a run with other weights is among the sources of
     the map, or if the sidecar does not list sources. The remaining runs are then combined again.
-
-    Parameters
-    ----------
-    collected : DerivativeMaps
-        Maps in the folder.
-    unequal : Mapping[str, Collection[str]]
-        Contrasts by run name, from `bids_sr.group.equal_contrasts.unequal_contrasts`.
+    `unequal` has contrasts by run name, from `bids_sr.group.equal_contrasts.unequal_contrasts`.
     """
     combined = []
     for maps in collected.combined:

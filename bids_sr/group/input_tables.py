@@ -25,26 +25,14 @@ _MAX_LISTED_FILES = 6  # files, most that a message lists per version or setting
 def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd.DataFrame:
     """Find all metrics tables of participants in a derivatives folder, in the order of runs.
 
-    Parameters
-    ----------
-    is_selected : RunFilter
-        Filter of runs by their entities.
-
-    Returns
-    -------
-    pd.DataFrame
-        One row per table. Columns participant, session, task, run and variant are as in the group
-        table. The run is identified by its label in messages (name), by the common start of its
-        file names (stem), and by its entities for comparison with runs of the dataset (scan).
-        Other columns are path, table, version and hash of the settings (digest; "" if not
-        recorded), whether seeds replaced events (at_rest), trial-type weights by contrast
-        (weights), and the contrasts that are excluded because their weights differ from the
-        weights in most participants (unequal).
-
-    Raises
-    ------
-    InputError
-        If a sidecar cannot be read.
+    `is_selected` filters runs by their entities. There is one row per table. Columns participant,
+    session, task, run and variant are as in the group table. The run is identified by its label in
+    messages (name), by the common start of its file names (stem), and by its entities for
+    comparison with runs of the dataset (scan). Other columns are path, table, version and hash of
+    the settings (digest; "" if not recorded), whether seeds replaced events (at_rest), trial-type
+    weights by contrast (weights), and the contrasts that are excluded because their weights differ
+    from the weights in most participants (unequal). Raises `InputError` if a sidecar cannot be
+    read.
     """
     rows = list(_read_rows(output_dir, is_selected))
     if not rows:
@@ -101,10 +89,7 @@ def iter_func_folders(output_dir: Path, ending: str) -> Iterator[tuple[Path, lis
 def read_table_sidecar(table: Path) -> dict[str, object]:
     """Return the content of the sidecar next to a table; {} if there is none.
 
-    Raises
-    ------
-    InputError
-        If the sidecar cannot be read.
+    Raises `InputError` if the sidecar cannot be read.
     """
     sidecar = table.with_suffix(".json")
     return read_object(sidecar) if os.path.lexists(sidecar) else {}
@@ -122,11 +107,8 @@ def exclude_unequal(tables: pd.DataFrame) -> pd.DataFrame:
 def mixed_settings_lines(tables: pd.DataFrame) -> list[str]:
     """Return the reasons why tables cannot be joined: different versions or settings.
 
-    Returns
-    -------
-    list[str]
-        One line per version or settings, which lists the files with less frequent values; [] if
-        all tables agree.
+    There is one line per version or settings, which lists the files with less frequent values; []
+    if all tables agree.
     """
     difference_lines = []
     for subject, key in (("bids-sr version", "version"), ("settings", "digest")):
@@ -157,12 +139,8 @@ def missing_lines(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[s
     """Return the missing participants and tables.
 
     A participant is missing if no metrics table was found, and a run's table is missing if other
-    runs of the task have it.
-
-    Returns
-    -------
-    list[tuple[str, str]]
-        Participant label (``sub-…``; "" if a table is missing in all runs) and a sentence.
+    runs of the task have it. Each item is a participant label (``sub-…``; "" if a table is missing
+    in all runs) and a sentence.
     """
     missing_tables = [
         (label, f"{label}: no metrics tables were found for this participant")

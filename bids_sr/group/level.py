@@ -219,11 +219,7 @@ def write_group_results(
     """Write tables, maps and page, and replace the results of an earlier call.
 
     `compute` writes all files but the page to a folder, and returns the contents of the page.
-
-    Raises
-    ------
-    UsageError
-        If the table of a participant cannot be compared.
+    Raises `UsageError` if the table of a participant cannot be compared.
     """
     from bids_sr.engine.execute import RunOutcome
     from bids_sr.group.page import write_group_page
@@ -327,20 +323,9 @@ def find_runs_group(
 ) -> RunsGroup:
     """Find the tables and maps of functional runs, and plan the group maps.
 
-    Parameters
-    ----------
-    settings : Settings
-        Settings of the call.
-    is_selected : Callable[[Mapping[str, str]], bool]
-        Returns whether a run was requested, given its entities (pybids names).
-    dataset : DatasetContents
-        Participants and runs of the data set, which decide whose results are used.
-
-    Raises
-    ------
-    UsageError
-        If there are no tables, tables of a single participant, tables of different versions or
-        settings, or files that cannot be read.
+    `is_selected` returns whether a run was requested, given its entities (pybids names). `dataset`
+    decides whose results are used. Raises `UsageError` if there are no tables, tables of a single
+    participant, tables of different versions or settings, or files that cannot be read.
     """
     output_dir, selection = settings.paths.output_dir, settings.selection
     all_tables = find_tables(output_dir, is_selected)

@@ -169,19 +169,9 @@ def plan_maps(
 ) -> MapPlan:
     """Plan the group maps of every task, contrast and series.
 
-    Parameters
-    ----------
-    collected : DerivativeMaps
-        All maps of the requested runs.
-    usable : DerivativeMaps
-        The maps that belong together: without contrasts with other weights, and without runs that
-        are not combined.
-    members : GroupMembers
-        Participants and runs of the group.
-    series : Sequence[str]
-        Series to test, in the order of the result.
-    names : GroupNames
-        Names of the files of the call.
+    `collected` are all maps of the requested runs. `usable` are the maps that belong together:
+    without contrasts with other weights, and without runs that are not combined. The result has
+    the order of `series`.
     """
     effects = _drop_components(usable, members)
     all_maps = [*effects.runs, *effects.combined]
@@ -265,10 +255,7 @@ def common_space(runs: Sequence[RunMaps]) -> str | None:
 def first_smoothing(runs: Sequence[RunMaps]) -> float | None:
     """Return the smallest nonzero smoothing (mm) of the maps.
 
-    Returns
-    -------
-    float or None
-        0 if all maps are unsmoothed, None if there are no maps.
+    0 if all maps are unsmoothed, None if there are no maps.
     """
     widths = {key[2] for run in runs for key in run.map_keys()}
     nonzero = [width for width in widths if width > 0]

@@ -88,22 +88,10 @@ def compute_group_maps(
 ) -> GroupMaps:
     """Compute the planned maps, and write them to the folder ``group``.
 
-    Parameters
-    ----------
-    plan : MapPlan
-        Planned maps and their participants.
-    output_dir : Path
-        Parent folder of ``group``.
-    print_line : Callable[[str], None]
-        Receives progress messages.
-    pool : Executor, optional
-        Accumulates chunks of participants in parallel; the chunks do not depend on it.
-    flips : int
-        Number of sign flips for maps with family-wise error correction; 0 for no correction.
-    seed : int
-        Seed of the sign flips.
-    threads : int
-        Number of maps that are tested at the same time.
+    `print_line` receives progress messages. `pool` accumulates chunks of participants in parallel;
+    the chunks do not depend on it. `flips` is the number of sign flips for maps with family-wise
+    error correction (0 for no correction), and `threads` the number of maps that are tested at the
+    same time.
     """
     from bids_sr.preproc.templates import TemplateError
 
@@ -386,15 +374,8 @@ def _sum_participants(
 ) -> _TaskSums:
     """Accumulate participants, with the maps of one participant in memory at a time.
 
-    Parameters
-    ----------
-    participants : Sequence[ParticipantMaps]
-        Participants of a task.
-    sampled_labels : _Labels
-        Participants whose maps are sampled, by map. A participant has the voxels with values in
-        all sampled maps of a contrast.
-    labels : _Labels
-        Participants who are accumulated, by map.
+    `sampled_labels` and `labels` are the participants, by map, whose maps are sampled and who are
+    accumulated. A participant has the voxels with values in all sampled maps of a contrast.
     """
     total = _TaskSums.empty(labels, len(target.points))
     for participant in participants:
@@ -642,18 +623,8 @@ def _write_map(
 ) -> Path:
     """Write a map after its sidecar and return its path.
 
-    Parameters
-    ----------
-    computation : _Computation
-        Settings of the group maps.
-    test : _MapTest
-        Record and voxels of the map.
-    stat : str
-        Name of the statistic, as in nilearn.
-    values : Array
-        Values of the voxels inside.
-    metadata : _MapMetadata
-        Additional entries of the sidecar.
+    `stat` is the name of the statistic, as in nilearn. `values` are the values of the voxels
+    inside, and `metadata` the additional entries of the sidecar.
     """
     from nibabel.nifti1 import Nifti1Header
 

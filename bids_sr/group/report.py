@@ -25,7 +25,7 @@ from bids_sr.group.output_files import GroupNames
 from bids_sr.group.page import GroupFigures, GroupPage, GroupSection
 from bids_sr.group.paired_values_figure import plot_paired_values
 from bids_sr.group.paper_table import paper_html, paper_sizes
-from bids_sr.group.values import QUESTION, JoinedTables, parse_number, question_rows
+from bids_sr.group.values import QUESTION, JoinedTables, parse_cell, question_rows
 from bids_sr.group.voxel_tests import Z_SHOWN
 from bids_sr.io.frozen import frozen
 from bids_sr.io.metric_flags import FLAGS
@@ -491,7 +491,7 @@ def _map_figures(group_maps: GroupMaps, figures: GroupFigures) -> Iterator[Marku
             partial(activation_figure, rows, scene, display=display, n_slices=3),
             f"{entities}_desc-maps",
             f"Group z maps ({' to '.join(map(str, counts))} participants) in {group_maps.space},"
-            f" {smoothing_text(first['fwhm_mm'], parse_number(first['before']))}. The planes were"
+            f" {smoothing_text(first['fwhm_mm'], parse_cell(first['before']))}. The planes were"
             f" selected from the {first['series']} map. The maps are not corrected for multiple"
             " comparisons. The table lists the one-sided threshold for a false discovery rate of"
             " .05 over the brain.",
@@ -553,7 +553,7 @@ def _sizes_html(tables: JoinedTables, figures: GroupFigures) -> Markup:
                 f"desc-{map_label(f'paper{pair_index}{_label_width(before)}', fwhm_mm)}",
                 "Region size (in acquired voxels) and overlap,"
                 f" {verdicts.task_text(sizes.iloc[0])},"
-                f" {smoothing_text(fwhm_mm, parse_number(before))}. Each line is a participant.",
+                f" {smoothing_text(fwhm_mm, parse_cell(before))}. Each line is a participant.",
             )
             pair_entries.append(figure)
     sizes_html = join(pair_entries)
@@ -562,7 +562,7 @@ def _sizes_html(tables: JoinedTables, figures: GroupFigures) -> Markup:
 
 def _label_width(input_fwhm_mm: str) -> str:
     """Return the part of a file name for the smoothing (mm) before super-resolution."""
-    width = parse_number(input_fwhm_mm)
+    width = parse_cell(input_fwhm_mm)
     return f"In{width * 10:.0f}" if width > 0 else ""
 
 

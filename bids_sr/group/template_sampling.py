@@ -242,10 +242,8 @@ def _load_template_map(sampling: RunSampling, key: MapKey) -> Array | None:
 def _load_map(path: Path) -> tuple[Array, Array]:
     """Return the values and the affine of a map.
 
-    Raises
-    ------
-    UnusableMapError
-        If the file is damaged, contains NaN or infinite values, or is not a 3D image.
+    Raises `UnusableMapError` if the file is damaged, contains NaN or infinite values, or is not a
+    3D image.
     """
     try:
         data, affine = load_image(path)
@@ -298,21 +296,8 @@ def prepare_participant_sampling(
 ) -> ParticipantSampling:
     """Prepare the sampling of a participant's maps at template voxels.
 
-    Runs are only sampled if a map of `keys` is not stored for all runs together.
-
-    Parameters
-    ----------
-    participant : ParticipantMaps
-        Maps of the participant.
-    selection : Array
-        Selected voxels of the target's mask, (N,) boolean.
-    keys : Sequence[MapKey]
-        Contrast, series, FWHM (mm) and statistic of each map.
-
-    Raises
-    ------
-    UnusableMapError
-        See `prepare_run_sampling`.
+    Runs are only sampled if a map of `keys` is not stored for all runs together. `selection` (N,)
+    marks voxels of the target's mask. Raises `UnusableMapError` as `prepare_run_sampling` does.
     """
     samplings = [
         prepare_run_sampling(source, target, selection)
@@ -330,18 +315,9 @@ def prepare_participant_sampling(
 def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunSampling:
     """Prepare the sampling of a run at template voxels.
 
-    Parameters
-    ----------
-    run : RunMaps
-        Run with a brain mask and a boldref.
-    selection : Array
-        Selected voxels of the target's mask, (N,) boolean.
-
-    Raises
-    ------
-    UnusableMapError
-        If the brain mask, the boldref or a transform is damaged, the mask is empty, or the boldref
-        has no signal in the mask.
+    `run` has a brain mask and a boldref. `selection` (N,) marks voxels of the target's mask.
+    Raises `UnusableMapError` if the brain mask, the boldref or a transform is damaged, the mask is
+    empty, or the boldref has no signal in the mask.
     """
     try:
         mask, affine = load_image(cast(Path, run.mask))
@@ -406,15 +382,6 @@ def sample_at_points(data: Array, affine: Array, points: Array) -> Array:
     """Interpolate an image linearly at points (N, 3; RAS mm).
 
     Values are 0 at points more than half a voxel beyond the outermost voxel centers.
-
-    Parameters
-    ----------
-    data : Array
-        Image (x, y, z).
-    affine : Array
-        Affine of the image (4, 4).
-    points : Array
-        Points (N, 3) in RAS mm.
     """
     from scipy import ndimage
 

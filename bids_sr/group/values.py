@@ -131,19 +131,9 @@ class _ParsedTables:
 def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
     """Write all tables as one long table, and combine the compared metrics.
 
-    Each table is read once, and only the tables of one run are in memory at a time.
-
-    Parameters
-    ----------
-    tables : pd.DataFrame
-        Tables from `bids_sr.group.input_tables.find_tables`.
-    stream : TextIO
-        File for the long table.
-
-    Raises
-    ------
-    TableError
-        If a table cannot be joined.
+    Each table is read once, and only the tables of one run are in memory at a time. `tables` are
+    from `bids_sr.group.input_tables.find_tables`, and `stream` is the file of the long table.
+    Raises `TableError` if a table cannot be joined.
     """
     participants = tables["participant"].unique()
     values: dict[int, Float] = defaultdict(lambda: np.full(len(participants), np.nan))
@@ -242,21 +232,10 @@ class _TableContents(NamedTuple):
 def _read_table(source: Any, stream: TextIO, parsed: _ParsedTables) -> _TableContents:
     """Write a table to the long table, and return its series and the lines that are used.
 
-    Effects in the unit of an earlier version are not used, and a warning is logged.
-
-    Parameters
-    ----------
-    source : Any
-        Row of `bids_sr.group.input_tables.find_tables`.
-    stream : TextIO
-        File for the long table.
-    parsed : _ParsedTables
-        Labels of lines that were already parsed; new labels are added.
-
-    Raises
-    ------
-    TableError
-        If the table has unexpected columns or a value is not a number.
+    Effects in the unit of an earlier version are not used, and a warning is logged. `source` is a
+    row of `bids_sr.group.input_tables.find_tables`, and `stream` the file of the long table.
+    Labels of new lines are added to `parsed`. Raises `TableError` if the table has unexpected
+    columns or a value is not a number.
     """
     try:
         text_of_table = complete_table(source.path.read_text(encoding="utf-8"))
@@ -285,10 +264,8 @@ def _read_table(source: Any, stream: TextIO, parsed: _ParsedTables) -> _TableCon
             if label.number is not None and unit != STATISTICS[label.statistic].unit:
                 outdated[label.statistic] = unit
             elif label.number is not None or label.reported_value is not None:
-                lower, upper = map(parse_number, interval)
-                used_lines.append(
-                    _TableLine(label, value=parse_number(value), width=upper - lower)
-                )
+                lower, upper = map(parse_cell, interval)
+                used_lines.append(_TableLine(label, value=parse_cell(value), width=upper - lower))
     except ValueError as error:
         raise TableError(f"{source.path}: {error}") from error
     for name, unit in outdated.items():
@@ -308,14 +285,8 @@ def _parse_label(
 ) -> _LineLabel:
     """Parse the cells before the value of a line, and number its key.
 
-    Parameters
-    ----------
-    text : str
-        Cells before the value.
-    table_question : tuple[str, ...]
-        Task, variant and table.
-    keys : dict[_ValueKey, int]
-        Numbers of the keys so far; a new key is added.
+    `text` is the text of these cells, and `table_question` is task, variant and table. A new key
+    is added to `keys`, the numbers of the keys so far.
     """
     series, minus, name, *levels, fwhm = text.split("\t")
     key: _ValueKey = (*table_question, name, *levels, float(fwhm), series)
@@ -332,7 +303,7 @@ def _parse_label(
     )
 
 
-def parse_number(cell: str) -> float:
+def parse_cell(cell: str) -> float:
     """Return the number in a cell of a table, NaN for n/a."""
     return math.nan if cell == MISSING else float(cell)
 

@@ -28,7 +28,7 @@ from bids_sr.group.comparisons import EXPLORATORY
 from bids_sr.group.values import (
     QUESTION,
     EvidenceContrasts,
-    parse_number,
+    parse_cell,
     rank_question,
 )
 from bids_sr.io.smoothing_words import smoothing_text
@@ -70,14 +70,9 @@ def select_findings(
 
     Each metric is reported for one contrast and the smallest smoothing: sizes for each condition
     of a pair, as in the paper, and other metrics for the brain and the active region. Contrasts of
-    the runs' evidence (`contrasts`) come first.
-
-    Returns
-    -------
-    list[list[ComparisonRow]]
-        Rows of each finding, with the additional columns ``kind`` (of evidence), ``strength`` (0
-        for the strongest evidence), ``question`` (number) and ``comparison_index`` (index of the
-        row in `comparisons`).
+    the runs' evidence (`contrasts`) come first. Rows have the additional columns ``kind`` (of
+    evidence), ``strength`` (0 for the strongest evidence), ``question`` (number) and
+    ``comparison_index`` (index of the row in `comparisons`).
     """
     exploratory = comparisons[
         comparisons["series"].isin(methods) & (comparisons["part"] == EXPLORATORY)
@@ -129,10 +124,7 @@ def select_findings(
 def list_condition_pairs(contrasts: pd.Series) -> dict[str, tuple[str, str]]:
     """Return the pairs of contrasts that have a joint contrast, such as ``faces+houses``.
 
-    Returns
-    -------
-    dict[str, tuple[str, str]]
-        Both contrasts by the name of the joint contrast; {} if there are no pairs.
+    The result has both contrasts by the name of the joint contrast; {} if there are no pairs.
     """
     available = list(contrasts.unique())
     pairs = {
@@ -270,7 +262,7 @@ def context_text(question: ComparisonRow) -> str:
     """Return task, region, contrast and smoothing of a question as text."""
     special_texts = {MISSING: "", "all": "all conditions"}
     contrast = special_texts.get(question.contrast, question.contrast.replace("+", " and "))
-    smoothing = smoothing_text(question.fwhm_mm, parse_number(question.input_fwhm_mm))
+    smoothing = smoothing_text(question.fwhm_mm, parse_cell(question.input_fwhm_mm))
     phrases = [task_text(question), region_text(question.region), contrast, smoothing]
     return ", ".join(filter(None, phrases))
 

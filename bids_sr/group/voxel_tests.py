@@ -91,21 +91,8 @@ def draw_sign_flips(participants: int, flips: int, seed: int) -> Array:
 
     Reversing all signs does not change abs(t), so that n participants have 2^(n − 1) different
     flips. All of them are returned if there are not more than `flips`; otherwise the identity and
-    `flips` others, which are drawn without repetition.
-
-    Parameters
-    ----------
-    participants : int
-        Number of participants, at least 2.
-    flips : int
-        Number of random flips.
-    seed : int
-        Seed of the random numbers.
-
-    Returns
-    -------
-    Array
-        Signs of the participants, 1 or −1, int8 (flips, participants). The identity is first.
+    `flips` others, which are drawn without repetition. There are at least 2 participants. The
+    signs are 1 or −1, int8 (flips, participants), with the identity first.
     """
     rng = np.random.default_rng(seed)
     n_coded = min(participants - 1, _LARGEST_CODE_BITS)
@@ -122,14 +109,8 @@ def draw_sign_flips(participants: int, flips: int, seed: int) -> Array:
 def compute_sign_flip_statistics(values: Array, signs: Array) -> SignFlipStatistics:
     """Compute t of the first flip, and the largest abs(t) of every flip.
 
-    The memory does not depend on the number of voxels, except for the result.
-
-    Parameters
-    ----------
-    values : Array
-        Effects, (participants, N).
-    signs : Array
-        Signs of the participants, (flips, participants).
+    The memory does not depend on the number of voxels, except for the result. `values` are effects
+    (participants, N), and `signs` are 1 or −1 (flips, participants).
     """
     n = len(values)
     # A flip does not change the sum of squares of a voxel. If this sum is scaled to 1 / n, t
@@ -198,12 +179,8 @@ class RunningSums:
     def statistics(self) -> dict[str, Array]:
         """Return the mean effect, its variance, t and z of each voxel, float32.
 
-        t and z are 0 in voxels without variance.
-
-        Raises
-        ------
-        ValueError
-            If there are fewer than two participants.
+        t and z are 0 in voxels without variance. Raises `ValueError` if there are fewer than two
+        participants.
         """
         if self.n < 2:
             raise ValueError(f"a group analysis requires at least 2 participants, got {self.n}")

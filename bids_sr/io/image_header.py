@@ -10,7 +10,6 @@ import numpy as np
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
 
-Triple = tuple[float, float, float]
 _MAX_VOXELS = 2**30  # per volume; a head of 25 cm at 0.25 mm has as many
 
 
@@ -43,7 +42,7 @@ class Header:
 
     path: Path
     shape: tuple[int, ...]
-    zooms: Triple
+    zooms: tuple[float, float, float]
     tr: float | None
     affine: np.ndarray = field(compare=False)
     slice_axis: int | None

@@ -11,12 +11,7 @@ from typing import Any
 def import_on_use(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
     """Return the ``__getattr__`` of a package.
 
-    Parameters
-    ----------
-    package : str
-        Name of the package.
-    modules : Mapping[str, Sequence[str]]
-        Module, relative to the package → names that it defines.
+    `modules` has the names that each module defines, by the module's name relative to `package`.
 
     Examples
     --------

@@ -86,10 +86,7 @@ class UnknownRegion(ValueError):
 def region_labels(roi: str, atlas: str = AAL2) -> tuple[str, ...]:
     """Return the atlas labels of a named region; empty for ``brain``, ``auto`` and a file.
 
-    Raises
-    ------
-    UnknownRegion
-        If a part of the name is neither a group nor a label.
+    Raises `UnknownRegion` if a part of the name is neither a group nor a label.
 
     Examples
     --------
@@ -187,15 +184,10 @@ class _AtlasLabels:
 def find_atlas(atlas: str = AAL2, template: str = "") -> _AtlasLabels:
     """Return an atlas by its name or path.
 
-    Parameters
-    ----------
-    atlas : str
-        AAL2; NAME or NAME:DESC of an atlas in TemplateFlow's cache, such as
-        Schaefer2018:400Parcels7Networks; or the path of a NIfTI file with a table of the same name
-        (``.tsv``, columns index and name).
-    template : str
-        Template in whose space the atlas is preferred. If the atlas does not exist in this space,
-        the space of another MNI template is used.
+    `atlas` is AAL2; NAME or NAME:DESC of an atlas in TemplateFlow's cache, such as
+    Schaefer2018:400Parcels7Networks; or the path of a NIfTI file with a table of the same name
+    (``.tsv``, columns index and name). If the atlas does not exist in the space of `template`, the
+    space of another MNI template is used.
     """
     if is_file(atlas):
         return _read_atlas_file(Path(atlas))

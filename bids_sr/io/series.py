@@ -177,10 +177,7 @@ class _MapLabel(NamedTuple):
 def parse_map_label(label: str) -> _MapLabel:
     """Return series, smoothing (mm FWHM) and kind of region of a label from `map_label`.
 
-    Raises
-    ------
-    ValueError
-        If the label is empty.
+    Raises `ValueError` if the label is empty.
     """
     match = _LABEL_PATTERN.fullmatch(label)
     if match is None:

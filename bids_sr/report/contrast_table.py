@@ -26,7 +26,7 @@ from bids_sr.evaluation.result_text import (
     is_tested,
     name_contrast,
 )
-from bids_sr.evaluation.self_test import SelfTestResults
+from bids_sr.evaluation.self_test_results import SelfTestResults
 from bids_sr.evaluation.series_text import summarize_method
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import active_words

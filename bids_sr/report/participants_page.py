@@ -81,7 +81,7 @@ def _find_logs(logs: Path, label: str, *, default: Path) -> Path:
     no such run.
     """
     note = read_note(logs, label)
-    if note is not None and (log_folder := logs / note.run).is_dir():
+    if note is not None and (log_folder := logs / note.log_folder).is_dir():
         return log_folder
     folders_with_methods = sorted(path.parent for path in logs.glob("*/CITATION.md"))
     return folders_with_methods[-1] if folders_with_methods else default

@@ -39,20 +39,22 @@ class _PageRow:
 class Note:
     """Note on one participant.
 
-    `run` is the name of the log folder of its outputs. `last` is the log folder of the last call,
-    which may have skipped all of its runs. `settings` is a digest of the settings that affect
-    results, and `code` a digest of the code that read `rows` from the tables.
+    `log_folder` is the name of the log folder of its outputs, and `last_log_folder` of the last
+    call, which may have skipped all of its runs. `settings` is a digest of the settings that
+    affect results, and `code` a digest of the code that read `rows` from the tables.
     """
 
-    run: str
-    last: str = ""
+    log_folder: str
+    last_log_folder: str = ""
     settings: str = ""
     code: str = ""
     rows: tuple[_PageRow, ...] = ()
 
     def to_text(self) -> str:
         """Return the note as JSON."""
-        return f"{json.dumps(asdict(self))}\n"
+        entries = asdict(self)
+        folders = {"run": entries.pop("log_folder"), "last": entries.pop("last_log_folder")}
+        return f"{json.dumps(folders | entries)}\n"
 
     @classmethod
     def from_text(cls, text: str) -> "Note":
@@ -62,8 +64,13 @@ class Note:
             _PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=dict(row["summary"]))
             for row in values.get("rows", ())
         )
-        texts = {name: values.get(name, "") for name in ("last", "settings", "code")}
-        return cls(run=values["run"], rows=rows, **texts)
+        return cls(
+            log_folder=values["run"],
+            last_log_folder=values.get("last", ""),
+            settings=values.get("settings", ""),
+            code=values.get("code", ""),
+            rows=rows,
+        )
 
 
 def record_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
@@ -77,8 +84,10 @@ def record_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
     for label in dict.fromkeys([*labels, *_list_skip_reasons(log_dir)]):
         previous = read_note(logs, label)
         note = Note(
-            run=log_dir.name if label in labels or previous is None else previous.run,
-            last=log_dir.name,
+            log_folder=(
+                log_dir.name if label in labels or previous is None else previous.log_folder
+            ),
+            last_log_folder=log_dir.name,
             settings=settings,
             code=compute_code_digest(read_run_summary),
             rows=tuple(_read_page_rows(logs.parent / f"sub-{label}", label)),
@@ -92,7 +101,7 @@ def record_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
 
 def _get_index_content(logs: Path, label: str, note: Note) -> tuple[object, ...]:
     """Return the parts of a note that the index page shows."""
-    skip_reasons = _list_skip_reasons(logs / note.last).get(label)
+    skip_reasons = _list_skip_reasons(logs / note.last_log_folder).get(label)
     return note.settings, [row.summary for row in note.rows], skip_reasons
 
 
@@ -109,7 +118,9 @@ def read_run_summaries(root: Path, label: str) -> list[RunSummary]:
     rows = note.rows if note is not None and is_current else ()
     if not rows or any(read_times(folder / row.file) != row.stamps for row in rows):
         rows = tuple(_read_page_rows(folder, label))
-    skip_reasons = {} if note is None else _list_skip_reasons(logs / note.last).get(label, {})
+    skip_reasons = (
+        {} if note is None else _list_skip_reasons(logs / note.last_log_folder).get(label, {})
+    )
     return [
         *(row.summary for row in rows if row.summary["run"] not in skip_reasons),
         *(RunSummary(run=run, verdict=reason) for run, reason in skip_reasons.items()),

@@ -76,13 +76,13 @@ class RecipeChange:
                 "the change is not of the form METHOD.FIELD=VALUE",
                 "Write, for example, tv.tv=0.02.",
             )
-        return cls(method=method, field=field, value=parse_number(number))
+        return cls(method=method, field=field, value=parse_finite_number(number))
 
 
-def parse_number(text: str) -> Number:
+def parse_finite_number(text: str) -> Number:
     """Parse a finite number; whole numbers are returned as int.
 
-    >>> parse_number("5e3"), parse_number(".02")
+    >>> parse_finite_number("5e3"), parse_finite_number(".02")
     (5000, 0.02)
     """
     try:

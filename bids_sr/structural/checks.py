@@ -185,10 +185,7 @@ def _find_mask_problem(file: Path, stored_mask: Path) -> str:
 def _read_3d_image(file: Path, kind: str) -> tuple[Array, Array]:
     """Return the values (3D) and the affine of an image; `kind` is its name in the message.
 
-    Raises
-    ------
-    ValueError
-        If the file cannot be read or the image does not have three dimensions.
+    Raises `ValueError` if the file cannot be read or the image does not have three dimensions.
     """
     from nibabel.filebasedimages import ImageFileError
 

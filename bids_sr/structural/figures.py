@@ -36,23 +36,10 @@ def scans_figure(
     """Plot a slice of each contrast (rows) in each series (columns).
 
     Measured scans are in the last columns, followed by their difference to the last series.
-    Without measured scans, the gray scale of a contrast is taken from the first series.
-
-    Parameters
-    ----------
-    series : Mapping[str, Mapping[str, Volume]]
-        Scans by series and contrast, on one grid.
-    measured : Mapping[str, Volume]
-        Measured high-resolution scans by contrast; may be empty.
-    mask : Volume
-        Brain on the same grid.
-    index : int | None
-        Slice along the third axis of the arrays; None for the middle coronal plane.
-
-    Raises
-    ------
-    FigureInputError
-        If `series` is empty or a scan has another shape than the mask.
+    Without measured scans, the gray scale of a contrast is taken from the first series. All scans,
+    by series and contrast, and the brain mask share a grid; `measured` may be empty. `index` is a
+    slice along the third axis of the arrays, or None for the middle coronal plane. Raises
+    `FigureInputError` if `series` is empty or a scan has another shape than the mask.
     """
     shape = mask.data.shape
     if not series or any(
@@ -103,27 +90,12 @@ def classes_figure(
     Each plane has a row without and a row with masks. The figure follows figures 11 and 12 of
     attention_unet.
 
-    Parameters
-    ----------
-    scans : Mapping[str, Volume]
-        Scans of one contrast by series (columns); the measured scan has the key ``measured``.
-    lesions : Mapping[str, Volume]
-        White-matter hyperintensities by series (3D, boolean).
-    classes : Mapping[str, Volume]
-        Labels by series: 1 CSF, 2 veins and sinuses, 3 pial layer. If the mapping is empty, rows
-        of classes are omitted.
-    mask : Volume
-        Brain mask of the scans (3D, boolean).
-    index : int
-        Slice along the third axis of the arrays.
-    edited : Volume | None, optional
-        Edited lesions of the measured scan (3D, boolean), drawn over the automatic mask; None if
-        there is no edited mask.
-
-    Raises
-    ------
-    FigureInputError
-        If `scans` is empty or a scan has another shape than the mask.
+    `scans` are of one contrast, by series (columns); the measured scan has the key ``measured``.
+    `lesions` and `mask` are 3D and boolean. `classes` are labels: 1 CSF, 2 veins and sinuses, 3
+    pial layer; without classes, their rows are omitted. `index` is a slice along the third axis of
+    the arrays. `edited` are edited lesions of the measured scan (3D, boolean), which are drawn
+    over the automatic mask. Raises `FigureInputError` if `scans` is empty or a scan has another
+    shape than the mask.
     """
     if not scans or any(image.data.shape != mask.data.shape for image in scans.values()):
         raise FigureInputError(_UNSUITABLE_SERIES)
@@ -211,21 +183,9 @@ def explanation_figure(
 ) -> Figure:
     """Plot attention masks and relevance maps of a network over one slice.
 
-    Parameters
-    ----------
-    image : Volume
-        Scan below the maps (3D).
-    masks : Sequence[Volume]
-        Attention of each gate (3D, 0 to 1) on the grid of the image, from low to high resolution.
-    maps : Mapping[str, Volume]
-        Maps by title; they share a color scale that starts at 0.
-    index : int
-        Slice along the third axis of the array.
-
-    Raises
-    ------
-    FigureInputError
-        If there are neither masks nor maps.
+    `image` is 3D. `masks` are the attention of each gate (0 to 1) on its grid, from low to high
+    resolution. `maps` have titles as keys and share a color scale that starts at 0. `index` is a
+    slice along the third axis. Raises `FigureInputError` if there are neither masks nor maps.
     """
     overlays = [
         _Overlay(f"attention, gate {number} of {len(masks)}", mask, 1.0)

@@ -10,20 +10,9 @@ def list_held_out_slices(
 ) -> list[int]:
     """Return the slices of a head that no model was trained on, in ascending order.
 
-    Parameters
-    ----------
-    cards : Sequence[Mapping[str, object]]
-        Cards of the models.
-    depth : int
-        Number of slices.
-    checksum : str
-        Checksum of the head's images, as in cards. Names of heads are not used, because they are
-        not unique across studies.
-
-    Returns
-    -------
-    list[int]
-        Indices of the slices, counted from 0. All slices if no model was trained on this head.
+    Slices are counted from 0, and `depth` is their number. All slices are returned if no model was
+    trained on this head. `checksum` is the checksum of the head's images, as in the models' cards.
+    Names of heads are not used, because they are not unique across studies.
     """
     slices = set(range(depth))
     for card in map(ModelCard.from_json, cards):

@@ -141,22 +141,9 @@ def fwhm(
     anatomical image is not noise, so the metric should only be used to compare images of one head
     on one grid.
 
-    Parameters
-    ----------
-    image : Real
-        Image with intensities in any unit (X, Y, Z).
-    mask : MaskArray | None, optional
-        Voxels to include (3D, boolean); None includes all voxels.
-
-    Returns
-    -------
-    tuple[float | None, ...]
-        FWHM along the three axes (mm); None if neighbors along an axis do not correlate.
-
-    Raises
-    ------
-    ValueError
-        The image is constant.
+    `image` (X, Y, Z) is in any unit. `mask` marks the voxels to include (3D, boolean); None
+    includes all voxels. The FWHM of an axis is None if neighbors along the axis do not correlate.
+    Raises `ValueError` if the image is constant.
     """
     values = np.asarray(image, dtype=np.float64)
     inside = np.ones(values.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
@@ -177,17 +164,9 @@ def efc(image: Real, mask: MaskArray | None = None) -> float:
 
     The value is 0 for one bright voxel and 1 for a constant image. Lower values are better (less
     ghosting and blurring). Atkinson et al. 1997 and attention-unet (equation 7) define the
-    criterion; sign and normalization are the same as in MRIQC.
-
-    Parameters
-    ----------
-    mask : MaskArray | None, optional
-        Voxels to include (3D, boolean); None includes all voxels.
-
-    Raises
-    ------
-    ValueError
-        The image has fewer than two voxels or is 0 everywhere.
+    criterion; sign and normalization are the same as in MRIQC. `mask` marks the voxels to include
+    (3D, boolean); None includes all voxels. Raises `ValueError` if the image has fewer than two
+    voxels or is 0 everywhere.
     """
     values = image if mask is None else image[mask]
     magnitudes = np.abs(np.asarray(values, dtype=np.float64)).ravel()
@@ -206,12 +185,8 @@ def cjv(image: Real, gm: MaskArray, wm: MaskArray) -> float:
     """Return the coefficient of joint variation, (sd WM + sd GM) / |mean WM - mean GM|.
 
     Lower values are better, and the value is infinite for equal means. Ganzetti et al. 2016 and
-    attention-unet (equation 6) define it; the absolute value is taken as in MRIQC.
-
-    Parameters
-    ----------
-    gm, wm : MaskArray
-        Voxels of gray and white matter (3D, boolean).
+    attention-unet (equation 6) define it; the absolute value is taken as in MRIQC. The masks of
+    gray and white matter are 3D and boolean.
     """
     gray, white = _select_inside(image, gm, "gm"), _select_inside(image, wm, "wm")
     difference = float(white.mean()) - float(gray.mean())
@@ -221,17 +196,8 @@ def cjv(image: Real, gm: MaskArray, wm: MaskArray) -> float:
 def wm2max(image: Real, wm: MaskArray) -> float:
     """Return the median of white matter divided by the 99.95 % percentile of the image.
 
-    The ratio is .6 to .8 in a T1w image of a whole head.
-
-    Parameters
-    ----------
-    wm : MaskArray
-        Voxels of white matter (3D, boolean).
-
-    Raises
-    ------
-    ValueError
-        The percentile is 0, or the mask is empty or on another grid.
+    The ratio is .6 to .8 in a T1w image of a whole head. `wm` marks voxels of white matter (3D,
+    boolean). Raises `ValueError` if the percentile is 0, or the mask is empty or on another grid.
     """
     maximum = float(np.percentile(np.asarray(image, dtype=np.float64), _MAXIMUM_PERCENTILE))
     if maximum == 0:
@@ -246,17 +212,8 @@ def _summary_ratios(image: Real, masks: Mapping[str, MaskArray]) -> dict[str, di
     """Return ratios of summary statistics between gm, wm and csf, by pair (gm/wm) and statistic.
 
     The statistics are the mean, the population SD, and the 5 % and 95 % percentiles. Ratios with
-    denominator 0 are omitted.
-
-    Parameters
-    ----------
-    masks : Mapping[str, MaskArray]
-        Voxels of ``gm``, ``wm`` and ``csf`` (3D, boolean).
-
-    Raises
-    ------
-    ValueError
-        A mask is empty or on another grid.
+    denominator 0 are omitted. `masks` are the voxels of ``gm``, ``wm`` and ``csf`` (3D, boolean).
+    Raises `ValueError` if a mask is empty or on another grid.
     """
     summaries = {
         name: _summarize(_select_inside(image, mask, name)) for name, mask in masks.items()

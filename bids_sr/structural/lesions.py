@@ -25,19 +25,9 @@ def segment_lesions(
 ) -> dict[str, dict[str, MaskArray]]:
     """Segment the FLAIR hyperintensities of each series, as a class for `segmentation_rows`.
 
-    Parameters
-    ----------
-    series : Mapping[str, Real]
-        FLAIR scans (3D, 0 to 1) by series.
-    mask : MaskArray
-        Brain voxels (3D, boolean).
-    lesion_locations : MaskArray | None, optional
-        Voxels where lesions are likely (3D, boolean); None uses the whole brain.
-
-    Returns
-    -------
-    dict[str, dict[str, MaskArray]]
-        Voxels of class ``wmh`` by series.
+    `series` are FLAIR scans (3D, 0 to 1), and the other images are boolean (3D).
+    `lesion_locations` are the voxels where lesions are likely; None uses the whole brain. The
+    result has the voxels of class ``wmh`` by series.
     """
     return {
         name: {"wmh": segment_hyperintensities(image, mask, zooms, lesion_locations)}
@@ -61,24 +51,9 @@ def segment_hyperintensities(
     `lesion_locations`, the mask also contains bright gray matter. Such masks compare images of one
     head but do not measure lesion load.
 
-    Parameters
-    ----------
-    flair : Real
-        FLAIR image with intensities in any unit (X, Y, Z).
-    brain : MaskArray
-        Brain voxels on the same grid (X, Y, Z).
-    lesion_locations : MaskArray | None, optional
-        Voxels where lesions are likely (X, Y, Z); None uses the whole brain.
-
-    Returns
-    -------
-    MaskArray
-        Voxels of hyperintensities (X, Y, Z; boolean).
-
-    Raises
-    ------
-    ValueError
-        The brain mask is empty.
+    `flair` is in any unit, and the masks are boolean; all have the shape (X, Y, Z).
+    `lesion_locations` are the voxels where lesions are likely; None uses the whole brain. Raises
+    `ValueError` if the brain mask is empty.
     """
     inside = np.asarray(brain, dtype=bool)
     values = np.asarray(flair, dtype=np.float64)

@@ -22,14 +22,8 @@ def grid_around(image: Volume, mm: Sequence[float], orientation: str) -> Volume:
     two follow in RAS order. At its edges the grid extends beyond the scan by less than half a
     voxel.
 
-    Parameters
-    ----------
-    image : Volume
-        Scan as acquired (3D).
-    mm : Sequence[float]
-        Voxel size along the axes of the new grid (mm).
-    orientation : str
-        Anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
+    `image` is a scan as acquired (3D). `mm` are the voxel sizes along the axes of the new grid.
+    `orientation` is the anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
     """
     shape, affine = _reorder_to_ras(image)
     slice_axis = _SLICE_AXES[orientation]

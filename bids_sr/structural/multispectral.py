@@ -84,28 +84,12 @@ def segment_multispectral(
 ) -> dict[str, Array]:
     """Return the most probable class of each voxel as one mask per class.
 
-    Parameters
-    ----------
-    scans : Mapping[str, Array]
-        Bias-corrected T1w, T2w and FLAIR on one grid (3D).
-    mask : Array
-        Brain voxels (3D, boolean).
-    intracranial : Array | None, optional
-        Further voxels that are searched for veins (3D, boolean); None searches only the brain.
-    model : ClassModel | None, optional
-        Intensities of the classes, fitted to scans of the same head in the same units; None fits
-        them to `scans`.
-
-    Returns
-    -------
-    dict[str, Array]
-        Voxels (3D, boolean) by class (`CLASSES`). Each voxel of the mask is in one class; voxels
-        around the mask are veins or in no class.
-
-    Raises
-    ------
-    ValueError
-        A contrast is missing, the mask is empty or on another grid, or a scan is constant.
+    `scans` are bias-corrected T1w, T2w and FLAIR on one grid (3D), and masks are boolean (3D).
+    Voxels of `intracranial` outside the brain are also searched for veins. `model` was fitted to
+    scans of the same head in the same units; None fits the classes to `scans`. Each voxel of the
+    mask is in one of the `CLASSES`; voxels around the mask are veins or in no class. Raises
+    `ValueError` if a contrast is missing, the mask is empty or on another grid, or a scan is
+    constant.
     """
     inside = _check_mask(scans, mask)
     model = model or fit_classes(scans, mask, intracranial)
@@ -127,19 +111,7 @@ def fit_classes(
 ) -> ClassModel:
     """Fit the intensities of the classes to the scans of a head.
 
-    Parameters
-    ----------
-    scans : Mapping[str, Array]
-        Bias-corrected T1w, T2w and FLAIR on one grid (3D).
-    mask : Array
-        Brain voxels (3D, boolean).
-    intracranial : Array | None, optional
-        Further voxels that are searched for veins (3D, boolean); None searches only the brain.
-
-    Raises
-    ------
-    ValueError
-        A contrast is missing, the mask is empty or on another grid, or a scan is constant.
+    The parameters and errors are as in `segment_multispectral`.
     """
     inside = _check_mask(scans, mask)
     scales = tuple(_measure_scale(np.asarray(scans[name])[inside], name) for name in CONTRASTS)
@@ -192,17 +164,9 @@ def _fit_around(
 ) -> _Mixture:
     """Fit the components around the brain.
 
-    Parameters
-    ----------
-    scans : Mapping[str, Array]
-        Scans on one grid (3D).
-    rim : Array
-        Voxels around the brain (3D, boolean).
-    scales : Sequence[tuple[float, float]]
-        Median and spread of each contrast in the brain.
-    mixture : _Mixture
-        Components in the brain. Their means serve as a prior, and components of skull and marrow
-        are added.
+    `rim` marks voxels around the brain (3D, boolean), and `scales` are the median and spread of
+    each contrast in the brain. The means of `mixture`, the components in the brain, serve as a
+    prior, and components of skull and marrow are added.
     """
     no_signal = np.clip([-center / spread for center, spread in scales], -_MAX_Z, _MAX_Z)
     return _fit_mixture(
@@ -224,19 +188,10 @@ def _fit_mixture(
 ) -> _Mixture:
     """Fit a mixture by expectation-maximization with a prior on the means.
 
-    Parameters
-    ----------
-    sample : Array
-        Standardized intensities of voxels (n, contrasts).
-    start_means : Array
-        Starting means, which are also the means of the prior (components, contrasts).
-    start_weights : Array
-        Starting weights of the components.
-    prior_weight : float
-        Number of voxels for which the prior on each mean counts, as a fraction of the sample.
-    start_covariances : Array | None, optional
-        Starting covariances of the first components; all others start from
-        `_START_VARIANCE`.
+    `sample` are standardized intensities of voxels (n, contrasts). `start_means` (components,
+    contrasts) are also the means of the prior. `prior_weight` is the number of voxels for which
+    the prior on each mean counts, as a fraction of the sample. `start_covariances` are of the
+    first components; all others start from `_START_VARIANCE`.
     """
     means, weights = start_means.copy(), start_weights
     covariances = np.tile(_START_VARIANCE * np.eye(len(CONTRASTS)), (len(means), 1, 1))

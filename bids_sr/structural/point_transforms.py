@@ -44,27 +44,11 @@ class PointTransform:
     ) -> Array:
         """Resample a scan to the grid of the frame in one interpolation.
 
-        Parameters
-        ----------
-        image : Volume
-            Scan of the same head as the frame (3D).
-        frame : Volume
-            Image that defines the grid.
-        order : int
-            Order of the spline, such as 0 (nearest), 1 (linear) or 3 (cubic), or `SINC`.
-        zero_outside : bool, optional
-            Whether voxels outside the field of view of the scan are set to 0 instead of its edge
-            value. Ignored if the order is `SINC`.
-
-        Returns
-        -------
-        Array
-            Values on the grid of the frame (3D, float32).
-
-        Raises
-        ------
-        ValueError
-            If the order is `SINC` and there is a displacement.
+        `image` is a scan of the same head as the frame (3D). `order` is the order of the spline,
+        such as 0 (nearest), 1 (linear) or 3 (cubic), or `SINC`. Voxels outside the field of view
+        of the scan have its edge value, or 0 if `zero_outside` is set; this is ignored if the
+        order is `SINC`. The values are 3D and float32. Raises `ValueError` if the order is `SINC`
+        and there is a displacement.
         """
         target = (frame.data.shape, frame.affine)
         if order == SINC:
@@ -105,14 +89,9 @@ class PointTransform:
 def point_transform_from_composite(frame: Volume, xfm: Array, composite: Path) -> PointTransform:
     """Return the point transform defined by a composite transform file.
 
-    Parameters
-    ----------
-    frame : Volume
-        Image over whose field of view the displacement is sampled.
-    xfm : Array
-        Linear part (4 x 4, RAS+ mm), to which the displacement is added.
-    composite : Path
-        File that maps points of the frame to points of the scan (.h5).
+    The displacement is sampled over the field of view of `frame`, and added to the linear part
+    `xfm` (4 x 4, RAS+ mm). `composite` is a file (.h5) that maps points of the frame to points of
+    the scan.
     """
     sample_grid = _make_sample_grid(frame)
     points = sample_grid.points

@@ -343,25 +343,11 @@ def _register_to(
 ) -> tuple[PointTransform, dict[str, float]]:
     """Register a scan to the frame by the transform type `align`.
 
-    Parameters
-    ----------
-    frame : Volume
-        Bias-corrected scan of the head (3D).
-    image : Volume
-        Scan of the same head (3D).
-    mask : Array
-        Brain voxels of the frame (3D, boolean), over which the displacement is measured.
-    align : _Transform
-        Transform type.
-    mm : float
-        Voxel size for registration (mm); larger voxels are not resampled. The image with larger
-        voxels is the fixed image.
-
-    Returns
-    -------
-    tuple[PointTransform, dict[str, float]]
-        Transform of the frame's points to points of the scan, and the displacement in mm, degrees
-        and percent by name.
+    `frame` is bias corrected, and `image` is a scan of the same head (both 3D). `mask` marks brain
+    voxels of the frame (boolean), over which the displacement is measured. `mm` is the voxel size
+    for registration; larger voxels are not resampled. The image with larger voxels is the fixed
+    image. Returns the transform of the frame's points to points of the scan, and the displacement
+    in mm, degrees and percent by name.
     """
     point_transform = _estimate_transform(
         frame, image, align=align, seed=seed, prefix=prefix, mm=mm
@@ -525,20 +511,11 @@ def _interpolate_scans(
 ) -> _PreparedContrasts:
     """Interpolate all scans to the grid of the frame, each once, and scale them to [0, 1].
 
-    Parameters
-    ----------
-    corrected : Mapping[_ScanKey, Volume]
-        Bias-corrected scans by contrast and resolution.
-    alignment : _Alignment
-        Frame, brain and transforms. Percentiles and means are computed in the brain.
-    extraction_mask : Array
-        Voxels to keep (3D, boolean). The range is computed in these voxels.
-    interpolations : Sequence[str]
-        Interpolations of low-resolution scans by name.
-    scale : Scale
-        Scaling of intensities.
-    crop_factor : Factor | None
-        Factor of the k-space crop that simulates low-resolution scans; None for measured scans.
+    `corrected` are bias-corrected scans by contrast and resolution. Percentiles and means are
+    computed in the brain of `alignment`, and the range in the voxels to keep, `extraction_mask`
+    (3D, boolean). `interpolations` are the names of interpolations of low-resolution scans.
+    `crop_factor` is the factor of the k-space crop that simulates low-resolution scans; None for
+    measured scans.
     """
     highres: dict[str, Array] = {}
     lowres: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
@@ -627,17 +604,8 @@ def maximum_intensity(data: Array, mask: Array) -> float:
     single bright vessel can determine the maximum. The linear normalization is described in
     attention_unet, section 3.1.
 
-    Parameters
-    ----------
-    data : Array
-        Scan with intensities in any unit (3D).
-    mask : Array
-        Voxels to keep: the brain or the intracranial volume (3D, boolean).
-
-    Raises
-    ------
-    ValueError
-        The scan has no positive intensities in the mask.
+    `data` is in any unit (3D). `mask` marks the voxels to keep (3D, boolean): the brain or the
+    intracranial volume. Raises `ValueError` if the scan has no positive intensities in the mask.
     """
     maximum = float(data[mask].max()) if mask.any() else 0.0
     if not np.isfinite(maximum) or maximum <= 0:
@@ -656,12 +624,8 @@ def _compute_highres_unit(highres: Array, lowres: Array, brain: Array) -> float:
     With this intensity, both scans have the same brain mean. `lowres` is already scaled.
 
     The percentile of each scan is not suitable. Averaging over larger voxels lowers it, so
-    interpolation would score worse than a network only because of a scaling factor.
-
-    Raises
-    ------
-    ValueError
-        A scan has no positive intensities in the brain.
+    interpolation would score worse than a network only because of a scaling factor. Raises
+    `ValueError` if a scan has no positive intensities in the brain.
     """
     highres_mean = float(np.maximum(highres[brain], 0).mean())
     lowres_mean = float(lowres[brain].mean())

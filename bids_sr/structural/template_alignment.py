@@ -32,16 +32,8 @@ def template_grid(template: Volume, template_mask: Array, frame: Volume) -> Volu
     """Return an empty image around the template's intracranial volume.
 
     The image has the axes of the template, isotropic voxels with the voxel volume of the frame,
-    and a margin of `_CROP_MM`.
-
-    Parameters
-    ----------
-    template : Volume
-        Template (3D).
-    template_mask : Array
-        Voxels of the intracranial volume in the template (3D, boolean).
-    frame : Volume
-        Scan that defines the voxel volume.
+    and a margin of `_CROP_MM`. `template_mask` marks the intracranial volume in the template (3D,
+    boolean).
     """
     voxel_mm = float(np.prod(frame.zooms[:3])) ** (1 / 3)
     voxels = np.argwhere(template_mask)
@@ -74,27 +66,10 @@ def align_to_template(
     closest to the affine over the brain and maximizes mutual information. A nonlinear transform
     (SyN) starts from the affine.
 
-    Parameters
-    ----------
-    frame : Volume
-        Bias-corrected scan (3D).
-    brain : Array
-        Brain voxels of the frame (3D, boolean).
-    template : Volume
-        Skull-stripped T1w template (3D).
-    template_mask : Array
-        Brain voxels of the template (3D, boolean).
-    affine : Array
-        Transform of a template point to its point in the frame (4 x 4, RAS+ mm).
-    transform : Literal["rigid", "affine", "nonlinear"]
-        Transform type.
-    grid : Volume
-        Cropped grid in template space, for samples of a displacement.
-
-    Returns
-    -------
-    PointTransform
-        Transform of template points to points of the frame.
+    `frame` is a bias-corrected scan, `template` a skull-stripped T1w image, and the masks of their
+    brains are boolean (all 3D). `affine` maps a template point to its point in the frame (4 x 4,
+    RAS+ mm), as the result does. `grid` is the cropped grid in template space, for samples of a
+    displacement.
     """
     if transform == "affine":
         return PointTransform(xfm=affine)
@@ -150,12 +125,7 @@ def _align_rigid(
 def closest_rigid(matrix: Array, points: Array) -> Array:
     """Return the rigid matrix that is closest to an affine over a set of points (least squares).
 
-    Parameters
-    ----------
-    matrix : Array
-        Affine transform (4 x 4, RAS+ mm).
-    points : Array
-        Points before the transform (N, 3; RAS+ mm).
+    `matrix` is affine (4 x 4, RAS+ mm). `points` are points before the transform (N, 3; RAS+ mm).
     """
     targets = apply_affine(matrix, points)
     center, target_center = points.mean(axis=0), targets.mean(axis=0)

@@ -75,26 +75,9 @@ def overlap(
     """Return Dice, Jaccard, true positive and negative fractions, positive predictive value.
 
     True negatives are counted in the brain (`region`) instead of the whole field of view, see
-    attention-unet, section 3.8.3. The value of 0/0 is None.
-
-    Parameters
-    ----------
-    reference : MaskArray
-        Voxels of the class in the reference (boolean).
-    voxels : MaskArray
-        Voxels of the class in the compared image (boolean, same shape).
-    region : MaskArray | None, optional
-        Voxels to count (boolean, same shape); None counts all voxels.
-
-    Returns
-    -------
-    dict[str, float | None]
-        Values of ``dice``, ``jaccard``, ``tpf``, ``tnf`` and ``ppv``.
-
-    Raises
-    ------
-    ValueError
-        The masks have different shapes.
+    attention-unet, section 3.8.3. The value of 0/0 is None. The masks are boolean and have one
+    shape; None for `region` counts all voxels. The keys are ``dice``, ``jaccard``, ``tpf``,
+    ``tnf`` and ``ppv``. Raises `ValueError` if the masks have different shapes.
 
     Examples
     --------

@@ -17,7 +17,7 @@ from bids_sr.evaluation.steps import (
     reference_comparisons,
     region_checks,
     run_verdict,
-    self_test,
+    self_test_rows,
 )
 from bids_sr.evaluation.steps.reference_comparisons import EffectsComparison
 from bids_sr.glm.block_effects import Effects
@@ -300,7 +300,7 @@ def _add_controls_text(plan: RunPlan) -> None:
     tested = [request for request in plan.requested_series if request.learned_from == "run"]
     if tested and all(request.is_control for request in tested):
         # other methods are described with their self-test
-        add_methods_text(Part.EVALUATION, self_test.SELF_TEST_TEXT)
+        add_methods_text(Part.EVALUATION, self_test_rows.SELF_TEST_TEXT)
 
 
 @frozen
@@ -345,7 +345,7 @@ def evaluate_self_test(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
     Tests of negative controls are omitted.
     """
     unstored_names = {request.name for request in plan.requested_series if not request.is_stored}
-    return self_test.gather_self_tests(
+    return self_test_rows.gather_self_tests(
         [facts for name, facts in series.self_tests.items() if name not in unstored_names],
         series_names=plan.stored_names,
         network_names=[request.name for request in plan.stored_series if request.uses_network],

@@ -41,19 +41,10 @@ class Agreement:
 def limits_of_agreement(differences: npt.ArrayLike) -> Agreement:
     """Return bias and limits of agreement of paired differences.
 
-    The limits are bias ± 1.96 SD. The bias has the standard error SD / √n, and a limit
-    SD √(1/n + 1.96² / (2 (n − 1))). Intervals use the t distribution with n − 1 degrees of
-    freedom.
-
-    Parameters
-    ----------
-    differences : npt.ArrayLike
-        Finite differences of independent units (n,), such as participants.
-
-    Raises
-    ------
-    ValueError
-        If there are no differences, or any difference is not finite.
+    The limits are bias ± 1.96 SD. The bias has the standard error SD / √n, and a limit SD √(1/n +
+    1.96² / (2 (n − 1))). Intervals use the t distribution with n − 1 degrees of freedom.
+    `differences` (n,) are of independent units, such as participants. Raises `ValueError` if there
+    are none, or if a difference is not finite.
 
     Examples
     --------
@@ -107,18 +98,8 @@ def compute_within_unit_sd(repeats: list[npt.ArrayLike]) -> float:
     """Return the pooled standard deviation of repeated measurements within units.
 
     The variances of units are weighted by their degrees of freedom. Source: Bland and Altman 1996
-    (BMJ 312:1654).
-
-    Parameters
-    ----------
-    repeats : list[array_like]
-        Repeated values of each unit, such as the sessions of a participant; non-finite values are
-        ignored.
-
-    Returns
-    -------
-    float
-        NaN if no unit was measured twice.
+    (BMJ 312:1654). `repeats` are the repeated values of each unit, such as the sessions of a
+    participant; non-finite values are ignored. NaN if no unit was measured twice.
 
     >>> round(compute_within_unit_sd([[1.0, 3.0], [10.0, 10.0]]), 3)
     1.0

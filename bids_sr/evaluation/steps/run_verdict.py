@@ -143,7 +143,7 @@ def _compare_activation(
                 continue
             kept_by_contrast = kept_by_series.setdefault(series, {})
             if active is not None:
-                effect = _downsample(statmap.volume, acquired, factor)
+                effect = _downsample_to_acquired(statmap.volume, acquired, factor)
                 kept_by_contrast.setdefault(contrast, {})[fwhm_mm] = compare_with_acquired(
                     effect, acquired.data, acquired_variance, active
                 )
@@ -153,12 +153,12 @@ def _compare_activation(
 def _make_pair_flag(pair: TrainingPair, factor: Factor) -> Flag:
     """Return the quality-control flag of the T2*w pair."""
     highres, lowres = pair.train_highres, pair.train_lowres
-    degraded = _downsample(highres, lowres, factor)
+    degraded = _downsample_to_acquired(highres, lowres, factor)
     head = head_mask(lowres.data, lowres.affine) | pair.pair_mask.data
     return artifact_flag(lowres.data, degraded, pair.pair_mask.data, head)
 
 
-def _downsample(highres: Volume, acquired: Volume, factor: Factor) -> Array:
+def _downsample_to_acquired(highres: Volume, acquired: Volume, factor: Factor) -> Array:
     """Return an image on the high-resolution grid as it would have been acquired.
 
     The result is on the grid of the image `acquired`.

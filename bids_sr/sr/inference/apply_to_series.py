@@ -76,7 +76,7 @@ def write_series(
     n_volumes = reader.shape[3]
     shape, affine = hr_grid(reader.shape[:3], reference_affine, factor)
     series_shape = (*shape, n_volumes)
-    repetition_time = reader.tr if tr is None else tr
+    tr = reader.tr if tr is None else tr
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits({"blas": 1, "openmp": threads}))
         writer = None
@@ -86,7 +86,7 @@ def write_series(
                     target,
                     series_shape,
                     affine,
-                    repetition_time,
+                    tr,
                     header_like=reader.header,
                     step=difference_unit(series_shape, reader.volume(0)),
                 )
@@ -94,9 +94,7 @@ def write_series(
         series_in_spaces = []
         for path, output_grid in other_spaces.items():
             space_writer = stack.enter_context(
-                SeriesWriter(
-                    path, (*output_grid.shape, n_volumes), output_grid.affine, repetition_time
-                )
+                SeriesWriter(path, (*output_grid.shape, n_volumes), output_grid.affine, tr)
             )
             series_in_spaces.append(_SeriesInSpace(output_grid, space_writer, affine, distortion))
         super_resolve_series(

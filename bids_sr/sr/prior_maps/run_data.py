@@ -14,7 +14,7 @@ from bids_sr.spatial.matrices import check_factor
 from bids_sr.sr.models.compatibility import describe_grids
 from bids_sr.sr.prior_maps import temporal_components as temporal
 from bids_sr.sr.prior_maps.calibration_prior import CalibrationPatterns
-from bids_sr.sr.prior_maps.self_test import SelfTest
+from bids_sr.sr.prior_maps.self_testing import SelfTest
 from bids_sr.sr.prior_maps.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.recipe import VarianceRecipe
 

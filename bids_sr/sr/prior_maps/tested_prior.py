@@ -29,7 +29,7 @@ from bids_sr.sr.prior_maps.estimation import estimate_prior
 from bids_sr.sr.prior_maps.outer_band import OuterBand, select_test_slices
 from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.prior_maps.run_data import RunData
-from bids_sr.sr.prior_maps.self_test import SelfTest, SelfTestScore, estimate_map, score_maps
+from bids_sr.sr.prior_maps.self_testing import SelfTest, SelfTestScore, estimate_map, score_maps
 from bids_sr.sr.prior_maps.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.recipe import VarianceRecipe, make_short_recipe
 from bids_sr.sr.threads import torch_threads

@@ -255,7 +255,7 @@ def _collect_self_tests(
     method: Method, card: ModelCard, data: "RunData", interpolations: tuple[str, ...]
 ) -> Facts:
     """Return the self-test results of a method and of interpolations, by series."""
-    from bids_sr.sr.prior_maps.self_test import score_interpolation
+    from bids_sr.sr.prior_maps.self_testing import score_interpolation
     from bids_sr.sr.prior_maps.tested_prior import self_test_entry, untested_reason
 
     method_result: Facts = {

@@ -62,19 +62,8 @@ def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
 
     The abscissa is the mean of both volumes (ml), the ordinate the difference from the measured
     scans in percent of this mean. The solid line is the bias, dashed lines are limits of
-    agreement, and bands are their 95 % intervals.
-
-    Parameters
-    ----------
-    pairs : pd.DataFrame
-        Volumes of all participants from `volume_pairs`.
-    region : str
-        Segmentation class.
-
-    Raises
-    ------
-    FigureInputError
-        If no volume of the class is available.
+    agreement, and bands are their 95 % intervals. `pairs` are the volumes of all participants from
+    `volume_pairs`. Raises `FigureInputError` if no volume of the class is available.
     """
     class_pairs = pairs[pairs["region"] == region].dropna(subset=["percent"])
     series_names = list(dict.fromkeys(class_pairs["series"]))
@@ -137,12 +126,8 @@ def _draw_estimate(
 def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
     """Plot volumes over sessions in percent of each participant's mean, one panel per class.
 
-    There is one line per participant, and one row of panels per series.
-
-    Raises
-    ------
-    FigureInputError
-        If no participant has two sessions.
+    There is one line per participant, and one row of panels per series. Raises `FigureInputError`
+    if no participant has two sessions.
     """
     volumes = session_volumes(values)
     series_names = [series for series in list_series(values) if series in set(volumes["series"])]
@@ -209,21 +194,9 @@ def change_figure(volumes: pd.DataFrame, classes: Sequence[str], unit: str) -> F
     """Plot volumes of the measured scans and their change from baseline over time, as boxes.
 
     Each class has a column of panels: volumes (ml) at the top, change in percent at the bottom.
-    Boxes show quartiles and median, whiskers the full range, diamonds the mean.
-
-    Parameters
-    ----------
-    volumes : pd.DataFrame
-        Volumes from `volume_change.read_volumes`.
-    classes : Sequence[str]
-        Segmentation classes in order.
-    unit : str
-        Unit of time in words.
-
-    Raises
-    ------
-    FigureInputError
-        If no measured scan has a volume.
+    Boxes show quartiles and median, whiskers the full range, diamonds the mean. `volumes` are from
+    `volume_change.read_volumes`, and `unit` is the unit of time in words. Raises
+    `FigureInputError` if no measured scan has a volume.
     """
     measured_volumes = volumes[volumes["series"] == MEASURED]
     classes_with_volumes = [

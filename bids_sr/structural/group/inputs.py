@@ -21,22 +21,10 @@ def find_scan_tables(
 ) -> pd.DataFrame:
     """Find the metrics tables of structural scans, sorted by participant and session.
 
-    Parameters
-    ----------
-    is_selected : Callable[[Mapping[str, str]], bool]
-        Filter of tables by their entities (pybids names).
-
-    Returns
-    -------
-    pd.DataFrame
-        One row per table: participant, session (n/a if there are no sessions), name, path, set
-        of the split (split), and version and hash of the settings (digest), all "" if not
-        recorded.
-
-    Raises
-    ------
-    InputError
-        If a sidecar cannot be read.
+    `is_selected` filters tables by their entities (pybids names). There is one row per table:
+    participant, session (n/a if there are no sessions), name, path, set of the split (split), and
+    version and hash of the settings (digest), all "" if not recorded. Raises `InputError` if a
+    sidecar cannot be read.
     """
     paths = [
         path
@@ -74,19 +62,10 @@ def read_values(
 ) -> pd.DataFrame:
     """Return the rows of all tables, preceded by participant, session, month and protocol.
 
-    Parameters
-    ----------
-    tables : pd.DataFrame
-        Tables from `find_scan_tables`.
-    protocols : Mapping[str, str]
-        Protocol by name of the table's row; tables without an entry have `ALL_PROTOCOLS`.
-    months : Mapping[tuple[str, str], float]
-        Months since the first session by participant and session.
-
-    Raises
-    ------
-    TableError
-        If a table cannot be read, or its columns differ from the columns of this version.
+    `tables` are from `find_scan_tables`. `protocols` has a protocol by name of the table's row;
+    tables without an entry have `ALL_PROTOCOLS`. `months` are the months since the first session,
+    by participant and session. Raises `TableError` if a table cannot be read, or its columns
+    differ from the columns of this version.
     """
     frames = []
     for row in tables.itertuples():

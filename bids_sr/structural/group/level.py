@@ -146,21 +146,10 @@ def find_scans_group(
 ) -> ScansGroup:
     """Find the tables and the protocols.
 
-    Parameters
-    ----------
-    settings : Settings
-        Settings of the call.
-    is_selected : Callable[[Mapping[str, str]], bool]
-        Returns whether a table was requested, given its entities (pybids names).
-    dataset : DatasetContents
-        Participants of the data set, who decide whose results are used.
-
-    Raises
-    ------
-    UsageError
-        If there are no tables, fewer than two participants, tables of different versions or
-        settings, files that cannot be read, an unknown protocol column, or an unknown column or
-        time of sessions.
+    `is_selected` returns whether a table was requested, given its entities (pybids names).
+    `dataset` decides whose results are used. Raises `UsageError` if there are no tables, fewer
+    than two participants, tables of different versions or settings, files that cannot be read, an
+    unknown protocol column, or an unknown column or time of sessions.
     """
     output_dir = settings.paths.output_dir
     all_tables = find_scan_tables(output_dir, is_selected)

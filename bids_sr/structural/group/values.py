@@ -213,11 +213,8 @@ def agreement_table(values: pd.DataFrame) -> pd.DataFrame:
 def volume_pairs(values: pd.DataFrame) -> pd.DataFrame:
     """Return each participant's tissue volumes (ml) with the volumes in the measured scans.
 
-    Returns
-    -------
-    pd.DataFrame
-        Columns contrast, region, series, participant, volume, measured, mean and percent
-        (difference in percent of the mean of both). Empty if there are no pairs.
+    The columns are contrast, region, series, participant, volume, measured, mean and percent
+    (difference in percent of the mean of both). The table is empty if there are no pairs.
     """
     participant_values = average_by_participant(values[values["statistic"] == VOLUME])
     if MEASURED not in participant_values:
@@ -282,11 +279,8 @@ def variability_table(values: pd.DataFrame) -> pd.DataFrame:
 def session_volumes(values: pd.DataFrame) -> pd.DataFrame:
     """Return volumes of participants with two or more sessions.
 
-    Returns
-    -------
-    pd.DataFrame
-        Columns contrast, region, series, participant, session, value (ml) and percent (of the
-        participant's mean over sessions).
+    The columns are contrast, region, series, participant, session, value (ml) and percent (of the
+    participant's mean over sessions).
     """
     volumes = values[(values["statistic"] == VOLUME) & (values["session"] != MISSING)].copy()
     participant_key = [*_VOLUME_KEY, "participant"]

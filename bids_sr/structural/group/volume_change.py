@@ -94,16 +94,9 @@ def read_volumes(values: pd.DataFrame) -> pd.DataFrame:
     known. Several sessions in one month are averaged. Participants with one session are included,
     as in figure 13.
 
-    Parameters
-    ----------
-    values : pd.DataFrame
-        Rows of `inputs.read_values`.
-
-    Returns
-    -------
-    pd.DataFrame
-        Columns contrast, region, series, participant, time, value (ml), and change (percent of the
-        volume at baseline; NaN if it is missing). Empty if no participant has two sessions.
+    `values` are rows of `inputs.read_values`. The columns of the result are contrast, region,
+    series, participant, time, value (ml), and change (percent of the volume at baseline; NaN if it
+    is missing). The table is empty if no participant has two sessions.
     """
     columns = [*_VOLUME_COLUMNS, "participant", "time", "value", "change"]
     volumes = values[(values["statistic"] == "tissue_volume") & (values["session"] != MISSING)]

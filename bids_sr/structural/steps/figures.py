@@ -96,20 +96,9 @@ def draw_lowres(
 ) -> Iterator[FigureDrawing]:
     """Draw input and super-resolved scans of a session without high-resolution scans.
 
-    Parameters
-    ----------
-    coarse_scans : list[Map]
-        Low-resolution scans, interpolated to the grid of the model by cubic splines.
-    other_scans : list[Map]
-        Low-resolution scans from other interpolations.
-    made_scans : list[Map]
-        Super-resolved scans.
-    scan_mask : Mask
-        Mask of the scans (3D, boolean).
-    scan_facts : Facts
-        Alignment and position of each scan.
-    session : str
-        Session label; "" if there are no sessions.
+    `coarse_scans` are low-resolution scans, interpolated to the grid of the model by cubic
+    splines; `other_scans` are from other interpolations, and `made_scans` are super-resolved.
+    `scan_facts` has alignment and position of each scan. `session` is "" if there are no sessions.
     """
     from bids_sr.evaluation.acquired_scan import altered_sentences
     from bids_sr.report.facts import messages_html
@@ -226,27 +215,12 @@ def draw_scans(
 ) -> Iterator[FigureDrawing]:
     """Draw overview, slices of all series, lesions and tissue classes, metrics, and positions.
 
-    Parameters
-    ----------
-    fine_scans, coarse_scans : list[Map]
-        Measured high-resolution scans, and low-resolution scans on their grid (cubic spline), one
-        per contrast.
-    other_scans, made_scans : list[Map]
-        Low-resolution scans by further interpolations, and super-resolved scans.
-    scan_mask : Mask
-        Brain on the grid of the scans (3D, boolean).
-    card_file : list[Facts]
-        Model cards, which list held-out slices.
-    scan_metrics : Rows
-        Metrics of the scans.
-    scan_classes : list[Map]
-        Tissue classes and lesions of all series.
-    scan_facts : Facts
-        Alignment, position of each scan, and intensities that were scaled to 1.
-    given_wmh_reference : File | None
-        Edited mask of white-matter hyperintensities in the measured scans; None if there is none.
-    subject_facts : Mapping[str, object]
-        Facts with the label of the participant.
+    `fine_scans` are measured; `coarse_scans`, one per contrast, are low-resolution scans on their
+    grid (cubic spline), `other_scans` are from other interpolations, and `made_scans` are
+    super-resolved. `scan_mask` marks the brain (3D, boolean). `card_file` has model cards, which
+    list held-out slices. `scan_classes` are tissue classes and lesions of all series. `scan_facts`
+    has alignment, position of each scan, and intensities that were scaled to 1.
+    `given_wmh_reference` is an edited mask of white-matter hyperintensities in the measured scans.
     """
     from bids_sr.report import metric_tables
     from bids_sr.structural.figures import scans_figure
@@ -304,18 +278,9 @@ def _draw_classes(
 ) -> "Figure":
     """Draw lesions and tissue classes in FLAIR scans.
 
-    Parameters
-    ----------
-    flairs : Mapping[str, Volume]
-        FLAIR scans by series.
-    scan_classes : Sequence[Derivative]
-        Tissue classes and lesions of all series.
-    scan_mask : Volume
-        Brain on the grid of the scans (3D, boolean).
-    held_out : Sequence[int]
-        Slices that were not used for training, counted from 0.
-    edited : Volume | None
-        Edited lesions of the measured scan (3D, boolean); None if there is no edited mask.
+    `flairs` are FLAIR scans by series, and `scan_classes` the tissue classes and lesions of all
+    series. `held_out` are slices that were not used for training, counted from 0. `edited` are
+    edited lesions of the measured scan (3D, boolean); None if there is no edited mask.
     """
     from bids_sr.structural.figures import classes_figure
 
@@ -387,22 +352,11 @@ def explain_scans(
 ) -> Iterator[FigureDrawing]:
     """Draw attention gates, Grad-CAM maps of the critic, training curve and model card.
 
-    Attention and Grad-CAM maps are only drawn if the network has gates or a critic.
-
-    Parameters
-    ----------
-    coarse_scans : list[Map]
-        Low-resolution scans on the high-resolution grid (cubic spline), one per contrast.
-    made_scans : list[Map]
-        Super-resolved scans.
-    scan_mask : Mask
-        Brain on the grid of the scans (3D, boolean).
-    files : ModelFiles
-        Model, model card and training log.
-    fine_scans : list[Map] | None
-        Measured high-resolution scans; None if there are none.
-    method_label : str
-        Label of the figures if several networks are shown.
+    Attention and Grad-CAM maps are only drawn if the network has gates or a critic. `coarse_scans`
+    are low-resolution scans on the high-resolution grid (cubic spline), one per contrast;
+    `made_scans` are super-resolved, and `fine_scans` measured at the high resolution. `scan_mask`
+    marks the brain (3D, boolean). `method_label` is the label of the figures if several networks
+    are shown.
     """
     from bids_sr.report.facts import card_html
     from bids_sr.report.figures.training import training_figure

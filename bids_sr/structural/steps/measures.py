@@ -107,37 +107,18 @@ def measure_scans(
 
     The metrics are on similarity, image quality, tissues and lesions.
 
-    Parameters
-    ----------
-    fine_scans : list[Map]
-        Measured high-resolution scans, one per contrast.
-    coarse_scans : list[Map]
-        Low-resolution scans on the high-resolution grid (cubic spline), one per contrast.
-    other_scans, made_scans : list[Map]
-        Low-resolution scans by further interpolations, and super-resolved scans.
-    scan_mask, scan_brain : Mask
-        Mask of the scans, and brain, on their grid (3D, boolean).
-    scan_facts : Facts
-        Facts with the matrix to the template and the voxel sizes of the acquired scans.
-    card_file : list[Facts]
-        Model cards, which list held-out slices and the number of parameters.
-    given_lesion_template : File | None
-        Locations of lesions in template space; None for lesions in any location.
-    given_wmh_reference : File | None
-        Edited mask of white-matter hyperintensities in the measured scans, the reference for
-        volumes and overlaps; None for the automatic mask.
-    suffixes : tuple[str, ...]
-        BIDS suffix of each contrast.
-    anat_tools : Tools
-        Programs for the segmentation of tissues.
-    random_seed : int
-        Seed of the segmentation.
+    `fine_scans` are measured, one per contrast. `coarse_scans`, one per contrast, are
+    low-resolution scans on the high-resolution grid (cubic spline), `other_scans` are from other
+    interpolations, and `made_scans` are super-resolved. `scan_facts` has the matrix to the
+    template and the voxel sizes of the acquired scans. `card_file` has model cards, which list
+    held-out slices and the number of parameters. `given_lesion_template` has locations of lesions
+    in template space; None allows lesions in any location. `given_wmh_reference` is an edited mask
+    of white-matter hyperintensities in the measured scans, the reference for volumes and overlaps;
+    None uses the automatic mask.
 
-    Returns
-    -------
-    tuple[Rows, Facts, Image, list[Map]]
-        Table of metrics; descriptions of its columns; tissues of the measured scans (1 GM, 2 WM, 3
-        CSF); and classes (`CLASS_LABELS`) and white-matter hyperintensities of all series.
+    The results are a table of metrics; descriptions of its columns; tissues of the measured scans
+    (1 GM, 2 WM, 3 CSF); and classes (`CLASS_LABELS`) and white-matter hyperintensities of all
+    series.
     """
     measured = _select_measured(fine_scans, suffixes)
     edited_lesions = None
@@ -230,13 +211,8 @@ def measure_control(
 ) -> tuple[Rows, Facts, Image]:
     """Measure tissue volumes and image quality of high-resolution scans without comparison.
 
-    The parameters are as in `measure_scans`.
-
-    Returns
-    -------
-    tuple[Rows, Facts, Image]
-        Table of metrics; descriptions of its columns; and tissues of the scans (1 GM, 2 WM, 3
-        CSF).
+    The parameters are as in `measure_scans`. The results are a table of metrics; descriptions of
+    its columns; and tissues of the scans (1 GM, 2 WM, 3 CSF).
     """
     measured = _select_measured(fine_scans, suffixes)
     measures = _compute_measures(
@@ -317,27 +293,12 @@ def _compute_measures(
 ) -> _Measures:
     """Compute all metrics, the tissues of the measured scans, and the classes of all series.
 
-    Parameters
-    ----------
-    measured : Mapping[str, ndarray]
-        Measured scans by contrast.
-    series : Mapping[str, Mapping[str, ndarray]]
-        Other scans by series and contrast.
-    scan_mask : Volume
-        Mask of the scans (X, Y, Z), on their grid.
-    slices : Sequence[int]
-        Slices for the comparison of images with the measured scans.
-    brain : ndarray
-        Voxels for tissue segmentation (X, Y, Z).
-    lesion_locations : ndarray | None
-        Voxels where lesions are likely; None to allow lesions in all voxels.
-    edited_lesions : ndarray | None
-        Edited hyperintensities of the measured scans; None for automatic segmentation.
-    fast_tissues : Mapping[str, ndarray] | None
-        Tissues of the measured scans for the quality metrics; None for Atropos. Volumes and
-        overlaps use Atropos for all series.
-    seed : int
-        Seed of the segmentation.
+    `series` are the other scans by series and contrast. Images are compared with the `measured`
+    scans in `slices`. Tissues are segmented in `brain`; all masks are on the grid of the scans (X,
+    Y, Z). `lesion_locations` are voxels where lesions are likely; None allows lesions in all
+    voxels. `edited_lesions` are edited hyperintensities of the measured scans; None for automatic
+    segmentation. `fast_tissues` are tissues of the measured scans for the quality metrics; None
+    for Atropos. Volumes and overlaps use Atropos for all series.
     """
     from bids_sr.structural.image_quality import quality_rows, similarity_rows
     from bids_sr.structural.lesions import segment_lesions
@@ -406,14 +367,8 @@ def _segment_classes(
 ) -> dict[str, dict[str, Array]]:
     """Segment CSF, veins, pial layer and brain in all contrasts together, by series and class.
 
-    Parameters
-    ----------
-    series : Mapping[str, Mapping[str, ndarray]]
-        Scans by series and contrast; the classes are fitted to the series ``measured``.
-    inside : ndarray
-        Brain (X, Y, Z).
-    mask : ndarray
-        Mask of the scans (X, Y, Z), which can be wider than the brain.
+    The classes are fitted to the series ``measured``. `inside` is the brain, and `mask` the mask
+    of the scans, which can be wider than the brain (both X, Y, Z).
     """
     from bids_sr.structural.multispectral import fit_classes, segment_multispectral
 
@@ -441,14 +396,8 @@ def _resample_lesion_template(
 ) -> Array | None:
     """Return voxels where lesions are likely, resampled by nearest neighbor (3D, boolean).
 
-    Parameters
-    ----------
-    file : Path | None
-        Template of lesion locations; None to return None (lesions in any location).
-    grid : Volume
-        Grid of the scans.
-    facts : Mapping[str, object]
-        Facts whose ``to_template`` maps points of the grid to points of the template (RAS mm).
+    Returns None, for lesions in any location, if `file` is None. The fact ``to_template`` maps
+    points of the grid to points of the template (RAS mm).
     """
     if file is None:
         return None

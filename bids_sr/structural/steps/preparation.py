@@ -113,28 +113,17 @@ def prepare_scans(
 ) -> PreparedScans:
     """Bring the scans of one head into one frame, onto one grid and to [0, 1].
 
-    Parameters
-    ----------
-    template, template_mask : Image, Mask
-        Skull-stripped T1w template, and its brain (3D, boolean).
-    highres_files, lowres_files : Sequence[File]
-        Scan of each contrast, as acquired; empty if there are no scans of this resolution.
-    given_brain_mask : File | None
-        Corrected mask of the voxels to keep, on the grid of the prepared scans; None for the
-        automatic mask.
-    suffixes : tuple[str, ...]
-        BIDS suffix of each contrast; the first defines the frame.
-    preparation : ScanPreparation
-        Settings of alignment, extraction and intensities.
-    all_interpolations : bool
-        Whether low-resolution scans are interpolated by all kernels, not only by a cubic spline
-        and trilinearly.
-    grid_mm, grid_orientation : tuple[float, float, float] | None, str
-        Voxel size (mm) of the training images of a model, and anatomical axis perpendicular to its
-        slices. They define the grid, around the first scan, if there are no high-resolution scans.
-    crop_factor : Factor | None
-        Factor of the k-space crop that simulates low-resolution scans, which are zero filled; None
-        for measured scans.
+    `template` is a skull-stripped T1w image, and `template_mask` its brain (3D, boolean).
+    `highres_files` and `lowres_files` have one scan per contrast, as acquired; they are empty if
+    there are no scans of this resolution. `given_brain_mask` is a corrected mask of the voxels to
+    keep, on the grid of the prepared scans. The first of `suffixes`, the BIDS suffixes of the
+    contrasts, defines the frame.
+
+    Low-resolution scans are interpolated by a cubic spline and trilinearly, or by all kernels.
+    `grid_mm` and `grid_orientation` are the voxel size of the training images of a model, and the
+    anatomical axis perpendicular to its slices. They define the grid, around the first scan, if
+    there are no high-resolution scans. `crop_factor` is the factor of the k-space crop that
+    simulates low-resolution scans, which are zero filled; None for measured scans.
     """
     from bids_sr.structural import preparation as structural_preparation
     from bids_sr.structural.model_grid import grid_around

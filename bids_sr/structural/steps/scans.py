@@ -104,21 +104,9 @@ def check_acquired(
 ) -> list[MetricRow]:
     """Compare scans with the acquired scans at the acquired resolution.
 
-    Parameters
-    ----------
-    coarse_scans : Sequence[Derivative]
-        Acquired scans on the high-resolution grid (cubic spline), one per contrast.
-    other_scans : Sequence[Derivative]
-        Super-resolved and interpolated scans.
-    mask : Volume
-        Mask of the scans.
-    facts : Mapping[str, object]
-        Facts of the preparation, with `largest_voxels` as ``acquired_mm``.
-
-    Returns
-    -------
-    list[MetricRow]
-        See `acquired_scan_rows`; empty if the voxel sizes are unknown.
+    `coarse_scans` are acquired scans on the high-resolution grid (cubic spline), one per contrast;
+    `other_scans` are super-resolved and interpolated. `facts` has `largest_voxels` as
+    ``acquired_mm``. The rows are from `acquired_scan_rows`, or [] if the voxel sizes are unknown.
     """
     acquired_mm = facts.get("acquired_mm")
     if not isinstance(acquired_mm, Mapping):

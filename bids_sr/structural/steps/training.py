@@ -93,20 +93,10 @@ def train_on_scans(
 ) -> ModelFiles:
     """Train a network on all contrasts of one or several heads, or reuse a trained network.
 
-    Parameters
-    ----------
-    heads_fine, heads_coarse : list[Map] | None
-        High- and low-resolution scans of all heads, contrast by contrast.
-    heads_masks : dict[str, Mask] | None
-        Brain of each head by its name; None if a trained model is used.
-    training : TrainingSettings
-        Method and settings of the training.
-    suffixes : tuple[str, ...]
-        Contrasts of the heads.
-    anat_align, anat_scale : AlignmentModel, IntensityScaling
-        Preparation of the scans, which is recorded in the request for a model.
-    split : Split
-        Participants by set. The heads of the validation set are held out.
+    `heads_fine` and `heads_coarse` are high- and low-resolution scans of all heads, contrast by
+    contrast. `heads_masks` has the brain of each head by its name, or is None if a trained model
+    is used. `suffixes` are the contrasts of the heads. `anat_align` and `anat_scale` are recorded
+    in the request for a model. Heads of the validation set of `split` are held out.
     """
     from bids_sr.sr.networks import SAME_GRID, contrast_image
 
@@ -150,31 +140,11 @@ def super_resolve_scans(
 ) -> list[Map]:
     """Super-resolve all contrasts of one head together.
 
-    Parameters
-    ----------
-    coarse_scans : list[Map]
-        Low-resolution scans on the high-resolution grid (cubic spline), one per contrast.
-    scan_mask : Mask
-        Brain on the grid of the scans (3D, boolean).
-    model_file : File
-        Trained network.
-    suffixes : tuple[str, ...]
-        BIDS suffix of each contrast.
-    method : str
-        Name of the method, the series of the results.
-    device : Device
-        Device that computes the network.
-    omp_nthreads : int
-        Number of threads.
-    anat_align, anat_scale : AlignmentModel, IntensityScaling
-        Preparation of the scans, which must match the model unless `force` is set.
-    split_set : str
-        Set of the participant (`anat.split`), for the sidecars; "" if there is no split.
-
-    Raises
-    ------
-    UsageError
-        If the model was trained on images with another grid or preparation.
+    `coarse_scans` are low-resolution scans on the high-resolution grid (cubic spline), one per
+    contrast, with their BIDS `suffixes`. `scan_mask` marks the brain (3D, boolean). `method` is
+    the series of the results. `split_set` is the set of the participant (`anat.split`), for the
+    sidecars; "" if there is no split. Raises `UsageError` if the model was trained on images with
+    another grid or preparation, unless `force` is set.
     """
     from bids_sr.sr.models.compatibility import check_model
     from bids_sr.sr.models.model import load_model

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.config import Settings, SuperRes
-from bids_sr.io.image_header import Triple
+from bids_sr.io.grids import Factor
 from bids_sr.survey.bids import headers, slice_axis
 from bids_sr.survey.bids.entities import file_stem, is_magnitude, parse_entities, stem_of_echoes
 from bids_sr.survey.bids.findings import Findings, InputError
@@ -65,7 +65,7 @@ def assign_calibration_runs(
     index: Index,
     bolds: Sequence[Path],
     all_bolds: Sequence[Path],
-    find_factor: Callable[[BoldRun], Triple | None],
+    find_factor: Callable[[BoldRun], Factor | None],
     settings: Settings,
     findings: Findings,
 ) -> tuple[dict[Path, BoldRun], list[Path]]:
@@ -171,7 +171,7 @@ def _explain_skipping(
 def _choose_calibration_run(
     run: BoldRun,
     other_runs: Sequence[BoldRun],
-    factor: Triple | None,
+    factor: Factor | None,
     superres: SuperRes,
     dummies: int,
     findings: Findings,

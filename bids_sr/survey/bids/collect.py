@@ -12,8 +12,8 @@ from bids_sr.config import Selection, Settings
 from bids_sr.config.seeds import choose_seeds
 from bids_sr.glm.connectivity_seeds import seed_names
 from bids_sr.io.frozen import frozen
-from bids_sr.io.grids import LEAST_SAMPLES
-from bids_sr.io.image_header import Header, Triple
+from bids_sr.io.grids import LEAST_SAMPLES, Factor
+from bids_sr.io.image_header import Header
 from bids_sr.io.region_names import is_file
 from bids_sr.survey.bids import (
     dataset_checks,
@@ -50,7 +50,7 @@ from bids_sr.survey.bids.reference_runs import (
     find_reference_files,
     find_reference_in_dataset,
 )
-from bids_sr.survey.bids.related_runs import compute_factor, read_run
+from bids_sr.survey.bids.related_runs import infer_calibration_factor, read_run
 from bids_sr.survey.bids.retrospective_plan import check_retrospective
 from bids_sr.survey.bids.run_names import check_names, find_unusable_entity, label_invalid_name
 from bids_sr.survey.bids.similar_names import describe_similar
@@ -439,7 +439,7 @@ def _describe_missing_t1w(settings: Settings) -> str:
 
 def _find_factor(
     t2starw_headers: Sequence[Header], settings: Settings, run: BoldRun
-) -> Triple | None:
+) -> Factor | None:
     """Return the factor of a run's pair, or else the factor of options and models, or None."""
     pair, _ = _choose_pairs(run.header, t2starw_headers, settings, Findings())
     return factor_without_pair(settings.superres) if pair is None else pair.factor
@@ -471,7 +471,9 @@ def _survey_run(
     pair, holdout = _choose_and_report_pairs(header, images.t2starw_headers, settings, result)
     if run is None:
         return None
-    calibration_factor = None if calibration is None else compute_factor(calibration, run)
+    calibration_factor = (
+        None if calibration is None else infer_calibration_factor(calibration, run)
+    )
     factor = factor_without_pair(settings.superres) or calibration_factor or DEFAULT_FACTORS
     run = replace(
         run,

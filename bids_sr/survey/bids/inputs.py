@@ -8,15 +8,15 @@ import numpy as np
 
 from bids_sr.glm.contrasts import list_levels
 from bids_sr.io.frozen import frozen
-from bids_sr.io.grids import AS_STORED, AxisOrder, Shape, size_text
-from bids_sr.io.image_header import Header, Triple
+from bids_sr.io.grids import AS_STORED, AxisOrder, Factor, Shape, size_text
+from bids_sr.io.image_header import Header
 from bids_sr.io.volume_times import middle_of_acquisition, reference_time
 from bids_sr.survey.bids.entities import file_stem, parse_entities, stem_of_echoes
 from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedAnat, PrecomputedRun
 from bids_sr.survey.bids.timing import is_slice_timing
 
-DEFAULT_FACTORS: Triple = (2.0, 2.0, 1.0)
+DEFAULT_FACTORS: Factor = (2.0, 2.0, 1.0)
 """Factors if no pair, option or model determines the factor."""
 # duration of the acquisition of a volume (s) in BIDS, and before BIDS 1.9
 _DURATION_FIELDS = ("FrameAcquisitionDuration", "AcquisitionDuration")
@@ -33,7 +33,7 @@ class Pair:
 
     highres: Path
     lowres: Path | None
-    factor: Triple
+    factor: Factor
     orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED)
 
     @property
@@ -73,7 +73,7 @@ class ModelInput:
     """
 
     contrasts: tuple[str, ...]
-    mm: Triple
+    mm: tuple[float, float, float]
     orientation: str
 
 
@@ -119,7 +119,7 @@ class BoldRun:
     events_sidecar: Mapping[str, object] = field(default_factory=dict)
     slice_timing: tuple[float, ...] | None = None
     echoes: tuple[tuple[Path, float], ...] = ()
-    factor: Triple = DEFAULT_FACTORS
+    factor: Factor = DEFAULT_FACTORS
     pair: Pair | None = None
     holdout: Pair | None = None
     truth: HighresReference | None = None
@@ -146,7 +146,7 @@ class BoldRun:
         return self.header.shape[3]
 
     @property
-    def zooms(self) -> Triple:
+    def zooms(self) -> tuple[float, float, float]:
         """Voxel size (mm)."""
         return self.header.zooms
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bids_sr.config import Settings, SuperRes
-from bids_sr.io.grids import mm_text, size_text
-from bids_sr.io.image_header import Header, Triple
+from bids_sr.io.grids import Factor, mm_text, size_text
+from bids_sr.io.image_header import Header
 from bids_sr.io.series import PAIR_BASELINES
 from bids_sr.survey.bids import slice_axis
 from bids_sr.survey.bids.entities import parse_entities, run_number_order
@@ -337,7 +337,7 @@ def measure_overlap(target: Header, image: Header) -> float:
 
 def _compute_factor(
     bold: Header, high: Header, low: Header | None, superres: SuperRes, findings: Findings
-) -> Triple | None:
+) -> Factor | None:
     """Return the ratio of voxel sizes (low over high resolution), or None with a problem.
 
     If the low-resolution image is computed from `high` (`low` is None), the slice thickness
@@ -379,7 +379,7 @@ def _refuse_other_factor(
     lowres: Header,
     high: Header,
     ratios: np.ndarray,
-    requested_factor: Triple,
+    requested_factor: Factor,
     tolerance: float,
     findings: Findings,
 ) -> None:
@@ -401,7 +401,7 @@ def _refuse_other_factor(
     )
 
 
-def _find_simple_factor(ratios: np.ndarray, *, is_truncated_copy: bool) -> Triple | None:
+def _find_simple_factor(ratios: np.ndarray, *, is_truncated_copy: bool) -> Factor | None:
     """Return the simple fractions nearest to the ratios along the axes (3,), or None.
 
     A truncated copy can have any factor, so whole numbers that are close to the in-plane ratios
@@ -436,7 +436,7 @@ def nearest_simple_ratio(ratio: float) -> float | None:
 
 
 def _check_slice_thickness(
-    lowres: Header, high: Header, factor: Triple, superres: SuperRes, findings: Findings
+    lowres: Header, high: Header, factor: Factor, superres: SuperRes, findings: Findings
 ) -> None:
     """Reject a pair whose factor across slices is below 1, or above 1 for slice-wise methods."""
     x, y, z = factor
@@ -531,7 +531,7 @@ def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bo
     return True
 
 
-def factor_text(factor: Triple) -> str:
+def factor_text(factor: Factor) -> str:
     """Return a factor as text.
 
     >>> factor_text((2.0, 2.0, 1.0)), factor_text((2.0, 2.0, 1.5))

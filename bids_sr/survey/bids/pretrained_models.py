@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bids_sr.config import SuperRes
 from bids_sr.io.atomic_files import read_json
-from bids_sr.io.image_header import Triple
+from bids_sr.io.grids import Factor
 from bids_sr.io.series import series_name
 from bids_sr.sr.method import get_method, method_names
 from bids_sr.survey.bids.findings import Findings
@@ -41,12 +41,12 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
         file_by_method.setdefault(method, file)
 
 
-def factor_without_pair(superres: SuperRes) -> Triple | None:
+def factor_without_pair(superres: SuperRes) -> Factor | None:
     """Return the factor of ``--sr-factor`` or of the given models, or None."""
     return superres.factor_by_axis or factor_of_models(superres)
 
 
-def factor_of_models(superres: SuperRes) -> Triple | None:
+def factor_of_models(superres: SuperRes) -> Factor | None:
     """Return the factor of the ``--pretrained`` models, or None if they do not share one factor.
 
     Models that were trained with several factors, and models of methods that are not requested, do
@@ -60,7 +60,7 @@ def factor_of_models(superres: SuperRes) -> Triple | None:
     return factors.pop() if len(factors) == 1 else None
 
 
-def _read_factor(model: Path) -> Triple | None:
+def _read_factor(model: Path) -> Factor | None:
     """Return the single factor that a model card states, or None if it is missing or invalid.
 
     The card is checked when the model is used.

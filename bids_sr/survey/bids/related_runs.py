@@ -16,8 +16,8 @@ import numpy as np
 from bids_sr.glm.contrasts import is_missing_type, list_modeled_types
 from bids_sr.io.fields_of_view import TimedGrid, find_grid_problems
 from bids_sr.io.frozen import frozen
-from bids_sr.io.grids import BOLDREF, highres_size, mm_text, size_text
-from bids_sr.io.image_header import Header, Triple
+from bids_sr.io.grids import BOLDREF, Factor, highres_size, mm_text, size_text
+from bids_sr.io.image_header import Header
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.survey.bids import headers, slice_axis, timing
 from bids_sr.survey.bids.entities import (
@@ -187,7 +187,7 @@ class _CompanionMismatch(NamedTuple):
 
 
 def find_mismatches(
-    candidate: BoldRun, run: BoldRun, kind: _CompanionKind, factor: Triple | None, dummies: int = 0
+    candidate: BoldRun, run: BoldRun, kind: _CompanionKind, factor: Factor | None, dummies: int = 0
 ) -> Iterator[_CompanionMismatch]:
     """Yield each mismatch of a companion with its run.
 
@@ -213,14 +213,14 @@ def find_mismatches(
 
 
 def _find_calibration_mismatch(
-    candidate: BoldRun, run: BoldRun, factor: Triple | None, n_steady: int
+    candidate: BoldRun, run: BoldRun, factor: Factor | None, n_steady: int
 ) -> str:
     """Return the reason why a series cannot calibrate a run, "" if it can.
 
     `n_steady` is the number of steady-state volumes of the candidate.
     """
     ratios = np.asarray(run.zooms) / np.asarray(candidate.zooms)
-    expected_factor = factor or compute_factor(candidate, run)
+    expected_factor = factor or infer_calibration_factor(candidate, run)
     if expected_factor is None or np.any(
         np.abs(ratios[:2] / np.asarray(expected_factor[:2]) - 1) > SIZE_TOLERANCE
     ):
@@ -255,7 +255,7 @@ def _find_calibration_mismatch(
     return ""
 
 
-def compute_factor(candidate: BoldRun, run: BoldRun) -> Triple | None:
+def infer_calibration_factor(candidate: BoldRun, run: BoldRun) -> Factor | None:
     """Return the factor implied by the voxel sizes of a calibration run, 1 along slices.
 
     The in-plane factor is a simple fraction, or a whole number within the tolerance. `candidate`

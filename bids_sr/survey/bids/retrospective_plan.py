@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bids_sr.config import Settings
-from bids_sr.io.image_header import Triple
+from bids_sr.io.grids import Factor
 from bids_sr.sr.method import get_method
 from bids_sr.survey.bids.entities import parse_entities
 from bids_sr.survey.bids.findings import Findings
@@ -217,7 +217,7 @@ def describe_downsampling(settings: Settings) -> str:
     return f"{factor_text(factor)}, crop of k-space"
 
 
-def retrospective_factor(settings: Settings) -> Triple:
+def retrospective_factor(settings: Settings) -> Factor:
     """Return the downsampling factor along each axis.
 
     The factor is taken from ``--sr-factor`` or the given models, and is 2 in-plane otherwise.

@@ -38,7 +38,7 @@ def months_of_sessions(
         existing_columns |= columns
         if column is not None:
             session_months = {
-                label: _parse_number(table, column, cell) for label, cell in cells.items()
+                label: _parse_months(table, column, cell) for label, cell in cells.items()
             }
         else:
             dates = {label: _parse_date(table, cell) for label, cell in cells.items()}
@@ -78,7 +78,7 @@ def _read_column(table: Path, column: str) -> tuple[dict[str, str], set[str]]:
     return cells, set(columns)
 
 
-def _parse_number(table: Path, column: str, cell: str) -> float:
+def _parse_months(table: Path, column: str, cell: str) -> float:
     """Return the number in a cell, or raise `UsageError`."""
     try:
         value = float(cell)

@@ -24,7 +24,6 @@ from bids_sr.engine.memory import (
 from bids_sr.engine.step_memory import find_largest_gb
 from bids_sr.engine.storage_level import reaches
 from bids_sr.io.grids import LARGE_SERIES_BYTES
-from bids_sr.io.image_header import Triple
 from bids_sr.io.notices import Notice
 from bids_sr.io.series import series_names
 from bids_sr.io.template_files import load_grid
@@ -137,7 +136,7 @@ def _find_largest_scan(subjects: Sequence[Subject], settings: Settings) -> float
     return max(sizes, default=0.0)
 
 
-def _count_millions_at(path: Path, mm: Triple) -> float:
+def _count_millions_at(path: Path, mm: tuple[float, float, float]) -> float:
     """Return the voxels (millions) in the field of view of an image at another voxel size (mm)."""
     header = read_header(path, Findings())
     if header is None:

@@ -74,7 +74,9 @@ def write_lr_series(
         with SeriesWriter(target, shape, affine, reader.tr, header_like=reader.header) as writer:
             for volume in reader.volumes(first_volume):
                 cropped = volume[window.slices]
-                lowres = _downsample(cropped, factor, operator, noise_sd=noise_sd, rng=rng)
+                lowres = _downsample_magnitude(
+                    cropped, factor, operator, noise_sd=noise_sd, rng=rng
+                )
                 writer.append(lowres)
 
 
@@ -122,7 +124,7 @@ def write_pair(
     window = central_window(image.shape, factor)
     cropped = np.ascontiguousarray(image[window.slices])
     save_image(cropped, window.crop_affine(affine), highres, header_like=header)
-    low_image = _downsample(cropped, factor, operator)
+    low_image = _downsample_magnitude(cropped, factor, operator)
     save_image(low_image, window.downsample_affine(affine), lowres, header_like=header)
 
 
@@ -150,7 +152,7 @@ def _center_slice(n: int, window_size: int) -> slice:
     return slice(start, start + window_size)
 
 
-def _downsample(
+def _downsample_magnitude(
     volume: Array,
     factor: Factor,
     operator: RetrospectiveOperator,

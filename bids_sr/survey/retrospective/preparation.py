@@ -28,8 +28,7 @@ from bids_sr.io.atomic_files import read_json, write_json, write_text
 from bids_sr.io.checksums import checksum
 from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.io.copies import copy_series
-from bids_sr.io.grids import AS_STORED, reorder, reorder_affine, reorder_header
-from bids_sr.io.image_header import Triple
+from bids_sr.io.grids import AS_STORED, Factor, reorder, reorder_affine, reorder_header
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.tables import join_line, split_table
 from bids_sr.preproc.nonsteady import count_nonsteady_volumes
@@ -296,7 +295,7 @@ def _write_pair_of_run(
     return end
 
 
-def _make_sidecars(run: BoldRun, factor: Triple) -> tuple[dict[str, object], dict[str, object]]:
+def _make_sidecars(run: BoldRun, factor: Factor) -> tuple[dict[str, object], dict[str, object]]:
     """Return the metadata of a run's downsampled copy and of its measured volumes."""
     measured = dict(run.sidecar)
     lowres = {key: value for key, value in measured.items() if key not in _GEOMETRY_KEYS}

@@ -164,7 +164,7 @@ def windows(recipe, steps):
         box
         for k in range(steps)
         for box in examples.draw_windows(
-            rng, examples.training_regions, (2.0,) * 3, iteration=k, seed=0, size=recipe.batch
+            rng, examples.training_slabs, (2.0,) * 3, iteration=k, seed=0, size=recipe.batch
         )
     ]
     corners = {(index, tuple(side[0] for side in box)) for index, box in boxes}

@@ -146,7 +146,7 @@ def _prepare_model(
         model, reader, contrast, factor, allow=options.allow
     )
     _check_patches(model, options)
-    device = model_files.choose_device(options)
+    device = model_files.resolve_device_option(options)
 
     def build_upsampler(scale: float) -> Upsampler:
         inputs = UpsamplerInputs(

@@ -194,7 +194,7 @@ def score_heads(
     interpolation in the comparison with models. Cells are text. `model_files_by_name` are by the
     name in the table. `options` determine device and threads.
     """
-    device = model_files.choose_device(options)
+    device = model_files.resolve_device_option(options)
     for head, image in heads:
         assert image.fine is not None
         assert image.coarse is not None

@@ -536,7 +536,7 @@ def _reduce_resolution(
     """Return an image at the training resolution of a candidate."""
     if candidate.zoom_ratio == 1 or image.fine is None or study.degradation is None:
         return image
-    (fine, mask_fractions), affine = _downsample(
+    (fine, mask_fractions), affine = _downsample_images(
         (image.fine, image.mask > 0), image.affine, candidate.zoom_ratio, study
     )
     return replace(image, fine=fine.astype(np.float32), mask=mask_fractions > 0.5, affine=affine)
@@ -606,7 +606,7 @@ def _get_reference_file(
     if lowres_file.exists():
         return lowres_file
     with SeriesReader(path) as reader:
-        volumes, affine = _downsample(
+        volumes, affine = _downsample_images(
             list(reader.volumes()), reader.affine, options.test_coarser, study
         )
         is_single_volume = reader.ndim == 3
@@ -617,7 +617,7 @@ def _get_reference_file(
     return lowres_file
 
 
-def _downsample(
+def _downsample_images(
     images: Sequence[Array], affine: Array, zoom_ratio: float, study: _Study
 ) -> tuple[list[Array], Array]:
     """Return images (X, Y, Z) of the same grid at a lower resolution, and their affine.

@@ -251,7 +251,7 @@ def _open_measured(
 ) -> _LowresImage:
     """Open the measured low-resolution image of a reference; reject another field of view."""
     reader = stack.enter_context(SeriesReader(file))
-    factor = files.compute_factor(reader, reference, options.factor)
+    factor = files.measure_factor(reader, reference, options.factor)
     _check_volume_count(reader, reference)
     x, y, z = (slice(0, size) for size in reference.shape[:3])
     return _LowresImage(reader=reader, factor=factor, window=(x, y, z), volumes=volumes)

@@ -60,7 +60,7 @@ def parse_contrast(file: Path, contrast: str | None) -> str:
     raise UsageError(f"{file}", reason, "specify the contrast, for example --contrast T2starw")
 
 
-def compute_factor(
+def measure_factor(
     coarse: SeriesReader, fine: SeriesReader, requested_numbers: Sequence[float]
 ) -> Factor:
     """Return the factor between two grids, as low- divided by high-resolution voxel size per axis.

@@ -38,7 +38,7 @@ INPUT_ERRORS = (
 """Errors about images and models of the user, which are printed without a traceback."""
 
 
-def choose_device(options: NetworkOptions | SeriesOptions) -> Literal["cpu", "cuda"]:
+def resolve_device_option(options: NetworkOptions | SeriesOptions) -> Literal["cpu", "cuda"]:
     """Return the torch device for the options: ``cuda`` if allowed and available, else ``cpu``.
 
     Raises `UsageError` if a CUDA device was requested but is not available.

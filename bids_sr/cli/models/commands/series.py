@@ -51,7 +51,7 @@ def super_resolve(options: SeriesOptions) -> None:
         image_files.parse_factor(options.factor, image_files.IN_PLANE),
         realigned=options.realigned,
         n_jobs=options.threads,
-        device=model_files.choose_device(options),
+        device=model_files.resolve_device_option(options),
         verbose=1,
     )
     start_time = time.monotonic()

@@ -76,7 +76,7 @@ def make_request(options: TrainOptions, *, quiet: bool = False) -> ModelRequest:
     method = get_method(options.method)
     recipe = find_recipe(method, options.recipe)
     start = None if options.start is None else model_files.open_model(options.start)
-    device = model_files.choose_device(options)
+    device = model_files.resolve_device_option(options)
     vgg_weights = find_vgg19(method, options.recipe, options.vgg_weights)
     changes = _parse_changes(options, method, has_vgg_weights=vgg_weights is not None)
     _check_options(options, method, apply_changes(recipe, changes), start)

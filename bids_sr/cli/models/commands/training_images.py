@@ -65,7 +65,7 @@ def _determine_factor(
     if start is not None:
         default_factor = start.card.factor
     factors = {
-        files.compute_factor(low, high, options.factor)
+        files.measure_factor(low, high, options.factor)
         for low, high in zip(coarse, fine, strict=False)
     }
     if len(factors) > 1:

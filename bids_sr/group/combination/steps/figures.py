@@ -31,7 +31,7 @@ from bids_sr.report.sections import FigureSpec
 if TYPE_CHECKING:
     from bids_sr.evaluation.contrast_results import ContrastResult
     from bids_sr.evaluation.result import RunResult
-    from bids_sr.evaluation.self_test import SelfTestResults
+    from bids_sr.evaluation.self_test_results import SelfTestResults
     from bids_sr.group.combination.overview import MapError, ParticipantMap
 
 
@@ -506,7 +506,7 @@ def _describe_test(
     series: str, tested_mm: tuple[Sequence[float], Sequence[float]] | None
 ) -> "SelfTestResults":
     """Return the voxel sizes of the test of a series; `tested_mm` is as in `draw_participant`."""
-    from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
+    from bids_sr.evaluation.self_test_results import SelfTestResults, parse_self_test
 
     if tested_mm is None:
         return SelfTestResults()

@@ -1,4 +1,4 @@
-"""Training examples: windows of images, split into training and held-out regions."""
+"""Training examples: windows of images, split into training and held-out slabs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -68,8 +68,8 @@ class Batch:
 
 
 @frozen
-class Region:
-    """Range of slices in one image.
+class Slab:
+    """Adjacent slices of one image.
 
     `image` is an index, and `slices` are the first slice along the third axis, and the slice after
     the last.
@@ -79,7 +79,7 @@ class Region:
     slices: tuple[int, int]
 
 
-_Regions = tuple[Region, ...]
+_Slabs = tuple[Slab, ...]
 
 
 class _Member(NamedTuple):
@@ -93,8 +93,8 @@ class _Member(NamedTuple):
 class Examples:
     """Training examples cut from images, at the trained factor or at randomly drawn factors.
 
-    Attribute `training_regions` contains the regions used for training, and `held_out_regions` the
-    regions that are only scored. If any image is marked for validation
+    Attribute `training_slabs` contains the slabs used for training, and `held_out_slabs` the
+    slabs that are only scored. If any image is marked for validation
     (`TrainingImage.validation`), the marked images are held out. Otherwise, whole images are held
     out if there are at least three images. With fewer images, every n-th slice (2D) or the last
     n-th of the brain (3D) of each image is held out, with n from the recipe (`Recipe.hold_out`).
@@ -125,9 +125,9 @@ class Examples:
         self._prepared_images: dict[tuple[int, Factor], PreparedImage] = {}
         self._window_corners: dict[tuple[object, ...], NDArray[np.int64]] = {}
         self._usable_slices = [self._find_usable_slices(k) for k in range(len(images))]
-        self.training_regions, self.held_out_regions = self._split_images()
+        self.training_slabs, self.held_out_slabs = self._split_images()
         if recipe.epochs_of_slices:
-            groups = self._group_slices(self.training_regions)
+            groups = self._group_slices(self.training_slabs)
             self.recipe = replace(recipe, slice_batches=_count_batches(groups, recipe.batch))
 
     def _find_usable_slices(self, index: int) -> list[int]:
@@ -148,8 +148,8 @@ class Examples:
         )
         return [int(z) for z in torch.nonzero(is_usable).flatten()]
 
-    def _split_images(self) -> tuple[_Regions, _Regions]:
-        """Return the training and held-out regions by the rules of the class."""
+    def _split_images(self) -> tuple[_Slabs, _Slabs]:
+        """Return the training and held-out slabs by the rules of the class."""
         if any(image.validation for image in self.images):
             return self._split_by_marks()
         has_few_images = len(self.images) < 3
@@ -157,39 +157,39 @@ class Examples:
             return self._split_slices()
         if self.recipe.hold_out and has_few_images:
             return self._split_volumes()
-        return split_regions(self._list_whole_images(), self.recipe.hold_out)
+        return split_slabs(self._list_whole_images(), self.recipe.hold_out)
 
-    def _split_by_marks(self) -> tuple[_Regions, _Regions]:
+    def _split_by_marks(self) -> tuple[_Slabs, _Slabs]:
         """Hold out the images that are marked for validation."""
-        regions = self._list_whole_images()
+        slabs = self._list_whole_images()
         return (
-            tuple(region for region in regions if not self.images[region.image].validation),
-            tuple(region for region in regions if self.images[region.image].validation),
+            tuple(slab for slab in slabs if not self.images[slab.image].validation),
+            tuple(slab for slab in slabs if self.images[slab.image].validation),
         )
 
-    def _list_whole_images(self) -> _Regions:
-        """Return one region per image, with all of its slices."""
+    def _list_whole_images(self) -> _Slabs:
+        """Return one slab per image, with all of its slices."""
         return tuple(
-            Region(image=k, slices=(0, self.prepare(k).shape[2])) for k in range(len(self.images))
+            Slab(image=k, slices=(0, self.prepare(k).shape[2])) for k in range(len(self.images))
         )
 
-    def _split_slices(self) -> tuple[_Regions, _Regions]:
+    def _split_slices(self) -> tuple[_Slabs, _Slabs]:
         """Hold out every n-th usable slice."""
-        regions = tuple(
-            Region(image=k, slices=(z, z + 1))
+        slabs = tuple(
+            Slab(image=k, slices=(z, z + 1))
             for k, usable_slices in enumerate(self._usable_slices)
             for z in usable_slices
         )
-        if len(regions) < 2:
+        if len(slabs) < 2:
             raise TrainingDataError(
-                f"only {len(regions)} slices contain enough of the mask, but at least 2 "
+                f"only {len(slabs)} slices contain enough of the mask, but at least 2 "
                 "are required, because some slices are held out"
             )
-        return split_regions(regions, self.recipe.hold_out)
+        return split_slabs(slabs, self.recipe.hold_out)
 
-    def _split_volumes(self) -> tuple[_Regions, _Regions]:
+    def _split_volumes(self) -> tuple[_Slabs, _Slabs]:
         """Hold out the last n-th of the brain of each image."""
-        training_regions, held_out_regions = [], []
+        training_slabs, held_out_slabs = [], []
         for k, usable_slices in enumerate(self._usable_slices):
             image = self.prepare(k)
             depth = image.shape[2]
@@ -204,14 +204,14 @@ class Examples:
                     f"{self.images[k].name}: {depth} slices are too few to hold out some of the "
                     "slices for validation"
                 )
-            training_regions.append(Region(image=k, slices=(0, boundary)))
-            held_out_regions.append(Region(image=k, slices=(boundary, depth)))
-        return tuple(training_regions), tuple(held_out_regions)
+            training_slabs.append(Slab(image=k, slices=(0, boundary)))
+            held_out_slabs.append(Slab(image=k, slices=(boundary, depth)))
+        return tuple(training_slabs), tuple(held_out_slabs)
 
     @property
     def slice_count(self) -> int:
         """Number of whole slices available for training."""
-        return sum(len(group) for group in self._group_slices(self.training_regions))
+        return sum(len(group) for group in self._group_slices(self.training_slabs))
 
     def prepare(self, index: int, factor: Factor | None = None) -> PreparedImage:
         """Return an image prepared at a factor (default: the trained factor).
@@ -229,7 +229,7 @@ class Examples:
     def draw_batch(
         self,
         rng: np.random.Generator,
-        regions: Sequence[Region],
+        slabs: Sequence[Slab],
         *,
         iteration: int,
         seed: int,
@@ -248,11 +248,11 @@ class Examples:
         if self.recipe.factors:
             factor = self.make_factor(float(rng.choice(np.array(self.recipe.factors))))
         if augmentation.of_whole_slices:
-            image_windows = self._draw_whole_slices(rng, regions, size)
+            image_windows = self._draw_whole_slices(rng, slabs, size)
             window_symmetries = self._draw_symmetries(rng, image_windows, factor)
             return self._vary_slices(rng, image_windows, window_symmetries)
         image_windows = self.draw_windows(
-            rng, regions, factor, iteration=iteration, seed=seed, size=size
+            rng, slabs, factor, iteration=iteration, seed=seed, size=size
         )
         window_symmetries = self._draw_symmetries(rng, image_windows, factor)
         batch = self.cut_windows(image_windows, factor, self.recipe.background, window_symmetries)
@@ -260,13 +260,13 @@ class Examples:
         return replace(batch, input=batch.input * gain, target=batch.target * gain)
 
     def _draw_whole_slices(
-        self, rng: np.random.Generator, regions: Sequence[Region], size: int
+        self, rng: np.random.Generator, slabs: Sequence[Slab], size: int
     ) -> list[_ImageWindow]:
         """Draw whole slices that show enough of the head, if possible without replacement."""
-        candidates = [candidate for region in regions for candidate in self._list_slices(region)]
+        candidates = [candidate for slab in slabs for candidate in self._list_slices(slab)]
         # slices of different sizes cannot be combined in a batch
-        if len({self.prepare(region.image).shape[:2] for region in regions}) > 1:
-            drawn_image = regions[int(rng.integers(len(regions)))].image
+        if len({self.prepare(slab.image).shape[:2] for slab in slabs}) > 1:
+            drawn_image = slabs[int(rng.integers(len(slabs)))].image
             candidates = [(image, z) for image, z in candidates if image == drawn_image]
         has_too_few = size > len(candidates)
         slices = [
@@ -347,7 +347,7 @@ class Examples:
     def draw_windows(
         self,
         rng: np.random.Generator,
-        regions: Sequence[Region],
+        slabs: Sequence[Slab],
         factor: Factor,
         *,
         iteration: int,
@@ -361,16 +361,16 @@ class Examples:
         the number of windows in the batch.
         """
         if self.recipe.epochs_of_slices and not self.recipe.factors:
-            return self._select_epoch_slices(regions, iteration=iteration, seed=seed, size=size)
+            return self._select_epoch_slices(slabs, iteration=iteration, seed=seed, size=size)
         if self.recipe.patches is None:
             generators = [rng] * size
         else:
             generators = self._make_patch_generators(
                 self.recipe.patches, iteration=iteration, seed=seed, size=size
             )
-        window_regions = self._draw_regions(generators, regions, factor)
+        window_slabs = self._draw_slabs(generators, slabs, factor)
         slice_ranges = [
-            (region.image, self.compute_slice_range(region, factor)) for region in window_regions
+            (slab.image, self.compute_slice_range(slab, factor)) for slab in window_slabs
         ]
         sides = self._compute_sides(slice_ranges, factor)
         return [
@@ -379,30 +379,30 @@ class Examples:
         ]
 
     def _select_epoch_slices(
-        self, regions: Sequence[Region], *, iteration: int, seed: int, size: int
+        self, slabs: Sequence[Slab], *, iteration: int, seed: int, size: int
     ) -> list[_ImageWindow]:
         """Return the whole slices of one training step.
 
-        Each slice of the regions is used once per epoch. `iteration` is the number of the training
+        Each slice of the slabs is used once per epoch. `iteration` is the number of the training
         step, counted from 0, and `size` the number of slices per batch.
         """
-        groups = self._group_slices(regions)
+        groups = self._group_slices(slabs)
         epoch, step = divmod(iteration, _count_batches(groups, size))
         batch = _shuffle_slices(groups, size, seed, epoch)[step]
         return [(image, self.prepare(image).get_slice_window(z)) for image, z in batch]
 
-    def _group_slices(self, regions: Sequence[Region]) -> tuple[tuple[_Slice, ...], ...]:
-        """Return all slices in the regions that show the head, grouped by in-plane size."""
+    def _group_slices(self, slabs: Sequence[Slab]) -> tuple[tuple[_Slice, ...], ...]:
+        """Return all slices in the slabs that show the head, grouped by in-plane size."""
         groups: dict[tuple[int, ...], list[_Slice]] = {}
-        for region in regions:
-            in_plane_shape = self.prepare(region.image).shape[:2]
-            groups.setdefault(in_plane_shape, []).extend(self._list_slices(region))
+        for slab in slabs:
+            in_plane_shape = self.prepare(slab.image).shape[:2]
+            groups.setdefault(in_plane_shape, []).extend(self._list_slices(slab))
         return tuple(tuple(group) for group in groups.values() if group)
 
-    def _list_slices(self, region: Region) -> list[_Slice]:
-        """Return the slices of a region that show enough of the head."""
-        first, end = region.slices
-        return [(region.image, z) for z in self._usable_slices[region.image] if first <= z < end]
+    def _list_slices(self, slab: Slab) -> list[_Slice]:
+        """Return the slices of a slab that show enough of the head."""
+        first, end = slab.slices
+        return [(slab.image, z) for z in self._usable_slices[slab.image] if first <= z < end]
 
     def _make_patch_generators(
         self, count: int, *, iteration: int, seed: int, size: int
@@ -422,21 +422,19 @@ class Examples:
             ]
         return [np.random.default_rng([seed, 1, number]) for number in patch_numbers]
 
-    def _draw_regions(
+    def _draw_slabs(
         self,
         generators: Sequence[np.random.Generator],
-        regions: Sequence[Region],
+        slabs: Sequence[Slab],
         factor: Factor,
-    ) -> list[Region]:
-        """Draw a region for each window of a batch."""
-        window_regions = [
-            regions[int(generator.integers(len(regions)))] for generator in generators
-        ]
+    ) -> list[Slab]:
+        """Draw a slab for each window of a batch."""
+        window_slabs = [slabs[int(generator.integers(len(slabs)))] for generator in generators]
         if self.recipe.patch is not None:
-            return window_regions
-        shapes = {self.prepare(region.image, factor).shape for region in window_regions}
+            return window_slabs
+        shapes = {self.prepare(slab.image, factor).shape for slab in window_slabs}
         # whole images of different sizes cannot be combined in a batch
-        return window_regions if len(shapes) == 1 else window_regions[:1] * len(generators)
+        return window_slabs if len(shapes) == 1 else window_slabs[:1] * len(generators)
 
     def _compute_sides(
         self, slice_ranges: Sequence[tuple[int, tuple[int, int]]], factor: Factor
@@ -508,11 +506,11 @@ class Examples:
             ) from error
         return self._window_corners[key]
 
-    def compute_slice_range(self, region: Region, factor: Factor) -> tuple[int, int]:
-        """Return the slice range of a region on the grid of another factor, (first, last + 1)."""
-        depth = self.prepare(region.image).shape[2]
-        image = self.prepare(region.image, factor)
-        first, end = (min(image.shape[2], z * image.shape[2] // depth) for z in region.slices)
+    def compute_slice_range(self, slab: Slab, factor: Factor) -> tuple[int, int]:
+        """Return the slice range of a slab on the grid of another factor, (first, last + 1)."""
+        depth = self.prepare(slab.image).shape[2]
+        image = self.prepare(slab.image, factor)
+        first, end = (min(image.shape[2], z * image.shape[2] // depth) for z in slab.slices)
         step = image.ratios[2][0] if self.is_aligned else 1
         return round_down(first, step), end
 
@@ -566,18 +564,17 @@ class Examples:
         member = _Member(image.source[source_box], image.target[target_box], weight)
         return member if self.ndim == 3 else _Member(*(volume[..., 0] for volume in member))
 
-    def describe_regions(
-        self, regions: Sequence[Region], image_windows: Sequence[_ImageWindow] = ()
+    def describe_slabs(
+        self, slabs: Sequence[Slab], image_windows: Sequence[_ImageWindow] = ()
     ) -> dict[str, object]:
-        """Describe regions and scored windows for the model card.
+        """Describe slabs and scored windows for the model card.
 
         `image_windows` are image index and window for each scored window.
         """
         image_names = [image.name for image in self.images]
         return {
             "parts": [
-                {"image": image_names[region.image], "slices": list(region.slices)}
-                for region in regions
+                {"image": image_names[slab.image], "slices": list(slab.slices)} for slab in slabs
             ],
             "windows": [
                 {"image": image_names[index], "box": [list(bounds) for bounds in window]}
@@ -638,14 +635,14 @@ def _count_batches(groups: Sequence[Sequence[_Slice]], size: int) -> int:
     return sum(-(-len(group) // size) for group in groups)
 
 
-def split_regions(regions: _Regions, hold_out: int) -> tuple[_Regions, _Regions]:
-    """Split regions into training and held-out regions.
+def split_slabs(slabs: _Slabs, hold_out: int) -> tuple[_Slabs, _Slabs]:
+    """Split slabs into training and held-out slabs.
 
-    Every `hold_out`-th region is held out, beginning in the middle of the first `hold_out`
-    regions. If `hold_out` is 0, all regions are used for training.
+    Every `hold_out`-th slab is held out, beginning in the middle of the first `hold_out`
+    slabs. If `hold_out` is 0, all slabs are used for training.
     """
-    held_out = regions[min(hold_out // 2, len(regions) - 1) :: hold_out] if hold_out else ()
-    return tuple(region for region in regions if region not in held_out), held_out
+    held_out = slabs[min(hold_out // 2, len(slabs) - 1) :: hold_out] if hold_out else ()
+    return tuple(slab for slab in slabs if slab not in held_out), held_out
 
 
 def _get_sides(window: Window) -> tuple[int, ...]:

@@ -11,10 +11,10 @@ from torch import Tensor
 from bids_sr.io.arrays import evenly_spaced
 from bids_sr.io.frozen import frozen
 from bids_sr.spatial.matrices import upsample
-from bids_sr.sr.networks.data.examples import Batch, Examples, Region
+from bids_sr.sr.networks.data.examples import Batch, Examples, Slab
 from bids_sr.sr.networks.data.windows import Window, index_window, round_down
 
-_MAX_WINDOWS = 8  # largest number of scored windows, evenly spaced over the held-out regions
+_MAX_WINDOWS = 8  # largest number of scored windows, evenly spaced over the held-out slabs
 _MAX_SIDE = 48  # voxels, largest side of a volumetric window
 # slices of context around held-out slices for volumetric networks; not scored, unless the
 # held-out slices contain no mask voxels
@@ -34,18 +34,18 @@ class ScoredWindow:
     batch: Batch
 
 
-def validation_windows(examples: Examples, regions: Sequence[Region]) -> tuple[ScoredWindow, ...]:
+def validation_windows(examples: Examples, slabs: Sequence[Slab]) -> tuple[ScoredWindow, ...]:
     """Return the windows to score: whole slices, or blocks of a volume with surrounding slices.
 
-    At most 8 windows are returned, evenly spaced over the regions, or all windows if the recipe
+    At most 8 windows are returned, evenly spaced over the slabs, or all windows if the recipe
     trains on every slice.
     """
-    candidates: list[tuple[Region, Window]] = []
-    for region in regions:
+    candidates: list[tuple[Slab, Window]] = []
+    for slab in slabs:
         if examples.ndim == 2:
-            candidates += [(region, window) for window in _list_slices_in_mask(examples, region)]
+            candidates += [(slab, window) for window in _list_slices_in_mask(examples, slab)]
         else:
-            candidates.append((region, _find_central_block(examples, region)))
+            candidates.append((slab, _find_central_block(examples, slab)))
     max_count = max(_MAX_WINDOWS, len(candidates)) if examples.recipe.every_slice else _MAX_WINDOWS
     return tuple(
         _cut_scored_window(examples, *candidates[k])
@@ -53,18 +53,18 @@ def validation_windows(examples: Examples, regions: Sequence[Region]) -> tuple[S
     )
 
 
-def _list_slices_in_mask(examples: Examples, region: Region) -> list[Window]:
-    """Return the windows of the whole slices of a region that contain mask voxels."""
-    image = examples.prepare(region.image)
-    first, end = region.slices
+def _list_slices_in_mask(examples: Examples, slab: Slab) -> list[Window]:
+    """Return the windows of the whole slices of a slab that contain mask voxels."""
+    image = examples.prepare(slab.image)
+    first, end = slab.slices
     has_mask = image.mask[0, ..., first:end].any(0).any(0)
     return [image.get_slice_window(first + z) for z in torch.nonzero(has_mask).flatten().tolist()]
 
 
-def _find_central_block(examples: Examples, region: Region) -> Window:
+def _find_central_block(examples: Examples, slab: Slab) -> Window:
     """Return a block around the center of the mask in a slice range, with surrounding slices."""
-    image = examples.prepare(region.image)
-    first, end = region.slices
+    image = examples.prepare(slab.image)
+    first, end = slab.slices
     mask_voxels = torch.nonzero(image.mask[0, ..., first:end]).double()
     center = mask_voxels.mean(0).tolist() if len(mask_voxels) else [n / 2 for n in image.shape]
     steps = [p if examples.is_aligned else 1 for p, _ in image.ratios]
@@ -90,18 +90,18 @@ def _center_interval(center: int, n: int, step: int) -> tuple[int, int]:
     return start, start + side
 
 
-def _cut_scored_window(examples: Examples, region: Region, window: Window) -> ScoredWindow:
-    """Cut a window and restrict its weight to the slices of its region."""
-    batch = examples.cut_windows([(region.image, window)], examples.factor, 0.0)
+def _cut_scored_window(examples: Examples, slab: Slab, window: Window) -> ScoredWindow:
+    """Cut a window and restrict its weight to the slices of its slab."""
+    batch = examples.cut_windows([(slab.image, window)], examples.factor, 0.0)
     if examples.ndim == 3:
         is_compared_at_lowres = examples.recipe.objective == "self"
-        p, q = examples.prepare(region.image).ratios[2] if is_compared_at_lowres else (1, 1)
-        first, end = ((z - window[2][0]) * q // p for z in region.slices)
+        p, q = examples.prepare(slab.image).ratios[2] if is_compared_at_lowres else (1, 1)
+        first, end = ((z - window[2][0]) * q // p for z in slab.slices)
         weight = torch.zeros_like(batch.weight)
         weight[..., max(0, first) : end] = batch.weight[..., max(0, first) : end]
-        # if the region contains no mask voxels, the whole window is scored
+        # if the slab contains no mask voxels, the whole window is scored
         batch = replace(batch, weight=weight if weight.any() else torch.ones_like(batch.weight))
-    return ScoredWindow(image=region.image, box=window, batch=batch)
+    return ScoredWindow(image=slab.image, box=window, batch=batch)
 
 
 def interpolate_windows(

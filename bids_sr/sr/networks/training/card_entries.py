@@ -113,25 +113,25 @@ def _make_score_entries(search: Phase, scores: Mapping[str, object]) -> dict[str
     If nothing is held out, scores on training data are a separate entry.
     """
     examples = search.examples
-    held_out_regions = examples.held_out_regions
-    held_out = examples.describe_regions(
-        held_out_regions, [(window.image, window.box) for window in search.windows]
+    held_out_slabs = examples.held_out_slabs
+    held_out = examples.describe_slabs(
+        held_out_slabs, [(window.image, window.box) for window in search.windows]
     ) | {
         "iteration": search.kept_iteration,
         "model": _describe_scored_model(search),
     }
-    if held_out_regions:
+    if held_out_slabs:
         return {"held_out": {**held_out, **scores}}
     entries: dict[str, object] = {"held_out": held_out}
     if scores:
-        training_data = examples.describe_regions(examples.training_regions)
+        training_data = examples.describe_slabs(examples.training_slabs)
         entries["on_trained_slices"] = {**training_data, **scores}
     return entries
 
 
 def _describe_scored_model(search: Phase) -> str:
     """Return sentences about the role of held-out data and the model that was scored."""
-    if not search.examples.held_out_regions:
+    if not search.examples.held_out_slabs:
         return (
             "No data were held out. The training loss determined when training stopped."
             if search.is_scored_by_loss

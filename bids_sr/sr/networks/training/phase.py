@@ -18,7 +18,7 @@ from bids_sr.io.series import VALIDATION_BASELINES
 from bids_sr.spatial.image_similarity import ssim
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import Journal, LogRow
-from bids_sr.sr.networks.data.examples import Batch, Examples, Region
+from bids_sr.sr.networks.data.examples import Batch, Examples, Slab
 from bids_sr.sr.networks.data.validation import (
     ScoredWindow,
     interpolate_windows,
@@ -82,13 +82,13 @@ class _Counters:
 class Phase:
     """Training of a network with its mutable state.
 
-    Batches come from the `regions` of `examples`; `windows` are held out. `iterations` is the
+    Batches come from the `slabs` of `examples`; `windows` are held out. `iterations` is the
     maximum number of steps. `signature` determines whether a checkpoint belongs to this training,
     and `folder` contains checkpoints and log. `second_windows` are windows of a second image pair,
     scored for the log. `deadline` is the value of `clock` (s) that stops the training; None if
     there is no limit. `progress` is called with phase, iteration and number of iterations. `mixed`
     uses bf16 until it affects the score. `clock` returns a monotonic time (s). `name` is the name
-    of the training in files, logs and cards. `training_windows` are windows of training regions,
+    of the training in files, logs and cards. `training_windows` are windows of training slabs,
     scored for the log, and `losses` the training losses since the last validation step. `rng` is
     not used by torch, which has its own random state.
     """
@@ -96,7 +96,7 @@ class Phase:
     name: ClassVar[str] = "search"
     training: ModelRequest
     examples: Examples
-    regions: tuple[Region, ...]
+    slabs: tuple[Slab, ...]
     windows: tuple[ScoredWindow, ...]
     iterations: int
     signature: str
@@ -127,10 +127,10 @@ class Phase:
             start=None if start is None else start.generator.state_dict(),
             companions=None if start is None else start.companions,
         )
-        self.rng = np.random.default_rng([training.random_seed, len(self.regions)])
+        self.rng = np.random.default_rng([training.random_seed, len(self.slabs)])
         # the loss is the only score if there are no high-resolution images
         self.training_windows = (
-            () if self.recipe.objective == "self" else validation_windows(examples, self.regions)
+            () if self.recipe.objective == "self" else validation_windows(examples, self.slabs)
         )
         self.counters.mixed = self.mixed and bool(self.windows or self.training_windows)
 
@@ -176,7 +176,7 @@ class Phase:
         """Draw the next batch."""
         batch = self.examples.draw_batch(
             self.rng,
-            self.regions,
+            self.slabs,
             iteration=self.counters.iteration,
             seed=self.training.random_seed,
             size=self.batch_size,
@@ -313,9 +313,9 @@ class Phase:
     def _validate(self, loss_values: dict[str, float]) -> None:
         """Score held-out data or the training loss, keep the best weights, and log the scores.
 
-        Windows of training regions and of a second pair are scored for the log only, with one
+        Windows of training slabs and of a second pair are scored for the log only, with one
         exception: if nothing is held out, mixed precision is tested on windows of training
-        regions.
+        slabs.
         """
         counters = self.counters
         row: dict[str, str | float] = {

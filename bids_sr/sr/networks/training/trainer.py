@@ -123,8 +123,8 @@ def _make_search(
         training=training,
         iterations=recipe.steps,
         examples=examples,
-        regions=examples.training_regions,
-        windows=validation_windows(examples, examples.held_out_regions),
+        slabs=examples.training_slabs,
+        windows=validation_windows(examples, examples.held_out_slabs),
         second_windows=_make_windows(second_images, examples),
         signature=f"{_compute_signature(training, examples)}-{recipe.steps}-{training.mixed}",
         folder=work_dir,
@@ -178,7 +178,7 @@ def _make_windows(images: TrainingImages, examples: Examples) -> tuple[ScoredWin
         return ()
     extra_examples = _prepare_like(images, examples)
     return validation_windows(
-        extra_examples, (*extra_examples.training_regions, *extra_examples.held_out_regions)
+        extra_examples, (*extra_examples.training_slabs, *extra_examples.held_out_slabs)
     )
 
 
@@ -210,7 +210,7 @@ def _compute_scores(search: Phase) -> dict[str, dict[str, float]]:
     examples = search.examples
     windows = search.windows
     if not windows and search.recipe.objective != "self":
-        windows = validation_windows(examples, examples.training_regions)
+        windows = validation_windows(examples, examples.training_slabs)
     if not windows:
         return {}
     return compare_with_interpolations(search.nets.generator, examples, windows)

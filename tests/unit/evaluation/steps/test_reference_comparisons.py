@@ -18,7 +18,7 @@ from bids_sr.evaluation.steps.reference_comparisons import (
     compare_with_truth,
     gather_fine_effects,
 )
-from bids_sr.evaluation.steps.self_test import gather_self_tests
+from bids_sr.evaluation.steps.self_test_rows import gather_self_tests
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.design import DesignSettings, frame_times
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse

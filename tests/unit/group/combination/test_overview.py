@@ -8,7 +8,7 @@ from data.rows import make_tested_rows
 
 from bids_sr.evaluation.contrast_results import collect_results
 from bids_sr.evaluation.result import RunResult, make_result
-from bids_sr.evaluation.self_test import SelfTestResults
+from bids_sr.evaluation.self_test_results import SelfTestResults
 from bids_sr.group.combination.overview import (
     MapError,
     ParticipantMap,

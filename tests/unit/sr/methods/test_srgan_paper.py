@@ -85,9 +85,9 @@ def test_all_slices_are_trained_on_and_the_last_weights_are_kept(
 ):
     slices_drawn, draw_batch = [], Examples.draw_batch
 
-    def record_slices(self, rng, regions, *rest, **options):
-        slices_drawn.append({region.slices for region in regions})
-        return draw_batch(self, rng, regions, *rest, **options)
+    def record_slices(self, rng, slabs, *rest, **options):
+        slices_drawn.append({slab.slices for slab in slabs})
+        return draw_batch(self, rng, slabs, *rest, **options)
 
     monkeypatch.setattr(Examples, "draw_batch", record_slices)
     result = fit(small_pair, tmp_path)
@@ -111,14 +111,14 @@ def test_slices_with_little_head_are_also_trained_on_and_scored(small_pair):
     all_slices, most_slices = (
         Examples((image,), examples_recipe, FACTOR, 2) for examples_recipe in (SHORT, MOST_SLICES)
     )
-    assert [part.slices[0] for part in all_slices.training_regions] == [0, 1, 2, 3, 4, 5]
+    assert [part.slices[0] for part in all_slices.training_slabs] == [0, 1, 2, 3, 4, 5]
     assert sorted(
-        part.slices[0] for part in most_slices.training_regions + most_slices.held_out_regions
+        part.slices[0] for part in most_slices.training_slabs + most_slices.held_out_slabs
     ) == [1, 2, 3, 4]
-    scored = validation_windows(all_slices, all_slices.training_regions)
+    scored = validation_windows(all_slices, all_slices.training_slabs)
     assert [window.box[2][0] for window in scored] == [1, 2, 3, 4, 5]
     # Patches of the slice without a head are anywhere in the slice.
-    empty_slice = [part for part in all_slices.training_regions if part.slices[0] == 0]
+    empty_slice = [part for part in all_slices.training_slabs if part.slices[0] == 0]
     rng = np.random.default_rng(0)
     windows = [
         all_slices.draw_windows(rng, empty_slice, FACTOR, iteration=0, seed=0, size=1)[0]
@@ -140,4 +140,4 @@ def test_more_than_eight_slices_are_only_scored_if_all_are(small_pair):
     )
     for examples_recipe, count in ((SHORT, 12), (replace(MOST_SLICES, hold_out=0), 8)):
         examples = Examples((image,), examples_recipe, FACTOR, 2)
-        assert len(validation_windows(examples, examples.training_regions)) == count
+        assert len(validation_windows(examples, examples.training_slabs)) == count

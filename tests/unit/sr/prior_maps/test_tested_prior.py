@@ -11,7 +11,7 @@ from data.known_priors import FACTOR, SHAPE, mask_of, run_of, statistics_of
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.prior_maps.run_data import RunData
-from bids_sr.sr.prior_maps.self_test import SelfTest, score_interpolation, score_maps
+from bids_sr.sr.prior_maps.self_testing import SelfTest, score_interpolation, score_maps
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
 from bids_sr.sr.prior_maps.tested_prior import estimate_tested_prior
 from bids_sr.sr.recipe import VarianceRecipe, make_short_recipe

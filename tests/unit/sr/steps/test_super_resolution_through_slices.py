@@ -7,7 +7,7 @@ from bids_sr.evaluation.steps.reference_comparisons import (
     describe_halves,
     describe_known_activation,
 )
-from bids_sr.evaluation.steps.self_test import gather_self_tests
+from bids_sr.evaluation.steps.self_test_rows import gather_self_tests
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.pair_frames import make_truncated_pair
 from bids_sr.report.series_description import describe_all_series, describe_hr_resolution

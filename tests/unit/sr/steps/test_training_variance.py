@@ -12,7 +12,7 @@ from checking import inconsistency
 from data.short_run import COUNT, DUMMIES, FACTOR, FINE, make_run
 from scipy.ndimage import gaussian_filter
 
-from bids_sr.evaluation.steps.self_test import gather_self_tests
+from bids_sr.evaluation.steps.self_test_rows import gather_self_tests
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.notices import UsageError
 from bids_sr.io.volume import Volume

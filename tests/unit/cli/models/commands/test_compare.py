@@ -212,8 +212,8 @@ def test_validation_images_are_not_used_for_training() -> None:
         for k in range(3)
     )
     examples = Examples(images, recipe, (2.0, 2.0, 1.0), 2)
-    assert [part.image for part in examples.held_out_regions] == [1]
-    assert [part.image for part in examples.training_regions] == [0, 2]
+    assert [part.image for part in examples.held_out_slabs] == [1]
+    assert [part.image for part in examples.training_slabs] == [0, 2]
 
 
 @pytest.mark.parametrize(

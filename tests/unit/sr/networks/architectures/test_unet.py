@@ -431,7 +431,7 @@ def slices_of_steps(examples, steps, size):
         [
             (image, box[2][0])
             for image, box in examples.draw_windows(
-                rng, examples.training_regions, IN_PLANE, iteration=step, seed=1, size=size
+                rng, examples.training_slabs, IN_PLANE, iteration=step, seed=1, size=size
             )
         ]
         for step in steps

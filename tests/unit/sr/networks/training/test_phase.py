@@ -11,7 +11,7 @@ from data.tiny_training import equal_states
 from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.sr import method
 from bids_sr.sr.models.request import ModelRequest
-from bids_sr.sr.networks.data.examples import Examples, Region, split_regions
+from bids_sr.sr.networks.data.examples import Examples, Slab, split_slabs
 from bids_sr.sr.networks.data.images import TrainingDataError, pair_image
 from bids_sr.sr.networks.data.validation import validation_windows
 from bids_sr.sr.networks.training import phase, trainer
@@ -53,7 +53,7 @@ def test_a_critic_step_does_not_change_the_generator(small_pair):
     nets = Networks(SHORT, FACTOR)
     examples = Examples((small_pair,), SHORT, FACTOR, 2)
     batch = examples.draw_batch(
-        np.random.default_rng(0), examples.training_regions, iteration=0, seed=0, size=2
+        np.random.default_rng(0), examples.training_slabs, iteration=0, seed=0, size=2
     )
     fake = nets.generator(batch.input)
     before = {key: value.clone() for key, value in nets.modules["critic"].state_dict().items()}
@@ -77,10 +77,10 @@ def test_the_scored_model_is_saved(small_pair, tmp_path):
     generator.load_state_dict(result.state)
     held_slices = [part["slices"] for part in result.card["held_out"]["parts"]]
     examples = Examples((small_pair,), SHORT, FACTOR, 2)
-    regions = [part for part in examples.held_out_regions if list(part.slices) in held_slices]
-    assert len(regions) == len(held_slices) == 2
+    slabs = [part for part in examples.held_out_slabs if list(part.slices) in held_slices]
+    assert len(slabs) == len(held_slices) == 2
     score = phase.compare_with_interpolations(
-        generator, examples, validation_windows(examples, regions)
+        generator, examples, validation_windows(examples, slabs)
     )["network"]
     assert score == result.card["held_out"]["network"]
     assert result.card["perceptual"]["active"] is False
@@ -89,11 +89,11 @@ def test_the_scored_model_is_saved(small_pair, tmp_path):
 
 
 def test_held_out_slices_are_not_training_slices():
-    slices = tuple(Region(slices=(z, z + 1)) for z in range(12))
-    training, held_out = split_regions(slices, 5)
+    slices = tuple(Slab(slices=(z, z + 1)) for z in range(12))
+    training, held_out = split_slabs(slices, 5)
     assert held_out == (slices[2], slices[7])
     assert sorted((*training, *held_out), key=slices.index) == list(slices)
-    assert split_regions(slices, 0) == (slices, ())
+    assert split_slabs(slices, 0) == (slices, ())
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_the_first_validation_scores_the_starting_weights(small_pair, tmp_path, 
     without_progress = replace(SHORT, learning_rate=0.0, schedule="constant")
     examples = Examples((small_pair,), without_progress, (2.0, 2.0, 1.0), 2)
     expected = compare_with_interpolations(
-        start.generator, examples, validation_windows(examples, examples.held_out_regions)
+        start.generator, examples, validation_windows(examples, examples.held_out_slabs)
     )["network"]["psnr"]
     start.generator.eval()
     warm = fit(small_pair, tmp_path / "warm", without_progress, start)

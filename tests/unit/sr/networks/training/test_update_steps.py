@@ -11,7 +11,7 @@ from data.tiny_training import CONTENT, TinyCritic, ball, balls, fit, recipe
 from torch import nn
 
 from bids_sr.spatial.matrices import upsample
-from bids_sr.sr.networks.data.examples import Batch, Examples, Region
+from bids_sr.sr.networks.data.examples import Batch, Examples, Slab
 from bids_sr.sr.networks.data.images import TrainingImage
 from bids_sr.sr.networks.data.symmetries import apply_symmetry
 from bids_sr.sr.networks.data.validation import validation_windows
@@ -195,7 +195,7 @@ def draw_windows(images, factor=CUBE, iteration=0):
     """Return the windows of a step."""
     return images.draw_windows(
         np.random.default_rng(1),
-        images.training_regions,
+        images.training_slabs,
         factor,
         iteration=iteration,
         seed=1,
@@ -232,7 +232,7 @@ def test_every_factor_is_used_with_its_low_resolution_image():
     factors_seen = set()
     for step in range(12):
         batch = images.draw_batch(
-            rng, images.training_regions, iteration=step, seed=1, size=1
+            rng, images.training_slabs, iteration=step, seed=1, size=1
         ).input[0, 0]
         factors_seen |= {
             factor for factor, image in inputs.items() if np.allclose(batch, image, atol=1e-5)
@@ -243,9 +243,9 @@ def test_every_factor_is_used_with_its_low_resolution_image():
 def test_held_out_slices_begin_at_a_low_resolution_voxel_of_any_factor():
     changed_recipe = recipe(objective="self", factors=(1.25, 2.0), hold_out=4)
     images = examples(changed_recipe, balls(1, shape=(20, 20, 20)))
-    region = Region(image=0, slices=(14, 20))
-    assert images.compute_slice_range(region, (1.25,) * 3) == (10, 20)
-    assert images.compute_slice_range(region, CUBE) == (14, 20)
+    slab = Slab(image=0, slices=(14, 20))
+    assert images.compute_slice_range(slab, (1.25,) * 3) == (10, 20)
+    assert images.compute_slice_range(slab, CUBE) == (14, 20)
 
 
 def test_factors_only_vary_along_axes_that_are_downsampled():
@@ -317,8 +317,8 @@ def test_held_out_data_of_few_images_are_slices_or_the_last_part():
     def held_out(ndim, images):
         split = Examples(images, recipe(ndim), CUBE if ndim == 3 else IN_PLANE, ndim, "cpu")
         return [
-            [(region.image, region.slices) for region in regions]
-            for regions in (split.training_regions, split.held_out_regions)
+            [(slab.image, slab.slices) for slab in slabs]
+            for slabs in (split.training_slabs, split.held_out_slabs)
         ]
 
     train, test = held_out(2, balls(1))
@@ -336,7 +336,7 @@ def test_held_out_data_of_few_images_are_slices_or_the_last_part():
 
 def test_validation_scores_only_held_out_slices_and_includes_their_surroundings():
     windows = Examples(balls(1, shape=(16, 16, 20)), recipe(), CUBE, 3, "cpu")
-    (window,) = validation_windows(windows, [Region(image=0, slices=(12, 20))])
+    (window,) = validation_windows(windows, [Slab(image=0, slices=(12, 20))])
     assert window.box == ((0, 16), (0, 16), (6, 20))
     weight_of_slices = window.batch.weight[0, 0].sum((0, 1))
     inside = windows.prepare(0).mask[0].float().sum((0, 1))
@@ -344,7 +344,7 @@ def test_validation_scores_only_held_out_slices_and_includes_their_surroundings(
     torch.testing.assert_close(weight_of_slices[6:], inside[12:])
     assert (inside[6:12] > 0).all()
     many_slices = Examples(balls(1, shape=(16, 16, 120)), recipe(), CUBE, 3, "cpu")
-    (largest_window,) = validation_windows(many_slices, [Region(image=0, slices=(0, 120))])
+    (largest_window,) = validation_windows(many_slices, [Slab(image=0, slices=(0, 120))])
     assert largest_window.box[2] == (36, 84)
 
 

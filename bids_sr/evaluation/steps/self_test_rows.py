@@ -7,7 +7,7 @@ from typing import Any
 from bids_sr.engine.artifacts import Facts, Rows
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.engine.step import step
-from bids_sr.evaluation.self_test import SELF_TEST_SCORE
+from bids_sr.evaluation.self_test_results import SELF_TEST_SCORE
 from bids_sr.io.grids import Factor, mm_text, size_text
 from bids_sr.io.series import PAIR_BASELINES
 

@@ -11,7 +11,7 @@ is averaged over components and both halves, and decides whether a map is applie
 The confidence interval is computed from segments of the run: the map of the other half is tested
 on the components of each segment, and the spread of scores gives the standard error of their mean.
 The spread does not include the estimation error of the map. Therefore, the interval is widened by
-a factor that was determined with phantoms (`tests/unit/sr/prior_maps/test_self_test.py`), so
+a factor that was determined with phantoms (`tests/unit/sr/prior_maps/test_self_testing.py`), so
 that the interval contains the mean score over many runs of a participant.
 """
 

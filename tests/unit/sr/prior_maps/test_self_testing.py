@@ -9,7 +9,7 @@ from data.known_priors import FACTOR, SHAPE, mask_of, run_of
 
 from bids_sr.spatial.matrices import downsample, upsample
 from bids_sr.sr.method import get_method
-from bids_sr.sr.prior_maps.self_test import (
+from bids_sr.sr.prior_maps.self_testing import (
     SelfTest,
     SelfTestScore,
     score_interpolation,

@@ -89,7 +89,7 @@ def parse_self_test(
     """Return the self-test results of a run.
 
     Rows of other statistics are ignored. `facts` are as in
-    `bids_sr.evaluation.steps.self_test.gather_self_tests`; None if there are none.
+    `bids_sr.evaluation.steps.self_test_rows.gather_self_tests`; None if there are none.
     """
     facts = facts or {}
     rows = [row for row in rows if row.statistic == SELF_TEST_SCORE and math.isfinite(row.value)]
