@@ -53,7 +53,7 @@ _STEPS_BY_STAGE: Mapping[str, Sequence[str]] = {
         "reference_comparisons",
         "known_activation",
         "region_checks",
-        "self_test",
+        "self_test_rows",
         "run_verdict",
         "edge_comparison",
         "mask_comparison",

@@ -129,4 +129,6 @@ def test_a_note_is_unchanged_after_writing_and_reading(out: Path) -> None:
     assert note is not None
     assert len(note.rows) == 1
     assert run_notes.Note.from_text(note.to_text()) == note
+    # entries of the files of earlier versions
+    assert list(json.loads(note.to_text())) == ["run", "last", "settings", "code", "rows"]
     assert run_notes.Note.from_text(replace(note, rows=()).to_text()).rows == ()
