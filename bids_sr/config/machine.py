@@ -94,7 +94,10 @@ def _iterate_control_groups(root: Path, controller: str) -> Iterator[Path]:
 def _read_numbers(path: Path, count: int) -> list[float | None]:
     """Return the first numbers in a file; None for missing words and words such as ``max``."""
     words = " ".join(_read_lines(path)).split()
-    return [_parse_number(words[index]) if index < len(words) else None for index in range(count)]
+    return [
+        _parse_optional_number(words[index]) if index < len(words) else None
+        for index in range(count)
+    ]
 
 
 def _read_page_cache(folder: Path) -> float:
@@ -128,11 +131,11 @@ def sums_resident(root: Path = Path("/"), environ: Mapping[str, str] = os.enviro
 
 def _read_granted_gb(environ: Mapping[str, str]) -> float:
     """Return the memory granted by SLURM on this node (GB), infinite without job or limit."""
-    node_mib = _parse_number(environ.get("SLURM_MEM_PER_NODE"))
-    processor_mib = _parse_number(environ.get("SLURM_MEM_PER_CPU"))
+    node_mib = _parse_optional_number(environ.get("SLURM_MEM_PER_NODE"))
+    processor_mib = _parse_optional_number(environ.get("SLURM_MEM_PER_CPU"))
     if not node_mib and processor_mib:
         node_mib = processor_mib * (
-            _parse_number(environ.get("SLURM_CPUS_ON_NODE"))
+            _parse_optional_number(environ.get("SLURM_CPUS_ON_NODE"))
             or _count_slurm_processors(environ)
             or 1.0
         )
@@ -141,12 +144,12 @@ def _read_granted_gb(environ: Mapping[str, str]) -> float:
 
 def _count_slurm_processors(environ: Mapping[str, str]) -> float | None:
     """Return the processors per task of a SLURM job, or per node if unspecified."""
-    return _parse_number(environ.get("SLURM_CPUS_PER_TASK")) or _parse_number(
+    return _parse_optional_number(environ.get("SLURM_CPUS_PER_TASK")) or _parse_optional_number(
         environ.get("SLURM_CPUS_ON_NODE")
     )
 
 
-def _parse_number(text: str | None) -> float | None:
+def _parse_optional_number(text: str | None) -> float | None:
     """Return a text as a number, None if it is not numeric."""
     try:
         return float(text) if text is not None else None

@@ -17,7 +17,7 @@ from bids_sr.glm.contrasts import Contrasts, minus_others
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.region_means import Origin
 from bids_sr.glm.steps.activation import MapSettings
-from bids_sr.glm.steps.temporal_model import TemporalModel
+from bids_sr.glm.steps.temporal_model import TemporalSettings
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, BOLDREF, AxisOrder
 from bids_sr.io.region_names import AUTO, name_regions
@@ -151,7 +151,7 @@ class RunPlan:
     minus_others: Sequence[str]
     confounds: ConfoundSettings
     nuisance: list[str] | None
-    temporal: TemporalModel | None
+    temporal: TemporalSettings | None
     seeds: tuple[Seed, ...]
     uses_own_seeds: bool
     can_split: bool
@@ -319,7 +319,7 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
             return_all_components=preprocessing.return_all_components,
         ),
         nuisance=analysis.plan.nuisance,
-        temporal=TemporalModel(
+        temporal=TemporalSettings(
             model=time_model(settings),
             high_pass=design.high_pass,
             hrf=design.hrf,

@@ -37,11 +37,14 @@ DYNAMIC_IMPORTS = {
     ("bids_sr.sr.recipe", "import_module(f'bids_sr.sr.networks.{module}')"): (
         "found by the beginning of the name"
     ),
-    ("bids_sr.report.figure_steps", "import_module(name)"): "found by `__path__`",
     (
-        "bids_sr.report.figure_steps",
-        "iter_modules(__path__, f'{__name__}.')",
-    ): "found by `__path__`",
+        "bids_sr.workflows.figure_declarations",
+        "import_module(f'{figure_steps.__name__}.{name}')",
+    ): "declarations only",
+    (
+        "bids_sr.workflows.figure_declarations",
+        "iter_modules(figure_steps.__path__)",
+    ): "declarations only",
 }
 """Imports by names that are only known at run time, and why no code is missed."""
 DATA_FILES = {

@@ -66,7 +66,7 @@ def describe_time_model(model: temporal_regressors.TimeModel) -> str:
 
 
 @frozen
-class TemporalModel:
+class TemporalSettings:
     """Options of the confounds that censor volumes, filter by frequency, and model drift.
 
     `model` defines censoring, band-pass filter and Legendre polynomials. `high_pass` is the
@@ -88,7 +88,7 @@ def add_temporal_regressors(
     gathered_confounds: Confounds,
     gathered_columns: Facts | None = None,
     *,
-    temporal: TemporalModel,
+    temporal: TemporalSettings,
     tr: float,
     n_dummy: int,
 ) -> tuple[Confounds, Facts, Confounds, Facts]:
@@ -121,7 +121,9 @@ def add_temporal_regressors(
     return table, {**(gathered_columns or {}), **descriptions}, time_table, facts
 
 
-def _count_regressors(table: pd.DataFrame, temporal: TemporalModel, *, duration_s: float) -> int:
+def _count_regressors(
+    table: pd.DataFrame, temporal: TemporalSettings, *, duration_s: float
+) -> int:
     """Return the number of regressors of a run, without regressors of censored volumes.
 
     `table` has the confounds of the run, with columns of the temporal model. `duration_s` is the

@@ -271,7 +271,7 @@ def _moving_table(n: int = 60) -> pd.DataFrame:
     return table.assign(framewise_displacement=displacement)
 
 
-TEMPORAL = temporal_model.TemporalModel(
+TEMPORAL = temporal_model.TemporalSettings(
     model=TimeModel(fd_censor=0.5, band_pass=(0.01, 0.2), legendre=2),
     high_pass=0.0,
     at_rest=True,

@@ -122,7 +122,7 @@ def test_an_outlier_with_head_motion_has_one_column_and_counts_once() -> None:
     table, described, added, facts = temporal_model.add_temporal_regressors(
         run_confounds.motion_confounds(motion, outliers=FACTS),
         {},
-        temporal=temporal_model.TemporalModel(
+        temporal=temporal_model.TemporalSettings(
             model=TimeModel(fd_censor=0.5),
             high_pass=1 / 128,
             at_rest=False,
