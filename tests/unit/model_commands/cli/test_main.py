@@ -107,7 +107,10 @@ def test_another_contrast_or_resolution_can_be_allowed_with_a_note(
     options: str, allowed: str, files, tmp_path: Path
 ) -> None:
     image = files.low if allowed == "contrast" else files.high
-    run("apply", files.untrained, image, tmp_path / "o.nii", *options.split())
+    command = ["apply", str(files.untrained), str(image), str(tmp_path / "o.nii")]
+    other_options = options.replace(f" {allowed}", " orientation")
+    assert main([*command, *other_options.split()]) == 2
+    run(*command, *options.split())
     (note,) = read_json(tmp_path / "o.json")["Notes"]
     assert allowed in note
 
@@ -312,6 +315,7 @@ def test_contrast_and_factor_are_read_from_names_and_options() -> None:
         ("a_sbref.nii", None, "bold"),
         ("T2w.nii", None, "T2w"),
         ("x.nii", "PDw", "PDw"),
+        ("x.nii", "FA", "FA"),  # not a BIDS suffix
     ):
         assert parse_contrast(Path(file), option) == contrast
     assert parse_factor([1.5], FACTOR) == (1.5, 1.5, 1.0)
