@@ -115,6 +115,14 @@ def test_another_contrast_or_resolution_can_be_allowed_with_a_note(
     assert allowed in note
 
 
+def test_a_network_is_not_trained_on_several_contrasts(files, tmp_path: Path, capsys) -> None:
+    t1w = shutil.copy(files.high, tmp_path / "a_T1w.nii.gz")
+    model = tmp_path / "m"
+    assert main(["train", "attunet", str(model), "--fine", str(files.high), str(t1w)]) == 2
+    assert "T1w and T2starw" in "".join(capsys.readouterr())
+    assert not list(tmp_path.glob("m*"))
+
+
 def test_changed_settings_are_stored_in_the_card_and_used_on_loading(
     files, tmp_path: Path
 ) -> None:
