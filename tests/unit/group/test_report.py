@@ -161,6 +161,25 @@ def test_the_page_begins_with_the_values_of_all_participants_and_escapes_input(
         assert [shown[label] for label in values.index] == pytest.approx(percents, abs=0.6)
 
 
+def test_overlap_of_regions_is_plotted_and_has_p_values_as_in_the_paper(tmp_path: Path) -> None:
+    cohort(tmp_path, 6)
+    tables = joined(tmp_path)
+    values = tables.values.copy()
+    dice = (values["statistic"] == "dice") & (values["series"] == "sbl")
+    values.loc[dice, "sub-02"] = 0.65  # 0.6 in the acquired series, which is larger otherwise
+    page = write_page(tmp_path, 6, joined_tables=replace(tables, values=values))
+    heads, *lines = next(
+        table for table in page.tables.values() if "Dice: median (IQR)" in table[0]
+    )
+    (cells,) = (line for line in lines if line[0] == "sbl")
+    # the smallest of 5 differences has the other sign: 4 / 2**5
+    assert cells[heads.index("Dice: median (IQR)") + 1].startswith(".125")
+    (file,) = (tmp_path / "group" / "figures").glob("*desc-paper0*.svg")
+    figure = file.read_text(encoding="utf-8")
+    for title in ("size, thumb", "size, little", "Dice"):
+        assert title in figure
+
+
 def test_runs_without_a_method_are_named(tmp_path: Path) -> None:
     write_run(tmp_path, "09", rows=[detail("sbl", 0.1), detail("bspline", 0.05)])
     assert "no srgan: sub-09 task-tap" in write_page(tmp_path, 2).section("participants").text

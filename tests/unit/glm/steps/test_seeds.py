@@ -152,7 +152,11 @@ def test_seeds_are_corrected_for_the_confounds_of_the_maps(run: dict[str, Any]) 
 def test_each_series_can_have_seeds_from_its_own_voxels(
     run: dict[str, Any], tmp_path: Path
 ) -> None:
-    seeds = [Seed("here", radius_mm=4.1), Seed("far", (300.0, 0.0, 0.0), 4.1)]
+    seeds = [
+        Seed("here", radius_mm=4.1),
+        Seed("beside", (12.0, 0.0, 0.0), 4.1),
+        Seed("far", (300.0, 0.0, 0.0), 4.1),
+    ]
     acquired, _ = seed_series(seeds=seeds, **run)
     rng = np.random.default_rng(7)
     affine = np.diag([2.0, 2.0, 4.0, 1.0])
@@ -171,20 +175,24 @@ def test_each_series_can_have_seeds_from_its_own_voxels(
             smoothing=[0.0, 5.0],
             **inputs,
         )
-    assert own_regressors.conditions == smoothed.conditions == ["here"]
-    assert list(table) == ["here", "hereFwhm50"] == list(facts)
-    assert [fact["SmoothingFWHM"] for fact in facts.values()] == [0.0, 5.0]
+    assert own_regressors.conditions == smoothed.conditions == ["here", "beside"]
+    assert list(table) == ["here", "beside", "hereFwhm50", "besideFwhm50"] == list(facts)
+    assert [fact["SmoothingFWHM"] for fact in facts.values()] == [0.0, 0.0, 5.0, 5.0]
     voxel_mm = np.argwhere(np.ones(shape)) @ affine[:3, :3].T + affine[:3, 3]
-    inside = np.linalg.norm(voxel_mm - facts["here"]["CenterBoldref"], axis=1) <= 4.1
+    inside = {
+        name: np.linalg.norm(voxel_mm - facts[name]["CenterBoldref"], axis=1) <= 4.1
+        for name in ("here", "beside")
+    }
     sigmas = 5.0 / np.sqrt(8 * np.log(2)) / np.array([2.0, 2.0, 4.0])
     blurred = gaussian_filter(data, (*sigmas, 0.0), mode="nearest")
-    for column, volumes in (("here", data), ("hereFwhm50", blurred)):
-        closed_form = _without_nuisance(
-            volumes.reshape(-1, T)[inside].mean(axis=0)[2:], run["confounds"]
-        )
-        np.testing.assert_allclose(table[column][2:], closed_form, atol=2e-4)
-    assert np.corrcoef(table[2:].T)[0, 1] < 0.95
-    mean = data.reshape(-1, T)[inside].mean(axis=0)
+    for name, is_inside in inside.items():
+        for column, volumes in ((name, data), (f"{name}Fwhm50", blurred)):
+            closed_form = _without_nuisance(
+                volumes.reshape(-1, T)[is_inside].mean(axis=0)[2:], run["confounds"]
+            )
+            np.testing.assert_allclose(table[column][2:], closed_form, atol=2e-4)
+    assert (np.corrcoef(table[2:].T)[np.triu_indices(4, 1)] < 0.95).all()
+    mean = data.reshape(-1, T)[inside["here"]].mean(axis=0)
     assert np.corrcoef(np.diff(mean[2:]), np.diff(own_regressors.table["here"][2:]))[0, 1] > 0.5
     assert (
         abs(np.corrcoef(acquired.table["here"][2:], own_regressors.table["here"][2:])[0, 1]) < 0.5

@@ -21,6 +21,7 @@ from bids_sr.preproc import templates
 from bids_sr.preproc.ants import apply as resample, load
 from bids_sr.preproc.brain import check_brain
 from bids_sr.preproc.steps import anatomy
+from bids_sr.preproc.steps.registration import region_to_bold
 from bids_sr.preproc.template_regions import find_region
 from bids_sr.spatial import low_resolution_grids, similarity
 from bids_sr.spatial.itk_files import write_itk
@@ -375,6 +376,33 @@ def test_the_motor_area_is_transformed_to_the_participant(heads: Heads, to_std: 
     assert {2001, 2002, 6001, 6002} <= set(np.unique(atlas.data).astype(int))
     assert atlas.data.dtype == np.int16
     assert dict(zip(table["name"], table["index"], strict=True)) == dict(find_atlas().labels)
+
+
+def test_the_motor_area_is_transformed_from_the_template_to_both_bold_grids(
+    heads: Heads, to_std: Path, tmp_path: Path
+) -> None:
+    on_t1w, source, xfms = region_of(heads, to_std, "motor")
+    center = apply(on_t1w.affine, np.argwhere(on_t1w.data)).mean(axis=0)
+    boldref2t1w = rigid_matrix([9, -6, 4, 0.1, 0.0, 0.2], center)
+    grids = []
+    for n, mm in ((30, 6.0), (60, 3.0)):
+        affine = np.diag([mm, mm, mm, 1.0])
+        affine[:3, 3] = apply(boldref2t1w, center) - mm * (n - 1) / 2
+        grids.append(Volume(np.ones((n, n, n), dtype=bool), affine))
+    *regions, facts = region_to_bold(
+        source, *grids, boldref2t1w[None], xfms, here=tmp_path, random_seed=1
+    )
+    assert facts["roi_fraction_in_fov"] == 1
+    for region in regions:
+        expected = sample_volume(
+            on_t1w.data.astype(np.float32),
+            on_t1w.affine,
+            region.data.shape,
+            invert(boldref2t1w) @ region.affine,
+            order=1,
+            zero_outside=True,
+        )
+        assert similarity.dice(region.data, expected > 0.5) > 0.8
 
 
 def test_an_atlas_of_the_user_may_be_in_t1w_or_template_space(

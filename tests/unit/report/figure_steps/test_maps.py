@@ -417,6 +417,7 @@ def test_the_design_figure_shows_events_matrix_and_weights_of_the_model(tmp_path
     assert bars.get_paths()[0].get_extents().intervalx.tolist() == [20, 36]
     response_peak = events.lines[1].get_xdata()[np.argmin(events.lines[1].get_ydata())]
     assert 26 < response_peak < 40  # The response follows its block.
+    assert events.lines[1].get_xdata()[0] == 5.0  # s, middle of the first volume after 2 dummies
 
 
 def test_without_linear_model_the_task_design_is_shown_without_a_design_matrix(tmp_path: Path):

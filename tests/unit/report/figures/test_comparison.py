@@ -28,12 +28,18 @@ def blurred(width: float) -> np.ndarray:
 def test_the_figure_shows_images_and_three_differences() -> None:
     target, source, output = (RNG.normal(100, 10, SHAPE) for _ in range(3))
     fig = comparison_figure("a", AFFINE, target, source, MASK, {"unet": output})
-    shown = [np.asarray(ax.images[0].get_array()).T for ax in fig.axes if ax.images]
-    shown = [image for image in shown if image.shape == SHAPE[:2]]
+    panels = [np.asarray(ax.images[0].get_array()).T for ax in fig.axes if ax.images]
+    shown = [image for image in panels if image.shape == SHAPE[:2]]
     expected_images = [target, output, source - target, output - target, output - source]
     assert len(shown) == len(expected_images)
     for image, expected in zip(shown, expected_images, strict=True):
         np.testing.assert_allclose(image, expected[..., 1], rtol=1e-4, atol=1e-3)
+    (x, y), side = busiest_region(target[..., 1], MASK[..., 1])
+    assert x != y
+    enlarged = [image for image in panels if image.shape == (side, side)]
+    for image, expected in zip(enlarged, (target, output), strict=True):
+        region = expected[x : x + side, y : y + side, 1]
+        np.testing.assert_allclose(image, region, rtol=1e-4, atol=1e-3)
     assert "unet" in svg_text(fig)
 
 

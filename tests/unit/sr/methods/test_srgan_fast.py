@@ -18,8 +18,10 @@ from bids_sr.sr.models import model_store
 from bids_sr.sr.models.card import ModelError, source_path
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.networks.architectures.srresnet import SRResNet, SubPixelNet
+from bids_sr.sr.networks.data.examples import Batch
 from bids_sr.sr.networks.training import phase, trainer
 from bids_sr.sr.networks.training.trainer import plain_recipe
+from bids_sr.sr.networks.training.update_steps import Networks
 
 FACTOR = (2.0, 2.0, 1.0)
 SRGAN, DCNET = get_method("srgan"), get_method("dcnet")
@@ -59,6 +61,16 @@ def test_the_fast_network_is_the_published_generator_with_fewer_parameters_and_n
     assert FAST.build_critic is None
     image = torch.rand(1, 1, 12, 11)
     assert torch.equal(small(image), image)  # the untrained network returns its input
+
+
+def test_the_loss_without_vgg_weights_is_the_squared_error():
+    images, weight = torch.rand(2, 2, 1, 12, 11), torch.rand(2, 1, 12, 11)
+    batch = Batch(input=images[0], target=images[1], weight=weight)
+    networks = Networks(FAST, FACTOR, seed=3, ndim=2)
+    output = networks.generator(batch.input)  # equals the input before training
+    losses = networks.update_generators(batch, output, False)
+    squared_error = (weight * (images[0] - images[1]) ** 2).sum() / weight.sum()
+    assert losses["loss"] == pytest.approx(float(squared_error), rel=1e-5)
 
 
 @pytest.mark.parametrize(("keep", "iteration"), [("last", 9), ("best", 3)])

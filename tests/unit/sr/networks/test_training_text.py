@@ -152,6 +152,23 @@ def test_a_training_with_steps_in_mixed_precision_is_not_called_published(train,
     assert ("bfloat16" in text) is not published
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "sentence"),
+    [
+        ("srgan", "fast", "has at most 700 training steps, compared with 100,000 in the paper"),
+        ("srgan", "paper", ""),
+        ("equal", "fast", ""),
+    ],
+)
+def test_steps_of_a_recipe_are_compared_with_the_paper(monkeypatch, name, kind, sentence):
+    recipes = {"fast": recipe(learning_rate=0.5), "paper": recipe(patience=2)}
+    method = get_method(name) if name == "srgan" else a_method(recipes=recipes)
+    monkeypatch.setattr(training_record, "get_method", lambda _: method)
+    text = training_sentences([_card(method, kind, {"plateau"})])
+    assert ("training steps, compared with" in text) is bool(sentence)
+    assert sentence in text
+
+
 def test_a_stopped_training_that_is_continued_is_called_published(train):
     train(**STOP)
     text = training_sentences([train()])

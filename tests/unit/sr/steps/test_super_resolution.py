@@ -16,6 +16,9 @@ from bids_sr.io.notices import UsageError
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.steps.registration import TrainingPair
 from bids_sr.spatial.matrices import kspace_crop
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
+from bids_sr.sr.inference.upsamplers import make_upsampler
+from bids_sr.sr.models.model import load_model
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe_changes import RecipeChange
 from bids_sr.sr.steps.resampled_series import correct_motion
@@ -129,6 +132,23 @@ def test_a_series_has_the_right_grid_header_and_intensity(files, tmp_path, model
     if series in ("acquired", "zerofill", "inject", "dcnet"):
         first = np.asarray(source.dataobj)[..., 0]  # The first volume has no motion to correct.
         assert inconsistency(np.asarray(image.dataobj)[..., 0], first) < 1e-5
+
+
+def test_a_network_trained_on_the_pair_of_a_participant_adds_its_own_detail(files, tmp_path):
+    model = train(files, tmp_path / "node", method="srgan")
+    path = resolve(files, tmp_path / "srgan", "srgan", model_file=model.model_file)
+    with SeriesReader(files[0] / "bold.nii") as series:
+        first, affine = series.volume(0), series.affine  # has no motion to correct
+        mean = np.mean([series.volume(t) for t in range(4)], axis=0)
+    mask = volume(files[0] / "mask.nii").data > 0
+    inputs = UpsamplerInputs(
+        factor=FACTOR, affine=affine, scale=float(np.percentile(mean[mask], 99))
+    )
+    expected = make_upsampler("srgan", inputs, load_model(model.model_file))(first, np.eye(4))
+    zero_filled = make_upsampler("zerofill", inputs)(first, np.eye(4))
+    resolved = np.asarray(nib.load(path).dataobj)[..., 0]
+    np.testing.assert_allclose(resolved, expected, rtol=1e-3, atol=0.5)
+    assert np.abs(resolved - zero_filled).max() > 20
 
 
 def test_a_model_of_another_resolution_is_rejected_unless_forced(files, tmp_path, model):

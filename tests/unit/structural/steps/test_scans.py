@@ -424,6 +424,8 @@ def test_quality_metrics_use_tissues_of_fast_and_volumes_use_tissues_of_atropos(
     metrics, with_ants = values_of(rows), values_of(measured[0])
     assert metrics["T1w", "bspline", "cjv", "brain"] == pytest.approx(cjv, rel=1e-3)
     assert with_ants["T1w", "bspline", "cjv", "brain"] != pytest.approx(cjv, rel=0.05)
+    ratio = np.percentile(gray, 5) / np.percentile(white, 5)
+    assert metrics["T1w", "bspline", "ratio_p05", "gm/wm"] == pytest.approx(ratio, rel=1e-3)
     volumes = [key for key in metrics if key[2] in ("tissue_volume", "tissue_dice")]
     assert volumes
     assert [metrics[key] for key in volumes] == [with_ants[key] for key in volumes]

@@ -107,9 +107,21 @@ def test_another_contrast_or_resolution_can_be_allowed_with_a_note(
     options: str, allowed: str, files, tmp_path: Path
 ) -> None:
     image = files.low if allowed == "contrast" else files.high
-    run("apply", files.untrained, image, tmp_path / "o.nii", *options.split())
+    command = ["apply", str(files.untrained), str(image), str(tmp_path / "o.nii")]
+    other_options = options.replace(f" {allowed}", " orientation")
+    assert main([*command, *other_options.split()]) == 2
+    run(*command, *options.split())
     (note,) = read_json(tmp_path / "o.json")["Notes"]
     assert allowed in note
+
+
+def test_a_network_is_not_trained_on_several_contrasts(files, tmp_path: Path, capsys) -> None:
+    t1w = shutil.copy(files.high, tmp_path / "a_T1w.nii.gz")
+    images = ["--fine", str(files.high), str(t1w)]
+    command = ["train", "attunet", str(tmp_path / "m"), *images, "--max-minutes", "0.001"]
+    assert main(command) == 2
+    assert "T1w and T2starw" in "".join(capsys.readouterr())
+    assert not list(tmp_path.glob("m*"))
 
 
 def test_changed_settings_are_stored_in_the_card_and_used_on_loading(
@@ -312,6 +324,7 @@ def test_contrast_and_factor_are_read_from_names_and_options() -> None:
         ("a_sbref.nii", None, "bold"),
         ("T2w.nii", None, "T2w"),
         ("x.nii", "PDw", "PDw"),
+        ("x.nii", "FA", "FA"),  # not a BIDS suffix
     ):
         assert parse_contrast(Path(file), option) == contrast
     assert parse_factor([1.5], FACTOR) == (1.5, 1.5, 1.0)

@@ -330,6 +330,7 @@ def test_held_out_data_of_few_images_are_slices_or_the_last_part():
     mask[..., 12:] = False
     # a quarter of the slices with brain, and all slices without
     assert held_out(3, (replace(image, mask=mask),)) == [[(0, (0, 8))], [(0, (8, 24))]]
+    assert held_out(3, balls(2)) == [[(k, slices) for k in (0, 1)] for slices in ((0, 8), (8, 12))]
     train, test = held_out(3, balls(5))
     assert ([image for image, _ in train], [image for image, _ in test]) == ([0, 1, 3, 4], [2])
 
