@@ -11,7 +11,8 @@ from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.recipe_changes import apply_changes, change_recipe, variance_work_ratio, work_ratio
 
 # fraction of the training time with one thread that is divided by the number of threads
-# (benchmarks/training_threads.py). The small networks of `fast` are between -.03 and .47.
+# (benchmarks/training_threads.py). The small networks of `fast` were between -.03 and .82 in
+# repeated measurements on a busy machine.
 _DIVIDED_FRACTIONS: Mapping[RecipeName, float] = {"fast": 0.0, "paper": 0.94}
 
 

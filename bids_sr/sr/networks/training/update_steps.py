@@ -130,13 +130,17 @@ class Networks:
         return image.float()
 
     def _update_critic(self, name: str, real: Tensor, fake: Tensor) -> float:
-        """Run one step of a critic on real and generated images, and return its loss."""
+        """Run one step of a critic on real and generated images, and return its loss.
+
+        Both are scored in one call, which is faster; critics have no batch normalization.
+        """
         critic = self.modules[name]
         optimizer = self.optimizers[name]
         recipe = self.recipe
         adversarial_loss = next(term.module for term in self.terms if term.kind == "adversarial")
         optimizer.zero_grad(set_to_none=True)
-        loss = adversarial_loss.critic(critic(real), critic(fake))  # type: ignore[operator]
+        scores = critic(torch.cat((real, fake))).split(len(real))
+        loss = adversarial_loss.critic(*scores)  # type: ignore[operator]
         if recipe.critic_game == "wasserstein-gp":
             loss = loss + recipe.penalty_weight * gradient_penalty(critic, real, fake)
         loss.backward()

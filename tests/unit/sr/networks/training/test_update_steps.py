@@ -11,15 +11,20 @@ from data.tiny_training import CONTENT, TinyCritic, ball, balls, fit, recipe
 from torch import nn
 
 from bids_sr.spatial.matrices import upsample
+from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.networks.data.examples import Batch, Examples, Slab
 from bids_sr.sr.networks.data.images import TrainingImage
 from bids_sr.sr.networks.data.symmetries import apply_symmetry
 from bids_sr.sr.networks.data.validation import validation_windows
-from bids_sr.sr.networks.losses.adversarial import AdversarialBCE, AdversarialWasserstein
+from bids_sr.sr.networks.losses.adversarial import (
+    AdversarialBCE,
+    AdversarialWasserstein,
+    gradient_penalty,
+)
 from bids_sr.sr.networks.losses.image import MAE, MSE
 from bids_sr.sr.networks.training.update_steps import Networks
 from bids_sr.sr.operators import get_operator
-from bids_sr.sr.recipe import Augmentation, LossTerm
+from bids_sr.sr.recipe import Augmentation, LossTerm, network
 from bids_sr.sr.recipe_settings import plain_recipe
 
 CUBE = (2.0, 2.0, 2.0)
@@ -114,6 +119,42 @@ def test_the_gradient_penalty_of_a_linear_critic_is_added():
     assert nets.update_critics(batch)["critic"] == pytest.approx(
         0.5 + 10 * (1 - slope) ** 2, rel=1e-5
     )
+
+
+@pytest.mark.parametrize("name", ["srgan", "attunet", "cpce", "circle", "gan3d", "dcnet"])
+def test_critics_update_as_if_real_and_generated_images_were_scored_separately(name):
+    """Compare loss and weights in double precision, without dropout (whose draws differ)."""
+    method = get_method(name)
+    adversarial_recipe = get_recipe(method, "paper" if name == "srgan" else "fast")
+    if name == "srgan":
+        small_critic = network("critics.srgan_critic", widths=(4, 8), dense=8)
+        adversarial_recipe = replace(adversarial_recipe, build_critic=small_critic)
+    ndim = method.ndim
+    together, apart = (
+        Networks(adversarial_recipe, CUBE if ndim == 3 else IN_PLANE, ndim=ndim) for _ in range(2)
+    )
+    together.modules = {"critic": together.modules["critic"]}
+    critics = [nets.modules["critic"].double() for nets in (together, apart)]
+    for layer in (layer for critic in critics for layer in critic.modules()):
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    real, fake = torch.rand(2, 2, 1, *[32 if ndim == 2 else 8] * ndim, dtype=torch.double)
+
+    torch.manual_seed(0)
+    loss_module = next(term.module for term in apart.terms if term.kind == "adversarial")
+    loss = loss_module.critic(critics[1](real), critics[1](fake))
+    if adversarial_recipe.critic_game == "wasserstein-gp":
+        penalty = gradient_penalty(critics[1], real, fake)
+        loss = loss + adversarial_recipe.penalty_weight * penalty
+    loss.backward()
+    apart.optimizers["critic"].step()
+
+    torch.manual_seed(0)
+    batch = Batch(input=real, target=real, weight=torch.ones_like(real))
+    losses = together.update_critics(batch, fake)
+    assert losses == {"critic": pytest.approx(loss.item(), rel=1e-9)}
+    for updated, expected in zip(*(critic.parameters() for critic in critics), strict=True):
+        torch.testing.assert_close(updated, expected, rtol=0, atol=1e-8)
 
 
 def test_self_supervision_compares_the_downsampled_output():
