@@ -1,13 +1,11 @@
 """Maps and image quality of each series at each smoothing width."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Literal, NamedTuple
-
-from threadpoolctl import threadpool_limits
+from typing import NamedTuple
 
 from bids_sr.engine.artifacts import (
     Derivative,
@@ -28,11 +26,11 @@ from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import scale_weights
+from bids_sr.glm.design import Design, scale_weights
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
 from bids_sr.glm.series_quality import QualitySums, quality_metrics
 from bids_sr.glm.steps.linear_models import LinearModel
-from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import link_or_copy
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AxisOrder, Factor
@@ -46,28 +44,21 @@ from bids_sr.spatial.masks import compute_mean_signal
 
 _LOGGER = logging.getLogger(__name__)
 
-MapKind = Literal["cc", "glm"]
-
 
 @frozen
-class MapSettings:
+class MapSettings(ActivationSettings):
     """Settings of the maps of all series of a run, apart from the linear model.
 
     `thresholds` define active regions. `smoothing` is the smoothing of the maps, and
     `input_smoothing` the smoothing of the acquired volumes, for sidecars (FWHM, mm). `axis_order`
-    is the axis order of the input, for texts. `low_pass` is the cut-off of the low-pass filter of
-    correlations (Hz); None disables the filter. If `correlation_confounds`, confounds are also
-    regressed out of time series before correlations are computed.
+    is the axis order of the input, for texts.
     """
 
-    kinds: Sequence[MapKind]
     thresholds: Sequence[str]
     smoothing: Sequence[float]
     factor: Factor
     axis_order: AxisOrder
-    low_pass: float | None = None
     input_smoothing: float = 0.0
-    correlation_confounds: bool = False
 
 
 @frozen
@@ -149,16 +140,15 @@ def map_series(
     sums = _make_quality_sums(series, mask.data, model)
     widths = tuple(map(float, settings.smoothing))
     own_seeds = dict(zip(widths, own_regressors, strict=True)) if own_regressors else {}
-    fits = map_contrasts(
+    # The contrasts are the same at all widths, because seeds are the same voxels.
+    any_regressors = next(iter(own_seeds.values()), model.inputs.regressors)
+    fits = map_activation(
         series,
         mask.data,
-        model,
-        here,
-        kinds=settings.kinds,
-        smoothing=widths,
-        own_regressors=own_seeds,
-        low_pass=settings.low_pass,
-        correlation_confounds=settings.correlation_confounds,
+        _build_designs(series, model, own_seeds, widths),
+        any_regressors.filter_contrasts(model.contrasts),
+        settings,
+        scratch=here,
         inspect_volumes=sums.add,
     )
     mean_signal = compute_mean_signal(boldref.data, bold_mask.data)
@@ -257,52 +247,26 @@ def _make_quality_sums(series: SeriesReader, mask: Array, model: LinearModel) ->
     )
 
 
-def map_contrasts(
+def _build_designs(
     series: SeriesReader,
-    mask: Array,
     model: LinearModel,
-    here: Path,
-    *,
-    kinds: Sequence[MapKind],
-    smoothing: Sequence[float],
-    own_regressors: Mapping[float, Regressors] | None = None,
-    low_pass: float | None = 0.1,
-    correlation_confounds: bool = False,
-    inspect_volumes: Callable[[list[Float32]], None] | None = None,
-) -> dict[float, ActivationMaps]:
-    """Map the contrasts of a run that can be estimated, in a single thread.
-
-    `series` is in BOLD signal units and includes dummies, and `mask` is the brain on its grid (X,
-    Y, Z). `here` is the folder of scratch files. `smoothing` is the smoothing of the maps (FWHM,
-    mm). `own_regressors` are seeds by smoothing width that were smoothed like the maps and replace
-    the regressors of the model; None or empty to use the regressors of the model. `low_pass` and
-    `correlation_confounds` are as in `MapSettings`. `inspect_volumes` is called with each batch of
-    volumes that are read.
-
-    Returns maps with their design, by smoothing width (FWHM, mm).
-    """
+    own_seeds: Mapping[float, Regressors],
+    widths: Sequence[float],
+) -> dict[float, Design]:
+    """Return the design by smoothing width; warn of conditions without events inside the run."""
     inputs = model.inputs
-    # The contrasts are the same at all widths, because seeds are the same voxels.
-    any_regressors = next(iter(own_regressors.values())) if own_regressors else inputs.regressors
-    with threadpool_limits(1):
-        return map_activation(
-            series,
-            mask,
-            own_regressors or inputs.regressors,
-            any_regressors.filter_contrasts(model.contrasts),
-            ActivationSettings(
-                design=inputs.design,
-                n_dummy=inputs.n_dummy,
-                confound_names=model.confound_names,
-                kinds=tuple(kinds),
-                smoothing=tuple(smoothing),
-                low_pass=low_pass,
-                correlation_confounds=correlation_confounds,
-            ),
-            scratch=here,
-            confounds=inputs.confounds,
-            inspect_volumes=inspect_volumes,
+    if own_seeds:
+        return {
+            width: replace(model, inputs=replace(inputs, regressors=seeds)).build_design(series)
+            for width, seeds in own_seeds.items()
+        }
+    design = model.build_design(series)
+    if unmodeled := sorted(set(inputs.regressors.conditions) - set(design.conditions)):
+        _LOGGER.warning(
+            "The conditions %s have no events inside the run and are not modeled.",
+            ", ".join(unmodeled),
         )
+    return dict.fromkeys(widths, design)
 
 
 def _write_maps(

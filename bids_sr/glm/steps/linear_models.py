@@ -73,6 +73,11 @@ class LinearModel:
         """Columns of the confounds in the model, as far as the run has them."""
         return model_confounds(self.inputs.confounds, self.nuisance)
 
+    @property
+    def mapped_contrasts(self) -> Contrasts:
+        """Contrasts whose conditions or seeds are in the model."""
+        return self.inputs.regressors.filter_contrasts(self.contrasts)
+
     def build_design(self, series: SeriesReader) -> Design:
         """Return the design of a series."""
         return self.inputs.build_design(series, self.confound_names)

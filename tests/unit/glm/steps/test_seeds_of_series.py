@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from bids_sr.evaluation.reference_maps import reference_map_rows
+from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.connectivity_seeds import Seed
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Seeds
-from bids_sr.glm.steps.activation import map_contrasts
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.glm.steps.seeds import own_seed_series, seed_series
 from bids_sr.io.confound_names import MOTION_REGRESSORS
@@ -56,8 +56,13 @@ def maps(
                     inputs=DesignInputs(regressors=regressors, n_dummy=0, design=DesignSettings()),
                     contrasts={"motor": {"motor": 1.0}},
                 )
-                (result,) = map_contrasts(
-                    series, mask.data, model, tmp_path, kinds=("cc", "glm"), smoothing=(0.0,)
+                (result,) = map_activation(
+                    series,
+                    mask.data,
+                    {0.0: model.build_design(series)},
+                    model.mapped_contrasts,
+                    ActivationSettings(low_pass=0.1),
+                    scratch=tmp_path,
                 ).values()
                 maps_by_seed.setdefault(kind, {})[name] = dict(result.maps)
     return maps_by_seed
