@@ -138,18 +138,11 @@ def map_series(
     if series_name == ACQUIRED:
         _warn_of_missing_confounds(model)
     sums = _make_quality_sums(series, mask.data, model)
-    widths = tuple(map(float, settings.smoothing))
-    own_seeds = dict(zip(widths, own_regressors, strict=True)) if own_regressors else {}
-    # The contrasts are the same at all widths, because seeds are the same voxels.
-    any_regressors = next(iter(own_seeds.values()), model.inputs.regressors)
+    designs, contrasts = model.build_designs(series, settings.smoothing, own_regressors)
+    if not own_regressors:
+        _warn_of_silent_conditions(model.inputs.regressors, designs)
     fits = map_activation(
-        series,
-        mask.data,
-        _build_designs(series, model, own_seeds, widths),
-        any_regressors.filter_contrasts(model.contrasts),
-        settings,
-        scratch=here,
-        inspect_volumes=sums.add,
+        series, mask.data, designs, contrasts, settings, scratch=here, inspect_volumes=sums.add
     )
     mean_signal = compute_mean_signal(boldref.data, bold_mask.data)
     maps: list[Derivative] = []
@@ -163,14 +156,13 @@ def map_series(
             series=series,
             series_name=series_name,
             fwhm_mm=fwhm_mm,
-            contrasts=model.contrasts,
+            contrasts=contrasts,
             fit=fit,
             mean_signal=mean_signal,
             regions=regions,
         )
         maps += _write_maps(smoothed_maps, settings, here)
-        regressors = own_seeds.get(fwhm_mm, model.inputs.regressors)
-        rows += _score_maps(smoothed_maps, regressors, mask.data, roi.data, settings)
+        rows += _score_maps(smoothed_maps, mask.data, roi.data, settings)
     quality = sums.quality()
     return SeriesMaps(
         maps=maps,
@@ -238,6 +230,16 @@ def _warn_of_missing_confounds(model: LinearModel) -> None:
         _LOGGER.warning("The confounds of this run do not include %s", ", ".join(missing_names))
 
 
+def _warn_of_silent_conditions(regressors: Regressors, designs: Mapping[float, Design]) -> None:
+    """Log a warning of conditions without events inside the run."""
+    modeled = next(iter(designs.values())).conditions
+    if unmodeled := sorted(set(regressors.conditions) - set(modeled)):
+        _LOGGER.warning(
+            "The conditions %s have no events inside the run and are not modeled.",
+            ", ".join(unmodeled),
+        )
+
+
 def _make_quality_sums(series: SeriesReader, mask: Array, model: LinearModel) -> QualitySums:
     """Return sums for the image quality of the uncensored steady-state volumes of a series."""
     inputs = model.inputs
@@ -245,28 +247,6 @@ def _make_quality_sums(series: SeriesReader, mask: Array, model: LinearModel) ->
     return QualitySums(
         mask, series.zooms, len(uncensored), None if uncensored.all() else uncensored
     )
-
-
-def _build_designs(
-    series: SeriesReader,
-    model: LinearModel,
-    own_seeds: Mapping[float, Regressors],
-    widths: Sequence[float],
-) -> dict[float, Design]:
-    """Return the design by smoothing width; warn of conditions without events inside the run."""
-    inputs = model.inputs
-    if own_seeds:
-        return {
-            width: replace(model, inputs=replace(inputs, regressors=seeds)).build_design(series)
-            for width, seeds in own_seeds.items()
-        }
-    design = model.build_design(series)
-    if unmodeled := sorted(set(inputs.regressors.conditions) - set(design.conditions)):
-        _LOGGER.warning(
-            "The conditions %s have no events inside the run and are not modeled.",
-            ", ".join(unmodeled),
-        )
-    return dict.fromkeys(widths, design)
 
 
 def _write_maps(
@@ -340,16 +320,11 @@ def write_map(values: Array, affine: Array, derivative: Derivative, here: Path) 
 
 
 def _score_maps(
-    smoothed_maps: _SmoothedMaps,
-    regressors: Regressors,
-    mask: Array,
-    roi: Array,
-    settings: MapSettings,
+    smoothed_maps: _SmoothedMaps, mask: Array, roi: Array, settings: MapSettings
 ) -> list[MetricRow]:
     """Return metrics of maps and regions, after the degrees of freedom of a linear model.
 
-    `regressors` are the regressors at the smoothing width of the maps. `mask` and `roi` are brain
-    and region of interest (X, Y, Z).
+    `mask` and `roi` are brain and region of interest (X, Y, Z).
     """
     series_name, fwhm_mm = smoothed_maps.series_name, smoothed_maps.fwhm_mm
     rows: list[MetricRow] = []
@@ -359,7 +334,7 @@ def _score_maps(
     rows += activation_rows(
         smoothed_maps.fit.maps,
         smoothed_maps.regions,
-        regressors.filter_contrasts(smoothed_maps.contrasts),
+        smoothed_maps.contrasts,
         mask=mask,
         roi=roi,
         affine=smoothed_maps.series.affine,
