@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
 
 from bids_sr.engine.artifacts import (
     Derivative,
@@ -263,46 +262,33 @@ def _write_maps(
     if settings.input_smoothing:
         shared_sidecar = {**shared_sidecar, "InputSmoothingFWHM": settings.input_smoothing}
     derivatives = []
-    for image in _iterate_images(smoothed_maps, settings):
-        derivative = Derivative(
-            None,
-            map_sidecars.entities(series=series_name, **image.entities),
-            {**image.sidecar, **shared_sidecar},
-        )
-        derivatives.append(write_map(image.data, series.affine, derivative, here))
+    for image, labels, sidecar in _iterate_images(smoothed_maps, settings):
+        entities = map_sidecars.entities(series=series_name, **labels)
+        derivative = Derivative(None, entities, {**sidecar, **shared_sidecar})
+        derivatives.append(write_map(image, series.affine, derivative, here))
     return derivatives
 
 
-class _StoredImage(NamedTuple):
-    """Map or region with its entities and its sidecar."""
-
-    data: Array
-    entities: dict[str, str]
-    sidecar: map_sidecars.Sidecar
-
-
-def _iterate_images(smoothed_maps: _SmoothedMaps, settings: MapSettings) -> Iterator[_StoredImage]:
-    """Yield the maps, followed by the regions."""
+def _iterate_images(
+    smoothed_maps: _SmoothedMaps, settings: MapSettings
+) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:
+    """Yield the maps, followed by the regions, with their entities and sidecars."""
     fit = smoothed_maps.fit
     desc = map_label(smoothed_maps.series_name, smoothed_maps.fwhm_mm)
     thresholds = parse_thresholds(settings.thresholds)
     threshold_by_label = {threshold.label: threshold for threshold in thresholds}
     for (contrast, stat), statmap in fit.maps.items():
         model_text = map_sidecars.model_text(
-            stat,
-            fit.design,
-            noise_memory_s=fit.noise_memory_s,
-            low_pass=settings.low_pass,
-            correlation_confounds=settings.correlation_confounds,
+            stat, fit.design, settings, noise_memory_s=fit.noise_memory_s
         )
         weights = scale_weights(smoothed_maps.contrasts[contrast])
-        yield _StoredImage(
+        yield (
             statmap,
             {"contrast": contrast, "stat": stat, "desc": desc, "suffix": "statmap"},
             map_sidecars.map_sidecar(stat, weights, model_text, smoothed_maps.mean_signal),
         )
     for (contrast, label), (region, _) in smoothed_maps.regions.items():
-        yield _StoredImage(
+        yield (
             region,
             {"label": contrast, "desc": desc + label, "suffix": "mask"},
             map_sidecars.region_sidecar(threshold_by_label[label]),
