@@ -49,7 +49,12 @@ def maps(
             inputs = {"confounds": confounds, "here": tmp_path, "seeds": [SEED], **MODEL}
             if acquired is None:  # The acquired series is similar to the first.
                 acquired, _ = seed_series(series, mask, **inputs)
-            (own_seeds,), _, _ = own_seed_series(series, mask, acquired, smoothing=[0.0], **inputs)
+            acquired_inputs = DesignInputs(
+                regressors=acquired, confounds=confounds, n_dummy=0, design=DesignSettings()
+            )
+            (own_seeds,), _, _ = own_seed_series(
+                series, mask, acquired_inputs, tmp_path, seeds=[SEED], nuisance=[], smoothing=[0.0]
+            )
             for kind, regressors in (("acquired", acquired), ("own", own_seeds)):
                 assert isinstance(regressors, Seeds)
                 model = LinearModel(
