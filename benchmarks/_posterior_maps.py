@@ -28,7 +28,7 @@ from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.contrasts import resolve_contrasts
-from bids_sr.glm.design import DesignSettings, contrast_vector
+from bids_sr.glm.design import DesignSettings, build_design, contrast_vector
 from bids_sr.glm.halves import half_weights, select_split_conditions
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events, read_events
@@ -188,20 +188,27 @@ class Stored:
         """Repetition time (s)."""
         return float(self._about["RepetitionTime"])
 
-    def settings(self, smoothing: Sequence[float]) -> ActivationSettings:
-        """Return settings of the linear model of the run."""
+    @property
+    def n_dummy(self) -> int:
+        """Number of non-steady-state volumes at the start."""
+        return int(self._about["Model"]["DummyVolumes"])
+
+    @property
+    def design_options(self) -> dict[str, Any]:
+        """Arguments of `build_design` and `block_design` after the events."""
         model = self._about["Model"]
-        return ActivationSettings(
-            design=DesignSettings(
+        return {
+            "settings": DesignSettings(
                 hrf=HemodynamicResponse(hrf_model=model["HRF"]),
                 high_pass=model["HighPassHz"],
                 start_time=self._about["StartTime"],
             ),
-            n_dummy=model["DummyVolumes"],
-            smoothing=tuple(smoothing),
-            confound_names=tuple(model["Confounds"]),
-            kinds=("glm",),
-        )
+            "n_volumes": len(self.confounds),
+            "tr": self.tr,
+            "n_dummy": self.n_dummy,
+            "confounds": self.confounds,
+            "confound_names": tuple(model["Confounds"]),
+        }
 
     @cached_property
     def confounds(self) -> pd.DataFrame:
@@ -220,11 +227,10 @@ class Stored:
             return map_activation(
                 SeriesReader(path),
                 self.mask(series),
-                events,
+                dict.fromkeys(smoothing, build_design(events, **self.design_options)),
                 contrasts,
-                self.settings(smoothing),
+                ActivationSettings(kinds=("glm",)),
                 scratch=Path(scratch),
-                confounds=self.confounds,
             )
 
     def fit_unsmoothed(self, series: str) -> ActivationMaps:
@@ -251,9 +257,8 @@ class Stored:
         """
         resolution = "" if series == "acquired" else "res-hr_"
         path = self.file(f"space-boldref_{resolution}desc-{series}_bold.nii.gz")
-        settings = self.settings(smoothing)
         blocks = block_design(
-            self.events, n_volumes=len(self.confounds), tr=self.tr, n_dummy=settings.n_dummy
+            self.events, n_volumes=len(self.confounds), tr=self.tr, n_dummy=self.n_dummy
         ).blocks
         rows = [
             (*event, f"{block.condition} {block.half if block.used else 'unused'}")

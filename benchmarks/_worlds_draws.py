@@ -17,10 +17,10 @@ from _worlds_kinds import FACTOR, WORLDS, Simulation, World, simulate_run
 from _worlds_people import CONTRAST, Array, Person
 
 from bids_sr.evaluation.reference_maps import TRUE_T
+from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.glm.noise_smoothness import measure_smoothness
-from bids_sr.glm.steps.activation import map_contrasts
 from bids_sr.io.atomic_files import atomic_file
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.series import MEASURED
@@ -105,13 +105,13 @@ def _super_resolve(
         acquired = block_effects(reader, mask, design, series=MEASURED)
     assert result.mask.shape == mask.shape
     with SeriesReader(result.lowres_series) as reader:
-        maps = map_contrasts(
+        maps = map_activation(
             reader,
             result.lowres_mask,
-            model,
-            folder,
-            kinds=("glm",),
-            smoothing=(0.0,),
+            {0.0: model.build_design(reader)},
+            model.mapped_contrasts,
+            ActivationSettings(kinds=("glm",)),
+            scratch=folder,
         )[0.0].maps
         active_t = sample_volume(maps["stimulus", "t"], reader.affine, mask.shape, acquired.affine)
     with SeriesReader(result.errors) as reader:

@@ -105,16 +105,7 @@ class Run:
     @cached_property
     def design(self) -> BlockDesign:
         """Design with one regressor per block, as in the model of the run."""
-        settings = self.stored.settings(WIDTHS)
-        return block_design(
-            self.stored.events,
-            settings.design,
-            n_volumes=len(self.stored.confounds),
-            tr=self.stored.tr,
-            n_dummy=settings.n_dummy,
-            confounds=self.stored.confounds,
-            confound_names=settings.confound_names,
-        )
+        return block_design(self.stored.events, **self.stored.design_options)
 
     def halves(self, contrast: str) -> Array:
         """Return weights of the blocks in each half's effect (2, B).
@@ -188,9 +179,7 @@ class Run:
         upsample = make_upsampler(
             "acquired" if name == "measured" else name, UpsamplerInputs(factor=factor)
         )
-        settings = self.stored.settings(WIDTHS)
-        tr, start_time = self.stored.tr, settings.design.start_time
-        assert start_time is not None
+        tr, start_time = self.stored.tr, self.stored.design_options["settings"].start_time
         shape = frame.stored.mask().shape
         with tempfile.TemporaryDirectory() as folder:
             corrected, resampled = Path(folder) / "stc.nii", Path(folder) / "moved.nii"
@@ -204,7 +193,7 @@ class Run:
                         about["SliceTiming"],
                         tr,
                         start_time,
-                        n_dummy=settings.n_dummy,
+                        n_dummy=self.stored.n_dummy,
                     )
                 header = reader.header
             with (

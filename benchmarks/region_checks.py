@@ -45,6 +45,7 @@ from bids_sr.api.run_basics import fit_basics, to_fitted_run
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.engine.flow import Eager
 from bids_sr.evaluation.region_checks import classify_response
+from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.contrasts import list_modeled_types
 from bids_sr.glm.design import Design, DesignSettings
 from bids_sr.glm.region_response import (
@@ -55,7 +56,6 @@ from bids_sr.glm.region_response import (
     measure_response,
 )
 from bids_sr.glm.regressors import Events
-from bids_sr.glm.steps.activation import map_contrasts
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.tables import read_frame
@@ -150,12 +150,18 @@ def map_run(run: Preprocessed, folder: Path) -> Mapped:
     """Map the conditions of a run."""
     conditions = run.inputs.regressors.conditions
     model = run.model(conditions)
-    fit = map_contrasts(
-        run.reader, run.mask, model, folder, kinds=("glm",), smoothing=(WIDTH_MM,)
+    design = model.build_design(run.reader)
+    fit = map_activation(
+        run.reader,
+        run.mask,
+        {WIDTH_MM: design},
+        model.mapped_contrasts,
+        ActivationSettings(kinds=("glm",)),
+        scratch=folder,
     )[WIDTH_MM]
     z_maps = {name: np.array(fit.maps[name, "z"]) for name in conditions}
     clusters = find_active_clusters(z_maps, run.mask)
-    return Mapped(run, model.build_design(run.reader), z_maps, clusters)
+    return Mapped(run, design, z_maps, clusters)
 
 
 def measure_regions(mapped: Mapped, regions: Sequence[tuple[str, Array]]) -> list[dict[str, Any]]:

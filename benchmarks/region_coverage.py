@@ -110,24 +110,15 @@ class RunErrors:
 
     def __init__(self, stored: Stored) -> None:
         self.stored, self.mask = stored, stored.mask()
-        settings = stored.settings((0.0,))
         self.series, measured = (
             np.asarray(stored.image(f"space-boldref_res-hr_desc-{name}_bold").dataobj, np.float32)[
-                ..., settings.n_dummy :
+                ..., stored.n_dummy :
             ].reshape(self.mask.size, -1)
             for name in ("sbl", "measured")
         )
         self.percent = 100 / float(measured[self.mask.ravel()].mean())
         self.difference = self.series - measured
-        self.design = build_design(
-            stored.events,
-            settings.design,
-            n_volumes=len(stored.confounds),
-            tr=stored.tr,
-            n_dummy=settings.n_dummy,
-            confounds=stored.confounds,
-            confound_names=settings.confound_names,
-        )
+        self.design = build_design(stored.events, **stored.design_options)
         self.samples = stored.draws[0].reshape(N_SAMPLES, -1)
 
     def scale(self, contrast: str) -> Array:

@@ -72,16 +72,7 @@ class RunRows:
     @cached_property
     def design(self) -> Design:
         """Design of the run, without dummy volumes."""
-        settings = self.stored.settings((0.0,))
-        return build_design(
-            self.stored.events,
-            settings.design,
-            n_volumes=len(self.stored.confounds),
-            tr=self.stored.tr,
-            n_dummy=settings.n_dummy,
-            confounds=self.stored.confounds,
-            confound_names=settings.confound_names,
-        )
+        return build_design(self.stored.events, **self.stored.design_options)
 
     @cached_property
     def acquired(self) -> Mapping[tuple[str, str], Array]:
@@ -105,7 +96,7 @@ class RunRows:
     def series(self) -> Array:
         """Volumes of the stored series without dummy volumes (X, Y, Z, T)."""
         image = self.stored.image("space-boldref_res-hr_desc-sbl_bold")
-        return np.asarray(image.dataobj, np.float32)[..., self.stored.settings((0.0,)).n_dummy :]
+        return np.asarray(image.dataobj, np.float32)[..., self.stored.n_dummy :]
 
     @cached_property
     def percent(self) -> float:

@@ -6,56 +6,41 @@ only apply to the correlation; the linear model fits the unfiltered series with 
 regressors.
 """
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
-import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.cross_correlation import cross_correlation, filter_of_design, temporal_filter
-from bids_sr.glm.design import Design, DesignSettings, build_design, contrast_vector
+from bids_sr.glm.design import Design, contrast_vector
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_noise
-from bids_sr.glm.regressors import Regressors
-from bids_sr.glm.time_series import (
-    BLOCK_BYTES,
-    VoxelTimeSeries,
-    extract_time_series,
-    positions_in_volume,
-)
+from bids_sr.glm.time_series import VoxelTimeSeries, extract_time_series, positions_in_volume
 from bids_sr.io.arrays import Float, Float32, MaskArray, iterate_parts
-from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.preproc.temporal_regressors import time_column_names
 
-_LOGGER = logging.getLogger(__name__)
 _VOXELS_PER_BATCH = 512  # voxels per correlation; the task regressors are filtered once per batch
 _STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "variance", "t", "z")}
 
 
 @frozen
 class ActivationSettings:
-    """Settings of activation maps: kinds of maps, and the linear model of all series of a run.
+    """Settings of activation maps: kinds of maps, and the filter of the correlation.
 
-    `design` are the options of the design matrix. `block_bytes` is the memory for a block of
-    voxels and does not change results. `low_pass` is the cut-off for the correlation (Hz); None to
-    disable the filter. With `correlation_confounds`, confounds are regressed out of time series
-    before the correlation; the linear model always includes them.
+    `low_pass` is the cut-off for the correlation (Hz); None to disable the filter. With
+    `correlation_confounds`, confounds are regressed out of time series before the correlation; the
+    linear model always includes them.
     """
 
-    design: DesignSettings = DesignSettings()
-    n_dummy: int = 0
-    smoothing: tuple[float, ...] = (0.0,)
-    confound_names: tuple[str, ...] = MOTION_REGRESSORS
-    block_bytes: int = BLOCK_BYTES
-    kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
-    low_pass: float | None = 0.1
+    kinds: Sequence[Literal["cc", "glm"]] = ("cc", "glm")
+    low_pass: float | None = None
     correlation_confounds: bool = False
 
 
@@ -88,17 +73,16 @@ class ActivationMaps:
 def map_activation(
     reader: SeriesReader,
     mask: MaskArray,
-    events: Regressors | Mapping[float, Regressors],
+    designs: Mapping[float, Design],
     contrasts: Contrasts,
     settings: ActivationSettings,
     *,
     scratch: Path,
-    confounds: pd.DataFrame | None = None,
     inspect_volumes: Callable[[list[Float32]], None] | None = None,
 ) -> dict[float, ActivationMaps]:
     """Return maps of all contrasts of one series, by smoothing width (FWHM, mm).
 
-    The series is read once.
+    The series is read once, and the maps are computed in a single thread.
 
     Parameters
     ----------
@@ -106,18 +90,16 @@ def map_activation(
         Series in BOLD signal units, including dummies.
     mask : MaskArray
         Brain on the series' grid (X, Y, Z).
-    events : Regressors | Mapping[float, Regressors]
-        Events, or seeds instead of events. A mapping by smoothing width contains seeds that were
+    designs : Mapping[float, Design]
+        Model of the series by smoothing width. Designs differ if they contain seeds that were
         smoothed like the maps.
     contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
     settings : ActivationSettings
-        Settings of the correlation and of the linear model.
+        Kinds of maps, and the filter of the correlation.
     scratch : Path
         Folder of scratch files (4 bytes · volumes · mask voxels per width), which are removed at
         the end.
-    confounds : pd.DataFrame | None, optional
-        Confounds of the run, one row per volume.
     inspect_volumes : Callable[[list[Float32]], None] | None, optional
         Function that is called with each batch of volumes that are read.
 
@@ -129,98 +111,54 @@ def map_activation(
     Raises
     ------
     DesignError
-        If the design cannot be built or a contrast is not estimable, see `build_design` and
-        `contrast_vector`.
+        If a contrast is not estimable, see `contrast_vector`.
     ValueError
         If the mask is empty or on another grid.
     """
-    models = _build_models(events, contrasts, settings, reader, confounds)
+    vectors = {
+        width: np.array([contrast_vector(design, *contrast) for contrast in contrasts.items()])
+        for width, design in designs.items()
+    }
     mask = np.asarray(mask, dtype=bool)
     maps_by_width: dict[float, ActivationMaps] = {}
-    with extract_time_series(
-        reader,
-        mask,
-        scratch,
-        smoothing=settings.smoothing,
-        start=settings.n_dummy,
-        inspect_volumes=inspect_volumes,
-    ) as signals:
+    with (
+        threadpool_limits(1),
+        extract_time_series(
+            reader,
+            mask,
+            scratch,
+            smoothing=tuple(designs),
+            start=next(iter(designs.values())).n_dummy,
+            inspect_volumes=inspect_volumes,
+        ) as signals,
+    ):
         for width, time_series in signals.items():
-            model = models[width]
-            values, noise_memory_s = _fit_maps(time_series, model, settings, mask, reader.zooms)
+            values, noise_memory_s = _fit_maps(
+                time_series, designs[width], vectors[width], settings, mask, reader.zooms
+            )
             maps_by_width[width] = ActivationMaps(
                 maps=_MapsInMask(values, list(contrasts), mask),
-                design=model.design,
+                design=designs[width],
                 noise_memory_s=noise_memory_s,
             )
     return maps_by_width
 
 
-class _Model(NamedTuple):
-    """Design of a series, and weights of the contrasts over its columns (C, columns)."""
-
-    design: Design
-    vectors: Float
-
-
-def _build_models(
-    events: Regressors | Mapping[float, Regressors],
-    contrasts: Contrasts,
-    settings: ActivationSettings,
-    reader: SeriesReader,
-    confounds: pd.DataFrame | None,
-) -> dict[float, _Model]:
-    """Return the model of each smoothing width; events are as in `map_activation`."""
-    if isinstance(events, Mapping):
-        return {
-            width: _build_model(regressors, contrasts, settings, reader, confounds)
-            for width, regressors in events.items()
-        }
-    return dict.fromkeys(
-        settings.smoothing, _build_model(events, contrasts, settings, reader, confounds)
-    )
-
-
-def _build_model(
-    events: Regressors,
-    contrasts: Contrasts,
-    settings: ActivationSettings,
-    reader: SeriesReader,
-    confounds: pd.DataFrame | None,
-) -> _Model:
-    """Return the model of a series; warn of conditions without events inside the run."""
-    design = build_design(
-        events,
-        settings.design,
-        n_volumes=reader.shape[3],
-        tr=reader.tr,
-        n_dummy=settings.n_dummy,
-        confounds=confounds,
-        confound_names=settings.confound_names,
-    )
-    if unmodeled := sorted(set(events.conditions) - set(design.conditions)):
-        _LOGGER.warning(
-            "The conditions %s have no events inside the run and are not modeled.",
-            ", ".join(unmodeled),
-        )
-    vectors = [contrast_vector(design, name, weights) for name, weights in contrasts.items()]
-    return _Model(design, np.array(vectors))
-
-
 def _fit_maps(
     signals: VoxelTimeSeries,
-    model: _Model,
+    design: Design,
+    vectors: Float,
     settings: ActivationSettings,
     mask: MaskArray,
     zooms: Sequence[float],
 ) -> tuple[dict[str, Float32], float | None]:
     """Compute the maps of one series.
 
-    `mask` is the brain (X, Y, Z), and `zooms` the voxel size (mm). Returns values in the N mask
-    voxels by stat, (C, N) float32, and the longest lag of the noise model (s), which is None if
-    there is no linear model.
+    `vectors` are weights of the contrasts over the columns of the design (C, columns). `mask` is
+    the brain (X, Y, Z), and `zooms` the voxel size (mm). Returns values in the N mask voxels by
+    stat, (C, N) float32, and the longest lag of the noise model (s), which is None if there is no
+    linear model.
     """
-    design, vectors = model
     stats = [stat for kind in settings.kinds for stat in _STATS[kind]]
     values = {
         stat: np.zeros((len(vectors), len(signals.first)), dtype=np.float32) for stat in stats
@@ -229,12 +167,10 @@ def _fit_maps(
     tasks = design.matrix @ vectors.T
     contrast_model, noise_memory_s = None, None
     if "glm" in settings.kinds:
-        noise = estimate_noise(
-            signals.blocks(settings.block_bytes), design.matrix, mask, zooms, design.tr
-        )
+        noise = estimate_noise(signals.blocks(), design.matrix, mask, zooms, design.tr)
         contrast_model = ContrastModel(design.matrix, vectors, noise, rank=design.rank)
         noise_memory_s = noise.n_lags * design.tr
-    for voxels, block in signals.blocks(settings.block_bytes):
+    for voxels, block in signals.blocks():
         if temporal is not None:
             for batch in iterate_parts(block.shape[1], _VOXELS_PER_BATCH):
                 columns = slice(voxels.start + batch.start, voxels.start + batch.stop)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from bids_sr.glm.activation_maps import ActivationSettings
 from bids_sr.glm.activation_regions import Threshold
 from bids_sr.glm.design import Design
 from bids_sr.glm.noise import noise_words
@@ -112,17 +113,13 @@ def map_sidecar(
 def model_text(
     stat: str,
     design: Design,
+    settings: ActivationSettings,
     *,
     noise_memory_s: float | None = None,
-    low_pass: float | None = None,
-    correlation_confounds: bool = False,
 ) -> Sidecar:
     """Return the sidecar's description of the model of a map.
 
     `noise_memory_s` is the longest lag of the noise model (s); 0 or None for white noise.
-    `low_pass` is the cut-off of the low-pass filter (Hz); None if no filter was applied.
-    `correlation_confounds` states whether confounds were regressed out of time series before the
-    correlation.
     """
     common: Sidecar = {"DummyVolumes": design.n_dummy}
     if design.hrf is not None:
@@ -138,9 +135,9 @@ def model_text(
             **common,
             "Type": "correlation",
             "Detrending": "linear",
-            "LowPassHz": low_pass or "n/a",
+            "LowPassHz": settings.low_pass or "n/a",
             **({"FilteredBy": filters} if filter_columns else {}),
-            **({"Confounds": nuisance} if correlation_confounds else {}),
+            **({"Confounds": nuisance} if settings.correlation_confounds else {}),
         }
     return {
         **common,

@@ -536,12 +536,9 @@ def _add_own_seeds(
         own_regressors, table, columns = seeds.own_seed_series(
             computed_series.series,
             computed_series.mask,
-            run_model.linear.inputs.regressors,
-            run_model.confounds,
+            run_model.linear.inputs,
             template=make_seed_template(plan, fitted_run, anat),
             seeds=plan.seeds,
-            n_dummy=fitted_run.n_dummy,
-            design=plan.design,
             nuisance=plan.nuisance,
             smoothing=plan.maps.smoothing,
         )

@@ -11,13 +11,13 @@ from bids_sr.engine.flow import add_methods_text, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
 from bids_sr.glm.regressors import Regressors
-from bids_sr.glm.steps import region_growth, seeds, spaces, task_events, temporal_model
+from bids_sr.glm.steps import region_growth, seeds, spaces, task_events
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.glm.steps.seeds import SeedTemplate
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF
 from bids_sr.io.series import ACQUIRED
-from bids_sr.preproc.steps import imported, run_confounds
+from bids_sr.preproc.steps import imported, run_confounds, temporal_model
 from bids_sr.report import series_description
 from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.sr.steps import resampled_series
@@ -170,13 +170,21 @@ def _prepare_confounds(
     censoring = None
     if plan.temporal is not None:
         confounds, columns, _, censoring = temporal_model.add_temporal_regressors(
-            confounds, columns, temporal=plan.temporal, tr=plan.bold.tr, n_dummy=fitted_run.n_dummy
+            confounds,
+            columns,
+            model=plan.temporal,
+            high_pass=plan.design.high_pass,
+            n_regressors=plan.n_regressors,
+            nuisance=plan.nuisance,
+            at_rest=plan.at_rest,
+            tr=plan.bold.tr,
+            n_dummy=fitted_run.n_dummy,
         )
         add_methods_text(
             Part.PREPROCESSING,
-            temporal_model.describe_time_model(plan.temporal.model),
+            temporal_model.describe_time_model(plan.temporal),
             output=confounds,
-            describe=partial(temporal_model.describe_censored, plan.temporal.model),
+            describe=partial(temporal_model.describe_censored, plan.temporal),
         )
         outputs.store(censoring, {"desc": "censoring", "suffix": "metrics"}, level="minimal")
     outputs.store(

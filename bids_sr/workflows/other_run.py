@@ -4,8 +4,8 @@ from bids_sr.engine.flow import add_methods_text, subworkflow
 from bids_sr.engine.step import Part
 from bids_sr.evaluation.steps import another_run
 from bids_sr.glm.block_effects import Effects
-from bids_sr.glm.steps import task_events, temporal_model
-from bids_sr.preproc.steps import run_confounds
+from bids_sr.glm.steps import task_events
+from bids_sr.preproc.steps import run_confounds, temporal_model
 from bids_sr.workflows.fit_run import (
     FittedRun,
     correct_acquired,
@@ -32,7 +32,11 @@ def measure_another_run(plan: RunPlan, fitted_run: FittedRun, other_run: OtherRu
             _, _, time_columns, _ = temporal_model.add_temporal_regressors(
                 run_confounds.motion_confounds(head_motion.motion, outliers=steady_run.outliers),
                 None,
-                temporal=plan.temporal,
+                model=plan.temporal,
+                high_pass=plan.design.high_pass,
+                n_regressors=plan.n_regressors,
+                nuisance=plan.nuisance,
+                at_rest=plan.at_rest,
                 tr=file.tr,
                 n_dummy=steady_run.n_dummy,
             )

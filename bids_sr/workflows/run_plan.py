@@ -12,12 +12,11 @@ from bids_sr.config.levels import StoredMaps
 from bids_sr.config.seeds import choose_seeds
 from bids_sr.config.spaces import FUNC, Space
 from bids_sr.engine.artifacts import File, Series
-from bids_sr.glm.connectivity_seeds import Seed, seed_names
+from bids_sr.glm.connectivity_seeds import Seed, count_mapped, seed_names
 from bids_sr.glm.contrasts import Contrasts, minus_others
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.region_means import Origin
 from bids_sr.glm.steps.activation import MapSettings
-from bids_sr.glm.steps.temporal_model import TemporalSettings
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, BOLDREF, AxisOrder
 from bids_sr.io.region_names import AUTO, name_regions
@@ -25,6 +24,7 @@ from bids_sr.io.series import SDMOD
 from bids_sr.preproc.model_confounds import COMPCOR_VOLUMES
 from bids_sr.preproc.steps import acquired_series
 from bids_sr.preproc.steps.run_confounds import ConfoundSettings
+from bids_sr.preproc.temporal_regressors import TimeModel
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.steps.super_resolution import Inference
 from bids_sr.survey.bids import BoldRun, Subject
@@ -151,7 +151,7 @@ class RunPlan:
     minus_others: Sequence[str]
     confounds: ConfoundSettings
     nuisance: list[str] | None
-    temporal: TemporalSettings | None
+    temporal: TimeModel | None
     seeds: tuple[Seed, ...]
     uses_own_seeds: bool
     can_split: bool
@@ -167,6 +167,15 @@ class RunPlan:
     def at_rest(self) -> bool:
         """Whether the run has no events."""
         return self.bold.events is None
+
+    @property
+    def n_regressors(self) -> int:
+        """Number of regressors of conditions in contrasts, with derivatives, or of seeds."""
+        weights = [pair for contrast in self.contrasts.values() for pair in contrast.items()]
+        conditions = {name for name, weight in weights if weight}
+        if self.at_rest:
+            return count_mapped(conditions)
+        return len(conditions) * self.design.hrf.n_columns
 
     @property
     def stored_series(self) -> tuple[SeriesRequest, ...]:
@@ -277,7 +286,6 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
         () if activation.contrasts or activation.model else minus_others(resolved_contrasts)
     )
     correction = _plan_correction(analysis, bold)
-    design = design_settings(bold, settings)
     methods = [request.method for request in requests if request.method is not None]
     return RunPlan(
         bold=bold,
@@ -310,7 +318,7 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
             for request in requests
             if request.learned_from == "run"
         ),
-        design=design,
+        design=design_settings(bold, settings),
         contrasts=contrasts,
         minus_others=other_contrasts,
         confounds=ConfoundSettings(
@@ -319,16 +327,7 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
             return_all_components=preprocessing.return_all_components,
         ),
         nuisance=analysis.plan.nuisance,
-        temporal=TemporalSettings(
-            model=time_model(settings),
-            high_pass=design.high_pass,
-            hrf=design.hrf,
-            at_rest=at_rest,
-            contrasts=contrasts,
-            nuisance=analysis.plan.nuisance,
-        )
-        if activation.models_time
-        else None,
+        temporal=time_model(settings) if activation.models_time else None,
         seeds=seeds,
         uses_own_seeds=activation.seed_series == "own" and bool(seeds),
         can_split=bold.bold not in analysis.plan.unsplit,

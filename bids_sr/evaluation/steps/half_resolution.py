@@ -17,14 +17,13 @@ from bids_sr.evaluation.detail_support import COVERAGE, SMOOTHNESS
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.steps.half_resolution_maps import HalfResolutionMaps
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
-from bids_sr.glm.activation_maps import ActivationMaps
+from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.activation_regions import Z_95
 from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.blocks import BlockDesign, TooFewBlocks, count_used_blocks
 from bids_sr.glm.contrast_effects import compute_contrast_effects
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.noise_smoothness import measure_smoothness
-from bids_sr.glm.steps.activation import map_contrasts
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.confound_names import MOTION_REGRESSORS
@@ -148,7 +147,9 @@ def run_half_resolution_test(
         smoothness = measure_smoothness(reader, brain.data, linear_model.inputs.n_dummy)
         if design is not None:
             acquired = block_effects(reader, brain.data, design, series=MEASURED)
-        acquired_effects = _compute_effects(reader, linear_model)
+        acquired_effects = compute_contrast_effects(
+            reader, linear_model.build_design(reader), linear_model.mapped_contrasts
+        )
     maps = _map_reconstruction(
         reconstruction,
         linear_model,
@@ -168,7 +169,7 @@ def run_half_resolution_test(
             reconstruction,
             maps,
             acquired_effects[(slice(None), *reconstruction.window)],
-            _list_contrasts(linear_model),
+            list(linear_model.mapped_contrasts),
             smoothness,
         ),
     )
@@ -246,23 +247,25 @@ def _map_reconstruction(
     here: Path,
 ) -> _ReconstructionMaps:
     """Map a downsampled run and the errors of its reconstruction, and remove their files."""
+    contrasts, settings = linear_model.mapped_contrasts, ActivationSettings(kinds=("glm",))
     with SeriesReader(reconstruction.lowres_series) as reader:
         low_zooms, low_affine = reader.zooms, reader.affine
-        low_fits = map_contrasts(
+        low_fits = map_activation(
             reader,
             reconstruction.lowres_mask,
-            linear_model,
-            here,
-            kinds=("glm",),
-            smoothing=sorted({0.0, *smoothing}),
+            dict.fromkeys(sorted({0.0, *smoothing}), linear_model.build_design(reader)),
+            contrasts,
+            settings,
+            scratch=here,
         )
     reconstruction.lowres_series.unlink()
     block_errors = None
     with SeriesReader(reconstruction.errors) as reader:
-        error_fits = map_contrasts(
-            reader, reconstruction.mask, linear_model, here, kinds=("glm",), smoothing=[0.0]
+        error_design, affine = linear_model.build_design(reader), reader.affine
+        error_fits = map_activation(
+            reader, reconstruction.mask, {0.0: error_design}, contrasts, settings, scratch=here
         )
-        error_effects, affine = _compute_effects(reader, linear_model), reader.affine
+        error_effects = compute_contrast_effects(reader, error_design, contrasts)
         if design is not None:
             block_errors = block_effects(reader, reconstruction.mask, design, series=series_name)
     reconstruction.errors.unlink()
@@ -275,21 +278,6 @@ def _map_reconstruction(
         error_effects=error_effects,
         block_errors=block_errors,
     )
-
-
-def _compute_effects(reader: SeriesReader, linear_model: LinearModel) -> Float32:
-    """Return the effects of the mapped contrasts in complete slices, (contrasts, x, y, z)."""
-    return compute_contrast_effects(
-        reader,
-        linear_model.build_design(reader),
-        linear_model.contrasts,
-        _list_contrasts(linear_model),
-    )
-
-
-def _list_contrasts(linear_model: LinearModel) -> list[str]:
-    """Return the contrasts that are mapped."""
-    return list(linear_model.inputs.regressors.filter_contrasts(linear_model.contrasts))
 
 
 def _select_effects(

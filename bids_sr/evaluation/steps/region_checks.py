@@ -7,7 +7,6 @@ from bids_sr.engine.step import step
 from bids_sr.engine.step_memory import MAPS
 from bids_sr.evaluation.qc_flags import Flags
 from bids_sr.evaluation.region_checks import list_response_flags
-from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.region_response import (
     average_regions,
     find_active_clusters,
@@ -42,7 +41,7 @@ def check_region(
     instead.
     """
     stats, _ = sort_maps_of_run(acquired_maps)
-    contrasts: Contrasts = model.inputs.regressors.filter_contrasts(model.contrasts)
+    contrasts = model.mapped_contrasts
     widths = [fwhm_mm for _, stat, fwhm_mm in stats if stat == "z"]
     z_maps = {
         name: stats[name, "z", max(widths)][ACQUIRED].volume.data

@@ -1,7 +1,6 @@
 """Mean effects of regions in all series of a run, and their table."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -28,7 +27,7 @@ from bids_sr.evaluation.steps.error_maps import iterate_contrasts
 from bids_sr.evaluation.steps.reconstruction_error import scale_by_contrast
 from bids_sr.glm.clusters import find_main_label, largest_clusters
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import contrast_vector
+from bids_sr.glm.design import Design, contrast_vector
 from bids_sr.glm.region_means import (
     MeanEffect,
     Origin,
@@ -141,17 +140,15 @@ def measure_regions(
         return pd.DataFrame(columns=list(COLUMNS))
     weights = _weigh_regions(means, series)
     mean_series = average_series(series, weights, model.inputs.n_dummy)
-    own_seeds = (
-        dict(zip(map(float, smoothing), own_regressors, strict=True)) if own_regressors else {}
-    )
     other_means = {
         name: _average_same_regions(
             means, [(region, width) for region in same_regions], other, model
         )
         for name, other in (other_series or {}).items()
-        if (same_regions := regions.get(other.shape[:3])) and not own_seeds
+        if (same_regions := regions.get(other.shape[:3])) and not own_regressors
     }
-    effects = _fit_means(mean_series, means, series, model, own_seeds, other_means)
+    designs, contrasts = model.build_designs(series, smoothing, own_regressors)
+    effects = _fit_means(mean_series, means, designs, contrasts, other_means)
     percent = 100 / compute_mean_signal(boldref.data, bold_mask.data)
     error_sds: dict[str, list[float]] = {}
     if error_draws is not None and acquired_draws is not None:
@@ -261,39 +258,26 @@ def _get_key(mean: _Mean) -> tuple[str, str, str, float]:
 def _fit_means(
     mean_series: np.ndarray,
     means: Sequence[_Mean],
-    series: SeriesReader,
-    model: LinearModel,
-    own_seeds: Mapping[float, Regressors],
+    designs: Mapping[float, Design],
+    contrasts: Contrasts,
     other_means: Mapping[str, np.ndarray],
 ) -> list[dict[str, MeanEffect]]:
     """Return the effects of mean time series (T, K) by contrast, in signal units.
 
-    `other_means` are mean time series of other series by name (T, K).
+    `designs` are the models by smoothing width (FWHM, mm), and `other_means` mean time series of
+    other series by name (T, K).
     """
-    inputs, effects = model.inputs, dict[int, dict[str, MeanEffect]]()
-    # The contrasts are the same at all widths, because seeds are the same voxels.
-    contrasts = next(iter(own_seeds.values()), inputs.regressors).filter_contrasts(model.contrasts)
+    effects = dict[int, dict[str, MeanEffect]]()
     for width in dict.fromkeys(width for _, width in means):
         columns = [column for column, mean in enumerate(means) if mean[1] == width]
-        regressors = own_seeds.get(width, inputs.regressors)
-        fitted_model = replace(model, inputs=replace(inputs, regressors=regressors))
         others = {name: other[:, columns] for name, other in other_means.items()}
-        fitted = _fit_contrasts(mean_series[:, columns], series, fitted_model, contrasts, others)
+        design = designs[width]
+        vectors = [contrast_vector(design, name, weights) for name, weights in contrasts.items()]
+        fitted = fit_mean_series(
+            mean_series[:, columns], design, np.array(vectors), list(contrasts), others
+        )
         effects |= dict(zip(columns, fitted, strict=True))
     return [effects[column] for column in range(len(means))]
-
-
-def _fit_contrasts(
-    mean_series: np.ndarray,
-    series: SeriesReader,
-    model: LinearModel,
-    contrasts: Contrasts,
-    other_means: Mapping[str, np.ndarray],
-) -> list[dict[str, MeanEffect]]:
-    """Return the effects of mean time series (T, K) by contrast, with one design."""
-    design = model.build_design(series)
-    vectors = [contrast_vector(design, name, weights) for name, weights in contrasts.items()]
-    return fit_mean_series(mean_series, design, np.array(vectors), list(contrasts), other_means)
 
 
 def _scale_samples(

@@ -1,13 +1,10 @@
 """Maps and image quality of each series at each smoothing width."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Literal, NamedTuple
-
-from threadpoolctl import threadpool_limits
 
 from bids_sr.engine.artifacts import Derivative, Facts, Image, Map, Mask, Rows, Series, Volume
 from bids_sr.engine.metric_rows import MetricRow, columns_json, metric_rows, with_input_smoothing
@@ -18,12 +15,12 @@ from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import scale_weights
+from bids_sr.glm.design import Design, scale_weights
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
 from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.series_quality import QualitySums, quality_metrics
 from bids_sr.glm.steps.linear_models import LinearModel
-from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import link_or_copy
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AxisOrder, Factor
@@ -37,28 +34,21 @@ from bids_sr.spatial.masks import compute_mean_signal
 
 _LOGGER = logging.getLogger(__name__)
 
-MapKind = Literal["cc", "glm"]
-
 
 @frozen
-class MapSettings:
+class MapSettings(ActivationSettings):
     """Settings of the maps of all series of a run, apart from the linear model.
 
     `thresholds` define active regions. `smoothing` is the smoothing of the maps, and
     `input_smoothing` the smoothing of the acquired volumes, for sidecars (FWHM, mm). `axis_order`
-    is the axis order of the input, for texts. `low_pass` is the cut-off of the low-pass filter of
-    correlations (Hz); None disables the filter. If `correlation_confounds`, confounds are also
-    regressed out of time series before correlations are computed.
+    is the axis order of the input, for texts.
     """
 
-    kinds: Sequence[MapKind]
     thresholds: Sequence[str]
     smoothing: Sequence[float]
     factor: Factor
     axis_order: AxisOrder
-    low_pass: float | None = None
     input_smoothing: float = 0.0
-    correlation_confounds: bool = False
 
 
 @frozen
@@ -138,19 +128,11 @@ def map_series(
     if series_name == ACQUIRED:
         _warn_of_missing_confounds(model)
     sums = _make_quality_sums(series, mask.data, model)
-    widths = tuple(map(float, settings.smoothing))
-    own_seeds = dict(zip(widths, own_regressors, strict=True)) if own_regressors else {}
-    fits = map_contrasts(
-        series,
-        mask.data,
-        model,
-        here,
-        kinds=settings.kinds,
-        smoothing=widths,
-        own_regressors=own_seeds,
-        low_pass=settings.low_pass,
-        correlation_confounds=settings.correlation_confounds,
-        inspect_volumes=sums.add,
+    designs, contrasts = model.build_designs(series, settings.smoothing, own_regressors)
+    if not own_regressors:
+        _warn_of_silent_conditions(model.inputs.regressors, designs)
+    fits = map_activation(
+        series, mask.data, designs, contrasts, settings, scratch=here, inspect_volumes=sums.add
     )
     mean_signal = compute_mean_signal(boldref.data, bold_mask.data)
     maps: list[Derivative] = []
@@ -164,14 +146,13 @@ def map_series(
             series=series,
             series_name=series_name,
             fwhm_mm=fwhm_mm,
-            contrasts=model.contrasts,
+            contrasts=contrasts,
             fit=fit,
             mean_signal=mean_signal,
             regions=regions,
         )
         maps += _write_maps(smoothed_maps, settings, here)
-        regressors = own_seeds.get(fwhm_mm, model.inputs.regressors)
-        rows += _score_maps(smoothed_maps, regressors, mask.data, roi.data, settings)
+        rows += _score_maps(smoothed_maps, mask.data, roi.data, settings)
     quality = sums.quality()
     return SeriesMaps(
         maps=maps,
@@ -239,6 +220,16 @@ def _warn_of_missing_confounds(model: LinearModel) -> None:
         _LOGGER.warning("The confounds of this run do not include %s", ", ".join(missing_names))
 
 
+def _warn_of_silent_conditions(regressors: Regressors, designs: Mapping[float, Design]) -> None:
+    """Log a warning of conditions without events inside the run."""
+    modeled = next(iter(designs.values())).conditions
+    if unmodeled := sorted(set(regressors.conditions) - set(modeled)):
+        _LOGGER.warning(
+            "The conditions %s have no events inside the run and are not modeled.",
+            ", ".join(unmodeled),
+        )
+
+
 def _make_quality_sums(series: SeriesReader, mask: Array, model: LinearModel) -> QualitySums:
     """Return sums for the image quality of the uncensored steady-state volumes of a series."""
     inputs = model.inputs
@@ -246,54 +237,6 @@ def _make_quality_sums(series: SeriesReader, mask: Array, model: LinearModel) ->
     return QualitySums(
         mask, series.zooms, len(uncensored), None if uncensored.all() else uncensored
     )
-
-
-def map_contrasts(
-    series: SeriesReader,
-    mask: Array,
-    model: LinearModel,
-    here: Path,
-    *,
-    kinds: Sequence[MapKind],
-    smoothing: Sequence[float],
-    own_regressors: Mapping[float, Regressors] | None = None,
-    low_pass: float | None = 0.1,
-    correlation_confounds: bool = False,
-    inspect_volumes: Callable[[list[Float32]], None] | None = None,
-) -> dict[float, ActivationMaps]:
-    """Map the contrasts of a run that can be estimated, in a single thread.
-
-    `series` is in BOLD signal units and includes dummies, and `mask` is the brain on its grid (X,
-    Y, Z). `here` is the folder of scratch files. `smoothing` is the smoothing of the maps (FWHM,
-    mm). `own_regressors` are seeds by smoothing width that were smoothed like the maps and replace
-    the regressors of the model; None or empty to use the regressors of the model. `low_pass` and
-    `correlation_confounds` are as in `MapSettings`. `inspect_volumes` is called with each batch of
-    volumes that are read.
-
-    Returns maps with their design, by smoothing width (FWHM, mm).
-    """
-    inputs = model.inputs
-    # The contrasts are the same at all widths, because seeds are the same voxels.
-    any_regressors = next(iter(own_regressors.values())) if own_regressors else inputs.regressors
-    with threadpool_limits(1):
-        return map_activation(
-            series,
-            mask,
-            own_regressors or inputs.regressors,
-            any_regressors.filter_contrasts(model.contrasts),
-            ActivationSettings(
-                design=inputs.design,
-                n_dummy=inputs.n_dummy,
-                confound_names=model.confound_names,
-                kinds=tuple(kinds),
-                smoothing=tuple(smoothing),
-                low_pass=low_pass,
-                correlation_confounds=correlation_confounds,
-            ),
-            scratch=here,
-            confounds=inputs.confounds,
-            inspect_volumes=inspect_volumes,
-        )
 
 
 def _write_maps(
@@ -310,46 +253,33 @@ def _write_maps(
     if settings.input_smoothing:
         shared_sidecar = {**shared_sidecar, "InputSmoothingFWHM": settings.input_smoothing}
     derivatives = []
-    for image in _iterate_images(smoothed_maps, settings):
-        derivative = Derivative(
-            None,
-            map_sidecars.entities(series=series_name, **image.entities),
-            {**image.sidecar, **shared_sidecar},
-        )
-        derivatives.append(write_map(image.data, series.affine, derivative, here))
+    for image, labels, sidecar in _iterate_images(smoothed_maps, settings):
+        entities = map_sidecars.entities(series=series_name, **labels)
+        derivative = Derivative(None, entities, {**sidecar, **shared_sidecar})
+        derivatives.append(write_map(image, series.affine, derivative, here))
     return derivatives
 
 
-class _StoredImage(NamedTuple):
-    """Map or region with its entities and its sidecar."""
-
-    data: Array
-    entities: dict[str, str]
-    sidecar: map_sidecars.Sidecar
-
-
-def _iterate_images(smoothed_maps: _SmoothedMaps, settings: MapSettings) -> Iterator[_StoredImage]:
-    """Yield the maps, followed by the regions."""
+def _iterate_images(
+    smoothed_maps: _SmoothedMaps, settings: MapSettings
+) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:
+    """Yield the maps, followed by the regions, with their entities and sidecars."""
     fit = smoothed_maps.fit
     desc = map_label(smoothed_maps.series_name, smoothed_maps.fwhm_mm)
     thresholds = parse_thresholds(settings.thresholds)
     threshold_by_label = {threshold.label: threshold for threshold in thresholds}
     for (contrast, stat), statmap in fit.maps.items():
         model_text = map_sidecars.model_text(
-            stat,
-            fit.design,
-            noise_memory_s=fit.noise_memory_s,
-            low_pass=settings.low_pass,
-            correlation_confounds=settings.correlation_confounds,
+            stat, fit.design, settings, noise_memory_s=fit.noise_memory_s
         )
         weights = scale_weights(smoothed_maps.contrasts[contrast])
-        yield _StoredImage(
+        yield (
             statmap,
             {"contrast": contrast, "stat": stat, "desc": desc, "suffix": "statmap"},
             map_sidecars.map_sidecar(stat, weights, model_text, smoothed_maps.mean_signal),
         )
     for (contrast, label), (region, _) in smoothed_maps.regions.items():
-        yield _StoredImage(
+        yield (
             region,
             {"label": contrast, "desc": desc + label, "suffix": "mask"},
             map_sidecars.region_sidecar(threshold_by_label[label]),
@@ -367,16 +297,11 @@ def write_map(values: Array, affine: Array, derivative: Derivative, here: Path) 
 
 
 def _score_maps(
-    smoothed_maps: _SmoothedMaps,
-    regressors: Regressors,
-    mask: Array,
-    roi: Array,
-    settings: MapSettings,
+    smoothed_maps: _SmoothedMaps, mask: Array, roi: Array, settings: MapSettings
 ) -> list[MetricRow]:
     """Return metrics of maps and regions, after the degrees of freedom of a linear model.
 
-    `regressors` are the regressors at the smoothing width of the maps. `mask` and `roi` are brain
-    and region of interest (X, Y, Z).
+    `mask` and `roi` are brain and region of interest (X, Y, Z).
     """
     series_name, fwhm_mm = smoothed_maps.series_name, smoothed_maps.fwhm_mm
     rows: list[MetricRow] = []
@@ -386,7 +311,7 @@ def _score_maps(
     rows += activation_rows(
         smoothed_maps.fit.maps,
         smoothed_maps.regions,
-        regressors.filter_contrasts(smoothed_maps.contrasts),
+        smoothed_maps.contrasts,
         mask=mask,
         roi=roi,
         affine=smoothed_maps.series.affine,

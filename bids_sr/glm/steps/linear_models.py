@@ -4,6 +4,7 @@ A step takes the record with the fields that it uses, so that no other option ma
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bids_sr.engine.artifacts import Confounds
 from bids_sr.glm.blocks import BlockDesign, block_design
@@ -74,6 +75,32 @@ class LinearModel:
         """Columns of the confounds in the model, as far as the run has them."""
         return model_confounds(self.inputs.confounds, self.nuisance)
 
+    @property
+    def mapped_contrasts(self) -> Contrasts:
+        """Contrasts whose conditions or seeds are in the model."""
+        return self.inputs.regressors.filter_contrasts(self.contrasts)
+
     def build_design(self, series: SeriesReader) -> Design:
         """Return the design of a series."""
         return self.inputs.build_design(series, self.confound_names)
+
+    def build_designs(
+        self,
+        series: SeriesReader,
+        smoothing: Sequence[float],
+        own_regressors: Sequence[Regressors] = (),
+    ) -> tuple[dict[float, Design], Contrasts]:
+        """Return the design of a series by smoothing width (FWHM, mm), and the mapped contrasts.
+
+        `own_regressors` are seed time series of the series, one per smoothing width; if empty, the
+        regressors of the model are used at all widths.
+        """
+        models = [
+            replace(self, inputs=replace(self.inputs, regressors=own)) for own in own_regressors
+        ] or [self]
+        designs = [model.build_design(series) for model in models]
+        if not own_regressors:
+            designs *= len(smoothing)
+        # The contrasts are the same at all widths, because seeds are the same voxels.
+        contrasts = models[0].mapped_contrasts
+        return dict(zip(map(float, smoothing), designs, strict=True)), contrasts

@@ -8,9 +8,9 @@ import numpy as np
 from bids_sr.engine.artifacts import Facts, Mask, Series, Volume
 from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import MAPS
+from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.glm.region_growth import REACH_MM, grow_roi, transfer_growth
-from bids_sr.glm.steps.activation import map_contrasts
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 
 
@@ -42,18 +42,16 @@ def grow_region(
     """
     # an empty selection of confounds includes the columns of the temporal model
     model = LinearModel(inputs=inputs, contrasts=contrasts, nuisance=[])
-    width = max(smoothing)
-    fits = map_contrasts(
+    (fit,) = map_activation(
         preproc,
         bold_mask.data,
-        model,
-        here,
-        kinds=("cc",),
-        smoothing=(width,),
-        low_pass=low_pass,
-    )
-    conditions = select_contrasts(inputs.regressors.filter_contrasts(contrasts))
-    highest_correlation = np.max([fits[width].maps[name, "cc"] for name in conditions], axis=0)
+        {max(smoothing): model.build_design(preproc)},
+        model.mapped_contrasts,
+        ActivationSettings(kinds=("cc",), low_pass=low_pass),
+        scratch=here,
+    ).values()
+    conditions = select_contrasts(model.mapped_contrasts)
+    highest_correlation = np.max([fit.maps[name, "cc"] for name in conditions], axis=0)
     try:
         grown_roi, threshold = grow_roi(
             roi_bold.data, highest_correlation, bold_mask.data, roi_bold.affine

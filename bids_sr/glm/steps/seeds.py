@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -210,24 +211,24 @@ def seed_series(
         )
         return components, {**facts, **component_facts}
     time_series = glm_seeds.seed_series(preproc, voxels, n_dummy)
-    regressors = _regress_nuisance(
-        time_series, preproc, confounds, n_dummy=n_dummy, design=design, nuisance=nuisance
+    inputs = DesignInputs(
+        regressors=Seeds.standardize(time_series),
+        confounds=confounds,
+        n_dummy=n_dummy,
+        design=design,
     )
-    return regressors, facts
+    return _regress_nuisance(time_series, preproc, inputs, nuisance), facts
 
 
 @step(makes=("own_regressors", "own_seeds", "own_seeds_columns"), cost=RunTime(volumes=0.02))
 def own_seed_series(
     series: Series,
     mask: Mask,
-    regressors: Regressors,
-    confounds: Confounds,
+    inputs: DesignInputs,
     here: Path = HERE,
     template: SeedTemplate | None = None,
     *,
     seeds: Sequence[Seed],
-    n_dummy: int,
-    design: DesignSettings,
     nuisance: list[str] | None,
     smoothing: Sequence[float],
 ) -> tuple[list[Regressors], Table, Facts]:
@@ -236,13 +237,14 @@ def own_seed_series(
     The seeds are the seeds of the acquired series. If the acquired series has temporal components
     instead of seeds, its components are returned for all series.
 
-    `series` has all of its volumes, and `mask` is the brain on its grid. `regressors` are the time
-    series of the acquired series. A seed time series is the mean of voxels smoothed with a width
-    of `smoothing` (FWHM, mm). Other parameters are as in `seed_series`.
+    `series` has all of its volumes, and `mask` is the brain on its grid. The regressors of
+    `inputs` are the time series of the acquired series. A seed time series is the mean of voxels
+    smoothed with a width of `smoothing` (FWHM, mm). Other parameters are as in `seed_series`.
 
     Returns time series per width; a table of all of them, with columns as in `map_label`; and
     descriptions and positions of the columns.
     """
+    regressors = inputs.regressors
     modeled_seeds = [seed for seed in seeds if seed.name in regressors.conditions]
     if not modeled_seeds:
         return [regressors] * len(smoothing), _get_unscaled_table(regressors), {}
@@ -250,11 +252,9 @@ def own_seed_series(
     points, regions = template.locate(modeled_seeds, mask, here)
     voxels, facts = _place_seeds(modeled_seeds, mask, points, regions, nearest=True)
     own_regressors = {
-        width: _regress_nuisance(
-            time_series, series, confounds, n_dummy=n_dummy, design=design, nuisance=nuisance
-        )
+        width: _regress_nuisance(time_series, series, inputs, nuisance)
         for width, time_series in glm_seeds.smoothed_seed_series(
-            series, voxels, smoothing, n_dummy
+            series, voxels, smoothing, inputs.n_dummy
         ).items()
     }
     columns = {
@@ -350,26 +350,18 @@ def _round_mm(point: Sequence[float] | Float) -> list[float]:
 def _regress_nuisance(
     time_series: pd.DataFrame,
     series: SeriesReader,
-    confounds: pd.DataFrame,
-    *,
-    n_dummy: int,
-    design: DesignSettings,
+    inputs: DesignInputs,
     nuisance: list[str] | None,
 ) -> Seeds:
     """Return seed time series after regression of drift and the confounds of the linear model.
 
     `series` is the series that the time series were extracted from.
     """
-    inputs = DesignInputs(
-        regressors=Seeds.standardize(time_series),
-        confounds=confounds,
-        n_dummy=n_dummy,
-        design=design,
-    )
-    seed_design = inputs.build_design(series, model_confounds(confounds, nuisance))
-    nuisance_columns = seed_design.matrix[:, len(seed_design.conditions) :]
+    inputs = replace(inputs, regressors=Seeds.standardize(time_series))
+    design = inputs.build_design(series, model_confounds(inputs.confounds, nuisance))
+    nuisance_columns = design.matrix[:, len(design.conditions) :]
     return Seeds.standardize(
-        glm_seeds.regress_out(time_series, nuisance_columns, n_dummy, seed_design.censored)
+        glm_seeds.regress_out(time_series, nuisance_columns, inputs.n_dummy, design.censored)
     )
 
 

@@ -60,12 +60,11 @@ def draw_design(
     """
     from bids_sr.report.figures.design import design_figure
 
-    regressors = model.inputs.regressors
     with_matrix = "glm" in kinds
     drawing = design_figure(
         model.build_design(preproc),
-        regressors.spans(),
-        regressors.filter_contrasts(model.contrasts),
+        model.inputs.regressors.spans(),
+        model.mapped_contrasts,
         with_matrix=with_matrix,
     )
     yield FigureDrawing("design", drawing, caption="" if with_matrix else _PROTOCOL_CAPTION)

@@ -262,7 +262,7 @@ def _has_enough_uncensored_volumes(
     """Return whether enough volumes remain after censoring and filtering, as far as known.
 
     Censored volumes are only known if another program estimated head motion; otherwise,
-    `bids_sr.glm.steps.temporal_model.add_temporal_regressors` stops the run after motion
+    `bids_sr.preproc.steps.temporal_model.add_temporal_regressors` stops the run after motion
     estimation.
 
     `columns` counts the regressors without the temporal model, `rows` the volumes without dummies.

@@ -17,6 +17,7 @@ from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.reference_maps import make_known_effects, reference_map_rows
 from bids_sr.evaluation.references import make_known_reference, make_map_reference
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation
+from bids_sr.glm.design import build_design
 from bids_sr.glm.regressors import Seeds
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
@@ -226,10 +227,15 @@ def test_two_simulated_networks_are_recovered(tmp_path: Path) -> None:
     save_image(data.astype(np.float32), AFFINE, tmp_path / "bold.nii", tr=2.0)
     seeds = Seeds(pd.DataFrame(time_series, columns=["thumb", "little"]))
     contrasts = {name: CONTRASTS[name] for name in ("thumb", "little")}
-    settings = ActivationSettings(confound_names=())
+    design = build_design(seeds, n_volumes=count, tr=2.0, confound_names=())
     with SeriesReader(tmp_path / "bold.nii") as reader:
         maps = map_activation(
-            reader, np.ones(SHAPE, bool), seeds, contrasts, settings, scratch=tmp_path
+            reader,
+            np.ones(SHAPE, bool),
+            {0.0: design},
+            contrasts,
+            ActivationSettings(low_pass=0.1),
+            scratch=tmp_path,
         )[0.0].maps
     for network, name in ((1, "thumb"), (2, "little")):
         effect = maps[name, "effect"]

@@ -8,6 +8,7 @@ from nilearn.glm.first_level import compute_regressor, glover_hrf, spm_hrf
 from scipy.signal import fftconvolve
 from scipy.stats import gamma
 
+from bids_sr.glm.activation_maps import ActivationSettings
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.cross_correlation import filter_of_design
 from bids_sr.glm.design import Design, DesignSettings, build_design, contrast_vector, frame_times
@@ -77,9 +78,9 @@ def test_contrasts_and_nuisance_exclude_derivatives() -> None:
     assert model.dof == plain.dof - 2
     trend, _ = filter_of_design(model, 0.1, with_confounds=True)
     np.testing.assert_allclose(trend, filter_of_design(plain, 0.1, with_confounds=True)[0])
-    assert model_text("t", model)["HRF"] == "spm + derivative"
-    assert model_text("cc", model)["HRF"] == "spm"
-    assert model_text("t", model)["Confounds"] == ["trans_x"]
+    assert model_text("t", model, ActivationSettings())["HRF"] == "spm + derivative"
+    assert model_text("cc", model, ActivationSettings())["HRF"] == "spm"
+    assert model_text("t", model, ActivationSettings())["Confounds"] == ["trans_x"]
 
 
 def test_a_type_that_repeats_the_derivative_of_another_is_reported_as_inseparable_from_types():
@@ -116,7 +117,7 @@ def test_seeds_have_no_derivatives() -> None:
     options = {"n_volumes": N_VOLUMES, "tr": TR, "confound_names": ()}
     model = build_design(seeds, settings("glover + derivative"), **options)
     np.testing.assert_array_equal(model.matrix, build_design(seeds, **options).matrix)
-    assert "HRF" not in model_text("t", model)
+    assert "HRF" not in model_text("t", model, ActivationSettings())
 
 
 @pytest.mark.parametrize(("function", "hrf"), [("spm", spm_hrf), ("glover", glover_hrf)])

@@ -80,14 +80,14 @@ def test_a_seed_of_3_mm_has_all_voxels_within_3_mm_of_its_center() -> None:
 def test_known_connectivity_is_recovered(rest: tuple, tmp_path: Path) -> None:
     path, labels, _ = rest
     table, mask = seeds_in(path, tmp_path), np.ones(SHAPE, dtype=bool)
-    settings = ActivationSettings(n_dummy=2, confound_names=CONFOUNDS, low_pass=None)
+    design = build_design(table, n_volumes=T, tr=TR, n_dummy=2, confound_names=CONFOUNDS)
     with SeriesReader(path) as reader:
         maps = map_activation(
             reader,
             mask,
-            table,
+            {0.0: design},
             {"left": {"left": 1.0}},
-            settings,
+            ActivationSettings(),
             scratch=tmp_path,
         )[0.0].maps
     assert maps["left", "cc"][labels == 0].min() > 0.7
@@ -108,19 +108,15 @@ def test_confounds_can_be_regressed_out_of_the_correlated_time_series(
         data = np.stack(list(reader.volumes()), axis=-1) + 40 * noise["csf"].to_numpy()
     save_image(data.astype(np.float32), AFFINE, confounded, tr=TR)
 
+    design = build_design(
+        table, n_volumes=T, tr=TR, n_dummy=2, confounds=noise, confound_names=("csf",)
+    )
+
     def correlation(file: Path, **options: object) -> np.ndarray:
-        settings = ActivationSettings(
-            kinds=("cc",), n_dummy=2, confound_names=("csf",), low_pass=None, **options
-        )
+        settings = ActivationSettings(kinds=("cc",), **options)
         with SeriesReader(file) as reader:
             (activation,) = map_activation(
-                reader,
-                mask,
-                table,
-                {"left": {"left": 1.0}},
-                settings,
-                scratch=tmp_path,
-                confounds=noise,
+                reader, mask, {0.0: design}, {"left": {"left": 1.0}}, settings, scratch=tmp_path
             ).values()
         return activation.maps["left", "cc"]
 

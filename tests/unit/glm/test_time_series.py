@@ -8,9 +8,10 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation
+from bids_sr.glm.design import build_design
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.series_quality import QualitySums, smoothness
-from bids_sr.glm.time_series import extract_time_series
+from bids_sr.glm.time_series import VoxelTimeSeries, extract_time_series
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.spatial.smoothing import smooth
 from bids_sr.spatial.streamed_fit import divide_into_batches
@@ -33,6 +34,11 @@ def series(tmp_path):
 EVENTS = Events(
     pd.DataFrame({"onset": [36.0, 100.0], "duration": [40.0, 8.0], "trial_type": ["a", "b"]})
 )
+SETTINGS = ActivationSettings(low_pass=0.1)
+
+
+def make_design(n_dummy=0):
+    return build_design(EVENTS, n_volumes=60, tr=2.0, n_dummy=n_dummy, confound_names=())
 
 
 def test_width_of_smoothing_is_in_mm_on_unequal_voxels():
@@ -165,20 +171,17 @@ def test_time_series_are_returned_in_the_order_of_the_mask(series, tmp_path):
     assert not scratch.exists()
 
 
-def test_maps_do_not_depend_on_the_block_size(series, tmp_path):
+def test_maps_do_not_depend_on_the_block_size(series, tmp_path, monkeypatch):
     mask = np.ones((9, 8, 5), dtype=bool)
     maps = []
     for budget in (60 * 36 * 5, 60 * 36 * 64, 2**30):
-        activation_settings = ActivationSettings(
-            smoothing=(3.0,), confound_names=(), block_bytes=budget
-        )
+        monkeypatch.setattr(VoxelTimeSeries.blocks, "__defaults__", (budget,))
         with SeriesReader(series) as reader:
             contrasts = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
-            maps.append(
-                map_activation(
-                    reader, mask, EVENTS, contrasts, activation_settings, scratch=tmp_path
-                )[3.0].maps
-            )
+            (fit,) = map_activation(
+                reader, mask, {3.0: make_design()}, contrasts, SETTINGS, scratch=tmp_path
+            ).values()
+            maps.append(fit.maps)
     assert set(maps[0]) == {
         (c, s) for c in ("a", "aMinusB") for s in ("cc", "effect", "variance", "t", "z")
     }
@@ -191,11 +194,10 @@ def test_memory_of_maps_is_proportional_to_the_mask(series, tmp_path):
     """Runs can have 13 contrasts of 3 million voxels, most of them outside the brain."""
     mask = np.zeros((9, 8, 5), dtype=bool)
     mask[3:5, 3:5, 2] = True
-    activation_settings = ActivationSettings(confound_names=())
     contrasts = {name: {"a": 1.0} for name in "abcdefghijklm"}
     with SeriesReader(series) as reader:
         maps = map_activation(
-            reader, mask, EVENTS, contrasts, activation_settings, scratch=tmp_path
+            reader, mask, {0.0: make_design()}, contrasts, SETTINGS, scratch=tmp_path
         )[0.0].maps
     assert len(pickle.dumps(maps)) < sum(values.nbytes for values in maps.values()) / 10
     assert ("a", "t") in maps
@@ -207,11 +209,15 @@ def test_memory_of_maps_is_proportional_to_the_mask(series, tmp_path):
 def test_simulated_activation_is_recovered_and_constant_voxels_are_0(series, tmp_path):
     mask = np.ones((9, 8, 5), dtype=bool)
     mask[8] = False
-    activation_settings = ActivationSettings(confound_names=(), n_dummy=3)
     with SeriesReader(series) as reader:
-        activation = map_activation(
-            reader, mask, EVENTS, {"a": {"a": 1.0}}, activation_settings, scratch=tmp_path
-        )[0.0]
+        (activation,) = map_activation(
+            reader,
+            mask,
+            {0.0: make_design(n_dummy=3)},
+            {"a": {"a": 1.0}},
+            SETTINGS,
+            scratch=tmp_path,
+        ).values()
     for stat in ("cc", "t", "z", "effect"):
         values = activation.maps["a", stat]
         assert np.unravel_index(values.argmax(), values.shape) == (4, 4, 2)

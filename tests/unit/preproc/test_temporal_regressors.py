@@ -189,7 +189,6 @@ def series(folder: Path, corrupt: bool) -> SeriesReader:
 def test_values_of_censored_volumes_change_no_map_no_block_and_no_component(tmp_path):
     table = add_time_columns(TimeModel(fd_censor=0.5))
     mask = np.ones((4, 4, 2), dtype=bool)
-    settings = ActivationSettings(confound_names=model_confounds(table))
     blocks = block_design(
         task(), n_volumes=N, tr=TR, confounds=table, confound_names=model_confounds(table)
     )
@@ -199,11 +198,10 @@ def test_values_of_censored_volumes_change_no_map_no_block_and_no_component(tmp_
             (fit,) = map_activation(
                 reader,
                 mask,
-                task(),
+                {0.0: build_task_design(table)},
                 {"a": {"a": 1.0}},
-                settings,
+                ActivationSettings(low_pass=0.1),
                 scratch=tmp_path,
-                confounds=table,
             ).values()
             maps.append({key: fit.maps[key] for key in fit.maps})
             effects.append(

@@ -3,6 +3,7 @@ skipped.
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from bids_sr.glm.connectivity_seeds import Seed
 from bids_sr.glm.design import DesignSettings
+from bids_sr.glm.steps.linear_models import DesignInputs
 from bids_sr.glm.steps.seeds import SeedTemplate, component_series, own_seed_series, seed_series
 from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -164,17 +166,23 @@ def test_each_series_can_have_seeds_from_its_own_voxels(
     shape = (20, 20, 8)
     data = 1000 + rng.normal(size=(*shape, T))
     save_image(data.astype(np.float32), affine, tmp_path / "fine.nii", tr=2.0)
-    inputs = {name: value for name, value in run.items() if name not in ("preproc", "bold_mask")}
+    inputs = DesignInputs(
+        regressors=acquired,
+        confounds=run["confounds"],
+        n_dummy=run["n_dummy"],
+        design=run["design"],
+    )
+    own_seeds = partial(
+        own_seed_series,
+        template=run["template"],
+        here=tmp_path,
+        seeds=seeds,
+        nuisance=None,
+        smoothing=[0.0, 5.0],
+    )
     mask = Volume(np.ones(shape, dtype=bool), affine)
     with SeriesReader(tmp_path / "fine.nii") as series:
-        (own_regressors, smoothed), table, facts = own_seed_series(
-            series=series,
-            mask=mask,
-            regressors=acquired,
-            seeds=seeds,
-            smoothing=[0.0, 5.0],
-            **inputs,
-        )
+        (own_regressors, smoothed), table, facts = own_seeds(series, mask, inputs)
     assert own_regressors.conditions == smoothed.conditions == ["here", "beside"]
     assert list(table) == ["here", "beside", "hereFwhm50", "besideFwhm50"] == list(facts)
     assert [fact["SmoothingFWHM"] for fact in facts.values()] == [0.0, 0.0, 5.0, 5.0]
@@ -201,14 +209,7 @@ def test_each_series_can_have_seeds_from_its_own_voxels(
         run["preproc"], run["bold_mask"], run["here"], n_dummy=run["n_dummy"]
     )
     with SeriesReader(tmp_path / "fine.nii") as series:
-        unchanged, table, _ = own_seed_series(
-            series=series,
-            mask=mask,
-            regressors=components,
-            seeds=seeds,
-            smoothing=[0.0, 5.0],
-            **inputs,
-        )
+        unchanged, table, _ = own_seeds(series, mask, replace(inputs, regressors=components))
     assert unchanged == [components, components]
     assert list(table) == components.conditions
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from bids_sr.evaluation.reference_maps import reference_map_rows
+from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.connectivity_seeds import Seed
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Seeds
-from bids_sr.glm.steps.activation import map_contrasts
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.glm.steps.seeds import own_seed_series, seed_series
 from bids_sr.io.confound_names import MOTION_REGRESSORS
@@ -49,15 +49,25 @@ def maps(
             inputs = {"confounds": confounds, "here": tmp_path, "seeds": [SEED], **MODEL}
             if acquired is None:  # The acquired series is similar to the first.
                 acquired, _ = seed_series(series, mask, **inputs)
-            (own_seeds,), _, _ = own_seed_series(series, mask, acquired, smoothing=[0.0], **inputs)
+            acquired_inputs = DesignInputs(
+                regressors=acquired, confounds=confounds, n_dummy=0, design=DesignSettings()
+            )
+            (own_seeds,), _, _ = own_seed_series(
+                series, mask, acquired_inputs, tmp_path, seeds=[SEED], nuisance=[], smoothing=[0.0]
+            )
             for kind, regressors in (("acquired", acquired), ("own", own_seeds)):
                 assert isinstance(regressors, Seeds)
                 model = LinearModel(
                     inputs=DesignInputs(regressors=regressors, n_dummy=0, design=DesignSettings()),
                     contrasts={"motor": {"motor": 1.0}},
                 )
-                (result,) = map_contrasts(
-                    series, mask.data, model, tmp_path, kinds=("cc", "glm"), smoothing=(0.0,)
+                (result,) = map_activation(
+                    series,
+                    mask.data,
+                    {0.0: model.build_design(series)},
+                    model.mapped_contrasts,
+                    ActivationSettings(low_pass=0.1),
+                    scratch=tmp_path,
                 ).values()
                 maps_by_seed.setdefault(kind, {})[name] = dict(result.maps)
     return maps_by_seed

@@ -2,7 +2,8 @@
 and the workflow.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -12,15 +13,19 @@ import pytest
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
-from bids_sr.glm.hemodynamic_response import HemodynamicResponse
-from bids_sr.glm.steps import temporal_model
 from bids_sr.io import nifti
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.steps import acquired_series, bold_reference, motion, run_confounds
+from bids_sr.preproc.steps import (
+    acquired_series,
+    bold_reference,
+    motion,
+    run_confounds,
+    temporal_model,
+)
 from bids_sr.preproc.temporal_regressors import TimeModel, TooFewVolumes
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix
 from bids_sr.sr.steps.resampled_series import correct_motion
@@ -271,20 +276,22 @@ def _moving_table(n: int = 60) -> pd.DataFrame:
     return table.assign(framewise_displacement=displacement)
 
 
-TEMPORAL = temporal_model.TemporalSettings(
-    model=TimeModel(fd_censor=0.5, band_pass=(0.01, 0.2), legendre=2),
+MODEL = TimeModel(fd_censor=0.5, band_pass=(0.01, 0.2), legendre=2)
+add_temporal_regressors = partial(
+    temporal_model.add_temporal_regressors,
     high_pass=0.0,
-    at_rest=True,
-    contrasts={"s": {"s": 1.0}},
+    n_regressors=1,
     nuisance=None,
-    hrf=HemodynamicResponse(),
+    at_rest=True,
+    tr=2.0,
+    n_dummy=4,
 )
 
 
 def test_the_temporal_model_is_part_of_the_confounds_and_reported(tmp_path) -> None:
     table = _moving_table()
-    confounds, columns, added_columns, facts = temporal_model.add_temporal_regressors(
-        table, {"x": {}}, temporal=TEMPORAL, tr=2.0, n_dummy=4
+    confounds, columns, added_columns, facts = add_temporal_regressors(
+        table, {"x": {}}, model=MODEL
     )
     assert list(confounds) == [*table, *added_columns]
     assert set(columns) == {"x", *added_columns}
@@ -297,12 +304,11 @@ def test_the_temporal_model_is_part_of_the_confounds_and_reported(tmp_path) -> N
         "model": "band-pass filter from 0.01 to 0.2 Hz, Legendre polynomials up to order 2",
     }
     write_json(tmp_path / "censoring.json", facts)
-    model = TEMPORAL.model
-    before = temporal_model.describe_time_model(model)
+    before = temporal_model.describe_time_model(MODEL)
     for number in ("0.5 mm", "0.01 to 0.2 Hz", "order 2"):
         assert number in before
     one_run, two_runs = (
-        temporal_model.describe_censored(model, [tmp_path] * n, 0).removeprefix(before)
+        temporal_model.describe_censored(MODEL, [tmp_path] * n, 0).removeprefix(before)
         for n in (1, 2)
     )
     assert "3 of 56 volumes (5.4%)" in one_run
@@ -312,9 +318,7 @@ def test_the_temporal_model_is_part_of_the_confounds_and_reported(tmp_path) -> N
 def test_too_few_remaining_volumes_are_an_error_with_reason_and_option() -> None:
     strict = TimeModel(fd_censor=0.05, band_pass=(0.01, 0.2), legendre=2)
     with pytest.raises(TooFewVolumes, match=r"0 of 56 .* 56 ") as error:
-        temporal_model.add_temporal_regressors(
-            _moving_table(), temporal=replace(TEMPORAL, model=strict), tr=2.0, n_dummy=4
-        )
+        add_temporal_regressors(_moving_table(), model=strict)
     assert "--censor fd" in str(error.value)
     assert "--band-pass" in str(error.value)
 

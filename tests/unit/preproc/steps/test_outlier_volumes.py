@@ -8,15 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.glm.hemodynamic_response import HemodynamicResponse
-from bids_sr.glm.steps import temporal_model
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.head_motion import motion_table
 from bids_sr.preproc.model_confounds import model_confounds
-from bids_sr.preproc.steps import imported, outlier_volumes, run_confounds
+from bids_sr.preproc.steps import imported, outlier_volumes, run_confounds, temporal_model
 from bids_sr.preproc.temporal_regressors import TimeModel
 from bids_sr.report.figure_steps.motion import draw_motion, summarize_run
 
@@ -122,14 +120,11 @@ def test_an_outlier_with_head_motion_has_one_column_and_counts_once() -> None:
     table, described, added, facts = temporal_model.add_temporal_regressors(
         run_confounds.motion_confounds(motion, outliers=FACTS),
         {},
-        temporal=temporal_model.TemporalSettings(
-            model=TimeModel(fd_censor=0.5),
-            high_pass=1 / 128,
-            at_rest=False,
-            contrasts={"a": {"a": 1.0}},
-            nuisance=None,
-            hrf=HemodynamicResponse(),
-        ),
+        model=TimeModel(fd_censor=0.5),
+        high_pass=1 / 128,
+        n_regressors=1,
+        nuisance=None,
+        at_rest=False,
         tr=TR,
         n_dummy=0,
     )

@@ -8,12 +8,8 @@ import pandas as pd
 
 from bids_sr.engine.artifacts import Confounds, Facts
 from bids_sr.engine.step import step
-from bids_sr.glm.connectivity_seeds import count_mapped
-from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.confound_names import CENSORED
-from bids_sr.io.frozen import frozen
 from bids_sr.io.json_values import as_number
 from bids_sr.preproc import temporal_regressors
 from bids_sr.preproc.model_confounds import model_confounds
@@ -65,41 +61,30 @@ def describe_time_model(model: temporal_regressors.TimeModel) -> str:
     return " ".join(sentences)
 
 
-@frozen
-class TemporalSettings:
-    """Options of the confounds that censor volumes, filter by frequency, and model drift.
-
-    `model` defines censoring, band-pass filter and Legendre polynomials. `high_pass` is the
-    cut-off of the cosines that model drift (Hz); 0 if the added columns model drift. `at_rest`
-    states whether the run has no events. `nuisance` are the columns of the confounds in the linear
-    models; None for motion and aCompCor. `hrf` is the response to events.
-    """
-
-    model: temporal_regressors.TimeModel
-    high_pass: float
-    at_rest: bool
-    contrasts: Contrasts
-    nuisance: list[str] | None
-    hrf: HemodynamicResponse
-
-
 @step(makes=("confounds", "confounds_columns", "time_columns", "censoring"), small=True)
 def add_temporal_regressors(
     gathered_confounds: Confounds,
     gathered_columns: Facts | None = None,
     *,
-    temporal: TemporalSettings,
+    model: temporal_regressors.TimeModel,
+    high_pass: float,
+    n_regressors: int,
+    nuisance: list[str] | None,
+    at_rest: bool,
     tr: float,
     n_dummy: int,
 ) -> tuple[Confounds, Facts, Confounds, Facts]:
     """Add confounds that censor volumes, filter by frequency, and model drift.
 
-    `gathered_columns` are descriptions of the confounds of the run. `tr` is in s.
+    `gathered_columns` are descriptions of the confounds of the run. `high_pass` is the cut-off of
+    the cosines that model drift (Hz); 0 if the added columns model drift. `n_regressors` is the
+    number of regressors of conditions, or of seeds if the run has no events (`at_rest`).
+    `nuisance` are the columns of the confounds in the linear models; None for motion and aCompCor.
+    `tr` is in s.
 
     Returns confounds with the added columns; descriptions of all columns; only the added columns;
     and counts of censored volumes. Raises `TooFewVolumes` if too few volumes remain for the model.
     """
-    model = temporal.model
     time_table, descriptions = temporal_regressors.time_columns(
         gathered_confounds, model, tr=tr, n_dummy=n_dummy
     )
@@ -107,39 +92,19 @@ def add_temporal_regressors(
     # Outlier volumes have columns in the gathered confounds.
     is_included = temporal_regressors.uncensored_volumes(gathered_confounds, len(table))[n_dummy:]
     is_uncensored = temporal_regressors.uncensored_volumes(time_table, len(table))[n_dummy:]
+    confound_names = [
+        name for name in model_confounds(table, nuisance) if not name.startswith(CENSORED)
+    ]
+    n_cosines = max(1, int(2 * (len(is_uncensored) * tr) * high_pass))
     temporal_regressors.check_volumes(
         int((is_included & is_uncensored).sum()),
         int(is_included.sum()),
-        _count_regressors(table, temporal, duration_s=len(is_uncensored) * tr),
+        n_regressors + len(confound_names) + 1 + n_cosines,
         model,
         tr=tr,
-        least_s=temporal_regressors.LEAST_AT_REST_S if temporal.at_rest else 0.0,
+        least_s=temporal_regressors.LEAST_AT_REST_S if at_rest else 0.0,
     )
     facts = dict(temporal_regressors.censoring_facts(is_uncensored, model))
     facts["volumes"] = [n_dummy + int(row) for row in np.flatnonzero(~is_uncensored)]
     facts["model"] = model.words
     return table, {**(gathered_columns or {}), **descriptions}, time_table, facts
-
-
-def _count_regressors(
-    table: pd.DataFrame, temporal: TemporalSettings, *, duration_s: float
-) -> int:
-    """Return the number of regressors of a run, without regressors of censored volumes.
-
-    `table` has the confounds of the run, with columns of the temporal model. `duration_s` is the
-    duration of the steady-state volumes.
-    """
-    conditions = {
-        name
-        for weights in temporal.contrasts.values()
-        for name, weight in weights.items()
-        if weight
-    }
-    n_conditions = (
-        count_mapped(conditions) if temporal.at_rest else len(conditions) * temporal.hrf.n_columns
-    )
-    confound_names = [
-        name for name in model_confounds(table, temporal.nuisance) if not name.startswith(CENSORED)
-    ]
-    n_cosines = max(1, int(2 * duration_s * temporal.high_pass))
-    return n_conditions + len(confound_names) + 1 + n_cosines
