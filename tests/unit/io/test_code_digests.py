@@ -291,5 +291,5 @@ def test_steps_of_the_program_depend_on_the_code_of_their_results_only() -> None
     assert not motion_names & {"engine.artifacts._MetricsKind", "glm.linear_model.ContrastModel"}
     assert "sr.methods.unet.METHOD" in _list_dependencies(super_resolution.super_resolve.function)
     assert "sr.networks.architectures.unet.UNet" in _list_dependencies(train_network)
-    assert "config.seeds.Seed" in _list_dependencies(seeds.seed_series.function)
+    assert "glm.connectivity_seeds.Seed" in _list_dependencies(seeds.seed_series.function)
     assert "boilerplate.io_spec.json" in _list_dependencies(store.function)
