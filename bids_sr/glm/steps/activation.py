@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from math import prod
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import MAPS
 from bids_sr.glm import map_sidecars
 from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
-from bids_sr.glm.activation_regions import parse_thresholds
+from bids_sr.glm.activation_regions import Threshold, parse_thresholds
 from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design, scale_weights
@@ -33,6 +34,7 @@ from bids_sr.preproc.temporal_regressors import uncensored_volumes
 from bids_sr.spatial.masks import compute_mean_signal
 
 _LOGGER = logging.getLogger(__name__)
+_DescribedImage = tuple[Array, dict[str, str], map_sidecars.Sidecar]
 
 
 @frozen
@@ -64,23 +66,6 @@ class SeriesMaps:
     quality: Rows
     middle: Image
     tsnr: Image
-
-
-@frozen
-class _SmoothedMaps:
-    """Maps and regions of a series at one smoothing width.
-
-    `fwhm_mm` is the smoothing of the maps (FWHM, mm). `contrasts` are weights of conditions by
-    contrast. `fit` contains the maps, in percent of `mean_signal`, with their design.
-    """
-
-    series: SeriesReader
-    series_name: str
-    fwhm_mm: float
-    contrasts: Contrasts
-    fit: ActivationMaps
-    mean_signal: float
-    regions: Regions
 
 
 def _estimate_map_cost(contrasts: Contrasts) -> RunTime:
@@ -137,22 +122,37 @@ def map_series(
     mean_signal = compute_mean_signal(boldref.data, bold_mask.data)
     maps: list[Derivative] = []
     rows: list[MetricRow] = []
+    thresholds = parse_thresholds(settings.thresholds)
     for fwhm_mm, signal_fit in fits.items():
         fit = signal_fit.in_percent(mean_signal)
-        regions = find_regions(
-            fit.maps, mask.data, roi.data, parse_thresholds(settings.thresholds)
+        regions = find_regions(fit.maps, mask.data, roi.data, thresholds)
+        shared_sidecar = map_sidecars.common_sidecar(
+            series=series_name, fwhm_mm=fwhm_mm, zooms=series.zooms, axis_order=settings.axis_order
         )
-        smoothed_maps = _SmoothedMaps(
-            series=series,
-            series_name=series_name,
+        if settings.input_smoothing:
+            shared_sidecar["InputSmoothingFWHM"] = settings.input_smoothing
+        described_images = chain(
+            _iterate_maps(fit, contrasts, mean_signal, settings),
+            _iterate_regions(regions, thresholds),
+        )
+        for image, labels, sidecar in described_images:
+            desc = map_label(series_name, fwhm_mm, labels["desc"])
+            entities = map_sidecars.entities(series=series_name, **{**labels, "desc": desc})
+            derivative = Derivative(None, entities, {**sidecar, **shared_sidecar})
+            maps.append(write_map(image, series.affine, derivative, here))
+        if "glm" in settings.kinds:
+            rows += metric_rows(series_name, {"dof": fit.design.dof}, fwhm_mm=fwhm_mm)
+        rows += activation_rows(
+            fit.maps,
+            regions,
+            contrasts,
+            mask=mask.data,
+            roi=roi.data,
+            affine=series.affine,
+            series=series_name,
             fwhm_mm=fwhm_mm,
-            contrasts=contrasts,
-            fit=fit,
-            mean_signal=mean_signal,
-            regions=regions,
+            per_acquired=1 if series_name == ACQUIRED else prod(settings.factor),
         )
-        maps += _write_maps(smoothed_maps, settings, here)
-        rows += _score_maps(smoothed_maps, mask.data, roi.data, settings)
     quality = sums.quality()
     return SeriesMaps(
         maps=maps,
@@ -239,49 +239,31 @@ def _make_quality_sums(series: SeriesReader, mask: Array, model: LinearModel) ->
     )
 
 
-def _write_maps(
-    smoothed_maps: _SmoothedMaps, settings: MapSettings, here: Path
-) -> list[Derivative]:
-    """Write the maps and regions of a series at one smoothing width to the folder `here`."""
-    series, series_name = smoothed_maps.series, smoothed_maps.series_name
-    shared_sidecar = map_sidecars.common_sidecar(
-        series=series_name,
-        fwhm_mm=smoothed_maps.fwhm_mm,
-        zooms=series.zooms,
-        axis_order=settings.axis_order,
-    )
-    if settings.input_smoothing:
-        shared_sidecar = {**shared_sidecar, "InputSmoothingFWHM": settings.input_smoothing}
-    derivatives = []
-    for image, labels, sidecar in _iterate_images(smoothed_maps, settings):
-        entities = map_sidecars.entities(series=series_name, **labels)
-        derivative = Derivative(None, entities, {**sidecar, **shared_sidecar})
-        derivatives.append(write_map(image, series.affine, derivative, here))
-    return derivatives
-
-
-def _iterate_images(
-    smoothed_maps: _SmoothedMaps, settings: MapSettings
-) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:
-    """Yield the maps, followed by the regions, with their entities and sidecars."""
-    fit = smoothed_maps.fit
-    desc = map_label(smoothed_maps.series_name, smoothed_maps.fwhm_mm)
-    thresholds = parse_thresholds(settings.thresholds)
-    threshold_by_label = {threshold.label: threshold for threshold in thresholds}
+def _iterate_maps(
+    fit: ActivationMaps, contrasts: Contrasts, mean_signal: float, settings: MapSettings
+) -> Iterator[_DescribedImage]:
+    """Yield the maps with their entities and sidecars."""
     for (contrast, stat), statmap in fit.maps.items():
         model_text = map_sidecars.model_text(
             stat, fit.design, settings, noise_memory_s=fit.noise_memory_s
         )
-        weights = scale_weights(smoothed_maps.contrasts[contrast])
+        weights = scale_weights(contrasts[contrast])
         yield (
             statmap,
-            {"contrast": contrast, "stat": stat, "desc": desc, "suffix": "statmap"},
-            map_sidecars.map_sidecar(stat, weights, model_text, smoothed_maps.mean_signal),
+            {"contrast": contrast, "stat": stat, "desc": "", "suffix": "statmap"},
+            map_sidecars.map_sidecar(stat, weights, model_text, mean_signal),
         )
-    for (contrast, label), (region, _) in smoothed_maps.regions.items():
+
+
+def _iterate_regions(
+    regions: Regions, thresholds: Sequence[Threshold]
+) -> Iterator[_DescribedImage]:
+    """Yield the regions with their entities and sidecars; ``desc`` is the kind of region."""
+    threshold_by_label = {threshold.label: threshold for threshold in thresholds}
+    for (contrast, label), (region, _) in regions.items():
         yield (
             region,
-            {"label": contrast, "desc": desc + label, "suffix": "mask"},
+            {"label": contrast, "desc": label, "suffix": "mask"},
             map_sidecars.region_sidecar(threshold_by_label[label]),
         )
 
@@ -294,32 +276,6 @@ def write_map(values: Array, affine: Array, derivative: Derivative, here: Path) 
     path = here / f"{derivative.name}.nii"
     save_image(values, affine, path)
     return replace(derivative, content=path)
-
-
-def _score_maps(
-    smoothed_maps: _SmoothedMaps, mask: Array, roi: Array, settings: MapSettings
-) -> list[MetricRow]:
-    """Return metrics of maps and regions, after the degrees of freedom of a linear model.
-
-    `mask` and `roi` are brain and region of interest (X, Y, Z).
-    """
-    series_name, fwhm_mm = smoothed_maps.series_name, smoothed_maps.fwhm_mm
-    rows: list[MetricRow] = []
-    if "glm" in settings.kinds:
-        dof = {"dof": smoothed_maps.fit.design.dof}
-        rows += metric_rows(series_name, dof, fwhm_mm=fwhm_mm)
-    rows += activation_rows(
-        smoothed_maps.fit.maps,
-        smoothed_maps.regions,
-        smoothed_maps.contrasts,
-        mask=mask,
-        roi=roi,
-        affine=smoothed_maps.series.affine,
-        series=series_name,
-        fwhm_mm=fwhm_mm,
-        per_acquired=1 if series_name == ACQUIRED else prod(settings.factor),
-    )
-    return rows
 
 
 @step(makes=("image_metrics", "image_columns"), small=True)
