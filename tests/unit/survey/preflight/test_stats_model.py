@@ -23,7 +23,7 @@ from bids_sr.survey.preflight.estimability import TypesOfRun
 from bids_sr.survey.preflight.run_contrasts import resolve_run_contrasts
 from bids_sr.survey.preflight.stats_model import read_model
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[4] / "docs"
 MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 TYPES = ("thumb", "little")
 Model = dict[str, Any]
