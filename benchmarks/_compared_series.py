@@ -25,9 +25,9 @@ from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.study import Study
+from bids_sr.preproc.multi_echo import combine_echoes
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.matrices import upsample
-from bids_sr.spatial.multi_echo import combine_echoes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA, beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import resize_affine

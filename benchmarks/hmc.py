@@ -42,7 +42,7 @@ from numpy.typing import NDArray  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
 from bids_sr.io.arrays import evenly_spaced  # noqa: E402
-from bids_sr.spatial.hmc import estimate_motion  # noqa: E402
+from bids_sr.preproc.hmc import estimate_motion  # noqa: E402
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix, rigid_params  # noqa: E402
 
 Array = NDArray[Any]

@@ -21,8 +21,8 @@ from matplotlib import pyplot as plt
 
 from bids_sr.io.copies import copy_series
 from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.preproc import outlier_volumes
 from bids_sr.preproc.nonsteady import count_nonsteady_volumes
-from bids_sr.spatial import outlier_volumes
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
 

@@ -55,9 +55,9 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.rigid import register_rigid
 from bids_sr.preproc.same_contrast import refine
+from bids_sr.preproc.slice_timing import correct_slice_timing
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.slice_timing import correct_slice_timing
 from bids_sr.spatial.smoothing import smooth
 from bids_sr.spatial.transforms import rms_distance, voxel_centers
 from bids_sr.sr.inference.apply_to_series import super_resolve_series

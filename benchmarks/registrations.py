@@ -32,8 +32,8 @@ from bids_sr.io.arrays import Array  # noqa: E402
 from bids_sr.io.nifti import SeriesReader, load_image, save_image  # noqa: E402
 from bids_sr.io.volume import Volume  # noqa: E402
 from bids_sr.preproc.bold_to_anat import register_to_t1w  # noqa: E402
+from bids_sr.preproc.boldref import make_boldref  # noqa: E402
 from bids_sr.preproc.rigid import register_rigid  # noqa: E402
-from bids_sr.spatial.boldref import make_boldref  # noqa: E402
 from bids_sr.spatial.masks import brain_mask  # noqa: E402
 from bids_sr.spatial.resampling import sample_volume  # noqa: E402
 from bids_sr.spatial.transforms import (  # noqa: E402

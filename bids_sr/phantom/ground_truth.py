@@ -18,7 +18,7 @@ from bids_sr.phantom.poses import ROTATION_CENTER
 from bids_sr.phantom.scanner import BOLD_FRAME_TEXT, MARGIN_SAMPLES, Scanner
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.still_scans import LESION_LABEL, StillScan, sample_tissue_fractions
-from bids_sr.spatial.multi_echo import fit_t2star
+from bids_sr.preproc.multi_echo import fit_t2star
 from bids_sr.spatial.transforms import invert, rigid_params
 
 _TEMPLATE = "MNI152NLin2009aSym"  # template of the simulated heads, as named by TemplateFlow

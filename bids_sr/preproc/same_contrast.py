@@ -7,7 +7,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.volume import Volume
-from bids_sr.spatial.hmc import MotionEstimator
+from bids_sr.preproc.hmc import MotionEstimator
 from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rms_distance, voxel_centers

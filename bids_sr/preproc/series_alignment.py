@@ -18,7 +18,7 @@ from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
-from bids_sr.spatial.hmc import estimate_motion
+from bids_sr.preproc.hmc import estimate_motion
 from bids_sr.spatial.masks import MaskError, brain_mask, grow, head_mask
 from bids_sr.spatial.matrices import apply_along, block_matrix, downsample
 from bids_sr.spatial.resampling import sample_volume

@@ -4,7 +4,7 @@ All regressors are columns of the confounds table, so that all models of a run u
 regressors: maps, seeds, block effects, controls and the measured reference.
 
 - `censored…`: 1 in one volume and 0 elsewhere, for outlier volumes
-  (`bids_sr.spatial.outlier_volumes`) and, if requested, volumes with head motion. A model with
+  (`bids_sr.preproc.outlier_volumes`) and, if requested, volumes with head motion. A model with
   this column estimates all other parameters from the other volumes. Least squares and generalized
   least squares give the same estimates, residuals and degrees of freedom as without the row, and
   noise keeps its distance in time across the gap.

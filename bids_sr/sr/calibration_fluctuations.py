@@ -11,9 +11,9 @@ from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import DesignError, read_events
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.preproc.boldref import resample_to_reference
 from bids_sr.preproc.drift import drift_basis
 from bids_sr.preproc.head_motion import HEAD_RADIUS_MM, framewise_displacement
-from bids_sr.spatial.boldref import resample_to_reference
 from bids_sr.spatial.transforms import compute_displacement_mm
 from bids_sr.sr.prior_maps.calibration_components import MIN_VOLUMES, calibration_components
 from bids_sr.sr.prior_maps.temporal_components import SeriesError

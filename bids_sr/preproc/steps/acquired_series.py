@@ -10,7 +10,7 @@ from bids_sr.io.grids import AxisOrder
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, difference_unit
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.word_lists import enumerate_words
-from bids_sr.spatial import slice_timing
+from bids_sr.preproc import slice_timing
 from bids_sr.spatial.smoothing import smooth
 
 
@@ -45,7 +45,7 @@ def combine_echoes(
 
     The series (4D) are on one grid. `echo_times` are in ms.
     """
-    from bids_sr.spatial import multi_echo
+    from bids_sr.preproc import multi_echo
 
     multi_echo.combine_echoes(echo_files, echo_times, here / "combined.nii")
     return here / "combined.nii"

@@ -7,8 +7,8 @@ from bids_sr.engine.artifacts import Image, Mask, Series
 from bids_sr.engine.step import step
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.boldref import make_boldref
 from bids_sr.preproc.nonsteady import count_nonsteady_volumes
-from bids_sr.spatial.boldref import make_boldref
 from bids_sr.spatial.masks import HUMAN_HEAD_MM, brain_mask, head_scale
 
 _LOGGER = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.orientation import storage_order
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
-from bids_sr.spatial.clipped_values import ClippedVoxelSearch
+from bids_sr.preproc.clipped_values import ClippedVoxelSearch
 from bids_sr.spatial.resampling import sample_volume
 
 _ENTITIES = {"space": BOLDREF, "label": "clipped", "suffix": "mask"}

@@ -16,18 +16,18 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import apply, load, load_like
 from bids_sr.preproc.bold_to_anat import measure_coregistration, upsample_mask
+from bids_sr.preproc.boldref import average_realigned_volumes
 from bids_sr.preproc.brain import check_brain, empty_grid_2mm, volume_ml
 from bids_sr.preproc.head_motion import motion_table
 from bids_sr.preproc.imported_confounds import import_confound_columns, rename_old_columns
+from bids_sr.preproc.imported_motion import convert_mcflirt_motion, precomputed_motion
 from bids_sr.preproc.mixture_segmentation import label_tissues
+from bids_sr.preproc.outlier_volumes import interpolation_weights
 from bids_sr.preproc.steps import anatomy
 from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
-from bids_sr.spatial.boldref import average_realigned_volumes
 from bids_sr.spatial.distortion import Distortion, distortion_from_field_map
-from bids_sr.spatial.imported_motion import convert_mcflirt_motion, precomputed_motion
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.masks import brain_mask
-from bids_sr.spatial.outlier_volumes import interpolation_weights
 from bids_sr.spatial.transforms import hr_grid, invert
 
 _ANATOMY_NEED = Need(always=0.05, t1w=0.030, high=0.0)

@@ -5,9 +5,9 @@ import numpy as np
 from bids_sr.engine.artifacts import Image, Mask, Series, Table
 from bids_sr.engine.step import step
 from bids_sr.io.run_time import RunTime
+from bids_sr.preproc import hmc
+from bids_sr.preproc.boldref import estimate_run
 from bids_sr.preproc.head_motion import motion_table
-from bids_sr.spatial import hmc
-from bids_sr.spatial.boldref import estimate_run
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.transforms import compute_displacement_mm
 

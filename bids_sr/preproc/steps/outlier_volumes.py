@@ -11,7 +11,7 @@ from bids_sr.io.copies import combine_volumes
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.word_lists import enumerate_words
-from bids_sr.spatial.outlier_volumes import find_outlier_volumes, interpolation_weights
+from bids_sr.preproc.outlier_volumes import find_outlier_volumes, interpolation_weights
 
 _LOGGER = logging.getLogger(__name__)
 # keys of the facts on outlier volumes, which are also the keys of sidecars

@@ -9,11 +9,11 @@ from bids_sr.engine.artifacts import Confounds, Facts, Image, Mask, Series
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.outlier_volumes import interpolation_weights
 from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
 from bids_sr.preproc.temporal_regressors import uncensored_volumes
 from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import FigureSpec
-from bids_sr.spatial.outlier_volumes import interpolation_weights
 
 _MAX_CARPET_ROWS = 1500  # voxels in a carpet plot
 _MAX_OUTLIERS = 4  # volumes in the figure of outlier volumes

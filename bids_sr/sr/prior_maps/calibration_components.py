@@ -15,7 +15,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
-from bids_sr.spatial.hmc import MAD_TO_SD
+from bids_sr.preproc.hmc import MAD_TO_SD
 from bids_sr.spatial.reproducible_numbers import fix_signs
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
 

@@ -123,8 +123,8 @@ def _compare_echoes(paths: Sequence[Path]) -> _EchoComparison | None:
     Returns None if the mean of all echoes contains no brain.
     """
     from bids_sr.io.nifti import SeriesReader
+    from bids_sr.preproc.multi_echo import limit_unsteady
     from bids_sr.spatial.masks import MaskError, brain_mask
-    from bids_sr.spatial.multi_echo import limit_unsteady
 
     with ExitStack() as stack:
         readers = [stack.enter_context(SeriesReader(path, allow_nan=True)) for path in paths]

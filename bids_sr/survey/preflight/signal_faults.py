@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from bids_sr.io.arrays import MaskArray
-from bids_sr.spatial.clipped_values import ClippedVoxelSearch
-from bids_sr.spatial.gain_steps import GainStep, GainStepSearch
+from bids_sr.preproc.clipped_values import ClippedVoxelSearch
+from bids_sr.preproc.gain_steps import GainStep, GainStepSearch
 from bids_sr.spatial.wrapped_values import find_wrapped_values, may_be_wrapped
 from bids_sr.survey.bids import Findings
 
@@ -28,7 +28,7 @@ class SignalFaultSearch:
     def __init__(self, path: Path, *, tr: float | None = None, is_processed: bool = False) -> None:
         import nibabel as nb
 
-        from bids_sr.spatial.multi_echo import limit_unsteady
+        from bids_sr.preproc.multi_echo import limit_unsteady
 
         image: Any = nb.load(path)
         self._path = path

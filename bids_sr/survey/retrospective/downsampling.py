@@ -11,7 +11,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
-from bids_sr.spatial.hmc import MAD_TO_SD
+from bids_sr.preproc.hmc import MAD_TO_SD
 from bids_sr.spatial.matrices import acquire, degrade, linear_matrix, lowres_size
 from bids_sr.spatial.transforms import resize_affine
 

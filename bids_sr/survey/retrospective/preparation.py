@@ -31,9 +31,9 @@ from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AS_STORED, Factor, reorder, reorder_affine, reorder_header
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.tables import join_line, split_table
+from bids_sr.preproc.multi_echo import combine_echoes
 from bids_sr.preproc.nonsteady import count_nonsteady_volumes
 from bids_sr.spatial.matrices import acquire, block_matrix
-from bids_sr.spatial.multi_echo import combine_echoes
 from bids_sr.survey.bids import BoldRun, Pair, Subject, file_stem
 from bids_sr.survey.bids.retrospective_plan import (
     describe_downsampling,

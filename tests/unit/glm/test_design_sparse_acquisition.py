@@ -8,7 +8,7 @@ from nilearn.glm.first_level import compute_regressor
 from bids_sr.glm.design import DesignSettings, build_design
 from bids_sr.glm.regressors import Events
 from bids_sr.io.volume_times import middle_of_acquisition, reference_time
-from bids_sr.spatial.slice_timing import correct_slice_timing
+from bids_sr.preproc.slice_timing import correct_slice_timing
 
 N_VOLUMES, EFFECT = 120, 3.0
 

@@ -20,8 +20,8 @@ from bids_sr.phantom.sequences import TISSUES
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.study import Study
+from bids_sr.preproc.multi_echo import fit_t2star
 from bids_sr.spatial.matrices import kspace_crop
-from bids_sr.spatial.multi_echo import fit_t2star
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.survey.bids import survey
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.spatial.clipped_values import ClippedVoxelSearch
+from bids_sr.preproc.clipped_values import ClippedVoxelSearch
 from bids_sr.spatial.wrapped_values import find_wrapped_values
 
 SHAPE, VOLUMES = (20, 22, 8), 40

@@ -16,10 +16,10 @@ from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import load
+from bids_sr.preproc.imported_motion import precomputed_motion
 from bids_sr.preproc.model_confounds import model_confounds
 from bids_sr.preproc.steps import imported
 from bids_sr.preproc.steps.registration import mask_bold
-from bids_sr.spatial.imported_motion import precomputed_motion
 from bids_sr.spatial.itk_files import read_itk, write_itk
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import TransformError

@@ -4,7 +4,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 
 from bids_sr.io.arrays import Array, Float
-from bids_sr.spatial.hmc import MotionEstimates
+from bids_sr.preproc.hmc import MotionEstimates
 from bids_sr.spatial.transforms import TransformError, rigid_params
 
 _MAX_SCALE_DEVIATION = 0.01  # largest deviation of a precomputed transform's scale from 1

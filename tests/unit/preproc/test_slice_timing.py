@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bids_sr.io.volume_times import reference_time
-from bids_sr.spatial.slice_timing import correct_slice_timing
+from bids_sr.preproc.slice_timing import correct_slice_timing
 
 TR = 2.0
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.spatial.outlier_volumes import (
+from bids_sr.preproc.outlier_volumes import (
     OutlierVolume,
     find_outlier_volumes,
     interpolation_weights,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from data.moved_head import AFFINE, NOISE, SHAPE, head, motion_errors, scan
 
-from bids_sr.spatial.boldref import estimate_run, make_boldref
+from bids_sr.preproc.boldref import estimate_run, make_boldref
 from bids_sr.spatial.transforms import rigid_matrix
 
 

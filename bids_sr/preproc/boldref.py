@@ -10,8 +10,8 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, Float32, evenly_spaced
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.preproc.hmc import MotionEstimates, estimate_motion
 from bids_sr.spatial.distortion import Distortion
-from bids_sr.spatial.hmc import MotionEstimates, estimate_motion
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import Shift, sample_volume
 

@@ -103,7 +103,7 @@ class GainStepSearch:
     def find(self) -> tuple[GainStep, ...]:
         """Return the steps between parts of the run that models would use.
 
-        Shorter parts with another scale are outlier volumes (`bids_sr.spatial.outlier_volumes`).
+        Shorter parts with another scale are outlier volumes (`bids_sr.preproc.outlier_volumes`).
         """
         steps = _merge(self._candidates)
         return steps if _lasts(steps, self._n_volumes, self._tr) else ()

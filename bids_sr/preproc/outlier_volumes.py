@@ -20,12 +20,8 @@ from scipy import ndimage
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.spatial.gain_steps import (
-    LONG_SEGMENT_GAIN_CHANGE,
-    TRUSTED_FRACTION,
-    is_short_segment,
-)
-from bids_sr.spatial.hmc import MAD_TO_SD, MotionEstimator
+from bids_sr.preproc.gain_steps import LONG_SEGMENT_GAIN_CHANGE, TRUSTED_FRACTION, is_short_segment
+from bids_sr.preproc.hmc import MAD_TO_SD, MotionEstimator
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 

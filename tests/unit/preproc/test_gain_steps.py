@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from data.noisy_run import make_run
 
-from bids_sr.spatial.gain_steps import GainStep, GainStepSearch
+from bids_sr.preproc.gain_steps import GainStep, GainStepSearch
 
 VOLUMES, TR = 60, 2.0
 STEP = 30

@@ -20,7 +20,7 @@ from data.simulated_run import Scene, response
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
-from bids_sr.spatial.hmc import MotionEstimator, estimate_motion
+from bids_sr.preproc.hmc import MotionEstimator, estimate_motion
 from bids_sr.spatial.transforms import displacement, rigid_matrix, rigid_params
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.spatial.multi_echo import combine_echoes
+from bids_sr.preproc.multi_echo import combine_echoes
 
 SHAPE, T, TES = (5, 4, 3), 19, (12.0, 28.0, 44.0)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
