@@ -73,7 +73,7 @@ def test_a_run_has_the_metric_the_figure_and_the_method(program: Path, tmp_path:
     data, out = tmp_path / "data", tmp_path / "out"
     options = ["--sr-method", "new-net", "--set", "run.sloppy=true", "--nprocs", "2"]
     for name, arguments in (
-        ("phantom.cli", [data, "--preset", "tiny"]),
+        ("cli.phantom", [data, "--preset", "tiny"]),
         ("cli.main", [data, out, "participant", "-w", tmp_path / "work", *options]),
     ):
         script = f"import sys\nfrom bids_sr.{name} import main\nif __name__ == '__main__':\n"

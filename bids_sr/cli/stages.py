@@ -50,7 +50,7 @@ _STEPS_BY_STAGE: Mapping[str, Sequence[str]] = {
         "clusters",
         "region_growth",
         "block_effects",
-        "reference_comparisons",
+        "evaluation",
         "known_activation",
         "region_checks",
         "self_test_rows",
@@ -210,5 +210,6 @@ def find_stage(step: "AnyStep | None") -> str:
         return ""
     folders = step.__module__.split(".")[1:]
     is_figure = {"figures", "figure_steps"} & set(folders)
-    names = (step.__name__, *(["figures"] if is_figure else folders))
+    # the innermost name first, so that a room names the stage of its other modules
+    names = (step.__name__, *(["figures"] if is_figure else reversed(folders)))
     return next((name for name in names if name in STAGES), "")

@@ -23,9 +23,9 @@ from bids_sr.structural.edited_masks import (
 from bids_sr.structural.steps import (
     figures as structural_figures,
     measures,
+    network_training,
     preparation,
     preparation_text,
-    training,
 )
 from bids_sr.structural.steps.preparation import PreparedScans
 from bids_sr.structural.steps.scans import ScanPreparation
@@ -412,7 +412,7 @@ def _train_shared_networks(
     return networks
 
 
-def _get_split(analysis: Analysis) -> training.Split:
+def _get_split(analysis: Analysis) -> network_training.Split:
     """Return the labels of the participants in each set of the split."""
     subjects = analysis.plan.split_subjects
     return {
@@ -475,7 +475,7 @@ def _apply_method(
             network = _train_network(
                 analysis, method, prepared_head.suffixes, own_heads, outputs, {}
             )
-        superresolved_scans = training.super_resolve_scans(
+        superresolved_scans = network_training.super_resolve_scans(
             scans.coarse_scans,
             scans.scan_mask,
             network.model_file,
@@ -508,7 +508,7 @@ def _train_network(
     suffixes: tuple[str, ...],
     heads: Sequence[PreparedHead],
     outputs: Outputs,
-    split: training.Split,
+    split: network_training.Split,
 ) -> ModelFiles:
     """Train the network of a method on some heads, and store it.
 
@@ -516,7 +516,7 @@ def _train_network(
     """
     settings, training_settings = analysis.settings, analysis.make_training(method)
     training_scans = _gather_training_scans(heads)
-    files = training.train_on_scans(
+    files = network_training.train_on_scans(
         training_scans.fine_scans,
         training_scans.coarse_scans,
         training_scans.scan_masks,
@@ -528,9 +528,9 @@ def _train_network(
     )
     add_methods_text(
         Part.SERIES,
-        training.describe_scan_network(training_settings, split),
+        network_training.describe_scan_network(training_settings, split),
         output=files.model_file,
-        describe=partial(training.describe_networks_of_scans, training_settings, split),
+        describe=partial(network_training.describe_networks_of_scans, training_settings, split),
     )
     store_model(files, method, outputs, {"acquisition": "anat", "space": ""})
     return files

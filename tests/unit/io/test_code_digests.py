@@ -283,7 +283,7 @@ def _list_dependencies(function: Callable[..., object]) -> set[str]:
 def test_steps_of_the_program_depend_on_the_code_of_their_results_only() -> None:
     motion_names = _list_dependencies(motion.estimate_motion.function)
     assert motion_names >= {
-        "spatial.hmc.MotionEstimator",
+        "preproc.hmc.MotionEstimator",
         "spatial.spline_kernels.filter_first",
         "spatial.itk_files._TransformsKind",
         "spatial.itk_files.write_itk",

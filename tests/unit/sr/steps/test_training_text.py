@@ -12,7 +12,10 @@ from bids_sr.sr.models.card import source_path, weights_path
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.steps.training_texts import describe_finished, describe_planned, describe_variance
-from bids_sr.structural.steps.training import describe_networks_of_scans, describe_scan_network
+from bids_sr.structural.steps.network_training import (
+    describe_networks_of_scans,
+    describe_scan_network,
+)
 
 
 def _planned_text(source, method, recipe, **settings):

@@ -31,9 +31,9 @@ from bids_sr.structural.held_out import list_held_out_slices
 from bids_sr.structural.model_grid import grid_around
 from bids_sr.structural.steps import (
     measures as structural_measures,
+    network_training,
     preparation,
     scans as structural,
-    training,
 )
 from bids_sr.structural.steps.figures import (
     draw_lowres,
@@ -459,7 +459,7 @@ def test_an_edited_mask_is_the_reference_of_volumes_and_overlaps(prepared, measu
 
 def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, tmp_path):
     high_res, low_res, mask = make_head(prepared)
-    files = training.train_on_scans(
+    files = network_training.train_on_scans(
         high_res,
         low_res,
         {"sub-01": mask},
@@ -470,7 +470,7 @@ def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, tmp
     )
     card = json.loads(files.card_file.read_text())
     assert (card["contrast"], card["channels"], card["sloppy"]) == ("T1w+FLAIR", 2, True)
-    super_resolved = training.super_resolve_scans(
+    super_resolved = network_training.super_resolve_scans(
         low_res,
         mask,
         files.model_file,
@@ -599,7 +599,7 @@ def test_a_network_is_shared_by_heads_of_the_same_preparation(prepared, tmp_path
     def train(**settings):
         masks = {name: scans[2] for name, scans in heads.items()}
         prepared = {"anat_align": "affine", "anat_scale": "percentile", "training": network}
-        return training.train_on_scans(high_res, low_res, masks, **prepared | settings)
+        return network_training.train_on_scans(high_res, low_res, masks, **prepared | settings)
 
     files = train(here=tmp_path, split=split)
     card = json.loads(files.card_file.read_text())
@@ -622,7 +622,7 @@ def test_a_network_is_shared_by_heads_of_the_same_preparation(prepared, tmp_path
         ("affine", "range", r"scaled with --set anat\.scale=percentile, but these"),
     ):
         with pytest.raises(UsageError, match=message):
-            training.super_resolve_scans(
+            network_training.super_resolve_scans(
                 coarse, mask, again.model_file, anat_align=align, anat_scale=scale, **applied
             )
 
@@ -809,7 +809,7 @@ def test_a_network_is_trained_on_a_scan_with_simulated_low_resolution(
     np.testing.assert_allclose(coarse, expected / expected.max(), atol=1e-3)
     network = replace(SETTINGS, method=method)
     prepared = {"anat_align": "rigid", "anat_scale": "range"}
-    files = training.train_on_scans(
+    files = network_training.train_on_scans(
         made.fine_scans,
         made.coarse_scans,
         {"sub-01": made.scan_mask},
@@ -817,7 +817,7 @@ def test_a_network_is_trained_on_a_scan_with_simulated_low_resolution(
         training=network,
         **prepared,
     )
-    (image,) = training.super_resolve_scans(
+    (image,) = network_training.super_resolve_scans(
         made.coarse_scans,
         made.scan_mask,
         files.model_file,
