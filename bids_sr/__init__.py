@@ -1,7 +1,7 @@
 """bids-sr: subject-specific super-resolution of fMRI, with controls for invented detail.
 
-docs/changing.md describes the folders. The top level has only the version and small modules
-that every folder may import, such as the names of series (`series`).
+docs/changing.md describes the folders. The top level has only the version and the Python
+interface.
 """
 
 from __future__ import annotations

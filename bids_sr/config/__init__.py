@@ -1,8 +1,8 @@
-"""Settings of a call: options, presets, storage levels and resources of the machine.
+"""Settings of a call: options, presets, storage levels, resources of the machine, and locks.
 
 Options of ``bids-sr`` are the fields of the classes in `sections`. The other modules read, check
-and store values; options of other programs are declared beside these programs. No library beyond
-the standard library is imported, so that ``--help`` is quick.
+and store values; options of other programs are declared beside these programs. Of the rooms
+below, only modules without other libraries are imported, so that ``--help`` is quick.
 """
 
 from bids_sr.config.sections.paths import Paths

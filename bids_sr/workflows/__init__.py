@@ -2,6 +2,5 @@
 
 `participant.make_graph` builds the graph of all participants, and `run.process_run` defines the
 order of processing for one run. Each function takes typed results of earlier functions and returns
-typed results, so that the program and `bids_sr.api` use the same functions. The modules
-`combination`, `compared_series` and `structural` belong to the wings of these names.
+typed results, so that the program and `bids_sr.api` use the same functions.
 """
