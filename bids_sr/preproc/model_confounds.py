@@ -24,8 +24,8 @@ def model_confounds(
     """Return the names of the confounds in the model of a run.
 
     By default, these are head motion, its derivatives, and the first five aCompCor components,
-    which require tissue maps. Columns of the temporal model (`glm.temporal_regressors`) are always
-    included.
+    which require tissue maps. Columns of the temporal model
+    (`bids_sr.preproc.temporal_regressors`) are always included.
 
     Without the components, respiration and pulse remain in the residuals of smoothed series, and
     more voxels than nominal exceed a threshold. In runs of fewer than 50 volumes, these regressors
