@@ -754,8 +754,8 @@ REMARKS: dict[str, list[str]] = {
         " noise."
         " `coverage`: of 95 % intervals of the combined error with equal weights, by"
         " `group.combination.run_combination`, with the assumed correlation, 1 (one error in all"
-        " runs) and 0 (independent errors). The noise is that of `sbl` less measured, by the scatter"
-        " of blocks. `single runs`: coverage of each run's interval, mean over runs.",
+        " runs) and 0 (independent errors). The noise is that of `sbl` less measured, by the"
+        " scatter of blocks. `single runs`: coverage of each run's interval, mean over runs.",
         f"{_ACTIVE_TEXT} Strongest 5 % of detail: largest difference between `sbl` and zero"
         " filling.",
         _FRAME_TEXT,
