@@ -64,13 +64,9 @@ class Note:
             _PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=dict(row["summary"]))
             for row in values.get("rows", ())
         )
-        return cls(
-            log_folder=values["run"],
-            last_log_folder=values.get("last", ""),
-            settings=values.get("settings", ""),
-            code=values.get("code", ""),
-            rows=rows,
-        )
+        texts = {name: values.get(name, "") for name in ("settings", "code")}
+        last_log_folder = values.get("last", "")
+        return cls(log_folder=values["run"], last_log_folder=last_log_folder, rows=rows, **texts)
 
 
 def record_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:

@@ -92,7 +92,7 @@ def test_only_steps_whose_code_changed_run_after_an_update(
     first = call()
     assert first.steps > {"estimate_motion", "map_series", "decide_verdict", "store_maps"}
     _edit(program / "version.py", 'RELEASE = "0.3', 'RELEASE = "0.3.9')
-    motion = program / "steps" / "motion.py"
+    motion = program / "preproc" / "steps" / "motion.py"
     motion.write_text(f"{motion.read_text(encoding='utf-8')}# a comment\n", encoding="utf-8")
     _edit(program / "glm" / "linear_model.py", EFFECT_LINE, f"{EFFECT_LINE} * 2")
     updated = call()

@@ -126,7 +126,7 @@ def test_a_full_directory_and_an_interrupt_have_exit_codes(
 
 def test_help_does_not_import_numpy() -> None:
     code = (
-        "import sys; from bids_sr.phantom import cli as phantom\n"
+        "import sys; from bids_sr.cli import phantom\n"
         "try: phantom.main(['--help'])\n"
         "except SystemExit: pass\n"
         "print('numpy' in sys.modules)"

@@ -31,6 +31,7 @@ def installed(tmp_path: Path) -> Path:
         "io/__init__.py",
         "io/compiled_loops.py",
         "io/arrays.py",
+        "io/lazy.py",
         "spatial/__init__.py",
     ):
         (copy := folder / "bids_sr" / file).parent.mkdir(parents=True, exist_ok=True)
