@@ -57,22 +57,25 @@ class StepRecordMixin:
     refidx: Any
 
     def _generate_dependency_list(self, graph: object) -> None:
+        """Count a step as a reader of the files that it receives through a merge of lists."""
         from nipype.interfaces.utility import Merge
 
         super()._generate_dependency_list(graph)  # type: ignore[misc]
         for index, node in enumerate(self.procs):
             if isinstance(node.interface, Merge):  # Merge passes on files, which other steps read
-                for sources in self.refidx[:, [index]].nonzero()[0]:
-                    for readers in self.refidx[[index]].nonzero()[1]:
-                        self.refidx[sources, readers] = 1
+                for source in self.refidx[:, [index]].nonzero()[0]:
+                    for reader in self.refidx[[index]].nonzero()[1]:
+                        self.refidx[source, reader] = 1
 
     def _task_finished_cb(self, jobid: int, cached: bool = False) -> None:
+        """Record the files of the finished step."""
         folder = Path(self.procs[jobid].output_dir())
         if not cached and not (folder / _RECORD).exists():
             record_files(folder)
         super()._task_finished_cb(jobid, cached)  # type: ignore[misc]
 
     def _remove_node_dirs(self) -> None:
+        """Drop the large images of steps whose readers are done; nipype would delete folders."""
         import numpy as np
 
         for index in np.flatnonzero(np.asarray(self.refidx.sum(axis=1)) == 0):
