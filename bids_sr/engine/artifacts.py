@@ -7,6 +7,7 @@ other types are annotated with a kind of their module.
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,19 +72,19 @@ class ArtifactKind(Generic[_T]):
 File = Annotated[Path, ArtifactKind()]
 
 
-class Artifact:
+class Artifact(ABC):
     """Base class of values that save and load themselves; the class is the annotation."""
 
     __slots__ = ()
 
+    @abstractmethod
     def save(self, stem: Path) -> Path:
         """Save the value under a stem and the extension of its class, and return the file."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def load(cls, path: Path) -> Self:
         """Return the value in a file of `save`."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
