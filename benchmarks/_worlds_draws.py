@@ -17,6 +17,7 @@ from _worlds_kinds import FACTOR, WORLDS, Simulation, World, simulate_run
 from _worlds_people import CONTRAST, Array, Person
 
 from bids_sr.evaluation.reference_maps import TRUE_T
+from bids_sr.evaluation.steps.half_resolution import list_task_regressors
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.blocks import TaskBlock
@@ -39,13 +40,15 @@ class Draw:
     """Stored draw.
 
     `reconstructed` and `acquired` are block effects of the acquired run, downsampled and
-    super-resolved, and as acquired. `active_t` is the t map of the downsampled run on their grid
+    super-resolved, and as acquired. `task_free` are the effects with a prior of the run without
+    its task (x, y, z, B). `active_t` is the t map of the downsampled run on their grid
     (x, y, z). `facts` are the smoothness of the acquired run and, by region, the true explained
     variance at the final resolution.
     """
 
     reconstructed: Effects
     acquired: Effects
+    task_free: Array
     active_t: Array
     facts: dict[str, float]
 
@@ -56,7 +59,8 @@ class _Level:
 
     `lowres_series` is the downsampled series and `lowres_mask` its brain mask. `reconstructed` and
     `acquired` are block effects of the super-resolved series and of the series, and `active_t` the
-    t map of the downsampled series, interpolated to the grid of the series (x, y, z).
+    t map of the downsampled series, interpolated to the grid of the series (x, y, z). `task_free`
+    are the block effects with a prior of the downsampled series without its task.
     """
 
     lowres_series: Path
@@ -64,6 +68,7 @@ class _Level:
     reconstructed: Array
     acquired: Effects
     active_t: Array
+    task_free: Array
 
 
 def store_draw(person: Person, name: str, seed: int, folder: Path, file: Path) -> None:
@@ -98,10 +103,17 @@ def _super_resolve(
     model = person.linear_model
     # Samples of the errors are needed for intervals only.
     with SeriesReader(file) as reader, mock.patch.object(lower_resolution_errors, "N_SAMPLES", 1):
-        result = lower_resolution_errors.reconstruct_at_lower_resolution(
-            reader, mask, FACTOR, recipe, folder, nuisance=motion, seed=1
-        )
         design = model.inputs.build_block_design(reader, ())
+        result = lower_resolution_errors.reconstruct_at_lower_resolution(
+            reader,
+            mask,
+            FACTOR,
+            recipe,
+            folder,
+            nuisance=motion,
+            seed=1,
+            task=list_task_regressors(model.build_design(reader), design, reader.shape[3]),
+        )
         acquired = block_effects(reader, mask, design, series=MEASURED)
     assert result.mask.shape == mask.shape
     with SeriesReader(result.lowres_series) as reader:
@@ -113,12 +125,20 @@ def _super_resolve(
             ActivationSettings(kinds=("glm",)),
             scratch=folder,
         )[0.0].maps
+        blocks = block_effects(reader, result.lowres_mask, design, series=METHOD)
         active_t = sample_volume(maps["stimulus", "t"], reader.affine, mask.shape, acquired.affine)
     with SeriesReader(result.errors) as reader:
         errors = block_effects(reader, mask, design, series=METHOD)
     result.errors.unlink()
+    task_free = result.reconstruct_without_task(blocks.betas)
+    assert task_free is not None
     return _Level(
-        result.lowres_series, result.lowres_mask, acquired.betas + errors.betas, acquired, active_t
+        result.lowres_series,
+        result.lowres_mask,
+        acquired.betas + errors.betas,
+        acquired,
+        active_t,
+        task_free,
     )
 
 
@@ -187,6 +207,7 @@ def _save_draw(file: Path, test: _Level, facts: dict[str, float]) -> None:
         "covariance": acquired.covariance,
         "zooms": np.array(acquired.zooms),
         "affine": acquired.affine,
+        "free": test.task_free,
         "t": test.active_t,
         "mask": acquired.mask,
         "meta": np.array(json.dumps(facts)),
@@ -225,4 +246,4 @@ def load_draw(file: Path) -> Draw:
         for series, betas in ((METHOD, arrays["est"]), (MEASURED, arrays["tar"]))
     )
     facts = json.loads(str(arrays["meta"]))
-    return Draw(reconstructed, acquired, arrays["t"], facts)
+    return Draw(reconstructed, acquired, arrays["free"], arrays["t"], facts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from _worlds_people import Array, Person
+from _worlds_people import Array, Person, count_foci
 from scipy import ndimage
 
 from bids_sr.glm.regressors import Events
@@ -15,8 +15,10 @@ from bids_sr.spatial.nyquist import beyond_nyquist
 
 FACTOR = (2.0, 2.0, 1.0)
 _CHANGE = 0.03  # signal change of the strongest activity, relative to the mean of the brain
-KNOWN, NEW, NYQUIST = "13 kinds", "new kinds", "end near Nyquist"
-"""Groups of kinds: of earlier rules, of other nature, and with a known end of their spectrum."""
+KNOWN, NEW, NYQUIST, DRAWN = "13 kinds", "new kinds", "end near Nyquist", "drawn sizes"
+"""Groups of kinds: of earlier rules, of other nature, with a known end of their spectrum, and
+compact activity whose sizes are drawn.
+"""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,16 @@ def _add_patterns(
         series[..., volume] += (sd * pattern).astype(np.float32)
         pattern = memory * pattern + (1 - memory**2) ** 0.5 * draw_pattern()
     return series
+
+
+def _draw_size(
+    person: Person,
+    rng: np.random.Generator,
+    place: Callable[[np.random.Generator, float, int], Array],
+) -> Array:
+    """Return foci of a random size, by a function of generator, size (mm) and number."""
+    size = person.size(rng)
+    return place(rng, size, count_foci(size))
 
 
 WORLDS = {
@@ -254,6 +266,18 @@ WORLDS = {
         " smoothed with 8 mm FWHM, times a smooth area",
         lambda p, rng: (p.sd - p.smooth(p.sd, 8.0)) * p.area(rng),
     ),
+    "balls": World(
+        DRAWN, "balls of 4 to 20 mm with equal activity", lambda p, rng: _draw_size(p, rng, p.hats)
+    ),
+    "foci": World(DRAWN, "foci of 4 to 20 mm FWHM", lambda p, rng: _draw_size(p, rng, p.blobs)),
+    "shells": World(
+        DRAWN, "hollow balls of 8 to 20 mm, 3 to 6 mm thick", lambda p, rng: p.shells(rng)
+    ),
+    "plateaus": World(DRAWN, "boxes with sides of 4 to 20 mm", lambda p, rng: p.plateaus(rng)),
+    "sheets": World(
+        DRAWN, "folded sheets, 4 to 20 mm thick, in an area", lambda p, rng: p.sheets(rng)
+    ),
+    "rim": World(DRAWN, "outer 3 to 12 mm of the brain in plane", lambda p, rng: p.rim(rng)),
 } | {
     f"ends at {cutoff:.1f}": World(
         NYQUIST,

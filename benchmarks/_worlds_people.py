@@ -117,6 +117,40 @@ class Person:
         )
         return np.asarray(np.clip((diameter_mm / 2 - distances) / self.zooms[0] + 0.5, 0, 1))
 
+    def size(
+        self, rng: np.random.Generator, smallest: float = 4.0, largest: float = 20.0
+    ) -> float:
+        """Return a random size (mm); its logarithm is uniformly distributed."""
+        return float(np.exp(rng.uniform(np.log(smallest), np.log(largest))))
+
+    def shells(self, rng: np.random.Generator) -> Array:
+        """Return hollow balls of random diameter and thickness at random places, 0 to 1."""
+        diameter, thickness = self.size(rng, 8.0), self.size(rng, 3.0, 6.0)
+        distances = ndimage.distance_transform_edt(
+            self.points(rng, count_foci(diameter)) == 0, sampling=self.zooms
+        )
+        depth = np.minimum(diameter / 2 - distances, distances - diameter / 2 + thickness)
+        return np.asarray(np.clip(depth / self.zooms[0] + 0.5, 0, 1))
+
+    def plateaus(self, rng: np.random.Generator) -> Array:
+        """Return boxes of equal value with random sides at random places, 0 or 1."""
+        sides = [self.size(rng) for _ in range(3)]
+        widths = np.maximum(1, np.round(np.array(sides) / self.zooms)).astype(int)
+        points = self.points(rng, count_foci(float(np.prod(sides)) ** (1 / 3)))
+        return np.asarray(ndimage.maximum_filter(points, size=widths))
+
+    def sheets(self, rng: np.random.Generator) -> Array:
+        """Return folded sheets of random thickness, 0 or 1, times a smooth area."""
+        field = self.field(rng, self.size(rng, 15.0, 40.0))
+        surface = np.diff(np.sign(field), axis=0, append=0) != 0
+        distances = ndimage.distance_transform_edt(~surface, sampling=self.zooms)
+        return np.asarray((distances < self.size(rng) / 2) * self.area(rng))
+
+    def rim(self, rng: np.random.Generator) -> Array:
+        """Return the outer part of the brain, of a random width, 0 or 1."""
+        depth = ndimage.distance_transform_edt(self.mask, sampling=(*self.zooms[:2], 1e3))
+        return np.asarray(self.mask & (depth < self.size(rng, 3.0, 12.0)))
+
     def stripes(self, rng: np.random.Generator, period_mm: float) -> Array:
         """Return a cosine wave along a random direction in plane."""
         direction, phase = rng.uniform(0, 2 * np.pi, 2)
@@ -152,6 +186,11 @@ class Person:
         spectrum = np.fft.fftn(rng.standard_normal(shape)) * square ** (-exponent / 4)
         field = np.fft.ifftn(spectrum).real[..., : self.mask.shape[2]]
         return np.asarray(field / field[self.mask].std())
+
+
+def count_foci(size_mm: float) -> int:
+    """Return the number of foci of a size: 120 of 6 mm, 40 of 12 mm."""
+    return max(8, round(120 * (6 / size_mm) ** 1.6))
 
 
 def read_person(data: Path, name: str, n_slices: int) -> Person:

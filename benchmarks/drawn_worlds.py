@@ -1,15 +1,15 @@
 """Draw simulated activity in measured fluctuations, for `tested_worlds.py`.
 
-python benchmarks/drawn_worlds.py DATA OUT SEED[:SLICES,...] ...
+python benchmarks/drawn_worlds.py DATA OUT SEED[:SLICES,...[:KIND,...]] ...
 
 The task is regressed out of measured runs of three people in DATA (studyforrest-lowres-truth, run
 2 of pydecnef, opennft), so that their fluctuations and noise remain, and known activity is added.
 Each run is downsampled by two in plane, super-resolved by `sbl`, and tested as the program does.
 
 Each kind of activity is drawn with each SEED, each person, and 5, 8, 12 and 16 slices, or only the
-SLICES of a seed. Block effects at half the resolution are stored in OUT, with the explained
-variance of the known activity at the final resolution. Stored draws are not drawn again. Two
-processes print a line per draw.
+SLICES and KINDs of a seed. Block effects at half the resolution are stored in OUT, with the
+explained variance of the known activity at the final resolution. Stored draws are not drawn again.
+Two processes print a line per draw.
 """
 
 from __future__ import annotations
@@ -51,11 +51,12 @@ class Job:
 
 
 def list_draws(arguments: Sequence[str]) -> Iterator[Job]:
-    """Yield the draws of seeds (``301`` or ``301:8,16``), in this order."""
+    """Yield the draws of seeds (``301``, ``301:8,16`` or ``301:8:balls,rim``), in this order."""
     for argument in arguments:
-        seed, _, slices = argument.partition(":")
+        seed, slices, kinds = (*argument.split(":"), "", "")[:3]
         numbers = [int(number) for number in slices.split(",")] if slices else SLICES
-        for n_slices, person, world in product(numbers, PEOPLE, WORLDS):
+        worlds = kinds.split(",") if kinds else WORLDS
+        for n_slices, person, world in product(numbers, PEOPLE, worlds):
             yield Job(int(seed), n_slices, person, world)
 
 

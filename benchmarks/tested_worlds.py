@@ -46,6 +46,7 @@ def classify_effects(draw: Draw) -> dict[str, Any]:
             {0.0: {"stimulus": draw.active_t}},
             {"stimulus": CONTRAST},
             FACTOR,
+            task_free=draw.task_free,
         ),
         *metric_rows(METHOD, {SMOOTHNESS: draw.facts["smoothness"]}, region="brain"),
     ]

@@ -137,11 +137,6 @@ def recovered_detail(
                                  above 0, not supported; else ""
         answer                   where the detail may be interpreted: ``yes``, ``in active
                                  voxels``, ``no`` or ``not testable``
-        blocks                   blocks of the condition with fewest, if the detail is not
-                                 recovered
-        needed_blocks            blocks for some 80 recovered runs of 100, if 40 % of the detail
-                                 and 20 % of its finer half are explained; NaN if no number can be
-                                 stated
         ======================== ==============================================================
 
     Raises

@@ -10,7 +10,15 @@ import math
 from bids_sr.engine.metric_rows import MISSING
 
 _PERCENT_STATISTICS = frozenset(
-    {"ev", "ev_upper_half", "detail_fineness", "correct_fraction", "amplitude", "tested_share"}
+    {
+        "ev",
+        "ev_upper_half",
+        "detail_fineness",
+        "ev_without_task",
+        "correct_fraction",
+        "amplitude",
+        "tested_share",
+    }
 )
 """Statistics that readers see in percent; tables contain fractions."""
 

@@ -21,7 +21,6 @@ from bids_sr.evaluation.detail_support import (
     decide_state,
 )
 from bids_sr.evaluation.evidence import Evidence, main_regions
-from bids_sr.evaluation.needed_blocks import NeededBlocks, estimate_needed_blocks
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import TESTED_METHOD
 from bids_sr.io.contrast_names import rank_contrast
@@ -60,8 +59,7 @@ class ContrastResult:
     """Results for the detail of one contrast in active voxels, which decide, and in the brain.
 
     `map_contrast` is the contrast of the maps, and `untested` are its conditions that were not
-    tested, see `ContrastSupport`. `blocks` is the number of blocks that the test requires; None if
-    the detail is recovered or measured, or if blocks were not counted.
+    tested, see `ContrastSupport`.
     """
 
     contrast: str
@@ -69,7 +67,6 @@ class ContrastResult:
     active: RegionResult
     brain: RegionResult
     untested: tuple[str, ...] = ()
-    blocks: NeededBlocks | None = None
 
     @property
     def state(self) -> SupportState:
@@ -140,11 +137,6 @@ def collect_results(
             active=active_result,
             brain=_decide_region(support.brain, by_region.get("brain")),
             untested=support.untested,
-            blocks=(
-                estimate_needed_blocks(rows, support, method)
-                if active_result.measured is None
-                else None
-            ),
         )
     return results
 

@@ -82,24 +82,6 @@ def explain_missing_blocks(rows: Iterable[MetricRow], contrast: str) -> str:
     return Statement.FEW_BLOCKS.format(conditions=enumerate_words(clauses)) if clauses else ""
 
 
-def find_smallest_count(rows: Iterable[MetricRow], map_contrast: str) -> int | None:
-    """Return the smallest number of blocks of a tested condition; None if they were not counted.
-
-    `map_contrast` is the contrast of the maps. Its conditions without a block in both halves are
-    not tested.
-
-    >>> counts, weights = {"face": 1, "body": 4, "house": 3}, {"face": 1, "body": 1, "house": 1}
-    >>> find_smallest_count(iterate_block_counts("sbl", counts, {"all": weights}), "all")
-    3
-    """
-    counts = [
-        int(row.value)
-        for row in rows
-        if (row.statistic, row.contrast) == (BLOCKS, map_contrast) and row.value >= MIN_BLOCKS
-    ]
-    return min(counts, default=None)
-
-
 def list_single_splits(rows: Iterable[MetricRow]) -> list[str]:
     """Return the conditions with two blocks, which have a single split into halves.
 

@@ -5,13 +5,11 @@ Page, console, JSON, index and methods text use these words and no others.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.engine.number_text import interval, number
 from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
 from bids_sr.evaluation.detail_support import SupportState
-from bids_sr.evaluation.needed_blocks import ASSUMED_UPPER_HALF, ASSUMED_VARIANCE
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import FINENESS, HALF_RESOLUTION, UPPER_HALF
@@ -143,34 +141,6 @@ def explain_finer_half(results: Iterable[ContrastResult]) -> list[str]:
     ]
 
 
-def explain_needed_blocks(results: Iterable[ContrastResult]) -> list[str]:
-    """Return sentences on the number of blocks for recovered detail, with and without a number."""
-    numbers, contrasts_by_reason = [], dict[str, list[str]]()
-    for result in results:
-        if (blocks := result.blocks) is None:
-            continue
-        name = quote_contrast(result.map_contrast)
-        if blocks.needed is None:
-            contrasts_by_reason.setdefault(blocks.reason, []).append(name)
-        else:
-            numbers.append(f"{name} {blocks.needed} (this run: {blocks.present})")
-    sentences = []
-    if numbers:
-        detail, finer = (number(x, ".0%") for x in (ASSUMED_VARIANCE, ASSUMED_UPPER_HALF))
-        sentences.append(
-            Statement.NEEDED_BLOCKS.format(
-                detail=detail, finer=finer, numbers=enumerate_unique(numbers)
-            )
-        )
-    if contrasts_by_reason:
-        contrasts = "; ".join(
-            f"{enumerate_unique(names)} ({reason})"
-            for reason, names in contrasts_by_reason.items()
-        )
-        sentences.append(Statement.NO_BLOCK_NUMBER.format(contrasts=contrasts))
-    return sentences
-
-
 def is_tested(row: MetricRow) -> bool:
     """Return whether a value is from the test at half the resolution, not from a reference."""
     return row.reference == HALF_RESOLUTION
@@ -224,7 +194,6 @@ def plain_results(results: Iterable[ContrastResult]) -> list[dict[str, object]]:
             "decided": plain_row(result.active.deciding_row),
             "active": _convert_region(result.active),
             "brain": _convert_region(result.brain),
-            "blocks": None if result.blocks is None else asdict(result.blocks),
         }
         for result in results
     ]

@@ -156,12 +156,6 @@ class Statement(StrEnum):
     FEW_VOXELS = (
         "there are only {n} {region} at half the resolution (at least {limit} are required)"
     )
-    NEEDED_BLOCKS = (
-        "If {detail} of the detail and {finer} of its finer half are explained, the detail is"
-        " recovered in some 80 of 100 runs with this many blocks per condition: {numbers}."
-    )
-    NO_BLOCK_NUMBER = "No number of blocks can be stated for {contrasts}."
-    NOISY_RUN = "the run is too noisy"
     NOTHING_TO_RECOVER = "the acquired effect has no reproducible detail at half the resolution"
     FEW_SLICES = "the brain lies in fewer than {limit} slices or parts of sufficient size"
     FEW_PARTS = "the {region} lie in fewer than {limit} slices or parts of the brain"
@@ -172,6 +166,10 @@ class Statement(StrEnum):
     )
     FADES = "the acquired effect fades in the finer half of the tested detail"
     NOT_AT_LIMIT = "the finer half of the tested detail is not explained"
+    COMPACT = (
+        "with a prior that was estimated without the task, less of the detail is explained: the"
+        " activity is compact, and right and wrong detail look the same"
+    )
     NO_REFERENCE_DETAIL = "the reference has too little reproducible detail in these voxels"
     NO_ACTIVE_VOXELS = "no active voxels were defined, and the value is that of the whole brain"
     DISAGREES = "the measured value is not above 0, but the tested value is"
@@ -383,6 +381,7 @@ _SHORT = {
     "UNKNOWN_FINENESS": "fineness too imprecise",
     "FADES": "effect has no fine detail",
     "NOT_AT_LIMIT": "finest detail fails",
+    "COMPACT": "compact activity",
     "NO_REFERENCE_DETAIL": "reference has no detail here",
     "NO_ACTIVE_VOXELS": "no active voxels",
     "DISAGREES": "measured and tested values disagree",

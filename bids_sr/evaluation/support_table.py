@@ -14,7 +14,6 @@ from bids_sr.evaluation.detail_support import (
     classify_detail,
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.evaluation.needed_blocks import estimate_needed_blocks
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.glm.contrasts import ALL
@@ -32,8 +31,6 @@ _COLUMNS = (
     "coverage",
     "reason",
     "answer",
-    "blocks",
-    "needed_blocks",
 )
 
 
@@ -49,8 +46,7 @@ def tabulate_support(
     clause; "" if it was. `contrasts` are the names of all contrasts of the run; `all` is first in
     the table. `smoothing` is the smoothing of the effects (FWHM, mm).
     The table has one row per series, smoothing, contrast and region (active voxels, brain). An
-    explained variance and its 95 % interval are NaN if they are undefined, and so are the numbers
-    of blocks if they are unknown or not stated.
+    explained variance and its 95 % interval are NaN if they are undefined.
     """
     ordered_contrasts = sorted(contrasts, key=lambda name: name != ALL)
     cells = [
@@ -78,7 +74,6 @@ def _iterate_cells(
     }
     if not values:
         reason = reason or Statement.NOT_DOWNSAMPLED
-    blocks = estimate_needed_blocks(rows, support, method, width)
     contrast = support.contrast
     for region, name, result in (
         (ACQUIRED_ACTIVE, "active voxels", support.active),
@@ -94,8 +89,6 @@ def _iterate_cells(
             "coverage": values.get((COVERAGE, support.map_contrast, "brain", 0.0), math.nan),
             "reason": reason or result.reason,
             "answer": answer_question(support.active.state, support.brain.state),
-            "blocks": math.nan if blocks is None else blocks.present,
-            "needed_blocks": math.nan if blocks is None else blocks.needed or math.nan,
         }
 
 

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import ndimage, stats
 
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS, smooth_maps
@@ -46,7 +46,7 @@ from bids_sr.glm.halves import (
 from bids_sr.io.arrays import Float, Float32, MaskArray
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.spatial.nyquist import beyond_nyquist
+from bids_sr.spatial.nyquist import beyond_nyquist, share_beyond_nyquist
 
 TESTED_METHOD = "sbl"
 """Method whose contrasts are tested at half the resolution."""
@@ -54,10 +54,12 @@ HALF_RESOLUTION = "oneLevelDown"
 """Reference of values at half the resolution in the table of metrics."""
 FINENESS = "detail_fineness"
 """Spectral density of the acquired detail in the upper half of the tested frequencies, relative to
-the lower half.
+the lower half, inside the outer voxels of the brain.
 """
 UPPER_HALF = "ev_upper_half"
 """Explained variance of the detail in the upper half of the tested frequencies."""
+FOLLOWING = "ev_without_task"
+"""Explained variance of the detail if the prior is estimated from the run without its task."""
 MIN_UNITS = 8
 """Smallest number of slices of a run, and of parts of a region, for an interval."""
 LEVEL_SD = 0.05
@@ -67,6 +69,8 @@ final resolution.
 ONE_SIDED, TWO_SIDED = 0.95, 0.975
 """Probabilities of the upper limits of one-sided and two-sided 95 % intervals."""
 _CELL_MM = 40.0, 40.0, 10.0  # size of a cell in plane and across slices
+# neighbors of a voxel in its slice
+_IN_PLANE = np.array([[[False], [True], [False]], [[True]] * 3, [[False], [True], [False]]])
 _MIN_UNIT_SHARE = 0.25  # of the mean number of voxels of a unit; smaller units are merged
 
 
@@ -78,7 +82,8 @@ class HalfResolutionData:
     (x, y, z, B): of the downsampled and super-resolved data, and of the acquired data. Noise must
     be independent between blocks. `active_t` contains t maps of the downsampled data by smoothing
     (FWHM, mm) and contrast. Effects are tested at each smoothing. `mask` is the brain (x, y, z),
-    and `zooms` the voxel size (mm).
+    and `zooms` the voxel size (mm). `task_free` are the effects if the prior is estimated from the
+    downsampled data without the task (x, y, z, B); None if there is no task.
     """
 
     series: str
@@ -87,6 +92,7 @@ class HalfResolutionData:
     active_t: Mapping[float, Mapping[str, Float32]]
     mask: MaskArray
     zooms: Sequence[float]
+    task_free: Float32 | None = None
 
 
 @frozen
@@ -110,6 +116,7 @@ def iterate_tested_detail(
     contrasts: Contrasts,
     factor: Factor,
     large_percent: float = LARGE_PERCENT,
+    task_free: Float32 | None = None,
 ) -> Iterator[MetricRow]:
     """Yield the explained variance of the detail of each contrast of a run.
 
@@ -118,6 +125,8 @@ def iterate_tested_detail(
     maps of the downsampled run, interpolated to this grid, by smoothing (FWHM, mm) and contrast.
     `factor` is the downsampling factor of the run along each axis. `large_percent` is the
     effect of the downsampled run (percent of the mean brain signal) above which it is large.
+    `task_free` are the block effects with a prior of the run without its task (x, y, z, B); None
+    if there is no task.
 
     `contrasts` contains the weights of conditions by contrast. Contrasts that cannot be split into
     halves are replaced as in `split_contrasts`, or skipped. The rows are from `score_detail`.
@@ -141,6 +150,7 @@ def iterate_tested_detail(
         active_t=active_t,
         mask=acquired.mask,
         zooms=acquired.zooms,
+        task_free=task_free,
     )
     yield from score_detail(data, tested_contrasts, factor)
 
@@ -151,11 +161,12 @@ def score_detail(
     """Yield the explained variance of the detail of contrasts, in active voxels and the brain.
 
     `factor` is the downsampling factor along each axis. Rows are the explained variance of the
-    detail, the same in the upper half of the tested frequencies, and `FINENESS` of the acquired
-    effect, all with a 95 % interval, and the number of voxels. `n` is the number of units of the
-    jackknife over space. If the contrast has large effects, explained variance is also computed in
-    the other active voxels (`OTHERS`), without smoothing. An explained variance is NaN if the
-    acquired effect has no reproducible detail at these frequencies.
+    detail, the same in the upper half of the tested frequencies, `FINENESS` of the acquired
+    effect and, with a task, `FOLLOWING`, all with a 95 % interval, and the number of voxels. `n`
+    is the number of units of the jackknife over space. If the contrast has large effects,
+    explained variance is also computed in the other active voxels (`OTHERS`), without smoothing.
+    An explained variance is NaN if the acquired effect has no reproducible detail at these
+    frequencies.
     """
     for width, t_maps in data.active_t.items():
         detail = _filter_detail(data, width, factor)
@@ -176,7 +187,7 @@ def score_detail(
                     region=region,
                     fwhm_mm=width,
                 )
-                ratios = _compute_ratios(detail, voxels, contrast.splits, data, factor)
+                ratios = _compute_ratios(detail, voxels, contrast.splits, data)
                 if region == OTHERS:
                     ratios = {"ev": ratios["ev"]}
                 for statistic, ratio in ratios.items():
@@ -193,26 +204,38 @@ def score_detail(
 
 
 class _Detail(NamedTuple):
-    """Detail of the block effects, and its upper half of frequencies, (x, y, z, B) each."""
+    """Detail of the block effects, and its upper half of frequencies, (x, y, z, B) each.
+
+    `task_free` is the detail with a prior of the run without its task; None if there is no task.
+    `upper_ratio` is the energy of white noise in the upper half of the tested frequencies,
+    relative to the lower half.
+    """
 
     estimates: Float32
     targets: Float32
     upper_estimates: Float32
     upper_targets: Float32
+    task_free: Float32 | None
+    upper_ratio: float
 
 
 def _filter_detail(data: HalfResolutionData, width: float, factor: Factor) -> _Detail:
     """Return the detail of the smoothed block effects above the Nyquist frequency of a factor."""
-    estimates, targets = (
-        smooth_maps(effects, data.zooms, width) if width else effects
-        for effects in (data.estimates, data.targets)
+    estimates, targets, task_free = (
+        smooth_maps(effects, data.zooms, width) if width and effects is not None else effects
+        for effects in (data.estimates, data.targets, data.task_free)
     )
+    assert estimates is not None
+    assert targets is not None
     middle_factor = _compute_middle_factor(factor)
+    shares = [share_beyond_nyquist(targets.shape[:3], limit) for limit in (factor, middle_factor)]
     return _Detail(
         estimates=beyond_nyquist(estimates, factor),
         targets=beyond_nyquist(targets, factor),
         upper_estimates=beyond_nyquist(estimates, middle_factor),
         upper_targets=beyond_nyquist(targets, middle_factor),
+        task_free=None if task_free is None else beyond_nyquist(task_free, factor),
+        upper_ratio=shares[1] / (shares[0] - shares[1]),
     )
 
 
@@ -233,52 +256,75 @@ def _compute_ratios(
     voxels: MaskArray,
     splits: BalancedSplits,
     data: HalfResolutionData,
-    factor: Factor,
 ) -> dict[str, _Ratio]:
-    """Return explained variances and fineness in a region (x, y, z), by statistic.
+    """Return explained variances, fineness and `FOLLOWING` in a region (x, y, z), by statistic.
 
     `data` has the brain and the voxel size, which determine the units of the jackknife.
     """
     units = _divide_region(voxels, data)
+    statistics = ["ev", UPPER_HALF, FINENESS, *([] if detail.task_free is None else [FOLLOWING])]
     if np.count_nonzero(voxels) < MIN_VOXELS:
-        return dict.fromkeys(("ev", UPPER_HALF, FINENESS), _Ratio(math.nan, math.nan, units.count))
-    estimates, targets, upper_estimates, upper_targets = (_center(maps[voxels]) for maps in detail)
-    lower_targets = targets - upper_targets
-    return {
-        "ev": _divide_sums(
-            _compare(estimates, targets),
+        return dict.fromkeys(statistics, _Ratio(math.nan, math.nan, units.count))
+    estimates, targets, upper_estimates, upper_targets = (
+        _center(maps[voxels])
+        for maps in (
+            detail.estimates,
+            detail.targets,
+            detail.upper_estimates,
+            detail.upper_targets,
+        )
+    )
+    explained = {"ev": estimates}
+    if detail.task_free is not None:
+        explained[FOLLOWING] = _center(detail.task_free[voxels])
+    ratios = {
+        statistic: _divide_sums(
+            _compare(maps, targets),
             [_Product(targets, targets)],
             splits,
             units,
             extra_sd=LEVEL_SD,
-        ),
-        UPPER_HALF: _divide_sums(
-            _compare(upper_estimates, upper_targets),
-            [_Product(upper_targets, upper_targets)],
-            splits,
-            units,
-        ),
-        FINENESS: _divide_sums(
-            [_Product(upper_targets, upper_targets, scale=1 / _compute_white_ratio(factor))],
-            [_Product(lower_targets, lower_targets)],
-            splits,
-            units,
-        ),
+        )
+        for statistic, maps in explained.items()
     }
+    ratios[UPPER_HALF] = _divide_sums(
+        _compare(upper_estimates, upper_targets),
+        [_Product(upper_targets, upper_targets)],
+        splits,
+        units,
+    )
+    ratios[FINENESS] = _compute_fineness(detail, voxels, splits, data)
+    return ratios
+
+
+def _compute_fineness(
+    detail: _Detail, voxels: MaskArray, splits: BalancedSplits, data: HalfResolutionData
+) -> _Ratio:
+    """Return the fineness of the acquired effect in a region (x, y, z).
+
+    The outer voxels of the brain do not count, because any effect is sharp at the edge of the
+    brain.
+    """
+    inner = voxels & ndimage.binary_erosion(data.mask, _IN_PLANE)
+    units = _divide_region(inner, data)
+    if np.count_nonzero(inner) < MIN_VOXELS:
+        return _Ratio(math.nan, math.nan, units.count)
+    targets, upper_targets = (
+        _center(maps[inner]) for maps in (detail.targets, detail.upper_targets)
+    )
+    lower_targets = targets - upper_targets
+    return _divide_sums(
+        [_Product(upper_targets, upper_targets, scale=1 / detail.upper_ratio)],
+        [_Product(lower_targets, lower_targets)],
+        splits,
+        units,
+    )
 
 
 def _center(maps: Float32) -> Float:
     """Subtract the mean over voxels from each block map (N, B)."""
     values = maps.astype(np.float64)
     return values - values.mean(axis=0)
-
-
-def _compute_white_ratio(factor: Factor) -> float:
-    """Return the ratio of the energies of white noise in both halves of the tested frequencies."""
-    upper_share, share = (
-        1 - 1 / math.prod(limit) for limit in (_compute_middle_factor(factor), factor)
-    )
-    return upper_share / (share - upper_share)
 
 
 def _compute_middle_factor(factor: Factor) -> Factor:

@@ -21,7 +21,6 @@ from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.result_text import (
     answer_text,
     explain_finer_half,
-    explain_needed_blocks,
     explain_results,
     is_tested,
     name_contrast,
@@ -168,7 +167,6 @@ def list_reasons(
     sentences += [
         *explain_results(contrasts),
         *explain_finer_half(contrasts),
-        *explain_needed_blocks(contrasts),
     ]
     if any(contrast.untested for contrast in contrasts):
         sentences.append(Statement.UNTESTED_CONDITIONS)

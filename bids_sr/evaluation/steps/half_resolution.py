@@ -23,6 +23,7 @@ from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.blocks import BlockDesign, TooFewBlocks, count_used_blocks
 from bids_sr.glm.contrast_effects import compute_contrast_effects
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import Design
 from bids_sr.glm.noise_smoothness import measure_smoothness
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.io.arrays import Array, Float32
@@ -63,12 +64,14 @@ class HalfResolutionEffects:
 
     `reconstructed` are block effects of the downsampled and super-resolved run, and `acquired` are
     block effects of the acquired run. `active_t` are t maps of the downsampled run by smoothing
-    (FWHM, mm) and contrast.
+    (FWHM, mm) and contrast. `task_free` are the effects with a prior of the run without its task
+    (x, y, z, B); None if there is no task.
     """
 
     reconstructed: Effects
     acquired: Effects
     active_t: Mapping[float, Mapping[str, Float32]]
+    task_free: Float32 | None = None
 
     def score_detail(self, contrasts: Contrasts, factor: Factor) -> Iterator[MetricRow]:
         """Yield the explained variance of the reconstructed detail of each contrast.
@@ -81,6 +84,7 @@ class HalfResolutionEffects:
             self.active_t,
             contrasts,
             (factor[0], factor[1], 1.0),
+            task_free=self.task_free,
         )
 
 
@@ -131,6 +135,7 @@ def run_half_resolution_test(
     design, block_counts = _build_block_design(linear_model.inputs, preproc)
     acquired = None
     with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
+        model_design = linear_model.build_design(reader)
         reconstruction = reconstruct_at_lower_resolution(
             reader,
             brain.data,
@@ -143,12 +148,13 @@ def run_half_resolution_test(
             seed=random_seed,
             patterns=prior.patterns,
             weight=prior.weight,
+            task=list_task_regressors(model_design, design, reader.shape[3]),
         )
         smoothness = measure_smoothness(reader, brain.data, linear_model.inputs.n_dummy)
         if design is not None:
             acquired = block_effects(reader, brain.data, design, series=MEASURED)
         acquired_effects = compute_contrast_effects(
-            reader, linear_model.build_design(reader), linear_model.mapped_contrasts
+            reader, model_design, linear_model.mapped_contrasts
         )
     maps = _map_reconstruction(
         reconstruction,
@@ -194,6 +200,25 @@ def _build_block_design(
     return design, count_used_blocks(design.blocks)
 
 
+def list_task_regressors(
+    design: Design, block_design: BlockDesign | None, n_volumes: int
+) -> Array | None:
+    """Return responses to conditions, their temporal derivatives, and responses to blocks (T, P).
+
+    Responses may be late, and blocks may differ. None is returned for seeds.
+    """
+    if design.hrf is None:
+        return None
+    responses = design.matrix[:, : len(design.conditions)]
+    columns = [responses, np.gradient(responses, axis=0)]
+    if block_design is not None:
+        n_modeled = np.count_nonzero(np.any(block_design.weights, axis=0))
+        columns.append(block_design.matrix[:, :n_modeled])
+    regressors = np.zeros((n_volumes, sum(column.shape[1] for column in columns)))
+    regressors[design.n_dummy :] = np.hstack(columns)
+    return regressors
+
+
 def _make_motion_regressors(hmc_xfms: Array, bold_mask: Volume, affine: Array) -> Array:
     """Return the regressors of head motion around the center of the brain.
 
@@ -214,7 +239,8 @@ class _ReconstructionMaps:
     voxel-to-world matrix of the tested part of the acquired grid. `error_maps` are unsmoothed maps
     of the errors by contrast and statistic. `error_effects` are errors of the effects in complete
     slices (contrasts, x, y, z). `block_errors` are errors of the block effects; None if the run
-    has no two halves.
+    has no two halves. `task_free_effects` (contrasts, x, y, z) and `task_free_blocks` (x, y, z, B)
+    are effects with a prior of the run without its task; None if there is no task.
     """
 
     low_fits: Mapping[float, ActivationMaps]
@@ -224,6 +250,8 @@ class _ReconstructionMaps:
     error_maps: Mapping[tuple[str, str], Array]
     error_effects: Float32
     block_errors: Effects | None
+    task_free_effects: Float32 | None
+    task_free_blocks: Float32 | None
 
     def upsample_t(self, shape: Sequence[int], affine: Array) -> dict[float, dict[str, Float32]]:
         """Return the t maps of the downsampled run on another grid, by smoothing and contrast."""
@@ -250,14 +278,25 @@ def _map_reconstruction(
     contrasts, settings = linear_model.mapped_contrasts, ActivationSettings(kinds=("glm",))
     with SeriesReader(reconstruction.lowres_series) as reader:
         low_zooms, low_affine = reader.zooms, reader.affine
+        low_design = linear_model.build_design(reader)
         low_fits = map_activation(
             reader,
             reconstruction.lowres_mask,
-            dict.fromkeys(sorted({0.0, *smoothing}), linear_model.build_design(reader)),
+            dict.fromkeys(sorted({0.0, *smoothing}), low_design),
             contrasts,
             settings,
             scratch=here,
         )
+        low_effects = compute_contrast_effects(reader, low_design, contrasts)
+        task_free_effects = reconstruction.reconstruct_without_task(
+            np.moveaxis(low_effects, 0, -1)
+        )
+        task_free_blocks = None
+        if design is not None:
+            low_blocks = block_effects(
+                reader, reconstruction.lowres_mask, design, series=series_name
+            )
+            task_free_blocks = reconstruction.reconstruct_without_task(low_blocks.betas)
     reconstruction.lowres_series.unlink()
     block_errors = None
     with SeriesReader(reconstruction.errors) as reader:
@@ -277,6 +316,10 @@ def _map_reconstruction(
         error_maps=error_fits[0.0].maps,
         error_effects=error_effects,
         block_errors=block_errors,
+        task_free_effects=(
+            None if task_free_effects is None else np.moveaxis(task_free_effects, -1, 0)
+        ),
+        task_free_blocks=task_free_blocks,
     )
 
 
@@ -301,6 +344,7 @@ def _select_effects(
         reconstructed=replace(errors, betas=reference.betas + errors.betas),
         acquired=reference,
         active_t=maps.upsample_t(reconstruction.mask.shape, errors.affine),
+        task_free=maps.task_free_blocks,
     )
 
 
@@ -368,6 +412,11 @@ def _collect_maps(
         low_mask=reconstruction.lowres_mask,
         acquired=acquired_effects,
         errors=maps.error_effects,
+        task_free=(
+            np.zeros((0, *reconstruction.mask.shape), np.float32)
+            if maps.task_free_effects is None
+            else maps.task_free_effects
+        ),
         error_variances=np.stack(
             [maps.error_maps[contrast, "variance"] for contrast in contrasts]
         ),

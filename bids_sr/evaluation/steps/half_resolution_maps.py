@@ -27,6 +27,8 @@ class HalfResolutionMaps:
     `acquired` are acquired effects in complete slices (C, x, y, z), and `errors` the effects of
     the downsampled and super-resolved run, minus the acquired effects (C, x, y, z).
     `error_variances` are their variances in the linear model, 0 outside the brain (C, x, y, z).
+    `task_free` are the effects of the downsampled and super-resolved run with a prior of the run
+    without its task (C, x, y, z); C is 0 if there is no task.
     `error_power` is the mean square of the reconstruction errors of samples from the prior (x, y,
     z).
 
@@ -44,6 +46,7 @@ class HalfResolutionMaps:
     low_mask: MaskArray
     acquired: Float32
     errors: Float32
+    task_free: Float32
     error_variances: Float32
     error_power: Float32
     low_effects: Float32

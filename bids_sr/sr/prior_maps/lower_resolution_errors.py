@@ -33,7 +33,9 @@ class DownsampledReconstruction:
     acquired series (both 4D). `window` is the part of the acquired grid that is tested, and `mask`
     the brain mask in this window (x, y, z); `lowres_mask` is on the downsampled grid. `power` is
     the mean square of samples from the prior, on the downsampled grid, and `error_power` the mean
-    square of the samples' reconstruction errors (x, y, z).
+    square of the samples' reconstruction errors (x, y, z). `plane` is the in-plane conversion
+    between the downsampled grid and the window. `task_free_prior` is the prior of the downsampled
+    series without its task; None if it was not requested.
     """
 
     lowres_series: Path
@@ -43,6 +45,26 @@ class DownsampledReconstruction:
     lowres_mask: MaskArray
     power: Float32
     error_power: Float32
+    plane: ResolutionLevel
+    task_free_prior: Prior | None
+
+    def reconstruct_without_task(self, effects: Float32) -> Float32 | None:
+        """Super-resolve effects of the downsampled series with the prior without its task.
+
+        `effects` are N maps on the downsampled grid (x, y, z, N), and the result is in the window.
+        The reconstruction is linear, so that it is the effect of the reconstructed series. None is
+        returned without this prior.
+        """
+        if self.task_free_prior is None:
+            return None
+        reconstructed = np.empty((*self.mask.shape, effects.shape[3]), np.float32)
+        with torch.inference_mode():
+            for k in range(effects.shape[2]):
+                maps = torch.from_numpy(np.moveaxis(effects[:, :, k], -1, 0).copy())
+                detail = self.task_free_prior.make_slice_function(k)(maps)
+                maps = self.plane.upsample(maps) + self.plane.select_above_nyquist(detail)
+                reconstructed[:, :, k] = np.moveaxis(maps.numpy(), 0, -1)
+        return reconstructed
 
 
 class _SliceErrors(NamedTuple):
@@ -140,6 +162,7 @@ def reconstruct_at_lower_resolution(
     seed: int = 0,
     patterns: Tensor | None = None,
     weight: float = 0.0,
+    task: Array | None = None,
 ) -> DownsampledReconstruction:
     """Downsample a run in plane, reconstruct it, and compute the reconstruction errors.
 
@@ -169,6 +192,9 @@ def reconstruct_at_lower_resolution(
         Patterns of a calibration run, downsampled to the acquired grid (C, z, x, y).
     weight : float, optional
         Weight of these patterns in the prior, see `sr.prior_maps.calibration_prior.add_patterns`.
+    task : Array | None, optional
+        Regressors of the task (T, K), for a second prior of the run without its task; None if
+        there is no such prior.
 
     Returns
     -------
@@ -187,21 +213,28 @@ def reconstruct_at_lower_resolution(
     lowres_series, errors = work_dir / "low.nii", work_dir / "errors.nii"
     with torch.inference_mode():
         tested_run.write_downsampled(lowres_series)
-        with SeriesReader(lowres_series) as lowres_reader:
-            statistics = temporal_statistics(
-                lowres_reader,
-                lowres_mask,
-                n_dummy,
-                recipe.components,
-                nuisance=nuisance,
-                outliers=outliers,
-            )
-        components = torch.stack([to_slices(image) for image in statistics.components])
         tile = Tile.from_mask(tested_run.plane, lowres_mask)
-        prior = estimate_prior(components, tile, recipe, seed=seed)
-        if patterns is not None:
+
+        def estimate(task: Array | None) -> Prior:
+            with SeriesReader(lowres_series) as lowres_reader:
+                statistics = temporal_statistics(
+                    lowres_reader,
+                    lowres_mask,
+                    n_dummy,
+                    recipe.components,
+                    nuisance=nuisance,
+                    outliers=outliers,
+                    task=task,
+                )
+            components = torch.stack([to_slices(image) for image in statistics.components])
+            prior = estimate_prior(components, tile, recipe, seed=seed)
+            if patterns is None:
+                return prior
             x, y, z = window
-            prior = add_patterns(prior, patterns[:, z, x, y], weight)
+            return add_patterns(prior, patterns[:, z, x, y], weight)
+
+        prior = estimate(None)
+        task_free_prior = None if task is None else estimate(task)
         power, error_power = tested_run.write_errors(errors, prior, seed)
     return DownsampledReconstruction(
         lowres_series=lowres_series,
@@ -211,6 +244,8 @@ def reconstruct_at_lower_resolution(
         lowres_mask=lowres_mask,
         power=power,
         error_power=error_power,
+        plane=tested_run.plane,
+        task_free_prior=task_free_prior,
     )
 
 

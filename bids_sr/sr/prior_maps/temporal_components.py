@@ -36,6 +36,8 @@ _MAX_SEGMENTS, _SEGMENT_COMPONENTS = 4, 8
 # from a half of 15 volumes, two components remain, which are not shared between halves
 # (``benchmarks/results/short_runs.md``).
 _VOLUMES_PER_NUISANCE = 6
+# number of volumes per regressor of the task
+_VOLUMES_PER_TASK = 3
 
 
 class SeriesError(ValueError):
@@ -78,6 +80,7 @@ class _ComponentAnalysis:
         noise_ratio: float = _NOISE_RATIO,
         *,
         with_segments: bool = False,
+        task: Array | None = None,
     ) -> None:
         shape, count = reader.shape[:3], _count_volumes(volumes)
         self._in_mask = np.asarray(mask) > 0
@@ -103,7 +106,7 @@ class _ComponentAnalysis:
         lengths = [len(np.arange(count)[volume_range]) for volume_range in self._ranges]
         self._gram_matrices = [np.zeros((length, length)) for length in lengths]
         self._nuisance = nuisance
-        self._nuisance_basis = _compute_nuisance_basis(nuisance, reader.shape[3], volumes)
+        self._nuisance_basis = _compute_nuisance_basis(nuisance, task, reader.shape[3], volumes)
         self._series_hash = hashlib.sha256()
         self._time_series: list[Array] = []
         self._images: list[Array] = []
@@ -208,6 +211,7 @@ def temporal_statistics(
     *,
     with_segments: bool = False,
     outliers: Sequence[int] = (),
+    task: Array | None = None,
 ) -> TemporalStatistics:
     """Compute temporal statistics of an uncompressed, motion-corrected run on the acquired grid.
 
@@ -221,37 +225,54 @@ def temporal_statistics(
     component. `nuisance` are regressors (T, P), such as head motion, whose residuals are large at
     edges and follow the anatomy. Their strongest components, one per six volumes, are removed from
     the signal change. `with_segments` computes components of up to four segments with at least
-    eight volumes each.
+    eight volumes each. `task` are regressors of the task (T, P) that are removed as well, as many
+    as a third of the volumes; None if the signal change includes the task.
     """
     volumes = _select_volumes(n_dummy, reader.shape[3] if stop is None else stop, outliers)
     analysis = _ComponentAnalysis(
-        reader, mask, volumes, components, nuisance, noise, with_segments=with_segments
+        reader,
+        mask,
+        volumes,
+        components,
+        nuisance,
+        noise,
+        with_segments=with_segments,
+        task=task,
     )
     (statistics,) = _analyze_in_two_passes(reader, [analysis])
     return statistics
 
 
 def _compute_nuisance_basis(
-    nuisance: Array | None, n_volumes: int, volumes: slice | Array
+    nuisance: Array | None, task: Array | None, n_volumes: int, volumes: slice | Array
 ) -> Array:
-    """Return an orthonormal basis of the strongest nuisance components in some volumes (T', P).
+    """Return an orthonormal basis of task and strongest nuisance components in some volumes.
 
-    `nuisance` are regressors of all `n_volumes` volumes, see `temporal_statistics`. They are
-    demeaned over the selected volumes.
+    The result is (T', P). `nuisance` and `task` are regressors of all `n_volumes` volumes, see
+    `temporal_statistics`. They are demeaned over the selected volumes.
     """
-    if nuisance is None:
-        return np.zeros((_count_volumes(volumes), 0), np.float32)
-    regressors = np.asarray(nuisance, float)
-    if len(regressors) != n_volumes:
-        raise SeriesError(
-            f"expected one row of nuisance regressors per volume, got {len(regressors)} rows "
-            f"for {n_volumes} volumes"
-        )
-    regressors = regressors[volumes] - regressors[volumes].mean(0)
-    norms = np.maximum(np.linalg.norm(regressors, axis=0), 1e-12)
-    left_vectors, singular_values, _ = np.linalg.svd(regressors / norms, full_matrices=False)
-    independent_vectors = left_vectors[:, singular_values > 1e-6]
-    return independent_vectors[:, : len(regressors) // _VOLUMES_PER_NUISANCE].astype(np.float32)
+    basis = np.zeros((_count_volumes(volumes), 0))
+    for regressors, volumes_per_column in (
+        (task, _VOLUMES_PER_TASK),
+        (nuisance, _VOLUMES_PER_NUISANCE),
+    ):
+        if regressors is None:
+            continue
+        if len(regressors) != n_volumes:
+            raise SeriesError(
+                f"expected one row of nuisance regressors per volume, got {len(regressors)} rows "
+                f"for {n_volumes} volumes"
+            )
+        columns = np.asarray(regressors, float)[volumes]
+        columns = columns - columns.mean(0)
+        columns /= np.maximum(np.linalg.norm(columns, axis=0), 1e-12)
+        columns -= basis @ (basis.T @ columns)
+        left_vectors, singular_values, _ = np.linalg.svd(columns, full_matrices=False)
+        strongest = left_vectors[:, singular_values > 1e-6][
+            :, : len(columns) // volumes_per_column
+        ]
+        basis = np.hstack([basis, strongest])
+    return basis.astype(np.float32)
 
 
 def _regress_out(slab: Array, regressors: Array) -> Array:

@@ -11,12 +11,10 @@ from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.contrast_results import answer_question, collect_results, list_contrasts
 from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
-from bids_sr.evaluation.needed_blocks import NeededBlocks
 from bids_sr.evaluation.result import RunResult, make_result
 from bids_sr.evaluation.result_text import (
     answer_text,
     explain_finer_half,
-    explain_needed_blocks,
     explain_results,
     list_interpretable,
     name_contrast,
@@ -245,38 +243,6 @@ def test_reasons_are_listed_with_contrasts_and_regions():
     face, tool = explain_results(collect(make_tested_rows()).values())
     assert "face (active voxels)" in face
     assert "tool − others (active voxels)" in tool
-
-
-def test_numbers_of_blocks_are_stated_once_with_the_contrasts_without_a_number():
-    rows = make_tested_rows()
-    conditions = {name: {name: 1.0} for name in ("face", "house", "scene", "sceneMinusOthers")}
-    conditions["tool"] = {"tool": 1.0}
-    blocks = [*iterate_block_counts("sbl", dict.fromkeys([*conditions], 4), conditions)]
-    results = collect([*rows, *blocks])
-    results["tool"] = replace(results["face"], contrast="tool", map_contrast="tool")
-    results["tool"] = replace(results["tool"], blocks=NeededBlocks(present=4, needed=14))
-    with_number, without_number = explain_needed_blocks(results.values())
-    assert "tool 14 (this run: 4)" in with_number
-    assert "40" in with_number
-    assert "20" in with_number
-    assert "tool" not in without_number
-    for name in ("face", "scene", "sceneMinusOthers"):
-        reason = results[name].active.short_reason
-        assert without_number.count(reason) == 1
-        assert name.replace("MinusO", " − o") in without_number
-    assert "house" not in with_number + without_number, "its detail is recovered"
-    facts = {item["contrast"]: item["blocks"] for item in plain_results(results.values())}
-    assert facts["tool"] == {"present": 4, "needed": 14, "reason": ""}
-    assert facts["house"] is None
-    assert facts["face"]["needed"] is None
-
-
-def test_a_measured_contrast_needs_no_number_of_blocks():
-    counts = iterate_block_counts("sbl", {"face": 4}, {"scene": {"face": 1.0}})
-    rows = [*make_tested_rows(), *counts]
-    assert collect(rows)["scene"].blocks is not None
-    rows += make_measured_rows({"scene": ((0.0, 0.3), (0.0, 0.3))})
-    assert collect(rows)["scene"].blocks is None
 
 
 def test_values_are_shown_with_their_state():

@@ -1,12 +1,14 @@
 """Explained variance of detail at half the resolution, on block effects with known detail."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from data.block_effects import make_blocks, make_effects
+from hypothesis import given, settings, strategies as st
 
-from bids_sr.evaluation.tested_detail import iterate_tested_detail
+from bids_sr.evaluation.tested_detail import FOLLOWING, iterate_tested_detail
 from bids_sr.spatial.nyquist import beyond_nyquist
 
 SHAPE, FACTOR = (32, 28, 10), (2.0, 2.0, 1.0)
@@ -76,6 +78,38 @@ def test_the_upper_half_does_not_contain_detail_at_low_frequencies():
     )
     assert 0.2 < row.value < 0.8
     assert upper.value == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 1.0), (0.5, 0.75), (0.0, 0.0)])
+def test_detail_without_the_task_is_relative_to_the_detail_with_it(share, expected):
+    """The outer voxels of the brain do not count, whatever they contain."""
+    truth = true_effect()
+    detail = beyond_nyquist(truth, FACTOR)
+    task_free = truth - (1 - share) * detail
+    mask = np.zeros(SHAPE, bool)
+    mask[4:28, 4:24] = True
+    task_free[:5] = 0
+    rows = iterate_tested_detail(
+        effects_of("sbl", truth),
+        replace(effects_of("acquired", truth, noise=0.5), mask=mask),
+        {0.0: {}},
+        CONTRASTS,
+        FACTOR,
+        task_free=np.repeat(task_free[..., None], len(BLOCKS), axis=-1).astype(np.float32),
+    )
+    (row,) = (row for row in rows if row.statistic == FOLLOWING)
+    assert row.value == pytest.approx(expected, abs=0.1)
+
+
+@given(size=st.tuples(st.integers(16, 70), st.integers(16, 70)), factor=st.floats(1.25, 3.0))
+@settings(max_examples=20, deadline=None)
+def test_white_noise_has_a_fineness_of_one_on_every_grid(size, factor):
+    shape = (*size, max(8, 400_000 // (size[0] * size[1] * 8)))
+    noise = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    effects = make_effects("acquired", np.repeat(noise[..., None], 4, -1), BLOCKS[:4], AFFINE)
+    rows = iterate_tested_detail(effects, effects, {0.0: {}}, CONTRASTS, (factor, factor, 1.0))
+    (fineness,) = (row.value for row in rows if row.statistic == "detail_fineness")
+    assert fineness == pytest.approx(1, abs=0.05)
 
 
 def test_intervals_are_wider_with_fewer_slices():

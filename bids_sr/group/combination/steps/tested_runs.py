@@ -154,7 +154,8 @@ class _Move:
 
     def move_all(self, maps: Float32, *, order: int) -> Float32:
         """Interpolate the maps of all contrasts (C, x, y, z)."""
-        return np.stack([self.move(values, order=order) for values in maps])
+        moved = [self.move(values, order=order) for values in maps]
+        return np.reshape(moved, (-1, *self.target.data.shape)).astype(np.float32)
 
     def move_mask(self) -> MaskArray:
         """Return the voxels of the target that are in both brains."""
@@ -193,6 +194,7 @@ def _place_run(
         maps,
         acquired=scale * maps.acquired,
         errors=scale * maps.errors,
+        task_free=scale * maps.task_free,
         error_variances=scale**2 * maps.error_variances,
         low_effects=scale * maps.low_effects,
         low_variances=scale**2 * maps.low_variances,
@@ -223,6 +225,7 @@ def _place_run(
         low_mask=low_move.move_mask(),
         acquired=acquired_move.move_all(scaled.acquired, order=3),
         errors=acquired_move.move_all(scaled.errors, order=3),
+        task_free=acquired_move.move_all(scaled.task_free, order=3),
         error_variances=error_variances,
         error_power=acquired_move.move(scaled.error_power, order=1),
         low_effects=np.stack([effects for effects, _ in low_widths]),
@@ -266,6 +269,11 @@ def _test_contrast(
         },
         mask=mask,
         zooms=Volume(mask, maps[0].affine).zooms.tolist(),
+        task_free=(
+            np.stack([m.task_free[index] for m, index in zip(maps, indices, strict=True)], axis=-1)
+            if all(len(run_maps.task_free) for run_maps in maps)
+            else None
+        ),
     )
     splits = balance_splits(
         [TaskBlock(condition=contrast, events=())] * len(maps), {contrast: 1.0}

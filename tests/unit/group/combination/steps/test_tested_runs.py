@@ -71,6 +71,7 @@ def make_maps(
         low_mask=low_ones > 0,
         acquired=np.float32(scale * acquired),
         errors=np.float32(scale * (reconstructed - acquired)),
+        task_free=np.float32(scale * reconstructed),
         error_variances=np.full(acquired.shape, (scale * noise) ** 2, np.float32),
         error_power=ones,
         low_effects=scale * low,
