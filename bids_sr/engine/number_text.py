@@ -12,7 +12,6 @@ from bids_sr.engine.metric_rows import MISSING
 _PERCENT_STATISTICS = frozenset(
     {
         "ev",
-        "ev_upper_half",
         "detail_fineness",
         "ev_without_task",
         "correct_fraction",

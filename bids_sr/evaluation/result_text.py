@@ -12,7 +12,7 @@ from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
 from bids_sr.evaluation.detail_support import SupportState
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.statements import Statement
-from bids_sr.evaluation.tested_detail import FINENESS, HALF_RESOLUTION, UPPER_HALF
+from bids_sr.evaluation.tested_detail import FINENESS, FOLLOWING, HALF_RESOLUTION
 from bids_sr.io.word_lists import enumerate_unique
 
 _REGION_ANSWERS: Mapping[SupportState, str] = {
@@ -92,7 +92,7 @@ def decided_text(row: MetricRow | None) -> str:
     """
     if row is None or not math.isfinite(row.value):
         return ""
-    prefix = "fineness " if row.statistic == FINENESS else ""
+    prefix = {FINENESS: "fineness ", FOLLOWING: "without task "}.get(row.statistic, "")
     return f"{prefix}{explained_text(row, unit=False)}"
 
 
@@ -128,17 +128,6 @@ def _list_places(by_contrast: Mapping[str, Sequence[str]]) -> str:
         f"{enumerate_unique(contrasts)} ({place})"
         for place, contrasts in contrasts_by_place.items()
     )
-
-
-def explain_finer_half(results: Iterable[ContrastResult]) -> list[str]:
-    """Return a sentence per contrast whose number is of the finer half of the tested detail."""
-    return [
-        Statement.FINER_HALF.format(contrast=name_contrast(result), value=explained_text(row))
-        for result in results
-        if (deciding := result.active.deciding_row) is not None
-        and deciding.statistic == UPPER_HALF
-        and (row := result.active.test.row) is not None
-    ]
 
 
 def is_tested(row: MetricRow) -> bool:

@@ -91,7 +91,7 @@ class Statement(StrEnum):
     PAPER_BASELINE = "The strongest baseline, {series}, explained {value} in active voxels."
     PAPER_YES = "The detail could be interpreted in the whole brain for {contrasts}."
     PAPER_IN_ACTIVE = "It could be interpreted only in active voxels for {contrasts}."
-    PAPER_NO = "There was evidence that hardly any detail was explained for {contrasts}."
+    PAPER_NO = "There was evidence against the detail of {contrasts}."
     PAPER_NOT_TESTABLE = "The data did not decide for {contrasts}."
 
     # evidence: values and comparisons
@@ -140,10 +140,6 @@ class Statement(StrEnum):
 
     # detail of each contrast
     REASON = "{answer}: {contrasts}, because {reason}."
-    FINER_HALF = (
-        "The number of {contrast} is for the finer half of the tested detail; of all tested"
-        " detail, {value} is explained."
-    )
     NO_GAIN = "hardly any detail is explained"
     FEW_BLOCKS = "{conditions} in the run, and two are required"
     NOT_SPLIT = "the run cannot be split into two halves"
@@ -160,16 +156,15 @@ class Statement(StrEnum):
     FEW_SLICES = "the brain lies in fewer than {limit} slices or parts of sufficient size"
     FEW_PARTS = "the {region} lie in fewer than {limit} slices or parts of the brain"
     WIDE_INTERVAL = "the confidence interval ({ends} %) contains 0"
-    IMPRECISE_LIMIT = "the value for the finer half of the tested detail is not precise enough"
     UNKNOWN_FINENESS = (
         "it is unknown whether the acquired effect fades in the finer half of the tested detail"
     )
     FADES = "the acquired effect fades in the finer half of the tested detail"
-    NOT_AT_LIMIT = "the finer half of the tested detail is not explained"
     COMPACT = (
         "with a prior that was estimated without the task, less of the detail is explained: the"
         " activity is compact, and right and wrong detail look the same"
     )
+    ACTIVE_NOT_RECOVERED = "the detail in active voxels is not recovered"
     NO_REFERENCE_DETAIL = "the reference has too little reproducible detail in these voxels"
     NO_ACTIVE_VOXELS = "no active voxels were defined, and the value is that of the whole brain"
     DISAGREES = "the measured value is not above 0, but the tested value is"
@@ -183,7 +178,8 @@ class Statement(StrEnum):
         "Yes: the detail, as a pattern over several voxels, is better than no detail, in active"
         " voxels ({active}) and in the whole brain. In active voxels: interpret it only there."
         " Within these, read single voxels in the mask. No: there is evidence that hardly any"
-        " detail is explained. Not testable: the data do not decide."
+        " detail is explained, or that the effect has no fine detail. Not testable: the data do"
+        " not decide."
     )
     LARGE_EFFECTS = (
         "Large effects: active voxels with an acquired effect above {limit} of the mean brain"
@@ -256,8 +252,10 @@ class Statement(StrEnum):
         " voxel."
     )
     BLIND_SPOT = (
-        "The test cannot detect activity that has no detail finer than the acquired voxels. The"
-        " answer for such activity may be yes, although all of its detail is wrong."
+        "The test requires that the detail is also explained without the task, because in compact"
+        " activity of 1 to 1.7 acquired voxels right and wrong detail look the same. The answer"
+        " may still be yes for activity without detail finer than the acquired voxels, although"
+        " all of its added detail is wrong."
     )
     THERMAL_NOISE = (
         "Thermal noise is {noise} of the signal, more than in all runs with measured accuracy (at"
@@ -377,11 +375,10 @@ _SHORT = {
     "FEW_SLICES": "few slices",
     "FEW_PARTS": "few slices",
     "WIDE_INTERVAL": "interval contains 0",
-    "IMPRECISE_LIMIT": "finest detail too imprecise",
     "UNKNOWN_FINENESS": "fineness too imprecise",
     "FADES": "effect has no fine detail",
-    "NOT_AT_LIMIT": "finest detail fails",
     "COMPACT": "compact activity",
+    "ACTIVE_NOT_RECOVERED": "not recovered in active voxels",
     "NO_REFERENCE_DETAIL": "reference has no detail here",
     "NO_ACTIVE_VOXELS": "no active voxels",
     "DISAGREES": "measured and tested values disagree",

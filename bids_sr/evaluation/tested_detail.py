@@ -56,8 +56,6 @@ FINENESS = "detail_fineness"
 """Spectral density of the acquired detail in the upper half of the tested frequencies, relative to
 the lower half, inside the outer voxels of the brain.
 """
-UPPER_HALF = "ev_upper_half"
-"""Explained variance of the detail in the upper half of the tested frequencies."""
 FOLLOWING = "ev_without_task"
 """Explained variance of the detail if the prior is estimated from the run without its task."""
 MIN_UNITS = 8
@@ -161,8 +159,8 @@ def score_detail(
     """Yield the explained variance of the detail of contrasts, in active voxels and the brain.
 
     `factor` is the downsampling factor along each axis. Rows are the explained variance of the
-    detail, the same in the upper half of the tested frequencies, `FINENESS` of the acquired
-    effect and, with a task, `FOLLOWING`, all with a 95 % interval, and the number of voxels. `n`
+    detail, `FINENESS` of the acquired effect and, with a task, `FOLLOWING`, all with a 95 %
+    interval, and the number of voxels. `n`
     is the number of units of the jackknife over space. If the contrast has large effects,
     explained variance is also computed in the other active voxels (`OTHERS`), without smoothing.
     An explained variance is NaN if the acquired effect has no reproducible detail at these
@@ -204,16 +202,15 @@ def score_detail(
 
 
 class _Detail(NamedTuple):
-    """Detail of the block effects, and its upper half of frequencies, (x, y, z, B) each.
+    """Detail of the block effects, (x, y, z, B) each.
 
-    `task_free` is the detail with a prior of the run without its task; None if there is no task.
-    `upper_ratio` is the energy of white noise in the upper half of the tested frequencies,
-    relative to the lower half.
+    `upper_targets` is the upper half of the frequencies of `targets`. `task_free` is the detail
+    with a prior of the run without its task; None if there is no task. `upper_ratio` is the energy
+    of white noise in the upper half of the tested frequencies, relative to the lower half.
     """
 
     estimates: Float32
     targets: Float32
-    upper_estimates: Float32
     upper_targets: Float32
     task_free: Float32 | None
     upper_ratio: float
@@ -232,7 +229,6 @@ def _filter_detail(data: HalfResolutionData, width: float, factor: Factor) -> _D
     return _Detail(
         estimates=beyond_nyquist(estimates, factor),
         targets=beyond_nyquist(targets, factor),
-        upper_estimates=beyond_nyquist(estimates, middle_factor),
         upper_targets=beyond_nyquist(targets, middle_factor),
         task_free=None if task_free is None else beyond_nyquist(task_free, factor),
         upper_ratio=shares[1] / (shares[0] - shares[1]),
@@ -262,18 +258,10 @@ def _compute_ratios(
     `data` has the brain and the voxel size, which determine the units of the jackknife.
     """
     units = _divide_region(voxels, data)
-    statistics = ["ev", UPPER_HALF, FINENESS, *([] if detail.task_free is None else [FOLLOWING])]
+    statistics = ["ev", FINENESS, *([] if detail.task_free is None else [FOLLOWING])]
     if np.count_nonzero(voxels) < MIN_VOXELS:
         return dict.fromkeys(statistics, _Ratio(math.nan, math.nan, units.count))
-    estimates, targets, upper_estimates, upper_targets = (
-        _center(maps[voxels])
-        for maps in (
-            detail.estimates,
-            detail.targets,
-            detail.upper_estimates,
-            detail.upper_targets,
-        )
-    )
+    estimates, targets = (_center(maps[voxels]) for maps in (detail.estimates, detail.targets))
     explained = {"ev": estimates}
     if detail.task_free is not None:
         explained[FOLLOWING] = _center(detail.task_free[voxels])
@@ -287,12 +275,6 @@ def _compute_ratios(
         )
         for statistic, maps in explained.items()
     }
-    ratios[UPPER_HALF] = _divide_sums(
-        _compare(upper_estimates, upper_targets),
-        [_Product(upper_targets, upper_targets)],
-        splits,
-        units,
-    )
     ratios[FINENESS] = _compute_fineness(detail, voxels, splits, data)
     return ratios
 

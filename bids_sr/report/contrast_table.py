@@ -20,7 +20,6 @@ from bids_sr.evaluation.missing_blocks import list_single_splits
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.result_text import (
     answer_text,
-    explain_finer_half,
     explain_results,
     is_tested,
     name_contrast,
@@ -166,7 +165,6 @@ def list_reasons(
             )
     sentences += [
         *explain_results(contrasts),
-        *explain_finer_half(contrasts),
     ]
     if any(contrast.untested for contrast in contrasts):
         sentences.append(Statement.UNTESTED_CONDITIONS)

@@ -99,7 +99,7 @@ def make_tested_rows(tested=None, *, series="sbl", coverage=0.95, with_masks=Tru
             value, half = estimate
             for statistic, center, width in (
                 ("ev", value, half),
-                ("ev_upper_half", value, 0.0 if math.isnan(value) else 0.01),
+                ("ev_without_task", 0.8 * value, half),
                 ("detail_fineness", 0.8, 0.1),
             ):
                 rows.append(

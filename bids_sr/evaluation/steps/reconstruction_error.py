@@ -12,6 +12,7 @@ from bids_sr.engine.step import HERE, step
 from bids_sr.engine.step_memory import MAPS, VARIANCE
 from bids_sr.evaluation.detail_support import (
     MIN_ACTIVE_VOXELS,
+    MIN_FOLLOWING,
     classify_detail,
     permits_sign_reliable,
 )
@@ -65,14 +66,20 @@ INTERVAL_TEST_TEXT = (
 def describe_tested_detail(*, at_rest: bool) -> str:
     """Return methods text of the test of detail, for runs that can be split into halves."""
     halves = "segments" if at_rest else "blocks"
+    following = (
+        ""
+        if at_rest
+        else f" and if at least {MIN_FOLLOWING:.0%} of the explained variance is left if the prior"
+        " SD maps are estimated from the run without its task,"
+    )
     return (
         "The detail of each contrast, finer than the voxels of the downsampled run, was"
         f" compared between super-resolved effects e in one half of the {halves} and acquired"
         " effects T in the other half, in active voxels and the brain. Detail may be"
         " interpreted if the explained variance, 1 - E|e - T|^2 / E|T|^2 (all balanced splits), is"
-        " above 0, also in the finer half of the tested detail, where the effect must not fade, in"
-        f" at least {MIN_ACTIVE_VOXELS} active voxels and {MIN_UNITS} slices. It may not be"
-        " interpreted if this is contradicted, and is *not testable* otherwise.\n"
+        " above 0, if the effect does not fade in the finer half of the tested detail,"
+        f"{following} in at least {MIN_ACTIVE_VOXELS} active voxels and {MIN_UNITS} slices. It may"
+        " not be interpreted if this is contradicted, and is *not testable* otherwise.\n"
     )
 
 

@@ -14,8 +14,7 @@ from bids_sr.evaluation.statements import Statement
 def rows_of(
     value=0.53,
     half=0.13,
-    upper_value=0.3,
-    upper_half=0.1,
+    following=0.8,
     fineness=0.7,
     fineness_half=0.2,
     voxels=400,
@@ -26,7 +25,7 @@ def rows_of(
     cells = {"contrast": contrast, "series": "sbl", "reference": "oneLevelDown", "region": region}
     ratios = {
         "ev": (value, half),
-        "ev_upper_half": (upper_value, upper_half),
+        "ev_without_task": (following * value, half),
         "detail_fineness": (fineness, fineness_half),
     }
     return [
@@ -61,12 +60,12 @@ def rows_of(
         ({"value": 0.0, "half": 0.09}, "not supported", ""),
         ({"value": -0.5, "half": 0.4}, "not supported", ""),
         ({"value": 0.1, "half": 0.9}, "not testable", "−80 to 100"),
+        ({"following": 0.46}, "recovered", ""),
+        ({"following": 0.44}, "not testable", Statement.COMPACT),
+        ({"following": -0.2}, "not testable", Statement.COMPACT),
+        ({"following": math.nan}, "not testable", Statement.COMPACT),
+        ({"following": 0.2, "value": -0.5, "half": 0.4}, "not supported", ""),
         # one-sided limits are .826 times the half-width (19 degrees of freedom) away
-        ({"upper_value": 0.1, "upper_half": 0.12}, "recovered", ""),
-        ({"upper_value": 0.1, "upper_half": 0.13}, "not testable", Statement.IMPRECISE_LIMIT),
-        ({"upper_value": -0.01, "upper_half": 0.13}, "not supported", Statement.NOT_AT_LIMIT),
-        ({"upper_value": 0.1, "upper_half": 0.5}, "not testable", Statement.IMPRECISE_LIMIT),
-        ({"upper_value": math.nan}, "not testable", Statement.IMPRECISE_LIMIT),
         # .16 + .826 * .2 is below a third
         ({"fineness": 0.16}, "not supported", Statement.FADES),
         ({"fineness": 0.45}, "not testable", Statement.UNKNOWN_FINENESS),
@@ -107,27 +106,32 @@ def test_a_contrast_that_cannot_be_split_names_the_conditions_with_too_few_block
     assert list(iterate_block_counts("sbl", {}, contrasts)) == []  # not counted
 
 
+def test_a_contrast_at_rest_has_no_task_that_could_be_removed():
+    rows = [row for row in rows_of() if row.statistic != "ev_without_task"]
+    assert classify_detail(rows, "sbl")["all"].state == "recovered"
+
+
 @pytest.mark.parametrize(
     ("brain", "active_state"),
     [
         ({}, "recovered"),
-        ({"upper_value": -0.1}, "not testable"),
-        ({"upper_half": 0.9}, "not testable"),
         ({"fineness": 0.1}, "not testable"),
         ({"fineness": 0.45}, "not testable"),
+        # the lower limit is .56 - .826 * .2
+        ({"fineness": 0.56}, "not testable"),
     ],
 )
 def test_the_brain_may_confirm_active_voxels_and_never_contradicts_them(brain, active_state):
-    active = rows_of(upper_value=0.15, upper_half=0.4, fineness=0.4, voxels=80)
+    active = rows_of(fineness=0.4, voxels=80)
     rows = [*active, *rows_of(region="brain", **brain)]
-    assert classify_detail(rows, "sbl")["all"].state == active_state
+    support = classify_detail(rows, "sbl")["all"]
+    assert support.state == active_state
+    assert (support.brain.state == "recovered") is (active_state == "recovered")
     decided = classify_detail([*rows_of(), *rows_of(region="brain", **brain)], "sbl")["all"]
     assert decided.state == "recovered"
-    in_brain = "not supported" if {"upper_value", "fineness"} & brain.keys() else active_state
-    assert decided.brain.state == (
-        "not testable" if brain.get("fineness") == 0.45 else in_brain
-    ), "active voxels do not decide about the brain"
-    wrong_side = rows_of(upper_value=-0.05, upper_half=0.4, voxels=80)
+    states = {0.1: "not supported", 0.45: "not testable"}
+    assert decided.brain.state == states.get(brain.get("fineness"), "recovered")
+    wrong_side = rows_of(fineness=0.3, fineness_half=0.4, voxels=80)
     rows = [*wrong_side, *rows_of(region="brain")]
     assert classify_detail(rows, "sbl")["all"].state == "not testable"
 

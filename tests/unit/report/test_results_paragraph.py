@@ -37,7 +37,7 @@ def test_a_measured_run_names_reference_value_baseline_and_contrasts(tmp_path: P
         "strongest baseline, sdmod, explained 36 % (95 % interval 33 to 39 %)",
         "in the whole brain for “all”, body and house",
         "only in active voxels for body − others",
-        "evidence that hardly any detail was explained for scene and scene − others",
+        "evidence against the detail of scene and scene − others",
         "did not decide for face and tool − others",
     ):
         assert part in text
