@@ -214,7 +214,12 @@ def _test_run(
         columns = None if confounds is None else load_confounds(confounds, reader.shape[3])
         run_events = load_events(events)
         contrasts = parse_contrasts(
-            run_events, settings.contrasts, design, reader.shape[3], reader.tr
+            run_events,
+            settings.contrasts,
+            design,
+            reader.shape[3],
+            reader.tr,
+            n_dummy=learned_run.basics.n_dummy,
         )
         check_blocks(run_events, design, reader.shape[3], reader.tr)
         fitted_run = to_fitted_run(

@@ -103,17 +103,23 @@ def is_program_table(confounds: pd.DataFrame) -> bool:
 
 
 def parse_contrasts(
-    events: Events, contrasts: Sequence[str], design: DesignSettings, n_volumes: int, tr: float
+    events: Events,
+    contrasts: Sequence[str],
+    design: DesignSettings,
+    n_volumes: int,
+    tr: float,
+    *,
+    n_dummy: int = 0,
 ) -> dict[str, Mapping[str, float]]:
     """Return the weights of conditions by contrast.
 
     Default contrasts are those that the events allow to estimate, as in the program. A warning
     names what is left out. If `contrasts` is empty, default contrasts are used. `n_volumes`
-    includes dummies, and `tr` is the repetition time (s).
+    includes the `n_dummy` volumes that are not fitted, and `tr` is the repetition time (s).
     """
     if contrasts:
         return dict(resolve_contrasts(events.conditions, contrasts))
-    chosen, left_out = choose_default_contrasts(events, design, n_volumes, tr)
+    chosen, left_out = choose_default_contrasts(events, design, n_volumes, tr, n_dummy=n_dummy)
     if left_out:
         texts = (f"{text} {', '.join(names)}" for text, names in left_out.items())
         warnings.warn(

@@ -22,6 +22,9 @@ from bids_sr.io.tables import MISSING_MARKS, is_missing
 REST_TYPES = frozenset({"rest", "baseline", "fixation"})
 """Lower-case trial types that belong to the implicit baseline and have no regressor."""
 
+_PAUSE_WORDS = REST_TYPES | {"fix", "iti", "isi", "null", "off", "pause", "break", "blank"}
+# words of trial types that may be pauses; they have regressors, because they can be conditions
+
 MODULATION = "modulation"
 """Column of events tables with the amplitude of each event, as in nilearn."""
 
@@ -93,6 +96,16 @@ def list_modeled_types(column: Iterable[object], levels: Collection[str] = ()) -
         for name in names
         if name.lower() not in REST_TYPES and not is_missing_type(name, levels)
     )
+
+
+def is_pause(name: str) -> bool:
+    """Return whether the name of a trial type says that it is a pause.
+
+    >>> [is_pause(name) for name in ("fix", "rest_block", "fixation cross", "forest", "0-back")]
+    [True, True, True, False, False]
+    """
+    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    return bool(_PAUSE_WORDS & {*words})
 
 
 def is_missing_type(name: str, levels: Collection[str] = ()) -> bool:

@@ -23,8 +23,10 @@ LEAST_OBSERVED_SHARE = 0.15
 """Smallest share of the response that a run should contain apart from its mean and drift."""
 LARGEST_RATIO = 2.0
 """Largest ratio of standard errors of the mean over types with and without a type."""
-LARGEST_INFLATION = 100.0
-"""Largest ratio of the variance of a contrast and its variance for uncorrelated types."""
+LARGEST_INFLATION = 8.0**2
+"""Largest ratio of the variance of a default contrast and its variance for uncorrelated types."""
+NOTED_INFLATION = 3.0**2
+"""Ratio of these variances above which the loss of precision is reported."""
 # length that is left of a regressor without information, relative to its length
 _NEGLIGIBLE_LENGTH = 0.01
 # eigenvalue of the correlation matrix of regressors; directions with smaller values are collinear

@@ -11,6 +11,7 @@ from bids_sr.glm.hemodynamic_response import RESPONSE_S, HemodynamicResponse
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.type_information import (
     LARGEST_INFLATION,
+    NOTED_INFLATION,
     TypeInformation,
     measure_information,
     spans_near_run,
@@ -84,6 +85,36 @@ def _compute_energy_outside(
         name: float((hrf.main.predict(spans, np.ones(len(spans)), times) ** 2).sum())
         for name, spans in spans_near_run(events.spans(), n_volumes * tr).items()
         if spans
+    }
+
+
+def is_precise(design: Design, n_removed: int) -> bool:
+    """Return whether no contrast loses precision, even if more volumes at the start are removed.
+
+    `n_removed` is the largest number of these volumes.
+    """
+    if not design.conditions:
+        return True
+    matrix = design.matrix[n_removed:]
+    if len(matrix) <= matrix.shape[1]:
+        return False
+    for rows in (design.matrix, matrix):
+        information = measure_information(rows, design.conditions, {})
+        if not information.eigenvalues.min() * NOTED_INFLATION > 1 or information.faint_types():
+            return False
+    return True
+
+
+def imprecise_contrasts(contrasts: Contrasts, information: TypeInformation) -> dict[str, float]:
+    """Return the factor by which standard errors exceed those of uncorrelated responses.
+
+    Keys are the names of estimable contrasts with a factor that is worth a note.
+    """
+    inflations = {name: information.inflation(weights) for name, weights in contrasts.items()}
+    return {
+        name: math.sqrt(inflation)
+        for name, inflation in inflations.items()
+        if NOTED_INFLATION < inflation < math.inf
     }
 
 

@@ -5,20 +5,22 @@ from collections.abc import Mapping, Sequence
 from bids_sr.glm.contrasts import Contrast, resolve_contrasts
 from bids_sr.glm.design import DesignSettings, build_design
 from bids_sr.glm.regressors import DesignError, Events
-from bids_sr.glm.type_roles import assign_roles, inestimable_contrasts
+from bids_sr.glm.type_roles import assign_roles, imprecise_contrasts, inestimable_contrasts
 
 
 def choose_default_contrasts(
-    events: Events, design: DesignSettings, n_volumes: int, tr: float
+    events: Events, design: DesignSettings, n_volumes: int, tr: float, *, n_dummy: int
 ) -> tuple[dict[str, Contrast], Mapping[str, Sequence[str]]]:
     """Return the default contrasts that the events allow to estimate.
 
-    `n_volumes` includes dummies, and `tr` is in s. Returns weights of conditions by contrast, all
-    contrasts if none can be estimated; and names of omitted contrasts, and of omitted or imprecise
-    conditions, by a text about them.
+    `n_volumes` includes the `n_dummy` volumes that are not fitted, and `tr` is in s. Returns
+    weights of conditions by contrast, all contrasts if none can be estimated; and names of omitted
+    contrasts, and of omitted or imprecise conditions and contrasts, by a text about them.
     """
     try:
-        task_design = build_design(events, design, n_volumes=n_volumes, tr=tr, confound_names=())
+        task_design = build_design(
+            events, design, n_volumes=n_volumes, tr=tr, n_dummy=n_dummy, confound_names=()
+        )
     except DesignError:  # reported with the model of the run
         return resolve_contrasts(events.conditions), {}
     roles = assign_roles(events.conditions, events, task_design, n_volumes=n_volumes)
@@ -36,4 +38,8 @@ def choose_default_contrasts(
         "these contrasts cannot be estimated:": inestimable,
     }
     estimable = {name: weights for name, weights in contrasts.items() if name not in inestimable}
+    if imprecise := imprecise_contrasts(estimable or contrasts, roles.information):
+        names_by_text["standard errors are more than 3 times as large as with rest:"] = [
+            *imprecise
+        ]
     return estimable or contrasts, {text: names for text, names in names_by_text.items() if names}

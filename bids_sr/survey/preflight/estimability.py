@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.config import Settings
-from bids_sr.glm.contrasts import ALL, MODULATION, Contrast, Contrasts
+from bids_sr.glm.contrasts import ALL, MODULATION, Contrast, Contrasts, is_pause
 from bids_sr.io.frozen import frozen
 from bids_sr.survey.bids import BoldRun, Findings
 from bids_sr.survey.preflight.events import UNMODULATED, describe_sum
 from bids_sr.survey.preflight.milder_filters import suggest_filters
 from bids_sr.survey.preflight.run_model import (
+    count_dummies,
     design_settings,
     hemodynamic_response,
     list_volume_times,
@@ -35,6 +36,7 @@ _MAX_SIZE = 5_000_000  # volumes times trial types
 _MAX_TYPES = 500
 _LATEST_ONSET_S = 6.0  # before the last volume, which then shows the peak of the response
 _FIX = "Check onsets and durations, or choose other contrasts with --contrasts."
+_ADVICE = "Differences of trial types are not affected."
 _REQUEST_ONLY = (
     "Its contrasts, which would be imprecise, are computed only if requested with --contrasts."
 )
@@ -235,11 +237,40 @@ def select_estimable(
     noun, verb = ("contrast", "is") if len(inestimable) == 1 else ("contrasts", "are")
     findings.note(
         events,
-        f"the default {noun} {', '.join(inestimable)} {verb} not computed because {cause}.",
+        f"the default {noun} {', '.join(inestimable)} {verb} not computed because {cause}."
+        f" {_ADVICE}{_advise_on_pauses(run_types)}",
     )
     return {
         name: weights for name, weights in estimable_contrasts.items() if name not in inestimable
     }
+
+
+def note_imprecise(
+    run_types: TypesOfRun, contrasts: Contrasts, events: Path, findings: Findings
+) -> None:
+    """Report contrasts whose t values are small because responses add up to a constant."""
+    if run_types.information is None:
+        return
+    from bids_sr.glm.type_roles import imprecise_contrasts
+
+    factors = imprecise_contrasts(contrasts, run_types.information)
+    if factors:
+        lowest, highest = min(factors.values()), max(factors.values())
+        range_text = f"{lowest:.1f}" + (f" to {highest:.1f}" if len(factors) > 1 else "")
+        findings.note(
+            events,
+            f"standard errors of {', '.join(factors)} are {range_text} times as large as with rest"
+            " between the events, and t values are smaller by this factor, because the responses"
+            f" nearly add up to a constant. {_ADVICE}{_advise_on_pauses(run_types)}",
+        )
+
+
+def _advise_on_pauses(run_types: TypesOfRun) -> str:
+    """Return what to do with types whose name says that they are pauses; "" if none is."""
+    pauses = [name for name in run_types.modeled if is_pause(name)]
+    if not pauses:
+        return ""
+    return f" If {join_names(pauses)} means rest, write rest as its trial type."
 
 
 def is_estimable(
@@ -289,10 +320,24 @@ def _is_large(run: BoldRun, types: Sequence[str]) -> bool:
 
 
 def _build_design(events: "Events", run: BoldRun, settings: Settings) -> "Design":
-    """Return the model of a run without head motion."""
+    """Return the model of a run, of the volumes that will be fitted, without head motion."""
+    from bids_sr.glm.type_roles import is_precise
+    from bids_sr.preproc.nonsteady import limit_nonsteady
+
+    design = _build_design_without(0, events, run, settings)
+    is_stated = settings.preprocessing.dummy_scans is not None or run.precomputed is not None
+    if not is_stated and is_precise(design, limit_nonsteady(run.tr)):
+        return design  # volumes at the start need not be read, because they do not matter
+    dummies = count_dummies(run, settings)
+    return _build_design_without(dummies, events, run, settings) if dummies else design
+
+
+def _build_design_without(
+    dummies: int, events: "Events", run: BoldRun, settings: Settings
+) -> "Design":
+    """Return the model of a run without head motion and without volumes at the start."""
     from bids_sr.glm.design import build_design
 
-    dummies = settings.preprocessing.dummy_scans or 0
     table = _filter_columns(run, dummies, settings) if _has_time_columns(settings) else None
     return build_design(
         events,

@@ -15,7 +15,7 @@ from bids_sr.io.notices import UsageError
 from bids_sr.io.tables import MISSING_MARKS
 from bids_sr.survey.bids import Findings
 from bids_sr.survey.bids.entities import parse_entities, stem_of_echoes
-from bids_sr.survey.preflight.estimability import TypesOfRun, select_estimable
+from bids_sr.survey.preflight.estimability import TypesOfRun, note_imprecise, select_estimable
 from bids_sr.survey.preflight.events import MISSING_TYPE
 from bids_sr.survey.preflight.shared_types import share_averaged_types
 
@@ -63,9 +63,11 @@ def resolve_run_contrasts(
                 averaged_types=run.averaged,
                 labels=run_labels,
             )
-            entities = parse_entities(bold)
-            with findings.about(entities["subject"], stem_of_echoes(bold), code="events"):
+        entities = parse_entities(bold)
+        with findings.about(entities["subject"], stem_of_echoes(bold), code="events"):
+            if not requested:
                 contrasts[bold] = select_estimable(run, contrasts[bold], tables[bold], findings)
+            note_imprecise(run, contrasts[bold], tables.get(bold, bold), findings)
     return contrasts
 
 

@@ -246,8 +246,6 @@ def count_dummies(run: BoldRun, settings: Settings) -> int:
         n_dummy = run.precomputed.n_dummy
     if n_dummy is not None:
         return n_dummy
-    if run.echoes:  # non-steady-state volumes are detected after the echoes have been combined
-        return 0
     from bids_sr.preproc.nonsteady import count_nonsteady_volumes
 
     try:

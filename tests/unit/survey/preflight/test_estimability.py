@@ -4,6 +4,7 @@ import re
 import time
 from pathlib import Path
 
+import nibabel as nb
 import numpy as np
 import pytest
 from data.calls import about, plan_for
@@ -169,6 +170,49 @@ def test_a_run_with_more_types_than_volumes_is_rejected_without_its_model(
 def test_types_that_no_volume_shows_do_not_reject_a_run(tmp_path: Path) -> None:
     unseen = [(119.0, 1.0, f"late{index}") for index in range(60)]
     assert list(contrasts(plan_of(tmp_path, [*BLOCKS, *unseen]))) == PLAIN
+
+
+@pytest.mark.parametrize("n_dummy", [0, 3])
+def test_contrasts_are_judged_without_the_volumes_that_are_not_fitted(
+    tmp_path: Path, n_dummy: int
+) -> None:
+    """The rise of the first response, in volumes 0 to 2, is the only rest of the run."""
+    events = [(10.0 * k, 10.0, ("a", "fix", "b", "fix")[k % 4]) for k in range(24)]
+    maker = BidsMaker(tmp_path / "bids")
+    maker.bold(n_volumes=120, tr=2.0)
+    (file,) = maker.root.glob("sub-*/func/*_bold.nii.gz")
+    image = nb.load(file)
+    data = np.full(image.shape, 100.0)
+    data[0] = 10  # background
+    data[..., :n_dummy] *= 1.5
+    nb.save(nb.Nifti1Image(data.astype(np.float32), image.affine, image.header), file)
+    maker.events(rows=events)
+    plan = plan_for(maker)
+    found = contrasts(plan)
+    if n_dummy:
+        assert {*found} == {"aMinusB", "aMinusFix", "bMinusFix"}
+        assert about(plan.warnings, STEM, "'fix'", "not computed")
+    else:
+        assert {"a", "b", "fix", "all"} <= {*found}
+    requested = plan_for(maker, "--contrasts", "a", "a-fix")
+    assert {*contrasts(requested)} == {"a", "aMinusFix"}
+    (notice,) = [one for one in requested.warnings if "standard errors" in one.why]
+    assert notice.why.startswith("standard errors of a are ")  # not of aMinusFix
+    design = build_design(
+        read_events(next(iter(maker.root.glob("sub-*/func/*_events.tsv")))),
+        n_volumes=120,
+        tr=2.0,
+        n_dummy=n_dummy,
+        confound_names=(),
+    )
+    nuisance = design.matrix[:, 3:]
+    residuals = design.matrix[:, :3]
+    residuals = residuals - nuisance @ np.linalg.lstsq(nuisance, residuals, rcond=None)[0]
+    gram = residuals.T @ residuals
+    expected = np.sqrt(np.linalg.inv(gram)[0, 0] * gram[0, 0])
+    match = re.search(r"are ([\d.]+) times", notice.why)
+    assert match
+    assert float(match[1]) == pytest.approx(expected, abs=0.06)
 
 
 def repeat_blocks(period: float, trial_type: str = "a", *, share: float = 0.5) -> Rows:
