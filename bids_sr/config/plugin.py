@@ -91,7 +91,10 @@ class Plugin(OptionSection, JobOptions):
         # all jobs at once
         name = str(tables.get("plugin")).removeprefix("Legacy").removesuffix("Graph")
         if name not in _PLUGIN_NAMES:
-            fix = suggest_name(name, _PLUGIN_NAMES) or 'write plugin = "SLURM" on the first line'
+            fix = suggest_name(name, _PLUGIN_NAMES) or (
+                'write plugin = "SLURM" on the first line; with another scheduler, omit'
+                " --use-plugin and submit one call per participant (docs/cluster.md)"
+            )
             raise UsageError(
                 f"plugin {name!r} in {path}", f"expected {' or '.join(_PLUGIN_NAMES)}", fix
             )

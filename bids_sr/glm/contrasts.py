@@ -214,6 +214,8 @@ def parse_seconds(text: str | None) -> float | None:
     >>> parse_seconds("12.5"), parse_seconds("n/a"), parse_seconds("inf")
     (12.5, None, None)
     """
+    if "_" in (text or ""):  # a separator of digits in Python only
+        return None
     try:
         value = float(text or "")
     except ValueError:

@@ -202,8 +202,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def read_text(path: Path, *, encoding: str = "utf-8") -> str:
-    """Read a text file without conversion of line ends.
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text file without its byte order mark and without conversion of line ends.
 
     Pipes and large files are rejected, so reading neither blocks nor fills the memory. Raises
     `OSError` as `require_regular_file`, and if the file is larger than `_MAX_TEXT_BYTES`, and
@@ -218,7 +218,7 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
                 " are supported"
             ),
         )
-    return path.read_bytes().decode(encoding)
+    return path.read_bytes().decode("utf-8-sig")
 
 
 def require_regular_file(path: Path) -> os.stat_result:

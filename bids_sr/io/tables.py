@@ -160,7 +160,7 @@ def _read_utf8(path: Path) -> str:
     The errors are as in `split_table`.
     """
     try:
-        text = read_text(path, encoding="utf-8-sig")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         if error.object.startswith(_UTF16_MARKS):
             raise MalformedTable("the text is encoded in UTF-16 instead of UTF-8") from error

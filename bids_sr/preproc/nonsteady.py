@@ -25,6 +25,7 @@ _MIN_VOLUMES = 6  # volumes; shorter runs are not examined
 _MIN_Z = 3.5  # modified z score of an outlier (Iglewicz and Hoaglin)
 _MAD_PER_SD = 0.6745  # median absolute deviation of a normal distribution with SD 1
 _MIN_EXCESS = 0.01  # of the median signal
+_MAX_LOSS = 0.5  # of the median signal; volumes with less are empty or contain noise
 # mean signal of head voxels, above the background as a fraction of the 98th percentile
 _HEAD_RANGE = (0.3, 3.0)
 
@@ -82,7 +83,8 @@ def _count_nonsteady(signal: Sequence[float] | Array, n_following: int = _N_FOLL
     after the transient. A volume is counted as long as its modified z score (Iglewicz and Hoaglin)
     exceeds 3.5 and as it is 1 % brighter than this median and than the median of the `n_following`
     volumes after it. Drift and quiet signals are therefore not counted. Counting stops at the
-    first volume that does not meet the criteria.
+    first volume that does not meet the criteria, unless its signal is below half of the median: an
+    empty or a noise volume counts if brighter volumes follow.
     """
     values = np.asarray(signal, dtype=np.float64)
     n = len(values)
@@ -95,4 +97,7 @@ def _count_nonsteady(signal: Sequence[float] | Array, n_following: int = _N_FOLL
     excess = np.minimum(values - center, values - np.array([*following_medians, values[-1]]))
     is_outlier = (values - center > _MIN_Z * robust_sd) & (excess > _MIN_EXCESS * abs(center))
     is_outlier[n // 2 :] = False
-    return int(np.argmin(is_outlier))
+    is_bad = values - center < -_MAX_LOSS * abs(center)
+    is_bad[n // 2 :] = False
+    leading = is_outlier[: np.argmin(is_outlier | is_bad)]
+    return int(np.flatnonzero(leading).max(initial=-1)) + 1

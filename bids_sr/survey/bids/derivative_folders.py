@@ -81,8 +81,9 @@ def _open_folder(
 def _propose_folder(root: Path) -> str:
     """Propose the fMRIPrep directory that was probably meant instead of a wrong directory.
 
-    Candidates are the source datasets of the wrong directory, then its subdirectories, parents and
-    siblings. A common mistake is to name the parent of the output directory.
+    Candidates are the source datasets of the wrong directory, then its subdirectories and parents,
+    but not its siblings, which may belong to another study. A common mistake is to name the parent
+    of the output directory.
     """
     for source_dir in _list_linked_folders(root):
         if _is_fmriprep_output(source_dir / _DESCRIPTION):
@@ -94,7 +95,6 @@ def _propose_folder(root: Path) -> str:
         *sorted(root.glob(f"*/{_DESCRIPTION}")),
         *sorted(root.glob(f"derivatives/*/{_DESCRIPTION}")),
         *(folder / _DESCRIPTION for folder in list(root.parents)[:3]),
-        *sorted(root.parent.glob(f"*/{_DESCRIPTION}")),
     ]
     for description in descriptions:
         if _is_fmriprep_output(description):

@@ -53,7 +53,7 @@ def note_unusable_patterns(bids_dir: Path, findings: Findings) -> None:
 
 def _read_lines(bids_dir: Path) -> list[str]:
     """Return the lines that are neither empty nor comments."""
-    lines = read_text(bids_dir / NAME, encoding="utf-8-sig").splitlines()
+    lines = read_text(bids_dir / NAME).splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 

@@ -47,7 +47,7 @@ def read_object(path: Path) -> dict[str, object]:
 @lru_cache(maxsize=4096)
 def _read_text(path: Path, _checksum: str) -> str:
     """Read a text file once per content."""
-    return read_text(path, encoding="utf-8-sig")
+    return read_text(path)
 
 
 def find_sidecars(image: Path, root: Path) -> list[Path]:

@@ -19,6 +19,11 @@ _DERIVATIVES_FIX = (
     " -d fmriprep=DIR."
 )
 # image file of any program, with any spelling of the extension
+_CIFTI_NAME = re.compile(r"\.[dp]\w+\.nii$")
+_CIFTI = (
+    "CIFTI files are not supported",
+    "Use the unprocessed series as a NIfTI image (_bold.nii.gz).",
+)
 _ANY_IMAGE = re.compile(
     r"(?P<stem>.+?)(?P<extension>\.nii(\.(gz|bz2|xz|zst))?|\.img(\.gz)?|\.mg[hz]|\.mnc)",
     re.IGNORECASE,
@@ -177,7 +182,11 @@ def find_misspelled_images(folder: Path, suffix: str = "bold") -> Iterator[Missp
             run = stem[: suffix_match.start()]
         else:
             run = stem if lacks_suffix else stem.rpartition("_")[0]
-        reason, remedy = _describe_misspelling(ending, extension, suffix)
+        reason, remedy = (
+            _CIFTI
+            if _CIFTI_NAME.search(name)
+            else _describe_misspelling(ending, extension, suffix)
+        )
         yield MisspelledImage(
             path=folder / name,
             run=without_echo(run),

@@ -1,6 +1,7 @@
 """Months between the sessions of a participant, from sessions or scans tables.
 
-Times are read from the column ``acq_time`` of ``sub-…_sessions.tsv``, or else of ``…_scans.tsv``.
+Times are read from the column ``acq_time`` of ``sub-…_sessions.tsv``, or, for sessions without a
+time, of ``…_scans.tsv``.
 Dates that were shifted for anonymization keep their differences.
 """
 
@@ -15,6 +16,7 @@ from bids_sr.survey.bids.findings import require_content
 
 ACQ_TIME = "acq_time"
 _SECONDS_PER_DAY = 86_400
+_LONGEST_DAYS = 36_525  # between sessions of a participant
 _DAYS_PER_MONTH = 365.25 / 12
 _TABLE_FIX = "correct the table; it is used to compute the number of months between sessions"
 
@@ -42,9 +44,8 @@ def months_of_sessions(
             }
         else:
             dates = {label: _parse_date(table, cell) for label, cell in cells.items()}
-            session_months = _count_months(
-                dates or _read_scan_dates(bids_dir / participant, labels)
-            )
+            scan_dates = _read_scan_dates(bids_dir / participant, labels)
+            session_months = _count_months(table, _join_dates(table, dates, scan_dates))
         months |= {
             (participant, label): session_months[label]
             for label in labels
@@ -70,11 +71,17 @@ def _read_column(table: Path, column: str) -> tuple[dict[str, str], set[str]]:
             f"the required column session_id is missing (existing columns: {', '.join(columns)})",
             "Save the table as tab-separated UTF-8 text with the column session_id.",
         )
-    cells = {
-        (row.get("session_id") or "").removeprefix("ses-"): cell
-        for row in rows
-        if (cell := row.get(column)) is not None and not is_missing(cell)
-    }
+    cells: dict[str, str] = {}
+    for row in rows:
+        label, cell = (row.get("session_id") or "").removeprefix("ses-"), row.get(column)
+        if cell is None or is_missing(cell):
+            continue
+        if cells.setdefault(label, cell) != cell:
+            raise UsageError(
+                str(table),
+                f"{column} of ses-{label} is {cells[label]!r} in one row and {cell!r} in another",
+                "Delete the row that is wrong.",
+            )
     return cells, set(columns)
 
 
@@ -93,11 +100,36 @@ def _parse_months(table: Path, column: str, cell: str) -> float:
     return value
 
 
-def _count_months(dates: Mapping[str, datetime]) -> dict[str, float]:
-    """Return the months since the earliest date, by label."""
+def _join_dates(
+    table: Path, dates: Mapping[str, datetime], scan_dates: Mapping[str, datetime]
+) -> dict[str, datetime]:
+    """Return the dates of both tables by label, or raise `UsageError` if they contradict."""
+    for label in dates.keys() & scan_dates.keys():
+        if abs((dates[label] - scan_dates[label]).total_seconds()) > 2 * _SECONDS_PER_DAY:
+            raise UsageError(
+                str(table),
+                f"ses-{label} was acquired on {dates[label].date()} according to this table, but"
+                f" on {scan_dates[label].date()} according to its scans table",
+                _TABLE_FIX,
+            )
+    return {**scan_dates, **dates}
+
+
+def _count_months(table: Path, dates: Mapping[str, datetime]) -> dict[str, float]:
+    """Return the months since the earliest date, by label.
+
+    Raises `UsageError` if more than a life is between dates, such as 1900-01-01 as a placeholder.
+    """
     if not dates:
         return {}
-    first = min(dates.values())
+    first, last = min(dates.values()), max(dates.values())
+    if (last - first).days > _LONGEST_DAYS:
+        raise UsageError(
+            str(table),
+            f"the dates of sessions are from {first.date()} to {last.date()}, so the first is"
+            " probably a placeholder",
+            "Write n/a for an unknown date.",
+        )
     return {
         label: (date - first).total_seconds() / _SECONDS_PER_DAY / _DAYS_PER_MONTH
         for label, date in dates.items()

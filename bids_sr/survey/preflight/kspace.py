@@ -26,6 +26,13 @@ _MIN_EDGE_POWER = 0.18  # relative to low frequencies; .19 or more at the edge o
 _MIN_LOW_RADIUS, _MAX_LOW_RADIUS, _MIN_EDGE_RADIUS, _MIN_OTHER_RADIUS = 0.05, 0.25, 0.9, 0.3
 _MIN_SAMPLES = 24  # voxels along an axis; fewer give too few points of its spectrum
 _N_VOLUMES, _N_SLICES = 16, 16  # largest numbers of volumes and slices that are read
+# by term of ImageType
+_PROCESSING = {
+    "MOCO": "corrected head motion, and each volume was interpolated; estimated motion is too"
+    " small, and detail near the Nyquist frequency is weak",
+    "FILTERED": "filtered the images, and detail near the Nyquist frequency is weak",
+    "INTERP": "interpolated the images, and detail beyond the acquired matrix is not measured",
+}
 _NYQUIST_DIFFERS = (
     "the acquired Nyquist frequency differs from the Nyquist frequency implied by the voxel size"
 )
@@ -44,8 +51,29 @@ def refuse_phase(run: BoldRun, findings: Findings) -> None:
         )
 
 
+def _note_processing(run: BoldRun, findings: Findings) -> None:
+    """Report processing on the scanner (ImageType), and slice times of a 3D acquisition."""
+    image_type = run.sidecar.get("ImageType")
+    terms = [str(term).upper() for term in image_type] if isinstance(image_type, list) else []
+    for term in dict.fromkeys(terms):
+        if term in _PROCESSING:
+            text = (
+                f"ImageType contains {term}, so the scanner {_PROCESSING[term]}. If the"
+                " unprocessed series exists, use it."
+            )
+            findings.note(run.bold, text)
+    is_3d = str(run.sidecar.get("MRAcquisitionType", "")).upper() == "3D"
+    if is_3d and run.sidecar.get("SliceTiming") is not None:
+        text = (
+            "MRAcquisitionType is 3D, but SliceTiming exists. All slices of a 3D acquisition have"
+            " the same time. If the run is a 3D EPI, use --ignore slicetiming."
+        )
+        findings.note(run.bold, text)
+
+
 def warn_of_header(run: BoldRun, findings: Findings) -> None:
     """Warn of sidecar fields that imply voxels smaller than the acquired resolution."""
+    _note_processing(run, findings)
     partial_fourier = _read_number(run, "PartialFourier")
     if 0 < partial_fourier < 1:
         text = (

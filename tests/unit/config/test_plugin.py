@@ -183,3 +183,14 @@ def test_a_call_with_an_unusable_plugin_is_refused(
     monkeypatch.setenv("PATH", str(maker.root))
     problems = plan_for(maker, "--use-plugin", str(path)).problems
     assert about(problems, "", "sbatch, squeue, scontrol, scancel")
+
+
+@pytest.mark.parametrize("name", ["PBS", "SGE", "LSF"])
+def test_another_scheduler_is_refused_with_the_way_that_exists(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError) as error:
+        read(tmp_path, f"plugin: {name}\n", "plugin.yml")
+    assert "docs/cluster.md" in str(error.value.notice.remedy)
+
+
+def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path: Path) -> None:
+    assert read(tmp_path, '\ufeffplugin = "MultiProc"\n').plugin == "MultiProc"

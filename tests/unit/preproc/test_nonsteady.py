@@ -60,9 +60,23 @@ TIMES = np.arange(60)
         ((1 - 0.0008 * TIMES) * (1 + np.r_[0.3, 0.05, 0.02, np.zeros(57)]), 3),
         (1 - 0.0002 * TIMES, 0),
         (1 + 0.5 * (TIMES == 10), 0),
+        (np.r_[0, 1.2, 1.05, np.ones(57)], 3),
+        (np.r_[1.4, 0.1, 1.1, np.ones(57)], 3),
+        (np.r_[0, np.ones(59)], 0),
         (1 - 0.5 * (TIMES < 3), 0),  # darker volumes at the start are not a T1 transient
     ],
-    ids=["steady", "one", "four", "drift after", "drift", "spike", "dark"],
+    ids=[
+        "steady",
+        "one",
+        "four",
+        "drift after",
+        "drift",
+        "spike",
+        "empty",
+        "noise",
+        "only",
+        "dark",
+    ],
 )
 def test_only_brighter_volumes_at_the_start_are_counted(tmp_path, signal, expected) -> None:
     steady = series()[..., DUMMIES:].mean(axis=-1)

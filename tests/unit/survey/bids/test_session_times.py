@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bids_sr.io.notices import UsageError
 from bids_sr.survey.bids.session_times import months_of_sessions
 
 
@@ -21,3 +22,40 @@ def test_sessions_without_a_time_are_omitted(
     table.write_text(f"session_id\t{column or 'acq_time'}\n{rows}")
     months = months_of_sessions(tmp_path, {"sub-01": ["a", "b", "c"]}, column)
     assert months == {("sub-01", "a"): 0.0, ("sub-01", "c"): pytest.approx(12, abs=0.01)}
+
+
+def write_dates(folder: Path, sessions: list[tuple[str, str]], scans: dict[str, str]) -> None:
+    """Write dates to the sessions table (label, date), and to scans tables by label."""
+    participant = folder / "sub-01"
+    participant.mkdir()
+    rows = "".join(f"ses-{label}\t{date}\n" for label, date in sessions)
+    (participant / "sub-01_sessions.tsv").write_text(f"session_id\tacq_time\n{rows}")
+    for label, date in scans.items():
+        session = participant / f"ses-{label}"
+        session.mkdir()
+        text = f"filename\tacq_time\nanat/x.nii.gz\t{date}\n"
+        (session / f"sub-01_ses-{label}_scans.tsv").write_text(text)
+
+
+def test_dates_of_both_tables_are_joined(tmp_path: Path) -> None:
+    scans = {"a": "2024-01-01T10:00:00", "b": "2024-07-01", "c": "2024-12-31"}
+    write_dates(tmp_path, [("a", "2024-01-01"), ("b", "n/a"), ("a", "2024-01-01")], scans)
+    months = months_of_sessions(tmp_path, {"sub-01": ["a", "b", "c"]})
+    assert [round(months["sub-01", label]) for label in "abc"] == [0, 6, 12]
+
+
+@pytest.mark.parametrize(
+    ("sessions", "scans"),
+    [
+        ([("a", "2024-01-01"), ("b", "2024-07-01"), ("b", "2025-07-01")], {}),
+        ([("a", "2024-01-01"), ("b", "2024-07-01")], {"b": "2025-07-01"}),
+        ([("a", "1900-01-01"), ("b", "2024-07-01")], {}),
+    ],
+    ids=["rows", "tables", "placeholder"],
+)
+def test_contradictory_dates_are_refused(
+    tmp_path: Path, sessions: list[tuple[str, str]], scans: dict[str, str]
+) -> None:
+    write_dates(tmp_path, sessions, scans)
+    with pytest.raises(UsageError, match="sub-01_sessions"):
+        months_of_sessions(tmp_path, {"sub-01": ["a", "b"]})

@@ -74,6 +74,27 @@ def test_full_kspace_is_not_reported(maker: BidsMaker) -> None:
 @pytest.mark.parametrize(
     ("sidecar", "values"),
     [
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"]}, []),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOCO"]}, ["MOCO"]),
+        ({"ImageType": ["DERIVED", "M", "FILTERED", "INTERP"]}, ["FILTERED", "INTERP"]),
+        ({"MRAcquisitionType": "3D", "SliceTiming": [0.0, 0.1] * 3}, ["SliceTiming"]),
+        ({"MRAcquisitionType": "2D", "SliceTiming": [0.0, 0.1] * 3}, []),
+        ({"MRAcquisitionType": "3D"}, []),
+    ],
+)
+def test_processing_on_the_scanner_is_noted(
+    maker: BidsMaker, sidecar: dict[str, object], values: list[str]
+) -> None:
+    maker.bold(zooms=FINE, data=CLEAN.astype(np.float32), sidecar=sidecar)
+    fields = ("ImageType", "MRAcquisitionType")
+    notices = [one for one in plan_for(maker, *PLAIN).warnings if one.why.startswith(fields)]
+    assert [one.level for one in notices] == ["note"] * len(values)
+    assert all(value in one.why for value, one in zip(values, notices, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "values"),
+    [
         ({"PartialFourier": 0.75}, ["50%"]),
         ({"AcquisitionMatrixPE": 36}, ["AcquisitionMatrixPE", "36", "48", "75%"]),
         ({"AcquisitionMatrixPE": 36, "ReconMatrixPE": 48}, ["75%"]),
