@@ -63,11 +63,13 @@ def resolve_run_contrasts(
                 averaged_types=run.averaged,
                 labels=run_labels,
             )
+        if run.information is None:  # the model was not built
+            continue
         entities = parse_entities(bold)
         with findings.about(entities["subject"], stem_of_echoes(bold), code="events"):
             if not requested:
                 contrasts[bold] = select_estimable(run, contrasts[bold], tables[bold], findings)
-            note_imprecise(run, contrasts[bold], tables.get(bold, bold), findings)
+            note_imprecise(run, contrasts[bold], tables[bold], findings)
     return contrasts
 
 
