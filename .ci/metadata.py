@@ -6,14 +6,13 @@ usage: python .ci/metadata.py              write it anew
        python .ci/metadata.py --tag TAG    the same, and what else keeps TAG from being a release
 
 The version stands in bids_sr/version.py; authors, addresses, title, summary and keywords in
-CITATION.cff; requirements and programs in setup.cfg. From them follow codemeta.json,
-.zenodo.json, conda/recipe.yaml, boilerplate/bib/bids_sr.bib, and lines of CITATION.cff, setup.cfg
-and the Dockerfile.
+CITATION.cff; requirements and programs in setup.cfg. From them follow
+conda/recipe.yaml, boilerplate/bib/bids_sr.bib, and lines of CITATION.cff, setup.cfg and the
+Dockerfile.
 """
 
 import argparse
 import configparser
-import json
 import re
 import runpy
 import sys
@@ -49,66 +48,6 @@ def lines(setup: configparser.ConfigParser, section: str, key: str) -> list[str]
     """Items of a list in setup.cfg, without comments."""
     found = setup[section][key].strip().splitlines()
     return [line for line in found if not line.startswith("#")]
-
-
-def zenodo(citation: dict[str, Any]) -> dict[str, Any]:
-    """Content of .zenodo.json; the archive knows version and date from the release."""
-    creators = []
-    for author in citation["authors"]:
-        one = {"name": person(author)}
-        if "affiliation" in author:
-            one["affiliation"] = author["affiliation"]
-        if "orcid" in author:
-            one["orcid"] = author["orcid"].rpartition("/")[2]
-        creators.append(one)
-    return {
-        "title": citation["title"],
-        "description": f"<p>{citation['abstract']}</p>",
-        "upload_type": "software",
-        "license": citation["license"],
-        "creators": creators,
-        "keywords": citation["keywords"],
-        "related_identifiers": [
-            {"identifier": each["doi"], "relation": "cites", "scheme": "doi"}
-            for each in citation["references"]
-        ],
-    }
-
-
-def codemeta(
-    version: str, citation: dict[str, Any], setup: configparser.ConfigParser
-) -> dict[str, Any]:
-    """Content of codemeta.json, in the words of CodeMeta 3.0."""
-    authors = []
-    for author in citation["authors"]:
-        if "name" in author:
-            one = {"type": "Organization", "name": author["name"]}
-        else:
-            names = {"givenName": author["given-names"], "familyName": author["family-names"]}
-            one = {"type": "Person", **names}
-        authors.append(one | ({"id": author["orcid"]} if "orcid" in author else {}))
-    dated = citation.get("date-released")
-    return {
-        "@context": "https://w3id.org/codemeta/3.0",
-        "type": "SoftwareSourceCode",
-        "name": setup["metadata"]["name"],
-        "description": citation["abstract"],
-        "version": version,
-        **({"datePublished": str(dated)} if dated else {}),
-        "license": f"https://spdx.org/licenses/{citation['license']}",
-        "author": authors,
-        "codeRepository": citation["repository-code"],
-        "keywords": citation["keywords"],
-        "programmingLanguage": "Python",
-        "runtimePlatform": f"Python {setup['options']['python_requires']}",
-        "operatingSystem": "Linux",
-        "developmentStatus": "active",
-        "softwareRequirements": lines(setup, "options", "install_requires"),
-        "softwareSuggestions": lines(setup, "options.extras_require", "multi-echo"),
-        "referencePublication": [
-            f"https://doi.org/{each['doi']}" for each in citation["references"]
-        ],
-    }
 
 
 def conda(requirements: list[str]) -> list[str]:
@@ -204,10 +143,7 @@ def written() -> dict[str, str]:
             if n != 1:
                 raise ValueError(f"{name} has {n} places for {line!r} instead of 1")
         found[name] = text
-    found[".zenodo.json"] = json.dumps(zenodo(citation), indent=2, ensure_ascii=False) + "\n"
     found["boilerplate/bib/bids_sr.bib"] = bibtex(version, citation)
-    code = codemeta(version, citation, setup)
-    found["codemeta.json"] = json.dumps(code, indent=2, ensure_ascii=False) + "\n"
     head = "# By .ci/metadata.py; a feedstock takes the sdist of the package index as its source\n"
     content = yaml.safe_dump(recipe(version, citation, setup), sort_keys=False, width=99)
     found["conda/recipe.yaml"] = head + content

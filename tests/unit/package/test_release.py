@@ -12,8 +12,8 @@ from pages import ROOT, loaded
 from pybtex.database import parse_string
 
 SOURCES = ("setup.cfg", "CITATION.cff", "CHANGES.md", "Dockerfile", "bids_sr/version.py")
-TARGETS = {"setup.cfg", "CITATION.cff", "Dockerfile", ".zenodo.json", "codemeta.json"}
-TARGETS |= {"conda/recipe.yaml", "boilerplate/bib/bids_sr.bib"}
+TARGETS = {"setup.cfg", "CITATION.cff", "Dockerfile", "conda/recipe.yaml"}
+TARGETS |= {"boilerplate/bib/bids_sr.bib"}
 
 
 def edit(path: Path, *changes: tuple[str, str]) -> None:
@@ -57,12 +57,9 @@ def test_version_authors_and_address_are_written_everywhere(metadata: ModuleType
     texts = {name: (metadata.ROOT / name).read_text() for name in TARGETS}
     assert {name for name, text in texts.items() if "9.1.0" not in text} == {
         "setup.cfg",  # reads the version from the package
-        ".zenodo.json",  # Zenodo reads the version from the release
     }
     assert not [name for name, text in texts.items() if "example.org" in text]
     assert "author = Roe, R." in texts["setup.cfg"]
-    assert '"name": "Roe, R."' in texts[".zenodo.json"]
-    assert '"familyName": "Roe"' in texts["codemeta.json"]
     entry = parse_string(texts["boilerplate/bib/bids_sr.bib"], "bibtex").entries["bids_sr"]
     assert [str(person) for person in entry.persons["author"]] == ["Roe, R."]
     assert (entry.fields["year"], entry.fields["url"]) == ("2030", "https://lab.edu/bids-sr")
@@ -76,7 +73,7 @@ def test_version_authors_and_address_are_written_everywhere(metadata: ModuleType
         ("CHANGES.md", "## 9.1.0 (2030-01-02)", "## 9.1.0 (2030-01-03)"),
         ("CITATION.cff", "date-released: 2030-01-02\n", ""),
         ("CITATION.cff", "lab.edu", "example.org"),
-        ("codemeta.json", "9.1.0", "9.0.0"),
+        ("conda/recipe.yaml", "9.1.0", "9.0.0"),
     ],
 )
 def test_a_release_is_refused_if_its_metadata_disagree(
