@@ -1,6 +1,6 @@
 """Test at half the resolution in simulated worlds: what the rule says, and what is true.
 
-python benchmarks/tested_worlds.py OUT SEED[:SLICES,...] ...
+python benchmarks/tested_worlds.py OUT SEED[:SLICES,...[:KIND,...]] ...
 
 OUT has the draws of `drawn_worlds.py` with the same seeds and slices. The rule of the program is
 applied to the stored effects, so that a new rule needs no new draws. The true explained variance
@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from _table import keep
 from _worlds_draws import METHOD, Draw, load_draw
-from _worlds_kinds import FACTOR, KNOWN, NEW, NYQUIST, WORLDS
+from _worlds_kinds import DRAWN, FACTOR, KNOWN, NEW, NYQUIST, WORLDS
 from _worlds_people import CONTRAST, PEOPLE
 from drawn_worlds import Job, list_draws
 
@@ -89,7 +89,7 @@ def select_groups(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     groups = {name: table[~is_slab & (table["world"] == name)] for name in WORLDS}
     groups |= {f"participant {name}": main[main["person"] == name] for name in PEOPLE}
     groups |= {f"{n} slices": main[main["slices"] == n] for n in sorted(set(main["slices"]))}
-    groups |= {group: main[main["group"] == group] for group in (KNOWN, NEW)}
+    groups |= {group: main[main["group"] == group] for group in (KNOWN, NEW, DRAWN)}
     return groups | {
         "all": main,
         NYQUIST: table[~is_slab & ends],
@@ -132,7 +132,8 @@ def main() -> int:
         )
     keep(
         "tested_worlds",
-        f"Test of `sbl` at half the resolution in simulated worlds, seeds {', '.join(seeds)}",
+        "Test of `sbl` at half the resolution in simulated worlds, seeds "
+        + ", ".join(seed.partition(":")[0] for seed in seeds),
         tabulate({job: classify_draw(folder / job.file) for job in jobs}),
         remarks=[
             "False: the explained variance of the known activity is at or below 0. True: it is"
