@@ -83,6 +83,10 @@ class Statement(StrEnum):
         " method was tested at half the resolution: data were reduced to {reduced}, super-resolved"
         " to {acquired}, and compared with the acquired effects in the other half of the blocks."
     )
+    PAPER_UNTESTED = (
+        "There was no high-resolution reference, and {series} was not tested at half the"
+        " resolution{n}: the accuracy of its detail is unknown."
+    )
     PAPER_NONE = "The detail of no contrast could be interpreted."
     PAPER_EXPLAINED = (
         "{series} explained {value} of the detail of {contrast} in active voxels (|t| > 4 in the"
@@ -93,6 +97,7 @@ class Statement(StrEnum):
     PAPER_IN_ACTIVE = "It could be interpreted only in active voxels for {contrasts}."
     PAPER_NO = "There was evidence against the detail of {contrasts}."
     PAPER_NOT_TESTABLE = "The data did not decide for {contrasts}."
+    PAPER_NOT_TESTED = "The detail was neither measured nor tested for {contrasts}."
 
     # evidence: values and comparisons
     REFERENCE = "The reference is {reference}, and the {map_noun} is {contrast}{smoothing}."

@@ -27,6 +27,8 @@ from bids_sr.group.map_records import GroupMaps
 from bids_sr.group.values import (
     QUESTION,
     JoinedTables,
+    find_input_smoothing,
+    parse_cell,
     participant_columns,
     participants_by_series,
     question_rows,
@@ -36,6 +38,7 @@ from bids_sr.group.voxel_tests import Z_SHOWN
 from bids_sr.io.contrast_names import WITHOUT, rank_contrast
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import load_image
+from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.io.volume import Volume
 from bids_sr.io.word_lists import add_counts
 from bids_sr.report.evaluation_rows import series_text
@@ -110,7 +113,9 @@ def _make_primary_screen(
     status = primary_status(row)
     return FirstScreen(
         title=f"group · {task_text(row).removeprefix('task ')}",
-        facts=_describe_group(row.n, contents.tasks.get(row.task, {}), row.fwhm_mm),
+        facts=_describe_group(
+            row.n, contents.tasks.get(row.task, {}), row.fwhm_mm, row.input_fwhm_mm
+        ),
         sentence=write_primary(row),
         kind={"more accurate": "good", "not more accurate": "bad"}.get(status, "idle"),
         picture=_draw_maps(contents, row.task, row.variant, row.contrast),
@@ -125,12 +130,14 @@ def _make_primary_screen(
     )
 
 
-def _describe_group(n: int, run_counts: Mapping[str, int], fwhm_mm: float) -> str:
-    """Return the numbers of participants and runs, and the smoothing, in words."""
+def _describe_group(
+    n: int, run_counts: Mapping[str, int], fwhm_mm: float, input_fwhm_mm: str
+) -> str:
+    """Return the numbers of participants and runs, and the smoothing of maps and series."""
     n_runs = sum(run_counts.values())
     facts = [_count_participants(n)]
     facts += [f"{n_runs} run{'' if n_runs == 1 else 's'}"] if n_runs else []
-    return " · ".join([*facts, f"smoothed by {fwhm_mm:g} mm" if fwhm_mm else "unsmoothed"])
+    return " · ".join([*facts, smoothing_text(fwhm_mm, parse_cell(input_fwhm_mm))])
 
 
 def write_primary(row: ComparisonRow) -> str:
@@ -239,7 +246,9 @@ def _make_tested_screen(
     ]
     return FirstScreen(
         title=f"group · {task}",
-        facts=_describe_group(len(run_counts), run_counts, 0.0),
+        facts=_describe_group(
+            len(run_counts), run_counts, 0.0, find_input_smoothing(contents.tables.values, task)
+        ),
         sentence=" ".join(filter(None, sentences)),
         kind="tested" if shares else "idle",
         picture=_draw_maps(contents, task, MISSING, contrast),

@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -25,7 +24,13 @@ from bids_sr.group.output_files import GroupNames
 from bids_sr.group.page import GroupFigures, GroupPage, GroupSection
 from bids_sr.group.paired_values_figure import plot_paired_values
 from bids_sr.group.paper_table import paper_html, paper_sizes
-from bids_sr.group.values import QUESTION, JoinedTables, parse_cell, question_rows
+from bids_sr.group.values import (
+    QUESTION,
+    JoinedTables,
+    find_input_smoothing,
+    parse_cell,
+    question_rows,
+)
 from bids_sr.group.voxel_tests import Z_SHOWN
 from bids_sr.io.frozen import frozen
 from bids_sr.io.metric_flags import FLAGS
@@ -419,7 +424,10 @@ def _group_maps_html(group_maps: GroupMaps, values: pd.DataFrame, figures: Group
     group_maps = replace(
         group_maps,
         maps=group_maps.maps.assign(
-            before=[_find_input_smoothing(values, row) for row in group_maps.maps.itertuples()]
+            before=[
+                find_input_smoothing(values, row.task, row.variant)
+                for row in group_maps.maps.itertuples()
+            ]
         ),
     )
     heads: list[ColumnHead] = [
@@ -463,13 +471,6 @@ def _group_maps_html(group_maps: GroupMaps, values: pd.DataFrame, figures: Group
             _members_html(group_maps.records),
         ]
     )
-
-
-def _find_input_smoothing(values: pd.DataFrame, group_map: Any) -> str:
-    """Return the smoothing (mm) before super-resolution of a task, n/a if it is not known."""
-    is_task = (values["task"] == group_map.task) & (values["variant"] == group_map.variant)
-    widths = values["input_fwhm_mm"][is_task].unique()
-    return str(widths[0]) if len(widths) == 1 else MISSING
 
 
 def _map_figures(group_maps: GroupMaps, figures: GroupFigures) -> Iterator[Markup]:

@@ -308,6 +308,13 @@ def parse_cell(cell: str) -> float:
     return math.nan if cell == MISSING else float(cell)
 
 
+def find_input_smoothing(values: pd.DataFrame, task: str, variant: str = MISSING) -> str:
+    """Return the smoothing (mm) before super-resolution of a task, n/a if it is not known."""
+    is_task = (values["task"] == task) & (values["variant"] == variant)
+    widths = values["input_fwhm_mm"][is_task].unique()
+    return str(widths[0]) if len(widths) == 1 else MISSING
+
+
 def _is_compared(label: _LineLabel, *, at_rest: bool) -> bool:
     """Return whether a value is compared.
 

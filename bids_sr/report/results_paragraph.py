@@ -25,6 +25,7 @@ _ANSWERS: Mapping[str, Statement] = {
     "in active voxels": Statement.PAPER_IN_ACTIVE,
     "no": Statement.PAPER_NO,
     "not testable": Statement.PAPER_NOT_TESTABLE,
+    "not tested": Statement.PAPER_NOT_TESTED,
 }
 _Values = tuple[float, float, float]
 """Explained variance, and both ends of its 95 % interval."""
@@ -43,6 +44,11 @@ class _RunVerdict:
         """Result for the contrast with most acquired activation; None if there is none."""
         contrasts = self.facts.get("contrasts", ())
         return next((c for c in contrasts if c["contrast"] == self.facts.get("shown")), None)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the detail of a contrast has a value, measured or tested."""
+        return any(_has_value(contrast) for contrast in self.facts.get("contrasts", ()))
 
 
 def results_markdown(root: Path) -> str:
@@ -86,11 +92,18 @@ def _write_sentences(task: str, runs: Sequence[_RunVerdict]) -> Iterable[str]:
     yield Statement.PAPER_METHOD.format(
         subject=subject, sizes=f" from {sizes}" if sizes else "", series=methods
     )
-    for is_measured in (True, False):
-        group = [run for run in runs if bool(run.facts.get("reference")) is is_measured]
+    measured = [run for run in runs if run.facts.get("reference")]
+    others = [run for run in runs if not run.facts.get("reference")]
+    for group in (measured, [run for run in others if run.is_decided]):
         if group:
             yield from _write_explained(group)
-    yield from _write_contrasts(runs)
+    untested = [run for run in others if run.facts.get("best") and not run.is_decided]
+    if untested:
+        yield Statement.PAPER_UNTESTED.format(
+            series=enumerate_unique(run.facts["best"] for run in untested),
+            n="" if len(untested) == len(runs) else f" in {len(untested)} of {len(runs)} runs",
+        )
+    yield from _write_contrasts([run for run in runs if run.is_decided])
     unapplied = [run for run in runs if run.facts.get("status") == "not applied"]
     if unapplied:
         yield Statement.PAPER_UNAPPLIED.format(n=len(unapplied), total=len(runs))
@@ -131,6 +144,14 @@ def _write_explained(runs: Sequence[_RunVerdict]) -> Iterable[str]:
             series=enumerate_unique(series_text(str(facts["series"])) for facts in baselines),
             value=_summarize([_parse_values(facts) for facts in baselines]),
         )
+
+
+def _has_value(contrast: Mapping[str, Any]) -> bool:
+    """Return whether the detail of a contrast was measured or tested in one of the regions."""
+    regions = (contrast["active"], contrast["brain"])
+    return any(
+        "reference" in facts for region in regions for facts in (region, region.get("test", {}))
+    )
 
 
 def _name_contrast(contrast: Mapping[str, Any]) -> str:
@@ -179,7 +200,8 @@ def _write_contrasts(runs: Sequence[_RunVerdict]) -> Iterable[str]:
     by_answer: dict[str, dict[str, int]] = {}
     for run in runs:
         for contrast in run.facts.get("contrasts", ()):
-            counts = by_answer.setdefault(contrast["answer"], {})
+            answer = contrast["answer"] if _has_value(contrast) else "not tested"
+            counts = by_answer.setdefault(answer, {})
             name = _name_contrast(contrast)
             counts[name] = counts.get(name, 0) + 1
     if not by_answer:

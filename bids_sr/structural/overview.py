@@ -23,8 +23,14 @@ from bids_sr.report.first_screen import (
 _STATISTIC = "psnr"  # statistic of the comparison with interpolation
 HEADS = TableHeads("Contrast", "PSNR relative to interpolation", "Difference")
 """Heads of the table of differences."""
-HIGHER, LOWER = (AnswerMark("▲", "all"), "higher"), (AnswerMark("▼", "none"), "lower")
-"""Marks and words of differences."""
+MARKS = {
+    "better": (AnswerMark("▲", "all"), "higher"),
+    "worse": (AnswerMark("▼", "none"), "lower"),
+}
+"""Marks and words of significant differences, by the word of the comparison."""
+UNDECIDED = (AnswerMark("○", "unknown"), "as interpolation")
+"""Mark and word of other differences, such as of a single participant: slices of one head are not
+independent."""
 Changes = Mapping[str, Mapping[str, tuple[float, str]]]
 """Difference in PSNR (dB) and the subtracted interpolation, by method and contrast."""
 
@@ -47,7 +53,7 @@ def scans_overview_html(
         rows=[
             AnswerRow(
                 (contrast,),
-                *(HIGHER if change > 0 else LOWER),
+                *UNDECIDED,
                 f"{name} − {interpolation}",
                 f"{number(change, '+.2f')} dB",
             )
@@ -83,7 +89,7 @@ def compute_changes(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[floa
 
 
 def write_headline(changes: Changes) -> str:
-    """Return a sentence on methods and contrasts with higher PSNR than interpolation.
+    """Return a sentence on the PSNR of methods relative to interpolation, by contrast.
 
     `changes` is the result of `compute_changes`.
     """
@@ -92,18 +98,12 @@ def write_headline(changes: Changes) -> str:
             "The methods were not compared with interpolation because no slices were held out"
             " from training"
         )
-    phrases = []
-    for name, change_by_contrast in changes.items():
-        gains = {
-            contrast: change for contrast, (change, _) in change_by_contrast.items() if change > 0
-        }
-        if gains:
-            has_all_contrasts = len(gains) == len(change_by_contrast)
-            contrast_text = "all contrasts" if has_all_contrasts else ", ".join(gains)
-            lowest = number(min(gains.values()), ".2f")
-            highest = number(max(gains.values()), ".2f")
-            size = lowest if lowest == highest else f"{lowest} to {highest}"
-            phrases.append(f"{name} in {contrast_text} (by {size} dB)")
-    if not phrases:
-        return f"PSNR is not higher than for interpolation in any contrast ({', '.join(changes)})"
-    return f"PSNR is higher than for interpolation: {'; '.join(phrases)}"
+    differences = [
+        f"{name} {number(change, '+.2f')} dB in {contrast}"
+        for name, change_by_contrast in changes.items()
+        for contrast, (change, _) in change_by_contrast.items()
+    ]
+    return (
+        f"PSNR relative to interpolation: {', '.join(differences)}; one participant does not"
+        " decide whether a method is better"
+    )

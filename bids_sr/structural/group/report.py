@@ -48,7 +48,7 @@ from bids_sr.structural.group.values import (
     volume_pairs,
 )
 from bids_sr.structural.group.volume_change import CHANGE_COLUMNS, has_months, read_volumes
-from bids_sr.structural.overview import HEADS, HIGHER, LOWER
+from bids_sr.structural.overview import HEADS, MARKS, UNDECIDED
 
 _METHODS_TEXT = """
 The participant was the unit of all statistics, and values from several sessions of the same
@@ -156,8 +156,8 @@ def _verdict_html(content: ScansContent, figures: GroupFigures) -> Markup:
     screen = FirstScreen(
         title="structural scans",
         facts=(
-            f"{n_compared} participants · reference: measured scan, in slices that were not used"
-            " for training"
+            f"{n_compared} participant{'' if n_compared == 1 else 's'} · reference: measured scan,"
+            " in slices that were not used for training"
         ),
         sentence=f"{headline}.",
         kind=state,
@@ -165,7 +165,7 @@ def _verdict_html(content: ScansContent, figures: GroupFigures) -> Markup:
         rows=[
             AnswerRow(
                 (row.contrast,),
-                *(HIGHER if row.difference > 0 else LOWER),
+                *MARKS.get(row.word, UNDECIDED),
                 f"{row.series} − {row.minus} (corrected p {p_value(row.p_holm)})",
                 f"{number(row.difference, '+.2f')} dB",
             )

@@ -52,10 +52,12 @@ def _describe_scans(split: Split) -> str:
     """Describe the training scans."""
     if not split:
         return "the participant's own pairs of high- and low-resolution scans"
+    n_training, n_validation = len(split["training"]), len(split["validation"])
     return (
-        f"pairs of high- and low-resolution scans from {len(split['training'])} participants,"
-        f" with {len(split['validation'])} other participants for validation and"
-        f" {len(split['test'])} for testing"
+        f"pairs of high- and low-resolution scans from {n_training}"
+        f" participant{'' if n_training == 1 else 's'}, with {n_validation} other"
+        f" participant{'' if n_validation == 1 else 's'} for validation and {len(split['test'])}"
+        " for testing"
     )
 
 

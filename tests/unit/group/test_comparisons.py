@@ -319,6 +319,17 @@ def test_tasks_without_a_reference_show_the_test() -> None:
     ]
 
 
+@pytest.mark.parametrize("reference", ["measured", "oneLevelDown"])
+def test_the_first_screen_has_the_smoothing_before_super_resolution(reference: str) -> None:
+    shares = {"sub-01": 0.3, "sub-02": 0.5}
+    series = dict.fromkeys(("sbl", *RIVALS), shares)
+    values = values_of(series, reference=reference, region="acquired40").assign(
+        input_fwhm_mm="13.2"
+    )
+    (screen,) = first_screens(NO_COMPARISONS, values, {"tap": dict.fromkeys(shares, 1)})
+    assert "13.2 mm FWHM kernel before super-resolution" in screen.facts
+
+
 def test_reasons_why_a_task_was_not_assessed() -> None:
     by_series = {"zerofill": by_participant([0.1, 0.2]), "srgan": by_participant([0.1, 0.2])}
     flag = {"series": "sbl", "statistic": "verdict_applied"}

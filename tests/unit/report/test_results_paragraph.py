@@ -13,8 +13,8 @@ MEASURED = {"all": ((0.52, 0.02), (0.35, 0.08))}
 BASELINE = make_detail_row("sdmod", 0.36, "acquired40", half_width=0.03)
 
 
-def store(root: Path, run: str, rows, **options) -> None:
-    verdict = judge_rows(rows, ["sbl"], self_test_facts=SELF_TEST, **options)
+def store(root: Path, run: str, rows, methods=("sbl",), **options) -> None:
+    verdict = judge_rows(rows, methods, self_test_facts=SELF_TEST, **options)
     folder = root / run.partition("_")[0] / "func"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{run}_desc-verdict_metrics.json").write_text(json.dumps(verdict.to_json()))
@@ -38,7 +38,8 @@ def test_a_measured_run_names_reference_value_baseline_and_contrasts(tmp_path: P
         "in the whole brain for “all”, body and house",
         "only in active voxels for body − others",
         "evidence against the detail of scene and scene − others",
-        "did not decide for face and tool − others",
+        "did not decide for tool − others",
+        "neither measured nor tested for face",
     ):
         assert part in text
     assert "no high-resolution reference" not in text
@@ -55,6 +56,15 @@ def test_a_tested_run_states_that_the_accuracy_is_unknown(tmp_path: Path) -> Non
         assert part in text
     assert "baseline" not in text
     assert "The reference was" not in text
+
+
+def test_an_untested_method_has_no_sentence_on_a_test_or_its_result(tmp_path: Path) -> None:
+    rows = make_tested_rows({"all": None, "face": None}, series="srgan")
+    store(tmp_path, "sub-01_task-tap", rows, ["srgan"])
+    text = paragraph(tmp_path)
+    assert "srgan was not tested" in text
+    for false in ("was tested", "reduced", "did not decide", "interpreted"):
+        assert false not in text
 
 
 def test_several_runs_have_a_range_and_numbers_of_runs(tmp_path: Path) -> None:

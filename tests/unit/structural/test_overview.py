@@ -1,6 +1,5 @@
 """Test the first screen of structural scans: its summary of a table of metrics."""
 
-import pytest
 from data.page import Page
 
 from bids_sr.engine.metric_rows import BRAIN, MetricRow
@@ -35,18 +34,10 @@ def test_the_better_interpolation_is_subtracted_per_contrast():
     }
 
 
-@pytest.mark.parametrize(
-    ("t1w", "t2w", "parts"),
-    [
-        (20.5, 18.5, ("attunet in all contrasts", "0.50 to 1.50 dB")),
-        (20.5, 16.5, ("attunet in T1w (", "0.50 dB")),
-        (19.5, 16.5, ("not higher", "attunet")),
-    ],
-)
-def test_the_headline_names_contrasts_and_gains(t1w, t2w, parts):
-    headline = write_headline(compute_changes(rows(t1w, t2w)))
-    for part in parts:
-        assert part in headline
+def test_the_headline_has_all_differences_and_decides_nothing():
+    headline = write_headline(compute_changes(rows(20.5, 16.5)))
+    assert "attunet +0.50 dB in T1w, attunet −0.50 dB in T2w" in headline
+    assert "does not decide" in headline
 
 
 def test_a_single_participant_leaves_the_answer_open():
@@ -54,5 +45,6 @@ def test_a_single_participant_leaves_the_answer_open():
     assert "idle" in page.all("p", "answer")[0].classes
     assert "sub-01 · structural scans · T1w, T2w" in page.text
     differences = {line[0]: line[-1] for line in page.table()[1:]}
+    assert not {"▲", "▼"} & set(page.text)
     assert differences == {"T1w": "+5.00 dB", "T2w": "+8.00 dB"}
     assert "not compared" in write_headline(compute_changes(rows(20, 20, "measured")))
