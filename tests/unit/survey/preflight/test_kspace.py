@@ -74,7 +74,7 @@ def test_full_kspace_is_not_reported(maker: BidsMaker) -> None:
 @pytest.mark.parametrize(
     ("sidecar", "values"),
     [
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"]}, []),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "DIS2D"]}, []),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOCO"]}, ["MOCO"]),
         ({"ImageType": ["DERIVED", "M", "FILTERED", "INTERP"]}, ["FILTERED", "INTERP"]),
         ({"MRAcquisitionType": "3D", "SliceTiming": [0.0, 0.1] * 3}, ["SliceTiming"]),
