@@ -319,15 +319,15 @@ def test_tasks_without_a_reference_show_the_test() -> None:
     ]
 
 
-@pytest.mark.parametrize("reference", ["measured", "oneLevelDown"])
-def test_the_first_screen_has_the_smoothing_before_super_resolution(reference: str) -> None:
-    shares = {"sub-01": 0.3, "sub-02": 0.5}
-    series = dict.fromkeys(("sbl", *RIVALS), shares)
-    values = values_of(series, reference=reference, region="acquired40").assign(
-        input_fwhm_mm="13.2"
-    )
-    (screen,) = first_screens(NO_COMPARISONS, values, {"tap": dict.fromkeys(shares, 1)})
-    assert "13.2 mm FWHM kernel before super-resolution" in screen.facts
+def test_the_first_screen_has_the_smoothing_before_super_resolution() -> None:
+    series = dict.fromkeys(("sbl", *RIVALS), by_participant([0.3, 0.5]))
+    tested = values_of(series, reference="oneLevelDown", region="acquired40")
+    for values in (values_of(series), tested):
+        smoothed = values.assign(input_fwhm_mm="13.2")
+        rows = primary(smoothed) if values is not tested else NO_COMPARISONS
+        tasks = {"tap": dict.fromkeys(series["sbl"], 1)}
+        (screen,) = first_screens(rows, smoothed, tasks)
+        assert "13.2 mm FWHM kernel before super-resolution" in screen.facts
 
 
 def test_reasons_why_a_task_was_not_assessed() -> None:
