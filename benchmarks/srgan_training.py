@@ -7,6 +7,10 @@ VGG-19 features and one change: every fifth slice is held out, so that the log h
 that were not trained on. WORK keeps checkpoint and log; the same command resumes an interrupted
 training. After 1, 2, 5, 10, 20, 50 and 100 thousand steps, the checkpoint is copied to
 WORK/steps_N.safetensors. WORK/calls.tsv lists the calls: first and last step, processor seconds.
+
+python benchmarks/srgan_training.py WORK --table
+
+Writes the PSNR by number of steps, and the processor time, to results/srgan_training.{json,md}.
 """
 
 import argparse
@@ -15,6 +19,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+from _table import keep
 from gpu import FACTOR, Pair
 
 from bids_sr.sr.method import get_method
@@ -32,8 +38,12 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--minutes", type=float, help="time limit of this call")
     parser.add_argument("--snapshots", type=int, nargs="*", default=SNAPSHOTS)
+    parser.add_argument("--table", action="store_true", help="only write the table")
     options = parser.parse_args()
     work: Path = options.work
+    if options.table:
+        tabulate(work)
+        return
     request = ModelRequest(
         method="srgan",
         recipe="paper",
@@ -61,6 +71,31 @@ def main() -> None:
         with (work / "calls.tsv").open("a") as calls:
             seconds = time.process_time() - start_s
             calls.write(f"{first}\t{_completed_steps(work)}\t{seconds:.0f}\n")
+
+
+def tabulate(work: Path) -> None:
+    """Write the table of a training."""
+    log = pd.read_csv(work / "log_search.tsv", sep="\t")
+    calls = pd.read_csv(work / "calls.tsv", sep="\t", names=["first", "last", "seconds"])
+    n_steps = int((calls["last"] - calls["first"]).sum())
+    seconds = float(calls["seconds"].sum())
+    keep(
+        "srgan_training",
+        "Published training of `srgan` on the pair of the example",
+        [
+            {
+                "steps": int(row["iteration"]),
+                "PSNR, held-out slices (dB)": round(float(row["psnr"]), 2),
+                "PSNR, training slices (dB)": round(float(row["psnr_trained_slices"]), 2),
+            }
+            for _, row in log.iterrows()
+        ],
+        remarks=[
+            f"{n_steps:,} of 100,000 steps in {len(calls)} call(s), {seconds / 3600:.2f} hours of"
+            f" processor time with one thread ({seconds / n_steps:.2f} s per step, with"
+            " validation). Squared error in place of VGG-19, and every fifth slice is held out."
+        ],
+    )
 
 
 def _completed_steps(work: Path) -> int:
