@@ -93,7 +93,7 @@ def test_white_noise_has_a_fineness_of_one_on_every_grid(size, factor):
     effects = make_effects("acquired", np.repeat(noise[..., None], 4, -1), BLOCKS[:4], AFFINE)
     rows = iterate_tested_detail(effects, effects, {0.0: {}}, CONTRASTS, (factor, factor, 1.0))
     (fineness,) = (row.value for row in rows if row.statistic == "detail_fineness")
-    assert fineness == pytest.approx(1, abs=0.05)
+    assert fineness == pytest.approx(1, abs=0.1)  # standard error: .02 to .03
 
 
 def test_intervals_are_wider_with_fewer_slices():

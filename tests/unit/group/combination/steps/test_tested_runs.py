@@ -111,7 +111,7 @@ def values_of(rows, statistic="ev"):
 
 @pytest.mark.parametrize(
     ("share", "explained", "state"),
-    [(1.0, 1.0, "recovered"), (0.5, 0.75, "recovered"), (2.0, 0.0, "not supported")],
+    [(1.0, 1.0, "recovered"), (0.5, 0.75, "recovered"), (2.2, -0.44, "not supported")],
 )
 def test_detail_is_recovered_if_the_other_runs_contain_it(tmp_path, share, explained, state):
     truth = make_truth()
