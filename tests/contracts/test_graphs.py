@@ -328,7 +328,7 @@ CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
     (at_rest, "--sr-factor 2"): (
         "draw_networks seed_series",
         f"{PAIR} {TRAINING} check_region copy_events draw_overlap select_events",
-        12,
+        13,
     ),
     (echoes_at_rest, "--sr-factor 2"): (
         "combine_echoes component_series draw_networks",

@@ -69,17 +69,17 @@ def describe_tested_detail(*, at_rest: bool) -> str:
     following = (
         ""
         if at_rest
-        else f" and if at least {MIN_FOLLOWING:.0%} of the explained variance is left if the prior"
-        " SD maps are estimated from the run without its task,"
+        else f" and at least {MIN_FOLLOWING:.0%} of it remains if the prior SD maps are estimated"
+        " without the task"
     )
     return (
         "The detail of each contrast, finer than the voxels of the downsampled run, was"
         f" compared between super-resolved effects e in one half of the {halves} and acquired"
         " effects T in the other half, in active voxels and the brain. Detail may be"
         " interpreted if the explained variance, 1 - E|e - T|^2 / E|T|^2 (all balanced splits), is"
-        " above 0, if the effect does not fade in the finer half of the tested detail,"
-        f"{following} in at least {MIN_ACTIVE_VOXELS} active voxels and {MIN_UNITS} slices. It may"
-        " not be interpreted if this is contradicted, and is *not testable* otherwise.\n"
+        f" above 0{following}, and if the effect does not fade in the finer half of the detail, in"
+        f" at least {MIN_ACTIVE_VOXELS} active voxels and {MIN_UNITS} slices. It may not be"
+        " interpreted if this is contradicted, and is *not testable* otherwise.\n"
     )
 
 

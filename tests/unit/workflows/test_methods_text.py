@@ -19,7 +19,7 @@ from bids_sr.preproc.steps.registration import describe_mask, describe_registere
 from bids_sr.report.call_description import AcquiredRun, describe_acquisition
 from bids_sr.workflows.participant import make_graph
 
-MAX_WORDS = 900
+MAX_WORDS = 920
 BLOCKS = [(10.0 + 20 * k, 10.0, ("thumb", "little", "toes")[k % 3]) for k in range(12)]
 TIMES = [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]
 PACKAGES = {"Nipype": "1.11.0", "ANTsPy": "0.6.3", "nilearn": "0.14.1"}

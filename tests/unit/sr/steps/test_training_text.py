@@ -125,7 +125,7 @@ def test_the_text_on_structural_networks_names_the_training_participants(tmp_pat
     folder = _folder(tmp_path, "attunet", images=["sub-02", "sub-03"])
     split = {"training": ("02", "03"), "validation": ("01",), "test": ("04", "05", "06")}
     text = describe_networks_of_scans(attunet, split, [folder], 0)
-    numbers = ("from 2 participants", "1 other participants for validation", "3 for testing")
+    numbers = ("from 2 participants", "1 other participant for validation", "3 for testing")
     assert_contains(text, *numbers, "critic")
 
 
