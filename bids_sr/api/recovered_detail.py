@@ -135,8 +135,6 @@ def recovered_detail(
         coverage                 fraction of voxels whose effect is within its 95 % interval
         reason                   why the detail is not testable or, if its explained variance is
                                  above 0, not supported; else ""
-        answer                   where the detail may be interpreted: ``yes``, ``in active
-                                 voxels``, ``no`` or ``not testable``
         ======================== ==============================================================
 
     Raises

@@ -63,7 +63,7 @@
 {% endmacro %}
 
 {% macro answers(rows) %}{% for row in rows %}
-<tr><th scope="row">{{ row.title }}</th><td class="{{ row.mark.css_class }}"><span aria-hidden="true">{{ row.mark.symbol }}</span> <b>{{ row.answer }}</b>{% if row.reason %}: {{ row.reason }}{% endif %}</td><td class="num">{{ row.interval }}{{ row.number }}</td></tr>
+<tr><th scope="row">{{ row.title }}</th>{% for cell in row.cells %}<td class="{{ cell.mark.css_class }}"><span aria-hidden="true">{{ cell.mark.symbol }}</span> <b>{{ cell.answer }}</b>{% if cell.reason %}: {{ cell.reason }}{% endif %}</td><td class="num">{{ cell.interval }}{{ cell.number }}</td>{% endfor %}</tr>
 {% endfor %}{% endmacro %}
 
 {% macro use(rows) %}
@@ -78,7 +78,7 @@
 <p class="answer {{ screen.kind }}">{{ screen.sentence }}</p>
 <div class="columns">
 {% if rows %}
-<div><table class="answers"><thead><tr><th scope="col">{{ screen.heads.name }}</th><th scope="col">{{ screen.heads.question }}</th><th scope="col">{% if rows|selectattr("interval")|list %}<span class="axis"><small>0</small><small>100</small></span>{% endif %}{{ screen.heads.number }}{% if screen.heads.key %}<br><small class="key">{{ screen.heads.key }}</small>{% endif %}</th></tr></thead><tbody>{{ answers(rows) }}</tbody></table>
+<div><table class="answers"><thead>{% if screen.heads.question %}<tr><td></td><th colspan="4">{{ screen.heads.question }} <small>{{ screen.heads.key }}</small></th></tr>{% endif %}<tr><th scope="col">{{ screen.heads.name }}</th>{% for answer in screen.heads.answers %}<th scope="col">{{ answer }}</th><th scope="col">{% if rows|map(attribute="cells." ~ loop.index0 ~ ".interval")|select|list %}<span class="axis"><small>0</small><small>100</small></span>{% endif %}{{ screen.heads.number }}</th>{% endfor %}</tr></thead><tbody>{{ answers(rows) }}</tbody></table>
 {% if hidden %}<details><summary>all {{ total }}</summary><table class="answers"><tbody>{{ answers(hidden) }}</tbody></table></details>{% endif %}</div>
 {% endif %}
 {% if screen.use %}{{ use(screen.use) }}{% endif %}

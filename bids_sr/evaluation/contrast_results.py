@@ -8,9 +8,8 @@ detail is not supported.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.engine.number_text import interval_ends
@@ -25,9 +24,6 @@ from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import TESTED_METHOD
 from bids_sr.io.contrast_names import rank_contrast
 from bids_sr.io.frozen import frozen
-
-Answer = Literal["yes", "in active voxels", "no", "not testable"]
-"""Whether the detail of a contrast may be interpreted."""
 
 
 @frozen
@@ -50,13 +46,13 @@ class RegionResult:
 
     @property
     def row(self) -> MetricRow | None:
-        """Explained variance that decided; None if there is none."""
+        """Explained variance, measured if possible; None if there is none."""
         return self.test.row if self.measured is None else self.measured
 
 
 @frozen
 class ContrastResult:
-    """Results for the detail of one contrast in active voxels, which decide, and in the brain.
+    """Results for the detail of one contrast in active voxels and in the brain.
 
     `map_contrast` is the contrast of the maps, and `untested` are its conditions that were not
     tested, see `ContrastSupport`.
@@ -74,25 +70,14 @@ class ContrastResult:
         return self.active.state
 
     @property
-    def answer(self) -> Answer:
-        """Whether, and where, the detail may be interpreted."""
-        return answer_question(self.active.state, self.brain.state)
+    def regions(self) -> Mapping[str, RegionResult]:
+        """Results by region: ``active``, ``brain``."""
+        return {"active": self.active, "brain": self.brain}
 
     @property
     def has_values(self) -> bool:
         """Whether the detail was measured or tested in any region."""
-        return self.active.row is not None or self.brain.row is not None
-
-
-def answer_question(active: SupportState, brain: SupportState) -> Answer:
-    """Return whether detail may be interpreted, from the results in active voxels and the brain.
-
-    >>> answer_question("recovered", "not testable"), answer_question("not supported", "recovered")
-    ('in active voxels', 'no')
-    """
-    if active == "recovered":
-        return "yes" if brain == "recovered" else "in active voxels"
-    return "no" if active == "not supported" else "not testable"
+        return any(region.row is not None for region in self.regions.values())
 
 
 def collect_results(

@@ -1,4 +1,4 @@
-"""Result of a run: answers on the detail of each contrast, with the numbers that decided.
+"""Result of a run: states of the detail of each contrast and region, with their numbers.
 
 Page, console, JSON, index, methods text and Python state this one record, in the words of
 `bids_sr.evaluation.result_text`.
@@ -9,11 +9,12 @@ from dataclasses import replace
 
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.contrast_results import ContrastResult
+from bids_sr.evaluation.detail_support import SupportState
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.io.frozen import frozen
 
-_ANSWER_ORDER = ("yes", "in active voxels", "no", "not testable")
+_STATE_ORDER: Sequence[SupportState] = ("recovered", "not supported", "not testable")
 
 
 @frozen
@@ -21,10 +22,10 @@ class RunResult:
     """Result of a run, or of all runs of a participant together.
 
     `method` is the series whose detail is judged; "" if no method was applied. `contrasts` are the
-    results of its contrasts, answered contrasts first; empty if none was measured or tested.
-    `shown` is the contrast with most acquired activation of those whose detail may be interpreted;
-    None if there are none. `not_applied` are methods that fell back to zero filling. `acquired`
-    and `final` are the voxel sizes before and after super-resolution in words.
+    results of its contrasts, recovered contrasts first; empty if none was measured or tested.
+    `shown` is the contrast with most acquired activation of those whose detail may be interpreted
+    in active voxels; None if there are none. `not_applied` are methods that fell back to zero
+    filling. `acquired` and `final` are the voxel sizes before and after super-resolution in words.
     """
 
     method: str = ""
@@ -36,7 +37,7 @@ class RunResult:
 
     @property
     def interpretable(self) -> list[ContrastResult]:
-        """Contrasts whose detail may be interpreted, everywhere or in active voxels."""
+        """Contrasts whose detail may be interpreted in active voxels."""
         return [result for result in self.contrasts if result.state == "recovered"]
 
     @property
@@ -45,7 +46,7 @@ class RunResult:
         return any(
             region.measured is not None
             for result in self.contrasts
-            for region in (result.active, result.brain)
+            for region in result.regions.values()
         )
 
 
@@ -68,7 +69,12 @@ def make_result(
         if (row.series, row.statistic, row.reference, row.region, row.fwhm_mm)
         == (method, "voxels", HALF_RESOLUTION, ACQUIRED_ACTIVE, 0)
     }
-    contrasts = sorted(results.values(), key=lambda result: _ANSWER_ORDER.index(result.answer))
+    contrasts = sorted(
+        results.values(),
+        key=lambda result: [
+            _STATE_ORDER.index(region.state) for region in result.regions.values()
+        ],
+    )
     interpretable = [result for result in contrasts if result.state == "recovered"]
     result = RunResult(
         method=method,

@@ -1,4 +1,4 @@
-"""Words for the result of a run: one sentence, answers per contrast, and reasons.
+"""Words for the result of a run: one sentence, answers per contrast and region, and reasons.
 
 Page, console, JSON, index and methods text use these words and no others.
 """
@@ -15,12 +15,15 @@ from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import FINENESS, FOLLOWING, HALF_RESOLUTION
 from bids_sr.io.word_lists import enumerate_unique
 
-_REGION_ANSWERS: Mapping[SupportState, str] = {
+ANSWERS: Mapping[SupportState, str] = {
     "recovered": "yes",
     "not supported": "no",
     "not testable": "not testable",
 }
-"""Answers in one region."""
+"""Whether the detail of a contrast may be interpreted in one region."""
+REGIONS: Mapping[str, str] = {"active": "active voxels", "brain": "whole brain"}
+"""Words for the regions of a result."""
+_PLACES: Mapping[str, str] = {"active": "in active voxels", "brain": "in the whole brain"}
 _MAX_NAMED = 6  # contrasts that are named in a sentence
 
 
@@ -43,43 +46,65 @@ def write_result(result: RunResult) -> str:
         series=result.method,
         value=explained_text(row),
         contrast=name_contrast(shown),
-        place="the whole brain" if row.region == "brain" else "active voxels",
+        place=_PLACES["brain" if row.region == "brain" else "active"],
         size=result.final,
     )
 
 
 def list_interpretable(result: RunResult) -> str:
-    """Return a sentence on the contrasts whose detail may be interpreted; "" if there are none."""
-    by_answer = {
-        answer: [name_contrast(item) for item in result.contrasts if item.answer == answer]
-        for answer in ("yes", "in active voxels")
-    }
-    parts = [
-        f"{place}for {_name_some(names)}"
-        for (names, place) in zip(by_answer.values(), ("", "only in active voxels "), strict=True)
-        if names
-    ]
-    if not parts:
-        return ""
-    answers = [item.answer for item in result.contrasts]
-    n_no, n_untestable = answers.count("no"), answers.count("not testable")
-    others = f", not for {n_no} other{'s' if n_no > 1 else ''}" if n_no else ""
-    if n_untestable:
-        others += f"; {n_untestable} other{'s are' if n_untestable > 1 else ' is'} not testable"
-    return Statement.INTERPRETABLE.format(contrasts=", ".join(parts), others=others)
+    """Return sentences on where detail may be interpreted, and where it was contradicted.
+
+    The text is "" if it is neither for any contrast.
+    """
+    sentences = []
+    for state, statement in (
+        ("recovered", Statement.INTERPRETABLE),
+        ("not supported", Statement.CONTRADICTED),
+    ):
+        places = list_places(
+            {
+                region: _limit_names(
+                    [
+                        name_contrast(contrast)
+                        for contrast in result.contrasts
+                        if contrast.regions[region].state == state
+                    ]
+                )
+                for region in _PLACES
+            }
+        )
+        if places:
+            sentences.append(statement.format(contrasts=places))
+    return " ".join(sentences)
 
 
-def _name_some(names: Sequence[str]) -> str:
-    """Return names in an enumeration; if there are many, the number of the last ones."""
+def list_places(names: Mapping[str, Sequence[str]]) -> str:
+    """Return names of contrasts by region (``active``, ``brain``) in words; "" if there are none.
+
+    >>> list_places({"active": ["A", "B"], "brain": ["A"]})
+    'in active voxels for A and B, and in the whole brain for A'
+    >>> list_places({"active": ["A"], "brain": ["A"]})
+    'in active voxels and in the whole brain for A'
+    """
+    places_by_names: dict[str, list[str]] = {}
+    for region, region_names in names.items():
+        if region_names:
+            text = enumerate_unique(region_names)
+            places_by_names.setdefault(text, []).append(_PLACES[region])
+    return ", and ".join(
+        f"{' and '.join(places)} for {text}" for text, places in places_by_names.items()
+    )
+
+
+def _limit_names(names: Sequence[str]) -> Sequence[str]:
+    """Return names; if there are many, the number of the last ones."""
     n_hidden = len(names) - _MAX_NAMED
-    if n_hidden <= 1:
-        return enumerate_unique(names)
-    return enumerate_unique([*names[:_MAX_NAMED], f"{n_hidden} others"])
+    return names if n_hidden <= 1 else [*names[:_MAX_NAMED], f"{n_hidden} others"]
 
 
 def answer_text(state: SupportState, row: MetricRow | None) -> str:
     """Return the answer in one region, with the explained variance: ``yes: 54 % [52, 56]``."""
-    answer = _REGION_ANSWERS[state]
+    answer = ANSWERS[state]
     if row is None or not math.isfinite(row.value):
         return answer
     return f"{answer}: {explained_text(row)}"
@@ -103,30 +128,29 @@ def explain_results(results: Iterable[ContrastResult]) -> list[str]:
     """
     regions_by_reason: dict[tuple[SupportState, str], dict[str, list[str]]] = {}
     for result in results:
-        regions = {"active voxels": result.active, "whole brain": result.brain}
-        for region_name, region in regions.items():
-            # In the brain, the reason only matters if the detail is recovered in active voxels.
-            if region.reason and (region is result.active or result.state == "recovered"):
+        for name, region in result.regions.items():
+            if region.reason:
                 by_contrast = regions_by_reason.setdefault((region.state, region.reason), {})
-                by_contrast.setdefault(quote_contrast(result.map_contrast), []).append(region_name)
+                by_contrast.setdefault(quote_contrast(result.map_contrast), []).append(name)
     return [
         Statement.REASON.format(
-            answer=_REGION_ANSWERS[state].capitalize(),
-            contrasts=_list_places(by_contrast),
+            answer=ANSWERS[state].capitalize(),
+            contrasts=_list_regions(by_contrast),
             reason=reason,
         )
         for (state, reason), by_contrast in regions_by_reason.items()
     ]
 
 
-def _list_places(by_contrast: Mapping[str, Sequence[str]]) -> str:
+def _list_regions(by_contrast: Mapping[str, Sequence[str]]) -> str:
     """Return contrasts with their regions; contrasts with the same regions are joined."""
-    contrasts_by_place: dict[str, list[str]] = {}
+    contrasts_by_region: dict[str, list[str]] = {}
     for contrast, regions in by_contrast.items():
-        contrasts_by_place.setdefault(" and ".join(regions), []).append(contrast)
+        words = " and ".join(REGIONS[region] for region in regions)
+        contrasts_by_region.setdefault(words, []).append(contrast)
     return "; ".join(
-        f"{enumerate_unique(contrasts)} ({place})"
-        for place, contrasts in contrasts_by_place.items()
+        f"{enumerate_unique(contrasts)} ({regions})"
+        for regions, contrasts in contrasts_by_region.items()
     )
 
 
@@ -178,11 +202,7 @@ def plain_results(results: Iterable[ContrastResult]) -> list[dict[str, object]]:
             "contrast": result.contrast,
             "map": result.map_contrast,
             "name": name_contrast(result),
-            "answer": result.answer,
-            "reason": result.active.short_reason,
-            "decided": plain_row(result.active.deciding_row),
-            "active": _convert_region(result.active),
-            "brain": _convert_region(result.brain),
+            **{name: _convert_region(region) for name, region in result.regions.items()},
         }
         for result in results
     ]
@@ -191,9 +211,11 @@ def plain_results(results: Iterable[ContrastResult]) -> list[dict[str, object]]:
 def _convert_region(region: RegionResult) -> dict[str, object]:
     """Return the result in one region as plain values for JSON.
 
-    If the detail was measured, the result of the test is included as well.
+    ``decided`` is the value that decided; None if there is none. If the detail was measured, the
+    result of the test is included as well.
     """
     facts = _convert_values(region.state, region.row, region.reason)
+    facts["decided"] = plain_row(region.deciding_row)
     if region.measured is not None:
         facts["test"] = _convert_values(region.test.state, region.test.row, region.test.reason)
     return facts

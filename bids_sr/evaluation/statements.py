@@ -30,12 +30,13 @@ class Statement(StrEnum):
     )
 
     # result of a run
-    EXPLAINS = "{series} explains {value} of the detail of {contrast} in {place}."
+    EXPLAINS = "{series} explains {value} of the detail of {contrast} {place}."
     EXPLAINED_IN_TEST = (
-        "In the test, {series} explains {value} of the detail of {contrast} in {place};"
+        "In the test, {series} explains {value} of the detail of {contrast} {place};"
         " unmeasured at {size}."
     )
-    INTERPRETABLE = "Its detail may be interpreted {contrasts}{others}."
+    INTERPRETABLE = "Its detail may be interpreted {contrasts}."
+    CONTRADICTED = "It was contradicted {contrasts}."
     NONE_INTERPRETABLE = "No detail of {series} may be interpreted{reason}: use the B-spline maps."
     NOTHING_APPLIED = "{series} {were} not applied (zero filled): use the B-spline maps."
     NOTHING_COMPARED = "No super-resolution method was run: all series are interpolations."
@@ -93,11 +94,10 @@ class Statement(StrEnum):
         " acquired run){brain}{n}."
     )
     PAPER_BASELINE = "The strongest baseline, {series}, explained {value} in active voxels."
-    PAPER_YES = "The detail could be interpreted in the whole brain for {contrasts}."
-    PAPER_IN_ACTIVE = "It could be interpreted only in active voxels for {contrasts}."
-    PAPER_NO = "There was evidence against the detail of {contrasts}."
-    PAPER_NOT_TESTABLE = "The data did not decide for {contrasts}."
-    PAPER_NOT_TESTED = "The detail was neither measured nor tested for {contrasts}."
+    PAPER_YES = "The detail could be interpreted {contrasts}."
+    PAPER_NO = "The detail was contradicted {contrasts}."
+    PAPER_NOT_TESTABLE = "The data did not decide {contrasts}."
+    PAPER_NOT_TESTED = "The detail was neither measured nor tested {contrasts}."
 
     # evidence: values and comparisons
     REFERENCE = "The reference is {reference}, and the {map_noun} is {contrast}{smoothing}."
@@ -180,11 +180,10 @@ class Statement(StrEnum):
     )
 
     ANSWERS = (
-        "Yes: the detail, as a pattern over several voxels, is better than no detail, in active"
-        " voxels ({active}) and in the whole brain. In active voxels: interpret it only there."
-        " Within these, read single voxels in the mask. No: there is evidence that hardly any"
-        " detail is explained, or that the effect has no fine detail. Not testable: the data do"
-        " not decide."
+        "✓ Yes: in active voxels ({active}) or in the whole brain, the detail, as a pattern over"
+        " several voxels, is better than no detail. Read single voxels in the mask. ✗ No: there is"
+        " evidence that hardly any detail is explained, or that the effect has no fine detail."
+        " ? Not testable: the data do not decide."
     )
     LARGE_EFFECTS = (
         "Large effects: active voxels with an acquired effect above {limit} of the mean brain"

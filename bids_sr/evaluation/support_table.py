@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from bids_sr.engine.metric_rows import MetricRow
-from bids_sr.evaluation.contrast_results import answer_question
 from bids_sr.evaluation.detail_support import (
     COVERAGE,
     ContrastSupport,
@@ -30,7 +29,6 @@ _COLUMNS = (
     "voxels",
     "coverage",
     "reason",
-    "answer",
 )
 
 
@@ -88,7 +86,6 @@ def _iterate_cells(
             "voxels": values.get(("voxels", contrast, region, width), math.nan),
             "coverage": values.get((COVERAGE, support.map_contrast, "brain", 0.0), math.nan),
             "reason": reason or result.reason,
-            "answer": answer_question(support.active.state, support.brain.state),
         }
 
 

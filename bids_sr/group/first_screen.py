@@ -14,9 +14,9 @@ from markupsafe import Markup
 
 from bids_sr.engine.metric_rows import MISSING
 from bids_sr.engine.number_text import number, points
-from bids_sr.evaluation.contrast_results import Answer
+from bids_sr.evaluation.detail_support import SupportState
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
-from bids_sr.evaluation.result_text import quote_contrast
+from bids_sr.evaluation.result_text import ANSWERS, quote_contrast
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.statistics.decisions import SIGNIFICANT_WORDS
 from bids_sr.evaluation.statistics.wilcoxon import ALPHA
@@ -51,6 +51,7 @@ from bids_sr.report.figures.result_picture import (
 )
 from bids_sr.report.first_screen import (
     MARKS,
+    AnswerCell,
     AnswerMark,
     AnswerRow,
     FirstScreen,
@@ -59,7 +60,7 @@ from bids_sr.report.first_screen import (
     draw_interval,
 )
 
-_TESTED_HEADS = TableHeads("Participant", "Reference", "Explained, %")
+_TESTED_HEADS = TableHeads("Participant", ["Reference"], "Explained, %")
 _TITLES = {"bspline": "B-spline"}
 _TESTED_MARK = AnswerMark("○", "unknown")
 
@@ -122,7 +123,7 @@ def _make_primary_screen(
         alerts=alerts,
         heads=TableHeads(
             "Participant",
-            f"Does {row.series} explain more than the strongest baseline?",
+            [f"Does {row.series} explain more than the strongest baseline?"],
             "Explained, %",
         ),
         rows=list(_list_participants(contents, row)),
@@ -218,16 +219,15 @@ def _list_participants(contents: GroupContents, row: ComparisonRow) -> Iterator[
     )
     for difference, participant, rival in ranked:
         value = float(values[participant])
-        answer: Answer = "yes" if difference > 0 else "no"
-        mark = MARKS[answer]
-        yield AnswerRow(
-            names=(participant,),
-            mark=mark,
-            answer=answer,
+        state: SupportState = "recovered" if difference > 0 else "not supported"
+        cell = AnswerCell(
+            mark=MARKS[state],
+            answer=ANSWERS[state],
             reason=f"{series_text(rival)} {_percent(value - difference)}",
             number=_percent(value).removesuffix("\N{NO-BREAK SPACE}%"),
-            interval=draw_interval(value, math.nan, math.nan, mark.css_class),
+            interval=draw_interval(value, math.nan, math.nan, MARKS[state].css_class),
         )
+        yield AnswerRow((participant,), (cell,))
 
 
 def _make_tested_screen(
@@ -256,12 +256,18 @@ def _make_tested_screen(
         heads=_TESTED_HEADS,
         rows=[
             AnswerRow(
-                names=(participant,),
-                mark=_TESTED_MARK,
-                answer="tested",
-                reason="",
-                number=_percent(share).removesuffix("\N{NO-BREAK SPACE}%"),
-                interval=draw_interval(share, math.nan, math.nan, "unknown", is_hollow=True),
+                (participant,),
+                (
+                    AnswerCell(
+                        mark=_TESTED_MARK,
+                        answer="tested",
+                        reason="",
+                        number=_percent(share).removesuffix("\N{NO-BREAK SPACE}%"),
+                        interval=draw_interval(
+                            share, math.nan, math.nan, "unknown", is_hollow=True
+                        ),
+                    ),
+                ),
             )
             for participant, share in shares.items()
         ],

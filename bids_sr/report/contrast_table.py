@@ -19,6 +19,7 @@ from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.missing_blocks import list_single_splits
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.result_text import (
+    REGIONS,
     answer_text,
     explain_results,
     is_tested,
@@ -71,34 +72,26 @@ def render_contrasts(result: RunResult, rows: Sequence[MetricRow]) -> Markup:
     has_test_columns = result.is_measured and any(
         region.test.row is not None
         for contrast in result.contrasts
-        for region in (contrast.active, contrast.brain)
+        for region in contrast.regions.values()
     )
-    regions = ("active voxels", "whole brain")
     heads: list[ColumnHead] = ["contrast"]
-    heads += [(region, "measured" if result.is_measured else "tested") for region in regions]
+    origin = "measured" if result.is_measured else "tested"
+    heads += [(region, origin) for region in REGIONS.values()]
     if any(counts):
         heads += [("sign reliable voxels", "of significant"), "size known voxels"]
     if has_test_columns:
-        heads += [(region, "tested") for region in regions]
+        heads += [(region, "tested") for region in REGIONS.values()]
     table_rows = []
     for contrast, contrast_counts in zip(result.contrasts, counts, strict=True):
-        cells = [_describe_region(contrast.active), _describe_brain(contrast, contrast.brain)]
+        cells = [_describe_region(region) for region in contrast.regions.values()]
         if any(counts):
             cells += describe_counts(contrast, contrast_counts)
         if has_test_columns:
-            cells += [
-                _describe_region(contrast.active.test),
-                _describe_brain(contrast, contrast.brain.test),
-            ]
+            cells += [_describe_region(region.test) for region in contrast.regions.values()]
         table_rows.append((name_contrast(contrast), cells))
     columns = [(head, "") if isinstance(head, str) else head for head in heads]
     title = f"Explained detail of the {result.method} maps, by contrast"
     return render("contrasts", title, columns, table_rows)
-
-
-def _describe_brain(result: ContrastResult, region: RegionResult | DetailSupport) -> str:
-    """Return the answer in the brain; a dash if the answer in active voxels excludes it."""
-    return _describe_region(region) if result.state == "recovered" else MISSING
 
 
 def _describe_region(region: RegionResult | DetailSupport) -> str:
@@ -147,7 +140,9 @@ def list_reasons(
     ]
     if reference:
         sentences.append(Statement.MEASURED_VALUES.format(reference=reference))
-    deciding_rows = [contrast.active.deciding_row for contrast in contrasts]
+    deciding_rows = [
+        region.deciding_row for contrast in contrasts for region in contrast.regions.values()
+    ]
     if any(row is not None and is_tested(row) for row in deciding_rows):
         test = Statement.ACROSS_RUNS_TEST if across_runs else Statement.SINGLE_RUN_TEST
         sentences.append(
@@ -163,9 +158,7 @@ def list_reasons(
             sentences.append(
                 Statement.SINGLE_SPLIT.format(conditions=enumerate_unique(conditions))
             )
-    sentences += [
-        *explain_results(contrasts),
-    ]
+    sentences += explain_results(contrasts)
     if any(contrast.untested for contrast in contrasts):
         sentences.append(Statement.UNTESTED_CONDITIONS)
     sentences += _explain_masks(result, rows)

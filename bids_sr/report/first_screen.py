@@ -6,15 +6,16 @@ Pages of runs, participants and groups, and pages of structural scans, begin wit
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
-from itertools import groupby
 from typing import NamedTuple
 
 from markupsafe import Markup
 
-from bids_sr.engine.metric_rows import MetricRow
-from bids_sr.evaluation.contrast_results import Answer, ContrastResult
+from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
+from bids_sr.evaluation.detail_support import SupportState
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.result_text import (
+    ANSWERS,
+    REGIONS,
     decided_text,
     is_tested,
     name_contrast,
@@ -29,6 +30,7 @@ _NO_QUOTES = str.maketrans("", "", "“”")
 _AXIS = (-50.0, 110.0)  # percent, ends of the axis of the numbers
 _AXIS_WIDTH = 90  # pixels
 _NO_PICTURE = Markup("")
+_EVIDENT = (Statement.WIDE_INTERVAL.short, Statement.NO_GAIN.short)  # reasons that a number shows
 
 
 class AnswerMark(NamedTuple):
@@ -38,13 +40,12 @@ class AnswerMark(NamedTuple):
     css_class: str
 
 
-MARKS: Mapping[Answer, AnswerMark] = {
-    "yes": AnswerMark("✓", "all"),
-    "in active voxels": AnswerMark("◐", "some"),
-    "no": AnswerMark("✗", "none"),
+MARKS: Mapping[SupportState, AnswerMark] = {
+    "recovered": AnswerMark("✓", "all"),
+    "not supported": AnswerMark("✗", "none"),
     "not testable": AnswerMark("?", "unknown"),
 }
-"""Marks by answer."""
+"""Marks by state of the detail."""
 
 
 class UseRow(NamedTuple):
@@ -56,18 +57,24 @@ class UseRow(NamedTuple):
     remark: str = ""
 
 
-class AnswerRow(NamedTuple):
-    """Row of the table: contrasts or participants with their answer, and the decisive number.
+class AnswerCell(NamedTuple):
+    """Answer in one region with its number.
 
     `reason` and `number` may be empty, and `interval` is markup (`draw_interval`).
     """
 
-    names: tuple[str, ...]
     mark: AnswerMark
     answer: str
     reason: str
     number: str
     interval: Markup = _NO_PICTURE
+
+
+class AnswerRow(NamedTuple):
+    """Row of the table: contrasts or participants with their answers, one per region."""
+
+    names: tuple[str, ...]
+    cells: tuple[AnswerCell, ...]
 
     @property
     def title(self) -> str:
@@ -76,18 +83,25 @@ class AnswerRow(NamedTuple):
 
 
 class TableHeads(NamedTuple):
-    """Heads of the columns of the table, and the key of the symbols in its last column."""
+    """Heads of the table: names, answers (one per region) and their number.
+
+    `question` and the `key` of the numbers are above the answers; both may be "".
+    """
 
     name: str
-    question: str
-    number: str
+    answers: Sequence[str]
+    number: str = ""
+    question: str = ""
     key: str = ""
 
 
 _CONTRAST_HEADS = TableHeads(
-    "Contrast", "May I interpret its detail?", "Explained, % [95 %]", "● measured ○ tested"
+    "Contrast",
+    [f"in {REGIONS['active']}", f"in the {REGIONS['brain']}"],
+    question="May I interpret its detail?",
+    key="Explained, % [95 %]: ● measured ○ tested",
 )
-_TESTED_HEADS = _CONTRAST_HEADS._replace(number="Tested, % [95 %]", key="")
+_TESTED_HEADS = _CONTRAST_HEADS._replace(key="Tested, % [95 %]")
 
 
 @frozen
@@ -143,46 +157,40 @@ def _choose_kind(result: RunResult) -> str:
 
 
 def _list_rows(results: Iterable[ContrastResult]) -> list[AnswerRow]:
-    """Return one row per contrast; contrasts without a number share a row per reason."""
-    rows = []
+    """Return one row per contrast; contrasts without numbers share a row per reason."""
+    rows: list[AnswerRow] = []
     for result in results:
-        row = result.active.deciding_row
-        rows.append(
-            AnswerRow(
-                names=(name_contrast(result).translate(_NO_QUOTES),),
-                mark=MARKS[result.answer],
-                answer=result.answer,
-                reason=_choose_reason(result),
-                number=decided_text(row),
-                interval=_draw_row(row, MARKS[result.answer].css_class),
+        cells = tuple(map(_make_cell, result.regions.values()))
+        names = (name_contrast(result).translate(_NO_QUOTES),)
+        same = [index for index, row in enumerate(rows) if row.cells == cells]
+        if same and not any(cell.number for cell in cells):
+            rows[same[0]] = AnswerRow((*rows[same[0]].names, *names), cells)
+        else:
+            rows.append(AnswerRow(names, cells))
+    return rows
+
+
+def _make_cell(region: RegionResult) -> AnswerCell:
+    """Return the answer in a region with its reason, unless the number is the reason.
+
+    If no number decided, the explained variance is given without being the reason.
+    """
+    mark, row = MARKS[region.state], region.deciding_row or region.row
+    is_evident = region.state == "recovered" or region.short_reason in _EVIDENT
+    has_value = row is not None and math.isfinite(row.value)
+    return AnswerCell(
+        mark=mark,
+        answer=ANSWERS[region.state],
+        reason="" if is_evident else region.short_reason,
+        number=decided_text(row),
+        interval=(
+            draw_interval(
+                row.value, row.lower, row.upper, mark.css_class, is_hollow=is_tested(row)
             )
-        )
-    joined = []
-    without_number = sorted((row for row in rows if not row.number), key=_get_reason)
-    for _, group in groupby(without_number, _get_reason):
-        same = list(group)
-        joined.append(same[0]._replace(names=tuple(name for row in same for name in row.names)))
-    return [*(row for row in rows if row.number), *joined]
-
-
-def _choose_reason(result: ContrastResult) -> str:
-    """Return the short reason of an answer; "" if the number next to it is the reason."""
-    reason = result.active.short_reason
-    if result.state == "recovered" or reason == Statement.WIDE_INTERVAL.short:
-        return ""
-    return reason
-
-
-def _get_reason(row: AnswerRow) -> tuple[str, str]:
-    """Return answer and reason of a row."""
-    return row.answer, row.reason
-
-
-def _draw_row(row: MetricRow | None, css_class: str) -> Markup:
-    """Draw the value of a row with its interval; "" if there is none."""
-    if row is None or not math.isfinite(row.value):
-        return Markup("")
-    return draw_interval(row.value, row.lower, row.upper, css_class, is_hollow=is_tested(row))
+            if row is not None and has_value
+            else _NO_PICTURE
+        ),
+    )
 
 
 def draw_interval(

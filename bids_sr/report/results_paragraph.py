@@ -4,13 +4,14 @@ It is made from the stored verdicts of the runs, in the page of a participant an
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from bids_sr.engine.metric_rows import VerdictFacts
 from bids_sr.engine.number_text import interval_ends, number
-from bids_sr.evaluation.result_text import quote_contrast
+from bids_sr.evaluation.result_text import REGIONS, list_places, quote_contrast
 from bids_sr.evaluation.statements import Statement
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.frozen import frozen
@@ -20,10 +21,9 @@ from bids_sr.report.evaluation_rows import series_text
 _VERDICT_SUFFIX = "_desc-verdict_metrics.json"
 RESULTS_HEADING = "## Results"
 """Heading of the paragraphs in CITATION.md, which follow the methods text."""
-_ANSWERS: Mapping[str, Statement] = {
-    "yes": Statement.PAPER_YES,
-    "in active voxels": Statement.PAPER_IN_ACTIVE,
-    "no": Statement.PAPER_NO,
+_STATES: Mapping[str, Statement] = {
+    "recovered": Statement.PAPER_YES,
+    "not supported": Statement.PAPER_NO,
     "not testable": Statement.PAPER_NOT_TESTABLE,
     "not tested": Statement.PAPER_NOT_TESTED,
 }
@@ -48,7 +48,11 @@ class _RunVerdict:
     @property
     def is_decided(self) -> bool:
         """Whether the detail of a contrast has a value, measured or tested."""
-        return any(_has_value(contrast) for contrast in self.facts.get("contrasts", ()))
+        return any(
+            _has_value(contrast[region])
+            for contrast in self.facts.get("contrasts", ())
+            for region in REGIONS
+        )
 
 
 def results_markdown(root: Path) -> str:
@@ -146,12 +150,9 @@ def _write_explained(runs: Sequence[_RunVerdict]) -> Iterable[str]:
         )
 
 
-def _has_value(contrast: Mapping[str, Any]) -> bool:
-    """Return whether the detail of a contrast was measured or tested in one of the regions."""
-    regions = (contrast["active"], contrast["brain"])
-    return any(
-        "reference" in facts for region in regions for facts in (region, region.get("test", {}))
-    )
+def _has_value(region: Mapping[str, Any]) -> bool:
+    """Return whether the detail of a contrast was measured or tested in a region."""
+    return any("reference" in facts for facts in (region, region.get("test", {})))
 
 
 def _name_contrast(contrast: Mapping[str, Any]) -> str:
@@ -162,14 +163,10 @@ def _name_contrast(contrast: Mapping[str, Any]) -> str:
 def _select_values(contrast: Mapping[str, Any], region: str) -> _Values | None:
     """Return the explained variance of a contrast in a region; None if it has no interval.
 
-    The value in active voxels is the one that decided, measured or tested, and the value in the
-    brain has the same origin.
+    A measured value without an interval did not decide; the value of the test is then returned.
     """
     facts = contrast[region]
-    decided = contrast["decided"] or {}
-    if facts.get("reference") != decided.get("reference"):
-        facts = facts.get("test", {})
-    return _parse_values(facts)
+    return _parse_values(facts) or _parse_values(facts.get("test", {}))
 
 
 def _parse_values(facts: Mapping[str, Any]) -> _Values | None:
@@ -196,22 +193,17 @@ def _summarize(values: Sequence[_Values | None]) -> str:
 
 
 def _write_contrasts(runs: Sequence[_RunVerdict]) -> Iterable[str]:
-    """Yield a sentence on the contrasts whose detail may be interpreted, with numbers of runs."""
-    by_answer: dict[str, dict[str, int]] = {}
-    for run in runs:
-        for contrast in run.facts.get("contrasts", ()):
-            answer = contrast["answer"] if _has_value(contrast) else "not tested"
-            counts = by_answer.setdefault(answer, {})
-            name = _name_contrast(contrast)
-            counts[name] = counts.get(name, 0) + 1
-    if not by_answer:
-        return
-    texts = {
-        answer: enumerate_unique(
-            add_counts(counts.items(), "runs") if len(runs) > 1 else list(counts)
-        )
-        for answer, counts in by_answer.items()
-    }
-    for answer, statement in _ANSWERS.items():
-        if answer in texts:
-            yield statement.format(contrasts=texts[answer])
+    """Yield a sentence per state on the contrasts with this state, with numbers of runs."""
+    for state, statement in _STATES.items():
+        names = {}
+        for region in REGIONS:
+            counts = Counter(
+                _name_contrast(contrast)
+                for run in runs
+                for contrast in run.facts.get("contrasts", ())
+                if state
+                == (contrast[region]["state"] if _has_value(contrast[region]) else "not tested")
+            )
+            names[region] = add_counts(counts.items(), "runs") if len(runs) > 1 else list(counts)
+        if places := list_places(names):
+            yield statement.format(contrasts=places)

@@ -13,6 +13,7 @@ from bids_sr.engine.number_text import number
 from bids_sr.evaluation.acquired_scan import altered_sentences
 from bids_sr.io.series import BASELINES, MEASURED
 from bids_sr.report.first_screen import (
+    AnswerCell,
     AnswerMark,
     AnswerRow,
     FirstScreen,
@@ -21,7 +22,7 @@ from bids_sr.report.first_screen import (
 )
 
 _STATISTIC = "psnr"  # statistic of the comparison with interpolation
-HEADS = TableHeads("Contrast", "PSNR relative to interpolation", "Difference")
+HEADS = TableHeads("Contrast", ["PSNR relative to interpolation"], "Difference")
 """Heads of the table of differences."""
 MARKS = {
     "better": (AnswerMark("▲", "all"), "higher"),
@@ -53,9 +54,13 @@ def scans_overview_html(
         rows=[
             AnswerRow(
                 (contrast,),
-                *UNDECIDED,
-                f"{name} − {interpolation}",
-                f"{number(change, '+.2f')} dB",
+                (
+                    AnswerCell(
+                        *UNDECIDED,
+                        f"{name} − {interpolation}",
+                        f"{number(change, '+.2f')} dB",
+                    ),
+                ),
             )
             for name, change_by_contrast in changes.items()
             for contrast, (change, interpolation) in change_by_contrast.items()

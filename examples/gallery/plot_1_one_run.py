@@ -73,7 +73,6 @@ effects["sbl - B-spline"] = image.math_img("a - b", a=effects["sbl"], b=effects[
 # contrast, in active voxels and in the brain, whether detail is recovered.
 table = recovered_detail(bold, events, resolver=resolver)
 print(table[["contrast", "region", "state", "explained_variance", "lower", "upper"]].round(2))
-print(table["answer"][0])
 
 # %%
 # The figure shows the right visual cortex in one slice. Both maps have voxels of 3 mm, but only

@@ -25,7 +25,7 @@ from bids_sr.io.metric_registry import statistic
 from bids_sr.io.word_lists import add_counts
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.facts import facts_html
-from bids_sr.report.first_screen import AnswerRow, FirstScreen, render_first_screen
+from bids_sr.report.first_screen import AnswerCell, AnswerRow, FirstScreen, render_first_screen
 from bids_sr.report.markup import join, render, render_folded, render_selector, table
 from bids_sr.structural.group.figures import (
     CLASS_NAMES,
@@ -165,9 +165,13 @@ def _verdict_html(content: ScansContent, figures: GroupFigures) -> Markup:
         rows=[
             AnswerRow(
                 (row.contrast,),
-                *MARKS.get(row.word, UNDECIDED),
-                f"{row.series} − {row.minus} (corrected p {p_value(row.p_holm)})",
-                f"{number(row.difference, '+.2f')} dB",
+                (
+                    AnswerCell(
+                        *MARKS.get(row.word, UNDECIDED),
+                        f"{row.series} − {row.minus} (corrected p {p_value(row.p_holm)})",
+                        f"{number(row.difference, '+.2f')} dB",
+                    ),
+                ),
             )
             for row in comparisons.itertuples()
         ],

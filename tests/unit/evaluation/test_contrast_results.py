@@ -1,6 +1,5 @@
 """Results of contrasts: the stronger evidence decides, and answers follow from the states."""
 
-import itertools
 import math
 from dataclasses import replace
 
@@ -8,7 +7,7 @@ import pytest
 from data.rows import TESTED, make_measured_rows, make_tested_rows
 
 from bids_sr.engine.metric_rows import MetricRow
-from bids_sr.evaluation.contrast_results import answer_question, collect_results, list_contrasts
+from bids_sr.evaluation.contrast_results import collect_results, list_contrasts
 from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.result import RunResult, make_result
@@ -22,17 +21,7 @@ from bids_sr.evaluation.result_text import (
 )
 from bids_sr.evaluation.statements import Statement
 
-STATES = ("recovered", "not supported", "not testable")
 BOTH = ((0.5, 0.1), (0.4, 0.1))
-
-
-def test_detail_may_be_interpreted_only_if_it_is_recovered_in_active_voxels():
-    answers = {pair: answer_question(*pair) for pair in itertools.product(STATES, STATES)}
-    for (active, brain), answer in answers.items():
-        is_interpretable = answer in ("yes", "in active voxels")
-        assert is_interpretable is (active == "recovered")
-        assert (answer == "yes") is (active == brain == "recovered")
-    assert answers["not supported", "recovered"] == "no"
 
 
 def collect(rows):
@@ -155,12 +144,9 @@ def test_the_contrast_with_most_acquired_activation_is_shown():
     ]
     result = result_of(rows, sizes=("6 mm", "3 mm"))
     assert result.shown.contrast == "house"
-    assert [contrast.answer for contrast in result.contrasts] == [
-        *["yes"] * 3,
-        "in active voxels",
-        *["no"] * 2,
-        *["not testable"] * 2,
-    ]
+    yes, no, unknown = "recovered", "not supported", "not testable"
+    states = [(contrast.active.state, contrast.brain.state) for contrast in result.contrasts]
+    assert states == [*[(yes, yes)] * 3, (yes, no), *[(no, no)] * 2, *[(unknown, unknown)] * 2]
     text = plain(write_result(result))
     assert "58 % [46, 70] of the detail of house in active voxels" in text
     assert "unmeasured at 3 mm" in text
@@ -176,26 +162,28 @@ def test_a_measured_value_is_not_called_a_test():
 
 
 @pytest.mark.parametrize(
-    ("tested", "named", "others"),
+    ("tested", "recovered", "contradicted"),
     [
         (
             TESTED,
-            "for “all”, body and house, only in active voxels for body − others",
-            ", not for 2 others; 2 others are not testable",
+            "in active voxels for “all”, body, house and body − others, and in the whole brain for"
+            " “all”, body and house.",
+            "in active voxels for scene and scene − others, and in the whole brain for"
+            " body − others, scene and scene − others.",
         ),
         (
             {f"c{k}": ((0.5, 0.1), (-0.5, 0.1)) for k in range(9)} | {"d": None},
-            "only in active voxels for c0, c1, c2, c3, c4, c5 and 3 others",
-            "; 1 other is not testable",
+            "in active voxels for c0, c1, c2, c3, c4, c5 and 3 others.",
+            "in the whole brain for c0, c1, c2, c3, c4, c5 and 3 others.",
         ),
-        ({"all": BOTH}, "for “all”", ""),
+        ({"all": BOTH}, "in active voxels and in the whole brain for “all”.", ""),
     ],
 )
-def test_interpretable_contrasts_are_named_and_others_counted(tested, named, others):
+def test_contrasts_are_named_by_region(tested, recovered, contradicted):
     text = list_interpretable(result_of(make_tested_rows(tested)))
-    assert named in text
-    assert text.endswith(f"{others}.")
-    assert ("other" in text) is bool(others)
+    first, _, second = text.partition(" It was contradicted ")
+    assert first.endswith(recovered)
+    assert second == contradicted
 
 
 def test_without_interpretable_detail_the_b_spline_maps_are_advised():
@@ -234,9 +222,10 @@ def test_every_reason_has_a_short_form_of_at_most_six_words():
 
 
 def test_reasons_are_listed_with_contrasts_and_regions():
-    face, tool = explain_results(collect(make_tested_rows()).values())
-    assert "face (active voxels)" in face
+    face, tool, brain = explain_results(collect(make_tested_rows()).values())
+    assert "face (active voxels and whole brain)" in face
     assert "tool − others (active voxels)" in tool
+    assert "tool − others (whole brain)" in brain
 
 
 def test_values_are_shown_with_their_state():
@@ -254,10 +243,10 @@ def test_results_are_plain_values():
     rows = [*make_tested_rows(), *make_measured_rows({"all": ((-0.05, 0.1), (-0.05, 0.1))})]
     facts = {item["contrast"]: item for item in plain_results(collect(rows).values())}
     assert facts["face"]["active"]["reason"]
-    assert facts["body"]["answer"] == "yes"
-    assert facts["all"]["answer"] == "no"
-    assert facts["all"]["decided"]["explained_variance"] == -0.05
-    assert facts["face"]["decided"] is None
+    assert facts["bodyMinusOthers"]["active"]["state"] == "recovered"
+    assert facts["bodyMinusOthers"]["brain"]["state"] == "not supported"
+    assert facts["all"]["brain"]["decided"]["explained_variance"] == -0.05
+    assert facts["face"]["active"]["decided"] is None
     assert facts["body"]["active"]["reference"] == "oneLevelDown"
     assert "test" not in facts["body"]["active"]
     measured = facts["all"]["active"]

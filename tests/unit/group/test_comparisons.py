@@ -151,9 +151,9 @@ def test_the_primary_comparison_comes_first_and_all_others_are_exploratory(
     assert [numbers[0], *numbers[2:5]] == pytest.approx([100 * x for x in shown], abs=0.51)
     assert f"About {first.n_needed:.0f} participants" in reasons_of(first)
     assert [row.names for row in screen.rows[:2]] == [("sub-12",), ("sub-11",)]
-    assert [row.answer for row in screen.rows] == ["yes"] * 12
-    rivals = [float(row.reason.split()[1]) for row in screen.rows]
-    values = [float(row.number) for row in screen.rows]
+    assert [row.cells[0].answer for row in screen.rows] == ["yes"] * 12
+    rivals = [float(row.cells[0].reason.split()[1]) for row in screen.rows]
+    values = [float(row.cells[0].number) for row in screen.rows]
     points = [100 * difference for difference in sorted(first.differences, reverse=True)]
     assert np.subtract(values, rivals) == pytest.approx(points, abs=1.01)
     assert not any(
@@ -314,7 +314,7 @@ def test_tasks_without_a_reference_show_the_test() -> None:
         "In the test, sbl explains 50\N{NO-BREAK SPACE}% of the detail of “all”" in screen.sentence
     )
     assert "median of 3 participants" in screen.sentence
-    assert [(row.names[0], row.number) for row in screen.rows] == [
+    assert [(row.names[0], row.cells[0].number) for row in screen.rows] == [
         *(("sub-00", "50"), ("sub-01", "30"), ("sub-02", "60"))
     ]
 

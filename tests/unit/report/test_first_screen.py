@@ -1,6 +1,7 @@
 """First screen of a run: sentence, answers with the numbers that decided, and what to use."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from data.page import Page
@@ -30,7 +31,7 @@ def first_screen(rows, *, use=(), alerts=(), addition="", **options) -> Page:
 
 
 def read_answers(page: Page) -> dict[str, list[str]]:
-    """Return answer and number by contrast."""
+    """Return answer and number in active voxels and in the brain, by contrast."""
     lines = [row.elements for table in page.all("table", "answers") for row in table.all("tr")]
     return {
         head.text: [cell.text for cell in cells]
@@ -47,14 +48,17 @@ def sentence_of(page: Page) -> str:
 def test_each_contrast_has_an_answer_and_the_number_that_decided():
     page = first_screen(make_tested_rows())
     assert read_answers(page) == {
-        "all": ["✓ yes", "54 [42, 66]"],
-        "body": ["✓ yes", "50 [37, 63]"],
-        "house": ["✓ yes", "58 [46, 70]"],
-        "body − others": ["◐ in active voxels", "49 [31, 67]"],
-        "scene": ["✗ no: hardly any explained", "−12 [−32, 8]"],
-        "scene − others": ["✗ no: hardly any explained", "−15 [−35, 5]"],
-        "face": ["? not testable: run cannot be halved", ""],
-        "tool − others": ["? not testable: no reproducible detail", ""],
+        "all": ["✓ yes", "54 [42, 66]", "✓ yes", "40 [28, 52]"],
+        "body": ["✓ yes", "50 [37, 63]", "✓ yes", "25 [11, 39]"],
+        "house": ["✓ yes", "58 [46, 70]", "✓ yes", "36 [22, 50]"],
+        "body − others": ["✓ yes", "49 [31, 67]", "✗ no", "−96 [below −100, −56]"],
+        "scene": ["✗ no", "−12 [−32, 8]", "✗ no", "−10 [−29, 9]"],
+        "scene − others": ["✗ no", "−15 [−35, 5]", "✗ no", "−30 [−50, −10]"],
+        "face": ["? not testable: run cannot be halved", ""] * 2,
+        "tool − others": [
+            *("? not testable: no reproducible detail", ""),
+            *("? not testable: not recovered in active voxels", "22 [10, 34]"),
+        ],
     }
     assert "In the test" in sentence_of(page)
     assert "unmeasured at 3 mm" in sentence_of(page)
@@ -63,19 +67,34 @@ def test_each_contrast_has_an_answer_and_the_number_that_decided():
 def test_measured_values_are_filled_and_tested_values_are_hollow():
     rows = [*make_tested_rows({"all": ((0.5, 0.1), (0.4, 0.1)), "scene": ((0.5, 0.1),) * 2})]
     page = first_screen([*rows, *make_measured_rows(MEASURED)])
-    assert [cells[1] for cells in read_answers(page).values()] == ["52 [50, 54]", "50 [40, 60]"]
+    answers = read_answers(page)
+    assert [cells[1] for cells in answers.values()] == ["52 [50, 54]", "50 [40, 60]"]
+    assert [cells[3] for cells in answers.values()] == ["35 [27, 43]", "50 [40, 60]"]
     circles = [circle.classes for circle in page.all("circle")]
-    assert circles == [[], ["hollow"]]
+    assert circles == [[], [], ["hollow"], ["hollow"]]
     assert "In the test" not in sentence_of(page)
 
 
 def test_contrasts_without_a_number_share_a_row_per_reason():
     names = ("faceMinusOthers", "bodyMinusOthers", "face", "house")
     rows = make_tested_rows(dict.fromkeys(names))
-    ((name, (answer, number)),) = read_answers(first_screen(rows)).items()
+    ((name, cells),) = read_answers(first_screen(rows)).items()
     assert name == "face, body − others, face, house"
-    assert answer.startswith("? not testable")
-    assert number == ""
+    assert cells[0].startswith("? not testable")
+    assert cells[1::2] == ["", ""]
+
+
+def test_detail_that_was_contradicted_has_its_value_in_each_region():
+    """A contrast with too few active voxels has an answer in the brain."""
+    rows = [
+        replace(row, value=30.0)
+        if (row.statistic, row.region) == ("voxels", "acquired40")
+        else row
+        for row in make_tested_rows({"all": ((0.5, math.nan), (-0.8, 0.5))})
+    ]
+    active, value, brain, contradicted = read_answers(first_screen(rows))["all"]
+    assert (active, value) == ("? not testable: few active voxels", "50 (no interval)")
+    assert (brain, contradicted) == ("✗ no", "−80 [below −100, −30]")
 
 
 def test_ten_rows_are_visible_and_the_others_are_folded():

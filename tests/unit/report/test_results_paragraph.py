@@ -35,11 +35,12 @@ def test_a_measured_run_names_reference_value_baseline_and_contrasts(tmp_path: P
         "sbl explained 52 % (95 % interval 50 to 54 %) of the detail of “all” in active voxels",
         "35 % (95 % interval 27 to 43 %) in the whole brain",
         "strongest baseline, sdmod, explained 36 % (95 % interval 33 to 39 %)",
-        "in the whole brain for “all”, body and house",
-        "only in active voxels for body − others",
-        "evidence against the detail of scene and scene − others",
-        "did not decide for tool − others",
-        "neither measured nor tested for face",
+        "interpreted in active voxels for “all”, body, house and body − others",
+        "and in the whole brain for “all”, body and house",
+        "contradicted in active voxels for scene and scene − others",
+        "and in the whole brain for body − others, scene and scene − others",
+        "did not decide in active voxels and in the whole brain for tool − others",
+        "neither measured nor tested in active voxels and in the whole brain for face",
     ):
         assert part in text
     assert "no high-resolution reference" not in text
