@@ -27,7 +27,7 @@ def test_srgan_without_a_critic_is_labeled_and_the_published_training_is_named(
     advice = [note.why for note in notes(plan, settings) if "--recipe paper" in note.why]
     assert bool(advice) is is_advised
     if is_advised:
-        assert "58 hours" in advice[0]
+        assert "31 hours" in advice[0]
 
 
 @pytest.mark.parametrize(
