@@ -69,8 +69,9 @@ class StoredEffects:
     """Block effects of a run with one coding of its events, in one folder.
 
     Files of `Effects.save` are SERIES.npz, on the high-resolution grid, and half_reconstructed.npz
-    and half_acquired.npz, on the tested part of the acquired grid. t_maps.npz contains t maps of
-    the downsampled and of the acquired run, interpolated to these grids (half/WIDTH/CONTRAST and
+    and half_acquired.npz, on the tested part of the acquired grid. half_task_free.npy contains the
+    block effects with a prior of the run without its task. t_maps.npz contains t maps of the
+    downsampled and of the acquired run, interpolated to these grids (half/WIDTH/CONTRAST and
     acquired/CONTRAST). half_rows.tsv contains rows of the test that do not depend on the rule, and
     about.json contrasts, factor and events.
     """
@@ -111,6 +112,7 @@ class StoredEffects:
             reconstructed=Effects.load(self.folder / "half_reconstructed.npz"),
             acquired=Effects.load(self.folder / "half_acquired.npz"),
             active_t=active_t,
+            task_free=np.load(self.folder / "half_task_free.npy"),
         )
 
     @cached_property
@@ -123,7 +125,12 @@ class StoredEffects:
         half = self.half
         x, y, _ = self.factor
         detail_rows = iterate_tested_detail(
-            half.reconstructed, half.acquired, half.active_t, self.contrasts, (x, y, 1.0)
+            half.reconstructed,
+            half.acquired,
+            half.active_t,
+            self.contrasts,
+            (x, y, 1.0),
+            task_free=half.task_free,
         )
         return [*detail_rows, *self.run_rows]
 
@@ -255,6 +262,8 @@ def store_half_effects(
     assert test.effects is not None
     test.effects.reconstructed.save(here / "half_reconstructed")
     test.effects.acquired.save(here / "half_acquired")
+    assert test.effects.task_free is not None
+    np.save(here / "half_task_free.npy", test.effects.task_free)
     np.savez(
         here / "half_t.npz",
         **{

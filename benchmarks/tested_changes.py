@@ -93,7 +93,12 @@ def test_without_block(stored: StoredEffects, index: int) -> list[MetricRow]:
     missing = iterate_block_counts(METHOD, count_used_blocks(acquired.blocks), stored.contrasts)
     x, y, _ = stored.factor
     detail = iterate_tested_detail(
-        reconstructed, acquired, stored.half.active_t, stored.contrasts, (x, y, 1.0)
+        reconstructed,
+        acquired,
+        stored.half.active_t,
+        stored.contrasts,
+        (x, y, 1.0),
+        task_free=stored.half.task_free,
     )
     other_rows = [row for row in stored.run_rows if row.statistic != "blocks"]
     return [*detail, *other_rows, *missing]

@@ -60,6 +60,8 @@ def store(folder: Path, spoiled: int | None = None) -> StoredEffects:
         effects = make_effects(series, noise, seed)
         if name == "half_reconstructed" and spoiled is not None:
             effects.betas[..., spoiled] *= -20
+        if name == "half_reconstructed":
+            np.save(folder / "half_task_free.npy", effects.betas)
         effects.save(folder / name)
     t = np.full(SHAPE, 9.0, dtype=np.float32)
     np.savez(
@@ -93,14 +95,15 @@ def test_stored_effects_are_tested_and_measured_as_by_the_program(tmp_path: Path
 def test_a_wrong_block_only_counts_unless_it_is_left_out(tmp_path: Path) -> None:
     spoiled = store(tmp_path / "spoiled", spoiled=4)
     before = changes.classify(spoiled.test(), list(spoiled.contrasts))
-    assert before["a", "brain"].state == "not supported"
+    assert before["a", "brain"].state == "not testable"
     left_out = list(changes.iterate_left_out(spoiled, "S", before))
     after = [change for change in left_out if (change.contrast, change.region) == ("a", "brain")]
     # only blocks of the condition of the contrast are left out
     assert [change.after.state == "recovered" for change in after] == [
         index == 4 for index, name in enumerate(CONDITIONS) if name == "a"
     ]
-    assert sum(change.is_flip for change in after) == 1
+    # one wrong block widens the interval and does not contradict the detail
+    assert not any(change.is_flip for change in after)
 
 
 def test_other_blocks_alternate_again_without_a_block() -> None:
