@@ -109,7 +109,7 @@ class Portion:
         curve = {
             step: value
             for step, value in read_curve(folder / "curve.json").items()
-            if step <= _resumed_step(folder)
+            if step <= count_completed_steps(folder)
         }
 
         def look(_: str, step: int, steps: int) -> None:
@@ -160,13 +160,14 @@ def write_curve(file: Path, curve: Curve) -> None:
     file.write_text(json.dumps(curve))
 
 
-def _checkpoint(folder: Path) -> Path:
+def checkpoint_file(folder: Path) -> Path:
+    """Return the checkpoint in the folder of a training."""
     return folder / "search.checkpoint.safetensors"
 
 
-def _resumed_step(folder: Path) -> int:
-    """Return the step that a training resumes at; 0 without a checkpoint."""
-    checkpoint = read_checkpoint(_checkpoint(folder))
+def count_completed_steps(folder: Path) -> int:
+    """Return the number of steps in the checkpoint of a training; 0 without a checkpoint."""
+    checkpoint = read_checkpoint(checkpoint_file(folder))
     if checkpoint is None:
         return 0
     progress = checkpoint[1]["progress"]
@@ -176,7 +177,7 @@ def _resumed_step(folder: Path) -> int:
 
 def _with_weights(model: LoadedModel, folder: Path) -> LoadedModel:
     """Return a model with the weights of the last checkpoint of its training."""
-    checkpoint = read_checkpoint(_checkpoint(folder))
+    checkpoint = read_checkpoint(checkpoint_file(folder))
     assert checkpoint is not None
     prefix = "generator."
     state = {

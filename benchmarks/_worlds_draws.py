@@ -131,7 +131,6 @@ def _super_resolve(
         errors = block_effects(reader, mask, design, series=METHOD)
     result.errors.unlink()
     task_free = result.reconstruct_without_task(blocks.betas)
-    assert task_free is not None
     return _Level(
         result.lowres_series,
         result.lowres_mask,

@@ -20,17 +20,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+from _papers_portions import checkpoint_file, count_completed_steps
 from _table import keep
 from gpu import FACTOR, Pair
 
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.models.request import ModelRequest
-from bids_sr.sr.networks.training.phase import read_checkpoint
 from bids_sr.sr.networks.training.trainer import train_network
 
 SNAPSHOTS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
-CHECKPOINT = "search.checkpoint.safetensors"
 
 
 def main() -> None:
@@ -57,11 +56,11 @@ def main() -> None:
         omp_nthreads=1,
         max_train_minutes=options.minutes,
     )
-    first = _completed_steps(work)
+    first = count_completed_steps(work)
 
     def copy(_phase: str, step: int, _steps: int) -> None:
         if step in options.snapshots:
-            shutil.copy(work / CHECKPOINT, work / f"steps_{step}.safetensors")
+            shutil.copy(checkpoint_file(work), work / f"steps_{step}.safetensors")
 
     start_s = time.process_time()
     try:
@@ -70,7 +69,7 @@ def main() -> None:
     finally:
         with (work / "calls.tsv").open("a") as calls:
             seconds = time.process_time() - start_s
-            calls.write(f"{first}\t{_completed_steps(work)}\t{seconds:.0f}\n")
+            calls.write(f"{first}\t{count_completed_steps(work)}\t{seconds:.0f}\n")
 
 
 def tabulate(work: Path) -> None:
@@ -96,16 +95,6 @@ def tabulate(work: Path) -> None:
             " validation). Squared error in place of VGG-19, and every fifth slice is held out."
         ],
     )
-
-
-def _completed_steps(work: Path) -> int:
-    """Return the number of steps of the checkpoint; 0 if there is none."""
-    checkpoint = read_checkpoint(work / CHECKPOINT)
-    if checkpoint is None:
-        return 0
-    progress = checkpoint[1]["progress"]
-    assert isinstance(progress, dict)
-    return int(progress["iteration"])
 
 
 if __name__ == "__main__":

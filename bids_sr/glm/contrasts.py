@@ -22,8 +22,8 @@ from bids_sr.io.tables import MISSING_MARKS, is_missing
 REST_TYPES = frozenset({"rest", "baseline", "fixation"})
 """Lower-case trial types that belong to the implicit baseline and have no regressor."""
 
-_PAUSE_WORDS = REST_TYPES | {"fix", "iti", "isi", "null", "off", "pause", "break", "blank"}
 # words of trial types that may be pauses; they have regressors, because they can be conditions
+_PAUSE_WORDS = REST_TYPES | {"fix", "iti", "isi", "null", "off", "pause", "break", "blank"}
 
 MODULATION = "modulation"
 """Column of events tables with the amplitude of each event, as in nilearn."""

@@ -240,7 +240,8 @@ class _ReconstructionMaps:
     of the errors by contrast and statistic. `error_effects` are errors of the effects in complete
     slices (contrasts, x, y, z). `block_errors` are errors of the block effects; None if the run
     has no two halves. `task_free_effects` (contrasts, x, y, z) and `task_free_blocks` (x, y, z, B)
-    are effects with a prior of the run without its task; None if there is no task.
+    are effects with a prior of the run without its task. Without a task, there are no contrasts,
+    and the blocks are None; they are also None if the run has no two halves.
     """
 
     low_fits: Mapping[float, ActivationMaps]
@@ -250,7 +251,7 @@ class _ReconstructionMaps:
     error_maps: Mapping[tuple[str, str], Array]
     error_effects: Float32
     block_errors: Effects | None
-    task_free_effects: Float32 | None
+    task_free_effects: Float32
     task_free_blocks: Float32 | None
 
     def upsample_t(self, shape: Sequence[int], affine: Array) -> dict[float, dict[str, Float32]]:
@@ -287,16 +288,23 @@ def _map_reconstruction(
             settings,
             scratch=here,
         )
-        low_effects = compute_contrast_effects(reader, low_design, contrasts)
-        task_free_effects = reconstruction.reconstruct_without_task(
-            np.moveaxis(low_effects, 0, -1)
-        )
+        task_free_effects = np.zeros((0, *reconstruction.mask.shape), np.float32)
         task_free_blocks = None
-        if design is not None:
-            low_blocks = block_effects(
-                reader, reconstruction.lowres_mask, design, series=series_name
+        if reconstruction.task_free_prior is not None:
+            low_effects = compute_contrast_effects(reader, low_design, contrasts)
+            low_maps = [np.moveaxis(low_effects, 0, -1)]
+            if design is not None:
+                low_blocks = block_effects(
+                    reader, reconstruction.lowres_mask, design, series=series_name
+                )
+                low_maps.append(low_blocks.betas)
+            # together, because the matrices of each slice are factored only once
+            task_free_maps = reconstruction.reconstruct_without_task(
+                np.concatenate(low_maps, axis=-1)
             )
-            task_free_blocks = reconstruction.reconstruct_without_task(low_blocks.betas)
+            task_free_effects = np.moveaxis(task_free_maps[..., : len(low_effects)], -1, 0)
+            if design is not None:
+                task_free_blocks = task_free_maps[..., len(low_effects) :]
     reconstruction.lowres_series.unlink()
     block_errors = None
     with SeriesReader(reconstruction.errors) as reader:
@@ -316,9 +324,7 @@ def _map_reconstruction(
         error_maps=error_fits[0.0].maps,
         error_effects=error_effects,
         block_errors=block_errors,
-        task_free_effects=(
-            None if task_free_effects is None else np.moveaxis(task_free_effects, -1, 0)
-        ),
+        task_free_effects=task_free_effects,
         task_free_blocks=task_free_blocks,
     )
 
@@ -412,11 +418,7 @@ def _collect_maps(
         low_mask=reconstruction.lowres_mask,
         acquired=acquired_effects,
         errors=maps.error_effects,
-        task_free=(
-            np.zeros((0, *reconstruction.mask.shape), np.float32)
-            if maps.task_free_effects is None
-            else maps.task_free_effects
-        ),
+        task_free=maps.task_free_effects,
         error_variances=np.stack(
             [maps.error_maps[contrast, "variance"] for contrast in contrasts]
         ),

@@ -48,15 +48,14 @@ class DownsampledReconstruction:
     plane: ResolutionLevel
     task_free_prior: Prior | None
 
-    def reconstruct_without_task(self, effects: Float32) -> Float32 | None:
+    def reconstruct_without_task(self, effects: Float32) -> Float32:
         """Super-resolve effects of the downsampled series with the prior without its task.
 
         `effects` are N maps on the downsampled grid (x, y, z, N), and the result is in the window.
-        The reconstruction is linear, so that it is the effect of the reconstructed series. None is
-        returned without this prior.
+        The reconstruction is linear, so that it is the effect of the reconstructed series. The
+        prior must have been requested.
         """
-        if self.task_free_prior is None:
-            return None
+        assert self.task_free_prior is not None
         reconstructed = np.empty((*self.mask.shape, effects.shape[3]), np.float32)
         with torch.inference_mode():
             for k in range(effects.shape[2]):

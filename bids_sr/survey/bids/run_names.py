@@ -18,12 +18,12 @@ _DERIVATIVES_FIX = (
     f"{_RENAME_FIX} If the file was written by fMRIPrep, specify the raw dataset and add"
     " -d fmriprep=DIR."
 )
-# image file of any program, with any spelling of the extension
 _CIFTI_NAME = re.compile(r"\.[dp]\w+\.nii$")
 _CIFTI = (
     "CIFTI files are not supported",
     "Use the unprocessed series as a NIfTI image (_bold.nii.gz).",
 )
+# image file of any program, with any spelling of the extension
 _ANY_IMAGE = re.compile(
     r"(?P<stem>.+?)(?P<extension>\.nii(\.(gz|bz2|xz|zst))?|\.img(\.gz)?|\.mg[hz]|\.mnc)",
     re.IGNORECASE,

@@ -270,7 +270,10 @@ def _test_contrast(
         mask=mask,
         zooms=Volume(mask, maps[0].affine).zooms.tolist(),
         task_free=(
-            np.stack([m.task_free[index] for m, index in zip(maps, indices, strict=True)], axis=-1)
+            np.stack(
+                [run_maps.task_free[index] for run_maps, index in zip(maps, indices, strict=True)],
+                axis=-1,
+            )
             if all(len(run_maps.task_free) for run_maps in maps)
             else None
         ),
