@@ -233,9 +233,8 @@ class Statement(StrEnum):
     MASKS = (
         "Masks of {contrast}: of {n_significant} significant voxels (FDR .05), {wrong} are"
         " expected to have the wrong sign; of the {n_sign_reliable} sign reliable voxels, at most"
-        " 5 %. The sign is that of this run; weak effects can differ in another run. In the"
-        " {n_size_known} size known voxels, the 95 % interval (± 1.96 total SD) also excludes 0;"
-        " because of this selection, their effects are too large on average."
+        " 5 % of the increases and 5 % of the decreases. The sign is that of this run; weak"
+        " effects can differ in another run."
     )
     NO_SIGN_RELIABLE = "{contrast} has no sign reliable voxels, because {reason}."
     NOT_COVERED = (

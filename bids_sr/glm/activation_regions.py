@@ -13,20 +13,21 @@ from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.io.frozen import frozen
 from bids_sr.spatial import masks, similarity
 
-_FDR = 0.05  # Benjamini and Hochberg 1995
-_MIN_Z = 1.6  # smallest z that can be active; for smaller values, p is larger than `_FDR`
+_TAIL_FDR = 0.025  # of increases, and of decreases; Benjamini and Hochberg 1995
+_MIN_Z = 1.9  # smallest |z| that can be active; for smaller values, p is larger than `_TAIL_FDR`
+_MAX_WRONG = 0.05  # expected share of voxels with the wrong sign, of each sign
 Z_95 = 1.96
 """Half-width of a 95 % interval in standard deviations."""
-SIGN_RELIABLE, SIZE_KNOWN = "SignReliable", "SizeKnown"
-"""Masks of voxels by their error, as labels in file names."""
+SIGN_RELIABLE = "SignReliable"
+"""Mask of voxels with a reliable sign, as label in file names."""
 
 
 @frozen
 class Threshold:
     """Region definition from `activation.thresholds`.
 
-    `label` is the label in file names (Quarter, Fdr, Z31). `z` is the value of a fixed threshold;
-    otherwise None.
+    `label` is the label in file names (Quarter, Fdr, Z31). `z` is the smallest |z| of a fixed
+    threshold; otherwise None.
     """
 
     label: str
@@ -42,7 +43,9 @@ class Threshold:
         """
         if self.stat == "cc":
             return quarter_region(values, roi & mask)
-        return fdr_region(values, mask) if self.z is None else ((values >= self.z) & mask, self.z)
+        if self.z is None:
+            return fdr_region(values, mask)
+        return (np.abs(values) >= self.z) & mask, self.z
 
 
 def quarter_region(cc: Real, roi: MaskArray) -> tuple[MaskArray, float | None]:
@@ -66,52 +69,45 @@ def quarter_region(cc: Real, roi: MaskArray) -> tuple[MaskArray, float | None]:
 
 
 def fdr_region(z: Real, mask: MaskArray) -> tuple[MaskArray, float | None]:
-    """Return the mask voxels that are active at an FDR of .05, and the lowest z among them.
+    """Return the mask voxels that are active at an FDR of .05, and the lowest |z| among them.
 
-    The test is one-sided, because the regions of the paper are active and not deactivated. The
-    family of tests is the complete mask (the brain), not only the ROI. z is None if no voxel is
-    active.
+    Increases and decreases are two families of one-sided tests at an FDR of .025, so that the FDR
+    of the region is at most .05. Each family is the complete mask (the brain), not only the ROI.
+    The lowest |z| is None if no voxel is active.
     """
     from scipy import special
 
     region = np.zeros_like(z, dtype=bool)
     mask_z = z[mask]
-    # All other voxels have p > _FDR, and adjusting p for the FDR only increases it.
-    ranked_z = -np.sort(-mask_z[mask_z > _MIN_Z]).astype(np.float64)
-    adjusted_p = special.ndtr(-ranked_z) * (len(mask_z) / np.arange(1, len(ranked_z) + 1))
-    active_ranks = np.flatnonzero(adjusted_p <= _FDR)
-    if not active_ranks.size:
-        return region, None
-    lowest_z = ranked_z[active_ranks[-1]]
-    region[mask] = mask_z >= lowest_z
-    return region, float(lowest_z)
+    active = np.zeros(len(mask_z), dtype=bool)
+    for tail_z in (mask_z, -mask_z):
+        # All other voxels have p > _TAIL_FDR, and adjusting p for the FDR only increases it.
+        ranked_z = -np.sort(-tail_z[tail_z > _MIN_Z]).astype(np.float64)
+        adjusted_p = special.ndtr(-ranked_z) * (len(mask_z) / np.arange(1, len(ranked_z) + 1))
+        active_ranks = np.flatnonzero(adjusted_p <= _TAIL_FDR)
+        if active_ranks.size:
+            active |= tail_z >= ranked_z[active_ranks[-1]]
+    region[mask] = active
+    return region, float(np.abs(mask_z[active]).min()) if active.any() else None
 
 
 def sign_reliable_region(t: Real, wrong_sign: Real, region: MaskArray) -> MaskArray:
-    """Return the voxels of a region with the highest t whose mean wrong-sign probability is ≤ .05.
+    """Return the voxels with the highest |t| whose mean wrong-sign probability is ≤ .05.
 
-    Voxels are added in order of decreasing t. `wrong_sign` is the posterior probability of the
-    opposite sign of the effect. All maps are (X, Y, Z).
+    Voxels of a `region` are added in order of decreasing |t|, separately for increases and
+    decreases. `wrong_sign` is the posterior probability of the opposite sign of the effect. All
+    maps are (X, Y, Z).
     """
-    voxels = np.flatnonzero(region)
-    ranked_voxels = voxels[np.argsort(-t.ravel()[voxels], kind="stable")]
-    sums = np.cumsum(wrong_sign.ravel()[ranked_voxels], dtype=np.float64)
-    mean_probabilities = sums / np.arange(1, len(ranked_voxels) + 1)
-    passing_ranks = np.flatnonzero(mean_probabilities <= _FDR)
-    n_sign_reliable = passing_ranks[-1] + 1 if len(passing_ranks) else 0
     sign_reliable = np.zeros(region.shape, dtype=bool)
-    sign_reliable.ravel()[ranked_voxels[:n_sign_reliable]] = True
+    for tail_t in (t, -t):
+        voxels = np.flatnonzero(region & (tail_t > 0))
+        ranked_voxels = voxels[np.argsort(-tail_t.ravel()[voxels], kind="stable")]
+        sums = np.cumsum(wrong_sign.ravel()[ranked_voxels], dtype=np.float64)
+        mean_probabilities = sums / np.arange(1, len(ranked_voxels) + 1)
+        passing_ranks = np.flatnonzero(mean_probabilities <= _MAX_WRONG)
+        n_sign_reliable = passing_ranks[-1] + 1 if len(passing_ranks) else 0
+        sign_reliable.ravel()[ranked_voxels[:n_sign_reliable]] = True
     return sign_reliable
-
-
-def size_known_region(effect: Real, total_variance: Real, region: MaskArray) -> MaskArray:
-    """Return the voxels of a region whose 95 % interval of the effect does not contain 0.
-
-    `total_variance` is the variance of the effect, including the reconstruction error. All maps
-    are (X, Y, Z). Apply it only to a region that was selected before: in a brain without any
-    effect, 5 % of the voxels have such an interval.
-    """
-    return region & (np.square(effect) > Z_95**2 * total_variance)
 
 
 def nonempty_dice(first: MaskArray, second: MaskArray) -> float | None:

@@ -44,7 +44,8 @@ class _Cluster:
     """Connected voxels with their local peaks.
 
     `voxels` are indices (N, 3). `peaks` and `values` are the indices and values of the highest
-    peak and of additional peaks. `threshold` is the value above which the cluster was formed.
+    peak and of additional peaks. `threshold` is the value above which the cluster was formed, or
+    below which a cluster of decreases was formed; peaks of decreases are minima.
     """
 
     voxels: Array
@@ -56,9 +57,9 @@ class _Cluster:
 def largest_clusters(values: Real, region: MaskArray, affine: Float) -> list[_Cluster]:
     """Return the ten largest clusters of a region (X, Y, Z) by number of voxels.
 
-    Voxels are connected by faces. A cluster larger than 10 cm³ is replaced by its parts at a
-    higher threshold, so that separate peaks become separate clusters. Clusters of equal size are
-    sorted by their peak values.
+    Voxels of the same sign are connected by faces. A cluster larger than 10 cm³ is replaced by
+    its parts at a higher threshold, so that separate peaks become separate clusters. Clusters of
+    equal size are sorted by the absolute values of their peaks.
 
     Parameters
     ----------
@@ -81,18 +82,22 @@ def largest_clusters(values: Real, region: MaskArray, affine: Float) -> list[_Cl
     >>> [(len(cluster.voxels), cluster.values) for cluster in clusters]
     [(2, (5.0,)), (1, (7.0,))]
     """
-    if not region.any():
-        return []
     voxel_cm3 = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
-    components = _separate_components(values, region, int(_MAX_CLUSTER_CM3 / voxel_cm3))
+    max_voxels = int(_MAX_CLUSTER_CM3 / voxel_cm3)
+    sizes = np.abs(values)
+    components = [
+        (voxels, sign, sign * threshold)
+        for sign, tail in ((1, region & (values >= 0)), (-1, region & (values < 0)))
+        for voxels, threshold in _separate_components(sizes, tail, max_voxels)
+    ]
     components.sort(
-        key=lambda component: (-len(component[0]), -values[tuple(component[0].T)].max())
+        key=lambda component: (-len(component[0]), -sizes[tuple(component[0].T)].max())
     )
     clusters = []
-    for voxels, threshold in components[:_MAX_CLUSTERS]:
+    for voxels, sign, threshold in components[:_MAX_CLUSTERS]:
         corner = voxels.min(axis=0)
         box = np.full(voxels.max(axis=0) - corner + 1, -np.inf)
-        box[tuple((voxels - corner).T)] = values[tuple(voxels.T)]
+        box[tuple((voxels - corner).T)] = sign * values[tuple(voxels.T)]
         n_additional = min(
             max(_MIN_ADDITIONAL_PEAKS, int(len(voxels) * voxel_cm3)), _MAX_ADDITIONAL_PEAKS
         )
@@ -116,8 +121,10 @@ def _separate_components(
     The threshold of a cluster with more than `max_voxels` voxels is raised until all of its parts
     are smaller.
     """
+    components: list[tuple[Array, float]] = []
+    if not region.any():
+        return components
     lowest_threshold = float(values[region].min())
-    components = []
     for voxels in _split_components(np.argwhere(region)):
         component_values = values[tuple(voxels.T)]
         pieces, threshold, fraction = [voxels], lowest_threshold, 1.0

@@ -56,8 +56,8 @@ _REGION_TEXT = {
         "- (max - min)/4"
     ),
     "Fdr": (
-        "Active voxels in the brain, at a false discovery rate of .05 (one-sided, "
-        "Benjamini-Hochberg)"
+        "Active voxels in the brain, at a false discovery rate of .05 (Benjamini-Hochberg, .025"
+        " for increases and .025 for decreases). The sign is in the effect map"
     ),
 }
 
@@ -157,7 +157,9 @@ def region_sidecar(threshold: Threshold) -> Sidecar:
 
     Thresholds that differ between maps are listed in a table instead.
     """
-    fixed_text = f"Voxels of the brain with a z score of at least {threshold.z}"
+    fixed_text = (
+        f"Voxels of the brain with a z score of at least {threshold.z} or at most -{threshold.z}"
+    )
     return {
         "Type": "ROI",
         "Description": _REGION_TEXT.get(threshold.label, fixed_text),

@@ -156,8 +156,14 @@ def activation_rows(
         main_peaks[name] = peaks.get("t") or peaks.get("cc")
         metrics = _compute_contrast_metrics(maps, name, peaks, main_peaks[name])
         entries.append((name, MISSING, metrics))
+    # Centers and overlap of decreases and increases together would not describe either.
+    increases = {
+        (name, label): region if label == "Quarter" else region & (maps[name, "z"] > 0)
+        for (name, label), (region, _) in regions.items()
+    }
     for (name, label), (region, threshold) in regions.items():
-        metrics = _compute_region_metrics(region, threshold, roi, affine, per_acquired)
+        center = centroid(increases[name, label] & roi, affine)
+        metrics = _compute_region_metrics(region, threshold, center, affine, per_acquired)
         entries.append((name, label, metrics))
     labels = list(dict.fromkeys(label for _, label in regions))
     for pair in combinations(single_conditions(contrasts), 2):
@@ -169,7 +175,7 @@ def activation_rows(
         entries.append((pair_name, MISSING, {"peak_distance": peak_distance}))
         for label in labels:
             # Overlap is limited to the ROI, as in the paper.
-            first_region, second_region = (regions[name, label][0] & roi for name in pair)
+            first_region, second_region = (increases[name, label] & roi for name in pair)
             metrics = _compute_overlap_metrics(first_region, second_region, affine)
             entries.append((pair_name, label, metrics))
     return [
@@ -211,14 +217,18 @@ def _compute_contrast_metrics(
 
 
 def _compute_region_metrics(
-    region: MaskArray, threshold: float | None, roi: MaskArray, affine: Float, per_acquired: float
+    region: MaskArray,
+    threshold: float | None,
+    center: Float | None,
+    affine: Float,
+    per_acquired: float,
 ) -> dict[str, float | None]:
     """Return threshold, size and center of one region.
 
-    `per_acquired` is the number of voxels of this grid per acquired voxel.
+    `center` is its center (RAS mm); None if there is none. `per_acquired` is the number of voxels
+    of this grid per acquired voxel.
     """
     voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
-    center = centroid(region & roi, affine)
     n_voxels = int(region.sum())
     metrics: dict[str, float | None] = {
         "threshold_value": threshold,

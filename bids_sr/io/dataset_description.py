@@ -65,10 +65,9 @@ its detail may be interpreted:
   (`MeanSignal` in the sidecar: the mean of `desc-hmc_boldref` in the acquired brain mask);
 - `*_contrast-NAME_stat-sdTotal_desc-sbl_statmap.nii.gz`: its total SD, from noise and the error
   of the added detail. The 95 % interval is effect ± 1.96 SD;
-- `*_label-NAME_desc-sblSignReliable_mask.nii.gz`: sign reliable voxels, selected such that
-  at most 5 % are expected to have the wrong sign;
-- `*_label-NAME_desc-sblSizeKnown_mask.nii.gz`: sign reliable voxels whose 95 % interval does
-  not contain 0 (*size known*). Because of this selection, their effects are too large on average;
+- `*_label-NAME_desc-sblSignReliable_mask.nii.gz`: voxels to show. Increases and
+  decreases are selected such that at most 5 % of each are expected to have the wrong sign. The
+  sign is in the effect map;
 - `*_desc-regions_metrics.tsv`: mean effects of regions, clusters and atlas labels in percent, with
   their 95 % intervals. The report describes large effects, which are often in or near veins.
 

@@ -110,7 +110,7 @@ def _map_text(row: Any) -> str:
     smoothing = smoothing_text(row.fwhm_mm, row.input_fwhm_mm)
     label = str(getattr(row, "threshold", ""))
     threshold = _THRESHOLDS.get(
-        label, f"z ≥ {label[1:2]}.{label[2:]}" if label[:1] == "Z" else label
+        label, f"|z| ≥ {label[1:2]}.{label[2:]}" if label[:1] == "Z" else label
     )
     return f"{smoothing}, {threshold}"
 
@@ -135,12 +135,13 @@ def _render_peak(row: Any) -> list[str]:
     if not _is_highest_peak(row):
         return [row.cluster, "", *peak_cells, "", ""]
     labels = row.labels if isinstance(row.labels, str) else MISSING
-    threshold = "" if math.isnan(row.above) else f"{_get_symbol(row.statistic)} ≥ {row.above:.3g}"
+    relation = "≤" if row.above < 0 else "≥"
+    limit = f"{_get_symbol(row.statistic)} {relation} {number(row.above, '.3g')}"
     return [
         row.cluster,
         labels.replace(" %", f"{_NBSP}%"),
         *peak_cells,
-        render("value", short_number(row.volume_mm3), threshold),
+        render("value", short_number(row.volume_mm3), "" if math.isnan(row.above) else limit),
         _probability_text(row.expected_wrong),
     ]
 

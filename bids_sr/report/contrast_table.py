@@ -46,22 +46,21 @@ class ErrorCounts:
     """Voxels of one contrast by the reconstruction error, at the smallest smoothing.
 
     `fwhm_mm` is the smoothing of the map (FWHM, mm). Significant voxels are significant with FDR
-    .05. `n_sign_reliable` is None, and `n_size_known` NaN, if the tests of the run do not permit
-    sign reliable voxels. `expected_wrong` is the fraction of the significant voxels with an
-    expected wrong sign; NaN if no voxels are significant.
+    .05. `n_sign_reliable` is None if the tests of the run do not permit sign reliable voxels.
+    `expected_wrong` is the fraction of the significant voxels with an expected wrong sign; NaN if
+    no voxels are significant.
     """
 
     fwhm_mm: float
     n_significant: float
     n_sign_reliable: float | None
-    n_size_known: float
     expected_wrong: float
 
 
 def render_contrasts(result: RunResult, rows: Sequence[MetricRow]) -> Markup:
     """Render the results for all contrasts in active voxels and the brain, "" if there are none.
 
-    `rows` of the evaluation give the numbers of sign reliable and size known voxels.
+    `rows` of the evaluation give the numbers of sign reliable voxels.
     """
     if not result.contrasts:
         return Markup("")
@@ -78,14 +77,14 @@ def render_contrasts(result: RunResult, rows: Sequence[MetricRow]) -> Markup:
     origin = "measured" if result.is_measured else "tested"
     heads += [(region, origin) for region in REGIONS.values()]
     if any(counts):
-        heads += [("sign reliable voxels", "of significant"), "size known voxels"]
+        heads.append(("sign reliable voxels", "of significant"))
     if has_test_columns:
         heads += [(region, "tested") for region in REGIONS.values()]
     table_rows = []
     for contrast, contrast_counts in zip(result.contrasts, counts, strict=True):
         cells = [_describe_region(region) for region in contrast.regions.values()]
         if any(counts):
-            cells += describe_counts(contrast, contrast_counts)
+            cells.append(_describe_counts(contrast, contrast_counts))
         if has_test_columns:
             cells += [_describe_region(region.test) for region in contrast.regions.values()]
         table_rows.append((name_contrast(contrast), cells))
@@ -99,21 +98,19 @@ def _describe_region(region: RegionResult | DetailSupport) -> str:
     return answer_text(region.state, region.row)
 
 
-def describe_counts(result: ContrastResult, counts: ErrorCounts | None) -> tuple[str, str]:
-    """Return the numbers of sign reliable and size known voxels, or the state without them.
+def _describe_counts(result: ContrastResult, counts: ErrorCounts | None) -> str:
+    """Return the number of sign reliable voxels, or the state without them.
 
     Only contrasts whose detail is recovered have sign reliable voxels. If the detail was measured
     to be recovered, but the test did not permit sign reliable voxels, the state of the test is
     returned.
     """
     if counts is None:
-        return MISSING, MISSING
+        return MISSING
     is_recovered = result.state == "recovered"
     if is_recovered and counts.n_sign_reliable is not None:
-        sign_reliable = f"{counts.n_sign_reliable:,.0f} of {counts.n_significant:,.0f}"
-        return sign_reliable, number(counts.n_size_known, ",.0f")
-    text = _NO_SIGN_RELIABLE[result.active.test.state if is_recovered else result.state]
-    return text, text
+        return f"{counts.n_sign_reliable:,.0f} of {counts.n_significant:,.0f}"
+    return _NO_SIGN_RELIABLE[result.active.test.state if is_recovered else result.state]
 
 
 def list_reasons(
@@ -190,7 +187,6 @@ def _explain_masks(result: RunResult, rows: Sequence[MetricRow]) -> list[str]:
                     contrast=result.shown.map_contrast,
                     n_significant=f"{counts.n_significant:,.0f}",
                     n_sign_reliable=f"{counts.n_sign_reliable:,.0f}",
-                    n_size_known=f"{counts.n_size_known:,.0f}",
                     wrong=number(counts.expected_wrong, ".0%"),
                 )
             )
@@ -229,6 +225,5 @@ def count_error_voxels(
         fwhm_mm=min(widths),
         n_significant=values["voxels", "fdr"],
         n_sign_reliable=values.get(("voxels", "signReliable")),
-        n_size_known=values.get(("voxels", "sizeKnown"), math.nan),
         expected_wrong=values["expected_wrong", "fdr"],
     )

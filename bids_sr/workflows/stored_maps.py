@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from bids_sr.config.levels import StoredMaps
-from bids_sr.glm.activation_regions import SIGN_RELIABLE, SIZE_KNOWN, parse_thresholds
+from bids_sr.glm.activation_regions import SIGN_RELIABLE, parse_thresholds
 from bids_sr.io.series import map_label
 
 # statistics of `bids_sr.evaluation.steps.error_maps`, by the statistic whose storage includes them
@@ -35,7 +35,7 @@ def list_stored_maps(
             for threshold in parse_thresholds(statistics.thresholds)
         ]
         if "effect" in statistics.stats:
-            regions += [desc + SIGN_RELIABLE, desc + SIZE_KNOWN]
+            regions.append(desc + SIGN_RELIABLE)
         entities += [{"suffix": "mask", "desc": region} for region in regions]
     omitted_contrasts = stored_maps.omitted_contrasts(series)
     if not omitted_contrasts:

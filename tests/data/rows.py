@@ -88,8 +88,7 @@ def make_tested_rows(tested=None, *, series="sbl", coverage=0.95, with_masks=Tru
     Estimates by contrast are `TESTED` by default.
 
     Contrasts without a test (None) have only sizes of regions. With `with_masks`, all contrasts
-    have 100 sign reliable voxels of 200 significant voxels, and 40 size known voxels, whatever
-    their results.
+    have 100 sign reliable voxels of 200 significant voxels, whatever their results.
     """
     rows = []
     for contrast, values in (TESTED if tested is None else tested).items():
@@ -119,9 +118,7 @@ def make_tested_rows(tested=None, *, series="sbl", coverage=0.95, with_masks=Tru
             statistic="coverage_one_level_down", value=coverage, region="brain", **cells
         )
         rows += [coverage_row] if values else []
-        thresholds = {"fdr": 200.0} | (
-            {"signReliable": 100.0, "sizeKnown": 40.0} if with_masks else {}
-        )
+        thresholds = {"fdr": 200.0} | ({"signReliable": 100.0} if with_masks else {})
         for threshold, size in thresholds.items():
             rows += [
                 MetricRow(statistic="voxels", threshold=threshold, value=size, **cells),

@@ -7,11 +7,8 @@ import numpy as np
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.glm.activation_regions import (
     SIGN_RELIABLE,
-    SIZE_KNOWN,
-    Z_95,
     fdr_region,
     sign_reliable_region,
-    size_known_region,
 )
 from bids_sr.glm.map_sidecars import PERCENT
 from bids_sr.io.arrays import Array, MaskArray
@@ -52,17 +49,14 @@ FITTED = ("effect", "variance", "t", "z")
 """Statistics of the linear model, from which error maps are computed."""
 # descriptions of sign reliable voxels after narrow and after wide smoothing
 _SIGN_RELIABLE_TEXT = (
-    "Active voxels with the highest t values (FDR .05 of z), selected so that at most 5 %"
-    " of the voxels are expected to have the wrong sign"
+    "Active voxels (FDR .05 of z) with the highest |t|, selected so that at most 5 % of the"
+    " increases and at most 5 % of the decreases are expected to have the wrong sign. The sign is"
+    " in the effect map"
 )
 _WIDE_SIGN_RELIABLE_TEXT = (
-    "Active voxels (FDR .05 of zTotal, which includes the reconstruction error)"
-)
-_SIZE_KNOWN_TEXT = (
-    f"Voxels of the {SIGN_RELIABLE} mask whose 95 % interval of the effect does not contain 0"
-    f" (effect +- {Z_95} sdTotal). The effects of voxels that were selected in this way are too"
-    " large on average. In the whole brain, most voxels with such an interval could be due to"
-    f" chance, so the mask is a subset of {SIGN_RELIABLE}"
+    "Active voxels, at a false discovery rate of .05 of zTotal, which includes the reconstruction"
+    " error (.025 for increases and .025 for decreases). This rate is not a rate of wrong signs."
+    " The sign is in the effect map"
 )
 
 
@@ -73,8 +67,7 @@ class ErrorImages:
     All arrays are (X, Y, Z).
 
     `images` are maps by statistic. `active` are active voxels, without regard to the
-    reconstruction error. `sign_reliable` are voxels with a reliable sign, and `size_known` the
-    sign reliable voxels whose 95 % interval of the effect does not contain 0. `is_wide` states
+    reconstruction error. `sign_reliable` are voxels with a reliable sign. `is_wide` states
     whether the error is included in t and z; see the function `is_wide`. `wrong_sign` is the
     probability of the wrong sign.
     """
@@ -82,16 +75,13 @@ class ErrorImages:
     images: Mapping[str, Array]
     active: MaskArray
     sign_reliable: MaskArray
-    size_known: MaskArray
     is_wide: bool
     wrong_sign: Array
 
     def list_regions(self, *, with_masks: bool) -> dict[str, MaskArray]:
-        """Return regions by threshold in tables: active voxels and, if requested, both masks."""
+        """Return active and, if requested, sign reliable voxels, by threshold in tables."""
         regions = {"fdr": self.active}
-        if with_masks:
-            regions |= {"signReliable": self.sign_reliable, "sizeKnown": self.size_known}
-        return regions
+        return regions | {"signReliable": self.sign_reliable} if with_masks else regions
 
     def compute_expected_wrong(self, region: MaskArray) -> float | None:
         """Return the expected share of voxels with the wrong sign; None if the region is empty."""
@@ -139,7 +129,6 @@ def error_images(
         images=images,
         active=active,
         sign_reliable=sign_reliable,
-        size_known=size_known_region(effect, total_variance, sign_reliable),
         is_wide=is_wide,
         wrong_sign=wrong_sign,
     )
@@ -179,28 +168,21 @@ def describe_error_maps(
         yield values.astype(np.float32), derivative
 
 
-def describe_masks(error: ErrorImages, effect: Derivative) -> Iterator[tuple[Array, Derivative]]:
-    """Yield the masks of sign reliable and size known voxels with the metadata of an effect."""
-    shared_entities = {
-        key: label for key, label in effect.entities.items() if key not in ("contrast", "stat")
+def describe_mask(error: ErrorImages, effect: Derivative) -> tuple[Array, Derivative]:
+    """Return the mask of sign reliable voxels with the metadata of an effect."""
+    entities = {
+        **{
+            key: label for key, label in effect.entities.items() if key not in ("contrast", "stat")
+        },
+        "label": effect.entities["contrast"],
+        "desc": effect.entities["desc"] + SIGN_RELIABLE,
+        "suffix": "mask",
     }
     shared_keys = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution")
-    shared_metadata = {key: effect.sidecar[key] for key in shared_keys if key in effect.sidecar}
-    sign_reliable_text = _WIDE_SIGN_RELIABLE_TEXT if error.is_wide else _SIGN_RELIABLE_TEXT
-    for label, region, text in (
-        (SIGN_RELIABLE, error.sign_reliable, sign_reliable_text),
-        (SIZE_KNOWN, error.size_known, _SIZE_KNOWN_TEXT),
-    ):
-        entities = {
-            **shared_entities,
-            "label": effect.entities["contrast"],
-            "desc": effect.entities["desc"] + label,
-            "suffix": "mask",
-        }
-        metadata = {
-            **shared_metadata,
-            "Type": "ROI",
-            "Description": text,
-            "ThresholdLabel": label,
-        }
-        yield region.astype(np.uint8), Derivative(None, entities, metadata)
+    metadata = {
+        **{key: effect.sidecar[key] for key in shared_keys if key in effect.sidecar},
+        "Type": "ROI",
+        "Description": _WIDE_SIGN_RELIABLE_TEXT if error.is_wide else _SIGN_RELIABLE_TEXT,
+        "ThresholdLabel": SIGN_RELIABLE,
+    }
+    return error.sign_reliable.astype(np.uint8), Derivative(None, entities, metadata)

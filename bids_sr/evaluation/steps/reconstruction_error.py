@@ -22,7 +22,7 @@ from bids_sr.evaluation.steps.error_maps import (
     FITTED,
     ErrorImages,
     describe_error_maps,
-    describe_masks,
+    describe_mask,
     error_images,
     is_wide,
     iterate_contrasts,
@@ -30,7 +30,6 @@ from bids_sr.evaluation.steps.error_maps import (
 from bids_sr.evaluation.steps.half_resolution import HalfResolutionPrior, run_half_resolution_test
 from bids_sr.evaluation.steps.half_resolution_maps import save_half_resolution_maps
 from bids_sr.evaluation.tested_detail import MIN_UNITS
-from bids_sr.glm.activation_regions import Z_95
 from bids_sr.glm.steps.activation import write_map
 from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.io.arrays import Array, Float32, MaskArray
@@ -193,7 +192,7 @@ def describe_error(series: str, *, at_rest: bool) -> str:
 
 
 def describe_voxel_selection(smoothing: Sequence[float], zooms: Sequence[float]) -> str:
-    """Return methods text of sign reliable and size known voxels.
+    """Return methods text of sign reliable voxels.
 
     `smoothing`: smoothing of the maps (FWHM, mm). `zooms`: acquired voxel size (mm).
     """
@@ -204,17 +203,14 @@ def describe_voxel_selection(smoothing: Sequence[float], zooms: Sequence[float])
     if narrow:
         sentences.append(
             f"{_name_widths(narrow)}, sign reliable voxels are the significant voxels with the"
-            " highest t values of which at most 5 % are expected to have the wrong sign."
+            " highest |t| of which at most 5 % are expected to have the wrong sign, separately"
+            " for increases and decreases."
         )
     if wide:
         sentences.append(
             f"{_name_widths(wide)}, sign reliable voxels are significant after the error was"
             " added to the variance."
         )
-    sentences.append(
-        "Size known voxels are sign reliable voxels whose 95 % interval, effect ±"
-        f" {Z_95} √(variance + SD²), excludes zero."
-    )
     return " ".join(sentences) + "\n"
 
 
@@ -255,7 +251,7 @@ def measure_error(
     same samples. `smoothing` is the smoothing of the maps (FWHM, mm). `factor` is the ratio of
     acquired to high-resolution voxel size, per axis.
 
-    Returns error maps with masks of sign reliable and size known voxels; coverage, sizes of the
+    Returns error maps with masks of sign reliable voxels; coverage, sizes of the
     regions, expected shares of the wrong sign, and large effects of contrasts whose detail is
     recovered in the test (`evaluation.large_effects`, narrowest smoothing); and mean squares of
     the samples, from which the error of several runs is computed (`ERROR_POWER` by smoothing,
@@ -404,10 +400,10 @@ def _write_power(
 def _describe_maps(
     contrast_error: ErrorImages, effect: Derivative, *, with_masks: bool
 ) -> Iterator[tuple[Array, Derivative]]:
-    """Yield values and metadata of error maps, followed by the masks of voxels if requested."""
+    """Yield values and metadata of error maps, followed by the mask if requested."""
     yield from describe_error_maps(contrast_error.images, effect)
     if with_masks:
-        yield from describe_masks(contrast_error, effect)
+        yield describe_mask(contrast_error, effect)
 
 
 def _measure_region(contrast_error: ErrorImages, region: MaskArray) -> dict[str, float | None]:

@@ -199,7 +199,7 @@ def _find_clusters(
         if contrast not in contrasts:
             continue
         t = fitted_maps["t"].volume.data
-        clusters = largest_clusters(t, bold_mask.data & (t > _CLUSTER_T), bold_mask.affine)
+        clusters = largest_clusters(t, bold_mask.data & (np.abs(t) > _CLUSTER_T), bold_mask.affine)
         for rank, cluster in enumerate(clusters, start=1):
             indices = tuple(cluster.voxels.T)
             name = f"cluster {rank}"

@@ -196,10 +196,12 @@ def describe_contrasts(
     sentences = [] if maps.at_rest else [f"Contrasts were {'; '.join(phrases)}."]
     sentences.append(f"Effects are signal change per {unit} in percent of the mean brain signal.")
     thresholds = [
-        f"z of at least {name}" for name in maps.settings.thresholds if name[0].isdigit()
+        f"|z| of at least {name}" for name in maps.settings.thresholds if name[0].isdigit()
     ]
     if "fdr" in maps.settings.thresholds:
-        thresholds.insert(0, "a false discovery rate (FDR) of .05 [@benjamini1995]")
+        thresholds.insert(
+            0, "a false discovery rate (FDR) of .05 [@benjamini1995], half of it for decreases"
+        )
     if thresholds:
         sentences.append(f"Significant voxels were determined at {enumerate_words(thresholds)}.")
     return " ".join(sentences) + "\n"

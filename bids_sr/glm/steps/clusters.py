@@ -9,7 +9,7 @@ from nibabel.affines import apply_affine
 
 from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Table, Volume
 from bids_sr.engine.step import HERE, step
-from bids_sr.glm.activation_regions import SIGN_RELIABLE, SIZE_KNOWN
+from bids_sr.glm.activation_regions import SIGN_RELIABLE
 from bids_sr.glm.clusters import COLUMNS, add_coordinates, cluster_rows, largest_clusters
 from bids_sr.glm.steps.map_comparison import SortedMaps, read_input_smoothing, sort_maps_of_run
 from bids_sr.io.arrays import Array
@@ -180,7 +180,7 @@ def _select_threshold(kinds: Sequence[str]) -> str:
 
     The false discovery rate has priority over a threshold of z, and both over the upper quarter.
     """
-    tested_kinds = [kind for kind in kinds if kind not in ("Quarter", SIGN_RELIABLE, SIZE_KNOWN)]
+    tested_kinds = [kind for kind in kinds if kind not in ("Quarter", SIGN_RELIABLE)]
     if "Fdr" in tested_kinds:
         return "Fdr"
     return tested_kinds[0] if tested_kinds else "Quarter"

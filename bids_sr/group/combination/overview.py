@@ -45,9 +45,9 @@ class MapError:
     median SD of the reconstruction error (None if unknown), and `interval` the median half-width
     of the effect's 95 % interval (None if the interval would lack the reconstruction error).
     `largest_effects_interval` is the median half-width in the voxels with the largest effects (see
-    `LARGEST_EFFECTS`). These are in percent of the mean brain signal. `significant_mm3`,
-    `sign_reliable_mm3` and `size_known_mm3` are the volumes of significant, sign reliable and size
-    known voxels. The last four are None if they were not computed.
+    `LARGEST_EFFECTS`). These are in percent of the mean brain signal. `significant_mm3`
+    and `sign_reliable_mm3` are the volumes of significant and sign reliable voxels. The last three
+    are None if they were not computed.
     """
 
     name: str
@@ -58,7 +58,6 @@ class MapError:
     largest_effects_interval: float | None = None
     significant_mm3: float | None = None
     sign_reliable_mm3: float | None = None
-    size_known_mm3: float | None = None
 
 
 @frozen
@@ -395,7 +394,6 @@ def _error_table(facts: ParticipantMap) -> Markup:
         ("95 % interval", "±, %"),
         ("significant voxels", "cm³"),
         ("sign reliable voxels", "cm³"),
-        ("size known voxels", "cm³"),
     ]
     combined_row = _table_row(Markup("<strong>all runs together</strong>"), "", facts.combined)
     run_rows = [_table_row(run.name, number(run.weight, ".2f"), run) for run in facts.runs]
@@ -413,7 +411,7 @@ def _error_table(facts: ParticipantMap) -> Markup:
 
 def _table_row(name: str, weight: str, error: MapError) -> list[str]:
     """Return the cells of one map."""
-    volumes = (error.significant_mm3, error.sign_reliable_mm3, error.size_known_mm3)
+    volumes = (error.significant_mm3, error.sign_reliable_mm3)
     return [
         name,
         weight,

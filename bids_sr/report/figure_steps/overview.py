@@ -14,7 +14,7 @@ from bids_sr.evaluation.large_effects import LARGE_PERCENT, LargeEffects, find_l
 from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import capitalize
-from bids_sr.glm.activation_regions import SIZE_KNOWN
+from bids_sr.glm.activation_regions import SIGN_RELIABLE
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL
 from bids_sr.io.grids import Factor, mm_text, size_text
 from bids_sr.io.json_values import as_number
@@ -131,7 +131,7 @@ def draw_overview(
         addition=_describe_large(large_effects),
         alerts=[*verdict.get("warnings", []), *registration_warnings(registration)],
         use=[
-            *list_used_files(shown_maps, result, contrast, evaluation, stored, entities),
+            *list_used_files(shown_maps, result, contrast, stored, entities),
             *([UseRow("Regions", file=_locate_regions(entities))] if has_regions else ()),
         ],
     )
@@ -188,16 +188,14 @@ def list_used_files(
     shown_maps: ShownMaps,
     result: "RunResult",
     contrast: str,
-    rows: Rows,
     stored: StoredMaps,
     entities: Mapping[str, str],
 ) -> "list[UseRow]":
     """Return the files to use: map, total SD and mask of a contrast, and effects in the mask.
 
     Files are named with the least smoothing that is stored. If no detail may be interpreted, the
-    map is the B-spline map. `rows` of the evaluation give the number of voxels in the mask.
+    map is the B-spline map.
     """
-    from bids_sr.report.contrast_table import count_error_voxels
     from bids_sr.report.first_screen import UseRow
 
     series = "bspline" if result.shown is None else result.method
@@ -218,15 +216,19 @@ def list_used_files(
         for stat, label in ((map_stat, "Map"), ("sdTotal", "Total SD"))
         if (statmap := shown_maps.stats.get((contrast, stat, width), {}).get(series)) is not None
     ]
-    mask = shown_maps.regions.get((contrast, SIZE_KNOWN, width), {}).get(series)
-    counts = count_error_voxels(rows, series, contrast)
-    if mask is not None and result.shown is not None and counts is not None:
-        remark = f"{counts.n_size_known:,.0f} voxels"
+    mask = shown_maps.regions.get((contrast, SIGN_RELIABLE, width), {}).get(series)
+    if mask is not None and result.shown is not None:
         effect = shown_maps.stats[contrast, map_stat, width][series].volume.data
-        sizes = np.abs(effect[mask.volume.data > 0.5])
-        if map_stat == "effect" and sizes.size:
+        effects = effect[mask.volume.data > 0.5]
+        remark = f"{len(effects):,} voxels"
+        if map_stat == "effect" and effects.size:
+            sizes = np.abs(effects)
             median, p95 = (number(size, ".1f") for size in np.percentile(sizes, (50, 95)))
-            remark += f", effects: median {median}, 95th percentile {p95} %"
+            remark += (
+                f" ({np.count_nonzero(effects < 0):,} decreases), effects: median {median}, 95th"
+                f" percentile {p95} %, {number((sizes > LARGE_PERCENT).mean(), '.0%')} of the"
+                f" voxels above {LARGE_PERCENT:g} %"
+            )
         path = run_maps_figures.stored_path(mask, entities)
         uses.append(UseRow("Mask", file=path, remark=remark))
     return uses

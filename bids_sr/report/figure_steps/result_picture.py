@@ -11,7 +11,7 @@ from bids_sr.engine.artifacts import Derivative
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.steps.half_resolution_maps import load_half_resolution_maps
-from bids_sr.glm.activation_regions import SIGN_RELIABLE, SIZE_KNOWN
+from bids_sr.glm.activation_regions import SIGN_RELIABLE
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL
 from bids_sr.io.arrays import Float, MaskArray
 from bids_sr.io.frozen import frozen
@@ -149,7 +149,7 @@ def _make_groups(maps: PictureMaps, limit: float) -> "list[PanelGroup]":
             volume = by_series["bspline"].volume
             panels.append(_make_panel(maps, "B-spline", result.final, volume))
         return [PanelGroup(title, "", panels)]
-    outline = maps.find_region(SIZE_KNOWN)
+    outline = maps.find_region(SIGN_RELIABLE)
     note = result.final if outline is None else f"{result.final}, mask outlined"
     volume = by_series[result.method].volume
     method = _make_panel(maps, result.method, note, volume, outline)

@@ -51,26 +51,26 @@ def test_each_contrast_has_its_tested_detail_with_interval_and_counts():
     heads, rows = read_table(make_tested_rows())
     assert set(rows) == {quote_contrast(name) for name in TESTED}
     assert heads[1:3] == ["active voxels tested", "whole brain tested"]
-    assert heads[3:] == ["sign reliable voxels of significant", "size known voxels"]
+    assert heads[3:] == ["sign reliable voxels of significant"]
     assert rows["“all”"][:2] == ["yes: 54 % [42, 66]", "yes: 40 % [28, 52]"]
     assert rows["body − others"][1] == "no: −96 % [below −100, −56]"
     assert rows["scene"][:2] == ["no: −12 % [−32, 8]", "no: −10 % [−29, 9]"]
     # Only recovered contrasts have sign reliable voxels, although the rows have them for all.
     assert {name: tuple(cells[2:]) for name, cells in rows.items()} == {
-        "“all”": ("100 of 200", "40"),
-        "body": ("100 of 200", "40"),
-        "house": ("100 of 200", "40"),
-        "scene": ("none", "none"),
-        "face": ("not testable", "not testable"),
-        "body − others": ("100 of 200", "40"),
-        "scene − others": ("none", "none"),
-        "tool − others": ("not testable", "not testable"),
+        "“all”": ("100 of 200",),
+        "body": ("100 of 200",),
+        "house": ("100 of 200",),
+        "scene": ("none",),
+        "face": ("not testable",),
+        "body − others": ("100 of 200",),
+        "scene − others": ("none",),
+        "tool − others": ("not testable",),
     }
 
 
 def test_reasons_name_contrasts_regions_masks_and_the_test():
     text = reasons_of(make_tested_rows())
-    for part in ("Not testable: face (", "12 → 6 mm", "9 %", "100 sign reliable", "40 size known"):
+    for part in ("Not testable: face (", "12 → 6 mm", "9 %", "100 sign reliable"):
         assert part in text
     measured = reasons_of([*make_tested_rows(), *make_measured_rows(MEASURED)])
     assert "the reference is the same run measured" in measured
@@ -79,7 +79,7 @@ def test_reasons_name_contrasts_regions_masks_and_the_test():
 def test_a_recovered_contrast_without_sign_reliable_voxels_has_a_reason():
     estimates = {"all": ((0.5, 0.1), (0.5, 0.1))}
     rows = make_tested_rows(estimates, coverage=0.61, with_masks=False)
-    assert read_table(rows)[1]["“all”"][2:] == ["none", "none"]
+    assert read_table(rows)[1]["“all”"][2:] == ["none"]
     assert "“all” has no sign reliable voxels" in reasons_of(rows)
     assert "61 %" in reasons_of(rows)
 
@@ -129,12 +129,11 @@ def test_measured_values_decide_and_the_test_is_secondary():
     tested = {name: TESTED[name] for name in MEASURED}
     heads, rows = read_table([*make_tested_rows(tested), *make_measured_rows(MEASURED)])
     assert heads[1:3] == ["active voxels measured", "whole brain measured"]
-    assert heads[5:] == ["active voxels tested", "whole brain tested"]
+    assert heads[4:] == ["active voxels tested", "whole brain tested"]
     assert rows["scene"] == [
         "yes: 37 % [27, 47]",
         "no: −11 % [−31, 9]",
         "100 of 200",
-        "40",
         "no: −12 % [−32, 8]",
         "no: −10 % [−29, 9]",
     ]
@@ -144,7 +143,7 @@ def test_measured_values_decide_and_the_test_is_secondary():
 def test_measured_values_without_a_test_have_no_columns_of_the_test():
     untested = make_tested_rows(dict.fromkeys(MEASURED), with_masks=False)
     heads, rows = read_table([*untested, *make_measured_rows(MEASURED)])
-    assert heads[3:] == ["sign reliable voxels of significant", "size known voxels"]
+    assert heads[3:] == ["sign reliable voxels of significant"]
     assert rows["“all”"][2] == "not testable"
     heads, rows = read_table(make_measured_rows(MEASURED))
     assert len(heads) == 3

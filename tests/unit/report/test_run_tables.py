@@ -39,7 +39,7 @@ def test_tables_of_clusters_list_the_peaks_of_the_widest_smoothing():
     (first, second), captions = page.tables.values(), list(page.tables)
     assert "contrast faces: smoothed with a 2.5 mm FWHM kernel" in captions[0]
     assert "contrast all:" in captions[1]
-    assert "z ≥ 3.1" in captions[0]
+    assert "|z| ≥ 3.1" in captions[0]
     assert [line[0] for line in first[1:]] == [*"1234567", "7a"]
     assert [line[0] for line in second[1:]] == [*"12345"], (
         "only the largest, without further peaks"
@@ -55,7 +55,7 @@ def test_tables_of_clusters_list_the_peaks_of_the_widest_smoothing():
 @pytest.mark.parametrize(
     ("threshold", "statistic", "head", "words"),
     [
-        ("Z31", "z", "z", "z ≥ 3.1"),
+        ("Z31", "z", "z", "|z| ≥ 3.1"),
         ("Fdr", "t", "t", "FDR .05"),
         ("SignReliable", "tTotal", "t including the reconstruction error", "error included"),
         ("Quarter", "cc", "CC", "upper quarter"),

@@ -135,9 +135,7 @@ def test_maps_are_selected_by_statistic_and_smoothing(
     regions = [choice["desc"] for choice in among if choice["suffix"] == "mask"]
     assert regions == [
         "sblSignReliable",
-        "sblSizeKnown",
         "sblFwhm50SignReliable",
-        "sblFwhm50SizeKnown",
     ]
 
 

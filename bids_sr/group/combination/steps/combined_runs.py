@@ -16,7 +16,7 @@ from bids_sr.evaluation.detail_support import permits_sign_reliable
 from bids_sr.evaluation.steps.error_maps import (
     ErrorImages,
     describe_error_maps,
-    describe_masks,
+    describe_mask,
     error_images,
     is_wide,
 )
@@ -491,8 +491,8 @@ def _make_images(
 ) -> tuple[list[_ImageWithMetadata], list[MetricRow]]:
     """Return the maps and regions of a combined contrast, and sizes of the regions.
 
-    `thresholds` are the thresholds of active regions. If `with_masks`, masks of sign reliable and
-    size known voxels are computed if the reconstruction error is known. `wide` states whether
+    `thresholds` are the thresholds of active regions. If `with_masks`, masks of sign reliable
+    voxels are computed if the reconstruction error is known. `wide` states whether
     smoothing is wide relative to the acquired voxels (`is_wide`).
     """
     estimate = combined.estimate
@@ -524,7 +524,7 @@ def _make_images(
         images += _list_error_maps(error, effect_map, combined)
         regions |= error.list_regions(with_masks=with_masks)
         if with_masks:
-            images += _list_masks(error, effect_map)
+            images.append(_describe_mask(error, effect_map))
         expected_wrong = {
             name: error.compute_expected_wrong(region) for name, region in regions.items()
         }
@@ -548,7 +548,7 @@ def _describe_region(
 ) -> Derivative:
     """Return entities and metadata of an active region.
 
-    `limit` is the smallest z value in the region, or None if the region is empty.
+    `limit` is the smallest |z| in the region, or None if the region is empty.
     """
     effect_entities, sidecar = combined.first_effect.entities, combined.sidecar
     replaced = ("contrast", "stat", "desc", "suffix")
@@ -603,14 +603,14 @@ def _list_sources(combined: _CombinedContrast, entities: Mapping[str, str]) -> d
     return {"Sources": [f"bids::{path}" for path in paths]}
 
 
-def _list_masks(error: ErrorImages, effect_map: Derivative) -> Iterator[_ImageWithMetadata]:
-    """Yield the masks of voxels by their error with the metadata of the combination."""
+def _describe_mask(error: ErrorImages, effect_map: Derivative) -> _ImageWithMetadata:
+    """Return the mask of sign reliable voxels with the metadata of the combination."""
     combination_metadata = {
         key: effect_map.sidecar[key] for key in _COMBINATION_KEYS if key in effect_map.sidecar
     }
-    for mask, derivative in describe_masks(error, effect_map):
-        metadata = {**derivative.sidecar, **combination_metadata}
-        yield mask, Derivative(None, derivative.entities, metadata)
+    mask, derivative = describe_mask(error, effect_map)
+    metadata = {**derivative.sidecar, **combination_metadata}
+    return mask, Derivative(None, derivative.entities, metadata)
 
 
 def _list_region_rows(

@@ -144,6 +144,14 @@ def test_only_the_ten_largest_clusters_are_kept() -> None:
     assert largest_clusters(values, values > 99, np.eye(4)) == []
 
 
+def test_decreases_form_clusters_of_their_own_with_minima_as_peaks() -> None:
+    values = np.zeros((12, 3, 3))
+    values[2:5, 1, 1], values[5:9, 1, 1] = (3.0, 5.0, 4.0), (-3.0, -6.0, -4.0, -3.5)
+    decrease, increase = largest_clusters(values, np.abs(values) > 2, np.eye(4))
+    assert (len(decrease.voxels), decrease.values, decrease.threshold) == (4, (-6.0,), -3.0)
+    assert (len(increase.voxels), increase.values, increase.threshold) == (3, (5.0,), 3.0)
+
+
 def two_peaks(statistic: str) -> list[Derivative]:
     """Return a cluster of 60 mm with peaks at its ends, a lower one between them, and one next to
     the first; z has less range.

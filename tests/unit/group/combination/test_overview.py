@@ -27,7 +27,6 @@ RUNS = [
         interval=0.49,
         significant_mm3=8000.0,
         sign_reliable_mm3=3000.0,
-        size_known_mm3=1000.0,
     )
     for k in (1, 2, 4)
 ]
@@ -47,7 +46,6 @@ FACTS = ParticipantMap(
         interval=0.351,
         largest_effects_interval=2.1,
         sign_reliable_mm3=4500.0,
-        size_known_mm3=1500.0,
     ),
     n_voxels=1234,
     in_region=True,
@@ -80,23 +78,19 @@ def test_map_runs_error_and_skipped_runs_are_named() -> None:
         f"Left out: run-3 ({FACTS.left_out['run-3']})",
         "± 0.40 %",
         "Map statmap.nii.gz",
-        "run-1 0.33 0.20 0.15 0.49 8.0 3.0 1.0",
+        "run-1 0.33 0.20 0.15 0.49 8.0 3.0",
     ):
         assert part in text
-    assert re.search(r"all runs together 0\.1[12] 0\.14 0\.35 8\.0 4\.5 1\.5", text)
+    assert re.search(r"all runs together 0\.1[12] 0\.14 0\.35 8\.0 4\.5", text)
 
 
 COMBINED = FACTS.combined
 WITHOUT_ERROR = {
-    "runs": [
-        replace(run, reconstruction=None, sign_reliable_mm3=None, size_known_mm3=None)
-        for run in RUNS
-    ],
+    "runs": [replace(run, reconstruction=None, sign_reliable_mm3=None) for run in RUNS],
     "combined": replace(
         COMBINED,
         reconstruction=None,
         sign_reliable_mm3=None,
-        size_known_mm3=None,
         interval=None,
         largest_effects_interval=None,
     ),

@@ -81,7 +81,6 @@ def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> l
     run_rows = {
         "run-1": [
             *metric_rows("sbl", {"voxels": 10}, threshold="signReliable", contrast="all"),
-            *metric_rows("sbl", {"voxels": 5}, threshold="sizeKnown", contrast="all"),
         ]
     }
     return combined_figures.draw_participant(
@@ -119,7 +118,7 @@ def test_errors_are_medians_over_the_same_voxels_in_percent() -> None:
         f"the {ACTIVE.sum()} significant voxels",
         "all runs together 0.20 0.60 1.24",
         "run-1 0.33 0.40 0.70 1.58",  # of both .81
-        "1.58 0.4 0.2 run-2",  # 10 sign reliable and 5 size known voxels of 36 mm³
+        "1.58 0.4 run-2",  # 10 sign reliable voxels of 36 mm³
         # SD is .4, and .75 of .7² repeats, so the variation between runs is negligible.
         "± 0.78 %",
         "desc-bspline_statmap.nii.gz",
