@@ -28,7 +28,7 @@ from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.contrasts import resolve_contrasts
-from bids_sr.glm.design import DesignSettings, build_design, contrast_vector
+from bids_sr.glm.design import Design, DesignSettings, build_design, contrast_vector
 from bids_sr.glm.halves import half_weights, select_split_conditions
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events, read_events
@@ -252,11 +252,27 @@ class Stored:
             return self._fit(path, "", self.events, self.contrasts, smoothing)
 
     def halves(self, series: str, smoothing: Sequence[float]) -> dict[float, Halves]:
-        """Fit maps of halves: first, third, ... block of each condition, and second,
-        fourth, ...
-        """
+        """Fit maps of both halves of the blocks, see `half_design`."""
         resolution = "" if series == "acquired" else "res-hr_"
         path = self.file(f"space-boldref_{resolution}desc-{series}_bold.nii.gz")
+        events, contrasts = self._half_contrasts
+        fits = self._fit(path, series, events, contrasts, smoothing)
+        vectors = self.half_design()[1]
+        return {width: Halves(activation, vectors) for width, activation in fits.items()}
+
+    def half_design(self) -> tuple[Design, dict[tuple[str, int], Array]]:
+        """Return the design of both halves, and weights of its columns by contrast and half."""
+        events, contrasts = self._half_contrasts
+        design = build_design(events, **self.design_options)
+        return design, {
+            (name, half): contrast_vector(design, name, contrasts[f"{name} {half}"])
+            for name in self.contrasts
+            for half in (0, 1)
+        }
+
+    @cached_property
+    def _half_contrasts(self) -> tuple[Events, dict[str, dict[str, float]]]:
+        """Events and contrasts of halves: first, third, ... blocks of conditions, and others."""
         blocks = block_design(
             self.events, n_volumes=len(self.confounds), tr=self.tr, n_dummy=self.n_dummy
         ).blocks
@@ -272,24 +288,14 @@ class Stored:
             shares = half_weights(blocks, select_split_conditions(blocks, weights))
             assert shares is not None
             for half in (0, 1):
-                half_weights_by_block = contrasts[f"{name} {half}"] = {}
+                weights_by_condition = contrasts[f"{name} {half}"] = {}
                 for block, share in zip(blocks, shares[half], strict=True):
                     if share:
                         key = f"{block.condition} {half}"
-                        half_weights_by_block[key] = half_weights_by_block.get(key, 0.0) + float(
+                        weights_by_condition[key] = weights_by_condition.get(key, 0.0) + float(
                             share
                         )
-        fits = self._fit(path, series, events, contrasts, smoothing)
-        design = fits[smoothing[0]].design
-        vectors = {
-            (name, half): contrast_vector(design, name, contrasts[f"{name} {half}"])
-            for name in self.contrasts
-            for half in (0, 1)
-        }
-        return {
-            width: Halves(half_weights_by_block, vectors)
-            for width, half_weights_by_block in fits.items()
-        }
+        return events, contrasts
 
     @cached_property
     def prior(self) -> Prior:

@@ -29,15 +29,14 @@ from _people_effects import OWN_EVENTS, StoredEffects
 from _table import keep
 
 from bids_sr.evaluation.large_effects import (
-    LARGE_PERCENT,
     OTHERS,
     describe_large_effects,
-    measure_darkness,
     select_large_effects,
 )
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.glm.block_effects import Effects
+from bids_sr.glm.vein_signs import DARK_RATIO, LARGE_PERCENT, measure_darkness
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 
@@ -98,8 +97,7 @@ def tabulate_percents(title: str, images: Images) -> Iterator[Row]:
         effects = describe_large_effects(
             images.effect,
             images.active,
-            images.tsnr,
-            images.darkness,
+            images.darkness < DARK_RATIO,
             images.stored.factor,
             percent,
         )
@@ -124,7 +122,7 @@ def tabulate_percents(title: str, images: Images) -> Iterator[Row]:
             "voxels": effects.n,
             "active": effects.n_active,
             "share of detail": round(effects.detail_share, 2),
-            "tSNR": f"{effects.tsnr:.0f}, others {effects.other_tsnr:.0f}",
+            "tSNR": ", others ".join(f"{np.median(images.tsnr[v]):.0f}" for v in (large, others)),
             "noise SNR": round(images.compare_noise(large, others), 2),
             "dark": f"{effects.dark_share:.2f}, others {effects.other_dark_share:.2f}",
             "tested": tested["acquired40"],

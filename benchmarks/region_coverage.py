@@ -161,35 +161,32 @@ class RunErrors:
         """Yield the clusters of the acquired map on the high-resolution grid (X, Y, Z)."""
         acquired_mask = self.stored.mask("acquired")
         factor = [n // m for n, m in zip(self.mask.shape, acquired_mask.shape, strict=True)]
-        for sign in (1, -1):
-            t = sign * self.acquired[contrast, "t"]
-            affine = np.diag([*self.stored.zooms[0], 1.0])
-            for cluster in largest_clusters(t, acquired_mask & (t > ACTIVE_T), affine):
-                region = np.zeros(acquired_mask.shape, bool)
-                region[tuple(cluster.voxels.T)] = True
-                region = np.kron(region, np.ones(factor, bool)) & self.mask
-                if region.any():
-                    yield region
+        t = self.acquired[contrast, "t"]
+        affine = np.diag([*self.stored.zooms[0], 1.0])
+        for cluster in largest_clusters(t, acquired_mask & (np.abs(t) > ACTIVE_T), affine):
+            region = np.zeros(acquired_mask.shape, bool)
+            region[tuple(cluster.voxels.T)] = True
+            region = np.kron(region, np.ones(factor, bool)) & self.mask
+            if region.any():
+                yield region
 
     def measure_peaks(self, contrast: str, scale: Array, t_map: Array) -> Iterator[dict[str, Any]]:
         """Yield the errors of the peaks of a map of `sbl`."""
         affine = np.diag([*self.stored.zooms[1], 1.0])
         unit_power = np.square(self.samples).mean(axis=0)
-        for sign in (1, -1):
-            t = sign * t_map
-            for cluster in largest_clusters(t, self.mask & (t > ACTIVE_T), affine):
-                for peak in cluster.peaks:
-                    index = int(np.ravel_multi_index(peak, self.mask.shape))
-                    sd = float(scale[index] * np.sqrt(unit_power[index]))
-                    error, noise = (
-                        float(self.errors[contrast, stat][peak]) for stat in ("effect", "variance")
-                    )
-                    yield {
-                        "inside": error**2 < 1.96**2 * (noise + sd**2),
-                        "error": error * self.percent,
-                        "noise": noise**0.5 * self.percent,
-                        "SD": sd * self.percent,
-                    }
+        for cluster in largest_clusters(t_map, self.mask & (np.abs(t_map) > ACTIVE_T), affine):
+            for peak in cluster.peaks:
+                index = int(np.ravel_multi_index(peak, self.mask.shape))
+                sd = float(scale[index] * np.sqrt(unit_power[index]))
+                error, noise = (
+                    float(self.errors[contrast, stat][peak]) for stat in ("effect", "variance")
+                )
+                yield {
+                    "inside": error**2 < 1.96**2 * (noise + sd**2),
+                    "error": error * self.percent,
+                    "noise": noise**0.5 * self.percent,
+                    "SD": sd * self.percent,
+                }
 
     def measure_small_sds(self, contrast: str, scale: Array) -> dict[str, dict[str, float]]:
         """Return sums over voxels with the smallest SD and over other voxels of the brain."""

@@ -8,7 +8,8 @@ reconstruction error and the atlas on the grids of the run: `bids-sr DATA OUT pa
 
 Ten rows are recomputed without the code of the table. The region is taken from the atlas, or from
 connected voxels of the stored acquired t map. The effect, its noise and degrees of freedom are
-computed from the stored series, one region at a time, with the noise model of a single voxel; the
+computed from the stored series, one region at a time, with the noise model of a single voxel. The
+table pools the noise of regions of like size, so that its noise and, less, its effects differ. The
 mean of the stored map of effects is listed beside. The SD of the reconstruction error is the root
 mean square of the means of all samples, each multiplied by the root of the scale of the effect.
 
@@ -85,7 +86,8 @@ class RunRows:
             return (self.atlas == find_atlas().labels[row.region]) & self.masks[""]
         mask = self.masks["acquired"]
         t = self.stored.map(row.contrast, "t", "acquired")
-        clusters = largest_clusters(t, mask & (t > _ACTIVE_T), np.diag([*self.stored.zooms[0], 1]))
+        affine = np.diag([*self.stored.zooms[0], 1])
+        clusters = largest_clusters(t, mask & (np.abs(t) > _ACTIVE_T), affine)
         rank = int(row.region.split(",")[0].split()[1])
         region = np.zeros(mask.shape, bool)
         region[tuple(clusters[rank - 1].voxels.T)] = True

@@ -180,9 +180,7 @@ def numbers() -> dict[str, str]:
         for row in rows("posterior_regions")
         if (row["sbl"], row["contrast"], row["region"]) == ("blind", "all", "fdr")
     ]
-    (clusters,) = (
-        row for row in rows("cluster_coverage") if (row["of"], row["run"]) == ("cluster", "all")
-    )
+    *halves, all_halves = rows("other_half")
     tested = [row for row in rows("tested_detail_counts") if row["runs"] == "unsmoothed"]
     threads = {row["training"]: row["ratio"] for row in rows("training_threads")}
     worlds = {row["draws of"]: row for row in rows("tested_worlds")}
@@ -217,8 +215,9 @@ def numbers() -> dict[str, str]:
             )
             for kind in ("cluster", "peak")
         },
-        "coverage_clusters_all": short(float(clusters["coverage"]), 3),
-        "clusters_all": str(clusters["number"]),
+        "coverage_clusters_all": short(float(all_halves["coverage"]), 3),
+        "clusters_all": str(all_halves["clusters"]),
+        "coverage_clusters_halves": span(float(row["coverage"]) for row in halves),
         **region_numbers(),
         "coverage_small_sd": span(
             row["coverage"]

@@ -133,7 +133,6 @@ def _map_effects(
             brain,
             bold_mask,
             [],
-            acquired.tsnr,
             boldref,
             error_draws,
             acquired_draws,

@@ -1,14 +1,8 @@
-"""Large acquired effects of a contrast: their part of the added detail, tSNR, and darkness.
+"""Large acquired effects of a contrast: their part of the added detail, and darkness.
 
-BOLD changes are largest in draining veins, where gradient echo images are dark. A few voxels with
-a large effect therefore contain much of the detail that super-resolution adds. They are selected
-by the acquired effect, the part of the effect below the acquired Nyquist frequency. A selection by
-the added detail itself would select noise.
-
-A voxel is *probably in a vein* if it is also darker than its surroundings in the boldref: than
-`DARK_RATIO` of the mean of the brain within about `_SURROUNDINGS_MM`. Darkness is
-not relative to the whole brain, because coils make some regions bright. Both limits were
-fixed with measured runs (benchmarks/large_effects.py).
+A few voxels with a large effect, often in veins (`bids_sr.glm.vein_signs`), contain much of the
+detail that super-resolution adds. They are selected by the acquired effect, the part of the effect
+below the acquired Nyquist frequency. A selection by the added detail itself would select noise.
 """
 
 import math
@@ -20,25 +14,18 @@ from bids_sr.engine.metric_rows import MISSING, MetricRow, metric_rows
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.glm.block_effects import Effects
+from bids_sr.glm.vein_signs import DARK_SHARE, LARGE_PERCENT
 from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.spatial.smoothing import smooth
 
-LARGE_PERCENT = 5.0
-"""Acquired effect (absolute value, percent of the mean brain signal) above which it is large."""
-DARK_RATIO = 0.85
-"""Largest signal of a dark voxel, relative to its surroundings."""
 LARGE, OTHERS = "largeEffect", "otherEffect"
 """Regions of active voxels with and without a large acquired effect."""
 DETAIL_SHARE = "detail_share"
 """Share of the energy of the added detail of active voxels."""
-DARK_SHARE = "dark_share"
-"""Share of voxels that are darker than their surroundings."""
 EFFECT_MEDIAN, EFFECT_P95 = "effect_median", "effect_p95"
 """Median and 95th percentile of the absolute effect."""
-_SURROUNDINGS_MM = 20.0  # mm FWHM of the Gaussian that weighs the surroundings
 
 
 @frozen
@@ -47,9 +34,8 @@ class LargeEffects:
 
     `median` and `p95` are of the absolute effect in all active voxels (percent). `n` is the number
     of voxels with a large effect, of `n_active` active voxels. `detail_share` is their share of
-    the energy of the added detail in active voxels. `tsnr` and `dark_share` are the median
-    temporal signal-to-noise ratio, and the share of dark voxels; `other_tsnr` and
-    `other_dark_share` are of the other active voxels. Values of empty regions are NaN.
+    the energy of the added detail in active voxels. `dark_share` is the share of dark voxels, and
+    `other_dark_share` that of the other active voxels. Values of empty regions are NaN.
     """
 
     median: float
@@ -57,8 +43,6 @@ class LargeEffects:
     n: int
     n_active: int
     detail_share: float
-    tsnr: float
-    other_tsnr: float
     dark_share: float
     other_dark_share: float
 
@@ -75,12 +59,10 @@ class LargeEffects:
             LARGE: {
                 "voxels": self.n,
                 DETAIL_SHARE: self.detail_share,
-                "tsnr_median": self.tsnr,
                 DARK_SHARE: self.dark_share,
             },
             OTHERS: {
                 "voxels": self.n_active - self.n,
-                "tsnr_median": self.other_tsnr,
                 DARK_SHARE: self.other_dark_share,
             },
         }.items():
@@ -88,33 +70,18 @@ class LargeEffects:
         return rows
 
 
-def measure_darkness(boldref: Array, brain: MaskArray, zooms: Sequence[float]) -> Float32:
-    """Return the signal of each voxel relative to its surroundings, 1 outside the brain.
-
-    `boldref` is a T2*-weighted image and `brain` the brain mask (X, Y, Z), `zooms` the voxel size
-    (mm).
-    """
-    weights = smooth(brain.astype(np.float32), zooms, _SURROUNDINGS_MM)
-    signal = np.where(brain, boldref, 0).astype(np.float32)
-    mean = smooth(signal, zooms, _SURROUNDINGS_MM)
-    ratio = np.ones(brain.shape, dtype=np.float32)
-    return np.divide(boldref * weights, mean, out=ratio, where=brain & (mean > 0))
-
-
 def describe_large_effects(
     effect: Array,
     active: MaskArray,
-    tsnr: Array,
-    darkness: Array,
+    dark: MaskArray,
     factor: Factor,
     percent: float = LARGE_PERCENT,
 ) -> LargeEffects | None:
     """Return the large effects of a contrast; None if fewer than `MIN_VOXELS` voxels are active.
 
     All images are on the high-resolution grid (X, Y, Z). `effect` is the super-resolved effect in
-    percent, and `active` are the voxels that are active in the acquired run. `tsnr` is the
-    temporal signal-to-noise ratio of the acquired run, and `darkness` the result of
-    `measure_darkness`. See `select_large_effects` for `factor` and `percent`.
+    percent, `active` are the voxels that are active in the acquired run, and `dark` the dark
+    voxels. See `select_large_effects` for `factor` and `percent`.
     """
     if np.count_nonzero(active) < MIN_VOXELS:
         return None
@@ -123,15 +90,12 @@ def describe_large_effects(
     energy = np.square(detail, dtype=np.float64)
     total = float(energy[active].sum())
     median, p95 = np.percentile(np.abs(effect[active]), [50, 95]).tolist()
-    dark = darkness < DARK_RATIO
     return LargeEffects(
         median=median,
         p95=p95,
         n=int(np.count_nonzero(large)),
         n_active=int(np.count_nonzero(active)),
         detail_share=float(energy[large].sum()) / total if total > 0 else math.nan,
-        tsnr=float(np.median(tsnr[large])) if large.any() else math.nan,
-        other_tsnr=float(np.median(tsnr[others])) if others.any() else math.nan,
         dark_share=float(dark[large].mean()) if large.any() else math.nan,
         other_dark_share=float(dark[others].mean()) if others.any() else math.nan,
     )
@@ -196,8 +160,6 @@ def find_large_effects(
         n=n,
         n_active=n + n_others,
         detail_share=values[LARGE, DETAIL_SHARE],
-        tsnr=values[LARGE, "tsnr_median"],
-        other_tsnr=values[OTHERS, "tsnr_median"],
         dark_share=values[LARGE, DARK_SHARE],
         other_dark_share=values[OTHERS, DARK_SHARE],
     )

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.large_effects import (
-    LARGE_PERCENT,
     OTHERS,
     LargeEffects,
     find_large_effects,
 )
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
+from bids_sr.glm.vein_signs import LARGE_PERCENT
 from bids_sr.io.frozen import frozen
 from bids_sr.io.series import MEASURED
 
@@ -35,8 +35,6 @@ class LargeEffectsResult:
             "effect_median": effects.median,
             "effect_p95": effects.p95,
             "detail_share": effects.detail_share,
-            "tsnr_median": effects.tsnr,
-            "other_tsnr_median": effects.other_tsnr,
             "dark_share": effects.dark_share,
             "other_dark_share": effects.other_dark_share,
         }

@@ -185,18 +185,13 @@ class Statement(StrEnum):
         " evidence that hardly any detail is explained, or that the effect has no fine detail."
         " ? Not testable: the data do not decide."
     )
-    LARGE_EFFECTS = (
-        "Large effects: active voxels with an acquired effect above {limit} of the mean brain"
-        " signal. Dark voxels have less than {ratio} of the signal of their surroundings in the"
-        " boldref, and those with a large effect are probably in or near veins. Others: active"
-        " voxels without a large effect. tSNR counts the effect itself as noise."
+    VEINS_IN_MASK = (
+        "Of the {n} outlined voxels, {large} have an acquired effect above {limit}, and {dark} are"
+        " darker than their surroundings; both are typical of veins."
     )
-    LARGE_SHARE = (
-        "{share} of the added detail is in {n} voxels with acquired effects above {limit}{veins}."
-    )
-    LARGE_EFFECTS_TITLE = (
-        "Large effects: {n} of {n_active} active voxels of {contrast} have an acquired effect"
-        " above {limit} and contain {share} of the added detail"
+    WITHOUT_LARGE = (
+        "Without the {n} of {n_active} active voxels with an acquired effect above {limit},"
+        " {value} of the detail of {contrast} is explained ({whole} with them)."
     )
 
     MEASURED_VALUES = (

@@ -33,7 +33,7 @@ from scipy import ndimage, stats
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS, smooth_maps
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.evaluation.large_effects import LARGE_PERCENT, OTHERS, select_in_run
+from bids_sr.evaluation.large_effects import OTHERS, select_in_run
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.contrasts import Contrasts
@@ -43,6 +43,7 @@ from bids_sr.glm.halves import (
     balance_splits,
     split_contrasts,
 )
+from bids_sr.glm.vein_signs import LARGE_PERCENT
 from bids_sr.io.arrays import Float, Float32, MaskArray
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor

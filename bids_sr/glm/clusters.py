@@ -10,6 +10,7 @@ from scipy import ndimage
 from bids_sr.boilerplate import data_of
 from bids_sr.engine.metric_rows import MISSING
 from bids_sr.glm.activation_regions import Z_95
+from bids_sr.glm.vein_signs import DARK_SHARE, LARGE_SHARE, VeinSigns
 from bids_sr.io.arrays import Array, Float, MaskArray, Real
 from bids_sr.io.frozen import frozen
 
@@ -36,6 +37,8 @@ _OPTIONAL_COLUMNS = (
     "upper",
     "wrongsign",
     "expected_wrong",
+    LARGE_SHARE,
+    DARK_SHARE,
 )
 
 
@@ -180,6 +183,7 @@ def cluster_rows(
     atlas: Array | None,
     names: Mapping[int, str],
     maps: Mapping[str, Array],
+    veins: VeinSigns,
 ) -> list[dict[str, str]]:
     """Return the rows of the cluster table, without coordinates.
 
@@ -197,6 +201,8 @@ def cluster_rows(
         Names by label.
     maps : Mapping[str, Array]
         Maps of effect, variance, sd and wrongsign (3D), as far as available.
+    veins : VeinSigns
+        Signs of veins on the grid.
 
     Returns
     -------
@@ -216,6 +222,10 @@ def cluster_rows(
                 row["label_mm"] = MISSING if np.isnan(distance_mm) else f"{distance_mm:.1f}"
             if not suffix:
                 row |= _make_cluster_cells(cluster, maps, atlas, names, voxel_mm3)
+                shares = veins.measure(shared_cells["contrast"], tuple(cluster.voxels.T))
+                row |= {
+                    name: f"{share:.2g}" for name, share in shares.items() if np.isfinite(share)
+                }
             rows.append(row)
     return rows
 

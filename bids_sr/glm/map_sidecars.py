@@ -56,8 +56,8 @@ _REGION_TEXT = {
         "- (max - min)/4"
     ),
     "Fdr": (
-        "Active voxels in the brain, at a false discovery rate of .05 (Benjamini-Hochberg, .025"
-        " for increases and .025 for decreases). The sign is in the effect map"
+        "Significant voxels in the brain, at a false discovery rate of .05 (Benjamini-Hochberg,"
+        " .025 for increases and .025 for decreases). The sign is in the effect map"
     ),
 }
 
@@ -84,8 +84,8 @@ def common_sidecar(
         common["Resolution"] = f"Super-resolved grid of the BOLD run (voxel size: {sizes})"
     if series == "sbl":
         common["ErrorOfReconstruction"] = (
-            "If sbl was applied to this run, the stat-sd map contains the standard deviation of"
-            " the reconstruction error, and tTotal accounts for it"
+            "Not included in variance, t and z. If sbl was applied to this run, it is included in"
+            " the sdTotal map"
         )
     elif series not in ("acquired", "measured"):
         common["ErrorOfReconstruction"] = f"Maps of {series} {NO_ERROR}"

@@ -73,6 +73,7 @@ _MAX_DISTANCE = 8.0
 _HALF_SHRINKAGE_VOXELS = 40.0
 _MIN_REGRESSION_VOXELS = 200  # voxels required for the regression on brightness
 _MAX_CONTRAST = 3.0  # largest brightness relative to the neighborhood, in SD
+_SIZE_RANGE = np.log(2)  # SD of the Gaussian of log size over which noise of regions is pooled
 # smallest relative singular value of `ratio_derivatives`; autocorrelations hardly change the
 # residuals in directions with smaller values, which are ignored
 _MIN_SINGULAR_VALUE = 0.02
@@ -244,11 +245,17 @@ def estimate_noise(
     )
 
 
-def estimate_separate_noise(series: Real, matrix: Float, tr: float) -> NoiseModel:
-    """Return the noise model of time series that are not neighbors, such as means of regions.
+def estimate_mean_noise(
+    series: Real, matrix: Float, tr: float, sizes: Sequence[float] | None = None
+) -> NoiseModel:
+    """Return the noise model of mean time series of regions, one model per series.
 
-    The model of each series (T, N) depends only on this series, as if `estimate_noise` were called
-    with it as the only voxel. `matrix` is the design (T, P), and `tr` the repetition time (s).
+    The lag ratios of a series (T, N) are mixed with the mean over regions of like size, with a
+    Gaussian weight of the difference of log size, as the ratios of voxels are mixed with their
+    neighborhood. A single series determines its slow lags badly: the misfit of a large response
+    makes them so uncertain that hardly any degrees of freedom are left. `sizes` are numbers of
+    voxels (N,); if None, each model depends only on its series. `matrix` is the design (T, P), and
+    `tr` the repetition time (s).
     """
     basis = orthonormal(matrix)
     n_series = series.shape[1]
@@ -259,18 +266,33 @@ def estimate_separate_noise(series: Real, matrix: Float, tr: float) -> NoiseMode
         return NoiseModel.white(n_series)
     products = compute_expected_products(basis, bands)
     ratios = lag_ratios.ratios[:, used].T
-    moments = [
-        ratio_moments(rho, basis, products, bands)
-        for rho in noise_autocorrelations(ratios, products, bands)
-    ]
-    bias, scatter = (np.stack(values) for values in zip(*moments, strict=True))
+    weights = np.eye(len(ratios))
+    if sizes is not None:
+        log_sizes = np.log(np.asarray(sizes, dtype=np.float64)[used])
+        distances = np.subtract.outer(log_sizes, log_sizes) / _SIZE_RANGE
+        weights = np.exp(-np.square(distances) / 2)
+        weights /= weights.sum(axis=1, keepdims=True)
+    pooled = weights @ ratios
+    deviations = ratios - pooled
+    mixed, covariances = np.empty_like(ratios), np.empty((*ratios.shape, ratios.shape[1]))
+    for row, rho in enumerate(noise_autocorrelations(pooled, products, bands)):
+        bias, scatter = ratio_moments(rho, basis, products, bands)
+        square_sum = weights[row] @ weights[row]
+        error = np.einsum("k,kp,kq->pq", weights[row], deviations, deviations)
+        error -= (1 - 2 * weights[row, row]) * scatter
+        excess = error - square_sum * scatter
+        share = _compute_shrinkage(excess, scatter, 1 / square_sum)
+        mixed[row] = pooled[row] + share @ deviations[row] - bias
+        # The error of the pooled ratios is the least; chance can make their scatter smaller.
+        sizes_beyond, axes = np.linalg.eigh(error - share @ excess - square_sum * scatter)
+        covariances[row] = (axes * np.maximum(sizes_beyond, 0)) @ axes.T + square_sum * scatter
     n_bands = ratios.shape[1]
     rho, spread = np.zeros((n_series, n_bands)), np.zeros((n_series, n_bands, n_bands))
-    rho[used] = noise_autocorrelations(ratios - bias, products, bands)
+    rho[used] = noise_autocorrelations(mixed, products, bands)
     unmixing = np.linalg.pinv(
         ratio_derivatives(rho[used], products, bands), rcond=_MIN_SINGULAR_VALUE
     )
-    spread[used] = unmixing @ scatter @ unmixing.transpose(0, 2, 1)
+    spread[used] = unmixing @ covariances @ unmixing.transpose(0, 2, 1)
     return NoiseModel.from_voxel_models(np.arange(n_series, dtype=np.intp), rho, spread, bands)
 
 

@@ -2,9 +2,10 @@
 
 The noise of a mean depends on the correlation of the noise between voxels, which maps of variances
 do not contain. It is therefore estimated from the residuals of the mean time series, with the
-noise model of the maps. There is a single autocorrelation to estimate, and nothing to pool it
-with, so that it is uncertain: it has few effective degrees of freedom (20 of 118 in a run of
-130 volumes), which intervals take into account by Student's t.
+noise model of the maps. The autocorrelation of a single mean is uncertain: it has few effective
+degrees of freedom, and hardly any in large active clusters, where the response does not fit
+exactly. It is therefore pooled over clusters, or over atlas labels, of like size. Intervals take
+the remaining uncertainty into account by Student's t.
 
 Voxels of a region are positions in a volume with contiguous X, as in image files. The means of all
 regions are weighted sums of a volume, one sparse row of weights per mean.
@@ -20,7 +21,7 @@ from scipy import sparse, stats
 
 from bids_sr.glm.design import Design
 from bids_sr.glm.linear_model import ContrastModel
-from bids_sr.glm.noise import estimate_separate_noise
+from bids_sr.glm.noise import estimate_mean_noise
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
@@ -28,9 +29,9 @@ from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.smoothing import smooth
 
 _CONFIDENCE = 0.95
-# Student's t with fewer degrees of freedom has no variance, and its intervals can be thousands of
-# times the effect.
-_MIN_DOF = 2.0
+# With fewer degrees of freedom, intervals of Student's t can be thousands of times the effect, but
+# intervals with this number cover (benchmarks/results/other_half.md).
+_MIN_DOF = 1.0
 _MAX_SIGMAS = 4.5  # distance from the region that its smoothing can reach, in SD of the Gaussian
 Voxels = npt.NDArray[np.intp]
 """Positions of voxels in a volume with contiguous X (N,)."""
@@ -58,7 +59,8 @@ class MeanEffect:
     """Effect of a contrast in the mean time series of a region.
 
     `noise_sd` is the standard deviation of the effect's noise, which is 0 if the series is
-    constant, and `noise_dof` the effective degrees of freedom of this standard deviation.
+    constant, and `noise_dof` the effective degrees of freedom of this standard deviation, at least
+    1.
     `others` are the effects in other series by name, estimated with the same noise model, so that
     they differ only by the data. All effects and the standard deviation have the unit of the
     series until `times` changes it.
@@ -68,11 +70,6 @@ class MeanEffect:
     noise_sd: float
     noise_dof: float
     others: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether the standard deviation of the noise is known well enough for an interval."""
-        return self.noise_dof >= _MIN_DOF
 
     def times(self, factor: float) -> "MeanEffect":
         """Return effects and noise multiplied by a factor."""
@@ -177,16 +174,18 @@ def fit_mean_series(
     vectors: Float,
     names: Sequence[str],
     other_series: Mapping[str, Real] | None = None,
+    sizes: Sequence[float] | None = None,
 ) -> list[dict[str, MeanEffect]]:
     """Fit the linear model of a run to mean time series, and return effects by contrast.
 
-    Each of the `mean_series` (T, K) has its own noise model. `vectors` are the weights of the
-    contrasts over the columns of the design (C, columns), and `names` the contrasts.
-    `other_series` are means of the same regions in other series by name (T, K), whose effects are
-    estimated with the same noise models; NaN for regions that a series does not have.
+    Each of the `mean_series` (T, K) has its own noise model, in which regions of like size are
+    pooled if the numbers of voxels `sizes` are given (`estimate_mean_noise`). `vectors` are the
+    weights of the contrasts over the columns of the design (C, columns), and `names` the
+    contrasts. `other_series` are means of the same regions in other series by name (T, K), whose
+    effects are estimated with the same noise models; NaN for regions that a series does not have.
     """
     series = np.asarray(mean_series, dtype=np.float64)
-    noise = estimate_separate_noise(series, design.matrix, design.tr)
+    noise = estimate_mean_noise(series, design.matrix, design.tr, sizes)
     model = ContrastModel(design.matrix, vectors, noise, rank=design.rank)
     estimates = model.fit(series)
     effects, variances, dofs = (estimates[key] for key in ("effect", "variance", "effective"))
@@ -199,7 +198,7 @@ def fit_mean_series(
             name: MeanEffect(
                 effect=float(effects[row, column]),
                 noise_sd=float(np.sqrt(variances[row, column])),
-                noise_dof=float(dofs[row, column]),
+                noise_dof=max(float(dofs[row, column]), _MIN_DOF),
                 others={
                     other: float(values[row, column]) for other, values in other_effects.items()
                 },

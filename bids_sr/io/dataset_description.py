@@ -69,10 +69,12 @@ its detail may be interpreted:
   decreases are selected such that at most 5 % of each are expected to have the wrong sign. The
   sign is in the effect map;
 - `*_desc-regions_metrics.tsv`: mean effects of regions, clusters and atlas labels in percent, with
-  their 95 % intervals. The report describes large effects, which are often in or near veins.
+  their 95 % intervals (Student's t with `noise_dof` and 64 degrees of freedom). `large_share` and
+  `dark_share` are the shares of voxels with effects above 5 % and of dark voxels: signs of veins.
 
-Read single voxels in the mask, from these unsmoothed maps. Active regions are easier to find in
-the maps smoothed with 5 mm FWHM (`desc-sblFwhm50`), whose errors are smaller.
+Show single voxels in the mask, from these unsmoothed maps. Read sizes from regions. Active
+regions are easier to find in the maps smoothed with 5 mm FWHM (`desc-sblFwhm50`), whose errors
+are smaller; their mask is a false discovery rate, not a rate of wrong signs.
 
 For XCP-D, fitlins, nilearn and other programs that take the output of fMRIPrep, use
 `derivatives/bids-sr-*/` and not this directory: these programs require exactly one preprocessed

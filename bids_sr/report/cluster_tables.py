@@ -10,9 +10,11 @@ from markupsafe import Markup
 
 from bids_sr.engine.metric_rows import MISSING
 from bids_sr.engine.number_text import interval, number, short_number
+from bids_sr.glm.vein_signs import DARK_SHARE, LARGE_SHARE
 from bids_sr.io.smoothing_words import smoothing_choice, smoothing_text
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import ColumnHead, render, render_selector, table
+from bids_sr.report.vein_column import VEIN_HEAD, describe_veins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +35,7 @@ _NUMERIC_COLUMNS = (
         "label_mm",
     ),
     *("peak", "volume_mm3", "effect", "lower", "upper", "wrongsign", "expected_wrong"),
+    *(LARGE_SHARE, DARK_SHARE),
 )
 _NBSP = "\N{NO-BREAK SPACE}"
 _LABEL_HEAD, _LABELS_HEAD = "label of the peak", "atlas labels of the cluster"
@@ -100,6 +103,7 @@ def _render_clusters(rows: Sequence[Any], series: str, contrast: str) -> Markup:
         _LABEL_HEAD,
         ("volume, mm³", "cluster threshold"),
         ("expected wrong sign", "fraction of the cluster"),
+        VEIN_HEAD,
     ]
     text_columns = {heads.index(head) for head in (_LABEL_HEAD, _LABELS_HEAD)}
     return table(caption, heads, map(_render_peak, rows), texts=text_columns)
@@ -133,7 +137,7 @@ def _render_peak(row: Any) -> list[str]:
         label,
     ]
     if not _is_highest_peak(row):
-        return [row.cluster, "", *peak_cells, "", ""]
+        return [row.cluster, "", *peak_cells, "", "", ""]
     labels = row.labels if isinstance(row.labels, str) else MISSING
     relation = "≤" if row.above < 0 else "≥"
     limit = f"{_get_symbol(row.statistic)} {relation} {number(row.above, '.3g')}"
@@ -143,6 +147,7 @@ def _render_peak(row: Any) -> list[str]:
         *peak_cells,
         render("value", short_number(row.volume_mm3), "" if math.isnan(row.above) else limit),
         _probability_text(row.expected_wrong),
+        describe_veins(row),
     ]
 
 

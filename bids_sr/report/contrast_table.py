@@ -16,20 +16,25 @@ from bids_sr.evaluation.detail_support import (
     SupportState,
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.large_effects_results import collect_large_effects
 from bids_sr.evaluation.missing_blocks import list_single_splits
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.result_text import (
     REGIONS,
     answer_text,
     explain_results,
+    explained_text,
     is_tested,
     name_contrast,
 )
 from bids_sr.evaluation.self_test_results import SelfTestResults
 from bids_sr.evaluation.series_text import summarize_method
 from bids_sr.evaluation.statements import Statement
+from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import active_words
+from bids_sr.glm.vein_signs import DARK_SHARE, LARGE_PERCENT, LARGE_SHARE
 from bids_sr.io.frozen import frozen
+from bids_sr.io.series import MEASURED
 from bids_sr.io.word_lists import enumerate_unique
 from bids_sr.report.markup import ColumnHead, render
 
@@ -47,14 +52,17 @@ class ErrorCounts:
 
     `fwhm_mm` is the smoothing of the map (FWHM, mm). Significant voxels are significant with FDR
     .05. `n_sign_reliable` is None if the tests of the run do not permit sign reliable voxels.
-    `expected_wrong` is the fraction of the significant voxels with an expected wrong sign; NaN if
-    no voxels are significant.
+    `expected_wrong` is the fraction of the significant voxels with an expected wrong sign.
+    `large_share` and `dark_share` are the shares of sign reliable voxels with an acquired effect
+    above 5 % and of dark voxels. Fractions are NaN if there are no voxels.
     """
 
     fwhm_mm: float
     n_significant: float
     n_sign_reliable: float | None
     expected_wrong: float
+    large_share: float
+    dark_share: float
 
 
 def render_contrasts(result: RunResult, rows: Sequence[MetricRow]) -> Markup:
@@ -159,6 +167,7 @@ def list_reasons(
     if any(contrast.untested for contrast in contrasts):
         sentences.append(Statement.UNTESTED_CONDITIONS)
     sentences += _explain_masks(result, rows)
+    sentences += _explain_large_effects(result, rows)
     if summary:
         sentences.append(f"{result.method}: {summary}.")
     return sentences
@@ -204,6 +213,28 @@ def _explain_masks(result: RunResult, rows: Sequence[MetricRow]) -> list[str]:
     return sentences
 
 
+def _explain_large_effects(result: RunResult, rows: Sequence[MetricRow]) -> list[str]:
+    """Return a sentence on the shown contrast without large effects; [] if there is no value."""
+    shown = result.shown
+    if shown is None:
+        return []
+    large = collect_large_effects(rows, result.method, shown.contrast, shown.map_contrast)
+    if large is None or not large.explained:
+        return []
+    reference = MEASURED if MEASURED in large.explained else HALF_RESOLUTION
+    whole, others = map(explained_text, large.explained[reference])
+    return [
+        Statement.WITHOUT_LARGE.format(
+            contrast=name_contrast(shown),
+            n=f"{large.effects.n:,}",
+            n_active=f"{large.effects.n_active:,}",
+            limit=f"{LARGE_PERCENT:g} %",
+            value=others,
+            whole=whole,
+        )
+    ]
+
+
 def count_error_voxels(
     rows: Sequence[MetricRow], series: str, contrast: str
 ) -> ErrorCounts | None:
@@ -226,4 +257,6 @@ def count_error_voxels(
         n_significant=values["voxels", "fdr"],
         n_sign_reliable=values.get(("voxels", "signReliable")),
         expected_wrong=values["expected_wrong", "fdr"],
+        large_share=values.get((LARGE_SHARE, "signReliable"), math.nan),
+        dark_share=values.get((DARK_SHARE, "signReliable"), math.nan),
     )

@@ -19,6 +19,7 @@ from bids_sr.report.evaluation_rows import (
     series_text,
 )
 from bids_sr.report.markup import ColumnHead, join, render_selector, table
+from bids_sr.report.vein_column import VEIN_HEAD, describe_veins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,10 +86,17 @@ def _render_named(rows: Iterable[Any], series_order: Sequence[str]) -> Markup:
         ),
     )
     lines = [
-        [row.region, row.contrast, series_text(row.series), *_list_effect(row), _count(row)]
+        [
+            row.region,
+            row.contrast,
+            series_text(row.series),
+            *_list_effect(row),
+            describe_veins(row),
+            _count(row),
+        ]
         for row in shown_rows
     ]
-    heads = ["region", "contrast", "series", *_EFFECT_HEADS, "voxels"]
+    heads = ["region", "contrast", "series", *_EFFECT_HEADS, VEIN_HEAD, "voxels"]
     return _tabulate("Regions of interest", heads, lines, 3)
 
 
@@ -96,9 +104,10 @@ def _render_clusters(rows: Iterable[Any]) -> Markup:
     """Render the clusters of the contrast with most clusters, the largest first."""
     contrast, contrast_rows = _select_contrast(rows)
     lines = [
-        [row.region, *_list_effect(row), *_list_others(row), _count(row)] for row in contrast_rows
+        [row.region, *_list_effect(row), *_list_others(row), describe_veins(row), _count(row)]
+        for row in contrast_rows
     ]
-    heads = ["cluster", *_EFFECT_HEADS, "acquired", "measured", "voxels"]
+    heads = ["cluster", *_EFFECT_HEADS, "acquired", "measured", VEIN_HEAD, "voxels"]
     return _tabulate(f"Clusters of the acquired map, contrast {contrast}", heads, lines, 1)
 
 
@@ -107,10 +116,17 @@ def _render_labels(rows: Iterable[Any]) -> Markup:
     all_rows = list(rows)
     contrast, active = _select_contrast(row for row in all_rows if row.q <= _MAX_Q)
     lines = [
-        [row.region, *_list_effect(row), *_list_others(row), _format_q(row), _count(row)]
+        [
+            row.region,
+            *_list_effect(row),
+            *_list_others(row),
+            _format_q(row),
+            describe_veins(row),
+            _count(row),
+        ]
         for row in sorted(active, key=lambda row: -abs(row.effect))
     ]
-    heads = ["atlas label", *_EFFECT_HEADS, "acquired", "measured", "q", "voxels"]
+    heads = ["atlas label", *_EFFECT_HEADS, "acquired", "measured", "q", VEIN_HEAD, "voxels"]
     note = Markup("<p class='note'>No atlas label has q ≤ .05.</p>" if all_rows else "")
     return _tabulate(f"Atlas labels with q ≤ .05, contrast {contrast}", heads, lines, 1) or note
 

@@ -188,7 +188,6 @@ def _add_error_maps(
         mask=mapped_series.series.mask,
         bold_mask=fitted_run.registration.bold_mask,
         coverage_rows=coverage_rows,
-        acquired_tsnr=acquired.results.tsnr,
         boldref=fitted_run.motion.boldref,
         error_draws=mapped_series.series.error_draws,
         acquired_draws=mapped_series.series.acquired_draws,
@@ -403,6 +402,8 @@ def _list_clusters(
     """List the clusters of all maps of a run with the atlas labels, and store the table."""
     clusters, columns = active_regions.list_clusters(
         concatenate(mapped_series.maps for mapped_series in all_mapped),
+        fitted_run.motion.boldref,
+        fitted_run.registration.bold_mask,
         boldref2t1w_xfm=fitted_run.registration.boldref2t1w_xfm,
         std2t1w_xfm=None if anat is None else anat.template.std2t1w_xfm,
         atlas_source=None if anat is None else anat.atlas.atlas_source,

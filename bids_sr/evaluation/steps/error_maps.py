@@ -49,14 +49,14 @@ FITTED = ("effect", "variance", "t", "z")
 """Statistics of the linear model, from which error maps are computed."""
 # descriptions of sign reliable voxels after narrow and after wide smoothing
 _SIGN_RELIABLE_TEXT = (
-    "Active voxels (FDR .05 of z) with the highest |t|, selected so that at most 5 % of the"
+    "Significant voxels (FDR .05 of z) with the highest |t|, selected so that at most 5 % of the"
     " increases and at most 5 % of the decreases are expected to have the wrong sign. The sign is"
     " in the effect map"
 )
 _WIDE_SIGN_RELIABLE_TEXT = (
-    "Active voxels, at a false discovery rate of .05 of zTotal, which includes the reconstruction"
-    " error (.025 for increases and .025 for decreases). This rate is not a rate of wrong signs."
-    " The sign is in the effect map"
+    "Significant voxels, at a false discovery rate of .05 of zTotal, which includes the"
+    " reconstruction error (.025 for increases and .025 for decreases). This rate is not a rate of"
+    " wrong signs. The sign is in the effect map"
 )
 
 

@@ -16,7 +16,7 @@ from bids_sr.evaluation.detail_support import (
     classify_detail,
     permits_sign_reliable,
 )
-from bids_sr.evaluation.large_effects import describe_large_effects, measure_darkness
+from bids_sr.evaluation.large_effects import describe_large_effects
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.evaluation.steps.error_maps import (
     FITTED,
@@ -32,9 +32,10 @@ from bids_sr.evaluation.steps.half_resolution_maps import save_half_resolution_m
 from bids_sr.evaluation.tested_detail import MIN_UNITS
 from bids_sr.glm.steps.activation import write_map
 from bids_sr.glm.steps.linear_models import LinearModel
+from bids_sr.glm.vein_signs import VeinSigns
 from bids_sr.io.arrays import Array, Float32, MaskArray
-from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
+from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import map_label
@@ -231,7 +232,6 @@ def measure_error(
     mask: Mask,
     bold_mask: Mask,
     coverage_rows: Rows,
-    acquired_tsnr: Image,
     boldref: Image,
     error_draws: Series | None = None,
     acquired_draws: Series | None = None,
@@ -245,17 +245,16 @@ def measure_error(
 
     Effects of `acquired_maps` at the narrowest smoothing scale the samples. `mask` is the brain on
     the grid of the series, and `bold_mask` on the acquired grid. `coverage_rows` are the result of
-    `check_intervals`. `acquired_tsnr` is the temporal signal-to-noise ratio of the acquired
-    series. `error_draws` are samples of the reconstruction error, (X, Y, Z, samples);
+    `check_intervals`.  `error_draws` are samples of the reconstruction error, (X, Y, Z, samples);
     None if the method has no prior. `acquired_draws` are the acquired (low-resolution) part of the
     same samples. `smoothing` is the smoothing of the maps (FWHM, mm). `factor` is the ratio of
     acquired to high-resolution voxel size, per axis.
 
     Returns error maps with masks of sign reliable voxels; coverage, sizes of the
-    regions, expected shares of the wrong sign, and large effects of contrasts whose detail is
-    recovered in the test (`evaluation.large_effects`, narrowest smoothing); and mean squares of
-    the samples, from which the error of several runs is computed (`ERROR_POWER` by smoothing,
-    `ACQUIRED_POWER`). All are empty if there are no samples.
+    regions, their shares of the wrong sign and signs of veins, and large effects of contrasts
+    whose detail is recovered in the test (`evaluation.large_effects`, narrowest smoothing); and
+    mean squares of the samples, from which the error of several runs is computed (`ERROR_POWER` by
+    smoothing, `ACQUIRED_POWER`). All are empty if there are no samples.
     """
     if error_draws is None or acquired_draws is None:
         return [], [], []
@@ -269,6 +268,11 @@ def measure_error(
             acquired_power, bold_mask.affine, ACQUIRED_POWER, series_name, min(smoothing), here
         )
     ]
+    acquired_effects = {
+        contrast: acquired["effect"].volume
+        for contrast, acquired in iterate_contrasts(acquired_maps, min(smoothing))
+    }
+    veins = VeinSigns.find(boldref, bold_mask, acquired_effects, mask)
     error_maps: list[Derivative] = []
     rows: list[MetricRow] = list(coverage_rows)
     for width in smoothing:
@@ -299,14 +303,14 @@ def measure_error(
             for threshold, region in regions.items():
                 rows += metric_rows(
                     series_name,
-                    _measure_region(contrast_error, region),
+                    _measure_region(contrast_error, region)
+                    | (veins.measure(contrast, region.nonzero()) if region.any() else {}),
                     threshold=threshold,
                     contrast=contrast,
                     fwhm_mm=width,
                 )
-    images = _ComparedImages.sample(acquired_tsnr, boldref, mask)
     rows += _list_large_effects(
-        maps, acquired_maps, images, coverage_rows, series_name, min(smoothing), factor
+        maps, acquired_maps, mask, veins.dark, coverage_rows, series_name, factor
     )
     return error_maps, rows, error_powers
 
@@ -330,49 +334,27 @@ def scale_by_contrast(
     return scales
 
 
-@frozen
-class _ComparedImages:
-    """Images on the high-resolution grid that describe large effects, (X, Y, Z) each.
-
-    `tsnr` is the temporal signal-to-noise ratio of the acquired series, and `darkness` the result
-    of `measure_darkness`. `brain` is the mask with the grid.
-    """
-
-    tsnr: Float32
-    darkness: Float32
-    brain: Volume
-
-    @staticmethod
-    def sample(tsnr: Volume, boldref: Volume, brain: Volume) -> "_ComparedImages":
-        """Sample the images of the acquired grid on the grid of the mask."""
-        sampled_tsnr, sampled_boldref = (
-            sample_volume(image.data, image.affine, brain.data.shape, brain.affine)
-            for image in (tsnr, boldref)
-        )
-        darkness = measure_darkness(sampled_boldref, brain.data, brain.zooms.tolist())
-        return _ComparedImages(tsnr=sampled_tsnr, darkness=darkness, brain=brain)
-
-
 def _list_large_effects(
     maps: Sequence[Derivative],
     acquired_maps: Sequence[Derivative],
-    images: _ComparedImages,
+    brain: Volume,
+    dark: MaskArray,
     coverage_rows: Sequence[MetricRow],
     series_name: str,
-    width: float,
     factor: Factor,
 ) -> Iterator[MetricRow]:
     """Yield the large effects of contrasts whose detail is recovered in the test.
 
-    `width` is the smoothing of the maps (FWHM, mm). For other parameters, see `measure_error`.
+    The masks `brain` and `dark` are on the grid of the series. For other parameters,
+    see `measure_error`.
     """
     recovered = {
         support.map_contrast
         for support in classify_detail(coverage_rows, series_name).values()
         if support.state == "recovered"
     }
+    width = min(as_number(statmap.sidecar["SmoothingFWHM"]) for statmap in acquired_maps)
     acquired_by_contrast = dict(iterate_contrasts(acquired_maps, width))
-    brain = images.brain
     for contrast, fitted_maps in iterate_contrasts(maps, width):
         if contrast not in recovered or contrast not in acquired_by_contrast:
             continue
@@ -381,8 +363,7 @@ def _list_large_effects(
         effects = describe_large_effects(
             fitted_maps["effect"].volume.data,
             brain.data & (np.abs(acquired_t) > TRUE_T),
-            images.tsnr,
-            images.darkness,
+            dark,
             factor,
         )
         if effects is not None:

@@ -39,6 +39,7 @@ from bids_sr.glm.region_means import (
 )
 from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.steps.linear_models import LinearModel
+from bids_sr.glm.vein_signs import VeinSigns
 from bids_sr.io.arrays import Float32
 from bids_sr.io.grids import Shape
 from bids_sr.io.json_values import as_number
@@ -92,7 +93,7 @@ def measure_regions(
     only measured in the exported series, and only at the narrowest width. Their effects in
     `other_series` are estimated with the same noise model; not if this series has its own seeds.
     Clusters are from the acquired map of contrasts whose detail is recovered, because the coverage
-    of their intervals was tested (`benchmarks/results/cluster_coverage.md`).
+    of their intervals was tested (`benchmarks/results/other_half.md`).
 
     The series is read once for all regions. The reconstruction error of each sample is averaged
     over a region, so that the result includes the correlation of errors between voxels. The
@@ -158,10 +159,16 @@ def measure_regions(
         scales = _scale_samples(samples, acquired_maps, min(smoothing))
         sds = samples.compute_mean_sds(weights, list(scales.values()))
         error_sds = dict(zip(scales, sds.tolist(), strict=True))
+    acquired_effects = {
+        contrast: fitted_maps["effect"].volume
+        for contrast, fitted_maps in iterate_contrasts(acquired_maps, width)
+    }
+    veins = VeinSigns.find(boldref, bold_mask, acquired_effects, mask)
     error_dof = 1.0 if error_draws is None else float(error_draws.shape[3])
     rows = [
         {"series": series_name, "input_fwhm_mm": input_smoothing}
         | _make_row(mean, contrast, effect.times(percent), error_sd, error_dof)
+        | veins.measure(contrast, np.unravel_index(mean[0].voxels, mask.data.shape, order="F"))
         for column, (mean, effects_by_contrast) in enumerate(zip(means, effects, strict=True))
         for contrast, effect in effects_by_contrast.items()
         if mean[0].contrast in ("", contrast)
@@ -268,13 +275,20 @@ def _fit_means(
     other series by name (T, K).
     """
     effects = dict[int, dict[str, MeanEffect]]()
-    for width in dict.fromkeys(width for _, width in means):
-        columns = [column for column, mean in enumerate(means) if mean[1] == width]
+    # Noise is pooled over regions of one origin, because clusters are active and labels are not.
+    groups = [(region.origin, width) for region, width in means]
+    for origin, width in dict.fromkeys(groups):
+        columns = [column for column, group in enumerate(groups) if group == (origin, width)]
         others = {name: other[:, columns] for name, other in other_means.items()}
         design = designs[width]
         vectors = [contrast_vector(design, name, weights) for name, weights in contrasts.items()]
         fitted = fit_mean_series(
-            mean_series[:, columns], design, np.array(vectors), list(contrasts), others
+            mean_series[:, columns],
+            design,
+            np.array(vectors),
+            list(contrasts),
+            others,
+            [len(means[column][0].voxels) for column in columns],
         )
         effects |= dict(zip(columns, fitted, strict=True))
     return [effects[column] for column in range(len(means))]
@@ -297,9 +311,7 @@ def _make_row(
     freedom; None if the series has no estimate of this error.
     """
     region, fwhm_mm = mean
-    lower, upper = np.nan, np.nan
-    if effect.has_interval:
-        lower, upper = effect.compute_interval(error_sd or 0.0, error_dof)
+    lower, upper = effect.compute_interval(error_sd or 0.0, error_dof)
     return {
         "region": region.name,
         "origin": region.origin,

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine
 
-from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Table, Volume
+from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Table, Volume
 from bids_sr.engine.step import HERE, step
 from bids_sr.glm.activation_regions import SIGN_RELIABLE
 from bids_sr.glm.clusters import COLUMNS, add_coordinates, cluster_rows, largest_clusters
 from bids_sr.glm.steps.map_comparison import SortedMaps, read_input_smoothing, sort_maps_of_run
+from bids_sr.glm.vein_signs import VeinSigns
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.region_names import atlas_title
@@ -36,6 +37,8 @@ def describe_clusters(atlas: str | None) -> str:
 @step(makes=("clusters", "clusters_columns"), cost=RunTime(always=2.5, high=1.0))
 def list_clusters(
     maps: list[Map],
+    boldref: Image,
+    bold_mask: Mask,
     here: Path = HERE,
     boldref2t1w_xfm: Transforms | None = None,
     std2t1w_xfm: File | None = None,
@@ -53,7 +56,8 @@ def list_clusters(
     then the upper quarter of the values as in the paper. With a T1w image, peaks have MNI
     coordinates and atlas labels.
 
-    `maps` include the regions of all series. `boldref2t1w_xfm` is the transform of T1w points to
+    `maps` include the regions of all series. `boldref` and `bold_mask` are on the acquired grid.
+    `boldref2t1w_xfm` is the transform of T1w points to
     boldref points, and `std2t1w_xfm` the transform of T1w points to template points; None if there
     is no T1w image. Peaks are not labeled if `atlas_source` is None. `atlas_labels` are names of
     its labels, and `atlas_xfms` transforms from the T1w image to the atlas. `error_maps` are the
@@ -73,8 +77,13 @@ def list_clusters(
     rows: list[dict[str, str]] = []
     points: list[Array] = []
     listed_series = (ACQUIRED, "bspline", *method_names, MEASURED)
+    veins_by_shape: dict[tuple[int, ...], VeinSigns] = {}
     for clustered in _select_maps([*maps, *(error_maps or ())], listed_series):
         image = clustered.statmap.volume
+        if image.data.shape not in veins_by_shape:
+            effects = _load_acquired_effects(maps)
+            veins = VeinSigns.find(boldref, bold_mask, effects, image)
+            veins_by_shape[image.data.shape] = veins
         region = clustered.region.volume.data > 0.5
         clusters = largest_clusters(image.data, region, image.affine)
         rows += cluster_rows(
@@ -84,12 +93,25 @@ def list_clusters(
             atlas=atlas.labels_on_grid(image),
             names=label_names,
             maps=clustered.peak_maps,
+            veins=veins_by_shape[image.data.shape],
         )
         peaks = [peak for cluster in clusters for peak in cluster.peaks]
         points += [apply_affine(image.affine, peak) for peak in peaks]
     rows = _add_peak_coordinates(rows, np.array(points).reshape(-1, 3), mni_chain)
     column_descriptions = {name: dict(text) for name, text in COLUMNS.items()}
     return pd.DataFrame(rows, columns=list(COLUMNS)), column_descriptions
+
+
+def _load_acquired_effects(maps: Sequence[Derivative]) -> dict[str, Volume]:
+    """Return the acquired effects with the least smoothing, by contrast."""
+    stats, _ = sort_maps_of_run(maps)
+    effects = {
+        (fwhm_mm, contrast): by_series[ACQUIRED]
+        for (contrast, stat, fwhm_mm), by_series in stats.items()
+        if stat == "effect" and ACQUIRED in by_series
+    }
+    # Effects with wider smoothing come first and are replaced.
+    return {key[1]: effects[key].volume for key in sorted(effects, reverse=True)}
 
 
 class _ResampledAtlas:

@@ -238,12 +238,11 @@ def show_clusters(clusters: Table, evidence: StoredEvidence) -> FigureContent:
             "Effect in the mean time series of each region. The standard error (SE) of its noise"
             " is computed from the residuals of this time series, and the SD of the reconstruction"
             " error from samples of the error. The 95 % interval of series without a prior covers"
-            " only noise, and is missing if the noise has fewer than 2 effective degrees of"
-            " freedom. Voxels outside the brain mask are not used. Clusters are from the"
-            " unsmoothed acquired map (t above 4). Values q are false discovery rates over all"
-            " atlas labels. In clusters of the example run, the acquired mean differed from the"
-            " measured mean by .3 percentage points, and the super-resolved mean by .1 (medians;"
-            " median of the measured means: 3.1). The file below has all contrasts and regions."
+            " only noise. Signs of veins are the shares of voxels with an acquired effect above"
+            " 5 %, and of voxels that are darker than their surroundings. Voxels outside the brain"
+            " mask are not used. Clusters are from the unsmoothed acquired map (|t| above 4)."
+            " Values q are false discovery rates over all atlas labels. The file below has all"
+            " contrasts and regions."
         ),
     ),
 )

@@ -1,5 +1,6 @@
 """First screen of a run, with the reasons of its answers and the checks."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,12 +11,12 @@ from markupsafe import Markup
 from bids_sr.config.levels import StoredMaps
 from bids_sr.engine.artifacts import Confounds, Facts, File, Image, Map, Rows, Verdict, Volume
 from bids_sr.engine.number_text import number
-from bids_sr.evaluation.large_effects import LARGE_PERCENT, LargeEffects, find_large_effects
 from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import capitalize
 from bids_sr.glm.activation_regions import SIGN_RELIABLE
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL
+from bids_sr.glm.vein_signs import LARGE_PERCENT
 from bids_sr.io.grids import Factor, mm_text, size_text
 from bids_sr.io.json_values import as_number
 from bids_sr.io.run_time import RunTime
@@ -28,6 +29,7 @@ from bids_sr.report.sections import FigureSpec, run_text
 
 if TYPE_CHECKING:
     from bids_sr.evaluation.result import RunResult
+    from bids_sr.report.contrast_table import ErrorCounts
     from bids_sr.report.first_screen import UseRow
 
 FINER_EFFECTS = (
@@ -88,10 +90,9 @@ def draw_overview(
     run is from its sidecar. `stored` determines which maps are stored, and `has_regions` states
     whether there is a table of regions.
     """
-    from bids_sr.report.contrast_table import list_reasons
+    from bids_sr.report.contrast_table import count_error_voxels, list_reasons
     from bids_sr.report.first_screen import UseRow, make_first_screen, render_first_screen
-    from bids_sr.report.large_effects_table import render_large_effects
-    from bids_sr.report.markup import join, render
+    from bids_sr.report.markup import render
     from bids_sr.report.registration_facts import registration_warnings
     from bids_sr.report.run_checks import list_checks
 
@@ -120,18 +121,16 @@ def draw_overview(
     facts = [f"{len(displacement)} volumes", sizes]
     if result.method and agreement is None:
         facts.append("no reference")
-    large_effects = (
-        None if result.shown is None else find_large_effects(evaluation, result.method, contrast)
-    )
+    counts = count_error_voxels(evaluation, result.method, contrast)
     screen = make_first_screen(
         title=f"sub-{entities['subject']} · {run_text(entities).removeprefix('task ')}",
         facts=" · ".join(facts),
         result=result,
         picture=draw_picture(picture_maps) if contrast else Markup(""),
-        addition=_describe_large(large_effects),
+        addition=_describe_veins(counts) if result.shown is not None and counts else "",
         alerts=[*verdict.get("warnings", []), *registration_warnings(registration)],
         use=[
-            *list_used_files(shown_maps, result, contrast, stored, entities),
+            *list_used_files(shown_maps, result, contrast, evaluation, stored, entities),
             *([UseRow("Regions", file=_locate_regions(entities))] if has_regions else ()),
         ],
     )
@@ -142,12 +141,10 @@ def draw_overview(
         evidence.self_test,
         reference=agreement.reference.words if agreement else "",
     )
-    results = {item.contrast: item for item in result.contrasts}
     if description:
         reasons.append(f"{capitalize(description)}.")
     if reasons:
-        large_table = render_large_effects(results, evaluation, result.method)
-        yield FigureDrawing("why", join([render("items", reasons), large_table]))
+        yield FigureDrawing("why", render("items", reasons))
     checks = list_checks(displacement, registration, evidence)
     yield FigureDrawing("checks", render("checks", checks))
     if contrast and (error := draw_error(picture_maps)):
@@ -162,16 +159,15 @@ def _locate_regions(entities: Mapping[str, str]) -> str:
     return derivative_path({**entities, **table})
 
 
-def _describe_large(effects: LargeEffects | None) -> str:
-    """Return a sentence on the detail in voxels with a large effect; "" if there are none."""
-    if effects is None or not effects.n:
+def _describe_veins(counts: "ErrorCounts") -> str:
+    """Return a sentence on signs of veins in the mask; "" without sign reliable voxels."""
+    if not counts.n_sign_reliable or math.isnan(counts.large_share):
         return ""
-    dark = f", {effects.n_dark:,} probably veins" if effects.n_dark else ""
-    return Statement.LARGE_SHARE.format(
-        share=number(effects.detail_share, ".0%"),
-        n=f"{effects.n:,}",
+    return Statement.VEINS_IN_MASK.format(
+        n=f"{counts.n_sign_reliable:,.0f}",
+        large=number(counts.large_share, ".0%"),
         limit=f"{LARGE_PERCENT:g} %",
-        veins=dark,
+        dark=number(counts.dark_share, ".0%"),
     )
 
 
@@ -188,14 +184,16 @@ def list_used_files(
     shown_maps: ShownMaps,
     result: "RunResult",
     contrast: str,
+    rows: Rows,
     stored: StoredMaps,
     entities: Mapping[str, str],
 ) -> "list[UseRow]":
     """Return the files to use: map, total SD and mask of a contrast, and effects in the mask.
 
     Files are named with the least smoothing that is stored. If no detail may be interpreted, the
-    map is the B-spline map.
+    map is the B-spline map. `rows` of the evaluation give the share of the mask above 5 %.
     """
+    from bids_sr.report.contrast_table import count_error_voxels
     from bids_sr.report.first_screen import UseRow
 
     series = "bspline" if result.shown is None else result.method
@@ -216,6 +214,7 @@ def list_used_files(
         for stat, label in ((map_stat, "Map"), ("sdTotal", "Total SD"))
         if (statmap := shown_maps.stats.get((contrast, stat, width), {}).get(series)) is not None
     ]
+    counts = count_error_voxels(rows, series, contrast)
     mask = shown_maps.regions.get((contrast, SIGN_RELIABLE, width), {}).get(series)
     if mask is not None and result.shown is not None:
         effect = shown_maps.stats[contrast, map_stat, width][series].volume.data
@@ -226,9 +225,11 @@ def list_used_files(
             median, p95 = (number(size, ".1f") for size in np.percentile(sizes, (50, 95)))
             remark += (
                 f" ({np.count_nonzero(effects < 0):,} decreases), effects: median {median}, 95th"
-                f" percentile {p95} %, {number((sizes > LARGE_PERCENT).mean(), '.0%')} of the"
-                f" voxels above {LARGE_PERCENT:g} %"
+                f" percentile {p95} %"
             )
+        if counts is not None and not math.isnan(counts.large_share):
+            share = number(counts.large_share, ".0%")
+            remark += f"; {share} of the voxels with an acquired effect above {LARGE_PERCENT:g} %"
         path = run_maps_figures.stored_path(mask, entities)
         uses.append(UseRow("Mask", file=path, remark=remark))
     return uses

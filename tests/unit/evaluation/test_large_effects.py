@@ -9,7 +9,6 @@ from data.block_effects import make_blocks, make_effects
 from bids_sr.evaluation.large_effects import (
     describe_large_effects,
     find_large_effects,
-    measure_darkness,
     select_in_run,
     select_large_effects,
 )
@@ -53,14 +52,13 @@ def test_effects_of_a_run_are_in_percent_of_the_mean_brain_signal():
 def test_values_of_large_effects_are_next_to_those_of_other_active_voxels():
     """A third of the voxels has large effects and detail of twice the amplitude."""
     effect = split_slices(8, 2) + split_slices(2, 1) * checkerboard()
-    darkness = split_slices(0.8, 1.0)
-    darkness[0, 0, 5] = 0.5
+    dark = split_slices(1, 0).astype(bool)
+    dark[0, 0, 5] = True
     active = np.ones(SHAPE, bool)
     active[16:] = False
-    effects = describe_large_effects(effect, active, split_slices(20, 70), darkness, FACTOR)
+    effects = describe_large_effects(effect, active, dark, FACTOR)
     assert (effects.n, effects.n_active) == (16 * 32 * 2, 16 * 32 * 6)
     assert effects.detail_share == pytest.approx(2 * 4 / (2 * 4 + 4))
-    assert (effects.tsnr, effects.other_tsnr) == (20, 70)
     assert (effects.dark_share, effects.n_dark) == (1, effects.n)
     assert effects.other_dark_share == pytest.approx(1 / (16 * 32 * 4))
     assert (effects.median, effects.p95) == pytest.approx((3, 10))
@@ -72,20 +70,8 @@ def test_values_of_large_effects_are_next_to_those_of_other_active_voxels():
 def test_without_large_effects_only_the_other_voxels_have_values():
     active = np.ones(SHAPE, bool)
     flat = np.ones(SHAPE)
-    effects = describe_large_effects(checkerboard(), active, 50 * flat, flat, FACTOR)
+    effects = describe_large_effects(checkerboard(), active, flat < 0, FACTOR)
     assert (effects.n, effects.n_dark, effects.detail_share) == (0, 0, 0)
-    assert math.isnan(effects.tsnr)
-    assert effects.other_tsnr == 50
-    assert describe_large_effects(checkerboard(), ~active, flat, flat, FACTOR) is None
-
-
-def test_darkness_is_relative_to_the_surroundings():
-    """A gradient of the coil's sensitivity is not darkness; a vein of half the signal is."""
-    brain = np.ones(SHAPE, bool)
-    brain[:2] = False
-    gradient = np.broadcast_to(np.linspace(100, 400, 32)[:, None, None], SHAPE).copy()
-    gradient[20, 16] /= 2
-    ratio = measure_darkness(gradient, brain, (2.0, 2.0, 3.0))
-    assert ratio[20, 16, 3] == pytest.approx(0.5, abs=0.05)
-    assert ratio[10, 16, 3] == pytest.approx(1, abs=0.05)
-    assert (ratio[~brain] == 1).all()
+    assert math.isnan(effects.dark_share)
+    assert effects.other_dark_share == 0
+    assert describe_large_effects(checkerboard(), ~active, flat < 0, FACTOR) is None

@@ -1,6 +1,5 @@
 """Large effects of a contrast from rows of the evaluation, with what is explained without them."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -15,8 +14,6 @@ EFFECTS = LargeEffects(
     n=152,
     n_active=1940,
     detail_share=0.49,
-    tsnr=23.4,
-    other_tsnr=69.6,
     dark_share=0.25,
     other_dark_share=0.12,
 )
@@ -62,11 +59,9 @@ def test_plain_values_have_no_nan():
         "effect_median": 1.64,
         "effect_p95": 5.27,
         "detail_share": 0.49,
-        "tsnr_median": 23.4,
-        "other_tsnr_median": 69.6,
         "dark_share": 0.25,
         "other_dark_share": 0.12,
     }
-    none = replace(EFFECTS, n=0, tsnr=math.nan).list_rows("sbl", "hand", 0.0)
+    none = replace(EFFECTS, n=0).list_rows("sbl", "hand", 0.0)
     facts = collect_large_effects(none, "sbl", "hand", "hand").to_json()
-    assert (facts["tsnr_median"], facts["without_large"]) == (None, {})
+    assert facts["without_large"] == {}

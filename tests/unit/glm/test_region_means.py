@@ -143,3 +143,25 @@ def test_the_whole_brain_and_an_empty_region_are_not_measured():
     region = locate_region("a", "roi", part | outside, mask)
     assert region.n_given == part.sum() + outside.sum()
     np.testing.assert_array_equal(region.voxels, np.flatnonzero(part.ravel(order="F")))
+
+
+def test_noise_is_pooled_over_regions_of_like_size_only():
+    """Pooled noise is better known, and its intervals cover (SE of the coverage .015)."""
+    rng, inside, dofs = np.random.default_rng(3), [], []
+    sizes = [100.0] * 8 + [1e6]
+    for _ in range(25):
+        series = (
+            np.stack([correlated_noise(rng, share=1.0)[:, 0] for _ in sizes], axis=1)
+            + 5 * DESIGN.matrix[:, :1]
+        )
+        pooled = fit_mean_series(series, DESIGN, VECTOR[None], ["a"], sizes=sizes)
+        (alone,) = fit_mean_series(series[:, -1:], DESIGN, VECTOR[None], ["a"])
+        assert pooled[-1]["a"].noise_dof == pytest.approx(alone["a"].noise_dof, rel=1e-3)
+        dofs.append(
+            (np.median([mean["a"].noise_dof for mean in pooled[:-1]]), alone["a"].noise_dof)
+        )
+        intervals = np.array([mean["a"].compute_interval() for mean in pooled[:-1]])
+        inside += ((intervals[:, 0] < 5) & (intervals[:, 1] > 5)).tolist()
+    pooled_dof, separate_dof = np.median(dofs, axis=0)
+    assert pooled_dof > 2 * separate_dof
+    assert 0.91 < np.mean(inside) < 0.99

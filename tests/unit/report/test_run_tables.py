@@ -47,7 +47,7 @@ def test_tables_of_clusters_list_the_peaks_of_the_widest_smoothing():
     assert first[1][1] == "n/a", "the cluster is named by its labels, not by the peak"
     assert first[1][2:7] == ["−1, 0, 0", "8.104", "3 [2, 4]", "< 0.1 %", "Cuneus_R, 2 mm away"]
     assert first[1][7] == "0 z ≥ 3.1"
-    assert (first[8][1], first[8][7:]) == ("", ["", ""]), "a further peak has no volume"
+    assert (first[8][1], first[8][7:]) == ("", ["", "", ""]), "a further peak has no volume"
     targets = [value for found in page.all() for value in found.attributes.values()]
     assert "-12.0,0.0,0.0" in targets, "the crosshair moves to scanner coordinates"
 
@@ -106,6 +106,8 @@ def make_region(**cells):
         "upper": 2.61,
         "acquired": 1.9,
         "measured": math.nan,
+        "large_share": 0.125,
+        "dark_share": 0.5,
         "q": math.nan,
     }
     return defaults | cells
@@ -129,15 +131,16 @@ def test_regions_clusters_and_active_labels_have_a_table_each():
     )
     page = Page(regions_html(regions, ["sbl"]))
     named, clusters, active = page.tables.values()
+    veins = "12 %, 50 %"
     assert named[1:] == [
-        ["v1", "all", "acquired", "2.00 ± 0.300", "–", "[1.39, 2.61]", "17"],
-        ["v1", "all", "sbl", "2.00 ± 0.300", "0.400", "[1.39, 2.61]", "14 of 17"],
-        ["v1", "left", "sbl", "2.00 ± 0.300", "–", "–", "17"],
+        ["v1", "all", "acquired", "2.00 ± 0.300", "–", "[1.39, 2.61]", veins, "17"],
+        ["v1", "all", "sbl", "2.00 ± 0.300", "0.400", "[1.39, 2.61]", veins, "14 of 17"],
+        ["v1", "left", "sbl", "2.00 ± 0.300", "–", "–", veins, "17"],
     ]
     assert [cells[:1] + cells[4:6] for cells in clusters[1:]] == [
         ["cluster 1, Cuneus_L", "1.90", "2.10"]
     ]
-    assert [(cells[0], cells[-2]) for cells in active[1:]] == [
+    assert [(cells[0], cells[-3]) for cells in active[1:]] == [
         ("Cuneus_R", ".030"),
         ("Cuneus_L", ".040"),
     ]
@@ -145,6 +148,16 @@ def test_regions_clusters_and_active_labels_have_a_table_each():
     assert regions_html(regions.iloc[:0], []) == ""
     inactive = regions[(regions["origin"] == "atlas") & (regions["q"] > 0.05)]
     assert "No atlas label has q ≤ .05" in regions_html(inactive, [])
+
+
+@pytest.mark.parametrize(
+    ("large", "dark", "is_marked"),
+    [(0.6, 0.0, True), (0.3, 0.3, True), (0.3, 0.1, False), (0.1, 0.9, False)],
+)
+def test_rows_with_signs_of_veins_are_marked(large, dark, is_marked):
+    cluster = make_region(origin="cluster", large_share=large, dark_share=dark)
+    _, cells = Page(regions_html(pd.DataFrame([cluster]), [])).table()
+    assert cells[-2] == f"{'vein? ' * is_marked}{large:.0%}, {dark:.0%}".replace("%", " %")
 
 
 def test_ten_labels_are_shown_of_the_contrast_with_most_active_labels():

@@ -456,8 +456,7 @@ def _make_common_sidecar(
     without_sd = [name for name, run_maps in maps.items() if "sd" not in run_maps]
     if estimate.sd is not None:
         sidecar["ErrorOfReconstruction"] = (
-            "The stat-sd map contains the standard deviation of the reconstruction error of the"
-            " combined effect"
+            "Not included in variance, t and z; included in the sdTotal map of the combined effect"
         )
     elif not_applied or len(without_sd) < len(maps):
         reason = (
@@ -465,7 +464,7 @@ def _make_common_sidecar(
             if not_applied
             else "the reconstruction error was not estimated in " + enumerate_words(without_sd)
         )
-        sidecar["ErrorOfReconstruction"] = f"There is no stat-sd map, because {reason}"
+        sidecar["ErrorOfReconstruction"] = f"There is no sdTotal map, because {reason}"
     return sidecar
 
 

@@ -127,7 +127,7 @@ def draw_participant(
     picture_maps = PictureMaps(
         shown_maps=shown_maps, images=images, result=result, contrast=contrast, factor=factor
     )
-    uses = list_used_files(shown_maps, result, contrast, stored, entities)
+    uses = list_used_files(shown_maps, result, contrast, rows, stored, entities)
     space, first_space = (f"_space-{label}_" for label in (BOLDREF, FIRST_BOLDREF))
     # over sessions, the scales of the runs do not matter
     participant_map = replace(

@@ -1,7 +1,5 @@
 """Test the table of regions: regions of interest, clusters and atlas labels in all series."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +9,6 @@ from bids_sr.engine.artifacts import Derivative
 from bids_sr.evaluation.statistics.multiple_comparisons import benjamini_hochberg
 from bids_sr.evaluation.steps.region_effects import COLUMNS, join_regions, measure_regions
 from bids_sr.glm.design import DesignSettings
-from bids_sr.glm.region_means import fit_mean_series
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -220,20 +217,12 @@ def test_other_series_are_fitted_with_the_same_noise_model(series):
     assert found["acquired"].isna().all()
 
 
-@pytest.mark.parametrize(("noise_dof", "has_interval"), [(1.9, False), (2.1, True)])
-def test_noise_with_few_degrees_of_freedom_has_no_interval(
-    noise_dof, has_interval, series, monkeypatch
-):
-    def fit_uncertain(*arguments):
-        return [
-            {name: replace(mean, noise_dof=noise_dof) for name, mean in means.items()}
-            for means in fit_mean_series(*arguments)
-        ]
-
-    monkeypatch.setattr("bids_sr.evaluation.steps.region_effects.fit_mean_series", fit_uncertain)
+def test_all_regions_have_an_interval_and_shares_of_voxels_with_signs_of_veins(series):
     table = measure(series, "sbl")
-    assert (table[["lower", "upper"]].notna() == has_interval).all(axis=None)
-    assert table.loc[table["origin"] == "atlas", "q"].notna().all()
+    assert table[["lower", "upper"]].notna().all(axis=None)
+    assert (table["noise_dof"] >= 1).all()
+    assert (table["large_share"] == 0).all()
+    assert (table["dark_share"] == 0).all()
 
 
 def test_a_region_that_is_the_brain_has_no_rows(series):

@@ -363,8 +363,6 @@ def test_the_stored_verdict_has_large_effects_of_recovered_contrasts():
         n=20,
         n_active=300,
         detail_share=0.4,
-        tsnr=20.0,
-        other_tsnr=60.0,
         dark_share=0.5,
         other_dark_share=0.1,
     )

@@ -64,6 +64,9 @@ def maps() -> list[Derivative]:
 def cluster_table(
     maps: list[Derivative], here: Path, *, in_template: bool = False
 ) -> pd.DataFrame:
+    boldref = Volume(np.full(SHAPE, 500.0, np.float32), AFFINE)
+    boldref.data[:, :12] = 200
+    brain = Volume(np.ones(SHAPE, bool), AFFINE)
     to_scanner, atlas_inputs = np.eye(4), ()
     to_scanner[:3, 3] = SHIFT
     if in_template:
@@ -77,7 +80,7 @@ def cluster_table(
             table,
             [here / "std2t1w.txt"],
         )
-    table, columns = list_clusters(maps, here, *atlas_inputs, method_names=["sbl"])
+    table, columns = list_clusters(maps, boldref, brain, here, *atlas_inputs, method_names=["sbl"])
     assert tuple(columns) == tuple(COLUMNS)
     return table
 

@@ -17,6 +17,7 @@ from figure_helpers import kept
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.engine.artifacts import Derivative, Volume
+from bids_sr.engine.metric_rows import metric_rows
 from bids_sr.engine.number_text import number
 from bids_sr.evaluation.contrast_results import collect_results
 from bids_sr.evaluation.result import RunResult, make_result
@@ -333,17 +334,17 @@ def test_the_files_to_use_are_stored_maps_of_the_shown_contrast():
     for series, stats in (("sbl", ["effect", "sdTotal"]), ("srgan", ["t"])):
         rows = make_tested_rows({contrast: ((0.5, 0.1), (0.4, 0.1))}, series=series)
         result = make_result(series, collect_results(rows, series), rows)
-        uses = list_used_files(shown_maps, result, contrast, stored, run)
+        uses = list_used_files(shown_maps, result, contrast, rows, stored, run)
         ends = [f"contrast-{contrast}_stat-{stat}_desc-{series}_statmap.nii.gz" for stat in stats]
         assert [use.file.endswith(end) for use, end in zip(uses, ends, strict=True)] == [
             True for _ in ends
         ]
         assert {use.file for use in uses} <= set(outputs)
-    (spline,) = list_used_files(shown_maps, RunResult(), contrast, stored, run)
+    (spline,) = list_used_files(shown_maps, RunResult(), contrast, [], stored, run)
     assert spline.file in outputs
     assert "_desc-bspline_" in spline.file
     minimal = replace(stored, level="minimal")
-    (nothing,) = list_used_files(shown_maps, RunResult(), contrast, minimal, run)
+    (nothing,) = list_used_files(shown_maps, RunResult(), contrast, [], minimal, run)
     assert (nothing.file, "--level standard" in nothing.text) == ("", True)
 
 
@@ -359,14 +360,15 @@ def test_the_size_of_effects_in_the_mask_is_stated():
     sidecar = {**region.sidecar, "SourceSeries": "sbl", "ThresholdLabel": "SignReliable"}
     shown_maps = run_maps_figures.sort_maps([effect, replace(region, sidecar=sidecar)])
     rows = make_tested_rows({"house": ((0.5, 0.1), (0.4, 0.1))})
+    shares = metric_rows("sbl", {"large_share": 0.75}, contrast="house", threshold="signReliable")
     result = make_result("sbl", collect_results(rows, "sbl"), rows)
     options = {"thresholds": ["fdr"], "methods": ["sbl"], "kinds": ["glm"]}
     stored = StoredMaps(level="standard", smoothing=[0.0, 5.0], primary="sbl", **options)
     run = {"subject": "01", "task": "tap"}
-    _, use = list_used_files(shown_maps, result, "house", stored, run)
+    _, use = list_used_files(shown_maps, result, "house", [*rows, *shares], stored, run)
     assert use.remark == (
-        "20 voxels (20 decreases), effects: median 10.5, 95th percentile 19.1 %,"
-        f" {number(0.75, '.0%')} of the voxels above 5 %"
+        "20 voxels (20 decreases), effects: median 10.5, 95th percentile 19.1 %;"
+        f" {number(0.75, '.0%')} of the voxels with an acquired effect above 5 %"
     )
     assert "sblSignReliable_mask" in use.file
 
