@@ -9,7 +9,9 @@ from bids_sr.cli.stages import estimate_with_time
 from bids_sr.config import Settings
 from bids_sr.engine.graph import Graph
 from bids_sr.engine.nodes import Node
+from bids_sr.engine.records import FinishedSteps, find_folder, record_files
 from bids_sr.survey.preflight.plan import Plan
+from bids_sr.version import __version__
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.participant import make_graph
 
@@ -35,6 +37,22 @@ def planned_graph(maker: BidsMaker, root: Path, *options: str) -> Graph:
 def stage_minutes(settings: Settings) -> dict[str, float]:
     """Return the processor minutes of each stage, as in the dry run."""
     return {row.stage: row.minutes for row in estimate_with_time(check(settings), settings).rows}
+
+
+def finish_trainings(settings: Settings, plan: Plan) -> None:
+    """Record all trainings of a call and the steps before them as finished, with empty results."""
+    work_dir = settings.paths.work_dir or Path()
+    graph = make_graph(settings, plan, VERSION)
+    trainings = [node for node in graph.nodes if node.cost.trains]
+    steps = FinishedSteps(graph, work_dir, trainings)
+    unfinished = steps.unfinished_steps()
+    steps.write_requests(unfinished)
+    assert settings.paths.version_file is not None
+    settings.paths.version_file.write_text(__version__)
+    for folder in (find_folder(node, work_dir) for node in unfinished):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.txt").touch()
+        record_files(folder)
 
 
 def steps_of(graph: Graph) -> set[str]:

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.config import Settings, machine
@@ -86,17 +87,13 @@ def estimate_with_time(
     is declared by the steps. The time of a training on a GPU was not measured: it is infinite
     unless it has a limit.
 
-    `steps` are the nodes to run; None means all nodes, for downsampled data with
-    ``--retrospective``.
+    `steps` are the nodes to run; None means `list_remaining_steps`.
     """
-    from bids_sr.workflows.participant import make_scope
-
     downsampled_plan = replace(plan, subjects=as_downsampled(plan.subjects, settings))
     cost = estimate(downsampled_plan, settings)
     get_seconds = make_time_function(downsampled_plan, cost.sizes)
     if steps is None:
-        scopes = make_scope(settings, downsampled_plan, __version__).inward()
-        steps = (node for scope in scopes for node in scope.nodes)
+        steps = list_remaining_steps(plan, settings)
     seconds_by_step: defaultdict[AnyStep, float] = defaultdict(float)
     trainings: defaultdict[str, list[Node]] = defaultdict(list)
     for node in steps:
@@ -161,13 +158,23 @@ def _count_training_seconds(seconds: Sequence[float], settings: Settings) -> tup
     return wall_s, min(wall_s, sum(seconds) / shares[0] * shares[1])
 
 
-def list_own_steps(plan: Plan, settings: Settings) -> "list[Node]":
-    """Return the steps of the selected participants, without the training that others share."""
-    from bids_sr.workflows.participant import make_scope
+def list_remaining_steps(plan: Plan, settings: Settings) -> "list[Node]":
+    """Return all steps without finished trainings in the working directory and steps before them.
 
-    labels = {subject.label for subject in plan.subjects}
-    scopes = make_scope(settings, plan, __version__).inward()
-    return [node for scope in scopes if scope.participant in labels for node in scope.nodes]
+    Other finished steps are included, because checksums of all input files would take long. With
+    ``--retrospective``, the data are downsampled.
+    """
+    from bids_sr.engine.records import FinishedSteps, find_folder
+    from bids_sr.workflows.participant import make_graph
+
+    work_dir = settings.paths.work_dir or Path()
+    downsampled_plan = replace(plan, subjects=as_downsampled(plan.subjects, settings))
+    graph = make_graph(settings, downsampled_plan, __version__)
+    begun_trainings = [
+        node for node in graph.nodes if node.cost.trains and find_folder(node, work_dir).exists()
+    ]
+    finished_steps = FinishedSteps(graph, work_dir, begun_trainings).finished_steps()
+    return [node for node in graph.nodes if node not in finished_steps]
 
 
 def list_stages(steps: "Iterable[Node]") -> list[str]:

@@ -156,14 +156,17 @@ class FinishedSteps:
     The file contains a digest of the last request of the step: its code and all inputs, with size,
     time stamp and checksum of files. If all steps of a call have finished with the current
     digest, nothing has to be computed and nipype is not needed.
+
+    `nodes` limits the steps to these and all steps that they depend on; only files that these
+    steps read are read for their checksums.
     """
 
-    def __init__(self, graph: Graph, work_dir: Path) -> None:
+    def __init__(self, graph: Graph, work_dir: Path, nodes: Iterable[Node] | None = None) -> None:
         self._wires = graph.wires
         self._requests = dict[Node, _Request]()
-        for node, step_checksum in compute_checksums(graph).items():
+        for node, step_checksum in compute_checksums(graph, nodes).items():
             step = node.step
-            folder = Path(work_dir, *node.scope.path.split("."), node.name)
+            folder = find_folder(node, work_dir)
             inputs = [
                 step_checksum,
                 step.__module__,
@@ -173,6 +176,10 @@ class FinishedSteps:
             ]
             digest = hashlib.sha256(repr(_fingerprint(inputs)).encode()).hexdigest()
             self._requests[node] = _Request(folder, digest)
+
+    def finished_steps(self) -> set[Node]:
+        """Return the steps that have finished with their current inputs."""
+        return self._requests.keys() - self.unfinished_steps()
 
     def unfinished_steps(self) -> set[Node]:
         """Return the steps that have to run, as far as this can be determined without nipype.
@@ -218,8 +225,8 @@ class FinishedSteps:
 
         Only steps that have finished with their current inputs are included.
         """
-        unfinished_nodes = self.unfinished_steps()
-        return lambda node: None if node in unfinished_nodes else self._requests[node].folder
+        finished_nodes = self.finished_steps()
+        return lambda node: self._requests[node].folder if node in finished_nodes else None
 
     def write_requests(self, unfinished_nodes: Collection[Node] = ()) -> None:
         """Write the current digest of all steps.
@@ -279,6 +286,11 @@ def _has_ended(folder: Path, digest: str) -> bool:
     except (OSError, ValueError):
         return False
     return requested_digest == digest and previous != _identify_record(folder)
+
+
+def find_folder(node: Node, work_dir: Path) -> Path:
+    """Return the folder of a step in the working directory."""
+    return Path(work_dir, *node.scope.path.split("."), node.name)
 
 
 def _find_request_file(folder: Path) -> Path:

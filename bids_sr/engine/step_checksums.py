@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from bids_sr.engine.graph import Graph
@@ -11,14 +11,16 @@ from bids_sr.io.checksums import checksum
 from bids_sr.io.code_digests import compute_code_digest
 
 
-def compute_checksums(graph: Graph) -> dict[Node, str]:
+def compute_checksums(graph: Graph, nodes: Iterable[Node] | None = None) -> dict[Node, str]:
     """Return a checksum per step of its code and the content of all files that it depends on.
 
     Code and files of earlier steps are included, because a step may pass its input on unchanged,
     with the old modification time.
+
+    The result has `nodes` and all steps that they depend on; all steps if `nodes` is None.
     """
     checksums: dict[Node, str] = {}
-    for node in graph.nodes:
+    for node in graph.nodes if nodes is None else nodes:
         _add_checksum(node, graph, checksums)
     return checksums
 

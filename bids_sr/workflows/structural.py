@@ -62,7 +62,8 @@ def process_scans(analysis: Analysis, subjects: Sequence[Subject]) -> None:
     """
     plan = analysis.plan
     paired_subjects = {subject.label: subject for subject in subjects if subject.structural}
-    all_paired = {subject.label: subject for subject in plan.training_subjects} | paired_subjects
+    training_subjects = plan.training_subjects if paired_subjects else ()
+    all_paired = {subject.label: subject for subject in training_subjects} | paired_subjects
     prepared_heads = {
         label: _prepare_scans(analysis, subject, is_stored=label in paired_subjects)
         for label, subject in all_paired.items()
@@ -73,9 +74,9 @@ def process_scans(analysis: Analysis, subjects: Sequence[Subject]) -> None:
         if subject.lowres:
             _process_lowres(analysis, subject)
     networks: dict[str, ModelFiles] = {}
-    if plan.training_subjects:
+    if training_subjects:
         networks = _train_shared_networks(
-            analysis, [prepared_heads[subject.label] for subject in plan.training_subjects]
+            analysis, [prepared_heads[subject.label] for subject in training_subjects]
         )
     for label, subject in paired_subjects.items():
         _process_pairs(analysis, subject, prepared_heads[label], networks)

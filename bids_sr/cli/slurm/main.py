@@ -61,6 +61,7 @@ from bids_sr.io.notices import UsageError
 from bids_sr.sr.device import Device
 
 if TYPE_CHECKING:
+    from bids_sr.engine.nodes import Node
     from bids_sr.survey.bids import Subject
     from bids_sr.survey.preflight import Plan
     from bids_sr.survey.preflight.plan import Estimate
@@ -320,20 +321,23 @@ def _make_submission(
     }
     _check_active({label: digests[label] for label in subjects if label not in done}, active)
     labels = [label for label in subjects if label not in done | active.labels]
-    # the first task trains the networks that the others share
-    n_training = 1 if labels and plan.training_subjects else 0
-    members = [subjects[label] for label in labels]
-    training_members, array_members = members[:n_training], members[n_training:]
+    tasks_of_one = {
+        label: _Task.of_participant(plan, subjects[label], settings) for label in labels
+    }
+    # the first task that needs shared networks without finished training trains them for all
+    training_labels = [label for label in labels if tasks_of_one[label].trains_shared][:1]
+    array_labels = [label for label in labels if label not in training_labels]
+    labels = training_labels + array_labels
     training_request = request = None
-    if training_members:
-        training_request = _make_request(plan, settings, options, training_members)
-    if array_members:
-        request = _make_request(
-            plan, settings, options, array_members, is_trained=bool(training_members)
-        )
+    if training_labels:
+        training_tasks = [tasks_of_one[label] for label in training_labels]
+        training_request = _make_request(settings, options, training_tasks)
+    if array_labels:
+        array_tasks = [tasks_of_one[label].without_shared() for label in array_labels]
+        request = _make_request(settings, options, array_tasks)
     tasks = (
-        *divide_into_tasks(labels[:n_training], 1),
-        *divide_into_tasks(labels[n_training:], options.batch),
+        *divide_into_tasks(training_labels, 1),
+        *divide_into_tasks(array_labels, options.batch),
     )
     needs_group = bool(labels) or not (GROUP in done or active.group_jobs)
     with_group = needs_group and not options.no_group and len(subjects) > 1
@@ -438,18 +442,56 @@ def _check_active(digests: Mapping[str, str], active: ActiveJobs) -> None:
         )
 
 
-def _make_request(
-    plan: "Plan",
-    settings: Settings,
-    options: SlurmOptions,
-    subjects: "Sequence[Subject]",
-    *,
-    is_trained: bool = False,
-) -> Request:
+@frozen
+class _Task:
+    """Remaining steps of one participant, whose label is the only one of the plan."""
+
+    plan: "Plan"
+    steps: "Sequence[Node]"
+
+    @classmethod
+    def of_participant(cls, plan: "Plan", subject: "Subject", settings: Settings) -> "_Task":
+        """Return the task of a participant; networks in the working directory are finished."""
+        from bids_sr.cli.stages import list_remaining_steps
+
+        plan = dataclasses.replace(plan, subjects=(subject,))
+        return cls(plan=plan, steps=list_remaining_steps(plan, settings))
+
+    @property
+    def label(self) -> str:
+        """Label of the participant."""
+        return self.plan.subjects[0].label
+
+    @property
+    def trains_shared(self) -> bool:
+        """Whether the task trains networks that other participants share."""
+        return any(
+            node.cost.trains and node.scope.participant != self.label for node in self.steps
+        )
+
+    def without_shared(self) -> "_Task":
+        """Return the task after another task has trained the shared networks."""
+        if not self.trains_shared:
+            return self
+        steps = [node for node in self.steps if node.scope.participant == self.label]
+        return dataclasses.replace(self, steps=steps)
+
+    def estimate(self, settings: Settings) -> "Estimate":
+        """Return the cost of the task, whose memory includes a training only if it trains."""
+        from bids_sr.cli.stages import estimate_with_time
+
+        cost = estimate_with_time(self.plan, settings, self.steps)
+        if not self.plan.training_subjects or self.trains_shared:
+            return cost
+        memory_gb = BASE_GB + max(row.memory_gb for row in cost.rows)
+        return dataclasses.replace(cost, memory_gb=memory_gb)
+
+
+def _make_request(settings: Settings, options: SlurmOptions, members: Sequence[_Task]) -> Request:
     """Return the request of all tasks, estimated from the most demanding one.
 
-    `is_trained` is whether an earlier task has trained the shared networks. A tip on faster
-    training is printed. Raises `UsageError` if the time is unknown and was not specified.
+    `members` are the tasks of one participant each. A tip on faster training is printed. Raises
+    `UsageError` if the time is unknown and was not specified.
     """
     from bids_sr.survey import preflight
 
@@ -458,12 +500,7 @@ def _make_request(
         device: Device = "cuda" if n_gpus else "cpu"
         resources = dataclasses.replace(settings.resources, device=device)
         settings = dataclasses.replace(settings, resources=resources)
-    estimates = {
-        subject.label: _estimate_task(
-            dataclasses.replace(plan, subjects=(subject,)), settings, is_trained=is_trained
-        )
-        for subject in subjects
-    }
+    estimates = {member.label: member.estimate(settings) for member in members}
     costs = [
         (
             max(estimates[label].memory_gb for label in task),
@@ -493,17 +530,6 @@ def _make_request(
         minutes=parse_minutes(options.time) if options.time else None,
         resident=counts_resident,
     )
-
-
-def _estimate_task(plan: "Plan", settings: Settings, *, is_trained: bool) -> "Estimate":
-    """Return the cost of a task, without shared steps if `is_trained`."""
-    from bids_sr.cli.stages import estimate_with_time, list_own_steps
-
-    if not is_trained:
-        return estimate_with_time(plan, settings)
-    cost = estimate_with_time(plan, settings, list_own_steps(plan, settings))
-    memory_gb = BASE_GB + max(row.memory_gb for row in cost.rows)
-    return dataclasses.replace(cost, memory_gb=memory_gb)
 
 
 def _print_counts(

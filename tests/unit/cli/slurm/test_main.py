@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from data.dataset import BidsMaker
 from data.fmriprep import FmriprepMaker
+from graphmaker import finish_trainings
 from slurmmaker import program
 
+from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.slurm import main as slurm_main
+from bids_sr.workflows.call_checks import check
 
 Call = Callable[..., int]
 METHOD = ("--sr-method", "bspline")
@@ -215,6 +218,34 @@ def test_the_first_task_trains_the_networks_that_the_others_share(
     printed = capsys.readouterr().out
     assert re.search(r"^training=\$\(sbatch --dependency=afterany:5 ", printed, re.MULTILINE)
     assert re.search(r"^array=.* --dependency=afterok:\$training ", printed, re.MULTILINE)
+
+
+def test_a_task_only_trains_networks_that_the_working_directory_lacks(
+    call: Call, maker: BidsMaker, tmp_path: Path
+) -> None:
+    """A participant without a second resolution needs no networks."""
+    maker.subject("04")
+    for label in ("01", "02", "03", "04"):
+        maker.image(f"sub-{label}_acq-fine_T2w.nii.gz", "anat", (3.0, 3.0, 3.0))
+        if label != "01":
+            maker.image(f"sub-{label}_acq-coarse_T2w.nii.gz", "anat", (6.0, 6.0, 6.0))
+    split = ("--sr-target", "anat", "--recipe", "paper", "--set", "anat.split=40,11,10")
+    split += ("--set", "anat.control=true")
+    assert call(program=split) == 0
+    assert submitted(tmp_path) == [["sub-02", "sub-01", "sub-03", "sub-04"]]
+    finish(tmp_path, "sub-01", "sub-02", "sub-03")
+    folders = [str(maker.root), str(tmp_path / "out"), "participant", "-w", str(tmp_path / "work")]
+    settings = parse_settings([*folders, "--skip-bids-validation", *split]).resolve(run_uuid="")
+    finish_trainings(settings, check(settings))
+    assert call("--no-group", program=split) == 0
+    assert submitted(tmp_path)[1:] == [["sub-04"]]
+    first, second = submissions(tmp_path)
+    assert not (second / "training.sbatch").exists()
+    requests = [
+        re.findall(r"--(?:time|mem)=\S+", (folder / "array.sbatch").read_text())
+        for folder in (first, second)
+    ]
+    assert requests[0] == requests[1]
 
 
 def test_a_queue_that_does_not_answer_is_an_error(

@@ -18,7 +18,7 @@ import pytest
 from checking import found_by, problems_of
 from data.calls import about, only_run, plan_for, plan_with_validator, problem_of, settings_for
 from data.dataset import EVENTS, BidsMaker
-from graphmaker import stage_minutes
+from graphmaker import finish_trainings, stage_minutes
 
 from bids_sr.cli.console import make_start_lines
 from bids_sr.cli.stages import estimate_with_time
@@ -325,6 +325,19 @@ def test_estimates_grow_linearly_with_the_number_of_volumes(maker: BidsMaker) ->
     disk = [plan.estimate.work_gb for plan in plans]
     assert disk[2] - disk[1] == pytest.approx(disk[1] - disk[0])
     assert plans[1].estimate.memory_gb == pytest.approx(plans[0].estimate.memory_gb)
+
+
+def test_a_finished_training_takes_no_time(maker: BidsMaker, tmp_path: Path) -> None:
+    """Two runs share the network of their pair; another image of the pair is trained on again."""
+    maker.bold("sub-01_task-tap_run-2")
+    settings = settings_for(maker, "--sr-method", "srgan", "-w", str(tmp_path / "work"))
+    times = [stage_minutes(settings)]
+    finish_trainings(settings, check(settings))
+    times.append(stage_minutes(settings))
+    maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").touch()
+    times.append(stage_minutes(settings))
+    assert ["training" in stages for stages in times] == [True, False, True]
+    assert times[1]["activation maps"] == times[0]["activation maps"]
 
 
 def test_the_time_of_a_stage_is_the_sum_of_its_steps(
