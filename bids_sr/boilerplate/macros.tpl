@@ -15,6 +15,10 @@
 <div class='pick' data-pick>{% for title, content in entries %}<div data-title="{{ title }}">{{ content }}</div>{% endfor %}</div>
 {% endmacro %}
 
+{% macro by_contrast(entries) %}
+{% for name, content in entries %}<div{% if entries|length > 1 %} data-for="{{ name }}"{% endif %}>{{ content }}</div>{% endfor %}
+{% endmacro %}
+
 {% macro value(text, small="", bold=false) %}
 {% if bold %}<strong>{{ text }}</strong>{% else %}{{ text }}{% endif %}{% if small %}<br><small>{{ small }}</small>{% endif %}
 {% endmacro %}
@@ -70,18 +74,22 @@
 <div><h3>Use</h3><table class="use">{% for row in rows %}<tr><th scope="row">{{ row.label }}</th><td>{% if row.file %}<a href="{{ row.file }}"><code>{{ row.file.split("/")[-1].split("_res-hr_")[-1].split("_space-boldref_")[-1].split("_space-firstBoldref_")[-1] }}</code></a>{% endif %}{{ row.text }}{% if row.remark %} <small>{{ row.remark }}</small>{% endif %}</td></tr>{% endfor %}</table></div>
 {% endmacro %}
 
-{% macro first_screen(screen, rows, hidden, total) %}
-<div class="first">
+{% macro answer(view) %}
+{{ view.picture }}
+<p class="answer {{ view.kind }}">{{ view.sentence }}</p>
+{% endmacro %}
+
+{% macro first_screen(screen, pictures, uses, rows, hidden, total) %}
+<div class="first" data-contrasts="{{ screen.views|map(attribute="contrast")|join("|") }}">
 <div class="line"><h2>{{ screen.title }}</h2><p>{{ screen.facts }}</p></div>
 {% for alert in screen.alerts %}<p class="warning" role="note">{{ alert }}</p>{% endfor %}
-{{ screen.picture }}
-<p class="answer {{ screen.kind }}">{{ screen.sentence }}</p>
+{{ by_contrast(pictures) }}
 <div class="columns">
 {% if rows %}
 <div><table class="answers"><thead>{% if screen.heads.question %}<tr><td></td><th colspan="4">{{ screen.heads.question }} <small>{{ screen.heads.key }}</small></th></tr>{% endif %}<tr><th scope="col">{{ screen.heads.name }}</th>{% for answer in screen.heads.answers %}<th scope="col">{{ answer }}</th><th scope="col">{% if rows|map(attribute="cells." ~ loop.index0 ~ ".interval")|select|list %}<span class="axis"><small>0</small><small>100</small></span>{% endif %}{{ screen.heads.number }}</th>{% endfor %}</tr></thead><tbody>{{ answers(rows) }}</tbody></table>
 {% if hidden %}<details><summary>all {{ total }}</summary><table class="answers"><tbody>{{ answers(hidden) }}</tbody></table></details>{% endif %}</div>
 {% endif %}
-{% if screen.use %}{{ use(screen.use) }}{% endif %}
+{{ by_contrast(uses) }}
 </div></div>
 {% endmacro %}
 

@@ -8,6 +8,27 @@
   };
   document.documentElement.classList.add("js");
 
+  // One contrast for the whole page: a list in each first screen sets what is shown of each contrast.
+  const choose = (contrast) => document.dispatchEvent(new CustomEvent("contrast", { detail: contrast }));
+  const lists = [];
+  for (const screen of all("[data-contrasts]")) {
+    const names = screen.dataset.contrasts.split("|");
+    if (names.length < 2) continue;
+    const list = make("select", {}, ...names.map((name) => make("option", { value: name, textContent: name })));
+    list.addEventListener("change", () => choose(list.value));
+    screen.querySelector(".line").append(make("label", {}, "contrast ", list));
+    lists.push(list);
+  }
+  document.addEventListener("contrast", ({ detail }) => {
+    document.documentElement.dataset.contrast = detail;
+    for (const list of lists) if (list.querySelector(`[value="${detail}"]`)) list.value = detail;
+    for (const part of all("[data-for]")) {
+      const others = [...part.parentElement.children];
+      if (others.some((each) => each.dataset.for === detail)) part.classList.toggle("away", part.dataset.for !== detail);
+    }
+  });
+  for (const part of all("[data-for] + [data-for]")) part.classList.add("away");
+
   // One figure of several: a row of buttons for each entity that has more than one value.
   for (const panels of all("[data-choose]")) {
     const figures = all(":scope > figure", panels);
@@ -27,14 +48,23 @@
       for (const value of new Set(figures.map((f) => f.dataset[name]))) {
         const button = make("button", { type: "button", textContent: value.replace(" (FWHM)", "") });
         Object.assign(button.dataset, { name, value });
-        button.addEventListener("click", () => { chosen[name] = value; show(); });
+        button.addEventListener("click", () => {
+          if (name === "contrast") choose(value);
+          chosen[name] = value;
+          show();
+        });
         group.append(button);
       }
       bar.append(group);
     }
     panels.prepend(bar);
     show();
+    document.addEventListener("contrast", ({ detail }) => {
+      if (figures.some((figure) => figure.dataset.contrast === detail)) chosen.contrast = detail;
+      show();
+    });
   }
+  if (lists.length) choose(lists[0].value);
 
   // One table of several: a list of their titles.
   let picks = 0;

@@ -85,6 +85,11 @@
       this.given = JSON.parse(root.querySelector("script").textContent);
       this.cache = new Map();
       this.state = { ...this.given.first, threshold: this.given.threshold };
+      const { contrast } = document.documentElement.dataset; // chosen at the top of the page
+      if (this.given.contrasts.includes(contrast)) this.state.contrast = contrast;
+      document.addEventListener("contrast", ({ detail }) => {
+        if (this.given.contrasts.includes(detail) && detail !== this.state.contrast) this.show({ contrast: detail });
+      });
       this.before = this.given.series.includes("bspline") ? "bspline" : this.given.series[0];
       this.at = this.given.at;
       this.color = ramp(this.given.colors);
@@ -238,7 +243,10 @@
       this.inputs = {};
       const choice = (name, values) => {
         const select = make("select", {}, ...values.map((text) => make("option", { value: text, textContent: text })));
-        select.addEventListener("change", () => this.show({ [name]: select.value }));
+        select.addEventListener("change", () => {
+          this.show({ [name]: select.value });
+          if (name === "contrast") document.dispatchEvent(new CustomEvent("contrast", { detail: select.value }));
+        });
         this.inputs[name] = select;
         return make("label", {}, `${name} `, select);
       };

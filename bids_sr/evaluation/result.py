@@ -40,6 +40,15 @@ class RunResult:
         """Contrasts whose detail may be interpreted in active voxels."""
         return [result for result in self.contrasts if result.state == "recovered"]
 
+    def select(self, map_contrast: str) -> "RunResult":
+        """Return the result for one contrast of the maps.
+
+        It has no contrast if the contrast of the maps was neither measured nor tested.
+        """
+        contrasts = tuple(item for item in self.contrasts if item.map_contrast == map_contrast)
+        shown = next((item for item in contrasts if item.state == "recovered"), None)
+        return replace(self, contrasts=contrasts, shown=shown)
+
     @property
     def is_measured(self) -> bool:
         """Whether the detail of any contrast was compared with a high-resolution reference."""

@@ -39,7 +39,12 @@ def write_result(result: RunResult) -> str:
     if shown is None or shown.active.deciding_row is None:
         reasons = {contrast.active.short_reason for contrast in result.contrasts} or {"not tested"}
         reason = f" ({reasons.pop()})" if len(reasons) == 1 and reasons != {""} else ""
-        return Statement.NONE_INTERPRETABLE.format(series=result.method, reason=reason)
+        contrasts = result.contrasts
+        return Statement.NONE_INTERPRETABLE.format(
+            series=result.method,
+            contrast=f" for {name_contrast(contrasts[0])}" if len(contrasts) == 1 else "",
+            reason=reason,
+        )
     row = shown.active.deciding_row
     statement = Statement.EXPLAINED_IN_TEST if is_tested(row) else Statement.EXPLAINS
     return statement.format(

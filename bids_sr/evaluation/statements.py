@@ -37,7 +37,9 @@ class Statement(StrEnum):
     )
     INTERPRETABLE = "Its detail may be interpreted {contrasts}."
     CONTRADICTED = "It was contradicted {contrasts}."
-    NONE_INTERPRETABLE = "No detail of {series} may be interpreted{reason}: use the B-spline maps."
+    NONE_INTERPRETABLE = (
+        "No detail of {series} may be interpreted{contrast}{reason}: use the B-spline maps."
+    )
     NOTHING_APPLIED = "{series} {were} not applied (zero filled): use the B-spline maps."
     NOTHING_COMPARED = "No super-resolution method was run: all series are interpolations."
 

@@ -54,6 +54,7 @@ from bids_sr.report.first_screen import (
     AnswerCell,
     AnswerMark,
     AnswerRow,
+    ContrastView,
     FirstScreen,
     TableHeads,
     UseRow,
@@ -117,9 +118,14 @@ def _make_primary_screen(
         facts=_describe_group(
             row.n, contents.tasks.get(row.task, {}), row.fwhm_mm, row.input_fwhm_mm
         ),
-        sentence=write_primary(row),
-        kind={"more accurate": "good", "not more accurate": "bad"}.get(status, "idle"),
-        picture=_draw_maps(contents, row.task, row.variant, row.contrast),
+        views=[
+            ContrastView(
+                sentence=write_primary(row),
+                kind={"more accurate": "good", "not more accurate": "bad"}.get(status, "idle"),
+                picture=_draw_maps(contents, row.task, row.variant, row.contrast),
+                use=use,
+            )
+        ],
         alerts=alerts,
         heads=TableHeads(
             "Participant",
@@ -127,7 +133,6 @@ def _make_primary_screen(
             "Explained, %",
         ),
         rows=list(_list_participants(contents, row)),
-        use=use,
     )
 
 
@@ -249,9 +254,14 @@ def _make_tested_screen(
         facts=_describe_group(
             len(run_counts), run_counts, 0.0, find_input_smoothing(contents.tables.values, task)
         ),
-        sentence=" ".join(filter(None, sentences)),
-        kind="tested" if shares else "idle",
-        picture=_draw_maps(contents, task, MISSING, contrast),
+        views=[
+            ContrastView(
+                sentence=" ".join(filter(None, sentences)),
+                kind="tested" if shares else "idle",
+                picture=_draw_maps(contents, task, MISSING, contrast),
+                use=use,
+            )
+        ],
         alerts=alerts,
         heads=_TESTED_HEADS,
         rows=[
@@ -271,7 +281,6 @@ def _make_tested_screen(
             )
             for participant, share in shares.items()
         ],
-        use=use,
     )
 
 

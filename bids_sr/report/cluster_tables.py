@@ -13,7 +13,7 @@ from bids_sr.engine.number_text import interval, number, short_number
 from bids_sr.glm.vein_signs import DARK_SHARE, LARGE_SHARE
 from bids_sr.io.smoothing_words import smoothing_choice, smoothing_text
 from bids_sr.report.evaluation_rows import series_text
-from bids_sr.report.markup import ColumnHead, render, render_selector, table
+from bids_sr.report.markup import ColumnHead, render, render_by_contrast, table
 from bids_sr.report.vein_column import VEIN_HEAD, describe_veins
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _THRESHOLDS: Mapping[str, str] = {
 
 
 def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Markup:
-    """Return the largest clusters of a series, one table per contrast, with a selector.
+    """Return the largest clusters of a series, one table per contrast.
 
     `first` is the contrast that is shown first. Only its table lists additional peaks of each
     cluster.
@@ -64,15 +64,14 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
     cells = _convert_cells(clusters)
     widest_mm = cells["fwhm_mm"].max()
     visible_cells = cells[(cells["series"] == series) & (cells["fwhm_mm"] == widest_mm)]
-    tables: list[tuple[str, Markup]] = []
+    tables: dict[str, Markup] = {}
     for contrast in sorted(clusters["contrast"].unique(), key=lambda name: name != first):
         rows = list(visible_cells[visible_cells["contrast"] == contrast].itertuples())
         if tables:
             rows = [row for row in rows if _is_highest_peak(row)][:_MAX_CLUSTERS]
         if rows:
-            title = f"{series_text(series)}, contrast {contrast}"
-            tables.append((title, _render_clusters(rows, series, contrast)))
-    return render_selector(tables) or Markup(
+            tables[contrast] = _render_clusters(rows, series, contrast)
+    return render_by_contrast(tables) or Markup(
         "<p class='note'>The maps of this series have no clusters.</p>"
     )
 

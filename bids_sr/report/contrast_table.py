@@ -129,7 +129,7 @@ def list_reasons(
     reference: str = "",
     across_runs: bool = False,
 ) -> list[str]:
-    """Return the reasons of the answers as sentences: definitions, reasons, masks and limits.
+    """Return what the answers of all contrasts mean as sentences: definitions, test and limits.
 
     `rows` are of the evaluation, and `self_test` has the voxel sizes of the test. `reference` is
     the high-resolution reference in words; "" if there is none. `across_runs` states whether runs
@@ -163,14 +163,20 @@ def list_reasons(
             sentences.append(
                 Statement.SINGLE_SPLIT.format(conditions=enumerate_unique(conditions))
             )
-    sentences += explain_results(contrasts)
-    if any(contrast.untested for contrast in contrasts):
-        sentences.append(Statement.UNTESTED_CONDITIONS)
-    sentences += _explain_masks(result, rows)
-    sentences += _explain_large_effects(result, rows)
     if summary:
         sentences.append(f"{result.method}: {summary}.")
     return sentences
+
+
+def explain_contrasts(result: RunResult, rows: Sequence[MetricRow]) -> list[str]:
+    """Return the reasons of the answers to contrasts as sentences, and their masks.
+
+    `rows` are of the evaluation.
+    """
+    sentences = explain_results(result.contrasts)
+    if any(contrast.untested for contrast in result.contrasts):
+        sentences.append(Statement.UNTESTED_CONDITIONS)
+    return [*sentences, *_explain_masks(result, rows), *_explain_large_effects(result, rows)]
 
 
 def _describe_sharpness(rows: Sequence[MetricRow]) -> str:

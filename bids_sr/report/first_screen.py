@@ -105,47 +105,72 @@ _TESTED_HEADS = _CONTRAST_HEADS._replace(key="Tested, % [95 %]")
 
 
 @frozen
+class ContrastView:
+    """Part of the first screen that the choice of a contrast changes.
+
+    `sentence` is the result, and `kind` its CSS class: ``good``, ``tested``, ``bad``, or ``idle``
+    for results that are not to be used. `picture` is markup; "" if there are no maps. `use` are
+    the files to use. `contrast` is the contrast of the maps; "" if the page has no choice.
+    """
+
+    sentence: str
+    kind: str = "idle"
+    picture: Markup = field(default_factory=Markup)
+    use: Sequence[UseRow] = ()
+    contrast: str = ""
+
+
+@frozen
 class FirstScreen:
     """Contents of the first screen.
 
     `title` names what the page is about, and `facts` are facts in the same line, such as voxel
-    sizes. `sentence` is the result, and `kind` its CSS class: ``good``, ``tested``, ``bad``, or
-    ``idle`` for results that are not to be used. `alerts` are whatever changes the use of the
-    maps, such as methods that were not applied. `picture` is markup; "" if there are no maps.
+    sizes. The first of the `views` is shown first. `alerts` are whatever changes the use of the
+    maps, such as methods that were not applied.
     """
 
     title: str
     facts: str
-    sentence: str
-    kind: str = "idle"
-    picture: Markup = field(default_factory=Markup)
+    views: Sequence[ContrastView]
     alerts: Sequence[str] = ()
     heads: TableHeads = _CONTRAST_HEADS
     rows: Sequence[AnswerRow] = ()
-    use: Sequence[UseRow] = ()
 
 
 def make_first_screen(
     title: str,
     facts: str,
     result: RunResult,
+    views: Sequence[ContrastView],
     *,
-    addition: str = "",
-    picture: Markup = _NO_PICTURE,
     alerts: Sequence[str] = (),
-    use: Sequence[UseRow] = (),
 ) -> FirstScreen:
-    """Return the first screen of a result; `addition` follows its sentence and may be empty."""
+    """Return the first screen of a result."""
     return FirstScreen(
         title=title,
         facts=facts,
-        sentence=" ".join(filter(None, [write_result(result), addition])),
-        kind=_choose_kind(result),
-        picture=picture,
+        views=views,
         alerts=alerts,
         heads=_CONTRAST_HEADS if result.is_measured else _TESTED_HEADS,
         rows=_list_rows(result.contrasts),
+    )
+
+
+def make_view(
+    result: RunResult,
+    *,
+    addition: str = "",
+    picture: Markup = _NO_PICTURE,
+    use: Sequence[UseRow] = (),
+    contrast: str = "",
+) -> ContrastView:
+    """Return the view of a result; `addition` follows its sentence and may be empty."""
+    return ContrastView(
+        sentence=" ".join(filter(None, [write_result(result), addition])),
+        kind=_choose_kind(result),
+        picture=picture,
         use=use,
+        contrast=contrast,
     )
 
 
@@ -213,9 +238,10 @@ def _place(percent: float) -> float | None:
 def render_first_screen(screen: FirstScreen) -> Markup:
     """Render the first screen."""
     n_names = sum(len(row.names) for row in screen.rows)
-    return render(
-        "first_screen", screen, screen.rows[:_MAX_ROWS], screen.rows[_MAX_ROWS:], n_names
-    )
+    pictures = [(view.contrast, render("answer", view)) for view in screen.views]
+    uses = [(view.contrast, render("use", view.use)) for view in screen.views if view.use]
+    rows, hidden = screen.rows[:_MAX_ROWS], screen.rows[_MAX_ROWS:]
+    return render("first_screen", screen, pictures, uses, rows, hidden, n_names)
 
 
 def _join_names(names: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """HTML of the report from Jinja templates; all texts that are not markup are escaped."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -49,6 +49,14 @@ def render_selector(entries: Iterable[tuple[str, str]]) -> Markup:
         if len(nonempty_entries) > 1
         else join(content for _, content in nonempty_entries)
     )
+
+
+def render_by_contrast(entries: Mapping[str, str]) -> Markup:
+    """Render the markup of each contrast; the choice at the top of the page selects one of them.
+
+    Prints, and pages without scripts, contain all contrasts. Contrasts without markup are skipped.
+    """
+    return render("by_contrast", [entry for entry in entries.items() if entry[1]])
 
 
 def join(fragments: Iterable[str]) -> Markup:

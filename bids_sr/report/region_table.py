@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +15,17 @@ from bids_sr.io.series import ACQUIRED
 from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.report.evaluation_rows import (
     get_kind,
-    list_contrasts,
     list_series,
     series_text,
 )
-from bids_sr.report.markup import ColumnHead, join, render_selector, table
+from bids_sr.report.markup import (
+    ColumnHead,
+    join,
+    render,
+    render_by_contrast,
+    render_selector,
+    table,
+)
 from bids_sr.report.vein_column import VEIN_HEAD, describe_veins
 
 if TYPE_CHECKING:
@@ -35,26 +42,32 @@ _EFFECT_HEADS: Sequence[ColumnHead] = (
 )
 
 
-def regions_html(regions: pd.DataFrame, series_order: Sequence[str]) -> Markup:
+def regions_html(
+    regions: pd.DataFrame, series_order: Sequence[str], first_contrast: str = ""
+) -> Markup:
     """Return the mean effects of regions at the narrowest smoothing, with a selector of tables.
 
-    The tables are the regions of interest, clusters, and the atlas labels with a false discovery
-    rate of at most .05, with at most `_MAX_ROWS` rows. Regions of interest have rows of the
-    acquired, the super-resolved and the measured series. `regions` is the table of a run.
-    `series_order` is the display order; other series follow.
+    The tables of each contrast are the regions of interest, clusters, and the atlas labels with a
+    false discovery rate of at most .05, with at most `_MAX_ROWS` rows. Regions of interest have
+    rows of the acquired, the super-resolved and the measured series. `regions` is the table of a
+    run. `series_order` is the display order; other series follow. `first_contrast` is shown first.
     """
     narrow = regions[regions["fwhm_mm"] == regions["fwhm_mm"].min()]
-    by_origin = {
-        origin: list(rows.itertuples())
-        for origin, rows in narrow.groupby(narrow["origin"].replace("auto", "roi"))
-    }
-    tables = render_selector(
-        [
-            ("Regions of interest", _render_named(by_origin.get("roi", ()), series_order)),
-            ("Clusters of the acquired map", _render_clusters(by_origin.get("cluster", ()))),
-            ("Atlas labels", _render_labels(by_origin.get("atlas", ()))),
-        ]
-    )
+    narrow = narrow.assign(origin=narrow["origin"].replace("auto", "roi"))
+    contrasts = sorted(narrow["contrast"].unique(), key=lambda name: name != first_contrast)
+    entries = []
+    for title, origin, render_rows in (
+        ("Regions of interest", "roi", partial(_render_named, series_order=series_order)),
+        ("Clusters of the acquired map", "cluster", _render_clusters),
+        ("Atlas labels", "atlas", _render_labels),
+    ):
+        rows = narrow[narrow["origin"] == origin]
+        by_contrast = {
+            name: render_rows(list(rows[rows["contrast"] == name].itertuples()), name)
+            for name in contrasts
+        }
+        entries.append((title, render_by_contrast(by_contrast) if len(rows) else Markup("")))
+    tables = render_selector(entries)
     return join([_note_input_smoothing(narrow), tables]) if tables else tables
 
 
@@ -67,54 +80,43 @@ def _note_input_smoothing(regions: pd.DataFrame) -> Markup:
     return Markup("<p class='note'>The acquired series was {}.</p>").format(text)
 
 
-def _render_named(rows: Iterable[Any], series_order: Sequence[str]) -> Markup:
-    """Render the regions of interest, one row per region, contrast and series."""
-    all_rows = list(rows)
-    contrasts, all_series = list_contrasts(all_rows), list_series(all_rows, series_order)
+def _render_named(rows: Sequence[Any], contrast: str, series_order: Sequence[str]) -> Markup:
+    """Render the regions of interest of a contrast, one row per region and series."""
+    all_series = list_series(rows, series_order)
     series = [
         name
         for name in all_series
         if name == ACQUIRED or get_kind(name) not in ("baseline", "control")
     ]
-    names = list(dict.fromkeys(row.region for row in all_rows))
+    names = list(dict.fromkeys(row.region for row in rows))
     shown_rows = sorted(
-        (row for row in all_rows if row.series in series),
-        key=lambda row: (
-            names.index(row.region),
-            contrasts.index(row.contrast),
-            series.index(row.series),
-        ),
+        (row for row in rows if row.series in series),
+        key=lambda row: (names.index(row.region), series.index(row.series)),
     )
     lines = [
-        [
-            row.region,
-            row.contrast,
-            series_text(row.series),
-            *_list_effect(row),
-            describe_veins(row),
-            _count(row),
-        ]
+        [row.region, series_text(row.series), *_list_effect(row), describe_veins(row), _count(row)]
         for row in shown_rows
     ]
-    heads = ["region", "contrast", "series", *_EFFECT_HEADS, VEIN_HEAD, "voxels"]
-    return _tabulate("Regions of interest", heads, lines, 3)
+    heads = ["region", "series", *_EFFECT_HEADS, VEIN_HEAD, "voxels"]
+    return _tabulate(f"Regions of interest, contrast {contrast}", heads, lines, 2)
 
 
-def _render_clusters(rows: Iterable[Any]) -> Markup:
-    """Render the clusters of the contrast with most clusters, the largest first."""
-    contrast, contrast_rows = _select_contrast(rows)
+def _render_clusters(rows: Sequence[Any], contrast: str) -> Markup:
+    """Render the clusters of a contrast, the largest first; a note if there are none."""
     lines = [
         [row.region, *_list_effect(row), *_list_others(row), describe_veins(row), _count(row)]
-        for row in contrast_rows
+        for row in rows
     ]
     heads = ["cluster", *_EFFECT_HEADS, "acquired", "measured", VEIN_HEAD, "voxels"]
-    return _tabulate(f"Clusters of the acquired map, contrast {contrast}", heads, lines, 1)
+    caption = f"Clusters of the acquired map, contrast {contrast}"
+    return _tabulate(caption, heads, lines, 1) or render(
+        "note", "note", f"The acquired map of {contrast} has no cluster."
+    )
 
 
-def _render_labels(rows: Iterable[Any]) -> Markup:
-    """Render the active labels of the contrast with most of them, the strongest effect first."""
-    all_rows = list(rows)
-    contrast, active = _select_contrast(row for row in all_rows if row.q <= _MAX_Q)
+def _render_labels(rows: Sequence[Any], contrast: str) -> Markup:
+    """Render the active labels of a contrast, the strongest first; a note if there are none."""
+    active = [row for row in rows if row.q <= _MAX_Q]
     lines = [
         [
             row.region,
@@ -127,16 +129,10 @@ def _render_labels(rows: Iterable[Any]) -> Markup:
         for row in sorted(active, key=lambda row: -abs(row.effect))
     ]
     heads = ["atlas label", *_EFFECT_HEADS, "acquired", "measured", "q", VEIN_HEAD, "voxels"]
-    note = Markup("<p class='note'>No atlas label has q ≤ .05.</p>" if all_rows else "")
-    return _tabulate(f"Atlas labels with q ≤ .05, contrast {contrast}", heads, lines, 1) or note
-
-
-def _select_contrast(rows: Iterable[Any]) -> tuple[str, list[Any]]:
-    """Return the contrast with most rows and its rows; ("", []) if there are no rows."""
-    by_contrast: dict[str, list[Any]] = {}
-    for row in rows:
-        by_contrast.setdefault(row.contrast, []).append(row)
-    return max(by_contrast.items(), key=lambda item: len(item[1]), default=("", []))
+    caption = f"Atlas labels with q ≤ .05, contrast {contrast}"
+    return _tabulate(caption, heads, lines, 1) or render(
+        "note", "note", f"No atlas label has q ≤ .05 for {contrast}."
+    )
 
 
 def _tabulate(

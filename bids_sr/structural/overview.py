@@ -16,6 +16,7 @@ from bids_sr.report.first_screen import (
     AnswerCell,
     AnswerMark,
     AnswerRow,
+    ContrastView,
     FirstScreen,
     TableHeads,
     render_first_screen,
@@ -49,7 +50,11 @@ def scans_overview_html(
     screen = FirstScreen(
         title=f"{participant} · structural scans · {', '.join(contrasts)}",
         facts="reference: measured scan, in slices that were not used for training",
-        sentence=" ".join([*altered_sentences(rows), f"{write_headline(changes)}."]),
+        views=[
+            ContrastView(
+                sentence=" ".join([*altered_sentences(rows), f"{write_headline(changes)}."])
+            )
+        ],
         heads=HEADS,
         rows=[
             AnswerRow(

@@ -259,7 +259,9 @@ def draw_run_maps(
     outputs.store_figures(maps_figures.show_clusters(maps.clusters, run_evaluation.evidence))
     if maps.regions is not None:
         outputs.store_figures(
-            maps_figures.show_regions(maps.regions, series_names=plan.stored_names)
+            maps_figures.show_regions(
+                maps.regions, run_evaluation.evidence, series_names=plan.stored_names
+            )
         )
     if _draws_correlation(plan):
         outputs.store_figures(

@@ -13,7 +13,12 @@ from bids_sr.evaluation.result import RunResult
 from bids_sr.io.frozen import frozen
 from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.io.word_lists import enumerate_words
-from bids_sr.report.first_screen import UseRow, make_first_screen, render_first_screen
+from bids_sr.report.first_screen import (
+    UseRow,
+    make_first_screen,
+    make_view,
+    render_first_screen,
+)
 from bids_sr.report.markup import ColumnHead, join, render, table
 from bids_sr.report.sections import run_text
 
@@ -138,9 +143,8 @@ def participant_html(facts: ParticipantMap) -> Markup:
             title=_join_title(facts.entities, "all runs"),
             facts=_describe_runs(facts),
             result=facts.result,
-            picture=facts.picture,
+            views=[make_view(facts.result, picture=facts.picture, use=[*facts.use, *error])],
             alerts=[*_left_out_sentences(facts), *_check_sentences(facts)],
-            use=[*facts.use, *error],
         )
     )
 

@@ -242,13 +242,15 @@ def show_clusters(clusters: Table, evidence: StoredEvidence) -> FigureContent:
             " 5 %, and of voxels that are darker than their surroundings. Voxels outside the brain"
             " mask are not used. Clusters are from the unsmoothed acquired map (|t| above 4)."
             " Values q are false discovery rates over all atlas labels. The file below has all"
-            " contrasts and regions."
+            " regions."
         ),
     ),
 )
-def show_regions(regions: Table, *, series_names: Sequence[str]) -> Iterator[FigureDrawing]:
+def show_regions(
+    regions: Table, evidence: StoredEvidence, *, series_names: Sequence[str]
+) -> Iterator[FigureDrawing]:
     """Show the mean effects of regions; `series_names` are in display order."""
     from bids_sr.report.region_table import regions_html
 
-    if html := regions_html(regions, series_names):
+    if html := regions_html(regions, series_names, evidence.shown_contrast):
         yield FigureDrawing("regions", html)

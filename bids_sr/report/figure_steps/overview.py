@@ -90,14 +90,22 @@ def draw_overview(
     run is from its sidecar. `stored` determines which maps are stored, and `has_regions` states
     whether there is a table of regions.
     """
-    from bids_sr.report.contrast_table import count_error_voxels, list_reasons
-    from bids_sr.report.first_screen import UseRow, make_first_screen, render_first_screen
-    from bids_sr.report.markup import render
+    from bids_sr.report.contrast_table import (
+        count_error_voxels,
+        explain_contrasts,
+        list_reasons,
+    )
+    from bids_sr.report.first_screen import (
+        UseRow,
+        make_first_screen,
+        make_view,
+        render_first_screen,
+    )
+    from bids_sr.report.markup import join, render, render_by_contrast
     from bids_sr.report.registration_facts import registration_warnings
     from bids_sr.report.run_checks import list_checks
 
     shown_maps = run_maps_figures.sort_maps([*maps, *(error_maps or ())])
-    contrast = shown_maps.choose_contrast(evidence.shown_contrast)
     result, agreement = evidence.result, evidence.accuracy
     acquired_mm, final_mm = (image.zooms for image in (images.boldref, images.bold_mask_hr))
     if evidence.self_test.final is None:
@@ -107,32 +115,45 @@ def draw_overview(
             final=f"{mm_text(final_mm[0])} mm",
         )
     displacement = [float(value) for value in confounds["framewise_displacement"]]
-    picture_maps = PictureMaps(
-        shown_maps=shown_maps,
-        images=images,
-        result=result,
-        contrast=contrast,
-        factor=factor,
-        known=_scale_known(shown_maps, contrast, (truth_maps or {}).get(contrast)),
-        half_resolution=half_resolution_maps,
-        reduced=f"{evidence.self_test.sizes[0]} mm" if evidence.self_test.sizes else "",
-    )
+    regions = [UseRow("Regions", file=_locate_regions(entities))] if has_regions else []
+    views, reasons_by_contrast, errors = [], {}, {}
+    for contrast in shown_maps.list_contrasts(evidence.shown_contrast) or [""]:
+        selected = result.select(contrast) if result.contrasts else result
+        picture_maps = PictureMaps(
+            shown_maps=shown_maps,
+            images=images,
+            result=selected,
+            contrast=contrast,
+            factor=factor,
+            known=_scale_known(shown_maps, contrast, (truth_maps or {}).get(contrast)),
+            half_resolution=half_resolution_maps,
+            reduced=f"{evidence.self_test.sizes[0]} mm" if evidence.self_test.sizes else "",
+        )
+        used_files = list_used_files(shown_maps, selected, contrast, evaluation, stored, entities)
+        counts = count_error_voxels(evaluation, result.method, contrast)
+        views.append(
+            make_view(
+                selected,
+                addition=_describe_veins(counts) if selected.shown is not None and counts else "",
+                picture=draw_picture(picture_maps) if contrast else Markup(""),
+                use=[*used_files, *regions],
+                contrast=contrast,
+            )
+        )
+        if reasons := explain_contrasts(selected, evaluation):
+            reasons_by_contrast[contrast] = render("items", reasons)
+        if contrast:
+            errors[contrast] = draw_error(picture_maps)
     sizes = f"{size_text(acquired_mm.tolist(), unit='')} → {size_text(final_mm.tolist())}"
     facts = [f"{len(displacement)} volumes", sizes]
     if result.method and agreement is None:
         facts.append("no reference")
-    counts = count_error_voxels(evaluation, result.method, contrast)
     screen = make_first_screen(
         title=f"sub-{entities['subject']} · {run_text(entities).removeprefix('task ')}",
         facts=" · ".join(facts),
         result=result,
-        picture=draw_picture(picture_maps) if contrast else Markup(""),
-        addition=_describe_veins(counts) if result.shown is not None and counts else "",
+        views=views,
         alerts=[*verdict.get("warnings", []), *registration_warnings(registration)],
-        use=[
-            *list_used_files(shown_maps, result, contrast, evaluation, stored, entities),
-            *([UseRow("Regions", file=_locate_regions(entities))] if has_regions else ()),
-        ],
     )
     yield FigureDrawing("overview", render_first_screen(screen))
     reasons = list_reasons(
@@ -144,11 +165,12 @@ def draw_overview(
     if description:
         reasons.append(f"{capitalize(description)}.")
     if reasons:
-        yield FigureDrawing("why", render("items", reasons))
+        by_contrast = render_by_contrast(reasons_by_contrast)
+        yield FigureDrawing("why", join([by_contrast, render("items", reasons)]))
     checks = list_checks(displacement, registration, evidence)
     yield FigureDrawing("checks", render("checks", checks))
-    if contrast and (error := draw_error(picture_maps)):
-        yield FigureDrawing("error", error)
+    if any(errors.values()):
+        yield FigureDrawing("error", render_by_contrast(errors))
 
 
 def _locate_regions(entities: Mapping[str, str]) -> str:

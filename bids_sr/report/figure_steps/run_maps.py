@@ -41,9 +41,13 @@ class ShownMaps:
         This is the contrast of the run's evidence (`evidence_contrast`, "" if there is none),
         otherwise the contrast of all conditions, otherwise the first contrast.
         """
+        return next(iter(self.list_contrasts(evidence_contrast)), "")
+
+    def list_contrasts(self, evidence_contrast: str) -> list[str]:
+        """Return all contrasts, the contrast of `choose_contrast` first."""
         contrasts = list(dict.fromkeys(contrast for contrast, _, _ in self.stats))
-        preferred = (evidence_contrast, "all", *contrasts)
-        return next((contrast for contrast in preferred if contrast in contrasts), "")
+        preferred = dict.fromkeys((evidence_contrast, "all", *contrasts))
+        return [contrast for contrast in preferred if contrast in contrasts]
 
     def find_least_smoothing(self, contrast: str, stat: str) -> float:
         """Return the least smoothing (FWHM, mm) of the maps of a contrast and statistic."""

@@ -24,6 +24,7 @@ CAP_PERCENT = 4.0
 _SQUARE_MM = 72.0  # mm, side of the square
 _OUTER_SHARE = 0.1  # of the slices, at each end
 _MARKED_SHARE = 0.25  # of the end of the color scale; smaller values have no cross or minus sign
+_N_COLORS = 100  # steps of the color scale, of which a palette has room for 256
 _OUTSIDE_GRAY = 0.93
 _INK = "#111"
 
@@ -233,7 +234,8 @@ def _color(values: Array, limit: float) -> Array:
     """Return values as colors (..., 3): blue below 0, red above, white at 0."""
     from matplotlib import colormaps
 
-    colors = colormaps["RdBu_r"](np.clip(np.nan_to_num(values) / limit / 2 + 0.5, 0, 1))
+    shares = np.clip(np.nan_to_num(values) / limit / 2 + 0.5, 0, 1)
+    colors = colormaps["RdBu_r"](np.round(_N_COLORS * shares) / _N_COLORS)
     return np.asarray(colors)[..., :3]
 
 
@@ -241,6 +243,8 @@ def _encode_png(rgb: Array) -> str:
     """Return colors (rows, columns, 3; 0 to 1) as the data URI of a PNG."""
     from matplotlib import image
 
+    from bids_sr.report.figures.svg_files import compress_image
+
     buffer = io.BytesIO()
     image.imsave(buffer, np.ascontiguousarray(rgb, dtype=np.float32), format="png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return compress_image(base64.b64encode(buffer.getvalue()).decode("ascii"))

@@ -25,11 +25,19 @@ _FLICKER_CSS = (
     f" [id^={FLICKER}]{{animation-duration:4s!important}}}}</style>"
 )
 _PAPER_CSS = (
-    "<style class='paper'>svg{{background:{}}}"
+    f"<style class='paper'>image{{{{image-rendering:pixelated}}}}text{{{{font-family:{_FONTS}}}}}"
+    "svg{{background:{}}}"
     "@media screen and (prefers-color-scheme:dark){{svg{{background:{}}}{}}}</style>"
 )
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d)\d+")
 _LINE_BREAK = re.compile(r"\s*\n\s*")
+_BETWEEN_ELEMENTS = re.compile(r">\s*\n\s*<")
+# attributes of elements that have no effect or are in the CSS
+_SUPERFLUOUS = re.compile(
+    r' style="image-rendering:crisp-edges;image-rendering:pixelated"'
+    r"| font-family: 'DejaVu Sans';"
+    r'| transform="rotate\(-0 [^"]*"'
+)
 _STRAIGHT_PATH = re.compile(r'd="(?:[MLz][-\d. ]*)+"')
 _PATH_COMMAND = re.compile(r"([ML]) (-?[\d.]+) (-?[\d.]+) ?|(z)")
 _PNG_DATA = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
@@ -73,9 +81,9 @@ def svg_text(fig: Figure) -> str:
     head, body = text[start : text.index(">", start) + 1], text[text.index(">", start) + 1 :]
     head = re.sub(r' (width|height)="[^"]*"', "", head)
     body = re.sub(r' d="[^"]*"', lambda match: _shorten_path(_LINE_BREAK.sub("", match[0])), body)
-    body = _deduplicate_images(_PNG_DATA.sub(lambda match: _compress_image(match[1]), body))
-    body = body.replace("'DejaVu Sans'", _FONTS)
-    body = _paper_css() + body
+    body = _deduplicate_images(_PNG_DATA.sub(lambda match: compress_image(match[1]), body))
+    body = _BETWEEN_ELEMENTS.sub("><", _SUPERFLUOUS.sub("", body))
+    body = _paper_css() + body.replace("'DejaVu Sans'", _FONTS)
     if FLICKER in body:
         head, body = head[:-1] + ' tabindex="0">', _FLICKER_CSS + body
     return '<?xml version="1.0" encoding="utf-8" standalone="no"?>' + head + body
@@ -128,7 +136,7 @@ def _deduplicate_images(body: str) -> str:
 
 
 @lru_cache(maxsize=512)  # Backgrounds of maps occur in the figures of all contrasts.
-def _compress_image(encoded: str) -> str:
+def compress_image(encoded: str) -> str:
     """Return a data URI of the same image in fewer bytes.
 
     The format is PNG with gray values or with a palette of up to 256 colors, or JPEG for large

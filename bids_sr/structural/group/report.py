@@ -25,7 +25,13 @@ from bids_sr.io.metric_registry import statistic
 from bids_sr.io.word_lists import add_counts
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.facts import facts_html
-from bids_sr.report.first_screen import AnswerCell, AnswerRow, FirstScreen, render_first_screen
+from bids_sr.report.first_screen import (
+    AnswerCell,
+    AnswerRow,
+    ContrastView,
+    FirstScreen,
+    render_first_screen,
+)
 from bids_sr.report.markup import join, render, render_folded, render_selector, table
 from bids_sr.structural.group.figures import (
     CLASS_NAMES,
@@ -159,8 +165,7 @@ def _verdict_html(content: ScansContent, figures: GroupFigures) -> Markup:
             f"{n_compared} participant{'' if n_compared == 1 else 's'} · reference: measured scan,"
             " in slices that were not used for training"
         ),
-        sentence=f"{headline}.",
-        kind=state,
+        views=[ContrastView(sentence=f"{headline}.", kind=state)],
         heads=HEADS,
         rows=[
             AnswerRow(

@@ -144,10 +144,10 @@ def test_the_primary_comparison_comes_first_and_all_others_are_exploratory(
         "better",
     )
     (screen,) = first_screens([first], joined(tmp_path).values)
-    assert screen.kind == "good"
-    assert "more in 12 of 12" in screen.sentence
+    assert screen.views[0].kind == "good"
+    assert "more in 12 of 12" in screen.views[0].sentence
     shown = [first.median_series, first.difference, first.lower, first.upper]
-    numbers = read_numbers(screen.sentence)
+    numbers = read_numbers(screen.views[0].sentence)
     assert [numbers[0], *numbers[2:5]] == pytest.approx([100 * x for x in shown], abs=0.51)
     assert f"About {first.n_needed:.0f} participants" in reasons_of(first)
     assert [row.names for row in screen.rows[:2]] == [("sub-12",), ("sub-11",)]
@@ -205,9 +205,9 @@ def test_six_participants_can_be_enough_and_five_cannot() -> None:
     assert five.note.endswith(" .0625")
     assert (single.word, primary_status(single)) == ("not comparable", "not assessed")
     screens = [first_screens([row])[0] for row in (six, five, single)]
-    assert [screen.kind for screen in screens] == ["good", "idle", "idle"]
-    assert "5 participants cannot reach p < .05" in screens[1].sentence
-    assert "(median of 1 participant), which are too few" in screens[2].sentence
+    assert [screen.views[0].kind for screen in screens] == ["good", "idle", "idle"]
+    assert "5 participants cannot reach p < .05" in screens[1].views[0].sentence
+    assert "(median of 1 participant), which are too few" in screens[2].views[0].sentence
 
 
 def test_comparison_with_the_strongest_reference_never_claims_a_loss() -> None:
@@ -219,8 +219,8 @@ def test_comparison_with_the_strongest_reference_never_claims_a_loss() -> None:
     assert (comparison.word, primary_status(comparison)) == ("unclear", "not more accurate")
     assert comparison.n_needed is None
     (screen,) = first_screens([comparison])
-    assert screen.kind == "bad"
-    assert "not detectably more" in screen.sentence
+    assert screen.views[0].kind == "bad"
+    assert "not detectably more" in screen.views[0].sentence
     assert Statement.GROUP_NO_POWER in reasons_of(comparison)
     assert BELOW_STRONGEST_NOTE in comparison.note
 
@@ -248,7 +248,7 @@ def test_p_values_are_corrected_for_the_number_of_tasks() -> None:
     ] * 2
     assert "6 non-zero differences" in comparisons[0].note
     assert ".0625 (corrected for 2 comparisons)" in comparisons[0].note
-    assert "corrected for 2 tasks" in first_screens(comparisons[:1])[0].sentence
+    assert "corrected for 2 tasks" in first_screens(comparisons[:1])[0].views[0].sentence
 
 
 def test_the_contrast_is_the_contrast_of_the_runs() -> None:
@@ -271,7 +271,7 @@ def test_negative_explained_variance_is_not_called_more_accurate() -> None:
     }
     (comparison,) = primary(values_of(series))
     assert (comparison.word, primary_status(comparison)) == ("better", "not more accurate")
-    assert "not detectably above 0" in first_screens([comparison])[0].sentence
+    assert "not detectably above 0" in first_screens([comparison])[0].views[0].sentence
 
 
 def test_tasks_without_reference_data_are_named() -> None:
@@ -282,15 +282,15 @@ def test_tasks_without_reference_data_are_named() -> None:
     no_values = values_of(series).iloc[:0]
     unapplied = pd.DataFrame([{"task": "tap", "series": "sbl", "statistic": "verdict_applied"}])
     (screen,) = first_screens(NO_COMPARISONS, no_values, {"tap": {"sub-01": 1}}, unapplied)
-    assert screen.sentence == "sbl was not applied (zero filled): use the B-spline maps."
+    assert screen.views[0].sentence == "sbl was not applied (zero filled): use the B-spline maps."
     (screen,) = first_screens(NO_COMPARISONS, no_values, {"tap": {"sub-01": 1}})
-    assert screen.sentence == (
+    assert screen.views[0].sentence == (
         "The detail of sbl was not compared with a reference: there are no reference data."
     )
     comparisons = pc.compare_primary(values_of(series), "sbl", {})
     tasks = {"rest": {"sub-01": 1}, "tap": dict.fromkeys(series["sbl"], 1)}
     tap, rest = first_screens(comparisons, values_of(series), tasks)
-    assert (tap.kind, rest.kind) == ("good", "idle")
+    assert (tap.views[0].kind, rest.views[0].kind) == ("good", "idle")
     assert (tap.title, rest.title) == ("group · tap", "group · rest")
     (row,) = comparisons.itertuples()
     assert "without a value" not in reasons_of(row, **dict.fromkeys(series["sbl"], 1))
@@ -309,11 +309,12 @@ def test_tasks_without_a_reference_show_the_test() -> None:
         ignore_index=True,
     )
     (screen,) = first_screens(NO_COMPARISONS, values, {"tap": dict.fromkeys(shares, 1)})
-    assert screen.kind == "tested"
+    assert screen.views[0].kind == "tested"
     assert (
-        "In the test, sbl explains 50\N{NO-BREAK SPACE}% of the detail of “all”" in screen.sentence
+        "In the test, sbl explains 50\N{NO-BREAK SPACE}% of the detail of “all”"
+        in screen.views[0].sentence
     )
-    assert "median of 3 participants" in screen.sentence
+    assert "median of 3 participants" in screen.views[0].sentence
     assert [(row.names[0], row.cells[0].number) for row in screen.rows] == [
         *(("sub-00", "50"), ("sub-01", "30"), ("sub-02", "60"))
     ]
@@ -375,7 +376,7 @@ def test_the_primary_comparison_uses_the_only_method_of_a_cohort(
     (row,) = comparisons[comparisons["part"] == "primary"].itertuples()
     assert (row.series, row.n, row.n_above) == ("srgan", 6, 6)
     (screen,) = first_screens([row], joined(tmp_path).values)
-    assert screen.sentence.startswith("srgan explains")
+    assert screen.views[0].sentence.startswith("srgan explains")
 
 
 def test_measured_references_precede_simulated_references_and_other_runs_are_none() -> None:

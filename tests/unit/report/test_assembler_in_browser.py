@@ -35,7 +35,12 @@ from bids_sr.report.figures.result_picture import (
     render_picture,
 )
 from bids_sr.report.figures.svg_files import save_svg
-from bids_sr.report.first_screen import UseRow, make_first_screen, render_first_screen
+from bids_sr.report.first_screen import (
+    UseRow,
+    make_first_screen,
+    make_view,
+    render_first_screen,
+)
 from bids_sr.report.markup import render, render_selector, table
 from bids_sr.workflows.figure_declarations import figure_declarations
 
@@ -136,9 +141,11 @@ def draw_first_screen() -> Markup:
             title="sub-01 · session 2, task localizerOfHigherVisualAreas",
             facts="136 volumes · 6 × 6 × 3.3 mm → 3 × 3 × 3.3 mm",
             result=result,
-            picture=picture,
+            views=[
+                make_view(result.select(name), picture=picture, use=use, contrast=name)
+                for name in ("all", "faces")
+            ],
             alerts=["The registration of the BOLD and T1w images appears to be poor."],
-            use=use,
         )
     )
 
@@ -382,6 +389,24 @@ def test_views_maps_and_figures_are_saved_with_names_that_describe_them(tab, tmp
     assert float(root.get("height")) > 100 == float(inner.get("height"))
 
 
+def test_one_choice_sets_the_contrast_of_the_whole_page(tab):
+    views = tab.locator("#overview [data-for]:visible")
+    figures = tab.locator("#activation figure:visible")
+    tab.get_by_role("button", name="Expand all").click()
+
+    def read_contrasts() -> set[str]:
+        shown = [view.get_attribute("data-for") for view in views.all()]
+        shown += [figure.get_attribute("data-contrast") for figure in figures.all()]
+        return {*shown, read_viewer(tab)["contrast"], tab.locator(".line select").input_value()}
+
+    assert read_contrasts() == {"all"}
+    tab.locator(".line select").select_option("faces")
+    tab.wait_for_selector("[data-viewer][data-contrast=faces]")
+    assert read_contrasts() == {"faces"}
+    tab.locator("[data-viewer] select").first.select_option("all")
+    assert read_contrasts() == {"all"}
+
+
 def test_one_of_several_figures_tabs_and_tables_is_shown_and_all_are_printed(tab):
     errors = tab.locator("#errors p").first
     assert not errors.is_visible()
@@ -422,7 +447,7 @@ def test_one_of_several_figures_tabs_and_tables_is_shown_and_all_are_printed(tab
 def test_nothing_on_the_first_screen_overflows(page, browser, width):
     with opened(browser, page, width) as tab:
         assert tab.locator("#overview .warning").is_visible()
-        assert tab.locator("#overview .use code").count() == 2
+        assert tab.locator("#overview .use code").count() == 4
         assert tab.locator("#overview .answers tbody tr").count() == 7
         bottom = "document.querySelector('#overview .columns').getBoundingClientRect().bottom"
         tab.evaluate("scrollTo({top: 0, behavior: 'instant'})")

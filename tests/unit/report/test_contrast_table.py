@@ -13,7 +13,7 @@ from data.rows import (
 from bids_sr.evaluation.large_effects import LargeEffects
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.result_text import quote_contrast
-from bids_sr.report.contrast_table import list_reasons, render_contrasts
+from bids_sr.report.contrast_table import explain_contrasts, list_reasons, render_contrasts
 
 SELF_TEST = {"from_mm": [12, 12, 3.3], "to_mm": [6, 6, 3.3]}
 MEASURED = {
@@ -40,7 +40,10 @@ def read_table(rows) -> tuple[list[str], dict[str, list[str]]]:
 def reasons_of(rows) -> str:
     evidence, all_rows = judge(rows)
     reference = evidence.accuracy.reference.words if evidence.accuracy else ""
-    reasons = list_reasons(evidence.result, all_rows, evidence.self_test, reference=reference)
+    reasons = [
+        *explain_contrasts(evidence.result, all_rows),
+        *list_reasons(evidence.result, all_rows, evidence.self_test, reference=reference),
+    ]
     return " ".join(reasons).replace("\N{NO-BREAK SPACE}", " ")
 
 

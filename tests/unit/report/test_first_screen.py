@@ -8,7 +8,12 @@ from data.page import Page
 from data.rows import judge_rows, make_measured_rows, make_row, make_run_rows, make_tested_rows
 
 from bids_sr.io.metric_flags import FLAGS
-from bids_sr.report.first_screen import UseRow, make_first_screen, render_first_screen
+from bids_sr.report.first_screen import (
+    UseRow,
+    make_first_screen,
+    make_view,
+    render_first_screen,
+)
 from bids_sr.report.run_checks import list_checks
 
 SELF_TEST = {"from_mm": [12, 12, 3.3], "to_mm": [6, 6, 3.3]}
@@ -18,14 +23,13 @@ STILL, MOVED = (math.nan, 0.1, 0.2), (math.nan, *[1.2] * 8, 0.1)
 
 def first_screen(rows, *, use=(), alerts=(), addition="", **options) -> Page:
     """Return the first screen of a run; see `judge_rows` for options."""
-    verdict = judge_rows(rows, ["sbl"], self_test_facts=SELF_TEST, **options)
+    result = judge_rows(rows, ["sbl"], self_test_facts=SELF_TEST, **options).evidence.result
     screen = make_first_screen(
         title="sub-01 · task tap",
         facts="3 volumes",
-        result=verdict.evidence.result,
+        result=result,
+        views=[make_view(result, addition=addition, use=use)],
         alerts=alerts,
-        addition=addition,
-        use=use,
     )
     return Page(render_first_screen(screen))
 
@@ -133,6 +137,23 @@ def test_without_interpretable_detail_the_b_spline_maps_are_advised(rows, option
     text = sentence_of(first_screen(rows, **options))
     assert words in text
     assert "B-spline" in text
+
+
+def test_each_contrast_has_its_own_sentence_and_files():
+    result = judge_rows(make_tested_rows(), ["sbl"], self_test_facts=SELF_TEST).evidence.result
+    views = [
+        make_view(result.select(name), use=[UseRow("Map", text=name)], contrast=name)
+        for name in ("house", "scene", "other")
+    ]
+    house, scene, other = (view.sentence.replace("\N{NO-BREAK SPACE}", " ") for view in views)
+    assert "58 % [46, 70] of the detail of house" in house
+    assert "may be interpreted for scene (hardly any explained)" in scene
+    assert "B-spline" in other
+    screen = make_first_screen(title="", facts="", result=result, views=views)
+    page = Page(render_first_screen(screen))
+    assert [
+        part.attributes["data-for"] for part in page.all("div") if "data-for" in part.attributes
+    ] == [*("house", "scene", "other") * 2]
 
 
 REGISTERED = {"bold_t1w_poor": False}

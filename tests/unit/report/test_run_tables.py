@@ -130,13 +130,15 @@ def test_regions_clusters_and_active_labels_have_a_table_each():
         ]
     )
     page = Page(regions_html(regions, ["sbl"]))
-    named, clusters, active = page.tables.values()
+    named, left, clusters, active = page.tables.values()
     veins = "12 %, 50 %"
     assert named[1:] == [
-        ["v1", "all", "acquired", "2.00 ± 0.300", "–", "[1.39, 2.61]", veins, "17"],
-        ["v1", "all", "sbl", "2.00 ± 0.300", "0.400", "[1.39, 2.61]", veins, "14 of 17"],
-        ["v1", "left", "sbl", "2.00 ± 0.300", "–", "–", veins, "17"],
+        ["v1", "acquired", "2.00 ± 0.300", "–", "[1.39, 2.61]", veins, "17"],
+        ["v1", "sbl", "2.00 ± 0.300", "0.400", "[1.39, 2.61]", veins, "14 of 17"],
     ]
+    assert left[1:] == [["v1", "sbl", "2.00 ± 0.300", "–", "–", veins, "17"]]
+    assert "The acquired map of left has no cluster." in page.text
+    assert "No atlas label has q ≤ .05 for left." in page.text
     assert [cells[:1] + cells[4:6] for cells in clusters[1:]] == [
         ["cluster 1, Cuneus_L", "1.90", "2.10"]
     ]
@@ -160,16 +162,20 @@ def test_rows_with_signs_of_veins_are_marked(large, dark, is_marked):
     assert cells[-2] == f"{'vein? ' * is_marked}{large:.0%}, {dark:.0%}".replace("%", " %")
 
 
-def test_ten_labels_are_shown_of_the_contrast_with_most_active_labels():
+def test_ten_labels_of_each_contrast_are_shown_the_chosen_contrast_first():
     count = {"house": 1, "all": 12, "face": 3}
     regions = pd.DataFrame(
         make_region(origin="atlas", contrast=contrast, region=f"label {k}", effect=k, q=0.01)
         for contrast, n in count.items()
         for k in range(n)
     )
-    (title,) = (page := Page(regions_html(regions, []))).tables
-    assert "contrast all (10 of 12 rows)" in title
-    assert [cells[0] for cells in page.table()[1:]] == [f"label {k}" for k in range(11, 1, -1)]
+    page = Page(regions_html(regions, [], "all"))
+    titles = list(page.tables)
+    assert [title.rpartition("contrast ")[2] for title in titles] == [
+        *("all (10 of 12 rows)", "house", "face")
+    ]
+    labels = [cells[0] for cells in page.table(titles[0])[1:]]
+    assert labels == [f"label {k}" for k in range(11, 1, -1)]
 
 
 def test_columns_of_comparisons_are_columns_of_the_table_that_was_written():

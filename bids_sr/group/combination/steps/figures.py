@@ -94,7 +94,7 @@ def draw_participant(
         participant_html,
         participant_reasons_html,
     )
-    from bids_sr.report.contrast_table import list_reasons
+    from bids_sr.report.contrast_table import explain_contrasts, list_reasons
 
     # maps are sorted as maps of a single run, which are in the space of its boldref
     shown_maps = run_maps_figures.sort_maps(
@@ -135,7 +135,10 @@ def draw_participant(
         scales={} if over_sessions else participant_map.scales,
         uncombined=uncombined,
         result=result,
-        reasons=list_reasons(result, rows, self_test, across_runs=True),
+        reasons=[
+            *explain_contrasts(result, rows),
+            *list_reasons(result, rows, self_test, across_runs=True),
+        ],
         picture=draw_picture(picture_maps),
         use=[use._replace(file=use.file.replace(space, first_space)) for use in uses],
         spaces_apart={

@@ -312,10 +312,13 @@ def test_viewer_and_figure_use_the_same_color_scale():
     drawn = draw_first_screen(*judge_nothing(), maps, images)
     assert "Simulated 6 mm" in content_of(drawn, "why", html=True)
     screen = Page(content_of(drawn, "overview", html=True))
-    assert [caption.text for caption in screen.all("figcaption")] == [
-        "acquired 3.13 mm",
-        "B-spline 3.13 mm",
-    ]
+    pictures = [part for part in screen.all("div") if part.all("div", "picture")][1:]
+    assert [part.attributes["data-for"] for part in pictures] == ["all", "faces"]
+    for picture in pictures:
+        assert [caption.text for caption in picture.all("figcaption")] == [
+            "acquired 3.13 mm",
+            "B-spline 3.13 mm",
+        ]
     drawn = draw_activation(maps, images, series_names=["bspline", "srgan", "sbl"], at_rest=False)
     (activation,) = (
         figure_derivative.content

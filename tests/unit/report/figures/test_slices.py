@@ -260,7 +260,7 @@ def test_png_compression_preserves_colors():
             pixels[..., 3] = 255
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="png")
-        small = svg_files._compress_image(base64.b64encode(buffer.getvalue()).decode())
+        small = svg_files.compress_image(base64.b64encode(buffer.getvalue()).decode())
         decoded = np.asarray(
             Image.open(io.BytesIO(base64.b64decode(small.partition(",")[2]))).convert("RGBA")
         )
@@ -276,7 +276,7 @@ def test_a_map_of_up_to_256_colors_is_stored_with_a_small_palette():
     assert 100 < len(np.unique(pixels.reshape(-1, 4), axis=0)) <= 256
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")
-    small = svg_files._compress_image(base64.b64encode(buffer.getvalue()).decode())
+    small = svg_files.compress_image(base64.b64encode(buffer.getvalue()).decode())
     content = base64.b64decode(small.partition(",")[2])
     decoded = Image.open(io.BytesIO(content))
     assert decoded.mode == "P"
