@@ -20,8 +20,10 @@ from bids_sr.engine.artifacts import RecordKind
 from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.engine.number_text import number
 from bids_sr.evaluation.acquired_activation import KeptByWidth, find_clearest, kept_text
+from bids_sr.evaluation.contrast_results import ContrastResult
 from bids_sr.evaluation.evidence import MAPS, Evidence, derives_from, is_below_zero
 from bids_sr.evaluation.self_test_results import SELF_TEST_SCORE
+from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import region_text
 from bids_sr.glm.region_growth import ACTIVE_CC, REACH_MM, select_ring
 from bids_sr.io.arrays import Float, MaskArray, Real
@@ -248,24 +250,34 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
 
 
 def harm_flags(
-    evidence: Evidence | None, scores: Mapping[str, MetricRow], methods: Sequence[str]
+    evidence: Evidence | None,
+    scores: Mapping[str, MetricRow],
+    results: Mapping[str, Mapping[str, ContrastResult]],
 ) -> list[Flag]:
-    """Flag methods whose added detail is wrong.
+    """Flag methods whose added detail is wrong in any contrast.
 
-    The flag is raised if a method's explained variance of a reference or its self-test score is
-    below 0. Methods without a known value have no flag. `evidence` is None if accuracy is unknown,
-    and `scores` are self-test scores by series.
+    The flag is raised if a method's explained variance of a reference, the value that decided
+    about the detail of a contrast, or its self-test score is below 0. Methods without a known
+    value have no flag. `evidence` is None if accuracy is unknown, `scores` are self-test scores by
+    series, and `results` are by method and contrast.
     """
     if evidence is not None and evidence.reference == MAPS:
         evidence = None  # correlations of maps do not show whether detail is wrong
     flags = []
-    for method in methods:
-        rows = [scores[method]] if method in scores else []
-        if evidence is not None:
-            rows = [*evidence.select_finite_rows(method).values(), *rows]
+    for method, by_contrast in results.items():
+        rows = [] if evidence is None else [*evidence.select_finite_rows(method).values()]
+        rows += [
+            row
+            for result in by_contrast.values()
+            for region in result.regions.values()
+            if (row := region.deciding_row) is not None and row.statistic == "ev"
+        ]
+        rows += [scores[method]] if method in scores else []
         if not rows:
             continue
-        wrong_values = [_describe_wrong_detail(row) for row in rows if is_below_zero(row)]
+        wrong_values = dict.fromkeys(
+            _describe_wrong_detail(row) for row in rows if is_below_zero(row)
+        )
         text = (
             f"The detail added by {method} is wrong ({'; '.join(wrong_values)})."
             if wrong_values
@@ -280,8 +292,9 @@ def _describe_wrong_detail(row: MetricRow) -> str:
     share = number(row.value, ".0%")
     if row.statistic == SELF_TEST_SCORE:
         return f"reduction in squared error in the self-test: {share}"
-    region_name = region_text(row.region)
-    return f"explained variance {share} in the contrast {row.contrast}, {region_name}"
+    origin = "tested " if row.reference == HALF_RESOLUTION else ""
+    place = f"in the contrast {row.contrast}, {region_text(row.region)}"
+    return f"{origin}explained variance {share} {place}"
 
 
 def lost_activation_flags(kept_by_series: Mapping[str, Mapping[str, KeptByWidth]]) -> list[Flag]:

@@ -137,9 +137,10 @@ def gather_evidence(
     tested = {(row.series, row.statistic, row.reference) for row in rows}
     if accuracy is None and (TESTED_METHOD, "ev", HALF_RESOLUTION) in tested:
         best = TESTED_METHOD if TESTED_METHOD in candidates else best
-    results = (
-        _collect_results(compared_rows, best, accuracy, self_test) if best in candidates else {}
-    )
+    results = {
+        name: _collect_results(compared_rows, name, accuracy, self_test)
+        for name in applied_methods
+    }
     sizes = self_test.run_sizes
     return replace(
         evidence,
@@ -148,9 +149,13 @@ def gather_evidence(
         claims=tuple(claims),
         lost=lost,
         result=make_result(
-            best, results, compared_rows, not_applied=unapplied_methods, sizes=sizes
+            best,
+            results[best] if best in candidates else {},
+            compared_rows,
+            not_applied=unapplied_methods,
+            sizes=sizes,
         ),
-        flags=_add_harm_flags(flags, harm_flags(accuracy, self_test.scores, applied_methods)),
+        flags=_add_harm_flags(flags, harm_flags(accuracy, self_test.scores, results)),
     )
 
 

@@ -56,13 +56,10 @@ def registration_checks(facts: Mapping[str, object]) -> list[Check]:
 
 def flag_checks(evidence: RunEvidence) -> list[Check]:
     """Return one check per flag, failed checks first."""
-    accuracy = evidence.accuracy
-    harm_basis = " (self-test)" if accuracy is None else f" (contrast {accuracy.contrast})"
     checks = []
     for name, raised_by in evidence.raised_flags.items():
         series = ", ".join(dict.fromkeys(raised_by))
         raised_text = f": {series}" if name in _FLAGS_WITH_SERIES and raised_by else ""
         outcome = FLAGS[name].failed if raised_by else FLAGS[name].passed
-        text = f"{outcome}{harm_basis if name == 'harm' else ''}{raised_text}"
-        checks.append(Check(not raised_by, text, _FLAG_SECTION))
+        checks.append(Check(not raised_by, f"{outcome}{raised_text}", _FLAG_SECTION))
     return sorted(checks, key=lambda check: check.passed)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from data.rows import make_detail_row
+from data.rows import make_detail_row, make_tested_rows
 
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.qc_flags import (
@@ -166,6 +166,11 @@ def test_added_detail_worse_than_none_is_flagged():
         "focuss": False,
     }
     assert flags["srgan"].row().statistic == "flag_harm"
+    # a contrast other than that of the evidence, whose detail was contradicted in the test
+    tested = make_tested_rows({"scene": ((0.5, 0.1), (-0.8, 0.3))})
+    (flag,) = flag_harm([make_detail_row("sbl", 0.5, half_width=0.02), *tested], ["sbl"])
+    assert (flag.series, flag.raised) == ("sbl", True)
+    assert "scene" in flag.text
     # without a reference, the self-test determines the flag
     cells = {"band": "n/a", "reference": "oneLevelDown", "half_width": 0.1}
     self_test = [make_detail_row("srgan", -0.2, statistic="tested_share", **cells)]
