@@ -79,7 +79,7 @@ class Progress:
         self._clock = lambda: clock() - start
         self._last_output = 0.0
         self._announced = set[tuple[str, str]]()
-        self.reported_runs = set[str]()
+        self._verdicts = dict[str, str]()  # by run
         # node → (participant or run, stage, start time)
         self._running: dict[str, tuple[str, str, float]] = {}
         self._lock = threading.RLock()
@@ -97,6 +97,11 @@ class Progress:
             )
         self._exit_stack = contextlib.ExitStack()
         self._exit_stack.enter_context(heartbeat(self.beat, update_interval_s))
+
+    @property
+    def reported_runs(self) -> set[str]:
+        """Runs whose verdict was printed."""
+        return set(self._verdicts)
 
     @property
     def share(self) -> float:
@@ -139,8 +144,10 @@ class Progress:
         is_preliminary = node.fullname.endswith(f".{FIRST_VERDICT}.decide_verdict")
         if is_preliminary and verdict.get("status") == "not applied":
             verdict["headline"] = ""  # networks are evaluated later and may be applied
-        self.line(wrap_after_time(f"{label}: {verdict_line(verdict)}"))
-        self.reported_runs.add(label)
+        text = verdict_line(verdict)
+        if text != self._verdicts.get(label):  # the verdict with networks is often the same
+            self.line(wrap_after_time(f"{label}: {text}"))
+        self._verdicts[label] = text
 
     def beat(self) -> None:
         """Update the bar, or repeat a printed line after almost a minute without output."""

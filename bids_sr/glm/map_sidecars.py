@@ -84,8 +84,9 @@ def common_sidecar(
         common["Resolution"] = f"Super-resolved grid of the BOLD run (voxel size: {sizes})"
     if series == "sbl":
         common["ErrorOfReconstruction"] = (
-            "Not included in variance, t and z. If sbl was applied to this run, it is included in"
-            " the sdTotal map"
+            "Statistics without Total in their names contain the noise of the run, but not the"
+            " error of the added detail. If sbl was applied to this run, those with Total contain"
+            " both"
         )
     elif series not in ("acquired", "measured"):
         common["ErrorOfReconstruction"] = f"Maps of {series} {NO_ERROR}"

@@ -22,7 +22,7 @@ _STAT_TEXT = {
     "sd": (
         "Standard deviation (SD) of the reconstruction error, without thermal and physiological"
         " noise: this error is identical in all blocks and not part of the residuals of the"
-        " linear model. The total SD of the effect is in the sdTotal map",
+        " linear model",
         PERCENT,
     ),
     "sdTotal": (

@@ -7,20 +7,19 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-from bids_sr.config import Settings, SuperRes
+from bids_sr.config import Settings
 from bids_sr.config.plugin import Plugin
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.grids import BOLDREF
 from bids_sr.io.notices import Notice
 from bids_sr.io.region_names import BRAIN, region_labels
 from bids_sr.io.series import SDMOD, series_name
-from bids_sr.sr.method import get_method
 from bids_sr.survey.bids import BoldRun, Subject
 from bids_sr.survey.bids.findings import group_notices, group_problems
 from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.survey.bids.method_options import unavailable_reason
 from bids_sr.survey.bids.precomputed import reused_text
-from bids_sr.survey.bids.pretrained_models import factor_of_models, find_pretrained, label_methods
+from bids_sr.survey.bids.pretrained_models import factor_of_models, label_methods
 from bids_sr.survey.bids.retrospective_plan import (
     downsampled_subject,
     retrospective_factor,
@@ -100,13 +99,6 @@ def _list_advice(plan: Plan, settings: Settings) -> list[str]:
             " of at least 20 volumes with the same slices and task in the same session (see"
             " docs/acquire.md)."
         )
-    if _trains_without_critic(runs, settings.superres):
-        hours = get_method("srgan").cost("paper").always / 3600
-        advice.append(
-            f"{get_method('srgan').label('fast')} is not the network of the paper. To train that"
-            " network, use --recipe paper --vgg-weights download: about"
-            f" {hours:.0f} hours of processor time per pair, which we have never completed."
-        )
     if not any(run.truth is not None for run in runs):
         limitation = "only the test at half the resolution can be performed"
         if any(run.factor[2] != 1 for run in runs):
@@ -117,17 +109,6 @@ def _list_advice(plan: Plan, settings: Settings) -> list[str]:
             " results with the original runs."
         )
     return advice
-
-
-def _trains_without_critic(runs: Sequence[BoldRun], superres: SuperRes) -> bool:
-    """Return whether `srgan` is trained on a pair with its default recipe."""
-    return (
-        superres.recipe == "fast"
-        and "srgan" in superres.learned
-        and superres.model_source != "reuse"
-        and find_pretrained(superres, "srgan") is None
-        and any(run.pair and not unavailable_reason("srgan", run, superres) for run in runs)
-    )
 
 
 def _describe_structural_scans(subjects: Sequence[Subject]) -> list[str]:

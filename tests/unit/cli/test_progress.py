@@ -127,6 +127,10 @@ def test_a_verdict_is_printed_when_it_is_written(
     assert progress.lines[-1].startswith(RUN)
     assert ("It is finer." in progress.lines[-1]) == shown
     assert progress.reported_runs == {RUN}
+    n_lines = len(progress.lines)
+    progress(judge, "start")
+    progress(judge, "end")
+    assert len(progress.lines) == n_lines, "the same verdict is printed once"
 
 
 def test_a_long_verdict_is_wrapped_after_the_time(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def rows_of(name):
 @pytest.mark.parametrize(
     ("series", "description"),
     [
-        ("sbl", "Not included in variance, t and z. If sbl was applied"),
+        ("sbl", "Statistics without Total in their names"),
         ("bspline", f"Maps of bspline {NO_ERROR}"),
         ("srgan", f"Maps of srgan {NO_ERROR}"),
         ("acquired", None),
