@@ -63,6 +63,7 @@ class Statement(StrEnum):
         "In the test, {series} explains {value} of the detail of {contrast} in active voxels"
         " (median of {participants}); unknown at the final resolution."
     )
+    GROUP_NOT_RUN = "{series}, whose detail is compared in the group, was not run."
     GROUP_NOT_COMPARED = "The detail of {series} was not compared with a reference: {reason}."
     GROUP_BASELINES = (
         "The strongest baseline of a participant explains most among all baselines, denoising"

@@ -143,7 +143,8 @@ def _describe_group(
     n_runs = sum(run_counts.values())
     facts = [_count_participants(n)]
     facts += [f"{n_runs} run{'' if n_runs == 1 else 's'}"] if n_runs else []
-    return " · ".join([*facts, smoothing_text(fwhm_mm, parse_cell(input_fwhm_mm))])
+    smoothing = smoothing_text(fwhm_mm, parse_cell(input_fwhm_mm))
+    return " · ".join([*facts, f"explained detail: {smoothing}"])
 
 
 def write_primary(row: ComparisonRow) -> str:
@@ -245,9 +246,7 @@ def _make_tested_screen(
     contrast = tested.contrast or "all"
     sentences = [
         write_tested(tested, contents.method),
-        not_compared_text(task, contents.tables.values, contents.tables.reported, contents.method)
-        if contents.is_applied(task)
-        else Statement.NOTHING_APPLIED.format(series=contents.method, were="was"),
+        _explain_no_comparison(contents, task),
     ]
     return FirstScreen(
         title=f"group · {task}",
@@ -325,6 +324,18 @@ def write_tested(tested: DetailInTest, method: str) -> str:
     )
 
 
+def _explain_no_comparison(contents: GroupContents, task: str) -> str:
+    """Return why a task has no primary comparison."""
+    method, tables = contents.method, contents.tables
+    if not tables.methods:
+        return Statement.NOTHING_COMPARED
+    if method not in tables.methods:
+        return Statement.GROUP_NOT_RUN.format(series=method)
+    if not contents.is_applied(task):
+        return Statement.NOTHING_APPLIED.format(series=method, were="was")
+    return not_compared_text(task, tables.values, tables.reported, method)
+
+
 def not_compared_text(task: str, values: pd.DataFrame, reported: pd.DataFrame, method: str) -> str:
     """Return why the method was not compared with a reference; `reported` as in `JoinedTables`.
 
@@ -342,8 +353,6 @@ def not_compared_text(task: str, values: pd.DataFrame, reported: pd.DataFrame, m
         reason = "the reference data have no reproducible detail"
     elif n_unapplied := unapplied.sum():
         reason = f"{method} was not applied in {n_unapplied} run{'s' if n_unapplied > 1 else ''}"
-    elif method not in set(task_values["series"]):
-        reason = f"{method} was not run"
     else:
         reason = f"{method} has no defined values in the whole brain"
     return Statement.GROUP_NOT_COMPARED.format(series=method, reason=reason)

@@ -149,11 +149,10 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
                 _group_maps_html(content.maps, content.joined_tables.values, figures),
                 ("group maps",),
             ),
-            GroupSection(
-                "paper",
-                "Comparison with Ota et al. (2022)",
-                _sizes_html(content.joined_tables, figures),
-                ("regions of two conditions",),
+            *(
+                [GroupSection("paper", "Comparison with Ota et al. (2022)", sizes)]
+                if (sizes := _sizes_html(content.joined_tables, figures))
+                else []
             ),
         ),
         methods=_methods_text(content),
@@ -275,10 +274,10 @@ def _list_used_files(content: RunsContent, folder: Path) -> list[UseRow]:
     maps = content.maps.maps
     contents = _make_contents(content)
     is_applied = any(map(contents.is_applied, contents.tasks))
-    series = content.method if is_applied else "bspline"
-    own_maps = maps[maps["series"] == series]["z"] if len(maps) else ()
+    paths = {} if maps.empty else dict(maps[::-1][["series", "z"]].to_numpy())  # first of a series
+    own_map = (is_applied and paths.get(content.method)) or paths.get("bspline")
     uses = [
-        *(UseRow("Map", file=f"group/{Path(path).name}") for path in own_maps[:1]),
+        *([UseRow("Map", file=f"group/{Path(own_map).name}")] if own_map else []),
         *(
             UseRow(label, file=f"{content.names.tables}_{suffix}.tsv")
             for label, suffix in (("Table", "metrics"), ("Tests", "stats"))

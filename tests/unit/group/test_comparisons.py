@@ -1,6 +1,7 @@
 """The prespecified comparison: references, sample size, and excluded participants."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,6 +52,7 @@ def first_screens(
     values: pd.DataFrame | None = None,
     tasks: dict[str, dict[str, int]] | None = None,
     reported: pd.DataFrame | None = None,
+    methods: Sequence[str] = ("sbl",),
 ) -> list[FirstScreen]:
     """Return the first screens of tasks; by default, of comparisons of the task tap."""
     table = (
@@ -67,7 +69,7 @@ def first_screens(
         reported=NOTHING_REPORTED if reported is None else reported,
         series=pd.DataFrame(),
         statistics=(),
-        methods=("sbl",),
+        methods=methods,
         contrasts={},
     )
     if tasks is None:
@@ -338,7 +340,10 @@ def test_reasons_why_a_task_was_not_assessed() -> None:
     values = values_of(by_series)
     reason = not_compared_text("tap", values, flags, "sbl")
     assert reason.endswith(": sbl was not applied in 2 runs.")
-    assert not_compared_text("tap", values, flags[:0], "sbl").endswith(": sbl was not run.")
+    (screen,) = first_screens(NO_COMPARISONS, values, {"tap": {"sub-00": 1}}, methods=["srgan"])
+    assert screen.views[0].sentence.startswith("sbl, whose detail")
+    (screen,) = first_screens(NO_COMPARISONS, values, {"tap": {"sub-00": 1}}, methods=[])
+    assert screen.views[0].sentence == Statement.NOTHING_COMPARED
     assert "no reference data" in not_compared_text("rest", values, flags, "sbl")
     other_run = values_of(by_series, statistic="r", reference="otherRun")
     assert "no reference data" in not_compared_text("tap", other_run, flags, "sbl")
