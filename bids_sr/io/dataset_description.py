@@ -58,8 +58,10 @@ _README = """\
 | settings and warnings of each call | `logs/*/` |
 | methods text with citations | `CITATION.md` |
 
-To interpret a contrast `NAME` of `sbl`, use these files in `func/`, if the report states that
-its detail may be interpreted:
+If the report states that the detail of a contrast `NAME` may not be interpreted, or that `sbl` was
+not applied, use the t map of B-spline interpolation in `func/`
+(`*_contrast-NAME_stat-t_desc-bspline_statmap.nii.gz`), which has no added detail. If the detail
+may be interpreted, use these files of `sbl`:
 
 - `*_contrast-NAME_stat-effect_desc-sbl_statmap.nii.gz`: effect in percent of the mean brain signal
   (`MeanSignal` in the sidecar: the mean of `desc-hmc_boldref` in the acquired brain mask);
