@@ -6,8 +6,8 @@ than three scans in training. Heads with lesions are simulated, so that the refe
 fraction of each tissue, whereas the paper compares with segmentations of the high-resolution scans
 (edited manually for lesions).
 
-The rule for the claims of `docs/papers.md` was written before the first run. The claim has four
-measures: false positives (ml) and Dice coefficient, each of lesions and of tissues. Images are
+The rule for the claims of `docs/papers/index.md` was written before the first run. The claim has
+four measures: false positives (ml) and Dice coefficient, each of lesions and of tissues. Images are
 compared by the mean difference across test heads, with its 95 % interval (Student's t); one is
 better than the other if the interval excludes 0.
 

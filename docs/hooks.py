@@ -35,8 +35,9 @@ def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
     """
     if page.file.src_uri.startswith(GALLERY):
         return _of_the_gallery(markdown, is_index=page.file.name == "index")
+    up = "../" * page.file.src_uri.count("/")
     for name, file in PAGES.items():
-        markdown = markdown.replace(f"](../{file}", f"]({name}")
+        markdown = markdown.replace(f"]({up}../{file}", f"]({up}{name}")
     markdown = markdown.replace("](../examples/gallery/README.md", f"]({GALLERY}index.md")
     return re.sub(r"\]\(\.\./examples/gallery/(plot_\w+)\.py", rf"]({GALLERY}\1.md", markdown)
 

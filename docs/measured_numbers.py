@@ -18,7 +18,10 @@ sys.path.insert(0, str(HERE))
 
 import people_tables  # noqa: E402  # beside this file
 
-PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in HERE.glob("*.md")))
+PAGES = (
+    "README.md",
+    *sorted(f"docs/{path.relative_to(HERE)}" for path in HERE.rglob("*.md")),
+)
 PLACE = re.compile(r"<!--:([a-z0-9_]+)-->.*?<!--/-->", re.DOTALL)
 
 

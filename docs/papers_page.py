@@ -1,4 +1,6 @@
-"""Numbers and tables of `docs/papers.md`, and the page of items: ``python docs/papers_page.py``.
+"""Numbers and tables of `docs/papers/index.md`, and the page of items.
+
+Call: ``python docs/papers_page.py``.
 
 A number is between ``<!--=FILE / CELL / COLUMN-->`` and ``<!--/-->``. FILE is a table in
 `benchmarks/results`, CELL (one or several) selects rows with this cell (in any column, or in
@@ -6,7 +8,7 @@ A number is between ``<!--=FILE / CELL / COLUMN-->`` and ``<!--/-->``. FILE is a
 their range.
 A table is between ``<!-- table NAME -->`` and ``<!-- end of table -->``; NAME is a key of
 `TABLES`.
-`docs/papers_items.md` is written from `docs/papers_items.tsv`, whose notes may contain numbers.
+`docs/papers/items.md` is written from `docs/papers/items.tsv`, whose notes may contain numbers.
 """
 
 import csv
@@ -19,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "papers.md"
-ITEMS = ROOT / "docs" / "papers_items.tsv"
+PAGE = ROOT / "docs/papers/index.md"
+ITEMS = ROOT / "docs/papers/items.tsv"
 ITEMS_PAGE = ITEMS.with_suffix(".md")
 RESULTS = ROOT / "benchmarks" / "results"
 STATUSES = {
@@ -241,9 +243,9 @@ def items_page() -> str:
     ]
     page = f"""# The papers, item by item
 
-<!-- Written by docs/papers_page.py. Edit docs/papers_items.tsv. -->
+<!-- Written by docs/papers_page.py. Edit docs/papers/items.tsv. -->
 
-The list contains {len(cells)} features described in [the papers](papers.md) and in the
+The list contains {len(cells)} features described in [the papers](index.md) and in the
 specification of bids-sr, with a command and a test. Only the relevant options are shown. In
 addition, `bids-sr-models train` and `compare` require an output name and images (`--fine`,
 `--coarse`). An item has one of the following statuses:

@@ -59,7 +59,7 @@ def test_a_new_result_records_command_and_commit(
 
 def test_every_result_is_cited() -> None:
     """Check that a page, a docstring or the list of benchmarks cites every result."""
-    patterns = ("*.md", "docs/*.md", "docs/*.py", "benchmarks/*.md", "bids_sr/**/*.py")
+    patterns = ("*.md", "docs/**/*.md", "docs/*.py", "benchmarks/*.md", "bids_sr/**/*.py")
     files = [path for pattern in patterns for path in ROOT.glob(pattern)]
     text = "\n".join(path.read_text() for path in files)
     cited = set(re.findall(r"results/([\w-]+)\.(?:md|tsv)", text))

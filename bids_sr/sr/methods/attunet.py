@@ -15,7 +15,7 @@ have the values of the authors' code (bryanlimy/clinical-super-mri): one objecti
 cross-entropy; batches of 32 slices; a learning rate of 1e-3, which is halved every 20 epochs; a
 critic with a learning rate of 2e-4 and betas of 0.5 and 0.999; and normalized attention gates.
 B-spline interpolation before the network is ours. The code differs from the paper in the number of
-convolutions per level (two instead of one) and in the critic (docs/papers_settings.md).
+convolutions per level (two instead of one) and in the critic (docs/papers/settings.md).
 
 `fast` is ours: a quarter of the width, and the network output is added to the interpolated image.
 Structural similarity has a smaller weight, because it weights a quiet background as much as the

@@ -1,4 +1,4 @@
-"""Commands and tests in the list of items of the papers, `docs/papers_items.tsv`, exist."""
+"""Commands and tests in the list of items of the papers, `docs/papers/items.tsv`, exist."""
 
 import re
 import shlex
