@@ -12,7 +12,7 @@ from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
 from bids_sr.evaluation.detail_support import SupportState
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.statements import Statement
-from bids_sr.evaluation.tested_detail import FINENESS, FOLLOWING, HALF_RESOLUTION
+from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.io.word_lists import enumerate_unique
 
 ANSWERS: Mapping[SupportState, str] = {
@@ -113,17 +113,6 @@ def answer_text(state: SupportState, row: MetricRow | None) -> str:
     if row is None or not math.isfinite(row.value):
         return answer
     return f"{answer}: {explained_text(row)}"
-
-
-def decided_text(row: MetricRow | None) -> str:
-    """Return the number that decided in percent, with its name unless it is explained variance.
-
-    The text is "" if no number decided.
-    """
-    if row is None or not math.isfinite(row.value):
-        return ""
-    prefix = {FINENESS: "fineness ", FOLLOWING: "without task "}.get(row.statistic, "")
-    return f"{prefix}{explained_text(row, unit=False)}"
 
 
 def explain_results(results: Iterable[ContrastResult]) -> list[str]:

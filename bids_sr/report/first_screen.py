@@ -16,7 +16,7 @@ from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.result_text import (
     ANSWERS,
     REGIONS,
-    decided_text,
+    explained_text,
     is_tested,
     name_contrast,
     write_result,
@@ -65,8 +65,8 @@ class AnswerCell(NamedTuple):
 
     mark: AnswerMark
     answer: str
-    reason: str
-    number: str
+    reason: str = ""
+    number: str = ""
     interval: Markup = _NO_PICTURE
 
 
@@ -198,23 +198,19 @@ def _list_rows(results: Iterable[ContrastResult]) -> list[AnswerRow]:
 def _make_cell(region: RegionResult) -> AnswerCell:
     """Return the answer in a region with its reason, unless the number is the reason.
 
-    If no number decided, the explained variance is given without being the reason.
+    The number is the explained variance that decided or, if another value decided, is known.
     """
-    mark, row = MARKS[region.state], region.deciding_row or region.row
+    mark, row = MARKS[region.state], region.deciding_row
+    if row is None or row.statistic != "ev":
+        row = region.row
     is_evident = region.state == "recovered" or region.short_reason in _EVIDENT
-    has_value = row is not None and math.isfinite(row.value)
-    return AnswerCell(
-        mark=mark,
-        answer=ANSWERS[region.state],
-        reason="" if is_evident else region.short_reason,
-        number=decided_text(row),
-        interval=(
-            draw_interval(
-                row.value, row.lower, row.upper, mark.css_class, is_hollow=is_tested(row)
-            )
-            if row is not None and has_value
-            else _NO_PICTURE
-        ),
+    cell = AnswerCell(mark, ANSWERS[region.state], "" if is_evident else region.short_reason)
+    if row is None or not math.isfinite(row.value):
+        return cell
+    ends = row.value, row.lower, row.upper
+    return cell._replace(
+        number=explained_text(row, unit=False),
+        interval=draw_interval(*ends, mark.css_class, is_hollow=is_tested(row)),
     )
 
 
