@@ -7,9 +7,9 @@ fraction of each tissue, whereas the paper compares with segmentations of the hi
 (edited manually for lesions).
 
 The rule for the claims of `docs/papers/index.md` was written before the first run. The claim has
-four measures: false positives (ml) and Dice coefficient, each of lesions and of tissues. Images are
-compared by the mean difference across test heads, with its 95 % interval (Student's t); one is
-better than the other if the interval excludes 0.
+four measures: false positives (ml) and Dice coefficient, each of lesions and of tissues. Images
+are compared by the mean difference across test heads, with its 95 % interval (Student's t); one
+is better than the other if the interval excludes 0.
 
 1. The best interpolation of a measure is the interpolation with the better mean.
 2. A measure is testable if the noise-free high-resolution scan (*truth*) and the high-resolution

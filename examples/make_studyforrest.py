@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Make `examples/studyforrest`, the real run of the quick start, from two larger data sets.
+"""Make `examples/studyforrest`, the real run of the quick start, from the measured run.
 
-LOWRES is the run with a 40 x 40 matrix (6 mm), its T2*-weighted pair, T1w image and events;
-MEASURED the same volumes as they were measured with 80 x 80 (3 mm).  Both are BIDS data sets of
-one participant, whose README and description name license and source.  What is left out to stay
-below 15 MB:
+SOURCE is a BIDS data set of one participant with the run as it was measured (80 x 80, 3 mm), its
+events and a T1w image at 1 mm; its description names license and source.  Each slice is truncated
+in k-space to 40 x 40 (6 mm).  The first N_PAIR volumes, before the first block, are averaged for
+the T2*w pair; the others are the run, in which all conditions have two blocks.  What is left out
+to stay below 15 MB:
 
 - field of view: columns without the head, and the slices above and below a slab of SLICES; the T1w
   image stays whole;
@@ -33,22 +34,23 @@ BOX = (slice(8, 72), slice(0, 72), slice(5, 25))
 """Of the measured matrix: columns, rows and slices that are kept; even in plane, so that both
 fields of view agree.
 """
+N_PAIR = 6
 STEP_ACQUIRED, STEP_MEASURED = 8, 16
 MARGIN = 2  # voxels around the head that keep their values
 ACQUIRED = "simulated 6 mm: 3 mm data, k-space cropped"
 PAIR = (
-    "mean of 20 earlier volumes of the same run, in which static detail is easier to recover than"
-    " in a separate scan"
+    f"mean of {N_PAIR} earlier volumes of the same run, in which static detail is easier to"
+    " recover than in a separate scan"
 )
 README = """# A real run for the quick start
 
-One run of a block-design localizer of higher visual areas, 3 T, TR 2 s, 136 volumes, of one
+One run of a block-design localizer of higher visual areas, 3 T, TR 2 s, {volumes} volumes, of one
 participant of the studyforrest project, cropped so that it can be carried along:
 
     bids-sr examples/studyforrest out participant
 
 `sub-01` is what a scanner with a matrix of 40 x 40 would have given: each slice of the measured
-run (80 x 80, 3 mm) was truncated in k-space to 6 mm.  The T2*w pair is the mean of 20 earlier
+run (80 x 80, 3 mm) was truncated in k-space to 6 mm.  The T2*w pair is the mean of {pair} earlier
 volumes of the same run, at both resolutions: it has the contrast, distortion and pose of the run.
 For static detail this is an easy case; a real pair is harder.
 `derivatives/highres-reference` holds the measured volumes, the reference against which bids-sr
@@ -69,6 +71,12 @@ Sengupta et al. 2016, doi:10.1038/sdata.2016.93; Hanke et al. 2014, doi:10.1038/
 Made by `examples/make_studyforrest.py`.
 """
 
+CHANGES = """2.0.0 2026-11-30
+  - The T2*w pair is the mean of fewer volumes, so that all conditions have two blocks in the run.
+1.0.0 2026-11-21
+  - First version.
+"""
+
 
 def cropped(image: nb.Nifti1Image, by: int) -> nb.Nifti1Image:
     """The part of an image that lies in `BOX`; `by`: its voxel over the measured one, in plane."""
@@ -76,6 +84,21 @@ def cropped(image: nb.Nifti1Image, by: int) -> nb.Nifti1Image:
     affine = image.affine.copy()
     affine[:3, 3] = nb.affines.apply_affine(image.affine, [s.start for s in part])
     return nb.Nifti1Image(np.asanyarray(image.dataobj)[part], affine, image.header)
+
+
+def truncated(data: np.ndarray) -> np.ndarray:
+    """Truncate slices of magnitude images (X, Y, Z[, T]) in k-space to half the matrix.
+
+    A phase ramp shifts the sampling points, so that both fields of view have the same edges.
+    """
+    low = data.astype(np.complex128)
+    for axis in (0, 1):
+        n = low.shape[axis]
+        kept = np.r_[0 : n // 4, n - n // 4 : n]
+        ramp = np.exp(1j * np.pi * np.fft.fftfreq(n)[kept]) / 2
+        spectrum = np.moveaxis(np.fft.fft(low, axis=axis), axis, -1)[..., kept] * ramp
+        low = np.moveaxis(np.fft.ifft(spectrum), -1, axis)
+    return np.rint(np.abs(low))
 
 
 def head_mask(series: np.ndarray) -> np.ndarray:
@@ -132,45 +155,59 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def make(lowres: Path, measured: Path, out: Path) -> None:
+def shifted(table: str, seconds: float) -> str:
+    """Return a table of events whose onsets, in the first column, count from a later volume."""
+    head, *lines = table.splitlines()
+    cells = [line.split("\t", 1) for line in lines]
+    moved = [f"{float(onset) - seconds:.3f}\t{others}" for onset, others in cells]
+    return "\n".join([head, *moved]) + "\n"
+
+
+def make(source: Path, out: Path) -> None:
     """Write the example to `out`, which is removed first."""
     shutil.rmtree(out, ignore_errors=True)
-    series = {
-        out: nb.load(lowres / f"{STEM}_bold.nii.gz"),
-        out / PLACE: nb.load(measured / f"{STEM}_bold.nii.gz"),
-    }
-    n_slices = series[out].shape[2]
-    sidecar = read_json(lowres / f"{STEM}_bold.json")
-    sidecar["SliceTiming"] = sidecar["SliceTiming"][BOX[2]]
+    whole = nb.load(source / f"{STEM}_bold.nii.gz")
+    data = np.asanyarray(whole.dataobj)
+    low_affine = whole.affine @ np.array(
+        [[2, 0, 0, 0.5], [0, 2, 0, 0.5], [0, 0, 1, 0], [0, 0, 0, 1]]
+    )
+    run, pair = data[..., N_PAIR:], np.rint(data[..., :N_PAIR].mean(-1))
+    n_slices = data.shape[2]
+    scanner = read_json(source / f"{STEM}_bold.json")
+    sidecar = {**scanner, "SliceTiming": scanner["SliceTiming"][BOX[2]]}
     tr = sidecar["RepetitionTime"]
-    for root, image in series.items():
-        part = cropped(image, 2 if root == out else 1)
-        data, step, more = np.asanyarray(part.dataobj), STEP_ACQUIRED, {"Description": ACQUIRED}
-        if root != out:
-            data, step = data * head_mask(data)[..., None], STEP_MEASURED
-            more = {
-                "SkullStripped": False,
-                "Description": "as measured at 3 mm; voxels outside the head are 0",
-            }
-        save(nb.Nifti1Image(data, part.affine), root / f"{STEM}_bold.nii.gz", step=step, tr=tr)
-        write_json(root / f"{STEM}_bold.json", {**sidecar, **more})
-    shutil.copyfile(lowres / f"{STEM}_events.tsv", out / f"{STEM}_events.tsv")
+    acquired = cropped(nb.Nifti1Image(truncated(run), low_affine), 2)
+    save(acquired, out / f"{STEM}_bold.nii.gz", step=STEP_ACQUIRED, tr=tr)
+    write_json(out / f"{STEM}_bold.json", {**sidecar, "Description": ACQUIRED})
+    measured = cropped(nb.Nifti1Image(run, whole.affine), 1)
+    volumes = np.asanyarray(measured.dataobj)
+    masked = nb.Nifti1Image(volumes * head_mask(volumes)[..., None], measured.affine)
+    save(masked, out / PLACE / f"{STEM}_bold.nii.gz", step=STEP_MEASURED, tr=tr)
+    more = {
+        "SkullStripped": False,
+        "Description": "as measured at 3 mm; voxels outside the head are 0",
+    }
+    write_json(out / PLACE / f"{STEM}_bold.json", {**sidecar, **more})
+    events = (source / f"{STEM}_events.tsv").read_text()
+    (out / f"{STEM}_events.tsv").write_text(shifted(events, N_PAIR * tr))
     # the order of trial types is taken from the root of the data set
-    shutil.copyfile(lowres / f"{STEM}_events.json", out / "task-localizer_events.json")
-    for name, by in (("acq-highres_T2starw", 1), ("acq-lowres_T2starw", 2)):
+    shutil.copyfile(source / f"{STEM}_events.json", out / "task-localizer_events.json")
+    scan = {
+        name: value
+        for name, value in scanner.items()
+        if name not in ("TaskName", "TaskDescription", "SliceTiming", "RepetitionTime")
+    }
+    for name, image, by in (
+        ("acq-highres_T2starw", nb.Nifti1Image(pair, whole.affine), 1),
+        ("acq-lowres_T2starw", nb.Nifti1Image(truncated(pair), low_affine), 2),
+    ):
         anat = f"sub-01/anat/sub-01_{name}"
-        save(cropped(nb.load(lowres / f"{anat}.nii.gz"), by), out / f"{anat}.nii.gz")
-        write_json(
-            out / f"{anat}.json", {**read_json(lowres / f"{anat}.json"), "Description": PAIR}
-        )
-    save(
-        halved(nb.load(lowres / "sub-01/anat/sub-01_T1w.nii.gz")),
-        out / "sub-01/anat/sub-01_T1w.nii.gz",
-    )
-    write_json(
-        out / "sub-01/anat/sub-01_T1w.json", read_json(lowres / "sub-01/anat/sub-01_T1w.json")
-    )
-    about = read_json(lowres / "dataset_description.json")
+        save(cropped(image, by), out / f"{anat}.nii.gz")
+        write_json(out / f"{anat}.json", {**scan, "RepetitionTime": tr, "Description": PAIR})
+    t1w = "sub-01/anat/sub-01_T1w"
+    save(halved(nb.load(source / f"{t1w}.nii.gz")), out / f"{t1w}.nii.gz")
+    write_json(out / f"{t1w}.json", read_json(source / f"{t1w}.json"))
+    about = read_json(source / "dataset_description.json")
     write_json(
         out / "dataset_description.json",
         {**about, "Name": "studyforrest localizer, cropped example of bids-sr"},
@@ -191,10 +228,16 @@ def make(lowres: Path, measured: Path, out: Path) -> None:
         },
     )
     (out / "participants.tsv").write_text("participant_id\nsub-01\n")
-    (out / "CHANGES").write_text("1.0.0 2026-11-21\n  - First version.\n")
-    sizes = {"above": n_slices - BOX[2].stop, "below": BOX[2].start}
+    (out / "CHANGES").write_text(CHANGES)
     (out / "README").write_text(
-        README.format(**sizes, acquired=STEP_ACQUIRED, measured=STEP_MEASURED)
+        README.format(
+            above=n_slices - BOX[2].stop,
+            below=BOX[2].start,
+            acquired=STEP_ACQUIRED,
+            measured=STEP_MEASURED,
+            volumes=run.shape[-1],
+            pair=N_PAIR,
+        )
     )
 
 
@@ -204,10 +247,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "lowres", type=Path, metavar="LOWRES", help="data set with the run at the low resolution"
-    )
-    parser.add_argument(
-        "measured", type=Path, metavar="MEASURED", help="data set with the run as measured"
+        "source", type=Path, metavar="SOURCE", help="data set with the run as measured"
     )
     here = Path(__file__).parent / "studyforrest"
     parser.add_argument(
@@ -217,7 +257,7 @@ def main() -> None:
         help="folder of the example (default: beside this script)",
     )
     args = parser.parse_args()
-    make(args.lowres, args.measured, args.out)
+    make(args.source, args.out)
 
 
 if __name__ == "__main__":

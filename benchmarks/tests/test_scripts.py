@@ -39,6 +39,16 @@ def test_the_figure_of_the_readme_labels_left_and_right(
         assert (middle < 8) == (not axis.xaxis_inverted())
 
 
+def test_truncation_in_k_space_samples_between_two_measured_voxels() -> None:
+    def wave(x: np.ndarray) -> np.ndarray:
+        return 1000 + 500 * np.cos(2 * np.pi * 3 * x / 80)
+
+    image = wave(np.arange(80.0))[:, None, None] * np.ones((80, 80, 2))
+    low = maker.truncated(image)
+    expected = wave(2 * np.arange(40) + 0.5)[:, None, None] * np.ones((40, 40, 2))
+    np.testing.assert_allclose(low, expected, atol=0.5001)
+
+
 def write(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     nb.Nifti1Image(data.astype(np.int16), affine).to_filename(path)
@@ -47,46 +57,42 @@ def write(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
 def test_cropped_images_keep_positions_and_values_within_the_quantization_step(
     tmp_path: Path,
 ) -> None:
-    """Use a ball of noise at 3 mm as measured run and its block means as acquired run."""
+    """Use a ball of noise at 3 mm as measured run."""
     rng = np.random.default_rng(0)
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in (80, 80, 35)], indexing="ij"), -1)
     ball = np.linalg.norm((grid - (40, 36, 16)) * (1, 1, 2), axis=-1) < 20
     fine = np.where(
         ball[..., None],
-        2000 + 50 * rng.standard_normal((80, 80, 35, 3)),
-        rng.uniform(0, 40, (80, 80, 35, 3)),
-    )
-    coarse = fine.reshape(40, 2, 40, 2, 35, 3).mean((1, 3))
+        2000 + 50 * rng.standard_normal((80, 80, 35, 9)),
+        rng.uniform(0, 40, (80, 80, 35, 9)),
+    ).astype(np.int16)
     affine = np.diag([3.0, 3.0, 3.3, 1.0])
     low_affine = affine @ np.array([[2, 0, 0, 0.5], [0, 2, 0, 0.5], [0, 0, 1, 0], [0, 0, 0, 1]])
-    low, measured, out = tmp_path / "low", tmp_path / "measured", tmp_path / "out"
-    write(low / f"{maker.STEM}_bold.nii.gz", coarse, low_affine)
-    write(measured / f"{maker.STEM}_bold.nii.gz", fine, affine)
-    for name, data, image_affine in (
-        ("T1w", fine, affine),
-        ("acq-highres_T2starw", fine, affine),
-        ("acq-lowres_T2starw", coarse, low_affine),
-    ):
-        write(low / f"sub-01/anat/sub-01_{name}.nii.gz", data[..., 0], image_affine)
-        maker.write_json(low / f"sub-01/anat/sub-01_{name}.json", {})
+    source, out = tmp_path / "source", tmp_path / "out"
+    write(source / f"{maker.STEM}_bold.nii.gz", fine, affine)
+    write(source / "sub-01/anat/sub-01_T1w.nii.gz", fine[..., 0], affine)
+    maker.write_json(source / "sub-01/anat/sub-01_T1w.json", {})
     maker.write_json(
-        low / f"{maker.STEM}_bold.json", {"RepetitionTime": 2.0, "SliceTiming": list(range(35))}
+        source / f"{maker.STEM}_bold.json", {"RepetitionTime": 2.0, "SliceTiming": list(range(35))}
     )
-    for end in ("events.tsv", "events.json"):
-        (low / f"{maker.STEM}_{end}").write_text("{}")
-    maker.write_json(low / "dataset_description.json", {"License": "PDDL"})
-    maker.make(low, measured, out)
-    assert (out / f"{maker.STEM}_events.tsv").exists()
+    maker.write_json(source / f"{maker.STEM}_events.json", {})
+    events = source / f"{maker.STEM}_events.tsv"
+    events.write_text("onset\tduration\ttrial_type\n12.028\t0.883\tface\n")
+    maker.write_json(source / "dataset_description.json", {"License": "PDDL"})
+    maker.make(source, out)
+    assert (out / f"{maker.STEM}_events.tsv").read_text().endswith("\n0.028\t0.883\tface\n")
     assert (out / "task-localizer_events.json").exists()
     assert maker.read_json(out / f"{maker.STEM}_bold.json")["Description"] == maker.ACQUIRED
     acquired, reference = (
         nb.load(root / f"{maker.STEM}_bold.nii.gz") for root in (out, out / maker.PLACE)
     )
-    for cropped, source, step in (
+    run = fine[..., maker.N_PAIR :]
+    assert acquired.shape[3] == reference.shape[3] == run.shape[3] == 3
+    low = nb.Nifti1Image(maker.truncated(run), low_affine)
+    for cropped, original, step in (
         (acquired, low, maker.STEP_ACQUIRED),
-        (reference, measured, maker.STEP_MEASURED),
+        (reference, nb.Nifti1Image(run, affine), maker.STEP_MEASURED),
     ):
-        original = nb.load(source / f"{maker.STEM}_bold.nii.gz")
         inner = (cropped.shape[0] // 2, cropped.shape[1] // 2, 9)
         voxel = np.rint(
             apply_affine(np.linalg.inv(original.affine) @ cropped.affine, inner)

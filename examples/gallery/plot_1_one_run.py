@@ -53,9 +53,9 @@ print(fine.shape, [round(float(size), 1) for size in fine.header.get_zooms()])
 # Map activation with nilearn
 # ---------------------------
 # Any program that reads NIfTI images can continue from here. We fit the same linear model to both
-# series: images of any category against rest, without the block before the first volume.
+# series: images of any category against rest.
 events = pd.read_csv(func / "sub-01_task-localizer_events.tsv", sep="\t")
-events = events[events.onset > -5].assign(trial_type="images")
+events = events.assign(trial_type="images")
 brain = NiftiMasker(
     image.resample_to_img(resolver.mask_img_, spline, interpolation="nearest")
 ).fit()

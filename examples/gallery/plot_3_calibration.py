@@ -23,9 +23,9 @@ study = Path("../studyforrest")
 func = study / "sub-01/func"
 name = "sub-01_task-localizer_bold.nii.gz"
 
-run = nib.load(func / name).slicer[..., :116]
+run = nib.load(func / name).slicer[..., :130]
 measured = nib.load(study / "derivatives/highres-reference/sub-01/func" / name)
-calibration = measured.slicer[..., 116:]
+calibration = measured.slicer[..., 130:]
 
 # %%
 # Two estimators
@@ -44,7 +44,7 @@ for fact in ("usable", "n_used", "n_patterns", "displacement_rms_mm"):
 # `recovered_detail` tests both at half the resolution, without the measured volumes of the run:
 # the run is downsampled and super-resolved again, and compared with its acquired detail.
 events = pd.read_csv(func / "sub-01_task-localizer_events.tsv", sep="\t")
-events = events[(events.onset > -5) & (events.onset < 230)].assign(trial_type="images")
+events = events[events.onset < 260].assign(trial_type="images")
 estimators = {"sbl": plain, "sbl, calibrated": calibrated}
 detail = pd.concat(
     {

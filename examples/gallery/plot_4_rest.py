@@ -32,7 +32,6 @@ as_measured = nib.load(study / "derivatives/highres-reference" / name)
 # The predicted time series of each category, and their derivatives, are regressed out of every
 # voxel.
 events = pd.read_csv(study / name.replace("bold.nii.gz", "events.tsv"), sep="\t")
-events = events[events.onset > -5]
 times = 2.0 * np.arange(as_acquired.shape[3]) + 1.0
 task = make_first_level_design_matrix(
     times, events, hrf_model="spm + derivative", drift_model=None

@@ -36,13 +36,13 @@ data, out = folder / "data", folder / "out"
 shutil.copytree("../studyforrest", data, ignore=shutil.ignore_patterns("anat", "derivatives"))
 func, stem = data / "sub-01/func", "sub-01_task-localizer"
 whole = nib.load(func / f"{stem}_bold.nii.gz")
-run, other_run = whole.slicer[..., :68], whole.slicer[..., 68:]
+run, other_run = whole.slicer[..., :82], whole.slicer[..., 82:]
 events = pd.read_csv(func / f"{stem}_events.tsv", sep="\t").assign(trial_type="images")
-parts = ((run, events[events.onset < 136]), (other_run, events[events.onset > 136]))
+parts = ((run, events[events.onset < 164]), (other_run, events[events.onset > 164]))
 for number, (series, part_events) in enumerate(parts, 1):
     series.to_filename(func / f"{stem}_run-{number}_bold.nii.gz")
     shutil.copy(func / f"{stem}_bold.json", func / f"{stem}_run-{number}_bold.json")
-    onset = part_events.onset - 136 * (number - 1)
+    onset = part_events.onset - 164 * (number - 1)
     part_events.assign(onset=onset).to_csv(
         func / f"{stem}_run-{number}_events.tsv", sep="\t", index=False
     )
