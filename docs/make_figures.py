@@ -1,17 +1,17 @@
-"""Pictures and numbers of README and documentation, from a finished run on
-`examples/studyforrest`.
+"""Pictures and numbers of README and documentation, from runs on `examples/studyforrest`.
 
-    bids-sr examples/studyforrest OUT participant -w WORK --level full
-    bids-sr examples/studyforrest BLIND participant --truth none
-    python docs/make_figures.py OUT BLIND -w WORK
+    python docs/make_figures.py FOLDER
 
-writes `docs/figures/detail.svg` (detail, added detail and detail explained),
-`docs/figures/example.png` (one slice and map of every kind of series),
-`docs/figures/accuracy.png`, `docs/figures/example.json` (numbers with their intervals, which are
-also put into tutorial and README) and, if a Chromium is on the path, `docs/figures/report.png` and
-`docs/figures/report_blind.png` (the first screen of the report with and without a high-resolution
-reference) and `docs/figures/report/*.png` (the figures of the report, by their `desc-`). Without
-BLIND, the second picture is left as it is.
+runs the example in FOLDER at each storage level and without its reference, unless the outputs
+exist, and measures what the run at the standard level takes. It writes:
+
+- `docs/figures/detail.svg` (detail, added detail and detail explained), `example.png` (one slice
+  and map of every kind of series) and `accuracy.png`;
+- `docs/figures/example.json`: result, explained variances, files, disk, memory and processor time,
+  which `docs/measured_numbers.py` and this script put into the pages;
+- `docs/figures/example.tsv`: the stored metrics from which the program states this result;
+- with a Chromium on the path, `docs/figures/report.png` and `report_blind.png` (first screens with
+  and without the reference) and `docs/figures/report/*.png` (figures of the report, by `desc-`).
 """
 
 import argparse
@@ -20,6 +20,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import textwrap
 from collections.abc import Mapping
@@ -36,16 +37,23 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
-from bids_sr.engine.metric_rows import read_frame
+from bids_sr.engine.metric_rows import MISSING, read_frame, read_table, table_text
 from bids_sr.engine.nodes import scope_name
 from bids_sr.glm.block_effects import Effects
 from bids_sr.report.stored_figures import read_figures
 from bids_sr.spatial.nyquist import beyond_nyquist
 
-HERE = Path(__file__).parent / "figures"
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "docs")]
+
+import measured_numbers  # noqa: E402  # beside this file
+from _resources import disk_gb, watch  # noqa: E402
+
+HERE = ROOT / "docs/figures"
+EXAMPLE = ROOT / "examples/studyforrest"
+LEVELS = ("standard", "minimal", "full")
 STEM = "sub-01_task-localizer"
 CONTRAST = "all"
-TESTED_CONTRAST = "allWithoutFace"  # face has one block and cannot be split into halves
 THRESHOLD = 3.1  # of t, as drawn
 ACQUIRED = "simulated 6 mm"  # 3 mm data, k-space cropped
 ZOOM_MM = 36.0  # half width of the zoomed square
@@ -105,7 +113,7 @@ def explained_beyond(
         "minus": "n/a",
         "series": series,
         "region": region,
-        "contrast": TESTED_CONTRAST,
+        "contrast": CONTRAST,
     }
     row = table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)].iloc[0]
     return {
@@ -131,14 +139,59 @@ def numbers(out: Path) -> dict[str, Any]:
     }
     flags = table[table.statistic.str.startswith("flag_") & (table.value > 0)]
     return {
-        "command": (
-            "bids-sr examples/studyforrest OUT participant && python docs/make_figures.py OUT"
-        ),
+        "command": "python docs/make_figures.py FOLDER",
         "headline": verdict["headline"].replace("\N{NO-BREAK SPACE}", " "),
         "best": best,
         "explained_variance_beyond_nyquist": explained,
         "flags_raised": sorted(set(flags.statistic)),
     }
+
+
+def run_example(folder: Path) -> dict[str, float]:
+    """Run the example at each level and without its reference, and return what the first took.
+
+    Outputs that exist are used. The levels share the working directory.
+    """
+    file = folder / "resources.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    calls = {level: ["-w", str(folder / "work"), "--level", level] for level in LEVELS}
+    calls["blind"] = ["-w", str(folder / "work-blind"), "--truth", "none"]
+    for name, options in calls.items():
+        out, work = folder / name, Path(options[1])
+        if out.exists():
+            continue
+        command = [str(Path(sys.executable).with_name("bids-sr")), str(EXAMPLE), str(out)]
+        usage = watch([*command, "participant", *options], folder=work)
+        assert usage.code == 0, usage.output
+        if name == LEVELS[0]:
+            resources = {
+                "core_min": usage.cpu_seconds / 60,
+                "memory_gb": usage.peak_gib * 2**30 / 1e9,
+                "work_gb": usage.peak_gb,
+            }
+            file.write_text(json.dumps(resources))
+    return {name: round(value, 2) for name, value in json.loads(file.read_text()).items()}
+
+
+def count_files(out: Path) -> dict[str, float]:
+    """Return the number of files below an output directory, and their size on the disk (MB)."""
+    n_files = sum(path.is_file() for path in out.rglob("*"))
+    return {"files": n_files, "mb": round(1000 * disk_gb(out), 1)}
+
+
+def select_metrics(out: Path, best: str) -> str:
+    """Return the stored metrics of the best method that the result is based on, as a table."""
+    rows = read_table(out / f"sub-01/func/{STEM}_desc-evaluation_metrics.tsv")
+    return table_text(
+        row
+        for row in rows
+        if row.series == best
+        and row.minus == MISSING
+        and row.band in ("beyond", MISSING)
+        and row.fwhm_mm in (0.0,)
+        and row.reference in ("measured", "oneLevelDown", MISSING)
+        and not row.statistic.startswith(("verdict", "flag"))
+    )
 
 
 def number_lines(found: Mapping[str, Any]) -> str:
@@ -171,7 +224,7 @@ def shown_share(row: Mapping[str, float]) -> str:
 
 def number_sentence(found: Mapping[str, Any]) -> str:
     """Return the expected result of the run in two sentences."""
-    active, best = found["explained_variance_beyond_nyquist"]["acquired40"], found["best"]
+    active = found["explained_variance_beyond_nyquist"]["acquired40"]
     spline, zerofill = (
         f"{round(100 * active[name]['value'])}".replace("-", "−")
         for name in ("bspline", "zerofill")
@@ -179,10 +232,9 @@ def number_sentence(found: Mapping[str, Any]) -> str:
     baselines = (name for name in SERIES if name not in {*METHODS, "measured"})
     strongest = max(baselines, key=lambda name: active[name]["value"])
     text = (
-        f"It should state: *{found['headline']}* In active voxels, `{best}` explains"
-        f" {shown_share(active[best])} of the measured detail of all stimuli but faces, the"
-        f" strongest baseline, `{strongest}`, {shown_share(active[strongest])}, B-spline"
-        f" interpolation {spline} %, zero filling {zerofill} %, and the network `srgan`"
+        f"The console states: *{found['headline']}* Of the same detail, the strongest baseline,"
+        f" `{strongest}`, explains {shown_share(active[strongest])}, B-spline interpolation"
+        f" {spline} %, zero filling {zerofill} %, and the network `srgan`"
         f" {shown_share(active['srgan'])}."
     )
     return "\n".join(textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False))
@@ -334,7 +386,7 @@ def run_effects(work: Path) -> dict[str, np.ndarray]:
     found = {}
     for name in ("measured", "sbl"):
         effects = Effects.load(folder / name / "measure_effects/effects.npz")
-        conditions = {block.condition for block in effects.blocks} - {"face"}
+        conditions = {block.condition for block in effects.blocks}
         weights = effects.run_weights(dict.fromkeys(conditions, 1.0))
         assert weights is not None
         effect = 100 / effects.mean[effects.mask].mean() * effects.effect(weights)
@@ -503,32 +555,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "out", type=Path, metavar="OUT", help="output of the run on examples/studyforrest"
+        "folder", type=Path, metavar="FOLDER", help="folder for the outputs of the example"
     )
-    parser.add_argument(
-        "blind", type=Path, nargs="?", metavar="BLIND", help="output of the run with --truth none"
-    )
-    parser.add_argument(
-        "-w",
-        "--work-dir",
-        type=Path,
-        default=Path("work"),
-        metavar="WORK",
-        help="intermediate results of the run of OUT (default: ./work)",
-    )
-    arguments = parser.parse_args()
-    out, blind = arguments.out, arguments.blind
+    folder = parser.parse_args().folder
+    resources = run_example(folder)
+    out = folder / "full"
     HERE.mkdir(exist_ok=True)
     found = numbers(out)
+    found["resources"] = resources
+    found["outputs"] = {level: count_files(folder / level) for level in LEVELS}
     (HERE / "example.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    (HERE / "example.tsv").write_text(select_metrics(out, found["best"]))
     write_numbers(found)
+    measured_numbers.main()
     draw_example(out, HERE / "example.png")
     draw_accuracy(out, HERE / "accuracy.png")
-    draw_detail(found, arguments.work_dir, HERE / "detail.svg")
+    draw_detail(found, folder / "work", HERE / "detail.svg")
     if browser():
-        photograph_report(out)
-        if blind is not None:
-            photograph(blind / "sub-01.html", HERE / "report_blind.png", SCREEN, whole=False)
+        photograph_report(folder / "standard")
+        photograph(folder / "blind/sub-01.html", HERE / "report_blind.png", SCREEN, whole=False)
 
 
 if __name__ == "__main__":

@@ -187,9 +187,8 @@ def numbers() -> dict[str, str]:
     tested = [row for row in rows("tested_detail_counts") if row["runs"] == "unsmoothed"]
     threads = {row["training"]: row["ratio"] for row in rows("training_threads")}
     worlds = {row["draws of"]: row for row in rows("tested_worlds")}
-    files = {row["output"]: row for row in rows("files_count")}
-    example = next(row for row in rows("resources") if row["case"] == "example")
-    took = {key: float(str(example[key]).rpartition("/ ")[2]) for key in example if " " in key}
+    example = json.loads((HERE / "figures/example.json").read_text("utf-8"))
+    took, outputs = example["resources"], example["outputs"]
     srgan = next(row for row in rows("small_srgan") if row["variant"] == "no critic")
     scale = {(row["participants"], row["what"]): row for row in rows("scale")}
     return {
@@ -248,9 +247,9 @@ def numbers() -> dict[str, str]:
             )
         },
         **{
-            f"{kind}_{re.sub(r'[^a-z0-9]+', '_', output.lower())}": str(files[output][kind])
-            for kind in ("files", "MB")
-            for output in files
+            f"{kind}_example_{level}": str(outputs[level][kind])
+            for kind in ("files", "mb")
+            for level in outputs
         },
         "tested_recovered": str(sum(row["recovered and measured"] for row in tested)),
         "tested_wrong": str(sum(row["measured at or below 0"] for row in tested)),
@@ -268,10 +267,10 @@ def numbers() -> dict[str, str]:
             )
         },
         "srgan_seeds": percents(map(float, srgan["active voxels, by seed"].split())),
-        "example_work_gb": f"{took['work GB']:.1f}",
-        "example_min": f"{took['core min']:.1f}",
-        "example_gb": f"{took['memory GB']:.1f}",
-        "example_disk_gb": f"{took['work GB'] + took['results GB']:.1f}",
+        "example_work_gb": f"{took['work_gb']:.1f}",
+        "example_min": f"{took['core_min']:.1f}",
+        "example_gb": f"{took['memory_gb']:.1f}",
+        "example_disk_gb": f"{took['work_gb'] + outputs['standard']['mb'] / 1000:.1f}",
         "group_s": f"{float(scale[1000, 'group level']['CPU (s)']):.0f}",
         **participant_numbers(),
         **large_effect_numbers(),

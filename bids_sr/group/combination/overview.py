@@ -1,7 +1,7 @@
 """First part of a participant's page: the combined map of all runs, with its error."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from itertools import compress
 from operator import attrgetter
 
@@ -14,9 +14,9 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.report.first_screen import (
+    ContrastView,
     UseRow,
     make_first_screen,
-    make_view,
     render_first_screen,
 )
 from bids_sr.report.markup import ColumnHead, join, render, table
@@ -94,7 +94,7 @@ class ParticipantMap:
     `fewer_than` is the name of a run with many more significant voxels than the combined map; ""
     if there is none. `uncombined` are phrases on contrasts that are not combined, with the reason.
     `result` is the result for the detail of the combined contrasts, and `reasons` are its reasons.
-    `picture` is markup, and `use` are the files to use.
+    `views` are the parts of the first screen by contrast; the first is of `contrast`.
     """
 
     entities: Mapping[str, str]
@@ -121,8 +121,7 @@ class ParticipantMap:
     uncombined: Sequence[str] = ()
     result: RunResult = field(default_factory=RunResult)
     reasons: Sequence[str] = ()
-    picture: Markup = field(default_factory=Markup)
-    use: Sequence[UseRow] = ()
+    views: Sequence[ContrastView] = ()
 
 
 def participant_html(facts: ParticipantMap) -> Markup:
@@ -143,7 +142,10 @@ def participant_html(facts: ParticipantMap) -> Markup:
             title=_join_title(facts.entities, "all runs"),
             facts=_describe_runs(facts),
             result=facts.result,
-            views=[make_view(facts.result, picture=facts.picture, use=[*facts.use, *error])],
+            views=[
+                replace(view, use=[*view.use, *error]) if view.contrast == facts.contrast else view
+                for view in facts.views
+            ],
             alerts=[*_left_out_sentences(facts), *_check_sentences(facts)],
         )
     )

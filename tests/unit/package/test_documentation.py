@@ -15,7 +15,11 @@ from data.fmriprep import prepared, use
 from pages import ROOT, Change, changes, loaded
 from PIL import Image
 
+from bids_sr.engine.metric_rows import read_table
+from bids_sr.evaluation.run_evidence import gather_evidence
+from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.preproc.steps import registration
+from bids_sr.workflows.figure_declarations import figure_declarations
 
 PAGES = [
     *ROOT.glob("*.md"),
@@ -77,6 +81,24 @@ def test_a_script_writes_what_the_repository_contains(name: str) -> None:
     assert pairs
     for stored, written in pairs:
         assert stored == written, f"run python {name}.py"
+
+
+def test_the_quoted_result_is_what_the_program_states_of_the_stored_metrics() -> None:
+    results = json.loads(read("docs/figures/example.json"))
+    rows = read_table(ROOT / "docs/figures/example.tsv")
+    evidence = gather_evidence(rows, methods=[results["best"]], baselines=())
+    headline = make_verdict(evidence).headline.replace("\N{NO-BREAK SPACE}", " ")
+    assert headline == results["headline"]
+    assert headline in " ".join(read("README.md").split())
+
+
+def test_figures_of_the_tutorial_have_the_names_of_their_tabs() -> None:
+    tabs = {spec.desc: spec.tab.replace("*", "\\*") for spec in figure_declarations()}
+    names = re.findall(
+        r"figures/report/(\w+)\.png\)(?: \| |\n\n)\*\*(.*?)\.\*\*", read("docs/tutorial.md")
+    )
+    assert len(names) == len(loaded(ROOT / "docs/make_figures.py").FIGURES)
+    assert names == [(desc, tabs[desc]) for desc, _ in names]
 
 
 def test_the_flow_chart_fails_if_a_step_is_renamed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,7 @@ def draw_participant(
         participant_reasons_html,
     )
     from bids_sr.report.contrast_table import explain_contrasts, list_reasons
+    from bids_sr.report.first_screen import make_view
 
     # maps are sorted as maps of a single run, which are in the space of its boldref
     shown_maps = run_maps_figures.sort_maps(
@@ -124,11 +125,22 @@ def draw_participant(
     )
     if series != stored.primary or series in INTERPOLATIONS:
         result = RunResult()
-    picture_maps = PictureMaps(
-        shown_maps=shown_maps, images=images, result=result, contrast=contrast, factor=factor
-    )
-    uses = list_used_files(shown_maps, result, contrast, rows, stored, entities)
     space, first_space = (f"_space-{label}_" for label in (BOLDREF, FIRST_BOLDREF))
+    views = []
+    for name in shown_maps.list_contrasts(contrast):
+        selected = result.select(name) if result.contrasts else result
+        picture_maps = PictureMaps(
+            shown_maps=shown_maps, images=images, result=selected, contrast=name, factor=factor
+        )
+        uses = list_used_files(shown_maps, selected, name, rows, stored, entities)
+        views.append(
+            make_view(
+                selected,
+                picture=draw_picture(picture_maps),
+                use=[use._replace(file=use.file.replace(space, first_space)) for use in uses],
+                contrast=name,
+            )
+        )
     # over sessions, the scales of the runs do not matter
     participant_map = replace(
         participant_map,
@@ -139,8 +151,7 @@ def draw_participant(
             *explain_contrasts(result, rows),
             *list_reasons(result, rows, self_test, across_runs=True),
         ],
-        picture=draw_picture(picture_maps),
-        use=[use._replace(file=use.file.replace(space, first_space)) for use in uses],
+        views=views,
         spaces_apart={
             space: grids
             for (space, *_), by_run in by_contrast.items()

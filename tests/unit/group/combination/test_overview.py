@@ -16,7 +16,7 @@ from bids_sr.group.combination.overview import (
     participant_reasons_html,
 )
 from bids_sr.report.contrast_table import list_reasons
-from bids_sr.report.first_screen import UseRow
+from bids_sr.report.first_screen import UseRow, make_view
 
 RUNS = [
     MapError(
@@ -55,7 +55,15 @@ FACTS = ParticipantMap(
     left_out={"run-3": "the weights of the trial types differ from the weights in most runs"},
     not_applied=(),
     result=RunResult(method="sbl"),
-    use=[UseRow("Map", file="sub-01/func/sub-01_task-tap_space-firstBoldref_statmap.nii.gz")],
+    views=[
+        make_view(
+            RunResult(method="sbl"),
+            use=[
+                UseRow("Map", file="sub-01/func/sub-01_task-tap_space-firstBoldref_statmap.nii.gz")
+            ],
+            contrast="all",
+        )
+    ],
 )
 
 
@@ -109,7 +117,7 @@ CASES: dict[str, tuple[dict[str, object], str, str]] = {
         "(seed all, smoothed with a 5 mm FWHM kernel)",
         "unsmoothed",
     ),
-    "no files": ({"use": ()}, "", "statmap"),
+    "no files": ({"views": ()}, "", "statmap"),
     "session": (
         {"entities": {"subject": "01", "session": "A", "task": "tap"}},
         "session A, task tap",
@@ -156,6 +164,7 @@ def test_answers_and_missing_contrasts_are_named() -> None:
     facts = replace(
         FACTS,
         result=result,
+        views=[make_view(result, contrast="all")],
         reasons=list_reasons(result, rows, self_test, across_runs=True),
         uncombined=["face, faceMinusOthers (only in run-2)"],
     )
