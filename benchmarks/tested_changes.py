@@ -27,7 +27,7 @@ from _table import keep
 from tested_detail import REGIONS, compare_with_measured, summarize, text
 
 from bids_sr.engine.metric_rows import MetricRow
-from bids_sr.evaluation.detail_support import DetailSupport, classify_detail
+from bids_sr.evaluation.detail_support import RegionResult, classify_detail
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.glm.block_effects import Effects
@@ -35,7 +35,7 @@ from bids_sr.glm.blocks import TaskBlock, count_used_blocks
 
 LEFT_OUT = "one block left out"
 _Row = dict[str, Any]
-_Results = Mapping[tuple[str, str], DetailSupport]
+_Results = Mapping[tuple[str, str], RegionResult]
 """Results by contrast of the maps and region."""
 
 
@@ -47,8 +47,8 @@ class Change:
     run: str
     contrast: str
     region: str
-    before: DetailSupport
-    after: DetailSupport
+    before: RegionResult
+    after: RegionResult
 
     @property
     def is_flip(self) -> bool:

@@ -14,7 +14,7 @@ import tested_changes as changes
 from _people_effects import StoredEffects, recode_events
 
 from bids_sr.engine.metric_rows import MetricRow, metric_rows, table_text
-from bids_sr.evaluation.detail_support import SMOOTHNESS, DetailSupport
+from bids_sr.evaluation.detail_support import SMOOTHNESS, RegionResult
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import TaskBlock
@@ -118,11 +118,11 @@ def test_other_blocks_alternate_again_without_a_block() -> None:
 
 
 def test_only_changes_between_recovered_and_not_supported_are_flips() -> None:
-    def make_result(state: str, value: float) -> DetailSupport:
+    def make_result(state: str, value: float) -> RegionResult:
         row = MetricRow(series="sbl", statistic="ev", value=value)
-        return DetailSupport(state=state, row=row)  # type: ignore[arg-type]
+        return RegionResult(state=state, row=row)  # type: ignore[arg-type]
 
-    def make_change(before: DetailSupport, after: DetailSupport) -> changes.Change:
+    def make_change(before: RegionResult, after: RegionResult) -> changes.Change:
         return changes.Change("seconds", "S", "a", "brain", before=before, after=after)
 
     recovered, moved = make_result("recovered", 0.5), make_result("recovered", 0.42)

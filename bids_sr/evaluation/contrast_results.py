@@ -8,13 +8,14 @@ detail is not supported.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.engine.number_text import interval_ends
 from bids_sr.evaluation.detail_support import (
-    DetailSupport,
+    ContrastResult,
+    RegionResult,
     SupportState,
     classify_detail,
     decide_state,
@@ -23,61 +24,6 @@ from bids_sr.evaluation.evidence import Evidence, main_regions
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import TESTED_METHOD
 from bids_sr.io.contrast_names import rank_contrast
-from bids_sr.io.frozen import frozen
-
-
-@frozen
-class RegionResult:
-    """Result for the detail of one contrast in one region.
-
-    `state` is the result of the measurement or, if nothing was measured, of the test at half the
-    resolution, `test`. `measured` is the explained variance of the reference's detail; None if
-    it was not measured. `reason` is a clause: why the detail is not recovered, or another remark
-    on the value; "" if the value and its interval are the reason. `short_reason` says the same in
-    at most six words. `deciding_row` is the value that decided; None if there is none.
-    """
-
-    state: SupportState
-    test: DetailSupport
-    measured: MetricRow | None = None
-    reason: str = ""
-    short_reason: str = ""
-    deciding_row: MetricRow | None = None
-
-    @property
-    def row(self) -> MetricRow | None:
-        """Explained variance, measured if possible; None if there is none."""
-        return self.test.row if self.measured is None else self.measured
-
-
-@frozen
-class ContrastResult:
-    """Results for the detail of one contrast in active voxels and in the brain.
-
-    `map_contrast` is the contrast of the maps, and `untested` are its conditions that were not
-    tested, see `ContrastSupport`.
-    """
-
-    contrast: str
-    map_contrast: str
-    active: RegionResult
-    brain: RegionResult
-    untested: tuple[str, ...] = ()
-
-    @property
-    def state(self) -> SupportState:
-        """Result in active voxels."""
-        return self.active.state
-
-    @property
-    def regions(self) -> Mapping[str, RegionResult]:
-        """Results by region: ``active``, ``brain``."""
-        return {"active": self.active, "brain": self.brain}
-
-    @property
-    def has_values(self) -> bool:
-        """Whether the detail was measured or tested in any region."""
-        return any(region.row is not None for region in self.regions.values())
 
 
 def collect_results(
@@ -100,7 +46,7 @@ def collect_results(
         reason = Statement.OTHER_METHOD.format(series=method)
         short_reason = Statement.OTHER_METHOD.short
     if reason and not is_tested:
-        untested = DetailSupport(state="not testable", reason=reason, short_reason=short_reason)
+        untested = RegionResult(state="not testable", reason=reason, short_reason=short_reason)
         supports = {
             name: replace(support, active=untested, brain=untested)
             for name, support in supports.items()
@@ -116,12 +62,10 @@ def collect_results(
                 reason=Statement.NO_ACTIVE_VOXELS,
                 short_reason=Statement.NO_ACTIVE_VOXELS.short,
             )
-        results[contrast] = ContrastResult(
-            contrast=contrast,
-            map_contrast=support.map_contrast,
+        results[contrast] = replace(
+            support,
             active=active_result,
             brain=_decide_region(support.brain, by_region.get("brain")),
-            untested=support.untested,
         )
     return results
 
@@ -161,16 +105,10 @@ def list_contrasts(rows: Iterable[MetricRow], series: str) -> list[str]:
     return sorted(contrasts, key=rank_contrast)
 
 
-def _decide_region(test: DetailSupport, measured: MetricRow | None) -> RegionResult:
+def _decide_region(test: RegionResult, measured: MetricRow | None) -> RegionResult:
     """Return the result in one region; `measured` is None if the detail was not measured."""
     if measured is None:
-        return RegionResult(
-            state=test.state,
-            test=test,
-            reason=test.reason,
-            short_reason=test.short_reason,
-            deciding_row=test.deciding_row,
-        )
+        return test
     state: SupportState
     statement: Statement | None = None
     if not math.isfinite(measured.value):
@@ -178,8 +116,7 @@ def _decide_region(test: DetailSupport, measured: MetricRow | None) -> RegionRes
         statement = Statement.NO_REFERENCE_DETAIL
     elif not measured.has_interval:  # A value without an interval does not suffice as evidence.
         if measured.value > 0 or test.state != "recovered":
-            decided = _decide_region(test, None)
-            return replace(decided, measured=measured)
+            return replace(test, row=measured, tested=test)
         state, statement = "not testable", Statement.DISAGREES
     else:
         state = decide_state(measured.lower, measured.upper)
@@ -188,11 +125,11 @@ def _decide_region(test: DetailSupport, measured: MetricRow | None) -> RegionRes
     ends = " to ".join(interval_ends(measured.lower, measured.upper, ".0%"))
     return RegionResult(
         state=state,
-        test=test,
-        measured=measured,
+        row=measured,
         reason=statement.format(ends=ends) if statement else "",
         short_reason=_shorten(state, statement),
         deciding_row=measured,
+        tested=test,
     )
 
 

@@ -77,13 +77,14 @@ SupportState = Literal["recovered", "not supported", "not testable"]
 
 
 @frozen
-class DetailSupport:
-    """Result of the test at half the resolution for one contrast in one region.
+class RegionResult:
+    """Result for the detail of one contrast in one region, measured or tested.
 
-    `row` is the explained variance of the detail; None if it was not computed. `reason` is why the
-    detail is not recovered, as a clause; "" if it is, or if the explained variance is the reason.
-    `short_reason` says the same in at most six words. `deciding_row` is the value that decided;
-    None if a property of the run or the number of voxels decided.
+    `row` is the explained variance of the detail, measured if possible; None if it is unknown.
+    `reason` is a clause: why the detail is not recovered, or another remark on the value; "" if
+    the value and its interval are the reason. `short_reason` says the same in at most six words.
+    `deciding_row` is the value that decided; None if a property of the run or the number of voxels
+    decided. `tested` is the result of the test at half the resolution if the detail was measured.
     """
 
     state: SupportState
@@ -91,11 +92,17 @@ class DetailSupport:
     reason: str = ""
     short_reason: str = ""
     deciding_row: MetricRow | None = None
+    tested: "RegionResult | None" = None
+
+    @property
+    def test(self) -> "RegionResult":
+        """Result of the test at half the resolution."""
+        return self.tested or self
 
 
 @frozen
-class ContrastSupport:
-    """Results for the detail of one contrast in active voxels, which decide, and in the brain.
+class ContrastResult:
+    """Results for the detail of one contrast in active voxels and in the brain.
 
     `contrast` is the tested contrast. The maps have the contrast `map_contrast`, which may also
     have conditions with too few blocks to be tested, `untested`.
@@ -103,14 +110,24 @@ class ContrastSupport:
 
     contrast: str
     map_contrast: str
-    active: DetailSupport
-    brain: DetailSupport
+    active: RegionResult
+    brain: RegionResult
     untested: tuple[str, ...] = ()
 
     @property
     def state(self) -> SupportState:
         """Result in active voxels."""
         return self.active.state
+
+    @property
+    def regions(self) -> Mapping[str, RegionResult]:
+        """Results by region: ``active``, ``brain``."""
+        return {"active": self.active, "brain": self.brain}
+
+    @property
+    def has_values(self) -> bool:
+        """Whether the detail was measured or tested in any region."""
+        return any(region.row is not None for region in self.regions.values())
 
 
 def permits_sign_reliable(rows: Iterable[MetricRow], method: str, contrast: str) -> bool | None:
@@ -147,7 +164,7 @@ def decide_state(lower: float, upper: float) -> SupportState:
 
 def classify_detail(
     rows: Iterable[MetricRow], method: str, contrasts: Sequence[str] = (), fwhm_mm: float = 0.0
-) -> dict[str, ContrastSupport]:
+) -> dict[str, ContrastResult]:
     """Return whether the run supports the detail of a method, for each contrast.
 
     `contrasts` are listed even if they were not tested, before other tested contrasts in the order
@@ -181,12 +198,12 @@ def classify_detail(
                 brain = _reject(Statement.ACTIVE_NOT_RECOVERED, row=brain.row)
         else:
             reason = explain_missing_blocks(method_rows, contrast)
-            active = brain = DetailSupport(
+            active = brain = RegionResult(
                 state="not testable",
                 reason=reason or Statement.NOT_SPLIT,
                 short_reason=Statement.FEW_BLOCKS.short if reason else Statement.NOT_SPLIT.short,
             )
-        supports[contrast] = ContrastSupport(
+        supports[contrast] = ContrastResult(
             contrast=contrast,
             map_contrast=map_contrast,
             active=active,
@@ -198,7 +215,7 @@ def classify_detail(
 
 def _classify_region(
     rows: Sequence[MetricRow], region: str, smoothness: float, *, region_words: str
-) -> DetailSupport:
+) -> RegionResult:
     """Apply the rule to the rows of one contrast in one region.
 
     `smoothness` is the smoothness of the run (FWHM in voxels), NaN if it was not measured.
@@ -217,7 +234,7 @@ def _classify_region(
         return _reject(Statement.FEW_VOXELS, values, row=row)
     is_explained = _is_above_0(row.lower, row.upper)
     if is_explained is False:
-        return DetailSupport(
+        return RegionResult(
             state="not supported",
             row=row,
             short_reason=Statement.NO_GAIN.short,
@@ -226,7 +243,7 @@ def _classify_region(
     fineness = rows_by_statistic[FINENESS]
     is_fine = _decide_fineness(rows, region)
     if is_fine is False:
-        return DetailSupport(
+        return RegionResult(
             state="not supported",
             row=row,
             reason=Statement.FADES,
@@ -246,7 +263,7 @@ def _classify_region(
     following = rows_by_statistic.get(FOLLOWING)
     if following is not None and not following.value >= MIN_FOLLOWING * row.value:
         return _reject(Statement.COMPACT, row=row, deciding_row=following)
-    return DetailSupport(state="recovered", row=row, deciding_row=row)
+    return RegionResult(state="recovered", row=row, deciding_row=row)
 
 
 def _reject(
@@ -254,9 +271,9 @@ def _reject(
     values: Mapping[str, str] = MappingProxyType({}),
     row: MetricRow | None = None,
     deciding_row: MetricRow | None = None,
-) -> DetailSupport:
+) -> RegionResult:
     """Return the result for detail that is not testable, with the reason."""
-    return DetailSupport(
+    return RegionResult(
         state="not testable",
         row=row,
         reason=statement.format_map(values),

@@ -64,7 +64,7 @@ def collect_large_effects(
     """Return the large effects of a contrast from rows of the evaluation; None if missing.
 
     `method` is the super-resolved series, and `map_contrast` the contrast of the maps (see
-    `bids_sr.evaluation.detail_support.ContrastSupport`).
+    `bids_sr.evaluation.detail_support.ContrastResult`).
     """
     effects = find_large_effects(rows, method, map_contrast)
     if effects is None:

@@ -20,7 +20,7 @@ from bids_sr.engine.artifacts import RecordKind
 from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.engine.number_text import number
 from bids_sr.evaluation.acquired_activation import KeptByWidth, find_clearest, kept_text
-from bids_sr.evaluation.contrast_results import ContrastResult
+from bids_sr.evaluation.detail_support import ContrastResult
 from bids_sr.evaluation.evidence import MAPS, Evidence, derives_from, is_below_zero
 from bids_sr.evaluation.self_test_results import SELF_TEST_SCORE
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION

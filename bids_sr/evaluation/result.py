@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from bids_sr.engine.metric_rows import MetricRow
-from bids_sr.evaluation.contrast_results import ContrastResult
-from bids_sr.evaluation.detail_support import SupportState
+from bids_sr.evaluation.detail_support import ContrastResult, SupportState
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.io.frozen import frozen
@@ -53,7 +52,7 @@ class RunResult:
     def is_measured(self) -> bool:
         """Whether the detail of any contrast was compared with a high-resolution reference."""
         return any(
-            region.measured is not None
+            region.tested is not None
             for result in self.contrasts
             for region in result.regions.values()
         )

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.engine.number_text import interval, number
-from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
-from bids_sr.evaluation.detail_support import SupportState
+from bids_sr.evaluation.detail_support import ContrastResult, RegionResult, SupportState
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
@@ -210,7 +209,7 @@ def _convert_region(region: RegionResult) -> dict[str, object]:
     """
     facts = _convert_values(region.state, region.row, region.reason)
     facts["decided"] = plain_row(region.deciding_row)
-    if region.measured is not None:
+    if region.tested is not None:
         facts["test"] = _convert_values(region.test.state, region.test.row, region.test.reason)
     return facts
 

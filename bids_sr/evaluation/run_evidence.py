@@ -12,7 +12,8 @@ from typing import Annotated
 from bids_sr.engine.artifacts import RecordKind
 from bids_sr.engine.metric_rows import MetricRow, VerdictFacts
 from bids_sr.evaluation.acquired_activation import LostActivation, find_lost_activation
-from bids_sr.evaluation.contrast_results import TESTED_METHOD, ContrastResult, collect_results
+from bids_sr.evaluation.contrast_results import TESTED_METHOD, collect_results
+from bids_sr.evaluation.detail_support import ContrastResult
 from bids_sr.evaluation.evidence import (
     MAPS,
     Claim,

@@ -8,8 +8,8 @@ import pandas as pd
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.detail_support import (
     COVERAGE,
-    ContrastSupport,
-    DetailSupport,
+    ContrastResult,
+    RegionResult,
     classify_detail,
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
@@ -60,7 +60,7 @@ def tabulate_support(
 def _iterate_cells(
     rows: Sequence[MetricRow],
     method: str,
-    support: ContrastSupport,
+    support: ContrastResult,
     width: float,
     reason: str,
 ) -> Iterator[dict[str, object]]:
@@ -89,7 +89,7 @@ def _iterate_cells(
         }
 
 
-def _describe_result(result: DetailSupport) -> dict[str, object]:
+def _describe_result(result: RegionResult) -> dict[str, object]:
     """Return state, explained variance and interval of a result; NaN if they are undefined."""
     row = result.row
     value, lower, upper = (math.nan,) * 3 if row is None else (row.value, row.lower, row.upper)

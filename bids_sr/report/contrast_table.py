@@ -7,12 +7,12 @@ from markupsafe import Markup
 
 from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.engine.number_text import number
-from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
 from bids_sr.evaluation.detail_support import (
     COVERAGE,
     MAX_SMOOTHNESS,
     SMOOTHNESS,
-    DetailSupport,
+    ContrastResult,
+    RegionResult,
     SupportState,
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
@@ -101,7 +101,7 @@ def render_contrasts(result: RunResult, rows: Sequence[MetricRow]) -> Markup:
     return render("contrasts", title, columns, table_rows)
 
 
-def _describe_region(region: RegionResult | DetailSupport) -> str:
+def _describe_region(region: RegionResult) -> str:
     """Return the answer in one region with the explained variance and its interval."""
     return answer_text(region.state, region.row)
 

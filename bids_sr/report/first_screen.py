@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
-from bids_sr.evaluation.detail_support import SupportState
+from bids_sr.evaluation.detail_support import ContrastResult, RegionResult, SupportState
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.result_text import (
     ANSWERS,

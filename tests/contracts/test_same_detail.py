@@ -16,7 +16,7 @@ from graphmaker import planned_graph
 from graphrunner import GraphRunner, files_of, handle_of
 
 from bids_sr import SuperResolver, recovered_detail
-from bids_sr.evaluation.detail_support import DetailSupport, classify_detail
+from bids_sr.evaluation.detail_support import RegionResult, classify_detail
 from bids_sr.io.copies import copy_series
 from bids_sr.io.nifti import load_image
 
@@ -80,7 +80,7 @@ def resolver(func: Path) -> SuperResolver:
     )
 
 
-def read_cells(result: DetailSupport) -> tuple[str, float, float, float, str]:
+def read_cells(result: RegionResult) -> tuple[str, float, float, float, str]:
     row = result.row
     values = (row.value, row.lower, row.upper) if row else (np.nan,) * 3
     return (result.state, *values, result.reason)

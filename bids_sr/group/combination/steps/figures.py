@@ -29,7 +29,7 @@ from bids_sr.report.figure_steps.run_maps import SceneImages, ShownMaps
 from bids_sr.report.sections import FigureSpec
 
 if TYPE_CHECKING:
-    from bids_sr.evaluation.contrast_results import ContrastResult
+    from bids_sr.evaluation.detail_support import ContrastResult
     from bids_sr.evaluation.result import RunResult
     from bids_sr.evaluation.self_test_results import SelfTestResults
     from bids_sr.group.combination.overview import MapError, ParticipantMap

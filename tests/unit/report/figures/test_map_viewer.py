@@ -22,8 +22,7 @@ from scipy import ndimage
 from bids_sr.config.levels import StoredMaps
 from bids_sr.engine.artifacts import Derivative, Volume
 from bids_sr.engine.metric_rows import MetricRow
-from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
-from bids_sr.evaluation.detail_support import DetailSupport
+from bids_sr.evaluation.detail_support import ContrastResult, RegionResult
 from bids_sr.evaluation.result import make_result
 from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.report.figure_steps.map_viewer import _LazyVolumes, show_viewer
@@ -354,7 +353,7 @@ def test_only_recovered_contrasts_have_an_outline_of_sign_reliable_voxels(state)
         bold_mask_hr=BRAIN, roi_hr=BRAIN, boldref=BRAIN.like(MASK.astype(np.float32))
     )
     verdict, evidence = judge_nothing()
-    test = RegionResult(state=state, test=DetailSupport(state=state))
+    test = RegionResult(state=state)
     result = ContrastResult(contrast="allWithoutFace", map_contrast="all", active=test, brain=test)
     evidence = replace(evidence, result=make_result("sbl", {"allWithoutFace": result}, []))
     drawn = draw_first_screen(verdict, evidence, maps, images)
