@@ -138,7 +138,7 @@ class Effects(Artifact):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return the effects in a file of `save`."""
+        """Return the effects in a file of `save`, without modulations of their blocks."""
         with np.load(path, allow_pickle=False) as data:
             events = data["event"]
             blocks = []

@@ -46,6 +46,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _MAX_GAP_S = 3.0  # s, largest gap between events of a block
 _MAX_UNITS = 40
+_MAX_INFLATION = 2.0  # of the variance of an effect by estimating it in groups of shared blocks
 MIN_BLOCKS = 2
 """Smallest number of blocks of a condition that can be split into halves."""
 MIN_SHARE = 0.5
@@ -68,7 +69,7 @@ class TooFewBlocks(ValueError):
 class TaskBlock:
     """Unit of a run: a block, a chunk of trials, or a segment of seeds.
 
-    `events` are onsets and durations (s), and `modulations` their amplitudes, () if all are 1.
+    `events` are onsets and durations (s), and `modulations` their amplitudes (of a task).
     `share` is the fraction of the response inside the run, 0 to 1. A block that is not `used` is
     modeled, but has no weight.
     """
@@ -79,6 +80,58 @@ class TaskBlock:
     share: float = 1.0
     used: bool = True
     modulations: tuple[float, ...] = ()
+
+
+@frozen
+class UsedVolumes:
+    """Volumes of a run that its models use, and the response to events in them.
+
+    `times` (s) and `uncensored` refer to all volumes (T,), of which the first `n_dummy` are not
+    used. `tr` is in s.
+    """
+
+    times: Float
+    tr: float
+    n_dummy: int
+    uncensored: MaskArray
+    hrf: HemodynamicResponse
+
+    def measure_shares(self, blocks: Sequence[TaskBlock]) -> list[float]:
+        """Return the fraction (0 to 1) of each block's squared response in these volumes.
+
+        Only blocks near the ends of the run or other unused volumes are computed, because the
+        responses of all other blocks are complete.
+        """
+        used = self.uncensored & (np.arange(len(self.times)) >= self.n_dummy)
+        shares = [1.0] * len(blocks)
+        incomplete = [
+            index for index, block in enumerate(blocks) if not self._contain_response(block, used)
+        ]
+        if not incomplete:
+            return shares
+        spans = [span for index in incomplete for span in blocks[index].events]
+        first_onset = min(start for start, _ in spans)
+        last_response = max(start + length for start, length in spans) + RESPONSE_S
+        n_before = max(0, int(np.ceil((self.times[0] - first_onset) / self.tr)))
+        n_after = max(0, int(np.ceil((last_response - self.times[-1]) / self.tr)))
+        times = self.times[0] + self.tr * np.arange(-n_before, len(used) + n_after)
+        responses = _build_block_events([blocks[index] for index in incomplete]).responses(
+            times, self.hrf.main
+        )
+        for index, response in zip(incomplete, responses.values(), strict=True):
+            energy = response[:, 0] ** 2
+            used_energy = energy[n_before : n_before + len(used)][used].sum()
+            shares[index] = float(used_energy / max(energy.sum(), _MIN_ENERGY))
+        return shares
+
+    def _contain_response(self, block: TaskBlock, used: MaskArray) -> bool:
+        """Return whether the response to a block is only in used volumes (T,)."""
+        return all(
+            start >= self.times[0]
+            and start + length + RESPONSE_S <= self.times[-1]
+            and used[(self.times >= start) & (self.times <= start + length + RESPONSE_S)].all()
+            for start, length in block.events
+        )
 
 
 @frozen
@@ -155,14 +208,18 @@ def block_design(
     DesignError
         If the model cannot be built.
     """
-    times = frame_times(n_volumes, tr, start_time=settings.start_time)
-    uncensored = find_uncensored_volumes(confounds, confound_names, n_volumes)
+    volumes = UsedVolumes(
+        times=frame_times(n_volumes, tr, start_time=settings.start_time),
+        tr=tr,
+        n_dummy=n_dummy,
+        uncensored=find_uncensored_volumes(confounds, confound_names, n_volumes),
+        hrf=settings.hrf.main,
+    )
     max_units: int | None = None
     while True:
-        units = _find_units(events, tr, n_dummy, max_units)
-        blocks = _select_blocks(
-            events, units, times, uncensored, tr, n_dummy, min_share, settings.hrf
-        )
+        units = find_units(events, volumes, max_units, min_share)
+        blocks = _assign_halves(units)
+        _check_split(blocks, events.source)
         regressors = (
             _build_segment_regressors(blocks, events, tr)
             if isinstance(events, Seeds)
@@ -179,7 +236,7 @@ def block_design(
                 confound_names=confound_names,
             )
         except TooManyColumns as error:
-            max_units = fewer_units(events, tr, n_dummy, len(units) - error.excess)
+            max_units = fewer_units(events, volumes, len(units) - error.excess, min_share)
             if max_units is None:
                 raise TooFewBlocks(
                     f"{events.source}: a split-half analysis, in which every block has its own "
@@ -187,155 +244,28 @@ def block_design(
                     "the split-half analysis"
                 ) from error
         else:
+            for block in blocks:
+                if not block.used:
+                    _report_unused_block(block, events.source, volumes)
             return _weigh_effects(blocks, design)
-
-
-def _select_blocks(
-    events: Regressors,
-    candidates: Sequence[TaskBlock],
-    times: Float,
-    uncensored: MaskArray,
-    tr: float,
-    n_dummy: int,
-    min_share: float,
-    hrf: HemodynamicResponse,
-) -> list[TaskBlock]:
-    """Return blocks or segments with their halves and their shares of used volumes.
-
-    `times` and `uncensored` refer to all volumes (T,). Blocks with a share below `min_share` are
-    not used, and are reported. Raises `TooFewBlocks` if no condition has two used blocks.
-    """
-    shares = (
-        [1.0] * len(candidates)
-        if isinstance(events, Seeds)
-        else response_shares(candidates, times[n_dummy:], tr, hrf)
-    )
-    has_censoring = not uncensored[n_dummy:].all()
-    if has_censoring:
-        uncensored_shares = _compute_uncensored_shares(
-            candidates, events, times, uncensored, tr, n_dummy, hrf
-        )
-        shares = [
-            share * uncensored_share
-            for share, uncensored_share in zip(shares, uncensored_shares, strict=True)
-        ]
-    blocks = [
-        replace(block, share=share, used=share >= min_share and share > 0)
-        for block, share in zip(candidates, shares, strict=True)
-    ]
-    for block in blocks:
-        if not block.used:
-            _report_unused_block(
-                block, events.source, steady_s=n_dummy * tr, has_censoring=has_censoring
-            )
-    blocks = _assign_halves(blocks)
-    _check_split(blocks, events.source)
-    return blocks
-
-
-def response_shares(
-    blocks: Sequence[TaskBlock],
-    times: Float,
-    tr: float,
-    hrf: HemodynamicResponse,
-) -> list[float]:
-    """Return the fraction of each block's squared response that is inside the run.
-
-    Only blocks near the ends of the run are computed, because the responses of all other blocks
-    are completely inside.
-
-    Parameters
-    ----------
-    blocks : Sequence[TaskBlock]
-        Blocks of the run in order of time.
-    times : Float
-        Times of the volumes that are used (s).
-    tr : float
-        Repetition time, TR (s).
-    hrf : HemodynamicResponse
-        Response to events; only its main column is used.
-
-    Returns
-    -------
-    list[float]
-        Fraction from 0 to 1 for each block.
-    """
-    near_ends = [
-        index
-        for index, block in enumerate(blocks)
-        if any(
-            start < times[0] or start + length + RESPONSE_S > times[-1]
-            for start, length in block.events
-        )
-    ]
-    shares = [1.0] * len(blocks)
-    if not near_ends:
-        return shares
-    blocks_near_ends = [blocks[index] for index in near_ends]
-    spans = [span for block in blocks_near_ends for span in block.events]
-    first_onset = min(start for start, _ in spans)
-    last_response = max(start + length for start, length in spans) + RESPONSE_S
-    n_before = max(0, int(np.ceil((times[0] - first_onset) / tr)))
-    n_after = max(0, int(np.ceil((last_response - times[-1]) / tr)))
-    extended_times = times[0] + tr * np.arange(-n_before, len(times) + n_after)
-    in_run = slice(n_before, n_before + len(times))
-    responses = _build_block_events(blocks_near_ends).responses(extended_times, hrf.main)
-    for index, response in zip(near_ends, responses.values(), strict=True):
-        shares[index] = _measure_share(response[:, 0], in_run)
-    return shares
-
-
-def _compute_uncensored_shares(
-    blocks: Sequence[TaskBlock],
-    events: Regressors,
-    times: Float,
-    uncensored: MaskArray,
-    tr: float,
-    n_dummy: int,
-    hrf: HemodynamicResponse,
-) -> list[float]:
-    """Return the fraction of each block's squared response in volumes that are not censored.
-
-    For segments of seeds, it is the fraction of volumes. `times` and `uncensored` refer to all
-    volumes (T,).
-    """
-    if not isinstance(events, Seeds):
-        responses = _build_block_events(blocks).responses(times, hrf.main)
-        return [
-            _measure_share(response[n_dummy:, 0], uncensored[n_dummy:])
-            for response in responses.values()
-        ]
-    shares = []
-    for block in blocks:
-        ((start, length),) = block.events
-        first, stop = round(start / tr), round((start + length) / tr)
-        shares.append(float(uncensored[first:stop].mean()))
-    return shares
-
-
-def _measure_share(response: Float, volumes: slice | MaskArray) -> float:
-    """Return the fraction of a squared response (T,) in some of its volumes."""
-    energy = response**2
-    return float(energy[volumes].sum() / max(energy.sum(), _MIN_ENERGY))
 
 
 def _build_block_events(blocks: Sequence[TaskBlock]) -> Events:
     """Return events with the index of the block as trial type."""
     rows: list[tuple[float, float, str, float]] = []
     for index, block in enumerate(blocks):
-        modulations = block.modulations or (1.0,) * len(block.events)
-        for (start, length), modulation in zip(block.events, modulations, strict=True):
+        for (start, length), modulation in zip(block.events, block.modulations, strict=True):
             rows.append((start, length, f"{index:05d}", modulation))
     return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type", MODULATION]))
 
 
-def _report_unused_block(
-    block: TaskBlock, source: str, *, steady_s: float, has_censoring: bool
-) -> None:
-    """Log a block that is not used; `steady_s` is the start of the steady state (s)."""
+def _report_unused_block(block: TaskBlock, source: str, volumes: UsedVolumes) -> None:
+    """Log a block that is not used."""
     missing_share = f"{1 - block.share:.0%}" if block.share >= 0.005 else "all"
     onset = block.events[0][0]
-    location = "before the steady state" if 0 <= onset < steady_s else "outside the run"
+    is_early = 0 <= onset < volumes.n_dummy * volumes.tr
+    location = "before the steady state" if is_early else "outside the run"
+    has_censoring = not volumes.uncensored[volumes.n_dummy :].all()
     censoring_text = " or in censored volumes" if has_censoring else ""
     _LOGGER.log(
         # Blocks before the run began belong to a longer recording and are not an error.
@@ -418,74 +348,165 @@ def _build_segment_regressors(blocks: Sequence[TaskBlock], seeds: Seeds, tr: flo
     return Seeds(pd.DataFrame(regressors))
 
 
-def fewer_units(events: Regressors, tr: float, n_dummy: int, max_columns: int) -> int | None:
+def fewer_units(
+    events: Regressors, volumes: UsedVolumes, max_columns: int, min_share: float = MIN_SHARE
+) -> int | None:
     """Return the largest limit that results in at most `max_columns` units.
 
     `max_columns` is the number of units that the model can fit. None is returned if the run cannot
     be divided into so few units.
     """
     for limit in range(max_columns, 1, -1):
-        if len(_find_units(events, tr, n_dummy, limit)) <= max_columns:
+        if len(find_units(events, volumes, limit, min_share)) <= max_columns:
             return limit
     return None
 
 
-def _find_units(events: Regressors, tr: float, n_dummy: int, limit: int | None) -> list[TaskBlock]:
-    """Return blocks of a task or segments of seeds, at most `limit` if possible."""
-    if isinstance(events, Seeds):
-        spans = events.segments(tr, n_dummy, limit)
-        return [TaskBlock(condition=name, events=(span,)) for name, span in spans]
-    return find_blocks(events) if limit is None else find_blocks(events, limit)
-
-
-def find_blocks(events: Events, max_blocks: int = _MAX_UNITS) -> list[TaskBlock]:
+def find_units(
+    events: Regressors,
+    volumes: UsedVolumes,
+    max_units: int | None = None,
+    min_share: float = MIN_SHARE,
+) -> list[TaskBlock]:
     """Return the units of a run in order of their first onset, without assigned halves.
 
-    Consecutive events of one type and modulation are one block if at most `_MAX_GAP_S` is between
-    the end of an event and the next onset. If there are more than `max_blocks` blocks, the units
-    are chunks of consecutive blocks of a condition.
-
-    `max_blocks` is the largest number of units. It is only exceeded if two units per condition are
-    more.
+    If there are more than `max_units` blocks, the units are chunks of consecutive blocks of a
+    condition. `max_units` (None for 40) is only exceeded if two units per condition are more.
+    Units with a share below `min_share` are not used.
     """
-    joined_trials = _join_trials(events.trials())
-    trials_by_condition: dict[str, list[Trial]] = {}
-    for trial in joined_trials:
-        trials_by_condition.setdefault(trial.condition, []).append(trial)
-    # chunks of about equal length; an even number, so that both halves have equally many
-    max_chunks = max(2, max_blocks // len(trials_by_condition) // 2 * 2)
+    if isinstance(events, Seeds):
+        segments = events.segments(volumes.tr, volumes.n_dummy, max_units)
+        units = [TaskBlock(condition=name, events=(span,)) for name, span in segments]
+        shares = []
+        for _, (start, length) in segments:
+            first, stop = round(start / volumes.tr), round((start + length) / volumes.tr)
+            shares.append(float(volumes.uncensored[first:stop].mean()))
+        return _mark_used(units, shares, min_share)
+    blocks = find_blocks(events)
+    blocks = _mark_used(blocks, volumes.measure_shares(blocks), min_share)
+    units = _join_blocks(blocks, max_units or _MAX_UNITS)
+    return _mark_used(units, volumes.measure_shares(units), min_share)
+
+
+def _mark_used(
+    blocks: Sequence[TaskBlock], shares: Sequence[float], min_share: float
+) -> list[TaskBlock]:
+    """Return blocks with their shares, used if these are at least `min_share`."""
+    return [
+        replace(block, share=share, used=share >= min_share and share > 0)
+        for block, share in zip(blocks, shares, strict=True)
+    ]
+
+
+def find_blocks(events: Events) -> list[TaskBlock]:
+    """Return the blocks of a task in order of their onset.
+
+    Events of several types with the same onset and duration are one block of each type.
+    Consecutive events with the same types and modulations are joined if at most `_MAX_GAP_S` is
+    between the end of an event and the next onset.
+    """
+    moments: dict[tuple[float, float], list[Trial]] = {}
+    for trial in sorted(events.trials(), key=lambda trial: trial.onset):
+        if trial.modulation:
+            key = round(trial.onset, 3), round(trial.duration, 3)
+            moments.setdefault(key, []).append(trial)
+    spans: list[tuple[list[tuple[str, float]], float, float]] = []  # profile, start, end (s)
+    for trials in moments.values():
+        profile = sorted((trial.condition, trial.modulation) for trial in trials)
+        start, end = trials[0].onset, trials[0].onset + trials[0].duration
+        if spans and spans[-1][0] == profile and start - spans[-1][2] <= _MAX_GAP_S:
+            _, start, previous_end = spans.pop()
+            end = max(end, previous_end)
+        spans.append((profile, start, end))
+    return [
+        TaskBlock(condition=condition, events=((start, end - start),), modulations=(modulation,))
+        for profile, start, end in spans
+        for condition, modulation in profile
+    ]
+
+
+def _join_blocks(blocks: Sequence[TaskBlock], max_units: int) -> list[TaskBlock]:
+    """Return units, which consist of one or more blocks of a condition.
+
+    Conditions that share blocks have one unit each per group of these blocks, see
+    `_divide_moments`. Their blocks that are not used are not in a group.
+    """
+    moments: dict[tuple[tuple[float, float], ...], list[TaskBlock]] = {}
+    for block in blocks:
+        moments.setdefault(block.events, []).append(block)
+    families: dict[str, tuple[str, ...]] = {}  # conditions that share blocks, by condition
+    for moment in moments.values():
+        names = {block.condition for block in moment}
+        family = tuple(sorted(names.union(*(families.get(name, ()) for name in names))))
+        families.update(dict.fromkeys(family, family))
+    max_groups = max_units
+    if len(blocks) > max_units:
+        # groups of about equal size; an even number, so that both halves have equally many
+        max_groups = max(2, max_units // len(families) // 2 * 2)
     units = list[TaskBlock]()
-    for condition, trials in trials_by_condition.items():
-        n_chunks = len(trials)
-        if len(joined_trials) > max_blocks:
-            n_chunks = min(max_chunks, n_chunks)
-        edges = np.linspace(0, len(trials), n_chunks + 1).round().astype(int)
-        for first, last in pairwise(edges):
-            modulations = tuple(trial.modulation for trial in trials[first:last])
-            units.append(
-                TaskBlock(
-                    condition=condition,
-                    events=tuple((trial.onset, trial.duration) for trial in trials[first:last]),
-                    modulations=() if set(modulations) == {1.0} else modulations,
-                )
-            )
+    for family in dict.fromkeys(families.values()):
+        shared = [moment for moment in moments.values() if moment[0].condition in family]
+        if len(family) > 1:
+            units += [block for moment in shared for block in moment if not block.used]
+            shared = [moment for moment in shared if moment[0].used]
+        for group in _divide_moments(family, shared, max_groups) if shared else []:
+            for condition in family:
+                parts = [
+                    (block.events[0], block.modulations[0])
+                    for index in group
+                    for block in shared[index]
+                    if block.condition == condition
+                ]
+                if parts:
+                    spans, modulations = zip(*parts, strict=True)
+                    units.append(
+                        TaskBlock(condition=condition, events=spans, modulations=modulations)
+                    )
     return sorted(units, key=lambda unit: unit.events[0][0])
 
 
-def _join_trials(trials: Sequence[Trial]) -> list[Trial]:
-    """Return trials in order of their onset, with consecutive trials of a block as one trial."""
-    spans: list[tuple[tuple[str, float], float, float]] = []  # (type, modulation), start, end (s)
-    for trial in sorted(trials, key=lambda trial: trial.onset):
-        kind = trial.condition, trial.modulation
-        start, end = trial.onset, trial.onset + trial.duration
-        if spans and spans[-1][0] == kind and start - spans[-1][2] <= _MAX_GAP_S:
-            _, start, previous_end = spans.pop()
-            end = max(end, previous_end)
-        spans.append((kind, start, end))
-    return [
-        Trial(condition, start, end - start, modulation)
-        for (condition, modulation), start, end in spans
-    ]
+def _divide_moments(
+    conditions: Sequence[str], moments: Sequence[Sequence[TaskBlock]], max_groups: int
+) -> list[list[int]]:
+    """Return the indices of the moments in each group; groups are units of all conditions.
+
+    Several conditions, such as a modulator and the type that it modulates, are estimated in each
+    group, so that their amplitudes must differ within it. The largest number of groups is chosen
+    for which the mean effect of the groups has at most `_MAX_INFLATION` times the variance of the
+    effect of all moments. Groups are consecutive moments, or moments dealt in order of amplitude.
+    If no two groups suffice, all moments are one group.
+    """
+    amplitudes = np.array(
+        [
+            [
+                sum(b.modulations[0] for b in moment if b.condition == condition)
+                for condition in conditions
+            ]
+            for moment in moments
+        ]
+    )
+    ranks = np.lexsort(amplitudes.T[::-1])
+    max_variance = _MAX_INFLATION * _amplitude_variance(amplitudes)
+    for n_groups in range(min(max_groups, len(moments) // len(conditions)), 1, -1):
+        edges = np.linspace(0, len(moments), n_groups + 1).round().astype(int)
+        consecutive = [np.arange(first, last) for first, last in pairwise(edges)]
+        dealt = [np.sort(ranks[first::n_groups]) for first in range(n_groups)]
+        for groups in (consecutive, dealt):
+            variance = sum(_amplitude_variance(amplitudes[group]) for group in groups)
+            if len(conditions) == 1 or np.all(variance <= n_groups**2 * max_variance):
+                return [group.tolist() for group in groups]
+    return [list(range(len(moments)))]
+
+
+def _amplitude_variance(amplitudes: Float) -> Float:
+    """Return the variance of the effect of each condition, for noise of one per moment.
+
+    `amplitudes` has one row per moment and one column per condition. The variance is infinite if
+    the conditions cannot be separated.
+    """
+    if np.linalg.matrix_rank(amplitudes) < amplitudes.shape[1]:
+        return np.full(amplitudes.shape[1], np.inf)
+    return np.diag(np.linalg.inv(amplitudes.T @ amplitudes))
 
 
 def _weigh_effects(blocks: Sequence[TaskBlock], design: Design) -> BlockDesign:

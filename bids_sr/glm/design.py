@@ -10,7 +10,6 @@ The paper leaves these choices open:
 - Dummy volumes are removed from the matrix, but not from the time axis.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,7 +24,6 @@ from bids_sr.io.frozen import frozen
 from bids_sr.preproc.drift import slow_cosines
 from bids_sr.preproc.temporal_regressors import uncensored_volumes
 
-_LOGGER = logging.getLogger(__name__)
 # fraction of the plateau of a condition's longest event; weaker regressors carry no information,
 # and their condition is not in the run. The plateau of an event shorter than 1 s is its area.
 _MIN_RESPONSE = 1e-3
@@ -281,24 +279,18 @@ def _make_drift(n_rows: int, tr: float, high_pass: float) -> dict[str, Float]:
 
 
 def _compute_rank(matrix: Float, *, n_censored: int) -> int:
-    """Return the rank of a design matrix; warn if columns are collinear.
+    """Return the rank of a design matrix.
 
     `n_censored` is the number of censored volumes, which have a row and a column each. Raises
     `TooManyColumns` if no degrees of freedom remain.
     """
-    n_rows, n_columns = matrix.shape
+    n_rows = len(matrix)
     rank = int(np.linalg.matrix_rank(matrix))
     if rank >= n_rows:
         raise TooManyColumns(
             f"the design matrix has rank {rank - n_censored}, but the model can use only "
             f"{n_rows - n_censored} volumes; more volumes than the rank are required",
             rank - n_rows + 1,
-        )
-    if rank < n_columns:
-        _LOGGER.warning(
-            "The design matrix has %d columns but rank %d, because some columns are collinear.",
-            n_columns,
-            rank,
         )
     return rank
 

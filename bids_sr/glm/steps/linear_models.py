@@ -3,6 +3,7 @@
 A step takes the record with the fields that it uses, so that no other option makes it run again.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,6 +15,8 @@ from bids_sr.glm.regressors import Regressors
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.preproc.model_confounds import model_confounds
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @frozen
@@ -81,8 +84,16 @@ class LinearModel:
         return self.inputs.regressors.filter_contrasts(self.contrasts)
 
     def build_design(self, series: SeriesReader) -> Design:
-        """Return the design of a series."""
-        return self.inputs.build_design(series, self.confound_names)
+        """Return the design of a series; warn if columns are collinear."""
+        design = self.inputs.build_design(series, self.confound_names)
+        if design.rank < len(design.columns):
+            _LOGGER.warning(
+                "The model of the maps has %d columns but rank %d, because some columns are "
+                "collinear.",
+                len(design.columns),
+                design.rank,
+            )
+        return design
 
     def build_designs(
         self,

@@ -28,6 +28,7 @@ _TIME_TOLERANCE_S = 1e-3  # rounding of times in tables
 # largest share of events after the end of the run; beyond, the table belongs to another run
 _MAX_LATE_SHARE = 0.5
 _MAX_EVENTS = 50_000
+_MAX_CENTERED_MEAN = 0.01  # largest mean of centered amplitudes, relative to their range
 _MAX_INVALID_ROWS = 3  # number of invalid rows that are reported
 UNMODULATED = f"all its events have {MODULATION} 0"
 """Reason why a trial type is not modeled."""
@@ -274,16 +275,39 @@ def _read_amplitudes(
             code="events",
         )
     elif set(amplitudes) - {1.0}:
+        amplitudes_by_type: dict[str, list[float]] = {}
+        for row, amplitude in zip(events, amplitudes, strict=True):
+            amplitudes_by_type.setdefault(row.trial_type, []).append(amplitude)
+        types_text = ", ".join(
+            _describe_modulation(name, values)
+            for name, values in amplitudes_by_type.items()
+            if set(values) != {1.0}
+        )
         findings.note(
             path,
-            f"the column {MODULATION} is used as the amplitude of the events"
-            f" ({min(amplitudes):g} to {max(amplitudes):g}), as in nilearn. Effects are the"
-            f" response to a {MODULATION} of 1.",
+            f"the column {MODULATION} is used as the amplitude of the events, as in nilearn:"
+            f" {types_text}. Effects are the response to a {MODULATION} of 1.",
         )
     amplitude_by_line = {
         row.line: amplitude for row, amplitude in zip(events, amplitudes, strict=True)
     }
     return [replace(row, amplitude=amplitude_by_line.get(row.line, 1.0)) for row in rows]
+
+
+def _describe_modulation(name: str, amplitudes: Sequence[float]) -> str:
+    """Return the range and the mean of the amplitudes of a trial type as text.
+
+    Amplitudes are centered if their mean is 0 except for rounding. Contrasts of other types then
+    refer to the mean amplitude.
+
+    >>> _describe_modulation("tapXrating", [-1.0, 1.0])
+    'tapXrating -1 to 1 (centered)'
+    """
+    smallest, largest = min(amplitudes), max(amplitudes)
+    mean = sum(amplitudes) / len(amplitudes)
+    is_centered = abs(mean) <= _MAX_CENTERED_MEAN * (largest - smallest)
+    mean_text = "centered" if is_centered and largest > smallest else f"mean {mean:.3g}"
+    return f"{name} {smallest:g} to {largest:g} ({mean_text})"
 
 
 def _drop_repetitions(

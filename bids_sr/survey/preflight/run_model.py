@@ -1,7 +1,7 @@
 """Linear model of a run before processing: options, number of volumes, and task blocks."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ from bids_sr.survey.bids import BoldRun, Findings
 from bids_sr.survey.bids.headers import READ_ERRORS
 
 if TYPE_CHECKING:
-    from bids_sr.glm.blocks import TaskBlock
     from bids_sr.glm.design import DesignSettings
     from bids_sr.glm.hemodynamic_response import HemodynamicResponse
     from bids_sr.preproc.temporal_regressors import TimeModel
@@ -32,33 +31,34 @@ def can_be_split(
     """
     if run.events is None:
         return _can_be_split_at_rest(run, settings, findings, n_seeds)
-    from bids_sr.glm.blocks import MIN_SHARE, fewer_units, find_blocks
+    from bids_sr.glm.blocks import UsedVolumes, count_used_blocks, fewer_units, find_units
+    from bids_sr.glm.design import find_uncensored_volumes
     from bids_sr.glm.regressors import read_events
 
     events = read_events(run.events, run.levels)
-    blocks = find_blocks(events)
-    conditions = [block.condition for block in blocks]
-    shares = _measure_shares(blocks, run, settings)
-    n_modeled = sum(share > 0 for share in shares)
-    max_blocks = _find_block_limit(run, n_modeled, settings)
-    if n_modeled > max_blocks:
-        dummies = settings.preprocessing.dummy_scans or 0
-        max_units = fewer_units(events, run.tr, dummies, max_blocks)
+    times = list_volume_times(run, settings)
+    volumes = UsedVolumes(
+        times=times,
+        tr=run.tr,
+        n_dummy=0,
+        uncensored=find_uncensored_volumes(None, (), len(times)),
+        hrf=hemodynamic_response(settings),
+    )
+    units = find_units(events, volumes)
+    n_modeled = sum(unit.share > 0 for unit in units)
+    max_units = _find_block_limit(run, n_modeled, settings)
+    if n_modeled > max_units:
         text = f"{run.n_volumes} volumes are not enough to estimate {n_modeled} blocks separately"
-        if max_units is None:
+        limit = fewer_units(events, volumes, max_units)
+        if limit is None:
             findings.note(run.events, f"{text}. Split-half analysis is skipped.")
             return False
         findings.note(
             run.events,
             f"{text}. Split halves are composed of groups of consecutive blocks instead.",
         )
-        blocks = find_blocks(events, max_units)
-        shares = _measure_shares(blocks, run, settings)
-    counts = dict.fromkeys(conditions, 0)
-    for block, share in zip(blocks, shares, strict=True):
-        if share >= MIN_SHARE:
-            counts[block.condition] += 1
-    return _has_enough_blocks(counts, run.events, findings)
+        units = find_units(events, volumes, limit)
+    return _has_enough_blocks(count_used_blocks(units), run.events, findings)
 
 
 def _can_be_split_at_rest(
@@ -81,16 +81,6 @@ def _can_be_split_at_rest(
     if reason:
         findings.note(run.bold, reason)
     return not reason
-
-
-def _measure_shares(
-    blocks: "Sequence[TaskBlock]", run: BoldRun, settings: Settings
-) -> Sequence[float]:
-    """Return the share of the response to each block that is inside the run."""
-    from bids_sr.glm.blocks import response_shares
-
-    times = list_volume_times(run, settings)
-    return response_shares(blocks, times, run.tr, hemodynamic_response(settings))
 
 
 def list_volume_times(run: BoldRun, settings: Settings) -> Float:
@@ -158,7 +148,10 @@ def _has_enough_blocks(counts: Mapping[str, int], table: Path, findings: Finding
     too_few = {name: count for name, count in counts.items() if count < MIN_BLOCKS}
     if not too_few:
         return True
-    text = "split-half analysis requires at least two blocks per condition within the run"
+    text = (
+        "split-half analysis requires at least two blocks per condition within the run, or two"
+        " groups of blocks if conditions share them"
+    )
     if len(too_few) < len(counts):
         name = name_without_types(ALL, [next(iter(too_few))])
         consequence = (

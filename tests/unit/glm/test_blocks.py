@@ -1,6 +1,7 @@
 """Task blocks: how events form blocks, which blocks are used, and block effects of a series."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from data.events import make_events
 from data.simulated_run import response
 
 from bids_sr.glm.block_effects import Effects, block_effects
-from bids_sr.glm.blocks import TooFewBlocks, block_design, find_blocks
+from bids_sr.glm.blocks import TooFewBlocks, UsedVolumes, block_design, find_blocks
 from bids_sr.glm.design import frame_times
 from bids_sr.glm.halves import half_weights
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
@@ -49,10 +50,108 @@ def test_events_of_different_modulation_are_different_blocks_with_effects_per_un
     rows.append((172.0, 6.0, "a", 1.0))  # close to the last event
     events = Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type", "modulation"]))
     blocks = find_blocks(events)
-    assert [b.modulations for b in blocks] == [(), (3.0,), (2.0,), (2.0,), ()]
+    assert [b.modulations for b in blocks] == [(1.0,), (3.0,), (2.0,), (2.0,), (1.0,)]
     design = block_design(events, n_volumes=N, tr=TR)
     signal = 5 * events.responses(frame_times(N, TR), HemodynamicResponse())["a"][:, 0]
     np.testing.assert_allclose(design.weights.T @ signal, 5, atol=1e-6)
+
+
+def modulated(ratings, *other_rows, duration=10.0, step=30.0):
+    onsets = [6.0 + step * k for k in range(len(ratings))]
+    rows = [(onset, duration, "tap", 1.0) for onset in onsets]
+    rows += [
+        (onset, duration, "tapXrating", rating)
+        for onset, rating in zip(onsets, ratings, strict=True)
+        if rating is not None
+    ]
+    rows += other_rows
+    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type", "modulation"]))
+
+
+@pytest.mark.parametrize(
+    ("ratings", "duration", "n_groups"),
+    [
+        ([-2, -2, -1, -1, 1, 1, 2, 2, -1, 1, 0, 0], 10.0, 6),  # in pairs
+        ([1, 2, 3, 4, 5, 1, 2, 3, 4, 5], 10.0, 5),  # not centered
+        ([-0.3, 0.1, 0.2, None, -0.2, 0.3, -0.1, None], 0.0, 4),  # no response in two events
+    ],
+)
+def test_types_that_share_blocks_are_recovered_in_both_halves_from_groups_of_blocks(
+    ratings, duration, n_groups
+):
+    events = modulated(ratings, (21.0, 6.0, "rest cue", 1.0), (141.0, 6.0, "rest cue", 1.0))
+    events = Events(events.table.assign(duration=duration))
+    n_volumes = 15 * len(ratings) + 20
+    design = block_design(events, n_volumes=n_volumes, tr=TR)
+    conditions = [block.condition for block in design.blocks]
+    assert conditions.count("rest cue") == 2
+    assert conditions.count("tap") == conditions.count("tapXrating") == n_groups
+    responses = events.responses(frame_times(n_volumes, TR), HemodynamicResponse())
+    signal = sum(
+        effect * responses[name][:, 0]
+        for name, effect in [("tap", 5.0), ("tapXrating", -2.0), ("rest cue", 3.0)]
+    )
+    for name, effect in [("tap", 5.0), ("tapXrating", -2.0), ("rest cue", 3.0)]:
+        halves = half_weights(design.blocks, {name: 1.0}, design.leak)
+        assert halves is not None
+        np.testing.assert_allclose(halves @ design.weights.T @ signal, effect, atol=1e-5)
+
+
+def test_groups_of_shared_blocks_keep_half_of_the_precision_of_the_whole_run():
+    rng = np.random.default_rng(1)
+    ratings = rng.permutation(np.linspace(1, 5, 14))
+    events = modulated(ratings)
+    design = block_design(events, n_volumes=240, tr=TR)
+    whole = np.column_stack([np.ones(14), ratings])
+    limits = 2 * np.diag(np.linalg.inv(whole.T @ whole))
+    for name, limit in zip(("tap", "tapXrating"), limits, strict=True):
+        groups = [
+            [int((onset - 6) // 30) for onset, _ in block.events]
+            for block in design.blocks
+            if block.condition == name
+        ]
+        index = ("tap", "tapXrating").index(name)
+        variances = [np.linalg.inv(whole[g].T @ whole[g])[index, index] for g in groups]
+        assert len(groups) >= 2
+        assert sum(variances) / len(groups) ** 2 <= limit * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("first", [-1.0, 3.0])
+def test_groups_contain_no_blocks_before_the_run(first):
+    events = modulated([first, -2, -1, 2, 1, -2, -1, 2, 1])
+    early = Events(events.table.assign(onset=events.table["onset"] - 30))
+    blocks = block_design(early, n_volumes=150, tr=TR).blocks
+    used = [block for block in blocks if block.used]
+    later = block_design(modulated([-2, -1, 2, 1, -2, -1, 2, 1]), n_volumes=150, tr=TR).blocks
+    assert [(b.condition, b.events) for b in used] == [(b.condition, b.events) for b in later]
+    assert {block.events for block in blocks if not block.used} == {((-24.0, 10.0),)}
+
+
+def test_the_share_of_a_response_is_measured_in_volumes_of_the_model():
+    events = table((-8, 16, "a"), (70, 16, "a"), (130, 16, "a"), (222, 16, "a"))
+    times = frame_times(N, TR)
+    uncensored = ~((times > 72) & (times < 84))
+    volumes = UsedVolumes(
+        times=times, tr=TR, n_dummy=2, uncensored=uncensored, hrf=HemodynamicResponse()
+    )
+    long_times = np.arange(-30.0 + TR / 2, 300, TR)
+    is_used = np.isin(long_times, times[2:][uncensored[2:]])
+    energies = [
+        response(long_times, [(onset, 16.0, "a")]) ** 2 for onset in (-8.0, 70.0, 130.0, 222.0)
+    ]
+    expected = [energy[is_used].sum() / energy.sum() for energy in energies]
+    shares = volumes.measure_shares(find_blocks(events))
+    np.testing.assert_allclose(shares, expected, atol=2e-3)
+    assert expected[2] == shares[2] == 1
+
+
+def test_types_that_cannot_be_separated_in_two_groups_leave_the_others_as_they_are():
+    others = [(21.0 + 30 * k, 6.0, "cue", 1.0) for k in range(3)]
+    design = block_design(modulated([1, 2, 4], *others), n_volumes=N, tr=TR)
+    conditions = [block.condition for block in design.blocks]
+    assert [conditions.count(name) for name in ("tap", "tapXrating", "cue")] == [1, 1, 3]
+    assert half_weights(design.blocks, {"cue": 1.0}, design.leak) is not None
+    assert half_weights(design.blocks, {"tap": 1.0}, design.leak) is None
 
 
 def test_blocks_that_leave_no_degree_of_freedom_are_joined_until_the_model_fits():
@@ -83,7 +182,7 @@ def test_a_run_without_room_for_two_units_of_each_condition_is_not_split():
 def test_many_short_trials_become_chunks_that_keep_their_events():
     rng = np.random.default_rng(0)
     events = table(*[(5.0 * k, 1.0, "ab"[rng.integers(2)]) for k in range(120)])
-    blocks = find_blocks(events)
+    blocks = block_design(events, n_volumes=320, tr=TR).blocks
     assert len(blocks) == 40
     sizes = [sum(duration for _, duration in b.events) for b in blocks]
     assert sum(sizes) == pytest.approx(120)
@@ -154,7 +253,7 @@ def test_block_effects_equal_least_squares_and_survive_saving(run, tmp_path):
     np.testing.assert_allclose(effects.mean.ravel(), y.mean(0), rtol=1e-6)
     loaded = Effects.load(effects.save(tmp_path / "e"))
     assert loaded.series == "bspline"
-    assert loaded.blocks == effects.blocks
+    assert list(loaded.blocks) == [replace(block, modulations=()) for block in effects.blocks]
     np.testing.assert_array_equal(loaded.betas, effects.betas)
     np.testing.assert_array_equal(loaded.smooth_variance, effects.smooth_variance)
 

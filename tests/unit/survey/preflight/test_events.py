@@ -48,7 +48,8 @@ def test_a_pass_band_above_nyquist_is_reported(
 @pytest.mark.parametrize(
     ("header", "values", "level", "mentioned"),
     [
-        ("modulation", ["1", "2.5"], "note", ["1", "2.5"]),
+        ("modulation", ["1", "2.5"], "note", ["go 1 to 2.5 (mean 1.75)"]),
+        ("modulation", ["-1", "1.01"], "note", ["go -1 to 1.01 (centered)"]),
         ("modulation", ["1", "high"], "warning", ["'high'"]),
         ("modulation", ["1", "n/a"], "warning", ["'n/a'"]),
         ("modulation", ["1", "1"], None, []),
