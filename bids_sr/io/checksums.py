@@ -1,4 +1,4 @@
-"""Checksums of files.
+"""Checksums of files, and readers that open a file once.
 
 Size and modification time do not reveal every change: ``rsync -t``, archives and version control
 restore times, and a corrected digit does not change the size. Therefore the content decides
@@ -6,23 +6,36 @@ whether earlier results are still valid.
 """
 
 import hashlib
-from functools import cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file's content as hexadecimal digits.
+def once_per_state(read: Callable[[Path], T]) -> Callable[[Path], T]:
+    """Return a reader that reads a file once per process unless its size, times or inode change.
 
-    A file is read once per process unless its size, times or inode change.
+    The reader raises the errors of `read`, which are not stored, and `OSError` if the file does
+    not exist.
     """
-    state = path.stat()
-    return _compute_checksum(
-        path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
-    )
+
+    @lru_cache(maxsize=4096)
+    def read_state(path: Path, *_state: int) -> T:
+        return read(path)
+
+    @wraps(read)
+    def read_file(path: Path) -> T:
+        state = path.stat()
+        times = state.st_mtime_ns, state.st_ctime_ns
+        return read_state(path, state.st_dev, state.st_ino, state.st_size, *times)
+
+    return read_file
 
 
-@cache
-def _compute_checksum(path: Path, *_state: int) -> str:
-    """Return the SHA-256 of a file, which is cached by its path and state."""
+@once_per_state
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file's content as hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

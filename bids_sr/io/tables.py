@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.io.atomic_files import read_text
+from bids_sr.io.checksums import once_per_state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,13 +155,16 @@ def _select_cells(cells: Sequence[str], header: Sequence[str]) -> list[str]:
     return selected + list(cells[n_columns:n_cells])
 
 
+_read_text = once_per_state(read_text)
+
+
 def _read_utf8(path: Path) -> str:
     """Return the text of a table without a byte order mark.
 
     The errors are as in `split_table`.
     """
     try:
-        text = read_text(path)
+        text = _read_text(path)
     except UnicodeDecodeError as error:
         if error.object.startswith(_UTF16_MARKS):
             raise MalformedTable("the text is encoded in UTF-16 instead of UTF-8") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.io.arrays import Array
+from bids_sr.io.checksums import once_per_state
 from bids_sr.io.nifti import SeriesReader
 
 # The first half of the examined volumes may contain a transient, which lasts a few T1. The median
@@ -30,6 +31,7 @@ _MAX_LOSS = 0.5  # of the median signal; volumes with less are empty or contain 
 _HEAD_RANGE = (0.3, 3.0)
 
 
+@once_per_state
 def count_nonsteady_volumes(path: Path) -> int:
     """Count non-steady-state volumes of an acquired series from its first volumes.
 
@@ -38,8 +40,8 @@ def count_nonsteady_volumes(path: Path) -> int:
     """
     with SeriesReader(path) as reader:
         stop = min(2 * limit_nonsteady(reader.tr), reader.shape[3])
-        lowest = highest = reader.volume(0)
         total = np.zeros(reader.shape[:3], np.float64)
+        lowest, highest = np.full_like(total, np.inf), np.full_like(total, -np.inf)
         for volume in reader.volumes(stop=stop):
             lowest, highest = np.minimum(lowest, volume), np.maximum(highest, volume)
             total += volume

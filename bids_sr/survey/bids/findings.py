@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bids_sr.io.checksums import once_per_state
 from bids_sr.io.image_header import Header
 from bids_sr.io.notices import Notice, NoticeLevel, UsageError
 
@@ -172,8 +173,7 @@ def missing_content_reason(path: Path) -> str:
             return "the symbolic link is broken"
         if not path.is_file():
             return ""
-        with path.open("rb") as stream:
-            start = stream.read(64)
+        start = _read_start(path)
     except PermissionError:
         return _DENIED
     except OSError:
@@ -181,6 +181,13 @@ def missing_content_reason(path: Path) -> str:
     if start.startswith(b"/annex/objects/"):
         return "the file is a git-annex pointer"
     return "the file is a Git LFS pointer" if start.startswith(b"version https://git-lfs") else ""
+
+
+@once_per_state
+def _read_start(path: Path) -> bytes:
+    """Read the first bytes of a file."""
+    with path.open("rb") as stream:
+        return stream.read(64)
 
 
 def is_denied(folder: Path) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bids_sr.io.atomic_files import require_regular_file
+from bids_sr.io.checksums import once_per_state
 from bids_sr.io.image_header import Header, describe_excess
 from bids_sr.survey.bids.findings import Findings
 
@@ -100,6 +101,7 @@ class _HeaderFields(NamedTuple):
     forms: _Forms
 
 
+@once_per_state
 def _read_fields(path: Path) -> _HeaderFields:
     """Read the header of an image."""
     fields = _read_nifti_header(path)

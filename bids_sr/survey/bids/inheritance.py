@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from pathlib import Path
 
-from bids_sr.io.atomic_files import read_text, require_regular_file
-from bids_sr.io.checksums import checksum
+from bids_sr.io.atomic_files import read_text
+from bids_sr.io.checksums import once_per_state
 from bids_sr.io.json_values import parse_json
 from bids_sr.survey.bids.entities import applies_to, parse_entities
 from bids_sr.survey.bids.findings import input_error, require_content
@@ -29,8 +28,7 @@ def read_object(path: Path) -> dict[str, object]:
     """
     require_content(path)
     try:
-        require_regular_file(path)  # computing the checksum of a pipe or device would never end
-        value = parse_json(_read_text(path, checksum(path)))
+        value = parse_json(_read_text(path))
     except (OSError, ValueError) as error:
         raise input_error(
             path, f"the file cannot be read as JSON ({error})", "Correct the file."
@@ -44,10 +42,7 @@ def read_object(path: Path) -> dict[str, object]:
     return value
 
 
-@lru_cache(maxsize=4096)
-def _read_text(path: Path, _checksum: str) -> str:
-    """Read a text file once per content."""
-    return read_text(path)
+_read_text = once_per_state(read_text)
 
 
 def find_sidecars(image: Path, root: Path) -> list[Path]:
