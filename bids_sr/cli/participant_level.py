@@ -51,6 +51,7 @@ def run_participants(
     from bids_sr.report.call_description import find_package_versions
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.run_notes import record_run
+    from bids_sr.structural.kept_split import keep_split
     from bids_sr.workflows.participant import make_graph
 
     output_dir, run = settings.paths.output_dir, settings.run
@@ -60,6 +61,7 @@ def run_participants(
         graph = make_graph(settings, plan, __version__, find_package_versions())
         finished_steps = FinishedSteps(graph, settings.paths.work_dir or Path())
         _describe_results(settings, plan)
+        keep_split(settings, plan.split_subjects)
         if not run.boilerplate_only:
             _describe_exported_series(settings, plan)
     if run.boilerplate_only:

@@ -8,6 +8,7 @@ import numpy as np
 from bids_sr.config import Settings
 from bids_sr.io.image_header import Header
 from bids_sr.structural.checks import check_edited_masks, check_lesion_template, check_tools
+from bids_sr.structural.kept_split import find_kept_network
 from bids_sr.structural.survey import survey_structural
 from bids_sr.survey.bids import Findings, Subject, find_pretrained, input_of_models
 from bids_sr.survey.preflight.checks import check_dataset, check_resources
@@ -38,9 +39,17 @@ def check_scans(settings: Settings, findings: Findings) -> Plan:
     labels = {subject.label for subject in subjects}
     others = (s for s in data_set.split_subjects if s.label not in labels)
     check_edited_masks(settings, (*subjects, *others), findings)
+    members = data_set.split_subjects
+    untrained = [name for name in superres.learned if not find_pretrained(superres, name)]
+    methods = untrained if members else []
+    networks = {name: find_kept_network(name, settings, members, findings) for name in methods}
+    kept_networks = {name: network for name, network in networks.items() if network is not None}
+    is_trained = len(kept_networks) < len(methods)
     plan = Plan(
         subjects=subjects,
-        split_subjects=data_set.split_subjects,
+        split_subjects=members,
+        training_subjects=tuple(s for s in members if s.split_set != "test" and is_trained),
+        kept_networks=kept_networks,
         series=("bspline", *superres.chosen),
     )
     cost = estimate(plan, settings)

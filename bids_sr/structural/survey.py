@@ -7,15 +7,12 @@ from math import prod
 from pathlib import Path
 
 from bids_sr.config import Settings
-from bids_sr.evaluation.statistics.participant_splits import (
-    SplitError,
-    divide_in_proportion,
-    split_at_random,
-)
+from bids_sr.evaluation.statistics.participant_splits import SplitError
 from bids_sr.io.grids import Factor, size_text
 from bids_sr.io.image_header import Header
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.sr.method import get_method, get_recipe, list_methods, method_names
+from bids_sr.structural.kept_split import SETS, assign_sets, list_files
 from bids_sr.survey.bids import dataset_checks, slice_axis
 from bids_sr.survey.bids.collect import find_companions, open_dataset, volume_header
 from bids_sr.survey.bids.entities import is_magnitude, parse_entities
@@ -401,7 +398,7 @@ def _describe_missing_scans(model_input: ModelInput | None, *, is_simulated: boo
 def _split_participants(
     subjects: Sequence[Subject], settings: Settings, findings: Findings
 ) -> list[Subject]:
-    """Assign the participants with pairs to training, validation and test sets at random.
+    """Assign the participants with pairs to training, validation and test sets.
 
     Networks need the same contrasts in all participants, so that participants with other contrasts
     than most are skipped. Participants without pairs are returned unchanged.
@@ -409,25 +406,26 @@ def _split_participants(
     anat = settings.anat
     counts = Counter(subject.contrasts for subject in subjects if subject.structural)
     contrasts = max(counts, key=lambda key: (counts[key], len(key)), default=())
-    labels = [subject.label for subject in subjects if subject.contrasts == contrasts]
+    members = [subject for subject in subjects if subject.contrasts == contrasts]
     try:
-        sizes = divide_in_proportion(counts[contrasts], anat.split)
-        split = split_at_random(labels, sizes, settings.resources.random_seed)
+        set_names = assign_sets(members, settings, findings)
     except SplitError as error:
         reason = f"{error.why} with the same contrasts at two resolutions"
         fix = "Add participants, or omit the option to train on the scans of each participant."
         findings.refuse_option(anat.split_option, reason, fix)
         return []
-    sets = {"training": split.train, "validation": split.validation, "test": split.test}
     texts = [
-        f"{name}: {' '.join(f'sub-{label}' for label in members)}"
-        for name, members in sets.items()
+        f"{name}: {' '.join(f'sub-{label}' for label in set_names if set_names[label] == name)}"
+        for name in SETS
     ]
-    findings.note(anat.split_option, f"participants are assigned at random. {'; '.join(texts)}.")
+    files = " and ".join(map(str, list_files(settings)))
+    findings.note(
+        anat.split_option,
+        f"participants are assigned to sets, which are kept in {files}. {'; '.join(texts)}.",
+    )
     for subject in subjects:
         if subject.structural and subject.contrasts != contrasts:
             _skip_other_contrasts(subject, contrasts, settings, findings)
-    set_names = {label: name for name, members in sets.items() for label in members}
     return [
         replace(subject, split_set=set_names.get(subject.label, ""))
         for subject in subjects

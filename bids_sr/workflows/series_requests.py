@@ -159,7 +159,7 @@ class Analysis:
             recipe_changes=select_changes(superres.recipe_changes, method),
             model_source=superres.model_source,
             model_dir=superres.models_to_reuse(self.settings.paths.output_dir),
-            pretrained=find_pretrained(superres, method),
+            pretrained=find_pretrained(superres, method) or self.plan.kept_networks.get(method),
             vgg_weights=find_vgg_weights(superres, method),
             random_seed=resources.random_seed,
             omp_nthreads=resources.omp_nthreads or 1,

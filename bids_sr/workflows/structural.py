@@ -20,6 +20,7 @@ from bids_sr.structural.edited_masks import (
     entities_of_scans,
     lesion_reference,
 )
+from bids_sr.structural.kept_split import NETWORKS_SCOPE
 from bids_sr.structural.steps import (
     figures as structural_figures,
     measures,
@@ -404,8 +405,10 @@ def _train_shared_networks(
     """Train the networks that all participants share, and return them by method."""
     outputs = analysis.outputs({})
     networks: dict[str, ModelFiles] = {}
-    with subworkflow("shared_networks_wf"):
+    with subworkflow(NETWORKS_SCOPE):
         for method in analysis.settings.superres.chosen:
+            if method in analysis.plan.kept_networks:
+                continue
             with subworkflow(method):
                 networks[method] = _train_network(
                     analysis, method, heads[0].suffixes, heads, outputs, _get_split(analysis)
@@ -525,7 +528,7 @@ def _train_network(
         suffixes=suffixes,
         anat_align=settings.anat.align,
         anat_scale=settings.scaling_of_scans,
-        split=split,
+        split={name: labels for name, labels in split.items() if name != "test"},
     )
     add_methods_text(
         Part.SERIES,

@@ -160,6 +160,8 @@ def _run(arguments: list[str]) -> int:
     settings = install_requested_weights(settings).resolve(run_uuid="")
     for line in make_config_lines(settings):
         print(line)
+    from bids_sr.structural.kept_split import keep_split
+
     print_line("Checking the inputs")
     plan = _check(settings, site)
     is_printed = options.print_only or settings.run.dry_run
@@ -179,6 +181,7 @@ def _run(arguments: list[str]) -> int:
     settings_toml = dataclasses.replace(settings, selection=selection).to_toml()
     if options.print_only:
         return _print_scripts(submission, settings_toml, active)
+    keep_split(settings, plan.split_subjects)
     numbers = scripts.submit(submission, settings_toml, active_arrays=list(active.digests))
     if submission.group_request is not None:
         commands.cancel(active.group_jobs)  # replaced by the new group job
@@ -317,7 +320,7 @@ def _make_submission(
     done = {
         label
         for label, digest in read_done(settings.paths.output_dir).items()
-        if digests.get(label) == digest
+        if label in digests and digest.startswith(digests[label])
     }
     _check_active({label: digests[label] for label in subjects if label not in done}, active)
     labels = [label for label in subjects if label not in done | active.labels]
@@ -371,12 +374,14 @@ def _make_submission(
 def _compute_digest(
     settings: Settings, subject: "Subject | None", training_subjects: "Sequence[Subject]" = ()
 ) -> str:
-    """Return twelve hexadecimal digits of the settings and the input files of a participant.
+    """Return hexadecimal digits of the settings and the input files of a participant.
 
     Files are described by path, size and modification time, so that a participant whose damaged
     run was skipped is submitted again after the file was corrected. Resources, the working
     directory and the selection of other participants have no influence. `subject` is None for the
-    group level. `training_subjects` are the participants that shared networks are trained on.
+    group level. Digits of the files of `training_subjects`, which shared networks are trained on,
+    are appended; without them, the digest is the start of the digest with any of them, because
+    finished networks do not change.
     """
     labels = settings.selection.participant_label if subject is None else ()
     settings = dataclasses.replace(
@@ -393,21 +398,24 @@ def _compute_digest(
             settings.resources, nprocs=1, mem_gb=None, omp_nthreads=1, device="auto"
         ),
     )
-    files: list[Path] = []
+    lines = [settings.to_toml()]
     if subject is not None:
-        files = [
-            path for item in (subject, *training_subjects) for path in _list_input_files(item)
-        ]
-    text = "\n".join([settings.to_toml(), *map(_describe_file, files)])
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        lines += [*_describe_files(subject), subject.split_set]
+    training_lines = [line for member in training_subjects for line in _describe_files(member)]
+    return "".join(
+        hashlib.sha256("\n".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        for texts in (lines, training_lines)
+        if texts
+    )
 
 
-def _list_input_files(subject: "Subject") -> list[Path]:
-    """Return the images, events and brain masks of a participant and the runs, sorted."""
+def _describe_files(subject: "Subject") -> list[str]:
+    """Describe the images, events and brain masks of a participant and the runs, sorted."""
     from bids_sr.survey.preflight.exclusions import list_files
 
     files = {path for run in subject.runs for path in list_files(run)}
-    return sorted(path for path in files.union(subject.images) if path is not None)
+    paths = sorted(path for path in files.union(subject.images) if path is not None)
+    return [_describe_file(path) for path in paths]
 
 
 def _describe_file(path: Path) -> str:
@@ -428,7 +436,7 @@ def _check_active(digests: Mapping[str, str], active: ActiveJobs) -> None:
         label: number
         for number, active_digests in active.digests.items()
         for label, digest in active_digests.items()
-        if digests.get(label, digest) != digest
+        if not digest.startswith(digests.get(label, digest))
     }
     if arrays:
         labels = " ".join(sorted(arrays)[:20])

@@ -17,10 +17,16 @@ class Anat(OptionSection):
         help="numbers of training, validation and test participants, such as 40,11,10: one"
         " training for all participants of the dataset with the same contrasts, assigned at"
         " random whatever --participant-label selects. Other numbers of participants are divided"
-        " in proportion, and the group level uses the test participants (default: training on the"
-        " scans of each participant)",
+        " in proportion, the split is kept, and the group level uses the test participants"
+        " (default: training on the scans of each participant)",
         type=readers.parse_counts,
         least=1,
+    )
+    split_table: Path | None = option(
+        None,
+        help="table (TSV) with the columns participant_id and split (training, validation or"
+        " test), for anat.split; participants that are not listed join as new participants"
+        " (default: a random split)",
     )
     align: Literal[
         "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"

@@ -78,7 +78,10 @@ class Plan:
     confounds in the linear models. If None, motion and aCompCor are used. `region_masks` are the
     masks of regions of interest that are files, by their text. `atlas_spaces` are the space of an
     atlas file by participant; empty for an atlas that is selected by name.
-    `split_subjects` are all participants of the split (`anat.split`), selected or not.
+    `split_subjects` are all participants of the split (`anat.split`), selected or not, and
+    `training_subjects` are the training and validation participants if a network is trained that
+    all participants share. `kept_networks` are weights of such networks by method that were
+    trained before and are not trained again.
     `combines_all_runs` states whether runs are combined even if they disagree or were acquired
     otherwise.
     """
@@ -98,17 +101,14 @@ class Plan:
     region_masks: Mapping[str, RegionMask] = field(default_factory=dict)
     atlas_spaces: Mapping[str, RegionSpace] = field(default_factory=dict)
     split_subjects: tuple[Subject, ...] = ()
+    training_subjects: tuple[Subject, ...] = ()
+    kept_networks: Mapping[str, Path] = field(default_factory=dict)
     combines_all_runs: bool = False
 
     @property
     def runs(self) -> tuple[BoldRun, ...]:
         """Runs of all participants."""
         return tuple(run for subject in self.subjects for run in subject.runs)
-
-    @property
-    def training_subjects(self) -> tuple[Subject, ...]:
-        """Training and validation participants of networks that all participants share."""
-        return tuple(subject for subject in self.split_subjects if subject.split_set != "test")
 
     def find_region_space(self, roi: str, label: str) -> RegionSpace:
         """Return the space of a region of interest for a participant.

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from slurmmaker import program
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.slurm import main as slurm_main
+from bids_sr.version import __version__
 from bids_sr.workflows.call_checks import check
 
 Call = Callable[..., int]
@@ -246,6 +248,45 @@ def test_a_task_only_trains_networks_that_the_working_directory_lacks(
         for folder in (first, second)
     ]
     assert requests[0] == requests[1]
+
+
+def test_a_participant_more_or_less_does_not_submit_the_others_again(
+    call: Call, maker: BidsMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The finished networks stay, and a submission keeps the split."""
+
+    def scans(label: str) -> None:
+        maker.image(f"sub-{label}_acq-fine_T2w.nii.gz", "anat", (3.0, 3.0, 3.0))
+        maker.image(f"sub-{label}_acq-coarse_T2w.nii.gz", "anat", (6.0, 6.0, 6.0))
+
+    for label in ("01", "02", "03"):
+        scans(label)
+    split = ("--sr-target", "anat", "--set", "anat.split=40,11,10")
+    assert call("--print-only", program=split) == 0
+    assert not (tmp_path / "work").exists()
+    assert call(program=split) == 0
+    (table,) = (tmp_path / "work").iterdir()
+    sets = {
+        name: re.findall(rf"sub-(\d+)\t{name}", table.read_text())
+        for name in ("training", "validation")
+    }
+    finish(tmp_path, "sub-01", "sub-02", "sub-03")
+    folder = tmp_path / "work/bids_sr_wf/shared_networks_wf/attunet/train_on_scans"
+    folder.mkdir(parents=True)
+    (tmp_path / "work/bids_sr_wf/version.txt").write_text(__version__)
+    (folder / "attunet.safetensors").touch()
+    card = {"card_version": 1, "method": "attunet", "recipe": "fast", "factor": [1.0] * 3}
+    card |= {"contrast": "T2w", "orientation": "I-S", "resolution": {"lowres_mm": [3.0] * 3}}
+    card |= {"weights_sha256": 64 * "0", "seed": 0, "anat_align": "rigid", "split": sets}
+    (folder / "attunet.json").write_text(json.dumps(card))
+    shutil.rmtree(maker.root / f"sub-{sets['validation'][0]}")
+    maker.subject("04")
+    scans("04")
+    capsys.readouterr()
+    assert call("--no-group", program=split) == 0
+    assert submitted(tmp_path)[2:] == [["sub-04"]]
+    assert not (submissions(tmp_path)[2] / "training.sbatch").exists()
+    assert f"sub-{sets['validation'][0]} is missing" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_queue_that_does_not_answer_is_an_error(
