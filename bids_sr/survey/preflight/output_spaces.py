@@ -74,7 +74,8 @@ def _provide_template(space: Space, findings: Findings, *, dry_run: bool) -> Non
         findings.note(
             f"--output-spaces {space}",
             "the template is not stored on this machine and will be downloaded when processing"
-            " starts.",
+            " starts. For machines without network access, store it beforehand:"
+            f" {_format_download(space)}",
         )
         return
     with _open_templateflow([space], findings) as client:
@@ -115,14 +116,23 @@ def _download_template(space: Space, client: Any, findings: Findings) -> list[Pa
     return files
 
 
+def _format_download(space: Space) -> str:
+    """Return the command that stores the images of a template in the TemplateFlow directory."""
+    cohort_text = f" cohort='{space.cohort}'," if space.cohort else ""
+    return (
+        f"python -c \"from templateflow import api; api.get('{space.name}',{cohort_text}"
+        " atlas=None, suffix=['T1w', 'mask', 'probseg'])\""
+    )
+
+
 def _refuse_download(space: Space, reason: str, error: Exception, findings: Findings) -> None:
     """Report a template that could not be downloaded."""
     findings.refuse_option(
         f"--output-spaces {space}",
         f"the template is not stored on this machine, and {reason} ({type(error).__name__})",
-        'Download the template on a machine with network access (`python -c "from templateflow'
-        f" import api; api.get('{space.name}')\"`), copy its TemplateFlow directory to this"
-        f" machine and set TEMPLATEFLOW_HOME (now {templateflow_home()}) to that directory."
+        f"Download the template on a machine with network access (`{_format_download(space)}`),"
+        " copy its TemplateFlow directory to this machine and set TEMPLATEFLOW_HOME (now"
+        f" {templateflow_home()}) to that directory."
         " Alternatively, use one of the templates available on this machine:"
         f" {', '.join(available_templates())}.",
     )

@@ -1,9 +1,11 @@
 """Spaces of ``--output-spaces``: installed, downloaded by the TemplateFlow client, rejected."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -181,6 +183,24 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
         return TemplateFlowClient(root=tmp_path_factory.mktemp("flow"), use_datalad=False)
 
 
+@pytest.mark.parametrize("space", [f"{PEDIATRIC}:cohort-2", COLIN])
+def test_the_plan_names_a_command_that_stores_the_template_beforehand(
+    client: Any, monkeypatch: pytest.MonkeyPatch, space: str
+) -> None:
+    (notice,) = check_spaces(space, dry_run=True).notices
+    (code,) = re.findall('python -c "(.*)"', notice.why)
+    names: list[str] = []
+    api = SimpleNamespace(
+        get=lambda *name, **query: names.extend(path.name for path in client.ls(*name, **query))
+    )
+    monkeypatch.setitem(sys.modules, "templateflow", SimpleNamespace(api=api))
+    exec(code)
+    stem = f"tpl-{COLIN}" if space == COLIN else f"tpl-{PEDIATRIC}_cohort-2_res-1"
+    assert {f"{stem}_T1w.nii.gz", f"{stem}_desc-brain_mask.nii.gz"} <= {*names}
+    assert space == COLIN or f"{stem}_label-GM_probseg.nii.gz" in names
+    assert not [name for name in names if "cohort-1" in name]
+
+
 class Response:
     """Answer of a server with the content of a file."""
 
@@ -237,7 +257,7 @@ def test_a_failed_download_is_refused_and_leaves_no_image(
 ) -> None:
     """The brain mask does not exist on the server, or a file is in place of the folder."""
     write_template(server / f"tpl-{COLIN}", f"tpl-{COLIN}")
-    values = [f"api.get('{COLIN}')", "TEMPLATEFLOW_HOME"]
+    values = [f"api.get('{COLIN}',", "TEMPLATEFLOW_HOME"]
     if obstacle == "mask":
         (server / f"tpl-{COLIN}" / f"tpl-{COLIN}_desc-brain_mask.nii.gz").unlink()
         values.append(f"tpl-{COLIN}/tpl-{COLIN}_desc-brain_mask.nii.gz")
