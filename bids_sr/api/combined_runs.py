@@ -23,7 +23,6 @@ from bids_sr.api.image_inputs import (
 )
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.group.combination.run_combination import (
-    CombinationError,
     RunEstimate,
     combine_estimates,
     correlate_error,
@@ -33,6 +32,7 @@ from bids_sr.group.combination.run_combination import (
 from bids_sr.io.arrays import Array
 from bids_sr.io.map_metadata import select_map_metadata
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.volume import Volume
 from bids_sr.survey.bids.entities import parse_entities
 from bids_sr.survey.bids.inheritance import find_sidecars, merge_sidecars
@@ -188,7 +188,7 @@ def combine_runs(
     labels = _label_runs(names, n_runs)
     fwhm_mm = smoothing_fwhm or 0.0
     if not fwhm_mm >= 0:
-        raise ImageInputError(f"smoothing_fwhm: {fwhm_mm:g} mm; expected 0 or more.")
+        raise ImageInputError(f"{fwhm_mm:g} mm; expected 0 or more", argument="smoothing_fwhm")
     resolvers = _check_estimators(resolver, n_runs)
     calibrated = calibrated or any("calibration" in run.facts_ for run in resolvers)
     loaded_runs = _load_runs(labels, effects, variances, sds, mask_img)
@@ -208,8 +208,9 @@ def combine_runs(
     if len(estimates) < 2:
         reasons = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
         raise ImageInputError(
-            f"effects: {len(estimates)} of {n_runs} runs can be combined; expected at least "
-            f"two. Runs that were left out: {reasons}."
+            f"{len(estimates)} of {n_runs} runs can be combined; expected at least two",
+            f"Runs that were left out: {reasons}.",
+            "effects",
         )
     not_applied = tuple(
         label
@@ -239,20 +240,23 @@ def _check_lists(
     """
     if n_runs < 2:
         raise ImageInputError(
-            f"effects: {n_runs} run{'s were' if n_runs != 1 else ' was'} passed; expected at "
-            "least two. The map of a single run is already the map of the participant."
+            f"{n_runs} run{'s were' if n_runs != 1 else ' was'} passed; expected at least two",
+            "The map of a single run is already the map of the participant.",
+            "effects",
         )
     if not isinstance(weights, str):
         lists = {**lists, "weights": weights}
     elif weights not in ("equal", "precision"):
         raise ImageInputError(
-            f"weights: expected 'equal', 'precision' or one number per run, got {weights!r}"
+            f"expected 'equal', 'precision' or one number per run, got {weights!r}",
+            argument="weights",
         )
     for name, values in lists.items():
         if values is not None and len(values) != n_runs:
             raise ImageInputError(
-                f"{name}: {len(values)} value(s) were passed for {n_runs} runs. Pass one value "
-                "per run."
+                f"{len(values)} value(s) were passed for {n_runs} runs",
+                "Pass one value per run.",
+                name,
             )
 
 
@@ -263,7 +267,7 @@ def _label_runs(names: Sequence[str] | None, n_runs: int) -> list[str]:
     """
     labels = [f"run-{number}" for number in range(1, n_runs + 1)] if names is None else [*names]
     if len({*labels}) < n_runs:
-        raise ImageInputError(f"names: {', '.join(labels)} are not unique. Rename the runs.")
+        raise ImageInputError(f"{', '.join(labels)} are not unique", "Rename the runs.", "names")
     return labels
 
 
@@ -282,8 +286,10 @@ def _check_estimators(
             check_is_fitted(run_resolver)
     if len(resolvers) != n_runs:
         raise ImageInputError(
-            f"resolver: the estimator was fitted on {len(resolvers)} run(s), but {n_runs} effect "
-            "maps were passed. Fit it on the list of these runs."
+            f"the estimator was fitted on {len(resolvers)} run(s), but {n_runs} effect maps were "
+            "passed",
+            "Fit it on the list of these runs.",
+            "resolver",
         )
     return resolvers
 
@@ -347,15 +353,17 @@ def _select_run_images(
     if isinstance(effect, Mapping):
         if missing := [name for name in (_EFFECT, _VARIANCE) if name not in effect]:
             raise ImageInputError(
-                f"effects: the maps of run {index + 1} do not contain {' and '.join(missing)}. "
-                'Pass the result of compute_contrast(contrast, output_type="all").'
+                f"the maps of run {index + 1} do not contain {' and '.join(missing)}",
+                'Pass the result of compute_contrast(contrast, output_type="all").',
+                "effects",
             )
         variance = effect[_VARIANCE] if variance is None else variance
         effect = effect[_EFFECT]
     if variance is None:
         raise ImageInputError(
-            f"variances: run {index + 1} has an effect map, but no variance map. Pass the "
-            "variance of the effect, which is needed for t."
+            f"run {index + 1} has an effect map, but no variance map",
+            "Pass the variance of the effect, which is needed for t.",
+            "variances",
         )
     maps = {"effects": effect, "variances": variance}
     sd = None if sds is None else sds[index]
@@ -378,8 +386,9 @@ def _check_units(images: Mapping[str, Mapping[str, ImageLike]]) -> None:
                 maps_by_unit.setdefault(unit, f"{argument}: {image} is in the unit {unit}")
     if len(maps_by_unit) > 1:
         raise ImageInputError(
-            f"{'; '.join(maps_by_unit.values())}. Pass maps in one unit. For maps of an earlier "
-            "version, run the participant level of bids-sr again."
+            "; ".join(maps_by_unit.values()),
+            "Pass maps in one unit. For maps of an earlier version, run the participant level of "
+            "bids-sr again.",
         )
 
 
@@ -399,8 +408,9 @@ def _load_map(image: ImageLike, folder: Path, name: str) -> Volume:
     with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
         if reader.shape[3] > 1:
             raise ImageInputError(
-                f"{name}: expected one map, got a series of shape {reader.shape}. Pass the effect "
-                "map of one contrast."
+                f"expected one map, got a series of shape {reader.shape}",
+                "Pass the effect map of one contrast.",
+                name,
             )
         return Volume(reader.volume(0), reader.affine)
 
@@ -419,9 +429,10 @@ def _check_grid(image: Volume, grid: Volume, argument: str, label: str) -> None:
         else "its affine differs from the affine of the first effect map"
     )
     raise ImageInputError(
-        f"{argument}: the image of {label} is not on the grid of the first effect map "
-        f"({difference}). Register the runs, and resample all maps to one grid, for example with "
-        "nilearn.image.resample_to_img."
+        f"the image of {label} is not on the grid of the first effect map ({difference})",
+        "Register the runs, and resample all maps to one grid, for example with "
+        "nilearn.image.resample_to_img.",
+        argument,
     )
 
 
@@ -461,8 +472,9 @@ def _combine(
     runs = list(estimates.values())
     if not np.logical_and.reduce([run.variance > 0 for run in runs]).any():
         raise ImageInputError(
-            f"variances: no voxel has a positive variance in all of {', '.join(estimates)}. Check "
-            "that the runs are registered and that mask_img covers the brain."
+            f"no voxel has a positive variance in all of {', '.join(estimates)}",
+            "Check that the runs are registered and that mask_img covers the brain.",
+            "variances",
         )
     n_used = len(runs) if run_weights is None else sum(weight > 0 for weight in run_weights)
     shared_error = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=n_used)
@@ -473,8 +485,8 @@ def _combine(
             shared=shared_error,
             widening=widen_error(fwhm_mm, n_runs=n_used),
         )
-    except CombinationError as error:
-        raise ImageInputError(f"weights, dofs: {error}.") from error
+    except InvalidInput as error:
+        raise ImageInputError(error.reason, argument="weights, dofs") from error
     shares = None
     if run_weights is not None:
         total = sum(run_weights)

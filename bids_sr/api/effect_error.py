@@ -31,8 +31,9 @@ def load_acquired_effects(
     """
     if len(effects) != len(variances):
         raise ImageInputError(
-            f"variance: {len(variances)} map(s) were passed for {len(effects)} effect(s). Pass "
-            "one variance map per effect."
+            f"{len(variances)} map(s) were passed for {len(effects)} effect(s)",
+            "Pass one variance map per effect.",
+            "variance",
         )
     acquired_effects = []
     for index, (effect, variance) in enumerate(zip(effects, variances, strict=True)):
@@ -53,8 +54,10 @@ def _load_map(image: ImageLike, brain: Volume, folder: Path, argument: str) -> V
     shape, expected_shape = volume.data.shape, brain.data.shape
     if shape != expected_shape or not np.allclose(volume.affine, brain.affine, atol=1e-3):
         raise ImageInputError(
-            f"{argument}: the map is not on the acquired grid (its shape is {shape}; expected "
-            f"{expected_shape}). Pass a map of the series that correct_motion returns."
+            f"the map is not on the acquired grid (its shape is {shape}; expected"
+            f" {expected_shape})",
+            "Pass a map of the series that correct_motion returns.",
+            argument,
         )
     return volume
 

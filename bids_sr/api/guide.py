@@ -41,9 +41,10 @@ def check_guide(name: str, pretrained: object, inputs: RunInputs) -> None:
     )
     if inputs.guide is None and requires_guide:
         raise ImageInputError(
-            f"guide: the method {name} requires a high-resolution T2*-weighted image. Pass "
-            "this image as guide (and a low-resolution image of the same contrast as lowres), "
-            "or use a method that does not need the images, such as sbl."
+            f"the method {name} requires a high-resolution T2*-weighted image",
+            "Pass this image as guide (and a low-resolution image of the same contrast as lowres),"
+            " or use a method that does not need the images, such as sbl.",
+            "guide",
         )
 
 

@@ -19,6 +19,7 @@ from bids_sr.io.arrays import Array, Float, Float32
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image, shortest_decimal
+from bids_sr.io.notices import InvalidInput, Remark
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.itk_files import read_itk
 
@@ -28,11 +29,11 @@ Motion = str | os.PathLike[str] | Array
 _SECONDS_PER_UNIT = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
-class ImageInputError(ValueError):
+class ImageInputError(InvalidInput):
     """Error in an argument; the message includes its name, the reason and the remedy."""
 
 
-class SuperResolutionWarning(UserWarning):
+class SuperResolutionWarning(Remark, UserWarning):
     """Warning about doubtful or omitted parts of a result."""
 
 
@@ -69,15 +70,16 @@ def load_mask(mask: MaskLike, grid: Volume, folder: Path, argument: str = "mask_
     shape = grid.data.shape
     if image.data.shape != shape or not np.allclose(image.affine, grid.affine, atol=1e-3):
         raise ImageInputError(
-            f"{argument}: the image is not on the expected grid (its shape is "
-            f"{image.data.shape}; expected {shape}). Resample the mask to this grid, "
-            "for example with nilearn.image.resample_to_img(mask, image, "
-            "interpolation='nearest')."
+            f"the image is not on the expected grid (its shape is {image.data.shape}; expected "
+            f"{shape})",
+            "Resample the mask to this grid, for example with nilearn.image.resample_to_img(mask, "
+            "image, interpolation='nearest').",
+            argument,
         )
     is_inside = np.asarray(image.data > 0.5)
     if not is_inside.any():
         raise ImageInputError(
-            f"{argument}: the mask is empty. Pass another mask, or None to use the default mask."
+            "the mask is empty", "Pass another mask, or None to use the default mask.", argument
         )
     return grid.like(is_inside)
 
@@ -94,8 +96,9 @@ def volume_file(image: ImageLike, folder: Path, argument: str) -> Path:
     with SeriesReader(path) as reader:
         if reader.shape[3] > 1:
             raise ImageInputError(
-                f"{argument}: expected a single volume, got a series of shape "
-                f"{reader.shape}. Pass the mean across time."
+                f"expected a single volume, got a series of shape {reader.shape}",
+                "Pass the mean across time.",
+                argument,
             )
     return path
 
@@ -109,9 +112,9 @@ def series_file(image: ImageLike, folder: Path, argument: str, *, allow_nan: boo
         return check_file(image, argument)
     if not isinstance(image, nib.Nifti1Image):
         raise ImageInputError(
-            f"{argument}: expected a file path or a nibabel.Nifti1Image, got "
-            f"{type(image).__name__}. To convert an array, use nibabel.Nifti1Image(array, "
-            "affine)."
+            f"expected a file path or a nibabel.Nifti1Image, got {type(image).__name__}",
+            "To convert an array, use nibabel.Nifti1Image(array, affine).",
+            argument,
         )
     return _write_temporary(image, folder / f"{argument}.nii", argument, allow_nan=allow_nan)
 
@@ -123,8 +126,9 @@ def _write_temporary(
     n_axes = len(image.shape)
     if n_axes not in (3, 4):
         raise ImageInputError(
-            f"{argument}: the image has {n_axes} axes; expected a series (x, y, z, t) or a "
-            "single volume (x, y, z)"
+            f"the image has {n_axes} axes; expected a series (x, y, z, t) or a single volume"
+            " (x, y, z)",
+            argument=argument,
         )
     if n_axes == 3:
         volume = _to_finite(image.dataobj, 0, argument, allow_nan=allow_nan)
@@ -153,8 +157,9 @@ def _to_finite(values: ArrayLike, index: int, argument: str, *, allow_nan: bool)
     volume = np.asarray(values, dtype=np.float32)
     if not allow_nan and not np.isfinite(volume).all():
         raise ImageInputError(
-            f"{argument}: volume {index} contains NaN or infinite values. Replace these values "
-            "before you pass the image."
+            f"volume {index} contains NaN or infinite values",
+            "Replace these values before you pass the image.",
+            argument,
         )
     return volume
 
@@ -191,10 +196,11 @@ def load_poses(motion: Motion, n_volumes: int, argument: str = "motion") -> Floa
     poses = np.asarray(motion, dtype=np.float64)
     if poses.shape != (n_volumes, 4, 4) or not np.isfinite(poses).all():
         raise ImageInputError(
-            f"{argument}: the transforms have shape {poses.shape}; expected "
-            f"({n_volumes}, 4, 4) and finite values. Pass one transform per volume, "
-            "from a point of the boldref (RAS, mm) to its position in the volume, "
-            "or pass None to estimate head motion."
+            f"the transforms have shape {poses.shape}; expected ({n_volumes}, 4, 4) and finite "
+            "values",
+            "Pass one transform per volume, from a point of the boldref (RAS, mm) to its position "
+            "in the volume, or pass None to estimate head motion.",
+            argument,
         )
     return poses
 
@@ -202,7 +208,7 @@ def load_poses(motion: Motion, n_volumes: int, argument: str = "motion") -> Floa
 def check_file(path: str | os.PathLike[str], argument: str) -> Path:
     """Return the path of an existing file; raise ImageInputError if it does not exist."""
     if not Path(path).is_file():
-        raise ImageInputError(f"{argument}: the file {path} does not exist. Check the path.")
+        raise ImageInputError(f"the file {path} does not exist", "Check the path.", argument)
     return Path(path)
 
 
@@ -248,13 +254,14 @@ def parse_factor(factor: object) -> Factor:
         x, y, z = (float(value) for value in values)
     except TypeError:
         raise ImageInputError(
-            "factor: expected one number or three numbers, for example 2 or (2, 2, 1), got "
-            f"{factor!r}"
+            f"expected one number or three numbers, for example 2 or (2, 2, 1), got {factor!r}",
+            argument="factor",
         ) from None
     if not all(1 <= value <= 8 for value in (x, y, z)):
         raise ImageInputError(
-            "factor: expected values from 1 (acquired resolution) to 8, for example 2 or (2, "
-            f"2, 1), got {factor!r}"
+            "expected values from 1 (acquired resolution) to 8, for example 2 or (2, 2, 1), got "
+            f"{factor!r}",
+            argument="factor",
         )
     return x, y, z
 
@@ -270,8 +277,19 @@ def check_is_series(reader: SeriesReader, argument: str) -> None:
     """Raise ImageInputError if a series has a single volume."""
     if reader.shape[3] < 2:
         raise ImageInputError(
-            f"{argument}: expected a series (x, y, z, t), got a single volume of shape "
-            f"{reader.shape[:3]}"
+            f"expected a series (x, y, z, t), got a single volume of shape {reader.shape[:3]}",
+            "For a single image, use bids-sr-models apply.",
+            argument,
+        )
+
+
+def check_repetition_time(reader: SeriesReader) -> None:
+    """Raise ImageInputError if the repetition time of a series is unknown."""
+    if not reader.tr > 0:
+        raise ImageInputError(
+            "the image header of the series does not specify the repetition time or its unit",
+            "Pass t_r in seconds.",
+            "t_r",
         )
 
 
@@ -280,9 +298,10 @@ def check_slice_axis(reader: SeriesReader) -> None:
     slice_axis = reader.header.get_dim_info()[2]
     if slice_axis not in (None, 2):
         raise ImageInputError(
-            f"bold: the slice axis is axis {slice_axis} (of 0, 1, 2) according to the "
-            "image header; expected axis 2. Reorder the axes first, for example "
-            "with nibabel.as_closest_canonical."
+            f"the slice axis is axis {slice_axis} (of 0, 1, 2) according to the image header; "
+            "expected axis 2",
+            "Reorder the axes first, for example with nibabel.as_closest_canonical.",
+            "bold",
         )
 
 

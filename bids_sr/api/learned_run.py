@@ -41,7 +41,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.preproc.steps import bold_reference
-from bids_sr.sr.method import get_method, get_recipe
+from bids_sr.sr.method import UnknownMethod, get_method, get_recipe
 from bids_sr.sr.models.card import card_path
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.steps.super_resolution import Guide
@@ -141,9 +141,10 @@ def check_method(name: str, recipe: str) -> None:
         method = get_method(name)
         if method.variance is None:
             get_recipe(method, recipe)
-    except KeyError as error:
+    except UnknownMethod as error:
+        baselines = f"Available baselines: {', '.join(MODEL_FREE_BASELINES)}."
         raise ImageInputError(
-            f"method: {error} Available baselines: {', '.join(MODEL_FREE_BASELINES)}."
+            error.reason, f"{error.remedy} {baselines}".strip(), "method"
         ) from None
 
 
@@ -288,8 +289,9 @@ def _read_calibration(inputs: RunInputs, folder: Path) -> tuple[SeriesFile, int]
         n_volumes = reader.shape[3]
     if not tr > 0:
         raise ImageInputError(
-            "calibration: the image header does not specify the repetition time or its unit. "
+            "the image header does not specify the repetition time or its unit",
             "Set both, for example with image.header.set_zooms((*image.header.get_zooms()[:3], "
-            "t_r)) and image.header.set_xyzt_units('mm', 'sec')"
+            "t_r)) and image.header.set_xyzt_units('mm', 'sec').",
+            "calibration",
         )
     return SeriesFile(bold_file=file, tr=tr), n_volumes

@@ -16,6 +16,7 @@ from bids_sr.api.image_inputs import (
     MaskLike,
     Motion,
     check_is_series,
+    check_repetition_time,
     filter_repeated_messages,
     open_series,
     working_folder,
@@ -162,14 +163,17 @@ def recovered_detail(
         resolver = clone(resolver).fit(bold, **fit_arguments)
     elif known_names := [name for name, value in fit_arguments.items() if value is not None]:
         raise ImageInputError(
-            f"{', '.join(known_names)}: already known from the fit of the resolver. Omit "
-            "the argument, or pass a resolver that is not fitted."
+            "already known from the fit of the resolver",
+            "Omit the argument, or pass a resolver that is not fitted.",
+            ", ".join(known_names),
         )
     check_is_fitted(resolver)
     if not all(run._learned.has_prior for run in resolver.runs_ or [resolver]):
         raise ImageInputError(
-            f"resolver: the method {resolver.method} has no prior, so its detail cannot be tested "
-            "at half the resolution. Choose a method such as sbl."
+            f"the method {resolver.method} has no prior, so its detail cannot be tested at half"
+            " the resolution",
+            "Choose a method such as sbl.",
+            "resolver",
         )
     settings = _TestSettings(
         t_r=t_r,
@@ -233,11 +237,7 @@ def _test_run(
 def _check_series(reader: SeriesReader) -> None:
     """Raise an error unless a series has a repetition time and finite values in all volumes."""
     check_is_series(reader, "bold")
-    if not reader.tr > 0:
-        raise ImageInputError(
-            "t_r: the image header of the series does not specify the repetition time or its "
-            "unit. Pass t_r in seconds."
-        )
+    check_repetition_time(reader)
     for _ in reader.volumes():  # Reading raises an error for NaN.
         pass
 

@@ -74,8 +74,9 @@ def fit_basics(
     n_volumes = reader.shape[3]
     if dummy_scans is not None and not 0 <= dummy_scans <= n_volumes - 2:
         raise ImageInputError(
-            f"dummy_scans: expected a number from 0 to {n_volumes - 2}, got {dummy_scans}; at "
-            f"least two of the {n_volumes} volumes must remain"
+            f"expected a number from 0 to {n_volumes - 2}, got {dummy_scans}; at least two of the "
+            f"{n_volumes} volumes must remain",
+            argument="dummy_scans",
         )
     poses = _load_poses(reader, inputs, realigned=realigned)
     boldref = _load_boldref(reader, inputs, folder)
@@ -120,8 +121,9 @@ def _load_boldref(reader: SeriesReader, inputs: RunInputs, folder: Path) -> Volu
         image.affine, reader.affine, atol=1e-3
     ):
         raise ImageInputError(
-            "boldref: the image is not on the grid of the series (its shape is "
-            f"{image.data.shape}; expected {reader.shape[:3]})"
+            f"the image is not on the grid of the series (its shape is {image.data.shape};"
+            f" expected {reader.shape[:3]})",
+            argument="boldref",
         )
     return Volume(image.data, reader.affine)
 
@@ -172,9 +174,10 @@ def warn_if_not_realigned(bold: Series, boldref: Image, mask: Mask, n_dummy: int
     """Warn if volumes of a series that was passed as realigned are displaced from the boldref."""
     volume, displacement_mm = motion.estimate_residual_motion(bold, boldref, mask, n_dummy=n_dummy)
     if displacement_mm > _MAX_RESIDUAL_MM:
-        text = (
-            f"realigned=True was passed, but volume {volume} is displaced by "
-            f"{displacement_mm:.1f} mm relative to the boldref. Head motion would be treated as "
-            "signal. Omit realigned, or pass the head-motion transforms with motion."
+        warning = SuperResolutionWarning(
+            f"volume {volume} is displaced by {displacement_mm:.1f} mm relative to the boldref, so"
+            " that head motion would be treated as signal",
+            "Omit realigned, or pass the head-motion transforms with motion.",
+            "realigned",
         )
-        warnings.warn(text, SuperResolutionWarning, stacklevel=5)
+        warnings.warn(warning, stacklevel=5)

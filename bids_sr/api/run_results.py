@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from bids_sr.api.image_inputs import check_is_series, open_series
+from bids_sr.api.progress import make_step_printer
 from bids_sr.api.run_basics import to_fitted_run
+from bids_sr.api.run_inputs import RunInputs
 from bids_sr.api.series_outputs import convert_to_plain
 from bids_sr.api.super_resolver import SuperResolver
-from bids_sr.api.task_inputs import RunTask
+from bids_sr.api.task_inputs import RunTask, load_task
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.engine.flow import Eager
 from bids_sr.evaluation.steps import reconstruction_error
@@ -49,18 +52,34 @@ class RunResults:
         return any(derivative.entities["stat"] == "sdTotal" for derivative in self.maps)
 
 
-def compute_run(
+def super_resolve_run(
     resolver: SuperResolver,
-    reader: SeriesReader,
+    bold: Path,
     folder: Path,
-    task: RunTask | None,
-    print_line: Callable[[str], object],
+    *,
+    mask_img: Path | None = None,
+    events: Path | None = None,
+    t_r: float = 0.0,
 ) -> RunResults:
-    """Super-resolve the run of a fitted estimator, and map the effects of its task if given.
+    """Fit an estimator to a series, super-resolve it, and map the effects of its events if given.
 
-    The repetition time of the reader must be known if there is a task. Files are written to
-    `folder`. `print_line` prints the current step.
+    Nothing is computed if an argument is invalid. Files are written to `folder`. `t_r` is the
+    repetition time (s); 0 if the header specifies it.
     """
+    resolver._check_parameters(RunInputs(mask_img=mask_img))
+    with open_series(bold, folder, any_order=True) as reader:
+        reader.tr = t_r or reader.tr
+        check_is_series(reader, "bold")
+        task = None if events is None else load_task(events, reader)
+        resolver.fit(reader.path, mask_img=mask_img)
+        return _compute_run(resolver, reader, folder, task)
+
+
+def _compute_run(
+    resolver: SuperResolver, reader: SeriesReader, folder: Path, task: RunTask | None
+) -> RunResults:
+    """Super-resolve the run of a fitted estimator, and map the effects of its task if given."""
+    print_line = make_step_printer(f"SuperResolver {resolver.method}", resolver.verbose)
     learned_run = resolver._learned
     with_error = task is not None and learned_run.has_prior and resolver.applied_
     super_resolved = resolver._super_resolve(

@@ -19,8 +19,9 @@ def check_target(out_file: str | os.PathLike[str] | None, reader: SeriesReader) 
     target = None if out_file is None else Path(out_file)
     if target is not None and target.resolve() == reader.path.resolve():
         raise ImageInputError(
-            f"out_file: {target} is the input series, which would be overwritten. "
-            "Choose another file."
+            f"{target} is the input series, which would be overwritten",
+            "Choose another file.",
+            "out_file",
         )
     return target
 

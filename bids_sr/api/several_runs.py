@@ -19,8 +19,9 @@ def split_arguments(n_runs: int, values: Mapping[str, object]) -> list[dict[str,
     for name, value in values.items():
         if is_several(value) and len(value) != n_runs:
             raise ImageInputError(
-                f"{name}: {len(value)} value(s) were passed for {n_runs} runs. Pass a list "
-                "with one value per run."
+                f"{len(value)} value(s) were passed for {n_runs} runs",
+                "Pass a list with one value per run.",
+                name,
             )
     return [
         {name: value[index] if is_several(value) else value for name, value in values.items()}
@@ -33,8 +34,9 @@ def check_single_run(arguments: Mapping[str, object]) -> None:
     for name, value in arguments.items():
         if is_several(value):
             raise ImageInputError(
-                f"{name}: a list was passed, but there is only a single run. Pass a list of "
-                f"runs, or a single value of {name}."
+                "a list was passed, but there is only a single run",
+                f"Pass a list of runs, or a single value of {name}.",
+                name,
             )
 
 

@@ -274,10 +274,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     def _fit_one(self, bold: ImageLike, inputs: RunInputs) -> SuperResolver:
         """Fit one run."""
         self.runs_ = []
-        self._check_parameters()
+        self._check_parameters(inputs)
         fit_settings = self._make_fit_settings(has_guide=inputs.guide is not None)
         self.factor_ = fit_settings.factor
-        check_guide(self.method, self.pretrained, inputs)
         with (
             working_folder() as folder,
             open_series(bold, folder, any_order=True) as reader,
@@ -306,22 +305,27 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             self._example_volume = reader.volume(middle), self.motion_[middle]
         return self
 
-    def _check_parameters(self) -> None:
-        """Raise ImageInputError if a parameter is invalid."""
+    def _check_parameters(self, inputs: RunInputs) -> None:
+        """Raise ImageInputError if a parameter is invalid, or an image of the method missing."""
         if self.data_consistency not in ("off", "enforce"):
             raise ImageInputError(
-                f"data_consistency: expected 'off' or 'enforce', got {self.data_consistency!r}"
+                f"expected 'off' or 'enforce', got {self.data_consistency!r}",
+                argument="data_consistency",
             )
         if self.device not in ("cpu", "cuda"):
-            raise ImageInputError(f"device: expected 'cpu' or 'cuda', got {self.device!r}")
+            raise ImageInputError(
+                f"expected 'cpu' or 'cuda', got {self.device!r}", argument="device"
+            )
         if self.device == "cuda":
             import torch
 
             if not torch.cuda.is_available():
                 raise ImageInputError(
-                    "device: PyTorch did not find a usable CUDA device. Use device='cpu'."
+                    "PyTorch did not find a usable CUDA device", "Use device='cpu'.", "device"
                 )
         check_method(self.method, self.recipe)
+        parse_factor(self.factor)
+        check_guide(self.method, self.pretrained, inputs)
 
     def _make_fit_settings(self, *, has_guide: bool) -> FitSettings:
         """Return the settings of the fit to a run."""
@@ -369,11 +373,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             self.applied_ = was_applied(card.json)
             self.facts_ |= {"held_out": card.held_out} if card.held_out else {}
         if not self.applied_:
-            warnings.warn(
-                f"{self.method} was not applied to this run ({self._reason_not_applied})",
-                SuperResolutionWarning,
-                stacklevel=4,
+            warning = SuperResolutionWarning(
+                f"{self.method} was not applied to this run ({self._reason_not_applied})"
             )
+            warnings.warn(warning, stacklevel=4)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Return True if `fit` was called."""
@@ -423,8 +426,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             return self._transform_each(bold, motion, out_file)
         if self.runs_:
             raise ImageInputError(
-                f"bold: `fit` was called with a list of {len(self.runs_)} runs, but "
-                f"`transform` with a single run. Pass a list of {len(self.runs_)} runs."
+                f"`fit` was called with a list of {len(self.runs_)} runs, but `transform` with a "
+                "single run",
+                f"Pass a list of {len(self.runs_)} runs.",
+                "bold",
             )
         check_single_run({"bold": bold, "motion": motion, "out_file": out_file})
         return self._transform_one(bold, motion, out_file)  # type: ignore[arg-type]
@@ -435,8 +440,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         """Transform several runs, each with its own estimator, or all with the same estimator."""
         if out_file is not None and not is_several(out_file):
             raise ImageInputError(
-                "out_file: a single output file was passed for several runs. Pass a list with "
-                "one file per run."
+                "a single output file was passed for several runs",
+                "Pass a list with one file per run.",
+                "out_file",
             )
         estimators = self.runs_ or [self] * len(runs)
         run_arguments = {"SuperResolver.fit": estimators, "motion": motion, "out_file": out_file}
@@ -499,8 +505,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         shape = boldref.data.shape
         if reader.shape[:3] != shape or not np.allclose(reader.affine, boldref.affine, atol=1e-3):
             raise ImageInputError(
-                f"bold: the series is on a {reader.shape[:3]} grid, but the run passed "
-                f"to fit is on a {shape} grid. Call fit with this run first."
+                f"the series is on a {reader.shape[:3]} grid, but the run passed to fit is on a "
+                f"{shape} grid",
+                "Call fit with this run first.",
+                "bold",
             )
         same_run = compute_fingerprint(reader) == self._run_fingerprint
         if (
@@ -509,8 +517,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             and get_method(self.method).is_run_specific
         ):
             raise ImageInputError(
-                f"bold: {self.method} was fitted to another run and can only be applied to "
-                "that run. Call fit with this run first."
+                f"{self.method} was fitted to another run and can only be applied to that run",
+                "Call fit with this run first.",
+                "bold",
             )
         if motion is not None:
             return load_poses(motion, reader.shape[3])
@@ -607,7 +616,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             region_mask = load_mask(region, brain.bold_mask_hr, folder, "region")
             in_brain = region_mask.data & brain.bold_mask_hr.data
             if not in_brain.any():
-                raise ImageInputError("region: no voxel is in the brain. Pass another region.")
+                raise ImageInputError("no voxel is in the brain", "Pass another region.", "region")
             (acquired,) = load_acquired_effects([effect], [variance], brain.bold_mask, folder)
             with self._draw_error_samples(folder) as samples:
                 scale = samples.compute_scale(
@@ -628,8 +637,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         if not self._learned.has_prior or not self.applied_:
             reason = "was not applied to this run" if self._learned.has_prior else "has no prior"
             raise ImageInputError(
-                f"method: {self.method} {reason}, so the reconstruction error is unknown. Use a "
-                "method such as sbl."
+                f"{self.method} {reason}, so the reconstruction error is unknown",
+                "Use a method such as sbl.",
+                "method",
             )
 
     def _check_is_single(self, method: str) -> None:
@@ -637,8 +647,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         if self.runs_:
             raise ImageInputError(
-                f"{method}: `fit` was called with a list of {len(self.runs_)} runs. Call {method} "
-                "of each estimator in runs_."
+                f"`fit` was called with a list of {len(self.runs_)} runs",
+                f"Call {method} of each estimator in runs_.",
+                method,
             )
 
     @contextmanager

@@ -11,16 +11,22 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
-from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning, check_file
+from bids_sr.api.image_inputs import (
+    ImageInputError,
+    SuperResolutionWarning,
+    check_file,
+    check_repetition_time,
+)
 from bids_sr.engine.artifacts import Confounds
 from bids_sr.glm.contrasts import Contrasts, list_levels, resolve_contrasts
-from bids_sr.glm.design import DesignSettings
+from bids_sr.glm.design import DesignSettings, build_design, contrast_vector
 from bids_sr.glm.regressors import DesignError, Events, read_events
 from bids_sr.glm.steps.default_contrasts import choose_default_contrasts
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.confound_names import find_renamed_columns
 from bids_sr.io.frozen import frozen
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.tables import read_frame
 from bids_sr.preproc.model_confounds import model_confounds
 from bids_sr.preproc.steps import run_confounds
@@ -80,19 +86,22 @@ def load_confounds(confounds: ConfoundsLike, n_volumes: int) -> pd.DataFrame:
         table = table.astype(float)
     except (OSError, ValueError, TypeError) as error:
         raise ImageInputError(
-            "confounds: the table cannot be read, or contains values that are not numbers "
-            f"({error}). Pass a DataFrame or the path of a TSV file with numeric columns."
+            f"the table cannot be read, or contains values that are not numbers ({error})",
+            "Pass a DataFrame or the path of a TSV file with numeric columns.",
+            "confounds",
         ) from error
     if len(table) != n_volumes:
         raise ImageInputError(
-            f"confounds: the table has {len(table)} rows, but the series has {n_volumes} "
-            "volumes. Provide one row per volume, including the non-steady-state volumes."
+            f"the table has {len(table)} rows, but the series has {n_volumes} volumes",
+            "Provide one row per volume, including the non-steady-state volumes.",
+            "confounds",
         )
     if table.iloc[1:].isna().any(axis=None):
         incomplete = ", ".join(table.columns[table.iloc[1:].isna().any()])
         raise ImageInputError(
-            f"confounds: missing values were found after the first row in {incomplete}. Fill in "
-            "these values or drop the columns."
+            f"missing values were found after the first row in {incomplete}",
+            "Fill in these values or drop the columns.",
+            "confounds",
         )
     return table
 
@@ -122,9 +131,8 @@ def parse_contrasts(
     chosen, left_out = choose_default_contrasts(events, design, n_volumes, tr, n_dummy=n_dummy)
     if left_out:
         texts = (f"{text} {', '.join(names)}" for text, names in left_out.items())
-        warnings.warn(
-            f"default contrasts: {'; '.join(texts)}.", SuperResolutionWarning, stacklevel=2
-        )
+        warning = SuperResolutionWarning(f"default contrasts: {'; '.join(texts)}.")
+        warnings.warn(warning, stacklevel=2)
     return dict(chosen)
 
 
@@ -134,11 +142,10 @@ def load_events(events: EventsLike) -> Events:
     Events have an onset (s), a duration (s) and a trial type. Trial types such as NA are missing
     values, unless ``Levels`` in the sidecar next to the file list them.
     """
-    columns = "Events need the columns onset (s), duration (s) and trial_type."
     if not isinstance(events, (pd.DataFrame, str, os.PathLike)):
         raise ImageInputError(
-            "events: expected a DataFrame or the path of a BIDS events file, got "
-            f"{type(events).__name__}"
+            f"expected a DataFrame or the path of a BIDS events file, got {type(events).__name__}",
+            argument="events",
         )
     try:
         if not isinstance(events, pd.DataFrame):
@@ -146,10 +153,32 @@ def load_events(events: EventsLike) -> Events:
             return read_events(file, read_levels(file))
         stripped = events.rename(columns=lambda name: str(name).strip())
         text = stripped.astype(object).where(stripped.notna(), "n/a").astype(str)
-        return Events.from_rows(list(text), enumerate(text.to_dict("records"), 2), "events")
+        return Events.from_rows(list(text), enumerate(text.to_dict("records"), 2))
     except DesignError as error:
-        prefix = "" if isinstance(events, pd.DataFrame) else "events: "
-        raise ImageInputError(f"{prefix}{error}. {columns}") from None
+        fix = "Events need the columns onset (s), duration (s) and trial_type."
+        raise ImageInputError(error.reason, fix, "events", error.file) from None
+
+
+def load_task(events: EventsLike, reader: SeriesReader) -> RunTask:
+    """Return events with their default contrasts; reject events without a linear model.
+
+    `reader` is the series, whose repetition time must be known.
+    """
+    check_repetition_time(reader)
+    run_events, design, n_volumes = load_events(events), DesignSettings(), reader.shape[3]
+    try:
+        model = build_design(
+            run_events, design, n_volumes=n_volumes, tr=reader.tr, confound_names=()
+        )
+        contrasts = parse_contrasts(run_events, (), design, n_volumes, reader.tr)
+        for name, weights in contrasts.items():
+            contrast_vector(model, name, weights)
+    except DesignError as error:
+        raise ImageInputError(error.reason, "Correct the events.", "events") from None
+    if not contrasts:
+        reason = f"no event is inside the run ({n_volumes} volumes of {reader.tr:g} s)"
+        raise ImageInputError(reason, "Correct the events.", "events")
+    return RunTask(events=run_events, contrasts=contrasts, design=design)
 
 
 def read_levels(events: Path) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from bids_sr.config.vgg19_weights import (
     installed_vgg19,
 )
 from bids_sr.io.atomic_files import DISK_FULL_ERRNOS, DiskFullError, temporary_name, write_bytes
-from bids_sr.io.notices import UsageError
+from bids_sr.io.notices import InvalidInput, UsageError
 
 BASE = "https://download.pytorch.org/models"
 """Address of torchvision's folder of weights."""
@@ -145,8 +145,7 @@ def _convert_weights(source: Path, digits: str, name: str, *, is_download: bool)
         )
         raise UsageError(
             name,
-            f"the file is incomplete or is not {VGG19_SOURCE}: its SHA-256 checksum is"
-            f" {error.digest}; expected a checksum that starts with {digits}",
+            f"the file is incomplete or is not {VGG19_SOURCE}: {error.reason}",
             fix,
         ) from error
     except FileNotFoundError as error:
@@ -155,11 +154,9 @@ def _convert_weights(source: Path, digits: str, name: str, *, is_download: bool)
         raise UsageError(
             name, f"the file could not be read ({error.strerror})", "specify a readable file"
         ) from error
-    except ValueError as error:
-        raise UsageError(
-            str(error).replace(str(source), name),
-            remedy=f"specify the torchvision file {VGG19_SOURCE}, or a .safetensors file",
-        ) from error
+    except InvalidInput as error:
+        fix = f"specify the torchvision file {VGG19_SOURCE}, or a .safetensors file"
+        raise UsageError(name, error.reason, fix) from error
 
 
 def _is_installed(target: Path) -> bool:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from bids_sr.io.notices import UsageError
-from bids_sr.sr.recipe_changes import ChangeError, RecipeChange
+from bids_sr.io.notices import InvalidInput, UsageError
+from bids_sr.sr.recipe_changes import RecipeChange
 
 _MAX_FLOAT = sys.float_info.max
 _MIN_SIMILARITY = 0.75  # of a proposed name and an unknown name, as defined by difflib
@@ -141,8 +141,8 @@ def _parse_recipe_change(text: str, setting: str) -> RecipeChange:
     """Return the change of a recipe that a text describes, or raise `SettingError`."""
     try:
         return RecipeChange.from_text(text)
-    except ChangeError as error:
-        raise SettingError(setting, text, error.why, error.fix) from None
+    except InvalidInput as error:
+        raise SettingError(setting, text, error.reason, error.remedy) from None
 
 
 def as_toml(value: object) -> str:

@@ -25,6 +25,7 @@ from bids_sr.glm.seeds import MIN_SEGMENTS, segment_count
 from bids_sr.glm.summed_types import find_summed_types
 from bids_sr.io.arrays import Float
 from bids_sr.io.atomic_files import write_text
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.tables import (
     TABLE_ERRORS,
     TableRow,
@@ -39,7 +40,7 @@ _TIME_COLUMNS = ("onset", "duration")
 _COLUMNS = [*_TIME_COLUMNS, "trial_type"]
 
 
-class DesignError(ValueError):
+class DesignError(InvalidInput):
     """Error raised if a design cannot be built, or if a contrast is not estimable.
 
     The message names the condition or column.
@@ -52,8 +53,8 @@ class TooManyColumns(DesignError):
     `excess` is the smallest reduction of the rank that leaves one degree of freedom.
     """
 
-    def __init__(self, message: str, excess: int) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, excess: int) -> None:
+        super().__init__(reason)
         self.excess = excess
 
 
@@ -86,8 +87,7 @@ class Events:
         cls,
         columns: Sequence[str],
         rows: Iterable[TableRow],
-        source_name: str,
-        source: str = "events",
+        file: Path | None = None,
         levels: Collection[str] = (),
     ) -> "Events":
         """Return the modeled events of a table of text.
@@ -97,12 +97,12 @@ class Events:
         events all have modulation 0 are skipped. Without a column trial_type, all rows have the
         same type. The column modulation is used if it can be read, see `read_modulation`.
 
-        `rows` are line numbers and cells. `source_name` is the name of the file in error messages,
-        and `source` its name in log messages. `levels` are the types in ``Levels`` of the table,
-        see `list_modeled_types`. Raises `DesignError` if onset or duration is missing or not a
-        number, or if no event remains.
+        `rows` are line numbers and cells. `file` is the file of the table; None for a table in
+        memory. `levels` are the types in ``Levels`` of the table, see `list_modeled_types`. Raises
+        `DesignError` if onset or duration is missing or not a number, or if no event remains.
         """
-        trials, modulation_cells = _read_trials(columns, rows, source_name, levels)
+        source = "events" if file is None else file.name
+        trials, modulation_cells = _read_trials(columns, rows, file, levels)
         types = [name for _, _, name in trials]
         amplitudes, _ = read_modulation(types, modulation_cells)
         # The effect of an event that is listed twice would be halved.
@@ -115,7 +115,7 @@ class Events:
                 if trial[2] not in unmodulated
             ]
             if not events:
-                raise DesignError(f"{source_name}: all events have modulation 0")
+                raise DesignError("all events have modulation 0", file=file or "")
             table = pd.DataFrame(list(dict.fromkeys(events)), columns=[*_COLUMNS, MODULATION])
             return cls(table, source, unmodulated=unmodulated)
         unique_trials = list(dict.fromkeys(trials))
@@ -197,7 +197,7 @@ class Events:
 
 
 def _read_trials(
-    columns: Sequence[str], rows: Iterable[TableRow], source_name: str, levels: Collection[str]
+    columns: Sequence[str], rows: Iterable[TableRow], file: Path | None, levels: Collection[str]
 ) -> tuple[list[tuple[float, float, str]], list[str | None]]:
     """Return onset, duration (s) and trial type of modeled events, and cells of their modulation.
 
@@ -205,9 +205,9 @@ def _read_trials(
     """
     if missing_columns := [name for name in _TIME_COLUMNS if name not in columns]:
         raise DesignError(
-            f"{source_name}: the events table lacks required columns:"
-            f" {', '.join(missing_columns)}. It contains the columns"
-            f" {', '.join(map(str, columns))}"
+            f"the events table lacks required columns: {', '.join(missing_columns)}. It contains"
+            f" the columns {', '.join(map(str, columns))}",
+            file=file or "",
         )
     trials: list[tuple[float, float, str]] = []
     modulation_cells: list[str | None] = []
@@ -217,28 +217,29 @@ def _read_trials(
         if not trial_types or any(map(is_missing, time_cells)):
             continue
         onset, duration = (
-            _parse_time(cell, f"{source_name}: the {name} in line {line}")
+            _parse_time(cell, f"the {name} in line {line}", file)
             for name, cell in zip(_TIME_COLUMNS, time_cells, strict=True)
         )
         trials.append((onset, duration, trial_types[0]))
         modulation_cells.append(row.get(MODULATION))
     if not trials:
         raise DesignError(
-            f"{source_name}: the events table contains no events that can be modeled. Rows"
-            " without trial type, onset or duration and rows of the trial types"
-            f" {', '.join(sorted(REST_TYPES))} are not modeled"
+            "the events table contains no events that can be modeled. Rows without trial type,"
+            " onset or duration and rows of the trial types"
+            f" {', '.join(sorted(REST_TYPES))} are not modeled",
+            file=file or "",
         )
     return trials, modulation_cells
 
 
-def _parse_time(cell: str, location: str) -> float:
+def _parse_time(cell: str, place: str, file: Path | None) -> float:
     """Return the time in a cell (s).
 
-    Raises `DesignError` with a message that begins with the location if the cell is not a number.
+    Raises `DesignError` about a place in a file if the cell is not a number.
     """
     seconds = parse_seconds(cell)
     if seconds is None:
-        raise DesignError(f"{location} is not a number, but {cell!r}")
+        raise DesignError(f"{place} is not a number, but {cell!r}", file=file or "")
     return seconds
 
 
@@ -356,6 +357,6 @@ def read_events(path: Path, levels: Collection[str] = ()) -> Events:
         columns, rows = read_rows(path)
     except TABLE_ERRORS as error:
         raise DesignError(
-            f"{path}: the events file cannot be read as a table ({error})"
+            f"the events file cannot be read as a table ({error})", file=path
         ) from error
-    return Events.from_rows(columns, rows, str(path), path.name, levels)
+    return Events.from_rows(columns, rows, path, levels)

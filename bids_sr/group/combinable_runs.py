@@ -16,7 +16,8 @@ from bids_sr.group.input_maps import DerivativeMaps, RunMaps, sort_runs
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import size_text
-from bids_sr.io.nifti import ImageError, SeriesReader
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.series import ACQUIRED
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.survey.bids.acquisitions import (
@@ -120,7 +121,7 @@ def _read_acquisition(run: RunMaps) -> Acquisition:
     sidecar = run.boldref.with_name(f"{file_stem(run.boldref)}_boldref.json")
     try:
         return read_acquisition(read_json(sidecar), SeriesReader(run.boldref).affine)
-    except (OSError, ValueError, ImageError):
+    except (OSError, ValueError):
         return unknown
 
 
@@ -151,7 +152,7 @@ def _read_voxel_size(image: Path | None) -> str:
         return ""
     try:
         return size_text(SeriesReader(image).zooms)
-    except (OSError, ImageError):
+    except (OSError, InvalidInput):
         return ""
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from bids_sr.group.equal_contrasts import unequal_contrasts
 from bids_sr.group.run_names import run_columns, run_key, run_labels, run_name
 from bids_sr.io.json_values import as_mapping
+from bids_sr.io.notices import UsageError
 from bids_sr.survey.bids import parse_entities
 from bids_sr.survey.bids.findings import Findings, InputError
 from bids_sr.survey.bids.inheritance import read_object
@@ -183,3 +184,12 @@ def missing_run_lines(
         if f"sub-{run['subject']}" in participants and run_key(run) not in run_keys
     ]
     return [(name, f"{name}: {reason}") for name in dict.fromkeys(map(run_name, missing_runs))]
+
+
+def reject_table(path: Path, reason: str) -> UsageError:
+    """Return the error about a participant's table that cannot be compared."""
+    return UsageError(
+        f"{path}: {reason}",
+        "the values of the table cannot be compared",
+        "rerun the participant level for this participant",
+    )

@@ -223,20 +223,12 @@ def write_group_results(
     """
     from bids_sr.engine.execute import RunOutcome
     from bids_sr.group.page import write_group_page
-    from bids_sr.group.values import TableError
     from bids_sr.report.index_page import write_index
 
     output_dir = settings.paths.output_dir
     earlier_files = set(list_group_files(output_dir, names))
     with replace_group_files(output_dir, names) as folder:
-        try:
-            page = compute(folder)
-        except TableError as error:
-            raise UsageError(
-                str(error),
-                "the values of the table cannot be compared",
-                "rerun the participant level for this participant",
-            ) from error
+        page = compute(folder)
         write_group_page(folder, page)
     if other_sessions := list_other_sessions(output_dir, names):
         print_line(f"Results of earlier calls for {', '.join(other_sessions)} were kept")

@@ -35,7 +35,6 @@ from bids_sr.group.template_sampling import (
     ParticipantSampling,
     SampledMaps,
     Target,
-    UnusableMapError,
     load_target,
     prepare_participant_sampling,
 )
@@ -43,6 +42,7 @@ from bids_sr.group.voxel_tests import FWE, Z_SHOWN, RunningSums, correct_by_sign
 from bids_sr.io.arrays import Array
 from bids_sr.io.checksums import checksum
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
 
@@ -93,13 +93,12 @@ def compute_group_maps(
     error correction (0 for no correction), and `threads` the number of maps that are tested at the
     same time.
     """
-    from bids_sr.preproc.templates import TemplateError
 
     if plan.space is None or not plan.computed:
         return GroupMaps(records=plan.records)
     try:
         target = load_target(plan.space)
-    except TemplateError as error:
+    except InvalidInput as error:
         return GroupMaps(notes=(f"group maps: {error}",), records=plan.records)
     computation = _Computation(
         target=target,
@@ -445,7 +444,7 @@ def _sample_participant(
     """Return the effects of a participant; all maps are unusable if a mask or transform is."""
     try:
         sampling = prepare_participant_sampling(participant, target, selection, keys)
-    except UnusableMapError as error:
+    except InvalidInput as error:
         unusable = dict.fromkeys(keys, str(error))
         return SampledMaps(effects={}, inside={}, unusable=unusable, files={})
     return sampling.sample(keys)

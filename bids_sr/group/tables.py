@@ -61,7 +61,7 @@ def write_tables(
 
     Raises
     ------
-    TableError
+    UsageError
         If a table cannot be joined.
     """
     with atomic_file(folder / f"{names.tables}_metrics.tsv") as temporary:

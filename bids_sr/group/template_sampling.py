@@ -23,6 +23,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import size_text
 from bids_sr.io.nifti import load_image
+from bids_sr.io.notices import InvalidInput
 from bids_sr.preproc.head_comparison import signal_ratio
 from bids_sr.spatial.masks import compute_mean_signal
 from bids_sr.spatial.resampling import interpolate_linearly, sample_volume
@@ -106,14 +107,14 @@ class RunSampling:
     def find_scale(self, path: Path) -> float:
         """Return the factor from the unit of a map to percent.
 
-        Raises `UnusableMapError` if the unit of the map is unknown.
+        Raises `InvalidInput` if the unit of the map is unknown.
         """
         unit = read_map_unit(path)
         if unit == PERCENT:
             return self.scale
         if unit == SIGNAL_UNITS:
             return self.scale * 100 / self.mean_signal
-        raise UnusableMapError(f"{path}: {explain_unit(unit)}. {remedy_text(path)}")
+        raise InvalidInput(f"{explain_unit(unit)}. {remedy_text(path)}", file=path)
 
 
 @frozen
@@ -171,10 +172,6 @@ class ParticipantSampling:
         )
 
 
-class UnusableMapError(ValueError):
-    """Error that the map of a participant cannot be used; the message is the reason."""
-
-
 def _sample_run(sampling: RunSampling, keys: Sequence[MapKey]) -> SampledMaps:
     """Return the effects of a run at the template voxels; each file is read once.
 
@@ -199,7 +196,7 @@ def _sample_run(sampling: RunSampling, keys: Sequence[MapKey]) -> SampledMaps:
             else:
                 data, affine = _load_map(path)
                 grids.setdefault((data.shape, affine.tobytes()), {})[key] = data
-        except UnusableMapError as error:
+        except InvalidInput as error:
             unusable[key] = str(error)
         files[key] = (path,)
     for (_, affine_bytes), maps in grids.items():
@@ -242,15 +239,15 @@ def _load_template_map(sampling: RunSampling, key: MapKey) -> Array | None:
 def _load_map(path: Path) -> tuple[Array, Array]:
     """Return the values and the affine of a map.
 
-    Raises `UnusableMapError` if the file is damaged, contains NaN or infinite values, or is not a
+    Raises `InvalidInput` if the file is damaged, contains NaN or infinite values, or is not a
     3D image.
     """
     try:
         data, affine = load_image(path)
     except _READ_ERRORS as error:
-        raise UnusableMapError(f"the map is damaged. {error}") from error
+        raise InvalidInput(f"the map is damaged. {error}") from error
     if data.ndim != 3:
-        raise UnusableMapError(f"{path}: the map has {data.ndim} axes; expected 3")
+        raise InvalidInput(f"the map has {data.ndim} axes; expected 3", file=path)
     return data, affine
 
 
@@ -297,7 +294,7 @@ def prepare_participant_sampling(
     """Prepare the sampling of a participant's maps at template voxels.
 
     Runs are only sampled if a map of `keys` is not stored for all runs together. `selection` (N,)
-    marks voxels of the target's mask. Raises `UnusableMapError` as `prepare_run_sampling` does.
+    marks voxels of the target's mask. Raises `InvalidInput` as `prepare_run_sampling` does.
     """
     samplings = [
         prepare_run_sampling(source, target, selection)
@@ -316,7 +313,7 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
     """Prepare the sampling of a run at template voxels.
 
     `run` has a brain mask and a boldref. `selection` (N,) marks voxels of the target's mask.
-    Raises `UnusableMapError` if the brain mask, the boldref or a transform is damaged, the mask is
+    Raises `InvalidInput` if the brain mask, the boldref or a transform is damaged, the mask is
     empty, or the boldref has no signal in the mask.
     """
     try:
@@ -331,17 +328,17 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
             inside = _sample_nearest(mask, apply_matrix(np.linalg.inv(affine), points).T) > 0.5
     except _READ_ERRORS as error:
         reason = f"the brain mask, boldref or a transform of {run.name} is damaged. {error}"
-        raise UnusableMapError(reason) from error
+        raise InvalidInput(reason) from error
     brain = mask > 0
     if not brain.any():
-        raise UnusableMapError(f"the brain mask of {run.name} is empty")
+        raise InvalidInput(f"the brain mask of {run.name} is empty")
     if boldref.shape != brain.shape:
-        raise UnusableMapError(
+        raise InvalidInput(
             f"the boldref of {run.name} has {size_text(boldref.shape, unit='')} voxels, but the"
             f" brain mask has {size_text(brain.shape, unit='')}"
         )
     if not boldref[brain].mean() > 0:
-        raise UnusableMapError(f"the boldref of {run.name} has no signal in the brain mask")
+        raise InvalidInput(f"the boldref of {run.name} has no signal in the brain mask")
     return RunSampling(
         run=run,
         target=target,

@@ -20,6 +20,7 @@ from bids_sr.boilerplate import data_of
 from bids_sr.engine.metric_rows import COLUMNS, MISSING, complete_table
 from bids_sr.evaluation.compared_series.verdict import COMPARED
 from bids_sr.evaluation.evidence import APPLIED, derives_from
+from bids_sr.group.input_tables import reject_table
 from bids_sr.io import metric_flags
 from bids_sr.io.arrays import Float
 from bids_sr.io.contrast_names import rank_contrast
@@ -55,13 +56,6 @@ _REPORTED_VALUES = {
 EvidenceContrasts = Mapping[tuple[str, str], Sequence[str]]
 """Contrasts of the runs' evidence by task and variant, `all` first; none for older outputs."""
 _ValueKey = tuple[str | float, ...]  # values of `QUESTION`, and the series
-
-
-class TableError(ValueError):
-    """Error in a participant's table that cannot be joined.
-
-    The table has unexpected columns, or a value is not a number.
-    """
 
 
 @frozen
@@ -133,7 +127,7 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
 
     Each table is read once, and only the tables of one run are in memory at a time. `tables` are
     from `bids_sr.group.input_tables.find_tables`, and `stream` is the file of the long table.
-    Raises `TableError` if a table cannot be joined.
+    Raises `UsageError` if a table cannot be joined.
     """
     participants = tables["participant"].unique()
     values: dict[int, Float] = defaultdict(lambda: np.full(len(participants), np.nan))
@@ -234,7 +228,7 @@ def _read_table(source: Any, stream: TextIO, parsed: _ParsedTables) -> _TableCon
 
     Effects in the unit of an earlier version are not used, and a warning is logged. `source` is a
     row of `bids_sr.group.input_tables.find_tables`, and `stream` the file of the long table.
-    Labels of new lines are added to `parsed`. Raises `TableError` if the table has unexpected
+    Labels of new lines are added to `parsed`. Raises `UsageError` if the table has unexpected
     columns or a value is not a number.
     """
     try:
@@ -267,7 +261,7 @@ def _read_table(source: Any, stream: TextIO, parsed: _ParsedTables) -> _TableCon
                 lower, upper = map(parse_cell, interval)
                 used_lines.append(_TableLine(label, value=parse_cell(value), width=upper - lower))
     except ValueError as error:
-        raise TableError(f"{source.path}: {error}") from error
+        raise reject_table(source.path, str(error)) from error
     for name, unit in outdated.items():
         _LOGGER.warning(
             "%s: values of %s are in the unit %s; expected %s. They are not compared. Run the"

@@ -29,6 +29,7 @@ from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array, Float, Float32, iterate_parts
 from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.io.image_header import describe_excess
+from bids_sr.io.notices import InvalidInput
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -47,15 +48,11 @@ _DATA_OFFSET = 352  # bytes of the header and the four zeros after it
 _SECONDS_PER_UNIT = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
 
-class ImageError(ValueError):
-    """Error for an unusable image file; the message begins with the name of the file."""
-
-
 class SeriesReader:
     """Reader of a NIfTI image by volumes or slabs.
 
     The image is 3D or 4D. `allow_nan` accepts NaN and infinite values instead of raising an error.
-    Raises `ImageError` if the file is truncated, is not a readable NIfTI image, or does not
+    Raises `InvalidInput` if the file is truncated, is not a readable NIfTI image, or does not
     contain real numbers in 3D or 4D.
     """
 
@@ -64,11 +61,12 @@ class SeriesReader:
         image = _open_header(self.path)
         shape = _squeeze_shape(image.shape)
         if len(shape) not in (3, 4) or min(shape) < 1:
-            raise ImageError(
-                f"{self.path}: the image shape is {image.shape}, but a 3D or 4D image is expected"
+            raise InvalidInput(
+                f"the image shape is {image.shape}, but a 3D or 4D image is expected",
+                file=self.path,
             )
         if excess := describe_excess(shape):
-            raise ImageError(f"{self.path}: {excess}")
+            raise InvalidInput(f"{excess}", file=self.path)
         self.ndim = len(shape)
         self.shape: tuple[int, int, int, int] = (*shape[:3], shape[3] if len(shape) == 4 else 1)  # type: ignore[assignment]
         self.header = image.header
@@ -81,8 +79,8 @@ class SeriesReader:
         array_proxy: Any = image.dataobj
         self.dtype = np.dtype(array_proxy.dtype)
         if self.dtype.kind not in "iuf":
-            raise ImageError(
-                f"{self.path}: the data type is {self.dtype}, but real numbers are expected"
+            raise InvalidInput(
+                f"the data type is {self.dtype}, but real numbers are expected", file=self.path
             )
         self._slope, self._inter = float(array_proxy.slope), float(array_proxy.inter)
         # nibabel removes the scaling from the header of a loaded image
@@ -99,11 +97,11 @@ class SeriesReader:
             self._require_complete(self.path.stat().st_size)
 
     def _require_complete(self, n_bytes: int) -> None:
-        """Raise ImageError if an uncompressed file of this size lacks some volumes."""
+        """Raise InvalidInput if an uncompressed file of this size lacks some volumes."""
         n_required_bytes = self._position(self.shape[3])
         if n_bytes < n_required_bytes:
-            raise ImageError(
-                f"{self.path}: the file is truncated ({n_bytes} of {n_required_bytes} bytes)"
+            raise InvalidInput(
+                f"the file is truncated ({n_bytes} of {n_required_bytes} bytes)", file=self.path
             )
 
     def __enter__(self) -> Self:
@@ -121,9 +119,9 @@ class SeriesReader:
     def volume(self, t: int) -> Float32:
         """Return volume t as a scaled float32 array (X, Y, Z), in Fortran order as in the file.
 
-        A negative t counts from the end. Raises `ImageError` if the file is truncated or corrupt,
-        or if the volume contains NaN or infinite values that are not allowed, and `IndexError` if
-        the volume does not exist.
+        A negative t counts from the end. Raises `InvalidInput` if the file is truncated or
+        corrupt, or if the volume contains NaN or infinite values that are not allowed, and
+        `IndexError` if the volume does not exist.
         """
         t = t + self.shape[3] if t < 0 else t
         if not 0 <= t < self.shape[3]:
@@ -153,8 +151,8 @@ class SeriesReader:
             try:
                 stream.seek(self._position(t))
             except (EOFError, OSError, zlib.error) as err:
-                raise ImageError(
-                    f"{self.path}: the file is truncated or corrupt before volume {t} ({err})"
+                raise InvalidInput(
+                    f"the file is truncated or corrupt before volume {t} ({err})", file=self.path
                 ) from err
         return stream
 
@@ -199,12 +197,12 @@ class SeriesReader:
 
         Slices are along the third axis, counted from 0. `rows` is a range along the second axis,
         which is only supported for a single slice, and `volumes` a range of volumes. Returns
-        values in these ranges (X, Y, z1 - z0, T); other values are not read. Raises `ImageError`
+        values in these ranges (X, Y, z1 - z0, T); other values are not read. Raises `InvalidInput`
         if the file is compressed, truncated or corrupt, and `IndexError` if the slices do not
         exist, or if rows are given for more than one slice.
         """
         if self.compressed:
-            raise ImageError(f"{self.path}: slabs can be read from uncompressed files only")
+            raise InvalidInput("slabs can be read from uncompressed files only", file=self.path)
         if not 0 <= z0 < z1 <= self.shape[2]:
             raise IndexError(f"{self.path}: slices {z0}..{z1} of {self.shape[2]}")
         x, y, _, n_volumes = self.shape
@@ -248,11 +246,11 @@ class SeriesReader:
         try:
             size = stream.readinto(raw.view(np.uint8))  # type: ignore[attr-defined]
         except (EOFError, OSError, zlib.error) as err:
-            raise ImageError(
-                f"{self.path}: the file is truncated or corrupt at {description} ({err})"
+            raise InvalidInput(
+                f"the file is truncated or corrupt at {description} ({err})", file=self.path
             ) from err
         if size != raw.nbytes:
-            raise ImageError(f"{self.path}: truncated at {description}")
+            raise InvalidInput(f"truncated at {description}", file=self.path)
         return raw
 
     def time_series(self, voxels: Array) -> Float32:
@@ -290,21 +288,21 @@ class SeriesReader:
         return self._offset + self._n_voxels * (self.dtype.itemsize + t * _HALF_DTYPE.itemsize)
 
     def _scale(self, raw: Array, description: str) -> Float32:
-        """Apply slope and intercept; raise ImageError for NaN unless it is allowed."""
+        """Apply slope and intercept; raise InvalidInput for NaN unless it is allowed."""
         if self._slope != 1.0 or self._inter != 0.0:
             raw = raw.astype(np.float64) * self._slope + self._inter
         # a double beyond the float32 range becomes infinite and is rejected below
         with np.errstate(over="ignore"):
             values = raw.astype(np.float32, copy=False)
         if not self._allow_nan and not np.isfinite(values).all():
-            raise ImageError(f"{self.path}: {description} contains NaN or infinite values")
+            raise InvalidInput(f"{description} contains NaN or infinite values", file=self.path)
         return values
 
 
 def _open_header(path: Path) -> nib.Nifti1Image:
     """Open a single-file NIfTI image without reading its voxels.
 
-    Raises `FileNotFoundError`, or `ImageError` if the file is not a readable single-file NIfTI
+    Raises `FileNotFoundError`, or `InvalidInput` if the file is not a readable single-file NIfTI
     image.
     """
     if not path.exists():
@@ -312,9 +310,11 @@ def _open_header(path: Path) -> nib.Nifti1Image:
     try:
         image = _load_image_file(path)
     except (nib.filebasedimages.ImageFileError, EOFError, OSError, zlib.error, ValueError) as err:
-        raise ImageError(f"{path}: the file is not a readable NIfTI image ({err})") from err
+        raise InvalidInput(f"the file is not a readable NIfTI image ({err})", file=path) from err
     if not isinstance(image, nib.Nifti1Image):
-        raise ImageError(f"{path}: only single-file NIfTI images (.nii, .nii.gz) are supported")
+        raise InvalidInput(
+            "only single-file NIfTI images (.nii, .nii.gz) are supported", file=path
+        )
     return image
 
 
@@ -393,7 +393,7 @@ class SeriesWriter:
     differences from the first volume in half precision (see `difference_unit`); 0 writes an
     ordinary file.
 
-    Raises `ImageError` if a volume has a wrong shape, or if the writer is closed before all
+    Raises `InvalidInput` if a volume has a wrong shape, or if the writer is closed before all
     volumes are written. No file is left in this case.
     """
 
@@ -413,8 +413,8 @@ class SeriesWriter:
     ) -> None:
         self.path = path
         if len(shape) != 4:
-            raise ImageError(
-                f"{self.path}: a series must have 4 dimensions, but {len(shape)} were given"
+            raise InvalidInput(
+                f"a series must have 4 dimensions, but {len(shape)} were given", file=self.path
             )
         self.shape = tuple(int(n) for n in shape)
         self.dtype = np.dtype(dtype).newbyteorder("<")
@@ -439,13 +439,13 @@ class SeriesWriter:
     def append(self, volume: Array) -> None:
         """Write the next volume (X, Y, Z), in units after slope and intercept."""
         if volume.shape != self.shape[:3]:
-            raise ImageError(
-                f"{self.path}: the volume shape is {volume.shape}, but {self.shape[:3]} is"
-                " expected"
+            raise InvalidInput(
+                f"the volume shape is {volume.shape}, but {self.shape[:3]} is expected",
+                file=self.path,
             )
         if self._n_written >= self.shape[3]:
-            raise ImageError(
-                f"{self.path}: more than {self.shape[3]} volumes were written to the series"
+            raise InvalidInput(
+                f"more than {self.shape[3]} volumes were written to the series", file=self.path
             )
         stored = _convert_for_disk(
             np.asarray(volume), self.dtype, self._slope, self._inter, self.path
@@ -472,8 +472,8 @@ class SeriesWriter:
             or slab.shape != (x, y, slab.shape[2], n_volumes)
             or z0 + slab.shape[2] > z
         ):
-            raise ImageError(
-                f"{self.path}: a slab of shape {slab.shape} cannot be written at slice {z0}"
+            raise InvalidInput(
+                f"a slab of shape {slab.shape} cannot be written at slice {z0}", file=self.path
             )
         stored = _convert_for_disk(
             np.asarray(slab), self.dtype, self._slope, self._inter, self.path
@@ -501,14 +501,14 @@ class SeriesWriter:
         self._highest = max(self._highest, float(stored.max()))
 
     def close(self) -> None:
-        """Rename the file to its final name, or raise ImageError if volumes are missing."""
+        """Rename the file to its final name, or raise InvalidInput if volumes are missing."""
         if not self._is_open:
             return
         if self._n_written != self.shape[3] and len(self._written_slices) != self.shape[2]:
             self.discard()
-            raise ImageError(
-                f"{self.path}: the series was closed after {self._n_written} of {self.shape[3]}"
-                " volumes"
+            raise InvalidInput(
+                f"the series was closed after {self._n_written} of {self.shape[3]} volumes",
+                file=self.path,
             )
         try:
             if self._step:
@@ -580,8 +580,8 @@ def to_half_precision(values: Array, first: Array, step: float, path: Path) -> A
 
     `first` has the values of the first volume; both arrays are in single precision and have one
     shape. `step` is the unit of the differences, see `difference_unit`, and `path` the file for
-    the error message. Differences have the same shape, in Fortran order. Raises `ImageError` if a
-    difference exceeds the range of half precision.
+    the error message. Differences have the same shape, in Fortran order. Raises `InvalidInput` if
+    a difference exceeds the range of half precision.
     """
     import torch  # torch converts faster than numpy
 
@@ -594,8 +594,8 @@ def to_half_precision(values: Array, first: Array, step: float, path: Path) -> A
         change *= np.float32(1 / step)
         # NaN fails both comparisons
         if not (change.max() < _HALF_INFINITY and change.min() > -_HALF_INFINITY):
-            raise ImageError(
-                f"{path}: changes of the voxel values exceed the range of half precision"
+            raise InvalidInput(
+                "changes of the voxel values exceed the range of half precision", file=path
             )
         target[block].copy_(torch.from_numpy(change))
     return differences.reshape(shape, order="F")
@@ -635,8 +635,8 @@ def save_image(
     data = np.asarray(data)
     is_compressed = path.suffix == ".gz" if compressed is None else compressed
     if data.ndim not in (3, 4):
-        raise ImageError(
-            f"{path}: an image must have 3 or 4 dimensions, but {data.ndim} were given"
+        raise InvalidInput(
+            f"an image must have 3 or 4 dimensions, but {data.ndim} were given", file=path
         )
     if dtype is None:
         dtype = {"f": np.float32, "b": np.uint8}.get(data.dtype.kind, data.dtype)
@@ -696,14 +696,16 @@ def _convert_for_disk(
 ) -> Array:
     """Convert values to the data type on disk; integers are rounded.
 
-    Raises `ImageError` if values are outside the range of the integer type.
+    Raises `InvalidInput` if values are outside the range of the integer type.
     """
     if dtype.kind == "f":
         return values.astype(dtype, copy=False)
     stored = np.rint((values.astype(np.float64) - inter) / slope)
     limits = np.iinfo(dtype)
     if stored.size and not (stored.min() >= limits.min and stored.max() <= limits.max):
-        raise ImageError(f"{path}: some values are outside the range of the data type {dtype}")
+        raise InvalidInput(
+            f"some values are outside the range of the data type {dtype}", file=path
+        )
     return stored.astype(dtype)
 
 

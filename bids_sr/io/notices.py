@@ -207,6 +207,39 @@ def whom_text(subject: str, run: str) -> str:
     return run or (subject and f"sub-{subject}")
 
 
+class Remark(Exception):
+    """Reason and remedy of an error or warning about a value or file.
+
+    `argument` is the argument or option and `file` the file that the text is about, "" if only the
+    caller knows them.
+    """
+
+    def __init__(
+        self, reason: str, remedy: str = "", argument: str = "", file: Path | str = ""
+    ) -> None:
+        super().__init__(reason, remedy, argument, file)
+        self.reason, self.remedy, self.argument, self.file = reason, remedy, argument, file
+
+    def __str__(self) -> str:
+        text = ": ".join(filter(None, (self.argument, str(self.file), self.reason)))
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+
+class InvalidInput(Remark, ValueError):
+    """Error in a value or file."""
+
+
+def explain(error: Exception) -> str:
+    """Return the reason of an error: of other programs the first line, or the class without text.
+
+    >>> explain(InvalidInput("the image is empty", file="a.nii")), explain(EOFError())
+    ('the image is empty', 'EOFError')
+    """
+    if isinstance(error, Remark):
+        return error.reason
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class UsageError(Exception):
     """Error that a request cannot be carried out; `notice` has the reason and a remedy.
 
@@ -222,6 +255,17 @@ class UsageError(Exception):
 
     def __str__(self) -> str:
         return str(self.notice)
+
+    @classmethod
+    def about(cls, error: Remark, subject: str = "", remedy: str = "") -> "UsageError":
+        """Return the error of a program about a file or argument.
+
+        `subject` and `remedy` are words of the program that replace those of the error, if any.
+        """
+        subject = subject or error.argument or str(error.file)
+        if not subject:
+            return cls(error.reason, remedy=error.remedy)
+        return cls(subject, error.reason, remedy or error.remedy)
 
 
 def record(folder: Path, notices: Iterable[Notice]) -> None:

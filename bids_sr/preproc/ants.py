@@ -20,10 +20,10 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder, nearest_axis_order, reorder, reorder_affine
 from bids_sr.io.nifti import load_image
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.itk_files import LPS, make_matrix, write_itk
 from bids_sr.spatial.reproducible_numbers import round_values
-from bids_sr.spatial.transforms import TransformError
 
 if TYPE_CHECKING:
     from ants.core.ants_image import ANTsImage
@@ -273,7 +273,7 @@ def apply_to_points(
 
     Raises
     ------
-    TransformError
+    InvalidInput
         A file is not a readable transform in 3D. ANTs itself would end the process.
     """
     import pandas as pd
@@ -283,12 +283,13 @@ def apply_to_points(
         try:
             dimension = ants.read_transform(str(path)).dimension
         except (IndexError, RuntimeError, ValueError) as error:
-            raise TransformError(
-                f"{path}: the file cannot be read as an ITK transform. Replace it with an intact"
-                " file."
+            raise InvalidInput(
+                "the file cannot be read as an ITK transform",
+                "Replace it with an intact file.",
+                file=path,
             ) from error
         if dimension != 3:
-            raise TransformError(f"{path}: expected a transform in 3D, found one in {dimension}D")
+            raise InvalidInput(f"expected a transform in 3D, found one in {dimension}D", file=path)
     ras_lps_signs = np.diag(LPS)[:3]
     table = pd.DataFrame(np.asarray(points, dtype=float) * ras_lps_signs, columns=["x", "y", "z"])
     mapped_table = ants.apply_transforms_to_points(

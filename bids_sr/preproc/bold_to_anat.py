@@ -7,6 +7,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import TURNED_DEG, Factor, Shape
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.brain import downsample
 from bids_sr.preproc.linear import mutual_information
@@ -14,7 +15,6 @@ from bids_sr.preproc.rigid import dilate_for_metric, displacement_summary, regis
 from bids_sr.spatial import low_resolution_grids, masks, similarity
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import (
-    TransformError,
     hr_grid,
     invert,
     rms_distance,
@@ -173,7 +173,7 @@ def _measure_displacement(xfm: Array, mask: Array, affine: Array) -> dict[str, f
     """
     try:
         return displacement_summary(xfm, mask, affine)
-    except TransformError:
+    except InvalidInput:
         return {
             "displacement_rms_mm": round(
                 rms_distance(np.eye(4), xfm, voxel_centers(mask, affine)), 4

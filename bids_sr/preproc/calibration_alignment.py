@@ -11,11 +11,12 @@ from scipy import ndimage
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.rigid import displacement_summary, register_rigid
 from bids_sr.preproc.same_contrast import refine
 from bids_sr.spatial import low_resolution_grids, similarity
-from bids_sr.spatial.edges import EdgeError, measure_edge_mismatch
+from bids_sr.spatial.edges import measure_edge_mismatch
 from bids_sr.spatial.matrices import acquire
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.resampling import sample_volume
@@ -152,7 +153,7 @@ def measure_agreement(
             boldref.affine,
             blur_mm=float(boldref.zooms[:2].max()),
         )
-    except EdgeError:
+    except InvalidInput:
         return facts
     distances = {"edges_apart_mm": mismatch.median, "edges_apart_p90_mm": mismatch.p90}
     return facts | {

@@ -4,8 +4,9 @@ import numpy as np
 from nibabel.affines import apply_affine
 
 from bids_sr.io.arrays import Array, Float
+from bids_sr.io.notices import InvalidInput
 from bids_sr.preproc.hmc import MotionEstimates
-from bids_sr.spatial.transforms import TransformError, rigid_params
+from bids_sr.spatial.transforms import rigid_params
 
 _MAX_SCALE_DEVIATION = 0.01  # largest deviation of a precomputed transform's scale from 1
 _MIN_SCALE_DEVIATION = 1e-9  # smallest deviation that is corrected, above double precision
@@ -88,14 +89,14 @@ def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEst
 
     Raises
     ------
-    TransformError
+    InvalidInput
         A matrix scales or shears by more than 1 percent, or is a reflection (`rigid_params`).
     """
     rigid_matrices = np.array(matrices, dtype=np.float64)
     left_vectors, scales, right_vectors = np.linalg.svd(rigid_matrices[:, :3, :3])
     largest_deviation = float(np.abs(scales - 1).max())
     if largest_deviation > _MAX_SCALE_DEVIATION:
-        raise TransformError(
+        raise InvalidInput(
             "head-motion transforms must be rigid, but at least one transform scales the "
             f"image by {100 * largest_deviation:.1f} %"
         )

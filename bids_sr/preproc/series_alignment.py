@@ -17,6 +17,7 @@ from scipy import ndimage
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.hmc import estimate_motion
 from bids_sr.spatial.masks import MaskError, brain_mask, grow, head_mask
@@ -63,10 +64,6 @@ _MEAN_FWHM_MM = (0.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0)  # mm, smoothing of mean 
 _FWHM_PER_SIGMA = 2.355  # full width at half maximum of a Gaussian over its standard deviation
 
 _Shift = tuple[float, float, float]
-
-
-class ComparedError(ValueError):
-    """Error for a series that cannot be compared with its run, with the reason and the remedy."""
 
 
 @frozen
@@ -116,7 +113,7 @@ class Alignment:
 def check_alignment(
     acquired: SeriesReader, compared: SeriesReader, *, is_corrected: bool
 ) -> Alignment:
-    """Align a series with its run, or raise ComparedError if they cannot be compared.
+    """Align a series with its run, or raise InvalidInput if they cannot be compared.
 
     `is_corrected` is whether the series was specified as corrected for head motion.
     """
@@ -126,7 +123,7 @@ def check_alignment(
         np.asarray(acquired.affine, dtype=float),
     )
     if rejection := find_rejection(alignment, is_corrected=is_corrected):
-        raise ComparedError(f"{rejection[0]}. {rejection[1]}")
+        raise InvalidInput(*rejection)
     return alignment
 
 
@@ -152,7 +149,7 @@ def align_volumes(
 
     Raises
     ------
-    ComparedError
+    InvalidInput
         The acquired series shows no head, or the compared series is NaN inside the brain.
     """
     mean = np.mean(list(acquired.values()), axis=0)
@@ -190,15 +187,15 @@ def align_volumes(
 
 
 def _make_masks(mean: Array, affine: Array) -> tuple[MaskArray, MaskArray]:
-    """Return the head and brain masks of a run's mean image, or raise ComparedError."""
+    """Return the head and brain masks of a run's mean image, or raise InvalidInput."""
     try:
         return head_mask(mean, affine), brain_mask(mean, affine)
     except (MaskError, ValueError) as error:
-        raise ComparedError(f"no head could be found in the acquired series ({error})") from None
+        raise InvalidInput(f"no head could be found in the acquired series ({error})") from None
 
 
 def _check_brain_for_nan(volumes: Mapping[int, Array], brain: MaskArray, affine: Array) -> None:
-    """Raise ComparedError if a series is NaN inside the brain.
+    """Raise InvalidInput if a series is NaN inside the brain.
 
     A region of NaN voxels that extends outside the brain, and not deep into it, counts as a mask.
     """
@@ -209,9 +206,9 @@ def _check_brain_for_nan(volumes: Mapping[int, Array], brain: MaskArray, affine:
     components, _ = ndimage.label(is_nan)
     enclosed_nan = brain & is_nan & ~np.isin(components, np.unique(components[is_nan & ~brain]))
     if count := int((enclosed_nan | (is_nan & grow(brain, affine, -_MAX_NAN_DEPTH_MM))).sum()):
-        raise ComparedError(
-            f"{count} voxels inside the brain are NaN. NaN values are allowed only outside"
-            " the brain."
+        raise InvalidInput(
+            f"{count} voxels inside the brain are NaN",
+            "NaN values are allowed only outside the brain.",
         )
 
 
@@ -463,7 +460,7 @@ def register_corrected(
 
     Raises
     ------
-    ComparedError
+    InvalidInput
         The reference of the series is more than 5 mm away from the boldref of the run.
     """
     shape = boldref.data.shape
@@ -477,7 +474,7 @@ def register_corrected(
     pose = region.estimate_pose(reference, alignment.scale * series_mean + alignment.offset)
     distance_mm = rms_distance(np.eye(4), pose, voxel_centers(mask, boldref.affine, 7))
     if distance_mm > _MAX_REFERENCE_DISTANCE_MM:
-        raise ComparedError(
+        raise InvalidInput(
             "the series is corrected for head motion, but its reference image is"
             f" {distance_mm:.1f} mm away from the boldref of the run"
         )
@@ -516,7 +513,7 @@ def _select_region(mask: MaskArray, has_signal: MaskArray, affine: Array) -> _Re
 
 
 def check_nan_voxels(volumes: Iterable[Array]) -> None:
-    """Raise ComparedError if the NaN voxels of a series differ between volumes.
+    """Raise InvalidInput if the NaN voxels of a series differ between volumes.
 
     Parameters
     ----------
@@ -525,7 +522,7 @@ def check_nan_voxels(volumes: Iterable[Array]) -> None:
 
     Raises
     ------
-    ComparedError
+    InvalidInput
         The NaN voxels differ; the message contains the number of the volume.
     """
     is_nan_in_first: MaskArray | None = None
@@ -534,7 +531,7 @@ def check_nan_voxels(volumes: Iterable[Array]) -> None:
         if is_nan_in_first is None:
             is_nan_in_first = is_nan
         if not np.array_equal(is_nan, is_nan_in_first):
-            raise ComparedError(
-                f"volume {t} has NaN values in other voxels than volume 0. Use the same"
-                " mask for all volumes."
+            raise InvalidInput(
+                f"volume {t} has NaN values in other voxels than volume 0",
+                "Use the same mask for all volumes.",
             )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.template_files import (
     DEFAULT_SPACE,
     NILEARN_SPACE,
@@ -18,10 +19,6 @@ from bids_sr.io.template_files import (
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import load
 from bids_sr.spatial import masks
-
-
-class TemplateError(ValueError):
-    """Error for a space or atlas that is not available on this computer."""
 
 
 @frozen
@@ -40,7 +37,7 @@ class Template:
 def load_template(space: str = DEFAULT_SPACE) -> Template:
     """Load a template by its name, with a cohort after a plus sign.
 
-    Raises `TemplateError` if the template is not available on this computer.
+    Raises `InvalidInput` if the template is not available on this computer.
     """
     t1_file = template_file(space, "T1w.nii.gz")
     mask_file = template_file(space, "desc-brain_mask.nii.gz")
@@ -53,7 +50,7 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
         mask = masks.fill_holes(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
         maps = [nilearn_image("gm"), nilearn_image("wm")]
     else:
-        raise TemplateError(
+        raise InvalidInput(
             f"the template space {space} is not available on this computer; available"
             f" spaces are {', '.join(available_templates())}"
         )
@@ -71,9 +68,9 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
 def atlas_region(labels: Volume, names: Sequence[str], numbers: Mapping[str, int]) -> Volume:
     """Combine labels of an atlas into one region, and close clefts of up to 4 mm.
 
-    Raises `TemplateError` if the atlas contains none of the labels.
+    Raises `InvalidInput` if the atlas contains none of the labels.
     """
     region = np.isin(np.round(labels.data).astype(int), [numbers[name] for name in names])
     if not region.any():
-        raise TemplateError(f"the atlas does not contain any of the labels {', '.join(names)}")
+        raise InvalidInput(f"the atlas does not contain any of the labels {', '.join(names)}")
     return Volume(data=masks.close_mask(region, labels.affine, 2.0), affine=labels.affine)

@@ -37,20 +37,10 @@ from bids_sr.io.confound_names import (
     name_time_column,
 )
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import InvalidInput
 
 LEAST_AT_REST_S = 10.0
 """Smallest duration of a run without events (s), which preflight also requires."""
-
-
-class TooFewVolumes(ValueError):
-    """Error raised if censoring or filtering leaves too few volumes for the model of a run.
-
-    `reason` is the problem, and `fix` the remedy.
-    """
-
-    def __init__(self, reason: str, fix: str) -> None:
-        super().__init__(f"{reason}. {fix}")
-        self.reason, self.fix = reason, fix
 
 
 @frozen
@@ -262,7 +252,7 @@ def check_volumes(
     tr: float,
     least_s: float = 0.0,
 ) -> None:
-    """Raise `TooFewVolumes` if too few volumes remain for a model.
+    """Raise `InvalidInput` if too few volumes remain for a model.
 
     `n_kept` steady-state volumes of `n_steady` are not censored. `n_columns` does not include
     regressors of censored volumes. The options of `model` are stated in the message. `tr` and the
@@ -275,13 +265,13 @@ def check_volumes(
         else f"the run has only {n_steady} steady-state volumes"
     )
     if n_kept <= n_columns:
-        raise TooFewVolumes(
+        raise InvalidInput(
             f"{reason}. The linear model has {n_columns} regressors and requires at least "
             f"{n_columns + 1} volumes",
             _suggest_fix(model),
         )
     if n_kept * tr < least_s - 1e-6:
-        raise TooFewVolumes(
+        raise InvalidInput(
             f"{reason}. The duration of these volumes is {n_kept * tr:g} s, but a run without"
             f" events requires at least {least_s:g} s",
             _suggest_fix(model),

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.masks import grow, head_scale
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
@@ -27,10 +28,6 @@ _EDGE_FRACTION = 0.1
 _MIN_SIMILARITY = 0.3
 _MAX_SHIFT_MM = 9.0  # mm, largest shift that is tried in a human head
 _MIN_EDGES = 50  # edges with a counterpart below which the displacement is not summarized
-
-
-class EdgeError(ValueError):
-    """Error for images whose edges cannot be compared."""
 
 
 @frozen
@@ -102,7 +99,7 @@ def measure_edge_mismatch(
 
     Raises
     ------
-    EdgeError
+    InvalidInput
         The grids differ, the mask is empty, or an image is constant inside the mask.
     """
     _check_images(first, second, mask)
@@ -140,16 +137,16 @@ def measure_edge_mismatch(
 
 
 def _check_images(first: Array, second: Array, mask: MaskArray) -> None:
-    """Raise `EdgeError` if grids differ, the mask is empty, or an image is constant inside it."""
+    """Raise an error if grids differ, the mask is empty, or an image is constant inside it."""
     if not first.shape == second.shape == mask.shape:
-        raise EdgeError(
+        raise InvalidInput(
             f"both images and the mask must be on the same grid, got shapes {first.shape}, "
             f"{second.shape} and {mask.shape} (mask)"
         )
     if not mask.any():
-        raise EdgeError("the mask is empty")
+        raise InvalidInput("the mask is empty")
     if np.ptp(first[mask]) == 0 or np.ptp(second[mask]) == 0:
-        raise EdgeError(
+        raise InvalidInput(
             "at least one image is constant inside the mask, so its edges cannot be compared"
         )
 

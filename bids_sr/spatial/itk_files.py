@@ -12,7 +12,7 @@ import numpy as np
 from bids_sr.engine.artifacts import ArtifactKind
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array, Float
-from bids_sr.spatial.transforms import TransformError
+from bids_sr.io.notices import InvalidInput
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _AFFINE_TYPES = (
@@ -36,14 +36,15 @@ def write_itk(path: Path, transforms: Array) -> None:
 
     Raises
     ------
-    TransformError
+    InvalidInput
         The matrices are not 4 x 4, or not finite.
     """
     matrices = np.asarray(transforms, dtype=np.float64)
     matrices = matrices[None] if matrices.ndim == 2 else matrices
     if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or not np.isfinite(matrices).all():
-        raise TransformError(
-            f"{path}: expected finite 4x4 matrices, got an array of shape {np.shape(transforms)}"
+        raise InvalidInput(
+            f"expected finite 4x4 matrices, got an array of shape {np.shape(transforms)}",
+            file=path,
         )
     file_lines = ["#Insight Transform File V1.0"]
     for number, matrix in enumerate(LPS @ matrices @ LPS):
@@ -73,25 +74,26 @@ def read_itk(path: Path) -> Float:
 
     Raises
     ------
-    TransformError
+    InvalidInput
         The file is not an ITK text file, is damaged, or contains transforms that are not affine in
         3D.
     """
     text = path.read_text(encoding="utf-8", errors="replace")
     if not text.startswith("#Insight Transform File"):
-        raise TransformError(f"{path}: the file is not an ITK transform in text format")
+        raise InvalidInput("the file is not an ITK transform in text format", file=path)
     types = re.findall(r"^Transform:\s*(\S+)", text, flags=re.M)
     parameter_lines = re.findall(r"^Parameters:(.*)$", text, flags=re.M)
     fixed_lines = re.findall(r"^FixedParameters:(.*)$", text, flags=re.M)
     if not types or not len(types) == len(parameter_lines) == len(fixed_lines):
-        raise TransformError(
-            f"{path}: found {len(types)} types of transforms, {len(parameter_lines)} lines of"
+        raise InvalidInput(
+            f"found {len(types)} types of transforms, {len(parameter_lines)} lines of"
             f" parameters and {len(fixed_lines)} lines of fixed parameters; expected one of each"
-            " per transform"
+            " per transform",
+            file=path,
         )
     if set(types) - {*_AFFINE_TYPES, *_EULER_TYPES}:
-        raise TransformError(
-            f"{path}: expected only affine transforms, found {sorted(set(types))}"
+        raise InvalidInput(
+            f"expected only affine transforms, found {sorted(set(types))}", file=path
         )
     matrices = [
         _parse_transform(path, transform_type, parameter_line, fixed_line)
@@ -107,7 +109,7 @@ def _parse_transform(
 ) -> Float:
     """Return the matrix (4 x 4, LPS mm) of a transform from its parameters and fixed parameters.
 
-    TransformError is raised for `path` if the numbers of parameters are wrong.
+    InvalidInput is raised for `path` if the numbers of parameters are wrong.
     """
     parameters = np.array(parameter_line.split(), dtype=float)
     fixed_parameters = np.array(fixed_line.split(), dtype=float)
@@ -118,9 +120,9 @@ def _parse_transform(
         parameters = np.concatenate([rotation.ravel(), parameters[3:]])
         center = fixed_parameters[:3]
     if parameters.size != 12 or center.size != 3:
-        raise TransformError(
-            f"{path}: a three-dimensional affine transform must have 12 parameters and 3 "
-            "fixed parameters"
+        raise InvalidInput(
+            "a three-dimensional affine transform must have 12 parameters and 3 fixed parameters",
+            file=path,
         )
     return make_matrix(parameters, center)
 

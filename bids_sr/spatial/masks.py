@@ -11,6 +11,7 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from bids_sr.io.arrays import Array, MaskArray
+from bids_sr.io.notices import InvalidInput
 
 # mm, tolerance in comparisons of distances. Voxel sizes in headers are rounded, and a distance
 # equal to the limit must not be above or below it by chance.
@@ -32,7 +33,7 @@ _BRAIN_SMOOTHING_MM = 1.5  # mm, standard deviation of the Gaussian before the b
 _BRAIN_CLOSING_MM, _HEAD_CLOSING_MM = 8.0, 6.0  # mm, half width of the clefts that are closed
 
 
-class MaskError(ValueError):
+class MaskError(InvalidInput):
     """Error for an image without a distinguishable brain, head or region."""
 
 

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor, highres_size
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import resize_affine
 
@@ -29,7 +30,7 @@ _N_LANCZOS_LOBES = 3  # half width of the Lanczos window (voxels)
 _MAX_DENOMINATOR = 64  # largest denominator of a factor, which is converted to a fraction
 
 
-class ResolutionError(ValueError):
+class ResolutionError(InvalidInput):
     """Error raised for a factor or grid that an operation does not support."""
 
 

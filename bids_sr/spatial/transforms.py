@@ -12,12 +12,9 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.grids import Shape, highres_size
+from bids_sr.io.notices import InvalidInput
 
 _DISPLACEMENT_STRIDE = 7  # every 7th brain voxel is a point whose displacement is measured
-
-
-class TransformError(ValueError):
-    """Error for a transform file or matrix that cannot be used."""
 
 
 def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Array) -> Float:
@@ -75,13 +72,13 @@ def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
 
     Raises
     ------
-    TransformError
+    InvalidInput
         The matrix scales, shears or mirrors.
     """
     transform, origin = np.asarray(matrix, dtype=np.float64), np.asarray(center, dtype=np.float64)
     rotation, translation = transform[:3, :3], transform[:3, 3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4) or np.linalg.det(rotation) < 0:
-        raise TransformError(
+        raise InvalidInput(
             "the matrix is not a rigid transform, because its 3x3 part is not a rotation"
         )
     return np.concatenate(
@@ -185,12 +182,12 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
     its center at high-resolution voxel factor * i + (factor - 1) / 2.
 
     `factor` is the ratio of low- to high-resolution voxel size along each axis. Both
-    voxel-to-world matrices are 4 x 4 (RAS+ mm). Raises `TransformError` if the factor is so small
+    voxel-to-world matrices are 4 x 4 (RAS+ mm). Raises `InvalidInput` if the factor is so small
     that no voxel remains along an axis.
     """
     x, y, z = (highres_size(n, ratio) for n, ratio in zip(shape[:3], factor, strict=True))
     if min(x, y, z) < 1:
-        raise TransformError(
+        raise InvalidInput(
             f"a grid of {tuple(shape)} voxels cannot be resampled by a factor of "
             f"{tuple(factor)}, because no voxel would remain"
         )

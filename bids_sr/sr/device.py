@@ -3,6 +3,8 @@
 from functools import cache
 from typing import Literal
 
+from bids_sr.io.notices import explain
+
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "mixed"]
 """Arithmetic precision of training."""
@@ -38,7 +40,5 @@ def _find_cuda_problem() -> str:
     try:
         torch.ones(8, device="cuda").sum().item()
     except RuntimeError as error:
-        return (
-            f"a test computation on the CUDA device failed: {str(error).strip().splitlines()[0]}"
-        )
+        return f"a test computation on the CUDA device failed: {explain(error)}"
     return ""

@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import BASELINES, parse_series_name, series_name
 from bids_sr.sr import methods
@@ -229,11 +230,8 @@ class Method:
         return self.costs.get(name, typical_cost)
 
 
-class UnknownMethod(KeyError):
+class UnknownMethod(InvalidInput):
     """Error raised for an unknown method or recipe."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 def methods_trained_on(*sources: str) -> tuple[str, ...]:
@@ -272,9 +270,9 @@ def get_method(name: str) -> Method:
         from difflib import get_close_matches
 
         close_names = get_close_matches(name, method_names(), n=1)
-        hint = f" Did you mean {close_names[0]}?" if close_names else ""
         raise UnknownMethod(
-            f"unknown method {name!r}; expected one of {', '.join(method_names())}.{hint}"
+            f"unknown method {name!r}; expected one of {', '.join(method_names())}",
+            f"Did you mean {close_names[0]}?" if close_names else "",
         )
     method = importlib.import_module(_list_module_names()[name]).METHOD
     assert isinstance(method, Method)

@@ -16,6 +16,7 @@ from math import isfinite, prod
 from typing import Any, NamedTuple, TypeVar
 
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import InvalidInput
 from bids_sr.sr.method import Method, get_method, get_recipe, method_names
 from bids_sr.sr.recipe import (
     ATTENTION_UNET_PAPER,
@@ -36,18 +37,6 @@ _SQUARED_VARIATION = "SquaredVariation"
 _OBJECTIVES = f"{ATTENTION_UNET_PAPER}, section 3.4"
 
 
-class ChangeError(ValueError):
-    """Error raised for a change that a recipe does not allow.
-
-    The message is the reason (`why`); `fix` is the remedy. `change` is the text of the change or
-    changes, or "" if unknown.
-    """
-
-    def __init__(self, why: str, fix: str, change: str = "") -> None:
-        super().__init__(why)
-        self.why, self.fix, self.change = why, fix, change
-
-
 @frozen
 class RecipeChange:
     """Changed value of a setting in a method's recipe.
@@ -65,14 +54,14 @@ class RecipeChange:
 
     @classmethod
     def from_text(cls, text: str) -> RecipeChange:
-        """Parse ``METHOD.FIELD=VALUE``, or raise `ChangeError` if the text has another form.
+        """Parse ``METHOD.FIELD=VALUE``, or raise `InvalidInput` if the text has another form.
 
         The names are checked by `check_changes`.
         """
         name, equals, number = text.partition("=")
         method, dot, field = name.strip().partition(".")
         if not (equals and dot and method and field):
-            raise ChangeError(
+            raise InvalidInput(
                 "the change is not of the form METHOD.FIELD=VALUE",
                 "Write, for example, tv.tv=0.02.",
             )
@@ -88,33 +77,33 @@ def parse_finite_number(text: str) -> Number:
     try:
         value = float(text)
     except ValueError:
-        raise ChangeError(
+        raise InvalidInput(
             f"{text.strip()!r} is not a number", "Specify a single number."
         ) from None
     if not isfinite(value):
-        raise ChangeError(
+        raise InvalidInput(
             f"{text.strip()!r} is not a finite number", "Specify a single finite number."
         )
     return int(value) if value.is_integer() else value
 
 
 def change_of_method(text: str, method: str) -> RecipeChange:
-    """Parse ``FIELD=VALUE`` or ``METHOD.FIELD=VALUE`` for this method, or raise `ChangeError`."""
+    """Parse ``FIELD=VALUE`` or ``METHOD.FIELD=VALUE`` for this method, or raise `InvalidInput`."""
     name, equals, _ = text.partition("=")
     if not (name.strip() and equals):
-        raise ChangeError(
+        raise InvalidInput(
             "the change is not of the form FIELD=VALUE", "Write, for example, batch=8.", text
         )
     if "." in name and not name.strip().startswith(f"{method}."):
-        raise ChangeError(
+        raise InvalidInput(
             f"the change must concern a setting of the method {method}",
             "Write FIELD=VALUE without the name of a method.",
             text,
         )
     try:
         return RecipeChange.from_text(text if "." in name else f"{method}.{text}")
-    except ChangeError as error:
-        raise ChangeError(error.why, error.fix, text) from None
+    except InvalidInput as error:
+        raise InvalidInput(error.reason, error.remedy, text) from None
 
 
 @frozen
@@ -147,13 +136,13 @@ class VariableField:
         return f"{self.default:.9g}"
 
     def check(self, value: Number) -> Number:
-        """Return a value in the type of the setting, or raise `ChangeError` if it is invalid."""
+        """Return a value in the type of the setting, or raise `InvalidInput` if it is invalid."""
         if self.is_integer and value != int(value):
-            raise ChangeError(
+            raise InvalidInput(
                 f"{self.name} must be a whole number", f"Specify a whole number from {self.range}."
             )
         if not self.limits.minimum <= value <= self.limits.maximum:
-            raise ChangeError(
+            raise InvalidInput(
                 f"{self.name} ({self.description}) must be from {self.range}",
                 "Specify a value in this range.",
             )
@@ -163,7 +152,7 @@ class VariableField:
 def check_changes(
     changes: Sequence[RecipeChange], methods: Sequence[str], recipe: str, *, vgg: bool
 ) -> None:
-    """Raise `ChangeError` for changes that the selected methods do not use or cannot train with.
+    """Raise `InvalidInput` for changes that the selected methods do not use or cannot train with.
 
     `methods` are the selected methods, `recipe` is the name of the recipe, and `vgg` is whether
     VGG-19 weights are available.
@@ -173,7 +162,7 @@ def check_changes(
         _check_target(change, methods, vgg=vgg)
         if n_changes[change.method, change.field] > 1:
             reason = f"{change.method}.{change.field} is specified twice"
-            raise ChangeError(reason, "Specify the setting only once.", str(change))
+            raise InvalidInput(reason, "Specify the setting only once.", str(change))
     for name in dict.fromkeys(change.method for change in changes):
         method = get_method(name)
         if method.variance is not None:
@@ -187,27 +176,27 @@ def check_changes(
                 )
                 fix = "Specify the weights with --vgg-weights, or remove the change."
                 method_changes = select_changes(changes, name)
-                raise ChangeError(reason, fix, " ".join(map(str, method_changes)))
+                raise InvalidInput(reason, fix, " ".join(map(str, method_changes)))
 
 
 def _check_target(change: RecipeChange, methods: Sequence[str], *, vgg: bool) -> None:
-    """Raise `ChangeError` if the method of a change is not run, or its loss is not used."""
+    """Raise `InvalidInput` if the method of a change is not run, or its loss is not used."""
     name = change.method
     if name not in method_names():
         reason = f"unknown method {name!r}; expected one of {', '.join(method_names())}"
         fix = suggestion_text(name, method_names()) or "Choose one of these methods."
-        raise ChangeError(reason, fix, str(change))
+        raise InvalidInput(reason, fix, str(change))
     if name not in methods:
         reason = (
             f"the method {name} is not run by this command (selected methods: "
             f"{', '.join(methods) or 'none'})"
         )
         fix = f"Add --sr-method {name}, or remove the change."
-        raise ChangeError(reason, fix, str(change))
+        raise InvalidInput(reason, fix, str(change))
     if change.field == "perceptual" and not vgg:
         reason = "the perceptual loss is not used, because no VGG-19 weights were specified"
         fix = "Specify the weights with --vgg-weights, or remove the change."
-        raise ChangeError(reason, fix, str(change))
+        raise InvalidInput(reason, fix, str(change))
 
 
 def change_recipe(method: Method, name: str, changes: Sequence[RecipeChange]) -> Recipe:
@@ -226,7 +215,7 @@ def apply_changes(
 ) -> _AnyRecipe:
     """Return a recipe with the changes of its method; repeated changes have no further effect.
 
-    `recipe_label` contains method and recipe for error messages. ChangeError is raised if a
+    `recipe_label` contains method and recipe for error messages. InvalidInput is raised if a
     setting is unknown, if a value is outside its range, or if no loss term compares the output
     with an image.
     """
@@ -235,8 +224,8 @@ def apply_changes(
         try:
             field = variable_field(recipe, change.field, recipe_label or change.method)
             value = field.check(change.value)
-        except ChangeError as error:
-            raise ChangeError(error.why, error.fix, str(change)) from None
+        except InvalidInput as error:
+            raise InvalidInput(error.reason, error.remedy, str(change)) from None
         changed_recipe = field.replace_value(changed_recipe, value)
     if changes and isinstance(changed_recipe, Recipe) and not changed_recipe.compares_images:
         alternatives = [
@@ -244,7 +233,7 @@ def apply_changes(
             for weight in _WEIGHTS
             if weight.is_of_image_loss and _accepts_loss(changed_recipe, weight)
         ]
-        raise ChangeError(
+        raise InvalidInput(
             "all loss terms that compare the output with an image would have a weight of 0",
             f"Specify a weight above 0 for at least one of {', '.join(alternatives)}."
             if alternatives
@@ -271,7 +260,7 @@ def changed_values(
 ) -> dict[str, Number]:
     """Return the changed values that differ from the recipe, by name of the setting.
 
-    ChangeError is raised as in `apply_changes`.
+    InvalidInput is raised as in `apply_changes`.
     """
     values: dict[str, Number] = {}
     for change in changes:
@@ -283,7 +272,7 @@ def changed_values(
 
 
 def variable_field(recipe: Recipe | VarianceRecipe, name: str, recipe_label: str) -> VariableField:
-    """Return a setting of a recipe by its name, or raise `ChangeError` with a list of settings.
+    """Return a setting of a recipe by its name, or raise `InvalidInput` with a list of settings.
 
     `recipe_label` contains method and recipe for the error message.
     """
@@ -291,12 +280,12 @@ def variable_field(recipe: Recipe | VarianceRecipe, name: str, recipe_label: str
     if name in settings:
         return settings[name]
     if name == "bce" and isinstance(recipe, Recipe) and recipe.objective == "supervised":
-        raise ChangeError(
+        raise InvalidInput(
             "the cross-entropy loss requires intensities between 0 and 1, but intensities "
             f"can exceed 1 in {recipe_label}",
             "Use --recipe paper with attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d.",
         )
-    raise ChangeError(
+    raise InvalidInput(
         f"{recipe_label} has no setting {name!r}; expected one of {', '.join(settings)}",
         suggestion_text(name, list(settings)) or "Choose one of these settings.",
     )
@@ -592,12 +581,12 @@ def base_recipe(method: Method, name: str) -> Recipe | VarianceRecipe:
 def changes_from(method: str, values: Mapping[str, object]) -> tuple[RecipeChange, ...]:
     """Return the changes of a method from a mapping of names to values, as in a model card.
 
-    ChangeError is raised if a value is not a finite number.
+    InvalidInput is raised if a value is not a finite number.
     """
     changes = []
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-            raise ChangeError(
+            raise InvalidInput(
                 f"the value of {name} in the model card is not a number",
                 "Restore the original model card.",
             )

@@ -9,7 +9,7 @@ import numpy as np
 from bids_sr.config import Settings
 from bids_sr.io.arrays import Array
 from bids_sr.io.fields_of_view import same_grid
-from bids_sr.io.notices import UsageError
+from bids_sr.io.notices import InvalidInput, explain
 from bids_sr.io.template_files import DEFAULT_SPACE
 from bids_sr.structural.edited_masks import (
     LESIONS,
@@ -55,37 +55,38 @@ def check_lesion_template(
             "Omit the option.",
         )
     space = next(iter(settings.preprocessing.templates), DEFAULT_SPACE)
-    if problem := _find_template_problem(file, space):
-        reason, fix = problem
-        findings.refuse_option(option, reason, fix)
+    try:
+        _check_template(file, space)
+    except InvalidInput as error:
+        findings.refuse_option(option, error.reason, error.remedy)
 
 
-def _find_template_problem(file: Path, space: str) -> tuple[str, str] | None:
-    """Return why a file is not a lesion template in a space, with the remedy.
+def _check_template(file: Path, space: str) -> None:
+    """Raise `InvalidInput` unless a file is a lesion template in a space.
 
-    None if it is a lesion template, or if the template of the space cannot be loaded.
+    The file is accepted if the template of the space cannot be loaded.
     """
     from nibabel.affines import apply_affine
 
-    from bids_sr.preproc.templates import TemplateError, load_template
+    from bids_sr.preproc.templates import load_template
 
     fix = (
         f"Specify a lesion map in {space}, that is, a 3D NIfTI image with values above 0 where"
         " lesions occur."
     )
     if not file.is_file():
-        return "the file was not found", "Check the path."
+        raise InvalidInput("the file was not found", "Check the path.")
     try:
         data, affine = _read_3d_image(file, "image")
-    except ValueError as error:
-        return str(error), fix
+    except InvalidInput as error:
+        raise InvalidInput(error.reason, fix) from error
     voxels = np.argwhere(data > 0)
     if not len(voxels):
-        return "the image is empty: all voxel values are 0 or negative", fix
+        raise InvalidInput("the image is empty: all voxel values are 0 or negative", fix)
     try:
         brain = load_template(space).mask
-    except TemplateError:
-        return None  # reported with the output spaces
+    except InvalidInput:
+        return  # reported with the output spaces
     indices = np.round(
         apply_affine(np.linalg.inv(brain.affine), apply_affine(affine, voxels))
     ).astype(int)
@@ -95,8 +96,7 @@ def _find_template_problem(file: Path, space: str) -> tuple[str, str] | None:
             f"all voxels above 0 are outside the brain in {space}, so the image is probably in"
             " another space"
         )
-        return explanation, f"{fix} To use another template, specify --output-spaces."
-    return None
+        raise InvalidInput(explanation, f"{fix} To use another template, specify --output-spaces.")
 
 
 def check_edited_masks(
@@ -170,8 +170,8 @@ def _find_mask_problem(file: Path, stored_mask: Path) -> str:
 
     try:
         data, affine = _read_3d_image(file, "mask")
-    except ValueError as error:
-        return str(error)
+    except InvalidInput as error:
+        return error.reason
     if stored_mask.is_file():
         stored_data, stored_affine = load_image(stored_mask)
         if not same_grid(data.shape, affine, stored_data.shape, stored_affine):
@@ -185,20 +185,17 @@ def _find_mask_problem(file: Path, stored_mask: Path) -> str:
 def _read_3d_image(file: Path, kind: str) -> tuple[Array, Array]:
     """Return the values (3D) and the affine of an image; `kind` is its name in the message.
 
-    Raises `ValueError` if the file cannot be read or the image does not have three dimensions.
+    Raises `InvalidInput` if the file cannot be read or the image does not have three dimensions.
     """
-    from nibabel.filebasedimages import ImageFileError
-
     from bids_sr.io.nifti import SeriesReader
 
     try:
         with SeriesReader(file) as reader:
             if reader.ndim == 3:
                 return reader.volume(0), reader.affine
-    except (UsageError, OSError, EOFError, ValueError, ImageFileError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        reason = first_line.removeprefix(f"{file}: ")
-        raise ValueError(f"the file cannot be read as a NIfTI image ({reason})") from error
-    raise ValueError(
+    except (OSError, EOFError, ValueError) as error:
+        reason = f"the file cannot be read as a NIfTI image ({explain(error)})"
+        raise InvalidInput(reason) from error
+    raise InvalidInput(
         f"the image has {reader.ndim} dimensions {reader.shape}, but a 3D {kind} is expected"
     )

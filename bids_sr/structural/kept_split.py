@@ -14,13 +14,13 @@ from typing import NamedTuple
 from bids_sr.config import Settings
 from bids_sr.config.sections.paths import WORKFLOW
 from bids_sr.evaluation.statistics.participant_splits import (
-    SplitError,
     divide_in_proportion,
     split_at_random,
 )
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.checksums import checksum
 from bids_sr.io.json_values import as_texts
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.sr.models.card import ModelError, mapping_entry, read_card, weights_path
 from bids_sr.sr.models.request import ModelRequest
@@ -85,7 +85,7 @@ def assign_sets(
     """Return the set of each participant by label, from the kept split if there is one.
 
     A new participant joins the set of a participant that is gone and had the same scans, otherwise
-    a set that follows from a hash of seed and label. Raises `SplitError` if there are too few
+    a set that follows from a hash of seed and label. Raises `InvalidInput` if there are too few
     participants.
     """
     shares, seed = settings.anat.split, settings.resources.random_seed
@@ -104,7 +104,7 @@ def assign_sets(
         for subject in subjects
     }
     if SETS[0] not in sets.values():
-        raise SplitError("the training set contains no participants", "Add participants.")
+        raise InvalidInput("the training set contains no participants", "Add participants.")
     return sets
 
 

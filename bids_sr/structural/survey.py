@@ -7,9 +7,9 @@ from math import prod
 from pathlib import Path
 
 from bids_sr.config import Settings
-from bids_sr.evaluation.statistics.participant_splits import SplitError
 from bids_sr.io.grids import Factor, size_text
 from bids_sr.io.image_header import Header
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.sr.method import get_method, get_recipe, list_methods, method_names
 from bids_sr.structural.kept_split import SETS, assign_sets, list_files
@@ -409,8 +409,8 @@ def _split_participants(
     members = [subject for subject in subjects if subject.contrasts == contrasts]
     try:
         set_names = assign_sets(members, settings, findings)
-    except SplitError as error:
-        reason = f"{error.why} with the same contrasts at two resolutions"
+    except InvalidInput as error:
+        reason = f"{error.reason} with the same contrasts at two resolutions"
         fix = "Add participants, or omit the option to train on the scans of each participant."
         findings.refuse_option(anat.split_option, reason, fix)
         return []

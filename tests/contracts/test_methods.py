@@ -12,10 +12,11 @@ from data.features import WEIGHTS, with_features
 
 import bids_sr.boilerplate
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.series import DEFAULT_BASELINES
 from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.sr.inference.apply_to_series import enforce_consistency
-from bids_sr.sr.inference.upsampler_inputs import InferenceError, UpsamplerInputs
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import (
     UnknownMethod,
@@ -166,7 +167,7 @@ def test_a_method_of_the_run_is_data_consistent_for_any_size_and_factor(
     assert fine.shape[:3] == tuple(int(n * f + 0.5) for n, f in zip(shape, factor, strict=True))
     assert inconsistency(fine[..., 1], volumes[..., 1]) < 1e-5
     assert np.abs(fine - filled).max() > 0.01
-    with pytest.raises(InferenceError, match="cannot be applied to single volumes"):
+    with pytest.raises(InvalidInput, match="cannot be applied to single volumes"):
         make_upsampler(name, inputs, model)
 
 

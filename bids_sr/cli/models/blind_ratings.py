@@ -15,6 +15,7 @@ import pandas as pd
 from bids_sr.evaluation.statistics.comparison_table import describe_columns
 from bids_sr.evaluation.statistics.comparisons import compare_pairs, correct
 from bids_sr.evaluation.statistics.summaries import summarize
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.series import BASELINES, MEASURED
 from bids_sr.io.tables import is_missing
 
@@ -24,10 +25,6 @@ NATIVE = "native"
 """Series name of the acquired low-resolution scans in a rating kit."""
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # I, O, 0 and 1 are omitted because they look alike
 _CODE_LENGTH = 5  # characters per code
-
-
-class RatingError(ValueError):
-    """Error in a rating sheet; the message contains the line and the reason."""
 
 
 def draw_codes(n: int, seed: int) -> list[str]:
@@ -51,18 +48,18 @@ def check_sheet(
     """Return the ratings of one sheet by code, NaN for images without a rating.
 
     `rows` are line numbers and cells (by column: code, rating). `codes` are the codes of the kit.
-    Raises `RatingError` if a code is unknown or repeated, or a rating is not a number from 0 to 5.
+    Raises `InvalidInput` if a code is unknown or repeated, or a rating is no number from 0 to 5.
     """
     kit_codes = set(codes)
     ratings: dict[str, float] = {}
     for line, row in rows:
         code, cell = (row.get("code") or "").strip(), (row.get("rating") or "").strip()
         if code not in kit_codes:
-            raise RatingError(
+            raise InvalidInput(
                 f"line {line}: the code {code or '(empty)'} does not belong to this rating kit"
             )
         if code in ratings:
-            raise RatingError(f"line {line}: the code {code} appears more than once")
+            raise InvalidInput(f"line {line}: the code {code} appears more than once")
         ratings[code] = _parse_rating(cell, f"line {line}: the rating of {code} is {cell}")
     return {code: ratings.get(code, math.nan) for code in codes}
 
@@ -70,14 +67,14 @@ def check_sheet(
 def _parse_rating(cell: str, subject: str) -> float:
     """Return the rating in a cell, NaN for a missing value.
 
-    `subject` is the beginning of the message of RatingError.
+    `subject` is the beginning of the message of InvalidInput.
     """
     try:
         rating = math.nan if is_missing(cell) else float(cell.replace(",", "."))
     except ValueError:
-        raise RatingError(f"{subject}, which is not a number") from None
+        raise InvalidInput(f"{subject}, which is not a number") from None
     if not math.isnan(rating) and not LOWEST <= rating <= HIGHEST:
-        raise RatingError(f"{subject}; expected a rating from {LOWEST:g} to {HIGHEST:g}")
+        raise InvalidInput(f"{subject}; expected a rating from {LOWEST:g} to {HIGHEST:g}")
     return rating
 
 

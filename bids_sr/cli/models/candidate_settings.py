@@ -16,9 +16,9 @@ from math import exp, log
 import numpy as np
 
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import InvalidInput
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_changes import (
-    ChangeError,
     Number,
     RecipeChange,
     apply_changes,
@@ -91,7 +91,7 @@ def list_trials(
 
     `texts` are settings with their values, as for `parse_setting`. `n_trials` is the number of
     trials with random values; settings that are varied by default are used if `texts` does not
-    vary a setting. None combines all listed values. Raises `ChangeError` if a setting or value is
+    vary a setting. None combines all listed values. Raises `InvalidInput` if a setting or value is
     invalid, or if a range is given without a number of trials.
     """
     space = tuple(parse_setting(text, method, recipe) for text in texts)
@@ -122,7 +122,7 @@ def list_trials(
 def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
     """Parse ``FIELD=LOW..HIGH``, ``FIELD=A,B,C`` or ``FIELD=VALUE``.
 
-    ChangeError is raised if the text has another form, the setting is unknown, or the recipe does
+    InvalidInput is raised if the text has another form, the setting is unknown, or the recipe does
     not allow a value.
     """
     name, _, values_text = text.partition("=")
@@ -133,14 +133,14 @@ def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
     field = variable_field(recipe, changes[0].field, method)
     try:
         numbers = tuple(field.check(change.value) for change in changes)
-    except ChangeError as error:
-        raise ChangeError(error.why, error.fix, text) from None
+    except InvalidInput as error:
+        raise InvalidInput(error.reason, error.remedy, text) from None
     if not dots:
         return SearchedSetting(
             field=field.name, choices=tuple(dict.fromkeys(numbers)), is_integer=field.is_integer
         )
     if numbers[0] >= numbers[1]:
-        raise ChangeError(
+        raise InvalidInput(
             "the lower limit of the range must be smaller than the upper limit",
             f"Specify the range as {field.name}=LOW..HIGH.",
             text,
@@ -155,12 +155,12 @@ def _combine_values(
 ) -> list[tuple[RecipeChange, ...]]:
     """Return all combinations of the listed values; the last setting varies fastest.
 
-    ChangeError is raised if a setting has a range instead of a list, or if settings are
+    InvalidInput is raised if a setting has a range instead of a list, or if settings are
     incompatible.
     """
     for setting in space:
         if not setting.choices:
-            raise ChangeError(
+            raise InvalidInput(
                 "a range requires a number of trials",
                 f"Use --trials N, or list the values, for example {setting.field}=A,B,C.",
                 str(setting),
@@ -215,10 +215,10 @@ def _draw_trial(
 ) -> tuple[RecipeChange, ...]:
     """Draw the settings of a trial, counted from 1.
 
-    Incompatible settings, for example weights that are all 0, are drawn again. ChangeError is
+    Incompatible settings, for example weights that are all 0, are drawn again. InvalidInput is
     raised after 100 incompatible draws.
     """
-    last_error: ChangeError | None = None
+    last_error: InvalidInput | None = None
     for attempt in range(_MAX_ATTEMPTS):
         rng = np.random.default_rng([seed, number, attempt])
         changes = tuple(
@@ -227,7 +227,7 @@ def _draw_trial(
         )
         try:
             apply_changes(recipe, changes)
-        except ChangeError as error:
+        except InvalidInput as error:
             last_error = error
         else:
             return changes

@@ -7,7 +7,7 @@ from bids_sr.config.section import OptionSection, is_label, option
 from bids_sr.config.values import SettingError, suggest_name
 from bids_sr.config.vgg19_weights import VGG19_HELP, installed_vgg19
 from bids_sr.io.frozen import frozen
-from bids_sr.io.notices import UsageError
+from bids_sr.io.notices import InvalidInput, UsageError
 from bids_sr.io.series import ALL_BASELINES, BASELINES, DEFAULT_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import (
     get_method,
@@ -15,7 +15,7 @@ from bids_sr.sr.method import (
     method_names_without_controls,
     methods_trained_on,
 )
-from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes
+from bids_sr.sr.recipe_changes import RecipeChange, check_changes
 
 _AUTO = "auto"
 # methods that `auto` may select, by target; the last one is the method of the primary comparison
@@ -171,9 +171,9 @@ class SuperRes(OptionSection):
                 self.recipe,
                 vgg=has_vgg or self.vgg_weights is not None,
             )
-        except ChangeError as error:
+        except InvalidInput as error:
             raise SettingError(
-                self._where("recipe_changes"), error.change, error.why, error.fix
+                self._where("recipe_changes"), error.argument, error.reason, error.remedy
             ) from None
 
     def _check_factor(self) -> None:

@@ -100,7 +100,7 @@ def align_compared(
     of the facts. `is_corrected` states whether the series was corrected for head motion.
 
     Returns transforms of boldref points to points of the compared series, facts on the alignment,
-    and the voxels of the acquired grid with signal in both series. Raises `ComparedError` if the
+    and the voxels of the acquired grid with signal in both series. Raises `InvalidInput` if the
     series is shifted, is from another run or head, or contradicts `is_corrected`.
     """
     alignment = check_alignment(bold, compared, is_corrected=is_corrected)

@@ -6,17 +6,7 @@ from itertools import combinations
 import numpy as np
 
 from bids_sr.io.frozen import frozen
-
-
-class SplitError(ValueError):
-    """Error raised for participants that cannot be split as requested.
-
-    The message consists of the reason (`why`) and the remedy (`remedy`).
-    """
-
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f"{reason}. {remedy}")
-        self.why, self.remedy = reason, remedy
+from bids_sr.io.notices import InvalidInput
 
 
 @frozen
@@ -34,13 +24,13 @@ class ParticipantSplit:
         sets = {"training": self.train, "validation": self.validation, "test": self.test}
         for name in ("training", "test"):
             if not sets[name]:
-                raise SplitError(
+                raise InvalidInput(
                     f"the {name} set contains no participants",
                     f"Assign at least 1 participant to the {name} set.",
                 )
         for first, second in combinations(sets, 2):
             if overlap := sorted(set(sets[first]) & set(sets[second])):
-                raise SplitError(
+                raise InvalidInput(
                     f"these participants are in both the {first} set and the {second} set: "
                     f"{' '.join(overlap)}",
                     "Assign each participant to only one set.",
@@ -53,18 +43,18 @@ def split_at_random(
     """Split participants at random.
 
     `sizes` are numbers of participants in the training, validation and test sets, or in the
-    training and test sets. Raises `SplitError` if a set is empty, or the sizes do not add up to
+    training and test sets. Raises `InvalidInput` if a set is empty, or the sizes do not add up to
     the number of participants.
     """
     if min(sizes) < 1:
         set_names = ("training", "validation", "test") if len(sizes) == 3 else ("training", "test")
         empty_set = next(name for name, size in zip(set_names, sizes, strict=True) if size < 1)
-        raise SplitError(
+        raise InvalidInput(
             f"the {empty_set} set contains no participants",
             "Assign at least 1 participant to each set.",
         )
     if sum(sizes) != len(participants):
-        raise SplitError(
+        raise InvalidInput(
             f"the set sizes add up to {sum(sizes)} participants, but there are images from "
             f"{len(participants)} participants",
             "Specify sizes that add up to the number of participants.",
@@ -81,14 +71,14 @@ def split_at_random(
 def divide_in_proportion(count: int, shares: Sequence[int]) -> tuple[int, ...]:
     """Divide a number of participants into sets in proportion to `shares`.
 
-    Every set has at least 1 participant. Raises `SplitError` if there are fewer participants than
-    sets.
+    Every set has at least 1 participant. Raises `InvalidInput` if there are fewer participants
+    than sets.
 
     >>> divide_in_proportion(61, (40, 11, 10)), divide_in_proportion(7, (40, 11, 10))
     ((40, 11, 10), (5, 1, 1))
     """
     if count < len(shares):
-        raise SplitError(
+        raise InvalidInput(
             f"at least {len(shares)} participants are required, one per set, but there are"
             f" {count}",
             "Add participants.",
@@ -108,11 +98,11 @@ def split_by_names(
 ) -> ParticipantSplit:
     """Assign named participants to validation and test sets, and the rest to the training set.
 
-    Raises `SplitError` if a participant is unknown or in both sets, or if the training or test set
-    is empty.
+    Raises `InvalidInput` if a participant is unknown or in both sets, or if the training or test
+    set is empty.
     """
     if unknown_labels := sorted({*validation, *test} - set(participants)):
-        raise SplitError(
+        raise InvalidInput(
             f"no images were found for these participants: {' '.join(unknown_labels)}",
             f"Choose from {' '.join(participants)}.",
         )
@@ -133,11 +123,11 @@ def make_folds(
 
     The sizes of the test sets differ by at most one. `count` is the number of folds, at least 2.
     `validation` is the number of validation participants per fold, chosen from participants
-    outside the test set. Raises `SplitError` if there are more folds than participants, fewer than
-    2 folds, or no participants remain for training in a fold.
+    outside the test set. Raises `InvalidInput` if there are more folds than participants, fewer
+    than 2 folds, or no participants remain for training in a fold.
     """
     if not 2 <= count <= len(participants):
-        raise SplitError(
+        raise InvalidInput(
             f"{count} folds cannot be formed from {len(participants)} participants; at least 2 "
             "folds are required, and at most one fold per participant",
             "Specify a number of folds from 2 to the number of participants.",
@@ -151,7 +141,7 @@ def make_folds(
             participant for participant in order[k:] + order[:k] if participant not in test
         ]
         if validation >= len(candidates):
-            raise SplitError(
+            raise InvalidInput(
                 f"with {validation} validation participants, no participants remain for the "
                 "training set",
                 f"Use at most {len(candidates) - 1} validation participants.",

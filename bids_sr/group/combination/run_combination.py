@@ -20,6 +20,7 @@ from scipy import special
 from bids_sr.glm.linear_model import t_to_z
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import InvalidInput
 
 SHARED_UNSMOOTHED, SHARED_SMOOTHED = 0.75, 0.80
 """Correlation of the reconstruction error between runs, in active voxels, without smoothing and at
@@ -33,10 +34,6 @@ LEAST_RUNS_OF_SPREAD = 3
 # 1.96 SD then covers .93, as measured in single runs in voxels that are active in the measured
 # maps.
 _ERROR_DOF = 14
-
-
-class CombinationError(ValueError):
-    """Runs that cannot be combined, such as maps on different grids."""
 
 
 @frozen
@@ -188,7 +185,7 @@ def combine_estimates(
     left out. If `weights` is None, all runs have the same weight. `shared` is the correlation of
     the reconstruction error between runs, from 0 to 1 (see `correlate_error`), and `widening` a
     factor of the standard deviation of the reconstruction error (see `widen_error`). Raises
-    `CombinationError` if there are no runs, if maps differ in shape, or if a weight or `shared` is
+    `InvalidInput` if there are no runs, if maps differ in shape, or if a weight or `shared` is
     invalid.
     """
     _check_inputs(runs, weights, shared)
@@ -228,24 +225,24 @@ def combine_estimates(
 def _check_inputs(
     runs: Sequence[RunEstimate], weights: Sequence[float | Array] | None, shared: float
 ) -> None:
-    """Raise `CombinationError` if there are no runs, or an argument is invalid."""
+    """Raise `InvalidInput` if there are no runs, or an argument is invalid."""
     if not runs:
-        raise CombinationError("no run was given; expected one or more")
+        raise InvalidInput("no run was given; expected one or more")
     shape = runs[0].effect.shape
     for number, run in enumerate(runs, 1):
         maps = {"effect": run.effect, "variance": run.variance, "sd": run.sd}
         for name, values in maps.items():
             if values is not None and values.shape != shape:
-                raise CombinationError(
+                raise InvalidInput(
                     f"the {name} of run {number} has the shape {values.shape}; expected {shape},"
                     " as in the first run. Resample the maps to one grid"
                 )
         if not run.dof > 0:
-            raise CombinationError(
+            raise InvalidInput(
                 f"run {number} has {run.dof:g} degrees of freedom; expected more than 0"
             )
     if not 0 <= shared <= 1:
-        raise CombinationError(
+        raise InvalidInput(
             f"the correlation of the reconstruction error is {shared:g}; expected 0 to 1"
         )
     if weights is not None:
@@ -253,22 +250,22 @@ def _check_inputs(
 
 
 def _check_weights(weights: Sequence[float | Array], n_runs: int, shape: tuple[int, ...]) -> None:
-    """Raise `CombinationError` if weights are invalid; `shape` is the shape of the runs' maps."""
+    """Raise `InvalidInput` if weights are invalid; `shape` is the shape of the runs' maps."""
     if len(weights) != n_runs:
-        raise CombinationError(f"{len(weights)} weights for {n_runs} runs; expected one per run")
+        raise InvalidInput(f"{len(weights)} weights for {n_runs} runs; expected one per run")
     arrays = [np.asarray(weight, dtype=float) for weight in weights]
     for number, weight in enumerate(arrays, 1):
         if weight.shape not in ((), shape):
-            raise CombinationError(
+            raise InvalidInput(
                 f"the weights of run {number} have the shape {weight.shape}; expected one"
                 f" number, or {shape}"
             )
         if not (np.isfinite(weight).all() and weight.min() >= 0):
-            raise CombinationError(
+            raise InvalidInput(
                 f"a weight of run {number} is negative or not finite; expected 0 or more"
             )
     if not any(weight.any() for weight in arrays):
-        raise CombinationError("all weights are 0; expected at least one above 0")
+        raise InvalidInput("all weights are 0; expected at least one above 0")
 
 
 def _common_mask(runs: Sequence[RunEstimate]) -> MaskArray:

@@ -83,7 +83,7 @@ def add_temporal_regressors(
     `tr` is in s.
 
     Returns confounds with the added columns; descriptions of all columns; only the added columns;
-    and counts of censored volumes. Raises `TooFewVolumes` if too few volumes remain for the model.
+    and counts of censored volumes. Raises `InvalidInput` if too few volumes remain for the model.
     """
     time_table, descriptions = temporal_regressors.time_columns(
         gathered_confounds, model, tr=tr, n_dummy=n_dummy

@@ -16,12 +16,13 @@ import numpy as np
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.grids import Factor, Shape
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, difference_unit
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.matrices import downsample, upsample_residual
 from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler
+from bids_sr.sr.inference.upsampler_inputs import Upsampler
 
 Consistency = Literal["off", "enforce"]
 
@@ -195,13 +196,13 @@ def super_resolve_series(
 
     Raises
     ------
-    InferenceError
+    InvalidInput
         If the numbers of transforms and volumes differ, or a super-resolved volume contains NaN or
         infinite values.
     """
     n_volumes = reader.shape[3]
     if len(xfms) != n_volumes:
-        raise InferenceError(
+        raise InvalidInput(
             f"expected one head-motion transform per volume, got {len(xfms)} transforms for "
             f"{n_volumes} volumes"
         )
@@ -210,7 +211,7 @@ def super_resolve_series(
     for t, volume in enumerate(reader.volumes()):
         upsampled = upsampler(volume, xfms[t])
         if not np.isfinite(upsampled).all():
-            raise InferenceError(f"super-resolution of volume {t} produced NaN or infinite values")
+            raise InvalidInput(f"super-resolution of volume {t} produced NaN or infinite values")
         if consistency == "enforce":
             upsampled = enforce_consistency(upsampled, volume, factor)
         _, upsampled_affine = hr_grid(volume.shape, affine, factor)

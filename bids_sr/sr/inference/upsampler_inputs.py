@@ -9,6 +9,7 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.guided_baselines import match_gain
@@ -44,10 +45,6 @@ class PlainUpsampler(Upsampler):
 
     def __call__(self, volume: Array, pose: Array) -> Array:
         return self.function(volume, pose)
-
-
-class InferenceError(ValueError):
-    """Error raised if an upsampler lacks an input or returns an invalid image."""
 
 
 @frozen
@@ -87,10 +84,10 @@ class UpsamplerInputs:
         """Return a copy with scale, mask, gain and mean image of a run.
 
         `boldref` and its brain `mask` are (x, y, z), and `boldref_affine` is the voxel-to-world
-        matrix (4 x 4, RAS+ mm). Raises `InferenceError` if the brain mask is empty.
+        matrix (4 x 4, RAS+ mm). Raises `InvalidInput` if the brain mask is empty.
         """
         if not mask.any():
-            raise InferenceError("the brain mask is empty")
+            raise InvalidInput("the brain mask is empty")
         gain = 1.0
         if self.guide is not None:
             highres_shape, highres_affine = hr_grid(boldref.shape, boldref_affine, self.factor)

@@ -4,13 +4,13 @@ import numpy as np
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial import matrices
 from bids_sr.spatial.matrices import check_factor, upsample
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.guided_baselines import inject_guide, scale_guide
 from bids_sr.sr.inference.upsampler_inputs import (
-    InferenceError,
     PlainUpsampler,
     Upsampler,
     UpsamplerInputs,
@@ -27,7 +27,7 @@ def make_upsampler(
     `name` is "acquired" (no upsampling), a baseline or a method. `acquired` has grid, intensity
     and images of the run. `model` is the trained network; None for "acquired" and for baselines.
 
-    Raises `InferenceError` if the model, the high-resolution image or another required input is
+    Raises `InvalidInput` if the model, the high-resolution image or another required input is
     missing, or if the method cannot be applied to single volumes.
     """
     factor = check_factor(acquired.factor)
@@ -35,7 +35,7 @@ def make_upsampler(
         return _make_model_upsampler(name, acquired, model)
     if name == "acquired":
         if factor != (1.0, 1.0, 1.0):
-            raise InferenceError(
+            raise InvalidInput(
                 "the acquired series is not upsampled, so the factor must be 1 along "
                 f"all axes (got {factor})"
             )
@@ -43,7 +43,7 @@ def make_upsampler(
     if name in matrices.MATRICES:
         return PlainUpsampler(function=lambda volume, _pose: upsample(name, volume, factor))
     if name not in PAIR_BASELINES:
-        raise InferenceError(
+        raise InvalidInput(
             f"{name} requires a trained model, but no model was specified. Without a model, "
             f"only baselines can be computed ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))})"
         )
@@ -51,13 +51,13 @@ def make_upsampler(
 
 
 def _make_model_upsampler(name: str, acquired: UpsamplerInputs, model: LoadedModel) -> Upsampler:
-    """Return the upsampler of a network, or raise InferenceError for prior SD maps.
+    """Return the upsampler of a network, or raise InvalidInput for prior SD maps.
 
     `name` is the name of the series, for models whose card does not name a method.
     """
     method = get_method(model.card.method) if model.card.method else method_of_series(name)
     if method.variance is not None:
-        raise InferenceError(
+        raise InvalidInput(
             f"the method {method.name} requires a whole run and cannot be applied to "
             "single volumes"
         )
@@ -69,11 +69,11 @@ def _make_model_upsampler(name: str, acquired: UpsamplerInputs, model: LoadedMod
 def _make_guided_upsampler(name: str, acquired: UpsamplerInputs, factor: Factor) -> Upsampler:
     """Return the upsampler of ``inject`` or ``ratio``, which use a high-resolution image.
 
-    InferenceError is raised if an image is missing.
+    InvalidInput is raised if an image is missing.
     """
     guide, mean = acquired.guide, acquired.mean
     if guide is None or acquired.affine is None or (name == "ratio" and mean is None):
-        raise InferenceError(
+        raise InvalidInput(
             f"{name} requires the high-resolution image of the participant and its "
             "registration to the boldref"
         )

@@ -19,6 +19,7 @@ from typing import Self
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.json_values import parse_json
+from bids_sr.io.notices import InvalidInput
 
 _CHECKED_ENTRIES = ("method", "recipe", "factor", "resolution", "contrast", "orientation")
 CARD_VERSION = 1
@@ -30,7 +31,7 @@ _MAX_CHANNELS = 16
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_-]{0,63}")
 
 
-class ModelError(ValueError):
+class ModelError(InvalidInput):
     """Error raised for a model file that is invalid or cannot be trusted."""
 
 
@@ -149,23 +150,26 @@ def read_card(path: Path) -> ModelCard:
         card = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
-            f"{path}: the model card does not exist. Model weights cannot be used without "
-            "their card."
+            "the model card does not exist. Model weights cannot be used without their card.",
+            file=path,
         ) from None
     # ValueError includes invalid JSON and UTF-8
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: the file cannot be read as a model card ({error})") from None
+        raise ModelError(f"the file cannot be read as a model card ({error})", file=path) from None
     missing = [key for key in _REQUIRED_ENTRIES if not isinstance(card, dict) or key not in card]
     if missing:
-        raise ModelError(f"{path}: the model card lacks the entries {', '.join(missing)}")
+        raise ModelError(f"the model card lacks the entries {', '.join(missing)}", file=path)
     if card["card_version"] != CARD_VERSION:
         raise ModelError(
-            f"{path}: the model card has version {card['card_version']}, but this version of "
-            f"bids-sr requires version {CARD_VERSION}"
+            f"the model card has version {card['card_version']}, but this version of "
+            f"bids-sr requires version {CARD_VERSION}",
+            file=path,
         )
     faults = _describe_invalid_values(card)
     if faults:
-        raise ModelError(f"{path}: the model card contains invalid values ({'; '.join(faults)})")
+        raise ModelError(
+            f"the model card contains invalid values ({'; '.join(faults)})", file=path
+        )
     return ModelCard.from_json(card)
 
 

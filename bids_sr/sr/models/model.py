@@ -123,12 +123,12 @@ def load_model(path: Path) -> LoadedModel:
             model = _load_networks(card, state)
     except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(
-            f"{path}: this version of bids-sr cannot use the model ({error})"
+            f"this version of bids-sr cannot use the model ({error})", file=path
         ) from error
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
         raise ModelError(
-            f"{path}: the model weights contain NaN or infinite values, because the training "
-            "failed"
+            "the model weights contain NaN or infinite values, because the training failed",
+            file=path,
         )
     if _read_card_checksum(data) not in (None, card_checksum(card.json)):
         raise ModelError(
@@ -151,18 +151,21 @@ def verify_model(path: Path) -> tuple[ModelCard, bytes]:
         size_of_file(path)
         data = path.read_bytes()
     except FileNotFoundError:
-        raise ModelError(f"{path}: the file with the model weights does not exist") from None
+        raise ModelError("the file with the model weights does not exist", file=path) from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: the model weights cannot be read ({error})") from None
+        raise ModelError(f"the model weights cannot be read ({error})", file=path) from None
     if hashlib.sha256(data).hexdigest() != card.weights_sha256:
         raise ModelError(
-            f"{path}: the model weights are truncated or were changed, because their checksum "
-            f"differs from the checksum in {card_path(path).name}"
+            f"the model weights are truncated or were changed, because their checksum "
+            f"differs from the checksum in {card_path(path).name}",
+            file=path,
         )
     try:
         deserialize(data)
     except SafetensorError as error:
-        raise ModelError(f"{path}: the file is not a valid safetensors file ({error})") from None
+        raise ModelError(
+            f"the file is not a valid safetensors file ({error})", file=path
+        ) from None
     return card, data
 
 

@@ -62,7 +62,7 @@ def make_or_reuse_model(
     second pair, whose PSNR is reported in the log.
 
     Raises `ModelError` if there is no model to reuse, or the model file is damaged, and
-    `TrainingDiverged` or `TrainingDataError` if training fails (see
+    `TrainingDiverged` or `InvalidInput` if training fails (see
     `bids_sr.sr.networks.train_network`).
     """
     name = request.method
@@ -198,10 +198,11 @@ def _find_reusable_model(
     changes = " ".join(f"{key}={value!r}" for key, value in request.changed_settings.items())
     features_text = " with VGG-19 features" if has_features else ""
     raise ModelError(
-        f"{request.model_dir}: superres.model_source=reuse was specified, but the directory "
+        f"superres.model_source=reuse was specified, but the directory {request.model_dir} "
         f"contains no model for {request.method} ({request.recipe}{changes and f', {changes}'})"
-        f"{features_text}. Train a model with --set superres.model_source=auto, or specify "
-        "a model file with --pretrained."
+        f"{features_text}",
+        "Train a model with --set superres.model_source=auto, or specify a model file with "
+        "--pretrained.",
     )
 
 
@@ -221,7 +222,8 @@ def _make_model(
         name, trained_on = request.method, request.definition.trained_on
         raise ModelError(
             f"{name}: no training data are available for this participant (required: "
-            f"{trained_on}). Specify a trained model with --pretrained."
+            f"{trained_on})",
+            "Specify a trained model with --pretrained.",
         )
     if isinstance(data, RunData):
         return estimate_tested_prior(request, data)

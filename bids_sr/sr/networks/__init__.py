@@ -8,6 +8,7 @@ networks.
 from typing import TYPE_CHECKING
 
 from bids_sr.io.lazy import import_on_use
+from bids_sr.io.notices import InvalidInput as InvalidInput
 
 if TYPE_CHECKING:
     from bids_sr.sr.networks.data.contrast_channels import (
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     )
     from bids_sr.sr.networks.data.images import (
         N_VOLUMES as N_VOLUMES,
-        TrainingDataError as TrainingDataError,
         TrainingImage as TrainingImage,
         TrainingImages as TrainingImages,
         check_images as check_images,
@@ -64,7 +64,6 @@ else:
             "data.contrast_channels": ["contrast_image", "joined_contrasts", "unit_range"],
             "data.images": [
                 "N_VOLUMES",
-                "TrainingDataError",
                 "TrainingImage",
                 "TrainingImages",
                 "check_images",

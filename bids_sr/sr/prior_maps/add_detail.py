@@ -22,8 +22,9 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import link_or_copy
 from bids_sr.io.grids import Factor, Shape
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.transforms import hr_grid, resize_affine
-from bids_sr.sr.inference.upsampler_inputs import InferenceError, UpsamplerInputs
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.operators import ResolutionLevel, level_above, to_slices, to_volume
 from bids_sr.sr.prior_maps.calibration_prior import FWHM
@@ -92,7 +93,7 @@ class Detail:
         `zerofilled` is (X, Y, Z, T). `sample_files` are the output files for reconstruction errors
         of samples from the prior (`draw_errors`), and for the acquired samples, whose slices are
         as thin as in the series. Without a prior, they are not written. `seed` is the seed of the
-        samples. Raises `InferenceError` if the result contains NaN or infinite values.
+        samples. Raises `InvalidInput` if the result contains NaN or infinite values.
         """
         if self.source is None and self.static_image is None:
             link_or_copy(zerofilled.path, target)
@@ -144,7 +145,7 @@ class Detail:
         if self.static_image is not None:
             slab += self.static_image[:, :, z : z + 1, None]
         if not np.isfinite(slab).all():
-            raise InferenceError(f"super-resolution of slice {z} produced NaN or infinite values")
+            raise InvalidInput(f"super-resolution of slice {z} produced NaN or infinite values")
         return [slab, *(images.permute(1, 2, 0)[:, :, None].numpy() for images in samples)]
 
 
@@ -171,16 +172,16 @@ def make_detail(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int,
     If the inputs include a guide, its static detail is added to every volume.
 
     `model` has the prior SD maps, and `acquired` grid, mask and guide of the run. `shape` is the
-    shape of the acquired grid (x, y, z). Raises `InferenceError` if the mask or the affine is
+    shape of the acquired grid (x, y, z). Raises `InvalidInput` if the mask or the affine is
     missing, or the model does not contain prior SD maps.
     """
     affine, mask, factor = acquired.affine, acquired.mask, acquired.factor
     if affine is None or mask is None:
-        raise InferenceError(
+        raise InvalidInput(
             f"the method {model.card.method} requires the brain mask and the affine of the run"
         )
     if not isinstance(model.recipe, VarianceRecipe):
-        raise InferenceError(f"the recipe of {model.card.method} does not specify prior SD maps")
+        raise InvalidInput(f"the recipe of {model.card.method} does not specify prior SD maps")
     torch.set_num_threads(acquired.threads)
     level = level_above(shape, factor)
     static_image = None

@@ -17,6 +17,7 @@ from scipy.fft import idct
 from bids_sr.io.arrays import Array, float32_checksum, iterate_parts
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.reproducible_numbers import fix_signs
 from bids_sr.spatial.transforms import rigid_params
 
@@ -40,7 +41,7 @@ _VOLUMES_PER_NUISANCE = 6
 _VOLUMES_PER_TASK = 3
 
 
-class SeriesError(ValueError):
+class SeriesError(InvalidInput):
     """Error raised for a run that cannot be used to estimate prior SD maps."""
 
 

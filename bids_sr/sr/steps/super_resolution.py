@@ -11,6 +11,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED_BAND, BASELINES, PAIR_BASELINES
 from bids_sr.spatial.distortion import Distortion
@@ -20,7 +21,6 @@ from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.inference.apply_to_series import Consistency, write_series
 from bids_sr.sr.inference.posed_image import PosedImage
 from bids_sr.sr.inference.upsampler_inputs import (
-    InferenceError,
     Placebo,
     Upsampler,
     UpsamplerInputs,
@@ -187,7 +187,7 @@ def super_resolve(
     applied.
 
     Raises `UsageError` if the model is for another resolution, contrast, orientation or factor,
-    and `InferenceError` if the mask is empty, or if a required input is missing.
+    and `InvalidInput` if the mask is empty, or if a required input is missing.
     """
     model = None if model_file is None else load_model(model_file)
     if model is not None:
@@ -268,9 +268,7 @@ def _pose_guide(
     if not is_guided:
         return None
     if guide is None:
-        raise InferenceError(
-            f"{series_name} requires a high-resolution T2*-weighted image (guide)"
-        )
+        raise InvalidInput(f"{series_name} requires a high-resolution T2*-weighted image (guide)")
     image, affine = load_image(guide.highres_file)
     return PosedImage(
         data=image,

@@ -102,7 +102,7 @@ def train_on_pair(
     and decides whether a network is applied whose training was stopped by the time limit; None if
     there is no such pair.
 
-    Raises `TrainingDataError`, or the errors of `provide_model`.
+    Raises `InvalidInput`, or the errors of `provide_model`.
     """
     request = _request_network(training, factor)
     if pair is None:
@@ -334,7 +334,7 @@ def score_pair(
 
 
 def _make_training_image(pair: TrainingPair, factor: Factor) -> TrainingImage:
-    """Return a pair as an image for training; TrainingDataError if its images do not match."""
+    """Return a pair as an image for training; InvalidInput if its images do not match."""
     return pair_image(
         pair.train_lowres.data,
         pair.train_highres.data,

@@ -8,8 +8,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from bids_sr.engine.metric_rows import COLUMNS, MISSING, read_frame
-from bids_sr.group.input_tables import read_table_sidecar
-from bids_sr.group.values import TableError
+from bids_sr.group.input_tables import read_table_sidecar, reject_table
 from bids_sr.survey.bids.entities import parse_entities
 
 ALL_PROTOCOLS = "all"
@@ -64,7 +63,7 @@ def read_values(
 
     `tables` are from `find_scan_tables`. `protocols` has a protocol by name of the table's row;
     tables without an entry have `ALL_PROTOCOLS`. `months` are the months since the first session,
-    by participant and session. Raises `TableError` if a table cannot be read, or its columns
+    by participant and session. Raises `UsageError` if a table cannot be read, or its columns
     differ from the columns of this version.
     """
     frames = []
@@ -72,11 +71,10 @@ def read_values(
         try:
             frame = read_frame(row.path)
         except (ValueError, KeyError, OSError) as error:
-            raise TableError(f"{row.path}: {error}") from error
+            raise reject_table(row.path, str(error)) from error
         if list(frame) != list(COLUMNS):
-            raise TableError(
-                f"{row.path}: the columns are {', '.join(frame)}; expected {', '.join(COLUMNS)}"
-            )
+            reason = f"the columns are {', '.join(frame)}; expected {', '.join(COLUMNS)}"
+            raise reject_table(row.path, reason)
         frame.insert(0, "participant", row.participant)
         frame.insert(1, "session", row.session)
         frame.insert(2, "month", months.get((row.participant, row.session), math.nan))

@@ -9,6 +9,7 @@ import numpy as np
 from bids_sr.io.atomic_files import require_regular_file
 from bids_sr.io.checksums import once_per_state
 from bids_sr.io.image_header import Header, describe_excess
+from bids_sr.io.notices import explain
 from bids_sr.survey.bids.findings import Findings
 
 if TYPE_CHECKING:
@@ -53,9 +54,8 @@ def _read_valid_header(path: Path, findings: Findings) -> Header | None:
     try:
         header, length_unit, forms = _read_fields(path)
     except (*READ_ERRORS, HeaderDataError, WrapStructError, KeyError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = (
-            f"the image header cannot be read ({first_line}). The file is truncated, corrupt"
+            f"the image header cannot be read ({explain(error)}). The file is truncated, corrupt"
             " or not a NIfTI image"
         )
         fix = "Copy the file again from its source, or create it again."

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from bids_sr.io.atomic_files import read_text
+from bids_sr.io.notices import InvalidInput
 from bids_sr.survey.bids.findings import Findings
 
 NAME = ".bidsignore"
@@ -15,10 +16,6 @@ _WILDCARDS = {"**/": "(?:.*/)?", "/**": "/.*", "*": "[^/]*", "?": "[^/]"}
 _SET = r"\[[!^]?+(?:\\.|[^\\])(?:\\.|[^]\\])*\]"
 _PATTERN_TOKEN = re.compile(rf"\*\*/|/\*\*|\*+|\?|{_SET}|\\.|.", re.DOTALL)
 _DASH_TO_DASH = r"-\-"  # otherwise a warning of a set difference
-
-
-class PatternError(ValueError):
-    """Error that a line of ``.bidsignore`` is not a pattern."""
 
 
 def read_patterns(bids_dir: Path) -> tuple[str, ...]:
@@ -61,7 +58,7 @@ def _find_fault(line: str) -> str:
     """Return why a line is not a pattern, "" if it is."""
     try:
         _compile_pattern(line.removeprefix("!"))
-    except PatternError as error:
+    except InvalidInput as error:
         return str(error)
     return ""
 
@@ -94,7 +91,7 @@ def is_ignored(path: Path, bids_dir: Path, patterns: Sequence[str]) -> bool:
 def _compile_pattern(pattern: str) -> re.Pattern[str]:
     """Return the regular expression of a pattern, for paths relative to the root.
 
-    Raises `PatternError` if a set of characters is not closed or has a range from a later to an
+    Raises `InvalidInput` if a set of characters is not closed or has a range from a later to an
     earlier character.
     """
     is_anchored = "/" in pattern.rstrip("/")
@@ -106,7 +103,7 @@ def _compile_pattern(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(prefix + _join_tokens(tokens))
     except re.error as error:
-        raise PatternError(f"a set of characters is not valid ({error.msg})") from error
+        raise InvalidInput(f"a set of characters is not valid ({error.msg})") from error
 
 
 def _join_tokens(tokens: Sequence[str]) -> str:
@@ -131,12 +128,12 @@ def _join_tokens(tokens: Sequence[str]) -> str:
 def _convert_token(token: str) -> str:
     """Return a wildcard, a set of characters or a character as a regular expression.
 
-    Raises `PatternError` for the bracket of a set that is not closed.
+    Raises `InvalidInput` for the bracket of a set that is not closed.
     """
     if token in _WILDCARDS:
         return _WILDCARDS[token]
     if token == "[":
-        raise PatternError("the bracket [ is not closed")
+        raise InvalidInput("the bracket [ is not closed")
     if not token.startswith("["):
         return _escape(token)
     is_negated = token[1] in "!^"

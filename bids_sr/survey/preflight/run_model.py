@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bids_sr.config import Settings
 from bids_sr.io.arrays import Float
 from bids_sr.io.confound_names import MOTION_PARAMETERS, MOTION_REGRESSORS
+from bids_sr.io.notices import InvalidInput
 from bids_sr.survey.bids import BoldRun, Findings
 from bids_sr.survey.bids.headers import READ_ERRORS
 
@@ -261,7 +262,6 @@ def _has_enough_uncensored_volumes(
     from bids_sr.preproc.imported_confounds import convert_to_numbers, read_confounds
     from bids_sr.preproc.temporal_regressors import (
         LEAST_AT_REST_S,
-        TooFewVolumes,
         check_volumes,
         column_count,
         select_censored_volumes,
@@ -279,8 +279,8 @@ def _has_enough_uncensored_volumes(
     try:
         min_seconds = LEAST_AT_REST_S if run.events is None else 0.0
         check_volumes(n_remaining, rows, all_columns, model, tr=run.tr, least_s=min_seconds)
-    except TooFewVolumes as error:
-        findings.add_problem(run.bold, error.reason, error.fix)
+    except InvalidInput as error:
+        findings.add_problem(run.bold, error.reason, error.remedy)
         return False
     return True
 

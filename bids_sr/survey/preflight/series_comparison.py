@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bids_sr.io.arrays import Float
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.orientation import storage_order
 from bids_sr.spatial.matrices import acquire
 from bids_sr.survey.bids import BoldRun, Findings
@@ -115,7 +116,6 @@ def check_compared(run: BoldRun, findings: Findings) -> None:
     if not run.compared:
         return
     from bids_sr.preproc.series_alignment import (
-        ComparedError,
         align_volumes,
         check_nan_voxels,
         comparison_volumes,
@@ -134,7 +134,7 @@ def check_compared(run: BoldRun, findings: Findings) -> None:
             alignment = align_volumes(
                 volumes, read_volumes(compared.bold, numbers, compared.axis_order), run.affine
             )
-        except ComparedError as error:
+        except InvalidInput as error:
             findings.add_problem(
                 compared.bold, str(error), "Check that the series was computed from this run."
             )

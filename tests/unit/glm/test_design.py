@@ -1,5 +1,7 @@
 """Design matrices compared with closed forms: plateaus, early events, dummy scans, rank."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -218,7 +220,7 @@ def modulated(*rows: tuple[float, float, str, str]) -> Events:
         dict(zip(("onset", "duration", "trial_type", "modulation"), map(str, row), strict=True))
         for row in rows
     ]
-    return Events.from_rows(list(cells[0]), enumerate(cells, 2), "events.tsv")
+    return Events.from_rows(list(cells[0]), enumerate(cells, 2), Path("events.tsv"))
 
 
 def test_modulation_is_the_amplitude_of_events_as_in_nilearn():
@@ -250,8 +252,7 @@ def test_weak_modulation_is_modeled_and_a_modulation_of_0_is_not():
     assert build_design(table, n_volumes=100, tr=2.0).conditions == ("go",)
 
 
-def test_the_error_of_too_many_columns_is_a_text_and_has_the_number_of_columns():
+def test_the_error_of_too_many_columns_has_the_number_of_columns():
     with pytest.raises(TooManyColumns) as error:
         build_design(events(a=[(0.0, 4.0)]), DesignSettings(high_pass=0.2), n_volumes=5, tr=2.0)
-    assert error.value.args == (str(error.value),)
     assert error.value.excess == 1  # rank 5 of 5 volumes

@@ -38,7 +38,7 @@ def test_a_duplicate_event_is_modeled_once() -> None:
         (line, {"onset": onset, "duration": "2", "trial_type": "tap"})
         for line, onset in enumerate(["10", "30", "10", "50"], 2)
     ]
-    events = Events.from_rows(["onset", "duration", "trial_type"], rows, "events.tsv")
+    events = Events.from_rows(["onset", "duration", "trial_type"], rows)
     assert events.spans() == {"tap": [(10.0, 2.0), (30.0, 2.0), (50.0, 2.0)]}
 
 

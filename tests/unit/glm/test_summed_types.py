@@ -47,7 +47,7 @@ def test_a_summed_type_has_no_regressor_and_the_others_do_not_change() -> None:
             (line, {"onset": str(o), "duration": str(d), "trial_type": kind})
             for line, (o, d, kind) in enumerate(events, 2)
         ]
-        return Events.from_rows(["onset", "duration", "trial_type"], rows, "table")
+        return Events.from_rows(["onset", "duration", "trial_type"], rows)
 
     times = np.arange(60) * 2.0
     plain, summed = (

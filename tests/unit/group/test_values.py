@@ -25,6 +25,7 @@ from bids_sr.engine.metric_rows import COLUMNS, MetricRow
 from bids_sr.evaluation.statistics.comparison_table import describe_columns, format_comparisons
 from bids_sr.group import comparisons, input_tables, values as group_values
 from bids_sr.group.paper_table import paper_html, paper_sizes
+from bids_sr.io.notices import UsageError
 
 METHODS = ("sbl", "srgan")
 SIZE = {
@@ -68,10 +69,10 @@ def test_a_table_with_unexpected_columns_or_text_is_rejected(tmp_path: Path) -> 
     (path,) = input_tables.find_tables(tmp_path)["path"]
     text = path.read_text()
     path.write_text("series\tvalue\nsbl\t1\n")
-    with pytest.raises(group_values.TableError, match="columns"):
+    with pytest.raises(UsageError, match="columns"):
         joined(tmp_path)
     path.write_text(text.replace("0.1", "a tenth"))
-    with pytest.raises(group_values.TableError, match=path.name):
+    with pytest.raises(UsageError, match=path.name):
         joined(tmp_path)
 
 

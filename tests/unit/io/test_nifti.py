@@ -12,7 +12,6 @@ from hypothesis import assume, given, settings, strategies as st
 from bids_sr.io import nifti
 from bids_sr.io.copies import compress_series, copy_series
 from bids_sr.io.nifti import (
-    ImageError,
     SeriesReader,
     SeriesWriter,
     difference_unit,
@@ -21,6 +20,7 @@ from bids_sr.io.nifti import (
     save_image,
     to_half_precision,
 )
+from bids_sr.io.notices import InvalidInput
 
 AFFINE = np.array([[-3.0, 0, 0, 90], [0, 3.0, 0.1, -70], [0, -0.1, 3.3, -40], [0, 0, 0, 1]])
 
@@ -118,7 +118,7 @@ def test_error_of_a_truncated_file_names_the_file(tmp_path: Path, name: str) -> 
     blob = path.read_bytes()
     path.write_bytes(blob[: len(blob) * 2 // 3])
     with (
-        pytest.raises(ImageError, match=name),
+        pytest.raises(InvalidInput, match=name),
         SeriesReader(path) as reader,
     ):
         list(reader.volumes())
@@ -126,7 +126,7 @@ def test_error_of_a_truncated_file_names_the_file(tmp_path: Path, name: str) -> 
 
 def test_error_of_an_unreadable_image_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").write_bytes(b"no image at all")
-    with pytest.raises(ImageError, match=r"a\.nii\.gz"):
+    with pytest.raises(InvalidInput, match=r"a\.nii\.gz"):
         SeriesReader(tmp_path / "a.nii.gz")
     with pytest.raises(FileNotFoundError, match=r"b\.nii"):
         SeriesReader(tmp_path / "b.nii")
@@ -137,7 +137,7 @@ def test_nan_is_rejected_unless_allowed(tmp_path: Path) -> None:
     data[1, 1, 1, 3] = np.nan
     path = _write(tmp_path / "a.nii", data)
     with (
-        pytest.raises(ImageError, match=r"a\.nii: volume 3 contains NaN"),
+        pytest.raises(InvalidInput, match=r"a\.nii: volume 3 contains NaN"),
         SeriesReader(path) as reader,
     ):
         list(reader.volumes())
@@ -149,7 +149,7 @@ def test_an_incomplete_series_leaves_no_file(tmp_path: Path) -> None:
     writer = SeriesWriter(tmp_path / "a.nii.gz", (2, 2, 2, 3), AFFINE, 1.0)
     writer.append(np.zeros((2, 2, 2)))
     assert not (tmp_path / "a.nii.gz").exists()
-    with pytest.raises(ImageError, match="1 of 3"):
+    with pytest.raises(InvalidInput, match="1 of 3"):
         writer.close()
     failing_writer = SeriesWriter(tmp_path / "b.nii", (2, 2, 2, 3), AFFINE, 1.0)
     with pytest.raises(ZeroDivisionError), failing_writer:
@@ -159,13 +159,13 @@ def test_an_incomplete_series_leaves_no_file(tmp_path: Path) -> None:
 
 def test_wrong_shapes_and_surplus_volumes_are_rejected(tmp_path: Path) -> None:
     with (
-        pytest.raises(ImageError, match="shape"),
+        pytest.raises(InvalidInput, match="shape"),
         SeriesWriter(tmp_path / "a.nii", (2, 2, 2, 1), AFFINE, 1.0) as writer,
     ):
         writer.append(np.zeros((2, 2, 3)))
     writer = SeriesWriter(tmp_path / "a.nii", (2, 2, 2, 1), AFFINE, 1.0)
     writer.append(np.zeros((2, 2, 2)))
-    with pytest.raises(ImageError, match="more than 1"):
+    with pytest.raises(InvalidInput, match="more than 1"):
         writer.append(np.zeros((2, 2, 2)))
     writer.discard()
     assert list(tmp_path.iterdir()) == []
@@ -229,7 +229,7 @@ def test_data_types_of_single_images(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_image(tmp_path / "m.nii.gz")[0] > 0, mask)
     save_image(_data()[..., 0].astype(np.float64), AFFINE, tmp_path / "f.nii")
     assert nib.load(tmp_path / "f.nii").get_data_dtype() == np.float32
-    with pytest.raises(ImageError, match="uint8"):
+    with pytest.raises(InvalidInput, match="uint8"):
         save_image(_data()[..., 0], AFFINE, tmp_path / "u.nii", dtype="uint8")
     assert not (tmp_path / "u.nii").exists()
 
@@ -313,7 +313,7 @@ def test_half_precision_equals_numpy_bitwise():
 def test_writing_changes_outside_the_range_of_half_precision_fails(tmp_path, value):
     writer = SeriesWriter(tmp_path / "series.nii", (2, 2, 2, 2), np.eye(4), 1.0, step=0.5)
     writer.append(np.ones((2, 2, 2)))
-    with pytest.raises(ImageError, match="half precision"):
+    with pytest.raises(InvalidInput, match="half precision"):
         writer.append(np.full((2, 2, 2), value))
     writer.discard()
     assert not list(tmp_path.iterdir())

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine as apply
 
+from bids_sr.io.notices import InvalidInput
 from bids_sr.preproc.ants import apply_to_points, load_ants
 from bids_sr.spatial.itk_files import LPS, write_itk
-from bids_sr.spatial.transforms import TransformError, rigid_matrix
+from bids_sr.spatial.transforms import rigid_matrix
 
 POINTS = np.random.default_rng(7).uniform(-40, 40, (500, 3))
 
@@ -93,7 +94,7 @@ def test_a_damaged_file_is_an_error_instead_of_a_crash_in_ants(
     content = path.read_bytes()
     for size in (0, 10, len(content) // 2):
         path.write_bytes(content[:size])
-        with pytest.raises(TransformError, match="xfm"):
+        with pytest.raises(InvalidInput, match="xfm"):
             apply_to_points(POINTS, [path])
 
 
@@ -107,5 +108,5 @@ def test_files_that_ants_cannot_apply_are_rejected_by_name(tmp_path: Path) -> No
         tmp_path / "missing.txt",
     ]
     for file in files:
-        with pytest.raises(TransformError, match=file.name):
+        with pytest.raises(InvalidInput, match=file.name):
             apply_to_points(POINTS, [file])

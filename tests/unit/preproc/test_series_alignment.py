@@ -6,9 +6,9 @@ from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
 from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.series_alignment import (
-    ComparedError,
     align_volumes,
     check_alignment,
     comparison_volumes,
@@ -197,7 +197,7 @@ def test_the_reference_of_a_corrected_series_is_registered(scene, tmp_path):
         mask = still > 300
         alignment = check_alignment(acquired, corrected, is_corrected=True)
         pose = register_corrected(alignment, corrected, Volume(still, AFFINE), mask)
-        with pytest.raises(ComparedError, match="Append :corrected"):
+        with pytest.raises(InvalidInput, match="Append :corrected"):
             check_alignment(acquired, corrected, is_corrected=False)
     points = apply(AFFINE, np.argwhere(mask)[::11])
     assert np.abs(apply(pose, points) - apply(reference_pose, points)).max() < 0.15

@@ -21,11 +21,11 @@ from bids_sr.glm.regressors import DesignError, Events, Seeds
 from bids_sr.glm.seeds import regress_out, segment_regressor
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.notices import InvalidInput
 from bids_sr.preproc.head_motion import framewise_displacement
 from bids_sr.preproc.model_confounds import model_confounds
 from bids_sr.preproc.temporal_regressors import (
     TimeModel,
-    TooFewVolumes,
     check_volumes,
     column_count,
     motion_norm,
@@ -271,9 +271,9 @@ def test_a_condition_whose_volumes_are_all_censored_is_not_modeled():
 
 def test_error_of_too_few_uncensored_volumes_names_the_option_to_change():
     model = TimeModel(fd_censor=0.2, band_pass=(0.01, 0.1))
-    with pytest.raises(TooFewVolumes, match=r"20 of 80 .*60 .*0\.2 mm.*--censor.*--band-pass"):
+    with pytest.raises(InvalidInput, match=r"20 of 80 .*60 .*0\.2 mm.*--censor.*--band-pass"):
         check_volumes(20, 80, 20, model, tr=TR)
-    with pytest.raises(TooFewVolumes, match=r"8 s.*10 s"):
+    with pytest.raises(InvalidInput, match=r"8 s.*10 s"):
         check_volumes(4, 80, 3, model, tr=TR, least_s=10.0)
     check_volumes(21, 80, 20, model, tr=TR, least_s=10.0)
     motion = head_motion(tuple(range(N)))

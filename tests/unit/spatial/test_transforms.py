@@ -8,10 +8,10 @@ from hypothesis import given, strategies as st
 from nibabel.affines import apply_affine as apply
 from nitransforms.linear import load as load_transform
 
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.itk_files import read_itk, write_itk
 from bids_sr.spatial.matrices import upsample
 from bids_sr.spatial.transforms import (
-    TransformError,
     hr_grid,
     rigid_matrix,
     rigid_params,
@@ -49,7 +49,7 @@ def test_a_half_turn_is_recovered_and_a_scaling_rejected() -> None:
     np.testing.assert_allclose(
         rigid_matrix(rigid_params(matrix, CENTER), CENTER), matrix, atol=1e-9
     )
-    with pytest.raises(TransformError, match="not a rigid"):
+    with pytest.raises(InvalidInput, match="not a rigid"):
         rigid_params(np.diag([1, 1, 1.1, 1]), CENTER)
 
 
@@ -80,13 +80,13 @@ def test_the_center_of_an_itk_file_is_applied(tmp_path: Path) -> None:
 
 def test_other_files_are_rejected_by_name(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("hello")
-    with pytest.raises(TransformError, match=r"x\.txt"):
+    with pytest.raises(InvalidInput, match=r"x\.txt"):
         read_itk(tmp_path / "x.txt")
     (tmp_path / "y.txt").write_text(
         "#Insight Transform File V1.0\nTransform: BSplineTransform_double_3_3\nParameters:"
         " 0\nFixedParameters: 0\n"
     )
-    with pytest.raises(TransformError, match=r"y\.txt"):
+    with pytest.raises(InvalidInput, match=r"y\.txt"):
         read_itk(tmp_path / "y.txt")
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from data.tiny_training import balls
 
+from bids_sr.io.notices import InvalidInput
 from bids_sr.sr.method import get_method, list_methods
 from bids_sr.sr.networks.data.examples import Examples
 from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.recipe_changes import (
-    ChangeError,
     RecipeChange,
     apply_changes,
     change_of_method,
@@ -214,10 +214,10 @@ def test_the_critic_of_the_attention_u_net_accepts_the_smallest_patches():
     ],
 )
 def test_invalid_changes_of_a_recipe_are_rejected(text, recipe, named):
-    with pytest.raises(ChangeError) as error:
+    with pytest.raises(InvalidInput) as error:
         recipe_with(text, recipe)
-    assert named in f"{error.value.why} {error.value.fix}"
-    assert text.split()[0].partition("=")[0] in error.value.change
+    assert named in f"{error.value.reason} {error.value.remedy}"
+    assert text.split()[0].partition("=")[0] in error.value.argument
 
 
 @pytest.mark.parametrize(
@@ -231,9 +231,9 @@ def test_invalid_changes_of_a_recipe_are_rejected(text, recipe, named):
     ],
 )
 def test_changes_without_effect_are_rejected(text, methods, named):
-    with pytest.raises(ChangeError) as error:
+    with pytest.raises(InvalidInput) as error:
         check_changes(tuple(map(change, text.split())), methods, "fast", vgg=False)
-    assert named in f"{error.value.why} {error.value.fix}"
+    assert named in f"{error.value.reason} {error.value.remedy}"
 
 
 def test_changes_are_unchanged_after_writing_and_parsing():
@@ -245,13 +245,13 @@ def test_changes_are_unchanged_after_writing_and_parsing():
 
 def test_malformed_changes_are_rejected():
     for text in ("tv.tv", "tv=1", ".tv=1", "tv.=1", "tv.tv=", "tv.tv=x", "tv.tv=nan"):
-        with pytest.raises(ChangeError):
+        with pytest.raises(InvalidInput):
             change(text)
     for text in ("li.tv=1", "batch", "=1"):
-        with pytest.raises(ChangeError):
+        with pytest.raises(InvalidInput):
             change_of_method(text, "tv")
     for value in ("0.02", True, None, float("nan")):  # in a card
-        with pytest.raises(ChangeError):
+        with pytest.raises(InvalidInput):
             changes_from("tv", {"tv": value})
 
 
@@ -261,9 +261,9 @@ def test_vgg_features_are_required_if_all_other_weights_are_zero():
     changes = (change("srgan.mse=0"),)
     check_changes(changes, ("srgan",), "paper", vgg=True)
     check_changes((change("cpce.perceptual=1"),), ("cpce",), "fast", vgg=True)
-    with pytest.raises(ChangeError, match="VGG-19") as refusal:
+    with pytest.raises(InvalidInput, match="VGG-19") as refusal:
         check_changes(changes, ("srgan",), "paper", vgg=False)
-    assert refusal.value.change == "srgan.mse=0"
+    assert refusal.value.argument == "srgan.mse=0"
 
 
 def test_the_text_contains_changed_values_and_defaults():
@@ -294,6 +294,6 @@ def test_training_work_grows_with_steps_batch_patch_and_squared_filters():
 def test_an_unknown_setting_is_reported_with_the_method(label, expected):
     recipe = get_method("tv").recipes["fast"]
     unknown = RecipeChange(method="tv", field="width", value=8.0)
-    with pytest.raises(ChangeError) as error:
+    with pytest.raises(InvalidInput) as error:
         apply_changes(recipe, (unknown,), label)
-    assert error.value.why.startswith(label or expected)
+    assert error.value.reason.startswith(label or expected)

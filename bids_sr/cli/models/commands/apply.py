@@ -21,11 +21,11 @@ from bids_sr.io.atomic_files import write_text
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
-from bids_sr.io.notices import UsageError
+from bids_sr.io.notices import InvalidInput, UsageError
 from bids_sr.io.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.matrices import MATRICES
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler, UpsamplerInputs
+from bids_sr.sr.inference.upsampler_inputs import Upsampler, UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import SMALLEST_SIDE, Recipe
@@ -234,11 +234,9 @@ def _write_image(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out
 
 
 def require_finite(upsampled: Array, volume: int) -> Array:
-    """Return a super-resolved volume; raise `InferenceError` if it is not finite."""
+    """Return a super-resolved volume; raise `InvalidInput` if it is not finite."""
     if not np.isfinite(upsampled).all():
-        raise InferenceError(
-            f"volume {volume}: the super-resolved image contains non-finite values"
-        )
+        raise InvalidInput(f"volume {volume}: the super-resolved image contains non-finite values")
     return upsampled
 
 

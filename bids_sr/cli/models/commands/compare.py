@@ -44,7 +44,6 @@ from bids_sr.cli.models.method_scores import ScoreRow
 from bids_sr.config import suggest_name
 from bids_sr.evaluation.statistics.participant_splits import (
     ParticipantSplit,
-    SplitError,
     make_folds,
     split_at_random,
     split_by_names,
@@ -54,7 +53,7 @@ from bids_sr.io.atomic_files import read_json
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor, size_text
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.io.notices import UsageError
+from bids_sr.io.notices import InvalidInput, UsageError
 from bids_sr.sr.method import get_method, method_names_without_controls
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.compatibility import MAX_SIZE_DIFFERENCE
@@ -70,7 +69,6 @@ from bids_sr.sr.networks import (
     checksums,
     train_network,
 )
-from bids_sr.sr.recipe_changes import ChangeError
 
 
 def compare(options: CompareOptions) -> None:
@@ -236,9 +234,9 @@ def _list_trainings(options: CompareOptions, method: str) -> Iterator[tuple[str,
     recipe = find_recipe(get_method(method), options.recipe)
     try:
         trials = list_trials(texts, method, recipe, n_trials=options.trials, seed=options.seed)
-    except ChangeError as error:
+    except InvalidInput as error:
         raise UsageError(
-            f"--set {error.change or ' '.join(texts)}", error.why, error.fix
+            f"--set {error.argument or ' '.join(texts)}", error.reason, error.remedy
         ) from None
     trial_options = replace(options, method=method)
     for number, (settings, changes) in enumerate(trials.items()):
@@ -312,8 +310,8 @@ def _make_folds(options: CompareOptions, participants: list[str]) -> list[Partic
             for labels in (options.validate_on, options.test_on)
         )
         return [split_by_names(participants, validation, test)]
-    except SplitError as error:
-        raise UsageError(option, error.why, error.remedy) from None
+    except InvalidInput as error:
+        raise UsageError(option, error.reason, error.remedy) from None
 
 
 def _complete_label(label: str, participants: Collection[str]) -> str:

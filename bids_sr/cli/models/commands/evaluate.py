@@ -48,8 +48,8 @@ from bids_sr.io.arrays import Array, MaskArray, evenly_spaced
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.io.nifti import ImageError, SeriesReader, save_image
-from bids_sr.io.notices import UsageError
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.notices import InvalidInput, UsageError
 from bids_sr.report.assembler import data_uri, plain_section, write_page
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.facts import facts_html
@@ -260,10 +260,11 @@ def _open_measured(
 def _check_volume_count(lowres: SeriesReader, reference: SeriesReader) -> None:
     """Reject a low-resolution image with another number of volumes than its reference."""
     if lowres.shape[3] != reference.shape[3]:
-        raise ImageError(
-            f"{lowres.path}: found {lowres.shape[3]} volumes; expected"
+        raise InvalidInput(
+            f"found {lowres.shape[3]} volumes; expected"
             f" {reference.shape[3]} volumes, as in the reference"
-            f" {reference.path.name}"
+            f" {reference.path.name}",
+            file=lowres.path,
         )
 
 
@@ -356,9 +357,10 @@ def _open_other_image(file: Path, reference: SeriesReader, stack: ExitStack) -> 
     if reader.shape != reference.shape or not np.allclose(
         reader.affine, reference.affine, atol=tolerance
     ):
-        raise ImageError(
-            f"{file}: the image has shape {reader.shape}; expected the same grid as"
-            f" {reference.path.name}, {reference.shape}"
+        raise InvalidInput(
+            f"the image has shape {reader.shape}; expected the same grid as"
+            f" {reference.path.name}, {reference.shape}",
+            file=file,
         )
     return reader
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, MaskArray, evenly_spaced
 from bids_sr.io.grids import Factor
-from bids_sr.io.nifti import ImageError, SeriesReader
-from bids_sr.io.notices import UsageError
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.notices import InvalidInput, UsageError
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.transforms import hr_grid
 
@@ -133,11 +133,13 @@ def find_brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> BrainA
     """Return the brain mask and intensity scale of an image.
 
     `mask_file` is a mask on the grid of the image; None computes the mask from the image.
-    ImageError is raised if the image is constant, or has no positive intensities in the mask.
+    InvalidInput is raised if the image is constant, or has no positive intensities in the mask.
     """
     mean = _average_volumes(reader)
     if np.ptp(mean) == 0:
-        raise ImageError(f"{reader.path}: the image is constant (all voxels have the same value)")
+        raise InvalidInput(
+            "the image is constant (all voxels have the same value)", file=reader.path
+        )
     note = ""
     if mask_file is not None:
         mask = _read_mask(mask_file, mean.shape)
@@ -151,7 +153,9 @@ def find_brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> BrainA
             )
     scale = float(np.percentile(mean[mask], 99))
     if not scale > 0:
-        raise ImageError(f"{reader.path}: the image has no positive intensities inside the mask")
+        raise InvalidInput(
+            "the image has no positive intensities inside the mask", file=reader.path
+        )
     return BrainAndScale(mask, scale, note)
 
 
@@ -170,10 +174,11 @@ def _read_mask(file: Path, shape: tuple[int, ...]) -> MaskArray:
         mask_shape = reader.shape[: reader.ndim]
         mask = reader.volume(0) > 0.5 if mask_shape == shape else np.zeros(0, bool)
     if not mask.any():
-        raise ImageError(
-            f"{file}: the mask has shape {mask_shape} and contains {mask.sum()}"
+        raise InvalidInput(
+            f"the mask has shape {mask_shape} and contains {mask.sum()}"
             " voxels; expected a non-empty mask with the shape of the image,"
-            f" {shape}"
+            f" {shape}",
+            file=file,
         )
     return mask
 

@@ -22,7 +22,7 @@ from bids_sr.cli.options import Parser
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import suggest_name
 from bids_sr.config.section import OptionSection
-from bids_sr.io.notices import UsageError
+from bids_sr.io.notices import InvalidInput, UsageError
 
 _COMMANDS: dict[str, tuple[type[OptionSection], str]] = {
     "list": (ListOptions, "list methods and trained models, settings of methods, and model cards"),
@@ -109,7 +109,6 @@ def parsers() -> dict[str, Parser]:
 def _run_with_networks(options: OptionSection) -> int:
     """Run a subcommand that imports torch, and return the exit code."""
     from bids_sr.cli.models.commands import apply, compare, evaluate, series, show, train
-    from bids_sr.cli.models.commands.model_files import INPUT_ERRORS
     from bids_sr.sr.networks import OutOfDeviceMemory, TrainingDiverged
 
     try:
@@ -126,7 +125,9 @@ def _run_with_networks(options: OptionSection) -> int:
                 compare.compare(options)
             case TrainOptions():
                 train.train(options)
-    except INPUT_ERRORS as error:
+    except InvalidInput as error:
+        raise UsageError.about(error) from error
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise UsageError(str(error)) from error
     except (OutOfDeviceMemory, TrainingDiverged) as error:
         print_error(f"bids-sr-models: {error}")

@@ -9,33 +9,13 @@ from typing import Literal, NoReturn
 from bids_sr.cli.models.commands.options import NetworkOptions, SeriesOptions
 from bids_sr.config import machine, suggest_name
 from bids_sr.io.grids import Factor
-from bids_sr.io.nifti import ImageError, SeriesReader
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.notices import UsageError
-from bids_sr.spatial.masks import MaskError
-from bids_sr.spatial.matrices import MATRICES, ResolutionError
-from bids_sr.spatial.transforms import TransformError
-from bids_sr.sr.inference.upsampler_inputs import InferenceError
-from bids_sr.sr.method import UnknownMethod, get_method, method_names_without_controls
+from bids_sr.spatial.matrices import MATRICES
+from bids_sr.sr.method import get_method, method_names_without_controls
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
-from bids_sr.sr.networks import TrainingDataError
-
-INPUT_ERRORS = (
-    ImageError,
-    FileNotFoundError,
-    IsADirectoryError,
-    NotADirectoryError,
-    PermissionError,
-    InferenceError,
-    MaskError,
-    ModelError,
-    ResolutionError,
-    TrainingDataError,
-    TransformError,
-    UnknownMethod,
-)
-"""Errors about images and models of the user, which are printed without a traceback."""
 
 
 def resolve_device_option(options: NetworkOptions | SeriesOptions) -> Literal["cpu", "cuda"]:
@@ -58,8 +38,9 @@ def open_model(name: str | Path) -> LoadedModel:
         _reject_name(str(name))
     if file.exists() and file.suffix != ".safetensors":
         raise ModelError(
-            f"{file}: expected a .safetensors file; files written by torch.save are not"
-            " opened because they may contain executable code"
+            "expected a .safetensors file; files written by torch.save are not"
+            " opened because they may contain executable code",
+            file=file,
         )
     return load_model(file)
 

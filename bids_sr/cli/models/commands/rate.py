@@ -25,7 +25,6 @@ from bids_sr.cli.models.blind_ratings import (
     HIGHEST,
     LOWEST,
     NATIVE,
-    RatingError,
     average_ratings,
     check_sheet,
     compare_ratings,
@@ -39,7 +38,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import read_json, write_json, write_text
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import load_image
-from bids_sr.io.notices import UsageError
+from bids_sr.io.notices import InvalidInput, UsageError
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.io.volume import Volume
 from bids_sr.survey.bids.entities import parse_entities
@@ -150,9 +149,9 @@ def _read_sheet(sheet: Path, codes: Sequence[str]) -> dict[str, float]:
         columns, rows = read_rows(sheet)
         if missing_columns := {"code", "rating"} - set(columns):
             column_names = " and ".join(sorted(missing_columns))
-            raise RatingError(f"the column {column_names} is missing")
+            raise InvalidInput(f"the column {column_names} is missing")
         ratings = check_sheet(rows, codes)
-    except (*TABLE_ERRORS, RatingError) as error:
+    except (*TABLE_ERRORS, InvalidInput) as error:
         raise UsageError(
             str(sheet),
             str(error),

@@ -13,30 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.api.guide import check_guide
-from bids_sr.api.image_inputs import (
-    ImageInputError,
-    SuperResolutionWarning,
-    check_slice_axis,
-    open_series,
-    working_folder,
-)
-from bids_sr.api.learned_run import check_method
-from bids_sr.api.progress import make_step_printer
-from bids_sr.api.run_inputs import RunInputs
-from bids_sr.api.run_results import RunResults, compute_run
+from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning, working_folder
+from bids_sr.api.run_results import RunResults, super_resolve_run
 from bids_sr.api.series_outputs import to_series_image
 from bids_sr.api.super_resolver import SuperResolver
-from bids_sr.api.task_inputs import RunTask, load_events, parse_contrasts
 from bids_sr.cli.models.commands import image_files, model_files, output_files
 from bids_sr.cli.models.commands.options import SeriesOptions
 from bids_sr.engine.artifacts import Derivative
-from bids_sr.glm.design import DesignSettings, build_design, contrast_vector
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL
-from bids_sr.glm.regressors import DesignError, Events
 from bids_sr.io.atomic_files import read_json, write_json, write_text
 from bids_sr.io.json_values import as_number
-from bids_sr.io.nifti import SeriesReader, load_image, save_image
+from bids_sr.io.nifti import save_image
 from bids_sr.io.notices import UsageError
 from bids_sr.version import __version__
 
@@ -45,7 +32,7 @@ def super_resolve(options: SeriesOptions) -> None:
     """Super-resolve a series, and map the effects of its events if given."""
     inputs = [file for file in (options.bold, options.mask) if file is not None]
     out = output_files.prepare_image_path(options.out, inputs)
-    task, tr = _check_inputs(options, out)
+    output_files.prepare_image_path(_name_output(out, "_mask.nii.gz"), inputs)
     resolver = SuperResolver(
         options.method,
         image_files.parse_factor(options.factor, image_files.IN_PLANE),
@@ -56,12 +43,15 @@ def super_resolve(options: SeriesOptions) -> None:
     )
     start_time = time.monotonic()
     notes: list[str] = []
-    with _usage_errors(options), _collect_warnings(notes), working_folder() as folder:
-        resolver.fit(options.bold, mask_img=options.mask)
-        with open_series(options.bold, folder, any_order=True) as reader:
-            reader.tr = tr
-            print_line = make_step_printer(f"SuperResolver {options.method}", 1)
-            results = compute_run(resolver, reader, folder, task, print_line)
+    with _use_own_words(options, notes), working_folder() as folder:
+        results = super_resolve_run(
+            resolver,
+            options.bold,
+            folder,
+            mask_img=options.mask,
+            events=options.events,
+            t_r=_read_repetition_time(options.bold),
+        )
         names = _write_results(results, out, options)
     sidecar = _describe_series(resolver, results, notes, options) | {"Outputs": names}
     _remove_earlier_outputs(out, names)
@@ -75,137 +65,44 @@ def super_resolve(options: SeriesOptions) -> None:
         print(f"Not applied: {sidecar['ReasonNotApplied']}.")
 
 
-def _check_inputs(options: SeriesOptions, out: Path) -> tuple[RunTask | None, float]:
-    """Check method and files before anything is computed.
-
-    Returns the task; None if there are no events. The repetition time (s) is 0 if it is unknown.
-    """
-    with _usage_errors(options):
-        check_method(options.method, "fast")
-    try:
-        check_guide(options.method, None, RunInputs())
-    except ImageInputError as error:
-        reason = "the method requires a high-resolution T2*w image of the participant"
-        fix = f"use --method sbl, or bids-sr ... --sr-method {options.method}"
-        raise UsageError(f"--method {options.method}", reason, fix) from error
-    with SeriesReader(options.bold) as reader:
-        if reader.shape[3] < 2:
-            raise UsageError(
-                f"{options.bold}",
-                f"a series (4D) is required, but the shape is {reader.shape[: reader.ndim]}",
-                "specify a BOLD series, or use bids-sr-models apply for a single image",
-            )
-        with _usage_errors(options):
-            check_slice_axis(reader)
-        if options.mask is not None:
-            _check_mask(options.mask, reader, out)
-    tr = _read_repetition_time(options.bold)
-    if options.events is None:
-        return None, tr
-    return _load_task(options, reader.shape[3], tr), tr
-
-
-def _check_mask(mask: Path, reader: SeriesReader, out: Path) -> None:
-    """Raise an error unless a mask is on the grid of the series, and would not be overwritten."""
-    values, affine = load_image(mask)
-    if values.shape != reader.shape[:3] or not np.allclose(affine, reader.affine, atol=1e-3):
-        reason = (
-            f"the mask, of shape {values.shape}, is not on the grid of {reader.path}, of shape"
-            f" {reader.shape[:3]}"
-        )
-        fix = "resample the mask to the grid of the series, or omit --mask"
-        raise UsageError(f"{mask}", reason, fix)
-    if not (values > 0.5).any():
-        raise UsageError(f"{mask}", "the mask is empty", "use another mask, or omit --mask")
-    new_mask = _name_output(out, "_mask.nii.gz")
-    if new_mask.exists() and new_mask.samefile(mask):
-        reason = "the mask of the super-resolved series would overwrite this file"
-        raise UsageError(f"{mask}", reason, "choose another name of the output series")
-
-
 def _read_repetition_time(bold: Path) -> float:
-    """Return the repetition time (s) from the sidecar, else from the header; 0 if unknown."""
-    value = read_json(bold.with_name(f"{output_files.get_image_stem(bold)}.json")).get(
-        "RepetitionTime"
-    )
-    if isinstance(value, (int, float)) and value > 0:
-        return float(value)
-    with working_folder() as folder, open_series(bold, folder) as reader:
-        return reader.tr
-
-
-def _load_task(options: SeriesOptions, n_volumes: int, tr: float) -> RunTask:
-    """Return events and default contrasts; reject events without a linear model."""
-    assert options.events is not None
-    if not tr > 0:
-        reason = (
-            "--events requires the repetition time, which is neither in the JSON sidecar nor,"
-            " with its unit, in the header of the image"
-        )
-        sidecar = options.bold.with_name(f"{output_files.get_image_stem(options.bold)}.json")
-        fix = f'write {{"RepetitionTime": SECONDS}} to {sidecar}'
-        raise UsageError(f"{options.bold}", reason, fix)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", SuperResolutionWarning)
-            task = _build_task(load_events(options.events), n_volumes, tr)
-    except (ImageInputError, DesignError) as error:
-        reason = str(error).removeprefix("events: ").removeprefix(f"{options.events}: ")
-        raise UsageError(
-            f"{options.events}", reason, "correct the file, or omit --events"
-        ) from error
-    for warning in caught:
-        print(f"Note: {options.events}: {warning.message}")
-    return task
-
-
-def _build_task(events: Events, n_volumes: int, tr: float) -> RunTask:
-    """Return events with the default contrasts; raise DesignError if one cannot be estimated."""
-    settings = DesignSettings()
-    design = build_design(events, settings, n_volumes=n_volumes, tr=tr, confound_names=())
-    contrasts = parse_contrasts(events, (), settings, n_volumes, tr)
-    if not contrasts:
-        raise DesignError(f"no event is inside the run ({n_volumes} volumes of {tr:g} s)")
-    for name, weights in contrasts.items():
-        contrast_vector(design, name, weights)
-    return RunTask(events=events, contrasts=contrasts, design=settings)
+    """Return the repetition time (s) from the sidecar of a series; 0 if it is missing."""
+    value = read_json(_name_output(bold, ".json")).get("RepetitionTime")
+    return float(value) if isinstance(value, (int, float)) and value > 0 else 0.0
 
 
 @contextmanager
-def _usage_errors(options: SeriesOptions) -> Iterator[None]:
-    """Turn errors about arguments of `SuperResolver` into errors about files and options."""
-    try:
-        yield
-    except ImageInputError as error:
-        argument, _, text = str(error).partition(": ")
-        subjects = {
-            "bold": f"{options.bold}",
-            "mask_img": f"{options.mask or options.bold}",
-            "method": f"--method {options.method}",
-            "factor": "--factor",
-        }
-        raise UsageError(f"{subjects.get(argument, argument)}: {text}") from error
+def _use_own_words(options: SeriesOptions, notes: list[str]) -> Iterator[None]:
+    """Name files and options instead of arguments of `SuperResolver`, and collect its warnings.
 
-
-@contextmanager
-def _collect_warnings(notes: list[str]) -> Iterator[None]:
-    """Add warnings of `SuperResolver` to a list instead of printing them with their source."""
+    Warnings are added to `notes`.
+    """
+    method = f"--method {options.method}"
+    sidecar = _name_output(options.bold, ".json")
+    words = {
+        "bold": (f"{options.bold}", ""),
+        "mask_img": (
+            f"{options.mask}",
+            "specify a mask on the grid of the series, or omit --mask",
+        ),
+        "method": (method, ""),
+        "guide": (method, f"use --method sbl, or bids-sr ... --sr-{method[2:]}"),
+        "factor": ("--factor", ""),
+        "events": (f"{options.events}", "correct the file, or omit --events"),
+        "t_r": (f"{options.bold}", f'write {{"RepetitionTime": SECONDS}} to {sidecar}'),
+        "realigned": ("--realigned", "Omit --realigned."),
+    }
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SuperResolutionWarning)
-        yield
-    notes += [
-        _name_option(str(warning.message))
-        for warning in caught
-        if issubclass(warning.category, SuperResolutionWarning)
-    ]
-
-
-def _name_option(text: str) -> str:
-    """Replace the argument `realigned` of `SuperResolver` in a warning by the option."""
-    text = text.replace("realigned=True was passed", "--realigned was specified")
-    return text.replace(
-        "Omit realigned, or pass the head-motion transforms with motion", "Omit --realigned"
-    )
+        try:
+            yield
+        except ImageInputError as error:
+            raise UsageError.about(error, *words.get(error.argument, ())) from error
+    for warning in (entry.message for entry in caught):
+        if isinstance(warning, SuperResolutionWarning):
+            subject, remedy = words.get(warning.argument, ("", ""))
+            text = ": ".join(filter(None, (subject, warning.reason)))
+            notes.append(f"{text}. {remedy}" if remedy else text)
 
 
 def _write_results(results: RunResults, out: Path, options: SeriesOptions) -> list[str]:

@@ -15,7 +15,7 @@ from bids_sr.cli.vgg19_weights import install_vgg19
 from bids_sr.config.vgg19_weights import find_vgg19
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.grids import Factor
-from bids_sr.io.notices import UsageError
+from bids_sr.io.notices import InvalidInput, UsageError
 from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import LoadedModel, save_model
@@ -29,7 +29,6 @@ from bids_sr.sr.networks import (
 )
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_changes import (
-    ChangeError,
     RecipeChange,
     apply_changes,
     change_of_method,
@@ -121,9 +120,9 @@ def _parse_changes(
     try:
         changes = tuple(change_of_method(text, method.name) for text in options.recipe_changes)
         check_changes(changes, (method.name,), options.recipe, vgg=has_vgg_weights)
-    except ChangeError as error:
-        change = error.change or " ".join(options.recipe_changes)
-        raise UsageError(f"--set {change}", error.why, error.fix) from None
+    except InvalidInput as error:
+        change = error.argument or " ".join(options.recipe_changes)
+        raise UsageError(f"--set {change}", error.reason, error.remedy) from None
     return changes
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
+from bids_sr.io.notices import InvalidInput
 from bids_sr.sr.models.compatibility import describe_grids
 from bids_sr.sr.networks.data.images import (
-    TrainingDataError,
     TrainingImages,
     check_images,
     checksums,
@@ -181,7 +181,7 @@ class Examples:
             for z in usable_slices
         )
         if len(slabs) < 2:
-            raise TrainingDataError(
+            raise InvalidInput(
                 f"only {len(slabs)} slices contain enough of the mask, but at least 2 "
                 "are required, because some slices are held out"
             )
@@ -200,9 +200,9 @@ class Examples:
             n_held_out = max(1, (last + 1 - first) // self.recipe.hold_out)
             boundary = max(step, round_down(last + 1 - n_held_out, step))
             if boundary >= depth:
-                raise TrainingDataError(
-                    f"{self.images[k].name}: {depth} slices are too few to hold out some of the "
-                    "slices for validation"
+                raise InvalidInput(
+                    f"{depth} slices are too few to hold out some of the slices for validation",
+                    file=self.images[k].name,
                 )
             training_slabs.append(Slab(image=k, slices=(0, boundary)))
             held_out_slabs.append(Slab(image=k, slices=(boundary, depth)))
@@ -499,9 +499,9 @@ class Examples:
         steps = [step if self.is_aligned else 1 for step, _ in self.prepare(index, factor).ratios]
         try:
             self._window_corners[key] = find_corners(mask, sides, steps)
-        except TrainingDataError as error:
+        except InvalidInput as error:
             name = self.images[index].name
-            raise TrainingDataError(
+            raise InvalidInput(
                 f"{name}, slices {slices[0]} to {slices[1] - 1}: {error}"
             ) from error
         return self._window_corners[key]

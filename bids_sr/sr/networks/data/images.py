@@ -14,6 +14,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor, Shape, highres_size
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.matrices import check_factor, downsample, upsample
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.recipe import Recipe
@@ -23,10 +24,6 @@ N_VOLUMES = 20
 """Number of volumes of a run in a training. Successive volumes are almost identical. Twenty
 volumes, drawn from the whole run, sample its head poses and noise, and fit in memory.
 """
-
-
-class TrainingDataError(ValueError):
-    """Error raised for images that cannot be used for training."""
 
 
 @frozen
@@ -57,27 +54,30 @@ class TrainingImage:
 
     def __post_init__(self) -> None:
         if self.fine is None and self.coarse is None:
-            raise TrainingDataError(
-                f"{self.name}: at least one image is required (a high-resolution image, a "
-                "low-resolution image, or both)"
+            raise InvalidInput(
+                "at least one image is required (a high-resolution image, a "
+                "low-resolution image, or both)",
+                file=self.name,
             )
         for kind, image in (("high-resolution", self.fine), ("low-resolution", self.coarse)):
             if image is not None:
                 _check_voxels(image, f"{self.name}: the {kind} image")
         if self.mask.shape != self.shape:
-            raise TrainingDataError(
-                f"{self.name}: the mask has the shape {self.mask.shape}, but the image has the "
-                f"shape {self.shape}"
+            raise InvalidInput(
+                f"the mask has the shape {self.mask.shape}, but the image has the "
+                f"shape {self.shape}",
+                file=self.name,
             )
         if not (self.mask > 0).any():
-            raise TrainingDataError(f"{self.name}: the mask is empty")
+            raise InvalidInput("the mask is empty", file=self.name)
         if self.fine is None or self.coarse is None:
             return
         highres_channels, lowres_channels = map(_count_channels, (self.fine, self.coarse))
         if highres_channels != lowres_channels:
-            raise TrainingDataError(
-                f"{self.name}: the high-resolution image has {highres_channels} "
-                f"channels, but the low-resolution image has {lowres_channels}"
+            raise InvalidInput(
+                f"the high-resolution image has {highres_channels} "
+                f"channels, but the low-resolution image has {lowres_channels}",
+                file=self.name,
             )
 
     @property
@@ -118,18 +118,18 @@ TrainingImages = tuple[TrainingImage, ...]
 
 
 def _check_voxels(image: Array, subject: str) -> None:
-    """Raise TrainingDataError if shape or intensities of an image are not suited to training.
+    """Raise InvalidInput if shape or intensities of an image are not suited to training.
 
     `subject` is the beginning of the message.
     """
     if image.ndim not in (3, 4):
-        raise TrainingDataError(
+        raise InvalidInput(
             f"{subject} has {image.ndim} axes; expected 3 axes, or 4 axes with channels"
         )
     if not np.isfinite(image).all() or np.ptp(image) == 0:
-        raise TrainingDataError(f"{subject} is constant, or contains NaN or infinite values")
+        raise InvalidInput(f"{subject} is constant, or contains NaN or infinite values")
     if min(image.shape[-3:-1]) < _MIN_SIDE:
-        raise TrainingDataError(
+        raise InvalidInput(
             f"{subject} has the shape {image.shape}, but at least "
             f"{_MIN_SIDE} voxels are required along both in-plane axes"
         )
@@ -148,34 +148,35 @@ def checksums(images: TrainingImages) -> dict[str, str]:
 def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: int) -> None:
     """Raise an error if images do not belong together or do not suit the recipe.
 
-    Raises `TrainingDataError` if the images are inconsistent or too small, or if a required
+    Raises `InvalidInput` if the images are inconsistent or too small, or if a required
     resolution is missing, and `ValueError` if the recipe combines incompatible settings.
     """
     if not images:
-        raise TrainingDataError("the list of training images is empty")
+        raise InvalidInput("the list of training images is empty")
     _check_consistency(images)
     if recipe.objective != "self" and images[0].fine is None:
-        raise TrainingDataError(
+        raise InvalidInput(
             "this method is trained on high-resolution images, but only low-resolution images "
             "were specified"
         )
     if ndim == 2 and factor[2] != 1:
-        raise TrainingDataError(
+        raise InvalidInput(
             "a two-dimensional method processes images slice by slice, so the factor across "
             f"slices must be 1 (got {factor})"
         )
     for image in images:
         if image.shape[2] < 2 and (ndim == 3 or len(images) == 1):
-            raise TrainingDataError(
-                f"{image.name}: the image has only one slice, but at least two are required, "
-                "because some slices are held out"
+            raise InvalidInput(
+                "the image has only one slice, but at least two are required, "
+                "because some slices are held out",
+                file=image.name,
             )
         _check_pair_shapes(image, factor)
     _check_settings(recipe, ndim)
 
 
 def _check_consistency(images: TrainingImages) -> None:
-    """Raise TrainingDataError if images differ in contrast or type, or have the same name."""
+    """Raise InvalidInput if images differ in contrast or type, or have the same name."""
     for quantity, distinct_values in (
         ("contrast", {image.contrast for image in images}),
         ("number of channels", {image.channels for image in images}),
@@ -185,28 +186,29 @@ def _check_consistency(images: TrainingImages) -> None:
         ),
     ):
         if len(distinct_values) > 1:
-            raise TrainingDataError(
+            raise InvalidInput(
                 f"all training images must have the same {quantity}, but these values were found: "
                 f"{', '.join(sorted(map(str, distinct_values)))}"
             )
     image_names = [image.name for image in images]
     if len(set(image_names)) != len(image_names):
-        raise TrainingDataError(
+        raise InvalidInput(
             "the names of training images must be unique, but the names are "
             f"{', '.join(sorted(image_names))}"
         )
 
 
 def _check_pair_shapes(image: TrainingImage, factor: Factor) -> None:
-    """Raise TrainingDataError if the sizes of a measured pair do not match the factor."""
+    """Raise InvalidInput if the sizes of a measured pair do not match the factor."""
     if image.fine is None or image.coarse is None:
         return
     shape = tuple(map(highres_size, image.coarse.shape[-3:], factor))
     if image.shape != shape:
-        raise TrainingDataError(
-            f"{image.name}: the high-resolution image has the shape {image.shape}; "
+        raise InvalidInput(
+            f"the high-resolution image has the shape {image.shape}; "
             f"expected {shape} (shape of the low-resolution image, "
-            f"{image.coarse.shape[-3:]}, times the factor {factor})"
+            f"{image.coarse.shape[-3:]}, times the factor {factor})",
+            file=image.name,
         )
 
 
@@ -262,7 +264,7 @@ def pair_image(
 
     Raises
     ------
-    TrainingDataError
+    InvalidInput
         If the image sizes do not match the factor, or the images are not suited to training (see
         `TrainingImage`).
     """
@@ -270,12 +272,12 @@ def pair_image(
         highres_size(n, f) for n, f in zip(lowres.shape, check_factor(factor), strict=True)
     )
     if highres.shape != shape:
-        raise TrainingDataError(
+        raise InvalidInput(
             f"the high-resolution image has the shape {highres.shape}; expected {shape} (shape "
             f"of the low-resolution image, {lowres.shape}, times the factor {factor})"
         )
     if mask.shape != lowres.shape:
-        raise TrainingDataError(
+        raise InvalidInput(
             f"the mask has the shape {mask.shape}, but the low-resolution image has the shape "
             f"{lowres.shape}"
         )

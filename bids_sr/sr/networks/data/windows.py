@@ -19,8 +19,9 @@ from torch import Tensor
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor, Shape, highres_size
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.matrices import lowres_size, upsample
-from bids_sr.sr.networks.data.images import TrainingDataError, TrainingImage
+from bids_sr.sr.networks.data.images import TrainingImage
 from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Recipe
 
@@ -92,7 +93,7 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
 
     Unless the image is a measured pair with this factor, it is cropped around its center to a size
     that the factor divides. The intensity scale is computed from the low-resolution image, because
-    no other image is available when a model is applied. Raises `TrainingDataError` if the mask is
+    no other image is available when a model is applied. Raises `InvalidInput` if the mask is
     empty after downsampling, or contains no positive intensity.
     """
     ratios = [Fraction(f).limit_denominator(_MAX_DENOMINATOR) for f in factor]
@@ -102,13 +103,13 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         else _make_grids(image, recipe, factor)
     )
     if not (grids.mask > 0).any() or not (grids.lowres_mask > 0).any():
-        raise TrainingDataError(
-            f"{image.name}: the mask is empty after downsampling by a factor of {factor}"
+        raise InvalidInput(
+            f"the mask is empty after downsampling by a factor of {factor}", file=image.name
         )
     scale = _measure_intensity(grids, recipe)
     if not (scale.level > 0).all() or not (scale.percentile > 0).all():
-        raise TrainingDataError(
-            f"{image.name}: the image has no positive intensities within the mask"
+        raise InvalidInput(
+            "the image has no positive intensities within the mask", file=image.name
         )
     lowres = _scale_lowres(grids.lowres, scale)
     source = lowres
@@ -260,17 +261,17 @@ def find_corners(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> NDA
     """Return (N, d) corners of windows centered on each voxel of a mask (X, Y) or (X, Y, Z).
 
     Corners are rounded down to multiples of `steps`, so that windows can also be cut from the
-    low-resolution grid. Raises `TrainingDataError` if a window does not fit into the mask's grid,
+    low-resolution grid. Raises `InvalidInput` if a window does not fit into the mask's grid,
     or if the mask is empty.
     """
     last_corner = np.asarray(mask.shape) - sides
     if min(sides) < 1 or (last_corner < 0).any():
-        raise TrainingDataError(
+        raise InvalidInput(
             f"a patch of {tuple(sides)} voxels does not fit into an image of {mask.shape} voxels"
         )
     centers = np.argwhere(np.asarray(mask) > 0)
     if not len(centers):
-        raise TrainingDataError("the mask is empty, so no patches can be extracted")
+        raise InvalidInput("the mask is empty, so no patches can be extracted")
     return np.clip(centers - np.asarray(sides) // 2, 0, last_corner) // steps * steps
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from bids_sr.io.arrays import Array
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.matrices import upsample
-from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler, UpsamplerInputs
+from bids_sr.sr.inference.upsampler_inputs import Upsampler, UpsamplerInputs
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.architectures.srresnet import SubPixelNet
@@ -44,7 +45,7 @@ class NetworkUpsampler(Upsampler):
     Networks are applied in fp32 (TF32 off) on every device, because bf16 causes errors of .7 % of
     the intensity range, which is as large as the signal change of activity.
 
-    Raises `InferenceError` if the intensity scale is not a positive number, if a slice-wise
+    Raises `InvalidInput` if the intensity scale is not a positive number, if a slice-wise
     network is applied with a factor other than 1 across slices, or if patches are requested for a
     network on the acquired grid.
     """
@@ -59,7 +60,7 @@ class NetworkUpsampler(Upsampler):
         self.in_slices = not volumetric
         self.scale = _compute_scale(model, inputs)
         if inputs.factor[2] != 1 and self.in_slices:
-            raise InferenceError(
+            raise InvalidInput(
                 "a slice-wise network does not change the number of slices, so the factor "
                 f"across slices must be 1 (got {inputs.factor})"
             )
@@ -69,7 +70,7 @@ class NetworkUpsampler(Upsampler):
         self.patch = model.recipe.patch_applied if inputs.patch is None else inputs.patch
         self.overlap = inputs.overlap
         if self.patch and self.upsampled_by is None:
-            raise InferenceError(
+            raise InvalidInput(
                 f"{model.card.method} cannot be applied patch by patch, because its network "
                 "processes whole slices or volumes on the acquired grid"
             )
@@ -172,13 +173,13 @@ class NetworkUpsampler(Upsampler):
 def _compute_scale(model: LoadedModel, inputs: UpsamplerInputs) -> float:
     """Return the intensity that corresponds to 1 in the network.
 
-    It includes the headroom above the 99th percentile that was used in training. InferenceError is
+    It includes the headroom above the 99th percentile that was used in training. InvalidInput is
     raised if it is not positive and finite.
     """
     headroom = model.card.headroom
     scale = inputs.scale * (1.0 if headroom is None else headroom)
     if not np.isfinite(scale) or scale <= 0:
-        raise InferenceError(
+        raise InvalidInput(
             f"the intensity scale must be positive and finite, got {scale}. Check that the "
             "mask contains voxels with signal."
         )
@@ -206,12 +207,12 @@ def _make_channels_innermost(x: Tensor) -> Tensor:
 def network_upsampler(model: LoadedModel, inputs: UpsamplerInputs) -> Upsampler:
     """Return the upsampler of a network, applied by slice or volume as it was trained.
 
-    `inputs` contains grid, intensity and images of the run. InferenceError is raised for models
+    `inputs` contains grid, intensity and images of the run. InvalidInput is raised for models
     of several contrasts.
     """
     card = model.card
     if card.channels != 1:
-        raise InferenceError(
+        raise InvalidInput(
             f"the model combines {card.channels} contrasts ({card.contrast}), but the series "
             "has only one contrast. Models of several contrasts require --sr-target anat."
         )

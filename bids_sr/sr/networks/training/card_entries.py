@@ -48,7 +48,7 @@ def card_entries(training: ModelRequest, data_entries: Mapping[str, object]) -> 
 def make_settings_entry(training: ModelRequest) -> dict[str, object]:
     """Return the settings of a training, or of an estimation of prior SD maps, for the card.
 
-    ChangeError is raised if the recipe does not allow a requested change.
+    InvalidInput is raised if the recipe does not allow a requested change.
     """
     if training.variance is not None:
         return json.loads(json.dumps(asdict(training.variance)))

@@ -19,12 +19,13 @@ from pathlib import Path
 from torch import Tensor
 
 from bids_sr.io.code_digests import compute_code_digest
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.matrices import check_factor
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import COMPANIONS, NewModel
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.networks.data.examples import Examples
-from bids_sr.sr.networks.data.images import TrainingDataError, TrainingImages, checksums
+from bids_sr.sr.networks.data.images import TrainingImages, checksums
 from bids_sr.sr.networks.data.validation import ScoredWindow, validation_windows
 from bids_sr.sr.networks.training.card_entries import card_entries, make_training_entries
 from bids_sr.sr.networks.training.phase import (
@@ -58,7 +59,7 @@ def train_network(
     whose PSNR is reported in the log. `clock` returns a monotonic time (s).
 
     Raises `TrainingDiverged` if the loss is NaN or infinite, `OutOfDeviceMemory` if device memory
-    is insufficient even for half of the batch, `TrainingDataError` or `ResolutionError` if the
+    is insufficient even for half of the batch, `InvalidInput` or `ResolutionError` if the
     images cannot be used for training, and `ModelError` if the initial model has a different
     network, or if required VGG-19 weights are missing.
     """
@@ -84,7 +85,7 @@ def train_network(
 def _check_request(training: ModelRequest) -> None:
     """Raise an error if the factor or required VGG-19 weights are missing."""
     if training.factor is None:
-        raise TrainingDataError(
+        raise InvalidInput(
             "the super-resolution factor was not specified and cannot be determined from the "
             "images. Specify the factor."
         )

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from bids_sr.cli.models.blind_ratings import (
-    RatingError,
     average_ratings,
     check_sheet,
     compare_ratings,
@@ -19,6 +18,7 @@ from bids_sr.cli.models.blind_ratings import (
 )
 from bids_sr.cli.models.commands import main as models_main
 from bids_sr.cli.models.commands.rate import read_key
+from bids_sr.io.notices import InvalidInput
 
 SERIES = ("bspline", "attunet", "measured")
 PARTICIPANTS = ("sub-01", "sub-02")
@@ -219,7 +219,7 @@ def test_a_missing_row_is_not_rated() -> None:
     ratings = check_sheet([(2, {"code": "A", "rating": "2,5"})], ["A", "B"])
     assert ratings["A"] == 2.5
     assert math.isnan(ratings["B"])
-    with pytest.raises(RatingError, match="empty"):
+    with pytest.raises(InvalidInput, match="empty"):
         check_sheet([(2, {"code": "", "rating": "1"})], ["A"])
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from bids_sr.cli.models.candidate_settings import SearchedSetting, list_trials, parse_setting
+from bids_sr.io.notices import InvalidInput
 from bids_sr.sr.method import get_method
-from bids_sr.sr.recipe_changes import ChangeError, apply_changes
+from bids_sr.sr.recipe_changes import apply_changes
 
 RECIPE = get_method("unet").recipes["fast"]
 
@@ -82,13 +83,13 @@ def test_trials_are_named_by_the_settings_that_vary_and_listed_once():
 def test_incompatible_settings_are_drawn_again():
     for changes in drawn(["mae=0,1", "mse=0,1", "ssim=0"], 40):
         apply_changes(RECIPE, changes)
-    with pytest.raises(ChangeError, match="weight of 0"):
+    with pytest.raises(InvalidInput, match="weight of 0"):
         drawn(["mae=0", "ssim=0", "filters=8,16"], 1)
 
 
 @pytest.mark.parametrize("text", ["filters=64..8", "filters=1..8", "filters=8,", "filter=8"])
 def test_invalid_ranges_are_rejected(text):
-    with pytest.raises(ChangeError):
+    with pytest.raises(InvalidInput):
         search_space(text)
 
 
@@ -117,10 +118,10 @@ def test_all_combinations_of_listed_values_are_trials():
     values = {name: tuple(change.value for change in trial) for name, trial in trials.items()}
     assert values == {f"filters={f} batch={b}": (f, b, 1) for f in (8, 16) for b in (1, 2, 4)}
     assert list_trials([], "unet", RECIPE, n_trials=None, seed=0) == {"": ()}
-    with pytest.raises(ChangeError, match="a range requires a number of trials"):
+    with pytest.raises(InvalidInput, match="a range requires a number of trials"):
         list_trials(["filters=8..16"], "unet", RECIPE, n_trials=None, seed=0)
     # All weights of terms that depend on the target would be 0.
-    with pytest.raises(ChangeError, match="would have a weight of 0"):
+    with pytest.raises(InvalidInput, match="would have a weight of 0"):
         list_trials(["mae=0,1", "ssim=0,1"], "unet", RECIPE, n_trials=None, seed=0)
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from bids_sr.evaluation.statistics.participant_splits import (
     ParticipantSplit,
-    SplitError,
     make_folds,
     split_at_random,
     split_by_names,
 )
+from bids_sr.io.notices import InvalidInput
 
 PARTICIPANTS = [f"sub-{k:02}" for k in range(1, 8)]
 
@@ -39,9 +39,9 @@ def test_a_random_split_has_the_requested_sizes_and_depends_on_the_seed() -> Non
 
 def test_sets_that_overlap_or_are_empty_are_rejected() -> None:
     """Further cases are calls of the command ``compare``."""
-    with pytest.raises(SplitError, match="training set"):
+    with pytest.raises(InvalidInput, match="training set"):
         make_folds(PARTICIPANTS, 7, 6, 0)
-    with pytest.raises(SplitError, match="test set"):
+    with pytest.raises(InvalidInput, match="test set"):
         split_by_names(PARTICIPANTS, [], [])
-    with pytest.raises(SplitError, match="training set and the test set: a"):
+    with pytest.raises(InvalidInput, match="training set and the test set: a"):
         ParticipantSplit(train=("a",), test=("a",))

@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from bids_sr.group.combination.run_combination import (
-    CombinationError,
     RunEstimate,
     combine_estimates,
     correlate_error,
@@ -15,6 +14,7 @@ from bids_sr.group.combination.run_combination import (
     weigh_runs,
     widen_error,
 )
+from bids_sr.io.notices import InvalidInput
 
 
 def estimates(n_runs, shape=(4, 5, 6), seed=0, dof=80.0):
@@ -206,7 +206,7 @@ ONE_VOXEL = [single_voxel_estimate(1, 1), single_voxel_estimate(1, 1, dof=0)]
     ],
 )
 def test_runs_that_cannot_be_combined_are_rejected(runs, weights, shared, words):
-    with pytest.raises(CombinationError, match=words):
+    with pytest.raises(InvalidInput, match=words):
         combine_estimates(runs, weights, shared=shared)
 
 

@@ -127,7 +127,7 @@ def test_the_templateflow_cache_is_used_only_if_it_contains_images(
         # The skeleton of TemplateFlow has file names without content.
         (folder / f"tpl-MNIColin27_res-01_{ending}").touch()
     assert available_templates() == ("MNI152NLin2009cAsym", "MNI152NLin2009aSym")
-    with pytest.raises(templates.TemplateError, match="MNI152NLin2009cAsym"):
+    with pytest.raises(templates.InvalidInput, match="MNI152NLin2009cAsym"):
         templates.load_template("MNIColin27")
     rng = np.random.default_rng(0)
     mask = np.zeros((30, 30, 30), dtype=np.uint8)

@@ -14,6 +14,7 @@ from nitransforms.resampling import apply as their_resampling
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import load
 from bids_sr.preproc.imported_motion import precomputed_motion
@@ -22,7 +23,6 @@ from bids_sr.preproc.steps import imported
 from bids_sr.preproc.steps.registration import mask_bold
 from bids_sr.spatial.itk_files import read_itk, write_itk
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import TransformError
 
 SHAPE = (20, 22, 12)
 AFFINE = np.array([[-4.0, 0, 0, 40], [0, 4, 0, -42], [0, 0, 4, -20], [0, 0, 0, 1]])
@@ -97,7 +97,7 @@ def test_transforms_of_another_run_or_with_a_scale_are_rejected(moving_run):
     bold, hmc = moving_run
     with pytest.raises(ValueError, match="3 volumes; expected 4"):
         imported.import_motion(bold, read_itk(hmc)[:3], n_dummy=0)
-    with pytest.raises(TransformError, match="rigid"):
+    with pytest.raises(InvalidInput, match="rigid"):
         imported.import_motion(bold, MOTION @ np.diag([1.1, 1, 1, 1]), n_dummy=0)
 
 

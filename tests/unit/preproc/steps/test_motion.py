@@ -18,6 +18,7 @@ from bids_sr.io.atomic_files import write_json
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.io.notices import InvalidInput
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.steps import (
     acquired_series,
@@ -26,7 +27,7 @@ from bids_sr.preproc.steps import (
     run_confounds,
     temporal_model,
 )
-from bids_sr.preproc.temporal_regressors import TimeModel, TooFewVolumes
+from bids_sr.preproc.temporal_regressors import TimeModel
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix
 from bids_sr.sr.steps.resampled_series import correct_motion
 
@@ -317,7 +318,7 @@ def test_the_temporal_model_is_part_of_the_confounds_and_reported(tmp_path) -> N
 
 def test_too_few_remaining_volumes_are_an_error_with_reason_and_option() -> None:
     strict = TimeModel(fd_censor=0.05, band_pass=(0.01, 0.2), legendre=2)
-    with pytest.raises(TooFewVolumes, match=r"0 of 56 .* 56 ") as error:
+    with pytest.raises(InvalidInput, match=r"0 of 56 .* 56 ") as error:
         add_temporal_regressors(_moving_table(), model=strict)
     assert "--censor fd" in str(error.value)
     assert "--band-pass" in str(error.value)

@@ -214,13 +214,13 @@ def test_data_consistency_is_enforced_before_motion_correction(tmp_path):
 )
 def test_missing_inputs_are_named(name, inputs, message):
     model = untrained() if inputs else None
-    with pytest.raises(apply_to_series.InferenceError, match=message):
+    with pytest.raises(apply_to_series.InvalidInput, match=message):
         upsamplers.make_upsampler(name, UpsamplerInputs(factor=TWO, **inputs), model)
 
 
 def test_too_few_transforms_are_an_error_and_write_no_file(tmp_path):
     volumes = [np.ones((6, 6, 2)), np.ones((6, 6, 2))]
-    with pytest.raises(apply_to_series.InferenceError, match="1 transforms for 2 volumes"):
+    with pytest.raises(apply_to_series.InvalidInput, match="1 transforms for 2 volumes"):
         run(
             tmp_path,
             volumes,
@@ -235,7 +235,7 @@ def test_values_that_are_not_finite_stop_the_run(tmp_path):
     with torch.no_grad():
         infinite.generator.tail.bias.fill_(float("inf"))
     volumes = [np.random.default_rng(0).random((6, 6, 2))]
-    with pytest.raises(apply_to_series.InferenceError, match="volume 0"):
+    with pytest.raises(apply_to_series.InvalidInput, match="volume 0"):
         run(
             tmp_path,
             volumes,

@@ -54,7 +54,7 @@ def test_enforced_series_reproduce_the_acquired_data(
     tmp_path, name: str, factor: tuple[float, float, float]
 ) -> None:
     if name in ("fast", "paper") and factor[2] != 1:
-        with pytest.raises((ValueError, apply_to_series.InferenceError)):
+        with pytest.raises((ValueError, apply_to_series.InvalidInput)):
             upsampler(name, factor, np.ones((4, 4, 4)))
         return
     volumes = [

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from data.tiny_training import balls
 
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import compatibility
@@ -14,7 +15,7 @@ from bids_sr.sr.models.card import ModelError, source_path
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.models.model_store import make_or_reuse_model
 from bids_sr.sr.models.request import ModelRequest
-from bids_sr.sr.networks.data.images import TrainingDataError, checksums
+from bids_sr.sr.networks.data.images import checksums
 from bids_sr.sr.recipe_changes import RecipeChange
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -185,7 +186,7 @@ def test_a_setting_decides_whether_a_stopped_model_is_applied_each_time_it_is_us
 
 def test_images_without_a_low_resolution_image_require_a_factor(tmp_path):
     request = ModelRequest(method="resnet3d", sloppy=True)
-    with pytest.raises(TrainingDataError, match="factor"):
+    with pytest.raises(InvalidInput, match="factor"):
         make_or_reuse_model(request, balls(1), tmp_path)
 
 

@@ -8,10 +8,11 @@ from data.known_priors import acquired, expected, fluctuation, normal_noise, siz
 from scipy.ndimage import gaussian_filter
 
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
 from bids_sr.sr.inference.apply_to_series import write_series
 from bids_sr.sr.inference.posed_image import PosedImage
-from bids_sr.sr.inference.upsampler_inputs import InferenceError, UpsamplerInputs
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard
@@ -147,7 +148,7 @@ def test_without_detail_the_series_is_zero_filled_and_a_constant_is_added_to_eac
     detailed = series_with_detail(prior, zero_filled)
     with_constant = series_with_detail(prior, zero_filled, constant)
     np.testing.assert_allclose(with_constant, detailed + constant[..., None], atol=1e-4)
-    with pytest.raises(InferenceError, match=r"slice 0 produced NaN or infinite"):
+    with pytest.raises(InvalidInput, match=r"slice 0 produced NaN or infinite"):
         series_with_detail(None, zero_filled, constant * np.nan)
     assert not list(tmp_path.glob("*.tmp*"))
 

@@ -65,7 +65,7 @@ def test_series_mask_and_prior_sd_equal_the_python_interface(run, mapped):
 
 def test_effects_and_total_sds_are_in_percent_and_cover_the_true_effects(run, mapped):
     """The true effects are a least-squares fit of the high-resolution series without noise."""
-    events = Events.from_rows(list(EVENTS), enumerate(EVENTS.astype(str).to_dict("records")), "")
+    events = Events.from_rows(list(EVENTS), enumerate(EVENTS.astype(str).to_dict("records")))
     design = build_design(
         events, DesignSettings(), n_volumes=COUNT, tr=TR, n_dummy=DUMMIES, confound_names=()
     )
@@ -147,7 +147,7 @@ def test_remaining_motion_is_noted_with_the_name_of_the_option(run, tmp_path, ca
     options = ("--method", "bspline", "--realigned", "--mask", run / "mask.nii")
     assert call(tmp_path / "moved_bold.nii", out, *options) == 0
     (note,) = read_json(out)["Notes"]
-    assert note.startswith("--realigned was specified, but volume")
+    assert note.startswith("--realigned: volume")
     assert note.endswith("Omit --realigned.")
     assert f"Note: {note}" in capsys.readouterr().out
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr.networks.data.images import TrainingDataError
+from bids_sr.io.notices import InvalidInput
 from bids_sr.sr.networks.data.symmetries import apply_symmetry, list_symmetries
 from bids_sr.sr.networks.data.windows import find_corners
 from bids_sr.sr.operators import get_operator
@@ -40,11 +40,10 @@ def test_patches_at_the_border_are_moved_inside_on_the_low_resolution_grid():
 
 def test_too_small_or_empty_masks_are_rejected():
     with pytest.raises(
-        TrainingDataError,
         match=r"\(21, 21, 21\) voxels does not fit into an image of \(30, 20, 30\)",
     ):
         find_corners(np.ones((30, 20, 30)), (21, 21, 21), (1, 1, 1))
-    with pytest.raises(TrainingDataError, match="empty"):
+    with pytest.raises(InvalidInput, match="empty"):
         find_corners(np.zeros((8, 8)), (4, 4), (1, 1))
 
 

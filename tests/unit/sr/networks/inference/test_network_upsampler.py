@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.matrices import upsample
 from bids_sr.sr import method
-from bids_sr.sr.inference.upsampler_inputs import InferenceError, UpsamplerInputs
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.model import LoadedModel, load_model, save_model
@@ -91,7 +92,7 @@ def test_overlapping_patches_of_a_local_network_equal_the_full_slices():
     )
     np.testing.assert_allclose(shared, full, atol=1e-3)
     assert np.abs(seams - full).max() > 5
-    with pytest.raises(InferenceError, match="acquired grid"):
+    with pytest.raises(InvalidInput, match="acquired grid"):
         network_upsampler.NetworkUpsampler(
             model(net, replace(recipe, upsampled_by=None)),
             UpsamplerInputs(factor=(2.0, 2.0, 1.0), patch=12),
@@ -223,7 +224,7 @@ def test_the_headroom_of_training_is_used_in_inference():
 
 
 def test_a_model_of_several_contrasts_is_rejected_for_a_series():
-    with pytest.raises(InferenceError, match=r"combines 3 contrasts \(T1w\+T2w\+FLAIR\)"):
+    with pytest.raises(InvalidInput, match=r"combines 3 contrasts \(T1w\+T2w\+FLAIR\)"):
         make_upsampler(
             "resnet3d",
             UpsamplerInputs(factor=FACTOR),

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from data.tiny_training import equal_states
 
+from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.sr import method
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.networks.data.examples import Examples, Slab, split_slabs
-from bids_sr.sr.networks.data.images import TrainingDataError, pair_image
+from bids_sr.sr.networks.data.images import pair_image
 from bids_sr.sr.networks.data.validation import validation_windows
 from bids_sr.sr.networks.training import phase, trainer
 from bids_sr.sr.networks.training.update_steps import Networks
@@ -112,7 +113,7 @@ def test_an_unusable_pair_is_rejected(small_pair, change, message):
         "highres": small_pair.fine,
         "mask": np.ones((12, 12, 6)),
     } | change
-    with pytest.raises(TrainingDataError, match=message):
+    with pytest.raises(InvalidInput, match=message):
         pair_image(**images, lowres_affine=np.eye(4), factor=FACTOR)
 
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from data.tiny_training import CONTENT, Tiny, TinyCritic, ball, balls, equal_states, fit, recipe
 
+from bids_sr.io.notices import InvalidInput
 from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.networks.data.images import TrainingDataError, TrainingImage
+from bids_sr.sr.networks.data.images import TrainingImage
 from bids_sr.sr.networks.losses.adversarial import AdversarialBCE
 from bids_sr.sr.networks.losses.image import TotalVariation
 from bids_sr.sr.recipe import LossTerm
@@ -289,7 +290,7 @@ def test_a_start_continues_with_its_critic(tmp_path):
     ],
 )
 def test_an_unusable_image_is_rejected(change, message):
-    with pytest.raises(TrainingDataError, match=message):
+    with pytest.raises(InvalidInput, match=message):
         replace(ball(), **change)
 
 
@@ -318,10 +319,10 @@ EMPTY_BELOW[..., :10] = False
     ],
 )
 def test_unusable_sets_are_rejected(images, ndim, message, tmp_path):
-    with pytest.raises(TrainingDataError, match=message):
+    with pytest.raises(InvalidInput, match=message):
         fit(images, recipe(ndim), tmp_path, ndim)
 
 
 def test_networks_for_slices_do_not_change_the_slice_thickness(tmp_path):
-    with pytest.raises(TrainingDataError, match="slice by slice"):
+    with pytest.raises(InvalidInput, match="slice by slice"):
         fit(balls(1), recipe(2), tmp_path, 2, factor=(2.0, 2.0, 2.0))
