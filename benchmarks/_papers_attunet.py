@@ -36,7 +36,7 @@ DATA = (
     " used for training and four other heads for testing. Each protocol was used for half of the"
     " training heads and half of the test heads. Protocol A averages 2 × 2 voxels in plane, and"
     " protocol B averages 2 × 2 voxels along one in-plane axis and across slices. The networks"
-    f" were trained for {STEPS} steps with recipe fast"
+    f" were trained for {STEPS} steps with recipe fast and the loss MAE + 0.1 (1 − SSIM)"
 )
 DATA_OF_ALL = f"{DATA} (`vit`: {STEPS_OF_VIT} steps)"
 SIMILARITY = ("mae", "nmse", "psnr", "ssim")

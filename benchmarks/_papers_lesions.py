@@ -208,7 +208,8 @@ def lesions(_: Path, portion: Portion) -> None:
             f" {len(TESTED)} other heads for testing, half of them by each protocol (averages of"
             " 2 × 2 voxels in plane, or along one in-plane axis and across slices), so that each"
             f" protocol has {len(TRAINED) // 2} heads in training. The networks were trained for"
-            f" {STEPS} steps with recipe fast (`vit`: {STEPS_OF_VIT} steps).",
+            f" {STEPS} steps with recipe fast and the loss MAE + 0.1 (1 − SSIM) (`vit`:"
+            f" {STEPS_OF_VIT} steps).",
             "Lesions are segmented in FLAIR images with a map of likely locations, tissues"
             " (csfSpaces, veins, brainTissue) by the multispectral segmentation, whose classes are"
             " fitted once per head, to the high-resolution scan, as in the program. The reference"

@@ -10,10 +10,11 @@ trained on patches (``--set patch=64``) is applied in patches of the same size, 
 (section 3.6).
 
 The paper lists four objectives (section 3.4) and refers to a supplement for the configuration,
-which was not available to us. Section 4.3 mentions a loss of three metrics. The following settings
-have the values of the authors' code (bryanlimy/clinical-super-mri): one objective, the
-cross-entropy; batches of 32 slices; a learning rate of 1e-3, which is halved every 20 epochs; a
-critic with a learning rate of 2e-4 and betas of 0.5 and 0.999; and normalized attention gates.
+which was not available to us. The loss is that of section 4.3: MAE, SSIM and PSNR, with our
+weights of 1, 1 and 0.002 per dB. The authors' code (bryanlimy/clinical-super-mri) takes the
+cross-entropy (``--set bce=1 mae=0 ssim=0 psnr=0``). The following settings have the values of this
+code: batches of 32 slices; a learning rate of 1e-3, which is halved every 20 epochs; a critic with
+a learning rate of 2e-4 and betas of 0.5 and 0.999; and normalized attention gates.
 B-spline interpolation before the network is ours. The code differs from the paper in the number of
 convolutions per level (two instead of one) and in the critic (docs/papers/settings.md).
 
@@ -40,7 +41,9 @@ PAPER = Recipe(
     ),
     build_critic=network("critics.guiding_critic", slope=0.01, activated=True),
     losses=(
-        loss("content", "image.BCE", 1.0),
+        loss("content", "image.MAE", 1.0),
+        loss("ssim", "image.SSIMLoss", 1.0),
+        loss("psnr", "image.PSNRLoss", 0.002),
         loss("adversarial", "adversarial.CriticScore", 0.0),
     ),
     upsampled_by="bspline",

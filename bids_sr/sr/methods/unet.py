@@ -1,8 +1,8 @@
 """U-Net, for comparison with the attention U-Net.
 
 `paper` is the published network (Ronneberger et al. 2015) with 31 million parameters, trained like
-the attention U-Net (attention_unet, section 4.6), with a final sigmoid, which the cross-entropy
-requires, and without normalization. The `unet` in the code of Li et al. 2022 has normalized
+the attention U-Net (attention_unet, section 4.6), with its final sigmoid and without
+normalization. The `unet` in the code of Li et al. 2022 has normalized
 convolutions. `fast` is the fast attention U-Net without its gates, and thus shows their benefit.
 There is no critic, because it would only serve for inspection.
 """

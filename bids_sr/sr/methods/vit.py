@@ -1,7 +1,7 @@
 """Vision transformer, for comparison with the attention U-Net.
 
 `paper` is ViT-M (Lin & Heckel 2022), trained like the attention U-Net (attention_unet, section
-4.6), with a final sigmoid, which the cross-entropy requires (our choice). `fast` is ours: a small
+4.6), with its final sigmoid (our choice). `fast` is ours: a small
 transformer of the same type, whose output patches are added to the interpolated image.
 """
 

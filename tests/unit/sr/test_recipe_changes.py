@@ -120,9 +120,12 @@ def test_weights_of_losses_are_set_added_and_kept_at_zero():
     assert weights(recipe_with("tv.tv=0.02")) == {"content:MSE": 1, "tv:TotalVariation": 0.02}
     new_recipe = recipe_with("attunet.mse=2 attunet.bce=.5 attunet.mae=0", "paper")
     assert weights(new_recipe) == {
-        "content:BCE": 0.5,
+        "content:MAE": 0,
+        "ssim:SSIMLoss": 1,
+        "psnr:PSNRLoss": 0.002,
         "adversarial:CriticScore": 0,
         "content:MSE": 2,
+        "content:BCE": 0.5,
     }
     # Squared error, which replaces VGG-19 features, is always used once it has a weight.
     paper = get_method("cpce").recipes["paper"]
