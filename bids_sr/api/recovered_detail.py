@@ -28,11 +28,10 @@ from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.api.task_inputs import (
     ConfoundsLike,
     EventsLike,
-    RunTask,
     is_program_table,
     load_confounds,
     load_events,
-    parse_contrasts,
+    plan_task,
 )
 from bids_sr.engine.artifacts import Confounds, Rows
 from bids_sr.engine.flow import Eager
@@ -214,24 +213,23 @@ def _test_run(
         _check_series(reader)
         resolver._find_poses(reader, None)
         columns = None if confounds is None else load_confounds(confounds, reader.shape[3])
-        run_events = load_events(events)
-        contrasts = parse_contrasts(
-            run_events,
+        n_dummy = learned_run.basics.n_dummy
+        task = plan_task(
+            load_events(events),
             settings.contrasts,
             design,
             reader.shape[3],
             reader.tr,
-            n_dummy=learned_run.basics.n_dummy,
+            n_dummy=n_dummy,
         )
-        check_blocks(run_events, design, reader.shape[3], reader.tr)
+        check_blocks(task.events, design, reader.shape[3], reader.tr, n_dummy=n_dummy)
         fitted_run = to_fitted_run(
             reader, learned_run.basics, resolver.factor_, learned_run.calibration
         )
-        task = RunTask(events=run_events, contrasts=contrasts, design=design)
         model = task.build_model(fitted_run, columns, _list_nuisance(columns))
         rows = _test_detail(fitted_run, model, resolver, settings.smoothing, folder)
     methods = {resolver.method: "" if resolver.applied_ else _NOT_APPLIED}
-    return tabulate_support(rows, methods, list(contrasts), settings.smoothing)
+    return tabulate_support(rows, methods, list(task.contrasts), settings.smoothing)
 
 
 def _check_series(reader: SeriesReader) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,10 +18,10 @@ from bids_sr.api.image_inputs import (
     check_repetition_time,
 )
 from bids_sr.engine.artifacts import Confounds
-from bids_sr.glm.contrasts import Contrasts, list_levels, resolve_contrasts
+from bids_sr.glm.contrasts import Contrasts, list_levels
 from bids_sr.glm.design import DesignSettings, build_design, contrast_vector
 from bids_sr.glm.regressors import DesignError, Events, read_events
-from bids_sr.glm.steps.default_contrasts import choose_default_contrasts
+from bids_sr.glm.steps.default_contrasts import choose_contrasts
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.confound_names import find_renamed_columns
@@ -29,6 +29,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.tables import read_frame
 from bids_sr.preproc.model_confounds import model_confounds
+from bids_sr.preproc.nonsteady import count_nonsteady_volumes
 from bids_sr.preproc.steps import run_confounds
 from bids_sr.workflows.fit_run import FittedRun
 
@@ -111,7 +112,7 @@ def is_program_table(confounds: pd.DataFrame) -> bool:
     return _DISPLACEMENT in confounds
 
 
-def parse_contrasts(
+def plan_task(
     events: Events,
     contrasts: Sequence[str],
     design: DesignSettings,
@@ -119,21 +120,22 @@ def parse_contrasts(
     tr: float,
     *,
     n_dummy: int = 0,
-) -> dict[str, Mapping[str, float]]:
-    """Return the weights of conditions by contrast.
+) -> RunTask:
+    """Return the task of a run.
 
     Default contrasts are those that the events allow to estimate, as in the program. A warning
-    names what is left out. If `contrasts` is empty, default contrasts are used. `n_volumes`
-    includes the `n_dummy` volumes that are not fitted, and `tr` is the repetition time (s).
+    names what is left out or imprecise. If `contrasts` is empty, default contrasts are used.
+    `n_volumes` includes the `n_dummy` volumes that are not fitted, and `tr` is the repetition time
+    (s).
     """
-    if contrasts:
-        return dict(resolve_contrasts(events.conditions, contrasts))
-    chosen, left_out = choose_default_contrasts(events, design, n_volumes, tr, n_dummy=n_dummy)
-    if left_out:
-        texts = (f"{text} {', '.join(names)}" for text, names in left_out.items())
-        warning = SuperResolutionWarning(f"default contrasts: {'; '.join(texts)}.")
+    modeled_events, chosen, notes = choose_contrasts(
+        events, contrasts, design, n_volumes, tr, n_dummy=n_dummy
+    )
+    if notes:
+        texts = "; ".join(f"{text} {', '.join(names)}" for text, names in notes.items())
+        warning = SuperResolutionWarning(f"{'' if contrasts else 'default '}contrasts: {texts}.")
         warnings.warn(warning, stacklevel=2)
-    return dict(chosen)
+    return RunTask(events=modeled_events, contrasts=chosen, design=design)
 
 
 def load_events(events: EventsLike) -> Events:
@@ -165,20 +167,25 @@ def load_task(events: EventsLike, reader: SeriesReader) -> RunTask:
     `reader` is the series, whose repetition time must be known.
     """
     check_repetition_time(reader)
-    run_events, design, n_volumes = load_events(events), DesignSettings(), reader.shape[3]
+    n_volumes, tr, n_dummy = reader.shape[3], reader.tr, count_nonsteady_volumes(reader.path)
     try:
+        task = plan_task(load_events(events), (), DesignSettings(), n_volumes, tr, n_dummy=n_dummy)
         model = build_design(
-            run_events, design, n_volumes=n_volumes, tr=reader.tr, confound_names=()
+            task.events,
+            task.design,
+            n_volumes=n_volumes,
+            tr=tr,
+            n_dummy=n_dummy,
+            confound_names=(),
         )
-        contrasts = parse_contrasts(run_events, (), design, n_volumes, reader.tr)
-        for name, weights in contrasts.items():
+        for name, weights in task.contrasts.items():
             contrast_vector(model, name, weights)
     except DesignError as error:
         raise ImageInputError(error.reason, "Correct the events.", "events") from None
-    if not contrasts:
-        reason = f"no event is inside the run ({n_volumes} volumes of {reader.tr:g} s)"
+    if not task.contrasts:
+        reason = f"no event is inside the run ({n_volumes} volumes of {tr:g} s)"
         raise ImageInputError(reason, "Correct the events.", "events")
-    return RunTask(events=run_events, contrasts=contrasts, design=design)
+    return task
 
 
 def read_levels(events: Path) -> tuple[str, ...]:

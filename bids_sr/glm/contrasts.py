@@ -108,6 +108,27 @@ def is_pause(name: str) -> bool:
     return bool(_PAUSE_WORDS & {*words})
 
 
+def requires_type(
+    request: str | tuple[str, Contrast], name: str, trial_types: Sequence[str]
+) -> bool:
+    """Return whether a requested contrast can be resolved, but not without a trial type.
+
+    >>> [requires_type(text, "fix", ["go", "fix"]) for text in ("go", "go-fix", "all", "stop")]
+    [False, True, False, False]
+    """
+    other_types = [other for other in trial_types if other != name]
+    return is_possible(request, trial_types) and not is_possible(request, other_types)
+
+
+def is_possible(request: str | tuple[str, Contrast], trial_types: Sequence[str]) -> bool:
+    """Return whether a requested contrast can be computed from trial types."""
+    try:
+        resolve_contrasts(trial_types, [request])
+    except UsageError:
+        return False
+    return True
+
+
 def is_missing_type(name: str, levels: Collection[str] = ()) -> bool:
     """Return whether a text in the column trial_type is a missing value, and not a type.
 

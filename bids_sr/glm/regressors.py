@@ -1,7 +1,7 @@
 """Regressors of interest of a run: task events or, in runs without events, seed time series."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -141,6 +141,10 @@ class Events:
     def conditions(self) -> list[str]:
         """Trial types in alphabetical order, see `order_types`."""
         return list(order_types(map(str, self.table["trial_type"].unique())))
+
+    def without(self, types: Collection[str]) -> "Events":
+        """Return the events of other trial types."""
+        return replace(self, table=self.table[~self.table["trial_type"].isin(list(types))])
 
     def filter_contrasts(self, contrasts: Mapping[str, _Weights]) -> dict[str, _Weights]:
         """Return all contrasts; the plan has already removed contrasts that are not estimable."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import Design
+from bids_sr.glm.contrasts import Contrast, Contrasts, is_pause, requires_type
+from bids_sr.glm.design import Design, frame_times
 from bids_sr.glm.hemodynamic_response import RESPONSE_S, HemodynamicResponse
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.type_information import (
@@ -17,6 +17,8 @@ from bids_sr.glm.type_information import (
     spans_near_run,
 )
 from bids_sr.io.frozen import frozen
+
+_LEAST_ENERGY = 1e-6  # of a sum of responses, whose plateau is 1; less is rounding
 
 
 @frozen
@@ -86,6 +88,38 @@ def _compute_energy_outside(
         for name, spans in spans_near_run(events.spans(), n_volumes * tr).items()
         if spans
     }
+
+
+def find_pauses(
+    events: Events, design: Design, requests: Sequence[str | tuple[str, Contrast]] = ()
+) -> tuple[str, ...]:
+    """Return the trial types that are taken for rest.
+
+    Their names say that they are pauses, no requested contrast requires them, and all responses
+    add up to a constant from the first to the last event, apart from the first response: pauses
+    are when there are no other events, so that standard errors would be more than 3 times as large
+    with them. The design may lack head motion.
+    """
+    types, trials = events.conditions, events.trials()
+    pauses = tuple(
+        name
+        for name in types
+        if is_pause(name) and not any(requires_type(one, name, types) for one in requests)
+    )
+    n_volumes, start_time = design.n_dummy + len(design.matrix), design.settings.start_time
+    times = frame_times(n_volumes, design.tr, start_time=start_time)[design.n_dummy :]
+    is_between = times >= min(trial.onset for trial in trials) + RESPONSE_S
+    is_between &= times <= max(trial.onset + trial.duration for trial in trials)
+    matrix, n_types = design.matrix[is_between], len(design.conditions)
+    if not pauses or len(matrix) <= matrix.shape[1]:
+        return ()
+    is_in_pauses = np.array([name in pauses for name in design.conditions])
+    sums = matrix[:, :n_types] @ np.column_stack([is_in_pauses, ~is_in_pauses])
+    others = matrix[:, n_types:]
+    sums = sums - others @ np.linalg.lstsq(others, sums, rcond=None)[0]
+    (energy, product), (_, other_energy) = sums.T @ sums
+    limit = math.sqrt((1 - 1 / NOTED_INFLATION) * energy * other_energy)
+    return pauses if product < -max(limit, _LEAST_ENERGY) else ()
 
 
 def is_precise(design: Design, n_removed: int) -> bool:

@@ -233,7 +233,9 @@ def _find_regressors(
     """Return the events of a task run, or seed or component time series of a resting-state run."""
     if plan.bold.events is not None:
         _store_events(plan.bold.events, plan.bold.events_sidecar, outputs)
-        return task_events.select_events(plan.bold.events, levels=plan.bold.levels)
+        return task_events.select_events(
+            plan.bold.events, levels=plan.bold.levels, pauses=plan.bold.pauses
+        )
     if plan.seeds:
         regressors, columns = seeds.seed_series(
             preproc,

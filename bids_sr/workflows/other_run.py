@@ -46,7 +46,9 @@ def measure_another_run(plan: RunPlan, fitted_run: FittedRun, other_run: OtherRu
             head_motion.head_mask,
             head_motion.hmc_xfms,
             head_motion.motion,
-            task_events.select_events(other_run.events, levels=other_run.levels),
+            task_events.select_events(
+                other_run.events, levels=other_run.levels, pauses=plan.bold.pauses
+            ),
             fitted_run.motion.boldref,
             fitted_run.registration.bold_mask,
             fitted_run.registration.bold_mask_hr,

@@ -59,7 +59,7 @@ def measure_effects(
 
 
 def check_blocks(
-    regressors: Regressors, design: DesignSettings, n_volumes: int, tr: float
+    regressors: Regressors, design: DesignSettings, n_volumes: int, tr: float, *, n_dummy: int
 ) -> None:
-    """Raise `TooFewBlocks` if no condition has two blocks inside a run."""
-    block_design(regressors, design, n_volumes=n_volumes, tr=tr)
+    """Raise `TooFewBlocks` if no condition has two blocks in the volumes that are fitted."""
+    block_design(regressors, design, n_volumes=n_volumes, tr=tr, n_dummy=n_dummy)

@@ -14,12 +14,15 @@ _STIMULUS_FILE = "stim_file"
 
 
 @step(makes="regressors")
-def select_events(events_file: File, *, levels: Sequence[str]) -> Regressors:
+def select_events(
+    events_file: File, *, levels: Sequence[str], pauses: Sequence[str] = ()
+) -> Regressors:
     """Return the modeled events of a run.
 
-    `levels` are the trial types in ``Levels`` of the events table.
+    `levels` are the trial types in ``Levels`` of the events table, and `pauses` trial types that
+    are taken for rest.
     """
-    return read_events(events_file, levels)
+    return read_events(events_file, levels).without(pauses)
 
 
 @step(makes="events_table")

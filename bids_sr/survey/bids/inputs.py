@@ -102,7 +102,8 @@ class BoldRun:
     are ignored; `events_sidecar` is metadata after inheritance. `slice_timing` is in seconds from
     the start of a volume, one per slice; None if it is not corrected. `echoes` are file and echo
     time (ms) of all combined echoes, the first being `bold`; empty for a single echo. `factor` is
-    acquired voxel size divided by high-resolution voxel size, per axis.
+    acquired voxel size divided by high-resolution voxel size, per axis. `pauses` are trial types
+    of the events that are taken for rest.
 
     `pair` are images of the same participant that this run is super-resolved with, and `holdout`
     is the second pair of the session, which is not used for training. `calibration` is a short
@@ -117,6 +118,7 @@ class BoldRun:
     sidecar: Mapping[str, object] = field(default_factory=dict)
     events: Path | None = None
     events_sidecar: Mapping[str, object] = field(default_factory=dict)
+    pauses: tuple[str, ...] = ()
     slice_timing: tuple[float, ...] | None = None
     echoes: tuple[tuple[Path, float], ...] = ()
     factor: Factor = DEFAULT_FACTORS

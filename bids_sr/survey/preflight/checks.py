@@ -51,6 +51,7 @@ from bids_sr.survey.preflight.output_spaces import check_spaces, check_templates
 from bids_sr.survey.preflight.plan import Estimate, Plan
 from bids_sr.survey.preflight.reference_checks import note_unused_reference
 from bids_sr.survey.preflight.separate_calls import warn_of_separate_runs
+from bids_sr.survey.preflight.stats_model import list_named_types, read_model
 from bids_sr.survey.preflight.validator import validate
 
 MakePlan = Callable[[Settings, Findings], Plan]
@@ -110,7 +111,7 @@ def check_runs(settings: Settings, findings: Findings) -> Plan:
         region_masks, atlas_spaces = regions.check_regions(settings, data_set.subjects, findings)
     note_unused_reference(settings, data_set.subjects, findings)
     subjects = tuple(
-        subject
+        _mark_pauses(subject, models.types)
         for subject in data_set.subjects
         if any(run.bold in models.contrasts for run in subject.runs)
     )
@@ -132,6 +133,13 @@ def check_runs(settings: Settings, findings: Findings) -> Plan:
         combines_all_runs=settings.activation.combine_all_runs,
     )
     return _complete_plan(plan, estimable_bolds, settings, remaining_findings)
+
+
+def _mark_pauses(subject: Subject, types: Mapping[Path, estimability.TypesOfRun]) -> Subject:
+    """Return a participant; runs list the trial types that are taken for rest."""
+    pauses = {bold: run_types.pauses for bold, run_types in types.items()}
+    runs = (replace(run, pauses=pauses.get(run.bold, ())) for run in subject.runs)
+    return replace(subject, runs=tuple(runs))
 
 
 def _warn_of_missing_events(data_set: Survey, settings: Settings, findings: Findings) -> None:
@@ -223,7 +231,8 @@ class _LinearModels:
 
 def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) -> _LinearModels:
     """Return the models of the runs, from events tables, options and the BIDS Stats Model."""
-    types = _assess_trial_types(data_set, settings, findings)
+    requests = [*settings.activation.contrasts, *list_named_types(settings.activation.model)]
+    types = _assess_trial_types(data_set, requests, settings, findings)
     seeds = _list_seed_names(data_set, settings, findings)
     levels = tuple(chain.from_iterable(data_set.type_order.values()))
     requested_contrasts, model_confounds = _read_requests(
@@ -240,11 +249,14 @@ def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) ->
 
 
 def _assess_trial_types(
-    data_set: Survey, settings: Settings, findings: Findings
+    data_set: Survey,
+    requests: Sequence[str | tuple[str, Contrast]],
+    settings: Settings,
+    findings: Findings,
 ) -> dict[Path, estimability.TypesOfRun]:
     """Return the trial types of each run with a valid events table, and report invalid events.
 
-    Types are in the order shared by the data set.
+    Types are in the order shared by the data set. `requests` are requested contrasts.
     """
     runs = {run.bold: run for run in data_set.runs}
     names_by_run = {}
@@ -269,7 +281,7 @@ def _assess_trial_types(
         if run.bold in types:
             with findings.about(run.entities["subject"], run.stem, code="events"):
                 types[run.bold] = estimability.assess_types(
-                    run, names_by_run[run.bold], settings, findings
+                    run, names_by_run[run.bold], requests, settings, findings
                 )
     return types
 
@@ -311,8 +323,6 @@ def _read_requests(
     activation = settings.activation
     if activation.model is None:
         return activation.contrasts, None
-    from bids_sr.survey.preflight.stats_model import read_model
-
     contrasts, confounds = read_model(
         activation.model,
         types,

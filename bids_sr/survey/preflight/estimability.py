@@ -50,8 +50,9 @@ class TypesOfRun:
     types have default contrasts, and `averaged` types are in the mean ``all``. `unmodeled` is the
     reason by type of the events table that has no regressor. `information` has the variances of
     contrasts; None if no model was built. `inseparable` are groups of types whose responses cannot
-    be separated; empty if no model was built. `is_clear` states whether all types have a regressor
-    and no column of the model is a mixture of others, so that all contrasts can be estimated.
+    be separated; empty if no model was built. `pauses` are taken for rest. `is_clear` states
+    whether all types have a regressor and no column of the model is a mixture of others, so that
+    all contrasts can be estimated.
     """
 
     modeled: tuple[str, ...]
@@ -60,6 +61,7 @@ class TypesOfRun:
     unmodeled: Mapping[str, str] = field(default_factory=dict)
     information: "TypeInformation | None" = None
     inseparable: "tuple[InseparableTypes, ...]" = ()
+    pauses: tuple[str, ...] = ()
     is_clear: bool = False
 
     @classmethod
@@ -69,16 +71,21 @@ class TypesOfRun:
 
 
 def assess_types(
-    run: BoldRun, types: Sequence[str], settings: Settings, findings: Findings
+    run: BoldRun,
+    types: Sequence[str],
+    requests: Sequence[str | tuple[str, Contrast]],
+    settings: Settings,
+    findings: Findings,
 ) -> TypesOfRun:
     """Return the roles of the trial types of a run, and note the types that are left out.
 
-    `types` are the trial types of a valid events table.
+    `types` are the trial types of a valid events table, and `requests` are requested contrasts.
     """
     described = TypesOfRun.all_described(types)
     if run.events is None or not types:
         return described
     from bids_sr.glm.regressors import DesignError, read_events
+    from bids_sr.glm.type_roles import find_pauses
 
     events = read_events(run.events, run.levels)
     reasons = {name: describe_sum(summed_types) for name, summed_types in events.summed.items()}
@@ -88,9 +95,30 @@ def assess_types(
         return types_of_run
     try:
         design = _build_design(events, run, settings)
+        if pauses := find_pauses(events, design, requests):
+            modeled = tuple(name for name in types if name not in pauses)
+            _note_pauses(pauses, modeled, run.events, findings)
+            reasons |= dict.fromkeys(pauses, "it is taken for rest")
+            types_of_run = replace(
+                TypesOfRun.all_described(modeled), unmodeled=reasons, pauses=pauses
+            )
+            events = events.without(pauses)
+            design = _build_design(events, run, settings)
     except DesignError:  # reported by `is_estimable`
         return types_of_run
     return _assess_model(types_of_run, events, design, run, settings, findings)
+
+
+def _note_pauses(
+    pauses: Sequence[str], modeled: Sequence[str], events: Path, findings: Findings
+) -> None:
+    """Report trial types that are taken for rest."""
+    findings.note(
+        events,
+        f"{join_names(pauses)} {'is' if len(pauses) == 1 else 'are'} taken for rest because of the"
+        " name, and because all trial types together are nearly constant. To model the type, name"
+        f" it in a contrast, as in --contrasts '{modeled[0]}-{pauses[0]}'.",
+    )
 
 
 def _are_too_many(events: "Events", run: BoldRun, settings: Settings) -> bool:
@@ -137,7 +165,8 @@ def _assess_model(
     if not modeled:
         findings.add_problem(run.events, "no volume of the run shows a response to an event", _FIX)
     _note_left_out(roles, events, run, settings, findings)
-    return TypesOfRun(
+    return replace(
+        described,
         modeled=modeled,
         described=roles.described,
         averaged=roles.averaged,
@@ -295,7 +324,8 @@ def is_estimable(
     from bids_sr.glm.regressors import DesignError, read_events
 
     try:
-        design = _build_design(read_events(run.events, run.levels), run, settings)
+        events = read_events(run.events, run.levels).without(run_types.pauses)
+        design = _build_design(events, run, settings)
     except DesignError as error:
         findings.add_problem(run.events, f"the model of the run cannot be fitted: {error}", _FIX)
         return False

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from bids_sr.glm.contrasts import (
     Contrast,
+    is_possible,
     label_types,
     make_unique_label,
     resolve_contrasts,
@@ -136,7 +137,7 @@ def _select_possible(
     possible_requests: dict[Path, list[int]] = {bold: [] for bold in types}
     are_all_possible = True
     for position, request in enumerate(requested):
-        bolds = [bold for bold, run in types.items() if _is_possible(request, run.modeled)]
+        bolds = [bold for bold, run in types.items() if is_possible(request, run.modeled)]
         for bold in bolds:
             possible_requests[bold].append(position)
         if not bolds:
@@ -159,15 +160,6 @@ def _select_possible(
         with findings.about(parse_entities(bold).get("subject", ""), stem_of_echoes(bold)):
             findings.add_problem(bold, reason, fix)
     return possible_requests
-
-
-def _is_possible(request: _Request, modeled: Sequence[str]) -> bool:
-    """Return whether a contrast can be computed from the modeled trial types."""
-    try:
-        resolve_contrasts(modeled, [request])
-    except UsageError:
-        return False
-    return True
 
 
 def _refuse_impossible(request: _Request, types: Iterable[TypesOfRun], findings: Findings) -> None:

@@ -36,7 +36,7 @@ def can_be_split(
     from bids_sr.glm.design import find_uncensored_volumes
     from bids_sr.glm.regressors import read_events
 
-    events = read_events(run.events, run.levels)
+    events = read_events(run.events, run.levels).without(run.pauses)
     times = list_volume_times(run, settings)
     volumes = UsedVolumes(
         times=times,

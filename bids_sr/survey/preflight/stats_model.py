@@ -6,6 +6,7 @@ components is rejected as a whole.
 """
 
 import fnmatch
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain
@@ -74,6 +75,20 @@ def read_model(
         )
         findings.refuse_option(f"--model {path}", reason, fix)
     return [], []
+
+
+def list_named_types(path: Path | None) -> list[tuple[str, Contrast]]:
+    """Return a contrast per trial type that a model names without wildcards.
+
+    [] without a model, and if the file cannot be read, which `read_model` reports.
+    """
+    if path is None:
+        return []
+    try:
+        names = re.findall(rf'"{re.escape(_TYPE_PREFIX)}([^"]+)"', read_text(path))
+    except (OSError, ValueError):
+        return []
+    return [(name, {name: 1.0}) for name in names]
 
 
 @frozen

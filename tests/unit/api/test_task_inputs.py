@@ -10,7 +10,7 @@ import pytest
 from data.short_run import EVENTS
 
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning
-from bids_sr.api.task_inputs import load_confounds, load_events, parse_contrasts
+from bids_sr.api.task_inputs import load_confounds, load_events, plan_task
 from bids_sr.glm.design import DesignSettings
 
 BLOCKS = [
@@ -21,7 +21,7 @@ PLAIN = ["little", "thumb", "all", "littleMinusThumb"]
 
 def parse(events: list[tuple[float, float, str]], *contrasts: str) -> list[str]:
     table = pd.DataFrame(events, columns=["onset", "duration", "trial_type"])
-    return list(parse_contrasts(load_events(table), contrasts, DesignSettings(), 60, 2.0))
+    return list(plan_task(load_events(table), contrasts, DesignSettings(), 60, 2.0).contrasts)
 
 
 @pytest.mark.parametrize("seconds", [2.0, 4.0])
@@ -109,5 +109,17 @@ def test_types_with_modulation_0_are_named_in_a_warning() -> None:
     rows = {"onset": [1.0, 20.0, 40.0, 60.0], "duration": 8.0, "modulation": [1.0, 0.0, 1.0, 0.0]}
     table = pd.DataFrame(rows | {"trial_type": ["go", "stop", "go", "stop"]})
     with pytest.warns(SuperResolutionWarning, match="modulation 0: stop"):
-        contrasts = parse_contrasts(load_events(table), (), DesignSettings(), 60, 2.0)
-    assert contrasts == {"go": {"go": 1.0}}
+        task = plan_task(load_events(table), (), DesignSettings(), 60, 2.0)
+    assert task.contrasts == {"go": {"go": 1.0}}
+
+
+def test_pauses_are_rest_unless_requested_and_imprecise_contrasts_are_named() -> None:
+    rows = [(10.0 * k, 10.0, ("a", "fix", "b", "fix")[k % 4]) for k in range(12)]
+    table = pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
+    with pytest.warns(SuperResolutionWarning, match=r"taken for rest, .*: fix"):
+        task = plan_task(load_events(table), (), DesignSettings(), 60, 2.0)
+    assert {*task.contrasts} == {"a", "b", "all", "aMinusB"}
+    assert {*task.events.spans()} == {"a", "b"}
+    with pytest.warns(SuperResolutionWarning, match=r"^contrasts: standard errors .*: a\.$"):
+        task = plan_task(load_events(table), ("a", "a-fix"), DesignSettings(), 60, 2.0, n_dummy=3)
+    assert {*task.events.spans()} == {"a", "b", "fix"}

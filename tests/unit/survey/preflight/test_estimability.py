@@ -177,7 +177,7 @@ def test_contrasts_are_judged_without_the_volumes_that_are_not_fitted(
     tmp_path: Path, n_dummy: int
 ) -> None:
     """The rise of the first response, in volumes 0 to 2, is the only rest of the run."""
-    events = [(10.0 * k, 10.0, ("a", "fix", "b", "fix")[k % 4]) for k in range(24)]
+    events = [(10.0 * k, 10.0, ("a", "c", "b", "c")[k % 4]) for k in range(24)]
     maker = BidsMaker(tmp_path / "bids")
     maker.bold(n_volumes=120, tr=2.0)
     (file,) = maker.root.glob("sub-*/func/*_bold.nii.gz")
@@ -190,14 +190,14 @@ def test_contrasts_are_judged_without_the_volumes_that_are_not_fitted(
     plan = plan_for(maker)
     found = contrasts(plan)
     if n_dummy:
-        assert {*found} == {"aMinusB", "aMinusFix", "bMinusFix"}
-        assert about(plan.warnings, STEM, "'fix'", "not computed")
+        assert {*found} == {"aMinusB", "aMinusC", "bMinusC"}
+        assert about(plan.warnings, STEM, "'c'", "not computed")
     else:
-        assert {"a", "b", "fix", "all"} <= {*found}
-    requested = plan_for(maker, "--contrasts", "a", "a-fix")
-    assert {*contrasts(requested)} == {"a", "aMinusFix"}
+        assert {"a", "b", "c", "all"} <= {*found}
+    requested = plan_for(maker, "--contrasts", "a", "a-c")
+    assert {*contrasts(requested)} == {"a", "aMinusC"}
     (notice,) = [one for one in requested.warnings if "standard errors" in one.why]
-    assert notice.why.startswith("standard errors of a are ")  # not of aMinusFix
+    assert notice.why.startswith("standard errors of a are ")  # not of aMinusC
     design = build_design(
         read_events(next(iter(maker.root.glob("sub-*/func/*_events.tsv")))),
         n_volumes=120,
@@ -213,6 +213,35 @@ def test_contrasts_are_judged_without_the_volumes_that_are_not_fitted(
     match = re.search(r"are ([\d.]+) times", notice.why)
     assert match
     assert float(match[1]) == pytest.approx(expected, abs=0.06)
+
+
+def test_pauses_are_rest_only_by_name_by_design_and_without_a_request(tmp_path: Path) -> None:
+    """Contrasts are as if the pauses were called rest; conditions of any name are kept."""
+    blocks = [(10.0 * k, 10.0, ("thumb", "fix", "little", "fix")[k % 4]) for k in range(24)]
+
+    def plan_named(folder: str, pause: str, *options: str, rows: Rows = blocks) -> Plan:
+        renamed = [(start, length, name.replace("fix", pause)) for start, length, name in rows]
+        (tmp_path / folder).mkdir()
+        return plan_of(tmp_path / folder, renamed, *options, n_volumes=120)
+
+    at_rest = contrasts(plan_named("rest", "rest"))
+    for number, name in enumerate(("fix", "ITI", "off", "rest_block", "fixation cross")):
+        late = [(start + 3 * number, length, kind) for start, length, kind in blocks]
+        plan = plan_named(f"pause{number}", name, rows=late)
+        assert contrasts(plan) == at_rest
+        assert [run.pauses for run in plan.runs] == [(name,)]
+        assert about(plan.warnings, STEM, repr(name), "taken for rest")
+    for number, options in enumerate((("thumb-fix",), ("fix", "thumb"), ("h=thumb-.5*fix",))):
+        plan = plan_named(f"request{number}", "fix", "--contrasts", *options)
+        assert [run.pauses for run in plan.runs] == [()]
+        assert any("fix" in weights for weights in contrasts(plan).values())
+    plan = plan_named("all", "fix", "--contrasts", "all")
+    assert contrasts(plan) == {"all": {"little": 0.5, "thumb": 0.5}}
+    sparse = [(start, length / 2, name) for start, length, name in blocks]
+    for folder, name, rows in (("design", "0-back", blocks), ("gaps", "fix", sparse)):
+        assert [run.pauses for run in plan_named(folder, name, rows=rows).runs] == [()]
+    only = [(start, length, "fix") for start, length, _ in blocks[1::2]]
+    assert contrasts(plan_named("only", "off", rows=only)) == {"off": {"off": 1.0}}
 
 
 def repeat_blocks(period: float, trial_type: str = "a", *, share: float = 0.5) -> Rows:

@@ -347,6 +347,18 @@ def test_a_call_combines_the_model_with_requested_contrasts(maker: BidsMaker) ->
         assert [graph.settings[node]["nuisance"] for node in nodes] == [nuisance] * len(nodes)
 
 
+def test_a_pause_is_a_condition_if_the_model_names_it(maker: BidsMaker) -> None:
+    """With wildcards only, the pause is taken for rest."""
+    maker.bold(n_volumes=120)
+    rows = [(10.0 * k, 10.0, ("thumb", "fix", "little", "fix")[k % 4]) for k in range(24)]
+    maker.events(rows=rows)
+    named = changed(_x(1, *(f"trial_type.{name}" for name in ("thumb", "little", "fix"))))
+    for model, pauses in ((with_patterns(), ("fix",)), (named, ())):
+        plan = plan_for(maker, "--model", str(write_model(model, maker.root.parent)))
+        assert plan.problems == ()
+        assert [run.pauses for run in plan.runs] == [pauses]
+
+
 def test_a_contrast_of_a_type_that_is_not_modeled_is_refused(maker: BidsMaker) -> None:
     """The type repeats the events of two others."""
     rows = [(onset, 4.0, name) for onset, _, kind in EVENTS for name in (kind, "both")]
