@@ -7,8 +7,9 @@ from datetime import date
 from pathlib import Path
 
 from bids_sr.io import atomic_files
-from bids_sr.io.json_values import as_texts
+from bids_sr.io.json_values import as_number, as_texts
 from bids_sr.io.series import BASELINES
+from bids_sr.io.smoothing_words import smoothing_text
 
 # Newest BIDS version in the schema of the installed validator. `tests/contracts/test_validated.py`
 # checks it.
@@ -91,7 +92,7 @@ that are not data, or are unknown to the BIDS validator.
 """
 _SERIES_README = """\
 # {about}
-{unapplied_text}
+{unapplied_text}{smoothed_text}
 Use this directory for XCP-D, fitlins, nilearn and other programs that take the output of fMRIPrep.
 The series {series} is the preprocessed BOLD series (`desc-preproc_bold`), exactly one per run and
 space; brain mask, boldref, events, confounds, transforms and, for participants with a T1w image,
@@ -157,7 +158,10 @@ def write_series_dataset(
         _describe_dataset(root, dataset_name, sources, version, results_link="../.."),
     )
     readme_text = _SERIES_README.format(
-        about=dataset_name, series=series, unapplied_text=_format_unapplied_runs(series, applied)
+        about=dataset_name,
+        series=series,
+        unapplied_text=_format_unapplied_runs(series, applied),
+        smoothed_text=_format_smoothed_runs(_read_sidecars(root)),
     )
     _write_readme(root, readme_text)
     write_bidsignore(root)
@@ -173,14 +177,15 @@ def read_applied(output_dir: Path, series: str) -> dict[str, bool]:
 
     The runs are taken from the data set with only this series.
     """
-    applied: dict[str, bool] = {}
-    for path in sorted(
-        dataset_root(output_dir, series).glob("sub-*/**/func/*_desc-preproc_bold.json")
-    ):
-        applied[re.split("_(?:space|cohort|res|desc)-", path.name)[0]] = (
-            atomic_files.read_json(path).get("Applied") is not False
-        )
-    return applied
+    sidecars = _read_sidecars(dataset_root(output_dir, series))
+    return {run: sidecar.get("Applied") is not False for run, sidecar in sidecars.items()}
+
+
+def _read_sidecars(root: Path) -> dict[str, dict[str, object]]:
+    """Return the sidecar of the series of each run in a data set with only one series."""
+    paths = sorted(root.glob("sub-*/**/func/*_desc-preproc_bold.json"))
+    pattern = "_(?:space|cohort|res|desc)-"
+    return {re.split(pattern, path.name)[0]: atomic_files.read_json(path) for path in paths}
 
 
 def dataset_root(output_dir: Path, series: str) -> Path:
@@ -213,6 +218,18 @@ def _format_unapplied_runs(series: str, applied: Mapping[str, bool]) -> str:
     return (
         f"\n**Not super-resolved: {', '.join(runs)}.** {series} was not applied to these runs:"
         " `desc-preproc_bold` is the zero-filled series.\n"
+    )
+
+
+def _format_smoothed_runs(sidecars: Mapping[str, Mapping[str, object]]) -> str:
+    """Return a paragraph per width of the smoothing before super-resolution; "" without it."""
+    runs_by_width: dict[float, list[str]] = {}
+    for run, sidecar in sidecars.items():
+        runs_by_width.setdefault(as_number(sidecar.get("InputSmoothingFWHM"), 0.0), []).append(run)
+    return "".join(
+        f"\n**Smoothed: {', '.join(runs)}.** `desc-preproc_bold` was {smoothing_text(0, width)}.\n"
+        for width, runs in sorted(runs_by_width.items())
+        if width
     )
 
 

@@ -169,12 +169,14 @@ def participant_reasons_html(facts: ParticipantMap) -> Markup:
 
 
 def _describe_runs(facts: ParticipantMap) -> str:
-    """Return the runs in the map, and their weights."""
+    """Return the runs in the map, their weights, and smoothing before super-resolution."""
     names = enumerate_words([run.name for run in facts.runs])
-    if len(facts.runs) == 1:
-        return f"only {names}, because other runs were left out"
     weights = "equal weights" if facts.equal_weights else "weights by noise"
-    return f"mean of {len(facts.runs)} runs ({names}), {weights}"
+    text = f"mean of {len(facts.runs)} runs ({names}), {weights}"
+    if len(facts.runs) == 1:
+        text = f"only {names}, because other runs were left out"
+    smoothing = smoothing_text(facts.fwhm_mm, facts.input_fwhm_mm)
+    return f"{text} · {smoothing}" if facts.input_fwhm_mm else text
 
 
 def _left_out_sentences(facts: ParticipantMap) -> list[str]:

@@ -16,11 +16,13 @@ from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import capitalize
 from bids_sr.glm.activation_regions import SIGN_RELIABLE
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL
+from bids_sr.glm.steps.map_comparison import read_input_smoothing
 from bids_sr.glm.vein_signs import LARGE_PERCENT
 from bids_sr.io.grids import Factor, mm_text, size_text
 from bids_sr.io.json_values import as_number
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
+from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.report.figure_step import FigureDrawing, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
 from bids_sr.report.figure_steps.result_picture import PictureMaps, draw_error, draw_picture
@@ -148,6 +150,8 @@ def draw_overview(
     facts = [f"{len(displacement)} volumes", sizes]
     if result.method and agreement is None:
         facts.append("no reference")
+    if input_mm := max(map(read_input_smoothing, maps), default=0.0):
+        facts.append(smoothing_text(0, input_mm))
     screen = make_first_screen(
         title=f"sub-{entities['subject']} · {run_text(entities).removeprefix('task ')}",
         facts=" · ".join(facts),

@@ -12,6 +12,7 @@ from bids_sr.io.dataset_description import (
     write_dataset,
     write_series_dataset,
 )
+from bids_sr.io.smoothing_words import smoothing_text
 
 RAW = {
     "Name": "study",
@@ -113,6 +114,19 @@ def test_name_and_readme_state_runs_to_which_the_method_was_not_applied(raw, tmp
     baseline = description_of(dataset_root(out, "bspline"))["Name"]
     for text in (name, readme.splitlines()[0], baseline):
         assert "super-resolved" not in text
+
+
+def test_the_readme_states_smoothing_before_super_resolution(raw, tmp_path):
+    root = dataset_root(tmp_path / "out", "srgan")
+    for run, width in (("rest", 0.0), ("tap", 13.2)):
+        path = root / f"sub-01/func/sub-01_task-{run}_desc-preproc_bold.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"InputSmoothingFWHM": width} if width else {}))
+    write_series_dataset(tmp_path / "out", "srgan", bids_dir=raw, version="1.0")
+    (line,) = (line for line in (root / "README.md").read_text().splitlines() if "13.2" in line)
+    assert "sub-01_task-tap" in line
+    assert "sub-01_task-rest" not in line
+    assert smoothing_text(0, 13.2) in line
 
 
 @pytest.mark.parametrize(

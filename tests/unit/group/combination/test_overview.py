@@ -15,6 +15,7 @@ from bids_sr.group.combination.overview import (
     participant_html,
     participant_reasons_html,
 )
+from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.report.contrast_table import list_reasons
 from bids_sr.report.first_screen import UseRow, make_view
 
@@ -90,6 +91,8 @@ def test_map_runs_error_and_skipped_runs_are_named() -> None:
     ):
         assert part in text
     assert re.search(r"all runs together 0\.1[12] 0\.14 0\.35 8\.0 4\.5", text)
+    smoothed = text_of(replace(FACTS, input_fwhm_mm=13.2))
+    assert f"equal weights · {smoothing_text(0, 13.2)}" in smoothed
 
 
 COMBINED = FACTS.combined

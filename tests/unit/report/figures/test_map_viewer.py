@@ -25,6 +25,7 @@ from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.detail_support import ContrastResult, RegionResult
 from bids_sr.evaluation.result import make_result
 from bids_sr.evaluation.run_evidence import RunEvidence
+from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.report.figure_steps.map_viewer import _LazyVolumes, show_viewer
 from bids_sr.report.figure_steps.maps import draw_activation
 from bids_sr.report.figure_steps.overview import draw_overview
@@ -310,6 +311,14 @@ def test_viewer_and_figure_use_the_same_color_scale():
     images = SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=signal)
     drawn = draw_first_screen(*judge_nothing(), maps, images)
     assert "Simulated 6 mm" in content_of(drawn, "why", html=True)
+    smoothed = [
+        replace(item, sidecar={**item.sidecar, "InputSmoothingFWHM": 13.2}) for item in maps
+    ]
+    verdict, evidence = judge_nothing()
+    for shown, is_named in ((maps, False), (smoothed, True)):
+        drawn_overview = draw_first_screen(verdict, evidence, shown, images)
+        overview = content_of(drawn_overview, "overview", html=True)
+        assert (smoothing_text(0, 13.2) in overview) is is_named
     screen = Page(content_of(drawn, "overview", html=True))
     pictures = [part for part in screen.all("div") if part.all("div", "picture")][1:]
     assert [part.attributes["data-for"] for part in pictures] == ["all", "faces"]
