@@ -79,15 +79,15 @@
 <p class="answer {{ view.kind }}">{{ view.sentence }}</p>
 {% endmacro %}
 
-{% macro first_screen(screen, pictures, uses, rows, hidden, total) %}
-<div class="first" data-contrasts="{{ screen.views|map(attribute="contrast")|join("|") }}">
+{% macro first_screen(screen, pictures, uses, rows, hidden, n_hidden) %}
+<div class="first" data-contrasts="{{ screen.views|map(attribute="contrast")|join("|") }}" data-names="{{ screen.views|map(attribute="name")|join("|") }}">
 <div class="line"><h2>{{ screen.title }}</h2><p>{{ screen.facts }}</p></div>
 {% for alert in screen.alerts %}<p class="warning" role="note">{{ alert }}</p>{% endfor %}
 {{ by_contrast(pictures) }}
 <div class="columns">
 {% if rows %}
 <div><table class="answers"><thead>{% if screen.heads.question %}<tr><td></td><th colspan="4">{{ screen.heads.question }} <small>{{ screen.heads.key }}</small></th></tr>{% endif %}<tr><th scope="col">{{ screen.heads.name }}</th>{% for answer in screen.heads.answers %}<th scope="col">{{ answer }}</th><th scope="col">{% if rows|map(attribute="cells." ~ loop.index0 ~ ".interval")|select|list %}<span class="axis"><small>0</small><small>100</small></span>{% endif %}{{ screen.heads.number }}</th>{% endfor %}</tr></thead><tbody>{{ answers(rows) }}</tbody></table>
-{% if hidden %}<details><summary>all {{ total }}</summary><table class="answers"><tbody>{{ answers(hidden) }}</tbody></table></details>{% endif %}</div>
+{% if hidden %}<details><summary>{{ n_hidden }} more</summary><table class="answers"><tbody>{{ answers(hidden) }}</tbody></table></details>{% endif %}</div>
 {% endif %}
 {{ by_contrast(uses) }}
 </div></div>

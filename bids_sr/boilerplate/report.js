@@ -14,7 +14,8 @@
   for (const screen of all("[data-contrasts]")) {
     const names = screen.dataset.contrasts.split("|");
     if (names.length < 2) continue;
-    const list = make("select", {}, ...names.map((name) => make("option", { value: name, textContent: name })));
+    const titles = screen.dataset.names.split("|");
+    const list = make("select", {}, ...names.map((value, k) => make("option", { value, textContent: titles[k] })));
     list.addEventListener("change", () => choose(list.value));
     screen.querySelector(".line").append(make("label", {}, "contrast ", list));
     lists.push(list);

@@ -33,7 +33,8 @@ class StoredMaps:
     the maps to compute: ``cc`` (correlation) and ``glm`` (linear model). `correlation` is whether
     correlation is stored in addition to the linear model at the standard level. `primary` is the
     name of the exported series. `minus_others` are default contrasts that the standard level only
-    stores for the exported series.
+    stores for the exported series and for B-spline interpolation, whose map is to be used if the
+    detail may not be interpreted.
 
     `requests_widths` and `requests_thresholds` state whether the user chose other widths and
     thresholds than the defaults. The standard level stores requested maps and regions in full, and
@@ -105,7 +106,7 @@ class StoredMaps:
 
     def omitted_contrasts(self, series: str) -> Collection[str]:
         """Return the contrasts without any stored output for a series."""
-        has_all = self.level == "full" or series == self.primary
+        has_all = self.level == "full" or series in (self.primary, "bspline")
         return () if has_all else self.minus_others
 
     def includes(self, series: str, contrast: str, fwhm_mm: float, stat: str) -> bool:

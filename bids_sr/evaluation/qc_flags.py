@@ -22,6 +22,7 @@ from bids_sr.engine.number_text import number
 from bids_sr.evaluation.acquired_activation import KeptByWidth, find_clearest, kept_text
 from bids_sr.evaluation.detail_support import ContrastResult
 from bids_sr.evaluation.evidence import MAPS, Evidence, derives_from, is_below_zero
+from bids_sr.evaluation.result_text import quote_contrast
 from bids_sr.evaluation.self_test_results import SELF_TEST_SCORE
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import region_text
@@ -279,7 +280,7 @@ def harm_flags(
             _describe_wrong_detail(row) for row in rows if is_below_zero(row)
         )
         text = (
-            f"The detail added by {method} is wrong ({'; '.join(wrong_values)})."
+            f"Some detail added by {method} is wrong ({'; '.join(wrong_values)})."
             if wrong_values
             else f"The detail added by {method} was not found to be wrong."
         )
@@ -293,7 +294,7 @@ def _describe_wrong_detail(row: MetricRow) -> str:
     if row.statistic == SELF_TEST_SCORE:
         return f"reduction in squared error in the self-test: {share}"
     origin = "tested " if row.reference == HALF_RESOLUTION else ""
-    place = f"in the contrast {row.contrast}, {region_text(row.region)}"
+    place = f"for {quote_contrast(row.contrast)}, {region_text(row.region)}"
     return f"{origin}explained variance {share} {place}"
 
 

@@ -60,26 +60,29 @@ def list_interpretable(result: RunResult) -> str:
 
     The text is "" if it is neither for any contrast.
     """
-    sentences = []
-    for state, statement in (
-        ("recovered", Statement.INTERPRETABLE),
-        ("not supported", Statement.CONTRADICTED),
-    ):
-        places = list_places(
-            {
-                region: _limit_names(
-                    [
-                        name_contrast(contrast)
-                        for contrast in result.contrasts
-                        if contrast.regions[region].state == state
-                    ]
-                )
-                for region in _PLACES
-            }
+    interpretable = _list_contrasts(result, "recovered", Statement.INTERPRETABLE)
+    return " ".join(filter(None, [interpretable, list_contradicted(result)]))
+
+
+def list_contradicted(result: RunResult) -> str:
+    """Return a sentence on where detail was contradicted; "" if it was not."""
+    return _list_contrasts(result, "not supported", Statement.CONTRADICTED)
+
+
+def _list_contrasts(result: RunResult, state: SupportState, statement: Statement) -> str:
+    """Return a sentence on the contrasts with a state, by region; "" if there are none."""
+    names = {
+        region: _limit_names(
+            [
+                name_contrast(contrast)
+                for contrast in result.contrasts
+                if contrast.regions[region].state == state
+            ]
         )
-        if places:
-            sentences.append(statement.format(contrasts=places))
-    return " ".join(sentences)
+        for region in _PLACES
+    }
+    places = list_places(names)
+    return statement.format(contrasts=places) if places else ""
 
 
 def list_places(names: Mapping[str, Sequence[str]]) -> str:

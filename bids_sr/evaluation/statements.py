@@ -36,7 +36,7 @@ class Statement(StrEnum):
         " unmeasured at {size}."
     )
     INTERPRETABLE = "Its detail may be interpreted {contrasts}."
-    CONTRADICTED = "It was contradicted {contrasts}."
+    CONTRADICTED = "Detail was contradicted {contrasts}."
     NONE_INTERPRETABLE = (
         "No detail of {series} may be interpreted{contrast}{reason}: use the B-spline maps."
     )
@@ -189,8 +189,8 @@ class Statement(StrEnum):
         " ? Not testable: the data do not decide."
     )
     VEINS_IN_MASK = (
-        "Of the {n} outlined voxels, {large} have an acquired effect above {limit}, and {dark} are"
-        " darker than their surroundings; both are typical of veins."
+        "Of the {n} outlined voxels, {large} have acquired effects above {limit}, and {dark} are"
+        " dark; both are typical of veins."
     )
     WITHOUT_LARGE = (
         "Without the {n} of {n_active} active voxels with an acquired effect above {limit},"

@@ -199,7 +199,7 @@ def _explain_masks(result: RunResult, rows: Sequence[MetricRow]) -> list[str]:
         if counts is not None and counts.n_sign_reliable is not None:
             sentences.append(
                 Statement.MASKS.format(
-                    contrast=result.shown.map_contrast,
+                    contrast=name_contrast(result.shown),
                     n_significant=f"{counts.n_significant:,.0f}",
                     n_sign_reliable=f"{counts.n_sign_reliable:,.0f}",
                     wrong=number(counts.expected_wrong, ".0%"),

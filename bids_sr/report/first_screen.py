@@ -17,7 +17,9 @@ from bids_sr.evaluation.result_text import (
     REGIONS,
     explained_text,
     is_tested,
+    list_contradicted,
     name_contrast,
+    quote_contrast,
     write_result,
 )
 from bids_sr.evaluation.statements import Statement
@@ -118,6 +120,11 @@ class ContrastView:
     use: Sequence[UseRow] = ()
     contrast: str = ""
 
+    @property
+    def name(self) -> str:
+        """Name of the contrast in the list at the top of the page."""
+        return quote_contrast(self.contrast).strip("“”")
+
 
 @frozen
 class FirstScreen:
@@ -165,7 +172,9 @@ def make_view(
 ) -> ContrastView:
     """Return the view of a result; `addition` follows its sentence and may be empty."""
     return ContrastView(
-        sentence=" ".join(filter(None, [write_result(result), addition])),
+        sentence=" ".join(
+            filter(None, [write_result(result), list_contradicted(result), addition])
+        ),
         kind=_choose_kind(result),
         picture=picture,
         use=use,
@@ -231,12 +240,15 @@ def _place(percent: float) -> float | None:
 
 
 def render_first_screen(screen: FirstScreen) -> Markup:
-    """Render the first screen."""
-    n_names = sum(len(row.names) for row in screen.rows)
+    """Render the first screen; rows without an answer are folded if others have one."""
     pictures = [(view.contrast, render("answer", view)) for view in screen.views]
     uses = [(view.contrast, render("use", view.use)) for view in screen.views if view.use]
-    rows, hidden = screen.rows[:_MAX_ROWS], screen.rows[_MAX_ROWS:]
-    return render("first_screen", screen, pictures, uses, rows, hidden, n_names)
+    undecided = MARKS["not testable"]
+    decided = [row for row in screen.rows if any(cell.mark != undecided for cell in row.cells)]
+    rows = (decided or screen.rows)[:_MAX_ROWS]
+    hidden = [row for row in screen.rows if row not in rows]
+    n_hidden = sum(len(row.names) for row in hidden)
+    return render("first_screen", screen, pictures, uses, rows, hidden, n_hidden)
 
 
 def _join_names(names: Sequence[str]) -> str:

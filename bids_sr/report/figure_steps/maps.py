@@ -239,10 +239,10 @@ def show_clusters(clusters: Table, evidence: StoredEvidence) -> FigureContent:
             " is computed from the residuals of this time series, and the SD of the reconstruction"
             " error from samples of the error. The 95 % interval of series without a prior covers"
             " only noise. Signs of veins are the shares of voxels with an acquired effect above"
-            " 5 %, and of voxels that are darker than their surroundings. Voxels outside the brain"
-            " mask are not used. Clusters are from the unsmoothed acquired map (|t| above 4)."
-            " Values q are false discovery rates over all atlas labels. The file below has all"
-            " regions."
+            " 5 %, and of voxels that are darker than their surroundings; “vein?” marks rows with"
+            " at least half of the former, or a quarter of each. Voxels outside the brain mask are"
+            " not used. Clusters are from the unsmoothed acquired map (|t| above 4). Values q are"
+            " false discovery rates over all atlas labels. The file below has all regions."
         ),
     ),
 )

@@ -254,8 +254,7 @@ def list_used_files(
                 f" percentile {p95} %"
             )
         if counts is not None and not math.isnan(counts.large_share):
-            share = number(counts.large_share, ".0%")
-            remark += f"; {share} of the voxels with an acquired effect above {LARGE_PERCENT:g} %"
+            remark += f", acquired above {LARGE_PERCENT:g} %: {number(counts.large_share, '.0%')}"
         path = run_maps_figures.stored_path(mask, entities)
         uses.append(UseRow("Mask", file=path, remark=remark))
     return uses

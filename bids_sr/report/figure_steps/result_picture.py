@@ -10,6 +10,7 @@ from markupsafe import Markup
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.evaluation.result import RunResult
+from bids_sr.evaluation.result_text import quote_contrast
 from bids_sr.evaluation.steps.half_resolution_maps import load_half_resolution_maps
 from bids_sr.glm.activation_regions import SIGN_RELIABLE
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL
@@ -46,6 +47,11 @@ class PictureMaps:
     known: Volume | None = None
     half_resolution: Path | None = None
     reduced: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the contrast on the page."""
+        return quote_contrast(self.contrast).strip("“”")
 
     @property
     def stat(self) -> str:
@@ -140,7 +146,7 @@ def _make_groups(maps: PictureMaps, limit: float) -> "list[PanelGroup]":
     from bids_sr.report.figures.result_picture import PanelGroup
 
     result, by_series = maps.result, maps.by_series
-    title = f"{'Effect' if maps.stat == 'effect' else maps.stat} of {maps.contrast}"
+    title = f"{'Effect' if maps.stat == 'effect' else maps.stat} of {maps.name}"
     acquired = _make_panel(maps, "acquired", result.acquired, by_series[ACQUIRED].volume)
     shown = result.shown
     if shown is None or shown.active.deciding_row is None or result.method not in by_series:
@@ -181,7 +187,7 @@ def _make_error_groups(maps: PictureMaps, _limit: float) -> "list[PanelGroup]":
         _make_panel(maps, f"effect of {method}", note, effect.volume, outline),
         _make_panel(maps, "SD of the reconstruction error", "", error.volume),
     ]
-    return [PanelGroup(f"Contrast {maps.contrast}", "", panels)]
+    return [PanelGroup(f"Contrast {maps.name}", "", panels)]
 
 
 def _show_detail(

@@ -13,9 +13,9 @@ from PIL import Image
 from bids_sr.io import atomic_files
 from bids_sr.report.figures.canvas import DARK, FLICKER, style
 
-# gray images with more pixels (anatomy, carpets) are encoded as JPEG at a fifth of the size; maps
-# are lossless
-_MIN_JPEG_PIXELS, _JPEG_QUALITY = 15_000, 88
+# gray images with more pixels (anatomy, carpets) are JPEG, at a fifth to 60 % of the size;
+# maps are lossless
+_MIN_JPEG_PIXELS, _JPEG_QUALITY = 3_000, 88
 # fonts of the text in a figure; layout is computed with the first font
 _FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
 _FLICKER_CSS = (

@@ -59,7 +59,7 @@ def test_correlation_maps_are_stored_with_their_region_on_request() -> None:
     }
 
 
-def test_automatic_contrasts_are_stored_only_for_the_exported_series() -> None:
+def test_automatic_contrasts_are_stored_for_the_series_that_pages_name() -> None:
     maps_by_level = {
         level: Settings(paths=PATHS, run=Run(level=level)).select_stored_maps(
             primary="sbl", minus_others=["aMinusOthers"]
@@ -68,9 +68,9 @@ def test_automatic_contrasts_are_stored_only_for_the_exported_series() -> None:
     }
     assert [
         name
-        for name in ("acquired", "sbl", "srgan", "measured")
+        for name in ("acquired", "bspline", "sbl", "srgan", "measured")
         if maps_by_level["standard"].includes(name, "aMinusOthers", 0.0, "t")
-    ] == ["sbl"]
+    ] == ["bspline", "sbl"]
     assert maps_by_level["standard"].includes("srgan", "a", 0.0, "t")
     assert maps_by_level["full"].includes("srgan", "aMinusOthers", 0.0, "t")
 

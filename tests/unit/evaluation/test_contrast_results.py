@@ -181,7 +181,7 @@ def test_a_measured_value_is_not_called_a_test():
 )
 def test_contrasts_are_named_by_region(tested, recovered, contradicted):
     text = list_interpretable(result_of(make_tested_rows(tested)))
-    first, _, second = text.partition(" It was contradicted ")
+    first, _, second = text.partition(" Detail was contradicted ")
     assert first.endswith(recovered)
     assert second == contradicted
 

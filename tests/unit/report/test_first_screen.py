@@ -101,14 +101,18 @@ def test_detail_that_was_contradicted_has_its_value_in_each_region():
     assert (brain, contradicted) == ("✗ no", "−80 [below −100, −30]")
 
 
-def test_ten_rows_are_visible_and_the_others_are_folded():
+def test_ten_rows_with_an_answer_are_visible_and_the_others_are_folded():
     tested = {f"c{k}": ((0.5, 0.1), (0.4, 0.1)) for k in range(13)}
     page = first_screen(make_tested_rows(tested))
     (fold,) = page.all("details")
-    assert fold.all("summary")[0].text == "all 13"
+    assert fold.all("summary")[0].text == "3 more"
     assert len(fold.all("tr")) == 3
     assert len(read_answers(page)) == 13
-    assert not first_screen(make_tested_rows()).all("details")
+    assert not first_screen(make_tested_rows({"face": None})).all("details")
+    (fold,) = first_screen(make_tested_rows()).all("details")
+    undecided = [row.all("th")[0].text for row in fold.all("tr")]
+    assert undecided == ["face", "tool − others"]
+    assert fold.all("summary")[0].text == "2 more"
 
 
 def test_files_and_alerts_are_shown():

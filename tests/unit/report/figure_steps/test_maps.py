@@ -367,8 +367,8 @@ def test_the_size_of_effects_in_the_mask_is_stated():
     run = {"subject": "01", "task": "tap"}
     _, use = list_used_files(shown_maps, result, "house", [*rows, *shares], stored, run)
     assert use.remark == (
-        "20 voxels (20 decreases), effects: median 10.5, 95th percentile 19.1 %;"
-        f" {number(0.75, '.0%')} of the voxels with an acquired effect above 5 %"
+        "20 voxels (20 decreases), effects: median 10.5, 95th percentile 19.1 %,"
+        f" acquired above 5 %: {number(0.75, '.0%')}"
     )
     assert "sblSignReliable_mask" in use.file
 
