@@ -138,16 +138,14 @@ def _make_file_lines(plan: "Plan", folders: Sequence[Path]) -> Iterator[str]:
         series_names = " ".join(
             name for name in plan.series if f"{name}_bold.nii.gz" in stored_names
         )
-        yield format_item(
-            "series",
-            f"*_desc-NAME_bold.nii.gz in {list_some([*map(str, folders)], _MAX_NAMES)}, where NAME"
-            f" is one of: {series_names}",
-        )
-    if any(path for folder in folders for path in folder.glob("*_statmap.nii.gz")):
-        yield format_item(
-            "maps",
-            f"*_statmap.nii.gz in the same director{'ies' if len(folders) > 1 else 'y'}",
-        )
+        places = list_some([*map(str, folders)], _MAX_NAMES)
+        if series_names:
+            yield format_item(
+                "series",
+                f"*_desc-NAME_bold.nii.gz in {places}, where NAME is one of: {series_names}",
+            )
+        if any(path for folder in folders for path in folder.glob("*_statmap.nii.gz")):
+            yield format_item("maps", f"*_statmap.nii.gz in {places}")
 
 
 def _make_export_lines(plan: "Plan", output_dir: Path) -> Iterator[str]:

@@ -18,7 +18,7 @@ from bids_sr.config.plugin import Plugin
 from bids_sr.config.settings import analysis_digest
 from bids_sr.engine.memory import SHARED_GB, WORKER_GB, for_steps_gb, step_gb, workers_that_fit
 from bids_sr.engine.step_memory import find_largest_gb
-from bids_sr.io.atomic_files import write_text
+from bids_sr.io.atomic_files import read_json, write_text
 from bids_sr.io.earlier_files import EARLIER, move_earlier_files
 from bids_sr.io.notices import Notice, record
 from bids_sr.io.region_names import find_atlas
@@ -271,24 +271,18 @@ def _size_worker_pool(
 
 def _describe_unapplied(settings: Settings, plan: "Plan") -> str:
     """Return methods text on runs that a method was not applied to; "" if there are none."""
-    from bids_sr.io.dataset_description import read_applied
-    from bids_sr.workflows.participant import list_primary_series
+    from bids_sr.report.run_summaries import VERDICT_SUFFIX
 
-    planned_names = {planned_run.stem for planned_run in plan.runs}
-    sentences: list[str] = []
-    for series in list_primary_series(settings, plan, __version__):
-        applied_by_run = read_applied(settings.paths.output_dir, series)
-        unapplied_names = [
-            name
-            for name, is_applied in applied_by_run.items()
-            if not is_applied and name in planned_names
-        ]
-        if unapplied_names:
-            sentences.append(
-                f"\n{series} was not applied to {', '.join(unapplied_names)}, which were zero"
-                " filled instead.\n"
-            )
-    return "".join(sentences)
+    runs_by_method: dict[str, list[str]] = {}
+    for run in plan.runs:
+        folder = settings.paths.output_dir / f"sub-{run.entities['subject']}"
+        for path in folder.rglob(f"{run.stem}{VERDICT_SUFFIX}"):
+            for method in read_json(path).get("not_applied", ()):
+                runs_by_method.setdefault(method, []).append(run.stem)
+    return "".join(
+        f"\n{method} was not applied to {', '.join(runs)}, which were zero filled instead.\n"
+        for method, runs in runs_by_method.items()
+    )
 
 
 def _move_earlier_files(settings: Settings, stored_files: set[Path]) -> list[Notice]:

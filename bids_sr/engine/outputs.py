@@ -37,6 +37,8 @@ class Outputs:
         Data type of stored series.
     datasets : Sequence[str]
         Series with a data set for other programs.
+    with_series : bool
+        Whether series (suffix ``bold``) are stored.
     references : Mapping[str, object]
         Image with the grid or frame of stored images, by the label of their space; "" for the
         acquired run or image itself.
@@ -49,6 +51,7 @@ class Outputs:
     axis_order: AxisOrder = AS_STORED
     dtype: Literal["float32", "int16"] = "float32"
     datasets: Sequence[str] = ()
+    with_series: bool = True
     references: Mapping[str, object] = field(default_factory=dict)
 
     def with_references(
@@ -120,10 +123,11 @@ class Outputs:
             stored.
         """
         alternatives = None if among is None else [dict(entity_set) for entity_set in among]
-        in_output = reaches(self.level, level) and alternatives != []
+        is_omitted = not self.with_series and (entities or {}).get("suffix") == "bold"
+        in_output = reaches(self.level, level) and alternatives != [] and not is_omitted
         if exported_only:
             in_output, exported_as = False, exported_as or {}
-        if not in_output and exported_as is None:
+        if not in_output and (exported_as is None or not self.datasets):
             return
         flow = current_flow()
         artifacts = artifact if isinstance(artifact, list) else [artifact]

@@ -109,7 +109,7 @@ def process_participant(analysis: Analysis, subject: Subject) -> None:
             pair, networks = (None, {}) if plan.bold.pair is None else pairs[plan.bold.pair]
             outputs = analysis.outputs(
                 plan.entities,
-                datasets=(plan.primary,),
+                datasets=analysis.datasets([plan.bold]),
                 provenance=plan.provenance,
                 axis_order=plan.bold.axis_order,
             )

@@ -117,8 +117,12 @@ class Analysis:
         return "bspline" if "bspline" in names else names[-1]
 
     def datasets(self, runs: Iterable[BoldRun]) -> tuple[str, ...]:
-        """Return the unique primary series of some runs; each is exported as a dataset."""
-        return tuple(dict.fromkeys(map(self.primary, runs)))
+        """Return the unique primary series of some runs; each is exported as a dataset.
+
+        Without stored series, there are no such datasets.
+        """
+        stored_runs = runs if self.settings.run.store_series else ()
+        return tuple(dict.fromkeys(map(self.primary, stored_runs)))
 
     def outputs(
         self,
@@ -142,6 +146,7 @@ class Analysis:
             axis_order=axis_order,
             dtype=self.settings.preprocessing.output_dtype,
             datasets=datasets,
+            with_series=self.settings.run.store_series,
         )
 
     def uri(self, path: Path) -> str:

@@ -31,6 +31,14 @@ class Run(OptionSection):
         " look at and for the group level), or full (all maps and series)",
         affects_results=False,
     )
+    store_series: bool = option(
+        True,
+        help=(
+            "storage of series. Without them, maps, tables and reports are the same, but there is"
+            " no data set for XCP-D and fitlins, which read series"
+        ),
+        affects_results=False,
+    )
     boilerplate_only: bool = option(
         False,
         "--boilerplate-only",

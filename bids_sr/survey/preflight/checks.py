@@ -101,6 +101,8 @@ def check_runs(settings: Settings, findings: Findings) -> Plan:
     _note_excess_processes(settings, findings)
     _check_headers(data_set, findings)
     _check_tedana(data_set.runs, findings)
+    if not settings.run.store_series:
+        _check_unstored_series(data_set.runs, findings)
     models = _resolve_models(data_set, settings, findings)
     processed_subjects = as_downsampled(data_set.subjects, settings)
     estimable_bolds = _find_estimable_runs(processed_subjects, models, settings, findings)
@@ -227,6 +229,21 @@ class _LinearModels:
     seeds: Mapping[Path, tuple[str, ...]]
     contrasts: Mapping[Path, Contrasts]
     nuisance: list[str] | None
+
+
+def _check_unstored_series(runs: Sequence[BoldRun], findings: Findings) -> None:
+    """Refuse to omit the series of runs at rest, and name programs that read series."""
+    option = "--set run.store_series=false"
+    if any(run.events is None for run in runs):
+        findings.refuse_option(
+            option,
+            "runs at rest are analyzed further with their series",
+            "Omit the option, or select task runs with --task-id.",
+        )
+    else:
+        findings.note(
+            option, "series, which XCP-D and fitlins read, are neither stored nor exported."
+        )
 
 
 def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) -> _LinearModels:

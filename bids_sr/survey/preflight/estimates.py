@@ -221,12 +221,9 @@ def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     compression = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
     n_with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
     total_gb = _FIGURES_GB * len(plan.runs) + (_TRANSFORMS_GB + sizes.t1w * _FLOAT_GB) * n_with_t1w
-    total_gb += (
-        compression
-        * _SHARE_IN_FIELD_OF_VIEW
-        * _count_exported_millions(plan, settings)
-        * _FLOAT_GB
-    )
+    if settings.run.store_series:
+        millions = _count_exported_millions(plan, settings)
+        total_gb += compression * _SHARE_IN_FIELD_OF_VIEW * millions * _FLOAT_GB
     combined = [run for run, _ in _list_combined_groups(plan, settings)]
     for run in plan.runs:
         low_gb, high_gb = _measure_series_gb(run)
@@ -240,7 +237,8 @@ def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
                 for kind_maps in stored.outputs_of(name).values()
             )
             total_gb += _MAP_COMPRESSION * copies * n_maps * n_contrasts * size_gb / run.n_volumes
-            if reaches(level, series_level(name, series_names(superres.chosen))):
+            is_reached = reaches(level, series_level(name, series_names(superres.chosen)))
+            if is_reached and settings.run.store_series:
                 total_gb += compression * size_gb
     return total_gb
 

@@ -32,6 +32,7 @@ from bids_sr.survey.preflight.plan import Estimate, Plan
 from bids_sr.survey.preflight.regions import choose_regions, count_label_voxels
 
 _MAX_NAMES = 3  # names of runs in a message
+_LARGEST_TESTED_FACTOR = 2  # of all measurements of accuracy
 _MIN_SAVED_MINUTES = 10  # shortest time saved by threads that is mentioned
 _MIN_NOTED_LOAD = 1.5  # smallest slowdown by other processes that is mentioned
 
@@ -98,6 +99,11 @@ def _list_advice(plan: Plan, settings: Settings) -> list[str]:
             "to improve super-resolution, consider acquiring a high-resolution calibration run"
             " of at least 20 volumes with the same slices and task in the same session (see"
             " docs/acquire.md)."
+        )
+    if any(max(run.factor) > _LARGEST_TESTED_FACTOR for run in runs):
+        advice.append(
+            "the accuracy of maps was only measured for factors up to"
+            f" {_LARGEST_TESTED_FACTOR}. Compare with --sr-factor {_LARGEST_TESTED_FACTOR}."
         )
     if not any(run.truth is not None for run in runs):
         limitation = "only the test at half the resolution can be performed"

@@ -18,7 +18,6 @@ from bids_sr.config.lock import output_lock
 from bids_sr.engine import execute
 from bids_sr.engine.memory import BASE_GB
 from bids_sr.engine.records import FinishedSteps
-from bids_sr.io.dataset_description import dataset_root
 from bids_sr.io.notices import Notice, record
 from bids_sr.survey.preflight.plan import Estimate
 from bids_sr.version import __version__
@@ -133,11 +132,11 @@ def test_a_finished_run_writes_reports_and_names_runs_that_are_only_zero_filled(
     """Runs of other calls are not mentioned."""
     assert call(maker, "--boilerplate-only") == 0
     monkeypatch.setattr(execute, "execute", lambda *_, **__: execute.RunOutcome())
-    func = dataset_root(OUT, "sbl") / "sub-01" / "func"
+    func = OUT / "sub-01" / "func"
     func.mkdir(parents=True)
     for task in ("tap", "other"):
-        sidecar = func / f"sub-01_task-{task}_desc-preproc_bold.json"
-        sidecar.write_text('{"Applied": false}')
+        verdict = func / f"sub-01_task-{task}_desc-verdict_metrics.json"
+        verdict.write_text('{"not_applied": ["sbl"]}')
     assert call(maker, "--sr-method", "sbl") == 0
     assert PAGE.exists()
     (OUT / "index.html").unlink()

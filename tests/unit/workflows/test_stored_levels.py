@@ -106,6 +106,21 @@ def test_the_minimal_level_stores_series_confounds_tables_and_figures_of_the_rep
     }
 
 
+def test_without_series_only_series_and_the_data_set_for_other_programs_are_missing(
+    graphs_by_level: dict[str, Graph], tmp_path: Path
+) -> None:
+    spaces = ("--output-spaces", "func", "T1w")
+    graph = _graph(tmp_path, "--level", "full", "--set", "run.store_series=false", *spaces)
+    full = _stored(graphs_by_level["full"])
+    series = {name for name in full if name.endswith("series") or name == "preproc"}
+    assert {name for name in full if name not in _stored(graph)} == series != set()
+    stores = [node for node in graph.nodes if node.step is store]
+    assert {graph.settings[node]["datasets"] for node in stores} == {()}
+    assert not [node for node in stores if not graph.settings[node]["in_output"]]
+    computed = [str(n) for n in graphs_by_level["full"].nodes if n.step is not store]
+    assert {*computed} <= {str(node) for node in graph.nodes}
+
+
 def test_maps_of_a_baseline_are_stored_at_the_standard_level_only_if_it_is_requested(
     graphs_by_level: dict[str, Graph], tmp_path: Path
 ) -> None:

@@ -168,6 +168,15 @@ def test_a_task_without_events_table_is_the_first_warning(maker: BidsMaker) -> N
     assert second_line.split()[0] == "dataset"
 
 
+def test_series_of_runs_at_rest_must_be_stored(maker: BidsMaker) -> None:
+    options = ("--set", "run.store_series=false")
+    plan = plan_for(maker, *options)
+    assert plan.problems == ()
+    assert any("XCP-D" in notice.why for notice in plan.warnings)
+    resting = plan_for(maker, *options, "--ignore", "events")
+    assert [problem.what for problem in resting.problems] == [" ".join(options)]
+
+
 @pytest.mark.parametrize("kind", ["rest", "ignored"])
 def test_rest_and_ignored_events_cause_no_warning(maker: BidsMaker, kind: str) -> None:
     folder = maker.path(TABLE, "func").parent
@@ -295,6 +304,12 @@ def test_disk_space_depends_on_the_level_and_grows_by_each_series(maker: BidsMak
     assert minimal < standard < full
     assert full - standard > standard - minimal, "series of all baselines, and their maps"
     assert len({(estimate.work_gb, estimate.memory_gb) for estimate in estimates}) == 1
+    without_series = ("--set", "run.store_series=false")
+    maps_gb = [
+        plan_for(maker, "--level", level, *without_series).estimate.output_gb for level in levels
+    ]
+    assert 0 < minimal - maps_gb[0] == pytest.approx(standard - maps_gb[1])
+    assert full - maps_gb[2] > standard - maps_gb[1], "series of all baselines"
     all_series = plan_for(maker, "--sr-method", "auto", "all")
     more = len(all_series.series) - len(plan_for(maker).series)
     series_gb, effects, maps = 16 * 16 * 6 * 30 * 4 / 1e9, 0.06, 5.5 * 2 * 4 / 30
@@ -448,6 +463,16 @@ def test_training_time_of_2d_methods_does_not_depend_on_large_volumes() -> None:
 
 
 # ---- text of the plan
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_factor_without_measured_accuracy_is_noted(maker: BidsMaker, factor: int) -> None:
+    for path in maker.root.rglob("*T2starw*"):
+        path.unlink()
+    settings = settings_for(maker, "--sr-factor", str(factor))
+    assert ("Compare with --sr-factor 2" in dry_run_text(check(settings), settings)) == (
+        factor > 2
+    )
 
 
 def test_the_dry_run_prints_inputs_methods_and_rows_that_sum_to_the_total(
