@@ -166,6 +166,17 @@ def draw_overview(
         evidence.self_test,
         reference=agreement.reference.words if agreement else "",
     )
+    conditions = [
+        name
+        for name in shown_maps.list_contrasts("")
+        if f"{name}MinusOthers" in stored.minus_others
+    ]
+    if len(conditions) > 1:
+        first, second = conditions[:2]
+        reasons.append(
+            f"To compare two conditions, such as {first} and {second}, repeat the call with"
+            f" --contrasts {first}-{second}."
+        )
     if description:
         reasons.append(f"{capitalize(description)}.")
     if reasons:

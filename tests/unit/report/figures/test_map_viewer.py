@@ -290,7 +290,7 @@ def draw_first_screen(verdict, evidence, maps, images) -> list[Derivative]:
         entities={"subject": "01", "task": "a"},
         factor=(2, 2, 1),
         description="simulated 6 mm",
-        stored=STORED,
+        stored=replace(STORED, minus_others=("allMinusOthers", "facesMinusOthers")),
         has_regions=False,
     )
 
@@ -310,7 +310,9 @@ def test_viewer_and_figure_use_the_same_color_scale():
     signal = brain.like(MASK.astype(np.float32))
     images = SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=signal)
     drawn = draw_first_screen(*judge_nothing(), maps, images)
-    assert "Simulated 6 mm" in content_of(drawn, "why", html=True)
+    why = content_of(drawn, "why", html=True)
+    assert "Simulated 6 mm" in why
+    assert "--contrasts all-faces" in why
     smoothed = [
         replace(item, sidecar={**item.sidecar, "InputSmoothingFWHM": 13.2}) for item in maps
     ]
