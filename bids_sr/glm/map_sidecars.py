@@ -19,7 +19,7 @@ MEAN_SIGNAL = "MeanSignal"
 """Key of the signal that equals 100 %: the mean of the boldref in the acquired brain mask."""
 NO_ERROR = (
     "also have a reconstruction error, which was not estimated. In 4 runs of 3 participants, 10 to"
-    " 16 % of the most active voxels in B-spline maps had the wrong sign."
+    " 16 % of the significant voxels in B-spline maps had the wrong sign."
 )
 """Range of the column bspline in ``benchmarks/results/posterior_regions.md`` (without calibration,
 all events, FDR region).
