@@ -6,6 +6,7 @@ A number is between ``<!--=FILE / CELL / COLUMN-->`` and ``<!--/-->``. FILE is a
 `benchmarks/results`, CELL (one or several) selects rows with this cell (in any column, or in
 ``COLUMN=CELL``), and COLUMN is the column of the number. If several rows are selected, the text is
 their range.
+A verdict on a claim is between ``<!--?NAME-->`` and ``<!--/-->``; NAME is a key of `VERDICTS`.
 A table is between ``<!-- table NAME -->`` and ``<!-- end of table -->``; NAME is a key of
 `TABLES`.
 `docs/papers/items.md` is written from `docs/papers/items.tsv`, whose notes may contain numbers.
@@ -13,12 +14,13 @@ A table is between ``<!-- table NAME -->`` and ``<!-- end of table -->``; NAME i
 
 import csv
 import json
+import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/papers/index.md"
@@ -34,6 +36,9 @@ STATUSES = {
     "broken": "The item is implemented, but does not work",
 }
 NUMBER = re.compile(r"<!--=(.*?)-->.*?<!--/-->", re.DOTALL)
+VERDICT = re.compile(r"<!--\?(\w+)-->.*?<!--/-->")
+PARAMETERS = {"attunet": 16.0, "unet": 31.0, "vit": 32.8}
+"""Parameters (millions) of the networks of Li et al. in recipe `paper`."""
 TABLE = re.compile(r"<!-- table (\w+) -->.*?<!-- end of table -->", re.DOTALL)
 SUPERVISED = ("li", "mse3d", "li-agnostic")
 Row = dict[str, Any]
@@ -130,6 +135,127 @@ def tv_competitive() -> list[Row]:
     return table
 
 
+class Part(NamedTuple):
+    """Part of a claim: a difference that is positive if it has the stated direction.
+
+    `spread` is the SD across the test data, NaN if unknown, and `p` the p value of a test, None
+    without a test.
+    """
+
+    difference: float
+    spread: float = math.nan
+    p: float | None = None
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the difference is significant or, without a test, larger than the SD."""
+        is_clear = self.difference > self.spread if self.p is None else self.p < 0.05
+        return self.difference > 0 and is_clear
+
+
+def judge(parts: Iterable[Part]) -> str:
+    """Return the verdict on a claim from the parts that the data can show."""
+    parts = list(parts)
+    if not parts:
+        return "not tested"
+    if all(part.is_seen for part in parts):
+        return "yes, short training"
+    is_any = any(part.difference > 0 for part in parts)
+    return "in part, short training" if is_any else "no, short training"
+
+
+def measured(row: Row, column: str) -> Part:
+    """Return the number of a cell with its SD and p value."""
+    text = str(row[column])
+    mean, _, spread = text.partition(" ± ")
+    p = re.search(r"p [=<] (\S+)", text)
+    number_text = mean.partition(",")[0]
+    return Part(float(number_text), float(spread or "nan"), float(p[1]) if p else None)
+
+
+def reductions(measure: str, smoothing: str) -> Iterator[Part]:
+    """Yield the reductions by `srgan` of measures that the true detail reduces significantly."""
+    for row in rows("papers_srgan"):
+        if row["measure"].startswith(measure) and row["smoothing"].startswith(smoothing):
+            acquired, truth, reduced = (
+                measured(row, column) for column in ("acquired", "truth", "srgan")
+            )
+            if Part(acquired.difference - truth.difference, p=truth.p).is_seen:
+                yield Part(acquired.difference - reduced.difference, p=reduced.p)
+
+
+def differences(name: str, better: str, worse: str, *columns: str) -> Iterator[Part]:
+    """Yield the differences in some columns between the rows of a table with two cells.
+
+    A minus before a column states that lower values are better. A cell is in any column, and `/`
+    separates several cells of a row.
+    """
+    high, low = (
+        next(row for row in rows(name) if {*cells.split("/")} <= {*map(str, row.values())})
+        for cells in (better, worse)
+    )
+    for column in columns:
+        sign = -1 if column.startswith("-") else 1
+        ends = [measured(row, column.removeprefix("-")) for row in (high, low)]
+        spread = max((end.spread for end in ends if end.spread >= 0), default=math.nan)
+        yield Part(sign * (ends[0].difference - ends[1].difference), spread)
+
+
+def of_relative_size(better: str, worse: str) -> Iterator[Part]:
+    """Yield the difference in PSNR of two networks if their relative size is as published.
+
+    The ratio of their parameters may differ by a factor of up to 2.
+    """
+    sizes = {row["method"]: row["parameters"] for row in rows("papers_attunet_1")}
+    millions = [float(str(sizes[name]).replace(",", "")) / 1e6 for name in (better, worse)]
+    published = PARAMETERS[better] / PARAMETERS[worse]
+    if 0.5 < millions[0] / millions[1] / published < 2:
+        yield from differences("papers_attunet_1", better, worse, "PSNR (dB)")
+
+
+def of_factors(table: str, better: str, worse: str) -> Iterator[Part]:
+    """Yield the difference in PSNR of two methods at each factor."""
+    for factor in ("×1.25", "×1.5", "×1.75", "×2"):
+        yield from differences(table, f"{factor}/{better}", f"{factor}/{worse}", "PSNR")
+
+
+MOUSE = "RMSE reduction relative to cubic (%)"
+FUSED = "three contrasts, whole slices, 16 filters"
+VERDICTS: dict[str, Callable[[], Iterable[Part]]] = {
+    "ota_sizes": lambda: reductions("size", "before"),
+    "ota_overlap": lambda: reductions("Dice", "none"),
+    "ota_smoothed_overlap": lambda: reductions("Dice", "before"),
+    "tv_interpolation": lambda: [
+        measured(row, "PSNR − cubic spline")
+        for row in rows("papers_tv_1")
+        if row["method"] == "tv"
+    ],
+    "tv_dip": lambda: of_factors("papers_tv_2", "tv", "dip"),
+    "cpce": lambda: differences(
+        "papers_cpce", "cpce", "zero filling", "SSIM", "PSNR − zero filling (dB)"
+    ),
+    "resnet": lambda: differences("papers_mouse_methods", "resnet3d", "ccnn3d", MOUSE, "SSIM"),
+    "resolution": lambda: differences(
+        "papers_mouse_transfer", "FLAIR/T1w network", "FLAIR/cubic", "-effective resolution (mm)"
+    ),
+    "attunet_vit": lambda: of_relative_size("attunet", "vit"),
+    "attunet_unet": lambda: of_relative_size("attunet", "unet"),
+    "fused": lambda: differences(
+        "papers_attunet_settings",
+        FUSED,
+        "one network per contrast",
+        "PSNR − B-spline (dB)",
+        "SSIM",
+        "-MAE",
+    ),
+    "affine": lambda: [
+        part
+        for better, worse in (("affine", "rigid"), ("affine", "nonlinear"), ("rigid", "nonlinear"))
+        for part in differences(
+            "papers_attunet_alignment", f"{better}/attunet", f"{worse}/attunet", "PSNR (dB)"
+        )
+    ],
+}
 COMPUTED: dict[str, Callable[[], list[Row]]] = {"tv_competitive": tv_competitive}
 TABLES: dict[str, Callable[[], list[Row]]] = {
     "ota": lambda: chosen(
@@ -260,6 +386,9 @@ addition, `bids-sr-models train` and `compare` require an output name and images
 def filled(text: str) -> str:
     """Return the page with its numbers and tables as they are now."""
     text = NUMBER.sub(lambda match: f"<!--={match[1]}-->{number(match[1])}<!--/-->", text)
+    text = VERDICT.sub(
+        lambda match: f"<!--?{match[1]}-->{judge(VERDICTS[match[1]]())}<!--/-->", text
+    )
     return TABLE.sub(
         lambda match: (
             f"<!-- table {match[1]} -->\n{markdown(TABLES[match[1]]())}\n<!-- end of table -->"

@@ -497,6 +497,20 @@ def test_the_claim_is_judged_by_testable_measures_only() -> None:
     )
 
 
+def test_a_verdict_needs_a_test_or_a_difference_above_the_spread() -> None:
+    seen, tested, weak = PAGE.Part(1.0, 0.5), PAGE.Part(1.0, 2.0, p=0.01), PAGE.Part(1.0)
+    opposite = PAGE.Part(-1.0, 0.5, p=0.01)
+    for parts, verdict in (
+        ([], "not tested"),
+        ([seen, tested], "yes, short training"),
+        ([seen, weak], "in part, short training"),
+        ([seen, opposite], "in part, short training"),
+        ([PAGE.Part(1.0, 0.5, p=0.2)], "in part, short training"),
+        ([opposite], "no, short training"),
+    ):
+        assert PAGE.judge(parts) == verdict
+
+
 def test_the_page_has_the_verdict_of_the_stored_table() -> None:
     found, _testable, _seen = lesions.verdict(PAGE.rows("papers_attunet_lesions"))
     (line,) = (
