@@ -248,7 +248,8 @@ def _check_unstored_series(runs: Sequence[BoldRun], findings: Findings) -> None:
 
 def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) -> _LinearModels:
     """Return the models of the runs, from events tables, options and the BIDS Stats Model."""
-    requests = [*settings.activation.contrasts, *list_named_types(settings.activation.model)]
+    named_types = list_named_types(settings.activation.model)
+    requests: list[str | tuple[str, Contrast]] = [*settings.activation.contrasts, *named_types]
     types = _assess_trial_types(data_set, requests, settings, findings)
     seeds = _list_seed_names(data_set, settings, findings)
     levels = tuple(chain.from_iterable(data_set.type_order.values()))
