@@ -3,6 +3,7 @@
 Associated files of a run are its pair, T1w image, events and metadata.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -58,6 +59,9 @@ from bids_sr.survey.bids.task_types import read_task_types
 from bids_sr.survey.bids.type_levels import read_type_order, read_unshared_levels
 
 _MAX_SLAB_EXTENT = 0.6  # thinnest extent of a slab relative to the largest among the images
+_MAX_COARSENESS = 1.5  # voxel size, relative to the smallest of the T1w images of the whole head
+# labels of T1w images of another contrast, of scouts and without a face
+_UNUSUAL = re.compile(r"scout|locali[sz]er|survey|gd|gad|contrast|inv\d|deface", re.IGNORECASE)
 
 
 def survey(settings: Settings) -> Survey:
@@ -350,39 +354,53 @@ def _order_t1w(
 ) -> list[Path]:
     """Return the T1w images of a participant in order of preference, and report if there are none.
 
-    Images of the selected sessions come first, and whole-head images before slabs. The header of
-    the first image is checked.
+    Images of the selected sessions come first, then images of the whole head with small voxels,
+    then images whose label does not name another contrast, a scout or defacing. The header of the
+    first image is checked.
     """
     images = run_files.select_magnitudes(paths, result)
     sessions = settings.selection.session_label
-    slabs = _select_slabs(images) if len(images) > 1 else set()
+    partial = _select_partial(images) if len(images) > 1 else set()
 
-    def order(path: Path) -> tuple[bool, bool]:
-        is_selected = not sessions or parse_entities(path).get("session", "") in sessions
-        return not is_selected, path in slabs
+    def order(path: Path) -> tuple[bool, bool, bool]:
+        entities = parse_entities(path)
+        is_selected = not sessions or entities.get("session", "") in sessions
+        labels = " ".join(entities.get(key, "") for key in ("acquisition", "reconstruction"))
+        is_unusual = _UNUSUAL.search(labels) or {"ceagent", "inv"} & entities.keys()
+        return not is_selected, path in partial, bool(is_unusual)
 
     images.sort(key=order)
     if images:
         volume_header(images[0], result)
     else:
-        result.note(f"sub-{label}", _describe_missing_t1w(settings))
+        result.note(f"sub-{label}", _describe_missing_t1w(label, settings))
     if len(images) > 1:
-        result.note(images[0], f"{len(images)} T1w images were found; this image is used.")
+        result.note(
+            images[0],
+            f"{len(images)} T1w images were found; this image is used, by session, coverage, voxel"
+            " size, label and name. To use another image, select it as t1w in --bids-filter-file.",
+        )
     return images
 
 
-def _select_slabs(images: Sequence[Path]) -> set[Path]:
-    """Return the images that cover less of the head than other images, such as ``acq-inplane``."""
-    extents = {}
+def _select_partial(images: Sequence[Path]) -> set[Path]:
+    """Return the images that cover less of the head or have larger voxels than other images.
+
+    Examples are ``acq-inplane`` and scouts.
+    """
+    extents, voxels = {}, {}
     for path in images:
         header = headers.read_header(path, Findings())
         if header is not None:
             sides = zip(header.shape[:3], header.zooms, strict=False)
             extents[path] = min(size * zoom for size, zoom in sides)
+            voxels[path] = max(header.zooms)
+    is_whole = {
+        path: extents[path] >= _MAX_SLAB_EXTENT * max(extents.values()) for path in extents
+    }
+    smallest = min((voxels[path] for path in voxels if is_whole[path]), default=0.0)
     return {
-        path
-        for path, extent in extents.items()
-        if extent < _MAX_SLAB_EXTENT * max(extents.values())
+        path for path in voxels if not is_whole[path] or voxels[path] > _MAX_COARSENESS * smallest
     }
 
 
@@ -411,8 +429,10 @@ def volume_header(path: Path, findings: Findings) -> Header | None:
     return None
 
 
-def _describe_missing_t1w(settings: Settings) -> str:
+def _describe_missing_t1w(label: str, settings: Settings) -> str:
     """Return a note with the consequences for a participant without a T1w image."""
+    folder = settings.paths.bids_dir / f"sub-{label}"
+    others = [path.name for name in ("UNIT1", "T2w") for path in folder.rglob(f"*_{name}.nii*")]
     rois = [roi for roi in settings.activation.roi if roi != "brain"]
     has_file = any(map(is_file, rois))
     sentences = [
@@ -420,6 +440,8 @@ def _describe_missing_t1w(settings: Settings) -> str:
         if settings.selection.bids_filter_file
         else "No T1w image was found."
     ]
+    if others:
+        sentences.append(f"{others[0]} is not used; only the suffix T1w is.")
     if has_file:
         sentences.append("ROI files can only be used if they are in the space of the BOLD series.")
     sentences += [

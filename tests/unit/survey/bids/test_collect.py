@@ -366,6 +366,42 @@ def test_overlap_is_a_fraction_of_the_first_field_of_view() -> None:
 # ---- anatomy, slices and labels
 
 
+@pytest.mark.parametrize(
+    ("other", "best", "zooms"),
+    [
+        ("acq-localizer", "acq-mprage", (8.0, 2.0)),
+        ("run-1", "run-2", (4.0, 2.0)),
+        ("acq-a", "acq-b", (2.0, 2.2)),  # alike: first by name
+        ("ce-gadolinium", "run-1", (1.0, 1.0)),
+        ("acq-Gd", "acq-pre", (1.0, 1.0)),
+        ("inv-1", "run-1", (1.0, 1.0)),
+        ("rec-defaced", "run-1", (1.0, 1.0)),
+        ("acq-scout", "acq-t1", (1.0, 1.0)),
+    ],
+)
+def test_the_t1w_image_is_chosen_by_voxel_size_and_label(
+    maker: BidsMaker, other: str, best: str, zooms: tuple[float, float]
+) -> None:
+    maker.path("sub-01_T1w.nii.gz", "anat").unlink()
+    for name, zoom in zip((other, best), zooms, strict=True):
+        size = round(96 / zoom)
+        maker.t1w(f"sub-01_{name}", (zoom,) * 3, data=np.ones((size,) * 3, np.uint8))
+    chosen, zoom = (other, zooms[0]) if best == "acq-b" else (best, zooms[1])
+    result = valid(maker)
+    images = result.subjects[0].t1w
+    assert images[0] == maker.path(f"sub-01_{chosen}_T1w.nii.gz", "anat")
+    assert len(images) == 2
+    assert about(result.notices, images[0].name, "2 T1w images", "--bids-filter-file")
+
+
+@pytest.mark.parametrize("suffix", ["UNIT1", "T2w"])
+def test_an_image_that_could_be_taken_for_t1w_is_named(maker: BidsMaker, suffix: str) -> None:
+    maker.path("sub-01_T1w.nii.gz", "anat").rename(maker.path(f"sub-01_{suffix}.nii.gz", "anat"))
+    result = valid(maker)
+    assert result.subjects[0].t1w == ()
+    assert about(result.notices, "sub-01", f"sub-01_{suffix}.nii.gz")
+
+
 @pytest.mark.parametrize(("slices", "chosen"), [(2, "acq-mprage"), (12, "acq-inplane")])
 def test_a_whole_head_t1w_image_is_preferred_to_a_slab(
     maker: BidsMaker, slices: int, chosen: str
