@@ -5,6 +5,7 @@ time, of ``…_scans.tsv``.
 Dates that were shifted for anonymization keep their differences.
 """
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -14,9 +15,10 @@ from bids_sr.io.notices import UsageError
 from bids_sr.io.tables import TABLE_ERRORS, is_missing, read_rows
 from bids_sr.survey.bids.findings import require_content
 
+_LOGGER = logging.getLogger(__name__)
 ACQ_TIME = "acq_time"
 _SECONDS_PER_DAY = 86_400
-_LONGEST_DAYS = 36_525  # between sessions of a participant
+_LONGEST_DAYS = 14_610  # between sessions of a participant: 40 years, the age of MRI
 _DAYS_PER_MONTH = 365.25 / 12
 _TABLE_FIX = "correct the table; it is used to compute the number of months between sessions"
 
@@ -118,16 +120,24 @@ def _join_dates(
 def _count_months(table: Path, dates: Mapping[str, datetime]) -> dict[str, float]:
     """Return the months since the earliest date, by label.
 
-    Raises `UsageError` if more than a life is between dates, such as 1900-01-01 as a placeholder.
+    Equal dates are reported, because they can be placeholders. Raises `UsageError` if dates are
+    further apart than MRI is old, such as 1900-01-01 or 1970-01-01 as a placeholder.
     """
     if not dates:
         return {}
     first, last = min(dates.values()), max(dates.values())
+    labels_by_date: dict[datetime, list[str]] = {}
+    for label, date in dates.items():
+        labels_by_date.setdefault(date, []).append(f"ses-{label}")
+    for date, labels in labels_by_date.items():
+        if len(labels) > 1:
+            text = "%s: %s have the same date (%s). If it is a placeholder, write n/a."
+            _LOGGER.warning(text, table, ", ".join(labels), date.date())
     if (last - first).days > _LONGEST_DAYS:
         raise UsageError(
             str(table),
-            f"the dates of sessions are from {first.date()} to {last.date()}, so the first is"
-            " probably a placeholder",
+            f"the dates of sessions are from {first.date()} to {last.date()}, so one is probably a"
+            " placeholder",
             "Write n/a for an unknown date.",
         )
     return {

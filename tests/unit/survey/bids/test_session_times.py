@@ -50,8 +50,11 @@ def test_dates_of_both_tables_are_joined(tmp_path: Path) -> None:
         ([("a", "2024-01-01"), ("b", "2024-07-01"), ("b", "2025-07-01")], {}),
         ([("a", "2024-01-01"), ("b", "2024-07-01")], {"b": "2025-07-01"}),
         ([("a", "1900-01-01"), ("b", "2024-07-01")], {}),
+        ([("a", "2024-07-01"), ("b", "1970-01-01")], {}),
+        ([("a", "1900-01-01"), ("b", "n/a")], {"b": "2024-07-01"}),
+        ([("a", "2024-07-01"), ("b", "9999-12-31")], {}),
     ],
-    ids=["rows", "tables", "placeholder"],
+    ids=["rows", "tables", "1900", "1970", "scans", "9999"],
 )
 def test_contradictory_dates_are_refused(
     tmp_path: Path, sessions: list[tuple[str, str]], scans: dict[str, str]
@@ -59,3 +62,18 @@ def test_contradictory_dates_are_refused(
     write_dates(tmp_path, sessions, scans)
     with pytest.raises(UsageError, match="sub-01_sessions"):
         months_of_sessions(tmp_path, {"sub-01": ["a", "b"]})
+
+
+def test_equal_dates_are_named_and_shifted_dates_are_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anonymized dates are before 1925, and keep their differences."""
+    write_dates(tmp_path, [("a", "1900-01-01"), ("b", "1900-01-01"), ("c", "1900-07-01")], {})
+    months = months_of_sessions(tmp_path, {"sub-01": ["a", "b", "c"]})
+    assert [round(months["sub-01", label]) for label in "abc"] == [0, 0, 6]
+    assert "ses-a, ses-b" in caplog.text
+    table = tmp_path / "sub-01/sub-01_sessions.tsv"
+    table.write_text(table.read_text().replace("b\t1900-01-01", "b\t1900-01-01T18:00:00"))
+    caplog.clear()
+    months_of_sessions(tmp_path, {"sub-01": ["a", "b", "c"]})
+    assert not caplog.text
