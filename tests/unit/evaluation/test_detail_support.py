@@ -82,11 +82,6 @@ def test_the_rule(changes, state, reason):
     assert bool(support.active.short_reason) is (state != "recovered")
 
 
-def test_few_voxels_are_of_the_region():
-    support = classify_detail([*rows_of(), *rows_of(region="brain", voxels=49)], "sbl")["all"]
-    assert "49 brain voxels" in support.brain.reason
-
-
 def test_a_contrast_that_cannot_be_split_names_the_conditions_with_too_few_blocks():
     contrasts = {
         "body": {"body": 1.0},

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from data.group_tables import BEYOND, cohort, detail, joined, values_of, write_tables as write_run
+from data.group_tables import BEYOND, cohort, joined, values_of
 from data.page import MARKUP, Page, read_numbers
 
 from bids_sr.group import (
@@ -178,11 +178,6 @@ def test_overlap_of_regions_is_plotted_and_has_p_values_as_in_the_paper(tmp_path
     figure = file.read_text(encoding="utf-8")
     for title in ("size, thumb", "size, little", "Dice"):
         assert title in figure
-
-
-def test_runs_without_a_method_are_named(tmp_path: Path) -> None:
-    write_run(tmp_path, "09", rows=[detail("sbl", 0.1), detail("bspline", 0.05)])
-    assert "no srgan: sub-09 task-tap" in write_page(tmp_path, 2).section("participants").text
 
 
 @pytest.fixture(scope="module")

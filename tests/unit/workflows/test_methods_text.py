@@ -2,7 +2,6 @@
 runs.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -11,11 +10,7 @@ from data.dataset import BidsMaker
 from graphmaker import VERSION, planned_call, planned_graph
 
 from bids_sr.boilerplate import bibliography
-from bids_sr.config.seeds import choose_seeds
 from bids_sr.engine.store import store
-from bids_sr.glm.connectivity_seeds import Seed
-from bids_sr.glm.steps.seeds import describe_seeds
-from bids_sr.preproc.steps.registration import describe_mask, describe_registered_pair
 from bids_sr.report.call_description import AcquiredRun, describe_acquisition
 from bids_sr.workflows.participant import make_graph
 
@@ -103,16 +98,6 @@ def test_a_short_run_without_t1w_has_neither_components_nor_regions(maker: BidsM
     assert "aCompCor" not in text
 
 
-def test_a_run_at_rest_describes_itself(maker: BidsMaker) -> None:
-    for path in maker.root.rglob("*_events.tsv"):
-        path.unlink()
-    text = text_of(maker)
-    assert "Connectivity" in text
-    assert "segments" in text
-    for words in ("HRF", "baseline", "Events", "component1", "blocks"):
-        assert words not in text
-
-
 def test_texts_on_some_of_the_runs_name_these_runs(maker: BidsMaker) -> None:
     add_run(maker, "sub-01_task-rest", n_volumes=150, with_events=False)
     first, *paragraphs = text_of(maker).split("\n\n")
@@ -143,29 +128,6 @@ def test_many_runs_or_participants_are_counted(maker: BidsMaker) -> None:
     assert "The 5 runs of the task tap had 136 volumes" in text
 
 
-def test_runs_that_are_combined_state_the_correlation_of_their_error(maker: BidsMaker) -> None:
-    for path in maker.root.rglob("*_task-tap_*"):
-        path.unlink()
-    for number in (1, 2):
-        add_run(maker, f"sub-01_task-tap_run-{number}", n_volumes=130 + number)
-    text = text_of(maker)
-    assert "2 runs of the task tap had 131 to 132 volumes" in text
-    assert re.search(r"of 2 runs was .* correlation between runs of 1\b", text)
-
-
-def test_requested_settings_and_a_reference_are_in_the_text(maker: BidsMaker) -> None:
-    truth = BidsMaker(maker.root.parent / "truth")
-    truth.bold("sub-01_task-tap", zooms=(2.0, 2.0, 4.0), n_volumes=136, tr=2.0)
-    options = ("activation.smoothing=4", "activation.high_pass=0.01")
-    options = ("--sr-factor", "3", "--dummy-scans", "3", "--set", *options)
-    text = text_of(maker, *options, "--truth", str(truth.root))
-    for value in ("24 × 24 × 6 voxels of 2 × 2 × 4 mm", "4 mm FWHM", "0.01 Hz", "3 volumes"):
-        assert value in text
-    measured = "measured high-resolution series"
-    assert measured in text
-    assert measured not in text_of(maker, *options)
-
-
 def test_runs_with_other_grids_have_their_own_sentences() -> None:
     run = AcquiredRun(
         task="tap",
@@ -178,81 +140,3 @@ def test_runs_with_other_grids_have_their_own_sentences() -> None:
     text = describe_acquisition([run])
     assert "88 × 88 × 10 voxels of 1.7 × 1.7 × 3 mm" in text
     assert describe_acquisition([]) == ""
-
-
-@pytest.mark.parametrize(
-    ("resampled", "words"),
-    [
-        ([], "image will be resampled"),
-        ([True], "image was resampled with a single interpolation."),
-        ([False, True], "with a single interpolation in 1 of 2 pairs."),
-        ([False], "truncating its k-space."),
-    ],
-)
-def test_the_resampling_of_a_pair_is_stated_as_it_was(
-    tmp_path: Path, resampled: list[bool], words: str
-) -> None:
-    facts = [{"resampled": is_resampled} for is_resampled in resampled]
-    text = describe_registered_pair((2.0, 2.0, 1.0), write_facts(tmp_path, "pair_facts", facts))
-    assert words in text
-    assert text.endswith(words) or not resampled
-
-
-@pytest.mark.parametrize(
-    ("sources", "words"),
-    [
-        ([], "within 4 mm of a mask of the boldref."),
-        (["T1w"], "within 4 mm of a mask of the boldref."),
-        (["boldref"], "because it did not match the T1w brain mask."),
-        (["T1w", "boldref", "T1w"], "In 1 of 3 runs, only the mask from the boldref"),
-    ],
-)
-def test_the_origin_of_the_brain_mask_is_stated_as_it_was(
-    tmp_path: Path, sources: list[str], words: str
-) -> None:
-    facts = [{"mask_source": source} for source in sources]
-    folders = write_facts(tmp_path, "registration", facts)
-    assert words in describe_mask(with_anat=True, folders=folders)
-
-
-@pytest.mark.parametrize(
-    ("columns", "words"),
-    [
-        ([], "Seeds outside the brain mask of the run were excluded."),
-        (["motor visual"], "All seeds were inside the brain mask of the run."),
-        (["motor other"], "Seeds outside the brain mask were excluded (visual)."),
-        (["component1 component2"], "All seeds were outside the brain mask, and the leading"),
-        (["visual other", "component1 component2"], "In 1 of 2 runs, all seeds were outside"),
-    ],
-)
-def test_seeds_that_were_excluded_are_named(
-    tmp_path: Path, columns: list[str], words: str
-) -> None:
-    folders = []
-    for number, names in enumerate(columns):
-        (folder := tmp_path / str(number)).mkdir()
-        header = "\t".join(names.split())
-        (folder / "regressors_timeseries.tsv").write_text(f"{header}\n0\t1\n1\t0\n")
-        folders.append(folder)
-    seeds = choose_seeds(("motor", "visual"), with_anat=True)
-    assert words in describe_seeds(seeds, "AAL2", folders)
-
-
-def test_seeds_are_named_with_their_position_or_their_labels() -> None:
-    seeds = [
-        Seed(name="motor", center=(-36.0, -22.0, 52.5), radius_mm=4.0),
-        Seed(name="thalamus", labels=("Thal_L", "Thal_R")),
-    ]
-    text = describe_seeds(seeds, "AAL2")
-    assert "motor (-36 -22 52.5; 4 mm)" in text
-    assert "thalamus (Thal_L and Thal_R)" in text
-    assert "thalamus" not in describe_seeds(seeds[:1], "AAL2")
-
-
-def write_facts(root: Path, name: str, facts: list[dict[str, object]]) -> list[Path]:
-    """Write JSON files of finished steps and return their folders."""
-    folders = [root / str(number) for number in range(len(facts))]
-    for folder, content in zip(folders, facts, strict=True):
-        folder.mkdir()
-        (folder / f"{name}.json").write_text(json.dumps(content))
-    return folders

@@ -1,6 +1,5 @@
 """Test figures of a run: their content, and names known to the store and the page."""
 
-import io
 import itertools
 import re
 from dataclasses import replace
@@ -42,7 +41,6 @@ from bids_sr.report.figure_steps.overview import list_used_files
 from bids_sr.report.figure_steps.run_maps import SceneImages
 from bids_sr.report.figures.svg_files import save_svg
 from bids_sr.report.sections import FigureSpec
-from bids_sr.sr.models.training_log import log_tsv
 from bids_sr.sr.steps.training import ModelReport
 
 SHAPE, LOW, HIGH_AFFINE, LOW_AFFINE = (
@@ -217,13 +215,6 @@ def test_the_brain_figure_shows_a_region_of_interest_only_if_it_is_smaller_than_
     for region, is_shown in ((images["roi_hr"], True), (images["mask_hr"], False)):
         (drawing,) = anatomy_figures.draw_brain(*brain, roi_t1w=region)
         assert ("region of interest" in svg_text(drawing, tmp_path)) == is_shown
-
-
-def test_the_training_figure_of_a_model_without_a_log_says_so(tmp_path):
-    empty = pd.read_csv(io.StringIO(log_tsv(())), sep="\t", na_values="n/a")
-    report = ModelReport(card_file=CARD, log_file=empty)
-    curve, _ = model_training_figures.draw_training(report)
-    assert "no training log" in svg_text(curve, tmp_path)
 
 
 def test_a_display_transform_shifts_in_the_right_direction(images):

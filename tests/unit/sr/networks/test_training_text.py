@@ -10,7 +10,7 @@ from data.features import WEIGHTS, FewFeatures
 from data.tiny_training import CONTENT, Tiny, TinyCritic, a_method, balls, recipe
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
-from bids_sr.sr.method import get_method, list_methods
+from bids_sr.sr.method import list_methods
 from bids_sr.sr.models import training_record
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
@@ -19,10 +19,8 @@ from bids_sr.sr.networks.losses.adversarial import AdversarialBCE
 from bids_sr.sr.networks.losses.image import MAE
 from bids_sr.sr.networks.training.trainer import train_network
 from bids_sr.sr.networks.training_text import (
-    data_text,
     loss_in_words,
     training_sentences,
-    write_planned_sentences,
 )
 from bids_sr.sr.recipe import LossTerm
 from bids_sr.sr.recipe_settings import plain_recipe
@@ -152,23 +150,6 @@ def test_a_training_with_steps_in_mixed_precision_is_not_called_published(train,
     assert ("bfloat16" in text) is not published
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "sentence"),
-    [
-        ("srgan", "fast", "has at most 700 training steps, compared with 100,000 in the paper"),
-        ("srgan", "paper", ""),
-        ("equal", "fast", ""),
-    ],
-)
-def test_steps_of_a_recipe_are_compared_with_the_paper(monkeypatch, name, kind, sentence):
-    recipes = {"fast": recipe(learning_rate=0.5), "paper": recipe(patience=2)}
-    method = get_method(name) if name == "srgan" else a_method(recipes=recipes)
-    monkeypatch.setattr(training_record, "get_method", lambda _: method)
-    text = training_sentences([_card(method, kind, {"plateau"})])
-    assert ("training steps, compared with" in text) is bool(sentence)
-    assert sentence in text
-
-
 def test_a_stopped_training_that_is_continued_is_called_published(train):
     train(**STOP)
     text = training_sentences([train()])
@@ -261,48 +242,3 @@ def test_each_loss_has_a_description():
                 names = plain_recipe(recipe_of_method, vgg=vgg)["losses"]
                 unnamed = [name for name in names if "the term" in loss_in_words(name)]
                 assert unnamed == [], (method.name, kind)
-
-
-def test_sentences_before_a_training_only_state_known_facts():
-    cpce = get_method("cpce")
-    text = write_planned_sentences(cpce, "paper", features=False, minutes=2.5)
-    assert "VGG-19" in text
-    assert "squared error" in text
-    assert "2.5 minutes" in text
-    assert write_planned_sentences(cpce, "paper", features=True, minutes=None) == ""
-    assert write_planned_sentences(get_method("tv"), "fast", features=False, minutes=None) == ""
-
-
-@pytest.mark.parametrize(
-    ("entries", "words"),
-    [
-        (
-            {"images": ["pair"], "coarse_images": "measured"},
-            "1 pair of high- and low-resolution images (T2starw)",
-        ),
-        (
-            {"images": ["a", "b"], "coarse_images": "made by kspace from the fine ones"},
-            "2 images (T2starw) and low-resolution images computed from them",
-        ),
-        (
-            {"images": ["a"], "coarse_images": "made by kspace from the fine ones"},
-            "1 image (T2starw) and a low-resolution image computed from it",
-        ),
-        ({}, "images (T2starw) that are not listed in the model card"),
-        (
-            {"images": ["v"] * 20, "objective": "self"},
-            "20 acquired volumes (T2starw), without a high-resolution image",
-        ),
-    ],
-)
-def test_the_training_data_are_described_from_the_card(entries, words):
-    card = ModelCard.from_json({"method": "srgan", "contrast": "T2starw", **entries})
-    assert data_text([card]) == words
-
-
-def test_losses_without_supervision_are_described():
-    texts = [
-        training_sentences([_card(get_method("tv"), kind, set())]) for kind in ("fast", "paper")
-    ]
-    assert all("plus 0.01 × total variation" in text for text in texts)
-    assert ["variation per acquired voxel" in text for text in texts] == [False, True]

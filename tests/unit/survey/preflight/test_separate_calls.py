@@ -62,15 +62,6 @@ def test_sessions_of_separate_calls_are_named_with_the_remedy(
     assert warnings_of(maker, tmp_path) == []
 
 
-def test_maps_of_all_sessions_from_an_earlier_call_are_named(
-    maker: BidsMaker, tmp_path: Path
-) -> None:
-    add(maker, "ses-pre_task-tap", "ses-post_task-tap")
-    write_maps(tmp_path, "sub-01_ses-pre_task-tap", "sub-01_ses-post_task-tap", ALL_SESSIONS)
-    (text,) = warnings_of(maker, tmp_path, "--session-label", "post")
-    assert "The existing maps of all sessions are from an earlier call." in text
-
-
 def test_runs_of_separate_calls_are_named_with_the_remedy(
     maker: BidsMaker, tmp_path: Path
 ) -> None:

@@ -258,17 +258,6 @@ def test_the_interval_for_the_participant_covers_the_true_effect(
     assert ratio < 1.1 if sd > noise else ratio > 1.3
 
 
-def test_without_the_method_the_interpolation_is_shown() -> None:
-    maps = [*MAPS[:2], *combined_maps("bspline", sd=False)]
-    runs = [
-        replace(run_map, sidecar={**run_map.sidecar, "SourceSeries": "bspline"})
-        for run_map in RUNS
-    ]
-    text = texts(draw(maps, runs))
-    assert "Error of the bspline map" in text
-    assert "does not include" not in text
-
-
 def test_missing_maps_of_all_runs_are_explained() -> None:
     """Brains do not overlap, one run alone has a contrast, or runs differ."""
     apart = texts(draw([], RUNS))
