@@ -24,10 +24,6 @@ LOWEST_NOMINAL_LEVEL = 1 - ALPHA - 0.001
 rounding.
 """
 _RELATIVE_PRECISION = 1e-12  # relative to the largest difference, precision of a pairwise mean
-_PAIRS_PER_DIFFERENCE = 2  # largest number of pairs that are sorted at once, per difference
-# for each bound: the number of pairwise means up to the bound and, for each value, the number of
-# smallest values whose mean with this value is up to the bound
-_Bounds = dict[float, tuple[int, npt.NDArray[np.int_]]]
 
 
 @frozen
@@ -154,49 +150,25 @@ def _compute_null_distribution(doubled_ranks: tuple[int, ...]) -> Float:
 
 
 def _select_pairwise_means(ordered: Float, ranks: Sequence[int]) -> list[float]:
-    """Return the pairwise means with some ranks (0 is the smallest), without computing all means.
+    """Return the pairwise means with some ranks (0 is the smallest).
 
-    `ordered` are values in ascending order. Pairs of a value with itself are included. If there
-    are many values, bisection narrows two bounds until few means are between them, and only these
-    means are computed. If they are equal within rounding, the bound is returned.
-    """
-    n = len(ordered)
-    order = np.arange(n)
-    max_pairs = _PAIRS_PER_DIFFERENCE * n if n > _MAX_EXACT else math.inf
-    step = _RELATIVE_PRECISION * (max(abs(float(ordered[0])), abs(float(ordered[-1]))) or 1.0)
-    bounds: _Bounds = {
-        float(ordered[0]) - step: (0, order),
-        float(ordered[-1]): (n * (n + 1) // 2, np.full_like(order, n)),
-    }
-    means = []
-    for rank in ranks:
-        low, high = _narrow_bounds(ordered, rank, bounds, max_pairs, step / 4)
-        (n_below, first), (n_up_to, last) = bounds[low], bounds[high]
-        if n_up_to - n_below > max_pairs:
-            means.append(round(high / step) * step)
-            continue
-        counts = last - first
-        first_indices = np.repeat(order, counts)
-        second_indices = np.arange(len(first_indices))
-        second_indices = second_indices + np.repeat(last - np.cumsum(counts), counts)
-        means_between = (ordered[first_indices] + ordered[second_indices]) / 2
-        means.append(float(np.partition(means_between, rank - n_below)[rank - n_below]))
-    return means
-
-
-def _narrow_bounds(
-    ordered: Float, rank: int, bounds: _Bounds, max_pairs: float, min_width: float
-) -> tuple[float, float]:
-    """Return the bounds around the mean of a rank, with few means or a small width between them.
-
-    Bounds that are found by bisection are added to `bounds`, for other ranks.
+    `ordered` are values in ascending order. Pairs of a value with itself are included. Means of
+    many values are not listed, but found by bisection with `_RELATIVE_PRECISION`.
     """
     order = np.arange(len(ordered))
-    while True:
-        low = max(bound for bound, (count, _) in bounds.items() if count <= rank)
-        high = min(bound for bound, (count, _) in bounds.items() if count > rank)
-        if bounds[high][0] - bounds[low][0] <= max_pairs or high - low <= min_width:
-            return low, high
-        middle = (low + high) / 2
-        ends = np.maximum(np.searchsorted(ordered, 2 * middle - ordered, side="right"), order)
-        bounds[middle] = int((ends - order).sum()), ends
+    if len(ordered) <= _MAX_EXACT:
+        means = np.sort(((ordered[:, None] + ordered) / 2)[order[:, None] <= order])
+        return means[list(ranks)].tolist()
+    step = _RELATIVE_PRECISION * (float(np.abs(ordered[[0, -1]]).max()) or 1.0)
+    found = []
+    for rank in ranks:
+        low, high = float(ordered[0]) - step, float(ordered[-1])
+        while high - low > step / 4:
+            middle = (low + high) / 2
+            ends = np.searchsorted(ordered, 2 * middle - ordered, side="right")
+            if np.maximum(ends - order, 0).sum() <= rank:
+                low = middle
+            else:
+                high = middle
+        found.append(round(high / step) * step)
+    return found
