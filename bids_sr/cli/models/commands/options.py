@@ -1,5 +1,6 @@
 """Options of the subcommands of ``bids-sr-models``."""
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -10,12 +11,13 @@ from bids_sr.io.notices import UsageError
 
 _DegradationName = Literal["kspace", "multislice", "block", "gauss", "trilinear"]
 AllowedMismatch = Literal["resolution", "contrast", "orientation", "factor"]
-# headings of groups of options in the help
-_IMAGES_HEADING = (
-    "input images (registered, with the same field of view, and listed in the same order)"
+# options of groups in the help
+_image_option = partial(
+    option,
+    among="input images (registered, with the same field of view, and listed in the same order)",
 )
-_TRAINING_HEADING = "training"
-_SETS_HEADING = "training, validation and test sets"
+_training_option = partial(option, among="training")
+_set_option = partial(option, among="training, validation and test sets")
 _CONTRASTS = ("T1w", "T2w", "FLAIR")
 
 
@@ -302,103 +304,72 @@ class TrainOptions(NetworkOptions):
     out: Path = argument(
         "OUT", "name of the model: OUT.safetensors, OUT.json and OUT.tsv are written"
     )
-    fine: tuple[Path, ...] = option(
-        (), "--fine FILE", "high-resolution images", among=_IMAGES_HEADING
-    )
-    coarse: tuple[Path, ...] = option(
+    fine: tuple[Path, ...] = _image_option((), "--fine FILE", "high-resolution images")
+    coarse: tuple[Path, ...] = _image_option(
         (),
         "--coarse FILE",
         "measured low-resolution images, one per high-resolution image (default: simulated"
         " with --degradation). If the method requires no high-resolution images, omit --fine",
-        among=_IMAGES_HEADING,
     )
-    mask: tuple[Path, ...] = option(
+    mask: tuple[Path, ...] = _image_option(
         (),
         "--mask FILE",
         "brain masks on the grids of the images, one per image (default: computed from the"
         " images)",
-        among=_IMAGES_HEADING,
     )
-    volumes: int = option(
-        10,
-        "--volumes N",
-        "number of volumes per time series, drawn at random",
-        among=_IMAGES_HEADING,
-        least=1,
+    volumes: int = _image_option(
+        10, "--volumes N", "number of volumes per time series, drawn at random", least=1
     )
-    degradation: _DegradationName | None = option(
+    degradation: _DegradationName | None = _training_option(
         None,
         "--degradation",
         "method for downsampling the high-resolution images without --coarse (default:"
         " depends on the method)",
-        among=_TRAINING_HEADING,
     )
-    recipe: Literal["fast", "paper"] = option(
+    recipe: Literal["fast", "paper"] = _training_option(
         "fast",
         "--recipe",
         "training recipe: fast (takes minutes), or paper (as published, takes days)",
-        among=_TRAINING_HEADING,
     )
-    recipe_changes: tuple[str, ...] = option(
+    recipe_changes: tuple[str, ...] = _training_option(
         (),
         "--set FIELD=VALUE",
         "change settings of the recipe, such as batch=8 (bids-sr-models list METHOD shows all)",
-        among=_TRAINING_HEADING,
     )
-    start: Path | None = option(
-        None,
-        "--from MODEL",
-        "start from the weights of this model",
-        among=_TRAINING_HEADING,
+    start: Path | None = _training_option(
+        None, "--from MODEL", "start from the weights of this model"
     )
-    train_last: int | None = option(
-        None,
-        "--train-last N",
-        "train only the last N layers; requires --from",
-        among=_TRAINING_HEADING,
-        least=1,
+    train_last: int | None = _training_option(
+        None, "--train-last N", "train only the last N layers; requires --from", least=1
     )
-    keep_critic: bool = option(
+    keep_critic: bool = _training_option(
         False,
         "--keep-critic",
         "store the critic in the model file, to continue training with --from (attunet models"
         " always include it)",
-        among=_TRAINING_HEADING,
     )
-    vgg_weights: Path | None = option(
-        None,
-        "--vgg-weights FILE",
-        VGG19_HELP,
-        among=_TRAINING_HEADING,
-    )
-    max_minutes: float | None = option(
+    vgg_weights: Path | None = _training_option(None, "--vgg-weights FILE", VGG19_HELP)
+    max_minutes: float | None = _training_option(
         None,
         "--max-minutes MIN",
         "maximum training time in minutes; rerun the same command to continue",
-        among=_TRAINING_HEADING,
         above=0,
     )
-    train_precision: Literal["auto", "fp32", "mixed"] = option(
+    train_precision: Literal["auto", "fp32", "mixed"] = _training_option(
         "auto",
         "--train-precision",
         "numerical precision of training: fp32, or mixed (bf16 if it does not change the"
         " score). auto: fp32 on the CPU; on a GPU, mixed, or the published precision with the"
         " recipe paper",
-        among=_TRAINING_HEADING,
     )
-    seed: int = option(
-        0,
-        "--seed N",
-        "random seed of initial weights, batches and augmentation",
-        among=_TRAINING_HEADING,
-        least=0,
+    seed: int = _training_option(
+        0, "--seed N", "random seed of initial weights, batches and augmentation", least=0
     )
-    work_dir: Path | None = option(
+    work_dir: Path | None = _training_option(
         None,
         "-w --work-dir DIR",
         "directory for checkpoints and the training log, to resume interrupted training"
         " (default: OUT.work, removed at the end)",
-        among=_TRAINING_HEADING,
     )
 
 
@@ -412,78 +383,63 @@ class CompareOptions(TrainOptions):
         "name of the table OUT.tsv; tests are written to the same directory, and models to"
         " OUT_models",
     )
-    channels: tuple[str, ...] = option(
+    channels: tuple[str, ...] = _image_option(
         (),
         "--channels SUFFIX",
         "contrasts as input channels of one network (T1w T2w FLAIR); --fine and --coarse list"
         " scans of all contrasts, prepared with bids-sr ... --sr-target anat",
-        among=_IMAGES_HEADING,
     )
-    recipe_changes: tuple[str, ...] = option(
+    recipe_changes: tuple[str, ...] = _training_option(
         (),
         "--set FIELD=VALUES",
         "change settings of all recipes, or of one method with METHOD.FIELD; several values"
         " are compared: FIELD=A,B,C or, with --trials, FIELD=LOW..HIGH",
-        among=_TRAINING_HEADING,
     )
-    trials: int | None = option(
+    trials: int | None = _training_option(
         None,
         "--trials N",
         "number of trials per method, with values drawn at random from --set (default: all"
         " combinations of the listed values). If --set has no lists or ranges, the learning"
         " rate and the smaller loss weights are drawn from a tenth to ten times their defaults",
-        among=_TRAINING_HEADING,
         least=1,
         most=10_000,
     )
-    folds: int | None = option(
-        None,
-        "--folds K",
-        "number of folds for cross-validation across participants",
-        among=_SETS_HEADING,
-        least=2,
+    folds: int | None = _set_option(
+        None, "--folds K", "number of folds for cross-validation across participants", least=2
     )
-    validation: int = option(
+    validation: int = _set_option(
         0,
         "--validation N",
         "number of validation participants per fold, for choosing the number of training"
         " steps; requires --folds",
-        among=_SETS_HEADING,
         least=0,
     )
-    split: tuple[int, ...] = option(
+    split: tuple[int, ...] = _set_option(
         (),
         "--split N",
         "numbers of training, validation and test participants, drawn at random (8 2 2), or"
         " of training and test participants (8 4)",
-        among=_SETS_HEADING,
     )
-    test_on: tuple[str, ...] = option(
-        (),
-        "--test-on LABEL",
-        "test participants; all others are used for training",
-        among=_SETS_HEADING,
+    test_on: tuple[str, ...] = _set_option(
+        (), "--test-on LABEL", "test participants; all others are used for training"
     )
-    validate_on: tuple[str, ...] = option(
+    validate_on: tuple[str, ...] = _set_option(
         (),
         "--validate-on LABEL",
         "validation participants, for choosing the number of training steps; requires --test-on",
-        among=_SETS_HEADING,
     )
-    train_coarser: tuple[float, ...] = option(
+    train_coarser: tuple[float, ...] = _training_option(
         (1.0,),
         "--train-coarser F",
         "train each method on images downsampled by these factors; 1 is the original resolution",
-        among=_TRAINING_HEADING,
         least=1,
         most=8,
     )
-    test_coarser: float = option(
+    test_coarser: float = _training_option(
         1.0,
         "--test-coarser F",
         "test the methods on images downsampled by F. With --train-coarser 1, they are then"
         " trained at a higher resolution; with --train-coarser F, at the same resolution",
-        among=_TRAINING_HEADING,
         least=1,
         most=8,
     )
