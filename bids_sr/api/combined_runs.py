@@ -16,6 +16,7 @@ from bids_sr.api.image_inputs import (
     ImageInputError,
     ImageLike,
     MaskLike,
+    check_grid,
     load_mask,
     series_file,
     to_nibabel,
@@ -39,6 +40,10 @@ from bids_sr.survey.bids.inheritance import find_sidecars, merge_sidecars
 
 # names of maps in the result of nilearn's ``compute_contrast(output_type="all")``
 _EFFECT, _VARIANCE = "effect_size", "effect_variance"
+_RESAMPLE = (
+    "Register the runs, and resample all maps to one grid, for example with "
+    "nilearn.image.resample_to_img."
+)
 _DEFAULT_DOF = 100.0  # default degrees of freedom per run, as in nilearn's `compute_fixed_effects`
 
 
@@ -198,7 +203,7 @@ def combine_runs(
     estimates: dict[str, RunEstimate] = {}
     for label, run_maps in loaded_runs.maps.items():
         for argument, image in run_maps.items():
-            _check_grid(image, loaded_runs.grid, argument, label)
+            check_grid(image, loaded_runs.grid, f"{argument} of {label}", _RESAMPLE)
         dof = _DEFAULT_DOF if dofs is None else float(dofs[labels.index(label)])
         estimate = _make_run_estimate(run_maps, dof, loaded_runs.inside)
         if (estimate.variance > 0).any():
@@ -413,27 +418,6 @@ def _load_map(image: ImageLike, folder: Path, name: str) -> Volume:
                 name,
             )
         return Volume(reader.volume(0), reader.affine)
-
-
-def _check_grid(image: Volume, grid: Volume, argument: str, label: str) -> None:
-    """Check that an image is on the grid of the first effect map.
-
-    Raises `ImageInputError` if the shape or the affine differs.
-    """
-    shape, expected = image.data.shape, grid.data.shape
-    if shape == expected and np.allclose(image.affine, grid.affine, atol=1e-3):
-        return
-    difference = (
-        f"its shape is {shape}; expected {expected}"
-        if shape != expected
-        else "its affine differs from the affine of the first effect map"
-    )
-    raise ImageInputError(
-        f"the image of {label} is not on the grid of the first effect map ({difference})",
-        "Register the runs, and resample all maps to one grid, for example with "
-        "nilearn.image.resample_to_img.",
-        argument,
-    )
 
 
 def _make_run_estimate(

@@ -8,7 +8,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from bids_sr.api.image_inputs import ImageInputError, ImageLike, load_volume, to_nibabel
+from bids_sr.api.image_inputs import (
+    ImageInputError,
+    ImageLike,
+    check_grid,
+    load_volume,
+    to_nibabel,
+)
 from bids_sr.io.frozen import frozen
 from bids_sr.io.volume import Volume
 from bids_sr.sr.steps.error_samples import ErrorSamples
@@ -51,14 +57,7 @@ def load_acquired_effects(
 def _load_map(image: ImageLike, brain: Volume, folder: Path, argument: str) -> Volume:
     """Return a map on the acquired grid, or raise ImageInputError."""
     volume = load_volume(image, folder, argument)
-    shape, expected_shape = volume.data.shape, brain.data.shape
-    if shape != expected_shape or not np.allclose(volume.affine, brain.affine, atol=1e-3):
-        raise ImageInputError(
-            f"the map is not on the acquired grid (its shape is {shape}; expected"
-            f" {expected_shape})",
-            "Pass a map of the series that correct_motion returns.",
-            argument,
-        )
+    check_grid(volume, brain, argument, "Pass a map of the series that correct_motion returns.")
     return volume
 
 

@@ -67,21 +67,30 @@ def load_mask(mask: MaskLike, grid: Volume, folder: Path, argument: str = "mask_
     image = (
         grid.like(mask) if isinstance(mask, np.ndarray) else load_volume(mask, folder, argument)
     )
-    shape = grid.data.shape
-    if image.data.shape != shape or not np.allclose(image.affine, grid.affine, atol=1e-3):
-        raise ImageInputError(
-            f"the image is not on the expected grid (its shape is {image.data.shape}; expected "
-            f"{shape})",
-            "Resample the mask to this grid, for example with nilearn.image.resample_to_img(mask, "
-            "image, interpolation='nearest').",
-            argument,
-        )
+    fix = (
+        "Resample the mask to this grid, for example with nilearn.image.resample_to_img(mask, "
+        "image, interpolation='nearest')."
+    )
+    check_grid(image, grid, argument, fix)
     is_inside = np.asarray(image.data > 0.5)
     if not is_inside.any():
         raise ImageInputError(
             "the mask is empty", "Pass another mask, or None to use the default mask.", argument
         )
     return grid.like(is_inside)
+
+
+def check_grid(image: Volume, grid: Volume, argument: str, remedy: str = "") -> None:
+    """Raise ImageInputError unless an image is on a grid."""
+    shape, expected = image.data.shape, grid.data.shape
+    if shape == expected and np.allclose(image.affine, grid.affine, atol=1e-3):
+        return
+    difference = f"its shape is {shape}; expected {expected}"
+    if shape == expected:
+        difference = "its affine differs"
+    raise ImageInputError(
+        f"the image is not on the expected grid ({difference})", remedy, argument
+    )
 
 
 def load_volume(image: ImageLike, folder: Path, argument: str) -> Volume:

@@ -10,6 +10,7 @@ import numpy as np
 from bids_sr.api.image_inputs import (
     ImageInputError,
     SuperResolutionWarning,
+    check_grid,
     check_slice_axis,
     load_mask,
     load_poses,
@@ -117,14 +118,7 @@ def _load_boldref(reader: SeriesReader, inputs: RunInputs, folder: Path) -> Volu
     if inputs.boldref is None:
         return None
     image = load_volume(inputs.boldref, folder, "boldref")
-    if image.data.shape != reader.shape[:3] or not np.allclose(
-        image.affine, reader.affine, atol=1e-3
-    ):
-        raise ImageInputError(
-            f"the image is not on the grid of the series (its shape is {image.data.shape};"
-            f" expected {reader.shape[:3]})",
-            argument="boldref",
-        )
+    check_grid(image, make_empty_mask(reader), "boldref")
     return Volume(image.data, reader.affine)
 
 

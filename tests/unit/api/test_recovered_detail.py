@@ -145,7 +145,7 @@ def test_effects_on_another_grid_and_runs_of_a_list_are_rejected(run, fitted):
     with pytest.raises(ImageInputError, match=r"variance: 1 map.* for 2 effect"):
         fitted.effect_sd([image, image], [image])
     fine = nib.load(run / "fine.nii")
-    with pytest.raises(ImageInputError, match="effect: the map is not on the acquired grid"):
+    with pytest.raises(ImageInputError, match="effect: the image is not on the expected grid"):
         fitted.effect_sd(fine, image)
     several = SuperResolver("zerofill", realigned=True).fit([run / "bold.nii"])
     with pytest.raises(ImageInputError, match=r"correct_motion: .* list of 1 runs"):
@@ -159,5 +159,5 @@ def test_effects_on_another_grid_and_runs_of_a_list_are_rejected(run, fitted):
         several.region_error(region, image, image)
     with pytest.raises(ImageInputError, match="region: the image is not on the expected grid"):
         fitted.region_error(region[1:], image, image)
-    with pytest.raises(ImageInputError, match="variance: the map is not on the acquired grid"):
+    with pytest.raises(ImageInputError, match="variance: the image is not on the expected grid"):
         fitted.region_error(region, image, fine)

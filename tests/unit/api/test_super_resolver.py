@@ -226,7 +226,7 @@ def test_residual_motion_in_a_realigned_series_warns(run, tmp_path):
         ({"mask_img": np.ones((3, 3, 3))}, "mask_img: the image is not on the expected grid"),
         ({"mask_img": np.zeros((30, 28, 5))}, "mask_img: the mask is empty"),
         ({"motion": np.eye(4)[None]}, "motion: .*expected \\(84, 4, 4\\)"),
-        ({"boldref": "fine.nii"}, "boldref: the image is not on the grid"),
+        ({"boldref": "fine.nii"}, "boldref: the image is not on the expected grid"),
         ({"method": "srgan"}, "guide: the method srgan requires"),
         ({"method": "inject"}, "guide: the method inject requires"),
         ({"dummy_scans": 83}, "dummy_scans: expected a number from 0 to 82, got 83"),
