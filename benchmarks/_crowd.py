@@ -13,7 +13,9 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.report.run_notes import record_run
 
 KINDS = 16  # distinct copies of each map, shared by all participants
@@ -86,6 +88,8 @@ def make_results(source: Path, root: Path, count: int, data: Path) -> None:
             elif file in tables and number < TABLES:
                 _copy_table(source / "sub-01" / file, place, number)
                 tables[file].append(place)
+            elif file.name.endswith("_timeseries.tsv"):
+                _shuffle_rows(source / "sub-01" / file, place, number)
             elif file in tables:
                 os.link(tables[file][number % TABLES], place)
             else:
@@ -121,6 +125,13 @@ def _copy_events(source: Path, target: Path, number: int) -> None:
         cells[at] = f"{float(cells[at]) + 0.001 * number % 1:.3f}"
         rows.append("\t".join(cells))
     target.write_text("\n".join([header, *rows]) + "\n")
+
+
+def _shuffle_rows(source: Path, target: Path, number: int) -> None:
+    """Copy head motion with its volumes in random order, because equal motion is refused."""
+    table = pd.read_csv(source, sep="\t", usecols=[*MOTION_PARAMETERS, "framewise_displacement"])
+    shuffled = table.sample(frac=1, random_state=number)
+    shuffled.to_csv(target, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
 
 
 def _copy_table(source: Path, target: Path, number: int) -> None:

@@ -853,6 +853,31 @@ def unusable_sibling(rng: Rng, scene: Scene, right: Right) -> None:
 
 
 @kind("files")
+def copied_run(rng: Rng, scene: Scene, right: Right) -> None:
+    """Write the series a second time as another run, with equal or other events."""
+    change, is_equal = int(rng.integers(4)), bool(rng.integers(3))
+
+    def edit(scene: Scene) -> None:
+        image = nb.load(scene.bold)
+        series = np.asarray(image.dataobj, dtype=np.float32)
+        series = (series, series + 1, 0.3 * series, series[..., : -len(EFFECTS)])[change]
+        copy = scene.func / scene.bold.name.replace(STEM, f"{STEM}_run-2").replace(".gz", "")
+        nb.save(nb.Nifti1Image(series, image.affine, image.header), copy)
+        shutil.copy(scene.json, copy.with_suffix(".json"))
+        text = scene.table.read_text(encoding="utf-8")
+        if not is_equal:
+            text = f"{text.splitlines()[0]}\n1\t20\tthumb\n"
+        copy.with_name(f"{STEM}_run-2_events.tsv").write_text(text, encoding="utf-8")
+
+    scene.edits.append(edit)
+    if is_equal:
+        right.skipped = True
+        right.notices.append("is a copy of")
+    else:
+        right.refused.append("is a copy of")
+
+
+@kind("files")
 def one_described_series(rng: Rng, scene: Scene, right: Right) -> None:
     """Write a single series with desc in its name."""
 

@@ -12,6 +12,7 @@ from bids_sr.config import Settings
 from bids_sr.config.sections.superres import SuperRes
 from bids_sr.glm.connectivity_seeds import seed_names
 from bids_sr.group.combinable_runs import find_uncombinable
+from bids_sr.group.copied_runs import require_different_runs
 from bids_sr.group.dataset_contents import DatasetContents, absence_lines
 from bids_sr.group.equal_contrasts import unequal_lines
 from bids_sr.group.input_checks import require_readable, require_units
@@ -334,6 +335,7 @@ def find_runs_group(
     missing = _list_missing(output_dir, dataset, expected, is_selected, tables)
     if len(participants) < 2:
         raise too_few_error(participants, [*leftovers, *missing])
+    require_different_runs(tables)
     collected = find_maps(output_dir, is_selected, dataset)
     uncombined = find_uncombinable(collected)
     absent = [*missing, *unequal_lines(tables), *uncombined.lines, *collected.outdated]

@@ -428,6 +428,18 @@ def _parse_time(text: str) -> float:
         return np.inf
 
 
+def have_same_events(first: BoldRun, second: BoldRun) -> bool:
+    """Return whether two runs have the same events, or none; False for unreadable tables."""
+    if first.events is None or second.events is None:
+        return first.events == second.events
+    try:
+        return _are_same_events(
+            _read_events(first.events, first.levels), _read_events(second.events, second.levels)
+        )
+    except TABLE_ERRORS:
+        return False
+
+
 def _are_same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]) -> bool:
     """Return whether events agree within the rounding of tables (1 ms)."""
     if [event.trial_type for event in first] != [event.trial_type for event in second]:

@@ -72,7 +72,7 @@ def _find_copies(
 ) -> Iterator[tuple[Path, Path]]:
     """Yield each pair of a file and an echo of a run with the same stored voxels.
 
-    A run whose echoes are all the same as in another run is a copied run, which is not reported.
+    A run whose echoes are all the same as in another run is a copied run (`copied_runs`).
     """
     paths = [path for path, _ in run.echoes]
     for path, other_path in combinations(paths, 2):

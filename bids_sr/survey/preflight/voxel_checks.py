@@ -12,8 +12,10 @@ import numpy as np
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.grids import LARGEST_BRAIN_ML
 from bids_sr.io.notices import Notice
+from bids_sr.preproc.copied_series import SeriesSample
 from bids_sr.survey.bids import BoldRun, Findings, Subject
 from bids_sr.survey.bids.headers import READ_ERRORS
+from bids_sr.survey.preflight.copied_runs import check_copies
 from bids_sr.survey.preflight.echo_checks import check_echoes
 from bids_sr.survey.preflight.kspace import check_kspace
 from bids_sr.survey.preflight.plan import Plan
@@ -54,9 +56,13 @@ def check_data(
     checksums: dict[Path, set[int]] = {}
     for subject in plan.subjects:
         with findings.about(subject.label):
-            checksums |= _check_images(subject, findings, search_outliers=search_outliers)
+            contents = _check_images(subject, findings, search_outliers=search_outliers)
+            checksums |= {path: content.checksums for path, content in contents.items()}
             for path in _list_masks(subject):
                 _check_mask(path, findings)
+        damaged = {Path(problem.what) for problem in findings.problems}
+        samples = {path: contents[path].sample for path in contents.keys() - damaged}
+        check_copies(subject, samples, findings)
     invalid = {Path(problem.what) for problem in findings.problems}
     for subject in plan.subjects:
         with findings.about(subject.label):
@@ -79,11 +85,8 @@ def check_data(
 
 def _check_images(
     subject: Subject, findings: Findings, *, search_outliers: bool
-) -> dict[Path, set[int]]:
-    """Check each image of a participant according to its role in the runs.
-
-    Returns the checksums of the volumes of each image.
-    """
+) -> dict[Path, "_VolumeSummary"]:
+    """Check each image of a participant according to its role in the runs, and summarize it."""
     calibrations = {run.calibration.bold for run in subject.runs if run.calibration}
     compared = {series.bold for run in subject.runs for series in run.compared.values()}
     bolds = {run.bold for run in subject.runs}
@@ -98,6 +101,7 @@ def _check_images(
             may_exclude=search_outliers and path in bolds,
             tr=None if path in compared else tr_by_image.get(path),
             is_processed=path in bolds | echoes,
+            is_compared=len(subject.runs) > 1 and path in bolds,
         )
         for path in subject.images
     }
@@ -107,13 +111,15 @@ def _check_images(
 class _VolumeSummary:
     """Numbers of the volumes of an image that contain NaN or infinity, or only one value.
 
-    `checksums` are the checksums of all volumes.
+    `checksums` are the checksums of all volumes. `sample` contains voxels to compare with other
+    runs.
     """
 
     n_volumes: int = 0
     non_finite: list[int] = field(default_factory=list)
     constant: list[int] = field(default_factory=list)
     checksums: set[int] = field(default_factory=set)
+    sample: SeriesSample | None = None
 
     def add(self, volume: np.ndarray) -> None:
         """Add the next volume."""
@@ -125,6 +131,8 @@ class _VolumeSummary:
             self.constant.append(self.n_volumes)
         self.checksums.add(zlib.crc32(volume.data))
         self.n_volumes += 1
+        if self.sample is not None:
+            self.sample.add(volume)
 
 
 def _check_image(
@@ -136,14 +144,20 @@ def _check_image(
     may_exclude: bool = False,
     tr: float | None = None,
     is_processed: bool = False,
-) -> set[int]:
-    """Report problems with the voxels of an image, and return the checksums of its volumes.
+    is_compared: bool = False,
+) -> _VolumeSummary:
+    """Report problems with the voxels of an image, and return their summary.
 
-    One volume is held in memory. For `tr` and `is_processed`, see `SignalFaultSearch`, and for the
-    other parameters `_report_volumes`.
+    One volume is held in memory. With `is_compared`, voxels are sampled. For `tr` and
+    `is_processed`, see `SignalFaultSearch`, and for the other parameters `_report_volumes`.
     """
+    import nibabel as nb
+
     summary = _VolumeSummary()
     try:
+        if is_compared:
+            image = nb.load(path)
+            summary.sample = SeriesSample(image.shape, image.affine)  # type: ignore[attr-defined]
         search = SignalFaultSearch(path, tr=tr, is_processed=is_processed)
         for volume in iterate_volumes(path):
             summary.add(volume)
@@ -155,14 +169,14 @@ def _check_image(
         )
         fix = "Copy the file again from its source, and compare file size and checksum."
         findings.add_problem(path, reason, f"{fix}{alternative}")
-        return summary.checksums
+        return summary
     n_problems = len(findings.problems)
     _report_volumes(
         path, summary, findings, alternative, may_mask=may_mask, may_exclude=may_exclude
     )
     if len(findings.problems) == n_problems:
         search.report(findings, alternative)
-    return summary.checksums
+    return summary
 
 
 def _report_volumes(

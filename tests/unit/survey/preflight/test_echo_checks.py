@@ -161,4 +161,5 @@ def test_an_echo_of_another_run_is_refused_in_both_runs(maker: BidsMaker) -> Non
     assert first_files[1].name in problems[1].why
     for source, target in zip(first_files, second_files, strict=True):
         shutil.copy(source, target)
-    assert check_voxels(maker) == ()  # the same run twice
+    # the same run twice
+    problem_of(check_voxels(maker), second_files[0].name, first_files[0].name)
