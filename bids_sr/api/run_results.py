@@ -11,7 +11,6 @@ from bids_sr.api.image_inputs import check_is_series, open_series
 from bids_sr.api.progress import make_step_printer
 from bids_sr.api.run_basics import to_fitted_run
 from bids_sr.api.run_inputs import RunInputs
-from bids_sr.api.series_outputs import convert_to_plain
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.api.task_inputs import RunTask, load_task
 from bids_sr.engine.artifacts import Derivative
@@ -98,7 +97,7 @@ def _compute_run(
             )
             maps = _map_effects(fitted_run, super_resolved, task, resolver.method)
     return RunResults(
-        series_file=convert_to_plain(super_resolved.series, folder),
+        series_file=super_resolved.series.path,
         brain=learned_run.basics.brain.bold_mask_hr,
         prior_sd=learned_run.weight,
         motion=motion_columns(learned_run.basics.motion.motion),

@@ -9,8 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_sr.api.image_inputs import ImageInputError
-from bids_sr.io.atomic_files import link_or_copy
-from bids_sr.io.copies import compress_series, copy_series
+from bids_sr.io.copies import copy_series
 from bids_sr.io.nifti import SeriesReader
 
 
@@ -26,14 +25,6 @@ def check_target(out_file: str | os.PathLike[str] | None, reader: SeriesReader) 
     return target
 
 
-def convert_to_plain(series: SeriesReader, folder: Path) -> Path:
-    """Return the file of a series in single precision; other series are copied to a folder."""
-    if series.plain:
-        return series.path
-    copy_series(series.path, folder / "plain.nii")
-    return folder / "plain.nii"
-
-
 def to_series_image(series_file: Path, target: Path | None, *, is_volume: bool) -> nib.Nifti1Image:
     """Return a series from its output file, or in memory without a target.
 
@@ -42,9 +33,7 @@ def to_series_image(series_file: Path, target: Path | None, *, is_volume: bool) 
     if target is None:
         image = nib.Nifti1Image.from_filename(series_file)
         data = np.asarray(image.dataobj, dtype=np.float32)
+        image.header.set_data_dtype(np.float32)
         return nib.Nifti1Image(data[..., 0] if is_volume else data, image.affine, image.header)
-    if target.suffix == ".gz":
-        compress_series(series_file, target)
-    else:
-        link_or_copy(series_file, target)
+    copy_series(series_file, target)
     return nib.Nifti1Image.from_filename(target)

@@ -42,7 +42,7 @@ from bids_sr.api.run_basics import (
     warn_if_not_realigned,
 )
 from bids_sr.api.run_inputs import RunInputs
-from bids_sr.api.series_outputs import check_target, convert_to_plain, to_series_image
+from bids_sr.api.series_outputs import check_target, to_series_image
 from bids_sr.api.several_runs import (
     check_single_run,
     collect_attributes,
@@ -462,8 +462,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             poses = self._find_poses(reader, motion)
             target = check_target(out_file, reader)
             series = self._super_resolve(reader, poses, folder, print_line).series
-            plain_file = convert_to_plain(series, folder)
-            return to_series_image(plain_file, target, is_volume=reader.ndim == 3)
+            return to_series_image(series.path, target, is_volume=reader.ndim == 3)
 
     def correct_motion(
         self, bold: ImageLike, *, out_file: str | os.PathLike[str] | None = None
@@ -493,7 +492,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             poses = self._find_poses(reader, None)
             target = check_target(out_file, reader)
             preproc = resample_acquired(self._align(reader, poses))
-            return to_series_image(convert_to_plain(preproc, folder), target, is_volume=False)
+            return to_series_image(preproc.path, target, is_volume=False)
 
     def _find_poses(self, reader: SeriesReader, motion: Motion | None) -> Array | None:
         """Return the head motion of a series; None if it has to be estimated.

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from bids_sr.io.arrays import Float32, MaskArray, Real
 from bids_sr.io.frozen import frozen
-from bids_sr.io.nifti import SeriesReader, difference_unit, from_half_precision, to_half_precision
+from bids_sr.io.grids import LARGE_SERIES_BYTES
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.smoothing import smooth
 from bids_sr.spatial.streamed_fit import divide_into_batches
@@ -29,6 +30,7 @@ errors, because the resolution of float32 is 1.2e-7.
 BLOCK_BYTES = 64 * 2**20
 # bytes per value: the block as read, and its copies in single and double precision during the fit
 _BYTES_PER_VALUE = 4 + 4 + 8
+_LARGEST_STEPS = 32_767  # largest int16
 
 
 @frozen
@@ -36,14 +38,14 @@ class VoxelTimeSeries:
     """Scratch file of time series, (n_times, n_voxels) in C order.
 
     Voxels are in the order of `numpy.flatnonzero(mask)`. `first` has the values at the first time.
-    If `step` is not 0, the file contains differences from these values in half precision, in units
-    of `step`; otherwise it contains values in single precision.
+    If `steps` are given, the file contains int16 differences from these values in units of the
+    step of their time (n_times); otherwise it contains values in single precision.
     """
 
     path: Path
     n_times: int
     first: Float32
-    step: float
+    steps: Sequence[float]
 
     def blocks(self, budget: int = BLOCK_BYTES) -> Iterator[tuple[slice, Float32]]:
         """Yield blocks of voxels and their time series (n_times, n) until all voxels are covered.
@@ -59,15 +61,15 @@ class VoxelTimeSeries:
     def _read_block(self, stream: FileIO, voxels: slice) -> Float32:
         """Return the time series (n_times, n) of a range of voxels from the open file."""
         block = np.empty((self.n_times, voxels.stop - voxels.start), np.float32)
-        differences = np.empty(voxels.stop - voxels.start, np.float16)
-        value_bytes = 2 if self.step else 4
+        changes = np.empty(voxels.stop - voxels.start, np.int16)
+        value_bytes = 2 if self.steps else 4
         for t, values in enumerate(block):
-            stored = differences if self.step else values
+            stored = changes if self.steps else values
             stream.seek(value_bytes * (t * len(self.first) + voxels.start))
             if stream.readinto(stored.data.cast("B")) != stored.nbytes:
                 raise OSError(f"{self.path}: the scratch file is truncated")
-            if self.step:
-                values[:] = from_half_precision(stored, self.first[voxels], self.step)
+            if self.steps:
+                values[:] = changes * np.float32(self.steps[t]) + self.first[voxels]
         return block
 
 
@@ -105,13 +107,13 @@ def extract_time_series(
                 width: files.enter_context(open(stream_path, "wb"))
                 for width, stream_path in paths.items()
             }
-            first_values, step = _write_signals(reader, mask, streams, start, inspect_volumes)
+            first_values, steps = _write_signals(reader, mask, streams, start, inspect_volumes)
         yield {
             width: VoxelTimeSeries(
                 path=path,
                 n_times=reader.shape[3] - start,
                 first=first_values[width],
-                step=step,
+                steps=steps[width],
             )
             for width, path in paths.items()
         }
@@ -126,19 +128,18 @@ def _write_signals(
     streams: Mapping[float, BinaryIO],
     start: int,
     inspect_volumes: Callable[[list[Float32]], None] | None,
-) -> tuple[dict[float, Float32], float]:
+) -> tuple[dict[float, Float32], dict[float, list[float]]]:
     """Write mask voxels of smoothed volumes to open files, by smoothing width (FWHM, mm).
 
-    The parameters are as in `extract_time_series`. The values of the first volume, by width, and
-    the unit of differences from them are returned; see `VoxelTimeSeries`.
+    The parameters are as in `extract_time_series`. The values of the first volume, and the steps
+    of differences from them, are returned by width; see `VoxelTimeSeries`.
     """
     box = bounding_box(mask)
     positions, box_positions = positions_in_volume(mask), positions_in_volume(mask[box])
     first_values: dict[float, Float32] = {}
-    step = 0.0
+    steps: dict[float, list[float]] = {width: [] for width in streams}
+    is_large = 4 * (reader.shape[3] - start) * len(positions) > LARGE_SERIES_BYTES
     for batch in divide_into_batches(reader.volumes(start)):
-        if not first_values:
-            step = difference_unit((reader.shape[3] - start, len(positions)), batch[0])
         for volume, (width, stream) in product(batch, streams.items()):
             values = (
                 smooth(volume, reader.zooms, width, box).ravel(order="F")[box_positions]
@@ -146,11 +147,14 @@ def _write_signals(
                 else volume.ravel(order="F")[positions]
             )
             first = first_values.setdefault(width, values)
-            stored = to_half_precision(values, first, step, reader.path) if step else values
-            stream.write(stored.data.cast("B"))
+            if is_large:
+                changes = values - first
+                steps[width].append(float(np.abs(changes).max()) / _LARGEST_STEPS or 1.0)
+                values = np.rint(changes / np.float32(steps[width][-1])).astype(np.int16)
+            stream.write(values.data.cast("B"))
         if inspect_volumes is not None:
             inspect_volumes(batch)
-    return first_values, step
+    return first_values, steps
 
 
 def positions_in_volume(mask: MaskArray) -> NDArray[np.intp]:

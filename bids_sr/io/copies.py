@@ -1,19 +1,15 @@
 """Copies of images in another data type, compression or order of axes, volume by volume."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from nibabel.nifti1 import Nifti1Header
 
-from bids_sr.io.arrays import Array
 from bids_sr.io.grids import AS_STORED, AxisOrder, reorder, reorder_affine, reorder_header
-from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
-
-_MIN_STEPS = 1000  # smallest number of integer steps within the intensity range of the head
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, Storage, save_image
+from bids_sr.io.storage import choose_storage
 
 
 def compress_series(
@@ -35,55 +31,8 @@ def compress_series(
     series.
     """
     with SeriesReader(src_nii) as reader:
-        storage = _choose_storage(reader, np.dtype(dtype))
+        storage = choose_storage(reader, np.dtype(dtype))
         _copy_volumes(reader, dst_gz, order, storage, code=code, compressed=True)
-
-
-class _Storage(NamedTuple):
-    """Data type on disk, with slope and intercept of the stored values."""
-
-    dtype: np.dtype
-    slope: float = 1.0
-    inter: float = 0.0
-
-
-def _choose_storage(reader: SeriesReader, dtype: np.dtype) -> _Storage:
-    """Return the requested data type with its scaling, or float32 if integers are too coarse."""
-    if dtype.kind not in "iu":
-        return _Storage(dtype)
-    storage = _scale_to_integers(*reader.extent(), dtype)
-    if storage.slope > _measure_intensity_range(reader.volume(0)) / _MIN_STEPS:
-        return _Storage(np.dtype("<f4"))
-    return storage
-
-
-def _scale_to_integers(lowest: float, highest: float, dtype: np.dtype) -> _Storage:
-    """Return the scaling of a range with 0 to an integer type that preserves 0.
-
-    `lowest` is at most and `highest` at least 0. The intercept is an integer multiple of the
-    slope, which has eight significant bits. The intercept is therefore exact in the single
-    precision of the header and of programs that read it.
-    """
-    limits = np.iinfo(dtype)
-    if highest - lowest < 1e-30:
-        return _Storage(dtype)
-    fraction, exponent = math.frexp((highest - lowest) / (float(limits.max) - limits.min - 4))
-    slope = math.ldexp(math.ceil(fraction * 256), exponent - 8)
-    return _Storage(dtype, slope, (round(lowest / slope) - limits.min - 2) * slope)
-
-
-def _measure_intensity_range(volume: Array) -> float:
-    """Return the intensity range of most voxels, without background and padding.
-
-    A few voxels with much higher intensity than the head (artifacts) and an offset do not change
-    the result. The range is infinite if only a few different values occur.
-    """
-    values, counts = np.unique(volume, return_counts=True)
-    rare_values = values[counts < 0.01 * volume.size]  # a background or padding has a single value
-    if not rare_values.size:
-        return math.inf
-    signal = volume[np.isin(volume, rare_values)]
-    return float(np.percentile(np.abs(signal - np.median(signal)), 98))
 
 
 def copy_series(
@@ -105,7 +54,7 @@ def copy_series(
     instead of raising an error.
     """
     with SeriesReader(src, allow_nan=replace_nan) as reader:
-        storage = _Storage(_choose_copy_dtype(reader))
+        storage = _choose_copy_storage(reader)
         _copy_volumes(reader, dst, order, storage, tr=tr, replace_nan=replace_nan)
 
 
@@ -113,7 +62,7 @@ def _copy_volumes(
     reader: SeriesReader,
     dst: Path,
     order: AxisOrder,
-    storage: _Storage,
+    storage: Storage,
     *,
     tr: float | None = None,
     code: int | None = None,
@@ -133,10 +82,8 @@ def _copy_volumes(
         shape,
         affine,
         tr or reader.tr,
-        dtype=storage.dtype,
+        storage=storage,
         header_like=header,
-        slope=storage.slope,
-        inter=storage.inter,
         compressed=compressed,
     ) as writer:
         for volume in reader.volumes():
@@ -157,7 +104,7 @@ def combine_volumes(
         reader.shape,
         reader.affine,
         reader.tr,
-        dtype=_choose_copy_dtype(reader),
+        storage=_choose_copy_storage(reader),
         header_like=reader.header,
     ) as writer:
         for t in range(reader.shape[3]):
@@ -168,10 +115,11 @@ def combine_volumes(
             writer.append(np.sum(weighted_volumes, axis=0))
 
 
-def _choose_copy_dtype(reader: SeriesReader) -> np.dtype:
+def _choose_copy_storage(reader: SeriesReader) -> Storage:
     """Return the data type of a copy: 16-bit integers without a scale, or float32."""
-    is_short_int = reader.dtype.kind in "iu" and reader.dtype.itemsize <= 2 and not reader.scaled
-    return reader.dtype if is_short_int else np.dtype(np.float32)
+    stored = reader.storage
+    is_short_int = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2
+    return stored if is_short_int and not stored.is_scaled else Storage()
 
 
 def save_reordered(
@@ -187,7 +135,9 @@ def save_reordered(
         data = reorder(reader.volume(0), order)
         affine = reorder_affine(reader.affine, order)
         header = _reorder_header(reader, order, code)
-        save_image(data, affine, dst, dtype=reader.dtype, header_like=header, compressed=True)
+        save_image(
+            data, affine, dst, dtype=reader.storage.dtype, header_like=header, compressed=True
+        )
 
 
 def _reorder_header(reader: SeriesReader, order: AxisOrder, code: int | None) -> Nifti1Header:

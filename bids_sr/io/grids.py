@@ -25,8 +25,7 @@ BOLDREF: Final = "boldref"
 FIRST_BOLDREF: Final = "firstBoldref"
 """Labels (``space``) of the boldref of a run, and of the first run in combined maps."""
 LARGE_SERIES_BYTES = 500_000_000
-"""Bytes of a series in single precision above which it is stored in half precision in the working
-directory."""
+"""Bytes of a series in single precision above which it is int16 in the working directory."""
 AS_STORED: AxisOrder = (0, 1, 2)
 TURNED_DEG = 45.0
 """Rotation between two heads above which a header is probably wrong (degrees)."""

@@ -5,9 +5,8 @@ process. A reader holds one volume. A writer uses a temporary file, which is ren
 volumes are written. Compressed files contain neither time nor name in their gzip header, so that
 equal data give equal bytes.
 
-A large series in the working directory is stored as its first volume and the difference of each
-volume from it in half precision. The file has half the size, with an error below a thousandth of
-the change. Only this module can read such a file (`SeriesReader.plain`).
+Integers are stored with one slope and one intercept per file (`Storage`). An uncompressed series
+of integers is rewritten in single precision if a value does not fit.
 """
 
 import contextlib
@@ -15,11 +14,10 @@ import gzip
 import io
 import math
 import os
-import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
 import nibabel as nib
 import numpy as np
@@ -27,7 +25,6 @@ import numpy.typing as npt
 
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array, Float, Float32, iterate_parts
-from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.io.image_header import describe_excess
 from bids_sr.io.notices import InvalidInput
 
@@ -35,17 +32,63 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _GZIP_WBITS = 16 + zlib.MAX_WBITS  # zlib's gzip header, which contains neither time nor name
-_HALF_DTYPE = np.dtype("<f2")
-_HALF_INFINITY = 65520.0  # smallest magnitude that half precision rounds to infinity
-# Values converted at a time, which fit into the cache. Torch distributes more than 32,767 values
-# to its threads, which takes longer than the conversion.
-_VALUES_PER_BLOCK = 32_000
-# intent name of files with differences, which other programs would misread
-_DIFFERENCES_INTENT = b"differences"
-_CAL_MAX_OFFSET = 124  # byte offset of cal_max in the header, followed by cal_min
+_VALUES_PER_BLOCK = 32_000  # values converted at a time, which fit into the cache
 _PAGE_BYTES = 4096  # bytes of a file system page
 _DATA_OFFSET = 352  # bytes of the header and the four zeros after it
 _SECONDS_PER_UNIT = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
+
+
+class OutOfRangeError(InvalidInput):
+    """Error for values that an integer type cannot store."""
+
+
+class Storage(NamedTuple):
+    """Data type on disk, with slope and intercept of the stored values."""
+
+    dtype: np.dtype = np.dtype("<f4")
+    slope: float = 1.0
+    inter: float = 0.0
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether values differ from the stored numbers."""
+        return (self.slope, self.inter) != (1.0, 0.0)
+
+    def encode(self, values: Array, path: Path) -> Array:
+        """Return values as stored in a file, with the same shape; integers are rounded.
+
+        Raises `OutOfRangeError` if the data type cannot store them.
+        """
+        if self.dtype.kind == "f":
+            return values.astype(self.dtype, copy=False)
+        limits = np.iinfo(self.dtype)
+        flat_values, stored = values.ravel(order="F"), np.empty(values.size, self.dtype)
+        for block in iterate_parts(values.size, _VALUES_PER_BLOCK):
+            steps = flat_values[block].astype(np.float64)
+            steps -= self.inter
+            steps /= self.slope
+            np.rint(steps, out=steps)
+            # NaN fails both comparisons
+            if not (steps.min() >= limits.min and steps.max() <= limits.max):
+                raise OutOfRangeError(
+                    f"some values are outside the range of the data type {self.dtype}", file=path
+                )
+            stored[block] = steps
+        return stored.reshape(values.shape, order="F")
+
+    def decode(self, stored: Array) -> Float32:
+        """Return the values of stored numbers; values above the float32 range are infinite."""
+        if self.is_scaled:
+            # a 16-bit integer times a slope of eight bits is exact in single precision
+            is_exact = stored.dtype.itemsize <= 2 and math.frexp(self.slope)[0] * 256 % 1 == 0
+            stored = stored.astype(np.float32 if is_exact else np.float64)
+            stored *= self.slope
+            stored += self.inter
+        with np.errstate(over="ignore"):
+            return stored.astype(np.float32, copy=False)
+
+
+_SINGLE_PRECISION = Storage()
 
 
 class SeriesReader:
@@ -77,18 +120,16 @@ class SeriesReader:
         self.tr = _read_repetition_time(self.header) if self.ndim == 4 else 0.0
         self.compressed = self.path.suffix == ".gz"
         array_proxy: Any = image.dataobj
-        self.dtype = np.dtype(array_proxy.dtype)
-        if self.dtype.kind not in "iuf":
-            raise InvalidInput(
-                f"the data type is {self.dtype}, but real numbers are expected", file=self.path
-            )
-        self._slope, self._inter = float(array_proxy.slope), float(array_proxy.inter)
         # nibabel removes the scaling from the header of a loaded image
-        self.scaled = (self._slope, self._inter) != (1.0, 0.0)
+        self.storage = Storage(
+            np.dtype(array_proxy.dtype), float(array_proxy.slope), float(array_proxy.inter)
+        )
+        if self.storage.dtype.kind not in "iuf":
+            raise InvalidInput(
+                f"the data type is {self.storage.dtype}, but real numbers are expected",
+                file=self.path,
+            )
         self._offset = int(array_proxy.offset)
-        self.plain = self.header["intent_name"].item() != _DIFFERENCES_INTENT
-        self.step = 0.0 if self.plain else float(self.header["intent_p1"])
-        self._first_volume: Array | None = None
         self._allow_nan = allow_nan
         self._n_voxels = int(np.prod(self.shape[:3]))
         self._stream: IO[bytes] | None = None
@@ -126,13 +167,9 @@ class SeriesReader:
         t = t + self.shape[3] if t < 0 else t
         if not 0 <= t < self.shape[3]:
             raise IndexError(f"{self.path}: volume {t} of {self.shape[3]}")
-        if not self.plain and self._first_volume is None:
-            with open(self.path, "rb") as start:
-                start.seek(self._offset)
-                self._first_volume = self._read(start, self._n_voxels, "its first volume")
         stream = self._seek_volume(t)
         self._next_volume = -1
-        values = self._read_values(stream, self._first_volume, self._n_voxels, f"volume {t}")
+        values = self._read(stream, self._n_voxels, f"volume {t}")
         self._next_volume = t + 1
         return values.reshape(self.shape[:3], order="F")
 
@@ -177,13 +214,7 @@ class SeriesReader:
         return total / count
 
     def extent(self) -> tuple[float, float]:
-        """Return the smallest and largest value, extended to include 0.
-
-        A file of differences has this range with a margin in its header; other files are read
-        once.
-        """
-        if not self.plain:
-            return float(self.header["cal_min"]), float(self.header["cal_max"])
+        """Return the smallest and largest value, extended to include 0; the file is read once."""
         lowest = highest = 0.0
         for volume in self.volumes():
             lowest = min(lowest, float(volume.min()))
@@ -213,36 +244,14 @@ class SeriesReader:
         n_skipped = z0 * x * y + y0 * x  # voxels of a volume before the slab
         values_by_volume = np.empty((len(times), (z1 - z0) * (y1 - y0) * x), dtype=np.float32)
         with open(self.path, "rb") as stream:
-            first_values = None
-            if not self.plain:
-                stream.seek(self._offset + n_skipped * self.dtype.itemsize)
-                first_values = self._read(stream, values_by_volume.shape[1], "its first volume")
-            item_bytes = self.dtype.itemsize if self.plain else _HALF_DTYPE.itemsize
             for values, t in zip(values_by_volume, times, strict=True):
-                stream.seek(self._position(t) + n_skipped * item_bytes)
-                values[:] = self._read_values(
-                    stream, first_values, values_by_volume.shape[1], f"volume {t}"
-                )
+                stream.seek(self._position(t) + n_skipped * self.storage.dtype.itemsize)
+                values[:] = self._read(stream, values_by_volume.shape[1], f"volume {t}")
         return values_by_volume.reshape(len(times), z1 - z0, y1 - y0, x).T
 
-    def _read_values(
-        self, stream: IO[bytes], first_values: Array | None, count: int, description: str
-    ) -> Float32:
-        """Read and scale the next values.
-
-        `first_values` contains the values of the first volume if the file has differences, and
-        otherwise is None.
-        """
-        if first_values is None:
-            return self._scale(self._read(stream, count, description), description)
-        stored = self._read(stream, count, description, _HALF_DTYPE)
-        return self._scale(from_half_precision(stored, first_values, self.step), description)
-
-    def _read(
-        self, stream: IO[bytes], count: int, description: str, dtype: np.dtype | None = None
-    ) -> Array:
-        """Read the next values as stored; `description` names them in errors."""
-        raw = np.empty(count, dtype=dtype or self.dtype)
+    def _read(self, stream: IO[bytes], count: int, description: str) -> Float32:
+        """Read and scale the next values; `description` names them in errors."""
+        raw = np.empty(count, dtype=self.storage.dtype)
         try:
             size = stream.readinto(raw.view(np.uint8))  # type: ignore[attr-defined]
         except (EOFError, OSError, zlib.error) as err:
@@ -251,7 +260,7 @@ class SeriesReader:
             ) from err
         if size != raw.nbytes:
             raise InvalidInput(f"truncated at {description}", file=self.path)
-        return raw
+        return self._scale(raw, description)
 
     def time_series(self, voxels: Array) -> Float32:
         """Return the values of a list of voxels in all volumes.
@@ -266,34 +275,19 @@ class SeriesReader:
                 series[:, t] = volume[tuple(voxels.T)]
             return series
         indices = np.ravel_multi_index(tuple(voxels.T), self.shape[:3], order="F")
-        disk_dtype = self.dtype if self.plain else _HALF_DTYPE
         with open(self.path, "rb") as stream:
-            first_values = (
-                None if self.plain else _read_items(stream, self._offset, indices, self.dtype)
-            )
             for t in range(n_volumes):
-                stored_values = _read_items(stream, self._position(t), indices, disk_dtype)
-                raw_values = (
-                    stored_values
-                    if first_values is None
-                    else from_half_precision(stored_values, first_values, self.step)
-                )
-                series[:, t] = self._scale(raw_values, f"volume {t}")
+                raw = _read_items(stream, self._position(t), indices, self.storage.dtype)
+                series[:, t] = self._scale(raw, f"volume {t}")
         return series
 
     def _position(self, t: int) -> int:
         """Return the position of volume t in the file (bytes)."""
-        if self.plain:
-            return self._offset + t * self._n_voxels * self.dtype.itemsize
-        return self._offset + self._n_voxels * (self.dtype.itemsize + t * _HALF_DTYPE.itemsize)
+        return self._offset + t * self._n_voxels * self.storage.dtype.itemsize
 
     def _scale(self, raw: Array, description: str) -> Float32:
         """Apply slope and intercept; raise InvalidInput for NaN unless it is allowed."""
-        if self._slope != 1.0 or self._inter != 0.0:
-            raw = raw.astype(np.float64) * self._slope + self._inter
-        # a double beyond the float32 range becomes infinite and is rejected below
-        with np.errstate(over="ignore"):
-            values = raw.astype(np.float32, copy=False)
+        values = self.storage.decode(raw)
         if not self._allow_nan and not np.isfinite(values).all():
             raise InvalidInput(f"{description} contains NaN or infinite values", file=self.path)
         return values
@@ -352,20 +346,6 @@ def shortest_decimal(value: np.float32) -> float:
     return float(str(np.float32(value)))
 
 
-def from_half_precision(differences: Array, first: Float32, step: float) -> Float32:
-    """Return values (N,) from `to_half_precision` differences and first-volume values (N,)."""
-    import torch
-
-    values = np.empty(len(differences), np.float32)
-    source, target = torch.from_numpy(differences), torch.from_numpy(values)
-    for block in iterate_parts(len(values), _VALUES_PER_BLOCK):
-        target[block].copy_(source[block])
-        block_values = values[block]
-        block_values *= np.float32(step)
-        block_values += first[block]
-    return values
-
-
 def _read_items(stream: IO[bytes], start: int, indices: Array, dtype: np.dtype) -> Array:
     """Read single values of an uncompressed file.
 
@@ -386,12 +366,9 @@ class SeriesWriter:
     The file has its final name only after all volumes are written.
 
     `shape` is (X, Y, Z, T), `affine` the voxel-to-world matrix (4 x 4, RAS+ mm), and `tr` the
-    repetition time (s), stored in pixdim[4]. `dtype` is the data type on disk; integers are stored
-    as (value - inter) / slope, rounded. qform and sform codes and dim_info are copied from
-    `header_like`; None uses code 1. `slope` and `inter` are written to the header (scl_slope,
-    scl_inter). `compressed` None decides by the name of the file. `step` is the unit of
-    differences from the first volume in half precision (see `difference_unit`); 0 writes an
-    ordinary file.
+    repetition time (s), stored in pixdim[4]. qform and sform codes and dim_info are copied from
+    `header_like`; None uses code 1. `compressed` None decides by the name of the file.
+    `storage` is single precision by default.
 
     Raises `InvalidInput` if a volume has a wrong shape, or if the writer is closed before all
     volumes are written. No file is left in this case.
@@ -404,12 +381,9 @@ class SeriesWriter:
         affine: Array,
         tr: float,
         *,
-        dtype: npt.DTypeLike = "float32",
+        storage: Storage = _SINGLE_PRECISION,
         header_like: nib.Nifti1Header | None = None,
-        slope: float = 1.0,
-        inter: float = 0.0,
         compressed: bool | None = None,
-        step: float = 0.0,
     ) -> None:
         self.path = path
         if len(shape) != 4:
@@ -417,24 +391,48 @@ class SeriesWriter:
                 f"a series must have 4 dimensions, but {len(shape)} were given", file=self.path
             )
         self.shape = tuple(int(n) for n in shape)
-        self.dtype = np.dtype(dtype).newbyteorder("<")
-        self._slope, self._inter = float(slope), float(inter)
-        header = _make_header(
-            self.shape, affine, tr, self.dtype, header_like, self._slope, self._inter
-        )
-        self._step = step
-        self._first_volume: Array | None = None
-        self._lowest = self._highest = 0.0
-        if step:
-            header["intent_name"], header["intent_p1"] = _DIFFERENCES_INTENT, step
+        self._storage = storage._replace(dtype=storage.dtype.newbyteorder("<"))
+        self._header = _make_header(self.shape, affine, tr, self._storage, header_like)
         self._temporary = atomic_files.temporary_name(self.path)
         self._compressed = self.path.suffix == ".gz" if compressed is None else compressed
-        self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by `close` or `discard`
-        self._stream: Any = _PackedStream(self._file) if self._compressed else self._file
-        self._stream.write(header.binaryblock + b"\0\0\0\0")
+        self._open()
         self._n_written = 0
         self._written_slices: set[int] = set()
         self._is_open = True
+
+    def _open(self) -> None:
+        """Open the temporary file and write the header."""
+        self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by `close` or `discard`
+        self._stream: Any = _PackedStream(self._file) if self._compressed else self._file
+        self._stream.write(self._header.binaryblock + b"\0\0\0\0")
+
+    def _encode(self, values: Array) -> Array:
+        """Return values as stored, in single precision if integers cannot store them.
+
+        Raises `OutOfRangeError` if the series is compressed.
+        """
+        try:
+            return self._storage.encode(values, self.path)
+        except OutOfRangeError:
+            if self._compressed:
+                raise
+        self._convert_to_single()
+        return self._storage.encode(values, self.path)
+
+    def _convert_to_single(self) -> None:
+        """Rewrite the temporary file in single precision."""
+        self._stream.close()
+        integers, self._storage = self._storage, _SINGLE_PRECISION
+        integer_file, self._temporary = self._temporary, atomic_files.temporary_name(self.path)
+        _set_storage(self._header, self._storage)
+        try:
+            self._open()
+            with open(integer_file, "rb") as source:
+                source.seek(_DATA_OFFSET)
+                while content := source.read(_VALUES_PER_BLOCK * integers.dtype.itemsize):
+                    self._stream.write(integers.decode(np.frombuffer(content, integers.dtype)))
+        finally:
+            integer_file.unlink()
 
     def append(self, volume: Array) -> None:
         """Write the next volume (X, Y, Z), in units after slope and intercept."""
@@ -447,15 +445,7 @@ class SeriesWriter:
             raise InvalidInput(
                 f"more than {self.shape[3]} volumes were written to the series", file=self.path
             )
-        stored = _convert_for_disk(
-            np.asarray(volume), self.dtype, self._slope, self._inter, self.path
-        )
-        if self._step:
-            if self._first_volume is None:
-                self._first_volume = np.array(stored, order="F")
-                self._stream.write(np.ascontiguousarray(stored.T).data)
-            self._update_range(stored)
-            stored = to_half_precision(stored, self._first_volume, self._step, self.path)
+        stored = self._encode(np.asarray(volume))
         self._stream.write(np.ascontiguousarray(stored.T).data)
         self._n_written += 1
 
@@ -475,30 +465,12 @@ class SeriesWriter:
             raise InvalidInput(
                 f"a slab of shape {slab.shape} cannot be written at slice {z0}", file=self.path
             )
-        stored = _convert_for_disk(
-            np.asarray(slab), self.dtype, self._slope, self._inter, self.path
-        )
-        data_start, item_bytes = _DATA_OFFSET, self.dtype.itemsize
-        slice_voxels = x * y
-        if self._step:
-            # the first volume precedes the differences of all volumes
-            self._stream.seek(data_start + z0 * slice_voxels * item_bytes)
-            self._stream.write(stored[..., 0].tobytes(order="F"))
-            data_start = data_start + z * slice_voxels * item_bytes
-            item_bytes = _HALF_DTYPE.itemsize
-            self._update_range(stored)
+        stored = self._encode(np.asarray(slab))
         for t in range(n_volumes):
-            values = stored[..., t]
-            if self._step:
-                values = to_half_precision(values, stored[..., 0], self._step, self.path)
-            self._stream.seek(data_start + (t * z + z0) * slice_voxels * item_bytes)
-            self._stream.write(values.tobytes(order="F"))
+            position = (t * z + z0) * x * y * self._storage.dtype.itemsize
+            self._stream.seek(_DATA_OFFSET + position)
+            self._stream.write(stored[..., t].tobytes(order="F"))
         self._written_slices.update(range(z0, z0 + slab.shape[2]))
-
-    def _update_range(self, stored: Array) -> None:
-        """Extend the range of the series to include values."""
-        self._lowest = min(self._lowest, float(stored.min()))
-        self._highest = max(self._highest, float(stored.max()))
 
     def close(self) -> None:
         """Rename the file to its final name, or raise InvalidInput if volumes are missing."""
@@ -511,13 +483,6 @@ class SeriesWriter:
                 file=self.path,
             )
         try:
-            if self._step:
-                # range of the values as read; the error of half precision is less than the margin
-                margin = (self._highest - self._lowest) * 2**-10
-                self._stream.seek(_CAL_MAX_OFFSET)
-                self._stream.write(
-                    struct.pack("<2f", self._highest + margin, self._lowest - margin)
-                )
             self._stream.close()
             self._file.close()
             atomic_files.put_in_place(self._temporary, self.path, durable=False)
@@ -575,44 +540,6 @@ class _PackedStream(io.RawIOBase):
                 super().close()
 
 
-def to_half_precision(values: Array, first: Array, step: float, path: Path) -> Array:
-    """Return differences of values from `first` in units of `step`, in half precision.
-
-    `first` has the values of the first volume; both arrays are in single precision and have one
-    shape. `step` is the unit of the differences, see `difference_unit`, and `path` the file for
-    the error message. Differences have the same shape, in Fortran order. Raises `InvalidInput` if
-    a difference exceeds the range of half precision.
-    """
-    import torch  # torch converts faster than numpy
-
-    shape = values.shape
-    values, first = values.ravel(order="F"), first.ravel(order="F")
-    differences = np.empty(len(values), _HALF_DTYPE)
-    target = torch.from_numpy(differences)
-    for block in iterate_parts(len(values), _VALUES_PER_BLOCK):
-        change = values[block] - first[block]
-        change *= np.float32(1 / step)
-        # NaN fails both comparisons
-        if not (change.max() < _HALF_INFINITY and change.min() > -_HALF_INFINITY):
-            raise InvalidInput(
-                "changes of the voxel values exceed the range of half precision", file=path
-            )
-        target[block].copy_(torch.from_numpy(change))
-    return differences.reshape(shape, order="F")
-
-
-def difference_unit(shape: tuple[int, ...], volume: Array) -> float:
-    """Return the unit of differences for a large series, or 0 for a small series.
-
-    The unit is a power of two, so that only half precision rounds. It is chosen from a `volume` of
-    the series, so that signal changes do not exceed the range of half precision.
-    """
-    largest = float(np.abs(volume).max())
-    if 4 * math.prod(shape) <= LARGE_SERIES_BYTES or not largest:
-        return 0.0
-    return 2.0 ** (math.ceil(math.log2(largest)) - 11)
-
-
 def save_image(
     data: Array,
     affine: Array,
@@ -641,14 +568,14 @@ def save_image(
     if dtype is None:
         dtype = {"f": np.float32, "b": np.uint8}.get(data.dtype.kind, data.dtype)
         dtype = np.int32 if np.dtype(dtype) == np.int64 else dtype
-    disk_dtype = np.dtype(dtype).newbyteorder("<")
+    storage = Storage(np.dtype(dtype).newbyteorder("<"))
     if tr is None:
         tr = float(header_like["pixdim"][4]) if header_like is not None and data.ndim == 4 else 0.0
-    header = _make_header(data.shape, affine, tr, disk_dtype, header_like, 1.0, 0.0)
-    values = _convert_for_disk(data, disk_dtype, 1.0, 0.0, path)
+    header = _make_header(data.shape, affine, tr, storage, header_like)
+    values = storage.encode(data, path)
     content = np.empty(_DATA_OFFSET + values.nbytes, np.uint8)
     content[:_DATA_OFFSET] = np.frombuffer(header.binaryblock + b"\0\0\0\0", np.uint8)
-    content[_DATA_OFFSET:].view(disk_dtype).reshape(data.shape, order="F")[...] = values
+    content[_DATA_OFFSET:].view(storage.dtype).reshape(data.shape, order="F")[...] = values
     with atomic_files.atomic_file(path, durable=False) as temporary:
         if is_compressed:
             compressor = _make_compressor()
@@ -661,17 +588,14 @@ def _make_header(
     shape: tuple[int, ...],
     affine: Array,
     tr: float,
-    dtype: npt.DTypeLike,
+    storage: Storage,
     like: nib.Nifti1Header | None,
-    slope: float,
-    inter: float,
 ) -> nib.Nifti1Header:
     """Return a little-endian NIfTI-1 header in mm and s.
 
     The qform and sform codes are copied from `like` (1 if it is None or has no codes).
     """
     header = nib.Nifti1Header(endianness="<")
-    header.set_data_dtype(np.dtype(dtype).newbyteorder("<"))
     header.set_data_shape(shape)
     header.set_xyzt_units("mm", "sec" if len(shape) == 4 else "unknown")
     qcode, scode = (
@@ -687,26 +611,14 @@ def _make_header(
     if like is not None:
         header["dim_info"] = like["dim_info"]
     header["vox_offset"], header["magic"] = _DATA_OFFSET, b"n+1"
-    header["scl_slope"], header["scl_inter"] = slope, inter
+    _set_storage(header, storage)
     return header
 
 
-def _convert_for_disk(
-    values: Array, dtype: np.dtype, slope: float, inter: float, path: Path
-) -> Array:
-    """Convert values to the data type on disk; integers are rounded.
-
-    Raises `InvalidInput` if values are outside the range of the integer type.
-    """
-    if dtype.kind == "f":
-        return values.astype(dtype, copy=False)
-    stored = np.rint((values.astype(np.float64) - inter) / slope)
-    limits = np.iinfo(dtype)
-    if stored.size and not (stored.min() >= limits.min and stored.max() <= limits.max):
-        raise InvalidInput(
-            f"some values are outside the range of the data type {dtype}", file=path
-        )
-    return stored.astype(dtype)
+def _set_storage(header: nib.Nifti1Header, storage: Storage) -> None:
+    """Write data type, slope and intercept to a header."""
+    header.set_data_dtype(storage.dtype)
+    header["scl_slope"], header["scl_inter"] = storage.slope, storage.inter
 
 
 def _make_compressor() -> Any:

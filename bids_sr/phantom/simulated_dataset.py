@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.io import atomic_files
-from bids_sr.io.nifti import SeriesWriter
+from bids_sr.io.nifti import SeriesWriter, Storage
 from bids_sr.io.notices import UsageError
 from bids_sr.phantom.block_design import Event
 from bids_sr.phantom.bold_run import (
@@ -294,7 +294,11 @@ def _write_bold(run: SimulatedRun, stem: Path, threads: int) -> None:
     preset = run.preset
     path = Path(f"{stem}_bold.nii.gz")
     with SeriesWriter(
-        path, (*preset.bold_shape, preset.volumes), preset.bold_affine, preset.tr, dtype=np.int16
+        path,
+        (*preset.bold_shape, preset.volumes),
+        preset.bold_affine,
+        preset.tr,
+        storage=Storage(np.dtype(np.int16)),
     ) as writer:
         for volume in run.volumes(threads):
             writer.append(volume)

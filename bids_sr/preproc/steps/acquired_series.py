@@ -7,8 +7,9 @@ from bids_sr.engine.artifacts import File, Series
 from bids_sr.engine.step import HERE, step
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder
-from bids_sr.io.nifti import SeriesReader, SeriesWriter, difference_unit
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.run_time import RunTime
+from bids_sr.io.storage import choose_working_storage
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc import slice_timing
 from bids_sr.spatial.smoothing import smooth
@@ -80,7 +81,7 @@ def correct_slice_timing(
         bold.affine,
         bold.tr,
         header_like=bold.header,
-        step=difference_unit(bold.shape, bold.volume(0)),
+        storage=choose_working_storage(bold, bold.shape),
     ) as writer:
         slice_timing.correct_slice_timing(
             bold, writer, slice_times, bold.tr, start_time, n_dummy=n_dummy
@@ -103,14 +104,13 @@ def smooth_acquired(unsmoothed: Series, here: Path = HERE, *, input_smoothing: f
 
     `input_smoothing` is the width of the Gaussian (FWHM, mm).
     """
-    smoothed = smooth(unsmoothed.volume(0), unsmoothed.zooms, input_smoothing)
     with SeriesWriter(
         here / "smoothed.nii",
         unsmoothed.shape,
         unsmoothed.affine,
         unsmoothed.tr,
         header_like=unsmoothed.header,
-        step=difference_unit(unsmoothed.shape, smoothed),
+        storage=choose_working_storage(unsmoothed, unsmoothed.shape),
     ) as writer:
         for volume in unsmoothed.volumes():
             writer.append(smooth(volume, unsmoothed.zooms, input_smoothing))

@@ -15,8 +15,9 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.grids import Factor, Shape
-from bids_sr.io.nifti import SeriesReader, SeriesWriter, difference_unit
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.notices import InvalidInput
+from bids_sr.io.storage import choose_working_storage
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.matrices import downsample, upsample_residual
 from bids_sr.spatial.output_grids import OutputGrid
@@ -89,7 +90,7 @@ def write_series(
                     affine,
                     tr,
                     header_like=reader.header,
-                    step=difference_unit(series_shape, reader.volume(0)),
+                    storage=choose_working_storage(reader, series_shape),
                 )
             )
         series_in_spaces = []

@@ -118,7 +118,7 @@ class Detail:
         """Yield the writer of the series, followed by writers of the samples from a prior."""
         (x, y, depth, _), affine = zerofilled.shape, zerofilled.affine
         open_writer = partial(SeriesWriter, tr=zerofilled.tr, header_like=zerofilled.header)
-        yield open_writer(target, zerofilled.shape, affine, step=zerofilled.step)
+        yield open_writer(target, zerofilled.shape, affine, storage=zerofilled.storage)
         if sample_files is None or not isinstance(self.source, Prior):
             return
         acquired_x, acquired_y, _ = self.source.region.level.acquired_shape

@@ -209,7 +209,7 @@ def _estimate_work_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
 def _estimate_stored_gb(gigabytes: float) -> float:
     """Return the size (GB) of a series in the working directory, given its size as float32.
 
-    Large series are stored with half the precision.
+    Large series are stored as int16.
     """
     return gigabytes / 2 if gigabytes * 1e9 > LARGE_SERIES_BYTES else gigabytes
 

@@ -10,7 +10,7 @@ from bids_sr.config.sections.evaluation import RetrospectiveOperator
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, Storage, save_image
 from bids_sr.preproc.hmc import MAD_TO_SD
 from bids_sr.spatial.matrices import acquire, degrade, linear_matrix, lowres_size
 from bids_sr.spatial.transforms import resize_affine
@@ -93,13 +93,10 @@ def write_measured_series(
         window = central_window(reader.shape, factor)
         affine = window.crop_affine(reader.affine)
         shape = (*window.shape, reader.shape[3] - first_volume)
-        dtype = (
-            reader.dtype
-            if reader.dtype.kind in "iu" and not reader.scaled
-            else np.dtype("float32")
-        )
+        stored = reader.storage
+        storage = stored if stored.dtype.kind in "iu" and not stored.is_scaled else Storage()
         with SeriesWriter(
-            target, shape, affine, reader.tr, dtype=dtype, header_like=reader.header
+            target, shape, affine, reader.tr, storage=storage, header_like=reader.header
         ) as writer:
             for volume in reader.volumes(first_volume):
                 writer.append(volume[window.slices])
