@@ -21,7 +21,7 @@ import pandas as pd
 
 from bids_sr.engine.artifacts import Facts, File, Mask, Series, read_entities
 from bids_sr.engine.metric_rows import MetricRow, read_table, table_text
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.references import make_half_reference
@@ -223,7 +223,7 @@ def _store_acquired_t(run: Path, events: Mapping[str, str], outputs: Path, scrat
     np.savez(outputs / "acquired_t.npz", **maps)
 
 
-@step(makes="half_rows")
+@step(Stage.EVALUATION, makes="half_rows")
 def store_half_effects(
     preproc: Series,
     bold_mask: Mask,

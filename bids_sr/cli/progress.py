@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING, NoReturn
 
 from bids_sr.cli.console import wrap_after_time
 from bids_sr.cli.heartbeat import INTERVAL_S, heartbeat
-from bids_sr.cli.stages import STAGES, find_stage
 from bids_sr.engine.nodes import get_owner
+from bids_sr.engine.step import Stage
 from bids_sr.evaluation.steps.run_verdict import decide_verdict
 from bids_sr.evaluation.verdict_lines import verdict_line
 from bids_sr.io.notices import whom_text
@@ -28,20 +28,8 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node as NipypeNode
     from tqdm import tqdm
 
-_NO_STAGE = ""
-# steps that run as soon as possible, in between, and do not start a stage
-_UNANNOUNCED_STAGES = frozenset(
-    {
-        _NO_STAGE,
-        "average_series",
-        "mask_in_template",
-        "invert_coreg",
-        "label_tissues",
-        "show_in_space",
-        "figures",
-        "store",
-    }
-)
+# their steps run as soon as possible, in between; None for nodes without a step
+_UNANNOUNCED_STAGES = frozenset({Stage.EXPORT, Stage.FIGURES, Stage.STORAGE, None})
 
 _UPDATE_INTERVAL_S = 2.0  # s
 _MIN_SHARE = 0.05  # share of the work before which the remaining time is not shown
@@ -78,10 +66,10 @@ class Progress:
         self._print_line = print_line
         self._clock = lambda: clock() - start
         self._last_output = 0.0
-        self._announced = set[tuple[str, str]]()
+        self._announced = set[tuple[str, Stage | None]]()
         self._verdicts = dict[str, str]()  # by run
         # node → (participant or run, stage, start time)
-        self._running: dict[str, tuple[str, str, float]] = {}
+        self._running: dict[str, tuple[str, Stage | None, float]] = {}
         self._lock = threading.RLock()
         stream = stream or sys.stdout
         self._bar: tqdm[NoReturn] | None = None
@@ -121,7 +109,7 @@ class Progress:
             if status == "exception":
                 self.line(f"step failed: {node.fullname}")
             if status == "start":
-                self._record_start(node, label, find_stage(step))
+                self._record_start(node, label, step and step.stage)
                 return
             was_running = self._running.pop(node.fullname, None) is not None
             self._time_left.end(node.fullname)
@@ -129,13 +117,13 @@ class Progress:
                 self._print_verdict(node, label)
             self._update_bar()
 
-    def _record_start(self, node: "NipypeNode", label: str, stage: str) -> None:
+    def _record_start(self, node: "NipypeNode", label: str, stage: Stage | None) -> None:
         """Record the start of a node, and show its stage if it is new for a participant or run."""
         self._running[node.fullname] = label, stage, self._clock()
         self._time_left.start(node.fullname, self._clock())
-        if stage in _UNANNOUNCED_STAGES or (label, STAGES[stage]) in self._announced:
+        if stage in _UNANNOUNCED_STAGES or (label, stage) in self._announced:
             return
-        self._announced.add((label, STAGES[stage]))
+        self._announced.add((label, stage))
         self._show_stage(label, stage)
 
     def _print_verdict(self, node: "NipypeNode", label: str) -> None:
@@ -155,17 +143,17 @@ class Progress:
             self._update_bar()
             if self._bar is not None or self._clock() - self._last_output < INTERVAL_S:
                 return
-            entries = (entry for entry in self._running.values() if entry[1] != _NO_STAGE)
+            entries = (entry for entry in self._running.values() if entry[1])
             label, stage, _ = min(
                 entries,
                 key=lambda entry: (entry[1] in _UNANNOUNCED_STAGES, entry[2]),
-                default=("", _NO_STAGE, 0.0),
+                default=("", None, 0.0),
             )
             self._show_stage(label, stage)
 
-    def _show_stage(self, label: str, stage: str) -> None:
+    def _show_stage(self, label: str, stage: Stage | None) -> None:
         """Print or show the current stage."""
-        text = f"{label}: {STAGES[stage]}" if stage != _NO_STAGE else "working"
+        text = f"{label}: {stage}" if stage else "working"
         if self._bar is None:
             self._last_output = self._clock()
             time_text = (

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bids_sr.config import Settings, machine
 from bids_sr.config.plugin import Plugin
 from bids_sr.engine.memory import BASE_GB, Sizes, step_gb
+from bids_sr.engine.step import AnyStep, Stage
 from bids_sr.sr.steps.training_costs import compute_time_share
 from bids_sr.survey.bids.retrospective_plan import as_downsampled
 from bids_sr.survey.preflight.estimates import estimate
@@ -18,63 +19,8 @@ from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.engine.nodes import Node
-    from bids_sr.engine.step import AnyStep
     from bids_sr.survey.bids import BoldRun
 
-# stage, in order of processing → its steps, or the modules or folders that contain them
-_STEPS_BY_STAGE: Mapping[str, Sequence[str]] = {
-    "structural scans: bias correction, brain extraction and registration": ("prepare_scans",),
-    "structural scans: training and super-resolution of all contrasts": ("structural",),
-    "anatomical images: bias-field correction, brain mask, template registration and atlas": (
-        "anatomy",
-        "atlas_regions",
-    ),
-    "series from other programs": ("imported", "compared_series", "another_run"),
-    "head-motion and slice-timing correction": (
-        "acquired_series",
-        "bold_reference",
-        "clipped_voxels",
-        "motion",
-        "outlier_volumes",
-        "run_confounds",
-        "temporal_model",
-    ),
-    "registration": ("register_pair", "registration", "spaces", "surfaces"),
-    "seed time series": ("seed_series", "component_series"),
-    "calibration": ("register_calibration", "measure_calibration"),
-    "prior SD maps": ("estimate_variance",),
-    "training": ("training",),
-    "super-resolution and baseline methods": ("t1w_pair", "resampled_series", "super_resolution"),
-    "activation maps": ("activation", "map_comparison"),
-    "evaluation": (
-        "seeds",
-        "clusters",
-        "region_growth",
-        "block_effects",
-        "evaluation",
-        "known_activation",
-        "region_checks",
-        "self_test_rows",
-        "run_verdict",
-        "edge_comparison",
-        "mask_comparison",
-        "reconstruction_error",
-        "region_effects",
-        "task_events",
-    ),
-    "files for other software": (
-        "average_series",
-        "mask_in_template",
-        "invert_coreg",
-        "label_tissues",
-        "show_in_space",
-    ),
-    "figures": ("figures",),
-    "combination of runs": ("combination",),
-    "storing the outputs": ("store",),
-}
-STAGES = {name: stage for stage, names in _STEPS_BY_STAGE.items() for name in names}
-"""Step, or the module or folder that contains it → name of its stage."""
 _START_STAGE, _START_S = "starting the program and writing the reports", 14.0
 
 
@@ -98,16 +44,16 @@ def estimate_with_time(
     trainings: defaultdict[str, list[Node]] = defaultdict(list)
     for node in steps:
         if node.cost.trains:
-            trainings[STAGES[find_stage(node.step)]].append(node)
+            trainings[node.step.stage].append(node)
         seconds_by_step[node.step] += get_seconds(node)
     seconds_by_stage, gb_by_stage = {_START_STAGE: _START_S}, {_START_STAGE: BASE_GB}
     for step, seconds in seconds_by_step.items():
-        stage = STAGES[find_stage(step)]
-        seconds_by_stage[stage] = seconds_by_stage.get(stage, 0.0) + seconds
-        gb_by_stage[stage] = max(gb_by_stage.get(stage, 0.0), step_gb(step.memory, cost.sizes))
+        seconds_by_stage[step.stage] = seconds_by_stage.get(step.stage, 0.0) + seconds
+        stage_gb = gb_by_stage.get(step.stage, 0.0)
+        gb_by_stage[step.stage] = max(stage_gb, step_gb(step.memory, cost.sizes))
     on_gpu = bool(trainings) and _train_on_gpu(settings)
     rows, saved_s = [], 0.0
-    for stage in (_START_STAGE, *_STEPS_BY_STAGE):
+    for stage in (_START_STAGE, *Stage):
         if stage not in seconds_by_stage:
             continue
         training = [get_seconds(node) for node in trainings[stage]]
@@ -179,8 +125,8 @@ def list_remaining_steps(plan: Plan, settings: Settings) -> "list[Node]":
 
 def list_stages(steps: "Iterable[Node]") -> list[str]:
     """Return the stages of some steps, in order of processing."""
-    stages = {STAGES[find_stage(node.step)] for node in steps}
-    return [stage for stage in _STEPS_BY_STAGE if stage in stages]
+    stages = {node.step.stage for node in steps}
+    return [stage for stage in Stage if stage in stages]
 
 
 def make_time_function(plan: Plan, sizes: Sizes) -> "Callable[[Node], float]":
@@ -209,14 +155,3 @@ def make_time_function(plan: Plan, sizes: Sizes) -> "Callable[[Node], float]":
         )
 
     return get_seconds
-
-
-def find_stage(step: "AnyStep | None") -> str:
-    """Return the key of `STAGES` for a step, "" for nodes without a step (None)."""
-    if step is None:
-        return ""
-    folders = step.__module__.split(".")[1:]
-    is_figure = {"figures", "figure_steps"} & set(folders)
-    # the innermost name first, so that a room names the stage of its other modules
-    names = (step.__name__, *(["figures"] if is_figure else reversed(folders)))
-    return next((name for name in names if name in STAGES), "")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import MISSING, Field, fields, is_dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from functools import cache, cached_property, update_wrapper
 from pathlib import Path
 from typing import (
@@ -53,6 +53,30 @@ class Part(IntEnum):
     MAPS = 5
     EVALUATION = 6
     SOFTWARE = 7
+
+
+class Stage(StrEnum):
+    """Stages of a call, in the order of processing, with their texts on the console."""
+
+    STRUCTURAL_PREPARATION = "structural scans: bias correction, brain extraction and registration"
+    STRUCTURAL = "structural scans: training and super-resolution of all contrasts"
+    ANATOMY = (
+        "anatomical images: bias-field correction, brain mask, template registration and atlas"
+    )
+    OTHER_PROGRAMS = "series from other programs"
+    HEAD_MOTION = "head-motion and slice-timing correction"
+    REGISTRATION = "registration"
+    SEEDS = "seed time series"
+    CALIBRATION = "calibration"
+    PRIOR = "prior SD maps"
+    TRAINING = "training"
+    SUPER_RESOLUTION = "super-resolution and baseline methods"
+    MAPS = "activation maps"
+    EVALUATION = "evaluation"
+    EXPORT = "files for other software"
+    FIGURES = "figures"
+    COMBINATION = "combination of runs"
+    STORAGE = "storing the outputs"
 
 
 class Caller(Protocol):
@@ -95,6 +119,7 @@ class Step(Generic[_P, _R]):
     def __init__(
         self,
         function: Callable[_P, _R],
+        stage: Stage,
         makes: Sequence[str] = (),
         *,
         memory: Need | None = None,
@@ -106,7 +131,7 @@ class Step(Generic[_P, _R]):
         awaited: bool = False,
     ) -> None:
         update_wrapper(self, function)
-        self.function = function
+        self.function, self.stage = function, stage
         self.memory = memory or Need()
         self.cost = cost
         self.small, self.awaited = small, awaited
@@ -375,6 +400,7 @@ def _get_record_class(annotation: object) -> type | None:
 
 
 def step(
+    stage: Stage,
     *,
     makes: str | Sequence[str] = (),
     memory: Need | None = None,
@@ -389,6 +415,8 @@ def step(
 
     Parameters
     ----------
+    stage : Stage
+        Stage of the call, with which time and memory are listed and progress is shown.
     makes : str | Sequence[str], optional
         Name of the returned artifact, or names in order; by default, the name of the function.
     memory : Need | None, optional
@@ -418,7 +446,7 @@ def step(
     Examples
     --------
     >>> from bids_sr.engine.artifacts import Image, Mask
-    >>> @step()
+    >>> @step(Stage.HEAD_MOTION)
     ... def brain(boldref: Image, *, closing_mm: float = 8.0) -> Mask:
     ...     return boldref.like(boldref.data > closing_mm)
     >>> list(brain.inputs), list(brain.settings), list(brain.outputs)
@@ -427,6 +455,7 @@ def step(
     names = (makes,) if isinstance(makes, str) else makes
     return lambda function: Step(
         function,
+        stage,
         names,
         memory=memory,
         cost=cost,

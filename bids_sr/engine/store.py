@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.engine.artifacts import Facts, File, read_entities
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.io import atomic_files
 from bids_sr.io.dataset_description import RESULTS, dataset_root
 from bids_sr.io.frozen import frozen
@@ -60,7 +60,7 @@ def _estimate_cost(own_entities: Mapping[str, str] | None) -> RunTime:
     return RunTime(volumes=0.013) if is_series else RunTime(always=0.1)
 
 
-@step(makes="stored", cost=_estimate_cost)
+@step(Stage.STORAGE, makes="stored", cost=_estimate_cost)
 def store(
     here: Path = HERE,
     files: Sequence[File] = (),

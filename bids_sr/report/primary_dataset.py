@@ -6,7 +6,7 @@ import numpy as np
 
 from bids_sr.engine.artifacts import Derivative, File, Image, Map, Mask, Series
 from bids_sr.engine.memory import Need
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.engine.step_memory import TO_TEMPLATE
 from bids_sr.io import template_files
 from bids_sr.io.run_time import RunTime
@@ -39,7 +39,12 @@ SPACE_MASK_SIDECAR = {
 }
 
 
-@step(makes="series_mean", memory=Need(always=0.03, high=0.02), cost=RunTime(volumes=0.005))
+@step(
+    Stage.EXPORT,
+    makes="series_mean",
+    memory=Need(always=0.03, high=0.02),
+    cost=RunTime(volumes=0.005),
+)
 def average_series(series: Series, *, n_dummy: int) -> Image:
     """Average the steady-state volumes of a series on its own grid.
 
@@ -48,7 +53,7 @@ def average_series(series: Series, *, n_dummy: int) -> Image:
     return Volume(series.mean(n_dummy).astype(np.float32), series.affine, series.header)
 
 
-@step(makes="t1w2boldref_xfm")
+@step(Stage.EXPORT, makes="t1w2boldref_xfm")
 def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
     """Return the transform of boldref points to T1w points (1, 4, 4; RAS mm).
 
@@ -58,6 +63,7 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
 
 
 @step(
+    Stage.EXPORT,
     makes="tissue_maps",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
     cost=RunTime(always=0.1),
@@ -70,7 +76,12 @@ def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
     ]
 
 
-@step(makes=("space_boldref", "space_mask"), memory=TO_TEMPLATE, cost=RunTime(always=2.0))
+@step(
+    Stage.EXPORT,
+    makes=("space_boldref", "space_mask"),
+    memory=TO_TEMPLATE,
+    cost=RunTime(always=2.0),
+)
 def show_in_space(
     series_mean: Image, bold_mask_hr: Mask, space_grid: OutputGrid
 ) -> tuple[Image, Mask]:
@@ -87,7 +98,7 @@ def show_in_space(
     return space_boldref, Volume(brain_fraction >= 0.5, space_grid.affine)
 
 
-@step(makes="space_t1w_mask", memory=TO_TEMPLATE, cost=RunTime(always=1.0))
+@step(Stage.EXPORT, makes="space_t1w_mask", memory=TO_TEMPLATE, cost=RunTime(always=1.0))
 def mask_in_template(
     t1w_mask: Mask,
     template: Image,

@@ -12,7 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bids_sr.engine.artifacts import Facts, File, Image, Mask, Series
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import EFFECTS, SERIES
 from bids_sr.evaluation.compared_series.smoothness_matching import (
     match_smoothness,
@@ -66,7 +66,7 @@ def describe_compared(names: Sequence[str], corrected_names: Sequence[str]) -> s
     )
 
 
-@step(makes="compared")
+@step(Stage.OTHER_PROGRAMS, makes="compared")
 def import_compared(
     bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder
 ) -> Series:
@@ -79,7 +79,11 @@ def import_compared(
     return SeriesReader(here / "bold.nii")
 
 
-@step(makes=("compared_xfms", "compared_facts", "compared_signal"), cost=RunTime(always=5.0))
+@step(
+    Stage.OTHER_PROGRAMS,
+    makes=("compared_xfms", "compared_facts", "compared_signal"),
+    cost=RunTime(always=5.0),
+)
 def align_compared(
     compared: Series,
     bold: Series,
@@ -117,7 +121,12 @@ def align_compared(
     return xfms, {series_name: facts}, bold_mask.like(alignment.valid)
 
 
-@step(makes=("series", "compared_mask"), memory=SERIES, cost=RunTime(volumes=0.05))
+@step(
+    Stage.OTHER_PROGRAMS,
+    makes=("series", "compared_mask"),
+    memory=SERIES,
+    cost=RunTime(volumes=0.05),
+)
 def resample_compared(
     compared_stc: Series,
     stc: Series,
@@ -262,7 +271,7 @@ def _make_signal_fill(
     )
 
 
-@step(makes="same_widths", memory=EFFECTS, cost=RunTime(always=5.0))
+@step(Stage.OTHER_PROGRAMS, makes="same_widths", memory=EFFECTS, cost=RunTime(always=5.0))
 def match_resolution(
     series: dict[str, Series],
     effects: dict[str, File],

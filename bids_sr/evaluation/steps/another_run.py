@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.engine.artifacts import Confounds, Facts, File, Image, Mask, Rows, Series, Table
 from bids_sr.engine.memory import Need
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import EFFECTS
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.references import make_other_run_reference
@@ -57,6 +57,7 @@ OTHER_RUN_TEXT = (
 
 
 @step(
+    Stage.OTHER_PROGRAMS,
     makes="other_effects",
     memory=Need(always=0.1, high=0.6),
     cost=RunTime(always=2.0, volumes=0.5),
@@ -162,7 +163,7 @@ def _scale_effects(effects: Effects, ratio: float) -> Effects:
     )
 
 
-@step(makes="other_rows", memory=EFFECTS, cost=RunTime(always=2.0))
+@step(Stage.OTHER_PROGRAMS, makes="other_rows", memory=EFFECTS, cost=RunTime(always=2.0))
 def compare_with_other_run(
     effects: dict[str, File],
     other_effects: Effects,

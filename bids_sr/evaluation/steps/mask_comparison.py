@@ -3,7 +3,7 @@
 import numpy as np
 
 from bids_sr.engine.artifacts import File, Mask, Rows, Series
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.engine.step_memory import EFFECTS
 from bids_sr.evaluation.mask_overlap import mask_of_mean, mask_rows, resample_mask
 from bids_sr.glm.block_effects import load_mean
@@ -11,7 +11,7 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import MEASURED
 
 
-@step(makes="mask_rows", memory=EFFECTS, cost=RunTime(always=0.5, volumes=0.002))
+@step(Stage.EVALUATION, makes="mask_rows", memory=EFFECTS, cost=RunTime(always=0.5, volumes=0.002))
 def compare_masks(
     preproc: Series, effects: dict[str, File], bold_mask_hr: Mask, *, n_dummy: int
 ) -> Rows:

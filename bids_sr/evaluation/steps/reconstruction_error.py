@@ -8,7 +8,7 @@ import numpy as np
 
 from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows, Series
 from bids_sr.engine.metric_rows import MetricRow, metric_rows
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import MAPS, VARIANCE
 from bids_sr.evaluation.detail_support import (
     MIN_ACTIVE_VOXELS,
@@ -84,6 +84,7 @@ def describe_tested_detail(*, at_rest: bool) -> str:
 
 
 @step(
+    Stage.EVALUATION,
     makes=("coverage_rows", "half_resolution_maps"),
     memory=VARIANCE,
     cost=RunTime(always=2.0, low=70.0, volumes=0.008),
@@ -222,6 +223,7 @@ def _name_widths(smoothing: Sequence[float]) -> str:
 
 
 @step(
+    Stage.EVALUATION,
     makes=("error_maps", "error_rows", "error_powers"),
     memory=MAPS,
     cost=RunTime(always=4.0, high=4.0),

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows, Series
 from bids_sr.engine.metric_rows import columns_json, with_input_smoothing
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import EFFECTS
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects, save_fine_effects
@@ -58,7 +58,7 @@ class EffectsComparison:
     n_boot: int = N_BOOT
 
 
-@step(makes="halves_figures", memory=EFFECTS)
+@step(Stage.EVALUATION, makes="halves_figures", memory=EFFECTS)
 def gather_fine_effects(
     effects: dict[str, File],
     bold_mask_hr: Mask,
@@ -85,7 +85,7 @@ def gather_fine_effects(
         return save_fine_effects(run, here / "fine_effects.npz")
 
 
-@step(makes="split_half", memory=EFFECTS, cost=RunTime(always=2.5))
+@step(Stage.EVALUATION, makes="split_half", memory=EFFECTS, cost=RunTime(always=2.5))
 def compare_halves(
     effects: dict[str, File],
     comparison: EffectsComparison,
@@ -104,7 +104,7 @@ def compare_halves(
         return agreement_rows(run, make_half_reference, make_other_effects_reference)
 
 
-@step(makes="truth", memory=EFFECTS, cost=RunTime(always=1.2, low=29.0))
+@step(Stage.EVALUATION, makes="truth", memory=EFFECTS, cost=RunTime(always=1.2, low=29.0))
 def compare_with_truth(
     maps: Sequence[Map],
     comparison: EffectsComparison,
@@ -234,7 +234,7 @@ def _describe_bands(factor: Factor) -> str:
     )
 
 
-@step(makes="truth_images", memory=EFFECTS, cost=RunTime(always=3.5))
+@step(Stage.EVALUATION, makes="truth_images", memory=EFFECTS, cost=RunTime(always=3.5))
 def compare_images(
     series: dict[str, Series],
     bold_mask_hr: Mask,
@@ -260,7 +260,7 @@ def compare_images(
     return image_rows(scores, seed=random_seed, n_boot=n_boot)
 
 
-@step(makes=("evaluation", "evaluation_columns"), small=True)
+@step(Stage.EVALUATION, makes=("evaluation", "evaluation_columns"), small=True)
 def join_evaluation(
     rows: list[Rows], verdict_rows: Rows, *, input_smoothing: float
 ) -> tuple[Rows, Facts]:

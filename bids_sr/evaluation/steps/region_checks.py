@@ -3,7 +3,7 @@
 import numpy as np
 
 from bids_sr.engine.artifacts import Image, Map, Mask, Series
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.engine.step_memory import MAPS
 from bids_sr.evaluation.qc_flags import Flags
 from bids_sr.evaluation.region_checks import list_response_flags
@@ -21,7 +21,7 @@ from bids_sr.io.series import ACQUIRED
 from bids_sr.spatial.masks import compute_mean_signal
 
 
-@step(makes="region_flags", memory=MAPS, cost=RunTime(always=0.5, volumes=0.002))
+@step(Stage.EVALUATION, makes="region_flags", memory=MAPS, cost=RunTime(always=0.5, volumes=0.002))
 def check_region(
     preproc: Series,
     acquired_maps: list[Map],

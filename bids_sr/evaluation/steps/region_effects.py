@@ -19,7 +19,7 @@ from bids_sr.engine.artifacts import (
     Table,
     Volume,
 )
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.engine.step_memory import MAPS
 from bids_sr.evaluation.detail_support import classify_detail
 from bids_sr.evaluation.statistics.multiple_comparisons import benjamini_hochberg
@@ -62,7 +62,12 @@ _CLUSTER_T = 4.0  # threshold of the clusters for which coverage was measured
 _Mean = tuple[Region, float]
 
 
-@step(makes="region_effects", memory=MAPS, cost=RunTime(always=1.0, volumes=0.005, high=0.5))
+@step(
+    Stage.EVALUATION,
+    makes="region_effects",
+    memory=MAPS,
+    cost=RunTime(always=1.0, volumes=0.005, high=0.5),
+)
 def measure_regions(
     series: Series,
     mask: Mask,
@@ -331,7 +336,7 @@ def _make_row(
     }
 
 
-@step(makes=("regions", "regions_columns"), small=True)
+@step(Stage.EVALUATION, makes=("regions", "regions_columns"), small=True)
 def join_regions(region_effects: list[Table]) -> tuple[ShortTable, Facts]:
     """Join the mean effects of all series, with acquired and measured values in each row.
 

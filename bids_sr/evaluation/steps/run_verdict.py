@@ -7,7 +7,7 @@ import numpy as np
 
 from bids_sr.engine.artifacts import Confounds, Derivative, Facts, Map, Mask, Rows, Verdict, Volume
 from bids_sr.engine.metric_rows import MetricRow
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.evaluation.acquired_activation import (
     KeptActivation,
     active_voxels,
@@ -43,7 +43,7 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.models.card import was_applied
 
 
-@step(makes=("flags", "activation_rows"), small=True)
+@step(Stage.EVALUATION, makes=("flags", "activation_rows"), small=True)
 def raise_flags(
     rows: list[Rows],
     maps: Sequence[Map],
@@ -169,7 +169,7 @@ def _downsample_to_acquired(highres: Volume, acquired: Volume, factor: Factor) -
     return sample_volume(degraded, affine, acquired.data.shape, acquired.affine)
 
 
-@step(makes=("verdict", "verdict_rows", "evidence"), small=True, awaited=True)
+@step(Stage.EVALUATION, makes=("verdict", "verdict_rows", "evidence"), small=True, awaited=True)
 def decide_verdict(
     rows: list[Rows],
     self_test_facts: Facts,
@@ -245,7 +245,7 @@ def decide_verdict(
     return verdict_facts, verdict_rows, evidence
 
 
-@step(makes="verdict", small=True)
+@step(Stage.EVALUATION, makes="verdict", small=True)
 def add_large_effects(verdict: Verdict, rows: Rows) -> Verdict:
     """Add the large effects of recovered contrasts to a verdict.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from bids_sr.engine.artifacts import Facts, Rows
 from bids_sr.engine.metric_rows import MetricRow
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.evaluation.self_test_results import SELF_TEST_SCORE
 from bids_sr.io.grids import Factor, mm_text, size_text
 from bids_sr.io.series import PAIR_BASELINES
@@ -24,7 +24,7 @@ SELF_TEST_TEXT = (
 _RUN_KEYS = ("stretches", "stretch_volumes", "thermal_noise")
 
 
-@step(makes=("self_test_rows", "self_test_facts"), small=True)
+@step(Stage.EVALUATION, makes=("self_test_rows", "self_test_facts"), small=True)
 def gather_self_tests(
     self_tests: Sequence[Facts] = (),
     *,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bids_sr.engine.artifacts import Derivative, Facts, Image, Map, Mask, Rows, Series, Volume
 from bids_sr.engine.metric_rows import MetricRow, columns_json, metric_rows, with_input_smoothing
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import MAPS
 from bids_sr.glm import map_sidecars
 from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
@@ -73,7 +73,7 @@ def _estimate_map_cost(contrasts: Contrasts) -> RunTime:
     return RunTime(always=1.1, volumes=0.015, high=0.9 * count_mapped(contrasts))
 
 
-@step(memory=MAPS, cost=_estimate_map_cost)
+@step(Stage.MAPS, memory=MAPS, cost=_estimate_map_cost)
 def map_series(
     series: Series,
     mask: Mask,
@@ -278,7 +278,7 @@ def write_map(values: Array, affine: Array, derivative: Derivative, here: Path) 
     return replace(derivative, content=path)
 
 
-@step(makes=("image_metrics", "image_columns"), small=True)
+@step(Stage.MAPS, makes=("image_metrics", "image_columns"), small=True)
 def join_quality(quality: list[Rows], *, input_smoothing: float) -> tuple[Rows, Facts]:
     """Join the image quality of all series in one table, with descriptions of its columns.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.engine.artifacts import File, Image, Mask, Table
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import REGION
 from bids_sr.io.region_names import atlas_title, find_atlas, is_file, region_labels
 from bids_sr.io.region_spaces import TEMPLATE, RegionSpace
@@ -47,6 +47,7 @@ def describe_atlas(atlas: str, template_space: str) -> tuple[dict[str, str], dic
 
 
 @step(
+    Stage.ANATOMY,
     makes=("atlas_source", "atlas_t1w", "atlas_labels", "atlas_xfms"),
     memory=REGION,
     reads=lambda atlas, template_space: find_atlas(atlas, template_space).files,
@@ -84,7 +85,12 @@ def resample_atlas(
     return Volume(atlas_image.data, atlas_image.affine), atlas_t1w, table, xfms
 
 
-@step(makes=("atlas_bold", "atlas_bold_hr"), memory=REGION, cost=RunTime(always=0.3, high=0.3))
+@step(
+    Stage.ANATOMY,
+    makes=("atlas_bold", "atlas_bold_hr"),
+    memory=REGION,
+    cost=RunTime(always=0.3, high=0.3),
+)
 def atlas_to_bold(
     bold_mask: Mask,
     bold_mask_hr: Mask,
@@ -132,6 +138,7 @@ def describe_regions(rois: Sequence[str], atlas: str) -> str:
 
 
 @step(
+    Stage.ANATOMY,
     makes=("roi_t1w", "roi_source", "roi_xfms"),
     memory=REGION,
     reads=lambda roi: [Path(roi)] if is_file(roi) else [],
@@ -172,7 +179,7 @@ def define_region(
     return Volume(roi_t1w, t1w_preproc.affine), region.like(region.data > 0.5), xfms
 
 
-@step(makes="roi_t1w", memory=REGION, cost=RunTime(t1w=0.05))
+@step(Stage.ANATOMY, makes="roi_t1w", memory=REGION, cost=RunTime(t1w=0.05))
 def unite_masks(masks: list[Mask]) -> Mask:
     """Return the union of masks on the same grid."""
     return masks[0].like(np.any([mask.data for mask in masks], axis=0))

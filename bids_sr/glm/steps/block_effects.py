@@ -7,7 +7,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from bids_sr.engine.artifacts import File, Mask, Series
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import EFFECTS
 from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.blocks import block_design
@@ -20,7 +20,7 @@ from bids_sr.io.series import MEASURED, PCA_RANKS
 from bids_sr.preproc.temporal_regressors import time_column_names
 
 
-@step(makes="effects", memory=EFFECTS, cost=RunTime(always=0.1, volumes=0.008))
+@step(Stage.EVALUATION, makes="effects", memory=EFFECTS, cost=RunTime(always=0.1, volumes=0.008))
 def measure_effects(
     series: Series,
     mask: Mask,

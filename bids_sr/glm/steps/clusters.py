@@ -8,7 +8,7 @@ import pandas as pd
 from nibabel.affines import apply_affine
 
 from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Table, Volume
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.glm.activation_regions import SIGN_RELIABLE
 from bids_sr.glm.clusters import COLUMNS, add_coordinates, cluster_rows, largest_clusters
 from bids_sr.glm.steps.map_comparison import SortedMaps, read_input_smoothing, sort_maps_of_run
@@ -34,7 +34,7 @@ def describe_clusters(atlas: str | None) -> str:
     )
 
 
-@step(makes=("clusters", "clusters_columns"), cost=RunTime(always=2.5, high=1.0))
+@step(Stage.EVALUATION, makes=("clusters", "clusters_columns"), cost=RunTime(always=2.5, high=1.0))
 def list_clusters(
     maps: list[Map],
     boldref: Image,

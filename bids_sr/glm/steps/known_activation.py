@@ -3,10 +3,10 @@
 import numpy as np
 
 from bids_sr.engine.artifacts import Image
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 
 
-@step(makes="known_activation", small=True)
+@step(Stage.EVALUATION, makes="known_activation", small=True)
 def convert_to_signal(activation: Image, *, mean_signal: float) -> Image:
     """Return known activation in signal units.
 

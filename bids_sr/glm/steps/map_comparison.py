@@ -5,7 +5,7 @@ from math import prod
 
 from bids_sr.engine.artifacts import Derivative, Facts, Map, Mask, Rows
 from bids_sr.engine.metric_rows import columns_json, with_input_smoothing
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
@@ -31,7 +31,7 @@ def _estimate_comparison_cost(contrasts: Contrasts) -> RunTime:
     return RunTime(always=1.5, high=0.6 * count_mapped(contrasts))
 
 
-@step(makes=("activation", "activation_columns"), cost=_estimate_comparison_cost)
+@step(Stage.MAPS, makes=("activation", "activation_columns"), cost=_estimate_comparison_cost)
 def compare_maps(
     maps: list[Map],
     map_metrics: list[Rows],

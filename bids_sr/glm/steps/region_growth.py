@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.engine.artifacts import Facts, Mask, Series, Volume
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import MAPS
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.contrasts import Contrasts, single_conditions
@@ -14,7 +14,7 @@ from bids_sr.glm.region_growth import REACH_MM, grow_roi, transfer_growth
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 
 
-@step(makes=("roi", "roi_hr", "grown_facts"), memory=MAPS)
+@step(Stage.EVALUATION, makes=("roi", "roi_hr", "grown_facts"), memory=MAPS)
 def grow_region(
     preproc: Series,
     bold_mask: Mask,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.engine.artifacts import Confounds, Facts, File, Image, Mask, Series, Table, Volume
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.glm import seeds as glm_seeds
 from bids_sr.glm.block_effects import temporal_components
 from bids_sr.glm.connectivity_seeds import N_COMPONENTS, Seed, seed_names
@@ -170,7 +170,7 @@ def _describe_excluded(seeds: Sequence[Seed], folders: Sequence[Path]) -> str:
     return " ".join(sentences) or "All seeds were inside the brain mask of the run."
 
 
-@step(makes=("regressors", "seeds_columns"), cost=RunTime(volumes=0.02))
+@step(Stage.SEEDS, makes=("regressors", "seeds_columns"), cost=RunTime(volumes=0.02))
 def seed_series(
     preproc: Series,
     bold_mask: Mask,
@@ -220,7 +220,11 @@ def seed_series(
     return _regress_nuisance(time_series, preproc, inputs, nuisance), facts
 
 
-@step(makes=("own_regressors", "own_seeds", "own_seeds_columns"), cost=RunTime(volumes=0.02))
+@step(
+    Stage.EVALUATION,
+    makes=("own_regressors", "own_seeds", "own_seeds_columns"),
+    cost=RunTime(volumes=0.02),
+)
 def own_seed_series(
     series: Series,
     mask: Mask,
@@ -365,7 +369,7 @@ def _regress_nuisance(
     )
 
 
-@step(makes=("regressors", "seeds_columns"), cost=RunTime(volumes=0.02))
+@step(Stage.SEEDS, makes=("regressors", "seeds_columns"), cost=RunTime(volumes=0.02))
 def component_series(
     preproc: Series,
     bold_mask: Mask,

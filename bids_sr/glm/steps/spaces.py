@@ -8,7 +8,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 
 from bids_sr.engine.artifacts import Derivative, File, Image, Map, Mask
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import TO_TEMPLATE
 from bids_sr.glm.steps.activation import write_map
 from bids_sr.io import template_files
@@ -23,7 +23,7 @@ from bids_sr.spatial.output_grids import OutputGrid, grid_around, make_output_gr
 from bids_sr.spatial.transforms import hr_grid
 
 
-@step(makes="space_grid", memory=TO_TEMPLATE)
+@step(Stage.REGISTRATION, makes="space_grid", memory=TO_TEMPLATE)
 def grid_in_t1w(
     boldref: Image,
     t1w_mask: Mask,
@@ -43,7 +43,7 @@ def grid_in_t1w(
     return make_output_grid(space_entities, shape, affine, to_boldref, boldref)
 
 
-@step(makes="space_grid", memory=TO_TEMPLATE)
+@step(Stage.REGISTRATION, makes="space_grid", memory=TO_TEMPLATE)
 def grid_in_template(
     boldref: Image,
     template_mask: Mask,
@@ -88,7 +88,7 @@ def _map_to_boldref(points: Array, *, t1w2std: Path, boldref2t1w: Array) -> Arra
     return apply_affine(boldref2t1w, t1w_points)
 
 
-@step(makes="space_maps", memory=TO_TEMPLATE, cost=RunTime(always=3.0))
+@step(Stage.REGISTRATION, makes="space_maps", memory=TO_TEMPLATE, cost=RunTime(always=3.0))
 def maps_to_spaces(
     maps: list[Map],
     mask: Mask,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bids_sr.engine.artifacts import File, Table
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.glm.regressors import Regressors, read_events
 from bids_sr.io.tables import read_rows
 
@@ -13,7 +13,7 @@ from bids_sr.io.tables import read_rows
 _STIMULUS_FILE = "stim_file"
 
 
-@step(makes="regressors")
+@step(Stage.EVALUATION, makes="regressors")
 def select_events(
     events_file: File, *, levels: Sequence[str], pauses: Sequence[str] = ()
 ) -> Regressors:
@@ -25,7 +25,7 @@ def select_events(
     return read_events(events_file, levels).without(pauses)
 
 
-@step(makes="events_table")
+@step(Stage.EVALUATION, makes="events_table")
 def copy_events(events_file: File) -> Table:
     """Copy the events table of the linear model, with the same text in all cells.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.engine.artifacts import File, Series
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -15,7 +15,7 @@ from bids_sr.preproc import slice_timing
 from bids_sr.spatial.smoothing import smooth
 
 
-@step(makes="bold", cost=RunTime(volumes=0.02))
+@step(Stage.HEAD_MOTION, makes="bold", cost=RunTime(volumes=0.02))
 def import_series(
     bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder
 ) -> Series:
@@ -38,7 +38,7 @@ def describe_echoes(echo_times: Sequence[float]) -> str:
     )
 
 
-@step(makes="bold_file", cost=RunTime(volumes=0.05))
+@step(Stage.HEAD_MOTION, makes="bold_file", cost=RunTime(volumes=0.05))
 def combine_echoes(
     echo_files: list[File], here: Path = HERE, *, echo_times: Sequence[float]
 ) -> File:
@@ -60,7 +60,7 @@ def describe_slice_timing(start_time: float) -> str:
     )
 
 
-@step(makes="stc", cost=RunTime(volumes=0.02))
+@step(Stage.HEAD_MOTION, makes="stc", cost=RunTime(volumes=0.02))
 def correct_slice_timing(
     bold: Series,
     here: Path = HERE,
@@ -98,7 +98,7 @@ def describe_input_smoothing(input_smoothing: float) -> str:
     )
 
 
-@step(makes="stc", cost=RunTime(volumes=0.01))
+@step(Stage.HEAD_MOTION, makes="stc", cost=RunTime(volumes=0.01))
 def smooth_acquired(unsmoothed: Series, here: Path = HERE, *, input_smoothing: float) -> Series:
     """Smooth every volume on the acquired grid before all other series are computed.
 

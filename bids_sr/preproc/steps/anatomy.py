@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bids_sr.engine.artifacts import Facts, File, Image, Mask
 from bids_sr.engine.memory import Need
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import SEGMENT
 from bids_sr.io.grids import TURNED_DEG
 from bids_sr.io.json_values import as_texts
@@ -36,6 +36,7 @@ TISSUES_TEXT = (
 
 
 @step(
+    Stage.ANATOMY,
     makes=("template", "template_mask", "template_priors"),
     memory=Need(always=0.30, high=0.0),
     reads=lambda template_space: [*filter(None, [find_t1w(template_space)])],
@@ -52,6 +53,7 @@ def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
 
 
 @step(
+    Stage.ANATOMY,
     makes="t1w_head",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
     cost=RunTime(always=2.0, t1w=0.4),
@@ -68,6 +70,7 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
 
 
 @step(
+    Stage.ANATOMY,
     makes="t1w_preproc",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
     cost=RunTime(always=2.0, t1w=0.3),
@@ -93,7 +96,12 @@ def describe_mask(template_space: str) -> str:
     )
 
 
-@step(makes="start_xfm", memory=Need(always=0.20, t1w=0.011, high=0.0), cost=RunTime(always=3.0))
+@step(
+    Stage.ANATOMY,
+    makes="start_xfm",
+    memory=Need(always=0.20, t1w=0.011, high=0.0),
+    cost=RunTime(always=3.0),
+)
 def find_start(
     t1w_preproc: Image,
     template: Image,
@@ -114,6 +122,7 @@ def find_start(
 
 
 @step(
+    Stage.ANATOMY,
     makes=("t1w_mask", "start_xfm", "brain_facts"),
     memory=Need(always=0.20, t1w=0.011, high=0.0),
     cost=RunTime(always=3.0, t1w=0.4),
@@ -166,6 +175,7 @@ def warn_of_doubts(check: dict[str, object]) -> dict[str, object]:
 
 
 @step(
+    Stage.ANATOMY,
     makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"),
     memory=Need(always=0.25, t1w=0.010, high=0.0),
     cost=RunTime(always=11.0, t1w=1.3),
@@ -204,7 +214,12 @@ def normalize_t1w(
     return forward, inverse, grid.like(apply(t1w_preproc, grid, [forward], seed=random_seed))
 
 
-@step(makes=("t1w_dseg", "t1w_tpms"), memory=SEGMENT, cost=RunTime(always=0.1, t1w=0.6))
+@step(
+    Stage.ANATOMY,
+    makes=("t1w_dseg", "t1w_tpms"),
+    memory=SEGMENT,
+    cost=RunTime(always=0.1, t1w=0.6),
+)
 def segment_tissues(
     t1w_preproc: Image,
     t1w_mask: Mask,

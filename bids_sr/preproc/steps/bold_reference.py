@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from bids_sr.engine.artifacts import Image, Mask, Series
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.boldref import make_boldref
@@ -22,7 +22,7 @@ BOLDREF_TEXT = (
 """Methods text of the boldref."""
 
 
-@step(makes="n_dummy")
+@step(Stage.HEAD_MOTION, makes="n_dummy")
 def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
     """Count the non-steady-state volumes at the start, unless their number is given.
 
@@ -62,13 +62,13 @@ def _count_detected(counts: Sequence[int]) -> str:
     return f"{most} volume{'s' if most > 1 else ''}{' per run' if len(counts) > 1 else ''}"
 
 
-@step(makes="boldref", cost=RunTime(always=0.7, volumes=0.0125))
+@step(Stage.HEAD_MOTION, makes="boldref", cost=RunTime(always=0.7, volumes=0.0125))
 def average_volumes(bold: Series, *, n_dummy: int) -> Image:
     """Average the steady-state volumes after registration to each other."""
     return Volume(make_boldref(bold, n_dummy=n_dummy), bold.affine, bold.header)
 
 
-@step(makes="head_mask")
+@step(Stage.HEAD_MOTION, makes="head_mask")
 def mask_head(boldref: Image) -> Mask:
     """Segment the brain in the boldref without a T1w image (X, Y, Z, boolean).
 

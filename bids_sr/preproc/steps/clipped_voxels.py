@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.engine.artifacts import Derivative, Facts, File, Map, Mask, Series
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.io.grids import AS_STORED, BOLDREF, AxisOrder, reorder
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.orientation import storage_order
@@ -25,6 +25,7 @@ N_CLIPPED_KEY = "clipped_voxels"
 
 
 @step(
+    Stage.HEAD_MOTION,
     makes=("bold_mask", "bold_mask_hr", "clipped_masks", "clipped_facts"),
     cost=RunTime(volumes=0.002),
 )

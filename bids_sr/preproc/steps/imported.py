@@ -6,7 +6,7 @@ import numpy as np
 
 from bids_sr.engine.artifacts import Confounds, Facts, File, Image, Mask, Series, Table
 from bids_sr.engine.memory import Need
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.engine.step_memory import SHOW_IN_TEMPLATE
 from bids_sr.io.arrays import Array
 from bids_sr.io.confound_names import MOTION_PARAMETERS
@@ -33,7 +33,7 @@ from bids_sr.spatial.transforms import hr_grid, invert
 _ANATOMY_NEED = Need(always=0.05, t1w=0.030, high=0.0)
 
 
-@step(makes=("t1w_preproc", "t1w_mask", "brain_facts"), memory=_ANATOMY_NEED)
+@step(Stage.OTHER_PROGRAMS, makes=("t1w_preproc", "t1w_mask", "brain_facts"), memory=_ANATOMY_NEED)
 def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, Facts]:
     """Copy anatomical images to uncompressed images with unchanged values.
 
@@ -46,7 +46,7 @@ def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, F
     return load(t1w_file), brain, anatomy.warn_of_doubts(brain_facts)
 
 
-@step(makes=("t1w_dseg", "t1w_tpms"), memory=_ANATOMY_NEED)
+@step(Stage.OTHER_PROGRAMS, makes=("t1w_dseg", "t1w_tpms"), memory=_ANATOMY_NEED)
 def import_tissues(
     t1w_preproc: Image, given_tpms: Sequence[File], given_t1w_dseg: File | None = None
 ) -> tuple[Image, list[Image]]:
@@ -64,6 +64,7 @@ def import_tissues(
 
 
 @step(
+    Stage.OTHER_PROGRAMS,
     makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"),
     memory=SHOW_IN_TEMPLATE,
     cost=RunTime(always=3.0),
@@ -105,7 +106,7 @@ def describe_motion(origin: str, *, rebuilt: bool) -> str:
     )
 
 
-@step(makes=("hmc_xfms", "motion", "boldref"), cost=RunTime(volumes=0.05))
+@step(Stage.OTHER_PROGRAMS, makes=("hmc_xfms", "motion", "boldref"), cost=RunTime(volumes=0.05))
 def import_motion(
     bold: Series,
     given_hmc_xfms: Transforms,
@@ -135,7 +136,7 @@ def import_motion(
     )
 
 
-@step(makes=("hmc_xfms", "motion", "boldref"))
+@step(Stage.OTHER_PROGRAMS, makes=("hmc_xfms", "motion", "boldref"))
 def rebuild_motion(
     bold: Series,
     given_confounds: Table,
@@ -216,7 +217,7 @@ def describe_distortion(origin: str) -> str:
     )
 
 
-@step(makes="distortion")
+@step(Stage.OTHER_PROGRAMS, makes="distortion")
 def field_to_shift(
     bold: Series,
     fieldmap: File,
@@ -247,7 +248,7 @@ def field_to_shift(
     )
 
 
-@step(makes=("boldref2t1w_xfm", "coreg_facts"))
+@step(Stage.OTHER_PROGRAMS, makes=("boldref2t1w_xfm", "coreg_facts"))
 def import_coreg(
     boldref: Image,
     t1w_preproc: Image,
@@ -265,7 +266,7 @@ def import_coreg(
     return given_boldref2t1w_xfm[:1], facts | {"bold_t1w_origin": origin}
 
 
-@step(makes=("bold_mask", "bold_mask_hr", "mask_facts"))
+@step(Stage.OTHER_PROGRAMS, makes=("bold_mask", "bold_mask_hr", "mask_facts"))
 def import_mask(
     boldref: Image, given_bold_mask: File, *, factor: Factor, origin: str
 ) -> tuple[Mask, Mask, Facts]:
@@ -287,7 +288,7 @@ def describe_confounds(origin: str) -> str:
     return f"The confounds were taken from {origin} [@fmriprep]."
 
 
-@step(makes=("confounds", "confounds_columns"))
+@step(Stage.OTHER_PROGRAMS, makes=("confounds", "confounds_columns"))
 def import_confounds(
     given_confounds: File, outliers: Facts | None = None, *, origin: str, n_dummy: int
 ) -> tuple[Confounds, Facts]:

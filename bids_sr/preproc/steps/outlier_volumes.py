@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.engine.artifacts import Facts, Series
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.copies import combine_volumes
 from bids_sr.io.nifti import SeriesReader
@@ -22,7 +22,7 @@ _SEARCH_TEXT = (
 )
 
 
-@step(makes=("bold", "outliers"), cost=RunTime(volumes=0.004))
+@step(Stage.HEAD_MOTION, makes=("bold", "outliers"), cost=RunTime(volumes=0.004))
 def replace_outliers(acquired: Series, here: Path = HERE, *, n_dummy: int) -> tuple[Series, Facts]:
     """Find outlier volumes of a run and replace them, so that they do not affect other volumes.
 
@@ -51,7 +51,7 @@ def replace_outliers(acquired: Series, here: Path = HERE, *, n_dummy: int) -> tu
     return _interpolate_outliers(acquired, facts, here, n_dummy), facts
 
 
-@step(makes="bold", cost=RunTime(volumes=0.004))
+@step(Stage.HEAD_MOTION, makes="bold", cost=RunTime(volumes=0.004))
 def replace_same_volumes(
     acquired: Series, outliers: Facts, here: Path = HERE, *, n_dummy: int
 ) -> Series:

@@ -12,7 +12,7 @@ import numpy as np
 
 from bids_sr.engine.artifacts import Facts, File, Image, Mask
 from bids_sr.engine.memory import Need
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, BOLDREF, LARGEST_BRAIN_ML, AxisOrder, Factor
@@ -122,7 +122,7 @@ def _describe_slices(factor: Factor) -> str:
     return "" if factor[2] == 1 else " in plane and averaging slices"
 
 
-@step(memory=Need(always=0.06), cost=RunTime(always=0.2, low=35.0))
+@step(Stage.REGISTRATION, memory=Need(always=0.06), cost=RunTime(always=0.2, low=35.0))
 def register_pair(
     highres_file: File,
     lowres_file: File,
@@ -150,7 +150,7 @@ def register_pair(
     return _make_aligned_pair(pair_in_frame)
 
 
-@step(memory=Need(always=0.06), cost=RunTime(always=0.5))
+@step(Stage.REGISTRATION, memory=Need(always=0.06), cost=RunTime(always=0.5))
 def truncate_pair(
     highres_file: File, *, factor: Factor, highres_order: AxisOrder = AS_STORED
 ) -> AlignedPair:
@@ -175,6 +175,7 @@ def _make_aligned_pair(pair_in_frame: PairInFrame) -> AlignedPair:
 
 
 @step(
+    Stage.REGISTRATION,
     makes=("boldref2t1w_xfm", "coreg_facts"),
     memory=Need(always=0.08, t1w=0.011, high=0.0),
     cost=RunTime(always=1.5, low=25.0),
@@ -198,6 +199,7 @@ def register_to_t1w(
 
 
 @step(
+    Stage.REGISTRATION,
     makes=("highres2boldref_xfm", "guide_hr", "guide_facts"),
     memory=Need(always=0.06),
     cost=RunTime(always=0.8, low=23.0),
@@ -231,6 +233,7 @@ def register_to_pair(
 
 
 @step(
+    Stage.REGISTRATION,
     makes=("bold_mask", "bold_mask_hr", "mask_facts"),
     memory=Need(always=0.03, t1w=0.015, high=0.0),
     cost=RunTime(always=0.5),
@@ -265,6 +268,7 @@ def mask_bold(
 
 
 @step(
+    Stage.REGISTRATION,
     makes=("region_bold", "region_bold_hr", "region_facts"),
     memory=Need(always=0.03, t1w=0.010, high=0.0),
     cost=RunTime(always=0.5),
@@ -301,7 +305,7 @@ def region_to_bold(
     return Volume(region, bold_mask.affine), Volume(region_hr, bold_mask_hr.affine), facts
 
 
-@step(makes=("roi_bold", "roi_bold_hr", "union_facts"), small=True)
+@step(Stage.REGISTRATION, makes=("roi_bold", "roi_bold_hr", "union_facts"), small=True)
 def unite_regions(
     region_bold: list[Mask],
     region_bold_hr: list[Mask],
@@ -330,7 +334,12 @@ def unite_regions(
     return Volume(roi, bold_mask.affine), Volume(roi_hr, bold_mask_hr.affine), facts
 
 
-@step(makes="tpms_bold", memory=Need(always=0.03, t1w=0.018, high=0.0), cost=RunTime(always=0.5))
+@step(
+    Stage.REGISTRATION,
+    makes="tpms_bold",
+    memory=Need(always=0.03, t1w=0.018, high=0.0),
+    cost=RunTime(always=0.5),
+)
 def tissues_to_bold(
     boldref: Image, t1w_tpms: Sequence[Image], boldref2t1w_xfm: Transforms
 ) -> list[Image]:
@@ -347,7 +356,7 @@ def tissues_to_bold(
     return [Volume(probability, boldref.affine) for probability in mean_probabilities]
 
 
-@step(makes="registration", small=True)
+@step(Stage.REGISTRATION, makes="registration", small=True)
 def gather_registration(
     mask_facts: Facts,
     clipped_facts: Facts | None = None,

@@ -1,7 +1,7 @@
 """Confounds of a run: head motion, tissue signals and CompCor."""
 
 from bids_sr.engine.artifacts import Confounds, Facts, Image, Mask, Series, Table
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.io.frozen import frozen
 from bids_sr.io.run_time import RunTime
 from bids_sr.preproc import confound_table
@@ -24,7 +24,7 @@ class ConfoundSettings:
     return_all_components: bool
 
 
-@step(makes="confounds")
+@step(Stage.HEAD_MOTION, makes="confounds")
 def motion_confounds(
     motion: Table, known_confounds: Confounds | None = None, outliers: Facts | None = None
 ) -> Confounds:
@@ -41,7 +41,7 @@ def motion_confounds(
     return censored_table
 
 
-@step(makes=("confounds", "confounds_columns"), cost=RunTime(volumes=0.063))
+@step(Stage.HEAD_MOTION, makes=("confounds", "confounds_columns"), cost=RunTime(volumes=0.063))
 def gather_confounds(
     preproc: Series,
     bold_mask: Mask,

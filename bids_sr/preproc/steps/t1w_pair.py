@@ -4,7 +4,7 @@ import numpy as np
 
 from bids_sr.engine.artifacts import Image
 from bids_sr.engine.memory import Need
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.io.grids import Factor
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
@@ -18,6 +18,7 @@ _SAMPLE_MM = 1.0
 
 
 @step(
+    Stage.SUPER_RESOLUTION,
     makes=("train_highres", "train_lowres"),
     memory=Need(always=0.10, t1w=0.030, high=0.0),
     cost=RunTime(always=1.0),

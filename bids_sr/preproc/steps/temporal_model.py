@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.engine.artifacts import Confounds, Facts
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.confound_names import CENSORED
 from bids_sr.io.json_values import as_number
@@ -61,7 +61,11 @@ def describe_time_model(model: temporal_regressors.TimeModel) -> str:
     return " ".join(sentences)
 
 
-@step(makes=("confounds", "confounds_columns", "time_columns", "censoring"), small=True)
+@step(
+    Stage.HEAD_MOTION,
+    makes=("confounds", "confounds_columns", "time_columns", "censoring"),
+    small=True,
+)
 def add_temporal_regressors(
     gathered_confounds: Confounds,
     gathered_columns: Facts | None = None,

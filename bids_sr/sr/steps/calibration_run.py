@@ -14,7 +14,7 @@ import numpy as np
 
 from bids_sr.engine.artifacts import Facts, File, Image, Mask, Series, Table
 from bids_sr.engine.memory import Need
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import CALIBRATE
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.confound_names import MOTION_PARAMETERS
@@ -56,6 +56,7 @@ def describe_calibration(*, with_events: bool) -> str:
 
 
 @step(
+    Stage.CALIBRATION,
     makes=("boldref2calibration_xfm", "calibration_registration"),
     memory=Need(always=0.06),
     cost=RunTime(always=4.0),
@@ -132,6 +133,7 @@ def get_patterns(calibration: Calibration | None) -> "CalibrationPatterns | None
 
 
 @step(
+    Stage.CALIBRATION,
     makes=("calibration_patterns", "calibration_facts"),
     # the step keeps 100 volumes as float32, a copy of their brain voxels, and a slice in double
     # precision

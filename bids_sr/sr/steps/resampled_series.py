@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bids_sr.engine.artifacts import Image, Mask, Series
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import SERIES
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
@@ -20,7 +20,7 @@ _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 
 
 # Costs are per high-resolution voxel, so the cost is lower for a series on the acquired grid.
-@step(makes="preproc", memory=SERIES, cost=RunTime(volumes=0.026))
+@step(Stage.SUPER_RESOLUTION, makes="preproc", memory=SERIES, cost=RunTime(volumes=0.026))
 def correct_motion(
     stc: Series,
     boldref: Image,
@@ -40,7 +40,7 @@ def correct_motion(
     return _resample_series(stc, hmc_xfms, boldref.affine, distortion, here / "preproc.nii")
 
 
-@step(makes="series", memory=SERIES, cost=RunTime(volumes=0.05))
+@step(Stage.SUPER_RESOLUTION, makes="series", memory=SERIES, cost=RunTime(volumes=0.05))
 def place_measured(
     stc: Series,
     bold_mask_hr: Mask,

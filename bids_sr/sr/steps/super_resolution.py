@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Series
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import SUPER_RESOLVE
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
@@ -162,7 +162,7 @@ class _RunWriter:
         )
 
 
-@step(memory=SUPER_RESOLVE, cost=_INTERPOLATION)
+@step(Stage.SUPER_RESOLUTION, memory=SUPER_RESOLVE, cost=_INTERPOLATION)
 def super_resolve(
     aligned: AlignedSeries,
     model_file: File | None = None,

@@ -11,7 +11,7 @@ from bids_sr.boilerplate import data_of
 from bids_sr.engine.artifacts import Facts, File, Image, Mask, Rows, Series, Table
 from bids_sr.engine.flow import read_facts, read_table
 from bids_sr.engine.memory import Need
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import TRAIN, TRAIN_ON_VOLUMES, VARIANCE
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
@@ -80,6 +80,7 @@ class VarianceModel(ModelFiles):
 
 
 @step(
+    Stage.TRAINING,
     resumes=True,
     monitored=("second_highres", "second_lowres", "second_mask"),
     memory=TRAIN,
@@ -119,7 +120,7 @@ def train_on_pair(
     )
 
 
-@step(resumes=True, memory=TRAIN_ON_VOLUMES, cost=network_cost)
+@step(Stage.TRAINING, resumes=True, memory=TRAIN_ON_VOLUMES, cost=network_cost)
 def train_on_volumes(
     stc: Series,
     bold_mask: Mask,
@@ -153,7 +154,7 @@ def recipe_for_thinner_slices(method: Method, recipe: str, factor: Factor) -> Re
     return replace(method_recipe, degradation=MULTISLICE)
 
 
-@step(resumes=True, memory=VARIANCE, cost=model_cost)
+@step(Stage.PRIOR, resumes=True, memory=VARIANCE, cost=model_cost)
 def estimate_variance(
     preproc: Series,
     bold_mask: Mask,
@@ -289,7 +290,9 @@ def _compute_prior_sd_map(model: LoadedModel, data: "RunData") -> Volume:
     return Volume(to_volume(maps.square().sum(0).sqrt()), affine)
 
 
-@step(makes="holdout", memory=Need(always=0.12, high=0.25), cost=RunTime(always=2.0))
+@step(
+    Stage.TRAINING, makes="holdout", memory=Need(always=0.12, high=0.25), cost=RunTime(always=2.0)
+)
 def score_pair(
     pair: TrainingPair,
     model_file: File,

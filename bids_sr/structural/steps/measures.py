@@ -9,7 +9,7 @@ import numpy as np
 
 from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
 from bids_sr.engine.metric_rows import MetricRow, columns_json, metric_rows
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import MEASURE_SCANS
 from bids_sr.io.arrays import Array
 from bids_sr.io.run_time import RunTime
@@ -82,6 +82,7 @@ def describe_tissues(
 
 
 @step(
+    Stage.STRUCTURAL,
     makes=("scan_metrics", "scan_columns", "scan_dseg", "scan_classes"),
     memory=MEASURE_SCANS,
     cost=lambda suffixes: RunTime(always=10.0, high=36.0 * len(suffixes)),
@@ -193,6 +194,7 @@ def _make_class_images(
 
 
 @step(
+    Stage.STRUCTURAL,
     makes=("scan_metrics", "scan_columns", "scan_dseg"),
     memory=MEASURE_SCANS,
     cost=lambda suffixes: RunTime(always=10.0, high=12.0 * len(suffixes)),

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.engine.artifacts import File, Map, Mask
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
@@ -80,7 +80,7 @@ def _estimate_training_time(training: TrainingSettings, suffixes: Sequence[str])
     return schedule_training(RunTime(high=seconds), training)
 
 
-@step(memory=TRAIN_ON_SCANS, resumes=True, cost=_estimate_training_time)
+@step(Stage.STRUCTURAL, memory=TRAIN_ON_SCANS, resumes=True, cost=_estimate_training_time)
 def train_on_scans(
     heads_fine: list[Map] | None = None,
     heads_coarse: list[Map] | None = None,
@@ -122,6 +122,7 @@ def train_on_scans(
 
 
 @step(
+    Stage.STRUCTURAL,
     makes="made_scans",
     memory=RESOLVE_SCANS,
     cost=lambda suffixes: RunTime(always=5.0, high=5.0 * len(suffixes)),

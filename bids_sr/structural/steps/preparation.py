@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.engine.artifacts import Facts, File, Image, Map, Mask
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import PREPARE_SCANS
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
@@ -95,7 +95,7 @@ def _cost_of_preparation(suffixes: Sequence[str], anat_align: AlignmentModel) ->
     return RunTime(always=30.0, high=45.0 * len(suffixes) * _RELATIVE_DURATIONS[anat_align])
 
 
-@step(memory=PREPARE_SCANS, cost=_cost_of_preparation)
+@step(Stage.STRUCTURAL_PREPARATION, memory=PREPARE_SCANS, cost=_cost_of_preparation)
 def prepare_scans(
     template: Image,
     template_mask: Mask,

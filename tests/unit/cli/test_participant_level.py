@@ -12,12 +12,12 @@ from data.dataset import BidsMaker
 
 from bids_sr.cli import participant_level, stages
 from bids_sr.cli.main import main
-from bids_sr.cli.stages import find_stage
 from bids_sr.config import machine
 from bids_sr.config.lock import output_lock
 from bids_sr.engine import execute
 from bids_sr.engine.memory import BASE_GB
 from bids_sr.engine.records import FinishedSteps
+from bids_sr.engine.step import Stage
 from bids_sr.io.notices import Notice, record
 from bids_sr.survey.preflight.plan import Estimate
 from bids_sr.version import __version__
@@ -166,7 +166,7 @@ def test_the_time_estimate_includes_only_remaining_steps(
     monkeypatch.setattr(
         FinishedSteps,
         "unfinished_steps",
-        lambda self: {node for node in left(self) if find_stage(node.step) == "figures"},
+        lambda self: {node for node in left(self) if node.step.stage is Stage.FIGURES},
     )
     call(maker, *SMALL)
     (reused,) = re.findall(r"reused +(?:.+\n)(?: {12}.+\n)*", capsys.readouterr().out)

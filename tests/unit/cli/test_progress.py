@@ -1,11 +1,9 @@
 """Progress of a run: share, time left, lines and bar."""
 
-import importlib
 import io
 import json
 import math
 import os
-import pkgutil
 import re
 import subprocess
 import sys
@@ -21,10 +19,8 @@ from data.dataset import BidsMaker
 from graphmaker import planned_graph
 from networkx import DiGraph, path_graph, relabel_nodes
 
-import bids_sr
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.progress import Progress
-from bids_sr.cli.stages import find_stage
 from bids_sr.engine.nipype_workflow import make_workflow
 from bids_sr.engine.step import Step
 from bids_sr.evaluation.steps.reference_comparisons import compare_halves
@@ -183,11 +179,10 @@ def test_a_line_is_printed_once_per_minute_during_a_long_step() -> None:
     assert percentages[-1] > percentages[0]  # progress increases although no step has ended
 
 
-def test_every_step_has_a_stage_and_a_complete_graph_ends_at_100_percent(tmp_path: Path) -> None:
+def test_a_complete_graph_ends_at_100_percent(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     graph = planned_graph(maker, tmp_path)
-    assert [str(placed) for placed in graph.nodes if not find_stage(placed.step)] == []
     workflow = make_workflow(graph, base_dir=tmp_path, need_gb=lambda need: need.always)
     progress = Progress(workflow._create_flat_graph(), lambda text: None, stream=io.StringIO())
     assert progress.minutes_left > 0.1
@@ -331,19 +326,3 @@ def test_the_time_left_of_recorded_runs_is_wrong_by_less_than_half(
     assert max(ratios) < 1.5
     minute = [now for now, _, seconds in estimates if round(seconds / 60) == 1]
     assert max(minute, default=0) - min(minute, default=0) < 120
-
-
-def test_steps_of_all_modules_have_a_stage() -> None:
-    names = [
-        module.name
-        for module in pkgutil.walk_packages(bids_sr.__path__, "bids_sr.")
-        if "steps" in module.name and "figure" not in module.name
-    ]
-    steps = {
-        value: None
-        for name in names
-        for value in vars(importlib.import_module(name)).values()
-        if isinstance(value, Step)
-    }
-    assert len(steps) > 50
-    assert [step.__name__ for step in steps if not find_stage(step)] == []

@@ -15,7 +15,7 @@ from bids_sr.engine.graph import Graph
 from bids_sr.engine.nipype_workflow import make_workflow
 from bids_sr.engine.nodes import GraphError, Scope
 from bids_sr.engine.outputs import Outputs
-from bids_sr.engine.step import HERE, Part, step
+from bids_sr.engine.step import HERE, Part, Stage, step
 from bids_sr.engine.store import store
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -45,45 +45,45 @@ class Verse(Note):
     """Text of another type."""
 
 
-@step()
+@step(Stage.EVALUATION)
 def take_note(boldref: Image) -> Note:
     """Note the number of voxels."""
     return Note(text=f"{boldref.data.size} voxels")
 
 
-@step()
+@step(Stage.EVALUATION)
 def shorten(notes: list[Note]) -> Note:
     """Keep the number of each note."""
     return Note(text=" ".join(note.text.split()[0] for note in notes))
 
 
-@step()
+@step(Stage.EVALUATION)
 def recite(verse: Verse) -> Facts:
     """Return a verse as facts."""
     return {"verse": verse.text}
 
 
-@step(makes="n_dummy")
+@step(Stage.EVALUATION, makes="n_dummy")
 def count_dummies(bold: Series) -> int:
     """Count non-steady-state volumes."""
     return bold.shape[3] - 2
 
 
-@step(makes="boldref")
+@step(Stage.EVALUATION, makes="boldref")
 def average_volumes(bold: Series, *, n_dummy: int) -> Image:
     """Average steady-state volumes."""
     volumes = [bold.volume(t) for t in range(n_dummy, bold.shape[3])]
     return Volume(np.mean(volumes, axis=0), bold.affine)
 
 
-@step(makes="mask")
+@step(Stage.EVALUATION, makes="mask")
 def threshold(boldref: Image, region: Mask | None = None, *, level: float = 1.0) -> Mask:
     """Find where an image is at least a level, in a region if there is one."""
     inside = boldref.data >= level
     return boldref.like(inside if region is None else inside & region.data)
 
 
-@step(makes=("series", "facts"))
+@step(Stage.EVALUATION, makes=("series", "facts"))
 def double_series(bold: Series, *, here: Path = HERE, name: str) -> tuple[Series, Facts]:
     """Double a series that is stored in the folder of the step."""
     values = 2 * np.stack(list(bold.volumes()), -1)
@@ -91,7 +91,7 @@ def double_series(bold: Series, *, here: Path = HERE, name: str) -> tuple[Series
     return SeriesReader(here / "double.nii"), {"name": name}
 
 
-@step(makes="maps")
+@step(Stage.EVALUATION, makes="maps")
 def map_effects(boldref: Image, mask: Mask, *, name: str) -> list[Map]:
     """Make two maps."""
     entities = {"contrast": "tap", "desc": name, "suffix": "statmap"}
@@ -99,14 +99,14 @@ def map_effects(boldref: Image, mask: Mask, *, name: str) -> list[Map]:
     return [Derivative(values, {**entities, "stat": stat}, {"Units": stat}) for stat in ("t", "z")]
 
 
-@step()
+@step(Stage.EVALUATION)
 def list_maps(maps: Sequence[Map], series: dict[str, Series]) -> Facts:
     """List maps and the means of series."""
     means = {name: float(item.volume(0).mean()) for name, item in series.items()}
     return {"maps": [item.name for item in maps], "means": means}
 
 
-@step(makes="weights")
+@step(Stage.EVALUATION, makes="weights")
 def name_weights(*, file: Path | None = None) -> File:
     """Return a file that is a setting."""
     assert file is not None
@@ -168,7 +168,7 @@ def test_calls_in_a_flow_become_nodes_whose_results_are_stored(bold: Path, tmp_p
     assert "desc-hmc_boldref" in sidecar.read_text(), "the reference image of the map"
 
 
-@step()
+@step(Stage.EVALUATION)
 def name_files(files: Sequence[File]) -> Facts:
     """List the names of files."""
     return {"names": [file.name for file in files]}

@@ -9,7 +9,7 @@ from bids_sr.engine.flow import Flow
 from bids_sr.engine.graph import Graph
 from bids_sr.engine.nodes import Scope
 from bids_sr.engine.outputs import Outputs
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.engine.store import store
 from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.steps.task_events import select_events
@@ -21,37 +21,37 @@ RUN = "bids::sub-01/func/sub-01_task-tap"
 MODEL = {"datatype": "models", "desc": "sbl", "suffix": "model", "extension": ".safetensors"}
 
 
-@step(makes=("bold", "n_dummy"))
+@step(Stage.EVALUATION, makes=("bold", "n_dummy"))
 def copy_series(bold_file: File) -> tuple[Series, int]:
     """Return a series and a number that are not stored."""
     raise NotImplementedError
 
 
-@step(makes="boldref")
+@step(Stage.EVALUATION, makes="boldref")
 def average(bold: Series, *, n_dummy: int) -> Image:
     """Return an image that is stored."""
     raise NotImplementedError
 
 
-@step(makes=("mask", "mask_hr"))
+@step(Stage.EVALUATION, makes=("mask", "mask_hr"))
 def find_brain(boldref: Image) -> tuple[Image, Image]:
     """Return two masks; only the first is stored."""
     raise NotImplementedError
 
 
-@step(makes="model_file")
+@step(Stage.EVALUATION, makes="model_file")
 def train(mask: Image, weights_file: File) -> File:
     """Return a file without metadata."""
     raise NotImplementedError
 
 
-@step(makes="series")
+@step(Stage.EVALUATION, makes="series")
 def resolve(bold: Series, boldref: Image, model_file: File, *, n_dummy: int) -> Series:
     """Return a series that is stored."""
     raise NotImplementedError
 
 
-@step(makes=("maps", "measured"))
+@step(Stage.EVALUATION, makes=("maps", "measured"))
 def map_series(
     series: Series, mask_hr: Image, regressors: Regressors, *, n_dummy: int
 ) -> tuple[list[Map], Table]:
@@ -63,7 +63,7 @@ def _files_of_template(atlas: Path) -> list[Path]:
     return [atlas, Path("/mine/T1w.nii")]
 
 
-@step(makes="std_maps", reads=_files_of_template)
+@step(Stage.EVALUATION, makes="std_maps", reads=_files_of_template)
 def to_template(maps: list[Map], *, atlas: Path) -> list[Map]:
     """Return maps derived from maps, with a file that is a setting."""
     raise NotImplementedError

@@ -28,7 +28,7 @@ from bids_sr.engine.graph import Graph
 from bids_sr.engine.nipype_workflow import make_workflow
 from bids_sr.engine.nodes import Scope
 from bids_sr.engine.records import FinishedSteps, StepRecordMixin, invalidate_damaged, record_files
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.engine.store import RECORD as WRITTEN
 from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.io.grids import LARGE_SERIES_BYTES
@@ -138,12 +138,12 @@ def test_files_of_an_unfinished_step_are_preserved(tmp_path: Path) -> None:
     assert unfinished.exists()
 
 
-@step()
+@step(Stage.EVALUATION)
 def first(source: GivenFile, *, gain: float) -> Facts:
     return {"gain": gain, "size": source.stat().st_size}
 
 
-@step()
+@step(Stage.EVALUATION)
 def second(first: Facts) -> Facts:
     return first
 
@@ -321,13 +321,13 @@ def _same_size_and_time(path: Path, text: str) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-@step()
+@step(Stage.EVALUATION)
 def hand_on(source: GivenFile) -> GivenFile:
     """Return an input unchanged, as the import of an uncompressed series does."""
     return source
 
 
-@step()
+@step(Stage.EVALUATION)
 def read(hand_on: GivenFile) -> Facts:
     return {"text": hand_on.read_text()}
 

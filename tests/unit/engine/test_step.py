@@ -19,12 +19,12 @@ from bids_sr.engine.graph import Graph
 from bids_sr.engine.memory import Need
 from bids_sr.engine.nipype_workflow import make_workflow
 from bids_sr.engine.nodes import Scope
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.io.nifti import save_image
 from bids_sr.io.run_time import RunTime
 
 
-@step(makes="boldref", memory=Need(always=2.0))
+@step(Stage.EVALUATION, makes="boldref", memory=Need(always=2.0))
 def average(bold: Series, *, count: int) -> Image:
     """Return the mean of a series."""
     return Volume(sum(bold.volumes()) / count, bold.affine, bold.header)
@@ -34,13 +34,13 @@ def _cost_of_level(level: float) -> RunTime:
     return RunTime(always=10 * level)
 
 
-@step(makes="mask", cost=_cost_of_level)
+@step(Stage.EVALUATION, makes="mask", cost=_cost_of_level)
 def threshold(boldref: Image, *, level: float = 1.0) -> Mask:
     """Find where the mean is at least a level."""
     return boldref.like(boldref.data >= level)
 
 
-@step(resumes=True, makes="model_file")
+@step(Stage.EVALUATION, resumes=True, makes="model_file")
 def train(boldref: Image, here: Path = HERE, *, device: str, omp_nthreads: int) -> File:
     """Resume from a checkpoint."""
     (here / "model.txt").write_text(device)
@@ -78,7 +78,7 @@ class Tissues:
     dark: Mask
 
 
-@step()
+@step(Stage.EVALUATION)
 def split(scan: Scan, other: BrainScan | None = None, *, strict: bool = False) -> Tissues:
     """Split an image at limits."""
     limits = scan.limits or Limits(0.0)
@@ -88,7 +88,7 @@ def split(scan: Scan, other: BrainScan | None = None, *, strict: bool = False) -
     return Tissues(scan.boldref.like(bright), scan.boldref.like(dark & (not strict)))
 
 
-@step()
+@step(Stage.EVALUATION)
 def weights_name(*, weights: Path | None = None) -> str:
     """Return the name of a file that is a setting."""
     return "none" if weights is None else weights.name
@@ -123,7 +123,7 @@ def test_a_nipype_node_has_memory_threads_and_time_of_its_step(bold: Path, tmp_p
     assert nodes["train"].owner == ("01", "sub-01_task-tap")
 
 
-@step()
+@step(Stage.EVALUATION)
 def brightest(boldrefs: list[Image], *, limit: float) -> float:
     """Return the largest value of several images, which must not exceed a limit."""
     largest = max(float(boldref.data.max()) for boldref in boldrefs)
@@ -174,7 +174,7 @@ def test_a_damaged_result_is_computed_again_and_contains_no_environment(
 def test_costs_and_files_depend_only_on_settings_of_the_step() -> None:
     with pytest.raises(TypeError, match="depend on width, which are no settings of the step"):
 
-        @step(cost=lambda *, width: RunTime(always=width))
+        @step(Stage.EVALUATION, cost=lambda *, width: RunTime(always=width))
         def widen(boldref: Image) -> Image:
             """Return an image."""
             return boldref
@@ -205,13 +205,13 @@ def test_the_interface_of_a_step_reads_and_writes_files(
     assert nib.load(mask_file).get_data_dtype() == np.uint8
 
 
-@step()
+@step(Stage.EVALUATION)
 def halves(boldref: Image, *, parts: int) -> list[Image]:
     """Return `parts` images, each half of the previous image."""
     return [boldref.like(boldref.data / 2**k) for k in range(parts)]
 
 
-@step()
+@step(Stage.EVALUATION)
 def total(halves: Sequence[Image] | None = None) -> float:
     """Return the sum over all images; -1 without images."""
     return -1.0 if halves is None else sum(float(image.data.sum()) for image in halves)
@@ -297,7 +297,7 @@ def _cost_of_clipping(limits: Limits, count: int) -> RunTime:
     return RunTime(always=count * (limits.high - limits.low))
 
 
-@step(cost=_cost_of_clipping)
+@step(Stage.EVALUATION, cost=_cost_of_clipping)
 def clip(boldref: Image, *, limits: Limits, count: int = 2) -> Image:
     """Restrict an image to limits."""
     return boldref.like(boldref.data.clip(limits.low, limits.high))
@@ -318,7 +318,7 @@ def test_a_step_takes_the_fields_of_its_record_and_the_cost_depends_on_the_recor
 def test_two_fields_with_one_name_are_an_error() -> None:
     with pytest.raises(TypeError, match="two parameters of compare"):
 
-        @step()
+        @step(Stage.EVALUATION)
         def compare(scan: Scan, boldref: Image) -> float:
             """Return the mean difference."""
             return float((scan.boldref.data - boldref.data).mean())

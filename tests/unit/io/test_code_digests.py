@@ -94,7 +94,7 @@ def use_names():
 def label(image):
     return VERSION
 
-@step(cost=estimate_cost, memory=1, makes="image")
+@step(Stage.EVALUATION, cost=estimate_cost, memory=1, makes="image")
 def plan(image):
     return image
 

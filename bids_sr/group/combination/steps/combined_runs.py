@@ -10,7 +10,7 @@ import numpy as np
 from bids_sr.engine.artifacts import Derivative, Facts, Map, Mask, Rows
 from bids_sr.engine.memory import Need
 from bids_sr.engine.metric_rows import MetricRow, metric_rows
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.store import derivative_path
 from bids_sr.evaluation.detail_support import permits_sign_reliable
 from bids_sr.evaluation.steps.error_maps import (
@@ -185,6 +185,7 @@ class _Combination:
 
 
 @step(
+    Stage.COMBINATION,
     makes=("combined_maps", "combined_space_maps", "combined_rows"),
     memory=Need(always=0.03, high=0.5, spaces=0.5),
     cost=RunTime(always=1.0),

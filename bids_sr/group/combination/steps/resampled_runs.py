@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from bids_sr.engine.artifacts import Derivative, Facts, Image, Map, Mask
 from bids_sr.engine.memory import Need
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL
 from bids_sr.glm.steps.activation import write_map
 from bids_sr.group.combination.interpolated_variance import (
@@ -36,6 +36,7 @@ _COMBINED_STATS = ("effect", "variance")  # maps of the linear model of a run th
 
 
 @step(
+    Stage.COMBINATION,
     makes="first2run_xfm",
     memory=Need(always=0.1, high=0.3),
     cost=RunTime(always=0.3, low=5.0),
@@ -73,6 +74,7 @@ def register_to_first_run(
 
 
 @step(
+    Stage.COMBINATION,
     makes="resampled_maps",
     memory=Need(always=0.03, high=0.3, spaces=0.06),
     cost=RunTime(always=0.3),

@@ -15,7 +15,7 @@ import numpy as np
 
 from bids_sr.engine.artifacts import Derivative, Facts, Map, Mask
 from bids_sr.engine.memory import Need
-from bids_sr.engine.step import HERE, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.evaluation.steps.reconstruction_error import ACQUIRED_POWER, ERROR_POWER
 from bids_sr.glm.steps.activation import write_map
 from bids_sr.group.combination.run_combination import RunEstimate, combine_estimates, weigh_runs
@@ -31,6 +31,7 @@ from bids_sr.sr.steps.error_samples import compute_scale, scale_variance
 
 
 @step(
+    Stage.COMBINATION,
     makes="run_error_maps",
     memory=Need(always=0.05, high=0.3),
     cost=RunTime(always=0.3),

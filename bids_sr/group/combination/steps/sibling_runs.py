@@ -11,7 +11,7 @@ import numpy as np
 from bids_sr.config.sections.activation import COMBINE_ALL_OPTION
 from bids_sr.engine.artifacts import Facts, Image, Map, Mask
 from bids_sr.engine.memory import Need
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.group.combination.run_agreement import (
     EffectAgreement,
     compare_effects,
@@ -39,6 +39,7 @@ SAME_SCALE = 1.1
 
 
 @step(
+    Stage.COMBINATION,
     makes=("framed_boldref", "run_scale"),
     memory=Need(always=0.05, high=0.0),
     cost=RunTime(always=0.1, low=1.0),
@@ -89,6 +90,7 @@ def compare_with_first_run(
 
 
 @step(
+    Stage.COMBINATION,
     makes="run_agreement",
     memory=Need(always=0.1, high=0.1),
     cost=RunTime(always=0.3, low=2.0),

@@ -16,7 +16,7 @@ import numpy as np
 from bids_sr.engine.artifacts import Facts, File, Rows
 from bids_sr.engine.memory import Need
 from bids_sr.engine.metric_rows import MetricRow, columns_json, metric_rows
-from bids_sr.engine.step import step
+from bids_sr.engine.step import Stage, step
 from bids_sr.evaluation.detail_support import COVERAGE, SMOOTHNESS
 from bids_sr.evaluation.steps.half_resolution_maps import (
     HalfResolutionMaps,
@@ -67,6 +67,7 @@ class _PlacedRun(NamedTuple):
 
 
 @step(
+    Stage.COMBINATION,
     makes=("tested_rows", "tested_columns"),
     memory=Need(always=0.1, high=0.3),
     cost=RunTime(always=0.5, low=4.0),
