@@ -10,7 +10,7 @@ from bids_sr.api.run_inputs import RunInputs
 from bids_sr.engine.artifacts import Facts, Image
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.io.series import INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.io.series import INTERPOLATIONS, PAIR_BASELINES, get_need
 from bids_sr.preproc.steps import registration
 from bids_sr.sr.method import get_method
 from bids_sr.sr.steps.super_resolution import Guide
@@ -36,7 +36,7 @@ def check_guide(name: str, pretrained: object, inputs: RunInputs) -> None:
 
     `pretrained` are weights that replace training, or None.
     """
-    requires_guide = name in PAIR_BASELINES or (
+    requires_guide = get_need(name) == "pair" or (
         name not in MODEL_FREE_BASELINES and get_method(name).needs_pair and not pretrained
     )
     if inputs.guide is None and requires_guide:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from bids_sr.engine.storage_level import StorageLevel, reaches
 from bids_sr.io.frozen import frozen
-from bids_sr.io.series import ACQUIRED, ALL_BASELINES, BASELINES, MEASURED, series_names
+from bids_sr.io.series import ACQUIRED, ALL_BASELINES, MEASURED, get_kind, series_names
 
 _CORRELATION_STATS = ("cc",)
 _MODEL_STATS = ("t", "effect", "variance")
@@ -120,7 +120,7 @@ class StoredMaps:
 
 def _maps_level(name: str, requested: Collection[str]) -> StorageLevel:
     """Return the lowest level that stores maps of a series; ``all`` requests all baselines."""
-    is_standard = name in (ACQUIRED, MEASURED, "bspline") or name not in BASELINES
+    is_standard = name in (ACQUIRED, MEASURED, "bspline") or get_kind(name) != "baseline"
     is_requested = name in requested or ALL_BASELINES in requested
     return "standard" if is_standard or is_requested else "full"
 
@@ -134,5 +134,5 @@ def series_level(name: str, requested: Collection[str]) -> StorageLevel:
 
     `requested` contains the names of the requested methods and baselines.
     """
-    is_recomputable = name == MEASURED or (name in BASELINES and name not in requested)
+    is_recomputable = name == MEASURED or (get_kind(name) == "baseline" and name not in requested)
     return "full" if is_recomputable else "minimal"

@@ -34,6 +34,7 @@ from bids_sr.engine.fork_server import start_fork_server
 from bids_sr.engine.nodes import get_owner
 from bids_sr.engine.outcomes import NodeOutcome, make_killed_notice
 from bids_sr.engine.records import StepRecordMixin, record_files
+from bids_sr.engine.step import Stage
 from bids_sr.engine.step_warnings import save_warnings
 from bids_sr.engine.store import store
 from bids_sr.engine.usage import release_memory, retain_freed_memory, set_torch_threads
@@ -411,7 +412,7 @@ def _find_terminal(graph: "DiGraph[Node]", nodes: Sequence["Node"]) -> dict["Nod
     is_terminal: dict[Node, bool] = {}
     for node in reversed(nodes):
         step = getattr(node.interface, "step", store)
-        is_terminal[node] = (step is store or step.is_figure) and all(
+        is_terminal[node] = step.stage in (Stage.STORAGE, Stage.FIGURES) and all(
             is_terminal[successor] for successor in graph.successors(node)
         )
     return is_terminal

@@ -113,8 +113,6 @@ class Step(Generic[_P, _R]):
 
     __name__: str
     __qualname__: str
-    is_figure = False
-    """Whether the outputs are figures of the report."""
 
     def __init__(
         self,

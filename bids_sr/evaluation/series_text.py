@@ -1,33 +1,8 @@
 """One-line descriptions of series: the definition of their method, baseline or control."""
 
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
-from bids_sr.io.series import (
-    ACQUIRED_NAMES,
-    BASELINES,
-    MEASURED,
-    PCA,
-    SAME,
-    SMOOTH,
-    parse_series_name,
-)
+from bids_sr.io.series import SAME, parse_series_name
 from bids_sr.sr.method import UnknownMethod, method_of_series
-
-_FIXED_TEXTS = {
-    **dict.fromkeys(
-        ACQUIRED_NAMES,
-        "acquired series after motion correction; maps are interpolated to the high-resolution"
-        " grid by cubic splines",
-    ),
-    SMOOTH: (
-        "B-spline series with spatial smoothing; the kernel width is the one that agrees best"
-        " with the reference"
-    ),
-    PCA: (
-        "B-spline series with temporal PCA denoising; the number of components is the one that"
-        " agrees best with the reference"
-    ),
-    MEASURED: "series measured at the high resolution (reference)",
-}
 
 
 def describe_series(name: str) -> str:
@@ -40,17 +15,15 @@ def describe_series(name: str) -> str:
 
     The text is "" if the name is not a known series.
     """
-    if name in BASELINES:
-        return f"baseline: {BASELINES[name]}"
+    series = parse_series_name(name)
+    if series.words:
+        return f"baseline: {series.words}" if series.kind == "baseline" else series.words
     if name in NEGATIVE_CONTROLS:
         control = NEGATIVE_CONTROLS[name]
         return f"negative control for {control.method}: {control.replacement}"
-    if name in _FIXED_TEXTS:
-        return _FIXED_TEXTS[name]
-    parsed_name = parse_series_name(name)
-    if parsed_name.variant == SAME:
-        return f"acquired series (zerofill), smoothed to the resolution of {parsed_name.method}"
-    summary = summarize_method(parsed_name.method)
+    if series.variant == SAME:
+        return f"acquired series (zerofill), smoothed to the resolution of {series.method}"
+    summary = summarize_method(series.method)
     return f"method: {summary}" if summary else ""
 
 

@@ -42,7 +42,7 @@ from bids_sr.io.series import (
     BASELINES,
     CONTROLS,
     MEASURED,
-    SIMPLE_BASELINES,
+    REFERENCE_NAMES,
     get_kind,
     same_name,
 )
@@ -102,9 +102,7 @@ def _compare_question(
     question = table[QUESTION].iloc[0].to_dict()
     name = question["statistic"]
     values = dict(zip(table["series"], participant_columns(table).to_numpy(), strict=True))
-    series_names = [
-        series for series in (*ACQUIRED_NAMES, *BASELINES, *CONTROLS, *methods) if series in values
-    ]
+    series_names = [series for series in (*REFERENCE_NAMES, *methods) if series in values]
     p_friedman = _test_all_series(np.array([values[series] for series in series_names]))
     roles = {
         (series, reference): role
@@ -145,9 +143,7 @@ def references(series: str, available: Sequence[str], methods: Sequence[str]) ->
     if series not in methods:
         return {name: "acquired" for name in ACQUIRED_NAMES if name in available}
     placebos = [name for name, placebo in NEGATIVE_CONTROLS.items() if placebo.method == series]
-    roles: dict[str, str] = {
-        name: get_kind(name) for name in (*ACQUIRED_NAMES, *BASELINES, *CONTROLS)
-    }
+    roles: dict[str, str] = {name: get_kind(name) for name in REFERENCE_NAMES}
     roles |= {name: "method" for name in methods if name != series}
     roles |= {same_name(series): "control"} | dict.fromkeys(placebos, "placebo")
     return {name: role for name, role in roles.items() if name in available}
@@ -245,9 +241,7 @@ def _compare_with_strongest(
     table = participants_by_series(question_values)
     question = question_values[QUESTION].iloc[0].to_dict()
     reference_names = [
-        name
-        for name in dict.fromkeys((*BASELINES, *CONTROLS, *SIMPLE_BASELINES))
-        if name in table and name != method
+        name for name in (*BASELINES, *CONTROLS) if name in table and name != method
     ]
     reference_values = table[reference_names].where(np.isfinite(table[reference_names]))
     strongest = reference_values.max(axis=1)

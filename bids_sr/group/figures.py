@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from bids_sr.engine.number_text import value_form
 from bids_sr.group.values import participants_by_series
-from bids_sr.io.series import ACQUIRED_NAMES, BASELINES, CONTROLS, MEASURED
+from bids_sr.io.series import MEASURED, REFERENCE_NAMES
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.figures import canvas as s
 from bids_sr.report.figures.forest import ForestPanel, ForestPoint, forest_figure
@@ -31,7 +31,7 @@ def select_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     Placebos are omitted. Undefined values are NaN.
     """
     table = participants_by_series(values).replace(np.inf, np.nan).dropna(axis=1, how="all")
-    order = (*ACQUIRED_NAMES, *BASELINES, *CONTROLS, *methods, MEASURED)
+    order = (*REFERENCE_NAMES, *methods, MEASURED)
     return table[[name for name in order if name in table]]
 
 

@@ -12,6 +12,35 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 KindOfSeries = Literal["acquired", "baseline", "control", "method", "placebo", "measured", "run"]
+Need = Literal["", "volume", "pair", "run"]
+"""Data that a baseline is computed from: a single volume, also the T2*w pair, or a whole run."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesLabel:
+    """Name of a series with its kind.
+
+    `variant` is ``Phantom``, ``Other``, ``T1w``, ``Mirror`` or ``Shift`` for a placebo, `SAME` for
+    a control of a compared series, and "" for other series. The other fields are for series with a
+    fixed name: `words` define the series, and `label` replaces its name in figures and tables
+    unless it is "". `is_default` baselines are computed with every method. `order` is the order of
+    an interpolating spline.
+    """
+
+    name: str
+    kind: KindOfSeries
+    words: str = ""
+    needs: Need = ""
+    order: int | None = None
+    is_default: bool = True
+    label: str = ""
+    variant: str = ""
+
+    @property
+    def method(self) -> str:
+        """Original series of a variant, otherwise the name."""
+        return self.name.removesuffix(self.variant)
+
 
 ACQUIRED, ACQUIRED_SPLINE = "acquired", "acquiredSpline"
 """Acquired series, and its maps interpolated by cubic splines to the high-resolution grid."""
@@ -19,43 +48,81 @@ MEASURED = "measured"
 """High-resolution reference that was acquired in the same run."""
 OTHER_RUN = "otherRun"
 """Another acquired run of the same task, used as a reference."""
-_RUN = "run"  # in tables: rows about the run as a whole
-ACQUIRED_NAMES = (ACQUIRED, ACQUIRED_SPLINE)
-_DEFAULT_BASELINES = {
-    "bspline": "cubic B-spline interpolation",
-    "zerofill": "in-plane zero filling of k-space",
-    "sdmod": (
+SDMOD = "sdmod"
+SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
+_ACQUIRED = (
+    "acquired series after motion correction; maps are interpolated to the high-resolution grid by"
+    " cubic splines"
+)
+# in the order of tables and figures
+_FIXED_SERIES = (
+    SeriesLabel(ACQUIRED, "acquired", _ACQUIRED),
+    SeriesLabel(ACQUIRED_SPLINE, "acquired", _ACQUIRED, label="acquired (interpolated maps)"),
+    SeriesLabel("bspline", "baseline", "cubic B-spline interpolation", "volume", 3),
+    SeriesLabel("zerofill", "baseline", "in-plane zero filling of k-space", "volume"),
+    SeriesLabel(
+        SDMOD,
+        "baseline",
         "zero filling with the signal change in each voxel weighted by its temporal standard"
-        " deviation (SD), relative to the surrounding voxels"
+        " deviation (SD), relative to the surrounding voxels",
+        "run",
     ),
-    "inject": (
+    SeriesLabel(
+        "inject",
+        "baseline",
         "zero filling with the missing band of k-space added from the high-resolution"
-        " T2*-weighted image"
+        " T2*-weighted image",
+        "pair",
     ),
-    "ratio": (
+    SeriesLabel(
+        "ratio",
+        "baseline",
         "product of the high-resolution T2*-weighted image and the interpolated relative signal"
-        " change"
+        " change",
+        "pair",
     ),
-}
+    SeriesLabel("nearest", "baseline", "nearest-neighbor interpolation", "volume", 0, False),
+    SeriesLabel("linear", "baseline", "trilinear interpolation", "volume", 1, False),
+    SeriesLabel(
+        "lanczos", "baseline", "Lanczos interpolation with three lobes", "volume", None, False
+    ),
+    SeriesLabel(
+        SMOOTH,
+        "control",
+        "B-spline series with spatial smoothing; the kernel width is the one that agrees best with"
+        " the reference",
+        label="bspline with optimal spatial smoothing",
+    ),
+    SeriesLabel(
+        PCA,
+        "control",
+        "B-spline series with temporal PCA denoising; the number of components is the one that"
+        " agrees best with the reference",
+        label="bspline with temporal PCA denoising",
+    ),
+    SeriesLabel(MEASURED, "measured", "series measured at the high resolution (reference)"),
+    SeriesLabel("run", "run"),  # in tables: rows about the run as a whole
+    SeriesLabel(OTHER_RUN, "run"),
+)
+_BY_NAME = {series.name: series for series in _FIXED_SERIES}
+ACQUIRED_NAMES = (ACQUIRED, ACQUIRED_SPLINE)
 BASELINES: Mapping[str, str] = MappingProxyType(
-    {
-        **_DEFAULT_BASELINES,
-        "nearest": "nearest-neighbor interpolation",
-        "linear": "trilinear interpolation",
-        "lanczos": "Lanczos interpolation with three lobes",
-    }
+    {series.name: series.words for series in _FIXED_SERIES if series.kind == "baseline"}
 )
 """Description of each baseline, in the order of the tables. Only `sdmod` estimates a model."""
-DEFAULT_BASELINES = tuple(_DEFAULT_BASELINES)
+CONTROLS = tuple(series.name for series in _FIXED_SERIES if series.kind == "control")
+"""Denoising controls, which the evaluation computes from the B-spline series."""
+REFERENCE_NAMES = (*ACQUIRED_NAMES, *BASELINES, *CONTROLS)
+"""Series that methods are compared with, in the order of tables and figures."""
+DEFAULT_BASELINES = tuple(name for name in BASELINES if _BY_NAME[name].is_default)
 ALL_BASELINES = "all"
 """Request for all baselines."""
-SDMOD = "sdmod"
+PAIR_BASELINES = tuple(name for name in BASELINES if _BY_NAME[name].needs == "pair")
+"""Baselines that add detail of the high-resolution T2*-weighted image."""
+INTERPOLATIONS = tuple(name for name in BASELINES if _BY_NAME[name].needs == "volume")
+"""Linear operators on a single volume."""
 SIMPLE_BASELINES = ("zerofill", SDMOD)
 """Simple baselines that every method is compared with if the run has their series."""
-PAIR_BASELINES = ("inject", "ratio")
-"""Baselines that add detail of the high-resolution T2*-weighted image."""
-INTERPOLATIONS = ("nearest", "linear", "bspline", "lanczos", "zerofill")
-"""Linear operators on a single volume."""
 VALIDATION_BASELINES = ("bspline", "zerofill")
 """Baselines that networks are compared with on held-out patches and images."""
 IMAGE_REFERENCES = ("bspline", "inject")
@@ -63,39 +130,14 @@ IMAGE_REFERENCES = ("bspline", "inject")
 ACQUIRED_BAND = "zerofill"
 """Series that series of other programs are compared with; it only contains acquired frequencies.
 """
-SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
-CONTROLS: Mapping[str, str] = MappingProxyType(
-    {
-        SMOOTH: "bspline with optimal spatial smoothing",
-        PCA: "bspline with temporal PCA denoising",
-    }
-)
-"""Description of each denoising control; the evaluation computes them from the B-spline series."""
 PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 """Numbers of temporal components that the control `PCA` chooses from."""
 SAME = "Same"
 """Variant of a compared series: acquired series smoothed to the resolution of this series."""
-_VARIANT_PATTERN = re.compile(
-    rf"(?P<method>.+?)(?P<variant>Phantom|Other|T1w|Mirror|Shift|{SAME})"
-)
+_VARIANT_PATTERN = re.compile(rf".+?(?P<variant>Phantom|Other|T1w|Mirror|Shift|{SAME})")
 _LABEL_PATTERN = re.compile(
     r"(?P<series>.+?)(?:Fwhm(?P<tenths>\d+))?(?P<region>Quarter|Fdr|Z\d+)?"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesLabel:
-    """Name of a series with its parts.
-
-    `method` is the original series of a variant, otherwise the name. `variant` is ``Phantom``,
-    ``Other``, ``T1w``, ``Mirror`` or ``Shift`` for a placebo, `SAME` for a control of a compared
-    series, and "" for other series.
-    """
-
-    name: str
-    kind: KindOfSeries
-    method: str
-    variant: str = ""
 
 
 def series_names(methods: Iterable[str]) -> tuple[str, ...]:
@@ -125,6 +167,11 @@ def get_kind(name: str) -> KindOfSeries:
     return parse_series_name(name).kind
 
 
+def get_need(name: str) -> Need:
+    """Return the data that a baseline is computed from; "" for other series."""
+    return parse_series_name(name).needs
+
+
 def is_variant_of(name: str, methods: Iterable[str]) -> bool:
     """Return whether a series is a variant of one of some methods, such as a placebo."""
     label = parse_series_name(name)
@@ -135,22 +182,16 @@ def is_variant_of(name: str, methods: Iterable[str]) -> bool:
 def parse_series_name(name: str) -> SeriesLabel:
     """Return the parts of the name of a series; an unknown name is the name of a method.
 
-    >>> parse_series_name("srganMirror")
-    SeriesLabel(name='srganMirror', kind='placebo', method='srgan', variant='Mirror')
+    >>> parse_series_name("srganMirror").method
+    'srgan'
     """
-    names_by_kind: tuple[tuple[KindOfSeries, Iterable[str]], ...] = (
-        ("acquired", ACQUIRED_NAMES),
-        ("baseline", BASELINES),
-        ("control", CONTROLS),
-        ("measured", (MEASURED,)),
-        ("run", (_RUN, OTHER_RUN)),
-    )
-    kind = next((kind for kind, names in names_by_kind if name in names), None)
-    match = None if kind else _VARIANT_PATTERN.fullmatch(name)
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    match = _VARIANT_PATTERN.fullmatch(name)
     if match is None:
-        return SeriesLabel(name, kind or "method", name)
-    variant_kind: KindOfSeries = "control" if match["variant"] == SAME else "placebo"
-    return SeriesLabel(name, variant_kind, match["method"], match["variant"])
+        return SeriesLabel(name, "method")
+    kind: KindOfSeries = "control" if match["variant"] == SAME else "placebo"
+    return SeriesLabel(name, kind, variant=match["variant"])
 
 
 def map_label(series: str, fwhm_mm: float = 0.0, region: str = "") -> str:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.io import series as registry
 from bids_sr.io.contrast_names import rank_contrast
-from bids_sr.io.series import ACQUIRED_NAMES, BASELINES, CONTROLS, KindOfSeries
+from bids_sr.io.series import ACQUIRED_NAMES, REFERENCE_NAMES, KindOfSeries
 
 _KIND_ORDER: tuple[KindOfSeries, ...] = (
     "run",
@@ -31,10 +31,6 @@ KIND_TEXT: Mapping[KindOfSeries, str] = {
 }
 # labels that replace names of series in figures and tables
 _LABELS: ContextVar[Mapping[str, str]] = ContextVar("series_labels", default=MappingProxyType({}))
-_SERIES_TEXT: Mapping[str, str] = {
-    registry.ACQUIRED_SPLINE: "acquired (interpolated maps)",
-    **CONTROLS,
-}
 
 
 def list_series(
@@ -53,9 +49,7 @@ def list_series(
         if get_kind(name) in included_kinds
     ]
     positions = {name: index for index, name in enumerate(names)}
-    default_positions = {
-        name: index for index, name in enumerate((*ACQUIRED_NAMES, *BASELINES, *CONTROLS))
-    }
+    default_positions = {name: index for index, name in enumerate(REFERENCE_NAMES)}
     return sorted(
         names_in_rows,
         key=lambda name: (
@@ -106,7 +100,7 @@ def series_text(series: str) -> str:
     parsed_name = registry.parse_series_name(series)
     if parsed_name.variant == registry.SAME:
         return f"acquired, smoothed to the resolution of {parsed_name.method}"
-    return _LABELS.get().get(series) or _SERIES_TEXT.get(series, series)
+    return _LABELS.get().get(series) or parsed_name.label or series
 
 
 @contextmanager

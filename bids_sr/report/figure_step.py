@@ -65,7 +65,6 @@ class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
     would also slow down garbage collection.
     """
 
-    is_figure = True
     declarations: tuple[FigureSpec, ...] = ()
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> list[Derivative]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.io.grids import AxisOrder, Factor, inverse_order
-from bids_sr.io.series import ACQUIRED, BASELINES
+from bids_sr.io.series import ACQUIRED, BASELINES, get_kind
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.sr.method import method_of_series
 
@@ -59,7 +59,7 @@ def describe_series(name: str) -> str:
     `describe_all_series` describes baselines, and `training_texts.describe_variance` describes
     methods with prior SD maps.
     """
-    if name in BASELINES or method_of_series(name).trained_on == "series":
+    if get_kind(name) == "baseline" or method_of_series(name).trained_on == "series":
         return ""
     return f"The method {name} was applied to each volume on its acquired grid.\n"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import InvalidInput
 from bids_sr.io.run_time import RunTime
-from bids_sr.io.series import BASELINES, parse_series_name, series_name
+from bids_sr.io.series import get_kind, parse_series_name, series_name
 from bids_sr.sr import methods
 from bids_sr.sr.device import Precision
 
@@ -161,7 +161,7 @@ class Method:
     @property
     def is_baseline(self) -> bool:
         """Whether the method is a baseline rather than a method under test."""
-        return self.name in BASELINES
+        return get_kind(self.name) == "baseline"
 
     @property
     def is_run_specific(self) -> bool:
@@ -281,7 +281,7 @@ def get_method(name: str) -> Method:
 
 def method_names_without_controls() -> tuple[str, ...]:
     """Return the names of all methods except controls, which are listed as baselines."""
-    return tuple(name for name in method_names() if name not in BASELINES)
+    return tuple(name for name in method_names() if get_kind(name) != "baseline")
 
 
 def method_names() -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from bids_sr.engine.metric_rows import BRAIN, MetricRow
 from bids_sr.engine.number_text import number
 from bids_sr.evaluation.acquired_scan import altered_sentences
-from bids_sr.io.series import BASELINES, MEASURED
+from bids_sr.io.series import get_kind
 from bids_sr.report.first_screen import (
     AnswerCell,
     AnswerMark,
@@ -87,8 +87,8 @@ def compute_changes(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[floa
             values.setdefault(row.contrast, {})[row.series] = row.value
     changes: dict[str, dict[str, tuple[float, str]]] = {}
     for contrast, by_series in values.items():
-        interpolations = [name for name in by_series if name in BASELINES]
-        methods = [name for name in by_series if name not in (*BASELINES, MEASURED)]
+        interpolations = [name for name in by_series if get_kind(name) == "baseline"]
+        methods = [name for name in by_series if get_kind(name) == "method"]
         if not interpolations:
             continue
         best = max(interpolations, key=by_series.__getitem__)

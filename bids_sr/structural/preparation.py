@@ -29,6 +29,7 @@ from nibabel.affines import apply_affine
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
+from bids_sr.io.series import parse_series_name
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import Stage, read_linear, register
 from bids_sr.preproc.bias_field import correct_bias_field
@@ -71,8 +72,6 @@ _INTRACRANIAL_MM = 6.0
 _REGISTRATION_MM = 2.0  # voxel size for registration; twice as large if sloppy
 _EQUAL_VOLUMES = 1.01  # largest ratio of voxel volumes of two images with equal voxels
 _POINT_STEP = 7  # of the brain voxels, every seventh serves to measure transforms
-# interpolations from a low-resolution scan to the high-resolution grid, with their spline order
-_ORDERS = {"bspline": 3, "linear": 1, "lanczos": SINC, "nearest": 0}
 _ScanKey = tuple[str, str]  # contrast, and "highres" or "lowres"
 CorrectBias = Callable[[Volume, str], Volume]
 """Function that corrects the bias field of a scan, given its contrast."""
@@ -561,8 +560,9 @@ def _interpolate_contrast(
         transform = alignment.transforms[lowres_key]
         trilinear = alignment.trilinear.get(lowres_key, transform)
         for name in interpolations:
+            order = parse_series_name(name).order
             images[name] = (trilinear if name == "linear" else transform).resample(
-                corrected[lowres_key], alignment.frame, _ORDERS[name]
+                corrected[lowres_key], alignment.frame, SINC if order is None else order
             )
     return images
 

@@ -16,9 +16,9 @@ from bids_sr.io.grids import BOLDREF
 from bids_sr.io.series import (
     ACQUIRED,
     ACQUIRED_BAND,
-    INTERPOLATIONS,
     MEASURED,
     SDMOD,
+    get_need,
     series_names,
 )
 from bids_sr.preproc.steps import outlier_volumes, t1w_pair
@@ -279,7 +279,7 @@ def estimate_prior_sd_maps(
     plan = sources.plan
     settings = plan.get_training(request)
     interpolations = [
-        name for name in plan.stored_names if name in INTERPOLATIONS and name != ACQUIRED_BAND
+        name for name in plan.stored_names if get_need(name) == "volume" and name != ACQUIRED_BAND
     ]
     variance = estimate_from_run(
         sources, request, settings, interpolations=() if self_tests else interpolations

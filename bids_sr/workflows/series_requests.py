@@ -18,7 +18,7 @@ from bids_sr.engine.outputs import Outputs
 from bids_sr.glm.regressors import Regressors
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
-from bids_sr.io.series import ACQUIRED, INTERPOLATIONS, PAIR_BASELINES, series_name, series_names
+from bids_sr.io.series import ACQUIRED, get_need, series_name, series_names
 from bids_sr.io.uris import file_uri
 from bids_sr.sr.method import Method, method_of_series
 from bids_sr.sr.models.other_models import other_models
@@ -202,7 +202,7 @@ def request_all_series(
 
 def _request_stored(settings: Settings, run: BoldRun, name: str) -> SeriesRequest:
     """Return the request of a stored series of a run."""
-    if name in (*INTERPOLATIONS, *PAIR_BASELINES):
+    if get_need(name) in ("volume", "pair"):
         return request_series(name, has_pair=False, uses_guide=False)
     method = method_of_series(name)
     uses_trained_model = (
@@ -219,10 +219,9 @@ def request_series(name: str, *, has_pair: bool, uses_guide: bool) -> SeriesRequ
     `has_pair` states whether networks are trained on a pair of the participant, and `uses_guide`
     whether methods that estimate prior SD maps add the static detail of a guide.
     """
-    if name in PAIR_BASELINES:
-        return SeriesRequest(name=name, uses_guide=True)
-    if name in INTERPOLATIONS:
-        return SeriesRequest(name=name)
+    need = get_need(name)
+    if need in ("volume", "pair"):
+        return SeriesRequest(name=name, uses_guide=need == "pair")
     method = method_of_series(name)
     source = find_training_data(method, has_pair=has_pair)
     return SeriesRequest(

@@ -16,7 +16,7 @@ from bids_sr.evaluation.statistics.comparison_table import describe_columns
 from bids_sr.evaluation.statistics.comparisons import compare_pairs, correct
 from bids_sr.evaluation.statistics.summaries import summarize
 from bids_sr.io.notices import InvalidInput
-from bids_sr.io.series import BASELINES, MEASURED
+from bids_sr.io.series import MEASURED, get_kind
 from bids_sr.io.tables import is_missing
 
 LOWEST, HIGHEST = 0.0, 5.0
@@ -122,7 +122,7 @@ def _average_by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
     # methods come first, followed by the series that they are compared with
     series_order = sorted(
         set(means["series"]),
-        key=lambda name: (name in BASELINES, name == NATIVE, name == MEASURED, name),
+        key=lambda name: (get_kind(name) == "baseline", name == NATIVE, name == MEASURED, name),
     )
     return {
         str(name): table.groupby(["participant", "series"])["rating"]

@@ -8,7 +8,14 @@ from bids_sr.config.values import SettingError, suggest_name
 from bids_sr.config.vgg19_weights import VGG19_HELP, installed_vgg19
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import InvalidInput, UsageError
-from bids_sr.io.series import ALL_BASELINES, BASELINES, DEFAULT_BASELINES, SDMOD, series_names
+from bids_sr.io.series import (
+    ALL_BASELINES,
+    BASELINES,
+    DEFAULT_BASELINES,
+    SDMOD,
+    get_kind,
+    series_names,
+)
 from bids_sr.sr.method import (
     get_method,
     method_names,
@@ -238,7 +245,7 @@ class SuperRes(OptionSection):
     @property
     def learned(self) -> tuple[str, ...]:
         """Requested methods that train or load a model."""
-        return tuple(name for name in self.chosen if name not in BASELINES)
+        return tuple(name for name in self.chosen if get_kind(name) != "baseline")
 
     @property
     def pair_trained(self) -> tuple[str, ...]:

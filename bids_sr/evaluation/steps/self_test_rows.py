@@ -9,7 +9,7 @@ from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.engine.step import Stage, step
 from bids_sr.evaluation.self_test_results import SELF_TEST_SCORE
 from bids_sr.io.grids import Factor, mm_text, size_text
-from bids_sr.io.series import PAIR_BASELINES
+from bids_sr.io.series import get_need
 
 SELF_TEST_TEXT = (
     "Methods that estimate prior SD maps were also tested without a high-resolution reference"
@@ -87,7 +87,7 @@ def _explain_untested(
             "the added detail is constant over time, so the signal changes are the same as"
             " with zero filling"
         )
-    if name in PAIR_BASELINES:
+    if get_need(name) == "pair":
         return "a T2*-weighted image at the acquired resolution would be required"
     return "not tested: the run has too few volumes, or no variance-based method was requested"
 

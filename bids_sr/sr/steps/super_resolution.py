@@ -13,7 +13,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.notices import InvalidInput
 from bids_sr.io.run_time import RunTime
-from bids_sr.io.series import ACQUIRED_BAND, BASELINES, PAIR_BASELINES
+from bids_sr.io.series import ACQUIRED_BAND, get_kind, get_need
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.output_grids import OutputGrid
@@ -42,7 +42,7 @@ def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange
 
     `changes` are changed recipe settings of any method.
     """
-    if name in BASELINES:
+    if get_kind(name) == "baseline":
         return _INTERPOLATION
     method = method_of_series(name)
     method_cost = method.cost(recipe).series
@@ -262,7 +262,7 @@ def _pose_guide(
     it exists and if they are applied.
     """
     if run_model is None:
-        is_guided = series_name in PAIR_BASELINES
+        is_guided = get_need(series_name) == "pair"
     else:
         is_guided = guide is not None and was_applied(run_model.card.json)
     if not is_guided:

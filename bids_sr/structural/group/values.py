@@ -24,7 +24,7 @@ from bids_sr.evaluation.statistics.limits_of_agreement import (
 from bids_sr.evaluation.statistics.summaries import summarize
 from bids_sr.io.frozen import frozen
 from bids_sr.io.metric_registry import LOWER, statistic
-from bids_sr.io.series import BASELINES, MEASURED
+from bids_sr.io.series import MEASURED, get_kind
 from bids_sr.structural.group.volume_change import change_table
 
 SIMILARITY = ("mae", "rmse", "nmse", "nmse_voxel", "psnr", "ssim")
@@ -128,10 +128,9 @@ def compare_methods(values: pd.DataFrame) -> pd.DataFrame:
             for name in list_series(values)
             if name != MEASURED and participant_values.get(name, _NO_VALUES).notna().any()
         }
-        baseline = _select_better(
-            [name for name in series if name in BASELINES], participant_values, cells["statistic"]
-        )
-        pairs = [(name, baseline) for name in series if baseline and name not in BASELINES]
+        interpolations = [name for name in series if get_kind(name) == "baseline"]
+        baseline = _select_better(interpolations, participant_values, cells["statistic"])
+        pairs = [(name, baseline) for name in series if baseline and get_kind(name) != "baseline"]
         compared = compare_pairs(series, pairs)
         comparisons += compared
         questions += [cells] * len(compared)
@@ -243,7 +242,7 @@ def average_by_participant(values: pd.DataFrame) -> pd.DataFrame:
 def list_series(values: pd.DataFrame) -> list[str]:
     """Return the series of the rows in order: interpolations, methods, measured scans."""
     names = list(dict.fromkeys(values["series"]))
-    interpolations = [name for name in names if name in BASELINES]
+    interpolations = [name for name in names if get_kind(name) == "baseline"]
     measured = [name for name in names if name == MEASURED]
     methods = [name for name in names if name not in (*interpolations, *measured)]
     return [*interpolations, *methods, *measured]

@@ -7,7 +7,7 @@ from pathlib import Path
 from bids_sr.config import Settings, SuperRes
 from bids_sr.config.sections.anat import Anat
 from bids_sr.config.vgg19_weights import find_vgg19
-from bids_sr.io.series import PAIR_BASELINES, SDMOD, series_names
+from bids_sr.io.series import PAIR_BASELINES, SDMOD, get_need, series_names
 from bids_sr.sr.method import get_method, method_names, method_names_without_controls
 from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.bids.inputs import BoldRun
@@ -41,7 +41,7 @@ def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
 
 def unavailable_reason(name: str, run: BoldRun, superres: SuperRes) -> str:
     """Return the reason why an optional method or baseline is not available for a run, or ""."""
-    if name in PAIR_BASELINES:
+    if get_need(name) == "pair":
         return "" if run.pair is not None else "no T2*w pair"
     if run.factor[2] != 1 and works_in_plane(name) and (superres.auto or name == SDMOD):
         return "this slice-wise method cannot reduce the slice thickness"

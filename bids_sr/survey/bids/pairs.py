@@ -13,7 +13,7 @@ import numpy as np
 from bids_sr.config import Settings, SuperRes
 from bids_sr.io.grids import Factor, mm_text, size_text
 from bids_sr.io.image_header import Header
-from bids_sr.io.series import PAIR_BASELINES
+from bids_sr.io.series import get_need
 from bids_sr.survey.bids import slice_axis
 from bids_sr.survey.bids.entities import parse_entities, run_number_order
 from bids_sr.survey.bids.findings import Findings
@@ -582,5 +582,5 @@ def needs_pair(superres: SuperRes) -> tuple[str, ...]:
     """
     methods = () if superres.auto else superres.pair_trained
     to_train = (name for name in methods if find_pretrained(superres, name) is None)
-    baselines = (name for name in superres.method if name in PAIR_BASELINES)
+    baselines = (name for name in superres.method if get_need(name) == "pair")
     return (*to_train, *baselines)

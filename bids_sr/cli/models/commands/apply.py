@@ -22,7 +22,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 from bids_sr.io.notices import InvalidInput, UsageError
-from bids_sr.io.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.io.series import get_need
 from bids_sr.spatial.matrices import MATRICES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.upsampler_inputs import Upsampler, UpsamplerInputs
@@ -94,7 +94,7 @@ def prepare_method(
 
 def _reject_run_methods(name: str) -> None:
     """Reject methods that require data of a run besides the image."""
-    if name in PAIR_BASELINES:
+    if get_need(name) == "pair":
         reason = (
             "the method adds detail from a high-resolution image of the same participant,"
             " which must be registered to the run"
@@ -102,7 +102,7 @@ def _reject_run_methods(name: str) -> None:
         raise UsageError(
             name, reason, "use bids-sr ... --sr-method inject ratio, which registers the images"
         )
-    if name in BASELINES and name not in INTERPOLATIONS:
+    if get_need(name) == "run":
         reason = (
             "the method weights signal changes by the temporal variance of the run, which"
             " requires a brain mask and head-motion estimates"

@@ -11,7 +11,7 @@ from bids_sr.cli.models.commands.options import ListOptions
 from bids_sr.cli.models.commands.recipe_settings import settings_text
 from bids_sr.config import suggest_name
 from bids_sr.io.notices import UsageError
-from bids_sr.io.series import BASELINES, INTERPOLATIONS
+from bids_sr.io.series import BASELINES, get_need
 from bids_sr.sr.method import get_method, method_names, method_names_without_controls
 
 _LEARNS_FROM = {
@@ -164,7 +164,7 @@ def _count_parameters(name: str) -> str:
 def _list_baselines() -> str:
     """Return a table of the methods that need no training."""
     baseline_rows = [
-        (name, summary if name in INTERPOLATIONS else f"{summary} (only available in bids-sr)")
+        (name, summary if get_need(name) == "volume" else f"{summary} (only available in bids-sr)")
         for name, summary in BASELINES.items()
     ]
     return f"\nBaseline methods (no training required)\n{table_text(baseline_rows)}"

@@ -20,7 +20,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, Factor
 from bids_sr.io.json_values import as_number
 from bids_sr.io.run_time import RunTime
-from bids_sr.io.series import ACQUIRED, INTERPOLATIONS, MEASURED
+from bids_sr.io.series import ACQUIRED, MEASURED, get_need
 from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
 from bids_sr.report.figure_steps.overview import list_used_files
@@ -123,7 +123,7 @@ def draw_participant(
         entities=entities,
         at_rest=at_rest,
     )
-    if series != stored.primary or series in INTERPOLATIONS:
+    if series != stored.primary or get_need(series) == "volume":
         result = RunResult()
     space, first_space = (f"_space-{label}_" for label in (BOLDREF, FIRST_BOLDREF))
     views = []
