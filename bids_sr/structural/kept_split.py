@@ -126,10 +126,15 @@ def _compute_checksum(subject: Subject) -> str:
 
 
 def keep_split(settings: Settings, subjects: Sequence[Subject]) -> None:
-    """Write the split of participants to the working directory and the output, if there is one."""
+    """Write the split of participants to the working directory and the output, if there is one.
+
+    Only scans of new participants are read for their checksums.
+    """
     members = _read_members(settings, Findings())
     for subject in subjects:
-        members[subject.label] = _Member(subject.split_set, _compute_checksum(subject))
+        known = members.get(subject.label, _Member("", ""))
+        scans = known.scans or _compute_checksum(subject)
+        members[subject.label] = _Member(subject.split_set, scans)
     rows = [(f"sub-{label}", *member) for label, member in members.items()]
     for file in list_files(settings) if subjects else ():
         lines = map("\t".join, [("participant_id", "split", "scans"), *rows, ()])
@@ -142,20 +147,26 @@ def find_kept_network(
     """Return the finished network of a method if it was not trained on the sets of `subjects`.
 
     Such a network is not trained again because a participant is gone, was renamed or has joined;
-    this is reported. None if there is no finished network, or if its participants are those of the
-    training and validation sets.
+    this is reported. None if there is no finished network, if its participants are those of the
+    training and validation sets, or if one of them is now a test participant.
     """
     files = sorted((settings.paths.output_dir / _MODELS).glob("*.safetensors"))
     if settings.paths.work_dir is not None:
         folder = settings.paths.work_dir / WORKFLOW / NETWORKS_SCOPE / method / "train_on_scans"
         files.insert(0, weights_path(folder, method))
-    trained = {file: labels for file in files if (labels := _list_trained(file, method, settings))}
+    contrast = "+".join(subjects[0].contrasts) if subjects else ""
+    trained = {
+        file: labels
+        for file in files
+        if (labels := _list_trained(file, method, contrast, settings))
+    }
     present = {item.label: item for item in subjects if item.split_set != SETS[-1]}
     labels = next(iter(trained.values()), set(present))
-    if labels == present.keys() or settings.superres.model_source == "train":
+    is_tested = any(item.label in labels for item in subjects if item.split_set == SETS[-1])
+    if labels == present.keys() or is_tested or settings.superres.model_source == "train":
         return None
     members = _read_members(settings, Findings())
-    gone = {label: members[label].scans for label in labels - present.keys() if label in members}
+    gone = {key: members[key].scans if key in members else "" for key in labels - present.keys()}
     new = {label: _compute_checksum(present[label]) for label in present.keys() - labels}
     changes = [f"sub-{label} is missing" for label in gone if gone[label] not in new.values()]
     changes += [f"sub-{label} is new" for label in new if new[label] not in gone.values()]
@@ -168,10 +179,11 @@ def find_kept_network(
     return next(iter(trained))
 
 
-def _list_trained(file: Path, method: str, settings: Settings) -> set[str]:
+def _list_trained(file: Path, method: str, contrast: str, settings: Settings) -> set[str]:
     """Return the training and validation participants of a shared network by label.
 
-    Empty unless the file is a network with these settings whose training has ended.
+    Empty unless the file is a network of these contrasts, with these settings, whose training has
+    ended.
     """
     recipe, changes = settings.superres.recipe, settings.superres.recipe_changes
     request = ModelRequest(method=method, recipe=recipe, recipe_changes=changes)
@@ -183,6 +195,7 @@ def _list_trained(file: Path, method: str, settings: Settings) -> set[str]:
     phase = read_training(card).phase
     if (
         (card.method, card.recipe, card.changed_settings, card.seed) != expected
+        or card.contrast != contrast
         or (card.align, card.scale) != (settings.anat.align, settings.scaling_of_scans)
         or (phase is not None and phase.ended_by == "time")
     ):

@@ -149,6 +149,12 @@ def test_the_working_directory_precedes_the_output_and_a_table_precedes_both(
     table.write_text(f"participant_id\tsplit\nsub-{label}\tvalidation\n")
     given = settings_for(maker, "--set", f"anat.split_table={table}")
     assert sets_of(check(given)) == {**drawn, label: "validation"}
+    # a network is not tested on participants that it was trained on
+    save_network(settings, plan)
+    table.write_text(f"participant_id\tsplit\nsub-{label}\ttest\n")
+    plan = check(given)
+    assert plan.kept_networks == {}
+    assert label not in {subject.label for subject in plan.training_subjects}
     table.write_text(f"participant_id\tsplit\nsub-{label}\tother\n")
     (problem,) = check(given).problems
     assert problem.what == str(table)
