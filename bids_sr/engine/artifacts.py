@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeV
 
 from bids_sr.engine import metric_rows
 from bids_sr.engine.metric_rows import MetricRow, VerdictFacts
-from bids_sr.io.atomic_files import write_json, write_text
+from bids_sr.io.atomic_files import link_or_copy, write_json, write_text
 from bids_sr.io.json_records import record_from_json, record_to_json
 from bids_sr.io.tables import read_frame
 from bids_sr.io.volume import Volume
@@ -233,9 +233,14 @@ class _SeriesKind(ArtifactKind["SeriesReader"]):
 
         return SeriesReader(path)
 
-    def save(self, value: "SeriesReader", _stem: Path) -> Path:
+    def save(self, value: "SeriesReader", stem: Path) -> Path:
         value.close()
-        return Path(value.path)
+        if value.path.is_relative_to(stem.parent):
+            return value.path
+        # the file of an earlier step, which is dropped after the last step that reads it
+        path = stem.with_name(stem.name + "".join(value.path.suffixes[-2:]))
+        link_or_copy(value.path, path)
+        return path
 
 
 Series = Annotated["SeriesReader", _SeriesKind()]

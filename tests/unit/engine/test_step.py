@@ -322,3 +322,20 @@ def test_two_fields_with_one_name_are_an_error() -> None:
         def compare(scan: Scan, boldref: Image) -> float:
             """Return the mean difference."""
             return float((scan.boldref.data - boldref.data).mean())
+
+
+@step(Stage.EVALUATION, makes="replaced")
+def replace_nothing(bold: Series) -> Series:
+    """Return the series of an earlier step."""
+    return bold
+
+
+def test_a_series_that_a_step_passes_on_remains_if_the_earlier_file_is_dropped(tmp_path):
+    for name in ("earlier", "here"):
+        (tmp_path / name).mkdir()
+    values, earlier_file = np.ones((2, 2, 2, 3), np.float32), tmp_path / "earlier" / "bold.nii"
+    save_image(values, np.eye(4), earlier_file, tr=2.0)
+    outputs = replace_nothing.run_on_files({"bold": str(earlier_file)}, tmp_path / "here")
+    assert Path(outputs["replaced"]).samefile(earlier_file)
+    earlier_file.unlink()
+    np.testing.assert_array_equal(nib.load(outputs["replaced"]).get_fdata(), values)
