@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Mapping
 from dataclasses import Field, field, fields
+from functools import partial
 from typing import Any, TypeVar, get_type_hints
 
 from bids_sr.config.values import SettingError, as_annotated
@@ -104,6 +105,10 @@ def option(
         parser_settings=parser_settings,
     )
     return field(default=default, metadata={"option": properties} | _document(help))
+
+
+execution_option = partial(option, affects_results=False)
+"""Option that no result depends on; see `option`."""
 
 
 def argument(flags: str, help: str, **parser_settings: object) -> Any:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from bids_sr.config import readers
 from bids_sr.config.regions import check_regions
-from bids_sr.config.section import OptionSection, option
+from bids_sr.config.section import OptionSection, execution_option, option
 from bids_sr.config.seeds import COMPONENTS, DEFAULT_SEEDS, PREDEFINED, choose_seeds
 from bids_sr.config.values import SettingError, suggest_name
 from bids_sr.glm.connectivity_seeds import seed_names
@@ -164,10 +164,9 @@ class Activation(OptionSection):
             " distortion correction, EchoTime, MagneticFieldStrength; default: skip them)"
         ),
     )
-    draws_cc: bool = option(
+    draws_cc: bool = execution_option(
         False,
         help="axial and sagittal figures of cc maps (default: if cc is requested)",
-        affects_results=False,
         is_internal=True,
     )
     thresholds: tuple[str, ...] = option(

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.config import readers
-from bids_sr.config.section import OptionSection, option
+from bids_sr.config.section import OptionSection, execution_option, option
 from bids_sr.io.frozen import frozen
 
 
@@ -67,11 +67,10 @@ class Anat(OptionSection):
         " named as by bids-sr (sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz). Volumes and"
         " overlaps are compared with them",
     )
-    control: bool = option(
+    control: bool = execution_option(
         False,
         help="participants with high-resolution scans only: measure tissue volumes per session for"
         " changes over sessions at the group level (default: skip them)",
-        affects_results=False,
     )
     scale: Literal["auto", "percentile", "range"] = option(
         "auto",
@@ -79,18 +78,16 @@ class Anat(OptionSection):
         " becomes 1, and both resolutions have the same mean. range: each scan from its"
         " minimum to its maximum. auto: range with --recipe paper, otherwise percentile",
     )
-    protocol: str | None = option(
+    protocol: str | None = execution_option(
         None,
         help="acquisition protocol: groups for the errors of quality metrics at the group level,"
         " from a column of participants.tsv, such as scanner, or a sidecar field of the"
         " low-resolution scans (default: one group)",
-        affects_results=False,
     )
-    months: str | None = option(
+    months: str | None = execution_option(
         None,
         help="column of sub-*_sessions.tsv with the months: since baseline, for changes over"
         " sessions at the group level (default: from acq_time in sessions.tsv or scans.tsv)",
-        affects_results=False,
     )
 
     def _check(self) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.config import readers
-from bids_sr.config.section import OptionSection, option
+from bids_sr.config.section import OptionSection, execution_option, option
 from bids_sr.io.frozen import frozen
 
 RetrospectiveOperator = Literal["kspace", "trilinear"]
@@ -20,12 +20,11 @@ class Evaluation(OptionSection):
     measured series.
     """
 
-    truth: str = option(
+    truth: str = execution_option(
         "auto",
         "--truth {auto,none,DIR}",
         "reference: dataset with the same runs at the high resolution, or with known activation."
         " auto: derivatives/highres-reference or derivatives/ground-truth, if available",
-        affects_results=False,
         type=readers.check_path,
     )
     retrospective: Literal["clean", "noisy"] | None = option(
@@ -46,36 +45,33 @@ class Evaluation(OptionSection):
             " voxels without a filter, as in the authors' code of Pérez-Bueno et al. 2025)"
         ),
     )
-    compare: tuple[str, ...] = option(
+    compare: tuple[str, ...] = execution_option(
         (),
         "--compare NAME=FILE",
         "evaluate a series of another program in the space of the run (space-boldref):"
         " NORDIC=FILE, or tedana=DIR or tedana=DIR:desc-LABEL for BIDS derivatives. Append"
         " :corrected if the series was corrected for head motion: fMRIPrep=FILE:corrected",
-        affects_results=False,
         type=readers.check_named_file,
     )
-    null_checks: bool = option(
+    null_checks: bool = execution_option(
         False,
         "--null-checks",
         "run negative controls (placebos) that replace one input of each method",
-        affects_results=False,
     )
     roi_grow: bool = option(
         False,
         help=("growth of the region of interest: to activation that crosses its border"),
     )
-    margin: float | None = option(
+    margin: float | None = execution_option(
         None,
         help=(
             "equivalence margin of dimensionless metrics: at the group level, such as"
             " correlations (default, also for all other metrics: a tenth of the difference between"
             " B-spline interpolation and the acquired high-resolution series)"
         ),
-        affects_results=False,
         above=0,
     )
-    group_permutations: int = option(
+    group_permutations: int = execution_option(
         0,
         help=(
             "sign flips that correct group maps: for multiple comparisons (family-wise error"
@@ -83,7 +79,6 @@ class Evaluation(OptionSection):
             " most 2^(n-1) are possible for n participants, so p = .05 requires 6 participants."
             " Needs 6 MB of memory per run, and 2 MB per participant on each processor"
         ),
-        affects_results=False,
         least=0,
     )
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bids_sr.config.section import HOW_IT_RUNS, OptionSection, argument, option
+from bids_sr.config.section import HOW_IT_RUNS, OptionSection, argument, execution_option
 from bids_sr.io.dataset_description import dataset_root
 from bids_sr.io.earlier_files import EARLIER
 from bids_sr.io.frozen import frozen
@@ -17,12 +17,11 @@ class Paths(OptionSection):
 
     bids_dir: Path = argument("bids_dir", "root directory of the BIDS dataset")
     output_dir: Path = argument("output_dir", "output directory for the derivatives")
-    work_dir: Path | None = option(
+    work_dir: Path | None = execution_option(
         None,
         "-w --work-dir DIR",
         "directory for intermediate results (default: ./work)",
         common="directory for intermediate results (default: ./work)",
-        affects_results=False,
         among=HOW_IT_RUNS,
     )
 

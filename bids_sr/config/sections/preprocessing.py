@@ -3,7 +3,7 @@
 from typing import Literal
 
 from bids_sr.config import readers
-from bids_sr.config.section import OptionSection, option
+from bids_sr.config.section import OptionSection, execution_option, option
 from bids_sr.config.spaces import FUNC, Space, parse_spaces
 from bids_sr.config.values import SettingError
 from bids_sr.io.frozen import frozen
@@ -23,13 +23,12 @@ class Preprocessing(OptionSection):
         ("number of non-steady-state volumes at the start of each run (default: detected)"),
         least=0,
     )
-    derivatives: tuple[str, ...] = option(
+    derivatives: tuple[str, ...] = execution_option(
         (),
         "-d --derivatives NAME=DIR",
         "fMRIPrep output directory (fmriprep=DIR, or DIR) with anatomical images, masks,"
         " transforms, head-motion estimates, field maps and confounds to use",
         common="directory with fMRIPrep outputs to use instead of own preprocessing",
-        affects_results=False,
     )
     echo_idx: int | None = option(
         None,
@@ -91,16 +90,15 @@ class Preprocessing(OptionSection):
         least=0,
         most=50,
     )
-    output_spaces: tuple[str, ...] = option(
+    output_spaces: tuple[str, ...] = execution_option(
         (FUNC,),
         "--output-spaces SPACE",
         "output spaces of super-resolved series and maps: func, T1w, templates such as"
         " MNI152NLin2009cAsym:res-2, and for maps fsnative and fsaverage:den-10k",
         common="func, T1w, or templates and surfaces (default: func)",
-        affects_results=False,
     )
-    output_dtype: Literal["int16", "float32"] = option(
-        "int16", help="data type of the saved series: int16 or float32", affects_results=False
+    output_dtype: Literal["int16", "float32"] = execution_option(
+        "int16", help="data type of the saved series: int16 or float32"
     )
 
     def _check(self) -> None:

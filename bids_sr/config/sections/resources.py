@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.config import readers
-from bids_sr.config.section import OptionSection, option
+from bids_sr.config.section import OptionSection, execution_option, option
 from bids_sr.io.frozen import frozen
 
 
@@ -16,46 +16,37 @@ class Resources(OptionSection):
     `use_plugin` is described in `bids_sr.config.plugin`.
     """
 
-    nprocs: int | None = option(
+    nprocs: int | None = execution_option(
         None,
         "--nprocs --n-procs --nthreads --n-cpus N",
         "maximum number of processors (default: all)",
         common="maximum number of processors (default: all)",
-        affects_results=False,
         least=1,
     )
-    omp_nthreads: int | None = option(
-        None,
-        "--omp-nthreads N",
-        "maximum number of threads per step (default: 1)",
-        affects_results=False,
-        least=1,
+    omp_nthreads: int | None = execution_option(
+        None, "--omp-nthreads N", "maximum number of threads per step (default: 1)", least=1
     )
-    mem_gb: float | None = option(
+    mem_gb: float | None = execution_option(
         None,
         "--mem --mem-gb --mem-mb SIZE",
         "memory limit, such as 8G or 512M. A number without a unit is in GB, or in MB with"
         " --mem-mb (default: available memory)",
         common="memory limit, such as 8G (default: available memory)",
-        affects_results=False,
         action=readers.StoreMemory,
         type=str,
         above=0,
     )
-    device: Literal["auto", "cpu", "cuda"] = option(
-        "auto",
-        help="device for training and applying networks: auto, cpu or cuda",
-        affects_results=False,
+    device: Literal["auto", "cpu", "cuda"] = execution_option(
+        "auto", help="device for training and applying networks: auto, cpu or cuda"
     )
     random_seed: int = option(
         0, "--random-seed N", "seed for the random number generators", least=0, most=2**32 - 1
     )
-    use_plugin: Path | None = option(
+    use_plugin: Path | None = execution_option(
         None,
         "--use-plugin --nipype-plugin-file FILE",
         "Nipype plugin file (YAML or TOML). With the SLURM plugin, each step is a job"
         " (default: steps run on this computer)",
-        affects_results=False,
         command_line_only=True,
     )
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.config import readers
-from bids_sr.config.section import OptionSection, is_label, option
+from bids_sr.config.section import OptionSection, execution_option, is_label
 from bids_sr.io.frozen import frozen
 
 
@@ -12,17 +12,16 @@ from bids_sr.io.frozen import frozen
 class Selection(OptionSection):
     """Selection of the data to process, by labels without prefix; empty settings select all."""
 
-    analysis_level: Literal["participant", "group"] = option(
+    analysis_level: Literal["participant", "group"] = execution_option(
         "participant",
         "{participant,group}",
         (
             "participant: process each run. group: compute statistics across the participants in"
             " output_dir"
         ),
-        affects_results=False,
         per_call=True,
     )
-    participant_label: tuple[str, ...] = option(
+    participant_label: tuple[str, ...] = execution_option(
         (),
         "--participant-label --participant-labels LABEL",
         (
@@ -30,51 +29,42 @@ class Selection(OptionSection):
             " per line (default: all participants)"
         ),
         common="participants to process (default: all)",
-        affects_results=False,
         type=readers.parse_labels,
     )
-    session_label: tuple[str, ...] = option(
+    session_label: tuple[str, ...] = execution_option(
         (),
         "--session-label --session-id LABEL",
         "labels of the sessions to process (default: all sessions)",
-        affects_results=False,
         type=readers.parse_labels,
     )
-    task_id: tuple[str, ...] = option(
+    task_id: tuple[str, ...] = execution_option(
         (),
         "-t --task-id TASK",
         "labels of the tasks to process (default: all tasks)",
         common="tasks to process (default: all)",
-        affects_results=False,
         type=readers.parse_labels,
     )
-    run_id: tuple[int, ...] = option(
+    run_id: tuple[int, ...] = execution_option(
         (),
         "--run-id N",
         "numbers of the runs to process (default: all runs)",
-        affects_results=False,
         type=readers.parse_run_number,
         least=0,
     )
-    bids_filter_file: Path | None = option(
+    bids_filter_file: Path | None = execution_option(
         None,
         "--bids-filter-file FILE",
         "JSON file with PyBIDS filters for bold, t2starw, t1w, t2w and flair images. Filters for"
         " other images, such as fmap, are ignored",
-        affects_results=False,
     )
-    bids_database_dir: Path | None = option(
+    bids_database_dir: Path | None = execution_option(
         None,
         "--bids-database-dir DIR",
         "directory of a PyBIDS database, for faster indexing",
-        affects_results=False,
         command_line_only=True,
     )
-    skip_bids_validation: bool = option(
-        False,
-        "--skip-bids-validation",
-        "skip validation with the BIDS validator",
-        affects_results=False,
+    skip_bids_validation: bool = execution_option(
+        False, "--skip-bids-validation", "skip validation with the BIDS validator"
     )
 
     def _check(self) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.config.section import OptionSection, is_label, option
+from bids_sr.config.section import OptionSection, execution_option, is_label, option
 from bids_sr.config.values import SettingError, suggest_name
 from bids_sr.config.vgg19_weights import VGG19_HELP, installed_vgg19
 from bids_sr.io.frozen import frozen
@@ -92,17 +92,14 @@ class SuperRes(OptionSection):
         " METHOD), for example tv.tv=0.02",
         common="any other setting, such as activation.thresholds=fdr or tv.tv=0.02",
     )
-    model_source: Literal["auto", "train", "reuse"] = option(
+    model_source: Literal["auto", "train", "reuse"] = execution_option(
         "auto",
         help=(
             "use of existing models. train: none. reuse: only models from superres.model_dir."
             " auto: a model that was trained on the same pair, if available"
         ),
-        affects_results=False,
     )
-    model_dir: Path | None = option(
-        None, help="directory of the trained models", affects_results=False
-    )
+    model_dir: Path | None = execution_option(None, help="directory of the trained models")
     pretrained: tuple[Path, ...] = option(
         (),
         "--pretrained FILE",
@@ -144,14 +141,13 @@ class SuperRes(OptionSection):
             " by the acquired data)"
         ),
     )
-    force: bool = option(
+    force: bool = execution_option(
         False,
         help=(
             "use of models and runs despite differences: models for other resolutions or"
             " orientations, and runs whose k-space is empty below the Nyquist frequency of the"
             " voxel size"
         ),
-        affects_results=False,
     )
 
     def _check(self) -> None:
