@@ -1,5 +1,6 @@
 """Run the scripts of the documentation as they are."""
 
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -10,10 +11,12 @@ import pandas as pd
 import pytest
 from pages import scripts
 
+from .conftest import BIN, call
+
 DOCS = Path(__file__).parents[2] / "docs"
 EXCERPTS = {"changing.md"}
 """Pages with lines of the program, which `benchmarks/tests` applies to a copy."""
-OF_OUTPUTS = ["downstream.md"]
+OF_OUTPUTS = ["downstream.md", "usage.md"]
 """Pages whose scripts read a finished output; scripts of all other pages read series."""
 STEM = "sub-01_task-tap"
 
@@ -119,6 +122,57 @@ def test_fitlins_gets_absolute_paths():
         '"$PWD/model.json"',
         '"$PWD/OUT/derivatives/bids-sr-sbl"',
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_covariates_and_groups_are_tested_on_maps_of_the_group_level(
+    finished, tmp_path, monkeypatch
+):
+    """Effects of three phantoms are 1, 2 and 3 times the same map, at 20, 30 and 40 years."""
+    shutil.copytree(finished.bids_dir, tmp_path / "DATA")
+    shutil.copytree(finished.out, tmp_path / "OUT")
+    monkeypatch.chdir(tmp_path)
+    for number, root in itertools.product((2, 3), ("DATA", "OUT")):
+        for path in sorted(Path(root, "sub-01").rglob("*.*")):
+            copy = Path(str(path).replace("sub-01", f"sub-0{number}"))
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if path.match("*_stat-effect_*.nii.gz"):
+                image = nib.load(path)
+                nib.save(nib.Nifti1Image(number * image.get_fdata(), image.affine), copy)
+            else:
+                shutil.copy(path, copy)
+    people = {"age": [20, 30, 40], "group": ["control", "control", "patient"]}
+    names = pd.Index(["sub-01", "sub-02", "sub-03"], name="participant_id")
+    pd.DataFrame(people, index=names).to_csv("DATA/participants.tsv", sep="\t")
+    code, text, _ = call([str(BIN / "bids-sr"), "DATA", "OUT", "group"])
+    assert code == 0, text
+    run("usage.md", ("SecondLevelModel",))
+    first = next(
+        Path("OUT/sub-01/func").glob("*res-2_contrast-thumb_*effect_desc-sblFwhm50*.nii.gz")
+    )
+    effect = nib.load(first).get_fdata()
+    for name, factor in (("age", 0.1), ("patient", 1.5)):
+        found = nib.load(f"{name}_effect_size.nii.gz").get_fdata()
+        inside = found != 0
+        assert inside.sum() > 1000
+        np.testing.assert_allclose(found[inside], factor * effect[inside], rtol=1e-3, atol=1e-4)
+        assert np.isfinite(nib.load(f"{name}_z_score.nii.gz").get_fdata()).all()
+
+
+def test_events_with_reaction_times_get_a_centered_modulator(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answers = {
+        "onset": [10, 30, 50],
+        "duration": 2,
+        "trial_type": "tap",
+        "response_time": [0.4, None, 0.8],
+    }
+    pd.DataFrame(answers).to_csv("original_events.tsv", sep="\t", na_rep="n/a")
+    run("usage.md", ("response_time",))
+    table = pd.read_csv(f"{STEM}_events.tsv", sep="\t")
+    assert table.trial_type.tolist() == ["tap", "tapXtime", "tap", "tap", "tapXtime"]
+    np.testing.assert_allclose(table.modulation, [1, -0.2, 1, 1, 0.2])
 
 
 @pytest.mark.slow
