@@ -8,6 +8,7 @@ remain.
 import hashlib
 from collections.abc import Sequence
 from itertools import accumulate
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -155,11 +156,8 @@ def find_kept_network(
         folder = settings.paths.work_dir / WORKFLOW / NETWORKS_SCOPE / method / "train_on_scans"
         files.insert(0, weights_path(folder, method))
     contrast = "+".join(subjects[0].contrasts) if subjects else ""
-    trained = {
-        file: labels
-        for file in files
-        if (labels := _list_trained(file, method, contrast, settings))
-    }
+    by_file = {file: _list_trained(file, method, contrast, settings) for file in files}
+    trained = {file: labels for file, labels in by_file.items() if labels}
     present = {item.label: item for item in subjects if item.split_set != SETS[-1]}
     labels = next(iter(trained.values()), set(present))
     is_tested = any(item.label in labels for item in subjects if item.split_set == SETS[-1])
@@ -185,20 +183,19 @@ def _list_trained(file: Path, method: str, contrast: str, settings: Settings) ->
     Empty unless the file is a network of these contrasts, with these settings, whose training has
     ended.
     """
-    recipe, changes = settings.superres.recipe, settings.superres.recipe_changes
-    request = ModelRequest(method=method, recipe=recipe, recipe_changes=changes)
-    expected = (method, recipe, request.changed_settings, settings.resources.random_seed)
+    superres, seed = settings.superres, settings.resources.random_seed
+    request = ModelRequest(
+        method=method, recipe=superres.recipe, recipe_changes=superres.recipe_changes
+    )
+    preparation = (settings.anat.align, settings.scaling_of_scans)
+    expected = (method, superres.recipe, request.changed_settings, seed, contrast, *preparation)
     try:
         card = read_card(file)
     except ModelError:
         return set()
+    names = ("method", "recipe", "changed_settings", "seed", "contrast", "align", "scale")
     phase = read_training(card).phase
-    if (
-        (card.method, card.recipe, card.changed_settings, card.seed) != expected
-        or card.contrast != contrast
-        or (card.align, card.scale) != (settings.anat.align, settings.scaling_of_scans)
-        or (phase is not None and phase.ended_by == "time")
-    ):
+    if attrgetter(*names)(card) != expected or (phase and phase.ended_by == "time"):
         return set()
     split = mapping_entry(card.json, "split")
     return {label for name in SETS[:2] for label in as_texts(split.get(name))}
