@@ -157,6 +157,14 @@ class Outputs:
             },
         )
 
+    def store_metrics(self, table: object, desc: str, columns: Facts | None = None) -> None:
+        """Store a table of metrics, at every storage level.
+
+        `table` is its handle, and `columns` the descriptions of its columns.
+        """
+        entities = {"desc": desc, "suffix": "metrics"}
+        self.store(table, entities, facts=columns, provenance=True, level="minimal")
+
     def store_figures(self, figures: list[Derivative]) -> None:
         """Store the drawings of a figure step for the report, at every storage level.
 

@@ -589,13 +589,5 @@ def _store_evaluation(
     all_metrics: Rows, columns: Facts, verdict: Verdict, outputs: Outputs
 ) -> None:
     """Store the metrics of a run with the description of their columns, and the verdict."""
-    outputs.store(
-        all_metrics,
-        {"desc": "evaluation", "suffix": "metrics"},
-        facts=columns,
-        provenance=True,
-        level="minimal",
-    )
-    outputs.store(
-        verdict, {"desc": "verdict", "suffix": "metrics"}, provenance=True, level="minimal"
-    )
+    outputs.store_metrics(all_metrics, "evaluation", columns)
+    outputs.store_metrics(verdict, "verdict")

@@ -366,13 +366,7 @@ def _compare_maps(
         input_smoothing=plan.correction.input_smoothing,
     )
     add_methods_text(Part.MAPS, map_comparison.MAP_COMPARISON_TEXT)
-    outputs.store(
-        activation_metrics,
-        {"desc": "activation", "suffix": "metrics"},
-        facts=columns,
-        provenance=True,
-        level="minimal",
-    )
+    outputs.store_metrics(activation_metrics, "activation", columns)
 
 
 def _join_image_metrics(
@@ -383,13 +377,7 @@ def _join_image_metrics(
         [mapped_series.results.quality for mapped_series in all_mapped],
         input_smoothing=plan.correction.input_smoothing,
     )
-    outputs.store(
-        image_metrics,
-        {"desc": "image", "suffix": "metrics"},
-        facts=columns,
-        provenance=True,
-        level="minimal",
-    )
+    outputs.store_metrics(image_metrics, "image", columns)
 
 
 def _list_clusters(
@@ -485,11 +473,5 @@ def _measure_regions(
     if registration.regions and plan.regions.origin != "auto":
         add_methods_text(Part.MAPS, region_effects.REGIONS_TEXT)
     regions, columns = region_effects.join_regions(tables)
-    outputs.store(
-        regions,
-        {"desc": "regions", "suffix": "metrics"},
-        facts=columns,
-        provenance=True,
-        level="minimal",
-    )
+    outputs.store_metrics(regions, "regions", columns)
     return regions

@@ -575,13 +575,7 @@ def _store_measures(
     outputs: Outputs,
 ) -> None:
     """Store metrics and tissue segmentation of measured scans."""
-    outputs.store(
-        metrics,
-        {"desc": "anat", "suffix": "metrics"},
-        facts=columns,
-        provenance=True,
-        level="minimal",
-    )
+    outputs.store_metrics(metrics, "anat", columns)
     outputs.store(
         dseg,
         {"res": "hr", "desc": "measured", "suffix": "dseg"},
