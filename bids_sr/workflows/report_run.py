@@ -11,6 +11,7 @@ from bids_sr.engine.flow import expect_cost, read_image, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.glm.contrasts import single_conditions
 from bids_sr.io.atomic_files import read_json
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import size_text
 from bids_sr.io.series import ACQUIRED, MEASURED
 from bids_sr.report.figure_steps import (
@@ -42,68 +43,62 @@ from bids_sr.workflows.run_plan import RunPlan, SeriesCorrection
 _ReportFacts = dict[str, object]
 
 
-def report_run(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    series: RunSeries,
-    maps: MappedRun,
-    run_evaluation: RunEvaluation,
-    anat: Anatomy | None,
-    outputs: Outputs,
-) -> None:
-    """Draw all figures of a run; `anat` is None if missing."""
-    draw_preprocessing(plan, fitted_run, run_model, series, anat, outputs)
-    draw_series(plan, fitted_run, run_model, series, maps, run_evaluation, outputs)
-    draw_run_maps(plan, fitted_run, run_model, maps, run_evaluation, anat, outputs)
-    draw_evaluation_figures(plan, fitted_run, run_model, maps, run_evaluation, anat, outputs)
+@frozen
+class ReportedRun:
+    """Results of a run that its figures are drawn from; `anat` is None if missing."""
+
+    plan: RunPlan
+    fitted: FittedRun
+    model: RunModel
+    series: RunSeries
+    maps: MappedRun
+    evaluation: RunEvaluation
+    anat: Anatomy | None
 
 
-def draw_preprocessing(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    series: RunSeries,
-    anat: Anatomy | None,
-    outputs: Outputs,
-) -> None:
-    """Draw input summary, head motion, registration and linear model of a run.
+def report_run(run: ReportedRun, outputs: Outputs) -> None:
+    """Draw all figures of a run."""
+    _draw_preprocessing(run, outputs)
+    _draw_series(run, outputs)
+    _draw_run_maps(run, outputs)
+    _draw_evaluation(run, outputs)
 
-    See `report_run` for parameters.
-    """
-    registration, boldref = fitted_run.registration, fitted_run.motion.boldref
+
+def _draw_preprocessing(run: ReportedRun, outputs: Outputs) -> None:
+    """Draw input summary, head motion, registration and linear model of a run."""
+    registration, boldref = run.fitted.registration, run.fitted.motion.boldref
     outputs.store_figures(
         motion_figures.summarize_run(
-            run_model.censoring,
-            fitted_run.outliers,
-            run_facts=make_run_facts(plan.bold, plan.correction),
-            n_dummy=fitted_run.n_dummy,
+            run.model.censoring,
+            run.fitted.outliers,
+            run_facts=make_run_facts(run.plan.bold, run.plan.correction),
+            n_dummy=run.fitted.n_dummy,
         )
     )
     outputs.store_figures(
         motion_figures.draw_motion(
-            run_model.confounds,
-            run_model.preproc,
+            run.model.confounds,
+            run.model.preproc,
             registration.bold_mask,
             registration.tpms_bold,
-            fitted_run.acquired,
-            fitted_run.outliers,
-            n_dummy=fitted_run.n_dummy,
+            run.fitted.acquired,
+            run.fitted.outliers,
+            n_dummy=run.fitted.n_dummy,
         )
     )
     outputs.store_figures(registration_figures.show_registration(registration.facts))
     outputs.store_figures(
-        maps_figures.draw_design(run_model.preproc, run_model.linear, kinds=plan.maps.kinds)
+        maps_figures.draw_design(run.model.preproc, run.model.linear, kinds=run.plan.maps.kinds)
     )
-    if anat is not None:
+    if run.anat is not None:
         assert registration.boldref2t1w_xfm is not None
         outputs.store_figures(
             registration_figures.draw_coregistration(
                 boldref,
-                anat.t1w_preproc,
-                anat.t1w_mask,
+                run.anat.t1w_preproc,
+                run.anat.t1w_mask,
                 registration.boldref2t1w_xfm,
-                anat.t1w_tpms,
+                run.anat.t1w_tpms,
             )
         )
     if registration.guide is not None:
@@ -116,11 +111,11 @@ def draw_preprocessing(
                 registration.bold_mask_hr,
             )
         )
-    if fitted_run.calibration is not None:
+    if run.fitted.calibration is not None:
         # with the self-test of the first method that uses the calibration run
         calibrated_series = next(
             request.name
-            for request in plan.stored_series
+            for request in run.plan.stored_series
             if request.learned_from == "run"
             and request.method is not None
             and request.method.uses_calibration
@@ -129,10 +124,10 @@ def draw_preprocessing(
             registration_figures.draw_calibration(
                 boldref,
                 registration.bold_mask,
-                fitted_run.calibration.calibration_ref,
-                fitted_run.calibration.boldref2calibration_xfm,
-                fitted_run.calibration.calibration_facts,
-                series.self_tests[calibrated_series],
+                run.fitted.calibration.calibration_ref,
+                run.fitted.calibration.boldref2calibration_xfm,
+                run.fitted.calibration.calibration_facts,
+                run.series.self_tests[calibrated_series],
             )
         )
 
@@ -166,51 +161,41 @@ def make_run_facts(run: BoldRun, correction: SeriesCorrection) -> _ReportFacts:
     return facts
 
 
-def draw_series(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    series: RunSeries,
-    maps: MappedRun,
-    run_evaluation: RunEvaluation,
-    outputs: Outputs,
-) -> None:
-    """Draw the models and the series of a run; see `report_run` for parameters."""
-    _draw_models(plan, fitted_run, series, outputs)
-    registration = fitted_run.registration
+def _draw_series(run: ReportedRun, outputs: Outputs) -> None:
+    """Draw the models and the series of a run."""
+    _draw_models(run, outputs)
+    registration = run.fitted.registration
     middle_volumes = {
-        name: mapped_series.results.middle for name, mapped_series in maps.series.items()
+        name: mapped_series.results.middle for name, mapped_series in run.maps.series.items()
     }
     if MEASURED in middle_volumes:
         middle_volumes[MEASURED] = middle_volumes.pop(MEASURED)  # moved to the last column
     outputs.store_figures(
         series_figures.draw_slice(
             middle_volumes,
-            run_model.roi_hr,
+            run.model.roi_hr,
             registration.bold_mask_hr,
-            series_names=plan.stored_names,
+            series_names=run.plan.stored_names,
         )
     )
-    series_names = plan.methods or list(series.mapped)[1:2]
+    series_names = run.plan.methods or list(run.series.mapped)[1:2]
     outputs.store_figures(
         series_figures.draw_output(
-            {name: series.high_resolution[name].series for name in series_names},
-            {name: maps.series[name].results.tsnr for name in (ACQUIRED, *series_names)},
+            {name: run.series.high_resolution[name].series for name in series_names},
+            {name: run.maps.series[name].results.tsnr for name in (ACQUIRED, *series_names)},
             registration.bold_mask_hr,
-            run_evaluation.evidence,
+            run.evaluation.evidence,
             registration.tpms_bold,
-            n_dummy=fitted_run.n_dummy,
+            n_dummy=run.fitted.n_dummy,
         )
     )
 
 
-def _draw_models(
-    plan: RunPlan, fitted_run: FittedRun, series: RunSeries, outputs: Outputs
-) -> None:
+def _draw_models(run: ReportedRun, outputs: Outputs) -> None:
     """Draw the training of networks on volumes, and the variances estimated from the run."""
-    for request in plan.stored_series:
+    for request in run.plan.stored_series:
         if request.learned_from == "volumes":
-            network_files = series.high_resolution[request.name].network_files
+            network_files = run.series.high_resolution[request.name].network_files
             assert network_files is not None
             with subworkflow(request.name, high_resolution=True):
                 outputs.store_figures(
@@ -219,94 +204,85 @@ def _draw_models(
                     )
                 )
     estimated_names = [
-        request.name for request in plan.stored_series if request.learned_from == "run"
+        request.name for request in run.plan.stored_series if request.learned_from == "run"
     ]
     if estimated_names:
-        variance = series.high_resolution[estimated_names[-1]].variance
+        variance = run.series.high_resolution[estimated_names[-1]].variance
         assert variance is not None
         outputs.store_figures(
             fluctuations_figures.draw_variance(
                 variance.weight,
                 variance.self_tests,
-                fitted_run.registration.bold_mask_hr,
-                fitted_run.motion.boldref,
-                fitted_run.registration.guide_hr,
+                run.fitted.registration.bold_mask_hr,
+                run.fitted.motion.boldref,
+                run.fitted.registration.guide_hr,
             )
         )
 
 
-def draw_run_maps(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    maps: MappedRun,
-    run_evaluation: RunEvaluation,
-    anat: Anatomy | None,
-    outputs: Outputs,
-) -> None:
-    """Draw maps, regions and clusters of a run; see `report_run` for parameters."""
-    all_maps, images = maps.maps, make_scene_images(fitted_run, run_model)
+def _draw_run_maps(run: ReportedRun, outputs: Outputs) -> None:
+    """Draw maps, regions and clusters of a run."""
+    all_maps, images = run.maps.maps, make_scene_images(run.fitted, run.model)
     activation_drawings = maps_figures.draw_activation(
         all_maps,
         images,
-        series_names=plan.stored_names,
-        at_rest=plan.at_rest,
+        series_names=run.plan.stored_names,
+        at_rest=run.plan.at_rest,
     )
-    expect_cost(activation_drawings, maps_figures.activation_cost(plan.contrasts))
+    expect_cost(activation_drawings, maps_figures.activation_cost(run.plan.contrasts))
     outputs.store_figures(activation_drawings)
-    if anat is not None:
-        _draw_surface_maps(plan, maps, anat, outputs)
-    outputs.store_figures(maps_figures.show_clusters(maps.clusters, run_evaluation.evidence))
-    if maps.regions is not None:
+    _draw_surface_maps(run, outputs)
+    outputs.store_figures(maps_figures.show_clusters(run.maps.clusters, run.evaluation.evidence))
+    if run.maps.regions is not None:
         outputs.store_figures(
             maps_figures.show_regions(
-                maps.regions, run_evaluation.evidence, series_names=plan.stored_names
+                run.maps.regions, run.evaluation.evidence, series_names=run.plan.stored_names
             )
         )
-    if _draws_correlation(plan):
+    if _draws_correlation(run.plan):
         outputs.store_figures(
             correlation_figures.draw_correlation(
                 all_maps,
                 images,
-                series_names=plan.stored_names,
-                contrasts=plan.contrasts,
+                series_names=run.plan.stored_names,
+                contrasts=run.plan.contrasts,
             )
         )
-    if plan.at_rest and "cc" in plan.maps.kinds:
+    if run.plan.at_rest and "cc" in run.plan.maps.kinds:
         network_drawings = networks_figures.draw_networks(
             all_maps,
             images,
-            series_names=plan.stored_names,
+            series_names=run.plan.stored_names,
         )
-        expect_cost(network_drawings, networks_figures.networks_cost(plan.contrasts))
+        expect_cost(network_drawings, networks_figures.networks_cost(run.plan.contrasts))
         outputs.store_figures(network_drawings)
-    conditions = single_conditions(plan.contrasts)
-    has_quarter = "cc" in plan.maps.kinds and "quarter" in plan.maps.thresholds
-    if len(conditions) == 2 and has_quarter and not plan.at_rest:
+    conditions = single_conditions(run.plan.contrasts)
+    has_quarter = "cc" in run.plan.maps.kinds and "quarter" in run.plan.maps.thresholds
+    if len(conditions) == 2 and has_quarter and not run.plan.at_rest:
         outputs.store_figures(
             overlap_figures.draw_overlap(
                 all_maps,
                 images,
-                series_names=plan.stored_names,
+                series_names=run.plan.stored_names,
                 overlap_pair=conditions,
             )
         )
 
 
-def _draw_surface_maps(plan: RunPlan, maps: MappedRun, anat: Anatomy, outputs: Outputs) -> None:
+def _draw_surface_maps(run: ReportedRun, outputs: Outputs) -> None:
     """Draw the maps of the primary series on the surfaces of the participant."""
-    surface_maps = maps.series[plan.primary].surface_maps or {}
-    for output_surfaces in anat.surfaces:
+    surface_maps = run.maps.series[run.plan.primary].surface_maps or {}
+    for output_surfaces in () if run.anat is None else run.anat.surfaces:
         labels = output_surfaces.space.entities
         with (
-            subworkflow(plan.primary, high_resolution=True),
-            subworkflow("_".join([plan.primary, "on", *labels.values()])),
+            subworkflow(run.plan.primary, high_resolution=True),
+            subworkflow("_".join([run.plan.primary, "on", *labels.values()])),
         ):
             outputs.store_figures(
                 maps_figures.draw_surfaces(
                     surface_maps[output_surfaces.space.name],
                     output_surfaces.surfaces,
-                    series_name=plan.primary,
+                    series_name=run.plan.primary,
                     space_entities=labels,
                 )
             )
@@ -323,95 +299,70 @@ def _draws_correlation(plan: RunPlan) -> bool:
     return "cc" in kinds and not plan.at_rest and is_requested
 
 
-def draw_evaluation_figures(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    maps: MappedRun,
-    run_evaluation: RunEvaluation,
-    anat: Anatomy | None,
-    outputs: Outputs,
-) -> None:
-    """Draw overview, map viewer, evaluation and quality control of a run.
-
-    See `report_run` for parameters.
-    """
-    _draw_viewer(plan, fitted_run, maps, run_evaluation, anat, outputs)
-    _draw_overview(plan, fitted_run, run_model, maps, run_evaluation, outputs)
-    registration, boldref = fitted_run.registration, fitted_run.motion.boldref
+def _draw_evaluation(run: ReportedRun, outputs: Outputs) -> None:
+    """Draw overview, map viewer, evaluation and quality control of a run."""
+    _draw_viewer(run, outputs)
+    _draw_overview(run, outputs)
+    registration, boldref = run.fitted.registration, run.fitted.motion.boldref
     outputs.store_figures(
         evaluation_figures.draw_evaluation(
-            run_evaluation.evaluation,
-            run_evaluation.verdict,
-            run_evaluation.evidence,
+            run.evaluation.evaluation,
+            run.evaluation.verdict,
+            run.evaluation.evidence,
             boldref,
             registration.bold_mask,
-            run_evaluation.halves_figures,
-            has_truth=plan.has_truth,
-            series_names=plan.stored_names,
+            run.evaluation.halves_figures,
+            has_truth=run.plan.has_truth,
+            series_names=run.plan.stored_names,
         )
     )
     outputs.store_figures(
-        quality_figures.draw_quality(run_evaluation.evaluation, run_evaluation.evidence)
+        quality_figures.draw_quality(run.evaluation.evaluation, run.evaluation.evidence)
     )
 
 
-def _draw_viewer(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    maps: MappedRun,
-    run_evaluation: RunEvaluation,
-    anat: Anatomy | None,
-    outputs: Outputs,
-) -> None:
-    """Draw the map viewer of a run; see `report_run` for parameters."""
-    registration = fitted_run.registration
+def _draw_viewer(run: ReportedRun, outputs: Outputs) -> None:
+    """Draw the map viewer of a run."""
+    registration = run.fitted.registration
     viewer = draw_map_viewer.show_viewer(
-        maps.maps,
+        run.maps.maps,
         registration.bold_mask_hr,
-        run_evaluation.evidence,
-        fitted_run.motion.boldref,
+        run.evaluation.evidence,
+        run.fitted.motion.boldref,
         registration.guide_hr,
         registration.boldref2t1w_xfm,
-        None if anat is None else anat.template.std2t1w_xfm,
-        series_names=plan.stored_names,
-        n_runs=plan.n_runs,
-        entities=plan.entities,
-        stored=plan.stored,
+        None if run.anat is None else run.anat.template.std2t1w_xfm,
+        series_names=run.plan.stored_names,
+        n_runs=run.plan.n_runs,
+        entities=run.plan.entities,
+        stored=run.plan.stored,
     )
-    expect_cost(viewer, draw_map_viewer.viewer_cost(plan.contrasts))
+    expect_cost(viewer, draw_map_viewer.viewer_cost(run.plan.contrasts))
     outputs.store_figures(viewer)
 
 
-def _draw_overview(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    maps: MappedRun,
-    run_evaluation: RunEvaluation,
-    outputs: Outputs,
-) -> None:
-    """Draw the first screen of a run; see `report_run` for parameters."""
-    registration = fitted_run.registration
-    all_maps = [mapped_series.half_resolution_maps for mapped_series in maps.series.values()]
+def _draw_overview(run: ReportedRun, outputs: Outputs) -> None:
+    """Draw the first screen of a run."""
+    registration = run.fitted.registration
+    all_maps = [mapped_series.half_resolution_maps for mapped_series in run.maps.series.values()]
     half_resolution_maps = next((item for item in all_maps if item is not None), None)
     outputs.store_figures(
         overview_figures.draw_overview(
-            run_evaluation.evaluation,
-            run_evaluation.verdict,
-            run_evaluation.evidence,
+            run.evaluation.evaluation,
+            run.evaluation.verdict,
+            run.evaluation.evidence,
             registration.facts,
-            run_model.confounds,
-            maps.maps,
-            make_scene_images(fitted_run, run_model),
-            dict(run_evaluation.known_activation),
-            maps.error_maps,
+            run.model.confounds,
+            run.maps.maps,
+            make_scene_images(run.fitted, run.model),
+            dict(run.evaluation.known_activation),
+            run.maps.error_maps,
             half_resolution_maps,
-            entities=plan.entities,
-            factor=plan.bold.factor,
-            description=str(plan.bold.sidecar.get("Description", "")),
-            stored=plan.stored,
-            has_regions=maps.regions is not None,
+            entities=run.plan.entities,
+            factor=run.plan.bold.factor,
+            description=str(run.plan.bold.sidecar.get("Description", "")),
+            stored=run.plan.stored,
+            has_regions=run.maps.regions is not None,
         )
     )
 

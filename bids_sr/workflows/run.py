@@ -15,7 +15,7 @@ from bids_sr.workflows.make_series import make_series
 from bids_sr.workflows.map_run import map_run
 from bids_sr.workflows.model_run import model_run
 from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork
-from bids_sr.workflows.report_run import report_run
+from bids_sr.workflows.report_run import ReportedRun, report_run
 from bids_sr.workflows.run_plan import RunPlan
 
 
@@ -42,7 +42,16 @@ def process_run(
         series = make_series(plan, fitted_run, run_model, anat, networks, outputs)
         maps = map_run(plan, fitted_run, run_model, series, anat, outputs)
         run_evaluation = evaluate_run(plan, fitted_run, run_model, series, maps, pair, outputs)
-        report_run(plan, fitted_run, run_model, series, maps, run_evaluation, anat, outputs)
+        reported_run = ReportedRun(
+            plan=plan,
+            fitted=fitted_run,
+            model=run_model,
+            series=series,
+            maps=maps,
+            evaluation=run_evaluation,
+            anat=anat,
+        )
+        report_run(reported_run, outputs)
     return ProcessedRun(plan=plan, fitted_run=fitted_run, model=run_model, maps=maps)
 
 
