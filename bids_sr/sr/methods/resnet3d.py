@@ -14,10 +14,10 @@ from bids_sr.sr.method import Method
 from bids_sr.sr.methods import ccnn3d
 from bids_sr.sr.recipe import network
 
-PAPER = replace(ccnn3d.PAPER, build_generator=network("volumetric.ResNet3d", width=64))
+PAPER = replace(ccnn3d.PAPER, build_generator=network("residual.ResNet", width=64))
 FAST = replace(
     ccnn3d.FAST,
-    build_generator=network("volumetric.ResNet3d", width=16, blocks=3, skip=True),
+    build_generator=network("residual.ResNet", width=16, blocks=3, skip=True),
     learning_rate=2e-3,
 )
 

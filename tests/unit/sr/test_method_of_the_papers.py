@@ -14,11 +14,10 @@ from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.networks.architectures.circle import CircleNet, CircleResamplingNet
 from bids_sr.sr.networks.architectures.cpce import CPCENet
 from bids_sr.sr.networks.architectures.critics import circle_critic, cpce_critic
-from bids_sr.sr.networks.architectures.resnet2d import ResNet2d
+from bids_sr.sr.networks.architectures.residual import ResNet
 from bids_sr.sr.networks.architectures.volumetric import (
     ConventionalNet3d,
     DenseResidualNet,
-    ResNet3d,
     ResNetCritic3d,
     ScaledResNet3d,
 )
@@ -32,9 +31,9 @@ SHAPE, FACTOR = (24, 24, 8), (2.0, 2.0, 1.0)
 NETWORKS = {
     "tv": (partial(DenseResidualNet, width=4, layers=2), None),
     "ccnn3d": (partial(ConventionalNet3d, widths=(6, 4)), None),
-    "resnet3d": (partial(ResNet3d, width=4, blocks=2), None),
-    "resnet2d": (partial(ResNet2d, width=4, blocks=2), None),
-    "gan3d": (partial(ResNet3d, width=4, blocks=2), partial(ResNetCritic3d, width=4, blocks=1)),
+    "resnet3d": (partial(ResNet, width=4, blocks=2), None),
+    "resnet2d": (partial(ResNet, ndim=2, width=4, blocks=2), None),
+    "gan3d": (partial(ResNet, width=4, blocks=2), partial(ResNetCritic3d, width=4, blocks=1)),
     "cpce": (partial(CPCENet, width=6), partial(cpce_critic, widths=(4, 6, 8), dense=8)),
     "circle": (
         partial(CircleNet, widths=(6,) * 3, branches=(4, 2), joined=(6, 4), dropout=0.0),

@@ -47,35 +47,6 @@ class ConventionalNet3d(nn.Module):
         return x + output if self.skip else output
 
 
-class ResNet3d(nn.Module):
-    """Volumetric residual network with ten blocks of 64 channels (mouse-sr, section 2.3.2).
-
-    The published network has 2.22 million parameters, and a receptive field of ``4 blocks + 5``
-    voxels along each axis. One convolution precedes the blocks and one follows them, without
-    activation; the paper does not mention them. Images are (N, C, X, Y, Z).
-
-    `width` is 64 and `blocks` is 10 in the paper. With `skip`, the input is added to the output
-    (our choice).
-    """
-
-    def __init__(
-        self, channels: int = 1, *, width: int = 64, blocks: int = 10, skip: bool = False
-    ) -> None:
-        super().__init__()
-        self.skip = skip
-        self.head = nn.Conv3d(channels, width, 3, padding=1)
-        self.body = nn.Sequential(*[ResidualBlock(width, 3) for _ in range(blocks)])
-        self.tail = nn.Conv3d(width, channels, 3, padding=1)
-        init_glorot(self)
-        if skip:
-            init_zero(self.tail)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return sharpened volumes on the same grid, given interpolated volumes."""
-        output = self.tail(self.body(self.head(x)))
-        return x + output if self.skip else output
-
-
 class ResNetCritic3d(nn.Module):
     """Critic for volumes, with ten residual blocks and a dense layer (mouse-sr, section 2.3.3).
 

@@ -18,10 +18,10 @@ from bids_sr.sr.networks.architectures.circle import (
 )
 from bids_sr.sr.networks.architectures.cpce import CPCENet
 from bids_sr.sr.networks.architectures.critics import circle_critic, cpce_critic
+from bids_sr.sr.networks.architectures.residual import ResNet
 from bids_sr.sr.networks.architectures.volumetric import (
     ConventionalNet3d,
     DenseResidualNet,
-    ResNet3d,
     ResNetCritic3d,
     ScaledResidualBlock3d,
     ScaledResNet3d,
@@ -74,7 +74,7 @@ CIRCLE_CRITIC = (
         (DenseResidualNet, DENSE),
         (ScaledResNet3d, SCALED),
         (ConventionalNet3d, 57_985),
-        (ResNet3d, RESNET),
+        (ResNet, RESNET),
         (ResNetCritic3d, RESNET_CRITIC),
         (CPCENet, CPCE),
         (cpce_critic, CPCE_CRITIC),
@@ -108,7 +108,7 @@ def receptive_field(net, ndim, size):
         (DenseResidualNet(width=2, layers=3), 3, 11),
         (ScaledResNet3d(width=2, blocks=2), 3, 15),
         (ConventionalNet3d(widths=(3, 2)), 3, 7),
-        (ResNet3d(width=2, blocks=2), 3, 13),
+        (ResNet(width=2, blocks=2), 3, 13),
         (CPCENet(width=2), 2, 17),
         (CircleNet(widths=(2,) * 12, branches=(2, 2), joined=(2, 2), dropout=0.0), 2, 33),
     ],
@@ -122,7 +122,7 @@ GENERATORS = {
     "dense": (partial(DenseResidualNet, width=3, layers=2), 3),
     "scaled": (partial(ScaledResNet3d, width=3, blocks=2), 3),
     "ccnn": (partial(ConventionalNet3d, widths=(3, 2)), 3),
-    "resnet": (partial(ResNet3d, width=3, blocks=1), 3),
+    "resnet": (partial(ResNet, width=3, blocks=1), 3),
     "cpce": (partial(CPCENet, width=3), 2),
     "circle": (partial(CircleNet, widths=(4, 3), branches=(3, 2), joined=(3, 2)), 2),
     "resampling": (partial(CircleResamplingNet, widths=(4, 3), branches=(3, 2, 1)), 2),
@@ -248,7 +248,7 @@ def test_a_residual_block_adds_only_positive_values():
 
 def test_glorot_weights_have_the_sd_of_fan_in_and_fan_out():
     torch.manual_seed(0)
-    layer = ResNet3d(width=32, blocks=1).body[0].layers[0]
+    layer = ResNet(width=32, blocks=1).body[0].layers[0]
     expected_sd = (2 / (27 * 32 + 27 * 32)) ** 0.5
     assert float(layer.weight.detach().std()) == pytest.approx(expected_sd, rel=0.02)
     assert float(layer.bias.detach().abs().max()) == 0

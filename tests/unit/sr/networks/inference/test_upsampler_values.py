@@ -12,8 +12,8 @@ from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.networks.architectures.residual import ResNet
 from bids_sr.sr.networks.architectures.srresnet import SRResNet, SubPixelNet
-from bids_sr.sr.networks.architectures.volumetric import ResNet3d
 from bids_sr.sr.networks.inference.network_upsampler import NetworkUpsampler
 from bids_sr.sr.operators import make_plane_conversion, upsample_slices
 
@@ -114,7 +114,7 @@ def test_only_narrow_networks_process_larger_volumes_at_once():
     upsamplers = {
         width: NetworkUpsampler(
             LoadedModel(
-                generator=ResNet3d(1, width=width, blocks=1), recipe=VOLUMES, card=ModelCard()
+                generator=ResNet(1, width=width, blocks=1), recipe=VOLUMES, card=ModelCard()
             ),
             UpsamplerInputs(factor=(2, 2, 1), scale=SCALE),
             volumetric=True,
