@@ -125,6 +125,8 @@ def draw_participant(
     )
     if series != stored.primary or get_need(series) == "volume":
         result = RunResult()
+    elif 0 < len(participant_map.runs) == len(participant_map.not_applied):
+        result = RunResult(not_applied=(series,))
     space, first_space = (f"_space-{label}_" for label in (BOLDREF, FIRST_BOLDREF))
     views = []
     for name in shown_maps.list_contrasts(contrast):

@@ -194,6 +194,12 @@ def test_a_run_without_the_method_is_named() -> None:
     assert "run-2 0.33 0.40 n/a" in text
 
 
+def test_a_method_that_was_applied_to_no_run_is_named_as_on_the_pages_of_runs() -> None:
+    runs = ["run-1", "run-2", "run-3"]
+    maps = [*MAPS[:4], *combined_maps("sbl", sd=False, NotAppliedIn=runs)]
+    assert "sbl was not applied (zero filled)" in texts(draw(maps, RUNS))
+
+
 def test_a_combined_map_with_far_fewer_significant_voxels_than_a_run_fails_the_check() -> None:
     few = np.zeros(SHAPE, np.uint8)
     few[10, 10, 1:3] = 1
