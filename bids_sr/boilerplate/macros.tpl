@@ -93,18 +93,6 @@
 </div></div>
 {% endmacro %}
 
-{% macro contrasts(title, heads, rows) %}
-<table class='metrics contrasts'><caption>{{ title }}</caption><thead><tr>
-{% for text, unit in heads %}
-<th scope='col'>{{ text }}{% if unit %}<br><small>{{ unit }}</small>{% endif %}</th>
-{% endfor %}
-</tr></thead><tbody>
-{% for name, cells in rows %}
-<tr><th scope='row'>{{ name }}</th>{% for cell in cells %}<td data-label='{{ heads[loop.index][0] }}{% if heads[loop.index][1] %} ({{ heads[loop.index][1] }}){% endif %}'>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody></table>
-{% endmacro %}
-
 {% macro checks(chips) %}
 <ul class='chips'>{% for chip in chips %}<li><a class='chip {{ "passed" if chip.passed else "failed" }}' href='#{{ chip.section }}'>{{ "✓" if chip.passed else "!" }} {{ chip.text }}</a></li>{% endfor %}</ul>
 {% endmacro %}

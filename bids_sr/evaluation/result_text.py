@@ -109,14 +109,6 @@ def _limit_names(names: Sequence[str]) -> Sequence[str]:
     return names if n_hidden <= 1 else [*names[:_MAX_NAMED], f"{n_hidden} others"]
 
 
-def answer_text(state: SupportState, row: MetricRow | None) -> str:
-    """Return the answer in one region, with the explained variance: ``yes: 54 % [52, 56]``."""
-    answer = ANSWERS[state]
-    if row is None or not math.isfinite(row.value):
-        return answer
-    return f"{answer}: {explained_text(row)}"
-
-
 def explain_results(results: Iterable[ContrastResult]) -> list[str]:
     """Return a sentence per reason, with the contrasts and regions that it applies to.
 

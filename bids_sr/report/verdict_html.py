@@ -19,7 +19,6 @@ from bids_sr.evaluation.words import (
 )
 from bids_sr.io.metric_registry import statistic
 from bids_sr.report import evaluation_rows
-from bids_sr.report.contrast_table import render_contrasts
 from bids_sr.report.facts import messages_html
 from bids_sr.report.markup import ColumnHead, join, render, render_folded, table
 from bids_sr.report.metric_tables import ACQUIRED_ACTIVATION, QUALITY, render_cell, render_tables
@@ -28,7 +27,7 @@ from bids_sr.report.metric_tables import ACQUIRED_ACTIVATION, QUALITY, render_ce
 def verdict_html(
     verdict: VerdictFacts, evidence: RunEvidence, rows: Sequence[MetricRow] = ()
 ) -> Markup:
-    """Render the evidence: table of contrasts, comparison of series, and limitations.
+    """Render the evidence: comparison of series, and limitations.
 
     `rows` are rows of the evaluation, whose series are defined.
     """
@@ -49,10 +48,9 @@ def verdict_html(
         evidence_markup,
         verdict.get("limits", []),
     )
-    contrasts_markup = render_contrasts(evidence.result, rows)
     compared_markup = render_compared(verdict)
     legend = _legend_html(defined_series)
-    return join([contrasts_markup, verdict_markup, compared_markup, legend])
+    return join([verdict_markup, compared_markup, legend])
 
 
 def _decision_html(sentence: Mapping[str, str]) -> str:

@@ -31,8 +31,8 @@ from bids_sr.report.sections import FigureSpec, run_text
 
 if TYPE_CHECKING:
     from bids_sr.evaluation.result import RunResult
-    from bids_sr.report.contrast_table import ErrorCounts
     from bids_sr.report.first_screen import UseRow
+    from bids_sr.report.reasons import ErrorCounts
 
 FINER_EFFECTS = (
     "For simulated effects with finer spatial structure (3-mm texture), the actual error was 1.9"
@@ -92,11 +92,6 @@ def draw_overview(
     run is from its sidecar. `stored` determines which maps are stored, and `has_regions` states
     whether there is a table of regions.
     """
-    from bids_sr.report.contrast_table import (
-        count_error_voxels,
-        explain_contrasts,
-        list_reasons,
-    )
     from bids_sr.report.first_screen import (
         UseRow,
         make_first_screen,
@@ -104,6 +99,11 @@ def draw_overview(
         render_first_screen,
     )
     from bids_sr.report.markup import join, render, render_by_contrast
+    from bids_sr.report.reasons import (
+        count_error_voxels,
+        explain_contrasts,
+        list_reasons,
+    )
     from bids_sr.report.registration_facts import registration_warnings
     from bids_sr.report.run_checks import list_checks
 
@@ -230,8 +230,8 @@ def list_used_files(
     Files are named with the least smoothing that is stored. If no detail may be interpreted, the
     map is the B-spline map. `rows` of the evaluation give the share of the mask above 5 %.
     """
-    from bids_sr.report.contrast_table import count_error_voxels
     from bids_sr.report.first_screen import UseRow
+    from bids_sr.report.reasons import count_error_voxels
 
     series = "bspline" if result.shown is None else result.method
     map_stats = ("effect", shown_maps.display.statistic)

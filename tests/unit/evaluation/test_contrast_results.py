@@ -12,7 +12,7 @@ from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.result import RunResult, make_result
 from bids_sr.evaluation.result_text import (
-    answer_text,
+    explain_results,
     list_interpretable,
     name_contrast,
     plain_results,
@@ -220,15 +220,11 @@ def test_every_reason_has_a_short_form_of_at_most_six_words():
             assert len(region.short_reason.split()) <= 6
 
 
-def test_values_are_shown_with_their_state():
-    results = collect(make_tested_rows())
-    for name, numbers in (
-        ("all", "yes: 40 % [28, 52]"),
-        ("bodyMinusOthers", "no: −96 % [below −100, −56]"),
-        ("face", "not testable"),
-    ):
-        brain = results[name].brain
-        assert plain(answer_text(brain.state, brain.row)) == numbers
+def test_reasons_are_listed_with_contrasts_and_regions():
+    face, tool, brain = explain_results(collect(make_tested_rows()).values())
+    assert "face (active voxels and whole brain)" in face
+    assert "tool − others (active voxels)" in tool
+    assert "tool − others (whole brain)" in brain
 
 
 def test_results_are_plain_values():

@@ -207,8 +207,7 @@ def test_the_evidence_is_one_table_of_the_best_method_with_its_differences():
     verdict = judge_rows(rows, ["srgan", "sbl"])
     assert verdict.evidence.best == "sbl"
     page = Page(verdict_html(verdict.to_json(), verdict.evidence, rows))
-    contrasts_table, detail_table = page.tables
-    assert contrasts_table.startswith("Explained detail of the sbl maps")
+    (detail_table,) = page.tables
     assert detail_table.startswith(DETAIL_TABLE)
     heads, *lines = page.table(DETAIL_TABLE)
     assert heads[1:3] == ["explained variance active voxels", "explained variance whole brain"]

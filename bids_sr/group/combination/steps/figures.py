@@ -94,8 +94,8 @@ def draw_participant(
         participant_html,
         participant_reasons_html,
     )
-    from bids_sr.report.contrast_table import explain_contrasts, list_reasons
     from bids_sr.report.first_screen import make_view
+    from bids_sr.report.reasons import explain_contrasts, list_reasons
 
     # maps are sorted as maps of a single run, which are in the space of its boldref
     shown_maps = run_maps_figures.sort_maps(

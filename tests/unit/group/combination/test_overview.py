@@ -16,8 +16,8 @@ from bids_sr.group.combination.overview import (
     participant_reasons_html,
 )
 from bids_sr.io.smoothing_words import smoothing_text
-from bids_sr.report.contrast_table import list_reasons
 from bids_sr.report.first_screen import UseRow, make_view
+from bids_sr.report.reasons import list_reasons
 
 RUNS = [
     MapError(

@@ -1,9 +1,7 @@
-"""Results for the contrasts of a run: the table of both regions, and the reasons in words."""
+"""Reasons of the answers of a run in words, and numbers of voxels in its masks."""
 
 import math
-from collections.abc import Mapping, Sequence
-
-from markupsafe import Markup
+from collections.abc import Sequence
 
 from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.engine.number_text import number
@@ -11,17 +9,12 @@ from bids_sr.evaluation.detail_support import (
     COVERAGE,
     MAX_SMOOTHNESS,
     SMOOTHNESS,
-    ContrastResult,
-    RegionResult,
-    SupportState,
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.large_effects_results import collect_large_effects
 from bids_sr.evaluation.missing_blocks import list_single_splits
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.result_text import (
-    REGIONS,
-    answer_text,
     explain_results,
     explained_text,
     is_tested,
@@ -36,89 +29,23 @@ from bids_sr.glm.vein_signs import DARK_SHARE, LARGE_PERCENT, LARGE_SHARE
 from bids_sr.io.frozen import frozen
 from bids_sr.io.series import MEASURED
 from bids_sr.io.word_lists import enumerate_unique
-from bids_sr.report.markup import ColumnHead, render
-
-_NO_SIGN_RELIABLE: Mapping[SupportState, str] = {
-    "recovered": "none",
-    "not supported": "none",
-    "not testable": "not testable",
-}
-"""Cells of a contrast without sign reliable voxels, by the result in active voxels."""
 
 
 @frozen
 class ErrorCounts:
     """Voxels of one contrast by the reconstruction error, at the smallest smoothing.
 
-    `fwhm_mm` is the smoothing of the map (FWHM, mm). Significant voxels are significant with FDR
-    .05. `n_sign_reliable` is None if the tests of the run do not permit sign reliable voxels.
-    `expected_wrong` is the fraction of the significant voxels with an expected wrong sign.
-    `large_share` and `dark_share` are the shares of sign reliable voxels with an acquired effect
+    Significant voxels are significant with FDR .05. `n_sign_reliable` is None if the tests of the
+    run do not permit sign reliable voxels. `expected_wrong` is the fraction of the significant
+    voxels with an expected wrong sign. `large_share` and `dark_share` are the shares of sign reliable voxels with an acquired effect
     above 5 % and of dark voxels. Fractions are NaN if there are no voxels.
     """
 
-    fwhm_mm: float
     n_significant: float
     n_sign_reliable: float | None
     expected_wrong: float
     large_share: float
     dark_share: float
-
-
-def render_contrasts(result: RunResult, rows: Sequence[MetricRow]) -> Markup:
-    """Render the results for all contrasts in active voxels and the brain, "" if there are none.
-
-    `rows` of the evaluation give the numbers of sign reliable voxels.
-    """
-    if not result.contrasts:
-        return Markup("")
-    counts = [
-        count_error_voxels(rows, result.method, contrast.map_contrast)
-        for contrast in result.contrasts
-    ]
-    has_test_columns = result.is_measured and any(
-        region.test.row is not None
-        for contrast in result.contrasts
-        for region in contrast.regions.values()
-    )
-    heads: list[ColumnHead] = ["contrast"]
-    origin = "measured" if result.is_measured else "tested"
-    heads += [(region, origin) for region in REGIONS.values()]
-    if any(counts):
-        heads.append(("sign reliable voxels", "of significant"))
-    if has_test_columns:
-        heads += [(region, "tested") for region in REGIONS.values()]
-    table_rows = []
-    for contrast, contrast_counts in zip(result.contrasts, counts, strict=True):
-        cells = [_describe_region(region) for region in contrast.regions.values()]
-        if any(counts):
-            cells.append(_describe_counts(contrast, contrast_counts))
-        if has_test_columns:
-            cells += [_describe_region(region.test) for region in contrast.regions.values()]
-        table_rows.append((name_contrast(contrast), cells))
-    columns = [(head, "") if isinstance(head, str) else head for head in heads]
-    title = f"Explained detail of the {result.method} maps, by contrast"
-    return render("contrasts", title, columns, table_rows)
-
-
-def _describe_region(region: RegionResult) -> str:
-    """Return the answer in one region with the explained variance and its interval."""
-    return answer_text(region.state, region.row)
-
-
-def _describe_counts(result: ContrastResult, counts: ErrorCounts | None) -> str:
-    """Return the number of sign reliable voxels, or the state without them.
-
-    Only contrasts whose detail is recovered have sign reliable voxels. If the detail was measured
-    to be recovered, but the test did not permit sign reliable voxels, the state of the test is
-    returned.
-    """
-    if counts is None:
-        return MISSING
-    is_recovered = result.state == "recovered"
-    if is_recovered and counts.n_sign_reliable is not None:
-        return f"{counts.n_sign_reliable:,.0f} of {counts.n_significant:,.0f}"
-    return _NO_SIGN_RELIABLE[result.active.test.state if is_recovered else result.state]
 
 
 def list_reasons(
@@ -259,7 +186,6 @@ def count_error_voxels(
         if row.fwhm_mm == min(widths)
     }
     return ErrorCounts(
-        fwhm_mm=min(widths),
         n_significant=values["voxels", "fdr"],
         n_sign_reliable=values.get(("voxels", "signReliable")),
         expected_wrong=values["expected_wrong", "fdr"],
