@@ -37,8 +37,9 @@ class ErrorCounts:
 
     Significant voxels are significant with FDR .05. `n_sign_reliable` is None if the tests of the
     run do not permit sign reliable voxels. `expected_wrong` is the fraction of the significant
-    voxels with an expected wrong sign. `large_share` and `dark_share` are the shares of sign reliable voxels with an acquired effect
-    above 5 % and of dark voxels. Fractions are NaN if there are no voxels.
+    voxels with an expected wrong sign. `large_share` and `dark_share` are the shares of sign
+    reliable voxels with an acquired effect above 5 % and of dark voxels. Fractions are NaN if
+    there are no voxels.
     """
 
     n_significant: float

@@ -24,7 +24,6 @@ METHODS = ["srgan", "sbl"]
 SERIES = ["bspline", "inject", "bsplinePca", "srgan", "sbl", "sblMirror", "measured"]
 BRAIN = Volume(np.full((4, 4, 4), 100.0), np.eye(4))
 TABLES = [
-    "Explained detail of",
     "Detail by series",
     "Method − negative control: all",
     "Method − negative control: faces",
