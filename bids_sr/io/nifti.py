@@ -11,13 +11,12 @@ of integers is rewritten in single precision if a value does not fit.
 
 import contextlib
 import gzip
-import io
 import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
 import nibabel as nib
 import numpy as np
@@ -28,10 +27,6 @@ from bids_sr.io.arrays import Array, Float, Float32, iterate_parts
 from bids_sr.io.image_header import describe_excess
 from bids_sr.io.notices import InvalidInput
 
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
-
-_GZIP_WBITS = 16 + zlib.MAX_WBITS  # zlib's gzip header, which contains neither time nor name
 _VALUES_PER_BLOCK = 32_000  # values converted at a time, which fit into the cache
 _PAGE_BYTES = 4096  # bytes of a file system page
 _DATA_OFFSET = 352  # bytes of the header and the four zeros after it
@@ -403,7 +398,12 @@ class SeriesWriter:
     def _open(self) -> None:
         """Open the temporary file and write the header."""
         self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by `close` or `discard`
-        self._stream: Any = _PackedStream(self._file) if self._compressed else self._file
+        self._stream: Any = self._file
+        if self._compressed:
+            # faster than zlib, for files of similar size; only programs that write need isal
+            from isal.igzip import IGzipFile
+
+            self._stream = IGzipFile("", "wb", 1, self._file, mtime=0)
         self._stream.write(self._header.binaryblock + b"\0\0\0\0")
 
     def _encode(self, values: Array) -> Array:
@@ -513,33 +513,6 @@ class SeriesWriter:
             self.discard()
 
 
-class _PackedStream(io.RawIOBase):
-    """Stream that compresses into a buffered file; closing the stream does not close the file."""
-
-    def __init__(self, target: IO[bytes]) -> None:
-        super().__init__()
-        self._target = target
-        self._compressor = _make_compressor()
-
-    def writable(self) -> bool:
-        """Return True, as the stream can only be written."""
-        return True
-
-    def write(self, data: "ReadableBuffer", /) -> int:
-        """Compress bytes and return their number."""
-        view = memoryview(data)
-        self._target.write(self._compressor.compress(view))
-        return view.nbytes
-
-    def close(self) -> None:
-        """Write the remaining bytes; closing again has no effect."""
-        if not self.closed:
-            try:
-                self._target.write(self._compressor.flush())
-            finally:
-                super().close()
-
-
 def save_image(
     data: Array,
     affine: Array,
@@ -578,8 +551,9 @@ def save_image(
     content[_DATA_OFFSET:].view(storage.dtype).reshape(data.shape, order="F")[...] = values
     with atomic_files.atomic_file(path, durable=False) as temporary:
         if is_compressed:
-            compressor = _make_compressor()
-            temporary.write_bytes(compressor.compress(content.data) + compressor.flush())
+            from isal import igzip
+
+            temporary.write_bytes(igzip.compress(content.data, 1, mtime=0))
         else:
             _write_sparse(temporary, content)
 
@@ -619,14 +593,6 @@ def _set_storage(header: nib.Nifti1Header, storage: Storage) -> None:
     """Write data type, slope and intercept to a header."""
     header.set_data_dtype(storage.dtype)
     header["scl_slope"], header["scl_inter"] = storage.slope, storage.inter
-
-
-def _make_compressor() -> Any:
-    """Return an ISA-L gzip stream, which is faster than zlib, for files of similar size."""
-    # training on a computer that only reads images does not require this package
-    from isal import isal_zlib
-
-    return isal_zlib.compressobj(1, isal_zlib.DEFLATED, _GZIP_WBITS)
 
 
 def _write_sparse(path: Path, content: npt.NDArray[np.uint8]) -> None:
