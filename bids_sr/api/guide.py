@@ -10,14 +10,11 @@ from bids_sr.api.run_inputs import RunInputs
 from bids_sr.engine.artifacts import Facts, Image
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.io.series import INTERPOLATIONS, PAIR_BASELINES, get_need
+from bids_sr.io.series import MODEL_FREE_BASELINES, get_need
 from bids_sr.preproc.steps import registration
 from bids_sr.sr.method import get_method
 from bids_sr.sr.steps.super_resolution import Guide
 from bids_sr.workflows.pair import PairFiles, RegisteredPair
-
-MODEL_FREE_BASELINES = (*INTERPOLATIONS, *PAIR_BASELINES)
-"""Baselines without a model."""
 
 
 @frozen

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import cast
 
 from bids_sr.api.guide import (
-    MODEL_FREE_BASELINES,
     RegisteredGuide,
     find_guide,
     load_pair,
@@ -40,6 +39,7 @@ from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.series import MODEL_FREE_BASELINES, get_need
 from bids_sr.preproc.steps import bold_reference
 from bids_sr.sr.method import UnknownMethod, get_method, get_recipe
 from bids_sr.sr.models.card import card_path
@@ -135,7 +135,7 @@ class FitSettings:
 
 def check_method(name: str, recipe: str) -> None:
     """Raise ImageInputError, which lists all names, unless a method or baseline has this name."""
-    if name in MODEL_FREE_BASELINES:
+    if get_need(name) in ("volume", "pair"):
         return
     try:
         method = get_method(name)

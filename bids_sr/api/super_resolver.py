@@ -17,7 +17,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from bids_sr.api.effect_error import iterate_effect_sds, load_acquired_effects
-from bids_sr.api.guide import MODEL_FREE_BASELINES, check_guide
+from bids_sr.api.guide import check_guide
 from bids_sr.api.image_inputs import (
     ImageInputError,
     ImageLike,
@@ -55,6 +55,7 @@ from bids_sr.glm.region_means import weigh_means
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.series import get_need
 from bids_sr.io.volume import Volume
 from bids_sr.sr.inference.apply_to_series import Consistency
 from bids_sr.sr.method import get_method
@@ -512,7 +513,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         same_run = compute_fingerprint(reader) == self._run_fingerprint
         if (
             not same_run
-            and self.method not in MODEL_FREE_BASELINES
+            and get_need(self.method) not in ("volume", "pair")
             and get_method(self.method).is_run_specific
         ):
             raise ImageInputError(

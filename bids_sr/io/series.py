@@ -119,8 +119,8 @@ ALL_BASELINES = "all"
 """Request for all baselines."""
 PAIR_BASELINES = tuple(name for name in BASELINES if _BY_NAME[name].needs == "pair")
 """Baselines that add detail of the high-resolution T2*-weighted image."""
-INTERPOLATIONS = tuple(name for name in BASELINES if _BY_NAME[name].needs == "volume")
-"""Linear operators on a single volume."""
+MODEL_FREE_BASELINES = tuple(name for name in BASELINES if _BY_NAME[name].needs != "run")
+"""Baselines without a model."""
 SIMPLE_BASELINES = ("zerofill", SDMOD)
 """Simple baselines that every method is compared with if the run has their series."""
 VALIDATION_BASELINES = ("bspline", "zerofill")

@@ -14,7 +14,6 @@ from bids_sr.io.series import (
     CONTROLS,
     DEFAULT_BASELINES,
     IMAGE_REFERENCES,
-    INTERPOLATIONS,
     PAIR_BASELINES,
     VALIDATION_BASELINES,
     map_label,
@@ -27,8 +26,8 @@ from bids_sr.sr.method import method_names
 
 
 def test_baselines_are_grouped_by_the_data_they_need():
-    assert set(MATRICES) == set(INTERPOLATIONS)
-    assert {*INTERPOLATIONS, *PAIR_BASELINES, "sdmod"} == set(BASELINES)
+    assert set(MATRICES) == {name for name in BASELINES if registry.get_need(name) == "volume"}
+    assert {*MATRICES, *PAIR_BASELINES, "sdmod"} == set(BASELINES)
     for part in (DEFAULT_BASELINES, VALIDATION_BASELINES, IMAGE_REFERENCES):
         assert set(part) < set(BASELINES)
     assert list(DEFAULT_BASELINES) == list(BASELINES)[: len(DEFAULT_BASELINES)]

@@ -5,7 +5,7 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.notices import InvalidInput
-from bids_sr.io.series import INTERPOLATIONS, PAIR_BASELINES, get_need
+from bids_sr.io.series import MODEL_FREE_BASELINES, get_need
 from bids_sr.spatial import matrices
 from bids_sr.spatial.matrices import check_factor, upsample
 from bids_sr.spatial.transforms import hr_grid
@@ -45,7 +45,7 @@ def make_upsampler(
     if get_need(name) != "pair":
         raise InvalidInput(
             f"{name} requires a trained model, but no model was specified. Without a model, "
-            f"only baselines can be computed ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))})"
+            f"only baselines can be computed ({', '.join(MODEL_FREE_BASELINES)})"
         )
     return _make_guided_upsampler(name, acquired, factor)
 

@@ -150,7 +150,7 @@ def _average_scores(scores: Array) -> float:
 def score_interpolation(self_test: SelfTest, name: str) -> SelfTestScore:
     """Return the self-test score of an interpolation, which needs no map.
 
-    `name` is one of `bids_sr.io.series.INTERPOLATIONS`. The score is 0 if the brain is too small.
+    `name` is an interpolation. The score is 0 if the brain is too small.
     """
     if self_test.region is None:
         return SelfTestScore(half_scores=(0.0, 0.0))

@@ -9,7 +9,7 @@ from checking import inconsistency
 from torch import nn
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
-from bids_sr.io.series import INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.io.series import MODEL_FREE_BASELINES, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference import apply_to_series, upsamplers
 from bids_sr.sr.inference.posed_image import PosedImage
@@ -49,7 +49,7 @@ def upsampler(
 
 
 @pytest.mark.parametrize("factor", [(1.5, 2.0, 1.0), (2.0, 2.0, 2.0)])
-@pytest.mark.parametrize("name", [*INTERPOLATIONS, *PAIR_BASELINES, "fast", "paper"])
+@pytest.mark.parametrize("name", [*MODEL_FREE_BASELINES, "fast", "paper"])
 def test_enforced_series_reproduce_the_acquired_data(
     tmp_path, name: str, factor: tuple[float, float, float]
 ) -> None:
