@@ -429,7 +429,8 @@ def _join_blocks(blocks: Sequence[TaskBlock], max_units: int) -> list[TaskBlock]
     """Return units, which consist of one or more blocks of a condition.
 
     Conditions that share blocks have one unit each per group of these blocks, see
-    `_divide_moments`. Their blocks that are not used are not in a group.
+    `_divide_moments`. Their blocks that are not used are not in these groups. If there are more
+    than `max_units` blocks, these blocks are one unit per condition.
     """
     moments: dict[tuple[tuple[float, float], ...], list[TaskBlock]] = {}
     for block in blocks:
@@ -439,22 +440,24 @@ def _join_blocks(blocks: Sequence[TaskBlock], max_units: int) -> list[TaskBlock]
         names = {block.condition for block in moment}
         family = tuple(sorted(names.union(*(families.get(name, ()) for name in names))))
         families.update(dict.fromkeys(family, family))
+    are_too_many = len(blocks) > max_units
     max_groups = max_units
-    if len(blocks) > max_units:
+    if are_too_many:
         # groups of about equal size; an even number, so that both halves have equally many
         max_groups = max(2, max_units // len(families) // 2 * 2)
     units = list[TaskBlock]()
     for family in dict.fromkeys(families.values()):
-        shared = [moment for moment in moments.values() if moment[0].condition in family]
-        if len(family) > 1:
-            units += [block for moment in shared for block in moment if not block.used]
-            shared = [moment for moment in shared if moment[0].used]
-        for group in _divide_moments(family, shared, max_groups) if shared else []:
+        all_moments = [moment for moment in moments.values() if moment[0].condition in family]
+        others = [moment for moment in all_moments if len(family) > 1 and not moment[0].used]
+        grouped = [moment for moment in all_moments if len(family) == 1 or moment[0].used]
+        groups = _divide_moments(family, grouped, max_groups) if grouped else []
+        groups += [others] if are_too_many else [[moment] for moment in others]
+        for group in groups:
             for condition in family:
                 parts = [
                     (block.events[0], block.modulations[0])
-                    for index in group
-                    for block in shared[index]
+                    for moment in group
+                    for block in moment
                     if block.condition == condition
                 ]
                 if parts:
@@ -466,9 +469,9 @@ def _join_blocks(blocks: Sequence[TaskBlock], max_units: int) -> list[TaskBlock]
 
 
 def _divide_moments(
-    conditions: Sequence[str], moments: Sequence[Sequence[TaskBlock]], max_groups: int
-) -> list[list[int]]:
-    """Return the indices of the moments in each group; groups are units of all conditions.
+    conditions: Sequence[str], moments: Sequence[list[TaskBlock]], max_groups: int
+) -> list[list[list[TaskBlock]]]:
+    """Return groups of moments; groups are units of all conditions.
 
     Several conditions, such as a modulator and the type that it modulates, are estimated in each
     group, so that their amplitudes must differ within it. The largest number of groups is chosen
@@ -494,8 +497,8 @@ def _divide_moments(
         for groups in (consecutive, dealt):
             variance = sum(_amplitude_variance(amplitudes[group]) for group in groups)
             if len(conditions) == 1 or np.all(variance <= n_groups**2 * max_variance):
-                return [group.tolist() for group in groups]
-    return [list(range(len(moments)))]
+                return [[moments[index] for index in group] for group in groups]
+    return [list(moments)]
 
 
 def _amplitude_variance(amplitudes: Float) -> Float:
