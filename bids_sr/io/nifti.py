@@ -12,7 +12,6 @@ of integers is rewritten in single precision if a value does not fit.
 import contextlib
 import gzip
 import math
-import os
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -216,33 +215,28 @@ class SeriesReader:
             highest = max(highest, float(volume.max()))
         return lowest, highest
 
-    def slab(
-        self, z0: int, z1: int, *, rows: slice = slice(None), volumes: slice = slice(None)
-    ) -> Float32:
-        """Return slices z0..z1-1 of an uncompressed series in Fortran order.
+    def slab(self, z: int, *, rows: slice = slice(None), volumes: slice = slice(None)) -> Float32:
+        """Return a slice of an uncompressed series in Fortran order.
 
         Slices are along the third axis, counted from 0. `rows` is a range along the second axis,
-        which is only supported for a single slice, and `volumes` a range of volumes. Returns
-        values in these ranges (X, Y, z1 - z0, T); other values are not read. Raises `InvalidInput`
-        if the file is compressed, truncated or corrupt, and `IndexError` if the slices do not
-        exist, or if rows are given for more than one slice.
+        and `volumes` a range of volumes. Returns values in these ranges (X, Y, 1, T); other values
+        are not read. Raises `InvalidInput` if the file is compressed, truncated or corrupt, and
+        `IndexError` if the slice does not exist.
         """
         if self.compressed:
             raise InvalidInput("slabs can be read from uncompressed files only", file=self.path)
-        if not 0 <= z0 < z1 <= self.shape[2]:
-            raise IndexError(f"{self.path}: slices {z0}..{z1} of {self.shape[2]}")
+        if not 0 <= z < self.shape[2]:
+            raise IndexError(f"{self.path}: slice {z} of {self.shape[2]}")
         x, y, _, n_volumes = self.shape
         y0, y1, _ = rows.indices(y)
-        if z1 - z0 > 1 and (y0, y1) != (0, y):
-            raise IndexError(f"{self.path}: rows {y0}..{y1} of {z1 - z0} slices")
         times = range(*volumes.indices(n_volumes))
-        n_skipped = z0 * x * y + y0 * x  # voxels of a volume before the slab
-        values_by_volume = np.empty((len(times), (z1 - z0) * (y1 - y0) * x), dtype=np.float32)
+        n_skipped = (z * y + y0) * x  # voxels of a volume before the slab
+        values_by_volume = np.empty((len(times), (y1 - y0) * x), dtype=np.float32)
         with open(self.path, "rb") as stream:
             for values, t in zip(values_by_volume, times, strict=True):
                 stream.seek(self._position(t) + n_skipped * self.storage.dtype.itemsize)
                 values[:] = self._read(stream, values_by_volume.shape[1], f"volume {t}")
-        return values_by_volume.reshape(len(times), z1 - z0, y1 - y0, x).T
+        return values_by_volume.reshape(len(times), 1, y1 - y0, x).T
 
     def _read(self, stream: IO[bytes], count: int, description: str) -> Float32:
         """Read and scale the next values; `description` names them in errors."""
@@ -256,25 +250,6 @@ class SeriesReader:
         if size != raw.nbytes:
             raise InvalidInput(f"truncated at {description}", file=self.path)
         return self._scale(raw, description)
-
-    def time_series(self, voxels: Array) -> Float32:
-        """Return the values of a list of voxels in all volumes.
-
-        Only these values are read if the file is not compressed. `voxels` are voxel indices (N,
-        3), and time series (N, T).
-        """
-        n_volumes = self.shape[3]
-        series = np.empty((len(voxels), n_volumes), dtype=np.float32)
-        if self.compressed:
-            for t, volume in enumerate(self.volumes()):
-                series[:, t] = volume[tuple(voxels.T)]
-            return series
-        indices = np.ravel_multi_index(tuple(voxels.T), self.shape[:3], order="F")
-        with open(self.path, "rb") as stream:
-            for t in range(n_volumes):
-                raw = _read_items(stream, self._position(t), indices, self.storage.dtype)
-                series[:, t] = self._scale(raw, f"volume {t}")
-        return series
 
     def _position(self, t: int) -> int:
         """Return the position of volume t in the file (bytes)."""
@@ -339,20 +314,6 @@ def shortest_decimal(value: np.float32) -> float:
     A repetition time of 0.72 s in a sidecar is thus 0.72 s in the header, and not 0.7200000286 s.
     """
     return float(str(np.float32(value)))
-
-
-def _read_items(stream: IO[bytes], start: int, indices: Array, dtype: np.dtype) -> Array:
-    """Read single values of an uncompressed file.
-
-    The position of the open file `stream` does not change. `start` is the position of the first
-    value of a volume (bytes), `indices` are numbers of the values in the volume (N,), and `dtype`
-    is the data type on disk. Returns values (N,).
-    """
-    positions = (start + indices * dtype.itemsize).tolist()
-    content = bytearray().join(
-        os.pread(stream.fileno(), dtype.itemsize, position) for position in positions
-    )
-    return np.frombuffer(content, dtype)
 
 
 class SeriesWriter:

@@ -415,7 +415,7 @@ def iterate_slabs(reader: SeriesReader, mask: MaskArray, first: int) -> Iterator
         if not len(filled_rows):
             continue
         rows = slice(filled_rows[0], filled_rows[-1] + 1)
-        slab = reader.slab(z, z + 1, rows=rows, volumes=slice(first, None))[:, :, 0]
+        slab = reader.slab(z, rows=rows, volumes=slice(first, None))[:, :, 0]
         voxels = np.argwhere(mask[:, rows, z])
         for begin in range(0, len(voxels), _VOXELS_PER_SLAB):
             yield slab[tuple(voxels[begin : begin + _VOXELS_PER_SLAB].T)]

@@ -67,7 +67,7 @@ def correct_slice_timing(
             f"{n_volumes} volumes and the first {n_dummy} are non-steady-state volumes"
         )
     for z in range(n_slices):
-        slab = reader.slab(z, z + 1)
+        slab = reader.slab(z)
         fraction = float(np.clip((ref_time - times[z]) / tr, -1, 1))
         for y in range(0, slab.shape[1], _ROWS_PER_BLOCK):
             rows = slab[:, y : y + _ROWS_PER_BLOCK, :, n_dummy:]

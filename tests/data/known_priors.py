@@ -107,8 +107,8 @@ class Array4D:
     def shape(self):
         return self.data.shape
 
-    def slab(self, start, stop):
-        return self.data[:, :, start:stop]
+    def slab(self, z):
+        return self.data[:, :, z : z + 1]
 
 
 def statistics_of(data, mask, **options):

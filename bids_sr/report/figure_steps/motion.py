@@ -166,7 +166,8 @@ def sample_carpet(
         name: voxels[::step] for name, voxels in voxels_by_group.items() if voxels.size
     }
     voxel_numbers = np.concatenate([np.zeros(0, dtype=int), *sampled_by_group.values()])
-    rows = series.time_series(np.stack(np.unravel_index(voxel_numbers, brain.shape), axis=1))
+    voxels = np.unravel_index(voxel_numbers, brain.shape)
+    rows = np.stack([volume[voxels] for volume in series.volumes()], axis=1)
     return rows, [(name, len(voxels)) for name, voxels in sampled_by_group.items()]
 
 

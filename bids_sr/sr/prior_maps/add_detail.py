@@ -107,7 +107,7 @@ class Detail:
                 for writer in self._open_writers(zerofilled, target, sample_files)
             ]
             stack.enter_context(torch.inference_mode())
-            slabs = ((z, zerofilled.slab(z, z + 1)) for z in range(zerofilled.shape[2]))
+            slabs = ((z, zerofilled.slab(z)) for z in range(zerofilled.shape[2]))
             for z, output_slabs in enumerate(map_in_threads(add_to_slab, slabs)):
                 for writer, output_slab in zip(writers, output_slabs, strict=True):
                     writer.put_slab(z, output_slab)

@@ -144,7 +144,7 @@ class _TestedRun:
     def _read_slice(self, k: int) -> Tensor:
         """Return slice k of the window (T, x, y)."""
         x, y, z = self.window
-        slab = self.reader.slab(z.start + k, z.start + k + 1)[x, y, 0]
+        slab = self.reader.slab(z.start + k)[x, y, 0]
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(slab, -1, 0)))
 
 

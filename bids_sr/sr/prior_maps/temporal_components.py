@@ -410,4 +410,4 @@ def _analyze_in_two_passes(
 def _iterate_slices(reader: SeriesReader) -> Iterator[tuple[int, Array]]:
     """Yield the number of each slice and its values in all volumes (T, x, y)."""
     for z in range(reader.shape[2]):
-        yield z, np.moveaxis(reader.slab(z, z + 1)[:, :, 0], 2, 0)
+        yield z, np.moveaxis(reader.slab(z)[:, :, 0], 2, 0)

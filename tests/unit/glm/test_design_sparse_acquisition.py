@@ -28,8 +28,8 @@ class SlicesInMemory:
     def __init__(self, data: np.ndarray) -> None:
         self.data, self.shape = data.copy(), data.shape
 
-    def slab(self, z0: int, z1: int) -> np.ndarray:
-        return self.data[:, :, z0:z1].astype(np.float32)
+    def slab(self, z: int) -> np.ndarray:
+        return self.data[:, :, z : z + 1].astype(np.float32)
 
     def put_slab(self, z0: int, slab: np.ndarray) -> None:
         self.data[:, :, z0 : z0 + slab.shape[2]] = slab

@@ -18,8 +18,8 @@ class _Memory:
         self.data, self.shape = data, data.shape
         self.out = np.full_like(data, np.nan)
 
-    def slab(self, z0: int, z1: int) -> np.ndarray:
-        return self.data[:, :, z0:z1].copy()
+    def slab(self, z: int) -> np.ndarray:
+        return self.data[:, :, z : z + 1].copy()
 
     def put_slab(self, z0: int, slab: np.ndarray) -> None:
         self.out[:, :, z0 : z0 + slab.shape[2]] = slab

@@ -27,7 +27,7 @@ from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.region_means import weigh_means
 from bids_sr.glm.regressors import Events, Seeds
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
-from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.series import map_label
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.smoothing import smooth
@@ -195,7 +195,8 @@ def test_error_maps_are_stored_next_to_the_maps_of_the_model(prior, effects, dra
     # Unsmoothed, the variance is tau^2 of the acquired effect times the mean square of the draws.
     with SeriesReader(draws[0]) as errors, SeriesReader(draws[1]) as acquired_draws:
         unit, power = (
-            (reader.slab(0, 3).astype(float) ** 2).mean(-1) for reader in (errors, acquired_draws)
+            (load_image(reader.path)[0].astype(float) ** 2).mean(-1)
+            for reader in (errors, acquired_draws)
         )
     low_res, high_res = (effect["hand"] for effect in effects)
     low_res_mask = brain(SHAPE, AFFINE).data
@@ -461,7 +462,7 @@ def test_parallel_slices_have_the_errors_of_sequential_slices(tmp_path, monkeypa
             reader, mask, FACTOR, recipe, tmp_path, seed=seed
         )
     with SeriesReader(results.errors) as reader:
-        errors = reader.slab(0, shape[2])
+        errors = load_image(reader.path)[0]
     level, (x, y, z) = level_below(shape, FACTOR)
     plane = level.restrict_to_plane()
     for k in range(shape[2]):
