@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -128,7 +129,7 @@ def compare_with_truth(
         maps_by_series.pop(ACQUIRED, None)
     rows = reference_map_rows(
         highres_maps,
-        _load_values,
+        attrgetter("volume.data"),
         comparison.contrasts,
         grid=comparison.bold_mask_hr,
         roi=comparison.roi_hr.data,
@@ -142,11 +143,6 @@ def compare_with_truth(
             run, make_map_reference, partial(make_known_reference, known=known_maps)
         )
     return replace_rows(rows, effect_rows)
-
-
-def _load_values(statmap: Derivative) -> Array:
-    """Return the values of a map (X, Y, Z)."""
-    return statmap.volume.data
 
 
 def make_run_effects(

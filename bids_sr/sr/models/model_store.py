@@ -53,7 +53,7 @@ def make_or_reuse_model(
 ) -> _ModelFiles:
     """Make the requested model in a directory, or copy a suitable model.
 
-    Checkpoints are stored next to the directory (see `checkpoint_dir`), because nipype empties the
+    Checkpoints are stored next to the directory, because nipype empties the
     directory when a setting changes. Thus, a training stopped by its time limit can continue with
     a different limit.
 
@@ -70,7 +70,8 @@ def make_or_reuse_model(
     source = _find_model(request, data)
     if source is None:
         source_path(out_dir).unlink(missing_ok=True)
-        model = _make_model(request, data, checkpoint_dir(out_dir), second_images)
+        checkpoint_dir = out_dir.with_name(f"{out_dir.name}_checkpoints")
+        model = _make_model(request, data, checkpoint_dir, second_images)
         card = _decide_application(_complete_card(model.card, request), request)
         json.dumps(card)  # raises an error before files are written
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -236,11 +237,6 @@ def _make_model(
             steps_text,
         )
     return model
-
-
-def checkpoint_dir(out_dir: Path) -> Path:
-    """Return the checkpoint directory for a model that is trained in a directory."""
-    return out_dir.with_name(f"{out_dir.name}_checkpoints")
 
 
 def _complete_card(card: Mapping[str, object], request: ModelRequest) -> dict[str, object]:
