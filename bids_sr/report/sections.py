@@ -5,6 +5,7 @@ Each figure is declared next to the function that draws it (`bids_sr.report.figu
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from bids_sr.io.frozen import frozen
 
@@ -170,3 +171,7 @@ class FigureSpec:
             raise ValueError(
                 f"{self.desc}: no section {self.section}; there are {', '.join(section_names)}"
             )
+
+
+HtmlSpec = partial(FigureSpec, html=True)
+"""Declaration of an HTML fragment; see `FigureSpec`."""

@@ -12,14 +12,10 @@ from bids_sr.report.figure_steps.display_grids import (
     read_grid,
     resample_to,
 )
-from bids_sr.report.sections import ANATOMICAL, PAIR, FigureSpec
+from bids_sr.report.sections import ANATOMICAL, PAIR, FigureSpec, HtmlSpec
 
 
-@figure(
-    FigureSpec(
-        "summary", "summary", suffix=ANATOMICAL, html=True, missing="summary of the subject"
-    )
-)
+@figure(HtmlSpec("summary", "summary", suffix=ANATOMICAL, missing="summary of the subject"))
 def summarize_subject(*, subject_facts: Mapping[str, object]) -> FigureContent:
     """Show the inputs of a participant, with warnings and notes.
 
@@ -137,13 +133,7 @@ def draw_normalization(
             " computed from the low-resolution image."
         ),
     ),
-    FigureSpec(
-        "pairinfo",
-        "registration",
-        suffix=PAIR,
-        html=True,
-        tab="Values",
-    ),
+    HtmlSpec("pairinfo", "registration", suffix=PAIR, tab="Values"),
 )
 def draw_pair(
     train_highres: Image,

@@ -17,7 +17,7 @@ from bids_sr.report.evaluation_rows import (
     select_shown_series,
 )
 from bids_sr.report.figure_step import FigureDrawing, figure
-from bids_sr.report.sections import FigureSpec
+from bids_sr.report.sections import FigureSpec, HtmlSpec
 from bids_sr.spatial.masks import compute_mean_signal
 
 MAX_CONTRASTS = 4
@@ -28,10 +28,9 @@ _VALUE_TABLES = ("evaluation",)
 
 
 @figure(
-    FigureSpec(
+    HtmlSpec(
         "verdict",
         "verdict",
-        html=True,
         tables=_VALUE_TABLES,
         missing="evidence",
         remark="no series was evaluated, or a required step did not finish",
@@ -97,10 +96,9 @@ _VALUE_TABLES = ("evaluation",)
         remark="use --truth DIR or --retrospective",
         tables=_VALUE_TABLES,
     ),
-    FigureSpec(
+    HtmlSpec(
         "images",
         "evaluation",
-        html=True,
         tables=_VALUE_TABLES,
         tab="Single volumes",
         caption=(
@@ -112,10 +110,9 @@ _VALUE_TABLES = ("evaluation",)
         request="comparison of single volumes with measured volumes",
         remark="use --truth DIR with a measured series, or --retrospective",
     ),
-    FigureSpec(
+    HtmlSpec(
         "networkscores",
         "evaluation",
-        html=True,
         tables=_VALUE_TABLES,
         tab="Networks",
         caption=(
@@ -127,10 +124,9 @@ _VALUE_TABLES = ("evaluation",)
             " series (--retrospective), both contain the same noise."
         ),
     ),
-    FigureSpec(
+    HtmlSpec(
         "masks",
         "evaluation",
-        html=True,
         tables=_VALUE_TABLES,
         tab="Brain masks",
         caption=(
@@ -139,10 +135,9 @@ _VALUE_TABLES = ("evaluation",)
             " for all series."
         ),
     ),
-    FigureSpec(
+    HtmlSpec(
         "holdout",
         "evaluation",
-        html=True,
         tables=_VALUE_TABLES,
         tab="Second pair",
         caption=(
@@ -166,7 +161,7 @@ _VALUE_TABLES = ("evaluation",)
         request="negative controls",
         remark="--null-checks",
     ),
-    FigureSpec("placebo", "placebos", html=True, tables=_VALUE_TABLES),
+    HtmlSpec("placebo", "placebos", tables=_VALUE_TABLES),
 )
 def draw_evaluation(
     evaluation: Rows,

@@ -18,7 +18,7 @@ from bids_sr.report.figure_step import FigureContent, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
 from bids_sr.report.figure_steps.display_grids import read_grid, resample_to
 from bids_sr.report.figure_steps.run_maps import ShownMaps
-from bids_sr.report.sections import FigureSpec
+from bids_sr.report.sections import HtmlSpec
 from bids_sr.spatial.itk_files import Transforms
 
 
@@ -28,7 +28,7 @@ def viewer_cost(contrasts: Contrasts) -> RunTime:
 
 
 # The viewer precedes all other figures of its section.
-@figure(FigureSpec("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))
+@figure(HtmlSpec("viewer", "maps", place=-1, missing="viewer of the maps"))
 def show_viewer(
     maps: list[Map],
     bold_mask_hr: Mask,

@@ -15,7 +15,7 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
 from bids_sr.report.figure_steps.run_maps import SceneImages
-from bids_sr.report.sections import FigureSpec
+from bids_sr.report.sections import FigureSpec, HtmlSpec
 
 _PROTOCOL_CAPTION = (
     "Task design. Left: events and predicted responses (in resting-state runs, time series of the"
@@ -204,10 +204,9 @@ def draw_surfaces(
 
 
 @figure(
-    FigureSpec(
+    HtmlSpec(
         "clusters",
         "maps",
-        html=True,
         caption=(
             "Click on coordinates to move the crosshair of the viewer to the peak. A distance is"
             " to the nearest atlas label. Clusters larger than 10 cm³ were split by a higher"
@@ -229,10 +228,9 @@ def show_clusters(clusters: Table, evidence: StoredEvidence) -> FigureContent:
 
 
 @figure(
-    FigureSpec(
+    HtmlSpec(
         "regions",
         "regions",
-        html=True,
         tables=("regions",),
         caption=(
             "Effect in the mean time series of each region. The standard error (SE) of its noise"

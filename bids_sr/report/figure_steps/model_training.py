@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from bids_sr.report.figure_step import FigureDrawing, figure
-from bids_sr.report.sections import MODEL, PAIR, FigureSpec
+from bids_sr.report.sections import MODEL, PAIR, FigureSpec, HtmlSpec
 from bids_sr.sr.steps.training import ModelReport
 
 
@@ -22,7 +22,7 @@ from bids_sr.sr.steps.training import ModelReport
         remark="this figure requires a method that trains a network",
         tables=(MODEL,),
     ),
-    FigureSpec("card", "superres-training", suffix=PAIR, html=True),
+    HtmlSpec("card", "superres-training", suffix=PAIR),
 )
 def draw_training(report: ModelReport, *, method_label: str = "") -> Iterator[FigureDrawing]:
     """Draw the training curve with the PSNR of interpolation, and the model card."""
@@ -42,7 +42,7 @@ def draw_training(report: ModelReport, *, method_label: str = "") -> Iterator[Fi
         ),
         tables=(MODEL,),
     ),
-    FigureSpec("volumecard", "superres", html=True, place=-1),
+    HtmlSpec("volumecard", "superres", place=-1),
 )
 def draw_volume_training(report: ModelReport, *, series_name: str) -> Iterator[FigureDrawing]:
     """Draw training curve and model card of a network that was trained on volumes of the run."""

@@ -13,7 +13,7 @@ from bids_sr.preproc.outlier_volumes import interpolation_weights
 from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
 from bids_sr.preproc.temporal_regressors import uncensored_volumes
 from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
-from bids_sr.report.sections import FigureSpec
+from bids_sr.report.sections import FigureSpec, HtmlSpec
 
 _MAX_CARPET_ROWS = 1500  # voxels in a carpet plot
 _MAX_OUTLIERS = 4  # volumes in the figure of outlier volumes
@@ -25,7 +25,7 @@ _TRACE_COLUMNS = {
 """Names of the confounds above the carpet plot, by label."""
 
 
-@figure(FigureSpec("runsummary", "motion", html=True, missing="summary of the run"))
+@figure(HtmlSpec("runsummary", "motion", missing="summary of the run"))
 def summarize_run(
     censoring: Facts | None = None,
     outliers: Facts | None = None,

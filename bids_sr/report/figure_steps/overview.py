@@ -27,7 +27,7 @@ from bids_sr.report.figure_step import FigureDrawing, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
 from bids_sr.report.figure_steps.result_picture import PictureMaps, draw_error, draw_picture
 from bids_sr.report.figure_steps.run_maps import SceneImages, ShownMaps
-from bids_sr.report.sections import FigureSpec, run_text
+from bids_sr.report.sections import HtmlSpec, run_text
 
 if TYPE_CHECKING:
     from bids_sr.evaluation.result import RunResult
@@ -44,19 +44,17 @@ FINER_EFFECTS = (
 
 
 @figure(
-    FigureSpec(
+    HtmlSpec(
         "overview",
         "overview",
-        html=True,
         missing="overview of the run",
         remark="a required step did not finish",
     ),
-    FigureSpec("why", "why", html=True),
-    FigureSpec("checks", "checks", html=True),
-    FigureSpec(
+    HtmlSpec("why", "why"),
+    HtmlSpec("checks", "checks"),
+    HtmlSpec(
         "error",
         "maps",
-        html=True,
         subtitle="Error of the effect",
         caption=(
             "Effect and standard deviation (SD) of the reconstruction error. The SD was computed"

@@ -5,18 +5,11 @@ from collections.abc import Iterator
 from bids_sr.engine.artifacts import Rows
 from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.report.figure_step import FigureDrawing, figure
-from bids_sr.report.sections import FigureSpec
+from bids_sr.report.sections import HtmlSpec
 
 
 @figure(
-    FigureSpec(
-        "guards",
-        "guards",
-        html=True,
-        tab="Checks",
-        missing="quality checks",
-        tables=("evaluation",),
-    ),
+    HtmlSpec("guards", "guards", tab="Checks", missing="quality checks", tables=("evaluation",)),
 )
 def draw_quality(evaluation: Rows, evidence: StoredEvidence) -> Iterator[FigureDrawing]:
     """Draw flags and metrics of the quality control."""

@@ -14,18 +14,14 @@ from bids_sr.report.figure_steps.display_grids import (
     read_grid,
     resample_to,
 )
-from bids_sr.report.sections import FigureSpec
+from bids_sr.report.sections import FigureSpec, HtmlSpec
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.transforms import hr_grid
 
 
 @figure(
-    FigureSpec(
-        "registration",
-        "registration",
-        html=True,
-        tab="Values",
-        missing="registration metrics of the run",
+    HtmlSpec(
+        "registration", "registration", tab="Values", missing="registration metrics of the run"
     ),
 )
 def show_registration(registration: Facts) -> FigureContent:
@@ -144,7 +140,7 @@ def draw_guide(
             " distortion."
         ),
     ),
-    FigureSpec("calibrationfacts", "registration", html=True, tab="Calibration values"),
+    HtmlSpec("calibrationfacts", "registration", tab="Calibration values"),
 )
 def draw_calibration(
     boldref: Image,

@@ -10,7 +10,7 @@ from bids_sr.engine.memory import Need
 from bids_sr.io.arrays import Array
 from bids_sr.io.run_time import RunTime
 from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
-from bids_sr.report.sections import SCANS, FigureSpec
+from bids_sr.report.sections import SCANS, FigureSpec, HtmlSpec
 from bids_sr.sr.steps.training import ModelFiles
 from bids_sr.structural.steps.scans import (
     check_acquired,
@@ -29,11 +29,10 @@ _SLICE_HEIGHT = 0.6  # of the brain, from its lowest to its highest slice
 
 
 @figure(
-    FigureSpec(
+    HtmlSpec(
         "controlscans",
         "control",
         suffix=SCANS,
-        html=True,
         missing="volumes of the structural scans",
         remark="a required step did not finish",
     ),
@@ -63,7 +62,7 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Figu
 
 
 @figure(
-    FigureSpec("lowresscans", "lowres", suffix=SCANS, html=True),
+    HtmlSpec("lowresscans", "lowres", suffix=SCANS),
     FigureSpec(
         "lowresslice",
         "lowres",
@@ -81,7 +80,7 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Figu
         subtitle="Input and super-resolved scans of each contrast: middle coronal plane",
         caption="Same as the previous figure, for the middle coronal plane.",
     ),
-    FigureSpec("lowresfacts", "structural", suffix=SCANS, html=True, place=2, tab="Positions"),
+    HtmlSpec("lowresfacts", "structural", suffix=SCANS, place=2, tab="Positions"),
     memory=Need(always=0.1, scans=0.10),
     cost=RunTime(always=3.0),
 )
@@ -127,11 +126,10 @@ def draw_lowres(
 
 
 @figure(
-    FigureSpec(
+    HtmlSpec(
         "scansoverview",
         "result",
         suffix=SCANS,
-        html=True,
         missing="results of the structural scans",
         remark="a required step did not finish",
     ),
@@ -177,20 +175,18 @@ def draw_lowres(
             " with class intensities that were fitted to the measured scans."
         ),
     ),
-    FigureSpec(
+    HtmlSpec(
         "scans",
         "structural",
         suffix=SCANS,
-        html=True,
         tab="Metrics",
         missing="metrics of the structural scans",
         unless="lowresfacts",
     ),
-    FigureSpec(
+    HtmlSpec(
         "scanfacts",
         "structural",
         suffix=SCANS,
-        html=True,
         place=2,
         tab="Positions",
         missing="positions of the scans",
@@ -337,7 +333,7 @@ def _select_lesion_slice(lesions: Array, mask: Array, held_out: Sequence[int]) -
         missing="training curve",
         unless="lowresfacts",
     ),
-    FigureSpec("scancard", "structural", suffix=SCANS, html=True, place=1, missing="model card"),
+    HtmlSpec("scancard", "structural", suffix=SCANS, place=1, missing="model card"),
     memory=Need(always=0.35, scans=0.10),
     cost=RunTime(always=3.0),
 )
