@@ -8,7 +8,6 @@ from bids_sr.engine.flow import add_methods_text, concatenate, read_image, subwo
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
 from bids_sr.evaluation.compared_series.steps import match_resolution
-from bids_sr.evaluation.qc_flags import Flags
 from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.evaluation.steps import (
     another_run,
@@ -90,13 +89,15 @@ def evaluate_run(
     series_effects, halves_figures = _measure_run_effects(plan, run_model, series, comparison)
     known_activation = _read_known_activation(plan.bold.truth)
     with_models = "glm" in plan.maps.kinds
-    reference_tables = _compare_run(
-        plan,
-        series,
-        maps,
+    reference_tables = compare_with_references(
+        {name: mapped for name, mapped in series.mapped.items() if name != ACQUIRED},
         series_effects,
         comparison,
+        acquired_maps=maps.series[ACQUIRED].maps,
+        maps=maps.maps if with_models else None,
         known=known_activation,
+        other_effects=series.other_effects,
+        at_rest=plan.at_rest,
         n_dummy=fitted_run.n_dummy,
     )
     _add_comparisons_text(
@@ -144,14 +145,24 @@ def evaluate_run(
     )
     # Their rows name all contrasts of the run, also those without a reference or a test.
     map_tables = [mapped_series.results.map_metrics for mapped_series in maps.series.values()]
-    verdict, verdict_rows, evidence = _decide_verdict(
-        plan,
-        run_model,
-        series,
-        series_effects,
-        [*model_tables, *map_tables, *metric_tables, activation_rows],
-        method_tests,
-        flags,
+    verdict, verdict_rows, evidence = run_verdict.decide_verdict(
+        [
+            *model_tables,
+            *map_tables,
+            *metric_tables,
+            activation_rows,
+            *method_tests.coverage_tables,
+        ],
+        method_tests.self_test_facts,
+        run_model.confounds,
+        flags=flags,
+        card_file=method_tests.cards,
+        compared_facts=_gather_compared_facts(series.high_resolution),
+        same_widths=None if series_effects is None else series_effects.same_widths,
+        method_names=plan.methods,
+        series_names=plan.stored_names,
+        margin=plan.margin,
+        compared_names=plan.compared_names,
     )
     # The verdict does not depend on error maps and can therefore be computed before them.
     all_metrics, columns = reference_comparisons.join_evaluation(
@@ -245,30 +256,6 @@ def measure_all_effects(
             compared_names=compared_names,
         )
     return SeriesEffects(effects=effects, same_widths=same_widths)
-
-
-def _compare_run(
-    plan: RunPlan,
-    series: RunSeries,
-    maps: MappedRun,
-    series_effects: SeriesEffects | None,
-    comparison: EffectsComparison,
-    *,
-    known: Mapping[str, Image],
-    n_dummy: int,
-) -> list[Rows]:
-    """Compare all mapped series of a run with its references; see `compare_with_references`."""
-    return compare_with_references(
-        {name: mapped for name, mapped in series.mapped.items() if name != ACQUIRED},
-        series_effects,
-        comparison,
-        acquired_maps=maps.series[ACQUIRED].maps,
-        maps=maps.maps if "glm" in plan.maps.kinds else None,
-        known=known,
-        other_effects=series.other_effects,
-        at_rest=plan.at_rest,
-        n_dummy=n_dummy,
-    )
 
 
 def _add_comparisons_text(
@@ -540,31 +527,6 @@ def _list_model_tables(series: RunSeries) -> list[Rows]:
     """Return the metrics on held-out pairs."""
     tables = (computed_series.holdout for computed_series in series.high_resolution.values())
     return [rows for rows in tables if rows is not None]
-
-
-def _decide_verdict(
-    plan: RunPlan,
-    run_model: RunModel,
-    series: RunSeries,
-    series_effects: SeriesEffects | None,
-    tables: Sequence[Rows],
-    method_tests: _MethodTests,
-    flags: Flags,
-) -> tuple[Verdict, Rows, StoredEvidence]:
-    """Reach the verdict on a run from its metrics (`tables`), tests of its methods, and flags."""
-    return run_verdict.decide_verdict(
-        [*tables, *method_tests.coverage_tables],
-        method_tests.self_test_facts,
-        run_model.confounds,
-        flags=flags,
-        card_file=method_tests.cards,
-        compared_facts=_gather_compared_facts(series.high_resolution),
-        same_widths=None if series_effects is None else series_effects.same_widths,
-        method_names=plan.methods,
-        series_names=plan.stored_names,
-        margin=plan.margin,
-        compared_names=plan.compared_names,
-    )
 
 
 def _gather_compared_facts(series: Mapping[str, ComputedSeries]) -> list[Facts]:
