@@ -73,9 +73,7 @@ def simulate_t1w(subject: SimulatedSubject) -> StillScan:
     )
 
 
-def simulate_pair(
-    subject: SimulatedSubject, number: int, *, noise: bool = True
-) -> dict[str, StillScan]:
+def simulate_pair(subject: SimulatedSubject, number: int) -> dict[str, StillScan]:
     """Simulate the high- and low-resolution images of one T2*w pair, by name.
 
     Field of view and slices are the same as in the BOLD run.
@@ -87,7 +85,7 @@ def simulate_pair(
         "MRAcquisitionType": "2D",
         "SliceThickness": preset.bold_voxel[2],
     }
-    low_sigma = PAIR_BRAIN_SIGNAL / (preset.snr * preset.pair_gain) if noise else 0.0
+    low_sigma = PAIR_BRAIN_SIGNAL / (preset.snr * preset.pair_gain)
     images = (
         ("highres", subject.hr_grid, low_sigma * float(np.prod(preset.factor))),
         ("lowres", subject.bold_grid, low_sigma),
