@@ -1,7 +1,8 @@
 """Evaluation of the high-resolution series and maps of a run, and the verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from bids_sr.engine.artifacts import Facts, File, Image, Map, Rows, Verdict
 from bids_sr.engine.flow import add_methods_text, concatenate, read_image, subworkflow
@@ -34,6 +35,7 @@ from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import ComputedSeries, list_methods
 
+_T = TypeVar("_T")
 FIRST_VERDICT = "first_verdict"
 """Name of the subworkflow that evaluates methods without networks before networks are trained."""
 
@@ -115,7 +117,9 @@ def evaluate_run(
         method_tests,
         known=known_activation if with_models else {},
     )
-    model_tables = _list_model_tables(series)
+    model_tables = _list_present(
+        computed_series.holdout for computed_series in series.high_resolution.values()
+    )
     metric_tables = [
         *reference_tables,
         method_tests.self_test_rows,
@@ -157,7 +161,9 @@ def evaluate_run(
         run_model.confounds,
         flags=flags,
         card_file=method_tests.cards,
-        compared_facts=_gather_compared_facts(series.high_resolution),
+        compared_facts=_list_present(
+            computed_series.compared_facts for computed_series in series.high_resolution.values()
+        ),
         same_widths=None if series_effects is None else series_effects.same_widths,
         method_names=plan.methods,
         series_names=plan.stored_names,
@@ -168,7 +174,7 @@ def evaluate_run(
     all_metrics, columns = reference_comparisons.join_evaluation(
         [
             *model_tables,
-            *_list_error_tables(maps),
+            *_list_present(mapped.error_rows for mapped in maps.series.values()),
             *metric_tables,
             activation_rows,
         ],
@@ -176,7 +182,8 @@ def evaluate_run(
         input_smoothing=plan.correction.input_smoothing,
     )
     stored_verdict = run_verdict.add_large_effects(verdict, all_metrics)
-    _store_evaluation(all_metrics, columns, stored_verdict, outputs)
+    outputs.store_metrics(all_metrics, "evaluation", columns)
+    outputs.store_metrics(stored_verdict, "verdict")
     return RunEvaluation(
         evaluation=all_metrics,
         verdict=verdict,
@@ -306,38 +313,28 @@ class _MethodTests:
 
 
 def _gather_method_tests(plan: RunPlan, series: RunSeries, maps: MappedRun) -> _MethodTests:
-    """Gather the tests of the methods that do not require a reference."""
-    self_test_rows, self_test_facts = evaluate_self_test(plan, series)
-    coverage_tables = [
-        mapped_series.coverage_rows
-        for mapped_series in maps.series.values()
-        if mapped_series.coverage_rows is not None
-    ]
+    """Gather the tests of the methods that do not require a reference.
+
+    Self-tests of negative controls are omitted.
+    """
+    unstored_names = {request.name for request in plan.requested_series if not request.is_stored}
+    rows, facts = self_test_rows.gather_self_tests(
+        [facts for name, facts in series.self_tests.items() if name not in unstored_names],
+        series_names=plan.stored_names,
+        network_names=[request.name for request in plan.stored_series if request.uses_network],
+        voxel=plan.bold.zooms,
+        factor=plan.bold.factor,
+    )
     cards = {
         name: computed_series.card_file
         for name, computed_series in series.high_resolution.items()
         if computed_series.card_file is not None and _is_stored_method(computed_series)
     }
     return _MethodTests(
-        self_test_rows=self_test_rows,
-        self_test_facts=self_test_facts,
-        coverage_tables=coverage_tables,
+        self_test_rows=rows,
+        self_test_facts=facts,
+        coverage_tables=_list_present(mapped.coverage_rows for mapped in maps.series.values()),
         cards=cards,
-    )
-
-
-def evaluate_self_test(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
-    """Gather the results of the self-tests at reduced resolution.
-
-    Tests of negative controls are omitted.
-    """
-    unstored_names = {request.name for request in plan.requested_series if not request.is_stored}
-    return self_test_rows.gather_self_tests(
-        [facts for name, facts in series.self_tests.items() if name not in unstored_names],
-        series_names=plan.stored_names,
-        network_names=[request.name for request in plan.stored_series if request.uses_network],
-        voxel=plan.bold.zooms,
-        factor=plan.bold.factor,
     )
 
 
@@ -523,33 +520,6 @@ def list_compared(series: Mapping[str, ComputedSeries]) -> list[str]:
     ]
 
 
-def _list_model_tables(series: RunSeries) -> list[Rows]:
-    """Return the metrics on held-out pairs."""
-    tables = (computed_series.holdout for computed_series in series.high_resolution.values())
-    return [rows for rows in tables if rows is not None]
-
-
-def _gather_compared_facts(series: Mapping[str, ComputedSeries]) -> list[Facts]:
-    """Return the alignment of each series of another program to the run."""
-    return [
-        computed_series.compared_facts
-        for computed_series in series.values()
-        if computed_series.compared_facts is not None
-    ]
-
-
-def _list_error_tables(maps: MappedRun) -> list[Rows]:
-    """Return the metrics of the reconstruction error of the series with a prior."""
-    return [
-        mapped_series.error_rows
-        for mapped_series in maps.series.values()
-        if mapped_series.error_rows is not None
-    ]
-
-
-def _store_evaluation(
-    all_metrics: Rows, columns: Facts, verdict: Verdict, outputs: Outputs
-) -> None:
-    """Store the metrics of a run with the description of their columns, and the verdict."""
-    outputs.store_metrics(all_metrics, "evaluation", columns)
-    outputs.store_metrics(verdict, "verdict")
+def _list_present(values: Iterable[_T | None]) -> list[_T]:
+    """Return the values that are not None."""
+    return [value for value in values if value is not None]
