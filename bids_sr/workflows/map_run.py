@@ -106,8 +106,24 @@ def map_run(
         if name == ACQUIRED:
             _add_model_text(plan, mapped_by_name[ACQUIRED].maps, list(series.mapped))
     all_mapped = list(mapped_by_name.values())
-    _compare_maps(plan, fitted_run, run_model, all_mapped, outputs)
-    _join_image_metrics(plan, all_mapped, outputs)
+    activation_metrics, columns = map_comparison.compare_maps(
+        concatenate(mapped_series.maps for mapped_series in all_mapped),
+        [mapped_series.results.map_metrics for mapped_series in all_mapped],
+        fitted_run.registration.bold_mask,
+        fitted_run.registration.bold_mask_hr,
+        run_model.roi_hr,
+        contrasts=plan.contrasts,
+        thresholds=plan.maps.thresholds,
+        factor=plan.bold.factor,
+        input_smoothing=plan.correction.input_smoothing,
+    )
+    add_methods_text(Part.MAPS, map_comparison.MAP_COMPARISON_TEXT)
+    outputs.store_metrics(activation_metrics, "activation", columns)
+    image_metrics, columns = activation.join_quality(
+        [mapped_series.results.quality for mapped_series in all_mapped],
+        input_smoothing=plan.correction.input_smoothing,
+    )
+    outputs.store_metrics(image_metrics, "image", columns)
     clusters = _list_clusters(plan, fitted_run, all_mapped, anat, outputs)
     regions = None
     if "glm" in plan.maps.kinds:
@@ -343,41 +359,6 @@ def _add_model_text(plan: RunPlan, acquired_maps: list[Map], names: Sequence[str
     )
     if "cc" in plan.maps.kinds and (plan.requests_correlation or is_stored):
         add_methods_text(Part.MAPS, activation_texts.describe_correlation(maps))
-
-
-def _compare_maps(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    all_mapped: Sequence[MappedSeries],
-    outputs: Outputs,
-) -> None:
-    """Compare the maps of all series of a run, and store the metrics."""
-    registration = fitted_run.registration
-    activation_metrics, columns = map_comparison.compare_maps(
-        concatenate(mapped_series.maps for mapped_series in all_mapped),
-        [mapped_series.results.map_metrics for mapped_series in all_mapped],
-        registration.bold_mask,
-        registration.bold_mask_hr,
-        run_model.roi_hr,
-        contrasts=plan.contrasts,
-        thresholds=plan.maps.thresholds,
-        factor=plan.bold.factor,
-        input_smoothing=plan.correction.input_smoothing,
-    )
-    add_methods_text(Part.MAPS, map_comparison.MAP_COMPARISON_TEXT)
-    outputs.store_metrics(activation_metrics, "activation", columns)
-
-
-def _join_image_metrics(
-    plan: RunPlan, all_mapped: Sequence[MappedSeries], outputs: Outputs
-) -> None:
-    """Join the image quality metrics of all series, and store the table."""
-    image_metrics, columns = activation.join_quality(
-        [mapped_series.results.quality for mapped_series in all_mapped],
-        input_smoothing=plan.correction.input_smoothing,
-    )
-    outputs.store_metrics(image_metrics, "image", columns)
 
 
 def _list_clusters(
