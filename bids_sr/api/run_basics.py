@@ -23,6 +23,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.alternation import LARGEST_ALTERNATION, SPLIT_FIX, describe_alternation
 from bids_sr.preproc.steps import motion, outlier_volumes
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.workflows.fit_run import (
@@ -88,6 +89,11 @@ def fit_basics(
         save_image(mask.data, mask.affine, mask_file, dtype=np.uint8)
     steady_run = find_steady_state(reader, dummy_scans=dummy_scans)
     bold, n_found_dummies, outliers = steady_run.bold, steady_run.n_dummy, steady_run.outliers
+    if share := outlier_volumes.get_alternation(outliers):
+        reason = describe_alternation(share)
+        if share > LARGEST_ALTERNATION:
+            raise ImageInputError(reason, SPLIT_FIX, "bold")
+        warnings.warn(SuperResolutionWarning(f"{reason}; models include it."), stacklevel=2)
     if poses is not None:
         head_motion = reuse_motion(
             bold, n_found_dummies, poses, boldref=boldref, outliers=outliers

@@ -6,7 +6,7 @@ from bids_sr.glm.activation_maps import ActivationSettings
 from bids_sr.glm.activation_regions import Threshold
 from bids_sr.glm.design import Design
 from bids_sr.glm.noise import noise_words
-from bids_sr.io.confound_names import CENSORED
+from bids_sr.io.confound_names import ALTERNATING, CENSORED
 from bids_sr.io.grids import AS_STORED, BOLDREF, inverse_order, size_text
 from bids_sr.preproc.temporal_regressors import time_column_names
 
@@ -146,7 +146,7 @@ def model_text(
         "NoiseModel": noise_words(noise_memory_s or 0),
         "DegreesOfFreedom": design.dof,
         "DesignRank": design.rank,
-        "HighPassHz": "n/a" if filter_columns else design.settings.high_pass,
+        "HighPassHz": "n/a" if {*filter_columns} - {ALTERNATING} else design.settings.high_pass,
         **({"FilteredBy": filters} if filter_columns else {}),
         "Conditions": list(design.conditions),
         "Confounds": nuisance,

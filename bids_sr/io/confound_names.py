@@ -29,7 +29,8 @@ Values are the name of the mask here, its name in fMRIPrep, and its description.
 """
 COSINE, MOTION_OUTLIER, NONSTEADY = "cosine", "motion_outlier", "non_steady_state_outlier"
 CENSORED, BAND_STOP, LEGENDRE = "censored", "band_stop", "legendre"
-TIME_PREFIXES = (CENSORED, BAND_STOP, LEGENDRE)
+ALTERNATING = "alternating"
+TIME_PREFIXES = (CENSORED, ALTERNATING, BAND_STOP, LEGENDRE)
 """Beginnings of the columns of the temporal model."""
 MOTION_SET, COMPONENTS_SET = "motion", "acompcor"
 CONFOUND_SETS = (MOTION_SET, COMPONENTS_SET)

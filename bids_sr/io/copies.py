@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.nifti1 import Nifti1Header
 
+from bids_sr.io.arrays import Array
 from bids_sr.io.grids import AS_STORED, AxisOrder, reorder, reorder_affine, reorder_header
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, Storage, save_image
 from bids_sr.io.storage import choose_storage
@@ -92,12 +93,16 @@ def _copy_volumes(
 
 
 def combine_volumes(
-    reader: SeriesReader, dst: Path, weights: Mapping[int, Mapping[int, float]]
+    reader: SeriesReader,
+    dst: Path,
+    weights: Mapping[int, Mapping[int, float]],
+    alternation: Array | float = 0.0,
 ) -> None:
     """Copy a series and replace some volumes by weighted sums of other volumes.
 
     The data type is kept as in `copy_series`. The reader must have random access. `weights` are
-    weights of the summed volumes by replaced volume, both counted from 0.
+    weights of the summed volumes by replaced volume, both counted from 0. `alternation` (X, Y, Z)
+    is first subtracted from volumes 0, 2, 4 … and added to the others.
     """
     with SeriesWriter(
         dst,
@@ -110,7 +115,8 @@ def combine_volumes(
         for t in range(reader.shape[3]):
             source_weights = weights.get(t, {t: 1.0})
             weighted_volumes = [
-                weight * reader.volume(source) for source, weight in source_weights.items()
+                weight * (reader.volume(source) - (-1) ** source * alternation)
+                for source, weight in source_weights.items()
             ]
             writer.append(np.sum(weighted_volumes, axis=0))
 

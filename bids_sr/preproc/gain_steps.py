@@ -68,6 +68,8 @@ class GainStepSearch:
         self._is_head: Array | None = None
         self._candidates: list[_Candidate] = []
         self._n_volumes = 0
+        self.signal: list[float] = []
+        """Mean signal of the head in successive volumes, without the first and last ones."""
 
     def add(self, stored: Array) -> None:
         """Add the stored values of the next volume (X * Y * Z)."""
@@ -91,6 +93,7 @@ class GainStepSearch:
         earlier_mean, later_mean = (
             float(values[self._is_head].mean(dtype=np.float64)) for values in (before, after)
         )
+        self.signal.append(earlier_mean)
         if (
             not min(earlier_mean, later_mean) > 0
             or abs(math.log(later_mean / earlier_mean)) < _MIN_MEAN_CHANGE

@@ -15,6 +15,7 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.checksums import once_per_state
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.preproc.alternation import measure_alternation
 
 # The first half of the examined volumes may contain a transient, which lasts a few T1. The median
 # and the spread of the signal in the second half require a number of volumes.
@@ -86,12 +87,19 @@ def _count_nonsteady(signal: Sequence[float] | Array, n_following: int = _N_FOLL
     exceeds 3.5 and as it is 1 % brighter than this median and than the median of the `n_following`
     volumes after it. Drift and quiet signals are therefore not counted. Counting stops at the
     first volume that does not meet the criteria, unless its signal is below half of the median: an
-    empty or a noise volume counts if brighter volumes follow.
+    empty or a noise volume counts if brighter volumes follow. If every second volume has another
+    contrast, both contrasts are brought to the same level first.
     """
     values = np.asarray(signal, dtype=np.float64)
     n = len(values)
     if n < _MIN_VOLUMES:
         return 0
+    volumes = np.arange(n)
+    if measure_alternation(values[n // 2 :]):
+        for phase in (0, 1):
+            is_alike = volumes % 2 == phase
+            level = np.median(values[is_alike & (volumes >= n // 2)])
+            values = np.where(is_alike, values / level, values)
     second_half = values[n // 2 :]
     center = float(np.median(second_half))
     robust_sd = float(np.median(np.abs(second_half - center))) / _MAD_PER_SD

@@ -8,6 +8,8 @@ regressors: maps, seeds, block effects, controls and the measured reference.
   this column estimates all other parameters from the other volumes. Least squares and generalized
   least squares give the same estimates, residuals and degrees of freedom as without the row, and
   noise keeps its distance in time across the gap.
+- `alternating0000`: 1 and -1 in turn, if every second volume has another contrast
+  (`bids_sr.preproc.alternation`).
 - `band_stop…`: cosines (DCT-II) outside a pass band. The filter is thus part of the model
   (simultaneous regression, as in AFNI's 3dTproject), which accounts for its degrees of freedom and
   does not reintroduce signal that other regressors removed (Lindquist et al. 2019).
@@ -27,6 +29,7 @@ import pandas as pd
 
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.confound_names import (
+    ALTERNATING,
     BAND_STOP,
     CENSORED,
     LEGENDRE,
@@ -67,10 +70,10 @@ class TimeModel:
     def column_prefixes(self) -> tuple[str, ...]:
         """Beginnings of the columns that a confounds table can have, also without censoring.
 
-        Outlier volumes have a column in every model.
+        Outlier volumes and volumes that alternate have columns in every model.
         """
         filters = {BAND_STOP: self.band_pass, LEGENDRE: self.legendre}
-        return (CENSORED, *(prefix for prefix, option in filters.items() if option))
+        return (CENSORED, ALTERNATING, *(prefix for prefix, option in filters.items() if option))
 
     @property
     def words(self) -> str:

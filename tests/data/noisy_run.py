@@ -7,7 +7,11 @@ SHAPE = (32, 34, 12)
 
 
 def make_run(
-    n_volumes: int = 60, *, noise: float = 8.0, offsets: np.ndarray | None = None
+    n_volumes: int = 60,
+    *,
+    noise: float = 8.0,
+    offsets: np.ndarray | None = None,
+    shape: tuple[int, int, int] = SHAPE,
 ) -> np.ndarray:
     """Return a run of a head of brightness 400 to 900 (X, Y, Z, T).
 
@@ -15,8 +19,8 @@ def make_run(
     in each volume (T, 3; voxels).
     """
     rng = np.random.default_rng(0)
-    folds = ndimage.gaussian_filter(rng.normal(size=SHAPE), 1.5)
-    axes = (np.linspace(-1.25, 1.25, size) for size in SHAPE)
+    folds = ndimage.gaussian_filter(rng.normal(size=shape), 1.5)
+    axes = (np.linspace(-1.25, 1.25, size) for size in shape)
     radius = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
     head = (650 + 250 * np.tanh(folds / folds.std())) / (1 + np.exp(20 * (radius - 1)))
     moved = (

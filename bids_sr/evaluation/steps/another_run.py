@@ -35,7 +35,7 @@ from bids_sr.preproc.head_comparison import resample_with_field_of_view, signal_
 from bids_sr.preproc.head_motion import motion_columns
 from bids_sr.preproc.rigid import register_rigid
 from bids_sr.preproc.same_contrast import refine
-from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
+from bids_sr.preproc.steps.outlier_volumes import add_alternation, reasons_by_volume
 from bids_sr.preproc.temporal_regressors import time_column_names
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
@@ -125,7 +125,8 @@ def _join_confounds(
     motion: pd.DataFrame, outliers: Facts | None, time_columns: pd.DataFrame | None
 ) -> pd.DataFrame:
     """Return columns of head motion, outlier volumes and the temporal model of a run."""
-    confounds, _ = censor_outliers(motion_columns(motion), {}, reasons_by_volume(outliers))
+    censored = censor_outliers(motion_columns(motion), {}, reasons_by_volume(outliers))
+    confounds, _ = add_alternation(*censored, outliers)
     return confounds if time_columns is None else pd.concat([confounds, time_columns], axis=1)
 
 

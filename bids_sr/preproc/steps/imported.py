@@ -24,7 +24,7 @@ from bids_sr.preproc.imported_motion import convert_mcflirt_motion, precomputed_
 from bids_sr.preproc.mixture_segmentation import label_tissues
 from bids_sr.preproc.outlier_volumes import interpolation_weights
 from bids_sr.preproc.steps import anatomy
-from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
+from bids_sr.preproc.steps.outlier_volumes import add_alternation, reasons_by_volume
 from bids_sr.spatial.distortion import Distortion, distortion_from_field_map
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.masks import brain_mask
@@ -297,6 +297,7 @@ def import_confounds(
     `given_confounds` is a table (TSV) of another program; its JSON sidecar is read if it exists.
     `outliers` are outlier volumes of the run, which get a column each.
     """
-    return import_confound_columns(
+    columns = import_confound_columns(
         given_confounds, n_dummy=n_dummy, origin=origin, outliers=reasons_by_volume(outliers)
     )
+    return add_alternation(*columns, outliers)

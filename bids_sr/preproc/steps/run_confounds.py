@@ -6,7 +6,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.run_time import RunTime
 from bids_sr.preproc import confound_table
 from bids_sr.preproc.head_motion import motion_columns
-from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
+from bids_sr.preproc.steps.outlier_volumes import add_alternation, reasons_by_volume
 from bids_sr.spatial.itk_files import Transforms
 
 
@@ -37,8 +37,8 @@ def motion_confounds(
     table = motion_columns(motion)
     if known_confounds is not None:
         table = table.assign(**dict(known_confounds.items()))
-    censored_table, _ = confound_table.censor_outliers(table, {}, reasons_by_volume(outliers))
-    return censored_table
+    censored = confound_table.censor_outliers(table, {}, reasons_by_volume(outliers))
+    return add_alternation(*censored, outliers)[0]
 
 
 @step(Stage.HEAD_MOTION, makes=("confounds", "confounds_columns"), cost=RunTime(volumes=0.063))
@@ -67,7 +67,7 @@ def gather_confounds(
     """
     is_implausible = bool(registration and registration.get("brain_doubts"))
     tpms = [] if is_implausible else [probability.data for probability in tpms_bold or ()]
-    table, descriptions = confound_table.build_confound_table(
+    confounds = confound_table.build_confound_table(
         preproc,
         bold_mask.data,
         motion,
@@ -79,6 +79,7 @@ def gather_confounds(
         all_components=settings.return_all_components,
         outliers=reasons_by_volume(outliers),
     )
+    table, descriptions = add_alternation(*confounds, outliers)
     if tpms:
         return table, descriptions
     omission_text = _describe_omitted_tissues(

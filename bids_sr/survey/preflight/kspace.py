@@ -165,9 +165,13 @@ def _measure_extents(volumes: Array) -> list[_KspaceExtent | None]:
 
     Changes between successive volumes are weighted by the mean image, so that the background,
     whose magnitudes are not band-limited, does not contribute. Medians over slices and volumes are
-    used to exclude spikes. The extent is None for an axis with few voxels or without changes.
+    used to exclude spikes, and the mean over changes is removed, because volumes may alternate.
+    The extent is None for an axis with few voxels or without changes.
     """
-    changes = (volumes[..., ::2] - volumes[..., 1::2]) * volumes.mean(axis=-1, keepdims=True)
+    changes = volumes[..., ::2] - volumes[..., 1::2]
+    if changes.shape[-1] > 1:
+        changes = changes - changes.mean(axis=-1, keepdims=True)
+    changes = changes * volumes.mean(axis=-1, keepdims=True)
     power = np.median(np.abs(np.fft.fft2(changes, axes=(0, 1))) ** 2, axis=(2, 3))
     return [_measure_extent(power), _measure_extent(power.T)]
 

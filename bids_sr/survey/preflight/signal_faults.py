@@ -1,6 +1,7 @@
 """Faults of a signal that are found while all volumes of an image are read.
 
-These are values that wrapped or were clipped when they were stored, and steps of the scale.
+These are values that wrapped or were clipped when they were stored, steps of the scale, and
+contrasts that alternate.
 """
 
 from pathlib import Path
@@ -9,6 +10,12 @@ from typing import Any
 import numpy as np
 
 from bids_sr.io.arrays import MaskArray
+from bids_sr.preproc.alternation import (
+    LARGEST_ALTERNATION,
+    SPLIT_FIX,
+    describe_alternation,
+    measure_alternation,
+)
 from bids_sr.preproc.clipped_values import ClippedVoxelSearch
 from bids_sr.preproc.gain_steps import GainStep, GainStepSearch
 from bids_sr.spatial.wrapped_values import find_wrapped_values, may_be_wrapped
@@ -73,6 +80,8 @@ class SignalFaultSearch:
             return
         if self._steps is not None and (steps := self._steps.find()):
             self._report_steps(steps, findings, alternative)
+        elif self._steps is not None and (share := measure_alternation(self._steps.signal)):
+            self._report_alternation(share, findings, alternative)
         if self._clipped is not None and (clipped := self._clipped.find()) is not None:
             self._report_clipped(*clipped, findings)
 
@@ -112,6 +121,15 @@ class SignalFaultSearch:
             "Split the series there into runs with one file of events each, with onsets counted"
             f" from the first volume of the run, or exclude this run.{alternative}",
         )
+
+    def _report_alternation(self, share: float, findings: Findings, alternative: str) -> None:
+        """Report that every second volume is darker by a share."""
+        reason = describe_alternation(share)
+        if share > LARGEST_ALTERNATION:
+            findings.add_problem(self._path, reason, f"{SPLIT_FIX}{alternative}")
+        else:
+            column = "Models have a column of 1 and -1 for it, but not with --ignore outliers."
+            findings.note(self._path, f"{reason}. {column}")
 
     def _report_clipped(self, largest: float, is_clipped: MaskArray, findings: Findings) -> None:
         """Report clipped voxels within the brain."""

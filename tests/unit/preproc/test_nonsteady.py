@@ -63,6 +63,8 @@ TIMES = np.arange(60)
         (np.r_[0, 1.2, 1.05, np.ones(57)], 3),
         (np.r_[1.4, 0.1, 1.1, np.ones(57)], 3),
         (np.r_[0, np.ones(59)], 0),
+        (np.r_[1.4, 1.1, 1.03, np.ones(57)] * (1 - 0.1 * (TIMES % 2)), 3),
+        (1 - 0.1 * (TIMES % 2), 0),
         (1 - 0.5 * (TIMES < 3), 0),  # darker volumes at the start are not a T1 transient
     ],
     ids=[
@@ -75,6 +77,8 @@ TIMES = np.arange(60)
         "empty",
         "noise",
         "only",
+        "three of alternating contrasts",
+        "alternating contrasts",
         "dark",
     ],
 )

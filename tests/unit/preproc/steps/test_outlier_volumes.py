@@ -15,7 +15,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.preproc.head_motion import motion_table
 from bids_sr.preproc.model_confounds import model_confounds
 from bids_sr.preproc.steps import imported, outlier_volumes, run_confounds, temporal_model
-from bids_sr.preproc.temporal_regressors import TimeModel
+from bids_sr.preproc.temporal_regressors import TimeModel, time_column_names
 from bids_sr.report.figure_steps.motion import draw_motion, summarize_run
 
 SHAPE, VOLUMES, TR = (20, 22, 10), 40, 2.0
@@ -165,3 +165,36 @@ def test_the_methods_text_states_the_number_of_outliers(tmp_path: Path) -> None:
         text = outlier_volumes.describe_outliers(chosen)
         assert text != search
         assert re.findall(r"\d+", text.removeprefix(search)) == numbers
+
+
+@pytest.mark.parametrize("n_dummy", [0, 1])
+def test_contrasts_that_alternate_have_a_column_in_every_model(
+    plain: np.ndarray, tmp_path: Path, n_dummy: int
+) -> None:
+    """The effect of a task and its standard error are then as without the alternation."""
+    rng = np.random.default_rng(0)
+    task = np.sin(np.arange(VOLUMES) / 3)
+    single = 1000 + 20 * task + rng.normal(0, 5, VOLUMES)
+    values = []
+    for share in (0.0, 0.1):
+        gain = 1 - share * (np.arange(VOLUMES) % 2)
+        save_image(plain * gain, AFFINE, tmp_path / "bold.nii", dtype="i2", tr=TR)
+        reader = SeriesReader(tmp_path / "bold.nii")
+        cleaned, facts = outlier_volumes.replace_outliers(reader, tmp_path, n_dummy=n_dummy)
+        assert (cleaned is reader) == (not share)
+        means = np.array([volume.mean() for volume in cleaned.volumes(n_dummy)])
+        assert means[::2].mean() == pytest.approx(means[1::2].mean(), rel=1e-3)
+        (tmp_path / f"same{share}").mkdir()
+        again = outlier_volumes.replace_same_volumes(
+            reader, facts, tmp_path / f"same{share}", n_dummy=n_dummy
+        )
+        np.testing.assert_array_equal(again.volume(7), cleaned.volume(7))
+        assert facts.get("AlternatingVolumes", 0) == pytest.approx(share, abs=0.002)
+        table = run_confounds.motion_confounds(_motion(), outliers=facts)
+        columns = [table[name] for name in time_column_names(table)]
+        assert len(columns) == bool(share)
+        matrix = np.column_stack([task, np.ones(VOLUMES), *columns])
+        signal = single * gain / gain.mean()
+        weights, residual, *_ = np.linalg.lstsq(matrix, signal, rcond=None)
+        values.append((weights[0], residual[0]))
+    assert values[1] == pytest.approx(values[0], rel=0.15)

@@ -96,3 +96,23 @@ def test_saturated_voxels_outside_the_brain_are_not_reported(
     eyes[15:18, 1:3, 5:7] = 4095
     write(maker, eyes, "i2")
     assert check_data(plan_for(maker)) == ()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.15, 0.4])
+def test_alternating_contrasts_are_modeled_up_to_10_percent_and_refused_above(
+    maker: BidsMaker, share: float
+) -> None:
+    """The noise of an alternating run is not the difference of its contrasts."""
+    data = make_run(shape=(64, 64, 12))
+    data[..., 1::2] *= 1 - share
+    write(maker, np.rint(data), "i2")
+    found = check_data(plan_for(maker))
+    if not share:
+        assert found == ()
+    elif share <= 0.1:
+        (notice,) = found
+        assert notice.level == "note"
+        assert f" {share:.0%} darker" in notice.why
+    else:
+        problem = problem_of(found, BOLD, f"{share:.0%} darker")
+        assert "odd and even" in problem.remedy
