@@ -78,6 +78,7 @@ class _ComponentAnalysis:
         volumes: slice | Array,
         max_components: int,
         nuisance: Array | None,
+        noise_ratio: float = _NOISE_RATIO,
         *,
         with_segments: bool = False,
         task: Array | None = None,
@@ -96,7 +97,7 @@ class _ComponentAnalysis:
                 " are required"
             )
         self.volumes = volumes
-        self._tr, self._max_components = reader.tr, max_components
+        self._tr, self._max_components, self._noise_ratio = reader.tr, max_components, noise_ratio
         self._mean = np.empty(shape, np.float32)
         # all volumes, followed by the segments
         self._ranges: list[slice | Array] = [slice(None)]
@@ -146,7 +147,7 @@ class _ComponentAnalysis:
         # The number of components that are neither noise nor rounding errors. Noise is estimated
         # from all frequencies; the first eigenvalue belongs to the removed mean.
         self._noise_eigenvalue = float(np.median(np.linalg.eigvalsh(self._gram_matrices[0])[1:]))
-        n_above_noise = int((eigenvalues > _NOISE_RATIO * self._noise_eigenvalue).sum())
+        n_above_noise = int((eigenvalues > self._noise_ratio * self._noise_eigenvalue).sum())
         dof = _count_volumes(self.volumes) - 1 - self._nuisance_basis.shape[1]
         n_components = min(
             self._max_components,
@@ -205,6 +206,7 @@ def temporal_statistics(
     mask: Array,
     n_dummy: int = 0,
     components: int = _MAX_COMPONENTS,
+    noise: float = _NOISE_RATIO,
     nuisance: Array | None = None,
     stop: int | None = None,
     *,
@@ -220,9 +222,10 @@ def temporal_statistics(
     their images cover the whole grid. The first `n_dummy` volumes and `outliers`, counted from 0,
     are excluded. `stop` is the number of the first volume after the range; None means the end of
     the run. `components` is the largest number of components; there are fewer if the rest is noise
-    or rounding error. `nuisance` are regressors (T, P), such as head motion, whose residuals are
-    large at edges and follow the anatomy. Their strongest components, one per six volumes, are
-    removed from the signal change. `with_segments` computes components of up to four segments with at least
+    or rounding error. `noise` is the largest variance of noise components, relative to the median
+    component. `nuisance` are regressors (T, P), such as head motion, whose residuals are large at
+    edges and follow the anatomy. Their strongest components, one per six volumes, are removed from
+    the signal change. `with_segments` computes components of up to four segments with at least
     eight volumes each. `task` are regressors of the task (T, P) that are removed as well, as many
     as a third of the volumes; None if the signal change includes the task.
     """
@@ -233,6 +236,7 @@ def temporal_statistics(
         volumes,
         components,
         nuisance,
+        noise,
         with_segments=with_segments,
         task=task,
     )
