@@ -460,6 +460,11 @@ def _combine(
             "Check that the runs are registered and that mask_img covers the brain.",
             "variances",
         )
+    for number, weight in enumerate(run_weights or (), 1):
+        if weight < 0:
+            raise ImageInputError(
+                f"weights: the weight of run {number} is negative; expected 0 or more."
+            )
     n_used = len(runs) if run_weights is None else sum(weight > 0 for weight in run_weights)
     shared_error = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=n_used)
     try:

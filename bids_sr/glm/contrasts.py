@@ -11,11 +11,13 @@ import math
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
 from itertools import chain, combinations, count
 
 from bids_sr.io.contrast_names import WITHOUT
+from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import UsageError
 from bids_sr.io.tables import MISSING_MARKS, is_missing
 
@@ -43,11 +45,35 @@ Contrast = dict[str, float]
 Contrasts = Mapping[str, Mapping[str, float]]
 """Weights of conditions, or of seeds, by contrast."""
 
+
+@frozen
+class Term:
+    """Term of a requested contrast: a trial type, or the mean of all types, with its weight.
+
+    `trial_type` is `ALL` for the mean. `runs` are the entities of the runs that it is from, such
+    as ``ses-pre_run-1``; "" for the run itself.
+    """
+
+    trial_type: str
+    weight: float
+    runs: str = ""
+
+
+@frozen
+class ContrastOverRuns:
+    """Requested contrast with terms of several runs, such as ``thumb@ses-2 - thumb@ses-1``."""
+
+    name: str
+    terms: Sequence[Term]
+
+
 ComparableWeights = tuple[tuple[str, float], ...]
 """Trial types with weights, scaled so that the positive or the negative weights sum to one."""
 
 ALL = "all"
 """Name of the contrast of the mean of all trial types."""
+DEFAULTS = "defaults"
+"""Request for the default contrasts, beside other requested contrasts."""
 ALL_TYPE = "typeAll"
 """Name of the contrast of a trial type that is called ``all``."""
 
@@ -78,6 +104,7 @@ _NUMBER_PATTERN = re.compile(rf"((?:{_NUMBER_SIGN})?\d+(?:\.\d+)?)")
 _NAME_PATTERN = re.compile(r"^\s*([A-Za-z0-9]+)\s*=\s*(.+)$")
 _WEIGHT_PATTERN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*\*\s*")
 _SIGN_PATTERN = re.compile(r"\s*([+-])\s*")
+_RUNS_PATTERN = re.compile(r"@([A-Za-z]+-[A-Za-z0-9]+(?:_[A-Za-z]+-[A-Za-z0-9]+)*)")
 _UNKNOWN_TERM_PATTERN = re.compile(r"\s*([^+*\-\s]+)")
 
 
@@ -398,34 +425,80 @@ def _parse_contrast(
     # A trial type may contain a minus, plus or equals sign.
     if expression in trial_types and (expression != ALL or len(trial_types) == 1):
         return labels[expression], {expression: 1.0}
-    name_match = _NAME_PATTERN.match(expression)
-    requested_name, body = name_match.groups() if name_match else ("", expression)
-    if _find_term(expression, 0, trial_types):
-        requested_name, body = "", expression
+    requested_name, body = _split_name(expression, trial_types)
     if body.strip() == ALL and trial_types:
         weights = {name: 1.0 / len(averaged_types) for name in averaged_types}
         return requested_name or ALL, weights
     if body.strip() == ALL_TYPE and ALL in trial_types and ALL_TYPE not in trial_types:
         return requested_name or labels[ALL], {ALL: 1.0}
     terms = _parse_terms(text, body, trial_types)
-    weights = {}
-    for trial_type, weight in terms:
-        weights[trial_type] = weights.get(trial_type, 0.0) + weight
+    if any(term.runs for term in terms):
+        raise UsageError(
+            f"contrast {text!r}",
+            "the contrast has terms of other runs, but a single run is analyzed",
+            "Specify trial types without `@`.",
+        )
+    weights = weigh_terms(terms, averaged_types)
     if not any(weights.values()):
         raise UsageError(
             f"contrast {text!r}",
             "all weights of the contrast are zero",
             "Specify at least one nonzero weight, for example `thumb-little`.",
         )
-    return requested_name or _name_contrast(terms, labels), weights
+    return requested_name or name_terms(terms, labels), weights
 
 
-def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, float]]:
-    """Parse the terms of a contrast; return trial types with weights.
+def parse_over_runs(
+    text: str, trial_types: Sequence[str], labels: Mapping[str, str]
+) -> ContrastOverRuns | None:
+    """Parse a requested contrast with terms of several runs; None if it is not such a contrast.
+
+    `trial_types` are those of all runs, and `labels` their labels.
+
+    >>> parse_over_runs("go@run-2 - go@run-1", ["go"], {"go": "go"}).name
+    'goRun2MinusGoRun1'
+    """
+    requested_name, body = _split_name(text.strip(), trial_types)
+    if body in trial_types:
+        return None
+    try:
+        terms = _parse_terms(text, body, trial_types)
+    except UsageError:  # refused as a contrast of one run
+        return None
+    if not any(term.runs for term in terms):
+        return None
+    return ContrastOverRuns(name=requested_name or name_terms(terms, labels), terms=terms)
+
+
+def weigh_terms(terms: Iterable[Term], averaged_types: Sequence[str]) -> Contrast:
+    """Return the weights of the trial types of a sum of terms, whatever runs they are from.
+
+    >>> weigh_terms([Term(trial_type="all", weight=1.0)], ["a", "b"])
+    {'a': 0.5, 'b': 0.5}
+    """
+    weights: Contrast = {}
+    for term in terms:
+        is_mean = term.trial_type == ALL and ALL not in averaged_types
+        types = averaged_types if is_mean else [term.trial_type]
+        for name in types:
+            weights[name] = weights.get(name, 0.0) + term.weight / len(types)
+    return weights
+
+
+def _split_name(expression: str, trial_types: Sequence[str]) -> tuple[str, str]:
+    """Return the requested name of a contrast, "" if it has none, and the text without it."""
+    name_match = _NAME_PATTERN.match(expression)
+    if name_match is None or _find_term(expression, 0, trial_types):
+        return "", expression
+    return name_match[1], name_match[2]
+
+
+def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[Term]:
+    """Parse the terms of a contrast.
 
     `text` is the requested contrast, for messages, and `body` the text without the name.
     """
-    terms: list[tuple[str, float]] = []
+    terms: list[Term] = []
     position = 0
     while position < len(body.rstrip()):
         sign = None
@@ -445,9 +518,9 @@ def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple
             term = _find_term(body, position, trial_types)
         if not term:
             raise _explain_unknown_term(text, body, position, trial_types)
-        trial_type = term if term in trial_types else term[1:-1]
-        terms.append((trial_type, -factor if sign and sign.group(1) == "-" else factor))
-        position += len(term)
+        found, position = term
+        is_negative = sign is not None and sign.group(1) == "-"
+        terms.append(replace(found, weight=-factor if is_negative else factor))
     if not terms:
         raise UsageError(
             f"contrast {text!r}",
@@ -457,21 +530,28 @@ def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple
     return terms
 
 
-def _find_term(body: str, position: int, trial_types: Sequence[str]) -> str:
-    """Return the longest trial type at a position, possibly in quotation marks; "" if none is.
+def _find_term(body: str, position: int, trial_types: Sequence[str]) -> tuple[Term, int] | None:
+    """Return the term with the longest trial type at a position, and the position of its end.
 
-    A sign or the end of the text must follow.
+    The trial type may be in quotation marks, and followed by ``@`` and entities of runs. A sign or
+    the end of the text must follow. None if there is no such term.
     """
-    terms = (term for name in trial_types for term in (name, f"'{name}'"))
-    return max((term for term in terms if _is_term_at(body, position, term)), key=len, default="")
-
-
-def _is_term_at(body: str, position: int, term: str) -> bool:
-    """Return True if a term is at a position, followed by a sign or the end of the text."""
-    if not body.startswith(term, position):
-        return False
-    remainder = body[position + len(term) :].lstrip()
-    return not remainder or remainder[0] in "+-"
+    names = {text: name for name in trial_types for text in (name, f"'{name}'")}
+    if trial_types:
+        names.setdefault(ALL, ALL)
+    for text in sorted(names, key=len, reverse=True):
+        if not body.startswith(text, position):
+            continue
+        end = position + len(text)
+        runs_match = _RUNS_PATTERN.match(body, end)
+        for runs, term_end in (
+            ("", end),
+            *([(runs_match[1], runs_match.end())] if runs_match else []),
+        ):
+            remainder = body[term_end:].lstrip()
+            if not remainder or remainder[0] in "+-":
+                return Term(trial_type=names[text], weight=1.0, runs=runs), term_end
+    return None
 
 
 def _explain_unknown_term(
@@ -513,20 +593,26 @@ def _suggest_name(unknown_name: str, names: Iterable[str]) -> str:
     return f"Did you mean {names_by_lower_case[matches[0]]!r}?" if matches else ""
 
 
-def _name_contrast(terms: Sequence[tuple[str, float]], labels: Mapping[str, str]) -> str:
+def name_terms(terms: Sequence[Term], labels: Mapping[str, str]) -> str:
     """Return the name of a contrast without a requested name, such as ``thumbMinusLittle``.
 
     Only the contrast of a single type has the label of a type.
     """
-    (first_type, first_weight), *other_terms = terms
-    first_label = labels[first_type]
-    first_word = first_label if first_weight > 0 else f"minus{_capitalize(first_label)}"
+    words = [_label_term(term, labels) for term in terms]
+    first_word = words[0] if terms[0].weight > 0 else f"minus{_capitalize(words[0])}"
     other_words = (
-        f"{'Plus' if weight > 0 else 'Minus'}{_capitalize(labels[trial_type])}"
-        for trial_type, weight in other_terms
+        f"{'Plus' if term.weight > 0 else 'Minus'}{_capitalize(word)}"
+        for term, word in zip(terms[1:], words[1:], strict=True)
     )
     name = "".join([first_word, *other_words])
-    return name if name == first_label else make_unique_label(name, labels.values())
+    is_type = not terms[0].runs and name == labels.get(terms[0].trial_type)
+    return name if is_type else make_unique_label(name, labels.values())
+
+
+def _label_term(term: Term, labels: Mapping[str, str]) -> str:
+    """Return the label of the trial type of a term, followed by its runs."""
+    words = re.findall("[A-Za-z0-9]+", term.runs)
+    return labels.get(term.trial_type, ALL) + "".join(map(_capitalize, words))
 
 
 def make_unique_label(name: str, labels: Iterable[str]) -> str:

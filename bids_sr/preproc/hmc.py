@@ -50,6 +50,7 @@ MAD_TO_SD = 1.4826
 
 # The following values are our choices. Lengths in mm are for human heads and are scaled by
 # `masks.head_scale`.
+_CELL_MM = 40.0  # mm, cells of the head with independent residuals
 _FWHM_MM = 5.0  # mm, Gaussian smoothing of reference and volumes at the final level
 _LOWRES_FWHM_MM = (16.0, 8.0)  # mm, smoothing at the low-resolution levels for large jumps
 _BIAS_DEGREE = 2  # polynomial degree of the intensity bias; with 0, only the gain is fitted
@@ -349,6 +350,32 @@ class MotionEstimator:
             for n in (None, _SUBSET_SAMPLES)
         )
         self.center = self._final_level.center
+
+    def estimate_covariance(self, volume: Array) -> Float:
+        """Estimate the covariance of the fit of a volume that is aligned with the reference.
+
+        Residuals are correlated within cells of `_CELL_MM`, and independent between cells: the
+        result is the jackknife variance over cells, without a fit per cell. Returns the covariance
+        (6, 6) of translation (mm) and rotation (rad) about the center.
+        """
+        level = self._final_level
+        residual, is_inside = level.subtract_reference(
+            level.compute_coefficients(volume), np.eye(4)
+        )
+        _, remaining = level.fit_step(residual, is_inside, None)
+        _, cells = np.unique(
+            np.floor(level.points / _CELL_MM).astype(int), axis=0, return_inverse=True
+        )
+        n_cells, n_columns = int(cells.max()) + 1, level.jacobian.shape[1]
+        scores = np.zeros((n_cells, n_columns))
+        np.add.at(scores, cells.ravel(), level.jacobian * remaining[:, None])
+        inverse = np.linalg.pinv(level.normal_matrix)
+        covariance = (
+            inverse @ (scores.T @ scores) @ inverse * n_cells / max(1, n_cells - n_columns)
+        )
+        n_motion = level.motion_basis.shape[1]
+        scaled = (covariance / np.outer(level.scale, level.scale))[:n_motion, :n_motion]
+        return np.asarray(level.motion_basis @ scaled @ level.motion_basis.T)
 
     def calibrate(self, volumes: Iterable[Array]) -> None:
         """Downweight samples whose signal changes for reasons other than motion.

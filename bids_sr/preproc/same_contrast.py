@@ -99,6 +99,24 @@ def _gauss_newton(
     return xfm
 
 
+def estimate_covariance(
+    fixed: Volume, moving: Volume, mask: Array, xfm: Array
+) -> tuple[Array, Array]:
+    """Estimate the error of the registration of two images of one contrast from its residual.
+
+    For the parameters, see `refine`; `xfm` is its result. Returns the covariance (6, 6) of
+    translation (mm) and rotation (rad) of a fixed point, and the center of the rotation (3,).
+    """
+    moving_on_fixed = sample_volume(
+        moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm
+    )
+    in_view = mask_field_of_view(moving, fixed, xfm)
+    estimator = MotionEstimator(
+        np.where(in_view, fixed.data, 0), mask & in_view, fixed.affine, margin=0
+    )
+    return estimator.estimate_covariance(np.where(in_view, moving_on_fixed, 0)), estimator.center
+
+
 def mask_field_of_view(moving: Volume, fixed: Volume, xfm: Array) -> MaskArray:
     """Return the voxels of a fixed image inside the field of view of a moving image (3D, boolean).
 

@@ -45,6 +45,8 @@ _N_MAPS_PER_RUN = 3
 """Number of maps per run, contrast and smoothing: effect, variance and error."""
 _COMBINATION_S, _COMBINATION_WITH_ERROR_S = 0.6, 1.1
 """Processor time of the combination (s), per contrast, smoothing and million voxels."""
+_CONTRAST_S = 4.0
+"""Processor time of a contrast over runs (s), per run, smoothing and million voxels."""
 _TEST_S = 1.0
 """Processor time (s) of the test across runs, per contrast, run and million acquired voxels."""
 _SCALING_S = 0.3
@@ -162,12 +164,12 @@ def _combine_group(
     resampled_maps: dict[str, list[Map]] = {}
     with subworkflow(scope_name(_make_scope_name(group))):
         registered_runs = {
-            name: _register_run(name, run, first_name, first, over_sessions=group.over_sessions)
+            name: _register_run(name, run, first_name, first, group)
             for name, run in runs.items()
             if name != first_name
         }
         resampled_maps[ACQUIRED] = _resample_series(
-            ACQUIRED, runs, first, registered_runs, group, list(group.contrasts)
+            ACQUIRED, runs, first, registered_runs, group, list(group.used_contrasts)
         )
         agreement = _check_agreement(
             analysis, group, resampled_maps[ACQUIRED], first_name, first, registered_runs
@@ -177,35 +179,41 @@ def _combine_group(
                 name: run for name, run in runs.items() if series in run.maps.series
             }
             contrasts = _select_shared_contrasts(group, runs_with_series)
-            if len(runs_with_series) < 2 or not contrasts:
+            series_group = replace(group, contrasts=contrasts)
+            used_contrasts = series_group.used_contrasts
+            if len(runs_with_series) < 2 or not used_contrasts:
                 continue
             if series != ACQUIRED:
                 moved_maps = _resample_series(
-                    series, runs_with_series, first, registered_runs, group, list(contrasts)
+                    series, runs_with_series, first, registered_runs, group, list(used_contrasts)
                 )
                 error_maps = _scale_errors(
                     series,
                     runs_with_series,
                     first,
                     registered_runs,
-                    contrasts,
+                    used_contrasts,
                     moved_maps,
                     resampled_maps[ACQUIRED],
                     agreement,
                 )
                 resampled_maps[series] = concatenate([moved_maps, error_maps])
             with subworkflow(series, high_resolution=series != ACQUIRED):
-                tested_rows = _test_series(
-                    series, runs_with_series, contrasts, registered_runs, agreement, outputs
+                tested_rows = (
+                    _test_series(
+                        series, runs_with_series, contrasts, registered_runs, agreement, outputs
+                    )
+                    if contrasts
+                    else None
                 )
                 combined_series[series] = _combine_series(
                     analysis,
                     series,
-                    group,
+                    series_group,
                     runs_with_series,
-                    contrasts,
+                    registered_runs,
                     resampled_maps[series],
-                    first.fitted_run.registration.bold_mask,
+                    first,
                     tested_rows,
                     agreement,
                     outputs,
@@ -231,16 +239,18 @@ class _RegisteredRun:
     """Further run in the frame of the first run.
 
     `first2run_xfm`: transform from points of the first boldref. `framed_boldref`: boldref on the
-    grid of the first run. `run_scale`: signal relative to the first run.
+    grid of the first run. `run_scale`: signal relative to the first run. `place_error`: error of
+    the transform; None if there are no contrasts over runs.
     """
 
     first2run_xfm: Transforms
     framed_boldref: Image
     run_scale: Facts
+    place_error: Facts | None
 
 
 def _register_run(
-    name: str, run: ProcessedRun, first_name: str, first: ProcessedRun, *, over_sessions: bool
+    name: str, run: ProcessedRun, first_name: str, first: ProcessedRun, group: RunGroup
 ) -> _RegisteredRun:
     """Register the boldref of a run to the boldref of the first run, and compare both."""
     with subworkflow(scope_name(name)):
@@ -258,9 +268,22 @@ def _register_run(
             xfm,
             run=name,
             first=first_name,
-            over_sessions=over_sessions,
+            over_sessions=group.over_sessions,
         )
-    return _RegisteredRun(first2run_xfm=xfm, framed_boldref=resampled_boldref, run_scale=scale)
+        place_error = None
+        if group.over_runs:
+            place_error = resampled_runs.estimate_place_error(
+                run.fitted_run.motion.boldref,
+                first.fitted_run.motion.boldref,
+                first.fitted_run.registration.bold_mask,
+                xfm,
+            )
+    return _RegisteredRun(
+        first2run_xfm=xfm,
+        framed_boldref=resampled_boldref,
+        run_scale=scale,
+        place_error=place_error,
+    )
 
 
 def _resample_series(
@@ -376,7 +399,7 @@ def _scale_errors(
     runs: Mapping[str, ProcessedRun],
     first: ProcessedRun,
     registered_runs: Mapping[str, _RegisteredRun],
-    contrasts: Mapping[str, list[str]],
+    contrasts: Mapping[str, Sequence[str]],
     resampled_maps: list[Map],
     acquired_maps: list[Map],
     agreement: Facts,
@@ -490,20 +513,19 @@ def _combine_series(
     series: str,
     group: RunGroup,
     runs: Mapping[str, ProcessedRun],
-    contrasts: Mapping[str, list[str]],
+    registered_runs: Mapping[str, _RegisteredRun],
     resampled_maps: list[Map],
-    frame_mask: Mask,
+    first: ProcessedRun,
     tested_rows: Rows | None,
     agreement: Facts,
     outputs: Outputs,
 ) -> _CombinedSeries:
     """Combine the maps of one series and store the result.
 
-    `runs` of the group have the series, by name, and `contrasts` are the names of the runs to
-    combine, by contrast. `resampled_maps` are effects, variances and errors of these runs in the
-    frame of the group's first run, and `frame_mask` is the brain on the acquired grid of this run.
-    `tested_rows` are the result of the test across runs; None if the method of the series has no
-    prior. `agreement` compares the runs.
+    `group` has the contrasts of the `runs` that have the series, by name. `registered_runs` are
+    the further runs. `resampled_maps` are effects, variances and errors of these runs in the frame
+    of the `first` run of the group. `tested_rows` are the result of the test across runs; None if
+    the method of the series has no prior. `agreement` compares the runs.
     """
     run_maps = [run.maps.series[series] for run in runs.values()]
     settings = analysis.settings.activation
@@ -514,11 +536,11 @@ def _combine_series(
     is_calibrated = any(_is_calibrated(run, series) for run in runs.values())
     maps, space_maps, rows = combined_runs.combine_maps(
         resampled_maps,
-        frame_mask,
+        first.fitted_run.registration.bold_mask,
         tested_rows=tested_rows,
         run_agreement=agreement,
         series_name=series,
-        contrasts=contrasts,
+        contrasts=group.contrasts,
         runs={name: run.plan.entities for name, run in runs.items()},
         left_out=skipped_runs,
         missing_contrasts=group.missing_contrasts,
@@ -534,10 +556,38 @@ def _combine_series(
                 settings.smoothing, n_runs=len(runs), calibrated=is_calibrated
             ),
         )
-    n_maps = len(contrasts) * len(settings.smoothing)
+    n_maps = len(group.contrasts) * len(settings.smoothing)
     seconds_per_map = _COMBINATION_WITH_ERROR_S if has_error else _COMBINATION_S
     expect_cost(maps, RunTime(always=0.3, high=seconds_per_map * n_maps))
-    stored_entities = _select_stored(series, [run.plan for run in runs.values()])
+    if group.over_runs:
+        difference_maps, rows = combined_runs.contrast_runs(
+            resampled_maps,
+            {
+                name: run.place_error
+                for name, run in registered_runs.items()
+                if name in runs and run.place_error is not None
+            },
+            rows,
+            agreement,
+            series_name=series,
+            over_runs=group.over_runs,
+            runs={name: run.plan.entities for name, run in runs.items()},
+            left_out=skipped_runs,
+            thresholds=settings.thresholds,
+            calibrated=is_calibrated,
+        )
+        n_maps = len(group.over_runs) * len(settings.smoothing)
+        seconds = _CONTRAST_S * n_maps * len(runs)
+        expect_cost(difference_maps, RunTime(always=0.3, high=seconds))
+        maps = concatenate([maps, difference_maps])
+        if first.model.grids:
+            # the runs are compared in one frame, because their own ways to a template differ
+            moved_maps = spaces.maps_to_spaces(
+                difference_maps, _find_frame_mask(first, series), list(first.model.grids.values())
+            )
+            space_maps = concatenate([space_maps, moved_maps])
+        add_methods_text(Part.MAPS, combined_runs.CONTRASTS_OVER_RUNS_TEXT)
+    stored_entities = _select_stored(series, [run.plan for run in runs.values()], group.over_runs)
     outputs.store(maps, provenance=True, among=stored_entities)
     if any(bool(run.model.grids) for run in runs.values()):
         outputs.store(space_maps, provenance=True, among=stored_entities)
@@ -551,14 +601,17 @@ def _is_calibrated(run: ProcessedRun, series: str) -> bool:
     return run.plan.uses_calibration and method is not None and method.uses_calibration
 
 
-def _select_stored(series: str, plans: Sequence[RunPlan]) -> list[dict[str, str]]:
+def _select_stored(
+    series: str, plans: Sequence[RunPlan], over_runs: Collection[str]
+) -> list[dict[str, str]]:
     """Return the entities of the combined maps to store, which are the entities of run maps.
 
-    The first run may lack a contrast that the other runs have.
+    The first run may lack a contrast that the other runs have. Contrasts `over_runs` are stored
+    like the contrasts of runs.
     """
     run_entities: list[dict[str, str]] = []
     for plan in plans:
-        for map_entities in list_stored_maps(series, plan.stored, plan.contrasts):
+        for map_entities in list_stored_maps(series, plan.stored, [*plan.contrasts, *over_runs]):
             if map_entities not in run_entities:
                 run_entities.append(map_entities)
     spread_entities = [

@@ -41,7 +41,8 @@ class Activation(OptionSection):
     contrasts: tuple[str, ...] = option(
         (),
         "--contrasts EXPR",
-        "contrasts of trial types, such as thumb, thumb-little, all, or name=0.5*a-0.5*b"
+        "contrasts of trial types, such as thumb, thumb-little, all, or name=0.5*a-0.5*b; of"
+        " runs, such as 'thumb@ses-2 - thumb@ses-1'; or defaults, beside others"
         " (default: each trial type, their mean, each pair of up to three trial types, and"
         " each of four to eight trial types minus the mean of the others)",
     )

@@ -21,7 +21,8 @@ _MAX_NOISE_T = 2.5
 _MIN_PAIRS = 200  # smallest number of voxel pairs for an estimate of the autocorrelation
 # voxels with a weight in the interpolation, relative to the voxel below the point
 _TAP_OFFSETS = np.arange(-5, 7)
-_FRACTIONS = np.linspace(0, 1, 41)  # positions between two voxels, for the variance factor
+FRACTIONS = np.linspace(0, 1, 41)
+"""Positions between two voxels at which an interpolation is described."""
 _MIN_FACTOR, _MAX_FACTOR = 0.1, 1.0  # limits of the variance factor along one axis
 
 
@@ -84,18 +85,23 @@ def compute_variance_factor(
     factor = np.ones(len(fractions))
     for axis in range(3):
         factor *= np.interp(
-            fractions[:, axis], _FRACTIONS, _compute_axis_factor(autocorrelation[axis])
+            fractions[:, axis], FRACTIONS, _compute_axis_factor(autocorrelation[axis])
         )
     return factor.reshape(shape).astype(np.float32)
 
 
 def _compute_axis_factor(autocorrelation: Float) -> Float:
-    """Return the variance factor at `_FRACTIONS` between two voxels along one axis."""
-    impulse = np.zeros(4 * len(_TAP_OFFSETS) + 1)
-    center = len(impulse) // 2
-    impulse[center] = 1.0
-    positions = center + _FRACTIONS[:, None] - _TAP_OFFSETS
-    weights = ndimage.map_coordinates(impulse, positions[None], order=3)
+    """Return the variance factor at `FRACTIONS` between two voxels along one axis."""
+    weights = interpolation_weights()
     covariance = toeplitz(autocorrelation)
     factor = np.einsum("fi,ij,fj->f", weights, covariance, weights)
     return np.clip(factor, _MIN_FACTOR, _MAX_FACTOR)
+
+
+def interpolation_weights() -> Float:
+    """Return the weights (fractions, 12 voxels) of the spline interpolation at `FRACTIONS`."""
+    impulse = np.zeros(4 * len(_TAP_OFFSETS) + 1)
+    center = len(impulse) // 2
+    impulse[center] = 1.0
+    positions = center + FRACTIONS[:, None] - _TAP_OFFSETS
+    return np.asarray(ndimage.map_coordinates(impulse, positions[None], order=3))

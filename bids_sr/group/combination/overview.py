@@ -10,6 +10,7 @@ from markupsafe import Markup
 from bids_sr.engine.metric_rows import MISSING
 from bids_sr.engine.number_text import number
 from bids_sr.evaluation.result import RunResult
+from bids_sr.glm.activation_regions import Z_95
 from bids_sr.io.frozen import frozen
 from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.io.word_lists import enumerate_words
@@ -39,6 +40,7 @@ COVERAGE_OF_TWO = (0.94, 0.95)
 """Measured coverage of 95 % intervals of two unsmoothed runs (`participant_maps.py pairs`)."""
 # difference between two intervals, relative to their width, that counts as small
 _SIMILAR_SHARE = 0.1
+_SMALLEST_CHANGE_SDS = 1.96 + 0.84  # SD, change that is found with 80 % at a two-sided p of .05
 _CM3_PER_MM3 = 1e-3
 
 
@@ -95,6 +97,8 @@ class ParticipantMap:
     if there is none. `uncombined` are phrases on contrasts that are not combined, with the reason.
     `result` is the result for the detail of the combined contrasts, and `reasons` are its reasons.
     `views` are the parts of the first screen by contrast; the first is of `contrast`.
+    `place_share` is the share of the error of the registration in the variance of a contrast over
+    runs; None for a mean of runs.
     """
 
     entities: Mapping[str, str]
@@ -118,6 +122,7 @@ class ParticipantMap:
     disagreeing_runs: Mapping[str, str] = field(default_factory=dict)
     scales: Mapping[str, float] = field(default_factory=dict)
     fewer_than: str = ""
+    place_share: float | None = None
     uncombined: Sequence[str] = ()
     result: RunResult = field(default_factory=RunResult)
     reasons: Sequence[str] = ()
@@ -173,7 +178,10 @@ def _describe_runs(facts: ParticipantMap) -> str:
     names = enumerate_words([run.name for run in facts.runs])
     weights = "equal weights" if facts.equal_weights else "weights by noise"
     text = f"mean of {len(facts.runs)} runs ({names}), {weights}"
-    if len(facts.runs) == 1:
+    if facts.place_share is not None:
+        terms = [f"{number(run.weight, '+.3g')} {run.name}" for run in facts.runs]
+        text = f"{facts.contrast}: weighted sum of runs ({', '.join(terms)})"
+    elif len(facts.runs) == 1:
         text = f"only {names}, because other runs were left out"
     smoothing = smoothing_text(facts.fwhm_mm, facts.input_fwhm_mm)
     return f"{text} · {smoothing}" if facts.input_fwhm_mm else text
@@ -261,6 +269,16 @@ def _repeated_error_sentences(facts: ParticipantMap) -> list[str]:
         f"The reconstruction error (the difference from a measurement at the high resolution) was"
         f" estimated by {facts.series}, not measured."
     )
+    if facts.place_share is not None:
+        return [
+            f"{origin_sentence} Only the part that the runs do not share counts in this contrast,"
+            " and it contains the error of the registration of the runs"
+            f" ({number(facts.place_share, '.0%')} of the variance in the brain). Distortion and"
+            " scale that differ between runs are not included.",
+            "With this error, a change of"
+            f" {_percent(_SMALLEST_CHANGE_SDS / Z_95 * (facts.combined.interval or 0))} in a voxel"
+            " is found with a probability of 80 % (two-sided p < .05).",
+        ]
     if facts.shared >= 1:
         return [
             f"{origin_sentence} It is taken to be the same in all runs, so that more runs reduce"

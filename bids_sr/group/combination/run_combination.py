@@ -1,14 +1,18 @@
 """Combination of effects and errors over the runs of a participant (fixed effects).
 
 The noise of the runs is independent and averages out. The reconstruction error of a method is
-proportional to the effect, which is the same in all runs, so most of it repeats and does not
-average out. With weights ``w`` that sum to 1 and a correlation ``rho`` of the reconstruction error
-between runs, the variance of the combined effect is
+proportional to the effect, which is the same in all runs, so most of it repeats: it does not
+average out in a mean, and cancels in a difference. With weights ``w`` and correlations ``rho`` of
+the reconstruction error between runs, the variance of the combined effect is
 
-    sum(w**2 * (noise + (1 - rho) * sd**2)) + rho * sum(w * sd)**2
+    sum(w**2 * (noise + place + (1 - rho) * sd**2))
+    + rho * (P**2 + N**2) - 2 * rho_opposite * P * N
 
-For equal runs this is ``(noise + (1 - rho) * sd**2) / n + rho * sd**2``. ``sd`` is multiplied by
-`widen_error`, because each run's ``sd`` is itself an estimate.
+where ``P`` and ``N`` are the sums of ``|w| * sd`` over positive and over negative weights. For the
+mean of equal runs this is ``(noise + (1 - rho) * sd**2) / n + rho * sd**2``. ``rho`` is a large
+measured correlation, and ``rho_opposite`` the smallest, because they enter with opposite signs.
+``sd`` is multiplied by `widen_error`, because each run's ``sd`` is itself an estimate. ``place``
+is the variance from the error of the registration, which counts in differences.
 """
 
 from collections.abc import Sequence
@@ -18,6 +22,7 @@ import numpy as np
 from scipy import special
 
 from bids_sr.glm.linear_model import t_to_z
+from bids_sr.group.combination.run_agreement import ACTIVE_T
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import InvalidInput
@@ -25,6 +30,10 @@ from bids_sr.io.notices import InvalidInput
 SHARED_UNSMOOTHED, SHARED_SMOOTHED = 0.75, 0.80
 """Correlation of the reconstruction error between runs, in active voxels, without smoothing and at
 `SMOOTHED_MM`.
+"""
+OPPOSITE_ACTIVE, OPPOSITE_INACTIVE = 0.67, 0.35
+"""Smallest correlation of the reconstruction error between two runs, in active voxels and in the
+brain, which is used for runs whose weights have opposite signs.
 """
 SMOOTHED_MM = 5.0
 """Largest smoothing (FWHM, mm) with a measured correlation of the reconstruction error."""
@@ -43,13 +52,15 @@ class RunEstimate:
     Maps have any shape; all runs have the same shape and unit. `variance` is the variance of the
     effect due to noise in the run, with `dof` degrees of freedom. Voxels without a positive
     variance, such as voxels outside the brain, have no estimate. `sd` is the standard deviation of
-    the reconstruction error; None if unknown.
+    the reconstruction error; None if unknown. `place_sd` is the standard deviation due to the
+    error of the registration to the other runs; None if it does not count.
     """
 
     effect: Array
     variance: Array
     dof: float
     sd: Array | None = None
+    place_sd: Array | None = None
 
 
 @frozen
@@ -57,23 +68,25 @@ class CombinedEstimate:
     """Combined effect of several runs.
 
     All maps are 0 in voxels without an estimate in every run; `mask` contains the other voxels.
-    `effect` is the weighted mean of the effects, and `variance` its variance due to noise, without
-    the reconstruction error. `sd` is the standard deviation of the reconstruction error of the
+    `effect` is the weighted mean or difference of the effects, and `variance` its variance due to
+    noise, without the reconstruction error. `place_variance` is its variance due to the error of
+    the registration. `sd` is the standard deviation of the reconstruction error of the
     combined effect; None if the error is unknown in any run. `dof` is the sum of the runs' degrees
-    of freedom, as in nilearn. `t` is the effect over the square root of the variance, and `z` the
-    z value with the same tail probability.
+    of freedom, as in nilearn. `t` is the effect over the square root of the variance, which in a
+    difference is the total variance, and `z` the z value with the same tail probability.
 
     `between_variance` is the variance of the combined effect as an estimate of the mean over many
     runs of the participant. It is estimated from the spread of the effects between runs, with one
     degree of freedom fewer than the number of runs, and contains noise and the part of the
-    reconstruction error that differs between runs. It is None for fewer than three runs.
-    `shared_sd` is the part of `sd` that repeats in all runs and is not contained in
-    `between_variance`; None if `sd` is None.
+    reconstruction error that differs between runs. It is None for fewer than three runs, and
+    for differences. `shared_sd` is the part of `sd` that repeats in all runs and is not contained
+    in `between_variance`; None if `sd` is None.
     """
 
     mask: MaskArray
     effect: Float
     variance: Float
+    place_variance: Float
     sd: Float | None
     dof: float
     t: Float
@@ -83,8 +96,9 @@ class CombinedEstimate:
 
     @property
     def total_variance(self) -> Float:
-        """Variance due to noise and, if known, due to the reconstruction error."""
-        return self.variance if self.sd is None else self.variance + np.square(self.sd)
+        """Variance due to noise, place and, if known, the reconstruction error."""
+        known = self.variance + self.place_variance
+        return known if self.sd is None else known + np.square(self.sd)
 
     @property
     def person_sd(self) -> Float | None:
@@ -121,6 +135,21 @@ def correlate_error(fwhm_mm: float, *, calibrated: bool, n_runs: int) -> float:
         return 1.0
     share = fwhm_mm / SMOOTHED_MM
     return SHARED_UNSMOOTHED + share * (SHARED_SMOOTHED - SHARED_UNSMOOTHED)
+
+
+def correlate_opposite(
+    fwhm_mm: float, runs: Sequence[RunEstimate], *, calibrated: bool, same_condition: bool
+) -> float | Float:
+    """Return the smallest correlation of the reconstruction error between runs, or a map of it.
+
+    It was measured for two runs of one condition, in active voxels and in the brain. Otherwise, no
+    error is assumed to be shared. Active voxels have |t| > 4 in the mean of the `runs`. For
+    `fwhm_mm` and `calibrated`, see `correlate_error`.
+    """
+    if calibrated or fwhm_mm > SMOOTHED_MM or not same_condition:
+        return 0.0
+    mean = combine_estimates(runs, shared=1.0)
+    return np.where(np.abs(mean.t) > ACTIVE_T, OPPOSITE_ACTIVE, OPPOSITE_INACTIVE)
 
 
 def widen_error(fwhm_mm: float, *, n_runs: int) -> float:
@@ -176,17 +205,19 @@ def combine_estimates(
     weights: Sequence[float | Array] | None = None,
     *,
     shared: float,
+    opposite: float | Array = 0.0,
     widening: float = 1.0,
 ) -> CombinedEstimate:
     """Combine runs of one participant as fixed effects.
 
     Maps of the runs, at least one, are on one grid. `weights` are weights of the runs, or maps of
-    weights (see `precision_weights`), and are divided by their sum. Runs with a weight of 0 are
-    left out. If `weights` is None, all runs have the same weight. `shared` is the correlation of
-    the reconstruction error between runs, from 0 to 1 (see `correlate_error`), and `widening` a
-    factor of the standard deviation of the reconstruction error (see `widen_error`). Raises
-    `InvalidInput` if there are no runs, if maps differ in shape, or if a weight or `shared` is
-    invalid.
+    weights (see `precision_weights`), and are divided by their sum, unless one is negative. Runs
+    with a weight of 0 are left out. If `weights` is None, all runs have the same weight. `shared`
+    is the correlation of the reconstruction error between runs, from 0 to 1 (see
+    `correlate_error`), `opposite` the correlation between runs whose weights have opposite signs
+    (see `correlate_opposite`), and `widening` a factor of the standard deviation of the
+    reconstruction error (see `widen_error`). Raises `InvalidInput` if there are no runs, if
+    maps differ in shape, or if a weight or `shared` is invalid.
     """
     _check_inputs(runs, weights, shared)
     if weights is not None:
@@ -198,21 +229,37 @@ def combine_estimates(
     effect = _sum_weighted([run.effect for run in runs], shares, mask, power=1)
     variance = _sum_weighted([run.variance for run in runs], shares, mask, power=2)
     dof = float(sum(run.dof for run in runs))
-    t = np.where(mask, effect / np.sqrt(np.where(variance > 0, variance, 1)), 0)
+    is_difference = any(np.any(share < 0) for share in shares)
+    places = [
+        0 * run.variance if run.place_sd is None else np.square(run.place_sd) for run in runs
+    ]
+    place_variance = _sum_weighted(places, shares, mask, power=2)
     sds = [run.sd for run in runs if run.sd is not None]
     sd = shared_sd = None
     if len(sds) == len(runs):
-        shared_sd = widening * np.sqrt(shared) * _sum_weighted(sds, shares, mask, power=1)
+        positive, negative = (
+            widening * _sum_weighted(sds, [np.maximum(sign * w, 0) for w in shares], mask, power=1)
+            for sign in (1, -1)
+        )
+        shared_variance = shared * (np.square(positive) + np.square(negative))
+        shared_variance = shared_variance - 2 * opposite * positive * negative
         error_variances = [np.square(widening * run_sd) for run_sd in sds]
         independent_variance = (1 - shared) * _sum_weighted(error_variances, shares, mask, power=2)
-        sd = np.sqrt(independent_variance + np.square(shared_sd))
+        shared_sd = np.sqrt(np.maximum(shared_variance, 0))
+        sd = np.sqrt(np.maximum(independent_variance + shared_variance, 0))
     between_variance = None
-    if len(runs) >= LEAST_RUNS_OF_SPREAD:
+    if len(runs) >= LEAST_RUNS_OF_SPREAD and not is_difference:
         between_variance = _estimate_between_variance(runs, shares, effect, mask)
+    total = variance
+    if is_difference:
+        # what differs between runs besides their effect is not evidence for a difference
+        total = variance + place_variance + (0 if sd is None else np.square(sd))
+    t = np.where(mask, effect / np.sqrt(np.where(total > 0, total, 1)), 0)
     return CombinedEstimate(
         mask=mask,
         effect=effect,
         variance=variance,
+        place_variance=place_variance,
         sd=sd,
         dof=dof,
         t=t,
@@ -260,12 +307,10 @@ def _check_weights(weights: Sequence[float | Array], n_runs: int, shape: tuple[i
                 f"the weights of run {number} have the shape {weight.shape}; expected one"
                 f" number, or {shape}"
             )
-        if not (np.isfinite(weight).all() and weight.min() >= 0):
-            raise InvalidInput(
-                f"a weight of run {number} is negative or not finite; expected 0 or more"
-            )
+        if not np.isfinite(weight).all():
+            raise InvalidInput(f"a weight of run {number} is not finite")
     if not any(weight.any() for weight in arrays):
-        raise InvalidInput("all weights are 0; expected at least one above 0")
+        raise InvalidInput("all weights are 0; expected at least one other")
 
 
 def _common_mask(runs: Sequence[RunEstimate]) -> MaskArray:
@@ -274,10 +319,15 @@ def _common_mask(runs: Sequence[RunEstimate]) -> MaskArray:
 
 
 def _normalize_weights(weights: Sequence[float | Array] | None, n_runs: int) -> list[Float]:
-    """Return weights of the runs, or maps of weights, that sum to 1 over runs."""
+    """Return weights of the runs, or maps of weights.
+
+    They sum to 1 over runs, unless one is negative, as in a difference.
+    """
     arrays = [np.asarray(1.0)] * n_runs
     if weights is not None:
         arrays = [np.asarray(weight, dtype=float) for weight in weights]
+    if any(np.any(weight < 0) for weight in arrays):
+        return arrays
     total = np.sum(arrays, axis=0)
     total = np.where(total > 0, total, 1)
     return [weight / total for weight in arrays]

@@ -48,7 +48,7 @@ from bids_sr.survey.preflight.method_checks import (
     note_vgg19,
 )
 from bids_sr.survey.preflight.output_spaces import check_spaces, check_templates
-from bids_sr.survey.preflight.plan import Estimate, Plan
+from bids_sr.survey.preflight.plan import Estimate, Plan, PlannedTerms
 from bids_sr.survey.preflight.reference_checks import note_unused_reference
 from bids_sr.survey.preflight.separate_calls import warn_of_separate_runs
 from bids_sr.survey.preflight.stats_model import list_named_types, read_model
@@ -126,6 +126,7 @@ def check_runs(settings: Settings, findings: Findings) -> Plan:
     plan = Plan(
         subjects=subjects,
         contrasts=models.contrasts,
+        over_runs=models.over_runs,
         type_order={**data_set.type_order, **data_set.task_types},
         skipped=skipped,
         sources=data_set.sources,
@@ -221,13 +222,15 @@ class _LinearModels:
     """Regressors, contrasts and confounds of the runs, by BOLD file.
 
     `types` are of the runs with valid events, and `seeds` are names of the seeds of the runs
-    without events. `contrasts` are contrasts of the trial types, and one contrast per seed.
+    without events. `contrasts` are contrasts of the trial types, and one contrast per seed, and
+    `over_runs` the terms of contrasts over runs by name.
     `nuisance` are the selected confounds of all runs; None for the default.
     """
 
     types: Mapping[Path, estimability.TypesOfRun]
     seeds: Mapping[Path, tuple[str, ...]]
     contrasts: Mapping[Path, Contrasts]
+    over_runs: Mapping[str, PlannedTerms]
     nuisance: list[str] | None
 
 
@@ -259,11 +262,13 @@ def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) ->
     nuisance = confound_checks.select_confounds(data_set.runs, settings, model_confounds, findings)
     tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
     labels = type_labels.label_trial_types(types, tables, data_set, findings)
-    contrasts = run_contrasts.resolve_run_contrasts(
+    contrasts, over_runs = run_contrasts.resolve_run_contrasts(
         types, requested_contrasts, tables, findings, labels
     )
     contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
-    return _LinearModels(types=types, seeds=seeds, contrasts=contrasts, nuisance=nuisance)
+    return _LinearModels(
+        types=types, seeds=seeds, contrasts=contrasts, over_runs=over_runs, nuisance=nuisance
+    )
 
 
 def _assess_trial_types(

@@ -45,6 +45,19 @@ WITHOUT_RUN = (
 
 
 @frozen
+class RunTerm:
+    """Term of a contrast over runs: mean effect of a `contrast` over `runs`, with a weight.
+
+    `label` names the runs as requested, such as ``ses-pre``, and `runs` are their short names.
+    """
+
+    label: str
+    contrast: str
+    weight: float
+    runs: tuple[str, ...]
+
+
+@frozen
 class RunGroup:
     """Runs of one participant and task that are combined.
 
@@ -52,7 +65,7 @@ class RunGroup:
     sessions without `session`. `runs` are the combined runs by a short name such as ``run-1``, or
     ``ses-A_run-1`` if the runs are from several sessions (`over_sessions`). All maps are brought
     to the frame of the first run. `contrasts` has the names of the runs that are combined, by
-    contrast; two or more each.
+    contrast; two or more each. `over_runs` has the terms of contrasts over these runs by name.
 
     `left_out` has the reason by the name of a run that is not combined at all, `missing_contrasts`
     the reason by the name of a run, by contrast without this run, and `uncombined` the reason by
@@ -63,7 +76,8 @@ class RunGroup:
     entities: Mapping[str, str]
     runs: Mapping[str, BoldRun]
     over_sessions: bool
-    contrasts: Mapping[str, tuple[str, ...]]
+    contrasts: Mapping[str, Sequence[str]]
+    over_runs: Mapping[str, tuple[RunTerm, ...]]
     left_out: Mapping[str, str]
     missing_contrasts: Mapping[str, Mapping[str, str]]
     uncombined: Mapping[str, str]
@@ -73,6 +87,14 @@ class RunGroup:
     def label(self) -> str:
         """Entities of the combined maps as in their names."""
         return _format_label(self.entities)
+
+    @property
+    def used_contrasts(self) -> dict[str, Sequence[str]]:
+        """Names of the runs by contrast whose maps are combined or a term of a contrast."""
+        used = dict(self.contrasts)
+        for term in chain.from_iterable(self.over_runs.values()):
+            used[term.contrast] = tuple(dict.fromkeys((*used.get(term.contrast, ()), *term.runs)))
+        return used
 
 
 @frozen
@@ -115,9 +137,18 @@ def format_combined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
         session_text = " over sessions" if group.over_sessions else ""
         group_lines.append(f"{group.label}: {', '.join(group.runs)} are combined{session_text}")
         group_lines += [
+            f"  {name} = {' '.join(map(_format_term, terms))}"
+            for name, terms in group.over_runs.items()
+        ]
+        group_lines += [
             f"  not combined: {sentence}" for sentence in list_uncombined_contrasts(group)
         ]
     return group_lines
+
+
+def _format_term(term: RunTerm) -> str:
+    """Return a term of a contrast over runs in words."""
+    return f"{term.weight:+g} * {term.contrast} in {' and '.join(term.runs)}"
 
 
 def group_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
@@ -280,7 +311,11 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
     included_runs = _omit(runs_by_name, left_out)
     weights_by_run = {name: _get_weights(run, plan) for name, run in included_runs.items()}
     contrasts, missing_contrasts = _find_common_contrasts(weights_by_run)
+    over_runs, lost = _find_terms(runs_by_name, included_runs, left_out, plan)
     combined_names = {name for names in contrasts.values() for name in names}
+    combined_names |= {
+        name for terms in over_runs.values() for term in terms for name in term.runs
+    }
     for name in runs_by_name.keys() - left_out.keys() - combined_names:
         reasons = missing_contrasts.pop(name, {})
         left_out[name] = next(iter(reasons.values()), "no contrast in common with the other runs")
@@ -297,15 +332,51 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
         runs={name: run for name, run in runs_by_name.items() if name in combined_names},
         over_sessions=over_sessions,
         contrasts=contrasts,
+        over_runs=over_runs,
         left_out=left_out,
         missing_contrasts=missing_contrasts,
         uncombined={
             contrast: _explain_uncombined(contrast, weights_by_run)
             for contrast in dict.fromkeys(chain.from_iterable(weights_by_run.values()))
             if contrast not in contrasts
-        },
+        }
+        | lost,
         unusual={name: unusual_runs[name] for name in combined_names & unusual_runs.keys()},
     )
+
+
+def _find_terms(
+    runs: Mapping[str, BoldRun],
+    included_runs: Collection[str],
+    left_out: Mapping[str, str],
+    plan: Plan,
+) -> tuple[dict[str, tuple[RunTerm, ...]], dict[str, str]]:
+    """Return the terms of contrasts over some runs, and why contrasts lost all runs of a term.
+
+    `runs` are the runs of a group by name, of which `included_runs` can be combined; `left_out`
+    has the reasons of the others. Contrasts with terms of other runs are not included.
+    """
+    over_runs: dict[str, tuple[RunTerm, ...]] = {}
+    lost: dict[str, str] = {}
+    for name, planned in plan.over_runs.items():
+        members = {
+            label: {run: by_bold[bold.bold] for run, bold in runs.items() if bold.bold in by_bold}
+            for label, by_bold in planned.items()
+        }
+        if not all(members.values()):
+            continue
+        terms = []
+        for label, by_run in members.items():
+            usual = _find_most_frequent(by_run[run] for run in by_run if run in included_runs)
+            if usual is None:
+                lost[name] = "; ".join(f"{run}: {left_out[run]}" for run in by_run)
+                break
+            contrast, weight = usual
+            names = tuple(run for run in included_runs if by_run.get(run) == usual)
+            terms.append(RunTerm(label=label, contrast=contrast, weight=weight, runs=names))
+        else:
+            over_runs[name] = tuple(terms)
+    return over_runs, lost
 
 
 def _omit(runs: Mapping[str, BoldRun], left_out: Collection[str]) -> dict[str, BoldRun]:

@@ -61,6 +61,13 @@ class RegionMask:
     spaces: Mapping[str, RegionSpace]
 
 
+PlannedTerms = Mapping[str, Mapping[Path, tuple[str, float]]]
+"""Contrast and weight of each run of the terms of a contrast over runs.
+
+The keys are the entities of the runs of a term, such as ``ses-pre``, and then BOLD files.
+"""
+
+
 @frozen
 class Plan:
     """Plan of a call.
@@ -68,8 +75,9 @@ class Plan:
     `problems` are reasons why the call cannot start, and `warnings` are warnings and notes about
     unexpected processing, for the terminal and the report. `series` are computed; `series_by_run`
     are the series of a run by BOLD file, and runs that are not included have all `series`.
-    `contrasts` are weights by trial type, by contrast name, by BOLD file. `unsplit` are BOLD files
-    of runs with too few blocks for split halves. `skipped` are the reasons by name of a skipped
+    `contrasts` are weights by trial type, by contrast name, by BOLD file, and `over_runs` the
+    terms of contrasts over runs by name. `unsplit` are BOLD files of runs with too few blocks for
+    split halves. `skipped` are the reasons by name of a skipped
     run.
 
     `type_order` are trial types by task in the order of ``Levels`` at the root of the data set,
@@ -92,6 +100,7 @@ class Plan:
     estimate: Estimate = field(default_factory=Estimate)
     series: tuple[str, ...] = ("acquired",)
     contrasts: Mapping[Path, Contrasts] = field(default_factory=dict)
+    over_runs: Mapping[str, PlannedTerms] = field(default_factory=dict)
     series_by_run: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
     unsplit: frozenset[Path] = frozenset()
     skipped: Mapping[str, tuple[Notice, ...]] = field(default_factory=dict)

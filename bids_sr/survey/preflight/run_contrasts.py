@@ -2,22 +2,32 @@
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from bids_sr.glm.contrasts import (
+    DEFAULTS,
     Contrast,
+    ContrastOverRuns,
+    Term,
+    comparable,
     is_possible,
     label_types,
     make_unique_label,
+    name_terms,
+    parse_over_runs,
     resolve_contrasts,
+    sum_larger_side,
+    weigh_terms,
 )
 from bids_sr.io.notices import UsageError
 from bids_sr.io.tables import MISSING_MARKS
 from bids_sr.survey.bids import Findings
-from bids_sr.survey.bids.entities import parse_entities, stem_of_echoes
+from bids_sr.survey.bids.entities import parse_entities, same_run, stem_of_echoes
 from bids_sr.survey.preflight.estimability import TypesOfRun, note_imprecise, select_estimable
 from bids_sr.survey.preflight.events import MISSING_TYPE
+from bids_sr.survey.preflight.plan import PlannedTerms
 from bids_sr.survey.preflight.shared_types import share_averaged_types
 
 # contrast as written by the user, or name and weights from ``--model``
@@ -30,48 +40,184 @@ def resolve_run_contrasts(
     tables: Mapping[Path, Path],
     findings: Findings,
     labels: Mapping[Path, Mapping[str, str]] = MappingProxyType({}),
-) -> dict[Path, dict[str, Contrast]]:
-    """Return the contrasts of each run.
+) -> tuple[dict[Path, dict[str, Contrast]], dict[str, PlannedTerms]]:
+    """Return the contrasts of each run, and the terms of contrasts over runs by name.
 
     Means over trial types are over the types that the runs of a task share
     (`bids_sr.survey.preflight.shared_types`). Default contrasts that cannot be estimated are left
     out, with a note. A requested contrast must be possible in at least one run. For runs without
-    one of its trial types it is omitted, with a note.
+    one of its trial types it is omitted, with a note. The terms of a contrast over runs are
+    contrasts of their runs, which are added if they were not requested.
 
     Names of requested contrasts are distinct without case among all requests, whatever types a run
     has, so that a name has the same meaning in all runs of a task.
 
     `types`, events `tables` and `labels` of trial types are by BOLD file; without labels, they are
     chosen among the types of the run. `requested` are contrasts as written by the user, or name
-    and weights from ``--model``; if empty, default contrasts are used.
+    and weights from ``--model``; if empty, default contrasts are used, and beside `DEFAULTS`, too.
     """
-    possible_requests = _select_possible(types, requested, findings)
+    n_problems = len(findings.problems)
+    all_types = list(dict.fromkeys(name for run in types.values() for name in run.modeled))
+    all_labels = label_types(all_types) | {
+        name: label for run_labels in labels.values() for name, label in run_labels.items()
+    }
+    over_runs: dict[str, tuple[str, ContrastOverRuns]] = {}
+    own_requests: list[_Request] = []
+    with_defaults = not requested
+    for request in requested:
+        if request == DEFAULTS and DEFAULTS not in all_types:
+            with_defaults = True
+        elif isinstance(request, str) and (
+            parsed := parse_over_runs(request, all_types, all_labels)
+        ):
+            over_runs[make_unique_label(parsed.name, over_runs)] = request, parsed
+        else:
+            own_requests.append(request)
+    possible_requests = _select_possible(types, own_requests, findings)
     types = share_averaged_types(types, tables, findings)
     contrasts: dict[Path, dict[str, Contrast]] = {}
     for bold, run in types.items():
         run_labels = labels.get(bold) or label_types(run.modeled)
-        if requested:
-            contrasts[bold] = _resolve_requests(
-                {position: requested[position] for position in possible_requests[bold]},
-                run,
-                run_labels,
-                _change_names(requested, run_labels, findings),
-            )
-        else:
-            contrasts[bold] = resolve_contrasts(
-                run.modeled,
-                described_types=run.described,
-                averaged_types=run.averaged,
-                labels=run_labels,
-            )
-        if run.information is None:  # the model was not built
-            continue
         entities = parse_entities(bold)
-        with findings.about(entities["subject"], stem_of_echoes(bold), code="events"):
-            if not requested:
-                contrasts[bold] = select_estimable(run, contrasts[bold], tables[bold], findings)
-            note_imprecise(run, contrasts[bold], tables[bold], findings)
-    return contrasts
+        with findings.about(entities.get("subject", ""), stem_of_echoes(bold), code="events"):
+            contrasts[bold] = {}
+            if with_defaults:
+                defaults = resolve_contrasts(
+                    run.modeled,
+                    described_types=run.described,
+                    averaged_types=run.averaged,
+                    labels=run_labels,
+                )
+                contrasts[bold] = (
+                    defaults
+                    if run.information is None  # the model was not built
+                    else select_estimable(run, defaults, tables[bold], findings)
+                )
+        resolved = _resolve_requests(
+            {position: own_requests[position] for position in possible_requests[bold]},
+            run,
+            run_labels,
+            _change_names(own_requests, run_labels, findings),
+        )
+        for name, weights in resolved.items():
+            if weights not in contrasts[bold].values():
+                contrasts[bold][make_unique_label(name, contrasts[bold])] = weights
+    planned_terms = {
+        name: _plan_terms(request, contrast, types, contrasts, all_labels, findings)
+        for name, (request, contrast) in over_runs.items()
+    }
+    for bold, run in types.items():
+        with findings.about(
+            parse_entities(bold).get("subject", ""), stem_of_echoes(bold), code="events"
+        ):
+            if run.information is not None:
+                note_imprecise(run, contrasts[bold], tables[bold], findings)
+    if requested and len(findings.problems) == n_problems:
+        _refuse_unmapped(contrasts, findings)
+    return contrasts, planned_terms
+
+
+def _plan_terms(
+    request: str,
+    contrast: ContrastOverRuns,
+    types: Mapping[Path, TypesOfRun],
+    contrasts: Mapping[Path, dict[str, Contrast]],
+    labels: Mapping[str, str],
+    findings: Findings,
+) -> PlannedTerms:
+    """Return contrast and weight of each run of the terms of a contrast over runs.
+
+    Terms of the same runs are one contrast of these runs, because their estimates are correlated.
+    Missing contrasts are added to the `contrasts` of the runs.
+    """
+    planned: dict[str, dict[Path, tuple[str, float]]] = {}
+    participants = {parse_entities(bold).get("subject", "") for bold in types}
+    for runs in dict.fromkeys(term.runs for term in contrast.terms):
+        terms = [replace(term, runs="") for term in contrast.terms if term.runs == runs]
+        planned[runs] = {
+            bold: _add_contrast(terms, run, contrasts[bold], labels)
+            for bold, run in types.items()
+            if _is_selected(bold, runs) and _can_weigh(terms, run)
+        }
+        term_text = f"{' and '.join(repr(term.trial_type) for term in terms)} in {runs or 'a run'}"
+        lacking = participants - {
+            parse_entities(bold).get("subject", "") for bold in planned[runs]
+        }
+        if lacking == participants:
+            findings.refuse_option(
+                _option_text(request),
+                f"no run of any participant has {term_text}",
+                "Name entities and labels of the runs as in their file names, such as"
+                " `thumb@ses-post - thumb@ses-pre`.",
+            )
+        for label in sorted(lacking - {""}) if lacking < participants else ():
+            with findings.about(label):
+                findings.warn(
+                    _option_text(request),
+                    f"sub-{label} has no run with {term_text}, so that the contrast is not"
+                    " computed for this participant, who is left out of its group map.",
+                )
+    bolds = [bold for term_runs in planned.values() for bold in term_runs]
+    if len(set(bolds)) < len(bolds):
+        findings.refuse_option(
+            _option_text(request),
+            "a run belongs to several terms, so that the runs of the terms overlap",
+            "Give each term other runs, or several terms exactly the same runs.",
+        )
+    return planned
+
+
+def _is_selected(bold: Path, runs: str) -> bool:
+    """Return whether a run has the entities of a term, such as ``ses-pre_run-1``."""
+    selected = parse_entities(Path(f"{runs}_bold"))
+    return same_run(selected, parse_entities(bold), selected)
+
+
+def _can_weigh(terms: Sequence[Term], run: TypesOfRun) -> bool:
+    """Return whether a run has the trial types of some terms, whose weights are not all 0."""
+    weights = weigh_terms(terms, run.averaged)
+    return any(weights.values()) and weights.keys() <= {*run.modeled}
+
+
+def _add_contrast(
+    terms: Sequence[Term],
+    run: TypesOfRun,
+    contrasts: dict[str, Contrast],
+    labels: Mapping[str, str],
+) -> tuple[str, float]:
+    """Return the name of the contrast of some terms in a run, and the factor of its effect.
+
+    The contrast, or its opposite, is added to `contrasts` if the run does not have it.
+    """
+    summed = weigh_terms(terms, run.averaged)
+    weights = {name: weight for name, weight in summed.items() if weight}
+    size = sum_larger_side(weights)
+    for sign in (1.0, -1.0):
+        signed = comparable({name: sign * weight for name, weight in weights.items()})
+        for name, other in contrasts.items():
+            if comparable(other) == signed:
+                return name, sign * size / sum_larger_side(other)
+    sign = 1.0 if terms[0].weight > 0 else -1.0
+    positive_terms = [replace(term, weight=sign * term.weight) for term in terms]
+    name = name_terms(positive_terms, labels)
+    if name in contrasts:
+        name = make_unique_label(name, contrasts)
+    contrasts[name] = {key: sign * weight / size for key, weight in weights.items()}
+    return name, sign * size
+
+
+def _refuse_unmapped(contrasts: Mapping[Path, Mapping[str, Contrast]], findings: Findings) -> None:
+    """Report the first run without any contrast."""
+    bold = next((bold for bold, weights in contrasts.items() if not weights), None)
+    if bold is None:
+        return
+    with findings.about(parse_entities(bold).get("subject", ""), stem_of_echoes(bold)):
+        findings.add_problem(
+            bold,
+            "none of the requested contrasts can be computed for this run, so the run would"
+            " not have any activation maps",
+            "Exclude the run (--task-id, --run-id), or add a contrast.",
+        )
 
 
 def _change_names(
@@ -131,17 +277,13 @@ def _select_possible(
     """Return the positions of the requested contrasts that are possible in each run.
 
     Contrasts with trial types that a run does not have are reported.
-
-    If every contrast is possible in some run, the first run without any contrast is a problem.
     """
     possible_requests: dict[Path, list[int]] = {bold: [] for bold in types}
-    are_all_possible = True
     for position, request in enumerate(requested):
         bolds = [bold for bold, run in types.items() if is_possible(request, run.modeled)]
         for bold in bolds:
             possible_requests[bold].append(position)
         if not bolds:
-            are_all_possible = False
             _refuse_impossible(request, types.values(), findings)
         elif len(bolds) < len(types):
             findings.note(
@@ -149,16 +291,6 @@ def _select_possible(
                 f"the contrast is computed for {len(bolds)} of {len(types)} runs; the other runs"
                 " lack at least one of its trial types.",
             )
-    unmapped = [bold for bold, requests in possible_requests.items() if not requests]
-    if requested and are_all_possible and unmapped:
-        bold = unmapped[0]
-        reason = (
-            "none of the requested contrasts can be computed for this run, so the run would"
-            " not have any activation maps"
-        )
-        fix = "Exclude the run (--task-id, --run-id), or add a contrast."
-        with findings.about(parse_entities(bold).get("subject", ""), stem_of_echoes(bold)):
-            findings.add_problem(bold, reason, fix)
     return possible_requests
 
 
@@ -178,7 +310,8 @@ def _refuse_impossible(request: _Request, types: Iterable[TypesOfRun], findings:
     findings.refuse_option(
         _option_text(request),
         f"no run contains all trial types of the contrast ({names})",
-        "Use trial types that occur in the same run; contrasts are computed within runs.",
+        "Use trial types that occur in the same run, or name the runs, such as `A@run-1 -"
+        " B@run-2`.",
     )
 
 

@@ -9,6 +9,7 @@ from bids_sr.glm.contrasts import (
     label_types,
     list_modeled_types,
     order_types,
+    parse_over_runs,
     resolve_contrasts,
 )
 from bids_sr.io.notices import UsageError
@@ -103,6 +104,7 @@ def test_types_are_compared_in_pairs_or_with_the_mean_of_the_others(types, names
         ("-thumb", "minusThumb", {"thumb": -1.0}),
         ("2*thumb-little-little", "thumbMinusLittleMinusLittle", {"thumb": 2.0, "little": -2.0}),
         ("all", "all", {"thumb": 0.5, "little": 0.5}),
+        ("all - thumb", "allMinusThumb", {"thumb": -0.5, "little": 0.5}),
     ],
 )
 def test_contrast_expressions_are_parsed(text: str, name: str, weights: dict[str, float]) -> None:
@@ -211,3 +213,32 @@ def test_labels_of_all_runs_are_used_in_each_run() -> None:
     model = [("go", {"go": 1.0}), ("mine", {"go": 1.0, "stop": -1.0})]
     assert list(resolve_contrasts(["go", "stop"], model, labels=labels)) == ["go3", "mine"]
     assert list(resolve_contrasts(["go", "stop"], ["go-stop"], labels=labels)) == ["go3MinusStop"]
+
+
+@pytest.mark.parametrize(
+    ("text", "terms", "name"),
+    [
+        (
+            "a@ses-2_run-1 - .5*b@ses-1",
+            [("a", 1, "ses-2_run-1"), ("b", -0.5, "ses-1")],
+            "aSes2Run1MinusBSes1",
+        ),
+        ("a@run-1-b@run-2", [("a", 1, "run-1"), ("b", -1, "run-2")], "aRun1MinusBRun2"),
+        ("d = all@ses-x + a", [("all", 1, "ses-x"), ("a", 1, "")], "d"),
+        # the longest trial type wins, which may contain the sign
+        ("a@run-1@ses-2 - a", [("a@run-1", 1, "ses-2"), ("a", -1, "")], "aRun1Ses2MinusA"),
+    ],
+)
+def test_terms_name_the_runs_that_they_are_from(text, terms, name):
+    types = ["a", "b"] if "@run-1@" not in text else ["a", "a@run-1"]
+    contrast = parse_over_runs(text, types, label_types(types))
+    assert [(term.trial_type, term.weight, term.runs) for term in contrast.terms] == terms
+    assert contrast.name == name
+
+
+def test_a_trial_type_that_looks_like_a_term_is_a_type():
+    types = ["a", "a@run-1"]
+    assert parse_over_runs("a@run-1", types, label_types(types)) is None
+    assert resolve_contrasts(types, ["a@run-1"]) == {"aRun1": {"a@run-1": 1.0}}
+    with pytest.raises(UsageError, match="single run"):
+        resolve_contrasts(["a"], ["a@run-2"])

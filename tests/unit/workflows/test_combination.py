@@ -122,3 +122,15 @@ def test_contrasts_missing_in_the_first_run_are_stored(tmp_path):
     assert any(
         "contrast" in choice for settings in stored_maps(graph) for choice in settings["among"]
     )
+
+
+def test_only_contrasts_over_runs_estimate_the_place_of_runs(tmp_path):
+    maker = two_runs(tmp_path)
+    steps = {"contrast_runs", "estimate_place_error"}
+    assert not steps & steps_of(planned_graph(maker, tmp_path, *PLAIN))
+    requests = ["--contrasts", "defaults", "thumb@run-1 - little@run-2"]
+    graph = planned_graph(maker, tmp_path, *PLAIN, *requests, "--level", "full")
+    assert steps <= steps_of(graph)
+    (node, *_) = nodes_of(graph, "contrast_runs")
+    (term, other) = node.settings["over_runs"]["thumbRun1MinusLittleRun2"]
+    assert (term.contrast, term.runs, other.weight) == ("thumb", ("run-1",), -1)

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -23,11 +25,22 @@ from bids_sr.evaluation.steps.error_maps import (
 from bids_sr.glm.activation_regions import Threshold, parse_thresholds
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL, PERCENT, SQUARED_PERCENT, region_sidecar
 from bids_sr.glm.steps.activation import write_map
+from bids_sr.group.combination.interpolated_variance import (
+    compute_variance_factor,
+    noise_autocorrelation,
+)
+from bids_sr.group.combination.placement import (
+    compute_place_gradients,
+    compute_place_sd,
+    extrapolate,
+    filter_alike,
+)
 from bids_sr.group.combination.run_combination import (
     CombinedEstimate,
     RunEstimate,
     combine_estimates,
     correlate_error,
+    correlate_opposite,
     weigh_runs,
     widen_error,
 )
@@ -38,6 +51,7 @@ from bids_sr.io.json_values import as_number
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, map_label
 from bids_sr.io.word_lists import enumerate_words
+from bids_sr.survey.preflight.combined_runs import RunTerm
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -56,6 +70,34 @@ _RUN_KEYS = (
 )
 RUN_SCALE = "RunScale"
 """Key of the divisor of the effects of a run: its signal relative to the first run."""
+FRAME_TO_RUN = "FrameToRun"
+"""Key of the matrix from voxels of the first run to voxels of a run, before interpolation."""
+TERMS = "Terms"
+"""Key of the terms of a contrast over runs: labels of the runs, contrast, weight and runs."""
+_DESCRIPTIONS_OVER_RUNS = {
+    "effect": (
+        "Weighted sum of the mean effects of several runs or sessions (Terms), in percent of the"
+        " mean brain signal: a positive value is a larger effect in the terms with a positive"
+        " weight"
+    ),
+    "variance": "Variance of the contrast over runs due to the noise of the runs",
+    "t": (
+        "Contrast over runs divided by its total standard deviation: noise, the reconstruction"
+        " error that the runs do not share, and the error of their registration"
+    ),
+    "sd": (
+        "Standard deviation of the contrast over runs due to the reconstruction error that the"
+        " runs do not share, and to the error of their registration"
+    ),
+}
+CONTRASTS_OVER_RUNS_TEXT = (
+    "Contrasts over runs are weighted sums of the effects of the runs in the frame of the first"
+    " run. The first run was filtered with the gain of the interpolation of the other runs. Their"
+    " variance is the sum of the noise of the runs, of the part of the reconstruction error that"
+    " they do not share, and of the product of the effect's gradient with the error of the"
+    " registration, estimated from its residuals in cells of 40 mm. t includes all three.\n"
+)
+"""Methods text of `contrast_runs`."""
 _DESCRIPTIONS = {
     "effect": (
         "Mean of the effects of several runs (fixed effects), in percent: 100 times the effect in"
@@ -93,6 +135,8 @@ _COMBINATION_KEYS = (
     "DegreesOfFreedom",
     "SharedErrorCorrelation",
     "ErrorWidening",
+    TERMS,
+    "PlaceErrorShare",
     "Sources",
 )
 MapsByStatistic = Mapping[str, Derivative]
@@ -250,13 +294,15 @@ def combine_maps(
     for (space, contrast, fwhm_mm), by_run in maps_by_run(resampled_maps).items():
         contrast_runs = [name for name in runs if name in contrasts.get(contrast, ())]
         maps = _select_maps_to_combine(by_run, contrast_runs, excluded)
-        if not maps:
+        if not maps or len(_select_maps_to_combine(by_run, contrast_runs, ())) < 2:
             continue
         if grids := grid_differences(maps):
             differing_grids.setdefault(space, grids)
             continue
+        estimates = [make_run_estimate(run_maps) for run_maps in maps.values()]
+        run_weights = weigh_runs(estimates) if weights == "precision" else [1.0] * len(maps)
         combined = _combine_contrast(
-            combination, contrast, fwhm_mm, maps, weights=weights, calibrated=calibrated
+            combination, contrast, fwhm_mm, maps, estimates, run_weights, calibrated=calibrated
         )
         if combined is None:
             # smoothing and contrasts have the same brain, and all series do
@@ -317,22 +363,36 @@ def maps_by_run(
     return sorted_maps
 
 
+def find_combined_maps(
+    by_map: Mapping[_MapGroup, Mapping[str, MapsByStatistic]], effect: Derivative
+) -> dict[str, MapsByStatistic]:
+    """Return the maps of the runs that a combined effect is computed from, by name and statistic.
+
+    `by_map`: maps of all runs, as returned by `maps_by_run`.
+    """
+    contrast, width = effect.entities["contrast"], as_number(effect.sidecar["SmoothingFWHM"])
+    terms = effect.sidecar.get(TERMS)
+    if not isinstance(terms, list):
+        return dict(by_map[FIRST_BOLDREF, contrast, width])
+    return {
+        name: by_map[FIRST_BOLDREF, term["contrast"], width][name]
+        for term in terms
+        for name in term["runs"]
+    }
+
+
 def _select_maps_to_combine(
     by_run: Mapping[str, MapsByStatistic], contrast_runs: Sequence[str], excluded: Collection[str]
 ) -> dict[str, MapsByStatistic]:
     """Return the maps of runs that are not excluded, by name of the run and statistic.
 
-    The result is {} if fewer than two of the runs with the contrast have an effect and a variance,
-    because there is nothing to combine, or if all these runs are excluded.
+    Runs without an effect or a variance of the contrast are not included.
     """
-    mapped_runs = {
+    return {
         name: by_run[name]
         for name in contrast_runs
-        if {"effect", "variance"} <= by_run.get(name, {}).keys()
+        if {"effect", "variance"} <= by_run.get(name, {}).keys() and name not in excluded
     }
-    if len(mapped_runs) < 2:
-        return {}
-    return {name: run_maps for name, run_maps in mapped_runs.items() if name not in excluded}
 
 
 def grid_differences(maps: Mapping[str, MapsByStatistic]) -> str:
@@ -356,13 +416,151 @@ def grid_differences(maps: Mapping[str, MapsByStatistic]) -> str:
     )
 
 
+@step(
+    Stage.COMBINATION,
+    makes=("over_runs_maps", "over_runs_rows"),
+    memory=Need(always=0.03, high=0.8),
+    cost=RunTime(always=1.0),
+)
+def contrast_runs(
+    resampled_maps: list[Map],
+    place_errors: dict[str, Facts],
+    combined_rows: Rows,
+    run_agreement: Facts | None = None,
+    here: Path = HERE,
+    *,
+    series_name: str,
+    over_runs: Mapping[str, Sequence[RunTerm]],
+    runs: Mapping[str, Mapping[str, str]],
+    left_out: Mapping[str, str],
+    thresholds: Sequence[str],
+    calibrated: bool,
+) -> tuple[list[Map], Rows]:
+    """Map contrasts over runs, such as the difference between two sessions.
+
+    Runs are left out if they show another head, or if the series was not applied, but not because
+    their effects disagree, which may be the effect of interest. Runs of a term have equal weights.
+
+    `place_errors` are results of `resampled_runs.estimate_place_error` by name of the run.
+    `combined_rows` is the result of `combine_maps`, and `over_runs` are the terms by contrast. For
+    the other parameters, see `combine_maps`. Returns maps and masks in the frame of the first run,
+    and `combined_rows` followed by the sizes of the masks. Contrasts without a run of a term have
+    no maps.
+    """
+    agreement = {} if run_agreement is None else run_agreement
+    excluded = {
+        **_find_zero_filled_runs(resampled_maps, series_name),
+        **_parse_reasons(agreement, "OtherHead"),
+    }
+    combination = _Combination(
+        series=series_name,
+        runs=runs,
+        left_out={**left_out, **excluded},
+        disagreeing_runs={},
+        missing_contrasts={},
+    )
+    by_map = maps_by_run(resampled_maps)
+    stored_maps: list[Derivative] = []
+    rows: list[MetricRow] = list(combined_rows)
+    for (contrast, terms), width in product(
+        over_runs.items(), dict.fromkeys(width for _, _, width in by_map)
+    ):
+        used_terms = [
+            replace(
+                term,
+                runs=tuple(
+                    _select_maps_to_combine(
+                        by_map.get((FIRST_BOLDREF, term.contrast, width), {}), term.runs, excluded
+                    )
+                ),
+            )
+            for term in terms
+        ]
+        by_run = {
+            name: by_map[FIRST_BOLDREF, term.contrast, width][name]
+            for term in used_terms
+            for name in term.runs
+        }
+        combined = None
+        if all(term.runs for term in used_terms) and not grid_differences(by_run):
+            combined = _combine_contrast(
+                combination,
+                contrast,
+                width,
+                by_run,
+                _place_estimates(by_run, place_errors),
+                [term.weight / len(term.runs) for term in used_terms for _ in term.runs],
+                calibrated=calibrated,
+                terms=used_terms,
+            )
+        if combined is None:
+            _LOGGER.warning(
+                "%s: no map of the contrast %s, because a term has no run, or the runs have no"
+                " voxel in common. %s",
+                series_name,
+                contrast,
+                "; ".join(f"{name}: {reason}" for name, reason in combination.left_out.items()),
+            )
+            continue
+        images, region_rows = _make_images(
+            combined,
+            thresholds,
+            with_masks=bool(permits_sign_reliable(combined_rows, series_name, contrast)),
+            wide=False,  # t contains all errors
+        )
+        affine = combined.first_effect.volume.affine
+        stored_maps += [write_map(values, affine, image, here) for values, image in images]
+        rows += region_rows
+    return stored_maps, rows
+
+
+def _place_estimates(
+    maps: Mapping[str, MapsByStatistic], place_errors: Mapping[str, Facts]
+) -> list[RunEstimate]:
+    """Return the estimates of runs with the errors of their places, interpolated alike."""
+    matrices = {
+        name: np.asarray(run_maps["effect"].sidecar[FRAME_TO_RUN])
+        for name, run_maps in maps.items()
+        if FRAME_TO_RUN in run_maps["effect"].sidecar
+    }
+    estimates = []
+    for name, run_maps in maps.items():
+        estimate = make_run_estimate(run_maps)
+        inside = estimate.variance > 0
+        effect = extrapolate(estimate.effect, inside)
+        if name in place_errors:
+            affine = run_maps["effect"].volume.affine
+            covariance, center = (place_errors[name][key] for key in ("Covariance", "Center"))
+            gradients = compute_place_gradients(effect, affine, np.asarray(center))
+            place_sd = np.where(inside, compute_place_sd(gradients, np.asarray(covariance)), 0)
+            estimate = replace(estimate, place_sd=place_sd)
+        elif matrices:
+            t = np.where(inside, effect / np.sqrt(np.where(inside, estimate.variance, 1)), 0)
+            autocorrelation = noise_autocorrelation(t, inside)
+            factors = [
+                compute_variance_factor(
+                    autocorrelation, inside.shape, np.eye(4), np.eye(4), matrix
+                )
+                for matrix in matrices.values()
+            ]
+            filtered = filter_alike(effect, list(matrices.values()))
+            estimate = replace(
+                estimate,
+                effect=np.where(inside, filtered, 0),
+                variance=np.mean(factors, axis=0) * estimate.variance,
+            )
+        estimates.append(estimate)
+    return estimates
+
+
 @frozen
 class _CombinedContrast:
     """Estimate of one contrast at one smoothing from all runs.
 
     `fwhm_mm` is the smoothing of the maps (FWHM). The combined maps have grid and entities of
     `first_effect`, the effect of the first run. `estimate` contains combined effect, variances and
-    statistics, and `sidecar` the metadata of all maps.
+    statistics, and `sidecar` the metadata of all maps. `own_contrasts` are the contrasts of the
+    terms by name of the run; {} for a mean of runs.
     """
 
     combination: _Combination
@@ -371,6 +569,12 @@ class _CombinedContrast:
     first_effect: Derivative
     estimate: CombinedEstimate
     sidecar: Mapping[str, object]
+    own_contrasts: Mapping[str, str]
+
+    def describe(self, stat: str) -> str:
+        """Return the description of a map of a statistic."""
+        over_runs = _DESCRIPTIONS_OVER_RUNS if self.own_contrasts else {}
+        return over_runs.get(stat, _DESCRIPTIONS[stat])
 
 
 def _combine_contrast(
@@ -378,35 +582,55 @@ def _combine_contrast(
     contrast: str,
     fwhm_mm: float,
     maps: Mapping[str, MapsByStatistic],
+    estimates: Sequence[RunEstimate],
+    run_weights: Sequence[float],
     *,
-    weights: RunWeighting,
     calibrated: bool,
+    terms: Sequence[RunTerm] = (),
 ) -> _CombinedContrast | None:
     """Combine the maps of runs, by name of the run; None if the runs have no common voxel.
 
-    For the other parameters, see `combine_maps`.
+    `estimates` and `run_weights` are in the order of the runs, and `terms` those of a contrast
+    over runs. For the other parameters, see `combine_maps`.
     """
     correlation = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=len(maps))
     widening = widen_error(fwhm_mm, n_runs=len(maps))
-    run_estimates = [make_run_estimate(run_maps) for run_maps in maps.values()]
-    run_weights = weigh_runs(run_estimates) if weights == "precision" else [1.0] * len(maps)
-    estimate = combine_estimates(run_estimates, run_weights, shared=correlation, widening=widening)
+    is_same = len({term.contrast for term in terms}) == 1
+    estimate = combine_estimates(
+        estimates,
+        run_weights,
+        shared=correlation,
+        opposite=correlate_opposite(
+            fwhm_mm, estimates, calibrated=calibrated, same_condition=is_same
+        ),
+        widening=widening,
+    )
     if not estimate.mask.any():
         return None
-    shares = {
-        name: weight / sum(run_weights) for name, weight in zip(maps, run_weights, strict=True)
-    }
+    total_weight = 1.0 if terms else sum(run_weights)
+    shares = {name: weight / total_weight for name, weight in zip(maps, run_weights, strict=True)}
+    first_effect = next(iter(maps.values()))["effect"]
     sidecar = _make_common_sidecar(combination, contrast, maps, shares, estimate)
     if estimate.sd is not None:
         sidecar["SharedErrorCorrelation"] = round(correlation, 4)
         sidecar["ErrorWidening"] = round(widening, 4)
+    if terms:
+        place, total = estimate.place_variance.sum(), estimate.total_variance.sum()
+        sidecar |= {
+            "ContrastWeights": {f"{term.contrast}@{term.label}": term.weight for term in terms},
+            TERMS: [asdict(term) for term in terms],
+            "PlaceErrorShare": round(float(place / total), 4),
+        }
     return _CombinedContrast(
         combination=combination,
         contrast=contrast,
         fwhm_mm=fwhm_mm,
-        first_effect=next(iter(maps.values()))["effect"],
+        first_effect=replace(
+            first_effect, entities={**first_effect.entities, "contrast": contrast}
+        ),
         estimate=estimate,
         sidecar=sidecar,
+        own_contrasts={name: term.contrast for term in terms for name in term.runs},
     )
 
 
@@ -482,7 +706,7 @@ def _list_left_out(
             left_out[name] = reasons[contrast]
     for name in combination.runs:
         if name not in maps and name not in left_out:
-            left_out[name] = "the contrast could not be estimated in this run"
+            left_out[name] = "the run does not have the contrast, or it could not be estimated"
     return left_out
 
 
@@ -516,7 +740,7 @@ def _make_images(
             variance=estimate.variance,
             t=estimate.t,
             z=estimate.z,
-            error=np.square(estimate.sd),
+            error=np.square(estimate.sd) + estimate.place_variance,
             brain=estimate.mask,
             is_wide=wide,
         )
@@ -535,7 +759,7 @@ def _describe_map(stat: str, combined: _CombinedContrast) -> Derivative:
     """Return entities and metadata of a combined map."""
     entities = {**combined.first_effect.entities, "stat": stat}
     metadata = {
-        "Description": _DESCRIPTIONS[stat],
+        "Description": combined.describe(stat),
         "Units": _UNITS.get(stat, PERCENT),
         **combined.sidecar,
         **_list_sources(combined, entities),
@@ -578,7 +802,7 @@ def _list_error_maps(
         stat = derivative.entities["stat"]
         metadata = {**derivative.sidecar, **_list_sources(combined, derivative.entities)}
         if stat == "sd":
-            metadata["Description"] = _DESCRIPTIONS[stat]
+            metadata["Description"] = combined.describe(stat)
         yield values, Derivative(None, derivative.entities, metadata)
 
 
@@ -596,7 +820,12 @@ def _list_sources(combined: _CombinedContrast, entities: Mapping[str, str]) -> d
     run_entities["stat"] = "effect" if entities["stat"] == "personsd" else entities["stat"]
     paths = (
         derivative_path(
-            {**combined.combination.runs[name], **run_entities, "extension": ".nii.gz"}
+            {
+                **combined.combination.runs[name],
+                **run_entities,
+                "contrast": combined.own_contrasts.get(name, run_entities["contrast"]),
+                "extension": ".nii.gz",
+            }
         )
         for name in weights
     )

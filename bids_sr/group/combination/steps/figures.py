@@ -12,7 +12,12 @@ from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.glm.activation_regions import Z_95, fdr_region
 from bids_sr.glm.contrasts import ALL
 from bids_sr.glm.steps.map_comparison import read_input_smoothing
-from bids_sr.group.combination.steps.combined_runs import grid_differences, maps_by_run
+from bids_sr.group.combination.steps.combined_runs import (
+    TERMS,
+    find_combined_maps,
+    grid_differences,
+    maps_by_run,
+)
 from bids_sr.group.combination.steps.resampled_runs import LEAST_SHARED_BRAIN
 from bids_sr.group.combination.steps.sibling_runs import SAME_SCALE
 from bids_sr.io.arrays import Array
@@ -114,10 +119,10 @@ def draw_participant(
     self_test = _describe_test(stored.primary, tested_mm)
     result = make_result(stored.primary, results, rows, sizes=self_test.run_sizes)
     shown_effect = _choose_effect(shown_maps, stored.primary, result)
-    series, contrast, fwhm_mm = shown_effect.series, shown_effect.contrast, shown_effect.fwhm_mm
+    series, contrast = shown_effect.series, shown_effect.contrast
     participant_map = _summarize_map(
         shown_effect,
-        by_contrast[FIRST_BOLDREF, contrast, fwhm_mm],
+        find_combined_maps(by_contrast, shown_effect.list_maps()["effect"]),
         rows=[row for row in rows if row.series == series],
         run_rows=run_rows or {},
         entities=entities,
@@ -238,18 +243,23 @@ class _ShownEffect:
 def _choose_effect(shown_maps: ShownMaps, primary: str, result: "RunResult") -> _ShownEffect:
     """Choose the series, the contrast and the smoothing that are shown.
 
-    The series is the `primary` series, or else an interpolation. The contrast is the shown
-    contrast of the `result`, or else the mean of all conditions, or else the first contrast with a
-    value. The smoothing is the least.
+    The series is the `primary` series, or else an interpolation. The contrast is a
+    contrast over runs, or else the shown contrast of the `result`, or else the mean of all
+    conditions, or else the first contrast with a value. The smoothing is the least.
     """
     available_series = {name for by_series in shown_maps.stats.values() for name in by_series}
     series = next(name for name in (primary, "bspline", ACQUIRED) if name in available_series)
     contrasts = {item.contrast: item for item in result.contrasts}
     with_values = [name for name, item in contrasts.items() if item.has_values]
+    over_runs = [
+        contrast
+        for (contrast, stat, _), by_series in shown_maps.stats.items()
+        if stat == "effect" and series in by_series and TERMS in by_series[series].sidecar
+    ]
     preferred = ALL if ALL in contrasts else next(iter(with_values), "")
     if result.shown is not None:
         preferred = result.shown.map_contrast
-    contrast = shown_maps.choose_contrast(preferred)
+    contrast = shown_maps.choose_contrast(next(iter(over_runs), preferred))
     return _ShownEffect(
         maps=shown_maps,
         series=series,
@@ -312,7 +322,12 @@ def _summarize_map(
         equal_weights=len(set(weights.values())) < 2,
         disagreeing_runs=_get_reasons(sidecar, "DisagreeingRuns"),
         scales=_list_differing_scales(sidecar),
-        fewer_than="" if region is None else _find_larger_run(significant, by_run, weights),
+        fewer_than=(
+            ""
+            if region is None or TERMS in sidecar
+            else _find_larger_run(significant, by_run, weights)
+        ),
+        place_share=None if TERMS not in sidecar else as_number(sidecar["PlaceErrorShare"]),
     )
 
 

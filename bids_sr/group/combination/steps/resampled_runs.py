@@ -16,7 +16,7 @@ from bids_sr.group.combination.interpolated_variance import (
     compute_variance_factor,
     noise_autocorrelation,
 )
-from bids_sr.group.combination.steps.combined_runs import RUN_SCALE
+from bids_sr.group.combination.steps.combined_runs import FRAME_TO_RUN, RUN_SCALE
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.grids import FIRST_BOLDREF
 from bids_sr.io.json_values import as_number
@@ -24,7 +24,7 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.rigid import register_rigid
-from bids_sr.preproc.same_contrast import align_same_contrast, refine
+from bids_sr.preproc.same_contrast import align_same_contrast, estimate_covariance, refine
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.models.card import was_applied
@@ -71,6 +71,27 @@ def register_to_first_run(
         prefix=str(here / "first_run"),
     )
     return refine(first_boldref, boldref, first_mask.data, fit.xfm)[None]
+
+
+@step(
+    Stage.COMBINATION,
+    makes="place_error",
+    memory=Need(always=0.1, high=0.1),
+    cost=RunTime(always=0.3, low=2.0),
+)
+def estimate_place_error(
+    boldref: Image, first_boldref: Image, first_mask: Mask, first2run_xfm: Transforms
+) -> Facts:
+    """Estimate the error of the registration of a run to the first run.
+
+    For the parameters, see `register_to_first_run`, whose result is `first2run_xfm`. Returns the
+    covariance of translation (mm) and rotation (rad) in the frame of the first run
+    (``Covariance``, 6 x 6), and the ``Center`` of the rotation (mm).
+    """
+    covariance, center = estimate_covariance(
+        first_boldref, boldref, first_mask.data, first2run_xfm[0]
+    )
+    return {"Covariance": covariance.tolist(), "Center": center.tolist()}
 
 
 @step(
@@ -123,6 +144,7 @@ def resample_run_maps(
         inside = inside & _cover_with_run(mask, first_mask, xfm)
         share = _compute_shared_brain(inside, first_mask, mask)
         metadata["SharedBrain"] = share
+        metadata[FRAME_TO_RUN] = (np.linalg.inv(mask.affine) @ xfm @ first_mask.affine).tolist()
         # all series have the same brain
         if maps and maps[0].sidecar.get("SourceSeries") == ACQUIRED:
             _check_shared_brain(run, share)

@@ -119,40 +119,39 @@ def check_runs(
     otherwise but are combined, which count as disagreeing.
 
     Returns reasons by name of the runs that are left out (``LeftOut``), reasons by name of
-    combined runs that disagree (``Disagreeing``), and comparisons of all pairs of runs
-    (``Pairs``).
+    combined runs that disagree (``Disagreeing``), reasons by name of the runs with another head
+    (``OtherHead``), which are not in contrasts over runs either, and comparisons of all pairs of
+    runs (``Pairs``).
     """
     boldrefs = {first: first_boldref, **framed_boldrefs}
     mirrored_runs = {name for name, facts in run_scales.items() if facts["Mirrored"]}
     maps_by_contrast = _select_least_smoothed(acquired_maps)
-    pairs = []
+    pairs: list[_RunPair] = []
+    head_pairs: list[_RunPair] = []
     for run, other_run in combinations(boldrefs, 2):
         similarity = head_similarity(
             boldrefs[run].data, boldrefs[other_run].data, first_mask.data, first_boldref.zooms
         )
         is_swapped = (run in mirrored_runs) != (other_run in mirrored_runs)
         effects = list(_compare_run_effects(maps_by_contrast, (run, other_run)))
-        reason = (
+        head_reason = (
             f"left and right of {run} and {other_run} are swapped"
             if is_swapped
-            else _explain_difference((run, other_run), similarity, effects)
+            else _explain_other_head((run, other_run), similarity)
         )
+        reason = head_reason or _explain_other_effects(effects)
         pairs.append(_RunPair((run, other_run), similarity, effects, reason))
-    disagreeing_pairs = [pair for pair in pairs if pair.reason]
-    agreeing = find_agreeing_runs(list(boldrefs), [pair.runs for pair in disagreeing_pairs])
-    if agreeing is None:
-        disagreeing = {name for pair in disagreeing_pairs for name in pair.runs}
-    else:
-        disagreeing = boldrefs.keys() - set(agreeing)
-    reasons = {
-        name: _explain_disagreement(name, disagreeing_pairs, disagreeing)
-        for name in boldrefs
-        if name in disagreeing
-    }
-    leave_out = agreeing is not None and not combine_all
+        if head_reason:
+            head_pairs.append(pairs[-1])
+    reasons, is_majority = _find_disagreeing(
+        list(boldrefs), [pair for pair in pairs if pair.reason]
+    )
+    other_heads, is_majority_of_heads = _find_disagreeing(list(boldrefs), head_pairs)
+    leave_out = is_majority and not combine_all
     _warn_of_disagreement(reasons, leave_out=leave_out)
     return {
         "LeftOut": reasons if leave_out else {},
+        "OtherHead": other_heads if is_majority_of_heads and not combine_all else {},
         "Disagreeing": {**unusual_runs, **({} if leave_out else reasons)},
         "Pairs": [pair.to_json() for pair in pairs],
     }
@@ -234,18 +233,18 @@ def _is_difference(maps: MapsByStatistic) -> bool:
     return any(weight < 0 for weight in weights.values())
 
 
-def _explain_difference(
-    runs: tuple[str, str], similarity: float, effects: Sequence[_EffectComparison]
-) -> str:
-    """Return why heads or effects of two runs differ, "" if they agree.
-
-    Heads with an unknown `similarity` (NaN) count as the same.
-    """
+def _explain_other_head(runs: tuple[str, str], similarity: float) -> str:
+    """Return why heads of two runs differ, "" if they are the same or `similarity` is NaN."""
     if similarity < SAME_HEAD:
         return (
             f"the boldrefs of {runs[0]} and {runs[1]} show different heads (correlation of local"
             f" detail {similarity:.2f}; expected at least {SAME_HEAD:g})"
         )
+    return ""
+
+
+def _explain_other_effects(effects: Sequence[_EffectComparison]) -> str:
+    """Return why effects of two runs differ, "" if they agree."""
     disagreeing = [effect for effect in effects if effect.agreement.disagrees]
     worst = min(disagreeing, key=attrgetter("agreement.slope"), default=None)
     if worst is None:
@@ -277,6 +276,26 @@ class _RunPair(NamedTuple):
             "Reason": self.reason,
             "Effects": [effect.to_json() for effect in self.effects],
         }
+
+
+def _find_disagreeing(
+    names: Sequence[str], pairs: Sequence[_RunPair]
+) -> tuple[dict[str, str], bool]:
+    """Return reasons of runs that disagree by name, and whether most runs agree without them.
+
+    `pairs` are the pairs of runs that disagree.
+    """
+    agreeing = find_agreeing_runs(names, [pair.runs for pair in pairs])
+    if agreeing is None:
+        disagreeing = {name for pair in pairs for name in pair.runs}
+    else:
+        disagreeing = set(names) - set(agreeing)
+    reasons = {
+        name: _explain_disagreement(name, pairs, disagreeing)
+        for name in names
+        if name in disagreeing
+    }
+    return reasons, agreeing is not None
 
 
 def _explain_disagreement(name: str, pairs: Sequence[_RunPair], disagreeing: set[str]) -> str:

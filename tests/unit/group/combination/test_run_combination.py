@@ -7,9 +7,12 @@ import pytest
 from scipy import stats
 
 from bids_sr.group.combination.run_combination import (
+    OPPOSITE_ACTIVE,
+    OPPOSITE_INACTIVE,
     RunEstimate,
     combine_estimates,
     correlate_error,
+    correlate_opposite,
     precision_weights,
     weigh_runs,
     widen_error,
@@ -199,7 +202,7 @@ ONE_VOXEL = [single_voxel_estimate(1, 1), single_voxel_estimate(1, 1, dof=0)]
         ([FIRST, estimates(1, shape=(4, 5, 7))[0]], None, 0.75, r"run 2 .*\(4, 5, 7\)"),
         ([FIRST, SECOND], None, 1.2, r"1\.2; expected 0 to 1"),
         ([FIRST, SECOND], [1], 0.75, "1 weights for 2 runs"),
-        ([FIRST, SECOND], [1, -1], 0.75, "run 2 is negative"),
+        ([FIRST, SECOND], [1, np.nan], 0.75, "run 2 is not finite"),
         ([FIRST, SECOND], [0, 0], 0.75, "0"),
         ([FIRST, SECOND], [1, np.ones(3)], 0.75, "run 2 have the shape"),
         (ONE_VOXEL, None, 0.75, "run 2 has 0 degrees"),
@@ -220,3 +223,38 @@ def test_a_run_without_weight_adds_no_degrees_of_freedom(as_maps):
     assert combined.dof == expected.dof == 80 + 81 + 82
     for stat in ("mask", "effect", "variance", "sd", "z", "person_sd"):
         np.testing.assert_array_equal(getattr(combined, stat), getattr(expected, stat))
+
+
+def test_a_difference_loses_the_error_that_runs_share():
+    """Simulate runs with noise, shared and own errors; t of a difference has unit variance."""
+    rng = np.random.default_rng(0)
+    n, noise, sd, rho = 200_000, 1.0, 2.0, 0.6
+    shared = rng.normal(0, sd * np.sqrt(rho), n)
+    runs = [
+        RunEstimate(
+            effect=5 + shared + rng.normal(0, sd * np.sqrt(1 - rho), n) + rng.normal(0, noise, n),
+            variance=np.full(n, noise**2),
+            sd=np.full(n, sd),
+            dof=1e6,
+        )
+        for _ in range(4)
+    ]
+    weights = [0.5, 0.5, -1.0, 0.0]
+    difference = combine_estimates(runs, weights, shared=rho, opposite=rho)
+    assert difference.t.std() == pytest.approx(1, abs=0.01)
+    assert difference.variance[0] == pytest.approx(1.5)
+    swapped = combine_estimates(runs, [-weight for weight in weights], shared=rho, opposite=rho)
+    np.testing.assert_allclose(swapped.t, -difference.t)
+    careful = combine_estimates(runs, weights, shared=rho, opposite=0.35)
+    assert 0.5 < careful.t.std() < 0.9
+    assert difference.person_sd is None
+
+
+def test_only_runs_of_one_condition_share_their_error():
+    active, inactive = single_voxel_estimate(9, 1, 1), single_voxel_estimate(1, 1, 1)
+    options = {"calibrated": False, "same_condition": True}
+    assert correlate_opposite(0, [active] * 2, **options) == OPPOSITE_ACTIVE
+    assert correlate_opposite(5, [inactive] * 2, **options) == OPPOSITE_INACTIVE
+    for other in ({"calibrated": True}, {"same_condition": False}):
+        assert correlate_opposite(0, [active] * 2, **options | other) == 0
+    assert correlate_opposite(5.1, [active] * 2, **options) == 0

@@ -216,7 +216,7 @@ def resolve(*types: tuple[str, ...], request: Sequence[str]) -> tuple[list[list[
         for number, names in enumerate(types)
     }
     findings = Findings()
-    resolved = resolve_run_contrasts(runs, list(request), {}, findings)
+    resolved, _ = resolve_run_contrasts(runs, list(request), {}, findings)
     return [list(resolved.get(run, {})) for run in runs], findings
 
 

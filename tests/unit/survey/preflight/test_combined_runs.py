@@ -6,8 +6,10 @@ import pytest
 from data.dataset import EVENTS, BidsMaker
 from graphmaker import planned_call, stage_minutes
 
+from bids_sr.cli.parser import parse_settings
 from bids_sr.survey.preflight.combined_runs import group_runs, list_uncombined_runs
 from bids_sr.survey.preflight.plan_text import dry_run_text
+from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.participant import make_graph
 
 OPTIONS = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
@@ -224,3 +226,79 @@ def test_combined_runs_cost_time_and_disk(maker, tmp_path):
     settings, combined_plan = planned_call(maker, tmp_path, *OPTIONS)
     assert stage_minutes(settings)["combination of runs"] > 0
     assert combined_plan.estimate.work_gb > 2 * single_run_plan.estimate.work_gb
+
+
+def _refused(maker, tmp_path, *options):
+    settings = parse_settings(
+        [str(maker.root), str(tmp_path / "out"), "participant", *OPTIONS, *options]
+    )
+    return " ".join(problem.why for problem in check(settings.resolve(run_uuid="x")).problems)
+
+
+def test_terms_of_a_contrast_are_runs_with_their_entities(maker, tmp_path):
+    add(maker, *(f"ses-{ses}_task-tap_run-0{run}" for ses in ("pre", "post") for run in (1, 2)))
+    requests = ["thumb@ses-post - thumb@ses-pre", "thumb@run-1 - little@run-2", "defaults"]
+    groups, _, text = grouped(maker, tmp_path, "--contrasts", *requests)
+    *sessions, over_sessions = groups
+    change, other = over_sessions.over_runs.values()
+    assert list(over_sessions.over_runs) == [
+        "thumbSesPostMinusThumbSesPre",
+        "thumbRun1MinusLittleRun2",
+    ]
+    assert [(term.contrast, term.weight, term.runs) for term in change] == [
+        ("thumb", 1, ("ses-post_run-01", "ses-post_run-02")),
+        ("thumb", -1, ("ses-pre_run-01", "ses-pre_run-02")),
+    ]
+    assert [(term.contrast, term.weight) for term in other] == [("thumb", 1), ("little", -1)]
+    # within a session, there is no other session
+    assert [list(group.over_runs) for group in sessions] == [["thumbRun1MinusLittleRun2"]] * 2
+    assert "littleMinusThumb" in over_sessions.contrasts  # the default contrasts
+    assert "+1 * thumb in ses-post_run-01 and ses-post_run-02 -1 * thumb in" in text
+
+
+def test_terms_of_the_same_runs_are_one_contrast_of_these_runs(maker, tmp_path):
+    """Their estimates are correlated. Runs without a requested contrast get the missing one."""
+    add(maker, "task-tap_run-1", "task-tap_run-2")
+    request = "thumb@run-2 - little@run-2 - thumb@run-1 + little@run-1"
+    (group,), *_ = grouped(maker, tmp_path, "--contrasts", f"change={request}")
+    assert [(term.contrast, term.weight) for term in group.over_runs["change"]] == [
+        ("thumbMinusLittle", 1),
+        ("thumbMinusLittle", -1),
+    ]
+    assert list(group.contrasts) == ["thumbMinusLittle"]
+
+
+def test_impossible_terms_are_refused(maker, tmp_path):
+    add(maker, "task-tap_run-1", "task-tap_run-2")
+    for request, words in (
+        ("thumb@run-1 - thumb@run-3", "no run of any participant has 'thumb' in run-3"),
+        ("thumb@run-1 - thumb", "a run belongs to several terms"),
+        ("toe@run-1 - thumb@run-2", "'toe@run' is not a trial type"),
+    ):
+        assert words in _refused(maker, tmp_path, "--contrasts", request)
+
+
+def test_a_participant_without_a_session_is_left_out(maker, tmp_path):
+    add(maker, "ses-a_task-tap", "ses-b_task-tap")
+    maker.bold("sub-02_ses-a_task-tap")
+    maker.events("sub-02_ses-a_task-tap", EVENTS)
+    _, plan = planned_call(maker, tmp_path, *OPTIONS, "--contrasts", "thumb@ses-b - thumb@ses-a")
+    assert any("sub-02 has no run with 'thumb' in ses-b" in item.why for item in plan.warnings)
+    by_participant = [group_runs(item.runs, plan) for item in plan.subjects]
+    assert [[list(group.over_runs) for group in groups] for groups in by_participant] == [
+        [["thumbSesBMinusThumbSesA"]],
+        [],
+    ]
+    assert "thumb" in plan.contrasts[plan.subjects[1].runs[0].bold]
+
+
+def test_runs_with_another_phase_encoding_are_no_terms(maker, tmp_path):
+    """The maps would differ by their distortion."""
+    for name, direction in (("ses-a", "j"), ("ses-b", "j"), ("ses-c", "j-")):
+        add(maker, f"{name}_task-tap", sidecar={"PhaseEncodingDirection": direction})
+    (group,), _, text = grouped(
+        maker, tmp_path, "--contrasts", "thumb@ses-c - thumb@ses-a", "defaults"
+    )
+    assert not group.over_runs
+    assert "PhaseEncodingDirection" in group.uncombined["thumbSesCMinusThumbSesA"]
+    assert "not combined: thumbSesCMinusThumbSesA (ses-c: PhaseEncodingDirection" in text

@@ -305,7 +305,7 @@ def test_notices_on_contrasts_of_some_runs_name_the_model(tmp_path: Path) -> Non
         path_of(1): TypesOfRun.all_described(TYPES),
         path_of(2): TypesOfRun.all_described(["thumb"]),
     }
-    runs = resolve_run_contrasts(types, contrasts, {}, findings := Findings())
+    runs, _ = resolve_run_contrasts(types, contrasts, {}, findings := Findings())
     assert list(runs[path_of(1)]) == ["little", "thumb", "thumbVsLittle"]
     assert list(runs[path_of(2)]) == ["thumb"]
     assert [notice.what for notice in findings.notices] == [

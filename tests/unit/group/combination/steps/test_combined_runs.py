@@ -16,11 +16,13 @@ from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.group.combination.run_combination import widen_error
 from bids_sr.group.combination.steps.combined_runs import (
     combine_maps,
+    contrast_runs,
     describe_combination,
     describe_shared_error,
 )
 from bids_sr.group.combination.steps.resampled_runs import register_to_first_run, resample_run_maps
 from bids_sr.io.volume import Volume
+from bids_sr.survey.preflight.combined_runs import RunTerm
 
 SHAPE = (16, 14, 6)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -571,3 +573,129 @@ def test_the_false_positive_rate_of_combined_maps_is_correct_despite_head_motion
         above += np.count_nonzero(np.abs(z) > stats.norm.isf(0.001)) / 2
         size += z.size
     assert 0.0008 <= above / size <= 0.00125
+
+
+PLACE = {"Covariance": np.diag([0.09] * 3 + [1e-6] * 3).tolist(), "Center": [24.0, 21.0, 10.0]}
+
+
+def contrast(folder, run_maps, terms, place_errors=None, **changes):
+    folder = folder / "contrast"
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = {
+        "series_name": "sbl",
+        "over_runs": {"change": terms},
+        "runs": RUNS,
+        "left_out": {},
+        "thresholds": ["fdr"],
+        "calibrated": False,
+        **changes,
+    }
+    maps, rows = contrast_runs(run_maps, place_errors or {}, [], here=folder, **arguments)
+    return by_stat(maps), rows
+
+
+def term(weight, *names):
+    return RunTerm(label="x", contrast="hand", weight=weight, runs=names)
+
+
+def test_terms_are_subtracted_with_the_error_that_they_do_not_share(tmp_path):
+    runs = [
+        *carry(tmp_path, "run-1", 1, constant=2.0),
+        *carry(tmp_path, "run-2", 2, constant=3.0),
+        *carry(tmp_path, "run-3", 3, constant=6.0),
+    ]
+    change, _ = contrast(tmp_path, runs, [term(1, "run-3"), term(-1, "run-1", "run-2")])
+    brain_voxels = brain().data
+    effect, sd, t = (change[stat].volume.data[brain_voxels] for stat in ("effect", "sd", "t"))
+    np.testing.assert_allclose(effect, 3.5, rtol=1e-5)
+    variance = np.concatenate(
+        [[m.volume.data[brain_voxels]] for m in runs if m.entities["stat"] == "variance"]
+    )
+    noise = variance[2] + (variance[0] + variance[1]) / 4
+    np.testing.assert_allclose(t, effect / np.sqrt(noise + sd**2), rtol=1e-4)
+    # SD 1 per run: (1 - .75) 1.5 + .75 (1 + 1) - 2 rho, with rho .35 or .67
+    widening = widen_error(0, n_runs=3)
+    shared = {round(float(value), 3) for value in (1.875 - (sd / widening) ** 2) / 2}
+    assert shared <= {0.35, 0.67}
+    sidecar = change["effect"].sidecar
+    assert sidecar["RunWeights"] == {"run-3": 1.0, "run-1": -0.5, "run-2": -0.5}
+    assert "run-1_" in sidecar["Sources"][1]
+    assert "contrast-hand" in sidecar["Sources"][0]
+    assert change["effect"].entities["contrast"] == "change"
+    swapped, _ = contrast(
+        tmp_path / "swapped", runs, [term(-1, "run-3"), term(1, "run-1", "run-2")]
+    )
+    for stat in ("effect", "t"):
+        np.testing.assert_allclose(swapped[stat].volume.data, -change[stat].volume.data, atol=1e-5)
+
+
+def test_a_contrast_needs_a_run_of_each_term(tmp_path, caplog):
+    runs = [*carry(tmp_path, "run-1", 1), *carry(tmp_path, "run-2", 2)]
+    agreement = {"OtherHead": {"run-2": "another head"}, "LeftOut": {"run-1": "other effects"}}
+    change, rows = contrast(
+        tmp_path, runs, [term(1, "run-2"), term(-1, "run-1")], run_agreement=agreement
+    )
+    assert (change, rows) == ({}, [])
+    assert "run-2: another head" in caplog.text
+
+
+@pytest.mark.parametrize("with_place", [True, False])
+def test_a_small_misplacement_is_no_difference(tmp_path, with_place):
+    """Two runs with equal effects and an unknown shift of .3 mm per axis have no significant
+    voxel in most draws; without the error of the place, they have some.
+    """
+    shape, affine = (36, 36, 16), np.diag([3.0, 3.0, 3.0, 1.0])
+    centers = (np.random.default_rng(0).random(shape) < 0.003).astype(float)
+    truth = ndimage.gaussian_filter(centers, 0.9, mode="wrap")
+    truth *= 10 / truth.max()
+    rng = np.random.default_rng(1)
+    mask = Volume(np.ones(shape, bool), affine)
+    n_with_voxels = 0
+    for draw in range(12):
+        xfm = np.eye(4)
+        xfm[:3, 3] = rng.uniform(-1.5, 1.5, 3)
+        shift_mm = xfm[:3, 3] + rng.normal(0, np.sqrt(0.09), 3)
+        moved = np.fft.ifftn(ndimage.fourier_shift(np.fft.fftn(truth), shift_mm / 3)).real
+        maps = []
+        for name, effect, pose in (("run-1", truth, None), ("run-2", moved, xfm[None])):
+            sidecar = {
+                "SmoothingFWHM": 0.0,
+                "MeanSignal": 100.0,
+                "Model": {"DegreesOfFreedom": 1000},
+            }
+            values = {
+                "effect": effect + rng.normal(0, 0.25, shape),
+                "variance": np.full(shape, 0.0625),
+            }
+            values["t"] = values["effect"] / 0.25
+            source = [
+                Derivative(
+                    Volume(data.astype(np.float32), affine),
+                    {"contrast": "hand", "stat": stat, "desc": "sbl", "suffix": "statmap"},
+                    sidecar,
+                )
+                for stat, data in values.items()
+            ]
+            folder = tmp_path / f"{name}-{draw}-{with_place}"
+            folder.mkdir()
+            maps += resample_run_maps(
+                source,
+                mask,
+                mask,
+                first2run_xfm=pose,
+                here=folder,
+                run=name,
+                contrasts=["hand"],
+                over_sessions=True,
+            )
+        change, _ = contrast(
+            tmp_path,
+            maps,
+            [term(1, "run-2"), term(-1, "run-1")],
+            {"run-2": PLACE} if with_place else None,
+        )
+        n_with_voxels += bool(change["sblFdr"].volume.data[3:-3, 3:-3, 3:-3].any())
+    if with_place:
+        assert n_with_voxels <= 2
+    else:
+        assert n_with_voxels >= 6
