@@ -127,13 +127,19 @@ def fit_anatomy(
     t1w_tpms = _find_tissues(
         settings, subject, extracted_brain, template_registration, priors, outputs
     )
-    atlas = _resample_atlas(
-        settings,
+    atlas_name = settings.activation.atlas
+    atlas_source, atlas_t1w, atlas_labels, atlas_xfms = atlas_regions.resample_atlas(
         t1w_preproc,
-        template_registration,
-        analysis.plan.find_atlas_space(subject.label),
-        outputs,
+        template_registration.std2t1w_xfm,
+        atlas=atlas_name,
+        atlas_space=analysis.plan.find_atlas_space(subject.label),
+        template_space=template_registration.space,
+        random_seed=settings.resources.random_seed,
     )
+    entities, sidecar = atlas_regions.describe_atlas(atlas_name, template_registration.space)
+    outputs.store(atlas_t1w, {**entities, "extension": ".nii.gz"}, sidecar=sidecar)
+    outputs.store(atlas_labels, {**entities, "extension": ".tsv"}, sidecar=sidecar)
+    atlas = Atlas(atlas_source=atlas_source, atlas_labels=atlas_labels, atlas_xfms=atlas_xfms)
     roi_t1w, regions = _define_regions(
         settings,
         extracted_brain,
@@ -274,29 +280,6 @@ def _find_tissues(
         exported_only=True,
     )
     return t1w_tpms
-
-
-def _resample_atlas(
-    settings: Settings,
-    t1w_preproc: Image,
-    template_registration: TemplateRegistration,
-    atlas_space: RegionSpace,
-    outputs: Outputs,
-) -> Atlas:
-    """Resample the atlas to the T1w image and store the result."""
-    name = settings.activation.atlas
-    atlas_source, atlas_t1w, atlas_labels, atlas_xfms = atlas_regions.resample_atlas(
-        t1w_preproc,
-        template_registration.std2t1w_xfm,
-        atlas=name,
-        atlas_space=atlas_space,
-        template_space=template_registration.space,
-        random_seed=settings.resources.random_seed,
-    )
-    entities, sidecar = atlas_regions.describe_atlas(name, template_registration.space)
-    outputs.store(atlas_t1w, {**entities, "extension": ".nii.gz"}, sidecar=sidecar)
-    outputs.store(atlas_labels, {**entities, "extension": ".tsv"}, sidecar=sidecar)
-    return Atlas(atlas_source=atlas_source, atlas_labels=atlas_labels, atlas_xfms=atlas_xfms)
 
 
 def _define_regions(
@@ -447,12 +430,18 @@ def _process_spaces(
         template = templates.get(space.template, default)
         with subworkflow("_".join(["anat_in", *space.entities.values()]) + "_wf"):
             if space.is_template:
-                _store_template_mask(
-                    t1w_mask,
-                    template,
-                    space,
-                    outputs,
-                    random_seed=analysis.settings.resources.random_seed,
+                outputs.store(
+                    primary_dataset.mask_in_template(
+                        t1w_mask,
+                        template.template,
+                        template.t1w2std_xfm,
+                        template_space=space.template,
+                        resolution=space.resolution,
+                        random_seed=analysis.settings.resources.random_seed,
+                    ),
+                    {**space.entities, "desc": "brain", "suffix": "mask"},
+                    sidecar={**anatomy.BRAIN_SIDECAR, "Resolution": "grid of the template"},
+                    exported_only=True,
                 )
             elif space == FSAVERAGE:
                 surfaces = steps_surfaces.transform_fsaverage(
@@ -471,31 +460,6 @@ def _process_spaces(
                 uris = [analysis.uri(path) for path in white_and_pial[:2]]
                 output_surfaces.append(Surfaces(space=space, surfaces=white_and_pial, uris=uris))
     return output_surfaces
-
-
-def _store_template_mask(
-    t1w_mask: Mask,
-    template: TemplateRegistration,
-    space: Space,
-    outputs: Outputs,
-    *,
-    random_seed: int,
-) -> None:
-    """Resample the brain mask of the T1w image to an output template, and store it."""
-    mask = primary_dataset.mask_in_template(
-        t1w_mask,
-        template.template,
-        template.t1w2std_xfm,
-        template_space=space.template,
-        resolution=space.resolution,
-        random_seed=random_seed,
-    )
-    outputs.store(
-        mask,
-        {**space.entities, "desc": "brain", "suffix": "mask"},
-        sidecar={**anatomy.BRAIN_SIDECAR, "Resolution": "grid of the template"},
-        exported_only=True,
-    )
 
 
 def _has_spheres(subject: Subject) -> bool:

@@ -32,7 +32,7 @@ from bids_sr.survey.preflight.combined_runs import (
 )
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
-from bids_sr.workflows.map_run import MappedRun, MappedSeries
+from bids_sr.workflows.map_run import MappedRun
 from bids_sr.workflows.model_run import RunModel
 from bids_sr.workflows.report_run import make_scene_images
 from bids_sr.workflows.run_plan import RunPlan
@@ -171,9 +171,19 @@ def _combine_group(
         resampled_maps[ACQUIRED] = _resample_series(
             ACQUIRED, runs, first, registered_runs, group, list(group.used_contrasts)
         )
-        agreement = _check_agreement(
-            analysis, group, resampled_maps[ACQUIRED], first_name, first, registered_runs
+        # runs that do not match are left out
+        agreement = sibling_runs.check_runs(
+            resampled_maps[ACQUIRED],
+            {name: run.framed_boldref for name, run in registered_runs.items()},
+            {name: run.run_scale for name, run in registered_runs.items()},
+            first.fitted_run.motion.boldref,
+            first.fitted_run.registration.bold_mask,
+            first=first_name,
+            combine_all=analysis.settings.activation.combine_all_runs,
+            unusual_runs=group.unusual,
         )
+        n_pairs = len(runs) * (len(runs) - 1)
+        expect_cost(agreement, RunTime(always=0.2, low=0.5 * n_pairs * (1 + len(group.contrasts))))
         for series in _list_combined_series(runs.values()):
             runs_with_series = {
                 name: run for name, run in runs.items() if series in run.maps.series
@@ -294,72 +304,34 @@ def _resample_series(
     group: RunGroup,
     contrasts: Sequence[str],
 ) -> list[Map]:
-    """Resample the maps of a series in all runs to the frame of the first run."""
+    """Resample the maps of a series of all runs to the frame and scale of the first run."""
     # the acquired maps are also compared between runs before any series is combined, and nipype
     # does not allow workflows that depend on each other
     scope = "acquired_maps" if series == ACQUIRED else series
+    resampled_maps: list[list[Map]] = []
     with subworkflow(scope, high_resolution=series != ACQUIRED):
-        return concatenate(
-            _resample_run(name, run, series, first, registered_runs.get(name), group, contrasts)
-            for name, run in runs.items()
-        )
-
-
-def _resample_run(
-    name: str,
-    run: ProcessedRun,
-    series: str,
-    first: ProcessedRun,
-    registered_run: _RegisteredRun | None,
-    group: RunGroup,
-    contrasts: Sequence[str],
-) -> list[Map]:
-    """Resample the maps of a series to the frame of the first run, and to its scale."""
-    mapped_series: MappedSeries = run.maps.series[series]
-    with subworkflow(scope_name(name)):
-        resampled = resampled_runs.resample_run_maps(
-            mapped_series.maps,
-            mapped_series.series.mask,
-            _find_frame_mask(first, series),
-            space_maps=[] if mapped_series.space_maps is None else mapped_series.space_maps,
-            first2run_xfm=None if registered_run is None else registered_run.first2run_xfm,
-            run_scale=None if registered_run is None else registered_run.run_scale,
-            card=mapped_series.series.card_file,
-            run=name,
-            contrasts=contrasts,
-            over_sessions=group.over_sessions,
-        )
-        n_maps = _N_MAPS_PER_RUN * len(contrasts) * len(run.plan.maps.smoothing)
-        seconds_per_map = _RESCALING_S if registered_run is None else _RESAMPLING_S
-        expect_cost(resampled, RunTime(always=0.3, high=seconds_per_map * n_maps))
-        return resampled
-
-
-def _check_agreement(
-    analysis: Analysis,
-    group: RunGroup,
-    acquired_maps: list[Map],
-    first_name: str,
-    first: ProcessedRun,
-    registered_runs: Mapping[str, _RegisteredRun],
-) -> Facts:
-    """Compare the runs of a group, to leave out runs that do not match.
-
-    `acquired_maps`: maps of the acquired series of all runs in the frame of the first run.
-    """
-    agreement = sibling_runs.check_runs(
-        acquired_maps,
-        {name: run.framed_boldref for name, run in registered_runs.items()},
-        {name: run.run_scale for name, run in registered_runs.items()},
-        first.fitted_run.motion.boldref,
-        first.fitted_run.registration.bold_mask,
-        first=first_name,
-        combine_all=analysis.settings.activation.combine_all_runs,
-        unusual_runs=group.unusual,
-    )
-    n_pairs = len(group.runs) * (len(group.runs) - 1)
-    expect_cost(agreement, RunTime(always=0.2, low=0.5 * n_pairs * (1 + len(group.contrasts))))
-    return agreement
+        for name, run in runs.items():
+            mapped_series, registered_run = run.maps.series[series], registered_runs.get(name)
+            with subworkflow(scope_name(name)):
+                resampled = resampled_runs.resample_run_maps(
+                    mapped_series.maps,
+                    mapped_series.series.mask,
+                    _find_frame_mask(first, series),
+                    space_maps=[]
+                    if mapped_series.space_maps is None
+                    else mapped_series.space_maps,
+                    first2run_xfm=None if registered_run is None else registered_run.first2run_xfm,
+                    run_scale=None if registered_run is None else registered_run.run_scale,
+                    card=mapped_series.series.card_file,
+                    run=name,
+                    contrasts=contrasts,
+                    over_sessions=group.over_sessions,
+                )
+            n_maps = _N_MAPS_PER_RUN * len(contrasts) * len(run.plan.maps.smoothing)
+            seconds_per_map = _RESCALING_S if registered_run is None else _RESAMPLING_S
+            expect_cost(resampled, RunTime(always=0.3, high=seconds_per_map * n_maps))
+            resampled_maps.append(resampled)
+        return concatenate(resampled_maps)
 
 
 def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:

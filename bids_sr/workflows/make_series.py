@@ -131,10 +131,22 @@ def make_series(
     computed = {ACQUIRED: acquired, **highres_series}
     if plan.uses_own_seeds:
         add_methods_text(Part.MAPS, seeds.OWN_SEEDS_TEXT)
-        computed = {
-            name: _add_own_seeds(plan, fitted_run, run_model, computed_series, anat, outputs)
-            for name, computed_series in computed.items()
-        }
+        for name, computed_series in computed.items():
+            is_stored = name in (ACQUIRED, MEASURED, *plan.stored_names)
+            with subworkflow(name, high_resolution=name != ACQUIRED, stored=is_stored):
+                own_regressors, table, columns = seeds.own_seed_series(
+                    computed_series.series,
+                    computed_series.mask,
+                    run_model.linear.inputs,
+                    template=make_seed_template(plan, fitted_run, anat),
+                    seeds=plan.seeds,
+                    nuisance=plan.nuisance,
+                    smoothing=plan.maps.smoothing,
+                )
+                outputs.store(
+                    table, {"desc": f"{name}Seeds", "suffix": "timeseries"}, facts=columns
+                )
+            computed[name] = replace(computed_series, own_regressors=own_regressors)
     return RunSeries(computed=computed, self_tests=self_tests, other_effects=other_effects)
 
 
@@ -515,32 +527,3 @@ def _expect_cost(
         super_resolved.series,
         super_resolution.cost_of_series(request.source, settings.recipe, settings.recipe_changes),
     )
-
-
-def _add_own_seeds(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    computed_series: ComputedSeries,
-    anat: Anatomy | None,
-    outputs: Outputs,
-) -> ComputedSeries:
-    """Return a series with time series of the seeds in it, one per smoothing width of the maps.
-
-    The regressors of `run_model` are time series of the same seeds in the acquired series, without
-    smoothing.
-    """
-    name = computed_series.name
-    is_stored = name in (ACQUIRED, MEASURED, *plan.stored_names)
-    with subworkflow(name, high_resolution=name != ACQUIRED, stored=is_stored):
-        own_regressors, table, columns = seeds.own_seed_series(
-            computed_series.series,
-            computed_series.mask,
-            run_model.linear.inputs,
-            template=make_seed_template(plan, fitted_run, anat),
-            seeds=plan.seeds,
-            nuisance=plan.nuisance,
-            smoothing=plan.maps.smoothing,
-        )
-        outputs.store(table, {"desc": f"{name}Seeds", "suffix": "timeseries"}, facts=columns)
-    return replace(computed_series, own_regressors=own_regressors)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from bids_sr.config.spaces import FUNC, Space
 from bids_sr.engine.artifacts import Confounds, Facts, Mask, Series
@@ -232,7 +231,15 @@ def _find_regressors(
 ) -> Regressors:
     """Return the events of a task run, or seed or component time series of a resting-state run."""
     if plan.bold.events is not None:
-        _store_events(plan.bold.events, plan.bold.events_sidecar, outputs)
+        # other programs search the events next to the series
+        outputs.store(
+            task_events.copy_events(plan.bold.events),
+            {"suffix": "events", **dict.fromkeys(_SERIES_ENTITIES & outputs.entities.keys(), "")},
+            sidecar={"Description": "Events of the run, as in the linear model"}
+            | dict(plan.bold.events_sidecar),
+            exported_as={},
+            level="minimal",
+        )
         return task_events.select_events(
             plan.bold.events, levels=plan.bold.levels, pauses=plan.bold.pauses
         )
@@ -263,20 +270,6 @@ def _find_regressors(
         add_methods_text(Part.PREPROCESSING, seeds.COMPONENTS_TEXT)
     outputs.store(regressors, {"desc": "seeds", "suffix": "timeseries"}, facts=columns)
     return regressors
-
-
-def _store_events(events: Path, sidecar: Mapping[str, object], outputs: Outputs) -> None:
-    """Store the events of a run, which other programs search next to the series.
-
-    `sidecar`: metadata of the events table of the data set.
-    """
-    outputs.store(
-        task_events.copy_events(events),
-        {"suffix": "events", **dict.fromkeys(_SERIES_ENTITIES & outputs.entities.keys(), "")},
-        sidecar={"Description": "Events of the run, as in the linear model"} | dict(sidecar),
-        exported_as={},
-        level="minimal",
-    )
 
 
 def make_seed_template(plan: RunPlan, fitted_run: FittedRun, anat: Anatomy | None) -> SeedTemplate:
