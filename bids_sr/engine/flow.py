@@ -306,6 +306,14 @@ def add_methods_text(
         flow.add_methods_text(part, text, output=output, describe=describe)
 
 
+def describe_step(part: Part, output: object, describe: Callable[..., str]) -> None:
+    """Add sentences on a step to the methods text; see `add_methods_text`.
+
+    `describe` returns the sentences, before the step has ended without arguments.
+    """
+    add_methods_text(part, describe(), output=output, describe=describe)
+
+
 def expect_cost(output: object, cost: RunTime) -> None:
     """Set the processor time of a step if it depends on more than its settings.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from bids_sr.engine.artifacts import Facts, File, Image, Map, Mask, Series, Table
 from bids_sr.engine.flow import (
     add_methods_text,
+    describe_step,
     read_mask,
     read_table,
     subworkflow,
@@ -659,12 +660,7 @@ def find_steady_state(
     if not search_outliers:
         return SteadyRun(acquired=acquired, bold=acquired, n_dummy=n_dummy)
     bold, outliers = outlier_volumes.replace_outliers(acquired, n_dummy=n_dummy)
-    add_methods_text(
-        Part.PREPROCESSING,
-        outlier_volumes.describe_outliers(),
-        output=outliers,
-        describe=outlier_volumes.describe_outliers,
-    )
+    describe_step(Part.PREPROCESSING, outliers, outlier_volumes.describe_outliers)
     return SteadyRun(acquired=acquired, bold=bold, n_dummy=n_dummy, outliers=outliers)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from bids_sr.config.levels import series_level
 from bids_sr.engine.artifacts import Facts, File, Series
-from bids_sr.engine.flow import add_methods_text, expect_cost, subworkflow
+from bids_sr.engine.flow import add_methods_text, describe_step, expect_cost, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
 from bids_sr.glm.block_effects import Effects
@@ -300,7 +300,7 @@ def estimate_prior_sd_maps(
         describe = partial(
             training_texts.describe_variance, settings, calibrated=plan.uses_calibration
         )
-        add_methods_text(Part.SERIES, describe(), output=variance.model_file, describe=describe)
+        describe_step(Part.SERIES, variance.model_file, describe)
         store_model(variance, settings.method, outputs)
     return variance
 

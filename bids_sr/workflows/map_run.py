@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from bids_sr.engine.artifacts import File, Map, Rows, Series, Table
-from bids_sr.engine.flow import add_methods_text, concatenate, subworkflow
+from bids_sr.engine.flow import add_methods_text, concatenate, describe_step, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
 from bids_sr.evaluation.steps import reconstruction_error, region_effects
@@ -337,18 +337,9 @@ def _add_model_text(plan: RunPlan, acquired_maps: list[Map], names: Sequence[str
     if "glm" in plan.maps.kinds:
         if not plan.at_rest:
             add_methods_text(Part.MAPS, activation_texts.describe_responses(maps))
-        add_methods_text(
-            Part.MAPS,
-            activation_texts.describe_nuisance(maps),
-            output=acquired_maps,
-            describe=partial(activation_texts.describe_nuisance, maps),
-        )
-        add_methods_text(
-            Part.MAPS,
-            activation_texts.describe_noise(),
-            output=acquired_maps,
-            describe=activation_texts.describe_noise,
-        )
+        describe_nuisance = partial(activation_texts.describe_nuisance, maps)
+        describe_step(Part.MAPS, acquired_maps, describe_nuisance)
+        describe_step(Part.MAPS, acquired_maps, activation_texts.describe_noise)
         add_methods_text(
             Part.MAPS, activation_texts.describe_contrasts(maps, plan.contrasts, plan.minus_others)
         )

@@ -6,7 +6,7 @@ from functools import partial
 
 from bids_sr.config.spaces import FUNC, Space
 from bids_sr.engine.artifacts import Confounds, Facts, Mask, Series
-from bids_sr.engine.flow import add_methods_text, subworkflow
+from bids_sr.engine.flow import add_methods_text, describe_step, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
 from bids_sr.glm.regressors import Regressors
@@ -254,12 +254,8 @@ def _find_regressors(
             design=plan.design,
             nuisance=plan.nuisance,
         )
-        add_methods_text(
-            Part.PREPROCESSING,
-            seeds.describe_seeds(plan.seeds, plan.atlas),
-            output=regressors,
-            describe=partial(seeds.describe_seeds, plan.seeds, plan.atlas),
-        )
+        describe = partial(seeds.describe_seeds, plan.seeds, plan.atlas)
+        describe_step(Part.PREPROCESSING, regressors, describe)
     else:
         regressors, columns = seeds.component_series(
             preproc,

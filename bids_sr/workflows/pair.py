@@ -5,7 +5,7 @@ from functools import partial
 from types import MappingProxyType
 
 from bids_sr.engine.artifacts import File, Rows
-from bids_sr.engine.flow import add_methods_text, read_image, subworkflow
+from bids_sr.engine.flow import add_methods_text, describe_step, read_image, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
 from bids_sr.io.frozen import frozen
@@ -158,12 +158,8 @@ def register_scans(files: PairFiles, random_seed: int) -> RegisteredPair:
             lowres_order=lowres_order,
             registered=files.is_registered,
         )
-        add_methods_text(
-            Part.PAIR,
-            registration.describe_registered_pair(files.factor),
-            output=images.pair_facts,
-            describe=partial(registration.describe_registered_pair, files.factor),
-        )
+        describe = partial(registration.describe_registered_pair, files.factor)
+        describe_step(Part.PAIR, images.pair_facts, describe)
     return RegisteredPair(
         highres_file=files.highres_file,
         factor=files.factor,
