@@ -384,8 +384,20 @@ def register_run(
     add_methods_text(Part.PREPROCESSING, registration_text)
     boldref2t1w_xfm = coreg_facts = None
     if anat is not None:
-        boldref2t1w_xfm, coreg_facts = _register_to_t1w(
-            boldref, anat, coreg_file, outputs, origin=origin, random_seed=seed
+        t1w, t1w_mask = anat.t1w_preproc, anat.t1w_mask
+        if coreg_file is not None:
+            boldref2t1w_xfm, coreg_facts = imported.import_coreg(
+                boldref, t1w, t1w_mask, as_transforms(coreg_file), origin=origin
+            )
+        else:
+            boldref2t1w_xfm, coreg_facts = registration.register_to_t1w(
+                boldref, t1w, t1w_mask, random_seed=seed
+            )
+        outputs.store(boldref2t1w_xfm, _make_coreg_entities("boldref", "T1w"), exported_as={})
+        outputs.store(
+            primary_dataset.invert_coreg(boldref2t1w_xfm),
+            _make_coreg_entities("T1w", "boldref"),
+            exported_only=True,
         )
     brain = exclude_clipped(
         find_brain(
@@ -449,37 +461,6 @@ def register_run(
         guide=guide,
         guide_hr=guide_hr,
     )
-
-
-def _register_to_t1w(
-    boldref: Image,
-    anat: Anatomy,
-    coreg_file: Path | None,
-    outputs: Outputs,
-    *,
-    origin: str,
-    random_seed: int,
-) -> tuple[Transforms, Facts]:
-    """Register the boldref to the T1w image, or import the transform of another program.
-
-    The transform is stored in both directions. `coreg_file`: transform of another program; None:
-    the transform is estimated.
-    """
-    if coreg_file is not None:
-        xfm, facts = imported.import_coreg(
-            boldref, anat.t1w_preproc, anat.t1w_mask, as_transforms(coreg_file), origin=origin
-        )
-    else:
-        xfm, facts = registration.register_to_t1w(
-            boldref, anat.t1w_preproc, anat.t1w_mask, random_seed=random_seed
-        )
-    outputs.store(xfm, _make_coreg_entities("boldref", "T1w"), exported_as={})
-    outputs.store(
-        primary_dataset.invert_coreg(xfm),
-        _make_coreg_entities("T1w", "boldref"),
-        exported_only=True,
-    )
-    return xfm, facts
 
 
 def find_brain(

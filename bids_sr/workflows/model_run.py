@@ -62,7 +62,14 @@ def model_run(
     `anat` is None if missing.
     """
     grids = {} if anat is None else _make_output_grids(plan, fitted_run, anat)
-    preproc = _preprocess_acquired(plan, fitted_run, outputs)
+    preproc = resample_acquired(fitted_run)
+    outputs.store(
+        preproc,
+        {"space": BOLDREF, "desc": ACQUIRED, "suffix": "bold"},
+        sidecar=make_series_sidecar(plan, ACQUIRED),
+        facts=fitted_run.outliers,
+        level="minimal",
+    )
     confounds, censoring = _prepare_confounds(plan, fitted_run, preproc, outputs)
     regressors = _find_regressors(plan, fitted_run, anat, preproc, confounds, outputs)
     linear_model = LinearModel(
@@ -75,7 +82,25 @@ def model_run(
         contrasts=plan.contrasts,
         nuisance=plan.nuisance,
     )
-    roi, roi_hr = _find_region(plan, fitted_run, preproc, linear_model, outputs)
+    registration, inputs = fitted_run.registration, linear_model.inputs
+    roi, roi_hr = registration.roi_bold, registration.roi_bold_hr
+    if plan.regions.is_grown:
+        roi, roi_hr, grown_facts = region_growth.grow_region(
+            preproc,
+            registration.bold_mask,
+            roi,
+            registration.bold_mask_hr,
+            roi_hr,
+            # correlations only use the conditions, so that growth does not depend on drift
+            replace(inputs, design=replace(inputs.design, high_pass=0.0)),
+            contrasts=plan.contrasts,
+            smoothing=plan.maps.smoothing,
+            low_pass=plan.maps.low_pass,
+        )
+        add_methods_text(Part.MAPS, region_growth.describe_growth(plan.maps.smoothing))
+        outputs.store(
+            roi, {"space": BOLDREF, "label": "roigrown", "suffix": "mask"}, facts=grown_facts
+        )
     return RunModel(
         preproc=preproc,
         linear=linear_model,
@@ -120,19 +145,6 @@ def _make_output_grids(
     if grids:
         add_methods_text(Part.SERIES, spaces.describe_spaces([str(space) for space in grids]))
     return grids
-
-
-def _preprocess_acquired(plan: RunPlan, fitted_run: FittedRun, outputs: Outputs) -> Series:
-    """Correct head motion of the acquired series on the acquired grid, and store the result."""
-    preproc = resample_acquired(fitted_run)
-    outputs.store(
-        preproc,
-        {"space": BOLDREF, "desc": ACQUIRED, "suffix": "bold"},
-        sidecar=make_series_sidecar(plan, ACQUIRED),
-        facts=fitted_run.outliers,
-        level="minimal",
-    )
-    return preproc
 
 
 def resample_acquired(fitted_run: FittedRun) -> Series:
@@ -282,33 +294,3 @@ def make_seed_template(plan: RunPlan, fitted_run: FittedRun, anat: Anatomy | Non
         atlas_labels=anat.atlas.atlas_labels,
         atlas_xfms=anat.atlas.atlas_xfms,
     )
-
-
-def _find_region(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    preproc: Series,
-    linear_model: LinearModel,
-    outputs: Outputs,
-) -> tuple[Mask, Mask]:
-    """Return the region of interest on both grids of a run, after region growing if requested."""
-    registration, inputs = fitted_run.registration, linear_model.inputs
-    if not plan.regions.is_grown:
-        return registration.roi_bold, registration.roi_bold_hr
-    roi, roi_hr, grown_facts = region_growth.grow_region(
-        preproc,
-        registration.bold_mask,
-        registration.roi_bold,
-        registration.bold_mask_hr,
-        registration.roi_bold_hr,
-        # correlations only use the conditions, so that growth does not depend on drift
-        replace(inputs, design=replace(inputs.design, high_pass=0.0)),
-        contrasts=plan.contrasts,
-        smoothing=plan.maps.smoothing,
-        low_pass=plan.maps.low_pass,
-    )
-    add_methods_text(Part.MAPS, region_growth.describe_growth(plan.maps.smoothing))
-    outputs.store(
-        roi, {"space": BOLDREF, "label": "roigrown", "suffix": "mask"}, facts=grown_facts
-    )
-    return roi, roi_hr
