@@ -1079,6 +1079,32 @@ def swi(rng: Rng, scene: Scene, right: Right) -> None:
     right.plan.append(check_factor)
 
 
+@kind("anatomy")
+def interpolated_pair(rng: Rng, scene: Scene, right: Right) -> None:
+    """Write a T2*-weighted image that the scanner interpolated, with or without its fields."""
+    is_stated, factor = bool(rng.integers(2)), int(rng.choice([2, 3]))
+    shape = (2 * SHAPE[0], 2 * SHAPE[1], SHAPE[2])
+
+    def edit(scene: Scene) -> None:
+        measured = np.random.default_rng(5).integers(300, 900, shape)
+        spectrum = np.fft.fftshift(np.fft.fft2(measured, axes=(0, 1)), axes=(0, 1))
+        n = shape[0] * (factor - 1) // 2
+        padded = np.fft.ifftshift(np.pad(spectrum, ((n, n), (n, n), (0, 0))), axes=(0, 1))
+        values = np.abs(np.fft.ifft2(padded, axes=(0, 1))) * factor**2
+        affine = centered(values.shape, (ZOOMS[0] / 2 / factor, ZOOMS[1] / 2 / factor, ZOOMS[2]))
+        scene.save(values, scene.anat / "sub-01_T2starw.nii.gz", affine=affine)
+        fields = {"BaseResolution": shape[0], "AcquisitionMatrixPE": shape[1]}
+        sidecar = {"EchoTime": 0.02, **(fields if is_stated else {})}
+        scene.put(scene.anat / "sub-01_T2starw.json", sidecar)
+
+    scene.edits.append(edit)
+    if is_stated:
+        right.notices.append("pair is not used: the T2starw image was interpolated")
+        right.plan.append(lambda plan: "" if plan.runs[0].factor == (2, 2, 1) else "wrong factor")
+    elif factor == 2:  # a larger factor is not used by default
+        right.refused.append("k-space is empty")
+
+
 # --- confounds of another program
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,19 @@ def describe_excess(shape: Sequence[int]) -> str:
     )
 
 
+class ZeroFilledAxis(NamedTuple):
+    """In-plane axis with fewer samples than voxels, according to a field of the sidecar."""
+
+    field: str
+    n_samples: float
+    n_voxels: float
+
+    @property
+    def share(self) -> float:
+        """Samples relative to voxels."""
+        return self.n_samples / self.n_voxels
+
+
 @frozen
 class Header:
     """Facts from the header of an image.
@@ -37,7 +51,7 @@ class Header:
     across slices according to the header; None if the header does not state it. `complex` states
     whether the voxels are complex numbers, and `colored` whether they have a type other than real
     or complex numbers, such as colors. `order` is the stored axis for each of the first three axes
-    in use.
+    in use. `zero_filled` are axes with fewer samples than voxels, if the sidecar was read.
     """
 
     path: Path
@@ -49,3 +63,4 @@ class Header:
     complex: bool
     order: AxisOrder = AS_STORED
     colored: bool = False
+    zero_filled: tuple[ZeroFilledAxis, ...] = ()

@@ -11,6 +11,11 @@ from bids_sr.structural.checks import check_edited_masks, check_lesion_template,
 from bids_sr.structural.kept_split import find_kept_network
 from bids_sr.structural.survey import survey_structural
 from bids_sr.survey.bids import Findings, Subject, find_pretrained, input_of_models
+from bids_sr.survey.bids.acquired_matrix import (
+    interpolation_text,
+    list_interpolated,
+    with_acquired_matrix,
+)
 from bids_sr.survey.preflight.checks import check_dataset, check_resources
 from bids_sr.survey.preflight.estimates import estimate
 from bids_sr.survey.preflight.method_checks import check_card, note_missing_features
@@ -34,6 +39,14 @@ def check_scans(settings: Settings, findings: Findings) -> Plan:
             header = data_set.headers.get(pairs[0].highres) if pairs else None
             if header is not None:
                 _check_model(settings, subject, header, file, findings)
+    for subject in subjects:
+        for path in subject.still_images:
+            header = with_acquired_matrix(
+                data_set.headers[path], settings.paths.bids_dir.absolute()
+            )
+            with findings.about(subject.label):
+                for axis in list_interpolated(header):
+                    findings.warn(path, f"{interpolation_text(axis)}.")
     check_tools(settings, findings)
     check_lesion_template(settings, subjects, findings)
     labels = {subject.label for subject in subjects}

@@ -27,6 +27,7 @@ from bids_sr.survey.bids import (
     slice_axis,
     timing,
 )
+from bids_sr.survey.bids.acquired_matrix import with_acquired_matrix
 from bids_sr.survey.bids.calibration_runs import assign_calibration_runs, check_calibration_option
 from bids_sr.survey.bids.derivative_folders import open_derivatives, refuse_output_as_data
 from bids_sr.survey.bids.echoes import read_echoes, sort_by_echo_time
@@ -331,7 +332,11 @@ def _collect_images(
         anat=anat,
         t1w=t1w,
         t2starw=t2starw,
-        t2starw_headers=[header for header in t2starw_headers if header is not None],
+        t2starw_headers=[
+            with_acquired_matrix(header, settings.paths.bids_dir)
+            for header in t2starw_headers
+            if header is not None
+        ],
     )
 
 

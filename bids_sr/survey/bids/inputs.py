@@ -241,10 +241,15 @@ class BoldRun:
         return float(gap) if isinstance(gap, int | float) and 0 <= gap < self.tr else 0.0
 
     @property
+    def measured_series(self) -> "tuple[BoldRun, ...]":
+        """The run, its calibration run and its measured reference, whose resolution counts."""
+        reference = None if self.truth is None else self.truth.series
+        return (self, *filter(None, (self.calibration, reference)))
+
+    @property
     def images(self) -> tuple[Path, ...]:
         """Images that are read for this run, except for its pairs."""
-        measured = None if self.truth is None else self.truth.series
-        companions = (self.calibration, measured, self.same_task_run, *self.compared.values())
+        companions = (*self.measured_series[1:], self.same_task_run, *self.compared.values())
         return (
             self.bold,
             *(path for path, _ in self.echoes[1:]),
@@ -299,13 +304,22 @@ class Subject:
         return tuple(dict.fromkeys(run.pair for run in self.runs if run.pair is not None))
 
     @property
+    def all_pairs(self) -> tuple[Pair, ...]:
+        """Structural pairs, high-resolution scans, and pairs of the runs with held-out pairs."""
+        return (*self.highres_scans, *self.pairs, *self.holdouts.values())
+
+    @property
+    def still_images(self) -> tuple[Path, ...]:
+        """T1w image in use, images of all pairs, and low-resolution scans, without duplicates."""
+        sources: tuple[Pair | LowresScan, ...] = (*self.all_pairs, *self.lowres_scans)
+        paths = (path for source in sources for path in source.images)
+        return tuple(dict.fromkeys([*self.t1w[:1], *paths]))
+
+    @property
     def images(self) -> tuple[Path, ...]:
         """Images that are read, without duplicates; their voxels are checked before processing."""
-        pairs = (*self.highres_scans, *self.pairs, *self.holdouts.values())
-        sources: tuple[Pair | LowresScan | BoldRun, ...] = (*pairs, *self.lowres_scans, *self.runs)
-        return tuple(
-            dict.fromkeys([*self.t1w[:1], *(path for source in sources for path in source.images)])
-        )
+        paths = (path for run in self.runs for path in run.images)
+        return tuple(dict.fromkeys([*self.still_images, *paths]))
 
     @property
     def holdouts(self) -> dict[Pair, Pair]:

@@ -193,10 +193,10 @@ def _note_excess_processes(settings: Settings, findings: Findings) -> None:
 
 
 def _check_headers(data_set: Survey, findings: Findings) -> None:
-    """Check the k-space fields of the sidecars of all runs and of their calibration runs."""
+    """Check the k-space fields of the sidecars of all runs, calibration runs and references."""
     for run in data_set.runs:
         with findings.about(run.entities["subject"], run.stem):
-            for series in filter(None, (run, run.calibration)):
+            for series in run.measured_series:
                 refuse_phase(series, findings)
                 warn_of_header(series, findings)
 

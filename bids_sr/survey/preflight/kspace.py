@@ -5,18 +5,22 @@ actual extent: noise extends as far as k-space was acquired, at a constant level
 filtered.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import reorder
-from bids_sr.survey.bids import BoldRun, Findings
+from bids_sr.survey.bids import BoldRun, Findings, Pair
+from bids_sr.survey.bids.acquired_matrix import (
+    MAX_INTERPOLATED_SHARE,
+    get_matrix_by_direction,
+    interpolation_text,
+    list_zero_filled,
+    read_number,
+)
 
-_MIN_FULL_SHARE = 0.95  # of the voxels along an axis; scanners omit one or two lines
-_MAX_EMPTY_EXTENT = 0.75  # of the Nyquist limit; with less, little detail remains to be learned
 # radius at 10 % power divided by radius at 50 % power: up to 1.35 if truncated, 1.5 or more if
 # smoothed
 _MAX_EDGE_RATIO = 1.4
@@ -25,6 +29,9 @@ _MIN_EDGE_POWER = 0.18  # relative to low frequencies; .19 or more at the edge o
 # with the weakest physiological noise
 _MIN_LOW_RADIUS, _MAX_LOW_RADIUS, _MIN_EDGE_RADIUS, _MIN_OTHER_RADIUS = 0.05, 0.25, 0.9, 0.3
 _MIN_SAMPLES = 24  # voxels along an axis; fewer give too few points of its spectrum
+_MIN_STEP = 1.0  # decades of power; at most .8 in images that were filtered or smoothed
+_N_SMOOTH = 12  # size of an image relative to the standard deviation of its smooth copy
+_MIN_WEIGHTED = 0.3  # smooth signal relative to bright voxels; background and edges have less
 _N_VOLUMES, _N_SLICES = 16, 16  # largest numbers of volumes and slices that are read
 # by term of ImageType
 _PROCESSING = {
@@ -74,7 +81,7 @@ def _note_processing(run: BoldRun, findings: Findings) -> None:
 def warn_of_header(run: BoldRun, findings: Findings) -> None:
     """Warn of sidecar fields that imply voxels smaller than the acquired resolution."""
     _note_processing(run, findings)
-    partial_fourier = _read_number(run, "PartialFourier")
+    partial_fourier = read_number(run.sidecar, "PartialFourier")
     if 0 < partial_fourier < 1:
         text = (
             f"PartialFourier is {partial_fourier:g}, so {_NYQUIST_DIFFERS}. Along the"
@@ -83,16 +90,10 @@ def warn_of_header(run: BoldRun, findings: Findings) -> None:
             " detail is blurred or estimated from the other side."
         )
         findings.warn(run.bold, text)
-    for axis in _list_zero_filled(run):
-        text = (
-            f"{axis.field} is {axis.n_samples:g}, but the image has {axis.n_voxels:g} voxels"
-            f" along this axis. The acquired Nyquist frequency is therefore {axis.share:.0%} of"
-            " the Nyquist frequency implied by the voxel size. Finer detail is interpolated, not"
-            " measured."
-        )
-        findings.warn(run.bold, text)
-    recon_matrix = _read_number(run, "ReconMatrixPE")
-    n_phase_voxels, _ = _get_matrix_by_direction(run)
+    for axis in list_zero_filled(run.sidecar, run.shape):
+        findings.warn(run.bold, f"{interpolation_text(axis)}.")
+    recon_matrix = read_number(run.sidecar, "ReconMatrixPE")
+    n_phase_voxels, _ = get_matrix_by_direction(run.sidecar, run.shape)
     if recon_matrix and recon_matrix != n_phase_voxels:
         text = (
             f"ReconMatrixPE is {recon_matrix:g}, but the image has {n_phase_voxels} voxels along"
@@ -113,12 +114,12 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
         for axis, extent in enumerate(_measure_extents(_read_slices(run)))
         if extent is not None
     }
-    shares = [axis.share for axis in _list_zero_filled(run)]
-    is_zero_filled = min(shares, default=1) <= _MAX_EMPTY_EXTENT
+    shares = [axis.share for axis in list_zero_filled(run.sidecar, run.shape)]
+    is_zero_filled = min(shares, default=1) <= MAX_INTERPOLATED_SHARE
     empty = [
         f"{extent.end_radius:.0%} along {axis_name}"
         for axis_name, extent in extents.items()
-        if extent.end_radius <= _MAX_EMPTY_EXTENT
+        if extent.end_radius <= MAX_INTERPOLATED_SHARE
         and (extent.end_radius < _MAX_EDGE_RATIO * extent.half_radius or is_zero_filled)
     ]
     weak_edges = [
@@ -130,11 +131,7 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
         findings.refuse_unless(
             forced,
             run.bold,
-            f"k-space is empty above {' and '.join(empty)} (in percent of the Nyquist frequency"
-            " implied by the voxel size). The run was interpolated, so there is no measured"
-            " detail to learn from",
-            "Reconstruct the run with the acquired matrix size and without interpolation, or"
-            " process the interpolated run with --set superres.force=true.",
+            *_describe_empty(empty, "BOLD"),
         )
     elif weak_edges and not shares:  # otherwise already reported from the sidecar
         text = (
@@ -145,6 +142,59 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
             " Nyquist frequency is weak or missing. Use the unprocessed run."
         )
         findings.warn(run.bold, text)
+
+
+def check_kspace_of_image(pair: Pair, image: Array, findings: Findings, *, forced: bool) -> None:
+    """Reject the high-resolution image of a pair (3D, as stored) if it was interpolated.
+
+    Slices of a T2*w image are not checked, because runs keep their slice thickness. One image has
+    no noise over time, so only a step of k-space is reported: filters and resampling attenuate
+    high frequencies gradually. With `forced`, it becomes a note.
+    """
+    axes = pair.orders[0][:2] if pair.contrast == "T2starw" else pair.orders[0]
+    radii = {"ijk"[axis]: find_step(np.moveaxis(image, axis, 0)) for axis in axes}
+    empty = [f"{radius:.0%} along {name}" for name, radius in radii.items() if radius]
+    if empty:
+        findings.refuse_unless(forced, pair.highres, *_describe_empty(empty, pair.contrast))
+
+
+def find_step(image: Array) -> float | None:
+    """Return the radius of a step in k-space along the first axis of an image (3D), if any.
+
+    The radius is relative to the Nyquist limit of the voxels. A step is a drop of the power that
+    exceeds the drop over the same distance before. The image is weighted by its smooth copy,
+    because the background, whose magnitudes are not band-limited, must not contribute.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    n = image.shape[0] // 2
+    if 2 * n < _MIN_SAMPLES:
+        return None
+    slices = image[:, :, :: -(-image.shape[2] // _N_SLICES)].astype(np.float32)
+    smooth = gaussian_filter(slices, [size / _N_SMOOTH for size in slices.shape[:2]] + [0.0])
+    weights = np.square(np.maximum(smooth / np.percentile(smooth, 90) - _MIN_WEIGHTED, 0))
+    power = np.square(np.abs(np.fft.rfft(slices * weights, axis=0))).mean(axis=(1, 2))
+    decades = np.log10(np.maximum(power, np.finfo(np.float32).tiny))
+    width = max(2, n // 24)  # frequencies on either side of a step
+    radii = range(max(2 * width + 2, n // 4), int(MAX_INTERPOLATED_SHARE * n) + 2)
+    drops = {}
+    for k in radii:
+        outer, level = decades[k + 1 : k + 1 + width], decades[k - width : k].mean()
+        earlier_drop = decades[k - 2 * width - 1 : k - width - 1].mean() - level
+        drops[k] = level - outer.mean() - max(earlier_drop, 0)
+    radius = max(drops, key=drops.__getitem__, default=0)
+    return radius / n if drops.get(radius, 0) > _MIN_STEP else None
+
+
+def _describe_empty(empty: Sequence[str], contrast: str) -> tuple[str, str]:
+    """Return reason and remedy of an image whose k-space is empty above some frequencies."""
+    return (
+        f"k-space is empty above {' and '.join(empty)} (in percent of the Nyquist frequency"
+        f" implied by the voxel size). The {contrast} image was interpolated, so there is no"
+        " measured detail to learn from",
+        "Reconstruct the image with the acquired matrix size and without interpolation, or use the"
+        " interpolated image with --set superres.force=true.",
+    )
 
 
 @frozen
@@ -207,44 +257,3 @@ def _read_slices(run: BoldRun) -> Array:
         return np.stack(
             [reorder(volume, run.axis_order)[:, :, ::step] for volume in volumes], axis=-1
         )
-
-
-class _ZeroFilledAxis(NamedTuple):
-    """In-plane axis with fewer samples than voxels, according to a field of the sidecar."""
-
-    field: str
-    n_samples: float
-    n_voxels: float
-
-    @property
-    def share(self) -> float:
-        """Samples relative to voxels."""
-        return self.n_samples / self.n_voxels
-
-
-def _list_zero_filled(run: BoldRun) -> Iterator[_ZeroFilledAxis]:
-    """Yield the axes along which the sidecar states fewer samples than voxels."""
-    n_phase_voxels, n_readout_voxels = _get_matrix_by_direction(run)
-    for name, n_voxels in (
-        ("AcquisitionMatrixPE", _read_number(run, "ReconMatrixPE") or n_phase_voxels),
-        ("BaseResolution", n_readout_voxels),
-    ):
-        n_samples = _read_number(run, name)
-        if 0 < n_samples < _MIN_FULL_SHARE * n_voxels:
-            yield _ZeroFilledAxis(field=name, n_samples=n_samples, n_voxels=n_voxels)
-
-
-def _get_matrix_by_direction(run: BoldRun) -> tuple[int, int]:
-    """Return the voxels along phase encoding and readout; smaller number first if unknown."""
-    x, y = run.shape[:2]
-    direction = str(run.sidecar.get("PhaseEncodingDirection", ""))[:1]
-    if direction == "i":
-        return x, y
-    return (y, x) if direction == "j" else (min(x, y), max(x, y))
-
-
-def _read_number(run: BoldRun, name: str) -> float:
-    """Return the value of a sidecar field, or 0 unless it is a finite number."""
-    value = run.sidecar.get(name)
-    is_valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
-    return float(value) if is_valid else 0.0  # type: ignore[arg-type]

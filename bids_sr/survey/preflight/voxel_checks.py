@@ -17,7 +17,7 @@ from bids_sr.survey.bids import BoldRun, Findings, Subject
 from bids_sr.survey.bids.headers import READ_ERRORS
 from bids_sr.survey.preflight.copied_runs import check_copies
 from bids_sr.survey.preflight.echo_checks import check_echoes
-from bids_sr.survey.preflight.kspace import check_kspace
+from bids_sr.survey.preflight.kspace import check_kspace, check_kspace_of_image
 from bids_sr.survey.preflight.plan import Plan
 from bids_sr.survey.preflight.series_comparison import (
     BRIGHT_PERCENTILE,
@@ -52,6 +52,8 @@ def check_data(
 
     Problems come first, then warnings and notes, each with its participant or run.
     """
+    from bids_sr.io.nifti import load_image
+
     findings = Findings()
     checksums: dict[Path, set[int]] = {}
     for subject in plan.subjects:
@@ -66,9 +68,13 @@ def check_data(
     invalid = {Path(problem.what) for problem in findings.problems}
     for subject in plan.subjects:
         with findings.about(subject.label):
-            for path in _list_anatomical_images(subject):
+            pair_by_image = {pair.highres: pair for pair in subject.all_pairs}
+            for path in subject.still_images:
                 if path not in invalid:
-                    _check_anatomical(path, findings)
+                    image, _ = load_image(path)
+                    _check_anatomical(path, image, findings)
+                    if (pair := pair_by_image.get(path)) is not None:
+                        check_kspace_of_image(pair, image, findings, forced=forced)
     for subject in plan.subjects:
         for run in subject.runs:
             if not invalid.isdisjoint(run.images):
@@ -78,7 +84,7 @@ def check_data(
                 check_echoes(run, subject.runs, checksums, findings)
                 check_reference(run, findings)
                 check_compared(run, findings)
-                for series in filter(None, (run, run.calibration)):
+                for series in run.measured_series:
                     check_kspace(series, findings, forced=forced)
     return (*findings.problems, *findings.notices)
 
@@ -279,19 +285,9 @@ def _check_mask(path: Path, findings: Findings) -> None:
         findings.add_problem(path, reason, fix)
 
 
-def _list_anatomical_images(subject: Subject) -> list[Path]:
-    """Return the T1w image in use, the images of all pairs, and low-resolution scans."""
-    pairs = (*subject.structural, *subject.pairs, *subject.holdouts.values())
-    images = [*subject.t1w[:1], *(path for pair in pairs for path in pair.images)]
-    images += [scan.path for scan in subject.lowres_scans]
-    return list(dict.fromkeys(images))
-
-
-def _check_anatomical(path: Path, findings: Findings) -> None:
+def _check_anatomical(path: Path, image: Array, findings: Findings) -> None:
     """Reject a structural image whose voxel values are largely negative."""
-    from bids_sr.io.nifti import load_image
-
-    negative_share = _measure_negative_share(load_image(path)[0])
+    negative_share = _measure_negative_share(image)
     if negative_share > _MAX_NEGATIVE_SHARE:
         share_text = "all" if negative_share == 1 else f"{negative_share:.0%}"
         findings.add_problem(
