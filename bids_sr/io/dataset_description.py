@@ -73,7 +73,8 @@ may be interpreted, use these files of `sbl`:
   sign is in the effect map;
 - `*_desc-regions_metrics.tsv`: mean effects of regions, clusters and atlas labels in percent, with
   their 95 % intervals (Student's t with `noise_dof` and 64 degrees of freedom). `large_share` and
-  `dark_share` are the shares of voxels with effects above 5 % and of dark voxels: signs of veins.
+  `dark_share` are the shares of voxels with effects above 5 % and of dark voxels. A vein is likely
+  from .5 of the first, or from .25 of each.
 
 Show single voxels in the mask, from these unsmoothed maps. Read sizes from regions. Active
 regions are easier to find in the maps smoothed with 5 mm FWHM (`desc-sblFwhm50`), whose errors
