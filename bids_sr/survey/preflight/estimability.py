@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.config import Settings
-from bids_sr.glm.contrasts import ALL, MODULATION, Contrast, Contrasts, is_pause
+from bids_sr.glm.contrasts import ALL, MODULATION, Contrast, Contrasts
 from bids_sr.io.frozen import frozen
 from bids_sr.survey.bids import BoldRun, Findings
 from bids_sr.survey.preflight.events import UNMODULATED, describe_sum
@@ -267,7 +267,7 @@ def select_estimable(
     findings.note(
         events,
         f"the default {noun} {', '.join(inestimable)} {verb} not computed because {cause}."
-        f" {_ADVICE}{_advise_on_pauses(run_types)}",
+        f" {_ADVICE}",
     )
     return {
         name: weights for name, weights in estimable_contrasts.items() if name not in inestimable
@@ -290,16 +290,8 @@ def note_imprecise(
             events,
             f"standard errors of {', '.join(factors)} are {range_text} times as large as with rest"
             " between the events, and t values are smaller by this factor, because the responses"
-            f" nearly add up to a constant. {_ADVICE}{_advise_on_pauses(run_types)}",
+            f" nearly add up to a constant. {_ADVICE}",
         )
-
-
-def _advise_on_pauses(run_types: TypesOfRun) -> str:
-    """Return what to do with types whose name says that they are pauses; "" if none is."""
-    pauses = [name for name in run_types.modeled if is_pause(name)]
-    if not pauses:
-        return ""
-    return f" If {join_names(pauses)} means rest, write rest as its trial type."
 
 
 def is_estimable(
