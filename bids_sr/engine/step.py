@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import KW_ONLY, MISSING, Field, dataclass, fields, is_dataclass
 from enum import IntEnum, StrEnum
 from functools import cache, cached_property, update_wrapper
 from pathlib import Path
@@ -107,33 +107,20 @@ class Step(Generic[_P, _R]):
     like other parameters. An argument may belong to a subclass, whose additional fields do not
     reach the step. The fields of a returned dataclass are the outputs.
 
-    `function` has annotations that distinguish artifacts from settings. For the other arguments,
-    see `step`; if `memory` is None, the step needs the usual memory.
+    `function` has annotations that distinguish artifacts from settings. Without a declared memory,
+    the step needs the usual memory.
     """
 
     __name__: str
     __qualname__: str
 
-    def __init__(
-        self,
-        function: Callable[_P, _R],
-        stage: Stage,
-        makes: Sequence[str] = (),
-        *,
-        memory: Need | None = None,
-        cost: RunTime | Callable[..., RunTime] = _DEFAULT_COST,
-        small: bool = False,
-        resumes: bool = False,
-        reads: Callable[..., Sequence[Path]] | None = None,
-        monitored: Sequence[str] = (),
-        awaited: bool = False,
-    ) -> None:
+    def __init__(self, function: Callable[_P, _R], declaration: "step") -> None:
         update_wrapper(self, function)
-        self.function, self.stage = function, stage
-        self.memory = memory or Need()
-        self.cost = cost
-        self.small, self.awaited = small, awaited
-        self.resumes, self.reads, self.monitored = resumes, reads, frozenset(monitored)
+        self.function, self.stage, self.cost = function, declaration.stage, declaration.cost
+        self.memory = declaration.memory or Need()
+        self.small, self.awaited = declaration.small, declaration.awaited
+        self.resumes, self.reads = declaration.resumes, declaration.reads
+        self.monitored = frozenset(declaration.monitored)
         self._signature = inspect.signature(function)
         self._records = {
             name: record_class
@@ -153,13 +140,14 @@ class Step(Generic[_P, _R]):
         }
         self.needs_folder = "here" in ports
         self._declaration_names: dict[Callable[..., object], tuple[str, ...]] = {
-            declaration: self._list_names(declaration)
-            for declaration in (cost, reads)
-            if callable(declaration)
+            declared: self._list_names(declared)
+            for declared in (self.cost, self.reads)
+            if callable(declared)
         }
         return_type = self._signature.return_annotation
         self._result_class = None if make_port(return_type) else _get_record_class(return_type)
-        self.outputs = self._collect_outputs(makes)
+        makes = declaration.makes
+        self.outputs = self._collect_outputs((makes,) if isinstance(makes, str) else makes)
 
     def _collect_parameters(self) -> dict[str, inspect.Parameter]:
         """Return the parameters by name, with the fields of records in place of the records."""
@@ -397,19 +385,9 @@ def _get_record_class(annotation: object) -> type | None:
     return kind if is_dataclass(kind) else None
 
 
-def step(
-    stage: Stage,
-    *,
-    makes: str | Sequence[str] = (),
-    memory: Need | None = None,
-    cost: RunTime | Callable[..., RunTime] = _DEFAULT_COST,
-    small: bool = False,
-    resumes: bool = False,
-    reads: Callable[..., Sequence[Path]] | None = None,
-    monitored: Sequence[str] = (),
-    awaited: bool = False,
-) -> Callable[[Callable[_P, _R]], Step[_P, _R]]:
-    """Declare a function as a step.
+@dataclass(frozen=True)
+class step:
+    """Decorator that declares a function as a step.
 
     Parameters
     ----------
@@ -436,11 +414,6 @@ def step(
         Whether outputs are shown as soon as the step ends, such as the verdict of a run; the
         scheduler prefers the steps that it depends on.
 
-    Returns
-    -------
-    Callable[[Callable[P, R]], Step[P, R]]
-        Decorator that turns a function into a step.
-
     Examples
     --------
     >>> from bids_sr.engine.artifacts import Image, Mask
@@ -450,16 +423,18 @@ def step(
     >>> list(brain.inputs), list(brain.settings), list(brain.outputs)
     (['boldref'], ['closing_mm'], ['brain'])
     """
-    names = (makes,) if isinstance(makes, str) else makes
-    return lambda function: Step(
-        function,
-        stage,
-        names,
-        memory=memory,
-        cost=cost,
-        small=small,
-        resumes=resumes,
-        reads=reads,
-        monitored=monitored,
-        awaited=awaited,
-    )
+
+    stage: Stage
+    _: KW_ONLY
+    makes: str | Sequence[str] = ()
+    memory: Need | None = None
+    cost: RunTime | Callable[..., RunTime] = _DEFAULT_COST
+    small: bool = False
+    resumes: bool = False
+    reads: Callable[..., Sequence[Path]] | None = None
+    monitored: Sequence[str] = ()
+    awaited: bool = False
+
+    def __call__(self, function: Callable[_P, _R]) -> Step[_P, _R]:
+        """Return the function as a step."""
+        return Step(function, self)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Union, cast
 
 from bids_sr.engine.artifacts import Derivative, Figure as FigureKind
 from bids_sr.engine.memory import Need
-from bids_sr.engine.step import Stage, Step
+from bids_sr.engine.step import Stage, Step, step
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import map_label
 from bids_sr.io.smoothing_words import smoothing_text
@@ -144,9 +144,7 @@ def figure(
         figure_step = FigureStep(
             # a call returns a list
             cast("Callable[_P, list[Derivative]]", draw),
-            Stage.FIGURES,
-            memory=memory,
-            cost=cost,
+            step(Stage.FIGURES, memory=memory, cost=cost),
         )
         figure_step.declarations = declarations
         return figure_step
