@@ -47,7 +47,7 @@ class Flow(Caller):
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
-        self._stored = self._described = True
+        self.stored = self.described = True  # whether outputs are stored, and calls described
 
     def __enter__(self) -> Self:
         self._token: Token[Flow | None] = _CURRENT_FLOW.set(self)
@@ -122,7 +122,7 @@ class Flow(Caller):
         """
         source = artifacts[-1].node
         store = self.scope.store
-        if store is None or not self._stored or source is None:
+        if store is None or not self.stored or source is None:
             return
         wires: dict[str, Handle | Sequence[Handle]] = {
             "files": artifacts[0] if len(artifacts) == 1 else [*artifacts]
@@ -141,72 +141,6 @@ class Flow(Caller):
             references=dict(references),
         )
         source.scope.nodes.append(node)
-
-    def add_methods_text(
-        self,
-        part: Part,
-        text: str,
-        *,
-        output: object = None,
-        describe: Callable[[Sequence[Path], int], str] | None = None,
-    ) -> None:
-        """Add sentences to the methods text; see `bids_sr.engine.flow.add_methods_text`.
-
-        Parameters
-        ----------
-        part : Part
-            Part of the text.
-        text : str
-            Sentences in Markdown.
-        output : object, optional
-            Handle of an output of the step that `describe` concerns.
-        describe : Callable[[Sequence[Path], int], str] | None, optional
-            Returns the sentences that replace `text` after the step has ended.
-        """
-        if text and self._described:
-            node = output.node if isinstance(output, Handle) and describe is not None else None
-            self.scope.texts.append(Passage(part, text, *self.scope.owner, node, describe))
-
-    @contextmanager
-    def inside(
-        self,
-        name: str,
-        *,
-        participant: str,
-        run: str,
-        high_resolution: bool,
-        stored: bool,
-        described: bool,
-    ) -> Iterator[None]:
-        """Add nodes to an inner scope within the context; see `subworkflow`.
-
-        Parameters
-        ----------
-        name : str
-            Name of the inner scope.
-        participant, run : str
-            Label of the participant and name of the run, "" for the values of the enclosing scope.
-        high_resolution : bool
-            Whether the nodes process volumes of the high-resolution grid.
-        stored, described : bool
-            Whether outputs of the calls are stored, and whether the methods text describes the
-            calls.
-
-        Yields
-        ------
-        None
-            While the context is active.
-        """
-        previous = self.scope, self._stored, self._described
-        scopes = (scope for scope in self.scope.inner if scope.name == name)
-        self.scope = next(scopes, None) or self.scope.add_scope(
-            name, participant=participant, run=run, high_resolution=high_resolution
-        )
-        self._stored, self._described = self._stored and stored, self._described and described
-        try:
-            yield
-        finally:
-            self.scope, self._stored, self._described = previous
 
 
 def _make_handles(
@@ -265,15 +199,16 @@ def subworkflow(
         with _set_subworkflow_name(name):
             yield
         return
-    with flow.inside(
-        name,
-        participant=participant,
-        run=run,
-        high_resolution=high_resolution,
-        stored=stored,
-        described=described,
-    ):
+    previous = flow.scope, flow.stored, flow.described
+    scopes = (scope for scope in flow.scope.inner if scope.name == name)
+    flow.scope = next(scopes, None) or flow.scope.add_scope(
+        name, participant=participant, run=run, high_resolution=high_resolution
+    )
+    flow.stored, flow.described = flow.stored and stored, flow.described and described
+    try:
         yield
+    finally:
+        flow.scope, flow.stored, flow.described = previous
 
 
 def add_methods_text(
@@ -302,8 +237,9 @@ def add_methods_text(
         steps that have not ended.
     """
     flow = _CURRENT_FLOW.get()
-    if flow is not None:
-        flow.add_methods_text(part, text, output=output, describe=describe)
+    if flow is not None and text and flow.described:
+        node = output.node if isinstance(output, Handle) and describe is not None else None
+        flow.scope.texts.append(Passage(part, text, *flow.scope.owner, node, describe))
 
 
 def describe_step(part: Part, output: object, describe: Callable[..., str]) -> None:
