@@ -16,14 +16,14 @@ memory.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from bids_sr.engine.nodes import GraphError, Handle, Node, Passage, Scope
 from bids_sr.engine.port import Port
 from bids_sr.engine.step import Caller, Part, Step, redirect_calls
+from bids_sr.io.context_values import set_value
 from bids_sr.io.run_time import RunTime
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _CURRENT_FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
 _SUBWORKFLOW_NAME: ContextVar[str] = ContextVar("subworkflow_name", default="")
 
 
-class Flow(Caller):
+class Flow(ExitStack, Caller):
     """Nodes of a workflow.
 
     Parameters
@@ -46,23 +46,14 @@ class Flow(Caller):
     """
 
     def __init__(self, scope: Scope) -> None:
+        super().__init__()
         self.scope = scope
         self.stored = self.described = True  # whether outputs are stored, and calls described
 
     def __enter__(self) -> Self:
-        self._token: Token[Flow | None] = _CURRENT_FLOW.set(self)
-        self._caller = redirect_calls(self)
-        self._caller.__enter__()
+        self.enter_context(set_value(_CURRENT_FLOW, self))
+        self.enter_context(redirect_calls(self))
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._caller.__exit__(kind, error, traceback)
-        _CURRENT_FLOW.reset(self._token)
 
     def call(self, step: Step[..., object], arguments: Mapping[str, object]) -> object:
         """Add a node.
@@ -196,7 +187,7 @@ def subworkflow(
     """
     flow = _CURRENT_FLOW.get()
     if flow is None:
-        with _set_subworkflow_name(name):
+        with set_value(_SUBWORKFLOW_NAME, name):
             yield
         return
     previous = flow.scope, flow.stored, flow.described
@@ -299,7 +290,7 @@ def concatenate(lists: Iterable[list[_T]]) -> list[_T]:
     return [item for value in values for item in value]
 
 
-class Eager(Caller):
+class Eager(ExitStack, Caller):
     """Context that runs steps when they are called, one after the other, in this process.
 
     Steps exchange files, as in a workflow, so that values are identical to the results of the
@@ -314,24 +305,14 @@ class Eager(Caller):
     """
 
     def __init__(self, folder: Path, report: Callable[[str], object] = str) -> None:
+        super().__init__()
         self._folder, self._report = folder, report
-        self._stack = ExitStack()
         self._n_calls = 0
 
     def __enter__(self) -> Self:
-        self._caller = ExitStack()
-        self._caller.enter_context(redirect_calls(self))
-        self._caller.enter_context(_set_subworkflow_name(""))
+        self.enter_context(redirect_calls(self))
+        self.enter_context(set_value(_SUBWORKFLOW_NAME, ""))
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._caller.__exit__(kind, error, traceback)
-        self._stack.close()
 
     def call(self, step: Step[..., object], arguments: Mapping[str, object]) -> object:
         """Run a step.
@@ -365,22 +346,7 @@ class Eager(Caller):
         with redirect_calls(None):
             files = step.run_on_files(inputs, here)
         values = tuple(
-            self._load_output(port, files.get(key)) for key, port in step.outputs.items()
+            files.get(key) if port is None or key not in files else port.load(files[key], self)
+            for key, port in step.outputs.items()
         )
         return values if len(values) > 1 else values[0]
-
-    def _load_output(self, port: Port | None, value: object) -> object:
-        """Return an output of a step in memory."""
-        if port is None or value is None:
-            return value
-        return port.load(value, self._stack)
-
-
-@contextmanager
-def _set_subworkflow_name(name: str) -> Iterator[None]:
-    """Set the name of the current subworkflow, for calls that compute."""
-    token = _SUBWORKFLOW_NAME.set(name)
-    try:
-        yield
-    finally:
-        _SUBWORKFLOW_NAME.reset(token)

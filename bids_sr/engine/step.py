@@ -10,7 +10,7 @@ nipype nor the libraries of the computation.
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
 from dataclasses import KW_ONLY, MISSING, Field, dataclass, fields, is_dataclass
 from enum import IntEnum, StrEnum
@@ -29,6 +29,7 @@ from typing import (
 from bids_sr.engine.artifacts import Artifact
 from bids_sr.engine.memory import Need
 from bids_sr.engine.port import REQUIRED, Port, make_port, without_none
+from bids_sr.io.context_values import set_value
 from bids_sr.io.run_time import RunTime
 
 if TYPE_CHECKING:
@@ -90,14 +91,9 @@ class Caller(Protocol):
 _CURRENT_CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
-@contextmanager
-def redirect_calls(caller: Caller | None) -> Iterator[None]:
+def redirect_calls(caller: Caller | None) -> AbstractContextManager[None]:
     """Let `caller` receive the calls of steps within the context; None calls their functions."""
-    token = _CURRENT_CALLER.set(caller)
-    try:
-        yield
-    finally:
-        _CURRENT_CALLER.reset(token)
+    return set_value(_CURRENT_CALLER, caller)
 
 
 class Step(Generic[_P, _R]):

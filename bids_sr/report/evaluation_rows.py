@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import MappingProxyType
 
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.io import series as registry
+from bids_sr.io.context_values import set_value
 from bids_sr.io.contrast_names import rank_contrast
 from bids_sr.io.series import ACQUIRED_NAMES, REFERENCE_NAMES, KindOfSeries
 
@@ -103,14 +104,9 @@ def series_text(series: str) -> str:
     return _LABELS.get().get(series) or parsed_name.label or series
 
 
-@contextmanager
-def label_series(labels: Mapping[str, str]) -> Iterator[None]:
+def label_series(labels: Mapping[str, str]) -> AbstractContextManager[None]:
     """Use labels in place of the names of series in figures and tables within the context."""
-    token = _LABELS.set(labels)
-    try:
-        yield
-    finally:
-        _LABELS.reset(token)
+    return set_value(_LABELS, labels)
 
 
 def current_labels() -> Mapping[str, str]:
