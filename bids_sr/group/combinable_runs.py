@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bids_sr.engine.metric_rows import MISSING
-from bids_sr.group.input_maps import DerivativeMaps, RunMaps, sort_runs
+from bids_sr.group.input_maps import DerivativeMaps, RunMaps, Task, sort_runs
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import size_text
@@ -42,7 +42,7 @@ class UncombinableRuns:
     """
 
     runs: frozenset[str]
-    reasons: Mapping[tuple[str, tuple[str, str]], str]
+    reasons: Mapping[tuple[str, Task], str]
 
     @property
     def lines(self) -> list[tuple[str, str]]:
@@ -63,10 +63,10 @@ def find_uncombinable(collected: DerivativeMaps) -> UncombinableRuns:
     runs on request, these are also runs that were acquired otherwise. If fewer than two of several
     runs remain, none of them represents the participant, and all are excluded.
     """
-    combined = {(maps.participant, (maps.task, maps.variant)) for maps in collected.combined}
-    tasks: dict[tuple[str, tuple[str, str]], list[RunMaps]] = defaultdict(list)
+    combined = {(maps.participant, maps.task_key) for maps in collected.combined}
+    tasks: dict[tuple[str, Task], list[RunMaps]] = defaultdict(list)
     for run in collected.runs:
-        tasks[run.participant, (run.task, run.variant)].append(run)
+        tasks[run.participant, run.task_key].append(run)
     excluded: set[str] = set()
     sentences = {}
     for (participant, task), task_runs in tasks.items():

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from operator import attrgetter
@@ -23,6 +23,8 @@ from bids_sr.survey.bids import parse_entities
 from bids_sr.survey.bids.entities import file_stem, run_number_order, short_run_name
 from bids_sr.survey.bids.inheritance import find_sidecars, merge_sidecars, parse_suffix
 
+Task = tuple[str, str]
+"""Task label, and the entities of the runs other than session, task and run."""
 MapKey = tuple[str, str, float, str]
 """Contrast, series, FWHM (mm), statistic."""
 
@@ -66,6 +68,11 @@ class RunMaps:
     session: str = MISSING
     is_combined: bool = False
     negated: frozenset[str] = frozenset()
+
+    @property
+    def task_key(self) -> Task:
+        """Task, and entities other than session, task and run."""
+        return self.task, self.variant
 
     @property
     def columns(self) -> dict[str, str]:
@@ -171,6 +178,19 @@ class DerivativeMaps:
     runs: Sequence[RunMaps] = ()
     combined: Sequence[RunMaps] = ()
     outdated: Sequence[tuple[str, str]] = ()
+
+    @property
+    def all(self) -> list[RunMaps]:
+        """Maps of runs, then combined maps."""
+        return [*self.runs, *self.combined]
+
+    def change(self, change: Callable[[RunMaps], RunMaps | None]) -> "DerivativeMaps":
+        """Return a copy with the results of a function, without the maps that it drops (None)."""
+        runs, combined = (
+            [changed for maps in part if (changed := change(maps)) is not None]
+            for part in (self.runs, self.combined)
+        )
+        return replace(self, runs=runs, combined=combined)
 
 
 @frozen
@@ -511,9 +531,7 @@ def sort_runs(runs: Sequence[RunMaps]) -> list[RunMaps]:
     return sorted(runs, key=key)
 
 
-def group_by_participant(
-    collected: DerivativeMaps,
-) -> dict[tuple[str, str], list[ParticipantMaps]]:
+def group_by_participant(collected: DerivativeMaps) -> dict[Task, list[ParticipantMaps]]:
     """Group maps by task and variant, and by participant in the order of labels.
 
     Stored combined maps are only used if they contain all sessions of the participant.
@@ -535,11 +553,11 @@ def group_by_participant(
 
 def _nest_by_task_and_participant(
     all_maps: Sequence[RunMaps],
-) -> dict[tuple[str, str], dict[str, list[RunMaps]]]:
+) -> dict[Task, dict[str, list[RunMaps]]]:
     """Return maps by task and variant, and by participant label."""
-    nested: dict[tuple[str, str], dict[str, list[RunMaps]]] = {}
+    nested: dict[Task, dict[str, list[RunMaps]]] = {}
     for maps in all_maps:
-        task_maps = nested.setdefault((maps.task, maps.variant), {})
+        task_maps = nested.setdefault(maps.task_key, {})
         task_maps.setdefault(maps.participant, []).append(maps)
     return nested
 

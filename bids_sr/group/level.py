@@ -480,7 +480,7 @@ def _list_series() -> tuple[str, ...]:
 
 def _list_stored_series(maps: DerivativeMaps) -> frozenset[str]:
     """Return the series with stored maps."""
-    return frozenset(key[1] for run in (*maps.runs, *maps.combined) for key in run.map_keys())
+    return frozenset(key[1] for run in maps.all for key in run.map_keys())
 
 
 def _add_crashed_steps(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[str]:

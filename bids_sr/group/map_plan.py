@@ -17,6 +17,7 @@ from bids_sr.group.input_maps import (
     MapKey,
     ParticipantMaps,
     RunMaps,
+    Task,
     group_by_participant,
 )
 from bids_sr.group.map_records import Exclusion, GroupMapRecord, MapMember
@@ -25,8 +26,6 @@ from bids_sr.io.frozen import frozen
 
 LEAST_PARTICIPANTS = 3
 """Smallest number of participants in a test, because two leave one degree of freedom."""
-Task = tuple[str, str]
-"""Task label, and the entities of the runs other than session, task and run."""
 
 
 @frozen
@@ -154,8 +153,8 @@ class _TaskContext:
     task: Task
     space: str
     fwhm_mm: float
-    collected: DerivativeMaps
-    effects: DerivativeMaps
+    collected: Sequence[RunMaps]
+    effects: Sequence[RunMaps]
     members: GroupMembers
 
 
@@ -174,20 +173,13 @@ def plan_maps(
     the order of `series`.
     """
     effects = _drop_components(usable, members)
-    all_maps = [*effects.runs, *effects.combined]
+    all_maps = effects.all
     space, fwhm_mm = common_space(all_maps), first_smoothing(all_maps)
     notes = _component_notes(usable, members)
     if space is None or fwhm_mm is None:
         return MapPlan(notes=(*notes, *_no_space_notes(all_maps)))
-    available = DerivativeMaps(
-        runs=[
-            run.keep_usable(space) for run in effects.runs if not run.explain_unavailable(space)
-        ],
-        combined=[
-            maps.keep_usable(space)
-            for maps in effects.combined
-            if not maps.explain_unavailable(space)
-        ],
+    available = effects.change(
+        lambda maps: None if maps.explain_unavailable(space) else maps.keep_usable(space)
     )
     notes += _unavailable_run_notes(effects, available, space)
     tasks = []
@@ -201,8 +193,8 @@ def plan_maps(
             task=task,
             space=space,
             fwhm_mm=fwhm_mm,
-            collected=_select_task(collected, task),
-            effects=_select_task(effects, task),
+            collected=[maps for maps in collected.all if maps.task_key == task],
+            effects=[maps for maps in all_maps if maps.task_key == task],
             members=members,
         )
         records = [
@@ -221,20 +213,14 @@ def _drop_components(usable: DerivativeMaps, members: GroupMembers) -> Derivativ
     Combined maps belong to the runs of their participant and task.
     """
     tasks_at_rest = {
-        (run.participant, run.task, run.variant)
-        for run in usable.runs
-        if run.name in members.runs_at_rest
+        (run.participant, run.task_key) for run in usable.runs if run.name in members.runs_at_rest
     }
 
     def drop(maps: RunMaps) -> RunMaps:
-        at_rest = (maps.participant, maps.task, maps.variant) in tasks_at_rest
+        at_rest = (maps.participant, maps.task_key) in tasks_at_rest
         return maps.drop_contrasts(members.component_names) if at_rest else maps
 
-    return DerivativeMaps(
-        runs=[drop(run) for run in usable.runs],
-        combined=[drop(maps) for maps in usable.combined],
-        outdated=usable.outdated,
-    )
+    return usable.change(drop)
 
 
 def common_space(runs: Sequence[RunMaps]) -> str | None:
@@ -300,13 +286,13 @@ def _unavailable_run_notes(
     Runs are not needed if the participant has stored maps of all runs. Participants without any
     usable run are named with each map.
     """
-    usable_tasks = {(run.participant, run.task, run.variant) for run in available.runs}
-    combined_tasks = {(run.participant, run.task, run.variant) for run in available.combined}
+    usable_tasks = {(run.participant, run.task_key) for run in available.runs}
+    combined_tasks = {(run.participant, run.task_key) for run in available.combined}
     return [
         f"group maps: {run.name} was excluded, because {reason}"
         for run in effects.runs
         if (reason := run.explain_unavailable(space))
-        and (run.participant, run.task, run.variant) in usable_tasks - combined_tasks
+        and (run.participant, run.task_key) in usable_tasks - combined_tasks
     ]
 
 
@@ -354,14 +340,6 @@ def _negate(participant: ParticipantMaps, negated: Mapping[str, str]) -> Partici
     return ParticipantMaps(
         runs=[run.negate_contrasts(names) for run in participant.runs],
         combined=None if combined is None else combined.negate_contrasts(names),
-    )
-
-
-def _select_task(maps: DerivativeMaps, task: Task) -> DerivativeMaps:
-    """Return the maps of one task."""
-    return DerivativeMaps(
-        runs=[run for run in maps.runs if (run.task, run.variant) == task],
-        combined=[run for run in maps.combined if (run.task, run.variant) == task],
     )
 
 
@@ -422,11 +400,7 @@ def _explain_exclusion(context: _TaskContext, key: MapKey, label: str) -> Exclus
     if label in members.outsiders:
         reason = "the data set no longer contains this participant"
         return Exclusion(reason=reason, is_listed=True)
-    stored = [
-        maps
-        for maps in (*context.collected.runs, *context.collected.combined)
-        if maps.participant == label
-    ]
+    stored = [maps for maps in context.collected if maps.participant == label]
     if not any(maps.map_keys() for maps in stored):
         reason = (
             "no effect maps of this task are stored. They are stored with activation.kinds=glm and"
@@ -440,11 +414,7 @@ def _explain_exclusion(context: _TaskContext, key: MapKey, label: str) -> Exclus
     if any(contrast in members.unequal.get(maps.name, ()) for maps in stored):
         reason = "the weights of the trial types differ from the weights in most participants"
         return Exclusion(reason=reason, is_listed=True)
-    effects = [
-        maps
-        for maps in (*context.effects.runs, *context.effects.combined)
-        if maps.participant == label
-    ]
+    effects = [maps for maps in context.effects if maps.participant == label]
     unavailable = [
         reason for maps in effects if (reason := maps.explain_unavailable(context.space))
     ]

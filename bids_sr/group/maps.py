@@ -179,25 +179,16 @@ class _MapTest:
     inside: Array
 
 
-@frozen
-class _ParticipantChunks:
-    """Participants of a task, which are processed chunk by chunk.
-
-    `target` is the template. `pool` processes chunks in parallel; None for one chunk after the
-    other.
-    """
-
-    participants: Sequence[ParticipantMaps]
-    target: Target
-    pool: Executor | None
-
-    def process(self, function: Callable[..., _Result]) -> Iterator[_Result]:
-        """Return the result of a function for each chunk, in the order of the participants."""
-        size = max(CHUNK, len(self.participants) // _N_CHUNKS)
-        starts = range(0, len(self.participants), size)
-        chunks = [self.participants[start : start + size] for start in starts]
-        process_chunk = partial(function, target=self.target)
-        return (self.pool.map if self.pool else map)(process_chunk, chunks)
+def _process_chunks(
+    computation: _Computation,
+    participants: Sequence[ParticipantMaps],
+    function: Callable[..., _Result],
+) -> Iterator[_Result]:
+    """Return the result of a function for each chunk, in the order of the participants."""
+    size = max(CHUNK, len(participants) // _N_CHUNKS)
+    chunks = [participants[start : start + size] for start in range(0, len(participants), size)]
+    process_chunk = partial(function, target=computation.target)
+    return (computation.pool.map if computation.pool else map)(process_chunk, chunks)
 
 
 def _accumulate_maps(computation: _Computation, task: PlannedTask) -> list[_MapTest]:
@@ -206,10 +197,7 @@ def _accumulate_maps(computation: _Computation, task: PlannedTask) -> list[_MapT
     labels = {key: frozenset(record.participants) for key, record in records.items()}
     if not labels:
         return []
-    chunks = _ParticipantChunks(
-        participants=task.participants, target=computation.target, pool=computation.pool
-    )
-    total = _sum_in_chunks(chunks, labels, labels)
+    total = _sum_in_chunks(computation, task, labels, labels)
     for key, reasons in total.unusable.items():
         records[key] = replace(records[key], checksums=total.checksums[key]).exclude(reasons)
     doubtful = {
@@ -218,7 +206,7 @@ def _accumulate_maps(computation: _Computation, task: PlannedTask) -> list[_MapT
         if may_leave_out(map_sums.gains.values(), int(map_sums.common.sum()))
     }
     tests = {key: _make_test(records[key], total) for key in records}
-    left_out = _leave_out(chunks, labels, doubtful) if doubtful else {}
+    left_out = _leave_out(computation, task, labels, doubtful) if doubtful else {}
     reduced = {
         key: records[key].exclude({left.participant: left.reason for left in exclusions})
         for key, exclusions in left_out.items()
@@ -226,7 +214,8 @@ def _accumulate_maps(computation: _Computation, task: PlannedTask) -> list[_MapT
     }
     if reduced:
         total = _sum_in_chunks(
-            chunks,
+            computation,
+            task,
             _select_contrasts(labels, reduced),
             {key: frozenset(record.participants) for key, record in reduced.items()},
         )
@@ -352,12 +341,12 @@ class _TaskSums:
 
 
 def _sum_in_chunks(
-    chunks: _ParticipantChunks, sampled_labels: _Labels, labels: _Labels
+    computation: _Computation, task: PlannedTask, sampled_labels: _Labels, labels: _Labels
 ) -> _TaskSums:
     """Accumulate participants of a task, chunk by chunk; see `_sum_participants`."""
     add_up = partial(_sum_participants, sampled_labels=sampled_labels, labels=labels)
     # the sums of one chunk are in memory at a time
-    sums = chunks.process(add_up)
+    sums = _process_chunks(computation, task.participants, add_up)
     total = next(sums)
     for addition in sums:
         total.join(addition)
@@ -399,7 +388,7 @@ def _make_test(record: GroupMapRecord, total: _TaskSums) -> _MapTest:
 
 
 def _leave_out(
-    chunks: _ParticipantChunks, labels: _Labels, doubtful: _Labels
+    computation: _Computation, task: PlannedTask, labels: _Labels, doubtful: _Labels
 ) -> dict[MapKey, list[CoverageExclusion]]:
     """Return the participants whose coverage is too different, by map.
 
@@ -408,7 +397,7 @@ def _leave_out(
     """
     pack = partial(_pack_coverage, sampled_labels=_select_contrasts(labels, doubtful))
     coverage: dict[MapKey, dict[str, Array]] = {key: {} for key in doubtful}
-    for chunk in chunks.process(pack):
+    for chunk in _process_chunks(computation, task.participants, pack):
         for key in doubtful:
             coverage[key] |= chunk[key]
     return {key: leave_out_by_coverage(covered) for key, covered in coverage.items()}
