@@ -1,6 +1,7 @@
 """Figures of the evaluation: verdict, agreement with the reference, control analyses."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +24,19 @@ from bids_sr.spatial.masks import compute_mean_signal
 MAX_CONTRASTS = 4
 _SCORE_STATISTICS = ("ev", "r")
 """Statistics of the agreement with the measured series, in order of preference."""
-_VALUE_TABLES = ("evaluation",)
-"""Tables with all values."""
+# declarations whose values are in the table of the evaluation
+_figure_of_values = partial(FigureSpec, tables=("evaluation",))
+_html_of_values = partial(HtmlSpec, tables=("evaluation",))
 
 
 @figure(
-    HtmlSpec(
+    _html_of_values(
         "verdict",
         "verdict",
-        tables=_VALUE_TABLES,
         missing="evidence",
         remark="no series was evaluated, or a required step did not finish",
     ),
-    FigureSpec(
+    _figure_of_values(
         "splithalf",
         "evaluation",
         subtitle="Agreement with the run measured at the high resolution (independent blocks)",
@@ -55,7 +56,6 @@ _VALUE_TABLES = ("evaluation",)
             "use --truth DIR for an acquired reference, or --retrospective to use"
             " the run itself as the reference"
         ),
-        tables=_VALUE_TABLES,
     ),
     FigureSpec(
         "splithalfContrasts",
@@ -81,7 +81,7 @@ _VALUE_TABLES = ("evaluation",)
         ),
         missing="maps of detail",
     ),
-    FigureSpec(
+    _figure_of_values(
         "truth",
         "evaluation",
         subtitle="Agreement of whole-run maps with the reference",
@@ -94,12 +94,10 @@ _VALUE_TABLES = ("evaluation",)
         ),
         request="comparison of maps with a reference",
         remark="use --truth DIR or --retrospective",
-        tables=_VALUE_TABLES,
     ),
-    HtmlSpec(
+    _html_of_values(
         "images",
         "evaluation",
-        tables=_VALUE_TABLES,
         tab="Single volumes",
         caption=(
             "Values were computed within the brain. Noise in the measured volumes favors smooth"
@@ -110,10 +108,9 @@ _VALUE_TABLES = ("evaluation",)
         request="comparison of single volumes with measured volumes",
         remark="use --truth DIR with a measured series, or --retrospective",
     ),
-    HtmlSpec(
+    _html_of_values(
         "networkscores",
         "evaluation",
-        tables=_VALUE_TABLES,
         tab="Networks",
         caption=(
             "Voxels with a seed correlation of at least .5 in each series, compared with the"
@@ -124,10 +121,9 @@ _VALUE_TABLES = ("evaluation",)
             " series (--retrospective), both contain the same noise."
         ),
     ),
-    HtmlSpec(
+    _html_of_values(
         "masks",
         "evaluation",
-        tables=_VALUE_TABLES,
         tab="Brain masks",
         caption=(
             "For this table, a brain mask was computed from the mean image of each series. A"
@@ -135,10 +131,9 @@ _VALUE_TABLES = ("evaluation",)
             " for all series."
         ),
     ),
-    HtmlSpec(
+    _html_of_values(
         "holdout",
         "evaluation",
-        tables=_VALUE_TABLES,
         tab="Second pair",
         caption=(
             "Quality of single images, which does not measure functional detail. Values in"
@@ -161,7 +156,7 @@ _VALUE_TABLES = ("evaluation",)
         request="negative controls",
         remark="--null-checks",
     ),
-    HtmlSpec("placebo", "placebos", tables=_VALUE_TABLES),
+    _html_of_values("placebo", "placebos"),
 )
 def draw_evaluation(
     evaluation: Rows,

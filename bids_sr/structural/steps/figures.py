@@ -1,6 +1,7 @@
 """Figures of structural scans: super-resolved, measured, and without low-resolution scans."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SLICE_HEIGHT = 0.6  # of the brain, from its lowest to its highest slice
+_scans_figure, _scans_html = partial(FigureSpec, suffix=SCANS), partial(HtmlSpec, suffix=SCANS)
 
 
 @figure(
-    HtmlSpec(
+    _scans_html(
         "controlscans",
         "control",
-        suffix=SCANS,
         missing="volumes of the structural scans",
         remark="a required step did not finish",
     ),
@@ -62,25 +63,23 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Figu
 
 
 @figure(
-    HtmlSpec("lowresscans", "lowres", suffix=SCANS),
-    FigureSpec(
+    _scans_html("lowresscans", "lowres"),
+    _scans_figure(
         "lowresslice",
         "lowres",
-        suffix=SCANS,
         subtitle="Input and super-resolved scans of each contrast: one slice",
         caption=(
             "Slice in the same orientation as the training slices. Input scans were aligned and"
             " interpolated once (linear, bspline) to the voxel size of the model."
         ),
     ),
-    FigureSpec(
+    _scans_figure(
         "lowrescoronal",
         "lowres",
-        suffix=SCANS,
         subtitle="Input and super-resolved scans of each contrast: middle coronal plane",
         caption="Same as the previous figure, for the middle coronal plane.",
     ),
-    HtmlSpec("lowresfacts", "structural", suffix=SCANS, place=2, tab="Positions"),
+    _scans_html("lowresfacts", "structural", place=2, tab="Positions"),
     memory=Need(always=0.1, scans=0.10),
     cost=RunTime(always=3.0),
 )
@@ -126,17 +125,15 @@ def draw_lowres(
 
 
 @figure(
-    HtmlSpec(
+    _scans_html(
         "scansoverview",
         "result",
-        suffix=SCANS,
         missing="results of the structural scans",
         remark="a required step did not finish",
     ),
-    FigureSpec(
+    _scans_figure(
         "scans",
         "result",
-        suffix=SCANS,
         subtitle="All series of each contrast: one slice",
         caption=(
             "Slice that was not used for training any model, unless the participant is in the"
@@ -149,10 +146,9 @@ def draw_lowres(
         ),
         missing="slice of each contrast",
     ),
-    FigureSpec(
+    _scans_figure(
         "scanscoronal",
         "result",
-        suffix=SCANS,
         subtitle="All series of each contrast: middle coronal plane",
         caption=(
             "Same as the previous figure, for the middle coronal plane. This plane crosses all"
@@ -161,10 +157,9 @@ def draw_lowres(
         ),
         missing="coronal plane of each contrast",
     ),
-    FigureSpec(
+    _scans_figure(
         "scanmasks",
         "result",
-        suffix=SCANS,
         subtitle="Lesions and tissue classes in input, super-resolved and measured scans",
         caption=(
             "FLAIR scans with segmentations, in the slice with most hyperintensities among the"
@@ -175,18 +170,16 @@ def draw_lowres(
             " with class intensities that were fitted to the measured scans."
         ),
     ),
-    HtmlSpec(
+    _scans_html(
         "scans",
         "structural",
-        suffix=SCANS,
         tab="Metrics",
         missing="metrics of the structural scans",
         unless="lowresfacts",
     ),
-    HtmlSpec(
+    _scans_html(
         "scanfacts",
         "structural",
-        suffix=SCANS,
         place=2,
         tab="Positions",
         missing="positions of the scans",
@@ -304,10 +297,9 @@ def _select_lesion_slice(lesions: Array, mask: Array, held_out: Sequence[int]) -
 
 
 @figure(
-    FigureSpec(
+    _scans_figure(
         "attention",
         "structural",
-        suffix=SCANS,
         place=1,
         subtitle="Attention gates of the network and Grad-CAM of its critic",
         tab="Attention",
@@ -322,10 +314,9 @@ def _select_lesion_slice(lesions: Array, mask: Array, held_out: Sequence[int]) -
         request="attention maps and Grad-CAM maps of the critic",
         remark="method attunet",
     ),
-    FigureSpec(
+    _scans_figure(
         "scantraining",
         "structural",
-        suffix=SCANS,
         place=1,
         subtitle="Training curve",
         tab="Training",
@@ -333,7 +324,7 @@ def _select_lesion_slice(lesions: Array, mask: Array, held_out: Sequence[int]) -
         missing="training curve",
         unless="lowresfacts",
     ),
-    HtmlSpec("scancard", "structural", suffix=SCANS, place=1, missing="model card"),
+    _scans_html("scancard", "structural", place=1, missing="model card"),
     memory=Need(always=0.35, scans=0.10),
     cost=RunTime(always=3.0),
 )
