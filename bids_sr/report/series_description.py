@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.io.grids import AxisOrder, Factor, inverse_order
-from bids_sr.io.series import ACQUIRED, BASELINES, get_kind
+from bids_sr.io.series import BASELINES, get_kind
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.sr.method import method_of_series
 
@@ -62,40 +62,6 @@ def describe_series(name: str) -> str:
     if get_kind(name) == "baseline" or method_of_series(name).trained_on == "series":
         return ""
     return f"The method {name} was applied to each volume on its acquired grid.\n"
-
-
-def series_sidecar(
-    name: str,
-    *,
-    task_name: str,
-    tr: float,
-    start_time: float,
-    slice_timing_corrected: bool,
-    input_smoothing: float,
-    resolution: str = "",
-) -> dict[str, object]:
-    """Return the sidecar of a series.
-
-    `name` is `acquired` for the acquired series. `tr` is in s, and `start_time` is the reference
-    time of a volume (s after its start). `slice_timing_corrected` states whether slice timing was
-    corrected, here or before. `input_smoothing` is the smoothing of the acquired series (FWHM,
-    mm); 0 if it was not smoothed. `resolution` describes the resolution; "" for the acquired grid.
-    """
-    grid_text = (
-        "on the acquired grid"
-        if name == ACQUIRED
-        else f"on the high-resolution grid, computed with {name}"
-    )
-    return {
-        "Description": f"BOLD series corrected for head motion, {grid_text}",
-        "TaskName": task_name,
-        "RepetitionTime": tr,
-        "SkullStripped": False,
-        **({"InputSmoothingFWHM": input_smoothing} if input_smoothing else {}),
-        "SliceTimingCorrected": slice_timing_corrected,
-        "StartTime": round(start_time, 6),
-        **({"Resolution": resolution} if resolution else {}),
-    }
 
 
 def describe_hr_resolution(name: str, factor: Factor, axis_order: AxisOrder) -> str:

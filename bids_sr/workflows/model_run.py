@@ -17,7 +17,6 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF
 from bids_sr.io.series import ACQUIRED
 from bids_sr.preproc.steps import imported, run_confounds, temporal_model
-from bids_sr.report import series_description
 from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.sr.steps import resampled_series
 from bids_sr.workflows.anatomy import Anatomy
@@ -158,16 +157,26 @@ def resample_acquired(fitted_run: FittedRun) -> Series:
 
 
 def make_series_sidecar(plan: RunPlan, name: str, resolution: str = "") -> dict[str, object]:
-    """Return the sidecar of a series of a run."""
-    return series_description.series_sidecar(
-        name,
-        task_name=plan.task_name,
-        tr=plan.bold.tr,
-        start_time=plan.correction.start_time,
-        slice_timing_corrected=plan.corrects_slice_timing or plan.bold.is_corrected,
-        input_smoothing=plan.correction.input_smoothing,
-        resolution=resolution,
+    """Return the sidecar of a series of a run.
+
+    `resolution` describes the resolution; "" for the acquired grid.
+    """
+    grid_text = (
+        "on the acquired grid"
+        if name == ACQUIRED
+        else f"on the high-resolution grid, computed with {name}"
     )
+    smoothing = plan.correction.input_smoothing
+    return {
+        "Description": f"BOLD series corrected for head motion, {grid_text}",
+        "TaskName": plan.task_name,
+        "RepetitionTime": plan.bold.tr,
+        "SkullStripped": False,
+        **({"InputSmoothingFWHM": smoothing} if smoothing else {}),
+        "SliceTimingCorrected": plan.corrects_slice_timing or plan.bold.is_corrected,
+        "StartTime": round(plan.correction.start_time, 6),
+        **({"Resolution": resolution} if resolution else {}),
+    }
 
 
 def _prepare_confounds(
