@@ -1023,23 +1023,27 @@ def _head_image(scene: Scene, zoom: float, extent: tuple[int, int, int]) -> np.n
 
 @kind("anatomy", depths=("model",))
 def several_t1w(rng: Rng, scene: Scene, right: Right) -> None:
-    """Write several T1w images: one shows a slab of the head."""
+    """Write several T1w images: one is a slab, has large voxels or another label."""
     names = list(rng.permutation(["acq-inplane", "run-1", "acq-mprage", "rec-norm"])[:3])
-    slab = int(rng.integers(3))
+    unfit, variant = int(rng.integers(3)), pick(rng, ("slab", "coarse", "label"))
+    if variant == "label":
+        names[unfit] = pick(rng, ("acq-a0Scout", "ce-gd", "inv-1", "rec-defaced"))
 
     def edit(scene: Scene) -> None:
         for index, name in enumerate(names):
-            extent = (24, 24, 5) if index == slab else (24, 24, 22)
-            affine = centered(extent, (5.0, 5.0, 5.0))
+            extent, zoom = (24, 24, 22), 5.0
+            if index == unfit and variant != "label":
+                extent, zoom = ((24, 24, 5), 5.0) if variant == "slab" else ((12, 12, 11), 10.0)
+            affine = centered(extent, (zoom,) * 3)
             path = scene.anat / f"sub-01_{name}_T1w.nii.gz"
-            scene.save(_head_image(scene, 5.0, extent), path, affine=affine)
+            scene.save(_head_image(scene, zoom, extent), path, affine=affine)
 
     scene.edits.append(edit)
     right.notices.append(r"3 T1w images were found")
 
     def check_first(plan: Any) -> str:
         first = plan.subjects[0].t1w[0].name
-        return f"{first} is a slab" if names[slab] in first else ""
+        return f"{first} is used ({variant})" if names[unfit] in first else ""
 
     right.plan.append(check_first)
 

@@ -69,6 +69,31 @@ def weak_design(rng: Rng, scene: Scene, right: Right) -> None:
     right.notices.append("only .* of its response")
 
 
+@kind("table", "types", "names of types")
+def named_pauses(rng: Rng, scene: Scene, right: Right) -> None:
+    """List the pauses under a name that says pause."""
+    name = pick(rng, ("fix", "ITI", "null", "off", "rest_block", "fixation cross", "Pause"))
+
+    def alter(scene: Scene) -> None:
+        ends = [0.0, *(float(row[0]) + float(row[1]) for row in scene.rows or [])]
+        onsets = [*(float(row[0]) for row in scene.rows or []), scene.n_volumes * scene.tr]
+        pauses = [
+            [f"{end:g}", f"{onset - end:g}", name] for end, onset in zip(ends, onsets, strict=True)
+        ]
+        scene.rows = sorted([*(scene.rows or []), *pauses], key=lambda row: float(row[0]))
+
+    scene.tables.append(alter)
+    right.notices.append("taken for rest")
+    right.plan.append(lambda plan: _check_pauses(plan, name))
+
+
+def _check_pauses(plan: Any, name: str) -> str:
+    """Return what is wrong if pauses have contrasts."""
+    (contrasts,) = plan.contrasts.values()
+    names = {other for weights in contrasts.values() for other in weights}
+    return f"{name!r} has default contrasts" if name in names else ""
+
+
 # --- values
 
 
@@ -83,6 +108,22 @@ def step_of_the_scale(rng: Rng, scene: Scene, right: Right) -> None:
 
     scene.series.append(change)
     right.refused.append("the scale of the signal changes")
+
+
+@kind("values")
+def alternating_contrasts(rng: Rng, scene: Scene, right: Right) -> None:
+    """Make every second volume darker, as in label and control (up to 10 %), or VASO."""
+    share, first = float(rng.choice([0.02, 0.05, 0.1, 0.15, 0.4])), int(rng.integers(2))
+
+    def change(values: np.ndarray) -> np.ndarray:
+        values[..., first::2] *= 1 - share
+        return values
+
+    scene.series.append(change)
+    right.exact, right.gain = False, 1 - share / 2
+    found = right.refused if share > 0.1 else right.notices
+    found.append("every second volume is .* darker")
+    right.absent.append("filtered, smoothed or resampled")
 
 
 @kind("values")
