@@ -363,3 +363,13 @@ def test_a_list_of_runs_gives_a_list_of_images(run, tmp_path):
         both.fit(runs[0], mask_img=run / "mask.nii", motion=motion).transform(runs[0]).shape[3]
         == 84
     )
+
+
+def test_contrasts_that_alternate_are_refused_above_10_percent(run, tmp_path):
+    values, affine = load_image(run / "bold.nii")
+    values = np.array(values)
+    values[..., 1::2] *= 0.6
+    save_image(values, affine, tmp_path / "bold.nii", tr=2.0)
+    resolver = SuperResolver("bspline", realigned=True)
+    with pytest.raises(ImageInputError, match=r"40% darker.*odd and even"):
+        resolver.fit(tmp_path / "bold.nii", mask_img=run / "mask.nii")
