@@ -22,8 +22,6 @@ _MIN_CHANGES = 30  # of head motion; fewer can be similar by chance
 _N_MOTION_VOLUMES = 80  # of head motion, with zeros for lags at both ends
 _N_VOXELS = 8000  # approximate number of sampled voxels, background included
 _MIN_VOLUMES, _MIN_VOXELS = 15, 50
-_BACKGROUND_PERCENTILE, _BRIGHT_PERCENTILE = 10, 98  # of the mean image
-_MIN_BRIGHTNESS = 0.3  # of voxels of the head, between background (0) and bright voxels (1)
 _CLIP = 4.5  # times the median change; single movements do not decide
 
 
@@ -81,13 +79,9 @@ def correlate_series(first: SeriesSample, second: SeriesSample) -> float:
 
 
 def _find_head(values: Array) -> Array:
-    """Return which voxels (N) are brighter than the background, given values by volume (T, N)."""
+    """Return which voxels (N) are brighter than the average, given values by volume (T, N)."""
     mean = values.mean(axis=0)
-    finite = mean[np.isfinite(mean)]
-    if not finite.size:
-        return np.zeros(mean.shape, dtype=bool)
-    low, high = np.percentile(finite, (_BACKGROUND_PERCENTILE, _BRIGHT_PERCENTILE))
-    return np.isfinite(mean) & (mean > low + _MIN_BRIGHTNESS * (high - low))
+    return mean > mean[np.isfinite(mean)].mean()  # False for NaN
 
 
 def _measure_changes(values: Array) -> Array:

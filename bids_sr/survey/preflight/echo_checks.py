@@ -6,7 +6,7 @@ echoes does not reveal exchanged neighbors. Where two echoes contain only noise,
 chance, so only differences that exceed their standard error count.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -16,44 +16,42 @@ import numpy as np
 from bids_sr.io.arrays import Float
 from bids_sr.io.frozen import frozen
 from bids_sr.io.orientation import storage_order
+from bids_sr.preproc.copied_series import SeriesSample, correlate_series
 from bids_sr.survey.bids import BoldRun, Findings
 from bids_sr.survey.bids.echoes import SINGLE_ECHO
 
 _N_VOLUMES = 20  # volumes that are compared, evenly distributed over the run
 _MAX_RISING_SHARE = 0.5  # of the brain voxels; noise causes few rises
 _MIN_RISE = 2.0  # difference between two echoes in a voxel, relative to its standard error
-# of the signal; the rounding of copies with another data type or scale. Echoes at an interval of
-# 1 ms differ by 2 %.
-_COPY_TOLERANCE = 2e-3
+_MIN_COPY_CORRELATION = 0.95  # of two echoes, which share motion and pulsation
 _MIN_VOXELS = 50  # fewer voxels are not compared
 
 
 def check_echoes(
-    run: BoldRun,
-    runs: Sequence[BoldRun],
-    checksums: Mapping[Path, Collection[int]],
-    findings: Findings,
+    run: BoldRun, samples: Mapping[Path, SeriesSample | None], findings: Findings
 ) -> None:
     """Reject a run if an echo is a copy of another echo, or if the signal grows with echo time.
 
-    All echoes must be valid and have the same shape, apart from their storage order. `runs` are
-    the runs of the participant, and `checksums` the checksums of the volumes of each series.
+    All echoes must be valid and have the same shape, apart from their storage order. `samples` are
+    voxels of the series.
     """
-    if not run.echoes:
-        return
-    copies = list(_find_copies(run, runs, checksums))
-    comparison = None if copies else _compare_echoes([path for path, _ in run.echoes])
-    if comparison is not None:
-        for first, second in comparison.find_copies():
-            copies.append((run.echoes[first][0], run.echoes[second][0]))
+    paths = [path for path, _ in run.echoes]
+    copies = [
+        (path, copied_path)
+        for path, copied_path in combinations(paths, 2)
+        if (sample := samples.get(path))
+        and (copied_sample := samples.get(copied_path))
+        and correlate_series(sample, copied_sample) > _MIN_COPY_CORRELATION
+    ]
     for path, copied_path in copies:
         findings.add_problem(
             copied_path,
-            "the echoes cannot be combined because the voxels of this echo are equal to the"
-            f" voxels of {path.name}, so one of the two files is a copy",
+            "the echoes cannot be combined because the noise of this echo is equal to the noise of"
+            f" {path.name}, so one of the two files is a copy",
             f"Replace the copy with the series of this echo, or {SINGLE_ECHO}.",
         )
-    if comparison is None or copies:
+    comparison = _compare_echoes(paths) if run.echoes and not copies else None
+    if comparison is None:
         return
     for index, share in comparison.find_rises():
         (path, te_ms), (next_path, next_te_ms) = run.echoes[index : index + 2]
@@ -67,29 +65,6 @@ def check_echoes(
         )
 
 
-def _find_copies(
-    run: BoldRun, runs: Sequence[BoldRun], checksums: Mapping[Path, Collection[int]]
-) -> Iterator[tuple[Path, Path]]:
-    """Yield each pair of a file and an echo of a run with the same stored voxels.
-
-    A run whose echoes are all the same as in another run is a copied run (`copied_runs`).
-    """
-    paths = [path for path, _ in run.echoes]
-    for path, other_path in combinations(paths, 2):
-        if checksums[path] == checksums[other_path]:
-            yield path, other_path
-    for other_run in runs:
-        other_paths = [path for path, _ in other_run.echoes]
-        copies = [
-            (other_path, path)
-            for other_path in other_paths
-            for path in paths
-            if other_run.bold != run.bold and checksums[path] == checksums[other_path]
-        ]
-        if {path for _, path in copies} != {*paths}:
-            yield from copies
-
-
 @frozen
 class _EchoComparison:
     """Comparison of the echoes of a run in brain voxels (N), over some of its volumes.
@@ -101,13 +76,6 @@ class _EchoComparison:
 
     means: Float
     rises: Float
-
-    def find_copies(self) -> Iterator[tuple[int, int]]:
-        """Yield the indices of each pair of echoes with equal voxels."""
-        for first, second in combinations(range(len(self.means)), 2):
-            difference = np.median(np.abs(self.means[second] - self.means[first]))
-            if difference <= _COPY_TOLERANCE * np.median(np.abs(self.means[first])):
-                yield first, second
 
     def find_rises(self) -> Iterator[tuple[int, float]]:
         """Yield the index of each echo with less signal than the next, and the share of voxels."""

@@ -55,16 +55,18 @@ def check_data(
     from bids_sr.io.nifti import load_image
 
     findings = Findings()
-    checksums: dict[Path, set[int]] = {}
     for subject in plan.subjects:
         with findings.about(subject.label):
             contents = _check_images(subject, findings, search_outliers=search_outliers)
-            checksums |= {path: content.checksums for path, content in contents.items()}
             for path in _list_masks(subject):
                 _check_mask(path, findings)
         damaged = {Path(problem.what) for problem in findings.problems}
         samples = {path: contents[path].sample for path in contents.keys() - damaged}
         check_copies(subject, samples, findings)
+        for run in subject.runs:
+            if damaged.isdisjoint(run.images):
+                with findings.about(subject.label, run.stem):
+                    check_echoes(run, samples, findings)
     invalid = {Path(problem.what) for problem in findings.problems}
     for subject in plan.subjects:
         with findings.about(subject.label):
@@ -81,7 +83,6 @@ def check_data(
                 continue
             with findings.about(subject.label, run.stem):
                 _check_mean(run, findings)
-                check_echoes(run, subject.runs, checksums, findings)
                 check_reference(run, findings)
                 check_compared(run, findings)
                 for series in run.measured_series:
@@ -107,7 +108,7 @@ def _check_images(
             may_exclude=search_outliers and path in bolds,
             tr=None if path in compared else tr_by_image.get(path),
             is_processed=path in bolds | echoes,
-            is_compared=len(subject.runs) > 1 and path in bolds,
+            is_compared=path in echoes or (len(subject.runs) > 1 and path in bolds),
         )
         for path in subject.images
     }
