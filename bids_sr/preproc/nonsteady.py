@@ -88,18 +88,15 @@ def _count_nonsteady(signal: Sequence[float] | Array, n_following: int = _N_FOLL
     volumes after it. Drift and quiet signals are therefore not counted. Counting stops at the
     first volume that does not meet the criteria, unless its signal is below half of the median: an
     empty or a noise volume counts if brighter volumes follow. If every second volume has another
-    contrast, both contrasts are brought to the same level first.
+    contrast, the darker volumes are scaled up first.
     """
-    values = np.asarray(signal, dtype=np.float64)
+    values = np.array(signal, dtype=np.float64)
     n = len(values)
     if n < _MIN_VOLUMES:
         return 0
-    volumes = np.arange(n)
-    if measure_alternation(values[n // 2 :]):
-        for phase in (0, 1):
-            is_alike = volumes % 2 == phase
-            level = np.median(values[is_alike & (volumes >= n // 2)])
-            values = np.where(is_alike, values / level, values)
+    if share := measure_alternation(values[n // 2 :]):
+        darker = int(np.median(values[1::2]) < np.median(values[::2]))
+        values[darker::2] /= 1 - share
     second_half = values[n // 2 :]
     center = float(np.median(second_half))
     robust_sd = float(np.median(np.abs(second_half - center))) / _MAD_PER_SD

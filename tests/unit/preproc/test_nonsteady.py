@@ -98,7 +98,7 @@ def test_a_stored_series_keeps_the_values_of_the_head(tmp_path: Path, alter: Alt
     compress_series(tmp_path / "bold.nii", tmp_path / "bold.nii.gz", dtype="int16")
     with SeriesReader(tmp_path / "bold.nii.gz") as reader:
         stored = reader.volume(10)
-        assert reader.dtype == (np.int16 if alter is None else np.float32)
+        assert reader.header.get_data_dtype() == (np.int16 if alter is None else np.float32)
     assert np.abs(stored[8, 8, 4] - values[8, 8, 4, 10]) < 0.2
 
 
