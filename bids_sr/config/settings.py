@@ -6,14 +6,14 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_type_hints
+from typing import Any, Self, TypeVar, get_type_hints
 
 from bids_sr.config import machine
 from bids_sr.config.levels import StoredMaps
 from bids_sr.config.presets import preset_names
 from bids_sr.config.section import HOW_IT_RUNS, WHICH_DATA, get_option
 from bids_sr.config.sections.activation import Activation
-from bids_sr.config.sections.anat import Anat
+from bids_sr.config.sections.anat import Anat, IntensityScaling
 from bids_sr.config.sections.evaluation import Evaluation
 from bids_sr.config.sections.paths import Paths
 from bids_sr.config.sections.preprocessing import Preprocessing
@@ -106,7 +106,7 @@ class Settings:
         return lines
 
     @property
-    def scaling_of_scans(self) -> Literal["percentile", "range"]:
+    def scaling_of_scans(self) -> IntensityScaling:
         """Intensity scaling of structural scans, which by default depends on the recipe."""
         if self.anat.scale != "auto":
             return self.anat.scale

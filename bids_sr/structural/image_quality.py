@@ -6,7 +6,8 @@ Source: attention-unet, section 3.8, equations 6 to 8, as implemented in MRIQC (
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -16,7 +17,15 @@ from bids_sr.glm.series_quality import smoothness
 from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.spatial import image_similarity
 
-_DATA_RANGE = 1.0  # of scans that are scaled to [0, 1]
+# scans are scaled to [0, 1]
+_SIMILARITY: Mapping[str, Callable[..., float]] = {
+    "mae": image_similarity.mae,
+    "rmse": image_similarity.rmse,
+    "nmse": image_similarity.nmse,
+    "psnr": partial(image_similarity.psnr, data_range=1.0),
+    "ssim": partial(image_similarity.ssim, data_range=1.0),
+    "nmse_voxel": attention_unet_metrics.nmse_voxel,
+}
 _TISSUE_PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
 _MAXIMUM_PERCENTILE = 99.95  # as in MRIQC; attention-unet reports 95 %, as in MRIQC's manual
 
@@ -62,17 +71,9 @@ def similarity_rows(
         inside = mask[..., region_slices] if region == BRAIN else None
         for name, image in series.items():
             compared = image[..., region_slices]
-            values: dict[str, float | None] = {
-                "mae": image_similarity.mae(reference, compared, mask=inside),
-                "rmse": image_similarity.rmse(reference, compared, mask=inside),
-                "nmse": image_similarity.nmse(reference, compared, mask=inside),
-                "psnr": image_similarity.psnr(
-                    reference, compared, mask=inside, data_range=_DATA_RANGE
-                ),
-                "ssim": image_similarity.ssim(
-                    reference, compared, mask=inside, data_range=_DATA_RANGE
-                ),
-                "nmse_voxel": attention_unet_metrics.nmse_voxel(reference, compared, mask=inside),
+            values = {
+                statistic: measure(reference, compared, mask=inside)
+                for statistic, measure in _SIMILARITY.items()
             }
             yield from metric_rows(
                 name, values, contrast=contrast, reference="heldOut", region=region

@@ -26,6 +26,7 @@ from typing import Literal, cast
 import numpy as np
 from nibabel.affines import apply_affine
 
+from bids_sr.config.sections.anat import AlignmentModel, Extraction, IntensityScaling
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
@@ -54,12 +55,6 @@ from bids_sr.structural.point_transforms import (
 from bids_sr.structural.template_alignment import align_to_template, template_grid
 
 _Transform = Literal["rigid", "affine", "nonlinear"]
-Align = Literal["rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"]
-Scale = Literal["percentile", "range"]
-"""``percentile``: 1 is the 99.9th percentile of the low-resolution scan's brain, and the
-high-resolution scan is scaled to the same mean. ``range``: each scan is scaled linearly from its
-minimum to its maximum.
-"""
 # transform types between scans, and from frame to template, for alignments to the template
 _TEMPLATE_TRANSFORMS: dict[str, _Transform] = {
     "template-rigid": "rigid",
@@ -103,7 +98,7 @@ class _PreparedContrasts:
     facts: dict[str, dict[str, float]]
     to_template: Array
 
-    def record(self, align: Align) -> dict[str, object]:
+    def record(self, align: AlignmentModel) -> dict[str, object]:
         """Return facts on the preparation for later steps and the report."""
         return {
             "units": self.units,
@@ -119,9 +114,9 @@ def prepare(
     template_mask: Array,
     *,
     interpolations: Sequence[str] = ("bspline",),
-    align: Align = "rigid",
-    scale: Scale = "percentile",
-    extraction: Literal["brain", "intracranial"] = "brain",
+    align: AlignmentModel = "rigid",
+    scale: IntensityScaling = "percentile",
+    extraction: Extraction = "brain",
     grid: Volume | None = None,
     correct_bias: CorrectBias | None = None,
     extract_brain: ExtractBrain | None = None,
@@ -147,13 +142,13 @@ def prepare(
     interpolations : Sequence[str], optional
         Interpolations of low-resolution scans by name. They must include ``bspline``, the input of
         networks.
-    align : Align, optional
+    align : AlignmentModel, optional
         Transform type between scans: ``rigid``, ``affine`` or ``nonlinear``. With
         ``template-rigid``, ``template`` (affine) or ``template-warp``, the frame is also aligned
         to the template by this type, and the cropped template grid replaces the frame's grid.
-    scale : Scale, optional
+    scale : IntensityScaling, optional
         Scaling of intensities to [0, 1].
-    extraction : Literal["brain", "intracranial"], optional
+    extraction : Extraction, optional
         Voxels to keep: the brain, or everything within `_INTRACRANIAL_MM` of the brain.
     grid : Volume | None, optional
         Target grid for a head without high-resolution scans, in the coordinates of the first scan;
@@ -505,7 +500,7 @@ def _interpolate_scans(
     alignment: _Alignment,
     extraction_mask: Array,
     interpolations: Sequence[str],
-    scale: Scale,
+    scale: IntensityScaling,
     crop_factor: Factor | None,
 ) -> _PreparedContrasts:
     """Interpolate all scans to the grid of the frame, each once, and scale them to [0, 1].
@@ -582,7 +577,7 @@ def _simulate_lowres(
 
 
 def _choose_units(
-    images: Mapping[str, Array], brain: Array, extraction_mask: Array, scale: Scale
+    images: Mapping[str, Array], brain: Array, extraction_mask: Array, scale: IntensityScaling
 ) -> dict[str, float]:
     """Return the intensity that is scaled to 1, for each image of `_interpolate_contrast`."""
     if scale == "range":

@@ -1,8 +1,9 @@
 """Structural scans of all participants (``--sr-target anat``), by contrast and resolution."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from bids_sr.survey.bids.pretrained_models import (
 _CONTRASTS = {KINDS[kind][1]: kind for kind in ("t1w", "t2w", "flair")}
 # smallest ratio of low- to high-resolution voxel volume that counts as two resolutions
 _MIN_VOLUME_RATIO = 1.5
+_ReadHeaders = Callable[[str], list[Header]]  # headers of a participant, by the suffix of scans
 
 
 def survey_structural(settings: Settings) -> Survey:
@@ -174,21 +176,22 @@ def _survey_participant(
     there are no low-resolution scans either.
     """
     single_notes: list[str] = []
+    read_headers = partial(_read_headers, index, label, settings, findings)
     factor = find_simulated_factor(settings)
     if factor is not None:
-        pairs = _find_single_scan(index, label, factor, settings, findings)
+        pairs = _find_single_scan(read_headers, factor, findings)
     else:
         pairs = [
             pair
             for suffix in _CONTRASTS
-            for pair in _find_pairs(index, label, suffix, settings, findings, single_notes)
+            for pair in _find_pairs(suffix, read_headers(suffix), findings, single_notes)
         ]
     lowres: tuple[tuple[LowresScan, ...], ...] = ()
     controls: tuple[tuple[Pair, ...], ...] = ()
     if not pairs and model_input is not None:
-        lowres = _find_lowres_scans(index, label, model_input, settings, findings)
+        lowres = _find_lowres_scans(read_headers, label, model_input, findings)
     if not pairs and not lowres and settings.anat.control:
-        controls = _find_controls(index, label, settings, findings)
+        controls = _find_controls(read_headers)
     if not lowres and not controls:
         for text in single_notes:
             findings.note(f"sub-{label}", text)
@@ -209,14 +212,14 @@ def find_simulated_factor(settings: Settings) -> Factor | None:
 
 
 def _find_single_scan(
-    index: Index, label: str, factor: Factor, settings: Settings, findings: Findings
+    read_headers: _ReadHeaders, factor: Factor, findings: Findings
 ) -> list[Pair]:
     """Return the high-resolution scan of the first contrast, in a list that may be empty.
 
     Low-resolution scans are simulated with the factor.
     """
     for suffix in _CONTRASTS:
-        if headers := _read_headers(index, label, suffix, settings, findings):
+        if headers := read_headers(suffix):
             high = min(headers, key=_voxel_volume)
             findings.note(
                 high.path,
@@ -228,19 +231,13 @@ def _find_single_scan(
 
 
 def _find_pairs(
-    index: Index,
-    label: str,
-    suffix: str,
-    settings: Settings,
-    findings: Findings,
-    single_notes: list[str],
+    suffix: str, headers: Sequence[Header], findings: Findings, single_notes: list[str]
 ) -> list[Pair]:
     """Return the pair of highest- and lowest-resolution images of a contrast, as a list.
 
     The result is empty if there is no second resolution. Notes about contrasts with one resolution
     are appended to `single_notes`; they are shown unless such scans are used.
     """
-    headers = _read_headers(index, label, suffix, settings, findings)
     high = min(headers, key=_voxel_volume, default=None)
     low = max(headers, key=_voxel_volume, default=None)
     if high is None or low is None:
@@ -270,7 +267,7 @@ def _find_pairs(
 
 
 def _find_lowres_scans(
-    index: Index, label: str, model_input: ModelInput, settings: Settings, findings: Findings
+    read_headers: _ReadHeaders, label: str, model_input: ModelInput, findings: Findings
 ) -> tuple[tuple[LowresScan, ...], ...]:
     """Return a participant's low-resolution scans for a given model, by session.
 
@@ -280,8 +277,7 @@ def _find_lowres_scans(
     min_volume = _MIN_VOLUME_RATIO * prod(model_input.mm)
     sessions: dict[str, dict[str, list[Header]]] = {}
     for suffix in (suffix for suffix in _CONTRASTS if suffix in model_input.contrasts):
-        headers = _read_headers(index, label, suffix, settings, findings)
-        for header in headers:
+        for header in read_headers(suffix):
             if _voxel_volume(header) >= min_volume:
                 session_headers = sessions.setdefault(parse_session(header.path), {})
                 session_headers.setdefault(suffix, []).append(header)
@@ -318,15 +314,12 @@ def _select_smallest_voxels(
     return LowresScan(path=smallest.path)
 
 
-def _find_controls(
-    index: Index, label: str, settings: Settings, findings: Findings
-) -> tuple[tuple[Pair, ...], ...]:
+def _find_controls(read_headers: _ReadHeaders) -> tuple[tuple[Pair, ...], ...]:
     """Return a participant's highest-resolution scan of each contrast, by session."""
     sessions: dict[str, list[Pair]] = {}
     for suffix in _CONTRASTS:
-        headers = _read_headers(index, label, suffix, settings, findings)
         session_headers: dict[str, list[Header]] = {}
-        for header in headers:
+        for header in read_headers(suffix):
             session_headers.setdefault(parse_session(header.path), []).append(header)
         for session, candidates in session_headers.items():
             smallest = min(candidates, key=_voxel_volume)
@@ -336,7 +329,7 @@ def _find_controls(
 
 
 def _read_headers(
-    index: Index, label: str, suffix: str, settings: Settings, findings: Findings
+    index: Index, label: str, settings: Settings, findings: Findings, suffix: str
 ) -> list[Header]:
     """Return the headers of the usable images of a contrast in the selected sessions, by name."""
     sessions = settings.selection.session_label

@@ -7,6 +7,17 @@ from bids_sr.config import readers
 from bids_sr.config.section import OptionSection, execution_option, option
 from bids_sr.io.frozen import frozen
 
+AlignmentModel = Literal[
+    "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
+]
+IntensityScaling = Literal["percentile", "range"]
+"""``percentile``: 1 is the 99.9th percentile of the low-resolution scan's brain, and the
+high-resolution scan is scaled to the same mean. ``range``: each scan is scaled linearly from its
+minimum to its maximum.
+"""
+Extraction = Literal["brain", "intracranial"]
+Tools = Literal["ants", "fsl"]
+
 
 @frozen
 class Anat(OptionSection):
@@ -28,21 +39,19 @@ class Anat(OptionSection):
         " test), for anat.split; participants that are not listed join as new participants"
         " (default: a random split)",
     )
-    align: Literal[
-        "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
-    ] = option(
+    align: AlignmentModel = option(
         "rigid",
         help="registration between the scans of a participant: rigid, affine or nonlinear."
         " template: affine, also to the first template in --output-spaces, on a grid around"
         " the template brain. template-rigid, template-warp: the same with rigid or nonlinear"
         " registration",
     )
-    mask: Literal["brain", "intracranial"] = option(
+    mask: Extraction = option(
         "brain",
         help="voxels to keep: the brain, or intracranial (the brain with a margin of 6 mm, to"
         " segment sinuses as well)",
     )
-    tools: Literal["ants", "fsl"] = option(
+    tools: Tools = option(
         "ants",
         help="tools for bias field correction and brain extraction: N4 and a template brain mask"
         " (ants), or FSL FAST and BET2 (fsl; FSL must be installed, and is not in the"

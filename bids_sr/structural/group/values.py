@@ -25,7 +25,7 @@ from bids_sr.evaluation.statistics.summaries import summarize
 from bids_sr.io.frozen import frozen
 from bids_sr.io.metric_registry import LOWER, statistic
 from bids_sr.io.series import MEASURED, get_kind
-from bids_sr.structural.group.volume_change import change_table
+from bids_sr.structural.group.volume_change import VOLUME_KEY, change_table
 
 SIMILARITY = ("mae", "rmse", "nmse", "nmse_voxel", "psnr", "ssim")
 """Statistics that compare a series with the measured scan."""
@@ -55,8 +55,6 @@ QUESTION = ["contrast", "statistic", "region"]
 """Columns that identify a metric, without the series and the participant."""
 _SUMMARY_COLUMNS = ("n", "mean", "sd", "median", "minimum", "maximum")
 _NO_VALUES = pd.Series(dtype=float)
-# columns that identify a volume, without the participant and the session
-_VOLUME_KEY = ["contrast", "region", "series"]
 
 
 @frozen
@@ -195,14 +193,14 @@ def agreement_table(values: pd.DataFrame) -> pd.DataFrame:
     if pairs.empty:
         return pd.DataFrame(columns=list(AGREEMENT_COLUMNS))
     rows = []
-    for identifiers, series_pairs in pairs.groupby(_VOLUME_KEY, sort=False):
+    for identifiers, series_pairs in pairs.groupby(VOLUME_KEY, sort=False):
         changes = {
             "ml": (series_pairs["volume"] - series_pairs["measured"]).to_numpy(),
             "percent": series_pairs["percent"].dropna().to_numpy(),
         }
         for unit, change in changes.items():
             if change.size:
-                row = dict(zip(_VOLUME_KEY, identifiers, strict=True))
+                row = dict(zip(VOLUME_KEY, identifiers, strict=True))
                 rows.append(
                     {**row, "unit": unit, **dataclasses.asdict(limits_of_agreement(change))}
                 )
@@ -258,13 +256,13 @@ def variability_table(values: pd.DataFrame) -> pd.DataFrame:
     """
     volumes = session_volumes(values)
     rows = []
-    for identifiers, series_volumes in volumes.groupby(_VOLUME_KEY, sort=False):
+    for identifiers, series_volumes in volumes.groupby(VOLUME_KEY, sort=False):
         by_participant = series_volumes.groupby("participant")
         volumes_ml = [sessions.to_numpy() for _, sessions in by_participant["value"]]
         percentages = [sessions.to_numpy() for _, sessions in by_participant["percent"]]
         rows.append(
             {
-                **dict(zip(_VOLUME_KEY, identifiers, strict=True)),
+                **dict(zip(VOLUME_KEY, identifiers, strict=True)),
                 "n": len(volumes_ml),
                 "n_scans": len(series_volumes),
                 "mean": float(series_volumes["value"].mean()),
@@ -282,7 +280,7 @@ def session_volumes(values: pd.DataFrame) -> pd.DataFrame:
     participant's mean over sessions).
     """
     volumes = values[(values["statistic"] == VOLUME) & (values["session"] != MISSING)].copy()
-    participant_key = [*_VOLUME_KEY, "participant"]
+    participant_key = [*VOLUME_KEY, "participant"]
     n_sessions = volumes.groupby(participant_key)["session"].transform("nunique")
     volumes = volumes[n_sessions >= 2]
     means = volumes.groupby(participant_key)["value"].transform("mean")
@@ -301,6 +299,7 @@ _METRIC_COLUMNS = _describe_columns(
     region="Brain, tissue, pair of tissues, or scan (all voxels of the evaluated slices)",
     series="Interpolation, super-resolution method, or measured (high-resolution scan)",
 )
+_CLASS_COLUMNS = {name: text for name, text in _METRIC_COLUMNS.items() if name != "statistic"}
 METHODS_COLUMNS = {
     **_METRIC_COLUMNS,
     **_describe_columns(
@@ -324,7 +323,7 @@ PROTOCOL_COLUMNS = {
     ),
 }
 AGREEMENT_COLUMNS = {
-    **{name: text for name, text in _METRIC_COLUMNS.items() if name != "statistic"},
+    **_CLASS_COLUMNS,
     **_describe_columns(
         unit="Unit of the differences: ml, or percent of the mean of both volumes",
         n="Participants",
@@ -345,7 +344,7 @@ AGREEMENT_COLUMNS = {
     ),
 }
 VARIABILITY_COLUMNS = {
-    **{name: text for name, text in _METRIC_COLUMNS.items() if name != "statistic"},
+    **_CLASS_COLUMNS,
     **_describe_columns(
         n="Number of participants with at least two sessions",
         n_scans="Total number of sessions across these participants",

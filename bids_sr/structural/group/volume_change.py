@@ -14,8 +14,8 @@ from bids_sr.engine.metric_rows import MISSING
 
 BASELINE = "0"
 """Time label of the baseline, in months."""
-# columns that identify a volume, without the participant and the time
-_VOLUME_COLUMNS = ["contrast", "region", "series"]
+VOLUME_KEY = ["contrast", "region", "series"]
+"""Columns that identify a volume, without the participant and the session or time."""
 CHANGE_COLUMNS = {
     name: {"Description": text}
     for name, text in {
@@ -63,7 +63,7 @@ def change_table(values: pd.DataFrame) -> pd.DataFrame:
     """
     volumes = read_volumes(values)
     rows = []
-    for identifiers, class_volumes in volumes.groupby(_VOLUME_COLUMNS, sort=False):
+    for identifiers, class_volumes in volumes.groupby(VOLUME_KEY, sort=False):
         times = sort_times(class_volumes["time"])
         for time in times:
             time_volumes = class_volumes[class_volumes["time"] == time]
@@ -72,7 +72,7 @@ def change_table(values: pd.DataFrame) -> pd.DataFrame:
                 change = change.iloc[:0]
             rows.append(
                 {
-                    **dict(zip(_VOLUME_COLUMNS, identifiers, strict=True)),
+                    **dict(zip(VOLUME_KEY, identifiers, strict=True)),
                     "time": time,
                     "n": len(time_volumes),
                     "mean": time_volumes["value"].mean(),
@@ -98,7 +98,7 @@ def read_volumes(values: pd.DataFrame) -> pd.DataFrame:
     series, participant, time, value (ml), and change (percent of the volume at baseline; NaN if it
     is missing). The table is empty if no participant has two sessions.
     """
-    columns = [*_VOLUME_COLUMNS, "participant", "time", "value", "change"]
+    columns = [*VOLUME_KEY, "participant", "time", "value", "change"]
     volumes = values[(values["statistic"] == "tissue_volume") & (values["session"] != MISSING)]
     by_month = has_months(values)
     if by_month:
@@ -110,7 +110,7 @@ def read_volumes(values: pd.DataFrame) -> pd.DataFrame:
     n_sessions = volumes.groupby("participant")["session"].nunique()
     if not (n_sessions >= 2).any():
         return pd.DataFrame(columns=columns)
-    participant_key = [*_VOLUME_COLUMNS, "participant"]
+    participant_key = [*VOLUME_KEY, "participant"]
     means = volumes.groupby([*participant_key, "time"], sort=False)["value"].mean().reset_index()
     baseline_time = BASELINE if by_month else sort_times(means["time"])[0]
     is_baseline = means["time"] == baseline_time

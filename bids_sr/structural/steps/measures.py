@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bids_sr.config.sections.anat import AlignmentModel, Tools
 from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
 from bids_sr.engine.metric_rows import MetricRow, columns_json, metric_rows
 from bids_sr.engine.step import HERE, Stage, step
@@ -16,8 +17,6 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.structural.steps.scans import (
-    AlignmentModel,
-    Tools,
     check_acquired,
     grid_text,
     group_by_series,

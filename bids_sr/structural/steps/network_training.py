@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bids_sr.config.sections.anat import AlignmentModel, IntensityScaling
 from bids_sr.engine.artifacts import File, Map, Mask
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import RESOLVE_SCANS, TRAIN_ON_SCANS
@@ -15,13 +16,7 @@ from bids_sr.sr.models.request import TrainingSettings, request_model
 from bids_sr.sr.steps.training import ModelFiles, provide_model
 from bids_sr.sr.steps.training_costs import schedule_training, training_work
 from bids_sr.sr.steps.training_texts import describe_network, read_cards
-from bids_sr.structural.steps.scans import (
-    AlignmentModel,
-    IntensityScaling,
-    list_suffixes,
-    make_scan,
-    stack_scans,
-)
+from bids_sr.structural.steps.scans import list_suffixes, make_scan, stack_scans
 
 Split = Mapping[str, Sequence[str]]
 """Labels of participants by set (training, validation, test); empty if there is no split."""

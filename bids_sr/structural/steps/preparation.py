@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_sr.config.sections.anat import AlignmentModel, Tools
 from bids_sr.engine.artifacts import Facts, File, Image, Map, Mask
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import PREPARE_SCANS
@@ -16,9 +17,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.structural.steps.scans import (
-    AlignmentModel,
     ScanPreparation,
-    Tools,
     grid_text,
     largest_voxels,
     make_empty_folder,

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from bids_sr.config.sections.anat import AlignmentModel, Tools
 from bids_sr.io.word_lists import enumerate_words
-from bids_sr.structural.steps.scans import AlignmentModel, ScanPreparation, Tools
+from bids_sr.structural.steps.scans import ScanPreparation
 
 # Transforms by alignment model.
 _TRANSFORM_TEXTS = {

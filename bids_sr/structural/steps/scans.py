@@ -7,23 +7,16 @@ is the contrast. All scans of a head are on one grid, scaled to [0, 1], and 0 ou
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from bids_sr.config.sections.anat import AlignmentModel, Extraction, IntensityScaling, Tools
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.acquired_scan import acquired_scan_rows
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.frozen import frozen
 from bids_sr.io.volume import Volume
-
-AlignmentModel = Literal[
-    "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
-]
-IntensityScaling = Literal["percentile", "range"]
-Extraction = Literal["brain", "intracranial"]
-Tools = Literal["ants", "fsl"]
 
 
 @frozen
