@@ -33,7 +33,7 @@ from bids_sr.api.task_inputs import (
     load_events,
     plan_task,
 )
-from bids_sr.engine.artifacts import Confounds, Rows
+from bids_sr.engine.artifacts import Rows
 from bids_sr.engine.flow import Eager
 from bids_sr.evaluation.support_table import tabulate_support
 from bids_sr.glm.blocks import TooFewBlocks
@@ -226,7 +226,10 @@ def _test_run(
         fitted_run = to_fitted_run(
             reader, learned_run.basics, resolver.factor_, learned_run.calibration
         )
-        model = task.build_model(fitted_run, columns, _list_nuisance(columns))
+        nuisance = None
+        if columns is not None and not is_program_table(columns):
+            nuisance = list(columns)
+        model = task.build_model(fitted_run, columns, nuisance)
         rows = _test_detail(fitted_run, model, resolver, settings.smoothing, folder)
     methods = {resolver.method: "" if resolver.applied_ else _NOT_APPLIED}
     return tabulate_support(rows, methods, list(task.contrasts), settings.smoothing)
@@ -238,11 +241,6 @@ def _check_series(reader: SeriesReader) -> None:
     check_repetition_time(reader)
     for _ in reader.volumes():  # Reading raises an error for NaN.
         pass
-
-
-def _list_nuisance(columns: Confounds | None) -> list[str] | None:
-    """Return the names of the confounds in the model; None for the columns of the program."""
-    return None if columns is None or is_program_table(columns) else list(columns)
 
 
 def _test_detail(

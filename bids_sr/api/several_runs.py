@@ -43,10 +43,3 @@ def check_single_run(arguments: Mapping[str, object]) -> None:
 def is_several(value: object) -> TypeGuard[Sequence[ImageLike]]:
     """Return True if an argument is a list or tuple with one value per run, or empty."""
     return isinstance(value, (list, tuple))
-
-
-def collect_attributes(
-    estimators: Sequence[object], names: Sequence[str]
-) -> dict[str, list[object]]:
-    """Return fitted attributes of the estimators of several runs, one list per attribute."""
-    return {name: [getattr(estimator, name) for estimator in estimators] for name in names}

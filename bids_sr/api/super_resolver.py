@@ -45,7 +45,6 @@ from bids_sr.api.run_inputs import RunInputs
 from bids_sr.api.series_outputs import check_target, to_series_image
 from bids_sr.api.several_runs import (
     check_single_run,
-    collect_attributes,
     is_several,
     split_arguments,
 )
@@ -269,7 +268,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             clone(self)._fit_one(run, RunInputs(**values))
             for run, values in zip(bold, run_arguments, strict=True)
         ]
-        self.__dict__.update(collect_attributes(self.runs_, _FITTED_ATTRIBUTES))
+        for name in _FITTED_ATTRIBUTES:
+            setattr(self, name, [getattr(run, name) for run in self.runs_])
         return self
 
     def _fit_one(self, bold: ImageLike, inputs: RunInputs) -> SuperResolver:

@@ -1,6 +1,6 @@
 """Checks of settings that name an atlas and its labels: `atlas`, `roi` and `seeds`."""
 
-from bids_sr.config.seeds import COMPONENTS, list_seed_names, parse_seed
+from bids_sr.config.seeds import COMPONENTS, PREDEFINED, parse_seed
 from bids_sr.config.values import SettingError, suggest_name
 from bids_sr.io import region_names
 from bids_sr.io.notices import UsageError
@@ -27,7 +27,7 @@ def check_regions(atlas: str, rois: tuple[str, ...], seeds: tuple[str, ...]) -> 
         try:
             parse_seed(text, atlas)
         except ValueError as error:
-            fix = suggest_name(text, list_seed_names(atlas))
+            fix = suggest_name(text, (*PREDEFINED, *region_names.atlas_labels(atlas)))
             raise SettingError("activation.seeds", text, str(error), fix) from error
 
 

@@ -106,8 +106,3 @@ def _parse_sphere(text: str) -> Seed | None:
         return None
     x, y, z, *radius = numbers
     return Seed(name, (x, y, z), radius[0] if radius else DEFAULT_RADIUS_MM)
-
-
-def list_seed_names(atlas: str = AAL2) -> tuple[str, ...]:
-    """Return the names of predefined seeds and the labels of the atlas."""
-    return (*PREDEFINED, *atlas_labels(atlas))

@@ -70,7 +70,10 @@ def as_annotated(value: object, hint: object, setting: str) -> object:
     if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return hint(**value)
     if hint is RecipeChange and isinstance(value, str):
-        return _parse_recipe_change(value, setting)
+        try:
+            return RecipeChange.from_text(value)
+        except InvalidInput as error:
+            raise SettingError(setting, value, error.reason, error.remedy) from None
     if origin is tuple:
         is_single = args[0] is float and isinstance(value, int | float)
         items = (value,) if is_single else value
@@ -135,14 +138,6 @@ def suggest_name(name: str, names: Iterable[str]) -> str:
 
         matches = get_close_matches(keyword, list(known_names), n=1, cutoff=_MIN_SIMILARITY)
     return f"did you mean {known_names[matches[0]]!r}?" if matches else ""
-
-
-def _parse_recipe_change(text: str, setting: str) -> RecipeChange:
-    """Return the change of a recipe that a text describes, or raise `SettingError`."""
-    try:
-        return RecipeChange.from_text(text)
-    except InvalidInput as error:
-        raise SettingError(setting, text, error.reason, error.remedy) from None
 
 
 def as_toml(value: object) -> str:

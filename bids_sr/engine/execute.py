@@ -91,7 +91,9 @@ def execute(
     """
     # run steps again if their files were deleted, truncated or modified; nipype considers them
     # done
-    nodes = _list_nodes(workflow)
+    nodes = list(workflow._create_flat_graph().nodes())
+    for node in nodes:
+        node.base_dir = workflow.base_dir
     if n_damaged := len(invalidate_damaged(nodes)):
         _LOGGER.warning(
             "output files of %d steps were modified or removed since the last run, so these"
@@ -120,14 +122,6 @@ def execute(
         node.fullname for node in storing_nodes if not has_stored_all(Path(node.output_dir()))
     )
     return RunOutcome(crashes=crashes, missing=missing)
-
-
-def _list_nodes(workflow: "pe.Workflow") -> "list[pe.Node]":
-    """Return copies of all nodes of a workflow, with their working directory."""
-    nodes = list(workflow._create_flat_graph().nodes())
-    for node in nodes:
-        node.base_dir = workflow.base_dir
-    return nodes
 
 
 def _make_plugin(

@@ -34,7 +34,12 @@ class Graph:
             if node.step is scope.store:
                 node.settings = {**node.settings, **provenance.sidecar_entries(node)}
         self.settings = {
-            node: dict(_iterate_settings(node, self.wires[node])) for node in self.nodes
+            node: {
+                name: node.get_setting(name)
+                for name in node.step.settings
+                if name not in self.wires[node]
+            }
+            for node in self.nodes
         }
 
     def methods_text(self, find_folder: Callable[[Node], Path | None] = lambda _: None) -> str:
@@ -59,9 +64,8 @@ class Graph:
             folders = [path for node in nodes if (path := find_folder(node))]
             n_unfinished = len(nodes) - len(folders)
             is_incomplete |= n_unfinished > 0
-            text = _describe_nodes(passages, folders, n_unfinished)
-            if text is None:
-                text = planned_text
+            describe = next(filter(None, (passage.describe for passage in passages)), None)
+            text = describe(folders, n_unfinished) if folders and describe else planned_text
             texts = texts_by_part[part].setdefault(self._name_owners(passages), {})
             texts.setdefault(text if text.endswith("\n") else f"{text} ")
         paragraphs = [
@@ -121,23 +125,6 @@ def _iterate_wires(node: Node) -> Iterator[tuple[str, Wire]]:
     for name, port in node.step.inputs.items():
         if name not in node.inputs and port.container is None and port.default is REQUIRED:
             raise GraphError(f"{node}: the required input {name} is not connected")
-
-
-def _iterate_settings(node: Node, wires: Mapping[str, Wire]) -> Iterator[tuple[str, object]]:
-    """Yield the settings of a node that are not outputs of other nodes."""
-    for name in node.step.settings:
-        if name not in wires:
-            yield name, node.get_setting(name)
-
-
-def _describe_nodes(
-    passages: Sequence[Passage], folders: Sequence[Path], n_unfinished: int
-) -> str | None:
-    """Return the text on completed nodes from their folders; None if the text does not change."""
-    describe = next(
-        (passage.describe for passage in passages if passage.describe is not None), None
-    )
-    return describe(folders, n_unfinished) if folders and describe is not None else None
 
 
 def _make_paragraphs(owners: str, text: str) -> list[str]:

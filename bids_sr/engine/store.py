@@ -99,7 +99,10 @@ def store(
     json_by_stem = {path.with_suffix("").name: path for path in json_files}
     images: list[_StoredFile] = []
     for source in (path for path in files if path not in json_files):
-        file_entities = _select_entities(source) if own_entities is None else own_entities
+        file_entities = own_entities
+        if file_entities is None:
+            is_drawing = source.suffix in {".svg", ".html"}
+            file_entities = read_entities(source) | ({"datatype": "figures"} if is_drawing else {})
         if among is not None and not any(
             alternative.items() <= file_entities.items() for alternative in among
         ):
@@ -138,12 +141,6 @@ def store(
         stored_files += targets
     (here / RECORD).write_text(json.dumps([str(path) for path in (*stored_files, *sidecar_files)]))
     return stored_files
-
-
-def _select_entities(path: Path) -> dict[str, str]:
-    """Return the entities in a file name, including the datatype ``figures`` for drawings."""
-    figure_entities = {"datatype": "figures"} if path.suffix in {".svg", ".html"} else {}
-    return {**read_entities(path), **figure_entities}
 
 
 def _read_json(path: Path) -> dict[str, object]:
@@ -236,6 +233,7 @@ def _copy_file(file: _StoredFile, target: Path, dtype: str, axis_order: AxisOrde
     axis order of the input, `axis_order`.
     """
     from bids_sr.io.copies import compress_series, save_reordered
+    from bids_sr.io.nifti import SeriesReader
 
     # qform and sform code that niworkflows writes
     xform_code = _XFORM_CODES.get(file.entities.get("space", ""), _TEMPLATE_XFORM_CODE)
@@ -244,7 +242,7 @@ def _copy_file(file: _StoredFile, target: Path, dtype: str, axis_order: AxisOrde
     with atomic_files.atomic_file(target) as partial:
         if _find_extension(file.source) != ".nii.gz":
             shutil.copyfile(file.source, partial)
-        elif _count_dimensions(file.source) == 4:
+        elif len(SeriesReader(file.source).header.get_data_shape()) == 4:
             compress_series(file.source, partial, dtype=dtype, order=order, code=xform_code)
         else:
             save_reordered(file.source, partial, order=order, code=xform_code)
@@ -256,14 +254,6 @@ def _find_extension(path: Path) -> str:
     if name.endswith((".nii", ".nii.gz")):
         return ".nii.gz"
     return name[name.index(".") :] if name.endswith(".gii") else path.suffix
-
-
-def _count_dimensions(path: Path) -> int:
-    """Return the number of dimensions of an image."""
-    from bids_sr.io.nifti import SeriesReader
-
-    with SeriesReader(path) as reader:
-        return len(reader.header.get_data_shape())
 
 
 def _name_dataset(value: object) -> object:

@@ -5,7 +5,6 @@ run without any error trials.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
 
 import pandas as pd
 
@@ -36,8 +35,11 @@ def _list_unequal_contrasts(task_tables: pd.DataFrame) -> list[tuple[str, str]]:
             run_weights[row.name, contrast] = weights
             by_weights = participants.setdefault(contrast, defaultdict(set))
             by_weights[weights].add(row.participant)
+    # of most participants; ties are resolved by the number of trial types, then by their names
     usual_weights = {
-        contrast: _most_frequent_weights(by_weights)
+        contrast: max(
+            (len(labels), len(weights), weights) for weights, labels in by_weights.items()
+        )[2]
         for contrast, by_weights in participants.items()
     }
     return [
@@ -45,20 +47,6 @@ def _list_unequal_contrasts(task_tables: pd.DataFrame) -> list[tuple[str, str]]:
         for (run, contrast), weights in run_weights.items()
         if weights != usual_weights[contrast]
     ]
-
-
-def _most_frequent_weights(
-    participants: Mapping[ComparableWeights, Collection[str]],
-) -> ComparableWeights:
-    """Return the weights of most participants, given the participants by weights.
-
-    Ties are resolved by the number of trial types, and then by their names and weights.
-    """
-
-    def sort_key(weights: ComparableWeights) -> tuple[int, int, ComparableWeights]:
-        return len(participants[weights]), len(weights), weights
-
-    return max(participants, key=sort_key)
 
 
 def unequal_lines(tables: pd.DataFrame) -> list[tuple[str, str]]:

@@ -119,7 +119,8 @@ def mixed_settings_lines(tables: pd.DataFrame) -> list[str]:
             continue
         for index, value in enumerate(values):
             paths = [str(path) for path in tables["path"][tables[key] == value]]
-            location = _list_files(paths) if index else _count_files(paths)
+            most_frequent = f"{len(paths)} tables (for example, {paths[0]})"
+            location = _list_files(paths) if index else most_frequent
             difference_lines.append(f"{subject}: {value or 'not recorded'} in {location}")
     return difference_lines
 
@@ -129,11 +130,6 @@ def _list_files(paths: Sequence[str]) -> str:
     n_other = len(paths) - _MAX_LISTED_FILES
     other_text = f" and {n_other} other tables" if n_other > 0 else ""
     return ", ".join(paths[:_MAX_LISTED_FILES]) + other_text
-
-
-def _count_files(paths: Sequence[str]) -> str:
-    """Return the number of tables with the most frequent value, with an example."""
-    return f"{len(paths)} tables (for example, {paths[0]})"
 
 
 def missing_lines(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str]]:

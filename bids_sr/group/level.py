@@ -16,7 +16,7 @@ from bids_sr.group.copied_runs import require_different_runs
 from bids_sr.group.dataset_contents import DatasetContents, absence_lines
 from bids_sr.group.equal_contrasts import unequal_lines
 from bids_sr.group.input_checks import require_readable, require_units
-from bids_sr.group.input_maps import DerivativeMaps, exclude_contrasts, find_maps
+from bids_sr.group.input_maps import exclude_contrasts, find_maps
 from bids_sr.group.input_tables import (
     exclude_unequal,
     find_tables,
@@ -367,7 +367,7 @@ def find_runs_group(
         tables=tables,
         names=names,
         plan=plan,
-        stored_series=_list_stored_series(collected),
+        stored_series=frozenset(key[1] for run in collected.all for key in run.map_keys()),
         participants=participants,
         absent=tuple(_add_crashed_steps(absent, output_dir)),
         leftovers=tuple(sentence for _, sentence in leftovers),
@@ -476,11 +476,6 @@ def too_few_error(participants: Sequence[str], missing: Sequence[tuple[str, str]
 def _list_series() -> tuple[str, ...]:
     """Return the series of group maps in the order of the page."""
     return (ACQUIRED, *BASELINES, *method_names_without_controls(), MEASURED)
-
-
-def _list_stored_series(maps: DerivativeMaps) -> frozenset[str]:
-    """Return the series with stored maps."""
-    return frozenset(key[1] for run in maps.all for key in run.map_keys())
 
 
 def _add_crashed_steps(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[str]:

@@ -132,9 +132,8 @@ class GroupMapRecord:
             "Participants": list(self.participants),
             "Excluded": {label: exclusion.reason for label, exclusion in self.excluded.items()},
         }
-        sessions = list_sessions(self.members)
-        if sessions:
-            entries["Sessions"] = sessions
+        if sessions := {session for member in self.members for session in member.sessions}:
+            entries["Sessions"] = sorted(sessions)
             entries["SessionsPerParticipant"] = {
                 member.participant: len(member.sessions) for member in self.members
             }
@@ -145,11 +144,6 @@ class GroupMapRecord:
         if self.weights:
             entries["ContrastWeights"] = dict(self.weights)
         return entries
-
-
-def list_sessions(members: Iterable[MapMember]) -> list[str]:
-    """Return the labels of all sessions of members, sorted."""
-    return sorted({session for member in members for session in member.sessions})
 
 
 @frozen

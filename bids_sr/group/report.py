@@ -548,22 +548,18 @@ def _sizes_html(tables: JoinedTables, figures: GroupFigures) -> Markup:
                 (panel, group_figures.select_series(panel_sizes, tables.methods))
                 for panel, panel_sizes in sizes.groupby("contrast", observed=True)
             ]
+            input_mm = parse_cell(before)
+            label = f"paper{pair_index}" + (f"In{input_mm * 10:.0f}" if input_mm > 0 else "")
             figure = figures.embed(
                 partial(plot_paired_values, panels),
-                f"desc-{map_label(f'paper{pair_index}{_label_width(before)}', fwhm_mm)}",
+                f"desc-{map_label(label, fwhm_mm)}",
                 "Region size (in acquired voxels) and overlap,"
                 f" {verdicts.task_text(sizes.iloc[0])},"
-                f" {smoothing_text(fwhm_mm, parse_cell(before))}. Each line is a participant.",
+                f" {smoothing_text(fwhm_mm, input_mm)}. Each line is a participant.",
             )
             pair_entries.append(figure)
     sizes_html = join(pair_entries)
     return sizes_html + Markup("<p>{}</p>").format(_SIZE_NOTE) if sizes_html else sizes_html
-
-
-def _label_width(input_fwhm_mm: str) -> str:
-    """Return the part of a file name for the smoothing (mm) before super-resolution."""
-    width = parse_cell(input_fwhm_mm)
-    return f"In{width * 10:.0f}" if width > 0 else ""
 
 
 def _methods_text(content: RunsContent) -> str:

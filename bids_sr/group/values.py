@@ -211,7 +211,10 @@ def _read_run(tables: Sequence[Any], stream: TextIO, parsed: _ParsedTables) -> _
     compared = [
         line
         for line in table_lines
-        if line.label.series not in excluded and _is_compared(line.label, at_rest=at_rest)
+        if line.label.series not in excluded
+        and line.label.number is not None
+        # the paper defines region sizes for pairs of conditions, not for pairs of seeds
+        and not (at_rest and line.label.is_quarter)
     ]
     return _RunContents(series=series_names, reported=reported, compared=compared)
 
@@ -307,14 +310,6 @@ def find_input_smoothing(values: pd.DataFrame, task: str, variant: str = MISSING
     is_task = (values["task"] == task) & (values["variant"] == variant)
     widths = values["input_fwhm_mm"][is_task].unique()
     return str(widths[0]) if len(widths) == 1 else MISSING
-
-
-def _is_compared(label: _LineLabel, *, at_rest: bool) -> bool:
-    """Return whether a value is compared.
-
-    The paper defines region sizes for pairs of conditions, not for pairs of seeds (`at_rest`).
-    """
-    return label.number is not None and not (at_rest and label.is_quarter)
 
 
 def _combine_runs(runs: Sequence[tuple[float, float]]) -> float:

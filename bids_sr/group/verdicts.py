@@ -146,8 +146,8 @@ def finding_sentence(finding: Sequence[ComparisonRow]) -> str:
         sentences.append("Its explained variance is not detectably above 0 %.")
     if clauses and finding[0].kind == SIZE:
         sentences.append("A smaller region or overlap is not necessarily an improvement.")
-    notes = {_attainable_note(row) for row in groups[UNDECIDED]} - {""}
-    if notes:
+    undecided = [row for row in groups[UNDECIDED] if row.n > 1]
+    if notes := {attainable_text(r.n_nonzero, r.p_smallest, r.family) for r in undecided} - {""}:
         sentences.append(f"{capitalize('; '.join(sorted(notes)))}.")
     return " ".join(sentences)
 
@@ -246,11 +246,6 @@ def _select_rows(
 def _references_text(rows: Iterable[ComparisonRow]) -> str:
     """Return the references of comparisons as a list in a sentence."""
     return enumerate_unique(series_text(row.minus) for row in rows)
-
-
-def _attainable_note(row: ComparisonRow) -> str:
-    """Explain why a comparison could not be significant, "" if it could."""
-    return attainable_text(row.n_nonzero, row.p_smallest, row.family) if row.n > 1 else ""
 
 
 def question_text(row: ComparisonRow) -> str:

@@ -215,10 +215,9 @@ def _assemble(
     for spec in SECTIONS:
         figure_files, custom_text = files_by_section[spec], custom.get(spec.name, "")
         is_required = spec in required_sections or bool(custom_text)
-        is_optional = not spec.only and (
-            _has_files(figure_files) or not (required_sections and figure_files)
-        )
-        is_expected = bool(custom_text) or _is_expected(figure_files)
+        has_files = any(files for _, files in figure_files)
+        is_optional = not spec.only and (has_files or not (required_sections and figure_files))
+        is_expected = custom_text or has_files or any(item.missing for item, _ in figure_files)
         if (is_required or is_optional) and is_expected:
             sections.append(_make_section(spec, figure_files, custom_text, root))
     return _fold_combined_runs(sections)
@@ -238,16 +237,6 @@ def _fold_combined_runs(sections: Sequence[_Section]) -> list[_Section]:
     by_name["participant"] = replace(combined, blocks=[*texts, *combined.blocks])
     by_name["overview"] = replace(overview, blocks=figures, folded=True, title="Runs")
     return list(by_name.values())
-
-
-def _has_files(figure_files: _FigureFiles) -> bool:
-    """Return whether a section has at least one figure."""
-    return any(files for _, files in figure_files)
-
-
-def _is_expected(figure_files: _FigureFiles) -> bool:
-    """Return whether a section has figures that exist or are expected."""
-    return any(files or declaration.missing for declaration, files in figure_files)
 
 
 def _make_section(
@@ -363,24 +352,14 @@ def _make_panel(declaration: FigureSpec, figure: StoredFigure) -> _Reportlet:
 
     A selector finds these figures by contrast and smoothing.
     """
-    alternative_text = _alternative_text(declaration, figure)
+    title = figure.heading or declaration.subtitle or declaration.desc
+    alternative_text = figure.alt or ", ".join(filter(None, [title, run_text(figure.entities)]))
     choices = {"contrast": figure.contrast, "smoothing": figure.smoothing}
     return _Reportlet(
         content=_embed(figure, static=declaration.static, alt=alternative_text),
         heading=figure.heading,
         caption=figure.caption,
         choices=choices if figure.heading else {},
-    )
-
-
-def _alternative_text(declaration: FigureSpec, figure: StoredFigure) -> str:
-    """Return alternative text for a figure, for readers who cannot see it.
-
-    The text is the declared description, or else the text above the figure and the run.
-    """
-    run = run_text(figure.entities)
-    return figure.alt or ", ".join(
-        filter(None, [figure.heading or declaration.subtitle or declaration.desc, run])
     )
 
 

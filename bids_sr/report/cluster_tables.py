@@ -139,7 +139,8 @@ def _render_peak(row: Any) -> list[str]:
         return [row.cluster, "", *peak_cells, "", "", ""]
     labels = row.labels if isinstance(row.labels, str) else MISSING
     relation = "≤" if row.above < 0 else "≥"
-    limit = f"{_get_symbol(row.statistic)} {relation} {number(row.above, '.3g')}"
+    symbol = "CC" if row.statistic == "cc" else row.statistic[:1]
+    limit = f"{symbol} {relation} {number(row.above, '.3g')}"
     return [
         row.cluster,
         labels.replace(" %", f"{_NBSP}%"),
@@ -158,8 +159,3 @@ def _probability_text(value: float) -> str:
 def _is_highest_peak(row: Any) -> bool:
     """Return True for the highest peak of a cluster; additional peaks have a letter."""
     return str(row.cluster).isdigit()
-
-
-def _get_symbol(statistic: str) -> str:
-    """Return the symbol of a statistic: t, z or CC."""
-    return "CC" if statistic == "cc" else statistic[:1]

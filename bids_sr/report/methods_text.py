@@ -42,13 +42,12 @@ def write_citations(
     """
     source = bibliography() if bibtex is None else bibtex
     entries = split_bibtex(source)
-    if missing_keys := _missing_keys(markdown, source):
+    cited_keys = _list_cited_keys(markdown)
+    if missing_keys := [key for key in cited_keys if key not in entries]:
         _LOGGER.warning(
             "methods text: citations missing in the bibliography: %s", ", ".join(missing_keys)
         )
-    cited_entries = "\n\n".join(
-        entries[key] for key in _list_cited_keys(markdown) if key in entries
-    )
+    cited_entries = "\n\n".join(entries[key] for key in cited_keys if key in entries)
     texts = {"md": markdown.strip(), "bib": cited_entries}
     if html:
         style = Markup(boilerplate_path("report.css").read_text(encoding="utf-8"))
@@ -58,12 +57,6 @@ def write_citations(
     for suffix, text in texts.items():
         for target_dir in (folder, *(logs if suffix == "md" else ())):
             atomic_files.write_text(target_dir / f"CITATION.{suffix}", text + "\n")
-
-
-def _missing_keys(markdown: str, bibtex: str) -> list[str]:
-    """Return cited keys that are missing in the bibliography."""
-    entries = split_bibtex(bibtex)
-    return [key for key in _list_cited_keys(markdown) if key not in entries]
 
 
 def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Markup:

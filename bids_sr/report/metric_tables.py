@@ -119,14 +119,7 @@ _CONTROL_GAINS = MetricTable(
 """Tables of the gains of methods over their negative controls."""
 QUALITY = MetricTable(
     title="Quality check values",
-    rows=(
-        {
-            "statistic": (
-                "edge_mismatch",
-                "edge_mismatch_p90",
-            )
-        },
-    ),
+    rows=({"statistic": ("edge_mismatch", "edge_mismatch_p90")},),
     lines=("statistic", "series", "region"),
     columns=(),
     largest=True,
@@ -239,11 +232,14 @@ def render_tables(
     Statistics without a label are skipped. The list is empty if there are no rows. `series_order`
     are the series in display order; other series follow.
     """
-    labeled_rows = (row for row in rows if STATISTICS[row.statistic].label)
     matching_rows = [
         row
-        for row in labeled_rows
-        if any(_matches(row, row_filter) for row_filter in declaration.rows)
+        for row in rows
+        if STATISTICS[row.statistic].label
+        and any(
+            all(getattr(row, column) in values for column, values in row_filter.items())
+            for row_filter in declaration.rows
+        )
     ]
     tables = []
     for table_key in _list_keys(declaration, declaration.split, matching_rows, series_order):
@@ -259,11 +255,6 @@ def render_tables(
             title = f"{title}; series {smoothing_text(0, input_fwhm_mm)}"
         tables.append((title, _render_table(declaration, table_rows, title, series_order)))
     return tables
-
-
-def _matches(row: MetricRow, row_filter: _RowFilter) -> bool:
-    """Return whether the row's values are allowed in all columns of a filter."""
-    return all(getattr(row, column) in values for column, values in row_filter.items())
 
 
 def _render_table(

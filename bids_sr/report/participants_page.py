@@ -57,6 +57,7 @@ def write_participants(
     None to omit it. `sessions` is the largest number of sessions on one page; with more sessions,
     each session has a page. 0 for a single page.
     """
+    root = root.absolute()
     logs = {label: _find_logs(root / "logs", label, default=log_dir) for label in labels}
     # computed once, because there may be thousands of participants
     reported_labels = {*_labels_with_report(root), *labels}
@@ -88,14 +89,14 @@ def _find_logs(logs: Path, label: str, *, default: Path) -> Path:
 
 
 def _build_report(
-    output_dir: Path,
-    subject: str,
+    root: Path,
+    label: str,
     *,
     declarations: Sequence[FigureSpec],
     log_dir: Path,
-    command: str | None = None,
-    reported_labels: Collection[str] | None = None,
-    sessions: int = 0,
+    command: str | None,
+    reported_labels: Collection[str],
+    sessions: int,
 ) -> Path:
     """Assemble ``sub-XX.html`` from declared figures and return its path.
 
@@ -103,15 +104,12 @@ def _build_report(
     run cannot be mistaken for a complete one. The page is written atomically, and figures are not
     changed.
 
-    `subject` is the label of the participant, with or without ``sub-``. Figures that are not
-    declared are ignored. `log_dir` has crash files, ``settings.toml`` and ``CITATION.md``; if the
-    latter is missing, the file of `output_dir` is used. `command` is shown on the page; None to
-    omit it. `reported_labels` (without ``sub-``) are for links to the previous and next
-    participant; if None, all existing reports are linked. `sessions` is the largest number of
-    sessions on one page, see `write_participants`.
+    `label` is without ``sub-``. Figures that are not declared are ignored. `log_dir` has crash
+    files, ``settings.toml`` and ``CITATION.md``; if the latter is missing, the file of `root` is
+    used. `command` is shown on the page; None to omit it. `reported_labels` (without ``sub-``) are
+    for links to the previous and next participant. `sessions` is the largest number of sessions on
+    one page, see `write_participants`.
     """
-    root = Path(output_dir).absolute()
-    label = subject.removeprefix("sub-")
     methods_files = (folder / "CITATION.md" for folder in (log_dir, root))
     methods_texts = (file.read_text(encoding="utf-8") for file in methods_files if file.exists())
     all_notices = read_record(log_dir)
@@ -121,6 +119,7 @@ def _build_report(
         *(notice for notice in notices if notice.failed),
         *_list_unrecorded_crashes(log_dir, all_notices),
     ]
+    paragraphs = write_paragraphs(root, label)
     custom = {
         "overview": messages_html("warning", messages["skipped"]),
         "summary": join(
@@ -130,20 +129,17 @@ def _build_report(
                 _render_places(root, label),
             ]
         ),
-        "results": _render_results(root, label),
+        "results": join(render("results", text) for text in paragraphs.values()),
         "methods": _render_methods(next(methods_texts, "")),
         "errors": _render_errors(failed_steps, log_dir),
         "about": _render_version(log_dir, command=command),
     }
-    neighbors = _neighbor_links(
-        label, _labels_with_report(root) if reported_labels is None else reported_labels
-    )
     return write_subject_page(
         root,
         label,
         declarations=declarations,
         custom=custom,
-        neighbors=neighbors,
+        neighbors=_neighbor_links(label, reported_labels),
         crashed=bool(failed_steps),
         notices={kind: len(messages[kind]) for kind in ("warning", "note")},
         most_sessions=sessions,
@@ -188,11 +184,6 @@ def _render_places(root: Path, label: str) -> Markup:
         "<p>For XCP-D, fitlins, nilearn: {} (one preprocessed series per run and space). All"
         " series and maps: <code>sub-{}/</code>.</p>"
     ).format(Markup(", ").join(Markup("<code>{}</code>").format(name) for name in datasets), label)
-
-
-def _render_results(root: Path, label: str) -> Markup:
-    """Render the paragraph on the results of each task, with a button that copies it."""
-    return join(render("results", text) for text in write_paragraphs(root, label).values())
 
 
 def _render_methods(markdown: str) -> Markup:

@@ -122,7 +122,7 @@ def _render_labels(rows: Sequence[Any], contrast: str) -> Markup:
             row.region,
             *_list_effect(row),
             *_list_others(row),
-            _format_q(row),
+            p_value(row.q).replace(" ", _NBSP),
             describe_veins(row),
             _count(row),
         ]
@@ -165,11 +165,6 @@ def _list_others(row: Any) -> list[str]:
 def _format_value(value: float) -> str:
     """Return a number as text, or a dash if it is missing."""
     return number(value) if np.isfinite(value) else _MISSING
-
-
-def _format_q(row: Any) -> str:
-    """Return the false discovery rate of a region as text on one line."""
-    return p_value(row.q).replace(" ", _NBSP)
 
 
 def _count(row: Any) -> str:

@@ -36,7 +36,7 @@ def describe_all_series(
     baseline_texts = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
     sentences = [
         "Each volume was resampled once to the acquired or the high-resolution grid to correct for"
-        f" {_list_corrections(with_distortion)}."
+        f" head motion{' and susceptibility distortion' if with_distortion else ''}."
     ]
     if baseline_texts:
         noun = "Baselines were" if len(baseline_texts) > 1 else "The baseline was"
@@ -46,11 +46,6 @@ def describe_all_series(
                 "Across slices, cubic spline interpolation was used instead of zero filling."
             )
     return " ".join(sentences) + "\n"
-
-
-def _list_corrections(with_distortion: bool) -> str:
-    """Return the corrections of a series in words."""
-    return f"head motion{' and susceptibility distortion' if with_distortion else ''}"
 
 
 def describe_series(name: str) -> str:

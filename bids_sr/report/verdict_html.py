@@ -6,7 +6,6 @@ from markupsafe import Markup
 
 from bids_sr.engine.metric_rows import MISSING, MetricRow, VerdictFacts
 from bids_sr.evaluation.evidence import Evidence
-from bids_sr.evaluation.qc_flags import Flag
 from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.series_text import describe_series
 from bids_sr.evaluation.supporting_sentences import list_further_values
@@ -146,20 +145,14 @@ def guards_html(evidence: RunEvidence, rows: Sequence[MetricRow]) -> Markup:
 
     `rows` are rows of the evaluation.
     """
+    flags = [f"{flag.text} {flag.remedy}".strip() for flag in evidence.flags if flag.raised]
     return join(
         [
-            _flags_html(evidence.flags),
+            messages_html("warning", flags),
             *(
                 html
                 for declaration in (ACQUIRED_ACTIVATION, QUALITY)
                 for _, html in render_tables(declaration, rows)
             ),
         ]
-    )
-
-
-def _flags_html(flags: Iterable[Flag]) -> Markup:
-    """Render a warning per raised flag."""
-    return messages_html(
-        "warning", [f"{flag.text} {flag.remedy}".strip() for flag in flags if flag.raised]
     )

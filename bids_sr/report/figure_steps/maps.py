@@ -124,7 +124,7 @@ def draw_activation(
     The figures contain the acquired, B-spline and measured series, and the methods; the viewer has
     all series.
     """
-    from bids_sr.report.figures.maps import CC_DISPLAY, activation_figure
+    from bids_sr.report.figures.maps import CC_DISPLAY, activation_figure, common_scale
 
     shown_maps = run_maps_figures.sort_maps(maps)
     scene = images.scene()
@@ -139,7 +139,9 @@ def draw_activation(
             volumes,
             scene,
             display=display,
-            limit=run_maps_figures.color_limit(maps_by_series.values(), display.floor),
+            limit=common_scale(
+                (statmap.volume for statmap in maps_by_series.values()), display.floor
+            ),
             significant={name: regions[name].volume for name in volumes if name in regions},
         )
         yield FigureDrawing(

@@ -143,13 +143,3 @@ class SceneImages:
             mask=self.bold_mask_hr,
             roi=self.roi_hr,
         )
-
-
-def color_limit(maps: Iterable[Derivative], floor: float) -> float:
-    """Return the end of the color scale for one contrast, statistic and smoothing.
-
-    `maps` are the maps that share the scale; `floor` is the smallest end, in units of the maps.
-    """
-    from bids_sr.report.figures.maps import common_scale
-
-    return common_scale((statmap.volume for statmap in maps), floor)

@@ -97,12 +97,15 @@ def contrasts_figure(
         for row in select_half_rows(rows)
         if _measure_key(row) == (statistic, "beyond") and row.contrast in contrasts
     ]
+    label = measure_text(drawn_rows[0]) if drawn_rows else ""
+    if drawn_rows and _scale_of(drawn_rows[0]) == _PERCENT:
+        label += " (%)"
     return _plot_forest(
         drawn_rows,
         dict(zip(contrasts, contrasts, strict=True)),
         lambda row: row.contrast,
         names=names,
-        label=f"{measure_text(drawn_rows[0])}{_unit_of(drawn_rows[0])}" if drawn_rows else "",
+        label=label,
         shares_scale=True,
     )
 
@@ -268,11 +271,6 @@ def _make_point(row: MetricRow) -> ForestPoint:
         hollow=row.is_difference and not row.excludes_zero,
         text=number(scale * row.value, ".0f" if scale == _PERCENT else ""),
     )
-
-
-def _unit_of(row: MetricRow) -> str:
-    """Return the unit of a row in parentheses, after a space; "" if it has no unit."""
-    return " (%)" if _scale_of(row) == _PERCENT else ""
 
 
 def _scale_of(row: MetricRow) -> float:

@@ -58,7 +58,11 @@ def motion_figure(
                 summary_text = summary_heading + summary
                 ax.text(1.01, 0.5, summary_text, transform=ax.transAxes, va="center", fontsize=8)
             else:
-                _draw_axis_curves(ax, times_s, known_curves)
+                for curve, axis, color in zip(known_curves, "xyz", _AXIS_COLORS, strict=True):
+                    ax.plot(times_s, curve, color=color, lw=1.0, label=axis)
+                ax.legend(
+                    loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, handlelength=1.2
+                )
             if label.startswith("FD") and known_curves:
                 ax.axhline(_HIGH_FD_MM, color=canvas.RED, lw=0.7, ls=(0, (4, 3)))
         shading_labels = {
@@ -110,13 +114,6 @@ def _summarize(values: Array, unit: str) -> str:
     if not finite.size:
         return "not available"
     return f"mean {finite.mean():.2f}\nmax {finite.max():.2f} {unit}".strip()
-
-
-def _draw_axis_curves(ax: Axes, times_s: Array, curves: Sequence[Array]) -> None:
-    """Draw the curves along or about x, y and z with a legend."""
-    for curve, axis, color in zip(curves, "xyz", _AXIS_COLORS, strict=True):
-        ax.plot(times_s, curve, color=color, lw=1.0, label=axis)
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, handlelength=1.2)
 
 
 def carpet_rows(series: Array, n_dummy: int = 0) -> Array:

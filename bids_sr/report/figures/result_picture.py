@@ -145,7 +145,9 @@ def _render_panel(
     rgb = _color(values, limit)
     rgb[~brain] = _OUTSIDE_GRAY
     negative = (values < -_MARKED_SHARE * limit) & brain
-    marks = [_stroke(_draw_minus_signs(negative), 0.14, "minus")]
+    # minus signs, for gray prints
+    minus_signs = (f"M{x + 0.25} {y + 0.5}h.5" for y, x in np.argwhere(negative))
+    marks = [_stroke("".join(minus_signs), 0.14, "minus")]
     if panel.outline is not None:
         region = square.cut(slices.reorient_to_ras(panel.image.like(panel.outline)).data) > 0
         marks.append(_stroke(_trace_edges(region), 0.16))
@@ -168,11 +170,6 @@ def _stroke(path: str, width: float, css_class: str = "mark") -> Markup:
     return Markup('<path class="{}" d="{}" fill="none" stroke="{}" stroke-width="{}"/>').format(
         css_class, path, _INK, width
     )
-
-
-def _draw_minus_signs(negative: MaskArray) -> str:
-    """Return the path of minus signs in the negative voxels of a square, for gray prints."""
-    return "".join(f"M{x + 0.25} {y + 0.5}h.5" for y, x in np.argwhere(negative))
 
 
 def _trace_edges(region: MaskArray) -> str:
