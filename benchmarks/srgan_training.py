@@ -176,7 +176,8 @@ def tabulate(work: Path) -> None:
             " validation). Squared error in place of VGG-19, and every fifth slice is held out.",
             "The explained variance of the detail (contrast all, without conditions that cannot be"
             " split into halves) is from one application of the generator to the run, compared"
-            " with the measured run. Recipe `fast` is one training of the same call.",
+            " with the measured run. Recipe `fast` is one training of the same call. Pair and run"
+            " are those of the example at 6d74947be.",
         ],
     )
 
