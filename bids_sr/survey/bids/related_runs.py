@@ -429,15 +429,9 @@ def _parse_time(text: str) -> float:
 
 
 def have_same_events(first: BoldRun, second: BoldRun) -> bool:
-    """Return whether two runs have the same events, or none; False for unreadable tables."""
-    if first.events is None or second.events is None:
-        return first.events == second.events
-    try:
-        return _are_same_events(
-            _read_events(first.events, first.levels), _read_events(second.events, second.levels)
-        )
-    except TABLE_ERRORS:
-        return False
+    """Return whether two runs have the same events, or none."""
+    mismatches = _find_event_mismatches(second, first, _REQUIREMENTS["reference"])
+    return bool(first.events) == bool(second.events) and not any(mismatches)
 
 
 def _are_same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]) -> bool:
