@@ -117,10 +117,11 @@ def _complete(output_dir: Path, data: Path) -> None:
 
 
 def _copy_participant(root: Path, label: str) -> None:
+    """Copy the first participant without confounds, because equal head motion is refused."""
     for path in sorted((root / "sub-01").rglob("*")):
         copy = root / str(path.relative_to(root)).replace("sub-01", label)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file():
+        if path.is_file() and "_desc-confounds_" not in path.name:
             shutil.copy(path, copy)
 
 
