@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from bids_sr.engine.artifacts import Facts, Image, Map, Mask, Rows
+from bids_sr.engine.artifacts import Facts, Image, Map, Mask, Rows, Table
 from bids_sr.engine.flow import add_methods_text, concatenate, expect_cost, subworkflow
 from bids_sr.engine.nodes import scope_name
 from bids_sr.engine.outputs import Outputs
@@ -12,6 +12,7 @@ from bids_sr.glm.steps import spaces
 from bids_sr.group.combination.run_combination import LEAST_RUNS_OF_SPREAD
 from bids_sr.group.combination.steps import (
     combined_runs,
+    contrasted_regions,
     figures as participant_figures,
     resampled_runs,
     shared_error,
@@ -73,7 +74,8 @@ class CombinedMaps:
     this frame, and `space_maps` in other spaces, by series. `rows` are the size of the regions and
     the expected share of the wrong sign, by series. `skipped_runs` has the reason why a run was
     skipped, by series and name of the run. `resampled` are effects, variances and errors of the
-    runs in the frame of the first run, by series.
+    runs in the frame of the first run, by series. `regions` are the means of regions in contrasts
+    over runs, by series.
     """
 
     group: RunGroup
@@ -83,6 +85,7 @@ class CombinedMaps:
     rows: Mapping[str, Rows]
     skipped_runs: Mapping[str, Mapping[str, str]]
     resampled: Mapping[str, list[Map]]
+    regions: Mapping[str, Table]
 
     @property
     def first(self) -> ProcessedRun:
@@ -133,13 +136,14 @@ class _CombinedSeries:
 
     `maps`, `space_maps`: maps and regions in the frame of the first run and in other spaces.
     `rows`: size of the regions and expected share of the wrong sign. `skipped_runs`: reason by
-    name of the run.
+    name of the run. `regions`: means of regions in contrasts over runs; None if there are none.
     """
 
     maps: list[Map]
     space_maps: list[Map]
     rows: Rows
     skipped_runs: Mapping[str, str]
+    regions: Table | None
 
 
 def _combine_group(
@@ -224,6 +228,7 @@ def _combine_group(
                     registered_runs,
                     resampled_maps[series],
                     first,
+                    anat,
                     tested_rows,
                     agreement,
                     outputs,
@@ -236,6 +241,11 @@ def _combine_group(
         rows={name: result.rows for name, result in combined_series.items()},
         skipped_runs={name: result.skipped_runs for name, result in combined_series.items()},
         resampled=resampled_maps,
+        regions={
+            name: result.regions
+            for name, result in combined_series.items()
+            if result.regions is not None
+        },
     )
 
 
@@ -488,6 +498,7 @@ def _combine_series(
     registered_runs: Mapping[str, _RegisteredRun],
     resampled_maps: list[Map],
     first: ProcessedRun,
+    anat: Anatomy | None,
     tested_rows: Rows | None,
     agreement: Facts,
     outputs: Outputs,
@@ -496,8 +507,9 @@ def _combine_series(
 
     `group` has the contrasts of the `runs` that have the series, by name. `registered_runs` are
     the further runs. `resampled_maps` are effects, variances and errors of these runs in the frame
-    of the `first` run of the group. `tested_rows` are the result of the test across runs; None if
-    the method of the series has no prior. `agreement` compares the runs.
+    of the `first` run of the group, and `anat` is None if missing. `tested_rows` are the result of
+    the test across runs; None if the method of the series has no prior. `agreement` compares the
+    runs.
     """
     run_maps = [run.maps.series[series] for run in runs.values()]
     settings = analysis.settings.activation
@@ -528,17 +540,24 @@ def _combine_series(
                 settings.smoothing, n_runs=len(runs), calibrated=is_calibrated
             ),
         )
+    regions = None
     n_maps = len(group.contrasts) * len(settings.smoothing)
     seconds_per_map = _COMBINATION_WITH_ERROR_S if has_error else _COMBINATION_S
     expect_cost(maps, RunTime(always=0.3, high=seconds_per_map * n_maps))
     if group.over_runs:
+        place_errors = {
+            name: run.place_error
+            for name, run in registered_runs.items()
+            if name in runs and run.place_error is not None
+        }
+        has_regions = first.fitted_run.registration.regions or first.maps.atlas_bold_hr is not None
+        if series == first.plan.primary and has_regions:
+            regions = _contrast_regions(
+                group, runs, first, resampled_maps, place_errors, agreement, anat, outputs
+            )
         difference_maps, rows = combined_runs.contrast_runs(
             resampled_maps,
-            {
-                name: run.place_error
-                for name, run in registered_runs.items()
-                if name in runs and run.place_error is not None
-            },
+            place_errors,
             rows,
             agreement,
             series_name=series,
@@ -563,7 +582,39 @@ def _combine_series(
     outputs.store(maps, provenance=True, among=stored_entities)
     if any(bool(run.model.grids) for run in runs.values()):
         outputs.store(space_maps, provenance=True, among=stored_entities)
-    return _CombinedSeries(maps=maps, space_maps=space_maps, rows=rows, skipped_runs=skipped_runs)
+    return _CombinedSeries(
+        maps=maps, space_maps=space_maps, rows=rows, skipped_runs=skipped_runs, regions=regions
+    )
+
+
+def _contrast_regions(
+    group: RunGroup,
+    runs: Mapping[str, ProcessedRun],
+    first: ProcessedRun,
+    resampled_maps: list[Map],
+    place_errors: dict[str, Facts],
+    agreement: Facts,
+    anat: Anatomy | None,
+    outputs: Outputs,
+) -> Table:
+    """Measure the regions of contrasts over runs in the exported series, and store the table."""
+    series = first.plan.primary
+    registration = first.fitted_run.registration
+    regions, columns = contrasted_regions.contrast_regions(
+        {name: run.maps.regions for name, run in runs.items() if run.maps.regions is not None},
+        resampled_maps,
+        place_errors,
+        agreement,
+        region_masks=[region.bold_hr for region in registration.regions],
+        atlas_bold_hr=first.maps.atlas_bold_hr,
+        atlas_labels=None if anat is None else anat.atlas.atlas_labels,
+        series_name=series,
+        region_names=[region.name for region in registration.regions],
+        over_runs=group.over_runs,
+        calibrated=any(_is_calibrated(run, series) for run in runs.values()),
+    )
+    outputs.store_metrics(regions, "regions", columns)
+    return regions
 
 
 def _is_calibrated(run: ProcessedRun, series: str) -> bool:
@@ -630,6 +681,7 @@ def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
                     if series in run.maps.series
                     and (rows := run.maps.series[series].error_rows) is not None
                 },
+                regions=combined_maps.regions.get(series),
                 entities=combined_maps.group.entities,
                 over_sessions=combined_maps.group.over_sessions,
                 at_rest=plan.at_rest,

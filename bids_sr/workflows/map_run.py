@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from bids_sr.engine.artifacts import File, Map, Rows, Series, Table
+from bids_sr.engine.artifacts import File, Image, Map, Rows, Series, Table
 from bids_sr.engine.flow import add_methods_text, concatenate, describe_step, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
@@ -63,12 +63,14 @@ class MappedRun:
     """Maps of a run by series, starting with the acquired series, and tables of their content.
 
     `clusters` are the largest clusters of the maps, and `regions` the mean effects of regions,
-    which is None if the linear model is not mapped.
+    which is None if the linear model is not mapped. `atlas_bold_hr` are the labels of the atlas on
+    the high-resolution grid; None without a T1w image.
     """
 
     series: Mapping[str, MappedSeries]
     clusters: Table
     regions: Table | None
+    atlas_bold_hr: Image | None
 
     @property
     def maps(self) -> list[Map]:
@@ -125,10 +127,14 @@ def map_run(
     )
     outputs.store_metrics(image_metrics, "image", columns)
     clusters = _list_clusters(plan, fitted_run, all_mapped, anat, outputs)
-    regions = None
+    regions = atlas_bold_hr = None
     if "glm" in plan.maps.kinds:
-        regions = _measure_regions(plan, fitted_run, run_model, mapped_by_name, anat, outputs)
-    return MappedRun(series=mapped_by_name, clusters=clusters, regions=regions)
+        regions, atlas_bold_hr = _measure_regions(
+            plan, fitted_run, run_model, mapped_by_name, anat, outputs
+        )
+    return MappedRun(
+        series=mapped_by_name, clusters=clusters, regions=regions, atlas_bold_hr=atlas_bold_hr
+    )
 
 
 def _map_series(
@@ -391,8 +397,12 @@ def _measure_regions(
     mapped_by_name: Mapping[str, MappedSeries],
     anat: Anatomy | None,
     outputs: Outputs,
-) -> Table:
-    """Measure the mean effects of regions in all series of a run, and store the table."""
+) -> tuple[Table, Image | None]:
+    """Measure the mean effects of regions in all series of a run, and store the table.
+
+    Returns the table, and the labels of the atlas on the high-resolution grid; None without a T1w
+    image.
+    """
     registration = fitted_run.registration
     atlas_bold = atlas_bold_hr = None
     if anat is not None and registration.boldref2t1w_xfm is not None:
@@ -446,4 +456,4 @@ def _measure_regions(
         add_methods_text(Part.MAPS, region_effects.REGIONS_TEXT)
     regions, columns = region_effects.join_regions(tables)
     outputs.store_metrics(regions, "regions", columns)
-    return regions
+    return regions, atlas_bold_hr

@@ -447,11 +447,7 @@ def contrast_runs(
     and `combined_rows` followed by the sizes of the masks. Contrasts without a run of a term have
     no maps.
     """
-    agreement = {} if run_agreement is None else run_agreement
-    excluded = {
-        **_find_zero_filled_runs(resampled_maps, series_name),
-        **_parse_reasons(agreement, "OtherHead"),
-    }
+    excluded = exclude_from_contrasts(resampled_maps, series_name, run_agreement or {})
     combination = _Combination(
         series=series_name,
         runs=runs,
@@ -465,17 +461,7 @@ def contrast_runs(
     for (contrast, terms), width in product(
         over_runs.items(), dict.fromkeys(width for _, _, width in by_map)
     ):
-        used_terms = [
-            replace(
-                term,
-                runs=tuple(
-                    _select_maps_to_combine(
-                        by_map.get((FIRST_BOLDREF, term.contrast, width), {}), term.runs, excluded
-                    )
-                ),
-            )
-            for term in terms
-        ]
+        used_terms = select_terms(terms, by_map, width, excluded)
         by_run = {
             name: by_map[FIRST_BOLDREF, term.contrast, width][name]
             for term in used_terms
@@ -512,6 +498,37 @@ def contrast_runs(
         stored_maps += [write_map(values, affine, image, here) for values, image in images]
         rows += region_rows
     return stored_maps, rows
+
+
+def exclude_from_contrasts(
+    resampled_maps: Sequence[Derivative], series: str, agreement: Mapping[str, object]
+) -> dict[str, str]:
+    """Return reasons by name of the runs that are left out of contrasts over runs.
+
+    `agreement` is the result of `sibling_runs.check_runs`.
+    """
+    zero_filled = _find_zero_filled_runs(resampled_maps, series)
+    return {**zero_filled, **_parse_reasons(agreement, "OtherHead")}
+
+
+def select_terms(
+    terms: Sequence[RunTerm],
+    by_map: Mapping[_MapGroup, Mapping[str, MapsByStatistic]],
+    width: float,
+    excluded: Collection[str],
+) -> list[RunTerm]:
+    """Return terms with only the runs that have maps of their contrast and are not excluded."""
+    return [
+        replace(
+            term,
+            runs=tuple(
+                _select_maps_to_combine(
+                    by_map.get((FIRST_BOLDREF, term.contrast, width), {}), term.runs, excluded
+                )
+            ),
+        )
+        for term in terms
+    ]
 
 
 def _place_estimates(

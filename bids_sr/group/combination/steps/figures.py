@@ -5,10 +5,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 
 from bids_sr.config.levels import StoredMaps
-from bids_sr.engine.artifacts import Derivative, Map, Rows
+from bids_sr.engine.artifacts import Derivative, Map, Rows, Table
 from bids_sr.engine.metric_rows import MetricRow
+from bids_sr.engine.number_text import number
 from bids_sr.glm.activation_regions import Z_95, fdr_region
 from bids_sr.glm.contrasts import ALL
 from bids_sr.glm.steps.map_comparison import read_input_smoothing
@@ -31,6 +33,7 @@ from bids_sr.report.figure_steps import run_maps as run_maps_figures
 from bids_sr.report.figure_steps.overview import list_used_files
 from bids_sr.report.figure_steps.result_picture import PictureMaps, draw_picture
 from bids_sr.report.figure_steps.run_maps import SceneImages, ShownMaps
+from bids_sr.report.markup import join, render
 from bids_sr.report.sections import FigureSpec
 
 if TYPE_CHECKING:
@@ -70,6 +73,7 @@ def draw_participant(
     rows: Rows,
     images: SceneImages,
     run_rows: dict[str, Rows] | None = None,
+    regions: Table | None = None,
     *,
     entities: Mapping[str, str],
     over_sessions: bool,
@@ -85,7 +89,8 @@ def draw_participant(
     `resampled_maps` are effects, variances and errors of the primary series in each run, in the
     same frame. `rows` are rows of the test across runs, and sizes of the regions in the combined
     maps, of the primary series. `images` are images of the first run that the maps are drawn on.
-    `run_rows` are sizes of the regions in the maps of each run, by name of the run.
+    `run_rows` are sizes of the regions in the maps of each run, by name of the run. `regions` are
+    means of regions in contrasts over runs; None if there are none.
 
     `entities` are the entities of the combined maps: labels by long entity name. `over_sessions`
     states whether runs are from several sessions, and `at_rest` whether maps show seeds instead of
@@ -166,7 +171,23 @@ def draw_participant(
         },
     )
     yield FigureDrawing("participant", participant_html(participant_map))
-    yield FigureDrawing("participantWhy", participant_reasons_html(participant_map))
+    reasons_html = participant_reasons_html(participant_map)
+    if regions is not None and len(regions):
+        reasons_html = join([reasons_html, _show_regions(regions, series, contrast)])
+    yield FigureDrawing("participantWhy", reasons_html)
+
+
+def _show_regions(regions: Table, series: str, contrast: str) -> Markup:
+    """Return the table of regions of contrasts over runs, and their smallest changes."""
+    from bids_sr.report.region_table import regions_html
+
+    changes = regions[regions["contrast"] == contrast]["smallest_change"]
+    note = (
+        f"Means of regions: changes of {number(changes.min())} to {number(changes.max())} %"
+        f" (median {number(changes.median())} %) are found with a probability of 80 % (two-sided"
+        " p < .05)."
+    )
+    return join([render("note", "note", note), regions_html(regions, [series], contrast)])
 
 
 def _explain_no_map(

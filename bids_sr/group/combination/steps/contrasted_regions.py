@@ -1,0 +1,200 @@
+"""Means of regions in contrasts over runs, from the tables of the runs."""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+
+import numpy as np
+import pandas as pd
+
+from bids_sr.engine.artifacts import Facts, Image, Map, Mask, Table
+from bids_sr.engine.memory import Need
+from bids_sr.engine.step import Stage, step
+from bids_sr.evaluation.statistics.multiple_comparisons import benjamini_hochberg
+from bids_sr.evaluation.steps.region_effects import COLUMNS
+from bids_sr.glm.region_means import MeanEffect
+from bids_sr.group.combination.placement import compute_place_gradients, compute_place_sd
+from bids_sr.group.combination.run_combination import (
+    RunEstimate,
+    combine_estimates,
+    correlate_error,
+    correlate_opposite,
+)
+from bids_sr.group.combination.steps.combined_runs import (
+    exclude_from_contrasts,
+    maps_by_run,
+    select_terms,
+)
+from bids_sr.io.arrays import Float, MaskArray
+from bids_sr.io.grids import FIRST_BOLDREF
+from bids_sr.io.run_time import RunTime
+from bids_sr.survey.preflight.combined_runs import RunTerm
+
+SMALLEST_CHANGE_SDS = 1.96 + 0.84
+"""Change, in total SD, that is found with a probability of 80 % at a two-sided p of .05."""
+_ERROR_DOF = 64.0  # samples of the reconstruction error
+_KEYS = ["origin", "region", "fwhm_mm"]
+_OF_REGION = ("voxels_given", "voxels", "input_fwhm_mm")  # cells that the runs share
+_COLUMNS = [*COLUMNS, "smallest_change"]
+_DESCRIPTIONS = {
+    "error_sd": {
+        "Description": "Standard deviation of the reconstruction error that the runs do not share,"
+        " and of the error of their registration; only the latter if the former is unknown",
+        "Units": "percent",
+    },
+    "smallest_change": {
+        "Description": "Change that is found with a probability of 80 % (two-sided p < .05), given"
+        " noise and errors: 2.8 total standard deviations",
+        "Units": "percent",
+    },
+}
+
+
+@step(
+    Stage.COMBINATION,
+    makes=("contrasted_regions", "contrasted_columns"),
+    memory=Need(always=0.05, high=0.5),
+    cost=RunTime(always=0.5, high=1.0),
+)
+def contrast_regions(
+    run_regions: dict[str, Table],
+    resampled_maps: list[Map],
+    place_errors: dict[str, Facts],
+    run_agreement: Facts,
+    region_masks: Sequence[Mask] = (),
+    atlas_bold_hr: Image | None = None,
+    atlas_labels: Table | None = None,
+    *,
+    series_name: str,
+    region_names: Sequence[str],
+    over_runs: Mapping[str, Sequence[RunTerm]],
+    calibrated: bool,
+) -> tuple[Table, Facts]:
+    """Measure contrasts over runs in regions of interest and atlas labels.
+
+    Effects and errors are those of `run_regions`, the tables of the runs by name, in percent of
+    each run's own signal. The error of the registration is one for all voxels, so that gradients
+    are averaged over a region. `region_masks`, which have the names `region_names`, and the atlas
+    are on the grid of the first run. For the other parameters, see
+    `bids_sr.group.combination.steps.combined_runs.contrast_runs`.
+
+    Returns one row per region, contrast and width that all runs of the contrast have, and
+    descriptions of the columns.
+    """
+    regions = dict(zip(region_names, (mask.data > 0 for mask in region_masks), strict=True))
+    if atlas_bold_hr is not None and atlas_labels is not None:
+        labels = atlas_bold_hr.data.round().astype(int)
+        regions |= {
+            row.name: labels == row.index
+            for row in atlas_labels[["name", "index"]].itertuples(index=False)
+        }
+    by_map = maps_by_run(resampled_maps)
+    excluded = exclude_from_contrasts(resampled_maps, series_name, run_agreement)
+    tables = []
+    for contrast, terms in over_runs.items():
+        for width in dict.fromkeys(width for _, _, width in by_map):
+            used = select_terms(terms, by_map, width, excluded)
+            names = [name for term in used for name in term.runs]
+            if all(term.runs for term in used) and {*names} <= run_regions.keys():
+                rows = [
+                    _select_rows(run_regions[name], series_name, term.contrast, width)
+                    for term in used
+                    for name in term.runs
+                ]
+                common = reduce(pd.Index.intersection, (table.index for table in rows))
+                place_sds = {
+                    name: _compute_place_sds(
+                        by_map[FIRST_BOLDREF, term.contrast, width][name]["effect"],
+                        [regions.get(key[1]) for key in common],
+                        place_errors[name],
+                    )
+                    for term in used
+                    for name in term.runs
+                    if name in place_errors
+                }
+                table = _combine_rows(
+                    [table.loc[common] for table in rows],
+                    names,
+                    used,
+                    place_sds,
+                    width,
+                    calibrated,
+                )
+                tables.append(table.assign(contrast=contrast, series=series_name))
+    table = pd.concat(tables).reset_index() if tables else pd.DataFrame(columns=_COLUMNS)
+    descriptions = {**COLUMNS, **_DESCRIPTIONS}
+    return table.reindex(columns=_COLUMNS), {name: dict(descriptions[name]) for name in _COLUMNS}
+
+
+def _select_rows(table: pd.DataFrame, series: str, contrast: str, width: float) -> pd.DataFrame:
+    """Return the rows of a run of a contrast by region, without clusters, which are of one run."""
+    is_selected = (table["series"] == series) & (table["contrast"] == contrast)
+    is_selected &= (table["fwhm_mm"] == width) & (table["origin"] != "cluster")
+    return table[is_selected].set_index(_KEYS)
+
+
+def _compute_place_sds(
+    effect: Map, regions: Sequence[MaskArray | None], place_error: Facts
+) -> Float:
+    """Return the SD of the means over regions due to the error of the registration (regions,)."""
+    gradients = compute_place_gradients(
+        effect.volume.data, effect.volume.affine, np.asarray(place_error["Center"])
+    )
+    means = [
+        np.zeros(6) if region is None or not region.any() else gradients[region].mean(axis=0)
+        for region in regions
+    ]
+    return compute_place_sd(np.reshape(means, (-1, 6)), np.asarray(place_error["Covariance"]))
+
+
+def _combine_rows(
+    rows: Sequence[pd.DataFrame],
+    names: Sequence[str],
+    terms: Sequence[RunTerm],
+    place_sds: Mapping[str, Float],
+    width: float,
+    calibrated: bool,
+) -> pd.DataFrame:
+    """Return the rows of a contrast over runs, from the rows of its runs in the order `names`."""
+    weights = [term.weight / len(term.runs) for term in terms for _ in term.runs]
+    estimates = [
+        RunEstimate(
+            effect=table["effect"].to_numpy(),
+            variance=np.square(table["noise_se"].to_numpy()),
+            dof=1.0,
+            sd=None if table["error_sd"].isna().any() else table["error_sd"].to_numpy(),
+            place_sd=place_sds.get(name),
+        )
+        for name, table in zip(names, rows, strict=True)
+    ]
+    combined = combine_estimates(
+        estimates,
+        weights,
+        shared=correlate_error(width, calibrated=calibrated, n_runs=len(names)),
+        opposite=correlate_opposite(
+            width,
+            estimates,
+            calibrated=calibrated,
+            same_condition=len({term.contrast for term in terms}) == 1,
+        ),
+    )
+    parts = [weight**2 * run.variance for weight, run in zip(weights, estimates, strict=True)]
+    spread = sum(
+        np.square(part) / table["noise_dof"] for part, table in zip(parts, rows, strict=True)
+    )
+    result = rows[0][list(_OF_REGION)].assign(
+        effect=combined.effect,
+        noise_se=np.sqrt(combined.variance),
+        noise_dof=np.square(combined.variance) / spread,
+        error_sd=np.sqrt(combined.total_variance - combined.variance),
+        smallest_change=SMALLEST_CHANGE_SDS * np.sqrt(combined.total_variance),
+    )
+    effects = [
+        (MeanEffect(effect=row.effect, noise_sd=row.noise_se, noise_dof=row.noise_dof), row)
+        for row in result.itertuples()
+    ]
+    intervals = [mean.compute_interval(row.error_sd, _ERROR_DOF) for mean, row in effects]
+    result[["lower", "upper"]] = np.reshape(intervals, (-1, 2))
+    is_atlas = result.index.get_level_values("origin") == "atlas"
+    tested = [mean.compute_p(row.error_sd, _ERROR_DOF) for mean, row in effects]
+    result.loc[is_atlas, "q"] = benjamini_hochberg(list(np.asarray(tested)[is_atlas]))
+    return result

@@ -1,0 +1,116 @@
+"""Means of regions in contrasts over runs, from simulated tables of runs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+
+from bids_sr.engine.artifacts import Derivative
+from bids_sr.group.combination.steps.contrasted_regions import contrast_regions
+from bids_sr.io.volume import Volume
+from bids_sr.survey.preflight.combined_runs import RunTerm
+
+SHAPE, AFFINE = (16, 16, 10), np.diag([3.0, 3.0, 3.0, 1.0])
+TERMS = [
+    RunTerm(label="ses-2", contrast="hand", weight=1.0, runs=("ses-2",)),
+    RunTerm(label="ses-1", contrast="hand", weight=-1.0, runs=("ses-1",)),
+]
+PLACE = {"Covariance": np.diag([0.04] * 3 + [1e-9] * 3).tolist(), "Center": [0.0, 0.0, 0.0]}
+
+
+def make_table(effects, *, noise=0.3, error=0.2, dof=40.0):
+    """Return rows of atlas labels with known effects, and of a cluster, which is of one run."""
+    count = len(effects)
+    rows = {
+        "series": "sbl",
+        "contrast": "hand",
+        "fwhm_mm": 0.0,
+        "origin": ["atlas"] * (count - 1) + ["cluster"],
+        "region": [f"label {k}" for k in range(count)],
+        "voxels": 50,
+        "voxels_given": 50,
+        "input_fwhm_mm": 0.0,
+        "effect": effects,
+        "noise_se": noise,
+        "noise_dof": dof,
+        "error_sd": error,
+    }
+    return pd.DataFrame(rows)
+
+
+def make_maps(names=("ses-1", "ses-2")):
+    effect = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=SHAPE), 1)
+    return [
+        Derivative(
+            Volume(values.astype(np.float32), AFFINE),
+            {"space": "firstBoldref", "contrast": "hand", "stat": stat, "desc": "sbl"},
+            {"Run": name, "SmoothingFWHM": 0.0, "NotApplied": False},
+        )
+        for name in names
+        for stat, values in (("effect", effect / effect.std()), ("variance", np.ones(SHAPE)))
+    ]
+
+
+def measure(first, second, **changes):
+    atlas = np.repeat(np.arange(SHAPE[0]), SHAPE[1] * SHAPE[2]).reshape(SHAPE)
+    labels = pd.DataFrame({"index": range(16), "name": [f"label {k}" for k in range(16)]})
+    arguments = {
+        "place_errors": {"ses-2": PLACE},
+        "region_masks": [],
+        "run_agreement": {"OtherHead": {}},
+        "atlas_bold_hr": Volume(atlas, AFFINE),
+        "atlas_labels": labels,
+        "series_name": "sbl",
+        "region_names": [],
+        "over_runs": {"change": TERMS},
+        "calibrated": False,
+        **changes,
+    }
+    return contrast_regions({"ses-1": first, "ses-2": second}, make_maps(), **arguments)
+
+
+def test_regions_are_subtracted_with_their_errors():
+    table, columns = measure(make_table(np.full(10, 1.0)), make_table(np.full(10, 3.0)))
+    assert list(table.columns) == list(columns)
+    assert len(table) == 9  # without the cluster
+    assert set(table["contrast"]) == {"change"}
+    np.testing.assert_allclose(table["effect"], 2.0)
+    np.testing.assert_allclose(table["noise_se"], 0.3 * np.sqrt(2))
+    np.testing.assert_allclose(table["noise_dof"], 80.0)
+    total = np.sqrt(np.square(table["noise_se"]) + np.square(table["error_sd"]))
+    np.testing.assert_allclose(table["smallest_change"], 2.8 * total)
+    assert (table["q"] < 0.05).all()
+    without_place, _ = measure(
+        make_table(np.full(10, 1.0)), make_table(np.full(10, 3.0)), place_errors={}
+    )
+    # the mean |t| of both runs is above 4: .67 of the reconstruction error is shared
+    np.testing.assert_allclose(without_place["error_sd"], 0.2 * np.sqrt(2 * (1 - 0.67)))
+    place = np.square(table["error_sd"]) - np.square(without_place["error_sd"])
+    # .2 mm in single voxels would be an SD of .1 or more
+    assert (place > 0).all()
+    assert np.sqrt(place).mean() < 0.03
+
+
+def test_a_region_is_significant_as_often_as_stated():
+    """Draw regions with noise, shared and own errors, without and with the smallest change."""
+    rng = np.random.default_rng(3)
+    count, noise, error, rho = 4001, 0.3, 0.2, 0.67
+    truth = rng.normal(0, 3, count)
+    shared = rng.normal(0, error * np.sqrt(rho), count)
+
+    def draw(change):
+        own = rng.normal(0, error * np.sqrt(1 - rho), count)
+        return make_table(truth + change + shared + own + rng.normal(0, noise, count))
+
+    null, _ = measure(draw(0), draw(0), place_errors={})
+    significant = (null["lower"] > 0) | (null["upper"] < 0)
+    assert significant.mean() == pytest.approx(0.04, abs=0.015)
+    change = float(null["smallest_change"].median())
+    changed, _ = measure(draw(0), draw(change), place_errors={})
+    assert (changed["lower"] > 0).mean() == pytest.approx(0.8, abs=0.15)
+
+
+def test_runs_with_another_head_have_no_regions():
+    agreement = {"OtherHead": {"ses-1": "another head"}}
+    table, _ = measure(make_table(np.ones(5)), make_table(np.ones(5)), run_agreement=agreement)
+    assert table.empty
