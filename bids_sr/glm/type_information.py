@@ -24,7 +24,7 @@ LEAST_OBSERVED_SHARE = 0.15
 LARGEST_RATIO = 2.0
 """Largest ratio of standard errors of the mean over types with and without a type."""
 LARGEST_INFLATION = 8.0**2
-"""Largest ratio of the variance of a default contrast and its variance for uncorrelated types."""
+"""Largest ratio of the variance of a default contrast and its variance with rest."""
 NOTED_INFLATION = 3.0**2
 """Ratio of these variances above which the loss of precision is reported."""
 # length that is left of a regressor without information, relative to its length
@@ -42,7 +42,8 @@ class TypeInformation:
     after removal of all other columns (n,); 0 if nothing is left. `whole_lengths` are the lengths
     before removal, and `complete_lengths` the lengths in a run that would contain the whole
     response (n,). `eigenvalues` (n,) and `eigenvectors` (n, n) belong to the correlations of the
-    regressors.
+    regressors. `reference` is the covariance of the effects with rest after each event (n, n);
+    None for uncorrelated regressors of these lengths.
     """
 
     conditions: tuple[str, ...]
@@ -51,15 +52,19 @@ class TypeInformation:
     complete_lengths: Float
     eigenvalues: Float
     eigenvectors: Float
+    reference: Float | None = None
 
     def variance(self, weights: Mapping[str, float]) -> float:
         """Return the variance of a contrast; infinite if the contrast cannot be estimated."""
         return self._compute_variances(weights)[0]
 
     def inflation(self, weights: Mapping[str, float]) -> float:
-        """Return the variance of a contrast relative to uncorrelated regressors."""
-        variance, uncorrelated_variance = self._compute_variances(weights)
-        return variance / uncorrelated_variance if math.isfinite(variance) else math.inf
+        """Return the variance of a contrast relative to its variance with rest."""
+        variance, reference_variance = self._compute_variances(weights)
+        if self.reference is not None:
+            vector = np.array([weights.get(name, 0.0) for name in self.conditions])
+            reference_variance = float(vector @ self.reference @ vector)
+        return variance / reference_variance if math.isfinite(variance) else math.inf
 
     def _compute_variances(self, weights: Mapping[str, float]) -> tuple[float, float]:
         """Return the variance of a contrast, and its variance for uncorrelated regressors."""

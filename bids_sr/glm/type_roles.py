@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,8 +18,11 @@ from bids_sr.glm.type_information import (
     measure_information,
     spans_near_run,
 )
+from bids_sr.io.arrays import Float
 from bids_sr.io.frozen import frozen
 
+_REST_S = (12.0, 20.0)  # shortest and longest rest after an event that precision is compared with
+_STEP_S = 0.25  # of times of a response
 _LEAST_ENERGY = 1e-6  # of a sum of responses, whose plateau is 1; less is rounding
 
 
@@ -73,7 +78,40 @@ def assign_roles(
 def measure_types(events: Events, design: Design, *, n_volumes: int) -> TypeInformation:
     """Return the information of a design about its trial types; `n_volumes` includes dummies."""
     outside = _compute_energy_outside(events, n_volumes, design.tr, design.settings.hrf)
-    return measure_information(design.matrix, design.conditions, outside)
+    information = measure_information(design.matrix, design.conditions, outside)
+    # what drift, filters and the ends of the run remove is not due to other types
+    regressors = design.matrix[:, : len(design.conditions)]
+    varying_lengths = np.linalg.norm(regressors - regressors.mean(axis=0), axis=0)
+    observed = information.whole_lengths * information.lengths
+    observed /= np.maximum(information.complete_lengths * varying_lengths, _LEAST_ENERGY)
+    paused = _measure_with_rest(events, design, n_volumes) * np.outer(observed, observed)
+    return replace(information, reference=np.linalg.pinv(paused))
+
+
+def _measure_with_rest(events: Events, design: Design, n_volumes: int) -> Float:
+    """Return X'X of the regressors X if rest followed each event, (n, n), without their mean.
+
+    Responses do not overlap then. The rest lasts as long as the event, but 12 to 20 s.
+    """
+    indices = {name: index for index, name in enumerate(design.conditions)}
+    energies, areas, seconds = np.zeros(len(indices)), np.zeros(len(indices)), 0.0
+    for trial in events.trials():
+        is_near = -RESPONSE_S < trial.onset < n_volumes * design.tr
+        if is_near and trial.condition in indices:
+            duration = min(trial.duration, n_volumes * design.tr)
+            energy, area = _measure_response(design.settings.hrf.main, round(duration, 1))
+            energies[indices[trial.condition]] += trial.modulation**2 * energy
+            areas[indices[trial.condition]] += trial.modulation * area
+            seconds += duration + np.clip(duration, *_REST_S)
+    return (np.diag(energies) - np.outer(areas, areas) / max(seconds, 1.0)) / design.tr
+
+
+@lru_cache(maxsize=4096)
+def _measure_response(hrf: HemodynamicResponse, duration: float) -> tuple[float, float]:
+    """Return the energy and the area of the response to an event (s)."""
+    times = np.asarray(np.arange(0.0, duration + RESPONSE_S, _STEP_S), dtype=np.float64)
+    response = hrf.predict([(0.0, duration)], np.ones(1), times)
+    return float((response**2).sum()) * _STEP_S, float(response.sum()) * _STEP_S
 
 
 def _compute_energy_outside(
@@ -140,7 +178,7 @@ def is_precise(design: Design, n_removed: int) -> bool:
 
 
 def imprecise_contrasts(contrasts: Contrasts, information: TypeInformation) -> dict[str, float]:
-    """Return the factor by which standard errors exceed those of uncorrelated responses.
+    """Return the factor by which standard errors exceed those with rest after each event.
 
     Keys are the names of estimable contrasts with a factor that is worth a note.
     """
