@@ -16,6 +16,12 @@ from bids_sr.survey.bids.inheritance import find_sidecars, merge_sidecars
 _MIN_FULL_SHARE = 0.95  # of the voxels along an axis; scanners omit one or two lines
 MAX_INTERPOLATED_SHARE = 0.75
 """Largest share of the voxels along an axis that was acquired in an interpolated image."""
+INTERPOLATION_FIX = (
+    "Reconstruct the image without interpolation, or crop its k-space to the acquired matrix"
+    " (kspace_crop in bids_sr.spatial.matrices) and correct the sidecar, or use the interpolated"
+    " image with --set superres.force=true."
+)
+"""Remedy for an interpolated image."""
 
 
 def list_zero_filled(

@@ -15,7 +15,11 @@ from bids_sr.io.grids import Factor, mm_text, size_text
 from bids_sr.io.image_header import Header
 from bids_sr.io.series import get_need
 from bids_sr.survey.bids import slice_axis
-from bids_sr.survey.bids.acquired_matrix import interpolation_text, list_interpolated
+from bids_sr.survey.bids.acquired_matrix import (
+    INTERPOLATION_FIX,
+    interpolation_text,
+    list_interpolated,
+)
 from bids_sr.survey.bids.entities import parse_entities, run_number_order
 from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.bids.inputs import Pair
@@ -38,11 +42,6 @@ _OVERLAP_POINTS = 12  # sample points along each axis
 _SELECTION_FIX = (
     'Select two images with --bids-filter-file and {"t2starw": {"acquisition": ["LABEL",'
     ' "LABEL"]}}, or the repetition with {"t2starw": {"run": 1}}.'
-)
-
-_INTERPOLATION_FIX = (
-    "Reconstruct the image without interpolation, or crop its k-space to the acquired matrix"
-    " (kspace_crop in bids_sr.spatial.matrices), and correct the sidecar."
 )
 
 
@@ -296,7 +295,7 @@ def _build_pair(
             superres.force,
             high.path,
             f"the T2starw image was interpolated by the scanner: {text}",
-            _INTERPOLATION_FIX,
+            INTERPOLATION_FIX,
         )
     factor = _compute_factor(bold, high, low, superres, findings)
     if findings.problems or factor is None:

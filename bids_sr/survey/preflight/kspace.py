@@ -14,6 +14,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import reorder
 from bids_sr.survey.bids import BoldRun, Findings, Pair
 from bids_sr.survey.bids.acquired_matrix import (
+    INTERPOLATION_FIX,
     MAX_INTERPOLATED_SHARE,
     get_matrix_by_direction,
     interpolation_text,
@@ -192,8 +193,7 @@ def _describe_empty(empty: Sequence[str], contrast: str) -> tuple[str, str]:
         f"k-space is empty above {' and '.join(empty)} (in percent of the Nyquist frequency"
         f" implied by the voxel size). The {contrast} image was interpolated, so there is no"
         " measured detail to learn from",
-        "Reconstruct the image with the acquired matrix size and without interpolation, or use the"
-        " interpolated image with --set superres.force=true.",
+        INTERPOLATION_FIX,
     )
 
 
