@@ -55,7 +55,7 @@ def measure(boldref, mask, case, rng):
     points = nib.affines.apply_affine(affine, np.argwhere(mask)) - center
     jacobian = np.stack([np.cross(axis, points) for axis in np.eye(3)], axis=-1)
     jacobian = np.concatenate([np.broadcast_to(np.eye(3), jacobian.shape), jacobian], axis=-1)
-    expected = np.einsum("vai,ij,vaj->v", jacobian, covariance, jacobian)
+    expected = np.einsum("vxi,ij,vxj->v", jacobian, covariance, jacobian)
     return (
         np.square(jacobian @ error).sum(-1).mean(),
         expected.mean(),
