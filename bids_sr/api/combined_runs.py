@@ -324,10 +324,14 @@ def _load_runs(
     mask_img: MaskLike | None,
 ) -> _LoadedRuns:
     """Load the maps of all runs with an effect map, and the mask; see `combine_runs`."""
+    no_maps = [None] * len(labels)
+    all_variances, all_sds = (no_maps if maps is None else maps for maps in (variances, sds))
     images = {
-        label: run_images
-        for index, label in enumerate(labels)
-        if (run_images := _select_run_images(index, effects, variances, sds)) is not None
+        label: _select_run_images(number, effect, variance, sd)
+        for number, (label, effect, variance, sd) in enumerate(
+            zip(labels, effects, all_variances, all_sds, strict=True), 1
+        )
+        if effect is not None
     }
     _check_units(images)
     with working_folder() as folder:
@@ -345,20 +349,16 @@ def _load_runs(
 
 
 def _select_run_images(
-    index: int,
-    effects: Sequence[ImageLike | Mapping[str, ImageLike] | None],
-    variances: Sequence[ImageLike | None] | None,
-    sds: Sequence[ImageLike | None] | None,
-) -> dict[str, ImageLike] | None:
-    """Return the images of a run by argument, None if the run has no effect map."""
-    effect = effects[index]
-    if effect is None:
-        return None
-    variance = None if variances is None else variances[index]
+    number: int,
+    effect: ImageLike | Mapping[str, ImageLike],
+    variance: ImageLike | None,
+    sd: ImageLike | None,
+) -> dict[str, ImageLike]:
+    """Return the images of a run by argument; runs are counted from 1."""
     if isinstance(effect, Mapping):
         if missing := [name for name in (_EFFECT, _VARIANCE) if name not in effect]:
             raise ImageInputError(
-                f"the maps of run {index + 1} do not contain {' and '.join(missing)}",
+                f"the maps of run {number} do not contain {' and '.join(missing)}",
                 'Pass the result of compute_contrast(contrast, output_type="all").',
                 "effects",
             )
@@ -366,12 +366,11 @@ def _select_run_images(
         effect = effect[_EFFECT]
     if variance is None:
         raise ImageInputError(
-            f"run {index + 1} has an effect map, but no variance map",
+            f"run {number} has an effect map, but no variance map",
             "Pass the variance of the effect, which is needed for t.",
             "variances",
         )
     maps = {"effects": effect, "variances": variance}
-    sd = None if sds is None else sds[index]
     return maps if sd is None else {**maps, "sds": sd}
 
 

@@ -174,7 +174,8 @@ def learn_run(
         )
         guide = find_guide(pair, inputs) if request.uses_guide else None
     calibration = None
-    if _uses_calibration(request) and inputs.calibration is not None:
+    method = request.method if request.learned_from == "run" else None
+    if method is not None and method.uses_calibration and inputs.calibration is not None:
         calibration = _fit_calibration(run_basics, inputs, fit_settings, folder)
     registered_pair = register_scans(pair, random_seed) if pair is not None and uses_pair else None
     registered_guide = None
@@ -212,15 +213,6 @@ def learn_run(
         pair_facts=None if registered_pair is None else registered_pair.pair_facts,
         has_prior=request.method is not None and request.method.has_prior,
         random_seed=random_seed,
-    )
-
-
-def _uses_calibration(request: SeriesRequest) -> bool:
-    """Return whether the method of a series can use a calibration run."""
-    return (
-        request.method is not None
-        and request.method.uses_calibration
-        and request.learned_from == "run"
     )
 
 

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Mapping
-from dataclasses import Field, field, fields
+from dataclasses import MISSING, Field, field, fields
 from functools import partial
 from typing import Any, TypeVar, get_type_hints
 
@@ -111,16 +111,9 @@ execution_option = partial(option, affects_results=False)
 """Option that no result depends on; see `option`."""
 
 
-def argument(flags: str, help: str, **parser_settings: object) -> Any:
+def argument(flags: str, help: str, **parser_settings: Any) -> Any:
     """Return a field without a default: a positional argument or a required option."""
-    properties = _Option(
-        flags=flags,
-        help=help,
-        affects_results=False,
-        per_call=True,
-        parser_settings=parser_settings,
-    )
-    return field(metadata={"option": properties} | _document(help))
+    return option(MISSING, flags, help, affects_results=False, per_call=True, **parser_settings)
 
 
 def _document(help: str) -> dict[str, object]:

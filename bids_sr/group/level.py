@@ -28,7 +28,6 @@ from bids_sr.group.map_plan import (
     LEAST_PARTICIPANTS,
     GroupMembers,
     MapPlan,
-    list_runs_at_rest,
     list_weights,
     plan_maps,
 )
@@ -350,7 +349,7 @@ def find_runs_group(
             labels=sorted({*expected, *outsiders, *participants}),
             outsiders=outsiders,
             with_tables=frozenset(participants),
-            runs_at_rest=list_runs_at_rest(tables),
+            runs_at_rest=frozenset(tables["stem"][tables["at_rest"].astype(bool)]),
             component_names=seed_names(()),
             unequal=unequal,
             weights=list_weights(tables),

@@ -125,14 +125,6 @@ class GroupMembers:
     uncombined: Mapping[tuple[str, Task], str]
 
 
-def list_runs_at_rest(tables: pd.DataFrame) -> frozenset[str]:
-    """Return the names of runs at rest.
-
-    `tables`: one row per metrics table, with the columns stem and at_rest.
-    """
-    return frozenset(tables["stem"][tables["at_rest"].astype(bool)])
-
-
 def list_weights(tables: pd.DataFrame) -> dict[tuple[Task, str], Mapping[str, float]]:
     """Return the weights of the trial types by task and contrast, as in most participants.
 

@@ -43,9 +43,8 @@ class Preset:
     flip: float
     multiband: int = 1
     factor: Factor = (2.0, 2.0, 1.0)
-    pair_te: float = 0.025
-    pair_tr: float = 2.0
-    pair_flip: float = 90.0
+    # weaker fat suppression than in the BOLD run
+    pair_sequence: PulseSequence = PulseSequence(te=0.025, tr=2.0, flip=90.0, fat=0.5)
     t1w_shape: Shape
     t1w_voxel: tuple[float, float, float]
     t1w_center: tuple[float, float, float] = (0.0, -16.0, 14.0)
@@ -71,11 +70,6 @@ class Preset:
     def epi(self) -> PulseSequence:
         """Pulse sequence of the BOLD run, with fat suppression."""
         return PulseSequence(te=self.te, tr=self.tr, flip=self.flip, fat=0.15)
-
-    @property
-    def pair_sequence(self) -> PulseSequence:
-        """Pulse sequence of the T2*w pair, with weaker fat suppression than in the BOLD run."""
-        return PulseSequence(te=self.pair_te, tr=self.pair_tr, flip=self.pair_flip, fat=0.5)
 
     @property
     def duration(self) -> float:

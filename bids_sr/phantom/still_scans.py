@@ -16,7 +16,6 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Shape
 from bids_sr.phantom.fields import polynomial
 from bids_sr.phantom.poses import draw_pose
-from bids_sr.phantom.presets import Preset
 from bids_sr.phantom.scanner import ScanGrid, Scanner, magnitude
 from bids_sr.phantom.sequences import TISSUES, PulseSequence
 from bids_sr.phantom.simulated_subject import SimulatedSubject
@@ -111,7 +110,9 @@ def simulate_structural_scans(subject: SimulatedSubject) -> Iterator[StillScan]:
     """
     preset = subject.preset
     rng = subject.draw("anat")
-    grids = {"highres": (preset.t1w_shape, preset.t1w_affine), "lowres": _make_lowres_grid(preset)}
+    highres_grid = (preset.t1w_shape, preset.t1w_affine)
+    lowres_grid = hr_grid(*highres_grid, tuple(1 / factor for factor in preset.anat_factor))
+    grids = {"highres": highres_grid, "lowres": lowres_grid}
     # in-plane sampling is limited to the high-resolution voxels, because the scene has no finer
     # detail
     sampling_shape = (preset.t1w_shape[0] // 4, preset.t1w_shape[1] // 4, preset.t1w_shape[2])
@@ -145,15 +146,6 @@ def simulate_structural_scans(subject: SimulatedSubject) -> Iterator[StillScan]:
                 sidecar=protocol.sidecar | slice_metadata,
                 image=scanner.acquire_still(scene, BRAIN_SIGNAL / _SNR[resolution], rng),
             )
-
-
-def _make_lowres_grid(preset: Preset) -> ScanGrid:
-    """Return the grid of the low-resolution scans.
-
-    The field of view is the same as in the T1w image, and the voxels are larger by `anat_factor`.
-    """
-    ratio = tuple(1 / factor for factor in preset.anat_factor)
-    return hr_grid(preset.t1w_shape, preset.t1w_affine, ratio)
 
 
 def _compute_nulling_time(t1: float, tr: float) -> float:

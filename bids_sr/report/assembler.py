@@ -39,6 +39,7 @@ _URI_ESCAPES = {sign: f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
 _RunKey = tuple[str | None, ...]
 _NO_RUN: _RunKey = (None,) * len(RUN_ENTITIES)
 _STATIC_IMAGE = '<img src="{uri}" alt="{label}" data-name="{name}">'
+# a figure that responds to the pointer
 _INTERACTIVE_IMAGE = (
     '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}"'
     ' data-name="{name}"></object>'
@@ -355,23 +356,18 @@ def _make_panel(declaration: FigureSpec, figure: StoredFigure) -> _Reportlet:
     title = figure.heading or declaration.subtitle or declaration.desc
     alternative_text = figure.alt or ", ".join(filter(None, [title, run_text(figure.entities)]))
     choices = {"contrast": figure.contrast, "smoothing": figure.smoothing}
+    if figure.html:
+        content = Markup(figure.path.read_text(encoding="utf-8").strip())
+    else:
+        image = _STATIC_IMAGE if declaration.static else _INTERACTIVE_IMAGE
+        content = Markup(image).format(
+            uri=data_uri(figure.path.read_bytes()), label=alternative_text, name=figure.path.stem
+        )
     return _Reportlet(
-        content=_embed(figure, static=declaration.static, alt=alternative_text),
+        content=content,
         heading=figure.heading,
         caption=figure.caption,
         choices=choices if figure.heading else {},
-    )
-
-
-def _embed(figure: StoredFigure, *, static: bool, alt: str) -> Markup:
-    """Return the embedded markup of a figure, or the content of an HTML fragment.
-
-    A figure that responds to the pointer is embedded as an ``object``.
-    """
-    if figure.html:
-        return Markup(figure.path.read_text(encoding="utf-8").strip())
-    return Markup(_STATIC_IMAGE if static else _INTERACTIVE_IMAGE).format(
-        uri=data_uri(figure.path.read_bytes()), label=alt, name=figure.path.stem
     )
 
 

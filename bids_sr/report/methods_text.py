@@ -84,7 +84,9 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
     if not references:
         return body
     sorted_keys = sorted(entries, key=lambda key: (_short_reference(entries[key]).casefold(), key))
-    reference_list = [(key, _reference_html(key, entries[key])) for key in sorted_keys]
+    # the addresses in references are the only external links in a report
+    formatted = [_make_style().format_entry(key, entries[key]) for key in sorted_keys]
+    reference_list = [(item.key, Markup(item.text.render_as("html"))) for item in formatted]
     return join([body, render("references", reference_list)]) if reference_list else body
 
 
@@ -171,11 +173,6 @@ def _render_citation(
         for key in tokens[index].meta["keys"]
     ]
     return Markup("({})").format(Markup("; ").join(links))
-
-
-def _reference_html(key: str, entry: Entry) -> Markup:
-    """Render a full reference; its addresses are the only external links in a report."""
-    return Markup(_make_style().format_entry(key, entry).text.render_as("html"))
 
 
 @cache

@@ -60,7 +60,10 @@ def write_participants(
     root = root.absolute()
     logs = {label: _find_logs(root / "logs", label, default=log_dir) for label in labels}
     # computed once, because there may be thousands of participants
-    reported_labels = {*_labels_with_report(root), *labels}
+    pages = root.glob("sub-*.html")
+    # pages of sessions have further entities
+    reported = (path.stem.removeprefix("sub-") for path in pages if "_" not in path.name)
+    reported_labels = {*reported, *labels}
     return tuple(
         _build_report(
             root,
@@ -250,10 +253,3 @@ def _neighbor_links(label: str, reported_labels: Collection[str]) -> dict[str, s
     ]
     links += [(f"sub-{neighbor} ›", neighbor) for neighbor in sorted_labels[index + 1 : index + 2]]
     return {**{link_text: f"sub-{neighbor}.html" for link_text, neighbor in links}, **INDEX_LINK}
-
-
-def _labels_with_report(root: Path) -> set[str]:
-    """Return the labels (without ``sub-``) of participants with a report."""
-    pages = root.glob("sub-*.html")
-    # Pages of sessions have further entities.
-    return {path.stem.removeprefix("sub-") for path in pages if "_" not in path.name}

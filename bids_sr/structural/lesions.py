@@ -3,7 +3,7 @@
 `zooms` are voxel sizes along each axis (mm).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -15,24 +15,6 @@ _SEED_Z = 1.3  # z score in the brain above which a voxel may be a lesion
 _SMOOTHING_FWHM_MM = 2.0
 _MIN_SMOOTHED = 0.1  # smoothed value below which a voxel is removed
 _MIN_Z = 0.95  # z score below which a voxel is removed
-
-
-def segment_lesions(
-    series: Mapping[str, Real],
-    mask: MaskArray,
-    zooms: Sequence[float],
-    lesion_locations: MaskArray | None = None,
-) -> dict[str, dict[str, MaskArray]]:
-    """Segment the FLAIR hyperintensities of each series, as a class for `segmentation_rows`.
-
-    `series` are FLAIR scans (3D, 0 to 1), and the other images are boolean (3D).
-    `lesion_locations` are the voxels where lesions are likely; None uses the whole brain. The
-    result has the voxels of class ``wmh`` by series.
-    """
-    return {
-        name: {"wmh": segment_hyperintensities(image, mask, zooms, lesion_locations)}
-        for name, image in series.items()
-    }
 
 
 def segment_hyperintensities(

@@ -127,7 +127,11 @@ def _check_options(settings: Settings, findings: Findings) -> None:
 def _survey_participants(settings: Settings, survey: Survey) -> None:
     """Add the participants with structural scans to process, and report problems."""
     dataset_checks.check_dataset(settings.paths.bids_dir.absolute())
-    selection, is_split = settings.selection, _needs_split(settings)
+    selection, superres = settings.selection, settings.superres
+    # networks are trained on some of the participants
+    is_split = bool(settings.anat.split) and not all(
+        find_pretrained(superres, method) for method in superres.chosen
+    )
     everybody = replace(settings, selection=replace(selection, participant_label=()))
     labels, index = open_dataset(everybody if is_split else settings, survey)
     selected = labels
@@ -135,7 +139,7 @@ def _survey_participants(settings: Settings, survey: Survey) -> None:
         selected = select_participants(settings.paths.bids_dir, labels, selection, survey)
     subjects = []
     is_simulated = find_simulated_factor(settings) is not None
-    model_input = None if is_simulated else input_of_models(settings.superres)
+    model_input = None if is_simulated else input_of_models(superres)
     missing_reason = _describe_missing_scans(model_input, is_simulated=is_simulated)
     for label in labels:
         with survey.about(label):
@@ -153,14 +157,6 @@ def _survey_participants(settings: Settings, survey: Survey) -> None:
         subjects = _split_participants(subjects, settings, survey)
         survey.split_subjects = tuple(subject for subject in subjects if subject.split_set)
     survey.subjects = tuple(subject for subject in subjects if subject.label in selected)
-
-
-def _needs_split(settings: Settings) -> bool:
-    """Return whether networks are trained on some of the participants."""
-    superres = settings.superres
-    return bool(settings.anat.split) and not all(
-        find_pretrained(superres, method) for method in superres.chosen
-    )
 
 
 def _survey_participant(

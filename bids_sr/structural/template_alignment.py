@@ -85,26 +85,6 @@ def align_to_template(
             sloppy=sloppy,
         )
         return point_transform_from_composite(grid, affine, forward)
-    return _align_rigid(
-        frame, brain, template, template_mask, affine, seed=seed, prefix=prefix, sloppy=sloppy
-    )
-
-
-def _align_rigid(
-    frame: Volume,
-    brain: Array,
-    template: Volume,
-    template_mask: Array,
-    affine: Array,
-    *,
-    seed: int,
-    prefix: str,
-    sloppy: bool,
-) -> PointTransform:
-    """Align the brain of the frame to the template by a rigid transform.
-
-    See `align_to_template` for the parameters.
-    """
     mm = _SLOPPY_RIGID_MM if sloppy else _RIGID_MM
     low_template = downsample(template, mm)
     low_mask = downsample_mask(template_mask, template.affine, mm)

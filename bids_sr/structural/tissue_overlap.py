@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from bids_sr.engine.metric_rows import MetricRow, metric_rows
-from bids_sr.io.arrays import MaskArray, Real
+from bids_sr.io.arrays import MaskArray
 
 # names of ratios in the table of metrics, if they differ from the names in `overlap`
 _OVERLAP_STATISTICS = {"dice": "tissue_dice", "jaccard": "tissue_jaccard"}
@@ -39,13 +39,15 @@ def segmentation_rows(
     MetricRow
         Metrics of each series and class.
     """
+    voxel_ml = float(np.prod([float(zoom) for zoom in zooms[:3]])) / 1000
     for name, classes in masks.items():
-        for label, volume in _tissue_volumes(classes, zooms).items():
+        for label, voxels in classes.items():
+            volume = float(np.asarray(voxels, dtype=np.float64).sum()) * voxel_ml
             yield from metric_rows(
                 name, {"tissue_volume": volume}, contrast=contrast, region=label
             )
             if name != "measured":
-                overlaps = overlap(masks["measured"][label], classes[label], mask)
+                overlaps = overlap(masks["measured"][label], voxels, mask)
                 values = {
                     _OVERLAP_STATISTICS.get(ratio, ratio): value
                     for ratio, value in overlaps.items()
@@ -53,20 +55,6 @@ def segmentation_rows(
                 yield from metric_rows(
                     name, values, contrast=contrast, reference="measured", region=label
                 )
-
-
-def _tissue_volumes(
-    tissues: Mapping[str, MaskArray | Real], zooms: Sequence[float]
-) -> dict[str, float]:
-    """Return the volume (ml) of each tissue, given as a mask or a probability map by name.
-
-    In a probability map, each voxel is weighted by its probability.
-    """
-    voxel_ml = float(np.prod([float(zoom) for zoom in zooms[:3]])) / 1000
-    return {
-        name: float(np.asarray(tissue, dtype=np.float64).sum()) * voxel_ml
-        for name, tissue in tissues.items()
-    }
 
 
 def overlap(

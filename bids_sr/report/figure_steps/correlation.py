@@ -14,11 +14,6 @@ from bids_sr.report.figure_steps.run_maps import SceneImages
 from bids_sr.report.sections import FigureSpec
 
 
-def correlation_cost(contrasts: Contrasts) -> RunTime:
-    """Return the processor time of `draw_correlation`, which depends on the contrasts."""
-    return RunTime(always=0.5, high=0.1 * count_mapped(contrasts))
-
-
 @figure(
     FigureSpec(
         "correlation",
@@ -40,7 +35,7 @@ def correlation_cost(contrasts: Contrasts) -> RunTime:
         tables=("activation",),
     ),
     memory=MAPS,
-    cost=correlation_cost,
+    cost=lambda contrasts: RunTime(always=0.5, high=0.1 * count_mapped(contrasts)),
 )
 def draw_correlation(
     maps: list[Map],

@@ -241,7 +241,12 @@ def _plot_forest(
     available_columns = {key for region in regions for key in grid[region]}
     panels = [
         [
-            _make_panel(title, grid[region].get(key, {}), is_emphasized=key == emphasized_column)
+            ForestPanel(
+                title=title,
+                points=(points := grid[region].get(key, {})),
+                lines=_reference_lines(points),
+                is_emphasized=key == emphasized_column,
+            )
             for key, title in columns.items()
             if key in available_columns
         ]
@@ -276,15 +281,6 @@ def _make_point(row: MetricRow) -> ForestPoint:
 def _scale_of(row: MetricRow) -> float:
     """Return the factor from the value of a row to the axis, which is in percent for shares."""
     return _PERCENT if value_form(row.statistic) else 1.0
-
-
-def _make_panel(
-    title: str, points: Mapping[str, Sequence[ForestPoint]], *, is_emphasized: bool
-) -> ForestPanel:
-    """Return a panel of points by line, with vertical lines at the values of two series."""
-    return ForestPanel(
-        title=title, points=points, lines=_reference_lines(points), is_emphasized=is_emphasized
-    )
 
 
 def _reference_lines(

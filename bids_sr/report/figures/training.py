@@ -52,7 +52,10 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
         quality_ax, loss_ax = fig.subplots(1, 2, gridspec_kw=margins)
         if "psnr" in log:
             _draw_psnr(quality_ax, steps, log["psnr"], _label_network(card))
-        _draw_baselines(quality_ax, baseline_psnr)
+        finite_psnr = {name: value for name, value in baseline_psnr.items() if np.isfinite(value)}
+        for (name, value), color in zip(finite_psnr.items(), _BASELINE_COLORS * 2, strict=False):
+            label = f"{name} ({value:.2f} dB)"
+            quality_ax.axhline(value, color=color, lw=1.1, ls=(0, (5, 3)), label=label)
         if np.isfinite(best_iteration):
             label = f"stopping point: {best_iteration:.0f}"
             quality_ax.axvline(best_iteration, color=canvas.SOFT, lw=0.9, ls=":", label=label)
@@ -110,13 +113,6 @@ def _draw_psnr(ax: Axes, steps: Array, psnr: Array, method: str) -> None:
             ha="center",
             color=canvas.SOFT,
         )
-
-
-def _draw_baselines(ax: Axes, psnr: Mapping[str, float]) -> None:
-    """Draw the finite PSNR (dB) of baselines as horizontal lines."""
-    finite_psnr = {name: value for name, value in psnr.items() if np.isfinite(value)}
-    for (name, value), color in zip(finite_psnr.items(), _BASELINE_COLORS * 2, strict=False):
-        ax.axhline(value, color=color, lw=1.1, ls=(0, (5, 3)), label=f"{name} ({value:.2f} dB)")
 
 
 def _draw_losses(ax: Axes, steps: Array, losses: Mapping[str, Array]) -> None:

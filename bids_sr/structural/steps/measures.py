@@ -302,7 +302,7 @@ def _compute_measures(
     for Atropos. Volumes and overlaps use Atropos for all series.
     """
     from bids_sr.structural.image_quality import quality_rows, similarity_rows
-    from bids_sr.structural.lesions import segment_lesions
+    from bids_sr.structural.lesions import segment_hyperintensities
     from bids_sr.structural.tissue_overlap import segmentation_rows
 
     mask, zooms = scan_mask.data, scan_mask.zooms.tolist()
@@ -330,7 +330,10 @@ def _compute_measures(
         rows += segmentation_rows("all", classes["all"], mask, zooms)
     if "FLAIR" in measured:
         flairs = {name: scans["FLAIR"] for name, scans in all_series.items()}
-        classes["FLAIR"] = segment_lesions(flairs, brain, zooms, lesion_locations)
+        classes["FLAIR"] = {
+            name: {"wmh": segment_hyperintensities(image, brain, zooms, lesion_locations)}
+            for name, image in flairs.items()
+        }
         reference_masks = dict(classes["FLAIR"])
         if edited_lesions is not None:
             reference_masks["measured"] = {"wmh": edited_lesions}

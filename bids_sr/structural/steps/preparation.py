@@ -90,11 +90,13 @@ class PreparedScans:
     scan_brain: Mask | None = None
 
 
-def _cost_of_preparation(suffixes: Sequence[str], anat_align: AlignmentModel) -> RunTime:
-    return RunTime(always=30.0, high=45.0 * len(suffixes) * _RELATIVE_DURATIONS[anat_align])
-
-
-@step(Stage.STRUCTURAL_PREPARATION, memory=PREPARE_SCANS, cost=_cost_of_preparation)
+@step(
+    Stage.STRUCTURAL_PREPARATION,
+    memory=PREPARE_SCANS,
+    cost=lambda suffixes, anat_align: RunTime(
+        always=30.0, high=45.0 * len(suffixes) * _RELATIVE_DURATIONS[anat_align]
+    ),
+)
 def prepare_scans(
     template: Image,
     template_mask: Mask,

@@ -108,7 +108,8 @@ def test_the_preset_of_the_paper_has_the_published_parameters() -> None:
     assert (paper.lead, paper.block) == (30.0, 20.0)
     assert np.multiply(paper.bold_shape, paper.bold_voxel).tolist() == [240, 240, 120]
     assert np.multiply(paper.bold_shape, paper.factor).tolist() == [128, 128, 30]
-    assert (paper.pair_tr, paper.pair_te, paper.pair_flip) == (2.0, 0.025, 90.0)
+    pair = paper.pair_sequence
+    assert (pair.tr, pair.te, pair.flip) == (2.0, 0.025, 90.0)
     # T1w: 256 x 256 over 250 mm, slices of 1 mm (the paper prints "250 mm x 250 mm")
     assert paper.t1w_shape[1:] == (256, 256)
     assert np.linalg.norm(paper.t1w_affine[:3, :3], axis=0) * paper.t1w_shape == pytest.approx(
