@@ -5,9 +5,9 @@ files of these interfaces contain no environment (`benchmarks/upstream/nipype_en
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -21,6 +21,9 @@ from nipype.interfaces.base.support import Bunch
 from nipype.interfaces.utility import Merge
 
 from bids_sr.engine.port import REQUIRED, Port, make_port, without_none
+
+if TYPE_CHECKING:
+    from bids_sr.engine.step import AnyStep
 
 CHECKSUM = "step_checksum"
 """Trait for the checksum of `bids_sr.engine.step_checksums`."""
@@ -61,25 +64,18 @@ class MergeFiles(_WithoutEnvironment, Merge):
     """Interface that merges the inputs ``in1``, ``in2`` … into one list ``out``."""
 
 
-def make_interface_class(
-    function: Callable[..., object],
-    inputs: Mapping[str, Port],
-    settings: Mapping[str, inspect.Parameter],
-    outputs: Mapping[str, Port | None],
-    *,
-    run: Callable[[Mapping[str, object], Path], dict[str, object]],
-    **attributes: object,
-) -> type[SimpleInterface]:
+def make_interface_class(step: "AnyStep") -> type[SimpleInterface]:
     """Return the interface class of a step, with a trait for each parameter and output.
 
     Pickle finds the class and its specifications as attributes ``interface`` of the object with
-    the name of `function`, the function of the step. `settings` are the parameters that are
-    settings. `run` runs the step with the values of its traits in a folder, and returns outputs by
-    name. `attributes` are further attributes of the class.
+    the name of the function of the step.
     """
+    function, inputs, settings = step.function, step.inputs, step.settings
 
     def run_interface(interface: SimpleInterface, runtime: Bunch) -> Bunch:
-        interface._results = run(interface.inputs.get_traitsfree(), Path(runtime.cwd))
+        interface._results = step.run_on_files(
+            interface.inputs.get_traitsfree(), Path(runtime.cwd)
+        )
         return runtime
 
     def make_class(name: str, base: type, fields: Mapping[str, object]) -> type:
@@ -105,12 +101,13 @@ def make_interface_class(
     if "device" in settings:  # set by the scheduler, which assigns the GPU to one step at a time
         input_traits["use_gpu"] = traits.Bool(False, usedefault=True, nohash=True)
     output_traits = {
-        name: File(exists=True) if port else traits.Any() for name, port in outputs.items()
+        name: File(exists=True) if port else traits.Any() for name, port in step.outputs.items()
     }
     specs = {
         "input_spec": make_class(".input_spec", BaseInterfaceInputSpec, input_traits),
         "output_spec": make_class(".output_spec", TraitedSpec, output_traits),
     }
+    attributes = {"__doc__": step.__doc__, "step": step, "_can_resume": step.resumes}
     return make_class("", _StepInterface, {**specs, **attributes, "_run_interface": run_interface})
 
 

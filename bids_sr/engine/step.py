@@ -282,15 +282,7 @@ class Step(Generic[_P, _R]):
         """
         from bids_sr.engine.nipype_interface import make_interface_class
 
-        attributes = {"__doc__": self.__doc__, "step": self, "_can_resume": self.resumes}
-        return make_interface_class(
-            self.function,
-            self.inputs,
-            self.settings,
-            self.outputs,
-            run=self.run_on_files,
-            **attributes,
-        )
+        return make_interface_class(self)
 
 
 AnyStep = Step[..., object]
