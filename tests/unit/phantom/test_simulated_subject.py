@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
+
 import numpy as np
 import numpy.testing as npt
 import pytest
@@ -14,7 +17,7 @@ from bids_sr.phantom.poses import ROTATION_CENTER, draw_motion, draw_pose
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.sequences import PulseSequence
 from bids_sr.phantom.simulated_subject import TASKS, RandomStreams, SimulatedSubject
-from bids_sr.phantom.still_scans import simulate_pair as pair_of, simulate_t1w
+from bids_sr.phantom.still_scans import simulate_pair, simulate_t1w
 from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_params
@@ -122,8 +125,15 @@ def test_magnetization_follows_the_closed_form() -> None:
     npt.assert_allclose(sequence.magnetization(t1, None), m, rtol=1e-5)
 
 
+def without_noise(subject: SimulatedSubject) -> SimulatedSubject:
+    """Return a subject whose scans have no noise."""
+    clean = copy(subject)
+    clean.preset = replace(subject.preset, snr=np.inf)
+    return clean
+
+
 def test_scans_of_a_pair_are_one_scene_in_different_poses(subject: SimulatedSubject) -> None:
-    scans = pair_of(subject, 0, noise=False)
+    scans = simulate_pair(without_noise(subject), 0)
     (high, high_affine), (low, low_affine) = (
         (scans[k].image, scans[k].affine) for k in ("highres", "lowres")
     )
@@ -146,7 +156,7 @@ def test_scans_of_a_pair_are_one_scene_in_different_poses(subject: SimulatedSubj
 def test_noise_of_the_pair_scales_with_voxel_size_and_is_independent(
     subject: SimulatedSubject,
 ) -> None:
-    noisy, clean = pair_of(subject, 0), pair_of(subject, 0, noise=False)
+    noisy, clean = simulate_pair(subject, 0), simulate_pair(without_noise(subject), 0)
     residual = {}
     for name in ("highres", "lowres"):
         difference = noisy[name].image - clean[name].image
