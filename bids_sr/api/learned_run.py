@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from bids_sr.api.guide import (
     RegisteredGuide,
@@ -88,10 +87,9 @@ class LearnedRun:
     `model` contains weights or prior SD maps with their model card; None for a baseline without a
     model. `highres` is the high-resolution image of the pair, if its detail is used, and
     `registered_guide` is this image in the frame of the run; its path is only valid during the
-    fit. `weight` is the prior SD map, if the method estimates it. `self_test` is None if the
-    method has no self-test. `calibration` is None if the calibration run is missing or not used by
-    the method. `has_prior` is whether the method has a prior, as tests of its detail and samples
-    of its error require.
+    fit. `weight` is the prior SD map, if the method estimates it. `calibration` is None if the
+    calibration run is missing or not used by the method. `has_prior` is whether the method has a
+    prior, as tests of its detail and samples of its error require.
     """
 
     basics: RunBasics
@@ -99,7 +97,6 @@ class LearnedRun:
     highres: FileContents | None = None
     registered_guide: RegisteredGuide | None = None
     weight: Image | None = None
-    self_test: Facts | None = None
     calibration: FittedCalibration | None = None
     pair_facts: Facts | None = None
     has_prior: bool = False
@@ -185,7 +182,7 @@ def learn_run(
         registered_guide = register_guide(
             pair, run_basics.motion.boldref, registered_pair, random_seed=random_seed
         )
-    model = weight = self_test = None
+    model = weight = None
     if request.method is not None:
         fitted_run = to_fitted_run(reader, run_basics, fit_settings.factor, calibration)
         preproc = resample_acquired(fitted_run) if request.learned_from == "run" else None
@@ -198,7 +195,6 @@ def learn_run(
         model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
         if isinstance(trained_model, VarianceModel):
             weight = trained_model.weight
-            self_test = cast("Facts | None", trained_model.self_tests.get(request.name))
     highres = None
     if registered_guide is not None:
         highres = FileContents.read(registered_guide.guide.highres_file)
@@ -208,7 +204,6 @@ def learn_run(
         highres=highres,
         registered_guide=registered_guide,
         weight=weight,
-        self_test=self_test,
         calibration=calibration,
         pair_facts=None if registered_pair is None else registered_pair.pair_facts,
         has_prior=request.method is not None and request.method.has_prior,

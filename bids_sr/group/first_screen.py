@@ -23,6 +23,7 @@ from bids_sr.evaluation.statistics.wilcoxon import ALPHA
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import reference_phrase, region_text
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
+from bids_sr.group.map_plan import count_text
 from bids_sr.group.map_records import GroupMaps
 from bids_sr.group.values import (
     QUESTION,
@@ -141,7 +142,7 @@ def _describe_group(
 ) -> str:
     """Return the numbers of participants and runs, and the smoothing of maps and series."""
     n_runs = sum(run_counts.values())
-    facts = [_count_participants(n)]
+    facts = [count_text(n)]
     facts += [f"{n_runs} run{'' if n_runs == 1 else 's'}"] if n_runs else []
     smoothing = smoothing_text(fwhm_mm, parse_cell(input_fwhm_mm))
     return " · ".join([*facts, f"explained detail: {smoothing}"])
@@ -154,7 +155,7 @@ def write_primary(row: ComparisonRow) -> str:
         value=_percent(row.median_series),
         contrast=_name_contrast(row.contrast),
         place=f"the {region_text(row.region)}",
-        participants=_count_participants(row.n),
+        participants=count_text(row.n),
         comparison=_compare(row),
     )
 
@@ -196,11 +197,6 @@ def _name_contrast(contrast: str) -> str:
 def _percent(value: float) -> str:
     """Return a share in percent, without a line break before the sign."""
     return number(value, ".0%").replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def _count_participants(n: int) -> str:
-    """Return a number of participants in words."""
-    return f"{n} participant{'' if n == 1 else 's'}"
 
 
 def primary_status(row: ComparisonRow) -> str:
@@ -320,7 +316,7 @@ def write_tested(tested: DetailInTest, method: str) -> str:
         series=method,
         value=_percent(float(np.median(list(tested.shares.values())))),
         contrast=_name_contrast(tested.contrast),
-        participants=_count_participants(len(tested.shares)),
+        participants=count_text(len(tested.shares)),
     )
 
 

@@ -14,22 +14,16 @@ from bids_sr.io.context_values import set_value
 from bids_sr.io.contrast_names import rank_contrast
 from bids_sr.io.series import ACQUIRED_NAMES, REFERENCE_NAMES, KindOfSeries
 
-_KIND_ORDER: tuple[KindOfSeries, ...] = (
-    "run",
-    "baseline",
-    "control",
-    "method",
-    "placebo",
-    "measured",
-)
 KIND_TEXT: Mapping[KindOfSeries, str] = {
+    "run": "the run",
     "baseline": "interpolation and other baselines",
     "control": "denoising and smoothing controls",
     "method": "methods",
-    "measured": "measured at high resolution",
     "placebo": "negative controls",
-    "run": "the run",
+    "measured": "measured at high resolution",
 }
+"""Kinds of series in words, in display order."""
+_KIND_ORDER = list(KIND_TEXT)
 # labels that replace names of series in figures and tables
 _LABELS: ContextVar[Mapping[str, str]] = ContextVar("series_labels", default=MappingProxyType({}))
 

@@ -236,20 +236,18 @@ def peak_voxel(image: Volume, mask: Volume) -> tuple[int, int, int]:
 def overlay_figure(
     maps: Mapping[str, Volume],
     mask: Volume,
-    background: Volume | None = None,
     *,
     label: str,
 ) -> Figure:
-    """Plot nonnegative maps in the brain over an image, one row per map, on one scale.
+    """Plot nonnegative maps in the brain, one row per map, on one scale.
 
-    The scale ends at the largest 99th percentile of any map in the brain. Maps, mask and
-    background share a grid. `FigureInputError` is raised if there is no map.
+    The scale ends at the largest 99th percentile of any map in the brain. Maps and mask share a
+    grid. `FigureInputError` is raised if there is no map.
     """
     if not maps:
         raise FigureInputError(f"there is no map with the label {label}")
     is_brain = mask.data > 0
     scale_end = max(_scale_end(image.data[is_brain], 99) for image in maps.values())
-    background_layers = [slices.make_gray_layer(background, mask)] if background else []
     cuts = slices.spread_cuts(mask, 3.0, (2, _N_PLANES))
     layers = {
         name: Layer(
@@ -261,18 +259,15 @@ def overlay_figure(
         )
         for name, image in maps.items()
     }
-    rows = [
-        slices.make_row(name, cuts, *background_layers, layer) for name, layer in layers.items()
-    ]
+    rows = [slices.make_row(name, cuts, layer) for name, layer in layers.items()]
     return slices.image_figure(rows, scale=next(iter(layers.values())), label=label)
 
 
 def variance_figure(
     weight: Volume,
     mask: Volume,
-    background: Volume | None = None,
+    background: Volume,
     *,
-    n_slices: int = _N_PLANES,
     source: str = "the acquired series",
 ) -> Figure:
     """Plot the standard deviation of fluctuations (signal units) below the anatomy.
@@ -281,9 +276,9 @@ def variance_figure(
     """
     brain_map = weight.like(np.where(mask.data > 0, weight.data, np.nan))
     scale = Layer(image=brain_map, low=0.0, high=_scale_end(brain_map.data, 99), colors="inferno")
-    cuts = slices.spread_cuts(mask, 2.0, (2, n_slices))
-    anatomy = [slices.make_gray_layer(background, mask)] if background else []
-    rows = [slices.make_row("", cuts, layer) for layer in (*anatomy, scale)]
+    cuts = slices.spread_cuts(mask, 2.0, (2, _N_PLANES))
+    anatomy = slices.make_gray_layer(background, mask)
+    rows = [slices.make_row("", cuts, layer) for layer in (anatomy, scale)]
     label = f"standard deviation of the fluctuations (signal units), estimated from {source}"
     return slices.image_figure(rows, scale=scale, label=label)
 

@@ -156,7 +156,7 @@ def _verdict_html(content: ScansContent, figures: GroupFigures) -> Markup:
     """Return the main result as a sentence and numbers, and figures of similarity."""
     tables = content.tables
     n_participants = tables.values["participant"].nunique()
-    comparisons = _select_comparisons(tables.comparisons, "psnr")
+    comparisons = _select_psnr(tables.comparisons)
     n_compared = n_participants if comparisons.empty else int(comparisons["n"].max())
     headline, state = write_headline(tables.comparisons, n_compared)
     screen = FirstScreen(
@@ -199,20 +199,20 @@ def _verdict_html(content: ScansContent, figures: GroupFigures) -> Markup:
     return join([answer, *drawings])
 
 
-def write_headline(all_comparisons: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str, str]:
+def write_headline(all_comparisons: pd.DataFrame, n: int) -> tuple[str, str]:
     """Return the main result in one sentence, and its state: ``good``, ``bad`` or ``idle``.
 
     A method is more similar to the measured scans than interpolation if it is better in at least
-    one contrast and not worse in any contrast. `all_comparisons` are from `compare_methods`, `n`
-    is the number of participants, and `name` the statistic.
+    one contrast and not worse in any contrast. `all_comparisons` are from `compare_methods`, and
+    `n` is the number of participants.
     """
-    comparisons = _select_comparisons(all_comparisons, name)
+    comparisons = _select_psnr(all_comparisons)
     if comparisons.empty:
         return "There is no method that can be compared with interpolation", "idle"
     better_rows, worse_rows = (
         comparisons[comparisons["word"] == word] for word in ("better", "worse")
     )
-    label = _metric_label(name)
+    label = _metric_label("psnr")
     phrases = []
     for relation, rows in (("exceeds", better_rows), ("is below", worse_rows)):
         for series, contrasts in rows.groupby("series", sort=False)["contrast"]:
@@ -227,9 +227,9 @@ def write_headline(all_comparisons: pd.DataFrame, n: int, name: str = "psnr") ->
     return f"No difference from interpolation was found in {label}{reason}", "idle"
 
 
-def _select_comparisons(comparisons: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the comparisons of methods with interpolation by one statistic in the brain."""
-    return comparisons[(comparisons["statistic"] == name) & (comparisons["region"] == BRAIN)]
+def _select_psnr(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Return the comparisons of methods with interpolation by PSNR in the brain."""
+    return comparisons[(comparisons["statistic"] == "psnr") & (comparisons["region"] == BRAIN)]
 
 
 def _participants_html(content: ScansContent) -> Markup:
