@@ -78,7 +78,9 @@ def named_pauses(rng: Rng, scene: Scene, right: Right) -> None:
         ends = [0.0, *(float(row[0]) + float(row[1]) for row in scene.rows or [])]
         onsets = [*(float(row[0]) for row in scene.rows or []), scene.n_volumes * scene.tr]
         pauses = [
-            [f"{end:g}", f"{onset - end:g}", name] for end, onset in zip(ends, onsets, strict=True)
+            [f"{end:g}", f"{onset - end:g}", name]
+            for end, onset in zip(ends, onsets, strict=True)
+            if onset > end
         ]
         scene.rows = sorted([*(scene.rows or []), *pauses], key=lambda row: float(row[0]))
 
