@@ -270,6 +270,19 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
             "paper: acquired → SRGAN": "paper",
         },
     ),
+    "training": lambda: [
+        row
+        for row in chosen(
+            "srgan_training",
+            {
+                "steps": "steps",
+                "PSNR, held-out slices (dB)": "PSNR, held-out slices (dB)",
+                "detail explained, active voxels": "detail explained, active voxels",
+                "detail explained, brain": "in the brain",
+            },
+        )
+        if row["in the brain"] != "–"
+    ],
     "tv": tv_gains,
     "networks": lambda: chosen(
         "papers_tv_3",
