@@ -583,3 +583,31 @@ def test_mean_variance_and_t_equal_the_second_level_model_of_nilearn(
         values, _ = load_image(row[stat])
         assert not values[~common].any()
         assert values == pytest.approx(expected[nilearn_name].get_fdata(), rel=1e-4, abs=1e-5)
+
+
+def test_a_contrast_over_runs_enters_the_group_of_the_participants_who_have_it(
+    tmp_path: Path,
+) -> None:
+    """It exists only in the maps of all runs, and its weights have both signs."""
+    for number in range(1, 5):
+        names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2)]
+        for run, name in enumerate(names):
+            write_run(tmp_path, name, seed=10 * number + run)
+        if number == 4:
+            continue
+        write_combined(tmp_path, f"sub-{number:02d}", names[0], names, percent=True, shift=100)
+        for path in (tmp_path / f"sub-{number:02d}" / "func").glob("*firstBoldref*"):
+            if path.suffix == ".json":
+                sidecar = json.loads(path.read_text())
+                sidecar["RunWeights"] = {"run-1": -1.0, "run-2": 1.0}
+                path.write_text(json.dumps(sidecar))
+            else:
+                path.rename(path.with_name(path.name.replace("contrast-all", "contrast-change")))
+    plan = plan_of(find_maps(tmp_path), ("acquired",))
+    (record,) = [record for record in plan.records if record.key[0] == "change"]
+    assert [member.participant for member in record.members] == ["sub-01", "sub-02", "sub-03"]
+    assert {member.origin for member in record.members} == {"stored"}
+    result = group_maps.compute_group_maps(plan, tmp_path)
+    (path,) = [path for path in result.maps["effect"] if "contrast-change" in str(path)]
+    values = load_image(path)[0]
+    assert values[values != 0].mean() == pytest.approx(20, rel=0.05)
