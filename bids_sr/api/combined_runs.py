@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -222,10 +222,16 @@ def combine_runs(
         for label, run in zip(labels, resolvers, strict=False)
         if label in estimates and not run.applied_
     )
+    if isinstance(weights, str):
+        run_weights = None if weights == "precision" else [1.0] * len(estimates)
+    else:
+        run_weights = [
+            float(weights[index]) for index, label in enumerate(labels) if label in estimates
+        ]
     return _combine(
         loaded_runs.grid,
         estimates,
-        _select_weights(weights, labels, estimates),
+        run_weights,
         fwhm_mm=fwhm_mm,
         calibrated=calibrated,
         left_out=left_out,
@@ -498,12 +504,3 @@ def _combine(
         left_out=left_out,
         not_applied=not_applied,
     )
-
-
-def _select_weights(
-    weights: Sequence[float] | str, labels: Sequence[str], combined: Collection[str]
-) -> list[float] | None:
-    """Return the weights of the combined runs, None for inverse-variance weights in each voxel."""
-    if not isinstance(weights, str):
-        return [float(weights[index]) for index, label in enumerate(labels) if label in combined]
-    return None if weights == "precision" else [1.0] * len(combined)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,16 +32,13 @@ from bids_sr.api.task_inputs import (
     load_events,
     plan_task,
 )
-from bids_sr.engine.artifacts import Rows
 from bids_sr.engine.flow import Eager
 from bids_sr.evaluation.support_table import tabulate_support
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.steps.block_effects import check_blocks
-from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.map_run import check_run_intervals
 from bids_sr.workflows.model_run import resample_acquired
 
@@ -230,7 +226,18 @@ def _test_run(
         if columns is not None and not is_program_table(columns):
             nuisance = list(columns)
         model = task.build_model(fitted_run, columns, nuisance)
-        rows = _test_detail(fitted_run, model, resolver, settings.smoothing, folder)
+        assert learned_run.model is not None
+        # a method that was not applied has no results by contrast
+        rows, _ = check_run_intervals(
+            fitted_run,
+            resample_acquired(fitted_run),
+            learned_run.model.write(folder),
+            model,
+            series_name=resolver.method,
+            smoothing=settings.smoothing,
+            random_seed=learned_run.random_seed,
+            omp_nthreads=resolver.n_jobs,
+        )
     methods = {resolver.method: "" if resolver.applied_ else _NOT_APPLIED}
     return tabulate_support(rows, methods, list(task.contrasts), settings.smoothing)
 
@@ -241,29 +248,3 @@ def _check_series(reader: SeriesReader) -> None:
     check_repetition_time(reader)
     for _ in reader.volumes():  # Reading raises an error for NaN.
         pass
-
-
-def _test_detail(
-    fitted_run: FittedRun,
-    model: LinearModel,
-    resolver: SuperResolver,
-    smoothing: Sequence[float],
-    folder: Path,
-) -> Rows:
-    """Test the effects of a run at half the resolution.
-
-    A method that was not applied has no results by contrast. `folder` is for files.
-    """
-    learned_run, name = resolver._learned, resolver.method
-    assert learned_run.model is not None
-    rows, _ = check_run_intervals(
-        fitted_run,
-        resample_acquired(fitted_run),
-        learned_run.model.write(folder),
-        model,
-        series_name=name,
-        smoothing=smoothing,
-        random_seed=learned_run.random_seed,
-        omp_nthreads=resolver.n_jobs,
-    )
-    return rows

@@ -18,7 +18,6 @@ from bids_sr.api.image_inputs import (
 )
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.engine.artifacts import Facts, Image, Mask, Series
-from bids_sr.io.arrays import Float
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -80,7 +79,9 @@ def fit_basics(
             f"{n_volumes} volumes must remain",
             argument="dummy_scans",
         )
-    poses = _load_poses(reader, inputs, realigned=realigned)
+    poses = make_identity_transforms(n_volumes) if realigned else None
+    if inputs.motion is not None:
+        poses = load_poses(inputs.motion, n_volumes)
     boldref = _load_boldref(reader, inputs, folder)
     mask_file = None
     if inputs.mask_img is not None:
@@ -105,13 +106,6 @@ def fit_basics(
         steady_run,
     )
     return RunBasics(n_dummy=n_found_dummies, motion=head_motion, brain=brain, outliers=outliers)
-
-
-def _load_poses(reader: SeriesReader, inputs: RunInputs, *, realigned: bool) -> Float | None:
-    """Return the head positions in the volumes that were passed or are known; None to estimate."""
-    if inputs.motion is not None:
-        return load_poses(inputs.motion, reader.shape[3])
-    return make_identity_transforms(reader.shape[3]) if realigned else None
 
 
 def make_identity_transforms(n_volumes: int) -> Transforms:

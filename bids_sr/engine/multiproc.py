@@ -169,11 +169,8 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         verdict.
         """
         super()._generate_dependency_list(graph)
-        steps = {node: getattr(node.interface, "step", store) for node in self.procs}
-        verdicts = [node for node in self.procs if steps[node].awaited]
-        first_verdict = _find_first_verdicts(graph, self.procs, verdicts)
-        remaining = _measure_remaining_paths(graph, self.procs, first_verdict, len(verdicts))
-        is_terminal = _find_terminal(graph, self.procs)
+        verdicts = [node for node in self.procs if getattr(node.interface, "step", store).awaited]
+        ranks = _rank_by_verdict(graph, self.procs, verdicts)
         longest_seconds = _measure_longest_paths(graph, self.procs, set(verdicts))
         participant_order: dict[str, int] = {}
         longest_of_participant: dict[str, float] = {}
@@ -189,15 +186,8 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
             least_seconds = _LONGEST_PATH_SHARE * longest_of_participant[participant]
             # a single worker does not end earlier if it begins with the longest path
             is_on_longest = self.processors > 1 and 0 < longest_seconds[node] >= least_seconds
-            self._priorities.append(
-                (
-                    participant_order[participant],
-                    not is_on_longest,
-                    first_verdict[node],
-                    is_terminal[node],
-                    -remaining[node],
-                )
-            )
+            first_keys = participant_order[participant], not is_on_longest
+            self._priorities.append((*first_keys, *ranks[node]))
 
     @property
     def depidx(self) -> _DependencyMatrix | None:
@@ -367,55 +357,34 @@ def kill_pool(pool: Executor, *, wait: bool = False) -> None:
     pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _find_first_verdicts(
+def _rank_by_verdict(
     graph: "DiGraph[Node]", nodes: Sequence["Node"], verdicts: Sequence["Node"]
-) -> dict["Node", int]:
-    """Return the number of the first verdict that depends on each node.
+) -> dict["Node", tuple[int, bool, float]]:
+    """Return sort keys of nodes: first following verdict, is terminal, and remaining path.
 
-    Verdicts are numbered from 0 in the order of `verdicts`; for nodes without a following verdict,
-    the number of verdicts is returned. `nodes` are in topological order.
+    Verdicts are numbered from 0 in the order of `verdicts`; nodes without a following verdict have
+    the number of verdicts. Terminal nodes are figure or storing steps that only such steps follow.
+    The last part is the negative duration (s) of the longest path from the node, including the
+    node; the path of a node before a verdict ends at the verdict. `nodes` are in topological
+    order.
     """
     verdict_numbers = {verdict: number for number, verdict in enumerate(verdicts)}
-    first_verdict: dict[Node, int] = {}
+    ranks: dict[Node, tuple[int, bool, float]] = {}
     for node in reversed(nodes):
-        following = [first_verdict[successor] for successor in graph.successors(node)]
-        first_verdict[node] = min([verdict_numbers.get(node, len(verdicts)), *following])
-    return first_verdict
-
-
-def _measure_remaining_paths(
-    graph: "DiGraph[Node]",
-    nodes: Sequence["Node"],
-    first_verdict: Mapping["Node", int],
-    n_verdicts: int,
-) -> dict["Node", float]:
-    """Return the duration (s) of the longest path from each node, including the node.
-
-    The path of a node before a verdict ends at the verdict. `nodes` are in topological order.
-    """
-    remaining: dict[Node, float] = {}
-    for node in reversed(nodes):
-        paths = [
-            remaining[successor]
-            for successor in graph.successors(node)
-            if first_verdict[node] == n_verdicts or first_verdict[successor] < n_verdicts
-        ]
-        remaining[node] = _get_seconds(node) + max(paths, default=0.0)
-    return remaining
-
-
-def _find_terminal(graph: "DiGraph[Node]", nodes: Sequence["Node"]) -> dict["Node", bool]:
-    """Return whether each node is a figure or storing step that only such steps follow.
-
-    `nodes` are in topological order.
-    """
-    is_terminal: dict[Node, bool] = {}
-    for node in reversed(nodes):
+        following = [ranks[successor] for successor in graph.successors(node)]
+        number = verdict_numbers.get(node, len(verdicts))
+        first_verdict = min([number, *(verdict for verdict, _, _ in following)])
         step = getattr(node.interface, "step", store)
-        is_terminal[node] = step.stage in (Stage.STORAGE, Stage.FIGURES) and all(
-            is_terminal[successor] for successor in graph.successors(node)
+        is_terminal = step.stage in (Stage.STORAGE, Stage.FIGURES) and all(
+            is_follower_terminal for _, is_follower_terminal, _ in following
         )
-    return is_terminal
+        paths = [
+            path
+            for verdict, _, path in following
+            if first_verdict == len(verdicts) or verdict < len(verdicts)
+        ]
+        ranks[node] = first_verdict, is_terminal, min(paths, default=0.0) - _get_seconds(node)
+    return ranks
 
 
 def _measure_longest_paths(

@@ -256,7 +256,11 @@ class Step(Generic[_P, _R]):
                 results = (
                     result if isinstance(result, tuple) and len(self.outputs) > 1 else (result,)
                 )
-            return dict(self._save_outputs(results, here))
+            return {
+                name: value if port is None else port.save(value, here / name)
+                for (name, port), value in zip(self.outputs.items(), results, strict=True)
+                if value is not None
+            }
 
     def _convert_setting(self, name: str, value: object) -> object:
         """Convert a setting to the type in the signature.
@@ -265,14 +269,6 @@ class Step(Generic[_P, _R]):
         """
         is_path = value is not None and without_none(self.settings[name].annotation) is Path
         return Path(str(value)) if is_path else value
-
-    def _save_outputs(
-        self, results: tuple[object, ...], here: Path
-    ) -> Iterator[tuple[str, object]]:
-        """Yield name and file, or plain value, of the outputs that are not None."""
-        for (name, port), value in zip(self.outputs.items(), results, strict=True):
-            if value is not None:
-                yield name, value if port is None else port.save(value, here / name)
 
     @cached_property
     def interface(self) -> "type[SimpleInterface]":

@@ -183,7 +183,13 @@ def prepare(
     ValueError
         A scan has no positive intensities inside the brain.
     """
-    corrected = _correct_scans(scans, correct_bias, seed=seed, sloppy=sloppy)
+    iterations = (20,) if sloppy else (20, 15)
+    corrected = {
+        key: correct_bias_field(image, None, seed=seed, iterations=iterations)
+        if correct_bias is None
+        else correct_bias(image, key[0])
+        for key, image in scans.items()
+    }
     reference_contrast = next(iter(scans))[0]
     frame_key = (reference_contrast, "highres" if grid is None else "lowres")
     frame = corrected[frame_key]
@@ -236,23 +242,6 @@ def prepare(
     return _interpolate_scans(
         corrected, alignment, extraction_mask, interpolations, scale, crop_factor
     )
-
-
-def _correct_scans(
-    scans: Mapping[_ScanKey, Volume],
-    correct_bias: CorrectBias | None,
-    *,
-    seed: int,
-    sloppy: bool,
-) -> dict[_ScanKey, Volume]:
-    """Correct the bias fields of all scans; None uses N4."""
-    if correct_bias is not None:
-        return {key: correct_bias(image, key[0]) for key, image in scans.items()}
-    iterations = (20,) if sloppy else (20, 15)
-    return {
-        key: correct_bias_field(image, None, seed=seed, iterations=iterations)
-        for key, image in scans.items()
-    }
 
 
 @frozen
@@ -431,9 +420,13 @@ def _move_to_template(
     resampled_brain = to_frame.resample(
         frame.like(brain.astype(np.float32)), grid, 1, zero_outside=True
     )
-    template_facts = _measure_transform(to_frame, template_mask, template.affine) | {
-        "brain_cropped_percent": _compute_cropped_percent(brain, frame, grid, to_frame)
-    }
+    template_facts = _measure_transform(to_frame, template_mask, template.affine)
+    # percentage of the brain outside the grid; only the linear part of the transform is used
+    points = apply_affine(invert(to_frame.xfm), voxel_centers(brain, frame.affine, _POINT_STEP))
+    voxels = apply_affine(invert(grid.affine), points)
+    outside = (voxels < -0.5) | (voxels > np.subtract(grid.data.shape, 0.5))
+    cropped_percent = round(100 * float(outside.any(axis=1).mean()), 3)
+    template_facts["brain_cropped_percent"] = cropped_percent
     return _Alignment(
         frame=grid,
         brain=resampled_brain > 0.5,
@@ -473,19 +466,6 @@ def _measure_transform(
             "warp_max_mm": round(float(distances.max()), 4),
         }
     return facts
-
-
-def _compute_cropped_percent(
-    brain: Array, frame: Volume, grid: Volume, to_frame: PointTransform
-) -> float:
-    """Return the percentage of the brain outside a grid in template space.
-
-    Only the linear part of the transform is used.
-    """
-    points = apply_affine(invert(to_frame.xfm), voxel_centers(brain, frame.affine, _POINT_STEP))
-    voxels = apply_affine(invert(grid.affine), points)
-    outside = (voxels < -0.5) | (voxels > np.subtract(grid.data.shape, 0.5))
-    return round(100 * float(outside.any(axis=1).mean()), 3)
 
 
 def _compose_all(

@@ -126,7 +126,14 @@ def activation_figure(
     cuts = slices.make_cuts(positions, brain_box)
     if not scene.roi_is_brain:
         cuts += slices.make_cuts(positions, _enlarged_box(scene, first_map, positions, brain_box))
-    layers = _scale_maps(maps, display, limit, alpha=0.92)
+    scale_end = limit or common_scale(maps.values(), display.floor)
+    layers = {}
+    for name, image in maps.items():
+        values = slices.replace_nan(image.data)
+        thresholded_map = image.like(np.where(np.abs(values) > display.threshold, values, np.nan))
+        layers[name] = Layer(
+            image=thresholded_map, low=-scale_end, high=scale_end, colors=_MAP_CMAP, alpha=0.92
+        )
     outlines = {
         name: [Outline(image=image, color=_SIGNIFICANT_COLOR, width=0.6)]
         for name, image in (significant or {}).items()
@@ -178,21 +185,6 @@ def _enlarged_box(
         (np.array([x, y, 0]) + 0.5) * ras_region.zooms,
         (_ENLARGED_WIDTH_MM, _ENLARGED_WIDTH_MM * box_height / box_width),
     )
-
-
-def _scale_maps(
-    maps: Mapping[str, Volume], display: Display, scale_limit: float | None, *, alpha: float
-) -> dict[str, Layer]:
-    """Return layers of maps on one color scale, without values up to the threshold."""
-    scale_end = scale_limit or common_scale(maps.values(), display.floor)
-    layers = {}
-    for name, image in maps.items():
-        values = slices.replace_nan(image.data)
-        thresholded_map = image.like(np.where(np.abs(values) > display.threshold, values, np.nan))
-        layers[name] = Layer(
-            image=thresholded_map, low=-scale_end, high=scale_end, colors=_MAP_CMAP, alpha=alpha
-        )
-    return layers
 
 
 def common_scale(maps: Iterable[Volume], floor: float) -> float:

@@ -282,18 +282,11 @@ def _draw_classes(
         for suffix in ("mask", "dseg")
     )
     lesions = edited or lesion_masks["measured"]
-    index = _select_lesion_slice(lesions.data, scan_mask.data, held_out)
+    counts = np.count_nonzero(lesions.data, axis=(0, 1))
+    index = int(max(held_out or range(len(counts)), key=lambda z: counts[z]))
+    if not counts[index]:  # no held-out slice has lesions
+        index = _select_slice(scan_mask.data, held_out)
     return classes_figure(flairs, lesion_masks, class_labels, scan_mask, index, edited=edited)
-
-
-def _select_lesion_slice(lesions: Array, mask: Array, held_out: Sequence[int]) -> int:
-    """Return the held-out slice with the most lesion voxels (3D, boolean).
-
-    If no held-out slice has any, the slice of the other figures is returned.
-    """
-    counts = np.count_nonzero(lesions, axis=(0, 1))
-    best_slice = max(held_out or range(len(counts)), key=lambda z: counts[z])
-    return int(best_slice) if counts[best_slice] else _select_slice(mask, held_out)
 
 
 @figure(

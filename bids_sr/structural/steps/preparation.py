@@ -126,6 +126,7 @@ def prepare_scans(
     there are no high-resolution scans. `crop_factor` is the factor of the k-space crop that
     simulates low-resolution scans, which are zero filled; None for measured scans.
     """
+    from bids_sr.preproc.ants import load
     from bids_sr.structural import preparation as structural_preparation
     from bids_sr.structural.model_grid import grid_around
 
@@ -136,7 +137,12 @@ def prepare_scans(
     input_series = "bspline"
     if crop_factor is not None:
         input_series, interpolations = "zerofill", ("bspline", *interpolations)
-    scans = _load_scans(suffixes, highres_files, lowres_files)
+    scans = {
+        (suffix, resolution): load(files[index])
+        for index, suffix in enumerate(suffixes)
+        for resolution, files in (("highres", highres_files), ("lowres", lowres_files))
+        if files
+    }
     grid = None
     if grid_mm is not None:
         grid = grid_around(scans[suffixes[0], "lowres"], grid_mm, grid_orientation)
@@ -193,24 +199,6 @@ def _list_other_interpolations(
     # Deformations are only interpolated by splines.
     is_deformed = anat_align in ("nonlinear", "template-warp")
     return ("linear", "nearest") if is_deformed else ("linear", "lanczos", "nearest")
-
-
-def _load_scans(
-    suffixes: Sequence[str], highres_files: Sequence[Path], lowres_files: Sequence[Path]
-) -> dict[tuple[str, str], Volume]:
-    """Load the scans by contrast and resolution (``highres`` or ``lowres``), contrast by contrast.
-
-    The files of a resolution are in the order of the contrasts, or empty.
-    """
-    from bids_sr.preproc.ants import load
-
-    files_by_resolution = {"highres": highres_files, "lowres": lowres_files}
-    return {
-        (suffix, resolution): load(files[index])
-        for index, suffix in enumerate(suffixes)
-        for resolution, files in files_by_resolution.items()
-        if files
-    }
 
 
 @frozen
