@@ -572,6 +572,15 @@ def _explain_unknown_term(
             f"a `+` or `-` sign is missing after {name!r}",
             "Join the terms of the contrast with `+` or `-`.",
         )
+    trial_type, at, _ = name.partition("@")
+    if at and trial_type in (*trial_types, ALL):
+        return UsageError(
+            f"contrast {text!r}",
+            f"{trial_type}@ is not followed by entities of runs",
+            f"Write them as in file names, such as `{trial_type}@ses-post` or"
+            f" `{trial_type}@ses-post_run-1`.",
+        )
+    suggestion = _suggest_name(name, trial_types) or _suggest_name(trial_type, trial_types)
     available_types = (
         f"The trial types of this run are {', '.join(trial_types)}."
         if trial_types
@@ -580,7 +589,7 @@ def _explain_unknown_term(
     return UsageError(
         f"contrast {text!r}",
         f"{name!r} is not a trial type of this run",
-        " ".join(filter(None, [available_types, _suggest_name(name, trial_types)])),
+        " ".join(filter(None, [available_types, suggestion])),
     )
 
 

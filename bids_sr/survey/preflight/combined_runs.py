@@ -351,7 +351,7 @@ def _find_terms(
     left_out: Mapping[str, str],
     plan: Plan,
 ) -> tuple[dict[str, tuple[RunTerm, ...]], dict[str, str]]:
-    """Return the terms of contrasts over some runs, and why contrasts lost all runs of a term.
+    """Return the terms of contrasts over some runs, and why contrasts lack runs.
 
     `runs` are the runs of a group by name, of which `included_runs` can be combined; `left_out`
     has the reasons of the others. Contrasts with terms of other runs are not included.
@@ -375,7 +375,11 @@ def _find_terms(
             names = tuple(run for run in included_runs if by_run.get(run) == usual)
             terms.append(RunTerm(label=label, contrast=contrast, weight=weight, runs=names))
         else:
-            over_runs[name] = tuple(terms)
+            used = {run for term in terms for run in term.runs}
+            if len(used) > 1:
+                over_runs[name] = tuple(terms)
+            else:
+                lost[name] = f"only in {used.pop()}"
     return over_runs, lost
 
 

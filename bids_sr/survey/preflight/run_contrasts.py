@@ -164,6 +164,13 @@ def _plan_terms(
             "a run belongs to several terms, so that the runs of the terms overlap",
             "Give each term other runs, or several terms exactly the same runs.",
         )
+    elif bolds and len({parse_entities(bold).get("subject", "") for bold in bolds}) == len(bolds):
+        findings.refuse_option(
+            _option_text(request),
+            "the terms are from a single run of each participant",
+            "Name a further run in a term, or remove `@` and the entities, which maps the contrast"
+            " in each run.",
+        )
     return planned
 
 
