@@ -102,6 +102,14 @@ class MeanEffect:
         total_sd, dof = self._add_error(error_sd, error_dof)
         return float(2 * stats.t.sf(abs(self.effect) / total_sd, dof)) if total_sd else np.nan
 
+    def compute_smallest_change(self, error_sd: float, error_dof: float) -> float:
+        """Return the change that is found with a probability of 80 % (two-sided p < .05).
+
+        For the parameters, see `compute_interval`.
+        """
+        total_sd, dof = self._add_error(error_sd, error_dof)
+        return float(stats.t.ppf((1 + _CONFIDENCE) / 2, dof) + stats.t.ppf(0.8, dof)) * total_sd
+
     def _add_error(self, error_sd: float, error_dof: float) -> tuple[float, float]:
         """Return the standard deviation of noise and error, with its degrees of freedom.
 

@@ -25,9 +25,9 @@ def join_map_metadata(maps: _Maps) -> Metadata:
     """Return the content of the sidecar that maps share; see `select_map_metadata`.
 
     Entries that all maps have with the same value are at the top level, and ``Sources`` are the
-    sources of all maps. Other entries are listed by statistic if their values only depend on the
-    statistic, otherwise by contrast. Entries that depend on both are listed by statistic, and by
-    contrast within it. Regions have the statistic "".
+    sources of all maps. Other entries are listed by statistic if all contrasts have them and their
+    values only depend on the statistic, otherwise by contrast. Entries that depend on both are
+    listed by statistic, and by contrast within it. Regions have the statistic "".
     """
     has_statistics = any(statistic for _, statistic in maps)
     nested_keys = _NESTED_KEYS if has_statistics else frozenset()
@@ -41,7 +41,14 @@ def join_map_metadata(maps: _Maps) -> Metadata:
             common[key] = list(dict.fromkeys(item for items in lists for item in items))
         elif len(values) == len(maps) and key not in nested_keys and _agree(values):
             common[key] = next(iter(values.values()))
-        elif has_statistics and key != _WEIGHTS and _agree_within(values, 1):
+        elif (
+            has_statistics
+            and key != _WEIGHTS
+            and _agree_within(values, 1)
+            and {stat for _, stat in maps.keys() - values.keys()}.isdisjoint(
+                stat for _, stat in values
+            )
+        ):
             for (_, statistic), value in values.items():
                 by_statistic.setdefault(statistic, {})[key] = value
         elif _agree_within(values, 0):

@@ -358,7 +358,7 @@ def _scale_sentences(facts: ParticipantMap) -> list[str]:
 
 def _noise_sentences(facts: ParticipantMap) -> list[str]:
     """Return a sentence on a run with less noise than the combined map, [] if there is none."""
-    if len(facts.runs) < 2:
+    if len(facts.runs) < 2 or facts.place_share is not None:  # differences add noise
         return []
     best_run = min(facts.runs, key=attrgetter("noise"))
     if best_run.noise >= facts.combined.noise:

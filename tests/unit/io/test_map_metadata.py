@@ -21,6 +21,17 @@ def test_entries_of_a_map_are_the_entries_that_it_had(maps):
         assert content.items() <= selected.items()
 
 
+def test_a_contrast_has_no_entries_that_only_others_have():
+    contrasts = {"all": {}, "change": {"PlaceErrorShare": 0.1}}
+    maps = {
+        (contrast, statistic): content
+        for contrast, content in contrasts.items()
+        for statistic in ("t", "effect")
+    }
+    shared = join_map_metadata(maps)
+    assert {labels: select_map_metadata(shared, *labels) for labels in maps} == maps
+
+
 def test_entries_are_listed_where_they_differ():
     maps = {
         (contrast, statistic): {

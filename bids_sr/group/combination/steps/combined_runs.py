@@ -90,6 +90,10 @@ _DESCRIPTIONS_OVER_RUNS = {
         " runs do not share, and to the error of their registration"
     ),
 }
+_T_OF_KNOWN_ERRORS = (
+    "Contrast over runs divided by the standard deviation of its noise and of the error of the"
+    " registration of the runs (reconstruction error is not included)"
+)
 CONTRASTS_OVER_RUNS_TEXT = (
     "Contrasts over runs are weighted sums of the effects of the runs in the frame of the first"
     " run. The first run was filtered with the gain of the interpolation of the other runs. Their"
@@ -591,6 +595,8 @@ class _CombinedContrast:
     def describe(self, stat: str) -> str:
         """Return the description of a map of a statistic."""
         over_runs = _DESCRIPTIONS_OVER_RUNS if self.own_contrasts else {}
+        if self.own_contrasts and stat == "t" and self.estimate.sd is None:
+            return _T_OF_KNOWN_ERRORS
         return over_runs.get(stat, _DESCRIPTIONS[stat])
 
 
@@ -638,6 +644,11 @@ def _combine_contrast(
             TERMS: [asdict(term) for term in terms],
             "PlaceErrorShare": round(float(place / total), 4),
         }
+        if estimate.sd is not None:
+            sidecar["ErrorOfReconstruction"] = (
+                "The part that the runs do not share is included in t, z and the sdTotal map, but"
+                " not in variance"
+            )
     return _CombinedContrast(
         combination=combination,
         contrast=contrast,

@@ -29,8 +29,6 @@ from bids_sr.io.grids import FIRST_BOLDREF
 from bids_sr.io.run_time import RunTime
 from bids_sr.survey.preflight.combined_runs import RunTerm
 
-SMALLEST_CHANGE_SDS = 1.96 + 0.84
-"""Change, in total SD, that is found with a probability of 80 % at a two-sided p of .05."""
 _ERROR_DOF = 64.0  # samples of the reconstruction error
 _KEYS = ["origin", "region", "fwhm_mm"]
 _OF_REGION = ("voxels_given", "voxels", "input_fwhm_mm")  # cells that the runs share
@@ -38,12 +36,13 @@ _COLUMNS = [*COLUMNS, "smallest_change"]
 _DESCRIPTIONS = {
     "error_sd": {
         "Description": "Standard deviation of the reconstruction error that the runs do not share,"
-        " and of the error of their registration; only the latter if the former is unknown",
+        " and of the error of their registration; n/a if the former is unknown, so that interval"
+        " and q contain noise and the latter only",
         "Units": "percent",
     },
     "smallest_change": {
         "Description": "Change that is found with a probability of 80 % (two-sided p < .05), given"
-        " noise and errors: 2.8 total standard deviations",
+        " noise, errors and degrees of freedom",
         "Units": "percent",
     },
 }
@@ -181,20 +180,23 @@ def _combine_rows(
     spread = sum(
         np.square(part) / table["noise_dof"] for part, table in zip(parts, rows, strict=True)
     )
+    errors = np.sqrt(combined.total_variance - combined.variance)
     result = rows[0][list(_OF_REGION)].assign(
         effect=combined.effect,
         noise_se=np.sqrt(combined.variance),
         noise_dof=np.square(combined.variance) / spread,
-        error_sd=np.sqrt(combined.total_variance - combined.variance),
-        smallest_change=SMALLEST_CHANGE_SDS * np.sqrt(combined.total_variance),
+        error_sd=np.nan if combined.sd is None else errors,
     )
     effects = [
-        (MeanEffect(effect=row.effect, noise_sd=row.noise_se, noise_dof=row.noise_dof), row)
-        for row in result.itertuples()
+        (MeanEffect(effect=row.effect, noise_sd=row.noise_se, noise_dof=row.noise_dof), error)
+        for row, error in zip(result.itertuples(), errors.tolist(), strict=True)
     ]
-    intervals = [mean.compute_interval(row.error_sd, _ERROR_DOF) for mean, row in effects]
+    intervals = [mean.compute_interval(error, _ERROR_DOF) for mean, error in effects]
     result[["lower", "upper"]] = np.reshape(intervals, (-1, 2))
+    result["smallest_change"] = [
+        mean.compute_smallest_change(error, _ERROR_DOF) for mean, error in effects
+    ]
     is_atlas = result.index.get_level_values("origin") == "atlas"
-    tested = [mean.compute_p(row.error_sd, _ERROR_DOF) for mean, row in effects]
+    tested = [mean.compute_p(error, _ERROR_DOF) for mean, error in effects]
     result.loc[is_atlas, "q"] = benjamini_hochberg(list(np.asarray(tested)[is_atlas]))
     return result

@@ -283,11 +283,9 @@ def test_impossible_terms_are_refused(maker, tmp_path):
 def test_terms_of_the_only_run_of_a_session_are_not_combined_in_it(maker, tmp_path):
     add(maker, "ses-a_task-tap_run-1", "ses-b_task-tap_run-1", "ses-b_task-tap_run-2")
     request = "thumb@run-1 - little@run-1"
-    groups, *_ = grouped(maker, tmp_path, "--contrasts", request)
-    runs = [
-        [term.runs for terms in group.over_runs.values() for term in terms] for group in groups
-    ]
-    assert runs == [[("ses-a_run-1", "ses-b_run-1")]]
+    (group,), *_ = grouped(maker, tmp_path, "--contrasts", request)
+    (terms,) = group.over_runs.values()
+    assert [term.runs for term in terms] == [("ses-a_run-1", "ses-b_run-1")]
 
 
 def test_a_participant_without_a_session_is_left_out(maker, tmp_path):

@@ -619,6 +619,7 @@ def test_terms_are_subtracted_with_the_error_that_they_do_not_share(tmp_path):
     assert shared <= {0.35, 0.67}
     sidecar = change["effect"].sidecar
     assert sidecar["RunWeights"] == {"run-3": 1.0, "run-1": -0.5, "run-2": -0.5}
+    assert "variance, t and z" not in sidecar["ErrorOfReconstruction"]  # t contains the error
     assert "run-1_" in sidecar["Sources"][1]
     assert "contrast-hand" in sidecar["Sources"][0]
     assert change["effect"].entities["contrast"] == "change"

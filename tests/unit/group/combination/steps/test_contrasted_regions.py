@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.group.combination.steps.contrasted_regions import contrast_regions
@@ -78,7 +78,7 @@ def test_regions_are_subtracted_with_their_errors():
     np.testing.assert_allclose(table["noise_se"], 0.3 * np.sqrt(2))
     np.testing.assert_allclose(table["noise_dof"], 80.0)
     total = np.sqrt(np.square(table["noise_se"]) + np.square(table["error_sd"]))
-    np.testing.assert_allclose(table["smallest_change"], 2.8 * total)
+    np.testing.assert_allclose(table["smallest_change"], 2.83 * total, rtol=0.01)
     assert (table["q"] < 0.05).all()
     without_place, _ = measure(
         make_table(np.full(10, 1.0)), make_table(np.full(10, 3.0)), place_errors={}
@@ -108,6 +108,18 @@ def test_a_region_is_significant_as_often_as_stated():
     change = float(null["smallest_change"].median())
     changed, _ = measure(draw(0), draw(change), place_errors={})
     assert (changed["lower"] > 0).mean() == pytest.approx(0.8, abs=0.15)
+
+
+def test_the_smallest_change_is_found_with_few_degrees_of_freedom():
+    rng = np.random.default_rng(5)
+    first = make_table(rng.normal(size=2001), error=np.nan, dof=3.0)
+    table, _ = measure(first, first, place_errors={})
+    assert table["error_sd"].isna().all()
+    change, size = float(table["smallest_change"].median()), len(table)
+    t = (change + rng.normal(0, 0.3 * np.sqrt(2), size)) / (
+        0.3 * np.sqrt(rng.chisquare(3.0, (2, size)).sum(axis=0) / 3.0)
+    )
+    assert (t > stats.t.ppf(0.975, 6.0)).mean() == pytest.approx(0.8, abs=0.04)
 
 
 def test_runs_with_another_head_have_no_regions():
