@@ -100,7 +100,21 @@ def execute(
             " steps are run again",
             n_damaged,
         )
-    nipype_plugin = _make_plugin(jobs, progress, nprocs=nprocs, mem_gb=mem_gb, has_gpu=has_gpu)
+    nipype_plugin: PluginBase
+    if jobs is not None:  # only the module of the used plugin is imported
+        from bids_sr.engine.slurm.plugin import ResilientSLURM
+
+        nipype_plugin = ResilientSLURM(options=jobs, status_callback=progress)
+    else:
+        from bids_sr.engine.multiproc import ResilientMultiProc
+
+        nipype_plugin = ResilientMultiProc(
+            n_procs=nprocs,
+            memory_gb=mem_gb,
+            has_gpu=has_gpu,
+            status_callback=progress,
+            raise_insufficient=False,
+        )
     failure: Exception | None = None
     try:
         with _monotonic_clock(), _cached_results():
@@ -122,33 +136,6 @@ def execute(
         node.fullname for node in storing_nodes if not has_stored_all(Path(node.output_dir()))
     )
     return RunOutcome(crashes=crashes, missing=missing)
-
-
-def _make_plugin(
-    jobs: JobOptions | None,
-    progress: _StatusCallback | None,
-    *,
-    nprocs: int,
-    mem_gb: float,
-    has_gpu: bool,
-) -> "PluginBase":
-    """Return the nipype plugin for execution on this computer or as SLURM jobs.
-
-    Only the module of this plugin is imported.
-    """
-    if jobs is not None:
-        from bids_sr.engine.slurm.plugin import ResilientSLURM
-
-        return ResilientSLURM(options=jobs, status_callback=progress)
-    from bids_sr.engine.multiproc import ResilientMultiProc
-
-    return ResilientMultiProc(
-        n_procs=nprocs,
-        memory_gb=mem_gb,
-        has_gpu=has_gpu,
-        status_callback=progress,
-        raise_insufficient=False,
-    )
 
 
 @contextlib.contextmanager

@@ -68,7 +68,10 @@ def write_tables(
         with temporary.open("w", encoding="utf-8") as stream:
             joined_tables = group_values.join_tables(tables, stream)
         method = primary_method(default_method, joined_tables.methods)
-        comparisons = _list_comparisons(joined_tables, method, requested_margin)
+        comparisons = compare(joined_tables.values, joined_tables.methods, requested_margin)
+        primary = compare_primary(joined_tables.values, method, joined_tables.contrasts)
+        if len(primary):
+            comparisons = pd.concat([primary, comparisons], ignore_index=True)
     write_json(
         folder / f"{names.tables}_metrics{_SIDECAR_SUFFIX}.json",
         {**group_values.COLUMN_TEXT, **columns_json(joined_tables.statistics)},
@@ -80,19 +83,6 @@ def write_tables(
         comparisons.to_dict("records"),
     )
     return GroupTables(joined_tables=joined_tables, comparisons=comparisons, method=method)
-
-
-def _list_comparisons(
-    joined_tables: JoinedTables, method: str, requested_margin: float | None
-) -> pd.DataFrame:
-    """Return the primary comparisons of a method, followed by all exploratory comparisons."""
-    exploratory = compare(joined_tables.values, joined_tables.methods, requested_margin)
-    prespecified = compare_primary(joined_tables.values, method, joined_tables.contrasts)
-    return (
-        pd.concat([prespecified, exploratory], ignore_index=True)
-        if len(prespecified)
-        else exploratory
-    )
 
 
 def write_inputs(

@@ -1,7 +1,7 @@
 """Page ``index.html``: all participants, with the verdict of each run."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,14 +75,11 @@ def _write_page(root: Path, reports: Sequence[_ParticipantReport]) -> None:
             if has_report
             else f"sub-{label} (no report)"
         )
-        rows += [
-            {
-                **summary,
-                "participant": participant_cell,
-                "run": _run_cell(summary["run"], label, pages),
-            }
-            for summary in run_summaries or [{"run": "–", "verdict": NOT_EVALUATED}]
-        ]
+        for summary in run_summaries or [{"run": "–", "verdict": NOT_EVALUATED}]:
+            run = summary["run"]
+            page = f"sub-{label}_{run.partition('_')[0]}.html"  # if the session has its own page
+            run_cell = render_link(page, run) if page in pages else run
+            rows.append({**summary, "participant": participant_cell, "run": run_cell})
     columns = [
         head
         for head in COLUMN_HEADS
@@ -99,12 +96,6 @@ def _write_page(root: Path, reports: Sequence[_ParticipantReport]) -> None:
     content = join([*group_links, run_table])
     sections = [plain_section("participants", "Participants", content)]
     write_page(root / INDEX, title="bids-sr: participants", sections=sections)
-
-
-def _run_cell(run: str, label: str, pages: Collection[str]) -> str:
-    """Return the run, with a link if its session has a separate page."""
-    page = f"sub-{label}_{run.partition('_')[0]}.html"
-    return render_link(page, run) if page in pages else run
 
 
 def render_link(url: str, text: str) -> Markup:

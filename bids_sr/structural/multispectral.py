@@ -120,7 +120,17 @@ def fit_classes(
     start_weights = np.array([component.weight for component in _COMPONENTS])
     mixture = _fit_mixture(sample, start_means, start_weights, _PRIOR_WEIGHT)
     rim = _select_rim(inside, intracranial)
-    rim_mixture = _fit_around(scans, rim, scales, mixture) if rim.any() else None
+    if not rim.any():
+        return ClassModel(scales=scales, brain=mixture, around=None)
+    # the components in the brain serve as a prior; skull and marrow are added
+    no_signal = np.clip([-center / spread for center, spread in scales], -_MAX_Z, _MAX_Z)
+    rim_mixture = _fit_mixture(
+        _select_sample(_standardize(scans, rim, scales)),
+        np.vstack([mixture.means, _SKULL_SHARE * no_signal, _MARROW_MEAN]),
+        np.append(_BRAIN_WEIGHT * mixture.weights, [_SKULL_WEIGHT, _MARROW_WEIGHT]),
+        _PRIOR_WEIGHT_AROUND,
+        start_covariances=mixture.covariances,
+    )
     return ClassModel(scales=scales, brain=mixture, around=rim_mixture)
 
 
@@ -154,28 +164,6 @@ def _select_rim(brain: Array, intracranial: Array | None) -> Array:
     if intracranial is None:
         return np.zeros_like(brain)
     return np.asarray(intracranial, dtype=bool) & ~brain
-
-
-def _fit_around(
-    scans: Mapping[str, Array],
-    rim: Array,
-    scales: Sequence[tuple[float, float]],
-    mixture: _Mixture,
-) -> _Mixture:
-    """Fit the components around the brain.
-
-    `rim` marks voxels around the brain (3D, boolean), and `scales` are the median and spread of
-    each contrast in the brain. The means of `mixture`, the components in the brain, serve as a
-    prior, and components of skull and marrow are added.
-    """
-    no_signal = np.clip([-center / spread for center, spread in scales], -_MAX_Z, _MAX_Z)
-    return _fit_mixture(
-        _select_sample(_standardize(scans, rim, scales)),
-        np.vstack([mixture.means, _SKULL_SHARE * no_signal, _MARROW_MEAN]),
-        np.append(_BRAIN_WEIGHT * mixture.weights, [_SKULL_WEIGHT, _MARROW_WEIGHT]),
-        _PRIOR_WEIGHT_AROUND,
-        start_covariances=mixture.covariances,
-    )
 
 
 def _fit_mixture(

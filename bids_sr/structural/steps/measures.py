@@ -326,7 +326,15 @@ def _compute_measures(
         rows += segmentation_rows("all", tissues_by_series, mask, zooms)
     classes: _ClassMasks = {"all": {}, "FLAIR": {}}
     if _has_classes(list(measured)):
-        classes["all"] = _segment_classes(all_series, brain, mask)
+        from bids_sr.structural.multispectral import fit_classes, segment_multispectral
+
+        wider_mask = None if np.array_equal(brain, mask) else mask
+        # fitted once, so that series differ in their images and not in the fit
+        model = fit_classes(measured, brain, wider_mask)
+        classes["all"] = {
+            name: segment_multispectral(scans, brain, wider_mask, model=model)
+            for name, scans in all_series.items()
+        }
         rows += segmentation_rows("all", classes["all"], mask, zooms)
     if "FLAIR" in measured:
         flairs = {name: scans["FLAIR"] for name, scans in all_series.items()}
@@ -364,25 +372,6 @@ def _has_classes(suffixes: Sequence[str]) -> bool:
     from bids_sr.structural.multispectral import CONTRASTS
 
     return set(CONTRASTS) <= set(suffixes)
-
-
-def _segment_classes(
-    series: Mapping[str, Mapping[str, Array]], inside: Array, mask: Array
-) -> dict[str, dict[str, Array]]:
-    """Segment CSF, veins, pial layer and brain in all contrasts together, by series and class.
-
-    The classes are fitted to the series ``measured``. `inside` is the brain, and `mask` the mask
-    of the scans, which can be wider than the brain (both X, Y, Z).
-    """
-    from bids_sr.structural.multispectral import fit_classes, segment_multispectral
-
-    wider_mask = None if np.array_equal(inside, mask) else mask
-    # fitted once, so that series differ in their images and not in the fit
-    model = fit_classes(series["measured"], inside, wider_mask)
-    return {
-        name: segment_multispectral(scans, inside, wider_mask, model=model)
-        for name, scans in series.items()
-    }
 
 
 def _label_tissues(tissues: Mapping[str, Array], shape: tuple[int, ...]) -> Array:
