@@ -206,6 +206,8 @@ def warn_of_left_out(
 ) -> None:
     """Warn of runs of a participant that are not combined with other runs of their task.
 
+    Contrasts over runs that are therefore not computed are named, too.
+
     `plan` has contrasts and series of all runs, and `methods` are the series of the methods.
     `findings` receives the warnings.
     """
@@ -215,6 +217,24 @@ def warn_of_left_out(
             warned_runs.add(run.bold)
             with findings.about(run.entities["subject"], run.stem):
                 findings.warn(run.bold, text)
+    for name, reason in _list_lost_contrasts(runs, plan).items():
+        with findings.about(runs[0].entities["subject"]):
+            findings.warn("--contrasts", f"the contrast {name} is not computed: {reason}.")
+
+
+def _list_lost_contrasts(runs: Sequence[BoldRun], plan: Plan) -> dict[str, str]:
+    """Return the reasons why contrasts over runs of a participant are not computed, by name."""
+    groups = _sort_runs(runs, plan)
+    computed = {name for group in _select_combined(groups) for name in group.over_runs}
+    bolds = {run.bold for run in runs}
+    return {
+        name: next(
+            (group.uncombined[name] for group in reversed(groups) if name in group.uncombined),
+            "its terms are from runs whose names differ in more than ses and run",
+        )
+        for name, terms in plan.over_runs.items()
+        if name not in computed and all(bolds & by_bold.keys() for by_bold in terms.values())
+    }
 
 
 def _left_out_warnings(

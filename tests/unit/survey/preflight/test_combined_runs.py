@@ -302,6 +302,24 @@ def test_a_participant_without_a_session_is_left_out(maker, tmp_path):
     assert "thumb" in plan.contrasts[plan.subjects[1].runs[0].bold]
 
 
+@pytest.mark.parametrize(
+    ("names", "directions", "request_text", "reason"),
+    [
+        (("ses-a_task-tap", "ses-b_task-tap"), "jj-", "thumb@ses-b-thumb@ses-a", "PhaseEncoding"),
+        (("task-tap", "task-go"), "jj", "thumb@task-tap-thumb@task-go", "differ in more than ses"),
+    ],
+)
+def test_a_contrast_whose_runs_are_not_combined_is_named(
+    maker, tmp_path, names, directions, request_text, reason
+):
+    for name, direction in zip(names, ("j", directions[1:]), strict=True):
+        add(maker, name, sidecar={"PhaseEncodingDirection": direction})
+    request = ["--contrasts", "defaults", request_text]
+    _, plan = planned_call(maker, tmp_path, *OPTIONS, *request)
+    (warning,) = (item.why for item in plan.warnings if "is not computed" in item.why)
+    assert reason in warning
+
+
 def test_runs_with_another_phase_encoding_are_no_terms(maker, tmp_path):
     """The maps would differ by their distortion."""
     for name, direction in (("ses-a", "j"), ("ses-b", "j"), ("ses-c", "j-")):
