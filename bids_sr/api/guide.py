@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from bids_sr.api.image_inputs import ImageInputError, load_transform, volume_file
+from bids_sr.api.image_inputs import ImageInputError, load_transform
 from bids_sr.api.run_basics import make_identity_transforms
 from bids_sr.api.run_inputs import RunInputs
-from bids_sr.engine.artifacts import Facts, Image
+from bids_sr.engine.artifacts import Facts
 from bids_sr.io.frozen import frozen
-from bids_sr.io.grids import Factor
 from bids_sr.io.series import MODEL_FREE_BASELINES, get_need
-from bids_sr.preproc.steps import registration
 from bids_sr.sr.method import get_method
 from bids_sr.sr.steps.super_resolution import Guide
-from bids_sr.workflows.pair import PairFiles, RegisteredPair
+from bids_sr.workflows.pair import PairFiles
 
 
 @frozen
@@ -45,26 +41,6 @@ def check_guide(name: str, pretrained: object, inputs: RunInputs) -> None:
         )
 
 
-def load_pair(
-    inputs: RunInputs, folder: Path, *, with_lowres: bool, factor: Factor, registered: bool
-) -> PairFiles:
-    """Return the files of the pair.
-
-    `inputs` must have a high-resolution image. Images in memory are written to `folder`.
-    `with_lowres` is whether the low-resolution image is required. `factor` is the low- over
-    high-resolution voxel size by axis. With `registered`, positions of the images and the run are
-    taken from their headers.
-    """
-    assert inputs.guide is not None
-    highres = volume_file(inputs.guide, folder, "guide")
-    lowres = None
-    if with_lowres and inputs.lowres is not None:
-        lowres = volume_file(inputs.lowres, folder, "lowres")
-    return PairFiles(
-        highres_file=highres, lowres_file=lowres, factor=factor, is_registered=registered
-    )
-
-
 def find_guide(pair: PairFiles, inputs: RunInputs) -> Guide | None:
     """Return the guide in the frame of the run; None if its position has to be estimated."""
     if inputs.guide_xfm is not None:
@@ -75,22 +51,3 @@ def find_guide(pair: PairFiles, inputs: RunInputs) -> Guide | None:
             highres_file=pair.highres_file, highres2boldref_xfm=make_identity_transforms(1)
         )
     return None
-
-
-def register_guide(
-    pair: PairFiles, boldref: Image, registered_pair: RegisteredPair | None, *, random_seed: int
-) -> RegisteredGuide:
-    """Register the high-resolution image to the boldref of a run.
-
-    The search starts from the position of the pair, or from the headers if `registered_pair` is
-    None.
-    """
-    xfm, _, facts = registration.register_to_pair(
-        boldref,
-        pair.highres_file,
-        None if registered_pair is None else registered_pair.highres2lowres_xfm,
-        factor=pair.factor,
-        random_seed=random_seed,
-    )
-    guide = Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm)
-    return RegisteredGuide(guide=guide, guide_facts=facts)

@@ -10,8 +10,6 @@ from pathlib import Path
 from bids_sr.api.guide import (
     RegisteredGuide,
     find_guide,
-    load_pair,
-    register_guide,
 )
 from bids_sr.api.image_inputs import (
     ImageInputError,
@@ -22,6 +20,7 @@ from bids_sr.api.image_inputs import (
     header_tr,
     load_transform,
     series_file,
+    volume_file,
 )
 from bids_sr.api.run_basics import (
     RunBasics,
@@ -39,7 +38,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.series import MODEL_FREE_BASELINES, get_need
-from bids_sr.preproc.steps import bold_reference
+from bids_sr.preproc.steps import bold_reference, registration
 from bids_sr.sr.method import UnknownMethod, get_method, get_recipe
 from bids_sr.sr.models.card import card_path
 from bids_sr.sr.models.request import TrainingSettings
@@ -54,7 +53,7 @@ from bids_sr.workflows.fit_run import (
 )
 from bids_sr.workflows.make_series import SeriesSources, make_model
 from bids_sr.workflows.model_run import resample_acquired
-from bids_sr.workflows.pair import register_scans
+from bids_sr.workflows.pair import PairFiles, register_scans
 from bids_sr.workflows.run_plan import SeriesFile
 from bids_sr.workflows.series_requests import SeriesRequest
 
@@ -162,12 +161,14 @@ def learn_run(
     )
     pair = guide = None
     if uses_pair or request.uses_guide:
-        pair = load_pair(
-            inputs,
-            folder,
-            with_lowres=uses_pair,
+        assert inputs.guide is not None
+        pair = PairFiles(
+            highres_file=volume_file(inputs.guide, folder, "guide"),
+            lowres_file=volume_file(inputs.lowres, folder, "lowres")
+            if uses_pair and inputs.lowres is not None
+            else None,
             factor=fit_settings.factor,
-            registered=fit_settings.registered,
+            is_registered=fit_settings.registered,
         )
         guide = find_guide(pair, inputs) if request.uses_guide else None
     calibration = None
@@ -179,9 +180,16 @@ def learn_run(
     if guide is not None:
         registered_guide = RegisteredGuide(guide=guide)
     elif pair is not None and request.uses_guide:
-        registered_guide = register_guide(
-            pair, run_basics.motion.boldref, registered_pair, random_seed=random_seed
+        # the search starts from the position of the pair, or from the headers without a pair
+        xfm, _, facts = registration.register_to_pair(
+            run_basics.motion.boldref,
+            pair.highres_file,
+            None if registered_pair is None else registered_pair.highres2lowres_xfm,
+            factor=pair.factor,
+            random_seed=random_seed,
         )
+        guide = Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm)
+        registered_guide = RegisteredGuide(guide=guide, guide_facts=facts)
     model = weight = None
     if request.method is not None:
         fitted_run = to_fitted_run(reader, run_basics, fit_settings.factor, calibration)

@@ -189,9 +189,12 @@ def plan_maps(
             effects=[maps for maps in all_maps if maps.task_key == task],
             members=members,
         )
+        joined_keys = {key for participant in joined for key in participant.map_keys()}
         records = [
             _make_record(context, key, joined, names)
-            for key in list_effect_keys(joined, series, fwhm_mm)
+            for contrast in sorted({key[0] for key in joined_keys})
+            for name in series
+            if (key := (contrast, name, fwhm_mm, "effect")) in joined_keys
         ]
         if len(participants) >= LEAST_PARTICIPANTS:
             notes += _sparse_notes(records)
@@ -421,16 +424,6 @@ def _explain_exclusion(context: _TaskContext, key: MapKey, label: str) -> Exclus
         reason=f"no effect map of {contrast} ({series}) smoothed with {fwhm_mm:g} mm is stored in"
         f" a usable space"
     )
-
-
-def list_effect_keys(
-    participants: Sequence[ParticipantMaps], series: Sequence[str], fwhm_mm: float
-) -> list[MapKey]:
-    """Return available effect maps by contrast, then by series in the requested order."""
-    available = {key for participant in participants for key in participant.map_keys()}
-    contrasts = sorted({key[0] for key in available})
-    requested = ((contrast, name, fwhm_mm, "effect") for contrast in contrasts for name in series)
-    return [key for key in requested if key in available]
 
 
 def _sparse_notes(records: Sequence[GroupMapRecord]) -> Iterator[str]:

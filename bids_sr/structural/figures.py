@@ -119,33 +119,23 @@ def classes_figure(
         ("lesions", _overlay_panels(axial, backgrounds, lesion_layers)),
     ]
     if classes:
-        rows += _make_class_rows(backgrounds, classes, mask)
+        coronal = _make_coronal_cut(mask)
+        class_layers = {
+            name: [
+                _color_voxels(image, image.data == label, color)
+                for label, color in _CLASS_COLORS.values()
+            ]
+            for name, image in classes.items()
+        }
+        rows += [
+            ("", _overlay_panels(coronal, backgrounds, {})),
+            ("classes", _overlay_panels(coronal, backgrounds, class_layers)),
+        ]
         fills |= {
             name if color != _RED else f"{name} (classes)": color
             for name, (_, color) in _CLASS_COLORS.items()
         }
     return slices.image_figure(rows, tallest_inch=_MAX_PANEL_INCH, fills=fills)
-
-
-def _make_class_rows(
-    backgrounds: Mapping[str, Layer], classes: Mapping[str, Volume], mask: Volume
-) -> list[PanelRow]:
-    """Return a row without and a row with tissue classes, in a coronal plane.
-
-    `backgrounds` are scans by series; for the other parameters, see `classes_figure`.
-    """
-    coronal = _make_coronal_cut(mask)
-    class_layers = {
-        name: [
-            _color_voxels(image, image.data == label, color)
-            for label, color in _CLASS_COLORS.values()
-        ]
-        for name, image in classes.items()
-    }
-    return [
-        ("", _overlay_panels(coronal, backgrounds, {})),
-        ("classes", _overlay_panels(coronal, backgrounds, class_layers)),
-    ]
 
 
 def _make_coronal_cut(mask: Volume) -> Cut:

@@ -76,7 +76,11 @@ def comparison_figure(
     )
     outputs = {name: _reorient(image, affine)[..., z] for name, image in methods.items()}
     corner, side = busiest_region(target, brain[..., z])
-    scales = _choose_scales(target, source, list(outputs.values()), brain[..., z])
+    black, white = (float(value) for value in np.percentile(target[brain[..., z]], [1, 99.5]))
+    signal_scale = _Scale("gray", min(black, float(np.percentile(target, 1))), white)
+    all_differences = np.abs([source - target, *(image - target for image in outputs.values())])
+    largest = float(np.percentile(all_differences[:, brain[..., z]], _PERCENTILE)) or 1.0
+    difference_scale = _Scale("RdBu_r", -largest, largest)
     images = {"target (reference)": target, **outputs}
     labels = [wrap_name(name, _LABEL_CHARACTERS) for name in images]
     left_inch = _LABEL_INCH + _LABEL_LINE_INCH * max(label.count("\n") for label in labels)
@@ -97,8 +101,8 @@ def comparison_figure(
             enlarged = image[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
             differences = [source - target, image - target, image - source] if row else []
             panels = [
-                *(_Panel(pixels, scales.signal) for pixels in (image, enlarged)),
-                *(_Panel(pixels, scales.difference) for pixels in differences),
+                *(_Panel(pixels, signal_scale) for pixels in (image, enlarged)),
+                *(_Panel(pixels, difference_scale) for pixels in differences),
             ]
             # The row of the target has no differences, so the next row has all titles.
             last_image = _draw_panels(axes[row], panels, _COLUMNS if row < 2 else ())
@@ -156,26 +160,6 @@ def busiest_region(image: Array, mask: MaskArray) -> tuple[tuple[int, int], int]
         for position, size in zip((x, y), image.shape, strict=True)
     )
     return (corner_x, corner_y), side
-
-
-class _Scales(NamedTuple):
-    """Scales of the slices and of their differences."""
-
-    signal: _Scale
-    difference: _Scale
-
-
-def _choose_scales(
-    target: Array, source: Array, outputs: Sequence[Array], brain: MaskArray
-) -> _Scales:
-    """Return the scales of a figure, from the slices of target, input and outputs (X, Y)."""
-    black, white = (float(value) for value in np.percentile(target[brain], [1, 99.5]))
-    differences = np.abs(np.stack([source - target, *(image - target for image in outputs)]))
-    largest_difference = float(np.percentile(differences[:, brain], _PERCENTILE)) or 1.0
-    return _Scales(
-        signal=_Scale("gray", min(black, float(np.percentile(target, 1))), white),
-        difference=_Scale("RdBu_r", -largest_difference, largest_difference),
-    )
 
 
 def wrap_name(name: str, width: int) -> str:

@@ -30,6 +30,10 @@ _KIND_STYLE: Mapping[KindOfSeries, tuple[str, str]] = {
     "measured": (canvas.INK, "^"),
     "run": (canvas.SOFT, "o"),
 }
+_REFERENCE_LINES: Mapping[str, tuple[str, Dashes]] = {
+    "measured": (canvas.INK, (0, (4, 2))),
+    "bspline": (canvas.BLUE, (0, (1, 1.5))),
+}
 # key of a column of panels: statistic and band, or the value of another column of the table
 _ColumnKey = Any
 _Columns = Mapping[_ColumnKey, str]
@@ -244,7 +248,11 @@ def _plot_forest(
             ForestPanel(
                 title=title,
                 points=(points := grid[region].get(key, {})),
-                lines=_reference_lines(points),
+                lines={
+                    name: (*style, points[name][0].value)
+                    for name, style in _REFERENCE_LINES.items()
+                    if name in points
+                },
                 is_emphasized=key == emphasized_column,
             )
             for key, title in columns.items()
@@ -281,19 +289,6 @@ def _make_point(row: MetricRow) -> ForestPoint:
 def _scale_of(row: MetricRow) -> float:
     """Return the factor from the value of a row to the axis, which is in percent for shares."""
     return _PERCENT if value_form(row.statistic) else 1.0
-
-
-def _reference_lines(
-    points: Mapping[str, Sequence[ForestPoint]],
-) -> dict[str, tuple[str, Dashes, float]]:
-    """Return color, dashes and position of lines at the values of two series, if available."""
-    styles: dict[str, tuple[str, Dashes]] = {
-        "measured": (canvas.INK, (0, (4, 2))),
-        "bspline": (canvas.BLUE, (0, (1, 1.5))),
-    }
-    return {
-        name: (*style, points[name][0].value) for name, style in styles.items() if name in points
-    }
 
 
 def _make_legend(rows: Sequence[MetricRow]) -> dict[str, ForestPoint]:
