@@ -191,10 +191,23 @@ def subworkflow(
             yield
         return
     previous = flow.scope, flow.stored, flow.described
-    scopes = (scope for scope in flow.scope.inner if scope.name == name)
-    flow.scope = next(scopes, None) or flow.scope.add_scope(
-        name, participant=participant, run=run, high_resolution=high_resolution
-    )
+    outer = flow.scope
+    scopes = [scope for scope in outer.inner if scope.name == name]
+    if not scopes:
+        scopes = [
+            Scope(
+                name,
+                outer,
+                outer.store,
+                outer.uri,
+                texts=outer.texts,
+                participant=participant or outer.participant,
+                run=run or outer.run,
+                high_resolution=high_resolution or outer.high_resolution,
+            )
+        ]
+        outer.inner += scopes
+    flow.scope = scopes[0]
     flow.stored, flow.described = flow.stored and stored, flow.described and described
     try:
         yield

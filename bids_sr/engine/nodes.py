@@ -155,23 +155,6 @@ class Scope:
     def __repr__(self) -> str:
         return self.path
 
-    def add_scope(
-        self, name: str, *, participant: str = "", run: str = "", high_resolution: bool = False
-    ) -> "Scope":
-        """Add an inner scope and return it."""
-        inner = Scope(
-            name,
-            self,
-            self.store,
-            self.uri,
-            texts=self.texts,
-            participant=participant or self.participant,
-            run=run or self.run,
-            high_resolution=high_resolution or self.high_resolution,
-        )
-        self.inner.append(inner)
-        return inner
-
     @property
     def path(self) -> str:
         """Names of the scopes, outermost first."""

@@ -120,23 +120,16 @@ def _compute_mni_nodes(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array
     The transform `boldref2t1w` has the shape (1, 4, 4) in RAS+ mm. The file `std2t1w` contains the
     transform from the template to the T1w image.
     """
+    from bids_sr.preproc.ants import apply_to_points
+    from bids_sr.preproc.bold_regions import chain_through_t1w
     from bids_sr.report.figures.map_viewer import make_mni_nodes
     from bids_sr.report.figures.slices import reorient_to_ras
 
     volume = reorient_to_ras(mask)
     nodes = make_mni_nodes(volume.data.shape, volume.affine)
-    points = _transform_to_mni(nodes.reshape(-1, 3), boldref2t1w, std2t1w)
-    return points.reshape(nodes.shape)
-
-
-def _transform_to_mni(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array:
-    """Return MNI coordinates (N, 3) of points in the space of the run (N, 3; RAS+ mm)."""
-    from bids_sr.preproc.ants import apply_to_points
-    from bids_sr.preproc.bold_regions import chain_through_t1w
-
     with TemporaryDirectory() as folder:
         chain = chain_through_t1w(boldref2t1w[0], [std2t1w], Path(folder))
-        return apply_to_points(points, chain)
+        return apply_to_points(nodes.reshape(-1, 3), chain).reshape(nodes.shape)
 
 
 def _define_series(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
