@@ -265,7 +265,7 @@ def session_lines(records: Sequence[GroupMapRecord]) -> list[str]:
         ]
         line = (
             f"group maps for {task_label}: the sessions {', '.join(sessions)} of each participant"
-            f" were averaged; {len(sessions_by_participant) - len(incomplete)} of"
+            f" were combined; {len(sessions_by_participant) - len(incomplete)} of"
             f" {len(sessions_by_participant)} participants have each of the {len(sessions)}"
             " sessions"
         )

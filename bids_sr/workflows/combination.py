@@ -577,6 +577,8 @@ def _combine_series(
                 difference_maps, _find_frame_mask(first, series), list(first.model.grids.values())
             )
             space_maps = concatenate([space_maps, moved_maps])
+        for name, terms in group.over_runs.items():
+            add_methods_text(Part.MAPS, combined_runs.describe_contrast_over_runs(name, terms))
         add_methods_text(Part.MAPS, combined_runs.CONTRASTS_OVER_RUNS_TEXT)
     stored_entities = _select_stored(series, [run.plan for run in runs.values()], group.over_runs)
     outputs.store(maps, provenance=True, among=stored_entities)

@@ -215,6 +215,17 @@ def describe_shared_error(smoothing: Sequence[float], *, n_runs: int, calibrated
     )
 
 
+def describe_contrast_over_runs(name: str, terms: Sequence[RunTerm]) -> str:
+    """Return methods text of the terms of a contrast over runs.
+
+    >>> term = RunTerm(label="ses-2", contrast="go", weight=-1, runs=("ses-2_run-1",))
+    >>> describe_contrast_over_runs("change", [term])
+    'The contrast change was -1 * go (ses-2).'
+    """
+    words = (f"{term.weight:+g} * {term.contrast} ({term.label or 'all runs'})" for term in terms)
+    return f"The contrast {name} was {' '.join(words)}."
+
+
 @frozen
 class _Combination:
     """Facts that are the same for all maps of a combination.
