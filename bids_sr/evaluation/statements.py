@@ -33,7 +33,7 @@ class Statement(StrEnum):
     EXPLAINS = "{series} explains {value} of the detail of {contrast} {place}."
     EXPLAINED_IN_TEST = (
         "In the test, {series} explains {value} of the detail of {contrast} {place};"
-        " unmeasured at {size}."
+        " {measured} at {size}."
     )
     INTERPRETABLE = "Its detail may be interpreted {contrasts}."
     CONTRADICTED = "Detail was contradicted {contrasts}."

@@ -11,6 +11,7 @@ from bids_sr.evaluation.detail_support import (
     SMOOTHNESS,
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.large_effects import OTHERS
 from bids_sr.evaluation.large_effects_results import collect_large_effects
 from bids_sr.evaluation.missing_blocks import list_single_splits
 from bids_sr.evaluation.result import RunResult
@@ -157,11 +158,22 @@ def _explain_large_effects(result: RunResult, rows: Sequence[MetricRow]) -> list
         return []
     reference = MEASURED if MEASURED in large.explained else HALF_RESOLUTION
     whole, others = map(explained_text, large.explained[reference])
+    counts = {
+        ACQUIRED_ACTIVE: large.effects.n_active,
+        OTHERS: large.effects.n_active - large.effects.n,
+    }
+    if reference == HALF_RESOLUTION:  # the test compares other voxels than those of the maps
+        cells = result.method, shown.contrast, "voxels", reference, 0.0
+        counts |= {
+            row.region: int(row.value)
+            for row in rows
+            if (row.series, row.contrast, row.statistic, row.reference, row.fwhm_mm) == cells
+        }
     return [
         Statement.WITHOUT_LARGE.format(
             contrast=name_contrast(shown),
-            n=f"{large.effects.n:,}",
-            n_active=f"{large.effects.n_active:,}",
+            n=f"{counts[ACQUIRED_ACTIVE] - counts[OTHERS]:,}",
+            n_active=f"{counts[ACQUIRED_ACTIVE]:,}",
             limit=f"{LARGE_PERCENT:g} %",
             value=others,
             whole=whole,

@@ -110,7 +110,10 @@ def _render_clusters(rows: Sequence[Any], contrast: str) -> Markup:
     heads = ["cluster", *_EFFECT_HEADS, "acquired", "measured", VEIN_HEAD, "voxels"]
     caption = f"Clusters of the acquired map, contrast {contrast}"
     return _tabulate(caption, heads, lines, 1) or render(
-        "note", "note", f"The acquired map of {contrast} has no cluster."
+        "note",
+        "note",
+        f"No clusters of {contrast} were measured: the acquired map has none, or its detail may"
+        " not be interpreted.",
     )
 
 

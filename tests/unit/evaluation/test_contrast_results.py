@@ -149,6 +149,12 @@ def test_the_contrast_with_most_acquired_activation_is_shown():
     text = plain(write_result(result))
     assert "58 % [46, 70] of the detail of house in active voxels" in text
     assert "unmeasured at 3 mm" in text
+    without_interval = [
+        replace(row, lower=math.nan, upper=math.nan)
+        for row in make_measured_rows({"house": ((0.52, 0.02), (0.35, 0.08))})
+    ]
+    measured = result_of([*rows, *without_interval], sizes=("6 mm", "3 mm"))
+    assert "52 % (no interval) measured at 3 mm" in plain(write_result(measured))
 
 
 def test_a_measured_value_is_not_called_a_test():

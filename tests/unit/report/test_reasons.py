@@ -68,8 +68,20 @@ def test_large_effects_of_recovered_contrasts_are_described():
     without = make_detail_row(
         "sbl", 0.44, "otherEffect", half_width=0.12, contrast="all", reference="oneLevelDown"
     )
-    text = reasons_of([*rows, without])
-    for part in ("20 of 300 active voxels", "44 % [32, 56]"):
+    tested_voxels = [
+        make_row(
+            "sbl",
+            "voxels",
+            n,
+            region=region,
+            contrast="all",
+            reference="oneLevelDown",
+            fwhm_mm=0.0,
+        )
+        for region, n in {"acquired40": 9_090, "otherEffect": 9_083}.items()
+    ]
+    text = reasons_of([*rows, without, *tested_voxels])
+    for part in ("7 of 9,090 active voxels", "44 % [32, 56]"):
         assert part in text
     assert "of 300" not in reasons_of(make_tested_rows())
 

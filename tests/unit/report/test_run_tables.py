@@ -137,7 +137,7 @@ def test_regions_clusters_and_active_labels_have_a_table_each():
         ["v1", "sbl", "2.00 ± 0.300", "0.400", "[1.39, 2.61]", veins, "14 of 17"],
     ]
     assert left[1:] == [["v1", "sbl", "2.00 ± 0.300", "–", "–", veins, "17"]]
-    assert "The acquired map of left has no cluster." in page.text
+    assert "No clusters of left" in page.text
     assert "No atlas label has q ≤ .05 for left." in page.text
     assert [cells[:1] + cells[4:6] for cells in clusters[1:]] == [
         ["cluster 1, Cuneus_L", "1.90", "2.10"]
