@@ -46,14 +46,16 @@ def write_result(result: RunResult) -> str:
         )
     row = shown.active.deciding_row
     statement = Statement.EXPLAINED_IN_TEST if is_tested(row) else Statement.EXPLAINS
-    measured = shown.active.row
-    is_measured = measured is not None and not is_tested(measured)
+    measured_row = shown.active.row
+    measured = "unmeasured"
+    if measured_row is not None and not is_tested(measured_row):
+        measured = f"{explained_text(measured_row)} measured"
     return statement.format(
         series=result.method,
         value=explained_text(row),
         contrast=name_contrast(shown),
         place=_PLACES["brain" if row.region == "brain" else "active"],
-        measured=f"{explained_text(measured)} measured" if is_measured else "unmeasured",
+        measured=measured,
         size=result.final,
     )
 
