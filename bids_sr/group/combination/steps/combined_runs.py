@@ -470,43 +470,34 @@ def contrast_runs(
         disagreeing_runs={},
         missing_contrasts={},
     )
-    by_map = maps_by_run(resampled_maps)
     stored_maps: list[Derivative] = []
     rows: list[MetricRow] = list(combined_rows)
-    for (contrast, terms), width in product(
-        over_runs.items(), dict.fromkeys(width for _, _, width in by_map)
-    ):
-        used_terms = select_terms(terms, by_map, width, excluded)
-        by_run = {
-            name: by_map[FIRST_BOLDREF, term.contrast, width][name]
-            for term in used_terms
-            for name in term.runs
-        }
+    for used in select_runs_of_terms(resampled_maps, over_runs, excluded):
         combined = None
-        if all(term.runs for term in used_terms) and not grid_differences(by_run):
+        if used.is_complete and not grid_differences(used.maps):
             combined = _combine_contrast(
                 combination,
-                contrast,
-                width,
-                by_run,
-                _place_estimates(by_run, place_errors),
-                [term.weight / len(term.runs) for term in used_terms for _ in term.runs],
+                used.contrast,
+                used.fwhm_mm,
+                used.maps,
+                _place_estimates(used.maps, place_errors),
+                used.weights,
                 calibrated=calibrated,
-                terms=used_terms,
+                terms=used.terms,
             )
         if combined is None:
             _LOGGER.warning(
                 "%s: no map of the contrast %s, because a term has no run, or the runs have no"
                 " voxel in common. %s",
                 series_name,
-                contrast,
+                used.contrast,
                 "; ".join(f"{name}: {reason}" for name, reason in combination.left_out.items()),
             )
             continue
         images, region_rows = _make_images(
             combined,
             thresholds,
-            with_masks=bool(permits_sign_reliable(combined_rows, series_name, contrast)),
+            with_masks=bool(permits_sign_reliable(combined_rows, series_name, used.contrast)),
             wide=False,  # t contains all errors
         )
         affine = combined.first_effect.volume.affine
@@ -526,24 +517,47 @@ def exclude_from_contrasts(
     return {**zero_filled, **_parse_reasons(agreement, "OtherHead")}
 
 
-def select_terms(
-    terms: Sequence[RunTerm],
-    by_map: Mapping[_MapGroup, Mapping[str, MapsByStatistic]],
-    width: float,
+@frozen
+class RunsOfTerms:
+    """Runs of the terms of a contrast over runs, at one smoothing `fwhm_mm` (FWHM).
+
+    `terms` have only runs that have maps of their contrast and are not left out. `maps` are the
+    maps of these runs, by name of the run and statistic, in the order of the terms.
+    """
+
+    contrast: str
+    fwhm_mm: float
+    terms: Sequence[RunTerm]
+    maps: Mapping[str, MapsByStatistic]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each term has a run."""
+        return all(term.runs for term in self.terms)
+
+    @property
+    def weights(self) -> list[float]:
+        """Weights of the runs, which are equal within a term."""
+        return [term.weight / len(term.runs) for term in self.terms for _ in term.runs]
+
+
+def select_runs_of_terms(
+    resampled_maps: Sequence[Derivative],
+    over_runs: Mapping[str, Sequence[RunTerm]],
     excluded: Collection[str],
-) -> list[RunTerm]:
-    """Return terms with only the runs that have maps of their contrast and are not excluded."""
-    return [
-        replace(
-            term,
-            runs=tuple(
-                _select_maps_to_combine(
-                    by_map.get((FIRST_BOLDREF, term.contrast, width), {}), term.runs, excluded
-                )
-            ),
-        )
-        for term in terms
-    ]
+) -> Iterator[RunsOfTerms]:
+    """Yield the runs of each contrast at each smoothing, without the names `excluded`."""
+    by_map = maps_by_run(resampled_maps)
+    widths = dict.fromkeys(width for _, _, width in by_map)
+    for (contrast, terms), width in product(over_runs.items(), widths):
+        used_terms: list[RunTerm] = []
+        maps: dict[str, MapsByStatistic] = {}
+        for term in terms:
+            by_run = by_map.get((FIRST_BOLDREF, term.contrast, width), {})
+            term_maps = _select_maps_to_combine(by_run, term.runs, excluded)
+            used_terms.append(replace(term, runs=tuple(term_maps)))
+            maps |= term_maps
+        yield RunsOfTerms(contrast=contrast, fwhm_mm=width, terms=used_terms, maps=maps)
 
 
 def _place_estimates(

@@ -20,12 +20,11 @@ from bids_sr.group.combination.run_combination import (
     correlate_opposite,
 )
 from bids_sr.group.combination.steps.combined_runs import (
+    RunsOfTerms,
     exclude_from_contrasts,
-    maps_by_run,
-    select_terms,
+    select_runs_of_terms,
 )
 from bids_sr.io.arrays import Float, MaskArray
-from bids_sr.io.grids import FIRST_BOLDREF
 from bids_sr.io.run_time import RunTime
 from bids_sr.survey.preflight.combined_runs import RunTerm
 
@@ -86,39 +85,28 @@ def contrast_regions(
             row.name: labels == row.index
             for row in atlas_labels[["name", "index"]].itertuples(index=False)
         }
-    by_map = maps_by_run(resampled_maps)
     excluded = exclude_from_contrasts(resampled_maps, series_name, run_agreement)
     tables = []
-    for contrast, terms in over_runs.items():
-        for width in dict.fromkeys(width for _, _, width in by_map):
-            used = select_terms(terms, by_map, width, excluded)
-            names = [name for term in used for name in term.runs]
-            if all(term.runs for term in used) and {*names} <= run_regions.keys():
-                rows = [
-                    _select_rows(run_regions[name], series_name, term.contrast, width)
-                    for term in used
-                    for name in term.runs
-                ]
-                common = reduce(pd.Index.intersection, (table.index for table in rows))
-                place_sds = {
-                    name: _compute_place_sds(
-                        by_map[FIRST_BOLDREF, term.contrast, width][name]["effect"],
-                        [regions.get(key[1]) for key in common],
-                        place_errors[name],
-                    )
-                    for term in used
-                    for name in term.runs
-                    if name in place_errors
-                }
-                table = _combine_rows(
-                    [table.loc[common] for table in rows],
-                    names,
-                    used,
-                    place_sds,
-                    width,
-                    calibrated,
-                )
-                tables.append(table.assign(contrast=contrast, series=series_name))
+    for used in select_runs_of_terms(resampled_maps, over_runs, excluded):
+        if not used.is_complete or not used.maps.keys() <= run_regions.keys():
+            continue
+        effects = {name: run_maps["effect"] for name, run_maps in used.maps.items()}
+        rows = {
+            name: _select_rows(
+                run_regions[name], series_name, effect.entities["contrast"], used.fwhm_mm
+            )
+            for name, effect in effects.items()
+        }
+        common = reduce(pd.Index.intersection, (table.index for table in rows.values()))
+        common_regions = [regions.get(key[1]) for key in common]
+        place_sds = {
+            name: _compute_place_sds(effect, common_regions, place_errors[name])
+            for name, effect in effects.items()
+            if name in place_errors
+        }
+        common_rows = {name: table.loc[common] for name, table in rows.items()}
+        table = _combine_rows(common_rows, used, place_sds, calibrated=calibrated)
+        tables.append(table.assign(contrast=used.contrast, series=series_name))
     table = pd.concat(tables).reset_index() if tables else pd.DataFrame(columns=_COLUMNS)
     descriptions = {**COLUMNS, **_DESCRIPTIONS}
     return table.reindex(columns=_COLUMNS), {name: dict(descriptions[name]) for name in _COLUMNS}
@@ -146,15 +134,13 @@ def _compute_place_sds(
 
 
 def _combine_rows(
-    rows: Sequence[pd.DataFrame],
-    names: Sequence[str],
-    terms: Sequence[RunTerm],
+    rows: Mapping[str, pd.DataFrame],
+    used: RunsOfTerms,
     place_sds: Mapping[str, Float],
-    width: float,
+    *,
     calibrated: bool,
 ) -> pd.DataFrame:
-    """Return the rows of a contrast over runs, from the rows of its runs in the order `names`."""
-    weights = [term.weight / len(term.runs) for term in terms for _ in term.runs]
+    """Return the rows of a contrast over runs, from the rows of the runs by name."""
     estimates = [
         RunEstimate(
             effect=table["effect"].to_numpy(),
@@ -163,25 +149,25 @@ def _combine_rows(
             sd=None if table["error_sd"].isna().any() else table["error_sd"].to_numpy(),
             place_sd=place_sds.get(name),
         )
-        for name, table in zip(names, rows, strict=True)
+        for name, table in rows.items()
     ]
     combined = combine_estimates(
         estimates,
-        weights,
-        shared=correlate_error(width, calibrated=calibrated, n_runs=len(names)),
+        used.weights,
+        shared=correlate_error(used.fwhm_mm, calibrated=calibrated, n_runs=len(rows)),
         opposite=correlate_opposite(
-            width,
+            used.fwhm_mm,
             estimates,
             calibrated=calibrated,
-            same_condition=len({term.contrast for term in terms}) == 1,
+            same_condition=len({term.contrast for term in used.terms}) == 1,
         ),
     )
-    parts = [weight**2 * run.variance for weight, run in zip(weights, estimates, strict=True)]
     spread = sum(
-        np.square(part) / table["noise_dof"] for part, table in zip(parts, rows, strict=True)
+        np.square(weight**2 * run.variance) / table["noise_dof"]
+        for weight, run, table in zip(used.weights, estimates, rows.values(), strict=True)
     )
     errors = np.sqrt(combined.total_variance - combined.variance)
-    result = rows[0][list(_OF_REGION)].assign(
+    result = next(iter(rows.values()))[list(_OF_REGION)].assign(
         effect=combined.effect,
         noise_se=np.sqrt(combined.variance),
         noise_dof=np.square(combined.variance) / spread,
