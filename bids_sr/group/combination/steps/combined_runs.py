@@ -316,22 +316,19 @@ def combine_maps(
             continue
         estimates = [make_run_estimate(run_maps) for run_maps in maps.values()]
         run_weights = weigh_runs(estimates) if weights == "precision" else [1.0] * len(maps)
+        used = RunsOfContrast(contrast=contrast, fwhm_mm=fwhm_mm, maps=maps)
         combined = _combine_contrast(
-            combination, contrast, fwhm_mm, maps, estimates, run_weights, calibrated=calibrated
+            combination, used, estimates, run_weights, calibrated=calibrated
         )
         if combined is None:
             # smoothing and contrasts have the same brain, and all series do
             if series_name == ACQUIRED:
                 runs_without_overlap.setdefault(space, enumerate_words(list(maps)))
             continue
-        images, region_rows = _make_images(
-            combined,
-            thresholds,
-            with_masks=bool(permits_sign_reliable(tested_rows or (), series_name, contrast)),
-            wide=is_wide(fwhm_mm, bold_mask.zooms),
+        wide = is_wide(fwhm_mm, bold_mask.zooms)
+        stored_maps, region_rows = _store_images(
+            combined, thresholds, tested_rows or [], here, wide=wide
         )
-        affine = combined.first_effect.volume.affine
-        stored_maps = [write_map(values, affine, image, here) for values, image in images]
         if space == FIRST_BOLDREF:
             combined_maps += stored_maps
             rows += region_rows
@@ -472,18 +469,15 @@ def contrast_runs(
     )
     stored_maps: list[Derivative] = []
     rows: list[MetricRow] = list(combined_rows)
-    for used in select_runs_of_terms(resampled_maps, over_runs, excluded):
+    for used in select_runs(resampled_maps, over_runs, excluded):
         combined = None
         if used.is_complete and not grid_differences(used.maps):
             combined = _combine_contrast(
                 combination,
-                used.contrast,
-                used.fwhm_mm,
-                used.maps,
+                used,
                 _place_estimates(used.maps, place_errors),
                 used.weights,
                 calibrated=calibrated,
-                terms=used.terms,
             )
         if combined is None:
             _LOGGER.warning(
@@ -494,14 +488,9 @@ def contrast_runs(
                 "; ".join(f"{name}: {reason}" for name, reason in combination.left_out.items()),
             )
             continue
-        images, region_rows = _make_images(
-            combined,
-            thresholds,
-            with_masks=bool(permits_sign_reliable(combined_rows, series_name, used.contrast)),
-            wide=False,  # t contains all errors
-        )
-        affine = combined.first_effect.volume.affine
-        stored_maps += [write_map(values, affine, image, here) for values, image in images]
+        # t contains all errors, whatever the smoothing
+        maps, region_rows = _store_images(combined, thresholds, combined_rows, here, wide=False)
+        stored_maps += maps
         rows += region_rows
     return stored_maps, rows
 
@@ -518,17 +507,17 @@ def exclude_from_contrasts(
 
 
 @frozen
-class RunsOfTerms:
-    """Runs of the terms of a contrast over runs, at one smoothing `fwhm_mm` (FWHM).
+class RunsOfContrast:
+    """Runs of a contrast at one smoothing `fwhm_mm` (FWHM).
 
-    `terms` have only runs that have maps of their contrast and are not left out. `maps` are the
-    maps of these runs, by name of the run and statistic, in the order of the terms.
+    `maps` are the maps of the runs by name and statistic. `terms` are those of a contrast over
+    runs, with only these runs in the same order; () for a mean of runs.
     """
 
     contrast: str
     fwhm_mm: float
-    terms: Sequence[RunTerm]
     maps: Mapping[str, MapsByStatistic]
+    terms: Sequence[RunTerm] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -536,16 +525,21 @@ class RunsOfTerms:
         return all(term.runs for term in self.terms)
 
     @property
+    def has_same_condition(self) -> bool:
+        """Whether all terms are one contrast of the runs."""
+        return len({term.contrast for term in self.terms}) == 1
+
+    @property
     def weights(self) -> list[float]:
         """Weights of the runs, which are equal within a term."""
         return [term.weight / len(term.runs) for term in self.terms for _ in term.runs]
 
 
-def select_runs_of_terms(
+def select_runs(
     resampled_maps: Sequence[Derivative],
     over_runs: Mapping[str, Sequence[RunTerm]],
     excluded: Collection[str],
-) -> Iterator[RunsOfTerms]:
+) -> Iterator[RunsOfContrast]:
     """Yield the runs of each contrast at each smoothing, without the names `excluded`."""
     by_map = maps_by_run(resampled_maps)
     widths = dict.fromkeys(width for _, _, width in by_map)
@@ -557,7 +551,7 @@ def select_runs_of_terms(
             term_maps = _select_maps_to_combine(by_run, term.runs, excluded)
             used_terms.append(replace(term, runs=tuple(term_maps)))
             maps |= term_maps
-        yield RunsOfTerms(contrast=contrast, fwhm_mm=width, terms=used_terms, maps=maps)
+        yield RunsOfContrast(contrast=contrast, fwhm_mm=width, terms=used_terms, maps=maps)
 
 
 def _place_estimates(
@@ -603,53 +597,48 @@ def _place_estimates(
 class _CombinedContrast:
     """Estimate of one contrast at one smoothing from all runs.
 
-    `fwhm_mm` is the smoothing of the maps (FWHM). The combined maps have grid and entities of
-    `first_effect`, the effect of the first run. `estimate` contains combined effect, variances and
-    statistics, and `sidecar` the metadata of all maps. `own_contrasts` are the contrasts of the
-    terms by name of the run; {} for a mean of runs.
+    The combined maps have grid and entities of `first_effect`, the effect of the first run.
+    `estimate` contains combined effect, variances and statistics, and `sidecar` the metadata of
+    all maps.
     """
 
     combination: _Combination
-    contrast: str
-    fwhm_mm: float
+    used: RunsOfContrast
     first_effect: Derivative
     estimate: CombinedEstimate
     sidecar: Mapping[str, object]
-    own_contrasts: Mapping[str, str]
 
     def describe(self, stat: str) -> str:
         """Return the description of a map of a statistic."""
-        over_runs = _DESCRIPTIONS_OVER_RUNS if self.own_contrasts else {}
-        if self.own_contrasts and stat == "t" and self.estimate.sd is None:
+        if not self.used.terms:
+            return _DESCRIPTIONS[stat]
+        if stat == "t" and self.estimate.sd is None:
             return _T_OF_KNOWN_ERRORS
-        return over_runs.get(stat, _DESCRIPTIONS[stat])
+        return _DESCRIPTIONS_OVER_RUNS.get(stat, _DESCRIPTIONS[stat])
 
 
 def _combine_contrast(
     combination: _Combination,
-    contrast: str,
-    fwhm_mm: float,
-    maps: Mapping[str, MapsByStatistic],
+    used: RunsOfContrast,
     estimates: Sequence[RunEstimate],
     run_weights: Sequence[float],
     *,
     calibrated: bool,
-    terms: Sequence[RunTerm] = (),
 ) -> _CombinedContrast | None:
-    """Combine the maps of runs, by name of the run; None if the runs have no common voxel.
+    """Combine the maps of runs; None if the runs have no common voxel.
 
-    `estimates` and `run_weights` are in the order of the runs, and `terms` those of a contrast
-    over runs. For the other parameters, see `combine_maps`.
+    `estimates` and `run_weights` are in the order of the runs. For the other parameters, see
+    `combine_maps`.
     """
+    maps, terms, fwhm_mm = used.maps, used.terms, used.fwhm_mm
     correlation = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=len(maps))
     widening = widen_error(fwhm_mm, n_runs=len(maps))
-    is_same = len({term.contrast for term in terms}) == 1
     estimate = combine_estimates(
         estimates,
         run_weights,
         shared=correlation,
         opposite=correlate_opposite(
-            fwhm_mm, estimates, calibrated=calibrated, same_condition=is_same
+            fwhm_mm, estimates, calibrated=calibrated, same_condition=used.has_same_condition
         ),
         widening=widening,
     )
@@ -658,7 +647,7 @@ def _combine_contrast(
     total_weight = 1.0 if terms else sum(run_weights)
     shares = {name: weight / total_weight for name, weight in zip(maps, run_weights, strict=True)}
     first_effect = next(iter(maps.values()))["effect"]
-    sidecar = _make_common_sidecar(combination, contrast, maps, shares, estimate)
+    sidecar = _make_common_sidecar(combination, used.contrast, maps, shares, estimate)
     if estimate.sd is not None:
         sidecar["SharedErrorCorrelation"] = round(correlation, 4)
         sidecar["ErrorWidening"] = round(widening, 4)
@@ -676,14 +665,12 @@ def _combine_contrast(
             )
     return _CombinedContrast(
         combination=combination,
-        contrast=contrast,
-        fwhm_mm=fwhm_mm,
+        used=used,
         first_effect=replace(
-            first_effect, entities={**first_effect.entities, "contrast": contrast}
+            first_effect, entities={**first_effect.entities, "contrast": used.contrast}
         ),
         estimate=estimate,
         sidecar=sidecar,
-        own_contrasts={name: term.contrast for term in terms for name in term.runs},
     )
 
 
@@ -763,16 +750,22 @@ def _list_left_out(
     return left_out
 
 
-def _make_images(
-    combined: _CombinedContrast, thresholds: Sequence[str], *, with_masks: bool, wide: bool
-) -> tuple[list[_ImageWithMetadata], list[MetricRow]]:
-    """Return the maps and regions of a combined contrast, and sizes of the regions.
+def _store_images(
+    combined: _CombinedContrast,
+    thresholds: Sequence[str],
+    tested_rows: Rows,
+    here: Path,
+    *,
+    wide: bool,
+) -> tuple[list[Derivative], list[MetricRow]]:
+    """Store the maps and regions of a combined contrast; return them and sizes of the regions.
 
-    `thresholds` are the thresholds of active regions. If `with_masks`, masks of sign reliable
-    voxels are computed if the reconstruction error is known. `wide` states whether
-    smoothing is wide relative to the acquired voxels (`is_wide`).
+    `thresholds` are the thresholds of active regions. `tested_rows` permit masks of sign reliable
+    voxels, which need a known reconstruction error. `wide` states whether smoothing is wide
+    relative to the acquired voxels (`is_wide`).
     """
-    estimate = combined.estimate
+    estimate, series = combined.estimate, combined.combination.series
+    with_masks = bool(permits_sign_reliable(tested_rows, series, combined.used.contrast))
     statistics = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
     if estimate.person_sd is not None:
         statistics["personsd"] = estimate.person_sd
@@ -805,7 +798,9 @@ def _make_images(
         expected_wrong = {
             name: error.compute_expected_wrong(region) for name, region in regions.items()
         }
-    return images, _list_region_rows(regions, expected_wrong, combined)
+    affine = combined.first_effect.volume.affine
+    stored_maps = [write_map(values, affine, image, here) for values, image in images]
+    return stored_maps, _list_region_rows(regions, expected_wrong, combined)
 
 
 def _describe_map(stat: str, combined: _CombinedContrast) -> Derivative:
@@ -865,8 +860,6 @@ def _list_sources(combined: _CombinedContrast, entities: Mapping[str, str]) -> d
     These are maps of the same statistic, which are stored at the same storage levels, or effects
     if runs have no maps of the statistic.
     """
-    weights = combined.sidecar["RunWeights"]
-    assert isinstance(weights, Mapping)
     run_entities = dict(entities)
     if entities["space"] == FIRST_BOLDREF:
         run_entities["space"] = BOLDREF
@@ -876,11 +869,11 @@ def _list_sources(combined: _CombinedContrast, entities: Mapping[str, str]) -> d
             {
                 **combined.combination.runs[name],
                 **run_entities,
-                "contrast": combined.own_contrasts.get(name, run_entities["contrast"]),
+                "contrast": run_maps["effect"].entities["contrast"],
                 "extension": ".nii.gz",
             }
         )
-        for name in weights
+        for name, run_maps in combined.used.maps.items()
     )
     return {"Sources": [f"bids::{path}" for path in paths]}
 
@@ -914,8 +907,8 @@ def _list_region_rows(
             combined.combination.series,
             metrics,
             threshold=name,
-            contrast=combined.contrast,
-            fwhm_mm=combined.fwhm_mm,
+            contrast=combined.used.contrast,
+            fwhm_mm=combined.used.fwhm_mm,
         )
     return rows
 

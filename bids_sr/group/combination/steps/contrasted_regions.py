@@ -20,9 +20,9 @@ from bids_sr.group.combination.run_combination import (
     correlate_opposite,
 )
 from bids_sr.group.combination.steps.combined_runs import (
-    RunsOfTerms,
+    RunsOfContrast,
     exclude_from_contrasts,
-    select_runs_of_terms,
+    select_runs,
 )
 from bids_sr.io.arrays import Float, MaskArray
 from bids_sr.io.run_time import RunTime
@@ -87,7 +87,7 @@ def contrast_regions(
         }
     excluded = exclude_from_contrasts(resampled_maps, series_name, run_agreement)
     tables = []
-    for used in select_runs_of_terms(resampled_maps, over_runs, excluded):
+    for used in select_runs(resampled_maps, over_runs, excluded):
         if not used.is_complete or not used.maps.keys() <= run_regions.keys():
             continue
         effects = {name: run_maps["effect"] for name, run_maps in used.maps.items()}
@@ -135,7 +135,7 @@ def _compute_place_sds(
 
 def _combine_rows(
     rows: Mapping[str, pd.DataFrame],
-    used: RunsOfTerms,
+    used: RunsOfContrast,
     place_sds: Mapping[str, Float],
     *,
     calibrated: bool,
@@ -159,7 +159,7 @@ def _combine_rows(
             used.fwhm_mm,
             estimates,
             calibrated=calibrated,
-            same_condition=len({term.contrast for term in used.terms}) == 1,
+            same_condition=used.has_same_condition,
         ),
     )
     spread = sum(
