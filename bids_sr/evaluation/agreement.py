@@ -465,25 +465,12 @@ def _iterate_rows(run: RunEffects, references: Sequence[Reference]) -> Iterator[
             if reference.is_scored(series):
                 scores_by_series[series] = reference.scores(maps)
             if series == "bspline" and reference.has_controls:
-                yield from _add_controls(run, reference, effects, scores_by_series)
+                controls = _score_controls(run, reference, effects)
+                for control, (control_scores, mean_settings) in controls.items():
+                    scores_by_series[control] = control_scores
+                    yield from _iterate_setting_rows(control, mean_settings)
     for reference, scores_by_series in zip(references, scores, strict=True):
         yield from _iterate_score_rows(reference, scores_by_series)
-
-
-def _add_controls(
-    run: RunEffects,
-    reference: Reference,
-    bspline: Effects,
-    scores_by_series: dict[str, _ScoresByKey],
-) -> Iterator[MetricRow]:
-    """Add the scores of denoised controls to `scores_by_series`; yield rows with their settings.
-
-    `bspline` are the effects of the B-spline series.
-    """
-    controls = _score_controls(run, reference, bspline)
-    for control, (control_scores, mean_settings) in controls.items():
-        scores_by_series[control] = control_scores
-        yield from _iterate_setting_rows(control, mean_settings)
 
 
 class _ControlScores(NamedTuple):

@@ -131,7 +131,11 @@ def gather_evidence(
     accuracy, self_test = evidence.accuracy, evidence.self_test
     margins = _find_margins(accuracy, margin)
     references = _list_references(accuracy, baselines, unapplied_methods)
-    claims = _make_claims(compared_rows, applied_methods, accuracy, references, margins)
+    claims: list[Claim] = []
+    for method in applied_methods:
+        other_series = [name for name in references if name != method]
+        claims.append(_claim_function(accuracy, method, other_series, margins))
+        claims += [_claim_specific(accuracy, method), _claim_image(compared_rows, method)]
     lost = find_lost_activation(rows, applied_methods)
     candidates = [name for name in applied_methods if name not in lost]
     best = _find_best_method(accuracy, claims, candidates or applied_methods, self_test)
@@ -156,7 +160,13 @@ def gather_evidence(
             not_applied=unapplied_methods,
             sizes=sizes,
         ),
-        flags=_add_harm_flags(flags, harm_flags(accuracy, self_test.scores, results)),
+        # lost activation stands last in the report
+        flags=tuple(
+            sorted(
+                [*flags, *harm_flags(accuracy, self_test.scores, results)],
+                key=lambda flag: flag.name == LOST_ACTIVATION,
+            )
+        ),
     )
 
 
@@ -180,22 +190,6 @@ def _list_references(
         if name in compared_series and name not in not_applied
     ]
     return list(dict.fromkeys([*baselines, *controls]))
-
-
-def _make_claims(
-    rows: Sequence[MetricRow],
-    methods: Sequence[str],
-    evidence: Evidence | None,
-    references: Sequence[str],
-    margins: Mapping[str, float],
-) -> list[Claim]:
-    """Return the three claims on each method: function, specific and image."""
-    claims = []
-    for method in methods:
-        other_series = [name for name in references if name != method]
-        claims.append(_claim_function(evidence, method, other_series, margins))
-        claims += [_claim_specific(evidence, method), _claim_image(rows, method)]
-    return claims
 
 
 def _claim_function(
@@ -325,11 +319,6 @@ def _collect_results(
     if evidence is None and self_test.is_harmful(method):
         return {}
     return collect_results(rows, method, evidence, self_test.reasons.get(method, "").rstrip("."))
-
-
-def _add_harm_flags(flags: Sequence[Flag], wrong_detail: Sequence[Flag]) -> tuple[Flag, ...]:
-    """Return all flags in the order of the report: wrong detail, then lost activation, last."""
-    return tuple(sorted([*flags, *wrong_detail], key=lambda flag: flag.name == LOST_ACTIVATION))
 
 
 def read_stored_evidence(verdict: VerdictFacts, rows: Sequence[MetricRow]) -> RunEvidence:

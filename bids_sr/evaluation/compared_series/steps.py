@@ -28,7 +28,6 @@ from bids_sr.io.grids import AxisOrder, Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED_BAND
-from bids_sr.io.volume import Volume
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc.series_alignment import (
     check_alignment,
@@ -167,8 +166,15 @@ def resample_compared(
     shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
     mask = bold_mask_hr
     if facts["left_out"]:
-        middle_xfm = compared_xfms[len(compared_xfms) // 2]
-        mask = _restrict_to_signal(bold_mask_hr, compared_signal, middle_xfm)
+        signal_fraction = sample_volume(
+            compared_signal.data.astype(np.float32),
+            compared_signal.affine,
+            shape,
+            affine,
+            compared_xfms[len(compared_xfms) // 2],
+            order=1,
+        )
+        mask = mask.like(mask.data & (signal_fraction > 0.5))
     signal_fill = _make_signal_fill(compared_stc, stc, facts)
     acquired_volumes = zip(stc.volumes(), hmc_xfms, strict=True)
 
@@ -200,18 +206,6 @@ def resample_compared(
             distortion=distortion if is_as_acquired else None,
         )
     return SeriesReader(target), mask
-
-
-def _restrict_to_signal(mask: Volume, signal: Volume, xfm: Array) -> Volume:
-    """Restrict a mask to voxels with signal in both series.
-
-    `signal` is on the acquired grid, and `xfm` is the transform (4, 4) of points of the mask to
-    points of the compared series (RAS mm).
-    """
-    signal_fraction = sample_volume(
-        signal.data.astype(np.float32), signal.affine, mask.data.shape, mask.affine, xfm, order=1
-    )
-    return mask.like(mask.data & (signal_fraction > 0.5))
 
 
 @frozen

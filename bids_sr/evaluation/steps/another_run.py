@@ -99,9 +99,11 @@ def measure_other_run(
         prefix=str(here / "other_run"),
     )
     xfm = refine(boldref, other_ref, bold_mask.data, registration.xfm)
+    censored = censor_outliers(motion_columns(motion), {}, reasons_by_volume(outliers))
+    confounds, _ = add_alternation(*censored, outliers)
     inputs = DesignInputs(
         regressors=regressors,
-        confounds=_join_confounds(motion, outliers, time_columns),
+        confounds=pd.concat([confounds, time_columns], axis=1),
         n_dummy=n_dummy,
         design=design,
     )
@@ -119,15 +121,6 @@ def measure_other_run(
         boldref.data, resample_with_field_of_view(other_ref, boldref, xfm), bold_mask.data
     )
     return _scale_effects(effects, ratio)
-
-
-def _join_confounds(
-    motion: pd.DataFrame, outliers: Facts | None, time_columns: pd.DataFrame | None
-) -> pd.DataFrame:
-    """Return columns of head motion, outlier volumes and the temporal model of a run."""
-    censored = censor_outliers(motion_columns(motion), {}, reasons_by_volume(outliers))
-    confounds, _ = add_alternation(*censored, outliers)
-    return confounds if time_columns is None else pd.concat([confounds, time_columns], axis=1)
 
 
 def _upsample_series(

@@ -40,7 +40,6 @@ from bids_sr.glm.region_means import (
 from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.glm.vein_signs import VeinSigns
-from bids_sr.io.arrays import Float32
 from bids_sr.io.grids import Shape
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader
@@ -161,7 +160,8 @@ def measure_regions(
         samples = ErrorSamples(
             errors=error_draws, acquired=acquired_draws, brain=bold_mask, brain_hr=mask
         )
-        scales = _scale_samples(samples, acquired_maps, min(smoothing))
+        acquired_power = samples.compute_acquired_power(width)
+        scales = scale_by_contrast(samples, acquired_maps, acquired_power, width)
         sds = samples.compute_mean_sds(weights, list(scales.values()))
         error_sds = dict(zip(scales, sds.tolist(), strict=True))
     acquired_effects = {
@@ -297,14 +297,6 @@ def _fit_means(
         )
         effects |= dict(zip(columns, fitted, strict=True))
     return [effects[column] for column in range(len(means))]
-
-
-def _scale_samples(
-    samples: ErrorSamples, acquired_maps: Sequence[Map], width: float
-) -> dict[str, Float32]:
-    """Return the variance scale of the samples by contrast, from effects at one width (mm)."""
-    acquired_power = samples.compute_acquired_power(width)
-    return scale_by_contrast(samples, acquired_maps, acquired_power, width)
 
 
 def _make_row(
