@@ -110,17 +110,21 @@ def list_remaining_steps(plan: Plan, settings: Settings) -> "list[Node]":
     Other finished steps are included, because checksums of all input files would take long. With
     ``--retrospective``, the data are downsampled.
     """
+    from bids_sr.engine.graph import Graph
     from bids_sr.engine.records import FinishedSteps, find_folder
-    from bids_sr.workflows.participant import make_graph
+    from bids_sr.workflows.participant import make_scope
 
     work_dir = settings.paths.work_dir or Path()
     downsampled_plan = replace(plan, subjects=as_downsampled(plan.subjects, settings))
-    graph = make_graph(settings, downsampled_plan, __version__)
+    root = make_scope(settings, downsampled_plan, __version__)
+    nodes = [node for scope in root.inward() for node in scope.nodes]
     begun_trainings = [
-        node for node in graph.nodes if node.cost.trains and find_folder(node, work_dir).exists()
+        node for node in nodes if node.cost.trains and find_folder(node, work_dir).exists()
     ]
-    finished_steps = FinishedSteps(graph, work_dir, begun_trainings).finished_steps()
-    return [node for node in graph.nodes if node not in finished_steps]
+    if not begun_trainings:
+        return nodes
+    finished_steps = FinishedSteps(Graph(root), work_dir, begun_trainings).finished_steps()
+    return [node for node in nodes if node not in finished_steps]
 
 
 def list_stages(steps: "Iterable[Node]") -> list[str]:

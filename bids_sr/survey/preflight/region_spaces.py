@@ -121,14 +121,11 @@ def choose_template(settings: Settings, subject: Subject) -> str:
     This is the first requested template. If no template was requested, a template with imported
     transforms is preferred to the default template.
     """
-    precomputed = subject.precomputed
-    imported_spaces = [
-        space
-        for space in available_templates()
-        if precomputed is not None and space in precomputed.spaces
-    ]
-    candidates = (*settings.preprocessing.templates, *imported_spaces, DEFAULT_SPACE)
-    return candidates[0]
+    if settings.preprocessing.templates:
+        return settings.preprocessing.templates[0]
+    spaces = () if subject.precomputed is None else subject.precomputed.spaces
+    imported_spaces = filter(spaces.__contains__, available_templates() if spaces else ())
+    return next(imported_spaces, DEFAULT_SPACE)
 
 
 def read_grid(header: Header) -> Grid:

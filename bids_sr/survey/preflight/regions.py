@@ -1,6 +1,7 @@
 """Checks of an atlas or region of interest that is given as an image."""
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from bids_sr.config import Settings, machine
 from bids_sr.config.seeds import COMPONENTS, parse_seed
+from bids_sr.io.checksums import once_per_state
 from bids_sr.io.region_names import (
     AUTO,
     BRAIN,
@@ -48,12 +50,19 @@ def choose_regions(settings: Settings, subject: Subject) -> tuple[str, ...]:
 
 def count_label_voxels(labels: Collection[str], atlas: str) -> int:
     """Return the number of voxels with one of the labels in the image of an atlas."""
+    atlas_files = find_atlas(atlas)
+    n_voxels = _count_voxels(atlas_files.image)
+    return sum(n_voxels[number] for number in {atlas_files.labels[name] for name in labels})
+
+
+@once_per_state
+def _count_voxels(image: Path) -> Counter[int]:
+    """Return the number of voxels of each value of an image of labels."""
     import nibabel as nb
 
-    atlas_files = find_atlas(atlas)
-    numbers = [atlas_files.labels[name] for name in labels]
-    image = nb.load(atlas_files.image)
-    return int(np.isin(np.asanyarray(image.dataobj), numbers).sum())  # type: ignore[attr-defined]
+    voxels = np.asanyarray(nb.load(image).dataobj)  # type: ignore[attr-defined]
+    values, counts = np.unique(voxels, return_counts=True)
+    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
 
 def check_regions(
