@@ -51,22 +51,10 @@ def is_mirrored(
 ) -> bool:
     """Return whether left and right of a head are swapped relative to the first run.
 
-    `similarity` is the result of `head_similarity` for the images as stored. The other parameters
-    are described in `mirrored_similarity`.
-    """
-    swapped_similarity = mirrored_similarity(first, other, mask, xfm)
-    return swapped_similarity >= SAME_HEAD and 1 - swapped_similarity < _MAX_MIRRORED_DISTANCE * (
-        1 - similarity
-    )
-
-
-def mirrored_similarity(first: Volume, other: Volume, mask: MaskArray, xfm: Array) -> float:
-    """Return the similarity of the first head and another head with swapped sides.
-
     The heads are the boldrefs of two runs. Left and right of the other run are swapped before it
     is registered again. `mask` contains brain voxels of the first run (3D), and `xfm` is the rigid
-    transform from points of the first run to points of the other run (4 x 4, RAS+ mm). The
-    similarity is described in `head_similarity`.
+    transform from points of the first run to points of the other run (4 x 4, RAS+ mm).
+    `similarity` is the result of `head_similarity` for the images as stored.
     """
     mirrored_image, reflection = _swap_sides(other)
     start = reflection @ xfm @ _reflect_head(first, mask)
@@ -74,7 +62,10 @@ def mirrored_similarity(first: Volume, other: Volume, mask: MaskArray, xfm: Arra
         first, mirrored_image, mask, start, rounds=3, max_change_mm=_MAX_START_ERROR_MM
     )
     resampled = resample_with_field_of_view(mirrored_image, first, refined_xfm)
-    return head_similarity(first.data, resampled, mask, first.zooms)
+    swapped_similarity = head_similarity(first.data, resampled, mask, first.zooms)
+    return swapped_similarity >= SAME_HEAD and 1 - swapped_similarity < _MAX_MIRRORED_DISTANCE * (
+        1 - similarity
+    )
 
 
 def _swap_sides(image: Volume) -> tuple[Volume, Float]:

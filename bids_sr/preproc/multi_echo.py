@@ -74,7 +74,10 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
             # (voxels, echoes, volumes)
             block = np.stack(
                 [
-                    _read_columns(reader, order, start, stop)
+                    np.stack(
+                        [order.turn(volume).ravel() for volume in reader.volumes(start, stop)],
+                        axis=1,
+                    )
                     for reader, order in zip(readers, orders, strict=True)
                 ],
                 axis=1,
@@ -149,9 +152,3 @@ def fit_t2star(
         t2star_ms = np.asarray(fit_loglinear(signal, list(tes_ms), n_fitted, report=False)[0])
     t2star_ms = np.where(np.isfinite(t2star_ms) & (t2star_ms > 0), t2star_ms, _MAX_T2STAR_MS)
     return np.clip(t2star_ms, _MIN_T2STAR_MS, _MAX_T2STAR_MS)
-
-
-def _read_columns(reader: SeriesReader, order: StorageOrder, start: int, stop: int) -> np.ndarray:
-    """Read consecutive volumes, turned by `order`, as columns (voxels, volumes)."""
-    volumes = reader.volumes(start, stop)
-    return np.stack([order.turn(volume).ravel() for volume in volumes], axis=1)

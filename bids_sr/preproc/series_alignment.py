@@ -330,12 +330,18 @@ def _find_shift(mean: Array, series_mean: Array, region: _Region, pose: Array) -
     """Return the shift of the mean image of a series, which `pose` aligns with its run.
 
     A smoothed series can seem shifted, because smoothing crosses the edge of the field of view. It
-    is not shifted if an equally smoothed mean image of the run has the same position.
+    is not shifted if a mean image of the run has the same position after the smoothing that makes
+    it most similar to the series.
     """
     shift = _measure_shift(pose, region)
     if max(map(abs, shift)) < _REPORTED_SHIFT:
         return shift
-    sigma = _find_smoothing(mean, series_mean, region.mask, region.affine)
+    sigma = max(
+        (fwhm / _FWHM_PER_SIGMA / voxel_sizes(region.affine) for fwhm in _MEAN_FWHM_MM),
+        key=lambda sigma: pearson_correlation(
+            ndimage.gaussian_filter(mean, sigma)[region.mask], series_mean[region.mask]
+        ),
+    )
     smoothed_pose = region.estimate_pose(ndimage.gaussian_filter(mean, sigma), series_mean)
     smoothed_shift = _measure_shift(smoothed_pose, region)
     return smoothed_shift if max(map(abs, smoothed_shift)) < _REPORTED_SHIFT else shift
@@ -347,16 +353,6 @@ def _measure_shift(pose: Array, region: _Region) -> _Shift:
     displacement = np.median(apply_affine(pose, points) - points, axis=0)
     x_shift, y_shift, z_shift = map(float, np.linalg.inv(region.affine[:3, :3]) @ displacement)
     return x_shift, y_shift, z_shift
-
-
-def _find_smoothing(mean: Array, target: Array, mask: MaskArray, affine: Array) -> Float:
-    """Return the smoothing (sigma, voxels) that makes a mean image most similar to another."""
-    sigmas = [fwhm / _FWHM_PER_SIGMA / voxel_sizes(affine) for fwhm in _MEAN_FWHM_MM]
-    similarities = [
-        pearson_correlation(ndimage.gaussian_filter(mean, sigma)[mask], target[mask])
-        for sigma in sigmas
-    ]
-    return sigmas[int(np.argmax(similarities))]
 
 
 def _compare_motion(

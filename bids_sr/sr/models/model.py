@@ -194,10 +194,13 @@ def _load_networks(card: ModelCard, state: Mapping[str, Tensor]) -> LoadedModel:
     name = f"{card.method} ({card.recipe})"
     base_recipe = get_recipe(get_method(card.method), card.recipe)
     if card.edition != base_recipe.edition:
+        images = (
+            "--coarse FILE" if base_recipe.objective == "self" else "--fine FILE --coarse FILE"
+        )
         raise ValueError(
             f"training used another edition of the recipe {card.recipe}, which had"
             " another network. Train the model again with bids-sr-models train"
-            f" {card.method} OUT --recipe {card.recipe} {_list_image_options(base_recipe)}"
+            f" {card.method} OUT --recipe {card.recipe} {images}"
         )
     recipe = apply_changes(base_recipe, changes_from(card.method, card.changed_settings))
     recipe = _restore_settings(recipe, card)
@@ -220,11 +223,6 @@ def _load_networks(card: ModelCard, state: Mapping[str, Tensor]) -> LoadedModel:
         critic=critic,
         companions=companions,
     )
-
-
-def _list_image_options(recipe: Recipe) -> str:
-    """Return the options of ``bids-sr-models train`` for the images that a recipe requires."""
-    return "--coarse FILE" if recipe.objective == "self" else "--fine FILE --coarse FILE"
 
 
 def _restore_settings(recipe: Recipe, card: ModelCard) -> Recipe:

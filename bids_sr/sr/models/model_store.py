@@ -127,6 +127,9 @@ def _matches_request(card: ModelCard, request: ModelRequest, data: ModelData) ->
     """Return whether the request would result in the model of this card."""
     factor = data.factor if isinstance(data, RunData) else request.factor
     vgg = None if request.vgg_weights is None else checksum(request.vgg_weights)
+    card_vgg = mapping_entry(card.json, "perceptual").get("weights_sha256")
+    began_mixed = bool(mapping_entry(card.json, "mixed_precision").get("asked", False))
+    training = estimate_tested_prior if isinstance(data, RunData) else train_network
     return (
         card.reproducible
         and card.settings == make_settings_entry(request)
@@ -135,31 +138,10 @@ def _matches_request(card: ModelCard, request: ModelRequest, data: ModelData) ->
         and (card.seed, card.factor) == (request.random_seed, factor)
         and card.data_sha256 == _compute_checksums(data)
         and mapping_entry(card.json, "split") == request.split
-        and _get_vgg_checksum(card) == vgg
+        and (str(card_vgg) if card.perceptual else None) == vgg
         and card.start_sha256 == request.start_checksum
-        and (request.train_precision == "auto" or _has_begun_mixed(card) == request.mixed)
-        and card.json.get("code_sha256") == _digest_training_code(data)
-    )
-
-
-def _get_vgg_checksum(card: ModelCard) -> str | None:
-    """Return the checksum of the VGG-19 weights used in training, or None."""
-    return (
-        str(mapping_entry(card.json, "perceptual").get("weights_sha256"))
-        if card.perceptual
-        else None
-    )
-
-
-def _has_begun_mixed(card: ModelCard) -> bool:
-    """Return whether a training began in mixed precision."""
-    return bool(mapping_entry(card.json, "mixed_precision").get("asked", False))
-
-
-def _digest_training_code(data: ModelData) -> str:
-    """Return the digest of the code that trains a model on data."""
-    return compute_code_digest(
-        estimate_tested_prior if isinstance(data, RunData) else train_network
+        and (request.train_precision == "auto" or began_mixed == request.mixed)
+        and card.json.get("code_sha256") == compute_code_digest(training)
     )
 
 

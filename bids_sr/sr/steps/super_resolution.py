@@ -193,16 +193,21 @@ def super_resolve(
     if model is not None:
         check_model(model.card, aligned.stc.affine, "bold", factor, force=inference.force)
     run_model = model if model is not None and model.card.trained_on == "series" else None
-    inputs = _make_upsampler_inputs(
-        aligned,
-        _pose_guide(series_name, guide, aligned.distortion, run_model),
+    inputs = UpsamplerInputs(
         factor=factor,
+        affine=aligned.stc.affine,
+        guide=_pose_guide(series_name, guide, aligned.distortion, run_model),
+        distortion=aligned.distortion,
+        placebo=inference.placebo,
         device="cpu" if model is None else choose_device(inference.device),
-        inference=inference,
-    )
+        threads=inference.omp_nthreads,
+    ).with_boldref(aligned.boldref.data, aligned.boldref.affine, aligned.bold_mask.data)
     run_writer = _RunWriter(aligned=aligned, factor=factor, threads=inference.omp_nthreads)
     target = here / "series.nii"
-    space_files = [_locate_space_series(space_grid, here) for space_grid in space_grids]
+    space_files = [
+        here / f"{Derivative(None, _make_space_entities(space_grid)).name}.nii"
+        for space_grid in space_grids
+    ]
     space_targets = dict(zip(space_files, space_grids, strict=True))
     if run_model is None:
         is_applied = model is None or was_applied(model.card.json)
@@ -224,29 +229,6 @@ def super_resolve(
         series_facts={**application_entries, **(aligned.outliers or {})},
         error_draws=_open_if_written(here / _ERROR_SAMPLES_FILE),
         acquired_draws=_open_if_written(here / _ACQUIRED_SAMPLES_FILE),
-    )
-
-
-def _make_upsampler_inputs(
-    aligned: AlignedSeries,
-    guide: PosedImage | None,
-    *,
-    factor: Factor,
-    device: str,
-    inference: Inference,
-) -> UpsamplerInputs:
-    """Return the inputs of the upsampler of a series."""
-    inputs = UpsamplerInputs(
-        factor=factor,
-        affine=aligned.stc.affine,
-        guide=guide,
-        distortion=aligned.distortion,
-        placebo=inference.placebo,
-        device=device,
-        threads=inference.omp_nthreads,
-    )
-    return inputs.with_boldref(
-        aligned.boldref.data, aligned.boldref.affine, aligned.bold_mask.data
     )
 
 
@@ -276,11 +258,6 @@ def _pose_guide(
         from_boldref=guide.highres2boldref_xfm[0],
         distortion=distortion,
     )
-
-
-def _locate_space_series(space_grid: OutputGrid, here: Path) -> Path:
-    """Return the path of the series on a grid in another space."""
-    return here / f"{Derivative(None, _make_space_entities(space_grid)).name}.nii"
 
 
 def _make_space_entities(space_grid: OutputGrid) -> dict[str, str]:
