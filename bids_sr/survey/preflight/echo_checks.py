@@ -6,15 +6,13 @@ echoes does not reveal exchanged neighbors. Where two echoes contain only noise,
 chance, so only differences that exceed their standard error count.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
 
-from bids_sr.io.arrays import Float
-from bids_sr.io.frozen import frozen
 from bids_sr.io.orientation import storage_order
 from bids_sr.preproc.copied_series import SeriesSample, correlate_series
 from bids_sr.survey.bids import BoldRun, Findings
@@ -50,11 +48,14 @@ def check_echoes(
             f" {path.name}, so one of the two files is a copy",
             f"Replace the copy with the series of this echo, or {SINGLE_ECHO}.",
         )
-    comparison = _compare_echoes(paths) if run.echoes and not copies else None
-    if comparison is None:
+    if copies or not run.echoes:
         return
-    for index, share in comparison.find_rises():
-        (path, te_ms), (next_path, next_te_ms) = run.echoes[index : index + 2]
+    shares = _measure_rising_shares(paths)
+    for share, ((path, te_ms), (next_path, next_te_ms)) in zip(
+        shares, pairwise(run.echoes), strict=False
+    ):
+        if share <= _MAX_RISING_SHARE:
+            continue
         findings.add_problem(
             next_path,
             "the echoes cannot be combined because the signal must decrease with echo time, but"
@@ -65,30 +66,11 @@ def check_echoes(
         )
 
 
-@frozen
-class _EchoComparison:
-    """Comparison of the echoes of a run in brain voxels (N), over some of its volumes.
+def _measure_rising_shares(paths: Sequence[Path]) -> list[float]:
+    """Return the share of brain voxels with more signal than in the preceding echo (echoes - 1).
 
-    `means` are the means of the echoes over time (echoes, N). `rises` are the mean differences of
-    all echoes but the first from the preceding echo, relative to their standard errors (echoes -
-    1, N).
-    """
-
-    means: Float
-    rises: Float
-
-    def find_rises(self) -> Iterator[tuple[int, float]]:
-        """Yield the index of each echo with less signal than the next, and the share of voxels."""
-        for index, rises in enumerate(self.rises):
-            share = float((rises > _MIN_RISE).mean())
-            if share > _MAX_RISING_SHARE:
-                yield index, share
-
-
-def _compare_echoes(paths: Sequence[Path]) -> _EchoComparison | None:
-    """Compare the echoes of a run, in ascending order of echo time.
-
-    Returns None if the mean of all echoes contains no brain.
+    `paths` are in ascending order of echo time. The differences are means over some volumes,
+    relative to their standard errors. Empty if the mean of all echoes contains no brain.
     """
     from bids_sr.io.nifti import SeriesReader
     from bids_sr.preproc.multi_echo import limit_unsteady
@@ -101,7 +83,7 @@ def _compare_echoes(paths: Sequence[Path]) -> _EchoComparison | None:
         n_volumes = first.shape[3]
         start = limit_unsteady(n_volumes, first.tr)
         numbers = np.unique(np.linspace(start, n_volumes - 1, _N_VOLUMES).astype(int))
-        means = np.zeros((len(readers), *first.shape[:3]))
+        mean = np.zeros(first.shape[:3])
         difference_sums = np.zeros((len(readers) - 1, *first.shape[:3]))
         square_sums = np.zeros_like(difference_sums)
         for number in numbers.tolist():
@@ -109,21 +91,19 @@ def _compare_echoes(paths: Sequence[Path]) -> _EchoComparison | None:
                 order.turn(reader.volume(number).astype(np.float64))
                 for reader, order in zip(readers, orders, strict=True)
             ]
-            for index, volume in enumerate(volumes):
-                means[index] += volume / len(numbers)
-            for index, (volume, next_volume) in enumerate(pairwise(volumes)):
-                difference = next_volume - volume
-                difference_sums[index] += difference
-                square_sums[index] += np.square(difference)
+            differences = np.diff(volumes, axis=0)
+            mean += np.mean(volumes, axis=0) / len(numbers)
+            difference_sums += differences
+            square_sums += np.square(differences)
     try:
-        inside = brain_mask(means.mean(axis=0), first.affine)
+        inside = brain_mask(mean, first.affine)
     except MaskError:
-        return None
+        return []
     if len(numbers) < 2 or np.count_nonzero(inside) < _MIN_VOXELS:
-        return None
+        return []
     difference_means = difference_sums[:, inside] / len(numbers)
     variances = square_sums[:, inside] / len(numbers) - np.square(difference_means)
     errors = np.sqrt(np.maximum(variances, 0) / (len(numbers) - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         rises = np.nan_to_num(difference_means / errors)  # 0 if an echo is constant
-    return _EchoComparison(means=means[:, inside], rises=rises)
+    return (rises > _MIN_RISE).mean(axis=1).tolist()
