@@ -23,8 +23,6 @@ from bids_sr.survey.preflight.run_model import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_sr.glm.design import Design
     from bids_sr.glm.inseparable_types import InseparableTypes
     from bids_sr.glm.regressors import Events
@@ -360,7 +358,15 @@ def _build_design_without(
     """Return the model of a run without head motion and without volumes at the start."""
     from bids_sr.glm.design import build_design
 
-    table = _filter_columns(run, dummies, settings) if _has_time_columns(settings) else None
+    table = None
+    if settings.activation.band_pass or settings.activation.legendre_order:
+        import pandas as pd
+
+        from bids_sr.preproc.temporal_regressors import time_columns
+
+        no_motion = pd.DataFrame(index=range(run.n_volumes))
+        model = time_model(settings, with_censoring=False)
+        table, _ = time_columns(no_motion, model, tr=run.tr, n_dummy=dummies)
     return build_design(
         events,
         design_settings(run, settings),
@@ -370,22 +376,6 @@ def _build_design_without(
         confounds=table,
         confound_names=() if table is None else tuple(map(str, table)),
     )
-
-
-def _has_time_columns(settings: Settings) -> bool:
-    """Return whether models have columns of a pass band or of polynomials."""
-    return bool(settings.activation.band_pass or settings.activation.legendre_order)
-
-
-def _filter_columns(run: BoldRun, dummies: int, settings: Settings) -> "pd.DataFrame":
-    """Return the columns of a run's temporal model that do not depend on head motion."""
-    import pandas as pd
-
-    from bids_sr.preproc.temporal_regressors import time_columns
-
-    no_motion = pd.DataFrame(index=range(run.n_volumes))
-    model = time_model(settings, with_censoring=False)
-    return time_columns(no_motion, model, tr=run.tr, n_dummy=dummies)[0]
 
 
 def _explain_inseparable(groups: "Sequence[InseparableTypes]") -> str:
