@@ -218,15 +218,13 @@ def _refuse_missing_label(
 ) -> None:
     """Report that no other run of the participant has the label of ``--calibration``."""
     labels = sorted({_get_acquisition_label(other_run) for other_run in other_runs} - {""})
-    reason = (
+    findings.refuse_option(
+        f"--calibration {label}",
         f"no other BOLD run of this participant has the label acq-{label}, which was"
-        f" requested for the calibration of {run.bold.name}"
-    )
-    fix = (
+        f" requested for the calibration of {run.bold.name}",
         f"Available labels: {', '.join(f'acq-{name}' for name in labels) or 'none'}. To proceed"
-        " without a calibration run, use --calibration none."
+        " without a calibration run, use --calibration none.",
     )
-    findings.refuse_option(f"--calibration {label}", reason, fix)
 
 
 def _get_acquisition_label(run: BoldRun) -> str:
@@ -249,18 +247,18 @@ def _choose_best(run: BoldRun, suitable_runs: Sequence[BoldRun], findings: Findi
     best, *alternatives = sorted(suitable_runs, key=order)
     if alternatives:
         names = ", ".join(candidate.bold.name for candidate in alternatives)
-        text = (
+        findings.note(
+            best.bold,
             f"this file is used as calibration run for {run.bold.name}. Other possible calibration"
-            f" runs are {names}; select one with --calibration LABEL or --calibration FILE."
+            f" runs are {names}; select one with --calibration LABEL or --calibration FILE.",
         )
-        findings.note(best.bold, text)
     if best.entities.get("session") != session:
-        text = (
+        findings.note(
+            best.bold,
             f"this file is used as calibration run for {run.bold.name}, although it comes from"
             " another session. In our tests, a misregistered calibration run was worse than no"
-            " calibration run, so check the registration in the report."
+            " calibration run, so check the registration in the report.",
         )
-        findings.note(best.bold, text)
     return best
 
 
@@ -276,11 +274,11 @@ def _report_mismatches(
                 "Specify another run with --calibration, or use --calibration none.",
             )
         else:
-            text = (
+            findings.note(
+                path,
                 f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
-                f" calibration run: {reason}."
+                f" calibration run: {reason}.",
             )
-            findings.note(path, text)
 
 
 def _is_finer(run: BoldRun, reference: BoldRun) -> bool:

@@ -202,11 +202,11 @@ def _refuse_missing_labels(
         for label in labels:
             if label in existing_labels:
                 continue
-            reason = (
-                f"no BOLD runs with {entity} {label!r} were found for the selected participants"
+            result.refuse_option(
+                f"{options[entity]} {label}",
+                f"no BOLD runs with {entity} {label!r} were found for the selected participants",
+                f"Available: {label_lists.list_available(label, sorted(existing_labels))}",
             )
-            fix = f"Available: {label_lists.list_available(label, sorted(existing_labels))}"
-            result.refuse_option(f"{options[entity]} {label}", reason, fix)
 
 
 def _is_selected(path: Path, selection: Selection) -> bool:

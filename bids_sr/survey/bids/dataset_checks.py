@@ -70,18 +70,18 @@ def select_valid_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
         folders = entity_folders(path)
         labels = [entity for entity in entities if entity.startswith(("sub-", "ses-"))]
         if invalid_entity is not None:
-            reason = (
-                f"the file name contains {invalid_entity!r}, which is not a valid BIDS entity"
-                " (letters, a hyphen, then letters and digits)"
-            )
-            findings.add_problem(path, reason, "Rename the file and its sidecars.")
-        elif labels != folders:
-            reason = (
-                f"the file name contains {' '.join(labels) or 'no participant label'}, but the"
-                f" directories are named {' '.join(folders)}"
-            )
             findings.add_problem(
-                path, reason, "Rename the file, or move it to the matching directory."
+                path,
+                f"the file name contains {invalid_entity!r}, which is not a valid BIDS entity"
+                " (letters, a hyphen, then letters and digits)",
+                "Rename the file and its sidecars.",
+            )
+        elif labels != folders:
+            findings.add_problem(
+                path,
+                f"the file name contains {' '.join(labels) or 'no participant label'}, but the"
+                f" directories are named {' '.join(folders)}",
+                "Rename the file, or move it to the matching directory.",
             )
         else:
             valid_paths.append(path)

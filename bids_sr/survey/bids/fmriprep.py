@@ -134,12 +134,12 @@ def find_anatomy(
             return anat
     if sources:
         programs = " and ".join(origin.text for origin in sources)
-        text = (
+        findings.note(
+            f"sub-{label}",
             f"the {programs} output does not include the"
             f" {_describe_missing({_ANATOMY: _OPTIONS[_ANATOMY]})}, so the anatomical images are"
-            " processed by bids-sr."
+            " processed by bids-sr.",
         )
-        findings.note(f"sub-{label}", text)
     return None
 
 
@@ -150,15 +150,12 @@ def _refuse_missing_participant(
     roots = " and ".join(str(origin.root) for origin in sources)
     folders = (path for origin in sources for path in origin.root.glob("sub-*"))
     participants = sorted({path.name for path in folders if path.is_dir()})
-    fix = (
-        f"Specify the fMRIPrep output directory that contains sub-{label}, or select other"
-        " participants with --participant-label."
-    )
     findings.add_problem(
         f"sub-{label} (--derivatives)",
         f"sub-{label} was not found in {roots} (available participants:"
         f" {list_some(participants)})",
-        fix,
+        f"Specify the fMRIPrep output directory that contains sub-{label}, or select other"
+        " participants with --participant-label.",
     )
 
 
@@ -184,11 +181,11 @@ def _collect_anatomy(
             continue
         mask = _find_matching(files, preproc, "_desc-brain_mask")
         if mask is None:
-            text = (
+            findings.note(
+                preproc,
                 "no brain mask was found for this image, so the anatomical images are"
-                " processed by bids-sr."
+                " processed by bids-sr.",
             )
-            findings.note(preproc, text)
             continue
         tpms = [_find_matching(files, preproc, f"_label-{tissue}_probseg") for tissue in _TISSUES]
         return PrecomputedAnat(
@@ -455,12 +452,12 @@ def _collect_run(
     missing_outputs = [name for name, file in outputs.items() if file is None]
     _note_missing_outputs(origin, run, missing_outputs, findings)
     if hmc is None:
-        text = (
+        findings.note(
+            run.bold,
             f"the {origin.text} output does not include head-motion transforms"
             f" ({_OPTIONS[_MOTION]}). The transforms are recomputed from the six motion parameters"
-            " in the confounds file."
+            " in the confounds file.",
         )
-        findings.note(run.bold, text)
     return PrecomputedRun(
         origin=origin,
         hmc=hmc,
@@ -516,11 +513,11 @@ def _is_registered_to(
     registered_t1w = _find_t1w(origin, run)
     if registered_t1w is None or registered_t1w == t1w:
         return True
-    text = (
+    findings.note(
+        run.bold,
         f"{coreg.name} registers the run to {registered_t1w.name}, but the T1w image in use is"
-        f" {t1w.name}. The run is registered to {t1w.name} by bids-sr."
+        f" {t1w.name}. The run is registered to {t1w.name} by bids-sr.",
     )
-    findings.note(run.bold, text)
     return False
 
 
@@ -546,11 +543,11 @@ def _is_in_own_space(path: Path) -> bool:
 def _note_missing_sidecar(confounds: Path, findings: Findings) -> None:
     """Report a downloaded confounds table without a JSON sidecar."""
     if not (missing_content_reason(confounds) or confounds.with_suffix(".json").exists()):
-        text = (
+        findings.note(
+            confounds,
             "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
-            " and the first components are used. Copy the sidecar as well."
+            " and the first components are used. Copy the sidecar as well.",
         )
-        findings.note(confounds, text)
 
 
 def _note_missing_outputs(
@@ -559,11 +556,11 @@ def _note_missing_outputs(
     """Report outputs of a run (keys of `_OPTIONS`) that fMRIPrep did not write."""
     if missing_outputs:
         description = _describe_missing({name: _OPTIONS[name] for name in missing_outputs})
-        text = (
+        findings.note(
+            run.bold,
             f"the {origin.text} output does not include {description}. Missing outputs are"
-            " computed by bids-sr."
+            " computed by bids-sr.",
         )
-        findings.note(run.bold, text)
 
 
 def _describe_missing(missing_outputs: Mapping[str, str]) -> str:
@@ -582,25 +579,23 @@ def _find_field_map(
     name, xfm = next(iter(xfms.items()))
     if len(xfms) > 1:
         xfm_names = ", ".join(path.name for path in xfms.values())
-        fix = (
+        findings.add_problem(
+            xfm,
+            f"the run was registered to several field maps ({xfm_names})",
             "Keep only the registration to the field map that was used to correct the run for"
-            " distortion."
+            " distortion.",
         )
-        reason = f"the run was registered to several field maps ({xfm_names})"
-        findings.add_problem(xfm, reason, fix)
         return None
     folder = _list_folders(origin, run)[0] / "fmap"
     image = _find_field_map_image(folder, name)
     if image is None:
-        reason = (
+        findings.add_problem(
+            xfm,
             f"the run was corrected for distortion with the field map {name}, which was not"
-            f" found in {folder}"
-        )
-        fix = (
+            f" found in {folder}",
             "Copy the fmap directory of the fMRIPrep output as well; distortion cannot be"
-            " corrected without the field map."
+            " corrected without the field map.",
         )
-        findings.add_problem(xfm, reason, fix)
         return None
     check_transforms(xfm, 1, findings)
     _check_field_map(image, findings)
@@ -633,12 +628,12 @@ def _note_unsaved_registration(origin: DerivativeFolder, run: BoldRun, findings:
     folder = origin.root / f"sub-{run.entities['subject']}" / "figures"
     figures = folder.glob("sub-*_desc-sdc_bold.svg")
     if any(same_run(parse_entities(path), run.entities, RUN_KEYS) for path in figures):
-        text = (
+        findings.note(
+            run.bold,
             f"{origin.text} corrected for susceptibility distortion but did not save the"
             " registration to the field map (fMRIPrep saves it since version 23.2). Distortion"
-            " is therefore not corrected by bids-sr."
+            " is therefore not corrected by bids-sr.",
         )
-        findings.note(run.bold, text)
 
 
 def _list_folders(origin: DerivativeFolder, run: BoldRun) -> list[Path]:
@@ -716,12 +711,10 @@ def _find_readout_time(run: BoldRun) -> float | None:
 
 def _refuse_missing_metadata(run: BoldRun, key: str, field_map: str, findings: Findings) -> None:
     """Report that the sidecar of a run lacks a field that its field map requires."""
-    reason = (
+    findings.add_problem(
+        run.bold,
         f"{key} is missing or invalid in the metadata of the run, but is required to apply the"
-        f" field map {field_map}"
-    )
-    fix = (
+        f" field map {field_map}",
         f"Add {key} to the sidecar of the run; it is needed to compute voxel shifts from the field"
-        " map."
+        " map.",
     )
-    findings.add_problem(run.bold, reason, fix)

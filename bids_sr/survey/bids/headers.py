@@ -54,12 +54,12 @@ def _read_valid_header(path: Path, findings: Findings) -> Header | None:
     try:
         header, length_unit, forms = _read_fields(path)
     except (*READ_ERRORS, HeaderDataError, WrapStructError, KeyError) as error:
-        reason = (
+        findings.add_problem(
+            path,
             f"the image header cannot be read ({explain(error)}). The file is truncated, corrupt"
-            " or not a NIfTI image"
+            " or not a NIfTI image",
+            "Copy the file again from its source, or create it again.",
         )
-        fix = "Copy the file again from its source, or create it again."
-        findings.add_problem(path, reason, fix)
         return None
     is_finite = bool(np.all(np.isfinite(header.affine)))
     if is_finite and not _has_plausible_unit(path, header.affine, length_unit, findings):
@@ -70,10 +70,11 @@ def _read_valid_header(path: Path, findings: Findings) -> Header | None:
         or not is_finite
         or abs(np.linalg.det(header.affine[:3, :3])) < 1e-6
     ):
-        reason = (
-            f"the image header is invalid: its shape is {header.shape}, or its affine is singular"
+        findings.add_problem(
+            path,
+            f"the image header is invalid: its shape is {header.shape}, or its affine is singular",
+            "Correct the header, or create the image again.",
         )
-        findings.add_problem(path, reason, "Correct the header, or create the image again.")
         return None
     if excess := describe_excess(header.shape):
         fix = "Correct the header, or resample the image to larger voxels."
@@ -167,11 +168,11 @@ def _has_plausible_unit(path: Path, affine: Any, unit: str, findings: Findings) 
     sizes = " × ".join(f"{zoom:.3g}" for zoom in zooms)
     converted_zooms = zooms * _UNITS_MM[unit]
     if _are_plausible_sizes(zooms) or not _are_plausible_sizes(converted_zooms):
-        text = (
+        findings.note(
+            path,
             f"the unit of lengths in the header is {unit}, but the voxel size ({sizes}) is read in"
-            " mm, as by other programs. Correct the unit in the header (xyzt_units)."
+            " mm, as by other programs. Correct the unit in the header (xyzt_units).",
         )
-        findings.note(path, text)
         return True
     findings.add_problem(
         path,
@@ -189,21 +190,19 @@ def _are_plausible_sizes(zooms: Any) -> bool:
 def _is_oriented(path: Path, forms: _Forms, findings: Findings) -> bool:
     """Return whether qform or sform is set, and note their distance if it is too large."""
     if not forms.are_set:
-        reason = (
+        findings.add_problem(
+            path,
             "left and right cannot be determined because neither qform nor sform is set in the"
-            " header (both codes are 0)"
-        )
-        fix = (
+            " header (both codes are 0)",
             "Create the image again with a program that sets the codes, such as dcm2niix for DICOM"
-            " images."
+            " images.",
         )
-        findings.add_problem(path, reason, fix)
     elif forms.distance_mm > _ORIENTATION_TOLERANCE_MM:
-        text = (
+        findings.note(
+            path,
             f"the positions according to qform and sform differ by {forms.distance_mm:.3g} mm. The"
-            " sform is used because it takes precedence when its code is set."
+            " sform is used because it takes precedence when its code is set.",
         )
-        findings.note(path, text)
     return forms.are_set
 
 
@@ -257,13 +256,11 @@ def is_wide(header: Header, findings: Findings) -> bool:
     x, y = header.shape[:2]
     if min(x, y) >= MIN_MATRIX:
         return True
-    reason = (
+    findings.add_problem(
+        header.path,
         f"the slices have {x}×{y} voxels, but at least {MIN_MATRIX} voxels are required along"
-        " both in-plane axes"
-    )
-    fix = (
+        " both in-plane axes",
         "Exclude the run (--task-id, --run-id), or specify the slice axis with"
-        " SliceEncodingDirection in the sidecar."
+        " SliceEncodingDirection in the sidecar.",
     )
-    findings.add_problem(header.path, reason, fix)
     return False

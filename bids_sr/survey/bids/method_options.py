@@ -98,15 +98,13 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
     for name in superres.method:
         if not works_in_plane(name):
             continue
-        reason = (
+        findings.refuse_option(
+            f"--sr-method {name}",
             f"this slice-wise method cannot reduce the slice thickness, but {source} requests the"
-            f" factors {factor[0]:g} {factor[1]:g} {factor[2]:g}"
-        )
-        fix = (
+            f" factors {factor[0]:g} {factor[1]:g} {factor[2]:g}",
             f"Choose a 3D method ({', '.join(volumetric)}), or omit --sr-method to use the default"
-            f" for this factor (tv).{alternative}"
+            f" for this factor (tv).{alternative}",
         )
-        findings.refuse_option(f"--sr-method {name}", reason, fix)
 
 
 def works_in_plane(name: str) -> bool:

@@ -115,12 +115,12 @@ def _find_images(
         return next(iter(usable_sessions.values()))
     if usable_sessions:
         names = ", ".join(f"ses-{label}" for label in usable_sessions)
-        reason = (
+        findings.add_problem(
+            bold.path,
             "the session of the run has no T2*-weighted pair, but several other sessions have"
-            f" one ({names})"
+            f" one ({names})",
+            'Select a session with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.',
         )
-        fix = 'Select a session with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
-        findings.add_problem(bold.path, reason, fix)
     elif images:
         _refuse_unfit(bold, images, findings)
     return None
@@ -140,19 +140,19 @@ def _refuse_contradiction(
     ratios = _compute_zoom_ratios(low, high, superres)
     high_size, low_size = voxel_size_text(high), voxel_size_text(low)
     if np.all(np.abs(ratios - 1) <= _RATIO_TOLERANCE):
-        reason = (
+        findings.add_problem(
+            high.path,
             f"the image has the same resolution as {low.path.name} ({high_size}), so there is no"
-            " detail to learn"
+            " detail to learn",
+            f"Use a high-resolution image with smaller voxels. {_SELECTION_FIX}",
         )
-        fix = f"Use a high-resolution image with smaller voxels. {_SELECTION_FIX}"
-        findings.add_problem(high.path, reason, fix)
     elif np.any(ratios < (1 - _RATIO_TOLERANCE if superres.thins_slices else 1)):
-        reason = (
+        findings.add_problem(
+            high.path,
             "the high- and low-resolution images are swapped: the voxels of this image are"
-            f" {high_size}, but the voxels of {low.path.name} are {low_size}"
+            f" {high_size}, but the voxels of {low.path.name} are {low_size}",
+            f"Swap the acq- labels of the two images. {_SELECTION_FIX}",
         )
-        fix = f"Swap the acq- labels of the two images. {_SELECTION_FIX}"
-        findings.add_problem(high.path, reason, fix)
     return bool(findings.problems)
 
 
@@ -237,11 +237,12 @@ def _refuse_unfit(bold: Header, candidates: Sequence[Header], findings: Findings
             "no T2*-weighted image has smaller in-plane voxels than the BOLD run"
             f" ({voxel_size_text(bold)}): {images_text}"
         )
-    fix = (
+    findings.add_problem(
+        bold.path,
+        reason,
         "Add an acq-highres_T2starw image with smaller voxels. If an image with smaller voxels"
-        " exists, check that --bids-filter-file does not exclude it."
+        " exists, check that --bids-filter-file does not exclude it.",
     )
-    findings.add_problem(bold.path, reason, fix)
 
 
 class _ScanImages(NamedTuple):
@@ -319,15 +320,13 @@ def _check_overlap(bold: Header, image: Header, findings: Findings) -> None:
     """Report an image that does not cover the BOLD field of view."""
     share = measure_overlap(bold, image)
     if share < MIN_OVERLAP:
-        reason = (
+        findings.add_problem(
+            image.path,
             f"the field of view covers {share:.0%} of the field of view of {bold.path.name}, but"
-            f" at least {MIN_OVERLAP:.0%} is required"
-        )
-        fix = (
+            f" at least {MIN_OVERLAP:.0%} is required",
             "Check the orientation in the headers (qform, sform), or select another pair with"
-            " --bids-filter-file."
+            " --bids-filter-file.",
         )
-        findings.add_problem(image.path, reason, fix)
     elif not findings.problems and share < _NOTED_OVERLAP:
         findings.note(image.path, f"the image covers only {share:.0%} of the BOLD field of view.")
 
@@ -360,11 +359,11 @@ def _compute_factor(
     ratios = np.asarray(lowres.zooms) / np.asarray(high.zooms)
     if low is None and not superres.thins_slices:
         if abs(ratios[2] - 1) > SIZE_TOLERANCE:
-            text = (
+            findings.note(
+                high.path,
                 f"the slice spacing of this image is {mm_text(high.zooms[2])} mm, but the slice"
-                f" spacing of the BOLD run is {mm_text(bold.zooms[2])} mm."
+                f" spacing of the BOLD run is {mm_text(bold.zooms[2])} mm.",
             )
-            findings.note(high.path, text)
         ratios[2] = 1.0
     requested_factor = superres.factor_by_axis
     if requested_factor is not None:
@@ -374,15 +373,13 @@ def _compute_factor(
         return requested_factor
     factor = _find_simple_factor(ratios, is_truncated_copy=low is None)
     if factor is None:
-        reason = (
+        findings.add_problem(
+            high.path,
             "the ratio between the voxel sizes of the low- and high-resolution images"
-            f" ({voxel_size_text(lowres)} and {voxel_size_text(high)}) is not a simple fraction"
-        )
-        fix = (
+            f" ({voxel_size_text(lowres)} and {voxel_size_text(high)}) is not a simple fraction",
             "Reconstruct one of the images again so that the ratio is close to a simple fraction"
-            " such as 2, 3/2 or 4/3."
+            " such as 2, 3/2 or 4/3.",
         )
-        findings.add_problem(high.path, reason, fix)
         return None
     _check_slice_thickness(lowres, high, factor, superres, findings)
     return factor
@@ -402,13 +399,10 @@ def _refuse_other_factor(
     axes = slice(2) if differs_in_plane and requested_factor[2] == 1 else slice(3)
     ratio_text = "×".join(f"{ratio:.3g}" for ratio in ratios[axes])
     requested_text = "×".join(f"{factor:.3g}" for factor in [*requested_factor][axes])
-    reason = (
-        f"the ratio between the voxel sizes of {lowres.path.name} and this image is"
-        f" {ratio_text}, but --sr-factor is {requested_text}"
-    )
     findings.add_problem(
         high.path,
-        reason,
+        f"the ratio between the voxel sizes of {lowres.path.name} and this image is"
+        f" {ratio_text}, but --sr-factor is {requested_text}",
         "Omit --sr-factor, select another pair with --bids-filter-file, or add"
         " --set superres.force=true and select a method that does not require a pair.",
     )
@@ -455,26 +449,22 @@ def _check_slice_thickness(
     x, y, z = factor
     is_slicewise = superres.auto or any(map(works_in_plane, superres.method))
     if z < 1:
-        reason = (
+        findings.add_problem(
+            high.path,
             "the slices of this high-resolution image are thicker than the slices of"
-            f" {lowres.path.name}"
-        )
-        fix = (
+            f" {lowres.path.name}",
             "Use a high-resolution image whose slices are not thicker than the slices of the"
-            " low-resolution image."
+            " low-resolution image.",
         )
-        findings.add_problem(high.path, reason, fix)
     elif z != 1 and is_slicewise:
-        reason = (
+        findings.add_problem(
+            high.path,
             "the images of the pair differ in slice thickness"
             f" ({voxel_size_text(lowres)} and {voxel_size_text(high)}), but a slice-wise method in"
-            " --sr-method cannot reduce the slice thickness"
-        )
-        fix = (
+            " --sr-method cannot reduce the slice thickness",
             "Use a pair with the slice thickness of the BOLD run, or select a 3D method that can"
-            f" reduce the slice thickness: --sr-method mse3d --sr-factor {x:g} {y:g} {z:g}."
+            f" reduce the slice thickness: --sr-method mse3d --sr-factor {x:g} {y:g} {z:g}.",
         )
-        findings.add_problem(high.path, reason, fix)
 
 
 def _refuse_several_pairs(bold: Header, images: _SplitImages, findings: Findings) -> None:
@@ -483,11 +473,12 @@ def _refuse_several_pairs(bold: Header, images: _SplitImages, findings: Findings
         ", ".join(f"{header.path.name} ({voxel_size_text(header)})" for header in headers)
         for headers in images
     )
-    reason = (
+    findings.add_problem(
+        bold.path,
         f"several T2*-weighted pairs match the run (high resolution: {high_text}; low resolution:"
-        f" {low_text or 'none'})"
+        f" {low_text or 'none'})",
+        _SELECTION_FIX,
     )
-    findings.add_problem(bold.path, reason, _SELECTION_FIX)
 
 
 def voxel_size_text(header: Header) -> str:

@@ -28,22 +28,22 @@ def list_participants(bids_dir: Path, findings: Findings) -> list[str]:
             "Specify the root directory of a BIDS dataset.",
         )
     for label in sorted(set(directory_labels) - set(valid_labels)):
-        text = (
+        findings.note(
+            bids_dir / f"sub-{label}",
             "the directory is skipped because its name is not a valid BIDS label (letters,"
-            " digits and +)."
+            " digits and +).",
         )
-        findings.note(bids_dir / f"sub-{label}", text)
     spellings_by_lowercase: dict[str, list[str]] = {}
     for label in valid_labels:
         spellings_by_lowercase.setdefault(label.lower(), []).append(label)
     for spellings in spellings_by_lowercase.values():
         if len(spellings) > 1:
-            text = (
+            findings.note(
+                bids_dir / f"sub-{spellings[0]}",
                 f"the labels of the participants {' and '.join(spellings)} differ only in case."
                 " On case-insensitive file systems (macOS, Windows), their results overwrite each"
-                " other."
+                " other.",
             )
-            findings.note(bids_dir / f"sub-{spellings[0]}", text)
     return valid_labels
 
 

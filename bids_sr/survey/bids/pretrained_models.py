@@ -28,15 +28,12 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
                 option, f"{description}, but --sr-method does not include this method", fix
             )
         elif method in file_by_method:
-            fix = (
-                "Specify one model per method. To compare two models, run the program twice with"
-                " different output directories."
-            )
             findings.refuse_option(
                 option,
                 f"{description}, but {file_by_method[method]} already specifies a model for this"
                 " method",
-                fix,
+                "Specify one model per method. To compare two models, run the program twice with"
+                " different output directories.",
             )
         file_by_method.setdefault(method, file)
 

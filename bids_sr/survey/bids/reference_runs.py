@@ -82,16 +82,14 @@ def find_reference_in_dataset(
             return reference
         if strict and any(_has_other_factor(path, run) for path in (*series, *maps)):
             factor_text = "×".join(f"{axis_factor:g}" for axis_factor in run.factor)
-            reason = (
+            findings.add_problem(
+                [*series, *maps][0],
                 f"--sr-factor is {factor_text}, but this high-resolution reference for {run.stem}"
-                " has a different super-resolution factor"
-            )
-            fix = (
+                " has a different super-resolution factor",
                 "Omit --sr-factor, ignore the reference with --truth none, or add"
                 " --set superres.force=true to"
-                " continue without the reference."
+                " continue without the reference.",
             )
-            findings.add_problem([*series, *maps][0], reason, fix)
             continue
         for problem in reference_findings.problems:
             findings.note(
@@ -159,12 +157,11 @@ def _refuse_missing_participant(folder: Path, findings: Findings) -> None:
     participants = label_lists.list_some(
         sorted(path.name for path in root.glob("sub-*") if path.is_dir())
     )
-    fix = (
-        "Specify a directory with a reference for this participant, or select participants with a"
-        f" reference (--participant-label {participants})."
-    )
     findings.add_problem(
-        folder, f"no high-resolution reference for {folder.name} was found in {root}", fix
+        folder,
+        f"no high-resolution reference for {folder.name} was found in {root}",
+        "Specify a directory with a reference for this participant, or select participants with a"
+        f" reference (--participant-label {participants}).",
     )
 
 
@@ -180,12 +177,11 @@ def _refuse_other_references(folder: Path, run: BoldRun, findings: Findings) -> 
     """Report that the folder of a participant contains only references for other runs."""
     references = [*folder.rglob(SERIES), *folder.rglob(_EFFECT_MAPS)]
     names = label_lists.list_some(sorted({path.name for path in references}))
-    reason = (
-        f"no high-resolution reference was found for {run.stem}, only references for other runs"
-        f" ({names})"
-    )
     findings.add_problem(
-        folder, reason, f"Specify the reference for this run with --truth. {_NAMING}."
+        folder,
+        f"no high-resolution reference was found for {run.stem}, only references for other runs"
+        f" ({names})",
+        f"Specify the reference for this run with --truth. {_NAMING}.",
     )
 
 

@@ -83,20 +83,22 @@ def pair_labels(pair: Pair) -> tuple[str | None, str | None]:
 def _check_shared_pair(run: BoldRun, source: BoldRun, findings: Findings) -> None:
     """Reject a run that cannot share the pair computed from another run of its session."""
     if run.pair is not None:
-        reason = (
+        findings.add_problem(
+            run.bold,
             "--retrospective requires that all runs of a session have a pair or that"
-            f" none has, but {source.stem} has no pair"
+            f" none has, but {source.stem} has no pair",
+            _SEPARATE_CALLS_FIX,
         )
-        findings.add_problem(run.bold, reason, _SEPARATE_CALLS_FIX)
     elif any(
         abs(zoom / source_zoom - 1) > _MAX_ZOOM_DIFFERENCE
         for zoom, source_zoom in zip(run.zooms, source.zooms, strict=True)
     ):
-        reason = (
+        findings.add_problem(
+            run.bold,
             f"--retrospective: the voxel sizes differ from {source.stem}, but the two runs share"
-            " one T2*-weighted pair"
+            " one T2*-weighted pair",
+            _SEPARATE_CALLS_FIX,
         )
-        findings.add_problem(run.bold, reason, _SEPARATE_CALLS_FIX)
 
 
 def as_downsampled(subjects: Sequence[Subject], settings: Settings) -> tuple[Subject, ...]:

@@ -20,12 +20,12 @@ def check_repetition_time(header: Header, value: object, findings: Findings) -> 
     if value is None:
         likely_tr_s = guess_tr(header.tr)
         example = f"{likely_tr_s:g}" if likely_tr_s else "the time in seconds"
-        reason = f"RepetitionTime is missing in the JSON sidecar{_describe_header_tr(header.tr)}"
-        fix = (
+        findings.add_problem(
+            header.path,
+            f"RepetitionTime is missing in the JSON sidecar{_describe_header_tr(header.tr)}",
             f'Add "RepetitionTime": {example} to the JSON sidecar if the run was acquired with'
-            " this repetition time."
+            " this repetition time.",
         )
-        findings.add_problem(header.path, reason, fix)
         return None
     if (
         isinstance(value, bool)
@@ -81,11 +81,11 @@ def _matches_header(tr: float, header: Header, findings: Findings) -> bool:
             f" {tr:g} s from the sidecar is used.",
         )
     elif not is_same_tr(header.tr, tr):
-        reason = (
-            f"RepetitionTime is {tr:g} s in the sidecar, but {header.tr:g} s in the image header"
+        findings.add_problem(
+            header.path,
+            f"RepetitionTime is {tr:g} s in the sidecar, but {header.tr:g} s in the image header",
+            "Correct the wrong value; in the header, check pixdim[4] and the time unit.",
         )
-        fix = "Correct the wrong value; in the header, check pixdim[4] and the time unit."
-        findings.add_problem(header.path, reason, fix)
         return False
     return True
 

@@ -185,11 +185,11 @@ def _note_excess_processes(settings: Settings, findings: Findings) -> None:
     """Report that ``--nprocs`` exceeds the number of processors, unless steps are cluster jobs."""
     resources, processors = settings.resources, machine.processors()
     if resources.use_plugin is None and (resources.nprocs or 0) > processors:
-        text = (
+        findings.note(
+            f"--nprocs {resources.nprocs}",
             f"this machine or job has {processors} processors, so more processes increase memory"
-            " usage without reducing the processing time."
+            " usage without reducing the processing time.",
         )
-        findings.note(f"--nprocs {resources.nprocs}", text)
 
 
 def _check_headers(data_set: Survey, findings: Findings) -> None:

@@ -273,11 +273,11 @@ def _find_another_run(run: BoldRun, settings: Settings, findings: Findings) -> B
         default=None,
     )
     if nearest is not None:
-        note = (
+        findings.note(
+            nearest.bold,
             f"series that other programs computed from {run.bold.name} are compared with this"
-            " run, without their detail."
+            " run, without their detail.",
         )
-        findings.note(nearest.bold, note)
     return nearest
 
 

@@ -162,15 +162,13 @@ def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Fin
     columns = match_columns(map(str, table), names)
     incomplete = [name for name in columns if not is_complete(table[name])]
     if incomplete:
-        reason = (
+        findings.add_problem(
+            path,
             f"values are missing (n/a) in {_format_columns(incomplete)}, so the linear model"
-            " cannot include these confounds"
-        )
-        fix = (
+            " cannot include these confounds",
             "Choose other confounds with --confounds, or change X in the BIDS Stats Model"
-            " (--model)."
+            " (--model).",
         )
-        findings.add_problem(path, reason, fix)
     return not incomplete
 
 
@@ -192,10 +190,10 @@ def _are_numeric(
         )
         return False
     if text_columns:
-        text = (
-            f"text was found in {_format_columns(text_columns)}, so these confounds are omitted."
+        findings.note(
+            path,
+            f"text was found in {_format_columns(text_columns)}, so these confounds are omitted.",
         )
-        findings.note(path, text)
     return True
 
 

@@ -126,15 +126,13 @@ def _check_separate(description: str, path: Path, settings: Settings, findings: 
     directory = path.resolve()
     is_derivative = directory != derivatives and directory.is_relative_to(derivatives)
     if directory.is_relative_to(dataset) and not is_derivative:
-        reason = (
+        findings.add_problem(
+            path,
             f"{description} must not be inside the dataset {bids_dir}, because the dataset is"
-            " never modified"
-        )
-        fix = (
+            " never modified",
             "Choose a directory outside the dataset, or a subdirectory of its derivatives"
-            f" directory such as {bids_dir / 'derivatives/bids-sr'}."
+            f" directory such as {bids_dir / 'derivatives/bids-sr'}.",
         )
-        findings.add_problem(path, reason, fix)
     elif dataset.is_relative_to(directory) and bids_dir != settings.paths.retrospective_dir:
         fix = "Choose an empty directory that does not contain the dataset."
         findings.add_problem(path, f"{description} must not contain the dataset {bids_dir}", fix)
@@ -161,11 +159,12 @@ def _check_writable(
             path, f"{description} cannot be created because {parent} is not a directory", fix
         )
     elif not os.access(parent, os.W_OK | os.X_OK):
-        reason = (
+        findings.add_problem(
+            path,
             f"{description} is not writable: write permission is missing for {parent}, or the"
-            " file system is read-only"
+            " file system is read-only",
+            fix,
         )
-        findings.add_problem(path, reason, fix)
 
 
 def check_owner(settings: Settings, findings: Findings) -> None:
@@ -250,11 +249,12 @@ def _check_weights(settings: Settings, findings: Findings) -> None:
         if file is not None and not file.is_file():
             findings.add_problem(file, "the file was not found", "Check the path.")
         elif file is not None and file.suffix != ".safetensors":
-            reason = (
+            findings.add_problem(
+                file,
                 "the file is not a .safetensors file. Files written by torch.save can execute"
-                " code and are therefore not loaded"
+                " code and are therefore not loaded",
+                "Specify a file in the .safetensors format.",
             )
-            findings.add_problem(file, reason, "Specify a file in the .safetensors format.")
         elif file is not None:
             findings.is_downloaded(file)
 
@@ -267,12 +267,11 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
     output_dir = settings.paths.output_dir
     option = _find_conflicting_option(settings)
     if option and any(output_dir.glob("sub-*/func/*")):
-        fix = (
-            "Choose another output directory, because the output files have the same names"
-            " with and without --retrospective."
-        )
         findings.add_problem(
-            output_dir, f"the output directory contains results of an earlier run {option}", fix
+            output_dir,
+            f"the output directory contains results of an earlier run {option}",
+            "Choose another output directory, because the output files have the same names"
+            " with and without --retrospective.",
         )
 
 
@@ -306,14 +305,11 @@ def _check_reused_models(settings: Settings, findings: Findings) -> None:
     ):
         return
     if not any(folder.rglob("*.safetensors")):
-        fix = (
-            "Specify the model directory with --set superres.model_dir=DIR, or omit"
-            " superres.model_source=reuse to train a new model."
-        )
         findings.refuse_option(
             f"--set superres.model_source=reuse: {folder}",
             "the model directory does not contain a model (.safetensors file)",
-            fix,
+            "Specify the model directory with --set superres.model_dir=DIR, or omit"
+            " superres.model_source=reuse to train a new model.",
         )
 
 

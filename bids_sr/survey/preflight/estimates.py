@@ -289,30 +289,29 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
         return []
     findings = Findings()
     if fault := machine.find_semaphore_fault():
-        fix = (
-            "Mount a writable /dev/shm: --tmpfs /dev/shm (Docker, Podman), -B /dev/shm"
-            " (Apptainer), or chmod 1777 /dev/shm as root."
-        )
         findings.add_problem(
-            "/dev/shm", f"parallel processes cannot create semaphores there ({fault})", fix
+            "/dev/shm",
+            f"parallel processes cannot create semaphores there ({fault})",
+            "Mount a writable /dev/shm: --tmpfs /dev/shm (Docker, Podman), -B /dev/shm"
+            " (Apptainer), or chmod 1777 /dev/shm as root.",
         )
     limit_gb, total_gb = resources.mem_gb or 0, machine.memory_gb(free=False)
     if limit_gb > total_gb:
-        reason = (
+        findings.refuse_option(
+            _format_option(limit_gb),
             f"the memory limit of {limit_gb:g} GB exceeds the {total_gb:.1f} GB of this machine or"
-            " job"
+            " job",
+            f"Use at most --mem-gb {int(total_gb)} (--mem-mb {1024 * int(total_gb)}).",
         )
-        fix = f"Use at most --mem-gb {int(total_gb)} (--mem-mb {1024 * int(total_gb)})."
-        findings.refuse_option(_format_option(limit_gb), reason, fix)
     free_gb = None if resources.mem_gb is not None else machine.memory_gb()
     check_memory(settings, plan.estimate.sizes, free_gb, findings)
     if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
-        reason = "PyTorch did not find a usable CUDA device"
-        fix = (
+        findings.refuse_option(
+            "--set resources.device=cuda",
+            "PyTorch did not find a usable CUDA device",
             "Use --set resources.device=cpu or --set resources.device=auto, or check"
-            " CUDA_VISIBLE_DEVICES and whether PyTorch was built with CUDA support."
+            " CUDA_VISIBLE_DEVICES and whether PyTorch was built with CUDA support.",
         )
-        findings.refuse_option("--set resources.device=cuda", reason, fix)
     return findings.problems
 
 
@@ -333,22 +332,20 @@ def check_memory(
     limit_gb = settings.resources.mem_gb
     enough_gb = math.ceil(need_gb * 10) / 10
     if limit_gb is not None:
-        reason = (
+        findings.refuse_option(
+            _format_option(limit_gb),
             f"the program requires {need_gb:.1f} GB of memory for its largest step, which is more"
-            " than this limit"
+            " than this limit",
+            f"Use --mem {enough_gb:g} or more.{alternative}",
         )
-        fix = f"Use --mem {enough_gb:g} or more.{alternative}"
-        findings.refuse_option(_format_option(limit_gb), reason, fix)
     else:
-        reason = (
+        findings.add_problem(
+            "memory",
             f"the program requires {need_gb:.1f} GB of memory, but only {memory_gb:.1f} GB are"
-            " available"
-        )
-        fix = (
+            " available",
             f"Run the program on a computer with at least {enough_gb:g} GB of free"
-            f" memory.{alternative}"
+            f" memory.{alternative}",
         )
-        findings.add_problem("memory", reason, fix)
 
 
 def _format_option(mem_gb: float) -> str:

@@ -121,11 +121,11 @@ def _read_events(path: Path, levels: Collection[str], findings: Findings) -> lis
     rows = _drop_repetitions(rows, path, findings)
     if n_brief := sum(row.duration == 0 for row in rows):
         count_text = "all" if n_brief == len(rows) else f"{n_brief} of {len(rows)}"
-        text = (
+        findings.note(
+            path,
             f"{count_text} events have zero duration and are modeled as impulses with an area"
-            " of 1 s, as in SPM."
+            " of 1 s, as in SPM.",
         )
-        findings.note(path, text)
     _check_cells(path, records, findings)
     return rows
 
@@ -245,12 +245,12 @@ def _parse_row(
             is_modeled=is_modeled,
         )
     if len(findings.problems) < _MAX_INVALID_ROWS:
-        reason = (
+        findings.add_problem(
+            path,
             f"the onset and duration in line {line} must be times in seconds, but are"
-            f" {record['onset']!r} and {record['duration']!r}"
+            f" {record['onset']!r} and {record['duration']!r}",
+            "Specify both values in seconds; use a duration of 0 for brief events.",
         )
-        fix = "Specify both values in seconds; use a duration of 0 for brief events."
-        findings.add_problem(path, reason, fix)
     return None
 
 
@@ -411,11 +411,11 @@ def _check_onsets(
             if name in late_types
             else f"more than {-_MIN_END_S:g} s before the start"
         )
-        text = (
+        findings.note(
+            table,
             f"the trial type {name!r} is not modeled because all of its events are"
-            f" {position} of the run."
+            f" {position} of the run.",
         )
-        findings.note(table, text)
     if types and not types_within and not are_mostly_late:
         findings.add_problem(
             table,
@@ -460,11 +460,12 @@ def _report_late_events(
     )
     are_most = len(late) > _MAX_LATE_SHARE * len(rows)
     if are_most:
-        fix = (
+        findings.add_problem(
+            table,
+            description,
             "Check that onsets are in seconds relative to the first volume, that the events table"
-            " belongs to this run and that the series is complete."
+            " belongs to this run and that the series is complete.",
         )
-        findings.add_problem(table, description, fix)
     else:
         findings.note(table, f"{description}. These events are not modeled.")
     return are_most
@@ -479,11 +480,11 @@ def _note_truncated_events(
     )
     if n_truncated:
         count_text = "1 event" if n_truncated == 1 else f"{n_truncated} events"
-        text = (
+        findings.note(
+            table,
             f"durations that extend beyond the end of the run ({duration:g} s) will be truncated"
-            f" ({count_text})."
+            f" ({count_text}).",
         )
-        findings.note(table, text)
 
 
 def note_unshared_levels(

@@ -65,18 +65,18 @@ def _note_processing(run: BoldRun, findings: Findings) -> None:
     terms = [str(term).upper() for term in image_type] if isinstance(image_type, list) else []
     for term in dict.fromkeys(terms):
         if term in _PROCESSING:
-            text = (
+            findings.note(
+                run.bold,
                 f"ImageType contains {term}, so the scanner {_PROCESSING[term]}. If the"
-                " unprocessed series exists, use it."
+                " unprocessed series exists, use it.",
             )
-            findings.note(run.bold, text)
     is_3d = str(run.sidecar.get("MRAcquisitionType", "")).upper() == "3D"
     if is_3d and run.sidecar.get("SliceTiming") is not None:
-        text = (
+        findings.note(
+            run.bold,
             "MRAcquisitionType is 3D, but SliceTiming exists. All slices of a 3D acquisition have"
-            " the same time. If the run is a 3D EPI, use --ignore slicetiming."
+            " the same time. If the run is a 3D EPI, use --ignore slicetiming.",
         )
-        findings.note(run.bold, text)
 
 
 def warn_of_header(run: BoldRun, findings: Findings) -> None:
@@ -84,25 +84,25 @@ def warn_of_header(run: BoldRun, findings: Findings) -> None:
     _note_processing(run, findings)
     partial_fourier = read_number(run.sidecar, "PartialFourier")
     if 0 < partial_fourier < 1:
-        text = (
+        findings.warn(
+            run.bold,
             f"PartialFourier is {partial_fourier:g}, so {_NYQUIST_DIFFERS}. Along the"
             " phase-encoding direction, one side of k-space was acquired only up to"
             f" {max(2 * partial_fourier - 1, 0):.0%} of the implied Nyquist frequency. Finer"
-            " detail is blurred or estimated from the other side."
+            " detail is blurred or estimated from the other side.",
         )
-        findings.warn(run.bold, text)
     for axis in list_zero_filled(run.sidecar, run.shape):
         findings.warn(run.bold, f"{interpolation_text(axis)}.")
     recon_matrix = read_number(run.sidecar, "ReconMatrixPE")
     n_phase_voxels, _ = get_matrix_by_direction(run.sidecar, run.shape)
     if recon_matrix and recon_matrix != n_phase_voxels:
-        text = (
+        findings.warn(
+            run.bold,
             f"ReconMatrixPE is {recon_matrix:g}, but the image has {n_phase_voxels} voxels along"
             " the phase-encoding direction, so the image was resampled, cropped or padded. If it"
             f" was resampled, {_NYQUIST_DIFFERS}, and detail near the acquired Nyquist frequency"
-            " is weak or missing."
+            " is weak or missing.",
         )
-        findings.warn(run.bold, text)
 
 
 def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
@@ -135,14 +135,14 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
             *_describe_empty(empty, "BOLD"),
         )
     elif weak_edges and not shares:  # otherwise already reported from the sidecar
-        text = (
+        findings.warn(
+            run.bold,
             "at the edge of k-space, the power of signal changes is only"
             f" {' and '.join(weak_edges)} relative to low frequencies, so the run was probably"
             " filtered, smoothed or resampled."
             f" {_NYQUIST_DIFFERS[0].upper()}{_NYQUIST_DIFFERS[1:]}, and detail near the acquired"
-            " Nyquist frequency is weak or missing. Use the unprocessed run."
+            " Nyquist frequency is weak or missing. Use the unprocessed run.",
         )
-        findings.warn(run.bold, text)
 
 
 def check_kspace_of_image(pair: Pair, image: Array, findings: Findings, *, forced: bool) -> None:

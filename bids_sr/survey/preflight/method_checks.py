@@ -68,15 +68,13 @@ def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
         if ndim == 2 and not needs_training:
             continue
         requirement = "is a 3D method" if ndim == 3 else "requires held-out slices for training"
-        reason = (
+        findings.add_problem(
+            run.bold,
             f"super-resolution by {name} is not possible because the run has a single slice,"
-            f" but {name} {requirement}"
-        )
-        fix = (
+            f" but {name} {requirement}",
             "Use only baselines (--sr-method bspline zerofill), or a slice-wise method with"
-            " --pretrained MODEL."
+            " --pretrained MODEL.",
         )
-        findings.add_problem(run.bold, reason, fix)
 
 
 def check_card(

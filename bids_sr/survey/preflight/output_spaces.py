@@ -241,13 +241,10 @@ def _choose_grid(space: Space, client: Any) -> _Query:
 def _refuse_resolution(space: Space, sizes: Mapping[str, float], findings: Findings) -> None:
     """Report a resolution that a template lacks; `sizes` maps its resolutions to mm."""
     resolutions = ", ".join(f"res-{label} ({mm:g} mm)" for label, mm in sizes.items())
-    fix = (
-        f"Use {space.template.replace('+', ':cohort-')} without a resolution to keep the voxel"
-        " size of the series, or choose one of the available resolutions."
-    )
     findings.refuse_option(
         f"--output-spaces {space}",
         f"the resolution {space.resolution} is not available for this template (available:"
         f" {resolutions or 'no named resolution'})",
-        fix,
+        f"Use {space.template.replace('+', ':cohort-')} without a resolution to keep the voxel"
+        " size of the series, or choose one of the available resolutions.",
     )

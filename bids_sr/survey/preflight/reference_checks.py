@@ -15,9 +15,10 @@ def note_unused_reference(
     truths = [run.truth for subject in subjects for run in subject.runs if run.truth is not None]
     for truth in truths:
         if truth.activations and truth.series is None:
-            text = (
+            findings.note(
+                str(truth.root),
                 "known activation can only be compared with maps from the linear model, so"
                 " accuracy is not measured. Add these maps with"
-                " --set 'activation.kinds=[cc, glm]'."
+                " --set 'activation.kinds=[cc, glm]'.",
+                code="reference",
             )
-            findings.note(str(truth.root), text, code="reference")

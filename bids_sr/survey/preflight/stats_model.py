@@ -69,11 +69,12 @@ def read_model(
             findings.warn(f"--model {path}", text, code="events")
         return model.contrasts, model.confounds
     for reason in reasons:
-        fix = (
+        findings.refuse_option(
+            f"--model {path}",
+            reason,
             "Change the model as described in docs/downstream.md, or fit it to the"
-            " super-resolved series with FitLins."
+            " super-resolved series with FitLins.",
         )
-        findings.refuse_option(f"--model {path}", reason, fix)
     return [], []
 
 

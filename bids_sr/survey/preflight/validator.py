@@ -53,10 +53,11 @@ def validate(
         what, why = _list_files(errors, bids_dir), _describe_issue(errors[0], messages)
         with findings.about(*kind.owner):
             if kind.is_used:
-                fix = (
-                    "Correct the dataset, or skip the BIDS validator with --skip-bids-validation."
+                findings.add_problem(
+                    what,
+                    why,
+                    "Correct the dataset, or skip the BIDS validator with --skip-bids-validation.",
                 )
-                findings.add_problem(what, why, fix)
             else:
                 findings.warn(
                     what, f"{why}. Processing continues because files of this name are not read."

@@ -279,11 +279,12 @@ def _check_mask(path: Path, findings: Findings) -> None:
             f" at most {LARGEST_BRAIN_ML:g} ml"
         )
     if reason:
-        fix = (
+        findings.add_problem(
+            path,
+            reason,
             "Compare the mask with its image and rerun the program that created it, or omit"
-            " --derivatives."
+            " --derivatives.",
         )
-        findings.add_problem(path, reason, fix)
 
 
 def _check_anatomical(path: Path, image: Array, findings: Findings) -> None:
@@ -307,16 +308,15 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
     # by volume, because the first may be so bright that its sum would hide all others
     negative_share = float(np.median([_measure_negative_share(volume) for volume in volumes]))
     if negative_share > _MAX_NEGATIVE_SHARE:
-        reason = (
+        findings.add_problem(
+            run.bold,
             f"{negative_share:.0%} of the summed absolute signal is negative, so this is not a"
             " magnitude series. The mean may have been subtracted, values may be in percent signal"
             " change, unsigned integers may have been stored as signed, or this may be a phase"
-            " image"
+            " image",
+            "Use the series as acquired or as preprocessed by fMRIPrep, without removing its"
+            " mean.",
         )
-        fix = (
-            "Use the series as acquired or as preprocessed by fMRIPrep, without removing its mean."
-        )
-        findings.add_problem(run.bold, reason, fix)
     elif (padding := _find_padding(volumes)) is not None:
         value, share = padding
         findings.add_problem(
