@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.io.image_header import Header, ZeroFilledAxis
+from bids_sr.io.json_values import as_number
 from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.inheritance import find_sidecars, merge_sidecars
 
@@ -82,5 +83,5 @@ def get_matrix_by_direction(
 def read_number(sidecar: Mapping[str, object], name: str) -> float:
     """Return the value of a sidecar field, or 0 unless it is a finite number."""
     value = sidecar.get(name)
-    is_valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
-    return float(value) if is_valid else 0.0  # type: ignore[arg-type]
+    number = as_number(None if isinstance(value, bool) else value)
+    return number if abs(number) < 1e6 else 0.0

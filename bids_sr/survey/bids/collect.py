@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import mul
 from pathlib import Path
 
 from bids_sr.config import Selection, Settings
@@ -327,15 +328,14 @@ def _collect_images(
     if t1w:
         check_surfaces(label, anat, settings.preprocessing.spaces, result)
     t2starw = run_files.select_magnitudes(find_companions(index, "t2starw", label, result), result)
-    t2starw_headers = [volume_header(path, result) for path in t2starw]
     return _AnatomicalImages(
         anat=anat,
         t1w=t1w,
         t2starw=t2starw,
         t2starw_headers=[
             with_acquired_matrix(header, settings.paths.bids_dir)
-            for header in t2starw_headers
-            if header is not None
+            for path in t2starw
+            if (header := volume_header(path, result)) is not None
         ],
     )
 
@@ -397,16 +397,12 @@ def _select_partial(images: Sequence[Path]) -> set[Path]:
     for path in images:
         header = headers.read_header(path, Findings())
         if header is not None:
-            sides = zip(header.shape[:3], header.zooms, strict=False)
-            extents[path] = min(size * zoom for size, zoom in sides)
+            extents[path] = min(map(mul, header.shape, header.zooms))
             voxels[path] = max(header.zooms)
-    is_whole = {
-        path: extents[path] >= _MAX_SLAB_EXTENT * max(extents.values()) for path in extents
-    }
-    smallest = min((voxels[path] for path in voxels if is_whole[path]), default=0.0)
-    return {
-        path for path in voxels if not is_whole[path] or voxels[path] > _MAX_COARSENESS * smallest
-    }
+    least_extent = _MAX_SLAB_EXTENT * max(extents.values(), default=0.0)
+    whole = {path for path, extent in extents.items() if extent >= least_extent}
+    largest_voxel = _MAX_COARSENESS * min(map(voxels.__getitem__, whole), default=0.0)
+    return {path for path, size in voxels.items() if path not in whole or size > largest_voxel}
 
 
 def volume_header(path: Path, findings: Findings) -> Header | None:

@@ -12,6 +12,7 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import reorder
+from bids_sr.io.json_values import as_texts
 from bids_sr.survey.bids import BoldRun, Findings, Pair
 from bids_sr.survey.bids.acquired_matrix import (
     INTERPOLATION_FIX,
@@ -48,8 +49,7 @@ _NYQUIST_DIFFERS = (
 
 def refuse_phase(run: BoldRun, findings: Findings) -> None:
     """Reject a phase image (ImageType in its sidecar) that is named as a magnitude image."""
-    image_type = run.sidecar.get("ImageType")
-    terms = {str(term).upper() for term in image_type} if isinstance(image_type, list) else set()
+    terms = {term.upper() for term in as_texts(run.sidecar.get("ImageType"))}
     if terms & {"P", "PHASE"} and not terms & {"M", "MAGNITUDE"}:
         findings.add_problem(
             run.bold,
@@ -61,8 +61,7 @@ def refuse_phase(run: BoldRun, findings: Findings) -> None:
 
 def _note_processing(run: BoldRun, findings: Findings) -> None:
     """Report processing on the scanner (ImageType), and slice times of a 3D acquisition."""
-    image_type = run.sidecar.get("ImageType")
-    terms = [str(term).upper() for term in image_type] if isinstance(image_type, list) else []
+    terms = [term.upper() for term in as_texts(run.sidecar.get("ImageType"))]
     for term in dict.fromkeys(terms):
         if term in _PROCESSING:
             findings.note(
@@ -129,11 +128,7 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
         if extent.edge_power < _MIN_EDGE_POWER
     ]
     if empty:
-        findings.refuse_unless(
-            forced,
-            run.bold,
-            *_describe_empty(empty, "BOLD"),
-        )
+        findings.refuse_unless(forced, run.bold, _describe_empty(empty, "BOLD"), INTERPOLATION_FIX)
     elif weak_edges and not shares:  # otherwise already reported from the sidecar
         findings.warn(
             run.bold,
@@ -156,7 +151,8 @@ def check_kspace_of_image(pair: Pair, image: Array, findings: Findings, *, force
     radii = {"ijk"[axis]: find_step(np.moveaxis(image, axis, 0)) for axis in axes}
     empty = [f"{radius:.0%} along {name}" for name, radius in radii.items() if radius]
     if empty:
-        findings.refuse_unless(forced, pair.highres, *_describe_empty(empty, pair.contrast))
+        reason = _describe_empty(empty, pair.contrast)
+        findings.refuse_unless(forced, pair.highres, reason, INTERPOLATION_FIX)
 
 
 def find_step(image: Array) -> float | None:
@@ -187,13 +183,12 @@ def find_step(image: Array) -> float | None:
     return radius / n if drops.get(radius, 0) > _MIN_STEP else None
 
 
-def _describe_empty(empty: Sequence[str], contrast: str) -> tuple[str, str]:
-    """Return reason and remedy of an image whose k-space is empty above some frequencies."""
+def _describe_empty(empty: Sequence[str], contrast: str) -> str:
+    """Describe an image whose k-space is empty above some frequencies."""
     return (
         f"k-space is empty above {' and '.join(empty)} (in percent of the Nyquist frequency"
         f" implied by the voxel size). The {contrast} image was interpolated, so there is no"
-        " measured detail to learn from",
-        INTERPOLATION_FIX,
+        " measured detail to learn from"
     )
 
 
