@@ -63,6 +63,7 @@ class Term:
 class ContrastOverRuns:
     """Requested contrast with terms of several runs, such as ``thumb@ses-2 - thumb@ses-1``."""
 
+    request: str
     name: str
     terms: Sequence[Term]
 
@@ -467,7 +468,8 @@ def parse_over_runs(
         return None
     if not any(term.runs for term in terms):
         return None
-    return ContrastOverRuns(name=requested_name or name_terms(terms, labels), terms=terms)
+    name = requested_name or name_terms(terms, labels)
+    return ContrastOverRuns(request=text, name=name, terms=terms)
 
 
 def weigh_terms(terms: Iterable[Term], averaged_types: Sequence[str]) -> Contrast:

@@ -61,7 +61,7 @@ def resolve_run_contrasts(
     all_labels = label_types(all_types) | {
         name: label for run_labels in labels.values() for name, label in run_labels.items()
     }
-    over_runs: dict[str, tuple[str, ContrastOverRuns]] = {}
+    over_runs: dict[str, ContrastOverRuns] = {}
     own_requests: list[_Request] = []
     with_defaults = not requested
     for request in requested:
@@ -70,7 +70,7 @@ def resolve_run_contrasts(
         elif isinstance(request, str) and (
             parsed := parse_over_runs(request, all_types, all_labels)
         ):
-            over_runs[make_unique_label(parsed.name, over_runs)] = request, parsed
+            over_runs[make_unique_label(parsed.name, over_runs)] = parsed
         else:
             own_requests.append(request)
     possible_requests = _select_possible(types, own_requests, findings)
@@ -88,23 +88,22 @@ def resolve_run_contrasts(
                     averaged_types=run.averaged,
                     labels=run_labels,
                 )
-                contrasts[bold] = (
-                    defaults
-                    if run.information is None  # the model was not built
-                    else select_estimable(run, defaults, tables[bold], findings)
-                )
-        resolved = _resolve_requests(
-            {position: own_requests[position] for position in possible_requests[bold]},
-            run,
-            run_labels,
-            _change_names(own_requests, run_labels, findings),
-        )
-        for name, weights in resolved.items():
+                contrasts[bold] = select_estimable(run, defaults, tables[bold], findings)
+        changed_names = _change_names(own_requests, run_labels, findings)
+        for position in possible_requests[bold]:
+            resolved = resolve_contrasts(
+                run.modeled,
+                [own_requests[position]],
+                averaged_types=run.averaged,
+                labels=run_labels,
+            )
+            ((name, weights),) = resolved.items()
             if weights not in contrasts[bold].values():
+                name = changed_names.get((position, name), name)
                 contrasts[bold][make_unique_label(name, contrasts[bold])] = weights
     planned_terms = {
-        name: _plan_terms(request, contrast, types, contrasts, all_labels, findings)
-        for name, (request, contrast) in over_runs.items()
+        name: _plan_terms(contrast, types, contrasts, all_labels, findings)
+        for name, contrast in over_runs.items()
     }
     for bold, run in types.items():
         with findings.about(
@@ -118,7 +117,6 @@ def resolve_run_contrasts(
 
 
 def _plan_terms(
-    request: str,
     contrast: ContrastOverRuns,
     types: Mapping[Path, TypesOfRun],
     contrasts: Mapping[Path, dict[str, Contrast]],
@@ -130,8 +128,9 @@ def _plan_terms(
     Terms of the same runs are one contrast of these runs, because their estimates are correlated.
     Missing contrasts are added to the `contrasts` of the runs.
     """
+    option = _option_text(contrast.request)
     planned: dict[str, dict[Path, tuple[str, float]]] = {}
-    participants = {parse_entities(bold).get("subject", "") for bold in types}
+    participants = _list_participants(types)
     for runs in dict.fromkeys(term.runs for term in contrast.terms):
         terms = [replace(term, runs="") for term in contrast.terms if term.runs == runs]
         planned[runs] = {
@@ -140,38 +139,42 @@ def _plan_terms(
             if _is_selected(bold, runs) and _can_weigh(terms, run)
         }
         term_text = f"{' and '.join(repr(term.trial_type) for term in terms)} in {runs or 'a run'}"
-        lacking = participants - {
-            parse_entities(bold).get("subject", "") for bold in planned[runs]
-        }
+        lacking = participants - _list_participants(planned[runs])
         if lacking == participants:
             findings.refuse_option(
-                _option_text(request),
+                option,
                 f"no run of any participant has {term_text}",
                 "Name entities and labels of the runs as in their file names, such as"
                 " `thumb@ses-post - thumb@ses-pre`.",
             )
-        for label in sorted(lacking - {""}) if lacking < participants else ():
+            continue
+        for label in sorted(lacking - {""}):
             with findings.about(label):
                 findings.warn(
-                    _option_text(request),
+                    option,
                     f"sub-{label} has no run with {term_text}, so that the contrast is not"
                     " computed for this participant, who is left out of its group map.",
                 )
     bolds = [bold for term_runs in planned.values() for bold in term_runs]
     if len(set(bolds)) < len(bolds):
         findings.refuse_option(
-            _option_text(request),
+            option,
             "a run belongs to several terms, so that the runs of the terms overlap",
             "Give each term other runs, or several terms exactly the same runs.",
         )
-    elif bolds and len({parse_entities(bold).get("subject", "") for bold in bolds}) == len(bolds):
+    elif bolds and len(_list_participants(bolds)) == len(bolds):
         findings.refuse_option(
-            _option_text(request),
+            option,
             "the terms are from a single run of each participant",
             "Name a further run in a term, or remove `@` and the entities, which maps the contrast"
             " in each run.",
         )
     return planned
+
+
+def _list_participants(bolds: Iterable[Path]) -> set[str]:
+    """Return the labels of the participants of runs."""
+    return {parse_entities(bold).get("subject", "") for bold in bolds}
 
 
 def _is_selected(bold: Path, runs: str) -> bool:
@@ -255,27 +258,6 @@ def _change_names(
                 f" {name}, perhaps with letters of other case, which some file systems ignore.",
             )
     return changed_names
-
-
-def _resolve_requests(
-    requests: Mapping[int, _Request],
-    run: TypesOfRun,
-    labels: Mapping[str, str],
-    changed_names: Mapping[tuple[int, str], str],
-) -> dict[str, Contrast]:
-    """Return the weights of requested contrasts of a run by name, without repeated weights.
-
-    `requests` are by position, `labels` by trial type, and `changed_names` as in `_change_names`.
-    """
-    contrasts: dict[str, Contrast] = {}
-    for position, request in requests.items():
-        resolved = resolve_contrasts(
-            run.modeled, [request], averaged_types=run.averaged, labels=labels
-        )
-        ((name, weights),) = resolved.items()
-        if weights not in contrasts.values():
-            contrasts[changed_names.get((position, name), name)] = weights
-    return contrasts
 
 
 def _select_possible(
