@@ -81,7 +81,7 @@ def compute_place_sd(gradients: Array, covariance: Array) -> Float:
     return np.asarray(np.sqrt(np.maximum(variance, 0)))
 
 
-def extrapolate(values: Array, inside: Array) -> Array:
-    """Return values (3D) with the value of the nearest voxel inside in all voxels outside."""
-    nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
-    return np.asarray(values[tuple(nearest)])
+def find_nearest_voxels(mask: Array) -> tuple[Array, ...]:
+    """Return the index of the nearest mask voxel for each voxel of the grid (3 arrays, 3D)."""
+    nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    return tuple(nearest)

@@ -32,8 +32,8 @@ from bids_sr.group.combination.interpolated_variance import (
 from bids_sr.group.combination.placement import (
     compute_place_gradients,
     compute_place_sd,
-    extrapolate,
     filter_alike,
+    find_nearest_voxels,
 )
 from bids_sr.group.combination.run_combination import (
     CombinedEstimate,
@@ -567,7 +567,7 @@ def _place_estimates(
     for name, run_maps in maps.items():
         estimate = make_run_estimate(run_maps)
         inside = estimate.variance > 0
-        effect = extrapolate(estimate.effect, inside)
+        effect = estimate.effect[find_nearest_voxels(inside)]
         if name in place_errors:
             affine = run_maps["effect"].volume.affine
             covariance, center = (place_errors[name][key] for key in ("Covariance", "Center"))

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from bids_sr.engine.artifacts import Derivative, Facts, Image, Map, Mask
 from bids_sr.engine.memory import Need
@@ -16,6 +15,7 @@ from bids_sr.group.combination.interpolated_variance import (
     compute_variance_factor,
     noise_autocorrelation,
 )
+from bids_sr.group.combination.placement import find_nearest_voxels
 from bids_sr.group.combination.steps.combined_runs import FRAME_TO_RUN, RUN_SCALE
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.grids import FIRST_BOLDREF
@@ -148,7 +148,7 @@ def resample_run_maps(
         # all series have the same brain
         if maps and maps[0].sidecar.get("SourceSeries") == ACQUIRED:
             _check_shared_brain(run, share)
-    nearest_in_brain = _find_nearest_voxels(mask.data)
+    nearest_in_brain = find_nearest_voxels(mask.data)
     resampled: list[Derivative] = []
     for statmap in _select_combinable(maps, contrasts):
         values = statmap.volume.data
@@ -275,12 +275,6 @@ def _check_shared_brain(run: str, share: float) -> None:
             100 * share,
             100 * LEAST_SHARED_BRAIN,
         )
-
-
-def _find_nearest_voxels(mask: Array) -> tuple[Array, ...]:
-    """Return the index of the nearest mask voxel for each voxel of the grid (3 arrays, 3D)."""
-    nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
-    return tuple(nearest)
 
 
 def _select_combinable(
