@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import nibabel as nib
 import numpy as np
 from _worlds_kinds import FACTOR, WORLDS, Simulation, World, simulate_run
 from _worlds_people import CONTRAST, Array, Person
@@ -84,10 +83,8 @@ def store_draw(person: Person, name: str, seed: int, folder: Path, file: Path) -
     with SeriesReader(acquired_file) as reader:
         smoothness = measure_smoothness(reader, final.lowres_mask, 0)
         # regressors of a run without head motion
-        center = nib.affines.apply_affine(
-            reader.affine, np.argwhere(final.lowres_mask).mean(axis=0)
-        )
-    motion = motion_regressors(np.tile(np.eye(4), (person.series.shape[3], 1, 1)), center)
+        poses = np.tile(np.eye(4), (person.series.shape[3], 1, 1))
+        motion = motion_regressors(poses, final.lowres_mask, reader.affine)
     test = _super_resolve(acquired_file, person, final.lowres_mask, folder, motion=motion)
     test.lowres_series.unlink()
     facts = {"smoothness": smoothness} | _measure_truth(person, WORLDS[name], simulation, final)

@@ -108,11 +108,7 @@ def resample_to_reference(
 
 
 def estimate_run(
-    reader: SeriesReader,
-    reference: Array,
-    mask: Array | None = None,
-    *,
-    n_dummy: int = 0,
+    reader: SeriesReader, reference: Array, mask: Array, *, n_dummy: int
 ) -> MotionEstimates:
     """Estimate the head motion of a whole run.
 
@@ -125,9 +121,9 @@ def estimate_run(
         BOLD series as acquired (4D).
     reference : Array
         Reference image on the grid of the series (3D).
-    mask : Array | None, optional
-        Head voxels of the reference (3D); None computes them from its intensities.
-    n_dummy : int, optional
+    mask : Array
+        Head voxels of the reference (3D).
+    n_dummy : int
         Number of non-steady-state volumes at the start.
 
     Returns
@@ -142,7 +138,6 @@ def estimate_run(
     """
     spread_volumes = _choose_steady_volumes(reader, n_dummy)
     n_volumes = reader.shape[3]
-    mask = brain_mask(reference, reader.affine) if mask is None else mask
     motion = estimate_motion(
         (reader.volume(t) for t in range(n_dummy, n_volumes)),
         reference,

@@ -143,7 +143,7 @@ def run_half_resolution_test(
             prior.recipe,
             here,
             n_dummy=linear_model.inputs.n_dummy,
-            nuisance=_make_motion_regressors(hmc_xfms, brain, preproc.affine),
+            nuisance=motion_regressors(hmc_xfms, brain.data, preproc.affine),
             outliers=outliers,
             seed=random_seed,
             patterns=prior.patterns,
@@ -217,17 +217,6 @@ def list_task_regressors(
     regressors = np.zeros((n_volumes, sum(column.shape[1] for column in columns)))
     regressors[design.n_dummy :] = np.hstack(columns)
     return regressors
-
-
-def _make_motion_regressors(hmc_xfms: Array, bold_mask: Volume, affine: Array) -> Array:
-    """Return the regressors of head motion around the center of the brain.
-
-    `affine` is the voxel-to-world matrix of the run (4 x 4, RAS mm).
-    """
-    from nibabel.affines import apply_affine
-
-    brain_center = apply_affine(affine, np.argwhere(bold_mask.data).mean(0))
-    return motion_regressors(hmc_xfms, brain_center)
 
 
 @frozen

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from bids_sr.engine.artifacts import Facts, File, Image, Mask
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, Stage, step
@@ -30,6 +28,7 @@ from bids_sr.preproc.bold_to_anat import (
     combine_masks,
     register_pair_to_bold,
 )
+from bids_sr.preproc.brain import volume_ml
 from bids_sr.preproc.pair_frames import PairInFrame, make_registered_pair, make_truncated_pair
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.low_resolution_grids import coverage
@@ -255,11 +254,9 @@ def mask_bold(
         None if t1w_mask is None or boldref2t1w_xfm is None else (t1w_mask, boldref2t1w_xfm[0])
     )
     mask, mask_hr, affine_hr, facts = combine_masks(boldref, factor, t1w_brain)
-    voxel_mm3 = abs(float(np.linalg.det(boldref.affine[:3, :3])))
-    volume_ml = float(mask.sum()) * voxel_mm3 / 1000
-    if volume_ml > LARGEST_BRAIN_ML:
+    if (volume := volume_ml(mask, boldref.affine)) > LARGEST_BRAIN_ML:
         raise ValueError(
-            f"The volume of the BOLD brain mask is {volume_ml:.0f} ml; expected at most"
+            f"The volume of the BOLD brain mask is {volume:.0f} ml; expected at most"
             f" {LARGEST_BRAIN_ML:.0f} ml. The mean of the series does not look like a head."
             " Check that the series is a magnitude image and that its mean was not"
             " subtracted."

@@ -39,7 +39,6 @@ def write_series(
     consistency: Consistency = "off",
     distortion: Distortion | None = None,
     threads: int = 1,
-    tr: float | None = None,
     other_spaces: Mapping[Path, OutputGrid] = MappingProxyType({}),
     add_volume: Callable[[int], Array] | None = None,
 ) -> None:
@@ -66,8 +65,6 @@ def write_series(
     threads : int, optional
         Number of torch threads. The BLAS library of numpy is limited to one thread, because its
         threads would occupy the cores while they wait.
-    tr : float | None, optional
-        Repetition time (s), if it differs from the header.
     other_spaces : Mapping[Path, OutputGrid], optional
         Output files of the same series in other spaces, with their grids.
     add_volume : Callable[[int], Array] | None, optional
@@ -78,7 +75,6 @@ def write_series(
     n_volumes = reader.shape[3]
     shape, affine = hr_grid(reader.shape[:3], reference_affine, factor)
     series_shape = (*shape, n_volumes)
-    tr = reader.tr if tr is None else tr
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits({"blas": 1, "openmp": threads}))
         writer = None
@@ -88,7 +84,7 @@ def write_series(
                     target,
                     series_shape,
                     affine,
-                    tr,
+                    reader.tr,
                     header_like=reader.header,
                     storage=choose_working_storage(reader, series_shape),
                 )
@@ -96,7 +92,7 @@ def write_series(
         series_in_spaces = []
         for path, output_grid in other_spaces.items():
             space_writer = stack.enter_context(
-                SeriesWriter(path, (*output_grid.shape, n_volumes), output_grid.affine, tr)
+                SeriesWriter(path, (*output_grid.shape, n_volumes), output_grid.affine, reader.tr)
             )
             series_in_spaces.append(_SeriesInSpace(output_grid, space_writer, affine, distortion))
         super_resolve_series(

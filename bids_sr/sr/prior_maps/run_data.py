@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from bids_sr.io.arrays import Array
@@ -154,8 +153,7 @@ def run_data(
     """
     nuisance: Array | None = None
     if poses is not None:
-        center = apply_affine(reader.affine, np.argwhere(mask).mean(0))
-        nuisance = temporal.motion_regressors(poses, center)
+        nuisance = temporal.motion_regressors(poses, mask, reader.affine)
     if temporal.is_too_short(reader, n_dummy, outliers):
         statistics = temporal.mean_statistics(reader, n_dummy, outliers)
         halves = None

@@ -12,6 +12,7 @@ from dataclasses import field
 from pathlib import Path
 
 import numpy as np
+from nibabel.affines import apply_affine
 from scipy.fft import idct
 
 from bids_sr.io.arrays import Array, float32_checksum, iterate_parts
@@ -208,7 +209,6 @@ def temporal_statistics(
     components: int = _MAX_COMPONENTS,
     noise: float = _NOISE_RATIO,
     nuisance: Array | None = None,
-    stop: int | None = None,
     *,
     with_segments: bool = False,
     outliers: Sequence[int] = (),
@@ -220,16 +220,15 @@ def temporal_statistics(
 
     `reader` reads the run (x, y, z, T). `mask` is the mask for computing components (x, y, z);
     their images cover the whole grid. The first `n_dummy` volumes and `outliers`, counted from 0,
-    are excluded. `stop` is the number of the first volume after the range; None means the end of
-    the run. `components` is the largest number of components; there are fewer if the rest is noise
-    or rounding error. `noise` is the largest variance of noise components, relative to the median
-    component. `nuisance` are regressors (T, P), such as head motion, whose residuals are large at
-    edges and follow the anatomy. Their strongest components, one per six volumes, are removed from
-    the signal change. `with_segments` computes components of up to four segments with at least
-    eight volumes each. `task` are regressors of the task (T, P) that are removed as well, as many
-    as a third of the volumes; None if the signal change includes the task.
+    are excluded. `components` is the largest number of components; there are fewer if the rest is
+    noise or rounding error. `noise` is the largest variance of noise components, relative to the
+    median component. `nuisance` are regressors (T, P), such as head motion, whose residuals are
+    large at edges and follow the anatomy. Their strongest components, one per six volumes, are
+    removed from the signal change. `with_segments` computes components of up to four segments with
+    at least eight volumes each. `task` are regressors of the task (T, P) that are removed as well,
+    as many as a third of the volumes; None if the signal change includes the task.
     """
-    volumes = _select_volumes(n_dummy, reader.shape[3] if stop is None else stop, outliers)
+    volumes = _select_volumes(n_dummy, reader.shape[3], outliers)
     analysis = _ComponentAnalysis(
         reader,
         mask,
@@ -305,12 +304,14 @@ def mean_statistics(
     )
 
 
-def motion_regressors(poses: Array, center: Array) -> Array:
+def motion_regressors(poses: Array, mask: Array, affine: Array) -> Array:
     """Return head motion (T, 12): translation (mm), rotation (rad), and temporal differences.
 
-    `poses` are transforms of boldref points to points of each volume (T, 4, 4; RAS+ mm). `center`
-    is the center of rotation (RAS+ mm).
+    `poses` are transforms of boldref points to points of each volume (T, 4, 4; RAS+ mm). The
+    head rotates around the center of the brain `mask` (x, y, z), whose voxel-to-world matrix is
+    `affine` (4 x 4, RAS+ mm).
     """
+    center = apply_affine(affine, np.argwhere(mask).mean(axis=0))
     params = np.stack([rigid_params(pose, center) for pose in poses])
     return np.hstack([params, np.diff(params, axis=0, prepend=params[:1])])
 

@@ -53,7 +53,7 @@ def test_the_boldref_is_the_still_head_in_a_pose_of_the_run() -> None:
 
 def test_dummies_take_the_first_steady_state_transform() -> None:
     run, truth = _run()
-    motion = estimate_run(run, scan(np.eye(4)), n_dummy=2)
+    motion = estimate_run(run, scan(np.eye(4)), head()[0], n_dummy=2)
     assert motion.matrices.shape == (14, 4, 4)
     np.testing.assert_array_equal(motion.matrices[:2], motion.matrices[[2, 2]])
     assert motion_errors(motion.matrices[2:], truth[2:]).max() < 0.1
@@ -65,4 +65,4 @@ def test_a_run_of_only_dummies_is_rejected() -> None:
     with pytest.raises(ValueError, match="at least one steady-state volume"):
         make_boldref(run, n_dummy=4)
     with pytest.raises(ValueError, match="at least one steady-state volume"):
-        estimate_run(run, scan(np.eye(4)), n_dummy=4)
+        estimate_run(run, scan(np.eye(4)), head()[0], n_dummy=4)

@@ -22,12 +22,12 @@ SLOPE = 0.1
 """Slope of the leaky ReLU for negative values."""
 
 
-def decreasing_widths(first: int, last: int, count: int, gamma: float = 1.5) -> tuple[int, ...]:
+def decreasing_widths(first: int, last: int, count: int) -> tuple[int, ...]:
     """Return numbers of filters that decrease from `first` to `last`, fast at first.
 
-    Filter k of n = `count` - 1 has (first - last) (1 - (k / n) ** (1 / gamma)) + last channels.
+    Filter k of n = `count` - 1 has (first - last) (1 - (k / n) ** (1 / 1.5)) + last channels.
     """
-    shares = [1 - (k / (count - 1)) ** (1 / gamma) for k in range(count)]
+    shares = [1 - (k / (count - 1)) ** (1 / 1.5) for k in range(count)]
     return tuple(int((first - last) * share + last) for share in shares)
 
 

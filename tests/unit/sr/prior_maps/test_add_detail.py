@@ -57,7 +57,7 @@ def no_motion():
 def zerofilled(tmp_path, poses, name="zerofilled.nii"):
     upsampler = make_upsampler("zerofill", UpsamplerInputs(factor=FACTOR))
     with SeriesReader(tmp_path / "run.nii") as reader:
-        write_series(reader, tmp_path / name, upsampler, poses, AFFINE, factor=FACTOR, tr=2.0)
+        write_series(reader, tmp_path / name, upsampler, poses, AFFINE, factor=FACTOR)
     return tmp_path / name
 
 

@@ -119,7 +119,7 @@ def test_slow_components_are_preferred_if_there_are_enough(tmp_path):
 def test_motion_is_described_by_twelve_regressors():
     poses = np.repeat(np.eye(4)[None], 3, 0)
     poses[:, 1, 3] = [0, 1, 3]
-    regressors = temporal_components.motion_regressors(poses, np.zeros(3))
+    regressors = temporal_components.motion_regressors(poses, np.ones((1, 1, 1)), np.eye(4))
     assert regressors.shape == (3, 12)
     np.testing.assert_allclose(regressors[:, 1], [0, 1, 3])
     np.testing.assert_allclose(regressors[:, 7], [0, 1, 2])
@@ -227,10 +227,15 @@ def test_a_run_and_its_halves_are_read_only_twice(tmp_path, monkeypatch):
     mask[2:7, 2:6, 1:4] = True
     motion = np.random.default_rng(1).normal(size=(60, 12))
     path = write_series(tmp_path, series)
-    parts = [(4, None, False), (4, 32, True), (32, None, True)]
+    parts = [(4, 60, False), (4, 32, True), (32, 60, True)]
     expected_statistics = [
         statistics(
-            path, mask, n_dummy=first_volume, stop=stop, with_segments=short, nuisance=motion
+            path,
+            mask,
+            n_dummy=first_volume,
+            outliers=range(stop, 60),
+            with_segments=short,
+            nuisance=motion,
         )
         for first_volume, stop, short in parts
     ]
