@@ -105,7 +105,8 @@ _NUMBER_PATTERN = re.compile(rf"((?:{_NUMBER_SIGN})?\d+(?:\.\d+)?)")
 _NAME_PATTERN = re.compile(r"^\s*([A-Za-z0-9]+)\s*=\s*(.+)$")
 _WEIGHT_PATTERN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*\*\s*")
 _SIGN_PATTERN = re.compile(r"\s*([+-])\s*")
-_RUNS_PATTERN = re.compile(r"@([A-Za-z]+-[A-Za-z0-9]+(?:_[A-Za-z]+-[A-Za-z0-9]+)*)")
+_ENTITY = "[A-Za-z]+-[A-Za-z0-9]+"
+_TERM_END_PATTERN = re.compile(rf"(?:@({_ENTITY}(?:_{_ENTITY})*))?(?=\s*(?:[+-]|\Z))")
 _UNKNOWN_TERM_PATTERN = re.compile(r"\s*([^+*\-\s]+)")
 
 
@@ -542,17 +543,10 @@ def _find_term(body: str, position: int, trial_types: Sequence[str]) -> tuple[Te
     if trial_types:
         names.setdefault(ALL, ALL)
     for text in sorted(names, key=len, reverse=True):
-        if not body.startswith(text, position):
-            continue
-        end = position + len(text)
-        runs_match = _RUNS_PATTERN.match(body, end)
-        for runs, term_end in (
-            ("", end),
-            *([(runs_match[1], runs_match.end())] if runs_match else []),
+        if body.startswith(text, position) and (
+            end := _TERM_END_PATTERN.match(body, position + len(text))
         ):
-            remainder = body[term_end:].lstrip()
-            if not remainder or remainder[0] in "+-":
-                return Term(trial_type=names[text], weight=1.0, runs=runs), term_end
+            return Term(trial_type=names[text], weight=1.0, runs=end[1] or ""), end.end()
     return None
 
 
