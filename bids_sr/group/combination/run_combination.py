@@ -216,10 +216,10 @@ def combine_estimates(
     is the correlation of the reconstruction error between runs, from 0 to 1 (see
     `correlate_error`), `opposite` the correlation between runs whose weights have opposite signs
     (see `correlate_opposite`), and `widening` a factor of the standard deviation of the
-    reconstruction error (see `widen_error`). Raises `InvalidInput` if there are no runs, if
-    maps differ in shape, or if a weight or `shared` is invalid.
+    reconstruction error (see `widen_error`). Raises `InvalidInput` if maps differ in shape, if
+    degrees of freedom are not positive, if a weight is not finite, or if all weights are 0.
     """
-    _check_inputs(runs, weights, shared)
+    _check_inputs(runs, weights)
     if weights is not None:
         # runs without weight contribute nothing, in particular no degrees of freedom
         has_weight = [bool(np.any(weight)) for weight in weights]
@@ -269,12 +269,8 @@ def combine_estimates(
     )
 
 
-def _check_inputs(
-    runs: Sequence[RunEstimate], weights: Sequence[float | Array] | None, shared: float
-) -> None:
-    """Raise `InvalidInput` if there are no runs, or an argument is invalid."""
-    if not runs:
-        raise InvalidInput("no run was given; expected one or more")
+def _check_inputs(runs: Sequence[RunEstimate], weights: Sequence[float | Array] | None) -> None:
+    """Raise `InvalidInput` if runs or weights are invalid."""
     shape = runs[0].effect.shape
     for number, run in enumerate(runs, 1):
         maps = {"effect": run.effect, "variance": run.variance, "sd": run.sd}
@@ -288,28 +284,12 @@ def _check_inputs(
             raise InvalidInput(
                 f"run {number} has {run.dof:g} degrees of freedom; expected more than 0"
             )
-    if not 0 <= shared <= 1:
-        raise InvalidInput(
-            f"the correlation of the reconstruction error is {shared:g}; expected 0 to 1"
-        )
-    if weights is not None:
-        _check_weights(weights, len(runs), shape)
-
-
-def _check_weights(weights: Sequence[float | Array], n_runs: int, shape: tuple[int, ...]) -> None:
-    """Raise `InvalidInput` if weights are invalid; `shape` is the shape of the runs' maps."""
-    if len(weights) != n_runs:
-        raise InvalidInput(f"{len(weights)} weights for {n_runs} runs; expected one per run")
-    arrays = [np.asarray(weight, dtype=float) for weight in weights]
-    for number, weight in enumerate(arrays, 1):
-        if weight.shape not in ((), shape):
-            raise InvalidInput(
-                f"the weights of run {number} have the shape {weight.shape}; expected one"
-                f" number, or {shape}"
-            )
+    if weights is None:
+        return
+    for number, weight in enumerate(weights, 1):
         if not np.isfinite(weight).all():
             raise InvalidInput(f"a weight of run {number} is not finite")
-    if not any(weight.any() for weight in arrays):
+    if not any(np.any(weight) for weight in weights):
         raise InvalidInput("all weights are 0; expected at least one other")
 
 
