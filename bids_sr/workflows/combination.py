@@ -518,6 +518,7 @@ def _combine_series(
     }
     skipped_runs = {**group.left_out, **missing_series}
     is_calibrated = any(_is_calibrated(run, series) for run in runs.values())
+    run_entities = {name: run.plan.entities for name, run in runs.items()}
     maps, space_maps, rows = combined_runs.combine_maps(
         resampled_maps,
         first.fitted_run.registration.bold_mask,
@@ -525,7 +526,7 @@ def _combine_series(
         run_agreement=agreement,
         series_name=series,
         contrasts=group.contrasts,
-        runs={name: run.plan.entities for name, run in runs.items()},
+        runs=run_entities,
         left_out=skipped_runs,
         missing_contrasts=group.missing_contrasts,
         thresholds=settings.thresholds,
@@ -562,7 +563,7 @@ def _combine_series(
             agreement,
             series_name=series,
             over_runs=group.over_runs,
-            runs={name: run.plan.entities for name, run in runs.items()},
+            runs=run_entities,
             left_out=skipped_runs,
             thresholds=settings.thresholds,
             calibrated=is_calibrated,
