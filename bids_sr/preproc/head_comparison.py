@@ -57,7 +57,10 @@ def is_mirrored(
     `similarity` is the result of `head_similarity` for the images as stored.
     """
     mirrored_image, reflection = _swap_sides(other)
-    start = reflection @ xfm @ _reflect_head(first, mask)
+    # The head is nearly symmetric about the sagittal plane through its center.
+    head_reflection = np.diag([-1.0, 1.0, 1.0, 1.0])
+    head_reflection[0, 3] = 2 * float(voxel_centers(mask, first.affine)[:, 0].mean())
+    start = reflection @ xfm @ head_reflection
     refined_xfm = refine(
         first, mirrored_image, mask, start, rounds=3, max_change_mm=_MAX_START_ERROR_MM
     )
@@ -78,16 +81,6 @@ def _swap_sides(image: Volume) -> tuple[Volume, Float]:
     reverse[axis, axis], reverse[axis, 3] = -1, image.data.shape[axis] - 1
     reflection = image.affine @ reverse @ np.linalg.inv(image.affine)
     return image.like(np.flip(image.data, axis)), np.asarray(reflection)
-
-
-def _reflect_head(image: Volume, mask: MaskArray) -> Float:
-    """Return the reflection (4 x 4, RAS+ mm) in the sagittal plane through the center of a head.
-
-    A head is nearly symmetric, so the reflected head is at about the same position.
-    """
-    reflection = np.diag([-1.0, 1.0, 1.0, 1.0])
-    reflection[0, 3] = 2 * float(voxel_centers(mask, image.affine)[:, 0].mean())
-    return reflection
 
 
 def resample_with_field_of_view(moving: Volume, fixed: Volume, xfm: Array) -> Float:

@@ -23,13 +23,11 @@ from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.steps.linear_models import DesignInputs
-from bids_sr.io.arrays import Array
 from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED_BAND
-from bids_sr.io.volume import Volume
 from bids_sr.preproc.confound_table import censor_outliers
 from bids_sr.preproc.head_comparison import resample_with_field_of_view, signal_ratio
 from bids_sr.preproc.head_motion import motion_columns
@@ -107,8 +105,16 @@ def measure_other_run(
         n_dummy=n_dummy,
         design=design,
     )
+    resampled_file = here / "other.nii"
+    shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
+    upsample = make_upsampler(ACQUIRED_BAND, UpsamplerInputs(factor=factor))
     with threadpool_limits(1):
-        resampled_file = _upsample_series(stc, bold_mask_hr, hmc_xfms @ xfm, factor, here)
+        with SeriesWriter(
+            resampled_file, (*shape, stc.shape[3]), affine, stc.tr, header_like=stc.header
+        ) as writer:
+            super_resolve_series(
+                stc, writer, upsample, hmc_xfms @ xfm, shape, affine, factor=factor
+            )
         blocks = inputs.build_block_design(
             stc, (*MOTION_REGRESSORS, *time_column_names(inputs.confounds))
         )
@@ -121,23 +127,6 @@ def measure_other_run(
         boldref.data, resample_with_field_of_view(other_ref, boldref, xfm), bold_mask.data
     )
     return _scale_effects(effects, ratio)
-
-
-def _upsample_series(
-    stc: SeriesReader, bold_mask_hr: Volume, xfms: Array, factor: Factor, here: Path
-) -> Path:
-    """Write a series on the high-resolution grid of another run, and return the file.
-
-    `xfms` are transforms of points of this grid to points of each volume (T, 4, 4; RAS mm).
-    """
-    target = here / "other.nii"
-    shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
-    upsample = make_upsampler(ACQUIRED_BAND, UpsamplerInputs(factor=factor))
-    with SeriesWriter(
-        target, (*shape, stc.shape[3]), affine, stc.tr, header_like=stc.header
-    ) as writer:
-        super_resolve_series(stc, writer, upsample, xfms, shape, affine, factor=factor)
-    return target
 
 
 def _scale_effects(effects: Effects, ratio: float) -> Effects:

@@ -305,8 +305,11 @@ def measure_error(
             for threshold, region in regions.items():
                 rows += metric_rows(
                     series_name,
-                    _measure_region(contrast_error, region)
-                    | (veins.measure(contrast, region.nonzero()) if region.any() else {}),
+                    {
+                        "expected_wrong": contrast_error.compute_expected_wrong(region),
+                        "voxels": int(region.sum()),
+                        **(veins.measure(contrast, region.nonzero()) if region.any() else {}),
+                    },
                     threshold=threshold,
                     contrast=contrast,
                     fwhm_mm=width,
@@ -387,11 +390,3 @@ def _describe_maps(
     yield from describe_error_maps(contrast_error.images, effect)
     if with_masks:
         yield describe_mask(contrast_error, effect)
-
-
-def _measure_region(contrast_error: ErrorImages, region: MaskArray) -> dict[str, float | None]:
-    """Return the number of voxels of a region, and their expected share of the wrong sign."""
-    return {
-        "expected_wrong": contrast_error.compute_expected_wrong(region),
-        "voxels": int(region.sum()),
-    }

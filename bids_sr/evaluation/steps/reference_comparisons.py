@@ -8,7 +8,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows, Series
+from bids_sr.engine.artifacts import Facts, File, Image, Map, Mask, Rows, Series
 from bids_sr.engine.metric_rows import columns_json, with_input_smoothing
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import EFFECTS
@@ -25,12 +25,10 @@ from bids_sr.evaluation.references import (
 from bids_sr.evaluation.volume_scores import image_rows, volume_scores
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.steps.map_comparison import group_by_smoothing
-from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED, get_kind
-from bids_sr.io.volume import Volume
 from bids_sr.spatial.resampling import sample_volume
 
 UNSPLIT_TEXT = (
@@ -168,17 +166,13 @@ def make_run_effects(
         n_boot=comparison.n_boot,
         seed=comparison.random_seed,
         acquired_t={
-            contrast: _sample_map(t_map, mask)
+            contrast: sample_volume(
+                t_map.volume.data, t_map.volume.affine, mask.data.shape, mask.affine
+            )
             for (contrast, _), t_map in unsmoothed_maps.get(ACQUIRED, {}).items()
         },
         same_widths=parse_widths(same_widths),
     )
-
-
-def _sample_map(statmap: Derivative, grid: Volume) -> Array:
-    """Return the values of a map on the grid of a volume."""
-    volume = statmap.volume
-    return sample_volume(volume.data, volume.affine, grid.data.shape, grid.affine)
 
 
 def parse_widths(same_widths: Mapping[str, object] | None) -> dict[str, float]:

@@ -89,7 +89,10 @@ def raise_flags(
     if isinstance(n_clipped, int):
         flags.append(clipped_flag(n_clipped, int(np.count_nonzero(bold_mask.data))))
     if pair is not None:
-        flags.append(_make_pair_flag(pair, factor))
+        lowres, pair_mask = pair.train_lowres, pair.pair_mask.data
+        degraded = _downsample_to_acquired(pair.train_highres, lowres, factor)
+        head = head_mask(lowres.data, lowres.affine) | pair_mask
+        flags.append(artifact_flag(lowres.data, degraded, pair_mask, head))
     if distortion := distortion_flag(all_rows, acquired_mm):
         flags.append(distortion)
     flags += lost_activation_flags(kept_activation)
@@ -148,14 +151,6 @@ def _compare_activation(
                     effect, acquired.data, acquired_variance, active
                 )
     return kept_by_series
-
-
-def _make_pair_flag(pair: TrainingPair, factor: Factor) -> Flag:
-    """Return the quality-control flag of the T2*w pair."""
-    highres, lowres = pair.train_highres, pair.train_lowres
-    degraded = _downsample_to_acquired(highres, lowres, factor)
-    head = head_mask(lowres.data, lowres.affine) | pair.pair_mask.data
-    return artifact_flag(lowres.data, degraded, pair.pair_mask.data, head)
 
 
 def _downsample_to_acquired(highres: Volume, acquired: Volume, factor: Factor) -> Array:

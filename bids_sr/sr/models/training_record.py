@@ -153,7 +153,11 @@ def read_training(card: ModelCard) -> TrainingRecord:
     """Read the training of a network from its model card; cards of prior SD maps have none."""
     settings = card.settings
     method, recipe = _find_method_and_recipe(card)
-    weights = _read_weights(settings)
+    weights = {
+        name: float(weight)
+        for name, weight in mapping_entry(settings, "losses").items()
+        if isinstance(weight, int | float)
+    }
     losses = {name: weight for name, weight in weights.items() if weight != 0}
     stored_step = _read_whole_number(card.held_out.get("iteration")) or 0
     recipe_terms = () if recipe is None else recipe.losses
@@ -205,15 +209,6 @@ def _find_method_and_recipe(card: ModelCard) -> tuple[Method | None, Recipe | No
         return None, None
     recipe = method.recipes.get(card.recipe)
     return method, recipe if recipe is not None and recipe.edition == card.edition else None
-
-
-def _read_weights(settings: Mapping[str, object]) -> dict[str, float]:
-    """Return the weights of all loss terms in the settings of a card, by ``KIND:CLASS``."""
-    return {
-        name: float(weight)
-        for name, weight in mapping_entry(settings, "losses").items()
-        if isinstance(weight, int | float)
-    }
 
 
 def _read_phase(card: ModelCard) -> PhaseRecord | None:

@@ -24,7 +24,7 @@ from bids_sr.sr.networks.data.validation import (
     interpolate_windows,
     validation_windows,
 )
-from bids_sr.sr.networks.training.update_steps import ActiveTerm, Networks, get_memory_format
+from bids_sr.sr.networks.training.update_steps import Networks, get_memory_format
 from bids_sr.sr.recipe import Recipe
 
 _LOGGER = logging.getLogger(__name__)
@@ -560,19 +560,12 @@ def _compute_score(
         return _convert_to_db(error)
     for term in nets.terms:
         if term.kind == "tv":
-            error += term.weight * _average_variation(term, outputs, windows)
+            variations = [
+                float(term.module(output, window.batch.target))
+                for output, window in zip(outputs, windows, strict=True)
+            ]
+            error += term.weight * float(np.mean(variations))
     return _convert_to_db(error)
-
-
-def _average_variation(
-    term: ActiveTerm, outputs: Sequence[Tensor], windows: Sequence[ScoredWindow]
-) -> float:
-    """Return the mean of a total variation term over all windows, without its weight."""
-    variations = [
-        float(term.module(output, window.batch.target))
-        for output, window in zip(outputs, windows, strict=True)
-    ]
-    return float(np.mean(variations))
 
 
 def _add_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bids_sr.io.grids import Factor
 from bids_sr.sr.networks.data.examples import Batch
 from bids_sr.sr.networks.losses.adversarial import clip_weights, gradient_penalty
-from bids_sr.sr.recipe import LossTerm, Recipe
+from bids_sr.sr.recipe import Recipe
 
 
 class ActiveTerm(NamedTuple):
@@ -67,10 +67,10 @@ class Networks:
         for name, state in (companions or {}).items():
             if name in self.modules:
                 self.modules[name].load_state_dict(state)
-        self.terms = [
-            ActiveTerm(term.kind, _build_loss(term, vgg_weights).to(device), term.weight)
-            for term in loss_terms
-        ]
+        self.terms = []
+        for term in loss_terms:
+            loss = term.build(vgg_weights) if term.kind == "perceptual" else term.build()
+            self.terms.append(ActiveTerm(term.kind, loss.to(device), term.weight))
         self.optimizers = {
             name: _build_optimizer(net, recipe, is_critic=_is_critic(name))
             for name, net in self.modules.items()
@@ -297,11 +297,6 @@ def list_layers(net: nn.Module) -> list[nn.Module]:
         for module in net.modules()
         if any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
     ]
-
-
-def _build_loss(term: LossTerm, vgg_weights: Path | None) -> nn.Module:
-    """Return the module of a loss term; the perceptual term requires VGG-19 weights."""
-    return term.build(vgg_weights) if term.kind == "perceptual" else term.build()
 
 
 def _build_optimizer(net: nn.Module, recipe: Recipe, *, is_critic: bool) -> torch.optim.Optimizer:
