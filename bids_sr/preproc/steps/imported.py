@@ -186,24 +186,20 @@ def _import_transforms(
             f"{bold.path}: found head-motion transforms for {len(matrices)} volumes;"
             f" expected {bold.shape[3]}, the number of volumes in the run"
         )
-    hmc_xfms = _replace_transforms(matrices, list(reasons_by_volume(outliers)), n_dummy)
+    # An outlier takes the transform of the volume with the largest weight in its interpolation.
+    source_volumes = np.arange(len(matrices))
+    weights_by_outlier = interpolation_weights(
+        list(reasons_by_volume(outliers)), len(matrices), n_dummy
+    )
+    for volume, weights in weights_by_outlier.items():
+        source_volumes[volume] = max(weights, key=weights.__getitem__)
+    hmc_xfms = matrices[source_volumes]
     if boldref is None:
         mean = average_realigned_volumes(bold, hmc_xfms, n_dummy=n_dummy, distortion=distortion)
         boldref = Volume(mean, bold.affine, bold.header)
     motion = precomputed_motion(hmc_xfms, brain_mask(boldref.data, bold.affine), bold.affine)
     table = motion_table(motion.params, np.full(len(hmc_xfms), np.nan))
     return motion.matrices, table, boldref
-
-
-def _replace_transforms(matrices: Array, outliers: Sequence[int], n_dummy: int) -> Array:
-    """Return transforms (T, 4, 4) after a replacement in outlier volumes by the nearest other one.
-
-    The nearest volume is the volume with the largest weight in the interpolation of the outlier.
-    """
-    source_volumes = np.arange(len(matrices))
-    for volume, weights in interpolation_weights(outliers, len(matrices), n_dummy).items():
-        source_volumes[volume] = max(weights, key=weights.__getitem__)
-    return matrices[source_volumes]
 
 
 def describe_distortion(origin: str) -> str:

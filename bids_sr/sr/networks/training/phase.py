@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -422,8 +422,9 @@ class Phase:
         If the disk is full, training continues without a new checkpoint.
         """
         tensors = _add_prefix(self.best_weights, "best.")
-        for device_type, rng_state in _iter_torch_rng_states(self.training.device):
-            tensors[f"{device_type}_rng"] = rng_state
+        tensors["torch_rng"] = torch.get_rng_state()
+        if self.training.device.startswith("cuda"):
+            tensors["cuda_rng"] = torch.cuda.get_rng_state(self.training.device)
         for name, optimizer in self.nets.optimizers.items():
             tensors |= _add_prefix(self.nets.modules[name].state_dict(), f"{name}.")
             tensors |= flatten_optimizer(optimizer, f"{name}_optimizer")
@@ -571,13 +572,6 @@ def _compute_score(
 def _add_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return tensors with a prefix added to their names."""
     return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
-
-
-def _iter_torch_rng_states(device: str) -> Iterator[tuple[str, Tensor]]:
-    """Yield the random states of torch on the CPU ("torch") and, if used, on the GPU ("cuda")."""
-    yield "torch", torch.get_rng_state()
-    if device.startswith("cuda"):
-        yield "cuda", torch.cuda.get_rng_state(device)
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
