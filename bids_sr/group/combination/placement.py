@@ -28,15 +28,13 @@ def filter_alike(values: Array, frame_to_runs: Sequence[Array]) -> Float:
     """
     kernels = _make_kernels()
     voxels = np.indices(values.shape, dtype=np.float32).reshape(3, -1).T
-    filtered = [
-        _filter_axes(values, np.asarray(matrix), apply_matrix(np.asarray(matrix), voxels), kernels)
-        for matrix in frame_to_runs
-    ]
+    filtered = [_filter_axes(values, matrix, voxels, kernels) for matrix in frame_to_runs]
     return np.asarray(np.mean(filtered, axis=0))
 
 
-def _filter_axes(values: Array, matrix: Array, points: Array, kernels: Float) -> Array:
-    """Filter a map along each axis with the kernels at `points` of another run (voxels, 3)."""
+def _filter_axes(values: Array, matrix: Array, voxels: Array, kernels: Float) -> Array:
+    """Filter a map along each axis with the kernels at its `voxels` in another run."""
+    points = apply_matrix(matrix, voxels)
     for run_axis in range(3):
         axis = int(np.argmax(np.abs(matrix[run_axis, :3])))
         fractions = np.mod(points[:, run_axis], 1.0).reshape(values.shape)
@@ -77,7 +75,7 @@ def compute_place_sd(gradients: Array, covariance: Array) -> Float:
     `gradients` are (…, 6): those of voxels, or their means over regions, because the error of a
     rigid registration is one error for all voxels.
     """
-    variance = np.einsum("...i,ij,...j->...", gradients, np.asarray(covariance), gradients)
+    variance = np.einsum("...i,ij,...j->...", gradients, covariance, gradients)
     return np.asarray(np.sqrt(np.maximum(variance, 0)))
 
 
