@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress
 from operator import eq
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from bids_sr.config.sections.activation import COMBINE_ALL_OPTION
 from bids_sr.glm.connectivity_seeds import seed_names
@@ -185,8 +185,7 @@ def list_uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[Uncombined
             if group.left_out[name] == WITHOUT_RUN and _get_weights(run, plan)
         }
         reasons |= {
-            preventing.name: preventing.reason
-            for preventing in _list_preventing_runs(runs, group, plan)
+            name: group.left_out[name] for name in _find_preventing_runs(runs, group, plan)
         }
         members = {**group.runs, **excluded}
         if len(members) > 1 and reasons:
@@ -277,8 +276,8 @@ def _left_out_warnings(
                 yield run, " ".join(sentences)
     for group in groups:
         if not _is_combined(group):
-            for preventing in _list_preventing_runs(runs, group, plan):
-                yield preventing.run, _not_combined_text(preventing.reason)
+            for name, run in _find_preventing_runs(runs, group, plan).items():
+                yield run, _not_combined_text(group.left_out[name])
 
 
 def _sort_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
@@ -506,31 +505,20 @@ def _not_combined_text(reason: str) -> str:
     return f"not combined with the other runs of its task: {reason}."
 
 
-class _PreventingRun(NamedTuple):
-    """Run that keeps the runs of its task from being combined.
-
-    `name` is its short name in the group.
-    """
-
-    name: str
-    run: BoldRun
-    reason: str
-
-
-def _list_preventing_runs(
+def _find_preventing_runs(
     runs: Sequence[BoldRun], group: RunGroup, plan: Plan
-) -> list[_PreventingRun]:
-    """Return runs that keep the runs of a task from being combined at all.
+) -> dict[str, BoldRun]:
+    """Return runs by name that keep the runs of a task from being combined at all.
 
     The first run is not among them. Runs without contrasts, such as runs at rest, have nothing to
     combine.
     """
     excluded = [
-        _PreventingRun(name=name, run=run, reason=group.left_out[name])
+        (name, run)
         for name, run in _name_excluded(sorted(runs, key=_run_order), group).items()
         if group.left_out[name] != WITHOUT_RUN and _get_weights(run, plan)
     ]
-    return excluded if group.runs else excluded[1:]
+    return dict(excluded if group.runs else excluded[1:])
 
 
 def _name_excluded(runs: Sequence[BoldRun], group: RunGroup) -> dict[str, BoldRun]:
