@@ -309,7 +309,8 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
     """Sort out which runs can be combined: two or more, or none."""
     numberless = {run.bold for run in list_runs_without_number(runs)}
     runs_by_name = {
-        _short_name(run, over_sessions=over_sessions): run for run in sorted(runs, key=_run_order)
+        short_run_name(run.entities, over_sessions=over_sessions): run
+        for run in sorted(runs, key=_run_order)
     }
     left_out = {name: WITHOUT_RUN for name, run in runs_by_name.items() if run.bold in numberless}
     left_out |= _find_unusual_sizes(_omit(runs_by_name, left_out))
@@ -526,7 +527,7 @@ def _name_excluded(runs: Sequence[BoldRun], group: RunGroup) -> dict[str, BoldRu
     excluded_entities = _list_excluded_entities(over_sessions=group.over_sessions)
     entities = {key: label for key, label in group.entities.items() if key != "datatype"}
     runs_by_name = {
-        _short_name(run, over_sessions=group.over_sessions): run
+        short_run_name(run.entities, over_sessions=group.over_sessions): run
         for run in runs
         if dict(_entity_key(run, excluded_entities=excluded_entities)) == entities
     }
@@ -536,11 +537,6 @@ def _name_excluded(runs: Sequence[BoldRun], group: RunGroup) -> dict[str, BoldRu
 def _list_excluded_entities(*, over_sessions: bool) -> tuple[str, ...]:
     """Return the entities that may differ between combined runs."""
     return ("run", "session") if over_sessions else ("run",)
-
-
-def _short_name(run: BoldRun, *, over_sessions: bool) -> str:
-    """Return the name of a run among the runs of its group."""
-    return short_run_name(run.entities, over_sessions=over_sessions)
 
 
 def _run_order(run: BoldRun) -> tuple[str, int, str]:
