@@ -153,7 +153,10 @@ def align_volumes(
         The acquired series shows no head, or the compared series is NaN inside the brain.
     """
     mean = np.mean(list(acquired.values()), axis=0)
-    head, brain = _make_masks(mean, affine)
+    try:
+        head, brain = head_mask(mean, affine), brain_mask(mean, affine)
+    except (MaskError, ValueError) as error:
+        raise InvalidInput(f"no head could be found in the acquired series ({error})") from None
     _check_brain_for_nan(compared, brain, affine)
     series = _scale_to_run(compared, mean, head)
     region = _select_region(head, series.has_signal, affine)
@@ -184,14 +187,6 @@ def align_volumes(
         valid=series.valid,
         signal_threshold=series.signal_threshold,
     )
-
-
-def _make_masks(mean: Array, affine: Array) -> tuple[MaskArray, MaskArray]:
-    """Return the head and brain masks of a run's mean image, or raise InvalidInput."""
-    try:
-        return head_mask(mean, affine), brain_mask(mean, affine)
-    except (MaskError, ValueError) as error:
-        raise InvalidInput(f"no head could be found in the acquired series ({error})") from None
 
 
 def _check_brain_for_nan(volumes: Mapping[int, Array], brain: MaskArray, affine: Array) -> None:
