@@ -699,13 +699,11 @@ def minus_others(contrasts: Contrasts) -> tuple[str, ...]:
 
 def single_conditions(contrasts: Contrasts) -> list[str]:
     """Return the contrasts of one condition against rest, which are compared for overlap."""
-    return [name for name, weights in contrasts.items() if _is_single_condition(weights)]
-
-
-def _is_single_condition(weights: Mapping[str, float]) -> bool:
-    """Return True if one trial type has a positive weight, and all others have weight 0."""
-    nonzero_weights = [weight for weight in weights.values() if weight]
-    return len(nonzero_weights) == 1 and nonzero_weights[0] > 0
+    return [
+        name
+        for name, weights in contrasts.items()
+        if [weight > 0 for weight in weights.values() if weight] == [True]
+    ]
 
 
 def comparable(weights: Mapping[str, float]) -> ComparableWeights:
