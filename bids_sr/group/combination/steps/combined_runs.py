@@ -647,7 +647,7 @@ def _combine_contrast(
     total_weight = 1.0 if terms else sum(run_weights)
     shares = {name: weight / total_weight for name, weight in zip(maps, run_weights, strict=True)}
     first_effect = next(iter(maps.values()))["effect"]
-    sidecar = _make_common_sidecar(combination, used.contrast, maps, shares, estimate)
+    sidecar = _make_common_sidecar(combination, used, shares, estimate)
     if estimate.sd is not None:
         sidecar["SharedErrorCorrelation"] = round(correlation, 4)
         sidecar["ErrorWidening"] = round(widening, 4)
@@ -688,16 +688,12 @@ def make_run_estimate(maps: MapsByStatistic) -> RunEstimate:
 
 def _make_common_sidecar(
     combination: _Combination,
-    contrast: str,
-    maps: Mapping[str, MapsByStatistic],
+    used: RunsOfContrast,
     shares: Mapping[str, float],
     estimate: CombinedEstimate,
 ) -> dict[str, object]:
-    """Return metadata of all combined maps of a contrast at one smoothing.
-
-    `maps`: maps of the combined runs, by name of the run and statistic. `shares`: weights of the
-    runs, which sum to 1.
-    """
+    """Return metadata of all combined maps of a contrast; `shares` are the weights of the runs."""
+    maps = used.maps
     first = next(iter(maps.values()))["effect"].sidecar
     sidecar: dict[str, object] = {
         **{key: first[key] for key in _RUN_KEYS if key in first},
@@ -706,7 +702,7 @@ def _make_common_sidecar(
             name: round(as_number(run_maps["effect"].sidecar[RUN_SCALE]), 6)
             for name, run_maps in maps.items()
         },
-        "RunsLeftOut": _list_left_out(combination, contrast, maps),
+        "RunsLeftOut": _list_left_out(combination, used),
         "DegreesOfFreedom": estimate.dof,
     }
     if disagreeing_runs := {
@@ -733,19 +729,14 @@ def _make_common_sidecar(
     return sidecar
 
 
-def _list_left_out(
-    combination: _Combination, contrast: str, maps: Mapping[str, MapsByStatistic]
-) -> dict[str, str]:
-    """Return the reasons why runs are not in the map of a contrast, by name of the run.
-
-    `maps`: maps of the combined runs, by name of the run and statistic.
-    """
+def _list_left_out(combination: _Combination, used: RunsOfContrast) -> dict[str, str]:
+    """Return the reasons why runs are not in the map of a contrast, by name of the run."""
     left_out = dict(combination.left_out)
     for name, reasons in combination.missing_contrasts.items():
-        if contrast in reasons:
-            left_out[name] = reasons[contrast]
+        if used.contrast in reasons:
+            left_out[name] = reasons[used.contrast]
     for name in combination.runs:
-        if name not in maps and name not in left_out:
+        if name not in used.maps and name not in left_out:
             left_out[name] = "the run does not have the contrast, or it could not be estimated"
     return left_out
 
