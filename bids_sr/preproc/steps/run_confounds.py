@@ -82,18 +82,14 @@ def gather_confounds(
     table, descriptions = add_alternation(*confounds, outliers)
     if tpms:
         return table, descriptions
-    omission_text = _describe_omitted_tissues(
+    reason = (
         "the brain mask of the T1w image is implausible"
         if is_implausible
         else "there is no T1w image"
     )
-    return table, {"Description": omission_text, **descriptions}
-
-
-def _describe_omitted_tissues(reason: str) -> str:
-    """Return a text on columns that require tissue maps; `reason` is why there are none."""
-    return (
+    omission_text = (
         "The single-tissue columns (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor,"
         f" c_comp_cor) are omitted because {reason}. Denoising strategies that require these"
         " columns cannot be used for this run."
     )
+    return table, {"Description": omission_text, **descriptions}
