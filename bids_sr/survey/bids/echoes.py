@@ -1,6 +1,6 @@
 """Echoes of a run: echo times, and comparison of headers and sidecars with the shortest echo."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
@@ -53,7 +53,12 @@ def read_echoes(
         if first is None:
             first = echo
         else:
-            _refuse_differences(path, _list_differences(echo, first), findings)
+            for difference in _list_differences(echo, first):
+                findings.add_problem(
+                    path,
+                    f"the echoes cannot be combined because {difference.reason}",
+                    f"{difference.fix}, or {SINGLE_ECHO}.",
+                )
             _note_other_order(header, first.header, findings)
         te_ms = _read_echo_time(path, sidecar, findings)
         if te_ms is not None:
@@ -78,18 +83,6 @@ class _Difference(NamedTuple):
 
     reason: str
     fix: str
-
-
-def _refuse_differences(
-    path: Path, differences: Iterable[_Difference], findings: Findings
-) -> None:
-    """Report each difference between an echo and the first echo."""
-    for difference in differences:
-        findings.add_problem(
-            path,
-            f"the echoes cannot be combined because {difference.reason}",
-            f"{difference.fix}, or {SINGLE_ECHO}.",
-        )
 
 
 def _list_differences(echo: _Echo, first: _Echo) -> Iterator[_Difference]:

@@ -572,7 +572,11 @@ def _find_field_map(
     origin: DerivativeFolder, run: BoldRun, files: Mapping[str, Path], findings: Findings
 ) -> PrecomputedField | None:
     """Return the field map that a run was corrected with, or None if no field map is usable."""
-    xfms = _list_field_map_transforms(files)
+    xfms = {
+        match[1]: path
+        for file_name, path in files.items()
+        if (match := _FIELD_MAP_XFM.fullmatch(file_name)) and match[1] not in _OTHER_TARGETS
+    }
     if not xfms:
         _note_unsaved_registration(origin, run, findings)
         return None
@@ -602,22 +606,18 @@ def _find_field_map(
     direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
     readout = _find_readout_time(run)
     if not re.fullmatch("[ijk]-?", direction) or readout is None:
-        missing_key = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
-        _refuse_missing_metadata(run, missing_key, name, findings)
+        key = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
+        findings.add_problem(
+            run.bold,
+            f"{key} is missing or invalid in the metadata of the run, but is required to apply the"
+            f" field map {name}",
+            f"Add {key} to the sidecar of the run; it is needed to compute voxel shifts from the"
+            " field map.",
+        )
         return None
     return PrecomputedField(
         name=name, fieldmap=image, xfm=xfm, phase_encoding=direction, readout=readout
     )
-
-
-def _list_field_map_transforms(files: Mapping[str, Path]) -> dict[str, Path]:
-    """Return field map → transform of the run to it; `files` are the derivatives by name."""
-    matches = ((_FIELD_MAP_XFM.fullmatch(name), path) for name, path in files.items())
-    return {
-        match[1]: path
-        for match, path in matches
-        if match is not None and match[1] not in _OTHER_TARGETS
-    }
 
 
 def _note_unsaved_registration(origin: DerivativeFolder, run: BoldRun, findings: Findings) -> None:
@@ -707,14 +707,3 @@ def _find_readout_time(run: BoldRun) -> float | None:
         except ValueError:
             return None
     return float(readout) if isinstance(readout, int | float) and 0 < readout < 1 else None
-
-
-def _refuse_missing_metadata(run: BoldRun, key: str, field_map: str, findings: Findings) -> None:
-    """Report that the sidecar of a run lacks a field that its field map requires."""
-    findings.add_problem(
-        run.bold,
-        f"{key} is missing or invalid in the metadata of the run, but is required to apply the"
-        f" field map {field_map}",
-        f"Add {key} to the sidecar of the run; it is needed to compute voxel shifts from the field"
-        " map.",
-    )

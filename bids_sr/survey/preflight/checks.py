@@ -112,8 +112,12 @@ def check_runs(settings: Settings, findings: Findings) -> Plan:
     with findings.about(code="space"):
         region_masks, atlas_spaces = regions.check_regions(settings, data_set.subjects, findings)
     note_unused_reference(settings, data_set.subjects, findings)
+    pauses = {bold: run_types.pauses for bold, run_types in models.types.items()}
     subjects = tuple(
-        _mark_pauses(subject, models.types)
+        replace(
+            subject,
+            runs=tuple(replace(run, pauses=pauses.get(run.bold, ())) for run in subject.runs),
+        )
         for subject in data_set.subjects
         if any(run.bold in models.contrasts for run in subject.runs)
     )
@@ -136,13 +140,6 @@ def check_runs(settings: Settings, findings: Findings) -> Plan:
         combines_all_runs=settings.activation.combine_all_runs,
     )
     return _complete_plan(plan, estimable_bolds, settings, remaining_findings)
-
-
-def _mark_pauses(subject: Subject, types: Mapping[Path, estimability.TypesOfRun]) -> Subject:
-    """Return a participant; runs list the trial types that are taken for rest."""
-    pauses = {bold: run_types.pauses for bold, run_types in types.items()}
-    runs = (replace(run, pauses=pauses.get(run.bold, ())) for run in subject.runs)
-    return replace(subject, runs=tuple(runs))
 
 
 def _warn_of_missing_events(data_set: Survey, settings: Settings, findings: Findings) -> None:

@@ -129,25 +129,23 @@ def _find_largest_scan(subjects: Sequence[Subject], settings: Settings) -> float
     model_input = input_of_models(settings.superres)
     if model_input is not None:
         sizes += [
-            _count_millions_at(scan.path, model_input.mm)
+            _count_millions(scan.path, model_input.mm)
             for subject in subjects
             for scan in subject.lowres_scans
         ]
     return max(sizes, default=0.0)
 
 
-def _count_millions_at(path: Path, mm: tuple[float, float, float]) -> float:
-    """Return the voxels (millions) in the field of view of an image at another voxel size (mm)."""
+def _count_millions(path: Path, mm: tuple[float, float, float] | None = None) -> float:
+    """Return the voxels (millions) of an image, 0 if unreadable (reported elsewhere).
+
+    `mm` is another voxel size with the same field of view.
+    """
     header = read_header(path, Findings())
     if header is None:
         return 0.0
-    return _count_millions(path) * math.prod(header.zooms[:3]) / math.prod(mm)
-
-
-def _count_millions(path: Path) -> float:
-    """Return the voxels (millions) of an image, 0 if unreadable (reported elsewhere)."""
-    header = read_header(path, Findings())
-    return 0.0 if header is None else math.prod(header.shape[:3]) / 1e6
+    millions = math.prod(header.shape[:3]) / 1e6
+    return millions if mm is None else millions * math.prod(header.zooms) / math.prod(mm)
 
 
 def _estimate_structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estimate:

@@ -126,7 +126,10 @@ def _read_events(path: Path, levels: Collection[str], findings: Findings) -> lis
             f"{count_text} events have zero duration and are modeled as impulses with an area"
             " of 1 s, as in SPM.",
         )
-    _check_cells(path, records, findings)
+    wide_line = next((line for line, record in records if "" in record), None)
+    if wide_line is not None:
+        fix = "Each line must have the same number of cells as the header line."
+        findings.add_problem(path, f"line {wide_line} has more cells than the header line", fix)
     return rows
 
 
@@ -353,14 +356,6 @@ def _note_overlaps(rows: Sequence[_EventRow], path: Path, findings: Findings) ->
             f" ({len(events)} in total, the first in line {events[0].line}). The modeled responses"
             " are summed.",
         )
-
-
-def _check_cells(path: Path, records: Sequence[TableRow], findings: Findings) -> None:
-    """Reject a table with a line that has more cells than the header line."""
-    wide_line = next((line for line, record in records if "" in record), None)
-    if wide_line is not None:
-        fix = "Each line must have the same number of cells as the header line."
-        findings.add_problem(path, f"line {wide_line} has more cells than the header line", fix)
 
 
 def _explain_unmodeled_types(rows: Sequence[_EventRow]) -> dict[str, str]:

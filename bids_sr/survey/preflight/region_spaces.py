@@ -143,7 +143,10 @@ def _find_space(
 
     The space is stated by the file name, or the image has one of the known `grids`.
     """
-    label = _read_space(image.path)
+    entities = parse_entities(image.path)
+    # names of TemplateFlow state the space as tpl
+    name = entities.get("space") or entities.get("tpl", "")
+    label = "+".join(filter(None, (name, entities.get("cohort", ""))))
     space = find_space(label, image.grid, grids)
     if space is not None:
         known_spaces: dict[str, RegionSpace] = {T1W: T1W, BOLDREF: BOLDREF}
@@ -163,13 +166,3 @@ def _find_space(
         " another template, list it first in --output-spaces.",
     )
     return None
-
-
-def _read_space(file: Path) -> str:
-    """Return the space in a file name, cohort after a plus sign; "" if the name has none.
-
-    Names of TemplateFlow state the space as ``tpl``.
-    """
-    entities = parse_entities(file)
-    space = entities.get("space") or entities.get("tpl", "")
-    return "+".join(filter(None, (space, entities.get("cohort", ""))))

@@ -61,17 +61,13 @@ class SignalFaultSearch:
             self._steps.add(volume)
         if self._clipped is not None and self._n_volumes >= self._first_steady:
             self._clipped.add(volume)
-        if self._may_wrap and self._wrapped is None and self._n_examined < _MAX_EXAMINED:
-            self._find_wrapped(volume)
-        self._n_volumes += 1
-
-    def _find_wrapped(self, volume: np.ndarray) -> None:
-        """Search wrapped values in a volume."""
-        if may_be_wrapped(volume):
+        is_searched = self._may_wrap and self._wrapped is None
+        if is_searched and self._n_examined < _MAX_EXAMINED and may_be_wrapped(volume):
             self._n_examined += 1
             wrapped = find_wrapped_values(volume.reshape(self._shape, order="F"))
             if wrapped is not None:
                 self._wrapped = (*wrapped, self._n_volumes)
+        self._n_volumes += 1
 
     def report(self, findings: Findings, alternative: str) -> None:
         """Report all faults; `alternative` is a further remedy."""

@@ -99,9 +99,14 @@ def prepare(
     )
     _describe_dataset(truth_dir, settings, "high-resolution reference of the downsampled dataset")
     runs = [run for subject in subjects for run in subject.runs if run.events is not None]
+    # default contrasts have the names and signs that they have in the original data set
     for task in sorted({run.entities["task"] for run in runs}):
         for root in (data_dir, truth_dir):
-            _write_type_order(root / f"task-{task}_events.json", type_order.get(task, ()))
+            sidecar = root / f"task-{task}_events.json"
+            if types := type_order.get(task):
+                write_json(sidecar, {"trial_type": {"Levels": {name: name for name in types}}})
+            else:
+                sidecar.unlink(missing_ok=True)
     for subject in subjects:
         digest = _compute_digest(subject, settings)
         record = data_dir.parent / _RECORDS_FOLDER / f"sub-{subject.label}.json"
@@ -143,17 +148,6 @@ def _describe_dataset(root: Path, settings: Settings, title: str) -> None:
         " the acquired high-resolution series. See the page Evaluation in the bids-sr"
         " documentation.\n",
     )
-
-
-def _write_type_order(sidecar: Path, types: Sequence[str]) -> None:
-    """Write the sidecar that orders the trial types of a task, or remove it if `types` is empty.
-
-    Default contrasts thus have the names and signs that they have in the original data set.
-    """
-    if types:
-        write_json(sidecar, {"trial_type": {"Levels": {name: name for name in types}}})
-    else:
-        sidecar.unlink(missing_ok=True)
 
 
 def _compute_digest(subject: Subject, settings: Settings) -> str:
