@@ -489,16 +489,13 @@ def _check_run_grids(
     for path in images if mask is None else [*images, mask]:
         header = headers.read_header(path, findings)
         if header is not None:
-            fix = (
-                "Specify the fMRIPrep output for this dataset; the transforms are valid only for"
-                " the original image grid."
-            )
             check_grid(
                 slice_axis.reorder_like(header, run.affine),
                 run.shape,
                 run.affine,
                 f"the run {run.bold.name}",
-                fix,
+                "Specify the fMRIPrep output for this dataset; the transforms are valid only for"
+                " the original image grid.",
                 findings,
             )
 

@@ -386,15 +386,13 @@ def _find_event_mismatches(
             reason = "the events table of this file lacks some trial types of the run"
             yield _CompanionMismatch(candidate.bold, reason)
     elif candidate.events and not _are_same_events(run_events, candidate_events):
-        reason = (
+        yield _CompanionMismatch(
+            candidate.events,
             f"the {len(candidate_events)} events differ in onset, duration or trial type from"
-            f" the {len(run_events)} events in {run.events.name}"
-        )
-        fix = (
+            f" the {len(run_events)} events in {run.events.name}",
             "Use the reference that belongs to this run. If volumes were removed, shift the"
-            " onsets in both events tables."
+            " onsets in both events tables.",
         )
-        yield _CompanionMismatch(candidate.events, reason, fix)
 
 
 class _TimedEvent(NamedTuple):
