@@ -14,6 +14,7 @@ from typing import TypeVar
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.orientation import axes_text
+from bids_sr.survey.bids.acquired_matrix import read_number
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.timing import parse_echo_time
 
@@ -59,10 +60,11 @@ def read_acquisition(fields: Mapping[str, object], affine: Array) -> Acquisition
     `fields` are metadata, and `affine` is the voxel-to-world matrix of the axes that they name (4
     x 4, RAS+ mm).
     """
+    field_t = read_number(fields, "MagneticFieldStrength")
     return Acquisition(
         phase_encoding=_read_phase_encoding(fields, affine),
         echo_time_ms=parse_echo_time(fields),
-        field_t=_read_field_strength(fields),
+        field_t=field_t if 0 < field_t < _MAX_FIELD_T else None,
     )
 
 
@@ -74,14 +76,6 @@ def _read_phase_encoding(fields: Mapping[str, object], affine: Array) -> str | N
     end = axes_text(affine)["ijk".index(direction[0])]
     start = _OPPOSITE_LETTERS[end]
     return f"{end} to {start}" if direction.endswith("-") else f"{start} to {end}"
-
-
-def _read_field_strength(fields: Mapping[str, object]) -> float | None:
-    """Return the field strength (T), or None if it is unknown."""
-    field_t = fields.get("MagneticFieldStrength")
-    if isinstance(field_t, int | float) and not isinstance(field_t, bool):
-        return float(field_t) if 0 < field_t < _MAX_FIELD_T else None
-    return None
 
 
 def find_unusual_acquisitions(acquisitions: Mapping[str, Acquisition]) -> dict[str, str]:

@@ -138,8 +138,7 @@ def _read_series(path: Path, index: Index) -> BoldRun | None:
         return None
     # by inheritance, possibly the events of a longer run of the same task
     events = index.events(path)
-    has_own_events = events is not None and file_stem(events) == file_stem(path)
-    if events is None or not has_own_events:
+    if events is None or file_stem(events) != file_stem(path):
         return run
     return replace(run, events=events, events_sidecar=index.read_events_sidecar(events))
 

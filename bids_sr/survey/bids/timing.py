@@ -5,6 +5,7 @@ from typing import TypeGuard
 
 from bids_sr.io.image_header import Header
 from bids_sr.io.volume_times import is_same_tr
+from bids_sr.survey.bids.acquired_matrix import read_number
 from bids_sr.survey.bids.findings import Findings
 
 _SHORTEST_TR = 0.02  # s; shorter than any acquisition
@@ -104,10 +105,8 @@ def guess_tr(tr: float | None) -> float | None:
 
 def parse_echo_time(sidecar: Mapping[str, object]) -> float | None:
     """Return the echo time (ms) in a sidecar, or None if it is not a time in seconds below 1 s."""
-    te = sidecar.get("EchoTime")
-    if isinstance(te, int | float) and not isinstance(te, bool) and 0 < te < 1:
-        return 1000.0 * te
-    return None
+    te = read_number(sidecar, "EchoTime")
+    return 1000.0 * te if 0 < te < 1 else None
 
 
 def is_slice_timing(value: object, n_slices: int, tr: float) -> TypeGuard[list[float]]:
