@@ -2,12 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
 from bids_sr.config import Paths, Settings
 from bids_sr.io.dataset_description import RESULTS
+from bids_sr.io.json_values import as_list, as_mapping
 from bids_sr.io.mounts import advise_mount, advise_user, is_container, is_mounted, is_own_image
 from bids_sr.survey.bids import Findings, find_pretrained
 from bids_sr.survey.bids.findings import InputError
@@ -186,9 +186,9 @@ def check_owner(settings: Settings, findings: Findings) -> None:
     except InputError as error:
         findings.add(error.problems)
         return
-    name, version = _parse_generator(content)
-    links = content.get("DatasetLinks")
-    source = str(links.get("raw", "")) if isinstance(links, dict) else ""
+    generator = as_mapping(next(iter(as_list(content.get("GeneratedBy"))), None))
+    name, version = (str(generator.get(key, "")) for key in ("Name", "Version"))
+    source = str(as_mapping(content.get("DatasetLinks")).get("raw", ""))
     dataset = (paths.output_dir / Path(unquote(source.removeprefix("file://")))).resolve()
     expected_datasets = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
     reason = ""
@@ -217,14 +217,6 @@ def _find_unrelated_file(paths: Paths) -> Path | None:
     if was_started or all(path.name in _OWN_FOLDERS for path in unrelated):
         return None
     return min(unrelated)
-
-
-def _parse_generator(description: Mapping[str, object]) -> tuple[str, str]:
-    """Return program and version of the first entry of GeneratedBy; "" if missing."""
-    generators = description.get("GeneratedBy")
-    if not isinstance(generators, list) or not generators or not isinstance(generators[0], dict):
-        return "", ""
-    return str(generators[0].get("Name", "")), str(generators[0].get("Version", ""))
 
 
 def _check_work_dir(paths: Paths, findings: Findings) -> None:
