@@ -522,12 +522,12 @@ def _open_run(
     """
     bold = files[0]
     if index.is_ignored(bold):
-        text = (
+        result.note(
+            bold,
             "the run is listed in .bidsignore, which concerns the BIDS validator only, so"
             " the run is processed. To exclude it, use --task-id, --run-id or"
-            " --bids-filter-file."
+            " --bids-filter-file.",
         )
-        result.note(bold, text)
     sidecar, header = index.read_metadata(bold, result), headers.read_header(bold, result)
     if not index.has_own_sidecar(bold) and (
         text := describe_similar(bold, "bold", ".json", "bold")

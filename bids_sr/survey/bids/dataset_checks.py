@@ -100,9 +100,9 @@ def note_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
     suffixes = {parse_suffix(path) for folder in folders for path in folder.glob("*.nii*")}
     descriptions = [text for suffix, text in _FIELD_MAPS.items() if suffix in suffixes]
     if descriptions:
-        text = (
+        findings.note(
+            f"sub-{label}/fmap",
             f"field maps were found ({', '.join(descriptions)}), but bids-sr does not correct for"
             " susceptibility distortion. To use a field map, run fMRIPrep first and specify its"
-            " output with -d fmriprep=DIR."
+            " output with -d fmriprep=DIR.",
         )
-        findings.note(f"sub-{label}/fmap", text)

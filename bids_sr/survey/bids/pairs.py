@@ -302,12 +302,12 @@ def _build_pair(
     if findings.problems or factor is None:
         return None
     if low is None:
-        text = (
+        findings.note(
+            high.path,
             "no low-resolution T2*-weighted image was found. A k-space-truncated copy of this"
             f" image ({factor_text(factor)}) is used instead, which is easier to super-resolve"
-            " than an acquired low-resolution image."
+            " than an acquired low-resolution image.",
         )
-        findings.note(high.path, text)
     return Pair(
         highres=high.path,
         lowres=low.path if low else None,

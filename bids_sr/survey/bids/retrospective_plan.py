@@ -41,11 +41,12 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
     for pair in (*subject.pairs, *subject.holdouts.values()):
         first_pair = pair_by_labels.setdefault(pair_labels(pair), pair)
         if first_pair != pair:
-            reason = (
+            findings.add_problem(
+                pair.highres,
                 "--retrospective supports only one pair per session, but another pair was found"
-                f" ({first_pair.highres.name})"
+                f" ({first_pair.highres.name})",
+                _SEPARATE_CALLS_FIX,
             )
-            findings.add_problem(pair.highres, reason, _SEPARATE_CALLS_FIX)
     for session, source in select_pair_sources(subject).items():
         for run in subject.runs:
             if run.entities.get("session") == session:

@@ -175,11 +175,12 @@ def check_owner(settings: Settings, findings: Findings) -> None:
     if not description.exists():
         file = _find_unrelated_file(paths)
         if file is not None:
-            reason = (
+            findings.add_problem(
+                paths.output_dir,
                 f"the output directory is not empty (it contains {file.name}) and was not created"
-                " by bids-sr"
+                " by bids-sr",
+                fix,
             )
-            findings.add_problem(paths.output_dir, reason, fix)
         return
     try:
         content = read_object(description)

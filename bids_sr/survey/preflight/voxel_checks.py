@@ -202,11 +202,12 @@ def _report_volumes(
     """
     n_volumes, n_constant = summary.n_volumes, len(summary.constant)
     if summary.non_finite and not may_mask:
-        fix = (
+        findings.add_problem(
+            path,
+            _describe_non_finite(summary),
             "Convert the image again without NaN masking, or replace NaN and infinite values by"
-            f" 0.{alternative}"
+            f" 0.{alternative}",
         )
-        findings.add_problem(path, _describe_non_finite(summary), fix)
         return
     fix = (
         "Compare the image with its source, such as the DICOM images, and create it again, or"
