@@ -99,7 +99,7 @@ def _measure_with_rest(events: Events, design: Design, n_volumes: int) -> Float:
         is_near = -RESPONSE_S < trial.onset < n_volumes * design.tr
         if is_near and trial.condition in indices:
             duration = min(trial.duration, n_volumes * design.tr)
-            energy, area = _measure_response(design.settings.hrf.main, round(duration, 1))
+            energy, area = _measure_response(design.settings.hrf.main, float(f"{duration:.2g}"))
             energies[indices[trial.condition]] += trial.modulation**2 * energy
             areas[indices[trial.condition]] += trial.modulation * area
             seconds += duration + np.clip(duration, *_REST_S)

@@ -272,7 +272,7 @@ def test_a_series_is_compared_with_the_middle_echo_in_the_order_of_the_run(
     for echo in (1, 2, 3):
         path = maker.bold(
             f"sub-01_task-tap_echo-{echo}",
-            data=(series * 0.8**echo).astype("int16"),
+            data=((series + rng.normal(0, 10, series.shape)) * 0.8**echo).astype("int16"),
             sidecar={"EchoTime": 0.015 * echo},
         )
         if echo == 2 and is_mirrored:

@@ -83,6 +83,15 @@ def test_a_type_that_dominates_the_error_is_left_out_of_the_mean_only(
     assert about(plan.warnings, STEM, "'odd'")
 
 
+@pytest.mark.parametrize("duration", [0.001, 0.02, 0.04, 0.06, 0.3, 4.0])
+def test_contrasts_of_brief_events_are_precise(tmp_path: Path, duration: float) -> None:
+    onsets = np.arange(4.0, 100.0, 11.0)
+    events = [(onset, duration, ["thumb", "little"][k % 2]) for k, onset in enumerate(onsets)]
+    plan = plan_of(tmp_path, events)
+    assert list(contrasts(plan)) == PLAIN
+    assert not [notice for notice in plan.warnings if "standard errors" in notice.why]
+
+
 def test_the_mean_keeps_its_standard_error_beside_a_late_type(tmp_path: Path) -> None:
     """The standard error of `all` is within 5 % of that in a run without the late type."""
     errors = []
