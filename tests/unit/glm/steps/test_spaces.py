@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import ants
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -227,7 +228,7 @@ def test_maps_and_masks_are_resampled_to_every_space(scene: Scene) -> None:
         "the resolution is no longer that of the run"
     )
     assert resampled[4].entities == {**entities, "space": "X", "res": "2"}
-    assert SeriesReader(resampled[1].content).dtype == np.uint8
+    assert nib.load(resampled[1].content).get_data_dtype() == np.uint8
     assert set(np.unique(resampled[1].volume.data)) == {0, 1}
 
 
