@@ -81,9 +81,9 @@ def explain_unit(unit: str) -> str:
     """
     if unit in (PERCENT, SIGNAL_UNITS):
         return ""
-    found = f"is {unit!r}" if unit else "is not in its sidecar (Units)"
+    unit_text = f"is {unit!r}" if unit else "is not in its sidecar (Units)"
     expected = f"{PERCENT}, or {SIGNAL_UNITS} as in earlier versions"
-    return f"the unit of the map {found}; expected {expected}"
+    return f"the unit of the map {unit_text}; expected {expected}"
 
 
 def _find_table_problem(path: Path) -> str:

@@ -160,7 +160,7 @@ def _select_pairwise_means(ordered: Float, ranks: Sequence[int]) -> list[float]:
         means = np.sort(((ordered[:, None] + ordered) / 2)[order[:, None] <= order])
         return means[list(ranks)].tolist()
     step = _RELATIVE_PRECISION * (float(np.abs(ordered[[0, -1]]).max()) or 1.0)
-    found = []
+    selected_means = []
     for rank in ranks:
         low, high = float(ordered[0]) - step, float(ordered[-1])
         while high - low > step / 4:
@@ -170,5 +170,5 @@ def _select_pairwise_means(ordered: Float, ranks: Sequence[int]) -> list[float]:
                 low = middle
             else:
                 high = middle
-        found.append(round(high / step) * step)
-    return found
+        selected_means.append(round(high / step) * step)
+    return selected_means

@@ -220,8 +220,8 @@ def _find_clusters(
                 name = f"{name}, {label}" if label else name
             voxels = np.zeros(bold_mask.data.shape, dtype=bool)
             voxels[indices] = True
-            given = np.kron(voxels, np.ones(factor, dtype=bool))
-            region = locate_region(name, "cluster", given, mask.data, contrast)
+            cluster_mask = np.kron(voxels, np.ones(factor, dtype=bool))
+            region = locate_region(name, "cluster", cluster_mask, mask.data, contrast)
             if region is not None:
                 yield region
 
