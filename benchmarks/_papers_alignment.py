@@ -24,7 +24,7 @@ from _table import keep
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.phantom.poses import draw_pose
-from bids_sr.preproc.ants import Stage, apply, read_linear, register
+from bids_sr.preproc.ants import RegistrationStage, apply, read_linear, register
 from bids_sr.preproc.rigid import dilate_for_metric, linear_stages, register_rigid
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
@@ -81,7 +81,7 @@ def aligned(
         fixed_mask=rim,
     )
     transforms["affine"] = read_linear(files[0])
-    stage = Stage(
+    stage = RegistrationStage(
         transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1), mm=(size, 0.5 * size)
     )
     _, inverse = register(

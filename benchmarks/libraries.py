@@ -39,11 +39,11 @@ def head_motion() -> Table:
     """Compare errors over 24 known poses, 3 seeds of 8 (`hmc.py`, condition "plain")."""
     from hmc import AFFINE, Scanner, by_ants, motion_rows, ours
 
-    from bids_sr.preproc.ants import Stage, read_linear, register
+    from bids_sr.preproc.ants import RegistrationStage, read_linear, register
 
     def by_tuned_ants(series: Array, reference: Array, scanner: Scanner) -> list[Array]:
         """Register with all voxels of the head and global correlation, two levels."""
-        stage = Stage(
+        stage = RegistrationStage(
             transform="Rigid[0.1]",
             metric="GC",
             iterations=(200, 100),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class Stage:
+class RegistrationStage:
     """Transform and metric of one stage of `register`, named as in antsRegistration.
 
     `transform` includes its parameters, such as ``Rigid[0.1]``. `metric` is "MI" (Mattes, 32
@@ -92,7 +92,7 @@ def reorder_to_ras(image: Volume) -> Volume:
 def register(
     fixed: Volume,
     moving: Volume,
-    stages: Sequence[Stage],
+    stages: Sequence[RegistrationStage],
     *,
     seed: int,
     prefix: str,
@@ -148,7 +148,9 @@ def image_name(image: "ANTsImage") -> str:
     return str(get_pointer_string(image))
 
 
-def _stage_arguments(stage: Stage, image_names: Sequence[str], mask_name: str) -> list[str]:
+def _stage_arguments(
+    stage: RegistrationStage, image_names: Sequence[str], mask_name: str
+) -> list[str]:
     """Return the command-line arguments of one stage for antsRegistration."""
     image_pair = ",".join(image_names)
     if stage.transform.startswith("SyN"):

@@ -12,7 +12,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.ants import Stage
+from bids_sr.preproc.ants import RegistrationStage
 from bids_sr.preproc.linear import LinearRegistration, mutual_information
 from bids_sr.spatial import low_resolution_grids, masks, similarity
 from bids_sr.spatial.resampling import sample_volume
@@ -141,7 +141,10 @@ def _align_head(
         fixed=low_template,
         moving=low_head,
         metric_mask=low_mask,
-        stages=[Stage(transform="Rigid[0.1]", **levels), Stage(transform="Affine[0.1]", **levels)],
+        stages=[
+            RegistrationStage(transform="Rigid[0.1]", **levels),
+            RegistrationStage(transform="Affine[0.1]", **levels),
+        ],
         seed=seed,
         prefix=prefix,
     )

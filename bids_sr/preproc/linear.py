@@ -7,7 +7,7 @@ from typing import NamedTuple
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.ants import Stage, read_linear, register
+from bids_sr.preproc.ants import RegistrationStage, read_linear, register
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.similarity import normalized_mutual_information
 
@@ -31,7 +31,7 @@ class LinearRegistration:
     fixed: Volume
     moving: Volume
     metric_mask: Array
-    stages: Sequence[Stage]
+    stages: Sequence[RegistrationStage]
     seed: int
     prefix: str
     read_xfm: Callable[[Path], Array] = read_linear

@@ -7,7 +7,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.ants import Stage, apply, register
+from bids_sr.preproc.ants import RegistrationStage, apply, register
 from bids_sr.preproc.brain import downsample
 from bids_sr.spatial import low_resolution_grids, masks
 from bids_sr.spatial.resampling import sample_volume
@@ -55,7 +55,7 @@ def normalize(
     low_template = downsample(template, mm)
     low_mask = low_resolution_grids.downsample_mask(template_mask, template.affine, mm)
     brain_image = Volume(data=np.where(mask, brain.data, 0), affine=brain.affine)
-    affine = Stage(
+    affine = RegistrationStage(
         transform="Affine[0.1]",
         iterations=(50, 20),
         shrink=(3, 2),
@@ -64,7 +64,7 @@ def normalize(
         masked=False,
     )
     if sloppy:
-        syn = Stage(
+        syn = RegistrationStage(
             transform="SyN[0.25,3,0]",
             metric="MI",
             iterations=(20,),
@@ -73,7 +73,7 @@ def normalize(
             masked=False,
         )
     else:
-        syn = Stage(
+        syn = RegistrationStage(
             transform="SyN[0.2,3,0]",
             metric="CC",
             iterations=(30, 15, 5),

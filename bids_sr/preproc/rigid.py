@@ -13,7 +13,7 @@ from nibabel.affines import apply_affine
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.ants import Stage, read_linear
+from bids_sr.preproc.ants import RegistrationStage, read_linear
 from bids_sr.preproc.brain import downsample
 from bids_sr.preproc.linear import LinearFit, LinearRegistration
 from bids_sr.spatial import low_resolution_grids, masks
@@ -41,7 +41,8 @@ _CLOSE_MATCH_RATIO = 0.25  # fraction of the mutual information above 1 that cou
 # A rotated start is selected if it raises the mutual information above 1 by this factor.
 _MIN_TURNED_GAIN = 1.5
 # Once the metric no longer improves, its slope slowly falls to this value. With the default of
-# `Stage`, almost all iterations are computed; with 7e-7, a slab of 8 slices moved by 0.055 mm.
+# `RegistrationStage`, almost all iterations are computed; with 7e-7, a slab of 8 slices moved by
+# 0.055 mm.
 _CONVERGENCE_SLOPE = 5e-7
 _SOFT_SIGMA_VOXELS = 0.35  # voxels, smoothing (sigma) of the last level of a soft registration
 
@@ -177,7 +178,9 @@ def dilate_for_metric(mask: Array, image: Volume) -> Array:
     return masks.grow(mask, image.affine, 1.5 * float(image.zooms.max()))
 
 
-def linear_stages(kind: str, voxel_mm: float, last_sigma_mm: float = 0.0) -> list[Stage]:
+def linear_stages(
+    kind: str, voxel_mm: float, last_sigma_mm: float = 0.0
+) -> list[RegistrationStage]:
     """Return the stages of a linear registration.
 
     `kind` is a transform of ANTs, ``Rigid`` or ``Affine``. `voxel_mm` is the smallest voxel size
@@ -185,14 +188,14 @@ def linear_stages(kind: str, voxel_mm: float, last_sigma_mm: float = 0.0) -> lis
     stages uses all voxels.
     """
     return [
-        Stage(
+        RegistrationStage(
             transform=f"{kind}[0.1]",
             iterations=(100, 50),
             shrink=(2, 1),
             mm=(1.2 * voxel_mm, 0.6 * voxel_mm),
             threshold=_CONVERGENCE_SLOPE,
         ),
-        Stage(
+        RegistrationStage(
             transform=f"{kind}[0.05]",
             iterations=(30,),
             shrink=(1,),

@@ -32,7 +32,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.series import parse_series_name
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.ants import Stage, read_linear, register
+from bids_sr.preproc.ants import RegistrationStage, read_linear, register
 from bids_sr.preproc.bias_field import correct_bias_field
 from bids_sr.preproc.brain import brain_from_head, downsample
 from bids_sr.preproc.rigid import (
@@ -367,7 +367,7 @@ def _estimate_transform(
     frame_to_scan = invert(affine_xfm) if is_swapped else affine_xfm
     if align == "affine":
         return PointTransform(xfm=frame_to_scan)
-    stage = Stage(
+    stage = RegistrationStage(
         transform="SyN[0.1,3,0]",
         iterations=(40, 20),
         shrink=(2, 1),

@@ -7,11 +7,11 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.ants import Stage, read_linear, register
+from bids_sr.preproc.ants import RegistrationStage, read_linear, register
 from bids_sr.preproc.rigid import nearest_rigid
 from bids_sr.spatial.transforms import rigid_matrix
 
-STAGE = Stage(
+STAGE = RegistrationStage(
     transform="Rigid[0.1]", iterations=(20, 20), shrink=(2, 1), mm=(4.0, 2.0), masked=False
 )
 
