@@ -94,7 +94,7 @@ class Statement(StrEnum):
     PAPER_NONE = "The detail of no contrast could be interpreted."
     PAPER_EXPLAINED = (
         "{series} explained {value} of the detail of {contrast} in active voxels (|t| > 4 in the"
-        " acquired run){brain}{n}."
+        " {selecting} run){brain}{n}."
     )
     PAPER_BASELINE = "The strongest baseline, {series}, explained {value} in active voxels."
     PAPER_YES = "The detail could be interpreted {contrasts}."

@@ -138,6 +138,7 @@ def _write_explained(runs: Sequence[_RunVerdict]) -> Iterable[str]:
     yield Statement.PAPER_EXPLAINED.format(
         series=enumerate_unique(run.facts["best"] for run, _ in shown),
         value=values["active"],
+        selecting="acquired" if is_measured else "downsampled",
         contrast=enumerate_unique(_name_contrast(contrast) for _, contrast in shown),
         brain=brain,
         n="" if len(shown) == len(runs) else f" (in {len(shown)} of {len(runs)} runs)",

@@ -64,8 +64,8 @@ _html_of_values = partial(HtmlSpec, tables=("evaluation",))
         tab="Other contrasts",
         caption=(
             "Explained variance for other contrasts, computed as in the previous figure."
-            " Contrasts between conditions are a harder test because signal that is common to all"
-            " conditions, such as signal from large veins, cancels out."
+            " A contrast between conditions is a harder test than a condition, because signal that"
+            " is common to all conditions, such as signal from large veins, cancels out."
         ),
     ),
     FigureSpec(
