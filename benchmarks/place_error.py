@@ -24,12 +24,14 @@ N_DRAWS = 12
 CASES = ((0.5, 0.0, 0.0), (0.5, 0.0, 1.0), (0.5, 3.0, 0.0), (1.0, 3.0, 2.0))  # percent
 
 
-def draw_pose(rng):
-    """Return a transform of a fixed point to the moved point (4 x 4, mm)."""
+def make_pose(motion):
+    """Return the transform of a fixed point to the moved point (4 x 4, mm).
+
+    `motion` (6,) are rotations (degrees) and shifts (mm).
+    """
     pose = np.eye(4)
-    turns = rng.uniform(-0.5, 0.5, 3)
-    pose[:3, :3] = Rotation.from_euler("xyz", turns, degrees=True).as_matrix()
-    pose[:3, 3] = rng.uniform(-0.5, 0.5, 3)
+    pose[:3, :3] = Rotation.from_euler("xyz", motion[:3], degrees=True).as_matrix()
+    pose[:3, 3] = motion[3:]
     return pose
 
 
@@ -37,7 +39,7 @@ def measure(boldref, mask, case, rng):
     """Return the rms error over the brain and its estimate (mm), and the ratio of both squared."""
     noise, bias, local = (percent / 100 for percent in case)
     data, affine = boldref.data, boldref.affine
-    pose = draw_pose(rng)
+    pose = make_pose(rng.uniform(-0.5, 0.5, 6))
     moved = sample_volume(data, affine, data.shape, affine, np.linalg.inv(pose))
     fields = [gaussian_filter(rng.normal(size=data.shape), width) for width in ((8, 8, 6), 1.0)]
     smooth, rough = (field / field[mask].std() for field in fields)

@@ -1,25 +1,35 @@
-"""Difference between two runs of one condition: false positives.
+"""Difference between two simulated runs of one condition: false positives and power.
 
 python benchmarks/run_differences.py OUT
 
 OUT is the output of a call with participant sub-01, whose boldref is the head. Foci are measured
-in two runs; in the second, the head is displaced by up to .5 mm and .5 degrees. Boldrefs have
-noise and smooth changes of intensity; effects have noise and a reconstruction error, of which a
-part is shared. Runs are registered, resampled and compared by the steps of the program.
+in two runs; in the second, the head is displaced. Boldrefs have noise and smooth changes of
+intensity; effects have noise and a reconstruction error above the acquired Nyquist frequency, of
+which a part is shared. Runs are registered, resampled and compared by the steps of the program.
+
+For the power, all foci of the second run are larger by 20 or 50 %. Their effect is such that the
+change of the region's mean equals the smallest change that the program states. A change is found
+if the interval of the region is above 0.
 """
 
 import sys
 import tempfile
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 from _table import keep
-from place_error import draw_pose
+from place_error import make_pose
 from scipy.ndimage import gaussian_filter
+from scipy.stats import binomtest
 
 from bids_sr.engine.artifacts import Derivative
+from bids_sr.group.combination.run_combination import OPPOSITE_ACTIVE
 from bids_sr.group.combination.steps.combined_runs import contrast_runs
+from bids_sr.group.combination.steps.contrasted_regions import contrast_regions
 from bids_sr.group.combination.steps.resampled_runs import (
     estimate_place_error,
     register_to_first_run,
@@ -29,124 +39,282 @@ from bids_sr.io.volume import Volume
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.survey.preflight.combined_runs import RunTerm
 
-N_SEEDS = 30
-N_FOCI, FWHM_MM = 40, (5.0, 10.0)
-NOISE, RELATIVE_ERROR, SHARED = 0.25, 0.2, 0.7  # percent; relative to the effect; correlation
+FIRST_SEED, N_SEEDS = 1000, 30
+N_FOCI, FWHM_MM, APART_MM, RADIUS_MM = 12, (5.0, 10.0), 25.0, 6.0
+NOISE, LOW_NOISE = 0.25, 0.05  # SD, percent
+RELATIVE_ERROR, SHARED = 0.2, 0.8  # SD relative to the effect; correlation before interpolation
+CHANGES = (0.2, 0.5)  # of foci, relative to the first run
+SDS_OF_CHANGE = 1.96 + 0.84  # change that is found with 80 %, in total SD
+NOISE_DOF = 300
+DISPLACEMENTS = {  # shifts (mm) and rotations (degrees) along all axes, relative to .5
+    "up to .5": lambda rng: rng.uniform(-1, 1, 6),
+    ".5": lambda rng: rng.choice([-1.0, 1.0], 6),
+}
 TERMS = (
     RunTerm(label="run-2", contrast="a", weight=1.0, runs=("run-2",)),
     RunTerm(label="run-1", contrast="a", weight=-1.0, runs=("run-1",)),
 )
 
 
-def measure_effect(foci, points):
-    """Return the effect of foci at points (…, 3; mm)."""
-    effect = np.zeros(points.shape[:-1])
-    for center, fwhm, height in foci:
-        distance = np.square(points - center).sum(-1)
-        effect += height * np.exp(-4 * np.log(2) * distance / fwhm**2)
-    return effect
+@dataclass(frozen=True)
+class Field:
+    """Stationary random field with unit SD; `gain` is by frequency of the fine grid (3D)."""
+
+    gain: np.ndarray
+
+    def draw(self, rng):
+        """Return a sample (3D)."""
+        return self.filter(rng.normal(size=self.gain.shape))
+
+    def filter(self, values):
+        """Return values (3D) multiplied by the gain in k-space, periodic at the edges."""
+        gain = self.gain / np.sqrt(np.square(self.gain).mean())
+        return np.fft.ifftn(gain * np.fft.fftn(values)).real
+
+    def measure_sd(self, weights):
+        """Return the SD of a weighted sum over the voxels."""
+        return np.sqrt(np.square(self.filter(weights)).sum())
 
 
-def compare(boldref, mask, mask_hr, rng, folder):
-    """Return maps with and without the error of the place."""
-    pose = draw_pose(rng)
-    data, affine = boldref.data, boldref.affine
-    moved = sample_volume(data, affine, data.shape, affine, np.linalg.inv(pose))
-    field = gaussian_filter(rng.normal(size=data.shape), (8, 8, 6))
-    sd = 0.005 * data[mask.data].mean()
-    boldrefs = [
-        Volume((values + rng.normal(0, sd, data.shape)).astype(np.float32), affine)
-        for values in (data, moved * (1 + 0.02 * field / field[mask.data].std()))
-    ]
-    xfm = register_to_first_run(boldrefs[1], boldrefs[0], mask, mask, folder, random_seed=0)
-    place = estimate_place_error(boldrefs[1], boldrefs[0], mask, xfm)
-    voxels = np.argwhere(mask_hr.data)
-    centers = nib.affines.apply_affine(
-        mask_hr.affine, voxels[rng.integers(len(voxels), size=N_FOCI)]
-    )
-    foci = [(center, rng.uniform(*FWHM_MM), rng.uniform(1, 5)) for center in centers]
-    grid = nib.affines.apply_affine(
-        mask_hr.affine, np.moveaxis(np.indices(mask_hr.data.shape), 0, -1)
-    )
-    to_first = np.linalg.inv(pose)
-    maps = []
-    pattern = gaussian_filter(rng.normal(size=mask_hr.data.shape), 1)
-    for name, points, transform in (
-        ("run-1", grid, None),
-        ("run-2", nib.affines.apply_affine(to_first, grid), xfm),
-    ):
-        truth = measure_effect(foci, points)
-        own = gaussian_filter(rng.normal(size=truth.shape), 1)
-        shared = sample_volume(
-            pattern,
-            mask_hr.affine,
-            truth.shape,
-            mask_hr.affine,
-            None if transform is None else to_first,
-        )
-        error = np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * own
-        error_sd = RELATIVE_ERROR * np.abs(truth) + 1e-3
-        noise = gaussian_filter(rng.normal(size=truth.shape), 0.6)
-        noise *= NOISE / noise.std()
-        effect = truth + error_sd * error / pattern.std() + noise
-        values = {
-            "effect": effect,
-            "variance": np.full(truth.shape, NOISE**2),
-            "t": effect / NOISE,
-        }
+def make_fields(shape):
+    """Return the fields of noise and of the reconstruction error."""
+    axes = np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij")
+    smooth = np.exp(-2 * (np.pi * 0.6) ** 2 * sum(np.square(axis) for axis in axes))
+    acquired = (np.abs(axes[0]) <= 0.25) & (np.abs(axes[1]) <= 0.25)
+    return Field(smooth), Field(smooth * ~acquired)
+
+
+@dataclass(frozen=True)
+class Foci:
+    """Gaussian foci: `centers` (K, 3; mm), `widths` (FWHM, mm) and `heights` (percent)."""
+
+    centers: np.ndarray
+    widths: np.ndarray
+    heights: np.ndarray
+
+    def measure(self, points):
+        """Return the effect at points (..., 3; mm)."""
+        effect = np.zeros(points.shape[:-1])
+        for center, fwhm, height in zip(self.centers, self.widths, self.heights, strict=True):
+            distance = np.square(points - center).sum(-1)
+            effect += height * np.exp(-4 * np.log(2) * distance / fwhm**2)
+        return effect
+
+    def label(self, points, mask):
+        """Return the number of the region at each point (from 1), and 0 elsewhere."""
+        labels = np.zeros(points.shape[:-1], int)
+        for number, center in enumerate(self.centers, 1):
+            labels[mask & (np.square(points - center).sum(-1) < RADIUS_MM**2)] = number
+        return labels
+
+
+def make_points(grid):
+    """Return the points of the voxels of a volume (X, Y, Z, 3; mm)."""
+    voxels = np.moveaxis(np.indices(grid.data.shape), 0, -1)
+    return nib.affines.apply_affine(grid.affine, voxels)
+
+
+def draw_foci(mask_hr, rng):
+    """Return foci in the brain, whose centers are apart."""
+    centers = []
+    for center in rng.permutation(make_points(mask_hr)[mask_hr.data]):
+        if all(np.linalg.norm(center - other) > APART_MM for other in centers):
+            centers.append(center)
+        if len(centers) == N_FOCI:
+            break
+    sizes = rng.uniform(*FWHM_MM, len(centers)), rng.uniform(1, 5, len(centers))
+    return Foci(np.array(centers), *sizes)
+
+
+def size_changes(foci, change, mask_hr, fields):
+    """Return foci whose change equals the smallest change, and their true changes.
+
+    The change is NaN without a solution, because the reconstruction error grows with the effect.
+    """
+    noise, error = fields
+    points = make_points(mask_hr)
+    labels = foci.label(points, mask_hr.data)
+    heights, true_changes = foci.heights.copy(), np.full(len(foci.heights), np.nan)
+    for index, (center, width) in enumerate(zip(foci.centers, foci.widths, strict=True)):
+        weights = (labels == index + 1) / (labels == index + 1).sum()
+        profile = Foci(center[None], np.array([width]), np.ones(1)).measure(points)
+        noise_variance = 2 * (NOISE * noise.measure_sd(weights)) ** 2
+        error_variance = (RELATIVE_ERROR * error.measure_sd(weights * profile)) ** 2
+        larger = 1 + change
+        error_variance *= 1 + larger**2 - 2 * OPPOSITE_ACTIVE * larger
+        unit_change = change * (weights * profile).sum()
+        rest = (unit_change / SDS_OF_CHANGE) ** 2 - error_variance
+        if rest > 0:
+            heights[index] = np.sqrt(noise_variance / rest)
+            true_changes[index] = heights[index] * unit_change
+    return replace(foci, heights=heights), true_changes
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two registered runs of a head: `pose` is the transform of a fixed point to the moved one."""
+
+    mask_hr: Volume
+    pose: np.ndarray
+    xfm: np.ndarray
+    place: dict
+    folder: Path
+
+    def compare(self, foci, changed, noise_sd, fields, rng):
+        """Return maps with and without the error of the place, and the regions of both."""
+        mask = self.mask_hr
+        grid = make_points(mask)
+        to_first = np.linalg.inv(self.pose)
+        noise_field, error_field = fields
+        pattern = error_field.draw(rng)
+        maps, tables = [], {}
+        for name, run_foci, pose, transform in (
+            ("run-1", foci, np.eye(4), None),
+            ("run-2", changed, to_first, self.xfm),
+        ):
+            truth = run_foci.measure(nib.affines.apply_affine(pose, grid))
+            shared = sample_volume(pattern, mask.affine, truth.shape, mask.affine, pose, order=5)
+            error = np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * error_field.draw(rng)
+            error_sd = RELATIVE_ERROR * np.abs(truth) + 1e-3
+            effect = truth + error_sd * error + noise_sd * noise_field.draw(rng)
+            # regions are those of the first run, by the estimated transform
+            first = np.eye(4) if transform is None else np.linalg.inv(transform[0])
+            labels = foci.label(nib.affines.apply_affine(first, grid), mask.data)
+            tables[name] = measure_regions(labels, effect, error_sd, noise_sd, fields)
+            maps += self.resample(name, transform, effect, error_sd, noise_sd)
+        labels = foci.label(grid, mask.data)
+        return [
+            self.contrast(maps, tables, labels, place) for place in ({"run-2": self.place}, {})
+        ]
+
+    def resample(self, name, transform, effect, error_sd, noise_sd):
+        """Return the maps of a run in the frame of the first run."""
+        mask = self.mask_hr
         source = [
             Derivative(
-                Volume(np.where(mask_hr.data, data, 0).astype(np.float32), mask_hr.affine),
+                Volume(np.where(mask.data, values, 0).astype(np.float32), mask.affine),
                 {"contrast": "a", "stat": stat, "desc": "sbl", "suffix": "statmap"},
-                {"SmoothingFWHM": 0.0, "MeanSignal": 100.0, "Model": {"DegreesOfFreedom": 300}},
+                {
+                    "SmoothingFWHM": 0.0,
+                    "MeanSignal": 100.0,
+                    "Model": {"DegreesOfFreedom": NOISE_DOF},
+                },
             )
-            for stat, data in values.items()
+            for stat, values in {
+                "effect": effect,
+                "variance": np.full(effect.shape, noise_sd**2),
+                "t": effect / noise_sd,
+            }.items()
         ]
         resampled = resample_run_maps(
             source,
-            mask_hr,
-            mask_hr,
+            mask,
+            mask,
             first2run_xfm=transform,
-            here=folder / name,
+            here=self.folder / name,
             run=name,
             contrasts=["a"],
             over_sessions=True,
         )
+        first = None if transform is None else transform[0]
+        moved_sd = sample_volume(
+            error_sd, mask.affine, error_sd.shape, mask.affine, first, order=1
+        )
         sd_map = Derivative(
-            Volume(error_sd.astype(np.float32), mask_hr.affine),
+            Volume(moved_sd, mask.affine),
             {**resampled[0].entities, "stat": "sd"},
             resampled[0].sidecar,
         )
-        maps += [*resampled, sd_map]
-    results = []
-    for place_errors in ({"run-2": place}, {}):
+        return [*resampled, sd_map]
+
+    def contrast(self, maps, tables, labels, place_errors):
+        """Return the maps of the difference by statistic, and its regions."""
+        common = {
+            "series_name": "sbl",
+            "over_runs": {"change": TERMS},
+            "calibrated": False,
+        }
         images, _ = contrast_runs(
             maps,
             place_errors,
             [],
-            here=folder,
-            series_name="sbl",
-            over_runs={"change": TERMS},
+            here=self.folder,
             runs={
                 name: {"subject": "01", "task": "x", "run": name[-1], "datatype": "func"}
-                for name in ("run-1", "run-2")
+                for name in tables
             },
             left_out={},
             thresholds=["fdr"],
-            calibrated=False,
+            **common,
         )
-        results.append(
+        names = [f"region {number}" for number in range(1, labels.max() + 1)]
+        regions, _ = contrast_regions(
+            tables,
+            maps,
+            place_errors,
+            {"OtherHead": {}},
+            atlas_bold_hr=Volume(labels, self.mask_hr.affine),
+            atlas_labels=pd.DataFrame({"index": range(1, len(names) + 1), "name": names}),
+            region_names=[],
+            **common,
+        )
+        stats = {
+            image.entities.get("stat", image.entities["desc"]): np.array(image.volume.data)
+            for image in images
+        }
+        return stats | {"share": images[0].sidecar["PlaceErrorShare"], "regions": regions}
+
+
+def measure_regions(labels, effect, error_sd, noise_sd, fields):
+    """Return the table of regions of a run."""
+    noise_field, error_field = fields
+    rows = []
+    for number in range(1, labels.max() + 1):
+        weights = (labels == number) / (labels == number).sum()
+        rows.append(
             {
-                image.entities.get("stat", image.entities["desc"]): np.array(image.volume.data)
-                for image in images
+                "series": "sbl",
+                "contrast": "a",
+                "fwhm_mm": 0.0,
+                "origin": "atlas",
+                "region": f"region {number}",
+                "voxels": (labels == number).sum(),
+                "voxels_given": (labels == number).sum(),
+                "input_fwhm_mm": 0.0,
+                "effect": (weights * effect).sum(),
+                "noise_se": noise_sd * noise_field.measure_sd(weights),
+                "noise_dof": NOISE_DOF,
+                "error_sd": error_field.measure_sd(weights * error_sd),
             }
-            | {"share": images[0].sidecar["PlaceErrorShare"]}
         )
-    return results
+    return pd.DataFrame(rows)
 
 
-def main(out):
-    """Measure the null."""
+def register(boldref, mask, mask_hr, pose, folder, rng):
+    """Return two runs, of which the second is displaced by a pose."""
+    data, affine = boldref.data, boldref.affine
+    moved = sample_volume(data, affine, data.shape, affine, np.linalg.inv(pose))
+    field = gaussian_filter(rng.normal(size=data.shape), (8, 8, 6))
+    sd = 0.005 * data[mask.data].mean()
+    first, second = (
+        Volume((values + rng.normal(0, sd, data.shape)).astype(np.float32), affine)
+        for values in (data, moved * (1 + 0.02 * field / field[mask.data].std()))
+    )
+    for run in ("run-1", "run-2"):
+        (folder / run).mkdir()
+    xfm = register_to_first_run(second, first, mask, mask, folder, random_seed=0)
+    place = estimate_place_error(second, first, mask, xfm)
+    return Pair(mask_hr=mask_hr, pose=pose, xfm=xfm, place=place, folder=folder)
+
+
+def describe(found):
+    """Return a proportion and its 95 % interval in percent."""
+    interval = binomtest(int(np.sum(found)), len(found)).proportion_ci()
+    return f"{100 * np.mean(found):.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def load(out):
+    """Return boldref and brain of the participant, and the brain on the fine grid."""
     (boldref_file,) = Path(out).rglob("sub-01_*desc-hmc_boldref.nii.gz")
     (mask_file,) = Path(out).rglob("sub-01_*space-boldref_label-brain_desc-acquired_mask.nii.gz")
     image = nib.load(boldref_file)
@@ -154,38 +322,84 @@ def main(out):
     mask = Volume(np.asarray(nib.load(mask_file).dataobj) > 0, image.affine)
     fine = np.diag([0.5, 0.5, 1, 1])
     fine[:2, 3] = -0.25
-    mask_hr = Volume(np.kron(mask.data, np.ones((2, 2, 1), bool)), image.affine @ fine)
-    nulls = []
-    for seed in range(N_SEEDS):
-        rng_state = np.random.default_rng(seed)
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            for run in ("run-1", "run-2"):
-                (folder / run).mkdir()
-            results = compare(boldref, mask, mask_hr, rng_state, folder)
-            nulls.append(
-                [
-                    value
-                    for result in results
-                    for value in (
-                        result["sblFdr"].any(),
-                        np.mean(np.abs(result["t"][mask_hr.data]) > 1.96),
-                    )
-                ]
-                + [results[0]["share"]]
-            )
-    table = np.array(nulls, float)
-    rows = [
-        {
-            "error of the place": text,
-            "maps with significant voxels": int(table[:, 2 * k].sum()),
-            "of": N_SEEDS,
-            "voxels beyond 1.96": float(table[:, 2 * k + 1].mean()),
-            "share of the variance": float(table[:, -1].mean()) if k == 0 else 0.0,
+    fine_mask = np.kron(mask.data, np.ones((2, 2, 1), bool))
+    return boldref, mask, Volume(fine_mask, image.affine @ fine)
+
+
+def measure_null(pair, foci, noise, fields, rng):
+    """Yield a row with and without the error of the place."""
+    results = pair.compare(foci, foci, noise, fields, rng)
+    for place, result in zip(("included", "omitted"), results, strict=True):
+        regions = result["regions"]
+        yield {
+            "noise, %": noise,
+            "place": place,
+            "map": result["sblFdr"].any(),
+            "voxels": np.mean(np.abs(result["t"][pair.mask_hr.data]) > 1.96),
+            "regions": list((regions["lower"] > 0) | (regions["upper"] < 0)),
+            "share": result["share"],
         }
-        for k, text in enumerate(("included", "omitted"))
-    ]
+
+
+def measure_power(pair, foci, change, fields, rng):
+    """Yield a row per focus: whether its change is found, and the stated smallest change."""
+    sized, true_changes = size_changes(foci, change, pair.mask_hr, fields)
+    larger = replace(sized, heights=(1 + change) * sized.heights)
+    result, _ = pair.compare(sized, larger, NOISE, fields, rng)
+    for row, true_change in zip(result["regions"].itertuples(), true_changes, strict=True):
+        yield {
+            "change, %": 100 * change,
+            "found": row.lower > 0,
+            "stated": row.smallest_change / true_change,
+        }
+
+
+def main(out):
+    """Measure false positives and power."""
+    boldref, mask, mask_hr = load(out)
+    fields = make_fields(mask_hr.data.shape)
+    nulls, changes = [], []
+    for size, seed in product(DISPLACEMENTS, range(FIRST_SEED, FIRST_SEED + N_SEEDS)):
+        rng = np.random.default_rng(seed)
+        pose = make_pose(0.5 * DISPLACEMENTS[size](rng))
+        foci = draw_foci(mask_hr, rng)
+        with tempfile.TemporaryDirectory() as name:
+            pair = register(boldref, mask, mask_hr, pose, Path(name), rng)
+            for noise in (NOISE, LOW_NOISE):
+                rows = measure_null(pair, foci, noise, fields, rng)
+                nulls += [{"mm and degrees": size, **row} for row in rows]
+            for change in CHANGES:
+                changes += measure_power(pair, foci, change, fields, rng)
+    rows = []
+    for (size, noise, place), table in pd.DataFrame(nulls).groupby(
+        ["mm and degrees", "noise, %", "place"], sort=False
+    ):
+        rows.append(
+            {
+                "displacement, mm and degrees": size,
+                "noise, %": noise,
+                "error of the place": place,
+                "maps with significant voxels": int(table["map"].sum()),
+                "of": len(table),
+                "voxels beyond 1.96, %": 100 * float(table["voxels"].mean()),
+                "significant regions, %": describe(table["regions"].sum()),
+                "share of the place, %": 100 * float(table["share"].mean()),
+            }
+        )
     keep("run_differences", "Two runs of one condition", rows)
+    rows = []
+    for change, table in pd.DataFrame(changes).groupby("change, %"):
+        sized = table.dropna()
+        rows.append(
+            {
+                "change, %": change,
+                "foci": len(table),
+                "with a size": len(sized),
+                "stated over true change": float(sized["stated"].median()),
+                "found, %": describe(sized["found"]),
+            }
+        )
+    keep("run_differences_power", "Changes of the stated smallest size in regions", rows)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ therefore smaller between voxel centers than at voxel centers. Along one axis, t
 fraction ``f`` between two voxels is multiplied by ``sum_ij k_i(f) k_j(f) rho(|i - j|)``, where
 ``k`` are the weights of the interpolation and ``rho`` is the spatial autocorrelation of the noise.
 Without this factor, t values of runs that are resampled to the frame of another run would be too
-small.
+small. Outside the brain, effects are copies of the nearest voxel of the brain, whose noise is not
+averaged: the factor is 1 if the interpolation uses them.
 """
 
 import numpy as np
@@ -23,6 +24,8 @@ _MIN_PAIRS = 200  # smallest number of voxel pairs for an estimate of the autoco
 _TAP_OFFSETS = np.arange(-5, 7)
 FRACTIONS = np.linspace(0, 1, 41)
 """Positions between two voxels at which an interpolation is described."""
+# smallest linearly interpolated brain mask between brain voxels only (1, but for rounding)
+_BETWEEN_BRAIN_VOXELS = 0.999
 _MIN_FACTOR, _MAX_FACTOR = 0.1, 1.0  # limits of the variance factor along one axis
 
 
@@ -71,13 +74,15 @@ def compute_variance_factor(
     affine: Array,
     source_affine: Array,
     xfm: Array,
+    brain: MaskArray | None = None,
 ) -> Float32:
     """Return the variance factor of the interpolation at each voxel of a target grid.
 
     `autocorrelation` (3, lags) is along the axes of the source grid, as returned by
     `noise_autocorrelation`. `affine` and `source_affine` are from voxel indices of target and
     source grid to RAS+ mm (4 x 4), and `xfm` transforms points of the target to points of the
-    source (4 x 4, RAS+ mm). The factor (3D) is from 0 to 1.
+    source (4 x 4, RAS+ mm). `brain` are the voxels of the source that are not extrapolated (3D);
+    None if all points are between such voxels. The factor (3D) is from 0 to 1.
     """
     matrix = np.linalg.inv(source_affine) @ xfm @ affine
     voxels = np.indices(shape, dtype=np.float32).reshape(3, -1).T
@@ -87,7 +92,13 @@ def compute_variance_factor(
         factor *= np.interp(
             fractions[:, axis], FRACTIONS, _compute_axis_factor(autocorrelation[axis])
         )
-    return factor.reshape(shape).astype(np.float32)
+    factor = factor.reshape(shape)
+    if brain is not None:
+        in_brain = ndimage.affine_transform(
+            brain.astype(np.float32), matrix, output_shape=shape, order=1, mode="grid-constant"
+        )
+        factor = np.where(in_brain > _BETWEEN_BRAIN_VOXELS, factor, 1)
+    return factor.astype(np.float32)
 
 
 def _compute_axis_factor(autocorrelation: Float) -> Float:

@@ -224,6 +224,7 @@ def _compute_variance_factors(
             first_mask.affine,
             mask.affine,
             xfm,
+            mask.data,
         )
         for label, contrast_autocorrelations in autocorrelations.items()
     }

@@ -180,6 +180,7 @@ class _Move:
             self.target.affine,
             self.source.affine,
             self.xfm,
+            self.source.data,
         )
         return self.move_all(effects, order=3), factor * self.move_all(variances, order=1)
 

@@ -8,6 +8,7 @@ from bids_sr.group.combination.interpolated_variance import (
     compute_variance_factor,
     noise_autocorrelation,
 )
+from bids_sr.group.combination.placement import find_nearest_voxels
 from bids_sr.spatial.resampling import sample_volume
 
 SHAPE = (40, 40, 20)
@@ -40,6 +41,34 @@ def test_the_factor_equals_the_variance_ratio_of_interpolated_noise(sigma):
     )
     assert factor[inside].mean() == pytest.approx(np.mean(ratios), rel=0.05)
     assert factor.std() == pytest.approx(0, abs=1e-5)
+
+
+def test_variance_is_not_reduced_next_to_extrapolated_values():
+    """Copies of a voxel are not averaged; variances would be a third too small."""
+    brain = np.zeros(SHAPE, bool)
+    brain[8:-8, 8:-8, 4:-4] = True
+    rng = np.random.default_rng(0)
+    for motion in ((0.4, 0.0, 0.3), (-0.2, 0.45, -0.1)):
+        xfm = shifted_by(*motion)
+        outside = np.zeros(SHAPE, bool)  # points beyond the outermost voxels of the brain
+        for axis, distance in enumerate(motion):
+            face = np.moveaxis(outside, axis, 0)
+            margin = 4 if axis == 2 else 8
+            face[-margin - 1 if distance > 0 else margin] = distance != 0
+        outside &= brain
+        ratios = []
+        for _ in range(20):
+            values = rng.normal(size=SHAPE)
+            white = noise_autocorrelation(values, brain)
+            filled = values[find_nearest_voxels(brain)].astype(np.float32)
+            moved = sample_volume(filled, AFFINE, SHAPE, AFFINE, xfm)
+            factor = compute_variance_factor(white, SHAPE, AFFINE, AFFINE, xfm, brain)
+            ratios.append(
+                [np.mean(np.square(moved[at]) / factor[at]) for at in (outside, brain & ~outside)]
+            )
+        at_edge, inside = np.mean(ratios, axis=0)
+        assert 0.8 < at_edge < 1.05
+        assert inside == pytest.approx(0.95, abs=0.05)
 
 
 def test_variance_is_unchanged_at_voxel_centers_and_in_smooth_noise():
