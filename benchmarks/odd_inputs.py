@@ -44,14 +44,15 @@ def main() -> int:
     parser.add_argument("--model", type=int, default=300, help="cases through the model")
     parser.add_argument("--end", type=int, default=200, help="cases to the end")
     arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    record = arguments.folder / "cases.jsonl"
+    folder = arguments.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / "cases.jsonl"
     counts: dict[Depth, int] = {"model": arguments.model, "end": arguments.end}
     done = recorded(record, arguments.seed)
     if arguments.report:
         return report(done, counts, arguments.seed)
     version = commit()
-    warm_up(arguments.folder)
+    warm_up(folder)
     for depth in DEPTHS:
         numbers = [arguments.case] if arguments.case is not None else list(range(counts[depth]))
         for number in numbers if counts[depth] else ():
@@ -60,7 +61,7 @@ def main() -> int:
                 continue
             if is_done(done.get((depth, number)), version, arguments):
                 continue
-            outcome = run_case(number, arguments.seed, depth, arguments.folder)
+            outcome = run_case(number, arguments.seed, depth, folder)
             done[depth, number] = replace(outcome, commit=version)
             append(record, arguments.seed, done[depth, number])
             show(outcome, always=arguments.case is not None)

@@ -3,6 +3,7 @@
 Head motion is not known yet, so only events, drift and filters are part of the model.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _MAX_SIZE = 5_000_000  # volumes times trial types
 _MAX_TYPES = 500
 _LATEST_ONSET_S = 6.0  # before the last volume, which then shows the peak of the response
-_FIX = "Check onsets and durations, or choose other contrasts with --contrasts."
+_FIX = "Check onsets, durations and trial_type, or choose other contrasts with --contrasts."
 _ADVICE = "Differences of trial types are not affected."
 _REQUEST_ONLY = (
     "Its contrasts, which would be imprecise, are computed only if requested with --contrasts."
@@ -380,7 +381,12 @@ def _build_design_without(
 
 def _explain_inseparable(groups: "Sequence[InseparableTypes]") -> str:
     """Return why contrasts cannot be estimated, from the groups of inseparable trial types."""
-    return ", and ".join(map(_describe_group, groups)) or "their variance is too large"
+    from bids_sr.glm.type_information import LARGEST_INFLATION
+
+    return ", and ".join(map(_describe_group, groups)) or (
+        f"their standard errors are more than {math.sqrt(LARGEST_INFLATION):g} times as large as"
+        " with rest between the events"
+    )
 
 
 def _describe_group(group: "InseparableTypes") -> str:

@@ -151,6 +151,8 @@ def test_contrasts_that_cannot_be_estimated_are_left_out_and_named(
         (SUM, "both", ["'little'", "'thumb'"]),
         ([*BLOCKS, (118.0, 2.0, "late")], "late", ["late"]),
         ([(-30.0, 170.0, "scan")], None, ["'scan'"]),  # fills the run
+        # rest is an event of the only type, as in a table without trial_type
+        ([(14.0 * k - 12.0, 14.0, "task") for k in range(10)], None, ["8 times", "trial_type"]),
         ([(118.5, 1.0, "a"), (119.0, 1.0, "b")], None, []),  # no response in the run
     ],
 )
