@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from data.rows import make_tested_rows
 from scipy import ndimage, stats
+from scipy.spatial.transform import Rotation
 
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.glm.activation_regions import fdr_region
@@ -575,7 +576,12 @@ def test_the_false_positive_rate_of_combined_maps_is_correct_despite_head_motion
     assert 0.0008 <= above / size <= 0.00125
 
 
-PLACE = {"Covariance": np.diag([0.09] * 3 + [1e-6] * 3).tolist(), "Center": [24.0, 21.0, 10.0]}
+def make_rigid(shift_mm, rotation, center):
+    """Return a rotation (rad) around a center, followed by a shift (4 x 4)."""
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_rotvec(rotation).as_matrix()
+    pose[:3, 3] = shift_mm + center - pose[:3, :3] @ center
+    return pose
 
 
 def contrast(folder, run_maps, terms, place_errors=None, **changes):
@@ -642,21 +648,33 @@ def test_a_contrast_needs_a_run_of_each_term(tmp_path, caplog):
 
 @pytest.mark.parametrize("with_place", [True, False])
 def test_a_small_misplacement_is_no_difference(tmp_path, with_place):
-    """Two runs with equal effects and an unknown shift of .3 mm per axis have no significant
-    voxel in most draws; without the error of the place, they have some.
+    """Two runs with equal effects whose registration is wrong by .5 mm and .5 degrees have no
+    significant voxel in most draws; without the error of the place, they have some.
     """
     shape, affine = (36, 36, 16), np.diag([3.0, 3.0, 3.0, 1.0])
-    centers = (np.random.default_rng(0).random(shape) < 0.003).astype(float)
-    truth = ndimage.gaussian_filter(centers, 0.9, mode="wrap")
-    truth *= 10 / truth.max()
+    points = np.moveaxis(np.indices(shape), 0, -1) * 3.0
+    middle = points.reshape(-1, 3).mean(axis=0)
+    foci = np.random.default_rng(0).uniform(0, 1, (60, 3)) * points[-1, -1, -1]
     rng = np.random.default_rng(1)
     mask = Volume(np.ones(shape, bool), affine)
     n_with_voxels = 0
+    sizes = np.array([0.5, np.deg2rad(0.5)])
+    place = {
+        "Covariance": np.diag(np.repeat(sizes**2 / 3, 3)).tolist(),
+        "Center": middle.tolist(),
+    }
+
+    def activate(moved_points):
+        distances = np.square(moved_points[..., None, :] - foci).sum(axis=-1)
+        return 10 * np.exp(-distances / (2 * 2.7**2)).sum(axis=-1)
+
     for draw in range(12):
-        xfm = np.eye(4)
-        xfm[:3, 3] = rng.uniform(-1.5, 1.5, 3)
-        shift_mm = xfm[:3, 3] + rng.normal(0, np.sqrt(0.09), 3)
-        moved = np.fft.ifftn(ndimage.fourier_shift(np.fft.fftn(truth), shift_mm / 3)).real
+        xfm = make_rigid(rng.uniform(-1.5, 1.5, 3), np.zeros(3), middle)
+        directions = rng.normal(size=(2, 3))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        error = make_rigid(*(sizes[:, None] * directions), middle)
+        to_first = np.linalg.inv(error @ xfm)
+        truth, moved = activate(points), activate(points @ to_first[:3, :3].T + to_first[:3, 3])
         maps = []
         for name, effect, pose in (("run-1", truth, None), ("run-2", moved, xfm[None])):
             sidecar = {
@@ -693,7 +711,7 @@ def test_a_small_misplacement_is_no_difference(tmp_path, with_place):
             tmp_path,
             maps,
             [term(1, "run-2"), term(-1, "run-1")],
-            {"run-2": PLACE} if with_place else None,
+            {"run-2": place} if with_place else None,
         )
         n_with_voxels += bool(change["sblFdr"].volume.data[3:-3, 3:-3, 3:-3].any())
     if with_place:
