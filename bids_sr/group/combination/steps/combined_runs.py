@@ -475,7 +475,7 @@ def contrast_runs(
             combined = _combine_contrast(
                 combination,
                 used,
-                _place_estimates(used.maps, place_errors),
+                place_estimates(used.maps, place_errors),
                 used.weights,
                 calibrated=calibrated,
             )
@@ -554,7 +554,7 @@ def select_runs(
         yield RunsOfContrast(contrast=contrast, fwhm_mm=width, terms=used_terms, maps=maps)
 
 
-def _place_estimates(
+def place_estimates(
     maps: Mapping[str, MapsByStatistic], place_errors: Mapping[str, Facts]
 ) -> list[RunEstimate]:
     """Return the estimates of runs with the errors of their places, interpolated alike."""

@@ -1,4 +1,9 @@
-"""Means of regions in contrasts over runs, from the tables of the runs."""
+"""Means of regions in contrasts over runs, from their maps and the errors in their tables.
+
+The means in the tables are over the voxels of each run's own grid, which are not the same part of
+the brain if the head moved: in a steep map they differ. Effects are therefore averaged over the
+same voxels of all runs, in the frame of the first run.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
@@ -22,9 +27,10 @@ from bids_sr.group.combination.run_combination import (
 from bids_sr.group.combination.steps.combined_runs import (
     RunsOfContrast,
     exclude_from_contrasts,
+    place_estimates,
     select_runs,
 )
-from bids_sr.io.arrays import Float, MaskArray
+from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.run_time import RunTime
 from bids_sr.survey.preflight.combined_runs import RunTerm
 
@@ -50,7 +56,7 @@ _DESCRIPTIONS = {
 @step(
     Stage.COMBINATION,
     makes=("contrasted_regions", "contrasted_columns"),
-    memory=Need(always=0.05, high=0.5),
+    memory=Need(always=0.05, high=0.8),
     cost=RunTime(always=0.5, high=1.0),
 )
 def contrast_regions(
@@ -69,10 +75,11 @@ def contrast_regions(
 ) -> tuple[Table, Facts]:
     """Measure contrasts over runs in regions of interest and atlas labels.
 
-    Effects and errors are those of `run_regions`, the tables of the runs by name, in percent of
-    each run's own signal. The error of the registration is one for all voxels, so that gradients
-    are averaged over a region. `region_masks`, which have the names `region_names`, and the atlas
-    are on the grid of the first run. For the other parameters, see
+    Effects are means over the maps of the runs; regions without a voxel in the frame have the
+    effects of `run_regions`, the tables of the runs by name. Noise and reconstruction error are
+    those of the tables. The error of the registration is one for all voxels, so that gradients are
+    averaged over a region. `region_masks`, which have the names `region_names`, and the atlas are
+    on the grid of the first run. For the other parameters, see
     `bids_sr.group.combination.steps.combined_runs.contrast_runs`.
 
     Returns one row per region, contrast and width that all runs of the contrast have, and
@@ -98,13 +105,19 @@ def contrast_regions(
             for name, effect in effects.items()
         }
         common = reduce(pd.Index.intersection, (table.index for table in rows.values()))
-        common_regions = [regions.get(key[1]) for key in common]
+        placed = dict(zip(used.maps, place_estimates(used.maps, place_errors), strict=True))
+        inside = np.logical_and.reduce([run.variance > 0 for run in placed.values()])
+        empty = np.zeros_like(inside)
+        common_regions = [regions.get(key[1], empty) & inside for key in common]
         place_sds = {
             name: _compute_place_sds(effect, common_regions, place_errors[name])
             for name, effect in effects.items()
             if name in place_errors
         }
-        common_rows = {name: table.loc[common] for name, table in rows.items()}
+        common_rows = {
+            name: _replace_effects(rows[name].loc[common], placed[name].effect, common_regions)
+            for name in placed
+        }
         table = _combine_rows(common_rows, used, place_sds, calibrated=calibrated)
         tables.append(table.assign(contrast=used.contrast, series=series_name))
     table = pd.concat(tables).reset_index() if tables else pd.DataFrame(columns=_COLUMNS)
@@ -119,18 +132,24 @@ def _select_rows(table: pd.DataFrame, series: str, contrast: str, width: float) 
     return table[is_selected].set_index(_KEYS)
 
 
-def _compute_place_sds(
-    effect: Map, regions: Sequence[MaskArray | None], place_error: Facts
-) -> Float:
+def _compute_place_sds(effect: Map, regions: Sequence[MaskArray], place_error: Facts) -> Float:
     """Return the SD of the means over regions due to the error of the registration (regions,)."""
     gradients = compute_place_gradients(
         effect.volume.data, effect.volume.affine, np.asarray(place_error["Center"])
     )
-    means = [
-        np.zeros(6) if region is None or not region.any() else gradients[region].mean(axis=0)
-        for region in regions
-    ]
+    means = [gradients[region].mean(axis=0) if region.any() else np.zeros(6) for region in regions]
     return compute_place_sd(np.reshape(means, (-1, 6)), np.asarray(place_error["Covariance"]))
+
+
+def _replace_effects(
+    rows: pd.DataFrame, effect: Array, regions: Sequence[MaskArray]
+) -> pd.DataFrame:
+    """Return the rows of a run with the means of an effect map over their regions."""
+    means = [
+        effect[region].mean() if region.any() else row_effect
+        for region, row_effect in zip(regions, rows["effect"], strict=True)
+    ]
+    return rows.assign(effect=means)
 
 
 def _combine_rows(

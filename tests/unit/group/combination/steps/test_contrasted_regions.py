@@ -38,20 +38,30 @@ def make_table(effects, *, noise=0.3, error=0.2, dof=40.0):
     return pd.DataFrame(rows)
 
 
-def make_maps(names=("ses-1", "ses-2")):
-    effect = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=SHAPE), 1)
-    return [
-        Derivative(
-            Volume(values.astype(np.float32), AFFINE),
-            {"space": "firstBoldref", "contrast": "hand", "stat": stat, "desc": "sbl"},
-            {"Run": name, "SmoothingFWHM": 0.0, "NotApplied": False},
-        )
-        for name in names
-        for stat, values in (("effect", effect / effect.std()), ("variance", np.ones(SHAPE)))
-    ]
+def make_maps(tables):
+    """Return maps of runs with the effects of their tables in slabs, and the same texture."""
+    texture = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=SHAPE), 1)
+    texture = (texture - texture.mean(axis=(1, 2), keepdims=True)) / texture.std()
+    maps = []
+    for name, table in tables.items():
+        effects = np.resize(table["effect"], SHAPE[0])[:, None, None]
+        maps += [
+            Derivative(
+                Volume(values.astype(np.float32), AFFINE),
+                {"space": "firstBoldref", "contrast": "hand", "stat": stat, "desc": "sbl"},
+                {
+                    "Run": name,
+                    "SmoothingFWHM": 0.0,
+                    "NotApplied": False,
+                    "Model": {"DegreesOfFreedom": 100},
+                },
+            )
+            for stat, values in (("effect", texture + effects), ("variance", np.ones(SHAPE)))
+        ]
+    return maps
 
 
-def measure(first, second, **changes):
+def measure(first, second, maps=None, **changes):
     atlas = np.repeat(np.arange(SHAPE[0]), SHAPE[1] * SHAPE[2]).reshape(SHAPE)
     labels = pd.DataFrame({"index": range(16), "name": [f"label {k}" for k in range(16)]})
     arguments = {
@@ -66,7 +76,8 @@ def measure(first, second, **changes):
         "calibrated": False,
         **changes,
     }
-    return contrast_regions({"ses-1": first, "ses-2": second}, make_maps(), **arguments)
+    tables = {"ses-1": first, "ses-2": second}
+    return contrast_regions(tables, maps or make_maps(tables), **arguments)
 
 
 def test_regions_are_subtracted_with_their_errors():
@@ -74,7 +85,7 @@ def test_regions_are_subtracted_with_their_errors():
     assert list(table.columns) == list(columns)
     assert len(table) == 9  # without the cluster
     assert set(table["contrast"]) == {"change"}
-    np.testing.assert_allclose(table["effect"], 2.0)
+    np.testing.assert_allclose(table["effect"], 2.0, rtol=1e-6)
     np.testing.assert_allclose(table["noise_se"], 0.3 * np.sqrt(2))
     np.testing.assert_allclose(table["noise_dof"], 80.0)
     total = np.sqrt(np.square(table["noise_se"]) + np.square(table["error_sd"]))
@@ -89,6 +100,21 @@ def test_regions_are_subtracted_with_their_errors():
     # .2 mm in single voxels would be an SD of .1 or more
     assert (place > 0).all()
     assert np.sqrt(place).mean() < 0.03
+
+
+def test_regions_are_averaged_over_the_same_voxels_of_all_runs():
+    """The tables are of other voxels; regions without a voxel in the frame keep their effects."""
+    tables = [make_table(np.arange(20.0) + offset) for offset in (0.0, 2.0)]
+    shifted = [
+        table.assign(effect=table["effect"] + offset)
+        for table, offset in zip(tables, (0.0, 0.7), strict=True)
+    ]
+    maps = make_maps(dict(zip(("ses-1", "ses-2"), tables, strict=True)))
+    for image in maps[2:]:  # the second run lacks a part of the first region
+        image.volume.data[0, 5:] = 0
+    table, _ = measure(*shifted, maps=maps)
+    np.testing.assert_allclose(table["effect"][:16], 2.0, atol=1e-5)
+    np.testing.assert_allclose(table["effect"][16:], 2.7)
 
 
 def test_a_region_is_significant_as_often_as_stated():
