@@ -231,10 +231,10 @@ def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     plan = dataclasses.replace(plan, warnings=(*plan.warnings, *notices[len(problems) :]))
     if settings.evaluation.truth_dir is None:
         plan, problems = preflight.drop_unfit_references(plan, problems)
-    _show_lines(
-        format_notice(notice) for notice in plan.warnings if notice not in printed_warnings
-    )
     remaining = plan if settings.run.strict else preflight.exclude_runs(plan, problems)
+    _show_lines(
+        format_notice(notice) for notice in remaining.warnings if notice not in printed_warnings
+    )
     _raise_problems(problems if remaining is plan else ())
     if remaining is not plan:
         _print_skipped(

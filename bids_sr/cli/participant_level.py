@@ -60,10 +60,10 @@ def run_participants(
     with report_running(print_line, "Building the workflow"):
         graph = make_graph(settings, plan, __version__, find_package_versions())
         finished_steps = FinishedSteps(graph, settings.paths.work_dir or Path())
-        _describe_results(settings, plan)
-        keep_split(settings, plan.split_subjects)
         if not run.boilerplate_only:
             _describe_exported_series(settings, plan)
+        _describe_results(settings, plan)
+        keep_split(settings, plan.split_subjects)
     if run.boilerplate_only:
         write_citations(
             graph.methods_text(finished_steps.finished_folder()),

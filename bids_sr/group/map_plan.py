@@ -19,6 +19,7 @@ from bids_sr.group.input_maps import (
     RunMaps,
     Task,
     group_by_participant,
+    read_terms,
 )
 from bids_sr.group.map_records import Exclusion, GroupMapRecord, MapMember
 from bids_sr.group.output_files import GroupNames
@@ -351,6 +352,7 @@ def _make_record(
         if key in participant.map_keys()
     )
     included = {member.participant for member in map_members}
+    stored = next((member.files[0] for member in map_members if member.origin == "stored"), None)
     return GroupMapRecord(
         names=names,
         task=context.task[0],
@@ -358,6 +360,7 @@ def _make_record(
         key=key,
         space=context.space,
         weights=context.members.weights.get((context.task, key[0]), {}),
+        terms=[] if stored is None else read_terms(stored),
         members=map_members,
         excluded={
             label: _explain_exclusion(context, key, label)

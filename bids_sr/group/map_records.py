@@ -83,10 +83,11 @@ class GroupMapRecord:
     `variant` are the entities other than session, task and run; n/a if there are none. `key` has
     contrast, series, FWHM (mm) and statistic of the participants' maps. `space` is the
     TemplateFlow name of the template, with the cohort after a plus sign. `weights` are the weights
-    of the trial types in the contrast; empty if they are not recorded. `excluded` has a reason for
-    each other participant, by label. `checksums` are the SHA-256 of the members' files; empty
-    before the files are read. `n_voxels` is the number of voxels with values; 0 before the map is
-    computed, and if it cannot be computed.
+    of the trial types in the contrast; empty if they are not recorded. `terms` are of a contrast
+    over runs, without its runs; empty for other contrasts. `excluded` has a reason for each other
+    participant, by label. `checksums` are the SHA-256 of the members' files; empty before the
+    files are read. `n_voxels` is the number of voxels with values; 0 before the map is computed,
+    and if it cannot be computed.
     """
 
     names: GroupNames
@@ -95,6 +96,7 @@ class GroupMapRecord:
     key: MapKey
     space: str
     weights: Mapping[str, float]
+    terms: Sequence[Mapping[str, object]]
     members: tuple[MapMember, ...]
     excluded: Mapping[str, Exclusion]
     checksums: Mapping[Path, str]
@@ -143,6 +145,8 @@ class GroupMapRecord:
             entries["ParticipantsWithOppositeSign"] = negated
         if self.weights:
             entries["ContrastWeights"] = dict(self.weights)
+        if self.terms:
+            entries["Terms"] = list(self.terms)
         return entries
 
 

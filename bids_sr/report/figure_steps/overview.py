@@ -1,6 +1,7 @@
 """First screen of a run, with the reasons of its answers and the checks."""
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from bids_sr.glm.map_sidecars import MEAN_SIGNAL
 from bids_sr.glm.steps.map_comparison import read_input_smoothing
 from bids_sr.glm.vein_signs import LARGE_PERCENT
 from bids_sr.io.grids import Factor, mm_text, size_text
-from bids_sr.io.json_values import as_number
+from bids_sr.io.json_values import as_mapping, as_number
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
 from bids_sr.io.smoothing_words import smoothing_text
@@ -164,16 +165,22 @@ def draw_overview(
         evidence.self_test,
         reference=agreement.reference.words if agreement else "",
     )
+    weights = {
+        item.entities["contrast"]: as_mapping(item.sidecar["ContrastWeights"])
+        for item in maps
+        if "ContrastWeights" in item.sidecar
+    }
     conditions = [
-        name
+        trial_type
         for name in shown_maps.list_contrasts("")
         if f"{name}MinusOthers" in stored.minus_others
+        for trial_type in weights.get(name, ())
     ]
     if len(conditions) > 1:
         first, second = conditions[:2]
         reasons.append(
             f"To compare two conditions, such as {first} and {second}, repeat the call with"
-            f" --contrasts {first}-{second}."
+            f" --contrasts defaults {shlex.quote(f'{first} - {second}')}."
         )
     if description:
         reasons.append(f"{capitalize(description)}.")

@@ -21,6 +21,7 @@ from bids_sr.survey.bids.timing import parse_echo_time
 _T = TypeVar("_T", str, float)
 # largest ratio of values that count as equal; one scanner may be described as 3 T and as 2.89 T
 _MAX_ECHO_TIME_RATIO, _MAX_FIELD_RATIO = 1.05, 1.1
+_FIELD_MAPS = " (fMRIPrep with field maps, -d fmriprep=DIR, corrects the distortion)"
 _MAX_FIELD_T = 30.0  # T; larger numbers have another unit
 _OPPOSITE_LETTERS = dict(zip("RLAPSI", "LRPAIS", strict=True))
 
@@ -102,7 +103,8 @@ def find_unusual_acquisitions(acquisitions: Mapping[str, Acquisition]) -> dict[s
     reasons: dict[str, list[str]] = {}
     for key, unusual_runs in unusual.items():
         for name, reason in unusual_runs.items():
-            reasons.setdefault(name, []).append(f"{key} {reason}")
+            remedy = _FIELD_MAPS if key == "PhaseEncodingDirection" else ""
+            reasons.setdefault(name, []).append(f"{key} {reason}{remedy}")
     return {name: "; ".join(run_reasons) for name, run_reasons in reasons.items()}
 
 

@@ -110,6 +110,16 @@ def same_run(first: Mapping[str, str], second: Mapping[str, str], keys: Iterable
     )
 
 
+def has_entities(bold: Path, text: str) -> bool:
+    """Return whether a run has entities such as ``ses-pre_run-1``; each run has "".
+
+    >>> has_entities(Path("sub-1_ses-pre_run-01_bold.nii"), "ses-pre_run-1")
+    True
+    """
+    selected = parse_entities(Path(f"{text}_bold"))
+    return same_run(selected, parse_entities(bold), selected)
+
+
 def parse_label(entities: Mapping[str, str], key: str, numeric: tuple[str, ...] = ("run",)) -> str:
     """Return the label of an entity, "" if missing; labels of numeric entities lose leading zeros.
 

@@ -36,7 +36,12 @@ from bids_sr.survey.preflight import (
     run_model,
     type_labels,
 )
-from bids_sr.survey.preflight.combined_runs import warn_of_left_out
+from bids_sr.survey.preflight.combined_runs import (
+    CONTRASTS_OPTION,
+    group_runs,
+    warn_of_left_out,
+    warn_of_lost_contrasts,
+)
 from bids_sr.survey.preflight.compared_series import add_compared_series
 from bids_sr.survey.preflight.estimates import check_memory, estimate
 from bids_sr.survey.preflight.exclusions import exclude, list_files
@@ -439,8 +444,18 @@ def _complete_plan(
         methods_series = series_names(settings.superres.method)
         for subject in plan.subjects:
             warn_of_left_out(subject.runs, plan_of_series, methods_series, findings)
+            warn_of_lost_contrasts(subject.runs, plan_of_series, findings)
             with findings.about(subject.label):
                 warn_of_separate_runs(subject.runs, plan.skipped, settings, findings)
+        requested = settings.activation.contrasts
+        if plan.subjects and plan.over_runs and len(plan.over_runs) == len(requested):
+            _refuse_uncomputed(plan_of_series, findings)
+    elif plan.over_runs:
+        findings.refuse_option(
+            CONTRASTS_OPTION,
+            "contrasts over runs require maps of the linear model",
+            "Add `glm` to `--set activation.kinds`.",
+        )
     unsplit = frozenset[Path]()
     if settings.evaluation.retrospective is not None:
         note_retrospective(plan.subjects, settings, findings)
@@ -453,6 +468,19 @@ def _complete_plan(
         problems=tuple(findings.problems),
         warnings=tuple(findings.notices),
     )
+
+
+def _refuse_uncomputed(plan: Plan, findings: Findings) -> None:
+    """Refuse contrasts over runs, the only requests, if no participant gets any of them."""
+    if not any(group.over_runs for item in plan.subjects for group in group_runs(item.runs, plan)):
+        reasons = dict.fromkeys(
+            item.why for item in findings.notices if item.what == CONTRASTS_OPTION
+        )
+        findings.refuse_option(
+            CONTRASTS_OPTION,
+            " ".join(["no requested contrast is computed for any participant.", *reasons]),
+            "Follow the reasons, or add `defaults` to map the runs without these contrasts.",
+        )
 
 
 def check_resources(cost: Estimate, settings: Settings, findings: Findings) -> None:
@@ -493,4 +521,9 @@ def exclude_runs(plan: Plan, problems: Sequence[Notice]) -> Plan:
     subjects, skipped, remaining = exclude(problems, files, plan.subjects)
     if remaining or not skipped:
         return plan
-    return replace(plan, subjects=subjects, skipped={**plan.skipped, **skipped})
+    reduced = replace(plan, subjects=subjects, skipped={**plan.skipped, **skipped})
+    findings = Findings()
+    for subject in subjects:
+        warn_of_lost_contrasts(subject.runs, reduced, findings)
+    new_warnings = (notice for notice in findings.notices if notice not in plan.warnings)
+    return replace(reduced, warnings=(*plan.warnings, *new_warnings))

@@ -27,9 +27,11 @@ from bids_sr.survey.bids.acquisitions import (
 )
 from bids_sr.survey.bids.entities import (
     SHORT_NAMES,
+    has_entities,
     lack_run_number,
     run_number_order,
     short_run_name,
+    stem_of_echoes,
 )
 from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.preflight.plan import Plan
@@ -42,6 +44,8 @@ WITHOUT_RUN = (
     " them. Add run- to its name to combine it"
 )
 """Why a run is not combined with runs that have a number."""
+CONTRASTS_OPTION = "--contrasts"
+"""Option that requests contrasts over runs, in messages."""
 
 
 @frozen
@@ -137,8 +141,7 @@ def format_combined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
         session_text = " over sessions" if group.over_sessions else ""
         group_lines.append(f"{group.label}: {', '.join(group.runs)} are combined{session_text}")
         group_lines += [
-            f"  {name} = {' '.join(map(_format_term, terms))}"
-            for name, terms in group.over_runs.items()
+            f"  {name} = {format_terms(terms)}" for name, terms in group.over_runs.items()
         ]
         group_lines += [
             f"  not combined: {sentence}" for sentence in list_uncombined_contrasts(group)
@@ -146,9 +149,20 @@ def format_combined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
     return group_lines
 
 
-def _format_term(term: RunTerm) -> str:
-    """Return a term of a contrast over runs in words."""
-    return f"{term.weight:+g} * {term.contrast} in {' and '.join(term.runs)}"
+def format_terms(terms: Sequence[RunTerm]) -> str:
+    """Return the terms of a contrast over runs as a formula with the runs of each term.
+
+    >>> terms = [RunTerm(label="", contrast="a", weight=w, runs=(f"run-{w}",)) for w in (2, -1)]
+    >>> format_terms(terms)
+    '2*a in run-2 - a in run--1'
+    """
+    formula = " ".join(
+        f"{'-' if term.weight < 0 else '+'} "
+        f"{'' if abs(term.weight) == 1 else f'{abs(term.weight):.3g}*'}{term.contrast}"
+        f" in {' and '.join(term.runs)}"
+        for term in terms
+    )
+    return formula.removeprefix("+ ")
 
 
 def group_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
@@ -205,8 +219,6 @@ def warn_of_left_out(
 ) -> None:
     """Warn of runs of a participant that are not combined with other runs of their task.
 
-    Contrasts over runs that are therefore not computed are named, too.
-
     `plan` has contrasts and series of all runs, and `methods` are the series of the methods.
     `findings` receives the warnings.
     """
@@ -216,24 +228,45 @@ def warn_of_left_out(
             warned_runs.add(run.bold)
             with findings.about(run.entities["subject"], run.stem):
                 findings.warn(run.bold, text)
-    for name, reason in _list_lost_contrasts(runs, plan).items():
-        with findings.about(runs[0].entities["subject"]):
-            findings.warn("--contrasts", f"the contrast {name} is not computed: {reason}.")
 
 
-def _list_lost_contrasts(runs: Sequence[BoldRun], plan: Plan) -> dict[str, str]:
-    """Return the reasons why contrasts over runs of a participant are not computed, by name."""
+def warn_of_lost_contrasts(runs: Sequence[BoldRun], plan: Plan, findings: Findings) -> None:
+    """Warn of contrasts over runs that are not computed for a participant, with the reason.
+
+    A participant who never had a run of a term is named when the terms are planned.
+    """
     groups = _sort_runs(runs, plan)
-    computed = {name for group in _select_combined(groups) for name in group.over_runs}
-    bolds = {run.bold for run in runs}
-    return {
-        name: next(
-            (group.uncombined[name] for group in reversed(groups) if name in group.uncombined),
-            "its terms are from runs whose names differ in more than ses and run",
-        )
-        for name, terms in plan.over_runs.items()
-        if name not in computed and all(bolds & by_bold.keys() for by_bold in terms.values())
+    computed = {
+        (name, group.entities["task"])
+        for group in _select_combined(groups)
+        for name in group.over_runs
     }
+    reasons = {
+        (name, group.entities["task"]): reason
+        for group in groups
+        for name, reason in group.uncombined.items()
+    }
+    subject = runs[0].entities["subject"]
+    for name, terms in plan.over_runs.items():
+        stems_by_term: list[dict[str, list[str]]] = []  # by task
+        for by_bold in terms.values():
+            stems_by_term.append(defaultdict(list))
+            for bold in by_bold:
+                if (entities := parse_entities(bold))["subject"] == subject:
+                    stems_by_term[-1][entities["task"]].append(stem_of_echoes(bold))
+        if not all(stems_by_term):
+            continue
+        tasks = set.intersection(*({*stems} for stems in stems_by_term))
+        for task in sorted(tasks) or [""]:
+            reason = reasons.get(
+                (name, task), "the names of its runs differ in more than ses and run"
+            )
+            for stems in stems_by_term:
+                if plan.skipped.keys() >= {*stems[task]} > set():
+                    reason = f"the runs of a term are skipped ({', '.join(stems[task])})"
+            if (name, task) not in computed:
+                with findings.about(subject):
+                    findings.warn(CONTRASTS_OPTION, f"{name} is not computed: {reason}.")
 
 
 def _left_out_warnings(
@@ -333,9 +366,15 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
     contrasts, missing_contrasts = _find_common_contrasts(weights_by_run)
     over_runs, lost = _find_terms(runs_by_name, included_runs, left_out, plan)
     combined_names = {name for names in contrasts.values() for name in names}
-    combined_names |= {
-        name for terms in over_runs.values() for term in terms for name in term.runs
-    }
+    used_terms = [*chain.from_iterable(over_runs.values())]
+    combined_names |= {name for term in used_terms for name in term.runs}
+    for name, by_contrast in missing_contrasts.items():
+        labels: dict[str, list[str]] = defaultdict(list)
+        for term in used_terms:
+            labels[term.contrast].append(term.label)
+        for contrast, selected in labels.items():  # other runs need not have the contrast
+            if not any(has_entities(runs_by_name[name].bold, label) for label in selected):
+                by_contrast.pop(contrast, None)
     for name in runs_by_name.keys() - left_out.keys() - combined_names:
         reasons = missing_contrasts.pop(name, {})
         left_out[name] = next(iter(reasons.values()), "no contrast in common with the other runs")
@@ -358,7 +397,7 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
         uncombined={
             contrast: _explain_uncombined(contrast, weights_by_run)
             for contrast in dict.fromkeys(chain.from_iterable(weights_by_run.values()))
-            if contrast not in contrasts
+            if contrast not in {*contrasts, *(term.contrast for term in used_terms)}
         }
         | lost,
         unusual={name: unusual_runs[name] for name in combined_names & unusual_runs.keys()},
@@ -389,7 +428,7 @@ def _find_terms(
         for label, by_run in members.items():
             usual = _find_most_frequent(by_run[run] for run in by_run if run in included_runs)
             if usual is None:
-                lost[name] = "; ".join(f"{run}: {left_out[run]}" for run in by_run)
+                lost[name] = "; ".join(f"{runs[run].stem}: {left_out[run]}" for run in by_run)
                 break
             contrast, weight = usual
             names = tuple(run for run in included_runs if by_run.get(run) == usual)

@@ -25,7 +25,11 @@ from bids_sr.survey.bids.retrospective_plan import (
     retrospective_factor,
     select_pair_sources,
 )
-from bids_sr.survey.preflight.combined_runs import format_combined_runs
+from bids_sr.survey.preflight.combined_runs import (
+    format_combined_runs,
+    format_terms,
+    group_runs,
+)
 from bids_sr.survey.preflight.exclusions import describe_skipped_runs
 from bids_sr.survey.preflight.pace import measure_slowdown
 from bids_sr.survey.preflight.plan import Estimate, Plan
@@ -387,6 +391,11 @@ def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
         if run.events is not None:
             choice = "contrasts", ", ".join(plan.contrasts[run.bold])
             names_by_choice.setdefault(choice, []).append(run.stem)
+    for subject in plan.subjects:
+        for group in group_runs(subject.runs, plan):
+            for name, terms in group.over_runs.items():
+                choice = "contrasts", f"{name} = {format_terms(terms)}"
+                names_by_choice.setdefault(choice, []).append(group.label)
     for (title, text), names in names_by_choice.items():
         yield title, text if len(plan.runs) == 1 else f"{list_some(names, _MAX_NAMES)}: {text}"
 

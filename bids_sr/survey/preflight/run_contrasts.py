@@ -24,7 +24,7 @@ from bids_sr.glm.contrasts import (
 from bids_sr.io.notices import UsageError
 from bids_sr.io.tables import MISSING_MARKS
 from bids_sr.survey.bids import Findings
-from bids_sr.survey.bids.entities import parse_entities, same_run, stem_of_echoes
+from bids_sr.survey.bids.entities import has_entities, parse_entities, stem_of_echoes
 from bids_sr.survey.preflight.estimability import TypesOfRun, note_imprecise, select_estimable
 from bids_sr.survey.preflight.events import MISSING_TYPE
 from bids_sr.survey.preflight.plan import PlannedTerms
@@ -136,10 +136,23 @@ def _plan_terms(
         planned[runs] = {
             bold: _add_contrast(terms, run, contrasts[bold], labels)
             for bold, run in types.items()
-            if _is_selected(bold, runs) and _can_weigh(terms, run)
+            if has_entities(bold, runs) and _can_weigh(terms, run)
         }
         term_text = f"{' and '.join(repr(term.trial_type) for term in terms)} in {runs or 'a run'}"
         lacking = participants - _list_participants(planned[runs])
+        sums = [
+            weigh_terms(terms, run.averaged).values()
+            for bold, run in types.items()
+            if has_entities(bold, runs)
+        ]
+        if sums and not any(map(any, sums)):
+            findings.refuse_option(
+                option,
+                f"the weights in {runs or 'a run'} cancel, so that nothing is compared",
+                "Name other runs in a term, such as `thumb@ses-post - thumb@ses-pre`, or remove"
+                " the terms.",
+            )
+            continue
         if lacking == participants:
             findings.refuse_option(
                 option,
@@ -175,12 +188,6 @@ def _plan_terms(
 def _list_participants(bolds: Iterable[Path]) -> set[str]:
     """Return the labels of the participants of runs."""
     return {parse_entities(bold).get("subject", "") for bold in bolds}
-
-
-def _is_selected(bold: Path, runs: str) -> bool:
-    """Return whether a run has the entities of a term, such as ``ses-pre_run-1``."""
-    selected = parse_entities(Path(f"{runs}_bold"))
-    return same_run(selected, parse_entities(bold), selected)
 
 
 def _can_weigh(terms: Sequence[Term], run: TypesOfRun) -> bool:

@@ -589,6 +589,7 @@ def test_a_contrast_over_runs_enters_the_group_of_the_participants_who_have_it(
     tmp_path: Path,
 ) -> None:
     """It exists only in the maps of all runs, and its weights have both signs."""
+    terms = [{"label": f"run-{2 - k}", "contrast": "all", "weight": 1 - 2 * k} for k in (0, 1)]
     for number in range(1, 5):
         names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2)]
         for run, name in enumerate(names):
@@ -600,6 +601,7 @@ def test_a_contrast_over_runs_enters_the_group_of_the_participants_who_have_it(
             if path.suffix == ".json":
                 sidecar = json.loads(path.read_text())
                 sidecar["RunWeights"] = {"run-1": -1.0, "run-2": 1.0}
+                sidecar["Terms"] = [{**term, "runs": names} for term in terms]
                 path.write_text(json.dumps(sidecar))
             else:
                 path.rename(path.with_name(path.name.replace("contrast-all", "contrast-change")))
@@ -611,3 +613,9 @@ def test_a_contrast_over_runs_enters_the_group_of_the_participants_who_have_it(
     (path,) = [path for path in result.maps["effect"] if "contrast-change" in str(path)]
     values = load_image(path)[0]
     assert values[values != 0].mean() == pytest.approx(20, rel=0.05)
+    sidecars = {
+        other.name.partition("_contrast-")[2].partition("_")[0]: json.loads(other.read_text())
+        for other in path.parent.glob("*_stat-effect_*.json")
+    }
+    assert sidecars["change"]["Terms"] == terms
+    assert "Terms" not in sidecars["all"]

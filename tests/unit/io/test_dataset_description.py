@@ -116,6 +116,17 @@ def test_name_and_readme_state_runs_to_which_the_method_was_not_applied(raw, tmp
         assert "super-resolved" not in text
 
 
+def test_the_readme_names_series_for_other_programs_only_if_they_exist(raw, tmp_path):
+    for is_exported in (False, True):
+        if is_exported:
+            write_series_dataset(tmp_path / "out", "sbl", bids_dir=raw, version="1.0")
+        write_dataset(tmp_path / "out", bids_dir=raw, version="1.0")
+        readme = (tmp_path / "out" / "README.md").read_text()
+        assert ("derivatives/bids-sr-*/" in readme) is is_exported
+        assert ("XCP-D" in readme) is is_exported
+        assert "| `sub-*/**/anat/` |\n" + ("| one" if is_exported else "| trained") in readme
+
+
 def test_the_readme_states_smoothing_before_super_resolution(raw, tmp_path):
     root = dataset_root(tmp_path / "out", "srgan")
     for run, width in (("rest", 0.0), ("tap", 13.2)):

@@ -4,6 +4,7 @@ limited.
 
 import base64
 import gzip
+import html
 import json
 import re
 import weakref
@@ -25,6 +26,7 @@ from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.detail_support import ContrastResult, RegionResult
 from bids_sr.evaluation.result import make_result
 from bids_sr.evaluation.run_evidence import RunEvidence
+from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.report.figure_steps.map_viewer import _LazyVolumes, show_viewer
 from bids_sr.report.figure_steps.maps import draw_activation
@@ -306,13 +308,22 @@ def test_viewer_and_figure_use_the_same_color_scale():
         data[-2, 1, 3] = 60
         return data
 
-    maps, brain = maps_of_run(data_of, tilted), Volume(MASK > 0, tilted)
+    types = {"all": "all", "faces": "2 faces"}
+    maps = [
+        replace(item, sidecar=item.sidecar | {"ContrastWeights": {types[name]: 1.0}})
+        for item in maps_of_run(data_of, tilted)
+        if (name := item.entities["contrast"])
+    ]
+    brain = Volume(MASK > 0, tilted)
     signal = brain.like(MASK.astype(np.float32))
     images = SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=signal)
     drawn = draw_first_screen(*judge_nothing(), maps, images)
     why = content_of(drawn, "why", html=True)
     assert "Simulated 6 mm" in why
-    assert "--contrasts all-faces" in why
+    request = re.search(r"--contrasts defaults '(.+?)'", html.unescape(why))
+    assert resolve_contrasts([*types.values()], [request[1]]) == {
+        "typeAllMinus2Faces": {"all": 1.0, "2 faces": -1.0}
+    }
     smoothed = [
         replace(item, sidecar={**item.sidecar, "InputSmoothingFWHM": 13.2}) for item in maps
     ]

@@ -7,8 +7,10 @@ from data.dataset import EVENTS, BidsMaker
 from graphmaker import planned_call, stage_minutes
 
 from bids_sr.cli.parser import parse_settings
+from bids_sr.io.notices import Notice
+from bids_sr.survey.preflight.checks import exclude_runs
 from bids_sr.survey.preflight.combined_runs import group_runs, list_uncombined_runs
-from bids_sr.survey.preflight.plan_text import dry_run_text
+from bids_sr.survey.preflight.plan_text import choice_lines, dry_run_text
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.participant import make_graph
 
@@ -253,7 +255,13 @@ def test_terms_of_a_contrast_are_runs_with_their_entities(maker, tmp_path):
     # within a session, there is no other session
     assert [list(group.over_runs) for group in sessions] == [["thumbRun1MinusLittleRun2"]] * 2
     assert "littleMinusThumb" in over_sessions.contrasts  # the default contrasts
-    assert "+1 * thumb in ses-post_run-01 and ses-post_run-02 -1 * thumb in" in text
+    formula = (
+        "thumbSesPostMinusThumbSesPre = thumb in ses-post_run-01 and ses-post_run-02"
+        " - thumb in ses-pre_run-01 and ses-pre_run-02"
+    )
+    assert f"    {formula}\n" in text
+    settings, plan = planned_call(maker, tmp_path, *OPTIONS, "--contrasts", *requests)
+    assert ("contrasts", f"sub-01_task-tap: {formula}") in choice_lines(plan, settings)
 
 
 def test_terms_of_the_same_runs_are_one_contrast_of_these_runs(maker, tmp_path):
@@ -276,6 +284,8 @@ def test_impossible_terms_are_refused(maker, tmp_path):
         ("toe@run-1 - thumb@run-2", "'toe@run' is not a trial type"),
         ("thumb@1 - thumb@2", "thumb@ is not followed by entities"),
         ("thumb@run-1 - little@run-1", "from a single run"),
+        ("thumb@run-1 - thumb@run-1", "the weights in run-1 cancel"),
+        ("2*all@run-1 - thumb@run-1 - little@run-1 + thumb@run-2", "the weights in run-1 cancel"),
     ):
         assert words in _refused(maker, tmp_path, "--contrasts", request)
 
@@ -318,6 +328,10 @@ def test_a_contrast_whose_runs_are_not_combined_is_named(
     _, plan = planned_call(maker, tmp_path, *OPTIONS, *request)
     (warning,) = (item.why for item in plan.warnings if "is not computed" in item.why)
     assert reason in warning
+    assert "thumb" in plan.contrasts[plan.runs[0].bold]
+    refused = _refused(maker, tmp_path, "--contrasts", request_text)
+    assert "no requested contrast" in refused
+    assert reason in refused
 
 
 def test_runs_with_another_phase_encoding_are_no_terms(maker, tmp_path):
@@ -329,4 +343,36 @@ def test_runs_with_another_phase_encoding_are_no_terms(maker, tmp_path):
     )
     assert not group.over_runs
     assert "PhaseEncodingDirection" in group.uncombined["thumbSesCMinusThumbSesA"]
-    assert "not combined: thumbSesCMinusThumbSesA (ses-c: PhaseEncodingDirection" in text
+    assert "thumbSesCMinusThumbSesA (sub-01_ses-c_task-tap: PhaseEncodingDirection" in text
+    assert "fMRIPrep with field maps" in text
+
+
+def test_a_contrast_is_named_that_is_lost_with_a_skipped_run(maker, tmp_path):
+    """A task without the skipped session has no terms to lose."""
+    add(
+        maker, "ses-a_task-tap", "ses-b_task-tap", "ses-a_task-go", "ses-b_task-go", "ses-a_task-x"
+    )
+    request = ["--contrasts", "thumb@ses-b - thumb@ses-a", "defaults"]
+    _, plan = planned_call(maker, tmp_path, *OPTIONS, *request)
+    run = next(run for run in plan.runs if run.stem == "sub-01_ses-b_task-go")
+    problem = Notice(what=str(run.bold), why="a copy", subject="01", run=run.stem)
+    reduced = exclude_runs(plan, [problem])
+    (warning,) = {*reduced.warnings} - {*plan.warnings}
+    assert warning.subject == "01"
+    assert warning.why.endswith("are skipped (sub-01_ses-b_task-go).")
+    assert {*plan.warnings} < {*reduced.warnings}
+
+
+def test_sessions_with_other_trial_types_need_not_share_them(maker, tmp_path):
+    """A run of the named session without the type is still warned of."""
+    types = {"a_task-tap_run-1": "toe", "a_task-tap_run-2": "toe", "a_task-tap_run-3": "thumb"}
+    types |= {"b_task-tap_run-1": "thumb", "b_task-tap_run-2": "thumb"}
+    for name, other in types.items():
+        rows = [(onset, s, other if name == "thumb" else name) for onset, s, name in EVENTS]
+        add(maker, f"ses-{name}", rows=rows)
+    request = ["--contrasts", "toe@ses-a - thumb@ses-b", "little"]
+    groups, warnings, text = grouped(maker, tmp_path, *request)
+    assert list(groups[-1].over_runs) == ["toeSesAMinusThumbSesB"]
+    assert list(warnings) == ["sub-01_ses-a_task-tap_run-3"]
+    assert "contrast toe: the run has no such contrast" in next(iter(warnings.values()))
+    assert "toe (only in" not in text
