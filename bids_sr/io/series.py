@@ -24,14 +24,14 @@ class SeriesLabel:
     a control of a compared series, and "" for other series. The other fields are for series with a
     fixed name: `words` define the series, and `label` replaces its name in figures and tables
     unless it is "". `is_default` baselines are computed with every method. `order` is the order of
-    an interpolating spline.
+    an interpolating spline, or "sinc" for a windowed sinc; None if points cannot be interpolated.
     """
 
     name: str
     kind: KindOfSeries
     words: str = ""
     needs: Need = ""
-    order: int | None = None
+    order: int | Literal["sinc"] | None = None
     is_default: bool = True
     label: str = ""
     variant: str = ""
@@ -84,7 +84,7 @@ _FIXED_SERIES = (
     SeriesLabel("nearest", "baseline", "nearest-neighbor interpolation", "volume", 0, False),
     SeriesLabel("linear", "baseline", "trilinear interpolation", "volume", 1, False),
     SeriesLabel(
-        "lanczos", "baseline", "Lanczos interpolation with three lobes", "volume", None, False
+        "lanczos", "baseline", "Lanczos interpolation with three lobes", "volume", "sinc", False
     ),
     SeriesLabel(
         SMOOTH,
@@ -114,6 +114,8 @@ CONTROLS = tuple(series.name for series in _FIXED_SERIES if series.kind == "cont
 """Denoising controls, which the evaluation computes from the B-spline series."""
 REFERENCE_NAMES = (*ACQUIRED_NAMES, *BASELINES, *CONTROLS)
 """Series that methods are compared with, in the order of tables and figures."""
+INTERPOLATIONS = tuple(name for name in BASELINES if _BY_NAME[name].needs == "volume")
+"""Baselines that upsample single volumes; their matrices are in `bids_sr.spatial.matrices`."""
 DEFAULT_BASELINES = tuple(name for name in BASELINES if _BY_NAME[name].is_default)
 ALL_BASELINES = "all"
 """Request for all baselines."""

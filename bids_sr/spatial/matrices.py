@@ -20,13 +20,13 @@ from bids_sr.io.grids import Factor, highres_size
 from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import resize_affine
+from bids_sr.spatial.windowed_sinc import lanczos_kernel
 
 # function that returns a matrix for the numbers of voxels before and after the operation
 _MatrixFunction = Callable[[int, int], Array]
 # function of the axis and the numbers of voxels before and after the operation
 _AxisMatrixFunction = Callable[[int, int, int], Array]
 
-_N_LANCZOS_LOBES = 3  # half width of the Lanczos window (voxels)
 _MAX_DENOMINATOR = 64  # largest denominator of a factor, which is converted to a fraction
 
 
@@ -276,9 +276,7 @@ def _make_lanczos_matrix(m: int, n: int) -> Array:
 
     Weights outside the image are dropped, and the remaining weights are scaled to sum to 1.
     """
-    distances = _locate_voxels(m, n)[:, None] - np.arange(m)[None]
-    windowed_sinc = np.sinc(distances) * np.sinc(distances / _N_LANCZOS_LOBES)
-    weights = np.where(np.abs(distances) < _N_LANCZOS_LOBES, windowed_sinc, 0.0)
+    weights = lanczos_kernel(_locate_voxels(m, n)[:, None] - np.arange(m)[None])
     return weights / weights.sum(1, keepdims=True)
 
 

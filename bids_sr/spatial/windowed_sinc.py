@@ -15,6 +15,12 @@ from bids_sr.spatial.reproducible_numbers import round_values
 _N_LOBES = 3  # half width of the window (voxels)
 
 
+def lanczos_kernel(distance: Array) -> Array:
+    """Return the windowed sinc at distances in voxels, of any shape; 0 beyond the window."""
+    windowed_sinc = np.sinc(distance) * np.sinc(distance / _N_LOBES)
+    return np.where(np.abs(distance) < _N_LOBES, windowed_sinc, 0.0)
+
+
 def resample_sinc(
     volume: Array, affine: Array, target_shape: tuple[int, int, int], to_volume: Array
 ) -> Float32:
@@ -49,10 +55,7 @@ def sample_sinc(volume: Array, points: Array) -> Float32:
     weights, sample_indices = [], []
     for axis in range(3):
         samples = first_sample[axis] + np.arange(2 * _N_LOBES)[:, None]
-        distance = points[axis] - samples
-        taps = np.where(
-            np.abs(distance) < _N_LOBES, np.sinc(distance) * np.sinc(distance / _N_LOBES), 0.0
-        )
+        taps = lanczos_kernel(points[axis] - samples)
         weights.append((taps / taps.sum(axis=0)).astype(np.float32))
         sample_indices.append(np.clip(samples, 0, data.shape[axis] - 1))
     values = np.zeros(points.shape[1], dtype=np.float32)

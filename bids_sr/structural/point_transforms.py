@@ -5,7 +5,7 @@ mm) and map a point of the frame to its point in the scan.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -19,8 +19,6 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.spatial.windowed_sinc import resample_sinc
 
-SINC = -1
-"""Interpolation by a Lanczos-windowed sinc, in place of the order of a spline."""
 # mm, voxel size of the grid on which a deformation is sampled; SyN smooths its field over three
 # voxels
 _DISPLACEMENT_MM = 4.0
@@ -40,18 +38,23 @@ class PointTransform:
     grid: Array | None = None
 
     def resample(
-        self, image: Volume, frame: Volume, order: int, *, zero_outside: bool = False
+        self,
+        image: Volume,
+        frame: Volume,
+        order: int | Literal["sinc"],
+        *,
+        zero_outside: bool = False,
     ) -> Array:
         """Resample a scan to the grid of the frame in one interpolation.
 
         `image` is a scan of the same head as the frame (3D). `order` is the order of the spline,
-        such as 0 (nearest), 1 (linear) or 3 (cubic), or `SINC`. Voxels outside the field of view
-        of the scan have its edge value, or 0 if `zero_outside` is set; this is ignored if the
-        order is `SINC`. The values are 3D and float32. Raises `ValueError` if the order is `SINC`
-        and there is a displacement.
+        such as 0 (nearest), 1 (linear) or 3 (cubic), or "sinc" for a windowed sinc. Voxels outside
+        the field of view of the scan have its edge value, or 0 if `zero_outside` is set; this is
+        ignored by the windowed sinc. The values are 3D and float32. Raises `ValueError` if a
+        windowed sinc is requested and there is a displacement.
         """
         target = (frame.data.shape, frame.affine)
-        if order == SINC:
+        if order == "sinc":
             if self.displacement is not None:
                 raise ValueError("deformation fields are only supported with spline interpolation")
             x, y, z = frame.data.shape

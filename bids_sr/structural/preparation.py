@@ -47,7 +47,6 @@ from bids_sr.spatial.matrices import downsample as downsample_kspace, interpolat
 from bids_sr.spatial.transforms import invert, rms_distance, voxel_centers
 from bids_sr.sr.networks import unit_range
 from bids_sr.structural.point_transforms import (
-    SINC,
     PointTransform,
     compose,
     point_transform_from_composite,
@@ -536,8 +535,9 @@ def _interpolate_contrast(
         trilinear = alignment.trilinear.get(lowres_key, transform)
         for name in interpolations:
             order = parse_series_name(name).order
+            assert order is not None, f"{name} cannot interpolate points"
             images[name] = (trilinear if name == "linear" else transform).resample(
-                corrected[lowres_key], alignment.frame, SINC if order is None else order
+                corrected[lowres_key], alignment.frame, order
             )
     return images
 

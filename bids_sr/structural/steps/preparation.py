@@ -15,6 +15,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.run_time import RunTime
+from bids_sr.io.series import INTERPOLATIONS, parse_series_name
 from bids_sr.io.volume import Volume
 from bids_sr.structural.steps.scans import (
     ScanPreparation,
@@ -198,7 +199,12 @@ def _list_other_interpolations(
         return ("linear",)
     # Deformations are only interpolated by splines.
     is_deformed = anat_align in ("nonlinear", "template-warp")
-    return ("linear", "nearest") if is_deformed else ("linear", "lanczos", "nearest")
+    excluded_orders = (None, "sinc") if is_deformed else (None,)
+    return tuple(
+        name
+        for name in INTERPOLATIONS
+        if name != "bspline" and parse_series_name(name).order not in excluded_orders
+    )
 
 
 @frozen

@@ -8,6 +8,8 @@ from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.config.vgg19_weights import VGG19_HELP
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import UsageError
+from bids_sr.io.series import INTERPOLATIONS
+from bids_sr.io.word_lists import enumerate_words
 
 _DegradationName = Literal["kspace", "multislice", "block", "gauss", "trilinear"]
 AllowedMismatch = Literal["resolution", "contrast", "orientation", "factor"]
@@ -151,8 +153,8 @@ class ApplyOptions(ImageOptions):
 
     model: str = argument(
         "MODEL",
-        "trained model (.safetensors), or an interpolation method: nearest, linear, bspline,"
-        " lanczos or zerofill",
+        "trained model (.safetensors), or an interpolation method:"
+        f" {enumerate_words(INTERPOLATIONS, 'or')}",
     )
     image: Path = argument("IMAGE", "NIfTI image or time series to super-resolve")
     out: Path = argument("OUT", "output NIfTI file; a JSON sidecar is also written")
