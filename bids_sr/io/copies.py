@@ -42,7 +42,6 @@ def copy_series(
     *,
     order: AxisOrder = AS_STORED,
     tr: float | None = None,
-    replace_nan: bool = False,
 ) -> None:
     """Copy a series with its axes in another order, volume by volume.
 
@@ -51,12 +50,10 @@ def copy_series(
 
     `order` is the stored axis for each of the first three axes of the copy, see
     `bids_sr.io.grids`. `tr` is the repetition time (s); None copies the header's repetition time,
-    which may be missing or in a wrong unit. `replace_nan` replaces NaN and infinite values by 0
-    instead of raising an error.
+    which may be missing or in a wrong unit.
     """
-    with SeriesReader(src, allow_nan=replace_nan) as reader:
-        storage = _choose_copy_storage(reader)
-        _copy_volumes(reader, dst, order, storage, tr=tr, replace_nan=replace_nan)
+    with SeriesReader(src) as reader:
+        _copy_volumes(reader, dst, order, _choose_copy_storage(reader), tr=tr)
 
 
 def _copy_volumes(
@@ -68,7 +65,6 @@ def _copy_volumes(
     tr: float | None = None,
     code: int | None = None,
     compressed: bool | None = None,
-    replace_nan: bool = False,
 ) -> None:
     """Copy the volumes of a series with reordered axes.
 
@@ -88,8 +84,7 @@ def _copy_volumes(
         compressed=compressed,
     ) as writer:
         for volume in reader.volumes():
-            finite_volume = np.nan_to_num(volume, posinf=0, neginf=0) if replace_nan else volume
-            writer.append(reorder(finite_volume, order))
+            writer.append(reorder(volume, order))
 
 
 def combine_volumes(

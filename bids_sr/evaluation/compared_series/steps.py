@@ -4,9 +4,8 @@ Each series is interpolated once.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -21,30 +20,23 @@ from bids_sr.evaluation.compared_series.smoothness_matching import (
 from bids_sr.evaluation.compared_series.verdict import AS_ACQUIRED, ON_ACQUIRED
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.noise_smoothness import compute_changes
-from bids_sr.io.arrays import Array
-from bids_sr.io.copies import copy_series
-from bids_sr.io.frozen import frozen
-from bids_sr.io.grids import AxisOrder, Factor
+from bids_sr.io.grids import AxisOrder, Factor, reorder, reorder_affine
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.run_time import RunTime
-from bids_sr.io.series import ACQUIRED_BAND
+from bids_sr.io.series import ACQUIRED, ACQUIRED_BAND
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc.series_alignment import (
-    check_alignment,
+    align_volumes,
     read_comparison_volumes,
     register_corrected,
 )
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.itk_files import Transforms
-from bids_sr.spatial.matrices import upsample as upsample_volume
+from bids_sr.spatial.matrices import interpolate
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.inference.apply_to_series import super_resolve_series
-from bids_sr.sr.inference.upsampler_inputs import PlainUpsampler, UpsamplerInputs
+from bids_sr.sr.inference.apply_to_series import write_series
+from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
-
-_AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
-UPSAMPLING = ACQUIRED_BAND
-"""Upsampling of series on the acquired grid: zero filling, as for the acquired series."""
 
 
 def describe_compared(names: Sequence[str], corrected_names: Sequence[str]) -> str:
@@ -65,59 +57,83 @@ def describe_compared(names: Sequence[str], corrected_names: Sequence[str]) -> s
     )
 
 
-@step(Stage.OTHER_PROGRAMS, makes="compared")
-def import_compared(
-    bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder
-) -> Series:
-    """Copy a compared series and set NaN to 0.
-
-    The copy is as in `bids_sr.preproc.steps.acquired_series.import_series`. `bold_file` is the
-    BOLD series in the format of its program (NIfTI, 4D).
-    """
-    copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr, replace_nan=True)
-    return SeriesReader(here / "bold.nii")
-
-
 @step(
     Stage.OTHER_PROGRAMS,
-    makes=("compared_xfms", "compared_facts", "compared_signal"),
-    cost=RunTime(always=5.0),
+    makes=("compared", "compared_xfms", "compared_facts", "compared_signal"),
+    cost=RunTime(always=5.0, volumes=0.02),
 )
-def align_compared(
-    compared: Series,
+def import_compared(
+    bold_file: File,
     bold: Series,
     boldref: Image,
     bold_mask: Mask,
     hmc_xfms: Transforms,
     *,
+    here: Path = HERE,
     series_name: str,
+    axis_order: AxisOrder,
     is_corrected: bool,
-) -> tuple[Transforms, Facts, Mask]:
-    """Find the positions of the volumes of a compared series, and the voxels with signal.
+) -> tuple[Series, Transforms, Facts, Mask]:
+    """Copy a compared series in signal units of its run, and find the positions of its volumes.
 
-    A series that was not corrected for head motion has the positions of the run. The mean image
-    of a corrected series is registered to the boldref.
+    Voxels without signal take the signal of the acquired series, because filters need complete
+    slices. A series that was not corrected for head motion has the positions of the run. The mean
+    image of a corrected series is registered to the boldref.
 
-    `bold` is the acquired series; `boldref` and `bold_mask` are on its grid. `hmc_xfms` map
-    boldref points to points of each volume of the run (T, 4, 4; RAS mm). `series_name` is the key
-    of the facts. `is_corrected` states whether the series was corrected for head motion.
+    `bold_file` is the BOLD series in the format of its program (NIfTI, 4D), and `axis_order` the
+    stored axis for each of its first three axes in the order of the run. `bold` is the acquired
+    series; `boldref` and `bold_mask` are on its grid. `hmc_xfms` map boldref points to points of
+    each volume of the run (T, 4, 4; RAS mm). `series_name` is the key of the facts. `is_corrected`
+    states whether the series was corrected for head motion.
 
-    Returns transforms of boldref points to points of the compared series, facts on the alignment,
-    and the voxels of the acquired grid with signal in both series. Raises `InvalidInput` if the
-    series is shifted, is from another run or head, or contradicts `is_corrected`.
+    Returns the series, transforms of boldref points to points of its volumes, facts on the
+    alignment, and the voxels of the acquired grid that are not excluded from the brain because
+    they have no signal. Raises `InvalidInput` if the series is NaN in the brain or far from the
+    boldref.
     """
-    alignment = check_alignment(bold, compared, is_corrected=is_corrected)
+    xfms = hmc_xfms
+    with SeriesReader(bold_file, allow_nan=True) as stored:
+        alignment = align_volumes(
+            read_comparison_volumes(bold), read_comparison_volumes(stored, axis_order), bold.affine
+        )
+        if is_corrected:
+            xfm = register_corrected(alignment, boldref, bold_mask.data)
+            xfms = np.repeat(xfm[None], len(hmc_xfms), axis=0)
+        affine = reorder_affine(stored.affine, axis_order)
+        x, y, z = (stored.shape[axis] for axis in axis_order)
+        is_filled = interpolate("nearest", 1.0 - alignment.has_signal, (x, y, z)) > 0
+        with (
+            threadpool_limits(1),
+            SeriesWriter(
+                here / "bold.nii",
+                (x, y, z, bold.shape[3]),
+                affine,
+                bold.tr,
+                header_like=bold.header,
+            ) as writer,
+        ):
+            for t, volume in enumerate(stored.volumes()):
+                to_acquired = hmc_xfms[t] @ np.linalg.inv(xfms[t])
+                converted = alignment.convert(reorder(volume, axis_order))
+                if is_filled.any():
+                    acquired = sample_volume(
+                        bold.volume(t), bold.affine, (x, y, z), affine, to_acquired
+                    )
+                    converted = np.where(is_filled, acquired, converted)
+                writer.append(converted)
+    is_excluded = bold_mask.data & ~alignment.has_signal
     facts = alignment.facts() | {
         "frame": "corrected for head motion" if is_corrected else AS_ACQUIRED,
-        "grid": ON_ACQUIRED if compared.shape[:3] == bold.shape[:3] else "finer",
+        "grid": ON_ACQUIRED if (x, y, z) == bold.shape[:3] else "finer",
         "brain_voxels": int(bold_mask.data.sum()),
-        "left_out": int((bold_mask.data & ~alignment.valid).sum()),
+        "left_out": int(is_excluded.sum()),
     }
-    xfms = hmc_xfms
-    if is_corrected:
-        xfm = register_corrected(alignment, compared, boldref, bold_mask.data)
-        xfms = np.repeat(xfm[None], len(hmc_xfms), axis=0)
-    return xfms, {series_name: facts}, bold_mask.like(alignment.valid)
+    return (
+        SeriesReader(here / "bold.nii"),
+        xfms,
+        {series_name: facts},
+        bold_mask.like(~is_excluded),
+    )
 
 
 @step(
@@ -128,141 +144,47 @@ def align_compared(
 )
 def resample_compared(
     compared_stc: Series,
-    stc: Series,
     bold_mask_hr: Mask,
-    hmc_xfms: Transforms,
     compared_xfms: Transforms,
-    compared_facts: Facts,
     compared_signal: Mask,
     distortion: Distortion | None = None,
     *,
     here: Path = HERE,
     factor: Factor,
-    series_name: str,
 ) -> tuple[Series, Mask]:
     """Resample a compared series to the high-resolution grid, with one interpolation per volume.
 
-    The result is in signal units of the run. Voxels without signal take the signal of the acquired
-    series, because filters need complete slices.
+    `compared_stc` is the compared series after slice-timing correction. `bold_mask_hr` is the
+    brain on the high-resolution grid. `compared_xfms` and `compared_signal` are results of
+    `import_compared`. `distortion` is None if the series is undistorted. `factor` is acquired over
+    high-resolution voxel size by axis.
 
-    `compared_stc` and `stc` are the compared and acquired series after slice-timing correction.
-    `bold_mask_hr` is the brain on the high-resolution grid. `hmc_xfms` and `compared_xfms` map
-    boldref points to points of each volume of the run, and of the compared series (T, 4, 4; RAS
-    mm). `compared_facts` and `compared_signal` are results of `align_compared`. `factor` is
-    acquired over high-resolution voxel size by axis.
-
-    The distortion of the run is only corrected if head motion was not corrected in the series;
-    motion-corrected series are assumed to be undistorted. The returned mask are the brain voxels
-    with signal in both series.
+    The returned mask are the brain voxels with signal in both series.
     """
-    facts = compared_facts[series_name]
-    assert isinstance(facts, dict)
-    is_as_acquired = facts["frame"] == AS_ACQUIRED
-    series_factor = factor if compared_stc.shape[:3] == stc.shape[:3] else _AS_ACQUIRED
-    upsample = make_upsampler(
-        UPSAMPLING if series_factor == factor else "acquired",
-        UpsamplerInputs(factor=series_factor),
-    )
+    upsampling = ACQUIRED_BAND
+    if compared_stc.shape[:3] != compared_signal.data.shape:
+        upsampling, factor = ACQUIRED, (1.0, 1.0, 1.0)
     shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
-    mask = bold_mask_hr
-    if facts["left_out"]:
-        signal_fraction = sample_volume(
-            compared_signal.data.astype(np.float32),
-            compared_signal.affine,
-            shape,
-            affine,
-            compared_xfms[len(compared_xfms) // 2],
-            order=1,
-        )
-        mask = mask.like(mask.data & (signal_fraction > 0.5))
-    signal_fill = _make_signal_fill(compared_stc, stc, facts)
-    acquired_volumes = zip(stc.volumes(), hmc_xfms, strict=True)
-
-    def upsample_filled(volume: Array, pose: Array) -> Array:
-        """Upsample the next volume, scaled to the run and with empty voxels filled."""
-        acquired_volume, hmc_xfm = next(acquired_volumes)
-        filled = signal_fill.scale_and_fill(volume, pose, acquired_volume, hmc_xfm)
-        return upsample(filled, pose)
-
-    target = here / "series.nii"
-    with (
-        threadpool_limits(1),
-        SeriesWriter(
-            target,
-            (*shape, compared_stc.shape[3]),
-            affine,
-            compared_stc.tr,
-            header_like=stc.header,
-        ) as writer,
-    ):
-        super_resolve_series(
-            compared_stc,
-            writer,
-            PlainUpsampler(function=upsample_filled),
-            compared_xfms,
-            shape,
-            affine,
-            factor=series_factor,
-            distortion=distortion if is_as_acquired else None,
-        )
-    return SeriesReader(target), mask
-
-
-@frozen
-class _SignalFill:
-    """Scale of a compared series, and acquired signal for its voxels without signal.
-
-    `acquired` is the acquired series and `series` the compared series, whose voxels without signal
-    are `lacks_signal` (3D, boolean). `is_as_acquired` states whether its volumes are in the
-    acquired positions. `scale` and `offset` are factor and summand that give the compared series
-    the signal unit of the run.
-    """
-
-    acquired: SeriesReader
-    series: SeriesReader
-    lacks_signal: Array
-    is_as_acquired: bool
-    scale: np.float32
-    offset: np.float32
-
-    def scale_and_fill(
-        self, volume: Array, pose: Array, acquired_volume: Array, hmc_xfm: Array
-    ) -> Array:
-        """Scale a volume (3D) to the run, and fill voxels without signal from the acquired volume.
-
-        `pose` and `hmc_xfm` are the transforms (4, 4) of boldref points to points of the compared
-        and of the acquired volume (RAS mm).
-        """
-        scaled: Array = self.scale * volume + self.offset
-        if not self.lacks_signal.any():
-            return scaled
-        x, y, z = (
-            n_voxels / n_acquired
-            for n_voxels, n_acquired in zip(
-                self.series.shape[:3], self.acquired.shape[:3], strict=True
-            )
-        )
-        upsampled = upsample_volume(UPSAMPLING, acquired_volume, (x, y, z))
-        xfm = np.eye(4) if self.is_as_acquired else hmc_xfm @ np.linalg.inv(pose)
-        affine = self.series.affine
-        resampled = sample_volume(upsampled, affine, upsampled.shape, affine, xfm)
-        return np.where(self.lacks_signal, resampled, scaled)
-
-
-def _make_signal_fill(
-    series: SeriesReader, acquired: SeriesReader, facts: Mapping[str, Any]
-) -> _SignalFill:
-    """Find the voxels of a compared series without signal, given the facts on its alignment."""
-    smallest_signal = float(facts["least_signal"]) if facts["left_out"] else 0.0
-    mean_signal = np.mean(list(read_comparison_volumes(series).values()), axis=0)
-    return _SignalFill(
-        acquired=acquired,
-        series=series,
-        lacks_signal=mean_signal <= smallest_signal,
-        is_as_acquired=facts["frame"] == AS_ACQUIRED,
-        scale=np.float32(facts["scale"]),
-        offset=np.float32(facts["offset"]),
+    signal_fraction = sample_volume(
+        compared_signal.data.astype(np.float32),
+        compared_signal.affine,
+        shape,
+        affine,
+        compared_xfms[len(compared_xfms) // 2],
+        order=1,
     )
+    write_series(
+        compared_stc,
+        here / "series.nii",
+        make_upsampler(upsampling, UpsamplerInputs(factor=factor)),
+        compared_xfms,
+        shape,
+        affine,
+        factor=factor,
+        distortion=distortion,
+    )
+    mask = bold_mask_hr.like(bold_mask_hr.data & (signal_fraction > 0.5))
+    return SeriesReader(here / "series.nii"), mask
 
 
 @step(Stage.OTHER_PROGRAMS, makes="same_widths", memory=EFFECTS, cost=RunTime(always=5.0))
@@ -285,8 +207,8 @@ def match_resolution(
     zooms = bold_mask_hr.zooms.tolist()
     widths: dict[str, object] = {}
     with threadpool_limits(1):
-        acquired = compute_changes(series[UPSAMPLING], n_dummy)
-        acquired_effects = Effects.load(effects[UPSAMPLING])
+        acquired = compute_changes(series[ACQUIRED_BAND], n_dummy)
+        acquired_effects = Effects.load(effects[ACQUIRED_BAND])
         for name in compared_names:
             inside = Effects.load(effects[name]).mask & bold_mask_hr.data
             fwhm_mm = match_smoothness(

@@ -25,7 +25,7 @@ from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.steps.linear_models import DesignInputs
 from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.grids import Factor
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED_BAND
 from bids_sr.preproc.confound_table import censor_outliers
@@ -36,7 +36,7 @@ from bids_sr.preproc.same_contrast import refine
 from bids_sr.preproc.steps.outlier_volumes import add_alternation, reasons_by_volume
 from bids_sr.preproc.temporal_regressors import time_column_names
 from bids_sr.spatial.itk_files import Transforms
-from bids_sr.sr.inference.apply_to_series import super_resolve_series
+from bids_sr.sr.inference.apply_to_series import write_series
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 
@@ -106,22 +106,22 @@ def measure_other_run(
         design=design,
     )
     resampled_file = here / "other.nii"
-    shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
-    upsample = make_upsampler(ACQUIRED_BAND, UpsamplerInputs(factor=factor))
-    with threadpool_limits(1):
-        with SeriesWriter(
-            resampled_file, (*shape, stc.shape[3]), affine, stc.tr, header_like=stc.header
-        ) as writer:
-            super_resolve_series(
-                stc, writer, upsample, hmc_xfms @ xfm, shape, affine, factor=factor
-            )
+    write_series(
+        stc,
+        resampled_file,
+        make_upsampler(ACQUIRED_BAND, UpsamplerInputs(factor=factor)),
+        hmc_xfms @ xfm,
+        bold_mask_hr.data.shape,
+        bold_mask_hr.affine,
+        factor=factor,
+    )
+    with threadpool_limits(1), SeriesReader(resampled_file) as resampled:
         blocks = inputs.build_block_design(
             stc, (*MOTION_REGRESSORS, *time_column_names(inputs.confounds))
         )
-        with SeriesReader(resampled_file) as resampled:
-            effects = block_effects(
-                resampled, bold_mask_hr.data, blocks, series=ACQUIRED_BAND, with_t=True
-            )
+        effects = block_effects(
+            resampled, bold_mask_hr.data, blocks, series=ACQUIRED_BAND, with_t=True
+        )
     resampled_file.unlink()
     ratio = signal_ratio(
         boldref.data, resample_with_field_of_view(other_ref, boldref, xfm), bold_mask.data

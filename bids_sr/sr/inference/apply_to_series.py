@@ -33,7 +33,8 @@ def write_series(
     target: Path | None,
     upsampler: Upsampler,
     xfms: Array,
-    reference_affine: Array,
+    shape: Shape,
+    affine: Array,
     *,
     factor: Factor,
     consistency: Consistency = "off",
@@ -54,8 +55,10 @@ def write_series(
         Upsampler of volumes on their acquired grid.
     xfms : Array
         Transforms of boldref points to their position in each volume (T, 4, 4; RAS+ mm).
-    reference_affine : Array
-        Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
+    shape : Shape
+        Shape of the high-resolution boldref grid.
+    affine : Array
+        Voxel-to-world matrix of this grid (4 x 4, RAS+ mm).
     factor : Factor
         Ratio of acquired to high-resolution voxel size along each axis.
     consistency : Consistency, optional
@@ -73,7 +76,6 @@ def write_series(
     from threadpoolctl import threadpool_limits
 
     n_volumes = reader.shape[3]
-    shape, affine = hr_grid(reader.shape[:3], reference_affine, factor)
     series_shape = (*shape, n_volumes)
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits({"blas": 1, "openmp": threads}))

@@ -5,7 +5,6 @@ from pathlib import Path
 from bids_sr.engine.artifacts import Image, Mask, Series
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import SERIES
-from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.run_time import RunTime
@@ -37,7 +36,7 @@ def correct_motion(
     defines the grid of the output. `hmc_xfms` are transforms of boldref points to points of each
     volume (T, 4, 4; RAS mm). `distortion` is corrected by the same interpolation.
     """
-    return _resample_series(stc, hmc_xfms, boldref.affine, distortion, here / "preproc.nii")
+    return _resample_series(stc, hmc_xfms, boldref, distortion, here / "preproc.nii")
 
 
 @step(Stage.SUPER_RESOLUTION, makes="series", memory=SERIES, cost=RunTime(volumes=0.05))
@@ -58,22 +57,25 @@ def place_measured(
     belong to the evaluated run: `bold_mask_hr` defines the high-resolution grid, and `hmc_xfms`
     are transforms of boldref points to points of each volume (T, 4, 4; RAS mm).
     """
-    return _resample_series(stc, hmc_xfms, bold_mask_hr.affine, distortion, here / "series.nii")
+    return _resample_series(stc, hmc_xfms, bold_mask_hr, distortion, here / "series.nii")
 
 
 def _resample_series(
     series: Series,
     hmc_xfms: Transforms,
-    affine: Array,
+    image: Image,
     distortion: Distortion | None,
     target: Path,
 ) -> Series:
-    """Write a resampled series with unchanged voxel size to the file `target`.
-
-    `affine` is the voxel-to-world matrix of the image that defines the grid (4 x 4, RAS mm).
-    """
-    upsampler = make_upsampler(ACQUIRED, UpsamplerInputs(factor=_AS_ACQUIRED))
+    """Write a series, resampled with unchanged voxel size to the grid of an image, to a file."""
     write_series(
-        series, target, upsampler, hmc_xfms, affine, factor=_AS_ACQUIRED, distortion=distortion
+        series,
+        target,
+        make_upsampler(ACQUIRED, UpsamplerInputs(factor=_AS_ACQUIRED)),
+        hmc_xfms,
+        image.data.shape,
+        image.affine,
+        factor=_AS_ACQUIRED,
+        distortion=distortion,
     )
     return SeriesReader(target)

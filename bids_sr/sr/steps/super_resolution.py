@@ -17,6 +17,7 @@ from bids_sr.io.series import ACQUIRED_BAND, get_kind, get_need
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.output_grids import OutputGrid
+from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.inference.apply_to_series import Consistency, write_series
 from bids_sr.sr.inference.posed_image import PosedImage
@@ -147,12 +148,13 @@ class _RunWriter:
         output files and grids in other spaces. `add_volume` returns, given the volume number, the
         image added to a volume in other spaces, on the high-resolution grid.
         """
+        stc, boldref = self.aligned.stc, self.aligned.boldref
         write_series(
-            self.aligned.stc,
+            stc,
             target,
             upsampler,
             self.aligned.hmc_xfms,
-            self.aligned.boldref.affine,
+            *hr_grid(stc.shape[:3], boldref.affine, self.factor),
             factor=self.factor,
             consistency=consistency,
             distortion=self.aligned.distortion,
