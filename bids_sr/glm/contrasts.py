@@ -296,7 +296,7 @@ def resolve_contrasts(
     if not requested:
         return _default_contrasts(trial_types, described_types, averaged_types, labels)
     averaged_types = trial_types if averaged_types is None else averaged_types
-    resolved = _NamedContrasts()
+    resolved: dict[str, Contrast] = {}
     for request in requested:
         if isinstance(request, str):
             name, weights = _parse_contrast(request, trial_types, averaged_types, labels)
@@ -310,9 +310,9 @@ def resolve_contrasts(
             name = label_by_name.get(name, name)
         if unknown := weights.keys() - set(trial_types):
             raise _explain_unknown_term(name, min(unknown), 0, trial_types)
-        if weights not in resolved.contrasts.values():
-            resolved.add(name, weights)
-    return resolved.contrasts
+        if weights not in resolved.values():
+            resolved[make_unique_label(name, resolved)] = weights
+    return resolved
 
 
 def label_types(types: Iterable[str]) -> dict[str, str]:
@@ -330,35 +330,16 @@ def label_types(types: Iterable[str]) -> dict[str, str]:
         for name, label in plain_labels.items():
             if label.lower() == ALL:
                 plain_labels[name] = ALL_TYPE
-    keys = {label.lower() for label in plain_labels.values()}
-    labels: dict[str, str] = {}
-    numbers: dict[str, Iterator[int]] = {}  # numbers to append, by label in lower case
+    earliest: dict[str, str] = {}
     for name, label in plain_labels.items():
-        key = label.lower()
-        if key in numbers:
-            candidates = _number_label(label, numbers[key])
-            label = next(candidate for candidate in candidates if candidate.lower() not in keys)
-            keys.add(label.lower())
-        else:
-            numbers[key] = count(2)
-        labels[name] = label
+        earliest.setdefault(label.lower(), name)
+    labels: dict[str, str] = {}
+    for name, label in plain_labels.items():
+        others = (
+            () if earliest[label.lower()] == name else (*plain_labels.values(), *labels.values())
+        )
+        labels[name] = make_unique_label(label, others)
     return labels
-
-
-class _NamedContrasts:
-    """Contrasts of a run, whose names are distinct on file systems that ignore case."""
-
-    def __init__(self) -> None:
-        self.contrasts: dict[str, Contrast] = {}
-        self._keys = set[str]()
-
-    def add(self, name: str, weights: Contrast) -> None:
-        """Add a contrast under its name, changed if another contrast has the name."""
-        label = shorten_label(name, name)
-        if label.lower() in self._keys:
-            label = make_unique_label(name, self.contrasts)
-        self._keys.add(label.lower())
-        self.contrasts[label] = weights
 
 
 def _default_contrasts(
@@ -378,16 +359,15 @@ def _default_contrasts(
     """
     described_types = trial_types if described_types is None else described_types
     averaged_types = described_types if averaged_types is None else averaged_types
-    defaults = _NamedContrasts()
-    described = {*described_types}
-    for name in dict.fromkeys(trial_types):
-        if name in described:
-            defaults.add(labels[name], {name: 1.0})
+    defaults = {
+        labels[name]: {name: 1.0} for name in dict.fromkeys(trial_types) if name in described_types
+    }
     if len(averaged_types) > 1:
-        defaults.add(ALL, dict.fromkeys(averaged_types, 1.0 / len(averaged_types)))
+        mean = dict.fromkeys(averaged_types, 1.0 / len(averaged_types))
+        defaults[make_unique_label(ALL, defaults)] = mean
     for label, weights in _iterate_comparisons(described_types, averaged_types, labels):
-        defaults.add(label, weights)
-    return defaults.contrasts
+        defaults[make_unique_label(label, defaults)] = weights
+    return defaults
 
 
 def _iterate_comparisons(
@@ -630,14 +610,10 @@ def make_unique_label(name: str, labels: Iterable[str]) -> str:
     """
     label = shorten_label(name, name)
     keys = {other.lower() for other in labels}
-    candidates = chain([label], _number_label(label, count(2)))
-    return next(candidate for candidate in candidates if candidate.lower() not in keys)
-
-
-def _number_label(label: str, numbers: Iterable[int]) -> Iterator[str]:
-    """Yield a label with each of some numbers appended."""
     separator = "x" if label[-1].isdigit() else ""
-    return (f"{label}{separator}{number}" for number in numbers)
+    numbered_labels = (f"{label}{separator}{number}" for number in count(2))
+    candidates = chain([label], numbered_labels)
+    return next(candidate for candidate in candidates if candidate.lower() not in keys)
 
 
 def name_without_types(name: str, trial_types: Sequence[str]) -> str:
