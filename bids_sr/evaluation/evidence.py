@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Literal
 
 from bids_sr.engine.metric_rows import MISSING, MetricRow
-from bids_sr.evaluation.statements import Statement
 from bids_sr.io.contrast_names import rank_contrast
 from bids_sr.io.frozen import frozen
 from bids_sr.io.series import BASELINES, CONTROLS, is_variant_of
@@ -357,17 +356,13 @@ def parse_tenths(region: str) -> int:
 class Claim:
     """Claim about one series, and the decision that the evidence supports.
 
-    `decision` is "better" if the claim holds, and None if it could not be decided. `evidence` is
-    None if there is no reference. `why` is the reason why a difference does not count, or None.
+    `decision` is "better" if the claim holds, and None if it could not be decided.
     """
 
     kind: AccuracyKind
     series: str
     decision: Decision | None
     comparisons: tuple[Comparison, ...] = ()
-    evidence: Evidence | None = None
-    region: str = MISSING
-    why: Statement | None = None
 
     @property
     def holds(self) -> bool | None:

@@ -24,7 +24,7 @@ never counted.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bids_sr.engine.metric_rows import MetricRow
@@ -34,7 +34,6 @@ from bids_sr.evaluation.evidence import (
     HALVES,
     WORTH,
     AccuracyKind,
-    Claim,
     Comparison,
     Decision,
     Evidence,
@@ -55,7 +54,6 @@ AS_ACQUIRED = "as acquired"
 """Value of ``frame`` in the facts of a series that was not corrected for head motion."""
 COMPARED = "compared_fwhm"
 """Statistic of the table row that every compared series has."""
-_KINDS: tuple[AccuracyKind, ...] = ("within", "beyond")
 _HEADLINES: Mapping[VerdictStatus, Statement] = {
     "more accurate": Statement.COMPARED_BETTER,
     "not more accurate": Statement.COMPARED_NOT_BETTER,
@@ -76,46 +74,68 @@ _REQUIREMENTS: Mapping[AccuracyKind, Statement] = {
 
 
 @frozen
+class _BandClaim:
+    """Decision on a series in one frequency band, from the strongest reference.
+
+    `kind` is "within" or "beyond". `why` is the reason why a difference does not count, or None.
+    `row` is the explained variance of the series in the deciding region, and `comparisons` are the
+    differences that the decision is based on.
+    """
+
+    kind: AccuracyKind
+    decision: Decision
+    why: Statement | None
+    evidence: Evidence
+    row: MetricRow
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether a gain over the acquired series counts.
+
+        A gain over a measured series of the same scan does not count because both share noise.
+        """
+        return (self.kind, self.evidence.reference) != ("within", HALVES)
+
+    @property
+    def is_uncounted_gain(self) -> bool:
+        """Whether the series is better, but the gain does not count."""
+        return self.decision == "better" and not self.is_counted
+
+
+@frozen
 class _ComparedVerdict:
     """Verdict on one series of another program.
 
-    `status` is the verdict in a few words. `headline_sentences` are the verdict, and whether the
-    activation of the acquired run is lost. `sentences` are results by band, the data that missing
-    assessments require, and position. `claims` are the decisions on the bands. `fwhm_mm` is the
-    smoothing of the control at the same resolution; NaN if there is no control. `facts` describe
-    the alignment of the series with the run.
+    `status` is the verdict in a few words. `headline` is the verdict in words, and whether the
+    activation of the acquired run is lost. `sentences` are the headline, results by band, the data
+    that missing assessments require, and position. `claims` are the decisions on the bands that
+    have a reference. `fwhm_mm` is the smoothing of the control at the same resolution; NaN if
+    there is no control. `facts` describe the alignment of the series with the run.
     """
 
     name: str
     status: VerdictStatus
-    headline_sentences: tuple[Sentence, ...]
+    headline: str
     sentences: tuple[Sentence, ...]
-    claims: tuple[Claim, ...]
+    claims: tuple[_BandClaim, ...]
     fwhm_mm: float
     facts: Mapping[str, object]
 
     @property
-    def headline(self) -> str:
-        """Verdict as text."""
-        return " ".join(sentence.text for sentence in self.headline_sentences)
-
-    @property
     def text(self) -> str:
-        """Headline and all other sentences."""
-        return " ".join([self.headline, *(sentence.text for sentence in self.sentences)])
+        """All sentences."""
+        return _join(self.sentences)
 
     def to_json(self) -> dict[str, object]:
         """Return the verdict as plain values; the width is None if there is no control."""
-        assessed = [claim for claim in self.claims if claim.evidence is not None]
         return {
             "name": self.name,
             "status": self.status,
             "headline": self.headline,
             "text": self.text,
-            "decisions": {claim.kind: claim.decision for claim in assessed},
-            "references": {
-                claim.kind: claim.evidence.reference.words for claim in assessed if claim.evidence
-            },
+            "decisions": {claim.kind: claim.decision for claim in self.claims},
+            "references": {claim.kind: claim.evidence.reference.words for claim in self.claims},
             "same_resolution_fwhm_mm": self.fwhm_mm if math.isfinite(self.fwhm_mm) else None,
             "frame": dict(self.facts),
         }
@@ -131,14 +151,18 @@ class _ComparedVerdict:
                     statistic="compared",
                     band=claim.kind,
                     minus=ACQUIRED_BAND,
-                    region=claim.region,
+                    region=claim.row.region,
                     contrast=claim.evidence.contrast,
                     value=WORTH[claim.decision],
                 )
                 for claim in self.claims
-                if claim.evidence is not None and claim.decision is not None
             ),
         ]
+
+
+def _join(sentences: Iterable[Sentence]) -> str:
+    """Return sentences as text."""
+    return " ".join(sentence.text for sentence in sentences)
 
 
 def decide_compared_verdict(
@@ -157,26 +181,30 @@ def decide_compared_verdict(
     explained variance that counts; None for `_MARGIN`.
     """
     finer = facts.get("grid") != ON_ACQUIRED
-    claims = [
-        _make_claim(kind, name, rows, _MARGIN if margin is None else margin, finer=finer)
-        for kind in _KINDS
+    least = _MARGIN if margin is None else margin
+    claims = {
+        kind: claim
+        for kind in _REQUIREMENTS
+        if (claim := _make_claim(kind, name, rows, least, finer=finer))
+    }
+    status = _decide_status(claims.values())
+    headline_sentences = [
+        Sentence(_HEADLINES[status], {"series": name}, series=name),
+        *(
+            write_lost_activation(name, lost)
+            for lost in find_lost_activation(rows, [name]).values()
+        ),
     ]
-    status = _decide_status(claims)
     return _ComparedVerdict(
         name=name,
         status=status,
-        headline_sentences=(
-            Sentence(_HEADLINES[status], {"series": name}, series=name),
-            *(
-                write_lost_activation(name, lost)
-                for lost in find_lost_activation(rows, [name]).values()
-            ),
-        ),
+        headline=_join(headline_sentences),
         sentences=(
-            *_describe_bands(claims, fwhm_mm, finer=finer),
+            *headline_sentences,
+            *_describe_bands(name, claims, fwhm_mm, finer=finer),
             *_describe_position(facts),
         ),
-        claims=tuple(claims),
+        claims=tuple(claims.values()),
         fwhm_mm=fwhm_mm,
         facts=facts,
     )
@@ -191,40 +219,34 @@ class _BandDecision(NamedTuple):
 
 def _make_claim(
     kind: AccuracyKind, name: str, rows: Sequence[MetricRow], margin: float, *, finer: bool
-) -> Claim:
-    """Return the decision on a band from the strongest reference.
+) -> _BandClaim | None:
+    """Return the decision on a band from the strongest reference, None if there is none.
 
     Active voxels decide first, but the decision is "unclear" if the whole brain contradicts them.
     """
     evidence = find_strongest(kind, rows, [name])
-    region_rows = {} if evidence is None else evidence.select_finite_rows(name)
-    if evidence is None or not region_rows:
-        return Claim(kind=kind, series=name, decision=None)
+    if evidence is None or not (region_rows := evidence.select_finite_rows(name)):
+        return None
     decisions = {
         region: _decide_within(evidence, row, margin)
         if kind == "within"
         else _decide_beyond(evidence, row, margin, finer=finer)
         for region, row in region_rows.items()
     }
-    is_contrary = {"better", "worse"} <= {
-        region_decision.decision for region_decision in decisions.values()
-    }
-    region = next(iter(decisions)) if is_contrary else _select_region(decisions)
-    band_decision = (
-        _BandDecision("unclear", Statement.CONTRARY) if is_contrary else decisions[region]
-    )
+    region = _select_region(decisions)
+    band_decision = decisions[region]
     comparisons = [(ACQUIRED_BAND, region)]
     if kind == "within":
         comparisons.append((same_name(name), region))
-    if is_contrary:
+    if {"better", "worse"} <= {decision for decision, _ in decisions.values()}:
+        band_decision = _BandDecision("unclear", Statement.CONTRARY)
         comparisons.append((ACQUIRED_BAND, evidence.brain))
-    return Claim(
+    return _BandClaim(
         kind=kind,
-        series=name,
         decision=band_decision.decision,
-        evidence=evidence,
-        region=region,
         why=band_decision.reason,
+        evidence=evidence,
+        row=region_rows[region],
         comparisons=tuple(
             evidence.compare(name, other_series, compared_region, margin)
             for other_series, compared_region in comparisons
@@ -238,27 +260,20 @@ def _decide_within(evidence: Evidence, row: MetricRow, margin: float) -> _BandDe
 
     `row` is the explained variance of the series in a region.
     """
-    name, region = row.series, row.region
-    band_difference = _decide_difference(
-        evidence.compare(name, ACQUIRED_BAND, region, margin), margin
-    )
-    if band_difference != "better":
-        return _BandDecision(band_difference)
-    correlation_gain = evidence.row(name, region, ACQUIRED_BAND, "r")
+    difference = _decide_difference(evidence, row, ACQUIRED_BAND, margin)
+    if difference != "better":
+        return _BandDecision(difference)
+    correlation_gain = evidence.row(row.series, row.region, ACQUIRED_BAND, "r")
     if correlation_gain is not None and not correlation_gain.lower > 0:
         return _BandDecision("same", Statement.ONLY_SIZE)
-    if evidence.row(name, region, same_name(name)) is None:
+    control = same_name(row.series)
+    if evidence.row(row.series, row.region, control) is None:
         return _BandDecision("unclear", Statement.NO_SMOOTHNESS)
-    if (
-        _decide_difference(evidence.compare(name, same_name(name), region, margin), margin)
-        != "better"
-    ):
+    if _decide_difference(evidence, row, control, margin) != "better":
         return _BandDecision("same", Statement.LIKE_SMOOTHING)
-    return (
-        _BandDecision("better")
-        if row.lower > 0
-        else _BandDecision("same", Statement.NOTHING_EXPLAINED)
-    )
+    if not row.lower > 0:
+        return _BandDecision("same", Statement.NOTHING_EXPLAINED)
+    return _BandDecision("better")
 
 
 def _decide_beyond(
@@ -269,48 +284,48 @@ def _decide_beyond(
     `row` is the explained variance of the series in a region. A series that contains less noise
     beyond the band than the acquired series leaks does not have true detail.
     """
-    band_difference = _decide_difference(
-        evidence.compare(row.series, ACQUIRED_BAND, row.region, margin), margin
-    )
-    if not finer or (band_difference == "worse" and abs(row.value) < margin):
+    difference = _decide_difference(evidence, row, ACQUIRED_BAND, margin)
+    if not finer or (difference == "worse" and abs(row.value) < margin):
         return _BandDecision("same", Statement.NO_ADDED_DETAIL)
-    if band_difference == "worse":
-        return _BandDecision("worse" if is_below_zero(row) else "unclear")
-    if band_difference == "better":
-        return _BandDecision("better" if row.lower > 0 else "same")
-    return _BandDecision(band_difference)
+    if difference == "worse" and not is_below_zero(row):
+        return _BandDecision("unclear")
+    if difference == "better" and not row.lower > 0:
+        return _BandDecision("same")
+    return _BandDecision(difference)
 
 
-def _decide_difference(comparison: Comparison, margin: float) -> Decision:
-    """Return the decision on a difference; a detectable difference below the margin is "same"."""
+def _decide_difference(
+    evidence: Evidence, row: MetricRow, other_series: str, margin: float
+) -> Decision:
+    """Return the decision on a difference; a detectable difference below the margin is "same".
+
+    `row` is the explained variance of the series in a region.
+    """
+    comparison = evidence.compare(row.series, other_series, row.region, margin)
     is_small = comparison.decision in ("better", "worse") and abs(comparison.row.value) < margin
     return "same" if is_small else comparison.decision
 
 
 def _select_region(decisions: Mapping[str, _BandDecision]) -> str:
     """Return the first region with a difference, else with a reason, else the first region."""
-    with_difference = [
-        region for region, (decision, _) in decisions.items() if decision in ("better", "worse")
-    ]
-    with_reason = [region for region, (_, reason) in decisions.items() if reason]
-    return next(iter([*with_difference, *with_reason, *decisions]))
-
-
-def _decide_status(claims: Sequence[Claim]) -> VerdictStatus:
-    """Combine the decisions on both bands into a status."""
-    decided_claims = [claim for claim in claims if claim.decision is not None]
-    decisions = {
-        "same" if claim.holds and not _is_counted(claim) else claim.decision
-        for claim in decided_claims
-    }
-    is_assessed = any(
-        _is_counted(claim) or claim.why is Statement.LIKE_SMOOTHING for claim in decided_claims
+    return min(
+        decisions,
+        key=lambda region: (
+            decisions[region].decision not in ("better", "worse"),
+            decisions[region].reason is None,
+        ),
     )
-    lacks_control = any(claim.why is Statement.NO_SMOOTHNESS for claim in decided_claims)
-    if (
-        not decided_claims
-        or (decisions == {"same"} and not is_assessed)
-        or (lacks_control and not decisions & {"better", "worse"})
+
+
+def _decide_status(claims: Collection[_BandClaim]) -> VerdictStatus:
+    """Combine the decisions on both bands into a status."""
+    decisions = {"same" if claim.is_uncounted_gain else claim.decision for claim in claims}
+    is_assessed = any(
+        claim.is_counted or claim.why is Statement.LIKE_SMOOTHING for claim in claims
+    )
+    lacks_control = any(claim.why is Statement.NO_SMOOTHNESS for claim in claims)
+    if (decisions <= {"same"} and not is_assessed) or (
+        lacks_control and not decisions & {"better", "worse"}
     ):
         return "not assessed"
     if {"better", "worse"} <= decisions:
@@ -320,71 +335,59 @@ def _decide_status(claims: Sequence[Claim]) -> VerdictStatus:
     return "less accurate" if "worse" in decisions else "not more accurate"
 
 
-def _describe_bands(claims: Sequence[Claim], fwhm_mm: float, *, finer: bool) -> list[Sentence]:
+def _describe_bands(
+    name: str, claims: Mapping[AccuracyKind, _BandClaim], fwhm_mm: float, *, finer: bool
+) -> list[Sentence]:
     """Return a sentence per frequency band, and the data that missing assessments require.
 
     `finer` is False if the series is on the acquired grid.
     """
     sentences = []
     requirements = []
-    for claim in claims:
-        if claim.kind == "beyond" and not finer:
-            sentences.append(Sentence(Statement.ON_ACQUIRED_GRID, series=claim.series))
+    for kind, requirement in _REQUIREMENTS.items():
+        claim = claims.get(kind)
+        if kind == "beyond" and not finer:
+            sentences.append(Sentence(Statement.ON_ACQUIRED_GRID, series=name))
             continue
-        if claim.evidence is not None and claim.decision is not None:
-            sentences.append(_describe_band(claim, claim.evidence, claim.decision, fwhm_mm))
-        if claim.decision is None or (claim.holds and not _is_counted(claim)):
-            state = _REQUIREMENTS[claim.kind]
-            requirements.append(Sentence(state, series=claim.series))
+        if claim is not None:
+            sentences.append(_describe_band(claim, fwhm_mm))
+        if claim is None or claim.is_uncounted_gain:
+            requirements.append(Sentence(requirement, series=name))
     return sentences + requirements
 
 
-def _describe_band(
-    claim: Claim, evidence: Evidence, decision: Decision, fwhm_mm: float
-) -> Sentence:
+def _describe_band(claim: _BandClaim, fwhm_mm: float) -> Sentence:
     """Describe the accuracy of another program's series in one frequency band, with values.
 
     `fwhm_mm` is the smoothing of the control at the same resolution (FWHM, mm).
     """
-    region_phrase = "the brain" if claim.region == "brain" else region_text(claim.region)
+    row, decision = claim.row, claim.decision
+    region_phrase = "the brain" if row.region == "brain" else region_text(row.region)
     state = claim.why or (
         _BEYOND_FINDINGS[decision] if claim.kind == "beyond" else Statement.WITHIN
     )
+    stated_decision = decision
     if state is Statement.CONTRARY:
-        is_gain = claim.comparisons[0].row.value > 0
-        verb_phrase = DECISIONS["better" if is_gain else "worse"].verb_phrase
-    else:
-        verb_phrase = DECISIONS[decision].verb_phrase
-    finding = state.format(decision=verb_phrase, region=region_phrase)
+        stated_decision = "better" if claim.comparisons[0].row.value > 0 else "worse"
+    finding = state.format(decision=DECISIONS[stated_decision].verb_phrase, region=region_phrase)
     if decision == "better" and claim.kind == "within" and fwhm_mm > 0:
         finding = f"{finding}, also at the same resolution"
-    if decision == "better" and not _is_counted(claim):
+    if claim.is_uncounted_gain:
         finding = Statement.NOT_COUNTED.format(finding=finding)
-    value_texts = []
-    if (row := evidence.row(claim.series, claim.region)) is not None:
-        value_texts.append(f"explained variance {value_text(row, '.0%')} in {region_phrase}")
-    value_texts += _difference_texts(claim, fwhm_mm)
+    explained_text = f"explained variance {value_text(row, '.0%')} in {region_phrase}"
     return Sentence(
         Statement.BAND,
         {
             "band": capitalize(BANDS[claim.kind]),
             "finding": finding,
-            "values": ", ".join(value_texts),
-            "reference": evidence.reference.words,
+            "values": ", ".join([explained_text, *_difference_texts(claim, fwhm_mm)]),
+            "reference": claim.evidence.reference.words,
         },
-        series=claim.series,
+        series=row.series,
     )
 
 
-def _is_counted(claim: Claim) -> bool:
-    """Return True if a gain over the acquired series counts.
-
-    A gain over a measured series of the same scan does not count because both share noise.
-    """
-    return claim.evidence is None or (claim.kind, claim.evidence.reference) != ("within", HALVES)
-
-
-def _difference_texts(claim: Claim, fwhm_mm: float) -> Iterator[str]:
+def _difference_texts(claim: _BandClaim, fwhm_mm: float) -> Iterator[str]:
     """Yield the differences from the acquired series and from the smoothed acquired series.
 
     `fwhm_mm` is the smoothing of the control at the same resolution; the control is omitted if it
@@ -393,8 +396,8 @@ def _difference_texts(claim: Claim, fwhm_mm: float) -> Iterator[str]:
     for comparison in claim.comparisons:
         row = comparison.row
         difference = points(row.value, row.lower, row.upper)
-        if row.minus != same_name(claim.series):
-            place = "" if row.region == claim.region else " in the brain"
+        if row.minus != same_name(row.series):
+            place = "" if row.region == claim.row.region else " in the brain"
             yield f"{difference} over the acquired series{place}"
         elif fwhm_mm > 0:
             yield (
