@@ -24,7 +24,7 @@ from _table import keep
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.phantom.poses import draw_pose
-from bids_sr.preproc.ants import RegistrationStage, apply, read_linear, register
+from bids_sr.preproc.ants import AntsOptions, RegistrationStage, apply, read_linear, register
 from bids_sr.preproc.rigid import dilate_for_metric, linear_stages, register_rigid
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
@@ -69,14 +69,15 @@ def aligned(
     heads = [head_mask(image.data, image.affine) for image in (fixed, moving)]
     size = float(fixed.zooms.min())
     rim = dilate_for_metric(heads[0], fixed)
-    matrix = register_rigid(fixed, moving, *heads, seed=SEED, prefix=f"{folder}/rigid_").xfm
+    matrix = register_rigid(
+        fixed, moving, *heads, options=AntsOptions(seed=SEED, prefix=f"{folder}/rigid_")
+    ).xfm
     transforms = {"rigid": matrix}
     files = register(
         fixed,
         moving,
         linear_stages("Affine", size),
-        seed=SEED,
-        prefix=f"{folder}/affine_",
+        options=AntsOptions(seed=SEED, prefix=f"{folder}/affine_"),
         start=matrix,
         fixed_mask=rim,
     )
@@ -88,8 +89,7 @@ def aligned(
         fixed,
         moving,
         [stage],
-        seed=SEED,
-        prefix=f"{folder}/syn_",
+        options=AntsOptions(seed=SEED, prefix=f"{folder}/syn_"),
         start=transforms["affine"],
         fixed_mask=rim,
     )

@@ -39,7 +39,7 @@ def head_motion() -> Table:
     """Compare errors over 24 known poses, 3 seeds of 8 (`hmc.py`, condition "plain")."""
     from hmc import AFFINE, Scanner, by_ants, motion_rows, ours
 
-    from bids_sr.preproc.ants import RegistrationStage, read_linear, register
+    from bids_sr.preproc.ants import AntsOptions, RegistrationStage, read_linear, register
 
     def by_tuned_ants(series: Array, reference: Array, scanner: Scanner) -> list[Array]:
         """Register with all voxels of the head and global correlation, two levels."""
@@ -59,8 +59,7 @@ def head_motion() -> Table:
                         fixed,
                         fixed.like(volume),
                         [stage],
-                        seed=0,
-                        prefix=f"{folder}/",
+                        options=AntsOptions(seed=0, prefix=f"{folder}/"),
                         fixed_mask=scanner.mask,
                     )[0]
                 )

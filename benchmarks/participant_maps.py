@@ -53,6 +53,7 @@ from bids_sr.group.combination.run_combination import (
 )
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.ants import AntsOptions
 from bids_sr.preproc.rigid import register_rigid
 from bids_sr.preproc.same_contrast import refine
 from bids_sr.preproc.slice_timing import correct_slice_timing
@@ -237,7 +238,10 @@ def registered(frame: Run, run: Run) -> Array:
     masks = [item.stored.mask("acquired") for item in (frame, run)]
     with tempfile.TemporaryDirectory() as folder:
         fit = register_rigid(
-            frame.boldref, run.boldref, *masks, seed=0, prefix=str(Path(folder) / "run")
+            frame.boldref,
+            run.boldref,
+            *masks,
+            options=AntsOptions(seed=0, prefix=str(Path(folder) / "run")),
         )
     return refine(frame.boldref, run.boldref, masks[0], fit.xfm)
 

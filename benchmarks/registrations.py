@@ -152,7 +152,7 @@ def prepare(data: Path, folder: Path) -> None:
 
 def measure(folder: Path, names: list[str], label: str) -> None:
     """Register images with the installed version, and store transforms and processor seconds."""
-    from bids_sr.preproc.ants import load_ants
+    from bids_sr.preproc.ants import AntsOptions, load_ants
 
     load_ants(0)
     available = cases(folder)
@@ -166,11 +166,18 @@ def measure(folder: Path, names: list[str], label: str) -> None:
         if mask is None:
             moving_mask = brain_mask(moving.data, moving.affine)
             fit = register_rigid(
-                fixed, moving, inside, moving_mask, seed=0, prefix=prefix, soft=True
+                fixed,
+                moving,
+                inside,
+                moving_mask,
+                options=AntsOptions(seed=0, prefix=prefix),
+                soft=True,
             )
             xfm = fit.xfm
         else:
-            xfm = invert(register_to_t1w(fixed, moving, mask, seed=0, prefix=prefix)[0])
+            xfm = invert(
+                register_to_t1w(fixed, moving, mask, options=AntsOptions(seed=0, prefix=prefix))[0]
+            )
         seconds = time.process_time() - start
         points = voxel_centers(inside, fixed.affine)
         np.savez(path, xfm=xfm, seconds=seconds, points=points)

@@ -9,9 +9,10 @@ the *moving* image, as in `bids_sr.spatial.transforms`.
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import nibabel as nib
 import numpy as np
@@ -49,6 +50,23 @@ class RegistrationStage:
     sampling: float = 0.5
     masked: bool = True
     threshold: float = 1e-7
+
+
+@frozen
+class AntsOptions:
+    """Seed of the random samples of ANTs, and names of the files that ANTs writes.
+
+    `prefix` is the path and the first letters of the files. `sloppy` selects faster, less accurate
+    registrations.
+    """
+
+    seed: int
+    prefix: str
+    sloppy: bool = False
+
+    def extend(self, name: str) -> Self:
+        """Return the options with a name appended to the prefix."""
+        return replace(self, prefix=f"{self.prefix}{name}")
 
 
 def load_like(path: str | Path, reference: Volume) -> Volume:
@@ -93,22 +111,21 @@ def register(
     fixed: Volume,
     moving: Volume,
     stages: Sequence[RegistrationStage],
+    options: AntsOptions,
     *,
-    seed: int,
-    prefix: str,
     start: Array | None = None,
     fixed_mask: Array | None = None,
 ) -> tuple[Path, ...]:
     """Run antsRegistration and return its transform files.
 
-    Images are 3D. `seed` is the seed of the random samples of ANTs, and `prefix` the path and
-    first letters of the files that ANTs writes. `start` is the initial transform of a fixed point
-    to its moving point (4 x 4, RAS+ mm); None starts from the headers. `fixed_mask` contains the
-    voxels of the fixed image in which the metric is computed (3D, boolean); None uses all voxels.
+    Images are 3D. `start` is the initial transform of a fixed point to its moving point (4 x 4,
+    RAS+ mm); None starts from the headers. `fixed_mask` contains the voxels of the fixed image in
+    which the metric is computed (3D, boolean); None uses all voxels.
 
     Returns composite and inverse composite transform (.h5), or a single ``.mat`` file if all
     stages are linear. Raises `RuntimeError` if antsRegistration ends with an error code.
     """
+    seed, prefix = options.seed, options.prefix
     deformable = any(stage.transform.startswith("SyN") for stage in stages)
     # antsRegistration interprets pixels as the type set by --float, whatever their actual type.
     pixel_type = "float" if deformable else "double"

@@ -9,6 +9,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import TURNED_DEG, Factor, Shape
 from bids_sr.io.notices import InvalidInput
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.ants import AntsOptions
 from bids_sr.preproc.brain import downsample
 from bids_sr.preproc.linear import mutual_information
 from bids_sr.preproc.rigid import dilate_for_metric, displacement_summary, register_rigid
@@ -35,7 +36,7 @@ MARGIN_MM = 4.0
 
 
 def register_to_t1w(
-    boldref: Volume, t1w: Volume, t1w_mask: Array, *, seed: int, prefix: str
+    boldref: Volume, t1w: Volume, t1w_mask: Array, options: AntsOptions
 ) -> tuple[Array, dict[str, object]]:
     """Register a T1w image to the boldref with a rigid transform.
 
@@ -50,10 +51,8 @@ def register_to_t1w(
         T1w image of the participant (3D).
     t1w_mask : Array
         Brain voxels of the T1w image (3D, boolean).
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
+    options : AntsOptions
+        Seed and names of files.
 
     Returns
     -------
@@ -67,8 +66,7 @@ def register_to_t1w(
         brain,
         bold_mask,
         brain_mask,
-        seed=seed,
-        prefix=prefix,
+        options,
         soft=True,
     )
     header_nmi = mutual_information(
@@ -182,7 +180,7 @@ def _measure_displacement(xfm: Array, mask: Array, affine: Array) -> dict[str, f
 
 
 def register_pair_to_bold(
-    boldref: Volume, highres: Volume, highres2lowres: Array | None, *, seed: int, prefix: str
+    boldref: Volume, highres: Volume, highres2lowres: Array | None, options: AntsOptions
 ) -> tuple[Array, dict[str, object]]:
     """Register the high-resolution image of a T2*w pair to the boldref with a rigid transform.
 
@@ -200,10 +198,8 @@ def register_pair_to_bold(
         High-resolution image of the T2*w pair (3D).
     highres2lowres : Array | None
         Transform of a lowres point to its highres point (4 x 4, RAS+ mm); None is the identity.
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
+    options : AntsOptions
+        Seed and names of files.
 
     Returns
     -------
@@ -220,8 +216,7 @@ def register_pair_to_bold(
         aligned_image,
         bold_mask,
         highres_mask,
-        seed=seed,
-        prefix=prefix,
+        options,
         soft=True,
     )
     xfm = to_highres @ fit.xfm

@@ -12,7 +12,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.ants import RegistrationStage
+from bids_sr.preproc.ants import AntsOptions, RegistrationStage
 from bids_sr.preproc.linear import LinearRegistration, mutual_information
 from bids_sr.spatial import low_resolution_grids, masks, similarity
 from bids_sr.spatial.resampling import sample_volume
@@ -47,10 +47,8 @@ def brain_from_head(
     head: Volume,
     template: Volume,
     template_mask: Array,
+    options: AntsOptions,
     *,
-    seed: int,
-    prefix: str,
-    sloppy: bool,
     adapt_to_tissue: bool = True,
 ) -> tuple[Array, Array, dict[str, object]]:
     """Compute the brain mask of a head by registration to a template.
@@ -67,12 +65,9 @@ def brain_from_head(
         Skull-stripped T1w template (3D).
     template_mask : Array
         Brain voxels of the template (3D, boolean).
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
-    sloppy : bool
-        Whether to register from one start instead of two.
+    options : AntsOptions
+        Seed and names of files. If sloppy, the template is registered from one start instead of
+        two.
     adapt_to_tissue : bool, optional
         Whether the mask is adapted to the tissue of a T1w image. Set this to False for other
         contrasts, whose tissues have another order of intensities.
@@ -84,10 +79,7 @@ def brain_from_head(
         RAS+ mm), and the metrics of `check_brain`.
     """
     low_head = downsample(head, 2.0)
-    n_starts = 1 if sloppy else 2
-    xfm, nmi, header_nmi = _align_head(
-        low_head, template, template_mask, seed=seed, prefix=prefix, n_starts=n_starts
-    )
+    xfm, nmi, header_nmi = _align_head(low_head, template, template_mask, options)
     mapped_mask = low_resolution_grids.coverage(
         template_mask, template.affine, low_head.data.shape, low_head.affine, invert(xfm)
     )
@@ -107,13 +99,7 @@ def brain_from_head(
 
 
 def _align_head(
-    head: Volume,
-    template: Volume,
-    template_mask: Array,
-    *,
-    seed: int,
-    prefix: str,
-    n_starts: int = 2,
+    head: Volume, template: Volume, template_mask: Array, options: AntsOptions
 ) -> tuple[Array, float, float]:
     """Register the template to the head by an affine, at 4 mm from the best of many starts.
 
@@ -145,13 +131,12 @@ def _align_head(
             RegistrationStage(transform="Rigid[0.1]", **levels),
             RegistrationStage(transform="Affine[0.1]", **levels),
         ],
-        seed=seed,
-        prefix=prefix,
+        options=options,
     )
     scores = [registration.score(pose) for pose in poses]
     fits = [
         registration.fit_from(poses[number], str(number))
-        for number in np.argsort(scores)[::-1][:n_starts]
+        for number in np.argsort(scores)[::-1][: 1 if options.sloppy else 2]
     ]
     best = max(fits, key=lambda fit: fit.nmi)
     if best.nmi < _MIN_UPRIGHT_NMI:

@@ -13,6 +13,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.notices import InvalidInput
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.ants import AntsOptions
 from bids_sr.preproc.rigid import displacement_summary, register_rigid
 from bids_sr.preproc.same_contrast import refine
 from bids_sr.spatial import low_resolution_grids, similarity
@@ -29,9 +30,7 @@ def register_to_calibration(
     calibration: Volume,
     calibration_mask: Array,
     factor: Factor,
-    *,
-    seed: int,
-    prefix: str,
+    options: AntsOptions,
 ) -> tuple[Array, dict[str, object]]:
     """Register a calibration run to a BOLD run with a rigid transform.
 
@@ -51,10 +50,8 @@ def register_to_calibration(
         Brain voxels of the calibration run's boldref (3D, boolean).
     factor : Factor
         Ratio of the BOLD run's to the calibration run's voxel size along each axis.
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
+    options : AntsOptions
+        Seed and names of files.
 
     Returns
     -------
@@ -67,8 +64,7 @@ def register_to_calibration(
         calibration,
         mask,
         calibration_mask,
-        seed=seed,
-        prefix=prefix,
+        options,
         soft=True,
     )
     fwhm_voxels = (

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.ants import RegistrationStage, read_linear, register
+from bids_sr.preproc.ants import AntsOptions, RegistrationStage, read_linear, register
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.similarity import normalized_mutual_information
 
@@ -23,17 +23,15 @@ class LinearFit(NamedTuple):
 class LinearRegistration:
     """Images and settings of a linear registration.
 
-    The metric is restricted to the voxels `metric_mask` of the fixed image (3D, boolean). `seed`
-    is the seed of the random samples of ANTs, and `prefix` the path and first letters of the files
-    that ANTs writes. `read_xfm` returns the transform in a file of ANTs.
+    The metric is restricted to the voxels `metric_mask` of the fixed image (3D, boolean).
+    `read_xfm` returns the transform in a file of ANTs.
     """
 
     fixed: Volume
     moving: Volume
     metric_mask: Array
     stages: Sequence[RegistrationStage]
-    seed: int
-    prefix: str
+    options: AntsOptions
     read_xfm: Callable[[Path], Array] = read_linear
 
     def fit_from(self, start: Array, name: str) -> LinearFit:
@@ -42,8 +40,7 @@ class LinearRegistration:
             self.fixed,
             self.moving,
             self.stages,
-            seed=self.seed,
-            prefix=f"{self.prefix}{name}_",
+            self.options.extend(f"{name}_"),
             start=start,
             fixed_mask=self.metric_mask,
         )

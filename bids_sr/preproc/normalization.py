@@ -7,7 +7,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.ants import RegistrationStage, apply, register
+from bids_sr.preproc.ants import AntsOptions, RegistrationStage, apply, register
 from bids_sr.preproc.brain import downsample
 from bids_sr.spatial import low_resolution_grids, masks
 from bids_sr.spatial.resampling import sample_volume
@@ -19,10 +19,7 @@ def normalize(
     template: Volume,
     template_mask: Array,
     start: Array,
-    *,
-    seed: int,
-    prefix: str,
-    sloppy: bool,
+    options: AntsOptions,
 ) -> tuple[Path, Path]:
     """Register a brain to a template by SyN at 3 mm (4 mm if sloppy).
 
@@ -38,12 +35,8 @@ def normalize(
         Brain voxels of the template (3D, boolean).
     start : Array
         Transform of a template point to its T1w point (4 x 4, RAS+ mm).
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
-    sloppy : bool
-        Whether to use a faster, less accurate registration.
+    options : AntsOptions
+        Seed and names of files.
 
     Returns
     -------
@@ -51,7 +44,7 @@ def normalize(
         Transform files of points (.h5). The first maps template points to T1w points and thus
         resamples the T1w image to the template; the second maps T1w points to template points.
     """
-    mm = 4.0 if sloppy else 3.0
+    mm = 4.0 if options.sloppy else 3.0
     low_template = downsample(template, mm)
     low_mask = low_resolution_grids.downsample_mask(template_mask, template.affine, mm)
     brain_image = Volume(data=np.where(mask, brain.data, 0), affine=brain.affine)
@@ -63,7 +56,7 @@ def normalize(
         sampling=0.25,
         masked=False,
     )
-    if sloppy:
+    if options.sloppy:
         syn = RegistrationStage(
             transform="SyN[0.25,3,0]",
             metric="MI",
@@ -85,8 +78,7 @@ def normalize(
         low_template,
         downsample(brain_image, mm),
         [affine, syn],
-        seed=seed,
-        prefix=prefix,
+        options,
         start=start,
         fixed_mask=metric_mask,
     )

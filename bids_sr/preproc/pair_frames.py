@@ -5,6 +5,7 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.ants import AntsOptions
 from bids_sr.preproc.rigid import displacement_summary, register_rigid
 from bids_sr.preproc.same_contrast import mask_field_of_view, refine
 from bids_sr.spatial import masks
@@ -62,9 +63,8 @@ def make_registered_pair(
     highres: Volume,
     lowres: Volume,
     factor: Factor,
+    options: AntsOptions,
     *,
-    seed: int,
-    prefix: str,
     is_aligned_by_headers: bool = False,
 ) -> PairInFrame:
     """Register the two images of a measured pair.
@@ -81,10 +81,8 @@ def make_registered_pair(
         Low-resolution image of the T2*w pair (3D).
     factor : Factor
         Ratio of acquired to high-resolution voxel size along each axis.
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
+    options : AntsOptions
+        Seed and names of files.
     is_aligned_by_headers : bool, optional
         Whether the headers of the two images already agree.
 
@@ -104,7 +102,7 @@ def make_registered_pair(
     registration_facts: dict[str, object] = {}
     if not is_aligned_by_headers:
         highres_mask = masks.brain_mask(highres.data, highres.affine)
-        fit = register_rigid(lowres, highres, mask, highres_mask, seed=seed, prefix=prefix)
+        fit = register_rigid(lowres, highres, mask, highres_mask, options)
         xfm = _refine_with_truncation(highres, lowres, mask, fit.xfm, factor)
         registration_facts = {"start": fit.start, "nmi": round(fit.nmi, 4)}
     displacements = displacement_summary(xfm, mask, lowres.affine)

@@ -13,7 +13,7 @@ from nibabel.affines import apply_affine
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.ants import RegistrationStage, read_linear
+from bids_sr.preproc.ants import AntsOptions, RegistrationStage, read_linear
 from bids_sr.preproc.brain import downsample
 from bids_sr.preproc.linear import LinearFit, LinearRegistration
 from bids_sr.spatial import low_resolution_grids, masks
@@ -66,9 +66,8 @@ def register_rigid(
     moving: Volume,
     fixed_mask: Array,
     moving_mask: Array,
+    options: AntsOptions,
     *,
-    seed: int,
-    prefix: str,
     soft: bool = False,
 ) -> _Fit:
     """Register two images of one head with a rigid transform by mutual information.
@@ -87,10 +86,8 @@ def register_rigid(
         Images (3D). The image with larger voxels or less of the head should be the fixed image.
     fixed_mask, moving_mask : Array
         Heads or brains on the grids of the images (3D, boolean).
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
+    options : AntsOptions
+        Seed and names of files.
     soft : bool, optional
         Whether to smooth also at the last level, by about a third of a voxel.
 
@@ -105,8 +102,7 @@ def register_rigid(
         moving=moving,
         metric_mask=dilate_for_metric(fixed_mask, fixed),
         stages=linear_stages("Rigid", voxel_mm, _SOFT_SIGMA_VOXELS * voxel_mm if soft else 0.0),
-        seed=seed,
-        prefix=prefix,
+        options=options,
         read_xfm=_read_rigid,
     )
     large_mm = _LARGE_VOXEL_MM * masks.head_scale(moving_mask, moving.affine)

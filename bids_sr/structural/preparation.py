@@ -32,7 +32,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.series import parse_series_name
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.ants import RegistrationStage, read_linear, register
+from bids_sr.preproc.ants import AntsOptions, RegistrationStage, read_linear, register
 from bids_sr.preproc.bias_field import correct_bias_field
 from bids_sr.preproc.brain import brain_from_head, downsample
 from bids_sr.preproc.rigid import (
@@ -122,9 +122,7 @@ def prepare(
     corrected_mask: ExtractBrain | None = None,
     crop_factor: Factor | None = None,
     align_linear: AlignLinear | None = None,
-    seed: int,
-    prefix: str,
-    sloppy: bool,
+    options: AntsOptions,
 ) -> _PreparedContrasts:
     """Prepare the scans of one head; the first contrast defines the frame.
 
@@ -165,12 +163,8 @@ def prepare(
     align_linear : AlignLinear | None, optional
         Function that aligns low-resolution scans to the frame for trilinear interpolation; None
         uses the same transforms as for other interpolations.
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
-    sloppy : bool
-        Whether to use a faster, less accurate registration.
+    options : AntsOptions
+        Seed and names of files.
 
     Returns
     -------
@@ -182,9 +176,9 @@ def prepare(
     ValueError
         A scan has no positive intensities inside the brain.
     """
-    iterations = (20,) if sloppy else (20, 15)
+    iterations = (20,) if options.sloppy else (20, 15)
     corrected = {
-        key: correct_bias_field(image, None, seed=seed, iterations=iterations)
+        key: correct_bias_field(image, None, seed=options.seed, iterations=iterations)
         if correct_bias is None
         else correct_bias(image, key[0])
         for key, image in scans.items()
@@ -199,9 +193,7 @@ def prepare(
         frame,
         template,
         template_mask,
-        seed=seed,
-        prefix=f"{prefix}brain_",
-        sloppy=sloppy,
+        options.extend("brain_"),
         adapt_to_tissue=reference_contrast == "T1w",
     )
     if extract_brain is not None:
@@ -215,9 +207,7 @@ def prepare(
         align=cast(_Transform, align) if template_transform is None else template_transform,
         align_linear=align_linear if "linear" in interpolations else None,
         to_template=invert(template_to_head),
-        seed=seed,
-        prefix=prefix,
-        sloppy=sloppy,
+        options=options,
     )
     if template_transform is not None:
         alignment = _move_to_template(
@@ -226,9 +216,7 @@ def prepare(
             template_mask,
             template_to_head,
             transform=template_transform,
-            seed=seed,
-            prefix=f"{prefix}template_",
-            sloppy=sloppy,
+            options=options.extend("template_"),
         )
     extraction_mask = alignment.brain
     if extraction == "intracranial":
@@ -270,9 +258,7 @@ def _align_scans(
     align: _Transform,
     align_linear: AlignLinear | None,
     to_template: Array,
-    seed: int,
-    prefix: str,
-    sloppy: bool,
+    options: AntsOptions,
 ) -> _Alignment:
     """Align all bias-corrected scans to the frame, which is the scan `frame_key`.
 
@@ -283,15 +269,14 @@ def _align_scans(
     for key, image in corrected.items():
         if key != frame_key:
             name = "_".join(key)
-            transforms[key], facts[name] = _register_to(
+            transforms[key] = _register_to(
                 frame,
                 image,
-                brain,
+                options.extend(f"{name}_"),
                 align=align,
-                seed=seed,
-                prefix=f"{prefix}{name}_",
-                mm=2 * _REGISTRATION_MM if sloppy else _REGISTRATION_MM,
+                mm=2 * _REGISTRATION_MM if options.sloppy else _REGISTRATION_MM,
             )
+            facts[name] = _measure_transform(transforms[key], brain, frame.affine)
     trilinear: dict[_ScanKey, PointTransform] = {}
     if align_linear is not None:
         trilinear = {
@@ -314,41 +299,20 @@ def _align_scans(
 
 
 def _register_to(
-    frame: Volume,
-    image: Volume,
-    mask: Array,
-    *,
-    align: _Transform,
-    seed: int,
-    prefix: str,
-    mm: float,
-) -> tuple[PointTransform, dict[str, float]]:
-    """Register a scan to the frame by the transform type `align`.
-
-    `frame` is bias corrected, and `image` is a scan of the same head (both 3D). `mask` marks brain
-    voxels of the frame (boolean), over which the displacement is measured. `mm` is the voxel size
-    for registration; larger voxels are not resampled. The image with larger voxels is the fixed
-    image. Returns the transform of the frame's points to points of the scan, and the displacement
-    in mm, degrees and percent by name.
-    """
-    point_transform = _estimate_transform(
-        frame, image, align=align, seed=seed, prefix=prefix, mm=mm
-    )
-    return point_transform, _measure_transform(point_transform, mask, frame.affine)
-
-
-def _estimate_transform(
-    frame: Volume, image: Volume, *, align: _Transform, seed: int, prefix: str, mm: float
+    frame: Volume, image: Volume, options: AntsOptions, *, align: _Transform, mm: float
 ) -> PointTransform:
     """Register a scan to the frame by a rigid transform, then by an affine and a nonlinear one.
 
-    The sequence ends with the type `align`. For the other parameters, see `_register_to`.
+    `frame` is bias corrected, and `image` is a scan of the same head (both 3D). The sequence ends
+    with the type `align`. `mm` is the voxel size for registration; larger voxels are not
+    resampled. The image with larger voxels is the fixed image. Returns the transform of the
+    frame's points to points of the scan.
     """
     low_frame, low_image = downsample(frame, mm), downsample(image, mm)
     is_swapped = np.prod(low_image.zooms) > _EQUAL_VOLUMES * np.prod(low_frame.zooms)
     fixed, moving = (low_image, low_frame) if is_swapped else (low_frame, low_image)
     heads = [masks.head_mask(image.data, image.affine) for image in (fixed, moving)]
-    xfm = register_rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
+    xfm = register_rigid(fixed, moving, heads[0], heads[1], options).xfm
     if align == "rigid":
         return PointTransform(xfm=invert(xfm) if is_swapped else xfm)
     metric_mask = dilate_for_metric(heads[0], fixed)
@@ -357,8 +321,7 @@ def _estimate_transform(
         fixed,
         moving,
         linear_stages("Affine", voxel_mm),
-        seed=seed,
-        prefix=f"{prefix}affine_",
+        options.extend("affine_"),
         start=xfm,
         fixed_mask=metric_mask,
     )
@@ -376,8 +339,7 @@ def _estimate_transform(
         fixed,
         moving,
         [stage],
-        seed=seed,
-        prefix=f"{prefix}syn_",
+        options.extend("syn_"),
         start=affine_xfm,
         fixed_mask=metric_mask,
     )
@@ -393,9 +355,7 @@ def _move_to_template(
     template_to_head: Array,
     *,
     transform: _Transform,
-    seed: int,
-    prefix: str,
-    sloppy: bool,
+    options: AntsOptions,
 ) -> _Alignment:
     """Replace the frame by the cropped grid of the template.
 
@@ -412,9 +372,7 @@ def _move_to_template(
         template_to_head,
         transform=transform,
         grid=grid,
-        seed=seed,
-        prefix=prefix,
-        sloppy=sloppy,
+        options=options,
     )
     resampled_brain = to_frame.resample(
         frame.like(brain.astype(np.float32)), grid, 1, zero_outside=True

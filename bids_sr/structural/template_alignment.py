@@ -14,7 +14,7 @@ from nibabel.affines import apply_affine
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.ants import read_linear, register
+from bids_sr.preproc.ants import AntsOptions, read_linear, register
 from bids_sr.preproc.brain import downsample
 from bids_sr.preproc.normalization import normalize
 from bids_sr.preproc.rigid import dilate_for_metric, linear_stages
@@ -56,9 +56,7 @@ def align_to_template(
     *,
     transform: Literal["rigid", "affine", "nonlinear"],
     grid: Volume,
-    seed: int,
-    prefix: str,
-    sloppy: bool,
+    options: AntsOptions,
 ) -> PointTransform:
     """Align the brain of the frame to the template, and return the template's points in the frame.
 
@@ -80,12 +78,10 @@ def align_to_template(
             template,
             template_mask,
             affine,
-            seed=seed,
-            prefix=f"{prefix}syn_",
-            sloppy=sloppy,
+            options.extend("syn_"),
         )
         return point_transform_from_composite(grid, affine, forward)
-    mm = _SLOPPY_RIGID_MM if sloppy else _RIGID_MM
+    mm = _SLOPPY_RIGID_MM if options.sloppy else _RIGID_MM
     low_template = downsample(template, mm)
     low_mask = downsample_mask(template_mask, template.affine, mm)
     low_brain = downsample(frame.like(np.where(brain, frame.data, 0)), mm)
@@ -94,8 +90,7 @@ def align_to_template(
         low_template,
         low_brain,
         linear_stages("Rigid", float(low_template.zooms.min())),
-        seed=seed,
-        prefix=f"{prefix}rigid_",
+        options.extend("rigid_"),
         start=closest_rigid(affine, points),
         fixed_mask=dilate_for_metric(low_mask, low_template),
     )

@@ -28,6 +28,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED_BAND
+from bids_sr.preproc.ants import AntsOptions
 from bids_sr.preproc.confound_table import censor_outliers
 from bids_sr.preproc.head_comparison import resample_with_field_of_view, signal_ratio
 from bids_sr.preproc.head_motion import motion_columns
@@ -93,8 +94,7 @@ def measure_other_run(
         other_ref,
         bold_mask.data,
         head_mask.data,
-        seed=random_seed,
-        prefix=str(here / "other_run"),
+        AntsOptions(seed=random_seed, prefix=str(here / "other_run")),
     )
     xfm = refine(boldref, other_ref, bold_mask.data, registration.xfm)
     censored = censor_outliers(motion_columns(motion), {}, reasons_by_volume(outliers))

@@ -14,7 +14,7 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.io.template_files import find_t1w
 from bids_sr.io.volume import Volume
 from bids_sr.preproc import templates
-from bids_sr.preproc.ants import apply, load, reorder_to_ras
+from bids_sr.preproc.ants import AntsOptions, apply, load, reorder_to_ras
 from bids_sr.preproc.bias_field import correct_bias_field
 from bids_sr.preproc.brain import brain_from_head, empty_grid_2mm
 from bids_sr.preproc.mixture_segmentation import compute_tissue_probabilities, label_tissues
@@ -148,9 +148,7 @@ def mask_brain(
         t1w_head,
         template,
         template_mask.data,
-        seed=random_seed,
-        prefix=str(here / "head_"),
-        sloppy=sloppy,
+        AntsOptions(seed=random_seed, prefix=str(here / "head_"), sloppy=sloppy),
     )
     return Volume(mask, t1w_head.affine), affine[None], warn_of_doubts(check)
 
@@ -206,9 +204,7 @@ def normalize_t1w(
         template,
         template_mask.data,
         start_xfm[0],
-        seed=random_seed,
-        prefix=str(here / "t1w2std_"),
-        sloppy=sloppy,
+        AntsOptions(seed=random_seed, prefix=str(here / "t1w2std_"), sloppy=sloppy),
     )
     grid = empty_grid_2mm(template)
     return forward, inverse, grid.like(apply(t1w_preproc, grid, [forward], seed=random_seed))

@@ -20,7 +20,7 @@ from bids_sr.io.series import ACQUIRED
 from bids_sr.io.volume import Volume
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc import bold_regions, bold_to_anat
-from bids_sr.preproc.ants import load, load_like, reorder_to_ras
+from bids_sr.preproc.ants import AntsOptions, load, load_like, reorder_to_ras
 from bids_sr.preproc.bold_regions import resample_region_to_bold
 from bids_sr.preproc.bold_to_anat import (
     BOLDREF_MASK,
@@ -142,8 +142,7 @@ def register_pair(
         load(highres_file, highres_order),
         load(lowres_file, lowres_order),
         factor,
-        seed=random_seed,
-        prefix=str(here / "pair_"),
+        AntsOptions(seed=random_seed, prefix=str(here / "pair_")),
         is_aligned_by_headers=registered,
     )
     return _make_aligned_pair(pair_in_frame)
@@ -191,8 +190,7 @@ def register_to_t1w(
         reorder_to_ras(boldref),
         t1w_preproc,
         t1w_mask.data,
-        seed=random_seed,
-        prefix=str(here / "coreg_"),
+        AntsOptions(seed=random_seed, prefix=str(here / "coreg_")),
     )
     return xfm[None], facts
 
@@ -223,9 +221,8 @@ def register_to_pair(
     """
     highres = load_like(highres_file, boldref)
     start = None if highres2lowres_xfm is None else highres2lowres_xfm[0]
-    xfm, facts = register_pair_to_bold(
-        boldref, highres, start, seed=random_seed, prefix=str(here / "pair2bold_")
-    )
+    options = AntsOptions(seed=random_seed, prefix=str(here / "pair2bold_"))
+    xfm, facts = register_pair_to_bold(boldref, highres, start, options)
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
     guide_hr = sample_volume(highres.data, highres.affine, shape, affine, xfm)
     return xfm[None], Volume(guide_hr, affine), facts

@@ -22,6 +22,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.ants import AntsOptions
 from bids_sr.preproc.calibration_alignment import measure_agreement, register_to_calibration
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.sr.calibration_fluctuations import calibration_patterns
@@ -94,8 +95,7 @@ def register_calibration(
             calibration_ref,
             head_mask.data,
             factor,
-            seed=random_seed,
-            prefix=str(here / "calibration_"),
+            AntsOptions(seed=random_seed, prefix=str(here / "calibration_")),
         )
     except (ValueError, RuntimeError, FileNotFoundError) as error:
         _LOGGER.warning("The calibration run could not be registered to the BOLD run: %s", error)

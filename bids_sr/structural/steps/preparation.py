@@ -127,7 +127,7 @@ def prepare_scans(
     there are no high-resolution scans. `crop_factor` is the factor of the k-space crop that
     simulates low-resolution scans, which are zero filled; None for measured scans.
     """
-    from bids_sr.preproc.ants import load
+    from bids_sr.preproc.ants import AntsOptions, load
     from bids_sr.structural import preparation as structural_preparation
     from bids_sr.structural.model_grid import grid_around
 
@@ -152,9 +152,11 @@ def prepare_scans(
         scans,
         template,
         template_mask.data,
-        seed=preparation.random_seed,
-        prefix=str(here / "scans_"),
-        sloppy=preparation.sloppy,
+        options=AntsOptions(
+            seed=preparation.random_seed,
+            prefix=str(here / "scans_"),
+            sloppy=preparation.sloppy,
+        ),
         interpolations=(input_series, *interpolations),
         align=align,
         scale=preparation.anat_scale,

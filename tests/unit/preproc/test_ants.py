@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import (
+    AntsOptions,
     RegistrationStage,
     image_name,
     read_linear,
@@ -33,7 +34,9 @@ def image() -> Volume:
 def test_registration_of_images_in_memory_recovers_a_shift(image: Volume, tmp_path: Path) -> None:
     shifted = image.like(np.roll(image.data, 2, axis=0))
     stage = RegistrationStage(transform="Rigid[0.1]", metric="GC", sampling=1.0, masked=False)
-    (xfm_file,) = register(image, shifted, [stage], seed=0, prefix=str(tmp_path / "x"))
+    (xfm_file,) = register(
+        image, shifted, [stage], options=AntsOptions(seed=0, prefix=str(tmp_path / "x"))
+    )
     center = np.array([30, 32, 28, 1])  # mm
     np.testing.assert_allclose((read_linear(xfm_file) @ center - center)[:3], [4, 0, 0], atol=0.1)
 

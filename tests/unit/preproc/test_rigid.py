@@ -7,6 +7,7 @@ import pytest
 from data.head import brain, grid, seen, t2star
 
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.ants import AntsOptions
 from bids_sr.preproc.rigid import register_rigid
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix, voxel_centers
@@ -39,7 +40,12 @@ def test_a_known_pose_is_found_from_headers_of_any_orientation(
     boldref, mask, t1w, t1w_mask = images
     turned, xfm = turn(t1w, degrees)
     fit = register_rigid(
-        boldref, turned, mask, t1w_mask, seed=1, prefix=str(tmp_path / "x_"), soft=True
+        boldref,
+        turned,
+        mask,
+        t1w_mask,
+        options=AntsOptions(seed=1, prefix=str(tmp_path / "x_")),
+        soft=True,
     )
     points = voxel_centers(mask, boldref.affine)
     assert displacement(fit.xfm, xfm @ invert(MOVED), points).max() < 0.6  # a tenth of a voxel

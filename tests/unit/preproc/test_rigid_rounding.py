@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.ants import RegistrationStage, read_linear, register
+from bids_sr.preproc.ants import AntsOptions, RegistrationStage, read_linear, register
 from bids_sr.preproc.rigid import nearest_rigid
 from bids_sr.spatial.transforms import rigid_matrix
 
@@ -46,8 +46,7 @@ def test_registration_does_not_depend_on_rounding(
             fixed,
             moving,
             [STAGE],
-            seed=0,
-            prefix=str(tmp_path / f"{k}_"),
+            options=AntsOptions(seed=0, prefix=str(tmp_path / f"{k}_")),
             start=start * (factor if perturbed == "start" else 1),
         )
         matrices.append(read_linear(path))

@@ -6,10 +6,11 @@ from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.ants import AntsOptions
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.structural.point_transforms import PointTransform
-from bids_sr.structural.preparation import _register_to
+from bids_sr.structural.preparation import _measure_transform, _register_to
 
 SHAPE = (44, 50, 40)
 AFFINE = np.array([[2.0, 0, 0, -43], [0, 2, 0, -49], [0, 0, 2, -39], [0, 0, 0, 1]])
@@ -48,14 +49,19 @@ def error(placement, expected, mask):
     )
 
 
+def register(frame, scan, mask, align, folder, *, mm):
+    """Return the transform of a scan and its measures."""
+    options = AntsOptions(seed=0, prefix=str(folder / f"{align}_"))
+    placement = _register_to(frame, scan, options, align=align, mm=mm)
+    return placement, _measure_transform(placement, mask, frame.affine)
+
+
 def test_scaling_is_recovered_by_an_affine_and_not_by_a_rigid_transform(head, tmp_path):
     (t1w, flair), mask = head
     frame = Volume(data=t1w, affine=AFFINE)
     scan = Volume(data=sample_volume(flair, AFFINE, SHAPE, AFFINE, invert(STRETCH)), affine=AFFINE)
     placements = {
-        align: _register_to(
-            frame, scan, mask, align=align, seed=0, prefix=str(tmp_path / f"{align}_"), mm=4.0
-        )
+        align: register(frame, scan, mask, align, tmp_path, mm=4.0)
         for align in ("rigid", "affine")
     }
     expected = apply(STRETCH, points_of(mask))
@@ -90,9 +96,7 @@ def test_the_affine_of_a_low_resolution_scan_has_the_right_direction(head, tmp_p
         data=sample_volume(blurred, AFFINE, (22, 25, 20), low, invert(known_affine)), affine=low
     )
     frame = Volume(data=t1w, affine=AFFINE)
-    placement, facts = _register_to(
-        frame, scan, mask, align="affine", seed=0, prefix=str(tmp_path / "x_"), mm=2.0
-    )
+    placement, facts = register(frame, scan, mask, "affine", tmp_path, mm=2.0)
     # the error of the inverse is above 3 mm
     assert error(placement, apply(known_affine, points_of(mask)), mask) < 0.5
     assert facts["stretch_percent"] == pytest.approx(6, abs=1.5)
@@ -115,9 +119,7 @@ def test_a_smooth_warp_is_recovered_in_the_right_direction(head, tmp_path, coars
     )
     frame = Volume(data=t1w, affine=AFFINE)
     placements = {
-        align: _register_to(
-            frame, scan, mask, align=align, seed=0, prefix=str(tmp_path / f"{align}_"), mm=4.0
-        )
+        align: register(frame, scan, mask, align, tmp_path, mm=4.0)
         for align in ("affine", "nonlinear")
     }
     residuals = {}

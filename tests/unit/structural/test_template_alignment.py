@@ -6,6 +6,7 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.ants import AntsOptions
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.structural import preparation as structural_preparation
@@ -62,9 +63,9 @@ def test_scans_are_interpolated_once_with_both_transforms(tmp_path, monkeypatch,
     )
     aligned = []
 
-    def register(_frame, _image, _mask, *, align, **_options):
+    def register(_frame, _image, _ants_options, *, align, **_options):
         aligned.append(align)
-        return PointTransform(xfm=shift), {}
+        return PointTransform(xfm=shift)
 
     monkeypatch.setattr(structural_preparation, "_register_to", register)
     requested = []
@@ -86,9 +87,7 @@ def test_scans_are_interpolated_once_with_both_transforms(tmp_path, monkeypatch,
         template,
         mask,
         align=align,
-        seed=0,
-        prefix=str(tmp_path / "x_"),
-        sloppy=True,
+        options=AntsOptions(seed=0, prefix=str(tmp_path / "x_"), sloppy=True),
     )
     assert aligned == requested == [between]
     to_head = TO_HEAD.copy()
@@ -144,9 +143,7 @@ def register_deformed_template(brain, to_head, transform, tmp_path, start, bend=
         start,
         transform=transform,
         grid=template,
-        seed=0,
-        prefix=str(tmp_path / "x_"),
-        sloppy=True,
+        options=AntsOptions(seed=0, prefix=str(tmp_path / "x_"), sloppy=True),
     )
 
 

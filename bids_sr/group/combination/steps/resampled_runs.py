@@ -23,6 +23,7 @@ from bids_sr.io.json_values import as_number
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.ants import AntsOptions
 from bids_sr.preproc.rigid import register_rigid
 from bids_sr.preproc.same_contrast import align_same_contrast, estimate_covariance, refine
 from bids_sr.spatial.itk_files import Transforms
@@ -67,8 +68,7 @@ def register_to_first_run(
         boldref,
         first_mask.data,
         bold_mask.data,
-        seed=random_seed,
-        prefix=str(here / "first_run"),
+        AntsOptions(seed=random_seed, prefix=str(here / "first_run")),
     )
     return refine(first_boldref, boldref, first_mask.data, fit.xfm)[None]
 

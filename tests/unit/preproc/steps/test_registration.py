@@ -375,7 +375,7 @@ _REGISTER_AND_HASH = """
 import hashlib, sys
 import numpy as np
 from bids_sr.io.volume import Volume
-from bids_sr.preproc.ants import RegistrationStage, apply, read_linear, register
+from bids_sr.preproc.ants import AntsOptions, RegistrationStage, apply, read_linear, register
 rng = np.random.default_rng(0)
 from scipy.ndimage import gaussian_filter
 affine = np.diag([4.0, 4.0, 4.0, 1.0])
@@ -385,8 +385,8 @@ moving = Volume(data=gaussian_filter(noisy, 1), affine=affine)
 levels = dict(iterations=(20, 10), shrink=(2, 1), mm=(4.0, 2.0), masked=False)
 rigid = RegistrationStage(transform="Rigid[0.1]", sampling=0.3, **levels)
 syn = RegistrationStage(transform="SyN[0.2,3,0]", metric="CC", **levels)
-linear = register(fixed, moving, [rigid], seed=0, prefix=sys.argv[1])
-warp = register(fixed, moving, [syn], seed=0, prefix=sys.argv[1])
+linear = register(fixed, moving, [rigid], options=AntsOptions(seed=0, prefix=sys.argv[1]))
+warp = register(fixed, moving, [syn], options=AntsOptions(seed=0, prefix=sys.argv[1]))
 image = apply(moving, fixed, [warp[0]], seed=0)
 print(hashlib.sha256(read_linear(linear[0]).tobytes() + image.tobytes()).hexdigest())
 """

@@ -21,6 +21,7 @@ from bids_sr.io.nifti import load_image, save_image
 from bids_sr.io.notices import UsageError
 from bids_sr.io.volume import Volume
 from bids_sr.preproc import tissues
+from bids_sr.preproc.ants import AntsOptions
 from bids_sr.spatial.matrices import downsample, interpolate
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
@@ -104,9 +105,7 @@ def prepare(pairs, brain, folder, **options):
             Volume(np.ones((2, 2, 2)), np.eye(4)),
             np.ones((2, 2, 2), bool),
             correct_bias=lambda image, *_: image,
-            seed=0,
-            prefix=str(folder / "x_"),
-            sloppy=True,
+            options=AntsOptions(seed=0, prefix=str(folder / "x_"), sloppy=True),
             **options,
         )
 
@@ -652,7 +651,7 @@ def test_the_preparation_step_keeps_the_order_of_its_files(prepared, head, tmp_p
     outputs = node.run(cwd=str(tmp_path)).outputs
     for files, series, stack in (
         (listed(outputs.fine_scans), "measured", prepared.highres),
-        (listed(outputs.other_scans)[-4:], "nearest", prepared.lowres["nearest"]),
+        (listed(outputs.other_scans)[:4], "nearest", prepared.lowres["nearest"]),
     ):
         images = [path for path in files if path.suffix == ".nii"]
         assert [path.name for path in images] == [
