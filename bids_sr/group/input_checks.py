@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bids_sr.engine.metric_rows import COLUMNS, MISSING, complete_table
 from bids_sr.glm.map_sidecars import PERCENT, SIGNAL_UNITS
-from bids_sr.group.input_maps import read_map_unit
+from bids_sr.group.input_maps import read_map_entry
 from bids_sr.io.atomic_files import read_text
 from bids_sr.survey.bids.findings import Findings, InputError
 
@@ -67,7 +67,7 @@ def require_units(maps: Iterable[Path]) -> None:
     """
     findings = Findings()
     for path in dict.fromkeys(maps):
-        if problem := explain_unit(read_map_unit(path)):
+        if problem := explain_unit(str(read_map_entry(path, "Units") or "")):
             findings.add_problem(path, problem, remedy_text(path))
     if findings.problems:
         raise InputError(findings.problems)

@@ -618,23 +618,11 @@ def _is_computed_from_unequal_run(
     )
 
 
-def read_map_unit(image: Path) -> str:
-    """Return the unit of a map from its sidecar, "" if the sidecar does not contain it."""
-    return str(_read_map_metadata(_find_root(image), image).get("Units", ""))
-
-
-def read_terms(image: Path) -> list[dict[str, object]]:
-    """Return the terms of a contrast over runs, without its runs; [] for other contrasts."""
-    terms = _read_map_metadata(_find_root(image), image).get("Terms", [])
-    assert isinstance(terms, list)
-    return [{key: value for key, value in term.items() if key != "runs"} for term in terms]
-
-
-def _find_root(image: Path) -> Path:
-    """Return the directory with the folder of the participant of a map."""
+def read_map_entry(image: Path, key: str) -> object:
+    """Return an entry of the sidecar of a map, None if the sidecar does not contain it."""
     participant = image.name.partition("_")[0]
     folder = next((folder for folder in image.parents if folder.name == participant), image.parent)
-    return folder.parent
+    return _read_map_metadata(folder.parent, image).get(key)
 
 
 def _read_map_metadata(root: Path, image: Path) -> dict[str, object]:

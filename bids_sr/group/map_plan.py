@@ -19,11 +19,12 @@ from bids_sr.group.input_maps import (
     RunMaps,
     Task,
     group_by_participant,
-    read_terms,
+    read_map_entry,
 )
 from bids_sr.group.map_records import Exclusion, GroupMapRecord, MapMember
 from bids_sr.group.output_files import GroupNames
 from bids_sr.io.frozen import frozen
+from bids_sr.io.json_values import as_list, as_mapping
 
 LEAST_PARTICIPANTS = 3
 """Smallest number of participants in a test, because two leave one degree of freedom."""
@@ -352,7 +353,8 @@ def _make_record(
         if key in participant.map_keys()
     )
     included = {member.participant for member in map_members}
-    stored = next((member.files[0] for member in map_members if member.origin == "stored"), None)
+    stored = [member.files[0] for member in map_members if member.origin == "stored"]
+    terms = as_list(read_map_entry(stored[0], "Terms")) if stored else []
     return GroupMapRecord(
         names=names,
         task=context.task[0],
@@ -360,7 +362,10 @@ def _make_record(
         key=key,
         space=context.space,
         weights=context.members.weights.get((context.task, key[0]), {}),
-        terms=[] if stored is None else read_terms(stored),
+        terms=[
+            {key: value for key, value in as_mapping(term).items() if key != "runs"}
+            for term in terms
+        ],
         members=map_members,
         excluded={
             label: _explain_exclusion(context, key, label)

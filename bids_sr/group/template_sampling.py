@@ -18,7 +18,7 @@ import numpy as np
 from bids_sr.glm.map_sidecars import PERCENT, SIGNAL_UNITS
 from bids_sr.group.combination.run_combination import RunEstimate, combine_estimates
 from bids_sr.group.input_checks import explain_unit, remedy_text
-from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, read_map_unit
+from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, read_map_entry
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import size_text
@@ -109,7 +109,7 @@ class RunSampling:
 
         Raises `InvalidInput` if the unit of the map is unknown.
         """
-        unit = read_map_unit(path)
+        unit = str(read_map_entry(path, "Units") or "")
         if unit == PERCENT:
             return self.scale
         if unit == SIGNAL_UNITS:

@@ -54,7 +54,7 @@ _README = """\
 | report of a participant (open this first) | `sub-*.html` |
 | series, maps, regions, events, confounds, tables | `sub-*/**/func/` |
 | T1w image, tissues, atlas, transforms | `sub-*/**/anat/` |
-{exported_row}| trained models | `sourcedata/models/` |
+{row}| trained models | `sourcedata/models/` |
 | settings and warnings of each call | `logs/*/` |
 | methods text with citations | `CITATION.md` |
 
@@ -79,23 +79,26 @@ Show single voxels in the mask, from these unsmoothed maps. Read sizes from regi
 regions are easier to find in the maps smoothed with 5 mm FWHM (`desc-sblFwhm50`), whose errors
 are smaller; their mask is a false discovery rate, not a rate of wrong signs.
 
-{exported_text}\
+{text}\
 If a participant has no report, or a report that begins with *not finished*, processing of this
 participant was not finished. The maps of a series, such as `desc-sbl`, share the sidecar
 `*_desc-sbl_statmap.json`, which describes their statistics and contrasts. The field `Sources` in
 the JSON sidecar of a file lists its input files (`bids:raw:` is {name}). `.bidsignore` lists files
 that are not data, or are unknown to the BIDS validator.
 """
-_EXPORTED_ROW = """\
+# row and paragraph on series for other programs
+_EXPORTED = (
+    """\
 | one preprocessed series per run and space, for other programs | `derivatives/bids-sr-*/` |
-"""
-_EXPORTED_TEXT = """\
+""",
+    """\
 For XCP-D, fitlins, nilearn and other programs that take the output of fMRIPrep, use
 `derivatives/bids-sr-*/` and not this directory: these programs require exactly one preprocessed
 series per run and space, whereas this directory contains all series. Files that are in both
 directories are hard links and take no further space.
 
-"""
+""",
+)
 _SERIES_README = """\
 # {about}
 {unapplied_text}{smoothed_text}
@@ -139,13 +142,8 @@ def write_dataset(
         _describe_dataset(output_dir, dataset_name, sources, version),
     )
     is_exported = any(output_dir.glob(str(dataset_root(Path(), "*"))))
-    readme_text = _README.format(
-        about=dataset_name,
-        name=name,
-        exported_row=_EXPORTED_ROW if is_exported else "",
-        exported_text=_EXPORTED_TEXT if is_exported else "",
-    )
-    _write_readme(output_dir, readme_text)
+    row, text = _EXPORTED if is_exported else ("", "")
+    _write_readme(output_dir, _README.format(about=dataset_name, name=name, row=row, text=text))
     _write_changes(output_dir, version)
     write_bidsignore(output_dir)
 

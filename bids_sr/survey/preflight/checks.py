@@ -27,6 +27,7 @@ from bids_sr.survey.bids.method_options import series_of_run
 from bids_sr.survey.bids.retrospective_plan import as_downsampled, note_retrospective
 from bids_sr.survey.bids.similar_names import describe_similar
 from bids_sr.survey.preflight import (
+    combined_runs,
     confound_checks,
     directories,
     estimability,
@@ -35,12 +36,6 @@ from bids_sr.survey.preflight import (
     run_contrasts,
     run_model,
     type_labels,
-)
-from bids_sr.survey.preflight.combined_runs import (
-    CONTRASTS_OPTION,
-    group_runs,
-    warn_of_left_out,
-    warn_of_lost_contrasts,
 )
 from bids_sr.survey.preflight.compared_series import add_compared_series
 from bids_sr.survey.preflight.estimates import check_memory, estimate
@@ -442,20 +437,20 @@ def _complete_plan(
         check_resources(cost, settings, findings)
     if "glm" in settings.activation.kinds:
         methods_series = series_names(settings.superres.method)
+        lost: list[str] = []
         for subject in plan.subjects:
-            warn_of_left_out(subject.runs, plan_of_series, methods_series, findings)
-            warn_of_lost_contrasts(subject.runs, plan_of_series, findings)
+            combined_runs.warn_of_left_out(subject.runs, plan_of_series, methods_series, findings)
+            lost += combined_runs.warn_of_lost_contrasts(subject.runs, plan_of_series, findings)
             with findings.about(subject.label):
                 warn_of_separate_runs(subject.runs, plan.skipped, settings, findings)
-        requested = settings.activation.contrasts
-        if plan.subjects and plan.over_runs and len(plan.over_runs) == len(requested):
-            _refuse_uncomputed(plan_of_series, findings)
-    elif plan.over_runs:
-        findings.refuse_option(
-            CONTRASTS_OPTION,
-            "contrasts over runs require maps of the linear model",
-            "Add `glm` to `--set activation.kinds`.",
-        )
+        groups = (combined_runs.group_runs(item.runs, plan_of_series) for item in plan.subjects)
+        is_only_request = len(plan.over_runs) == len(settings.activation.contrasts)
+        if lost and is_only_request and not any(group.over_runs for group in chain(*groups)):
+            findings.refuse_option(
+                "--contrasts",
+                f"no requested contrast is computed for any participant. {lost[0]}",
+                "Correct the cause, or add `defaults` to map the runs one by one.",
+            )
     unsplit = frozenset[Path]()
     if settings.evaluation.retrospective is not None:
         note_retrospective(plan.subjects, settings, findings)
@@ -468,19 +463,6 @@ def _complete_plan(
         problems=tuple(findings.problems),
         warnings=tuple(findings.notices),
     )
-
-
-def _refuse_uncomputed(plan: Plan, findings: Findings) -> None:
-    """Refuse contrasts over runs, the only requests, if no participant gets any of them."""
-    if not any(group.over_runs for item in plan.subjects for group in group_runs(item.runs, plan)):
-        reasons = dict.fromkeys(
-            item.why for item in findings.notices if item.what == CONTRASTS_OPTION
-        )
-        findings.refuse_option(
-            CONTRASTS_OPTION,
-            " ".join(["no requested contrast is computed for any participant.", *reasons]),
-            "Follow the reasons, or add `defaults` to map the runs without these contrasts.",
-        )
 
 
 def check_resources(cost: Estimate, settings: Settings, findings: Findings) -> None:
@@ -524,6 +506,6 @@ def exclude_runs(plan: Plan, problems: Sequence[Notice]) -> Plan:
     reduced = replace(plan, subjects=subjects, skipped={**plan.skipped, **skipped})
     findings = Findings()
     for subject in subjects:
-        warn_of_lost_contrasts(subject.runs, reduced, findings)
+        list(combined_runs.warn_of_lost_contrasts(subject.runs, reduced, findings))
     new_warnings = (notice for notice in findings.notices if notice not in plan.warnings)
     return replace(reduced, warnings=(*plan.warnings, *new_warnings))

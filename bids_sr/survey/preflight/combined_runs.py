@@ -44,8 +44,6 @@ WITHOUT_RUN = (
     " them. Add run- to its name to combine it"
 )
 """Why a run is not combined with runs that have a number."""
-CONTRASTS_OPTION = "--contrasts"
-"""Option that requests contrasts over runs, in messages."""
 
 
 @frozen
@@ -230,43 +228,33 @@ def warn_of_left_out(
                 findings.warn(run.bold, text)
 
 
-def warn_of_lost_contrasts(runs: Sequence[BoldRun], plan: Plan, findings: Findings) -> None:
-    """Warn of contrasts over runs that are not computed for a participant, with the reason.
+def warn_of_lost_contrasts(
+    runs: Sequence[BoldRun], plan: Plan, findings: Findings
+) -> Iterator[str]:
+    """Warn of contrasts over runs that are not computed for a participant, and yield the warnings.
 
     A participant who never had a run of a term is named when the terms are planned.
     """
     groups = _sort_runs(runs, plan)
-    computed = {
-        (name, group.entities["task"])
-        for group in _select_combined(groups)
-        for name in group.over_runs
-    }
-    reasons = {
-        (name, group.entities["task"]): reason
-        for group in groups
-        for name, reason in group.uncombined.items()
-    }
     subject = runs[0].entities["subject"]
     for name, terms in plan.over_runs.items():
+        computed = {g.entities["task"] for g in _select_combined(groups) if name in g.over_runs}
+        reasons = {g.entities["task"]: g.uncombined[name] for g in groups if name in g.uncombined}
         stems_by_term: list[dict[str, list[str]]] = []  # by task
         for by_bold in terms.values():
             stems_by_term.append(defaultdict(list))
             for bold in by_bold:
                 if (entities := parse_entities(bold))["subject"] == subject:
                     stems_by_term[-1][entities["task"]].append(stem_of_echoes(bold))
-        if not all(stems_by_term):
-            continue
         tasks = set.intersection(*({*stems} for stems in stems_by_term))
-        for task in sorted(tasks) or [""]:
-            reason = reasons.get(
-                (name, task), "the names of its runs differ in more than ses and run"
-            )
+        for task in sorted(tasks - computed) if tasks else [""] * all(stems_by_term):
+            reason = reasons.get(task, "the names of its runs differ in more than ses and run")
             for stems in stems_by_term:
                 if plan.skipped.keys() >= {*stems[task]} > set():
                     reason = f"the runs of a term are skipped ({', '.join(stems[task])})"
-            if (name, task) not in computed:
-                with findings.about(subject):
-                    findings.warn(CONTRASTS_OPTION, f"{name} is not computed: {reason}.")
+            with findings.about(subject):
+                findings.warn("--contrasts", f"{name} is not computed: {reason}.")
+            yield f"{name} is not computed: {reason}."
 
 
 def _left_out_warnings(
@@ -368,13 +356,12 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
     combined_names = {name for names in contrasts.values() for name in names}
     used_terms = [*chain.from_iterable(over_runs.values())]
     combined_names |= {name for term in used_terms for name in term.runs}
+    term_contrasts = {term.contrast for term in used_terms}
     for name, by_contrast in missing_contrasts.items():
-        labels: dict[str, list[str]] = defaultdict(list)
-        for term in used_terms:
-            labels[term.contrast].append(term.label)
-        for contrast, selected in labels.items():  # other runs need not have the contrast
-            if not any(has_entities(runs_by_name[name].bold, label) for label in selected):
-                by_contrast.pop(contrast, None)
+        bold = runs_by_name[name].bold
+        selected = {term.contrast for term in used_terms if has_entities(bold, term.label)}
+        for contrast in term_contrasts - selected:  # other runs need not have the contrast
+            by_contrast.pop(contrast, None)
     for name in runs_by_name.keys() - left_out.keys() - combined_names:
         reasons = missing_contrasts.pop(name, {})
         left_out[name] = next(iter(reasons.values()), "no contrast in common with the other runs")
@@ -397,7 +384,7 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
         uncombined={
             contrast: _explain_uncombined(contrast, weights_by_run)
             for contrast in dict.fromkeys(chain.from_iterable(weights_by_run.values()))
-            if contrast not in {*contrasts, *(term.contrast for term in used_terms)}
+            if contrast not in {*contrasts, *term_contrasts}
         }
         | lost,
         unusual={name: unusual_runs[name] for name in combined_names & unusual_runs.keys()},

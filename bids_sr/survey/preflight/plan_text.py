@@ -25,11 +25,7 @@ from bids_sr.survey.bids.retrospective_plan import (
     retrospective_factor,
     select_pair_sources,
 )
-from bids_sr.survey.preflight.combined_runs import (
-    format_combined_runs,
-    format_terms,
-    group_runs,
-)
+from bids_sr.survey.preflight.combined_runs import format_combined_runs, format_terms, group_runs
 from bids_sr.survey.preflight.exclusions import describe_skipped_runs
 from bids_sr.survey.preflight.pace import measure_slowdown
 from bids_sr.survey.preflight.plan import Estimate, Plan

@@ -140,23 +140,14 @@ def _plan_terms(
         }
         term_text = f"{' and '.join(repr(term.trial_type) for term in terms)} in {runs or 'a run'}"
         lacking = participants - _list_participants(planned[runs])
-        sums = [
-            weigh_terms(terms, run.averaged).values()
-            for bold, run in types.items()
-            if has_entities(bold, runs)
-        ]
-        if sums and not any(map(any, sums)):
-            findings.refuse_option(
-                option,
-                f"the weights in {runs or 'a run'} cancel, so that nothing is compared",
-                "Name other runs in a term, such as `thumb@ses-post - thumb@ses-pre`, or remove"
-                " the terms.",
-            )
-            continue
+        selected = [run for bold, run in types.items() if has_entities(bold, runs)]
+        cancel = not any(any(weigh_terms(terms, run.averaged).values()) for run in selected)
         if lacking == participants:
             findings.refuse_option(
                 option,
-                f"no run of any participant has {term_text}",
+                f"the weights of {term_text} cancel, so that nothing is compared"
+                if selected and cancel
+                else f"no run of any participant has {term_text}",
                 "Name entities and labels of the runs as in their file names, such as"
                 " `thumb@ses-post - thumb@ses-pre`.",
             )

@@ -34,7 +34,7 @@ from bids_sr.group.input_maps import (
     exclude_contrasts,
     find_maps,
     group_by_participant,
-    read_map_unit,
+    read_map_entry,
     sort_runs,
 )
 from bids_sr.group.map_plan import common_space, first_smoothing
@@ -452,7 +452,8 @@ def test_maps_of_all_sessions_are_used_and_are_in_percent(tmp_path: Path) -> Non
     assert [run.name for run in collected.runs] == names
     ((person,),) = group_by_participant(collected).values()
     assert person.combined is not None
-    assert read_map_unit(person.combined.find_file(("all", "sbl", 5.0, "effect"), "")) == "percent"
+    image = person.combined.find_file(("all", "sbl", 5.0, "effect"), "")
+    assert read_map_entry(image, "Units") == "percent"
     keys = [("all", "sbl", 5.0, "effect")]
     target = template_sampling.load_target(SPACE)
     all_points = np.ones(len(target.points), bool)
