@@ -82,7 +82,10 @@ class HalfResolutionData:
     be independent between blocks. `active_t` contains t maps of the downsampled data by smoothing
     (FWHM, mm) and contrast. Effects are tested at each smoothing. `mask` is the brain (x, y, z),
     and `zooms` the voxel size (mm). `task_free` are the effects if the prior is estimated from the
-    downsampled data without the task (x, y, z, B); None if there is no task.
+    downsampled data without the task (x, y, z, B); None if there is no task. `nuisance` are maps
+    that are regressed out of the detail of each block in each region (x, y, z, K); None if there
+    are none. `fineness_gain` is the change of `FINENESS` by the interpolation of the effects, as a
+    factor.
     """
 
     series: str
@@ -92,6 +95,8 @@ class HalfResolutionData:
     mask: MaskArray
     zooms: Sequence[float]
     task_free: Float32 | None = None
+    nuisance: Float32 | None = None
+    fineness_gain: float = 1.0
 
 
 @frozen
@@ -206,25 +211,31 @@ class _Detail(NamedTuple):
     """Detail of the block effects, (x, y, z, B) each.
 
     `upper_targets` is the upper half of the frequencies of `targets`. `task_free` is the detail
-    with a prior of the run without its task; None if there is no task. `upper_ratio` is the energy
-    of white noise in the upper half of the tested frequencies, relative to the lower half.
+    with a prior of the run without its task; None if there is no task. `nuisance` and
+    `upper_nuisance` are the detail of nuisance maps, (x, y, z, K). `upper_ratio` is the energy
+    of white noise in the upper half of the tested frequencies, relative to the lower half, after
+    interpolation.
     """
 
     estimates: Float32
     targets: Float32
     upper_targets: Float32
     task_free: Float32 | None
+    nuisance: Float32
+    upper_nuisance: Float32
     upper_ratio: float
 
 
 def _filter_detail(data: HalfResolutionData, width: float, factor: Factor) -> _Detail:
     """Return the detail of the smoothed block effects above the Nyquist frequency of a factor."""
-    estimates, targets, task_free = (
+    estimates, targets, task_free, nuisance = (
         smooth_maps(effects, data.zooms, width) if width and effects is not None else effects
-        for effects in (data.estimates, data.targets, data.task_free)
+        for effects in (data.estimates, data.targets, data.task_free, data.nuisance)
     )
     assert estimates is not None
     assert targets is not None
+    if nuisance is None:
+        nuisance = np.zeros((*data.mask.shape, 0), np.float32)
     middle_factor = _compute_middle_factor(factor)
     shares = [share_beyond_nyquist(targets.shape[:3], limit) for limit in (factor, middle_factor)]
     return _Detail(
@@ -232,8 +243,18 @@ def _filter_detail(data: HalfResolutionData, width: float, factor: Factor) -> _D
         targets=beyond_nyquist(targets, factor),
         upper_targets=beyond_nyquist(targets, middle_factor),
         task_free=None if task_free is None else beyond_nyquist(task_free, factor),
-        upper_ratio=shares[1] / (shares[0] - shares[1]),
+        nuisance=beyond_nyquist(nuisance, factor),
+        upper_nuisance=beyond_nyquist(nuisance, middle_factor),
+        upper_ratio=data.fineness_gain * shares[1] / (shares[0] - shares[1]),
     )
+
+
+def compare_bands(values: Float, factor: Factor) -> float:
+    """Return the energy of a map (x, y, z) in the upper over the lower tested frequencies."""
+    detail, upper = (
+        beyond_nyquist(values, limit) for limit in (factor, _compute_middle_factor(factor))
+    )
+    return float(np.square(upper).sum() / np.square(detail - upper).sum())
 
 
 class _Ratio(NamedTuple):
@@ -262,10 +283,13 @@ def _compute_ratios(
     statistics = ["ev", FINENESS, *([] if detail.task_free is None else [FOLLOWING])]
     if np.count_nonzero(voxels) < MIN_VOXELS:
         return dict.fromkeys(statistics, _Ratio(math.nan, math.nan, units.count))
-    estimates, targets = (_center(maps[voxels]) for maps in (detail.estimates, detail.targets))
+    nuisance = detail.nuisance[voxels]
+    estimates, targets = (
+        _center(maps[voxels], nuisance) for maps in (detail.estimates, detail.targets)
+    )
     explained = {"ev": estimates}
     if detail.task_free is not None:
-        explained[FOLLOWING] = _center(detail.task_free[voxels])
+        explained[FOLLOWING] = _center(detail.task_free[voxels], nuisance)
     ratios = {
         statistic: _divide_sums(
             _compare(maps, targets),
@@ -292,10 +316,11 @@ def _compute_fineness(
     units = _divide_region(inner, data)
     if np.count_nonzero(inner) < MIN_VOXELS:
         return _Ratio(math.nan, math.nan, units.count)
-    targets, upper_targets = (
-        _center(maps[inner]) for maps in (detail.targets, detail.upper_targets)
+    upper_nuisance = detail.upper_nuisance[inner]
+    upper_targets = _center(detail.upper_targets[inner], upper_nuisance)
+    lower_targets = _center(
+        (detail.targets - detail.upper_targets)[inner], detail.nuisance[inner] - upper_nuisance
     )
-    lower_targets = targets - upper_targets
     return _divide_sums(
         [_Product(upper_targets, upper_targets, scale=1 / detail.upper_ratio)],
         [_Product(lower_targets, lower_targets)],
@@ -304,10 +329,13 @@ def _compute_fineness(
     )
 
 
-def _center(maps: Float32) -> Float:
-    """Subtract the mean over voxels from each block map (N, B)."""
-    values = maps.astype(np.float64)
-    return values - values.mean(axis=0)
+def _center(maps: Float32, nuisance: Float32) -> Float:
+    """Subtract the mean and the best fit of nuisance maps (N, K) from each block map (N, B)."""
+    values, regressors = (
+        array.astype(np.float64) - array.mean(axis=0, dtype=np.float64)
+        for array in (maps, nuisance)
+    )
+    return values - regressors @ np.linalg.lstsq(regressors, values)[0]
 
 
 def _compute_middle_factor(factor: Factor) -> Factor:

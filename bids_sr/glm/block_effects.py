@@ -21,7 +21,7 @@ from nibabel.affines import voxel_sizes
 
 from bids_sr.engine.artifacts import Artifact
 from bids_sr.glm.blocks import BlockDesign, TaskBlock
-from bids_sr.glm.halves import half_weights, run_weights
+from bids_sr.glm.halves import average_splits, half_weights, run_weights
 from bids_sr.glm.time_series import extract_time_series
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
@@ -86,6 +86,17 @@ class Effects(Artifact):
     def run_weights(self, weights: Mapping[str, float]) -> Float | None:
         """Return the block weights in the effect of the whole run, (B,), see `run_weights`."""
         return run_weights(self.blocks, weights, self.leak)
+
+    def split_weights(self, weights: Mapping[str, float]) -> Float:
+        """Return the block weights in the effect of the whole run, 0 if it has no two halves (B,).
+
+        See `average_splits`.
+        """
+        can_split = average_splits(self.blocks, weights, self.leak) is not None
+        block_weights = self.run_weights(weights)
+        if block_weights is None or not can_split:
+            return np.zeros(len(self.blocks))
+        return block_weights
 
     def effect(self, block_weights: Float) -> Float32:
         """Return a weighted sum of block effects, (X, Y, Z), in the unit of the series."""

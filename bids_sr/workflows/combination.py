@@ -213,12 +213,8 @@ def _combine_group(
                 )
                 resampled_maps[series] = concatenate([moved_maps, error_maps])
             with subworkflow(series, high_resolution=series != ACQUIRED):
-                tested_rows = (
-                    _test_series(
-                        series, runs_with_series, contrasts, registered_runs, agreement, outputs
-                    )
-                    if contrasts
-                    else None
+                tested_rows = _test_series(
+                    series, runs_with_series, series_group, registered_runs, agreement, outputs
                 )
                 combined_series[series] = _combine_series(
                     analysis,
@@ -442,12 +438,12 @@ def _find_frame_mask(first: ProcessedRun, series: str) -> Mask:
 def _test_series(
     series: str,
     runs: Mapping[str, ProcessedRun],
-    contrasts: Mapping[str, list[str]],
+    group: RunGroup,
     registered_runs: Mapping[str, "_RegisteredRun"],
     agreement: Facts,
     outputs: Outputs,
 ) -> Rows | None:
-    """Test the detail of a series at half the resolution, with runs as halves.
+    """Test the detail of the combined effects of a series at half the resolution.
 
     None is returned if the method of the series has no prior in two runs. For the parameters, see
     `_combine_series`; `registered_runs` are the further runs of the group by name.
@@ -459,7 +455,10 @@ def _test_series(
     }
     if len(half_resolution_maps) < 2:
         return None
-    add_methods_text(Part.EVALUATION, tested_runs.RUNS_AS_HALVES_TEXT)
+    if group.contrasts:
+        add_methods_text(Part.EVALUATION, tested_runs.RUNS_AS_HALVES_TEXT)
+    if group.over_runs:
+        add_methods_text(Part.EVALUATION, tested_runs.BLOCKS_OF_RUNS_TEXT)
     tested_rows, columns = tested_runs.compare_runs(
         half_resolution_maps,
         {name: run.first2run_xfm for name, run in registered_runs.items() if name in runs},
@@ -471,11 +470,12 @@ def _test_series(
             if (rows := runs[name].maps.series[series].coverage_rows) is not None
         },
         series_name=series,
-        contrasts=contrasts,
+        contrasts=group.contrasts,
+        over_runs=group.over_runs,
         factor=next(iter(runs.values())).plan.bold.factor,
         calibrated=any(_is_calibrated(run, series) for run in runs.values()),
     )
-    n_maps = len(contrasts) * len(half_resolution_maps)
+    n_maps = (len(group.contrasts) + 4 * len(group.over_runs)) * len(half_resolution_maps)
     expect_cost(tested_rows, RunTime(always=0.5, low=_TEST_S * n_maps))
     outputs.store(
         tested_rows,

@@ -198,6 +198,7 @@ def _add_error_maps(
         smoothing=plan.maps.smoothing,
         random_seed=plan.random_seed,
         omp_nthreads=plan.inference.omp_nthreads,
+        keeps_blocks=plan.is_in_contrast_over_runs,
     )
     add_methods_text(Part.EVALUATION, reconstruction_error.INTERVAL_TEST_TEXT)
     if plan.can_split:
@@ -244,6 +245,7 @@ def check_run_intervals(
     smoothing: Sequence[float],
     random_seed: int,
     omp_nthreads: int,
+    keeps_blocks: bool = False,
 ) -> tuple[Rows, File]:
     """Test the effects of a series at half the resolution; see the step `check_intervals`.
 
@@ -264,6 +266,7 @@ def check_run_intervals(
         factor=fitted_run.factor,
         random_seed=random_seed,
         omp_nthreads=omp_nthreads,
+        keeps_blocks=keeps_blocks,
     )
 
 

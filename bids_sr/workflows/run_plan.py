@@ -120,7 +120,8 @@ class RunPlan:
     linear models; None for motion and aCompCor. `temporal` is None if there is no temporal model.
     `seeds` are for a run without events. If empty, temporal components of the run are used
     instead. With `uses_own_seeds`, each series has its own time series of the seeds. `can_split`
-    states whether the run has enough task blocks to be split into halves.
+    states whether the run has enough task blocks to be split into halves, and
+    `is_in_contrast_over_runs` whether a contrast over runs has the run.
 
     `stored` determines which maps become files. `requests_correlation` states whether the user
     named correlation maps. `margin` is the equivalence margin of the verdict; None for the default
@@ -155,6 +156,7 @@ class RunPlan:
     seeds: tuple[Seed, ...]
     uses_own_seeds: bool
     can_split: bool
+    is_in_contrast_over_runs: bool
 
     regions: PlannedRegions
     atlas: str
@@ -331,6 +333,11 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
         seeds=seeds,
         uses_own_seeds=activation.seed_series == "own" and bool(seeds),
         can_split=bold.bold not in analysis.plan.unsplit,
+        is_in_contrast_over_runs=any(
+            bold.bold in runs
+            for terms in analysis.plan.over_runs.values()
+            for runs in terms.values()
+        ),
         regions=_plan_regions(analysis, subject, bold),
         atlas=activation.atlas,
         maps=MapSettings(

@@ -117,6 +117,7 @@ def run_half_resolution_test(
     factor: Factor,
     random_seed: int,
     omp_nthreads: int,
+    keeps_blocks: bool = False,
 ) -> HalfResolutionTest:
     """Downsample a run, super-resolve it, and compare its effects with the acquired effects.
 
@@ -124,7 +125,8 @@ def run_half_resolution_test(
     of boldref points to points of each volume (T, 4, 4; RAS mm). Scratch files in `here` are
     removed. `outliers` are the numbers of the volumes that are not used for the prior, counted
     from 0. `smoothing` is the smoothing of the maps (FWHM, mm). `random_seed` is the seed of the
-    prior and of its samples.
+    prior and of its samples. `keeps_blocks` states whether the maps for tests with other runs have
+    effects of blocks.
 
     Raises `SeriesError` or `ResolutionError` if the run is too short, or cannot be downsampled.
     """
@@ -164,8 +166,9 @@ def run_half_resolution_test(
         smoothing=smoothing,
         here=here,
     )
+    effects = None if acquired is None else _select_effects(acquired, reconstruction, maps)
     return HalfResolutionTest(
-        effects=None if acquired is None else _select_effects(acquired, reconstruction, maps),
+        effects=effects,
         run_rows=[
             *_score_coverage(series_name, reconstruction, maps),
             *metric_rows(series_name, {SMOOTHNESS: smoothness}, region="brain"),
@@ -175,8 +178,9 @@ def run_half_resolution_test(
             reconstruction,
             maps,
             acquired_effects[(slice(None), *reconstruction.window)],
-            list(linear_model.mapped_contrasts),
+            linear_model.mapped_contrasts,
             smoothness,
+            effects if keeps_blocks else None,
         ),
     )
 
@@ -382,12 +386,14 @@ def _collect_maps(
     reconstruction: "DownsampledReconstruction",
     maps: "_ReconstructionMaps",
     acquired_effects: Float32,
-    contrasts: Sequence[str],
+    contrasts: Contrasts,
     smoothness: float,
+    effects: HalfResolutionEffects | None,
 ) -> HalfResolutionMaps:
     """Join the maps of a run that are needed for tests with other runs.
 
-    `acquired_effects` are on the tested part of the acquired grid (contrasts, x, y, z).
+    `acquired_effects` are on the tested part of the acquired grid (contrasts, x, y, z). `effects`
+    are of blocks; None if they are not needed, or if the run has no two halves.
     """
 
     def stack_low(stat: str) -> Float32:
@@ -398,7 +404,7 @@ def _collect_maps(
             ]
         )
 
-    return HalfResolutionMaps(
+    joined = HalfResolutionMaps(
         contrasts=tuple(contrasts),
         widths=tuple(maps.low_fits),
         affine=maps.affine,
@@ -416,4 +422,16 @@ def _collect_maps(
         low_variances=stack_low("variance"),
         low_power=reconstruction.power,
         smoothness=smoothness,
+    )
+    if effects is None:
+        return joined
+    acquired, task_free = effects.acquired, effects.task_free
+    series = [effects.reconstructed.betas, acquired.betas]
+    if task_free is not None:
+        series.append(task_free)
+    return replace(
+        joined,
+        blocks=np.moveaxis(np.stack(series), -1, 1),
+        block_weights=np.stack([acquired.split_weights(item) for item in contrasts.values()]),
+        block_conditions=tuple(block.condition for block in acquired.blocks),
     )

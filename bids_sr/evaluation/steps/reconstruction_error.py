@@ -104,6 +104,7 @@ def check_intervals(
     factor: Factor,
     random_seed: int,
     omp_nthreads: int,
+    keeps_blocks: bool = False,
 ) -> tuple[Rows, File]:
     """Test effects at half the resolution, with the acquired run as the reference.
 
@@ -117,7 +118,8 @@ def check_intervals(
     the prior SD maps of the run, with the model card in the same folder. `calibration` is the
     calibration run of the model; None if there is none. The prior does not use the volumes in
     `outliers`; None if they were not searched. `smoothing` is the smoothing of the maps (FWHM,
-    mm). `random_seed` is the seed of the prior and of its samples.
+    mm). `random_seed` is the seed of the prior and of its samples. `keeps_blocks` states whether
+    the second value has effects of blocks, which contrasts over runs need.
 
     Returns the smoothness of the run; one ``coverage_one_level_down`` per contrast; and rows of
     `iterate_tested_detail`, if the blocks can be split into halves. The second value is a file of
@@ -142,6 +144,7 @@ def check_intervals(
             factor=factor,
             random_seed=random_seed,
             omp_nthreads=omp_nthreads,
+            keeps_blocks=keeps_blocks,
         )
     except (SeriesError, ResolutionError) as error:
         _LOGGER.warning("%s: the confidence intervals could not be tested: %s", series_name, error)

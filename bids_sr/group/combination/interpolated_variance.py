@@ -21,7 +21,7 @@ _MAX_LAG = 4  # largest estimated lag (voxels); the autocorrelation at larger la
 _MAX_NOISE_T = 2.5
 _MIN_PAIRS = 200  # smallest number of voxel pairs for an estimate of the autocorrelation
 # voxels with a weight in the interpolation, relative to the voxel below the point
-_TAP_OFFSETS = np.arange(-5, 7)
+TAP_OFFSETS = np.arange(-5, 7)
 FRACTIONS = np.linspace(0, 1, 41)
 """Positions between two voxels at which an interpolation is described."""
 # smallest linearly interpolated brain mask between brain voxels only (1, but for rounding)
@@ -38,7 +38,7 @@ def noise_autocorrelation(t: Array, mask: MaskArray) -> Float:
     too few voxel pairs, so that the variance is not reduced along this axis.
     """
     usable = mask & (np.abs(t) < _MAX_NOISE_T)
-    autocorrelation = np.ones((3, len(_TAP_OFFSETS)))
+    autocorrelation = np.ones((3, len(TAP_OFFSETS)))
     for axis in range(3):
         estimates = _correlate_lags(np.moveaxis(t, axis, 0), np.moveaxis(usable, axis, 0))
         if not estimates:
@@ -46,7 +46,7 @@ def noise_autocorrelation(t: Array, mask: MaskArray) -> Float:
         decay = 0.0  # ratio of the autocorrelations at successive lags
         if len(estimates) > 1 and estimates[-2] > 0:
             decay = min(1.0, estimates[-1] / estimates[-2])
-        extrapolated = estimates[-1] * decay ** np.arange(1, len(_TAP_OFFSETS) - len(estimates))
+        extrapolated = estimates[-1] * decay ** np.arange(1, len(TAP_OFFSETS) - len(estimates))
         autocorrelation[axis] = [1.0, *estimates, *extrapolated]
     return autocorrelation
 
@@ -111,8 +111,8 @@ def _compute_axis_factor(autocorrelation: Float) -> Float:
 
 def interpolation_weights() -> Float:
     """Return the weights (fractions, 12 voxels) of the spline interpolation at `FRACTIONS`."""
-    impulse = np.zeros(4 * len(_TAP_OFFSETS) + 1)
+    impulse = np.zeros(4 * len(TAP_OFFSETS) + 1)
     center = len(impulse) // 2
     impulse[center] = 1.0
-    positions = center + FRACTIONS[:, None] - _TAP_OFFSETS
+    positions = center + FRACTIONS[:, None] - TAP_OFFSETS
     return np.asarray(ndimage.map_coordinates(impulse, positions[None], order=3))

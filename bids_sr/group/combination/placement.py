@@ -2,7 +2,7 @@
 
 Two maps that are a fraction of a millimeter apart differ wherever they are steep. The first run
 is not interpolated, so that its map is sharper than the map of a run that is moved to its frame.
-It is therefore filtered with the gain of this interpolation, without a shift. The remaining error
+It is therefore filtered like this interpolation, without a shift. The remaining error
 of the registration moves a map by a translation and a rotation that are unknown, but the same for
 all voxels. To first order, it changes an effect by the product of its gradient with the shift.
 """
@@ -12,22 +12,26 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.group.combination.interpolated_variance import FRACTIONS, interpolation_weights
+from bids_sr.group.combination.interpolated_variance import (
+    FRACTIONS,
+    TAP_OFFSETS,
+    interpolation_weights,
+)
 from bids_sr.io.arrays import Array, Float
 from bids_sr.spatial.transforms import apply_matrix
 
-_RADIUS = 11  # voxels, half the width of the symmetric kernels
+_RADIUS = 11  # voxels, half the width of the kernels
 _N_FREQUENCIES = 64  # length of the Fourier transform of an interpolation kernel
 
 
 def filter_alike(values: Array, frame_to_runs: Sequence[Array]) -> Float:
-    """Filter a map (3D) with the mean gain of the interpolation of other runs to its grid.
+    """Filter maps (3D, …) like the interpolation of other runs to their grid, on average.
 
-    `frame_to_runs` transform voxels of the map to voxels of the other runs (4 x 4). The gain along
-    each axis depends on the position between two voxels; phases, and thus places, do not change.
+    `frame_to_runs` transform voxels of the map to voxels of the other runs (4 x 4). The filter
+    along each axis depends on the position between two voxels, and does not move the map.
     """
     kernels = _make_kernels()
-    voxels = np.indices(values.shape, dtype=np.float32).reshape(3, -1).T
+    voxels = np.indices(values.shape[:3], dtype=np.float32).reshape(3, -1).T
     filtered = [_filter_axes(values, matrix, voxels, kernels) for matrix in frame_to_runs]
     return np.asarray(np.mean(filtered, axis=0))
 
@@ -37,8 +41,9 @@ def _filter_axes(values: Array, matrix: Array, voxels: Array, kernels: Float) ->
     points = apply_matrix(matrix, voxels)
     for run_axis in range(3):
         axis = int(np.argmax(np.abs(matrix[run_axis, :3])))
-        fractions = np.mod(points[:, run_axis], 1.0).reshape(values.shape)
-        padding = [(_RADIUS, _RADIUS) if other == axis else (0, 0) for other in range(3)]
+        fractions = np.mod(points[:, run_axis], 1.0)
+        fractions = fractions.reshape(*values.shape[:3], *[1] * (values.ndim - 3))
+        padding = [(_RADIUS * (other == axis),) * 2 for other in range(values.ndim)]
         padded = np.pad(values, padding, mode="edge")
         size = values.shape[axis]
         values = sum(
@@ -50,9 +55,11 @@ def _filter_axes(values: Array, matrix: Array, voxels: Array, kernels: Float) ->
 
 
 def _make_kernels() -> Float:
-    """Return symmetric kernels (fractions, taps) with the gain of the spline interpolation."""
-    gains = np.abs(np.fft.rfft(interpolation_weights(), n=_N_FREQUENCIES, axis=1))
-    kernels = np.fft.irfft(gains, axis=1)
+    """Return kernels (fractions, taps) of the spline interpolation less its shift."""
+    responses = np.fft.rfft(interpolation_weights(), n=_N_FREQUENCIES, axis=1)
+    frequencies = 2 * np.pi * np.fft.rfftfreq(_N_FREQUENCIES)
+    shifts = FRACTIONS[:, None] - TAP_OFFSETS[0]
+    kernels = np.fft.irfft(responses * np.exp(1j * shifts * frequencies), axis=1)
     kernels = np.roll(kernels, _RADIUS, axis=1)[:, : 2 * _RADIUS + 1]
     return np.asarray(kernels / kernels.sum(axis=1, keepdims=True))
 

@@ -15,6 +15,7 @@ from bids_sr.engine.metric_rows import metric_rows
 from bids_sr.evaluation.detail_support import COVERAGE, classify_detail
 from bids_sr.evaluation.steps.half_resolution_maps import (
     HalfResolutionMaps,
+    load_half_resolution_maps,
     save_half_resolution_maps,
 )
 from bids_sr.evaluation.steps.reconstruction_error import check_intervals
@@ -27,13 +28,20 @@ from bids_sr.io.volume import Volume
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.prior_maps.prior import Prior, PriorMaps
+from bids_sr.survey.preflight.combined_runs import RunTerm
 
 SHAPE, FACTOR = (32, 28, 10), (2.0, 2.0, 1.0)
 LOW_SHAPE = (16, 14, 10)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
 LOW_AFFINE = np.diag([6.0, 6.0, 4.0, 1.0])
 LOW_AFFINE[:2, 3] = 1.5
-NOBODY_LEFT_OUT = {"LeftOut": {}, "Disagreeing": {}}
+NOBODY_LEFT_OUT = {"LeftOut": {}, "OtherHead": {}, "Disagreeing": {}}
+INNER = np.zeros(SHAPE, bool)  # edges are not periodic if a run is interpolated
+INNER[4:-4, 4:-4] = True
+CHANGE = (
+    RunTerm(label="run-2", contrast="hand", weight=1.0, runs=("run-2",)),
+    RunTerm(label="run-1", contrast="hand", weight=-1.0, runs=("run-1",)),
+)
 
 
 def make_truth(seed=1):
@@ -82,7 +90,15 @@ def make_maps(
 
 
 def compare(
-    folder, runs, *, xfms=None, ratios=None, agreement=None, contrasts=None, own_rows=None
+    folder,
+    runs,
+    *,
+    xfms=None,
+    ratios=None,
+    agreement=None,
+    contrasts=None,
+    own_rows=None,
+    over_runs=None,
 ):
     """Return the rows of the test for maps by name of the run; None is a run without a test."""
     paths = {}
@@ -97,7 +113,8 @@ def compare(
         agreement or NOBODY_LEFT_OUT,
         own_rows or {},
         series_name="sbl",
-        contrasts=contrasts or {"hand": list(runs)},
+        contrasts={"hand": list(runs)} if contrasts is None else contrasts,
+        over_runs=over_runs or {},
         factor=FACTOR,
         calibrated=False,
     )
@@ -217,6 +234,115 @@ def test_the_smoothest_run_decides_whether_runs_can_be_tested(tmp_path):
     assert "smooth" in support.active.reason
 
 
+def make_blocks(truth, *, seed=0, n_blocks=6, level=1.0, **settings):
+    """Return maps of a run with the effects of its blocks; `level` of the downsampled effect."""
+    blocks = [
+        make_maps(truth, seed=1000 * seed + number, **settings) for number in range(n_blocks)
+    ]
+    acquired, errors = (
+        np.stack([getattr(block, name)[0] for block in blocks]) for name in ("acquired", "errors")
+    )
+    return replace(
+        blocks[0],
+        mask=INNER,
+        acquired=acquired.mean(axis=0, keepdims=True),
+        errors=errors.mean(axis=0, keepdims=True),
+        low_effects=level * blocks[0].low_effects,
+        blocks=np.stack([acquired + errors, acquired, acquired + errors]),
+        block_weights=np.full((1, n_blocks), 1 / n_blocks),
+        block_conditions=("hand",) * n_blocks,
+    )
+
+
+def make_smooth_truth(seed):
+    return 20 * ndimage.gaussian_filter(make_truth(seed) / 10, (0.4, 0.4, 0.4), mode="wrap")
+
+
+def compare_change(folder, first, second, shift=(0, 0)):
+    """Return the rows of run 2 - run 1, which is displaced by a known shift (voxels)."""
+    xfm = np.eye(4)
+    xfm[:2, 3] = np.multiply(shift, 3.0)
+    return compare(
+        folder,
+        {"run-1": first, "run-2": second},
+        xfms={"run-2": xfm[None]},
+        contrasts={},
+        over_runs={"change": CHANGE},
+    )
+
+
+@pytest.mark.parametrize(("share", "explained"), [(1.0, 1.0), (0.5, 0.75)])
+def test_detail_of_a_change_between_two_runs_is_recovered(tmp_path, share, explained):
+    truth, change = make_smooth_truth(1), 0.5 * make_smooth_truth(2)
+    runs = [
+        make_blocks(effect, share=share, seed=seed, noise=3.0, level=seed)
+        for seed, effect in ((1, truth), (2, truth + change))
+    ]
+    rows = compare_change(tmp_path, *runs)
+    assert values_of(rows)["brain"] == pytest.approx(explained, abs=0.12)
+    (support,) = classify_detail(rows, "sbl").values()
+    assert (support.contrast, support.state) == ("change", "recovered")
+    assert [row.contrast for row in rows if row.statistic == COVERAGE] == ["change"]
+
+
+def test_a_change_that_is_reversed_is_not_supported(tmp_path):
+    truth = make_smooth_truth(1)
+    first = make_blocks(truth, seed=1, noise=3.0)
+    second = make_blocks(truth + make_smooth_truth(2), share=-1.0, seed=2, noise=3.0, level=2.0)
+    rows = compare_change(tmp_path, first, second)
+    assert classify_detail(rows, "sbl")["change"].state == "not supported"
+
+
+def test_two_runs_of_one_condition_have_no_detail_of_a_difference(tmp_path):
+    """Run 2 is displaced by a known shift, and by a hidden shift of up to .2 mm along each axis.
+
+    The downsampled runs differ, so that all voxels are tested.
+    """
+    n_seeds, n_defined = 20, 0
+    for seed in range(n_seeds):
+        rng = np.random.default_rng(seed)
+        known, hidden = rng.uniform(-0.5, 0.5, 2), rng.uniform(-0.2, 0.2, 2) / 3
+        truth = make_smooth_truth(seed)
+        first = make_blocks(truth, seed=2 * seed, share=0.7, noise=8.0)
+        second = make_blocks(
+            truth, seed=2 * seed + 1, share=0.7, noise=8.0, shift=known + hidden, level=2.0
+        )
+        rows = compare_change(tmp_path / str(seed), first, second, known)
+        n_defined += math.isfinite(values_of(rows)["brain"])
+        assert classify_detail(rows, "sbl")["change"].state != "recovered"
+    # of 20; 14 if displacements are not regressed out, 19 if the first run is not filtered
+    assert n_defined <= 3
+
+
+def test_the_runs_of_a_term_are_averaged(tmp_path):
+    """Change of one of two runs: the difference of the means is half of it."""
+    truth, change = make_smooth_truth(1), make_smooth_truth(2)
+    runs = {
+        f"run-{number}": make_blocks(
+            truth + change * (number == 4), seed=number, noise=3.0, level=number
+        )
+        for number in (1, 2, 3, 4)
+    }
+    terms = tuple(
+        RunTerm(label="", contrast="hand", weight=weight, runs=names)
+        for weight, names in ((1.0, ("run-3", "run-4")), (-1.0, ("run-1", "run-2")))
+    )
+    settings = {"contrasts": {}, "over_runs": {"change": terms}}
+    assert values_of(compare(tmp_path / "all", runs, **settings))["brain"] > 0.85
+    agreement = {"LeftOut": {"run-4": "disagrees"}, "OtherHead": {}, "Disagreeing": {}}
+    rows = compare(tmp_path / "disagreeing", runs, agreement=agreement, **settings)
+    assert values_of(rows)["brain"] > 0.85
+    agreement["OtherHead"] = {"run-4": "another head"}
+    rows = compare(tmp_path / "head", runs, agreement=agreement, **settings)
+    assert math.isnan(values_of(rows)["brain"])
+
+
+def test_contrasts_over_runs_without_two_halves_are_not_tested(tmp_path):
+    first, second = (make_blocks(make_truth(seed), seed=seed) for seed in (1, 2))
+    single = replace(second, block_weights=np.zeros_like(second.block_weights))
+    assert compare_change(tmp_path, first, single) == []
+
+
 @pytest.mark.parametrize(("size", "expected"), [(1.0, 0.95), (3.0, 0.5)])
 def test_coverage_is_of_the_error_of_the_mean(tmp_path, size, expected):
     """Errors have a known SD. The effect of one run is 0, and its variance is large."""
@@ -252,10 +378,11 @@ def make_run_prior():
     return Prior(region=grid, weight=10 * patchy(grid, 5)[None], fwhm=(1.7,), noise=0.0)
 
 
-def check_simulated_run(folder, effects, seed):
+def check_simulated_run(folder, effects, seed, *, duration=20.0, keeps_blocks=False):
     """Run `check_intervals` on a run with one block per condition.
 
-    `effects` are the effects (z, x, y) by condition.
+    `effects` are the effects (z, x, y) by condition. A `duration` (s) of less than 20 s divides
+    the blocks in two.
     """
     folder.mkdir(parents=True)
     prior, generator = make_run_prior(), torch.Generator().manual_seed(seed)
@@ -277,8 +404,13 @@ def check_simulated_run(folder, effects, seed):
         "trained_on": "run",
     }
     model, _ = save_model(folder / "model", PriorMaps(None).state_dict(), card)
+    starts = dict.fromkeys((0.0, 20.0 - duration))
     events = pd.DataFrame(
-        {"onset": ONSETS.values(), "duration": 20.0, "trial_type": ONSETS.keys()}
+        [
+            {"onset": onset + start, "duration": duration, "trial_type": name}
+            for name, onset in ONSETS.items()
+            for start in starts
+        ]
     )
     linear_model = LinearModel(
         inputs=DesignInputs(
@@ -299,7 +431,25 @@ def check_simulated_run(folder, effects, seed):
             factor=FACTOR,
             random_seed=1,
             omp_nthreads=1,
+            keeps_blocks=keeps_blocks,
         )
+
+
+def test_effects_of_blocks_are_kept_for_contrasts_over_runs(tmp_path):
+    generator = torch.Generator().manual_seed(7)
+    effects = {name: 6 * fluctuation(make_run_prior(), generator) for name in ONSETS}
+    (_, kept), (_, other) = (
+        check_simulated_run(tmp_path / str(keeps), effects, 1, duration=6.0, keeps_blocks=keeps)
+        for keeps in (True, False)
+    )
+    maps = load_half_resolution_maps(kept)
+    assert maps.block_conditions == ("hand", "hand", "foot", "foot")
+    np.testing.assert_allclose(maps.block_weights, [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
+    means = np.einsum("cb,kbxyz->kcxyz", maps.block_weights, maps.blocks)
+    for mean, whole in zip(means, (maps.acquired + maps.errors, maps.acquired), strict=False):
+        assert np.corrcoef(mean.ravel(), whole.ravel())[0, 1] > 0.99
+    assert len(means) == 3  # with the prior of the run without its task
+    assert not load_half_resolution_maps(other).blocks.size
 
 
 def test_conditions_with_one_block_per_run_are_tested_across_runs(tmp_path):
