@@ -31,9 +31,10 @@ SHARED_UNSMOOTHED, SHARED_SMOOTHED = 0.75, 0.80
 """Correlation of the reconstruction error between runs, in active voxels, without smoothing and at
 `SMOOTHED_MM`.
 """
-OPPOSITE_ACTIVE, OPPOSITE_INACTIVE = 0.67, 0.35
-"""Smallest correlation of the reconstruction error between two runs, in active voxels and in the
-brain, which is used for runs whose weights have opposite signs.
+OPPOSITE_ACTIVE, OPPOSITE_SMOOTHED, OPPOSITE_INACTIVE = 0.67, 0.73, 0.35
+"""Smallest correlation of the reconstruction error between two runs, in active voxels without
+smoothing and at `SMOOTHED_MM`, and in the brain. It is used for runs whose weights have opposite
+signs.
 """
 SMOOTHED_MM = 5.0
 """Largest smoothing (FWHM, mm) with a measured correlation of the reconstruction error."""
@@ -149,7 +150,8 @@ def correlate_opposite(
     if calibrated or fwhm_mm > SMOOTHED_MM or not same_condition:
         return 0.0
     mean = combine_estimates(runs, shared=1.0)
-    return np.where(np.abs(mean.t) > ACTIVE_T, OPPOSITE_ACTIVE, OPPOSITE_INACTIVE)
+    active = np.interp(fwhm_mm, (0, SMOOTHED_MM), (OPPOSITE_ACTIVE, OPPOSITE_SMOOTHED))
+    return np.where(np.abs(mean.t) > ACTIVE_T, active, OPPOSITE_INACTIVE)
 
 
 def widen_error(fwhm_mm: float, *, n_runs: int) -> float:

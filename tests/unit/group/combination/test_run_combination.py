@@ -9,6 +9,7 @@ from scipy import stats
 from bids_sr.group.combination.run_combination import (
     OPPOSITE_ACTIVE,
     OPPOSITE_INACTIVE,
+    OPPOSITE_SMOOTHED,
     RunEstimate,
     combine_estimates,
     correlate_error,
@@ -250,6 +251,7 @@ def test_only_runs_of_one_condition_share_their_error():
     active, inactive = single_voxel_estimate(9, 1, 1), single_voxel_estimate(1, 1, 1)
     options = {"calibrated": False, "same_condition": True}
     assert correlate_opposite(0, [active] * 2, **options) == OPPOSITE_ACTIVE
+    assert correlate_opposite(5, [active] * 2, **options) == OPPOSITE_SMOOTHED
     assert correlate_opposite(5, [inactive] * 2, **options) == OPPOSITE_INACTIVE
     for other in ({"calibrated": True}, {"same_condition": False}):
         assert correlate_opposite(0, [active] * 2, **options | other) == 0
