@@ -91,8 +91,9 @@ def write_session(folder, name, head, patterns, modes, rng):
         change = change + FLUCTUATIONS * np.tensordot(courses[:, volume], modes, 1)
         fine = head + 700 * change
         coarse, affine = kspace_crop(fine.astype(np.float32), make_affine(), factor=FACTOR)
-        volumes.append(coarse + rng.normal(0, 700 * THERMAL, coarse.shape))
-    series = np.clip(np.stack(volumes, axis=-1), 0, None).astype(np.float32)
+        real, imaginary = rng.normal(0, 700 * THERMAL, (2, *coarse.shape))
+        volumes.append(np.hypot(coarse + real, imaginary))
+    series = np.stack(volumes, axis=-1).astype(np.float32)
     save_image(series, affine, Path(f"{stem}_bold.nii.gz"), tr=TR)
     sidecar = {"TaskName": "tap", "RepetitionTime": TR, "EchoTime": 0.03}
     Path(f"{stem}_bold.json").write_text(json.dumps(sidecar))

@@ -7,6 +7,8 @@ python benchmarks/participant_maps.py halves DATA OUT
     the four halves of these runs, each as a run
 python benchmarks/participant_maps.py pairs DATA OUT
     errors and intervals of both runs of pydecnef, in the frame of the first run
+python benchmarks/participant_maps.py differences DATA OUT
+    coverage of the intervals of differences between these runs
 
 DATA is the folder of `people.py`. Outputs of the program stay in OUT and are made once.
 
@@ -49,6 +51,7 @@ from bids_sr.group.combination.run_combination import (
     RunEstimate,
     combine_estimates,
     correlate_error,
+    correlate_opposite,
     widen_error,
 )
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
@@ -558,6 +561,67 @@ def error_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def difference_rows(frame: Framed) -> Iterator[dict[str, Any]]:
+    """Yield the coverage of intervals of the second run's effect minus the first run's effect."""
+    for pair in DIFFERENCES:
+        errors, effects, sds, noise = [], [], [], []
+        for index, contrast in enumerate(pair):
+            estimate = frame.effects(BEST, "sbl", contrast)[index]
+            errors.append(estimate.less(frame.truth(contrast)[index]))
+            effects.append(estimate)
+            sds.append(frame.sds[contrast][index])
+            noise.append(frame.error_noise(BEST, contrast)[index])
+        mapped = [
+            RunEstimate(
+                effect=effect.combined,
+                variance=frame.variances["sbl", contrast][index],
+                dof=frame.runs[index].design.dof,
+                sd=sds[index],
+            )
+            for index, (contrast, effect) in enumerate(zip(pair, effects, strict=True))
+        ]
+        # the error takes the place of the effect, and is 0 without noise and without SD
+        estimates = [
+            replace(estimate, effect=error.combined, variance=variance)
+            for estimate, error, variance in zip(mapped, errors, noise, strict=True)
+        ]
+        same = pair[0] == pair[1]
+        opposite = correlate_opposite(frame.width, mapped, calibrated=False, same_condition=same)
+        widening = widen_error(frame.width, n_runs=2)
+        variants = {
+            f"coverage, {label}": combine_estimates(
+                estimates, [-1, 1], shared=1, opposite=rho, widening=widening
+            )
+            for label, rho in (
+                ("program", opposite),
+                (".72", 0.72 * same),
+                (".75", 0.75 * same),
+                ("0", 0.0),
+            )
+        }
+        regions = frame.regions(BEST, pair[0])
+        for region in ("active", "brain"):
+            where = regions[region]
+            row = {
+                "contrast": " - ".join(pair[::-1]),
+                "mm": frame.width,
+                "region": region,
+                "voxels": int(where.sum()),
+                "r of errors": error_correlation(*(e.within(where) for e in errors)),
+            }
+            for label, combined in variants.items():
+                row[label] = coverage(combined.effect, combined.total_variance, where)
+            program = variants["coverage, program"]
+            row["coverage, noise alone"] = coverage(program.effect, program.variance, where)
+            yield row | {
+                "reconstruction, % of the variance": 100
+                * float(np.median((np.square(program.sd) / program.total_variance)[where])),
+                "coverage, noise of sbl": coverage(
+                    program.effect, sum(run.variance for run in mapped) + program.sd**2, where
+                ),
+            }
+
+
 def noise_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
     """Yield noise by scatter of blocks over the variance of the linear model, over the brain."""
     for contrast in frame.runs[0].stored.contrasts:
@@ -583,13 +647,16 @@ def noise_rows(frame: Framed, way: str) -> Iterator[dict[str, Any]]:
             }
 
 
-def whole_runs(data: Path, out: Path) -> list[Run]:
+def whole_runs(
+    data: Path, out: Path, contrasts: Sequence[str] | None = None, results: str = "blind"
+) -> list[Run]:
     """Make and read the outputs of both runs."""
     runs = []
     for number, name in enumerate(("B1", "B2"), 1):
         tested = replace(TESTED[name], one_type=False)
         low, truth = make_tested(tested, data, out)
-        runs.append(finished(number, f"run {number}", tested.name, low, truth, out, CONTRASTS))
+        place = out / tested.name / results
+        runs.append(finished(number, f"run {number}", place, low, truth, contrasts or CONTRASTS))
     return runs
 
 
@@ -607,7 +674,7 @@ def half_runs(data: Path, out: Path) -> list[Run]:
         for place in (low, truth):
             only_inside(place)
         title = f"run {name[1]}, {'second' if first else 'first'} half"
-        runs.append(finished(number, title, tested.name, low, truth, out, ("all",)))
+        runs.append(finished(number, title, out / tested.name / "blind", low, truth, ("all",)))
     return runs
 
 
@@ -617,6 +684,36 @@ def pair_table(data: Path, out: Path) -> None:
         row for frame in framed(whole_runs(data, out), (BEST,)) for row in error_rows(frame, BEST)
     ]
     keep_pairs([{"runs": "pydecnef 1 and 2", **row} for row in rows])
+
+
+def difference_table(data: Path, out: Path) -> None:
+    """Store the coverage of differences between both runs, in the frames of both."""
+    runs = whole_runs(data, out, TYPES_OF_DIFFERENCES, "types")
+    keep(
+        "participant_maps_differences",
+        "Coverage of intervals of differences between two runs of `sbl`",
+        [
+            shown(row)
+            for row in over_frames(
+                [
+                    row
+                    for order in (runs, runs[::-1])
+                    for frame in framed(order, (BEST,))
+                    for row in difference_rows(frame)
+                ]
+            )
+        ],
+        remarks=[
+            "Error: difference of `sbl` less the difference of the measured effects, which were"
+            " resampled once. Its noise is that of `sbl` less measured, by the scatter of blocks,"
+            " because both have the noise of the same volumes in common; `noise of sbl` has the"
+            " variance of the program instead, which counts this noise although it cancels."
+            " `program`: correlation of `group.combination.run_combination`; .72, .75 and"
+            " 0: other correlations (0 for different conditions). The error of the place was not"
+            " included. Means over the frames of both runs.",
+            f"{_ACTIVE_TEXT.split(', and')[0]} in the first contrast.",
+        ],
+    )
 
 
 def keep_pairs(rows: Rows) -> None:
@@ -644,17 +741,11 @@ def only_inside(place: Path) -> None:
 
 
 def finished(
-    number: int,
-    title: str,
-    name: str,
-    low: Path,
-    truth: Path,
-    out: Path,
-    contrasts: Sequence[str],
+    number: int, title: str, place: Path, low: Path, truth: Path, contrasts: Sequence[str]
 ) -> Run:
     """Run the program on a run, unless it has finished already."""
     more = ("--truth", str(truth), "--calibration", "none")
-    stored = call(low, out / name / "blind", contrasts, *more)
+    stored = call(low, place, contrasts, *more)
     assert stored.applied, f"{title}: sbl was not applied"
     return Run(number, title, stored, truth)
 
@@ -717,6 +808,13 @@ def over_frames(rows: Rows) -> Rows:
 
 
 CONTRASTS = ("all", "living-gaussian")
+TYPES_OF_DIFFERENCES = ("all", "living", "non_living", "gaussian")
+DIFFERENCES = (
+    *((name, name) for name in ("all", "living", "nonLiving", "gaussian")),
+    ("living", "nonLiving"),
+    ("living", "gaussian"),
+)
+"""Contrasts of the first and of the second run."""
 MIDDLE = 107  # first volume of the second half
 TITLES = {
     "": "Variance of the mean measured effect that runs explain, alone and together",
@@ -776,11 +874,13 @@ REMARKS: dict[str, list[str]] = {
 
 def main() -> int:
     """Run one subcommand."""
-    if len(sys.argv) != 4 or sys.argv[1] not in ("runs", "halves", "pairs"):
+    if len(sys.argv) != 4 or sys.argv[1] not in ("runs", "halves", "pairs", "differences"):
         sys.exit(__doc__)
     data, out = Path(sys.argv[2]), Path(sys.argv[3])
     if sys.argv[1] == "pairs":
         pair_table(data, out)
+    elif sys.argv[1] == "differences":
+        difference_table(data, out)
     elif sys.argv[1] == "runs":
         tables(whole_runs(data, out), (*FRAMES, SERIES), BEST)
     else:

@@ -15,7 +15,7 @@ if the interval of the region is above 0.
 import sys
 import tempfile
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import nibabel as nib
@@ -50,6 +50,7 @@ DISPLACEMENTS = {  # shifts (mm) and rotations (degrees) along all axes, relativ
     "up to .5": lambda rng: rng.uniform(-1, 1, 6),
     ".5": lambda rng: rng.choice([-1.0, 1.0], 6),
 }
+SIZE_OF_POWER = "up to .5"
 TERMS = (
     RunTerm(label="run-2", contrast="a", weight=1.0, runs=("run-2",)),
     RunTerm(label="run-1", contrast="a", weight=-1.0, runs=("run-1",)),
@@ -354,52 +355,66 @@ def measure_power(pair, foci, change, fields, rng):
         }
 
 
+def measure(head, size, seed):
+    """Return rows of the null, and rows of changes, of one pair of runs."""
+    boldref, mask, mask_hr = head
+    rng = np.random.default_rng(seed)
+    fields = make_fields(mask_hr.data.shape)
+    pose = make_pose(0.5 * DISPLACEMENTS[size](rng))
+    foci = draw_foci(mask_hr, rng)
+    nulls, changes = [], []
+    with tempfile.TemporaryDirectory() as name:
+        pair = register(boldref, mask, mask_hr, pose, Path(name), rng)
+        for noise in (NOISE, LOW_NOISE):
+            rows = measure_null(pair, foci, noise, fields, rng)
+            nulls += [{"mm and degrees": size, **row} for row in rows]
+        for change in CHANGES if size == SIZE_OF_POWER else ():
+            changes += measure_power(pair, foci, change, fields, rng)
+    return nulls, changes
+
+
+def summarize_null(table):
+    """Return a row of the table of false positives."""
+    return {
+        "maps with significant voxels": int(table["map"].sum()),
+        "of": len(table),
+        "voxels beyond 1.96, %": 100 * float(table["voxels"].mean()),
+        "significant regions, %": describe(table["regions"].sum()),
+        "share of the place, %": 100 * float(table["share"].mean()),
+    }
+
+
+def summarize_power(table):
+    """Return a row of the table of changes that are found."""
+    sized = table.dropna()
+    return {
+        "foci": len(table),
+        "with a size": len(sized),
+        "stated over true change": float(sized["stated"].median()),
+        "found, %": describe(sized["found"]),
+    }
+
+
+def keep_tables(pairs):
+    """Store both tables of the results of `measure`."""
+    nulls, changes = (pd.DataFrame(chain.from_iterable(rows)) for rows in zip(*pairs, strict=True))
+    keys = ["mm and degrees", "noise, %", "place"]
+    rows = [
+        dict(zip(keys, key, strict=True)) | summarize_null(table)
+        for key, table in nulls.groupby(keys, sort=False)
+    ]
+    keep("run_differences", "Two runs of one condition", rows)
+    rows = [
+        {"change, %": key} | summarize_power(table) for key, table in changes.groupby("change, %")
+    ]
+    keep("run_differences_power", "Changes of the stated smallest size in regions", rows)
+
+
 def main(out):
     """Measure false positives and power."""
-    boldref, mask, mask_hr = load(out)
-    fields = make_fields(mask_hr.data.shape)
-    nulls, changes = [], []
-    for size, seed in product(DISPLACEMENTS, range(FIRST_SEED, FIRST_SEED + N_SEEDS)):
-        rng = np.random.default_rng(seed)
-        pose = make_pose(0.5 * DISPLACEMENTS[size](rng))
-        foci = draw_foci(mask_hr, rng)
-        with tempfile.TemporaryDirectory() as name:
-            pair = register(boldref, mask, mask_hr, pose, Path(name), rng)
-            for noise in (NOISE, LOW_NOISE):
-                rows = measure_null(pair, foci, noise, fields, rng)
-                nulls += [{"mm and degrees": size, **row} for row in rows]
-            for change in CHANGES:
-                changes += measure_power(pair, foci, change, fields, rng)
-    rows = []
-    for (size, noise, place), table in pd.DataFrame(nulls).groupby(
-        ["mm and degrees", "noise, %", "place"], sort=False
-    ):
-        rows.append(
-            {
-                "displacement, mm and degrees": size,
-                "noise, %": noise,
-                "error of the place": place,
-                "maps with significant voxels": int(table["map"].sum()),
-                "of": len(table),
-                "voxels beyond 1.96, %": 100 * float(table["voxels"].mean()),
-                "significant regions, %": describe(table["regions"].sum()),
-                "share of the place, %": 100 * float(table["share"].mean()),
-            }
-        )
-    keep("run_differences", "Two runs of one condition", rows)
-    rows = []
-    for change, table in pd.DataFrame(changes).groupby("change, %"):
-        sized = table.dropna()
-        rows.append(
-            {
-                "change, %": change,
-                "foci": len(table),
-                "with a size": len(sized),
-                "stated over true change": float(sized["stated"].median()),
-                "found, %": describe(sized["found"]),
-            }
-        )
-    keep("run_differences_power", "Changes of the stated smallest size in regions", rows)
+    head = load(out)
+    seeds = range(FIRST_SEED, FIRST_SEED + N_SEEDS)
+    keep_tables([measure(head, size, seed) for size, seed in product(DISPLACEMENTS, seeds)])
 
 
 if __name__ == "__main__":
