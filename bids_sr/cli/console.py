@@ -85,6 +85,9 @@ def make_end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> I
                 not_applied_runs.append(f"{run.stem} ({summary['not applied']})")
             for line in compared_verdicts(path):
                 yield format_item("compared", line)
+    # maps over sessions
+    all_sessions = (output_dir / f"sub-{subject.label}" / "func" for subject in plan.subjects)
+    folders.update(folder for folder in all_sessions if folder.is_dir())
     yield from _make_report_lines(plan, output_dir, outcome.reports, not_applied_runs)
     if (methods_text := output_dir / "CITATION.md").exists():
         yield format_item("methods", f"{methods_text} (methods text with references)")

@@ -63,6 +63,19 @@ def test_first_lines_list_directories_and_each_note_once(tmp_path: Path) -> None
     assert "sub-01" in lines[-1]
 
 
+def test_maps_over_sessions_are_listed_with_the_maps_of_the_sessions(
+    tmp_path: Path, plan: Plan
+) -> None:
+    """They include differences between sessions."""
+    folders = [tmp_path / "sub-01" / folder for folder in ("func", "ses-a/func")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "sub-01_contrast-a_statmap.nii.gz").touch()
+    (folders[1] / f"{TAP}_desc-verdict_metrics.json").write_text("{}")
+    text = end_text(tmp_path, plan)
+    assert f"*_statmap.nii.gz in {folders[0]}, {folders[1]}" in text
+
+
 def test_verdicts_that_were_not_printed_before_are_listed(
     func: Path, tmp_path: Path, plan: Plan
 ) -> None:
