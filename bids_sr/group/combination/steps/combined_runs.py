@@ -99,7 +99,8 @@ CONTRASTS_OVER_RUNS_TEXT = (
     " run. The first run was filtered with the gain of the interpolation of the other runs. Their"
     " variance is the sum of the noise of the runs, of the part of the reconstruction error that"
     " they do not share, and of the product of the effect's gradient with the error of the"
-    " registration, estimated from its residuals in cells of 40 mm. t includes all three.\n"
+    " registration, estimated from its residuals in cells of 40 mm. t includes all three, or noise"
+    " and registration if a method was not applied.\n"
 )
 """Methods text of `contrast_runs`."""
 _DESCRIPTIONS = {
