@@ -101,6 +101,11 @@ class Statement(StrEnum):
     PAPER_NO = "The detail was contradicted {contrasts}."
     PAPER_NOT_TESTABLE = "The data did not decide {contrasts}."
     PAPER_NOT_TESTED = "The detail was neither measured nor tested {contrasts}."
+    PAPER_DIFFERENCE = (
+        "The difference {contrast} in {region} was {value} of the mean signal. A difference of"
+        " {change} % is found with a probability of 80 % (two-sided p < .05). The detail of the"
+        " difference: {detail}."
+    )
 
     # evidence: values and comparisons
     REFERENCE = "The reference is {reference}, and the {map_noun} is {contrast}{smoothing}."
@@ -210,7 +215,7 @@ class Statement(StrEnum):
     )
     ACROSS_RUNS_TEST = (
         "runs are reduced to half their resolution, super-resolved{sizes}, and compared with the"
-        " acquired effects of the other half of the runs"
+        " acquired effects of the other half of the runs (in differences: of the blocks)"
     )
     SINGLE_SPLIT = (
         "Conditions with two blocks have a single split into halves ({conditions}). Tested"

@@ -28,6 +28,8 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.smoothing import smooth
 
+ERROR_DOF = 64.0
+"""Degrees of freedom of the SD of the reconstruction error: samples from the prior."""
 _CONFIDENCE = 0.95
 # With fewer degrees of freedom, intervals of Student's t can be thousands of times the effect, but
 # intervals with this number cover (benchmarks/results/other_half.md).

@@ -97,7 +97,7 @@ def _render_named(rows: Sequence[Any], contrast: str, series_order: Sequence[str
         [row.region, series_text(row.series), *_list_effect(row), describe_veins(row), _count(row)]
         for row in shown_rows
     ]
-    heads = ["region", "series", *_EFFECT_HEADS, VEIN_HEAD, "voxels"]
+    heads = ["region", "series", *_name_columns(shown_rows), VEIN_HEAD, "voxels"]
     return _tabulate(f"Regions of interest, contrast {contrast}", heads, lines, 2)
 
 
@@ -107,7 +107,7 @@ def _render_clusters(rows: Sequence[Any], contrast: str) -> Markup:
         [row.region, *_list_effect(row), *_list_others(row), describe_veins(row), _count(row)]
         for row in rows
     ]
-    heads = ["cluster", *_EFFECT_HEADS, "acquired", "measured", VEIN_HEAD, "voxels"]
+    heads = ["cluster", *_name_columns(rows), "acquired", "measured", VEIN_HEAD, "voxels"]
     caption = f"Clusters of the acquired map, contrast {contrast}"
     return _tabulate(caption, heads, lines, 1) or render(
         "note",
@@ -131,7 +131,7 @@ def _render_labels(rows: Sequence[Any], contrast: str) -> Markup:
         ]
         for row in sorted(active, key=lambda row: -abs(row.effect))
     ]
-    heads = ["atlas label", *_EFFECT_HEADS, "acquired", "measured", "q", VEIN_HEAD, "voxels"]
+    heads = ["atlas label", *_name_columns(rows), "acquired", "measured", "q", VEIN_HEAD, "voxels"]
     caption = f"Atlas labels with q ≤ .05, contrast {contrast}"
     return _tabulate(caption, heads, lines, 1) or render(
         "note", "note", f"No atlas label has q ≤ .05 for {contrast}."
@@ -151,13 +151,27 @@ def _tabulate(
     return table(caption + remark, heads, shown, names=n_names, texts=range(n_names))
 
 
+def _name_columns(rows: Sequence[Any]) -> list[ColumnHead]:
+    """Return the heads of the cells of `_list_effect`."""
+    heads = list(_EFFECT_HEADS)
+    if rows and hasattr(rows[0], "smallest_change"):
+        heads.append(("change found with a probability of 80 %", EFFECT_UNIT))
+    return heads
+
+
 def _list_effect(row: Any) -> list[str]:
-    """Return the cells of the effect of a region and its errors."""
-    return [
+    """Return the cells of the effect of a region and its errors.
+
+    Contrasts over runs also have the smallest change that is found.
+    """
+    cells = [
         f"{number(row.effect)} ± {number(row.noise_se)}",
         _format_value(row.error_sd),
         interval(row.lower, row.upper) or _MISSING,
     ]
+    if hasattr(row, "smallest_change"):
+        cells.append(_format_value(row.smallest_change))
+    return cells
 
 
 def _list_others(row: Any) -> list[str]:

@@ -7,16 +7,20 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from bids_sr.engine.metric_rows import VerdictFacts
-from bids_sr.engine.number_text import interval_ends, number
+from bids_sr.engine.number_text import interval, interval_ends, number, p_value
 from bids_sr.evaluation.result_text import REGIONS, list_places, quote_contrast
 from bids_sr.evaluation.statements import Statement
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.frozen import frozen
+from bids_sr.io.tables import read_frame
 from bids_sr.io.word_lists import add_counts, enumerate_unique
 from bids_sr.report.evaluation_rows import series_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _VERDICT_SUFFIX = "_desc-verdict_metrics.json"
 RESULTS_HEADING = "## Results"
@@ -67,16 +71,65 @@ def write_paragraphs(root: Path, label: str = "*") -> dict[str, str]:
     `label` is of the participant without ``sub-``; by default, all participants.
     """
     by_task: dict[str, list[_RunVerdict]] = {}
+    for file, entities in _find_files(root, label, _VERDICT_SUFFIX):
+        verdict = _RunVerdict(
+            participant=entities["sub"],
+            task=entities.get("task", ""),
+            facts=cast("VerdictFacts", read_json(file)),
+        )
+        by_task.setdefault(verdict.task, []).append(verdict)
+    differences: dict[str, list[pd.DataFrame]] = {}
+    for file, entities in _find_files(root, label, "_desc-regions_metrics.tsv"):
+        differences.setdefault(entities.get("task", ""), []).append(read_frame(file))
+    return {
+        task: " ".join(
+            [*_write_sentences(task, runs), *_write_differences(differences.get(task, []))]
+        )
+        for task, runs in sorted(by_task.items())
+    }
+
+
+def _find_files(root: Path, label: str, suffix: str) -> Iterable[tuple[Path, dict[str, str]]]:
+    """Yield the files of participants with a suffix, and their entities."""
     for folder in ("func", "ses-*/func"):
-        for file in sorted(root.glob(f"sub-{label}/{folder}/*{_VERDICT_SUFFIX}")):
-            entities = dict(part.partition("-")[::2] for part in file.name.split("_")[:-1])
-            verdict = _RunVerdict(
-                participant=entities["sub"],
-                task=entities.get("task", ""),
-                facts=cast("VerdictFacts", read_json(file)),
+        for file in sorted(root.glob(f"sub-{label}/{folder}/*{suffix}")):
+            parts = file.name.split("_")[:-1]
+            yield file, dict(part.partition("-")[::2] for part in parts)
+
+
+def _write_differences(tables: Iterable["pd.DataFrame"]) -> Iterable[str]:
+    """Yield a sentence per difference between runs in a region, from tables of regions.
+
+    The region is the first region of interest, or else the atlas label with the smallest q if
+    there is one map of the difference.
+    """
+    shown: dict[tuple[str, str], list[Any]] = {}
+    for table in tables:
+        if "smallest_change" not in table:
+            continue
+        narrow = table[table["fwhm_mm"] == table["fwhm_mm"].min()]
+        ranked = narrow.sort_values("q", na_position="first", kind="stable")
+        for row in ranked.drop_duplicates("contrast").itertuples():
+            region = "" if row.origin == "atlas" else row.region
+            shown.setdefault((row.contrast, region), []).append(row)
+    for (contrast, region), rows in shown.items():
+        row = rows[0]
+        if not region and len(rows) > 1:
+            continue
+        value = f"{number(row.effect)} % (95 % interval {interval(row.lower, row.upper)})"
+        if len(rows) > 1:
+            effects = [row.effect for row in rows]
+            value = (
+                f"{number(min(effects))} to {number(max(effects))} % (median"
+                f" {number(statistics.median(effects))}, {len(rows)} maps)"
             )
-            by_task.setdefault(verdict.task, []).append(verdict)
-    return {task: " ".join(_write_sentences(task, runs)) for task, runs in sorted(by_task.items())}
+        yield Statement.PAPER_DIFFERENCE.format(
+            contrast=quote_contrast(contrast),
+            region=region or f"{row.region} (atlas label with the smallest q, {p_value(row.q)})",
+            value=value,
+            change=number(statistics.median(row.smallest_change for row in rows)),
+            detail=enumerate_unique(row.detail for row in rows),
+        )
 
 
 def _write_sentences(task: str, runs: Sequence[_RunVerdict]) -> Iterable[str]:

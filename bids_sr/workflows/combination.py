@@ -33,7 +33,7 @@ from bids_sr.survey.preflight.combined_runs import (
 )
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
-from bids_sr.workflows.map_run import MappedRun
+from bids_sr.workflows.map_run import MappedRun, list_clusters
 from bids_sr.workflows.model_run import RunModel
 from bids_sr.workflows.report_run import make_scene_images
 from bids_sr.workflows.run_plan import RunPlan
@@ -75,7 +75,7 @@ class CombinedMaps:
     the expected share of the wrong sign, by series. `skipped_runs` has the reason why a run was
     skipped, by series and name of the run. `resampled` are effects, variances and errors of the
     runs in the frame of the first run, by series. `regions` are the means of regions in contrasts
-    over runs, by series.
+    over runs in the exported series, and `clusters` their clusters; None if there are none.
     """
 
     group: RunGroup
@@ -85,7 +85,8 @@ class CombinedMaps:
     rows: Mapping[str, Rows]
     skipped_runs: Mapping[str, Mapping[str, str]]
     resampled: Mapping[str, list[Map]]
-    regions: Mapping[str, Table]
+    regions: Table | None
+    clusters: Table | None
 
     @property
     def first(self) -> ProcessedRun:
@@ -136,7 +137,8 @@ class _CombinedSeries:
 
     `maps`, `space_maps`: maps and regions in the frame of the first run and in other spaces.
     `rows`: size of the regions and expected share of the wrong sign. `skipped_runs`: reason by
-    name of the run. `regions`: means of regions in contrasts over runs; None if there are none.
+    name of the run. `regions`, `clusters`: means of regions in contrasts over runs,
+    and clusters of these contrasts; None if there are none.
     """
 
     maps: list[Map]
@@ -144,6 +146,7 @@ class _CombinedSeries:
     rows: Rows
     skipped_runs: Mapping[str, str]
     regions: Table | None
+    clusters: Table | None
 
 
 def _combine_group(
@@ -229,6 +232,7 @@ def _combine_group(
                     agreement,
                     outputs,
                 )
+    primary = combined_series.get(first.plan.primary)
     return CombinedMaps(
         group=group,
         runs=runs,
@@ -237,11 +241,8 @@ def _combine_group(
         rows={name: result.rows for name, result in combined_series.items()},
         skipped_runs={name: result.skipped_runs for name, result in combined_series.items()},
         resampled=resampled_maps,
-        regions={
-            name: result.regions
-            for name, result in combined_series.items()
-            if result.regions is not None
-        },
+        regions=None if primary is None else primary.regions,
+        clusters=None if primary is None else primary.clusters,
     )
 
 
@@ -541,7 +542,7 @@ def _combine_series(
                 settings.smoothing, n_runs=len(runs), calibrated=is_calibrated
             ),
         )
-    regions = None
+    regions = clusters = None
     n_maps = len(group.contrasts) * len(settings.smoothing)
     seconds_per_map = _COMBINATION_WITH_ERROR_S if has_error else _COMBINATION_S
     expect_cost(maps, RunTime(always=0.3, high=seconds_per_map * n_maps))
@@ -554,7 +555,15 @@ def _combine_series(
         has_regions = first.fitted_run.registration.regions or first.maps.atlas_bold_hr is not None
         if series == first.plan.primary and has_regions:
             regions = _contrast_regions(
-                group, runs, first, resampled_maps, place_errors, agreement, anat, outputs
+                group,
+                runs,
+                first,
+                resampled_maps,
+                place_errors,
+                tested_rows,
+                agreement,
+                anat,
+                outputs,
             )
         difference_maps, rows = combined_runs.contrast_runs(
             resampled_maps,
@@ -568,6 +577,10 @@ def _combine_series(
             thresholds=settings.thresholds,
             calibrated=is_calibrated,
         )
+        if series == first.plan.primary:
+            clusters = list_clusters(
+                first.plan, first.fitted_run, difference_maps, concatenate([]), anat, outputs
+            )
         n_maps = len(group.over_runs) * len(settings.smoothing)
         seconds = _CONTRAST_S * n_maps * len(runs)
         expect_cost(difference_maps, RunTime(always=0.3, high=seconds))
@@ -586,7 +599,12 @@ def _combine_series(
     if any(bool(run.model.grids) for run in runs.values()):
         outputs.store(space_maps, provenance=True, among=stored_entities)
     return _CombinedSeries(
-        maps=maps, space_maps=space_maps, rows=rows, skipped_runs=skipped_runs, regions=regions
+        maps=maps,
+        space_maps=space_maps,
+        rows=rows,
+        skipped_runs=skipped_runs,
+        regions=regions,
+        clusters=clusters,
     )
 
 
@@ -596,6 +614,7 @@ def _contrast_regions(
     first: ProcessedRun,
     resampled_maps: list[Map],
     place_errors: dict[str, Facts],
+    tested_rows: Rows | None,
     agreement: Facts,
     anat: Anatomy | None,
     outputs: Outputs,
@@ -611,6 +630,7 @@ def _contrast_regions(
         region_masks=[region.bold_hr for region in registration.regions],
         atlas_bold_hr=first.maps.atlas_bold_hr,
         atlas_labels=None if anat is None else anat.atlas.atlas_labels,
+        tested_rows=tested_rows,
         series_name=series,
         region_names=[region.name for region in registration.regions],
         over_runs=group.over_runs,
@@ -684,7 +704,8 @@ def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
                     if series in run.maps.series
                     and (rows := run.maps.series[series].error_rows) is not None
                 },
-                regions=combined_maps.regions.get(series),
+                regions=combined_maps.regions,
+                clusters=combined_maps.clusters,
                 entities=combined_maps.group.entities,
                 over_sessions=combined_maps.group.over_sessions,
                 at_rest=plan.at_rest,

@@ -126,7 +126,9 @@ def map_run(
         input_smoothing=plan.correction.input_smoothing,
     )
     outputs.store_metrics(image_metrics, "image", columns)
-    clusters = _list_clusters(plan, fitted_run, all_mapped, anat, outputs)
+    maps = concatenate(mapped_series.maps for mapped_series in all_mapped)
+    error_maps = [item.error_maps for item in all_mapped if item.error_maps is not None]
+    clusters = list_clusters(plan, fitted_run, maps, concatenate(error_maps), anat, outputs)
     regions = atlas_bold_hr = None
     if "glm" in plan.maps.kinds:
         regions, atlas_bold_hr = _measure_regions(
@@ -361,16 +363,17 @@ def _add_model_text(plan: RunPlan, acquired_maps: list[Map], names: Sequence[str
         add_methods_text(Part.MAPS, activation_texts.describe_correlation(maps))
 
 
-def _list_clusters(
+def list_clusters(
     plan: RunPlan,
     fitted_run: FittedRun,
-    all_mapped: Sequence[MappedSeries],
+    maps: list[Map],
+    error_maps: list[Map],
     anat: Anatomy | None,
     outputs: Outputs,
 ) -> Table:
-    """List the clusters of all maps of a run with the atlas labels, and store the table."""
+    """List the clusters of maps in the frame of a run with the atlas labels; store the table."""
     clusters, columns = active_regions.list_clusters(
-        concatenate(mapped_series.maps for mapped_series in all_mapped),
+        maps,
         fitted_run.motion.boldref,
         fitted_run.registration.bold_mask,
         boldref2t1w_xfm=fitted_run.registration.boldref2t1w_xfm,
@@ -378,11 +381,7 @@ def _list_clusters(
         atlas_source=None if anat is None else anat.atlas.atlas_source,
         atlas_labels=None if anat is None else anat.atlas.atlas_labels,
         atlas_xfms=() if anat is None else anat.atlas.atlas_xfms,
-        error_maps=concatenate(
-            mapped_series.error_maps
-            for mapped_series in all_mapped
-            if mapped_series.error_maps is not None
-        ),
+        error_maps=error_maps,
         method_names=plan.methods,
     )
     atlas = None if anat is None else plan.atlas

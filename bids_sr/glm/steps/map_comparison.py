@@ -10,7 +10,7 @@ from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.map_summary import upsampled_rows
-from bids_sr.io.grids import BOLDREF, Factor
+from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, Factor
 from bids_sr.io.json_values import as_number
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
@@ -98,14 +98,14 @@ def read_input_smoothing(derivative: Derivative) -> float:
 
 
 def sort_maps_of_run(maps: Iterable[Derivative]) -> tuple[SortedMaps, SortedMaps]:
-    """Return maps and regions of a run by series; maps in other spaces are skipped.
+    """Return maps and regions of runs by series; maps in other spaces are skipped.
 
     Maps are by contrast, statistic and FWHM (mm), and regions by contrast, kind and FWHM.
     """
     stats, regions = SortedMaps(), SortedMaps()
     for derivative in maps:
         entities, sidecar = derivative.entities, derivative.sidecar
-        if entities["space"] != BOLDREF:
+        if entities["space"] not in (BOLDREF, FIRST_BOLDREF):
             continue
         series = str(sidecar["SourceSeries"])
         fwhm_mm = as_number(sidecar["SmoothingFWHM"])

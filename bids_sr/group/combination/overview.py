@@ -1,5 +1,6 @@
 """First part of a participant's page: the combined map of all runs, with its error."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from itertools import compress
@@ -10,7 +11,6 @@ from markupsafe import Markup
 from bids_sr.engine.metric_rows import MISSING
 from bids_sr.engine.number_text import number
 from bids_sr.evaluation.result import RunResult
-from bids_sr.glm.activation_regions import Z_95
 from bids_sr.io.frozen import frozen
 from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.io.word_lists import enumerate_words
@@ -40,7 +40,6 @@ COVERAGE_OF_TWO = (0.94, 0.95)
 """Measured coverage of 95 % intervals of two unsmoothed runs (`participant_maps.py pairs`)."""
 # difference between two intervals, relative to their width, that counts as small
 _SIMILAR_SHARE = 0.1
-_SMALLEST_CHANGE_SDS = 1.96 + 0.84  # SD, change that is found with 80 % at a two-sided p of .05
 _CM3_PER_MM3 = 1e-3
 
 
@@ -98,7 +97,8 @@ class ParticipantMap:
     `result` is the result for the detail of the combined contrasts, and `reasons` are its reasons.
     `views` are the parts of the first screen by contrast; the first is of `contrast`.
     `place_share` is the share of the error of the registration in the variance of a contrast over
-    runs; None for a mean of runs.
+    runs; None for a mean of runs. `smallest_change` of a voxel (percent) is found with a
+    probability of 80 % in such a contrast, given the median errors.
     """
 
     entities: Mapping[str, str]
@@ -123,6 +123,7 @@ class ParticipantMap:
     scales: Mapping[str, float] = field(default_factory=dict)
     fewer_than: str = ""
     place_share: float | None = None
+    smallest_change: float = math.nan
     uncombined: Sequence[str] = ()
     result: RunResult = field(default_factory=RunResult)
     reasons: Sequence[str] = ()
@@ -275,8 +276,7 @@ def _repeated_error_sentences(facts: ParticipantMap) -> list[str]:
             " and it contains the error of the registration of the runs"
             f" ({number(facts.place_share, '.0%')} of the variance in the brain). Distortion and"
             " scale that differ between runs are not included.",
-            "With this error, a change of"
-            f" {_percent(_SMALLEST_CHANGE_SDS / Z_95 * (facts.combined.interval or 0))} in a voxel"
+            f"With this error, a change of {_percent(facts.smallest_change)} in a voxel"
             " is found with a probability of 80 % (two-sided p < .05).",
         ]
     if facts.shared >= 1:

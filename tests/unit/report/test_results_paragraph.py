@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from data.rows import judge_rows, make_detail_row, make_measured_rows, make_tested_rows
 
@@ -44,6 +45,53 @@ def test_a_measured_run_names_reference_value_baseline_and_contrasts(tmp_path: P
     ):
         assert part in text
     assert "no high-resolution reference" not in text
+
+
+def make_difference(**cells: object) -> dict[str, object]:
+    shared = {
+        "contrast": "change",
+        "origin": "roi",
+        "fwhm_mm": 0,
+        "q": "n/a",
+        "detail": "recovered",
+    }
+    values = {"effect": 0.5, "lower": 0.2, "upper": 0.8, "smallest_change": 0.4}
+    return {**shared, "region": "motor", **values, **cells}
+
+
+def test_a_difference_between_runs_is_reported_with_its_smallest_change(tmp_path: Path) -> None:
+    """A region of interest has no q; without one, the label with the smallest q is shown.
+
+    Labels of several participants are not summarized.
+    """
+    labels = [
+        make_difference(origin="atlas", region=name, q=q, effect=q)
+        for name, q in (("left", 0.2), ("right", 0.01))
+    ]
+    rows = {
+        "sub-01": [*labels, make_difference(), make_difference(fwhm_mm=5, effect=9)],
+        "sub-02": [make_difference(effect=0.7, smallest_change=0.6, detail="not testable")],
+        "sub-03": labels,
+        "sub-04": labels,
+    }
+    for name, cells in rows.items():
+        store(tmp_path, f"{name}_task-tap", make_tested_rows())
+        pd.DataFrame(cells).to_csv(
+            tmp_path / name / "func" / f"{name}_task-tap_desc-regions_metrics.tsv",
+            sep="\t",
+            index=False,
+        )
+    single = paragraph(tmp_path, label="01")
+    assert "change in motor was 0.500 % (95 % interval [0.200, 0.800]) of" in single
+    assert "A difference of 0.400 % is found with a probability of 80 %" in single
+    assert "The detail of the difference: recovered." in single
+    text = paragraph(tmp_path)
+    assert "change in motor was 0.500 to 0.700 % (median 0.600, 2 maps) of" in text
+    assert "recovered and not testable" in text
+    assert "left" not in text
+    assert "right" not in text
+    label = paragraph(tmp_path, label="03")
+    assert "change in right (atlas label with the smallest q, .010) was 0.010" in label
 
 
 def test_a_tested_run_states_that_the_accuracy_is_unknown(tmp_path: Path) -> None:

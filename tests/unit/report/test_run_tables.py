@@ -148,6 +148,10 @@ def test_regions_clusters_and_active_labels_have_a_table_each():
     ]
     assert "% of the brain's mean signal" in page.text
     assert regions_html(regions.iloc[:0], []) == ""
+    differences = Page(regions_html(regions.assign(smallest_change=0.7), ["sbl"]))
+    table = next(iter(differences.tables.values()))
+    assert "probability of 80 %" in table[0][5]
+    assert table[1][5] == "0.700"
     inactive = regions[(regions["origin"] == "atlas") & (regions["q"] > 0.05)]
     assert "No atlas label has q ≤ .05" in regions_html(inactive, [])
 

@@ -11,12 +11,13 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
-from bids_sr.engine.artifacts import Facts, Image, Map, Mask, Table
+from bids_sr.engine.artifacts import Facts, Image, Map, Mask, Rows, Table
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import Stage, step
+from bids_sr.evaluation.detail_support import classify_detail
 from bids_sr.evaluation.statistics.multiple_comparisons import benjamini_hochberg
 from bids_sr.evaluation.steps.region_effects import COLUMNS
-from bids_sr.glm.region_means import MeanEffect
+from bids_sr.glm.region_means import ERROR_DOF, MeanEffect
 from bids_sr.group.combination.placement import compute_place_gradients, compute_place_sd
 from bids_sr.group.combination.run_combination import (
     RunEstimate,
@@ -34,10 +35,9 @@ from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.run_time import RunTime
 from bids_sr.survey.preflight.combined_runs import RunTerm
 
-_ERROR_DOF = 64.0  # samples of the reconstruction error
 _KEYS = ["origin", "region", "fwhm_mm"]
 _OF_REGION = ("voxels_given", "voxels", "input_fwhm_mm")  # cells that the runs share
-_COLUMNS = [*COLUMNS, "smallest_change"]
+_COLUMNS = [*COLUMNS, "smallest_change", "detail"]
 _DESCRIPTIONS = {
     "error_sd": {
         "Description": "Standard deviation of the reconstruction error that the runs do not share,"
@@ -49,6 +49,10 @@ _DESCRIPTIONS = {
         "Description": "Change that is found with a probability of 80 % (two-sided p < .05), given"
         " noise, errors and degrees of freedom",
         "Units": "percent",
+    },
+    "detail": {
+        "Description": "Test of the detail of the difference at half the resolution, in active"
+        " voxels: recovered, not supported or not testable",
     },
 }
 
@@ -67,6 +71,7 @@ def contrast_regions(
     region_masks: Sequence[Mask] = (),
     atlas_bold_hr: Image | None = None,
     atlas_labels: Table | None = None,
+    tested_rows: Rows | None = None,
     *,
     series_name: str,
     region_names: Sequence[str],
@@ -79,7 +84,8 @@ def contrast_regions(
     effects of `run_regions`, the tables of the runs by name. Noise and reconstruction error are
     those of the tables. The error of the registration is one for all voxels, so that gradients are
     averaged over a region. `region_masks`, which have the names `region_names`, and the atlas are
-    on the grid of the first run. For the other parameters, see
+    on the grid of the first run. `tested_rows` is the result of `tested_runs.compare_runs`; None
+    if nothing was tested. For the other parameters, see
     `bids_sr.group.combination.steps.combined_runs.contrast_runs`.
 
     Returns one row per region, contrast and width that all runs of the contrast have, and
@@ -94,6 +100,7 @@ def contrast_regions(
         }
     excluded = exclude_from_contrasts(resampled_maps, series_name, run_agreement)
     tables = []
+    tested = classify_detail(tested_rows or (), series_name)
     for used in select_runs(resampled_maps, over_runs, excluded):
         if not used.is_complete or not used.maps.keys() <= run_regions.keys():
             continue
@@ -119,7 +126,9 @@ def contrast_regions(
             for name in placed
         }
         table = _combine_rows(common_rows, used, place_sds, calibrated=calibrated)
-        tables.append(table.assign(contrast=used.contrast, series=series_name))
+        result = tested.get(used.contrast)
+        state = "not testable" if result is None else result.state
+        tables.append(table.assign(contrast=used.contrast, series=series_name, detail=state))
     table = pd.concat(tables).reset_index() if tables else pd.DataFrame(columns=_COLUMNS)
     descriptions = {**COLUMNS, **_DESCRIPTIONS}
     return table.reindex(columns=_COLUMNS), {name: dict(descriptions[name]) for name in _COLUMNS}
@@ -196,12 +205,12 @@ def _combine_rows(
         (MeanEffect(effect=row.effect, noise_sd=row.noise_se, noise_dof=row.noise_dof), error)
         for row, error in zip(result.itertuples(), errors.tolist(), strict=True)
     ]
-    intervals = [mean.compute_interval(error, _ERROR_DOF) for mean, error in effects]
+    intervals = [mean.compute_interval(error, ERROR_DOF) for mean, error in effects]
     result[["lower", "upper"]] = np.reshape(intervals, (-1, 2))
     result["smallest_change"] = [
-        mean.compute_smallest_change(error, _ERROR_DOF) for mean, error in effects
+        mean.compute_smallest_change(error, ERROR_DOF) for mean, error in effects
     ]
     is_atlas = result.index.get_level_values("origin") == "atlas"
-    tested = [mean.compute_p(error, _ERROR_DOF) for mean, error in effects]
+    tested = [mean.compute_p(error, ERROR_DOF) for mean, error in effects]
     result.loc[is_atlas, "q"] = benjamini_hochberg(list(np.asarray(tested)[is_atlas]))
     return result

@@ -1,5 +1,6 @@
 """Figures of the combined map of all runs of a participant."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.engine.number_text import number
 from bids_sr.glm.activation_regions import Z_95, fdr_region
 from bids_sr.glm.contrasts import ALL
+from bids_sr.glm.region_means import ERROR_DOF, MeanEffect
 from bids_sr.glm.steps.map_comparison import read_input_smoothing
 from bids_sr.group.combination.steps.combined_runs import (
     TERMS,
@@ -74,6 +76,7 @@ def draw_participant(
     images: SceneImages,
     run_rows: dict[str, Rows] | None = None,
     regions: Table | None = None,
+    clusters: Table | None = None,
     *,
     entities: Mapping[str, str],
     over_sessions: bool,
@@ -90,7 +93,8 @@ def draw_participant(
     same frame. `rows` are rows of the test across runs, and sizes of the regions in the combined
     maps, of the primary series. `images` are images of the first run that the maps are drawn on.
     `run_rows` are sizes of the regions in the maps of each run, by name of the run. `regions` are
-    means of regions in contrasts over runs; None if there are none.
+    means of regions in contrasts over runs, and `clusters` the clusters of these contrasts; None
+    if there are none.
 
     `entities` are the entities of the combined maps: labels by long entity name. `over_sessions`
     states whether runs are from several sessions, and `at_rest` whether maps show seeds instead of
@@ -104,6 +108,7 @@ def draw_participant(
         participant_html,
         participant_reasons_html,
     )
+    from bids_sr.report.cluster_tables import clusters_html
     from bids_sr.report.first_screen import make_view
     from bids_sr.report.reasons import explain_contrasts, list_reasons
 
@@ -174,6 +179,8 @@ def draw_participant(
     reasons_html = participant_reasons_html(participant_map)
     if regions is not None and len(regions):
         reasons_html = join([reasons_html, _show_regions(regions, series, contrast)])
+    if clusters is not None:
+        reasons_html = join([reasons_html, clusters_html(clusters, series, first=contrast)])
     yield FigureDrawing("participantWhy", reasons_html)
 
 
@@ -317,6 +324,9 @@ def _summarize_map(
     assert isinstance(not_applied, Sequence)
     shared = sidecar.get("SharedErrorCorrelation")
     has_error = "sd" in combined_maps
+    combined = _summarize_error("all", 1.0, combined_maps, rows, shown_effect, voxels)
+    noise_dof = as_number(sidecar.get("DegreesOfFreedom", math.nan))
+    mean_error = MeanEffect(effect=0.0, noise_sd=combined.noise, noise_dof=noise_dof)
     return ParticipantMap(
         entities=entities,
         series=shown_effect.series,
@@ -331,7 +341,10 @@ def _summarize_map(
             for name, weight in weights.items()
             if "variance" in by_run.get(name, {})
         ],
-        combined=_summarize_error("all", 1.0, combined_maps, rows, shown_effect, voxels),
+        combined=combined,
+        smallest_change=mean_error.compute_smallest_change(
+            combined.reconstruction or 0.0, ERROR_DOF
+        ),
         n_voxels=int(voxels.inside.sum()),
         in_region=in_region,
         shared=None if shared is None else as_number(shared),

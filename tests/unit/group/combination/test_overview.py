@@ -185,11 +185,17 @@ def test_answers_and_missing_contrasts_are_named() -> None:
 
 def test_a_contrast_over_runs_is_described_by_its_weights_and_smallest_change():
     runs = [replace(RUNS[0], weight=1.0), replace(RUNS[1], weight=-1.0)]
-    facts = replace(FACTS, runs=runs, place_share=0.02, equal_weights=False, left_out={})
+    facts = replace(
+        FACTS,
+        runs=runs,
+        place_share=0.02,
+        smallest_change=0.5,
+        equal_weights=False,
+        left_out={},
+    )
     noisy = replace(facts, combined=replace(FACTS.combined, noise=0.3))
     assert "has more noise" not in participant_reasons_html(noisy)
     assert "weighted sum of runs (+1 run-1, −1 run-2)" in participant_html(facts)
     page = participant_reasons_html(facts)
     assert "2 % of the variance in the brain" in page
-    # 2.8 SD, if 1.96 SD are .351 %
     assert re.search(r"a change of 0.50\s% in a voxel is found", page)

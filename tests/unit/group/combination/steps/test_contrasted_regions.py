@@ -1,8 +1,11 @@
 """Means of regions in contrasts over runs, from simulated tables of runs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from data.rows import make_tested_rows
 from scipy import ndimage, stats
 
 from bids_sr.engine.artifacts import Derivative
@@ -90,6 +93,14 @@ def test_regions_are_subtracted_with_their_errors():
     np.testing.assert_allclose(table["noise_dof"], 80.0)
     total = np.sqrt(np.square(table["noise_se"]) + np.square(table["error_sd"]))
     np.testing.assert_allclose(table["smallest_change"], 2.83 * total, rtol=0.01)
+    assert set(table["detail"]) == {"not testable"}
+    tested_rows = [
+        replace(row, contrast="change") for row in make_tested_rows() if row.contrast == "body"
+    ]
+    recovered, _ = measure(
+        make_table(np.full(10, 1.0)), make_table(np.full(10, 3.0)), tested_rows=tested_rows
+    )
+    assert set(recovered["detail"]) == {"recovered"}
     assert (table["q"] < 0.05).all()
     without_place, _ = measure(
         make_table(np.full(10, 1.0)), make_table(np.full(10, 3.0)), place_errors={}
