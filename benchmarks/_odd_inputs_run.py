@@ -125,14 +125,14 @@ def run_case(
 def warm_up(folder: Path) -> None:
     """Import and compile everything that the model depth needs, before anything is forked."""
     from bids_sr.cli.parser import parse_settings
-    from bids_sr.survey import preflight
+    from bids_sr.survey.preflight.voxel_checks import check_data
     from bids_sr.workflows import call_checks
 
     scene = Scene(folder / "warm")
     shutil.rmtree(scene.root, ignore_errors=True)
     settings = parse_settings(command(scene.write())).resolve(run_uuid="x")
     plan = call_checks.check(settings)
-    preflight.check_data(plan)
+    check_data(plan)
     model_maps(plan, settings, Right(), scene.root / "steps")
     shutil.rmtree(scene.root)
 

@@ -25,8 +25,8 @@ from _table import keep
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.stages import estimate_with_time
-from bids_sr.survey.preflight import Estimate
 from bids_sr.survey.preflight.pace import REFERENCE_S, kernel_seconds
+from bids_sr.survey.preflight.plan import Estimate
 from bids_sr.workflows.call_checks import check
 
 BIN = Path(sys.executable).parent

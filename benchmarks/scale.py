@@ -165,11 +165,12 @@ def _cpu() -> float:
 def inner(task: str, data: str, place: str) -> int:
     """Make one measurement in a separate process."""
     if task == "index":
-        from bids_sr.survey.bids import Findings
+        from bids_sr.survey.bids.findings import Findings
         from bids_sr.survey.bids.layout import open_index
         from bids_sr.survey.bids.participant_selection import list_participants
 
-        labels = list_participants(Path(data), Findings())
+        with Findings():
+            labels = list_participants(Path(data))
         index = open_index(Path(data), labels, labels, Path(place), {})
         return 0 if all(index.find("bold", label) for label in labels) else 1
     if task == "page":

@@ -8,13 +8,13 @@ import numpy as np
 
 from bids_sr.io.notices import Notice
 from bids_sr.spatial.matrices import downsample
-from bids_sr.survey.bids import Findings
+from bids_sr.survey.bids.findings import Findings
 
 
 def found_by(check: Callable[..., Any], *args: Any, **kwargs: Any) -> Findings:
-    """Return the findings of a check, which takes them as its last positional argument."""
-    findings = Findings()
-    check(*args, findings, **kwargs)
+    """Return the findings of a check."""
+    with Findings() as findings:
+        check(*args, **kwargs)
     return findings
 
 

@@ -10,7 +10,7 @@ from data.dataset import BidsMaker, snapshot
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.survey.preflight import check_data
+from bids_sr.survey.preflight.voxel_checks import check_data
 from bids_sr.workflows.call_checks import check
 
 SLOW = {"table_long"}

@@ -21,11 +21,11 @@ _LINE_WIDTH = 118
 
 def make_start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     """Yield warnings, directories, runs, methods, contrasts and notes of a call."""
-    from bids_sr.survey import preflight
     from bids_sr.survey.bids.label_lists import list_some
+    from bids_sr.survey.preflight.plan_text import choice_lines, notes
 
     paths = settings.paths
-    notices = preflight.notes(plan, settings)
+    notices = notes(plan, settings)
     yield from (format_notice(notice) for notice in notices if notice.level == "warning")
     yield format_item("dataset", str(paths.bids_dir))
     yield format_item("output", str(paths.output_dir))
@@ -46,7 +46,7 @@ def make_start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
         f"{noun}s",
         f"{format_count(len(names), noun)} of {participants_text}: {list_some(names, _MAX_NAMES)}",
     )
-    for title, line in preflight.choice_lines(plan, settings):
+    for title, line in choice_lines(plan, settings):
         yield format_item(title, line)
     for notice in notices:
         if notice.code == "advice":

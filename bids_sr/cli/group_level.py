@@ -79,11 +79,11 @@ def _refuse_missing_mounts(settings: Settings) -> None:
     from bids_sr.survey.bids.findings import Findings
     from bids_sr.survey.preflight.directories import check_dataset_mount, check_output_mount
 
-    findings, paths = Findings(), settings.paths
-    check_dataset_mount(paths.bids_dir, findings)
-    check_output_mount(paths.output_dir, findings)
-    if findings.problems:
-        raise UsageError("\n".join(map(str, findings.problems)))
+    with Findings() as found:
+        check_dataset_mount(settings.paths.bids_dir)
+        check_output_mount(settings.paths.output_dir)
+    if found.problems:
+        raise UsageError("\n".join(map(str, found.problems)))
 
 
 def _refuse_foreign_output(settings: Settings) -> None:
@@ -95,13 +95,14 @@ def _refuse_foreign_output(settings: Settings) -> None:
     from bids_sr.survey.preflight.directories import check_owner
     from bids_sr.survey.preflight.output_links import refuse_links_into_data
 
-    findings = Findings()
-    refuse_links_into_data(settings, findings, labels=())
-    if findings.problems:
-        raise UsageError("\n".join(map(str, findings.problems)))
-    if (settings.paths.output_dir / "dataset_description.json").exists():
-        check_owner(settings, findings)
-    for problem in findings.problems:
+    with Findings() as found:
+        refuse_links_into_data(settings, labels=())
+    if found.problems:
+        raise UsageError("\n".join(map(str, found.problems)))
+    with Findings() as found:
+        if (settings.paths.output_dir / "dataset_description.json").exists():
+            check_owner(settings)
+    for problem in found.problems:
         raise UsageError(problem.what, problem.why, "specify the output directory of this dataset")
 
 

@@ -42,7 +42,7 @@ from bids_sr.version import __version__
 if TYPE_CHECKING:
     from bids_sr.config import Paths
     from bids_sr.engine.execute import RunOutcome
-    from bids_sr.survey.preflight import Plan
+    from bids_sr.survey.preflight.plan import Plan
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,10 +125,9 @@ def _rebuild_reports(settings: Settings) -> int:
     from bids_sr.cli.reports_only import check_stored_figures, rebuild_reports
     from bids_sr.survey.bids.findings import Findings, refuse_denied
 
-    findings = Findings()
-    with refuse_denied():
-        labels = check_stored_figures(settings, findings)
-    _raise_problems(findings.problems)
+    with Findings() as found, refuse_denied():
+        labels = check_stored_figures(settings)
+    _raise_problems(found.problems)
     if settings.run.dry_run:
         print_line("Plan (dry run: no files are written)")
         show("\n".join(f"report of sub-{label}" for label in labels))
@@ -177,13 +176,13 @@ def _run_participant_level(settings: Settings) -> int:
 def _show_dry_run(plan: "Plan", settings: Settings) -> None:
     """Show the plan of a dry run."""
     from bids_sr.cli.stages import estimate_with_time
-    from bids_sr.survey import preflight
+    from bids_sr.survey.preflight.plan_text import dry_run_text
 
     plan = dataclasses.replace(plan, estimate=estimate_with_time(plan, settings))
     print_line(
         "Plan (dry run: no files are written; voxel values will be checked when processing starts)"
     )
-    text = preflight.dry_run_text(plan, settings)
+    text = dry_run_text(plan, settings)
     show(text)
 
 
@@ -218,11 +217,13 @@ def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     The whole call is rejected if no run remains, or with ``--strict``. A reference found
     in the data set that does not match its run is reported and not used.
     """
-    from bids_sr.survey import preflight
+    from bids_sr.survey.preflight.checks import exclude_runs
+    from bids_sr.survey.preflight.unfit_references import drop_unfit_references
+    from bids_sr.survey.preflight.voxel_checks import check_data
 
     printed_warnings = set(plan.warnings)
     with report_running(print_line, "Reading all images"):
-        notices = preflight.check_data(
+        notices = check_data(
             plan,
             forced=settings.superres.force,
             search_outliers="outliers" not in settings.preprocessing.ignore,
@@ -230,8 +231,8 @@ def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     problems = tuple(notice for notice in notices if notice.level == "error")
     plan = dataclasses.replace(plan, warnings=(*plan.warnings, *notices[len(problems) :]))
     if settings.evaluation.truth_dir is None:
-        plan, problems = preflight.drop_unfit_references(plan, problems)
-    remaining = plan if settings.run.strict else preflight.exclude_runs(plan, problems)
+        plan, problems = drop_unfit_references(plan, problems)
+    remaining = plan if settings.run.strict else exclude_runs(plan, problems)
     _show_lines(
         format_notice(notice) for notice in remaining.warnings if notice not in printed_warnings
     )
@@ -256,30 +257,30 @@ def _write_settings(settings: Settings) -> None:
 def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     """Create and check the data set of ``--retrospective``; return its settings and plan."""
     print_line("Downsampling the data; the original series will be the high-resolution reference")
-    from bids_sr.survey.bids import Findings
+    from bids_sr.survey.bids.findings import Findings
     from bids_sr.survey.bids.retrospective_plan import note_retrospective
     from bids_sr.survey.retrospective.preparation import prepare
 
     with report_running(print_line, "Downsampling the data"):
         derived_settings = prepare(settings, plan.subjects, plan.type_order, print_line)
     derived_plan = _check_plan(derived_settings)
-    findings = Findings()
-    note_retrospective(plan.subjects, settings, findings)
+    with Findings() as found:
+        note_retrospective(plan.subjects, settings)
     skipped_runs = {**plan.skipped, **derived_plan.skipped}
     return derived_settings, dataclasses.replace(
-        derived_plan, skipped=skipped_runs, warnings=(*findings.notices, *derived_plan.warnings)
+        derived_plan, skipped=skipped_runs, warnings=(*found.notices, *derived_plan.warnings)
     )
 
 
 @collect_rarely()
 def _check_plan(settings: Settings) -> "Plan":
     """Return the plan from headers and tables; raise `UsageError` with all problems."""
-    from bids_sr.survey import preflight
+    from bids_sr.survey.preflight.estimates import check_machine
     from bids_sr.workflows.call_checks import check
 
     with report_running(print_line, "Checking the dataset"):
         plan = check(settings)
-    _raise_problems((*plan.problems, *preflight.check_machine(plan, settings)))
+    _raise_problems((*plan.problems, *check_machine(plan, settings)))
     if not settings.run.dry_run:  # otherwise included in the plan that a dry run shows
         _show_lines(make_start_lines(plan, settings))
         _print_skipped(plan.skipped)
@@ -288,7 +289,7 @@ def _check_plan(settings: Settings) -> "Plan":
 
 def _raise_problems(problems: "Sequence[Notice]") -> None:
     """Raise `UsageError` if there are problems."""
-    from bids_sr.survey.preflight import format_problems
+    from bids_sr.survey.preflight.plan_text import format_problems
 
     if problems:
         rejection = UsageError(format_problems(problems))
@@ -298,7 +299,7 @@ def _raise_problems(problems: "Sequence[Notice]") -> None:
 
 def _print_skipped(skipped_runs: "Mapping[str, Sequence[Notice]]") -> None:
     """Print the skipped runs, with reason and remedy."""
-    from bids_sr.survey.preflight import describe_skipped_runs
+    from bids_sr.survey.preflight.exclusions import describe_skipped_runs
 
     if skipped_runs:
         print_error("\n".join(describe_skipped_runs(skipped_runs)))
@@ -341,7 +342,7 @@ def _report_outcome(outcome: "RunOutcome", settings: Settings, plan: "Plan | Non
         )
         return FAILED
     if plan is not None and plan.skipped:
-        from bids_sr.survey.preflight import describe_skipped_runs
+        from bids_sr.survey.preflight.exclusions import describe_skipped_runs
 
         _show_lines(describe_skipped_runs(plan.skipped))
         print_line(f"Finished. Skipped for the reasons above: {_count_skipped(plan)}")

@@ -22,8 +22,8 @@ from bids_sr.io.atomic_files import read_json, write_text
 from bids_sr.io.earlier_files import EARLIER, move_earlier_files
 from bids_sr.io.notices import Notice, record
 from bids_sr.io.region_names import find_atlas
-from bids_sr.survey.preflight import cost_text
 from bids_sr.survey.preflight.pace import measure_slowdown
+from bids_sr.survey.preflight.plan_text import cost_text
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bids_sr.engine.graph import Graph
     from bids_sr.engine.nodes import Node
     from bids_sr.engine.records import FinishedSteps
-    from bids_sr.survey.preflight import Plan
+    from bids_sr.survey.preflight.plan import Plan
 
 _MAX_NAMES = 5  # number of files of earlier calls that are named
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.config import Settings
-from bids_sr.survey.bids import Findings
+from bids_sr.survey.bids.findings import add_problem, count_problems
 
 
-def check_stored_figures(settings: Settings, findings: Findings) -> list[str]:
+def check_stored_figures(settings: Settings) -> list[str]:
     """Return the labels of the participants whose reports can be rebuilt, all or as selected.
 
     Reported are outputs of other programs or versions, and participants without figures.
@@ -17,13 +17,13 @@ def check_stored_figures(settings: Settings, findings: Findings) -> list[str]:
     from bids_sr.survey.preflight.output_links import refuse_links_into_data
 
     output_dir = settings.paths.output_dir
-    if not check_output_mount(output_dir, findings):
+    if not check_output_mount(output_dir):
         return []
-    check_owner(settings, findings)
-    refuse_links_into_data(settings, findings, labels=settings.selection.participant_label or None)
+    check_owner(settings)
+    refuse_links_into_data(settings, labels=settings.selection.participant_label or None)
     available = participants_with_figures(output_dir)
-    if not available and not findings.problems:
-        findings.add_problem(
+    if not available and not count_problems():
+        add_problem(
             output_dir,
             "--reports-only rebuilds the reports from the figures of an earlier run, but the"
             " output directory does not contain any figures",
@@ -32,7 +32,7 @@ def check_stored_figures(settings: Settings, findings: Findings) -> list[str]:
     labels = list(settings.selection.participant_label) or available
     for label in labels:
         if available and label not in available:
-            findings.add_problem(
+            add_problem(
                 f"sub-{label}",
                 f"{output_dir} contains no figures of this participant",
                 f"Choose from {', '.join(available)}.",

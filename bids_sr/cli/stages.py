@@ -19,7 +19,7 @@ from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.engine.nodes import Node
-    from bids_sr.survey.bids import BoldRun
+    from bids_sr.survey.bids.inputs import BoldRun
 
 _START_STAGE, _START_S = "starting the program and writing the reports", 14.0
 

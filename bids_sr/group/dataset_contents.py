@@ -12,7 +12,7 @@ import pandas as pd
 from bids_sr.engine.metric_rows import MISSING
 from bids_sr.group.run_names import run_columns
 from bids_sr.io.frozen import frozen
-from bids_sr.survey.bids import parse_entities
+from bids_sr.survey.bids.entities import parse_entities
 from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.bids.participant_selection import select_readable
 from bids_sr.survey.bids.participants_table import ParticipantsTable, read_participants_table
@@ -112,7 +112,9 @@ def read_dataset(bids_dir: Path) -> DatasetContents:
     sessions: dict[str, frozenset[str]] = {}
     runs: dict[str, list[Mapping[str, str]]] = defaultdict(list)
     labels = [name.removeprefix("sub-") for name in folders]
-    for readable in select_readable(bids_dir, labels, Findings()):
+    with Findings():
+        readable_labels = select_readable(bids_dir, labels)
+    for readable in readable_labels:
         label = f"sub-{readable}"
         folder = folders[label]
         session_folders = [path for path in sorted(folder.glob("ses-*")) if path.is_dir()]

@@ -15,7 +15,7 @@ from bids_sr.engine.metric_rows import COLUMNS, MISSING, complete_table
 from bids_sr.glm.map_sidecars import PERCENT, SIGNAL_UNITS
 from bids_sr.group.input_maps import read_map_entry
 from bids_sr.io.atomic_files import read_text
-from bids_sr.survey.bids.findings import Findings, InputError
+from bids_sr.survey.bids.findings import Findings, InputError, add_problem, is_downloaded
 
 _HEAD = "\t".join(COLUMNS)
 _N_LABELS = list(COLUMNS).index("fwhm_mm")  # cells before the numbers
@@ -42,22 +42,22 @@ def require_readable(
     the first bytes of their format. Raises `InputError` with the reason and a remedy for each file
     that cannot be opened.
     """
-    findings = Findings()
-    for paths, find_problem in (
-        (tables, _find_table_problem),
-        (images, _find_image_problem),
-        (transforms, _find_transform_problem),
-    ):
-        for path in dict.fromkeys(paths):
-            try:
-                problem = find_problem(path)
-            except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-                reason = error.strerror if isinstance(error, OSError) else ""
-                problem = f"the file cannot be read ({reason or error})"
-            if problem and findings.is_downloaded(path):
-                findings.add_problem(path, problem, remedy_text(path))
-    if findings.problems:
-        raise InputError(findings.problems)
+    with Findings() as found:
+        for paths, find_problem in (
+            (tables, _find_table_problem),
+            (images, _find_image_problem),
+            (transforms, _find_transform_problem),
+        ):
+            for path in dict.fromkeys(paths):
+                try:
+                    problem = find_problem(path)
+                except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+                    reason = error.strerror if isinstance(error, OSError) else ""
+                    problem = f"the file cannot be read ({reason or error})"
+                if problem and is_downloaded(path):
+                    add_problem(path, problem, remedy_text(path))
+    if found.problems:
+        raise InputError(found.problems)
 
 
 def require_units(maps: Iterable[Path]) -> None:
@@ -65,12 +65,12 @@ def require_units(maps: Iterable[Path]) -> None:
 
     Raises `InputError` with a remedy for each map whose unit is unknown.
     """
-    findings = Findings()
-    for path in dict.fromkeys(maps):
-        if problem := explain_unit(str(read_map_entry(path, "Units") or "")):
-            findings.add_problem(path, problem, remedy_text(path))
-    if findings.problems:
-        raise InputError(findings.problems)
+    with Findings() as found:
+        for path in dict.fromkeys(maps):
+            if problem := explain_unit(str(read_map_entry(path, "Units") or "")):
+                add_problem(path, problem, remedy_text(path))
+    if found.problems:
+        raise InputError(found.problems)
 
 
 def explain_unit(unit: str) -> str:

@@ -19,8 +19,12 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF
 from bids_sr.io.map_metadata import SHARED_ENTITIES, select_map_metadata
 from bids_sr.io.series import parse_map_label
-from bids_sr.survey.bids import parse_entities
-from bids_sr.survey.bids.entities import file_stem, run_number_order, short_run_name
+from bids_sr.survey.bids.entities import (
+    file_stem,
+    parse_entities,
+    run_number_order,
+    short_run_name,
+)
 from bids_sr.survey.bids.inheritance import find_sidecars, merge_sidecars, parse_suffix
 
 Task = tuple[str, str]

@@ -9,9 +9,9 @@ import pandas as pd
 from bids_sr.group.equal_contrasts import unequal_contrasts
 from bids_sr.group.run_names import run_columns, run_key, run_labels, run_name
 from bids_sr.io.json_values import as_mapping
-from bids_sr.io.notices import UsageError
-from bids_sr.survey.bids import parse_entities
-from bids_sr.survey.bids.findings import Findings, InputError
+from bids_sr.io.notices import Notice, UsageError
+from bids_sr.survey.bids.entities import parse_entities
+from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.inheritance import read_object
 
 TABLES = ("image", "activation", "evaluation")
@@ -48,7 +48,7 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
 
 def _read_rows(output_dir: Path, is_selected: RunFilter) -> Iterator[dict[str, object]]:
     """Yield a row per metrics table from its name and sidecar; see `find_tables`."""
-    findings = Findings()
+    problems: list[Notice] = []
     folders = iter_func_folders(output_dir, "_metrics.tsv")
     for path in (folder / name for folder, names in folders for name in names):
         entities = parse_entities(path)
@@ -57,7 +57,7 @@ def _read_rows(output_dir: Path, is_selected: RunFilter) -> Iterator[dict[str, o
         try:
             sidecar = read_table_sidecar(path)
         except InputError as error:
-            findings.add(error.problems)
+            problems += error.problems
             continue
         # the group level does not use combined tables, because it combines runs itself
         if RUN_WEIGHTS not in sidecar:
@@ -72,8 +72,8 @@ def _read_rows(output_dir: Path, is_selected: RunFilter) -> Iterator[dict[str, o
                 "stem": run_name(entities),
                 "scan": run_key(entities),
             }
-    if findings.problems:
-        raise InputError(findings.problems)
+    if problems:
+        raise InputError(problems)
 
 
 def iter_func_folders(output_dir: Path, ending: str) -> Iterator[tuple[Path, list[str]]]:

@@ -89,13 +89,16 @@ class SeriesReader:
     """Reader of a NIfTI image by volumes or slabs.
 
     The image is 3D or 4D. `allow_nan` accepts NaN and infinite values instead of raising an error.
+    With `stays_open`, the file is opened only once, and is open until `close`.
     Raises `InvalidInput` if the file is truncated, is not a readable NIfTI image, or does not
     contain real numbers in 3D or 4D.
     """
 
-    def __init__(self, path: Path, *, allow_nan: bool = False) -> None:
+    def __init__(self, path: Path, *, allow_nan: bool = False, stays_open: bool = False) -> None:
         self.path = path
-        image = _open_header(self.path)
+        self.compressed = self.path.suffix == ".gz"
+        self._stream = self._open() if stays_open else None
+        image = _open_header(self.path, self._stream)
         shape = _squeeze_shape(image.shape)
         if len(shape) not in (3, 4) or min(shape) < 1:
             raise InvalidInput(
@@ -112,7 +115,6 @@ class SeriesReader:
             float(zoom) for zoom in nib.affines.voxel_sizes(self.affine)
         )  # type: ignore[assignment]
         self.tr = _read_repetition_time(self.header) if self.ndim == 4 else 0.0
-        self.compressed = self.path.suffix == ".gz"
         array_proxy: Any = image.dataobj
         # nibabel removes the scaling from the header of a loaded image
         self.storage = Storage(
@@ -126,8 +128,7 @@ class SeriesReader:
         self._offset = int(array_proxy.offset)
         self._allow_nan = allow_nan
         self._n_voxels = int(np.prod(self.shape[:3]))
-        self._stream: IO[bytes] | None = None
-        self._next_volume = 0
+        self._next_volume = -1
         if not self.compressed:
             self._require_complete(self.path.stat().st_size)
 
@@ -173,10 +174,8 @@ class SeriesReader:
         A compressed file is read forward if possible, otherwise from its start.
         """
         stream = self._stream
-        if stream is None or (self.compressed and t < self._next_volume):
-            self.close()
-            opener: Any = gzip.open if self.compressed else open
-            stream = self._stream = opener(self.path, "rb")
+        if stream is None:
+            stream = self._stream = self._open()
             self._next_volume = -1
         if self._next_volume != t:
             try:
@@ -185,6 +184,12 @@ class SeriesReader:
                 raise InvalidInput(
                     f"the file is truncated or corrupt before volume {t} ({err})", file=self.path
                 ) from err
+        return stream
+
+    def _open(self) -> IO[bytes]:
+        """Return the opened file."""
+        opener: Any = gzip.open if self.compressed else open
+        stream: IO[bytes] = opener(self.path, "rb")
         return stream
 
     def volumes(self, start: int = 0, stop: int | None = None) -> Iterator[Float32]:
@@ -263,8 +268,8 @@ class SeriesReader:
         return values
 
 
-def _open_header(path: Path) -> nib.Nifti1Image:
-    """Open a single-file NIfTI image without reading its voxels.
+def _open_header(path: Path, stream: IO[bytes] | None) -> nib.Nifti1Image:
+    """Open a single-file NIfTI image, or its `stream`, without reading its voxels.
 
     Raises `FileNotFoundError`, or `InvalidInput` if the file is not a readable single-file NIfTI
     image.
@@ -272,7 +277,7 @@ def _open_header(path: Path) -> nib.Nifti1Image:
     if not path.exists():
         raise FileNotFoundError(f"{path}: the file was not found")
     try:
-        image = _load_image_file(path)
+        image = _load_image_file(path, stream)
     except (nib.filebasedimages.ImageFileError, EOFError, OSError, zlib.error, ValueError) as err:
         raise InvalidInput(f"the file is not a readable NIfTI image ({err})", file=path) from err
     if not isinstance(image, nib.Nifti1Image):
@@ -282,9 +287,11 @@ def _open_header(path: Path) -> nib.Nifti1Image:
     return image
 
 
-def _load_image_file(path: Path) -> nib.filebasedimages.FileBasedImage:
+def _load_image_file(path: Path, stream: IO[bytes] | None) -> nib.filebasedimages.FileBasedImage:
     """Open an image with nibabel, first without trying other formats than NIfTI-1."""
     try:
+        if stream is not None:
+            return nib.Nifti1Image.from_stream(stream)  # type: ignore[arg-type]
         return nib.Nifti1Image.from_filename(path)
     except (
         nib.filebasedimages.ImageFileError,

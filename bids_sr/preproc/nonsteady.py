@@ -39,7 +39,7 @@ def count_nonsteady_volumes(path: Path) -> int:
     The signal is the mean of head voxels above the background, so that very bright voxels, padding
     and offsets have no influence.
     """
-    with SeriesReader(path) as reader:
+    with SeriesReader(path, stays_open=True) as reader:
         stop = min(2 * limit_nonsteady(reader.tr), reader.shape[3])
         total = np.zeros(reader.shape[:3], np.float64)
         lowest, highest = np.full_like(total, np.inf), np.full_like(total, -np.inf)

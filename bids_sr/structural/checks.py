@@ -17,10 +17,11 @@ from bids_sr.structural.edited_masks import (
     find_edited_mask,
     mask_name,
 )
-from bids_sr.survey.bids import Findings, LowresScan, Pair, Subject
+from bids_sr.survey.bids.findings import refuse_option
+from bids_sr.survey.bids.inputs import LowresScan, Pair, Subject
 
 
-def check_tools(settings: Settings, findings: Findings) -> None:
+def check_tools(settings: Settings) -> None:
     """Reject ``--set anat.tools=fsl`` if a program of FSL is not on the PATH."""
     if settings.anat.tools != "fsl":
         return
@@ -28,7 +29,7 @@ def check_tools(settings: Settings, findings: Findings) -> None:
 
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
-        findings.refuse_option(
+        refuse_option(
             "--set anat.tools=fsl",
             f"the FSL programs {', '.join(missing)} were not found on the PATH. FSL is not part of"
             " bids-sr or its container image, because its license does not allow commercial use",
@@ -39,16 +40,14 @@ def check_tools(settings: Settings, findings: Findings) -> None:
         )
 
 
-def check_lesion_template(
-    settings: Settings, subjects: Sequence[Subject], findings: Findings
-) -> None:
+def check_lesion_template(settings: Settings, subjects: Sequence[Subject]) -> None:
     """Reject an unusable lesion template."""
     file = settings.anat.lesion_template
     if file is None:
         return
     option = f"--set anat.lesion_template={file}"
     if subjects and not _select_with_flair(subjects):
-        findings.refuse_option(
+        refuse_option(
             option,
             "white-matter hyperintensities are segmented on FLAIR scans, but no participant has"
             " FLAIR scans at two resolutions",
@@ -58,7 +57,7 @@ def check_lesion_template(
     try:
         _check_template(file, space)
     except InvalidInput as error:
-        findings.refuse_option(option, error.reason, error.remedy)
+        refuse_option(option, error.reason, error.remedy)
 
 
 def _check_template(file: Path, space: str) -> None:
@@ -99,9 +98,7 @@ def _check_template(file: Path, space: str) -> None:
         raise InvalidInput(explanation, f"{fix} To use another template, specify --output-spaces.")
 
 
-def check_edited_masks(
-    settings: Settings, subjects: Sequence[Subject], findings: Findings
-) -> None:
+def check_edited_masks(settings: Settings, subjects: Sequence[Subject]) -> None:
     """Reject directories without edited masks of the brain or lesions, and unusable masks."""
     anat = settings.anat
     for name, folder, kind, masked_subjects, contrasts in (
@@ -118,7 +115,7 @@ def check_edited_masks(
             for subject in masked_subjects
         }
         if not folder.is_dir():
-            findings.refuse_option(option, "the directory was not found", "Check the path.")
+            refuse_option(option, "the directory was not found", "Check the path.")
         elif subjects and not any(files.values()):
             reason = f"no participant has {contrasts}scans at two resolutions"
             if masked_subjects:
@@ -128,7 +125,7 @@ def check_edited_masks(
                     " the expected file name is"
                     f" {mask_name(kind, settings, first, _select_scans(first))}"
                 )
-            findings.refuse_option(
+            refuse_option(
                 option,
                 reason,
                 "Name the edited masks like the masks written by bids-sr, or omit the option.",
@@ -138,7 +135,7 @@ def check_edited_masks(
             if file is not None and (
                 reason := _find_mask_problem(file, automatic_mask_path(kind, settings, subject))
             ):
-                findings.refuse_option(
+                refuse_option(
                     str(file),
                     reason,
                     "Edit a copy of the mask that was written by an earlier run.",

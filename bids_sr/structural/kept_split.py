@@ -26,7 +26,7 @@ from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.sr.models.card import ModelError, mapping_entry, read_card, weights_path
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_record import read_training
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.findings import Findings, add_problem, note, warn
 from bids_sr.survey.bids.inputs import Subject
 
 SETS = ("training", "validation", "test")
@@ -54,7 +54,7 @@ def list_files(settings: Settings) -> list[Path]:
     return [folder / name for folder in folders if folder is not None]
 
 
-def _read_members(settings: Settings, findings: Findings) -> dict[str, _Member]:
+def _read_members(settings: Settings) -> dict[str, _Member]:
     """Return the kept split by label; empty if none was drawn.
 
     A table in the options precedes the working directory, which precedes the output; participants
@@ -68,21 +68,19 @@ def _read_members(settings: Settings, findings: Findings) -> dict[str, _Member]:
             sets = {label: SETS[SETS.index(str(row["split"]))] for label, row in rows.items()}
         except (*TABLE_ERRORS, KeyError, ValueError) as error:
             reason = f"participant_id and split ({', '.join(SETS)}) cannot be read: {error}"
-            findings.add_problem(file, reason, "Correct or delete this file.")
+            add_problem(file, reason, "Correct or delete this file.")
             continue
         for name, set_name in sets.items():
             label = name.removeprefix("sub-")
             earlier = members.get(label, _Member(set_name, ""))
             if earlier.set_name != set_name:
                 reason = f"sub-{label} is in the {set_name} set, elsewhere {earlier.set_name}."
-                findings.warn(file, reason)
+                warn(file, reason)
             members[label] = _Member(set_name, rows[name].get("scans") or earlier.scans)
     return members
 
 
-def assign_sets(
-    subjects: Sequence[Subject], settings: Settings, findings: Findings
-) -> dict[str, str]:
+def assign_sets(subjects: Sequence[Subject], settings: Settings) -> dict[str, str]:
     """Return the set of each participant by label, from the kept split if there is one.
 
     A new participant joins the set of a participant that is gone and had the same scans, otherwise
@@ -91,7 +89,7 @@ def assign_sets(
     """
     shares, seed = settings.anat.split, settings.resources.random_seed
     labels = [subject.label for subject in subjects]
-    members = _read_members(settings, findings)
+    members = _read_members(settings)
     if not members:
         split = split_at_random(labels, divide_in_proportion(len(labels), shares), seed)
         labels_by_set = zip(SETS, (split.train, split.validation, split.test), strict=True)
@@ -131,7 +129,8 @@ def keep_split(settings: Settings, subjects: Sequence[Subject]) -> None:
 
     Only scans of new participants are read for their checksums.
     """
-    members = _read_members(settings, Findings())
+    with Findings():
+        members = _read_members(settings)
     for subject in subjects:
         known = members.get(subject.label, _Member("", ""))
         scans = known.scans or _compute_checksum(subject)
@@ -142,9 +141,7 @@ def keep_split(settings: Settings, subjects: Sequence[Subject]) -> None:
         write_text(file, "\n".join(lines))
 
 
-def find_kept_network(
-    method: str, settings: Settings, subjects: Sequence[Subject], findings: Findings
-) -> Path | None:
+def find_kept_network(method: str, settings: Settings, subjects: Sequence[Subject]) -> Path | None:
     """Return the finished network of a method if it was not trained on the sets of `subjects`.
 
     Such a network is not trained again because a participant is gone, was renamed or has joined;
@@ -163,12 +160,13 @@ def find_kept_network(
     is_tested = any(item.label in labels for item in subjects if item.split_set == SETS[-1])
     if labels == present.keys() or is_tested or settings.superres.model_source == "train":
         return None
-    members = _read_members(settings, Findings())
+    with Findings():
+        members = _read_members(settings)
     gone = {key: members[key].scans if key in members else "" for key in labels - present.keys()}
     new = {label: _compute_checksum(present[label]) for label in present.keys() - labels}
     changes = [f"sub-{label} is missing" for label in gone if gone[label] not in new.values()]
     changes += [f"sub-{label} is new" for label in new if new[label] not in gone.values()]
-    (findings.warn if changes else findings.note)(
+    (warn if changes else note)(
         next(iter(trained)),
         "this network is not trained again, although its training and validation participants have"
         f" changed ({', '.join(sorted(changes)) or 'only labels'}). To train it again, delete"

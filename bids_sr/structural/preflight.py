@@ -10,52 +10,55 @@ from bids_sr.io.image_header import Header
 from bids_sr.structural.checks import check_edited_masks, check_lesion_template, check_tools
 from bids_sr.structural.kept_split import find_kept_network
 from bids_sr.structural.survey import survey_structural
-from bids_sr.survey.bids import Findings, Subject, find_pretrained, input_of_models
 from bids_sr.survey.bids.acquired_matrix import (
     interpolation_text,
     list_interpolated,
     with_acquired_matrix,
 )
+from bids_sr.survey.bids.findings import about, add_all, add_problem, current_findings, warn
+from bids_sr.survey.bids.inputs import Subject
+from bids_sr.survey.bids.pretrained_models import find_pretrained, input_of_models
 from bids_sr.survey.preflight.checks import check_dataset, check_resources
 from bids_sr.survey.preflight.estimates import estimate
-from bids_sr.survey.preflight.method_checks import check_card, note_missing_features
+from bids_sr.survey.preflight.method_checks import check_card
+from bids_sr.survey.preflight.option_checks import note_missing_features
 from bids_sr.survey.preflight.plan import Plan
 
 
-def check_scans(settings: Settings, findings: Findings) -> Plan:
-    """Plan the processing of structural scans, and collect all problems in `findings`.
+def check_scans(settings: Settings) -> Plan:
+    """Plan the processing of structural scans, and report all problems.
 
     Only headers are read, and nothing is written.
     """
     data_set = survey_structural(settings)
     superres, subjects = settings.superres, data_set.subjects
-    findings.add_all(data_set)
-    note_missing_features(settings, findings)
+    add_all(data_set)
+    note_missing_features(settings)
     for file in filter(None, (find_pretrained(superres, name) for name in superres.learned)):
         for subject in subjects:
             if subject.lowres:
-                _check_model_of_lowres(settings, subject, file, findings)
+                _check_model_of_lowres(settings, subject, file)
             pairs = subject.structural
             header = data_set.headers.get(pairs[0].highres) if pairs else None
             if header is not None:
-                _check_model(settings, subject, header, file, findings)
+                _check_model(settings, subject, header, file)
     for subject in subjects:
         for path in subject.still_images:
             header = with_acquired_matrix(
                 data_set.headers[path], settings.paths.bids_dir.absolute()
             )
-            with findings.about(subject.label):
+            with about(subject.label):
                 for axis in list_interpolated(header):
-                    findings.warn(path, f"{interpolation_text(axis)}.")
-    check_tools(settings, findings)
-    check_lesion_template(settings, subjects, findings)
+                    warn(path, f"{interpolation_text(axis)}.")
+    check_tools(settings)
+    check_lesion_template(settings, subjects)
     labels = {subject.label for subject in subjects}
     others = (s for s in data_set.split_subjects if s.label not in labels)
-    check_edited_masks(settings, (*subjects, *others), findings)
+    check_edited_masks(settings, (*subjects, *others))
     members = data_set.split_subjects
     untrained = [name for name in superres.learned if not find_pretrained(superres, name)]
     methods = untrained if members else []
-    networks = {name: find_kept_network(name, settings, members, findings) for name in methods}
+    networks = {name: find_kept_network(name, settings, members) for name in methods}
     kept_networks = {name: network for name, network in networks.items() if network is not None}
     is_trained = len(kept_networks) < len(methods)
     plan = Plan(
@@ -67,16 +70,17 @@ def check_scans(settings: Settings, findings: Findings) -> Plan:
     )
     cost = estimate(plan, settings)
     if subjects:
-        check_dataset(settings, data_set, findings)
-        check_resources(cost, settings, findings)
+        check_dataset(settings, data_set)
+        check_resources(cost, settings)
     return replace(
-        plan, estimate=cost, problems=tuple(findings.problems), warnings=tuple(findings.notices)
+        plan,
+        estimate=cost,
+        problems=tuple(current_findings().problems),
+        warnings=tuple(current_findings().notices),
     )
 
 
-def _check_model_of_lowres(
-    settings: Settings, subject: Subject, file: Path, findings: Findings
-) -> None:
+def _check_model_of_lowres(settings: Settings, subject: Subject, file: Path) -> None:
     """Reject a model that cannot be applied to the grid of low-resolution scans.
 
     Grid and contrasts are taken from the first model, so only alignment, intensities and further
@@ -95,12 +99,10 @@ def _check_model_of_lowres(
     affine[:3, :3] = np.eye(3)[:, axes] * (x, y, z)
     model_text = f"sub-{subject.label} with --pretrained {file}"
     contrasts = joined_contrasts(model_input.contrasts)
-    check_card(file, affine, contrasts, SAME_GRID, model_text, findings, settings)
+    check_card(file, affine, contrasts, SAME_GRID, model_text, settings)
 
 
-def _check_model(
-    settings: Settings, subject: Subject, header: Header, file: Path, findings: Findings
-) -> None:
+def _check_model(settings: Settings, subject: Subject, header: Header, file: Path) -> None:
     """Reject a model that cannot be applied to a participant with pairs.
 
     The model card is compared with the contrasts and with `header`, the high-resolution scan that
@@ -124,14 +126,8 @@ def _check_model(
             "Use a model that was trained on these contrasts, or omit --pretrained to train a"
             " new model."
         )
-        findings.add_problem(model_text, reason, fix)
+        add_problem(model_text, reason, fix)
     else:
         check_card(
-            file,
-            header.affine,
-            joined_contrasts(contrasts),
-            SAME_GRID,
-            model_text,
-            findings,
-            settings,
+            file, header.affine, joined_contrasts(contrasts), SAME_GRID, model_text, settings
         )

@@ -17,7 +17,14 @@ from bids_sr.structural.kept_split import SETS, assign_sets, list_files
 from bids_sr.survey.bids import dataset_checks, slice_axis
 from bids_sr.survey.bids.collect import find_companions, open_dataset, volume_header
 from bids_sr.survey.bids.entities import is_magnitude, parse_entities
-from bids_sr.survey.bids.findings import Findings, InputError
+from bids_sr.survey.bids.findings import (
+    InputError,
+    about,
+    add_notices,
+    add_problem,
+    note,
+    refuse_option,
+)
 from bids_sr.survey.bids.inputs import LowresScan, ModelInput, Pair, Subject, Survey
 from bids_sr.survey.bids.layout import KINDS, Index
 from bids_sr.survey.bids.pairs import voxel_size_text
@@ -40,22 +47,22 @@ def survey_structural(settings: Settings) -> Survey:
 
     Only headers are read.
     """
-    survey = Survey()
-    _check_methods(settings, survey)
-    _check_options(settings, survey)
-    try:
-        _survey_participants(settings, survey)
-    except InputError as error:
-        survey.add(error.problems)
+    with Survey() as survey:
+        _check_methods(settings)
+        _check_options(settings)
+        try:
+            _survey_participants(settings, survey)
+        except InputError as error:
+            add_notices(error.problems)
     return survey
 
 
-def _check_methods(settings: Settings, findings: Findings) -> None:
+def _check_methods(settings: Settings) -> None:
     """Reject methods that do not fuse contrasts, and unsuitable models."""
     fusion_methods = [method.name for method in list_methods() if method.fuses_contrasts]
     crop_methods = [method.name for method in list_methods() if method.simulated_factor]
     if not settings.superres.chosen:
-        findings.refuse_option(
+        refuse_option(
             "--sr-method all",
             "--sr-target anat requires a method in addition to the interpolations",
             f"Add a method, such as --sr-method {fusion_methods[0]} all.",
@@ -64,7 +71,7 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
         if name in (crop_methods if find_simulated_factor(settings) else fusion_methods):
             continue
         if name in (*fusion_methods, *crop_methods):
-            findings.refuse_option(
+            refuse_option(
                 f"--sr-method {name}",
                 f"{enumerate_words(fusion_methods)} super-resolve measured low-resolution scans of"
                 f" several contrasts, and {enumerate_words(crop_methods)} simulated scans of one"
@@ -81,16 +88,16 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
                 "--sr-target anat always computes interpolations for comparison, so they"
                 " cannot be selected as methods"
             )
-        findings.refuse_option(
+        refuse_option(
             f"--sr-method {name}",
             reason,
             f"Choose among {', '.join([*fusion_methods, *crop_methods])}.",
         )
-    check_given_models(settings.superres, findings)
-    _note_untested_training(settings, findings)
+    check_given_models(settings.superres)
+    _note_untested_training(settings)
 
 
-def _note_untested_training(settings: Settings, findings: Findings) -> None:
+def _note_untested_training(settings: Settings) -> None:
     """Note that results are not compared if all slices of a participant are used for training."""
     recipe = settings.superres.recipe
     for name in settings.superres.chosen:
@@ -98,7 +105,7 @@ def _note_untested_training(settings: Settings, findings: Findings) -> None:
         if method is None or not method.simulated_factor or settings.anat.split:
             continue
         if get_recipe(method, recipe).hold_out == 0:
-            findings.note(
+            note(
                 f"--sr-method {name} --recipe {recipe}",
                 "all slices are used for training, so the result is not compared with the"
                 " high-resolution scan. For a comparison, train on other participants with --set"
@@ -106,7 +113,7 @@ def _note_untested_training(settings: Settings, findings: Findings) -> None:
             )
 
 
-def _check_options(settings: Settings, findings: Findings) -> None:
+def _check_options(settings: Settings) -> None:
     """Reject options that require functional runs."""
     superres, evaluation = settings.superres, settings.evaluation
     given_options = {
@@ -121,7 +128,7 @@ def _check_options(settings: Settings, findings: Findings) -> None:
     fix = "Omit one of the two options."
     for flag, is_given in given_options.items():
         if is_given:
-            findings.add_problem(flag, "this option cannot be combined with --sr-target anat", fix)
+            add_problem(flag, "this option cannot be combined with --sr-target anat", fix)
 
 
 def _survey_participants(settings: Settings, survey: Survey) -> None:
@@ -133,28 +140,28 @@ def _survey_participants(settings: Settings, survey: Survey) -> None:
         find_pretrained(superres, method) for method in superres.chosen
     )
     everybody = replace(settings, selection=replace(selection, participant_label=()))
-    labels, index = open_dataset(everybody if is_split else settings, survey)
+    labels, index = open_dataset(everybody if is_split else settings)
     selected = labels
     if is_split:
-        selected = select_participants(settings.paths.bids_dir, labels, selection, survey)
+        selected = select_participants(settings.paths.bids_dir, labels, selection)
     subjects = []
     is_simulated = find_simulated_factor(settings) is not None
     model_input = None if is_simulated else input_of_models(superres)
     missing_reason = _describe_missing_scans(model_input, is_simulated=is_simulated)
     for label in labels:
-        with survey.about(label):
-            subject = _survey_participant(index, label, model_input, settings, survey)
+        with about(label):
+            subject = _survey_participant(index, label, model_input, settings)
         if subject.has_scans:
             subjects.append(subject)
         elif label in selection.participant_label or len(labels) == 1:
-            _report_missing_scans(label, missing_reason, model_input, survey)
+            _report_missing_scans(label, missing_reason, model_input)
         elif label in selected:
-            with survey.about(label):
-                survey.note(f"sub-{label}", f"{missing_reason}. The participant is skipped.")
+            with about(label):
+                note(f"sub-{label}", f"{missing_reason}. The participant is skipped.")
     if labels and not subjects and not survey.problems:
-        _report_missing_scans("*", missing_reason, model_input, survey)
+        _report_missing_scans("*", missing_reason, model_input)
     if is_split and any(subject.structural for subject in subjects):
-        subjects = _split_participants(subjects, settings, survey)
+        subjects = _split_participants(subjects, settings)
         survey.split_subjects = tuple(subject for subject in subjects if subject.split_set)
     survey.subjects = tuple(subject for subject in subjects if subject.label in selected)
 
@@ -164,7 +171,6 @@ def _survey_participant(
     label: str,
     model_input: ModelInput | None,
     settings: Settings,
-    findings: Findings,
 ) -> Subject:
     """Return a participant with pairs of scans, low-resolution scans or controls, or none of them.
 
@@ -172,25 +178,25 @@ def _survey_participant(
     there are no low-resolution scans either.
     """
     single_notes: list[str] = []
-    read_headers = partial(_read_headers, index, label, settings, findings)
+    read_headers = partial(_read_headers, index, label, settings)
     factor = find_simulated_factor(settings)
     if factor is not None:
-        pairs = _find_single_scan(read_headers, factor, findings)
+        pairs = _find_single_scan(read_headers, factor)
     else:
         pairs = [
             pair
             for suffix in _CONTRASTS
-            for pair in _find_pairs(suffix, read_headers(suffix), findings, single_notes)
+            for pair in _find_pairs(suffix, read_headers(suffix), single_notes)
         ]
     lowres: tuple[tuple[LowresScan, ...], ...] = ()
     controls: tuple[tuple[Pair, ...], ...] = ()
     if not pairs and model_input is not None:
-        lowres = _find_lowres_scans(read_headers, label, model_input, findings)
+        lowres = _find_lowres_scans(read_headers, label, model_input)
     if not pairs and not lowres and settings.anat.control:
         controls = _find_controls(read_headers)
     if not lowres and not controls:
         for text in single_notes:
-            findings.note(f"sub-{label}", text)
+            note(f"sub-{label}", text)
     return Subject(
         label=label,
         t1w=(),
@@ -207,9 +213,7 @@ def find_simulated_factor(settings: Settings) -> Factor | None:
     return next((method.simulated_factor for method in known), None)
 
 
-def _find_single_scan(
-    read_headers: _ReadHeaders, factor: Factor, findings: Findings
-) -> list[Pair]:
+def _find_single_scan(read_headers: _ReadHeaders, factor: Factor) -> list[Pair]:
     """Return the high-resolution scan of the first contrast, in a list that may be empty.
 
     Low-resolution scans are simulated with the factor.
@@ -217,7 +221,7 @@ def _find_single_scan(
     for suffix in _CONTRASTS:
         if headers := read_headers(suffix):
             high = min(headers, key=_voxel_volume)
-            findings.note(
+            note(
                 high.path,
                 f"this scan is super-resolved from a simulated low-resolution scan ({suffix} is"
                 " the first contrast). To use another scan, select it with --bids-filter-file.",
@@ -226,9 +230,7 @@ def _find_single_scan(
     return []
 
 
-def _find_pairs(
-    suffix: str, headers: Sequence[Header], findings: Findings, single_notes: list[str]
-) -> list[Pair]:
+def _find_pairs(suffix: str, headers: Sequence[Header], single_notes: list[str]) -> list[Pair]:
     """Return the pair of highest- and lowest-resolution images of a contrast, as a list.
 
     The result is empty if there is no second resolution. Notes about contrasts with one resolution
@@ -251,19 +253,19 @@ def _find_pairs(
         single_notes.append(resolution_note)
         return []
     if any(header.path not in (high.path, low.path) for header in headers):
-        note = (
+        note(
+            high.path,
             f"{len(headers)} {suffix} images were found. Only this image (the highest resolution)"
             f" and {low.path.name} (the lowest resolution) are used. To use other images, select"
-            " them with --bids-filter-file."
+            " them with --bids-filter-file.",
         )
-        findings.note(high.path, note)
     low_zooms = slice_axis.reorder_like(low, high.affine).zooms
     x, y, z = (low_mm / high_mm for low_mm, high_mm in zip(low_zooms, high.zooms, strict=True))
     return [Pair(highres=high.path, lowres=low.path, factor=(x, y, z))]
 
 
 def _find_lowres_scans(
-    read_headers: _ReadHeaders, label: str, model_input: ModelInput, findings: Findings
+    read_headers: _ReadHeaders, label: str, model_input: ModelInput
 ) -> tuple[tuple[LowresScan, ...], ...]:
     """Return a participant's low-resolution scans for a given model, by session.
 
@@ -280,33 +282,31 @@ def _find_lowres_scans(
     complete_sessions = []
     for session, candidates in sorted(sessions.items()):
         if missing := [suffix for suffix in model_input.contrasts if suffix not in candidates]:
-            note = (
+            note(
+                f"sub-{label}_ses-{session}" if session else f"sub-{label}",
                 f"the --pretrained model requires low-resolution {'+'.join(model_input.contrasts)}"
                 f" scans, but no {' and no '.join(missing)} scan was found; these scans are"
-                " skipped."
+                " skipped.",
             )
-            findings.note(f"sub-{label}_ses-{session}" if session else f"sub-{label}", note)
             continue
         complete_sessions.append(
             tuple(
-                _select_smallest_voxels(suffix, candidates[suffix], findings)
+                _select_smallest_voxels(suffix, candidates[suffix])
                 for suffix in model_input.contrasts
             )
         )
     return tuple(complete_sessions)
 
 
-def _select_smallest_voxels(
-    suffix: str, candidates: Sequence[Header], findings: Findings
-) -> LowresScan:
+def _select_smallest_voxels(suffix: str, candidates: Sequence[Header]) -> LowresScan:
     """Return the scan with the smallest voxels; note that others are not used."""
     smallest = min(candidates, key=_voxel_volume)
     if len(candidates) > 1:
-        note = (
+        note(
+            smallest.path,
             f"{len(candidates)} low-resolution {suffix} images were found; this image is used"
-            " because it has the smallest voxels."
+            " because it has the smallest voxels.",
         )
-        findings.note(smallest.path, note)
     return LowresScan(path=smallest.path)
 
 
@@ -324,14 +324,12 @@ def _find_controls(read_headers: _ReadHeaders) -> tuple[tuple[Pair, ...], ...]:
     return tuple(tuple(scans) for _, scans in sorted(sessions.items()))
 
 
-def _read_headers(
-    index: Index, label: str, settings: Settings, findings: Findings, suffix: str
-) -> list[Header]:
+def _read_headers(index: Index, label: str, settings: Settings, suffix: str) -> list[Header]:
     """Return the headers of the usable images of a contrast in the selected sessions, by name."""
     sessions = settings.selection.session_label
-    paths = find_companions(index, _CONTRASTS[suffix], label, findings)
+    paths = find_companions(index, _CONTRASTS[suffix], label)
     headers = (
-        volume_header(path, findings)
+        volume_header(path)
         for path in paths
         if is_magnitude(path) and (not sessions or parse_session(path) in sessions)
     )
@@ -349,9 +347,7 @@ def _voxel_volume(header: Header) -> float:
     return prod(header.zooms)
 
 
-def _report_missing_scans(
-    label: str, reason: str, model_input: ModelInput | None, findings: Findings
-) -> None:
+def _report_missing_scans(label: str, reason: str, model_input: ModelInput | None) -> None:
     """Report a participant without suitable scans as a problem."""
     fixes = [
         "Add the scans (distinguished by their acq- labels), check that --bids-filter-file does"
@@ -364,7 +360,7 @@ def _report_missing_scans(
             "To super-resolve participants with low-resolution scans only, specify a model that"
             " was trained on other participants with --pretrained."
         )
-    findings.add_problem(f"sub-{label}", reason, " ".join(fixes))
+    add_problem(f"sub-{label}", reason, " ".join(fixes))
 
 
 def _describe_missing_scans(model_input: ModelInput | None, *, is_simulated: bool) -> str:
@@ -384,9 +380,7 @@ def _describe_missing_scans(model_input: ModelInput | None, *, is_simulated: boo
     )
 
 
-def _split_participants(
-    subjects: Sequence[Subject], settings: Settings, findings: Findings
-) -> list[Subject]:
+def _split_participants(subjects: Sequence[Subject], settings: Settings) -> list[Subject]:
     """Assign the participants with pairs to training, validation and test sets.
 
     Networks need the same contrasts in all participants, so that participants with other contrasts
@@ -397,24 +391,24 @@ def _split_participants(
     contrasts = max(counts, key=lambda key: (counts[key], len(key)), default=())
     members = [subject for subject in subjects if subject.contrasts == contrasts]
     try:
-        set_names = assign_sets(members, settings, findings)
+        set_names = assign_sets(members, settings)
     except InvalidInput as error:
         reason = f"{error.reason} with the same contrasts at two resolutions"
         fix = "Add participants, or omit the option to train on the scans of each participant."
-        findings.refuse_option(anat.split_option, reason, fix)
+        refuse_option(anat.split_option, reason, fix)
         return []
     texts = [
         f"{name}: {' '.join(f'sub-{label}' for label in set_names if set_names[label] == name)}"
         for name in SETS
     ]
     files = " and ".join(map(str, list_files(settings)))
-    findings.note(
+    note(
         anat.split_option,
         f"participants are assigned to sets, which are kept in {files}. {'; '.join(texts)}.",
     )
     for subject in subjects:
         if subject.structural and subject.contrasts != contrasts:
-            _skip_other_contrasts(subject, contrasts, settings, findings)
+            _skip_other_contrasts(subject, contrasts, settings)
     return [
         replace(subject, split_set=set_names.get(subject.label, ""))
         for subject in subjects
@@ -422,17 +416,15 @@ def _split_participants(
     ]
 
 
-def _skip_other_contrasts(
-    subject: Subject, contrasts: Sequence[str], settings: Settings, findings: Findings
-) -> None:
+def _skip_other_contrasts(subject: Subject, contrasts: Sequence[str], settings: Settings) -> None:
     """Report a participant whose contrasts differ from those of the shared networks."""
     reason = (
         f"the networks are trained on {'+'.join(contrasts)}, but this participant has"
         f" {'+'.join(subject.contrasts)} at two resolutions"
     )
-    with findings.about(subject.label):
+    with about(subject.label):
         if subject.label in settings.selection.participant_label:
             fix = "Choose other participants, or omit --set anat.split."
-            findings.add_problem(f"sub-{subject.label}", reason, fix)
+            add_problem(f"sub-{subject.label}", reason, fix)
         else:
-            findings.note(f"sub-{subject.label}", f"{reason}. The participant is skipped.")
+            note(f"sub-{subject.label}", f"{reason}. The participant is skipped.")

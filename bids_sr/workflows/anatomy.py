@@ -19,7 +19,7 @@ from bids_sr.preproc.steps import anatomy, imported
 from bids_sr.report import primary_dataset
 from bids_sr.report.figure_steps import anatomy as anatomy_figures
 from bids_sr.spatial.itk_files import Transforms
-from bids_sr.survey.bids import Subject
+from bids_sr.survey.bids.inputs import Subject
 from bids_sr.workflows.series_requests import Analysis
 
 

@@ -23,7 +23,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED, map_label, series_names
 from bids_sr.spatial.itk_files import Transforms
-from bids_sr.survey.bids import BoldRun
+from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.preflight.combined_runs import (
     RunGroup,
     UncombinedRuns,

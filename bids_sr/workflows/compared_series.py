@@ -3,7 +3,7 @@
 from bids_sr.engine.flow import add_methods_text, subworkflow
 from bids_sr.engine.step import Part
 from bids_sr.evaluation.compared_series import steps
-from bids_sr.survey.bids import BoldRun
+from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.workflows.fit_run import FittedRun, correct_acquired
 from bids_sr.workflows.run_plan import RunPlan, SeriesCorrection
 from bids_sr.workflows.series_requests import ComputedSeries

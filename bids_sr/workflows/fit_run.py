@@ -33,8 +33,8 @@ from bids_sr.spatial.itk_files import Transforms, as_transforms
 from bids_sr.sr.steps import calibration_run
 from bids_sr.sr.steps.calibration_run import Calibration
 from bids_sr.sr.steps.super_resolution import AlignedSeries, Guide
-from bids_sr.survey.bids import BoldRun
 from bids_sr.survey.bids.acquisitions import list_acquisition_fields
+from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.precomputed import PrecomputedField, PrecomputedRun
 from bids_sr.survey.bids.slice_axis import sidecar_in_order
 from bids_sr.workflows.anatomy import Anatomy, RegionSource

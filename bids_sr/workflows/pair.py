@@ -20,7 +20,7 @@ from bids_sr.report.figure_steps import (
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.steps import training, training_texts
 from bids_sr.sr.steps.training import ModelFiles
-from bids_sr.survey.bids import Pair, Subject
+from bids_sr.survey.bids.inputs import Pair, Subject
 from bids_sr.workflows.series_requests import Analysis, SeriesRequest, select_entities
 
 

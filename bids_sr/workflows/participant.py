@@ -14,7 +14,7 @@ from bids_sr.report import call_description
 from bids_sr.report.call_description import AcquiredRun
 from bids_sr.report.evaluation_rows import label_series
 from bids_sr.report.figure_steps import anatomy as anatomy_figures
-from bids_sr.survey.bids import BoldRun, Subject
+from bids_sr.survey.bids.inputs import BoldRun, Subject
 from bids_sr.survey.bids.pretrained_models import label_methods
 from bids_sr.survey.preflight.plan import Plan
 from bids_sr.survey.preflight.region_spaces import choose_template

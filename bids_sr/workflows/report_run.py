@@ -30,7 +30,7 @@ from bids_sr.report.figure_steps import (
     series as series_figures,
 )
 from bids_sr.report.figure_steps.run_maps import SceneImages
-from bids_sr.survey.bids import BoldRun, Pair, Subject
+from bids_sr.survey.bids.inputs import BoldRun, Pair, Subject
 from bids_sr.survey.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.evaluate_run import RunEvaluation

@@ -27,7 +27,7 @@ from bids_sr.preproc.steps.run_confounds import ConfoundSettings
 from bids_sr.preproc.temporal_regressors import TimeModel
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.steps.super_resolution import Inference
-from bids_sr.survey.bids import BoldRun, Subject
+from bids_sr.survey.bids.inputs import BoldRun, Subject
 from bids_sr.survey.preflight.regions import choose_regions
 from bids_sr.survey.preflight.run_model import design_settings, time_model
 from bids_sr.workflows.series_requests import Analysis, SeriesRequest, list_methods

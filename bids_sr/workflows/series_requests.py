@@ -25,13 +25,10 @@ from bids_sr.sr.models.other_models import other_models
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe_changes import select_changes
 from bids_sr.sr.steps.training import ModelFiles, VarianceModel
-from bids_sr.survey.bids import (
-    BoldRun,
-    find_pretrained,
-    find_vgg_weights,
-    parse_entities,
-    uses_guide,
-)
+from bids_sr.survey.bids.entities import parse_entities
+from bids_sr.survey.bids.inputs import BoldRun
+from bids_sr.survey.bids.method_options import find_vgg_weights, uses_guide
+from bids_sr.survey.bids.pretrained_models import find_pretrained
 from bids_sr.survey.preflight.plan import Plan
 
 _LearnedFrom = Literal["pair", "volumes", "run"]

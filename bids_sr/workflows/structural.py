@@ -31,7 +31,8 @@ from bids_sr.structural.steps import (
 from bids_sr.structural.steps.preparation import PreparedScans
 from bids_sr.structural.steps.scans import ScanPreparation
 from bids_sr.structural.survey import find_simulated_factor, parse_session
-from bids_sr.survey.bids import LowresScan, ModelInput, Pair, Subject, input_of_models
+from bids_sr.survey.bids.inputs import LowresScan, ModelInput, Pair, Subject
+from bids_sr.survey.bids.pretrained_models import input_of_models
 from bids_sr.workflows.pair import store_model
 from bids_sr.workflows.series_requests import Analysis
 

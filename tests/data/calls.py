@@ -17,8 +17,9 @@ import pytest
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.io.notices import Notice
-from bids_sr.survey.bids import BoldRun, Survey, survey
-from bids_sr.survey.preflight import Plan
+from bids_sr.survey.bids.collect import survey
+from bids_sr.survey.bids.inputs import BoldRun, Survey
+from bids_sr.survey.preflight.plan import Plan
 from bids_sr.workflows.call_checks import check
 from data.dataset import BidsMaker, snapshot
 

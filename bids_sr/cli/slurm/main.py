@@ -62,9 +62,8 @@ from bids_sr.sr.device import Device
 
 if TYPE_CHECKING:
     from bids_sr.engine.nodes import Node
-    from bids_sr.survey.bids import Subject
-    from bids_sr.survey.preflight import Plan
-    from bids_sr.survey.preflight.plan import Estimate
+    from bids_sr.survey.bids.inputs import Subject
+    from bids_sr.survey.preflight.plan import Estimate, Plan
 
 _DESCRIPTION = """\
 Run bids-sr on a SLURM cluster. A job array processes the participants, one per task by default,
@@ -223,7 +222,8 @@ def _check(settings: Settings, site: Site) -> "Plan":
 
     SLURM is not queried.
     """
-    from bids_sr.survey import preflight
+    from bids_sr.survey.preflight.exclusions import describe_skipped_runs
+    from bids_sr.survey.preflight.plan_text import notes
     from bids_sr.workflows.call_checks import check
 
     limit_gb = settings.resources.mem_gb
@@ -240,9 +240,9 @@ def _check(settings: Settings, site: Site) -> "Plan":
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UsageError("\n".join([f"{count} found; no jobs were submitted.", *problems]))
-    for notice in preflight.notes(plan, settings):
+    for notice in notes(plan, settings):
         print(f"  {notice.level}: {notice}")
-    for text in preflight.describe_skipped_runs(plan.skipped):
+    for text in describe_skipped_runs(plan.skipped):
         print(text)
     return plan
 
@@ -501,7 +501,7 @@ def _make_request(settings: Settings, options: SlurmOptions, members: Sequence[_
     `members` are the tasks of one participant each. A tip on faster training is printed. Raises
     `UsageError` if the time is unknown and was not specified.
     """
-    from bids_sr.survey import preflight
+    from bids_sr.survey.preflight.plan_text import describe_saved_time
 
     n_gpus = int(settings.resources.device == "cuda") if options.gpus is None else options.gpus
     if settings.resources.device == "auto":
@@ -524,7 +524,7 @@ def _make_request(settings: Settings, options: SlurmOptions, members: Sequence[_
             " MIN (benchmarks/gpu.py measures trainings)",
         )
     longest = max(estimates.values(), key=lambda estimate: estimate.saved_minutes)
-    if tip := preflight.describe_saved_time(longest, settings):
+    if tip := describe_saved_time(longest, settings):
         print(f"  tip: {tip}")
     memory_gb, cpus = settings.resources.mem_gb, settings.resources.nprocs or 1
     counts_resident = commands.counts_shared_memory()

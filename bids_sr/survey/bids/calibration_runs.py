@@ -19,8 +19,8 @@ import numpy as np
 from bids_sr.config import Settings, SuperRes
 from bids_sr.io.grids import Factor
 from bids_sr.survey.bids import headers, slice_axis
-from bids_sr.survey.bids.entities import file_stem, is_magnitude, parse_entities, stem_of_echoes
-from bids_sr.survey.bids.findings import Findings, InputError
+from bids_sr.survey.bids.entities import file_stem, is_magnitude, parse_entities, parse_owner
+from bids_sr.survey.bids.findings import Findings, about, add_problem, note, refuse_option
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.layout import Index
 from bids_sr.survey.bids.pairs import SIZE_TOLERANCE
@@ -29,9 +29,7 @@ from bids_sr.survey.bids.related_runs import find_mismatches, read_run
 _SHORT_VOLUMES = 40  # a high-resolution run with fewer volumes only serves as calibration run
 
 
-def check_calibration_option(
-    settings: Settings, labels: Sequence[str], findings: Findings
-) -> None:
+def check_calibration_option(settings: Settings, labels: Sequence[str]) -> None:
     """Reject ``--calibration`` together with an excluding option, or with an unsuitable file.
 
     The file must exist and belong to one of the selected participants (`labels`).
@@ -41,11 +39,9 @@ def check_calibration_option(
         return
     option = f"--calibration {calibration}"
     if exclusion := _explain_exclusion(settings):
-        findings.refuse_option(option, exclusion, "Omit one of the two options.")
+        refuse_option(option, exclusion, "Omit one of the two options.")
     elif file is not None and not file.exists():
-        findings.refuse_option(
-            option, "file not found", "Check the path, or specify an acq- label."
-        )
+        refuse_option(option, "file not found", "Check the path, or specify an acq- label.")
     elif file is not None and (file_label := parse_entities(file).get("subject")) not in labels:
         label_text = (
             f"the file belongs to sub-{file_label}"
@@ -53,7 +49,7 @@ def check_calibration_option(
             else "the file name does not contain a sub- label"
         )
         participants = ", ".join(f"sub-{label}" for label in labels)
-        findings.refuse_option(
+        refuse_option(
             option,
             f"{label_text}, but the selected participants are {participants}",
             "Specify a run of the same participant; the prior SD map of another brain cannot be"
@@ -67,7 +63,6 @@ def assign_calibration_runs(
     all_bolds: Sequence[Path],
     find_factor: Callable[[BoldRun], Factor | None],
     settings: Settings,
-    findings: Findings,
 ) -> tuple[dict[Path, BoldRun], list[Path]]:
     """Return the calibration run of each BOLD run, and the BOLD runs to super-resolve.
 
@@ -95,12 +90,12 @@ def assign_calibration_runs(
         reason = _explain_skipping(run, selected_runs, calibration_runs)
         if reason:
             skipped.add(run.bold)
-            findings.note(run.bold, reason)
+            note(run.bold, reason)
         elif can_calibrate:
             other_runs = [other for path, other in runs.items() if path != run.bold]
-            with findings.about(subject, stem_of_echoes(run.bold)):
+            with about(*parse_owner(run.bold)):
                 calibration_run = _choose_calibration_run(
-                    run, other_runs, find_factor(run), superres, dummies, findings
+                    run, other_runs, find_factor(run), superres, dummies
                 )
             if calibration_run is not None:
                 calibration_runs[run.bold] = calibration_run
@@ -126,14 +121,11 @@ def _read_series(path: Path, index: Index) -> BoldRun | None:
     """Return a single-echo magnitude series that may calibrate other runs, or None if unusable."""
     if not is_magnitude(path) or "echo" in parse_entities(path):
         return None
-    ignored = Findings()  # problems of a run are reported when the run itself is surveyed
-    header = headers.read_header(path, ignored)
-    if header is None:
-        return None
-    try:
-        run = read_run(path, {"RepetitionTime": header.tr, **index.sidecar(path)}, ignored)
-    except InputError:
-        return None
+    with Findings():  # problems of a run are reported when the run itself is surveyed
+        header, sidecar = headers.read_header(path), index.read_metadata(path)
+        if header is None or sidecar is None:
+            return None
+        run = read_run(path, {"RepetitionTime": header.tr, **sidecar})
     if run is None:
         return None
     # by inheritance, possibly the events of a longer run of the same task
@@ -173,7 +165,6 @@ def _choose_calibration_run(
     factor: Factor | None,
     superres: SuperRes,
     dummies: int,
-    findings: Findings,
 ) -> BoldRun | None:
     """Choose the calibration run among the other series of the participant and the named file.
 
@@ -188,7 +179,14 @@ def _choose_calibration_run(
         if _is_selected(other_run, superres)
     ]
     if not candidates and was_requested and superres.calibration_file is None:
-        _refuse_missing_label(run, other_runs, superres.calibration, findings)
+        labels = sorted({_get_acquisition_label(other_run) for other_run in other_runs} - {""})
+        refuse_option(
+            f"--calibration {superres.calibration}",
+            f"no other BOLD run of this participant has the label acq-{superres.calibration},"
+            f" which was requested for the calibration of {run.bold.name}",
+            f"Available labels: {', '.join(f'acq-{name}' for name in labels) or 'none'}. To"
+            " proceed without a calibration run, use --calibration none.",
+        )
     suitable_runs = []
     reasons: dict[Path, str] = {}
     for candidate in candidates:
@@ -199,8 +197,20 @@ def _choose_calibration_run(
         elif was_requested or _is_finer(candidate, run):
             reasons[candidate.bold] = mismatch.reason
     if suitable_runs:
-        return _choose_best(run, suitable_runs, findings)
-    _report_mismatches(run, reasons, findings, was_requested=was_requested)
+        return _choose_best(run, suitable_runs)
+    for path, reason in reasons.items():
+        if was_requested:
+            add_problem(
+                path,
+                f"this file cannot be used as calibration run for {run.bold.name}: {reason}",
+                "Specify another run with --calibration, or use --calibration none.",
+            )
+        else:
+            note(
+                path,
+                f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
+                f" calibration run: {reason}.",
+            )
     return None
 
 
@@ -212,26 +222,12 @@ def _is_selected(candidate: BoldRun, superres: SuperRes) -> bool:
     return superres.calibration in ("auto", _get_acquisition_label(candidate))
 
 
-def _refuse_missing_label(
-    run: BoldRun, other_runs: Sequence[BoldRun], label: str, findings: Findings
-) -> None:
-    """Report that no other run of the participant has the label of ``--calibration``."""
-    labels = sorted({_get_acquisition_label(other_run) for other_run in other_runs} - {""})
-    findings.refuse_option(
-        f"--calibration {label}",
-        f"no other BOLD run of this participant has the label acq-{label}, which was"
-        f" requested for the calibration of {run.bold.name}",
-        f"Available labels: {', '.join(f'acq-{name}' for name in labels) or 'none'}. To proceed"
-        " without a calibration run, use --calibration none.",
-    )
-
-
 def _get_acquisition_label(run: BoldRun) -> str:
     """Return the acquisition label of a run, "" if it has none."""
     return run.entities.get("acquisition", "")
 
 
-def _choose_best(run: BoldRun, suitable_runs: Sequence[BoldRun], findings: Findings) -> BoldRun:
+def _choose_best(run: BoldRun, suitable_runs: Sequence[BoldRun]) -> BoldRun:
     """Choose the best calibration run: same session first, then without events, then longest."""
     session = run.entities.get("session")
 
@@ -246,38 +242,19 @@ def _choose_best(run: BoldRun, suitable_runs: Sequence[BoldRun], findings: Findi
     best, *alternatives = sorted(suitable_runs, key=order)
     if alternatives:
         names = ", ".join(candidate.bold.name for candidate in alternatives)
-        findings.note(
+        note(
             best.bold,
             f"this file is used as calibration run for {run.bold.name}. Other possible calibration"
             f" runs are {names}; select one with --calibration LABEL or --calibration FILE.",
         )
     if best.entities.get("session") != session:
-        findings.note(
+        note(
             best.bold,
             f"this file is used as calibration run for {run.bold.name}, although it comes from"
             " another session. In our tests, a misregistered calibration run was worse than no"
             " calibration run, so check the registration in the report.",
         )
     return best
-
-
-def _report_mismatches(
-    run: BoldRun, reasons: Mapping[Path, str], findings: Findings, *, was_requested: bool
-) -> None:
-    """Report why BOLD series cannot calibrate a run, as problems if requested."""
-    for path, reason in reasons.items():
-        if was_requested:
-            findings.add_problem(
-                path,
-                f"this file cannot be used as calibration run for {run.bold.name}: {reason}",
-                "Specify another run with --calibration, or use --calibration none.",
-            )
-        else:
-            findings.note(
-                path,
-                f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
-                f" calibration run: {reason}.",
-            )
 
 
 def _is_finer(run: BoldRun, reference: BoldRun) -> bool:

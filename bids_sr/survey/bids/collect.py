@@ -33,7 +33,19 @@ from bids_sr.survey.bids.calibration_runs import assign_calibration_runs, check_
 from bids_sr.survey.bids.derivative_folders import open_derivatives, refuse_output_as_data
 from bids_sr.survey.bids.echoes import read_echoes, sort_by_echo_time
 from bids_sr.survey.bids.entities import file_stem, parse_entities, parse_label, stem_of_echoes
-from bids_sr.survey.bids.findings import Findings, InputError
+from bids_sr.survey.bids.findings import (
+    Findings,
+    InputError,
+    about,
+    add_all,
+    add_notices,
+    add_problem,
+    count_problems,
+    current_findings,
+    note,
+    refuse_option,
+    warn,
+)
 from bids_sr.survey.bids.fmriprep import check_surfaces, find_anatomy, find_run
 from bids_sr.survey.bids.ignored_files import note_unusable_patterns
 from bids_sr.survey.bids.inputs import (
@@ -71,11 +83,11 @@ def survey(settings: Settings) -> Survey:
 
     Only headers, tables and sidecars are read.
     """
-    result = Survey()
-    try:
-        _fill_survey(settings, result)
-    except InputError as error:
-        result.add(error.problems)
+    with Survey() as result:
+        try:
+            _fill_survey(settings, result)
+        except InputError as error:
+            add_notices(error.problems)
     return result
 
 
@@ -83,23 +95,23 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
     """Fill a survey with the participants, runs and problems of the data set."""
     bids_dir = settings.paths.bids_dir.absolute()
     dataset_checks.check_dataset(bids_dir)
-    check_options(settings, result)
-    if refuse_output_as_data(bids_dir, result):
+    check_options(settings)
+    if refuse_output_as_data(bids_dir):
         return
     if settings.evaluation.truth_dir is not None:
         check_reference_root(settings.evaluation.truth_dir)
-    result.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, result)
-    labels, index = open_dataset(settings, result)
+    result.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir)
+    labels, index = open_dataset(settings)
     for source in result.sources:
-        labels = participant_selection.select_readable(source.root, labels, result)
-    check_calibration_option(settings, labels, result)
+        labels = participant_selection.select_readable(source.root, labels)
+    check_calibration_option(settings, labels)
     bolds_by_label = {
-        label: _list_valid_bolds(index, label, settings.selection, result) for label in labels
+        label: _list_valid_bolds(index, label, settings.selection) for label in labels
     }
     subjects = []
-    for label, selected_bolds in _select_runs(bolds_by_label, settings.selection, result).items():
-        with result.about(label):
-            bolds = check_names(selected_bolds, result)
+    for label, selected_bolds in _select_runs(bolds_by_label, settings.selection).items():
+        with about(label):
+            bolds = check_names(selected_bolds)
             if not bolds:
                 continue
             subject = _survey_participant(
@@ -108,7 +120,7 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
         if subject.runs:
             subjects.append(subject)
     tasks = {parse_entities(bold).get("task", "") for bold, _ in result.files_by_run.values()}
-    result.type_order = {task: read_type_order(index, task, result) for task in sorted(tasks)}
+    result.type_order = {task: read_type_order(index, task) for task in sorted(tasks)}
     modeled_tasks = {
         parse_entities(bold).get("task", "")
         for bold, table in result.files_by_run.values()
@@ -117,12 +129,12 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
     result.task_types = read_task_types(
         bids_dir, {task: result.type_order[task] for task in sorted(modeled_tasks)}
     )
-    result.unshared_levels = read_unshared_levels(index, result.files_by_run, result)
+    result.unshared_levels = read_unshared_levels(index, result.files_by_run)
     result.subjects = tuple(subjects)
     result.sidecars = index.sidecars
 
 
-def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Index]:
+def open_dataset(settings: Settings) -> tuple[list[str], Index]:
     """Return the labels of the selected participants, and the index of their files.
 
     Participants whose folders may not be read are reported and left out. Raises `InputError` if
@@ -130,57 +142,53 @@ def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Ind
     """
     bids_dir = settings.paths.bids_dir.absolute()
     selection = settings.selection
-    existing_labels = participant_selection.list_participants(bids_dir, findings)
-    labels = participant_selection.select_participants(
-        bids_dir, existing_labels, selection, findings
-    )
-    labels = participant_selection.select_readable(bids_dir, labels, findings)
-    filters = filter_file.read_filters(selection.bids_filter_file, findings)
-    note_unusable_patterns(bids_dir, findings)
+    existing_labels = participant_selection.list_participants(bids_dir)
+    labels = participant_selection.select_participants(bids_dir, existing_labels, selection)
+    labels = participant_selection.select_readable(bids_dir, labels)
+    filters = filter_file.read_filters(selection.bids_filter_file)
+    note_unusable_patterns(bids_dir)
     # a dry run does not write
     database = None if settings.run.dry_run else selection.bids_database_dir
     return labels, open_index(bids_dir, labels, existing_labels, database, filters)
 
 
-def _list_valid_bolds(
-    index: Index, label: str, selection: Selection, result: Survey
-) -> list[Path]:
+def _list_valid_bolds(index: Index, label: str, selection: Selection) -> list[Path]:
     """Return the BOLD series of a participant with valid names, and report the selected others.
 
     Invalid names that are listed in ``.bidsignore`` are not reported.
     """
     valid_paths = []
     for path in index.find("bold", label):
-        findings = Findings()
-        valid_paths += dataset_checks.select_valid_names([path], findings)
+        with Findings() as found:
+            valid_paths += dataset_checks.select_valid_names([path])
         if _is_selected(path, selection) and not index.is_ignored(path):
-            with result.about(label, label_invalid_name(path, stem_of_echoes(path))):
-                result.add_all(findings)
+            with about(label, label_invalid_name(path, stem_of_echoes(path))):
+                add_all(found)
     for image in index.find_misspelled_images("bold", label):
         if not _is_selected(image.path, selection) or index.is_ignored(image.path):
             continue
-        with result.about(label, label_invalid_name(image.path, image.run)):
+        with about(label, label_invalid_name(image.path, image.run)):
             if image.is_copy:
-                result.note(image.path, f"the image is not read because {image.reason}.")
+                note(image.path, f"the image is not read because {image.reason}.")
             else:
-                result.add_problem(image.path, image.reason, image.remedy)
+                add_problem(image.path, image.reason, image.remedy)
     return [
         path for path in valid_paths if not (index.is_ignored(path) and find_unusable_entity(path))
     ]
 
 
 def _select_runs(
-    bolds_by_label: Mapping[str, Sequence[Path]], selection: Selection, result: Survey
+    bolds_by_label: Mapping[str, Sequence[Path]], selection: Selection
 ) -> dict[str, list[Path]]:
     """Return the selected runs of each participant; a label without any run is a problem."""
     all_bolds = [path for paths in bolds_by_label.values() for path in paths]
-    _refuse_missing_labels(all_bolds, selection, result)
+    _refuse_missing_labels(all_bolds, selection)
     selected_bolds = {
         label: [path for path in paths if _is_selected(path, selection)]
         for label, paths in bolds_by_label.items()
     }
-    _report_participants_without_runs(selected_bolds, selection, result)
-    if bolds_by_label and not any(selected_bolds.values()) and not result.problems:
+    _report_participants_without_runs(selected_bolds, selection)
+    if bolds_by_label and not any(selected_bolds.values()) and not count_problems():
         reason = "no BOLD runs were found in the dataset"
         fix = "Add BOLD runs (`func/sub-…_task-…_bold.nii.gz`) to the dataset."
         if selection.bids_filter_file is not None:
@@ -189,13 +197,11 @@ def _select_runs(
                 "Check the filter file, or add BOLD runs (`func/sub-…_task-…_bold.nii.gz`) to the"
                 " dataset."
             )
-        result.add_problem("sub-*/func", reason, fix)
+        add_problem("sub-*/func", reason, fix)
     return selected_bolds
 
 
-def _refuse_missing_labels(
-    all_bolds: Sequence[Path], selection: Selection, result: Survey
-) -> None:
+def _refuse_missing_labels(all_bolds: Sequence[Path], selection: Selection) -> None:
     """Reject requested sessions, tasks and runs that none of the series has."""
     options = {"session": "--session-label", "task": "--task-id", "run": "--run-id"}
     for entity, labels in _list_requested_labels(selection).items():
@@ -203,7 +209,7 @@ def _refuse_missing_labels(
         for label in labels:
             if label in existing_labels:
                 continue
-            result.refuse_option(
+            refuse_option(
                 f"{options[entity]} {label}",
                 f"no BOLD runs with {entity} {label!r} were found for the selected participants",
                 f"Available: {label_lists.list_available(label, sorted(existing_labels))}",
@@ -220,27 +226,26 @@ def _is_selected(path: Path, selection: Selection) -> bool:
 
 
 def _report_participants_without_runs(
-    selected_bolds: Mapping[str, Sequence[Path]], selection: Selection, result: Survey
+    selected_bolds: Mapping[str, Sequence[Path]], selection: Selection
 ) -> None:
     """Report participants without any selected run, as a problem if they were requested by name.
 
     Requested participants are not reported in addition to earlier problems.
     """
-    has_problems = bool(result.problems)
+    has_problems = count_problems() > 0
     for label in (label for label, paths in selected_bolds.items() if not paths):
         if label in selection.participant_label and not has_problems:
-            is_filtered = any(_list_requested_labels(selection).values())
-            result.add_problem(
+            add_problem(
                 f"sub-{label}",
                 "no BOLD runs were found for the requested sessions, tasks and runs"
-                if is_filtered
+                if any(_list_requested_labels(selection).values())
                 else "no BOLD runs were found for this participant",
                 "Exclude the participant, or add the missing BOLD run"
                 " (`func/sub-…_task-…_bold.nii.gz`) to the dataset.",
             )
         elif not selection.participant_label:
-            with result.about(label):
-                result.note(
+            with about(label):
+                note(
                     f"sub-{label}",
                     "none of the requested BOLD runs were found; the participant is skipped.",
                 )
@@ -268,20 +273,13 @@ def _survey_participant(
     `all_bolds` lists all BOLD series of the participant, `bolds` the selected ones.
     """
     images = _collect_images(index, label, settings, result)
-    bolds = run_files.leave_out_combined(bolds, settings.preprocessing.echo_idx, result)
+    bolds = run_files.leave_out_combined(bolds, settings.preprocessing.echo_idx)
     calibration_runs, remaining_bolds = assign_calibration_runs(
-        index,
-        bolds,
-        all_bolds,
-        partial(_find_factor, images.t2starw_headers, settings),
-        settings,
-        result,
+        index, bolds, all_bolds, partial(_find_factor, images.t2starw_headers, settings), settings
     )
     files_of_runs = [
         sort_by_echo_time(index, files)
-        for files in run_files.group_files_by_run(
-            remaining_bolds, settings.preprocessing.echo_idx, result
-        )
+        for files in run_files.group_files_by_run(remaining_bolds, settings.preprocessing.echo_idx)
     ]
     runs = []
     for files in files_of_runs:
@@ -291,14 +289,14 @@ def _survey_participant(
             runs.append(run)
     readable_bolds = [files[0] for files in files_of_runs if files[0] in result.headers]
     if readable_bolds and not images.t2starw:
-        pairs.refuse_without_pair(label, readable_bolds, settings, result)
+        pairs.refuse_without_pair(label, readable_bolds, settings)
     if any(run.precomputed is None or run.precomputed.field is None for run in runs):
-        dataset_checks.note_field_maps(settings.paths.bids_dir.absolute(), label, result)
+        dataset_checks.note_field_maps(settings.paths.bids_dir.absolute(), label)
     subject = Subject(
         label=label, t1w=tuple(images.t1w), runs=tuple(runs), precomputed=images.anat
     )
     if settings.evaluation.retrospective is not None:
-        check_retrospective(subject, settings, result)
+        check_retrospective(subject, settings)
     return subject
 
 
@@ -321,13 +319,12 @@ def _collect_images(
     index: Index, label: str, settings: Settings, result: Survey
 ) -> _AnatomicalImages:
     """Collect the anatomical derivatives, T1w and T2*-weighted images of a participant."""
-    t1w_images = find_companions(index, "t1w", label, result)
-    templates = settings.preprocessing.templates
-    anat = find_anatomy(result.sources, label, t1w_images, templates, result)
-    t1w = _order_t1w(t1w_images if anat is None else [anat.preproc], label, settings, result)
+    t1w_images = find_companions(index, "t1w", label)
+    anat = find_anatomy(result.sources, label, t1w_images, settings.preprocessing.templates)
+    t1w = _order_t1w(t1w_images if anat is None else [anat.preproc], label, settings)
     if t1w:
-        check_surfaces(label, anat, settings.preprocessing.spaces, result)
-    t2starw = run_files.select_magnitudes(find_companions(index, "t2starw", label, result), result)
+        check_surfaces(label, anat, settings.preprocessing.spaces)
+    t2starw = run_files.select_magnitudes(find_companions(index, "t2starw", label))
     return _AnatomicalImages(
         anat=anat,
         t1w=t1w,
@@ -335,35 +332,33 @@ def _collect_images(
         t2starw_headers=[
             with_acquired_matrix(header, settings.paths.bids_dir)
             for path in t2starw
-            if (header := volume_header(path, result)) is not None
+            if (header := volume_header(path)) is not None
         ],
     )
 
 
-def find_companions(index: Index, kind: str, label: str, findings: Findings) -> list[Path]:
+def find_companions(index: Index, kind: str, label: str) -> list[Path]:
     """Return the images of a kind that accompany runs, and warn of images with invalid names.
 
     Runs are processed without an image whose name is not valid.
     """
-    problems = Findings()
-    valid_paths = dataset_checks.select_valid_names(index.find(kind, label), problems)
-    for image in index.find_misspelled_images(kind, label):
-        problems.add_problem(image.path, image.reason, image.remedy)
-    for problem in problems.problems:
-        findings.warn(problem.what, f"the image is not used: {problem.why}. {problem.remedy}")
+    with Findings() as found:
+        valid_paths = dataset_checks.select_valid_names(index.find(kind, label))
+        for image in index.find_misspelled_images(kind, label):
+            add_problem(image.path, image.reason, image.remedy)
+    for problem in found.problems:
+        warn(problem.what, f"the image is not used: {problem.why}. {problem.remedy}")
     return valid_paths
 
 
-def _order_t1w(
-    paths: Sequence[Path], label: str, settings: Settings, result: Survey
-) -> list[Path]:
+def _order_t1w(paths: Sequence[Path], label: str, settings: Settings) -> list[Path]:
     """Return the T1w images of a participant in order of preference, and report if there are none.
 
     Images of the selected sessions come first, then images of the whole head with small voxels,
     then images whose label does not name another contrast, a scout or defacing. The header of the
     first image is checked.
     """
-    images = run_files.select_magnitudes(paths, result)
+    images = run_files.select_magnitudes(paths)
     sessions = settings.selection.session_label
     partial = _select_partial(images) if len(images) > 1 else set()
 
@@ -376,11 +371,11 @@ def _order_t1w(
 
     images.sort(key=order)
     if images:
-        volume_header(images[0], result)
+        volume_header(images[0])
     else:
-        result.note(f"sub-{label}", _describe_missing_t1w(label, settings))
+        note(f"sub-{label}", _describe_missing_t1w(label, settings))
     if len(images) > 1:
-        result.note(
+        note(
             images[0],
             f"{len(images)} T1w images were found; this image is used, by session, coverage, voxel"
             " size, label and name. To use another image, select it as t1w in --bids-filter-file.",
@@ -395,7 +390,7 @@ def _select_partial(images: Sequence[Path]) -> set[Path]:
     """
     extents, voxels = {}, {}
     for path in images:
-        header = headers.read_header(path, Findings())
+        header = headers.find_header(path)
         if header is not None:
             extents[path] = min(map(mul, header.shape, header.zooms))
             voxels[path] = max(header.zooms)
@@ -405,15 +400,15 @@ def _select_partial(images: Sequence[Path]) -> set[Path]:
     return {path for path, size in voxels.items() if path not in whole or size > largest_voxel}
 
 
-def volume_header(path: Path, findings: Findings) -> Header | None:
+def volume_header(path: Path) -> Header | None:
     """Read the header of a single 3D magnitude image; return None with a problem otherwise."""
-    header = headers.read_header(path, findings)
+    header = headers.read_header(path)
     if header is None or (
         len(headers.squeezed_shape(header)) == 3 and not (header.complex or header.colored)
     ):
         return header
     if header.colored:
-        findings.add_problem(
+        add_problem(
             path,
             headers.COLOR_REASON,
             "Convert the DICOM images of the original scan, or exclude this file.",
@@ -422,7 +417,7 @@ def volume_header(path: Path, findings: Findings) -> Header | None:
     content = f"{len(header.shape)} dimensions {header.shape}"
     if header.complex:
         content = "complex voxels"
-    findings.add_problem(
+    add_problem(
         path,
         f"the image has {content}, but a 3D magnitude image is expected",
         "Save the magnitude as a 3D image.",
@@ -464,7 +459,8 @@ def _find_factor(
     t2starw_headers: Sequence[Header], settings: Settings, run: BoldRun
 ) -> Factor | None:
     """Return the factor of a run's pair, or else the factor of options and models, or None."""
-    pair, _ = _choose_pairs(run.header, t2starw_headers, settings, Findings())
+    with Findings():
+        pair, _ = _choose_pairs(run.header, t2starw_headers, settings)
     return factor_without_pair(settings.superres) if pair is None else pair.factor
 
 
@@ -484,14 +480,14 @@ def _survey_run(
     """
     bold = files[0]
     name = stem_of_echoes(bold) if len(files) > 1 else file_stem(bold)
-    with result.about(label, name):
+    with about(label, name):
         tables = () if "events" in settings.preprocessing.ignore else map(index.events, files)
         events = next(filter(None, tables), None)
-        header, run = _open_run(index, files, result)
+        header, run = _open_run(index, files)
     result.files_by_run[name] = bold, events
     if header is None:
         return None
-    pair, holdout = _choose_and_report_pairs(header, images.t2starw_headers, settings, result)
+    pair, holdout = _choose_and_report_pairs(header, images.t2starw_headers, settings)
     if run is None:
         return None
     calibration_factor = (
@@ -507,13 +503,19 @@ def _survey_run(
         calibration=calibration,
         factor=factor if pair is None else pair.factor,
     )
-    with result.about(label, name):
-        return _complete_run(run, images.anat, settings, result, with_anat=bool(images.t1w))
+    with about(label, name):
+        if "slicetiming" not in settings.preprocessing.ignore:
+            slice_times = timing.read_slice_times(run.header, run.sidecar, run.tr)
+            run = replace(run, slice_timing=slice_times)
+        run = replace(run, precomputed=find_run(result.sources, run, images.anat))
+        if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
+            count_text = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
+            note(run.bold, f"the run has {count_text}, so head motion is estimated in-plane only.")
+        truth = _find_reference(run, settings, with_anat=bool(images.t1w))
+        return replace(run, truth=truth)
 
 
-def _open_run(
-    index: Index, files: Sequence[Path], result: Survey
-) -> tuple[Header | None, BoldRun | None]:
+def _open_run(index: Index, files: Sequence[Path]) -> tuple[Header | None, BoldRun | None]:
     """Read header, sidecar and echoes of a run, and report problems.
 
     `files` are the series of the run, or all of its echoes. Returns the header of the first file
@@ -522,20 +524,20 @@ def _open_run(
     """
     bold = files[0]
     if index.is_ignored(bold):
-        result.note(
+        note(
             bold,
             "the run is listed in .bidsignore, which concerns the BIDS validator only, so"
             " the run is processed. To exclude it, use --task-id, --run-id or"
             " --bids-filter-file.",
         )
-    sidecar, header = index.read_metadata(bold, result), headers.read_header(bold, result)
+    sidecar, header = index.read_metadata(bold), headers.read_header(bold)
     if not index.has_own_sidecar(bold) and (
         text := describe_similar(bold, "bold", ".json", "bold")
     ):
-        result.warn(bold, f"no sidecar with the name of the series was found. {text}")
-    run = None if sidecar is None else read_run(bold, sidecar, result)
+        warn(bold, f"no sidecar with the name of the series was found. {text}")
+    run = None if sidecar is None else read_run(bold, sidecar)
     if len(files) > 1:
-        echoes = read_echoes(index, files, result)
+        echoes = read_echoes(index, files)
         run = replace(run, echoes=echoes) if run is not None and echoes else None
     if header is not None:
         header, _ = slice_axis.with_slices_last(header, sidecar or {})
@@ -543,27 +545,27 @@ def _open_run(
 
 
 def _choose_and_report_pairs(
-    bold: Header, t2starw_headers: Sequence[Header], settings: Settings, result: Survey
+    bold: Header, t2starw_headers: Sequence[Header], settings: Settings
 ) -> tuple[Pair | None, Pair | None]:
     """Return the pairs of a run as `_choose_pairs` does, and report why it has none.
 
     Problems of a pair become notes unless a pair is required.
     """
-    findings = Findings()
-    pair, holdout = _choose_pairs(bold, t2starw_headers, settings, findings)
-    result.add(findings.notices)
+    with Findings() as found:
+        pair, holdout = _choose_pairs(bold, t2starw_headers, settings)
+    add_notices(found.notices)
     if pairs.needs_pair(settings.superres):
-        result.add(findings.problems)
+        add_notices(found.problems)
     else:
-        known_problems = [problem.of_all() for problem in result.problems]
-        for problem in findings.problems:
+        known_problems = [problem.of_all() for problem in current_findings().problems]
+        for problem in found.problems:
             if problem not in known_problems:
-                result.note(
+                note(
                     problem.what,
                     f"the T2*-weighted pair is not used: {problem.why}. {problem.remedy}",
                 )
     if pair is None and _is_pair_excluded_by_factor(bold, t2starw_headers, settings):
-        result.add(findings.problems)
+        add_notices(found.problems)
     return pair, holdout
 
 
@@ -580,61 +582,35 @@ def _is_pair_excluded_by_factor(
     if requested_factor is None or superres.force or settings.evaluation.retrospective is not None:
         return False
     unconstrained = replace(settings, superres=replace(superres, factor=()))
-    pair, _ = _choose_pairs(bold, t2starw_headers, unconstrained, Findings())
+    with Findings():
+        pair, _ = _choose_pairs(bold, t2starw_headers, unconstrained)
     return pair is not None and pair.factor[:2] != requested_factor[:2]
 
 
 def _choose_pairs(
-    bold: Header, t2starw_headers: Sequence[Header], settings: Settings, findings: Findings
+    bold: Header, t2starw_headers: Sequence[Header], settings: Settings
 ) -> tuple[Pair | None, Pair | None]:
     """Return the pair of a run, and the held-out pair or None."""
     superres = settings.superres
     # in a retrospective experiment, the factor is the downsampling factor of the BOLD series
     if settings.evaluation.retrospective is not None:
         superres = replace(superres, factor=())
-    pair_findings = Findings()
-    pair, holdout = pairs.choose_pairs(bold, t2starw_headers, superres, pair_findings)
-    if settings.evaluation.retrospective is None and pairs.is_too_fine(pair, superres, findings):
+    with Findings() as found:
+        pair, holdout = pairs.choose_pairs(bold, t2starw_headers, superres)
+    if settings.evaluation.retrospective is None and pairs.is_too_fine(pair, superres):
         return None, None
-    findings.add_all(pair_findings)
+    add_all(found)
     return pair, holdout
 
 
-def _complete_run(
-    run: BoldRun,
-    anat: PrecomputedAnat | None,
-    settings: Settings,
-    result: Survey,
-    *,
-    with_anat: bool,
-) -> BoldRun:
-    """Return a run with its slice times, derivatives and high-resolution reference.
-
-    `with_anat` is whether the participant has a T1w image.
-    """
-    timed_run = run
-    if "slicetiming" not in settings.preprocessing.ignore:
-        slice_times = timing.read_slice_times(run.header, run.sidecar, run.tr, result)
-        timed_run = replace(run, slice_timing=slice_times)
-    precomputed = find_run(result.sources, timed_run, anat, result)
-    complete_run = replace(timed_run, precomputed=precomputed)
-    if precomputed is None and run.shape[2] < LEAST_SAMPLES:
-        count_text = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
-        result.note(
-            run.bold, f"the run has {count_text}, so head motion is estimated in-plane only."
-        )
-    truth = _find_reference(complete_run, settings, result, with_anat=with_anat)
-    return replace(complete_run, truth=truth)
-
-
 def _find_reference(
-    run: BoldRun, settings: Settings, result: Survey, *, with_anat: bool
+    run: BoldRun, settings: Settings, *, with_anat: bool
 ) -> HighresReference | None:
     """Return the high-resolution reference of a run from ``--truth`` or else the data set."""
     evaluation = settings.evaluation
     is_timed = "slicetiming" not in settings.preprocessing.ignore
     if evaluation.truth_dir is not None:
-        return find_reference_files(evaluation.truth_dir, run, result, needs_timing=is_timed)
+        return find_reference_files(evaluation.truth_dir, run, needs_timing=is_timed)
     if evaluation.truth == "none" or evaluation.retrospective is not None:
         return None
     root = settings.paths.bids_dir.absolute()
@@ -642,5 +618,5 @@ def _find_reference(
     seeds = choose_seeds(activation.seeds, with_anat=with_anat, atlas=activation.atlas)
     strict = bool(settings.superres.factor) and not settings.superres.force
     return find_reference_in_dataset(
-        root, run, result, needs_timing=is_timed, seeds=seed_names(seeds), strict=strict
+        root, run, needs_timing=is_timed, seeds=seed_names(seeds), strict=strict
     )

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.survey.bids.findings import (
-    Findings,
     InputError,
+    add_problem,
     describe_denied,
     input_error,
     is_denied,
+    note,
     require_content,
 )
 from bids_sr.survey.bids.inheritance import parse_suffix, read_object
@@ -56,7 +57,7 @@ def check_dataset(bids_dir: Path) -> None:
         )
 
 
-def select_valid_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
+def select_valid_names(paths: Sequence[Path]) -> list[Path]:
     """Return the images with valid names and directories, and report all others as problems.
 
     Labels become part of output names, so they may only contain letters, digits and +.
@@ -70,14 +71,14 @@ def select_valid_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
         folders = entity_folders(path)
         labels = [entity for entity in entities if entity.startswith(("sub-", "ses-"))]
         if invalid_entity is not None:
-            findings.add_problem(
+            add_problem(
                 path,
                 f"the file name contains {invalid_entity!r}, which is not a valid BIDS entity"
                 " (letters, a hyphen, then letters and digits)",
                 "Rename the file and its sidecars.",
             )
         elif labels != folders:
-            findings.add_problem(
+            add_problem(
                 path,
                 f"the file name contains {' '.join(labels) or 'no participant label'}, but the"
                 f" directories are named {' '.join(folders)}",
@@ -88,7 +89,7 @@ def select_valid_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
     return valid_paths
 
 
-def note_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
+def note_field_maps(bids_dir: Path, label: str) -> None:
     """Report the field maps of a participant, which are not used.
 
     Field maps would require sdcflows, which needs FSL or AFNI.
@@ -100,7 +101,7 @@ def note_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
     suffixes = {parse_suffix(path) for folder in folders for path in folder.glob("*.nii*")}
     descriptions = [text for suffix, text in _FIELD_MAPS.items() if suffix in suffixes]
     if descriptions:
-        findings.note(
+        note(
             f"sub-{label}/fmap",
             f"field maps were found ({', '.join(descriptions)}), but bids-sr does not correct for"
             " susceptibility distortion. To use a field map, run fMRIPrep first and specify its"

@@ -10,7 +10,13 @@ from urllib.parse import unquote, urlsplit
 
 from bids_sr.config.values import split_named
 from bids_sr.io.atomic_files import read_json
-from bids_sr.survey.bids.findings import Findings, InputError
+from bids_sr.survey.bids.findings import (
+    InputError,
+    add_notices,
+    add_problem,
+    is_downloaded,
+    refuse_option,
+)
 from bids_sr.survey.bids.inheritance import read_object
 from bids_sr.survey.bids.precomputed import DerivativeFolder
 
@@ -19,17 +25,15 @@ _THIS_PROGRAM = "bids-sr"
 _DESCRIPTION = "dataset_description.json"
 
 
-def open_derivatives(
-    options: Iterable[str], bids_dir: Path, findings: Findings
-) -> tuple[DerivativeFolder, ...]:
+def open_derivatives(options: Iterable[str], bids_dir: Path) -> tuple[DerivativeFolder, ...]:
     """Open the directories of ``--derivatives``, and report unusable ones as problems."""
     folders: dict[str, DerivativeFolder] = {}
     for text in options:
         name, root = split_named(text)
-        folder = _open_folder(name, Path(root).absolute(), bids_dir, findings)
+        folder = _open_folder(name, Path(root).absolute(), bids_dir)
         if folder is not None and folder.name in folders:
             fix = "Use a different name for each directory: --derivatives one=DIR two=DIR."
-            findings.refuse_option(
+            refuse_option(
                 f"--derivatives {text}", "two derivatives directories have the same name", fix
             )
         elif folder is not None:
@@ -37,9 +41,7 @@ def open_derivatives(
     return tuple(folders.values())
 
 
-def _open_folder(
-    name: str, root: Path, bids_dir: Path, findings: Findings
-) -> DerivativeFolder | None:
+def _open_folder(name: str, root: Path, bids_dir: Path) -> DerivativeFolder | None:
     """Open a derivatives directory; return None with a problem if fMRIPrep did not generate it.
 
     `name` is the name given on the command line, "" for the name of the program.
@@ -47,19 +49,19 @@ def _open_folder(
     description = root / _DESCRIPTION
     fix = "Specify the fMRIPrep output directory."
     if not root.is_dir():
-        findings.add_problem(root, "the derivatives directory was not found", "Check the path.")
+        add_problem(root, "the derivatives directory was not found", "Check the path.")
         return None
     if root.resolve() == bids_dir.resolve():
         reason = "this directory is the raw dataset, not its derivatives"
-        findings.add_problem(description, reason, _propose_folder(root) or fix)
+        add_problem(description, reason, _propose_folder(root) or fix)
         return None
-    if not findings.is_downloaded(description):
+    if not is_downloaded(description):
         return None
     try:
         program, version = _parse_generator(description)
     except InputError as error:
         if description.exists():
-            findings.add(error.problems)
+            add_notices(error.problems)
             return None
         reason = "the file is missing, so the software that generated the derivatives is unknown"
     except (LookupError, AttributeError, TypeError) as error:
@@ -74,7 +76,7 @@ def _open_folder(
                 root=root, name=name or program_name, program=program, version=version
             )
         reason, fix = _describe_other_program(program)
-    findings.add_problem(description, reason, _propose_folder(root) or fix)
+    add_problem(description, reason, _propose_folder(root) or fix)
     return None
 
 
@@ -91,12 +93,11 @@ def _propose_folder(root: Path) -> str:
                 "Specify the fMRIPrep output directory that was used to compute these"
                 f" derivatives: {source_dir}."
             )
-    descriptions = [
+    for description in [
         *sorted(root.glob(f"*/{_DESCRIPTION}")),
         *sorted(root.glob(f"derivatives/*/{_DESCRIPTION}")),
         *(folder / _DESCRIPTION for folder in list(root.parents)[:3]),
-    ]
-    for description in descriptions:
+    ]:
         if _is_fmriprep_output(description):
             return f"Specify the fMRIPrep output directory {description.parent}."
     return ""
@@ -129,12 +130,12 @@ def _describe_other_program(program: str) -> tuple[str, str]:
     )
 
 
-def refuse_output_as_data(bids_dir: Path, findings: Findings) -> bool:
+def refuse_output_as_data(bids_dir: Path) -> bool:
     """Return whether the data set is an fMRIPrep output directory, and report it as a problem."""
     description = bids_dir / _DESCRIPTION
     if not _is_fmriprep_output(description):
         return False
-    findings.add_problem(
+    add_problem(
         description,
         "this directory is an fMRIPrep output directory, not a raw BIDS dataset",
         f"Specify the raw BIDS dataset, and pass this directory with -d fmriprep={bids_dir}.",

@@ -11,7 +11,7 @@ from bids_sr.io.orientation import axes_text, storage_order
 from bids_sr.io.volume_times import TIME_DIGITS, acquisition_time_tolerance, is_same_tr
 from bids_sr.survey.bids import headers, slice_axis, timing
 from bids_sr.survey.bids.entities import parse_entities, stem_of_echoes
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.findings import Findings, add_problem, note
 from bids_sr.survey.bids.layout import Index
 
 _MAX_SHIFT_MM = 0.1  # largest shift between echoes, whose headers differ only by rounding
@@ -25,18 +25,17 @@ def sort_by_echo_time(index: Index, paths: Sequence[Path]) -> tuple[Path, ...]:
 
     If an echo has no valid EchoTime, the order is kept; `read_echoes` reports this echo.
     """
-    times_by_path = {
-        path: timing.parse_echo_time(index.read_metadata(path, Findings()) or {}) for path in paths
-    }
+    with Findings():
+        times_by_path = {
+            path: timing.parse_echo_time(index.read_metadata(path) or {}) for path in paths
+        }
     times = {path: te_ms for path, te_ms in times_by_path.items() if te_ms is not None}
     if len(times) < len(paths):
         return tuple(paths)
     return tuple(sorted(paths, key=times.__getitem__))
 
 
-def read_echoes(
-    index: Index, paths: Sequence[Path], findings: Findings
-) -> tuple[tuple[Path, float], ...]:
+def read_echoes(index: Index, paths: Sequence[Path]) -> tuple[tuple[Path, float], ...]:
     """Return the echoes of a run with their echo times (ms), and report problems.
 
     `paths` are in ascending order of echo time. The result is empty if an echo cannot be used.
@@ -45,26 +44,33 @@ def read_echoes(
     echoes: list[tuple[Path, float]] = []
     first: _Echo | None = None
     for path in paths:
-        header = headers.read_header(path, findings)
-        sidecar = index.read_metadata(path, findings)
-        if header is None or sidecar is None or not headers.is_bold(header, findings):
+        header = headers.read_header(path)
+        sidecar = index.read_metadata(path)
+        if header is None or sidecar is None or not headers.is_bold(header):
             return ()
         echo = _Echo(header, sidecar)
         if first is None:
             first = echo
         else:
             for difference in _list_differences(echo, first):
-                findings.add_problem(
+                add_problem(
                     path,
                     f"the echoes cannot be combined because {difference.reason}",
                     f"{difference.fix}, or {SINGLE_ECHO}.",
                 )
-            _note_other_order(header, first.header, findings)
-        te_ms = _read_echo_time(path, sidecar, findings)
+            if not storage_order(header.affine, first.header.affine).is_equal:
+                note(
+                    path,
+                    f"the voxels are stored in the order {axes_text(header.affine)}, but the"
+                    f" voxels of {first.header.path.name} in the order"
+                    f" {axes_text(first.header.affine)}. They are reordered before the echoes are"
+                    " combined.",
+                )
+        te_ms = _read_echo_time(path, sidecar)
         if te_ms is not None:
             echoes.append((path, te_ms))
     if len(echoes) == len(paths):
-        _report_echo_times(echoes, findings)
+        _report_echo_times(echoes)
     return tuple(echoes)
 
 
@@ -175,18 +181,7 @@ _COMPARISONS: Mapping[str, Callable[[object, object], str]] = {
 """Function by field that returns the difference of an echo from the first echo as text."""
 
 
-def _note_other_order(header: Header, first_header: Header, findings: Findings) -> None:
-    """Report an echo whose voxels are stored in another order than in the first echo."""
-    if not storage_order(header.affine, first_header.affine).is_equal:
-        findings.note(
-            header.path,
-            f"the voxels are stored in the order {axes_text(header.affine)}, but the voxels of"
-            f" {first_header.path.name} in the order {axes_text(first_header.affine)}. They are"
-            " reordered before the echoes are combined.",
-        )
-
-
-def _read_echo_time(path: Path, sidecar: Mapping[str, object], findings: Findings) -> float | None:
+def _read_echo_time(path: Path, sidecar: Mapping[str, object]) -> float | None:
     """Return the echo time (ms) of an echo, or None with a problem."""
     te_ms = timing.parse_echo_time(sidecar)
     if te_ms is None:
@@ -201,18 +196,18 @@ def _read_echo_time(path: Path, sidecar: Mapping[str, object], findings: Finding
             and timing.parse_echo_time({"EchoTime": te / 1000}) is not None
         ):
             fix = f'If {te:g} is in milliseconds, replace it with "EchoTime": {te / 1000:g}'
-        findings.add_problem(path, reason, f"{fix}, or {SINGLE_ECHO}.")
+        add_problem(path, reason, f"{fix}, or {SINGLE_ECHO}.")
     return te_ms
 
 
-def _report_echo_times(echoes: Sequence[tuple[Path, float]], findings: Findings) -> None:
+def _report_echo_times(echoes: Sequence[tuple[Path, float]]) -> None:
     """Report that echoes are combined, or reject echoes with the same echo time.
 
     `echoes` are files and echo times (ms), in ascending order of echo time.
     """
     for (path, te_ms), (next_path, next_te_ms) in pairwise(echoes):
         if next_te_ms - te_ms < _MIN_INTERVAL_MS:
-            findings.add_problem(
+            add_problem(
                 next_path,
                 f"the echoes cannot be combined because EchoTime is {next_te_ms:g} ms, but also"
                 f" {te_ms:g} ms in {path.name}",
@@ -224,7 +219,7 @@ def _report_echo_times(echoes: Sequence[tuple[Path, float]], findings: Findings)
     order_text = ""
     if numbers != sorted(numbers):
         order_text = f"; in this order: {', '.join(f'echo-{number}' for number in numbers)}"
-    findings.note(
+    note(
         stem_of_echoes(echoes[0][0]),
         f"the {len(echoes)} echoes (TE {times_text} ms{order_text}) are combined. To select a"
         " single echo, use --echo-idx N.",

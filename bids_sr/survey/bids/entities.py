@@ -58,6 +58,11 @@ def stem_of_echoes(path: Path) -> str:
     return without_echo(file_stem(path))
 
 
+def parse_owner(series: Path) -> tuple[str, str]:
+    """Return the participant and the name of the run of a series, which notices are about."""
+    return parse_entities(series).get("subject", ""), stem_of_echoes(series)
+
+
 def without_echo(stem: str) -> str:
     """Return a file name without the echo entity."""
     return re.sub(r"_echo-[0-9]+", "", stem)

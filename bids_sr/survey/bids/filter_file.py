@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.json_values import parse_json
-from bids_sr.survey.bids.findings import Findings, input_error
+from bids_sr.survey.bids.findings import input_error, warn
 from bids_sr.survey.bids.layout import KINDS
 
 _SAFE_VALUE = re.compile(r"[0-9A-Za-z.+]+")
@@ -21,7 +21,7 @@ _EXAMPLE = 'Use for example {"bold": {"echo": 2}, "t2starw": {"session": "01"}}.
 _UNUSED_KINDS = ("fmap", "sbref", "roi", "dwi", "asl", "pet")
 
 
-def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, object]]:
+def read_filters(path: Path | None) -> dict[str, dict[str, object]]:
     """Read a filter file in the format of fMRIPrep.
 
     An example is ``{"bold": {"echo": 2}, "t2starw": {"session": "hires"}}``. Returns pybids
@@ -33,7 +33,7 @@ def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, o
     filters: dict[str, dict[str, object]] = {}
     for kind, query in _read_queries(path).items():
         if kind in _UNUSED_KINDS:
-            findings.warn(
+            warn(
                 path,
                 f"the filter for {kind} has no effect because bids-sr does not use these images.",
             )

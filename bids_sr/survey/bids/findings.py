@@ -6,8 +6,10 @@ import contextlib
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from bids_sr.io.checksums import once_per_state
 from bids_sr.io.image_header import Header
@@ -69,97 +71,127 @@ def require_content(path: Path) -> None:
 
 @dataclass(slots=True)
 class Findings:
-    """Notices about the inputs, without duplicates, in order of addition."""
+    """Notices about the inputs, without duplicates, in order of addition.
+
+    While its context is open, functions such as `add_problem` add notices to it. Contexts are
+    nested: the innermost collects the notices, and `add_all` hands them on.
+    """
 
     problems: list[Notice] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     headers: dict[Path, Header] = field(default_factory=dict)
-    _subject: str = field(default="", init=False, repr=False, compare=False)
-    _run: str = field(default="", init=False, repr=False, compare=False)
-    _code: str = field(default="input", init=False, repr=False, compare=False)
+    _scope: tuple[str, str, str] = field(default=("", "", "input"), init=False, compare=False)
     _known: set[Notice] = field(default_factory=set, init=False, repr=False, compare=False)
+    _token: Token[Findings] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._known = {*self.problems, *self.notices}
 
-    @contextlib.contextmanager
-    def about(self, subject: str = "", run: str = "", *, code: str = "") -> Iterator[None]:
-        """Attribute notices that are added in this context to a participant and run.
+    def __enter__(self) -> Self:
+        self._token = _CURRENT.set(self)
+        return self
 
-        `run` is the name of the run, "" for notices about the participant. `code` is for notices
-        with the general code ``input``; "" keeps the current code.
-        """
-        previous = self._subject, self._run, self._code
-        self._subject = subject
-        self._run = run
-        self._code = code or self._code
-        try:
-            yield
-        finally:
-            self._subject, self._run, self._code = previous
+    def __exit__(self, *_error: object) -> None:
+        assert self._token is not None
+        _CURRENT.reset(self._token)
 
-    def add_problem(
-        self, what: Path | str, why: str, remedy: str = "", *, code: str = "input"
-    ) -> None:
-        """Add a problem; without a remedy, the remedy of the code is shown.
 
-        `code` is a kind of notice in `bids_sr.io.notices.CODES`.
-        """
-        self.add([Notice(what=str(what), why=why, remedy=remedy, code=code)])
+_CURRENT: ContextVar[Findings] = ContextVar("findings")
 
-    def refuse_option(self, what: str, why: str, remedy: str) -> None:
-        """Add a problem of an option, which stops the whole call even if found in one run."""
-        self.add([Notice(what=what, why=why, remedy=remedy, code="option")])
 
-    def note(self, what: Path | str, why: str, *, code: str = "input") -> None:
-        """Add a note.
+def current_findings() -> Findings:
+    """Return the findings that collect notices; `LookupError` outside of their context."""
+    return _CURRENT.get()
 
-        `code` is a kind of notice in `bids_sr.io.notices.CODES`.
-        """
-        self.add([Notice(what=str(what), why=why, level="note", code=code)])
 
-    def warn(self, what: Path | str, why: str, *, code: str = "input") -> None:
-        """Add a warning.
+@contextlib.contextmanager
+def about(subject: str = "", run: str = "", *, code: str = "") -> Iterator[None]:
+    """Attribute notices that are added in this context to a participant and run.
 
-        `code` is a kind of notice in `bids_sr.io.notices.CODES`.
-        """
-        self.add([Notice(what=str(what), why=why, level="warning", code=code)])
+    `run` is the name of the run, "" for notices about the participant. `code` is for notices
+    with the general code ``input``; "" keeps the current code.
+    """
+    findings = current_findings()
+    previous = findings._scope
+    findings._scope = subject, run, code or previous[2]
+    try:
+        yield
+    finally:
+        findings._scope = previous
 
-    def refuse_unless(self, forced: bool, what: Path | str, why: str, remedy: str) -> None:
-        """Add a problem, or a note if `superres.force` is true."""
-        if forced:
-            self.note(what, f"{why}. Processing continues because of --set superres.force=true.")
-        else:
-            self.add_problem(what, why, remedy)
 
-    def is_downloaded(self, path: Path) -> bool:
-        """Return whether a file was downloaded (DataLad, Git LFS) and may be read.
+def add_problem(what: Path | str, why: str, remedy: str = "", *, code: str = "input") -> None:
+    """Add a problem; without a remedy, the remedy of the code is shown.
 
-        If not, the reason is reported as a problem. Files that do not exist count as downloaded.
-        """
-        reason = missing_content_reason(path)
-        if reason:
-            self.add([_describe_missing_content(path, reason)])
-        return not reason
+    `code` is a kind of notice in `bids_sr.io.notices.CODES`.
+    """
+    add_notices([Notice(what=str(what), why=why, remedy=remedy, code=code)])
 
-    def add(self, notices: Iterable[Notice]) -> None:
-        """Add notices that have not been added before."""
-        for unattributed in notices:
-            notice = (
-                unattributed
-                if unattributed.subject or not self._subject
-                else replace(unattributed, subject=self._subject, run=self._run)
-            )
-            if notice.code == "input":
-                notice = replace(notice, code=self._code)
-            if notice not in self._known:
-                self._known.add(notice)
-                notices_of_level = self.problems if notice.level == "error" else self.notices
-                notices_of_level.append(notice)
 
-    def add_all(self, other: Findings) -> None:
-        """Add the problems and notices of other findings."""
-        self.add([*other.problems, *other.notices])
+def refuse_option(what: str, why: str, remedy: str) -> None:
+    """Add a problem of an option, which stops the whole call even if found in one run."""
+    add_problem(what, why, remedy, code="option")
+
+
+def note(what: Path | str, why: str, *, code: str = "input") -> None:
+    """Add a note; `code` is a kind of notice in `bids_sr.io.notices.CODES`."""
+    add_notices([Notice(what=str(what), why=why, level="note", code=code)])
+
+
+def warn(what: Path | str, why: str, *, code: str = "input") -> None:
+    """Add a warning; `code` is a kind of notice in `bids_sr.io.notices.CODES`."""
+    add_notices([Notice(what=str(what), why=why, level="warning", code=code)])
+
+
+def refuse_unless(forced: bool, what: Path | str, why: str, remedy: str) -> None:
+    """Add a problem, or a note if `superres.force` is true."""
+    if forced:
+        note(what, f"{why}. Processing continues because of --set superres.force=true.")
+    else:
+        add_problem(what, why, remedy)
+
+
+def is_downloaded(path: Path) -> bool:
+    """Return whether a file was downloaded (DataLad, Git LFS) and may be read.
+
+    If not, the reason is reported as a problem. Files that do not exist count as downloaded.
+    """
+    reason = missing_content_reason(path)
+    if reason:
+        add_notices([_describe_missing_content(path, reason)])
+    return not reason
+
+
+def add_notices(notices: Iterable[Notice]) -> None:
+    """Add notices that have not been added before."""
+    findings = current_findings()
+    subject, run, code = findings._scope
+    for unattributed in notices:
+        notice = (
+            unattributed
+            if unattributed.subject or not subject
+            else replace(unattributed, subject=subject, run=run)
+        )
+        if notice.code == "input":
+            notice = replace(notice, code=code)
+        if notice not in findings._known:
+            findings._known.add(notice)
+            (findings.problems if notice.level == "error" else findings.notices).append(notice)
+
+
+def add_all(other: Findings) -> None:
+    """Add the problems and notices of other findings."""
+    add_notices([*other.problems, *other.notices])
+
+
+def count_problems() -> int:
+    """Return the number of problems that were found so far."""
+    return len(current_findings().problems)
+
+
+def has_problem(path: Path | None) -> bool:
+    """Return whether a problem of a file was found."""
+    return any(problem.what == str(path) for problem in current_findings().problems)
 
 
 def missing_content_reason(path: Path) -> str:

@@ -36,7 +36,14 @@ from bids_sr.survey.bids.entities import (
     parse_entities,
     same_run,
 )
-from bids_sr.survey.bids.findings import Findings, InputError, missing_content_reason
+from bids_sr.survey.bids.findings import (
+    InputError,
+    add_notices,
+    add_problem,
+    is_downloaded,
+    missing_content_reason,
+    note,
+)
 from bids_sr.survey.bids.inheritance import parse_suffix, read_object
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.label_lists import list_some
@@ -106,11 +113,7 @@ _OPTIONS = {
 
 
 def find_anatomy(
-    sources: Sequence[DerivativeFolder],
-    label: str,
-    images: Sequence[Path],
-    spaces: Sequence[str],
-    findings: Findings,
+    sources: Sequence[DerivativeFolder], label: str, images: Sequence[Path], spaces: Sequence[str]
 ) -> PrecomputedAnat | None:
     """Return the anatomical derivatives of a participant from the first directory that has them.
 
@@ -120,21 +123,21 @@ def find_anatomy(
     mask.
     """
     if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
-        _refuse_missing_participant(sources, label, findings)
+        _refuse_missing_participant(sources, label)
         return None
     session = parse_entities(images[0]).get("session") if images else None
     for origin in sources:
-        anat = _collect_anatomy(origin, label, session, findings)
+        anat = _collect_anatomy(origin, label, session)
         if anat is not None:
             available_spaces = [
                 space for space in spaces or available_templates() if space in anat.spaces
             ]
-            _check_anatomy(anat, available_spaces if spaces else available_spaces[:1], findings)
-            _note_missing_anatomy(label, anat, spaces, findings)
+            _check_anatomy(anat, available_spaces if spaces else available_spaces[:1])
+            _note_missing_anatomy(label, anat, spaces)
             return anat
     if sources:
         programs = " and ".join(origin.text for origin in sources)
-        findings.note(
+        note(
             f"sub-{label}",
             f"the {programs} output does not include the"
             f" {_describe_missing({_ANATOMY: _OPTIONS[_ANATOMY]})}, so the anatomical images are"
@@ -143,14 +146,12 @@ def find_anatomy(
     return None
 
 
-def _refuse_missing_participant(
-    sources: Sequence[DerivativeFolder], label: str, findings: Findings
-) -> None:
+def _refuse_missing_participant(sources: Sequence[DerivativeFolder], label: str) -> None:
     """Report a participant without a folder in any of the derivatives directories."""
     roots = " and ".join(str(origin.root) for origin in sources)
     folders = (path for origin in sources for path in origin.root.glob("sub-*"))
     participants = sorted({path.name for path in folders if path.is_dir()})
-    findings.add_problem(
+    add_problem(
         f"sub-{label} (--derivatives)",
         f"sub-{label} was not found in {roots} (available participants:"
         f" {list_some(participants)})",
@@ -160,7 +161,7 @@ def _refuse_missing_participant(
 
 
 def _collect_anatomy(
-    origin: DerivativeFolder, label: str, session: str | None, findings: Findings
+    origin: DerivativeFolder, label: str, session: str | None
 ) -> PrecomputedAnat | None:
     """Return the anatomical derivatives of a participant, or None if there is no masked T1w image.
 
@@ -168,12 +169,11 @@ def _collect_anatomy(
     data set) and the folders of other sessions.
     """
     participant_dir = origin.root / f"sub-{label}"
-    folders = [
+    for folder in [
         participant_dir / "anat",
         *([participant_dir / f"ses-{session}" / "anat"] if session else []),
         *sorted(participant_dir.glob("ses-*/anat")),
-    ]
-    for folder in folders:
+    ]:
         files = [path for path in sorted(folder.glob("sub-*_*")) if _is_in_own_space(path)]
         endings = tuple(f"_desc-preproc_T1w{extension}" for extension in IMAGES)
         preproc = next((path for path in files if path.name.endswith(endings)), None)
@@ -181,7 +181,7 @@ def _collect_anatomy(
             continue
         mask = _find_matching(files, preproc, "_desc-brain_mask")
         if mask is None:
-            findings.note(
+            note(
                 preproc,
                 "no brain mask was found for this image, so the anatomical images are"
                 " processed by bids-sr.",
@@ -235,24 +235,24 @@ def _iterate_surfaces(folder: Path, image: Path) -> Iterator[tuple[str, tuple[Pa
             yield name, (left, right)
 
 
-def _check_anatomy(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings) -> None:
+def _check_anatomy(anat: PrecomputedAnat, spaces: Sequence[str]) -> None:
     """Check that all images share one 3D grid, and that transform files have the expected format.
 
     Only transforms to the given spaces are checked.
     """
-    grid = _read_volume_header(anat.preproc, findings)
+    grid = _read_volume_header(anat.preproc)
     for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
-        header = headers.read_header(path, findings)
+        header = headers.read_header(path)
         if header is not None and grid is not None:
             fix = "Copy the directory again; all files must come from the same fMRIPrep run."
-            check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix, findings)
+            check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix)
     for path in (path for space in spaces for path in anat.spaces[space]):
-        if not findings.is_downloaded(path):
+        if not is_downloaded(path):
             continue
         if path.suffix != ".h5":
-            check_transforms(path, 1, findings)
+            check_transforms(path, 1)
         elif not _is_hdf5(path):
-            findings.add_problem(
+            add_problem(
                 path,
                 "composite transforms must be HDF5 files, but this file is not an HDF5 file",
                 "Copy the file again from the fMRIPrep output directory.",
@@ -268,9 +268,7 @@ def _is_hdf5(path: Path) -> bool:
         return False
 
 
-def _note_missing_anatomy(
-    label: str, anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
-) -> None:
+def _note_missing_anatomy(label: str, anat: PrecomputedAnat, spaces: Sequence[str]) -> None:
     """Report the tissue maps and transforms that anatomical derivatives lack.
 
     `spaces` are the requested templates; if empty, one template on this computer
@@ -292,16 +290,14 @@ def _note_missing_anatomy(
             f"fMRIPrep writes these transforms with `--output-spaces {output_spaces}`"
         )
     if missing_outputs:
-        findings.note(
+        note(
             f"sub-{label}",
             f"the {anat.origin.text} output does not include {_describe_missing(missing_outputs)}."
             f" Missing outputs are computed by bids-sr.{advice}",
         )
 
 
-def check_surfaces(
-    label: str, anat: PrecomputedAnat | None, spaces: Sequence[Space], findings: Findings
-) -> None:
+def check_surfaces(label: str, anat: PrecomputedAnat | None, spaces: Sequence[Space]) -> None:
     """Reject surface spaces for participants without surfaces, and surfaces that do not match.
 
     `anat` contains the anatomical derivatives, and is None if there are none.
@@ -309,26 +305,22 @@ def check_surfaces(
     surfaces = {} if anat is None else anat.surfaces
     surface_spaces = {space for space in spaces if space.is_surface}
     if surface_spaces - {FSAVERAGE} and not {"white", "pial"} <= surfaces.keys():
-        findings.add_problem(
+        add_problem(
             f"sub-{label} (--output-spaces fsnative)",
-            (
-                "the surfaces anat/*_hemi-{L,R}_{white,pial}.surf.gii were not found in the"
-                " --derivatives directories"
-            ),
+            "the surfaces anat/*_hemi-{L,R}_{white,pial}.surf.gii were not found in the"
+            " --derivatives directories",
             "Specify the fMRIPrep output directory with -d fmriprep=DIR (fMRIPrep writes"
             " surfaces unless it was run with --fs-no-reconall), or omit fsnative.",
         )
     for hemispheres in zip(*surfaces.values(), strict=True) if surface_spaces else ():
-        counts = {_read_vertex_count(path) for path in hemispheres if findings.is_downloaded(path)}
+        counts = {_read_vertex_count(path) for path in hemispheres if is_downloaded(path)}
         if len(counts) > 1 or "" in counts:
-            findings.add_problem(
+            add_problem(
                 hemispheres[0],
                 "the surfaces of this hemisphere must be GIFTI files with the same number of"
                 " vertices",
-                (
-                    "Copy the anat directory again; all surfaces must come from the same"
-                    " reconstruction."
-                ),
+                "Copy the anat directory again; all surfaces must come from the same"
+                " reconstruction.",
             )
 
 
@@ -343,10 +335,7 @@ def _read_vertex_count(path: Path) -> str:
 
 
 def find_run(
-    sources: Sequence[DerivativeFolder],
-    run: BoldRun,
-    anat: PrecomputedAnat | None,
-    findings: Findings,
+    sources: Sequence[DerivativeFolder], run: BoldRun, anat: PrecomputedAnat | None
 ) -> PrecomputedRun | None:
     """Return the derivatives of a run from the first directory with its head-motion estimates.
 
@@ -357,14 +346,14 @@ def find_run(
     for origin in sources:
         files = _list_run_files(origin, run)
         if any(name in files for name in (*_HMC_NAMES, *_CONFOUNDS_NAMES)):
-            return _collect_run(origin, run, files, anat, findings)
+            return _collect_run(origin, run, files, anat)
         has_files |= bool(files)
     if any((origin.root / f"sub-{run.entities['subject']}").is_dir() for origin in sources):
         programs = " and ".join(origin.text for origin in sources)
         missing_text = "any files for this run"
         if has_files:
             missing_text = f"motion estimates for this run ({_OPTIONS[_MOTION]})"
-        findings.note(
+        note(
             run.bold,
             f"the {programs} output does not include {missing_text}, so head motion, registration,"
             " brain mask and confounds are computed by bids-sr.",
@@ -377,10 +366,9 @@ def _list_run_files(origin: DerivativeFolder, run: BoldRun) -> dict[str, Path]:
 
     Names lack the entities of the run.
     """
-    folders = _list_folders(origin, run)[: -1 if "session" in run.entities else None]
     paths = [
         path
-        for folder in folders
+        for folder in _list_folders(origin, run)[: -1 if "session" in run.entities else None]
         for path in (folder / "func").glob("sub-*_*")
         if _is_in_own_space(path)
     ]
@@ -407,11 +395,10 @@ def _list_run_files(origin: DerivativeFolder, run: BoldRun) -> dict[str, Path]:
 
 def _differs_in_direction(run: BoldRun) -> bool:
     """Return whether the series in the folder of a run have the same names but for ``dir-``."""
-    series_entities = [parse_entities(path) for path in run.bold.parent.glob("*_bold.nii*")]
     return any(
         same_run(entities, run.entities, _KEYS_WITHOUT_DIRECTION)
         and entities.get("direction") != run.entities["direction"]
-        for entities in series_entities
+        for entities in map(parse_entities, run.bold.parent.glob("*_bold.nii*"))
     )
 
 
@@ -423,36 +410,44 @@ def _convert_name(path: Path) -> str:
 
 
 def _collect_run(
-    origin: DerivativeFolder,
-    run: BoldRun,
-    files: Mapping[str, Path],
-    anat: PrecomputedAnat | None,
-    findings: Findings,
+    origin: DerivativeFolder, run: BoldRun, files: Mapping[str, Path], anat: PrecomputedAnat | None
 ) -> PrecomputedRun:
     """Return the checked derivatives of a run, and report missing outputs."""
     hmc, confounds = _find_first(files, _HMC_NAMES), _find_first(files, _CONFOUNDS_NAMES)
     mask = _find_first(files, [f"desc-brain_mask{extension}" for extension in IMAGES])
     if hmc is not None:
-        check_transforms(hmc, run.n_volumes, findings)
-    _check_run_grids(run, files, mask, findings)
+        check_transforms(hmc, run.n_volumes)
+    _check_run_grids(run, files, mask)
     registration = None if anat is None else _find_first(files, _COREG_NAMES)
     coreg = None
     if (
         anat is not None
         and registration is not None
-        and _is_registered_to(anat.preproc, registration, origin, run, findings)
+        and _is_registered_to(anat.preproc, registration, origin, run)
     ):
         coreg = registration
-        check_transforms(coreg, 1, findings)
-    if confounds is not None:
-        _note_missing_sidecar(confounds, findings)
+        check_transforms(coreg, 1)
+    if confounds is not None and not (
+        missing_content_reason(confounds) or confounds.with_suffix(".json").exists()
+    ):
+        note(
+            confounds,
+            "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
+            " and the first components are used. Copy the sidecar as well.",
+        )
     outputs = {_MASK: mask, _COREGISTRATION: registration, _TABLE: confounds}
     if anat is None:  # the run is not registered to T1w with these derivatives
         del outputs[_COREGISTRATION]
     missing_outputs = [name for name, file in outputs.items() if file is None]
-    _note_missing_outputs(origin, run, missing_outputs, findings)
+    if missing_outputs:
+        description = _describe_missing({name: _OPTIONS[name] for name in missing_outputs})
+        note(
+            run.bold,
+            f"the {origin.text} output does not include {description}. Missing outputs are"
+            " computed by bids-sr.",
+        )
     if hmc is None:
-        findings.note(
+        note(
             run.bold,
             f"the {origin.text} output does not include head-motion transforms"
             f" ({_OPTIONS[_MOTION]}). The transforms are recomputed from the six motion parameters"
@@ -464,8 +459,8 @@ def _collect_run(
         mask=mask,
         coreg=coreg,
         confounds=confounds,
-        n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes, findings),
-        field=_find_field_map(origin, run, files, findings),
+        n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes),
+        field=_find_field_map(origin, run, files),
     )
 
 
@@ -474,9 +469,7 @@ def _find_first(files: Mapping[str, Path], names: Sequence[str]) -> Path | None:
     return next((files[name] for name in names if name in files), None)
 
 
-def _check_run_grids(
-    run: BoldRun, files: Mapping[str, Path], mask: Path | None, findings: Findings
-) -> None:
+def _check_run_grids(run: BoldRun, files: Mapping[str, Path], mask: Path | None) -> None:
     """Reject boldrefs and a brain mask that are not on the grid of a run."""
     boldrefs = [
         files[stem + extension]
@@ -487,7 +480,7 @@ def _check_run_grids(
     # boldrefs are only checked, not used, so they need not be downloaded
     images = [path for path in boldrefs if not missing_content_reason(path)]
     for path in images if mask is None else [*images, mask]:
-        header = headers.read_header(path, findings)
+        header = headers.read_header(path)
         if header is not None:
             check_grid(
                 slice_axis.reorder_like(header, run.affine),
@@ -496,21 +489,25 @@ def _check_run_grids(
                 f"the run {run.bold.name}",
                 "Specify the fMRIPrep output for this dataset; the transforms are valid only for"
                 " the original image grid.",
-                findings,
             )
 
 
-def _is_registered_to(
-    t1w: Path, coreg: Path, origin: DerivativeFolder, run: BoldRun, findings: Findings
-) -> bool:
+def _is_registered_to(t1w: Path, coreg: Path, origin: DerivativeFolder, run: BoldRun) -> bool:
     """Return whether `coreg` registers a run to the T1w image in use, and report if not.
 
     An unknown image counts as the image in use.
     """
-    registered_t1w = _find_t1w(origin, run)
+    # transforms of the run refer to the image of its session, or else of the participant
+    images = (
+        path
+        for folder in _list_folders(origin, run)
+        for path in sorted((folder / "anat").glob("*_desc-preproc_T1w.nii*"))
+        if _is_in_own_space(path)
+    )
+    registered_t1w = next(images, None)
     if registered_t1w is None or registered_t1w == t1w:
         return True
-    findings.note(
+    note(
         run.bold,
         f"{coreg.name} registers the run to {registered_t1w.name}, but the T1w image in use is"
         f" {t1w.name}. The run is registered to {t1w.name} by bids-sr.",
@@ -518,46 +515,9 @@ def _is_registered_to(
     return False
 
 
-def _find_t1w(origin: DerivativeFolder, run: BoldRun) -> Path | None:
-    """Return the preprocessed T1w image of a run's session, or else of the participant.
-
-    Transforms of the run refer to this image.
-    """
-    images = (
-        path
-        for folder in _list_folders(origin, run)
-        for path in sorted((folder / "anat").glob("*_desc-preproc_T1w.nii*"))
-        if _is_in_own_space(path)
-    )
-    return next(images, None)
-
-
 def _is_in_own_space(path: Path) -> bool:
     """Return whether an image is a volume in its own space, and not in another ``space-``."""
     return not re.search("_hemi-|_space-(?!(run|orig)_)", path.name)
-
-
-def _note_missing_sidecar(confounds: Path, findings: Findings) -> None:
-    """Report a downloaded confounds table without a JSON sidecar."""
-    if not (missing_content_reason(confounds) or confounds.with_suffix(".json").exists()):
-        findings.note(
-            confounds,
-            "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
-            " and the first components are used. Copy the sidecar as well.",
-        )
-
-
-def _note_missing_outputs(
-    origin: DerivativeFolder, run: BoldRun, missing_outputs: Sequence[str], findings: Findings
-) -> None:
-    """Report outputs of a run (keys of `_OPTIONS`) that fMRIPrep did not write."""
-    if missing_outputs:
-        description = _describe_missing({name: _OPTIONS[name] for name in missing_outputs})
-        findings.note(
-            run.bold,
-            f"the {origin.text} output does not include {description}. Missing outputs are"
-            " computed by bids-sr.",
-        )
 
 
 def _describe_missing(missing_outputs: Mapping[str, str]) -> str:
@@ -566,7 +526,7 @@ def _describe_missing(missing_outputs: Mapping[str, str]) -> str:
 
 
 def _find_field_map(
-    origin: DerivativeFolder, run: BoldRun, files: Mapping[str, Path], findings: Findings
+    origin: DerivativeFolder, run: BoldRun, files: Mapping[str, Path]
 ) -> PrecomputedField | None:
     """Return the field map that a run was corrected with, or None if no field map is usable."""
     xfms = {
@@ -575,12 +535,12 @@ def _find_field_map(
         if (match := _FIELD_MAP_XFM.fullmatch(file_name)) and match[1] not in _OTHER_TARGETS
     }
     if not xfms:
-        _note_unsaved_registration(origin, run, findings)
+        _note_unsaved_registration(origin, run)
         return None
     name, xfm = next(iter(xfms.items()))
     if len(xfms) > 1:
         xfm_names = ", ".join(path.name for path in xfms.values())
-        findings.add_problem(
+        add_problem(
             xfm,
             f"the run was registered to several field maps ({xfm_names})",
             "Keep only the registration to the field map that was used to correct the run for"
@@ -588,9 +548,14 @@ def _find_field_map(
         )
         return None
     folder = _list_folders(origin, run)[0] / "fmap"
-    image = _find_field_map_image(folder, name)
+    images = (
+        path
+        for extension in IMAGES
+        for path in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{extension}"))
+    )
+    image = next(images, None)
     if image is None:
-        findings.add_problem(
+        add_problem(
             xfm,
             f"the run was corrected for distortion with the field map {name}, which was not"
             f" found in {folder}",
@@ -598,13 +563,20 @@ def _find_field_map(
             " corrected without the field map.",
         )
         return None
-    check_transforms(xfm, 1, findings)
-    _check_field_map(image, findings)
+    check_transforms(xfm, 1)
+    _read_volume_header(image)
+    units = _read_units(image)
+    if units != "Hz":
+        add_problem(
+            image,
+            f"the field map has the unit {units}, but Hz is expected",
+            "Convert the field map to Hz.",
+        )
     direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
     readout = _find_readout_time(run)
     if not re.fullmatch("[ijk]-?", direction) or readout is None:
         key = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
-        findings.add_problem(
+        add_problem(
             run.bold,
             f"{key} is missing or invalid in the metadata of the run, but is required to apply the"
             f" field map {name}",
@@ -617,7 +589,7 @@ def _find_field_map(
     )
 
 
-def _note_unsaved_registration(origin: DerivativeFolder, run: BoldRun, findings: Findings) -> None:
+def _note_unsaved_registration(origin: DerivativeFolder, run: BoldRun) -> None:
     """Report a run that was corrected for distortion, but whose registration was not saved.
 
     The report of fMRIPrep then has a figure of the run before and after the correction.
@@ -625,7 +597,7 @@ def _note_unsaved_registration(origin: DerivativeFolder, run: BoldRun, findings:
     folder = origin.root / f"sub-{run.entities['subject']}" / "figures"
     figures = folder.glob("sub-*_desc-sdc_bold.svg")
     if any(same_run(parse_entities(path), run.entities, RUN_KEYS) for path in figures):
-        findings.note(
+        note(
             run.bold,
             f"{origin.text} corrected for susceptibility distortion but did not save the"
             " registration to the field map (fMRIPrep saves it since version 23.2). Distortion"
@@ -644,34 +616,12 @@ def _list_folders(origin: DerivativeFolder, run: BoldRun) -> list[Path]:
     return [*session_dirs, participant_dir]
 
 
-def _find_field_map_image(folder: Path, name: str) -> Path | None:
-    """Return the image of a field map in a ``fmap`` folder, or None."""
-    images = (
-        path
-        for extension in IMAGES
-        for path in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{extension}"))
-    )
-    return next(images, None)
-
-
-def _check_field_map(image: Path, findings: Findings) -> None:
-    """Reject a field map that is not a 3D image in Hz."""
-    _read_volume_header(image, findings)
-    units = _read_units(image, findings)
-    if units != "Hz":
-        findings.add_problem(
-            image,
-            f"the field map has the unit {units}, but Hz is expected",
-            "Convert the field map to Hz.",
-        )
-
-
-def _read_volume_header(path: Path, findings: Findings) -> Header | None:
+def _read_volume_header(path: Path) -> Header | None:
     """Return the header of a 3D image, or None with a problem."""
-    header = headers.read_header(path, findings)
+    header = headers.read_header(path)
     if header is None or len(headers.squeezed_shape(header)) == 3:
         return header
-    findings.add_problem(
+    add_problem(
         path,
         f"the image shape is {header.shape}, but a 3D image is expected",
         "Run fMRIPrep again.",
@@ -679,15 +629,15 @@ def _read_volume_header(path: Path, findings: Findings) -> Header | None:
     return None
 
 
-def _read_units(image: Path, findings: Findings) -> object:
+def _read_units(image: Path) -> object:
     """Return the unit of a field map, Hz if it is not stated."""
     sidecar = image.with_name(f"{file_stem(image)}_{parse_suffix(image)}.json")
-    if not findings.is_downloaded(sidecar) or not sidecar.exists():
+    if not is_downloaded(sidecar) or not sidecar.exists():
         return "Hz"
     try:
         return read_object(sidecar).get("Units", "Hz")
     except InputError as error:
-        findings.add(error.problems)
+        add_notices(error.problems)
         return "Hz"
 
 

@@ -10,7 +10,13 @@ from bids_sr.io.atomic_files import require_regular_file
 from bids_sr.io.checksums import once_per_state
 from bids_sr.io.image_header import Header, describe_excess
 from bids_sr.io.notices import explain
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.findings import (
+    Findings,
+    add_problem,
+    current_findings,
+    is_downloaded,
+    note,
+)
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
@@ -31,30 +37,37 @@ _NIFTI2_STARTS = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))  # size
 _START_BYTES = 1024  # bytes that nibabel has to read when it opens the file
 
 
-def read_header(path: Path, findings: Findings) -> Header | None:
+def read_header(path: Path) -> Header | None:
     """Read the header of a NIfTI image once, with the axes as stored.
 
     Returns None with a problem if the header is unreadable or invalid.
     """
-    if path not in findings.headers and (header := _read_valid_header(path, findings)) is not None:
-        findings.headers[path] = header
-    return findings.headers.get(path)
+    headers = current_findings().headers
+    if path not in headers and (header := _read_valid_header(path)) is not None:
+        headers[path] = header
+    return headers.get(path)
 
 
-def _read_valid_header(path: Path, findings: Findings) -> Header | None:
+def find_header(path: Path) -> Header | None:
+    """Return the header of an image, or None if it is not usable, which is reported elsewhere."""
+    with Findings():
+        return read_header(path)
+
+
+def _read_valid_header(path: Path) -> Header | None:
     """Read and check the header of a NIfTI image; return None with a problem on failure."""
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
 
-    if not findings.is_downloaded(path):
-        return None
-    if not path.exists():
-        findings.add_problem(path, "file not found", "Check the path.")
-        return None
     try:
         header, length_unit, forms = _read_fields(path)
     except (*READ_ERRORS, HeaderDataError, WrapStructError, KeyError) as error:
-        findings.add_problem(
+        if not is_downloaded(path):
+            return None
+        if not path.exists():
+            add_problem(path, "file not found", "Check the path.")
+            return None
+        add_problem(
             path,
             f"the image header cannot be read ({explain(error)}). The file is truncated, corrupt"
             " or not a NIfTI image",
@@ -62,7 +75,7 @@ def _read_valid_header(path: Path, findings: Findings) -> Header | None:
         )
         return None
     is_finite = bool(np.all(np.isfinite(header.affine)))
-    if is_finite and not _has_plausible_unit(path, header.affine, length_unit, findings):
+    if is_finite and not _has_plausible_unit(path, header.affine, length_unit):
         return None
     if (
         len(header.shape) < 3
@@ -70,7 +83,7 @@ def _read_valid_header(path: Path, findings: Findings) -> Header | None:
         or not is_finite
         or abs(np.linalg.det(header.affine[:3, :3])) < 1e-6
     ):
-        findings.add_problem(
+        add_problem(
             path,
             f"the image header is invalid: its shape is {header.shape}, or its affine is singular",
             "Correct the header, or create the image again.",
@@ -78,9 +91,9 @@ def _read_valid_header(path: Path, findings: Findings) -> Header | None:
         return None
     if excess := describe_excess(header.shape):
         fix = "Correct the header, or resample the image to larger voxels."
-        findings.add_problem(path, excess, fix)
+        add_problem(path, excess, fix)
         return None
-    return header if _is_oriented(path, forms, findings) else None
+    return header if _is_oriented(path, forms) else None
 
 
 class _Forms(NamedTuple):
@@ -105,7 +118,11 @@ class _HeaderFields(NamedTuple):
 @once_per_state
 def _read_fields(path: Path) -> _HeaderFields:
     """Read the header of an image."""
-    fields = _read_nifti_header(path)
+    from nibabel.openers import ImageOpener
+
+    require_regular_file(path)
+    with ImageOpener(str(path)) as stream:
+        fields = parse_header(stream)
     affine = np.asarray(fields.get_best_affine(), dtype=float)
     affine.setflags(write=False)
     dtype = fields.get_data_dtype()
@@ -125,21 +142,19 @@ def _read_fields(path: Path) -> _HeaderFields:
     return _HeaderFields(header=header, length_unit=length_unit, forms=_compare_forms(fields))
 
 
-def _read_nifti_header(path: Path) -> "Nifti1Header":
+def parse_header(stream: Any) -> "Nifti1Header":
     """Read the header of a NIfTI-1 or NIfTI-2 image, and check that its data can be located.
 
-    `nibabel.load` reads the file twice and tries other formats, which takes several times as long.
+    `stream` is a binary file. `nibabel.load` opens the file twice and tries other formats, which
+    takes several times as long.
     """
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
-    from nibabel.openers import ImageOpener
 
-    require_regular_file(path)
-    with ImageOpener(str(path)) as stream:
-        start = stream.read(_START_BYTES)
-        stream.seek(0)
-        header_class = Nifti2Header if start.startswith(_NIFTI2_STARTS) else Nifti1Header
-        fields = header_class.from_fileobj(stream)
+    start = stream.read(_START_BYTES)
+    stream.seek(0)
+    header_class = Nifti2Header if start.startswith(_NIFTI2_STARTS) else Nifti1Header
+    fields = header_class.from_fileobj(stream)
     fields.get_data_offset()
     fields.get_slope_inter()
     return fields
@@ -157,7 +172,7 @@ def _compare_forms(fields: "Nifti1Header") -> _Forms:
     return _Forms(are_set=True, distance_mm=float(distances.max()))
 
 
-def _has_plausible_unit(path: Path, affine: Any, unit: str, findings: Findings) -> bool:
+def _has_plausible_unit(path: Path, affine: Any, unit: str) -> bool:
     """Return whether voxel sizes can be in mm; note or reject a header that states another unit.
 
     `unit` is the unit of lengths in the header. Many programs write it without converting sizes.
@@ -168,13 +183,13 @@ def _has_plausible_unit(path: Path, affine: Any, unit: str, findings: Findings) 
     sizes = " × ".join(f"{zoom:.3g}" for zoom in zooms)
     converted_zooms = zooms * _UNITS_MM[unit]
     if _are_plausible_sizes(zooms) or not _are_plausible_sizes(converted_zooms):
-        findings.note(
+        note(
             path,
             f"the unit of lengths in the header is {unit}, but the voxel size ({sizes}) is read in"
             " mm, as by other programs. Correct the unit in the header (xyzt_units).",
         )
         return True
-    findings.add_problem(
+    add_problem(
         path,
         f"the voxel size in the header is {sizes} in the unit {unit}, but lengths must be in mm",
         f"Multiply voxel sizes, qform and sform by {_UNITS_MM[unit]:g} and set the unit to mm.",
@@ -187,10 +202,10 @@ def _are_plausible_sizes(zooms: Any) -> bool:
     return bool(zooms.min() >= _VOXEL_SIZES_MM[0] and zooms.max() <= _VOXEL_SIZES_MM[1])
 
 
-def _is_oriented(path: Path, forms: _Forms, findings: Findings) -> bool:
+def _is_oriented(path: Path, forms: _Forms) -> bool:
     """Return whether qform or sform is set, and note their distance if it is too large."""
     if not forms.are_set:
-        findings.add_problem(
+        add_problem(
             path,
             "left and right cannot be determined because neither qform nor sform is set in the"
             " header (both codes are 0)",
@@ -198,7 +213,7 @@ def _is_oriented(path: Path, forms: _Forms, findings: Findings) -> bool:
             " images.",
         )
     elif forms.distance_mm > _ORIENTATION_TOLERANCE_MM:
-        findings.note(
+        note(
             path,
             f"the positions according to qform and sform differ by {forms.distance_mm:.3g} mm. The"
             " sform is used because it takes precedence when its code is set.",
@@ -214,7 +229,7 @@ def squeezed_shape(header: Header) -> tuple[int, ...]:
     return shape
 
 
-def is_bold(header: Header, findings: Findings) -> bool:
+def is_bold(header: Header) -> bool:
     """Return whether an image can be a BOLD series according to its header, or report a problem.
 
     `header` may have its axes in any order.
@@ -244,11 +259,11 @@ def is_bold(header: Header, findings: Findings) -> bool:
         )
         fix = "Check that the DICOM conversion was complete, or rename a single image to `_sbref`."
     if reason:
-        findings.add_problem(header.path, reason, fix)
+        add_problem(header.path, reason, fix)
     return not reason
 
 
-def is_wide(header: Header, findings: Findings) -> bool:
+def is_wide(header: Header) -> bool:
     """Return whether slices have at least four voxels along both axes, or report a problem.
 
     `header` must have slices along the third axis.
@@ -256,7 +271,7 @@ def is_wide(header: Header, findings: Findings) -> bool:
     x, y = header.shape[:2]
     if min(x, y) >= MIN_MATRIX:
         return True
-    findings.add_problem(
+    add_problem(
         header.path,
         f"the slices have {x}×{y} voxels, but at least {MIN_MATRIX} voxels are required along"
         " both in-plane axes",

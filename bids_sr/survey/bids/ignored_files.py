@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.notices import InvalidInput
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.findings import note
 
 NAME = ".bidsignore"
 _WILDCARDS = {"**/": "(?:.*/)?", "/**": "/.*", "*": "[^/]*", "?": "[^/]"}
@@ -30,7 +30,7 @@ def read_patterns(bids_dir: Path) -> tuple[str, ...]:
     return tuple(line for line in lines if not _find_fault(line))
 
 
-def note_unusable_patterns(bids_dir: Path, findings: Findings) -> None:
+def note_unusable_patterns(bids_dir: Path) -> None:
     """Note the lines of ``.bidsignore`` that are not patterns, or that the file is unreadable."""
     file = bids_dir / NAME
     try:
@@ -39,11 +39,11 @@ def note_unusable_patterns(bids_dir: Path, findings: Findings) -> None:
         return
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        findings.note(file, f"the file cannot be read ({reason}), and is not used.")
+        note(file, f"the file cannot be read ({reason}), and is not used.")
         return
     for line in lines:
         if fault := _find_fault(line):
-            findings.note(
+            note(
                 file, f"the line {line!r} is skipped because {fault}. Correct or remove the line."
             )
 

@@ -165,10 +165,9 @@ class BoldRun:
     @property
     def entities(self) -> dict[str, str]:
         """Long name of pybids → label, in file name order, without ``echo`` if combined."""
-        entity_labels = parse_entities(self.bold)
         return {
             key: label
-            for key, label in entity_labels.items()
+            for key, label in parse_entities(self.bold).items()
             if not (self.echoes and key == "echo")
         }
 
@@ -179,6 +178,11 @@ class BoldRun:
         An example is ``sub-01_ses-1_task-tap_run-1``.
         """
         return stem_of_echoes(self.bold) if self.echoes else file_stem(self.bold)
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Participant and name of the run, which notices are about."""
+        return self.entities["subject"], self.stem
 
     @property
     def duration(self) -> float:

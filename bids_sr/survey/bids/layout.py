@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.io.checksums import checksum
 from bids_sr.survey.bids.entities import ENTITIES, file_stem, parse_entities
-from bids_sr.survey.bids.findings import Findings, InputError, input_error, is_denied
+from bids_sr.survey.bids.findings import Findings, InputError, add_notices, input_error, is_denied
 from bids_sr.survey.bids.ignored_files import is_ignored, read_patterns
 from bids_sr.survey.bids.inheritance import (
     find_inherited,
@@ -129,10 +129,9 @@ class Index:
             return []
         folder, suffix = KINDS[kind]
         participant = self._root / f"sub-{label}"
-        session_dirs = [participant, *_list_subfolders(participant, "ses-")]
         return [
             image
-            for session_dir in session_dirs
+            for session_dir in [participant, *_list_subfolders(participant, "ses-")]
             for image in find_misspelled_images(session_dir / folder, suffix)
         ]
 
@@ -191,12 +190,12 @@ class Index:
         self.sidecars.update(files)
         return merge_sidecars(files)
 
-    def read_metadata(self, path: Path, findings: Findings) -> dict[str, object] | None:
+    def read_metadata(self, path: Path) -> dict[str, object] | None:
         """Return the result of `sidecar`, or None with a problem if files cannot be read."""
         try:
             return self.sidecar(path)
         except InputError as error:
-            findings.add(error.problems)
+            add_notices(error.problems)
             return None
 
     def read_sidecar(self, file: Path) -> dict[str, object]:
@@ -228,27 +227,23 @@ def open_index(
         key not in _ENTITIES_IN_NAMES for query in filters.values() for key in query
     )
     if indexes_metadata:  # pybids then reads all sidecars, and opening a pipe would block forever
-        _refuse_special_files(bids_dir)
+        for entry in _list_files(bids_dir):
+            path = Path(entry.path)
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise input_error(
+                    path,
+                    "the file is a pipe, socket or device; a regular file is expected",
+                    "Replace it by a regular file, or remove it.",
+                )
     if database_dir is None:
         selected_labels = None if set(labels) == set(all_labels) else labels
         layout = _build_layout(bids_dir, selected_labels, None, metadata=indexes_metadata)
     else:
-        readable_labels = select_readable(bids_dir, all_labels, Findings())
+        with Findings():
+            readable_labels = select_readable(bids_dir, all_labels)
         indexed_labels = None if len(readable_labels) == len(all_labels) else readable_labels
         layout = _open_database(bids_dir, indexed_labels, database_dir, metadata=indexes_metadata)
     return Index(layout, bids_dir, filters)
-
-
-def _refuse_special_files(bids_dir: Path) -> None:
-    """Raise `InputError` if a file to index is a pipe, socket or device."""
-    for entry in _list_files(bids_dir):
-        path = Path(entry.path)
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise input_error(
-                path,
-                "the file is a pipe, socket or device; a regular file is expected",
-                "Replace it by a regular file, or remove it.",
-            )
 
 
 def _open_database(
@@ -263,9 +258,18 @@ def _open_database(
     folder = database_dir / f"{folder_prefix}-{_digest_files(bids_dir, metadata=metadata)}"
     try:
         if not folder.is_dir():
-            _build_database(bids_dir, labels, folder, metadata=metadata)
-            old_folders = set(database_dir.glob(f"{folder_prefix}-*")) - {folder}
-            for old_folder in old_folders:
+            partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            try:
+                _build_layout(bids_dir, labels, partial, metadata=metadata).session.close()
+                os.rename(partial, folder)
+            except OSError:  # unless another process was faster
+                if not folder.is_dir():
+                    raise
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+            for old_folder in set(database_dir.glob(f"{folder_prefix}-*")) - {folder}:
                 shutil.rmtree(old_folder, ignore_errors=True)
     except OSError as error:
         raise input_error(
@@ -284,28 +288,6 @@ def _digest_files(bids_dir: Path, *, metadata: bool = False) -> str:
         if metadata and entry.name.endswith(".json"):
             digest.update(checksum(Path(entry.path)).encode())
     return digest.hexdigest()[:16]
-
-
-def _build_database(
-    bids_dir: Path, labels: Sequence[str] | None, folder: Path, *, metadata: bool
-) -> None:
-    """Build a database in a temporary folder, and rename the folder when complete.
-
-    `labels` restricts the index to participants; None includes all. If another process was faster,
-    its database is used.
-    """
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        layout = _build_layout(bids_dir, labels, partial, metadata=metadata)
-        layout.session.close()
-        os.rename(partial, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _build_layout(

@@ -1,15 +1,13 @@
 """Applicable methods of a run, and options that have no effect with the selected methods."""
 
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 from bids_sr.config import Settings, SuperRes
-from bids_sr.config.sections.anat import Anat
 from bids_sr.config.vgg19_weights import find_vgg19
 from bids_sr.io.series import PAIR_BASELINES, SDMOD, get_need, series_names
 from bids_sr.sr.method import get_method, method_names, method_names_without_controls
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.findings import add_problem, refuse_option
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.pretrained_models import (
     check_given_models,
@@ -53,39 +51,40 @@ def unavailable_reason(name: str, run: BoldRun, superres: SuperRes) -> str:
     return "a single slice" if run.shape[2] == 1 else ""
 
 
-def check_options(settings: Settings, findings: Findings) -> None:
+def check_options(settings: Settings) -> None:
     """Reject options that have no effect with the selected methods."""
     superres = settings.superres
     if settings.preprocessing.input_smoothing and settings.evaluation.compare:
-        findings.add_problem(
+        add_problem(
             f"--set preprocessing.input_smoothing={settings.preprocessing.input_smoothing:g}",
             "a series computed by another program (--compare) is not smoothed before"
             " super-resolution, so it cannot be compared with series computed from smoothed"
             " input",
             "Omit one of the two options.",
         )
-    for option in _list_structural_options(settings.anat):
-        findings.add_problem(
-            option,
+    for item in fields(settings.anat):
+        value = getattr(settings.anat, item.name)
+        if value == item.default:
+            continue
+        words = value if isinstance(value, tuple) else (value,)
+        text = ",".join("true" if word is True else str(word) for word in words)
+        add_problem(
+            f"--set anat.{item.name}={text}",
             "this option applies only to structural scans, but the inputs are BOLD runs",
             "Omit the option, or add --sr-target anat.",
         )
-    check_given_models(superres, findings)
-    _check_through_slices(superres, findings)
-    _check_evaluation(settings, findings)
+    check_given_models(superres)
+    _check_through_slices(superres)
+    if settings.evaluation.retrospective is not None and settings.preprocessing.derivatives:
+        add_problem(
+            "--derivatives",
+            "--retrospective processes downsampled copies of the runs, but the fMRIPrep"
+            " output is on the grid of the original runs",
+            "Omit one of the two options.",
+        )
 
 
-def _list_structural_options(anat: Anat) -> Iterator[str]:
-    """Yield the settings with a non-default value that apply only to structural scans."""
-    for item in fields(anat):
-        value = getattr(anat, item.name)
-        if value != item.default:
-            words = value if isinstance(value, tuple) else (value,)
-            text = ",".join("true" if word is True else str(word) for word in words)
-            yield f"--set anat.{item.name}={text}"
-
-
-def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
+def _check_through_slices(superres: SuperRes) -> None:
     """Reject slice-wise methods if the slice thickness is to be reduced."""
     factor = factor_without_pair(superres)
     if factor is None or factor[2] == 1:
@@ -98,7 +97,7 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
     for name in superres.method:
         if not works_in_plane(name):
             continue
-        findings.refuse_option(
+        refuse_option(
             f"--sr-method {name}",
             f"this slice-wise method cannot reduce the slice thickness, but {source} requests the"
             f" factors {factor[0]:g} {factor[1]:g} {factor[2]:g}",
@@ -113,18 +112,6 @@ def works_in_plane(name: str) -> bool:
     Interpolation, ``inject`` and ``ratio`` can also reduce it; they are not methods in this sense.
     """
     return name in method_names() and get_method(name).ndim == 2
-
-
-def _check_evaluation(settings: Settings, findings: Findings) -> None:
-    """Reject derivatives in a retrospective experiment."""
-    evaluation = settings.evaluation
-    if evaluation.retrospective is not None and settings.preprocessing.derivatives:
-        findings.add_problem(
-            "--derivatives",
-            "--retrospective processes downsampled copies of the runs, but the fMRIPrep"
-            " output is on the grid of the original runs",
-            "Omit one of the two options.",
-        )
 
 
 def find_vgg_weights(superres: SuperRes, method: str) -> Path | None:

@@ -21,7 +21,7 @@ from bids_sr.survey.bids.acquired_matrix import (
     list_interpolated,
 )
 from bids_sr.survey.bids.entities import parse_entities, run_number_order
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.findings import add_problem, count_problems, note, refuse_unless
 from bids_sr.survey.bids.inputs import Pair
 from bids_sr.survey.bids.method_options import works_in_plane
 from bids_sr.survey.bids.pretrained_models import factor_without_pair, find_pretrained
@@ -46,7 +46,7 @@ _SELECTION_FIX = (
 
 
 def choose_pairs(
-    bold: Header, candidates: Sequence[Header], superres: SuperRes, findings: Findings
+    bold: Header, candidates: Sequence[Header], superres: SuperRes
 ) -> tuple[Pair | None, Pair | None]:
     """Choose the pair of a run, and the pair on which models are evaluated.
 
@@ -55,28 +55,33 @@ def choose_pairs(
     out from training.
 
     `bold` is the header of the run, with slices along the third axis. `candidates` are magnitude
-    T2*-weighted images of all sessions of the participant, with axes in any order. `findings` must
-    not contain problems yet. The run's pair is None if no pair fits (with a problem) or if there
+    T2*-weighted images of all sessions of the participant, with axes in any order. No problems
+    may have been found yet. The run's pair is None if no pair fits (with a problem) or if there
     are no candidates (no problem). The held-out pair is None if there is no second pair or no
     method is trained on pairs.
     """
-    images = _find_images(bold, candidates, superres, findings)
+    images = _find_images(bold, candidates, superres)
     if images is None:
         return None, None
     scans = _list_scans(images)
-    pairs = [
-        pair
-        for scan in scans[:2]
-        if (pair := _build_pair(bold, scan, superres, findings)) is not None
-    ]
-    if not findings.problems and len({pair.factor for pair in pairs}) != 1:
-        _refuse_several_pairs(bold, images, findings)
-    if findings.problems:
+    pairs = [pair for scan in scans[:2] if (pair := _build_pair(bold, scan, superres)) is not None]
+    if not count_problems() and len({pair.factor for pair in pairs}) != 1:
+        high_text, low_text = (
+            ", ".join(f"{header.path.name} ({voxel_size_text(header)})" for header in headers)
+            for headers in images
+        )
+        add_problem(
+            bold.path,
+            f"several T2*-weighted pairs match the run (high resolution: {high_text}; low"
+            f" resolution: {low_text or 'none'})",
+            _SELECTION_FIX,
+        )
+    if count_problems():
         return None, None
     if len(pairs) == 1:
         return pairs[0], None
     pair, holdout = pairs
-    _note_pairs(bold, pair, holdout, len(scans), superres, findings)
+    _note_pairs(bold, pair, holdout, len(scans), superres)
     return pair, holdout if superres.pair_trained else None
 
 
@@ -88,7 +93,7 @@ class _SplitImages(NamedTuple):
 
 
 def _find_images(
-    bold: Header, candidates: Sequence[Header], superres: SuperRes, findings: Findings
+    bold: Header, candidates: Sequence[Header], superres: SuperRes
 ) -> _SplitImages | None:
     """Return the images of the session whose pair a run uses, in the axis order of the run.
 
@@ -100,9 +105,7 @@ def _find_images(
     for header in images:
         by_session.setdefault(parse_entities(header.path).get("session"), []).append(header)
     images_to_check = images if len(by_session) == 1 else by_session.get(session, [])
-    if any(
-        _refuse_contradiction(scan, superres, findings) for scan in _group_by_run(images_to_check)
-    ):
+    if any(_refuse_contradiction(scan, superres) for scan in _group_by_run(images_to_check)):
         return None
     usable_sessions = _select_usable_sessions(
         {
@@ -115,20 +118,18 @@ def _find_images(
         return next(iter(usable_sessions.values()))
     if usable_sessions:
         names = ", ".join(f"ses-{label}" for label in usable_sessions)
-        findings.add_problem(
+        add_problem(
             bold.path,
             "the session of the run has no T2*-weighted pair, but several other sessions have"
             f" one ({names})",
             'Select a session with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.',
         )
     elif images:
-        _refuse_unfit(bold, images, findings)
+        _refuse_unfit(bold, images)
     return None
 
 
-def _refuse_contradiction(
-    images: Sequence[Header], superres: SuperRes, findings: Findings
-) -> bool:
+def _refuse_contradiction(images: Sequence[Header], superres: SuperRes) -> bool:
     """Reject two images whose resolutions are equal or contradict their labels.
 
     Returns whether there is a problem.
@@ -140,20 +141,20 @@ def _refuse_contradiction(
     ratios = _compute_zoom_ratios(low, high, superres)
     high_size, low_size = voxel_size_text(high), voxel_size_text(low)
     if np.all(np.abs(ratios - 1) <= _RATIO_TOLERANCE):
-        findings.add_problem(
+        add_problem(
             high.path,
             f"the image has the same resolution as {low.path.name} ({high_size}), so there is no"
             " detail to learn",
             f"Use a high-resolution image with smaller voxels. {_SELECTION_FIX}",
         )
     elif np.any(ratios < (1 - _RATIO_TOLERANCE if superres.thins_slices else 1)):
-        findings.add_problem(
+        add_problem(
             high.path,
             "the high- and low-resolution images are swapped: the voxels of this image are"
             f" {high_size}, but the voxels of {low.path.name} are {low_size}",
             f"Swap the acq- labels of the two images. {_SELECTION_FIX}",
         )
-    return bool(findings.problems)
+    return count_problems() > 0
 
 
 def _presume_pair(images: Sequence[Header], superres: SuperRes) -> tuple[Header, Header] | None:
@@ -219,7 +220,7 @@ def _select_usable_sessions(
     return {session: usable_sessions[session]} if session in usable_sessions else usable_sessions
 
 
-def _refuse_unfit(bold: Header, candidates: Sequence[Header], findings: Findings) -> None:
+def _refuse_unfit(bold: Header, candidates: Sequence[Header]) -> None:
     """Report why none of the T2*-weighted images is suitable for a run."""
     images_text = "; ".join(
         f"{header.path.name}: {voxel_size_text(header)}" for header in candidates
@@ -237,7 +238,7 @@ def _refuse_unfit(bold: Header, candidates: Sequence[Header], findings: Findings
             "no T2*-weighted image has smaller in-plane voxels than the BOLD run"
             f" ({voxel_size_text(bold)}): {images_text}"
         )
-    findings.add_problem(
+    add_problem(
         bold.path,
         reason,
         "Add an acq-highres_T2starw image with smaller voxels. If an image with smaller voxels"
@@ -280,29 +281,27 @@ def _group_by_run(images: Sequence[Header]) -> list[list[Header]]:
     return [groups[run] for run in sorted(groups)]
 
 
-def _build_pair(
-    bold: Header, scan: _ScanImages, superres: SuperRes, findings: Findings
-) -> Pair | None:
+def _build_pair(bold: Header, scan: _ScanImages, superres: SuperRes) -> Pair | None:
     """Compare the two images with the run and with each other, and build the pair.
 
     A missing low-resolution image is computed from the other image. Returns None with a problem.
     """
     high, low = scan
     for image in filter(None, scan):
-        _check_overlap(bold, image, findings)
+        _check_overlap(bold, image)
     if interpolated := list_interpolated(high):
         text = interpolation_text(interpolated[0])
-        findings.refuse_unless(
+        refuse_unless(
             superres.force,
             high.path,
             f"the T2starw image was interpolated by the scanner: {text}",
             INTERPOLATION_FIX,
         )
-    factor = _compute_factor(bold, high, low, superres, findings)
-    if findings.problems or factor is None:
+    factor = _compute_factor(bold, high, low, superres)
+    if count_problems() or factor is None:
         return None
     if low is None:
-        findings.note(
+        note(
             high.path,
             "no low-resolution T2*-weighted image was found. A k-space-truncated copy of this"
             f" image ({factor_text(factor)}) is used instead, which is easier to super-resolve"
@@ -316,19 +315,19 @@ def _build_pair(
     )
 
 
-def _check_overlap(bold: Header, image: Header, findings: Findings) -> None:
+def _check_overlap(bold: Header, image: Header) -> None:
     """Report an image that does not cover the BOLD field of view."""
     share = measure_overlap(bold, image)
     if share < MIN_OVERLAP:
-        findings.add_problem(
+        add_problem(
             image.path,
             f"the field of view covers {share:.0%} of the field of view of {bold.path.name}, but"
             f" at least {MIN_OVERLAP:.0%} is required",
             "Check the orientation in the headers (qform, sform), or select another pair with"
             " --bids-filter-file.",
         )
-    elif not findings.problems and share < _NOTED_OVERLAP:
-        findings.note(image.path, f"the image covers only {share:.0%} of the BOLD field of view.")
+    elif not count_problems() and share < _NOTED_OVERLAP:
+        note(image.path, f"the image covers only {share:.0%} of the BOLD field of view.")
 
 
 def measure_overlap(target: Header, image: Header) -> float:
@@ -348,7 +347,7 @@ def measure_overlap(target: Header, image: Header) -> float:
 
 
 def _compute_factor(
-    bold: Header, high: Header, low: Header | None, superres: SuperRes, findings: Findings
+    bold: Header, high: Header, low: Header | None, superres: SuperRes
 ) -> Factor | None:
     """Return the ratio of voxel sizes (low over high resolution), or None with a problem.
 
@@ -359,7 +358,7 @@ def _compute_factor(
     ratios = np.asarray(lowres.zooms) / np.asarray(high.zooms)
     if low is None and not superres.thins_slices:
         if abs(ratios[2] - 1) > SIZE_TOLERANCE:
-            findings.note(
+            note(
                 high.path,
                 f"the slice spacing of this image is {mm_text(high.zooms[2])} mm, but the slice"
                 f" spacing of the BOLD run is {mm_text(bold.zooms[2])} mm.",
@@ -369,11 +368,22 @@ def _compute_factor(
     if requested_factor is not None:
         tolerance = _RATIO_TOLERANCE if low else SIZE_TOLERANCE
         if np.any(np.abs(ratios / requested_factor - 1) > tolerance):
-            _refuse_other_factor(lowres, high, ratios, requested_factor, tolerance, findings)
+            # only in-plane factors if they differ, because most pairs have equal slice thickness
+            differs_in_plane = np.any(np.abs(ratios / requested_factor - 1)[:2] > tolerance)
+            axes = slice(2) if differs_in_plane and requested_factor[2] == 1 else slice(3)
+            ratio_text = "×".join(f"{ratio:.3g}" for ratio in ratios[axes])
+            requested_text = "×".join(f"{factor:.3g}" for factor in [*requested_factor][axes])
+            add_problem(
+                high.path,
+                f"the ratio between the voxel sizes of {lowres.path.name} and this image is"
+                f" {ratio_text}, but --sr-factor is {requested_text}",
+                "Omit --sr-factor, select another pair with --bids-filter-file, or add"
+                " --set superres.force=true and select a method that does not require a pair.",
+            )
         return requested_factor
     factor = _find_simple_factor(ratios, is_truncated_copy=low is None)
     if factor is None:
-        findings.add_problem(
+        add_problem(
             high.path,
             "the ratio between the voxel sizes of the low- and high-resolution images"
             f" ({voxel_size_text(lowres)} and {voxel_size_text(high)}) is not a simple fraction",
@@ -381,31 +391,8 @@ def _compute_factor(
             " such as 2, 3/2 or 4/3.",
         )
         return None
-    _check_slice_thickness(lowres, high, factor, superres, findings)
+    _check_slice_thickness(lowres, high, factor, superres)
     return factor
-
-
-def _refuse_other_factor(
-    lowres: Header,
-    high: Header,
-    ratios: np.ndarray,
-    requested_factor: Factor,
-    tolerance: float,
-    findings: Findings,
-) -> None:
-    """Report that the ratios of voxel sizes along the axes (3,) differ from ``--sr-factor``."""
-    # only in-plane factors if they differ, because most pairs have equal slice thickness
-    differs_in_plane = np.any(np.abs(ratios / requested_factor - 1)[:2] > tolerance)
-    axes = slice(2) if differs_in_plane and requested_factor[2] == 1 else slice(3)
-    ratio_text = "×".join(f"{ratio:.3g}" for ratio in ratios[axes])
-    requested_text = "×".join(f"{factor:.3g}" for factor in [*requested_factor][axes])
-    findings.add_problem(
-        high.path,
-        f"the ratio between the voxel sizes of {lowres.path.name} and this image is"
-        f" {ratio_text}, but --sr-factor is {requested_text}",
-        "Omit --sr-factor, select another pair with --bids-filter-file, or add"
-        " --set superres.force=true and select a method that does not require a pair.",
-    )
 
 
 def _find_simple_factor(ratios: np.ndarray, *, is_truncated_copy: bool) -> Factor | None:
@@ -443,13 +430,13 @@ def nearest_simple_ratio(ratio: float) -> float | None:
 
 
 def _check_slice_thickness(
-    lowres: Header, high: Header, factor: Factor, superres: SuperRes, findings: Findings
+    lowres: Header, high: Header, factor: Factor, superres: SuperRes
 ) -> None:
     """Reject a pair whose factor across slices is below 1, or above 1 for slice-wise methods."""
     x, y, z = factor
     is_slicewise = superres.auto or any(map(works_in_plane, superres.method))
     if z < 1:
-        findings.add_problem(
+        add_problem(
             high.path,
             "the slices of this high-resolution image are thicker than the slices of"
             f" {lowres.path.name}",
@@ -457,7 +444,7 @@ def _check_slice_thickness(
             " low-resolution image.",
         )
     elif z != 1 and is_slicewise:
-        findings.add_problem(
+        add_problem(
             high.path,
             "the images of the pair differ in slice thickness"
             f" ({voxel_size_text(lowres)} and {voxel_size_text(high)}), but a slice-wise method in"
@@ -467,28 +454,12 @@ def _check_slice_thickness(
         )
 
 
-def _refuse_several_pairs(bold: Header, images: _SplitImages, findings: Findings) -> None:
-    """Report that several images of high or low resolution match a run."""
-    high_text, low_text = (
-        ", ".join(f"{header.path.name} ({voxel_size_text(header)})" for header in headers)
-        for headers in images
-    )
-    findings.add_problem(
-        bold.path,
-        f"several T2*-weighted pairs match the run (high resolution: {high_text}; low resolution:"
-        f" {low_text or 'none'})",
-        _SELECTION_FIX,
-    )
-
-
 def voxel_size_text(header: Header) -> str:
     """Return the voxel size as text."""
     return size_text(header.zooms, "×")
 
 
-def _note_pairs(
-    bold: Header, pair: Pair, holdout: Pair, n_pairs: int, superres: SuperRes, findings: Findings
-) -> None:
+def _note_pairs(bold: Header, pair: Pair, holdout: Pair, n_pairs: int, superres: SuperRes) -> None:
     """Note the use of several pairs of a session."""
     pair_names, holdout_names = (
         " and ".join(path.name for path in images) for images in (pair.images, holdout.images)
@@ -496,14 +467,14 @@ def _note_pairs(
     use_text = f"only {pair_names} is used"
     if superres.pair_trained:
         use_text = f"models are trained on {pair_names} and evaluated on {holdout_names}"
-    findings.note(
+    note(
         bold.path,
         f"the session has {n_pairs} T2*-weighted pairs: {use_text}. To use another pair, select"
         ' it with --bids-filter-file and {"t2starw": {"run": 2}}.',
     )
 
 
-def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bool:
+def is_too_fine(pair: Pair | None, superres: SuperRes) -> bool:
     """Return whether a pair implies a factor too large for a default, and report it as a problem.
 
     Susceptibility-weighted images have voxels of half a millimeter or less. No method was tested
@@ -526,7 +497,7 @@ def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bo
             f"Downsample the image; super-resolution factors above {_MAX_FACTOR} are not supported"
         )
     )
-    findings.add_problem(
+    add_problem(
         pair.highres,
         reason,
         f"{fix}. Without this image, the factor is taken from --sr-factor or from a calibration"
@@ -548,9 +519,7 @@ def factor_text(factor: Factor) -> str:
     return f"factor {x:g}×{y:g}×{z:g}{slice_text}"
 
 
-def refuse_without_pair(
-    label: str, bolds: Sequence[Path], settings: Settings, findings: Findings
-) -> None:
+def refuse_without_pair(label: str, bolds: Sequence[Path], settings: Settings) -> None:
     """Reject runs of a participant without any T2*-weighted image if a pair is required.
 
     `bolds` are the series without a pair.
@@ -575,7 +544,7 @@ def refuse_without_pair(
         " original run."
     )
     more_runs = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
-    findings.add_problem(f"sub-{label} ({bolds[0].name}{more_runs})", reason, fix)
+    add_problem(f"sub-{label} ({bolds[0].name}{more_runs})", reason, fix)
 
 
 def needs_pair(superres: SuperRes) -> tuple[str, ...]:

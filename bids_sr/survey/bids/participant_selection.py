@@ -6,13 +6,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bids_sr.config import Selection
-from bids_sr.survey.bids.findings import Findings, describe_denied, input_error, is_denied
+from bids_sr.survey.bids.findings import (
+    about,
+    add_notices,
+    add_problem,
+    describe_denied,
+    input_error,
+    is_denied,
+    note,
+)
 from bids_sr.survey.bids.label_lists import list_available
 
 _LABEL = re.compile(r"[0-9A-Za-z+]+")
 
 
-def list_participants(bids_dir: Path, findings: Findings) -> list[str]:
+def list_participants(bids_dir: Path) -> list[str]:
     """Return the sorted labels of all participants, and report directories with invalid labels.
 
     Raises `InputError` if there are no participants.
@@ -28,7 +36,7 @@ def list_participants(bids_dir: Path, findings: Findings) -> list[str]:
             "Specify the root directory of a BIDS dataset.",
         )
     for label in sorted(set(directory_labels) - set(valid_labels)):
-        findings.note(
+        note(
             bids_dir / f"sub-{label}",
             "the directory is skipped because its name is not a valid BIDS label (letters,"
             " digits and +).",
@@ -38,7 +46,7 @@ def list_participants(bids_dir: Path, findings: Findings) -> list[str]:
         spellings_by_lowercase.setdefault(label.lower(), []).append(label)
     for spellings in spellings_by_lowercase.values():
         if len(spellings) > 1:
-            findings.note(
+            note(
                 bids_dir / f"sub-{spellings[0]}",
                 f"the labels of the participants {' and '.join(spellings)} differ only in case."
                 " On case-insensitive file systems (macOS, Windows), their results overwrite each"
@@ -48,7 +56,7 @@ def list_participants(bids_dir: Path, findings: Findings) -> list[str]:
 
 
 def select_participants(
-    bids_dir: Path, existing: Sequence[str], selection: Selection, findings: Findings
+    bids_dir: Path, existing: Sequence[str], selection: Selection
 ) -> list[str]:
     """Return the labels of the selected participants; unavailable labels are reported as problems.
 
@@ -57,16 +65,15 @@ def select_participants(
     labels, available_labels = selection.participant_label or existing, set(existing)
     for label in labels:
         if label not in available_labels:
-            fix = f"Available: {list_available(label, existing)}"
-            findings.add_problem(
+            add_problem(
                 bids_dir / f"sub-{label}",
                 f"participant {label!r} was not found in the dataset",
-                fix,
+                f"Available: {list_available(label, existing)}",
             )
     return [label for label in labels if label in available_labels]
 
 
-def select_readable(root: Path, labels: Sequence[str], findings: Findings) -> list[str]:
+def select_readable(root: Path, labels: Sequence[str]) -> list[str]:
     """Return the participants whose folders in a data set or in derivatives may be read.
 
     The others are reported with the first folder that may not be read. Participants without
@@ -74,13 +81,12 @@ def select_readable(root: Path, labels: Sequence[str], findings: Findings) -> li
     """
     readable_labels = []
     for label in labels:
-        folders = _list_image_folders(root / f"sub-{label}")
-        denied_folder = next(filter(is_denied, folders), None)
+        denied_folder = next(filter(is_denied, _list_image_folders(root / f"sub-{label}")), None)
         if denied_folder is None:
             readable_labels.append(label)
             continue
-        with findings.about(label, f"sub-{label}"):
-            findings.add([describe_denied(denied_folder)])
+        with about(label, f"sub-{label}"):
+            add_notices([describe_denied(denied_folder)])
     return readable_labels
 
 

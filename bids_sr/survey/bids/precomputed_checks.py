@@ -14,7 +14,7 @@ from bids_sr.io.fields_of_view import REORDER_FIX, corner_distance, turned_corne
 from bids_sr.io.image_header import Header
 from bids_sr.io.orientation import axes_text
 from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.findings import add_problem, is_downloaded, note
 from bids_sr.survey.bids.label_lists import list_some
 
 _LINEAR_TYPES = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
@@ -26,12 +26,7 @@ _COPY_AGAIN = "Copy the file again from the fMRIPrep output directory."
 
 
 def check_grid(
-    header: Header,
-    shape: Sequence[int],
-    affine: np.ndarray,
-    grid_name: str,
-    fix: str,
-    findings: Findings,
+    header: Header, shape: Sequence[int], affine: np.ndarray, grid_name: str, fix: str
 ) -> None:
     """Reject an image that is not on the expected grid, up to rounding of the qform.
 
@@ -44,7 +39,7 @@ def check_grid(
     smallest_zoom = float(np.linalg.norm(affine[:3, :3], axis=0).min())
     tolerance = min(_GRID_TOLERANCE_VOXELS * smallest_zoom, _GRID_TOLERANCE_MM)
     if size_text != expected_size_text:
-        findings.add_problem(
+        add_problem(
             header.path,
             f"the matrix size is {size_text}, but the matrix size of {grid_name} is"
             f" {expected_size_text}",
@@ -53,14 +48,14 @@ def check_grid(
     elif (
         turned_corner_distance(shape[:3], header.affine, shape[:3], affine) <= tolerance < distance
     ):
-        findings.add_problem(
+        add_problem(
             header.path,
             f"the voxels are stored in another order ({axes_text(header.affine)}) than in"
             f" {grid_name} ({axes_text(affine)})",
             REORDER_FIX,
         )
     elif distance > tolerance:
-        findings.add_problem(
+        add_problem(
             header.path,
             f"the voxel positions differ from {grid_name} by up to {distance:.2g} mm, but only"
             f" {tolerance:.2g} mm are allowed",
@@ -68,10 +63,10 @@ def check_grid(
         )
 
 
-def check_transforms(path: Path, count: int, findings: Findings) -> None:
+def check_transforms(path: Path, count: int) -> None:
     """Reject a file unless it is an ITK text file with `count` finite linear transforms."""
-    if findings.is_downloaded(path) and (reason := _find_transform_fault(path, count)):
-        findings.add_problem(path, reason, _COPY_AGAIN)
+    if is_downloaded(path) and (reason := _find_transform_fault(path, count)):
+        add_problem(path, reason, _COPY_AGAIN)
 
 
 def _find_transform_fault(path: Path, count: int) -> str:
@@ -103,30 +98,30 @@ def _find_transform_fault(path: Path, count: int) -> str:
     return ""
 
 
-def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | None:
+def check_confounds(path: Path, n_volumes: int) -> int | None:
     """Return the number of non-steady-state volumes of a confounds table, or None with a problem.
 
     The table must have one row per volume and the six motion parameters. Leading rows that are
     marked as non-steady-state outliers are counted.
     """
     sidecar = path.with_suffix(".json")  # contains the mask of each aCompCor component
-    if not findings.is_downloaded(path) or not findings.is_downloaded(sidecar):
+    if not is_downloaded(path) or not is_downloaded(sidecar):
         return None
     try:
         stored_names, numbered_rows = split_table(path)
     except TABLE_ERRORS as error:
         reason = str(error) if isinstance(error, MalformedTable) else type(error).__name__
-        findings.add_problem(path, f"the table cannot be read ({reason})", _COPY_AGAIN)
+        add_problem(path, f"the table cannot be read ({reason})", _COPY_AGAIN)
         return None
     renamed_columns = find_renamed_columns(stored_names)
     names = [renamed_columns.get(name, name) for name in stored_names]
     rows = [cells for _, cells in numbered_rows]
     reason, fix = _find_table_fault(names, rows, n_volumes)
     if reason:
-        findings.add_problem(path, reason, fix)
+        add_problem(path, reason, fix)
         return None
     if renamed_columns:
-        findings.note(
+        note(
             path,
             "the columns have their names from fMRIPrep 1.0 and 1.1. X, Y, Z, RotX, RotY and RotZ"
             " are used as trans_x, trans_y, trans_z, rot_x, rot_y and rot_z.",

@@ -4,10 +4,19 @@ from collections.abc import Collection
 from pathlib import Path
 
 from bids_sr.io.grids import highres_size
+from bids_sr.io.notices import Notice
 from bids_sr.survey.bids import headers, label_lists, slice_axis
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import Findings, InputError, input_error
-from bids_sr.survey.bids.inheritance import find_sidecars, merge_sidecars
+from bids_sr.survey.bids.findings import (
+    Findings,
+    about,
+    add_all,
+    add_notices,
+    add_problem,
+    input_error,
+    note,
+)
+from bids_sr.survey.bids.inheritance import read_metadata
 from bids_sr.survey.bids.inputs import BoldRun, HighresReference
 from bids_sr.survey.bids.related_runs import (
     SERIES,
@@ -53,7 +62,6 @@ def check_reference_root(root: Path) -> None:
 def find_reference_in_dataset(
     root: Path,
     run: BoldRun,
-    findings: Findings,
     *,
     needs_timing: bool = True,
     seeds: Collection[str] = (),
@@ -61,7 +69,7 @@ def find_reference_in_dataset(
 ) -> HighresReference | None:
     """Find the reference of a run in `_REFERENCE_FOLDERS` of the data set, and report mismatches.
 
-    `findings` collects notes about references that do not fit. `seeds` are the seeds mapped in
+    Notes state why references do not fit. `seeds` are the seeds mapped in
     runs without events; maps of known activation are only used for these seeds. `strict` states
     whether a reference with another in-plane factor is a problem (with ``--sr-factor``) instead of
     a note. The reference is from the first folder with a usable reference.
@@ -72,17 +80,15 @@ def find_reference_in_dataset(
             maps = [path for path in maps if parse_entities(path)["contrast"] in seeds]
         if not series and not maps:
             continue
-        reference_findings = Findings()
-        reference = find_reference_files(
-            reference_dir, run, reference_findings, needs_timing=needs_timing
-        )
-        findings.add(reference_findings.notices)
+        with Findings() as found:
+            reference = find_reference_files(reference_dir, run, needs_timing=needs_timing)
+        add_notices(found.notices)
         if reference is not None:
-            findings.note(reference_dir, _FOUND_IN_DATASET, code="reference")
+            note(reference_dir, _FOUND_IN_DATASET, code="reference")
             return reference
         if strict and any(_has_other_factor(path, run) for path in (*series, *maps)):
             factor_text = "×".join(f"{axis_factor:g}" for axis_factor in run.factor)
-            findings.add_problem(
+            add_problem(
                 [*series, *maps][0],
                 f"--sr-factor is {factor_text}, but this high-resolution reference for {run.stem}"
                 " has a different super-resolution factor",
@@ -91,77 +97,79 @@ def find_reference_in_dataset(
                 " continue without the reference.",
             )
             continue
-        for problem in reference_findings.problems:
-            findings.note(
-                problem.what,
-                f"this high-resolution reference cannot be used for {run.stem}: {problem.why}."
-                f" {problem.remedy}",
-            )
+        for problem in found.problems:
+            note_unusable_reference(problem, run)
     return None
 
 
+def note_unusable_reference(problem: Notice, run: BoldRun) -> None:
+    """Report why a reference that was found in the data set is not used for a run."""
+    note(
+        problem.what,
+        f"this high-resolution reference cannot be used for {run.stem}: {problem.why}."
+        f" {problem.remedy}",
+    )
+
+
 def find_reference_files(
-    root: Path, run: BoldRun, findings: Findings, *, needs_timing: bool = True
+    root: Path, run: BoldRun, *, needs_timing: bool = True
 ) -> HighresReference | None:
     """Find the reference of a run in a directory, and compare it with the run.
 
     Returns None with a problem if it is missing or does not fit.
     """
-    reference_findings = Findings()
-    reference = _open_reference(root, run, reference_findings, needs_timing=needs_timing)
-    with findings.about(run.entities["subject"], run.stem):
-        findings.add_all(reference_findings)
-    return None if reference_findings.problems else reference
+    with Findings() as found:
+        reference = _open_reference(root, run, needs_timing=needs_timing)
+    with about(*run.owner):
+        add_all(found)
+    return None if found.problems else reference
 
 
-def _open_reference(
-    root: Path, run: BoldRun, findings: Findings, *, needs_timing: bool
-) -> HighresReference | None:
-    """Return the reference of a run, and add its problems to `findings`.
+def _open_reference(root: Path, run: BoldRun, *, needs_timing: bool) -> HighresReference | None:
+    """Return the reference of a run, and report its problems.
 
     None is returned if the reference is missing or ambiguous.
     """
     folder = root / f"sub-{run.entities['subject']}"
     if not folder.is_dir():
-        _refuse_missing_participant(folder, findings)
+        participants = label_lists.list_some(
+            sorted(path.name for path in root.glob("sub-*") if path.is_dir())
+        )
+        add_problem(
+            folder,
+            f"no high-resolution reference for {folder.name} was found in {root}",
+            "Specify a directory with a reference for this participant, or select participants"
+            f" with a reference (--participant-label {participants}).",
+        )
         return None
     bolds, maps = _list_reference_files(root, run)
     if not bolds and not maps:
-        _refuse_other_references(folder, run, findings)
+        references = [*folder.rglob(SERIES), *folder.rglob(_EFFECT_MAPS)]
+        found = label_lists.list_some(sorted({path.name for path in references}))
+        add_problem(
+            folder,
+            f"no high-resolution reference was found for {run.stem}, only references for other"
+            f" runs ({found})",
+            f"Specify the reference for this run with --truth. {_NAMING}.",
+        )
         return None
     if len(bolds) > 1:
         names = ", ".join(path.name for path in bolds)
         reason = f"several series match the reference of {run.stem}: {names}"
-        findings.add_problem(folder, reason, "Keep only one of these series in the directory.")
+        add_problem(folder, reason, "Keep only one of these series in the directory.")
         return None
     mean_signals: dict[str, float] = {}
     for path in maps:
-        _check_map(path, run, findings)
-        mean_signal = _read_mean_signal(path, root, findings)
+        _check_map(path, run)
+        mean_signal = _read_mean_signal(path, root)
         if mean_signal is not None:
             mean_signals[parse_entities(path)["contrast"]] = mean_signal
     series = None
     if bolds:
-        series = read_companion(
-            "reference", bolds[0], root, run, findings, needs_timing=needs_timing
-        )
+        series = read_companion("reference", bolds[0], root, run, needs_timing=needs_timing)
     activations = {parse_entities(path)["contrast"]: path.absolute() for path in maps}
     return HighresReference(
         root=root, series=series, activations=activations, mean_signals=mean_signals
-    )
-
-
-def _refuse_missing_participant(folder: Path, findings: Findings) -> None:
-    """Report that the reference directory has no `folder` for a participant."""
-    root = folder.parent
-    participants = label_lists.list_some(
-        sorted(path.name for path in root.glob("sub-*") if path.is_dir())
-    )
-    findings.add_problem(
-        folder,
-        f"no high-resolution reference for {folder.name} was found in {root}",
-        "Specify a directory with a reference for this participant, or select participants with a"
-        f" reference (--participant-label {participants}).",
     )
 
 
@@ -173,49 +181,31 @@ def _list_reference_files(root: Path, run: BoldRun) -> tuple[list[Path], list[Pa
     return series, maps
 
 
-def _refuse_other_references(folder: Path, run: BoldRun, findings: Findings) -> None:
-    """Report that the folder of a participant contains only references for other runs."""
-    references = [*folder.rglob(SERIES), *folder.rglob(_EFFECT_MAPS)]
-    names = label_lists.list_some(sorted({path.name for path in references}))
-    findings.add_problem(
-        folder,
-        f"no high-resolution reference was found for {run.stem}, only references for other runs"
-        f" ({names})",
-        f"Specify the reference for this run with --truth. {_NAMING}.",
-    )
-
-
-def _check_map(path: Path, run: BoldRun, findings: Findings) -> None:
+def _check_map(path: Path, run: BoldRun) -> None:
     """Report a map that is not a 3D image on the high-resolution grid of a run."""
-    header = headers.read_header(path, findings)
+    header = headers.read_header(path)
     if header is None:
         return
     if len(headers.squeezed_shape(header)) != 3:
-        findings.add_problem(
-            path, "the map is not a 3D image", "Specify one 3D map per condition."
-        )
+        add_problem(path, "the map is not a 3D image", "Specify one 3D map per condition.")
         return
     header = slice_axis.reorder_like(header, run.affine)
     for reason, fix in find_space_problems(header, run.tr, run, requires_highres=True):
-        findings.add_problem(path, reason, fix)
+        add_problem(path, reason, fix)
 
 
-def _read_mean_signal(path: Path, root: Path, findings: Findings) -> float | None:
+def _read_mean_signal(path: Path, root: Path) -> float | None:
     """Return the signal that equals 100 % in a map; None if the map is in signal units.
 
     A map in percent without this signal in its sidecar is reported.
     """
-    try:
-        sidecar = merge_sidecars(find_sidecars(path, root))
-    except InputError as error:
-        findings.add(error.problems)
-        return None
-    if sidecar.get("Units") not in _PERCENT_UNITS:
+    sidecar = read_metadata(path, root)
+    if sidecar is None or sidecar.get("Units") not in _PERCENT_UNITS:
         return None
     mean_signal = sidecar.get("MeanSignal")
     if isinstance(mean_signal, int | float) and mean_signal > 0:
         return float(mean_signal)
-    findings.add_problem(
+    add_problem(
         path,
         "the map is in percent, but its sidecar does not contain the signal that equals 100 %",
         "Add MeanSignal to the sidecar, or specify a map in the signal units of the run.",
@@ -225,7 +215,7 @@ def _read_mean_signal(path: Path, root: Path, findings: Findings) -> float | Non
 
 def _has_other_factor(path: Path, run: BoldRun) -> bool:
     """Return whether an image has another in-plane matrix than the run's high-resolution grid."""
-    header = headers.read_header(path, Findings())
+    header = headers.find_header(path)
     if header is None or len(header.shape) < 3:
         return False
     shape = slice_axis.reorder_like(header, run.affine).shape

@@ -5,7 +5,6 @@ the run, another run of the same task, and a short high-resolution run for calib
 `_REQUIREMENTS` lists the properties that each kind shares with the run.
 """
 
-import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +26,8 @@ from bids_sr.survey.bids.entities import (
     parse_entities,
     same_run,
 )
-from bids_sr.survey.bids.findings import Findings, InputError
-from bids_sr.survey.bids.inheritance import find_sidecars, merge_sidecars
+from bids_sr.survey.bids.findings import Findings, add_problem, is_downloaded, note
+from bids_sr.survey.bids.inheritance import read_metadata
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.pairs import (
     MIN_OVERLAP,
@@ -37,7 +36,6 @@ from bids_sr.survey.bids.pairs import (
     nearest_simple_ratio,
     voxel_size_text,
 )
-from bids_sr.survey.bids.volume_timing import read_spacing
 
 _CompanionKind = Literal["reference", "compared", "another", "calibration"]
 SERIES = "func/*_bold.nii*"
@@ -52,10 +50,9 @@ def find_series_of_run(
     folder: Path, entities: Mapping[str, str], keys: Collection[str], pattern: str = SERIES
 ) -> list[Path]:
     """Return the magnitude images under a folder that share a run's entities, sorted by path."""
-    paths = sorted(folder.rglob(pattern))
     return [
         path
-        for path in paths
+        for path in sorted(folder.rglob(pattern))
         if same_run(parse_entities(path), entities, keys) and is_magnitude(path)
     ]
 
@@ -69,13 +66,7 @@ def select_in_run_space(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_companion(
-    kind: _CompanionKind,
-    path: Path,
-    root: Path,
-    run: BoldRun,
-    findings: Findings,
-    *,
-    needs_timing: bool = True,
+    kind: _CompanionKind, path: Path, root: Path, run: BoldRun, *, needs_timing: bool = True
 ) -> BoldRun | None:
     """Read a companion of a run, and compare its header, sidecar and events with the run.
 
@@ -84,24 +75,22 @@ def read_companion(
     companion has the axis order of the run; None with a problem.
     """
     requirement = _REQUIREMENTS[kind]
-    if not findings.is_downloaded(path):
+    if not is_downloaded(path):
         return None
     if path.samefile(run.bold):
         ground_truth_dir = root / "derivatives" / "ground-truth"
         has_ground_truth = kind == "reference" and ground_truth_dir.is_dir()
-        findings.add_problem(
+        add_problem(
             path,
             "the file is identical to the run that is being processed",
             f"Use {ground_truth_dir}." if has_ground_truth else requirement.identity_fix,
         )
         return None
-    try:
-        sidecar = merge_sidecars(find_sidecars(path, root))
-    except InputError as error:
-        findings.add(error.problems)
+    sidecar = read_metadata(path, root)
+    if sidecar is None:
         return None
     companion = read_run(
-        path, sidecar, findings, axes_run=run, tr=run.tr if requirement.is_derived else None
+        path, sidecar, axes_run=run, tr=run.tr if requirement.is_derived else None
     )
     if companion is None:
         return None
@@ -109,19 +98,17 @@ def read_companion(
         companion = _add_events(companion, run, root)
     mismatches = list(find_mismatches(companion, run, kind, run.factor))
     for mismatch in mismatches:
-        findings.add_problem(*mismatch)
+        add_problem(*mismatch)
     if mismatches:
         return None
     if needs_timing:
-        slice_times = _find_slice_times(companion, run, requirement, findings)
-        companion = replace(companion, slice_timing=slice_times)
+        companion = replace(companion, slice_timing=_find_slice_times(companion, run, requirement))
     return companion
 
 
 def read_run(
     path: Path,
     sidecar: Mapping[str, object],
-    findings: Findings,
     *,
     axes_run: BoldRun | None = None,
     tr: float | None = None,
@@ -133,29 +120,29 @@ def read_run(
     implausible times are then not reported. If None, the repetition time is checked. The run has
     no events and no slice times yet.
     """
-    header, reorder_note = headers.read_header(path, findings), ""
-    if header is None or not headers.is_bold(header, findings):
+    header, reorder_note = headers.read_header(path), ""
+    if header is None or not headers.is_bold(header):
         return None
     if axes_run is not None:
         header = slice_axis.reorder_like(header, axes_run.affine)
     else:
         header, reorder_note = slice_axis.with_slices_last(header, sidecar)
-        if not headers.is_wide(header, findings):
+        if not headers.is_wide(header):
             return None
     stated_tr, volume_timing = sidecar.get("RepetitionTime"), sidecar.get("VolumeTiming")
     if volume_timing is not None:
-        stated_tr = read_spacing(path, volume_timing, header.shape[3], stated_tr, findings)
+        stated_tr = timing.read_spacing(path, volume_timing, header.shape[3], stated_tr)
         if stated_tr is None:
             return None
     if tr is None:
-        run_tr = timing.check_repetition_time(header, stated_tr, findings)
+        run_tr = timing.check_repetition_time(header, stated_tr)
     else:
         known_tr = sidecar.get("RepetitionTime", header.tr)
         run_tr = float(known_tr) if isinstance(known_tr, int | float) else tr
     if run_tr is None:
         return None
     if reorder_note:
-        findings.note(path, reorder_note)
+        note(path, reorder_note)
     return BoldRun(
         header=header, tr=run_tr, sidecar=slice_axis.sidecar_in_order(sidecar, header.order)
     )
@@ -168,11 +155,9 @@ def _add_events(companion: BoldRun, run: BoldRun, root: Path) -> BoldRun:
     """
     events = companion.bold.with_name(f"{file_stem(companion.bold)}_events.tsv")
     if events.is_file():
-        with contextlib.suppress(InputError):  # unreadable sidecars are reported with their run
-            companion = replace(
-                companion, events_sidecar=merge_sidecars(find_sidecars(events, root))
-            )
-        return replace(companion, events=events)
+        with Findings():  # unreadable sidecars are reported with their run
+            sidecar = read_metadata(events, root) or {}
+        return replace(companion, events=events, events_sidecar=sidecar)
     if run.events and applies_to(run.events, companion.bold):
         return replace(companion, events=run.events, events_sidecar=run.events_sidecar)
     return companion
@@ -204,9 +189,8 @@ def find_mismatches(
         if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
             yield _CompanionMismatch(candidate.bold, "the image is not on the grid of the run")
     else:
-        requires_highres = requirement.grid == "high"
         for reason, fix in find_space_problems(
-            candidate.header, candidate.tr, run, requires_highres=requires_highres
+            candidate.header, candidate.tr, run, requires_highres=requirement.grid == "high"
         ):
             yield _CompanionMismatch(candidate.bold, reason, fix)
     yield from _find_event_mismatches(candidate, run, requirement)
@@ -443,7 +427,7 @@ def _are_same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]
 
 
 def _find_slice_times(
-    candidate: BoldRun, run: BoldRun, requirement: _Requirement, findings: Findings
+    candidate: BoldRun, run: BoldRun, requirement: _Requirement
 ) -> tuple[float, ...] | None:
     """Return the slice times (s) of a companion, or the run's slice times if its sidecar has none.
 
@@ -451,11 +435,11 @@ def _find_slice_times(
     slices differ.
     """
     if requirement.timing and candidate.sidecar.get("SliceTiming") is not None:
-        return timing.read_slice_times(candidate.header, candidate.sidecar, candidate.tr, findings)
+        return timing.read_slice_times(candidate.header, candidate.sidecar, candidate.tr)
     run_times = run.slice_timing if candidate.shape[2] == run.shape[2] else None
     if run_times is None or requirement.timing != "own, else of the run":
         return None
-    findings.note(
+    note(
         candidate.bold,
         "SliceTiming is missing in the sidecar; the slice times of the run are used.",
     )

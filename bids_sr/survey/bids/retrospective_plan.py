@@ -11,7 +11,7 @@ from bids_sr.config import Settings
 from bids_sr.io.grids import Factor
 from bids_sr.sr.method import get_method
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.findings import about, add_problem, note, warn
 from bids_sr.survey.bids.headers import MIN_MATRIX
 from bids_sr.survey.bids.inputs import DEFAULT_FACTORS, BoldRun, HighresReference, Pair, Subject
 from bids_sr.survey.bids.pairs import factor_text
@@ -28,7 +28,7 @@ _SEPARATE_CALLS_FIX = (
 )
 
 
-def check_retrospective(subject: Subject, settings: Settings, findings: Findings) -> None:
+def check_retrospective(subject: Subject, settings: Settings) -> None:
     """Reject runs that become too small, and pairs that would get the same name."""
     downsampled_runs = downsampled_subject(subject, settings).runs
     for run, downsampled in zip(subject.runs, downsampled_runs, strict=True):
@@ -36,12 +36,12 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
         reason = _explain_too_small(run, downsampled, n_volumes)
         if reason:
             fix = "Exclude this run (--task-id, --run-id), or omit --retrospective."
-            findings.add_problem(run.bold, f"--retrospective: {reason}", fix)
+            add_problem(run.bold, f"--retrospective: {reason}", fix)
     pair_by_labels: dict[tuple[str | None, str | None], Pair] = {}
     for pair in (*subject.pairs, *subject.holdouts.values()):
         first_pair = pair_by_labels.setdefault(pair_labels(pair), pair)
         if first_pair != pair:
-            findings.add_problem(
+            add_problem(
                 pair.highres,
                 "--retrospective supports only one pair per session, but another pair was found"
                 f" ({first_pair.highres.name})",
@@ -50,7 +50,7 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
     for session, source in select_pair_sources(subject).items():
         for run in subject.runs:
             if run.entities.get("session") == session:
-                _check_shared_pair(run, source, findings)
+                _check_shared_pair(run, source)
 
 
 def _explain_too_small(run: BoldRun, downsampled: BoldRun, n_volumes: int) -> str:
@@ -81,10 +81,10 @@ def pair_labels(pair: Pair) -> tuple[str | None, str | None]:
     return labels.get("session"), labels.get("run")
 
 
-def _check_shared_pair(run: BoldRun, source: BoldRun, findings: Findings) -> None:
+def _check_shared_pair(run: BoldRun, source: BoldRun) -> None:
     """Reject a run that cannot share the pair computed from another run of its session."""
     if run.pair is not None:
-        findings.add_problem(
+        add_problem(
             run.bold,
             "--retrospective requires that all runs of a session have a pair or that"
             f" none has, but {source.stem} has no pair",
@@ -94,7 +94,7 @@ def _check_shared_pair(run: BoldRun, source: BoldRun, findings: Findings) -> Non
         abs(zoom / source_zoom - 1) > _MAX_ZOOM_DIFFERENCE
         for zoom, source_zoom in zip(run.zooms, source.zooms, strict=True)
     ):
-        findings.add_problem(
+        add_problem(
             run.bold,
             f"--retrospective: the voxel sizes differ from {source.stem}, but the two runs share"
             " one T2*-weighted pair",
@@ -153,14 +153,12 @@ def n_removed_volumes(run: BoldRun, subject: Subject, settings: Settings) -> int
     return n_dummies + (n_averaged_volumes(run) if is_pair_source else 0)
 
 
-def note_retrospective(
-    subjects: Sequence[Subject], settings: Settings, findings: Findings
-) -> None:
+def note_retrospective(subjects: Sequence[Subject], settings: Settings) -> None:
     """Report the planned downsampling and pairs, for the terminal and the report.
 
     A warning is added if a network is trained with another operator than the operator of the data.
     """
-    _warn_of_other_operators(settings, findings)
+    _warn_of_other_operators(settings)
     noise_text = (
         "with thermal noise added up to the level of the run"
         if settings.evaluation.retrospective == "noisy"
@@ -173,8 +171,8 @@ def note_retrospective(
                 f"--retrospective: the run is downsampled by {downsampling} ({noise_text}) and"
                 " super-resolved. The original series is used as the high-resolution reference."
             )
-            with findings.about(subject.label, run.stem):
-                findings.note(run.bold, text)
+            with about(*run.owner):
+                note(run.bold, text)
         for run in select_pair_sources(subject).values():
             text = (
                 "no T2*-weighted pair was found, so the mean of the first"
@@ -183,26 +181,26 @@ def note_retrospective(
                 " contrast, distortion and head position of the run, so it is easier to"
                 " super-resolve than a separately acquired pair."
             )
-            with findings.about(subject.label, run.stem):
-                findings.note(run.bold, text)
+            with about(*run.owner):
+                note(run.bold, text)
         for pair in subject.pairs:
             name = (pair.lowres or pair.highres).name
             text = (
                 f"{name}, which has the resolution of the BOLD run, is used as the highres image,"
                 " and its downsampled copy is used as the lowres image."
             )
-            with findings.about(subject.label):
-                findings.note(pair.highres, f"--retrospective: {text}")
+            with about(subject.label):
+                note(pair.highres, f"--retrospective: {text}")
 
 
-def _warn_of_other_operators(settings: Settings, findings: Findings) -> None:
+def _warn_of_other_operators(settings: Settings) -> None:
     """Warn of networks trained without high-resolution images that assume another operator."""
     operator, recipe_name = settings.evaluation.retrospective_operator, settings.superres.recipe
     for name in settings.superres.learned:
         recipe = get_method(name).recipes.get(recipe_name)
         if recipe is None or recipe.objective != "self" or recipe.degradation == operator:
             continue
-        findings.warn(
+        warn(
             f"--sr-method {name}",
             f"recipe {recipe_name} is trained with the operator {recipe.degradation}, but"
             f" --retrospective downsamples the data with the operator {operator}, which can make"

@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.survey.bids.entities import is_magnitude, parse_entities, stem_of_echoes
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.entities import is_magnitude, parse_entities, parse_owner
+from bids_sr.survey.bids.findings import about, add_problem, note
 
 _WITHOUT_ECHO = '{"bold": {"echo": null}}'  # filter that selects series without echo
 
 
-def group_files_by_run(
-    paths: Sequence[Path], echo: int | None, findings: Findings
-) -> list[tuple[Path, ...]]:
+def group_files_by_run(paths: Sequence[Path], echo: int | None) -> list[tuple[Path, ...]]:
     """Return the files of each run: its series, all its echoes, or the selected echo.
 
     A run with only phase, real or imaginary images is a problem. `paths` are series of one or
@@ -20,12 +18,12 @@ def group_files_by_run(
     """
     runs = []
     for files in _group_by_run(paths):
-        with findings.about(parse_entities(files[0])["subject"], stem_of_echoes(files[0])):
-            runs.append(_select_files_of_run(files, echo, findings))
+        with about(*parse_owner(files[0])):
+            runs.append(_select_files_of_run(files, echo))
     return [run for run in runs if run]
 
 
-def leave_out_combined(paths: Sequence[Path], echo: int | None, findings: Findings) -> list[Path]:
+def leave_out_combined(paths: Sequence[Path], echo: int | None) -> list[Path]:
     """Return the series without those that a scanner combined from echoes of the same run.
 
     Such a series has the name of the run without ``echo``. It is left out with a note, because the
@@ -48,8 +46,8 @@ def leave_out_combined(paths: Sequence[Path], echo: int | None, findings: Findin
                     " probably combined by the scanner. To process this series instead of the"
                     f" echoes, use --bids-filter-file with {_WITHOUT_ECHO}."
                 )
-                with findings.about(parse_entities(path)["subject"], stem_of_echoes(path)):
-                    findings.note(path, text)
+                with about(*parse_owner(path)):
+                    note(path, text)
     return [path for path in paths if path not in left_out]
 
 
@@ -66,27 +64,23 @@ def _group_by_run(paths: Sequence[Path]) -> list[list[Path]]:
     return list(groups.values())
 
 
-def _select_files_of_run(
-    files: Sequence[Path], echo: int | None, findings: Findings
-) -> tuple[Path, ...]:
+def _select_files_of_run(files: Sequence[Path], echo: int | None) -> tuple[Path, ...]:
     """Return the files of a run in the order of echoes; empty with a problem."""
     if not any(map(is_magnitude, files)):
         reason = "only phase, real or imaginary images were found for this run"
-        findings.add_problem(files[0], reason, "Add the magnitude image (part-mag).")
+        add_problem(files[0], reason, "Add the magnitude image (part-mag).")
         return ()
     usable_files = sorted(
-        select_magnitudes(files, findings), key=lambda path: (_parse_echo_number(path), path.name)
+        select_magnitudes(files), key=lambda path: (_parse_echo_number(path), path.name)
     )
     file_names = ", ".join(path.name for path in usable_files)
     echoes = [_parse_echo_number(path) for path in usable_files]
     if echo is not None and echoes == [0]:
-        findings.note(
-            files[0], f"--echo-idx {echo} has no effect because the run has a single echo."
-        )
+        note(files[0], f"--echo-idx {echo} has no effect because the run has a single echo.")
     elif echo is not None:
         usable_files = [path for path in usable_files if _parse_echo_number(path) == echo]
         if not usable_files:
-            findings.add_problem(
+            add_problem(
                 files[0],
                 f"echo {echo} was not found among the files of the run ({file_names})",
                 "Select another echo with --echo-idx.",
@@ -94,22 +88,22 @@ def _select_files_of_run(
             return ()
         echoes = [echo] * len(usable_files)
     if len(set(echoes)) < len(echoes):
-        findings.add_problem(
+        add_problem(
             usable_files[0],
             f"several files have the same run and echo entities ({file_names})",
             "Keep only one of these files.",
         )
         return ()
     if echo is None and len(usable_files) == 1 and echoes != [0]:
-        findings.note(usable_files[0], f"only echo {echoes[0]} was found and is used.")
+        note(usable_files[0], f"only echo {echoes[0]} was found and is used.")
     return tuple(usable_files)
 
 
-def select_magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
+def select_magnitudes(paths: Sequence[Path]) -> list[Path]:
     """Return the magnitude images; phase, real and imaginary parts are dropped with a note."""
     for path in paths:
         if not is_magnitude(path):
-            findings.note(
+            note(
                 path,
                 f"the part-{parse_entities(path)['part']} image is ignored because only magnitude"
                 " images are used.",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bids_sr.io.frozen import frozen
 from bids_sr.survey.bids.entities import file_stem, parse_entities, without_echo
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.findings import about, add_problem, note
 
 RUN_ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part", "chunk")
 """Entities of a raw BOLD run, which the output names retain."""
@@ -55,7 +55,7 @@ def entity_folders(path: Path) -> list[str]:
     )
 
 
-def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
+def check_names(paths: Sequence[Path]) -> list[Path]:
     """Return the series whose outputs get distinct names, and report all others as problems.
 
     Output names retain the entities of raw BOLD runs, and replace ``desc``. Each problem is
@@ -66,32 +66,30 @@ def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
     for path in paths:
         reason = find_unusable_entity(path)
         if reason:
-            with findings.about(parse_entities(path).get("subject", ""), file_stem(path)):
-                findings.add_problem(path, reason, _DERIVATIVES_FIX)
+            with about(parse_entities(path).get("subject", ""), file_stem(path)):
+                add_problem(path, reason, _DERIVATIVES_FIX)
             continue
         name = "_".join(part for key, part in _split_name(path) if key != _REPLACED_ENTITY)
         series_by_name.setdefault(name, []).append(path)
     usable_paths = []
     for name, series in series_by_name.items():
         if len(series) > 1:
-            with findings.about(parse_entities(series[0]).get("subject", ""), name):
-                findings.add_problem(series[0], *_describe_shared_name(name, series))
+            with about(parse_entities(series[0]).get("subject", ""), name):
+                add_problem(series[0], *_describe_shared_name(name, series))
         else:
             usable_paths += series
-    _note_equal_without_case(series_by_name, findings)
+    _note_equal_without_case(series_by_name)
     return usable_paths
 
 
-def _note_equal_without_case(
-    series_by_name: Mapping[str, Sequence[Path]], findings: Findings
-) -> None:
+def _note_equal_without_case(series_by_name: Mapping[str, Sequence[Path]]) -> None:
     """Report runs whose output names differ only in case."""
     spellings: dict[str, list[str]] = {}
     for name in series_by_name:
         spellings.setdefault(name.lower(), []).append(name)
     for names in spellings.values():
         if len(names) > 1:
-            findings.note(
+            note(
                 series_by_name[names[0]][0],
                 f"the names of the runs {' and '.join(names)} differ only in case. On"
                 " case-insensitive file systems (macOS, Windows), their results overwrite each"

@@ -170,11 +170,7 @@ def _read_table_rows(table: Path) -> tuple[list[str], list[dict[str, str | None]
     except FileNotFoundError:
         return [], []
     except TABLE_ERRORS as error:
-        raise UsageError(
-            f"{table} cannot be read",
-            str(error),
-            _TABLE_FIX,
-        ) from error
+        raise UsageError(f"{table} cannot be read", str(error), _TABLE_FIX) from error
     return columns, [row for _, row in rows]
 
 

@@ -22,10 +22,9 @@ def describe_similar(image: Path, suffix: str, extension: str, keyword: str) -> 
     candidates = []
     for name in sorted(entry.name for entry in os.scandir(image.parent)):
         path = image.with_name(name)
-        is_json = name.lower().endswith(".json")
         if (
             keyword not in name.lower()
-            or is_json != (extension == ".json")
+            or name.lower().endswith(".json") != (extension == ".json")
             or ".nii" in name.lower()
         ):
             continue

@@ -38,11 +38,10 @@ def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Hea
         else f"the slice axis is {_AXIS_NAMES[axis]}, as determined from {source}"
     )
     axis_names = ", ".join(_AXIS_NAMES[axis] for axis in order)
-    text = (
+    return _reorder_header(header, order), (
         f"{reason}. The image is processed with the axis order {axis_names}; outputs on the grids"
         " of this run are saved in the original axis order."
     )
-    return _reorder_header(header, order), text
 
 
 def turn_sidecar(
@@ -135,6 +134,5 @@ def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[st
     for key in ("SliceEncodingDirection", "PhaseEncodingDirection"):
         direction = str(reordered.get(key, ""))  # axis, with "-" if reversed
         if direction[:1] in ("i", "j", "k"):
-            axis = order.index("ijk".index(direction[0]))
-            reordered[key] = "ijk"[axis] + direction[1:]
+            reordered[key] = "ijk"[order.index("ijk".index(direction[0]))] + direction[1:]
     return reordered

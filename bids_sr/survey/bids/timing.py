@@ -1,18 +1,20 @@
-"""Repetition time, echo time and slice times of a run, from its sidecar and header."""
+"""Repetition time, echo time, slice times and volume times of a run, from sidecar and header."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypeGuard
 
 from bids_sr.io.image_header import Header
-from bids_sr.io.volume_times import is_same_tr
+from bids_sr.io.volume_times import TIME_DIGITS, acquisition_time_tolerance, is_same_tr
 from bids_sr.survey.bids.acquired_matrix import read_number
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.findings import add_problem, note
 
 _SHORTEST_TR = 0.02  # s; shorter than any acquisition
+_TR_TOLERANCE_S = 2e-3  # s, between RepetitionTime and the mean interval of VolumeTiming
 _LONGEST_TR = 100.0  # s; larger values are probably in milliseconds
 
 
-def check_repetition_time(header: Header, value: object, findings: Findings) -> float | None:
+def check_repetition_time(header: Header, value: object) -> float | None:
     """Return the repetition time (s) from the sidecar, or None with a problem.
 
     The value is compared with the header. The axes of the header may have any order. `value` is
@@ -21,7 +23,7 @@ def check_repetition_time(header: Header, value: object, findings: Findings) -> 
     if value is None:
         likely_tr_s = guess_tr(header.tr)
         example = f"{likely_tr_s:g}" if likely_tr_s else "the time in seconds"
-        findings.add_problem(
+        add_problem(
             header.path,
             f"RepetitionTime is missing in the JSON sidecar{_describe_header_tr(header.tr)}",
             f'Add "RepetitionTime": {example} to the JSON sidecar if the run was acquired with'
@@ -33,23 +35,20 @@ def check_repetition_time(header: Header, value: object, findings: Findings) -> 
         or not isinstance(value, int | float)
         or not _SHORTEST_TR <= value < _LONGEST_TR
     ):
-        _refuse_repetition_time(header, value, findings)
-        return None
-    return float(value) if _matches_header(value, header, findings) else None
-
-
-def _refuse_repetition_time(header: Header, value: object, findings: Findings) -> None:
-    """Report a RepetitionTime that is not a time in seconds."""
-    reason = (
-        "RepetitionTime must be a time in seconds, but the sidecar contains"
-        f" {value!r}{_describe_header_tr(header.tr)}"
-    )
-    fix = "Specify RepetitionTime in seconds in the sidecar."
-    if isinstance(value, int | float) and _LONGEST_TR <= value < 1000 * _LONGEST_TR:
-        fix = (
-            f'If {value:g} is in milliseconds, replace it with "RepetitionTime": {value / 1000:g}.'
+        fix = "Specify RepetitionTime in seconds in the sidecar."
+        if isinstance(value, int | float) and _LONGEST_TR <= value < 1000 * _LONGEST_TR:
+            fix = (
+                f'If {value:g} is in milliseconds, replace it with "RepetitionTime":'
+                f" {value / 1000:g}."
+            )
+        add_problem(
+            header.path,
+            "RepetitionTime must be a time in seconds, but the sidecar contains"
+            f" {value!r}{_describe_header_tr(header.tr)}",
+            fix,
         )
-    findings.add_problem(header.path, reason, fix)
+        return None
+    return float(value) if _matches_header(value, header) else None
 
 
 def _describe_header_tr(tr: float | None) -> str:
@@ -63,26 +62,26 @@ def _describe_header_tr(tr: float | None) -> str:
     return f" (header: {tr:g} s, probably {guess})"
 
 
-def _matches_header(tr: float, header: Header, findings: Findings) -> bool:
+def _matches_header(tr: float, header: Header) -> bool:
     """Return whether the header allows the repetition time (s) of the sidecar.
 
     A contradiction is a problem. A missing time and a wrong unit in the header are notes.
     """
     likely_tr_s = guess_tr(header.tr)
     if header.tr is None:
-        findings.note(
+        note(
             header.path,
             f"the image header does not contain a repetition time; {tr:g} s from the sidecar is"
             " used.",
         )
     elif likely_tr_s is not None and likely_tr_s != header.tr and is_same_tr(likely_tr_s, tr):
-        findings.note(
+        note(
             header.path,
             f"the repetition time in the image header ({header.tr:g} s) is in the wrong unit;"
             f" {tr:g} s from the sidecar is used.",
         )
     elif not is_same_tr(header.tr, tr):
-        findings.add_problem(
+        add_problem(
             header.path,
             f"RepetitionTime is {tr:g} s in the sidecar, but {header.tr:g} s in the image header",
             "Correct the wrong value; in the header, check pixdim[4] and the time unit.",
@@ -119,7 +118,7 @@ def is_slice_timing(value: object, n_slices: int, tr: float) -> TypeGuard[list[f
 
 
 def read_slice_times(
-    header: Header, sidecar: Mapping[str, object], tr: float, findings: Findings
+    header: Header, sidecar: Mapping[str, object], tr: float
 ) -> tuple[float, ...] | None:
     """Return the slice times along axis 2 (s from the start of a volume), or None.
 
@@ -131,7 +130,7 @@ def read_slice_times(
     if value is None:
         return None
     if sidecar.get("SliceTimingCorrected"):
-        findings.note(
+        note(
             header.path,
             "slice timing is not corrected because SliceTimingCorrected is true in the sidecar.",
         )
@@ -155,5 +154,55 @@ def read_slice_times(
     else:
         times = tuple(float(time) for time in (reversed(value) if direction == "k-" else value))
         return times if len(set(times)) > 1 else None
-    findings.note(header.path, f"{reason}. Slice timing is not corrected.")
+    note(header.path, f"{reason}. Slice timing is not corrected.")
+    return None
+
+
+def read_spacing(path: Path, timing: object, n_volumes: int, tr: object) -> float | None:
+    """Return the interval between volumes (s) from VolumeTiming, or None with a problem.
+
+    Filters and noise model require equal intervals, so series with pauses or a variable repetition
+    time are rejected. `path` is for messages. `timing` is VolumeTiming of the sidecar (s),
+    `n_volumes` the number of volumes in the file, and `tr` RepetitionTime of the sidecar (s), None
+    if missing.
+    """
+    if not isinstance(timing, list) or not all(isinstance(time, int | float) for time in timing):
+        reason, fix = "VolumeTiming is not a list of times in seconds", "Correct the sidecar."
+    elif len(timing) != n_volumes:
+        reason = f"VolumeTiming has {len(timing)} entries, but the series has {n_volumes} volumes"
+        fix = "Correct the sidecar so that VolumeTiming has one entry per volume."
+    elif (gap := _find_first_gap(timing)) is not None:
+        reason = (
+            f"the volume intervals in VolumeTiming are not constant ({timing[1] - timing[0]:g} s"
+            f" at the start, {timing[gap + 1] - timing[gap]:g} s after volume {gap})"
+        )
+        fix = (
+            "Series with pauses or a variable repetition time are not supported. Split the run"
+            " at the pauses into separate files, each with its own sidecar and events table, or"
+            " exclude the run."
+        )
+    else:
+        spacing = (timing[-1] - timing[0]) / (n_volumes - 1)
+        if not isinstance(tr, int | float) or abs(spacing - tr) <= _TR_TOLERANCE_S:
+            return float(spacing)
+        reason = (
+            f"the interval between volumes is {spacing:g} s according to VolumeTiming, but"
+            f" RepetitionTime is {tr:g} s"
+        )
+        fix = "Remove the wrong field; BIDS allows only one of VolumeTiming and RepetitionTime."
+    add_problem(path, reason, fix)
+    return None
+
+
+def _find_first_gap(times: Sequence[float]) -> int | None:
+    """Return the first volume followed by an interval that differs from the first one, or None."""
+    if len(times) < 2:
+        return None
+    if times[1] <= times[0]:
+        return 0
+    usual_interval = times[1] - times[0]
+    tolerance_s = acquisition_time_tolerance(times[:2])
+    for index in range(1, len(times) - 1):
+        if round(abs(times[index + 1] - times[index] - usual_interval), TIME_DIGITS) > tolerance_s:
+            return index
     return None

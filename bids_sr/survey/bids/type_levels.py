@@ -11,12 +11,12 @@ from pathlib import Path
 
 from bids_sr.glm.contrasts import list_levels
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import Findings, InputError
+from bids_sr.survey.bids.findings import InputError, about, add_notices, warn
 from bids_sr.survey.bids.inputs import Levels
 from bids_sr.survey.bids.layout import Index
 
 
-def read_type_order(index: Index, task: str, findings: Findings) -> tuple[str, ...]:
+def read_type_order(index: Index, task: str) -> tuple[str, ...]:
     """Return the trial types of a task in the order of ``Levels`` at the root of the data set.
 
     The sidecar of the task comes before the sidecar of all tasks. Sidecars of certain runs, by
@@ -29,7 +29,7 @@ def read_type_order(index: Index, task: str, findings: Findings) -> tuple[str, .
             try:
                 names |= dict.fromkeys(_read_levels(index, sidecar))
             except InputError as error:
-                findings.add(error.problems)
+                add_notices(error.problems)
     return tuple(names)
 
 
@@ -40,7 +40,7 @@ def _get_precedence(sidecar: Path) -> tuple[int, str]:
 
 
 def read_unshared_levels(
-    index: Index, files_by_run: Mapping[str, tuple[Path, Path | None]], findings: Findings
+    index: Index, files_by_run: Mapping[str, tuple[Path, Path | None]]
 ) -> dict[Path, Levels]:
     """Return the ``Levels`` of a single participant or session that apply to each events table.
 
@@ -58,8 +58,14 @@ def read_unshared_levels(
         for sidecar in reversed(index.find_sidecars(table)):
             if sidecar in shared_sidecars:
                 continue
-            with findings.about(parse_entities(bold)["subject"], name):
-                types = _read_optional_levels(index, sidecar, findings)
+            types: tuple[str, ...] = ()
+            try:
+                types = _read_levels(index, sidecar)
+            except InputError as error:
+                with about(parse_entities(bold)["subject"], name):
+                    for problem in error.problems:
+                        text = f"the sidecar is not used: {problem.why}. {problem.remedy}"
+                        warn(problem.what, text)
             if types:
                 levels_by_table[table] = Levels(sidecar=sidecar, types=types)
                 break
@@ -73,17 +79,6 @@ def _list_shared_sidecars(index: Index) -> list[Path]:
         for sidecar in index.list_root_sidecars("events")
         if not parse_entities(sidecar).keys() & {"subject", "session"}
     ]
-
-
-def _read_optional_levels(index: Index, sidecar: Path, findings: Findings) -> tuple[str, ...]:
-    """Return the trial types in ``Levels`` of a sidecar, or () with a warning."""
-    try:
-        return _read_levels(index, sidecar)
-    except InputError as error:
-        for problem in error.problems:
-            text = f"the sidecar is not used: {problem.why}. {problem.remedy}"
-            findings.warn(problem.what, text)
-        return ()
 
 
 def _read_levels(index: Index, sidecar: Path) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ from bids_sr.glm.connectivity_seeds import seed_names
 from bids_sr.glm.contrasts import ComparableWeights, comparable
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import size_text
-from bids_sr.survey.bids import BoldRun, parse_entities
 from bids_sr.survey.bids.acquisitions import (
     find_unusual,
     find_unusual_acquisitions,
@@ -29,11 +28,13 @@ from bids_sr.survey.bids.entities import (
     SHORT_NAMES,
     has_entities,
     lack_run_number,
+    parse_entities,
     run_number_order,
     short_run_name,
     stem_of_echoes,
 )
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.findings import about, warn
+from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.preflight.plan import Plan
 
 _T = TypeVar("_T")
@@ -212,9 +213,7 @@ def list_uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[Uncombined
     return _drop_shared_names(uncombined)
 
 
-def warn_of_left_out(
-    runs: Sequence[BoldRun], plan: Plan, methods: Sequence[str], findings: Findings
-) -> None:
+def warn_of_left_out(runs: Sequence[BoldRun], plan: Plan, methods: Sequence[str]) -> None:
     """Warn of runs of a participant that are not combined with other runs of their task.
 
     `plan` has contrasts and series of all runs, and `methods` are the series of the methods.
@@ -224,13 +223,11 @@ def warn_of_left_out(
     for run, text in _left_out_warnings(runs, plan, methods):
         if run.bold not in warned_runs:  # one warning per run
             warned_runs.add(run.bold)
-            with findings.about(run.entities["subject"], run.stem):
-                findings.warn(run.bold, text)
+            with about(*run.owner):
+                warn(run.bold, text)
 
 
-def warn_of_lost_contrasts(
-    runs: Sequence[BoldRun], plan: Plan, findings: Findings
-) -> Iterator[str]:
+def warn_of_lost_contrasts(runs: Sequence[BoldRun], plan: Plan) -> Iterator[str]:
     """Warn of contrasts over runs that are not computed for a participant, and yield the warnings.
 
     A participant who never had a run of a term is named when the terms are planned.
@@ -252,8 +249,8 @@ def warn_of_lost_contrasts(
             for stems in stems_by_term:
                 if plan.skipped.keys() >= {*stems[task]} > set():
                     reason = f"the runs of a term are skipped ({', '.join(stems[task])})"
-            with findings.about(subject):
-                findings.warn("--contrasts", f"{name} is not computed: {reason}.")
+            with about(subject):
+                warn("--contrasts", f"{name} is not computed: {reason}.")
             yield f"{name} is not computed: {reason}."
 
 

@@ -11,8 +11,9 @@ from bids_sr.config import Settings
 from bids_sr.config.values import split_named
 from bids_sr.io.series import ACQUIRED_BAND, BASELINES, get_kind, series_names
 from bids_sr.sr.method import method_names_without_controls
-from bids_sr.survey.bids import BoldRun, Findings, Subject, parse_entities
-from bids_sr.survey.bids.entities import ENTITIES, RUN_KEYS
+from bids_sr.survey.bids.entities import ENTITIES, RUN_KEYS, parse_entities
+from bids_sr.survey.bids.findings import Findings, about, add_problem, note, refuse_option
+from bids_sr.survey.bids.inputs import BoldRun, Subject
 from bids_sr.survey.bids.related_runs import (
     find_series_of_run,
     read_companion,
@@ -24,9 +25,7 @@ _CORRECTED = ":corrected"
 _MAX_LISTED = 4  # runs or files in a message
 
 
-def add_compared_series(
-    subjects: Sequence[Subject], settings: Settings, findings: Findings
-) -> tuple[Subject, ...]:
+def add_compared_series(subjects: Sequence[Subject], settings: Settings) -> tuple[Subject, ...]:
     """Return participants whose runs have their compared series, and report problems."""
     sources = [_split_option(text) for text in settings.evaluation.compare]
     runs = [run for subject in subjects for run in subject.runs]
@@ -34,16 +33,16 @@ def add_compared_series(
         _find_path_problems(sources, runs)
     )
     for problem in problems:
-        findings.refuse_option(*problem)
+        refuse_option(*problem)
     if not sources or problems:
         return tuple(subjects)
     subjects_with_series = []
     for subject in subjects:
         compared_runs = []
         for run in subject.runs:
-            with findings.about(subject.label, run.stem):
-                compared = _find_compared_series(run, sources, findings)
-                other_run = _find_another_run(run, settings, findings) if compared else None
+            with about(*run.owner):
+                compared = _find_compared_series(run, sources)
+                other_run = _find_another_run(run, settings) if compared else None
             compared_runs.append(replace(run, compared=compared, same_task_run=other_run))
         subjects_with_series.append(replace(subject, runs=tuple(compared_runs)))
     return tuple(subjects_with_series)
@@ -156,27 +155,25 @@ def _find_path_problems(
             )
 
 
-def _find_compared_series(
-    run: BoldRun, sources: Sequence[_Source], findings: Findings
-) -> dict[str, BoldRun]:
+def _find_compared_series(run: BoldRun, sources: Sequence[_Source]) -> dict[str, BoldRun]:
     """Return the usable compared series of a run by name."""
     series_by_name = {}
     for source in sources:
         path: Path | None = source.path
         root = source.path.parent
         if source.path.is_dir():
-            path, root = _find_series(source, run, findings), source.path
-        if path and (series := read_companion("compared", path, root, run, findings)):
+            path, root = _find_series(source, run), source.path
+        if path and (series := read_companion("compared", path, root, run)):
             series_by_name[source.name] = replace(series, motion_corrected=source.is_corrected)
     return series_by_name
 
 
-def _find_series(source: _Source, run: BoldRun, findings: Findings) -> Path | None:
+def _find_series(source: _Source, run: BoldRun) -> Path | None:
     """Return a run's series in a derivatives directory; report and skip runs without a series."""
     folder, label, name = source.path, source.label, source.name
     candidates = _find_candidates(folder, run)
     if not candidates:
-        findings.note(
+        note(
             folder,
             f"the directory does not contain a series for {run.stem}, so this run is not compared"
             f" with {name}.",
@@ -185,7 +182,7 @@ def _find_series(source: _Source, run: BoldRun, findings: Findings) -> Path | No
     labeled = [path for path in candidates if not label or _parse_desc(path) == label]
     if not labeled:
         available_labels = sorted({_parse_desc(path) for path in candidates})
-        findings.add_problem(
+        add_problem(
             folder,
             f"the directory does not contain a desc-{label} series for {run.stem}",
             f"Available: {', '.join(f'desc-{available}' for available in available_labels)}.",
@@ -196,7 +193,7 @@ def _find_series(source: _Source, run: BoldRun, findings: Findings) -> Path | No
         labels = sorted({_parse_desc(path) for path in matches} - {""})
         selection = f"{folder}{_LABEL_SEPARATOR}{labels[0]}" if len(labels) > 1 else "FILE"
         mark = _CORRECTED if source.is_corrected else ""
-        findings.add_problem(
+        add_problem(
             folder,
             f"several series in this directory match {run.stem}:"
             f" {', '.join(path.name for path in matches)}",
@@ -221,7 +218,7 @@ def _parse_desc(path: Path) -> str:
     return parse_entities(path).get("desc", "")
 
 
-def _find_another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRun | None:
+def _find_another_run(run: BoldRun, settings: Settings) -> BoldRun | None:
     """Return the acquired run with the nearest number and the same task, grid and trial types.
 
     The result is None if there is no such run, or if the run has no events or several echoes.
@@ -232,12 +229,12 @@ def _find_another_run(run: BoldRun, settings: Settings, findings: Findings) -> B
     paths = find_series_of_run(run.bold.parent, run.entities, keys, "*_bold.nii*")
     number = _parse_run_number(run.bold)
     for path in sorted(paths, key=lambda path: (abs(_parse_run_number(path) - number), path.name)):
-        # problems of unsuitable runs are not reported
-        unreported, root = Findings(), settings.paths.bids_dir.absolute()
-        if path != run.bold and (
-            other_run := read_companion("another", path, root, run, unreported)
-        ):
-            findings.note(
+        if path == run.bold:
+            continue
+        with Findings():  # problems of unsuitable runs are not reported
+            other_run = read_companion("another", path, settings.paths.bids_dir.absolute(), run)
+        if other_run is not None:
+            note(
                 path,
                 f"series that other programs computed from {run.bold.name} are compared with this"
                 " run, without their detail.",

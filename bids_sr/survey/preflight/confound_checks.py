@@ -21,7 +21,8 @@ from bids_sr.io.confound_names import (
     select_tissue_columns,
 )
 from bids_sr.io.tables import TABLE_ERRORS
-from bids_sr.survey.bids import BoldRun, Findings
+from bids_sr.survey.bids.findings import add_problem, has_problem, note, refuse_option, warn
+from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.preflight.run_model import time_model
 
 if TYPE_CHECKING:
@@ -31,10 +32,7 @@ _N_LISTED_COLUMNS = 4  # largest number of columns that a message lists
 
 
 def select_confounds(
-    runs: Sequence[BoldRun],
-    settings: Settings,
-    model_confounds: Sequence[str] | None,
-    findings: Findings,
+    runs: Sequence[BoldRun], settings: Settings, model_confounds: Sequence[str] | None
 ) -> list[str] | None:
     """Return the selected confounds as `model_confounds` takes them; None for the default.
 
@@ -60,7 +58,7 @@ def select_confounds(
                 " docs/outputs.md; wildcards such as csf* are allowed."
             )
             suggestion = suggest_name(name, known_names)
-            findings.refuse_option(
+            refuse_option(
                 f"--confounds {name}",
                 reason,
                 f"{suggestion[0].upper()}{suggestion[1:]} {fix}" if suggestion else fix,
@@ -87,7 +85,7 @@ def list_known_columns(runs: Sequence[BoldRun], settings: Settings) -> list[str]
 
 
 def warn_of_missing(
-    run: BoldRun, confound_names: Sequence[str] | None, findings: Findings, *, with_anat: bool
+    run: BoldRun, confound_names: Sequence[str] | None, *, with_anat: bool
 ) -> None:
     """Warn of selected confounds that the models of a run will not contain.
 
@@ -102,7 +100,7 @@ def warn_of_missing(
     from bids_sr.preproc.imported_confounds import read_confounds
 
     path = run.imported_confounds
-    if any(problem.what == str(path) for problem in findings.problems):
+    if has_problem(path):
         return  # rejected by `bids_sr.survey.bids.precomputed_checks.check_confounds`
     if path is not None:
         columns = list(map(str, read_confounds(path))) if path.exists() else []
@@ -123,14 +121,14 @@ def warn_of_missing(
     else:
         return
     if missing_names:
-        findings.warn(
+        warn(
             f"--confounds {' '.join(missing_names)}",
             f"the models of the runs of sub-{run.entities['subject']} do not contain these"
             f" confounds because {reason}.",
         )
 
 
-def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Findings) -> bool:
+def are_usable(run: BoldRun, confound_names: Sequence[str] | None) -> bool:
     """Return whether the precomputed confounds of a run can be included in its models.
 
     Only the columns in use are checked. Missing or incomplete motion columns are later recomputed
@@ -145,24 +143,24 @@ def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Fin
     from bids_sr.preproc.imported_confounds import convert_to_numbers, read_confounds
     from bids_sr.preproc.model_confounds import COMPCOR_VOLUMES, is_complete
 
-    if any(problem.what == str(path) for problem in findings.problems):
+    if has_problem(path):
         return False  # rejected by `bids_sr.survey.bids.precomputed_checks.check_confounds`
     table, computed, text_columns = convert_to_numbers(read_confounds(path))
     if computed:
-        findings.note(
+        note(
             path,
             "missing or incomplete confounds are recomputed from the six motion parameters"
             f" ({_format_columns(computed)}).",
         )
     names = list(CONFOUND_SETS if confound_names is None else confound_names)
-    if not _are_numeric(path, text_columns, names, findings):
+    if not _are_numeric(path, text_columns, names):
         return False
     if COMPONENTS_SET in names and run.n_volumes >= COMPCOR_VOLUMES:
-        _note_incomplete_components(path, table, findings)
+        _note_incomplete_components(path, table)
     columns = match_columns(map(str, table), names)
     incomplete = [name for name in columns if not is_complete(table[name])]
     if incomplete:
-        findings.add_problem(
+        add_problem(
             path,
             f"values are missing (n/a) in {_format_columns(incomplete)}, so the linear model"
             " cannot include these confounds",
@@ -172,9 +170,7 @@ def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Fin
     return not incomplete
 
 
-def _are_numeric(
-    path: Path, text_columns: Sequence[str], selected_names: Sequence[str], findings: Findings
-) -> bool:
+def _are_numeric(path: Path, text_columns: Sequence[str], selected_names: Sequence[str]) -> bool:
     """Return whether no selected confound contains text, and report the columns with text.
 
     `selected_names` may contain wildcards; text in other columns is a note.
@@ -182,7 +178,7 @@ def _are_numeric(
     if unusable_columns := [
         name for name in text_columns if match_columns([name], selected_names)
     ]:
-        findings.add_problem(
+        add_problem(
             path,
             "confounds must be numeric, but text was found in"
             f" {_format_columns(unusable_columns)}",
@@ -190,14 +186,14 @@ def _are_numeric(
         )
         return False
     if text_columns:
-        findings.note(
+        note(
             path,
             f"text was found in {_format_columns(text_columns)}, so these confounds are omitted.",
         )
     return True
 
 
-def _note_incomplete_components(path: Path, table: "pd.DataFrame", findings: Findings) -> None:
+def _note_incomplete_components(path: Path, table: "pd.DataFrame") -> None:
     """Report aCompCor components with missing values in a confounds table at `path`."""
     from bids_sr.preproc.model_confounds import is_complete
 
@@ -209,7 +205,7 @@ def _note_incomplete_components(path: Path, table: "pd.DataFrame", findings: Fin
             if len(incomplete) < len(components)
             else "No other components are available."
         )
-        findings.note(
+        note(
             path,
             f"values are missing (n/a) in {_format_columns(incomplete)}, so these components are"
             f" omitted from the linear models. {other_components}",

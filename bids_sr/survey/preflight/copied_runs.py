@@ -7,21 +7,16 @@ processed. Otherwise it is unknown to which run the series belongs.
 from collections.abc import Mapping
 from pathlib import Path
 
-from bids_sr.preproc.copied_series import (
-    MIN_COPY_CORRELATION,
-    SeriesSample,
-    correlate_series,
-)
-from bids_sr.survey.bids import BoldRun, Findings, Subject
+from bids_sr.preproc.copied_series import MIN_COPY_CORRELATION, SeriesSample, correlate_series
+from bids_sr.survey.bids.findings import about, add_problem
+from bids_sr.survey.bids.inputs import BoldRun, Subject
 from bids_sr.survey.bids.related_runs import have_same_events
 
 # entities of images that were computed from the same acquisition
 _VARIANT_ENTITIES = {"echo", "part", "reconstruction"}
 
 
-def check_copies(
-    subject: Subject, samples: Mapping[Path, SeriesSample | None], findings: Findings
-) -> None:
+def check_copies(subject: Subject, samples: Mapping[Path, SeriesSample | None]) -> None:
     """Reject runs of a participant that are copies of other runs, or share an echo with them.
 
     `samples` are voxels of the series.
@@ -30,7 +25,7 @@ def check_copies(
     for run in subject.runs:
         for other in compared:
             if copies := _find_copies(other, run, samples):
-                _report(other, run, copies, findings)
+                _report(other, run, copies)
                 break
         else:
             if samples.get(run.bold) is not None:
@@ -57,9 +52,7 @@ def _identify(run: BoldRun) -> dict[str, str]:
     return {key: label for key, label in run.entities.items() if key not in _VARIANT_ENTITIES}
 
 
-def _report(
-    run: BoldRun, copy: BoldRun, copies: Mapping[tuple[Path, Path], float], findings: Findings
-) -> None:
+def _report(run: BoldRun, copy: BoldRun, copies: Mapping[tuple[Path, Path], float]) -> None:
     """Reject a copy of a run; and the run as well if task, events or other echoes differ."""
     is_same = run.entities.get("task") == copy.entities.get("task") and have_same_events(run, copy)
     text = "The events are the same, so the run is left out"
@@ -72,8 +65,8 @@ def _report(
     for (path, copied_path), correlation in [*copies.items()][:n_reported]:
         pairs = [(copy, copied_path, path)] + [(run, path, copied_path)] * (not is_one_of_two)
         for rejected, file, source in pairs:
-            with findings.about(rejected.entities["subject"], rejected.stem):
-                findings.add_problem(
+            with about(*rejected.owner):
+                add_problem(
                     file,
                     f"the series is a copy of {source.name}: changes between volumes have a"
                     f" correlation of {correlation:.2f} in the head, but the noise of two runs is"

@@ -9,12 +9,17 @@ from bids_sr.config import Paths, Settings
 from bids_sr.io.dataset_description import RESULTS
 from bids_sr.io.json_values import as_list, as_mapping
 from bids_sr.io.mounts import advise_mount, advise_user, is_container, is_mounted, is_own_image
-from bids_sr.survey.bids import Findings, find_pretrained
-from bids_sr.survey.bids.findings import InputError
+from bids_sr.survey.bids.findings import (
+    InputError,
+    add_notices,
+    add_problem,
+    count_problems,
+    has_problem,
+    warn,
+)
 from bids_sr.survey.bids.inheritance import read_object
 from bids_sr.survey.preflight.output_links import refuse_links_into_data
 from bids_sr.survey.preflight.plan import Estimate
-from bids_sr.survey.preflight.pretrained_models import check_pretrained
 from bids_sr.version import __version__, is_compatible
 
 # folders that stopped calls, SLURM and `bids-sr-models` create before a dataset description exists
@@ -23,43 +28,41 @@ _HOST_OUTPUT = "/path/to/out"  # stands for the directory of the host in message
 _RESERVE_GB = 0.2  # space for logs and figures, which the estimate does not include
 
 
-def check_directories(settings: Settings, findings: Findings) -> None:
+def check_directories(settings: Settings) -> None:
     """Report unusable directories, and problems with files and models given as options.
 
     A directory is unusable if it is not writable, or if results and data would be mixed.
     """
     output_dir = settings.paths.output_dir
-    n_problems = len(findings.problems)
-    check_dataset_mount(settings.paths.bids_dir, findings)
+    n_problems = count_problems()
+    check_dataset_mount(settings.paths.bids_dir)
     for description, path, host_path in (
         ("the output directory", output_dir, _HOST_OUTPUT),
         ("the working directory", settings.paths.work_dir, "/path/to/work"),
     ):
         if path is not None:
-            _check_separate(description, path, settings, findings)
-            if _check_mount(description, path, host_path, findings):
-                _check_writable(description, path, findings)
-    _warn_of_unmounted_output(output_dir, findings)
+            _check_separate(description, path, settings)
+            if _check_mount(description, path, host_path):
+                _check_writable(description, path)
+    if is_own_image() and not has_problem(output_dir) and not is_mounted(output_dir):
+        warn(
+            output_dir,
+            "the output directory is not mounted from the host, so the results are lost when the"
+            f" container is removed. {advise_mount(output_dir, _HOST_OUTPUT)}",
+        )
     # an earlier run, possibly of another user, may have left files in the output directory
-    if len(findings.problems) == n_problems:
-        labels = settings.selection.participant_label or None
-        refuse_links_into_data(settings, findings, labels=labels)
-        check_owner(settings, findings)
-        _check_work_dir(settings.paths, findings)
-        _check_writable("the log directory", output_dir / "logs", findings, only_existing=True)
+    if count_problems() == n_problems:
+        refuse_links_into_data(settings, labels=settings.selection.participant_label or None)
+        check_owner(settings)
+        _check_work_dir(settings.paths)
+        _check_writable("the log directory", output_dir / "logs", only_existing=True)
         for label in settings.selection.participant_label or ("*",):
             for path in sorted(output_dir.glob(f"sub-{label}")):
-                _check_writable(
-                    "the output directory of a participant", path, findings, only_existing=True
-                )
-    _check_weights(settings, findings)
-    _check_earlier_results(settings, findings)
-    _check_reused_models(settings, findings)
-    if settings.resources.use_plugin is not None:
-        _check_slurm_commands(settings.resources.use_plugin, findings)
+                _check_writable("the output directory of a participant", path, only_existing=True)
+    _check_earlier_results(settings)
 
 
-def check_dataset_mount(bids_dir: Path, findings: Findings) -> None:
+def check_dataset_mount(bids_dir: Path) -> None:
     """Report a data set that does not exist, or is empty, because it was not mounted.
 
     Containers of other images can contain data, so that only a path in their root is reported.
@@ -69,14 +72,14 @@ def check_dataset_mount(bids_dir: Path, findings: Findings) -> None:
         return
     is_expected = is_own_image() or _is_root(_find_existing_parent(path))
     if not path.exists() and not is_mounted(path) and is_expected:
-        findings.add_problem(
+        add_problem(
             bids_dir,
             "the dataset directory was not found in the container, because no directory of the"
             " host is mounted there",
             advise_mount(path, "/path/to/bids", read_only=True),
         )
     elif os.access(path, os.R_OK) and is_mounted(path) and not any(path.glob("*")):
-        findings.add_problem(
+        add_problem(
             bids_dir,
             "the dataset directory is empty",
             "Check the path of the host that is mounted there: Docker creates an empty directory"
@@ -84,12 +87,12 @@ def check_dataset_mount(bids_dir: Path, findings: Findings) -> None:
         )
 
 
-def check_output_mount(output_dir: Path, findings: Findings) -> bool:
+def check_output_mount(output_dir: Path) -> bool:
     """Report an output that would be lost with the container, and return False if it would be."""
-    return _check_mount("the output directory", output_dir, _HOST_OUTPUT, findings)
+    return _check_mount("the output directory", output_dir, _HOST_OUTPUT)
 
 
-def _check_mount(description: str, path: Path, host_path: str, findings: Findings) -> bool:
+def _check_mount(description: str, path: Path, host_path: str) -> bool:
     """Report a directory that would be lost with the container, and return False if it would be.
 
     A new directory in the root of our image is a missing mount. Other directories can be part of
@@ -99,7 +102,7 @@ def _check_mount(description: str, path: Path, host_path: str, findings: Finding
     is_lost = _is_root(parent) or not os.access(parent, os.W_OK | os.X_OK)
     if not is_lost or not is_own_image() or is_mounted(path):
         return True
-    findings.add_problem(
+    add_problem(
         path,
         f"{description} is not mounted from the host, so its files would be lost when the"
         " container is removed",
@@ -108,25 +111,14 @@ def _check_mount(description: str, path: Path, host_path: str, findings: Finding
     return False
 
 
-def _warn_of_unmounted_output(output_dir: Path, findings: Findings) -> None:
-    """Warn of an output directory in the file system of our image."""
-    is_reported = any(problem.what == str(output_dir) for problem in findings.problems)
-    if is_own_image() and not is_reported and not is_mounted(output_dir):
-        findings.warn(
-            output_dir,
-            "the output directory is not mounted from the host, so the results are lost when the"
-            f" container is removed. {advise_mount(output_dir, _HOST_OUTPUT)}",
-        )
-
-
-def _check_separate(description: str, path: Path, settings: Settings, findings: Findings) -> None:
+def _check_separate(description: str, path: Path, settings: Settings) -> None:
     """Report a directory inside the data set, except below its derivatives, or around it."""
     bids_dir = settings.paths.bids_dir
     dataset, derivatives = bids_dir.resolve(), (bids_dir / "derivatives").resolve()
     directory = path.resolve()
     is_derivative = directory != derivatives and directory.is_relative_to(derivatives)
     if directory.is_relative_to(dataset) and not is_derivative:
-        findings.add_problem(
+        add_problem(
             path,
             f"{description} must not be inside the dataset {bids_dir}, because the dataset is"
             " never modified",
@@ -135,12 +127,10 @@ def _check_separate(description: str, path: Path, settings: Settings, findings: 
         )
     elif dataset.is_relative_to(directory) and bids_dir != settings.paths.retrospective_dir:
         fix = "Choose an empty directory that does not contain the dataset."
-        findings.add_problem(path, f"{description} must not contain the dataset {bids_dir}", fix)
+        add_problem(path, f"{description} must not contain the dataset {bids_dir}", fix)
 
 
-def _check_writable(
-    description: str, path: Path, findings: Findings, *, only_existing: bool = False
-) -> None:
+def _check_writable(description: str, path: Path, *, only_existing: bool = False) -> None:
     """Report a directory that cannot be created or written.
 
     `description` describes the directory in messages. With `only_existing`, a missing directory is
@@ -155,11 +145,11 @@ def _check_writable(
     if only_existing and not path.is_dir():
         return
     if not parent.is_dir():
-        findings.add_problem(
+        add_problem(
             path, f"{description} cannot be created because {parent} is not a directory", fix
         )
     elif not os.access(parent, os.W_OK | os.X_OK):
-        findings.add_problem(
+        add_problem(
             path,
             f"{description} is not writable: write permission is missing for {parent}, or the"
             " file system is read-only",
@@ -167,7 +157,7 @@ def _check_writable(
         )
 
 
-def check_owner(settings: Settings, findings: Findings) -> None:
+def check_owner(settings: Settings) -> None:
     """Reject an output directory with files of another program, version or data set."""
     paths = settings.paths
     description = paths.output_dir / "dataset_description.json"
@@ -175,7 +165,7 @@ def check_owner(settings: Settings, findings: Findings) -> None:
     if not description.exists():
         file = _find_unrelated_file(paths)
         if file is not None:
-            findings.add_problem(
+            add_problem(
                 paths.output_dir,
                 f"the output directory is not empty (it contains {file.name}) and was not created"
                 " by bids-sr",
@@ -185,7 +175,7 @@ def check_owner(settings: Settings, findings: Findings) -> None:
     try:
         content = read_object(description)
     except InputError as error:
-        findings.add(error.problems)
+        add_notices(error.problems)
         return
     generator = as_mapping(next(iter(as_list(content.get("GeneratedBy"))), None))
     name, version = (str(generator.get(key, "")) for key in ("Name", "Version"))
@@ -206,7 +196,7 @@ def check_owner(settings: Settings, findings: Findings) -> None:
     elif source and dataset not in expected_datasets and (dataset / description.name).is_file():
         reason = f"the output directory contains results of another dataset, {dataset}"
     if reason:
-        findings.add_problem(paths.output_dir, reason, fix)
+        add_problem(paths.output_dir, reason, fix)
 
 
 def _find_unrelated_file(paths: Paths) -> Path | None:
@@ -220,14 +210,14 @@ def _find_unrelated_file(paths: Paths) -> Path | None:
     return min(unrelated)
 
 
-def _check_work_dir(paths: Paths, findings: Findings) -> None:
+def _check_work_dir(paths: Paths) -> None:
     """Reject a working directory with steps of another version, or of an unknown one."""
     file = paths.version_file
     if file is None or not file.parent.is_dir():
         return
     version = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
     if not is_compatible(version):
-        findings.add_problem(
+        add_problem(
             file.parent,
             "the working directory contains steps of"
             f" {f'bids-sr {version}' if version else 'an earlier version of bids-sr'}, but this is"
@@ -236,91 +226,26 @@ def _check_work_dir(paths: Paths, findings: Findings) -> None:
         )
 
 
-def _check_weights(settings: Settings, findings: Findings) -> None:
-    """Reject model weights given as options that are missing, unreadable or in another format."""
-    for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
-        if file is not None and not file.is_file():
-            findings.add_problem(file, "the file was not found", "Check the path.")
-        elif file is not None and file.suffix != ".safetensors":
-            findings.add_problem(
-                file,
-                "the file is not a .safetensors file. Files written by torch.save can execute"
-                " code and are therefore not loaded",
-                "Specify a file in the .safetensors format.",
-            )
-        elif file is not None:
-            findings.is_downloaded(file)
+def _check_earlier_results(settings: Settings) -> None:
+    """Report earlier results with the same names: with and without ``--retrospective``.
 
-
-def _check_earlier_results(settings: Settings, findings: Findings) -> None:
-    """Report earlier results with the same names.
-
-    Results with and without ``--retrospective`` have the same names.
+    The folder of downsampled runs exists if earlier results are retrospective.
     """
-    output_dir = settings.paths.output_dir
-    option = _find_conflicting_option(settings)
-    if option and any(output_dir.glob("sub-*/func/*")):
-        findings.add_problem(
-            output_dir,
-            f"the output directory contains results of an earlier run {option}",
+    paths = settings.paths
+    was_retrospective = paths.retrospective_dir.is_dir()
+    is_downsampled = paths.bids_dir == paths.retrospective_dir
+    is_retrospective = settings.evaluation.retrospective is not None or is_downsampled
+    if was_retrospective != is_retrospective and any(paths.output_dir.glob("sub-*/func/*")):
+        add_problem(
+            paths.output_dir,
+            "the output directory contains results of an earlier run"
+            f" {'with' if was_retrospective else 'without'} --retrospective",
             "Choose another output directory, because the output files have the same names"
             " with and without --retrospective.",
         )
 
 
-def _find_conflicting_option(settings: Settings) -> str:
-    """Return how earlier results differ from this call, "" if both use ``--retrospective`` alike.
-
-    The folder of downsampled runs exists if earlier results are retrospective.
-    """
-    retrospective_dir = settings.paths.retrospective_dir
-    is_retrospective = settings.evaluation.retrospective is not None
-    is_downsampled = settings.paths.bids_dir == retrospective_dir
-    if retrospective_dir.is_dir():
-        return "" if is_retrospective or is_downsampled else "with --retrospective"
-    return "without --retrospective" if is_retrospective else ""
-
-
-def _check_reused_models(settings: Settings, findings: Findings) -> None:
-    """Report models that are to be used but are missing or lack a card."""
-    superres = settings.superres
-    n_problems = len(findings.problems)
-    check_pretrained(superres, findings)
-    folder = superres.models_to_reuse(settings.paths.output_dir)
-    methods_to_load = [
-        name for name in superres.learned if find_pretrained(superres, name) is None
-    ]
-    if (
-        len(findings.problems) > n_problems
-        or superres.model_source != "reuse"
-        or not methods_to_load
-        or folder is None
-    ):
-        return
-    if not any(folder.rglob("*.safetensors")):
-        findings.refuse_option(
-            f"--set superres.model_source=reuse: {folder}",
-            "the model directory does not contain a model (.safetensors file)",
-            "Specify the model directory with --set superres.model_dir=DIR, or omit"
-            " superres.model_source=reuse to train a new model.",
-        )
-
-
-def _check_slurm_commands(file: Path, findings: Findings) -> None:
-    """Report a plugin file on a machine without the SLURM commands."""
-    missing_commands = [
-        name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
-    ]
-    if missing_commands:
-        fix = "Run the program on a computer with the SLURM commands, or omit --use-plugin."
-        findings.add_problem(
-            file,
-            f"the SLURM commands {', '.join(missing_commands)} were not found on the PATH",
-            fix,
-        )
-
-
-def check_disk_space(settings: Settings, estimate: Estimate, findings: Findings) -> None:
+def check_disk_space(settings: Settings, estimate: Estimate) -> None:
     """Report disks with too little space, including the files of an earlier run of this call.
 
     `estimate` contains the size (GB) of both directories.
@@ -341,7 +266,7 @@ def check_disk_space(settings: Settings, estimate: Estimate, findings: Findings)
             free_gb < required_gb
             and free_gb + sum(map(_measure_size_gb, directories)) < required_gb
         ):
-            findings.add_problem(
+            add_problem(
                 " and ".join(map(str, directories)),
                 f"{_format_gb(free_gb)} of disk space are available, but"
                 f" {_format_gb(required_gb)} are required (including {_format_gb(_RESERVE_GB)} for"

@@ -15,8 +15,9 @@ import numpy as np
 
 from bids_sr.io.orientation import storage_order
 from bids_sr.preproc.copied_series import SeriesSample, correlate_series
-from bids_sr.survey.bids import BoldRun, Findings
 from bids_sr.survey.bids.echoes import SINGLE_ECHO
+from bids_sr.survey.bids.findings import add_problem
+from bids_sr.survey.bids.inputs import BoldRun
 
 _N_VOLUMES = 20  # volumes that are compared, evenly distributed over the run
 _MAX_RISING_SHARE = 0.5  # of the brain voxels; noise causes few rises
@@ -25,9 +26,7 @@ _MIN_COPY_CORRELATION = 0.95  # of two echoes, which share motion and pulsation
 _MIN_VOXELS = 50  # fewer voxels are not compared
 
 
-def check_echoes(
-    run: BoldRun, samples: Mapping[Path, SeriesSample | None], findings: Findings
-) -> None:
+def check_echoes(run: BoldRun, samples: Mapping[Path, SeriesSample | None]) -> None:
     """Reject a run if an echo is a copy of another echo, or if the signal grows with echo time.
 
     All echoes must be valid and have the same shape, apart from their storage order. `samples` are
@@ -42,7 +41,7 @@ def check_echoes(
         and correlate_series(sample, copied_sample) > _MIN_COPY_CORRELATION
     ]
     for path, copied_path in copies:
-        findings.add_problem(
+        add_problem(
             copied_path,
             "the echoes cannot be combined because the noise of this echo is equal to the noise of"
             f" {path.name}, so one of the two files is a copy",
@@ -50,13 +49,12 @@ def check_echoes(
         )
     if copies or not run.echoes:
         return
-    shares = _measure_rising_shares(paths)
     for share, ((path, te_ms), (next_path, next_te_ms)) in zip(
-        shares, pairwise(run.echoes), strict=False
+        _measure_rising_shares(paths), pairwise(run.echoes), strict=False
     ):
         if share <= _MAX_RISING_SHARE:
             continue
-        findings.add_problem(
+        add_problem(
             next_path,
             "the echoes cannot be combined because the signal must decrease with echo time, but"
             f" is higher at {next_te_ms:g} ms than at {te_ms:g} ms ({path.name}) in {share:.0%} of"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from bids_sr.config import Settings
 from bids_sr.glm.contrasts import ALL, MODULATION, Contrast, Contrasts
 from bids_sr.io.frozen import frozen
-from bids_sr.survey.bids import BoldRun, Findings
+from bids_sr.survey.bids.findings import add_problem, has_problem, note
+from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.preflight.events import UNMODULATED, describe_sum
 from bids_sr.survey.preflight.milder_filters import suggest_filters
 from bids_sr.survey.preflight.run_model import (
@@ -45,7 +46,8 @@ _REQUEST_ONLY = (
 class TypesOfRun:
     """Trial types of a run by their role in contrasts.
 
-    `modeled` types have a regressor, in the order shared by the data set. Among them, `described`
+    `table` is the events table. `modeled` types have a regressor, in the order shared by the data
+    set. Among them, `described`
     types have default contrasts, and `averaged` types are in the mean ``all``. `unmodeled` is the
     reason by type of the events table that has no regressor. `information` has the variances of
     contrasts; None if no model was built. `inseparable` are groups of types whose responses cannot
@@ -57,6 +59,7 @@ class TypesOfRun:
     modeled: tuple[str, ...]
     described: tuple[str, ...]
     averaged: tuple[str, ...]
+    table: Path = Path()
     unmodeled: Mapping[str, str] = field(default_factory=dict)
     information: "TypeInformation | None" = None
     inseparable: "tuple[InseparableTypes, ...]" = ()
@@ -64,25 +67,25 @@ class TypesOfRun:
     is_clear: bool = False
 
     @classmethod
-    def all_described(cls, types: Sequence[str]) -> "TypesOfRun":
+    def all_described(cls, types: Sequence[str], table: Path = Path()) -> "TypesOfRun":
         """Return types that all have default contrasts."""
-        return cls(modeled=tuple(types), described=tuple(types), averaged=tuple(types))
+        names = tuple(types)
+        return cls(modeled=names, described=names, averaged=names, table=table)
 
 
 def assess_types(
     run: BoldRun,
-    types: Sequence[str],
+    described: TypesOfRun,
     requests: Sequence[str | tuple[str, Contrast]],
     settings: Settings,
-    findings: Findings,
 ) -> TypesOfRun:
     """Return the roles of the trial types of a run, and note the types that are left out.
 
-    `types` are the trial types of a valid events table, and `requests` are requested contrasts.
+    `described` are the types of a valid events table, and `requests` are requested contrasts.
     """
-    described = TypesOfRun.all_described(types)
-    if run.events is None or not types:
+    if run.events is None:
         return described
+    types = described.modeled
     from bids_sr.glm.regressors import DesignError, read_events
     from bids_sr.glm.type_roles import find_pauses
 
@@ -96,28 +99,24 @@ def assess_types(
         design = _build_design(events, run, settings)
         if pauses := find_pauses(events, design, requests):
             modeled = tuple(name for name in types if name not in pauses)
-            _note_pauses(pauses, modeled, run.events, findings)
+            note(
+                run.events,
+                f"{join_names(pauses)} {'is' if len(pauses) == 1 else 'are'} taken for rest"
+                " because of the name, and because all trial types together are nearly constant."
+                " To model the type, name it in a contrast, as in --contrasts"
+                f" '{modeled[0]}-{pauses[0]}'.",
+            )
             reasons |= dict.fromkeys(pauses, "it is taken for rest")
             types_of_run = replace(
-                TypesOfRun.all_described(modeled), unmodeled=reasons, pauses=pauses
+                TypesOfRun.all_described(modeled, described.table),
+                unmodeled=reasons,
+                pauses=pauses,
             )
             events = events.without(pauses)
             design = _build_design(events, run, settings)
     except DesignError:  # reported by `is_estimable`
         return types_of_run
-    return _assess_model(types_of_run, events, design, run, settings, findings)
-
-
-def _note_pauses(
-    pauses: Sequence[str], modeled: Sequence[str], events: Path, findings: Findings
-) -> None:
-    """Report trial types that are taken for rest."""
-    findings.note(
-        events,
-        f"{join_names(pauses)} {'is' if len(pauses) == 1 else 'are'} taken for rest because of the"
-        " name, and because all trial types together are nearly constant. To model the type, name"
-        f" it in a contrast, as in --contrasts '{modeled[0]}-{pauses[0]}'.",
-    )
+    return _assess_model(types_of_run, events, design, run, settings)
 
 
 def _are_too_many(events: "Events", run: BoldRun, settings: Settings) -> bool:
@@ -138,12 +137,7 @@ def _are_too_many(events: "Events", run: BoldRun, settings: Settings) -> bool:
 
 
 def _assess_model(
-    described: TypesOfRun,
-    events: "Events",
-    design: "Design",
-    run: BoldRun,
-    settings: Settings,
-    findings: Findings,
+    described: TypesOfRun, events: "Events", design: "Design", run: BoldRun, settings: Settings
 ) -> TypesOfRun:
     """Return the roles of trial types according to the model, and note what is left out."""
     from bids_sr.glm.inseparable_types import find_inseparable_types
@@ -159,11 +153,11 @@ def _assess_model(
         for name in roles.silent
     }
     for name, reason in silent.items():
-        findings.note(run.events, f"the trial type {name!r} is not modeled because {reason}.")
+        note(run.events, f"the trial type {name!r} is not modeled because {reason}.")
     modeled = tuple(name for name in described.modeled if name not in silent)
     if not modeled:
-        findings.add_problem(run.events, "no volume of the run shows a response to an event", _FIX)
-    _note_left_out(roles, events, run, settings, findings)
+        add_problem(run.events, "no volume of the run shows a response to an event", _FIX)
+    _note_left_out(roles, events, run, settings)
     return replace(
         described,
         modeled=modeled,
@@ -184,9 +178,7 @@ def _describe_onsets(events: "Events", name: str) -> str:
     return f"its {len(onsets)} events begin at {onsets[0]:g} to {onsets[-1]:g} s"
 
 
-def _note_left_out(
-    roles: "TypeRoles", events: "Events", run: BoldRun, settings: Settings, findings: Findings
-) -> None:
+def _note_left_out(roles: "TypeRoles", events: "Events", run: BoldRun, settings: Settings) -> None:
     """Report types with a small observed share, and types left out of contrasts or of the mean."""
     table = run.events
     assert table is not None
@@ -213,14 +205,14 @@ def _note_left_out(
             else "Only the start and the end of the response are estimated, because it is nearly"
             " constant in between."
         )
-        findings.note(
+        note(
             table,
             f"{consequence} because only {share:.{digits}%} of its response (by energy) is within"
             " the run and differs from the mean of the run and from drift."
             f" {remedies.get(name, cause)}{use}",
         )
     for name, ratio in roles.dominating.items():
-        findings.note(
+        note(
             table,
             f"the trial type {name!r} is left out of the mean over trial types (contrast {ALL},"
             " and comparisons with the mean of the others) because it would multiply the"
@@ -242,12 +234,10 @@ def _measure_observed_shares(
     return measure_types(events, design, n_volumes=run.n_volumes).shares()
 
 
-def select_estimable(
-    run_types: TypesOfRun, contrasts: Contrasts, events: Path, findings: Findings
-) -> dict[str, Contrast]:
+def select_estimable(run_types: TypesOfRun, contrasts: Contrasts) -> dict[str, Contrast]:
     """Return the default contrasts that can be estimated, and note the others.
 
-    It is a problem if none can. `events` is the events table.
+    It is a problem if none can.
     """
     estimable_contrasts = {name: dict(weights) for name, weights in contrasts.items()}
     information = run_types.information
@@ -260,11 +250,11 @@ def select_estimable(
         return estimable_contrasts
     cause = _explain_inseparable(run_types.inseparable)
     if len(inestimable) == len(contrasts):
-        findings.add_problem(events, f"no default contrast can be estimated because {cause}", _FIX)
+        add_problem(run_types.table, f"no default contrast can be estimated because {cause}", _FIX)
         return estimable_contrasts
     noun, verb = ("contrast", "is") if len(inestimable) == 1 else ("contrasts", "are")
-    findings.note(
-        events,
+    note(
+        run_types.table,
         f"the default {noun} {', '.join(inestimable)} {verb} not computed because {cause}."
         f" {_ADVICE}",
     )
@@ -273,9 +263,7 @@ def select_estimable(
     }
 
 
-def note_imprecise(
-    run_types: TypesOfRun, contrasts: Contrasts, events: Path, findings: Findings
-) -> None:
+def note_imprecise(run_types: TypesOfRun, contrasts: Contrasts) -> None:
     """Report contrasts whose t values are small because responses add up to a constant."""
     if run_types.information is None:
         return
@@ -285,8 +273,8 @@ def note_imprecise(
     if factors:
         lowest, highest = min(factors.values()), max(factors.values())
         range_text = f"{lowest:.1f}" + (f" to {highest:.1f}" if len(factors) > 1 else "")
-        findings.note(
-            events,
+        note(
+            run_types.table,
             f"standard errors of {', '.join(factors)} are {range_text} times as large as with rest"
             " between the events, and t values are smaller by this factor, because the responses"
             f" nearly add up to a constant. {_ADVICE}",
@@ -294,11 +282,7 @@ def note_imprecise(
 
 
 def is_estimable(
-    run: BoldRun,
-    run_types: TypesOfRun,
-    contrasts: Contrasts,
-    settings: Settings,
-    findings: Findings,
+    run: BoldRun, run_types: TypesOfRun, contrasts: Contrasts, settings: Settings
 ) -> bool:
     """Return whether the contrasts of a run can be estimated without head motion.
 
@@ -307,7 +291,7 @@ def is_estimable(
     """
     if run.events is None or _is_large(run, run_types.modeled):
         return True
-    if any(problem.what == str(run.events) for problem in findings.problems):
+    if has_problem(run.events):
         return False  # rejected by `select_estimable`
     if run_types.is_clear:
         return True
@@ -318,7 +302,7 @@ def is_estimable(
         events = read_events(run.events, run.levels).without(run_types.pauses)
         design = _build_design(events, run, settings)
     except DesignError as error:
-        findings.add_problem(run.events, f"the model of the run cannot be fitted: {error}", _FIX)
+        add_problem(run.events, f"the model of the run cannot be fitted: {error}", _FIX)
         return False
     for name, weights in contrasts.items():
         try:
@@ -330,7 +314,7 @@ def is_estimable(
             if groups:
                 cause = _explain_inseparable(groups)
                 reason = f"the contrast {name} cannot be estimated because {cause}"
-            findings.add_problem(run.events, reason, _FIX)
+            add_problem(run.events, reason, _FIX)
             return False
     return True
 

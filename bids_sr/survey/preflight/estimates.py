@@ -28,8 +28,10 @@ from bids_sr.io.notices import Notice
 from bids_sr.io.series import series_names
 from bids_sr.io.template_files import load_grid
 from bids_sr.sr.method import get_method
-from bids_sr.survey.bids import BoldRun, Findings, Subject, input_of_models
-from bids_sr.survey.bids.headers import read_header
+from bids_sr.survey.bids.findings import Findings, add_problem, refuse_option
+from bids_sr.survey.bids.headers import find_header
+from bids_sr.survey.bids.inputs import BoldRun, Subject
+from bids_sr.survey.bids.pretrained_models import input_of_models
 from bids_sr.survey.preflight.combined_runs import group_runs
 from bids_sr.survey.preflight.plan import Estimate, Plan
 
@@ -141,7 +143,7 @@ def _count_millions(path: Path, mm: tuple[float, float, float] | None = None) ->
 
     `mm` is another voxel size with the same field of view.
     """
-    header = read_header(path, Findings())
+    header = find_header(path)
     if header is None:
         return 0.0
     millions = math.prod(header.shape[:3]) / 1e6
@@ -282,40 +284,38 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
 
     With a plugin, jobs run on other machines, and nothing is checked.
     """
-    resources = settings.resources
-    if resources.use_plugin is not None:
+    if settings.resources.use_plugin is not None:
         return []
-    findings = Findings()
-    if fault := machine.find_semaphore_fault():
-        findings.add_problem(
-            "/dev/shm",
-            f"parallel processes cannot create semaphores there ({fault})",
-            "Mount a writable /dev/shm: --tmpfs /dev/shm (Docker, Podman), -B /dev/shm"
-            " (Apptainer), or chmod 1777 /dev/shm as root.",
-        )
-    limit_gb, total_gb = resources.mem_gb or 0, machine.memory_gb(free=False)
-    if limit_gb > total_gb:
-        findings.refuse_option(
-            _format_option(limit_gb),
-            f"the memory limit of {limit_gb:g} GB exceeds the {total_gb:.1f} GB of this machine or"
-            " job",
-            f"Use at most --mem-gb {int(total_gb)} (--mem-mb {1024 * int(total_gb)}).",
-        )
-    free_gb = None if resources.mem_gb is not None else machine.memory_gb()
-    check_memory(settings, plan.estimate.sizes, free_gb, findings)
-    if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
-        findings.refuse_option(
-            "--set resources.device=cuda",
-            "PyTorch did not find a usable CUDA device",
-            "Use --set resources.device=cpu or --set resources.device=auto, or check"
-            " CUDA_VISIBLE_DEVICES and whether PyTorch was built with CUDA support.",
-        )
-    return findings.problems
+    with Findings() as found:
+        resources = settings.resources
+        if fault := machine.find_semaphore_fault():
+            add_problem(
+                "/dev/shm",
+                f"parallel processes cannot create semaphores there ({fault})",
+                "Mount a writable /dev/shm: --tmpfs /dev/shm (Docker, Podman), -B /dev/shm"
+                " (Apptainer), or chmod 1777 /dev/shm as root.",
+            )
+        limit_gb, total_gb = resources.mem_gb or 0, machine.memory_gb(free=False)
+        if limit_gb > total_gb:
+            refuse_option(
+                _format_option(limit_gb),
+                f"the memory limit of {limit_gb:g} GB exceeds the {total_gb:.1f} GB of this"
+                " machine or job",
+                f"Use at most --mem-gb {int(total_gb)} (--mem-mb {1024 * int(total_gb)}).",
+            )
+        free_gb = None if resources.mem_gb is not None else machine.memory_gb()
+        check_memory(settings, plan.estimate.sizes, free_gb)
+        if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
+            refuse_option(
+                "--set resources.device=cuda",
+                "PyTorch did not find a usable CUDA device",
+                "Use --set resources.device=cpu or --set resources.device=auto, or check"
+                " CUDA_VISIBLE_DEVICES and whether PyTorch was built with CUDA support.",
+            )
+    return found.problems
 
 
-def check_memory(
-    settings: Settings, sizes: Sizes, memory_gb: float | None, findings: Findings
-) -> None:
+def check_memory(settings: Settings, sizes: Sizes, memory_gb: float | None) -> None:
     """Report memory that is too small for the largest step; `memory_gb` is None if not known."""
     need_gb = BASE_GB + find_largest_gb(sizes)
     if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need_gb:
@@ -330,14 +330,14 @@ def check_memory(
     limit_gb = settings.resources.mem_gb
     enough_gb = math.ceil(need_gb * 10) / 10
     if limit_gb is not None:
-        findings.refuse_option(
+        refuse_option(
             _format_option(limit_gb),
             f"the program requires {need_gb:.1f} GB of memory for its largest step, which is more"
             " than this limit",
             f"Use --mem {enough_gb:g} or more.{alternative}",
         )
     else:
-        findings.add_problem(
+        add_problem(
             "memory",
             f"the program requires {need_gb:.1f} GB of memory, but only {memory_gb:.1f} GB are"
             " available",

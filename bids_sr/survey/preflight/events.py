@@ -19,7 +19,18 @@ from bids_sr.glm.contrasts import (
 from bids_sr.glm.summed_types import find_summed_types
 from bids_sr.io.frozen import frozen
 from bids_sr.io.tables import MISSING_MARKS, TABLE_ERRORS, TableRow, is_missing, read_rows
-from bids_sr.survey.bids import Findings, Survey, parse_entities
+from bids_sr.survey.bids.entities import parse_entities
+from bids_sr.survey.bids.findings import (
+    Findings,
+    about,
+    add_all,
+    add_problem,
+    count_problems,
+    is_downloaded,
+    note,
+    warn,
+)
+from bids_sr.survey.bids.inputs import Survey
 from bids_sr.survey.bids.label_lists import list_some
 
 _MIN_END_S = -24.0  # the hemodynamic response to earlier events has faded at the first volume
@@ -45,11 +56,7 @@ _RESTING_STATE_FIX = (
 
 
 def check_events(
-    table: Path,
-    bold: Path,
-    duration: float | None,
-    findings: Findings,
-    levels: Collection[str] = (),
+    table: Path, bold: Path, duration: float | None, levels: Collection[str] = ()
 ) -> tuple[str, ...]:
     """Return the modeled trial types of a run in order of appearance, or () with a problem.
 
@@ -57,33 +64,32 @@ def check_events(
     compared with it. `levels` are the trial types in ``Levels`` of the table, see
     `list_modeled_types`.
     """
-    table_findings = Findings()
-    rows = _read_events(table, levels, table_findings)
-    types = tuple(dict.fromkeys(row.trial_type for row in rows if row.is_modeled))
-    if not table_findings.problems and not types:
-        reason = (
-            "the events table contains no trial type to model: all rows are rest periods, or their"
-            " trial type, onset or duration is missing"
-        )
-        fix = f"{_FORM_FIX}. {_RESTING_STATE_FIX}"
-        if marks := {row.trial_type for row in rows} & MISSING_MARKS:
-            fix = f"{_describe_levels_fix(marks)} {fix}"
-        table_findings.add_problem(table, reason, fix)
-    reasons = _explain_unmodeled_types([row for row in rows if row.is_modeled])
-    if types and reasons.keys() == {*types}:
-        table_findings.add_problem(
-            table,
-            f"all events have {MODULATION} 0",
-            f"Correct the column {MODULATION}, or remove it to model all events alike.",
-        )
-    for name, reason in reasons.items():
-        table_findings.note(table, f"the trial type {name!r} is not modeled because {reason}.")
-    types = tuple(name for name in types if name not in reasons)
-    if duration is not None:
-        modeled_rows = _select_rows(rows, types)
-        types = _check_onsets(modeled_rows, types, table, bold, duration, table_findings)
-    findings.add_all(table_findings)
-    return () if table_findings.problems else types
+    with Findings() as found:
+        rows = _read_events(table, levels)
+        types = tuple(dict.fromkeys(row.trial_type for row in rows if row.is_modeled))
+        if not count_problems() and not types:
+            reason = (
+                "the events table contains no trial type to model: all rows are rest periods, or"
+                " their trial type, onset or duration is missing"
+            )
+            fix = f"{_FORM_FIX}. {_RESTING_STATE_FIX}"
+            if marks := {row.trial_type for row in rows} & MISSING_MARKS:
+                fix = f"{_describe_levels_fix(marks)} {fix}"
+            add_problem(table, reason, fix)
+        reasons = _explain_unmodeled_types([row for row in rows if row.is_modeled])
+        if types and reasons.keys() == {*types}:
+            add_problem(
+                table,
+                f"all events have {MODULATION} 0",
+                f"Correct the column {MODULATION}, or remove it to model all events alike.",
+            )
+        for name, reason in reasons.items():
+            note(table, f"the trial type {name!r} is not modeled because {reason}.")
+        types = tuple(name for name in types if name not in reasons)
+        if duration is not None:
+            types = _check_onsets(_select_rows(rows, types), types, table, bold, duration)
+    add_all(found)
+    return () if found.problems else types
 
 
 @frozen
@@ -102,26 +108,33 @@ class _EventRow:
     amplitude: float = 1.0
 
 
-def _read_events(path: Path, levels: Collection[str], findings: Findings) -> list[_EventRow]:
+def _read_events(path: Path, levels: Collection[str]) -> list[_EventRow]:
     """Read the rows of an events table, and report problems.
 
     `levels` is as in `check_events`.
     """
-    records = _read_records(path, findings)
+    records = _read_records(path)
     if records is None:
         return []
-    _note_missing_types(records, levels, path, findings)
-    records = _drop_untimed(records, levels, path, findings)
+    _note_missing_types(records, levels, path)
+    untimed_lines = {line for line, record in records if _is_untimed(record, levels)}
+    if untimed_lines:
+        note(
+            path,
+            f"{len(untimed_lines)} of {len(records)} events are not modeled because their onset or"
+            f" duration is n/a (first event: line {min(untimed_lines)}).",
+        )
+    records = [(line, record) for line, record in records if line not in untimed_lines]
     rows = [
         row
         for line, record in records
-        if (row := _parse_row(path, line, record, levels, findings)) is not None
+        if (row := _parse_row(path, line, record, levels)) is not None
     ]
-    rows = _read_amplitudes(rows, dict(records), path, findings)
-    rows = _drop_repetitions(rows, path, findings)
+    rows = _read_amplitudes(rows, dict(records), path)
+    rows = _drop_repetitions(rows, path)
     if n_brief := sum(row.duration == 0 for row in rows):
         count_text = "all" if n_brief == len(rows) else f"{n_brief} of {len(rows)}"
-        findings.note(
+        note(
             path,
             f"{count_text} events have zero duration and are modeled as impulses with an area"
             " of 1 s, as in SPM.",
@@ -129,22 +142,22 @@ def _read_events(path: Path, levels: Collection[str], findings: Findings) -> lis
     wide_line = next((line for line, record in records if "" in record), None)
     if wide_line is not None:
         fix = "Each line must have the same number of cells as the header line."
-        findings.add_problem(path, f"line {wide_line} has more cells than the header line", fix)
+        add_problem(path, f"line {wide_line} has more cells than the header line", fix)
     return rows
 
 
-def _read_records(path: Path, findings: Findings) -> list[TableRow] | None:
+def _read_records(path: Path) -> list[TableRow] | None:
     """Return the line number and the cells of each row, or None with a problem.
 
     Events are named if the column trial_type is missing.
     """
-    if not findings.is_downloaded(path):
+    if not is_downloaded(path):
         return None
     try:
         columns, records = read_rows(path, _MAX_EVENTS + 1)
     except TABLE_ERRORS as error:
         reason = f"the file cannot be read as a table ({error})"
-        findings.add_problem(path, reason, "Save the table as tab-separated UTF-8 text.")
+        add_problem(path, reason, "Save the table as tab-separated UTF-8 text.")
         return None
     missing_columns = [name for name in ("onset", "duration") if name not in columns]
     if missing_columns:
@@ -154,18 +167,18 @@ def _read_records(path: Path, findings: Findings) -> list[TableRow] | None:
             f" {existing_columns})"
         )
         fix = f"{_FORM_FIX}. Columns must be separated by tabs."
-        findings.add_problem(path, reason, fix if columns else f"{fix} {_RESTING_STATE_FIX}")
+        add_problem(path, reason, fix if columns else f"{fix} {_RESTING_STATE_FIX}")
         return None
     if len(records) > _MAX_EVENTS:
         reason = f"the events table has more than {_MAX_EVENTS} rows, which is the maximum per run"
         fix = "Check that the file is an events table rather than a physiological recording."
-        findings.add_problem(path, reason, fix)
+        add_problem(path, reason, fix)
         return None
     if not records:
         fix = f"{_FORM_FIX}. Each event must have its own row. {_RESTING_STATE_FIX}"
-        findings.add_problem(path, "the events table has no rows", fix)
+        add_problem(path, "the events table has no rows", fix)
     if "trial_type" not in columns:
-        findings.note(
+        note(
             path,
             f"the optional column trial_type is missing, so all events are named {UNNAMED!r}.",
         )
@@ -174,9 +187,7 @@ def _read_records(path: Path, findings: Findings) -> list[TableRow] | None:
     return records
 
 
-def _note_missing_types(
-    records: Sequence[TableRow], levels: Collection[str], path: Path, findings: Findings
-) -> None:
+def _note_missing_types(records: Sequence[TableRow], levels: Collection[str], path: Path) -> None:
     """Report events whose trial type is a missing value that BIDS writes as n/a."""
     marks = [
         mark
@@ -187,7 +198,7 @@ def _note_missing_types(
     if marks:
         count_text = "1 event is" if len(marks) == 1 else f"{len(marks)} events are"
         marks_text = _join_marks(marks)
-        findings.note(
+        note(
             path,
             f"{count_text} not modeled because the trial type is missing ({marks_text}, as n/a)."
             f" {_describe_levels_fix(marks)}",
@@ -207,20 +218,6 @@ def _join_marks(marks: Iterable[str]) -> str:
     return " or ".join(map(repr, sorted({*marks})))
 
 
-def _drop_untimed(
-    records: Sequence[TableRow], levels: Collection[str], path: Path, findings: Findings
-) -> list[TableRow]:
-    """Return the rows without events that have no onset or duration, and report these events."""
-    untimed_lines = {line for line, record in records if _is_untimed(record, levels)}
-    if untimed_lines:
-        findings.note(
-            path,
-            f"{len(untimed_lines)} of {len(records)} events are not modeled because their onset or"
-            f" duration is n/a (first event: line {min(untimed_lines)}).",
-        )
-    return [(line, record) for line, record in records if line not in untimed_lines]
-
-
 def _is_untimed(record: Mapping[str, str | None], levels: Collection[str]) -> bool:
     """Return whether a row is an event of a modeled type without onset or duration."""
     is_any_missing = is_missing(record["onset"]) or is_missing(record["duration"])
@@ -228,11 +225,7 @@ def _is_untimed(record: Mapping[str, str | None], levels: Collection[str]) -> bo
 
 
 def _parse_row(
-    path: Path,
-    line: int,
-    record: Mapping[str, str | None],
-    levels: Collection[str],
-    findings: Findings,
+    path: Path, line: int, record: Mapping[str, str | None], levels: Collection[str]
 ) -> _EventRow | None:
     """Return the event in a row, or None if it is invalid; the first invalid rows are reported."""
     onset, duration = parse_seconds(record["onset"]), parse_seconds(record["duration"])
@@ -247,8 +240,8 @@ def _parse_row(
             trial_type=name,
             is_modeled=is_modeled,
         )
-    if len(findings.problems) < _MAX_INVALID_ROWS:
-        findings.add_problem(
+    if count_problems() < _MAX_INVALID_ROWS:
+        add_problem(
             path,
             f"the onset and duration in line {line} must be times in seconds, but are"
             f" {record['onset']!r} and {record['duration']!r}",
@@ -258,10 +251,7 @@ def _parse_row(
 
 
 def _read_amplitudes(
-    rows: Sequence[_EventRow],
-    records: Mapping[int, Mapping[str, str | None]],
-    path: Path,
-    findings: Findings,
+    rows: Sequence[_EventRow], records: Mapping[int, Mapping[str, str | None]], path: Path
 ) -> list[_EventRow]:
     """Return rows with the amplitudes of the column modulation, and report its use.
 
@@ -271,7 +261,7 @@ def _read_amplitudes(
     cells = [records[row.line].get(MODULATION) for row in events]
     amplitudes, reason = read_modulation([row.trial_type for row in events], cells)
     if reason:
-        findings.warn(
+        warn(
             path,
             f"the column {MODULATION} is not used, because {reason}. The amplitude of all events"
             " is 1.",
@@ -286,7 +276,7 @@ def _read_amplitudes(
             for name, values in amplitudes_by_type.items()
             if set(values) != {1.0}
         )
-        findings.note(
+        note(
             path,
             f"the column {MODULATION} is used as the amplitude of the events, as in nilearn:"
             f" {types_text}. Effects are the response to a {MODULATION} of 1.",
@@ -313,25 +303,22 @@ def _describe_modulation(name: str, amplitudes: Sequence[float]) -> str:
     return f"{name} {smallest:g} to {largest:g} ({mean_text})"
 
 
-def _drop_repetitions(
-    rows: Sequence[_EventRow], path: Path, findings: Findings
-) -> list[_EventRow]:
+def _drop_repetitions(rows: Sequence[_EventRow], path: Path) -> list[_EventRow]:
     """Drop repeated events, and report repeated and overlapping events of the same type."""
     distinct, repeated = list[_EventRow](), list[_EventRow]()
     earlier_events = set[tuple[float, float, str, float]]()
     for row in rows:
         event = row.onset, row.duration, row.trial_type, row.amplitude
-        rows_of_kind = repeated if event in earlier_events else distinct
-        rows_of_kind.append(row)
+        (repeated if event in earlier_events else distinct).append(row)
         earlier_events.add(event)
     if modeled_repetitions := [row for row in repeated if row.is_modeled]:
-        findings.note(
+        note(
             path,
             f"{len(modeled_repetitions)} of {len(rows)} events have the same onset, duration and"
             f" trial_type as another event (first event: line {modeled_repetitions[0].line}). Each"
             " event is modeled only once.",
         )
-    _note_overlaps([row for row in distinct if row.is_modeled], path, findings)
+    _note_overlaps([row for row in distinct if row.is_modeled], path)
     return distinct
 
 
@@ -341,7 +328,7 @@ def _select_rows(rows: Iterable[_EventRow], types: Iterable[str]) -> list[_Event
     return [row for row in rows if row.trial_type in names]
 
 
-def _note_overlaps(rows: Sequence[_EventRow], path: Path, findings: Findings) -> None:
+def _note_overlaps(rows: Sequence[_EventRow], path: Path) -> None:
     """Report events that begin before an earlier event of the same type has ended."""
     overlapping, latest_ends = dict[str, list[_EventRow]](), dict[str, float]()
     for row in sorted(rows, key=lambda row: row.onset):
@@ -350,7 +337,7 @@ def _note_overlaps(rows: Sequence[_EventRow], path: Path, findings: Findings) ->
             overlapping.setdefault(row.trial_type, []).append(row)
         latest_ends[row.trial_type] = max(row.onset + row.duration, latest_end)
     for name, events in overlapping.items():
-        findings.note(
+        note(
             path,
             f"events of trial type {name!r} overlap with earlier events of the same type"
             f" ({len(events)} in total, the first in line {events[0].line}). The modeled responses"
@@ -380,20 +367,24 @@ def describe_sum(summed_types: Sequence[str]) -> str:
 
 
 def _check_onsets(
-    rows: Sequence[_EventRow],
-    types: tuple[str, ...],
-    table: Path,
-    bold: Path,
-    duration: float,
-    findings: Findings,
+    rows: Sequence[_EventRow], types: tuple[str, ...], table: Path, bold: Path, duration: float
 ) -> tuple[str, ...]:
     """Return the trial types with events during the run, and report all other events.
 
     `duration` is the length of the run (s).
     """
-    _report_distant_events(rows, table, bold, duration, findings)
-    are_mostly_late = _report_late_events(rows, table, bold, duration, findings)
-    _note_truncated_events(rows, table, duration, findings)
+    _report_distant_events(rows, table, bold, duration)
+    are_mostly_late = _report_late_events(rows, table, bold, duration)
+    n_truncated = sum(
+        row.onset < duration < row.onset + row.duration - _TIME_TOLERANCE_S for row in rows
+    )
+    if n_truncated:
+        count_text = "1 event" if n_truncated == 1 else f"{n_truncated} events"
+        note(
+            table,
+            f"durations that extend beyond the end of the run ({duration:g} s) will be truncated"
+            f" ({count_text}).",
+        )
     types_within = {
         row.trial_type
         for row in rows
@@ -406,13 +397,13 @@ def _check_onsets(
             if name in late_types
             else f"more than {-_MIN_END_S:g} s before the start"
         )
-        findings.note(
+        note(
             table,
             f"the trial type {name!r} is not modeled because all of its events are"
             f" {position} of the run.",
         )
     if types and not types_within and not are_mostly_late:
-        findings.add_problem(
+        add_problem(
             table,
             f"all events are more than {-_MIN_END_S:g} s before the first volume",
             "Check that onsets are in seconds relative to the first volume.",
@@ -421,7 +412,7 @@ def _check_onsets(
 
 
 def _report_distant_events(
-    rows: Sequence[_EventRow], table: Path, bold: Path, duration: float, findings: Findings
+    rows: Sequence[_EventRow], table: Path, bold: Path, duration: float
 ) -> None:
     """Reject events that are more than an hour from a run that lasts `duration` seconds."""
     distant = [
@@ -430,7 +421,7 @@ def _report_distant_events(
         if row.onset < -_MAX_DISTANCE_S or row.onset + row.duration > duration + _MAX_DISTANCE_S
     ]
     if distant:
-        findings.add_problem(
+        add_problem(
             table,
             "the events table contains events more than one hour before the start or after the end"
             f" of {bold.name} ({len(distant)} in total, the first with an onset of"
@@ -442,7 +433,7 @@ def _report_distant_events(
 
 
 def _report_late_events(
-    rows: Sequence[_EventRow], table: Path, bold: Path, duration: float, findings: Findings
+    rows: Sequence[_EventRow], table: Path, bold: Path, duration: float
 ) -> bool:
     """Report events after the end of a run, and return whether most are, which is a problem."""
     late = [row for row in rows if row.onset >= duration]
@@ -455,36 +446,19 @@ def _report_late_events(
     )
     are_most = len(late) > _MAX_LATE_SHARE * len(rows)
     if are_most:
-        findings.add_problem(
+        add_problem(
             table,
             description,
             "Check that onsets are in seconds relative to the first volume, that the events table"
             " belongs to this run and that the series is complete.",
         )
     else:
-        findings.note(table, f"{description}. These events are not modeled.")
+        note(table, f"{description}. These events are not modeled.")
     return are_most
 
 
-def _note_truncated_events(
-    rows: Sequence[_EventRow], table: Path, duration: float, findings: Findings
-) -> None:
-    """Report events that last beyond the end of a run of `duration` seconds."""
-    n_truncated = sum(
-        row.onset < duration < row.onset + row.duration - _TIME_TOLERANCE_S for row in rows
-    )
-    if n_truncated:
-        count_text = "1 event" if n_truncated == 1 else f"{n_truncated} events"
-        findings.note(
-            table,
-            f"durations that extend beyond the end of the run ({duration:g} s) will be truncated"
-            f" ({count_text}).",
-        )
-
-
-def note_unshared_levels(
-    types: Mapping[Path, Sequence[str]], data_set: Survey, findings: Findings
-) -> None:
+@about(code="events")
+def note_unshared_levels(types: Mapping[Path, Sequence[str]], data_set: Survey) -> None:
     """Report, once per task, ``Levels`` of a participant or session in another order.
 
     `types` maps BOLD files to modeled trial types in the order of the data set.
@@ -503,14 +477,14 @@ def note_unshared_levels(
             else f"in alphabetical order ({list_some(order)}). To choose another order, specify"
             f" Levels in task-{task}_events.json in the root directory of the dataset."
         )
-        findings.note(
+        note(
             levels.sidecar,
             "the order of Levels in this sidecar is not used, because contrasts must have the same"
             f" sign in all participants and sessions. Trial types are {source}",
         )
 
 
-def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings) -> None:
+def warn_of_alike_types(types: Mapping[Path, Sequence[str]]) -> None:
     """Warn of trial types, in one run or several, whose names look or sound alike.
 
     Such names differ in case, spaces, invisible characters, or Unicode composition of accents.
@@ -524,7 +498,7 @@ def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings)
     for group in spellings.values():
         if len(group) > 1:
             names_text = ", ".join(sorted(map(ascii, group)))
-            findings.warn(
+            warn(
                 next(iter(group.values())),
                 f"the trial types {names_text} differ only in case, spaces, invisible characters"
                 " or Unicode representation and are modeled as different conditions. If they are"

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.io.notices import Notice
-from bids_sr.survey.bids import BoldRun, Subject, parse_entities
-from bids_sr.survey.bids.entities import stem_of_echoes
+from bids_sr.survey.bids.entities import parse_entities, stem_of_echoes
 from bids_sr.survey.bids.findings import group_problems
+from bids_sr.survey.bids.inputs import BoldRun, Subject
 
 
 def list_files(run: BoldRun) -> set[Path | None]:
@@ -68,10 +68,9 @@ def _list_stopped_runs(
         return ()
     series = {name: bold for name, (bold, *_) in files.items() if bold is not None}
     if problem.run:
-        names = [
+        return [
             name for name, bold in series.items() if problem.run in (name, stem_of_echoes(bold))
-        ]
-        return names or [problem.run]
+        ] or [problem.run]
     subject_runs = [
         name for name, bold in series.items() if parse_entities(bold)["subject"] == problem.subject
     ]

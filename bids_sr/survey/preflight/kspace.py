@@ -12,16 +12,14 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import reorder
-from bids_sr.io.json_values import as_texts
-from bids_sr.survey.bids import BoldRun, Findings, Pair
 from bids_sr.survey.bids.acquired_matrix import (
     INTERPOLATION_FIX,
     MAX_INTERPOLATED_SHARE,
-    get_matrix_by_direction,
-    interpolation_text,
     list_zero_filled,
-    read_number,
 )
+from bids_sr.survey.bids.findings import refuse_unless, warn
+from bids_sr.survey.bids.inputs import BoldRun, Pair
+from bids_sr.survey.preflight.sidecar_checks import NYQUIST_DIFFERS
 
 # radius at 10 % power divided by radius at 50 % power: up to 1.35 if truncated, 1.5 or more if
 # smoothed
@@ -35,83 +33,28 @@ _MIN_STEP = 1.0  # decades of power; at most .8 in images that were filtered or 
 _N_SMOOTH = 12  # size of an image relative to the standard deviation of its smooth copy
 _MIN_WEIGHTED = 0.3  # smooth signal relative to bright voxels; background and edges have less
 _N_VOLUMES, _N_SLICES = 16, 16  # largest numbers of volumes and slices that are read
-# by term of ImageType
-_PROCESSING = {
-    "MOCO": "corrected head motion, and each volume was interpolated; estimated motion is too"
-    " small, and detail near the Nyquist frequency is weak",
-    "FILTERED": "filtered the images, and detail near the Nyquist frequency is weak",
-    "INTERP": "interpolated the images, and detail beyond the acquired matrix is not measured",
-}
-_NYQUIST_DIFFERS = (
-    "the acquired Nyquist frequency differs from the Nyquist frequency implied by the voxel size"
-)
 
 
-def refuse_phase(run: BoldRun, findings: Findings) -> None:
-    """Reject a phase image (ImageType in its sidecar) that is named as a magnitude image."""
-    terms = {term.upper() for term in as_texts(run.sidecar.get("ImageType"))}
-    if terms & {"P", "PHASE"} and not terms & {"M", "MAGNITUDE"}:
-        findings.add_problem(
-            run.bold,
-            "the sidecar describes a phase image (ImageType), but the file is named as a"
-            " magnitude image",
-            "Add part-phase to the file name, and add the magnitude image of the run.",
-        )
+def list_kspace_volumes(run: BoldRun) -> range:
+    """Return the numbers of an even number of successive volumes after 10 % of a run."""
+    start = run.n_volumes // 10
+    return range(start, start + min(_N_VOLUMES, run.n_volumes - start) // 2 * 2)
 
 
-def _note_processing(run: BoldRun, findings: Findings) -> None:
-    """Report processing on the scanner (ImageType), and slice times of a 3D acquisition."""
-    terms = [term.upper() for term in as_texts(run.sidecar.get("ImageType"))]
-    for term in dict.fromkeys(terms):
-        if term in _PROCESSING:
-            findings.note(
-                run.bold,
-                f"ImageType contains {term}, so the scanner {_PROCESSING[term]}. If the"
-                " unprocessed series exists, use it.",
-            )
-    is_3d = str(run.sidecar.get("MRAcquisitionType", "")).upper() == "3D"
-    if is_3d and run.sidecar.get("SliceTiming") is not None:
-        findings.note(
-            run.bold,
-            "MRAcquisitionType is 3D, but SliceTiming exists. All slices of a 3D acquisition have"
-            " the same time. If the run is a 3D EPI, use --ignore slicetiming.",
-        )
+def select_slices(volume: Array, run: BoldRun) -> Array:
+    """Return slices of a volume (as stored) with the axis order of the run (X, Y, Z)."""
+    return reorder(volume, run.axis_order)[:, :, :: -(-run.shape[2] // _N_SLICES)]
 
 
-def warn_of_header(run: BoldRun, findings: Findings) -> None:
-    """Warn of sidecar fields that imply voxels smaller than the acquired resolution."""
-    _note_processing(run, findings)
-    partial_fourier = read_number(run.sidecar, "PartialFourier")
-    if 0 < partial_fourier < 1:
-        findings.warn(
-            run.bold,
-            f"PartialFourier is {partial_fourier:g}, so {_NYQUIST_DIFFERS}. Along the"
-            " phase-encoding direction, one side of k-space was acquired only up to"
-            f" {max(2 * partial_fourier - 1, 0):.0%} of the implied Nyquist frequency. Finer"
-            " detail is blurred or estimated from the other side.",
-        )
-    for axis in list_zero_filled(run.sidecar, run.shape):
-        findings.warn(run.bold, f"{interpolation_text(axis)}.")
-    recon_matrix = read_number(run.sidecar, "ReconMatrixPE")
-    n_phase_voxels, _ = get_matrix_by_direction(run.sidecar, run.shape)
-    if recon_matrix and recon_matrix != n_phase_voxels:
-        findings.warn(
-            run.bold,
-            f"ReconMatrixPE is {recon_matrix:g}, but the image has {n_phase_voxels} voxels along"
-            " the phase-encoding direction, so the image was resampled, cropped or padded. If it"
-            f" was resampled, {_NYQUIST_DIFFERS}, and detail near the acquired Nyquist frequency"
-            " is weak or missing.",
-        )
-
-
-def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
+def check_kspace(run: BoldRun, slices: Sequence[Array], *, forced: bool) -> None:
     """Reject a run with empty k-space far below its Nyquist limit, and warn of a weak edge.
 
-    With `forced`, empty k-space becomes a note.
+    `slices` are the result of `select_slices` for each volume of `list_kspace_volumes`. With
+    `forced`, empty k-space becomes a note.
     """
     extents = {
         "ijk"[run.axis_order[axis]]: extent
-        for axis, extent in enumerate(_measure_extents(_read_slices(run)))
+        for axis, extent in enumerate(_measure_extents(np.stack(slices, axis=-1)))
         if extent is not None
     }
     shares = [axis.share for axis in list_zero_filled(run.sidecar, run.shape)]
@@ -128,19 +71,19 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
         if extent.edge_power < _MIN_EDGE_POWER
     ]
     if empty:
-        findings.refuse_unless(forced, run.bold, _describe_empty(empty, "BOLD"), INTERPOLATION_FIX)
+        refuse_unless(forced, run.bold, _describe_empty(empty, "BOLD"), INTERPOLATION_FIX)
     elif weak_edges and not shares:  # otherwise already reported from the sidecar
-        findings.warn(
+        warn(
             run.bold,
             "at the edge of k-space, the power of signal changes is only"
             f" {' and '.join(weak_edges)} relative to low frequencies, so the run was probably"
             " filtered, smoothed or resampled."
-            f" {_NYQUIST_DIFFERS[0].upper()}{_NYQUIST_DIFFERS[1:]}, and detail near the acquired"
+            f" {NYQUIST_DIFFERS[0].upper()}{NYQUIST_DIFFERS[1:]}, and detail near the acquired"
             " Nyquist frequency is weak or missing. Use the unprocessed run.",
         )
 
 
-def check_kspace_of_image(pair: Pair, image: Array, findings: Findings, *, forced: bool) -> None:
+def check_kspace_of_image(pair: Pair, image: Array, *, forced: bool) -> None:
     """Reject the high-resolution image of a pair (3D, as stored) if it was interpolated.
 
     Slices of a T2*w image are not checked, because runs keep their slice thickness. One image has
@@ -152,7 +95,7 @@ def check_kspace_of_image(pair: Pair, image: Array, findings: Findings, *, force
     empty = [f"{radius:.0%} along {name}" for name, radius in radii.items() if radius]
     if empty:
         reason = _describe_empty(empty, pair.contrast)
-        findings.refuse_unless(forced, pair.highres, reason, INTERPOLATION_FIX)
+        refuse_unless(forced, pair.highres, reason, INTERPOLATION_FIX)
 
 
 def find_step(image: Array) -> float | None:
@@ -239,16 +182,3 @@ def _measure_extent(power: Array) -> _KspaceExtent | None:
         end_radius=end_radius,
         edge_power=float(profile[radius >= _MIN_EDGE_RADIUS].mean() / low_frequency_power),
     )
-
-
-def _read_slices(run: BoldRun) -> Array:
-    """Return slices of an even number of successive volumes (X, Y, Z, T) after 10 % of the run."""
-    from bids_sr.io.nifti import SeriesReader
-
-    start, step = run.n_volumes // 10, -(-run.shape[2] // _N_SLICES)
-    n_volumes = min(_N_VOLUMES, run.n_volumes - start) // 2 * 2
-    with SeriesReader(run.bold, allow_nan=True) as reader:
-        volumes = (reader.volume(index) for index in range(start, start + n_volumes))
-        return np.stack(
-            [reorder(volume, run.axis_order)[:, :, ::step] for volume in volumes], axis=-1
-        )

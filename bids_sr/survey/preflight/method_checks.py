@@ -8,31 +8,31 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.config import Settings, SuperRes
-from bids_sr.config.vgg19_weights import installed_vgg19
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor, highres_size
 from bids_sr.io.notices import UsageError
 from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.models.card import ModelError, read_card
 from bids_sr.sr.models.compatibility import check_model
-from bids_sr.sr.networks import missing_features_notice
 from bids_sr.sr.recipe_changes import change_recipe, select_changes
-from bids_sr.survey.bids import BoldRun, Findings, Subject
-from bids_sr.survey.bids.method_options import find_vgg_weights, unavailable_reason
+from bids_sr.survey.bids.findings import about, add_problem, count_problems
+from bids_sr.survey.bids.inputs import BoldRun, Subject
+from bids_sr.survey.bids.method_options import unavailable_reason
 from bids_sr.survey.bids.pretrained_models import find_pretrained, method_of_model
 
 
-def check_methods(settings: Settings, subjects: Sequence[Subject], findings: Findings) -> None:
+@about(code="method")
+def check_methods(settings: Settings, subjects: Sequence[Subject]) -> None:
     """Report methods that cannot process the runs, and models trained on other images."""
     superres = settings.superres
     if not superres.learned:
         return
     runs = [run for subject in subjects for run in subject.runs]
-    n_problems = len(findings.problems)
+    n_problems = count_problems()
     for run in runs:
-        with findings.about(run.entities["subject"], run.stem):
-            _check_slices(superres, run, findings)
-    if len(findings.problems) > n_problems:
+        with about(*run.owner):
+            _check_slices(superres, run)
+    if count_problems() > n_problems:
         return
     files = [
         file
@@ -40,17 +40,15 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], findings: Fin
         if file.is_file() and method_of_model(file) in superres.learned
     ]
     for run in runs:
-        with findings.about(run.entities["subject"], run.stem):
+        with about(*run.owner):
             for file in files:
                 source = f"{run.bold} with --pretrained {file}"
-                check_card(
-                    file, np.asarray(run.affine), "bold", run.factor, source, findings, settings
-                )
+                check_card(file, np.asarray(run.affine), "bold", run.factor, source, settings)
             if superres.model_source != "reuse":
-                _check_patches(settings, run, findings)
+                _check_patches(settings, run)
 
 
-def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
+def _check_slices(superres: SuperRes, run: BoldRun) -> None:
     """Report runs with a single slice that methods cannot process.
 
     3D methods require several slices, and so does the training of networks (for held-out slices).
@@ -68,7 +66,7 @@ def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
         if ndim == 2 and not needs_training:
             continue
         requirement = "is a 3D method" if ndim == 3 else "requires held-out slices for training"
-        findings.add_problem(
+        add_problem(
             run.bold,
             f"super-resolution by {name} is not possible because the run has a single slice,"
             f" but {name} {requirement}",
@@ -78,13 +76,7 @@ def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
 
 
 def check_card(
-    file: Path,
-    affine: Array,
-    contrast: str,
-    factor: Factor,
-    model_text: str,
-    findings: Findings,
-    settings: Settings,
+    file: Path, affine: Array, contrast: str, factor: Factor, model_text: str, settings: Settings
 ) -> None:
     """Reject a model whose card states that it was trained on different images."""
     try:
@@ -101,10 +93,10 @@ def check_card(
         return  # reported by `check_pretrained`
     except UsageError as error:
         notice = error.notice
-        findings.add_problem(model_text, f"{notice.what}: {notice.why}", notice.remedy)
+        add_problem(model_text, f"{notice.what}: {notice.why}", notice.remedy)
 
 
-def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None:
+def _check_patches(settings: Settings, run: BoldRun) -> None:
     """Report training patches that are larger in-plane than the images.
 
     Along the slice axis, patches are reduced to thin slabs automatically.
@@ -114,7 +106,7 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
     for name in (*superres.pair_trained, *superres.volume_trained):
         method = get_method(name)
         if superres.recipe not in method.recipes:
-            findings.add_problem(
+            add_problem(
                 f"--sr-method {name} --recipe {superres.recipe}",
                 f"this training recipe is not available for {name}",
                 f"Use --recipe {' or '.join(method.recipes)}.",
@@ -130,7 +122,7 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
         fix = f"Choose a method that is trained on whole slices ({whole_slice_method})."
         if alternative := _propose_smaller_patch(superres, name, nx, ny):
             fix = f"{fix} Alternatively, use {alternative}."
-        findings.add_problem(
+        add_problem(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
             f"the training patches of {sides} voxels are larger than the slices of {nx} × {ny}"
             " voxels at the high resolution",
@@ -148,58 +140,3 @@ def _propose_smaller_patch(superres: SuperRes, name: str, nx: int, ny: int) -> s
     if other_recipe in method.recipes and get_recipe(method, other_recipe).fits(nx, ny):
         return f"--recipe {other_recipe}"
     return ""
-
-
-def note_recipe(superres: SuperRes, findings: Findings) -> None:
-    """Report networks that are trained on all slices of the pair, without held-out accuracy."""
-    if superres.recipe != "paper" or superres.model_source == "reuse":
-        return
-    limit_text = ""
-    if superres.max_train_minutes is not None:
-        limit_text = " before --max-train-minutes is reached"
-    text = (
-        "as published, all slices are used for training, and training is not stopped"
-        f" early{limit_text}. Held-out accuracy is therefore not reported."
-    )
-    for name in superres.pair_trained:
-        recipe = get_method(name).recipes.get("paper")
-        is_trained = find_pretrained(superres, name) is None
-        if recipe is not None and not recipe.hold_out and is_trained:
-            findings.note(f"--sr-method {name} --recipe paper", text)
-
-
-def note_vgg19(superres: SuperRes, findings: Findings) -> None:
-    """Report the VGG-19 weights that training uses, from ``--vgg-weights`` or installed."""
-    if superres.model_source == "reuse":
-        return
-    for name in superres.learned:
-        weights = find_vgg_weights(superres, name)
-        if weights is not None and find_pretrained(superres, name) is None:
-            origin = " (installed by --vgg-weights)" if weights == installed_vgg19() else ""
-            findings.note(
-                f"--sr-method {name} --recipe {superres.recipe}",
-                f"VGG-19 weights are loaded from {weights}{origin}.",
-            )
-
-
-def note_missing_features(settings: Settings, findings: Findings) -> None:
-    """Report methods whose training loss lacks VGG-19 features because the weights are missing.
-
-    For default methods, whose loss includes the features optionally, only warnings are reported.
-    If a model exists, only the negative control of ``--null-checks`` is trained, on the T1w image.
-    """
-    superres, trains_control = settings.superres, settings.evaluation.null_checks
-    default_methods = SuperRes().learned
-    for name in superres.learned:
-        notice = missing_features_notice(get_method(name), superres.recipe)
-        is_trained = trains_control or (
-            superres.model_source != "reuse" and find_pretrained(superres, name) is None
-        )
-        if notice is None or not is_trained or find_vgg_weights(superres, name) is not None:
-            continue
-        level, text = notice
-        option = f"--sr-method {name} --recipe {superres.recipe}"
-        if level == "warning":
-            findings.warn(option, text, code="method")
-        elif name not in default_methods:
-            findings.note(option, text, code="method")

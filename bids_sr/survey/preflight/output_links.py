@@ -13,7 +13,7 @@ from bids_sr.config import Settings
 from bids_sr.config.sections.paths import WORKFLOW
 from bids_sr.config.values import split_named
 from bids_sr.io.dataset_description import dataset_root
-from bids_sr.survey.bids import Findings
+from bids_sr.survey.bids.findings import add_problem
 
 # in the output directory; a README of the user is not changed
 _FILES = ("dataset_description.json", ".bidsignore", "CHANGES", "CITATION.*", "*.html")
@@ -24,9 +24,7 @@ _WORK_FOLDERS = ("locks", WORKFLOW)
 _FindTarget = Callable[[Path], Path | None]
 
 
-def refuse_links_into_data(
-    settings: Settings, findings: Findings, *, labels: Sequence[str] | None = None
-) -> None:
+def refuse_links_into_data(settings: Settings, *, labels: Sequence[str] | None = None) -> None:
     """Report files and folders for results that are links into the input data.
 
     Links to other places are accepted, and searched for further links. `labels` are the
@@ -53,7 +51,7 @@ def refuse_links_into_data(
             written += _iterate_links(work_dir / name, find_target)
     for path in written:
         if (target := find_target(path)) is not None:
-            findings.add_problem(
+            add_problem(
                 path,
                 f"results would be written there, but it is a link to {target} in the input data",
                 "Remove this link, or choose another output or working directory. The input data"

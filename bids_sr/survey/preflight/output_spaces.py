@@ -26,7 +26,7 @@ from bids_sr.io.template_files import (
     load_grid,
     read_resolutions,
 )
-from bids_sr.survey.bids import Findings
+from bids_sr.survey.bids.findings import about, note, refuse_option
 
 _LOGGER = logging.getLogger(__name__)
 # Entities of files at TemplateFlow; None for an entity that the file names lack.
@@ -40,8 +40,9 @@ _TISSUES: _Query = {**_VOLUME, "suffix": "probseg", "label": ["GM", "WM"]}
 _OTHER_SPACE_FIX = "Choose another output space, or omit this space."
 
 
+@about(code="space")
 def check_spaces(
-    settings: Settings, findings: Findings, *, labels: Sequence[str], without_anat: Sequence[str]
+    settings: Settings, *, labels: Sequence[str], without_anat: Sequence[str]
 ) -> None:
     """Reject spaces without T1w images, and download templates unless the call is a dry run.
 
@@ -52,34 +53,34 @@ def check_spaces(
         return
     if labels and set(labels) <= set(without_anat):
         reason = "all output spaces except func require a T1w image, but no participant has one"
-        findings.refuse_option("--output-spaces", reason, "Omit the option, or add a T1w image.")
+        refuse_option("--output-spaces", reason, "Omit the option, or add a T1w image.")
         return
     for label in without_anat:
         text = (
             "no T1w image was found, so results cannot be transformed to"
             f" {', '.join(map(str, spaces))} and remain in the native space of the run."
         )
-        with findings.about(label):
-            findings.note(f"sub-{label}", text)
+        with about(label):
+            note(f"sub-{label}", text)
     for space in spaces:
         if space.is_template:
-            _provide_template(space, findings, dry_run=settings.run.dry_run)
+            _provide_template(space, dry_run=settings.run.dry_run)
 
 
-def _provide_template(space: Space, findings: Findings, *, dry_run: bool) -> None:
+def _provide_template(space: Space, *, dry_run: bool) -> None:
     """Download a template that is not stored on this machine, or only report it in a dry run."""
     if is_available(space.template):
         return
     if dry_run:
-        findings.note(
+        note(
             f"--output-spaces {space}",
             "the template is not stored on this machine and will be downloaded when processing"
             " starts. For machines without network access, store it beforehand:"
             f" {_format_download(space)}",
         )
         return
-    with _open_templateflow([space], findings) as client:
-        if client is None or (files := _download_template(space, client, findings)) is None:
+    with _open_templateflow([space]) as client:
+        if client is None or (files := _download_template(space, client)) is None:
             return
         try:
             for path in files:
@@ -88,10 +89,10 @@ def _provide_template(space: Space, findings: Findings, *, dry_run: bool) -> Non
                 with atomic_file(target) as partial:
                     shutil.copyfile(path, partial)
         except OSError as error:
-            _refuse_directory(space, error, findings)
+            _refuse_directory(space, error)
 
 
-def _download_template(space: Space, client: Any, findings: Findings) -> list[Path] | None:
+def _download_template(space: Space, client: Any) -> list[Path] | None:
     """Download the images and the description of a template to the folder of a client.
 
     The images are the T1w image, the brain mask, tissue maps if they exist, and the T1w image at
@@ -110,7 +111,16 @@ def _download_template(space: Space, client: Any, findings: Findings) -> list[Pa
         except Exception as error:
             name = images[0].relative_to(client.cache.config.root)
             _LOGGER.debug("TemplateFlow could not provide %s: %s", name, error)
-            _refuse_download(space, f"{name} could not be downloaded", error, findings)
+            refuse_option(
+                f"--output-spaces {space}",
+                f"the template is not stored on this machine, and {name} could not be downloaded"
+                f" ({type(error).__name__})",
+                "Download the template on a machine with network access"
+                f" (`{_format_download(space)}`), copy its TemplateFlow directory to this machine"
+                f" and set TEMPLATEFLOW_HOME (now {templateflow_home()}) to that directory."
+                " Alternatively, use one of the templates available on this machine:"
+                f" {', '.join(available_templates())}.",
+            )
             return None
         files += images
     return files
@@ -125,35 +135,22 @@ def _format_download(space: Space) -> str:
     )
 
 
-def _refuse_download(space: Space, reason: str, error: Exception, findings: Findings) -> None:
-    """Report a template that could not be downloaded."""
-    findings.refuse_option(
-        f"--output-spaces {space}",
-        f"the template is not stored on this machine, and {reason} ({type(error).__name__})",
-        f"Download the template on a machine with network access (`{_format_download(space)}`),"
-        " copy its TemplateFlow directory to this machine and set TEMPLATEFLOW_HOME (now"
-        f" {templateflow_home()}) to that directory."
-        " Alternatively, use one of the templates available on this machine:"
-        f" {', '.join(available_templates())}.",
-    )
-
-
-def check_templates(settings: Settings, findings: Findings) -> None:
+def check_templates(settings: Settings) -> None:
     """Reject templates, cohorts and resolutions that do not exist, without using the network."""
     missing_spaces = []
     for space in (space for space in settings.preprocessing.spaces if space.is_template):
         if not is_available(space.template):
             missing_spaces.append(space)
         elif space.resolution and load_grid(space.template, space.resolution) is None:
-            _refuse_resolution(space, read_resolutions(space.template), findings)
+            _refuse_resolution(space, read_resolutions(space.template))
     if missing_spaces:
-        with _open_templateflow(missing_spaces, findings) as client:
+        with _open_templateflow(missing_spaces) as client:
             for space in missing_spaces if client is not None else ():
-                _check_with_templateflow(space, client, findings)
+                _check_with_templateflow(space, client)
 
 
 @contextlib.contextmanager
-def _open_templateflow(spaces: Sequence[Space], findings: Findings) -> Iterator[Any]:
+def _open_templateflow(spaces: Sequence[Space]) -> Iterator[Any]:
     """Provide a client of TemplateFlow whose folder has an empty file for each existing file.
 
     The folder is temporary: the client lists the files of its folder, but the cache may be
@@ -165,16 +162,16 @@ def _open_templateflow(spaces: Sequence[Space], findings: Findings) -> Iterator[
             warnings.simplefilter("ignore")
             from templateflow import TemplateFlowClient
     except OSError as error:
-        _refuse_directory(spaces[0], error, findings)
+        _refuse_directory(spaces[0], error)
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
         yield TemplateFlowClient(root=folder, use_datalad=False)
 
 
-def _refuse_directory(space: Space, error: OSError, findings: Findings) -> None:
+def _refuse_directory(space: Space, error: OSError) -> None:
     """Report a TemplateFlow directory that is not writable."""
-    findings.refuse_option(
+    refuse_option(
         f"--output-spaces {space}",
         "the template is not stored on this machine, and the TemplateFlow directory"
         f" {templateflow_home()} is not writable ({error})",
@@ -182,16 +179,16 @@ def _refuse_directory(space: Space, error: OSError, findings: Findings) -> None:
     )
 
 
-def _check_with_templateflow(space: Space, client: Any, findings: Findings) -> None:
+def _check_with_templateflow(space: Space, client: Any) -> None:
     """Reject a space that TemplateFlow does not provide with all images for registration."""
     option_text = f"--output-spaces {space}"
     if not client.ls(space.name, cohort=space.cohort or None, **_VOLUME):
-        findings.refuse_option(option_text, *_describe_unknown(space, client))
+        refuse_option(option_text, *_describe_unknown(space, client))
         return
     grid = _choose_grid(space, client)
     for name, query in _REQUIRED_IMAGES.items():
         if not client.ls(space.name, **grid, **query):
-            findings.refuse_option(
+            refuse_option(
                 option_text,
                 f"the template does not include a {name}, which is required for registration",
                 _OTHER_SPACE_FIX,
@@ -200,7 +197,7 @@ def _check_with_templateflow(space: Space, client: Any, findings: Findings) -> N
     if space.resolution:
         sizes = list_resolutions(client.get_metadata(space.name))
         if space.resolution not in sizes:
-            _refuse_resolution(space, sizes, findings)
+            _refuse_resolution(space, sizes)
 
 
 def _describe_unknown(space: Space, client: Any) -> tuple[str, str]:
@@ -238,10 +235,10 @@ def _choose_grid(space: Space, client: Any) -> _Query:
     return {**cohort, "resolution": next((label for label in (1, 2) if label in labels), None)}
 
 
-def _refuse_resolution(space: Space, sizes: Mapping[str, float], findings: Findings) -> None:
+def _refuse_resolution(space: Space, sizes: Mapping[str, float]) -> None:
     """Report a resolution that a template lacks; `sizes` maps its resolutions to mm."""
     resolutions = ", ".join(f"res-{label} ({mm:g} mm)" for label, mm in sizes.items())
-    findings.refuse_option(
+    refuse_option(
         f"--output-spaces {space}",
         f"the resolution {space.resolution} is not available for this template (available:"
         f" {resolutions or 'no named resolution'})",

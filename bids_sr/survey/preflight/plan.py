@@ -9,7 +9,7 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import Notice
 from bids_sr.io.region_spaces import T1W, TEMPLATE, RegionSpace
-from bids_sr.survey.bids import BoldRun, Subject
+from bids_sr.survey.bids.inputs import BoldRun, Subject
 from bids_sr.survey.bids.precomputed import DerivativeFolder
 
 

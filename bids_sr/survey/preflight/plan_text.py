@@ -14,8 +14,8 @@ from bids_sr.io.grids import BOLDREF
 from bids_sr.io.notices import Notice
 from bids_sr.io.region_names import BRAIN, region_labels
 from bids_sr.io.series import SDMOD, series_name
-from bids_sr.survey.bids import BoldRun, Subject
 from bids_sr.survey.bids.findings import group_notices, group_problems
+from bids_sr.survey.bids.inputs import BoldRun, Subject
 from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.survey.bids.method_options import unavailable_reason
 from bids_sr.survey.bids.precomputed import reused_text

@@ -12,7 +12,7 @@ from bids_sr.config import SuperRes
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import load_model, verify_model
 from bids_sr.sr.recipe_changes import select_changes
-from bids_sr.survey.bids import Findings
+from bids_sr.survey.bids.findings import add_problem, refuse_option
 from bids_sr.survey.bids.pretrained_models import method_of_model
 
 _LOADING_CODE = (
@@ -21,7 +21,7 @@ _LOADING_CODE = (
 )
 
 
-def check_pretrained(superres: SuperRes, findings: Findings) -> None:
+def check_pretrained(superres: SuperRes) -> None:
     """Reject ``--pretrained`` models that are damaged or foreign, or differ from their cards."""
     reasons = {}
     for file in superres.pretrained if superres.learned else ():
@@ -40,11 +40,11 @@ def check_pretrained(superres: SuperRes, findings: Findings) -> None:
     )
     for file, reason in reasons.items():
         if reason:
-            findings.add_problem(f"--pretrained {file}", reason, fix)
+            add_problem(f"--pretrained {file}", reason, fix)
     for file in intact:
         changes = select_changes(superres.recipe_changes, method_of_model(file) or "")
         if changes:
-            findings.refuse_option(
+            refuse_option(
                 f"--set {' '.join(map(str, changes))}",
                 f"{changes[0].method} is not trained because its model is loaded from"
                 f" --pretrained {file}, so this training setting has no effect",

@@ -17,8 +17,10 @@ from bids_sr.io.template_files import (
     read_resolutions,
 )
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.survey.bids import Findings, Subject, parse_entities
-from bids_sr.survey.bids.headers import read_header, squeezed_shape
+from bids_sr.survey.bids.entities import parse_entities
+from bids_sr.survey.bids.findings import refuse_option
+from bids_sr.survey.bids.headers import find_header, squeezed_shape
+from bids_sr.survey.bids.inputs import Subject
 
 
 class OptionImage(NamedTuple):
@@ -30,20 +32,18 @@ class OptionImage(NamedTuple):
     voxels: np.ndarray
 
 
-def find_mask_space(
-    mask: OptionImage, subject: Subject, settings: Settings, findings: Findings
-) -> RegionSpace | None:
+def find_mask_space(mask: OptionImage, subject: Subject, settings: Settings) -> RegionSpace | None:
     """Return the space of a mask for one participant; None with a problem if it has no space.
 
     A mask in the space of a run must have the field of view of all runs. Only a mask in the space
     of the template may be named after another participant.
     """
-    space = _find_space(mask, _list_grids(subject, settings), subject, findings)
-    if space == BOLDREF and not _has_view_of_runs(mask, subject, findings):
+    space = _find_space(mask, _list_grids(subject, settings), subject)
+    if space == BOLDREF and not _has_view_of_runs(mask, subject):
         return None
     label = parse_entities(mask.path).get("subject", subject.label)
     if space not in (None, TEMPLATE) and label != subject.label:
-        findings.refuse_option(
+        refuse_option(
             mask.option,
             f"the mask is of sub-{label}, but the call processes sub-{subject.label}",
             f"Use --participant-label {label}, and one call per participant, or a mask in the"
@@ -53,14 +53,14 @@ def find_mask_space(
     return space
 
 
-def _has_view_of_runs(image: OptionImage, subject: Subject, findings: Findings) -> bool:
+def _has_view_of_runs(image: OptionImage, subject: Subject) -> bool:
     """Return whether a mask in the space of a run can be used in all runs of a participant.
 
     A run with another field of view is reported.
     """
     for run in subject.runs:
         if not image.grid.has_view_of(Grid(shape=run.shape, affine=run.affine)):
-            findings.refuse_option(
+            refuse_option(
                 image.option,
                 f"the mask is in the space of a BOLD run, but its field of view differs from"
                 f" {run.stem}",
@@ -71,7 +71,7 @@ def _has_view_of_runs(image: OptionImage, subject: Subject, findings: Findings) 
 
 
 def find_atlas_spaces(
-    atlas: OptionImage, subjects: Sequence[Subject], settings: Settings, findings: Findings
+    atlas: OptionImage, subjects: Sequence[Subject], settings: Settings
 ) -> dict[str, RegionSpace]:
     """Return the space of an atlas file by participant, and report a missing space.
 
@@ -81,7 +81,7 @@ def find_atlas_spaces(
     for subject in (subject for subject in subjects if subject.runs and subject.t1w):
         grids = _list_grids(subject, settings)
         del grids[BOLDREF]  # atlases are resampled to the T1w image
-        space = _find_space(atlas, grids, subject, findings)
+        space = _find_space(atlas, grids, subject)
         if space is None:
             break
         spaces[subject.label] = space
@@ -98,14 +98,11 @@ def _list_grids(subject: Subject, settings: Settings) -> dict[str, list[Grid]]:
     template_grids = [
         load_grid(template, resolution) for resolution in ("", *read_resolutions(template))
     ]
-    t1w_headers = [read_header(image, Findings()) for image in subject.t1w[:1]]
+    t1w_headers = map(find_header, subject.t1w[:1])
     run_grids = []
     for run in subject.runs:
         shape, affine = hr_grid(run.shape, run.affine, run.factor)
-        run_grids += [
-            Grid(shape=run.shape, affine=run.affine),
-            Grid(shape=shape, affine=affine),
-        ]
+        run_grids += [Grid(shape=run.shape, affine=run.affine), Grid(shape=shape, affine=affine)]
     return {
         T1W: [read_grid(header) for header in t1w_headers if header is not None],
         BOLDREF: run_grids,
@@ -134,10 +131,7 @@ def read_grid(header: Header) -> Grid:
 
 
 def _find_space(
-    image: OptionImage,
-    grids: Mapping[str, Sequence[Grid]],
-    subject: Subject,
-    findings: Findings,
+    image: OptionImage, grids: Mapping[str, Sequence[Grid]], subject: Subject
 ) -> RegionSpace | None:
     """Return the space of an image for one participant, or None with a problem.
 
@@ -159,7 +153,7 @@ def _find_space(
             f" one space of sub-{subject.label}"
         )
     choices = [f"space-{known.replace('+', '_cohort-')}" for known in grids]
-    findings.refuse_option(
+    refuse_option(
         image.option,
         reason,
         f"Add the space to the file name: {', '.join(choices[:-1])} or {choices[-1]}. To use"

@@ -20,8 +20,9 @@ from bids_sr.io.region_names import (
     region_of_tasks,
 )
 from bids_sr.io.region_spaces import RegionSpace
-from bids_sr.survey.bids import Findings, Subject
+from bids_sr.survey.bids.findings import Findings, about, refuse_option, warn
 from bids_sr.survey.bids.headers import COLOR_REASON, READ_ERRORS, read_header, squeezed_shape
+from bids_sr.survey.bids.inputs import Subject
 from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.survey.preflight.plan import RegionMask
 from bids_sr.survey.preflight.region_spaces import (
@@ -65,8 +66,9 @@ def _count_voxels(image: Path) -> Counter[int]:
     return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
 
+@about(code="space")
 def check_regions(
-    settings: Settings, subjects: Sequence[Subject], findings: Findings
+    settings: Settings, subjects: Sequence[Subject]
 ) -> tuple[dict[str, RegionMask], dict[str, RegionSpace]]:
     """Check the atlas and the masks of regions of interest.
 
@@ -75,38 +77,32 @@ def check_regions(
     atlas file by participant.
     """
     activation = settings.activation
-    masks = {
-        roi: _check_mask(roi, settings, subjects, findings)
-        for roi in activation.roi
-        if is_file(roi)
-    }
+    masks = {roi: _check_mask(roi, settings, subjects) for roi in activation.roi if is_file(roi)}
     atlas_spaces = dict[str, RegionSpace]()
     if not is_aal2(activation.atlas):
-        atlas_spaces = _check_atlas(settings, subjects, findings)
+        atlas_spaces = _check_atlas(settings, subjects)
     return {roi: mask for roi, mask in masks.items() if mask is not None}, atlas_spaces
 
 
-def _check_mask(
-    roi: str, settings: Settings, subjects: Sequence[Subject], findings: Findings
-) -> RegionMask | None:
+def _check_mask(roi: str, settings: Settings, subjects: Sequence[Subject]) -> RegionMask | None:
     """Check a mask of ``--roi``; return None with a problem if it cannot be used."""
     option = f"--roi {roi}"
     fix = f"Specify a mask image. {_NAMES_FIX}"
-    image = _read_image(Path(roi), option, fix, settings, findings)
+    image = _read_image(Path(roi), option, fix, settings)
     if image is None:
         return None
     voxels = image.voxels
     values = np.unique(voxels[voxels > 0])
     if not values.size:
         content = "NaN" if np.isnan(voxels).all() else "0, negative or NaN"
-        findings.refuse_option(
+        refuse_option(
             option,
             f"the mask image is empty: all voxel values are {content}",
             f"Specify a mask image with values above 0 inside the region. {_NAMES_FIX}",
         )
         return None
     if values.size > 1 or (voxels < 0).any():
-        findings.refuse_option(
+        refuse_option(
             option,
             f"the image is not a mask: it contains {_describe_values(voxels, values)}",
             "Specify an image with the value 1 inside the region and 0 outside. Threshold an"
@@ -116,7 +112,7 @@ def _check_mask(
         return None
     spaces = {}
     for subject in (subject for subject in subjects if subject.runs):
-        space = find_mask_space(image, subject, settings, findings)
+        space = find_mask_space(image, subject, settings)
         if space is None:
             return None
         spaces[subject.label] = space
@@ -133,9 +129,7 @@ def _describe_values(voxels: np.ndarray, positive_values: np.ndarray) -> str:
     return " and ".join(texts)
 
 
-def _check_atlas(
-    settings: Settings, subjects: Sequence[Subject], findings: Findings
-) -> dict[str, RegionSpace]:
+def _check_atlas(settings: Settings, subjects: Sequence[Subject]) -> dict[str, RegionSpace]:
     """Check the label image of an atlas, and that requested regions have voxels in it.
 
     The image must be 3D and contain integers with a name for each label. Returns the space of an
@@ -146,29 +140,21 @@ def _check_atlas(
     option = f"--set activation.atlas={activation.atlas}"
     fix = "Specify a label image, or use AAL2."
     image = _read_image(
-        atlas.image,
-        option,
-        "Specify a single label image in NIfTI format, or use AAL2.",
-        settings,
-        findings,
+        atlas.image, option, "Specify a single label image in NIfTI format, or use AAL2.", settings
     )
     if image is None:
         return {}
     voxels = image.voxels
     label_numbers = np.unique(voxels[voxels != 0])
     if not label_numbers.size:
-        findings.refuse_option(
-            option, f"the label image {atlas.image} is empty: all voxels are 0", fix
-        )
+        refuse_option(option, f"the label image {atlas.image} is empty: all voxels are 0", fix)
         return {}
     if (label_numbers != np.round(label_numbers)).any():
-        findings.refuse_option(
-            option, f"the label image {atlas.image} contains non-integer values", fix
-        )
+        refuse_option(option, f"the label image {atlas.image} contains non-integer values", fix)
         return {}
     numbers = set(label_numbers.astype(int).tolist())
     if unnamed_labels := sorted(numbers - set(atlas.labels.values())):
-        findings.refuse_option(
+        refuse_option(
             option,
             f"some labels of {atlas.image} are missing in {atlas.table.name}:"
             f" {list_some([*map(str, unnamed_labels)], _MAX_LABELS)}",
@@ -176,15 +162,13 @@ def _check_atlas(
         )
     existing_labels = {name for name, number in atlas.labels.items() if number in numbers}
     for region_option, labels in _list_regions(settings):
-        _check_labels(region_option, labels, existing_labels, atlas.image, findings)
+        _check_labels(region_option, labels, existing_labels, atlas.image)
     if not is_file(activation.atlas):
         return {}
-    return find_atlas_spaces(image, subjects, settings, findings)
+    return find_atlas_spaces(image, subjects, settings)
 
 
-def _read_image(
-    file: Path, option_text: str, fix: str, settings: Settings, findings: Findings
-) -> OptionImage | None:
+def _read_image(file: Path, option_text: str, fix: str, settings: Settings) -> OptionImage | None:
     """Return the 3D image that an option names, or None with a problem.
 
     Its voxels are only read if they fit into the memory.
@@ -192,10 +176,10 @@ def _read_image(
     import nibabel as nb
 
     limit_gb = settings.resources.mem_gb or machine.memory_gb()
-    image_findings = Findings()
-    header = read_header(file, image_findings)
+    with Findings() as found:
+        header = read_header(file)
     if header is None:
-        reason = f"the file {file}: {image_findings.problems[0].why}"
+        reason = f"the file {file}: {found.problems[0].why}"
     elif len(squeezed_shape(header)) != 3:
         reason = f"the file {file} is not a 3D image"
     elif header.complex or header.colored:
@@ -213,7 +197,7 @@ def _read_image(
             return OptionImage(option_text, file, read_grid(header), voxels)
         except READ_ERRORS as error:
             reason = f"the file {file} is truncated or corrupt ({error})"
-    findings.refuse_option(option_text, reason, fix)
+    refuse_option(option_text, reason, fix)
     return None
 
 
@@ -227,11 +211,7 @@ def _list_regions(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _check_labels(
-    option: str,
-    labels: Collection[str],
-    existing_labels: Collection[str],
-    image: Path,
-    findings: Findings,
+    option: str, labels: Collection[str], existing_labels: Collection[str], image: Path
 ) -> None:
     """Reject a region without any voxel in the label image, and warn of labels without voxels."""
     missing_labels = [name for name in labels if name not in existing_labels]
@@ -240,9 +220,9 @@ def _check_labels(
     names = list_some(missing_labels, _MAX_LABELS)
     reason = f"{image} has no voxels with the label{'s' * (len(missing_labels) > 1)} {names}"
     if len(missing_labels) < len(labels):
-        findings.warn(option, f"{reason}. The region consists of the other labels.")
+        warn(option, f"{reason}. The region consists of the other labels.")
         return
-    findings.refuse_option(
+    refuse_option(
         option,
         f"the region is empty: {reason}",
         f"Choose labels with voxels: {list_some(sorted(existing_labels))}.",

@@ -23,8 +23,15 @@ from bids_sr.glm.contrasts import (
 )
 from bids_sr.io.notices import UsageError
 from bids_sr.io.tables import MISSING_MARKS
-from bids_sr.survey.bids import Findings
-from bids_sr.survey.bids.entities import has_entities, parse_entities, stem_of_echoes
+from bids_sr.survey.bids.entities import has_entities, parse_entities, parse_owner
+from bids_sr.survey.bids.findings import (
+    about,
+    add_problem,
+    count_problems,
+    note,
+    refuse_option,
+    warn,
+)
 from bids_sr.survey.preflight.estimability import TypesOfRun, note_imprecise, select_estimable
 from bids_sr.survey.preflight.events import MISSING_TYPE
 from bids_sr.survey.preflight.plan import PlannedTerms
@@ -37,8 +44,6 @@ _Request = str | tuple[str, Contrast]
 def resolve_run_contrasts(
     types: Mapping[Path, TypesOfRun],
     requested: Sequence[_Request],
-    tables: Mapping[Path, Path],
-    findings: Findings,
     labels: Mapping[Path, Mapping[str, str]] = MappingProxyType({}),
 ) -> tuple[dict[Path, dict[str, Contrast]], dict[str, PlannedTerms]]:
     """Return the contrasts of each run, and the terms of contrasts over runs by name.
@@ -52,11 +57,11 @@ def resolve_run_contrasts(
     Names of requested contrasts are distinct without case among all requests, whatever types a run
     has, so that a name has the same meaning in all runs of a task.
 
-    `types`, events `tables` and `labels` of trial types are by BOLD file; without labels, they are
-    chosen among the types of the run. `requested` are contrasts as written by the user, or name
+    `types` and `labels` of trial types are by BOLD file; without labels, they are chosen among the
+    types of the run. `requested` are contrasts as written by the user, or name
     and weights from ``--model``; if empty, default contrasts are used, and beside `DEFAULTS`, too.
     """
-    n_problems = len(findings.problems)
+    n_problems = count_problems()
     all_types = list(dict.fromkeys(name for run in types.values() for name in run.modeled))
     all_labels = label_types(all_types) | {
         name: label for run_labels in labels.values() for name, label in run_labels.items()
@@ -73,13 +78,12 @@ def resolve_run_contrasts(
             over_runs[make_unique_label(parsed.name, over_runs)] = parsed
         else:
             own_requests.append(request)
-    possible_requests = _select_possible(types, own_requests, findings)
-    types = share_averaged_types(types, tables, findings)
+    possible_requests = _select_possible(types, own_requests)
+    types = share_averaged_types(types)
     contrasts: dict[Path, dict[str, Contrast]] = {}
     for bold, run in types.items():
         run_labels = labels.get(bold) or label_types(run.modeled)
-        entities = parse_entities(bold)
-        with findings.about(entities.get("subject", ""), stem_of_echoes(bold), code="events"):
+        with about(*parse_owner(bold), code="events"):
             contrasts[bold] = {}
             if with_defaults:
                 defaults = resolve_contrasts(
@@ -88,8 +92,8 @@ def resolve_run_contrasts(
                     averaged_types=run.averaged,
                     labels=run_labels,
                 )
-                contrasts[bold] = select_estimable(run, defaults, tables[bold], findings)
-        changed_names = _change_names(own_requests, run_labels, findings)
+                contrasts[bold] = select_estimable(run, defaults)
+        changed_names = _change_names(own_requests, run_labels)
         for position in possible_requests[bold]:
             resolved = resolve_contrasts(
                 run.modeled,
@@ -102,17 +106,21 @@ def resolve_run_contrasts(
                 name = changed_names.get((position, name), name)
                 contrasts[bold][make_unique_label(name, contrasts[bold])] = weights
     planned_terms = {
-        name: _plan_terms(contrast, types, contrasts, all_labels, findings)
+        name: _plan_terms(contrast, types, contrasts, all_labels)
         for name, contrast in over_runs.items()
     }
     for bold, run in types.items():
-        with findings.about(
-            parse_entities(bold).get("subject", ""), stem_of_echoes(bold), code="events"
-        ):
-            if run.information is not None:
-                note_imprecise(run, contrasts[bold], tables[bold], findings)
-    if requested and len(findings.problems) == n_problems:
-        _refuse_unmapped(contrasts, findings)
+        with about(*parse_owner(bold), code="events"):
+            note_imprecise(run, contrasts[bold])
+    unmapped = next((bold for bold, weights in contrasts.items() if not weights), None)
+    if requested and unmapped is not None and count_problems() == n_problems:
+        with about(*parse_owner(unmapped)):
+            add_problem(
+                unmapped,
+                "none of the requested contrasts can be computed for this run, so the run would"
+                " not have any activation maps",
+                "Exclude the run (--task-id, --run-id), or add a contrast.",
+            )
     return contrasts, planned_terms
 
 
@@ -121,7 +129,6 @@ def _plan_terms(
     types: Mapping[Path, TypesOfRun],
     contrasts: Mapping[Path, dict[str, Contrast]],
     labels: Mapping[str, str],
-    findings: Findings,
 ) -> PlannedTerms:
     """Return contrast and weight of each run of the terms of a contrast over runs.
 
@@ -143,7 +150,7 @@ def _plan_terms(
         selected = [run for bold, run in types.items() if has_entities(bold, runs)]
         cancel = not any(any(weigh_terms(terms, run.averaged).values()) for run in selected)
         if lacking == participants:
-            findings.refuse_option(
+            refuse_option(
                 option,
                 f"the weights of {term_text} cancel, so that nothing is compared"
                 if selected and cancel
@@ -153,21 +160,21 @@ def _plan_terms(
             )
             continue
         for label in sorted(lacking - {""}):
-            with findings.about(label):
-                findings.warn(
+            with about(label):
+                warn(
                     option,
                     f"sub-{label} has no run with {term_text}, so that the contrast is not"
                     " computed for this participant, who is left out of its group map.",
                 )
     bolds = [bold for term_runs in planned.values() for bold in term_runs]
     if len(set(bolds)) < len(bolds):
-        findings.refuse_option(
+        refuse_option(
             option,
             "a run belongs to several terms, so that the runs of the terms overlap",
             "Give each term other runs, or several terms exactly the same runs.",
         )
     elif bolds and len(_list_participants(bolds)) == len(bolds):
-        findings.refuse_option(
+        refuse_option(
             option,
             "the terms are from a single run of each participant",
             "Name a further run in a term, or remove `@` and the entities, which maps the contrast"
@@ -197,8 +204,7 @@ def _add_contrast(
 
     The contrast, or its opposite, is added to `contrasts` if the run does not have it.
     """
-    summed = weigh_terms(terms, run.averaged)
-    weights = {name: weight for name, weight in summed.items() if weight}
+    weights = {name: weight for name, weight in weigh_terms(terms, run.averaged).items() if weight}
     size = sum_larger_side(weights)
     for sign in (1.0, -1.0):
         signed = comparable({name: sign * weight for name, weight in weights.items()})
@@ -206,30 +212,15 @@ def _add_contrast(
             if comparable(other) == signed:
                 return name, sign * size / sum_larger_side(other)
     sign = 1.0 if terms[0].weight > 0 else -1.0
-    positive_terms = [replace(term, weight=sign * term.weight) for term in terms]
-    name = name_terms(positive_terms, labels)
+    name = name_terms([replace(term, weight=sign * term.weight) for term in terms], labels)
     if name in contrasts:
         name = make_unique_label(name, contrasts)
     contrasts[name] = {key: sign * weight / size for key, weight in weights.items()}
     return name, sign * size
 
 
-def _refuse_unmapped(contrasts: Mapping[Path, Mapping[str, Contrast]], findings: Findings) -> None:
-    """Report the first run without any contrast."""
-    bold = next((bold for bold, weights in contrasts.items() if not weights), None)
-    if bold is None:
-        return
-    with findings.about(parse_entities(bold).get("subject", ""), stem_of_echoes(bold)):
-        findings.add_problem(
-            bold,
-            "none of the requested contrasts can be computed for this run, so the run would"
-            " not have any activation maps",
-            "Exclude the run (--task-id, --run-id), or add a contrast.",
-        )
-
-
 def _change_names(
-    requested: Sequence[_Request], labels: Mapping[str, str], findings: Findings
+    requested: Sequence[_Request], labels: Mapping[str, str]
 ) -> dict[tuple[int, str], str]:
     """Return changed names by position and name of the requested contrasts, and report them.
 
@@ -250,7 +241,7 @@ def _change_names(
         names[unique_name] = weights
         if unique_name != name:
             changed_names[position, name] = unique_name
-            findings.note(
+            note(
                 _option_text(request),
                 f"the contrast is named {unique_name}, because another contrast has the name"
                 f" {name}, perhaps with letters of other case, which some file systems ignore.",
@@ -259,7 +250,7 @@ def _change_names(
 
 
 def _select_possible(
-    types: Mapping[Path, TypesOfRun], requested: Sequence[_Request], findings: Findings
+    types: Mapping[Path, TypesOfRun], requested: Sequence[_Request]
 ) -> dict[Path, list[int]]:
     """Return the positions of the requested contrasts that are possible in each run.
 
@@ -271,9 +262,9 @@ def _select_possible(
         for bold in bolds:
             possible_requests[bold].append(position)
         if not bolds:
-            _refuse_impossible(request, types.values(), findings)
+            _refuse_impossible(request, types.values())
         elif len(bolds) < len(types):
-            findings.note(
+            note(
                 _option_text(request),
                 f"the contrast is computed for {len(bolds)} of {len(types)} runs; the other runs"
                 " lack at least one of its trial types.",
@@ -281,7 +272,7 @@ def _select_possible(
     return possible_requests
 
 
-def _refuse_impossible(request: _Request, types: Iterable[TypesOfRun], findings: Findings) -> None:
+def _refuse_impossible(request: _Request, types: Iterable[TypesOfRun]) -> None:
     """Report a contrast that is not possible in any run."""
     runs = list(types)
     all_types = tuple(dict.fromkeys(name for run in runs for name in run.modeled))
@@ -291,10 +282,10 @@ def _refuse_impossible(request: _Request, types: Iterable[TypesOfRun], findings:
         resolved = resolve_contrasts(all_types, [request])
     except UsageError as error:
         reason = _explain_unmodeled(request, all_types, unmodeled) or error.notice.why
-        findings.refuse_option(_option_text(request), reason, error.notice.remedy)
+        refuse_option(_option_text(request), reason, error.notice.remedy)
         return
     names = ", ".join(name for weights in resolved.values() for name in weights)
-    findings.refuse_option(
+    refuse_option(
         _option_text(request),
         f"no run contains all trial types of the contrast ({names})",
         "Use trial types that occur in the same run, or name the runs, such as `A@run-1 -"

@@ -9,8 +9,9 @@ from bids_sr.config import Settings
 from bids_sr.io.arrays import Float
 from bids_sr.io.confound_names import MOTION_PARAMETERS, MOTION_REGRESSORS
 from bids_sr.io.notices import InvalidInput
-from bids_sr.survey.bids import BoldRun, Findings
+from bids_sr.survey.bids.findings import add_problem, note
 from bids_sr.survey.bids.headers import READ_ERRORS
+from bids_sr.survey.bids.inputs import BoldRun
 
 if TYPE_CHECKING:
     from bids_sr.glm.design import DesignSettings
@@ -23,15 +24,13 @@ _MIN_HALF_AT_REST_S = 5.0
 _MAX_NONSTEADY_AT_REST = 10
 
 
-def can_be_split(
-    run: BoldRun, settings: Settings, findings: Findings, *, n_seeds: int = 0
-) -> bool:
+def can_be_split(run: BoldRun, settings: Settings, *, n_seeds: int = 0) -> bool:
     """Return whether any condition of a run has blocks for two halves.
 
     Conditions without such blocks are reported. The events table must be valid.
     """
     if run.events is None:
-        return _can_be_split_at_rest(run, settings, findings, n_seeds)
+        return _can_be_split_at_rest(run, settings, n_seeds)
     from bids_sr.glm.blocks import UsedVolumes, count_used_blocks, fewer_units, find_units
     from bids_sr.glm.design import find_uncensored_volumes
     from bids_sr.glm.regressors import read_events
@@ -52,19 +51,17 @@ def can_be_split(
         text = f"{run.n_volumes} volumes are not enough to estimate {n_modeled} blocks separately"
         limit = fewer_units(events, volumes, max_units)
         if limit is None:
-            findings.note(run.events, f"{text}. Split-half analysis is skipped.")
+            note(run.events, f"{text}. Split-half analysis is skipped.")
             return False
-        findings.note(
+        note(
             run.events,
             f"{text}. Split halves are composed of groups of consecutive blocks instead.",
         )
         units = find_units(events, volumes, limit)
-    return _has_enough_blocks(count_used_blocks(units), run.events, findings)
+    return _has_enough_blocks(count_used_blocks(units), run.events)
 
 
-def _can_be_split_at_rest(
-    run: BoldRun, settings: Settings, findings: Findings, n_seeds: int
-) -> bool:
+def _can_be_split_at_rest(run: BoldRun, settings: Settings, n_seeds: int) -> bool:
     """Return whether a run without events has segments for two halves, and report if not."""
     from bids_sr.glm.seeds import MIN_SEGMENTS, segment_count
 
@@ -80,7 +77,7 @@ def _can_be_split_at_rest(
             f" {n_seeds} seeds and the requested temporal filters."
         )
     if reason:
-        findings.note(run.bold, reason)
+        note(run.bold, reason)
     return not reason
 
 
@@ -138,7 +135,7 @@ def _count_allowed_blocks(run: BoldRun, settings: Settings, dummies: int) -> int
     return rows - columns - 1
 
 
-def _has_enough_blocks(counts: Mapping[str, int], table: Path, findings: Findings) -> bool:
+def _has_enough_blocks(counts: Mapping[str, int], table: Path) -> bool:
     """Return whether any condition has a block for each half, and report other conditions.
 
     `counts` are the numbers of blocks by condition of the events table `table`.
@@ -160,13 +157,13 @@ def _has_enough_blocks(counts: Mapping[str, int], table: Path, findings: Finding
             if len(counts) - len(too_few) > 1
             else "not tested"
         )
-        findings.note(
+        note(
             table,
             f"{text}. Conditions with fewer blocks are excluded ({describe_counts(too_few)}), and"
             f" contrasts that contain them are {consequence}.",
         )
         return True
-    findings.note(
+    note(
         table,
         f"{text}, but no condition has two ({describe_counts(too_few)}). Split-half analysis is"
         " skipped.",
@@ -174,30 +171,23 @@ def _has_enough_blocks(counts: Mapping[str, int], table: Path, findings: Finding
     return False
 
 
-def is_long_enough(
-    run: BoldRun,
-    n_regressors: int,
-    settings: Settings,
-    findings: Findings,
-    *,
-    n_confounds: int = len(MOTION_REGRESSORS),
-) -> bool:
+def is_long_enough(run: BoldRun, n_regressors: int, settings: Settings) -> bool:
     """Return whether a run has enough volumes for its linear model, and report a problem if not.
 
-    The model consists of regressors of interest (trial types with their derivatives, or seeds;
-    `n_regressors`), confounds, drift and mean. It is also fitted to runs without events, to remove
+    The model consists of regressors (`n_regressors`: trial types with their derivatives, or seeds,
+    and confounds), drift and mean. It is also fitted to runs without events, to remove
     confounds before connectivity is computed, and these runs must last long enough for slow
     fluctuations.
     """
     from bids_sr.preproc.nonsteady import limit_nonsteady
 
     dummies = settings.preprocessing.dummy_scans or 0
-    rows, columns = _count_rows_and_columns(run, dummies, n_regressors + n_confounds, settings)
+    rows, columns = _count_rows_and_columns(run, dummies, n_regressors, settings)
     if rows - limit_nonsteady(run.tr) <= columns:
         dummies = count_dummies(run, settings)
-        rows, columns = _count_rows_and_columns(run, dummies, n_regressors + n_confounds, settings)
+        rows, columns = _count_rows_and_columns(run, dummies, n_regressors, settings)
     if settings.activation.models_time:
-        return _has_enough_uncensored_volumes(run, columns, rows, settings, findings)
+        return _has_enough_uncensored_volumes(run, columns, rows, settings)
     n_needed = columns + 1 if run.events is None or "glm" in settings.activation.kinds else 3
     length = f"{run.n_volumes} volumes" + (f" minus {dummies} dummy volumes" if dummies else "")
     reason = ""
@@ -212,7 +202,7 @@ def is_long_enough(
             f" has {length} at a TR of {run.tr:g} s"
         )
     if reason:
-        findings.add_problem(
+        add_problem(
             run.bold,
             reason,
             "Exclude the run (--task-id, --run-id), or remove fewer volumes with --dummy-scans.",
@@ -249,7 +239,7 @@ def count_dummies(run: BoldRun, settings: Settings) -> int:
 
 
 def _has_enough_uncensored_volumes(
-    run: BoldRun, columns: int, rows: int, settings: Settings, findings: Findings
+    run: BoldRun, columns: int, rows: int, settings: Settings
 ) -> bool:
     """Return whether enough volumes remain after censoring and filtering, as far as known.
 
@@ -280,7 +270,7 @@ def _has_enough_uncensored_volumes(
         min_seconds = LEAST_AT_REST_S if run.events is None else 0.0
         check_volumes(n_remaining, rows, all_columns, model, tr=run.tr, least_s=min_seconds)
     except InvalidInput as error:
-        findings.add_problem(run.bold, error.reason, error.remedy)
+        add_problem(run.bold, error.reason, error.remedy)
         return False
     return True
 
@@ -300,11 +290,11 @@ def time_model(settings: Settings, *, with_censoring: bool = True) -> "TimeModel
     )
 
 
-def note_nyquist(run: BoldRun, settings: Settings, findings: Findings) -> None:
+def note_nyquist(run: BoldRun, settings: Settings) -> None:
     """Report a pass band that ends above the highest frequency of a run."""
     band, highest = settings.activation.band_pass, 0.5 / run.tr
     if band and band[1] > highest * (1 + 1e-9):
-        findings.note(
+        note(
             run.bold,
             f"the upper limit of --band-pass ({band[1]:g} Hz) is above the Nyquist frequency of"
             f" the run ({highest:.3g} Hz at a TR of {run.tr:g} s), so no high frequencies are"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from bids_sr.config import Settings
 from bids_sr.io.earlier_files import run_prefix
-from bids_sr.survey.bids import BoldRun, Findings, parse_entities
-from bids_sr.survey.bids.entities import run_number_order, short_run_name
+from bids_sr.survey.bids.entities import parse_entities, run_number_order, short_run_name
+from bids_sr.survey.bids.findings import warn
+from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.label_lists import list_some
 
 _MAX_RUNS = 6  # number of runs in a message
@@ -23,15 +24,21 @@ _TaskKey = tuple[tuple[str, str], ...]
 
 
 def warn_of_separate_runs(
-    runs: Sequence[BoldRun], skipped: Iterable[str], settings: Settings, findings: Findings
+    runs: Sequence[BoldRun], skipped: Iterable[str], settings: Settings
 ) -> None:
     """Warn of runs with maps from an earlier call that are not combined with the runs of a call.
 
     Runs count if their series are still in the data set but were not selected. `runs` are runs of
     one participant that the call processes, and `skipped` names of runs that the call skips, which
-    are named elsewhere. `findings` receives one warning per task.
+    are named elsewhere. There is one warning per task.
     """
-    options = _list_selections(settings)
+    selection = settings.selection
+    selections = {
+        "--session-label": selection.session_label,
+        "--run-id": selection.run_id,
+        "--bids-filter-file": selection.bids_filter_file,
+    }
+    options = [option for option, value in selections.items() if value]
     if not runs or not options:
         return
     folder = f"sub-{runs[0].entities['subject']}"
@@ -60,18 +67,7 @@ def warn_of_separate_runs(
             text = _describe(
                 task_runs, others, options, over_sessions=over_sessions, has_maps=has_maps
             )
-            findings.warn(folder, text)
-
-
-def _list_selections(settings: Settings) -> list[str]:
-    """Return the options of a call that select some runs of a participant."""
-    selection = settings.selection
-    selections = {
-        "--session-label": selection.session_label,
-        "--run-id": selection.run_id,
-        "--bids-filter-file": selection.bids_filter_file,
-    }
-    return [option for option, value in selections.items() if value]
+            warn(folder, text)
 
 
 def _list_prefixes(participant_dir: Path, pattern: str) -> set[str]:

@@ -13,8 +13,9 @@ from bids_sr.io.arrays import Float
 from bids_sr.io.notices import InvalidInput
 from bids_sr.io.orientation import storage_order
 from bids_sr.spatial.matrices import acquire
-from bids_sr.survey.bids import BoldRun, Findings
-from bids_sr.survey.preflight.stored_volumes import iterate_volumes, read_volumes
+from bids_sr.survey.bids.findings import add_problem
+from bids_sr.survey.bids.inputs import BoldRun
+from bids_sr.survey.preflight.stored_volumes import StoredVolumes, read_volumes
 
 BRIGHT_PERCENTILE = 98
 """Percentile that is the brightness of the head; higher percentiles may be artifacts."""
@@ -25,7 +26,7 @@ _MAX_GAIN = 1.25  # ratio between the signals of a reference and its run
 _HEAD_THRESHOLD = 0.25  # smallest brightness of the head relative to its bright voxels
 
 
-def check_reference(run: BoldRun, findings: Findings) -> None:
+def check_reference(run: BoldRun) -> None:
     """Compare the voxels of a measured reference with the run.
 
     Both images must be valid and have the same number of volumes.
@@ -60,7 +61,7 @@ def check_reference(run: BoldRun, findings: Findings) -> None:
             " --truth none."
         )
     if reason:
-        findings.add_problem(measured.bold, reason, fix)
+        add_problem(measured.bold, reason, fix)
 
 
 class _ReferenceAgreement(NamedTuple):
@@ -108,7 +109,7 @@ def _compare_with_reference(run: BoldRun, reference: BoldRun) -> _ReferenceAgree
     )
 
 
-def check_compared(run: BoldRun, findings: Findings) -> None:
+def check_compared(run: BoldRun) -> None:
     """Compare the voxels of series of other programs with the run.
 
     All images must be valid and have the same number of volumes.
@@ -130,17 +131,17 @@ def check_compared(run: BoldRun, findings: Findings) -> None:
     )
     for compared in run.compared.values():
         try:
-            check_nan_voxels(iterate_volumes(compared.bold))
+            check_nan_voxels(StoredVolumes(compared.bold))
             alignment = align_volumes(
                 volumes, read_volumes(compared.bold, numbers, compared.axis_order), run.affine
             )
         except InvalidInput as error:
-            findings.add_problem(
+            add_problem(
                 compared.bold, str(error), "Check that the series was computed from this run."
             )
             continue
         if reason_and_fix := find_rejection(alignment, is_corrected=compared.motion_corrected):
-            findings.add_problem(compared.bold, *reason_and_fix)
+            add_problem(compared.bold, *reason_and_fix)
 
 
 def _read_middle_echo(run: BoldRun, numbers: list[int]) -> dict[int, Float]:

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.glm.contrasts import ALL
-from bids_sr.survey.bids import Findings
-from bids_sr.survey.bids.entities import parse_entities, stem_of_echoes
+from bids_sr.survey.bids.entities import parse_entities, parse_owner
+from bids_sr.survey.bids.findings import about, note
 from bids_sr.survey.preflight.estimability import TypesOfRun, join_names
 
 # entities that differ between runs that are combined, or between their files
@@ -21,14 +21,12 @@ _MIN_TYPES = 2  # in a mean
 _MIN_SHARE = 0.5  # a mean over fewer of a run's types than this is another contrast
 
 
-def share_averaged_types(
-    types: Mapping[Path, TypesOfRun], tables: Mapping[Path, Path], findings: Findings
-) -> dict[Path, TypesOfRun]:
+def share_averaged_types(types: Mapping[Path, TypesOfRun]) -> dict[Path, TypesOfRun]:
     """Return trial types with means over the types that the runs of a participant and task share.
 
     Means are unchanged if most runs already average the same types, or if too few types are
-    shared. `types` and events `tables` are by BOLD file. `findings` receives a note per run whose
-    mean lacks some of its types.
+    shared. `types` are by BOLD file. A note states each run whose mean lacks
+    some of its types.
     """
     groups: dict[frozenset[tuple[str, str]], list[Path]] = defaultdict(list)
     for bold, run_types in types.items():
@@ -47,10 +45,16 @@ def share_averaged_types(
             kept = tuple(name for name in averaged if name in shared)
             shared_types[bold] = replace(types[bold], averaged=kept)
             if omitted:
-                with findings.about(
-                    parse_entities(bold).get("subject", ""), stem_of_echoes(bold), code="events"
-                ):
-                    findings.note(tables.get(bold, bold), _explain_omission(omitted))
+                is_one = len(omitted) == 1
+                noun, verb, pronoun = ("type", "is", "it") if is_one else ("types", "are", "them")
+                with about(*parse_owner(bold), code="events"):
+                    note(
+                        types[bold].table,
+                        f"the trial {noun} {join_names(omitted)} {verb} left out of the mean over"
+                        f" trial types (contrast {ALL}, and comparisons with the mean of the"
+                        f" others), because another run of the task lacks {pronoun}. Means of all"
+                        " runs over the same types can be combined.",
+                    )
     return shared_types
 
 
@@ -63,14 +67,3 @@ def _find_shared_types(averaged: Sequence[Sequence[str]]) -> set[str] | None:
     shared = set(frozenset.intersection(*type_sets))
     least_shared = min(len(shared) / len(names) for names in type_sets)
     return shared if len(shared) >= _MIN_TYPES and least_shared > _MIN_SHARE else None
-
-
-def _explain_omission(names: Sequence[str]) -> str:
-    """Return a note on types that are left out of means over types."""
-    noun, verb = ("type", "is") if len(names) == 1 else ("types", "are")
-    return (
-        f"the trial {noun} {join_names(names)} {verb} left out of the mean over trial types"
-        f" (contrast {ALL}, and comparisons with the mean of the others), because another run of"
-        f" the task lacks {'it' if len(names) == 1 else 'them'}. Means of all runs over the same"
-        " types can be combined."
-    )

@@ -5,7 +5,6 @@ contrasts that alternate.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,36 +18,35 @@ from bids_sr.preproc.alternation import (
 from bids_sr.preproc.clipped_values import ClippedVoxelSearch
 from bids_sr.preproc.gain_steps import GainStep, GainStepSearch
 from bids_sr.spatial.wrapped_values import find_wrapped_values, may_be_wrapped
-from bids_sr.survey.bids import Findings
+from bids_sr.survey.bids.findings import add_problem, note, warn
+from bids_sr.survey.preflight.stored_volumes import StoredVolumes
 
 _N_MEAN_VOLUMES = 5  # volumes in the mean image that shows the brain
 _MAX_EXAMINED = 20  # volumes with very negative values that are examined for wrapped values
 
 
 class SignalFaultSearch:
-    """Search for faults of the signal while the volumes of an image are read in order.
+    """Search for faults of the signal while the `stored` volumes of an image are read in order.
 
     `tr` is the repetition time of a run (s), which is searched for steps of the scale; None for
     other images. With `is_processed`, clipped voxels are searched, because the run is mapped.
     """
 
-    def __init__(self, path: Path, *, tr: float | None = None, is_processed: bool = False) -> None:
-        import nibabel as nb
-
+    def __init__(
+        self, path: Path, stored: StoredVolumes, *, tr: float | None, is_processed: bool
+    ) -> None:
         from bids_sr.preproc.multi_echo import limit_unsteady
 
-        image: Any = nb.load(path)
         self._path = path
-        self._shape: tuple[int, ...] = tuple(image.shape[:3])
-        n_volumes = int(np.prod(image.shape[3:]))
-        slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
+        self._shape = stored.shape[:3]
+        slope, intercept = stored.storage.slope, stored.storage.inter
         self._steps = (
             GainStepSearch(self._shape, tr=tr, slope=slope, intercept=intercept)
             if tr is not None
             else None
         )
         self._clipped = ClippedVoxelSearch() if is_processed else None
-        self._first_steady = limit_unsteady(n_volumes, tr or 0.0)
+        self._first_steady = limit_unsteady(int(np.prod(stored.shape[3:])), tr or 0.0)
         # With an intercept, stored 0 is not signal 0, and negative values can be the background.
         self._may_wrap = intercept == 0
         self._wrapped: tuple[int, int, int] | None = None
@@ -69,25 +67,23 @@ class SignalFaultSearch:
                 self._wrapped = (*wrapped, self._n_volumes)
         self._n_volumes += 1
 
-    def report(self, findings: Findings, alternative: str) -> None:
+    def report(self, alternative: str) -> None:
         """Report all faults; `alternative` is a further remedy."""
         if self._wrapped is not None:
-            self._report_wrapped(*self._wrapped, findings, alternative)
+            self._report_wrapped(*self._wrapped, alternative)
             return
         if self._steps is not None and (steps := self._steps.find()):
-            self._report_steps(steps, findings, alternative)
+            self._report_steps(steps, alternative)
         elif self._steps is not None and (share := measure_alternation(self._steps.signal)):
-            self._report_alternation(share, findings, alternative)
+            self._report_alternation(share, alternative)
         if self._clipped is not None and (clipped := self._clipped.find()) is not None:
-            self._report_clipped(*clipped, findings)
+            self._report_clipped(*clipped)
 
-    def _report_wrapped(
-        self, n_wrapped: int, modulus: int, volume: int, findings: Findings, alternative: str
-    ) -> None:
+    def _report_wrapped(self, n_wrapped: int, modulus: int, volume: int, alternative: str) -> None:
         """Report `n_wrapped` values of a volume that wrapped by `modulus`."""
         bits = modulus.bit_length() - 1
         volume_text = f" of volume {volume} (counted from 0)" if self._n_volumes > 1 else ""
-        findings.add_problem(
+        add_problem(
             self._path,
             f"unsigned {bits}-bit integers were stored as signed: the {n_wrapped:,} negative"
             f" values{volume_text} continue their neighbors if {modulus:,} is added. The brightest"
@@ -97,9 +93,7 @@ class SignalFaultSearch:
             f" as uint{bits}.{alternative}",
         )
 
-    def _report_steps(
-        self, steps: tuple[GainStep, ...], findings: Findings, alternative: str
-    ) -> None:
+    def _report_steps(self, steps: tuple[GainStep, ...], alternative: str) -> None:
         """Report steps of the scale."""
         largest = max(steps, key=lambda step: abs(np.log(step.factor)))
         volumes = ", ".join(str(step.volume) for step in steps)
@@ -110,7 +104,7 @@ class SignalFaultSearch:
             else f"the scale of the signal changes at volumes {volumes} (counted from 0; largest"
             f" factor {largest.factor:.2f})"
         )
-        findings.add_problem(
+        add_problem(
             self._path,
             f"{steps_text}, inside and outside the brain. Two runs may have been joined, or the"
             " receiver gain may have changed",
@@ -118,16 +112,16 @@ class SignalFaultSearch:
             f" from the first volume of the run, or exclude this run.{alternative}",
         )
 
-    def _report_alternation(self, share: float, findings: Findings, alternative: str) -> None:
+    def _report_alternation(self, share: float, alternative: str) -> None:
         """Report that every second volume is darker by a share."""
         reason = describe_alternation(share)
         if share > LARGEST_ALTERNATION:
-            findings.add_problem(self._path, reason, f"{SPLIT_FIX}{alternative}")
+            add_problem(self._path, reason, f"{SPLIT_FIX}{alternative}")
         else:
             column = "Models have a column of 1 and -1 for it, but not with --ignore outliers."
-            findings.note(self._path, f"{reason}. {column}")
+            note(self._path, f"{reason}. {column}")
 
-    def _report_clipped(self, largest: float, is_clipped: MaskArray, findings: Findings) -> None:
+    def _report_clipped(self, largest: float, is_clipped: MaskArray) -> None:
         """Report clipped voxels within the brain."""
         from bids_sr.io.nifti import SeriesReader
         from bids_sr.spatial.masks import MaskError, brain_mask
@@ -142,7 +136,7 @@ class SignalFaultSearch:
         if not n_clipped:
             return
         share = n_clipped / np.count_nonzero(brain)
-        findings.warn(
+        warn(
             self._path,
             f"{n_clipped:,} voxels of the brain ({share:.2%}) have the largest stored value"
             f" ({largest:g}) in at least 5 % of the volumes, so their signal was clipped. Maps"

@@ -21,8 +21,8 @@ from bids_sr.io.confound_names import COSINE, match_columns
 from bids_sr.io.frozen import frozen
 from bids_sr.io.json_values import parse_json
 from bids_sr.io.tables import MISSING_MARKS
-from bids_sr.survey.bids import Findings
 from bids_sr.survey.bids.entities import parse_entities, same_run
+from bids_sr.survey.bids.findings import refuse_option, warn
 from bids_sr.survey.preflight.estimability import TypesOfRun
 from bids_sr.survey.preflight.events import MISSING_TYPE
 
@@ -34,7 +34,6 @@ _FACTOR = {"name": "Factor", "input": ["trial_type"]}  # transformation that spl
 def read_model(
     path: Path,
     types: Mapping[Path, TypesOfRun],
-    findings: Findings,
     *,
     hrf: HemodynamicResponse,
     confound_columns: Collection[str],
@@ -66,10 +65,10 @@ def read_model(
         reasons = [f"the file is not a valid BIDS Stats Model ({error!r})"]
     if not reasons:
         for text in model.ignored:
-            findings.warn(f"--model {path}", text, code="events")
+            warn(f"--model {path}", text, code="events")
         return model.contrasts, model.confounds
     for reason in reasons:
-        findings.refuse_option(
+        refuse_option(
             f"--model {path}",
             reason,
             "Change the model as described in docs/downstream.md, or fit it to the"
@@ -177,8 +176,7 @@ def _parse_model(
         {"name": name, "condition_list": [name], "weights": [1]} | dummy_contrasts
         for name in dummy_names
     ] + run_node.contrasts
-    model_input = document.get("input", {})
-    reasons = [*_list_unsupported_features(nodes, model_input, bolds, terms, hrf)]
+    reasons = [*_list_unsupported_features(nodes, document.get("input", {}), bolds, terms, hrf)]
     columns = list(map(str, run_node.model["x"]))
     confounds = [
         name for name in columns if name not in _MEAN_COLUMNS and not name.startswith(_TYPE_PREFIX)
@@ -193,17 +191,16 @@ def _parse_model(
         reasons += _list_unusable_contrasts(contrasts, terms)
     if reasons:
         return _ParsedModel(contrasts=[], confounds=[], reasons=reasons, ignored=[])
-    ignored = [
-        f"{field} contains {terms.describe_unknown(name)}. The entry is ignored."
-        for field, names in (("X", columns), ("Convolve", _list_convolved(run_node)))
-        for name in terms.find_unknown(names)
-    ]
     return _ParsedModel(
         contrasts=list(map(_parse_contrast, contrasts)),
         # Cosines are part of every model.
         confounds=[name for name in confounds if not name.startswith(COSINE)],
         reasons=[],
-        ignored=ignored,
+        ignored=[
+            f"{field} contains {terms.describe_unknown(name)}. The entry is ignored."
+            for field, names in (("X", columns), ("Convolve", _list_convolved(run_node)))
+            for name in terms.find_unknown(names)
+        ],
     )
 
 

@@ -3,56 +3,70 @@
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO
 
 import numpy as np
 
-from bids_sr.io.arrays import Float
+from bids_sr.io.arrays import Float, Float32
 from bids_sr.io.grids import AxisOrder, reorder
+from bids_sr.io.nifti import SeriesReader, Storage
+from bids_sr.survey.bids.headers import parse_header
 
 _CHUNK_BYTES = 1 << 20
 
 
 def read_volumes(path: Path, numbers: list[int], order: AxisOrder) -> dict[int, Float]:
     """Return some volumes of a series by number, with axes in the given order, in one pass."""
-    from bids_sr.io.nifti import SeriesReader
-
     with SeriesReader(path, allow_nan=True) as reader:
         return {
             index: reorder(reader.volume(index).astype(np.float64), order) for index in numbers
         }
 
 
-def iterate_volumes(path: Path) -> Iterator[np.ndarray]:
-    """Yield raw voxels of each volume, reading to the end to verify the gzip checksum."""
-    import nibabel as nb
+class StoredVolumes:
+    """Volumes of an image as stored, read in one pass; the file is opened once.
 
-    image: Any = nb.load(path)
-    dtype = image.header.get_data_dtype()
-    # the header of a loaded image does not contain the scaling
-    slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
-    if not np.isfinite([slope, intercept]).all():
-        raise ValueError("the scaling factor in the image header is not finite")
-    n_bytes = int(np.prod(image.shape[:3])) * dtype.itemsize
-    with _open(path) as stream:
-        _read_bytes(stream, int(image.dataobj.offset))
-        for _ in range(int(np.prod(image.shape[3:]))):
-            volume = np.frombuffer(_read_bytes(stream, n_bytes), dtype=dtype)
-            if dtype.itemsize > 4 or (slope, intercept) != (1, 0):
-                _check_range(volume, slope, intercept)
-            yield volume
-        while stream.read(_CHUNK_BYTES):
-            pass
+    Iteration yields the voxels of each volume (1D) and reads to the end, which verifies the gzip
+    checksum. `affine` is the voxel-to-world matrix (4 x 4, RAS+ mm), and `storage` the data type
+    with its scaling.
+    """
+
+    def __init__(self, path: Path) -> None:
+        opener = gzip.open if path.suffix == ".gz" else open
+        self._stream: IO[bytes] = opener(path, "rb")  # type: ignore[assignment]
+        fields = parse_header(self._stream)
+        self.shape: tuple[int, ...] = fields.get_data_shape()
+        self.affine: Float = fields.get_best_affine()
+        slope, intercept = fields.get_slope_inter()
+        self.storage = Storage(fields.get_data_dtype(), slope or 1.0, intercept or 0.0)
+        self._offset: int = fields.get_data_offset()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        n_voxels, dtype = int(np.prod(self.shape[:3])), self.storage.dtype
+        with self._stream as stream:
+            stream.seek(self._offset)
+            for _ in range(int(np.prod(self.shape[3:]))):
+                volume = np.frombuffer(_read_bytes(stream, n_voxels * dtype.itemsize), dtype)
+                if dtype.itemsize > 4 or self.storage.is_scaled:
+                    self._check_range(volume)
+                yield volume
+            while stream.read(_CHUNK_BYTES):
+                pass
+
+    def decode(self, volume: np.ndarray) -> Float32:
+        """Return the scaled values of a volume (X, Y, Z)."""
+        return self.storage.decode(volume).reshape(self.shape[:3], order="F")
+
+    def _check_range(self, volume: np.ndarray) -> None:
+        """Raise `ValueError` if finite voxels overflow single precision, which is processed."""
+        extremes = np.array([volume.min(), volume.max()])
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = (extremes * self.storage.slope + self.storage.inter).astype(np.float32)
+        if np.isfinite(extremes).all() and not np.isfinite(scaled).all():
+            raise ValueError("voxel values overflow with the scaling factor in the image header")
 
 
-def _open(path: Path) -> BinaryIO:
-    """Open a file for reading, decompressed if gzipped."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    return path.open("rb")
-
-
-def _read_bytes(stream: BinaryIO, n_bytes: int) -> bytearray:
+def _read_bytes(stream: IO[bytes], n_bytes: int) -> bytearray:
     """Read a number of bytes; raise `EOFError` if the stream ends earlier."""
     buffer = bytearray(n_bytes)
     view = memoryview(buffer)
@@ -63,15 +77,3 @@ def _read_bytes(stream: BinaryIO, n_bytes: int) -> bytearray:
             raise EOFError(f"the file is truncated: {n_bytes - n_filled} bytes are missing")
         n_filled += n_read
     return buffer
-
-
-def _check_range(volume: np.ndarray, slope: float, intercept: float) -> None:
-    """Raise `ValueError` if finite voxels overflow single precision after scaling.
-
-    Images are processed in single precision.
-    """
-    extremes = np.array([volume.min(), volume.max()])
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = (extremes * slope + intercept).astype(np.float32)
-    if np.isfinite(extremes).all() and not np.isfinite(scaled).all():
-        raise ValueError("voxel values overflow with the scaling factor in the image header")

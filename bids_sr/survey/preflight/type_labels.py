@@ -4,21 +4,19 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from bids_sr.glm.contrasts import ALL, camel_case, label_types, order_types
-from bids_sr.survey.bids import Findings, Survey, parse_entities
+from bids_sr.survey.bids.entities import parse_entities
+from bids_sr.survey.bids.findings import note
+from bids_sr.survey.bids.inputs import Survey
 from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.survey.preflight.estimability import TypesOfRun
 
 
 def label_trial_types(
-    types: Mapping[Path, TypesOfRun],
-    tables: Mapping[Path, Path],
-    data_set: Survey,
-    findings: Findings,
+    types: Mapping[Path, TypesOfRun], data_set: Survey
 ) -> dict[Path, Mapping[str, str]]:
     """Return the labels of trial types by BOLD file, and report changed labels once per task.
 
-    `types` are the trial types of the selected runs, and `tables` their events tables, by BOLD
-    file.
+    `types` are the trial types of the selected runs by BOLD file.
     """
     bolds_by_task: dict[str, list[Path]] = {}
     for bold in types:
@@ -30,7 +28,7 @@ def label_trial_types(
         labels = label_types(order_types(task_types, data_set.type_order.get(task, ())))
         labels_by_run |= dict.fromkeys(bolds, labels)
         for text in _describe_changes(labels, modeled_types):
-            findings.note(tables[bolds[0]], text, code="events")
+            note(types[bolds[0]].table, text, code="events")
     return labels_by_run
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from textwrap import shorten
 from typing import NamedTuple
 
-from bids_sr.survey.bids import Findings, parse_entities
-from bids_sr.survey.bids.entities import RUN_KEYS, same_run
+from bids_sr.survey.bids.entities import RUN_KEYS, parse_entities, same_run
+from bids_sr.survey.bids.findings import about, add_problem, current_findings, note, warn
 
 _PROGRAM = "bids-validator-deno"
 _TIMEOUT_S = 600.0
@@ -26,12 +26,12 @@ _Owner = tuple[str, str]  # participant and run that an issue concerns; "" if it
 _Runs = Mapping[str, Sequence[Path | None]]  # name of a run → its BOLD file and further files
 
 
+@about(code="validator")
 def validate(
     bids_dir: Path,
     participants: Collection[str],
     runs: _Runs,
     read_files: Collection[Path],
-    findings: Findings,
     timeout_s: float = _TIMEOUT_S,
 ) -> None:
     """Run the validator, and report its errors, one notice per kind.
@@ -43,25 +43,21 @@ def validate(
     try:
         issues, messages = _read_issues(bids_dir, timeout_s)
     except _NotValidated as obstacle:
-        reason = f"the dataset was not validated because {obstacle}."
-        findings.note(obstacle.file, reason)
+        note(obstacle.file, f"the dataset was not validated because {obstacle}.")
         return
     used_files = {bids_dir / "dataset_description.json", bids_dir, *read_files}
     find_owners = partial(_find_owners, bids_dir=bids_dir, participants=participants, runs=runs)
-    groups = _group_errors(issues, bids_dir, used_files, find_owners, findings)
-    for kind, errors in groups.items():
+    for kind, errors in _group_errors(issues, bids_dir, used_files, find_owners).items():
         what, why = _list_files(errors, bids_dir), _describe_issue(errors[0], messages)
-        with findings.about(*kind.owner):
+        with about(*kind.owner):
             if kind.is_used:
-                findings.add_problem(
+                add_problem(
                     what,
                     why,
                     "Correct the dataset, or skip the BIDS validator with --skip-bids-validation.",
                 )
             else:
-                findings.warn(
-                    what, f"{why}. Processing continues because files of this name are not read."
-                )
+                warn(what, f"{why}. Processing continues because files of this name are not read.")
 
 
 class _NotValidated(Exception):
@@ -121,17 +117,16 @@ def _run_validator(
     """Return the issues in the report of the validator, and the description of its codes."""
     # the validator would otherwise write to the home directory
     with tempfile.TemporaryDirectory(prefix="bids-sr-") as cache:
-        environment = {
-            **os.environ,
-            "DENO_DIR": cache,
-            "DENO_NO_UPDATE_CHECK": "1",
-            "NO_COLOR": "1",
-        }
         process = subprocess.run(
             [program, "--format", "json", "--ignoreWarnings", bids_dir.absolute()],
             capture_output=True,
             timeout=timeout_s,
-            env=environment,
+            env={
+                **os.environ,
+                "DENO_DIR": cache,
+                "DENO_NO_UPDATE_CHECK": "1",
+                "NO_COLOR": "1",
+            },
             check=False,
         )
     start = process.stdout.find(b"{")
@@ -160,14 +155,13 @@ def _group_errors(
     bids_dir: Path,
     used_files: Collection[Path],
     find_owners: Callable[[Path], Sequence[_Owner]],
-    findings: Findings,
 ) -> dict[_ErrorKind, list[_Issue]]:
     """Return the errors by kind; errors in files that are not used belong to their participant.
 
     Our own notices describe a file more clearly, so that errors of such files are omitted.
     """
-    with_problem = {Path(problem.what) for problem in findings.problems}
-    with_notice = with_problem | {Path(notice.what) for notice in findings.notices}
+    with_problem = {Path(problem.what) for problem in current_findings().problems}
+    with_notice = with_problem | {Path(notice.what) for notice in current_findings().notices}
     errors_by_kind: dict[_ErrorKind, list[_Issue]] = {}
     for issue in issues:
         path = _get_path(issue, bids_dir)

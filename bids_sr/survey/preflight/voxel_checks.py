@@ -4,20 +4,34 @@ Later checks read some volumes of a run again.
 """
 
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from bids_sr.io.arrays import Array, Float
+from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.grids import LARGEST_BRAIN_ML
 from bids_sr.io.notices import Notice
 from bids_sr.preproc.copied_series import SeriesSample
-from bids_sr.survey.bids import BoldRun, Findings, Subject
+from bids_sr.survey.bids.findings import (
+    Findings,
+    about,
+    add_all,
+    add_problem,
+    count_problems,
+    warn,
+)
 from bids_sr.survey.bids.headers import READ_ERRORS
+from bids_sr.survey.bids.inputs import BoldRun, Pair, Subject
 from bids_sr.survey.preflight.copied_runs import check_copies
 from bids_sr.survey.preflight.echo_checks import check_echoes
-from bids_sr.survey.preflight.kspace import check_kspace, check_kspace_of_image
+from bids_sr.survey.preflight.kspace import (
+    check_kspace,
+    check_kspace_of_image,
+    list_kspace_volumes,
+    select_slices,
+)
 from bids_sr.survey.preflight.plan import Plan
 from bids_sr.survey.preflight.series_comparison import (
     BRIGHT_PERCENTILE,
@@ -25,7 +39,7 @@ from bids_sr.survey.preflight.series_comparison import (
     check_reference,
 )
 from bids_sr.survey.preflight.signal_faults import SignalFaultSearch
-from bids_sr.survey.preflight.stored_volumes import iterate_volumes, read_volumes
+from bids_sr.survey.preflight.stored_volumes import StoredVolumes
 
 _MIN_MASK_VOXELS = 50  # fewer cannot be a brain, whatever the coil, slab and age
 # share of the sum of absolute values; interpolation causes some negative values
@@ -35,6 +49,7 @@ _MIN_PADDING_SHARE = 0.01  # share of the voxels; voxels with an artifact are fe
 _MIN_PADDING_RATIO, _MAX_NEGATIVE_PADDING_RATIO = 2.0, -0.5
 # constant volumes are outlier volumes; a run with a larger share or fewer volumes is rejected
 _MAX_CONSTANT_SHARE, _MIN_VOLUMES = 0.2, 20
+_COPY_FIX = "Copy the file again from its source, and compare file size and checksum."
 _N_LISTED_VOLUMES = 5  # largest number of volumes that a message lists
 
 
@@ -50,83 +65,78 @@ def check_data(
     `forced` (`superres.force`) turns empty k-space into a note. With `search_outliers`, models
     exclude outlier volumes, so that a run may have some constant volumes.
 
-    Problems come first, then warnings and notes, each with its participant or run.
+    Each image is read once. Findings about its signal are added after all images were read, unless
+    an image of the run is damaged. Problems come first, then warnings and notes, each with its
+    participant or run.
     """
-    from bids_sr.io.nifti import load_image
-
-    findings = Findings()
-    for subject in plan.subjects:
-        with findings.about(subject.label):
-            contents = _check_images(subject, findings, search_outliers=search_outliers)
-            for path in _list_masks(subject):
-                _check_mask(path, findings)
-        damaged = {Path(problem.what) for problem in findings.problems}
-        samples = {path: contents[path].sample for path in contents.keys() - damaged}
-        check_copies(subject, samples, findings)
-        for run in subject.runs:
-            if damaged.isdisjoint(run.images):
-                with findings.about(subject.label, run.stem):
-                    check_echoes(run, samples, findings)
-    invalid = {Path(problem.what) for problem in findings.problems}
-    for subject in plan.subjects:
-        with findings.about(subject.label):
-            pair_by_image = {pair.highres: pair for pair in subject.all_pairs}
-            for path in subject.still_images:
-                if path not in invalid:
-                    image, _ = load_image(path)
-                    _check_anatomical(path, image, findings)
-                    if (pair := pair_by_image.get(path)) is not None:
-                        check_kspace_of_image(pair, image, findings, forced=forced)
-    for subject in plan.subjects:
-        for run in subject.runs:
-            if not invalid.isdisjoint(run.images):
-                continue
-            with findings.about(subject.label, run.stem):
-                _check_mean(run, findings)
-                check_reference(run, findings)
-                check_compared(run, findings)
-                for series in run.measured_series:
-                    check_kspace(series, findings, forced=forced)
-    return (*findings.problems, *findings.notices)
-
-
-def _check_images(
-    subject: Subject, findings: Findings, *, search_outliers: bool
-) -> dict[Path, "_VolumeSummary"]:
-    """Check each image of a participant according to its role in the runs, and summarize it."""
-    calibrations = {run.calibration.bold for run in subject.runs if run.calibration}
-    compared = {series.bold for run in subject.runs for series in run.compared.values()}
-    bolds = {run.bold for run in subject.runs}
-    echoes = {path for run in subject.runs for path, _ in run.echoes}
-    tr_by_image = {path: run.tr for run in subject.runs for path in run.images}
-    return {
-        path: _check_image(
-            path,
-            findings,
-            " Alternatively, use --calibration none." if path in calibrations else "",
-            may_mask=path in compared,
-            may_exclude=search_outliers and path in bolds,
-            tr=None if path in compared else tr_by_image.get(path),
-            is_processed=path in bolds | echoes,
-            is_compared=path in echoes or (len(subject.runs) > 1 and path in bolds),
-        )
-        for path in subject.images
-    }
+    with Findings() as found:
+        scans: dict[Path, _ImageScan] = {}
+        for subject in plan.subjects:
+            with about(subject.label):
+                scans_of_subject = _list_scans(subject, search_outliers=search_outliers)
+                for scan in scans_of_subject:
+                    _check_image(scan, forced=forced)
+                for path in _list_masks(subject):
+                    _check_mask(path)
+            damaged = {Path(problem.what) for problem in found.problems}
+            samples = {
+                scan.path: scan.sample for scan in scans_of_subject if scan.path not in damaged
+            }
+            check_copies(subject, samples)
+            for run in subject.runs:
+                if damaged.isdisjoint(run.images):
+                    with about(*run.owner):
+                        check_echoes(run, samples)
+            scans |= {scan.path: replace(scan, sample=None) for scan in scans_of_subject}
+        invalid = {Path(problem.what) for problem in found.problems}
+        for subject in plan.subjects:
+            with about(subject.label):
+                for path in subject.still_images:
+                    add_all(scans[path].signal)
+        for subject in plan.subjects:
+            for run in subject.runs:
+                if not invalid.isdisjoint(run.images):
+                    continue
+                with about(*run.owner):
+                    add_all(scans[run.bold].signal)
+                    check_reference(run)
+                    check_compared(run)
+                    for series in run.measured_series:
+                        add_all(scans[series.bold].kspace)
+    return (*found.problems, *found.notices)
 
 
 @dataclass(slots=True)
-class _VolumeSummary:
-    """Numbers of the volumes of an image that contain NaN or infinity, or only one value.
+class _ImageScan:
+    """Pass over the volumes of an image, with its use in the runs and what was found.
 
+    `alternative` is a further remedy. If the image `may_mask`, NaN is left to `check_compared`. If
+    it `may_exclude`, a few constant volumes are a warning, because models exclude outlier volumes.
+    For `tr` and `is_processed`, see `SignalFaultSearch`. `series` is the series of a run, of a
+    calibration run or of a reference, and `pair` the pair of a high-resolution scan.
+
+    `non_finite` volumes contain NaN or infinity, and `constant` volumes only one value.
     `checksums` are the checksums of all volumes. `sample` contains voxels to compare with other
-    runs.
+    runs. `signal` and `kspace` are findings about an image with valid volumes.
     """
 
+    path: Path
+    alternative: str
+    may_mask: bool
+    may_exclude: bool
+    tr: float | None
+    is_processed: bool
+    is_compared: bool
+    is_still: bool
+    series: BoldRun | None
+    pair: Pair | None
     n_volumes: int = 0
     non_finite: list[int] = field(default_factory=list)
     constant: list[int] = field(default_factory=list)
     checksums: set[int] = field(default_factory=set)
     sample: SeriesSample | None = None
+    signal: Findings = field(default_factory=Findings)
+    kspace: Findings = field(default_factory=Findings)
 
     def add(self, volume: np.ndarray) -> None:
         """Add the next volume."""
@@ -142,69 +152,89 @@ class _VolumeSummary:
             self.sample.add(volume)
 
 
-def _check_image(
-    path: Path,
-    findings: Findings,
-    alternative: str = "",
-    *,
-    may_mask: bool = False,
-    may_exclude: bool = False,
-    tr: float | None = None,
-    is_processed: bool = False,
-    is_compared: bool = False,
-) -> _VolumeSummary:
-    """Report problems with the voxels of an image, and return their summary.
-
-    One volume is held in memory. With `is_compared`, voxels are sampled. For `tr` and
-    `is_processed`, see `SignalFaultSearch`, and for the other parameters `_report_volumes`.
-    """
-    import nibabel as nb
-
-    summary = _VolumeSummary()
-    try:
-        if is_compared:
-            image = nb.load(path)
-            summary.sample = SeriesSample(image.shape, image.affine)  # type: ignore[attr-defined]
-        search = SignalFaultSearch(path, tr=tr, is_processed=is_processed)
-        for volume in iterate_volumes(path):
-            summary.add(volume)
-            search.add(volume)
-    except READ_ERRORS as error:
-        reason = (
-            f"the file is truncated or corrupt: volume {summary.n_volumes + 1} could not be read"
-            f" ({error})"
+def _list_scans(subject: Subject, *, search_outliers: bool) -> list[_ImageScan]:
+    """Return the images of a participant according to their use in the runs, not yet read."""
+    calibrations = {run.calibration.bold for run in subject.runs if run.calibration}
+    compared = {series.bold for run in subject.runs for series in run.compared.values()}
+    bolds = {run.bold for run in subject.runs}
+    echoes = {path for run in subject.runs for path, _ in run.echoes}
+    tr_by_image = {path: run.tr for run in subject.runs for path in run.images}
+    measured = {series.bold: series for run in subject.runs for series in run.measured_series}
+    pair_by_image = {pair.highres: pair for pair in subject.all_pairs}
+    still_images = subject.still_images
+    return [
+        _ImageScan(
+            path=path,
+            alternative=" Alternatively, use --calibration none." if path in calibrations else "",
+            may_mask=path in compared,
+            may_exclude=search_outliers and path in bolds,
+            tr=None if path in compared else tr_by_image.get(path),
+            is_processed=path in bolds | echoes,
+            is_compared=path in echoes or (len(subject.runs) > 1 and path in bolds),
+            is_still=path in still_images,
+            series=measured.get(path),
+            pair=pair_by_image.get(path),
         )
-        fix = "Copy the file again from its source, and compare file size and checksum."
-        findings.add_problem(path, reason, f"{fix}{alternative}")
-        return summary
-    n_problems = len(findings.problems)
-    _report_volumes(
-        path, summary, findings, alternative, may_mask=may_mask, may_exclude=may_exclude
-    )
-    if len(findings.problems) == n_problems:
-        search.report(findings, alternative)
-    return summary
+        for path in subject.images
+    ]
 
 
-def _report_volumes(
-    path: Path,
-    summary: _VolumeSummary,
-    findings: Findings,
-    alternative: str,
-    *,
-    may_mask: bool,
-    may_exclude: bool,
-) -> None:
-    """Report constant, identical and non-finite volumes of an image.
+def _check_image(scan: _ImageScan, *, forced: bool) -> None:
+    """Read an image, and report problems with its voxels; one volume is held in memory.
 
-    `alternative` is an alternative remedy. With `may_mask`, NaN is left to `check_compared`. With
-    `may_exclude`, a few constant volumes are a warning, because models exclude outlier volumes.
+    Volumes and slices whose signal is checked are held in addition.
     """
-    n_volumes, n_constant = summary.n_volumes, len(summary.constant)
-    if summary.non_finite and not may_mask:
-        findings.add_problem(
+    path, series, n_problems = scan.path, scan.series, count_problems()
+    whole: Collection[int] = (0,) if scan.is_still else ()
+    if series is not None and scan.is_processed:
+        whole = {0, series.n_volumes // 2, series.n_volumes - 1}
+    in_kspace: Collection[int] = () if series is None else list_kspace_volumes(series)
+    volumes, slices = list[Float32](), list[Array]()
+    try:
+        stored = StoredVolumes(path)
+        if scan.is_compared:
+            scan.sample = SeriesSample(stored.shape, stored.affine)
+        faults = SignalFaultSearch(path, stored, tr=scan.tr, is_processed=scan.is_processed)
+        for number, volume in enumerate(stored):
+            scan.add(volume)
+            faults.add(volume)
+            if number in whole:
+                volumes.append(stored.decode(volume))
+            if series is not None and number in in_kspace:
+                slices.append(select_slices(stored.decode(volume), series))
+    except READ_ERRORS as error:
+        add_problem(
             path,
-            _describe_non_finite(summary),
+            f"the file is truncated or corrupt: volume {scan.n_volumes + 1} could not be read"
+            f" ({error})",
+            f"{_COPY_FIX}{scan.alternative}",
+        )
+        return
+    _report_volumes(scan)
+    if count_problems() == n_problems:
+        faults.report(scan.alternative)
+    if count_problems() > n_problems:
+        return
+    with scan.signal:
+        if scan.is_still:
+            _check_anatomical(path, volumes[0])
+        elif series is not None and scan.is_processed:
+            _check_mean(series, volumes)
+        if scan.pair is not None:
+            check_kspace_of_image(scan.pair, volumes[0], forced=forced)
+    with scan.kspace:
+        if series is not None:
+            check_kspace(series, slices, forced=forced)
+
+
+def _report_volumes(scan: _ImageScan) -> None:
+    """Report constant, identical and non-finite volumes of an image."""
+    path, alternative = scan.path, scan.alternative
+    n_volumes, n_constant = scan.n_volumes, len(scan.constant)
+    if scan.non_finite and not scan.may_mask:
+        add_problem(
+            path,
+            _describe_non_finite(scan),
             "Convert the image again without NaN masking, or replace NaN and infinite values by"
             f" 0.{alternative}",
         )
@@ -214,30 +244,29 @@ def _report_volumes(
         f" exclude it.{alternative}"
     )
     if n_constant == n_volumes:
-        findings.add_problem(path, "the image is constant: all voxels have the same value", fix)
+        add_problem(path, "the image is constant: all voxels have the same value", fix)
     elif n_constant:
         reason = (
             f"constant volumes were found ({n_constant} of {n_volumes} volumes,"
-            f" {_format_numbers(summary.constant)})"
+            f" {_format_numbers(scan.constant)})"
         )
         are_few = n_constant <= _MAX_CONSTANT_SHARE * n_volumes
-        if may_exclude and n_volumes >= _MIN_VOLUMES and are_few:
-            text = f"{reason}. These volumes are excluded from all models. {fix}"
-            findings.warn(path, text)
+        if scan.may_exclude and n_volumes >= _MIN_VOLUMES and are_few:
+            warn(path, f"{reason}. These volumes are excluded from all models. {fix}")
         else:
-            findings.add_problem(path, reason, fix)
-    elif n_volumes > 1 and len(summary.checksums) == 1:
+            add_problem(path, reason, fix)
+    elif n_volumes > 1 and len(scan.checksums) == 1:
         reason = f"all {n_volumes} volumes are identical, so the signal does not change over time"
-        findings.add_problem(path, reason, fix)
+        add_problem(path, reason, fix)
 
 
-def _describe_non_finite(summary: _VolumeSummary) -> str:
+def _describe_non_finite(scan: _ImageScan) -> str:
     """Describe NaN or infinite values in an image, with the affected volumes of a series."""
     reason = "the image contains NaN or infinite values"
-    if summary.n_volumes == 1:
+    if scan.n_volumes == 1:
         return reason
-    numbers_text = _format_numbers(summary.non_finite)
-    return f"{reason} in {len(summary.non_finite)} of {summary.n_volumes} volumes ({numbers_text})"
+    numbers_text = _format_numbers(scan.non_finite)
+    return f"{reason} in {len(scan.non_finite)} of {scan.n_volumes} volumes ({numbers_text})"
 
 
 def _format_numbers(indices: list[int]) -> str:
@@ -254,16 +283,14 @@ def _list_masks(subject: Subject) -> list[Path]:
     return list(dict.fromkeys(mask for mask in masks if mask is not None))
 
 
-def _check_mask(path: Path, findings: Findings) -> None:
+def _check_mask(path: Path) -> None:
     """Report a precomputed brain mask that is empty, too large, or covers the whole image."""
     try:
-        (voxels,) = iterate_volumes(path)
-        import nibabel as nb
-
-        voxel_ml = abs(float(np.linalg.det(nb.load(path).affine[:3, :3]))) / 1000  # type: ignore[attr-defined]
+        stored = StoredVolumes(path)
+        (voxels,) = stored
+        voxel_ml = abs(float(np.linalg.det(stored.affine[:3, :3]))) / 1000
     except READ_ERRORS as error:
-        fix = "Copy the file again from its source, and compare file size and checksum."
-        findings.add_problem(path, f"the brain mask is truncated or corrupt ({error})", fix)
+        add_problem(path, f"the brain mask is truncated or corrupt ({error})", _COPY_FIX)
         return
     n_inside = int(np.count_nonzero(voxels > 0))
     reason = ""
@@ -280,7 +307,7 @@ def _check_mask(path: Path, findings: Findings) -> None:
             f" at most {LARGEST_BRAIN_ML:g} ml"
         )
     if reason:
-        findings.add_problem(
+        add_problem(
             path,
             reason,
             "Compare the mask with its image and rerun the program that created it, or omit"
@@ -288,12 +315,12 @@ def _check_mask(path: Path, findings: Findings) -> None:
         )
 
 
-def _check_anatomical(path: Path, image: Array, findings: Findings) -> None:
+def _check_anatomical(path: Path, image: Array) -> None:
     """Reject a structural image whose voxel values are largely negative."""
     negative_share = _measure_negative_share(image)
     if negative_share > _MAX_NEGATIVE_SHARE:
         share_text = "all" if negative_share == 1 else f"{negative_share:.0%}"
-        findings.add_problem(
+        add_problem(
             path,
             f"{share_text} of the summed absolute signal is negative, so this is not a magnitude"
             " image. It may be inverted, its header may contain a wrong scaling factor, unsigned"
@@ -302,14 +329,12 @@ def _check_anatomical(path: Path, image: Array, findings: Findings) -> None:
         )
 
 
-def _check_mean(run: BoldRun, findings: Findings) -> None:
+def _check_mean(run: BoldRun, volumes: Sequence[Float32]) -> None:
     """Reject a series whose mean was subtracted, or that is not a magnitude series."""
-    numbers = sorted({0, run.n_volumes // 2, run.n_volumes - 1})
-    volumes = list(read_volumes(run.bold, numbers, run.axis_order).values())
     # by volume, because the first may be so bright that its sum would hide all others
     negative_share = float(np.median([_measure_negative_share(volume) for volume in volumes]))
     if negative_share > _MAX_NEGATIVE_SHARE:
-        findings.add_problem(
+        add_problem(
             run.bold,
             f"{negative_share:.0%} of the summed absolute signal is negative, so this is not a"
             " magnitude series. The mean may have been subtracted, values may be in percent signal"
@@ -320,7 +345,7 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
         )
     elif (padding := _find_padding(volumes)) is not None:
         value, share = padding
-        findings.add_problem(
+        add_problem(
             run.bold,
             f"{share:.0%} of the voxels have the value {value:g}, which is far outside the range"
             " of all other voxels. These voxels are probably padding, but would be processed as"
@@ -336,9 +361,9 @@ def _measure_negative_share(voxels: Array) -> float:
     return -float(finite_values[finite_values < 0].sum()) / total if total > 0 else 0.0
 
 
-def _find_padding(volumes: list[Float]) -> tuple[float, float] | None:
+def _find_padding(volumes: Sequence[Float32]) -> tuple[float, float] | None:
     """Return value and share of voxels that have one value far from all others, or None."""
-    voxels = np.stack(volumes)
+    voxels = np.stack(volumes).astype(np.float64)
     values = voxels[np.isfinite(voxels)]
     distinct_values, counts = np.unique(values, return_counts=True)
     index = int(counts.argmax())

@@ -73,9 +73,8 @@ def write_lr_series(
         shape = (*window.lowres_shape, reader.shape[3] - first_volume)
         with SeriesWriter(target, shape, affine, reader.tr, header_like=reader.header) as writer:
             for volume in reader.volumes(first_volume):
-                cropped = volume[window.slices]
                 lowres = _downsample_magnitude(
-                    cropped, factor, operator, noise_sd=noise_sd, rng=rng
+                    volume[window.slices], factor, operator, noise_sd=noise_sd, rng=rng
                 )
                 writer.append(lowres)
 

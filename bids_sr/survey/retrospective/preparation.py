@@ -34,7 +34,8 @@ from bids_sr.io.tables import join_line, split_table
 from bids_sr.preproc.multi_echo import combine_echoes
 from bids_sr.preproc.nonsteady import count_nonsteady_volumes
 from bids_sr.spatial.matrices import acquire, block_matrix
-from bids_sr.survey.bids import BoldRun, Pair, Subject, file_stem
+from bids_sr.survey.bids.entities import file_stem
+from bids_sr.survey.bids.inputs import BoldRun, Pair, Subject
 from bids_sr.survey.bids.retrospective_plan import (
     describe_downsampling,
     n_averaged_volumes,
@@ -92,11 +93,7 @@ def prepare(
     downsampled data set.
     """
     data_dir, truth_dir = _get_output_dirs(settings)
-    _describe_dataset(
-        data_dir,
-        settings,
-        f"dataset downsampled by {_describe_operator(settings)}",
-    )
+    _describe_dataset(data_dir, settings, f"dataset downsampled by {_describe_operator(settings)}")
     _describe_dataset(truth_dir, settings, "high-resolution reference of the downsampled dataset")
     runs = [run for subject in subjects for run in subject.runs if run.events is not None]
     # default contrasts have the names and signs that they have in the original data set
@@ -222,7 +219,6 @@ def _write_run(run: BoldRun, subject: Subject, settings: Settings, build_dir: Pa
         _make_folder(build_dir / dataset, subject, session, "func") / f"{run.stem}_bold.nii.gz"
         for dataset in ("data", "truth")
     )
-    seed = settings.resources.random_seed
     write_lr_series(
         bold,
         lowres,
@@ -230,7 +226,7 @@ def _write_run(run: BoldRun, subject: Subject, settings: Settings, build_dir: Pa
         first_volume=first_volume,
         operator=settings.evaluation.retrospective_operator,
         noise_sd=noise_sd,
-        seed=seed,
+        seed=settings.resources.random_seed,
     )
     write_measured_series(bold, measured, factor=factor, first_volume=first_volume)
     lowres_sidecar, measured_sidecar = _make_sidecars(run, factor)
@@ -295,10 +291,7 @@ def _make_sidecars(run: BoldRun, factor: Factor) -> tuple[dict[str, object], dic
     lowres = {key: value for key, value in measured.items() if key not in _GEOMETRY_KEYS}
     if factor[2] != 1:
         window = central_window(run.shape, factor)
-        for sidecar, n_slices in (
-            (measured, window.shape[2]),
-            (lowres, window.lowres_shape[2]),
-        ):
+        for sidecar, n_slices in ((measured, window.shape[2]), (lowres, window.lowres_shape[2])):
             _update_slice_entries(sidecar, run.slice_timing, window.slices[2], n_slices)
     return lowres, measured
 

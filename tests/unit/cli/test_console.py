@@ -12,7 +12,7 @@ from bids_sr.config.sections.paths import Paths
 from bids_sr.engine.execute import RunOutcome
 from bids_sr.io.dataset_description import dataset_root
 from bids_sr.io.notices import RECORD, Notice, read_record, record
-from bids_sr.survey.preflight import Plan
+from bids_sr.survey.preflight.plan import Plan
 
 TAP, REST = "sub-01_task-tap", "sub-01_task-rest"
 

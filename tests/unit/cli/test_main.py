@@ -14,9 +14,9 @@ from bids_sr.engine import fork_server
 from bids_sr.engine.execute import RunOutcome
 from bids_sr.io.atomic_files import DiskFullError, temporary_name
 from bids_sr.io.notices import Notice
-from bids_sr.survey import preflight
-from bids_sr.survey.bids import Subject
-from bids_sr.survey.preflight import Estimate, Plan, pace
+from bids_sr.survey.bids.inputs import Subject
+from bids_sr.survey.preflight import pace
+from bids_sr.survey.preflight.plan import Estimate, Plan
 
 SUB_01 = Subject(label="01", t1w=(), runs=())
 PLAN = Plan(subjects=(SUB_01,), estimate=Estimate(output_gb=1.25, work_gb=3.5))
@@ -44,8 +44,10 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
 
         notices = tuple(Notice(what=file) for file in damaged)
         monkeypatch.setattr("bids_sr.workflows.call_checks.check", lambda settings: plan)
-        monkeypatch.setattr(preflight, "check_machine", lambda *_: ())
-        monkeypatch.setattr(preflight, "check_data", lambda *_, **__: notices)
+        monkeypatch.setattr("bids_sr.survey.preflight.estimates.check_machine", lambda *_: ())
+        monkeypatch.setattr(
+            "bids_sr.survey.preflight.voxel_checks.check_data", lambda *_, **__: notices
+        )
         monkeypatch.setattr(participant_level, "run_participants", process)
         return main.main([str(tmp_path / "in"), str(tmp_path / "out"), "participant", *options])
 

@@ -6,7 +6,7 @@ import pytest
 from pages import ROOT
 
 from bids_sr.cli.parser import parse_settings
-from bids_sr.survey.preflight import check_data
+from bids_sr.survey.preflight.voxel_checks import check_data
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.report_run import make_run_facts
 from bids_sr.workflows.run_plan import SeriesCorrection

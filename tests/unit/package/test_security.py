@@ -24,7 +24,8 @@ from bids_sr.glm.block_effects import Effects, load_mean
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.io.notices import Notice, UsageError, record
 from bids_sr.report.participants_page import write_participants
-from bids_sr.survey.preflight import Plan, dry_run_text
+from bids_sr.survey.preflight.plan import Plan
+from bids_sr.survey.preflight.plan_text import dry_run_text
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.figure_declarations import figure_declarations
 

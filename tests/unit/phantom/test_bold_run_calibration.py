@@ -25,7 +25,7 @@ from bids_sr.phantom.study import Study
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.survey.bids import survey
+from bids_sr.survey.bids.collect import survey
 
 
 @pytest.fixture(scope="module")

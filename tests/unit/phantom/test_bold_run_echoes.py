@@ -23,7 +23,7 @@ from bids_sr.phantom.study import Study
 from bids_sr.preproc.multi_echo import fit_t2star
 from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.survey.bids import survey
+from bids_sr.survey.bids.collect import survey
 
 TES = (0.013, 0.029, 0.045)
 STILL = np.eye(4)

@@ -18,7 +18,7 @@ from bids_sr.io.nifti import save_image
 from bids_sr.preproc.fsl import PROGRAMS
 from bids_sr.preproc.templates import load_template
 from bids_sr.structural import edited_masks
-from bids_sr.survey.bids import Pair, Subject
+from bids_sr.survey.bids.inputs import Pair, Subject
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.participant import make_graph
 

@@ -18,8 +18,9 @@ from bids_sr.io.notices import UsageError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.structural.survey import survey_structural
-from bids_sr.survey.bids import Survey
-from bids_sr.survey.preflight import check_data, dry_run_text
+from bids_sr.survey.bids.inputs import Survey
+from bids_sr.survey.preflight.plan_text import dry_run_text
+from bids_sr.survey.preflight.voxel_checks import check_data
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.participant import make_graph
 

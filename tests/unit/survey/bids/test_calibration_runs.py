@@ -16,7 +16,7 @@ from bids_sr.config.settings import analysis_digest
 from bids_sr.engine.memory import step_gb
 from bids_sr.engine.step_memory import SUPER_RESOLVE
 from bids_sr.io.notices import UsageError
-from bids_sr.survey.preflight import check_data
+from bids_sr.survey.preflight.voxel_checks import check_data
 from bids_sr.workflows.call_checks import check
 
 FINE = (3.0, 3.0, 4.0)

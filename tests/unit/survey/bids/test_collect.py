@@ -18,9 +18,11 @@ from hypothesis import given, strategies as st
 from bids_sr.config import SuperRes
 from bids_sr.io.grids import size_text
 from bids_sr.io.image_header import Header
-from bids_sr.survey.bids import Pair, Survey, file_stem, needs_pair, parse_entities, survey
+from bids_sr.survey.bids.collect import survey
+from bids_sr.survey.bids.entities import file_stem, parse_entities
 from bids_sr.survey.bids.inheritance import find_inherited
-from bids_sr.survey.bids.pairs import measure_overlap, nearest_simple_ratio
+from bids_sr.survey.bids.inputs import Pair, Survey
+from bids_sr.survey.bids.pairs import measure_overlap, nearest_simple_ratio, needs_pair
 
 STEM = "sub-01_task-tap"
 BOLD = f"{STEM}_bold.nii.gz"

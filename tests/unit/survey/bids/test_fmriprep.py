@@ -18,8 +18,9 @@ from data.dataset import BidsMaker, affine_for
 from data.fmriprep import SPACE, FmriprepMaker, break_link, prepared, rigid, write_linear
 
 from bids_sr.config.spaces import FSAVERAGE, Space
-from bids_sr.survey.bids import BoldRun, Findings
+from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.bids.fmriprep import check_surfaces, find_anatomy, find_run
+from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedAnat, PrecomputedRun
 from bids_sr.survey.bids.related_runs import read_run
 
@@ -70,24 +71,23 @@ def series(
     data: BidsMaker, name: str = RUN, sidecar: Mapping[str, object] | None = None
 ) -> BoldRun:
     path = data.path(f"{name}_bold.nii.gz", "func")
-    run = read_run(path, {"RepetitionTime": 1.0, **(sidecar or {})}, Findings())
+    with Findings():
+        run = read_run(path, {"RepetitionTime": 1.0, **(sidecar or {})})
     assert run is not None
     return run
 
 
-def anatomy(
-    data: BidsMaker, findings: Findings, t1w: str = "sub-01_T1w.nii.gz"
-) -> PrecomputedAnat | None:
-    return find_anatomy([folder(data)], "01", [data.path(t1w, "anat")], [], findings)
+def anatomy(data: BidsMaker, t1w: str = "sub-01_T1w.nii.gz") -> PrecomputedAnat | None:
+    return find_anatomy([folder(data)], "01", [data.path(t1w, "anat")], [])
 
 
 def found(
     data: BidsMaker, run: BoldRun | None = None, version: str = "24.1.1"
 ) -> tuple[PrecomputedRun | None, Findings]:
     """Return the derivatives of a run, and what is reported."""
-    findings = Findings()
-    anat = anatomy(data, findings)
-    return find_run([folder(data, version)], run or series(data), anat, findings), findings
+    with Findings() as findings:
+        anat = anatomy(data)
+        return find_run([folder(data, version)], run or series(data), anat), findings
 
 
 def valid(data: BidsMaker, run: BoldRun | None = None) -> PrecomputedRun:
@@ -109,7 +109,8 @@ def test_all_outputs_are_found_and_nothing_is_reported(data: BidsMaker) -> None:
     assert precomputed.files == {key: prep(data) / name for key, name in names.items()}
     assert precomputed.n_dummy == 2
     assert precomputed.origin.uri(precomputed.hmc) == f"bids:prep:{HMC}"
-    anat = anatomy(data, Findings())
+    with Findings():
+        anat = anatomy(data)
     assert anat is not None
     assert set(anat.spaces) == {SPACE}
     assert anat.tpms == tuple(
@@ -167,7 +168,8 @@ def test_sessions_may_share_the_anatomy_of_one_of_them(tmp_path: Path) -> None:
     images = [f"sub-01_ses-{session}_desc-preproc_T1w.nii.gz" for session in ("2", "1")]
     (notice,) = about(findings.notices, str(second.bold), *images)
     assert notice.why.index(images[0]) < notice.why.index(images[1]), "image of the registration"
-    anat = anatomy(data, Findings(), "sub-01_ses-2_T1w.nii.gz")
+    with Findings():
+        anat = anatomy(data, "sub-01_ses-2_T1w.nii.gz")
     assert anat is not None
     assert anat.preproc.name == images[0], "the session of the raw image"
     # one anatomy of the participant
@@ -209,7 +211,8 @@ def test_a_registration_named_to_anat_is_recognized(data: BidsMaker) -> None:
 
 def test_surfaces_of_every_version_are_recognized_by_name(data: BidsMaker) -> None:
     def names() -> dict[str, str]:
-        anat = anatomy(data, Findings())
+        with Findings():
+            anat = anatomy(data)
         assert anat is not None
         for left, right in anat.surfaces.values():
             assert right.name == left.name.replace("hemi-L", "hemi-R")
@@ -267,7 +270,8 @@ def test_a_missing_output_is_reported_with_the_option_that_writes_it(
     assert [notice.level for notice in notices] == ["note"] * len(notices)
     assert notices, findings.notices
     if "WM" in removed:
-        assert anatomy(data, Findings()).tpms == ()
+        with Findings():
+            assert anatomy(data).tpms == ()
 
 
 @pytest.mark.parametrize("removed", ["*confounds*", "*"])
@@ -430,8 +434,8 @@ def test_surfaces_must_match_if_they_are_requested(
     data: BidsMaker, made: Path, content: bytes
 ) -> None:
     def problems(*spaces: Space) -> list[object]:
-        findings = Findings()
-        check_surfaces("01", anatomy(data, findings), spaces, findings)
+        with Findings() as findings:
+            check_surfaces("01", anatomy(data), spaces)
         return findings.problems
 
     native = Space(name="fsnative")

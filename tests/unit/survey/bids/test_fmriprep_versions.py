@@ -15,8 +15,10 @@ from bids_sr.cli.main import main
 from bids_sr.config.settings import analysis_digest
 from bids_sr.io.dataset_description import dataset_root, write_dataset, write_series_dataset
 from bids_sr.survey.bids.findings import group_notices
-from bids_sr.survey.preflight import check_data, describe_skipped_runs, format_problems
+from bids_sr.survey.preflight.exclusions import describe_skipped_runs
+from bids_sr.survey.preflight.plan_text import format_problems
 from bids_sr.survey.preflight.region_spaces import choose_template
+from bids_sr.survey.preflight.voxel_checks import check_data
 
 STEM = "sub-01/func/sub-01_task-tap"
 BOLD = "sub-01_task-tap_bold.nii.gz"

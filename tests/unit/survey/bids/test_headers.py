@@ -52,8 +52,8 @@ def test_headers_equal_those_of_nibabel(
     path = save(
         tmp_path / name, image_class, endianness=endianness, dtype=dtype, extension=b"x" * 5000
     )
-    findings = Findings()
-    header = read_header(path, findings)
+    with Findings() as findings:
+        header = read_header(path)
     image = nib.load(path)
     assert (findings.problems, findings.notices) == ([], [])
     assert header is not None
@@ -73,8 +73,8 @@ def test_the_distance_of_qform_and_sform_is_noted(tmp_path: Path) -> None:
     image.set_qform(TURNED, 1)
     path = tmp_path / "a_T1w.nii.gz"
     image.to_filename(path)
-    findings = Findings()
-    header = read_header(path, findings)
+    with Findings() as findings:
+        header = read_header(path)
     corners = np.array([*np.ndindex(2, 2, 2)]) * [4, 5, 6]
     shifts = nib.affines.apply_affine(AFFINE, corners) - nib.affines.apply_affine(TURNED, corners)
     distance = np.linalg.norm(shifts, axis=1).max()
@@ -105,8 +105,8 @@ def test_invalid_headers_are_problems(tmp_path: Path, damage: str, *, is_compres
     content = content[:start] + (replacement or b"") + end
     path = tmp_path / ("a_bold.nii.gz" if is_compressed else "a_bold.nii")
     path.write_bytes(gzip.compress(content) if is_compressed else content)
-    findings = Findings()
-    assert read_header(path, findings) is None
+    with Findings() as findings:
+        assert read_header(path) is None
     problem_of(findings.problems, str(path))
     with pytest.raises(Exception):  # noqa: B017, PT011
         nib.load(path)
@@ -117,6 +117,6 @@ def test_broken_compression_is_a_problem(tmp_path: Path) -> None:
     for number, spoiled in enumerate((content[:30], b"\0" * 400, content[:10] + b"\xff" * 300)):
         path = tmp_path / f"{number}_bold.nii.gz"
         path.write_bytes(spoiled)
-        findings = Findings()
-        assert read_header(path, findings) is None
+        with Findings() as findings:
+            assert read_header(path) is None
         problem_of(findings.problems, str(path))

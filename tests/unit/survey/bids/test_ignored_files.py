@@ -45,8 +45,8 @@ def test_comments_and_missing_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ["sub-01/extra[1", "[z-a].txt", "!sub-[0-", "[]", "[!]", r"[a\]"])
 def test_a_line_that_is_not_a_pattern_is_skipped_and_noted(tmp_path: Path, line: str) -> None:
     (tmp_path / ".bidsignore").write_text(f"{line}\n*_run-2_*\n")
-    findings = Findings()
-    note_unusable_patterns(tmp_path, findings)
+    with Findings() as findings:
+        note_unusable_patterns(tmp_path)
     (notice,) = findings.notices
     assert (notice.level, notice.what) == ("note", str(tmp_path / ".bidsignore"))
     assert repr(line) in notice.why
@@ -74,7 +74,7 @@ def test_brackets_and_wildcards(pattern: str, name: str, expected: bool) -> None
 
 def test_an_unreadable_file_is_noted(tmp_path: Path) -> None:
     (tmp_path / ".bidsignore").write_bytes(b"\xff\xfe*\n")
-    findings = Findings()
-    note_unusable_patterns(tmp_path, findings)
+    with Findings() as findings:
+        note_unusable_patterns(tmp_path)
     assert [notice.level for notice in findings.notices] == ["note"]
     assert read_patterns(tmp_path) == ()

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from data.dataset import BidsMaker
 
-from bids_sr.survey.bids import InputError, layout, participant_selection
+from bids_sr.survey.bids import layout, participant_selection
+from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.inheritance import read_object
 from bids_sr.survey.bids.layout import Index, open_index
 

@@ -27,8 +27,11 @@ from data.dataset import FOV, BidsMaker, affine_for
 
 from bids_sr.cli.main import main
 from bids_sr.engine.execute import RunOutcome
-from bids_sr.survey.bids import BoldRun
-from bids_sr.survey.preflight import Plan, check_data, describe_skipped_runs, drop_unfit_references
+from bids_sr.survey.bids.inputs import BoldRun
+from bids_sr.survey.preflight.exclusions import describe_skipped_runs
+from bids_sr.survey.preflight.plan import Plan
+from bids_sr.survey.preflight.unfit_references import drop_unfit_references
+from bids_sr.survey.preflight.voxel_checks import check_data
 
 OPTIONS = ("--sr-method", "sbl", "--sr-factor", "2")
 FINE = (3.0, 3.0, 4.0)

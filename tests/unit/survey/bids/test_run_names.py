@@ -15,8 +15,8 @@ FUNC = Path("sub-01/func")
 
 
 def check_runs(*names: str) -> tuple[list[str], list[str]]:
-    findings = Findings()
-    sound = check_names([FUNC / f"sub-01_task-tap_{name}bold.nii.gz" for name in names], findings)
+    with Findings() as findings:
+        sound = check_names([FUNC / f"sub-01_task-tap_{name}bold.nii.gz" for name in names])
     return [path.name for path in sound], [str(problem) for problem in findings.problems]
 
 
@@ -45,8 +45,8 @@ def test_series_that_differ_only_in_desc_are_rejected() -> None:
 
 def test_runs_whose_names_differ_only_in_case_are_noted() -> None:
     names = [FUNC / f"sub-01_task-{task}_bold.nii.gz" for task in ("Tap", "rest", "tap")]
-    findings = Findings()
-    assert check_names(names, findings) == names
+    with Findings() as findings:
+        assert check_names(names) == names
     (note,) = findings.notices
     assert (note.level, note.what) == ("note", str(names[0]))
     assert "sub-01_task-Tap and sub-01_task-tap" in note.why

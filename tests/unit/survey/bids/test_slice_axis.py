@@ -17,7 +17,8 @@ from data.dataset import BidsMaker
 from bids_sr.io.copies import copy_series, save_reordered
 from bids_sr.io.grids import AxisOrder, inverse_order, reorder, reorder_affine
 from bids_sr.io.image_header import Header
-from bids_sr.survey.bids import Findings, slice_axis, timing
+from bids_sr.survey.bids import slice_axis, timing
+from bids_sr.survey.bids.findings import Findings
 
 ORDERS = [
     (order, flips) for order in permutations(range(3)) for flips in product((1, -1), repeat=3)
@@ -93,9 +94,9 @@ def test_all_48_orders_are_processed_with_slices_last(
     for index in ((0, 0, 0), (6, 2, 1), (3, 5, 4)):  # world coordinates of voxels are unchanged
         original_index = tuple((transform @ (*index, 1))[:3].round().astype(int))
         assert processed[index] == pytest.approx(data[original_index])
-    findings = Findings()
     sidecar_in_order = slice_axis.sidecar_in_order(sidecar, header.order)
-    times = timing.read_slice_times(header, sidecar_in_order, 2.0, findings)
+    with Findings() as findings:
+        times = timing.read_slice_times(header, sidecar_in_order, 2.0)
     assert not findings.notices
     slice_numbers = [int(np.rint((transform @ (0, 0, k, 1))[2])) for k in range(5)]
     assert times == tuple(TIMES[k] for k in slice_numbers)  # slice times follow the slices

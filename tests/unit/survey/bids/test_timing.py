@@ -11,8 +11,9 @@ from data.calls import about, problem_of
 from data.dataset import BidsMaker, affine_for
 
 from bids_sr.io.image_header import Header
-from bids_sr.survey.bids import Findings, headers, slice_axis, timing
-from bids_sr.survey.bids.volume_timing import read_spacing
+from bids_sr.survey.bids import headers, slice_axis, timing
+from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.timing import read_spacing
 
 TIMES = [0.0, 0.3, 0.6, 0.9, 1.2, 1.5]
 HEADER = Header(
@@ -28,9 +29,9 @@ HEADER = Header(
 
 def repetition_time(header_tr: float | None, value: object) -> tuple[float | None, Findings]:
     """Return the repetition time of a header and a sidecar, and what is reported."""
-    findings = Findings()
     header = dataclasses.replace(HEADER, tr=header_tr)
-    return timing.check_repetition_time(header, value, findings), findings
+    with Findings() as findings:
+        return timing.check_repetition_time(header, value), findings
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_milliseconds_in_the_header_are_converted(tmp_path: Path) -> None:
     image.header.set_xyzt_units("mm", "msec")
     image.header["pixdim"][4] = 2000
     nb.save(image, path)
-    header = headers.read_header(path, Findings())
+    header = headers.find_header(path)
     assert header is not None
     assert header.tr == pytest.approx(2.0)
 
@@ -96,8 +97,8 @@ def test_milliseconds_in_the_header_are_converted(tmp_path: Path) -> None:
 def test_equal_intervals_determine_the_repetition_time(
     times: list[float], n_volumes: int, tr: float | None
 ) -> None:
-    findings = Findings()
-    spacing = read_spacing(HEADER.path, times, n_volumes, tr, findings)
+    with Findings() as findings:
+        spacing = read_spacing(HEADER.path, times, n_volumes, tr)
     assert (spacing, findings.problems) == (pytest.approx(2.0), [])
 
 
@@ -116,8 +117,8 @@ def test_equal_intervals_determine_the_repetition_time(
 def test_invalid_volume_timing_is_refused(
     times: object, tr: float | None, values: list[str]
 ) -> None:
-    findings = Findings()
-    assert read_spacing(HEADER.path, times, 4, tr, findings) is None
+    with Findings() as findings:
+        assert read_spacing(HEADER.path, times, 4, tr) is None
     problem_of(findings.problems, "x_bold", "VolumeTiming", *values)
 
 
@@ -136,8 +137,8 @@ def test_invalid_volume_timing_is_refused(
 def test_slice_times_follow_the_encoding_direction(
     sidecar: dict[str, object], expected: tuple[float, ...] | None
 ) -> None:
-    findings = Findings()
-    assert timing.read_slice_times(HEADER, sidecar, 2.0, findings) == expected
+    with Findings() as findings:
+        assert timing.read_slice_times(HEADER, sidecar, 2.0) == expected
     assert findings == Findings()
 
 
@@ -153,9 +154,9 @@ def test_slice_times_follow_the_encoding_direction(
 def test_invalid_slice_times_are_ignored_with_a_notice(
     times: object, direction: str, values: list[str]
 ) -> None:
-    findings = Findings()
     sidecar = {"SliceTiming": times, "SliceEncodingDirection": direction}
-    assert timing.read_slice_times(HEADER, sidecar, 2.0, findings) is None
+    with Findings() as findings:
+        assert timing.read_slice_times(HEADER, sidecar, 2.0) is None
     assert findings.problems == []
     assert len(about(findings.notices, "x_bold", *values)) == 1
 

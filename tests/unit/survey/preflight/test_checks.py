@@ -31,22 +31,15 @@ from bids_sr.preproc.steps import bold_reference
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.sr.steps.training_costs import compute_time_share
-from bids_sr.survey.bids import BoldRun, Findings
-from bids_sr.survey.bids.inputs import HighresReference
+from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.inputs import BoldRun, HighresReference
 from bids_sr.survey.bids.method_options import series_of_run
-from bids_sr.survey.preflight import (
-    Plan,
-    check_data,
-    cost_text,
-    directories,
-    dry_run_text,
-    format_problems,
-    notes,
-    validator,
-    voxel_checks,
-)
+from bids_sr.survey.preflight import directories, validator
 from bids_sr.survey.preflight.estimability import TypesOfRun
+from bids_sr.survey.preflight.plan import Plan
+from bids_sr.survey.preflight.plan_text import cost_text, dry_run_text, format_problems, notes
 from bids_sr.survey.preflight.run_contrasts import resolve_run_contrasts
+from bids_sr.survey.preflight.voxel_checks import check_data
 from bids_sr.workflows.call_checks import check
 
 STEM = "sub-01_task-tap"
@@ -215,8 +208,8 @@ def resolve(*types: tuple[str, ...], request: Sequence[str]) -> tuple[list[list[
         Path(f"run-{number}"): TypesOfRun.all_described(names)
         for number, names in enumerate(types)
     }
-    findings = Findings()
-    resolved, _ = resolve_run_contrasts(runs, list(request), {}, findings)
+    with Findings() as findings:
+        resolved, _ = resolve_run_contrasts(runs, list(request))
     return [list(resolved.get(run, {})) for run in runs], findings
 
 
@@ -698,22 +691,6 @@ def test_few_constant_volumes_are_excluded_with_a_warning(maker: BidsMaker) -> N
     assert warning.level == "warning"
 
 
-def test_images_of_several_runs_are_read_once(
-    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    maker.bold(f"{STEM}_run-2")
-    maker.events(f"{STEM}_run-2")
-    read, paths = voxel_checks.iterate_volumes, []
-
-    def count(path: Path) -> object:
-        paths.append(path)
-        return read(path)
-
-    monkeypatch.setattr(voxel_checks, "iterate_volumes", count)
-    assert check_data(plan_for(maker)) == ()
-    assert len(paths) == len(set(paths)) == 5
-
-
 # ---- the BIDS validator
 
 RUNS = {f"{STEM}_run-1": (Path(f"/d/sub-01/func/{STEM}_run-1_bold.nii"), None)}
@@ -748,9 +725,9 @@ def problems(tmp_path: Path, install: Callable[[str], None]) -> Callable[..., li
         messages = {"NOT_INCLUDED": "Not part of BIDS. Rename it."}
         report.write_text(json.dumps({"issues": {"issues": errors, "codeMessages": messages}}))
         previous = [Notice(what=str(path)) for path in reported_paths]
-        findings = Findings(problems=[*previous])
         files = {Path("/d" + issue["location"]) for issue in issues}
-        validator.validate(Path("/d"), ["01"], RUNS, files, findings)
+        with Findings(problems=[*previous]) as findings:
+            validator.validate(Path("/d"), ["01"], RUNS, files)
         return findings.problems[len(previous) :]
 
     return validate

@@ -27,7 +27,8 @@ from data.dataset import EVENTS, BidsMaker, snapshot
 
 from bids_sr.cli.main import main
 from bids_sr.io.nifti import save_image
-from bids_sr.survey.preflight import check_data, directories
+from bids_sr.survey.preflight import directories
+from bids_sr.survey.preflight.voxel_checks import check_data
 
 STEM = "sub-01_task-tap"
 BOLD = f"{STEM}_bold.nii.gz"
@@ -115,6 +116,21 @@ def test_an_output_directory_at_an_unsuitable_place_is_refused_before_indexing(
     problems = plan_for(maker, out=path).problems
     assert [problem.what for problem in problems] == [str(path)]
     assert snapshot(maker.root.parent) == before
+
+
+def test_problems_below_a_directory_stop_the_call_before_indexing(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checks of the data follow only if directories and spaces have no problem at all."""
+    monkeypatch.setattr(
+        "bids_sr.survey.preflight.checks.survey",
+        lambda settings: pytest.fail("the data set was indexed"),
+    )
+    out = maker.root.parent / "out"
+    out.mkdir()
+    (out / "logs").symlink_to(maker.root / "sub-01")
+    (problem,) = plan_for(maker, "--pretrained", "missing.safetensors", out=out).problems
+    assert problem.what == str(out / "logs")
 
 
 # ---- events

@@ -15,7 +15,7 @@ from bids_sr.io.notices import UsageError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.survey.bids.pretrained_models import factor_of_models
-from bids_sr.survey.preflight import dry_run_text
+from bids_sr.survey.preflight.plan_text import dry_run_text
 from bids_sr.workflows.call_checks import check
 
 THIN = ("--sr-factor", "2", "2", "2")

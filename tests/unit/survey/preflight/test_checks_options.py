@@ -18,8 +18,9 @@ from bids_sr.cli.console import make_start_lines
 from bids_sr.cli.main import main
 from bids_sr.config import SuperRes
 from bids_sr.io.notices import Notice, UsageError
-from bids_sr.survey.bids import find_pretrained, find_vgg_weights, uses_guide
-from bids_sr.survey.preflight import choice_lines, dry_run_text
+from bids_sr.survey.bids.method_options import find_vgg_weights, uses_guide
+from bids_sr.survey.bids.pretrained_models import find_pretrained
+from bids_sr.survey.preflight.plan_text import choice_lines, dry_run_text
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.series_requests import Analysis
 

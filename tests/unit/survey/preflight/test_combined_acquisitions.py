@@ -13,12 +13,12 @@ from data.calls import only_run, plan_for
 from data.dataset import BidsMaker
 from graphmaker import planned_call
 
-from bids_sr.survey.bids import BoldRun
 from bids_sr.survey.bids.acquisitions import (
     find_unusual_acquisitions,
     list_acquisition_fields,
     read_acquisition,
 )
+from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedField, PrecomputedRun
 from bids_sr.survey.preflight.combined_runs import group_runs, list_uncombined_runs
 from bids_sr.workflows.participant import make_graph

@@ -11,7 +11,8 @@ from graphmaker import stage_minutes
 from scipy import ndimage
 
 from bids_sr.io.notices import UsageError
-from bids_sr.survey.preflight import Plan, check_data
+from bids_sr.survey.preflight.plan import Plan
+from bids_sr.survey.preflight.voxel_checks import check_data
 
 PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
 HIGH = (3.0, 3.0, 4.0)

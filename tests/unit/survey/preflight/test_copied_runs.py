@@ -11,7 +11,8 @@ from data.calls import plan_for
 from data.dataset import EVENTS, BidsMaker
 
 from bids_sr.io.notices import Notice
-from bids_sr.survey.preflight import check_data, exclude_runs
+from bids_sr.survey.preflight.checks import exclude_runs
+from bids_sr.survey.preflight.voxel_checks import check_data
 
 LATER_EVENTS = [(onset + 1, *rest) for onset, *rest in EVENTS]
 

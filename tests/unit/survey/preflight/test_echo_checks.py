@@ -13,7 +13,7 @@ from data.calls import plan_for, problem_of
 from data.dataset import BidsMaker
 
 from bids_sr.io.notices import Notice
-from bids_sr.survey.preflight import check_data
+from bids_sr.survey.preflight.voxel_checks import check_data
 
 STEM = "sub-01_task-tap"
 TES_S = (0.012, 0.028, 0.044, 0.06, 0.076)

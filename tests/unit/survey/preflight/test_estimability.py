@@ -13,7 +13,7 @@ from data.events import make_events
 
 from bids_sr.glm.design import build_design, contrast_vector
 from bids_sr.glm.regressors import read_events
-from bids_sr.survey.preflight import Plan
+from bids_sr.survey.preflight.plan import Plan
 
 STEM = "sub-01_task-tap"
 BLOCKS = [

@@ -13,8 +13,7 @@ from bids_sr.config import machine
 from bids_sr.engine import memory as config_memory, step_memory
 from bids_sr.engine.memory import Sizes
 from bids_sr.io.notices import Notice
-from bids_sr.survey.preflight import check_machine
-from bids_sr.survey.preflight.estimates import check_memory, estimate
+from bids_sr.survey.preflight.estimates import check_machine, check_memory, estimate
 
 
 def test_the_number_of_workers_fits_the_largest_step() -> None:

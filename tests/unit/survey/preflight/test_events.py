@@ -10,7 +10,7 @@ from data.calls import about, mentions, plan_for, problem_of
 from data.dataset import BidsMaker
 
 from bids_sr.glm.regressors import DesignError, read_events
-from bids_sr.survey.bids import Findings
+from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.preflight.events import check_events
 
 TABLE = "sub-01_task-tap_events.tsv"
@@ -63,8 +63,8 @@ def test_a_modulation_is_noted_or_ignored_with_a_warning(
     rows = [f"{10 + 20 * k}\t8\tgo\t{value}" for k, value in enumerate(values)]
     rows = [f"onset\tduration\ttrial_type\t{header}", *rows, "200\t8\trest\tn/a"]
     table.write_text("\n".join(rows) + "\n")
-    findings = Findings()
-    assert check_events(table, tmp_path / "bold.nii.gz", 300.0, findings) == ("go",)
+    with Findings() as findings:
+        assert check_events(table, tmp_path / "bold.nii.gz", 300.0) == ("go",)
     notices = about(findings.notices, TABLE, "modulation", *mentioned)
     assert [notice.level for notice in findings.notices] == [level] * len(notices)
     assert bool(notices) is (level is not None)
@@ -80,7 +80,8 @@ def test_events_that_differ_in_modulation_are_not_repetitions(
     rows = [f"10\t8\tgo\t{value}\n" for value in modulations]
     header = "onset\tduration\ttrial_type\tmodulation\n"
     table.write_text("".join([header, *rows, "30\t8\tgo\t2\n"]))
-    check_events(table, tmp_path / "bold.nii.gz", 300.0, findings := Findings())
+    with Findings() as findings:
+        check_events(table, tmp_path / "bold.nii.gz", 300.0)
     repetitions = [notice for notice in findings.notices if "trial_type" in notice.why]
     assert len(repetitions) == (repeated is not None)
     assert about(repetitions, TABLE, repeated or "") == repetitions
@@ -120,13 +121,13 @@ def write_types(table: Path, types: Sequence[str], header: str = "", cells: str 
 def test_missing_types_are_counted_unless_levels_list_them(tmp_path: Path, mark: str) -> None:
     table = write_types(tmp_path / TABLE, ["go", mark, "stop", f" {mark} ", "none", "na", "n/a"])
     bold = tmp_path / "bold.nii.gz"
-    findings = Findings()
-    assert check_events(table, bold, 300.0, findings) == ("go", "stop", "none", "na")
+    with Findings() as findings:
+        assert check_events(table, bold, 300.0) == ("go", "stop", "none", "na")
     (note,) = about(findings.notices, TABLE, "2", f"'{mark}'", "Levels")
     assert (note.level, findings.notices) == ("note", [note])
     assert read_events(table).conditions == ["go", "na", "none", "stop"]
-    findings = Findings()
-    assert mark in check_events(table, bold, 300.0, findings, levels=("go", mark))
+    with Findings() as findings:
+        assert mark in check_events(table, bold, 300.0, levels=("go", mark))
     assert findings.notices == []
     assert read_events(table, ("go", mark)).spans()[mark] == [(30.0, 8.0), (70.0, 8.0)]
 
@@ -136,8 +137,8 @@ def test_marks_of_missing_values_are_missing_times(tmp_path: Path) -> None:
     times = ("10\t8", "NA\t8", "30\tNULL", "None\t.", "50\t8")
     lines = ["onset\tduration\ttrial_type", *(f"{cells}\tgo" for cells in times)]
     table.write_text("\n".join(lines) + "\n")
-    findings = Findings()
-    assert check_events(table, tmp_path / "bold.nii.gz", 300.0, findings) == ("go",)
+    with Findings() as findings:
+        assert check_events(table, tmp_path / "bold.nii.gz", 300.0) == ("go",)
     assert about(findings.notices, TABLE, "3 of 5", "3")
     assert read_events(table).spans() == {"go": [(10.0, 8.0), (50.0, 8.0)]}
 
@@ -147,8 +148,8 @@ def test_a_table_of_rest_is_refused_with_resting_state_as_a_remedy(
     tmp_path: Path, types: list[str]
 ) -> None:
     table = write_types(tmp_path / TABLE, types)
-    findings = Findings()
-    assert check_events(table, tmp_path / "bold.nii.gz", 300.0, findings) == ()
+    with Findings() as findings:
+        assert check_events(table, tmp_path / "bold.nii.gz", 300.0) == ()
     problem = problem_of(findings.problems, str(table), "--ignore events", code="input")
     marks = [name for name in types if name in ("NA", ".")]
     assert all(f"'{mark}'" in problem.remedy for mark in marks)
@@ -160,14 +161,14 @@ def test_types_whose_events_all_have_modulation_0_are_not_modeled(tmp_path: Path
     table = write_types(tmp_path / TABLE, types, header="\tmodulation", cells="\t{}")
     text = table.read_text()
     table.write_text(text.format(0, 2, 0, 0))
-    findings = Findings()
-    assert check_events(table, tmp_path / "bold.nii.gz", 300.0, findings) == ("stop",)
+    with Findings() as findings:
+        assert check_events(table, tmp_path / "bold.nii.gz", 300.0) == ("stop",)
     assert about(findings.notices, TABLE, "'go'", "modulation 0")
     events = read_events(table)
     assert (events.conditions, events.unmodulated) == (["stop"], ("go",))
     table.write_text(text.format(0, 0, 0, 0))
-    findings = Findings()
-    assert check_events(table, tmp_path / "bold.nii.gz", 300.0, findings) == ()
+    with Findings() as findings:
+        assert check_events(table, tmp_path / "bold.nii.gz", 300.0) == ()
     problem_of(findings.problems, str(table), "modulation 0")
     with pytest.raises(DesignError, match="modulation 0"):
         read_events(table)
@@ -191,6 +192,7 @@ def test_all_readers_agree_on_types_that_list_the_events_of_others(
         onset = 10 + 20 * k
         lines += [f"{onset}\t8\t{('go', 'stop')[k % 2]}\t{1 + k}", f"{onset}\t8\ttrial\t1"]
     (table := tmp_path / TABLE).write_text("\n".join(lines) + "\n")
-    types = check_events(table, tmp_path / "bold.nii.gz", 300.0, Findings())
+    with Findings():
+        types = check_events(table, tmp_path / "bold.nii.gz", 300.0)
     assert sorted(types) == read_events(table).conditions
     assert ("trial" in types) is (header == "modulation")

@@ -18,8 +18,8 @@ from bids_sr.io.notices import RECORD, Notice, read_record, record
 from bids_sr.report.index_page import write_index
 from bids_sr.report.run_notes import record_run
 from bids_sr.survey.bids.inputs import HighresReference
-from bids_sr.survey.preflight import Plan, describe_skipped_runs
-from bids_sr.survey.preflight.exclusions import exclude, list_files
+from bids_sr.survey.preflight.exclusions import describe_skipped_runs, exclude, list_files
+from bids_sr.survey.preflight.plan import Plan
 from bids_sr.workflows.call_checks import check
 
 FIRST, SECOND, OTHER = "sub-01_task-tap", "sub-01_task-tap_run-2", "sub-02_task-tap"

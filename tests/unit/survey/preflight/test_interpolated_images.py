@@ -13,8 +13,8 @@ from data.dataset import BidsMaker
 from scipy import ndimage
 
 from bids_sr.io.notices import Notice
-from bids_sr.survey.preflight import check_data
 from bids_sr.survey.preflight.kspace import find_step
+from bids_sr.survey.preflight.voxel_checks import check_data
 
 HIGH = "sub-01_acq-highres_T2starw.nii.gz"
 FORCED = ("--set", "superres.force=true")

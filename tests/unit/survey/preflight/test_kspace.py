@@ -9,7 +9,7 @@ from data.dataset import BidsMaker
 from scipy import ndimage
 
 from bids_sr.io.notices import Notice
-from bids_sr.survey.preflight import check_data
+from bids_sr.survey.preflight.voxel_checks import check_data
 
 BOLD = "sub-01_task-tap_bold.nii.gz"
 FINE = (1.0, 1.0, 4.0)  # 48 x 48 x 6 voxels

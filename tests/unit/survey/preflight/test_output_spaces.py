@@ -19,7 +19,7 @@ from bids_sr.config.sections.preprocessing import Preprocessing
 from bids_sr.config.sections.run import Run
 from bids_sr.io import template_files
 from bids_sr.io.nifti import save_image
-from bids_sr.survey.bids import Findings
+from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.preflight import output_spaces
 
 COLIN = "MNIColin27"
@@ -39,8 +39,8 @@ def check_spaces(
         preprocessing=Preprocessing(output_spaces=spaces),
         run=Run(dry_run=dry_run),
     )
-    findings = Findings()
-    output_spaces.check_spaces(settings, findings, labels=labels, without_anat=without_anat)
+    with Findings() as findings:
+        output_spaces.check_spaces(settings, labels=labels, without_anat=without_anat)
     return findings
 
 

@@ -18,7 +18,7 @@ from data.group_tables import FACTS
 from bids_sr.cli import main
 from bids_sr.engine.metric_rows import MetricRow, table_text
 from bids_sr.group.dataset_contents import read_dataset
-from bids_sr.survey.preflight import Plan
+from bids_sr.survey.preflight.plan import Plan
 
 CAPABILITY_VERSION = 0x20080522
 READS_EVERYTHING = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH

@@ -10,9 +10,9 @@ from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph, steps_of
 
 from bids_sr.io.notices import UsageError
-from bids_sr.survey.bids import Findings
+from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.bids.inputs import HighresReference
-from bids_sr.survey.preflight.reference_checks import note_unused_reference
+from bids_sr.survey.preflight.unfit_references import note_unused_reference
 
 PAIR = ["little", "thumb"]
 OTA = "--config-file ota2022 --recipe fast --dummy-scans 2"
@@ -90,6 +90,7 @@ def test_known_activation_without_a_linear_model_is_noted_once(
 ) -> None:
     settings = settings_for(maker, *options.split())
     subject: Any = SimpleNamespace(runs=[SimpleNamespace(truth=truth) for truth in truths])
-    note_unused_reference(settings, [subject], findings := Findings())
+    with Findings() as findings:
+        note_unused_reference(settings, [subject])
     assert len(about(findings.notices, "truth", "activation.kinds=[cc, glm]")) == is_noted
     assert {notice.code for notice in findings.notices} <= {"reference"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.survey.bids import Findings
+from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.preflight.estimability import TypesOfRun
 from bids_sr.survey.preflight.shared_types import share_averaged_types
 
@@ -21,10 +21,10 @@ def make_path(run, *, subject="01", session="", task="tap"):
 
 def share(types):
     """Return the types in means by path, and the texts of the notes by path."""
-    findings = Findings()
-    shared = share_averaged_types(
-        {path: TypesOfRun.all_described(names) for path, names in types.items()}, {}, findings
-    )
+    with Findings() as findings:
+        shared = share_averaged_types(
+            {path: TypesOfRun.all_described(names, path) for path, names in types.items()}
+        )
     assert findings.problems == []
     for path, names in types.items():
         assert (shared[path].modeled, shared[path].described) == (names, names)

@@ -7,7 +7,7 @@ from data.calls import about, plan_for, problem_of
 from data.dataset import BidsMaker
 from data.noisy_run import make_run
 
-from bids_sr.survey.preflight import check_data
+from bids_sr.survey.preflight.voxel_checks import check_data
 
 BOLD = "sub-01_task-tap_bold.nii.gz"
 TR = 2.0

@@ -13,7 +13,7 @@ from data.dataset import EVENTS, BidsMaker
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.survey.preflight import Plan
+from bids_sr.survey.preflight.plan import Plan
 from bids_sr.workflows.call_checks import check
 
 pytestmark = pytest.mark.timeout(120)  # ends a preflight that waits for a pipe

@@ -18,7 +18,7 @@ from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.confound_names import list_columns
 from bids_sr.preproc.model_confounds import model_confounds
-from bids_sr.survey.bids import Findings
+from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.preflight.estimability import TypesOfRun
 from bids_sr.survey.preflight.run_contrasts import resolve_run_contrasts
 from bids_sr.survey.preflight.stats_model import read_model
@@ -71,17 +71,16 @@ def read(
 
     Return contrasts, confounds, and what is reported.
     """
-    findings = Findings()
-    contrasts, confounds = read_model(
-        write_model(model, folder),
-        {
-            path_of(number): TypesOfRun.all_described(names)
-            for number, names in enumerate(types, 1)
-        },
-        findings,
-        hrf=HemodynamicResponse(hrf_model=hrf_model),
-        confound_columns=list_columns(60),
-    )
+    with Findings() as findings:
+        contrasts, confounds = read_model(
+            write_model(model, folder),
+            {
+                path_of(number): TypesOfRun.all_described(names)
+                for number, names in enumerate(types, 1)
+            },
+            hrf=HemodynamicResponse(hrf_model=hrf_model),
+            confound_columns=list_columns(60),
+        )
     return list(contrasts), list(confounds), findings
 
 
@@ -208,12 +207,12 @@ def test_unsupported_models_are_refused_with_their_values(
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"Nodes": 3}', '{"Nodes": []}', None])
 def test_files_that_are_not_models_are_refused(text: str | None, tmp_path: Path) -> None:
-    findings = Findings()
     path = tmp_path / "model.json"
     if text is not None:
         path.write_text(text)
     options: dict[str, Any] = {"hrf": HemodynamicResponse(), "confound_columns": []}
-    assert read_model(path, {}, findings, **options) == ([], [])
+    with Findings() as findings:
+        assert read_model(path, {}, **options) == ([], [])
     problem_of(findings.problems, f"--model {path}", code="option")
 
 
@@ -305,7 +304,8 @@ def test_notices_on_contrasts_of_some_runs_name_the_model(tmp_path: Path) -> Non
         path_of(1): TypesOfRun.all_described(TYPES),
         path_of(2): TypesOfRun.all_described(["thumb"]),
     }
-    runs, _ = resolve_run_contrasts(types, contrasts, {}, findings := Findings())
+    with Findings() as findings:
+        runs, _ = resolve_run_contrasts(types, contrasts)
     assert list(runs[path_of(1)]) == ["little", "thumb", "thumbVsLittle"]
     assert list(runs[path_of(2)]) == ["thumb"]
     assert [notice.what for notice in findings.notices] == [

@@ -7,7 +7,7 @@ from data.calls import about, plan_for
 from data.dataset import BidsMaker
 
 from bids_sr.io.notices import Notice
-from bids_sr.survey.preflight import Plan
+from bids_sr.survey.preflight.plan import Plan
 
 BASELINE = ("--sr-method", "bspline")
 

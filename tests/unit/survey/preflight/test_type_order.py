@@ -13,7 +13,7 @@ from data.dataset import BidsMaker
 from bids_sr.glm.design import Design, build_design, contrast_vector
 from bids_sr.glm.regressors import read_events
 from bids_sr.io.notices import Notice
-from bids_sr.survey.preflight import Plan
+from bids_sr.survey.preflight.plan import Plan
 
 TYPES = ("stop", "Go", "cue")
 LABELS = ("01", "02", "03")

@@ -30,8 +30,12 @@ from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import get_operator
-from bids_sr.survey.bids import BoldRun, Findings
-from bids_sr.survey.preflight import Plan, check_data, dry_run_text, validator
+from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.inputs import BoldRun
+from bids_sr.survey.preflight import validator
+from bids_sr.survey.preflight.plan import Plan
+from bids_sr.survey.preflight.plan_text import dry_run_text
+from bids_sr.survey.preflight.voxel_checks import check_data
 from bids_sr.survey.retrospective import downsampling, preparation
 from bids_sr.survey.retrospective.preparation import prepare
 from bids_sr.workflows.call_checks import check

@@ -1,0 +1,146 @@
+"""Checks of options and of the models that they name, before the data set is read.
+
+A check takes the settings and reports what is wrong. `CHECKS` are of all calls, and `RUN_CHECKS`
+of calls that process BOLD runs.
+"""
+
+import shutil
+
+from bids_sr.config import Settings, SuperRes, machine
+from bids_sr.config.vgg19_weights import installed_vgg19
+from bids_sr.sr.method import get_method
+from bids_sr.sr.networks import missing_features_notice
+from bids_sr.survey.bids.findings import (
+    add_problem,
+    count_problems,
+    is_downloaded,
+    note,
+    refuse_option,
+    warn,
+)
+from bids_sr.survey.bids.method_options import find_vgg_weights
+from bids_sr.survey.bids.pretrained_models import find_pretrained
+from bids_sr.survey.preflight.pretrained_models import check_pretrained
+
+
+def _check_weights(settings: Settings) -> None:
+    """Reject model weights given as options that are missing, unreadable or in another format."""
+    for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
+        if file is not None and not file.is_file():
+            add_problem(file, "the file was not found", "Check the path.")
+        elif file is not None and file.suffix != ".safetensors":
+            add_problem(
+                file,
+                "the file is not a .safetensors file. Files written by torch.save can execute"
+                " code and are therefore not loaded",
+                "Specify a file in the .safetensors format.",
+            )
+        elif file is not None:
+            is_downloaded(file)
+
+
+def _check_reused_models(settings: Settings) -> None:
+    """Report models that are to be used but are missing or lack a card."""
+    superres = settings.superres
+    n_problems = count_problems()
+    check_pretrained(superres)
+    folder = superres.models_to_reuse(settings.paths.output_dir)
+    if (
+        count_problems() == n_problems
+        and superres.model_source == "reuse"
+        and folder is not None
+        and any(find_pretrained(superres, name) is None for name in superres.learned)
+        and not any(folder.rglob("*.safetensors"))
+    ):
+        refuse_option(
+            f"--set superres.model_source=reuse: {folder}",
+            "the model directory does not contain a model (.safetensors file)",
+            "Specify the model directory with --set superres.model_dir=DIR, or omit"
+            " superres.model_source=reuse to train a new model.",
+        )
+
+
+def _check_slurm_commands(settings: Settings) -> None:
+    """Report a plugin file on a machine without the SLURM commands."""
+    file = settings.resources.use_plugin
+    missing_commands = [
+        name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
+    ]
+    if file is not None and missing_commands:
+        add_problem(
+            file,
+            f"the SLURM commands {', '.join(missing_commands)} were not found on the PATH",
+            "Run the program on a computer with the SLURM commands, or omit --use-plugin.",
+        )
+
+
+def _note_recipe(settings: Settings) -> None:
+    """Report networks that are trained on all slices of the pair, without held-out accuracy."""
+    superres = settings.superres
+    if superres.recipe != "paper" or superres.model_source == "reuse":
+        return
+    limit_text = ""
+    if superres.max_train_minutes is not None:
+        limit_text = " before --max-train-minutes is reached"
+    text = (
+        "as published, all slices are used for training, and training is not stopped"
+        f" early{limit_text}. Held-out accuracy is therefore not reported."
+    )
+    for name in superres.pair_trained:
+        recipe = get_method(name).recipes.get("paper")
+        is_trained = find_pretrained(superres, name) is None
+        if recipe is not None and not recipe.hold_out and is_trained:
+            note(f"--sr-method {name} --recipe paper", text)
+
+
+def _note_vgg19(settings: Settings) -> None:
+    """Report the VGG-19 weights that training uses, from ``--vgg-weights`` or installed."""
+    superres = settings.superres
+    if superres.model_source == "reuse":
+        return
+    for name in superres.learned:
+        weights = find_vgg_weights(superres, name)
+        if weights is not None and find_pretrained(superres, name) is None:
+            origin = " (installed by --vgg-weights)" if weights == installed_vgg19() else ""
+            note(
+                f"--sr-method {name} --recipe {superres.recipe}",
+                f"VGG-19 weights are loaded from {weights}{origin}.",
+            )
+
+
+def note_missing_features(settings: Settings) -> None:
+    """Report methods whose training loss lacks VGG-19 features because the weights are missing.
+
+    For default methods, whose loss includes the features optionally, only warnings are reported.
+    If a model exists, only the negative control of ``--null-checks`` is trained, on the T1w image.
+    """
+    superres, trains_control = settings.superres, settings.evaluation.null_checks
+    default_methods = SuperRes().learned
+    for name in superres.learned:
+        notice = missing_features_notice(get_method(name), superres.recipe)
+        is_trained = trains_control or (
+            superres.model_source != "reuse" and find_pretrained(superres, name) is None
+        )
+        if notice is None or not is_trained or find_vgg_weights(superres, name) is not None:
+            continue
+        level, text = notice
+        option = f"--sr-method {name} --recipe {superres.recipe}"
+        if level == "warning":
+            warn(option, text, code="method")
+        elif name not in default_methods:
+            note(option, text, code="method")
+
+
+def _note_excess_processes(settings: Settings) -> None:
+    """Report that ``--nprocs`` exceeds the number of processors, unless steps are cluster jobs."""
+    resources, processors = settings.resources, machine.processors()
+    if resources.use_plugin is None and (resources.nprocs or 0) > processors:
+        note(
+            f"--nprocs {resources.nprocs}",
+            f"this machine or job has {processors} processors, so more processes increase memory"
+            " usage without reducing the processing time.",
+        )
+
+
+CHECKS = (_check_weights, _check_reused_models, _check_slurm_commands)
+RUN_CHECKS = (_note_recipe, _note_vgg19, note_missing_features, _note_excess_processes)
