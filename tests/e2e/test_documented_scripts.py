@@ -175,6 +175,31 @@ def test_events_with_reaction_times_get_a_centered_modulator(tmp_path, monkeypat
     np.testing.assert_allclose(table.modulation, [1, -0.2, 1, 1, 0.2])
 
 
+def test_means_of_a_region_are_tested_across_participants(tmp_path, monkeypatch):
+    """Other regions, contrasts, widths, series and runs do not count."""
+    monkeypatch.chdir(tmp_path)
+    for number, effect in ((1, 0.1), (2, 0.2), (3, 0.6)):
+        func = Path("OUT", f"sub-{number}", "func")
+        func.mkdir(parents=True)
+        row = {"region": "a", "origin": "roi", "contrast": "thumbSesPostMinusThumbSesPre"}
+        row |= {"series": "sbl", "fwhm_mm": 0, "effect": effect}
+        others = (
+            {"origin": "atlas"},
+            {"contrast": "thumb"},
+            {"fwhm_mm": 5},
+            {"series": "acquired"},
+        )
+        rows = [row, *(row | other | {"effect": 9} for other in others)]
+        table = func / f"sub-{number}_task-tap_desc-regions_metrics.tsv"
+        pd.DataFrame(rows).to_csv(table, sep="\t", index=False)
+        session = func.parent / "ses-a" / "func"
+        session.mkdir(parents=True)
+        shutil.copy(table, session)
+    means = run("usage.md", ("ttest_1samp",))["means"]
+    # SD .2646, t of 2 degrees of freedom 4.3027
+    np.testing.assert_allclose(means["a"], [0.3, -0.3572, 0.9572, 0.1885], atol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", OF_SERIES)

@@ -21,7 +21,9 @@ from bids_sr.survey.bids.timing import parse_echo_time
 _T = TypeVar("_T", str, float)
 # largest ratio of values that count as equal; one scanner may be described as 3 T and as 2.89 T
 _MAX_ECHO_TIME_RATIO, _MAX_FIELD_RATIO = 1.05, 1.1
-_FIELD_MAPS = " (fMRIPrep with field maps, -d fmriprep=DIR, corrects the distortion)"
+_FIELD_MAPS = (
+    " (distortion displaces effects; fMRIPrep with field maps, -d fmriprep=DIR, corrects it)"
+)
 _MAX_FIELD_T = 30.0  # T; larger numbers have another unit
 _OPPOSITE_LETTERS = dict(zip("RLAPSI", "LRPAIS", strict=True))
 

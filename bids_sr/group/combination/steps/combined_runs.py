@@ -51,7 +51,7 @@ from bids_sr.io.json_values import as_number
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, map_label
 from bids_sr.io.word_lists import enumerate_words
-from bids_sr.survey.preflight.combined_runs import RunTerm
+from bids_sr.survey.preflight.combined_runs import RunTerm, format_terms
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -221,10 +221,10 @@ def describe_contrast_over_runs(name: str, terms: Sequence[RunTerm]) -> str:
 
     >>> term = RunTerm(label="ses-2", contrast="go", weight=-1, runs=("ses-2_run-1",))
     >>> describe_contrast_over_runs("change", [term])
-    'The contrast change was -1 * go (ses-2).'
+    'The contrast change was - go in ses-2.'
     """
-    words = (f"{term.weight:+g} * {term.contrast} ({term.label or 'all runs'})" for term in terms)
-    return f"The contrast {name} was {' '.join(words)}."
+    labeled = [replace(term, runs=(term.label or "all runs",)) for term in terms]
+    return f"The contrast {name} was {format_terms(labeled)}."
 
 
 @frozen
