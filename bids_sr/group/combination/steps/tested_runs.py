@@ -19,7 +19,6 @@ runs, the first run is filtered like the runs that are interpolated.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -128,7 +127,7 @@ def compare_runs(
     *,
     series_name: str,
     contrasts: Mapping[str, Sequence[str]],
-    over_runs: Mapping[str, Sequence[RunTerm]] = MappingProxyType({}),
+    over_runs: Mapping[str, Sequence[RunTerm]],
     factor: Factor,
     calibrated: bool,
 ) -> tuple[Rows, Facts]:
@@ -414,24 +413,25 @@ def _use_runs_as_halves(contrast: str, runs: Sequence[_WeightedRun]) -> _Halves:
 
 def _split_blocks(runs: Sequence[_WeightedRun]) -> _Halves | None:
     """Return the effects of the blocks of all runs; None if a run cannot be split into halves."""
+    if not all(run.maps.block_weights[run.index : run.index + 1].any() for run in runs):
+        return None
+    # terms may have the same run with different contrasts, which share blocks
+    maps_of_runs = list({id(run.maps): run.maps for run in runs}.values())
     blocks: list[TaskBlock] = []
     weights: dict[str, float] = {}
-    for number, run in enumerate(runs):
-        if not run.maps.block_weights.size or not run.maps.block_weights[run.index].any():
-            return None
-        for condition, weight in zip(
-            run.maps.block_conditions, run.maps.block_weights[run.index], strict=True
-        ):
+    for number, maps in enumerate(maps_of_runs):
+        terms = [run for run in runs if run.maps is maps]
+        block_weights = sum(run.weight * maps.block_weights[run.index] for run in terms)
+        for condition, weight in zip(maps.block_conditions, block_weights, strict=True):
             name = f"{number} {condition}"
-            weights[name] = weights.get(name, 0.0) + run.weight * weight
+            weights[name] = weights.get(name, 0.0) + weight
             blocks.append(TaskBlock(condition=name, events=(), used=bool(weight)))
     splits = balance_splits(blocks, weights)
     if splits is None:
         return None
-    n_kinds = min(len(run.maps.blocks) for run in runs)
     estimates, targets, *task_free = (
-        np.moveaxis(np.concatenate([run.maps.blocks[kind] for run in runs]), 0, -1)
-        for kind in range(n_kinds)
+        np.moveaxis(np.concatenate([maps.blocks[kind] for maps in maps_of_runs]), 0, -1)
+        for kind in range(min(len(maps.blocks) for maps in maps_of_runs))
     )
     return _Halves(
         estimates=estimates,

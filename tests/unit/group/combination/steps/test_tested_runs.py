@@ -337,6 +337,34 @@ def test_the_runs_of_a_term_are_averaged(tmp_path):
     assert math.isnan(values_of(rows)["brain"])
 
 
+def test_terms_of_one_run_share_the_noise_of_their_blocks(tmp_path):
+    """The contrasts hand and sum share blocks, whose noise is not reproducible."""
+    maps = make_blocks(np.zeros(SHAPE), noise=10.0)
+    zeros = np.zeros(6)
+    both = replace(
+        maps,
+        contrasts=("hand", "sum"),
+        block_weights=np.stack([np.r_[zeros + 1 / 6, zeros], zeros.repeat(2) + 1 / 6]),
+        block_conditions=("hand",) * 6 + ("foot",) * 6,
+        blocks=np.concatenate([maps.blocks, make_blocks(np.zeros(SHAPE), seed=3).blocks], axis=1),
+        **{
+            name: np.repeat(getattr(maps, name), 2, axis=axis)
+            for name, axis in {
+                **dict.fromkeys(("acquired", "errors", "error_variances", "task_free"), 0),
+                **dict.fromkeys(("low_effects", "low_variances"), 1),
+            }.items()
+        },
+    )
+    terms = tuple(
+        RunTerm(label="run-1", contrast=name, weight=weight, runs=("run-1",))
+        for name, weight in (("sum", 1.0), ("hand", 1.0))
+    )
+    rows = compare(
+        tmp_path, {"run-1": both, "run-2": both}, contrasts={}, over_runs={"change": terms}
+    )
+    assert math.isnan(values_of(rows)["brain"])
+
+
 def test_contrasts_over_runs_without_two_halves_are_not_tested(tmp_path):
     first, second = (make_blocks(make_truth(seed), seed=seed) for seed in (1, 2))
     single = replace(second, block_weights=np.zeros_like(second.block_weights))
@@ -471,6 +499,7 @@ def test_conditions_with_one_block_per_run_are_tested_across_runs(tmp_path):
         {},
         series_name="sbl",
         contrasts={name: list(paths) for name in ONSETS},
+        over_runs={},
         factor=FACTOR,
         calibrated=False,
     )
