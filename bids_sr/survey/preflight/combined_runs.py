@@ -70,10 +70,11 @@ class RunGroup:
     to the frame of the first run. `contrasts` has the names of the runs that are combined, by
     contrast; two or more each. `over_runs` has the terms of contrasts over these runs by name.
 
-    `left_out` has the reason by the name of a run that is not combined at all, `missing_contrasts`
-    the reason by the name of a run, by contrast without this run, and `uncombined` the reason by
-    contrast that fewer than two runs have with the same weights. `unusual` has the reason by the
-    name of a run that is combined on request, although it was acquired otherwise.
+    `left_out` has the reason by the name of a run that is not combined at all, and `excluded` are
+    these runs, except skipped runs. `missing_contrasts` has the reason by the name of a run, by
+    contrast without this run, and `uncombined` the reason by contrast that fewer than two runs
+    have with the same weights. `unusual` has the reason by the name of a run that is combined on
+    request, although it was acquired otherwise.
     """
 
     entities: Mapping[str, str]
@@ -82,6 +83,7 @@ class RunGroup:
     contrasts: Mapping[str, Sequence[str]]
     over_runs: Mapping[str, tuple[RunTerm, ...]]
     left_out: Mapping[str, str]
+    excluded: Mapping[str, BoldRun]
     missing_contrasts: Mapping[str, Mapping[str, str]]
     uncombined: Mapping[str, str]
     unusual: Mapping[str, str]
@@ -156,9 +158,8 @@ def format_terms(terms: Sequence[RunTerm]) -> str:
     '2*a in run-2 - a in run--1'
     """
     formula = " ".join(
-        f"{'-' if term.weight < 0 else '+'} "
-        f"{'' if abs(term.weight) == 1 else f'{abs(term.weight):.3g}*'}{term.contrast}"
-        f" in {' and '.join(term.runs)}"
+        ("- " if term.weight < 0 else "+ ")
+        + f"{abs(term.weight):.3g}*{term.contrast} in {' and '.join(term.runs)}".removeprefix("1*")
         for term in terms
     )
     return formula.removeprefix("+ ")
@@ -186,21 +187,17 @@ def list_uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[Uncombined
     Runs of a session come before runs over sessions. Tasks with a single run and tasks without
     contrasts have nothing to combine, and are not included.
     """
-    ordered_runs = sorted(runs, key=_run_order)
     uncombined = []
     for group in _sort_runs(runs, plan):
         if _is_combined(group):
             continue
-        excluded = _name_excluded(ordered_runs, group)
         reasons = {
             name: WITHOUT_RUN
-            for name, run in excluded.items()
+            for name, run in group.excluded.items()
             if group.left_out[name] == WITHOUT_RUN and _get_weights(run, plan)
         }
-        reasons |= {
-            name: group.left_out[name] for name in _find_preventing_runs(runs, group, plan)
-        }
-        members = {**group.runs, **excluded}
+        reasons |= {name: group.left_out[name] for name in _find_preventing_runs(group, plan)}
+        members = {**group.runs, **group.excluded}
         if len(members) > 1 and reasons:
             uncombined.append(
                 UncombinedRuns(
@@ -265,7 +262,7 @@ def _left_out_warnings(
         yield run, f"{WITHOUT_RUN}."
     groups = _sort_runs(runs, plan)
     for group in _select_combined(groups):
-        members = {**group.runs, **_name_excluded(runs, group)}
+        members = {**group.runs, **group.excluded}
         group_series = {name for run in group.runs.values() for name in plan.list_series(run)}
         for name, run in members.items():
             if name in group.left_out:
@@ -294,7 +291,7 @@ def _left_out_warnings(
                 yield run, " ".join(sentences)
     for group in groups:
         if not _is_combined(group):
-            for name, run in _find_preventing_runs(runs, group, plan).items():
+            for name, run in _find_preventing_runs(group, plan).items():
                 yield run, _not_combined_text(group.left_out[name])
 
 
@@ -377,6 +374,7 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
         contrasts=contrasts,
         over_runs=over_runs,
         left_out=left_out,
+        excluded={name: run for name, run in runs_by_name.items() if name in left_out},
         missing_contrasts=missing_contrasts,
         uncombined={
             contrast: _explain_uncombined(contrast, weights_by_run)
@@ -529,9 +527,7 @@ def _not_combined_text(reason: str) -> str:
     return f"not combined with the other runs of its task: {reason}."
 
 
-def _find_preventing_runs(
-    runs: Sequence[BoldRun], group: RunGroup, plan: Plan
-) -> dict[str, BoldRun]:
+def _find_preventing_runs(group: RunGroup, plan: Plan) -> dict[str, BoldRun]:
     """Return runs by name that keep the runs of a task from being combined at all.
 
     The first run is not among them. Runs without contrasts, such as runs at rest, have nothing to
@@ -539,22 +535,10 @@ def _find_preventing_runs(
     """
     excluded = [
         (name, run)
-        for name, run in _name_excluded(sorted(runs, key=_run_order), group).items()
+        for name, run in group.excluded.items()
         if group.left_out[name] != WITHOUT_RUN and _get_weights(run, plan)
     ]
     return dict(excluded if group.runs else excluded[1:])
-
-
-def _name_excluded(runs: Sequence[BoldRun], group: RunGroup) -> dict[str, BoldRun]:
-    """Return the runs that a group excludes, by their names in the group."""
-    excluded_entities = _list_excluded_entities(over_sessions=group.over_sessions)
-    entities = {key: label for key, label in group.entities.items() if key != "datatype"}
-    runs_by_name = {
-        short_run_name(run.entities, over_sessions=group.over_sessions): run
-        for run in runs
-        if dict(_entity_key(run, excluded_entities=excluded_entities)) == entities
-    }
-    return {name: run for name, run in runs_by_name.items() if name in group.left_out}
 
 
 def _list_excluded_entities(*, over_sessions: bool) -> tuple[str, ...]:
