@@ -408,7 +408,7 @@ def _describe_method(run: BoldRun, settings: Settings) -> str:
             " slice-wise methods"
         )
     elif superres.auto and run.pair is None:
-        reasons.append("srgan requires a T2*w pair, but no pair was found")
+        reasons.append("srgan requires a T2*w pair, but no usable pair was found")
     elif superres.auto and set(superres.learned) - set(names):
         reasons.append("a single slice is not enough to train a network")
     if run.factor[2] != 1 and (run.truth is not None or superres.all_baselines):
@@ -434,8 +434,8 @@ def _describe_factor_source(run: BoldRun, settings: Settings) -> str:
         return "factor from the calibration run"
     slices = f"{run.zooms[2]:.3g} mm"
     return (
-        "default in-plane factor 2 because no pair or calibration run was found, slice thickness"
-        f" {slices}; use --sr-factor to choose another factor"
+        "default in-plane factor 2 because no usable pair or calibration run was found, slice"
+        f" thickness {slices}; use --sr-factor to choose another factor"
     )
 
 
