@@ -219,15 +219,16 @@ def acquired_echoes(rng: Rng, scene: Scene, right: Right) -> None:
         shown[first + 1] = first
     elif variant == "exchanged":
         shown[first], shown[first + 1] = first + 1, first
-    draw = np.random.default_rng(6)
 
     def edit(scene: Scene) -> None:
         image = nb.load(scene.bold)
         data = np.asarray(image.dataobj, float)
         for te, number, index in zip(tes, numbers, shown, strict=True):
-            values = data * np.exp(-(tes[index] - 0.028) / 0.045)
+            # each echo has its own noise, and a copy the noise of its original
+            noise = np.random.default_rng([6, index]).normal(0, 1.0, data.shape)
+            values = data * np.exp(-(tes[index] - 0.028) / 0.045) + 2 * noise
             if variant == "noise last" and index == len(tes) - 1:
-                values = np.abs(draw.normal(0, 8.0, data.shape))
+                values = np.abs(8 * noise)
             fields: dict[str, Any] = {"EchoTime": float(te)}
             if variant == "rounded":
                 jitter = 1e-4 * float(rng.uniform(-1, 1))
