@@ -187,6 +187,20 @@ def test_the_error_of_the_largest_effects_is_named() -> None:
     assert "largest effects, the median interval is ± 2.4 %" in texts(draw(maps, RUNS))
 
 
+def test_the_smallest_change_of_a_voxel_depends_on_the_degrees_of_freedom() -> None:
+    """With noise of .2 and 5 degrees of freedom, and an error of .001, t is 2.57 + .92."""
+    facts = {
+        "Terms": [{"contrast": "all", "runs": list(NAMES)}],
+        "PlaceErrorShare": 0.1,
+        "DegreesOfFreedom": 5,
+    }
+    maps = [
+        statmap("sbl", "sd", 0.001, **item.sidecar) if item.entities.get("stat") == "sd" else item
+        for item in combined_maps("sbl", **facts)
+    ]
+    assert "a change of 0.70 % in a voxel is found" in texts(draw(maps, RUNS))
+
+
 def test_a_run_without_the_method_is_named() -> None:
     maps = [*MAPS[:4], *combined_maps("sbl", sd=False, NotAppliedIn=["run-2"])]
     text = texts(draw(maps, [*run_maps("run-1"), *run_maps("run-2", sd=False)]))

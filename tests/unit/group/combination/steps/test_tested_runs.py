@@ -22,6 +22,7 @@ from bids_sr.evaluation.steps.reconstruction_error import check_intervals
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.group.combination.steps import tested_runs
 from bids_sr.group.combination.steps.tested_runs import compare_runs
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
@@ -293,13 +294,14 @@ def test_a_change_that_is_reversed_is_not_supported(tmp_path):
     assert classify_detail(rows, "sbl")["change"].state == "not supported"
 
 
-def test_two_runs_of_one_condition_have_no_detail_of_a_difference(tmp_path):
-    """Run 2 is displaced by a known shift, and by a hidden shift of up to .2 mm along each axis.
+def count_null_details(folder, seeds):
+    """Return how many pairs of runs of one condition have detail of a difference.
 
-    The downsampled runs differ, so that all voxels are tested.
+    Run 2 is displaced by a known shift, and by a hidden shift of up to .2 mm along each axis. The
+    downsampled runs differ, so that all voxels are tested. Also returns how often it is recovered.
     """
-    n_seeds, n_defined = 20, 0
-    for seed in range(n_seeds):
+    n_defined = n_recovered = 0
+    for seed in range(seeds):
         rng = np.random.default_rng(seed)
         known, hidden = rng.uniform(-0.5, 0.5, 2), rng.uniform(-0.2, 0.2, 2) / 3
         truth = make_smooth_truth(seed)
@@ -307,11 +309,32 @@ def test_two_runs_of_one_condition_have_no_detail_of_a_difference(tmp_path):
         second = make_blocks(
             truth, seed=2 * seed + 1, share=0.7, noise=8.0, shift=known + hidden, level=2.0
         )
-        rows = compare_change(tmp_path / str(seed), first, second, known)
+        rows = compare_change(folder / str(seed), first, second, known)
         n_defined += math.isfinite(values_of(rows)["brain"])
-        assert classify_detail(rows, "sbl")["change"].state != "recovered"
-    # of 20; 14 if displacements are not regressed out, 19 if the first run is not filtered
+        n_recovered += classify_detail(rows, "sbl")["change"].state == "recovered"
+    return n_defined, n_recovered
+
+
+def test_two_runs_of_one_condition_have_no_detail_of_a_difference(tmp_path):
+    n_defined, n_recovered = count_null_details(tmp_path, 20)
     assert n_defined <= 3
+    assert not n_recovered
+
+
+@pytest.mark.parametrize(
+    ("function", "replacement"),
+    [
+        ("_displace_effects", lambda runs: np.zeros((*SHAPE, 0), np.float32)),
+        ("_filter_frame", lambda maps, moved_xfms: maps),
+    ],
+    ids=["displacement", "interpolation"],
+)
+def test_displaced_runs_differ_in_detail_without_a_correction(
+    tmp_path, monkeypatch, function, replacement
+):
+    monkeypatch.setattr(tested_runs, function, replacement)
+    n_defined, _ = count_null_details(tmp_path, 8)
+    assert n_defined >= 4
 
 
 def test_the_runs_of_a_term_are_averaged(tmp_path):
