@@ -353,13 +353,21 @@ def broad_flags(
     Z each). Conditions without a correlation map are tested by their region in `fdr`, which is
     active at a false discovery rate of .05 (X, Y, Z).
     """
-    return [
-        *(_flag_broad_activation(contrast, mask, cc=cc) for contrast, cc in maps.items()),
-        *(
-            _flag_broad_activation(contrast, mask, fdr=region)
-            for contrast, region in fdr.items()
-            if contrast not in maps
-        ),
+    flags = [
+        _flag_broad_activation(
+            contrast,
+            (cc >= ACTIVE_CC)[mask],
+            _MAX_BROAD_SHARE,
+            f"a cross-correlation (CC) of at least {ACTIVE_CC}",
+        )
+        for contrast, cc in maps.items()
+    ]
+    return flags + [
+        _flag_broad_activation(
+            contrast, region[mask], _MAX_FDR_SHARE, "significant activation (FDR .05)"
+        )
+        for contrast, region in fdr.items()
+        if contrast not in maps
     ]
 
 
@@ -396,28 +404,13 @@ def _flag_undone_task(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) 
 
 
 def _flag_broad_activation(
-    contrast: str, mask: MaskArray, *, cc: Real | None = None, fdr: MaskArray | None = None
+    contrast: str, is_active: MaskArray, limit: float, criterion: str
 ) -> Flag:
-    """Flag very broad activation: CC ≥ .5 in more than a tenth of the brain.
+    """Flag activation in more of the brain than a limit.
 
-    Without a correlation map, the criterion is FDR-significant activation in more than 30 % of the
-    brain. `cc` is the map of correlation with the condition, -1 to 1, and `fdr` contains the
-    voxels active at FDR .05, which are used if `cc` is None. They are on the grid of the brain
-    `mask` (X, Y, Z). Raises `ValueError` if both maps are None.
+    `is_active` states for each brain voxel whether it is active (N,), by the criterion in words.
     """
-    if cc is not None:
-        share = float((cc[mask] >= ACTIVE_CC).mean())
-        limit = _MAX_BROAD_SHARE
-        criterion = f"a cross-correlation (CC) of at least {ACTIVE_CC}"
-    elif fdr is not None:
-        share = float(fdr[mask].mean())
-        limit = _MAX_FDR_SHARE
-        criterion = "significant activation (FDR .05)"
-    else:
-        raise ValueError(
-            "test of broad activation: expected a correlation map or an FDR region; neither was"
-            " specified"
-        )
+    share = float(is_active.mean())
     text = (
         f"For the contrast {contrast}, {100 * share:.1f} % of the brain has {criterion} (limit:"
         f" {100 * limit:.0f} %)."

@@ -9,8 +9,6 @@ highest similarity is selected. Only the magnitude of the gradient is compared, 
 contrasts may differ.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
@@ -34,35 +32,13 @@ _MIN_EDGES = 50  # edges with a counterpart below which the displacement is not 
 class Mismatch:
     """Displacement between the edges of two images.
 
-    `shifts` are positions of the second image's edges relative to the first image's edges (mm),
-    for edges with a counterpart (N,). If both in-plane axes were searched, the shifts along the
-    second axis follow those along the first. `median` and `p90`, the 90th percentile, describe
-    absolute displacements (mm); they are NaN if too few edges have a counterpart.
-    `matched_fraction` and `n` are fraction and number of edges with a counterpart.
+    `median` and `p90`, the 90th percentile, describe absolute displacements (mm); they are NaN if
+    too few edges have a counterpart. `n` is the number of edges with a counterpart.
     """
 
-    shifts: Array
     median: float
     p90: float
-    matched_fraction: float
     n: int
-
-
-class _AxisShifts(NamedTuple):
-    """Shifts of the strong edges along one axis.
-
-    `matched_mm` are the shifts of edges with a counterpart (mm), and `n_edges` includes edges
-    without a counterpart.
-    """
-
-    matched_mm: Array
-    n_edges: int
-
-    def compute_quantiles(self) -> Array:
-        """Return median and 90th percentile of the absolute shift (2,; mm), NaN for few edges."""
-        if len(self.matched_mm) < _MIN_EDGES:
-            return np.full(2, np.nan)
-        return np.quantile(np.abs(self.matched_mm), [0.5, 0.9])
 
 
 def measure_edge_mismatch(
@@ -107,7 +83,7 @@ def measure_edge_mismatch(
     search_mask = grow(mask, affine, blur_mm)
     max_shift_mm = _MAX_SHIFT_MM * head_scale(mask, affine)
     sigma = blur_mm / FWHM_PER_SIGMA / voxel_mm
-    shifts_by_axis = []
+    distances_by_axis = []
     for searched_axis in (0, 1) if axis is None else (axis,):
         slopes = [_compute_slope(image, sigma, searched_axis) for image in (first, second)]
         steepest = np.quantile(slopes[0][search_mask], 1 - _EDGE_FRACTION)
@@ -118,22 +94,15 @@ def measure_edge_mismatch(
         shifts_mm, similarities = _search_shifts(
             first_edges, second_edges, strong_edges, searched_axis, voxel_mm, blur_mm, max_shift_mm
         )
-        shifts_by_axis.append(
-            _AxisShifts(
-                matched_mm=shifts_mm[similarities >= _MIN_SIMILARITY], n_edges=len(shifts_mm)
-            )
-        )
-    quantiles = np.array([shifts.compute_quantiles() for shifts in shifts_by_axis])
-    median, p90 = np.sqrt((quantiles**2).sum(0))
-    all_shifts = np.concatenate([shifts.matched_mm for shifts in shifts_by_axis])
-    n_edges = sum(shifts.n_edges for shifts in shifts_by_axis)
-    return Mismatch(
-        shifts=all_shifts,
-        median=float(median),
-        p90=float(p90),
-        matched_fraction=len(all_shifts) / max(n_edges, 1),
-        n=len(all_shifts),
+        distances_by_axis.append(np.abs(shifts_mm[similarities >= _MIN_SIMILARITY]))
+    quantiles = np.array(
+        [
+            np.quantile(distances, [0.5, 0.9]) if len(distances) >= _MIN_EDGES else [np.nan] * 2
+            for distances in distances_by_axis
+        ]
     )
+    median, p90 = np.sqrt((quantiles**2).sum(0)).tolist()
+    return Mismatch(median=median, p90=p90, n=sum(map(len, distances_by_axis)))
 
 
 def _check_images(first: Array, second: Array, mask: MaskArray) -> None:

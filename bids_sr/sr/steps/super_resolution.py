@@ -1,13 +1,13 @@
 """Super-resolution of a run: baselines and methods on the high-resolution grid."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Series
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import SUPER_RESOLVE
-from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, load_image
@@ -23,7 +23,6 @@ from bids_sr.sr.inference.apply_to_series import Consistency, write_series
 from bids_sr.sr.inference.posed_image import PosedImage
 from bids_sr.sr.inference.upsampler_inputs import (
     Placebo,
-    Upsampler,
     UpsamplerInputs,
 )
 from bids_sr.sr.inference.upsamplers import make_upsampler
@@ -33,6 +32,9 @@ from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange, change_recipe, select_changes, width_ratio
+
+if TYPE_CHECKING:
+    from bids_sr.sr.prior_maps.add_detail import Detail
 
 _INTERPOLATION = RunTime(volumes=0.025)
 _ERROR_SAMPLES_FILE, _ACQUIRED_SAMPLES_FILE = "error_draws.nii", "acquired_draws.nii"
@@ -123,47 +125,6 @@ class SuperResolvedSeries:
     acquired_draws: Series | None
 
 
-@frozen
-class _RunWriter:
-    """Writer of the upsampled series of a run."""
-
-    aligned: AlignedSeries
-    factor: Factor
-    threads: int
-
-    def write(
-        self,
-        target: Path | None,
-        upsampler: Upsampler,
-        consistency: Consistency,
-        space_targets: Mapping[Path, OutputGrid] = MappingProxyType({}),
-        *,
-        add_volume: Callable[[int], Array] | None = None,
-    ) -> None:
-        """Upsample the run and write it on the high-resolution grid and in other spaces.
-
-        `target` is the output file on the high-resolution grid; None if the series is written only
-        to other spaces. Volumes are upsampled on their acquired grid. With `consistency`
-        "enforce", the acquired data are restored in their band of k-space. `space_targets` are
-        output files and grids in other spaces. `add_volume` returns, given the volume number, the
-        image added to a volume in other spaces, on the high-resolution grid.
-        """
-        stc, boldref = self.aligned.stc, self.aligned.boldref
-        write_series(
-            stc,
-            target,
-            upsampler,
-            self.aligned.hmc_xfms,
-            *hr_grid(stc.shape[:3], boldref.affine, self.factor),
-            factor=self.factor,
-            consistency=consistency,
-            distortion=self.aligned.distortion,
-            threads=self.threads,
-            other_spaces=space_targets,
-            add_volume=add_volume,
-        )
-
-
 @step(Stage.SUPER_RESOLUTION, memory=SUPER_RESOLVE, cost=_INTERPOLATION)
 def super_resolve(
     aligned: AlignedSeries,
@@ -204,7 +165,17 @@ def super_resolve(
         device="cpu" if model is None else choose_device(inference.device),
         threads=inference.omp_nthreads,
     ).with_boldref(aligned.boldref.data, aligned.boldref.affine, aligned.bold_mask.data)
-    run_writer = _RunWriter(aligned=aligned, factor=factor, threads=inference.omp_nthreads)
+    shape, affine = hr_grid(aligned.stc.shape[:3], aligned.boldref.affine, factor)
+    write = partial(
+        write_series,
+        aligned.stc,
+        xfms=aligned.hmc_xfms,
+        shape=shape,
+        affine=affine,
+        factor=factor,
+        distortion=aligned.distortion,
+        threads=inference.omp_nthreads,
+    )
     target = here / "series.nii"
     space_files = [
         here / f"{Derivative(None, _make_space_entities(space_grid)).name}.nii"
@@ -216,10 +187,24 @@ def super_resolve(
         upsampler = make_upsampler(
             series_name if is_applied else ACQUIRED_BAND, inputs, model if is_applied else None
         )
-        run_writer.write(target, upsampler, inference.data_consistency, space_targets)
+        write(
+            target,
+            upsampler,
+            consistency=inference.data_consistency,
+            other_spaces=space_targets,
+        )
     else:
+        from bids_sr.sr.prior_maps.add_detail import make_detail
+
+        # If slices become thinner, zero filling alone does not preserve their means.
+        consistency: Consistency = "enforce" if factor[2] != 1 else inference.data_consistency
         _write_with_detail(
-            run_writer, run_model, inputs, zerofilled, target, space_targets, inference
+            partial(write, upsampler=make_upsampler("zerofill", inputs), consistency=consistency),
+            make_detail(run_model, inputs, aligned.stc.shape[:3]),
+            zerofilled,
+            target,
+            space_targets,
+            inference,
         )
     application_entries = {} if model is None else _describe_application(model.card)
     return SuperResolvedSeries(
@@ -268,9 +253,8 @@ def _make_space_entities(space_grid: OutputGrid) -> dict[str, str]:
 
 
 def _write_with_detail(
-    run_writer: _RunWriter,
-    run_model: LoadedModel,
-    inputs: UpsamplerInputs,
+    write: Callable[..., None],
+    detail: "Detail",
     zerofilled: Series | None,
     target: Path,
     space_targets: Mapping[Path, OutputGrid],
@@ -278,23 +262,14 @@ def _write_with_detail(
 ) -> None:
     """Write a zero-filled series with the detail of a run-trained method, also in other spaces.
 
-    `run_model` was trained on the run. `inputs` are inputs of zero filling and of the detail. A
-    temporary zero-filled series is computed if `zerofilled` is None. Error samples are written to
-    files in the folder of `target`. `space_targets` are output files and grids in other spaces. Of
-    `inference`, data consistency, the seed of the error samples, and whether they are drawn are
-    used.
+    `write` writes the zero-filled series of the run to a file. A temporary zero-filled series is
+    computed if `zerofilled` is None. Error samples are written to files in the folder of `target`.
+    `space_targets` are output files and grids in other spaces. Of `inference`, the seed of the
+    error samples, and whether they are drawn are used.
     """
-    from bids_sr.sr.prior_maps.add_detail import make_detail
-
-    upsampler = make_upsampler("zerofill", inputs)
-    # If slices become thinner, zero filling alone does not preserve their means.
-    consistency: Consistency = (
-        "enforce" if run_writer.factor[2] != 1 else inference.data_consistency
-    )
-    detail = make_detail(run_model, inputs, run_writer.aligned.stc.shape[:3])
     temporary_file = target.with_name("zerofilled.nii")
     if zerofilled is None:
-        run_writer.write(temporary_file, upsampler, consistency)
+        write(temporary_file)
     zerofilled_series = zerofilled or SeriesReader(temporary_file)
     sample_files = (
         (target.with_name(_ERROR_SAMPLES_FILE), target.with_name(_ACQUIRED_SAMPLES_FILE))
@@ -304,11 +279,9 @@ def _write_with_detail(
     detail.add(zerofilled_series, target, sample_files, seed=inference.random_seed)
     if space_targets:
         detailed = SeriesReader(target)
-        run_writer.write(
+        write(
             None,
-            upsampler,
-            consistency,
-            space_targets,
+            other_spaces=space_targets,
             add_volume=lambda t: detailed.volume(t) - zerofilled_series.volume(t),
         )
     temporary_file.unlink(missing_ok=True)

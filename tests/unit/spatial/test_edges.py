@@ -88,8 +88,6 @@ def test_a_known_shift_is_measured_within_a_quarter_of_a_millimeter() -> None:
     mismatch = edges.measure_edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
     assert mismatch.median == pytest.approx(4.0, abs=0.25)
     assert mismatch.p90 == pytest.approx(4.0, abs=0.75)
-    assert float(np.median(mismatch.shifts)) == pytest.approx(-4.0, abs=0.25)
-    assert mismatch.matched_fraction > 0.95
     # without a phase-encoding axis, both in-plane axes are searched
     both = edges.measure_edge_mismatch(first, second, mask, affine, blur_mm=3.75)
     assert both.median == pytest.approx(4.0, abs=0.5)

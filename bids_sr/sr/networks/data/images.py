@@ -15,7 +15,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor, Shape, highres_size
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.notices import InvalidInput
-from bids_sr.spatial.matrices import check_factor, downsample, upsample
+from bids_sr.spatial.matrices import downsample, upsample
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.recipe import Recipe
 
@@ -265,22 +265,8 @@ def pair_image(
     Raises
     ------
     InvalidInput
-        If the image sizes do not match the factor, or the images are not suited to training (see
-        `TrainingImage`).
+        If the images are not suited to training (see `TrainingImage`).
     """
-    shape = tuple(
-        highres_size(n, f) for n, f in zip(lowres.shape, check_factor(factor), strict=True)
-    )
-    if highres.shape != shape:
-        raise InvalidInput(
-            f"the high-resolution image has the shape {highres.shape}; expected {shape} (shape "
-            f"of the low-resolution image, {lowres.shape}, times the factor {factor})"
-        )
-    if mask.shape != lowres.shape:
-        raise InvalidInput(
-            f"the mask has the shape {mask.shape}, but the low-resolution image has the shape "
-            f"{lowres.shape}"
-        )
     is_inside = mask > 0
     lowres_values = lowres[is_inside].astype(np.float64)
     downsampled_values = downsample(highres, lowres.shape)[is_inside].astype(np.float64)
