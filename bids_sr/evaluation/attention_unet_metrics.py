@@ -35,10 +35,8 @@ def cjv_signed(image: Real, gm: MaskArray, wm: MaskArray) -> float:
 
     The value is negative if gray matter is brighter, as in T2w and FLAIR, and infinite for equal
     means. MRIQC uses the absolute difference of the means. Intensities are in any unit, and image
-    and masks are 3D. Raises `ValueError` if a mask is empty.
+    and masks are 3D.
     """
-    if not (gm.any() and wm.any()):
-        raise ValueError("the segmentation contains no gray-matter or no white-matter voxels")
     gray, white = (np.asarray(image, dtype=np.float64)[mask] for mask in (gm, wm))
     difference = float(white.mean()) - float(gray.mean())
     summed_sd = float(white.std()) + float(gray.std())
@@ -78,17 +76,20 @@ def wm2max_p95(image: Real, wm: MaskArray) -> float:
     """Return the median of white matter divided by the 95th percentile of the image.
 
     MRIQC uses the 99.95th percentile. Intensities are in any unit, and image and mask are 3D.
-    Raises `ValueError` if the percentile is 0, or if the mask is empty.
+    Raises `ValueError` if the percentile is 0.
     """
+    return compare_with_percentile(image, wm, _TOP_PERCENTILE)
+
+
+def compare_with_percentile(image: Real, wm: MaskArray, percentile: float) -> float:
+    """Return the median of white matter divided by a percentile of the image, see `wm2max_p95`."""
     intensities = np.asarray(image, dtype=np.float64)
-    maximum = float(np.percentile(intensities, _TOP_PERCENTILE))
+    maximum = float(np.percentile(intensities, percentile))
     if maximum == 0:
         raise ValueError(
             "the white-matter-to-maximum intensity ratio cannot be computed, because "
-            f"{_TOP_PERCENTILE:g} % of the voxels have an intensity of 0 or less"
+            f"{percentile:g} % of the voxels have an intensity of 0 or less"
         )
-    if not wm.any():
-        raise ValueError("the segmentation contains no white-matter voxels")
     return float(np.median(intensities[wm]) / maximum)
 
 

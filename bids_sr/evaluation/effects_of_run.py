@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from bids_sr.glm.block_effects import Effects
-from bids_sr.glm.blocks import TaskBlock
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.halves import missing_conditions, split_contrasts
 from bids_sr.io import atomic_files
@@ -94,18 +93,10 @@ class RunEffects:
         another.
 
         The acquired series (`zerofill`) is followed by copies smoothed to the resolution of each
-        compared series. Raises `ValueError` if the effects were estimated from different blocks.
+        compared series.
         """
-        first_effects = self.load_first()
-        signatures = [_make_signature(block) for block in first_effects.blocks]
         for path in self.files.values():
             effects = Effects.load(path)
-            if [_make_signature(block) for block in effects.blocks] != signatures:
-                raise ValueError(
-                    f"the effects of {effects.series} and {first_effects.series} were estimated "
-                    "from different blocks. All effects must be from the same run, events and "
-                    "model."
-                )
             name, betas = resample_effects(effects, self.mask.shape, self.affine)
             yield name, betas, effects
             if name != ACQUIRED_BAND:
@@ -170,19 +161,6 @@ class RunEffects:
         """Return the run with some of its series."""
         widths = {name: width for name, width in self.same_widths.items() if name in names}
         return replace(self, files={name: self.files[name] for name in names}, same_widths=widths)
-
-
-def _make_signature(block: TaskBlock) -> tuple[object, ...]:
-    """Return properties that identify the same block in two files.
-
-    Times are rounded to milliseconds.
-    """
-    return (
-        block.condition,
-        block.half,
-        block.used,
-        tuple((round(onset, 3), round(duration, 3)) for onset, duration in block.events),
-    )
 
 
 def save_fine_effects(run: RunEffects, path: Path) -> Path:

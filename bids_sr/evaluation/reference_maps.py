@@ -82,11 +82,6 @@ def reference_map_rows(
     -------
     list[MetricRow]
         Rows of all series, references and smoothing widths.
-
-    Raises
-    ------
-    ValueError
-        If maps of the measured series are on another grid.
     """
     roi_in_brain = roi & grid.data
     if not roi_in_brain.any():
@@ -130,10 +125,6 @@ def _iterate_smoothed_rows(
 ) -> Iterator[MetricRow]:
     """Yield the rows of all series at one smoothing width; see `reference_map_rows`."""
     measured_maps = {key: load(path) for key, path in files_by_series.get(MEASURED, {}).items()}
-    if any(image.shape != grid.data.shape for image in measured_maps.values()):
-        raise ValueError(
-            "the maps of the measured series are not on the grid of the high-resolution mask"
-        )
     measured_effects = {
         name: effect
         for name in contrasts

@@ -61,21 +61,7 @@ def volume_scores(
     -------
     dict[str, dict[str, Float]]
         Values of the scored volumes by ``psnr`` and ``ssim``, for each series.
-
-    Raises
-    ------
-    ValueError
-        If a series has another grid or number of volumes than the measured series; the message
-        names its file.
     """
-    for reader in readers.values():
-        if reader.shape != measured.shape or not np.allclose(
-            reader.affine, measured.affine, atol=1e-3
-        ):
-            raise ValueError(
-                f"{reader.path}: the series has the shape {reader.shape}; expected "
-                f"{measured.shape}, as in {measured.path}"
-            )
     volumes = _choose_volumes(measured.shape[3], n_dummy, max_volumes)
     data_range = _compute_data_range(measured, volumes, mask)
     has_brain = mask.any(axis=(0, 1))  # slices without brain are not compared
@@ -98,16 +84,7 @@ def volume_scores(
 
 
 def _choose_volumes(n_volumes: int, n_dummy: int, max_volumes: int) -> list[int]:
-    """Return the numbers of evenly spaced volumes after the dummies, including first and last.
-
-    Raises `ValueError` if no volume can be scored.
-    """
-    if not 0 <= n_dummy < n_volumes or max_volumes < 1:
-        raise ValueError(
-            f"no volumes can be scored, because the run has {n_volumes} volumes, the first "
-            f"{n_dummy} volumes are non-steady-state volumes, and at most {max_volumes} volumes "
-            "were requested"
-        )
+    """Return the numbers of evenly spaced volumes after the dummies, including first and last."""
     n_scored = min(max_volumes, n_volumes - n_dummy)
     return [int(t) for t in np.linspace(n_dummy, n_volumes - 1, n_scored).round()]
 
@@ -115,14 +92,8 @@ def _choose_volumes(n_volumes: int, n_dummy: int, max_volumes: int) -> list[int]
 def _compute_data_range(reader: SeriesReader, volumes: list[int], mask: MaskArray) -> float:
     """Return the data range: the 99th percentile of the mean of measured volumes inside the mask.
 
-    Volumes are read one at a time. Raises `ValueError` if the mask is empty or has another shape
-    than the series, or if the percentile is not positive.
+    Volumes are read one at a time. Raises `ValueError` if the percentile is not positive.
     """
-    if mask.shape != reader.shape[:3] or not mask.any():
-        raise ValueError(
-            f"{reader.path}: expected a mask of shape {reader.shape[:3]} with at least one "
-            f"voxel, got a mask of shape {mask.shape} with {int(mask.sum())} voxels"
-        )
     total = np.zeros(mask.shape)
     for t in volumes:
         total += reader.volume(t)
@@ -152,20 +123,10 @@ def image_rows(
     -------
     list[MetricRow]
         Rows with 95 % intervals, values before gains; empty if there are no series.
-
-    Raises
-    ------
-    ValueError
-        If series have different numbers of scored volumes.
     """
-    volume_counts = {len(values_by_score["psnr"]) for values_by_score in scores.values()}
-    if len(volume_counts) > 1:
-        raise ValueError(
-            "all series must have the same number of scored volumes, got "
-            f"{', '.join(map(str, sorted(volume_counts)))}"
-        )
-    if not volume_counts:
+    if not scores:
         return []
+    n_volumes = len(next(iter(scores.values()))["psnr"])
     gains = {
         (series, baseline, name): _subtract_finite(values_by_score[name], scores[baseline][name])
         for series, values_by_score in scores.items()
@@ -178,7 +139,7 @@ def image_rows(
         for series, values_by_score in scores.items()
         for name in _SCORES
     }
-    samples, n_segments = _draw_segments(volume_counts.pop(), n_boot, seed)
+    samples, n_segments = _draw_segments(n_volumes, n_boot, seed)
     rows = []
     for (series, minus, name), volume_values in (values | gains).items():
         lower, upper = _compute_mean_interval(volume_values, samples, n_segments)

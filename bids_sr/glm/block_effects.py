@@ -109,14 +109,10 @@ class Effects(Artifact):
     def smooth_t(self, block_weights: Float) -> Float32:
         """Return t (X, Y, Z) of a sum of block effects after smoothing with 4 mm FWHM.
 
-        t is from ordinary least squares, and 0 in constant voxels. ValueError if the variance of
-        the smoothed series was not computed.
+        t is from ordinary least squares, and 0 in constant voxels. It requires the variance of the
+        smoothed series.
         """
-        if self.smooth_variance is None:
-            raise ValueError(
-                f"the effects of {self.series} cannot be smoothed, because the variance of the "
-                "smoothed series was not computed"
-            )
+        assert self.smooth_variance is not None, f"{self.series} has no smoothed variance"
         effect = smooth(self.effect(block_weights), self.zooms, _ACTIVE_FWHM_MM)
         scale = float(block_weights @ self.covariance @ block_weights)
         error = np.sqrt(self.smooth_variance * scale)
@@ -211,20 +207,9 @@ def block_effects(
     -------
     Effects
         Maps of all blocks, with the blocks and their covariance.
-
-    Raises
-    ------
-    ValueError
-        If series, mask and model differ in shape or number of volumes.
     """
     shape, start = reader.shape[:3], design.n_dummy
     n_rows, n_blocks = len(design.matrix), len(design.blocks)
-    if mask.shape != shape or n_rows != reader.shape[3] - start:
-        raise ValueError(
-            f"{reader.path}: the shapes do not match. The series has shape {reader.shape}, the "
-            f"mask {mask.shape}, and the model has {n_rows} rows after {start} non-steady-state "
-            "volumes."
-        )
     max_rank = n_rows - len(design.censored) - 1
     ranks = tuple(sorted({int(rank) for rank in pca_ranks if 0 < rank <= max_rank}))
     # The product of a block's weights with a time series is the effect of the block.

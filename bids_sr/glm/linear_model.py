@@ -158,11 +158,6 @@ class ContrastModel:
     ) -> None:
         self.matrix = np.asarray(matrix, dtype=np.float64)
         self.contrasts = np.atleast_2d(np.asarray(contrasts, dtype=np.float64))
-        if self.contrasts.shape[1] != self.matrix.shape[1]:
-            raise ValueError(
-                f"the contrasts have {self.contrasts.shape[1]} weights, but the design matrix "
-                f"has {self.matrix.shape[1]} columns"
-            )
         self.dof = self.matrix.shape[0] - (
             int(np.linalg.matrix_rank(self.matrix)) if rank is None else rank
         )
@@ -189,10 +184,6 @@ class ContrastModel:
         """
         n = signals.shape[1]
         labels, shares = self._noise.labels[voxels], self._noise.shares[voxels]
-        if len(labels) != n:
-            raise ValueError(
-                f"the time series has {n} voxels, but noise was estimated for {len(labels)} voxels"
-            )
         # Voxels of a cell are fitted together.
         sort_order = np.argsort(labels, kind="stable")
         sorted_signals = np.take(signals, sort_order, axis=1, mode="clip")

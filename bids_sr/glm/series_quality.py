@@ -63,8 +63,6 @@ class QualitySums:
                 f"temporal noise cannot be estimated from only {n_uncensored} volumes; at least "
                 f"{_DEGREE + 2} are required"
             )
-        if not mask.any():
-            raise ValueError("the mask is empty")
         self._mask, self._zooms, self._n_uncensored = mask, zooms, n_uncensored
         self._box = bounding_box(mask)
         shape = mask[self._box].shape
@@ -83,11 +81,6 @@ class QualitySums:
 
     def add(self, volumes: Sequence[Real]) -> None:
         """Add the next volumes (X, Y, Z) in order of time."""
-        if any(volume.shape != self._mask.shape for volume in volumes):
-            raise ValueError(
-                f"volumes of shape {volumes[0].shape} do not match the mask, which has shape "
-                f"{self._mask.shape}"
-            )
         volume_numbers = np.arange(self._n_added, self._n_added + len(volumes))
         self._n_added += len(volumes)
         included_indices = np.flatnonzero(self._uncensored[volume_numbers])

@@ -90,16 +90,8 @@ def extract_time_series(
 
     The series is (X, Y, Z, T), and `mask` (X, Y, Z). `smoothing` are widths (FWHM, mm), which are
     the keys of the yielded time series. `start` is counted from 0. `inspect_volumes` is called
-    with each batch of unsmoothed volumes. Raises `ValueError` if the mask is empty or has another
-    shape than the volumes.
+    with each batch of unsmoothed volumes.
     """
-    if mask.shape != reader.shape[:3]:
-        raise ValueError(
-            f"{reader.path}: the volumes have shape {reader.shape[:3]}, but the mask has shape "
-            f"{mask.shape}"
-        )
-    if not mask.any():
-        raise ValueError(f"{reader.path}: the mask is empty")
     paths = {width: folder / f"time_series_{width:g}mm.raw" for width in smoothing}
     try:
         with ExitStack() as files:

@@ -39,11 +39,6 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
     -------
     Float32
         Reference image on the grid of the series (3D).
-
-    Raises
-    ------
-    ValueError
-        The run has no steady-state volume.
     """
     spread_volumes = _choose_steady_volumes(reader, n_dummy)
     n_volumes = reader.shape[3]
@@ -82,7 +77,6 @@ def average_realigned_volumes(
     `reader` contains the BOLD series as acquired, and `matrices` are the transforms of a reference
     point to its position in each volume (T, 4, 4; RAS+ mm). `distortion` is corrected; None
     corrects no distortion. Returns the mean of at most 40 volumes on the grid of the series (3D).
-    Raises `ValueError` if the run has no steady-state volume.
     """
     spread_volumes = _choose_steady_volumes(reader, n_dummy)
     x, y, z = reader.shape[:3]
@@ -130,11 +124,6 @@ def estimate_run(
     -------
     MotionEstimates
         Transforms, parameters and residuals of all volumes, including dummy volumes.
-
-    Raises
-    ------
-    ValueError
-        The run has no steady-state volume.
     """
     spread_volumes = _choose_steady_volumes(reader, n_dummy)
     n_volumes = reader.shape[3]
@@ -155,14 +144,5 @@ def estimate_run(
 
 
 def _choose_steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
-    """Return the numbers of up to 40 steady-state volumes spread over a run.
-
-    Raises `ValueError` if the run has no steady-state volume.
-    """
-    n_volumes = reader.shape[3]
-    if n_volumes <= n_dummy:
-        raise ValueError(
-            f"the run has {n_volumes} volumes, but the first {n_dummy} are non-steady-state "
-            "volumes; at least one steady-state volume is required"
-        )
-    return [n_dummy + t for t in evenly_spaced(n_volumes - n_dummy, _N_SPREAD_VOLUMES)]
+    """Return the numbers of up to 40 steady-state volumes spread over a run."""
+    return [n_dummy + t for t in evenly_spaced(reader.shape[3] - n_dummy, _N_SPREAD_VOLUMES)]

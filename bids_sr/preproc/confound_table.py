@@ -97,13 +97,7 @@ def build_confound_table(
     -------
     tuple[pd.DataFrame, ColumnDescriptions]
         Table, one row per volume, NaN if a value is undefined; and descriptions by column.
-
-    Raises
-    ------
-    ValueError
-        If rows and volumes differ in number, or if the mask is empty or on another grid.
     """
-    _check_inputs(reader, mask, motion, matrices)
     n_volumes = reader.shape[3]
     masks = {} if tpms is None else tissue_masks(tpms, mask)
     tissues = {name: tissue_mask for name, tissue_mask in masks.items() if tissue_mask.any()}
@@ -142,23 +136,6 @@ def build_confound_table(
     }
     marked = mark_nonsteady(pd.concat([table, values], axis=1), descriptions, n_dummy)
     return censor_outliers(*marked, outliers or {})
-
-
-def _check_inputs(
-    reader: SeriesReader, mask: MaskArray, motion: pd.DataFrame, matrices: Array
-) -> None:
-    """Raise ValueError if numbers of volumes or grids differ, or if the mask is empty."""
-    n_volumes = reader.shape[3]
-    if (
-        not n_volumes == len(motion) == len(matrices)
-        or mask.shape != reader.shape[:3]
-        or not mask.any()
-    ):
-        raise ValueError(
-            f"{reader.path}: the inputs do not match. The series has {n_volumes} volumes on a "
-            f"{reader.shape[:3]} grid, the motion table has {len(motion)} rows, and the mask "
-            f"has {int(mask.sum())} voxels on a {mask.shape} grid."
-        )
 
 
 def tissue_masks(tpms: Sequence[Array], mask: MaskArray) -> dict[str, MaskArray]:

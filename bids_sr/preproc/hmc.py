@@ -133,11 +133,6 @@ def estimate_motion(
     -------
     MotionEstimates
         Transforms, parameters and residuals of all volumes.
-
-    Raises
-    ------
-    ValueError
-        There are no volumes.
     """
     estimator = MotionEstimator(reference, mask, affine, margin)
     estimator.calibrate(calibration)
@@ -158,8 +153,6 @@ def estimate_motion(
             recent_residuals.append(residual)
         matrices.append(matrix)
         residuals.append(residual)
-    if not matrices:
-        raise ValueError("the list of volumes is empty, so head motion cannot be estimated")
     return MotionEstimates(
         matrices=np.stack(matrices),
         params=np.stack([rigid_params(matrix, estimator.center) for matrix in matrices]),
@@ -311,15 +304,10 @@ class MotionEstimator:
     `reference` and `mask` are (X, Y, Z). The mask contains the head voxels of the reference and is
     dilated by `margin` voxels, which includes the outline of the head. `affine` is the
     voxel-to-world matrix of reference and volumes (4 x 4, RAS+ mm). Raises `ValueError` if the
-    shapes differ, or if the mask contains too few voxels.
+    mask contains too few voxels.
     """
 
     def __init__(self, reference: Array, mask: Array, affine: Array, margin: int = 2) -> None:
-        if reference.ndim != 3 or mask.shape != reference.shape:
-            raise ValueError(
-                f"the reference image {reference.shape} and the mask {mask.shape} must have "
-                "the same three-dimensional shape"
-            )
         head = np.asarray(mask) > 0
         if margin:
             head = ndimage.binary_dilation(head, iterations=margin)

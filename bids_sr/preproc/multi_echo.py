@@ -17,7 +17,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Float
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.io.orientation import StorageOrder, storage_order
+from bids_sr.io.orientation import storage_order
 from bids_sr.spatial.masks import MaskError, brain_mask
 
 _MIN_T2STAR_MS, _MAX_T2STAR_MS = 1.0, 500.0  # range in tissue; values outside are fits to noise
@@ -45,11 +45,6 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
     -------
     Float
         T2* in each voxel (3D), from 1 to 500 ms.
-
-    Raises
-    ------
-    ValueError
-        The shape of an echo differs from the first echo.
     """
     from tedana.combine import make_optcom
 
@@ -57,7 +52,6 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
         readers = [stack.enter_context(SeriesReader(path)) for path in paths]
         first = readers[0]
         orders = [storage_order(reader.affine, first.affine) for reader in readers]
-        _check_shapes(readers, orders)
         n_volumes = first.shape[3]
         n_unsteady = limit_unsteady(n_volumes, first.tr)
         means = [
@@ -98,17 +92,6 @@ def limit_unsteady(n_volumes: int, tr: float) -> int:
     """
     n_unsteady = n_volumes // 4
     return min(math.ceil(_MAX_UNSTEADY_S / tr), n_unsteady) if tr > 0 else n_unsteady
-
-
-def _check_shapes(readers: Sequence[SeriesReader], orders: Sequence[StorageOrder]) -> None:
-    """Raise ValueError if the shape of an echo, after its turn, differs from the first echo."""
-    shape = tuple(readers[0].shape)
-    for reader, order in zip(readers, orders, strict=True):
-        if order.turn_shape(reader.shape) != shape:
-            raise ValueError(
-                f"{reader.path}: the image has shape {reader.shape}, but the first echo has "
-                f"shape {shape}. All echoes must have the same shape."
-            )
 
 
 def _count_usable_echoes(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:

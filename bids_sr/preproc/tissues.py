@@ -57,25 +57,11 @@ def segment_tissues(
 
     Raises
     ------
-    ValueError
-        A contrast is not supported, or the mask is empty or not on the grid of the images.
     RuntimeError
         Atropos failed.
     """
     available_contrasts = [name for name in _TISSUES_BY_BRIGHTNESS if name in contrasts]
     brain = np.asarray(mask, dtype=bool)
-    if not available_contrasts or len(available_contrasts) < len(contrasts):
-        raise ValueError(
-            f"tissues can be segmented from the contrasts {', '.join(_TISSUES_BY_BRIGHTNESS)}; got"
-            f" {', '.join(contrasts) or 'no contrast'}"
-        )
-    if (
-        any(contrasts[name].shape != brain.shape for name in available_contrasts)
-        or not brain.any()
-    ):
-        raise ValueError(
-            f"the brain mask with shape {brain.shape} is empty or is not on the grid of the images"
-        )
     images = [
         to_ants(Volume(data=_scale_to_thousand(contrasts[name], brain), affine=affine), seed)
         for name in available_contrasts

@@ -22,7 +22,6 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor, Shape, highres_size
 from bids_sr.spatial import matrices
 from bids_sr.spatial.matrices import (
-    ResolutionError,
     affine_of_window,
     cropping_window,
     interpolation_matrix,
@@ -59,14 +58,9 @@ class Degradation:
     def forward(self, x: Tensor) -> Tensor:
         """Return B x for images (..., *shape), on the low-resolution grid (..., *lowres_shape).
 
-        Type and device are preserved. ResolutionError is raised for images of another shape.
+        Type and device are preserved.
         """
         ndim = len(self.shape)
-        if tuple(x.shape[-ndim:]) != self.shape:
-            raise ResolutionError(
-                f"the degradation {self.name} expects an image of shape {self.shape}, got "
-                f"{tuple(x.shape)}"
-            )
         names_by_axis = matrix_names(self.name)[:ndim]
         for axis, (name, m, (start, stop)) in enumerate(
             zip(names_by_axis, self.lowres_shape, self.window, strict=True), -ndim
@@ -118,29 +112,11 @@ def get_operator(
     whole voxels (43.75 voxels become 44 with a factor of 1.2571). If it is None, a size that the
     factor does not divide is cropped around its center.
 
-    Raises `KeyError` if the degradation is unknown, and `ResolutionError` if shape and factor do
-    not match, or a factor is below 1.
+    Raises `KeyError` if the degradation is unknown.
     """
     if name not in _DEGRADATIONS:
         raise KeyError(f"unknown degradation {name!r}; expected one of {', '.join(_DEGRADATIONS)}")
-    if len(shape) not in (2, 3) or len(factor) != len(shape):
-        raise ResolutionError(
-            "expected a grid with two or three axes and one factor per axis, got shape "
-            f"{shape} and factor {factor}"
-        )
-    if not all(np.isfinite(factor)) or min(factor) < 1:
-        raise ResolutionError(
-            "super-resolution factors must be at least 1 (low-resolution voxel size divided "
-            f"by high-resolution voxel size), got {factor}"
-        )
     if lowres_shape is not None:
-        if len(lowres_shape) != len(shape) or any(
-            not 1 <= m <= n for m, n in zip(lowres_shape, shape, strict=True)
-        ):
-            raise ResolutionError(
-                f"the low-resolution grid {lowres_shape} must not have more voxels along any "
-                f"axis than the high-resolution grid {shape}"
-            )
         window = tuple((0, n) for n in shape)
     else:
         window, lowres_shape = cropping_window(shape, factor)

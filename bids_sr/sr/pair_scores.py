@@ -63,20 +63,8 @@ def slice_scores(
     -------
     _SliceScores
         Sums over each slice, for the computation of scores.
-
-    Raises
-    ------
-    ValueError
-        The shapes differ, or the mask is empty.
     """
-    if not image.shape == reference.shape == mask.shape:
-        raise ValueError(
-            f"the image, reference and mask must have the same shape, got {image.shape}, "
-            f"{reference.shape} and {mask.shape}"
-        )
     slices = [z for z in range(mask.shape[2]) if mask[..., z].any()]
-    if not slices:
-        raise ValueError("the mask is empty")
     tested, measured = image.astype(np.float64), reference.astype(np.float64)
     n_voxels = np.array([float(mask[..., z].sum()) for z in slices])
     squared_error = np.array(

@@ -5,7 +5,6 @@ Source: attention-unet, section 3.8, equations 6 to 8, as implemented in MRIQC (
 `zooms` are voxel sizes (mm).
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -189,24 +188,16 @@ def cjv(image: Real, gm: MaskArray, wm: MaskArray) -> float:
     attention-unet (equation 6) define it; the absolute value is taken as in MRIQC. The masks of
     gray and white matter are 3D and boolean.
     """
-    gray, white = _select_inside(image, gm, "gm"), _select_inside(image, wm, "wm")
-    difference = float(white.mean()) - float(gray.mean())
-    return (float(white.std()) + float(gray.std())) / abs(difference) if difference else math.inf
+    return abs(attention_unet_metrics.cjv_signed(image, gm, wm))
 
 
 def wm2max(image: Real, wm: MaskArray) -> float:
     """Return the median of white matter divided by the 99.95 % percentile of the image.
 
     The ratio is .6 to .8 in a T1w image of a whole head. `wm` marks voxels of white matter (3D,
-    boolean). Raises `ValueError` if the percentile is 0, or the mask is empty or on another grid.
+    boolean). Raises `ValueError` if the percentile is 0.
     """
-    maximum = float(np.percentile(np.asarray(image, dtype=np.float64), _MAXIMUM_PERCENTILE))
-    if maximum == 0:
-        raise ValueError(
-            "the white-matter-to-maximum intensity ratio cannot be computed, because "
-            f"{_MAXIMUM_PERCENTILE:g} % of the voxels have an intensity of 0 or less"
-        )
-    return float(np.median(_select_inside(image, wm, "wm")) / maximum)
+    return attention_unet_metrics.compare_with_percentile(image, wm, _MAXIMUM_PERCENTILE)
 
 
 def _summary_ratios(image: Real, masks: Mapping[str, MaskArray]) -> dict[str, dict[str, float]]:
@@ -214,11 +205,9 @@ def _summary_ratios(image: Real, masks: Mapping[str, MaskArray]) -> dict[str, di
 
     The statistics are the mean, the population SD, and the 5 % and 95 % percentiles. Ratios with
     denominator 0 are omitted. `masks` are the voxels of ``gm``, ``wm`` and ``csf`` (3D, boolean).
-    Raises `ValueError` if a mask is empty or on another grid.
     """
-    summaries = {
-        name: _summarize(_select_inside(image, mask, name)) for name, mask in masks.items()
-    }
+    values = np.asarray(image, dtype=np.float64)
+    summaries = {name: _summarize(values[mask]) for name, mask in masks.items()}
     ratios = {}
     for tissue, other_tissue in _TISSUE_PAIRS:
         ratios[f"{tissue}/{other_tissue}"] = {
@@ -237,15 +226,3 @@ def _summarize(values: Float) -> dict[str, float]:
         "p05": float(np.percentile(values, 5)),
         "p95": float(np.percentile(values, 95)),
     }
-
-
-def _select_inside(image: Real, mask: MaskArray, name: str) -> Float:
-    """Return the intensities in the mask of a tissue (n,); `name` is the tissue in messages."""
-    if mask.shape != image.shape:
-        raise ValueError(
-            f"the {name} mask has shape {mask.shape}, but the image has shape {image.shape}"
-        )
-    values = np.asarray(image, dtype=np.float64)[np.asarray(mask, dtype=bool)]
-    if not values.size:
-        raise ValueError(f"the {name} mask is empty")
-    return values

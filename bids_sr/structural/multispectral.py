@@ -88,10 +88,9 @@ def segment_multispectral(
     Voxels of `intracranial` outside the brain are also searched for veins. `model` was fitted to
     scans of the same head in the same units; None fits the classes to `scans`. Each voxel of the
     mask is in one of the `CLASSES`; voxels around the mask are veins or in no class. Raises
-    `ValueError` if a contrast is missing, the mask is empty or on another grid, or a scan is
-    constant.
+    `ValueError` if a scan is constant.
     """
-    inside = _check_mask(scans, mask)
+    inside = np.asarray(mask, dtype=bool)
     model = model or fit_classes(scans, mask, intracranial)
     components = _classify(scans, inside, model.scales, model.brain)
     masks = {}
@@ -113,7 +112,7 @@ def fit_classes(
 
     The parameters and errors are as in `segment_multispectral`.
     """
-    inside = _check_mask(scans, mask)
+    inside = np.asarray(mask, dtype=bool)
     scales = tuple(_measure_scale(np.asarray(scans[name])[inside], name) for name in CONTRASTS)
     sample = _select_sample(_standardize(scans, inside, scales))
     start_means = np.array([component.mean for component in _COMPONENTS])
@@ -132,21 +131,6 @@ def fit_classes(
         start_covariances=mixture.covariances,
     )
     return ClassModel(scales=scales, brain=mixture, around=rim_mixture)
-
-
-def _check_mask(scans: Mapping[str, Array], mask: Array) -> Array:
-    """Return the brain voxels (3D, boolean) if all contrasts exist on the grid of the mask."""
-    if missing := [name for name in CONTRASTS if name not in scans]:
-        raise ValueError(
-            "multi-contrast tissue segmentation requires T1w, T2w and FLAIR scans; missing:"
-            f" {', '.join(missing)}"
-        )
-    inside = np.asarray(mask, dtype=bool)
-    if not inside.any() or any(scans[name].shape != inside.shape for name in CONTRASTS):
-        raise ValueError(
-            f"the brain mask with shape {inside.shape} is empty or is not on the grid of the scans"
-        )
-    return inside
 
 
 def _measure_scale(values: Array, name: str) -> tuple[float, float]:

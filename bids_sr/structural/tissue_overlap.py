@@ -65,18 +65,13 @@ def overlap(
     True negatives are counted in the brain (`region`) instead of the whole field of view, see
     attention-unet, section 3.8.3. The value of 0/0 is None. The masks are boolean and have one
     shape; None for `region` counts all voxels. The keys are ``dice``, ``jaccard``, ``tpf``,
-    ``tnf`` and ``ppv``. Raises `ValueError` if the masks have different shapes.
+    ``tnf`` and ``ppv``.
 
     Examples
     --------
     >>> overlap(np.array([True, True, False]), np.array([True, False, False]))["tpf"]
     0.5
     """
-    if reference.shape != voxels.shape or (region is not None and region.shape != voxels.shape):
-        raise ValueError(
-            f"the masks have different shapes, {reference.shape} and {voxels.shape}, and "
-            "cannot be compared"
-        )
     counted = slice(None) if region is None else np.asarray(region, dtype=bool)
     in_reference = np.asarray(reference, dtype=bool)[counted]
     in_image = np.asarray(voxels, dtype=bool)[counted]

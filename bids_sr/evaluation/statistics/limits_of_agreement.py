@@ -43,8 +43,8 @@ def limits_of_agreement(differences: npt.ArrayLike) -> Agreement:
 
     The limits are bias ± 1.96 SD. The bias has the standard error SD / √n, and a limit SD √(1/n +
     1.96² / (2 (n − 1))). Intervals use the t distribution with n − 1 degrees of freedom.
-    `differences` (n,) are of independent units, such as participants. Raises `ValueError` if there
-    are none, or if a difference is not finite.
+    `differences` (n,) are of independent units, such as participants; there is at least one, and
+    all are finite.
 
     Examples
     --------
@@ -53,11 +53,6 @@ def limits_of_agreement(differences: npt.ArrayLike) -> Agreement:
     (0.04, 2.0, 3.96)
     """
     values = np.asarray(differences, dtype=np.float64).ravel()
-    if not values.size or not np.isfinite(values).all():
-        raise ValueError(
-            "limits of agreement require at least one difference, and all differences must be "
-            "finite"
-        )
     n, bias = len(values), float(values.mean())
     sd = float(values.std(ddof=1)) if n > 1 else math.nan
     quantile = float(stats.t.ppf((1 + _CONFIDENCE_LEVEL) / 2, n - 1)) if n > 1 else math.nan

@@ -41,11 +41,6 @@ def another_contrast(
     )
     highres = np.maximum(mean_t1w, 0)
     lowres, lowres_affine = acquire(highres, affine, factor=factor)
-    if lowres.shape != boldref.data.shape[:3]:
-        raise ValueError(
-            f"boldref: downsampling the grid {shape} by {factor} results in {lowres.shape};"
-            f" expected {boldref.data.shape[:3]}"
-        )
     return (
         Volume(highres.astype(np.float32), affine),
         Volume(np.maximum(lowres, 0).astype(np.float32), lowres_affine),

@@ -224,10 +224,6 @@ def _displace(maps: Tensor, placebo: str, affine: Array, factor: Factor) -> Tens
     if placebo == "shift":
         shift_x, shift_y = (round(_CONTROL_SHIFT * ratio) for ratio in factor[:2])
         return maps.roll([shift_x, shift_y], (2, 3))
-    if placebo != "mirror":
-        raise ValueError(
-            f"unknown displacement of the prior SD map {placebo!r}; expected mirror or shift"
-        )
     left_right_axis = int(np.argmax(np.abs(np.asarray(affine, float)[0, :3])))
     axis = (2, 3, 1)[left_right_axis]  # maps have slices first
     return _mirror(maps, axis)

@@ -79,8 +79,8 @@ def calibration_components(
     Raises
     ------
     SeriesError
-        If there are too few volumes, the mask is empty, or the series is constant or contains
-        values that are not finite.
+        If there are too few volumes, or the series is constant or contains values that are not
+        finite.
     """
     in_mask = np.asarray(mask) > 0
     voxel_series = _prepare_series(series, in_mask)
@@ -112,15 +112,8 @@ def calibration_components(
 def _prepare_series(series: Array, in_mask: Array) -> Array:
     """Return the demeaned series within the mask (T, N; float32).
 
-    SeriesError is raised if the series or the mask cannot be used.
+    SeriesError is raised if the series cannot be used.
     """
-    if series.ndim != 4 or series.shape[:3] != in_mask.shape:
-        raise SeriesError(
-            f"the calibration run has the shape {series.shape}, but the mask has the shape "
-            f"{in_mask.shape}"
-        )
-    if not in_mask.any():
-        raise SeriesError("the brain mask of the calibration run is empty")
     if series.shape[3] < MIN_VOLUMES:
         raise SeriesError(
             f"the calibration run has {series.shape[3]} steady-state volumes, but at least "
@@ -139,11 +132,6 @@ def _find_steady_volumes(
     voxel_series: Array, in_mask: Array, drift: Array, fd: Array | None
 ) -> Array:
     """Return which volumes have no motion spikes or outliers (T,), determined iteratively."""
-    if len(drift) != len(voxel_series):
-        raise SeriesError(
-            f"expected one row of drift regressors per volume, got {len(drift)} rows for "
-            f"{len(voxel_series)} volumes"
-        )
     steady = np.ones(len(voxel_series), dtype=bool)
     if fd is not None:
         steady &= np.nan_to_num(np.asarray(fd, dtype=np.float64)) <= _MAX_FD_MM

@@ -195,13 +195,6 @@ class Prior:
     fwhm: tuple[float, ...]
     noise: float
 
-    def __post_init__(self) -> None:
-        if len(self.fwhm) != len(self.weight):
-            raise ValueError(
-                f"the prior has {len(self.weight)} maps but {len(self.fwhm)} "
-                "correlation widths; both numbers must be equal"
-            )
-
     def make_tiles(self, max_voxels: int = _MAX_TILE_VOXELS, min_reach: int = 0) -> list[Tile]:
         """Return tiles that cover the region around the mask and are solved separately.
 
@@ -632,10 +625,5 @@ class PriorMaps(nn.Module):
     def __init__(self, like: Tensor | None) -> None:
         super().__init__()
         like = torch.zeros(1, 1, 1, 1) if like is None else like
-        if like.ndim != 4:
-            raise ValueError(
-                "expected prior SD maps with 4 axes (map, Z, X, Y), got an array of shape "
-                f"{tuple(like.shape)}"
-            )
         self.register_buffer("weight", torch.zeros_like(like))
         self.register_buffer("noise", torch.zeros(()))

@@ -9,7 +9,6 @@ from scipy import ndimage
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.spatial.matrices import check_factor
 from bids_sr.sr.models.compatibility import describe_grids
 from bids_sr.sr.prior_maps import temporal_components as temporal
 from bids_sr.sr.prior_maps.calibration_prior import CalibrationPatterns
@@ -30,8 +29,6 @@ _MIN_HALF_VOLUMES = 15
 class RunData:
     """Run on its acquired grid, for estimating prior SD maps.
 
-    SeriesError is raised if grids do not match, or the mask is empty.
-
     `statistics` are of the motion-corrected run. `halves` are statistics of the first and second
     half; None if the run is too short to be split. `mask` is the brain mask (x, y, z), and
     `affine` the voxel-to-world matrix (4 x 4, RAS+ mm). `calibration` are patterns of a
@@ -45,16 +42,6 @@ class RunData:
     factor: Factor
     calibration: CalibrationPatterns | None = None
     volumes: int = 0
-
-    def __post_init__(self) -> None:
-        check_factor(self.factor)
-        shape = self.statistics.mean.shape
-        if self.mask.shape != shape:
-            raise SeriesError(
-                f"the mask has the shape {self.mask.shape}, but the series has the shape {shape}"
-            )
-        if not (self.mask > 0).any():
-            raise SeriesError("the mask of the series is empty")
 
     @property
     def was_masked(self) -> bool:

@@ -86,11 +86,6 @@ class _ComponentAnalysis:
     ) -> None:
         shape, count = reader.shape[:3], _count_volumes(volumes)
         self._in_mask = np.asarray(mask) > 0
-        if self._in_mask.shape != shape:
-            raise SeriesError(
-                f"the mask has the shape {self._in_mask.shape}, but the series has the shape"
-                f" {shape}"
-            )
         if count < _MIN_VOLUMES or not self._in_mask.any():
             raise SeriesError(
                 f"the series has {count} steady-state volumes, and the mask contains "
@@ -108,7 +103,7 @@ class _ComponentAnalysis:
         lengths = [len(np.arange(count)[volume_range]) for volume_range in self._ranges]
         self._gram_matrices = [np.zeros((length, length)) for length in lengths]
         self._nuisance = nuisance
-        self._nuisance_basis = _compute_nuisance_basis(nuisance, task, reader.shape[3], volumes)
+        self._nuisance_basis = _compute_nuisance_basis(nuisance, task, volumes)
         self._series_hash = hashlib.sha256()
         self._time_series: list[Array] = []
         self._images: list[Array] = []
@@ -244,11 +239,11 @@ def temporal_statistics(
 
 
 def _compute_nuisance_basis(
-    nuisance: Array | None, task: Array | None, n_volumes: int, volumes: slice | Array
+    nuisance: Array | None, task: Array | None, volumes: slice | Array
 ) -> Array:
     """Return an orthonormal basis of task and strongest nuisance components in some volumes.
 
-    The result is (T', P). `nuisance` and `task` are regressors of all `n_volumes` volumes, see
+    The result is (T', P). `nuisance` and `task` are regressors of all volumes, see
     `temporal_statistics`. They are demeaned over the selected volumes.
     """
     basis = np.zeros((_count_volumes(volumes), 0))
@@ -258,11 +253,6 @@ def _compute_nuisance_basis(
     ):
         if regressors is None:
             continue
-        if len(regressors) != n_volumes:
-            raise SeriesError(
-                f"expected one row of nuisance regressors per volume, got {len(regressors)} rows "
-                f"for {n_volumes} volumes"
-            )
         columns = np.asarray(regressors, float)[volumes]
         columns = columns - columns.mean(0)
         columns /= np.maximum(np.linalg.norm(columns, axis=0), 1e-12)

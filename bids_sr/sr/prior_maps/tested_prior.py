@@ -47,8 +47,7 @@ def estimate_tested_prior(request: ModelRequest, data: RunData) -> NewModel:
     they are not used. Raises `SeriesError` or `ResolutionError` if the run cannot be used.
     """
     method, recipe, seed = request.definition, request.variance, request.random_seed
-    if recipe is None:
-        raise SeriesError(f"the method {method.name} does not estimate prior SD maps")
+    assert recipe is not None, f"{method.name} does not estimate prior SD maps"
     start_time = time.monotonic()
     log: list[LogRow] = []
     with torch_threads(request.omp_nthreads):

@@ -182,8 +182,7 @@ def estimate_variance(
 
     request = request_model(training, factor)
     variance_recipe = request.variance
-    if variance_recipe is None:
-        raise ValueError(f"the method {training.method} does not use prior SD maps")
+    assert variance_recipe is not None, f"{training.method} does not use prior SD maps"
     with (
         threadpool_limits(training.omp_nthreads),
         open_uncompressed(preproc.path, here) as reader,

@@ -101,8 +101,7 @@ class Examples:
 
     `factor` is the trained ratio of low-resolution to high-resolution voxel size, `ndim` the
     number of dimensions of the windows, 2 or 3, and `device` the torch device of the windows.
-    Raises `ValueError` if the images or the recipe cannot be used for training (see
-    `check_images`).
+    Raises `InvalidInput` if the images cannot be used for training (see `check_images`).
     """
 
     def __init__(

@@ -149,7 +149,7 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
     """Raise an error if images do not belong together or do not suit the recipe.
 
     Raises `InvalidInput` if the images are inconsistent or too small, or if a required
-    resolution is missing, and `ValueError` if the recipe combines incompatible settings.
+    resolution is missing.
     """
     if not images:
         raise InvalidInput("the list of training images is empty")
@@ -172,7 +172,6 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
                 file=image.name,
             )
         _check_pair_shapes(image, factor)
-    _check_settings(recipe, ndim)
 
 
 def _check_consistency(images: TrainingImages) -> None:
@@ -209,26 +208,6 @@ def _check_pair_shapes(image: TrainingImage, factor: Factor) -> None:
             f"expected {shape} (shape of the low-resolution image, "
             f"{image.coarse.shape[-3:]}, times the factor {factor})",
             file=image.name,
-        )
-
-
-def _check_settings(recipe: Recipe, ndim: int) -> None:
-    """Raise ValueError if settings of a recipe cannot be combined.
-
-    `ndim` is the number of dimensions of the network.
-    """
-    if recipe.objective == "cycle" and recipe.upsampled_by is None:
-        raise ValueError(
-            "cycle consistency requires both images on the same grid, so the recipe must "
-            "upsample the low-resolution image first"
-        )
-    allows_varied_slices = (
-        ndim == 2 and recipe.patch is None and not recipe.factors and recipe.objective != "self"
-    )
-    if recipe.augmentation.of_whole_slices and not allows_varied_slices:
-        raise ValueError(
-            "augmentation by shift, gamma or noise requires a supervised two-dimensional "
-            "recipe that is trained on whole slices with a single factor"
         )
 
 
