@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import LARGE_SERIES_BYTES
-from bids_sr.io.nifti import SeriesReader, Storage
+from bids_sr.io.grids import LARGE_SERIES_BYTES, Shape
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, Storage
 
 _MIN_STEPS = 1000  # smallest number of integer steps within the intensity range of the head
 # the same for a large series, so that rounding errors are small relative to noise of 1 %
@@ -35,6 +36,25 @@ def choose_working_storage(source: SeriesReader, shape: Sequence[int]) -> Storag
     lowest, highest = lowest - _UNDERSHOOT * extent, highest + _OVERSHOOT * extent
     storage = _scale_to_integers(lowest, highest, np.dtype(np.int16))
     return _require_steps(storage, source, _MIN_STEPS_IN_FOLDER)
+
+
+def working_writer(
+    path: Path, source: SeriesReader, shape: Shape | None = None, affine: Array | None = None
+) -> SeriesWriter:
+    """Return the writer of a series that is computed from another series.
+
+    `shape` (X, Y, Z) and `affine` are the grid of the computed series; None for the grid of its
+    source.
+    """
+    series_shape = source.shape if shape is None else (*shape, source.shape[3])
+    return SeriesWriter(
+        path,
+        series_shape,
+        source.affine if affine is None else affine,
+        source.tr,
+        header_like=source.header,
+        storage=choose_working_storage(source, series_shape),
+    )
 
 
 def _require_steps(storage: Storage, reader: SeriesReader, n_steps: int) -> Storage:

@@ -76,9 +76,14 @@ def measure_edge_mismatch(
     Raises
     ------
     InvalidInput
-        The grids differ, the mask is empty, or an image is constant inside the mask.
+        The mask is empty, or an image is constant inside it.
     """
-    _check_images(first, second, mask)
+    if not mask.any():
+        raise InvalidInput("the mask is empty")
+    if np.ptp(first[mask]) == 0 or np.ptp(second[mask]) == 0:
+        raise InvalidInput(
+            "at least one image is constant inside the mask, so its edges cannot be compared"
+        )
     voxel_mm = voxel_sizes(affine)
     search_mask = grow(mask, affine, blur_mm)
     max_shift_mm = _MAX_SHIFT_MM * head_scale(mask, affine)
@@ -103,21 +108,6 @@ def measure_edge_mismatch(
     )
     median, p90 = np.sqrt((quantiles**2).sum(0)).tolist()
     return Mismatch(median=median, p90=p90, n=sum(map(len, distances_by_axis)))
-
-
-def _check_images(first: Array, second: Array, mask: MaskArray) -> None:
-    """Raise an error if grids differ, the mask is empty, or an image is constant inside it."""
-    if not first.shape == second.shape == mask.shape:
-        raise InvalidInput(
-            f"both images and the mask must be on the same grid, got shapes {first.shape}, "
-            f"{second.shape} and {mask.shape} (mask)"
-        )
-    if not mask.any():
-        raise InvalidInput("the mask is empty")
-    if np.ptp(first[mask]) == 0 or np.ptp(second[mask]) == 0:
-        raise InvalidInput(
-            "at least one image is constant inside the mask, so its edges cannot be compared"
-        )
 
 
 def _compute_slope(image: Array, sigma: Array, axis: int) -> Array:

@@ -18,7 +18,6 @@ from bids_sr.report.figures.slices import Cut, Layer, Panel, PanelRow
 _MAX_PANEL_INCH = 3.5  # largest height of a panel
 _CHANGE_LIMIT = 0.25  # limit of the color scale of differences, relative to the gray scale's
 _N_COLUMNS = 4  # panels in a row of attention maps
-_UNSUITABLE_SERIES = "no series to draw, or a series is not on the grid of the brain mask"
 _LESIONS = "hyperintensities"
 _MEASURED_LESIONS = "hyperintensities, measured scan"
 _EDITED_LESIONS = "hyperintensities, edited mask"
@@ -38,14 +37,8 @@ def scans_figure(
     Measured scans are in the last columns, followed by their difference to the last series.
     Without measured scans, the gray scale of a contrast is taken from the first series. All scans,
     by series and contrast, and the brain mask share a grid; `measured` may be empty. `index` is a
-    slice along the third axis of the arrays, or None for the middle coronal plane. Raises
-    `FigureInputError` if `series` is empty or a scan has another shape than the mask.
+    slice along the third axis of the arrays, or None for the middle coronal plane.
     """
-    shape = mask.data.shape
-    if not series or any(
-        scan.data.shape != shape for scans in series.values() for scan in scans.values()
-    ):
-        raise FigureInputError(_UNSUITABLE_SERIES)
     cut = _make_coronal_cut(mask)
     if index is not None:
         cut = _make_cut(mask, index, slices.bounding_box_mm(mask, MARGIN_MM))
@@ -94,11 +87,8 @@ def classes_figure(
     `lesions` and `mask` are 3D and boolean. `classes` are labels: 1 CSF, 2 veins and sinuses, 3
     pial layer; without classes, their rows are omitted. `index` is a slice along the third axis of
     the arrays. `edited` are edited lesions of the measured scan (3D, boolean), which are drawn
-    over the automatic mask. Raises `FigureInputError` if `scans` is empty or a scan has another
-    shape than the mask.
+    over the automatic mask.
     """
-    if not scans or any(image.data.shape != mask.data.shape for image in scans.values()):
-        raise FigureInputError(_UNSUITABLE_SERIES)
     low, high = slices.gray_limits(scans.get("measured", next(iter(scans.values()))), mask)
     backgrounds = {name: Layer(image=scan, low=low, high=high) for name, scan in scans.items()}
     axial = _make_cut(mask, index, slices.bounding_box_mm(mask, MARGIN_MM))

@@ -165,20 +165,11 @@ def efc(image: Real, mask: MaskArray | None = None) -> float:
     The value is 0 for one bright voxel and 1 for a constant image. Lower values are better (less
     ghosting and blurring). Atkinson et al. 1997 and attention-unet (equation 7) define the
     criterion; sign and normalization are the same as in MRIQC. `mask` marks the voxels to include
-    (3D, boolean); None includes all voxels. Raises `ValueError` if the image has fewer than two
-    voxels or is 0 everywhere.
+    (3D, boolean; at least two); None includes all voxels. Raises `ValueError` if the image is 0
+    everywhere.
     """
-    values = image if mask is None else image[mask]
-    magnitudes = np.abs(np.asarray(values, dtype=np.float64)).ravel()
-    n = magnitudes.size
-    if n < 2 or not magnitudes.any():
-        raise ValueError(
-            "the entropy focus criterion requires an image with at least two voxels that are "
-            "not all zero"
-        )
-    fraction = magnitudes / np.linalg.norm(magnitudes)
-    entropy = -(fraction * np.log(np.where(fraction > 0, fraction, 1.0))).sum()
-    return float(entropy / (np.sqrt(n) * np.log(np.sqrt(n))))
+    root = np.sqrt(image.size if mask is None else np.count_nonzero(mask))
+    return float(-attention_unet_metrics.efc_sum(image, mask) / (root * np.log(root)))
 
 
 def cjv(image: Real, gm: MaskArray, wm: MaskArray) -> float:

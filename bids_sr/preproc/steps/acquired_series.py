@@ -7,9 +7,9 @@ from bids_sr.engine.artifacts import File, Series
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.run_time import RunTime
-from bids_sr.io.storage import choose_working_storage
+from bids_sr.io.storage import working_writer
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc import slice_timing
 from bids_sr.spatial.smoothing import smooth
@@ -75,14 +75,7 @@ def correct_slice_timing(
     along this axis, and `start_time` is the target time of the interpolation (s after the start of
     a volume).
     """
-    with SeriesWriter(
-        here / "stc.nii",
-        bold.shape,
-        bold.affine,
-        bold.tr,
-        header_like=bold.header,
-        storage=choose_working_storage(bold, bold.shape),
-    ) as writer:
+    with working_writer(here / "stc.nii", bold) as writer:
         slice_timing.correct_slice_timing(
             bold, writer, slice_times, bold.tr, start_time, n_dummy=n_dummy
         )
@@ -104,14 +97,7 @@ def smooth_acquired(unsmoothed: Series, here: Path = HERE, *, input_smoothing: f
 
     `input_smoothing` is the width of the Gaussian (FWHM, mm).
     """
-    with SeriesWriter(
-        here / "smoothed.nii",
-        unsmoothed.shape,
-        unsmoothed.affine,
-        unsmoothed.tr,
-        header_like=unsmoothed.header,
-        storage=choose_working_storage(unsmoothed, unsmoothed.shape),
-    ) as writer:
+    with working_writer(here / "smoothed.nii", unsmoothed) as writer:
         for volume in unsmoothed.volumes():
             writer.append(smooth(volume, unsmoothed.zooms, input_smoothing))
     return SeriesReader(here / "smoothed.nii")

@@ -5,7 +5,7 @@ one intensity scale. Scaling each volume separately would remove the global sign
 of the activity, from the series.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.grids import Factor, Shape
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.notices import InvalidInput
-from bids_sr.io.storage import choose_working_storage
+from bids_sr.io.storage import working_writer
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.matrices import downsample, upsample_residual
 from bids_sr.spatial.output_grids import OutputGrid
@@ -43,7 +43,7 @@ def write_series(
     other_spaces: Mapping[Path, OutputGrid] = MappingProxyType({}),
     add_volume: Callable[[int], Array] | None = None,
 ) -> None:
-    """Write a series on the high-resolution grid of a boldref, and in other spaces.
+    """Upsample each volume as acquired, and write it on the high-resolution grid of a boldref.
 
     Parameters
     ----------
@@ -62,54 +62,73 @@ def write_series(
     factor : Factor
         Ratio of acquired to high-resolution voxel size along each axis.
     consistency : Consistency, optional
-        See `super_resolve_series`.
+        "enforce" restores the acquired data in the acquired band of k-space before motion
+        correction.
     distortion : Distortion | None, optional
-        See `super_resolve_series`.
+        Susceptibility distortion of the volumes, corrected by the same interpolation.
     threads : int, optional
         Number of torch threads. The BLAS library of numpy is limited to one thread, because its
         threads would occupy the cores while they wait.
     other_spaces : Mapping[Path, OutputGrid], optional
-        Output files of the same series in other spaces, with their grids.
+        Output files of the same series in other spaces, with their grids. Upsampled volumes are
+        interpolated once to each grid.
     add_volume : Callable[[int], Array] | None, optional
-        See `super_resolve_series`.
+        Function that returns the image added to a volume in other spaces, on the high-resolution
+        grid, given the volume number.
+
+    Raises
+    ------
+    InvalidInput
+        If the numbers of transforms and volumes differ, or a super-resolved volume contains NaN or
+        infinite values.
     """
     from threadpoolctl import threadpool_limits
 
     n_volumes = reader.shape[3]
-    series_shape = (*shape, n_volumes)
+    if len(xfms) != n_volumes:
+        raise InvalidInput(
+            f"expected one head-motion transform per volume, got {len(xfms)} transforms for "
+            f"{n_volumes} volumes"
+        )
+    acquired_affine = np.asarray(reader.affine, float)
+    shift = None if distortion is None else distortion.shift_on_grid(shape, affine)
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits({"blas": 1, "openmp": threads}))
         writer = None
         if target is not None:
-            writer = stack.enter_context(
-                SeriesWriter(
-                    target,
-                    series_shape,
-                    affine,
-                    reader.tr,
-                    header_like=reader.header,
-                    storage=choose_working_storage(reader, series_shape),
-                )
-            )
+            writer = stack.enter_context(working_writer(target, reader, shape, affine))
         series_in_spaces = []
         for path, output_grid in other_spaces.items():
             space_writer = stack.enter_context(
                 SeriesWriter(path, (*output_grid.shape, n_volumes), output_grid.affine, reader.tr)
             )
             series_in_spaces.append(_SeriesInSpace(output_grid, space_writer, affine, distortion))
-        super_resolve_series(
-            reader,
-            writer,
-            upsampler,
-            xfms,
-            shape,
-            affine,
-            factor=factor,
-            consistency=consistency,
-            distortion=distortion,
-            other_spaces=series_in_spaces,
-            add_volume=add_volume,
-        )
+        for t, volume in enumerate(reader.volumes()):
+            upsampled = upsampler(volume, xfms[t])
+            if not np.isfinite(upsampled).all():
+                raise InvalidInput(
+                    f"super-resolution of volume {t} produced NaN or infinite values"
+                )
+            if consistency == "enforce":
+                upsampled = enforce_consistency(upsampled, volume, factor)
+            _, upsampled_affine = hr_grid(volume.shape, acquired_affine, factor)
+            coefficients = spline_coefficients(upsampled) if other_spaces else None
+            if writer is not None:
+                writer.append(
+                    sample_volume(
+                        upsampled,
+                        upsampled_affine,
+                        shape,
+                        affine,
+                        xfms[t],
+                        coefficients=coefficients,
+                        shift=shift,
+                    )
+                )
+            if coefficients is not None:
+                detail = None if add_volume is None else add_volume(t)
+                for series_in_space in series_in_spaces:
+                    series_in_space.append(coefficients, upsampled_affine, xfms[t], detail)
 
 
 class _SeriesInSpace:
@@ -147,90 +166,6 @@ class _SeriesInSpace:
             )
             values = np.where(values == 0, 0, values + addition)  # zero outside the field of view
         self._writer.append(self._output_grid.to_volume(values))
-
-
-def super_resolve_series(
-    reader: SeriesReader,
-    writer: SeriesWriter | None,
-    upsampler: Upsampler,
-    xfms: Array,
-    highres_shape: Shape,
-    highres_affine: Array,
-    *,
-    factor: Factor,
-    consistency: Consistency = "off",
-    distortion: Distortion | None = None,
-    other_spaces: Sequence["_SeriesInSpace"] = (),
-    add_volume: Callable[[int], Array] | None = None,
-) -> None:
-    """Upsample each volume as acquired, and write it on the high-resolution boldref grid.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series to super-resolve (4D).
-    writer : SeriesWriter | None
-        Writer of the series on the high-resolution grid. None if the series is written only to
-        other spaces.
-    upsampler : Upsampler
-        Upsampler of volumes on their acquired grid.
-    xfms : Array
-        Transforms of boldref points to their position in each volume (T, 4, 4; RAS+ mm).
-    highres_shape : Shape
-        Shape of the high-resolution boldref grid.
-    highres_affine : Array
-        Voxel-to-world matrix of this grid (4 x 4, RAS+ mm).
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size along each axis.
-    consistency : Consistency, optional
-        "enforce" restores the acquired data in the acquired band of k-space before motion
-        correction.
-    distortion : Distortion | None, optional
-        Susceptibility distortion of the volumes, corrected by the same interpolation.
-    other_spaces : Sequence[_SeriesInSpace], optional
-        Series in other spaces; upsampled volumes are also interpolated to their grids.
-    add_volume : Callable[[int], Array] | None, optional
-        Function that returns the image added to a volume in other spaces, on the high-resolution
-        grid, given the volume number.
-
-    Raises
-    ------
-    InvalidInput
-        If the numbers of transforms and volumes differ, or a super-resolved volume contains NaN or
-        infinite values.
-    """
-    n_volumes = reader.shape[3]
-    if len(xfms) != n_volumes:
-        raise InvalidInput(
-            f"expected one head-motion transform per volume, got {len(xfms)} transforms for "
-            f"{n_volumes} volumes"
-        )
-    affine = np.asarray(reader.affine, float)
-    shift = None if distortion is None else distortion.shift_on_grid(highres_shape, highres_affine)
-    for t, volume in enumerate(reader.volumes()):
-        upsampled = upsampler(volume, xfms[t])
-        if not np.isfinite(upsampled).all():
-            raise InvalidInput(f"super-resolution of volume {t} produced NaN or infinite values")
-        if consistency == "enforce":
-            upsampled = enforce_consistency(upsampled, volume, factor)
-        _, upsampled_affine = hr_grid(volume.shape, affine, factor)
-        coefficients = spline_coefficients(upsampled) if other_spaces else None
-        if writer is not None:
-            writer.append(
-                sample_volume(
-                    upsampled,
-                    upsampled_affine,
-                    highres_shape,
-                    highres_affine,
-                    xfms[t],
-                    coefficients=coefficients,
-                    shift=shift,
-                )
-            )
-        if coefficients is not None:
-            detail = None if add_volume is None else add_volume(t)
-            for series_in_space in other_spaces:
-                series_in_space.append(coefficients, upsampled_affine, xfms[t], detail)
 
 
 def enforce_consistency(upsampled: Array, volume: Array, factor: Factor) -> Array:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import numpy as np
 
@@ -18,33 +18,9 @@ from bids_sr.sr.inference.posed_image import PosedImage
 Placebo = Literal["", "mirror", "shift"]
 
 
-class Upsampler(Protocol):
-    """Protocol of functions that upsample volumes of a series to the high-resolution grid.
-
-    Attribute `volumetric` is true if the upsampler requires whole volumes, so that single slices
-    cannot be upsampled separately.
-    """
-
-    volumetric: bool = False
-
-    def __call__(self, volume: Array, pose: Array) -> Array:
-        """Upsample a volume (x, y, z) in its head pose to its high-resolution grid.
-
-        `pose` transforms boldref points to points of the volume (4 x 4, RAS+ mm).
-        """
-
-
-@frozen
-class PlainUpsampler(Upsampler):
-    """Upsampler defined by a function.
-
-    `function` upsamples a volume (x, y, z), given its pose (4 x 4, RAS+ mm).
-    """
-
-    function: Callable[[Array, Array], Array]
-
-    def __call__(self, volume: Array, pose: Array) -> Array:
-        return self.function(volume, pose)
+# Upsamples a volume (x, y, z) in its head pose to its high-resolution grid. The pose transforms
+# boldref points to points of the volume (4 x 4, RAS+ mm).
+Upsampler = Callable[[Array, Array], Array]
 
 
 @frozen

@@ -11,7 +11,6 @@ from bids_sr.spatial.matrices import check_factor, upsample
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.guided_baselines import inject_guide, scale_guide
 from bids_sr.sr.inference.upsampler_inputs import (
-    PlainUpsampler,
     Upsampler,
     UpsamplerInputs,
 )
@@ -39,9 +38,9 @@ def make_upsampler(
                 "the acquired series is not upsampled, so the factor must be 1 along "
                 f"all axes (got {factor})"
             )
-        return PlainUpsampler(function=lambda volume, _pose: volume)
+        return lambda volume, _pose: volume
     if name in matrices.MATRICES:
-        return PlainUpsampler(function=lambda volume, _pose: upsample(name, volume, factor))
+        return lambda volume, _pose: upsample(name, volume, factor)
     if get_need(name) != "pair":
         raise InvalidInput(
             f"{name} requires a trained model, but no model was specified. Without a model, "
@@ -87,4 +86,4 @@ def _make_guided_upsampler(name: str, acquired: UpsamplerInputs, factor: Factor)
         mean_in_pose = mean.resample(volume.shape, affine, pose)
         return scale_guide(volume, mean_in_pose, guide_in_pose, factor, acquired.scale)
 
-    return PlainUpsampler(function=upsample_with_guide)
+    return upsample_with_guide

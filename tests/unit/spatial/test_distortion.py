@@ -2,15 +2,19 @@
 of a voxel.
 """
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pytest
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
+from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.spatial.distortion import Distortion, distortion_from_field_map
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
-from bids_sr.sr.inference.apply_to_series import super_resolve_series
+from bids_sr.sr.inference.apply_to_series import write_series
 from bids_sr.sr.inference.posed_image import PosedImage
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
@@ -73,19 +77,6 @@ def center(image, blob):
     return np.array(ndimage.center_of_mass(near))
 
 
-class _Reader:
-    def __init__(self, volumes):
-        self.shape, self.affine = (*volumes[0].shape, len(volumes)), AFFINE
-        self._volumes = volumes
-
-    def volumes(self):
-        return iter(np.asarray(v, np.float32) for v in self._volumes)
-
-
-class _Writer(list):
-    pass
-
-
 def super_resolved(
     volumes,
     poses,
@@ -96,19 +87,22 @@ def super_resolved(
     affine=AFFINE,
     **inputs,
 ):
-    writer = _Writer()
     upsampler = make_upsampler(name, UpsamplerInputs(factor=factor, affine=AFFINE, **inputs))
-    super_resolve_series(
-        _Reader(volumes),
-        writer,
-        upsampler,
-        np.stack(poses),
-        shape,
-        affine,
-        factor=factor,
-        distortion=distortion,
-    )
-    return writer
+    with TemporaryDirectory() as folder:
+        source, target = (Path(folder) / file for file in ("in.nii", "out.nii"))
+        save_image(np.stack(volumes, -1).astype(np.float32), AFFINE, source, tr=2.0)
+        with SeriesReader(source) as reader:
+            write_series(
+                reader,
+                target,
+                upsampler,
+                np.stack(poses),
+                shape,
+                affine,
+                factor=factor,
+                distortion=distortion,
+            )
+        return list(np.moveaxis(load_image(target)[0], -1, 0))
 
 
 def test_a_known_field_is_undone_within_a_twentieth_of_a_voxel(known_distortion):

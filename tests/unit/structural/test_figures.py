@@ -38,8 +38,6 @@ def test_panels_show_the_requested_slice_with_left_on_the_left():
     assert [
         artist.get_text() for artist in fig.axes[0].texts if artist.get_text() in titles
     ] == titles
-    with pytest.raises(FigureInputError, match="grid"):
-        scans_figure({"bspline": {"T1w": mask.like(scan(0).data[1:])}}, measured, mask, 3)
 
 
 def test_the_coronal_plane_is_in_the_middle_of_the_brain():
@@ -90,8 +88,6 @@ def test_lesions_and_tissue_classes_have_the_colors_of_the_paper():
     np.testing.assert_array_equal(
         np.ma.filled(with_edited[-1].get_array(), 0) == 1, edited.data[::-1, :, 3].T
     )
-    with pytest.raises(FigureInputError, match="grid"):
-        classes_figure({"linear": mask.like(scan(0).data[1:])}, lesions, {}, mask, 3)
 
 
 def test_masks_and_maps_are_drawn_over_the_slice():

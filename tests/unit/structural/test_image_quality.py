@@ -52,7 +52,7 @@ def test_entropy_focus_criterion_by_hand():
     )
     assert image_quality.efc(-half) == image_quality.efc(half)
     assert image_quality.efc(half, np.array([True, True, False, False])) == pytest.approx(1)
-    with pytest.raises(ValueError, match="at least two voxels"):
+    with pytest.raises(ValueError, match="at least one nonzero voxel"):
         image_quality.efc(np.zeros(9))
 
 

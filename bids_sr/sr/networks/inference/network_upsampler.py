@@ -31,7 +31,7 @@ _MAX_LAYER_VALUES = 5 << 23
 _PATCH, _OVERLAP, _MARGIN = 64, 24, 8  # voxels, patches of larger volumes (see `apply_in_patches`)
 
 
-class NetworkUpsampler(Upsampler):
+class NetworkUpsampler:
     """Upsampler that applies a generator slice by slice or to volumes.
 
     Volumes are processed in one piece if memory allows, otherwise in seamless patches. Patches
@@ -55,8 +55,6 @@ class NetworkUpsampler(Upsampler):
     ) -> None:
         assert isinstance(model.recipe, Recipe)
         self.scales_by_range = model.recipe.intensity == "range"
-        # the intensity range is computed over a whole volume
-        self.volumetric = volumetric or self.scales_by_range
         self.in_slices = not volumetric
         self.scale = _compute_scale(model, inputs)
         if inputs.factor[2] != 1 and self.in_slices:

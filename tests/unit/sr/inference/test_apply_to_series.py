@@ -47,10 +47,9 @@ def run(tmp_path, volumes, upsampler, xfms, factor=TWO, **options):
     source = write_series(tmp_path / "in.nii", volumes)
     with SeriesReader(source) as reader:
         shape, affine = hr_grid(reader.shape[:3], reader.affine, factor)
-        with SeriesWriter(tmp_path / "out.nii", (*shape, len(volumes)), affine, 2.0) as writer:
-            apply_to_series.super_resolve_series(
-                reader, writer, upsampler, xfms, shape, affine, factor=factor, **options
-            )
+        apply_to_series.write_series(
+            reader, tmp_path / "out.nii", upsampler, xfms, shape, affine, factor=factor, **options
+        )
     return load_image(tmp_path / "out.nii")[0], affine
 
 

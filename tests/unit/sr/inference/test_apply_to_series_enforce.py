@@ -67,16 +67,13 @@ def test_enforced_series_reproduce_the_acquired_data(
         with SeriesWriter(source, (*volumes[0].shape, 2), AFFINE, 2.0) as writer:
             for volume in volumes:
                 writer.append(volume)
-        with (
-            SeriesReader(source) as reader,
-            SeriesWriter(path, (*shape, 2), affine, 2.0) as writer,
-        ):
+        with SeriesReader(source) as reader:
             upsample = upsampler(name, factor, volumes[0])
             # Without motion, the written volumes are the enforced ones.
             identity = np.repeat(np.eye(4)[None], 2, 0)
-            apply_to_series.super_resolve_series(
+            apply_to_series.write_series(
                 reader,
-                writer,
+                path,
                 upsample,
                 identity,
                 shape,

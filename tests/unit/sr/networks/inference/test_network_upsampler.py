@@ -124,7 +124,6 @@ def test_the_range_of_a_volume_is_scaled_to_0_1():
         )
     constant = np.full((8, 8, 4), 5.0, np.float32)
     np.testing.assert_array_equal(upsampler(constant, np.eye(4)), np.full((16, 16, 6), 5.0))
-    assert upsampler.volumetric
 
 
 def test_training_and_inference_scale_intensities_alike():
