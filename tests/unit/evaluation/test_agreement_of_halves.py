@@ -417,12 +417,6 @@ def test_negative_explained_variance_of_the_measured_series_is_nan(scene, tmp_pa
     assert rows["sbl", "bspline", "all", "brain", "gain_split_ev_beyond"].value > 0
 
 
-def test_series_of_another_run_are_rejected(scene, tmp_path):
-    other = write_effects(tmp_path, "ratio2", scene.measured, make_blocks("ba" * 6), AFFINE)
-    with pytest.raises(ValueError, match="ratio2 and measured"):
-        agreement_rows(run_of({**scene.files, "ratio2": other}), make_half_reference)
-
-
 def test_the_file_for_figures_contains_the_main_contrast_within_the_mask(scene, tmp_path):
     mask = np.zeros(SHAPE, dtype=bool)
     mask[4:20, 2:9, 1:3] = True

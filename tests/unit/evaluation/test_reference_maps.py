@@ -141,13 +141,6 @@ def test_values_of_empty_regions_and_zero_activation_are_nan():
         assert math.isnan(rows["sbl", "truth", "thumb", "brain", name])
 
 
-def test_maps_of_another_grid_are_rejected():
-    maps, _ = simulated_maps()
-    maps["measured"] = {key: value[1:] for key, value in maps["measured"].items()}
-    with pytest.raises(ValueError, match="grid"):
-        values_by_key(maps)
-
-
 def test_detail_above_nyquist_is_filtered_before_masking(tmp_path):
     rng = np.random.default_rng(0)
     shape, affine = hr_grid((6, 5, 4), np.diag([4.0, 4.0, 3.0, 1.0]), (2, 2, 1))

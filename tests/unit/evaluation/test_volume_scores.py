@@ -81,8 +81,6 @@ def test_scored_volumes_are_evenly_spaced(series):
     assert len(psnr) == N - DUMMY
     chosen = score_files(folder, mask, max_volumes=4)["inject"]["psnr"]
     np.testing.assert_allclose(chosen, psnr[[0, 3, 6, 9]], atol=0.2)  # the data range differs
-    with pytest.raises(ValueError, match="volumes"):
-        score_files(folder, mask, n_dummy=N)
 
 
 def test_rows_contain_levels_and_gains_over_bspline_and_inject(series):
@@ -149,21 +147,3 @@ def test_too_few_volumes_and_equal_images_have_no_interval():
     rows = {(r.series, measure_of(r)): r.value for r in image_rows(equal)}
     assert math.isnan(rows["sbl", "gain_truth_psnr"])
     assert image_rows({}) == []
-    shorter = {"sbl": {"psnr": np.ones(2), "ssim": np.ones(2)}}
-    with pytest.raises(ValueError, match="volumes"):
-        image_rows(scores | shorter)
-
-
-def test_series_of_another_grid_or_length_and_an_empty_mask_are_rejected(series):
-    folder, data, mask = series
-    write_series(folder / "sbl.nii", data["sbl"][..., :-1])
-    with pytest.raises(ValueError, match=r"sbl\.nii"):
-        score_files(folder, mask)
-    shifted = AFFINE.copy()
-    shifted[0, 3] = 1
-    write_series(folder / "sbl.nii", data["sbl"], shifted)
-    with pytest.raises(ValueError, match=r"sbl\.nii"):
-        score_files(folder, mask)
-    write_series(folder / "sbl.nii", data["sbl"])
-    with pytest.raises(ValueError, match="0 voxels"):
-        score_files(folder, np.zeros_like(mask))

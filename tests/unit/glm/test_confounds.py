@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -91,7 +90,5 @@ def test_bright_dummy_scans_do_not_change_components(tmp_path: Path) -> None:
                     reader, np.ones(shape, bool), motion, still, tpms=tpms, n_dummy=3
                 )[0]
             )
-            with pytest.raises(ValueError, match="29 rows"):
-                build_confound_table(reader, np.ones(shape, bool), motion[1:], still)
     for name in ("a_comp_cor_00", "t_comp_cor_00"):
         np.testing.assert_allclose(tables[1][name][4:], tables[0][name][4:], rtol=1e-6)

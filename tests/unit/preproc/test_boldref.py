@@ -3,7 +3,6 @@ steady-state transform.
 """
 
 import numpy as np
-import pytest
 from data.moved_head import AFFINE, NOISE, SHAPE, head, motion_errors, scan
 
 from bids_sr.preproc.boldref import estimate_run, make_boldref
@@ -58,11 +57,3 @@ def test_dummies_take_the_first_steady_state_transform() -> None:
     np.testing.assert_array_equal(motion.matrices[:2], motion.matrices[[2, 2]])
     assert motion_errors(motion.matrices[2:], truth[2:]).max() < 0.1
     assert np.isnan(motion.residual[:2]).all()
-
-
-def test_a_run_of_only_dummies_is_rejected() -> None:
-    run, _ = _run(4)
-    with pytest.raises(ValueError, match="at least one steady-state volume"):
-        make_boldref(run, n_dummy=4)
-    with pytest.raises(ValueError, match="at least one steady-state volume"):
-        estimate_run(run, scan(np.eye(4)), head()[0], n_dummy=4)

@@ -69,7 +69,7 @@ def test_echoes_that_are_stored_in_another_order_are_combined_voxel_by_voxel(
 def test_echoes_of_different_shapes_are_rejected(echoes: tuple, tmp_path: Path) -> None:
     paths, _, _ = echoes
     save_image(np.ones((*SHAPE, T - 1), dtype=np.float32), AFFINE, paths[2], tr=1.5)
-    with pytest.raises(ValueError, match=r"echo-3\.nii\.gz.*\(5, 4, 3, 18\)"):
+    with pytest.raises(ValueError, match="same shape"):
         combine_echoes(paths, TES, tmp_path / "combined.nii")
     assert not (tmp_path / "combined.nii").exists()
 

@@ -66,11 +66,3 @@ def test_tissues_do_not_depend_on_intensity_units(head):
     )
     for name in first:
         assert overlap(first[name], second[name], mask)["dice"] > 0.999
-
-
-def test_unknown_contrasts_and_mismatched_masks_are_rejected(head):
-    images, _, mask = head
-    with pytest.raises(ValueError, match="bold"):
-        segment_tissues({"bold": images["T1w"]}, mask, AFFINE)
-    with pytest.raises(ValueError, match="grid"):
-        segment_tissues({"T1w": images["T1w"]}, mask[:-1], AFFINE)

@@ -69,15 +69,3 @@ def test_intervals_depend_on_the_seed_and_equal_images_have_none() -> None:
     row = holdout_rows(equal, "srgan", seed=0)[0]
     assert row.value == np.inf
     assert np.isnan(row.lower)
-
-
-@pytest.mark.parametrize(
-    ("mask", "message"),
-    [
-        (np.zeros_like(MASK), "empty"),
-        (MASK[:, :, :4], "shape"),
-    ],
-)
-def test_empty_and_mismatched_masks_are_rejected(mask: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        slice_scores(TRUTH, TRUTH, mask, data_range=1.0)

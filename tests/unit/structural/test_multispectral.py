@@ -124,12 +124,8 @@ def test_veins_of_interpolated_scans_do_not_vanish():
         assert ml[name] == pytest.approx(ml["measured"], rel=0.4)
 
 
-def test_missing_mismatched_and_constant_scans_are_rejected():
+def test_constant_scans_are_rejected():
     scans, mask, _ = simulate_head()
-    with pytest.raises(ValueError, match="FLAIR"):
-        segment_multispectral({"T1w": scans["T1w"], "T2w": scans["T2w"]}, mask)
-    with pytest.raises(ValueError, match="not on the grid"):
-        segment_multispectral(scans, mask[1:])
     with pytest.raises(ValueError, match="T2w scan has the same value"):
         segment_multispectral({**scans, "T2w": np.ones(mask.shape)}, mask)
 

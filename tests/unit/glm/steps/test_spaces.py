@@ -289,6 +289,7 @@ def test_distortion_is_corrected_at_the_same_points(tmp_path: Path) -> None:
             tmp_path / "out.nii",
             upsampler,
             poses,
+            shape,
             affine,
             factor=(1.0, 1.0, 1.0),
             distortion=distortion,

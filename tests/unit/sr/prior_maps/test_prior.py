@@ -256,9 +256,3 @@ def test_a_slice_without_maps_gets_no_detail():
     prior.weight[:, 1] = 0
     assert not prior.make_slice_function(1)(normal_noise(0, 2, 9, 8)).any()
     assert prior.make_slice_function(0)(normal_noise(0, 2, 9, 8)).any()
-
-
-def test_the_number_of_maps_must_equal_the_number_of_correlation_widths():
-    grid = whole_of((4, 4, 1), FACTOR)
-    with pytest.raises(ValueError, match="2 maps but 1 correlation widths"):
-        Prior(region=grid, weight=torch.ones(2, *sizes(grid)), fwhm=(2.0,), noise=0.1)

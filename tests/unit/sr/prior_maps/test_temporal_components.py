@@ -81,8 +81,6 @@ def test_nuisance_regressors_are_removed_from_components(tmp_path):
     design = regressors[4:, :1] - regressors[4:, :1].mean(0)
     residuals = change - design @ np.linalg.lstsq(design, change, rcond=None)[0]
     np.testing.assert_allclose(cleaned.ravel(), residuals.std(0), rtol=1e-3)
-    with pytest.raises(temporal_components.SeriesError, match=r"\b36\b"):
-        statistics(path, mask, nuisance=regressors[4:])
 
 
 def test_the_number_of_components_is_limited_by_the_nuisance_regressors(tmp_path):
@@ -157,8 +155,6 @@ def test_runs_without_fluctuations_are_rejected(tmp_path):
         statistics(constant, np.ones((6, 5, 3)), n_dummy=10)
     with pytest.raises(temporal_components.SeriesError, match=r"\b0 "):
         statistics(constant, np.zeros((6, 5, 3)))
-    with pytest.raises(temporal_components.SeriesError, match="shape"):
-        statistics(constant, np.ones((6, 5, 4)))
 
 
 def test_a_compressed_run_is_decompressed_temporarily(tmp_path):

@@ -5,14 +5,12 @@ map pass.
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from data.known_priors import FACTOR, SHAPE, mask_of, run_of, statistics_of
 
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.prior_maps.run_data import RunData
 from bids_sr.sr.prior_maps.self_testing import SelfTest, score_interpolation, score_maps
-from bids_sr.sr.prior_maps.temporal_components import SeriesError
 from bids_sr.sr.prior_maps.tested_prior import estimate_tested_prior
 from bids_sr.sr.recipe import VarianceRecipe, make_short_recipe
 
@@ -135,16 +133,6 @@ def test_a_mask_that_is_empty_at_half_the_resolution_explains_nothing():
         == score_interpolation(run_test, "bspline").half_scores
         == (0.0, 0.0)
     )
-
-
-def test_inconsistent_grids_are_rejected():
-    statistics = statistics_of(noise(20), mask_of())
-    for mask, words in (
-        (np.ones((3, 3, 3)), "but the series has the shape"),
-        (np.zeros(SHAPE), "is empty"),
-    ):
-        with pytest.raises(SeriesError, match=words):
-            RunData(statistics=statistics, halves=None, mask=mask, affine=np.eye(4), factor=FACTOR)
 
 
 def test_a_masked_run_is_not_estimated_from_its_edge():

@@ -346,8 +346,6 @@ def test_maps_of_another_factor_or_voxel_size_are_rejected(files, tmp_path, esti
         estimate(files, tmp_path / "a", pretrained=estimation.model_file, **other_factor)
     with pytest.raises(UsageError, match="factor"):
         resolve(files, tmp_path / "series", estimation, **other_factor)
-    with pytest.raises(ValueError, match="srgan"):
-        estimate(files, tmp_path / "b", "srgan")
 
 
 def test_detail_is_added_to_an_existing_zero_filled_series(files, tmp_path, estimation, series):

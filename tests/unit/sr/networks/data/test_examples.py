@@ -130,8 +130,6 @@ def test_slices_of_several_images_are_augmented(small_pair):
     assert batch.input.shape == (12, 1, 12, 12)
     downsampled = LEVEL.downsample(batch.target)
     assert torch.allclose(downsampled, batch.input, atol=2e-5)
-    with pytest.raises(ValueError, match="on whole slices"):
-        Examples((small_pair,), replace(FAST, patch=8), FACTOR, 2)
 
 
 def test_full_slices_are_used_for_any_factor():
