@@ -134,15 +134,15 @@ def preprocess(file: Path, events: Events, folder: Path, motion: Array | None) -
     basics = fit_basics(
         reader, RunInputs(motion=motion), folder, factor=FACTOR, dummy_scans=None, realigned=False
     )
-    run = to_fitted_run(reader, basics, FACTOR)
+    run = to_fitted_run(reader, basics)
     mask = basics.brain.bold_mask.data
     inputs = DesignInputs(
         regressors=events,
-        confounds=run_confounds.motion_confounds(run.motion.motion, None, outliers=run.outliers),
+        confounds=run_confounds.motion_confounds(run.motion, None, outliers=run.outliers),
         n_dummy=run.n_dummy,
         design=DesignSettings(),
     )
-    mean_signal = compute_mean_signal(run.motion.boldref.data, mask)
+    mean_signal = compute_mean_signal(run.boldref.data, mask)
     return Preprocessed(resample_acquired(run), mask, inputs, 100 / mean_signal)
 
 

@@ -27,6 +27,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import binomtest
 
 from bids_sr.engine.artifacts import Derivative
+from bids_sr.glm.steps.atlas_regions import AtlasOfRun
 from bids_sr.group.combination.run_combination import OPPOSITE_ACTIVE
 from bids_sr.group.combination.steps.combined_runs import contrast_runs
 from bids_sr.group.combination.steps.contrasted_regions import contrast_regions
@@ -249,14 +250,17 @@ class Pair:
             **common,
         )
         names = [f"region {number}" for number in range(1, labels.max() + 1)]
+        atlas = Volume(labels, self.mask_hr.affine)
         regions, _ = contrast_regions(
             tables,
             maps,
             place_errors,
             {"OtherHead": {}},
-            atlas_bold_hr=Volume(labels, self.mask_hr.affine),
-            atlas_labels=pd.DataFrame({"index": range(1, len(names) + 1), "name": names}),
-            region_names=[],
+            atlas=AtlasOfRun(
+                atlas_bold=atlas,
+                atlas_bold_hr=atlas,
+                atlas_labels=pd.DataFrame({"index": range(1, len(names) + 1), "name": names}),
+            ),
             **common,
         )
         stats = {

@@ -51,7 +51,7 @@ from bids_sr.workflows.fit_run import (
     fit_motion,
     reuse_motion,
 )
-from bids_sr.workflows.make_series import SeriesSources, make_model
+from bids_sr.workflows.make_series import make_model
 from bids_sr.workflows.model_run import resample_acquired
 from bids_sr.workflows.pair import PairFiles, register_scans
 from bids_sr.workflows.run_plan import SeriesFile
@@ -192,13 +192,10 @@ def learn_run(
         registered_guide = RegisteredGuide(guide=guide, guide_facts=facts)
     model = weight = None
     if request.method is not None:
-        fitted_run = to_fitted_run(reader, run_basics, fit_settings.factor, calibration)
+        fitted_run = to_fitted_run(reader, run_basics, calibration)
         preproc = resample_acquired(fitted_run) if request.learned_from == "run" else None
         trained_model = make_model(
-            SeriesSources(fitted_run=fitted_run, preproc=preproc),
-            request,
-            fit_settings.training,
-            registered_pair,
+            fitted_run, preproc, request, fit_settings.training, registered_pair
         )
         model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
         if isinstance(trained_model, VarianceModel):
@@ -249,13 +246,11 @@ def _fit_calibration(
             bold,
             n_dummy,
             head_motion,
-            run_basics.motion.boldref,
-            run_basics.brain.bold_mask,
+            run_basics.brain,
             events=events_file,
             levels=() if events_file is None else read_levels(events_file),
             tr=file.tr,
             hrf=HemodynamicResponse(),
-            factor=fit_settings.factor,
             random_seed=fit_settings.training.random_seed,
             outputs=Outputs(output_dir=folder),
             boldref2calibration_xfm=xfm,

@@ -33,13 +33,13 @@ from bids_sr.api.task_inputs import (
     plan_task,
 )
 from bids_sr.engine.flow import Eager
+from bids_sr.evaluation.steps.reconstruction_error import check_intervals
 from bids_sr.evaluation.support_table import tabulate_support
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.steps.block_effects import check_blocks
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.workflows.map_run import check_run_intervals
 from bids_sr.workflows.model_run import resample_acquired
 
 _NOT_APPLIED = "the method was not applied to this run"
@@ -219,20 +219,19 @@ def _test_run(
             n_dummy=n_dummy,
         )
         check_blocks(task.events, design, reader.shape[3], reader.tr, n_dummy=n_dummy)
-        fitted_run = to_fitted_run(
-            reader, learned_run.basics, resolver.factor_, learned_run.calibration
-        )
+        fitted_run = to_fitted_run(reader, learned_run.basics, learned_run.calibration)
         nuisance = None
         if columns is not None and not is_program_table(columns):
             nuisance = list(columns)
         model = task.build_model(fitted_run, columns, nuisance)
         assert learned_run.model is not None
         # a method that was not applied has no results by contrast
-        rows, _ = check_run_intervals(
-            fitted_run,
+        rows, _ = check_intervals(
             resample_acquired(fitted_run),
+            fitted_run,
             learned_run.model.write(folder),
             model,
+            fitted_run.calibration,
             series_name=resolver.method,
             smoothing=settings.smoothing,
             random_seed=learned_run.random_seed,

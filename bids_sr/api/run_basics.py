@@ -30,7 +30,6 @@ from bids_sr.workflows.fit_run import (
     FittedCalibration,
     FittedRun,
     HeadMotion,
-    Registration,
     exclude_clipped,
     find_brain,
     find_steady_state,
@@ -128,15 +127,11 @@ def make_empty_mask(reader: SeriesReader) -> Volume:
 
 
 def to_fitted_run(
-    reader: SeriesReader,
-    run_basics: RunBasics,
-    factor: Factor,
-    calibration: FittedCalibration | None = None,
+    reader: SeriesReader, run_basics: RunBasics, calibration: FittedCalibration | None = None
 ) -> FittedRun:
     """Return a run as workflows require it, without slice-timing correction and anatomy.
 
-    Outlier volumes are replaced. `factor` is the acquired over high-resolution voxel size by axis.
-    `calibration` is a short high-resolution run, or None.
+    Outlier volumes are replaced. `calibration` is a short high-resolution run, or None.
     """
     bold: Series = reader
     if run_basics.outliers:
@@ -144,22 +139,23 @@ def to_fitted_run(
             reader, run_basics.outliers, n_dummy=run_basics.n_dummy
         )
     brain = run_basics.brain
-    registration = Registration(
+    return FittedRun(
+        boldref=brain.boldref,
         bold_mask=brain.bold_mask,
         bold_mask_hr=brain.bold_mask_hr,
-        roi_bold=brain.bold_mask,
-        roi_bold_hr=brain.bold_mask_hr,
-        facts=brain.mask_facts,
-    )
-    return FittedRun(
-        factor=factor,
+        factor=brain.factor,
+        hmc_xfms=run_basics.motion.hmc_xfms,
+        outliers=run_basics.outliers,
+        stc=bold,
         acquired=reader,
         bold=bold,
-        stc=bold,
         n_dummy=run_basics.n_dummy,
-        motion=run_basics.motion,
-        registration=registration,
-        outliers=run_basics.outliers,
+        motion=run_basics.motion.motion,
+        roi_bold=brain.bold_mask,
+        roi_bold_hr=brain.bold_mask_hr,
+        regions={},
+        regions_hr={},
+        registration_facts=brain.mask_facts,
         calibration=calibration,
     )
 

@@ -17,6 +17,7 @@ from bids_sr.engine.artifacts import Derivative
 from bids_sr.engine.flow import Eager
 from bids_sr.evaluation.steps import reconstruction_error
 from bids_sr.glm.steps.activation import MapSettings, map_series
+from bids_sr.glm.steps.mapped_series import MaskedSeries, SampledSeries
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
@@ -92,9 +93,7 @@ def _compute_run(
     if task is not None:
         (map_folder := folder / "maps").mkdir()
         with Eager(map_folder, print_line):
-            fitted_run = to_fitted_run(
-                reader, learned_run.basics, resolver.factor_, learned_run.calibration
-            )
+            fitted_run = to_fitted_run(reader, learned_run.basics, learned_run.calibration)
             maps = _map_effects(fitted_run, super_resolved, task, resolver.method)
     return RunResults(
         series_file=super_resolved.series.path,
@@ -116,47 +115,35 @@ def _map_effects(
         kinds=("glm",),
         thresholds=(),
         smoothing=(0.0,),
-        factor=fitted_run.factor,
         axis_order=AS_STORED,
     )
     model = task.build_model(fitted_run)
-    boldref = fitted_run.motion.boldref
-    bold_mask = fitted_run.registration.bold_mask
-    brain = fitted_run.registration.bold_mask_hr
+    brain = fitted_run.bold_mask_hr
     with SeriesReader(super_resolved.series.path) as series:
         series.tr = fitted_run.acquired.tr
-        maps = map_series(
-            series, brain, brain, model, boldref, bold_mask, series_name=name, settings=settings
-        ).maps
+        masked = MaskedSeries(series_name=name, series=series, mask=brain)
+        maps = map_series(masked, brain, model, fitted_run, settings=settings).maps
     effects = [derivative for derivative in maps if derivative.entities["stat"] == "effect"]
     if super_resolved.error_draws is None or super_resolved.acquired_draws is None:
         return effects
-    acquired = map_series(
-        resample_acquired(fitted_run),
-        bold_mask,
-        bold_mask,
-        model,
-        boldref,
-        bold_mask,
-        series_name=ACQUIRED,
-        settings=settings,
+    bold_mask = fitted_run.bold_mask
+    acquired_series = MaskedSeries(
+        series_name=ACQUIRED, series=resample_acquired(fitted_run), mask=bold_mask
     )
+    acquired = map_series(acquired_series, bold_mask, model, fitted_run, settings=settings)
     with (
         SeriesReader(super_resolved.error_draws.path) as error_draws,
         SeriesReader(super_resolved.acquired_draws.path) as acquired_draws,
     ):
-        error_maps, _, _ = reconstruction_error.measure_error(
-            maps,
-            acquired.maps,
-            brain,
-            bold_mask,
-            [],
-            boldref,
-            error_draws,
-            acquired_draws,
+        sampled = SampledSeries(
             series_name=name,
-            smoothing=settings.smoothing,
-            factor=fitted_run.factor,
+            series=super_resolved.series,
+            mask=brain,
+            error_draws=error_draws,
+            acquired_draws=acquired_draws,
+        )
+        error_maps, _, _ = reconstruction_error.measure_error(
+            maps, acquired.maps, sampled, fitted_run, [], smoothing=settings.smoothing
         )
     return effects + [
         derivative for derivative in error_maps if derivative.entities.get("stat") == "sdTotal"

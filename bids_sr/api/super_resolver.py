@@ -65,7 +65,7 @@ from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.steps.error_samples import ErrorSamples
 from bids_sr.sr.steps.super_resolution import Inference, SuperResolvedSeries
 from bids_sr.workflows.fit_run import FittedRun, fit_motion
-from bids_sr.workflows.make_series import SeriesSources, compute_series
+from bids_sr.workflows.make_series import compute_series
 from bids_sr.workflows.model_run import resample_acquired
 from bids_sr.workflows.series_requests import request_series
 
@@ -783,10 +783,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         """
         learned_run = self._learned
         with Eager(folder, print_line):
-            fitted_run = self._align(reader, poses)
             guide = None if name else learned_run.write_guide(folder)
             return compute_series(
-                SeriesSources(fitted_run=fitted_run, guide=guide),
+                replace(self._align(reader, poses), guide=guide),
                 request_series(name or self.method, has_pair=False, uses_guide=guide is not None),
                 None if name or learned_run.model is None else learned_run.model.write(folder),
                 inference=Inference(
@@ -808,4 +807,4 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             head_motion = fit_motion(reader, 0, run_basics.motion.boldref)
         else:
             head_motion = replace(run_basics.motion, hmc_xfms=poses)
-        return to_fitted_run(reader, replace(run_basics, motion=head_motion), self.factor_)
+        return to_fitted_run(reader, replace(run_basics, motion=head_motion))

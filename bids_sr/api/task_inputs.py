@@ -60,7 +60,7 @@ class RunTask:
         inputs = DesignInputs(
             regressors=self.events,
             confounds=run_confounds.motion_confounds(
-                fitted_run.motion.motion, confounds, outliers=fitted_run.outliers
+                fitted_run.motion, confounds, outliers=fitted_run.outliers
             ),
             n_dummy=fitted_run.n_dummy,
             design=self.design,

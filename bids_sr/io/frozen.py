@@ -9,7 +9,9 @@ _T = TypeVar("_T")
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def frozen(cls: type[_T]) -> type[_T]:
-    """Make a class a frozen dataclass with slots and keyword-only fields.
+    """Make a class a frozen dataclass with keyword-only fields.
+
+    There are no slots, so that a record can extend several others.
 
     The ``doc`` entries of the fields' metadata are added to the parameters in the docstring.
 
@@ -20,7 +22,7 @@ def frozen(cls: type[_T]) -> type[_T]:
     >>> Pose(shift_mm=1.0)
     Pose(shift_mm=1.0, turn_deg=0.0)
     """
-    frozen_class = dataclass(frozen=True, kw_only=True, slots=True)(cls)
+    frozen_class = dataclass(frozen=True, kw_only=True)(cls)
     entries = [
         f"{class_field.name} : {formatannotation(class_field.type)}\n   "
         f" {class_field.metadata['doc']}"

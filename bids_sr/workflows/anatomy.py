@@ -5,11 +5,12 @@ from dataclasses import replace
 
 from bids_sr.config import Settings
 from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
-from bids_sr.engine.artifacts import Facts, File, Image, Mask, Table
+from bids_sr.engine.artifacts import Facts, File, Image, Mask
 from bids_sr.engine.flow import add_methods_text, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
 from bids_sr.glm.steps import atlas_regions, surfaces as steps_surfaces
+from bids_sr.glm.steps.atlas_regions import Atlas
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF
 from bids_sr.io.region_names import BRAIN, region_labels
@@ -36,15 +37,6 @@ class TemplateRegistration:
     template_mask: Mask
     t1w2std_xfm: File
     std2t1w_xfm: File
-
-
-@frozen
-class Atlas:
-    """Atlas: label image, names of the labels, and transforms to the T1w image."""
-
-    atlas_source: Image
-    atlas_labels: Table
-    atlas_xfms: Sequence[File]
 
 
 @frozen
@@ -301,18 +293,15 @@ def _define_regions(
     rois = [roi for roi, space in spaces.items() if space != BOLDREF]
     masks_t1w, regions = [], []
     for number, roi in enumerate(rois or [BRAIN], start=1):
-        uses_atlas = bool(region_labels(roi, atlas_name))
         with subworkflow(f"roi_{number}_wf"):
             mask_t1w, source, xfms = atlas_regions.define_region(
                 extracted_brain.t1w_preproc,
                 extracted_brain.t1w_mask,
                 template_registration.std2t1w_xfm,
-                atlas.atlas_source if uses_atlas else None,
-                atlas.atlas_labels if uses_atlas else None,
-                atlas.atlas_xfms if uses_atlas else (),
+                atlas if region_labels(roi, atlas_name) else None,
                 roi=roi,
                 roi_space=spaces.get(roi, T1W_SPACE),
-                atlas=atlas_name,
+                atlas_name=atlas_name,
                 random_seed=settings.resources.random_seed,
             )
         masks_t1w.append(mask_t1w)

@@ -32,10 +32,8 @@ from bids_sr.survey.preflight.combined_runs import (
     list_uncombined_runs,
 )
 from bids_sr.workflows.anatomy import Anatomy
-from bids_sr.workflows.fit_run import FittedRun
-from bids_sr.workflows.map_run import MappedRun, list_clusters
-from bids_sr.workflows.model_run import RunModel
-from bids_sr.workflows.report_run import make_scene_images
+from bids_sr.workflows.map_run import list_clusters
+from bids_sr.workflows.report_run import ReportedRun, make_scene_images
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import Analysis
 from bids_sr.workflows.stored_maps import list_stored_maps
@@ -57,50 +55,85 @@ _RESCALING_S, _RESAMPLING_S = 0.05, 0.18
 
 
 @frozen
-class ProcessedRun:
-    """Results of a run that the participant level uses."""
+class _RegisteredRun:
+    """Further run in the frame of the first run.
 
-    plan: RunPlan
-    fitted_run: FittedRun
-    model: RunModel
-    maps: MappedRun
+    `first2run_xfm`: transform from points of the first boldref. `framed_boldref`: boldref on the
+    grid of the first run. `run_scale`: signal relative to the first run. `place_error`: error of
+    the transform; None if there are no contrasts over runs.
+    """
+
+    first2run_xfm: Transforms
+    framed_boldref: Image
+    run_scale: Facts
+    place_error: Facts | None
+
+
+@frozen
+class FramedRuns:
+    """Runs of a group by name, in the frame of the boldref of its `first` run.
+
+    `registered` are the further runs.
+    """
+
+    group: RunGroup
+    runs: Mapping[str, ReportedRun]
+    first: ReportedRun
+    registered: Mapping[str, _RegisteredRun]
+    outputs: Outputs
+
+    def select(self, series: str) -> "FramedRuns":
+        """Return the runs that have a series, and the contrasts that at least two of them have."""
+        runs = {name: run for name, run in self.runs.items() if series in run.maps.series}
+        contrasts = {
+            contrast: [name for name in names if name in runs]
+            for contrast, names in self.group.contrasts.items()
+        }
+        shared = {contrast: names for contrast, names in contrasts.items() if len(names) > 1}
+        return replace(
+            self,
+            group=replace(self.group, contrasts=shared),
+            runs=runs,
+            registered={name: run for name, run in self.registered.items() if name in runs},
+        )
+
+    def is_calibrated(self, series: str) -> bool:
+        """Return whether a series of any run was computed with a calibration run."""
+        return any(_is_calibrated(run, series) for run in self.runs.values())
+
+    def find_mask(self, series: str) -> Mask:
+        """Return the brain on the grid of the combined maps of a series."""
+        if series in self.first.maps.series:
+            return self.first.maps.series[series].series.mask
+        brain = self.first.fitted
+        return brain.bold_mask if series == ACQUIRED else brain.bold_mask_hr
 
 
 @frozen
 class CombinedMaps:
-    """Maps of the combined runs of one task.
+    """Maps of the combined runs of one task, by series.
 
-    The boldref of the first of the `runs` (by name) is the frame. `maps` has maps and regions in
-    this frame, and `space_maps` in other spaces, by series. `rows` are the size of the regions and
-    the expected share of the wrong sign, by series. `skipped_runs` has the reason why a run was
-    skipped, by series and name of the run. `resampled` are effects, variances and errors of the
-    runs in the frame of the first run, by series. `regions` are the means of regions in contrasts
-    over runs in the exported series, and `clusters` their clusters; None if there are none.
+    `maps` has maps and regions in the frame of the first run. `rows` are the size of the regions
+    and the expected share of the wrong sign. `resampled` are effects, variances and errors of the
+    runs in this frame. `regions` are the means of regions in contrasts over runs in the exported
+    series, and `clusters` their clusters; None if there are none.
     """
 
-    group: RunGroup
-    runs: Mapping[str, ProcessedRun]
+    frame: FramedRuns
     maps: Mapping[str, list[Map]]
-    space_maps: Mapping[str, list[Map]]
     rows: Mapping[str, Rows]
-    skipped_runs: Mapping[str, Mapping[str, str]]
     resampled: Mapping[str, list[Map]]
     regions: Table | None
     clusters: Table | None
 
     @property
-    def first(self) -> ProcessedRun:
-        """First run, whose boldref is the frame."""
-        return next(iter(self.runs.values()))
-
-    @property
-    def scope(self) -> str:
-        """Name of the subworkflow that combines the runs."""
-        return _make_scope_name(self.group)
+    def group(self) -> RunGroup:
+        """Group of the runs."""
+        return self.frame.group
 
 
 def combine_participant(
-    analysis: Analysis, processed_runs: Sequence[ProcessedRun], anat: Anatomy | None
+    analysis: Analysis, processed_runs: Sequence[ReportedRun], anat: Anatomy | None
 ) -> list[CombinedMaps]:
     """Combine the runs of each task of a participant, within sessions and over sessions.
 
@@ -135,16 +168,13 @@ def combine_participant(
 class _CombinedSeries:
     """Combined maps of one series.
 
-    `maps`, `space_maps`: maps and regions in the frame of the first run and in other spaces.
-    `rows`: size of the regions and expected share of the wrong sign. `skipped_runs`: reason by
-    name of the run. `regions`, `clusters`: means of regions in contrasts over runs,
-    and clusters of these contrasts; None if there are none.
+    `maps`: maps and regions in the frame of the first run. `rows`: size of the regions and
+    expected share of the wrong sign. `regions`, `clusters`: means of regions in contrasts over
+    runs, and clusters of these contrasts; None if there are none.
     """
 
     maps: list[Map]
-    space_maps: list[Map]
     rows: Rows
-    skipped_runs: Mapping[str, str]
     regions: Table | None
     clusters: Table | None
 
@@ -152,7 +182,7 @@ class _CombinedSeries:
 def _combine_group(
     analysis: Analysis,
     group: RunGroup,
-    runs: Mapping[str, ProcessedRun],
+    runs: Mapping[str, ReportedRun],
     anat: Anatomy | None,
 ) -> CombinedMaps:
     """Combine the runs of one group, separately for each series.
@@ -164,27 +194,31 @@ def _combine_group(
     outputs = analysis.outputs(
         group.entities, provenance=analysis.provenance, axis_order=first.plan.bold.axis_order
     ).with_references(
-        first_boldref=first.fitted_run.motion.boldref,
+        first_boldref=first.fitted.boldref,
         t1w=None if anat is None else anat.t1w_preproc,
     )
     combined_series: dict[str, _CombinedSeries] = {}
     resampled_maps: dict[str, list[Map]] = {}
     with subworkflow(scope_name(_make_scope_name(group))):
-        registered_runs = {
-            name: _register_run(name, run, first_name, first, group)
-            for name, run in runs.items()
-            if name != first_name
-        }
-        resampled_maps[ACQUIRED] = _resample_series(
-            ACQUIRED, runs, first, registered_runs, group, list(group.used_contrasts)
+        frame = FramedRuns(
+            group=group,
+            runs=runs,
+            first=first,
+            registered={
+                name: _register_run(name, run, first_name, first, group)
+                for name, run in runs.items()
+                if name != first_name
+            },
+            outputs=outputs,
         )
+        resampled_maps[ACQUIRED] = _resample_series(frame, ACQUIRED, list(group.used_contrasts))
         # runs that do not match are left out
         agreement = sibling_runs.check_runs(
             resampled_maps[ACQUIRED],
-            {name: run.framed_boldref for name, run in registered_runs.items()},
-            {name: run.run_scale for name, run in registered_runs.items()},
-            first.fitted_run.motion.boldref,
-            first.fitted_run.registration.bold_mask,
+            {name: run.framed_boldref for name, run in frame.registered.items()},
+            {name: run.run_scale for name, run in frame.registered.items()},
+            first.fitted.boldref,
+            first.fitted.bold_mask,
             first=first_name,
             combine_all=analysis.settings.activation.combine_all_runs,
             unusual_runs=group.unusual,
@@ -192,54 +226,26 @@ def _combine_group(
         n_pairs = len(runs) * (len(runs) - 1)
         expect_cost(agreement, RunTime(always=0.2, low=0.5 * n_pairs * (1 + len(group.contrasts))))
         for series in _list_combined_series(runs.values()):
-            runs_with_series = {
-                name: run for name, run in runs.items() if series in run.maps.series
-            }
-            contrasts = _select_shared_contrasts(group, runs_with_series)
-            series_group = replace(group, contrasts=contrasts)
-            used_contrasts = series_group.used_contrasts
-            if len(runs_with_series) < 2 or not used_contrasts:
+            selected = frame.select(series)
+            used_contrasts = selected.group.used_contrasts
+            if len(selected.runs) < 2 or not used_contrasts:
                 continue
             if series != ACQUIRED:
-                moved_maps = _resample_series(
-                    series, runs_with_series, first, registered_runs, group, list(used_contrasts)
-                )
+                moved_maps = _resample_series(selected, series, list(used_contrasts))
                 error_maps = _scale_errors(
-                    series,
-                    runs_with_series,
-                    first,
-                    registered_runs,
-                    used_contrasts,
-                    moved_maps,
-                    resampled_maps[ACQUIRED],
-                    agreement,
+                    selected, series, moved_maps, resampled_maps[ACQUIRED], agreement
                 )
                 resampled_maps[series] = concatenate([moved_maps, error_maps])
             with subworkflow(series, high_resolution=series != ACQUIRED):
-                tested_rows = _test_series(
-                    series, runs_with_series, series_group, registered_runs, agreement, outputs
-                )
+                tested_rows = _test_series(selected, series, agreement)
                 combined_series[series] = _combine_series(
-                    analysis,
-                    series,
-                    series_group,
-                    runs_with_series,
-                    registered_runs,
-                    resampled_maps[series],
-                    first,
-                    anat,
-                    tested_rows,
-                    agreement,
-                    outputs,
+                    analysis, selected, series, resampled_maps[series], tested_rows, agreement
                 )
     primary = combined_series.get(first.plan.primary)
     return CombinedMaps(
-        group=group,
-        runs=runs,
+        frame=frame,
         maps={name: result.maps for name, result in combined_series.items()},
-        space_maps={name: result.space_maps for name, result in combined_series.items()},
         rows={name: result.rows for name, result in combined_series.items()},
-        skipped_runs={name: result.skipped_runs for name, result in combined_series.items()},
         resampled=resampled_maps,
         regions=None if primary is None else primary.regions,
         clusters=None if primary is None else primary.clusters,
@@ -251,37 +257,22 @@ def _make_scope_name(group: RunGroup) -> str:
     return f"{group.label}_over_sessions" if group.over_sessions else f"{group.label}_all_runs"
 
 
-@frozen
-class _RegisteredRun:
-    """Further run in the frame of the first run.
-
-    `first2run_xfm`: transform from points of the first boldref. `framed_boldref`: boldref on the
-    grid of the first run. `run_scale`: signal relative to the first run. `place_error`: error of
-    the transform; None if there are no contrasts over runs.
-    """
-
-    first2run_xfm: Transforms
-    framed_boldref: Image
-    run_scale: Facts
-    place_error: Facts | None
-
-
 def _register_run(
-    name: str, run: ProcessedRun, first_name: str, first: ProcessedRun, group: RunGroup
+    name: str, run: ReportedRun, first_name: str, first: ReportedRun, group: RunGroup
 ) -> _RegisteredRun:
     """Register the boldref of a run to the boldref of the first run, and compare both."""
     with subworkflow(scope_name(name)):
         xfm = resampled_runs.register_to_first_run(
-            run.fitted_run.motion.boldref,
-            first.fitted_run.motion.boldref,
-            run.fitted_run.registration.bold_mask,
-            first.fitted_run.registration.bold_mask,
+            run.fitted.boldref,
+            first.fitted.boldref,
+            run.fitted.bold_mask,
+            first.fitted.bold_mask,
             random_seed=run.plan.random_seed,
         )
         resampled_boldref, scale = sibling_runs.compare_with_first_run(
-            run.fitted_run.motion.boldref,
-            first.fitted_run.motion.boldref,
-            first.fitted_run.registration.bold_mask,
+            run.fitted.boldref,
+            first.fitted.boldref,
+            first.fitted.bold_mask,
             xfm,
             run=name,
             first=first_name,
@@ -290,9 +281,9 @@ def _register_run(
         place_error = None
         if group.over_runs:
             place_error = resampled_runs.estimate_place_error(
-                run.fitted_run.motion.boldref,
-                first.fitted_run.motion.boldref,
-                first.fitted_run.registration.bold_mask,
+                run.fitted.boldref,
+                first.fitted.boldref,
+                first.fitted.bold_mask,
                 xfm,
             )
     return _RegisteredRun(
@@ -303,27 +294,20 @@ def _register_run(
     )
 
 
-def _resample_series(
-    series: str,
-    runs: Mapping[str, ProcessedRun],
-    first: ProcessedRun,
-    registered_runs: Mapping[str, _RegisteredRun],
-    group: RunGroup,
-    contrasts: Sequence[str],
-) -> list[Map]:
+def _resample_series(frame: FramedRuns, series: str, contrasts: Sequence[str]) -> list[Map]:
     """Resample the maps of a series of all runs to the frame and scale of the first run."""
     # the acquired maps are also compared between runs before any series is combined, and nipype
     # does not allow workflows that depend on each other
     scope = "acquired_maps" if series == ACQUIRED else series
     resampled_maps: list[list[Map]] = []
     with subworkflow(scope, high_resolution=series != ACQUIRED):
-        for name, run in runs.items():
-            mapped_series, registered_run = run.maps.series[series], registered_runs.get(name)
+        for name, run in frame.runs.items():
+            mapped_series, registered_run = run.maps.series[series], frame.registered.get(name)
             with subworkflow(scope_name(name)):
                 resampled = resampled_runs.resample_run_maps(
                     mapped_series.maps,
                     mapped_series.series.mask,
-                    _find_frame_mask(first, series),
+                    frame.find_mask(series),
                     space_maps=[]
                     if mapped_series.space_maps is None
                     else mapped_series.space_maps,
@@ -332,7 +316,7 @@ def _resample_series(
                     card=mapped_series.series.card_file,
                     run=name,
                     contrasts=contrasts,
-                    over_sessions=group.over_sessions,
+                    over_sessions=frame.group.over_sessions,
                 )
             n_maps = _N_MAPS_PER_RUN * len(contrasts) * len(run.plan.maps.smoothing)
             seconds_per_map = _RESCALING_S if registered_run is None else _RESAMPLING_S
@@ -341,7 +325,7 @@ def _resample_series(
         return concatenate(resampled_maps)
 
 
-def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:
+def _list_combined_series(runs: Collection[ReportedRun]) -> list[str]:
     """Return the names of the series whose maps are combined.
 
     These are the acquired series, the B-spline series, the methods, the measured and compared
@@ -364,42 +348,28 @@ def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:
     return list(names)
 
 
-def _select_shared_contrasts(group: RunGroup, names: Collection[str]) -> dict[str, list[str]]:
-    """Return the contrasts that at least two of the named runs have, with these runs."""
-    contrasts = {
-        contrast: [name for name in contrast_runs if name in names]
-        for contrast, contrast_runs in group.contrasts.items()
-    }
-    return {contrast: run_names for contrast, run_names in contrasts.items() if len(run_names) > 1}
-
-
 def _scale_errors(
+    frame: FramedRuns,
     series: str,
-    runs: Mapping[str, ProcessedRun],
-    first: ProcessedRun,
-    registered_runs: Mapping[str, _RegisteredRun],
-    contrasts: Mapping[str, Sequence[str]],
     resampled_maps: list[Map],
     acquired_maps: list[Map],
     agreement: Facts,
 ) -> list[Map]:
     """Estimate the reconstruction error of the runs from the mean acquired effect of all runs.
 
-    `runs` of the group have the series, by name. The boldref of the `first` run of the group is
-    the frame, and `registered_runs` are the further runs. `contrasts` are the names of the runs to
-    combine, by contrast. `resampled_maps` of the series and `acquired_maps` of the acquired series
-    are in the frame of the first run, of all runs. `agreement` compares the runs.
+    All runs have the series. `resampled_maps` of the series and `acquired_maps` of the acquired
+    series are in the frame of the first run, of all runs. `agreement` compares the runs.
 
     Returns the SD of the reconstruction error of each run and contrast, in the frame of the first
     run and in the output spaces; empty if the method of the series has no prior.
     """
-    frame_mask = _find_frame_mask(first, series)
+    first, contrasts, frame_mask = frame.first, frame.group.used_contrasts, frame.find_mask(series)
     error_maps: list[list[Map]] = []
-    for name, run in runs.items():
+    for name, run in frame.runs.items():
         mapped_series = run.maps.series[series]
         if mapped_series.error_powers is None:
             continue
-        registered_run = registered_runs.get(name)
+        registered_run = frame.registered.get(name)
         n_widths = len(run.plan.maps.smoothing)
         with (
             subworkflow(series, high_resolution=True),
@@ -410,9 +380,9 @@ def _scale_errors(
                 acquired_maps,
                 mapped_series.error_powers,
                 mapped_series.series.mask,
-                run.fitted_run.registration.bold_mask,
+                run.fitted.bold_mask,
                 frame_mask,
-                first.fitted_run.registration.bold_mask,
+                first.fitted.bold_mask,
                 agreement,
                 first2run_xfm=None if registered_run is None else registered_run.first2run_xfm,
                 run=name,
@@ -428,27 +398,13 @@ def _scale_errors(
     return concatenate(error_maps)
 
 
-def _find_frame_mask(first: ProcessedRun, series: str) -> Mask:
-    """Return the brain on the grid of the combined maps of a series."""
-    if series in first.maps.series:
-        return first.maps.series[series].series.mask
-    registration = first.fitted_run.registration
-    return registration.bold_mask if series == ACQUIRED else registration.bold_mask_hr
-
-
-def _test_series(
-    series: str,
-    runs: Mapping[str, ProcessedRun],
-    group: RunGroup,
-    registered_runs: Mapping[str, "_RegisteredRun"],
-    agreement: Facts,
-    outputs: Outputs,
-) -> Rows | None:
+def _test_series(frame: FramedRuns, series: str, agreement: Facts) -> Rows | None:
     """Test the detail of the combined effects of a series at half the resolution.
 
-    None is returned if the method of the series has no prior in two runs. For the parameters, see
-    `_combine_series`; `registered_runs` are the further runs of the group by name.
+    None is returned if the method of the series has no prior in two runs. `agreement` compares the
+    runs.
     """
+    runs, group, outputs = frame.runs, frame.group, frame.outputs
     half_resolution_maps = {
         name: maps
         for name, run in runs.items()
@@ -462,8 +418,8 @@ def _test_series(
         add_methods_text(Part.EVALUATION, tested_runs.BLOCKS_OF_RUNS_TEXT)
     tested_rows, columns = tested_runs.compare_runs(
         half_resolution_maps,
-        {name: run.first2run_xfm for name, run in registered_runs.items() if name in runs},
-        {name: run.run_scale for name, run in registered_runs.items() if name in runs},
+        {name: run.first2run_xfm for name, run in frame.registered.items()},
+        {name: run.run_scale for name, run in frame.registered.items()},
         agreement,
         {
             name: rows
@@ -474,16 +430,13 @@ def _test_series(
         contrasts=group.contrasts,
         over_runs=group.over_runs,
         factor=next(iter(runs.values())).plan.bold.factor,
-        calibrated=any(_is_calibrated(run, series) for run in runs.values()),
+        calibrated=frame.is_calibrated(series),
     )
     n_maps = (len(group.contrasts) + 4 * len(group.over_runs)) * len(half_resolution_maps)
     expect_cost(tested_rows, RunTime(always=0.5, low=_TEST_S * n_maps))
     outputs.store(
         tested_rows,
-        {
-            "desc": map_label(series, 0.0, "Detail"),
-            "suffix": "metrics",
-        },
+        {"desc": map_label(series, 0.0, "Detail"), "suffix": "metrics"},
         facts=columns,
         provenance=True,
         level="minimal",
@@ -493,36 +446,30 @@ def _test_series(
 
 def _combine_series(
     analysis: Analysis,
+    frame: FramedRuns,
     series: str,
-    group: RunGroup,
-    runs: Mapping[str, ProcessedRun],
-    registered_runs: Mapping[str, _RegisteredRun],
     resampled_maps: list[Map],
-    first: ProcessedRun,
-    anat: Anatomy | None,
     tested_rows: Rows | None,
     agreement: Facts,
-    outputs: Outputs,
 ) -> _CombinedSeries:
     """Combine the maps of one series and store the result.
 
-    `group` has the contrasts of the `runs` that have the series, by name. `registered_runs` are
-    the further runs. `resampled_maps` are effects, variances and errors of these runs in the frame
-    of the `first` run of the group, and `anat` is None if missing. `tested_rows` are the result of
-    the test across runs; None if the method of the series has no prior. `agreement` compares the
-    runs.
+    All runs have the series. `resampled_maps` are effects, variances and errors of these runs in
+    the frame of the first run. `tested_rows` are the result of the test across runs; None if the
+    method of the series has no prior. `agreement` compares the runs.
     """
+    group, runs, first, outputs = frame.group, frame.runs, frame.first, frame.outputs
     run_maps = [run.maps.series[series] for run in runs.values()]
     settings = analysis.settings.activation
     missing_series = {
         name: f"the run has no series {series}" for name in group.runs if name not in runs
     }
     skipped_runs = {**group.left_out, **missing_series}
-    is_calibrated = any(_is_calibrated(run, series) for run in runs.values())
+    is_calibrated = frame.is_calibrated(series)
     run_entities = {name: run.plan.entities for name, run in runs.items()}
     maps, space_maps, rows = combined_runs.combine_maps(
         resampled_maps,
-        first.fitted_run.registration.bold_mask,
+        first.fitted.bold_mask,
         tested_rows=tested_rows,
         run_agreement=agreement,
         series_name=series,
@@ -549,21 +496,13 @@ def _combine_series(
     if group.over_runs:
         place_errors = {
             name: run.place_error
-            for name, run in registered_runs.items()
-            if name in runs and run.place_error is not None
+            for name, run in frame.registered.items()
+            if run.place_error is not None
         }
-        has_regions = first.fitted_run.registration.regions or first.maps.atlas_bold_hr is not None
+        has_regions = first.fitted.regions or first.maps.atlas is not None
         if series == first.plan.primary and has_regions:
             regions = _contrast_regions(
-                group,
-                runs,
-                first,
-                resampled_maps,
-                place_errors,
-                tested_rows,
-                agreement,
-                anat,
-                outputs,
+                frame, resampled_maps, place_errors, tested_rows, agreement
             )
         difference_maps, rows = combined_runs.contrast_runs(
             resampled_maps,
@@ -578,9 +517,7 @@ def _combine_series(
             calibrated=is_calibrated,
         )
         if series == first.plan.primary:
-            clusters = list_clusters(
-                first.plan, first.fitted_run, difference_maps, concatenate([]), anat, outputs
-            )
+            clusters = list_clusters(first, difference_maps, concatenate([]), outputs)
         n_maps = len(group.over_runs) * len(settings.smoothing)
         seconds = _CONTRAST_S * n_maps * len(runs)
         expect_cost(difference_maps, RunTime(always=0.3, high=seconds))
@@ -588,7 +525,7 @@ def _combine_series(
         if first.model.grids:
             # the runs are compared in one frame, because their own ways to a template differ
             moved_maps = spaces.maps_to_spaces(
-                difference_maps, _find_frame_mask(first, series), list(first.model.grids.values())
+                difference_maps, frame.find_mask(series), list(first.model.grids.values())
             )
             space_maps = concatenate([space_maps, moved_maps])
         for name, terms in group.over_runs.items():
@@ -598,49 +535,35 @@ def _combine_series(
     outputs.store(maps, provenance=True, among=stored_entities)
     if any(bool(run.model.grids) for run in runs.values()):
         outputs.store(space_maps, provenance=True, among=stored_entities)
-    return _CombinedSeries(
-        maps=maps,
-        space_maps=space_maps,
-        rows=rows,
-        skipped_runs=skipped_runs,
-        regions=regions,
-        clusters=clusters,
-    )
+    return _CombinedSeries(maps=maps, rows=rows, regions=regions, clusters=clusters)
 
 
 def _contrast_regions(
-    group: RunGroup,
-    runs: Mapping[str, ProcessedRun],
-    first: ProcessedRun,
+    frame: FramedRuns,
     resampled_maps: list[Map],
     place_errors: dict[str, Facts],
     tested_rows: Rows | None,
     agreement: Facts,
-    anat: Anatomy | None,
-    outputs: Outputs,
 ) -> Table:
     """Measure the regions of contrasts over runs in the exported series, and store the table."""
-    series = first.plan.primary
-    registration = first.fitted_run.registration
+    first, runs = frame.first, frame.runs
     regions, columns = contrasted_regions.contrast_regions(
         {name: run.maps.regions for name, run in runs.items() if run.maps.regions is not None},
         resampled_maps,
         place_errors,
         agreement,
-        region_masks=[region.bold_hr for region in registration.regions],
-        atlas_bold_hr=first.maps.atlas_bold_hr,
-        atlas_labels=None if anat is None else anat.atlas.atlas_labels,
-        tested_rows=tested_rows,
-        series_name=series,
-        region_names=[region.name for region in registration.regions],
-        over_runs=group.over_runs,
-        calibrated=any(_is_calibrated(run, series) for run in runs.values()),
+        first.fitted.regions_hr,
+        first.maps.atlas,
+        tested_rows,
+        series_name=first.plan.primary,
+        over_runs=frame.group.over_runs,
+        calibrated=frame.is_calibrated(first.plan.primary),
     )
-    outputs.store_metrics(regions, "regions", columns)
+    frame.outputs.store_metrics(regions, "regions", columns)
     return regions
 
 
-def _is_calibrated(run: ProcessedRun, series: str) -> bool:
+def _is_calibrated(run: ReportedRun, series: str) -> bool:
     """Return whether a series of a run was computed with a calibration run."""
     request = run.maps.series[series].series.request
     method = None if request is None else request.method
@@ -688,30 +611,31 @@ def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
     The effect is shown for the primary series, or for the last combined series if the primary
     series was not combined.
     """
-    first, plan = combined_maps.first, combined_maps.first.plan
+    frame, group = combined_maps.frame, combined_maps.group
+    plan = frame.first.plan
     series = plan.primary if plan.primary in combined_maps.maps else list(combined_maps.maps)[-1]
-    outputs = analysis.outputs(combined_maps.group.entities, axis_order=plan.bold.axis_order)
-    with subworkflow(scope_name(f"{combined_maps.scope}_report"), high_resolution=True):
+    outputs = analysis.outputs(group.entities, axis_order=plan.bold.axis_order)
+    with subworkflow(scope_name(f"{_make_scope_name(group)}_report"), high_resolution=True):
         outputs.store_figures(
             participant_figures.draw_participant(
                 concatenate(combined_maps.maps.values()),
                 combined_maps.resampled[series],
                 combined_maps.rows[series],
-                make_scene_images(first.fitted_run, first.model),
+                make_scene_images(frame.first),
                 {
                     name: rows
-                    for name, run in combined_maps.runs.items()
+                    for name, run in frame.runs.items()
                     if series in run.maps.series
                     and (rows := run.maps.series[series].error_rows) is not None
                 },
                 regions=combined_maps.regions,
                 clusters=combined_maps.clusters,
-                entities=combined_maps.group.entities,
-                over_sessions=combined_maps.group.over_sessions,
+                entities=group.entities,
+                over_sessions=group.over_sessions,
                 at_rest=plan.at_rest,
                 factor=plan.bold.factor,
                 stored=replace(plan.stored, primary=series),
-                uncombined=list_uncombined_contrasts(combined_maps.group),
+                uncombined=list_uncombined_contrasts(group),
                 tested_mm=_list_tested_sizes(plan),
             )
         )

@@ -34,24 +34,25 @@ def _resample_compared(
 
     `run` is the file of the series, and `correction` its slice-timing correction.
     """
-    registration = fitted_run.registration
     compared, compared_xfms, compared_facts, compared_signal = steps.import_compared(
         run.bold,
         fitted_run.bold,
-        fitted_run.motion.boldref,
-        registration.bold_mask,
-        fitted_run.motion.hmc_xfms,
+        fitted_run.boldref,
+        fitted_run.bold_mask,
+        fitted_run.hmc_xfms,
         series_name=name,
         axis_order=run.axis_order,
         is_corrected=run.motion_corrected,
     )
     series, mask = steps.resample_compared(
         correct_acquired(compared, fitted_run.n_dummy, correction),
-        registration.bold_mask_hr,
+        fitted_run.bold_mask_hr,
         compared_xfms,
         compared_signal,
         # motion-corrected series are assumed to be undistorted
         None if run.motion_corrected else fitted_run.distortion,
         factor=fitted_run.factor,
     )
-    return ComputedSeries(name=name, series=series, mask=mask, compared_facts=compared_facts)
+    return ComputedSeries(
+        series_name=name, series=series, mask=mask, compared_facts=compared_facts
+    )

@@ -27,10 +27,9 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.series import ACQUIRED, ACQUIRED_BAND, MEASURED
 from bids_sr.report import series_description
 from bids_sr.survey.bids.inputs import HighresReference
-from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.map_run import MappedRun
-from bids_sr.workflows.model_run import RunModel
+from bids_sr.workflows.model_run import ModeledRun
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import ComputedSeries, list_methods
@@ -44,7 +43,8 @@ FIRST_VERDICT = "first_verdict"
 class SeriesEffects:
     """Block effects of a run in each of its series.
 
-    `effects` are files of the block effects, by series. `same_widths` is the smoothing that
+    `effects` are files of the block effects, by series; empty if the run cannot be split into
+    halves. `same_widths` is the smoothing that
     matches the smoothness of the acquired series to compared series; None if there are no compared
     series.
     """
@@ -69,9 +69,7 @@ class RunEvaluation:
 
 
 def evaluate_run(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
+    run: ModeledRun,
     series: RunSeries,
     maps: MappedRun,
     pair: RegisteredPair | None,
@@ -81,14 +79,15 @@ def evaluate_run(
 
     `pair` is the T2*-weighted pair of the run; None if missing.
     """
+    plan, fitted_run, run_model = run.plan, run.fitted, run.model
     comparison = EffectsComparison(
-        bold_mask_hr=fitted_run.registration.bold_mask_hr,
+        bold_mask_hr=fitted_run.bold_mask_hr,
         roi_hr=run_model.roi_hr,
         contrasts=plan.contrasts,
         factor=plan.bold.factor,
         random_seed=plan.random_seed,
     )
-    series_effects, halves_figures = _measure_run_effects(plan, run_model, series, comparison)
+    series_effects, halves_figures = _measure_run_effects(run, series, comparison)
     known_activation = _read_known_activation(plan.bold.truth)
     with_models = "glm" in plan.maps.kinds
     reference_tables = compare_with_references(
@@ -106,10 +105,9 @@ def evaluate_run(
         plan, series_effects, has_known_activation=with_models and bool(known_activation)
     )
     method_tests = _gather_method_tests(plan, series, maps)
-    quality_tables = check_quality(plan, fitted_run, run_model, series_effects)
+    quality_tables = check_quality(run, series_effects)
     _evaluate_early(
-        plan,
-        run_model,
+        run,
         series,
         maps,
         series_effects,
@@ -130,18 +128,17 @@ def evaluate_run(
         region_flags = region_checks.check_region(
             run_model.preproc,
             maps.series[ACQUIRED].maps,
-            fitted_run.motion.boldref,
-            fitted_run.registration.bold_mask,
-            fitted_run.registration.roi_bold,
+            fitted_run,
+            fitted_run.roi_bold,
             run_model.linear,
         )
     flags, activation_rows = run_verdict.raise_flags(
         [*model_tables, *metric_tables],
         maps.maps,
-        fitted_run.registration.bold_mask,
-        fitted_run.registration.roi_bold,
+        fitted_run.bold_mask,
+        fitted_run.roi_bold,
         pair=pair,
-        registration=fitted_run.registration.facts,
+        registration=fitted_run.registration_facts,
         region_flags=region_flags,
         contrasts=plan.contrasts,
         factor=plan.bold.factor,
@@ -164,7 +161,7 @@ def evaluate_run(
         compared_facts=_list_present(
             computed_series.compared_facts for computed_series in series.high_resolution.values()
         ),
-        same_widths=None if series_effects is None else series_effects.same_widths,
+        same_widths=series_effects.same_widths,
         method_names=plan.methods,
         series_names=plan.stored_names,
         margin=plan.margin,
@@ -209,25 +206,20 @@ def _read_known_activation(reference: HighresReference | None) -> dict[str, Imag
 
 
 def _measure_run_effects(
-    plan: RunPlan, run_model: RunModel, series: RunSeries, comparison: EffectsComparison
-) -> tuple[SeriesEffects | None, File | None]:
+    run: ModeledRun, series: RunSeries, comparison: EffectsComparison
+) -> tuple[SeriesEffects, File | None]:
     """Measure the block effects of all series, and gather the inputs of their figures.
 
-    Both are None if the run cannot be split into halves.
+    The inputs are None if the run cannot be split into halves.
     """
-    if not plan.can_split:
-        return None, None
+    if not run.plan.can_split:
+        return SeriesEffects(effects={}), None
     series_effects = measure_all_effects(
-        series.high_resolution, run_model.linear.inputs, comparison
+        series.high_resolution, run.model.linear.inputs, comparison
     )
-    halves_figures = reference_comparisons.gather_fine_effects(
-        series_effects.effects,
-        comparison.bold_mask_hr,
-        comparison.roi_hr,
-        contrasts=plan.contrasts,
-        factor=plan.bold.factor,
+    return series_effects, reference_comparisons.gather_fine_effects(
+        series_effects.effects, comparison
     )
-    return series_effects, halves_figures
 
 
 def measure_all_effects(
@@ -244,12 +236,7 @@ def measure_all_effects(
     for name, computed_series in series.items():
         with subworkflow(name, high_resolution=True):
             effects[name] = block_effects.measure_effects(
-                computed_series.series,
-                computed_series.mask,
-                inputs,
-                own_regressors=computed_series.own_regressors,
-                series_name=name,
-                has_measured=MEASURED in series,
+                computed_series, inputs, has_measured=MEASURED in series
             )
     same_widths = None
     if compared_names := list_compared(series):
@@ -266,14 +253,12 @@ def measure_all_effects(
 
 
 def _add_comparisons_text(
-    plan: RunPlan, series_effects: SeriesEffects | None, *, has_known_activation: bool
+    plan: RunPlan, series_effects: SeriesEffects, *, has_known_activation: bool
 ) -> None:
-    """Add methods text on references, negative controls and self-tests.
-
-    `series_effects`: block effects; None if the run has too few blocks.
-    """
-    has_measured = series_effects is not None and MEASURED in series_effects.effects
-    if series_effects is None:
+    """Add methods text on references, negative controls and self-tests."""
+    effects = series_effects.effects
+    has_measured = MEASURED in effects
+    if not effects:
         add_methods_text(Part.EVALUATION, reference_comparisons.UNSPLIT_TEXT)
     elif has_measured:
         add_methods_text(
@@ -281,7 +266,7 @@ def _add_comparisons_text(
             reference_comparisons.describe_halves(plan.bold.factor, at_rest=plan.at_rest),
         )
     _add_controls_text(plan)
-    if series_effects is not None and not has_measured and has_known_activation:
+    if effects and not has_measured and has_known_activation:
         add_methods_text(
             Part.EVALUATION, reference_comparisons.describe_known_activation(plan.bold.factor)
         )
@@ -344,33 +329,28 @@ def _is_stored_method(computed_series: ComputedSeries) -> bool:
     return request is not None and request.is_stored and request.is_evaluated
 
 
-def check_quality(
-    plan: RunPlan, fitted_run: FittedRun, run_model: RunModel, series_effects: SeriesEffects | None
-) -> list[Rows]:
-    """Compare brain coverage of series, and measure distortion relative to the pair.
-
-    `series_effects`: block effects; None if the run has too few blocks.
-    """
-    registration = fitted_run.registration
+def check_quality(run: ModeledRun, series_effects: SeriesEffects) -> list[Rows]:
+    """Compare brain coverage of series, and measure distortion relative to the pair."""
+    fitted_run = run.fitted
     tables = []
-    if series_effects is not None:
+    if series_effects.effects:
         tables.append(
             mask_comparison.compare_masks(
-                run_model.preproc,
+                run.model.preproc,
                 series_effects.effects,
-                registration.bold_mask_hr,
+                fitted_run.bold_mask_hr,
                 n_dummy=fitted_run.n_dummy,
             )
         )
-    if registration.guide_hr is not None:
+    if fitted_run.guide_hr is not None:
         tables.append(
             edge_comparison.compare_edges(
-                fitted_run.motion.boldref,
-                registration.guide_hr,
-                registration.bold_mask_hr,
-                phase_encoding=plan.phase_encoding,
+                fitted_run.boldref,
+                fitted_run.guide_hr,
+                fitted_run.bold_mask_hr,
+                phase_encoding=run.plan.phase_encoding,
                 guided_names=[
-                    request.name for request in plan.stored_series if request.uses_guide
+                    request.name for request in run.plan.stored_series if request.uses_guide
                 ],
             )
         )
@@ -379,11 +359,10 @@ def check_quality(
 
 
 def _evaluate_early(
-    plan: RunPlan,
-    run_model: RunModel,
+    run: ModeledRun,
     series: RunSeries,
     maps: MappedRun,
-    series_effects: SeriesEffects | None,
+    series_effects: SeriesEffects,
     comparison: EffectsComparison,
     method_tests: _MethodTests,
     *,
@@ -397,6 +376,7 @@ def _evaluate_early(
 
     `known`: known activation by contrast; empty if the linear model is not mapped.
     """
+    plan = run.plan
     early_requests = [request for request in plan.stored_series if not request.uses_network]
     methods = list_methods(early_requests)
     series_names = [request.name for request in early_requests]
@@ -404,15 +384,16 @@ def _evaluate_early(
     if (
         not methods
         or len(methods) == len(plan.methods)
-        or (has_measured and series_effects is None)
+        or (has_measured and not series_effects.effects)
     ):
         return
     compared_names = [*series_names, *([MEASURED] if has_measured else [])]
-    early_effects = None
-    if series_effects is not None:
-        early_effects = replace(
-            series_effects, effects={name: series_effects.effects[name] for name in compared_names}
-        )
+    early_effects = replace(
+        series_effects,
+        effects={name: series_effects.effects[name] for name in compared_names}
+        if series_effects.effects
+        else {},
+    )
     with subworkflow(FIRST_VERDICT, stored=False, described=False):
         reference_tables = compare_with_references(
             {},
@@ -430,11 +411,11 @@ def _evaluate_early(
                 *reference_tables,
             ],
             method_tests.self_test_facts,
-            run_model.confounds,
+            run.model.confounds,
             card_file={
                 name: method_tests.cards[name] for name in methods if name in method_tests.cards
             },
-            same_widths=None if early_effects is None else early_effects.same_widths,
+            same_widths=early_effects.same_widths,
             method_names=methods,
             series_names=series_names,
             margin=plan.margin,
@@ -443,7 +424,7 @@ def _evaluate_early(
 
 def compare_with_references(
     series: Mapping[str, ComputedSeries],
-    series_effects: SeriesEffects | None,
+    series_effects: SeriesEffects,
     comparison: EffectsComparison,
     *,
     acquired_maps: list[Map],
@@ -461,16 +442,15 @@ def compare_with_references(
     run of the task.
 
     The series, by name, are on the high-resolution grid, and their volumes are compared.
-    `series_effects` is None if the run has too few blocks. `acquired_maps` are of the acquired
+    `acquired_maps` are of the acquired
     series, and `maps` of all series; None if the linear model is not mapped. `known` is known
     activation by contrast. `other_effects` are block effects of another run of the task; None if
     there is none. `at_rest` states whether time series of seeds replace events. The first
     `n_dummy` volumes are discarded. Returns tables of metrics; empty if there is no reference.
     """
     tables = []
-    effects = None if series_effects is None else series_effects.effects
-    same_widths = None if series_effects is None else series_effects.same_widths
-    if effects is not None and MEASURED in effects:
+    effects, same_widths = series_effects.effects, series_effects.same_widths
+    if MEASURED in effects:
         tables.append(
             reference_comparisons.compare_halves(effects, comparison, acquired_maps, same_widths)
         )
@@ -479,7 +459,7 @@ def compare_with_references(
             reference_comparisons.compare_with_truth(
                 maps,
                 comparison,
-                effects=effects,
+                effects=effects or None,
                 truth_maps=dict(known),
                 same_widths=same_widths,
                 at_rest=at_rest,
@@ -500,7 +480,7 @@ def compare_with_references(
                 n_boot=comparison.n_boot,
             )
         )
-    if effects is not None and other_effects is not None:
+    if effects and other_effects is not None:
         assert same_widths is not None
         names = [*list_compared(series), ACQUIRED_BAND]
         tables.append(

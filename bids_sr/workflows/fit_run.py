@@ -27,12 +27,19 @@ from bids_sr.preproc.steps import (
     outlier_volumes,
     registration,
 )
+from bids_sr.preproc.steps.aligned_series import (
+    AlignedSeries,
+    BoldBrain,
+    BrainMasks,
+    PosedBrain,
+    RunBrain,
+)
 from bids_sr.report import primary_dataset
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.itk_files import Transforms, as_transforms
 from bids_sr.sr.steps import calibration_run
 from bids_sr.sr.steps.calibration_run import Calibration
-from bids_sr.sr.steps.super_resolution import AlignedSeries, Guide
+from bids_sr.sr.steps.super_resolution import Guide
 from bids_sr.survey.bids.acquisitions import list_acquisition_fields
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.precomputed import PrecomputedField, PrecomputedRun
@@ -57,51 +64,16 @@ class HeadMotion:
 
 
 @frozen
-class Brain:
-    """Brain masks on the acquired and on the high-resolution grid of a run.
+class Brain(RunBrain):
+    """Boldref of a run with its brain masks, and facts on them.
 
     `clipped_masks` and `clipped_facts`: mask (an empty list if there are none) and number of
     clipped voxels, which are excluded; None if they were not searched.
     """
 
-    bold_mask: Mask
-    bold_mask_hr: Mask
     mask_facts: Facts
     clipped_masks: list[Map] | None = None
     clipped_facts: Facts | None = None
-
-
-@frozen
-class RegionOfRun:
-    """Region of interest on the acquired and high-resolution grid, also outside the brain."""
-
-    name: str
-    bold: Mask
-    bold_hr: Mask
-
-
-@frozen
-class Registration:
-    """Brain, tissues and region of interest on the grids of a run, with its transforms.
-
-    `roi_bold` and `roi_bold_hr` are the union of the `regions` within the brain, or the brain if
-    there are no regions. If there is no T1w image, `tpms_bold` and `boldref2t1w_xfm` are None.
-    `clipped_masks` are as in `Brain`. `guide` is the high-resolution
-    image of the pair, and `guide_hr` is this image on the high-resolution grid; both are None if
-    there is no pair.
-    """
-
-    bold_mask: Mask
-    bold_mask_hr: Mask
-    roi_bold: Mask
-    roi_bold_hr: Mask
-    facts: Facts
-    regions: Sequence[RegionOfRun] = ()
-    clipped_masks: list[Map] | None = None
-    tpms_bold: list[Image] | None = None
-    boldref2t1w_xfm: Transforms | None = None
-    guide: Guide | None = None
-    guide_hr: Image | None = None
 
 
 @frozen
@@ -126,39 +98,34 @@ class SteadyRun:
 
 
 @frozen
-class FittedRun:
+class FittedRun(AlignedSeries, PosedBrain, RunBrain):
     """Result of `fit_run`: a run with estimated head motion and registration.
 
-    `factor`: ratio of acquired to high-resolution voxel size, per axis, as in the plan, which
-    Python does not have. `acquired`: series with all volumes as acquired. `bold`: series without
-    outlier volumes, which were replaced. `stc`: series after slice-timing correction and requested
-    smoothing, without motion correction. `outliers`: outlier volumes; None if they were not
-    searched. `distortion`: None if there is no field map. `calibration`: None if no calibration
+    `acquired`: series with all volumes as acquired. `bold`: series without outlier volumes, which
+    were replaced. `motion`: motion parameters, one row per volume. `regions` and `regions_hr` are
+    regions of interest by name, on both grids, also outside the brain; `roi_bold` and
+    `roi_bold_hr` are their union within the brain, or the brain if there are none. If there
+    is no T1w image, `tpms_bold` and `boldref2t1w_xfm` are None. `clipped_masks` are as in `Brain`.
+    `guide` is the high-resolution image of the pair, and `guide_hr` is this image on the
+    high-resolution grid; both are None if there is no pair. `calibration`: None if no calibration
     run is used.
     """
 
-    factor: Factor
     acquired: Series
     bold: Series
-    stc: Series
     n_dummy: int
-    motion: HeadMotion
-    registration: Registration
-    outliers: Facts | None = None
-    distortion: Distortion | None = None
+    motion: Table
+    roi_bold: Mask
+    roi_bold_hr: Mask
+    registration_facts: Facts
+    regions: dict[str, Mask]
+    regions_hr: dict[str, Mask]
+    clipped_masks: list[Map] | None = None
+    tpms_bold: list[Image] | None = None
+    boldref2t1w_xfm: Transforms | None = None
+    guide: Guide | None = None
+    guide_hr: Image | None = None
     calibration: FittedCalibration | None = None
-
-    @property
-    def aligned(self) -> AlignedSeries:
-        """Series before motion correction, with the estimates that align its volumes."""
-        return AlignedSeries(
-            stc=self.stc,
-            boldref=self.motion.boldref,
-            bold_mask=self.registration.bold_mask,
-            hmc_xfms=self.motion.hmc_xfms,
-            distortion=self.distortion,
-            outliers=self.outliers,
-        )
 
 
 def fit_run(
@@ -183,24 +150,11 @@ def fit_run(
     store_motion(head_motion, outputs, run)
     stc = correct_acquired(bold, n_dummy, plan.correction)
     _add_correction_text(plan)
-    run_registration = register_run(plan, steady_run, head_motion.boldref, anat, pair, outputs)
-    calibration = None
+    fitted_run = register_run(plan, steady_run, head_motion, stc, distortion, anat, pair, outputs)
     if plan.uses_calibration and run.calibration is not None:
-        calibration = _fit_calibration_run(
-            plan, run.calibration, head_motion.boldref, run_registration, outputs
-        )
-    return FittedRun(
-        factor=run.factor,
-        acquired=steady_run.acquired,
-        bold=bold,
-        stc=stc,
-        n_dummy=n_dummy,
-        motion=head_motion,
-        registration=run_registration,
-        outliers=steady_run.outliers,
-        distortion=distortion,
-        calibration=calibration,
-    )
+        calibration = _fit_calibration_run(plan, run.calibration, fitted_run, outputs)
+        fitted_run = replace(fitted_run, calibration=calibration)
+    return fitted_run
 
 
 def import_bold(run: BoldRun) -> Series:
@@ -364,16 +318,19 @@ def _add_correction_text(plan: RunPlan) -> None:
 def register_run(
     plan: RunPlan,
     steady_run: SteadyRun,
-    boldref: Image,
+    head_motion: HeadMotion,
+    stc: Series,
+    distortion: Distortion | None,
     anat: Anatomy | None,
     pair: RegisteredPair | None,
     outputs: Outputs,
-) -> Registration:
+) -> FittedRun:
     """Register a run to T1w image and pair, and resample brain, tissues and region to its grids.
 
-    Without `anat`, the region of interest is the brain. Without `pair`, no guide is resampled.
+    `stc` and `distortion` are as in `FittedRun`. Without `anat`, the region of interest is the
+    brain. Without `pair`, no guide is resampled.
     """
-    precomputed, factor = plan.bold.precomputed, plan.bold.factor
+    precomputed, factor, boldref = plan.bold.precomputed, plan.bold.factor, head_motion.boldref
     coreg_file = None if precomputed is None else precomputed.coreg
     mask_file = None if precomputed is None else precomputed.mask
     origin = "" if precomputed is None else precomputed.origin.text
@@ -411,11 +368,12 @@ def register_run(
     _store_brain(plan, brain, outputs)
     roi_bold, roi_bold_hr = brain.bold_mask, brain.bold_mask_hr
     tpms_bold = region_facts = None
-    regions: list[RegionOfRun] = []
+    regions: dict[str, Mask] = {}
+    regions_hr: dict[str, Mask] = {}
     if anat is not None and boldref2t1w_xfm is not None:
         tpms_bold = registration.tissues_to_bold(boldref, anat.t1w_tpms, boldref2t1w_xfm)
     if sources := _list_region_sources(plan, anat):
-        roi_bold, roi_bold_hr, region_facts, regions = _resample_regions(
+        roi_bold, roi_bold_hr, region_facts, regions, regions_hr = _resample_regions(
             plan, sources, boldref2t1w_xfm, brain, outputs
         )
     guide = guide_hr = guide_facts = None
@@ -448,13 +406,24 @@ def register_run(
         origin, mask=mask_file is not None, to_t1w=coreg_file is not None
     )
     add_methods_text(Part.PREPROCESSING, import_text)
-    return Registration(
+    return FittedRun(
+        boldref=boldref,
         bold_mask=brain.bold_mask,
         bold_mask_hr=brain.bold_mask_hr,
+        factor=factor,
+        hmc_xfms=head_motion.hmc_xfms,
+        distortion=distortion,
+        outliers=steady_run.outliers,
+        stc=stc,
+        acquired=steady_run.acquired,
+        bold=steady_run.bold,
+        n_dummy=steady_run.n_dummy,
+        motion=head_motion.motion,
         roi_bold=roi_bold,
         roi_bold_hr=roi_bold_hr,
         regions=regions,
-        facts=facts,
+        regions_hr=regions_hr,
+        registration_facts=facts,
         clipped_masks=brain.clipped_masks,
         tpms_bold=tpms_bold,
         boldref2t1w_xfm=boldref2t1w_xfm,
@@ -488,7 +457,13 @@ def find_brain(
         bold_mask, bold_mask_hr, mask_facts = registration.mask_bold(
             boldref, t1w_mask, boldref2t1w_xfm, factor=factor
         )
-    return Brain(bold_mask=bold_mask, bold_mask_hr=bold_mask_hr, mask_facts=mask_facts)
+    return Brain(
+        boldref=boldref,
+        factor=factor,
+        bold_mask=bold_mask,
+        bold_mask_hr=bold_mask_hr,
+        mask_facts=mask_facts,
+    )
 
 
 def exclude_clipped(
@@ -506,8 +481,7 @@ def exclude_clipped(
     """
     bold_mask, bold_mask_hr, clipped_masks, clipped_facts = clipped_voxels.exclude_clipped(
         steady_run.acquired,
-        brain.bold_mask,
-        brain.bold_mask_hr,
+        brain,
         list(echo_files),
         n_dummy=steady_run.n_dummy,
         axis_order=axis_order,
@@ -523,7 +497,7 @@ def exclude_clipped(
     )
 
 
-def _store_brain(plan: RunPlan, brain: Brain, outputs: Outputs) -> None:
+def _store_brain(plan: RunPlan, brain: BrainMasks, outputs: Outputs) -> None:
     """Store the brain masks on both grids of a run."""
     outputs.store(brain.bold_mask, registration.MASK_ENTITIES, sidecar=registration.MASK_SIDECAR)
     outputs.store(
@@ -556,35 +530,34 @@ def _resample_regions(
     plan: RunPlan,
     sources: Sequence[RegionSource],
     boldref2t1w_xfm: Transforms | None,
-    brain: Brain,
+    brain: BrainMasks,
     outputs: Outputs,
-) -> tuple[Mask, Mask, Facts, list[RegionOfRun]]:
+) -> tuple[Mask, Mask, Facts, dict[str, Mask], dict[str, Mask]]:
     """Resample regions of interest to both grids of a run, and store their union as acquired.
 
     Returns the union on the acquired and the high-resolution grid, facts on the union, and the
-    regions except the brain. `boldref2t1w_xfm` is only used for regions that are not in the space
-    of the run.
+    regions except the brain on both grids, by name. `boldref2t1w_xfm` is only used for regions
+    that are not in the space of the run.
     """
-    regions, facts = [], []
+    regions: dict[str, Mask] = {}
+    regions_hr: dict[str, Mask] = {}
+    facts = []
     for number, source in enumerate(sources, start=1):
         with subworkflow(f"region_{number}_wf"):
-            bold, bold_hr, region_facts = registration.region_to_bold(
+            name = plan.regions.names[source.roi]
+            regions[name], regions_hr[name], region_facts = registration.region_to_bold(
                 source.mask,
-                brain.bold_mask,
-                brain.bold_mask_hr,
+                brain,
                 None if source.in_run_space else boldref2t1w_xfm,
                 source.xfms,
                 random_seed=plan.random_seed,
             )
-        name = plan.regions.names[source.roi]
-        regions.append(RegionOfRun(name=name, bold=bold, bold_hr=bold_hr))
         facts.append(region_facts)
     roi_bold, roi_bold_hr, union_facts = registration.unite_regions(
-        [region.bold for region in regions],
-        [region.bold_hr for region in regions],
+        list(regions.values()),
+        list(regions_hr.values()),
         facts,
-        brain.bold_mask,
-        brain.bold_mask_hr,
+        brain,
         region_texts=[Path(source.roi).name for source in sources],
     )
     outputs.store(
@@ -592,16 +565,13 @@ def _resample_regions(
         {"space": BOLDREF, "label": "roi", "suffix": "mask"},
         sidecar={"Description": "region of interest", "Type": "ROI"},
     )
-    is_brain = [source.roi == BRAIN for source in sources]
-    return roi_bold, roi_bold_hr, union_facts, [] if all(is_brain) else regions
+    if all(source.roi == BRAIN for source in sources):
+        regions, regions_hr = {}, {}
+    return roi_bold, roi_bold_hr, union_facts, regions, regions_hr
 
 
 def _fit_calibration_run(
-    plan: RunPlan,
-    run: BoldRun,
-    boldref: Image,
-    run_registration: Registration,
-    outputs: Outputs,
+    plan: RunPlan, run: BoldRun, brain: BoldBrain, outputs: Outputs
 ) -> FittedCalibration:
     """Preprocess the calibration run of a run, and measure its signal fluctuations."""
     add_methods_text(
@@ -618,13 +588,11 @@ def _fit_calibration_run(
             steady_run.bold,
             steady_run.n_dummy,
             fit_motion(steady_run.bold, steady_run.n_dummy),
-            boldref,
-            run_registration.bold_mask,
+            brain,
             events=run.events,
             levels=run.levels,
             tr=run.tr,
             hrf=plan.design.hrf,
-            factor=plan.bold.factor,
             random_seed=plan.random_seed,
             outputs=replace(outputs, axis_order=run.axis_order),
         )
@@ -649,14 +617,12 @@ def fit_calibration(
     bold: Series,
     n_dummy: int,
     head_motion: HeadMotion,
-    boldref: Image,
-    bold_mask: Mask,
+    brain: BoldBrain,
     *,
     events: Path | None,
     levels: Sequence[str],
     tr: float,
     hrf: HemodynamicResponse,
-    factor: Factor,
     random_seed: int,
     outputs: Outputs,
     boldref2calibration_xfm: Transforms | None = None,
@@ -664,22 +630,19 @@ def fit_calibration(
     """Register a calibration run to a run, and measure its signal fluctuations.
 
     `bold`, `head_motion`, `n_dummy` (non-steady-state volumes at the start), `events`, `levels`
-    (trial types in ``Levels`` of the events) and `tr` (s) are of the calibration run; `boldref`
-    and `bold_mask` are of the run to be super-resolved. If `events` is None, no task effects are
-    regressed out, else their response `hrf`. `factor` is the ratio of the voxel sizes of the run
-    and of the calibration run, per axis. `boldref2calibration_xfm` maps points of the boldref to
-    points of the calibration run; if None, the transform is estimated.
+    (trial types in ``Levels`` of the events) and `tr` (s) are of the calibration run; `brain` is
+    of the run to be super-resolved. If `events` is None, no task effects are regressed out, else
+    their response `hrf`. `boldref2calibration_xfm` maps points of the boldref to points of the
+    calibration run; if None, the transform is estimated.
     """
     head_mask = head_motion.head_mask
     if head_mask is None:
         head_mask = bold_reference.mask_head(head_motion.boldref)
     xfm, registration_facts = calibration_run.register_calibration(
-        boldref,
-        bold_mask,
+        brain,
         head_motion.boldref,
         head_mask,
         known_calibration_xfm=boldref2calibration_xfm,
-        factor=factor,
         random_seed=random_seed,
     )
     outputs.store(

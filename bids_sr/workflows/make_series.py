@@ -29,12 +29,11 @@ from bids_sr.sr.inference.upsampler_inputs import Placebo
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.steps import resampled_series, super_resolution, training, training_texts
-from bids_sr.sr.steps.super_resolution import Guide, Inference, SuperResolvedSeries
+from bids_sr.sr.steps.super_resolution import Inference, SuperResolvedSeries
 from bids_sr.sr.steps.training import ModelFiles, VarianceModel
-from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.compared_series import resample_all_compared
 from bids_sr.workflows.fit_run import FittedRun, correct_acquired
-from bids_sr.workflows.model_run import RunModel, make_seed_template, make_series_sidecar
+from bids_sr.workflows.model_run import ModeledRun, make_seed_template, make_series_sidecar
 from bids_sr.workflows.other_run import measure_another_run
 from bids_sr.workflows.pair import TrainedNetwork, store_model
 from bids_sr.workflows.run_plan import RunPlan, SeriesFile
@@ -75,45 +74,17 @@ class RunSeries:
         }
 
 
-@frozen
-class SeriesSources:
-    """Inputs that all series of a run share.
-
-    `preproc`: motion-corrected acquired series; None if no prior SD maps are estimated. `guide`:
-    None if there is no pair.
-    """
-
-    fitted_run: FittedRun
-    preproc: Series | None = None
-    guide: Guide | None = None
-
-
-@frozen
-class PlannedSources(SeriesSources):
-    """Inputs that all series of a planned run share."""
-
-    plan: RunPlan
-
-
 def make_series(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    anat: Anatomy | None,
-    networks: Mapping[str, TrainedNetwork],
-    outputs: Outputs,
+    run: ModeledRun, networks: Mapping[str, TrainedNetwork], outputs: Outputs
 ) -> RunSeries:
     """Compute all series of a run.
 
-    `anat` is None if missing. `networks` were trained on the pair of the run, by series. Returns
+    `networks` were trained on the pair of the run, by series. Returns
     the acquired, stored, measured and compared series, and series that are only evaluated.
     """
-    registration, grids = fitted_run.registration, run_model.grids
-    sources = PlannedSources(
-        plan=plan, fitted_run=fitted_run, preproc=run_model.preproc, guide=registration.guide
-    )
-    highres_series, self_tests = _make_all_stored(sources, networks, list(grids.values()), outputs)
-    show_spaces(plan, fitted_run, highres_series[plan.primary].series, grids, outputs)
+    plan, fitted_run, run_model = run.plan, run.fitted, run.model
+    highres_series, self_tests = _make_all_stored(run, networks, outputs)
+    show_spaces(run, highres_series[plan.primary].series, outputs)
     if plan.measured is not None:
         with subworkflow(MEASURED, high_resolution=True):
             highres_series[MEASURED] = make_measured(plan, fitted_run, plan.measured, outputs)
@@ -124,10 +95,10 @@ def make_series(
     for request in plan.requested_series:
         if not request.is_stored:
             with subworkflow(request.name, high_resolution=True, stored=False, described=False):
-                highres_series[request.name] = make_unstored(
-                    sources, request, highres_series, anat
-                )
-    acquired = ComputedSeries(name=ACQUIRED, series=run_model.preproc, mask=registration.bold_mask)
+                highres_series[request.name] = make_unstored(run, request, highres_series)
+    acquired = ComputedSeries(
+        series_name=ACQUIRED, series=run_model.preproc, mask=fitted_run.bold_mask
+    )
     computed = {ACQUIRED: acquired, **highres_series}
     if plan.uses_own_seeds:
         add_methods_text(Part.MAPS, seeds.OWN_SEEDS_TEXT)
@@ -135,10 +106,9 @@ def make_series(
             is_stored = name in (ACQUIRED, MEASURED, *plan.stored_names)
             with subworkflow(name, high_resolution=name != ACQUIRED, stored=is_stored):
                 own_regressors, table, columns = seeds.own_seed_series(
-                    computed_series.series,
-                    computed_series.mask,
+                    computed_series,
                     run_model.linear.inputs,
-                    template=make_seed_template(plan, fitted_run, anat),
+                    template=make_seed_template(plan, fitted_run, run.anat),
                     seeds=plan.seeds,
                     nuisance=plan.nuisance,
                     smoothing=plan.maps.smoothing,
@@ -151,17 +121,15 @@ def make_series(
 
 
 def _make_all_stored(
-    sources: PlannedSources,
+    run: ModeledRun,
     networks: Mapping[str, TrainedNetwork],
-    grids: Sequence[OutputGrid],
     outputs: Outputs,
 ) -> tuple[dict[str, ComputedSeries], dict[str, Facts]]:
     """Compute and store all requested series, and return them with their self-tests by name.
 
-    The self-tests include the control method, whose series may not be requested. `grids`: further
-    target grids of the primary series.
+    The self-tests include the control method, whose series may not be requested.
     """
-    plan = sources.plan
+    plan = run.plan
     highres_series: dict[str, ComputedSeries] = {}
     self_tests: dict[str, Facts] = {}
     for request in plan.stored_series:
@@ -169,17 +137,11 @@ def _make_all_stored(
             # Self-tests are compared with this control method, even if its series is not computed.
             control = replace(request, name=SDMOD, method=get_method(SDMOD))
             with subworkflow(SDMOD, high_resolution=True):
-                variance = estimate_prior_sd_maps(sources, control, self_tests, outputs)
+                variance = estimate_prior_sd_maps(run, control, self_tests, outputs)
             self_tests[SDMOD] = variance.self_tests
         with subworkflow(request.name, high_resolution=True):
             computed_series = make_stored(
-                sources,
-                request,
-                networks.get(request.name),
-                highres_series,
-                self_tests,
-                grids if request.name == plan.primary else [],
-                outputs,
+                run, request, networks.get(request.name), highres_series, self_tests, outputs
             )
         highres_series[request.name] = computed_series
         if computed_series.variance is not None:
@@ -188,34 +150,32 @@ def _make_all_stored(
 
 
 def make_stored(
-    sources: PlannedSources,
+    run: ModeledRun,
     request: SeriesRequest,
     model: TrainedNetwork | None,
     highres_series: Mapping[str, ComputedSeries],
     self_tests: Mapping[str, Facts],
-    grids: Sequence[OutputGrid],
     outputs: Outputs,
 ) -> ComputedSeries:
     """Compute and store a series; train its model first if necessary.
 
     `model` is the network trained on the pair of the run; None if the series does not use such a
     network. `highres_series` and `self_tests` (at reduced resolution, by series) already exist.
-    `grids` are further target grids in other spaces.
     """
-    plan, fitted_run = sources.plan, sources.fitted_run
+    plan, fitted_run = run.plan, run.fitted
     variance = network_files = None
     files = None if model is None else model.files
     if request.learned_from == "volumes":
-        files = network_files = _train_stored(sources, request, outputs)
+        files = network_files = _train_stored(run, request, outputs)
     elif request.learned_from == "run":
-        files = variance = estimate_prior_sd_maps(sources, request, self_tests, outputs)
+        files = variance = estimate_prior_sd_maps(run, request, self_tests, outputs)
     inference = _make_inference(plan, request)
     super_resolved = compute_series(
-        sources,
+        fitted_run,
         request,
         None if files is None else files.model_file,
         _find_zerofilled(plan, request, highres_series),
-        grids,
+        list(run.model.grids.values()) if request.name == plan.primary else [],
         inference=replace(
             inference, with_error_samples=request.method is not None and request.method.has_prior
         ),
@@ -224,9 +184,9 @@ def make_stored(
     add_methods_text(Part.SERIES, series_description.describe_series(request.name))
     _store_series(plan, request.name, super_resolved, outputs)
     return ComputedSeries(
-        name=request.name,
+        series_name=request.name,
         series=super_resolved.series,
-        mask=fitted_run.registration.bold_mask_hr,
+        mask=fitted_run.bold_mask_hr,
         request=request,
         model_file=None if files is None else files.model_file,
         card_file=None if files is None else files.card_file,
@@ -238,10 +198,10 @@ def make_stored(
     )
 
 
-def _train_stored(sources: PlannedSources, request: SeriesRequest, outputs: Outputs) -> ModelFiles:
+def _train_stored(run: ModeledRun, request: SeriesRequest, outputs: Outputs) -> ModelFiles:
     """Train the network of a series on volumes of the run, and store and describe it."""
-    settings = sources.plan.get_training(request)
-    files = make_model(sources, request, settings)
+    settings = run.plan.get_training(request)
+    files = make_model(run.fitted, None, request, settings)
     add_methods_text(
         Part.SERIES,
         training_texts.describe_planned(settings, "volumes"),
@@ -253,24 +213,26 @@ def _train_stored(sources: PlannedSources, request: SeriesRequest, outputs: Outp
 
 
 def make_model(
-    sources: SeriesSources,
+    fitted_run: FittedRun,
+    preproc: Series | None,
     request: SeriesRequest,
     settings: TrainingSettings,
     pair: TrainingPair | None = None,
 ) -> ModelFiles:
     """Train the model of a series: prior SD maps, or a network on volumes of the run or on a pair.
 
-    `pair`: training data of the network; None if the request does not name a pair.
+    `preproc`: motion-corrected acquired series, for prior SD maps. `pair`: training data of the
+    network; None if the request does not name a pair.
     """
-    fitted_run = sources.fitted_run
     if request.learned_from == "run":
-        return estimate_from_run(sources, request, settings)
+        assert preproc is not None
+        return estimate_from_run(fitted_run, preproc, request, settings)
     if request.learned_from == "pair":
         assert pair is not None
         return training.train_on_pair(pair, training=settings, factor=fitted_run.factor)
     return training.train_on_volumes(
         fitted_run.stc,
-        fitted_run.registration.bold_mask,
+        fitted_run.bold_mask,
         n_dummy=fitted_run.n_dummy,
         training=settings,
         factor=fitted_run.factor,
@@ -278,7 +240,7 @@ def make_model(
 
 
 def estimate_prior_sd_maps(
-    sources: PlannedSources,
+    run: ModeledRun,
     request: SeriesRequest,
     self_tests: Mapping[str, Facts],
     outputs: Outputs,
@@ -288,13 +250,17 @@ def estimate_prior_sd_maps(
     The maps are stored and described unless the method is a control. `self_tests`: existing
     self-tests by series; if empty, plain interpolations are also tested.
     """
-    plan = sources.plan
+    plan = run.plan
     settings = plan.get_training(request)
     interpolations = [
         name for name in plan.stored_names if get_need(name) == "volume" and name != ACQUIRED_BAND
     ]
     variance = estimate_from_run(
-        sources, request, settings, interpolations=() if self_tests else interpolations
+        run.fitted,
+        run.model.preproc,
+        request,
+        settings,
+        interpolations=() if self_tests else interpolations,
     )
     if not request.is_control:
         describe = partial(
@@ -306,7 +272,8 @@ def estimate_prior_sd_maps(
 
 
 def estimate_from_run(
-    sources: SeriesSources,
+    fitted_run: FittedRun,
+    preproc: Series,
     request: SeriesRequest,
     settings: TrainingSettings,
     *,
@@ -314,19 +281,15 @@ def estimate_from_run(
 ) -> VarianceModel:
     """Estimate the prior SD maps of a series from its run.
 
-    `interpolations`: plain interpolations that are self-tested together with the series.
+    `preproc`: motion-corrected acquired series. `interpolations`: plain interpolations that are
+    self-tested together with the series.
     """
-    fitted_run = sources.fitted_run
-    assert sources.preproc is not None
     return training.estimate_variance(
-        sources.preproc,
-        fitted_run.registration.bold_mask,
-        fitted_run.motion.hmc_xfms,
+        preproc,
+        fitted_run,
         None if request.is_control else fitted_run.calibration,
-        fitted_run.outliers,
         n_dummy=fitted_run.n_dummy,
         training=settings,
-        factor=fitted_run.factor,
         interpolations=tuple(interpolations),
     )
 
@@ -387,11 +350,9 @@ def _resample_measured(fitted_run: FittedRun, file: SeriesFile) -> ComputedSerie
             bold, fitted_run.outliers, n_dummy=fitted_run.n_dummy
         )
     stc = correct_acquired(bold, fitted_run.n_dummy, file.correction)
-    mask = fitted_run.registration.bold_mask_hr
-    series = resampled_series.place_measured(
-        stc, mask, fitted_run.motion.hmc_xfms, fitted_run.distortion
-    )
-    return ComputedSeries(name=MEASURED, series=series, mask=mask)
+    mask = fitted_run.bold_mask_hr
+    series = resampled_series.place_measured(stc, mask, fitted_run.hmc_xfms, fitted_run.distortion)
+    return ComputedSeries(series_name=MEASURED, series=series, mask=mask)
 
 
 def _list_always_stored(plan: RunPlan) -> list[str]:
@@ -400,27 +361,23 @@ def _list_always_stored(plan: RunPlan) -> list[str]:
 
 
 def make_unstored(
-    sources: PlannedSources,
-    request: SeriesRequest,
-    highres_series: Mapping[str, ComputedSeries],
-    anat: Anatomy | None,
+    run: ModeledRun, request: SeriesRequest, highres_series: Mapping[str, ComputedSeries]
 ) -> ComputedSeries:
     """Compute a negative control, for the evaluation only.
 
-    `highres_series` already exist, including the series of the method. `anat` is None if missing.
+    `highres_series` already exist, including the series of the method.
     """
-    plan, fitted_run = sources.plan, sources.fitted_run
+    plan, fitted_run = run.plan, run.fitted
     source = highres_series[request.source]
     inference = replace(_make_inference(plan, request), data_consistency="off", force=True)
     model_file, card_file = source.model_file, source.card_file
     if request.model is not None:
         model_file, card_file = request.model, None
     elif request.placebo == "T1w":
-        assert anat is not None, "a placebo of the T1w image needs one"
-        files = _train_on_t1w(sources, plan.get_training(request), anat)
+        files = _train_on_t1w(run, plan.get_training(request))
         model_file, card_file = files.model_file, files.card_file
     super_resolved = compute_series(
-        sources,
+        fitted_run,
         request,
         model_file,
         _find_zerofilled(plan, request, highres_series),
@@ -428,9 +385,9 @@ def make_unstored(
     )
     _expect_cost(plan, request, super_resolved)
     return ComputedSeries(
-        name=request.name,
+        series_name=request.name,
         series=super_resolved.series,
-        mask=fitted_run.registration.bold_mask_hr,
+        mask=fitted_run.bold_mask_hr,
         request=request,
         model_file=model_file,
         card_file=card_file,
@@ -447,21 +404,20 @@ def _make_inference(plan: RunPlan, request: SeriesRequest) -> Inference:
     return plan.inference
 
 
-def _train_on_t1w(
-    sources: PlannedSources, settings: TrainingSettings, anat: Anatomy
-) -> ModelFiles:
+def _train_on_t1w(run: ModeledRun, settings: TrainingSettings) -> ModelFiles:
     """Train a network on the T1w image in place of the T2*-weighted pair."""
-    plan, fitted_run = sources.plan, sources.fitted_run
+    plan, fitted_run = run.plan, run.fitted
+    assert run.anat is not None, "a placebo of the T1w image needs one"
     train_highres, train_lowres = t1w_pair.another_contrast(
-        anat.t1w_preproc,
-        fitted_run.motion.boldref,
-        fitted_run.registration.boldref2t1w_xfm,
+        run.anat.t1w_preproc,
+        fitted_run.boldref,
+        fitted_run.boldref2t1w_xfm,
         factor=plan.bold.factor,
     )
     pair = TrainingPair(
         train_highres=train_highres,
         train_lowres=train_lowres,
-        pair_mask=fitted_run.registration.bold_mask,
+        pair_mask=fitted_run.bold_mask,
     )
     # existing models were not trained on the T1w image
     new_training = replace(
@@ -476,7 +432,7 @@ def _train_on_t1w(
 
 
 def compute_series(
-    sources: SeriesSources,
+    fitted_run: FittedRun,
     request: SeriesRequest,
     model_file: File | None,
     zerofilled: Series | None = None,
@@ -491,13 +447,12 @@ def compute_series(
     spaces.
     """
     return super_resolution.super_resolve(
-        sources.fitted_run.aligned,
+        fitted_run,
         model_file,
         zerofilled,
-        sources.guide if request.uses_guide else None,
+        fitted_run.guide if request.uses_guide else None,
         grids,
         series_name=request.source,
-        factor=sources.fitted_run.factor,
         inference=inference,
     )
 

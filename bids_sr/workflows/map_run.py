@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from bids_sr.engine.artifacts import File, Image, Map, Rows, Series, Table
+from bids_sr.engine.artifacts import File, Map, Rows, Table
 from bids_sr.engine.flow import add_methods_text, concatenate, describe_step, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
@@ -20,14 +20,13 @@ from bids_sr.glm.steps import (
 )
 from bids_sr.glm.steps.activation import SeriesMaps
 from bids_sr.glm.steps.activation_texts import DescribedMaps
-from bids_sr.glm.steps.linear_models import LinearModel
+from bids_sr.glm.steps.atlas_regions import AtlasOfRun
 from bids_sr.io.frozen import frozen
 from bids_sr.io.series import ACQUIRED, ACQUIRED_BAND, MEASURED
 from bids_sr.preproc.steps import bold_reference
-from bids_sr.workflows.anatomy import Anatomy, Surfaces
-from bids_sr.workflows.fit_run import FittedRun
+from bids_sr.workflows.anatomy import Surfaces
 from bids_sr.workflows.make_series import RunSeries
-from bids_sr.workflows.model_run import RunModel
+from bids_sr.workflows.model_run import ModeledRun
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import ComputedSeries
 from bids_sr.workflows.stored_maps import list_stored_maps
@@ -63,14 +62,14 @@ class MappedRun:
     """Maps of a run by series, starting with the acquired series, and tables of their content.
 
     `clusters` are the largest clusters of the maps, and `regions` the mean effects of regions,
-    which is None if the linear model is not mapped. `atlas_bold_hr` are the labels of the atlas on
-    the high-resolution grid; None without a T1w image.
+    which is None if the linear model is not mapped. `atlas` are the labels of the atlas on the
+    grids of the run; None without a T1w image.
     """
 
     series: Mapping[str, MappedSeries]
     clusters: Table
     regions: Table | None
-    atlas_bold_hr: Image | None
+    atlas: AtlasOfRun | None
 
     @property
     def maps(self) -> list[Map]:
@@ -87,36 +86,27 @@ class MappedRun:
         )
 
 
-def map_run(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    series: RunSeries,
-    anat: Anatomy | None,
-    outputs: Outputs,
-) -> MappedRun:
+def map_run(run: ModeledRun, series: RunSeries, outputs: Outputs) -> MappedRun:
     """Map all series of a run with one model, compare the maps, and list their clusters.
 
-    `anat` is None if missing. Returns maps of the acquired, stored, measured and compared series.
+    Returns maps of the acquired, stored, measured and compared series.
     """
+    plan = run.plan
     mapped_by_name: dict[str, MappedSeries] = {}
     for name, computed_series in series.mapped.items():
         with subworkflow(name, high_resolution=name != ACQUIRED):
-            mapped_by_name[name] = _map_series(
-                plan, fitted_run, run_model, computed_series, mapped_by_name, anat, outputs
-            )
+            mapped_by_name[name] = _map_series(run, computed_series, mapped_by_name, outputs)
         if name == ACQUIRED:
             _add_model_text(plan, mapped_by_name[ACQUIRED].maps, list(series.mapped))
     all_mapped = list(mapped_by_name.values())
     activation_metrics, columns = map_comparison.compare_maps(
         concatenate(mapped_series.maps for mapped_series in all_mapped),
         [mapped_series.results.map_metrics for mapped_series in all_mapped],
-        fitted_run.registration.bold_mask,
-        fitted_run.registration.bold_mask_hr,
-        run_model.roi_hr,
+        run.fitted,
+        run.model.roi_hr,
         contrasts=plan.contrasts,
         thresholds=plan.maps.thresholds,
-        factor=plan.bold.factor,
+        factor=run.fitted.factor,
         input_smoothing=plan.correction.input_smoothing,
     )
     add_methods_text(Part.MAPS, map_comparison.MAP_COMPARISON_TEXT)
@@ -128,75 +118,64 @@ def map_run(
     outputs.store_metrics(image_metrics, "image", columns)
     maps = concatenate(mapped_series.maps for mapped_series in all_mapped)
     error_maps = [item.error_maps for item in all_mapped if item.error_maps is not None]
-    clusters = list_clusters(plan, fitted_run, maps, concatenate(error_maps), anat, outputs)
-    regions = atlas_bold_hr = None
+    clusters = list_clusters(run, maps, concatenate(error_maps), outputs)
+    regions = atlas = None
     if "glm" in plan.maps.kinds:
-        regions, atlas_bold_hr = _measure_regions(
-            plan, fitted_run, run_model, mapped_by_name, anat, outputs
-        )
-    return MappedRun(
-        series=mapped_by_name, clusters=clusters, regions=regions, atlas_bold_hr=atlas_bold_hr
-    )
+        regions, atlas = _measure_regions(run, mapped_by_name, outputs)
+    return MappedRun(series=mapped_by_name, clusters=clusters, regions=regions, atlas=atlas)
 
 
 def _map_series(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
+    run: ModeledRun,
     computed_series: ComputedSeries,
     mapped_by_name: Mapping[str, MappedSeries],
-    anat: Anatomy | None,
     outputs: Outputs,
 ) -> MappedSeries:
     """Map a series of a run, with its reconstruction error and in the requested spaces.
 
-    `mapped_by_name`: series that are already mapped. See `map_run` for other parameters.
+    `mapped_by_name`: series that are already mapped.
     """
-    stored_entities = list_stored_maps(computed_series.name, plan.stored, plan.contrasts)
+    plan = run.plan
+    stored_entities = list_stored_maps(computed_series.series_name, plan.stored, plan.contrasts)
     # If the estimated variances are not applied, the series equals the zero-filled series, and the
     # existing maps are reused.
     zerofilled = None if computed_series.variance is None else mapped_by_name.get(ACQUIRED_BAND)
     results = activation.map_series(
-        computed_series.series,
-        computed_series.mask,
-        run_model.roi if computed_series.name == ACQUIRED else run_model.roi_hr,
-        run_model.linear,
-        fitted_run.motion.boldref,
-        fitted_run.registration.bold_mask,
-        own_regressors=computed_series.own_regressors,
+        computed_series,
+        run.model.roi if computed_series.series_name == ACQUIRED else run.model.roi_hr,
+        run.model.linear,
+        run.fitted,
         zerofilled=None if zerofilled is None else zerofilled.series.series,
         zerofilled_maps=None if zerofilled is None else zerofilled.results,
-        series_name=computed_series.name,
         settings=plan.maps,
     )
     mapped_series = MappedSeries(series=computed_series, results=results)
     method = None if computed_series.request is None else computed_series.request.method
     if method is not None and method.has_prior and "glm" in plan.maps.kinds:
         acquired = mapped_by_name[ACQUIRED]
-        mapped_series = _add_error_maps(plan, fitted_run, run_model, mapped_series, acquired)
+        mapped_series = _add_error_maps(run, mapped_series, acquired)
     outputs.store(_list_maps(mapped_series), among=stored_entities)
-    return _resample_maps(mapped_series, fitted_run, run_model, anat, stored_entities, outputs)
+    return _resample_maps(run, mapped_series, stored_entities, outputs)
 
 
 def _add_error_maps(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    mapped_series: MappedSeries,
-    acquired: MappedSeries,
+    run: ModeledRun, mapped_series: MappedSeries, acquired: MappedSeries
 ) -> MappedSeries:
     """Map the reconstruction error of a series, and test the coverage of confidence intervals.
 
     The series of `mapped_series` has a prior, and `acquired` are maps of the acquired series.
     Returns the maps of the series, including error maps.
     """
+    plan = run.plan
     assert mapped_series.series.model_file is not None
-    coverage_rows, half_resolution_maps = check_run_intervals(
-        fitted_run,
-        run_model.preproc,
+    name = mapped_series.series.series_name
+    coverage_rows, half_resolution_maps = reconstruction_error.check_intervals(
+        run.model.preproc,
+        run.fitted,
         mapped_series.series.model_file,
-        run_model.linear,
-        series_name=mapped_series.series.name,
+        run.model.linear,
+        run.fitted.calibration,
+        series_name=name,
         smoothing=plan.maps.smoothing,
         random_seed=plan.random_seed,
         omp_nthreads=plan.inference.omp_nthreads,
@@ -208,19 +187,13 @@ def _add_error_maps(
             Part.EVALUATION, reconstruction_error.describe_tested_detail(at_rest=plan.at_rest)
         )
     error_maps, error_rows, error_powers = reconstruction_error.measure_error(
-        maps=mapped_series.maps,
-        acquired_maps=acquired.maps,
-        mask=mapped_series.series.mask,
-        bold_mask=fitted_run.registration.bold_mask,
-        coverage_rows=coverage_rows,
-        boldref=fitted_run.motion.boldref,
-        error_draws=mapped_series.series.error_draws,
-        acquired_draws=mapped_series.series.acquired_draws,
-        series_name=mapped_series.series.name,
+        mapped_series.maps,
+        acquired.maps,
+        mapped_series.series,
+        run.fitted,
+        coverage_rows,
         smoothing=plan.maps.smoothing,
-        factor=plan.bold.factor,
     )
-    name = mapped_series.series.name
     error_text = reconstruction_error.describe_error(name, at_rest=plan.at_rest)
     add_methods_text(Part.MAPS, error_text)
     selection_text = reconstruction_error.describe_voxel_selection(
@@ -237,81 +210,44 @@ def _add_error_maps(
     )
 
 
-def check_run_intervals(
-    fitted_run: FittedRun,
-    preproc: Series,
-    model_file: File,
-    model: LinearModel,
-    *,
-    series_name: str,
-    smoothing: Sequence[float],
-    random_seed: int,
-    omp_nthreads: int,
-    keeps_blocks: bool = False,
-) -> tuple[Rows, File]:
-    """Test the effects of a series at half the resolution; see the step `check_intervals`.
-
-    `preproc` is the motion-corrected acquired series, and `model_file` has the prior SD maps of
-    the run. `smoothing` of the maps is FWHM in mm. `random_seed` is the seed of the prior and of
-    its samples.
-    """
-    return reconstruction_error.check_intervals(
-        preproc,
-        fitted_run.registration.bold_mask,
-        fitted_run.motion.hmc_xfms,
-        model_file,
-        model,
-        fitted_run.calibration,
-        fitted_run.outliers,
-        series_name=series_name,
-        smoothing=smoothing,
-        factor=fitted_run.factor,
-        random_seed=random_seed,
-        omp_nthreads=omp_nthreads,
-        keeps_blocks=keeps_blocks,
-    )
-
-
 def _resample_maps(
+    run: ModeledRun,
     mapped_series: MappedSeries,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    anat: Anatomy | None,
     stored: Sequence[Mapping[str, str]],
     outputs: Outputs,
 ) -> MappedSeries:
     """Resample the maps of a series to the requested spaces and surfaces.
 
-    `anat` has surfaces; None if missing. `stored` are the entities of the maps to store, one
+    `stored` are the entities of the maps to store, one
     mapping per kind of map. Returns the maps of the series, including maps in other spaces and on
     surfaces.
     """
     mask = mapped_series.series.mask
     maps = _list_maps(mapped_series)
     space_maps: list[Map] | None = None
-    if run_model.grids:
-        clipped_masks = fitted_run.registration.clipped_masks
+    if run.model.grids:
+        clipped_masks = run.fitted.clipped_masks
         space_maps = spaces.maps_to_spaces(
             maps,
             mask,
-            list(run_model.grids.values()),
+            list(run.model.grids.values()),
             [] if clipped_masks is None else clipped_masks,
         )
         outputs.store(space_maps, among=stored)
-    surfaces: Sequence[Surfaces] = () if anat is None else anat.surfaces
+    surfaces: Sequence[Surfaces] = () if run.anat is None else run.anat.surfaces
     surface_maps: dict[str, list[Map]] = {}
     for output_surfaces in surfaces:
-        assert fitted_run.registration.boldref2t1w_xfm is not None
+        assert run.fitted.boldref2t1w_xfm is not None
         labels = output_surfaces.space.entities
         with subworkflow(
-            "_".join([mapped_series.series.name, "on", *labels.values()]),
-            high_resolution=mapped_series.series.name != ACQUIRED,
+            "_".join([mapped_series.series.series_name, "on", *labels.values()]),
+            high_resolution=mapped_series.series.series_name != ACQUIRED,
         ):
             surface_maps[output_surfaces.space.name] = steps_surfaces.maps_to_surfaces(
                 maps,
                 mask,
                 output_surfaces.surfaces,
-                fitted_run.registration.boldref2t1w_xfm,
+                run.fitted.boldref2t1w_xfm,
                 space_entities=labels,
                 surface_uris=output_surfaces.uris,
             )
@@ -364,28 +300,22 @@ def _add_model_text(plan: RunPlan, acquired_maps: list[Map], names: Sequence[str
 
 
 def list_clusters(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    maps: list[Map],
-    error_maps: list[Map],
-    anat: Anatomy | None,
-    outputs: Outputs,
+    run: ModeledRun, maps: list[Map], error_maps: list[Map], outputs: Outputs
 ) -> Table:
     """List the clusters of maps in the frame of a run with the atlas labels; store the table."""
+    plan, anat = run.plan, run.anat
     clusters, columns = active_regions.list_clusters(
         maps,
-        fitted_run.motion.boldref,
-        fitted_run.registration.bold_mask,
-        boldref2t1w_xfm=fitted_run.registration.boldref2t1w_xfm,
+        run.fitted,
+        boldref2t1w_xfm=run.fitted.boldref2t1w_xfm,
         std2t1w_xfm=None if anat is None else anat.template.std2t1w_xfm,
-        atlas_source=None if anat is None else anat.atlas.atlas_source,
-        atlas_labels=None if anat is None else anat.atlas.atlas_labels,
-        atlas_xfms=() if anat is None else anat.atlas.atlas_xfms,
+        atlas=None if anat is None else anat.atlas,
         error_maps=error_maps,
         method_names=plan.methods,
     )
-    atlas = None if anat is None else plan.atlas
-    add_methods_text(Part.MAPS, active_regions.describe_clusters(atlas))
+    add_methods_text(
+        Part.MAPS, active_regions.describe_clusters(None if anat is None else plan.atlas)
+    )
     outputs.store(
         clusters, {"desc": "clusters", "suffix": "metrics"}, facts=columns, provenance=True
     )
@@ -393,28 +323,23 @@ def list_clusters(
 
 
 def _measure_regions(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    mapped_by_name: Mapping[str, MappedSeries],
-    anat: Anatomy | None,
-    outputs: Outputs,
-) -> tuple[Table, Image | None]:
+    run: ModeledRun, mapped_by_name: Mapping[str, MappedSeries], outputs: Outputs
+) -> tuple[Table, AtlasOfRun | None]:
     """Measure the mean effects of regions in all series of a run, and store the table.
 
-    Returns the table, and the labels of the atlas on the high-resolution grid; None without a T1w
+    Returns the table, and the labels of the atlas on the grids of the run; None without a T1w
     image.
     """
-    registration = fitted_run.registration
-    atlas_bold = atlas_bold_hr = None
-    if anat is not None and registration.boldref2t1w_xfm is not None:
-        atlas_bold, atlas_bold_hr = atlas_regions.atlas_to_bold(
-            registration.bold_mask,
-            registration.bold_mask_hr,
-            anat.atlas.atlas_source,
-            registration.boldref2t1w_xfm,
-            anat.atlas.atlas_xfms,
-            random_seed=plan.random_seed,
+    plan, anat = run.plan, run.anat
+    atlas = None
+    if anat is not None and run.fitted.boldref2t1w_xfm is not None:
+        labels = atlas_regions.atlas_to_bold(
+            run.fitted, anat.atlas, run.fitted.boldref2t1w_xfm, random_seed=plan.random_seed
+        )
+        atlas = AtlasOfRun(
+            atlas_bold=labels.atlas_bold,
+            atlas_bold_hr=labels.atlas_bold_hr,
+            atlas_labels=anat.atlas.atlas_labels,
         )
     other_series = {
         name: mapped_by_name[name].series.series
@@ -423,39 +348,26 @@ def _measure_regions(
     }
     tables = []
     for name, mapped_series in mapped_by_name.items():
-        computed_series = mapped_series.series
         with subworkflow(f"{name}_regions", high_resolution=name != ACQUIRED):
             tables.append(
                 region_effects.measure_regions(
-                    series=computed_series.series,
-                    mask=computed_series.mask,
-                    model=run_model.linear,
-                    boldref=fitted_run.motion.boldref,
-                    bold_mask=registration.bold_mask,
-                    acquired_maps=mapped_by_name[ACQUIRED].maps,
-                    region_masks=[
-                        region.bold if name == ACQUIRED else region.bold_hr
-                        for region in registration.regions
-                    ],
-                    coverage_rows=mapped_by_name[plan.primary].coverage_rows,
-                    own_regressors=computed_series.own_regressors,
-                    other_series=other_series if name == plan.primary else {},
-                    atlas_bold=atlas_bold,
-                    atlas_bold_hr=atlas_bold_hr,
-                    atlas_labels=None if anat is None else anat.atlas.atlas_labels,
-                    error_draws=computed_series.error_draws,
-                    acquired_draws=computed_series.acquired_draws,
-                    series_name=name,
+                    mapped_series.series,
+                    run.model.linear,
+                    run.fitted,
+                    mapped_by_name[ACQUIRED].maps,
+                    run.fitted.regions if name == ACQUIRED else run.fitted.regions_hr,
+                    mapped_by_name[plan.primary].coverage_rows,
+                    other_series if name == plan.primary else {},
+                    atlas,
                     exported_name=plan.primary,
-                    region_names=[region.name for region in registration.regions],
                     region_origin=plan.regions.origin,
                     smoothing=plan.maps.smoothing,
                     input_smoothing=plan.correction.input_smoothing,
                 )
             )
     # a region that follows from the name of the task is not part of the report of a study
-    if registration.regions and plan.regions.origin != "auto":
+    if run.fitted.regions and plan.regions.origin != "auto":
         add_methods_text(Part.MAPS, region_effects.REGIONS_TEXT)
     regions, columns = region_effects.join_regions(tables)
     outputs.store_metrics(regions, "regions", columns)
-    return regions, atlas_bold_hr
+    return regions, atlas

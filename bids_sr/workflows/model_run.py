@@ -53,9 +53,19 @@ class RunModel:
         return confounds
 
 
+@frozen
+class ModeledRun:
+    """Run with its plan, estimates, and linear model; `anat` is None if missing."""
+
+    plan: RunPlan
+    fitted: FittedRun
+    model: RunModel
+    anat: Anatomy | None
+
+
 def model_run(
     plan: RunPlan, fitted_run: FittedRun, anat: Anatomy | None, outputs: Outputs
-) -> RunModel:
+) -> ModeledRun:
     """Make the linear model, the region of interest and the output grids of a run.
 
     `anat` is None if missing.
@@ -81,14 +91,13 @@ def model_run(
         contrasts=plan.contrasts,
         nuisance=plan.nuisance,
     )
-    registration, inputs = fitted_run.registration, linear_model.inputs
-    roi, roi_hr = registration.roi_bold, registration.roi_bold_hr
+    inputs = linear_model.inputs
+    roi, roi_hr = fitted_run.roi_bold, fitted_run.roi_bold_hr
     if plan.regions.is_grown:
         roi, roi_hr, grown_facts = region_growth.grow_region(
             preproc,
-            registration.bold_mask,
+            fitted_run,
             roi,
-            registration.bold_mask_hr,
             roi_hr,
             # correlations only use the conditions, so that growth does not depend on drift
             replace(inputs, design=replace(inputs.design, high_pass=0.0)),
@@ -100,7 +109,7 @@ def model_run(
         outputs.store(
             roi, {"space": BOLDREF, "label": "roigrown", "suffix": "mask"}, facts=grown_facts
         )
-    return RunModel(
+    run_model = RunModel(
         preproc=preproc,
         linear=linear_model,
         roi=roi,
@@ -108,13 +117,14 @@ def model_run(
         grids=grids,
         censoring=censoring,
     )
+    return ModeledRun(plan=plan, fitted=fitted_run, model=run_model, anat=anat)
 
 
 def _make_output_grids(
     plan: RunPlan, fitted_run: FittedRun, anat: Anatomy
 ) -> dict[Space, OutputGrid]:
     """Compute the grids of a run in the requested volumetric spaces, except its own space."""
-    boldref, xfm = fitted_run.motion.boldref, fitted_run.registration.boldref2t1w_xfm
+    xfm = fitted_run.boldref2t1w_xfm
     assert xfm is not None, "with a T1w image, the run is registered to it"
     grids: dict[Space, OutputGrid] = {}
     for space in plan.spaces:
@@ -124,21 +134,21 @@ def _make_output_grids(
             if space.is_template:
                 template = anat.templates[space.template]
                 grids[space] = spaces.grid_in_template(
-                    boldref,
+                    fitted_run.boldref,
                     template.template_mask,
                     xfm,
                     template.t1w2std_xfm,
-                    factor=plan.bold.factor,
+                    factor=fitted_run.factor,
                     template_space=space.template,
                     resolution=space.resolution,
                     space_entities=space.entities,
                 )
             else:
                 grids[space] = spaces.grid_in_t1w(
-                    boldref,
+                    fitted_run.boldref,
                     anat.t1w_mask,
                     xfm,
-                    factor=plan.bold.factor,
+                    factor=fitted_run.factor,
                     space_entities=space.entities,
                 )
     if grids:
@@ -150,8 +160,8 @@ def resample_acquired(fitted_run: FittedRun) -> Series:
     """Correct head motion of the acquired series of a run."""
     return resampled_series.correct_motion(
         fitted_run.stc,
-        fitted_run.motion.boldref,
-        fitted_run.motion.hmc_xfms,
+        fitted_run.boldref,
+        fitted_run.hmc_xfms,
         fitted_run.distortion,
     )
 
@@ -228,15 +238,12 @@ def _gather_confounds(
         return imported.import_confounds(
             precomputed.confounds, fitted_run.outliers, origin=origin, n_dummy=fitted_run.n_dummy
         )
-    registration, head_motion = fitted_run.registration, fitted_run.motion
     return run_confounds.gather_confounds(
         preproc,
-        registration.bold_mask,
-        head_motion.motion,
-        head_motion.hmc_xfms,
-        registration.tpms_bold,
-        registration.facts,
-        fitted_run.outliers,
+        fitted_run,
+        fitted_run.motion,
+        fitted_run.tpms_bold,
+        fitted_run.registration_facts,
         n_dummy=fitted_run.n_dummy,
         settings=plan.confounds,
     )
@@ -267,7 +274,7 @@ def _find_regressors(
     if plan.seeds:
         regressors, columns = seeds.seed_series(
             preproc,
-            fitted_run.registration.bold_mask,
+            fitted_run.bold_mask,
             confounds,
             template=make_seed_template(plan, fitted_run, anat),
             seeds=plan.seeds,
@@ -280,7 +287,7 @@ def _find_regressors(
     else:
         regressors, columns = seeds.component_series(
             preproc,
-            fitted_run.registration.bold_mask,
+            fitted_run.bold_mask,
             confounds=confounds,
             n_dummy=fitted_run.n_dummy,
         )
@@ -293,13 +300,6 @@ def make_seed_template(plan: RunPlan, fitted_run: FittedRun, anat: Anatomy | Non
     """Return the transforms from a run to the template, and the atlas if seeds have labels."""
     if anat is None:
         return SeedTemplate()
-    xfm, template = fitted_run.registration.boldref2t1w_xfm, anat.template.t1w2std_xfm
-    if not any(seed.labels for seed in plan.seeds):
-        return SeedTemplate(boldref2t1w_xfm=xfm, t1w2std_xfm=template)
-    return SeedTemplate(
-        boldref2t1w_xfm=xfm,
-        t1w2std_xfm=template,
-        atlas_source=anat.atlas.atlas_source,
-        atlas_labels=anat.atlas.atlas_labels,
-        atlas_xfms=anat.atlas.atlas_xfms,
-    )
+    xfm, template = fitted_run.boldref2t1w_xfm, anat.template.t1w2std_xfm
+    atlas = anat.atlas if any(seed.labels for seed in plan.seeds) else None
+    return SeedTemplate(boldref2t1w_xfm=xfm, t1w2std_xfm=template, atlas=atlas)

@@ -49,12 +49,9 @@ def measure_another_run(plan: RunPlan, fitted_run: FittedRun, other_run: OtherRu
             task_events.select_events(
                 other_run.events, levels=other_run.levels, pauses=plan.bold.pauses
             ),
-            fitted_run.motion.boldref,
-            fitted_run.registration.bold_mask,
-            fitted_run.registration.bold_mask_hr,
+            fitted_run,
             time_columns=time_columns,
             outliers=steady_run.outliers,
-            factor=fitted_run.factor,
             n_dummy=steady_run.n_dummy,
             design=other_run.design,
             random_seed=plan.random_seed,

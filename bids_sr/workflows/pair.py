@@ -250,11 +250,8 @@ def _train_pair_model(
     holdout = training.score_pair(
         held_out_pair,
         files.model_file,
-        method=settings.method,
+        training=settings,
         factor=held_out_pair.factor,
-        random_seed=settings.random_seed,
-        omp_nthreads=settings.omp_nthreads,
-        device=settings.device,
     )
     add_methods_text(Part.PAIR, training_texts.HOLDOUT_TEXT)
     return TrainedNetwork(files=files, holdout=holdout)

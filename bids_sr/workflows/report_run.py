@@ -32,28 +32,22 @@ from bids_sr.report.figure_steps import (
 from bids_sr.report.figure_steps.run_maps import SceneImages
 from bids_sr.survey.bids.inputs import BoldRun, Pair, Subject
 from bids_sr.survey.bids.precomputed import PrecomputedAnat, PrecomputedRun
-from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.evaluate_run import RunEvaluation
-from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.map_run import MappedRun
-from bids_sr.workflows.model_run import RunModel
+from bids_sr.workflows.model_run import ModeledRun
 from bids_sr.workflows.run_plan import RunPlan, SeriesCorrection
 
 _ReportFacts = dict[str, object]
 
 
 @frozen
-class ReportedRun:
-    """Results of a run that its figures are drawn from; `anat` is None if missing."""
+class ReportedRun(ModeledRun):
+    """Results of a run that its figures are drawn from."""
 
-    plan: RunPlan
-    fitted: FittedRun
-    model: RunModel
     series: RunSeries
     maps: MappedRun
     evaluation: RunEvaluation
-    anat: Anatomy | None
 
 
 def report_run(run: ReportedRun, outputs: Outputs) -> None:
@@ -66,52 +60,52 @@ def report_run(run: ReportedRun, outputs: Outputs) -> None:
 
 def _draw_preprocessing(run: ReportedRun, outputs: Outputs) -> None:
     """Draw input summary, head motion, registration and linear model of a run."""
-    registration, boldref = run.fitted.registration, run.fitted.motion.boldref
+    fitted = run.fitted
     outputs.store_figures(
         motion_figures.summarize_run(
             run.model.censoring,
-            run.fitted.outliers,
+            fitted.outliers,
             run_facts=make_run_facts(run.plan.bold, run.plan.correction),
-            n_dummy=run.fitted.n_dummy,
+            n_dummy=fitted.n_dummy,
         )
     )
     outputs.store_figures(
         motion_figures.draw_motion(
             run.model.confounds,
             run.model.preproc,
-            registration.bold_mask,
-            registration.tpms_bold,
-            run.fitted.acquired,
-            run.fitted.outliers,
-            n_dummy=run.fitted.n_dummy,
+            fitted.bold_mask,
+            fitted.tpms_bold,
+            fitted.acquired,
+            fitted.outliers,
+            n_dummy=fitted.n_dummy,
         )
     )
-    outputs.store_figures(registration_figures.show_registration(registration.facts))
+    outputs.store_figures(registration_figures.show_registration(fitted.registration_facts))
     outputs.store_figures(
         maps_figures.draw_design(run.model.preproc, run.model.linear, kinds=run.plan.maps.kinds)
     )
     if run.anat is not None:
-        assert registration.boldref2t1w_xfm is not None
+        assert fitted.boldref2t1w_xfm is not None
         outputs.store_figures(
             registration_figures.draw_coregistration(
-                boldref,
+                fitted.boldref,
                 run.anat.t1w_preproc,
                 run.anat.t1w_mask,
-                registration.boldref2t1w_xfm,
+                fitted.boldref2t1w_xfm,
                 run.anat.t1w_tpms,
             )
         )
-    if registration.guide is not None:
-        assert registration.guide_hr is not None
+    if fitted.guide is not None:
+        assert fitted.guide_hr is not None
         outputs.store_figures(
             registration_figures.draw_guide(
-                boldref,
-                registration.guide_hr,
-                read_image(registration.guide.highres_file),
-                registration.bold_mask_hr,
+                fitted.boldref,
+                fitted.guide_hr,
+                read_image(fitted.guide.highres_file),
+                fitted.bold_mask_hr,
             )
         )
-    if run.fitted.calibration is not None:
+    if fitted.calibration is not None:
         # with the self-test of the first method that uses the calibration run
         calibrated_series = next(
             request.name
@@ -122,11 +116,11 @@ def _draw_preprocessing(run: ReportedRun, outputs: Outputs) -> None:
         )
         outputs.store_figures(
             registration_figures.draw_calibration(
-                boldref,
-                registration.bold_mask,
-                run.fitted.calibration.calibration_ref,
-                run.fitted.calibration.boldref2calibration_xfm,
-                run.fitted.calibration.calibration_facts,
+                fitted.boldref,
+                fitted.bold_mask,
+                fitted.calibration.calibration_ref,
+                fitted.calibration.boldref2calibration_xfm,
+                fitted.calibration.calibration_facts,
                 run.series.self_tests[calibrated_series],
             )
         )
@@ -164,7 +158,7 @@ def make_run_facts(run: BoldRun, correction: SeriesCorrection) -> _ReportFacts:
 def _draw_series(run: ReportedRun, outputs: Outputs) -> None:
     """Draw the models and the series of a run."""
     _draw_models(run, outputs)
-    registration = run.fitted.registration
+    fitted = run.fitted
     middle_volumes = {
         name: mapped_series.results.middle for name, mapped_series in run.maps.series.items()
     }
@@ -174,7 +168,7 @@ def _draw_series(run: ReportedRun, outputs: Outputs) -> None:
         series_figures.draw_slice(
             middle_volumes,
             run.model.roi_hr,
-            registration.bold_mask_hr,
+            fitted.bold_mask_hr,
             series_names=run.plan.stored_names,
         )
     )
@@ -183,10 +177,10 @@ def _draw_series(run: ReportedRun, outputs: Outputs) -> None:
         series_figures.draw_output(
             {name: run.series.high_resolution[name].series for name in series_names},
             {name: run.maps.series[name].results.tsnr for name in (ACQUIRED, *series_names)},
-            registration.bold_mask_hr,
+            fitted.bold_mask_hr,
             run.evaluation.evidence,
-            registration.tpms_bold,
-            n_dummy=run.fitted.n_dummy,
+            fitted.tpms_bold,
+            n_dummy=fitted.n_dummy,
         )
     )
 
@@ -207,22 +201,23 @@ def _draw_models(run: ReportedRun, outputs: Outputs) -> None:
         request.name for request in run.plan.stored_series if request.learned_from == "run"
     ]
     if estimated_names:
+        fitted = run.fitted
         variance = run.series.high_resolution[estimated_names[-1]].variance
         assert variance is not None
         outputs.store_figures(
             fluctuations_figures.draw_variance(
                 variance.weight,
                 variance.self_tests,
-                run.fitted.registration.bold_mask_hr,
-                run.fitted.motion.boldref,
-                run.fitted.registration.guide_hr,
+                fitted.bold_mask_hr,
+                fitted.boldref,
+                fitted.guide_hr,
             )
         )
 
 
 def _draw_run_maps(run: ReportedRun, outputs: Outputs) -> None:
     """Draw maps, regions and clusters of a run."""
-    all_maps, images = run.maps.maps, make_scene_images(run.fitted, run.model)
+    all_maps, images = run.maps.maps, make_scene_images(run)
     activation_drawings = maps_figures.draw_activation(
         all_maps,
         images,
@@ -303,14 +298,14 @@ def _draw_evaluation(run: ReportedRun, outputs: Outputs) -> None:
     """Draw overview, map viewer, evaluation and quality control of a run."""
     _draw_viewer(run, outputs)
     _draw_overview(run, outputs)
-    registration, boldref = run.fitted.registration, run.fitted.motion.boldref
+    fitted = run.fitted
     outputs.store_figures(
         evaluation_figures.draw_evaluation(
             run.evaluation.evaluation,
             run.evaluation.verdict,
             run.evaluation.evidence,
-            boldref,
-            registration.bold_mask,
+            fitted.boldref,
+            fitted.bold_mask,
             run.evaluation.halves_figures,
             has_truth=run.plan.has_truth,
             series_names=run.plan.stored_names,
@@ -323,14 +318,14 @@ def _draw_evaluation(run: ReportedRun, outputs: Outputs) -> None:
 
 def _draw_viewer(run: ReportedRun, outputs: Outputs) -> None:
     """Draw the map viewer of a run."""
-    registration = run.fitted.registration
+    fitted = run.fitted
     viewer = draw_map_viewer.show_viewer(
         run.maps.maps,
-        registration.bold_mask_hr,
+        fitted.bold_mask_hr,
         run.evaluation.evidence,
-        run.fitted.motion.boldref,
-        registration.guide_hr,
-        registration.boldref2t1w_xfm,
+        fitted.boldref,
+        fitted.guide_hr,
+        fitted.boldref2t1w_xfm,
         None if run.anat is None else run.anat.template.std2t1w_xfm,
         series_names=run.plan.stored_names,
         n_runs=run.plan.n_runs,
@@ -343,7 +338,7 @@ def _draw_viewer(run: ReportedRun, outputs: Outputs) -> None:
 
 def _draw_overview(run: ReportedRun, outputs: Outputs) -> None:
     """Draw the first screen of a run."""
-    registration = run.fitted.registration
+    fitted = run.fitted
     all_maps = [mapped_series.half_resolution_maps for mapped_series in run.maps.series.values()]
     half_resolution_maps = next((item for item in all_maps if item is not None), None)
     outputs.store_figures(
@@ -351,10 +346,10 @@ def _draw_overview(run: ReportedRun, outputs: Outputs) -> None:
             run.evaluation.evaluation,
             run.evaluation.verdict,
             run.evaluation.evidence,
-            registration.facts,
+            fitted.registration_facts,
             run.model.confounds,
             run.maps.maps,
-            make_scene_images(run.fitted, run.model),
+            make_scene_images(run),
             dict(run.evaluation.known_activation),
             run.maps.error_maps,
             half_resolution_maps,
@@ -367,14 +362,13 @@ def _draw_overview(run: ReportedRun, outputs: Outputs) -> None:
     )
 
 
-def make_scene_images(fitted_run: FittedRun, run_model: RunModel) -> SceneImages:
+def make_scene_images(run: ModeledRun) -> SceneImages:
     """Return the images that the maps of a run are drawn on."""
-    registration = fitted_run.registration
     return SceneImages(
-        bold_mask_hr=registration.bold_mask_hr,
-        roi_hr=run_model.roi_hr,
-        boldref=fitted_run.motion.boldref,
-        guide_hr=registration.guide_hr,
+        bold_mask_hr=run.fitted.bold_mask_hr,
+        roi_hr=run.model.roi_hr,
+        boldref=run.fitted.boldref,
+        guide_hr=run.fitted.guide_hr,
     )
 
 

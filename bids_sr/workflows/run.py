@@ -8,7 +8,6 @@ from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
 from bids_sr.report import series_description
 from bids_sr.workflows.anatomy import Anatomy
-from bids_sr.workflows.combination import ProcessedRun
 from bids_sr.workflows.evaluate_run import evaluate_run
 from bids_sr.workflows.fit_run import fit_run
 from bids_sr.workflows.make_series import make_series
@@ -25,34 +24,33 @@ def process_run(
     pair: RegisteredPair | None,
     networks: Mapping[str, TrainedNetwork],
     outputs: Outputs,
-) -> ProcessedRun:
+) -> ReportedRun:
     """Process a BOLD run and report the results.
 
     `anat` and `pair`, the T2*-weighted pair of the run, are None if missing. `networks` were
-    trained on the pair, by series. Returns the results that the participant level uses.
+    trained on the pair, by series.
     """
     with subworkflow(scope_name(plan.bold.stem), run=plan.bold.stem):
         _describe_series(plan)
         fitted_run = fit_run(plan, anat, pair, outputs)
         # The grids of all following files are known after the motion correction.
         outputs = outputs.with_references(
-            boldref=fitted_run.motion.boldref, t1w=None if anat is None else anat.t1w_preproc
+            boldref=fitted_run.boldref, t1w=None if anat is None else anat.t1w_preproc
         )
-        run_model = model_run(plan, fitted_run, anat, outputs)
-        series = make_series(plan, fitted_run, run_model, anat, networks, outputs)
-        maps = map_run(plan, fitted_run, run_model, series, anat, outputs)
-        run_evaluation = evaluate_run(plan, fitted_run, run_model, series, maps, pair, outputs)
+        run = model_run(plan, fitted_run, anat, outputs)
+        series = make_series(run, networks, outputs)
+        maps = map_run(run, series, outputs)
         reported_run = ReportedRun(
             plan=plan,
             fitted=fitted_run,
-            model=run_model,
+            model=run.model,
+            anat=anat,
             series=series,
             maps=maps,
-            evaluation=run_evaluation,
-            anat=anat,
+            evaluation=evaluate_run(run, series, maps, pair, outputs),
         )
         report_run(reported_run, outputs)
-    return ProcessedRun(plan=plan, fitted_run=fitted_run, model=run_model, maps=maps)
+    return reported_run
 
 
 def _describe_series(plan: RunPlan) -> None:

@@ -344,7 +344,6 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
             kinds=activation.kinds,
             thresholds=activation.thresholds,
             smoothing=activation.smoothing,
-            factor=bold.factor,
             axis_order=bold.axis_order,
             low_pass=activation.correlation_cutoff,
             input_smoothing=preprocessing.input_smoothing,

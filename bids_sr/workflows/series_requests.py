@@ -13,9 +13,9 @@ from typing import Literal
 from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
-from bids_sr.engine.artifacts import Facts, File, Mask, Rows, Series
+from bids_sr.engine.artifacts import Facts, File, Rows
 from bids_sr.engine.outputs import Outputs
-from bids_sr.glm.regressors import Regressors
+from bids_sr.glm.steps.mapped_series import SampledSeries
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.io.series import ACQUIRED, get_need, series_name, series_names
@@ -264,36 +264,24 @@ def _iterate_placebos(
 
 
 @frozen
-class ComputedSeries:
+class ComputedSeries(SampledSeries):
     """Series of a run, with its model and test results.
 
     Optional fields are None if they do not apply to the series.
 
-    The series are motion-corrected volumes, and `mask` is the brain on their grid. `request` is
-    None for the acquired, measured and compared series. `model_file` is the applied model, and
-    `card_file` its model card. `network_files` is the network, if it was trained on volumes of the
-    run. `variance` are the prior SD maps, if the method estimates them. `holdout` are metrics on a
-    held-out pair.
-
-    `error_draws` are samples of the reconstruction error, and `acquired_draws` the acquired
-    (low-resolution) part of the same samples; None if the method has no prior. `own_regressors`
-    are seed time series in this series, one per smoothing width of the maps; empty if the
-    regressors of the run are used. `compared_facts` is the alignment of a series of another
+    `request` is None for the acquired, measured and compared series. `model_file` is the applied
+    model, and `card_file` its model card. `network_files` is the network, if it was trained on
+    volumes of the run. `variance` are the prior SD maps, if the method estimates them. `holdout`
+    are metrics on a held-out pair. `compared_facts` is the alignment of a series of another
     program to the run.
     """
 
-    name: str
-    series: Series
-    mask: Mask
     request: SeriesRequest | None = None
     model_file: File | None = None
     card_file: Facts | None = None
     network_files: ModelFiles | None = None
     variance: VarianceModel | None = None
     holdout: Rows | None = None
-    error_draws: Series | None = None
-    acquired_draws: Series | None = None
-    own_regressors: Sequence[Regressors] = ()
     compared_facts: Facts | None = None
 
 

@@ -1,33 +1,23 @@
 """Reference images of the primary series in the output spaces."""
 
-from collections.abc import Mapping
-
-from bids_sr.config.spaces import Space
 from bids_sr.engine.artifacts import Series
 from bids_sr.engine.flow import subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.io.grids import BOLDREF
 from bids_sr.report import primary_dataset
-from bids_sr.spatial.output_grids import OutputGrid
-from bids_sr.workflows.fit_run import FittedRun
-from bids_sr.workflows.run_plan import RunPlan
+from bids_sr.workflows.model_run import ModeledRun
 
 
-def show_spaces(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    primary: Series,
-    grids: Mapping[Space, OutputGrid],
-    outputs: Outputs,
-) -> None:
+def show_spaces(run: ModeledRun, primary: Series, outputs: Outputs) -> None:
     """Store the mean image of the primary series in each output space, and brain masks.
 
     In the space of the run, only the mean image is stored, because `fit_run` exports the mask.
 
-    `primary` is on the high-resolution grid, and `grids` are in other spaces.
+    `primary` is on the high-resolution grid.
     """
+    plan = run.plan
     with subworkflow(f"{plan.primary}_shown", high_resolution=True):
-        mean = primary_dataset.average_series(primary, n_dummy=fitted_run.n_dummy)
+        mean = primary_dataset.average_series(primary, n_dummy=run.fitted.n_dummy)
         if plan.in_func:
             outputs.store(
                 mean,
@@ -35,11 +25,9 @@ def show_spaces(
                 sidecar=primary_dataset.SERIES_MEAN_SIDECAR,
                 exported_only=True,
             )
-    for space, grid in grids.items():
+    for space, grid in run.model.grids.items():
         with subworkflow("_".join(["shown_in", *space.entities.values()]) + "_wf"):
-            boldref, mask = primary_dataset.show_in_space(
-                mean, fitted_run.registration.bold_mask_hr, grid
-            )
+            boldref, mask = primary_dataset.show_in_space(mean, run.fitted.bold_mask_hr, grid)
             outputs.store(
                 boldref,
                 {**space.entities, "suffix": "boldref"},

@@ -28,8 +28,7 @@ from bids_sr.structural.steps import (
     preparation,
     preparation_text,
 )
-from bids_sr.structural.steps.preparation import PreparedScans
-from bids_sr.structural.steps.scans import ScanPreparation
+from bids_sr.structural.steps.scans import PreparedScans, ScanPreparation
 from bids_sr.structural.survey import find_simulated_factor, parse_session
 from bids_sr.survey.bids.inputs import LowresScan, ModelInput, Pair, Subject
 from bids_sr.survey.bids.pretrained_models import input_of_models
@@ -162,16 +161,12 @@ def _process_control_session(
         suffixes=suffixes,
         preparation=scan_settings,
     )
-    assert prepared_scans.fine_scans is not None
-    assert prepared_scans.scan_brain is not None
     add_methods_text(Part.ANATOMY, preparation_text.CONTROL_PREPARATION_TEXT)
+    assert prepared_scans.fine_scans is not None
     outputs.store(prepared_scans.fine_scans)
     _store_mask(scan_settings, prepared_scans.scan_mask, suffixes, outputs, is_model_grid=False)
     metrics, columns, dseg = measures.measure_control(
-        prepared_scans.fine_scans,
-        prepared_scans.scan_mask,
-        prepared_scans.scan_brain,
-        prepared_scans.scan_facts,
+        prepared_scans,
         settings.anat.lesion_template,
         suffixes=suffixes,
         anat_tools=settings.anat.tools,
@@ -250,11 +245,8 @@ def _process_lowres_session(
     results = _apply_methods(analysis, subject, prepared_head, {}, outputs, outputs)
     outputs.store_figures(
         structural_figures.draw_lowres(
-            prepared_scans.coarse_scans,
-            prepared_scans.other_scans,
+            prepared_scans,
             concatenate(result.superresolved_scans for result in results),
-            prepared_scans.scan_mask,
-            prepared_scans.scan_facts,
             session=session,
         )
     )
@@ -310,15 +302,8 @@ def _process_pairs(
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         with subworkflow("measured"):
             results = _apply_methods(analysis, subject, prepared_head, networks, outputs, figures)
-            assert scans.fine_scans is not None
-            assert scans.scan_brain is not None
             metrics, columns, dseg, classes = measures.measure_scans(
-                scans.fine_scans,
-                scans.coarse_scans,
-                scans.other_scans,
-                scans.scan_mask,
-                scans.scan_brain,
-                scans.scan_facts,
+                scans,
                 concatenate(result.superresolved_scans for result in results),
                 [result.card_file for result in results],
                 settings.anat.lesion_template,
@@ -337,15 +322,11 @@ def _process_pairs(
             outputs.store(classes)
         figures.store_figures(
             structural_figures.draw_scans(
-                scans.fine_scans,
-                scans.coarse_scans,
-                scans.other_scans,
-                scans.scan_mask,
+                scans,
                 concatenate(result.superresolved_scans for result in results),
                 [result.card_file for result in results],
                 metrics,
                 classes,
-                scans.scan_facts,
                 lesion_reference(settings, subject),
                 subject_facts=facts,
             )
@@ -496,12 +477,7 @@ def _apply_method(
         outputs.store(superresolved_scans, level="minimal")
         figures.store_figures(
             structural_figures.explain_scans(
-                scans.coarse_scans,
-                superresolved_scans,
-                scans.scan_mask,
-                network,
-                scans.fine_scans,
-                method_label=label,
+                scans, superresolved_scans, network, method_label=label
             )
         )
     return SuperResolvedScans(superresolved_scans=superresolved_scans, card_file=network.card_file)

@@ -24,7 +24,6 @@ from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.steps.linear_models import DesignInputs
 from bids_sr.io.confound_names import MOTION_REGRESSORS
-from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED_BAND
@@ -34,6 +33,7 @@ from bids_sr.preproc.head_comparison import resample_with_field_of_view, signal_
 from bids_sr.preproc.head_motion import motion_columns
 from bids_sr.preproc.rigid import register_rigid
 from bids_sr.preproc.same_contrast import refine
+from bids_sr.preproc.steps.aligned_series import RunBrain
 from bids_sr.preproc.steps.outlier_volumes import add_alternation, reasons_by_volume
 from bids_sr.preproc.temporal_regressors import time_column_names
 from bids_sr.spatial.itk_files import Transforms
@@ -68,14 +68,11 @@ def measure_other_run(
     hmc_xfms: Transforms,
     motion: Table,
     regressors: Regressors,
-    boldref: Image,
-    bold_mask: Mask,
-    bold_mask_hr: Mask,
+    brain: RunBrain,
     here: Path = HERE,
     time_columns: Confounds | None = None,
     outliers: Facts | None = None,
     *,
-    factor: Factor,
     n_dummy: int,
     design: DesignSettings,
     random_seed: int,
@@ -86,9 +83,9 @@ def measure_other_run(
 
     `other_ref` is the boldref of the other run. This run also has `stc`, `head_mask`, `hmc_xfms`,
     `motion`, `regressors`, `outliers` and `design`, and `time_columns` are the columns of its
-    temporal model. `boldref`, `bold_mask` and `bold_mask_hr` are of the evaluated run, which the
-    other run is registered to.
+    temporal model. `brain` is of the evaluated run, which the other run is registered to.
     """
+    boldref, bold_mask, bold_mask_hr = brain.boldref, brain.bold_mask, brain.bold_mask_hr
     registration = register_rigid(
         boldref,
         other_ref,
@@ -109,11 +106,11 @@ def measure_other_run(
     write_series(
         stc,
         resampled_file,
-        make_upsampler(ACQUIRED_BAND, UpsamplerInputs(factor=factor)),
+        make_upsampler(ACQUIRED_BAND, UpsamplerInputs(factor=brain.factor)),
         hmc_xfms @ xfm,
         bold_mask_hr.data.shape,
         bold_mask_hr.affine,
-        factor=factor,
+        factor=brain.factor,
     )
     with threadpool_limits(1), SeriesReader(resampled_file) as resampled:
         blocks = inputs.build_block_design(

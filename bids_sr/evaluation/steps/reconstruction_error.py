@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows, Series
+from bids_sr.engine.artifacts import Derivative, File, Map, Rows, Series
 from bids_sr.engine.metric_rows import MetricRow, metric_rows
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import MAPS, VARIANCE
@@ -32,6 +32,7 @@ from bids_sr.evaluation.steps.half_resolution_maps import save_half_resolution_m
 from bids_sr.evaluation.tested_detail import MIN_UNITS
 from bids_sr.glm.steps.activation import write_map
 from bids_sr.glm.steps.linear_models import LinearModel
+from bids_sr.glm.steps.mapped_series import ErrorDraws
 from bids_sr.glm.vein_signs import VeinSigns
 from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor
@@ -41,8 +42,8 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import map_label
 from bids_sr.io.volume import Volume
 from bids_sr.io.word_lists import enumerate_words
+from bids_sr.preproc.steps.aligned_series import BoldBrain, PosedBrain
 from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
-from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.matrices import ResolutionError
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.models.card import ModelCard, was_applied
@@ -91,17 +92,14 @@ def describe_tested_detail(*, at_rest: bool) -> str:
 )
 def check_intervals(
     preproc: Series,
-    bold_mask: Mask,
-    hmc_xfms: Transforms,
+    run: PosedBrain,
     model_file: File,
     linear_model: LinearModel,
     calibration: Calibration | None = None,
-    outliers: Facts | None = None,
     *,
     here: Path = HERE,
     series_name: str,
     smoothing: Sequence[float],
-    factor: Factor,
     random_seed: int,
     omp_nthreads: int,
     keeps_blocks: bool = False,
@@ -113,13 +111,11 @@ def check_intervals(
     acquired detail. If the model was calibrated, the patterns of the calibration run are
     downsampled as well.
 
-    `preproc` is motion-corrected, and `bold_mask` is on the acquired grid. `hmc_xfms` are
-    transforms of boldref points to points of each volume (T, 4, 4; RAS mm). `model_file` contains
-    the prior SD maps of the run, with the model card in the same folder. `calibration` is the
-    calibration run of the model; None if there is none. The prior does not use the volumes in
-    `outliers`; None if they were not searched. `smoothing` is the smoothing of the maps (FWHM,
-    mm). `random_seed` is the seed of the prior and of its samples. `keeps_blocks` states whether
-    the second value has effects of blocks, which contrasts over runs need.
+    `preproc` is motion-corrected. `model_file` contains the prior SD maps of the run, with the
+    model card in the same folder. `calibration` is the calibration run of the model; None if there
+    is none. The prior does not use outlier volumes. `smoothing` is the smoothing of the maps
+    (FWHM, mm). `random_seed` is the seed of the prior and of its samples. `keeps_blocks` states
+    whether the second value has effects of blocks, which contrasts over runs need.
 
     Returns the smoothness of the run; one ``coverage_one_level_down`` per contrast; and rows of
     `iterate_tested_detail`, if the blocks can be split into halves. The second value is a file of
@@ -133,15 +129,15 @@ def check_intervals(
     try:
         result = run_half_resolution_test(
             preproc,
-            bold_mask,
-            hmc_xfms,
-            _downsample_calibration(recipe, model.card, calibration, preproc, factor),
+            run.bold_mask,
+            run.hmc_xfms,
+            _downsample_calibration(recipe, model.card, calibration, preproc, run.factor),
             linear_model,
             here,
-            outliers=list(reasons_by_volume(outliers)),
+            outliers=list(reasons_by_volume(run.outliers)),
             series_name=series_name,
             smoothing=smoothing,
-            factor=factor,
+            factor=run.factor,
             random_seed=random_seed,
             omp_nthreads=omp_nthreads,
             keeps_blocks=keeps_blocks,
@@ -151,7 +147,7 @@ def check_intervals(
         return [], save_half_resolution_maps(None, here)
     detail_rows: Iterator[MetricRow] = iter(())
     if result.effects is not None:
-        detail_rows = result.effects.score_detail(linear_model.contrasts, factor)
+        detail_rows = result.effects.score_detail(linear_model.contrasts, run.factor)
     rows = [*detail_rows, *result.run_rows]
     return rows, save_half_resolution_maps(result.maps, here)
 
@@ -234,26 +230,18 @@ def _name_widths(smoothing: Sequence[float]) -> str:
 def measure_error(
     maps: list[Map],
     acquired_maps: list[Map],
-    mask: Mask,
-    bold_mask: Mask,
+    draws: ErrorDraws,
+    brain: BoldBrain,
     coverage_rows: Rows,
-    boldref: Image,
-    error_draws: Series | None = None,
-    acquired_draws: Series | None = None,
     *,
     here: Path = HERE,
-    series_name: str,
     smoothing: Sequence[float],
-    factor: Factor,
 ) -> tuple[list[Map], Rows, list[Map]]:
     """Map the reconstruction error of a series, with masks of voxels, and find large effects.
 
-    Effects of `acquired_maps` at the narrowest smoothing scale the samples. `mask` is the brain on
-    the grid of the series, and `bold_mask` on the acquired grid. `coverage_rows` are the result of
-    `check_intervals`.  `error_draws` are samples of the reconstruction error, (X, Y, Z, samples);
-    None if the method has no prior. `acquired_draws` are the acquired (low-resolution) part of the
-    same samples. `smoothing` is the smoothing of the maps (FWHM, mm). `factor` is the ratio of
-    acquired to high-resolution voxel size, per axis.
+    Effects of `acquired_maps` at the narrowest smoothing scale the samples of the series
+    (`draws`). `coverage_rows` are the result of `check_intervals`. `smoothing` is the smoothing of
+    the maps (FWHM, mm).
 
     Returns error maps with masks of sign reliable voxels; coverage, sizes of the
     regions, their shares of the wrong sign and signs of veins, and large effects of contrasts
@@ -261,11 +249,10 @@ def measure_error(
     mean squares of the samples, from which the error of several runs is computed (`ERROR_POWER` by
     smoothing, `ACQUIRED_POWER`). All are empty if there are no samples.
     """
-    if error_draws is None or acquired_draws is None:
+    samples = gather_samples(draws, brain)
+    if samples is None:
         return [], [], []
-    samples = ErrorSamples(
-        errors=error_draws, acquired=acquired_draws, brain=bold_mask, brain_hr=mask
-    )
+    series_name, mask, bold_mask = draws.series_name, draws.mask, brain.bold_mask
     acquired_power = samples.compute_acquired_power(min(smoothing))
     scales = scale_by_contrast(samples, acquired_maps, acquired_power, min(smoothing))
     error_powers = [
@@ -277,7 +264,7 @@ def measure_error(
         contrast: acquired["effect"].volume
         for contrast, acquired in iterate_contrasts(acquired_maps, min(smoothing))
     }
-    veins = VeinSigns.find(boldref, bold_mask, acquired_effects, mask)
+    veins = VeinSigns.find(brain.boldref, bold_mask, acquired_effects, mask)
     error_maps: list[Derivative] = []
     rows: list[MetricRow] = list(coverage_rows)
     for width in smoothing:
@@ -318,9 +305,21 @@ def measure_error(
                     fwhm_mm=width,
                 )
     rows += _list_large_effects(
-        maps, acquired_maps, mask, veins.dark, coverage_rows, series_name, factor
+        maps, acquired_maps, mask, veins.dark, coverage_rows, series_name, brain.factor
     )
     return error_maps, rows, error_powers
+
+
+def gather_samples(draws: ErrorDraws, brain: BoldBrain) -> ErrorSamples | None:
+    """Return the samples of the reconstruction error of a series; None if there are none."""
+    if draws.error_draws is None or draws.acquired_draws is None:
+        return None
+    return ErrorSamples(
+        errors=draws.error_draws,
+        acquired=draws.acquired_draws,
+        brain=brain.bold_mask,
+        brain_hr=draws.mask,
+    )
 
 
 def scale_by_contrast(

@@ -59,26 +59,12 @@ class EffectsComparison:
 
 @step(Stage.EVALUATION, makes="halves_figures", memory=EFFECTS)
 def gather_fine_effects(
-    effects: dict[str, File],
-    bold_mask_hr: Mask,
-    roi_hr: Mask,
-    here: Path = HERE,
-    *,
-    contrasts: Contrasts,
-    factor: Factor,
+    effects: dict[str, File], comparison: EffectsComparison, here: Path = HERE
 ) -> File:
     """Write effects above the acquired Nyquist frequency in every series (.npz), for figures.
 
     `effects` are files of all series on the high-resolution grid, which are read one at a time.
     """
-    comparison = EffectsComparison(
-        bold_mask_hr=bold_mask_hr,
-        roi_hr=roi_hr,
-        contrasts=contrasts,
-        factor=factor,
-        random_seed=0,
-        n_boot=0,
-    )
     run = make_run_effects(effects, comparison)
     with threadpool_limits(1):
         return save_fine_effects(run, here / "fine_effects.npz")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bids_sr.engine.artifacts import Image, Map, Mask, Series
+from bids_sr.engine.artifacts import Map, Mask, Series
 from bids_sr.engine.step import Stage, step
 from bids_sr.engine.step_memory import MAPS
 from bids_sr.evaluation.qc_flags import Flags
@@ -18,6 +18,7 @@ from bids_sr.glm.steps.map_comparison import sort_maps_of_run
 from bids_sr.glm.steps.region_growth import select_contrasts
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
+from bids_sr.preproc.steps.aligned_series import BoldBrain
 from bids_sr.spatial.masks import compute_mean_signal
 
 
@@ -25,17 +26,16 @@ from bids_sr.spatial.masks import compute_mean_signal
 def check_region(
     preproc: Series,
     acquired_maps: list[Map],
-    boldref: Image,
-    bold_mask: Mask,
+    brain: BoldBrain,
     roi_bold: Mask,
     model: LinearModel,
 ) -> Flags:
     """Check whether a run and its region of interest respond to the task.
 
     `preproc` is the acquired series, corrected for motion, and `acquired_maps` are its maps of the
-    linear model; the z maps with the largest smoothing define active voxels. The mean of `boldref`
-    in the brain `bold_mask` is 100 %. `roi_bold` is the region of interest; all images are on the
-    acquired grid. If the region is the whole brain, only the response of the run is checked.
+    linear model; the z maps with the largest smoothing define active voxels. The mean of the
+    boldref in the `brain` is 100 %. `roi_bold` is the region of interest on the acquired grid. If
+    the region is the whole brain, only the response of the run is checked.
 
     The conditions are compared with rest; contrasts of a run without such conditions are used
     instead.
@@ -50,6 +50,7 @@ def check_region(
     }
     if not z_maps:
         return ()
+    bold_mask = brain.bold_mask
     mask = bold_mask.data
     region = roi_bold.data & mask
     is_named = bool(region.any()) and not np.array_equal(region, mask)
@@ -62,5 +63,5 @@ def check_region(
         model.build_design(preproc),
         {name: contrasts[name] for name in z_maps},
     )
-    percent = 100 / compute_mean_signal(boldref.data, mask)
+    percent = 100 / compute_mean_signal(brain.boldref.data, mask)
     return tuple(list_response_flags(response.times(percent), is_named=is_named))

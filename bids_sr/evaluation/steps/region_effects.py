@@ -10,7 +10,6 @@ from bids_sr.boilerplate import data_of
 from bids_sr.engine.artifacts import (
     Derivative,
     Facts,
-    Image,
     Map,
     Mask,
     Rows,
@@ -24,7 +23,7 @@ from bids_sr.engine.step_memory import MAPS
 from bids_sr.evaluation.detail_support import classify_detail
 from bids_sr.evaluation.statistics.multiple_comparisons import benjamini_hochberg
 from bids_sr.evaluation.steps.error_maps import iterate_contrasts
-from bids_sr.evaluation.steps.reconstruction_error import scale_by_contrast
+from bids_sr.evaluation.steps.reconstruction_error import gather_samples, scale_by_contrast
 from bids_sr.glm.clusters import find_main_label, largest_clusters
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design, contrast_vector
@@ -37,16 +36,17 @@ from bids_sr.glm.region_means import (
     locate_region,
     weigh_means,
 )
-from bids_sr.glm.regressors import Regressors
+from bids_sr.glm.steps.atlas_regions import AtlasOfRun
 from bids_sr.glm.steps.linear_models import LinearModel
+from bids_sr.glm.steps.mapped_series import SampledSeries
 from bids_sr.glm.vein_signs import VeinSigns
 from bids_sr.io.grids import Shape
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED
+from bids_sr.preproc.steps.aligned_series import BoldBrain
 from bids_sr.spatial.masks import compute_mean_signal
-from bids_sr.sr.steps.error_samples import ErrorSamples
 
 REGIONS_TEXT = (
     "The mean effect of a region and its noise were estimated from the mean time series of the"
@@ -68,25 +68,16 @@ _Mean = tuple[Region, float]
     cost=RunTime(always=1.0, volumes=0.005, high=0.5),
 )
 def measure_regions(
-    series: Series,
-    mask: Mask,
+    sampled: SampledSeries,
     model: LinearModel,
-    boldref: Image,
-    bold_mask: Mask,
+    brain: BoldBrain,
     acquired_maps: list[Map],
-    region_masks: Sequence[Mask] = (),
+    region_masks: dict[str, Mask] | None = None,
     coverage_rows: Rows | None = None,
-    own_regressors: Sequence[Regressors] = (),
     other_series: dict[str, Series] | None = None,
-    atlas_bold: Image | None = None,
-    atlas_bold_hr: Image | None = None,
-    atlas_labels: Table | None = None,
-    error_draws: Series | None = None,
-    acquired_draws: Series | None = None,
+    atlas: AtlasOfRun | None = None,
     *,
-    series_name: str,
     exported_name: str,
-    region_names: Sequence[str],
     region_origin: Origin,
     smoothing: Sequence[float],
     input_smoothing: float,
@@ -103,42 +94,38 @@ def measure_regions(
     over a region, so that the result includes the correlation of errors between voxels. The
     interval of an effect covers noise and reconstruction error.
 
-    `series` is in BOLD signal units and includes dummies. `mask` and `region_masks`, which have
-    the names `region_names`, are on its grid. The mean of `boldref` in `bold_mask`, on the
-    acquired grid, is 100 % in all effects. Effects of `acquired_maps` at the narrowest smoothing
+    The `region_masks`, by name, are on the grid of the `sampled` series. The mean of the boldref
+    in the `brain` is 100 % in all effects. Effects of `acquired_maps` at the narrowest smoothing
     scale the samples. `coverage_rows` are the tests of the detail of the series `exported_name`;
-    None if it has no prior. `atlas_bold` and `atlas_bold_hr` are the labels of the atlas on the
-    acquired and on the high-resolution grid, and `atlas_labels` their names; None if there is no
-    T1w image.
-
-    `own_regressors` are seed time series of this series, one per smoothing width; if empty, the
-    regressors of the model are used. `other_series` are series on the acquired grid or on the grid
-    of this series, by the name of their column in the table. `error_draws` are samples of the
-    reconstruction error, (X, Y, Z, samples), and `acquired_draws` the acquired (low-resolution)
-    part of the same samples; None if the series has no estimate of the error. `smoothing` is the
-    smoothing of the maps, and `input_smoothing` the smoothing of the acquired volumes (FWHM, mm).
+    None if it has no prior. `atlas` is None if there is no T1w image. `other_series` are series on
+    the acquired grid or on the grid of this series, by the name of their column in the table.
+    `smoothing` is the smoothing of the maps, and `input_smoothing` the smoothing of the acquired
+    volumes (FWHM, mm).
 
     Returns one row per region, contrast and width. Regions without a voxel in the brain, or with
     all of its voxels, have no rows.
     """
+    series_name, series, mask = sampled.series_name, sampled.series, sampled.mask
+    own_regressors, bold_mask = sampled.own_regressors, brain.bold_mask
     means = [
         (region, float(width))
-        for name, region_mask in zip(region_names, region_masks, strict=True)
+        for name, region_mask in (region_masks or {}).items()
         if (region := locate_region(name, region_origin, region_mask.data, mask.data)) is not None
         for width in smoothing
     ]
     width = min(map(float, smoothing))
     regions: dict[Shape, list[Region]] = {}
     if series_name == exported_name:
-        names = _list_label_names(atlas_labels)
+        names = {} if atlas is None else atlas.names
+        labels = (None, None) if atlas is None else (atlas.atlas_bold, atlas.atlas_bold_hr)
         supports = classify_detail(coverage_rows or (), exported_name).values()
         recovered = [support.map_contrast for support in supports if support.state == "recovered"]
         regions = {
-            brain.data.shape: [
-                *_find_clusters(acquired_maps, recovered, bold_mask, brain, atlas_bold, names),
-                *_find_atlas_regions(atlas, names, brain),
+            own_mask.data.shape: [
+                *_find_clusters(acquired_maps, recovered, bold_mask, own_mask, labels[0], names),
+                *_find_atlas_regions(own_labels, names, own_mask),
             ]
-            for brain, atlas in ((bold_mask, atlas_bold), (mask, atlas_bold_hr))
+            for own_mask, own_labels in zip((bold_mask, mask), labels, strict=True)
         }
         means += [(region, width) for region in regions[mask.data.shape]]
     if not means:
@@ -154,12 +141,9 @@ def measure_regions(
     }
     designs, contrasts = model.build_designs(series, smoothing, own_regressors)
     effects = _fit_means(mean_series, means, designs, contrasts, other_means)
-    percent = 100 / compute_mean_signal(boldref.data, bold_mask.data)
+    percent = 100 / compute_mean_signal(brain.boldref.data, bold_mask.data)
     error_sds: dict[str, list[float]] = {}
-    if error_draws is not None and acquired_draws is not None:
-        samples = ErrorSamples(
-            errors=error_draws, acquired=acquired_draws, brain=bold_mask, brain_hr=mask
-        )
+    if (samples := gather_samples(sampled, brain)) is not None:
         acquired_power = samples.compute_acquired_power(width)
         scales = scale_by_contrast(samples, acquired_maps, acquired_power, width)
         sds = samples.compute_mean_sds(weights, list(scales.values()))
@@ -168,8 +152,8 @@ def measure_regions(
         contrast: fitted_maps["effect"].volume
         for contrast, fitted_maps in iterate_contrasts(acquired_maps, width)
     }
-    veins = VeinSigns.find(boldref, bold_mask, acquired_effects, mask)
-    error_dof = 1.0 if error_draws is None else float(error_draws.shape[3])
+    veins = VeinSigns.find(brain.boldref, bold_mask, acquired_effects, mask)
+    error_dof = 1.0 if samples is None else float(samples.errors.shape[3])
     rows = [
         {"series": series_name, "input_fwhm_mm": input_smoothing}
         | _make_row(mean, contrast, effect.times(percent), error_sd, error_dof)
@@ -183,13 +167,6 @@ def measure_regions(
     for _, tested in table[table["origin"] == "atlas"].groupby("contrast"):
         table.loc[tested.index, "q"] = benjamini_hochberg(tested["p"].tolist())
     return table[list(COLUMNS)]
-
-
-def _list_label_names(atlas_labels: pd.DataFrame | None) -> dict[int, str]:
-    """Return the names of atlas labels by number; no names if there is no atlas."""
-    if atlas_labels is None:
-        return {}
-    return dict(zip(atlas_labels["index"], atlas_labels["name"], strict=True))
 
 
 def _find_clusters(

@@ -21,15 +21,17 @@ from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
 from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.series_quality import QualitySums, quality_metrics
 from bids_sr.glm.steps.linear_models import LinearModel
+from bids_sr.glm.steps.mapped_series import MaskedSeries
 from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import link_or_copy
 from bids_sr.io.frozen import frozen
-from bids_sr.io.grids import AxisOrder, Factor
+from bids_sr.io.grids import AxisOrder
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, map_label
 from bids_sr.preproc.model_confounds import model_confounds
+from bids_sr.preproc.steps.aligned_series import BoldBrain
 from bids_sr.preproc.temporal_regressors import uncensored_volumes
 from bids_sr.spatial.masks import compute_mean_signal
 
@@ -48,7 +50,6 @@ class MapSettings(ActivationSettings):
 
     thresholds: Sequence[str]
     smoothing: Sequence[float]
-    factor: Factor
     axis_order: AxisOrder
     input_smoothing: float = 0.0
 
@@ -75,18 +76,14 @@ def _estimate_map_cost(contrasts: Contrasts) -> RunTime:
 
 @step(Stage.MAPS, memory=MAPS, cost=_estimate_map_cost)
 def map_series(
-    series: Series,
-    mask: Mask,
+    masked: MaskedSeries,
     roi: Mask,
     model: LinearModel,
-    boldref: Image,
-    bold_mask: Mask,
+    brain: BoldBrain,
     here: Path = HERE,
-    own_regressors: Sequence[Regressors] = (),
     zerofilled: Series | None = None,
     zerofilled_maps: SeriesMaps | None = None,
     *,
-    series_name: str,
     settings: MapSettings,
 ) -> SeriesMaps:
     """Map correlation and linear model of one series, with regions, metrics and image quality.
@@ -95,14 +92,13 @@ def map_series(
     smoothness of its uncensored steady-state volumes. Figures use its middle volume and tSNR map
     instead of the series.
 
-    `series` is in BOLD signal units and includes dummies. `mask` and `roi` are on its grid. The
-    mean of `boldref` in `bold_mask` is 100 % in all effects of the run: maps, tables and regions
-    are in percent from here on, for every series. Block effects and tests are in signal units.
-    Regressors of the `model` are also used for correlations. `own_regressors` are seed time series
-    of this series, one per smoothing width; if empty, the regressors of the model are used at all
-    widths. `zerofilled_maps` are reused if the series is the same file as the `zerofilled` series,
-    because its method was not applied.
+    `roi` is on the grid of the series. The mean of the boldref in the `brain` is 100 % in all
+    effects of the run: maps, tables and regions are in percent from here on, for every series.
+    Block effects and tests are in signal units. Regressors of the `model` are also used for
+    correlations. `zerofilled_maps` are reused if the series is the same file as the `zerofilled`
+    series, because its method was not applied.
     """
+    series_name, series, mask = masked.series_name, masked.series, masked.mask
     middle = Volume(series.volume(series.shape[3] // 2), series.affine)
     if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
         assert zerofilled_maps is not None
@@ -113,13 +109,13 @@ def map_series(
     if series_name == ACQUIRED:
         _warn_of_missing_confounds(model)
     sums = _make_quality_sums(series, mask.data, model)
-    designs, contrasts = model.build_designs(series, settings.smoothing, own_regressors)
-    if not own_regressors:
+    designs, contrasts = model.build_designs(series, settings.smoothing, masked.own_regressors)
+    if not masked.own_regressors:
         _warn_of_silent_conditions(model.inputs.regressors, designs)
     fits = map_activation(
         series, mask.data, designs, contrasts, settings, scratch=here, inspect_volumes=sums.add
     )
-    mean_signal = compute_mean_signal(boldref.data, bold_mask.data)
+    mean_signal = compute_mean_signal(brain.boldref.data, brain.bold_mask.data)
     maps: list[Derivative] = []
     rows: list[MetricRow] = []
     thresholds = parse_thresholds(settings.thresholds)
@@ -151,7 +147,7 @@ def map_series(
             affine=series.affine,
             series=series_name,
             fwhm_mm=fwhm_mm,
-            per_acquired=1 if series_name == ACQUIRED else prod(settings.factor),
+            per_acquired=1 if series_name == ACQUIRED else prod(brain.factor),
         )
     quality = sums.quality()
     return SeriesMaps(
@@ -171,40 +167,28 @@ def _link_maps(
     here: Path,
 ) -> SeriesMaps:
     """Return the maps of a series under the name of another series with the same values."""
+    linked_maps = []
+    for derivative in maps.maps:
+        fwhm_mm = as_number(derivative.sidecar["SmoothingFWHM"])
+        threshold_label = str(derivative.sidecar.get("ThresholdLabel", ""))
+        shared_sidecar = map_sidecars.common_sidecar(
+            series=series_name, fwhm_mm=fwhm_mm, zooms=zooms, axis_order=axis_order
+        )
+        desc = map_label(series_name, fwhm_mm, threshold_label)
+        relabeled = replace(
+            derivative,
+            entities={**derivative.entities, "desc": desc},
+            sidecar={**derivative.sidecar, **shared_sidecar},
+        )
+        path = here / f"{relabeled.name}.nii"
+        link_or_copy(Path(str(derivative.content)), path)
+        linked_maps.append(replace(relabeled, content=path))
     return replace(
         maps,
-        maps=[
-            _link_map(derivative, series_name, zooms, axis_order, here) for derivative in maps.maps
-        ],
+        maps=linked_maps,
         map_metrics=[replace(row, series=series_name) for row in maps.map_metrics],
         quality=[replace(row, series=series_name) for row in maps.quality],
     )
-
-
-def _link_map(
-    derivative: Derivative,
-    series_name: str,
-    zooms: Sequence[float],
-    axis_order: AxisOrder,
-    here: Path,
-) -> Derivative:
-    """Link a map or region under the name of a series with the same values."""
-    fwhm_mm = as_number(derivative.sidecar["SmoothingFWHM"])
-    threshold_label = str(derivative.sidecar.get("ThresholdLabel", ""))
-    shared_sidecar = map_sidecars.common_sidecar(
-        series=series_name, fwhm_mm=fwhm_mm, zooms=zooms, axis_order=axis_order
-    )
-    relabeled = replace(
-        derivative,
-        entities={
-            **derivative.entities,
-            "desc": map_label(series_name, fwhm_mm, threshold_label),
-        },
-        sidecar={**derivative.sidecar, **shared_sidecar},
-    )
-    path = here / f"{relabeled.name}.nii"
-    link_or_copy(Path(str(derivative.content)), path)
-    return replace(relabeled, content=path)
 
 
 def _warn_of_missing_confounds(model: LinearModel) -> None:

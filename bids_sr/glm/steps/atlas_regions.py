@@ -9,15 +9,54 @@ import pandas as pd
 from bids_sr.engine.artifacts import File, Image, Mask, Table
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import REGION
+from bids_sr.io.frozen import frozen
 from bids_sr.io.region_names import atlas_title, find_atlas, is_file, region_labels
 from bids_sr.io.region_spaces import TEMPLATE, RegionSpace
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import apply, load
 from bids_sr.preproc.bold_regions import chain_through_t1w
+from bids_sr.preproc.steps.aligned_series import BrainMasks
 from bids_sr.preproc.template_regions import find_region, resample_to_t1w
 from bids_sr.preproc.templates import atlas_region
 from bids_sr.spatial.itk_files import Transforms
+
+
+@frozen
+class Atlas:
+    """Atlas: label image, names of the labels, and transforms of T1w points to its space."""
+
+    atlas_source: Image
+    atlas_labels: Table
+    atlas_xfms: Sequence[File] = ()
+
+    def select_region(self, labels: Sequence[str]) -> Volume:
+        """Return the union of some labels on the grid of the atlas."""
+        names = self.atlas_labels
+        return atlas_region(
+            self.atlas_source, labels, dict(zip(names["name"], names["index"], strict=True))
+        )
+
+
+@frozen
+class AtlasLabels:
+    """Labels of an atlas on the acquired and on the high-resolution grid of a run."""
+
+    atlas_bold: Image
+    atlas_bold_hr: Image
+
+
+@frozen
+class AtlasOfRun(AtlasLabels):
+    """Labels of an atlas on both grids of a run, with their names."""
+
+    atlas_labels: Table
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Names of the labels by number."""
+        return dict(zip(self.atlas_labels["index"], self.atlas_labels["name"], strict=True))
+
 
 _REGION_TEXTS = {
     "motor": (
@@ -87,38 +126,37 @@ def resample_atlas(
 
 @step(
     Stage.ANATOMY,
-    makes=("atlas_bold", "atlas_bold_hr"),
     memory=REGION,
     cost=RunTime(always=0.3, high=0.3),
 )
 def atlas_to_bold(
-    bold_mask: Mask,
-    bold_mask_hr: Mask,
-    atlas_source: Image,
+    brain: BrainMasks,
+    atlas: Atlas,
     boldref2t1w_xfm: Transforms,
-    atlas_xfms: Sequence[File] = (),
     *,
     here: Path = HERE,
     random_seed: int,
-) -> tuple[Image, Image]:
+) -> AtlasLabels:
     """Resample the labels of an atlas to the grids of a run, with a single interpolation per grid.
 
-    `bold_mask` and `bold_mask_hr` define the acquired and the high-resolution grid.
-    `boldref2t1w_xfm` is the transform of T1w points to boldref points (1, 4, 4; RAS mm), and
-    `atlas_xfms` are transforms of T1w points to the space of the label image `atlas_source`.
+    `boldref2t1w_xfm` is the transform of T1w points to boldref points (1, 4, 4; RAS mm).
     """
-    chain = chain_through_t1w(boldref2t1w_xfm[0], atlas_xfms, here)
+    chain = chain_through_t1w(boldref2t1w_xfm[0], atlas.atlas_xfms, here)
+    source, grids = atlas.atlas_source, (brain.bold_mask, brain.bold_mask_hr)
     labels, labels_hr = (
         apply(
-            atlas_source.like(atlas_source.data.astype(np.float32)),
+            source.like(source.data.astype(np.float32)),
             grid,
             chain,
             seed=random_seed,
             interpolator="nearestNeighbor",
         )
-        for grid in (bold_mask, bold_mask_hr)
+        for grid in grids
     )
-    return Volume(labels, bold_mask.affine), Volume(labels_hr, bold_mask_hr.affine)
+    return AtlasLabels(
+        atlas_bold=Volume(labels, grids[0].affine),
+        atlas_bold_hr=Volume(labels_hr, grids[1].affine),
+    )
 
 
 def describe_regions(rois: Sequence[str], atlas: str) -> str:
@@ -148,30 +186,26 @@ def define_region(
     t1w_preproc: Image,
     t1w_mask: Mask,
     std2t1w_xfm: File,
-    atlas_source: Image | None = None,
-    atlas_labels: Table | None = None,
-    atlas_xfms: Sequence[File] = (),
+    atlas: Atlas | None = None,
     *,
     roi: str,
     roi_space: RegionSpace,
-    atlas: str,
+    atlas_name: str,
     random_seed: int,
 ) -> tuple[Mask, Mask, list[File]]:
     """Return the region of interest on the T1w grid, its source, and transforms between them.
 
-    `t1w_preproc` is bias-corrected. `std2t1w_xfm` resamples template images to the T1w image. The
-    label image `atlas_source`, its table `atlas_labels`, and `atlas_xfms`, transforms of T1w
-    points to its space, are only required for label names. `roi` is a name, labels of the atlas,
-    or a file, and `roi_space` is the space of the file. `atlas` is a name or a file.
+    `t1w_preproc` is bias-corrected. `std2t1w_xfm` resamples template images to the T1w image.
+    `atlas` is only required for label names. `roi` is a name, labels of the atlas, or a file, and
+    `roi_space` is the space of the file. `atlas_name` is a name or a file.
 
     Returns the region on the T1w grid; the region in its original space; and transforms of T1w
     points to this space, empty if it is T1w space.
     """
-    label_names = region_labels(roi, atlas)
-    if label_names and atlas_source is not None and atlas_labels is not None:
-        label_by_name = dict(zip(atlas_labels["name"], atlas_labels["index"], strict=True))
-        region = atlas_region(atlas_source, label_names, label_by_name)
-        xfms = list(atlas_xfms)
+    label_names = region_labels(roi, atlas_name)
+    if label_names and atlas is not None:
+        region = atlas.select_region(label_names)
+        xfms = list(atlas.atlas_xfms)
     else:
         region = find_region(roi, t1w_mask)
         xfms = [std2t1w_xfm] if roi_space == TEMPLATE else []

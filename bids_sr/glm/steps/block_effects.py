@@ -1,12 +1,11 @@
 """Effects of the task blocks of a series, the basis of the evaluation."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from bids_sr.engine.artifacts import File, Mask, Series
+from bids_sr.engine.artifacts import File
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import EFFECTS
 from bids_sr.glm.block_effects import block_effects
@@ -14,6 +13,7 @@ from bids_sr.glm.blocks import block_design
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.steps.linear_models import DesignInputs
+from bids_sr.glm.steps.mapped_series import MaskedSeries
 from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import MEASURED, PCA_RANKS
@@ -22,13 +22,10 @@ from bids_sr.preproc.temporal_regressors import time_column_names
 
 @step(Stage.EVALUATION, makes="effects", memory=EFFECTS, cost=RunTime(always=0.1, volumes=0.008))
 def measure_effects(
-    series: Series,
-    mask: Mask,
+    masked: MaskedSeries,
     inputs: DesignInputs,
     here: Path = HERE,
-    own_regressors: Sequence[Regressors] = (),
     *,
-    series_name: str,
     has_measured: bool,
 ) -> File:
     """Estimate the effects of every block of a run in one series, for complete slices.
@@ -36,19 +33,19 @@ def measure_effects(
     The model has head motion, its derivatives and the columns of the temporal model. Steps that
     compare series read the files one at a time.
 
-    `series` is in BOLD signal units and includes dummies, and `mask` is the brain on its grid.
-    `own_regressors` are seed time series of this series, one per smoothing width of the maps; the
-    first replaces the regressors of the run. `has_measured` states whether the run has a measured
-    series; temporal components are then computed for controls of the B-spline series.
+    The first of the series' own regressors replaces the regressors of the run. `has_measured`
+    states whether the run has a measured series; temporal components are then computed for
+    controls of the B-spline series.
     """
-    series_inputs = replace(inputs, regressors=own_regressors[0]) if own_regressors else inputs
+    series, series_name, own = masked.series, masked.series_name, masked.own_regressors
+    series_inputs = replace(inputs, regressors=own[0]) if own else inputs
     design = series_inputs.build_block_design(
         series, (*MOTION_REGRESSORS, *time_column_names(inputs.confounds))
     )
     with threadpool_limits(1):
         effects = block_effects(
             series,
-            mask.data,
+            masked.mask.data,
             design,
             series=series_name,
             with_t=series_name == MEASURED,

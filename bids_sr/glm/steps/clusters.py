@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine
 
-from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Table, Volume
+from bids_sr.engine.artifacts import Derivative, Facts, File, Map, Table, Volume
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.glm.activation_regions import SIGN_RELIABLE
 from bids_sr.glm.clusters import COLUMNS, add_coordinates, cluster_rows, largest_clusters
+from bids_sr.glm.steps.atlas_regions import Atlas
 from bids_sr.glm.steps.map_comparison import SortedMaps, read_input_smoothing, sort_maps_of_run
 from bids_sr.glm.vein_signs import VeinSigns
 from bids_sr.io.arrays import Array
@@ -20,6 +21,7 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED
 from bids_sr.preproc.ants import apply, apply_to_points
 from bids_sr.preproc.bold_regions import chain_through_t1w
+from bids_sr.preproc.steps.aligned_series import BoldBrain
 from bids_sr.spatial.itk_files import Transforms
 
 _ANTS_SEED = 1  # seed of ANTs, which does not use random numbers for resampling
@@ -37,14 +39,11 @@ def describe_clusters(atlas: str | None) -> str:
 @step(Stage.EVALUATION, makes=("clusters", "clusters_columns"), cost=RunTime(always=2.5, high=1.0))
 def list_clusters(
     maps: list[Map],
-    boldref: Image,
-    bold_mask: Mask,
+    brain: BoldBrain,
     here: Path = HERE,
     boldref2t1w_xfm: Transforms | None = None,
     std2t1w_xfm: File | None = None,
-    atlas_source: Image | None = None,
-    atlas_labels: Table | None = None,
-    atlas_xfms: Sequence[File] = (),
+    atlas: Atlas | None = None,
     error_maps: list[Map] | None = None,
     *,
     method_names: Sequence[str],
@@ -56,24 +55,23 @@ def list_clusters(
     then the upper quarter of the values as in the paper. With a T1w image, peaks have MNI
     coordinates and atlas labels.
 
-    `maps` include the regions of all series. `boldref` and `bold_mask` are on the acquired grid.
-    `boldref2t1w_xfm` is the transform of T1w points to
+    `maps` include the regions of all series. `boldref2t1w_xfm` is the transform of T1w points to
     boldref points, and `std2t1w_xfm` the transform of T1w points to template points; None if there
-    is no T1w image. Peaks are not labeled if `atlas_source` is None. `atlas_labels` are names of
-    its labels, and `atlas_xfms` transforms from the T1w image to the atlas. `error_maps` are the
-    reconstruction errors of series with a prior, and their sign reliable regions.
+    is no T1w image. Peaks are not labeled if `atlas` is None. `error_maps` are the reconstruction
+    errors of series with a prior, and their sign reliable regions.
 
     Returns a table with one row per peak, and descriptions of its columns.
     """
     mni_chain: list[Path] = []
-    atlas_chain: list[Path] = []
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
         mni_chain = chain_through_t1w(boldref2t1w_xfm[0], [std2t1w_xfm], here)
-        atlas_chain = chain_through_t1w(boldref2t1w_xfm[0], atlas_xfms, here)
     label_names: dict[int, str] = {}
-    if atlas_labels is not None:
-        label_names = dict(zip(atlas_labels["index"], atlas_labels["name"], strict=True))
-    atlas = _ResampledAtlas(atlas_source, atlas_chain)
+    resampled_atlas = None
+    if atlas is not None and boldref2t1w_xfm is not None:
+        names = atlas.atlas_labels
+        label_names = dict(zip(names["index"], names["name"], strict=True))
+        chain = chain_through_t1w(boldref2t1w_xfm[0], atlas.atlas_xfms, here)
+        resampled_atlas = _ResampledAtlas(atlas.atlas_source, chain)
     rows: list[dict[str, str]] = []
     points: list[Array] = []
     listed_series = (ACQUIRED, "bspline", *method_names, MEASURED)
@@ -82,7 +80,7 @@ def list_clusters(
         image = clustered.statmap.volume
         if image.data.shape not in veins_by_shape:
             effects = _load_acquired_effects(maps)
-            veins = VeinSigns.find(boldref, bold_mask, effects, image)
+            veins = VeinSigns.find(brain.boldref, brain.bold_mask, effects, image)
             veins_by_shape[image.data.shape] = veins
         region = clustered.region.volume.data > 0.5
         clusters = largest_clusters(image.data, region, image.affine)
@@ -90,7 +88,7 @@ def list_clusters(
             clusters,
             clustered.shared_cells,
             affine=image.affine,
-            atlas=atlas.labels_on_grid(image),
+            atlas=None if resampled_atlas is None else resampled_atlas.labels_on_grid(image),
             names=label_names,
             maps=clustered.peak_maps,
             veins=veins_by_shape[image.data.shape],
@@ -120,14 +118,12 @@ class _ResampledAtlas:
     `chain` are transforms of points of the maps to points of the atlas.
     """
 
-    def __init__(self, atlas: Volume | None, chain: Sequence[Path]) -> None:
+    def __init__(self, atlas: Volume, chain: Sequence[Path]) -> None:
         self._atlas, self._chain = atlas, chain
         self._labels_by_grid: dict[tuple[float, ...], Array] = {}
 
-    def labels_on_grid(self, image: Volume) -> Array | None:
-        """Return the label of each voxel of a map (X, Y, Z); None if there is no atlas."""
-        if self._atlas is None:
-            return None
+    def labels_on_grid(self, image: Volume) -> Array:
+        """Return the label of each voxel of a map (X, Y, Z)."""
         grid = (*image.data.shape, *image.affine.ravel())
         if grid not in self._labels_by_grid:
             labels = apply(

@@ -14,6 +14,7 @@ from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, Factor
 from bids_sr.io.json_values import as_number
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
+from bids_sr.preproc.steps.aligned_series import BrainMasks
 
 _COMPARED_STATS = ("cc", "effect", "t", "z")  # statistics of the maps that tables compare
 # maps by smoothing width (FWHM, mm), series, and (contrast, statistic)
@@ -35,8 +36,7 @@ def _estimate_comparison_cost(contrasts: Contrasts) -> RunTime:
 def compare_maps(
     maps: list[Map],
     map_metrics: list[Rows],
-    bold_mask: Mask,
-    bold_mask_hr: Mask,
+    brain: BrainMasks,
     roi_hr: Mask,
     *,
     contrasts: Contrasts,
@@ -65,8 +65,8 @@ def compare_maps(
                 acquired_maps,
                 compared_contrasts,
                 parse_thresholds(thresholds),
-                acquired=bold_mask,
-                highres=bold_mask_hr,
+                acquired=brain.bold_mask,
+                highres=brain.bold_mask_hr,
                 roi=roi_hr.data,
                 fwhm_mm=fwhm_mm,
                 per_acquired=prod(factor),

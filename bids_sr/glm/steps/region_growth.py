@@ -12,14 +12,14 @@ from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.glm.region_growth import REACH_MM, grow_roi, transfer_growth
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.preproc.steps.aligned_series import BrainMasks
 
 
 @step(Stage.EVALUATION, makes=("roi", "roi_hr", "grown_facts"), memory=MAPS)
 def grow_region(
     preproc: Series,
-    bold_mask: Mask,
+    brain: BrainMasks,
     roi_bold: Mask,
-    bold_mask_hr: Mask,
     roi_bold_hr: Mask,
     inputs: DesignInputs,
     here: Path = HERE,
@@ -32,8 +32,8 @@ def grow_region(
 
     The criterion is the correlation at the largest smoothing width, for conditions against rest.
 
-    `preproc` is motion-corrected. `bold_mask` and `roi_bold` are on the acquired grid, and
-    `bold_mask_hr` and `roi_bold_hr` on the high-resolution grid. Only the columns of the temporal
+    `preproc` is motion-corrected. `roi_bold` is on the acquired grid, and `roi_bold_hr` on the
+    high-resolution grid. Only the columns of the temporal
     model are used of the confounds. The largest width in `smoothing` (FWHM, mm) is used.
     `low_pass` is the cut-off of the low-pass filter (Hz); None disables the filter.
 
@@ -44,7 +44,7 @@ def grow_region(
     model = LinearModel(inputs=inputs, contrasts=contrasts, nuisance=[])
     (fit,) = map_activation(
         preproc,
-        bold_mask.data,
+        brain.bold_mask.data,
         {max(smoothing): model.build_design(preproc)},
         model.mapped_contrasts,
         ActivationSettings(kinds=("cc",), low_pass=low_pass),
@@ -54,7 +54,7 @@ def grow_region(
     highest_correlation = np.max([fit.maps[name, "cc"] for name in conditions], axis=0)
     try:
         grown_roi, threshold = grow_roi(
-            roi_bold.data, highest_correlation, bold_mask.data, roi_bold.affine
+            roi_bold.data, highest_correlation, brain.bold_mask.data, roi_bold.affine
         )
     except ValueError as error:
         raise ValueError(
@@ -62,15 +62,16 @@ def grow_region(
             " region with --roi"
         ) from error
     added_voxels = grown_roi & ~roi_bold.data
+    mask_hr, affine_hr = brain.bold_mask_hr.data, roi_bold_hr.affine
     grown_roi_hr = transfer_growth(
-        added_voxels, roi_bold.affine, roi_bold_hr.data, bold_mask_hr.data, roi_bold_hr.affine
+        added_voxels, roi_bold.affine, roi_bold_hr.data, mask_hr, affine_hr
     )
     facts = {
         "roi_grown_voxels": int(added_voxels.sum()),
         "roi_grown_level": round(threshold, 3),
         "roi_grown_max_mm": REACH_MM,
     }
-    return Volume(grown_roi, roi_bold.affine), Volume(grown_roi_hr, roi_bold_hr.affine), facts
+    return Volume(grown_roi, roi_bold.affine), Volume(grown_roi_hr, affine_hr), facts
 
 
 def select_contrasts(contrasts: Contrasts) -> list[str]:

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bids_sr.engine.artifacts import Confounds, Facts, File, Image, Mask, Series, Table, Volume
+from bids_sr.engine.artifacts import Confounds, Facts, File, Mask, Series, Table, Volume
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.glm import seeds as glm_seeds
 from bids_sr.glm.block_effects import temporal_components
 from bids_sr.glm.connectivity_seeds import N_COMPONENTS, Seed, seed_names
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Regressors, Seeds
+from bids_sr.glm.steps.atlas_regions import Atlas
 from bids_sr.glm.steps.linear_models import DesignInputs
+from bids_sr.glm.steps.mapped_series import MaskedSeries
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
@@ -27,7 +29,6 @@ from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc.ants import apply, apply_to_points
 from bids_sr.preproc.bold_regions import chain_through_t1w
 from bids_sr.preproc.model_confounds import model_confounds
-from bids_sr.preproc.templates import atlas_region
 from bids_sr.preproc.temporal_regressors import uncensored_volumes
 from bids_sr.spatial.itk_files import Transforms, write_itk
 
@@ -52,16 +53,13 @@ class SeedTemplate:
     All fields are empty if seed centers are in the frame of the run.
 
     `boldref2t1w_xfm` is the transform of T1w points to boldref points (RAS mm), and `t1w2std_xfm`
-    the transform of template points to T1w points. `atlas_labels` are names of the labels of the
-    atlas `atlas_source`; both are None if no seed is defined by labels. `atlas_xfms` are
-    transforms from the T1w image to the atlas.
+    the transform of template points to T1w points. `atlas` is None if no seed is defined by
+    labels.
     """
 
     boldref2t1w_xfm: Transforms | None = None
     t1w2std_xfm: File | None = None
-    atlas_source: Image | None = None
-    atlas_labels: Table | None = None
-    atlas_xfms: Sequence[File] = ()
+    atlas: Atlas | None = None
 
     def locate(
         self, seeds: Sequence[Seed], mask: Volume, here: Path
@@ -75,19 +73,13 @@ class SeedTemplate:
             points: Float = np.array([seed.center for seed in seeds])
         else:
             points = _transform_centers(seeds, self.boldref2t1w_xfm, self.t1w2std_xfm, here)
-        if self.boldref2t1w_xfm is None or self.atlas_source is None or self.atlas_labels is None:
+        if self.boldref2t1w_xfm is None or self.atlas is None:
             return points, {}
-        chain = chain_through_t1w(self.boldref2t1w_xfm[0], self.atlas_xfms, here)
-        label_by_name = dict(
-            zip(self.atlas_labels["name"], self.atlas_labels["index"], strict=True)
-        )
-        regions = {
-            seed.name: atlas_region(self.atlas_source, seed.labels, label_by_name)
+        chain = chain_through_t1w(self.boldref2t1w_xfm[0], self.atlas.atlas_xfms, here)
+        return points, {
+            seed.name: _find_region_voxels(self.atlas.select_region(seed.labels), mask, chain)
             for seed in seeds
             if seed.labels
-        }
-        return points, {
-            name: _find_region_voxels(region, mask, chain) for name, region in regions.items()
         }
 
 
@@ -226,8 +218,7 @@ def seed_series(
     cost=RunTime(volumes=0.02),
 )
 def own_seed_series(
-    series: Series,
-    mask: Mask,
+    masked: MaskedSeries,
     inputs: DesignInputs,
     here: Path = HERE,
     template: SeedTemplate | None = None,
@@ -241,14 +232,14 @@ def own_seed_series(
     The seeds are the seeds of the acquired series. If the acquired series has temporal components
     instead of seeds, its components are returned for all series.
 
-    `series` has all of its volumes, and `mask` is the brain on its grid. The regressors of
-    `inputs` are the time series of the acquired series. A seed time series is the mean of voxels
-    smoothed with a width of `smoothing` (FWHM, mm). Other parameters are as in `seed_series`.
+    The regressors of `inputs` are the time series of the acquired series. A seed time series is
+    the mean of voxels smoothed with a width of `smoothing` (FWHM, mm). Other parameters are as in
+    `seed_series`.
 
     Returns time series per width; a table of all of them, with columns as in `map_label`; and
     descriptions and positions of the columns.
     """
-    regressors = inputs.regressors
+    series, mask, regressors = masked.series, masked.mask, inputs.regressors
     modeled_seeds = [seed for seed in seeds if seed.name in regressors.conditions]
     if not modeled_seeds:
         return [regressors] * len(smoothing), _get_unscaled_table(regressors), {}

@@ -13,6 +13,7 @@ from bids_sr.io.orientation import storage_order
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.clipped_values import ClippedVoxelSearch
+from bids_sr.preproc.steps.aligned_series import BrainMasks
 from bids_sr.spatial.resampling import sample_volume
 
 _ENTITIES = {"space": BOLDREF, "label": "clipped", "suffix": "mask"}
@@ -31,8 +32,7 @@ N_CLIPPED_KEY = "clipped_voxels"
 )
 def exclude_clipped(
     acquired: Series,
-    brain: Mask,
-    brain_hr: Mask,
+    masks: BrainMasks,
     echo_files: Sequence[File] = (),
     *,
     n_dummy: int,
@@ -52,6 +52,7 @@ def exclude_clipped(
         if echo_files
         else _find_clipped(acquired, n_dummy)
     )
+    brain, brain_hr = masks.bold_mask, masks.bold_mask_hr
     is_clipped = brain.data & is_clipped
     n_clipped = int(np.count_nonzero(is_clipped))
     facts: Facts = {N_CLIPPED_KEY: n_clipped}

@@ -30,6 +30,7 @@ from bids_sr.preproc.bold_to_anat import (
 )
 from bids_sr.preproc.brain import volume_ml
 from bids_sr.preproc.pair_frames import PairInFrame, make_registered_pair, make_truncated_pair
+from bids_sr.preproc.steps.aligned_series import BrainMasks
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.low_resolution_grids import coverage
 from bids_sr.spatial.resampling import sample_volume
@@ -269,8 +270,7 @@ def mask_bold(
 )
 def region_to_bold(
     roi_source: Mask,
-    bold_mask: Mask,
-    bold_mask_hr: Mask,
+    brain: BrainMasks,
     boldref2t1w_xfm: Transforms | None = None,
     roi_xfms: Sequence[File] = (),
     *,
@@ -279,8 +279,7 @@ def region_to_bold(
 ) -> tuple[Mask, Mask, Facts]:
     """Resample a region of interest to the BOLD grids, with a single interpolation per grid.
 
-    `roi_source` is the region in its original space. `bold_mask` is the brain on the acquired
-    grid, and `bold_mask_hr` on the high-resolution grid. `boldref2t1w_xfm` is the transform of T1w
+    `roi_source` is the region in its original space. `boldref2t1w_xfm` is the transform of T1w
     points to boldref points (1, 4, 4; RAS mm); None if the region is in the space of the boldref.
     `roi_xfms` are transforms of T1w points to the space of `roi_source`; empty if this is T1w
     space.
@@ -292,11 +291,15 @@ def region_to_bold(
         roi_source,
         roi_xfms,
         None if boldref2t1w_xfm is None else boldref2t1w_xfm[0],
-        (bold_mask, bold_mask_hr),
+        (brain.bold_mask, brain.bold_mask_hr),
         seed=random_seed,
         folder=here,
     )
-    return Volume(region, bold_mask.affine), Volume(region_hr, bold_mask_hr.affine), facts
+    return (
+        Volume(region, brain.bold_mask.affine),
+        Volume(region_hr, brain.bold_mask_hr.affine),
+        facts,
+    )
 
 
 @step(Stage.REGISTRATION, makes=("roi_bold", "roi_bold_hr", "union_facts"), small=True)
@@ -304,8 +307,7 @@ def unite_regions(
     region_bold: list[Mask],
     region_bold_hr: list[Mask],
     region_facts: list[Facts],
-    bold_mask: Mask,
-    bold_mask_hr: Mask,
+    brain: BrainMasks,
     *,
     region_texts: Sequence[str],
 ) -> tuple[Mask, Mask, Facts]:
@@ -321,11 +323,12 @@ def unite_regions(
             (region.data, region_hr.data)
             for region, region_hr in zip(region_bold, region_bold_hr, strict=True)
         ],
-        (bold_mask.data, bold_mask_hr.data),
+        (brain.bold_mask.data, brain.bold_mask_hr.data),
         [as_number(region["roi_fraction_in_fov"]) for region in region_facts],
         region_texts,
     )
-    return Volume(roi, bold_mask.affine), Volume(roi_hr, bold_mask_hr.affine), facts
+    affine, affine_hr = brain.bold_mask.affine, brain.bold_mask_hr.affine
+    return Volume(roi, affine), Volume(roi_hr, affine_hr), facts
 
 
 @step(

@@ -1,13 +1,13 @@
 """Confounds of a run: head motion, tissue signals and CompCor."""
 
-from bids_sr.engine.artifacts import Confounds, Facts, Image, Mask, Series, Table
+from bids_sr.engine.artifacts import Confounds, Facts, Image, Series, Table
 from bids_sr.engine.step import Stage, step
 from bids_sr.io.frozen import frozen
 from bids_sr.io.run_time import RunTime
 from bids_sr.preproc import confound_table
 from bids_sr.preproc.head_motion import motion_columns
+from bids_sr.preproc.steps.aligned_series import PosedBrain
 from bids_sr.preproc.steps.outlier_volumes import add_alternation, reasons_by_volume
-from bids_sr.spatial.itk_files import Transforms
 
 
 @frozen
@@ -44,24 +44,20 @@ def motion_confounds(
 @step(Stage.HEAD_MOTION, makes=("confounds", "confounds_columns"), cost=RunTime(volumes=0.063))
 def gather_confounds(
     preproc: Series,
-    bold_mask: Mask,
+    run: PosedBrain,
     motion: Table,
-    hmc_xfms: Transforms,
     tpms_bold: list[Image] | None = None,
     registration: Facts | None = None,
-    outliers: Facts | None = None,
     *,
     n_dummy: int,
     settings: ConfoundSettings,
 ) -> tuple[Confounds, Facts]:
     """Compute motion, tissue-signal and CompCor confounds, named and described as in fMRIPrep.
 
-    `preproc` is motion-corrected (uncompressed), and `bold_mask` is on the acquired grid. `motion`
-    has six parameters (mm, rad) and the residual, one row per volume. `hmc_xfms` are transforms of
-    boldref points to points of each volume (RAS mm). `tpms_bold` are tissue probabilities on the
-    acquired grid; None if there is no T1w image. They are not used if, according to
-    `registration`, the brain mask of the T1w image is implausible. `outliers` were replaced; None
-    if they were not searched.
+    `preproc` is motion-corrected (uncompressed). `motion` has six parameters (mm, rad) and the
+    residual, one row per volume. `tpms_bold` are tissue probabilities on the acquired grid; None
+    if there is no T1w image. They are not used if, according to `registration`, the brain mask of
+    the T1w image is implausible.
 
     Returns confounds, one row per volume; and description and unit of each column.
     """
@@ -69,17 +65,17 @@ def gather_confounds(
     tpms = [] if is_implausible else [probability.data for probability in tpms_bold or ()]
     confounds = confound_table.build_confound_table(
         preproc,
-        bold_mask.data,
+        run.bold_mask.data,
         motion,
-        hmc_xfms,
+        run.hmc_xfms,
         tpms=tpms or None,
         n_dummy=n_dummy,
         fd_mm=settings.fd_spike_threshold,
         std_dvars=settings.dvars_spike_threshold,
         all_components=settings.return_all_components,
-        outliers=reasons_by_volume(outliers),
+        outliers=reasons_by_volume(run.outliers),
     )
-    table, descriptions = add_alternation(*confounds, outliers)
+    table, descriptions = add_alternation(*confounds, run.outliers)
     if tpms:
         return table, descriptions
     reason = (

@@ -19,11 +19,11 @@ from bids_sr.engine.step_memory import CALIBRATE
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.frozen import frozen
-from bids_sr.io.grids import Factor
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import AntsOptions
 from bids_sr.preproc.calibration_alignment import measure_agreement, register_to_calibration
+from bids_sr.preproc.steps.aligned_series import BoldBrain
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.sr.calibration_fluctuations import calibration_patterns
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
@@ -63,22 +63,19 @@ def describe_calibration(*, with_events: bool) -> str:
     cost=RunTime(always=4.0),
 )
 def register_calibration(
-    boldref: Image,
-    bold_mask: Mask,
+    brain: BoldBrain,
     calibration_ref: Image,
     head_mask: Mask,
     here: Path = HERE,
     known_calibration_xfm: Transforms | None = None,
     *,
-    factor: Factor,
     random_seed: int,
 ) -> tuple[Transforms, Facts]:
     """Register the boldrefs of a run and of its calibration run rigidly.
 
-    `bold_mask` is the brain in the boldref of the run, and `head_mask` the brain in
-    `calibration_ref`, the boldref of the calibration run. `known_calibration_xfm` is a transform
-    of boldref points to calibration points that is used without estimation. `factor` is the voxel
-    size of the run over the voxel size of the calibration run.
+    `brain` is of the run, and `head_mask` is the brain in `calibration_ref`, the boldref of the
+    calibration run. `known_calibration_xfm` is a transform of boldref points to calibration points
+    that is used without estimation.
 
     Returns the transform of boldref points to calibration points (1, 4, 4; RAS mm), and size and
     quality of the registration, or ``reason`` if registration failed.
@@ -86,15 +83,20 @@ def register_calibration(
     if known_calibration_xfm is not None:
         xfm = known_calibration_xfm[0]
         return xfm[None], measure_agreement(
-            boldref, bold_mask.data, calibration_ref, head_mask.data, xfm, factor
+            brain.boldref,
+            brain.bold_mask.data,
+            calibration_ref,
+            head_mask.data,
+            xfm,
+            brain.factor,
         )
     try:
         xfm, facts = register_to_calibration(
-            boldref,
-            bold_mask.data,
+            brain.boldref,
+            brain.bold_mask.data,
             calibration_ref,
             head_mask.data,
-            factor,
+            brain.factor,
             AntsOptions(seed=random_seed, prefix=str(here / "calibration_")),
         )
     except (ValueError, RuntimeError, FileNotFoundError) as error:

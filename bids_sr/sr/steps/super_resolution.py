@@ -5,15 +5,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Series
+from bids_sr.engine.artifacts import Derivative, Facts, File, Map, Series
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import SUPER_RESOLVE
 from bids_sr.io.frozen import frozen
-from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.notices import InvalidInput
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED_BAND, get_kind, get_need
+from bids_sr.preproc.steps.aligned_series import AlignedSeries
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.output_grids import OutputGrid
@@ -56,24 +56,6 @@ def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange
             change_recipe(method, recipe, ()), change_recipe(method, recipe, method_changes)
         )
     return RunTime(volumes=_INTERPOLATION.volumes + method_cost)
-
-
-@frozen
-class AlignedSeries:
-    """Series before motion correction, with the estimates that align its volumes.
-
-    `stc` is the series after slice-timing correction (signal units). `bold_mask` is on the
-    acquired grid. `hmc_xfms` are transforms of boldref points to points of each volume (T, 4, 4;
-    RAS mm). `distortion` is the susceptibility distortion of the volumes; None if there is no
-    field map. `outliers` is None if outlier volumes were not searched.
-    """
-
-    stc: Series
-    boldref: Image
-    bold_mask: Mask
-    hmc_xfms: Transforms
-    distortion: Distortion | None = None
-    outliers: Facts | None = None
 
 
 @frozen
@@ -135,7 +117,6 @@ def super_resolve(
     *,
     here: Path = HERE,
     series_name: str,
-    factor: Factor,
     inference: Inference,
 ) -> SuperResolvedSeries:
     """Compute one series on the high-resolution grid, with a single interpolation per volume.
@@ -152,6 +133,7 @@ def super_resolve(
     Raises `UsageError` if the model is for another resolution, contrast, orientation or factor,
     and `InvalidInput` if the mask is empty, or if a required input is missing.
     """
+    factor = aligned.factor
     model = None if model_file is None else load_model(model_file)
     if model is not None:
         check_model(model.card, aligned.stc.affine, "bold", factor, force=inference.force)

@@ -19,12 +19,12 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import VALIDATION_BASELINES, series_name
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.steps.aligned_series import PosedBrain
 from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
 from bids_sr.preproc.steps.registration import TrainingPair
-from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.matrices import ResolutionError
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.device import Device, choose_device
+from bids_sr.sr.device import choose_device
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import Method, get_method, get_recipe
@@ -157,30 +157,27 @@ def recipe_for_thinner_slices(method: Method, recipe: str, factor: Factor) -> Re
 @step(Stage.PRIOR, resumes=True, memory=VARIANCE, cost=model_cost)
 def estimate_variance(
     preproc: Series,
-    bold_mask: Mask,
-    hmc_xfms: Transforms | None = None,
+    run: PosedBrain,
     calibration: Calibration | None = None,
-    outliers: Facts | None = None,
     *,
     here: Path = HERE,
     n_dummy: int,
     training: ModelSettings,
-    factor: Factor,
     interpolations: tuple[str, ...] = (),
 ) -> VarianceModel:
     """Estimate where a run fluctuates on the high-resolution grid, or reuse prior SD maps.
 
-    `preproc` is motion-corrected on its acquired grid. `hmc_xfms` are transforms of boldref points
-    to points of each volume (T, 4, 4; RAS mm); fluctuations that follow head motion are regressed
-    out. `calibration` is a short high-resolution run whose fluctuations are used; None if there is
-    none. The volumes in `outliers` are not used. `interpolations` are also tested at half the
-    resolution.
+    Fluctuations that follow head motion are regressed out, and outlier volumes are not used.
+
+    `preproc` is motion-corrected on its acquired grid. `calibration` is a short high-resolution
+    run whose fluctuations are used; None if there is none. `interpolations` are also tested at
+    half the resolution.
     """
     from threadpoolctl import threadpool_limits
 
     from bids_sr.sr.prior_maps.run_data import run_data
 
-    request = request_model(training, factor)
+    request = request_model(training, run.factor)
     variance_recipe = request.variance
     assert variance_recipe is not None, f"{training.method} does not use prior SD maps"
     with (
@@ -189,13 +186,13 @@ def estimate_variance(
     ):
         estimation_data = run_data(
             reader,
-            bold_mask.data,
+            run.bold_mask.data,
             variance_recipe,
-            factor,
+            run.factor,
             n_dummy=n_dummy,
-            poses=hmc_xfms,
+            poses=run.hmc_xfms,
             calibration=get_patterns(calibration),
-            outliers=list(reasons_by_volume(outliers)),
+            outliers=list(reasons_by_volume(run.outliers)),
         )
         files = provide_model(request, estimation_data, here, estimation_data.affine)
         model = load_model(files.model_file)
@@ -296,19 +293,16 @@ def score_pair(
     pair: TrainingPair,
     model_file: File,
     *,
-    method: str,
+    training: TrainingSettings,
     factor: Factor,
-    random_seed: int,
-    omp_nthreads: int,
-    device: Device,
 ) -> Rows:
     """Super-resolve the low-resolution image of a held-out pair, and score the result.
 
     Baselines are scored in the same way.
 
     The held-out `pair` is in the frame of its low-resolution image. `model_file` has the weights
-    of the network, with the model card in the same folder. `random_seed` is the seed of the
-    resampling of slices.
+    of the network, with the model card in the same folder. The seed of the `training` is the seed
+    of the resampling of slices.
     """
     from threadpoolctl import threadpool_limits
 
@@ -321,18 +315,18 @@ def score_pair(
         factor=factor,
         affine=lowres.affine,
         scale=scale,
-        device=choose_device(device),
-        threads=omp_nthreads,
+        device=choose_device(training.device),
+        threads=training.omp_nthreads,
     )
     model = load_model(model_file)
-    method_series = series_name(method)
+    method_series = series_name(training.method)
     scores = {}
-    with threadpool_limits(omp_nthreads):
+    with threadpool_limits(training.omp_nthreads):
         for name in (*VALIDATION_BASELINES, method_series):
             upsampler = make_upsampler(name, inputs, model if name == method_series else None)
             upsampled = upsampler(lowres.data, np.eye(4))
             scores[name] = slice_scores(upsampled, reference, image.mask, data_range=scale)
-    return holdout_rows(scores, method_series, seed=random_seed)
+    return holdout_rows(scores, method_series, seed=training.random_seed)
 
 
 def _make_training_image(pair: TrainingPair, factor: Factor) -> TrainingImage:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.engine.artifacts import Derivative, Facts, File, Map, Mask, Rows, Volume
+from bids_sr.engine.artifacts import Derivative, Facts, File, Map, Rows, Volume
 from bids_sr.engine.memory import Need
 from bids_sr.io.arrays import Array
 from bids_sr.io.run_time import RunTime
@@ -14,6 +14,7 @@ from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import SCANS, FigureSpec, HtmlSpec
 from bids_sr.sr.steps.training import ModelFiles
 from bids_sr.structural.steps.scans import (
+    PreparedScans,
     check_acquired,
     group_by_series,
     list_suffixes,
@@ -84,19 +85,14 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Figu
     cost=RunTime(always=3.0),
 )
 def draw_lowres(
-    coarse_scans: list[Map],
-    other_scans: list[Map],
+    scans: PreparedScans,
     made_scans: list[Map],
-    scan_mask: Mask,
-    scan_facts: Facts,
     *,
     session: str,
 ) -> Iterator[FigureDrawing]:
     """Draw input and super-resolved scans of a session without high-resolution scans.
 
-    `coarse_scans` are low-resolution scans, interpolated to the grid of the model by cubic
-    splines; `other_scans` are from other interpolations, and `made_scans` are super-resolved.
-    `scan_facts` has alignment and position of each scan. `session` is "" if there are no sessions.
+    `made_scans` are super-resolved. `session` is "" if there are no sessions.
     """
     from bids_sr.evaluation.acquired_scan import altered_sentences
     from bids_sr.report.facts import messages_html
@@ -107,21 +103,22 @@ def draw_lowres(
     title = f"Session {session}. " if session else ""
     note = (
         f"{title}This session has only low-resolution scans"
-        f" ({', '.join(list_suffixes(coarse_scans))}), which were super-resolved with a model"
-        " trained on other scans. Accuracy is unknown because there is no measured"
+        f" ({', '.join(list_suffixes(scans.coarse_scans))}), which were super-resolved with a"
+        " model trained on other scans. Accuracy is unknown because there is no measured"
         " high-resolution scan. A network can add detail that does not exist, so compare each"
         " super-resolved scan with its input."
     )
-    rows = check_acquired(coarse_scans, [*other_scans, *made_scans], scan_mask, scan_facts)
+    rows = check_acquired(scans, made_scans)
     warnings = altered_sentences(rows)
     metrics = tables_html([ACQUIRED_SCANS], rows) if rows else ""
     paragraphs = [messages_html("warning", warnings), render("note", "note", note), metrics]
     yield FigureDrawing("lowresscans", join(paragraphs))
-    series = _group_volumes([*other_scans, *coarse_scans, *made_scans], scan_mask)
+    scan_mask = scans.scan_mask
+    series = _group_volumes([*scans.other_scans, *scans.coarse_scans, *made_scans], scan_mask)
     index = _select_slice(scan_mask.data, ())
     yield FigureDrawing("lowresslice", scans_figure(series, {}, scan_mask, index))
     yield FigureDrawing("lowrescoronal", scans_figure(series, {}, scan_mask, None))
-    yield FigureDrawing("lowresfacts", _list_positions(scan_facts))
+    yield FigureDrawing("lowresfacts", _list_positions(scans.scan_facts))
 
 
 @figure(
@@ -189,40 +186,35 @@ def draw_lowres(
     cost=RunTime(always=5.0),
 )
 def draw_scans(
-    fine_scans: list[Map],
-    coarse_scans: list[Map],
-    other_scans: list[Map],
-    scan_mask: Mask,
+    scans: PreparedScans,
     made_scans: list[Map],
     card_file: list[Facts],
     scan_metrics: Rows,
     scan_classes: list[Map],
-    scan_facts: Facts,
     given_wmh_reference: File | None = None,
     *,
     subject_facts: Mapping[str, object],
 ) -> Iterator[FigureDrawing]:
     """Draw overview, slices of all series, lesions and tissue classes, metrics, and positions.
 
-    `fine_scans` are measured; `coarse_scans`, one per contrast, are low-resolution scans on their
-    grid (cubic spline), `other_scans` are from other interpolations, and `made_scans` are
-    super-resolved. `scan_mask` marks the brain (3D, boolean). `card_file` has model cards, which
-    list held-out slices. `scan_classes` are tissue classes and lesions of all series. `scan_facts`
-    has alignment, position of each scan, and intensities that were scaled to 1.
-    `given_wmh_reference` is an edited mask of white-matter hyperintensities in the measured scans.
+    `made_scans` are super-resolved. `card_file` has model cards, which list held-out slices.
+    `scan_classes` are tissue classes and lesions of all series. `given_wmh_reference` is an edited
+    mask of white-matter hyperintensities in the measured scans.
     """
     from bids_sr.report import metric_tables
     from bids_sr.structural.figures import scans_figure
     from bids_sr.structural.overview import scans_overview_html
 
+    fine_scans, scan_mask = scans.fine_scans, scans.scan_mask
+    assert fine_scans is not None
     participant = f"sub-{subject_facts['Participant']}"
     yield FigureDrawing(
         "scansoverview", scans_overview_html(scan_metrics, participant, list_suffixes(fine_scans))
     )
-    all_scans = [*coarse_scans, *other_scans, *made_scans, *fine_scans]
+    all_scans = [*scans.coarse_scans, *scans.other_scans, *made_scans, *fine_scans]
     series = _group_volumes(all_scans, scan_mask)
     measured = series.pop("measured")
-    held_out = select_untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
+    held_out = select_untrained_slices(scans, card_file)
     index = _select_slice(scan_mask.data, held_out)
     yield FigureDrawing("scans", scans_figure(series, measured, scan_mask, index))
     yield FigureDrawing("scanscoronal", scans_figure(series, measured, scan_mask, None))
@@ -239,7 +231,7 @@ def draw_scans(
         yield FigureDrawing("scanmasks", drawing)
     tables = metric_tables.tables_html(metric_tables.SCANS, scan_metrics)
     yield FigureDrawing("scans", tables)
-    yield FigureDrawing("scanfacts", _list_positions(scan_facts))
+    yield FigureDrawing("scanfacts", _list_positions(scans.scan_facts))
 
 
 def _list_positions(scan_facts: Facts) -> "Markup":
@@ -322,20 +314,16 @@ def _draw_classes(
     cost=RunTime(always=3.0),
 )
 def explain_scans(
-    coarse_scans: list[Map],
+    scans: PreparedScans,
     made_scans: list[Map],
-    scan_mask: Mask,
     files: ModelFiles,
-    fine_scans: list[Map] | None = None,
     *,
     method_label: str = "",
 ) -> Iterator[FigureDrawing]:
     """Draw attention gates, Grad-CAM maps of the critic, training curve and model card.
 
-    Attention and Grad-CAM maps are only drawn if the network has gates or a critic. `coarse_scans`
-    are low-resolution scans on the high-resolution grid (cubic spline), one per contrast;
-    `made_scans` are super-resolved, and `fine_scans` measured at the high resolution. `scan_mask`
-    marks the brain (3D, boolean). `method_label` is the label of the figures if several networks
+    Attention and Grad-CAM maps are only drawn if the network has gates or a critic. `made_scans`
+    are super-resolved. `method_label` is the label of the figures if several networks
     are shown.
     """
     from bids_sr.report.facts import card_html
@@ -344,14 +332,12 @@ def explain_scans(
     from bids_sr.sr.networks import explain_slice
     from bids_sr.structural.figures import explanation_figure
 
-    affine = scan_mask.affine
-    held_out: list[int] = []
-    if fine_scans:
-        held_out = select_untrained_slices(fine_scans, coarse_scans, scan_mask, [files.card_file])
+    scan_mask, fine_scans, affine = scans.scan_mask, scans.fine_scans, scans.scan_mask.affine
+    held_out = select_untrained_slices(scans, [files.card_file]) if fine_scans else []
     index = _select_slice(scan_mask.data, held_out)
     explanation = explain_slice(
         load_model(files.model_file),
-        stack_scans(coarse_scans),
+        stack_scans(scans.coarse_scans),
         stack_scans(fine_scans) if fine_scans else None,
         scan_mask.data,
         affine,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bids_sr.config.sections.anat import AlignmentModel, Tools
-from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
+from bids_sr.engine.artifacts import Derivative, Facts, File, Image, Map, Rows
 from bids_sr.engine.metric_rows import MetricRow, columns_json, metric_rows
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import MEASURE_SCANS
@@ -17,6 +17,7 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.structural.steps.scans import (
+    PreparedScans,
     check_acquired,
     grid_text,
     group_by_series,
@@ -87,12 +88,7 @@ def describe_tissues(
     cost=lambda suffixes: RunTime(always=10.0, high=36.0 * len(suffixes)),
 )
 def measure_scans(
-    fine_scans: list[Map],
-    coarse_scans: list[Map],
-    other_scans: list[Map],
-    scan_mask: Mask,
-    scan_brain: Mask,
-    scan_facts: Facts,
+    scans: PreparedScans,
     made_scans: list[Map],
     card_file: list[Facts],
     given_lesion_template: File | None = None,
@@ -107,10 +103,7 @@ def measure_scans(
 
     The metrics are on similarity, image quality, tissues and lesions.
 
-    `fine_scans` are measured, one per contrast. `coarse_scans`, one per contrast, are
-    low-resolution scans on the high-resolution grid (cubic spline), `other_scans` are from other
-    interpolations, and `made_scans` are super-resolved. `scan_facts` has the matrix to the
-    template and the voxel sizes of the acquired scans. `card_file` has model cards, which list
+    `made_scans` are super-resolved. `card_file` has model cards, which list
     held-out slices and the number of parameters. `given_lesion_template` has locations of lesions
     in template space; None allows lesions in any location. `given_wmh_reference` is an edited mask
     of white-matter hyperintensities in the measured scans, the reference for volumes and overlaps;
@@ -120,24 +113,29 @@ def measure_scans(
     (1 GM, 2 WM, 3 CSF); and classes (`CLASS_LABELS`) and white-matter hyperintensities of all
     series.
     """
+    fine_scans, scan_mask, scan_brain = scans.fine_scans, scans.scan_mask, scans.scan_brain
+    assert fine_scans is not None
+    assert scan_brain is not None
     measured = _select_measured(fine_scans, suffixes)
     edited_lesions = None
     if given_wmh_reference is not None:
         edited_lesions = read_edited_mask(given_wmh_reference, scan_mask)
     measures = _compute_measures(
         measured,
-        group_by_series([*coarse_scans, *other_scans, *made_scans]),
+        group_by_series([*scans.coarse_scans, *scans.other_scans, *made_scans]),
         scan_mask,
-        select_untrained_slices(fine_scans, coarse_scans, scan_mask, card_file),
+        select_untrained_slices(scans, card_file),
         brain=scan_brain.data,
-        lesion_locations=_resample_lesion_template(given_lesion_template, scan_mask, scan_facts),
+        lesion_locations=_resample_lesion_template(
+            given_lesion_template, scan_mask, scans.scan_facts
+        ),
         edited_lesions=edited_lesions,
         fast_tissues=_segment_with_fast(measured, scan_brain, anat_tools, here),
         seed=random_seed,
     )
     rows = [
         *measures.rows,
-        *check_acquired(coarse_scans, [*other_scans, *made_scans], scan_mask, scan_facts),
+        *check_acquired(scans, made_scans),
         *_list_parameter_rows(card_file),
     ]
     columns = columns_json(row.statistic for row in rows)
@@ -199,10 +197,7 @@ def _make_class_images(
     cost=lambda suffixes: RunTime(always=10.0, high=12.0 * len(suffixes)),
 )
 def measure_control(
-    fine_scans: list[Map],
-    scan_mask: Mask,
-    scan_brain: Mask,
-    scan_facts: Facts,
+    scans: PreparedScans,
     given_lesion_template: File | None = None,
     *,
     here: Path = HERE,
@@ -215,6 +210,9 @@ def measure_control(
     The parameters are as in `measure_scans`. The results are a table of metrics; descriptions of
     its columns; and tissues of the scans (1 GM, 2 WM, 3 CSF).
     """
+    fine_scans, scan_mask, scan_brain = scans.fine_scans, scans.scan_mask, scans.scan_brain
+    assert fine_scans is not None
+    assert scan_brain is not None
     measured = _select_measured(fine_scans, suffixes)
     measures = _compute_measures(
         measured,
@@ -222,7 +220,9 @@ def measure_control(
         scan_mask,
         (),
         brain=scan_brain.data,
-        lesion_locations=_resample_lesion_template(given_lesion_template, scan_mask, scan_facts),
+        lesion_locations=_resample_lesion_template(
+            given_lesion_template, scan_mask, scans.scan_facts
+        ),
         fast_tissues=_segment_with_fast(measured, scan_brain, anat_tools, here),
         seed=random_seed,
     )

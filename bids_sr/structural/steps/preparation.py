@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.config.sections.anat import AlignmentModel, Tools
-from bids_sr.engine.artifacts import Facts, File, Image, Map, Mask
+from bids_sr.engine.artifacts import File, Image, Mask
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import PREPARE_SCANS
 from bids_sr.io.arrays import Array
@@ -18,6 +18,7 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import INTERPOLATIONS, parse_series_name
 from bids_sr.io.volume import Volume
 from bids_sr.structural.steps.scans import (
+    PreparedScans,
     ScanPreparation,
     grid_text,
     largest_voxels,
@@ -69,26 +70,6 @@ def describe_scan_mask(
         "Type": "Brain",
         "Resolution": describe_grid(suffixes[0], preparation.anat_align),
     }
-
-
-@frozen
-class PreparedScans:
-    """Scans of one head in a common frame, on a common grid and from 0 to 1.
-
-    `coarse_scans` are low-resolution scans, interpolated by cubic splines (simulated scans: zero
-    filled), and `other_scans` are
-    interpolated otherwise, in order; empty if there are none. `scan_mask` are the voxels that are
-    used (`anat_mask`). `scan_facts` are alignment and position of each scan, intensities that were
-    scaled to 1, and the transform to the template. `fine_scans` and `scan_brain` are
-    high-resolution scans and brain mask; None if there are no high-resolution scans.
-    """
-
-    coarse_scans: list[Map]
-    other_scans: list[Map]
-    scan_mask: Mask
-    scan_facts: Facts
-    fine_scans: list[Map] | None = None
-    scan_brain: Mask | None = None
 
 
 @step(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.config.sections.anat import AlignmentModel, Extraction, IntensityScaling, Tools
-from bids_sr.engine.artifacts import Derivative
+from bids_sr.engine.artifacts import Derivative, Facts, Map, Mask
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.acquired_scan import acquired_scan_rows
 from bids_sr.io.arrays import Array, Float32
@@ -41,6 +41,26 @@ def grid_text(first: str, align: str) -> str:
     return f"grid of the high-resolution {first} scan"
 
 
+@frozen
+class PreparedScans:
+    """Scans of one head in a common frame, on a common grid and from 0 to 1.
+
+    `coarse_scans` are low-resolution scans, interpolated by cubic splines (simulated scans: zero
+    filled), one per contrast, and `other_scans` are interpolated otherwise, in order; empty if
+    there are none. `scan_mask` are the voxels that are used (`anat_mask`). `scan_facts` are
+    alignment and position of each scan, intensities that were scaled to 1, and the transform to
+    the template. `fine_scans` and `scan_brain` are high-resolution scans and brain mask; None if
+    there are no high-resolution scans.
+    """
+
+    coarse_scans: list[Map]
+    other_scans: list[Map]
+    scan_mask: Mask
+    scan_facts: Facts
+    fine_scans: list[Map] | None = None
+    scan_brain: Mask | None = None
+
+
 def make_empty_folder(folder: Path) -> Path:
     """Return a new, empty folder; an existing folder of this name is removed."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -56,10 +76,7 @@ def make_scan(
 
 
 def select_untrained_slices(
-    fine_scans: Sequence[Derivative],
-    coarse_scans: Sequence[Derivative],
-    mask: Volume,
-    cards: Sequence[Mapping[str, object]],
+    scans: PreparedScans, cards: Sequence[Mapping[str, object]]
 ) -> list[int]:
     """Return the slices of a head that were not used to train any of the models.
 
@@ -68,9 +85,11 @@ def select_untrained_slices(
     from bids_sr.sr.networks import contrast_image
     from bids_sr.structural.held_out import list_held_out_slices
 
+    mask, fine_scans = scans.scan_mask, scans.fine_scans
+    assert fine_scans is not None
     image = contrast_image(
         stack_scans(fine_scans),
-        stack_scans(coarse_scans),
+        stack_scans(scans.coarse_scans),
         mask.data,
         mask.affine,
         list_suffixes(fine_scans),
@@ -89,24 +108,18 @@ def list_suffixes(scans: Sequence[Derivative]) -> list[str]:
     return [scan.entities["suffix"] for scan in scans]
 
 
-def check_acquired(
-    coarse_scans: Sequence[Derivative],
-    other_scans: Sequence[Derivative],
-    mask: Volume,
-    facts: Mapping[str, object],
-) -> list[MetricRow]:
+def check_acquired(scans: PreparedScans, made_scans: Sequence[Derivative]) -> list[MetricRow]:
     """Compare scans with the acquired scans at the acquired resolution.
 
-    `coarse_scans` are acquired scans on the high-resolution grid (cubic spline), one per contrast;
-    `other_scans` are super-resolved and interpolated. `facts` has `largest_voxels` as
+    `made_scans` are super-resolved. The facts on the scans have `largest_voxels` as
     ``acquired_mm``. The rows are from `acquired_scan_rows`, or [] if the voxel sizes are unknown.
     """
-    acquired_mm = facts.get("acquired_mm")
+    mask, acquired_mm = scans.scan_mask, scans.scan_facts.get("acquired_mm")
     if not isinstance(acquired_mm, Mapping):
         return []
-    acquired = {scan.entities["suffix"]: scan.volume.data for scan in coarse_scans}
+    acquired = {scan.entities["suffix"]: scan.volume.data for scan in scans.coarse_scans}
     return acquired_scan_rows(
-        group_by_series(other_scans),
+        group_by_series([*scans.other_scans, *made_scans]),
         acquired,
         mask.data > 0.5,
         mask.zooms.tolist(),

@@ -1,5 +1,7 @@
 """Test maps and evaluation of a run by calling steps, in Python as in a workflow."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.steps.aligned_series import BoldBrain
 from bids_sr.workflows.evaluate_run import compare_with_references, measure_all_effects
 from bids_sr.workflows.series_requests import ComputedSeries
 
@@ -66,7 +69,9 @@ def series(tmp_path):
         with SeriesWriter(path, values.shape, AFFINE, TR) as writer:
             for t in range(N):
                 writer.append(values[..., t])
-        series_by_name[name] = ComputedSeries(name=name, series=SeriesReader(path), mask=BRAIN)
+        series_by_name[name] = ComputedSeries(
+            series_name=name, series=SeriesReader(path), mask=BRAIN
+        )
     yield series_by_name
     for series_with_mask in series_by_name.values():
         series_with_mask.series.close()
@@ -95,21 +100,20 @@ def test_a_series_is_mapped_with_its_own_regressors(series, tmp_path):
         kinds=["glm"],
         thresholds=["fdr"],
         smoothing=[0.0],
-        factor=(2.0, 2.0, 1.0),
         axis_order=(0, 1, 2),
     )
     late = Events(EVENTS.table.assign(onset=EVENTS.table["onset"] + 10))
     with Eager(tmp_path):
         maps_of_series = [
             map_series(
-                series["bspline"].series,
-                BRAIN,
+                replace(series["bspline"], own_regressors=own_regressors),
                 BRAIN,
                 model,
-                BRAIN.like(np.full(BRAIN.data.shape, 500.0, np.float32)),
-                BRAIN,
-                own_regressors=own_regressors,
-                series_name="bspline",
+                BoldBrain(
+                    boldref=BRAIN.like(np.full(BRAIN.data.shape, 500.0, np.float32)),
+                    bold_mask=BRAIN,
+                    factor=(2.0, 2.0, 1.0),
+                ),
                 settings=settings,
             ).maps
             for own_regressors in ([], [late])

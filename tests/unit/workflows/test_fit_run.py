@@ -14,7 +14,6 @@ from bids_sr.sr.steps.super_resolution import Inference, super_resolve
 from bids_sr.workflows.fit_run import (
     FittedRun,
     HeadMotion,
-    Registration,
     correct_acquired,
     find_brain,
     fit_motion,
@@ -54,22 +53,23 @@ def _fitted(bold_file: Path, head_motion: HeadMotion | None = None) -> FittedRun
     else:
         estimated = reuse_motion(bold, n_dummy, head_motion.hmc_xfms, boldref=head_motion.boldref)
     brain = find_brain(estimated.boldref, factor=FACTOR)
-    registration = Registration(
-        bold_mask=brain.bold_mask,
-        bold_mask_hr=brain.bold_mask_hr,
-        roi_bold=brain.bold_mask,
-        roi_bold_hr=brain.bold_mask_hr,
-        facts=brain.mask_facts,
-    )
     stc = correct_acquired(bold, n_dummy, SeriesCorrection())
     return FittedRun(
+        boldref=estimated.boldref,
+        bold_mask=brain.bold_mask,
+        bold_mask_hr=brain.bold_mask_hr,
         factor=FACTOR,
+        hmc_xfms=estimated.hmc_xfms,
+        stc=stc,
         acquired=bold,
         bold=bold,
-        stc=stc,
         n_dummy=n_dummy,
-        motion=estimated,
-        registration=registration,
+        motion=estimated.motion,
+        roi_bold=brain.bold_mask,
+        roi_bold_hr=brain.bold_mask_hr,
+        regions={},
+        regions_hr={},
+        registration_facts=brain.mask_facts,
     )
 
 
@@ -81,28 +81,26 @@ def test_a_run_is_fitted_and_super_resolved_without_a_graph(
     with Eager(tmp_path / "estimated", steps.append):
         fitted = _fitted(bold_file)
         raw = resample_acquired(fitted)
-        result = super_resolve(
-            fitted.aligned, series_name="bspline", factor=FACTOR, inference=Inference()
-        )
+        result = super_resolve(fitted, series_name="bspline", inference=Inference())
         first, last = raw.volume(0), raw.volume(VOLUMES - 1)
-        brain = fitted.registration.bold_mask.data
+        brain = fitted.bold_mask.data
         assert np.abs(last - first)[brain].mean() < 15
         assert result.series.shape == (48, 52, 12, VOLUMES)
         assert result.series_facts == {}
         assert result.error_draws is None
         # The head moves by 3 mm along x.
-        displacement = fitted.motion.hmc_xfms[-1] @ np.linalg.inv(fitted.motion.hmc_xfms[0])
+        displacement = fitted.hmc_xfms[-1] @ np.linalg.inv(fitted.hmc_xfms[0])
         np.testing.assert_allclose(displacement[:3, 3], [3, 0, 0], atol=0.4)
         (tmp_path / "given").mkdir()
         values = np.stack(list(raw.volumes()), -1)
     assert steps[:4] == ["import series", "count dummies", "average volumes", "mask head"]
-    head_motion = fitted.motion
+    head_motion = HeadMotion(
+        boldref=fitted.boldref, hmc_xfms=fitted.hmc_xfms, motion=fitted.motion
+    )
     steps.clear()
     with Eager(tmp_path / "given", steps.append):
         refitted = _fitted(bold_file, head_motion)
-        np.testing.assert_allclose(
-            refitted.motion.boldref.data, head_motion.boldref.data, rtol=1e-6
-        )
+        np.testing.assert_allclose(refitted.boldref.data, head_motion.boldref.data, rtol=1e-6)
         refitted_values = np.stack(list(resample_acquired(refitted).volumes()), -1)
         np.testing.assert_allclose(refitted_values, values, rtol=1e-5, atol=1e-2)
     assert "estimate motion" not in steps

@@ -11,13 +11,14 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
-from bids_sr.engine.artifacts import Facts, Image, Map, Mask, Rows, Table
+from bids_sr.engine.artifacts import Facts, Map, Mask, Rows, Table
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import Stage, step
 from bids_sr.evaluation.detail_support import classify_detail
 from bids_sr.evaluation.statistics.multiple_comparisons import benjamini_hochberg
 from bids_sr.evaluation.steps.region_effects import COLUMNS
 from bids_sr.glm.region_means import ERROR_DOF, MeanEffect
+from bids_sr.glm.steps.atlas_regions import AtlasOfRun
 from bids_sr.group.combination.placement import compute_place_gradients, compute_place_sd
 from bids_sr.group.combination.run_combination import (
     RunEstimate,
@@ -68,13 +69,11 @@ def contrast_regions(
     resampled_maps: list[Map],
     place_errors: dict[str, Facts],
     run_agreement: Facts,
-    region_masks: Sequence[Mask] = (),
-    atlas_bold_hr: Image | None = None,
-    atlas_labels: Table | None = None,
+    region_masks: dict[str, Mask] | None = None,
+    atlas: AtlasOfRun | None = None,
     tested_rows: Rows | None = None,
     *,
     series_name: str,
-    region_names: Sequence[str],
     over_runs: Mapping[str, Sequence[RunTerm]],
     calibrated: bool,
 ) -> tuple[Table, Facts]:
@@ -83,21 +82,18 @@ def contrast_regions(
     Effects are means over the maps of the runs; regions without a voxel in the frame have the
     effects of `run_regions`, the tables of the runs by name. Noise and reconstruction error are
     those of the tables. The error of the registration is one for all voxels, so that gradients are
-    averaged over a region. `region_masks`, which have the names `region_names`, and the atlas are
-    on the grid of the first run. `tested_rows` is the result of `tested_runs.compare_runs`; None
-    if nothing was tested. For the other parameters, see
+    averaged over a region. `region_masks`, by name, and the atlas are on the grid of the first
+    run. `tested_rows` is the result of `tested_runs.compare_runs`; None if nothing was tested. For
+    the other parameters, see
     `bids_sr.group.combination.steps.combined_runs.contrast_runs`.
 
     Returns one row per region, contrast and width that all runs of the contrast have, and
     descriptions of the columns.
     """
-    regions = dict(zip(region_names, (mask.data > 0 for mask in region_masks), strict=True))
-    if atlas_bold_hr is not None and atlas_labels is not None:
-        labels = atlas_bold_hr.data.round().astype(int)
-        regions |= {
-            row.name: labels == row.index
-            for row in atlas_labels[["name", "index"]].itertuples(index=False)
-        }
+    regions = {name: mask.data > 0 for name, mask in (region_masks or {}).items()}
+    if atlas is not None:
+        labels = atlas.atlas_bold_hr.data.round().astype(int)
+        regions |= {name: labels == number for number, name in atlas.names.items()}
     excluded = exclude_from_contrasts(resampled_maps, series_name, run_agreement)
     tables = []
     tested = classify_detail(tested_rows or (), series_name)

@@ -10,6 +10,7 @@ from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import read_events
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.steps.aligned_series import RunBrain
 from bids_sr.spatial.masks import brain_mask
 
 
@@ -33,11 +34,13 @@ def test_effects_have_the_scale_of_the_evaluated_run(tmp_path, caplog, gain):
             np.stack([np.eye(4)] * n_volumes),
             still,
             read_events(stem.with_name(f"{stem.name}_events.tsv")),
-            Volume(mean.data / gain, affine),
-            mask,
-            mask,
+            RunBrain(
+                boldref=Volume(mean.data / gain, affine),
+                bold_mask=mask,
+                bold_mask_hr=mask,
+                factor=(1.0, 1.0, 1.0),
+            ),
             tmp_path,
-            factor=(1.0, 1.0, 1.0),
             n_dummy=0,
             design=DesignSettings(),
             random_seed=0,

@@ -27,9 +27,11 @@ from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.region_means import weigh_means
 from bids_sr.glm.regressors import Events, Seeds
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.glm.steps.mapped_series import ErrorDraws
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.series import map_label
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.steps.aligned_series import BoldBrain, PosedBrain
 from bids_sr.spatial.smoothing import smooth
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
@@ -115,21 +117,26 @@ def coverage_rows(**coverage):
     ]
 
 
+def bold_brain(signal):
+    boldref = Volume(np.full(SHAPE, signal, np.float32), AFFINE)
+    return BoldBrain(boldref=boldref, bold_mask=brain(SHAPE, AFFINE), factor=FACTOR)
+
+
 def measure(maps, acquired_maps, draws, folder, rows):
     with SeriesReader(draws[0]) as errors, SeriesReader(draws[1]) as acquired_draws:
         maps_found, table, _ = measure_error(
             maps,
             acquired_maps,
-            brain(HIGH_SHAPE, HIGH_AFFINE),
-            brain(SHAPE, AFFINE),
+            ErrorDraws(
+                series_name="sbl",
+                mask=brain(HIGH_SHAPE, HIGH_AFFINE),
+                error_draws=errors,
+                acquired_draws=acquired_draws,
+            ),
+            bold_brain(500.0),
             rows,
-            Volume(np.full(SHAPE, 500.0, np.float32), AFFINE),
-            errors,
-            acquired_draws,
             here=folder,
-            series_name="sbl",
             smoothing=WIDTHS,
-            factor=FACTOR,
         )
     return {map_name(map_.entities): map_ for map_ in maps_found}, table
 
@@ -330,15 +337,9 @@ def test_constant_voxels_and_contrasts_without_variance_are_finite(effects, draw
 
 
 def test_a_series_without_a_prior_has_no_error_maps(effects, tmp_path):
-    brains = (brain(HIGH_SHAPE, HIGH_AFFINE), brain(SHAPE, AFFINE))
-    image = Volume(np.full(SHAPE, 50.0, np.float32), AFFINE)
-    options = {
-        "here": tmp_path,
-        "series_name": "bspline",
-        "smoothing": WIDTHS,
-        "factor": FACTOR,
-    }
-    result = measure_error(*maps_on_both_grids(effects), *brains, [], image, **options)
+    draws = ErrorDraws(series_name="bspline", mask=brain(HIGH_SHAPE, HIGH_AFFINE))
+    maps = maps_on_both_grids(effects)
+    result = measure_error(*maps, draws, bold_brain(50.0), [], here=tmp_path, smoothing=WIDTHS)
     assert result == ([], [], [])
 
 
@@ -411,8 +412,11 @@ def check_run(run, folder, **card):
     with SeriesReader(folder / "bold.nii") as reader:
         return check_intervals(
             reader,
-            Volume(mask, AFFINE),
-            np.tile(np.eye(4), (VOLUMES, 1, 1)),
+            PosedBrain(
+                bold_mask=Volume(mask, AFFINE),
+                hmc_xfms=np.tile(np.eye(4), (VOLUMES, 1, 1)),
+                factor=FACTOR,
+            ),
             model,
             LinearModel(
                 inputs=DesignInputs(
@@ -427,7 +431,6 @@ def check_run(run, folder, **card):
             here=folder,
             series_name="sbl",
             smoothing=(0.0,),
-            factor=FACTOR,
             random_seed=1,
             omp_nthreads=1,
         )

@@ -25,6 +25,7 @@ from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.steps.block_effects import measure_effects
 from bids_sr.glm.steps.linear_models import DesignInputs
+from bids_sr.glm.steps.mapped_series import MaskedSeries
 from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.series import PCA_RANKS
@@ -84,9 +85,8 @@ def effects(files, series, here, confounds=None, n_dummy=2, **changes) -> Effect
         regressors=EVENTS, confounds=confounds, n_dummy=n_dummy, design=DesignSettings()
     )
     with SeriesReader(files[series]) as reader:
-        file = measure_effects(
-            reader, brain(), inputs, here, series_name=series, **{"has_measured": True} | changes
-        )
+        masked = MaskedSeries(series_name=series, series=reader, mask=brain())
+        file = measure_effects(masked, inputs, here, **{"has_measured": True} | changes)
     return Effects.load(file)
 
 
@@ -133,9 +133,7 @@ def test_the_table_of_split_halves_has_gains_controls_and_maps(effects_files, tm
     assert gain.lower < gain.value < gain.upper
     assert gain.n == 8
     assert ("bsplinePca", "measured", "all", "brain", "split_r_beyond") in rows
-    figures = gather_fine_effects(
-        effects_files, brain(), brain(), tmp_path, contrasts=CONTRASTS, factor=FACTOR
-    )
+    figures = gather_fine_effects(effects_files, comparison, tmp_path)
     with np.load(figures) as maps:
         assert maps["beyond_sbl"].shape == (15, 14, 3)
     assert str(compare_halves(effects_files, comparison)) == str(table)

@@ -10,10 +10,13 @@ from bids_sr.evaluation.statistics.multiple_comparisons import benjamini_hochber
 from bids_sr.evaluation.steps.region_effects import COLUMNS, join_regions, measure_regions
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Events
+from bids_sr.glm.steps.atlas_regions import AtlasOfRun
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.glm.steps.mapped_series import SampledSeries
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.series import map_label
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.steps.aligned_series import BoldBrain
 from bids_sr.spatial.transforms import hr_grid
 
 SHAPE, FACTOR, VOLUMES, TR = (14, 12, 3), (2.0, 2.0, 1.0), 90, 2.0
@@ -101,6 +104,13 @@ def make_acquired_maps():
     return derivatives
 
 
+BOLD_BRAIN = BoldBrain(
+    boldref=Volume(np.full(SHAPE, MEAN_SIGNAL, np.float32), AFFINE),
+    bold_mask=Volume(BRAIN, AFFINE),
+    factor=(2.0, 2.0, 1.0),
+)
+
+
 def make_coverage_rows():
     """Return self-tests in which the detail of the contrast hand is recovered."""
     estimates = {"hand": ((0.5, 0.1), (0.5, 0.1)), "foot": ((-0.5, 0.1), (-0.5, 0.1))}
@@ -108,24 +118,25 @@ def make_coverage_rows():
 
 
 def measure(series, name, **changes):
-    options = {
-        "atlas_bold": Volume(ATLAS, AFFINE),
-        "atlas_bold_hr": Volume(enlarge(ATLAS), HIGH_AFFINE),
-        "atlas_labels": LABELS,
-        "coverage_rows": make_coverage_rows(),
-    } | changes
+    own = {
+        key: changes.pop(key)
+        for key in ("own_regressors", "error_draws", "acquired_draws")
+        if key in changes
+    }
+    atlas = AtlasOfRun(
+        atlas_bold=Volume(ATLAS, AFFINE),
+        atlas_bold_hr=Volume(enlarge(ATLAS), HIGH_AFFINE),
+        atlas_labels=LABELS,
+    )
+    options = {"atlas": atlas, "coverage_rows": make_coverage_rows()} | changes
     with SeriesReader(series[name]) as reader, SeriesReader(series["acquired"]) as acquired:
         return measure_regions(
-            reader,
-            make_mask(name, BRAIN),
+            SampledSeries(series_name=name, series=reader, mask=make_mask(name, BRAIN), **own),
             MODEL,
-            Volume(np.full(SHAPE, MEAN_SIGNAL, np.float32), AFFINE),
-            Volume(BRAIN, AFFINE),
+            BOLD_BRAIN,
             make_acquired_maps(),
-            [make_mask(name, ROI)],
-            series_name=name,
+            {"knob": make_mask(name, ROI)},
             exported_name="sbl",
-            region_names=["knob"],
             region_origin="roi",
             smoothing=WIDTHS,
             input_smoothing=0.0,
@@ -134,7 +145,7 @@ def measure(series, name, **changes):
 
 
 def test_regions_of_interest_have_rows_at_all_widths_with_unused_voxels(series):
-    table = measure(series, "sbl", atlas_bold=None, atlas_bold_hr=None, atlas_labels=None)
+    table = measure(series, "sbl", atlas=None)
     rows = table[table["origin"] == "roi"]
     assert len(rows) == len(WIDTHS) * len(CONTRASTS)
     assert set(rows["region"]) == {"knob"}
@@ -145,7 +156,7 @@ def test_regions_of_interest_have_rows_at_all_widths_with_unused_voxels(series):
 
 
 def test_a_region_of_interest_needs_neither_an_atlas_nor_a_recovered_contrast(series):
-    no_regions = dict.fromkeys(("atlas_bold", "atlas_bold_hr", "atlas_labels", "coverage_rows"))
+    no_regions = dict.fromkeys(("atlas", "coverage_rows"))
     table = measure(series, "sbl", **no_regions)
     assert set(table["origin"]) == {"roi"}
     assert len(table) == len(WIDTHS) * len(CONTRASTS)
@@ -168,7 +179,7 @@ def test_clusters_are_those_of_recovered_contrasts_named_by_most_of_their_voxels
     assert cluster.voxels == make_mask("sbl", ACTIVE).data.sum()
     assert cluster.effect == pytest.approx(2, rel=0.25)
     assert "cluster" not in set(measure(series, "acquired")["origin"])
-    no_atlas = measure(series, "sbl", atlas_bold=None, atlas_bold_hr=None, atlas_labels=None)
+    no_atlas = measure(series, "sbl", atlas=None)
     assert "cluster 1" in set(no_atlas["region"])
     assert "cluster" not in set(measure(series, "sbl", coverage_rows=None)["origin"])
 
@@ -226,23 +237,19 @@ def test_all_regions_have_an_interval_and_shares_of_voxels_with_signs_of_veins(s
 
 
 def test_a_region_that_is_the_brain_has_no_rows(series):
-    changes = {"coverage_rows": None, "atlas_bold": None, "atlas_bold_hr": None}
     with SeriesReader(series["acquired"]) as reader:
         table = measure_regions(
-            reader,
-            make_mask("acquired", BRAIN),
+            SampledSeries(
+                series_name="acquired", series=reader, mask=make_mask("acquired", BRAIN)
+            ),
             MODEL,
-            Volume(np.full(SHAPE, MEAN_SIGNAL, np.float32), AFFINE),
-            Volume(BRAIN, AFFINE),
+            BOLD_BRAIN,
             make_acquired_maps(),
-            [make_mask("acquired", BRAIN)],
-            series_name="acquired",
+            {"all": make_mask("acquired", BRAIN)},
             exported_name="sbl",
-            region_names=["all"],
             region_origin="roi",
             smoothing=WIDTHS,
             input_smoothing=0.0,
-            **changes,
         )
     assert table.empty
     assert list(table) == list(COLUMNS)

@@ -23,9 +23,11 @@ from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.steps.activation import MapSettings, map_series
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.glm.steps.mapped_series import MaskedSeries
 from bids_sr.glm.steps.region_growth import grow_region
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.steps.aligned_series import BoldBrain, BrainMasks
 from bids_sr.preproc.steps.registration import TrainingPair
 
 CONTRASTS = {
@@ -84,6 +86,12 @@ def mask_of(series: str) -> Volume:
     )
 
 
+def bold_brain(mask: Volume | None = None) -> BoldBrain:
+    """Return a boldref of 500 with a brain mask, by default of the acquired series."""
+    boldref = Volume(np.full(SHAPE, 500.0, np.float32), AFFINE)
+    return BoldBrain(boldref=boldref, bold_mask=mask or mask_of("acquired"), factor=FACTOR)
+
+
 def roi_of(series: str) -> Volume:
     """Return a region of interest whose border cuts both activations."""
     mask, scale = mask_of(series), 1 if series == "acquired" else 2
@@ -96,19 +104,15 @@ def roi_of(series: str) -> Volume:
 def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]]:
     with SeriesReader(files["acquired"]) as reader:
         results = map_series(
-            reader,
-            mask_of("acquired"),
+            MaskedSeries(series_name="acquired", series=reader, mask=mask_of("acquired")),
             roi_of("acquired"),
             LinearModel(inputs=INPUTS, contrasts=CONTRASTS),
-            Volume(np.full(SHAPE, 500.0, np.float32), AFFINE),
-            mask_of("acquired"),
+            bold_brain(),
             tmp_path_factory.mktemp("acquired"),
-            series_name="acquired",
             settings=MapSettings(
                 smoothing=[0.0],
                 kinds=["cc", "glm"],
                 thresholds=("quarter", "fdr", "3.1"),
-                factor=FACTOR,
                 axis_order=(0, 1, 2),
                 low_pass=0.1,
             ),
@@ -120,9 +124,8 @@ def grow(files, tmp_path, roi=None, smoothing=(0.0,)):
     with SeriesReader(files["acquired"]) as reader:
         return grow_region(
             reader,
-            mask_of("acquired"),
+            BrainMasks(bold_mask=mask_of("acquired"), bold_mask_hr=mask_of("bspline")),
             roi or roi_of("acquired"),
-            mask_of("bspline"),
             roi_of("bspline"),
             replace(INPUTS, design=DesignSettings(high_pass=0.0)),
             tmp_path,
@@ -191,8 +194,7 @@ def raised_by_region(files, raw_maps, roi, brain=None):
         flags = check_region(
             reader,
             raw_maps[0],
-            Volume(np.full(SHAPE, 500.0, np.float32), AFFINE),
-            brain or mask_of("acquired"),
+            bold_brain(brain),
             Volume(roi, AFFINE),
             LinearModel(inputs=INPUTS, contrasts=CONTRASTS),
         )

@@ -20,10 +20,12 @@ from bids_sr.glm.steps.activation import MapSettings, SeriesMaps, join_quality, 
 from bids_sr.glm.steps.activation_texts import read_fitted_models
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.glm.steps.map_comparison import compare_maps
+from bids_sr.glm.steps.mapped_series import MaskedSeries
 from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.model_confounds import model_confounds
+from bids_sr.preproc.steps.aligned_series import BoldBrain, BrainMasks
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},
@@ -97,7 +99,6 @@ SETTINGS = MapSettings(
     kinds=["cc", "glm"],
     low_pass=0.1,
     thresholds=["quarter", "fdr", "3.1"],
-    factor=(2.0, 2.0, 1.0),
     axis_order=(0, 1, 2),
 )
 
@@ -128,16 +129,13 @@ def maps_of(
     )
     with SeriesReader(run["series"][grid]) as reader:
         results = map_series(
-            reader,
-            run["mask"][grid],
+            MaskedSeries(series_name=series, series=reader, mask=run["mask"][grid]),
             run["mask"][grid],
             model,
-            BOLDREF,
-            run["mask"]["acquired"],
+            BoldBrain(boldref=BOLDREF, bold_mask=run["mask"]["acquired"], factor=(2.0, 2.0, 1.0)),
             Path(tempfile.mkdtemp(dir=tmp_path)),
             zerofilled=zerofilled,
             zerofilled_maps=zerofilled_maps,
-            series_name=series,
             settings=replace(SETTINGS, **changes),
         )
     return tuple(getattr(results, name) for name in map_series.outputs)
@@ -221,8 +219,9 @@ def test_effects_are_in_percent_of_the_mean_of_the_boldref(run, tmp_path):
         with SeriesReader(run["series"]["acquired"]) as reader:
             results.append(
                 map_series(
-                    reader,
-                    run["mask"]["acquired"],
+                    MaskedSeries(
+                        series_name="acquired", series=reader, mask=run["mask"]["acquired"]
+                    ),
                     region,
                     LinearModel(
                         inputs=DesignInputs(
@@ -233,10 +232,8 @@ def test_effects_are_in_percent_of_the_mean_of_the_boldref(run, tmp_path):
                         ),
                         contrasts=CONTRASTS,
                     ),
-                    boldref,
-                    region,
+                    BoldBrain(boldref=boldref, bold_mask=region, factor=(2.0, 2.0, 1.0)),
                     Path(tempfile.mkdtemp(dir=tmp_path)),
-                    series_name="acquired",
                     settings=SETTINGS,
                 )
             )
@@ -303,8 +300,7 @@ def test_tables_of_series_are_joined_and_compared(run, tmp_path):
     rows, columns = compare_maps(
         [map_ for maps, *_ in results for map_ in maps],
         [rows for _, rows, *_ in results],
-        run["mask"]["acquired"],
-        run["mask"]["fine"],
+        BrainMasks(bold_mask=run["mask"]["acquired"], bold_mask_hr=run["mask"]["fine"]),
         run["mask"]["fine"],
         contrasts=CONTRASTS,
         thresholds=["quarter", "fdr"],

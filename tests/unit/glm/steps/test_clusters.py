@@ -12,11 +12,13 @@ from data.maps import mapped
 
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.glm.clusters import COLUMNS, find_nearest_label, largest_clusters
+from bids_sr.glm.steps.atlas_regions import Atlas
 from bids_sr.glm.steps.clusters import list_clusters
 from bids_sr.io.nifti import load_image
 from bids_sr.io.region_names import find_atlas
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import load
+from bids_sr.preproc.steps.aligned_series import BoldBrain
 from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.spatial.itk_files import write_itk
 
@@ -76,11 +78,14 @@ def cluster_table(
         atlas_inputs = (
             to_scanner[None],
             here / "std2t1w.txt",
-            load(find_atlas().image),
-            table,
-            [here / "std2t1w.txt"],
+            Atlas(
+                atlas_source=load(find_atlas().image),
+                atlas_labels=table,
+                atlas_xfms=[here / "std2t1w.txt"],
+            ),
         )
-    table, columns = list_clusters(maps, boldref, brain, here, *atlas_inputs, method_names=["sbl"])
+    bold_brain = BoldBrain(boldref=boldref, bold_mask=brain, factor=(2.0, 2.0, 1.0))
+    table, columns = list_clusters(maps, bold_brain, here, *atlas_inputs, method_names=["sbl"])
     assert tuple(columns) == tuple(COLUMNS)
     return table
 

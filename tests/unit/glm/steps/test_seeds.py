@@ -15,7 +15,9 @@ from scipy.ndimage import gaussian_filter
 
 from bids_sr.glm.connectivity_seeds import Seed
 from bids_sr.glm.design import DesignSettings
+from bids_sr.glm.steps.atlas_regions import Atlas
 from bids_sr.glm.steps.linear_models import DesignInputs
+from bids_sr.glm.steps.mapped_series import MaskedSeries
 from bids_sr.glm.steps.seeds import SeedTemplate, component_series, own_seed_series, seed_series
 from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -61,9 +63,11 @@ def run(tmp_path: Path) -> dict[str, Any]:
         "template": SeedTemplate(
             boldref2t1w_xfm=shift_xfm(2.0, -4.0, 0.0, 0.1)[None],
             t1w2std_xfm=tmp_path / "t1w2std.txt",
-            atlas_source=load(find_atlas().image),
-            atlas_labels=AAL2,
-            atlas_xfms=[tmp_path / "std2t1w.txt"],
+            atlas=Atlas(
+                atlas_source=load(find_atlas().image),
+                atlas_labels=AAL2,
+                atlas_xfms=[tmp_path / "std2t1w.txt"],
+            ),
         ),
         "here": tmp_path,
         "n_dummy": 2,
@@ -102,7 +106,7 @@ def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -
 
 def test_without_a_template_centers_are_in_the_space_of_the_run(run: dict[str, Any]) -> None:
     seed = Seed("here", (2.0, 6.0, -2.0), 4.1)
-    run["template"] = replace(run["template"], atlas_source=None, atlas_labels=None, atlas_xfms=())
+    run["template"] = replace(run["template"], atlas=None)
     from_template, template_facts = seed_series(seeds=[seed], **run)
     center = template_facts["here"]["CenterBoldref"]
     run["template"] = None
@@ -182,7 +186,8 @@ def test_each_series_can_have_seeds_from_its_own_voxels(
     )
     mask = Volume(np.ones(shape, dtype=bool), affine)
     with SeriesReader(tmp_path / "fine.nii") as series:
-        (own_regressors, smoothed), table, facts = own_seeds(series, mask, inputs)
+        masked = MaskedSeries(series_name="sbl", series=series, mask=mask)
+        (own_regressors, smoothed), table, facts = own_seeds(masked, inputs)
     assert own_regressors.conditions == smoothed.conditions == ["here", "beside"]
     assert list(table) == ["here", "beside", "hereFwhm50", "besideFwhm50"] == list(facts)
     assert [fact["SmoothingFWHM"] for fact in facts.values()] == [0.0, 0.0, 5.0, 5.0]
@@ -209,7 +214,7 @@ def test_each_series_can_have_seeds_from_its_own_voxels(
         run["preproc"], run["bold_mask"], run["here"], n_dummy=run["n_dummy"]
     )
     with SeriesReader(tmp_path / "fine.nii") as series:
-        unchanged, table, _ = own_seeds(series, mask, replace(inputs, regressors=components))
+        unchanged, table, _ = own_seeds(masked, replace(inputs, regressors=components))
     assert unchanged == [components, components]
     assert list(table) == components.conditions
 

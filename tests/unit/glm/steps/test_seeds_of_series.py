@@ -12,6 +12,7 @@ from bids_sr.glm.connectivity_seeds import Seed
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Seeds
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.glm.steps.mapped_series import MaskedSeries
 from bids_sr.glm.steps.seeds import own_seed_series, seed_series
 from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -53,7 +54,12 @@ def maps(
                 regressors=acquired, confounds=confounds, n_dummy=0, design=DesignSettings()
             )
             (own_seeds,), _, _ = own_seed_series(
-                series, mask, acquired_inputs, tmp_path, seeds=[SEED], nuisance=[], smoothing=[0.0]
+                MaskedSeries(series_name=name, series=series, mask=mask),
+                acquired_inputs,
+                tmp_path,
+                seeds=[SEED],
+                nuisance=[],
+                smoothing=[0.0],
             )
             for kind, regressors in (("acquired", acquired), ("own", own_seeds)):
                 assert isinstance(regressors, Seeds)

@@ -16,6 +16,7 @@ from bids_sr.engine.artifacts import Derivative
 from bids_sr.glm.steps import spaces
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.steps.aligned_series import AlignedSeries
 from bids_sr.report import primary_dataset
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.itk_files import write_itk
@@ -25,7 +26,7 @@ from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.sr.inference.apply_to_series import write_series
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
-from bids_sr.sr.steps.super_resolution import AlignedSeries, Inference, super_resolve
+from bids_sr.sr.steps.super_resolution import Inference, super_resolve
 
 FACTOR = (2.0, 2.0, 1.0)
 AXES = {
@@ -148,14 +149,13 @@ def test_a_landmark_has_its_known_position_in_every_space(scene: Scene) -> None:
     mask = scene.boldref.like(np.ones(scene.shape, bool))
     with SeriesReader(scene.folder / "bold.nii") as stc:
         aligned = AlignedSeries(
-            stc=stc, boldref=scene.boldref, bold_mask=mask, hmc_xfms=scene.poses
+            stc=stc, boldref=scene.boldref, bold_mask=mask, hmc_xfms=scene.poses, factor=FACTOR
         )
         resolved = super_resolve(
             aligned,
             space_grids=scene.grids,
             here=scene.folder,
             series_name="bspline",
-            factor=FACTOR,
             inference=Inference(),
         )
     series, others = resolved.series, resolved.space_series

@@ -12,6 +12,7 @@ from data.head import brain, head_with_neck, template, whole_head
 from nibabel.affines import apply_affine as apply
 
 from bids_sr.glm.steps import atlas_regions
+from bids_sr.glm.steps.atlas_regions import Atlas
 from bids_sr.io.nifti import save_image
 from bids_sr.io.region_names import find_atlas, region_labels
 from bids_sr.io.region_spaces import T1W, TEMPLATE, RegionSpace
@@ -21,6 +22,7 @@ from bids_sr.preproc import templates
 from bids_sr.preproc.ants import apply as resample, load
 from bids_sr.preproc.brain import check_brain
 from bids_sr.preproc.steps import anatomy
+from bids_sr.preproc.steps.aligned_series import BrainMasks
 from bids_sr.preproc.steps.registration import region_to_bold
 from bids_sr.preproc.template_regions import find_region
 from bids_sr.spatial import low_resolution_grids, similarity
@@ -346,12 +348,10 @@ def region_of(
         heads.head,
         heads.true,
         to_std,
-        image,
-        table,
-        xfms,
+        Atlas(atlas_source=image, atlas_labels=table, atlas_xfms=xfms),
         roi=roi,
         roi_space=space,
-        atlas=atlas,
+        atlas_name=atlas,
         random_seed=1,
     )
 
@@ -390,7 +390,12 @@ def test_the_motor_area_is_transformed_from_the_template_to_both_bold_grids(
         affine[:3, 3] = apply(boldref2t1w, center) - mm * (n - 1) / 2
         grids.append(Volume(np.ones((n, n, n), dtype=bool), affine))
     *regions, facts = region_to_bold(
-        source, *grids, boldref2t1w[None], xfms, here=tmp_path, random_seed=1
+        source,
+        BrainMasks(bold_mask=grids[0], bold_mask_hr=grids[1]),
+        boldref2t1w[None],
+        xfms,
+        here=tmp_path,
+        random_seed=1,
     )
     assert facts["roi_fraction_in_fov"] == 1
     for region in regions:

@@ -8,6 +8,7 @@ from data.noisy_run import make_run
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.steps.aligned_series import BrainMasks
 from bids_sr.preproc.steps.clipped_voxels import exclude_clipped
 from bids_sr.spatial.transforms import hr_grid
 
@@ -46,7 +47,9 @@ def test_clipped_voxels_are_excluded_with_all_their_fine_voxels(
     is_clipped = count_clipped(clipped) & brain.data
     assert 10 < is_clipped.sum() < 0.2 * brain.data.sum()
     bold_mask, bold_mask_hr, [clipped_mask], facts = exclude_clipped(
-        save(clipped, tmp_path / "bold.nii"), brain, brain_hr, n_dummy=N_DUMMY
+        save(clipped, tmp_path / "bold.nii"),
+        BrainMasks(bold_mask=brain, bold_mask_hr=brain_hr),
+        n_dummy=N_DUMMY,
     )
     np.testing.assert_array_equal(bold_mask.data, brain.data & ~is_clipped)
     fine = np.kron(is_clipped, np.ones((2, 2, 1))) > 0
@@ -71,8 +74,7 @@ def test_voxels_that_are_clipped_in_one_echo_are_excluded(
     brain, brain_hr = masks(series)
     bold_mask, _, _, _ = exclude_clipped(
         save(first + second, tmp_path / "combined.nii"),
-        brain,
-        brain_hr,
+        BrainMasks(bold_mask=brain, bold_mask_hr=brain_hr),
         paths,
         n_dummy=N_DUMMY,
         axis_order=order,
@@ -83,7 +85,9 @@ def test_voxels_that_are_clipped_in_one_echo_are_excluded(
 def test_masks_without_clipped_voxels_are_kept(series: np.ndarray, tmp_path: Path) -> None:
     brain, brain_hr = masks(series)
     bold_mask, bold_mask_hr, clipped_masks, facts = exclude_clipped(
-        save(series, tmp_path / "bold.nii"), brain, brain_hr, n_dummy=0
+        save(series, tmp_path / "bold.nii"),
+        BrainMasks(bold_mask=brain, bold_mask_hr=brain_hr),
+        n_dummy=0,
     )
     assert clipped_masks == []
     assert facts == {"clipped_voxels": 0}

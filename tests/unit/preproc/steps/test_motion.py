@@ -27,6 +27,7 @@ from bids_sr.preproc.steps import (
     run_confounds,
     temporal_model,
 )
+from bids_sr.preproc.steps.aligned_series import PosedBrain
 from bids_sr.preproc.temporal_regressors import TimeModel
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix
 from bids_sr.sr.steps.resampled_series import correct_motion
@@ -223,7 +224,8 @@ def test_confounds_have_no_tissue_signals_if_the_brain_mask_is_doubtful(
     tpms = [
         results.mask.like((results.mask.data * (bands == k)).astype(np.float32)) for k in range(3)
     ]
-    run = (results.stc, results.mask, results.motion, results.xfms)
+    posed = PosedBrain(bold_mask=results.mask, hmc_xfms=results.xfms, factor=(2.0, 2.0, 1.0))
+    run = (results.stc, posed, results.motion)
     options = {"n_dummy": 2, "settings": SETTINGS}
     for anatomy, has_tissues in (
         ((), False),

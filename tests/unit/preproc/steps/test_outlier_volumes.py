@@ -15,6 +15,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.preproc.head_motion import motion_table
 from bids_sr.preproc.model_confounds import model_confounds
 from bids_sr.preproc.steps import imported, outlier_volumes, run_confounds, temporal_model
+from bids_sr.preproc.steps.aligned_series import PosedBrain
 from bids_sr.preproc.temporal_regressors import TimeModel, time_column_names
 from bids_sr.report.figure_steps.motion import draw_motion, summarize_run
 
@@ -89,10 +90,13 @@ def test_an_outlier_has_a_column_in_all_confounds_and_in_every_model(
     mask = Volume(_head() > 300, AFFINE)
     table, described = run_confounds.gather_confounds(
         bold,
-        mask,
+        PosedBrain(
+            bold_mask=mask,
+            hmc_xfms=np.tile(np.eye(4), (VOLUMES, 1, 1)),
+            factor=(2.0, 2.0, 1.0),
+            outliers=FACTS,
+        ),
         _motion(),
-        np.tile(np.eye(4), (VOLUMES, 1, 1)),
-        outliers=FACTS,
         n_dummy=2,
         settings=run_confounds.ConfoundSettings(
             fd_spike_threshold=0.5, dvars_spike_threshold=100.0, return_all_components=False

@@ -14,6 +14,7 @@ from nibabel.affines import apply_affine as apply
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.steps import registration as steps
+from bids_sr.preproc.steps.aligned_series import BrainMasks
 from bids_sr.report.registration_facts import registration_warnings
 from bids_sr.spatial import low_resolution_grids, masks, similarity
 from bids_sr.spatial.itk_files import write_itk
@@ -235,10 +236,11 @@ def test_the_bold_mask_is_limited_to_brain_and_signal_and_ignores_a_failed_regis
 
 
 @pytest.fixture
-def masks_on_bold() -> tuple[Volume, Volume]:
+def masks_on_bold() -> BrainMasks:
     shape, affine = hr_grid(SMALL.data.shape, SMALL.affine, FACTOR)
-    return SMALL.like(np.ones(SMALL.data.shape, dtype=bool)), Volume(
-        np.ones(shape, dtype=bool), affine
+    return BrainMasks(
+        bold_mask=SMALL.like(np.ones(SMALL.data.shape, dtype=bool)),
+        bold_mask_hr=Volume(np.ones(shape, dtype=bool), affine),
     )
 
 
@@ -251,7 +253,7 @@ def box_region(middle: tuple[float, float, float]) -> Volume:
 
 
 def test_a_region_is_mapped_by_two_transforms_in_order(
-    masks_on_bold: tuple[Volume, Volume], tmp_path: Path
+    masks_on_bold: BrainMasks, tmp_path: Path
 ) -> None:
     # Both transforms rotate and shift, so their order matters. This one maps a T1w point to its
     # boldref point.
@@ -261,7 +263,7 @@ def test_a_region_is_mapped_by_two_transforms_in_order(
     write_itk(tmp_path / "std.txt", to_std)
     low_res, high_res, facts = steps.region_to_bold(
         box_region((2, -10, 12)),
-        *masks_on_bold,
+        masks_on_bold,
         to_bold[None],
         [tmp_path / "std.txt"],
         here=tmp_path,
@@ -281,15 +283,13 @@ def test_a_region_is_mapped_by_two_transforms_in_order(
 
 
 def test_a_region_in_the_space_of_the_run_is_not_moved(
-    masks_on_bold: tuple[Volume, Volume], tmp_path: Path
+    masks_on_bold: BrainMasks, tmp_path: Path
 ) -> None:
-    mask, mask_hr = masks_on_bold
+    mask, mask_hr = masks_on_bold.bold_mask, masks_on_bold.bold_mask_hr
     data = np.zeros(mask.data.shape, np.float32)
     data[tuple(size // 2 for size in data.shape)] = 1
-    run = (mask, mask_hr)
-    region, region_hr, _ = steps.region_to_bold(
-        mask.like(data), *run, here=tmp_path, random_seed=1
-    )
+    run = BrainMasks(bold_mask=mask, bold_mask_hr=mask_hr)
+    region, region_hr, _ = steps.region_to_bold(mask.like(data), run, here=tmp_path, random_seed=1)
     np.testing.assert_array_equal(region.data, data > 0)
     ratio = abs(np.linalg.det(mask.affine) / np.linalg.det(mask_hr.affine))
     assert region_hr.data.sum() == pytest.approx(ratio)
@@ -297,15 +297,15 @@ def test_a_region_in_the_space_of_the_run_is_not_moved(
 
 @pytest.mark.parametrize(("up_mm", "share"), [(60.0, 0.5), (200.0, 0.0)])
 def test_the_part_of_a_region_outside_the_field_of_view_is_reported(
-    up_mm: float, share: float, masks_on_bold: tuple[Volume, Volume], tmp_path: Path
+    up_mm: float, share: float, masks_on_bold: BrainMasks, tmp_path: Path
 ) -> None:
     """The brain replaces a region without a voxel."""
     region = box_region((0, -18, 12 + up_mm))
     low_res, high_res, facts = steps.region_to_bold(
-        region, *masks_on_bold, np.eye(4)[None], here=tmp_path, random_seed=1
+        region, masks_on_bold, np.eye(4)[None], here=tmp_path, random_seed=1
     )
     low_res, _, facts = steps.unite_regions(
-        [low_res], [high_res], [facts], *masks_on_bold, region_texts=["knob.nii"]
+        [low_res], [high_res], [facts], masks_on_bold, region_texts=["knob.nii"]
     )
     assert abs(facts["roi_fraction_in_fov"] - share) < 0.15
     assert facts["roi_voxels"] == low_res.data.sum() * (share > 0)
@@ -314,29 +314,29 @@ def test_the_part_of_a_region_outside_the_field_of_view_is_reported(
 
 
 def test_a_region_in_view_that_the_brain_mask_excludes_is_not_called_outside(
-    masks_on_bold: tuple[Volume, Volume], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    masks_on_bold: BrainMasks, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mask, mask_hr = masks_on_bold
+    mask, mask_hr = masks_on_bold.bold_mask, masks_on_bold.bold_mask_hr
     middle = tuple(size // 2 for size in mask.data.shape)
     data = np.zeros(mask.data.shape, np.float32)
     data[middle] = 1
-    masks = (mask.like(mask.data * (data == 0)), mask_hr)
+    masks = BrainMasks(bold_mask=mask.like(mask.data * (data == 0)), bold_mask_hr=mask_hr)
     given, given_hr, facts = steps.region_to_bold(
-        mask.like(data), *masks, here=tmp_path, random_seed=1
+        mask.like(data), masks, here=tmp_path, random_seed=1
     )
     assert given.data.sum() == 1
     region, _, facts = steps.unite_regions(
-        [given], [given_hr], [facts], *masks, region_texts=["knob.nii"]
+        [given], [given_hr], [facts], masks, region_texts=["knob.nii"]
     )
-    np.testing.assert_array_equal(region.data > 0, masks[0].data > 0.5)
+    np.testing.assert_array_equal(region.data > 0, masks.bold_mask.data > 0.5)
     assert facts["roi_is_brain"]
     assert facts["rois_outside"] == ["knob.nii"]
     assert "knob.nii: " in caplog.text
     assert "100 %" in caplog.text
 
 
-def test_the_union_of_regions_is_within_the_brain(masks_on_bold: tuple[Volume, Volume]) -> None:
-    mask, mask_hr = masks_on_bold
+def test_the_union_of_regions_is_within_the_brain(masks_on_bold: BrainMasks) -> None:
+    mask, mask_hr = masks_on_bold.bold_mask, masks_on_bold.bold_mask_hr
     regions, regions_hr = [], []
     for number in range(3):
         for grid_mask, grid_regions in ((mask, regions), (mask_hr, regions_hr)):
@@ -346,7 +346,11 @@ def test_the_union_of_regions_is_within_the_brain(masks_on_bold: tuple[Volume, V
             grid_regions.append(grid_mask.like(data))
     facts = [{"roi_fraction_in_fov": fraction} for fraction in (0.5, 0.9, 0.7)]
     union, union_hr, found = steps.unite_regions(
-        regions, regions_hr, facts, mask, mask_hr, region_texts=["left", "right", "air.nii"]
+        regions,
+        regions_hr,
+        facts,
+        BrainMasks(bold_mask=mask, bold_mask_hr=mask_hr),
+        region_texts=["left", "right", "air.nii"],
     )
     for image, both, brain_mask in ((union, regions, mask), (union_hr, regions_hr, mask_hr)):
         expected = (both[0].data | both[1].data) & (brain_mask.data > 0.5)

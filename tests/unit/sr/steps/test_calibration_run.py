@@ -19,6 +19,7 @@ from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.preproc import calibration_alignment
+from bids_sr.preproc.steps.aligned_series import BoldBrain
 from bids_sr.spatial.transforms import displacement, rigid_matrix
 from bids_sr.sr import calibration_fluctuations
 from bids_sr.sr.steps.calibration_run import measure_calibration, register_calibration
@@ -231,18 +232,20 @@ def heads() -> tuple[Volume, np.ndarray, Volume, np.ndarray, np.ndarray]:
     )
 
 
+def brain_of(boldref: Volume, mask: np.ndarray) -> BoldBrain:
+    return BoldBrain(boldref=boldref, bold_mask=boldref.like(mask), factor=(2.0, 2.0, 1.0))
+
+
 def register(
     heads: Any, tmp_path: Path, calibration_ref: Volume | None = None
 ) -> tuple[np.ndarray, dict]:
     boldref, mask, high_res, high_res_mask, _ = heads
     high_res = high_res if calibration_ref is None else calibration_ref
     xfm, facts = register_calibration(
-        boldref,
-        boldref.like(mask),
+        brain_of(boldref, mask),
         high_res,
         high_res.like(high_res_mask),
         tmp_path,
-        factor=(2.0, 2.0, 1.0),
         random_seed=1,
     )
     return xfm[0], facts
@@ -250,8 +253,8 @@ def register(
 
 def test_a_known_transform_is_only_compared_with_the_images(heads: Any, tmp_path: Path) -> None:
     boldref, mask, high_res, high_res_mask, true_xfm = heads
-    images = (boldref, boldref.like(mask), high_res, high_res.like(high_res_mask), tmp_path)
-    options = {"factor": (2.0, 2.0, 1.0), "random_seed": 1}
+    images = (brain_of(boldref, mask), high_res, high_res.like(high_res_mask), tmp_path)
+    options = {"random_seed": 1}
     xfm, facts = register_calibration(*images, true_xfm[None], **options)
     assert np.array_equal(xfm[0], true_xfm)
     assert facts["overlap"] > 0.95

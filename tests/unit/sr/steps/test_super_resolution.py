@@ -14,6 +14,7 @@ from checking import inconsistency
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.notices import UsageError
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.steps.aligned_series import AlignedSeries
 from bids_sr.preproc.steps.registration import TrainingPair
 from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
@@ -22,7 +23,7 @@ from bids_sr.sr.models.model import load_model
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe_changes import RecipeChange
 from bids_sr.sr.steps.resampled_series import correct_motion
-from bids_sr.sr.steps.super_resolution import AlignedSeries, Guide, Inference, super_resolve
+from bids_sr.sr.steps.super_resolution import Guide, Inference, super_resolve
 from bids_sr.sr.steps.training import train_on_pair
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -84,13 +85,16 @@ def super_resolve_run(files, folder, series, bold=None, settings=None, **inputs)
             return SimpleNamespace(series=correct_motion(stc, boldref, poses, here=folder))
         inference = Inference(**settings or {})
         aligned = AlignedSeries(
-            stc=stc, boldref=boldref, bold_mask=mask.like(mask.data > 0.5), hmc_xfms=poses
+            stc=stc,
+            boldref=boldref,
+            bold_mask=mask.like(mask.data > 0.5),
+            hmc_xfms=poses,
+            factor=FACTOR,
         )
         return super_resolve(
             aligned,
             here=folder,
             series_name=series,
-            factor=FACTOR,
             inference=inference,
             **inputs,
         )

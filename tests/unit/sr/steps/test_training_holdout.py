@@ -41,15 +41,8 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def score(model_file: Path, pair: TrainingPair) -> dict[tuple[str, str, str], MetricRow]:
-    rows = score_pair(
-        pair,
-        model_file,
-        method="srgan",
-        factor=FACTOR,
-        random_seed=0,
-        omp_nthreads=1,
-        device="cpu",
-    )
+    training = TrainingSettings(method="srgan")
+    rows = score_pair(pair, model_file, training=training, factor=FACTOR)
     return {(row.series, measure_of(row), against_of(row)): row for row in rows}
 
 

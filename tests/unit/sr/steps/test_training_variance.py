@@ -16,13 +16,14 @@ from bids_sr.evaluation.steps.self_test_rows import gather_self_tests
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.notices import UsageError
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.steps.aligned_series import AlignedSeries, PosedBrain
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import ModelSettings
 from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.recipe_changes import RecipeChange
-from bids_sr.sr.steps.super_resolution import AlignedSeries, Guide, Inference, super_resolve
+from bids_sr.sr.steps.super_resolution import Guide, Inference, super_resolve
 from bids_sr.sr.steps.training import estimate_variance
 
 METHODS = ("sbl", "sdmod")
@@ -58,11 +59,11 @@ def estimate(
     names = {"factor", "n_dummy", "interpolations", "outliers", "calibration"}
     others = {"factor": FACTOR, "n_dummy": DUMMIES}
     others |= {name: options.pop(name) for name in names & options.keys()}
+    run = {name: others.pop(name) for name in ("factor", "outliers") if name in others}
     training = ModelSettings(**({"method": method, "sloppy": True} | options))
     with SeriesReader(folder_in / bold) as preproc:
-        return estimate_variance(
-            preproc, load_mask(folder_in), hmc_xfms, here=folder, training=training, **others
-        )
+        posed = PosedBrain(bold_mask=load_mask(folder_in), hmc_xfms=hmc_xfms, **run)
+        return estimate_variance(preproc, posed, here=folder, training=training, **others)
 
 
 def resolve(
@@ -88,6 +89,7 @@ def resolve(
             boldref=volume(folder_in / "boldref.nii"),
             bold_mask=load_mask(folder_in),
             hmc_xfms=read_itk(files / "hmc.txt")[: stc.shape[3]],
+            factor=options.pop("factor", FACTOR),
         )
         result = super_resolve(
             aligned,
@@ -96,7 +98,7 @@ def resolve(
             here=folder,
             series_name=series,
             inference=Inference(**settings),
-            **({"factor": FACTOR} | options),
+            **options,
         )
     return Path(result.series.path)
 

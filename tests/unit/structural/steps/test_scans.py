@@ -41,6 +41,7 @@ from bids_sr.structural.steps.figures import (
     draw_scans,
     explain_scans,
 )
+from bids_sr.structural.steps.scans import PreparedScans
 
 SHAPE = (40, 44, 36)
 AFFINE = np.array([[2.0, 0, 0, -40], [0, 2, 0, -44], [0, 0, 2, -36], [0, 0, 0, 1]])
@@ -169,6 +170,17 @@ def test_prepared_scans_are_aligned_and_have_the_same_range(head, prepared):
     assert np.percentile(scan[head[1]], 99.9) == pytest.approx(1.0, abs=1e-3)
 
 
+def scans_of(high_res, low_res, mask, others=(), facts=None, brain=None):
+    return PreparedScans(
+        coarse_scans=low_res,
+        other_scans=list(others),
+        scan_mask=mask,
+        scan_facts=facts or {},
+        fine_scans=high_res,
+        scan_brain=brain,
+    )
+
+
 def test_scans_without_a_high_resolution_scan_are_drawn_side_by_side(prepared):
     def series(name):
         return [
@@ -186,13 +198,16 @@ def test_scans_without_a_high_resolution_scan_are_drawn_side_by_side(prepared):
         Derivative(scan.volume.like(1 - scan.volume.data), scan.entities) for scan in series("vit")
     ]
     for scans, altered in ((series("vit"), False), (inverted, True)):
-        first = draw_lowres(series("bspline"), [], scans, mask, facts, session="")[0]
+        inputs = scans_of(None, series("bspline"), mask, facts=facts)
+        first = draw_lowres(inputs, scans, session="")[0]
         assert ("Do not use the vit scans." in first.content) is altered
         assert "correlation with the acquired scan" in first.content
     content_by_desc = {
         drawing.entities["desc"]: drawing.content
         for drawing in draw_lowres(
-            series("bspline"), series("linear"), series("unet"), mask, facts, session="later"
+            scans_of(None, series("bspline"), mask, series("linear"), facts=facts),
+            series("unet"),
+            session="later",
         )
     }
     assert list(content_by_desc) == ["lowresscans", "lowresslice", "lowrescoronal", "lowresfacts"]
@@ -298,12 +313,7 @@ def measure(high_res, low_res, mask, here, made=(), cards=(), brain=None, **opti
     """Return rows, columns, tissues and classes of scans."""
     settings = {"facts": {}, "anat_tools": "ants", **options}
     return structural_measures.measure_scans(
-        high_res,
-        low_res,
-        [],
-        mask,
-        brain or mask,
-        settings.pop("facts"),
+        scans_of(high_res, low_res, mask, facts=settings.pop("facts"), brain=brain or mask),
         list(made),
         list(cards),
         here=here,
@@ -518,7 +528,7 @@ def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, tmp
     assert psnr["T1w", "bspline"] == pytest.approx(expected, abs=0.01)
     log = pd.read_csv(files.log_file, sep="\t", na_values="n/a")
     loaded = replace(files, card_file=card, log_file=log)
-    explanations = explain_scans(low_res, super_resolved, mask, loaded, high_res)
+    explanations = explain_scans(scans_of(high_res, low_res, mask), super_resolved, loaded)
     assert {drawing.entities["desc"] for drawing in explanations} == {
         "attention",
         "scantraining",
@@ -534,15 +544,11 @@ def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, tmp
     )
     facts = {"align": "affine", "offsets": {"FLAIR_lowres": {"stretch_percent": 1.25}}}
     drawings = draw_scans(
-        high_res,
-        low_res,
-        [],
-        mask,
+        scans_of(high_res, low_res, mask, facts=facts),
         super_resolved,
         [card],
         rows,
         classes,
-        facts,
         subject_facts={"Participant": "01"},
     )
     assert [

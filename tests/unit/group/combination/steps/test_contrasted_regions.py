@@ -9,6 +9,7 @@ from data.rows import make_tested_rows
 from scipy import ndimage, stats
 
 from bids_sr.engine.artifacts import Derivative
+from bids_sr.glm.steps.atlas_regions import AtlasOfRun
 from bids_sr.group.combination.steps.contrasted_regions import contrast_regions
 from bids_sr.io.volume import Volume
 from bids_sr.survey.preflight.combined_runs import RunTerm
@@ -67,14 +68,12 @@ def make_maps(tables):
 def measure(first, second, maps=None, **changes):
     atlas = np.repeat(np.arange(SHAPE[0]), SHAPE[1] * SHAPE[2]).reshape(SHAPE)
     labels = pd.DataFrame({"index": range(16), "name": [f"label {k}" for k in range(16)]})
+    image = Volume(atlas, AFFINE)
     arguments = {
         "place_errors": {"ses-2": PLACE},
-        "region_masks": [],
         "run_agreement": {"OtherHead": {}},
-        "atlas_bold_hr": Volume(atlas, AFFINE),
-        "atlas_labels": labels,
+        "atlas": AtlasOfRun(atlas_bold=image, atlas_bold_hr=image, atlas_labels=labels),
         "series_name": "sbl",
-        "region_names": [],
         "over_runs": {"change": TERMS},
         "calibrated": False,
         **changes,

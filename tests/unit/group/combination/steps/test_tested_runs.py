@@ -26,6 +26,7 @@ from bids_sr.group.combination.steps import tested_runs
 from bids_sr.group.combination.steps.tested_runs import compare_runs
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
+from bids_sr.preproc.steps.aligned_series import PosedBrain
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.prior_maps.prior import Prior, PriorMaps
@@ -472,14 +473,16 @@ def check_simulated_run(folder, effects, seed, *, duration=20.0, keeps_blocks=Fa
     with SeriesReader(folder / "bold.nii") as reader:
         return check_intervals(
             reader,
-            Volume(np.ones(RUN_SHAPE, bool), AFFINE),
-            np.tile(np.eye(4), (VOLUMES, 1, 1)),
+            PosedBrain(
+                bold_mask=Volume(np.ones(RUN_SHAPE, bool), AFFINE),
+                hmc_xfms=np.tile(np.eye(4), (VOLUMES, 1, 1)),
+                factor=FACTOR,
+            ),
             model,
             linear_model,
             here=folder,
             series_name="sbl",
             smoothing=(0.0,),
-            factor=FACTOR,
             random_seed=1,
             omp_nthreads=1,
             keeps_blocks=keeps_blocks,
