@@ -173,21 +173,16 @@ def compare_runs(
         ]
         if len(names) == 1:
             rows += [row for row in own_rows.get(names[0], ()) if row.contrast == contrast]
-        elif len(maps_of_runs) > 1:
-            runs = [
-                _WeightedRun(maps=maps, contrast=contrast, weight=1 / len(maps_of_runs))
-                for maps in maps_of_runs
-            ]
-            halves = _use_runs_as_halves(contrast, runs)
-            rows += _test_contrast(
-                contrast, runs, halves, series_name, factor, calibrated=calibrated
-            )
+            continue
+        runs = [
+            _WeightedRun(maps=maps, contrast=contrast, weight=1 / len(maps_of_runs))
+            for maps in maps_of_runs
+        ]
+        halves = _use_runs_as_halves(contrast, runs)
+        rows += _test_contrast(contrast, runs, halves, series_name, factor, calibrated=calibrated)
     for contrast, terms in over_runs.items():
-        split_terms = _split_terms(terms, placed_runs, excluded, factor)
-        if split_terms is not None:
-            rows += _test_contrast(
-                contrast, *split_terms, series_name, factor, calibrated=calibrated
-            )
+        runs, halves = _split_terms(terms, placed_runs, excluded, factor)
+        rows += _test_contrast(contrast, runs, halves, series_name, factor, calibrated=calibrated)
     if rows:
         smoothness = max(run.maps.smoothness for run in placed_runs.values())
         rows += metric_rows(series_name, {SMOOTHNESS: smoothness}, region="brain")
@@ -314,10 +309,10 @@ def _split_terms(
     placed_runs: Mapping[str, _PlacedRun],
     excluded: Collection[str],
     factor: Factor,
-) -> tuple[list[_WeightedRun], "_Halves"] | None:
+) -> tuple[list[_WeightedRun], "_Halves | None"]:
     """Return the runs of a contrast over runs, all interpolated alike, and their blocks.
 
-    None is returned if a term has no run that is not `excluded`, or if a run was not tested or
+    The latter are None if a term has no run that is not `excluded`, or if a run was not tested or
     cannot be split into halves.
     """
     used: dict[str, _PlacedRun] = {}
@@ -325,7 +320,7 @@ def _split_terms(
     for term in terms:
         names = [name for name in term.runs if name not in excluded]
         if not names or not placed_runs.keys() >= {*names}:
-            return None
+            return [], None
         used |= {name: placed_runs[name] for name in names}
         weights |= {(name, term.contrast): term.weight / len(names) for name in names}
     moved_xfms = [run.voxel_xfms for run in used.values() if run.voxel_xfms]
@@ -334,19 +329,19 @@ def _split_terms(
         for name, run in used.items()
     }
     if not all(contrast in maps[name].contrasts for name, contrast in weights):
-        return None
+        return [], None
     runs = [
         _WeightedRun(maps=maps[name], contrast=contrast, weight=weight)
         for (name, contrast), weight in weights.items()
     ]
     halves = _split_blocks(runs)
     if halves is None:
-        return None
+        return runs, None
     noise = np.random.default_rng(0).normal(size=halves.targets.shape[:3])
     effect = gaussian_filter(noise, _COARSEST_SD)
     alike = filter_alike(effect, [xfms[0] for xfms in moved_xfms]) if moved_xfms else effect
     gain = compare_bands(alike, factor) / compare_bands(effect, factor)
-    return runs, replace(halves, fineness_gain=gain)
+    return runs, replace(halves, nuisance=_displace_effects(runs), fineness_gain=gain)
 
 
 def _filter_frame(
@@ -389,24 +384,41 @@ class _Halves:
     fineness_gain: float = 1.0
 
 
-def _use_runs_as_halves(contrast: str, runs: Sequence[_WeightedRun]) -> _Halves:
-    """Return the effects of whole runs, at least two."""
-    targets = [run.maps.acquired[run.index] for run in runs]
-    estimates = [
-        target + run.maps.errors[run.index] for target, run in zip(targets, runs, strict=True)
+def _use_runs_as_halves(contrast: str, runs: Sequence[_WeightedRun]) -> _Halves | None:
+    """Return the effects of whole runs; None if there are fewer than two."""
+    effects = [
+        np.stack(
+            [
+                run.maps.acquired[run.index] + run.maps.errors[run.index],
+                run.maps.acquired[run.index],
+                *run.maps.task_free[run.index : run.index + 1],
+            ]
+        )[:, None]
+        for run in runs
     ]
-    splits = balance_splits(
-        [TaskBlock(condition=contrast, events=())] * len(runs), {contrast: 1.0}
+    blocks = [TaskBlock(condition=contrast, events=())] * len(runs)
+    return _split_units(effects, blocks, {contrast: 1.0})
+
+
+def _split_units(
+    effects: Sequence[Float32], blocks: Sequence[TaskBlock], weights: Mapping[str, float]
+) -> _Halves | None:
+    """Return the effects of all units; None if they cannot be split into halves.
+
+    `effects` are those of `HalfResolutionMaps.blocks` by run (K, B, x, y, z), and `blocks` the
+    units of all runs.
+    """
+    splits = balance_splits(blocks, weights)
+    if splits is None:
+        return None
+    estimates, targets, *task_free = (
+        np.moveaxis(np.concatenate([run_effects[kind] for run_effects in effects]), 0, -1)
+        for kind in range(min(map(len, effects)))
     )
-    assert splits is not None  # at least two runs
     return _Halves(
-        estimates=np.stack(estimates, axis=-1),
-        targets=np.stack(targets, axis=-1),
-        task_free=(
-            np.stack([run.maps.task_free[run.index] for run in runs], axis=-1)
-            if all(len(run.maps.task_free) for run in runs)
-            else None
-        ),
+        estimates=estimates,
+        targets=targets,
+        task_free=task_free[0] if task_free else None,
         splits=splits,
     )
 
@@ -426,20 +438,7 @@ def _split_blocks(runs: Sequence[_WeightedRun]) -> _Halves | None:
             name = f"{number} {condition}"
             weights[name] = weights.get(name, 0.0) + weight
             blocks.append(TaskBlock(condition=name, events=(), used=bool(weight)))
-    splits = balance_splits(blocks, weights)
-    if splits is None:
-        return None
-    estimates, targets, *task_free = (
-        np.moveaxis(np.concatenate([maps.blocks[kind] for maps in maps_of_runs]), 0, -1)
-        for kind in range(min(len(maps.blocks) for maps in maps_of_runs))
-    )
-    return _Halves(
-        estimates=estimates,
-        targets=targets,
-        task_free=task_free[0] if task_free else None,
-        splits=splits,
-        nuisance=_displace_effects(runs),
-    )
+    return _split_units([maps.blocks for maps in maps_of_runs], blocks, weights)
 
 
 def _displace_effects(runs: Sequence[_WeightedRun]) -> Float32:
@@ -460,13 +459,15 @@ def _displace_effects(runs: Sequence[_WeightedRun]) -> Float32:
 def _test_contrast(
     contrast: str,
     runs: Sequence[_WeightedRun],
-    halves: _Halves,
+    halves: _Halves | None,
     series_name: str,
     factor: Factor,
     *,
     calibrated: bool,
 ) -> list[MetricRow]:
-    """Return the rows of one contrast; see `compare_runs` for other parameters."""
+    """Return the rows of one contrast, [] without halves; see `compare_runs` for parameters."""
+    if halves is None:
+        return []
     maps = [run.maps for run in runs]
     mask = np.logical_and.reduce([run_maps.mask for run_maps in maps])
     low_mask = np.logical_and.reduce([run_maps.low_mask for run_maps in maps])
