@@ -75,7 +75,10 @@ def _measure_rising_shares(paths: Sequence[Path]) -> list[float]:
     from bids_sr.spatial.masks import MaskError, brain_mask
 
     with ExitStack() as stack:
-        readers = [stack.enter_context(SeriesReader(path, allow_nan=True)) for path in paths]
+        readers = [
+            stack.enter_context(SeriesReader(path, allow_nan=True, stays_open=True))
+            for path in paths
+        ]
         first = readers[0]
         orders = [storage_order(reader.affine, first.affine) for reader in readers]
         n_volumes = first.shape[3]

@@ -151,6 +151,8 @@ def _read_middle_echo(run: BoldRun, numbers: list[int]) -> dict[int, Float]:
     """
     from bids_sr.io.nifti import SeriesReader
 
-    with SeriesReader(run.echoes[len(run.echoes) // 2][0], allow_nan=True) as reader:
+    with SeriesReader(
+        run.echoes[len(run.echoes) // 2][0], allow_nan=True, stays_open=True
+    ) as reader:
         order = storage_order(reader.affine, run.affine)
         return {index: order.turn(reader.volume(index).astype(np.float64)) for index in numbers}

@@ -126,7 +126,7 @@ class SignalFaultSearch:
         from bids_sr.io.nifti import SeriesReader
         from bids_sr.spatial.masks import MaskError, brain_mask
 
-        with SeriesReader(self._path) as reader:
+        with SeriesReader(self._path, stays_open=True) as reader:
             volumes = reader.volumes(self._first_steady, self._first_steady + _N_MEAN_VOLUMES)
             try:
                 brain = brain_mask(np.mean(list(volumes), axis=0), reader.affine)

@@ -17,7 +17,7 @@ _CHUNK_BYTES = 1 << 20
 
 def read_volumes(path: Path, numbers: list[int], order: AxisOrder) -> dict[int, Float]:
     """Return some volumes of a series by number, with axes in the given order, in one pass."""
-    with SeriesReader(path, allow_nan=True) as reader:
+    with SeriesReader(path, allow_nan=True, stays_open=True) as reader:
         return {
             index: reorder(reader.volume(index).astype(np.float64), order) for index in numbers
         }
