@@ -33,19 +33,9 @@ def write_itk(path: Path, transforms: Array) -> None:
         ITK transform file (text, LPS mm).
     transforms : Array
         Affine transforms, one (4, 4) or many (N, 4, 4), RAS+ mm.
-
-    Raises
-    ------
-    InvalidInput
-        The matrices are not 4 x 4, or not finite.
     """
     matrices = np.asarray(transforms, dtype=np.float64)
     matrices = matrices[None] if matrices.ndim == 2 else matrices
-    if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or not np.isfinite(matrices).all():
-        raise InvalidInput(
-            f"expected finite 4x4 matrices, got an array of shape {np.shape(transforms)}",
-            file=path,
-        )
     file_lines = ["#Insight Transform File V1.0"]
     for number, matrix in enumerate(LPS @ matrices @ LPS):
         parameters = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]

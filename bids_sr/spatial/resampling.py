@@ -163,14 +163,7 @@ def spline_coefficients(volume: Array, order: int = 3) -> Float32:
     -------
     Float32
         Coefficients on the padded grid (3D), or the padded samples for orders below 2.
-
-    Raises
-    ------
-    ValueError
-        The volume does not have three axes.
     """
-    if volume.ndim != 3:
-        raise ValueError(f"expected a volume with 3 axes, got an array with {volume.ndim}")
     # transposed before padding, because padding keeps the memory order and enlarges the array
     samples_zyx = np.ascontiguousarray(volume.T, dtype=np.float32)
     padded_zyx = np.pad(samples_zyx, PAD, mode="edge")

@@ -50,14 +50,7 @@ def smooth(
     -------
     Float32
         Smoothed values in the box.
-
-    Raises
-    ------
-    ValueError
-        If the width is negative.
     """
-    if fwhm_mm < 0:
-        raise ValueError(f"the smoothing width must not be negative, got {fwhm_mm} mm")
     image = np.asarray(volume, dtype=np.float32)
     if fwhm_mm == 0:
         return image[box]

@@ -172,16 +172,12 @@ def make_detail(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int,
     If the inputs include a guide, its static detail is added to every volume.
 
     `model` has the prior SD maps, and `acquired` grid, mask and guide of the run. `shape` is the
-    shape of the acquired grid (x, y, z). Raises `InvalidInput` if the mask or the affine is
-    missing, or the model does not contain prior SD maps.
+    shape of the acquired grid (x, y, z).
     """
     affine, mask, factor = acquired.affine, acquired.mask, acquired.factor
-    if affine is None or mask is None:
-        raise InvalidInput(
-            f"the method {model.card.method} requires the brain mask and the affine of the run"
-        )
-    if not isinstance(model.recipe, VarianceRecipe):
-        raise InvalidInput(f"the recipe of {model.card.method} does not specify prior SD maps")
+    assert affine is not None
+    assert mask is not None
+    assert isinstance(model.recipe, VarianceRecipe)
     torch.set_num_threads(acquired.threads)
     level = level_above(shape, factor)
     static_image = None

@@ -51,10 +51,8 @@ def estimate_prior(
     `components` are the strongest temporal components (C, z, x, y), with as many slices as the
     high-resolution grid. `tile` is the grid and region around the mask. `seed` is the seed of the
     samples from the prior. `progress` is called with the number of completed updates and the total
-    number. Raises `ValueError` if the components are zero, or contain values that are not finite.
+    number. Raises `ValueError` if the components are zero.
     """
-    if not bool(torch.isfinite(components).all()):
-        raise ValueError("the components of the series contain NaN or infinite values")
     with torch.inference_mode():
         if recipe.kind == "sdmod":
             sd = compute_filled_sd(components, tile)

@@ -53,15 +53,11 @@ def compute_grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
 
     The maps show which features of the images increase the score. Gradients are computed for the
     score before the sigmoid, because the slope of the sigmoid vanishes if the critic is certain.
-    The maps are interpolated to the size of the images (N, C, X, Y). ValueError is raised if the
-    network is not a `Critic`.
+    The maps are interpolated to the size of the images (N, C, X, Y).
 
     Source: Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
     """
-    if not isinstance(critic, Critic):
-        raise ValueError(
-            f"Grad-CAM requires a network of type Critic, got {type(critic).__name__}"
-        )
+    assert isinstance(critic, Critic)
     features: list[Tensor] = []
 
     def record_features(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -36,8 +36,8 @@ def apply_in_patches(
     than half the overlap. If the margin is the radius of the network's receptive field, the result
     equals the result for the whole image.
 
-    Returns the output for the whole image (C_out, *grid). Raises `ResolutionError` if the network
-    changes the size of a patch, or if patch, overlap and margin do not fit.
+    Returns the output for the whole image (C_out, *grid). Raises `ResolutionError` if patch,
+    overlap and margin do not fit.
     """
     grid = volume.shape[1:]
     sides = (patch,) * len(grid) if isinstance(patch, int) else tuple(patch)[: len(grid)]
@@ -49,7 +49,7 @@ def apply_in_patches(
         )
         for tiles in product(*axis_tiles):
             box = (slice(None), *(tile.voxels for tile in tiles))
-            output = _apply_to_patch(network, volume[box])
+            output = network(volume[box][None])[0]
             if total is None:
                 # double precision, because sums of many patches err by more than 1e-6 in single
                 # precision
@@ -102,17 +102,6 @@ def _list_patch_starts(n: int, side: int, overlap: int) -> list[int]:
         )
     count = -(-(n - side) // (side - overlap))
     return [(n - side) * k // count for k in range(count + 1)]
-
-
-def _apply_to_patch(network: Callable[[Tensor], Tensor], patch: Tensor) -> Tensor:
-    """Apply a network to a patch (C, *patch); raise ResolutionError if it changes the size."""
-    output = network(patch[None])[0]
-    if output.shape[1:] != patch.shape[1:]:
-        raise ResolutionError(
-            f"the network returned an array of shape {tuple(output.shape[1:])} for a "
-            f"patch of shape {tuple(patch.shape[1:])}; both shapes must be equal"
-        )
-    return output
 
 
 def _weight_patch(patch: Tensor, tiles: Sequence[_Tile]) -> Tensor:

@@ -143,13 +143,9 @@ def test_estimates_are_reproducible_and_depend_on_the_seed(scene):
 
 def test_unusable_components_are_rejected(scene):
     truth, components, _ = scene
-    broken = components[:3].clone()
-    broken[1, 0, 3, 3] = torch.nan
-    with pytest.raises(ValueError, match="NaN or infinite"):
-        estimate_prior(broken, truth.region, SBL)
     for estimator in (SBL, FIRST):
         with pytest.raises(ValueError, match="zero in all voxels"):
-            estimate_prior(torch.zeros_like(broken), truth.region, estimator)
+            estimate_prior(torch.zeros_like(components[:3]), truth.region, estimator)
 
 
 def test_the_map_is_small_and_positive_without_fluctuations(scene):
