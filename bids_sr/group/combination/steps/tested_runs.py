@@ -319,7 +319,8 @@ def _split_terms(
     weights: dict[tuple[str, str], float] = {}
     for term in terms:
         names = [name for name in term.runs if name not in excluded]
-        if not names or not placed_runs.keys() >= {*names}:
+        tested = {name for name, run in placed_runs.items() if run.maps.blocks.size}
+        if not names or not tested >= {*names}:
             return [], None
         used |= {name: placed_runs[name] for name in names}
         weights |= {(name, term.contrast): term.weight / len(names) for name in names}
@@ -356,9 +357,11 @@ def _filter_frame(
     xfms, low_xfms = zip(*moved_xfms, strict=True)
 
     def filter_all(stack: Float32, voxel_xfms: Sequence[Array]) -> Float32:
-        maps_last = np.moveaxis(stack.reshape(-1, *stack.shape[-3:]), 0, -1)
-        filtered = np.moveaxis(filter_alike(maps_last, voxel_xfms), -1, 0)
-        return filtered.reshape(stack.shape).astype(np.float32)
+        filtered = [
+            filter_alike(np.moveaxis(maps, 0, -1), voxel_xfms).astype(np.float32)
+            for maps in stack.reshape(-1, *stack.shape[-4:])
+        ]
+        return np.moveaxis(np.stack(filtered), -1, 1).reshape(stack.shape)
 
     return replace(
         maps,
