@@ -14,37 +14,45 @@ code    meaning
 """
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.cli.messages import print_error
-from bids_sr.cli.standard_streams import tolerant_streams
+from bids_sr.cli.standard_streams import restart_in_utf8, tolerant_streams
 from bids_sr.engine.usage import clear_processor_binding
 from bids_sr.io.notices import UsageError
-from bids_sr.report.figures.backend import draw_to_files
 
 DONE, FAILED, REFUSED = 0, 1, 2
 _PROGRAMS_WITH_SETTINGS = ("bids-sr", "bids-sr-slurm")  # programs that write settings.toml
 
 
-def run_program(prog: str, work: Callable[[], int], *, interrupted: str) -> int:
+def run_program(
+    prog: str,
+    work: Callable[[Sequence[str]], int],
+    argv: Sequence[str] | None = None,
+    *,
+    interrupted: str,
+) -> int:
     """Run a program, and return an exit code whatever it raises.
 
-    `work` does the work, imports libraries only then, and returns an exit code; `interrupted` is
-    the message after an interruption.
+    `work` does the work with the arguments, imports libraries only then, and returns an exit code.
+    `argv` are arguments instead of those of this process. `interrupted` is the message after an
+    interruption.
     """
+    if argv is None:
+        restart_in_utf8()
+        argv = sys.argv[1:]
     clear_processor_binding()
+    # for child processes as well; the environment may name the backend of a notebook or desktop
+    os.environ["MPLBACKEND"] = "agg"
     with tolerant_streams():
-        return _run_prepared(prog, work, interrupted)
+        return _get_exit_code(prog, lambda: work(argv), interrupted)
 
 
-def _run_prepared(prog: str, work: Callable[[], int], interrupted: str) -> int:
-    """Run a program with prepared standard streams, and return an exit code.
-
-    See `run_program` for parameters.
-    """
-    draw_to_files()
+def _get_exit_code(prog: str, work: Callable[[], int], interrupted: str) -> int:
+    """Run a program with prepared standard streams, print its errors and return an exit code."""
     try:
         _check_folder()
         with interruptible():

@@ -14,7 +14,6 @@ code    meaning
 """
 
 import dataclasses
-import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,7 +33,6 @@ from bids_sr.cli.garbage_collection import collect_rarely
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.messages import print_error, print_line, show, start_log
 from bids_sr.cli.parser import parse_settings
-from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import Settings
 from bids_sr.io.notices import CODES, Notice, UsageError, record
 from bids_sr.version import __version__
@@ -47,13 +45,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bids-sr`` and return its exit code."""
-    if argv is None:
-        restart_in_utf8()
-    return run_program(
-        "bids-sr",
-        lambda: _run(sys.argv[1:] if argv is None else argv),
-        interrupted="rerun the same command to resume",
-    )
+    return run_program("bids-sr", _run, argv, interrupted="rerun the same command to resume")
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -22,7 +22,6 @@ from bids_sr.version import __version__
 ParsedOptions = dict[str, dict[str, object]]
 """Options on a command line: options class in lower case → field → value."""
 _T = TypeVar("_T")
-_C = TypeVar("_C", bound=OptionSection)
 _READER_BY_TYPE = {Path: parse_path, int: int, float: float}
 
 
@@ -45,15 +44,12 @@ class Parser(argparse.ArgumentParser):
         """Settings without a flag, which are suggested for unknown flags."""
         version = f"{prog.partition(' ')[0]} {__version__}"
         self.add_argument("--version", action="version", version=version)
+        self._kinds = kinds
         for kind in kinds:
             self.add_fields(kind)
 
     def add_fields(
-        self,
-        kind: type[OptionSection],
-        *,
-        title: str = "",
-        show_all: bool = True,
+        self, kind: type[OptionSection], *, title: str = "", show_all: bool = True
     ) -> None:
         """Add the options of a class.
 
@@ -147,9 +143,14 @@ class Parser(argparse.ArgumentParser):
             while remaining and _is_number(remaining[0]):
                 yield f"{token}={remaining.pop(0)}"
 
-    def options(self, argv: Sequence[str], kind: type[_C]) -> _C:
-        """Return the options of a class from a command line; raise the same errors as `read`."""
-        return self.read(argv, lambda values: make_options(values, kind))
+    def options(self, argv: Sequence[str]) -> tuple[Any, ...]:
+        """Return an object of each class `kinds`; raise the same errors as `read`."""
+        return self.read(
+            argv,
+            lambda values: tuple(
+                kind(**values.get(kind.__name__.lower(), {})) for kind in self._kinds
+            ),
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise `UsageError` with the most similar option or a hint, instead of exiting."""
@@ -283,11 +284,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def make_options(inputs: ParsedOptions, kind: type[_C]) -> _C:
-    """Return the options of a class from the values of a command line."""
-    return kind(**inputs.get(kind.__name__.lower(), {}))
 
 
 def get_reader(item: "dataclasses.Field[Any]", annotation: object) -> Callable[[str], object]:

@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING
 from bids_sr.cli.config_text import make_config_lines
 from bids_sr.cli.exit_codes import DONE, run_program
 from bids_sr.cli.messages import print_line
-from bids_sr.cli.options import ParsedOptions, Parser, make_options, normalize_flags
+from bids_sr.cli.options import Parser, normalize_flags
 from bids_sr.cli.parser import build_parser as build_program_parser, parse_settings
-from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.cli.vgg19_weights import install_requested_weights
 from bids_sr.config import Settings, readers
 from bids_sr.config.section import OptionSection, argument, option
@@ -136,20 +135,17 @@ class SiteOptions(OptionSection, Site):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bids-sr-slurm`` and return its exit code."""
-    if argv is None:
-        restart_in_utf8()
-    arguments = list(sys.argv[1:] if argv is None else argv)
     interrupted = "jobs that were already submitted continue"
-    return run_program("bids-sr-slurm", lambda: _run(arguments), interrupted=interrupted)
+    return run_program("bids-sr-slurm", _run, argv, interrupted=interrupted)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: Sequence[str]) -> int:
     """Submit what is not done, or print the scripts."""
     split = arguments.index("--") if "--" in arguments else len(arguments)
     program_options = arguments[split + 1 :]
     parser = build_parser()
     _check_position(arguments[:split], parser)
-    options, site = parser.read(arguments[:split], _parse_options)
+    options, site = parser.options(arguments[:split])
     folders = [str(options.bids_dir), str(options.output_dir)]
     settings = parse_settings([*folders, "participant", *program_options])
     if settings.resources.nprocs is None:
@@ -210,11 +206,6 @@ def _check_position(own_arguments: Sequence[str], parser: Parser) -> None:
 def _list_flags(parser: Parser) -> set[str]:
     """Return the flags of all options of a parser."""
     return {flag for action in parser._actions for flag in action.option_strings}
-
-
-def _parse_options(inputs: ParsedOptions) -> tuple[SlurmOptions, SiteOptions]:
-    """Return the options before ``--``."""
-    return make_options(inputs, SlurmOptions), make_options(inputs, SiteOptions)
 
 
 def _check(settings: Settings, site: Site) -> "Plan":

@@ -17,7 +17,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 {before}
 child = subprocess.Popen(["sleep", "60"])
 
-def work():
+def work(_arguments):
     print(child.pid, flush=True)
     {work}
     return 0

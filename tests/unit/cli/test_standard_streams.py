@@ -14,7 +14,7 @@ from pathlib import Path
 from bids_sr.cli.exit_codes import run_program
 from bids_sr.cli.messages import show
 
-def work():
+def work(_arguments):
     for k in range(3):
         show(f"line {k}")
         print("of a library", file=sys.stderr, flush=True)

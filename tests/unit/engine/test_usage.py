@@ -99,7 +99,7 @@ _LOADED_IN_A_PROGRAM = """
 import os
 from bids_sr.cli.exit_codes import run_program
 
-def work():
+def work(_arguments):
     import sklearn  # which loads OpenMP
     print(sorted(os.sched_getaffinity(0)))
     return 0

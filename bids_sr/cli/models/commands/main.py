@@ -6,6 +6,7 @@ once.
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from bids_sr.cli.exit_codes import DONE, FAILED, run_program
 from bids_sr.cli.messages import print_error
@@ -19,7 +20,6 @@ from bids_sr.cli.models.commands.options import (
     TrainOptions,
 )
 from bids_sr.cli.options import Parser
-from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import suggest_name
 from bids_sr.config.section import OptionSection
 from bids_sr.io.notices import InvalidInput, UsageError
@@ -58,33 +58,16 @@ commands:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bids-sr-models`` and return its exit code (`bids_sr.cli.exit_codes`)."""
-    if argv is None:
-        restart_in_utf8()
-    arguments = sys.argv[1:] if argv is None else argv
-    return run_program(
-        "bids-sr-models",
-        lambda: _run(arguments),
-        interrupted="rerun the same command to resume an interrupted training",
-    )
+    interrupted = "rerun the same command to resume an interrupted training"
+    return run_program("bids-sr-models", _run, argv, interrupted=interrupted)
 
 
-def _run(arguments: Sequence[str]) -> int:
-    """Run a subcommand and return the exit code."""
-    options = _parse(arguments)
-    if isinstance(options, RateOptions):
-        from bids_sr.cli.models.commands.rate import rate
-
-        rate(options)
-        return DONE
-    return _run_with_networks(options)
-
-
-def _parse(arguments: Sequence[str]) -> OptionSection:
+def _parse(arguments: Sequence[str]) -> Any:
     """Return the options of the subcommand that is the first argument."""
     command = arguments[0] if arguments else ""
     if command in _COMMANDS:
-        options_class, _ = _COMMANDS[command]
-        return parsers()[command].options(arguments[1:], options_class)
+        (options,) = parsers()[command].options(arguments[1:])
+        return options
     parser = Parser("bids-sr-models", _DESCRIPTION)
     parser.usage = "bids-sr-models COMMAND [options]"
     if not command or command.startswith("-"):  # prints the help or an error, and exits
@@ -106,8 +89,14 @@ def parsers() -> dict[str, Parser]:
     }
 
 
-def _run_with_networks(options: OptionSection) -> int:
-    """Run a subcommand that imports torch, and return the exit code."""
+def _run(arguments: Sequence[str]) -> int:
+    """Run a subcommand and return the exit code."""
+    options = _parse(arguments)
+    if isinstance(options, RateOptions):  # the only subcommand that does not import torch
+        from bids_sr.cli.models.commands.rate import rate
+
+        rate(options)
+        return DONE
     from bids_sr.cli.models.commands import apply, compare, evaluate, series, show, train
     from bids_sr.sr.networks import OutOfDeviceMemory, TrainingDiverged
 
