@@ -6,13 +6,16 @@ Scores of several images are averaged within participants.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import combinations
 
 import numpy as np
 
-from bids_sr.evaluation.statistics import comparisons, summaries
-from bids_sr.io.frozen import frozen
+from bids_sr.engine.metric_rows import MISSING
+from bids_sr.evaluation.statistics import comparisons
+from bids_sr.evaluation.statistics.summaries import summarize as summarize_values
 
 _LEAST_N = 2  # participants, smallest sample of a test
 
@@ -23,26 +26,23 @@ ScoreRow = dict[str, str | float]
 """Cells of a table row by column; undefined numbers are NaN."""
 
 
-@frozen
-class Score:
-    """Value of one metric for one method in one image of a participant."""
+def average_scores(
+    rows: Sequence[ScoreRow], metrics: Sequence[str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Average scores of images within participants: metric → method → participant → mean.
 
-    name: str
-    participant: str
-    metric: str
-    value: float
-
-
-def average_scores(scores: Iterable[Score]) -> dict[str, dict[str, dict[str, float]]]:
-    """Average scores of images within participants: metric → method → participant → mean."""
-    image_scores: dict[tuple[str, str, str], list[float]] = {}
-    for score in scores:
-        key = (score.metric, score.name, score.participant)
-        image_scores.setdefault(key, []).append(score.value)
+    `rows` has one row per image and method, with the columns `metrics`, ``name`` and
+    ``participant``.
+    """
     means: dict[str, dict[str, dict[str, float]]] = {}
-    for (metric, name, participant), participant_scores in image_scores.items():
-        method_means = means.setdefault(metric, {}).setdefault(name, {})
-        method_means[participant] = float(np.mean(participant_scores))
+    for metric in metrics:
+        image_scores: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for row in rows:
+            score = math.nan if row[metric] == MISSING else float(row[metric])
+            image_scores[str(row["name"]), str(row["participant"])].append(score)
+        means[metric] = defaultdict(dict)
+        for (name, participant), scores in image_scores.items():
+            means[metric][name][participant] = float(np.mean(scores))
     return means
 
 
@@ -53,18 +53,9 @@ def summarize(scores_by_metric: Mapping[str, Scores]) -> list[ScoreRow]:
     than two participants.
     """
     return [
-        {
-            "metric": metric,
-            "name": name,
-            "n": summary.n,
-            "mean": summary.mean,
-            "sd": summary.sd,
-            "lower": summary.lower,
-            "upper": summary.upper,
-        }
+        {"metric": metric, "name": name, **asdict(summarize_values([*participants.values()]))}
         for metric, methods in scores_by_metric.items()
         for name, participants in methods.items()
-        for summary in [summaries.summarize(list(participants.values()))]
     ]
 
 
@@ -119,7 +110,7 @@ def compare_models(
         return []
     return [
         _make_anova_row(
-            metric, "model", "n/a", {name: methods.get(name, {}) for name in trained_methods}
+            metric, "model", MISSING, {name: methods.get(name, {}) for name in trained_methods}
         )
         for metric, methods in scores_by_metric.items()
     ]

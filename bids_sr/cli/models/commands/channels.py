@@ -18,8 +18,8 @@ import numpy as np
 from bids_sr.cli.models.commands import image_files as files, model_files
 from bids_sr.cli.models.commands.evaluate import find_participant, measure_image
 from bids_sr.cli.models.commands.options import CompareOptions
-from bids_sr.cli.models.commands.score_tables import MISSING, SCORES, cell_text
 from bids_sr.cli.models.method_scores import ScoreRow
+from bids_sr.engine.metric_rows import MISSING
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import load_image
@@ -191,8 +191,8 @@ def score_heads(
     """Yield scores of all models and of the low-resolution scans, one row per contrast.
 
     Low-resolution scans are interpolated to the high-resolution grid, and serve as the
-    interpolation in the comparison with models. Cells are text. `model_files_by_name` are by the
-    name in the table. `options` determine device and threads.
+    interpolation in the comparison with models. `model_files_by_name` are by the name in the
+    table. `options` determine device and threads.
     """
     device = model_files.resolve_device_option(options)
     for head, image in heads:
@@ -218,7 +218,7 @@ def score_heads(
                     "participant": head.participant,
                     "reference": str(reference),
                 }
-                yield {**row, **{key: cell_text(row[key]) for key in SCORES}}
+                yield row
 
 
 def _get_interpolation_name(coarse: Sequence[Path]) -> str:

@@ -7,6 +7,7 @@ stopped comparison with identical tables.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import shutil
@@ -21,7 +22,7 @@ from nibabel.affines import voxel_sizes
 
 from bids_sr.cli.console import progress_line
 from bids_sr.cli.models.candidate_settings import list_trials
-from bids_sr.cli.models.commands import output_files
+from bids_sr.cli.models.commands import image_files as files, output_files
 from bids_sr.cli.models.commands.channels import (
     ScannedHead,
     check_fusing,
@@ -31,11 +32,8 @@ from bids_sr.cli.models.commands.channels import (
 from bids_sr.cli.models.commands.evaluate import find_participant, measure_task, prepare_tasks
 from bids_sr.cli.models.commands.options import CompareOptions, ModelEvaluationOptions
 from bids_sr.cli.models.commands.score_tables import (
-    SCORES,
-    cell_text,
     compare_rows,
     explain_missing_tests,
-    read_tsv,
     write_table,
 )
 from bids_sr.cli.models.commands.train import find_recipe, make_request, with_suitable_augmentation
@@ -49,7 +47,7 @@ from bids_sr.evaluation.statistics.participant_splits import (
     split_by_names,
 )
 from bids_sr.io.arrays import Array
-from bids_sr.io.atomic_files import read_json
+from bids_sr.io.atomic_files import read_json, read_text
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor, size_text
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -403,7 +401,7 @@ def _read_completed_rows(out: Path, conditions: Mapping[str, object]) -> list[Sc
         _reject_other_table(sidecar, models_dir)
     if not out.exists():
         return []
-    return [{**row} for row in read_tsv(out)]
+    return [{**row} for row in csv.DictReader(read_text(out).splitlines(), delimiter="\t")]
 
 
 def _get_models_dir(out: Path) -> Path:
@@ -579,8 +577,8 @@ def _score_models(
     rows = list[ScoreRow]()
     with ExitStack() as stack:
         for task in prepare_tasks(evaluation, stack, labels=labels):
-            rows += measure_task(task, draw=False)[0].rows
-    return [{**row, **{name: cell_text(row[name]) for name in SCORES}} for row in rows]
+            rows += measure_task(task, draw=False)[0]
+    return rows
 
 
 def _allows_other_resolution(study: _Study, options: CompareOptions) -> bool:
@@ -622,18 +620,10 @@ def _downsample_images(
 
     `zoom_ratio` is the voxel size relative to the images, along axes with a factor other than 1.
     """
-    import torch
-
-    from bids_sr.sr.operators import get_operator
-
-    x, y, z = (zoom_ratio if ratio != 1 else 1.0 for ratio in study.factor)
     assert study.degradation is not None
-    operator = get_operator(study.degradation, tuple(images[0].shape), (x, y, z))
-    downsampled_images = [
-        operator.forward(torch.from_numpy(np.asarray(image, np.float64))).numpy()
-        for image in images
-    ]
-    return downsampled_images, operator.lowres_affine(affine)
+    x, y, z = (zoom_ratio if ratio != 1 else 1.0 for ratio in study.factor)
+    shape = tuple(images[0].shape)
+    return files.downsample(images, shape, affine, study.degradation, (x, y, z))[:2]
 
 
 def _compare_candidates(study: _Study, rows: Sequence[ScoreRow], out: Path) -> None:

@@ -6,7 +6,6 @@ computed, and only one reference is in memory at a time.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from base64 import b64encode
@@ -16,11 +15,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
-from bids_sr.boilerplate import data_of
 from bids_sr.cli.console import table_text
 from bids_sr.cli.models.commands import image_files as files, model_files, output_files
 from bids_sr.cli.models.commands.apply import (
@@ -31,21 +30,21 @@ from bids_sr.cli.models.commands.apply import (
 )
 from bids_sr.cli.models.commands.options import ModelEvaluationOptions
 from bids_sr.cli.models.commands.score_tables import (
-    MISSING,
     TESTS,
     ComparisonTable,
     cell_text,
     compare_rows,
     explain_missing_tests,
-    format_tsv,
     make_sibling_path,
     sort_by_psnr,
+    write_table,
 )
 from bids_sr.cli.models.method_scores import ScoreRow
+from bids_sr.engine.metric_rows import MISSING
 from bids_sr.evaluation.attention_unet_metrics import nmse_voxel
+from bids_sr.evaluation.statistics.comparison_table import describe_columns
 from bids_sr.evaluation.voxel_correlation import correlate_voxels
 from bids_sr.io.arrays import Array, MaskArray, evenly_spaced
-from bids_sr.io.atomic_files import write_text
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -59,39 +58,9 @@ from bids_sr.spatial.effective_resolution import effective_resolution
 from bids_sr.spatial.matrices import MATRICES, upsample
 from bids_sr.version import __version__
 
+_COLUMNS = "models_apply"  # entry of ``columns.json``
 _CORRELATION_COLUMNS = ("r", "rho", "slope", "intercept", "p_independent")
 _UNPRINTED_COLUMNS = ("reference", "slope", "intercept", "p_independent")
-
-
-@frozen
-class FigureImages:
-    """Images in the figures of a reference, all 3D on the same part of its grid.
-
-    `title` is the name of the reference file, and `affine` is the voxel-to-world matrix (4 x 4,
-    RAS+ mm). `reference` is the first scored volume of the reference, `interpolated_image` is the
-    low-resolution image after linear interpolation, and `methods` contains the super-resolved
-    image of each row, by name in the table. `mask` selects the scored voxels. `mean_reference` and
-    `mean_images` are means of the scored volumes: of the reference, and of each model and each
-    image from another program.
-    """
-
-    title: str
-    affine: Array
-    reference: Array
-    interpolated_image: Array
-    mask: MaskArray
-    methods: Mapping[str, Array]
-    mean_reference: Array
-    mean_images: Mapping[str, Array]
-
-
-@frozen
-class _TaskScores:
-    """Rows of a reference, with number of scored voxels, and range of the reference in them."""
-
-    rows: tuple[ScoreRow, ...]
-    voxels: int
-    data_range: float
 
 
 def evaluate(options: ModelEvaluationOptions) -> None:
@@ -101,15 +70,18 @@ def evaluate(options: ModelEvaluationOptions) -> None:
         tasks = prepare_tasks(options, stack)
         if options.out is not None:
             output_files.make_folder(options.out)
-        results = list[_TaskScores]()
+        rows = list[ScoreRow]()
+        data_ranges = list[float]()
         figures = list[Path]()
         for number, task in enumerate(tasks, 1):
-            task_scores, figure_images = measure_task(task, draw=options.figures != "none")
-            results.append(task_scores)
-            if figure_images is not None and options.out is not None:
-                figures += _draw_figures(figure_images, options, number)
-            _print_table(task_scores, task, options)
-    _write_report(results, tasks, options, figures)
+            task_rows, scored, images = measure_task(task, draw=options.figures != "none")
+            data_ranges.append(scored.data_range)
+            if images and options.out is not None:
+                figures += _draw_figures(task, scored, images, options, number)
+            task_rows = sort_by_psnr(task_rows)
+            _print_table(task_rows, scored, task, options)
+            rows += task_rows
+    _write_report(rows, data_ranges, tasks, options, figures)
 
 
 def _check_groups(options: ModelEvaluationOptions) -> None:
@@ -177,6 +149,10 @@ class _Task:
     methods: Mapping[str, PreparedMethod]
     other_images: Mapping[str, SeriesReader]
     mask_file: Path | None
+
+    def read_reference(self, index: int) -> Array:
+        """Read the part of a volume of the reference that is scored."""
+        return self.reference.volume(index)[self.lowres.window]
 
 
 def prepare_tasks(
@@ -249,23 +225,17 @@ def _open_measured(
     options: ModelEvaluationOptions,
     stack: ExitStack,
 ) -> _LowresImage:
-    """Open the measured low-resolution image of a reference; reject another field of view."""
+    """Open the measured image of a reference; reject another field of view or duration."""
     reader = stack.enter_context(SeriesReader(file))
     factor = files.measure_factor(reader, reference, options.factor)
-    _check_volume_count(reader, reference)
+    if reader.shape[3] != reference.shape[3]:
+        raise InvalidInput(
+            f"found {reader.shape[3]} volumes; expected {reference.shape[3]} volumes, as in the"
+            f" reference {reference.path.name}",
+            file=file,
+        )
     x, y, z = (slice(0, size) for size in reference.shape[:3])
     return _LowresImage(reader=reader, factor=factor, window=(x, y, z), volumes=volumes)
-
-
-def _check_volume_count(lowres: SeriesReader, reference: SeriesReader) -> None:
-    """Reject a low-resolution image with another number of volumes than its reference."""
-    if lowres.shape[3] != reference.shape[3]:
-        raise InvalidInput(
-            f"found {lowres.shape[3]} volumes; expected"
-            f" {reference.shape[3]} volumes, as in the reference"
-            f" {reference.path.name}",
-            file=lowres.path,
-        )
 
 
 def _simulate_lowres(
@@ -274,53 +244,26 @@ def _simulate_lowres(
     options: ModelEvaluationOptions,
     stack: ExitStack,
 ) -> _LowresImage:
-    """Downsample the evaluated volumes of a reference, and open the resulting image."""
-    factor = _choose_factor(options)
-    folder = Path(stack.enter_context(TemporaryDirectory()))
-    file, window = _write_downsampled(reference, volumes, options.degradation, factor, folder)
+    """Downsample the evaluated volumes of a reference, and open the resulting image.
+
+    The factor is the factor of the options, or else of the first model, or else 2 in plane.
+    """
+    models = (model_files.open_model(name) for name in options.model if name not in MATRICES)
+    default_factor = next((model.card.factor for model in models), files.IN_PLANE)
+    factor = files.parse_factor(options.factor, default_factor)
+    lowres_volumes, affine, window = files.downsample(
+        map(reference.volume, volumes),
+        reference.shape[:3],
+        reference.affine,
+        options.degradation,
+        factor,
+    )
+    series = np.stack(lowres_volumes, -1).astype(np.float32)
+    # the contrast is determined from the file name, which is the name of the reference
+    file = Path(stack.enter_context(TemporaryDirectory())) / reference.path.name
+    save_image(series if reference.ndim == 4 else series[..., 0], affine, file, tr=1.0)
     reader = stack.enter_context(SeriesReader(file))
     return _LowresImage(reader=reader, factor=factor, window=window, volumes=range(len(volumes)))
-
-
-def _choose_factor(options: ModelEvaluationOptions) -> Factor:
-    """Return the factor of the options, or else of the first model, or else 2 in plane."""
-    first_model = next((name for name in options.model if name not in MATRICES), None)
-    default_factor = (
-        files.IN_PLANE if first_model is None else model_files.open_model(first_model).card.factor
-    )
-    return files.parse_factor(options.factor, default_factor)
-
-
-def _write_downsampled(
-    reference: SeriesReader,
-    volumes: Sequence[int],
-    degradation: str | None,
-    factor: Factor,
-    folder: Path,
-) -> tuple[Path, tuple[slice, slice, slice]]:
-    """Write downsampled volumes of a reference, and return file and covered window.
-
-    The file name, which determines the contrast, is the name of the reference.
-    """
-    import torch
-
-    from bids_sr.sr.operators import get_operator
-
-    operator = get_operator(degradation, tuple(reference.shape[:3]), tuple(factor))
-    lowres_volumes = [
-        operator.forward(torch.from_numpy(reference.volume(index).astype(np.float64))).numpy()
-        for index in volumes
-    ]
-    series = np.stack(lowres_volumes, -1).astype(np.float32)
-    file = folder / reference.path.name
-    save_image(
-        series if reference.ndim == 4 else series[..., 0],
-        operator.lowres_affine(reference.affine),
-        file,
-        tr=1.0,
-    )
-    x, y, z = (slice(start, stop) for start, stop in operator.window)
-    return file, (x, y, z)
 
 
 def find_participant(file: Path) -> str:
@@ -341,28 +284,24 @@ def _open_other_images(
     """Open the images from other programs for a reference, by name in the table.
 
     A single reference may have several images. Otherwise, there is at most one image per
-    reference, and all have the same name, so that they are compared as one method.
+    reference, and all have the same name, so that they are compared as one method. Images must be
+    on the grid of the reference.
     """
-    if len(options.reference) == 1:
-        return {str(file): _open_other_image(file, reference, stack) for file in options.made}
-    if not options.made:
-        return {}
-    return {"made elsewhere": _open_other_image(options.made[index], reference, stack)}
-
-
-def _open_other_image(file: Path, reference: SeriesReader, stack: ExitStack) -> SeriesReader:
-    """Open an image from another program; it must be on the grid of the reference."""
-    reader = stack.enter_context(SeriesReader(file))
-    tolerance = 0.05 * min(reference.zooms)  # mm, 5 % of a voxel
-    if reader.shape != reference.shape or not np.allclose(
-        reader.affine, reference.affine, atol=tolerance
-    ):
-        raise InvalidInput(
-            f"the image has shape {reader.shape}; expected the same grid as"
-            f" {reference.path.name}, {reference.shape}",
-            file=file,
-        )
-    return reader
+    is_single = len(options.reference) == 1
+    images = {}
+    for file in options.made if is_single else options.made[index : index + 1]:
+        reader = stack.enter_context(SeriesReader(file))
+        tolerance = 0.05 * min(reference.zooms)  # mm, 5 % of a voxel
+        if reader.shape != reference.shape or not np.allclose(
+            reader.affine, reference.affine, atol=tolerance
+        ):
+            raise InvalidInput(
+                f"the image has shape {reader.shape}; expected the same grid as"
+                f" {reference.path.name}, {reference.shape}",
+                file=file,
+            )
+        images[str(file) if is_single else "made elsewhere"] = reader
+    return images
 
 
 @frozen
@@ -378,23 +317,25 @@ class _ScoredVoxels:
     mean_reference: Array
 
 
-@frozen
-class _RowImages:
+class _RowImages(NamedTuple):
     """First volume of a row, and mean of its volumes (3D)."""
 
     first: Array
     mean: Array
 
 
-def measure_task(task: _Task, *, draw: bool) -> tuple[_TaskScores, FigureImages | None]:
-    """Score all rows of a reference; return them with the images for figures, if requested."""
+def measure_task(
+    task: _Task, *, draw: bool
+) -> tuple[list[ScoreRow], _ScoredVoxels, dict[str, _RowImages]]:
+    """Score all rows of a reference.
+
+    The images of the rows are returned by name, for figures, if `draw` is true.
+    """
     brain, scale, note = files.find_brain_and_scale(task.lowres.reader, task.mask_file)
     if note:
         print(f"Note: {note}")
     mask = upsample("nearest", brain.astype(np.float32), task.lowres.factor) > 0.5
-    reference_mean = np.mean(
-        [task.reference.volume(index)[task.lowres.window] for index in task.volumes], axis=0
-    )
+    reference_mean = np.mean([task.read_reference(index) for index in task.volumes], axis=0)
     scored = _ScoredVoxels(
         mask=mask,
         data_range=image_similarity.reference_range(reference_mean, mask),
@@ -406,8 +347,7 @@ def measure_task(task: _Task, *, draw: bool) -> tuple[_TaskScores, FigureImages 
         rows.append(row)
         if draw:
             images[str(row["name"])] = row_images
-    scores = _TaskScores(rows=tuple(rows), voxels=int(mask.sum()), data_range=scored.data_range)
-    return scores, _collect_figure_images(task, scored, images) if draw else None
+    return rows, scored, images
 
 
 def _score_rows(
@@ -423,7 +363,7 @@ def _score_rows(
         row, images = _score_volumes(name, volumes, task, scored)
         row |= {
             "seconds": float(np.mean(durations_s)),
-            "parameters": method.parameters or MISSING,
+            "parameters": str(method.parameters or MISSING),
         }
         yield row, images
     for name, reader in task.other_images.items():
@@ -455,10 +395,11 @@ def _score_volumes(
     first_image: Array | None = None
     total = np.zeros(scored.mask.shape)
     for index, image in zip(task.volumes, map(np.asarray, volumes), strict=True):
-        reference = task.reference.volume(index)[task.lowres.window]
         first_image = image if first_image is None else first_image
         total += image
-        volume_metrics.append(measure_image(reference, image, scored.mask, scored.data_range))
+        volume_metrics.append(
+            measure_image(task.read_reference(index), image, scored.mask, scored.data_range)
+        )
     assert first_image is not None
     means = {
         metric: float(np.mean([metrics[metric] for metrics in volume_metrics]))
@@ -504,29 +445,12 @@ def _correlate(scored: _ScoredVoxels, image: Array) -> ScoreRow:
     return {column: getattr(correlation, column) for column in _CORRELATION_COLUMNS}
 
 
-def _collect_figure_images(
-    task: _Task, scored: _ScoredVoxels, images: Mapping[str, _RowImages]
-) -> FigureImages:
-    """Return the images in the figures of a reference, on the part that is scored."""
-    first_voxel = [extent.start for extent in task.lowres.window]
-    affine = task.reference.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ first_voxel
-    return FigureImages(
-        title=task.reference.path.name,
-        affine=affine,
-        reference=task.reference.volume(task.volumes[0])[task.lowres.window],
-        interpolated_image=images["linear"].first,
-        mask=scored.mask,
-        methods={name: row_images.first for name, row_images in images.items()},
-        mean_reference=scored.mean_reference,
-        mean_images={
-            name: row_images.mean for name, row_images in images.items() if name not in MATRICES
-        },
-    )
-
-
 def _draw_figures(
-    figure_images: FigureImages, options: ModelEvaluationOptions, number: int
+    task: _Task,
+    scored: _ScoredVoxels,
+    images: Mapping[str, _RowImages],
+    options: ModelEvaluationOptions,
+    number: int,
 ) -> list[Path]:
     """Write the figures of a reference next to the table, and return their files."""
     from bids_sr.report.figures.comparison import comparison_figure, correlation_histogram
@@ -534,60 +458,66 @@ def _draw_figures(
     from bids_sr.report.figures.svg_files import save_figure
 
     assert options.out is not None
-    zooms = np.linalg.norm(figure_images.affine[:3, :3], axis=0)
+    title = task.reference.path.name
+    reference = task.read_reference(task.volumes[0])
+    affine = task.reference.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [extent.start for extent in task.lowres.window]
+    methods = {name: row_images.first for name, row_images in images.items()}
+    drawn = {"reference": reference, **methods}
+    del drawn["nearest"]  # block edges would count as detail
     figures = {
         "images": comparison_figure(
-            figure_images.title,
-            figure_images.affine,
-            figure_images.reference,
-            figure_images.interpolated_image,
-            figure_images.mask,
-            figure_images.methods,
-        )
+            title, affine, reference, methods["linear"], scored.mask, methods
+        ),
+        "decorrelation": decorrelation_figure(title, drawn, task.reference.zooms, scored.mask),
     }
-    images = {"reference": figure_images.reference, **figure_images.methods}
-    del images["nearest"]  # block edges would count as detail
-    figures["decorrelation"] = decorrelation_figure(
-        figure_images.title, images, zooms, figure_images.mask
-    )
-    x = figure_images.mean_reference[figure_images.mask]
-    for index, (name, image) in enumerate(figure_images.mean_images.items(), 1):
-        y = image[figure_images.mask]
-        figures[f"correlation-{index}"] = correlation_histogram((figure_images.title, name), x, y)
-    paths = list[Path]()
-    for kind, figure in figures.items():
-        file = make_sibling_path(options.out, f"{number}_{kind}.{options.figures}")
-        paths.append(save_figure(figure, file))
-    return paths
+    correlated = [name for name in images if name not in MATRICES]
+    for index, name in enumerate(correlated, 1):
+        x, y = (image[scored.mask] for image in (scored.mean_reference, images[name].mean))
+        figures[f"correlation-{index}"] = correlation_histogram((title, name), x, y)
+    return [
+        save_figure(figure, make_sibling_path(options.out, f"{number}_{kind}.{options.figures}"))
+        for kind, figure in figures.items()
+    ]
 
 
-def _print_table(scores: _TaskScores, task: _Task, options: ModelEvaluationOptions) -> None:
-    """Print the rows of a reference, sorted by PSNR."""
+def _print_table(
+    rows: Sequence[ScoreRow], scored: _ScoredVoxels, task: _Task, options: ModelEvaluationOptions
+) -> None:
+    """Print the rows of a reference."""
     print(
         f"{task.reference.path.name}: scored {len(task.volumes)} of {task.reference.shape[3]}"
         f" volume(s). Low-resolution image: {_describe_lowres_image(task, options)}. Factor:"
         f" {' x '.join(f'{ratio:.4g}' for ratio in task.lowres.factor)}. Mask:"
-        f" {scores.voxels} voxels. Data range: {scores.data_range:.6g} (maximum minus minimum"
-        " of the reference inside the mask)."
+        f" {np.count_nonzero(scored.mask)} voxels. Data range: {scored.data_range:.6g} (maximum"
+        " minus minimum of the reference inside the mask)."
     )
-    columns = [
-        name for name in data_of("columns.json")["models_apply"] if name not in _UNPRINTED_COLUMNS
-    ]
+    columns = [name for name in describe_columns(_COLUMNS) if name not in _UNPRINTED_COLUMNS]
     if len(options.reference) == 1:
         columns.remove("participant")
-    print(table_text([tuple(columns), *_cells(sort_by_psnr(scores.rows), columns)]))
+    cells = [[cell_text(row[column]) for column in columns] for row in rows]
+    print(table_text([columns, *cells]))
 
 
 def _write_report(
-    results: Sequence[_TaskScores],
+    rows: Sequence[ScoreRow],
+    data_ranges: Sequence[float],
     tasks: Sequence[_Task],
     options: ModelEvaluationOptions,
     figures: Sequence[Path],
 ) -> None:
     """Print the comparison over participants, and write tables and page."""
-    rows = [row for result in results for row in sort_by_psnr(result.rows)]
     if options.out is not None:
-        _write_scores(options.out, rows, results, tasks, options)
+        conditions = {
+            "DataRange": _unwrap_single(data_ranges),
+            "Factor": _unwrap_single([list(task.lowres.factor) for task in tasks]),
+            "CoarseImage": _unwrap_single(
+                [_describe_lowres_image(task, options) for task in tasks]
+            ),
+            "Reference": _unwrap_single([str(file) for file in options.reference]),
+            "Volumes": _unwrap_single([list(task.volumes) for task in tasks]),
+        }
+        write_table(options.out, _COLUMNS, rows, conditions)
     tables = _compare_methods(rows, tasks, options) if len(tasks) > 1 else {}
     if reason := explain_missing_tests({task.participant for task in tasks}):
         print(f"Note: {reason}")
@@ -595,38 +525,6 @@ def _write_report(
         page = options.out.with_suffix(".html")
         _write_comparison_page(page, rows, tables, figures)
         print(f"Comparison page: {page}")
-
-
-def _write_scores(
-    out: Path,
-    rows: Sequence[ScoreRow],
-    results: Sequence[_TaskScores],
-    tasks: Sequence[_Task],
-    options: ModelEvaluationOptions,
-) -> None:
-    """Write the rows of all references, and a JSON file that describes columns and conditions."""
-    columns = data_of("columns.json")["models_apply"]
-    write_text(out, format_tsv(list(columns), _cells(rows, list(columns))))
-    description: Mapping[str, object] = {
-        **columns,
-        "DataRange": _unwrap_single([result.data_range for result in results]),
-        "Factor": _unwrap_single([list(task.lowres.factor) for task in tasks]),
-        "CoarseImage": _unwrap_single([_describe_lowres_image(task, options) for task in tasks]),
-        "Reference": _unwrap_single([str(file) for file in options.reference]),
-        "Volumes": _unwrap_single([list(task.volumes) for task in tasks]),
-    }
-    write_text(out.with_suffix(".json"), json.dumps(description, indent=2) + "\n")
-
-
-def _cells(rows: Sequence[ScoreRow], columns: Sequence[str]) -> list[list[str]]:
-    """Return cells as text."""
-    return [
-        [
-            f"{row[column]:.5g}" if isinstance(row[column], float) else str(row[column])
-            for column in columns
-        ]
-        for row in rows
-    ]
 
 
 def _unwrap_single(values: Sequence[object]) -> object:
@@ -663,7 +561,7 @@ def _write_comparison_page(
     figures: Sequence[Path],
 ) -> None:
     """Write a page with the rows of all references, tables of the comparison, and figures."""
-    contents = {"Scores": _format_page_table(rows, "models_apply", "Scores")}
+    contents = {"Scores": _format_page_table(rows, _COLUMNS, "Scores")}
     contents |= {
         kind.title: _format_page_table(table_rows, kind.columns, kind.title)
         for kind, table_rows in tables.items()
@@ -689,7 +587,7 @@ def _format_page_table(rows: Sequence[ScoreRow], columns: str, caption: str) -> 
             caption,
             {"metric": [str(row["statistic"]) for row in rows]},
         )
-    column_names = list(data_of("columns.json")[columns])
+    column_names = list(describe_columns(columns))
     cells = [[cell_text(row[name]) for name in column_names] for row in rows]
     return table(caption, column_names, cells)
 

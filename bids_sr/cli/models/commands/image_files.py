@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,6 +114,30 @@ def parse_factor(numbers: Sequence[float], default: Factor) -> Factor:
     if len(numbers) == 1:
         return float(numbers[0]), float(numbers[0]), 1.0
     return float(numbers[0]), float(numbers[1]), float(numbers[2])
+
+
+def downsample(
+    images: Iterable[Array],
+    shape: tuple[int, ...],
+    affine: Array,
+    degradation: str | None,
+    factor: Factor,
+) -> tuple[list[Array], Array, tuple[slice, slice, slice]]:
+    """Return downsampled images of the same grid, their affine, and the window that they cover.
+
+    `shape` and `affine` are of the grid of `images`, which are read one after the other.
+    """
+    import torch
+
+    from bids_sr.sr.operators import get_operator
+
+    operator = get_operator(degradation, shape, factor)
+    lowres_images = [
+        operator.forward(torch.from_numpy(np.asarray(image, np.float64))).numpy()
+        for image in images
+    ]
+    x, y, z = (slice(start, stop) for start, stop in operator.window)
+    return lowres_images, operator.lowres_affine(affine), (x, y, z)
 
 
 class BrainAndScale(NamedTuple):

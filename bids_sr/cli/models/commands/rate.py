@@ -32,7 +32,7 @@ from bids_sr.cli.models.blind_ratings import (
     intraclass_correlation,
 )
 from bids_sr.cli.models.commands.options import RateOptions
-from bids_sr.cli.models.commands.score_tables import format_tsv, make_sibling_path
+from bids_sr.cli.models.commands.score_tables import make_sibling_path
 from bids_sr.evaluation.statistics.comparison_table import write_comparisons
 from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import read_json, write_json, write_text
@@ -458,8 +458,8 @@ def _repeat_voxels(count: int, ratio: float) -> Array:
 
 def _write_sheet(kit: Path, codes: Sequence[str]) -> None:
     """Write the rating sheet with empty ratings and comments."""
-    picture_rows = [[code, f"{IMAGES}/{code}.png", "", ""] for code in codes]
-    write_text(kit / SHEET, format_tsv(["code", "image", "rating", "comment"], picture_rows))
+    lines = [f"{code}\t{IMAGES}/{code}.png\t\t\n" for code in codes]
+    write_text(kit / SHEET, "".join(["code\timage\trating\tcomment\n", *lines]))
 
 
 def _write_key(kit: Path, scan_of_code: Mapping[str, _Scan]) -> None:

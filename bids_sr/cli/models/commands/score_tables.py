@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
-from bids_sr.boilerplate import data_of
 from bids_sr.cli.console import table_text
 from bids_sr.cli.models.method_scores import (
-    Score,
     ScoreRow,
     average_scores,
     compare_groups,
@@ -18,15 +17,14 @@ from bids_sr.cli.models.method_scores import (
     compare_pairs,
     summarize,
 )
-from bids_sr.evaluation.statistics.comparison_table import write_comparisons
-from bids_sr.io.atomic_files import read_text, write_json, write_text
+from bids_sr.engine.metric_rows import MISSING
+from bids_sr.evaluation.statistics.comparison_table import describe_columns, write_comparisons
+from bids_sr.io.atomic_files import write_json, write_text
 
 SCORES = ("psnr", "ssim", "rmse", "mae", "nmse", "nmse_voxel", "resolution_mm")
 """Columns that are summarized across participants."""
 _TESTED_METRICS = SCORES[:-1]
 _PRINTED_METRICS = ("psnr", "ssim", "rmse", "nmse")
-MISSING = "n/a"
-"""Cell of an undefined value."""
 
 
 def sort_by_psnr(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
@@ -61,16 +59,7 @@ def compare_rows(
     further tables are written next to it. If None, the summary is only printed. Empty tables are
     not returned.
     """
-    scores = average_scores(
-        Score(
-            name=str(row["name"]),
-            participant=str(row["participant"]),
-            metric=metric,
-            value=math.nan if row[metric] == MISSING else float(row[metric]),
-        )
-        for metric in SCORES
-        for row in rows
-    )
+    scores = average_scores(rows, SCORES)
     tested_scores = {metric: scores[metric] for metric in _TESTED_METRICS}
     rows_of_table = {
         _SUMMARY: summarize(scores),
@@ -97,14 +86,13 @@ def compare_rows(
 def _print_summary(rows: Sequence[ScoreRow]) -> None:
     """Print mean, SD and confidence interval across participants, sorted by PSNR."""
     cells = {(row["name"], row["metric"]): _format_mean(row) for row in rows}
-    psnr_rows = sorted(
-        (row for row in rows if row["metric"] == "psnr"), key=lambda row: -float(row["mean"])
-    )
+    psnr_rows = [row for row in rows if row["metric"] == "psnr"]
+    psnr_rows.sort(key=lambda row: -float(row["mean"]))
     n_participants = psnr_rows[0]["n"]
     print(f"Mean ± SD across {n_participants} participants [95 % confidence interval of the mean]")
-    names = [str(row["name"]) for row in psnr_rows]
     printed_rows = [
-        [name, *(cells[name, metric] for metric in _PRINTED_METRICS)] for name in names
+        [str(row["name"]), *(cells[row["name"], metric] for metric in _PRINTED_METRICS)]
+        for row in psnr_rows
     ]
     print(table_text([("name", *_PRINTED_METRICS), *printed_rows]))
 
@@ -126,17 +114,17 @@ def write_table(
     file: Path,
     columns: str,
     rows: Sequence[ScoreRow],
-    metadata: Mapping[str, object] | None = None,
+    metadata: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Write rows as TSV, and a JSON file that describes the columns.
 
     `columns` is an entry of ``columns.json``, and `metadata` contains further entries of the JSON
     file.
     """
-    descriptions = data_of("columns.json")[columns]
-    table_cells = [[cell_text(row[name]) for name in descriptions] for row in rows]
-    write_json(file.with_suffix(".json"), {**descriptions, **(metadata or {})})
-    write_text(file, format_tsv(list(descriptions), table_cells))
+    descriptions = describe_columns(columns)
+    lines = [[*descriptions], *([cell_text(row[name]) for name in descriptions] for row in rows)]
+    write_json(file.with_suffix(".json"), {**descriptions, **metadata})
+    write_text(file, "".join("\t".join(cells) + "\n" for cells in lines))
 
 
 def cell_text(value: str | float) -> str:
@@ -144,21 +132,6 @@ def cell_text(value: str | float) -> str:
     if isinstance(value, str):
         return value
     return MISSING if math.isnan(value) else f"{value:.6g}"
-
-
-def format_tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    r"""Return tab-separated text with a line of column names.
-
-    >>> format_tsv(["name", "psnr"], [["linear", "30"]])
-    'name\tpsnr\nlinear\t30\n'
-    """
-    return "".join("\t".join(cells) + "\n" for cells in (columns, *rows))
-
-
-def read_tsv(file: Path) -> list[dict[str, str]]:
-    """Return the rows of a table written with `format_tsv`, as cells by column."""
-    columns, *rows = (line.split("\t") for line in read_text(file).splitlines())
-    return [dict(zip(columns, cells, strict=True)) for cells in rows]
 
 
 def explain_missing_tests(participants: Collection[str]) -> str:

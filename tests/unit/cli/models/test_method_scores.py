@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from bids_sr.cli.models.method_scores import (
-    Score,
     average_scores,
     compare_groups,
     compare_models,
@@ -19,31 +18,31 @@ from bids_sr.evaluation.statistics.multiple_comparisons import holm
 RNG = np.random.default_rng(11)
 PARTICIPANTS = [f"sub-{k:02}" for k in range(7)]
 VALUES = {name: RNG.normal(25 + k, 1 + k, 7) for k, name in enumerate(("a", "b", "bspline"))}
-SCORES = [
-    Score(name=name, participant=participant, metric="psnr", value=float(value))
+ROWS = [
+    {"name": name, "participant": participant, "psnr": float(value)}
     for name, values in VALUES.items()
     for participant, value in zip(PARTICIPANTS, values, strict=True)
 ]
-BY_METRIC = average_scores(SCORES)
+BY_METRIC = average_scores(ROWS, ["psnr"])
 
 
 def test_images_of_a_participant_are_averaged_first() -> None:
-    scores = [
-        Score(name="a", participant=participant, metric="psnr", value=value)
+    rows = [
+        {"name": "a", "participant": participant, "psnr": value}
         for participant, value in (("x", 1.0), ("x", 3.0), ("y", 8.0))
     ]
-    [row] = summarize(average_scores(scores))
+    [row] = summarize(average_scores(rows, ["psnr"]))
     assert (row["n"], row["mean"], row["sd"]) == (2, 5.0, pytest.approx(math.sqrt(18)))
     half = stats.t.ppf(0.975, 1) * 3
     assert (row["lower"], row["upper"]) == pytest.approx((5 - half, 5 + half))
 
 
 def test_a_single_participant_has_no_interval_and_infinite_scores_are_dropped() -> None:
-    scores = [
-        Score(name="a", participant="x", metric="psnr", value=1.0),
-        Score(name="a", participant="y", metric="psnr", value=math.inf),
+    rows = [
+        {"name": "a", "participant": "x", "psnr": "1"},
+        {"name": "a", "participant": "y", "psnr": math.inf},
     ]
-    [row] = summarize(average_scores(scores))
+    [row] = summarize(average_scores(rows, ["psnr"]))
     assert (row["n"], row["mean"]) == (1, 1.0)
     assert math.isnan(float(row["sd"]))
     assert math.isnan(float(row["lower"]))
