@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -59,6 +59,9 @@ _PRINTED_COLUMNS = [
 ]
 _BACKGROUND = 0.1  # share of the gray scale; darker voxels of an acquired scan are background
 _PIXELS = 256  # minimum height of a picture
+# normal axis (RAS order) of each plane of a picture, and its position relative to the extent of the
+# brain: three axial, a coronal, and a sagittal plane next to the midline
+_PLANES = ((2, 0.4), (2, 0.55), (2, 0.7), (1, 0.5), (0, 0.4))
 _INSTRUCTIONS = """\
 Blinded rating of structural scans
 
@@ -111,7 +114,17 @@ def _score_sheets(options: RateOptions) -> None:
         f" rating: {n_missing}."
     )
     if options.out is not None:
-        _write_scores(options.out, means, tests, {"raters": len(ratings_by_rater), "icc_2_1": icc})
+        text = means.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g")
+        write_text(options.out, text)
+        agreement_json = {
+            "raters": len(ratings_by_rater),
+            "icc_2_1": icc if np.isfinite(icc) else None,
+        }
+        write_json(options.out.with_suffix(".json"), agreement_json)
+        tests_file = make_sibling_path(options.out, "tests.tsv")
+        write_comparisons(
+            tests_file, tests_file.with_suffix(".json"), "ratings_tests", tests.to_dict("records")
+        )
 
 
 def read_key(kit: Path) -> dict[str, dict[str, str]]:
@@ -131,10 +144,31 @@ def read_key(kit: Path) -> dict[str, dict[str, str]]:
 
 
 def _read_sheets(sheets: Sequence[Path], codes: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return the ratings of all sheets by rater and code; reject sheets of the same name."""
+    """Return the ratings of all sheets by rater and code.
+
+    Invalid and empty sheets, and sheets of the same name, are rejected.
+    """
     ratings_by_rater: dict[str, dict[str, float]] = {}
     for sheet in sheets:
-        ratings = _read_sheet(sheet, codes)
+        try:
+            columns, rows = read_rows(sheet)
+            if missing_columns := {"code", "rating"} - set(columns):
+                column_names = " and ".join(sorted(missing_columns))
+                raise InvalidInput(f"the column {column_names} is missing")
+            ratings = check_sheet(rows, codes)
+        except (*TABLE_ERRORS, InvalidInput) as error:
+            raise UsageError(
+                str(sheet),
+                str(error),
+                "correct the rating sheet; it must have the columns code and rating, with the"
+                " codes of this kit",
+            ) from error
+        if all(np.isnan(rating) for rating in ratings.values()):
+            raise UsageError(
+                str(sheet),
+                "the rating sheet does not contain any ratings",
+                "fill in the rating column",
+            )
         if sheet.stem in ratings_by_rater:
             raise UsageError(
                 str(sheet), "two rating sheets have the same file name", "rename one of the sheets"
@@ -143,52 +177,18 @@ def _read_sheets(sheets: Sequence[Path], codes: Sequence[str]) -> dict[str, dict
     return ratings_by_rater
 
 
-def _read_sheet(sheet: Path, codes: Sequence[str]) -> dict[str, float]:
-    """Return the ratings of a sheet by code; reject an invalid or empty sheet."""
-    try:
-        columns, rows = read_rows(sheet)
-        if missing_columns := {"code", "rating"} - set(columns):
-            column_names = " and ".join(sorted(missing_columns))
-            raise InvalidInput(f"the column {column_names} is missing")
-        ratings = check_sheet(rows, codes)
-    except (*TABLE_ERRORS, InvalidInput) as error:
-        raise UsageError(
-            str(sheet),
-            str(error),
-            "correct the rating sheet; it must have the columns code and rating, with the"
-            " codes of this kit",
-        ) from error
-    if all(np.isnan(rating) for rating in ratings.values()):
-        raise UsageError(
-            str(sheet),
-            "the rating sheet does not contain any ratings",
-            "fill in the rating column",
-        )
-    return ratings
-
-
-def _write_scores(
-    out: Path, means: pd.DataFrame, tests: pd.DataFrame, agreement: dict[str, float]
-) -> None:
-    """Write means and comparisons as tables, and agreement to the JSON file of the means."""
-    write_text(out, means.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g"))
-    write_json(
-        out.with_suffix(".json"),
-        {name: value if np.isfinite(value) else None for name, value in agreement.items()},
-    )
-    tests_file = make_sibling_path(out, "tests.tsv")
-    write_comparisons(
-        tests_file, tests_file.with_suffix(".json"), "ratings_tests", tests.to_dict("records")
-    )
-
-
 def _make_kit(options: RateOptions, derivatives: Path) -> None:
     """Write pictures, sheet, instructions and sealed key of a kit.
 
     Raises `UsageError` if the kit exists, or if there are no scans to rate.
     """
     target = options.kit
-    _check_target(target)
+    if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
+        raise UsageError(
+            f"{target} is not empty",
+            "an existing rating kit is never overwritten",
+            "choose a new directory",
+        )
     scans = _list_scans(derivatives, options.series)
     # pictures are listed in the order of codes, which are independent of the scans
     scan_of_code = dict(zip(draw_codes(len(scans), options.seed), scans, strict=True))
@@ -196,12 +196,22 @@ def _make_kit(options: RateOptions, derivatives: Path) -> None:
     shutil.rmtree(kit, ignore_errors=True)
     (kit / IMAGES).mkdir(parents=True)
     _write_pictures(kit, scan_of_code)
-    _write_sheet(kit, sorted(scan_of_code))
+    rows = [f"{code}\t{IMAGES}/{code}.png\t\t\n" for code in sorted(scan_of_code)]
+    write_text(kit / SHEET, "".join(["code\timage\trating\tcomment\n", *rows]))
     instructions = _INSTRUCTIONS.format(
         sheet=SHEET, images=IMAGES, key=KEY, low=LOWEST, high=HIGHEST, kit=target.name
     )
     write_text(kit / "README.txt", instructions)
-    _write_key(kit, scan_of_code)
+    entries = {
+        code: {
+            "participant": scan.participant,
+            "contrast": scan.contrast,
+            "series": scan.series,
+        }
+        for code, scan in scan_of_code.items()
+    }
+    compressed_entries = zlib.compress(json.dumps(entries, sort_keys=True).encode())
+    write_text(kit / KEY, base64.b64encode(compressed_entries).decode("ascii") + "\n")
     if target.exists():
         target.rmdir()
     kit.rename(target)
@@ -211,16 +221,6 @@ def _make_kit(options: RateOptions, derivatives: Path) -> None:
         print(
             "Note: the acquired low-resolution scans (series native) are not included because"
             " the BIDS dataset was not found"
-        )
-
-
-def _check_target(target: Path) -> None:
-    """Reject a file, and a directory that is not empty."""
-    if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
-        raise UsageError(
-            f"{target} is not empty",
-            "an existing rating kit is never overwritten",
-            "choose a new directory",
         )
 
 
@@ -305,7 +305,7 @@ def _find_native(path: Path, suffix: str, derivatives: Path) -> Path | None:
     ]
     files = [_resolve_source(source, links, derivatives) for source in contrast_sources]
     native_files = [file for file in files if file is not None]
-    return max(native_files, key=_compute_voxel_volume, default=None)
+    return max(native_files, key=lambda file: np.prod(_read_canonical(file).zooms), default=None)
 
 
 def _resolve_source(source: str, links: Mapping[str, object], derivatives: Path) -> Path | None:
@@ -322,16 +322,11 @@ def _resolve_source(source: str, links: Mapping[str, object], derivatives: Path)
     return file if root.scheme in ("", "file") and file.is_file() else None
 
 
-def _compute_voxel_volume(path: Path) -> float:
-    """Return the volume of the voxels of an image (mm³)."""
-    return float(np.prod(_read_canonical(path).zooms))
-
-
 @frozen
 class _View:
     """Planes and gray scale of the pictures of a participant and contrast.
 
-    `planes` has the index of each plane of `_PLANE_RULES`, and `points` a point in each plane
+    `planes` has the index of each of `_PLANES`, and `points` a point in each plane
     (RAS mm). If None, planes of acquired scans are chosen from their own extent. `pixel_mm` is the
     size of a pixel, and `white_level` the intensity that is shown as white.
     """
@@ -369,9 +364,9 @@ def _choose_view(image: Volume, scan: _Scan) -> _View:
     """
     planes = _find_planes(image, is_native=scan.is_native)
     center = [(size - 1) / 2 for size in image.data.shape]
-    voxels = np.tile(center, (len(_PLANE_RULES), 1))
-    for voxel, rule, plane in zip(voxels, _PLANE_RULES, planes, strict=True):
-        voxel[rule.axis] = plane
+    voxels = np.tile(center, (len(_PLANES), 1))
+    for voxel, (axis, _), plane in zip(voxels, _PLANES, planes, strict=True):
+        voxel[axis] = plane
     return _View(
         planes=tuple(planes),
         points=None if scan.in_template else apply_affine(image.affine, voxels),
@@ -390,8 +385,8 @@ def _write_picture(path: Path, image: Volume, view: _View, *, is_native: bool) -
 
     planes = _locate_planes(image, view) if is_native else view.planes
     panels = [
-        _cut_plane(image, rule.axis, plane, view.pixel_mm)
-        for rule, plane in zip(_PLANE_RULES, planes, strict=True)
+        _cut_plane(image, axis, plane, view.pixel_mm)
+        for (axis, _), plane in zip(_PLANES, planes, strict=True)
     ]
     height = max(panel.shape[0] for panel in panels)
     padded_panels = [np.pad(panel, ((0, height - panel.shape[0]), (0, 0))) for panel in panels]
@@ -411,15 +406,15 @@ def _locate_planes(image: Volume, view: _View) -> Sequence[int]:
         return _find_planes(image, is_native=True)
     voxels = np.round(apply_affine(np.linalg.inv(image.affine), view.points)).astype(int)
     voxels = np.clip(voxels, 0, np.array(image.data.shape) - 1)
-    return [int(voxel[rule.axis]) for voxel, rule in zip(voxels, _PLANE_RULES, strict=True)]
+    return [int(voxel[axis]) for voxel, (axis, _) in zip(voxels, _PLANES, strict=True)]
 
 
 def _find_planes(image: Volume, *, is_native: bool) -> list[int]:
-    """Return the index of each plane of `_PLANE_RULES` in an image in RAS order."""
+    """Return the index of each of `_PLANES` in an image in RAS order."""
     head = image.data > (_BACKGROUND * _compute_white_level(image.data) if is_native else 0)
     planes = []
-    for rule in _PLANE_RULES:
-        other_axes = tuple(axis for axis in range(3) if axis != rule.axis)
+    for axis, position in _PLANES:
+        other_axes = tuple(other_axis for other_axis in range(3) if other_axis != axis)
         occupied_indices = np.flatnonzero(head.any(axis=other_axes))
         if not occupied_indices.size:
             raise UsageError(
@@ -428,7 +423,7 @@ def _find_planes(image: Volume, *, is_native: bool) -> list[int]:
                 "check the derivatives",
             )
         first, last = int(occupied_indices[0]), int(occupied_indices[-1])
-        planes.append(round(first + rule.position * (last - first)))
+        planes.append(round(first + position * (last - first)))
     return planes
 
 
@@ -454,40 +449,3 @@ def _repeat_voxels(count: int, ratio: float) -> Array:
     """Return the voxel index of each pixel along an axis; `ratio` is voxel size / pixel size."""
     pixels = max(1, round(count * ratio))
     return np.minimum(((np.arange(pixels) + 0.5) / ratio).astype(int), count - 1)
-
-
-def _write_sheet(kit: Path, codes: Sequence[str]) -> None:
-    """Write the rating sheet with empty ratings and comments."""
-    lines = [f"{code}\t{IMAGES}/{code}.png\t\t\n" for code in codes]
-    write_text(kit / SHEET, "".join(["code\timage\trating\tcomment\n", *lines]))
-
-
-def _write_key(kit: Path, scan_of_code: Mapping[str, _Scan]) -> None:
-    """Write participant, contrast and series of each code to the sealed key."""
-    entries = {
-        code: {
-            "participant": scan.participant,
-            "contrast": scan.contrast,
-            "series": scan.series,
-        }
-        for code, scan in scan_of_code.items()
-    }
-    compressed_entries = zlib.compress(json.dumps(entries, sort_keys=True).encode())
-    write_text(kit / KEY, base64.b64encode(compressed_entries).decode("ascii") + "\n")
-
-
-class _PlaneRule(NamedTuple):
-    """Normal axis of a plane (RAS order), and its position relative to the extent of the brain."""
-
-    axis: int
-    position: float
-
-
-# planes of a picture: three axial, a coronal, and a sagittal plane next to the midline
-_PLANE_RULES = (
-    _PlaneRule(2, 0.4),
-    _PlaneRule(2, 0.55),
-    _PlaneRule(2, 0.7),
-    _PlaneRule(1, 0.5),
-    _PlaneRule(0, 0.4),
-)
