@@ -29,7 +29,7 @@ def make_start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     yield from (format_notice(notice) for notice in notices if notice.level == "warning")
     yield format_item("dataset", str(paths.bids_dir))
     yield format_item("output", str(paths.output_dir))
-    yield format_item("settings", str(paths.output_dir / "logs" / settings.run.run_uuid))
+    yield format_item("settings", str(settings.log_dir))
     yield format_item("work", f"{paths.work_dir} (intermediate files)")
     runs = [run.stem for run in plan.runs]
     scans = [
@@ -93,7 +93,7 @@ def make_end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> I
         yield format_item("methods", f"{methods_text} (methods text with references)")
     yield from _make_file_lines(plan, sorted(folders))
     yield from _make_export_lines(plan, output_dir)
-    yield from make_warning_lines(output_dir / "logs" / settings.run.run_uuid)
+    yield from make_warning_lines(settings.log_dir)
 
 
 def _make_report_lines(

@@ -5,14 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from bids_sr.cli.messages import print_line
+
 INTERVAL_S = 50.0
 """Seconds between repeated lines: at least one per minute, even if the thread wakes up late."""
 
 
 @contextlib.contextmanager
-def report_running(
-    print_line: Callable[[str], None], label: str, interval_s: float = INTERVAL_S
-) -> Iterator[None]:
+def report_running(label: str, interval_s: float = INTERVAL_S) -> Iterator[None]:
     """Report at regular intervals that silent work is still running."""
     start = time.monotonic()
     with heartbeat(

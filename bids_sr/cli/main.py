@@ -16,7 +16,7 @@ code    meaning
 import dataclasses
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bids_sr.cli.config_text import make_config_lines
@@ -38,7 +38,6 @@ from bids_sr.io.notices import CODES, Notice, UsageError, record
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
-    from bids_sr.config import Paths
     from bids_sr.engine.execute import RunOutcome
     from bids_sr.survey.preflight.plan import Plan
 
@@ -89,8 +88,7 @@ def _run_group_level(settings: Settings) -> int:
     from bids_sr.io.dataset_description import write_bidsignore
     from bids_sr.survey.bids.findings import refuse_denied
 
-    checks = report_running(print_line, "Checking the metrics tables of the participants")
-    with refuse_denied(), checks:
+    with refuse_denied(), report_running("Checking the metrics tables of the participants"):
         inputs = find_group_inputs(settings)
     if line := describe_replaced(settings.paths.output_dir, inputs.names, inputs.participants):
         print_line(line)
@@ -98,16 +96,16 @@ def _run_group_level(settings: Settings) -> int:
         print_line("Plan (dry run: no files are written)")
         show(inputs.plan_text())
         return DONE
-    run, output_dir = settings.run.run_uuid, settings.paths.output_dir
-    with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
+    paths, run_uuid = settings.paths, settings.run.run_uuid
+    with output_lock(paths.output_dir, paths.work_dir, participants=None, run_uuid=run_uuid):
         _write_settings(settings)
         absence_notices = (
             Notice(what="group level", why=sentence, level="warning", code="left-out")
             for sentence in inputs.absent
         )
-        record(output_dir / "logs" / run, absence_notices)
-        write_bidsignore(output_dir)
-        with report_running(print_line, "Group-level analysis"):
+        record(settings.log_dir, absence_notices)
+        write_bidsignore(paths.output_dir)
+        with report_running("Group-level analysis"):
             outcome = inputs.run(settings, print_line)
     return _report_outcome(outcome, settings)
 
@@ -124,7 +122,7 @@ def _rebuild_reports(settings: Settings) -> int:
         print_line("Plan (dry run: no files are written)")
         show("\n".join(f"report of sub-{label}" for label in labels))
         return DONE
-    with report_running(print_line, "Writing the reports"):
+    with report_running("Writing the reports"):
         reports = rebuild_reports(settings, labels)
     _show_lines(format_item("report", str(path)) for path in reports)
     print_line("Finished")
@@ -135,31 +133,39 @@ def _run_participant_level(settings: Settings) -> int:
     """Run the participant level."""
     plan = _check_plan(settings)
     from bids_sr.config.lock import output_lock
+    from bids_sr.io.atomic_files import remove_leftovers
 
     if settings.run.dry_run:
         _show_dry_run(plan, settings)
         return DONE
     paths, run_uuid = settings.paths, settings.run.run_uuid
-    log_dir = paths.output_dir / "logs" / run_uuid
     labels = [subject.label for subject in plan.subjects]
     computes = not settings.run.boilerplate_only
     if computes:
         _start_workers_early(plan, settings)
     with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=run_uuid):
-        _remove_partial_files(paths, labels)
+        # partially written files of killed calls in all data sets of the output
+        for folder in paths.list_participant_roots():
+            for label in labels:
+                remove_leftovers(folder / f"sub-{label}")
         if computes:
             plan = _skip_damaged_runs(plan, settings)
         _write_settings(settings)
         if settings.evaluation.retrospective is not None:
             settings, plan = _downsample_dataset(settings, plan)
-        record(log_dir, (*_skip_reasons(plan.skipped), *plan.warnings))
+        skipped = [
+            dataclasses.replace(problem, run=run, code="left-out")
+            for run, problems in plan.skipped.items()
+            for problem in problems
+        ]
+        record(settings.log_dir, (*skipped, *plan.warnings))
         from bids_sr.cli.participant_level import run_participants
 
         try:
-            outcome = run_participants(settings, plan, print_line)
+            outcome = run_participants(settings, plan)
         # resuming the run repeats neither these steps nor their warnings
         except BaseException:
-            _show_lines(make_warning_lines(log_dir))
+            _show_lines(make_warning_lines(settings.log_dir))
             raise
     return _report_outcome(outcome, settings, plan)
 
@@ -174,8 +180,7 @@ def _show_dry_run(plan: "Plan", settings: Settings) -> None:
     print_line(
         "Plan (dry run: no files are written; voxel values will be checked when processing starts)"
     )
-    text = dry_run_text(plan, settings)
-    show(text)
+    show(dry_run_text(plan, settings))
 
 
 def _start_workers_early(plan: "Plan", settings: Settings) -> None:
@@ -194,15 +199,6 @@ def _start_workers_early(plan: "Plan", settings: Settings) -> None:
     start_fork_server()
 
 
-def _remove_partial_files(paths: "Paths", labels: Sequence[str]) -> None:
-    """Remove partially written files of killed calls from all data sets of an output."""
-    from bids_sr.io.atomic_files import remove_leftovers
-
-    for folder in paths.list_participant_roots():
-        for label in labels:
-            remove_leftovers(folder / f"sub-{label}")
-
-
 def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     """Read all voxels, and skip runs with damaged images.
 
@@ -214,7 +210,7 @@ def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     from bids_sr.survey.preflight.voxel_checks import check_data
 
     printed_warnings = set(plan.warnings)
-    with report_running(print_line, "Reading all images"):
+    with report_running("Reading all images"):
         notices = check_data(
             plan,
             forced=settings.superres.force,
@@ -240,10 +236,7 @@ def _write_settings(settings: Settings) -> None:
     """Write the settings to the log directory."""
     from bids_sr.io.atomic_files import write_text
 
-    write_text(
-        settings.paths.output_dir / "logs" / settings.run.run_uuid / "settings.toml",
-        settings.to_toml(),
-    )
+    write_text(settings.log_dir / "settings.toml", settings.to_toml())
 
 
 def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
@@ -253,7 +246,7 @@ def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Pl
     from bids_sr.survey.bids.retrospective_plan import note_retrospective
     from bids_sr.survey.retrospective.preparation import prepare
 
-    with report_running(print_line, "Downsampling the data"):
+    with report_running("Downsampling the data"):
         derived_settings = prepare(settings, plan.subjects, plan.type_order, print_line)
     derived_plan = _check_plan(derived_settings)
     with Findings() as found:
@@ -270,7 +263,7 @@ def _check_plan(settings: Settings) -> "Plan":
     from bids_sr.survey.preflight.estimates import check_machine
     from bids_sr.workflows.call_checks import check
 
-    with report_running(print_line, "Checking the dataset"):
+    with report_running("Checking the dataset"):
         plan = check(settings)
     _raise_problems((*plan.problems, *check_machine(plan, settings)))
     if not settings.run.dry_run:  # otherwise included in the plan that a dry run shows
@@ -295,12 +288,6 @@ def _print_skipped(skipped_runs: "Mapping[str, Sequence[Notice]]") -> None:
 
     if skipped_runs:
         print_error("\n".join(describe_skipped_runs(skipped_runs)))
-
-
-def _skip_reasons(skipped_runs: "Mapping[str, Sequence[Notice]]") -> "Iterator[Notice]":
-    """Yield the reasons why runs are skipped."""
-    for run, problems in skipped_runs.items():
-        yield from (dataclasses.replace(problem, run=run, code="left-out") for problem in problems)
 
 
 def _report_outcome(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = None) -> int:

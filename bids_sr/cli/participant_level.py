@@ -4,13 +4,13 @@ import contextlib
 import dataclasses
 import shutil
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bids_sr.cli.console import format_item
 from bids_sr.cli.heartbeat import report_running
-from bids_sr.cli.messages import show
+from bids_sr.cli.messages import print_line, show
 from bids_sr.cli.progress import Progress
 from bids_sr.cli.stages import estimate_with_time, list_stages, make_time_function
 from bids_sr.config import Settings, machine
@@ -36,13 +36,8 @@ if TYPE_CHECKING:
 _MAX_NAMES = 5  # number of files of earlier calls that are named
 
 
-def run_participants(
-    settings: Settings, plan: "Plan", print_line: Callable[[str], None]
-) -> "RunOutcome":
-    """Run the graph of a plan without problems, and write citations and reports.
-
-    `print_line` prints a line.
-    """
+def run_participants(settings: Settings, plan: "Plan") -> "RunOutcome":
+    """Run the graph of a plan without problems, and write citations and reports."""
     from bids_sr.engine.usage import limit_threads
 
     limit_threads()
@@ -55,9 +50,9 @@ def run_participants(
     from bids_sr.workflows.participant import make_graph
 
     output_dir, run = settings.paths.output_dir, settings.run
-    log_dir, digest = _get_log_dir(settings), analysis_digest(settings)
+    log_dir, digest = settings.log_dir, analysis_digest(settings)
     labels = [subject.label for subject in plan.subjects]
-    with report_running(print_line, "Building the workflow"):
+    with report_running("Building the workflow"):
         graph = make_graph(settings, plan, __version__, find_package_versions())
         finished_steps = FinishedSteps(graph, settings.paths.work_dir or Path())
         if not run.boilerplate_only:
@@ -73,13 +68,17 @@ def run_participants(
         )
         return RunOutcome(reports=(output_dir / "CITATION.md",))
     if run.clean_workdir and settings.paths.work_dir is not None:
-        _remove_steps(settings.paths.work_dir, graph, labels)
+        # folders of other participants are kept, because other calls may use them
+        for scope in graph.scope.inner:
+            if scope.participant in labels:
+                folder = settings.paths.work_dir / graph.scope.name / scope.name
+                shutil.rmtree(folder, ignore_errors=True)
     if settings.paths.version_file is not None:
         write_text(settings.paths.version_file, __version__)
-    outcome = _run_remaining(graph, finished_steps, settings, plan, print_line)
+    outcome = _run_remaining(graph, finished_steps, settings, plan)
     has_changed = record_run(log_dir, labels, settings=digest)
     print_line("Writing the reports")
-    with report_running(print_line, "Writing the reports"):
+    with report_running("Writing the reports"):
         reports = _write_reports(settings, labels, digest, has_changed=has_changed)
     # written again, because runs may only contain zero-filled series
     _describe_exported_series(settings, plan)
@@ -122,22 +121,11 @@ def _list_source_links(plan: "Plan") -> dict[str, Path]:
     return {source.name: source.root for source in plan.sources}
 
 
-def _remove_steps(work_dir: Path, graph: "Graph", labels: Collection[str]) -> None:
-    """Remove the folders of the steps of some participants of a graph.
-
-    Folders of other participants are kept, because other calls may use them.
-    """
-    for scope in graph.scope.inner:
-        if scope.participant in labels:
-            shutil.rmtree(work_dir / graph.scope.name / scope.name, ignore_errors=True)
-
-
 def _run_remaining(
     graph: "Graph",
     finished_steps: "FinishedSteps",
     settings: Settings,
     plan: "Plan",
-    print_line: Callable[[str], None],
 ) -> "RunOutcome":
     """Run the remaining steps, and write records, figures and methods text."""
     from bids_sr.engine.execute import RunOutcome
@@ -145,7 +133,7 @@ def _run_remaining(
     from bids_sr.report.participants_page import mark_unfinished
     from bids_sr.report.results_paragraph import results_markdown
 
-    output_dir, log_dir = settings.paths.output_dir, _get_log_dir(settings)
+    output_dir, log_dir = settings.paths.output_dir, settings.log_dir
     outcome, labels = RunOutcome(), [subject.label for subject in plan.subjects]
     if remaining := finished_steps.unfinished_steps():
         mark_unfinished(output_dir, labels)
@@ -154,7 +142,7 @@ def _run_remaining(
             text = f"{len(reused)} of {len(graph.settings)} steps of earlier calls"
             show(format_item("reused", f"{text}: {'; '.join(list_stages(reused))}"))
         with _lock_shared_steps(settings, plan, remaining):
-            outcome = _execute_steps(graph, settings, plan, print_line, remaining)
+            outcome = _execute_steps(graph, settings, plan, remaining)
         if not (outcome.crashes or outcome.missing):
             finished_steps.write_requests()
     else:
@@ -192,7 +180,6 @@ def _execute_steps(
     graph: "Graph",
     settings: Settings,
     plan: "Plan",
-    print_line: Callable[[str], None],
     remaining: "Collection[Node]",
 ) -> "RunOutcome":
     """Run the remaining steps of a graph; the result does not include reports."""
@@ -200,24 +187,25 @@ def _execute_steps(
     from bids_sr.engine.nipype_workflow import make_workflow
 
     run, resources = settings.run, settings.resources
-    log_dir = _get_log_dir(settings)
     configure_nipype(
-        crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbose > 0
+        crash_dir=settings.log_dir,
+        stop_on_first_crash=run.stop_on_first_crash,
+        verbose=run.verbose > 0,
     )
     cost = estimate_with_time(plan, settings, remaining)
     show(format_item("estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings)))
-    with report_running(print_line, "Preparing the steps"):
+    with report_running("Preparing the steps"):
         workflow = make_workflow(
             graph,
             base_dir=settings.paths.work_dir or Path(),
             need_gb=lambda memory_need: step_gb(memory_need, cost.sizes),
             seconds=make_time_function(plan, cost.sizes),
         )
-    pool = _size_worker_pool(settings, find_largest_gb(cost.sizes), print_line)
+    n_workers, steps_gb = _size_worker_pool(settings, find_largest_gb(cost.sizes))
     progress = Progress(
         workflow._create_flat_graph(),
         print_line,
-        processors=pool.n_workers,
+        processors=n_workers,
         slower=measure_slowdown(cost.processors)[0],
         stream=sys.stdout,
     )
@@ -225,9 +213,9 @@ def _execute_steps(
     with contextlib.closing(progress):
         outcome = execute(
             workflow,
-            nprocs=pool.n_workers,
-            mem_gb=pool.steps_gb,
-            crash_dir=log_dir,
+            nprocs=n_workers,
+            mem_gb=steps_gb,
+            crash_dir=settings.log_dir,
             progress=progress,
             jobs=plugin if plugin.is_cluster else None,
             has_gpu=resources.device != "cpu"
@@ -237,19 +225,11 @@ def _execute_steps(
     return dataclasses.replace(outcome, reported_runs=frozenset(progress.reported_runs))
 
 
-class _WorkerPool(NamedTuple):
-    """Number of workers, and memory that remains for their steps (GB)."""
-
-    n_workers: int
-    steps_gb: float
-
-
-def _size_worker_pool(
-    settings: Settings, largest_step_gb: float, print_line: Callable[[str], None]
-) -> _WorkerPool:
+def _size_worker_pool(settings: Settings, largest_step_gb: float) -> tuple[int, float]:
     """Choose the number of workers that fit into the memory, and print a line if it is reduced.
 
-    `largest_step_gb` is the memory of the largest step.
+    `largest_step_gb` is the memory of the largest step. Returns the number, and the memory that
+    remains for the steps of the workers (GB).
     """
     resources = settings.resources
     processes, memory_gb = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
@@ -266,7 +246,7 @@ def _size_worker_pool(
             f"Only {n_workers} of {processes} processors can be used with {memory_gb:.1f} GB of"
             " memory"
         )
-    return _WorkerPool(n_workers, for_steps_gb(memory_gb, n_workers, worker_gb))
+    return n_workers, for_steps_gb(memory_gb, n_workers, worker_gb)
 
 
 def _describe_unapplied(settings: Settings, plan: "Plan") -> str:
@@ -323,7 +303,7 @@ def _write_reports(
         output_dir,
         labels,
         declarations=figure_declarations(),
-        log_dir=_get_log_dir(settings),
+        log_dir=settings.log_dir,
         command=" ".join(sys.argv),
         sessions=settings.run.aggregate_session_reports,
     )
@@ -331,8 +311,3 @@ def _write_reports(
     if needs_index and is_last_call(output_dir, settings.paths.bids_dir, digest):
         write_index(output_dir)
     return reports
-
-
-def _get_log_dir(settings: Settings) -> Path:
-    """Return the folder of the log files of this call."""
-    return settings.paths.output_dir / "logs" / settings.run.run_uuid

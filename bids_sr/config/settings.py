@@ -106,6 +106,11 @@ class Settings:
         return lines
 
     @property
+    def log_dir(self) -> Path:
+        """Directory of the log files of this call."""
+        return self.paths.output_dir / "logs" / self.run.run_uuid
+
+    @property
     def scaling_of_scans(self) -> IntensityScaling:
         """Intensity scaling of structural scans, which by default depends on the recipe."""
         if self.anat.scale != "auto":

@@ -125,8 +125,7 @@ class RunsGroup:
         try:
             return write_group_results(settings, self.names, compute, print_line)
         except _KilledError as error:
-            log_dir = settings.paths.output_dir / "logs" / settings.run.run_uuid
-            record_notices(log_dir, [error.notice])
+            record_notices(settings.log_dir, [error.notice])
             return RunOutcome(crashes=(error.notice,))
 
     def _compute(

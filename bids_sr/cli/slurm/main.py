@@ -300,8 +300,11 @@ def _make_submission(
     """Return the submission of all participants that are neither done nor in the queue.
 
     The group job is omitted if the output has a single participant, or if nothing changed since
-    the last group job. `largest_index` is the largest task number; None if it is unknown.
+    the last group job. `largest_index` is the largest task number; None if it is unknown. Raises
+    `UsageError` if the array has more tasks.
     """
+    from bids_sr.cli.stages import list_remaining_steps
+
     subjects = {f"sub-{subject.label}": subject for subject in plan.subjects}
     digests = {
         label: _compute_digest(settings, subject, plan.training_subjects)
@@ -315,20 +318,19 @@ def _make_submission(
     }
     _check_active({label: digests[label] for label in subjects if label not in done}, active)
     labels = [label for label in subjects if label not in done | active.labels]
-    tasks_of_one = {
-        label: _Task.of_participant(plan, subjects[label], settings) for label in labels
-    }
+    tasks_of_one = {}
+    for label in labels:
+        plan_of_one = dataclasses.replace(plan, subjects=(subjects[label],))
+        steps = list_remaining_steps(plan_of_one, settings)
+        tasks_of_one[label] = _Task(plan=plan_of_one, steps=steps)
     # the first task that needs shared networks without finished training trains them for all
     training_labels = [label for label in labels if tasks_of_one[label].trains_shared][:1]
     array_labels = [label for label in labels if label not in training_labels]
     labels = training_labels + array_labels
-    training_request = request = None
-    if training_labels:
-        training_tasks = [tasks_of_one[label] for label in training_labels]
-        training_request = _make_request(settings, options, training_tasks)
-    if array_labels:
-        array_tasks = [tasks_of_one[label].without_shared() for label in array_labels]
-        request = _make_request(settings, options, array_tasks)
+    training_tasks = [tasks_of_one[label] for label in training_labels]
+    array_tasks = [tasks_of_one[label].without_shared() for label in array_labels]
+    training_request = _make_request(settings, options, training_tasks)
+    request = _make_request(settings, options, array_tasks)
     tasks = (
         *divide_into_tasks(training_labels, 1),
         *divide_into_tasks(array_labels, options.batch),
@@ -341,7 +343,16 @@ def _make_submission(
         "each task": request,
     }
     _print_counts(labels, done & set(subjects), active, requests, len(tasks), group_request)
-    _check_array_size(len(tasks), len(labels), largest_index)
+    if largest_index is not None and len(tasks) > largest_index:
+        raise UsageError(
+            f"the job array has {len(tasks)} tasks",
+            f"this cluster allows at most {largest_index} tasks per array",
+            f"use --batch {max(2, math.ceil(len(labels) / largest_index))}",
+        )
+    container, setup = (
+        str(Path(text).expanduser().absolute()) if text and "://" not in text else text
+        for text in (site.container, site.setup)
+    )
     # symbolic links are not resolved, because a link determines the environment
     program = Path(sys.executable).parent / "bids-sr"
     return Submission(
@@ -354,7 +365,7 @@ def _make_submission(
         request=request,
         training_request=training_request,
         group_request=group_request,
-        site=_make_absolute(site),
+        site=dataclasses.replace(site, setup=setup, container=container),
         program=str(program) if not site.setup and program.exists() else "bids-sr",
         binds=tuple(_list_paths(settings)),
         database_dir=settings.selection.bids_database_dir,
@@ -401,21 +412,21 @@ def _compute_digest(
 
 
 def _describe_files(subject: "Subject") -> list[str]:
-    """Describe the images, events and brain masks of a participant and the runs, sorted."""
+    """Describe the images, events and brain masks of a participant and the runs, sorted.
+
+    A description consists of path, size and modification time (ns), if the file exists.
+    """
     from bids_sr.survey.preflight.exclusions import list_files
 
     files = {path for run in subject.runs for path in list_files(run)}
-    paths = sorted(path for path in files.union(subject.images) if path is not None)
-    return [_describe_file(path) for path in paths]
-
-
-def _describe_file(path: Path) -> str:
-    """Return path, size and modification time (ns) of a file, as far as it exists."""
-    try:
-        state = path.stat()
-    except OSError:
-        return str(path)
-    return f"{path} {state.st_size} {state.st_mtime_ns}"
+    lines = []
+    for path in sorted(path for path in files.union(subject.images) if path is not None):
+        try:
+            state = path.stat()
+            lines.append(f"{path} {state.st_size} {state.st_mtime_ns}")
+        except OSError:
+            lines.append(str(path))
+    return lines
 
 
 def _check_active(digests: Mapping[str, str], active: ActiveJobs) -> None:
@@ -443,18 +454,13 @@ def _check_active(digests: Mapping[str, str], active: ActiveJobs) -> None:
 
 @frozen
 class _Task:
-    """Remaining steps of one participant, whose label is the only one of the plan."""
+    """Remaining steps of one participant, whose label is the only one of the plan.
+
+    Networks in the working directory are finished.
+    """
 
     plan: "Plan"
     steps: "Sequence[Node]"
-
-    @classmethod
-    def of_participant(cls, plan: "Plan", subject: "Subject", settings: Settings) -> "_Task":
-        """Return the task of a participant; networks in the working directory are finished."""
-        from bids_sr.cli.stages import list_remaining_steps
-
-        plan = dataclasses.replace(plan, subjects=(subject,))
-        return cls(plan=plan, steps=list_remaining_steps(plan, settings))
 
     @property
     def label(self) -> str:
@@ -486,14 +492,19 @@ class _Task:
         return dataclasses.replace(cost, memory_gb=memory_gb)
 
 
-def _make_request(settings: Settings, options: SlurmOptions, members: Sequence[_Task]) -> Request:
+def _make_request(
+    settings: Settings, options: SlurmOptions, members: Sequence[_Task]
+) -> Request | None:
     """Return the request of all tasks, estimated from the most demanding one.
 
-    `members` are the tasks of one participant each. A tip on faster training is printed. Raises
-    `UsageError` if the time is unknown and was not specified.
+    `members` are the tasks of one participant each; the request is None if there are none. A tip
+    on faster training is printed. Raises `UsageError` if the time is unknown and was not
+    specified.
     """
     from bids_sr.survey.preflight.plan_text import describe_saved_time
 
+    if not members:
+        return None
     n_gpus = int(settings.resources.device == "cuda") if options.gpus is None else options.gpus
     if settings.resources.device == "auto":
         device: Device = "cuda" if n_gpus else "cpu"
@@ -519,13 +530,12 @@ def _make_request(settings: Settings, options: SlurmOptions, members: Sequence[_
         print(f"  tip: {tip}")
     memory_gb, cpus = settings.resources.mem_gb, settings.resources.nprocs or 1
     counts_resident = commands.counts_shared_memory()
+    n_sharing = cpus if counts_resident else 0
     return make_request(
         costs,
         cpus=cpus,
         gpus=n_gpus,
-        memory_mb=None
-        if memory_gb is None
-        else compute_job_mb(memory_gb, cpus if counts_resident else 0),
+        memory_mb=None if memory_gb is None else compute_job_mb(memory_gb, n_sharing),
         minutes=parse_minutes(options.time) if options.time else None,
         resident=counts_resident,
     )
@@ -551,12 +561,11 @@ def _print_counts(
                 f" {request.memory_mb / 1024:.1f} GB of memory and {format_time(request.minutes)}"
                 + (f" and {request.gpus} GPUs" if request.gpus else "")
             )
-    print(
-        "  A group-level job follows."
-        if group_request is not None
-        else "  No group-level job is submitted."
-    )
-    if not labels and group_request is None:
+    if group_request is not None:
+        print("  A group-level job follows.")
+        return
+    print("  No group-level job is submitted.")
+    if not labels:
         print_line("Nothing is left to submit")
 
 
@@ -568,25 +577,6 @@ def _print_variables(site: Site) -> None:
         print(f"  environment variables used: {', '.join(items)}")
     if ignored_names := find_ignored_variables(options):
         print(f"  environment variables ignored: {', '.join(ignored_names)}")
-
-
-def _check_array_size(n_tasks: int, n_participants: int, largest: int | None) -> None:
-    """Raise `UsageError` if an array has more tasks than the cluster allows, if this is known."""
-    if largest is not None and n_tasks > largest:
-        raise UsageError(
-            f"the job array has {n_tasks} tasks",
-            f"this cluster allows at most {largest} tasks per array",
-            f"use --batch {max(2, math.ceil(n_participants / largest))}",
-        )
-
-
-def _make_absolute(site: Site) -> Site:
-    """Return the site with absolute paths."""
-    container, setup = (
-        str(Path(text).expanduser().absolute()) if text and "://" not in text else text
-        for text in (site.container, site.setup)
-    )
-    return dataclasses.replace(site, setup=setup, container=container)
 
 
 def _list_paths(settings: Settings) -> list[Path]:

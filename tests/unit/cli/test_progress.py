@@ -192,9 +192,10 @@ def test_a_complete_graph_ends_at_100_percent(tmp_path: Path) -> None:
     assert progress.minutes_left == pytest.approx(0, abs=1e-6)
 
 
-def test_silent_work_is_reported_as_still_running() -> None:
+def test_silent_work_is_reported_as_still_running(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
-    with report_running(lines.append, "checking", interval_s=0.01):
+    monkeypatch.setattr("bids_sr.cli.heartbeat.print_line", lines.append)
+    with report_running("checking", interval_s=0.01):
         time.sleep(0.2)
     assert len(lines) > 2
     assert all(line.startswith("checking") for line in lines)

@@ -59,8 +59,8 @@ _PRINTED_COLUMNS = [
 ]
 _BACKGROUND = 0.1  # share of the gray scale; darker voxels of an acquired scan are background
 _PIXELS = 256  # minimum height of a picture
-# normal axis (RAS order) of each plane of a picture, and its position relative to the extent of the
-# brain: three axial, a coronal, and a sagittal plane next to the midline
+# normal axis (RAS order) of each plane of a picture, and its position relative to the extent of
+# the brain: three axial, a coronal, and a sagittal plane next to the midline
 _PLANES = ((2, 0.4), (2, 0.55), (2, 0.7), (1, 0.5), (0, 0.4))
 _INSTRUCTIONS = """\
 Blinded rating of structural scans

@@ -456,7 +456,7 @@ def test_a_reference_in_the_dataset_with_unfit_voxels_is_reported_and_not_used(
     shutil.move(truth_of(maker).root, maker.root / FOLDERS[0])
     plans: list[Plan] = []
 
-    def run(settings: object, plan: Plan, print_line: object) -> RunOutcome:
+    def run(settings: object, plan: Plan) -> RunOutcome:
         plans.append(plan)
         return RunOutcome()
 

@@ -149,7 +149,7 @@ def test_the_program_ends_with_0_and_names_the_skipped_run_last(
     (three_runs.root / "sub-02" / "fmap" / "sub-02_phasediff.nii.gz").touch()
     processed: list[str] = []
 
-    def run(settings: Settings, plan: Plan, print_line: object) -> RunOutcome:
+    def run(settings: Settings, plan: Plan) -> RunOutcome:
         processed.extend(run.stem for run in plan.runs)
         return RunOutcome()
 

@@ -551,7 +551,7 @@ def test_the_command_continues_with_the_downsampled_data(
 ) -> None:
     calls: list[tuple[Settings, Plan]] = []
 
-    def process(settings: Settings, plan: Plan, _: object) -> RunOutcome:
+    def process(settings: Settings, plan: Plan) -> RunOutcome:
         calls.append((settings, plan))
         return RunOutcome()
 

@@ -58,7 +58,7 @@ def test_scores_use_the_mask_and_the_range_of_the_reference(files, tmp_path: Pat
     assert rows[str(fine)]["psnr"] == "inf"
     assert rows["nearest"]["resolution_mm"] == "n/a", "block edges have no defined resolution"
     resolution = effective_resolution(truth, (3.0, 3.0, 4.0), voxels)
-    text = "n/a" if resolution is None else f"{resolution:.5g}"
+    text = "n/a" if resolution is None else f"{resolution:.6g}"
     assert rows[str(fine)]["resolution_mm"] == text
     assert float(rows["srgan (srgan.safetensors)"]["parameters"]) == 14_257
     assert set(rows) >= {"nearest", "linear", "bspline", "lanczos", "zerofill"}
