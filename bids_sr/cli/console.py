@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.config import Settings
 from bids_sr.io.notices import RECORD, Notice, read_record
+from bids_sr.io.word_lists import format_count
 
 if TYPE_CHECKING:
     from bids_sr.engine.execute import RunOutcome
@@ -53,15 +54,6 @@ def make_start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
             yield format_item("tip", notice.why)
         elif notice.level != "warning":
             yield format_notice(notice)
-
-
-def format_count(number: int, noun: str) -> str:
-    """Return a number with its noun in singular or plural.
-
-    >>> format_count(1, "run"), format_count(2, "run")
-    ('1 run', '2 runs')
-    """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def make_end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterator[str]:

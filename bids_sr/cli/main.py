@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 
 from bids_sr.cli.config_text import make_config_lines
 from bids_sr.cli.console import (
-    format_count,
     format_item,
     format_notice,
     make_end_lines,
@@ -35,6 +34,7 @@ from bids_sr.cli.messages import print_error, print_line, show, start_log
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.io.notices import CODES, Notice, UsageError, record
+from bids_sr.io.word_lists import format_count
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:

@@ -23,7 +23,6 @@ from bids_sr.evaluation.statistics.wilcoxon import ALPHA
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import reference_phrase, region_text
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
-from bids_sr.group.map_plan import count_text
 from bids_sr.group.map_records import GroupMaps
 from bids_sr.group.values import (
     QUESTION,
@@ -41,7 +40,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import load_image
 from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.io.volume import Volume
-from bids_sr.io.word_lists import add_counts
+from bids_sr.io.word_lists import add_counts, format_count
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.figures.result_picture import (
     PanelGroup,
@@ -142,8 +141,8 @@ def _describe_group(
 ) -> str:
     """Return the numbers of participants and runs, and the smoothing of maps and series."""
     n_runs = sum(run_counts.values())
-    facts = [count_text(n)]
-    facts += [f"{n_runs} run{'' if n_runs == 1 else 's'}"] if n_runs else []
+    facts = [format_count(n, "participant")]
+    facts += [format_count(n_runs, "run")] if n_runs else []
     smoothing = smoothing_text(fwhm_mm, parse_cell(input_fwhm_mm))
     return " · ".join([*facts, f"explained detail: {smoothing}"])
 
@@ -155,7 +154,7 @@ def write_primary(row: ComparisonRow) -> str:
         value=_percent(row.median_series),
         contrast=_name_contrast(row.contrast),
         place=f"the {region_text(row.region)}",
-        participants=count_text(row.n),
+        participants=format_count(row.n, "participant"),
         comparison=_compare(row),
     )
 
@@ -316,7 +315,7 @@ def write_tested(tested: DetailInTest, method: str) -> str:
         series=method,
         value=_percent(float(np.median(list(tested.shares.values())))),
         contrast=_name_contrast(tested.contrast),
-        participants=count_text(len(tested.shares)),
+        participants=format_count(len(tested.shares), "participant"),
     )
 
 
@@ -348,7 +347,7 @@ def not_compared_text(task: str, values: pd.DataFrame, reported: pd.DataFrame, m
     elif not np.isfinite(participant_columns(task_values)).any(axis=None):
         reason = "the reference data have no reproducible detail"
     elif n_unapplied := unapplied.sum():
-        reason = f"{method} was not applied in {n_unapplied} run{'s' if n_unapplied > 1 else ''}"
+        reason = f"{method} was not applied in {format_count(n_unapplied, 'run')}"
     else:
         reason = f"{method} has no defined values in the whole brain"
     return Statement.GROUP_NOT_COMPARED.format(series=method, reason=reason)

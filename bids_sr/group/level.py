@@ -134,7 +134,7 @@ class RunsGroup:
         """Compute and write the tables and the maps, and return the contents of the page."""
         from bids_sr.group.maps import compute_group_maps
         from bids_sr.group.recipe_labels import find_recipe_labels
-        from bids_sr.group.report import RunsContent, describe_runs
+        from bids_sr.group.report import RunsContent, count_runs_by_task, describe_runs
         from bids_sr.group.tables import write_inputs, write_tables
         from bids_sr.report.evaluation_rows import label_series
 
@@ -179,9 +179,10 @@ class RunsGroup:
             print_line(note)
         content = RunsContent(
             names=self.names,
-            tables=self.tables,
+            runs=self.tables,
+            tasks=count_runs_by_task(self.tables),
             absent=(*self.absent, *self.leftovers),
-            joined_tables=tables.joined_tables,
+            tables=tables.joined_tables,
             comparisons=tables.comparisons,
             maps=maps,
             notes=(*self.plan.notes, *notes),

@@ -25,6 +25,7 @@ from bids_sr.group.map_records import Exclusion, GroupMapRecord, MapMember
 from bids_sr.group.output_files import GroupNames
 from bids_sr.io.frozen import frozen
 from bids_sr.io.json_values import as_list, as_mapping
+from bids_sr.io.word_lists import format_count
 
 LEAST_PARTICIPANTS = 3
 """Smallest number of participants in a test, because two leave one degree of freedom."""
@@ -450,11 +451,6 @@ def _sparse_notes(records: Sequence[GroupMapRecord]) -> Iterator[str]:
 def too_few_text(count: int) -> str:
     """Explain that the number of participants is too small for a test."""
     return (
-        f"at least {LEAST_PARTICIPANTS} participants are required, but only {count_text(count)} "
-        "can be included"
+        f"at least {LEAST_PARTICIPANTS} participants are required, but only"
+        f" {format_count(count, 'participant')} can be included"
     )
-
-
-def count_text(count: int) -> str:
-    """Return a number of participants in words."""
-    return f"{count} participant" if count == 1 else f"{count} participants"

@@ -27,7 +27,6 @@ from bids_sr.group.map_plan import (
     LEAST_PARTICIPANTS,
     MapPlan,
     PlannedTask,
-    count_text,
     too_few_text,
 )
 from bids_sr.group.map_records import ORIGIN_TEXTS, GroupMapRecord, GroupMaps
@@ -45,6 +44,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import InvalidInput
 from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
+from bids_sr.io.word_lists import format_count
 
 _LOGGER = logging.getLogger(__name__)
 FDR = 0.05
@@ -479,9 +479,9 @@ def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
         n_distinct = 2 ** (n_participants - 1)  # reversing all signs results in the same abs(t)
         if (smallest_p := 1 / min(n_distinct, flips + 1)) > FWE or n_distinct <= flips:
             limit_text = (
-                f"with {count_text(n_participants)} and {flips} sign flips ({n_distinct}"
-                " different flips are possible), corrected p values cannot be smaller than"
-                f" {smallest_p:.2g}"
+                f"with {format_count(n_participants, 'participant')} and {flips} sign flips"
+                f" ({n_distinct} different flips are possible), corrected p values cannot be"
+                f" smaller than {smallest_p:.2g}"
             )
             yield (
                 f"{limit_text}, so no voxel can be significant at p = .05"
@@ -690,7 +690,7 @@ def _runs_text(record: GroupMapRecord) -> str:
     """Describe how the maps of the participants were computed from their runs."""
     origins = [member.origin for member in record.members]
     return "; ".join(
-        f"{text} ({count_text(origins.count(origin))})"
+        f"{text} ({format_count(origins.count(origin), 'participant')})"
         for origin, text in ORIGIN_TEXTS.items()
         if origin in origins
     )

@@ -5,8 +5,8 @@ text and the call.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -15,7 +15,7 @@ from bids_sr.boilerplate import bibliography
 from bids_sr.group.output_files import GroupNames
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.frozen import frozen
-from bids_sr.report.assembler import data_uri, plain_section, write_page
+from bids_sr.report.assembler import Section, data_uri, plain_section, write_page
 from bids_sr.report.facts import facts_html
 from bids_sr.report.figures.canvas import FigureInputError
 from bids_sr.report.figures.svg_files import svg_text
@@ -23,31 +23,23 @@ from bids_sr.report.index_page import INDEX_LINK
 from bids_sr.report.markup import render
 from bids_sr.report.methods_text import methods_html
 
-
-class GroupSection(NamedTuple):
-    """Section of a page: anchor, title, markup, and the name of the content if it is missing.
-
-    A section without markup is omitted if `missing` is empty.
-    """
-
-    name: str
-    title: str
-    content: str
-    missing: tuple[str, ...] = ()
+fold = partial(plain_section, folded=True)
+"""Section that can be unfolded: anchor, title, markup, and names of missing contents."""
 
 
 @frozen
 class GroupPage:
     """Contents of a page.
 
-    `answer`, its `reasons` (may be empty) and `participants` are markup, `sections` the results,
+    `answer`, its `reasons` (may be empty) and `participants` are markup, `sections` the results
+    (omitted if they have neither markup nor the name of missing content),
     `methods` a text with citations, and `about` facts about the call.
     """
 
     names: GroupNames
     answer: str
     participants: str
-    sections: tuple[GroupSection, ...]
+    sections: tuple[Section, ...]
     methods: str
     about: Mapping[str, object]
     reasons: str = ""
@@ -55,13 +47,17 @@ class GroupPage:
 
 def write_group_page(folder: Path, page: GroupPage) -> Path:
     """Write a page to a folder atomically and return its path."""
-    answer = GroupSection("overview", "Result", page.answer)
-    folds = (
-        GroupSection("why", "Why", page.reasons),
+    files = (
+        f"{page.names.tables}_metrics.tsv (long table), {page.names.tables}_stats.tsv (all"
+        " comparisons)"
+    )
+    sections = (
+        plain_section("overview", "Result", page.answer),
+        fold("why", "Why", page.reasons),
         *page.sections,
-        GroupSection("participants", "Participants", page.participants),
-        GroupSection("methods", "Paper", methods_html(page.methods, bibliography())),
-        GroupSection("about", "About", facts_html(page.about)),
+        fold("participants", "Participants", page.participants),
+        fold("methods", "Paper", methods_html(page.methods, bibliography())),
+        fold("about", "About", facts_html({**page.about, "All values": files})),
     )
     subjects = ["group"]
     if page.names.kind == "scans":
@@ -72,14 +68,7 @@ def write_group_page(folder: Path, page: GroupPage) -> Path:
     write_page(
         target,
         title=f"bids-sr: {', '.join(subjects)}",
-        sections=[
-            plain_section(*answer),
-            *(
-                plain_section(*section, folded=True)
-                for section in folds
-                if section.content or section.missing
-            ),
-        ],
+        sections=[section for section in sections if section.blocks or section.missing],
         neighbors=INDEX_LINK,
     )
     return target

@@ -5,7 +5,6 @@ Accuracy is shown for the group and for each participant.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +20,7 @@ from bids_sr.group import figures as group_figures, first_screen, verdicts
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
 from bids_sr.group.map_records import GroupMapRecord, GroupMaps
 from bids_sr.group.output_files import GroupNames
-from bids_sr.group.page import GroupFigures, GroupPage, GroupSection
+from bids_sr.group.page import GroupFigures, GroupPage, fold
 from bids_sr.group.paired_values_figure import plot_paired_values
 from bids_sr.group.paper_table import paper_html, paper_sizes
 from bids_sr.group.values import (
@@ -39,7 +38,7 @@ from bids_sr.io.nifti import load_image
 from bids_sr.io.series import map_label
 from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.io.volume import Volume
-from bids_sr.io.word_lists import add_counts
+from bids_sr.io.word_lists import add_counts, format_count
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.facts import facts_html, messages_html
@@ -107,34 +106,28 @@ _FLAG_TEXTS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
 
 
 @frozen
-class RunsContent:
+class RunsContent(first_screen.GroupContents):
     """Contents of the page.
 
-    `absent` are lines on missing participants and runs, and `notes` sentences on the group maps
-    and on who is not in them. `method` is the method of the primary comparisons, and
-    `requested_margin` the equivalence margin of the settings; None if none was requested. `about`
-    are facts about the call.
+    `runs` are the metrics tables of the participants. `absent` are lines on missing participants
+    and runs, and `notes` sentences on the group maps and on who is not in them. `requested_margin`
+    is the equivalence margin of the settings; None if none was requested. `about` are facts about
+    the call.
     """
 
     names: GroupNames
-    tables: pd.DataFrame
-    joined_tables: JoinedTables
-    comparisons: pd.DataFrame
-    maps: GroupMaps
+    runs: pd.DataFrame
     absent: Sequence[str]
     notes: Sequence[str]
-    method: str
     requested_margin: float | None
     about: Mapping[str, str]
 
 
 def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
     """Return the contents of the page, and write its figures below a folder."""
-    methods = content.joined_tables.methods
+    methods = content.tables.methods
     figures = GroupFigures(folder=folder, start=content.names.tables)
-    findings = verdicts.select_findings(
-        content.comparisons, methods, content.joined_tables.contrasts
-    )
+    findings = verdicts.select_findings(content.comparisons, methods, content.tables.contrasts)
     comparisons = join([_exploratory_html(findings), _findings_html(content, findings, figures)])
     return GroupPage(
         names=content.names,
@@ -142,17 +135,10 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
         reasons=join(_reasons_html(content, figures)),
         participants=_participants_html(content),
         sections=(
-            GroupSection("comparisons", "Exploratory comparisons", comparisons, ("comparisons",)),
-            GroupSection(
-                "maps",
-                "Group maps",
-                _group_maps_html(content.maps, content.joined_tables.values, figures),
-                ("group maps",),
-            ),
-            *(
-                [GroupSection("paper", "Comparison with Ota et al. (2022)", sizes)]
-                if (sizes := _sizes_html(content.joined_tables, figures))
-                else []
+            fold("comparisons", "Exploratory comparisons", comparisons, ["comparisons"]),
+            fold("maps", "Group maps", _group_maps_html(content, figures), ["group maps"]),
+            fold(
+                "paper", "Comparison with Ota et al. (2022)", _sizes_html(content.tables, figures)
             ),
         ),
         methods=_methods_text(content),
@@ -211,7 +197,7 @@ def _question_html(
     metric = statistic(first.statistic)
     title = capitalize(verdicts.question_text(first))
     question = content.comparisons.loc[first.comparison_index]
-    values = question_rows(content.joined_tables.values, question)
+    values = question_rows(content.tables.values, question)
     yield Markup("<h3>{}</h3><p>{}</p>").format(
         title, f"{verdicts.context_text(first)}. {first.statistic}: {metric.description}."
     )
@@ -225,8 +211,7 @@ def _question_html(
                 [
                     (
                         "",
-                        factor
-                        * group_figures.select_series(values, content.joined_tables.methods),
+                        factor * group_figures.select_series(values, content.tables.methods),
                     )
                 ],
                 "%" if factor > 1 else group_figures.format_unit(metric.unit),
@@ -255,7 +240,7 @@ def _answer_html(content: RunsContent, folder: Path) -> Markup:
 
     `folder` is the folder of the page.
     """
-    tables = content.joined_tables
+    tables = content.tables
     unapplied = tables.reported[tables.reported["statistic"] == APPLIED]
     alerts = [
         f"{method} was not applied (zero filled): {list_some(list(runs), _MAX_LISTED)}."
@@ -264,7 +249,7 @@ def _answer_html(content: RunsContent, folder: Path) -> Markup:
     if missing := _missing_lines(content):
         alerts.append(f"Missing or not used: {list_some(missing, _MAX_LISTED)}.")
     screens = first_screen.list_screens(
-        _make_contents(content), alerts=alerts, use=_list_used_files(content, folder)
+        content, alerts=alerts, use=_list_used_files(content, folder)
     )
     return join(map(render_first_screen, screens))
 
@@ -272,8 +257,7 @@ def _answer_html(content: RunsContent, folder: Path) -> Markup:
 def _list_used_files(content: RunsContent, folder: Path) -> list[UseRow]:
     """Return the files to use: a group map of the method, and the tables."""
     maps = content.maps.maps
-    contents = _make_contents(content)
-    is_applied = any(map(contents.is_applied, contents.tasks))
+    is_applied = any(map(content.is_applied, content.tasks))
     paths = {} if maps.empty else dict(maps[::-1][["series", "z"]].to_numpy())  # first of a series
     own_map = (is_applied and paths.get(content.method)) or paths.get("bspline")
     uses = [
@@ -288,26 +272,14 @@ def _list_used_files(content: RunsContent, folder: Path) -> list[UseRow]:
 
 def _reasons_html(content: RunsContent, figures: GroupFigures) -> Iterator[Markup]:
     """Yield the reasons of the primary comparison of each task, and each participant's values."""
-    contents = _make_contents(content)
-    for row in contents.primary:
-        yield render("items", first_screen.list_primary_reasons(contents, row))
+    for row in content.primary:
+        yield render("items", first_screen.list_primary_reasons(content, row))
     yield from _accuracy_html(content, figures)
-
-
-def _make_contents(content: RunsContent) -> first_screen.GroupContents:
-    """Return the tables and maps for the first screen."""
-    return first_screen.GroupContents(
-        tasks=_count_runs_by_task(content.tables),
-        tables=content.joined_tables,
-        comparisons=content.comparisons,
-        maps=content.maps,
-        method=content.method,
-    )
 
 
 def _accuracy_html(content: RunsContent, figures: GroupFigures) -> Iterator[Markup]:
     """Yield each participant's accuracy for all series, as a figure and a table per task."""
-    methods = content.joined_tables.methods
+    methods = content.tables.methods
     for index, values in enumerate(_accuracy_values(content)):
         series_values = group_figures.select_series(values, methods)
         title = verdicts.title_text(values.iloc[0])
@@ -335,7 +307,7 @@ def _accuracy_values(content: RunsContent) -> list[pd.DataFrame]:
     These are the values of the primary comparison if it exists; otherwise, they are all accuracy
     values with the measured series as the reference.
     """
-    values = content.joined_tables.values
+    values = content.tables.values
     primary = content.comparisons[content.comparisons["part"] == PRIMARY]
     if len(primary):
         return [
@@ -347,13 +319,12 @@ def _accuracy_values(content: RunsContent) -> list[pd.DataFrame]:
 
 def _participants_html(content: RunsContent) -> Markup:
     """Return included participants by task, missing participants, and quality-control flags."""
-    tasks = _count_runs_by_task(content.tables)
     by_task = {
         f"Task {task}": add_counts(run_counts.items(), "runs")
-        for task, run_counts in tasks.items()
-        if len(tasks) > 1
+        for task, run_counts in content.tasks.items()
+        if len(content.tasks) > 1
     }
-    included = list(content.tables["participant"].unique())
+    included = list(content.runs["participant"].unique())
     participants = facts_html(
         {
             "With metrics tables": included,
@@ -362,7 +333,7 @@ def _participants_html(content: RunsContent) -> Markup:
             "Missing or not used": _missing_lines(content) or "none",
         }
     )
-    reported = content.joined_tables.reported
+    reported = content.tables.reported
     raised_flags = reported[reported["statistic"].isin(_FLAG_TEXTS)]
     flag_lines = [
         f"{row.name}, {row.series}: {_FLAG_TEXTS[row.statistic]}"
@@ -376,9 +347,9 @@ def _participants_html(content: RunsContent) -> Markup:
     )
 
 
-def _count_runs_by_task(tables: pd.DataFrame) -> dict[str, dict[str, int]]:
+def count_runs_by_task(runs: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Return the number of runs of each participant, by task."""
-    counts = tables.groupby(["task", "participant"])["name"].nunique()
+    counts = runs.groupby(["task", "participant"])["name"].nunique()
     return {
         task: task_counts.droplevel("task").to_dict()
         for task, task_counts in counts.groupby("task")
@@ -400,10 +371,10 @@ def _missing_lines(content: RunsContent) -> list[str]:
 
     Methods that only some runs have are also listed.
     """
-    run_series = content.joined_tables.series.groupby("name", sort=False)["series"].agg(set)
+    run_series = content.tables.series.groupby("name", sort=False)["series"].agg(set)
     missing_runs = {
         method: [run for run, series in run_series.items() if method not in series]
-        for method in content.joined_tables.methods
+        for method in content.tables.methods
     }
     incomplete = {
         method: runs for method, runs in missing_runs.items() if 0 < len(runs) < len(run_series)
@@ -414,20 +385,17 @@ def _missing_lines(content: RunsContent) -> list[str]:
     ]
 
 
-def _group_maps_html(group_maps: GroupMaps, values: pd.DataFrame, figures: GroupFigures) -> Markup:
+def _group_maps_html(content: RunsContent, figures: GroupFigures) -> Markup:
     """Return figures of z per task and contrast, and the table of group maps.
 
-    Each figure has one row per series, with the same planes and color scale. `values` are of
-    `JoinedTables`, with the smoothing before super-resolution.
+    Each figure has one row per series, with the same planes and color scale.
     """
-    group_maps = replace(
-        group_maps,
-        maps=group_maps.maps.assign(
-            before=[
-                find_input_smoothing(values, row.task, row.variant)
-                for row in group_maps.maps.itertuples()
-            ]
-        ),
+    group_maps = content.maps
+    maps = group_maps.maps.assign(
+        before=[  # smoothing before super-resolution
+            find_input_smoothing(content.tables.values, row.task, row.variant)
+            for row in group_maps.maps.itertuples()
+        ]
     )
     heads: list[ColumnHead] = [
         "series",
@@ -456,29 +424,26 @@ def _group_maps_html(group_maps: GroupMaps, values: pd.DataFrame, figures: Group
             number(group_map.fdr_z, ".2f"),
             number(group_map.fdr_mm3, ".0f"),
         ]
-        for group_map in group_maps.maps.itertuples()
+        for group_map in maps.itertuples()
     ]
-    if "fwe_t" in group_maps.maps:
+    if "fwe_t" in maps:
         heads += ["FWE .05: |t| above", "FWE .05 (mm³)"]
-        for row, group_map in zip(rows, group_maps.maps.itertuples(), strict=True):
+        for row, group_map in zip(rows, maps.itertuples(), strict=True):
             row += [number(group_map.fwe_t, ".2f"), number(group_map.fwe_mm3, ".0f")]
-    caption = "Group maps"
-    return join(
-        [
-            *_map_figures(group_maps, figures),
-            table(caption, heads, rows),
-            _members_html(group_maps.records),
-        ]
-    )
+    map_figures = _map_figures(group_maps, maps, figures)
+    members = _members_html(group_maps.records)
+    return join([*map_figures, table("Group maps", heads, rows), members])
 
 
-def _map_figures(group_maps: GroupMaps, figures: GroupFigures) -> Iterator[Markup]:
+def _map_figures(
+    group_maps: GroupMaps, maps: pd.DataFrame, figures: GroupFigures
+) -> Iterator[Markup]:
     """Yield a figure of z maps per task and contrast."""
-    if group_maps.background is None or group_maps.mask is None or group_maps.maps.empty:
+    if group_maps.background is None or group_maps.mask is None or maps.empty:
         return
     scene = Scene(background=group_maps.background, mask=group_maps.mask, roi=group_maps.mask)
     display = Display(statistic="z", threshold=Z_SHOWN, floor=5.0)
-    for (task, variant, contrast), contrast_maps in group_maps.maps.groupby(
+    for (task, variant, contrast), contrast_maps in maps.groupby(
         ["task", "variant", "contrast"], sort=False
     ):
         rows = {row.series: Volume(*load_image(row.z)) for row in contrast_maps.itertuples()}
@@ -505,12 +470,14 @@ def _members_html(records: Sequence[GroupMapRecord]) -> Markup:
 
     Maps with the same participants are listed together.
     """
-    by_members: dict[tuple[str, tuple[tuple[str, str], ...]], list[GroupMapRecord]] = {}
+    by_members: dict[tuple[str, str], list[GroupMapRecord]] = {}
     for record in records:
-        reasons = tuple((label, excluded.reason) for label, excluded in record.excluded.items())
+        reasons = "; ".join(f"{label}: {item.reason}" for label, item in record.excluded.items())
         members = ", ".join(
-            label + _sessions_text(len(member.sessions))
-            for label, member in zip(record.participants, record.members, strict=True)
+            f"{member.participant} ({format_count(len(member.sessions), 'session')})"
+            if member.sessions
+            else member.participant
+            for member in record.members
         )
         by_members.setdefault((members, reasons), []).append(record)
     rows = [
@@ -522,20 +489,13 @@ def _members_html(records: Sequence[GroupMapRecord]) -> Markup:
             same_records[0].task_label,
             str(len(same_records[0].members)),
             members or "none",
-            "; ".join(f"{label}: {reason}" for label, reason in reasons) or "none",
+            reasons or "none",
         ]
         for (members, reasons), same_records in by_members.items()
     ]
     heads = ["maps", "task", "number", "participants in the map", "other participants"]
     members_table = table("Participants in the group maps", heads, rows, texts={0, 1, 3, 4})
     return render_folded("Participants in each group map", members_table) if rows else Markup("")
-
-
-def _sessions_text(n_sessions: int) -> str:
-    """Return the number of sessions in parentheses, or "" if there are no sessions."""
-    if not n_sessions:
-        return ""
-    return " (1 session)" if n_sessions == 1 else f" ({n_sessions} sessions)"
 
 
 def _sizes_html(tables: JoinedTables, figures: GroupFigures) -> Markup:
@@ -580,13 +540,9 @@ def _methods_text(content: RunsContent) -> str:
 
 def _list_facts(content: RunsContent) -> dict[str, object]:
     """Return the call, and the version and settings of the tables."""
-    first = content.tables.iloc[0]
+    first = content.runs.iloc[0]
     return {
         **content.about,
         "Version of bids-sr that wrote the tables": first["version"] or "not recorded",
         "Hash of the settings": first["digest"] or "not recorded",
-        "All values": (
-            f"{content.names.tables}_metrics.tsv (long table),"
-            f" {content.names.tables}_stats.tsv (all comparisons)"
-        ),
     }

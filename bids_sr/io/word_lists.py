@@ -28,3 +28,12 @@ def add_counts(counts: Iterable[tuple[str, int]], noun: str) -> list[str]:
     ['sub-01', 'sub-02 (2 runs)']
     """
     return [label if count == 1 else f"{label} ({count} {noun})" for label, count in counts]
+
+
+def format_count(number: int, noun: str) -> str:
+    """Return a number with its noun in singular or plural.
+
+    >>> format_count(1, "run"), format_count(2, "run")
+    ('1 run', '2 runs')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -84,7 +84,7 @@ class _PanelGroup:
 
 
 @frozen
-class _Section:
+class Section:
     """Section of the page, which may be empty, because missing results are also reported.
 
     `folded` sections are closed at first, and `fold` is the title of the fold that contains the
@@ -113,17 +113,17 @@ class _Section:
 
 def plain_section(
     name: str, title: str, content: str, missing: Sequence[str] = (), *, folded: bool = False
-) -> _Section:
+) -> Section:
     """Return a section of text and markup.
 
     `name` is the anchor. `content` is text and markup; "" if there is no content. The names of the
     `missing` items are only listed in this case. A `folded` section is closed at first.
     """
     if not content:
-        return _Section(name=name, title=title, missing=missing, folded=folded)
+        return Section(name=name, title=title, missing=missing, folded=folded)
     reportlet = _Reportlet(content=Markup(content))
     blocks = [_PanelGroup(name=f"{name}-0", panels=[reportlet])]
-    return _Section(name=name, title=title, blocks=blocks, folded=folded)
+    return Section(name=name, title=title, blocks=blocks, folded=folded)
 
 
 def write_subject_page(
@@ -189,7 +189,7 @@ def _assemble(
     figures: Sequence[StoredFigure],
     custom: Mapping[str, str],
     root: Path,
-) -> list[_Section]:
+) -> list[Section]:
     """Return the sections of the page.
 
     If a figure in `SectionSpec.only` exists, sections without content are omitted, because a run
@@ -224,7 +224,7 @@ def _assemble(
     return _fold_combined_runs(sections)
 
 
-def _fold_combined_runs(sections: Sequence[_Section]) -> list[_Section]:
+def _fold_combined_runs(sections: Sequence[Section]) -> list[Section]:
     """Fold the results of single runs if the page begins with the result of all runs.
 
     Messages on skipped runs then move to the result of all runs, so that they are visible.
@@ -242,7 +242,7 @@ def _fold_combined_runs(sections: Sequence[_Section]) -> list[_Section]:
 
 def _make_section(
     spec: SectionSpec, figure_files: _FigureFiles, custom: str, root: Path
-) -> _Section:
+) -> Section:
     """Return a section with the figures of each run, and the names of missing items.
 
     `custom` is text and markup that precedes the figures; it may be "".
@@ -275,7 +275,7 @@ def _make_section(
             missing_items += missing_in_run
             items_on_request += on_request_in_run
         blocks += run_blocks
-    return _Section(
+    return Section(
         name=spec.name,
         title=_join_titles(figure_files) or spec.title,
         blocks=blocks,
@@ -416,7 +416,7 @@ def write_page(
     target: Path,
     *,
     title: str,
-    sections: Sequence[_Section],
+    sections: Sequence[Section],
     neighbors: Mapping[str, str] = MappingProxyType({}),
     crashed: bool = False,
     notices: Mapping[str, int] = MappingProxyType({}),

@@ -16,7 +16,7 @@ from bids_sr.evaluation.statements import Statement
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.frozen import frozen
 from bids_sr.io.tables import read_frame
-from bids_sr.io.word_lists import add_counts, enumerate_unique
+from bids_sr.io.word_lists import add_counts, enumerate_unique, format_count
 from bids_sr.report.evaluation_rows import series_text
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _write_sentences(task: str, runs: Sequence[_RunVerdict]) -> Iterable[str]:
     n_participants = len({run.participant for run in runs})
     subject = f"In the run of the task {task}"
     if len(runs) > 1:
-        participants = f"{n_participants} participant{'s' if n_participants > 1 else ''}"
+        participants = format_count(n_participants, "participant")
         subject = f"In {len(runs)} runs of the task {task} ({participants})"
     sizes = enumerate_unique(
         f"{run.facts['acquired']} to {run.facts['final']}" for run in runs if "final" in run.facts

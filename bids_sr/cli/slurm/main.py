@@ -57,6 +57,7 @@ from bids_sr.engine.slurm.submission import (
 )
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import UsageError
+from bids_sr.io.word_lists import format_count
 from bids_sr.sr.device import Device
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ def _check(settings: Settings, site: Site) -> "Plan":
     paths += [Path(text) for text in (site.setup, site.container) if text and "://" not in text]
     problems += scripts.find_invalid_names(site, paths)
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        count = format_count(len(problems), "problem")
         raise UsageError("\n".join([f"{count} found; no jobs were submitted.", *problems]))
     for notice in notes(plan, settings):
         print(f"  {notice.level}: {notice}")

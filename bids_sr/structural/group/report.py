@@ -17,12 +17,12 @@ from bids_sr.engine.number_text import estimate, number, p_value
 from bids_sr.evaluation.statistics.comparison_table import write_comparisons
 from bids_sr.evaluation.statistics.wilcoxon import ALPHA
 from bids_sr.group.output_files import GroupNames
-from bids_sr.group.page import GroupFigures, GroupPage, GroupSection
+from bids_sr.group.page import GroupFigures, GroupPage, fold
 from bids_sr.group.paired_values_figure import plot_paired_values
 from bids_sr.io.atomic_files import write_json, write_text
 from bids_sr.io.frozen import frozen
 from bids_sr.io.metric_registry import statistic
-from bids_sr.io.word_lists import add_counts
+from bids_sr.io.word_lists import add_counts, format_count
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.facts import facts_html
 from bids_sr.report.first_screen import (
@@ -124,31 +124,20 @@ def describe_scans(folder: Path, content: ScansContent) -> GroupPage:
         answer=_verdict_html(content, figures),
         participants=_participants_html(content),
         sections=(
-            GroupSection(
-                "methods-table", "Methods by metric", _methods_html(content.tables), ("metrics",)
+            fold("methods-table", "Methods by metric", _methods_html(content.tables), ["metrics"]),
+            fold(
+                "protocols", "Quality metrics by protocol", _protocols_html(content), ["metrics"]
             ),
-            GroupSection(
-                "protocols", "Quality metrics by protocol", _protocols_html(content), ("metrics",)
+            fold(
+                "agreement", "Agreement of volumes", _agreement_html(content, figures), ["volumes"]
             ),
-            GroupSection(
-                "agreement",
-                "Agreement of volumes",
-                _agreement_html(content, figures),
-                ("volumes",),
-            ),
-            GroupSection(
+            fold(
                 "variability", "Variability between sessions", _variability_html(content, figures)
             ),
-            GroupSection("change", "Change from baseline", _change_html(content, figures)),
+            fold("change", "Change from baseline", _change_html(content, figures)),
         ),
         methods=_METHODS_TEXT,
-        about={
-            **content.about,
-            "All values": (
-                f"{content.names.tables}_metrics.tsv (long table),"
-                f" {content.names.tables}_stats.tsv (all comparisons)"
-            ),
-        },
+        about=content.about,
     )
 
 
@@ -162,7 +151,7 @@ def _verdict_html(content: ScansContent, figures: GroupFigures) -> Markup:
     screen = FirstScreen(
         title="structural scans",
         facts=(
-            f"{n_compared} participant{'' if n_compared == 1 else 's'} · reference: measured scan,"
+            f"{format_count(n_compared, 'participant')} · reference: measured scan,"
             " in slices that were not used for training"
         ),
         views=[ContrastView(sentence=f"{headline}.", kind=state)],

@@ -20,7 +20,7 @@ from bids_sr.group.map_records import GroupMaps
 from bids_sr.group.output_files import GroupNames
 from bids_sr.group.page import write_group_page
 from bids_sr.group.paired_values_figure import plot_paired_values
-from bids_sr.group.report import RunsContent, describe_runs
+from bids_sr.group.report import RunsContent, count_runs_by_task, describe_runs
 from bids_sr.group.tables import write_tables
 from bids_sr.group.values import participants_by_series
 from bids_sr.io.nifti import save_image
@@ -124,8 +124,9 @@ def write_page(folder: Path, count: int, **overrides: object) -> Page:
     written = write_tables(folder, names, tables, default_method=method)
     contents = {
         "names": names,
-        "tables": tables,
-        "joined_tables": joined(folder),
+        "runs": tables,
+        "tables": joined(folder),
+        "tasks": count_runs_by_task(tables),
         "comparisons": written.comparisons,
         "maps": GroupMaps(),
         "absent": [],
@@ -167,7 +168,7 @@ def test_overlap_of_regions_is_plotted_and_has_p_values_as_in_the_paper(tmp_path
     values = tables.values.copy()
     dice = (values["statistic"] == "dice") & (values["series"] == "sbl")
     values.loc[dice, "sub-02"] = 0.65  # 0.6 in the acquired series, which is larger otherwise
-    page = write_page(tmp_path, 6, joined_tables=replace(tables, values=values))
+    page = write_page(tmp_path, 6, tables=replace(tables, values=values))
     heads, *lines = next(
         table for table in page.tables.values() if "Dice: median (IQR)" in table[0]
     )
