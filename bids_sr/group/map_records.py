@@ -25,25 +25,6 @@ ORIGIN_TEXTS: Mapping[Origin, str] = {
     "single": "map of the only run",
 }
 _MAX_LISTED_CONTRASTS = 6
-INPUT_COLUMNS: Mapping[str, Mapping[str, str]] = {
-    "task": {"Description": "Task label"},
-    "variant": {"Description": "Entities of the runs other than session, task and run"},
-    "contrast": {"Description": "Contrast of the group map"},
-    "series": {"Description": "Series of the group map"},
-    "fwhm_mm": {"Description": "Smoothing of the maps (FWHM)", "Units": "mm"},
-    "participant": {"Description": "Label of the participant"},
-    "included": {"Description": "Whether the participant is in the group map: yes or no"},
-    "reason": {"Description": "Reason why the participant is not in the group map"},
-    "origin": {"Description": "; ".join(f"{key}: {text}" for key, text in ORIGIN_TEXTS.items())},
-    "sign": {
-        "Description": "-1 if the participant has the contrast with the opposite sign, else 1"
-    },
-    "sessions": {"Description": "Sessions of the runs, separated by commas"},
-    "runs": {"Description": "Runs of the participant's map, separated by commas"},
-    "file": {"Description": "Map of the participant or of one of the runs, as a BIDS URI"},
-    "sha256": {"Description": "Checksum of the file (SHA-256)"},
-}
-"""Columns of the table of inputs, with their descriptions in the sidecar."""
 
 
 @frozen
@@ -172,7 +153,7 @@ class GroupMaps:
 def input_rows(
     records: Iterable[GroupMapRecord], output_dir: Path
 ) -> list[dict[str, str | int | float]]:
-    """Return a row per group map, participant and file, with the columns `INPUT_COLUMNS`."""
+    """Return a row per group map, participant and file, with the columns ``group_inputs``."""
     rows: list[dict[str, str | int | float]] = []
     for record in records:
         contrast, series, fwhm_mm, _ = record.key

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from bids_sr.engine.metric_rows import MISSING, columns_json
-from bids_sr.evaluation.statistics.comparison_table import write_comparisons
+from bids_sr.evaluation.statistics.comparison_table import describe_columns, write_comparisons
 from bids_sr.group import values as group_values
 from bids_sr.group.comparisons import compare, compare_primary, primary_method
-from bids_sr.group.map_records import INPUT_COLUMNS, GroupMapRecord, input_rows
+from bids_sr.group.map_records import GroupMapRecord, input_rows
 from bids_sr.group.output_files import GroupNames
 from bids_sr.group.values import JoinedTables
 from bids_sr.io.atomic_files import atomic_file, write_json, write_text
@@ -94,8 +94,9 @@ def write_inputs(
     """
     rows = input_rows(records, output_dir)
     # numbers of columns that some rows lack stay integers
-    table = pd.DataFrame(rows, columns=list(INPUT_COLUMNS), dtype=object)
-    write_json(folder / f"{names.start}_inputs{_SIDECAR_SUFFIX}.json", INPUT_COLUMNS)
+    columns = describe_columns("group_inputs")
+    table = pd.DataFrame(rows, columns=[*columns], dtype=object)
+    write_json(folder / f"{names.start}_inputs{_SIDECAR_SUFFIX}.json", columns)
     write_text(
         folder / f"{names.start}_inputs.tsv", table.to_csv(sep="\t", index=False, na_rep=MISSING)
     )

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from bids_sr.engine.metric_rows import BRAIN, MISSING, cell_number, columns_json
 from bids_sr.engine.number_text import estimate, number, p_value
-from bids_sr.evaluation.statistics.comparison_table import write_comparisons
+from bids_sr.evaluation.statistics.comparison_table import describe_columns, write_comparisons
 from bids_sr.evaluation.statistics.wilcoxon import ALPHA
 from bids_sr.group.output_files import GroupNames
 from bids_sr.group.page import GroupFigures, GroupPage, fold
@@ -41,19 +41,15 @@ from bids_sr.structural.group.figures import (
     variability_figure,
 )
 from bids_sr.structural.group.values import (
-    AGREEMENT_COLUMNS,
-    METHODS_COLUMNS,
     OVERLAP,
-    PROTOCOL_COLUMNS,
     QUALITY,
     SIMILARITY,
     SIZE,
-    VARIABILITY_COLUMNS,
     StructuralTables,
     list_series,
     volume_pairs,
 )
-from bids_sr.structural.group.volume_change import CHANGE_COLUMNS, has_months, read_volumes
+from bids_sr.structural.group.volume_change import has_months, read_volumes
 from bids_sr.structural.overview import HEADS, MARKS, UNDECIDED
 
 _METHODS_TEXT = """
@@ -89,22 +85,20 @@ class ScansContent:
 
 def write_structural_tables(folder: Path, names: GroupNames, tables: StructuralTables) -> None:
     """Write the group tables as TSV files, each with a JSON file that describes its columns."""
-    identifiers = {
-        "participant": {"Description": "Participant"},
-        "session": {"Description": "Session; n/a if there are no sessions"},
-        "month": {"Description": "Months since the participant's first session", "Units": "month"},
-        "protocol": {"Description": "Acquisition protocol; all if no column was named"},
-    }
     statistics = sorted(set(tables.values["statistic"]))
-    tables_by_name: dict[str, tuple[pd.DataFrame, Mapping[str, object]]] = {
-        "metrics": (tables.values, {**identifiers, **columns_json(statistics)}),
-        "methods": (tables.methods, METHODS_COLUMNS),
-        "protocols": (tables.protocols, PROTOCOL_COLUMNS),
-        "agreement": (tables.agreement, AGREEMENT_COLUMNS),
-        "variability": (tables.variability, VARIABILITY_COLUMNS),
-        "change": (tables.change, CHANGE_COLUMNS),
+    identifiers = describe_columns("scans_tables")
+    frames = {
+        "methods": tables.methods,
+        "protocols": tables.protocols,
+        "agreement": tables.agreement,
+        "variability": tables.variability,
+        "change": tables.change,
     }
-    for name, (frame, columns) in tables_by_name.items():
+    described: dict[str, tuple[pd.DataFrame, Mapping[str, object]]] = {
+        "metrics": (tables.values, {**identifiers, **columns_json(statistics)}),
+        **{name: (frame, describe_columns(f"scans_{name}")) for name, frame in frames.items()},
+    }
+    for name, (frame, columns) in described.items():
         text = frame.to_csv(sep="\t", index=False, na_rep=MISSING, float_format=cell_number)
         write_text(folder / f"{names.tables}_{name}.tsv", text)
         write_json(folder / f"{names.tables}_{name}_columns.json", columns)

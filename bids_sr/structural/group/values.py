@@ -107,7 +107,7 @@ def methods_table(values: pd.DataFrame) -> pd.DataFrame:
             if summary.n:
                 numbers = (getattr(summary, column) for column in _SUMMARY_COLUMNS)
                 rows.append([*question, name, *numbers])
-    return pd.DataFrame(rows, columns=list(METHODS_COLUMNS))
+    return pd.DataFrame(rows, columns=list(describe_columns("scans_methods")))
 
 
 def compare_methods(values: pd.DataFrame) -> pd.DataFrame:
@@ -160,7 +160,7 @@ def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
     session_means = quality_values.groupby([*session_key, "series"], sort=False)["value"].mean()
     wide_values = session_means.unstack("series")
     if MEASURED not in wide_values:
-        return pd.DataFrame(columns=list(PROTOCOL_COLUMNS))
+        return pd.DataFrame(columns=list(describe_columns("scans_protocols")))
     errors = wide_values.drop(columns=MEASURED).sub(wide_values[MEASURED], axis=0).abs()
     protocol_question = ["protocol", *QUESTION]
     participant_errors = errors.groupby([*protocol_question, "participant"], sort=False).mean()
@@ -181,7 +181,7 @@ def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
                         "mae_sd": summary.sd,
                     }
                 )
-    return pd.DataFrame(rows).reindex(columns=list(PROTOCOL_COLUMNS))
+    return pd.DataFrame(rows).reindex(columns=list(describe_columns("scans_protocols")))
 
 
 def agreement_table(values: pd.DataFrame) -> pd.DataFrame:
@@ -191,7 +191,7 @@ def agreement_table(values: pd.DataFrame) -> pd.DataFrame:
     """
     pairs = volume_pairs(values)
     if pairs.empty:
-        return pd.DataFrame(columns=list(AGREEMENT_COLUMNS))
+        return pd.DataFrame(columns=list(describe_columns("scans_agreement")))
     rows = []
     for identifiers, series_pairs in pairs.groupby(VOLUME_KEY, sort=False):
         changes = {
@@ -204,7 +204,7 @@ def agreement_table(values: pd.DataFrame) -> pd.DataFrame:
                 rows.append(
                     {**row, "unit": unit, **dataclasses.asdict(limits_of_agreement(change))}
                 )
-    return pd.DataFrame(rows).reindex(columns=list(AGREEMENT_COLUMNS))
+    return pd.DataFrame(rows).reindex(columns=list(describe_columns("scans_agreement")))
 
 
 def volume_pairs(values: pd.DataFrame) -> pd.DataFrame:
@@ -270,7 +270,7 @@ def variability_table(values: pd.DataFrame) -> pd.DataFrame:
                 "cv_percent": compute_within_unit_sd(percentages),
             }
         )
-    return pd.DataFrame(rows).reindex(columns=list(VARIABILITY_COLUMNS))
+    return pd.DataFrame(rows).reindex(columns=list(describe_columns("scans_variability")))
 
 
 def session_volumes(values: pd.DataFrame) -> pd.DataFrame:
@@ -286,71 +286,3 @@ def session_volumes(values: pd.DataFrame) -> pd.DataFrame:
     means = volumes.groupby(participant_key)["value"].transform("mean")
     percent = 100 * volumes["value"] / means.where(means != 0)
     return volumes.assign(percent=percent)[[*participant_key, "session", "value", "percent"]]
-
-
-def _describe_columns(**texts: str) -> dict[str, dict[str, str]]:
-    """Return entries of a sidecar, given the description of each column."""
-    return {name: {"Description": text} for name, text in texts.items()}
-
-
-_METRIC_COLUMNS = _describe_columns(
-    contrast="Suffix of the scans, or all (all contrasts combined)",
-    statistic="Name of the metric, as in the participants' tables",
-    region="Brain, tissue, pair of tissues, or scan (all voxels of the evaluated slices)",
-    series="Interpolation, super-resolution method, or measured (high-resolution scan)",
-)
-_CLASS_COLUMNS = {name: text for name, text in _METRIC_COLUMNS.items() if name != "statistic"}
-METHODS_COLUMNS = {
-    **_METRIC_COLUMNS,
-    **_describe_columns(
-        n="Participants",
-        mean="Mean across participants",
-        sd="Standard deviation across participants",
-        median="Median across participants",
-        minimum="Lowest value across participants",
-        maximum="Highest value across participants",
-    ),
-}
-PROTOCOL_COLUMNS = {
-    **_describe_columns(
-        protocol="Acquisition protocol, or all if anat.protocol was not specified"
-    ),
-    **_METRIC_COLUMNS,
-    **_describe_columns(
-        n="Participants",
-        mae="Mean absolute difference from the value of the measured scan, across participants",
-        mae_sd="Standard deviation of the absolute difference across participants",
-    ),
-}
-AGREEMENT_COLUMNS = {
-    **_CLASS_COLUMNS,
-    **_describe_columns(
-        unit="Unit of the differences: ml, or percent of the mean of both volumes",
-        n="Participants",
-        bias="Bias: mean difference from the volumes of the measured scans",
-        bias_lower="Lower limit of the 95 % confidence interval of the bias",
-        bias_upper="Upper limit of the 95 % confidence interval of the bias",
-        sd="Standard deviation of the differences across participants",
-        low_limit="Lower 95 % limit of agreement (bias - 1.96 SD)",
-        low_limit_lower="Lower limit of the 95 % confidence interval of the lower limit of"
-        " agreement",
-        low_limit_upper="Upper limit of the 95 % confidence interval of the lower limit of"
-        " agreement",
-        high_limit="Upper 95 % limit of agreement (bias + 1.96 SD)",
-        high_limit_lower="Lower limit of the 95 % confidence interval of the upper limit of"
-        " agreement",
-        high_limit_upper="Upper limit of the 95 % confidence interval of the upper limit of"
-        " agreement",
-    ),
-}
-VARIABILITY_COLUMNS = {
-    **_CLASS_COLUMNS,
-    **_describe_columns(
-        n="Number of participants with at least two sessions",
-        n_scans="Total number of sessions across these participants",
-        mean="Mean volume across participants and sessions (ml)",
-        sd_within="Pooled within-participant standard deviation (ml)",
-        cv_percent="Pooled within-participant standard deviation, in percent of the participant's"
-        " mean volume",
-    ),
-}

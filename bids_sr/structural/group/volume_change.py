@@ -11,45 +11,12 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.engine.metric_rows import MISSING
+from bids_sr.evaluation.statistics.comparison_table import describe_columns
 
 BASELINE = "0"
 """Time label of the baseline, in months."""
 VOLUME_KEY = ["contrast", "region", "series"]
 """Columns that identify a volume, without the participant and the session or time."""
-CHANGE_COLUMNS = {
-    name: {"Description": text}
-    for name, text in {
-        "contrast": "Suffix of the scans, or all (all contrasts combined)",
-        "region": "Tissue class of the segmentation",
-        "series": "Interpolation, super-resolution method, or measured (high-resolution scan)",
-        "time": (
-            "Whole months since the participant's first session, or the session label if the "
-            "dataset contains no scan dates"
-        ),
-        "n": "Number of participants with scans at this time",
-        "mean": "Mean volume across participants (ml)",
-        "median": "Median volume across participants (ml)",
-        "q1": "25th percentile of the volume across participants (ml)",
-        "q3": "75th percentile of the volume across participants (ml)",
-        "minimum": "Smallest volume across participants (ml)",
-        "maximum": "Largest volume across participants (ml)",
-        "n_change": "Number of participants with scans at this time and at baseline; 0 at"
-        " baseline",
-        "change_median": (
-            "Median change from baseline across participants, in percent of the participant's "
-            "volume at baseline"
-        ),
-        "change_q1": "25th percentile of the change from baseline across participants (percent)",
-        "change_q3": "75th percentile of the change from baseline across participants (percent)",
-        "absolute_median": "Median absolute change from baseline across participants (percent)",
-        "absolute_q1": (
-            "25th percentile of the absolute change from baseline across participants (percent)"
-        ),
-        "absolute_q3": (
-            "75th percentile of the absolute change from baseline across participants (percent)"
-        ),
-    }.items()
-}
 
 
 def change_table(values: pd.DataFrame) -> pd.DataFrame:
@@ -84,7 +51,7 @@ def change_table(values: pd.DataFrame) -> pd.DataFrame:
                     **_summarize_quartiles(change.abs(), "absolute_"),
                 }
             )
-    return pd.DataFrame(rows).reindex(columns=list(CHANGE_COLUMNS))
+    return pd.DataFrame(rows).reindex(columns=list(describe_columns("scans_change")))
 
 
 def read_volumes(values: pd.DataFrame) -> pd.DataFrame:
