@@ -1,9 +1,8 @@
 """Page ``index.html``: all participants, with the verdict of each run."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -40,24 +39,12 @@ def write_index(root: Path) -> Path:
     return root / INDEX
 
 
-class _ParticipantReport(NamedTuple):
-    """Participant of the index page, with the summaries of the participant's runs."""
-
-    label: str
-    exists: bool
-    run_summaries: list[RunSummary]
-
-
-def _collect_reports(root: Path) -> list[_ParticipantReport]:
-    """Return the reports of all participants, sorted by label."""
-    return [
-        _ParticipantReport(
-            label=label,
-            exists=(root / f"sub-{label}.html").is_file(),
-            run_summaries=read_run_summaries(root, label),
-        )
+def _collect_reports(root: Path) -> dict[str, tuple[bool, list[RunSummary]]]:
+    """Return whether each participant has a report, and summaries of the runs, sorted by label."""
+    return {
+        label: ((root / f"sub-{label}.html").is_file(), read_run_summaries(root, label))
         for label in sorted({*participants_with_figures(root), *list_noted_labels(root)})
-    ]
+    }
 
 
 def participants_with_figures(root: Path) -> list[str]:
@@ -65,11 +52,11 @@ def participants_with_figures(root: Path) -> list[str]:
     return sorted(path.parent.name.removeprefix("sub-") for path in root.glob("sub-*/figures"))
 
 
-def _write_page(root: Path, reports: Sequence[_ParticipantReport]) -> None:
+def _write_page(root: Path, reports: Mapping[str, tuple[bool, list[RunSummary]]]) -> None:
     """Write the index page with all runs of the participants."""
     rows: list[RunSummary] = []
     pages = {path.name for path in root.glob("sub-*_ses-*.html")}
-    for label, has_report, run_summaries in reports:
+    for label, (has_report, run_summaries) in reports.items():
         participant_cell = (
             render_link(f"sub-{label}.html", f"sub-{label}")
             if has_report
@@ -88,10 +75,13 @@ def _write_page(root: Path, reports: Sequence[_ParticipantReport]) -> None:
     cells = [[row.get(head) or "–" for head in columns] for row in rows]
     text_columns = {index for index, head in enumerate(columns) if head not in NUMERIC_COLUMNS}
     heads = [(head, COLUMN_HEADS[head]) for head in columns]
-    group_links = [
-        Markup("<p>{}</p>").format(render_link(page, link_text))
-        for page, link_text in _list_group_pages(root)
-    ]
+    group_links = []
+    for path in sorted(root.glob("group*.html")):
+        if match := _GROUP_PAGE.fullmatch(path.name):
+            kind = "structural scans" if match["scans"] else "accuracy"
+            session = f", session {match['session']}" if match["session"] else ""
+            link = render_link(path.name, f"Group results: {kind}{session}")
+            group_links.append(Markup("<p>{}</p>").format(link))
     run_table = table("Runs", heads, cells, names=2, texts=text_columns)
     content = join([*group_links, run_table])
     sections = [plain_section("participants", "Participants", content)]
@@ -101,14 +91,3 @@ def _write_page(root: Path, reports: Sequence[_ParticipantReport]) -> None:
 def render_link(url: str, text: str) -> Markup:
     """Return a link to a file, as HTML; `url` is relative to the page."""
     return Markup('<a href="{}">{}</a>').format(url, text)
-
-
-def _list_group_pages(root: Path) -> list[tuple[str, str]]:
-    """Return file name and link text of each page of group results."""
-    pages = []
-    for path in sorted(root.glob("group*.html")):
-        if match := _GROUP_PAGE.fullmatch(path.name):
-            kind = "structural scans" if match["scans"] else "accuracy"
-            session = f", session {match['session']}" if match["session"] else ""
-            pages.append((path.name, f"Group results: {kind}{session}"))
-    return pages

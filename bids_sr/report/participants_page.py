@@ -1,7 +1,7 @@
 """Pages of participants: ``sub-XX.html`` with figures, methods text and errors."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from markupsafe import Markup
@@ -52,30 +52,53 @@ def write_participants(
 ) -> tuple[Path, ...]:
     """Write the page of each participant, with the logs of the run that produced its outputs.
 
+    Sections without figures are kept and state what is missing, so that the page of an incomplete
+    run cannot be mistaken for a complete one. Figures that are not declared are ignored.
+
     `root` is the output directory, and `labels` are without ``sub-``. `log_dir` has the logs of
     this run, for participants without outputs of another run. `command` is shown on the pages;
     None to omit it. `sessions` is the largest number of sessions on one page; with more sessions,
     each session has a page. 0 for a single page.
     """
     root = root.absolute()
-    logs = {label: _find_logs(root / "logs", label, default=log_dir) for label in labels}
     # computed once, because there may be thousands of participants
     pages = root.glob("sub-*.html")
     # pages of sessions have further entities
     reported = (path.stem.removeprefix("sub-") for path in pages if "_" not in path.name)
-    reported_labels = {*reported, *labels}
-    return tuple(
-        _build_report(
+    reported_labels = sorted({*reported, *labels})
+    reports = []
+    for label in labels:
+        logs = _find_logs(root / "logs", label, default=log_dir)
+        notices = _read_notices(logs, label)
+        messages = _list_messages(notices)
+        custom = {
+            "overview": messages_html("warning", messages["skipped"]),
+            "summary": join(
+                [
+                    messages_html("warning", messages["warning"]),
+                    messages_html("note", messages["note"]),
+                    _render_places(root, label),
+                ]
+            ),
+            "results": join(
+                render("results", text) for text in write_paragraphs(root, label).values()
+            ),
+            "methods": _render_methods([logs, root]),
+            "errors": _render_errors([notice for notice in notices if notice.failed], logs),
+            "about": _render_version(logs, command=command),
+        }
+        report = write_subject_page(
             root,
             label,
             declarations=declarations,
-            log_dir=participant_logs,
-            command=command,
-            reported_labels=reported_labels,
-            sessions=sessions,
+            custom=custom,
+            neighbors=_neighbor_links(label, reported_labels),
+            crashed=any(notice.failed for notice in notices),
+            notices={kind: len(messages[kind]) for kind in ("warning", "note")},
+            most_sessions=sessions,
         )
-        for label, participant_logs in logs.items()
-    )
+        reports.append(report)
+    return tuple(reports)
 
 
 def _find_logs(logs: Path, label: str, *, default: Path) -> Path:
@@ -89,64 +112,6 @@ def _find_logs(logs: Path, label: str, *, default: Path) -> Path:
         return log_folder
     folders_with_methods = sorted(path.parent for path in logs.glob("*/CITATION.md"))
     return folders_with_methods[-1] if folders_with_methods else default
-
-
-def _build_report(
-    root: Path,
-    label: str,
-    *,
-    declarations: Sequence[FigureSpec],
-    log_dir: Path,
-    command: str | None,
-    reported_labels: Collection[str],
-    sessions: int,
-) -> Path:
-    """Assemble ``sub-XX.html`` from declared figures and return its path.
-
-    Sections without figures are kept and state what is missing, so that the page of an incomplete
-    run cannot be mistaken for a complete one. The page is written atomically, and figures are not
-    changed.
-
-    `label` is without ``sub-``. Figures that are not declared are ignored. `log_dir` has crash
-    files, ``settings.toml`` and ``CITATION.md``; if the latter is missing, the file of `root` is
-    used. `command` is shown on the page; None to omit it. `reported_labels` (without ``sub-``) are
-    for links to the previous and next participant. `sessions` is the largest number of sessions on
-    one page, see `write_participants`.
-    """
-    methods_files = (folder / "CITATION.md" for folder in (log_dir, root))
-    methods_texts = (file.read_text(encoding="utf-8") for file in methods_files if file.exists())
-    all_notices = read_record(log_dir)
-    notices = [notice for notice in all_notices if notice.concerns(label)]
-    messages = _list_messages(notices)
-    failed_steps = [
-        *(notice for notice in notices if notice.failed),
-        *_list_unrecorded_crashes(log_dir, all_notices),
-    ]
-    paragraphs = write_paragraphs(root, label)
-    custom = {
-        "overview": messages_html("warning", messages["skipped"]),
-        "summary": join(
-            [
-                messages_html("warning", messages["warning"]),
-                messages_html("note", messages["note"]),
-                _render_places(root, label),
-            ]
-        ),
-        "results": join(render("results", text) for text in paragraphs.values()),
-        "methods": _render_methods(next(methods_texts, "")),
-        "errors": _render_errors(failed_steps, log_dir),
-        "about": _render_version(log_dir, command=command),
-    }
-    return write_subject_page(
-        root,
-        label,
-        declarations=declarations,
-        custom=custom,
-        neighbors=_neighbor_links(label, reported_labels),
-        crashed=bool(failed_steps),
-        notices={kind: len(messages[kind]) for kind in ("warning", "note")},
-        most_sessions=sessions,
-    )
 
 
 def _list_messages(notices: Sequence[Notice]) -> dict[str, list[str]]:
@@ -165,14 +130,19 @@ def _list_messages(notices: Sequence[Notice]) -> dict[str, list[str]]:
     }
 
 
-def _list_unrecorded_crashes(log_dir: Path, notices: Sequence[Notice]) -> list[Notice]:
-    """Return a notice per crash file that no notice refers to, such as of earlier versions."""
+def _read_notices(log_dir: Path, label: str) -> list[Notice]:
+    """Return the notices on a participant, and one per crash file that no notice refers to.
+
+    Notices of earlier versions do not refer to the file.
+    """
+    notices = read_record(log_dir)
     recorded_names = {Path(notice.file).name for notice in notices}
-    return [
+    crashes = [
         Notice(what=file.name, code="crashed", file=str(file))
         for file in sorted(log_dir.glob("crash-*"))
         if file.name not in recorded_names
     ]
+    return [*(notice for notice in notices if notice.concerns(label)), *crashes]
 
 
 def _render_places(root: Path, label: str) -> Markup:
@@ -189,13 +159,16 @@ def _render_places(root: Path, label: str) -> Markup:
     ).format(Markup(", ").join(Markup("<code>{}</code>").format(name) for name in datasets), label)
 
 
-def _render_methods(markdown: str) -> Markup:
+def _render_methods(folders: Sequence[Path]) -> Markup:
     """Render the methods text with links to its other formats.
 
-    The text is also stored next to the page with its references, and as Markdown and BibTeX. The
-    results of all participants that follow it are omitted.
+    The text is from the first of `folders` with a text. It is also stored next to the page with
+    its references, and as Markdown and BibTeX. The results of all participants that follow it are
+    omitted.
     """
-    markdown = markdown.partition(RESULTS_HEADING)[0]
+    files = (folder / "CITATION.md" for folder in folders)
+    texts = (file.read_text(encoding="utf-8") for file in files if file.exists())
+    markdown = next(texts, "").partition(RESULTS_HEADING)[0]
     if not markdown.strip():
         return render("note", "missing", "The methods text was not written.")
     format_links = Markup(", ").join(
@@ -241,15 +214,16 @@ def _render_version(log_dir: Path, *, command: str | None) -> Markup:
     return facts_html(facts) + Markup("<p>All settings: {}</p>").format(version_link)
 
 
-def _neighbor_links(label: str, reported_labels: Collection[str]) -> dict[str, str]:
-    """Return report file names by link text: previous and next participant, and index.
+def _neighbor_links(label: str, reported_labels: Sequence[str]) -> dict[str, str]:
+    """Return links to the previous and next participant and to the index, by link text.
 
-    `reported_labels` are the labels of all reports.
+    `reported_labels` are sorted labels of participants with a page (without ``sub-``).
     """
-    sorted_labels = sorted({label, *reported_labels})
-    index = sorted_labels.index(label)
-    links = [
-        (f"‹ sub-{neighbor}", neighbor) for neighbor in sorted_labels[max(index - 1, 0) : index]
-    ]
-    links += [(f"sub-{neighbor} ›", neighbor) for neighbor in sorted_labels[index + 1 : index + 2]]
-    return {**{link_text: f"sub-{neighbor}.html" for link_text, neighbor in links}, **INDEX_LINK}
+    index = reported_labels.index(label)
+    previous_labels = reported_labels[max(index - 1, 0) : index]
+    next_labels = reported_labels[index + 1 : index + 2]
+    return {
+        **{f"‹ sub-{name}": f"sub-{name}.html" for name in previous_labels},
+        **{f"sub-{name} ›": f"sub-{name}.html" for name in next_labels},
+        **INDEX_LINK,
+    }

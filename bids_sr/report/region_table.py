@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from bids_sr.report.evaluation_rows import (
 )
 from bids_sr.report.markup import (
     ColumnHead,
-    join,
     render,
     render_by_contrast,
     render_selector,
@@ -35,11 +33,6 @@ _MISSING = "–"
 _NBSP = "\N{NO-BREAK SPACE}"
 _MAX_Q = 0.05
 _MAX_ROWS = 10  # of a table
-_EFFECT_HEADS: Sequence[ColumnHead] = (
-    ("mean effect ± SE of its noise", EFFECT_UNIT),
-    ("SD of the reconstruction error", EFFECT_UNIT),
-    "95 % interval",
-)
 
 
 def regions_html(
@@ -56,127 +49,77 @@ def regions_html(
     narrow = narrow.assign(origin=narrow["origin"].replace("auto", "roi"))
     contrasts = sorted(narrow["contrast"].unique(), key=lambda name: name != first_contrast)
     entries = []
-    for title, origin, render_rows in (
-        ("Regions of interest", "roi", partial(_render_named, series_order=series_order)),
-        ("Clusters of the acquired map", "cluster", _render_clusters),
-        ("Atlas labels", "atlas", _render_labels),
+    for title, origin in (
+        ("Regions of interest", "roi"),
+        ("Clusters of the acquired map", "cluster"),
+        ("Atlas labels", "atlas"),
     ):
         rows = narrow[narrow["origin"] == origin]
         by_contrast = {
-            name: render_rows(list(rows[rows["contrast"] == name].itertuples()), name)
+            name: _render_rows(
+                origin, list(rows[rows["contrast"] == name].itertuples()), name, series_order
+            )
             for name in contrasts
         }
         entries.append((title, render_by_contrast(by_contrast) if len(rows) else Markup("")))
     tables = render_selector(entries)
-    return join([_note_input_smoothing(narrow), tables]) if tables else tables
+    if tables and (input_fwhm_mm := narrow["input_fwhm_mm"].max()) > 0:
+        text = f"The acquired series was {smoothing_text(0, input_fwhm_mm)}."
+        return render("note", "note", text) + tables
+    return tables
 
 
-def _note_input_smoothing(regions: pd.DataFrame) -> Markup:
-    """Return a note if the series was smoothed before super-resolution, otherwise ""."""
-    input_fwhm_mm = regions["input_fwhm_mm"].max()
-    if not input_fwhm_mm > 0:
-        return Markup("")
-    text = smoothing_text(0, input_fwhm_mm)
-    return Markup("<p class='note'>The acquired series was {}.</p>").format(text)
+def _render_rows(
+    origin: str, rows: Sequence[Any], contrast: str, series_order: Sequence[str]
+) -> Markup:
+    """Render the regions of an origin in a contrast; a note if none is shown.
+
+    Clusters are in the order of the table, with the largest first, and active atlas labels begin
+    with the strongest.
+    """
+    effect = [*_EFFECT]
+    if rows and hasattr(rows[0], "smallest_change"):  # of a contrast over runs
+        effect.append(_SMALLEST_CHANGE)
+    if origin == "roi":
+        caption, note = f"Regions of interest, contrast {contrast}", ""
+        columns: list[_Column] = [_REGION, ("series", lambda row: series_text(row.series))]
+        columns += [*effect, *_VOXELS]
+        rows = _select_series(rows, series_order)
+    elif origin == "cluster":
+        caption = f"Clusters of the acquired map, contrast {contrast}"
+        note = (
+            f"No clusters of {contrast} were measured: the acquired map has none, or its detail"
+            " may not be interpreted."
+        )
+        columns = [("cluster", _REGION[1]), *effect, *_OTHERS, *_VOXELS]
+    else:
+        caption = f"Atlas labels with q ≤ .05, contrast {contrast}"
+        note = f"No atlas label has q ≤ .05 for {contrast}."
+        q = ("q", lambda row: p_value(row.q).replace(" ", _NBSP))
+        columns = [("atlas label", _REGION[1]), *effect, *_OTHERS, q, *_VOXELS]
+        active = (row for row in rows if row.q <= _MAX_Q)
+        rows = sorted(active, key=lambda row: -abs(row.effect))
+    if not rows and note:
+        return render("note", "note", note)
+    remark = f" ({_MAX_ROWS} of {len(rows)} rows)" if len(rows) > _MAX_ROWS else ""
+    cells = [[cell(row) for _, cell in columns] for row in rows[:_MAX_ROWS]]
+    n_names = 2 if origin == "roi" else 1
+    heads = [head for head, _ in columns]
+    return table(caption + remark, heads, cells, names=n_names, texts=range(n_names))
 
 
-def _render_named(rows: Sequence[Any], contrast: str, series_order: Sequence[str]) -> Markup:
-    """Render the regions of interest of a contrast, one row per region and series."""
-    all_series = list_series(rows, series_order)
+def _select_series(rows: Sequence[Any], series_order: Sequence[str]) -> list[Any]:
+    """Return the rows of the acquired, super-resolved and measured series, sorted by region."""
     series = [
         name
-        for name in all_series
+        for name in list_series(rows, series_order)
         if name == ACQUIRED or get_kind(name) not in ("baseline", "control")
     ]
     names = list(dict.fromkeys(row.region for row in rows))
-    shown_rows = sorted(
+    return sorted(
         (row for row in rows if row.series in series),
         key=lambda row: (names.index(row.region), series.index(row.series)),
     )
-    lines = [
-        [row.region, series_text(row.series), *_list_effect(row), describe_veins(row), _count(row)]
-        for row in shown_rows
-    ]
-    heads = ["region", "series", *_name_columns(shown_rows), VEIN_HEAD, "voxels"]
-    return _tabulate(f"Regions of interest, contrast {contrast}", heads, lines, 2)
-
-
-def _render_clusters(rows: Sequence[Any], contrast: str) -> Markup:
-    """Render the clusters of a contrast, the largest first; a note if there are none."""
-    lines = [
-        [row.region, *_list_effect(row), *_list_others(row), describe_veins(row), _count(row)]
-        for row in rows
-    ]
-    heads = ["cluster", *_name_columns(rows), "acquired", "measured", VEIN_HEAD, "voxels"]
-    caption = f"Clusters of the acquired map, contrast {contrast}"
-    return _tabulate(caption, heads, lines, 1) or render(
-        "note",
-        "note",
-        f"No clusters of {contrast} were measured: the acquired map has none, or its detail may"
-        " not be interpreted.",
-    )
-
-
-def _render_labels(rows: Sequence[Any], contrast: str) -> Markup:
-    """Render the active labels of a contrast, the strongest first; a note if there are none."""
-    active = [row for row in rows if row.q <= _MAX_Q]
-    lines = [
-        [
-            row.region,
-            *_list_effect(row),
-            *_list_others(row),
-            p_value(row.q).replace(" ", _NBSP),
-            describe_veins(row),
-            _count(row),
-        ]
-        for row in sorted(active, key=lambda row: -abs(row.effect))
-    ]
-    heads = ["atlas label", *_name_columns(rows), "acquired", "measured", "q", VEIN_HEAD, "voxels"]
-    caption = f"Atlas labels with q ≤ .05, contrast {contrast}"
-    return _tabulate(caption, heads, lines, 1) or render(
-        "note", "note", f"No atlas label has q ≤ .05 for {contrast}."
-    )
-
-
-def _tabulate(
-    caption: str, heads: Sequence[ColumnHead], lines: Sequence[Sequence[str]], n_names: int
-) -> Markup:
-    """Render the first rows of a table; "" if there are no rows.
-
-    The caption states how many rows there are. `n_names` is the number of columns with names.
-    """
-    n_hidden = len(lines) - _MAX_ROWS
-    remark = f" ({_MAX_ROWS} of {len(lines)} rows)" if n_hidden > 0 else ""
-    shown = lines[:_MAX_ROWS]
-    return table(caption + remark, heads, shown, names=n_names, texts=range(n_names))
-
-
-def _name_columns(rows: Sequence[Any]) -> list[ColumnHead]:
-    """Return the heads of the cells of `_list_effect`."""
-    heads = list(_EFFECT_HEADS)
-    if rows and hasattr(rows[0], "smallest_change"):
-        heads.append(("change found with a probability of 80 %", EFFECT_UNIT))
-    return heads
-
-
-def _list_effect(row: Any) -> list[str]:
-    """Return the cells of the effect of a region and its errors.
-
-    Contrasts over runs also have the smallest change that is found.
-    """
-    cells = [
-        f"{number(row.effect)} ± {number(row.noise_se)}",
-        _format_value(row.error_sd),
-        interval(row.lower, row.upper) or _MISSING,
-    ]
-    if hasattr(row, "smallest_change"):
-        cells.append(_format_value(row.smallest_change))
-    return cells
-
-
-def _list_others(row: Any) -> list[str]:
-    """Return the cells of the acquired and the measured value of a region."""
-    return [_format_value(row.acquired), _format_value(row.measured)]
 
 
 def _format_value(value: float) -> str:
@@ -189,3 +132,24 @@ def _count(row: Any) -> str:
     if row.voxels == row.voxels_given:
         return f"{row.voxels}"
     return f"{row.voxels}{_NBSP}of{_NBSP}{row.voxels_given}"
+
+
+_Column = tuple[ColumnHead, Callable[[Any], str]]
+_REGION: _Column = ("region", lambda row: row.region)
+_EFFECT: Sequence[_Column] = (
+    (
+        ("mean effect ± SE of its noise", EFFECT_UNIT),
+        lambda row: f"{number(row.effect)} ± {number(row.noise_se)}",
+    ),
+    (("SD of the reconstruction error", EFFECT_UNIT), lambda row: _format_value(row.error_sd)),
+    ("95 % interval", lambda row: interval(row.lower, row.upper) or _MISSING),
+)
+_SMALLEST_CHANGE: _Column = (
+    ("change found with a probability of 80 %", EFFECT_UNIT),
+    lambda row: _format_value(row.smallest_change),
+)
+_OTHERS: Sequence[_Column] = (
+    ("acquired", lambda row: _format_value(row.acquired)),
+    ("measured", lambda row: _format_value(row.measured)),
+)
+_VOXELS: Sequence[_Column] = ((VEIN_HEAD, describe_veins), ("voxels", _count))

@@ -16,6 +16,24 @@ _MAX_NOISE_FRACTION = 0.9  # fraction of thermal noise in the variance of the ca
 # fraction of the run's voxel size; if edges of both images are farther apart, misregistration or
 # distortion is likely
 _MAX_EDGE_DISTANCE_VOXELS = 0.5
+_WARNINGS = {  # by fact
+    "bold_t1w_kept": (
+        "The alignment of the BOLD and T1w images was taken from their headers, because"
+        " registration did not improve it."
+    ),
+    "bold_t1w_poor": (
+        "The registration of the BOLD and T1w images appears to be poor, so atlas regions may be"
+        " misplaced."
+    ),
+    "bold_pair_poor": (
+        "The registration of the T2* and BOLD images appears to be poor. The baselines inject and"
+        " ratio depend on this registration."
+    ),
+    "roi_is_brain": (
+        "No region of interest contains a voxel of the brain mask, so the whole brain is used"
+        " instead."
+    ),
+}
 
 
 def registration_html(facts: Mapping[str, object]) -> Markup:
@@ -26,58 +44,26 @@ def registration_html(facts: Mapping[str, object]) -> Markup:
 
 def registration_warnings(facts: Mapping[str, object]) -> list[str]:
     """Return warnings about implausible registrations of a run, the T1w brain mask first."""
-    warnings_by_key = {
-        "bold_t1w_kept": (
-            "The alignment of the BOLD and T1w images was taken from their headers, because"
-            " registration did not improve it."
-        ),
-        "bold_t1w_poor": (
-            "The registration of the BOLD and T1w images appears to be poor, so atlas regions may"
-            " be misplaced."
-        ),
-        "bold_pair_poor": (
-            "The registration of the T2* and BOLD images appears to be poor. The baselines inject"
-            " and ratio depend on this registration."
-        ),
-        "roi_is_brain": (
-            "No region of interest contains a voxel of the brain mask, so the whole brain is used"
-            " instead."
-        ),
-    }
-    return [
-        *_brain_mask_warnings(facts),
-        *_orientation_warnings(facts),
-        *(
-            f"{region}: the region contains no voxel of the brain mask, so it is not measured."
-            for region in as_texts(facts.get("rois_outside", ()))
-        ),
-        *(warning for key, warning in warnings_by_key.items() if facts.get(key)),
+    warnings = []
+    if reasons := "; ".join(as_texts(facts.get("brain_doubts", ()))):
+        warnings.append(
+            f"The T1w brain mask appears to be wrong ({reasons}). Tissue maps, atlas labels and"
+            " the region of interest may therefore be wrong, and aCompCor components and tissue"
+            " signals were omitted from the confounds."
+        )
+    for key, images in (("brain_turned_deg", "T1w"), ("bold_t1w_offset_deg", "BOLD and T1w")):
+        if (angle := as_number(facts.get(key), 0.0)) > TURNED_DEG:
+            warnings.append(
+                f"The orientation in the headers of {images} appears to be wrong, because"
+                f" registration rotated the head by {angle:.0f} degrees. Check the figures below."
+                " Also check left and right, which registration cannot distinguish. Then correct"
+                " the headers (qform, sform)."
+            )
+    warnings += [
+        f"{region}: the region contains no voxel of the brain mask, so it is not measured."
+        for region in as_texts(facts.get("rois_outside", ()))
     ]
-
-
-def _brain_mask_warnings(facts: Mapping[str, object]) -> list[str]:
-    """Return a warning if the T1w brain mask is implausible, [] otherwise."""
-    if not facts.get("brain_doubts"):
-        return []
-    reasons_text = "; ".join(as_texts(facts["brain_doubts"]))
-    return [
-        f"The T1w brain mask appears to be wrong ({reasons_text}). Tissue maps, atlas labels and"
-        " the region of interest may therefore be wrong, and aCompCor components and tissue"
-        " signals were omitted from the confounds."
-    ]
-
-
-def _orientation_warnings(facts: Mapping[str, object]) -> list[str]:
-    """Return a warning for each registration that rotated the head by an implausible angle."""
-    images_by_key = {"brain_turned_deg": "T1w", "bold_t1w_offset_deg": "BOLD and T1w"}
-    angles = {images: facts.get(key) for key, images in images_by_key.items()}
-    return [
-        f"The orientation in the headers of {images} appears to be wrong, because registration"
-        f" rotated the head by {angle:.0f} degrees. Check the figures below. Also check left and"
-        " right, which registration cannot distinguish. Then correct the headers (qform, sform)."
-        for images, angle in angles.items()
-        if isinstance(angle, int | float) and angle > TURNED_DEG
-    ]
+    return warnings + [warning for key, warning in _WARNINGS.items() if facts.get(key)]
 
 
 def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:

@@ -5,11 +5,10 @@ these files, without the working directory.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from bids_sr.io.frozen import frozen
 
@@ -51,16 +50,10 @@ def read_figures(root: Path, label: str) -> list[StoredFigure]:
 
     `root` is the derivatives folder. Files that are empty or have no note are skipped.
     """
-    figures = [
-        StoredFigure(path=path, **{name: note[name] for name in _NOTE_FIELDS})
-        for path, note in _iterate_notes(root / f"sub-{label}" / "figures")
-    ]
-    return sorted(figures, key=attrgetter("contrast", "figure", "smoothing", "label"))
-
-
-def _iterate_notes(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the figures in a folder that are not empty, with their notes, by name."""
-    for note in sorted(folder.glob("*.json")):
+    figures = []
+    for note in sorted((root / f"sub-{label}" / "figures").glob("*.json")):
         path = note.with_suffix("")
         if path.is_file() and path.stat().st_size:
-            yield path, json.loads(note.read_text(encoding="utf-8"))
+            facts = json.loads(note.read_text(encoding="utf-8"))
+            figures.append(StoredFigure(path=path, **{name: facts[name] for name in _NOTE_FIELDS}))
+    return sorted(figures, key=attrgetter("contrast", "figure", "smoothing", "label"))
