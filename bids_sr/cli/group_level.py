@@ -1,45 +1,13 @@
 """Group level: from tables and maps in the output directory to statistics and a report."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping
 
 from bids_sr.config import Settings
 from bids_sr.config.lock import find_running
 from bids_sr.group.dataset_contents import DatasetContents, read_dataset
-from bids_sr.group.level import find_runs_group
-from bids_sr.group.output_files import GroupNames
+from bids_sr.group.level import GroupInputs, find_runs_group
 from bids_sr.io.notices import UsageError
 from bids_sr.structural.group.level import find_scans_group, is_scans_group
-
-if TYPE_CHECKING:
-    from bids_sr.engine.execute import RunOutcome
-
-
-class GroupInputs(Protocol):
-    """Tables of the participants, of functional runs or of structural scans."""
-
-    @property
-    def names(self) -> GroupNames:
-        """Names of the files of the call."""
-        ...
-
-    @property
-    def participants(self) -> Sequence[str]:
-        """Labels (``sub-…``) of participants with tables."""
-        ...
-
-    @property
-    def absent(self) -> Sequence[str]:
-        """Sentences on missing participants and runs."""
-        ...
-
-    def plan_text(self) -> str:
-        """Describe the tables that would be combined, and the missing participants."""
-        ...
-
-    def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
-        """Write tables, maps and the page of the group; `print_line` prints a line."""
-        ...
 
 
 def find_group_inputs(settings: Settings) -> GroupInputs:

@@ -2,11 +2,10 @@
 
 import logging
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from bids_sr.config import Settings
 from bids_sr.config.sections.superres import SuperRes
@@ -61,8 +60,6 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_LISTED_RUNS = 5  # runs, most that a message lists
-# settings that affect results of the group level
-_GROUP_SETTINGS = ("evaluation.margin", "evaluation.group_permutations", "resources.random_seed")
 _RUN_PARTICIPANT_LEVEL = (
     "run the participant level first (not all participants need to be finished)"
 )
@@ -77,58 +74,125 @@ class _KilledError(Exception):
 
 
 @frozen
-class RunsGroup:
-    """Inputs of the group level: metrics tables, planned maps, and missing participants.
+class GroupInputs:
+    """Inputs of the group level, of functional runs or of structural scans.
 
-    `tables` are from `find_tables`. `stored_series` are series with stored maps, and
-    `participants` labels (``sub-…``) of participants with tables. `absent` are sentences on
-    missing participants and runs, and `leftovers` on results that do not belong to the data set.
+    `tables` are the metrics tables of the participants. `absent` are sentences on missing
+    participants and runs, and `leftovers` on results that do not belong to the data set.
     """
 
-    tables: "pd.DataFrame"
     names: GroupNames
-    plan: MapPlan
-    stored_series: frozenset[str]
-    participants: tuple[str, ...]
+    tables: "pd.DataFrame"
     absent: tuple[str, ...]
     leftovers: tuple[str, ...]
+    kind: ClassVar[str] = "metrics tables"
+    used_settings: ClassVar[tuple[str, ...]] = ()
+    """Settings that affect results of this level."""
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """Labels (``sub-…``) of participants with tables."""
+        return tuple(self.tables["participant"].unique())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on results that cannot be computed."""
+        return ()
+
+    def describe_tables(self) -> list[str]:
+        """Describe the tables that would be combined."""
+        return [f"Found {len(self.tables)} {self.kind} for {len(self.participants)} participants"]
 
     def plan_text(self) -> str:
-        """Describe the tables and maps that would be combined, and the missing participants."""
+        """Describe the tables that would be combined, and the missing participants."""
+        return "\n".join([*self.describe_tables(), *absence_lines(self.absent, self.leftovers)])
+
+    def compute(
+        self, settings: Settings, print_line: Callable[[str], None], folder: Path
+    ) -> "GroupPage":
+        """Write all files but the page to a folder, and return the contents of the page."""
+        raise NotImplementedError
+
+    def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
+        """Write tables, maps and page, and replace the results of an earlier call.
+
+        `print_line` prints a line. Raises `UsageError` if the table of a participant cannot be
+        compared.
+        """
+        from bids_sr.config.settings import list_unused_settings
+        from bids_sr.engine.execute import RunOutcome
+        from bids_sr.group.page import write_group_page
+        from bids_sr.report.index_page import write_index
+
+        if unused := list_unused_settings(settings, self.used_settings):
+            print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
+        for line in (*absence_lines(self.absent, self.leftovers), *self.notes):
+            print_line(line)
+        print_line(
+            f"Combining {len(self.tables)} {self.kind} from {len(self.participants)} participants"
+        )
+        output_dir, names = settings.paths.output_dir, self.names
+        earlier_files = set(list_group_files(output_dir, names))
+        with replace_group_files(output_dir, names) as folder:
+            write_group_page(folder, self.compute(settings, print_line, folder))
+        if other_sessions := list_other_sessions(output_dir, names):
+            print_line(f"Results of earlier calls for {', '.join(other_sessions)} were kept")
+        if removed := earlier_files - set(list_group_files(output_dir, names)):
+            print_line(
+                f"Results of an earlier call were replaced. {len(removed)} files that this call"
+                f" does not compute were removed, for example {min(removed)}"
+            )
+        write_index(output_dir)
+        return RunOutcome(reports=(output_dir / names.page,))
+
+
+@frozen
+class RunsGroup(GroupInputs):
+    """Inputs of the group level of functional runs.
+
+    `plan` has the planned maps, and `stored_series` are series with stored maps. The results are
+    ``group_metrics``, ``group_stats``, ``group.html`` and the folder ``group``.
+    """
+
+    plan: MapPlan
+    stored_series: frozenset[str]
+    used_settings: ClassVar[tuple[str, ...]] = (
+        "evaluation.margin",
+        "evaluation.group_permutations",
+        "resources.random_seed",
+    )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on maps that cannot be computed."""
+        return self.plan.notes
+
+    def describe_tables(self) -> list[str]:
+        """Describe the tables and maps that would be combined."""
         records = self.plan.records
-        lines = [
-            f"Found {len(self.tables)} metrics tables for {len(self.participants)} participants",
+        return [
+            *GroupInputs.describe_tables(self),
             *plan_lines(self.plan.computed),
             *session_lines(self.plan.computed),
             *negation_lines(records),
-            *self.plan.notes,
+            *self.notes,
             *exclusion_lines(records),
-            *absence_lines(self.absent, self.leftovers),
         ]
-        return "\n".join(lines)
 
     def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
-        """Combine, test and map the metrics, and replace the results of an earlier call.
+        """Run the group level; its results do not change if a process was killed.
 
-        The results are ``group_metrics``, ``group_stats``, ``group.html`` and the folder
-        ``group``. They do not change if a process was killed; the crash is then in the outcome.
+        The crash is then in the outcome.
         """
         from bids_sr.engine.execute import RunOutcome
 
-        missing = absence_lines(self.absent, self.leftovers)
-        announce_inputs(settings, _GROUP_SETTINGS, (*missing, *self.plan.notes), print_line)
-        print_line(
-            f"Combining {len(self.tables)} metrics tables from {len(self.participants)}"
-            " participants"
-        )
-        compute = partial(self._compute, settings, print_line)
         try:
-            return write_group_results(settings, self.names, compute, print_line)
+            return GroupInputs.run(self, settings, print_line)
         except _KilledError as error:
             record_notices(settings.log_dir, [error.notice])
             return RunOutcome(crashes=(error.notice,))
 
-    def _compute(
+    def compute(
         self, settings: Settings, print_line: Callable[[str], None], folder: Path
     ) -> "GroupPage":
         """Compute and write the tables and the maps, and return the contents of the page."""
@@ -193,52 +257,6 @@ class RunsGroup:
         print_line("Writing the group report")
         with label_series(find_recipe_labels(settings.paths.output_dir)):
             return describe_runs(folder, content)
-
-
-def announce_inputs(
-    settings: Settings,
-    used_settings: Sequence[str],
-    lines: Iterable[str],
-    print_line: Callable[[str], None],
-) -> None:
-    """Print settings without effect (all but `used_settings`), and lines on missing inputs."""
-    from bids_sr.config.settings import list_unused_settings
-
-    if unused := list_unused_settings(settings, used_settings):
-        print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
-    for line in lines:
-        print_line(line)
-
-
-def write_group_results(
-    settings: Settings,
-    names: GroupNames,
-    compute: Callable[[Path], "GroupPage"],
-    print_line: Callable[[str], None],
-) -> "RunOutcome":
-    """Write tables, maps and page, and replace the results of an earlier call.
-
-    `compute` writes all files but the page to a folder, and returns the contents of the page.
-    Raises `UsageError` if the table of a participant cannot be compared.
-    """
-    from bids_sr.engine.execute import RunOutcome
-    from bids_sr.group.page import write_group_page
-    from bids_sr.report.index_page import write_index
-
-    output_dir = settings.paths.output_dir
-    earlier_files = set(list_group_files(output_dir, names))
-    with replace_group_files(output_dir, names) as folder:
-        page = compute(folder)
-        write_group_page(folder, page)
-    if other_sessions := list_other_sessions(output_dir, names):
-        print_line(f"Results of earlier calls for {', '.join(other_sessions)} were kept")
-    if removed := earlier_files - set(list_group_files(output_dir, names)):
-        print_line(
-            f"Results of an earlier call were replaced. {len(removed)} files that this call"
-            f" does not compute were removed, for example {min(removed)}"
-        )
-    write_index(output_dir)
-    return RunOutcome(reports=(output_dir / names.page,))
 
 
 def _make_pool(processes: int, n_participants: int) -> "Executor":
@@ -367,7 +385,6 @@ def find_runs_group(
         names=names,
         plan=plan,
         stored_series=frozenset(key[1] for run in collected.all for key in run.map_keys()),
-        participants=participants,
         absent=tuple(_add_crashed_steps(absent, output_dir)),
         leftovers=tuple(sentence for _, sentence in leftovers),
     )

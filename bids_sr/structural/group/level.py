@@ -6,22 +6,15 @@ of the low-resolution scans.
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from bids_sr.config import Settings, suggest_name
 from bids_sr.engine.metric_rows import MISSING
-from bids_sr.group.dataset_contents import DatasetContents, absence_lines
+from bids_sr.group.dataset_contents import DatasetContents
 from bids_sr.group.input_checks import require_readable
 from bids_sr.group.input_tables import iter_func_folders, mixed_settings_lines
-from bids_sr.group.level import (
-    announce_inputs,
-    describe_call,
-    mixed_settings_error,
-    too_few_error,
-    write_group_results,
-)
+from bids_sr.group.level import GroupInputs, describe_call, mixed_settings_error, too_few_error
 from bids_sr.group.output_files import GroupNames
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.frozen import frozen
@@ -36,74 +29,44 @@ from bids_sr.survey.bids.session_times import months_of_sessions
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bids_sr.engine.execute import RunOutcome
     from bids_sr.group.page import GroupPage
 
 _RUN_PARTICIPANT_LEVEL = "run the participant level with --sr-target anat first"
-# settings that affect results of this level
-_GROUP_SETTINGS = (
-    "superres.target",
-    "anat.protocol",
-    "anat.months",
-    "resources.random_seed",
-)
 _RAW_URI = "bids:raw:"
 
 
 @frozen
-class ScansGroup:
+class ScansGroup(GroupInputs):
     """Inputs of the group level of structural scans.
 
-    `tables` are from `find_scan_tables`. `protocols` are acquisition protocols by name of a table,
-    and `months` the months since the first session, by participant and session label. `absent` are
-    sentences on missing participants, and `leftovers` on results that do not belong to the data
-    set.
+    `protocols` are acquisition protocols by name of a table, and `months` the months since the
+    first session, by participant and session label. The results are ``group_scans_*.tsv`` with
+    their JSON files, and ``group_scans.html``.
     """
 
-    names: GroupNames
-    tables: "pd.DataFrame"
     protocols: Mapping[str, str]
     months: Mapping[tuple[str, str], float]
-    absent: tuple[str, ...]
-    leftovers: tuple[str, ...]
+    kind: ClassVar[str] = "metrics tables of structural scans"
+    used_settings: ClassVar[tuple[str, ...]] = (
+        "superres.target",
+        "anat.protocol",
+        "anat.months",
+        "resources.random_seed",
+    )
 
-    @property
-    def participants(self) -> tuple[str, ...]:
-        """Labels (``sub-…``) of participants with tables."""
-        return tuple(self.tables["participant"].unique())
-
-    def plan_text(self) -> str:
-        """Describe the tables that would be combined, and the missing participants."""
-        found_lines = [
-            f"Found {len(self.tables)} metrics tables of structural scans for"
-            f" {len(self.participants)} participants"
-        ]
+    def describe_tables(self) -> list[str]:
+        """Describe the tables that would be combined."""
+        lines = GroupInputs.describe_tables(self)
         if self.protocols:
             counts = dict(sorted(Counter(self.protocols.values()).items()))
             protocol_texts = [f"{name} ({count} tables)" for name, count in counts.items()]
-            found_lines.append(f"protocols: {', '.join(protocol_texts)}")
+            lines.append(f"protocols: {', '.join(protocol_texts)}")
         if self.months:
             months = sorted({round(month) for month in self.months.values()})
-            found_lines.append(f"Months since the first session: {', '.join(map(str, months))}")
-        return "\n".join([*found_lines, *absence_lines(self.absent, self.leftovers)])
+            lines.append(f"Months since the first session: {', '.join(map(str, months))}")
+        return lines
 
-    def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
-        """Combine the metrics of structural scans, and write tables and report.
-
-        The results are ``group_scans_*.tsv`` with their JSON files, and
-        ``group_scans.html``.
-        """
-        missing = absence_lines(self.absent, self.leftovers)
-        announce_inputs(settings, _GROUP_SETTINGS, missing, print_line)
-        print_line(
-            f"Combining {len(self.tables)} metrics tables of structural scans from"
-            f" {len(self.participants)} participants"
-        )
-        return write_group_results(
-            settings, self.names, partial(self._compute, settings, print_line), print_line
-        )
-
-    def _compute(
+    def compute(
         self, settings: Settings, print_line: Callable[[str], None], folder: Path
     ) -> "GroupPage":
         """Compute and write the tables, and return the contents of the page."""
