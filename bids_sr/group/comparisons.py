@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special, stats
+from scipy import stats
 
 from bids_sr.evaluation.evidence import MARGIN_SHARE, STRONGEST
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
@@ -60,7 +60,7 @@ _POWER = 0.8
 _EFFICIENCY = 3 / math.pi
 _MIN_PARTICIPANTS = 6  # smallest sample with which the signed-rank test can reach p < .05
 _MAX_PARTICIPANTS = 100_000
-_MAX_EFFECT = 20  # standard deviations, far above the effect that needs the smallest sample
+_LARGE_EFFECT = 2.0  # standard deviations, an effect that needs only the smallest sample
 _LEAST_N = 2  # participants, smallest sample whose p value is corrected
 # values of `QUESTION` by column, and other cells that do not depend on the comparison
 _Question = dict[str, Any]
@@ -285,29 +285,14 @@ def _compute_participants_needed(differences: npt.ArrayLike) -> int | None:
         return None
     sd = float(values.std(ddof=1))
     effect = float(values.mean()) / sd if sd > 0 else math.inf
-    # Effects this large need only the smallest sample, so their power is not computed.
-    if effect >= _MAX_EFFECT:
+    if effect >= _LARGE_EFFECT:
         return _MIN_PARTICIPANTS
-    for counts in (np.arange(2, 1000), np.arange(1000, _MAX_PARTICIPANTS)):
-        sufficient = counts[_compute_power(effect, counts) >= _POWER]
-        if len(sufficient):
-            return max(_MIN_PARTICIPANTS, math.ceil(sufficient[0] / _EFFICIENCY))
-    return None
+    from statsmodels.stats.power import TTestPower
 
-
-def _compute_power(effect: float, n: npt.ArrayLike) -> Float:
-    """Return the power of the two-sided paired t test for n differences.
-
-    `effect` is the mean of the differences in standard deviations.
-    """
-    dof = np.asarray(n) - 1
-    noncentrality = effect * np.sqrt(n)
-    critical_t = special.stdtrit(dof, 1 - ALPHA / 2)
-    return (
-        special.nctdtr(dof, noncentrality, -critical_t)
-        + 1
-        - special.nctdtr(dof, noncentrality, critical_t)
-    )
+    count = math.ceil(TTestPower().solve_power(effect, power=_POWER, alpha=ALPHA))
+    if count >= _MAX_PARTICIPANTS:
+        return None
+    return max(_MIN_PARTICIPANTS, math.ceil(count / _EFFICIENCY))
 
 
 def _limit_of_series(name: str, values: Float, reference_values: Float) -> dict[str, float]:

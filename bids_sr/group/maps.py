@@ -37,7 +37,13 @@ from bids_sr.group.template_sampling import (
     load_target,
     prepare_participant_sampling,
 )
-from bids_sr.group.voxel_tests import FWE, Z_SHOWN, RunningSums, correct_by_sign_flips
+from bids_sr.group.voxel_tests import (
+    FWE,
+    Z_SHOWN,
+    CorrectedPValues,
+    RunningSums,
+    correct_by_sign_flips,
+)
 from bids_sr.io.arrays import Array
 from bids_sr.io.checksums import checksum
 from bids_sr.io.frozen import frozen
@@ -532,18 +538,23 @@ def _test_map(
     fdr_z = float(fdr_threshold(statistics["z"], FDR))
     target = computation.target
     voxel_mm3 = abs(np.linalg.det(target.affine[:3, :3]))
-    # The threshold is null if no voxel can reach it, because JSON has no infinity.
+    # a threshold is null if no voxel can reach it, because JSON has no infinity
     metadata: dict[str, _MapMetadata] = {
         "z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}
     }
-    corrected = {}
+    corrected_cells = {}
     if flip_inputs is not None:
-        corrected_map = _correct_map(computation, flip_inputs, test)
-        statistics["logpMaxT"] = corrected_map.logp
-        metadata["logpMaxT"] = corrected_map.metadata
-        significant = corrected_map.logp > -np.log10(FWE) - _LOGP_TOLERANCE
-        corrected = {
-            "fwe_t": corrected_map.threshold,
+        corrected = _correct_map(computation, flip_inputs, test)
+        threshold = corrected.threshold
+        statistics["logpMaxT"] = corrected.logp
+        metadata["logpMaxT"] = {
+            "FWE05Threshold": threshold if np.isfinite(threshold) else None,
+            "SignFlips": corrected.flips,
+            "RandomSeed": computation.seed,
+        }
+        significant = corrected.logp > -np.log10(FWE) - _LOGP_TOLERANCE
+        corrected_cells = {
+            "fwe_t": threshold,
             "fwe_mm3": float(significant.sum() * voxel_mm3),
         }
     paths = {
@@ -565,25 +576,13 @@ def _test_map(
         "active_mm3": float((statistics["z"] > Z_SHOWN).sum() * voxel_mm3),
         "fdr_z": fdr_z,
         "fdr_mm3": float((statistics["z"] >= fdr_z).sum() * voxel_mm3),
-        **corrected,
+        **corrected_cells,
     }
-
-
-class _CorrectedMap(NamedTuple):
-    """Result of the correction by sign flips.
-
-    `logp` is −log10 of the corrected p values in the voxels inside; p <= .05 if abs(t) is above
-    `threshold`.
-    """
-
-    logp: Array
-    threshold: float
-    metadata: _MapMetadata
 
 
 def _correct_map(
     computation: _Computation, flip_inputs: _FlipInputs, test: _MapTest
-) -> _CorrectedMap:
+) -> CorrectedPValues:
     """Correct the p values of a map by sign flips."""
     key = test.record.key
     inside = test.inside[flip_inputs.selection]
@@ -592,14 +591,7 @@ def _correct_map(
         for participant in test.record.participants
     )
     values = np.stack([*effects], dtype=np.float32)
-    corrected = correct_by_sign_flips(values, computation.flips, computation.seed)
-    threshold = corrected.threshold
-    metadata = {
-        "FWE05Threshold": threshold if np.isfinite(threshold) else None,
-        "SignFlips": corrected.flips,
-        "RandomSeed": computation.seed,
-    }
-    return _CorrectedMap(logp=corrected.logp, threshold=threshold, metadata=metadata)
+    return correct_by_sign_flips(values, computation.flips, computation.seed)
 
 
 def _write_map(

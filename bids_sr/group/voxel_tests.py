@@ -41,18 +41,6 @@ class CorrectedPValues:
     flips: int
 
 
-@frozen
-class SignFlipStatistics:
-    """One-sample t tests of data whose signs were flipped.
-
-    `t` is t of the first flip, (N,); 0 in voxels without variance. `largest_t` is the largest
-    abs(t) across voxels of each flip, (flips,); 0 if no voxel varies.
-    """
-
-    t: Array
-    largest_t: Array
-
-
 def correct_by_sign_flips(values: Array, flips: int, seed: int) -> CorrectedPValues:
     """Correct p values of a one-sample t test for all voxels by sign flips.
 
@@ -74,9 +62,9 @@ def correct_by_sign_flips(values: Array, flips: int, seed: int) -> CorrectedPVal
         P values, threshold, and the number of flips that were used.
     """
     signs = draw_sign_flips(len(values), flips, seed)
-    statistics = compute_sign_flip_statistics(values, signs)
-    largest_t = np.sort(statistics.largest_t) * (1 + _T_TOLERANCE)
-    n_not_below = len(signs) - np.searchsorted(largest_t, np.abs(statistics.t))
+    t, largest_t = compute_sign_flip_statistics(values, signs)
+    largest_t = np.sort(largest_t) * (1 + _T_TOLERANCE)
+    n_not_below = len(signs) - np.searchsorted(largest_t, np.abs(t))
     logp = np.log10(len(signs) / n_not_below)
     n_above = int(FWE * len(signs))  # largest number of flips that are not below if p <= .05
     return CorrectedPValues(
@@ -106,10 +94,11 @@ def draw_sign_flips(participants: int, flips: int, seed: int) -> Array:
     return 1 - 2 * reversed_signs
 
 
-def compute_sign_flip_statistics(values: Array, signs: Array) -> SignFlipStatistics:
-    """Compute t of the first flip, and the largest abs(t) of every flip.
+def compute_sign_flip_statistics(values: Array, signs: Array) -> tuple[Array, Array]:
+    """Compute t of the first flip, (N,), and the largest abs(t) across voxels of every flip.
 
-    The memory does not depend on the number of voxels, except for the result. `values` are effects
+    t is 0 in voxels without variance, and the largest abs(t) is 0 if no voxel varies. The memory
+    does not depend on the number of voxels, except for the result. `values` are effects
     (participants, N), and `signs` are 1 or −1 (flips, participants).
     """
     n = len(values)
@@ -127,9 +116,7 @@ def compute_sign_flip_statistics(values: Array, signs: Array) -> SignFlipStatist
                 sums[voxels] = flipped_sums[0]
             np.abs(flipped_sums, out=flipped_sums)
             largest_sums[part] = np.maximum(largest_sums[part], flipped_sums.max(axis=1))
-    return SignFlipStatistics(
-        t=_convert_sums_to_t(sums, n), largest_t=_convert_sums_to_t(largest_sums, n)
-    )
+    return _convert_sums_to_t(sums, n), _convert_sums_to_t(largest_sums, n)
 
 
 def _convert_sums_to_t(sums: Array, n: int) -> Array:

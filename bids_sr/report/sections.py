@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from bids_sr.io.frozen import frozen
-
 ANATOMICAL, PAIR, RUN, SCANS = "T1w", "T2starw", "bold", "metrics"
 """Suffixes of figures, by kind of input."""
 MODEL = "model"
@@ -39,7 +37,7 @@ def run_text(entities: Mapping[str, str]) -> str:
     return ", ".join(f"{words} {label}" for words, label in pairs if label)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class SectionSpec:
     """Section of the page.
 
@@ -58,51 +56,49 @@ class SectionSpec:
 
 
 SECTIONS = (
-    SectionSpec(name="participant", title="All runs", folded=False),
-    SectionSpec(name="overview", title="Result", folded=False),
+    SectionSpec("participant", "All runs", folded=False),
+    SectionSpec("overview", "Result", folded=False),
+    SectionSpec("result", "Result", folded=False, by_run=False, only=("scansoverview",)),
     SectionSpec(
-        name="result", title="Result", folded=False, by_run=False, only=("scansoverview",)
-    ),
-    SectionSpec(
-        name="control",
-        title="High-resolution scans",
+        "control",
+        "High-resolution scans",
         folded=False,
         by_run=False,
         only=("controlscans",),
     ),
     SectionSpec(
-        name="lowres",
-        title="Super-resolved scans",
+        "lowres",
+        "Super-resolved scans",
         folded=False,
         by_run=False,
         only=("lowresscans",),
     ),
-    SectionSpec(name="why", title="Why"),
-    SectionSpec(name="regions", title="Regions"),
-    SectionSpec(name="maps", title="Maps"),
-    SectionSpec(name="verdict", title="Explained detail", fold="Evidence"),
-    SectionSpec(name="evaluation", title="Accuracy of super-resolved maps", fold="Evidence"),
-    SectionSpec(name="placebos", title="Control analyses", fold="Evidence"),
-    SectionSpec(name="activation", title="Activation", fold="Evidence"),
-    SectionSpec(name="checks", title="Summary of the checks", fold="Checks"),
-    SectionSpec(name="guards", title="Quality checks", fold="Checks"),
-    SectionSpec(name="registration", title="Registration", fold="Checks"),
-    SectionSpec(name="motion", title="Head motion", fold="Checks"),
-    SectionSpec(name="anatomical", title="Anatomy", by_run=False, fold="Checks"),
+    SectionSpec("why", "Why"),
+    SectionSpec("regions", "Regions"),
+    SectionSpec("maps", "Maps"),
+    SectionSpec("verdict", "Explained detail", fold="Evidence"),
+    SectionSpec("evaluation", "Accuracy of super-resolved maps", fold="Evidence"),
+    SectionSpec("placebos", "Control analyses", fold="Evidence"),
+    SectionSpec("activation", "Activation", fold="Evidence"),
+    SectionSpec("checks", "Summary of the checks", fold="Checks"),
+    SectionSpec("guards", "Quality checks", fold="Checks"),
+    SectionSpec("registration", "Registration", fold="Checks"),
+    SectionSpec("motion", "Head motion", fold="Checks"),
+    SectionSpec("anatomical", "Anatomy", by_run=False, fold="Checks"),
     SectionSpec(
-        name="structural",
-        title="Structural scans",
+        "structural",
+        "Structural scans",
         by_run=False,
         only=("scans", "scancard"),
         fold="Checks",
     ),
-    SectionSpec(name="superres-training", title="Training", by_run=False, fold="Checks"),
-    SectionSpec(name="superres", title="Super-resolution", fold="Checks"),
-    SectionSpec(name="results", title="Results", by_run=False, fold="Paper"),
-    SectionSpec(name="methods", title="Methods", by_run=False, fold="Paper"),
-    SectionSpec(name="summary", title="Notes", by_run=False, fold="About"),
-    SectionSpec(name="errors", title="Errors", by_run=False, fold="About"),
-    SectionSpec(name="about", title="Version and settings", by_run=False, fold="About"),
+    SectionSpec("superres-training", "Training", by_run=False, fold="Checks"),
+    SectionSpec("superres", "Super-resolution", fold="Checks"),
+    SectionSpec("results", "Results", by_run=False, fold="Paper"),
+    SectionSpec("methods", "Methods", by_run=False, fold="Paper"),
+    SectionSpec("summary", "Notes", by_run=False, fold="About"),
+    SectionSpec("errors", "Errors", by_run=False, fold="About"),
+    SectionSpec("about", "Version and settings", by_run=False, fold="About"),
 )
 """Sections in the order of the page; sections of one fold follow each other."""
 
