@@ -7,7 +7,7 @@ gan-cpce-circle, figures 4 and 5), and the joint histogram of two images.
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,21 +33,6 @@ _LABEL_LINE_INCH = 0.11  # inches, height of a line of a row label
 _REGION_FRACTION = 1 / 3  # fraction of the mask width, side of the enlarged region
 _PERCENTILE = 99.5  # percentile of absolute differences, end of their color scale
 _COLUMNS = ("slice", "enlarged", "input − target", "output − target", "output − input")
-
-
-class _Scale(NamedTuple):
-    """Color map, and values at the ends of the color scale."""
-
-    colors: str
-    low: float
-    high: float
-
-
-class _Panel(NamedTuple):
-    """Pixels (X, Y) and their scale."""
-
-    pixels: Array
-    scale: _Scale
 
 
 def comparison_figure(
@@ -77,10 +62,14 @@ def comparison_figure(
     outputs = {name: _reorient(image, affine)[..., z] for name, image in methods.items()}
     corner, side = busiest_region(target, brain[..., z])
     black, white = (float(value) for value in np.percentile(target[brain[..., z]], [1, 99.5]))
-    signal_scale = _Scale("gray", min(black, float(np.percentile(target, 1))), white)
+    signal_scale = {
+        "cmap": "gray",
+        "vmin": min(black, float(np.percentile(target, 1))),
+        "vmax": white,
+    }
     all_differences = np.abs([source - target, *(image - target for image in outputs.values())])
     largest = float(np.percentile(all_differences[:, brain[..., z]], _PERCENTILE)) or 1.0
-    difference_scale = _Scale("RdBu_r", -largest, largest)
+    difference_scale = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
     images = {"target (reference)": target, **outputs}
     labels = [wrap_name(name, _LABEL_CHARACTERS) for name in images]
     left_inch = _LABEL_INCH + _LABEL_LINE_INCH * max(label.count("\n") for label in labels)
@@ -101,8 +90,8 @@ def comparison_figure(
             enlarged = image[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
             differences = [source - target, image - target, image - source] if row else []
             panels = [
-                *(_Panel(pixels, signal_scale) for pixels in (image, enlarged)),
-                *(_Panel(pixels, difference_scale) for pixels in differences),
+                *((pixels, signal_scale) for pixels in (image, enlarged)),
+                *((pixels, difference_scale) for pixels in differences),
             ]
             # The row of the target has no differences, so the next row has all titles.
             last_image = _draw_panels(axes[row], panels, _COLUMNS if row < 2 else ())
@@ -178,7 +167,7 @@ def wrap_name(name: str, width: int) -> str:
 
 
 def _draw_panels(
-    axes: Sequence[Axes], panels: Sequence[_Panel], titles: Sequence[str]
+    axes: Sequence[Axes], panels: Sequence[tuple[Array, Mapping[str, Any]]], titles: Sequence[str]
 ) -> AxesImage:
     """Draw the panels of a row, and return the last image.
 
@@ -189,15 +178,8 @@ def _draw_panels(
         canvas.hide_axes(ax)
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
-    for column, (ax, panel) in enumerate(zip(axes, panels, strict=False)):
-        image = ax.imshow(
-            panel.pixels.T,
-            origin="lower",
-            cmap=panel.scale.colors,
-            interpolation="nearest",
-            vmin=panel.scale.low,
-            vmax=panel.scale.high,
-        )
+    for column, (ax, (pixels, scale)) in enumerate(zip(axes, panels, strict=False)):
+        image = ax.imshow(pixels.T, origin="lower", interpolation="nearest", **scale)
         if titles:
             ax.set_title(titles[column], fontsize=8)
     return image

@@ -38,7 +38,7 @@ class PreparedMethod:
 
     `factor` is the ratio of low-resolution to high-resolution voxel size. `build_upsampler`
     returns the upsampler for the intensity that corresponds to 1 in the network. `model` is None
-    for an interpolation. `overruled_checks` are differences between model and image accepted by
+    for an interpolation. `notes` are about differences between model and image accepted by
     ``--allow``.
     """
 
@@ -46,7 +46,7 @@ class PreparedMethod:
     factor: Factor
     build_upsampler: Callable[[float], Upsampler]
     model: LoadedModel | None = None
-    overruled_checks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -61,7 +61,7 @@ def apply(options: ApplyOptions) -> None:
     out = output_files.prepare_image_path(options.out, [options.image])
     with SeriesReader(options.image) as reader:
         method = prepare_method(options.model, reader, options)
-        notes = list_overruled_notes(method)
+        notes = [*method.notes]
         _, scale, mask_note = files.find_brain_and_scale(reader, options.mask)
         if mask_note:
             notes.append(mask_note)
@@ -142,7 +142,7 @@ def _prepare_model(
         options.factor, _choose_default_factor(model, reader, default_factor)
     )
     contrast = files.parse_contrast(reader.path, options.contrast)
-    overruled_checks = model_files.check_applicable(
+    differences = model_files.check_applicable(
         model, reader, contrast, factor, allow=options.allow
     )
     _check_patches(model, options)
@@ -164,7 +164,7 @@ def _prepare_model(
         factor=factor,
         build_upsampler=build_upsampler,
         model=model,
-        overruled_checks=tuple(overruled_checks),
+        notes=tuple(f"mismatch allowed by --allow: {difference}" for difference in differences),
     )
 
 
@@ -209,11 +209,6 @@ def _check_patches(model: LoadedModel, options: ImageOptions) -> None:
     if options.overlap >= smallest_side:
         reason = f"the overlap must be smaller than the patch size of {smallest_side} voxels"
         raise UsageError(option, reason, "use a smaller --overlap or a larger --patch")
-
-
-def list_overruled_notes(method: PreparedMethod) -> list[str]:
-    """Return a note for each difference between model and image that the user accepted."""
-    return [f"mismatch allowed by --allow: {difference}" for difference in method.overruled_checks]
 
 
 def _write_image(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path) -> None:

@@ -61,8 +61,21 @@ class ScannedHead:
             scan, affine = load_image(path)
             scans.append(scan)
             affines.append(affine)
-            self._check_grid(path, scan, scans[0].shape, affine - affines[0])
-            _check_intensities(path, scan)
+            offset = np.abs(affine - affines[0]).max()
+            if scan.ndim != 3 or scan.shape != scans[0].shape or offset > _MAX_AFFINE_ROUNDING:
+                raise UsageError(
+                    f"{path}",
+                    f"the grid {scan.shape} differs from the grid of {self.fine[0].name},"
+                    f" {scans[0].shape}",
+                    _PREPARATION_FIX,
+                )
+            if scan.min() < 0 or scan.max() > 1 + _MAX_INTENSITY_ROUNDING:
+                raise UsageError(
+                    f"{path}",
+                    f"intensities range from {scan.min():.4g} to {scan.max():.4g};"
+                    " expected values between 0 and 1",
+                    _PREPARATION_FIX,
+                )
         fine, coarse = np.stack(scans[: len(self.fine)]), np.stack(scans[len(self.fine) :])
         if self.mask is None:
             mask = np.asarray((coarse > 0).any(axis=0))
@@ -76,32 +89,6 @@ class ScannedHead:
             )
         return contrast_image(fine, coarse, mask, affines[0], contrasts, self.name)
 
-    def _check_grid(
-        self, path: Path, scan: Array, shape: tuple[int, ...], affine_difference: Array
-    ) -> None:
-        """Reject a scan that is not on the grid of the first scan."""
-        if (
-            scan.ndim != 3
-            or scan.shape != shape
-            or np.abs(affine_difference).max() > _MAX_AFFINE_ROUNDING
-        ):
-            raise UsageError(
-                f"{path}",
-                f"the grid {scan.shape} differs from the grid of {self.fine[0].name}, {shape}",
-                _PREPARATION_FIX,
-            )
-
-
-def _check_intensities(path: Path, scan: Array) -> None:
-    """Reject a scan that is not scaled to 0 to 1."""
-    if scan.min() < 0 or scan.max() > 1 + _MAX_INTENSITY_ROUNDING:
-        raise UsageError(
-            f"{path}",
-            f"intensities range from {scan.min():.4g} to {scan.max():.4g};"
-            " expected values between 0 and 1",
-            _PREPARATION_FIX,
-        )
-
 
 def group_by_head(options: CompareOptions) -> list[ScannedHead]:
     """Group the files of a call by participant and session; reject incomplete groups."""
@@ -113,7 +100,27 @@ def group_by_head(options: CompareOptions) -> list[ScannedHead]:
             reason = f"{head} already has a {contrast} scan, {group[contrast][0].name}"
             raise UsageError(f"{fine}", reason, "specify only one scan per contrast and session")
         group[contrast] = fine, coarse
-    return [_make_head(name, group, options) for name, group in groups.items()]
+    mask_of_scan = dict(zip(options.fine, options.mask, strict=False))
+    heads = []
+    for name, group in groups.items():
+        if missing_contrasts := [suffix for suffix in options.channels if suffix not in group]:
+            reason = f"no {' and '.join(missing_contrasts)} scan was specified"
+            scans = " ".join(options.channels)
+            fix = f"specify {scans} scans for all participants, or omit {name}"
+            raise UsageError(name, reason, fix)
+        fine_scans, coarse_scans = zip(
+            *(group[suffix] for suffix in options.channels), strict=True
+        )
+        heads.append(
+            ScannedHead(
+                participant=find_participant(fine_scans[0]),
+                name=name,
+                fine=fine_scans,
+                coarse=coarse_scans,
+                mask=mask_of_scan.get(fine_scans[0]),
+            )
+        )
+    return heads
 
 
 def _identify_scan_pair(fine: Path, coarse: Path, channels: Sequence[str]) -> tuple[str, str]:
@@ -144,27 +151,6 @@ def _get_head_name(file: Path) -> str:
     """
     session = re.search(r"(?:^|_)(ses-[A-Za-z0-9+]+)_", file.name)
     return "_".join([find_participant(file), *([session[1]] if session else [])])
-
-
-def _make_head(
-    name: str, scan_pairs: Mapping[str, tuple[Path, Path]], options: CompareOptions
-) -> ScannedHead:
-    """Return a head from its pairs of high- and low-resolution scans by contrast."""
-    if missing_contrasts := [
-        contrast for contrast in options.channels if contrast not in scan_pairs
-    ]:
-        reason = f"no {' and '.join(missing_contrasts)} scan was specified"
-        fix = f"specify {' '.join(options.channels)} scans for all participants, or omit {name}"
-        raise UsageError(name, reason, fix)
-    fine, coarse = zip(*(scan_pairs[contrast] for contrast in options.channels), strict=True)
-    mask_of_scan = dict(zip(options.fine, options.mask, strict=False))
-    return ScannedHead(
-        participant=find_participant(fine[0]),
-        name=name,
-        fine=fine,
-        coarse=coarse,
-        mask=mask_of_scan.get(fine[0]),
-    )
 
 
 def check_fusing(methods: Sequence[Method]) -> None:

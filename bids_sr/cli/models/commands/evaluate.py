@@ -22,12 +22,7 @@ from markupsafe import Markup
 
 from bids_sr.cli.console import table_text
 from bids_sr.cli.models.commands import image_files as files, model_files, output_files
-from bids_sr.cli.models.commands.apply import (
-    PreparedMethod,
-    list_overruled_notes,
-    prepare_method,
-    require_finite,
-)
+from bids_sr.cli.models.commands.apply import PreparedMethod, prepare_method, require_finite
 from bids_sr.cli.models.commands.options import ModelEvaluationOptions
 from bids_sr.cli.models.commands.score_tables import (
     TESTS,
@@ -174,7 +169,7 @@ def prepare_tasks(
         f"{name}: {note}"
         for task in tasks
         for name, method in task.methods.items()
-        for note in list_overruled_notes(method)
+        for note in method.notes
     )
     for note in notes:
         print(f"Note: {note}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -140,26 +139,22 @@ def downsample(
     return lowres_images, operator.lowres_affine(affine), (x, y, z)
 
 
-class BrainAndScale(NamedTuple):
-    """Brain mask and intensity scale of an image.
+def find_brain_and_scale(
+    reader: SeriesReader, mask_file: Path | None
+) -> tuple[MaskArray, float, str]:
+    """Return the brain mask and intensity scale of an image, and a note about the mask.
 
-    `mask` selects all nonzero voxels if no brain was found. `scale` is the intensity that
-    corresponds to 1 in a network: the 99th percentile of the mean image in the mask. `note` is
-    about an unexpected mask; "" if there is none.
+    The mask selects all nonzero voxels if no brain was found, which the note tells; it is
+    otherwise "". The scale is the intensity that corresponds to 1 in a network: the 99th
+    percentile of the mean image in the mask. `mask_file` is a mask on the grid of the image; None
+    computes the mask from the image. InvalidInput is raised if the image is constant, or has no
+    positive intensities in the mask.
     """
-
-    mask: MaskArray
-    scale: float
-    note: str
-
-
-def find_brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> BrainAndScale:
-    """Return the brain mask and intensity scale of an image.
-
-    `mask_file` is a mask on the grid of the image; None computes the mask from the image.
-    InvalidInput is raised if the image is constant, or has no positive intensities in the mask.
-    """
-    mean = _average_volumes(reader)
+    volumes = evenly_spaced(reader.shape[3], _N_MEAN_VOLUMES)
+    total = np.zeros(reader.shape[:3])
+    for index in volumes:
+        total += reader.volume(index)
+    mean = (total / len(volumes)).astype(np.float32)
     if np.ptp(mean) == 0:
         raise InvalidInput(
             "the image is constant (all voxels have the same value)", file=reader.path
@@ -168,7 +163,10 @@ def find_brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> BrainA
     if mask_file is not None:
         mask = _read_mask(mask_file, mean.shape)
     else:
-        mask = _find_brain(mean, reader.affine)
+        try:
+            mask = np.asarray(brain_mask(mean, reader.affine), bool)
+        except MaskError:
+            mask = np.zeros(mean.shape, bool)
         if not mask.any():
             mask = np.asarray(mean > 0) if (mean > 0).any() else np.ones(mean.shape, bool)
             note = (
@@ -180,16 +178,7 @@ def find_brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> BrainA
         raise InvalidInput(
             "the image has no positive intensities inside the mask", file=reader.path
         )
-    return BrainAndScale(mask, scale, note)
-
-
-def _average_volumes(reader: SeriesReader) -> Array:
-    """Return the mean (X, Y, Z) of volumes that are evenly spaced over a run."""
-    volumes = evenly_spaced(reader.shape[3], _N_MEAN_VOLUMES)
-    total = np.zeros(reader.shape[:3])
-    for index in volumes:
-        total += reader.volume(index)
-    return (total / len(volumes)).astype(np.float32)
+    return mask, scale, note
 
 
 def _read_mask(file: Path, shape: tuple[int, ...]) -> MaskArray:
@@ -205,11 +194,3 @@ def _read_mask(file: Path, shape: tuple[int, ...]) -> MaskArray:
             file=file,
         )
     return mask
-
-
-def _find_brain(mean: Array, affine: Array) -> MaskArray:
-    """Return the brain mask of a mean image, empty if no brain was found."""
-    try:
-        return np.asarray(brain_mask(mean, affine), bool)
-    except MaskError:
-        return np.zeros(mean.shape, bool)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -35,14 +34,14 @@ def read_images(options: TrainOptions, training: ModelRequest) -> tuple[Training
         if file_names.count(reader.path.name) > 1:
             name = f"{index + 1}-{name}"
         lowres_reader = coarse[index] if fine and coarse else None
-        for drawn in _draw_volumes(reader, lowres_reader, options.volumes, rng):
+        for number, volume, lowres in _draw_volumes(reader, lowres_reader, options.volumes, rng):
             image = TrainingImage(
-                fine=drawn.volume if fine else None,
-                coarse=drawn.lowres_volume if fine else drawn.volume,
+                fine=volume if fine else None,
+                coarse=lowres if fine else volume,
                 mask=mask,
                 affine=reader.affine,
                 contrast=contrast,
-                name=name if reader.shape[3] == 1 else f"{name}-{drawn.number}",
+                name=name if reader.shape[3] == 1 else f"{name}-{number}",
             )
             images.append(image)
     training_images = tuple(images)
@@ -111,21 +110,16 @@ def _determine_contrast(options: TrainOptions, readers: Sequence[SeriesReader]) 
     return contrasts[0]
 
 
-class _DrawnVolume(NamedTuple):
-    """Volume of a series with its number, and the measured low-resolution volume, if any."""
-
-    number: int
-    volume: Float32
-    lowres_volume: Float32 | None
-
-
 def _draw_volumes(
     reader: SeriesReader,
     lowres_reader: SeriesReader | None,
     max_volumes: int,
     rng: np.random.Generator,
-) -> Iterator[_DrawnVolume]:
-    """Yield random volumes of a series in temporal order, and close the images at the end."""
+) -> Iterator[tuple[int, Float32, Float32 | None]]:
+    """Yield random volumes of a series in temporal order, and close the images at the end.
+
+    Each has its number, and the measured low-resolution volume, if any.
+    """
     count = reader.shape[3]
     if lowres_reader is not None and lowres_reader.shape[3] != count:
         raise UsageError(
@@ -137,7 +131,7 @@ def _draw_volumes(
     indices = rng.choice(count, min(count, max_volumes), replace=False)
     for index in sorted(map(int, indices)):
         lowres_volume = None if lowres_reader is None else lowres_reader.volume(index)
-        yield _DrawnVolume(index, reader.volume(index), lowres_volume)
+        yield index, reader.volume(index), lowres_volume
     for open_reader in (reader, lowres_reader):
         if open_reader is not None:
             open_reader.close()

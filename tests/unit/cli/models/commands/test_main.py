@@ -312,10 +312,10 @@ def test_list_prints_all_settings_of_a_method(capsys) -> None:
 
 def test_the_scale_of_a_series_is_a_percentile_of_its_mean_in_the_brain(files) -> None:
     with SeriesReader(files.bold) as reader:
-        found = find_brain_and_scale(reader, None)
+        mask, scale, _ = find_brain_and_scale(reader, None)
     mean = load_image(files.bold)[0].mean(-1)
-    assert found.scale == pytest.approx(np.percentile(mean[found.mask], 99), rel=1e-5)
-    assert found.mask[12 // 2, 14 // 2].all()
+    assert scale == pytest.approx(np.percentile(mean[mask], 99), rel=1e-5)
+    assert mask[12 // 2, 14 // 2].all()
 
 
 def test_contrast_and_factor_are_read_from_names_and_options() -> None:
