@@ -135,6 +135,11 @@ def cell_number(value: float | None) -> str:
     return f"{value:.0f}" if is_large_integer else f"{value:.6g}"
 
 
+def parse_cell(cell: str | float) -> float:
+    """Return the number in a cell of a table, NaN for n/a; raise `ValueError` for other text."""
+    return math.nan if cell == MISSING else float(cell)
+
+
 def metric_rows(
     series: str,
     values: Mapping[str, float | None],

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
-from typing import NamedTuple
 
 from bids_sr.engine.metric_rows import MISSING
 from bids_sr.group.input_maps import DerivativeMaps, RunMaps, Task, sort_runs
@@ -100,10 +99,10 @@ def _list_exclusion_reasons(runs: Sequence[RunMaps]) -> dict[str, str]:
     }
     sizes = {run.name: _read_voxel_sizes(run) for run in runs if run.name not in reasons}
     acquired_reasons = _find_unusual_sizes(
-        "acquired", {name: size.acquired for name, size in sizes.items()}
+        "acquired", {name: acquired for name, (acquired, _) in sizes.items()}
     )
     super_resolved_reasons = _find_unusual_sizes(
-        "super-resolved", {name: size.super_resolved for name, size in sizes.items()}
+        "super-resolved", {name: size for name, (_, size) in sizes.items()}
     )
     for name, reason in [*acquired_reasons.items(), *super_resolved_reasons.items()]:
         reasons.setdefault(name, reason)
@@ -125,22 +124,15 @@ def _read_acquisition(run: RunMaps) -> Acquisition:
         return unknown
 
 
-class _VoxelSizes(NamedTuple):
-    """Voxel sizes of the maps of a run in words; "" if unknown."""
-
-    acquired: str
-    super_resolved: str
-
-
-def _read_voxel_sizes(run: RunMaps) -> _VoxelSizes:
-    """Return the voxel sizes of a run's maps in boldref space."""
+def _read_voxel_sizes(run: RunMaps) -> tuple[str, str]:
+    """Return the acquired and the super-resolved voxel size of a run's maps, "" if unknown."""
     acquired = super_resolved = ""
     for key in run.maps.get("", {}):
         if key[1] == ACQUIRED and not acquired:
             acquired = _read_voxel_size(run.map_file(key))
         elif key[1] != ACQUIRED and not super_resolved:
             super_resolved = _read_voxel_size(run.map_file(key))
-    return _VoxelSizes(acquired or _read_voxel_size(run.mask), super_resolved)
+    return acquired or _read_voxel_size(run.mask), super_resolved
 
 
 def _read_voxel_size(image: Path | None) -> str:

@@ -6,13 +6,12 @@ the test at half the resolution.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from bids_sr.engine.metric_rows import MISSING
+from bids_sr.engine.metric_rows import MISSING, parse_cell
 from bids_sr.engine.number_text import number, points
 from bids_sr.evaluation.detail_support import SupportState
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
@@ -28,7 +27,6 @@ from bids_sr.group.values import (
     QUESTION,
     JoinedTables,
     find_input_smoothing,
-    parse_cell,
     participant_columns,
     participants_by_series,
     question_rows,
@@ -235,12 +233,10 @@ def _make_tested_screen(
     contents: GroupContents, task: str, alerts: Sequence[str], use: Sequence[UseRow]
 ) -> FirstScreen:
     """Return the first screen of a task without a primary comparison."""
-    tested = select_tested(task, contents.tables.values, contents.method)
-    shares = tested.shares
+    contrast, shares = select_tested(task, contents.tables.values, contents.method)
     run_counts = contents.tasks[task]
-    contrast = tested.contrast or "all"
     sentences = [
-        write_tested(tested, contents.method),
+        write_tested(contrast, shares, contents.method),
         _explain_no_comparison(contents, task),
     ]
     return FirstScreen(
@@ -252,7 +248,7 @@ def _make_tested_screen(
             ContrastView(
                 sentence=" ".join(filter(None, sentences)),
                 kind="tested" if shares else "idle",
-                picture=_draw_maps(contents, task, MISSING, contrast),
+                picture=_draw_maps(contents, task, MISSING, contrast or "all"),
                 use=use,
             )
         ],
@@ -278,18 +274,11 @@ def _make_tested_screen(
     )
 
 
-class DetailInTest(NamedTuple):
-    """Explained variance in the test by participant, of one contrast; "" and {} if untested."""
+def select_tested(task: str, values: pd.DataFrame, method: str) -> tuple[str, Mapping[str, float]]:
+    """Return the contrast and the explained variance by participant in the test of a method.
 
-    contrast: str
-    shares: Mapping[str, float]
-
-
-def select_tested(task: str, values: pd.DataFrame, method: str) -> DetailInTest:
-    """Return the explained variance of a method in the test at half the resolution.
-
-    The values are of active voxels without smoothing, for the contrast of all events or else the
-    first contrast.
+    The values are of the test at half the resolution, of active voxels without smoothing, for the
+    contrast of all events or else the first contrast; the contrast is "" if no run was tested.
     """
     cells = {
         "task": task,
@@ -301,21 +290,21 @@ def select_tested(task: str, values: pd.DataFrame, method: str) -> DetailInTest:
     }
     tested = values[np.logical_and.reduce([values[name] == cell for name, cell in cells.items()])]
     if tested.empty:
-        return DetailInTest("", {})
+        return "", {}
     row = tested.loc[[tested["contrast"].map(rank_contrast).idxmin()]]
     shares = participant_columns(row).iloc[0].astype(float)
-    return DetailInTest(row["contrast"].iloc[0], shares[np.isfinite(shares)].to_dict())
+    return row["contrast"].iloc[0], shares[np.isfinite(shares)].to_dict()
 
 
-def write_tested(tested: DetailInTest, method: str) -> str:
+def write_tested(contrast: str, shares: Mapping[str, float], method: str) -> str:
     """Return a sentence on the explained variance in the test; "" if no run was tested."""
-    if not tested.shares:
+    if not shares:
         return ""
     return Statement.GROUP_TESTED.format(
         series=method,
-        value=_percent(float(np.median(list(tested.shares.values())))),
-        contrast=_name_contrast(tested.contrast),
-        participants=format_count(len(tested.shares), "participant"),
+        value=_percent(float(np.median(list(shares.values())))),
+        contrast=_name_contrast(contrast),
+        participants=format_count(len(shares), "participant"),
     )
 
 

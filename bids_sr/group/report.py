@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
-from bids_sr.engine.metric_rows import MISSING
+from bids_sr.engine.metric_rows import MISSING, parse_cell
 from bids_sr.engine.number_text import number, value_form
 from bids_sr.evaluation.evidence import APPLIED
 from bids_sr.evaluation.words import capitalize
@@ -27,7 +27,6 @@ from bids_sr.group.values import (
     QUESTION,
     JoinedTables,
     find_input_smoothing,
-    parse_cell,
     question_rows,
 )
 from bids_sr.group.voxel_tests import Z_SHOWN

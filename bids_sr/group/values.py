@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.boilerplate import data_of
-from bids_sr.engine.metric_rows import COLUMNS, MISSING, complete_table
+from bids_sr.engine.metric_rows import COLUMNS, MISSING, complete_table, parse_cell
 from bids_sr.evaluation.compared_series.verdict import COMPARED
 from bids_sr.evaluation.evidence import APPLIED, derives_from
 from bids_sr.group.input_tables import reject_table
@@ -141,13 +141,13 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
         run_values: dict[int, list[tuple[float, float]]] = defaultdict(list)
         for name, table_group in groupby(participant_tables, attrgetter("name")):
             run_tables = list(table_group)
-            contents = _read_run(run_tables, stream, parsed)
-            run_series += [(name, series) for series in contents.series]
+            series_names, reported_labels, compared = _read_run(run_tables, stream, parsed)
+            run_series += [(name, series) for series in series_names]
             reported += [
                 (run_tables[0].task, name, label.series, label.statistic)
-                for label in contents.reported
+                for label in reported_labels
             ]
-            for label, value, width in contents.compared:
+            for label, value, width in compared:
                 run_values[cast(int, label.number)].append((value, width))
         for number, values_and_widths in run_values.items():
             values[number][index] = _combine_runs(values_and_widths)
@@ -183,27 +183,18 @@ class _TableLine(NamedTuple):
     width: float
 
 
-class _RunContents(NamedTuple):
-    """Contents of all tables of one run.
+def _read_run(
+    tables: Sequence[Any], stream: TextIO, parsed: _ParsedTables
+) -> tuple[list[str], list[_LineLabel], list[_TableLine]]:
+    """Write all tables of a run to the long table.
 
-    `series` are the names of all series, `reported` the labels of reported values, and `compared`
-    the values of the series that were applied.
-    """
-
-    series: list[str]
-    reported: list[_LineLabel]
-    compared: list[_TableLine]
-
-
-def _read_run(tables: Sequence[Any], stream: TextIO, parsed: _ParsedTables) -> _RunContents:
-    """Write all tables of a run to the long table, and return their contents.
-
-    Values of series that were not applied, or are derived from such a series, are not compared.
-    For the parameters, see `_read_table`.
+    Returns the names of all series, the labels of reported values, and the values that are
+    compared. Values of series that were not applied, or are derived from such a series, are not
+    compared. For the parameters, see `_read_table`.
     """
     contents = [_read_table(table, stream, parsed) for table in tables]
-    table_lines = [line for table in contents for line in table.lines]
-    series_names = list(dict.fromkeys(name for table in contents for name in table.series))
+    table_lines = [line for _, lines in contents for line in lines]
+    series_names = list(dict.fromkeys(name for names, _ in contents for name in names))
     reported = [line.label for line in table_lines if line.value == line.label.reported_value]
     unapplied = [label.series for label in reported if label.statistic == APPLIED]
     excluded = {series for series in series_names if derives_from(series, unapplied)}
@@ -216,19 +207,15 @@ def _read_run(tables: Sequence[Any], stream: TextIO, parsed: _ParsedTables) -> _
         # the paper defines region sizes for pairs of conditions, not for pairs of seeds
         and not (at_rest and line.label.is_quarter)
     ]
-    return _RunContents(series=series_names, reported=reported, compared=compared)
+    return series_names, reported, compared
 
 
-class _TableContents(NamedTuple):
-    """Names of all series of a table, and lines whose values are compared or may be reported."""
+def _read_table(
+    source: Any, stream: TextIO, parsed: _ParsedTables
+) -> tuple[dict[str, None], list[_TableLine]]:
+    """Write a table to the long table.
 
-    series: dict[str, None]
-    lines: list[_TableLine]
-
-
-def _read_table(source: Any, stream: TextIO, parsed: _ParsedTables) -> _TableContents:
-    """Write a table to the long table, and return its series and the lines that are used.
-
+    Returns the names of its series, and the lines whose values are compared or may be reported.
     Effects in the unit of an earlier version are not used, and a warning is logged. `source` is a
     row of `bids_sr.group.input_tables.find_tables`, and `stream` the file of the long table.
     Labels of new lines are added to `parsed`. Raises `UsageError` if the table has unexpected
@@ -274,7 +261,7 @@ def _read_table(source: Any, stream: TextIO, parsed: _ParsedTables) -> _TableCon
             unit,
             STATISTICS[name].unit,
         )
-    return _TableContents(series=series, lines=used_lines)
+    return series, used_lines
 
 
 def _parse_label(
@@ -298,11 +285,6 @@ def _parse_label(
         reported_value=_REPORTED_VALUES.get(name),
         evidence_contrast=levels[-2] if name == "verdict_margin" else "",
     )
-
-
-def parse_cell(cell: str) -> float:
-    """Return the number in a cell of a table, NaN for n/a."""
-    return math.nan if cell == MISSING else float(cell)
 
 
 def find_input_smoothing(values: pd.DataFrame, task: str, variant: str = MISSING) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bids_sr.engine.metric_rows import MISSING
+from bids_sr.engine.metric_rows import MISSING, parse_cell
 from bids_sr.engine.number_text import estimate, number, p_value, points, value_form
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.statistics.decisions import SAME, UNDECIDED, attainable_text
@@ -28,7 +28,6 @@ from bids_sr.group.comparisons import EXPLORATORY
 from bids_sr.group.values import (
     QUESTION,
     EvidenceContrasts,
-    parse_cell,
     rank_question,
 )
 from bids_sr.io.smoothing_words import smoothing_text

@@ -61,7 +61,10 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
             "<p class='note'>There are no clusters, because no voxel of any series exceeds the"
             " threshold.</p>"
         )
-    cells = _convert_cells(clusters)
+    # tables in memory contain text, and tables that were read from files contain numbers
+    columns = list(dict.fromkeys([*clusters.columns, *_NUMERIC_COLUMNS]))
+    cells = clusters.reindex(columns=columns).replace(MISSING, math.nan)
+    cells = cells.astype(dict.fromkeys(_NUMERIC_COLUMNS, float))
     widest_mm = cells["fwhm_mm"].max()
     visible_cells = cells[(cells["series"] == series) & (cells["fwhm_mm"] == widest_mm)]
     tables: dict[str, Markup] = {}
@@ -76,20 +79,15 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
     )
 
 
-def _convert_cells(clusters: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of clusters with numbers in all numeric columns; NaN for missing values.
-
-    Tables in memory contain text, and tables that were read from files contain numbers.
-    """
-    columns = list(dict.fromkeys([*clusters.columns, *_NUMERIC_COLUMNS]))
-    cells = clusters.reindex(columns=columns).replace(MISSING, math.nan)
-    return cells.astype(dict.fromkeys(_NUMERIC_COLUMNS, float))
-
-
 def _render_clusters(rows: Sequence[Any], series: str, contrast: str) -> Markup:
     """Render the table of one contrast; `rows` are its peaks, at least one."""
-    shown, smoothing = series_text(series), _map_text(rows[0])
-    caption = f"Largest clusters of {shown}, contrast {contrast}: {smoothing}"
+    label = str(getattr(rows[0], "threshold", ""))
+    z_text = f"|z| ≥ {label[1:2]}.{label[2:]}" if label[:1] == "Z" else label
+    caption = (
+        f"Largest clusters of {series_text(series)}, contrast {contrast}:"
+        f" {smoothing_text(rows[0].fwhm_mm, rows[0].input_fwhm_mm)},"
+        f" {_THRESHOLDS.get(label, z_text)}"
+    )
     space = "MNI, mm" if rows[0].space == "MNI" else "scanner, mm"
     statistic = rows[0].statistic
     heads: list[ColumnHead] = [
@@ -106,16 +104,6 @@ def _render_clusters(rows: Sequence[Any], series: str, contrast: str) -> Markup:
     ]
     text_columns = {heads.index(head) for head in (_LABEL_HEAD, _LABELS_HEAD)}
     return table(caption, heads, map(_render_peak, rows), texts=text_columns)
-
-
-def _map_text(row: Any) -> str:
-    """Describe the smoothing and the threshold of a map."""
-    smoothing = smoothing_text(row.fwhm_mm, row.input_fwhm_mm)
-    label = str(getattr(row, "threshold", ""))
-    threshold = _THRESHOLDS.get(
-        label, f"|z| ≥ {label[1:2]}.{label[2:]}" if label[:1] == "Z" else label
-    )
-    return f"{smoothing}, {threshold}"
 
 
 def _render_peak(row: Any) -> list[str]:

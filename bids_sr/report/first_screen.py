@@ -171,22 +171,16 @@ def make_view(
     contrast: str = "",
 ) -> ContrastView:
     """Return the view of a result; `addition` follows its sentence and may be empty."""
+    row = None if result.shown is None else result.shown.active.deciding_row
     return ContrastView(
         sentence=" ".join(
             filter(None, [write_result(result), list_contradicted(result), addition])
         ),
-        kind=_choose_kind(result),
+        kind="idle" if row is None else "tested" if is_tested(row) else "good",
         picture=picture,
         use=use,
         contrast=contrast,
     )
-
-
-def _choose_kind(result: RunResult) -> str:
-    """Return the CSS class of the sentence: measured, tested, or nothing to interpret."""
-    if result.shown is None or result.shown.active.deciding_row is None:
-        return "idle"
-    return "tested" if is_tested(result.shown.active.deciding_row) else "good"
 
 
 def _list_rows(results: Iterable[ContrastResult]) -> list[AnswerRow]:

@@ -30,7 +30,10 @@ def describe_held_out(card: Mapping[str, object]) -> str:
             if metric in network_score and metric in score
         }
         clauses.append(_score_text(f"{method} − {name}", differences, sign="+"))
-    n_slices = _count_slices(held_out)
+    spans = (as_list(as_mapping(part).get("slices")) for part in as_list(held_out.get("parts")))
+    n_slices = len(as_list(held_out.get("slices"))) or sum(
+        int(as_number(last) - as_number(first)) for first, last in spans
+    )
     values_text = "; ".join(clauses)
     if training_scores:
         return (
@@ -54,15 +57,6 @@ def _score_text(label: str, scores: Mapping[str, float], sign: str = "") -> str:
     """Return PSNR and, if known, SSIM after a label; with the `sign` "+", signs are shown."""
     ssim_text = f", SSIM {number(scores['ssim'], f'{sign}.3f')}" if "ssim" in scores else ""
     return f"{label} {number(scores['psnr'], f'{sign}.2f')} dB{ssim_text}"
-
-
-def _count_slices(held_out: Mapping[str, object]) -> int:
-    """Return the number of slices with scores; 0 if it is unknown."""
-    spans = (as_list(as_mapping(part).get("slices")) for part in as_list(held_out.get("parts")))
-    # Models of version 0.2 and earlier list the slices of a pair directly.
-    return len(as_list(held_out.get("slices"))) or sum(
-        int(as_number(last) - as_number(first)) for first, last in spans
-    )
 
 
 def describe_initial_weights(card: Mapping[str, object]) -> str:

@@ -84,7 +84,11 @@ def list_reasons(
         )
         if not reference:
             sentences.append(Statement.PRECISION)
-        sentences.append(f"{Statement.BLIND_SPOT}{_describe_sharpness(rows)}")
+        sentences.append(Statement.BLIND_SPOT)
+    smoothness = next((row.value for row in rows if row.statistic == SMOOTHNESS), math.nan)
+    if smoothness <= MAX_SMOOTHNESS:
+        fwhm, limit = number(smoothness, ".1f"), f"{MAX_SMOOTHNESS:g}"
+        sentences[-1] += " " + Statement.SHARP_RUN.format(fwhm=fwhm, limit=limit)
         conditions = list_single_splits(rows)
         if across_runs:
             sentences.append(Statement.TWO_RUNS)
@@ -106,18 +110,6 @@ def explain_contrasts(result: RunResult, rows: Sequence[MetricRow]) -> list[str]
     if any(contrast.untested for contrast in result.contrasts):
         sentences.append(Statement.UNTESTED_CONDITIONS)
     return [*sentences, *_explain_masks(result, rows), *_explain_large_effects(result, rows)]
-
-
-def _describe_sharpness(rows: Sequence[MetricRow]) -> str:
-    """Return a sentence if the run is known to be sharp enough for the test, else "".
-
-    If a run is too smooth, this is the reason why its contrasts are not testable.
-    """
-    smoothness = next((row.value for row in rows if row.statistic == SMOOTHNESS), math.nan)
-    if not smoothness <= MAX_SMOOTHNESS:
-        return ""
-    fwhm = number(smoothness, ".1f")
-    return " " + Statement.SHARP_RUN.format(fwhm=fwhm, limit=f"{MAX_SMOOTHNESS:g}")
 
 
 def _explain_masks(result: RunResult, rows: Sequence[MetricRow]) -> list[str]:

@@ -1,12 +1,11 @@
 """Rows of ``index.html``, one per run, from the files of the run."""
 
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from bids_sr.engine.metric_rows import MISSING, MetricRow, VerdictFacts, read_frame, rows_of
+from bids_sr.engine.metric_rows import MetricRow, VerdictFacts, parse_cell, read_frame, rows_of
 from bids_sr.engine.number_text import number
 from bids_sr.evaluation.evidence import APPLIED
 from bids_sr.evaluation.motion_summary import MOVED_MM, motion_summary
@@ -63,7 +62,10 @@ def _read_cached_summary(
     )
     verdict = _read_verdict(verdict_file)
     rows = _read_rows(table_file)
-    displacement = _read_displacement(confounds_file)
+    try:
+        displacement = list(map(parse_cell, read_column(confounds_file, "framewise_displacement")))
+    except ValueError:
+        displacement = []
     evidence = read_stored_evidence(verdict, rows)
     checks = list_checks(displacement, read_json(registration_file), evidence)
     failed_checks = [check.text for check in checks if not check.passed]
@@ -88,15 +90,6 @@ def _read_rows(file: Path) -> list[MetricRow]:
     return rows_of(
         table[(table.band == "beyond") | table.statistic.str.startswith(("flag_", APPLIED))]
     )
-
-
-def _read_displacement(file: Path) -> list[float]:
-    """Return the framewise displacement (mm) of each volume; [] if it cannot be read."""
-    cells = read_column(file, "framewise_displacement")
-    try:
-        return [math.nan if cell == MISSING else float(cell) for cell in cells]
-    except ValueError:
-        return []
 
 
 def strip_participant(run: str, label: str) -> str:

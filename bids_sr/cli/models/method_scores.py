@@ -13,7 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
-from bids_sr.engine.metric_rows import MISSING
+from bids_sr.engine.metric_rows import MISSING, parse_cell
 from bids_sr.evaluation.statistics import comparisons
 from bids_sr.evaluation.statistics.summaries import summarize as summarize_values
 
@@ -38,8 +38,8 @@ def average_scores(
     for metric in metrics:
         image_scores: dict[tuple[str, str], list[float]] = defaultdict(list)
         for row in rows:
-            score = math.nan if row[metric] == MISSING else float(row[metric])
-            image_scores[str(row["name"]), str(row["participant"])].append(score)
+            key = str(row["name"]), str(row["participant"])
+            image_scores[key].append(parse_cell(row[metric]))
         means[metric] = defaultdict(dict)
         for (name, participant), scores in image_scores.items():
             means[metric][name][participant] = float(np.mean(scores))

@@ -197,7 +197,7 @@ def _show_detail(
 
     The list is empty for statistics other than effects.
     """
-    from bids_sr.report.figures.result_picture import PanelGroup, find_wrong_signs
+    from bids_sr.report.figures.result_picture import PanelGroup
 
     if maps.stat != "effect":
         return []
@@ -206,12 +206,7 @@ def _show_detail(
     if reference is None:
         return [PanelGroup(title, "", [_make_panel(maps, "added", "", added)])]
     true = _take_detail(maps, reference)
-    crosses = find_wrong_signs(added, true, maps.brain, limit)
-    panels = [
-        _make_panel(maps, "added", "× wrong sign", added, crosses=crosses),
-        _make_panel(maps, "true", "", true),
-    ]
-    return [PanelGroup(title, "", panels)]
+    return [PanelGroup(title, "", _show_wrong_signs(maps, added, true, maps.brain, limit))]
 
 
 def _take_detail(maps: PictureMaps, effect: Volume) -> Volume:
@@ -228,7 +223,7 @@ def _take_detail(maps: PictureMaps, effect: Volume) -> Volume:
 
 def _make_test_groups(maps: PictureMaps, limit: float) -> "list[PanelGroup]":
     """Return the panels of the test at half the resolution; [] if the contrast was not tested."""
-    from bids_sr.report.figures.result_picture import PanelGroup, find_wrong_signs
+    from bids_sr.report.figures.result_picture import PanelGroup
 
     path = maps.half_resolution
     half = None if path is None else load_half_resolution_maps(path)
@@ -244,7 +239,6 @@ def _make_test_groups(maps: PictureMaps, limit: float) -> "list[PanelGroup]":
         volume.like(beyond_nyquist(volume.data, factor)) for volume in (recovered, acquired)
     )
     size = maps.result.acquired
-    crosses = find_wrong_signs(added, true, half.mask, limit)
     return [
         PanelGroup(
             "Half-resolution test",
@@ -255,14 +249,20 @@ def _make_test_groups(maps: PictureMaps, limit: float) -> "list[PanelGroup]":
                 _make_panel(maps, "acquired", size, acquired),
             ],
         ),
-        PanelGroup(
-            "Tested detail",
-            "",
-            [
-                _make_panel(maps, "added", "× wrong sign", added, crosses=crosses),
-                _make_panel(maps, "true", "", true),
-            ],
-        ),
+        PanelGroup("Tested detail", "", _show_wrong_signs(maps, added, true, half.mask, limit)),
+    ]
+
+
+def _show_wrong_signs(
+    maps: PictureMaps, added: Volume, true: Volume, brain: MaskArray, limit: float
+) -> "list[PicturePanel]":
+    """Return panels of added detail, with a cross at each wrong sign, and of the true detail."""
+    from bids_sr.report.figures.result_picture import find_wrong_signs
+
+    crosses = find_wrong_signs(added, true, brain, limit)
+    return [
+        _make_panel(maps, "added", "× wrong sign", added, crosses=crosses),
+        _make_panel(maps, "true", "", true),
     ]
 
 

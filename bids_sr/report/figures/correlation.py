@@ -51,7 +51,10 @@ def correlation_figure(
             (Cut(axis=axis, position_mm=position_mm, box=enlarged_box), None),
         ]
     threshold = display_threshold(maps[first_series], scene.mask)
-    peaks = {name: _highest_value(image, scene.roi) for name, image in maps.items()}
+    peaks = {}
+    for name, image in maps.items():
+        roi_values = _select_values(image, scene.roi)
+        peaks[name] = float(np.max(roi_values[np.isfinite(roi_values)], initial=-1.0))
     scale_end = max(threshold + _MIN_SCALE_RANGE, math.ceil(10 * max(peaks.values())) / 10)
     rows: list[PanelRow] = []
     for name, image in maps.items():
@@ -99,15 +102,6 @@ def display_threshold(first_map: Volume, mask: Volume) -> float:
     median = float(np.median(finite_values))
     sd = _MAD_TO_SD * float(np.median(np.abs(finite_values - median)))
     return round(float(np.clip(median + 2 * sd, CC_DISPLAY.threshold, ACTIVE_CC)), 2)
-
-
-def _highest_value(image: Volume, roi: Volume) -> float:
-    """Return the highest value of a map in the region of interest; -1 if no value is finite.
-
-    Both images may have different grids.
-    """
-    roi_values = _select_values(image, roi)
-    return float(np.max(roi_values[np.isfinite(roi_values)], initial=-1.0))
 
 
 def _select_values(image: Volume, mask: Volume) -> Array:

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -92,12 +92,16 @@ def viewer_html(
         return Markup("")
     statistic = display.statistic
     minimum = _SMALLEST_VALUES.get(statistic, 0.0)
-    encoded = _encode_maps(maps, display, max_bytes)
+    volumes, limits, omitted_names = _encode_maps(maps, display, max_bytes)
     (first_contrast, first_smoothing), first_maps = next(iter(maps.items()))
     series = list(
         dict.fromkeys(name for maps_by_series in maps.values() for name in maps_by_series)
     )
     digits = _N_DECIMALS.get(statistic, 2)
+    # positions are fractions of the field of view in RAS orientation
+    shape = slices.reorient_to_ras(background).data.shape
+    peak = peak_voxel(next(iter(first_maps.values())), mask)
+    box = slices.bounding_box_mm(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
     content: dict[str, Any] = {
         "statistic": statistic,
         "least": minimum,
@@ -105,11 +109,11 @@ def viewer_html(
         "step": 10.0**-digits,
         "digits": digits,
         "threshold": display.threshold,
-        "limits": {"|".join(key): limit for key, limit in encoded.limits.items()},
+        "limits": {"|".join(key): limit for key, limit in limits.items()},
         "colors": list(MAP_COLORS),
         "tallest": _TALLEST_PX,
-        "contrasts": list(dict.fromkeys(contrast for contrast, _ in encoded.limits)),
-        "smoothings": list(dict.fromkeys(smoothing for _, smoothing in encoded.limits)),
+        "contrasts": list(dict.fromkeys(contrast for contrast, _ in limits)),
+        "smoothings": list(dict.fromkeys(smoothing for _, smoothing in limits)),
         "series": series,
         "titles": {**SERIES_TITLES, **current_labels()},
         "first": {
@@ -119,38 +123,34 @@ def viewer_html(
                 name for name in (first_series, "bspline", *series) if name in first_maps
             ),
         },
-        "at": _find_peak(next(iter(first_maps.values())), mask, background),
-        "box": _brain_box(mask),
-        "maps": encoded.volumes,
-        "files": {key: file for key, file in files.items() if key in encoded.volumes},
+        "at": [round((index + 0.5) / size, 5) for index, size in zip(peak, shape, strict=True)],
+        "box": [[round(float(end), 4) for end in side] for side in box.T],
+        "maps": volumes,
+        "files": {key: file for key, file in files.items() if key in volumes},
         "background": _encode_background(background, mask),
     }
     if mni is not None:
-        content["mni"] = _encode_mni(mni)
+        tenths = np.clip(np.rint(10 * mni), -(2**15), 2**15 - 1).astype("<i2")
+        encoded = base64.b64encode(tenths.tobytes()).decode("ascii")
+        content["mni"] = {"size": mni.shape[:3], "tenths": encoded}
     return render(
         "viewer",
         Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")),
         _threshold_text(display, minimum),
-        encoded.omitted_names,
+        omitted_names,
         bool(content["files"]),
         definitions,
     )
 
 
-class _EncodedMaps(NamedTuple):
-    """Maps that fit into the limit.
+def _encode_maps(
+    maps: _ViewerMaps, display: Display, max_bytes: int
+) -> tuple[dict[str, str], dict[tuple[str, str], float], list[str]]:
+    """Encode the maps that fit into the limit (bytes of base64).
 
-    `volumes` are encoded maps by `map_key`, and `limits` the ends of the color scales by contrast
-    and smoothing. `omitted_names` are contrasts and smoothing widths that were omitted.
+    Returns encoded maps by `map_key`, ends of the color scales by contrast and smoothing, and the
+    contrasts and smoothing widths that were omitted.
     """
-
-    volumes: dict[str, str]
-    limits: dict[tuple[str, str], float]
-    omitted_names: list[str]
-
-
-def _encode_maps(maps: _ViewerMaps, display: Display, max_bytes: int) -> _EncodedMaps:
-    """Encode the maps that fit into the limit (bytes of base64)."""
     minimum = _SMALLEST_VALUES.get(display.statistic, 0.0)
     description = (
         f"bids-sr preview: |{display.statistic}| < {minimum:g} set to 0, rounded to 8 bit;"
@@ -184,7 +184,7 @@ def _encode_maps(maps: _ViewerMaps, display: Display, max_bytes: int) -> _Encode
         free_bytes -= n_bytes
         volumes |= encoded_maps
         limits[contrast, smoothing] = round(limit, 3)
-    return _EncodedMaps(volumes, limits, omitted_names)
+    return volumes, limits, omitted_names
 
 
 def _choose_step(largest: float, threshold: float) -> float:
@@ -201,21 +201,6 @@ def _choose_step(largest: float, threshold: float) -> float:
 def map_key(contrast: str, smoothing: str, series: str) -> str:
     """Return the key of a map in the viewer."""
     return f"{contrast}|{smoothing}|{series}"
-
-
-def _find_peak(image: Volume, mask: Volume, background: Volume) -> list[float]:
-    """Return the position of a map's peak in the brain, as fractions of the RAS field of view."""
-    shape = slices.reorient_to_ras(background).data.shape
-    return [
-        round((index + 0.5) / size, 5)
-        for index, size in zip(peak_voxel(image, mask), shape, strict=True)
-    ]
-
-
-def _brain_box(mask: Volume) -> list[list[float]]:
-    """Return the brain's bounding box with a margin, as fractions of the RAS field of view."""
-    fractions = slices.bounding_box_mm(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
-    return [[round(float(end), 4) for end in side] for side in fractions.T]
 
 
 def _encode_background(background: Volume, mask: Volume) -> str:
@@ -240,12 +225,6 @@ def encode_image(image: Volume, *, slope: float, description: str = "") -> str:
     nifti.header.set_slope_inter(slope, 0)
     nifti.header["descrip"] = description.encode("ascii")
     return base64.b64encode(gzip.compress(nifti.to_bytes(), _GZIP_LEVEL, mtime=0)).decode("ascii")
-
-
-def _encode_mni(mni: Array) -> dict[str, Any]:
-    """Encode MNI coordinates (mm; X, Y, Z, 3) in tenths of a millimeter for the viewer."""
-    tenths = np.clip(np.rint(10 * mni), -(2**15), 2**15 - 1).astype("<i2")
-    return {"size": mni.shape[:3], "tenths": base64.b64encode(tenths.tobytes()).decode("ascii")}
 
 
 def _threshold_text(display: Display, minimum: float) -> str:

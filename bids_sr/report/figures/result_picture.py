@@ -130,9 +130,10 @@ def render_picture(
         )
         for group in groups
     ]
-    return render(
-        "picture", _render_locator(background, square), rendered, f"{limit:g}", unit, _render_bar()
-    )
+    colors = _encode_png(_color(np.linspace(1, -1, 64)[:, None], 1.0))
+    bar = Markup('<img class="bar" src="{}" alt="">').format(colors)
+    locator = _render_locator(background, square)
+    return render("picture", locator, rendered, f"{limit:g}", unit, bar)
 
 
 def _render_panel(
@@ -219,12 +220,6 @@ def _render_locator(background: Volume, square: Square) -> Markup:
         n=square.side,
         line=width / 60,
     )
-
-
-def _render_bar() -> Markup:
-    """Render the colors of the scale, the largest value on top."""
-    bar = _encode_png(_color(np.linspace(1, -1, 64)[:, None], 1.0))
-    return Markup('<img class="bar" src="{}" alt="">').format(bar)
 
 
 def _color(values: Array, limit: float) -> Array:

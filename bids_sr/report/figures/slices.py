@@ -267,7 +267,12 @@ def image_figure(
         for row_label, _ in rows
     ]
     panel_rows = [panels for _, panels in rows]
-    left_inch = _EDGE_INCH + max(map(_measure_label, row_labels))
+    label_inches = [
+        _LABEL_MARGIN_INCH + _CHARACTER_INCH * max(map(len, row_label.split("\n")))
+        for row_label in row_labels
+        if row_label
+    ]
+    left_inch = _EDGE_INCH + max(label_inches, default=0.0)
     heights = _fit_heights(panel_rows, left_inch, tallest_inch)
     title_heights = [
         _TITLE_INCH if any(panel.title for panel in panels) else 0.0 for panels in panel_rows
@@ -314,13 +319,6 @@ def image_figure(
             color=canvas.INK,
         )
     return fig
-
-
-def _measure_label(row_label: str) -> float:
-    """Return the approximate width of a wrapped label with its margins (inches); 0 for ""."""
-    if not row_label:
-        return 0.0
-    return _LABEL_MARGIN_INCH + _CHARACTER_INCH * max(map(len, row_label.split("\n")))
 
 
 def _fit_heights(
