@@ -31,6 +31,7 @@ def describe_held_out(card: Mapping[str, object]) -> str:
         }
         clauses.append(_score_text(f"{method} − {name}", differences, sign="+"))
     spans = (as_list(as_mapping(part).get("slices")) for part in as_list(held_out.get("parts")))
+    # models of version 0.2 and earlier list the slices of a pair directly
     n_slices = len(as_list(held_out.get("slices"))) or sum(
         int(as_number(last) - as_number(first)) for first, last in spans
     )

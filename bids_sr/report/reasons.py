@@ -84,11 +84,13 @@ def list_reasons(
         )
         if not reference:
             sentences.append(Statement.PRECISION)
-        sentences.append(Statement.BLIND_SPOT)
-    smoothness = next((row.value for row in rows if row.statistic == SMOOTHNESS), math.nan)
-    if smoothness <= MAX_SMOOTHNESS:
-        fwhm, limit = number(smoothness, ".1f"), f"{MAX_SMOOTHNESS:g}"
-        sentences[-1] += " " + Statement.SHARP_RUN.format(fwhm=fwhm, limit=limit)
+        smoothness = next((row.value for row in rows if row.statistic == SMOOTHNESS), math.nan)
+        sharp = ""
+        # a run that is too smooth is the reason why its contrasts are not testable
+        if smoothness <= MAX_SMOOTHNESS:
+            fwhm, limit = number(smoothness, ".1f"), f"{MAX_SMOOTHNESS:g}"
+            sharp = " " + Statement.SHARP_RUN.format(fwhm=fwhm, limit=limit)
+        sentences.append(f"{Statement.BLIND_SPOT}{sharp}")
         conditions = list_single_splits(rows)
         if across_runs:
             sentences.append(Statement.TWO_RUNS)
