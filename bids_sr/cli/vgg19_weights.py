@@ -11,7 +11,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,8 +46,7 @@ def install_requested_weights(settings: Settings) -> Settings:
     is_used = settings.selection.analysis_level == "participant" and not settings.run.reports_only
     if source is None or not is_used:
         return settings
-    superres = replace(settings.superres, vgg_weights=install_vgg19(source))
-    return replace(settings, superres=superres)
+    return settings.with_values(superres={"vgg_weights": install_vgg19(source)})
 
 
 class _DownloadFailed(Exception):

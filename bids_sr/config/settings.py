@@ -71,6 +71,14 @@ class Settings:
         """Read settings from a file written by `to_toml`."""
         return cls.from_mapping(read_toml(path))
 
+    def with_values(self, **groups: Mapping[str, object]) -> Self:
+        """Return settings with other values, as ``group={name: value}``."""
+        changes: dict[str, Any] = {
+            group: dataclasses.replace(getattr(self, group), **values)
+            for group, values in groups.items()
+        }
+        return dataclasses.replace(self, **changes)
+
     def to_toml(self) -> str:
         """Return the text of the settings file.
 

@@ -139,7 +139,7 @@ def _survey_participants(settings: Settings, survey: Survey) -> None:
     is_split = bool(settings.anat.split) and not all(
         find_pretrained(superres, method) for method in superres.chosen
     )
-    everybody = replace(settings, selection=replace(selection, participant_label=()))
+    everybody = settings.with_values(selection={"participant_label": ()})
     labels, index = open_dataset(everybody if is_split else settings)
     selected = labels
     if is_split:

@@ -150,8 +150,7 @@ def _run(arguments: Sequence[str]) -> int:
     folders = [str(options.bids_dir), str(options.output_dir)]
     settings = parse_settings([*folders, "participant", *program_options])
     if settings.resources.nprocs is None:
-        resources = dataclasses.replace(settings.resources, nprocs=DEFAULT_CPUS)
-        settings = dataclasses.replace(settings, resources=resources)
+        settings = settings.with_values(resources={"nprocs": DEFAULT_CPUS})
     # nodes may have no network, so that weights are installed before the submission
     settings = install_requested_weights(settings).resolve(run_uuid="")
     for line in make_config_lines(settings):
@@ -173,8 +172,8 @@ def _run(arguments: Sequence[str]) -> int:
     # The data set has been validated here. Tasks would validate all participants again, which is
     # only necessary if runs were skipped, so that the tasks skip them as well.
     skips_validation = settings.selection.skip_bids_validation or not plan.skipped
-    selection = dataclasses.replace(settings.selection, skip_bids_validation=skips_validation)
-    settings_toml = dataclasses.replace(settings, selection=selection).to_toml()
+    selection = {"skip_bids_validation": skips_validation}
+    settings_toml = settings.with_values(selection=selection).to_toml()
     if options.print_only:
         return _print_scripts(submission, settings_toml, active)
     keep_split(settings, plan.split_subjects)
@@ -218,12 +217,10 @@ def _check(settings: Settings, site: Site) -> "Plan":
     from bids_sr.survey.preflight.plan_text import notes
     from bids_sr.workflows.call_checks import check
 
-    limit_gb = settings.resources.mem_gb
-    # the memory of the submitting machine is not relevant
-    resources = dataclasses.replace(
-        settings.resources, mem_gb=_NO_LIMIT_GB if limit_gb is None else limit_gb
-    )
-    plan = check(dataclasses.replace(settings, resources=resources))
+    limited = settings
+    if settings.resources.mem_gb is None:  # the memory of the submitting machine is not relevant
+        limited = settings.with_values(resources={"mem_gb": _NO_LIMIT_GB})
+    plan = check(limited)
     problems = [str(problem) for problem in plan.problems]
     problems += _find_option_problems(settings, site)
     paths = [settings.paths.bids_dir, settings.paths.output_dir, *_list_paths(settings)]
@@ -386,20 +383,15 @@ def _compute_digest(
     are appended; without them, the digest is the start of the digest with any of them, because
     finished networks do not change.
     """
-    labels = settings.selection.participant_label if subject is None else ()
-    settings = dataclasses.replace(
-        settings,
-        selection=dataclasses.replace(
-            settings.selection,
-            participant_label=labels,
-            skip_bids_validation=False,
-            bids_database_dir=None,
-        ),
-        paths=dataclasses.replace(settings.paths, work_dir=None),
-        run=dataclasses.replace(settings.run, verbose=0),
-        resources=dataclasses.replace(
-            settings.resources, nprocs=1, mem_gb=None, omp_nthreads=1, device="auto"
-        ),
+    settings = settings.with_values(
+        selection={
+            "participant_label": settings.selection.participant_label if subject is None else (),
+            "skip_bids_validation": False,
+            "bids_database_dir": None,
+        },
+        paths={"work_dir": None},
+        run={"verbose": 0},
+        resources={"nprocs": 1, "mem_gb": None, "omp_nthreads": 1, "device": "auto"},
     )
     lines = [settings.to_toml()]
     if subject is not None:
@@ -509,8 +501,7 @@ def _make_request(
     n_gpus = int(settings.resources.device == "cuda") if options.gpus is None else options.gpus
     if settings.resources.device == "auto":
         device: Device = "cuda" if n_gpus else "cpu"
-        resources = dataclasses.replace(settings.resources, device=device)
-        settings = dataclasses.replace(settings, resources=resources)
+        settings = settings.with_values(resources={"device": device})
     estimates = {member.label: member.estimate(settings) for member in members}
     costs = [
         (

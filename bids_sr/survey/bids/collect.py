@@ -581,7 +581,7 @@ def _is_pair_excluded_by_factor(
     requested_factor = superres.factor_by_axis
     if requested_factor is None or superres.force or settings.evaluation.retrospective is not None:
         return False
-    unconstrained = replace(settings, superres=replace(superres, factor=()))
+    unconstrained = settings.with_values(superres={"factor": ()})
     with Findings():
         pair, _ = _choose_pairs(bold, t2starw_headers, unconstrained)
     return pair is not None and pair.factor[:2] != requested_factor[:2]

@@ -1,7 +1,6 @@
 """Temporal filters that leave more of the response to events than the filter of the settings."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import replace
 
 from bids_sr.config import Settings
 from bids_sr.glm.type_information import LEAST_OBSERVED_SHARE
@@ -70,7 +69,7 @@ def _iterate_filters(settings: Settings, duration: float, tr: float) -> Iterator
         faster_bands = [(lowest, high) for high in _iterate_upper_cutoffs(highest, tr)]
         for low, high in slower_bands + faster_bands:
             yield _MilderFilter(
-                settings=replace(settings, activation=replace(activation, band_pass=(low, high))),
+                settings=settings.with_values(activation={"band_pass": (low, high)}),
                 description=f"a pass band with periods of {1 / high:.2g} to {1 / low:.0f} s",
                 option=f"--band-pass {low:g} {high:g}",
             )
@@ -78,19 +77,19 @@ def _iterate_filters(settings: Settings, duration: float, tr: float) -> Iterator
         for order in range(activation.legendre_order - 1, 0, -1):
             drift = f"legendre:{order}"
             yield _MilderFilter(
-                settings=replace(settings, activation=replace(activation, drift=drift)),
+                settings=settings.with_values(activation={"drift": drift}),
                 description=f"polynomials up to order {order}",
                 option=f"--set activation.drift={drift}",
             )
     elif activation.high_pass:
         for cutoff in _iterate_cutoffs(activation.high_pass, duration):
             yield _MilderFilter(
-                settings=replace(settings, activation=replace(activation, high_pass=cutoff)),
+                settings=settings.with_values(activation={"high_pass": cutoff}),
                 description=f"a high-pass cutoff of {1 / cutoff:.0f} s",
                 option=f"--set activation.high_pass={cutoff:g}",
             )
         yield _MilderFilter(
-            settings=replace(settings, activation=replace(activation, high_pass=None)),
+            settings=settings.with_values(activation={"high_pass": None}),
             description="a straight line instead of the high-pass filter",
             option="--set activation.high_pass=none",
         )

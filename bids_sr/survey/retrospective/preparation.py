@@ -15,7 +15,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -475,27 +474,20 @@ def _redirect_settings(settings: Settings, subjects: Sequence[Subject]) -> Setti
     """Return the settings of the same call on the downsampled data set of these participants."""
     data_dir, truth_dir = _get_output_dirs(settings)
     work_dir = settings.paths.work_dir
-    return replace(
-        settings,
-        paths=replace(
-            settings.paths, bids_dir=data_dir, work_dir=work_dir and work_dir / "retrospective"
-        ),
-        selection=replace(
-            settings.selection,
-            participant_label=tuple(subject.label for subject in subjects),
-            session_label=(),
-            task_id=(),
-            run_id=(),
-            bids_filter_file=None,
-            bids_database_dir=None,
-        ),
-        superres=replace(settings.superres, factor=retrospective_factor(settings)),
+    return settings.with_values(
+        paths={"bids_dir": data_dir, "work_dir": work_dir and work_dir / "retrospective"},
+        selection={
+            "participant_label": tuple(subject.label for subject in subjects),
+            "session_label": (),
+            "task_id": (),
+            "run_id": (),
+            "bids_filter_file": None,
+            "bids_database_dir": None,
+        },
+        superres={"factor": retrospective_factor(settings)},
         # the given number of dummy scans was removed from the downsampled runs
-        preprocessing=replace(
-            settings.preprocessing,
-            dummy_scans=None if settings.preprocessing.dummy_scans is None else 0,
-        ),
-        evaluation=replace(settings.evaluation, truth=str(truth_dir), retrospective=None),
+        preprocessing={"dummy_scans": None if settings.preprocessing.dummy_scans is None else 0},
+        evaluation={"truth": str(truth_dir), "retrospective": None},
     )
 
 
