@@ -29,7 +29,7 @@ from bids_sr.report.figure_steps import (
     registration as registration_figures,
     series as series_figures,
 )
-from bids_sr.report.figure_steps.run_maps import SceneImages
+from bids_sr.report.figure_steps.run_maps import SceneImages, correlation_cost
 from bids_sr.survey.bids.inputs import BoldRun, Pair, Subject
 from bids_sr.survey.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.workflows.evaluate_run import RunEvaluation
@@ -249,7 +249,7 @@ def _draw_run_maps(run: ReportedRun, outputs: Outputs) -> None:
             images,
             series_names=run.plan.stored_names,
         )
-        expect_cost(network_drawings, networks_figures.networks_cost(run.plan.contrasts))
+        expect_cost(network_drawings, correlation_cost(run.plan.contrasts))
         outputs.store_figures(network_drawings)
     conditions = single_conditions(run.plan.contrasts)
     has_quarter = "cc" in run.plan.maps.kinds and "quarter" in run.plan.maps.thresholds

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 
 from bids_sr.engine.artifacts import Map
 from bids_sr.engine.step_memory import MAPS
-from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.steps.region_growth import select_contrasts
-from bids_sr.io.run_time import RunTime
 from bids_sr.report.figure_step import FigureDrawing, figure
-from bids_sr.report.figure_steps import run_maps as run_maps_figures
-from bids_sr.report.figure_steps.run_maps import SceneImages
+from bids_sr.report.figure_steps.run_maps import (
+    SceneImages,
+    correlation_cost,
+    draw_correlations,
+)
 from bids_sr.report.sections import FigureSpec
 
 
@@ -35,7 +36,7 @@ from bids_sr.report.sections import FigureSpec
         tables=("activation",),
     ),
     memory=MAPS,
-    cost=lambda contrasts: RunTime(always=0.5, high=0.1 * count_mapped(contrasts)),
+    cost=correlation_cost,
 )
 def draw_correlation(
     maps: list[Map],
@@ -44,24 +45,10 @@ def draw_correlation(
     series_names: Sequence[str],
     contrasts: Contrasts,
 ) -> Iterator[FigureDrawing]:
-    """Draw the cross-correlation maps of each condition at each smoothing width.
-
-    The figures contain the acquired, B-spline and measured series, and the methods.
-    """
+    """Draw the cross-correlation maps of each condition; see `draw_correlations`."""
     from bids_sr.report.figures.correlation import correlation_figure
-    from bids_sr.report.figures.maps import CC_DISPLAY
 
-    scene = images.scene()
     conditions = select_contrasts(contrasts)
-    statmaps = run_maps_figures.sort_maps(maps).stats
-    for (contrast, stat, fwhm_mm), maps_by_series in statmaps.items():
-        if stat == CC_DISPLAY.statistic and contrast in conditions:
-            volumes = run_maps_figures.load_displayed_maps(maps_by_series, series_names)
-            drawing = correlation_figure(volumes, scene)
-            yield FigureDrawing(
-                "correlation",
-                drawing,
-                contrast=contrast,
-                fwhm_mm=fwhm_mm,
-                input_fwhm_mm=run_maps_figures.find_input_smoothing(maps_by_series),
-            )
+    return draw_correlations(
+        "correlation", correlation_figure, maps, images, series_names, conditions
+    )

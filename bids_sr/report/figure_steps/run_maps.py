@@ -1,15 +1,21 @@
 """Maps of a run, sorted by contrast, statistic, smoothing and series for figures."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bids_sr.engine.artifacts import Derivative, Image, Mask, Volume
+from bids_sr.glm.connectivity_seeds import count_mapped
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.steps.map_comparison import SortedMaps, read_input_smoothing, sort_maps_of_run
 from bids_sr.io.frozen import frozen
+from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED, get_kind
+from bids_sr.report.figure_step import FigureDrawing
 from bids_sr.report.figure_steps.display_grids import read_grid, resample_to
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from bids_sr.report.figures.maps import Display, Scene
 
 _DISPLAYED_SERIES = (ACQUIRED, "bspline")
@@ -76,6 +82,36 @@ def load_displayed_maps(
     """Return the volumes of the maps that are drawn, by series in display order."""
     names = displayed_series(maps_by_series, series_names)
     return {name: maps_by_series[name].volume for name in names}
+
+
+def draw_correlations(
+    figure_name: str,
+    draw: "Callable[[Mapping[str, Volume], Scene], Figure]",
+    maps: Iterable[Derivative],
+    images: "SceneImages",
+    series_names: Sequence[str],
+    contrasts: Collection[str] | None = None,
+) -> Iterator[FigureDrawing]:
+    """Draw the correlation maps of each contrast or seed at each smoothing width.
+
+    The figures contain the acquired, B-spline and measured series, and the methods. `contrasts`
+    are drawn; None for all.
+    """
+    scene = images.scene()
+    for (contrast, stat, fwhm_mm), maps_by_series in sort_maps(maps).stats.items():
+        if stat == "cc" and (contrasts is None or contrast in contrasts):
+            yield FigureDrawing(
+                figure_name,
+                draw(load_displayed_maps(maps_by_series, series_names), scene),
+                contrast=contrast,
+                fwhm_mm=fwhm_mm,
+                input_fwhm_mm=find_input_smoothing(maps_by_series),
+            )
+
+
+def correlation_cost(contrasts: Contrasts) -> RunTime:
+    """Return the processor time of `draw_correlations`, which depends on the mapped contrasts."""
+    return RunTime(always=0.5, high=0.1 * count_mapped(contrasts))
 
 
 def displayed_series(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
