@@ -50,8 +50,7 @@ def _refuse_missing_mounts(settings: Settings) -> None:
     with Findings() as found:
         check_dataset_mount(settings.paths.bids_dir)
         check_output_mount(settings.paths.output_dir)
-    if found.problems:
-        raise UsageError("\n".join(map(str, found.problems)))
+    found.raise_problems()
 
 
 def _refuse_foreign_output(settings: Settings) -> None:
@@ -65,8 +64,7 @@ def _refuse_foreign_output(settings: Settings) -> None:
 
     with Findings() as found:
         refuse_links_into_data(settings, labels=())
-    if found.problems:
-        raise UsageError("\n".join(map(str, found.problems)))
+    found.raise_problems()
     with Findings() as found:
         if (settings.paths.output_dir / "dataset_description.json").exists():
             check_owner(settings)

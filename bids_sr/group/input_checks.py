@@ -15,7 +15,7 @@ from bids_sr.engine.metric_rows import COLUMNS, MISSING, complete_table
 from bids_sr.glm.map_sidecars import PERCENT, SIGNAL_UNITS
 from bids_sr.group.input_maps import read_map_entry
 from bids_sr.io.atomic_files import read_text
-from bids_sr.survey.bids.findings import Findings, InputError, add_problem, is_downloaded
+from bids_sr.survey.bids.findings import Findings, add_problem, is_downloaded
 
 _HEAD = "\t".join(COLUMNS)
 _N_LABELS = list(COLUMNS).index("fwhm_mm")  # cells before the numbers
@@ -56,8 +56,7 @@ def require_readable(
                     problem = f"the file cannot be read ({reason or error})"
                 if problem and is_downloaded(path):
                     add_problem(path, problem, remedy_text(path))
-    if found.problems:
-        raise InputError(found.problems)
+    found.raise_problems()
 
 
 def require_units(maps: Iterable[Path]) -> None:
@@ -69,8 +68,7 @@ def require_units(maps: Iterable[Path]) -> None:
         for path in dict.fromkeys(maps):
             if problem := explain_unit(str(read_map_entry(path, "Units") or "")):
                 add_problem(path, problem, remedy_text(path))
-    if found.problems:
-        raise InputError(found.problems)
+    found.raise_problems()
 
 
 def explain_unit(unit: str) -> str:

@@ -136,11 +136,8 @@ class RunMaps:
 
     def drop_contrasts(self, contrasts: Collection[str]) -> "RunMaps":
         """Return a copy without the maps of some contrasts."""
-        maps = {
-            space: {key: name for key, name in space_maps.items() if key[0] not in contrasts}
-            for space, space_maps in self.maps.items()
-        }
-        return replace(self, maps=maps)
+        keys = {key for key in self.map_keys() if key[0] in contrasts}
+        return replace(self, maps=_drop_maps(self.maps, keys))
 
     def negate_contrasts(self, names: Mapping[str, str]) -> "RunMaps":
         """Return a copy that renames contrasts to the contrasts of opposite sign.
@@ -217,13 +214,13 @@ class _MapFiles:
         """Label of the participant, such as ``sub-01``."""
         return self.columns["participant"]
 
-    def drop_maps(self, keys: Collection[MapKey]) -> "_MapFiles":
-        """Return a copy without some maps, in any space."""
-        maps = {
-            space: {key: name for key, name in names.items() if key not in keys}
-            for space, names in self.maps.items()
-        }
-        return replace(self, maps=maps)
+
+def _drop_maps(maps: _MapsBySpace, keys: Collection[MapKey]) -> _MapsBySpace:
+    """Return a copy without some maps, in any space."""
+    return {
+        space: {key: name for key, name in names.items() if key not in keys}
+        for space, names in maps.items()
+    }
 
 
 def find_maps(
@@ -274,8 +271,9 @@ def find_maps(
         reasons = _find_outdated_maps(output_dir, files, source_runs)
         if reasons:
             outdated.append((files.participant, _outdated_text(files, reasons)))
-        current_files = files.drop_maps(reasons)
-        if current_files.maps[""]:
+        current_maps = _drop_maps(files.maps, reasons)
+        if current_maps[""]:
+            current_files = replace(files, maps=current_maps)
             combined.append(_locate_combined_maps(output_dir, current_files, source_runs))
     return DerivativeMaps(
         runs=sorted(runs.values(), key=attrgetter("name")),
@@ -412,8 +410,10 @@ def _locate_combined_maps(output_dir: Path, files: _MapFiles, runs: Sequence[Run
     `runs` are the runs of the participant and task; if the sidecar does not specify a boldref, the
     first of them defines the frame.
     """
-    effect_name = f"{files.participant}{_select_effect_name(files.maps)}"
-    sidecar = _read_map_metadata(output_dir, files.stem.parent / effect_name)
+    # an effect map, or if there is none, the first map
+    _, ending = min(files.maps[""].items(), key=lambda item: item[0][3] != "effect")
+    image = files.stem.parent / f"{files.participant}{ending}"
+    sidecar = _read_map_metadata(output_dir, image)
     boldref_uri = str(sidecar.get("SpatialReference", ""))
     boldref = output_dir / boldref_uri.removeprefix("bids::")
     frame_stem = boldref.with_name(boldref.name.removesuffix("_desc-hmc_boldref.nii.gz"))
@@ -421,17 +421,6 @@ def _locate_combined_maps(output_dir: Path, files: _MapFiles, runs: Sequence[Run
         first = next(iter(sort_runs(runs)), None)
         frame_stem = files.stem if first is None else first.folder / first.name
     return _locate_run_maps(files, frame_stem)
-
-
-def _select_effect_name(maps: _MapsBySpace) -> str:
-    """Return the name of an effect map in boldref space, without the participant label.
-
-    If there are only other maps, the name of the first map is returned.
-    """
-    return next(
-        (name for key, name in maps[""].items() if key[3] == "effect"),
-        next(iter(maps[""].values())),
-    )
 
 
 def _locate_run_maps(files: _MapFiles, frame_stem: Path | None = None) -> RunMaps:
@@ -540,30 +529,21 @@ def group_by_participant(collected: DerivativeMaps) -> dict[Task, list[Participa
 
     Stored combined maps are only used if they contain all sessions of the participant.
     """
-    all_runs = _nest_by_task_and_participant(collected.runs)
-    all_combined = _nest_by_task_and_participant(collected.combined)
+    # single runs and combined maps by participant
+    grouped: dict[Task, dict[str, tuple[list[RunMaps], list[RunMaps]]]] = defaultdict(
+        lambda: defaultdict(lambda: ([], []))
+    )
+    for maps in collected.all:
+        grouped[maps.task_key][maps.participant][maps.is_combined].append(maps)
     participants_by_task = {}
-    for task in dict.fromkeys([*all_runs, *all_combined]):
-        task_runs, task_combined = all_runs.get(task, {}), all_combined.get(task, {})
+    for task, maps_by_label in grouped.items():
         participants = []
-        for label in sorted({*task_runs, *task_combined}):
-            runs = task_runs.get(label, ())
-            combined = _select_maps_of_all_sessions(runs, task_combined.get(label, ()))
+        for _, (runs, task_combined) in sorted(maps_by_label.items()):
+            combined = _select_maps_of_all_sessions(runs, task_combined)
             if runs or combined is not None:
                 participants.append(ParticipantMaps(runs=runs, combined=combined))
         participants_by_task[task] = participants
     return participants_by_task
-
-
-def _nest_by_task_and_participant(
-    all_maps: Sequence[RunMaps],
-) -> dict[Task, dict[str, list[RunMaps]]]:
-    """Return maps by task and variant, and by participant label."""
-    nested: dict[Task, dict[str, list[RunMaps]]] = {}
-    for maps in all_maps:
-        task_maps = nested.setdefault(maps.task_key, {})
-        task_maps.setdefault(maps.participant, []).append(maps)
-    return nested
 
 
 def _select_maps_of_all_sessions(

@@ -95,6 +95,11 @@ class Findings:
         assert self._token is not None
         _CURRENT.reset(self._token)
 
+    def raise_problems(self) -> None:
+        """Raise `InputError` if there are problems."""
+        if self.problems:
+            raise InputError(self.problems)
+
 
 _CURRENT: ContextVar[Findings] = ContextVar("findings")
 
