@@ -6,6 +6,7 @@ the test at half the resolution.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -86,29 +87,33 @@ class GroupContents:
 
     def is_applied(self, task: str) -> bool:
         """Return whether the method was applied in a run of the task."""
-        reported = self.tables.reported
-        is_unapplied = (reported["statistic"] == APPLIED) & (reported["series"] == self.method)
-        n_unapplied = int((is_unapplied & (reported["task"] == task)).sum())
+        n_unapplied = _count_unapplied(task, self.tables.reported, self.method)
         return n_unapplied < sum(self.tasks.get(task, {}).values())
+
+
+def _count_unapplied(task: str, reported: pd.DataFrame, method: str) -> int:
+    """Return in how many runs of a task the method was not applied."""
+    cells = {"task": task, "statistic": APPLIED, "series": method}
+    return int((reported[list(cells)] == pd.Series(cells)).all(axis=1).sum())
 
 
 def list_screens(
     contents: GroupContents, *, alerts: Sequence[str] = (), use: Sequence[UseRow] = ()
-) -> Iterator[FirstScreen]:
-    """Yield the first screen of each task; the first has the alerts and the files to use."""
+) -> list[FirstScreen]:
+    """Return the first screen of each task; the first has the alerts and the files to use."""
     primary = contents.primary
     assessed = {row.task for row in primary}
-    others = [task for task in contents.tasks if task not in assessed]
-    for index, row in enumerate(primary):
-        yield _make_primary_screen(contents, row, *((alerts, use) if index == 0 else ((), ())))
-    for index, task in enumerate(others):
-        is_first = index == 0 and not primary
-        yield _make_tested_screen(contents, task, *((alerts, use) if is_first else ((), ())))
+    screens = [_make_primary_screen(contents, row) for row in primary]
+    screens += [
+        _make_tested_screen(contents, task) for task in contents.tasks if task not in assessed
+    ]
+    for screen in screens[:1]:
+        views = [replace(view, use=use) for view in screen.views]
+        screens[0] = replace(screen, alerts=alerts, views=views)
+    return screens
 
 
-def _make_primary_screen(
-    contents: GroupContents, row: ComparisonRow, alerts: Sequence[str], use: Sequence[UseRow]
-) -> FirstScreen:
+def _make_primary_screen(contents: GroupContents, row: ComparisonRow) -> FirstScreen:
     """Return the first screen of a primary comparison."""
     status = primary_status(row)
     return FirstScreen(
@@ -121,10 +126,8 @@ def _make_primary_screen(
                 sentence=write_primary(row),
                 kind={"more accurate": "good", "not more accurate": "bad"}.get(status, "idle"),
                 picture=_draw_maps(contents, row.task, row.variant, row.contrast),
-                use=use,
             )
         ],
-        alerts=alerts,
         heads=TableHeads(
             "Participant",
             [f"Does {row.series} explain more than the strongest baseline?"],
@@ -219,19 +222,27 @@ def _list_participants(contents: GroupContents, row: ComparisonRow) -> Iterator[
     for difference, participant, rival in ranked:
         value = float(values[participant])
         state: SupportState = "recovered" if difference > 0 else "not supported"
-        cell = AnswerCell(
-            mark=MARKS[state],
-            answer=ANSWERS[state],
-            reason=f"{series_text(rival)} {_percent(value - difference)}",
-            number=_percent(value).removesuffix("\N{NO-BREAK SPACE}%"),
-            interval=draw_interval(value, math.nan, math.nan, MARKS[state].css_class),
-        )
-        yield AnswerRow((participant,), (cell,))
+        reason = f"{series_text(rival)} {_percent(value - difference)}"
+        yield _make_row(participant, value, MARKS[state], ANSWERS[state], reason)
 
 
-def _make_tested_screen(
-    contents: GroupContents, task: str, alerts: Sequence[str], use: Sequence[UseRow]
-) -> FirstScreen:
+def _make_row(
+    participant: str, value: float, mark: AnswerMark, answer: str, reason: str = ""
+) -> AnswerRow:
+    """Return the row of a participant with a share as value."""
+    cell = AnswerCell(
+        mark=mark,
+        answer=answer,
+        reason=reason,
+        number=_percent(value).removesuffix("\N{NO-BREAK SPACE}%"),
+        interval=draw_interval(
+            value, math.nan, math.nan, mark.css_class, is_hollow=mark is _TESTED_MARK
+        ),
+    )
+    return AnswerRow((participant,), (cell,))
+
+
+def _make_tested_screen(contents: GroupContents, task: str) -> FirstScreen:
     """Return the first screen of a task without a primary comparison."""
     contrast, shares = select_tested(task, contents.tables.values, contents.method)
     run_counts = contents.tasks[task]
@@ -249,26 +260,11 @@ def _make_tested_screen(
                 sentence=" ".join(filter(None, sentences)),
                 kind="tested" if shares else "idle",
                 picture=_draw_maps(contents, task, MISSING, contrast or "all"),
-                use=use,
             )
         ],
-        alerts=alerts,
         heads=_TESTED_HEADS,
         rows=[
-            AnswerRow(
-                (participant,),
-                (
-                    AnswerCell(
-                        mark=_TESTED_MARK,
-                        answer="tested",
-                        reason="",
-                        number=_percent(share).removesuffix("\N{NO-BREAK SPACE}%"),
-                        interval=draw_interval(
-                            share, math.nan, math.nan, "unknown", is_hollow=True
-                        ),
-                    ),
-                ),
-            )
+            _make_row(participant, share, _TESTED_MARK, "tested")
             for participant, share in shares.items()
         ],
     )
@@ -326,16 +322,11 @@ def not_compared_text(task: str, values: pd.DataFrame, reported: pd.DataFrame, m
     Possible reasons are missing or uninformative references, and missing values of the method.
     """
     task_values = values[(values["task"] == task) & is_primary_metric(values)]
-    unapplied = (
-        (reported["statistic"] == APPLIED)
-        & (reported["series"] == method)
-        & (reported["task"] == task)
-    )
     if task_values.empty:
         reason = "there are no reference data"
     elif not np.isfinite(participant_columns(task_values)).any(axis=None):
         reason = "the reference data have no reproducible detail"
-    elif n_unapplied := unapplied.sum():
+    elif n_unapplied := _count_unapplied(task, reported, method):
         reason = f"{method} was not applied in {format_count(n_unapplied, 'run')}"
     else:
         reason = f"{method} has no defined values in the whole brain"
