@@ -128,10 +128,14 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
     figures = GroupFigures(folder=folder, start=content.names.tables)
     findings = verdicts.select_findings(content.comparisons, methods, content.tables.contrasts)
     comparisons = join([_exploratory_html(findings), _findings_html(content, findings, figures)])
+    primary_reasons = [
+        render("items", first_screen.list_primary_reasons(content, row)) for row in content.primary
+    ]
+    first = content.runs.iloc[0]
     return GroupPage(
         names=content.names,
         answer=_answer_html(content, folder),
-        reasons=join(_reasons_html(content, figures)),
+        reasons=join([*primary_reasons, *_accuracy_html(content, figures)]),
         participants=_participants_html(content),
         sections=(
             fold("comparisons", "Exploratory comparisons", comparisons, ["comparisons"]),
@@ -141,7 +145,11 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
             ),
         ),
         methods=_methods_text(content),
-        about=_list_facts(content),
+        about={
+            **content.about,
+            "Version of bids-sr that wrote the tables": first["version"] or "not recorded",
+            "Hash of the settings": first["digest"] or "not recorded",
+        },
     )
 
 
@@ -267,13 +275,6 @@ def _list_used_files(content: RunsContent, folder: Path) -> list[UseRow]:
         ),
     ]
     return [use for use in uses if (folder / use.file).exists()]
-
-
-def _reasons_html(content: RunsContent, figures: GroupFigures) -> Iterator[Markup]:
-    """Yield the reasons of the primary comparison of each task, and each participant's values."""
-    for row in content.primary:
-        yield render("items", first_screen.list_primary_reasons(content, row))
-    yield from _accuracy_html(content, figures)
 
 
 def _accuracy_html(content: RunsContent, figures: GroupFigures) -> Iterator[Markup]:
@@ -535,13 +536,3 @@ def _methods_text(content: RunsContent) -> str:
             f" {_DEFAULT_MARGIN_TEXT}"
         )
     return _METHODS_TEXT.format(method=content.method, margin=margin, maps="".join(map_texts))
-
-
-def _list_facts(content: RunsContent) -> dict[str, object]:
-    """Return the call, and the version and settings of the tables."""
-    first = content.runs.iloc[0]
-    return {
-        **content.about,
-        "Version of bids-sr that wrote the tables": first["version"] or "not recorded",
-        "Hash of the settings": first["digest"] or "not recorded",
-    }

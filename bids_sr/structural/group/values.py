@@ -8,6 +8,7 @@ averaged first, except in the tables over sessions.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -159,12 +160,12 @@ def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
     session_key = ["participant", "session", "protocol", "contrast", "region", "statistic"]
     session_means = quality_values.groupby([*session_key, "series"], sort=False)["value"].mean()
     wide_values = session_means.unstack("series")
-    if MEASURED not in wide_values:
-        return pd.DataFrame(columns=list(describe_columns("scans_protocols")))
-    errors = wide_values.drop(columns=MEASURED).sub(wide_values[MEASURED], axis=0).abs()
+    errors = wide_values.sub(wide_values.get(MEASURED, math.nan), axis=0).abs()
     protocol_question = ["protocol", *QUESTION]
     participant_errors = errors.groupby([*protocol_question, "participant"], sort=False).mean()
-    series_names = [name for name in list_series(values) if name in participant_errors]
+    series_names = [
+        name for name in list_series(values) if name in participant_errors and name != MEASURED
+    ]
     rows = []
     for question, question_errors in participant_errors.groupby(
         level=protocol_question, sort=False
@@ -189,13 +190,10 @@ def agreement_table(values: pd.DataFrame) -> pd.DataFrame:
 
     There is one row per class, series and unit (ml, and percent of the mean of both volumes).
     """
-    pairs = volume_pairs(values)
-    if pairs.empty:
-        return pd.DataFrame(columns=list(describe_columns("scans_agreement")))
     rows = []
-    for identifiers, series_pairs in pairs.groupby(VOLUME_KEY, sort=False):
+    for identifiers, series_pairs in volume_pairs(values).groupby(VOLUME_KEY, sort=False):
         changes = {
-            "ml": (series_pairs["volume"] - series_pairs["measured"]).to_numpy(),
+            "ml": (series_pairs["volume"] - series_pairs[MEASURED]).to_numpy(),
             "percent": series_pairs["percent"].dropna().to_numpy(),
         }
         for unit, change in changes.items():
@@ -213,21 +211,13 @@ def volume_pairs(values: pd.DataFrame) -> pd.DataFrame:
     The columns are contrast, region, series, participant, volume, measured, mean and percent
     (difference in percent of the mean of both). The table is empty if there are no pairs.
     """
-    participant_values = average_by_participant(values[values["statistic"] == VOLUME])
-    if MEASURED not in participant_values:
-        return pd.DataFrame()
-    tables = []
-    for name in list_series(values):
-        if name == MEASURED or name not in participant_values:
-            continue
-        volume_columns = ["volume", "measured"]
-        series_pairs = participant_values[[name, MEASURED]].set_axis(volume_columns, axis=1)
-        tables.append(series_pairs.reset_index().assign(series=name).dropna(subset=volume_columns))
-    if not tables:
-        return pd.DataFrame()
-    pairs = pd.concat(tables, ignore_index=True)
-    pairs["mean"] = (pairs["volume"] + pairs["measured"]) / 2
-    pairs["percent"] = percent_differences(pairs["volume"], pairs["measured"])
+    volumes = average_by_participant(values[values["statistic"] == VOLUME])
+    names = [name for name in list_series(values) if name != MEASURED]
+    wide_values = volumes.reindex(columns=[*names, MEASURED]).reset_index()
+    pairs = wide_values.melt([*QUESTION, "participant", MEASURED], names, "series", "volume")
+    pairs = pairs.dropna(subset=["volume", MEASURED]).reset_index(drop=True)
+    pairs["mean"] = (pairs["volume"] + pairs[MEASURED]) / 2
+    pairs["percent"] = percent_differences(pairs["volume"], pairs[MEASURED])
     return pairs
 
 
