@@ -7,7 +7,7 @@ together.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -158,15 +158,9 @@ class ParticipantSampling:
             remaining = [key for key in keys if key not in stored]
         if self.runs and remaining:
             parts.append(_combine_runs([_sample_run(run, remaining) for run in self.runs]))
-        contrasts = {contrast for part in parts for contrast in part.inside}
         return SampledMaps(
             effects={key: values for part in parts for key, values in part.effects.items()},
-            inside={
-                contrast: np.logical_and.reduce(
-                    [part.inside[contrast] for part in parts if contrast in part.inside]
-                )
-                for contrast in contrasts
-            },
+            inside=_intersect(parts, {contrast for part in parts for contrast in part.inside}),
             unusable={key: reason for part in parts for key, reason in part.unusable.items()},
             files={key: paths for part in parts for key, paths in part.files.items()},
         )
@@ -258,23 +252,27 @@ def _combine_runs(runs: Sequence[SampledMaps]) -> SampledMaps:
     """
     unusable = {key: reason for run in reversed(runs) for key, reason in run.unusable.items()}
     keys = {key: None for run in runs for key in run.effects if key not in unusable}
-    contrasts = {key[0] for key in keys}
     return SampledMaps(
         effects={
             key: _average([run.effects[key] for run in runs if key in run.effects]) for key in keys
         },
-        inside={
-            contrast: np.logical_and.reduce(
-                [run.inside[contrast] for run in runs if contrast in run.inside]
-            )
-            for contrast in contrasts
-        },
+        inside=_intersect(runs, {key[0] for key in keys}),
         unusable=unusable,
         files={
             key: tuple(path for run in runs for path in run.files.get(key, ()))
             for key in (*keys, *unusable)
         },
     )
+
+
+def _intersect(parts: Sequence[SampledMaps], contrasts: Iterable[str]) -> dict[str, Array]:
+    """Return the voxels (n,) of contrasts that are inside all parts with the contrast."""
+    return {
+        contrast: np.logical_and.reduce(
+            [part.inside[contrast] for part in parts if contrast in part.inside]
+        )
+        for contrast in contrasts
+    }
 
 
 def _average(effects: Sequence[Array]) -> Array:
