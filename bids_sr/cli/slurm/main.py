@@ -224,7 +224,7 @@ def _check(settings: Settings, site: Site) -> "Plan":
     problems = [str(problem) for problem in plan.problems]
     problems += _find_option_problems(settings, site)
     paths = [settings.paths.bids_dir, settings.paths.output_dir, *_list_paths(settings)]
-    paths += [Path(text) for text in (site.setup, site.container) if text and "://" not in text]
+    paths += _list_site_files(site).values()
     problems += scripts.find_invalid_names(site, paths)
     if problems:
         count = format_count(len(problems), "problem")
@@ -256,10 +256,22 @@ def _find_option_problems(settings: Settings, site: Site) -> list[str]:
             "run.clean_workdir: a requeued task would lose its completed steps; specify a new"
             " working directory with -w instead"
         )
-    for name, text in (("setup", site.setup), ("container", site.container)):
-        if text and "://" not in text and not Path(text).expanduser().exists():
-            problems.append(f"--{name} {text}: the file does not exist; check the path")
+    problems += [
+        f"--{name} {getattr(site, name)}: the file does not exist; check the path"
+        for name, path in _list_site_files(site).items()
+        if not path.exists()
+    ]
     return problems
+
+
+def _list_site_files(site: Site) -> dict[str, Path]:
+    """Return the files in options of the site, by name; a container may also be an address."""
+    options = {"setup": site.setup, "container": site.container}
+    return {
+        name: Path(text).expanduser()
+        for name, text in options.items()
+        if text and "://" not in text
+    }
 
 
 def _query_cluster(
@@ -347,10 +359,7 @@ def _make_submission(
             f"this cluster allows at most {largest_index} tasks per array",
             f"use --batch {max(2, math.ceil(len(labels) / largest_index))}",
         )
-    container, setup = (
-        str(Path(text).expanduser().absolute()) if text and "://" not in text else text
-        for text in (site.container, site.setup)
-    )
+    files = {name: str(path.absolute()) for name, path in _list_site_files(site).items()}
     # symbolic links are not resolved, because a link determines the environment
     program = Path(sys.executable).parent / "bids-sr"
     return Submission(
@@ -363,7 +372,7 @@ def _make_submission(
         request=request,
         training_request=training_request,
         group_request=group_request,
-        site=dataclasses.replace(site, setup=setup, container=container),
+        site=dataclasses.replace(site, **files),
         program=str(program) if not site.setup and program.exists() else "bids-sr",
         binds=tuple(_list_paths(settings)),
         database_dir=settings.selection.bids_database_dir,
