@@ -18,11 +18,11 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.tables import read_frame
 from bids_sr.io.word_lists import add_counts, enumerate_unique, format_count
 from bids_sr.report.evaluation_rows import series_text
+from bids_sr.report.run_summaries import VERDICT_SUFFIX
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_VERDICT_SUFFIX = "_desc-verdict_metrics.json"
 RESULTS_HEADING = "## Results"
 """Heading of the paragraphs in CITATION.md, which follow the methods text."""
 _STATES: Mapping[str, Statement] = {
@@ -71,7 +71,7 @@ def write_paragraphs(root: Path, label: str = "*") -> dict[str, str]:
     `label` is of the participant without ``sub-``; by default, all participants.
     """
     by_task: dict[str, list[_RunVerdict]] = {}
-    for file, entities in _find_files(root, label, _VERDICT_SUFFIX):
+    for file, entities in _find_files(root, label, VERDICT_SUFFIX):
         verdict = _RunVerdict(
             participant=entities["sub"],
             task=entities.get("task", ""),
