@@ -301,15 +301,14 @@ def _unknown_error_sentences(facts: ParticipantMap) -> list[str]:
     if facts.not_applied:
         names = enumerate_words(facts.not_applied)
         return [
-            f"There is no interval of the effect, because the reconstruction error is unknown:"
+            f"Intervals contain only noise, because the reconstruction error is unknown:"
             f" {facts.series} was not applied to {names} (zero filled)."
         ]
     reason = facts.no_error.rstrip(".")
     if not reason:
         return []
     return [
-        "There is no interval of the effect, because the reconstruction error is unknown."
-        f" {reason}."
+        f"Intervals contain only noise, because the reconstruction error is unknown. {reason}."
     ]
 
 

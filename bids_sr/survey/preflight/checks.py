@@ -379,6 +379,12 @@ def _complete_plan(plan: Plan, estimable_bolds: Collection[Path], settings: Sett
                 f"no requested contrast is computed for any participant. {lost[0]}",
                 "Correct the cause, or add `defaults` to map the runs one by one.",
             )
+    elif plan.over_runs:
+        refuse_option(
+            "--contrasts",
+            "contrasts over runs are computed from the linear model only",
+            "Add it with --set 'activation.kinds=[cc, glm]'.",
+        )
     unsplit = frozenset[Path]()
     if settings.evaluation.retrospective is not None:
         note_retrospective(plan.subjects, settings)

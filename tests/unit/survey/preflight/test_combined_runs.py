@@ -288,6 +288,8 @@ def test_impossible_terms_are_refused(maker, tmp_path):
         ("2*all@run-1 - thumb@run-1 - little@run-1 + thumb@run-2", "in run-1 cancel"),
     ):
         assert words in _refused(maker, tmp_path, "--contrasts", request)
+    options = ("--contrasts", "thumb@run-1 - thumb@run-2", "--set", "activation.kinds=[cc]")
+    assert "from the linear model only" in _refused(maker, tmp_path, *options)
 
 
 def test_terms_of_the_only_run_of_a_session_are_not_combined_in_it(maker, tmp_path):
