@@ -5,7 +5,8 @@ deleted.
 """
 
 import re
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 EARLIER = Path("sourcedata", "earlier")
@@ -23,7 +24,10 @@ def move_earlier_files(out: Path, stored: Collection[Path]) -> dict[str, list[st
     `stored` are the files that were stored by this call. Returns the names of moved files by run.
     """
     runs = {run_prefix(path.name) for path in stored} - {""}
-    stored_labels = {frozenset(_split_name(path)) for path in stored if path.suffix != ".json"}
+    stored_labels = defaultdict[Path, set[frozenset[str]]](set)
+    for path in stored:
+        for folder in path.parents if path.suffix != ".json" else ():
+            stored_labels[folder].add(frozenset(_split_name(path)))
     moved_names: dict[str, list[str]] = {}
     for path in sorted(_list_participant_files(stored, out)):
         run = run_prefix(path.name)
@@ -44,7 +48,11 @@ def run_prefix(name: str) -> str:
 
 
 def _list_participant_files(stored: Collection[Path], root: Path) -> set[Path]:
-    """Return all files below `root` in the directories of participants with stored files."""
+    """Return all files below `root` in the directories of participants with stored files.
+
+    These include the series that earlier calls exported to other data sets, without the anatomical
+    images there, which are shared by all runs.
+    """
     subject_folders = set()
     for path in stored:
         folder_names = path.relative_to(root).parts if path.is_relative_to(root) else ()
@@ -53,20 +61,28 @@ def _list_participant_files(stored: Collection[Path], root: Path) -> set[Path]:
         )
         if subject_index is not None:
             subject_folders.add(root.joinpath(*folder_names[: subject_index + 1]))
+            subject_folders.update(
+                root.glob(f"derivatives/bids-sr-*/{folder_names[subject_index]}/**/func")
+            )
     return {path for folder in subject_folders if folder.is_dir() for path in folder.rglob("*.*")}
 
 
-def _find_obsolete_sidecars(path: Path, stored_labels: Collection[frozenset[str]]) -> set[Path]:
+def _find_obsolete_sidecars(
+    path: Path, stored_labels: Mapping[Path, Collection[frozenset[str]]]
+) -> set[Path]:
     """Return the sidecars that apply to a file and to no stored file.
 
-    `stored_labels` contains entities and suffix of each stored file, see `_split_name`.
+    `stored_labels` contains entities and suffix of each stored file, see `_split_name`, by each
+    folder above the file.
     """
     sidecars = [*path.parent.glob("*.json"), *path.parent.parent.glob("*.json")]
     return {
         sidecar
         for sidecar in sidecars
         if sidecar.name == f"{path.name}.json"  # sidecar of a figure
-        or _is_obsolete(_split_name(sidecar), _split_name(path), stored_labels)
+        or _is_obsolete(
+            _split_name(sidecar), _split_name(path), stored_labels.get(sidecar.parent, ())
+        )
     }
 
 

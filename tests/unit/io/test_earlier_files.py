@@ -21,6 +21,7 @@ OLD = (
     f"sub-01/func/{RUN}_contrast-other_stat-t_desc-sbl_statmap.nii.gz",
     f"sub-01/func/{RUN}_desc-evaluation_metrics.tsv",
     f"derivatives/bids-sr-sbl/sub-01/func/{RUN}_space-T1w_desc-preproc_bold.nii.gz",
+    f"derivatives/bids-sr-srgan/sub-01/func/{RUN}_desc-preproc_bold.nii.gz",
     f"sub-01/figures/{RUN}_desc-truth_bold.svg",
 )
 OLD_SIDECARS = (
@@ -28,8 +29,11 @@ OLD_SIDECARS = (
     f"sub-01/func/{RUN}_stat-t_desc-sblFwhm50_statmap.json",
     f"sub-01/{RUN}_contrast-other_statmap.json",
     f"sub-01/func/{RUN}_desc-evaluation_metrics.json",
+    # a stored file of this name is in another data set
+    f"derivatives/bids-sr-srgan/sub-01/func/{RUN}_desc-preproc_bold.json",
 )
 OTHERS = (
+    "derivatives/bids-sr-srgan/sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",
     "sub-01/func/sub-01_task-tap_run-2_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz",
     "sub-01/func/sub-01_task-tap_run-10_desc-sbl_bold.nii.gz",
     "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",
@@ -71,7 +75,7 @@ def test_files_of_the_run_from_earlier_calls_are_moved(tmp_path: Path, directory
     raw = (f"sub-01/func/{RUN}_bold.nii.gz",)
     write_files(tmp_path, raw)
     write_files(out, (*NEW, *SIDECARS, *OLD, *OLD_SIDECARS, *OTHERS))
-    stored = {out / name for name in NEW}
+    stored = {out / name for name in (*NEW, "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz")}
     set_aside_names = move_earlier_files(out, stored)
     assert {run: set(names) for run, names in set_aside_names.items()} == {
         RUN: {Path(name).name for name in OLD}
