@@ -185,8 +185,9 @@ class Pair:
             tables[name] = measure_regions(labels, effect, error_sd, noise_sd, fields)
             maps += self.resample(name, transform, effect, error_sd, noise_sd)
         labels = foci.label(grid, mask.data)
+        exact = {**self.place, "Covariance": np.zeros((6, 6)).tolist()}
         return [
-            self.contrast(maps, tables, labels, place) for place in ({"run-2": self.place}, {})
+            self.contrast(maps, tables, labels, {"run-2": place}) for place in (self.place, exact)
         ]
 
     def resample(self, name, transform, effect, error_sd, noise_sd):

@@ -660,7 +660,7 @@ def test_a_small_misplacement_is_no_difference(tmp_path, with_place):
     n_with_voxels = 0
     sizes = np.array([0.5, np.deg2rad(0.5)])
     place = {
-        "Covariance": np.diag(np.repeat(sizes**2 / 3, 3)).tolist(),
+        "Covariance": (with_place * np.diag(np.repeat(sizes**2 / 3, 3))).tolist(),
         "Center": middle.tolist(),
     }
 
@@ -711,7 +711,7 @@ def test_a_small_misplacement_is_no_difference(tmp_path, with_place):
             tmp_path,
             maps,
             [term(1, "run-2"), term(-1, "run-1")],
-            {"run-2": place} if with_place else None,
+            {"run-2": place},
         )
         n_with_voxels += bool(change["sblFdr"].volume.data[3:-3, 3:-3, 3:-3].any())
     if with_place:
