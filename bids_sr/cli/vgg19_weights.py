@@ -130,7 +130,7 @@ def _convert_weights(source: Path, digits: str, name: str, *, is_download: bool)
 
     `name` is the path or address in messages.
     """
-    from bids_sr.sr.networks import ChecksumError, convert_vgg19
+    from bids_sr.sr.networks.vgg19 import ChecksumError, convert_vgg19
 
     try:
         return convert_vgg19(source, digits)
@@ -161,7 +161,7 @@ def _is_installed(target: Path) -> bool:
     """Return whether usable weights are already stored."""
     if not target.is_file():
         return False
-    from bids_sr.sr.networks import load_vgg19
+    from bids_sr.sr.networks.vgg19 import load_vgg19
 
     try:
         load_vgg19(target)

@@ -86,7 +86,8 @@ def _check_model_of_lowres(settings: Settings, subject: Subject, file: Path) -> 
     Grid and contrasts are taken from the first model, so only alignment, intensities and further
     models can differ.
     """
-    from bids_sr.sr.networks import SAME_GRID, joined_contrasts
+    from bids_sr.sr.networks.data.contrast_channels import joined_contrasts
+    from bids_sr.sr.networks.inference.apply_to_contrasts import SAME_GRID
 
     model_input = input_of_models(settings.superres)
     assert model_input is not None, (
@@ -109,7 +110,8 @@ def _check_model(settings: Settings, subject: Subject, header: Header, file: Pat
     defines the grid.
     """
     from bids_sr.sr.models.card import ModelError, read_card
-    from bids_sr.sr.networks import SAME_GRID, joined_contrasts
+    from bids_sr.sr.networks.data.contrast_channels import joined_contrasts
+    from bids_sr.sr.networks.inference.apply_to_contrasts import SAME_GRID
 
     contrasts = [pair.contrast for pair in subject.structural]
     model_text = f"sub-{subject.label} with --pretrained {file}"

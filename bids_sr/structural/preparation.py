@@ -45,7 +45,7 @@ from bids_sr.preproc.rigid import (
 from bids_sr.spatial import masks
 from bids_sr.spatial.matrices import downsample as downsample_kspace, interpolate
 from bids_sr.spatial.transforms import invert, rms_distance, voxel_centers
-from bids_sr.sr.networks import unit_range
+from bids_sr.sr.networks.data.contrast_channels import unit_range
 from bids_sr.structural.point_transforms import (
     PointTransform,
     compose,

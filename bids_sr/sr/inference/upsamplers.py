@@ -60,7 +60,7 @@ def _make_model_upsampler(name: str, acquired: UpsamplerInputs, model: LoadedMod
             f"the method {method.name} requires a whole run and cannot be applied to "
             "single volumes"
         )
-    from bids_sr.sr.networks import network_upsampler
+    from bids_sr.sr.networks.inference.network_upsampler import network_upsampler
 
     return network_upsampler(model, acquired)
 

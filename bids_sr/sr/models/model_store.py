@@ -23,13 +23,9 @@ from bids_sr.sr.models.model import NewModel, load_model, save_model
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.stopped_training import explain_stopped
 from bids_sr.sr.models.training_log import log_tsv
-from bids_sr.sr.networks import (
-    TrainingImages,
-    checksums,
-    make_settings_entry,
-    steps_at_stop,
-    train_network,
-)
+from bids_sr.sr.networks.data.images import TrainingImages, checksums
+from bids_sr.sr.networks.training.card_entries import make_settings_entry, steps_at_stop
+from bids_sr.sr.networks.training.trainer import train_network
 from bids_sr.sr.prior_maps.run_data import RunData
 from bids_sr.sr.prior_maps.tested_prior import estimate_tested_prior
 
@@ -63,7 +59,7 @@ def make_or_reuse_model(
 
     Raises `ModelError` if there is no model to reuse, or the model file is damaged, and
     `TrainingDiverged` or `InvalidInput` if training fails (see
-    `bids_sr.sr.networks.train_network`).
+    `bids_sr.sr.networks.training.trainer.train_network`).
     """
     name = request.method
     log = out_dir / f"{name}.tsv"

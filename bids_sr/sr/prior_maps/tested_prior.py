@@ -21,7 +21,7 @@ from bids_sr.sr.method import Method
 from bids_sr.sr.models.model import NewModel
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import LogRow
-from bids_sr.sr.networks import card_entries
+from bids_sr.sr.networks.training.card_entries import card_entries
 from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.prior_maps.calibration_fit import CalibrationFit, fit_calibration, unrefined_fit
 from bids_sr.sr.prior_maps.calibration_prior import add_patterns

@@ -37,7 +37,12 @@ from bids_sr.sr.models.request import (
     TrainingSettings,
     request_model,
 )
-from bids_sr.sr.networks import TrainingImage, TrainingImages, pair_image, volumes_of_run
+from bids_sr.sr.networks.data.images import (
+    TrainingImage,
+    TrainingImages,
+    pair_image,
+    volumes_of_run,
+)
 from bids_sr.sr.pair_scores import holdout_rows, slice_scores
 from bids_sr.sr.prior_maps.temporal_components import SeriesError, open_uncompressed
 from bids_sr.sr.recipe import MULTISLICE, Recipe

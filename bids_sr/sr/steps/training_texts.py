@@ -11,8 +11,8 @@ from bids_sr.sr.method import Method, get_method
 from bids_sr.sr.models.card import ModelCard, read_card, source_path, was_applied, weights_path
 from bids_sr.sr.models.request import ModelSettings, TrainingSettings
 from bids_sr.sr.models.stopped_training import MAX_LOSS_DB
-from bids_sr.sr.networks import (
-    N_VOLUMES,
+from bids_sr.sr.networks.data.images import N_VOLUMES
+from bids_sr.sr.networks.training_text import (
     data_text,
     images_text,
     training_sentences,

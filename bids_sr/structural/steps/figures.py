@@ -329,7 +329,7 @@ def explain_scans(
     from bids_sr.report.facts import card_html
     from bids_sr.report.figures.training import training_figure
     from bids_sr.sr.models.model import load_model
-    from bids_sr.sr.networks import explain_slice
+    from bids_sr.sr.networks.inference.apply_to_contrasts import explain_slice
     from bids_sr.structural.figures import explanation_figure
 
     scan_mask, fine_scans, affine = scans.scan_mask, scans.fine_scans, scans.scan_mask.affine

@@ -95,7 +95,8 @@ def train_on_scans(
     is used. `suffixes` are the contrasts of the heads. `anat_align` and `anat_scale` are recorded
     in the request for a model. Heads of the validation set of `split` are held out.
     """
-    from bids_sr.sr.networks import SAME_GRID, contrast_image
+    from bids_sr.sr.networks.data.contrast_channels import contrast_image
+    from bids_sr.sr.networks.inference.apply_to_contrasts import SAME_GRID
 
     heads_fine, heads_coarse, heads_masks = heads_fine or [], heads_coarse or [], heads_masks or {}
     n_contrasts = len(heads_fine) // max(1, len(heads_masks))
@@ -146,7 +147,8 @@ def super_resolve_scans(
     """
     from bids_sr.sr.models.compatibility import check_model
     from bids_sr.sr.models.model import load_model
-    from bids_sr.sr.networks import SAME_GRID, joined_contrasts, super_resolve_contrasts
+    from bids_sr.sr.networks.data.contrast_channels import joined_contrasts
+    from bids_sr.sr.networks.inference.apply_to_contrasts import SAME_GRID, super_resolve_contrasts
 
     model = load_model(model_file)
     check_model(

@@ -82,7 +82,7 @@ def select_untrained_slices(
 
     Slices are counted from 0 along the third axis.
     """
-    from bids_sr.sr.networks import contrast_image
+    from bids_sr.sr.networks.data.contrast_channels import contrast_image
     from bids_sr.structural.held_out import list_held_out_slices
 
     mask, fine_scans = scans.scan_mask, scans.fine_scans

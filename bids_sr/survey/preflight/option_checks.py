@@ -9,7 +9,7 @@ import shutil
 from bids_sr.config import Settings, SuperRes, machine
 from bids_sr.config.vgg19_weights import installed_vgg19
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks import missing_features_notice
+from bids_sr.sr.networks.missing_features import missing_features_notice
 from bids_sr.survey.bids.findings import (
     add_problem,
     count_problems,

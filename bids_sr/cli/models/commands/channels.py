@@ -28,7 +28,9 @@ from bids_sr.spatial import image_similarity
 from bids_sr.spatial.effective_resolution import effective_resolution
 from bids_sr.sr.method import Method, get_method, method_names_without_controls
 from bids_sr.sr.models.model import load_model
-from bids_sr.sr.networks import TrainingImage, contrast_image, super_resolve_contrasts
+from bids_sr.sr.networks.data.contrast_channels import contrast_image
+from bids_sr.sr.networks.data.images import TrainingImage
+from bids_sr.sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
 
 _MAX_AFFINE_ROUNDING = 1e-3  # mm, largest difference between affines of a grid due to rounding
 _MAX_INTENSITY_ROUNDING = 1e-3  # largest excess of a scaled intensity over 1 due to rounding

@@ -57,16 +57,10 @@ from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.compatibility import MAX_SIZE_DIFFERENCE
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import ModelRequest
-from bids_sr.sr.networks import (
-    SAME_GRID,
-    OutOfDeviceMemory,
-    TrainingDiverged,
-    TrainingImage,
-    TrainingImages,
-    check_images,
-    checksums,
-    train_network,
-)
+from bids_sr.sr.networks.data.images import TrainingImage, TrainingImages, check_images, checksums
+from bids_sr.sr.networks.inference.apply_to_contrasts import SAME_GRID
+from bids_sr.sr.networks.training.phase import OutOfDeviceMemory, TrainingDiverged
+from bids_sr.sr.networks.training.trainer import train_network
 
 
 def compare(options: CompareOptions) -> None:

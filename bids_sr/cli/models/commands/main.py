@@ -98,7 +98,7 @@ def _run(arguments: Sequence[str]) -> int:
         rate(options)
         return DONE
     from bids_sr.cli.models.commands import apply, compare, evaluate, series, show, train
-    from bids_sr.sr.networks import OutOfDeviceMemory, TrainingDiverged
+    from bids_sr.sr.networks.training.phase import OutOfDeviceMemory, TrainingDiverged
 
     try:
         match options:

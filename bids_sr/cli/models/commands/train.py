@@ -21,12 +21,10 @@ from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import LoadedModel, save_model
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import TENSORBOARD, log_tsv
-from bids_sr.sr.networks import (
-    TrainingImages,
-    missing_features_notice,
-    steps_at_stop,
-    train_network,
-)
+from bids_sr.sr.networks.data.images import TrainingImages
+from bids_sr.sr.networks.missing_features import missing_features_notice
+from bids_sr.sr.networks.training.card_entries import steps_at_stop
+from bids_sr.sr.networks.training.trainer import train_network
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_changes import (
     RecipeChange,

@@ -13,7 +13,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.notices import UsageError
 from bids_sr.sr.models.request import ModelRequest
-from bids_sr.sr.networks import TrainingImage, TrainingImages, check_images
+from bids_sr.sr.networks.data.images import TrainingImage, TrainingImages, check_images
 
 
 def read_images(options: TrainOptions, training: ModelRequest) -> tuple[TrainingImages, Factor]:
