@@ -29,7 +29,7 @@ from scipy.stats import binomtest
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.glm.steps.atlas_regions import AtlasOfRun
 from bids_sr.group.combination.run_combination import OPPOSITE_ACTIVE
-from bids_sr.group.combination.steps.combined_runs import contrast_runs
+from bids_sr.group.combination.steps.combined_runs import Combination, contrast_runs
 from bids_sr.group.combination.steps.contrasted_regions import contrast_regions
 from bids_sr.group.combination.steps.resampled_runs import (
     estimate_place_error,
@@ -232,23 +232,23 @@ class Pair:
 
     def contrast(self, maps, tables, labels, place_errors):
         """Return the maps of the difference by statistic, and its regions."""
-        common = {
-            "series_name": "sbl",
-            "over_runs": {"change": TERMS},
-            "calibrated": False,
-        }
         images, _ = contrast_runs(
             maps,
             place_errors,
             [],
             here=self.folder,
-            runs={
-                name: {"subject": "01", "task": "x", "run": name[-1], "datatype": "func"}
-                for name in tables
-            },
-            left_out={},
-            thresholds=["fdr"],
-            **common,
+            combination=Combination(
+                series_name="sbl",
+                runs={
+                    name: {"subject": "01", "task": "x", "run": name[-1], "datatype": "func"}
+                    for name in tables
+                },
+                left_out={},
+                missing_contrasts={},
+                thresholds=["fdr"],
+                calibrated=False,
+            ),
+            over_runs={"change": TERMS},
         )
         names = [f"region {number}" for number in range(1, labels.max() + 1)]
         atlas = Volume(labels, self.mask_hr.affine)
@@ -262,7 +262,9 @@ class Pair:
                 atlas_bold_hr=atlas,
                 atlas_labels=pd.DataFrame({"index": range(1, len(names) + 1), "name": names}),
             ),
-            **common,
+            series_name="sbl",
+            over_runs={"change": TERMS},
+            calibrated=False,
         )
         stats = {
             image.entities.get("stat", image.entities["desc"]): np.array(image.volume.data)

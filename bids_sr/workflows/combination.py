@@ -19,6 +19,7 @@ from bids_sr.group.combination.steps import (
     sibling_runs,
     tested_runs,
 )
+from bids_sr.group.combination.steps.combined_runs import Combination
 from bids_sr.io.frozen import frozen
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED, map_label, series_names
@@ -464,21 +465,21 @@ def _combine_series(
     missing_series = {
         name: f"the run has no series {series}" for name in group.runs if name not in runs
     }
-    skipped_runs = {**group.left_out, **missing_series}
-    is_calibrated = frame.is_calibrated(series)
-    run_entities = {name: run.plan.entities for name, run in runs.items()}
+    combination = Combination(
+        series_name=series,
+        runs={name: run.plan.entities for name, run in runs.items()},
+        left_out={**group.left_out, **missing_series},
+        missing_contrasts=group.missing_contrasts,
+        thresholds=settings.thresholds,
+        calibrated=frame.is_calibrated(series),
+    )
     maps, space_maps, rows = combined_runs.combine_maps(
         resampled_maps,
         first.fitted.bold_mask,
         tested_rows=tested_rows,
         run_agreement=agreement,
-        series_name=series,
+        combination=combination,
         contrasts=group.contrasts,
-        runs=run_entities,
-        left_out=skipped_runs,
-        missing_contrasts=group.missing_contrasts,
-        thresholds=settings.thresholds,
-        calibrated=is_calibrated,
         weights=settings.combine_weights,
     )
     has_error = any(mapped_series.error_maps is not None for mapped_series in run_maps)
@@ -486,7 +487,7 @@ def _combine_series(
         add_methods_text(
             Part.MAPS,
             combined_runs.describe_shared_error(
-                settings.smoothing, n_runs=len(runs), calibrated=is_calibrated
+                settings.smoothing, n_runs=len(runs), calibrated=combination.calibrated
             ),
         )
     regions = clusters = None
@@ -509,12 +510,8 @@ def _combine_series(
             place_errors,
             rows,
             agreement,
-            series_name=series,
+            combination=combination,
             over_runs=group.over_runs,
-            runs=run_entities,
-            left_out=skipped_runs,
-            thresholds=settings.thresholds,
-            calibrated=is_calibrated,
         )
         if series == first.plan.primary:
             clusters = list_clusters(first, difference_maps, concatenate([]), outputs)

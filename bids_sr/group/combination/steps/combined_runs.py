@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -228,20 +228,23 @@ def describe_contrast_over_runs(name: str, terms: Sequence[RunTerm]) -> str:
 
 
 @frozen
-class _Combination:
-    """Facts that are the same for all maps of a combination.
+class Combination:
+    """Runs that are combined in all maps of one series, and settings of the maps.
 
-    `runs` are the entities of the runs, by name. `left_out` has the reasons why runs were skipped,
-    and `disagreeing_runs` the reasons of runs that are combined although they disagree, by name of
-    the run. `missing_contrasts` has the reasons why contrasts of runs were skipped, by name of the
-    run and contrast.
+    `runs` are the entities of the combined runs by name, the first run first. `left_out` and
+    `missing_contrasts` have reasons why runs, and contrasts of runs, were skipped, by name of the
+    run (and contrast). `thresholds` are the thresholds of active regions. `calibrated` states
+    whether any run was super-resolved with a calibration run. `disagreeing_runs` has the reasons
+    of runs that are combined although they disagree; it is filled when the maps are combined.
     """
 
-    series: str
+    series_name: str
     runs: Mapping[str, Mapping[str, str]]
     left_out: Mapping[str, str]
-    disagreeing_runs: Mapping[str, str]
     missing_contrasts: Mapping[str, Mapping[str, str]]
+    thresholds: Sequence[str]
+    calibrated: bool
+    disagreeing_runs: Mapping[str, str] = field(default_factory=dict)
 
 
 @step(
@@ -257,13 +260,8 @@ def combine_maps(
     run_agreement: Facts | None = None,
     here: Path = HERE,
     *,
-    series_name: str,
+    combination: Combination,
     contrasts: Mapping[str, Sequence[str]],
-    runs: Mapping[str, Mapping[str, str]],
-    left_out: Mapping[str, str],
-    missing_contrasts: Mapping[str, Mapping[str, str]],
-    thresholds: Sequence[str],
-    calibrated: bool,
     weights: RunWeighting = "equal",
 ) -> tuple[list[Map], list[Map], Rows]:
     """Combine the maps of runs as fixed effects.
@@ -280,12 +278,8 @@ def combine_maps(
     whether masks of voxels are computed; None if the series was not tested. `run_agreement` is
     the result of `sibling_runs.check_runs`; None if runs were not compared.
 
-    `contrasts` has the names of the combined runs, by contrast, and `runs` the entities of the
-    combined runs by name, the first run first. `left_out` and `missing_contrasts` have reasons why
-    runs, and contrasts of runs, were skipped, by name of the run (and contrast). `thresholds` are
-    the thresholds of active regions. `calibrated` states whether any run was super-resolved with a
-    calibration run. `weights` are ``equal``, or ``precision`` for the inverse of the mean noise
-    variance of each run in the brain.
+    `contrasts` has the names of the combined runs, by contrast. `weights` are ``equal``, or
+    ``precision`` for the inverse of the mean noise variance of each run in the brain.
 
     Returns maps and regions in the frame of the first run; maps and regions in other spaces; and
     sizes of the regions in the frame of the first run, with expected shares of the wrong sign,
@@ -293,14 +287,12 @@ def combine_maps(
     maps.
     """
     agreement = {} if run_agreement is None else run_agreement
-    zero_filled = _find_zero_filled_runs(resampled_maps, series_name)
+    zero_filled = _find_zero_filled_runs(resampled_maps, combination.series_name)
     excluded = {**zero_filled, **_parse_reasons(agreement, "LeftOut")}
-    combination = _Combination(
-        series=series_name,
-        runs=runs,
-        left_out={**left_out, **excluded},
+    combination = replace(
+        combination,
+        left_out={**combination.left_out, **excluded},
         disagreeing_runs=_parse_reasons(agreement, "Disagreeing"),
-        missing_contrasts=missing_contrasts,
     )
     combined_maps: list[Derivative] = []
     combined_space_maps: list[Derivative] = []
@@ -308,7 +300,7 @@ def combine_maps(
     runs_without_overlap: dict[str, str] = {}  # names of the runs, by space
     differing_grids: dict[str, str] = {}  # grids of the runs, by space
     for (space, contrast, fwhm_mm), by_run in maps_by_run(resampled_maps).items():
-        contrast_runs = [name for name in runs if name in contrasts.get(contrast, ())]
+        contrast_runs = [name for name in combination.runs if name in contrasts.get(contrast, ())]
         maps = _select_maps_to_combine(by_run, contrast_runs, excluded)
         if not maps or len(_select_maps_to_combine(by_run, contrast_runs, ())) < 2:
             continue
@@ -318,18 +310,14 @@ def combine_maps(
         estimates = [make_run_estimate(run_maps) for run_maps in maps.values()]
         run_weights = weigh_runs(estimates) if weights == "precision" else [1.0] * len(maps)
         used = RunsOfContrast(contrast=contrast, fwhm_mm=fwhm_mm, maps=maps)
-        combined = _combine_contrast(
-            combination, used, estimates, run_weights, calibrated=calibrated
-        )
+        combined = _combine_contrast(combination, used, estimates, run_weights)
         if combined is None:
             # smoothing and contrasts have the same brain, and all series do
-            if series_name == ACQUIRED:
+            if combination.series_name == ACQUIRED:
                 runs_without_overlap.setdefault(space, enumerate_words(list(maps)))
             continue
         wide = is_wide(fwhm_mm, bold_mask.zooms)
-        stored_maps, region_rows = _store_images(
-            combined, thresholds, tested_rows or [], here, wide=wide
-        )
+        stored_maps, region_rows = _store_images(combined, tested_rows or [], here, wide=wide)
         if space == FIRST_BOLDREF:
             combined_maps += stored_maps
             rows += region_rows
@@ -442,12 +430,8 @@ def contrast_runs(
     run_agreement: Facts | None = None,
     here: Path = HERE,
     *,
-    series_name: str,
+    combination: Combination,
     over_runs: Mapping[str, Sequence[RunTerm]],
-    runs: Mapping[str, Mapping[str, str]],
-    left_out: Mapping[str, str],
-    thresholds: Sequence[str],
-    calibrated: bool,
 ) -> tuple[list[Map], Rows]:
     """Map contrasts over runs, such as the difference between two sessions.
 
@@ -460,13 +444,10 @@ def contrast_runs(
     and `combined_rows` followed by the sizes of the masks. Contrasts without a run of a term have
     no maps.
     """
+    series_name = combination.series_name
     excluded = exclude_from_contrasts(resampled_maps, series_name, run_agreement or {})
-    combination = _Combination(
-        series=series_name,
-        runs=runs,
-        left_out={**left_out, **excluded},
-        disagreeing_runs={},
-        missing_contrasts={},
+    combination = replace(
+        combination, left_out={**combination.left_out, **excluded}, missing_contrasts={}
     )
     stored_maps: list[Derivative] = []
     rows: list[MetricRow] = list(combined_rows)
@@ -478,7 +459,6 @@ def contrast_runs(
                 used,
                 place_estimates(used.maps, place_errors),
                 used.weights,
-                calibrated=calibrated,
             )
         if combined is None:
             _LOGGER.warning(
@@ -490,7 +470,7 @@ def contrast_runs(
             )
             continue
         # t contains all errors, whatever the smoothing
-        maps, region_rows = _store_images(combined, thresholds, combined_rows, here, wide=False)
+        maps, region_rows = _store_images(combined, combined_rows, here, wide=False)
         stored_maps += maps
         rows += region_rows
     return stored_maps, rows
@@ -603,7 +583,7 @@ class _CombinedContrast:
     all maps.
     """
 
-    combination: _Combination
+    combination: Combination
     used: RunsOfContrast
     first_effect: Derivative
     estimate: CombinedEstimate
@@ -619,18 +599,16 @@ class _CombinedContrast:
 
 
 def _combine_contrast(
-    combination: _Combination,
+    combination: Combination,
     used: RunsOfContrast,
     estimates: Sequence[RunEstimate],
     run_weights: Sequence[float],
-    *,
-    calibrated: bool,
 ) -> _CombinedContrast | None:
     """Combine the maps of runs; None if the runs have no common voxel.
 
-    `estimates` and `run_weights` are in the order of the runs. For the other parameters, see
-    `combine_maps`.
+    `estimates` and `run_weights` are in the order of the runs.
     """
+    calibrated = combination.calibrated
     maps, terms, fwhm_mm = used.maps, used.terms, used.fwhm_mm
     correlation = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=len(maps))
     widening = widen_error(fwhm_mm, n_runs=len(maps))
@@ -688,7 +666,7 @@ def make_run_estimate(maps: MapsByStatistic) -> RunEstimate:
 
 
 def _make_common_sidecar(
-    combination: _Combination,
+    combination: Combination,
     used: RunsOfContrast,
     shares: Mapping[str, float],
     estimate: CombinedEstimate,
@@ -722,7 +700,8 @@ def _make_common_sidecar(
         )
     elif not_applied or len(without_sd) < len(maps):
         reason = (
-            f"{combination.series} was not applied to {enumerate_words(not_applied)} (zero filled)"
+            f"{combination.series_name} was not applied to {enumerate_words(not_applied)}"
+            " (zero filled)"
             if not_applied
             else "the reconstruction error was not estimated in " + enumerate_words(without_sd)
         )
@@ -730,7 +709,7 @@ def _make_common_sidecar(
     return sidecar
 
 
-def _list_left_out(combination: _Combination, used: RunsOfContrast) -> dict[str, str]:
+def _list_left_out(combination: Combination, used: RunsOfContrast) -> dict[str, str]:
     """Return the reasons why runs are not in the map of a contrast, by name of the run."""
     left_out = dict(combination.left_out)
     for name, reasons in combination.missing_contrasts.items():
@@ -744,7 +723,6 @@ def _list_left_out(combination: _Combination, used: RunsOfContrast) -> dict[str,
 
 def _store_images(
     combined: _CombinedContrast,
-    thresholds: Sequence[str],
     tested_rows: Rows,
     here: Path,
     *,
@@ -752,11 +730,11 @@ def _store_images(
 ) -> tuple[list[Derivative], list[MetricRow]]:
     """Store the maps and regions of a combined contrast; return them and sizes of the regions.
 
-    `thresholds` are the thresholds of active regions. `tested_rows` permit masks of sign reliable
+    `tested_rows` permit masks of sign reliable
     voxels, which need a known reconstruction error. `wide` states whether smoothing is wide
     relative to the acquired voxels (`is_wide`).
     """
-    estimate, series = combined.estimate, combined.combination.series
+    estimate, series = combined.estimate, combined.combination.series_name
     with_masks = bool(permits_sign_reliable(tested_rows, series, combined.used.contrast))
     statistics = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
     if estimate.person_sd is not None:
@@ -766,7 +744,7 @@ def _store_images(
         for stat, values in statistics.items()
     ]
     regions: dict[str, MaskArray] = {}
-    for threshold in parse_thresholds(thresholds):
+    for threshold in parse_thresholds(combined.combination.thresholds):
         if threshold.stat == "z":
             region, limit = threshold.region(estimate.z, estimate.mask, estimate.mask)
             regions[threshold.label.lower()] = region
@@ -820,7 +798,7 @@ def _describe_region(
         **{key: label for key, label in effect_entities.items() if key not in replaced},
         "label": effect_entities["contrast"],
         "desc": map_label(
-            combined.combination.series, as_number(sidecar["SmoothingFWHM"]), threshold.label
+            combined.combination.series_name, as_number(sidecar["SmoothingFWHM"]), threshold.label
         ),
         "suffix": "mask",
     }
@@ -896,7 +874,7 @@ def _list_region_rows(
         if name in expected_wrong:
             metrics["expected_wrong"] = expected_wrong[name]
         rows += metric_rows(
-            combined.combination.series,
+            combined.combination.series_name,
             metrics,
             threshold=name,
             contrast=combined.used.contrast,

@@ -16,6 +16,7 @@ from bids_sr.engine.artifacts import Derivative
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.group.combination.run_combination import widen_error
 from bids_sr.group.combination.steps.combined_runs import (
+    Combination,
     combine_maps,
     contrast_runs,
     describe_combination,
@@ -112,17 +113,25 @@ def combine(folder, run_maps, **changes):
     folder = folder / "combined"
     folder.mkdir(parents=True)
     names = [run for run in RUNS if any(map_.sidecar["Run"] == run for map_ in run_maps)]
-    arguments = {
+    runs = {name: RUNS[name] for name in names}
+    combination, arguments = combination_of({"runs": runs} | changes)
+    arguments = {"contrasts": {"hand": names}} | arguments
+    return combine_maps(run_maps, brain(), here=folder, combination=combination, **arguments)
+
+
+def combination_of(changes):
+    """Return the combination with changed fields, and all other changed arguments."""
+    values = {
         "series_name": "sbl",
-        "contrasts": {"hand": names},
-        "runs": {name: RUNS[name] for name in names},
+        "runs": RUNS,
         "left_out": {},
         "missing_contrasts": {},
         "thresholds": ["quarter", "fdr", "3.1"],
         "calibrated": False,
-        **changes,
     }
-    return combine_maps(run_maps, brain(), here=folder, **arguments)
+    others = {name: value for name, value in changes.items() if name not in values}
+    values |= {name: value for name, value in changes.items() if name in values}
+    return Combination(**values), others
 
 
 def by_stat(maps):
@@ -587,16 +596,11 @@ def make_rigid(shift_mm, rotation, center):
 def contrast(folder, run_maps, terms, place_errors=None, **changes):
     folder = folder / "contrast"
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = {
-        "series_name": "sbl",
-        "over_runs": {"change": terms},
-        "runs": RUNS,
-        "left_out": {},
-        "thresholds": ["fdr"],
-        "calibrated": False,
-        **changes,
-    }
-    maps, rows = contrast_runs(run_maps, place_errors or {}, [], here=folder, **arguments)
+    combination, arguments = combination_of({"thresholds": ["fdr"]} | changes)
+    arguments = {"over_runs": {"change": terms}} | arguments
+    maps, rows = contrast_runs(
+        run_maps, place_errors or {}, [], here=folder, combination=combination, **arguments
+    )
     return by_stat(maps), rows
 
 

@@ -9,7 +9,7 @@ from data.known_priors import expected, fluctuation, prior_of
 from scipy import ndimage
 
 from bids_sr.engine.artifacts import Derivative
-from bids_sr.group.combination.steps.combined_runs import combine_maps
+from bids_sr.group.combination.steps.combined_runs import Combination, combine_maps
 from bids_sr.group.combination.steps.resampled_runs import resample_run_maps
 from bids_sr.group.combination.steps.shared_error import scale_run_error
 from bids_sr.io.series import map_label
@@ -170,13 +170,15 @@ def test_intervals_of_unequal_runs_contain_the_effect(simulation, tmp_path, is_l
             [*maps, *sd_maps],
             BRAIN,
             here=folder,
-            series_name="sbl",
+            combination=Combination(
+                series_name="sbl",
+                runs={run: {"subject": "01", "task": "tap", "datatype": "func"} for run in runs},
+                left_out={},
+                missing_contrasts={},
+                thresholds=["fdr"],
+                calibrated=False,
+            ),
             contrasts={"hand": runs},
-            runs={run: {"subject": "01", "task": "tap", "datatype": "func"} for run in runs},
-            left_out={},
-            missing_contrasts={},
-            thresholds=["fdr"],
-            calibrated=False,
         )
         stats = {map_.entities.get("stat"): map_.volume.data for map_ in combined}
         error = stats["effect"] - to_volume(effect)
