@@ -18,16 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from bids_sr.engine.nodes import GraphError, Handle, Node, Passage, Scope
 from bids_sr.engine.port import Port
 from bids_sr.engine.step import Caller, Part, Step, redirect_calls
 from bids_sr.io.context_values import set_value
 from bids_sr.io.run_time import RunTime
-
-if TYPE_CHECKING:
-    from bids_sr.engine.artifacts import Facts, Image, Mask, Table
 
 _T = TypeVar("_T")
 _CURRENT_FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
@@ -275,24 +272,9 @@ def current_flow() -> Flow | None:
     return _CURRENT_FLOW.get()
 
 
-def read_image(file: Path) -> "Image":
-    """Return a file with an image as an artifact that steps can load."""
-    return cast("Image", file)
-
-
-def read_mask(file: Path) -> "Mask":
-    """Return a file with a mask as an artifact that steps can load."""
-    return cast("Mask", file)
-
-
-def read_table(file: Path) -> "Table":
-    """Return a file with a table as an artifact that steps can load."""
-    return cast("Table", file)
-
-
-def read_facts(file: Path) -> "Facts":
-    """Return a JSON file as an artifact that steps can load."""
-    return cast("Facts", file)
+def as_artifact(file: Path) -> Any:
+    """Return a file as an artifact that steps can load, of the kind that they expect."""
+    return file
 
 
 def concatenate(lists: Iterable[list[_T]]) -> list[_T]:

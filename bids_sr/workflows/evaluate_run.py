@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from bids_sr.engine.artifacts import Facts, File, Image, Map, Rows, Verdict
-from bids_sr.engine.flow import add_methods_text, concatenate, read_image, subworkflow
+from bids_sr.engine.flow import add_methods_text, as_artifact, concatenate, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
 from bids_sr.evaluation.compared_series.steps import match_resolution
@@ -196,7 +196,7 @@ def _read_known_activation(reference: HighresReference | None) -> dict[str, Imag
         return {}
     activations: dict[str, Image] = {}
     for name, file in reference.activations.items():
-        activations[name] = read_image(file)
+        activations[name] = as_artifact(file)
         if name in reference.mean_signals:
             with subworkflow(f"known_{name}"):
                 activations[name] = activation_steps.convert_to_signal(

@@ -7,9 +7,8 @@ from pathlib import Path
 from bids_sr.engine.artifacts import Facts, File, Image, Map, Mask, Series, Table
 from bids_sr.engine.flow import (
     add_methods_text,
+    as_artifact,
     describe_step,
-    read_mask,
-    read_table,
     subworkflow,
 )
 from bids_sr.engine.outputs import Outputs
@@ -227,7 +226,7 @@ def import_motion(
     )
     hmc_xfms, parameters, boldref = imported.rebuild_motion(
         bold,
-        read_table(derivatives.confounds),
+        as_artifact(derivatives.confounds),
         distortion,
         outliers,
         n_dummy=n_dummy,
@@ -516,7 +515,7 @@ def _list_region_sources(plan: RunPlan, anat: Anatomy | None) -> list[RegionSour
     """
     own_masks = plan.regions.own_masks
     sources = {
-        roi: RegionSource(roi=roi, mask=read_mask(path), in_run_space=True)
+        roi: RegionSource(roi=roi, mask=as_artifact(path), in_run_space=True)
         for roi, path in own_masks.items()
     }
     if anat is not None:

@@ -5,7 +5,7 @@ from functools import partial
 from types import MappingProxyType
 
 from bids_sr.engine.artifacts import File, Rows
-from bids_sr.engine.flow import add_methods_text, describe_step, read_image, subworkflow
+from bids_sr.engine.flow import add_methods_text, as_artifact, describe_step, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
 from bids_sr.io.frozen import frozen
@@ -101,7 +101,7 @@ def fit_pair(
                 registered_pair.train_highres,
                 registered_pair.train_lowres,
                 registered_pair.pair_mask,
-                read_image(pair.highres),
+                as_artifact(pair.highres),
                 registered_pair.pair_facts,
             )
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.config import Settings
-from bids_sr.engine.flow import expect_cost, read_image, subworkflow
+from bids_sr.engine.flow import as_artifact, expect_cost, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.glm.contrasts import single_conditions
 from bids_sr.io.atomic_files import read_json
@@ -101,7 +101,7 @@ def _draw_preprocessing(run: ReportedRun, outputs: Outputs) -> None:
             registration_figures.draw_guide(
                 fitted.boldref,
                 fitted.guide_hr,
-                read_image(fitted.guide.highres_file),
+                as_artifact(fitted.guide.highres_file),
                 fitted.bold_mask_hr,
             )
         )
@@ -201,16 +201,11 @@ def _draw_models(run: ReportedRun, outputs: Outputs) -> None:
         request.name for request in run.plan.stored_series if request.learned_from == "run"
     ]
     if estimated_names:
-        fitted = run.fitted
         variance = run.series.high_resolution[estimated_names[-1]].variance
         assert variance is not None
         outputs.store_figures(
             fluctuations_figures.draw_variance(
-                variance.weight,
-                variance.self_tests,
-                fitted.bold_mask_hr,
-                fitted.boldref,
-                fitted.guide_hr,
+                variance.weight, variance.self_tests, make_scene_images(run)
             )
         )
 
@@ -318,14 +313,11 @@ def _draw_evaluation(run: ReportedRun, outputs: Outputs) -> None:
 
 def _draw_viewer(run: ReportedRun, outputs: Outputs) -> None:
     """Draw the map viewer of a run."""
-    fitted = run.fitted
     viewer = draw_map_viewer.show_viewer(
         run.maps.maps,
-        fitted.bold_mask_hr,
+        make_scene_images(run),
         run.evaluation.evidence,
-        fitted.boldref,
-        fitted.guide_hr,
-        fitted.boldref2t1w_xfm,
+        run.fitted.boldref2t1w_xfm,
         None if run.anat is None else run.anat.template.std2t1w_xfm,
         series_names=run.plan.stored_names,
         n_runs=run.plan.n_runs,

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from bids_sr.engine.artifacts import Facts, Image, Mask
+from bids_sr.engine.artifacts import Facts, Image
 from bids_sr.report.figure_step import FigureContent, figure
 from bids_sr.report.figure_steps.display_grids import binarize, read_grid, resample_to
+from bids_sr.report.figure_steps.run_maps import SceneImages
 from bids_sr.report.sections import FigureSpec
 
 
@@ -29,24 +30,21 @@ from bids_sr.report.sections import FigureSpec
 def draw_variance(
     weight: Image,
     self_tests: Facts,
-    bold_mask_hr: Mask,
-    boldref: Image,
-    guide_hr: Image | None = None,
+    images: SceneImages,
 ) -> FigureContent:
     """Draw the prior SD map of a run on the high-resolution grid, below an anatomical image.
 
     `weight` is the temporal standard deviation on the high-resolution grid (3D, signal units).
     `self_tests` are results by series; they record whether a calibration run was used.
-    `guide_hr` is a high-resolution T2*w image as background (3D); None for the boldref.
     """
     from bids_sr.report.figures.maps import variance_figure
 
     grid = read_grid(weight)
-    anatomy = resample_to(guide_hr or boldref, *grid)
+    anatomy = resample_to(images.guide_hr or images.boldref, *grid)
     calibrated = any(
         isinstance(result, Mapping) and result.get("calibrated") for result in self_tests.values()
     )
     source = f"the acquired series{' and the calibration' if calibrated else ''}"
     return variance_figure(
-        weight, binarize(resample_to(bold_mask_hr, *grid)), anatomy, source=source
+        weight, binarize(resample_to(images.bold_mask_hr, *grid)), anatomy, source=source
     )

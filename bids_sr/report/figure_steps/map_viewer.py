@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bids_sr.config.levels import StoredMaps
-from bids_sr.engine.artifacts import File, Image, Map, Mask, Volume
+from bids_sr.engine.artifacts import File, Map, Volume
 from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
@@ -16,8 +16,7 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.io.smoothing_words import smoothing_choice
 from bids_sr.report.figure_step import FigureContent, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
-from bids_sr.report.figure_steps.display_grids import read_grid, resample_to
-from bids_sr.report.figure_steps.run_maps import ShownMaps
+from bids_sr.report.figure_steps.run_maps import SceneImages, ShownMaps
 from bids_sr.report.sections import HtmlSpec
 from bids_sr.spatial.itk_files import Transforms
 
@@ -31,10 +30,8 @@ def viewer_cost(contrasts: Contrasts) -> RunTime:
 @figure(HtmlSpec("viewer", "maps", place=-1, missing="viewer of the maps"))
 def show_viewer(
     maps: list[Map],
-    bold_mask_hr: Mask,
+    images: SceneImages,
     evidence: StoredEvidence,
-    boldref: Image,
-    guide_hr: Image | None = None,
     boldref2t1w_xfm: Transforms | None = None,
     std2t1w_xfm: File | None = None,
     *,
@@ -48,7 +45,6 @@ def show_viewer(
     The viewer initially shows the best method of the evidence. MNI coordinates are only shown if
     both transforms exist.
 
-    `guide_hr` is a high-resolution T2*w image as background (3D); None for the boldref.
     `boldref2t1w_xfm` and `std2t1w_xfm` are transforms to the T1w image from the boldref and from
     the template. `series_names` are in display order. The `n_runs` runs of the participant share
     the space of a report. `entities` are labels by long entity name. `stored` determines which
@@ -77,11 +73,11 @@ def show_viewer(
                 files[map_key(contrast, smoothing, name)] = path
     mni_coordinates = None
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
-        mni_coordinates = _compute_mni_nodes(bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
+        mni_coordinates = _compute_mni_nodes(images.bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
     viewer = viewer_html(
         viewer_maps,
-        resample_to(guide_hr or boldref, *read_grid(bold_mask_hr)),
-        bold_mask_hr,
+        images.scene().background,
+        images.bold_mask_hr,
         display=shown_maps.display,
         files=files,
         first_series=evidence.best,

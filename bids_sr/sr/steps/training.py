@@ -9,7 +9,7 @@ import numpy as np
 
 from bids_sr.boilerplate import data_of
 from bids_sr.engine.artifacts import Facts, File, Image, Mask, Rows, Series, Table
-from bids_sr.engine.flow import read_facts, read_table
+from bids_sr.engine.flow import as_artifact
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import TRAIN, TRAIN_ON_VOLUMES, VARIANCE
@@ -249,7 +249,7 @@ def provide_model(
             force=training.force,
         )
     return ModelFiles(
-        model_file=model_file, card_file=read_facts(card_file), log_file=read_table(log_file)
+        model_file=model_file, card_file=as_artifact(card_file), log_file=as_artifact(log_file)
     )
 
 

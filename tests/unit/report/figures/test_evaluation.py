@@ -17,6 +17,7 @@ from bids_sr.io.series import get_kind
 from bids_sr.report.evaluation_rows import negative_control_gains
 from bids_sr.report.figure_steps.evaluation import draw_evaluation
 from bids_sr.report.figure_steps.fluctuations import draw_variance
+from bids_sr.report.figure_steps.run_maps import SceneImages
 from bids_sr.report.figures import (
     canvas,
     evaluation as evaluation_figures,
@@ -422,13 +423,17 @@ def test_an_empty_table_gives_only_the_verdict(images):
 def test_the_figure_of_the_prior_sd_map_names_a_calibration(images, tmp_path, guide):
     above = images["guide"] if guide else None
     tested = {"sbl": {"share": 0.2, "calibrated": True}}
-    drawn = draw_variance(images["sd"], tested, images["mask"], images["guide"], above)
+    scene = SceneImages(
+        bold_mask_hr=images["mask"],
+        roi_hr=images["mask"],
+        boldref=images["guide"],
+        guide_hr=above,
+    )
+    drawn = draw_variance(images["sd"], tested, scene)
     assert any(
         "from the acquired series and the calibration" in text
         for text in texts_of(drawn[0].content, tmp_path)
     )
-    uncalibrated = draw_variance(
-        images["sd"], {"sbl": {"reason": "x"}}, images["mask"], images["guide"], above
-    )
+    uncalibrated = draw_variance(images["sd"], {"sbl": {"reason": "x"}}, scene)
     assert not any("calibration" in text for text in texts_of(uncalibrated[0].content, tmp_path))
     assert kept(draw_variance, drawn, tmp_path) == [("superres", "variance.svg")]

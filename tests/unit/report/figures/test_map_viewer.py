@@ -231,9 +231,10 @@ def fragment_of(maps, evidence, brain=BRAIN, level="full") -> str:
     """Return the viewer of a run."""
     drawn = show_viewer(
         maps,
-        brain,
+        SceneImages(
+            bold_mask_hr=brain, roi_hr=brain, boldref=brain.like(brain.data.astype(np.float32))
+        ),
         evidence,
-        brain.like(brain.data.astype(np.float32)),
         series_names=["bspline", "srgan", "sbl"],
         n_runs=1,
         entities=ENTITIES,
