@@ -64,7 +64,7 @@ from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.smoothing import smooth
 from bids_sr.spatial.transforms import rms_distance, voxel_centers
-from bids_sr.sr.inference.apply_to_series import super_resolve_series
+from bids_sr.sr.inference.apply_to_series import write_series
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 
@@ -187,32 +187,24 @@ class Run:
         shape = frame.stored.mask().shape
         with tempfile.TemporaryDirectory() as folder:
             corrected, resampled = Path(folder) / "stc.nii", Path(folder) / "moved.nii"
-            with uncompressed(file, Path(folder)) as reader:
-                with SeriesWriter(
-                    corrected, reader.shape, reader.affine, tr, header_like=reader.header
-                ) as writer:
-                    correct_slice_timing(
-                        reader,
-                        writer,
-                        about["SliceTiming"],
-                        tr,
-                        start_time,
-                        n_dummy=self.stored.n_dummy,
-                    )
-                header = reader.header
             with (
-                SeriesReader(corrected) as reader,
+                uncompressed(file, Path(folder)) as reader,
                 SeriesWriter(
-                    resampled,
-                    (*shape, reader.shape[3]),
-                    frame.affine,
-                    tr,
-                    header_like=header,
+                    corrected, reader.shape, reader.affine, tr, header_like=reader.header
                 ) as writer,
             ):
-                super_resolve_series(
+                correct_slice_timing(
                     reader,
                     writer,
+                    about["SliceTiming"],
+                    tr,
+                    start_time,
+                    n_dummy=self.stored.n_dummy,
+                )
+            with SeriesReader(corrected) as reader:
+                write_series(
+                    reader,
+                    resampled,
                     upsample,
                     self.poses @ onto,
                     shape,
