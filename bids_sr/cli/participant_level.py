@@ -12,11 +12,12 @@ from bids_sr.cli.console import format_item
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.messages import print_line, show
 from bids_sr.cli.progress import Progress
-from bids_sr.cli.stages import estimate_with_time, list_stages, make_time_function
+from bids_sr.cli.stages import estimate_with_time, make_time_function
 from bids_sr.config import Settings, machine
 from bids_sr.config.plugin import Plugin
 from bids_sr.config.settings import analysis_digest
 from bids_sr.engine.memory import SHARED_GB, WORKER_GB, for_steps_gb, step_gb, workers_that_fit
+from bids_sr.engine.step import Stage
 from bids_sr.engine.step_memory import find_largest_gb
 from bids_sr.io.atomic_files import read_json, write_text
 from bids_sr.io.earlier_files import EARLIER, move_earlier_files
@@ -139,8 +140,10 @@ def _run_remaining(
         mark_unfinished(output_dir, labels)
         finished_steps.write_requests(remaining)
         if reused := [node for node in graph.settings if node not in remaining]:
+            reused_stages = {node.step.stage for node in reused}
+            stages = [stage for stage in Stage if stage in reused_stages]
             text = f"{len(reused)} of {len(graph.settings)} steps of earlier calls"
-            show(format_item("reused", f"{text}: {'; '.join(list_stages(reused))}"))
+            show(format_item("reused", f"{text}: {'; '.join(stages)}"))
         with _lock_shared_steps(settings, plan, remaining):
             outcome = _execute_steps(graph, settings, plan, remaining)
         if not (outcome.crashes or outcome.missing):

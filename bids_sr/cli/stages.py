@@ -127,12 +127,6 @@ def list_remaining_steps(plan: Plan, settings: Settings) -> "list[Node]":
     return [node for node in nodes if node not in finished_steps]
 
 
-def list_stages(steps: "Iterable[Node]") -> list[str]:
-    """Return the stages of some steps, in order of processing."""
-    stages = {node.step.stage for node in steps}
-    return [stage for stage in Stage if stage in stages]
-
-
 def make_time_function(plan: Plan, sizes: Sizes) -> "Callable[[Node], float]":
     """Return a function that computes the declared processor time (s) of a node for its run.
 

@@ -116,18 +116,13 @@ def _find_logs(logs: Path, label: str, *, default: Path) -> Path:
 
 def _list_messages(notices: Sequence[Notice]) -> dict[str, list[str]]:
     """Return the texts of skipped runs, warnings and notes, without repetitions."""
-    skipped_runs = [
-        f"{notice.run}: {describe_skipped_run(notice)}"
-        for notice in notices
-        if notice.code == "left-out"
-    ]
-    warnings = [str(notice) for notice in notices if notice.level == "warning"]
-    notes = [str(notice) for notice in notices if notice.level == "note"]
-    return {
-        "skipped": list(dict.fromkeys(skipped_runs)),
-        "warning": list(dict.fromkeys(warnings)),
-        "note": list(dict.fromkeys(notes)),
-    }
+    messages: dict[str, dict[str, None]] = {"skipped": {}, "warning": {}, "note": {}}
+    for notice in notices:
+        if notice.code == "left-out":
+            messages["skipped"][f"{notice.run}: {describe_skipped_run(notice)}"] = None
+        if notice.level in messages:
+            messages[notice.level][str(notice)] = None
+    return {kind: list(texts) for kind, texts in messages.items()}
 
 
 def _read_notices(log_dir: Path, label: str) -> list[Notice]:

@@ -31,17 +31,9 @@ def list_checks(
     `displacement` is the framewise displacement (FD, mm) of the volumes, and `registration` are
     facts of the registration; checks without data are omitted.
     """
-    return [
-        *motion_checks(displacement),
-        *registration_checks(registration),
-        *flag_checks(evidence),
-    ]
-
-
-def motion_checks(displacement: Sequence[float]) -> list[Check]:
-    """Check the framewise displacement (FD, mm) of the volumes, [] if it is unknown."""
     text = describe_motion(displacement)
-    return [Check(not is_motion_large(displacement), text, "motion")] if text else []
+    motion = [Check(not is_motion_large(displacement), text, "motion")] if text else []
+    return [*motion, *registration_checks(registration), *flag_checks(evidence)]
 
 
 def registration_checks(facts: Mapping[str, object]) -> list[Check]:

@@ -238,30 +238,23 @@ def _check(settings: Settings, site: Site) -> "Plan":
 
 def _find_option_problems(settings: Settings, site: Site) -> list[str]:
     """Return problems with options that cannot be used with job arrays, and with missing files."""
-    excluded = {
-        "--boilerplate-only": settings.run.boilerplate_only,
-        "--reports-only": settings.run.reports_only,
+    brief = "this operation takes only seconds; use this option with bids-sr, without SLURM"
+    problems = {
+        f"--boilerplate-only: {brief}": settings.run.boilerplate_only,
+        f"--reports-only: {brief}": settings.run.reports_only,
+        "--use-plugin: tasks of a job array cannot submit jobs; use this option with bids-sr": (
+            settings.resources.use_plugin is not None
+        ),
+        "run.clean_workdir: a requeued task would lose its completed steps; specify a new working"
+        " directory with -w instead": settings.run.clean_workdir,
     }
-    problems = [
-        f"{flag}: this operation takes only seconds; use this option with bids-sr, without SLURM"
-        for flag, is_given in excluded.items()
-        if is_given
-    ]
-    if settings.resources.use_plugin is not None:
-        problems.append(
-            "--use-plugin: tasks of a job array cannot submit jobs; use this option with bids-sr"
+    problems |= {
+        f"--{name} {getattr(site, name)}: the file does not exist; check the path": (
+            not path.exists()
         )
-    if settings.run.clean_workdir:
-        problems.append(
-            "run.clean_workdir: a requeued task would lose its completed steps; specify a new"
-            " working directory with -w instead"
-        )
-    problems += [
-        f"--{name} {getattr(site, name)}: the file does not exist; check the path"
         for name, path in _list_site_files(site).items()
-        if not path.exists()
-    ]
-    return problems
+    }
+    return [text for text, is_problem in problems.items() if is_problem]
 
 
 def _list_site_files(site: Site) -> dict[str, Path]:

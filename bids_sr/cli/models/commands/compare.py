@@ -264,7 +264,11 @@ def _read_single_contrast(options: CompareOptions, candidates: Sequence[_Candida
     images = list[TrainingImages]()
     factors = set[Factor]()
     for index, path in enumerate(options.fine):
-        file_images, factor = read_images(_select_file(options, index), candidates[0].training)
+        one = slice(index, index + 1)  # there may be no low-resolution files and masks
+        files_of_image = replace(
+            options, fine=(path,), coarse=options.coarse[one], mask=options.mask[one]
+        )
+        file_images, factor = read_images(files_of_image, candidates[0].training)
         if file_names.count(path.name) > 1:
             file_images = tuple(
                 replace(image, name=f"{index + 1}-{image.name}") for image in file_images
@@ -313,16 +317,6 @@ def _complete_label(label: str, participants: Collection[str]) -> str:
     ('sub-01', 'a_T1w')
     """
     return label if label in participants else f"sub-{label.removeprefix('sub-')}"
-
-
-def _select_file(options: CompareOptions, index: int) -> CompareOptions:
-    """Return the options for one high-resolution file, with its low-resolution file and mask."""
-    return replace(
-        options,
-        fine=options.fine[index : index + 1],
-        coarse=options.coarse[index : index + 1],
-        mask=options.mask[index : index + 1],
-    )
 
 
 def _set_factor(candidates: Sequence[_Candidate], factor: Factor) -> tuple[_Candidate, ...]:

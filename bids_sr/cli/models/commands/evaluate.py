@@ -556,13 +556,15 @@ def _write_comparison_page(
     figures: Sequence[Path],
 ) -> None:
     """Write a page with the rows of all references, tables of the comparison, and figures."""
-    contents = {"Scores": _format_page_table(rows, _COLUMNS, "Scores")}
-    contents |= {
-        kind.title: _format_page_table(table_rows, kind.columns, kind.title)
-        for kind, table_rows in tables.items()
+    contents = {
+        "Scores": _format_page_table(rows, _COLUMNS, "Scores"),
+        **{
+            kind.title: _format_page_table(table_rows, kind.columns, kind.title)
+            for kind, table_rows in tables.items()
+        },
+        "Figures": join(map(_embed_figure, figures)),
+        "About": facts_html({"bids-sr version": __version__}),
     }
-    contents["Figures"] = join(map(_embed_figure, figures))
-    contents["About"] = facts_html({"bids-sr version": __version__})
     write_page(
         page,
         title="Super-resolved images and their references",
