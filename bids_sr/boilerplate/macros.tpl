@@ -36,6 +36,15 @@
 
 {% endmacro %}
 
+{% macro places(datasets, label) %}
+{% if datasets %}<p>For XCP-D, fitlins, nilearn: {% for name in datasets %}<code>{{ name }}</code>{{ ", " if not loop.last }}{% endfor %} (one preprocessed series per run and space). All series and maps: <code>sub-{{ label }}/</code>.</p>{% endif %}
+
+{% endmacro %}
+
+{% macro paper(formats, text) %}
+<p>We recommend that you include the following text in the methods section of your paper, together with its citations ({% for suffix, name in formats.items() %}<a href="CITATION.{{ suffix }}">{{ name }}</a>{{ ", " if not loop.last }}{% endfor %}). You may modify and reuse the text freely.</p>{{ bounded("Methods text", text) }}
+{% endmacro %}
+
 {% macro facts(mapping) %}
 <table class='facts'>{% for key, value in mapping.items() %}<tr><th scope='row'>{{ key }}</th><td>{{ value }}</td></tr>{% endfor %}</table>
 {% endmacro %}

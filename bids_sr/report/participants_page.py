@@ -71,13 +71,16 @@ def write_participants(
         logs = _find_logs(root / "logs", label, default=log_dir)
         notices = _read_notices(logs, label)
         messages = _list_messages(notices)
+        datasets = [
+            path.relative_to(root).as_posix() for path in list_series_datasets(root, label)
+        ]
         custom = {
             "overview": messages_html("warning", messages["skipped"]),
             "summary": join(
                 [
                     messages_html("warning", messages["warning"]),
                     messages_html("note", messages["note"]),
-                    _render_places(root, label),
+                    render("places", datasets, label),
                 ]
             ),
             "results": join(
@@ -140,20 +143,6 @@ def _read_notices(log_dir: Path, label: str) -> list[Notice]:
     return [*(notice for notice in notices if notice.concerns(label)), *crashes]
 
 
-def _render_places(root: Path, label: str) -> Markup:
-    """Render the directories of a participant's results, relative to the page.
-
-    `label` is without ``sub-``. "" if there is no data set for other programs.
-    """
-    datasets = [path.relative_to(root).as_posix() for path in list_series_datasets(root, label)]
-    if not datasets:
-        return Markup("")
-    return Markup(
-        "<p>For XCP-D, fitlins, nilearn: {} (one preprocessed series per run and space). All"
-        " series and maps: <code>sub-{}/</code>.</p>"
-    ).format(Markup(", ").join(Markup("<code>{}</code>").format(name) for name in datasets), label)
-
-
 def _render_methods(folders: Sequence[Path]) -> Markup:
     """Render the methods text with links to its other formats.
 
@@ -166,22 +155,8 @@ def _render_methods(folders: Sequence[Path]) -> Markup:
     markdown = next(texts, "").partition(RESULTS_HEADING)[0]
     if not markdown.strip():
         return render("note", "missing", "The methods text was not written.")
-    format_links = Markup(", ").join(
-        render_link(f"CITATION.{suffix}", format_name)
-        for suffix, format_name in _CITATION_FORMATS.items()
-    )
-    return join(
-        [
-            Markup(
-                "<p>We recommend that you include the following text in the methods section of"
-                " your paper, together with its citations ({}). You may modify and reuse the text"
-                " freely.</p>"
-            ).format(format_links),
-            render(
-                "bounded", "Methods text", methods_html(markdown, bibliography(), references=False)
-            ),
-        ]
-    )
+    text = methods_html(markdown, bibliography(), references=False)
+    return render("paper", _CITATION_FORMATS, text)
 
 
 def _render_errors(failed_steps: Sequence[Notice], log_dir: Path) -> Markup:
