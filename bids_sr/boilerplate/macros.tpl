@@ -62,15 +62,15 @@
 <svg class="whisker {{ kind }}" width="90" height="14" aria-hidden="true"><path d="M{{ zero }} 1v12M{{ all }} 1v12" class="axis"/>{% if lower is not none %}<path d="M{{ lower }} 7H{{ upper }}" class="line"/>{% endif %}<circle cx="{{ value }}" cy="7" r="4"{% if tested %} class="hollow"{% endif %}/></svg>
 {% endmacro %}
 
-{% macro picture(locator, groups, limit, unit, bar) %}
+{% macro picture(shape, slice, square, groups, subject, limit, unit, bar) %}
 <div class="picture" style="grid-template-columns: 6rem repeat({{ groups|map(attribute=2)|map("length")|sum }}, minmax(0, 17rem))">
 <div></div>
 {% for title, note, panels in groups %}
 <div class="group" style="grid-column: span {{ panels|length }}">{{ title }}{% if note %} <small>{{ note }}</small>{% endif %}</div>
 {% endfor %}
-<div class="locator"><span>L</span><span>R</span>{{ locator }}<p>{{ unit }}</p><div class="scale">{{ bar }}<p>{{ limit }}<br>0<br>−{{ limit }}</p></div><p class="minus">− below 0</p></div>
-{% for title, note, panels in groups %}{% for name, remark, svg in panels %}
-<figure><figcaption><b>{{ name }}</b> {{ remark }}</figcaption>{{ svg }}</figure>
+<div class="locator"><span>L</span><span>R</span><svg viewBox="0 0 {{ shape[1] }} {{ shape[0] }}" role="img" aria-label="axial slice with the square"><image href="{{ slice }}" width="{{ shape[1] }}" height="{{ shape[0] }}" preserveAspectRatio="none"/><rect x="{{ square.x }}" y="{{ shape[0] - square.y - square.side }}" width="{{ square.side }}" height="{{ square.side }}" fill="none" stroke="#e69f00" stroke-width="{{ "%.2g"|format(shape[1] / 60) }}"/></svg><p>{{ unit }}</p><div class="scale"><img class="bar" src="{{ bar }}" alt=""><p>{{ limit }}<br>0<br>−{{ limit }}</p></div><p class="minus">− below 0</p></div>
+{% for title, note, panels in groups %}{% for name, remark, pixels, lines in panels %}
+<figure><figcaption><b>{{ name }}</b> {{ remark }}</figcaption><svg viewBox="0 0 {{ square.side }} {{ square.side }}" role="img" aria-label="{{ subject }}: {{ name }} {{ remark }}"><image href="{{ pixels }}" width="{{ square.side }}" height="{{ square.side }}" preserveAspectRatio="none"/>{% for path, width, kind in lines %}<path class="{{ kind }}" d="{{ path }}" fill="none" stroke="#111" stroke-width="{{ width }}"/>{% endfor %}</svg></figure>
 {% endfor %}{% endfor %}
 </div>
 {% endmacro %}

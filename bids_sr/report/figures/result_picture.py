@@ -26,7 +26,6 @@ _OUTER_SHARE = 0.1  # of the slices, at each end
 _MARKED_SHARE = 0.25  # of the end of the color scale; smaller values have no cross or minus sign
 _N_COLORS = 100  # steps of the color scale, of which a palette has room for 256
 _OUTSIDE_GRAY = 0.93
-_INK = "#111"
 
 
 @frozen
@@ -126,20 +125,30 @@ def render_picture(
         (
             group.title,
             group.note,
-            [_render_panel(panel, square, limit, subject) for panel in group.panels],
+            [_draw_panel(panel, square, limit) for panel in group.panels],
         )
         for group in groups
     ]
-    colors = _encode_png(_color(np.linspace(1, -1, 64)[:, None], 1.0))
-    bar = Markup('<img class="bar" src="{}" alt="">').format(colors)
-    locator = _render_locator(background, square)
-    return render("picture", locator, rendered, f"{limit:g}", unit, bar)
+    image = slices.reorient_to_ras(background)
+    low, high = np.percentile(image.data, [2, 99.5])
+    gray = np.clip((image.data[:, :, square.z].T[::-1] - low) / max(high - low, 1e-9), 0, 1)
+    return render(
+        "picture",
+        gray.shape,
+        _encode_png(np.repeat(gray[..., None], 3, axis=2)),
+        square,
+        rendered,
+        subject,
+        f"{limit:g}",
+        unit,
+        _encode_png(_color(np.linspace(1, -1, 64)[:, None], 1.0)),
+    )
 
 
-def _render_panel(
-    panel: PicturePanel, square: Square, limit: float, subject: str
-) -> tuple[str, str, Markup]:
-    """Return title, note and SVG of a panel."""
+def _draw_panel(
+    panel: PicturePanel, square: Square, limit: float
+) -> tuple[str, str, str, list[tuple[str, float, str]]]:
+    """Return title, note and pixels of a panel, and its lines: path, width and CSS class."""
     image = slices.reorient_to_ras(panel.image)
     brain = square.cut(slices.reorient_to_ras(panel.image.like(panel.brain)).data) > 0
     values = square.cut(image.data)
@@ -148,29 +157,13 @@ def _render_panel(
     negative = (values < -_MARKED_SHARE * limit) & brain
     # minus signs, for gray prints
     minus_signs = (f"M{x + 0.25} {y + 0.5}h.5" for y, x in np.argwhere(negative))
-    marks = [_stroke("".join(minus_signs), 0.14, "minus")]
+    marks = [("".join(minus_signs), 0.14, "minus")]
     if panel.outline is not None:
         region = square.cut(slices.reorient_to_ras(panel.image.like(panel.outline)).data) > 0
-        marks.append(_stroke(_trace_edges(region), 0.16))
+        marks.append((_trace_edges(region), 0.16, "mark"))
     if panel.crosses is not None:
-        marks.append(_stroke(_draw_crosses(panel.crosses, image, square), 0.14))
-    svg = Markup(
-        '<svg viewBox="0 0 {n} {n}" role="img" aria-label="{label}"><image href="{png}"'
-        ' width="{n}" height="{n}" preserveAspectRatio="none"/>{marks}</svg>'
-    ).format(
-        n=square.side,
-        label=f"{subject}: {panel.title} {panel.note}",
-        png=_encode_png(rgb),
-        marks=Markup("").join(marks),
-    )
-    return panel.title, panel.note, svg
-
-
-def _stroke(path: str, width: float, css_class: str = "mark") -> Markup:
-    """Return lines along a path."""
-    return Markup('<path class="{}" d="{}" fill="none" stroke="{}" stroke-width="{}"/>').format(
-        css_class, path, _INK, width
-    )
+        marks.append((_draw_crosses(panel.crosses, image, square), 0.14, "mark"))
+    return panel.title, panel.note, _encode_png(rgb), marks
 
 
 def _trace_edges(region: MaskArray) -> str:
@@ -197,28 +190,6 @@ def _draw_crosses(points: Float, image: Volume, square: Square) -> str:
         f"M{left - 0.25:.2f} {top - 0.25:.2f}l.5 .5m0-.5l-.5 .5"
         for left, top in zip(lefts, tops, strict=True)
         if 0 < left < square.side and 0 < top < square.side
-    )
-
-
-def _render_locator(background: Volume, square: Square) -> Markup:
-    """Render the slice with the frame of the square."""
-    image = slices.reorient_to_ras(background)
-    low, high = np.percentile(image.data, [2, 99.5])
-    gray = np.clip((image.data[:, :, square.z].T[::-1] - low) / max(high - low, 1e-9), 0, 1)
-    height, width = gray.shape
-    return Markup(
-        '<svg viewBox="0 0 {w} {h}" role="img" aria-label="axial slice with the square">'
-        '<image href="{png}" width="{w}" height="{h}" preserveAspectRatio="none"/>'
-        '<rect x="{x}" y="{y}" width="{n}" height="{n}" fill="none" stroke="#e69f00"'
-        ' stroke-width="{line:.2g}"/></svg>'
-    ).format(
-        w=width,
-        h=height,
-        png=_encode_png(np.repeat(gray[..., None], 3, axis=2)),
-        x=square.x,
-        y=height - square.y - square.side,
-        n=square.side,
-        line=width / 60,
     )
 
 
