@@ -272,8 +272,9 @@ def _move_earlier_files(settings: Settings, stored_files: set[Path]) -> list[Not
     """Move outdated files of earlier calls for these runs, and return a notice per run."""
     from bids_sr.survey.bids.label_lists import list_some
 
-    output_dir = settings.paths.output_dir
-    names_by_run = move_earlier_files(output_dir, stored_files)
+    output_dir, selection = settings.paths.output_dir, settings.selection
+    is_partial = selection.session_label or selection.run_id or selection.bids_filter_file
+    names_by_run = move_earlier_files(output_dir, stored_files, with_all_runs=not is_partial)
     return [
         Notice(
             what=str(output_dir),

@@ -16,14 +16,21 @@ _RUN_PREFIX = re.compile(
 )
 
 
-def move_earlier_files(out: Path, stored: Collection[Path]) -> dict[str, list[str]]:
+def move_earlier_files(
+    out: Path, stored: Collection[Path], *, with_all_runs: bool
+) -> dict[str, list[str]]:
     """Move earlier files of the runs of newly stored files, unless they were stored again.
 
     Sidecars that apply to no stored file are moved with the files that they describe.
 
-    `stored` are the files that were stored by this call. Returns the names of moved files by run.
+    `stored` are the files that were stored by this call. `with_all_runs` states whether earlier
+    results over the runs and sessions of a task are moved as well, because the call processed all
+    runs. Returns the names of moved files by run.
     """
     runs = {run_prefix(path.name) for path in stored} - {""}
+    if with_all_runs:
+        runs |= {re.sub("_run-[^_]+", "", run) for run in runs}
+        runs |= {re.sub("_ses-[^_]+", "", run) for run in runs if "_task-" in run}
     stored_labels = defaultdict[Path, set[frozenset[str]]](set)
     for path in stored:
         for folder in path.parents if path.suffix != ".json" else ():

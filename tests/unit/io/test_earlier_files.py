@@ -76,7 +76,7 @@ def test_files_of_the_run_from_earlier_calls_are_moved(tmp_path: Path, directory
     write_files(tmp_path, raw)
     write_files(out, (*NEW, *SIDECARS, *OLD, *OLD_SIDECARS, *OTHERS))
     stored = {out / name for name in (*NEW, "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz")}
-    set_aside_names = move_earlier_files(out, stored)
+    set_aside_names = move_earlier_files(out, stored, with_all_runs=False)
     assert {run: set(names) for run, names in set_aside_names.items()} == {
         RUN: {Path(name).name for name in OLD}
     }
@@ -84,4 +84,16 @@ def test_files_of_the_run_from_earlier_calls_are_moved(tmp_path: Path, directory
     assert files(out) == {*NEW, *SIDECARS, *OTHERS} | earlier_files
     assert all((out / EARLIER / name).read_text() == name for name in OLD)
     assert (tmp_path / raw[0]).exists()
-    assert move_earlier_files(out, stored) == {}
+    assert move_earlier_files(out, stored, with_all_runs=False) == {}
+
+
+def test_results_over_runs_are_moved_if_the_call_processed_all_runs(tmp_path: Path) -> None:
+    run = "sub-01/ses-a/func/sub-01_ses-a_task-tap_run-1_desc-sbl_bold.nii.gz"
+    over_runs = "sub-01/ses-a/func/sub-01_ses-a_task-tap_desc-sbl_statmap.nii.gz"
+    over_sessions = "sub-01/func/sub-01_task-tap_desc-sbl_statmap.nii.gz"
+    other_task = "sub-01/func/sub-01_task-rest_desc-sbl_statmap.nii.gz"
+    write_files(tmp_path, (run, over_runs, over_sessions, other_task))
+    assert move_earlier_files(tmp_path, {tmp_path / run}, with_all_runs=False) == {}
+    moved = move_earlier_files(tmp_path, {tmp_path / run}, with_all_runs=True)
+    names = {name for names in moved.values() for name in names}
+    assert names == {Path(over_runs).name, Path(over_sessions).name}
