@@ -125,9 +125,9 @@ def get_operator(
     )
 
 
-def to_slices(volume: Array) -> Tensor:
-    """Convert an image (X, Y, Z) to a contiguous float32 tensor with slices first (Z, X, Y)."""
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, 2, 0), dtype=np.float32))
+def to_slices(volumes: Array) -> Tensor:
+    """Convert images (..., X, Y, Z) to a contiguous float32 tensor (..., Z, X, Y)."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(volumes, -1, -3), dtype=np.float32))
 
 
 def to_volume(slices: Tensor) -> Array:

@@ -18,7 +18,7 @@ slightly smoothed. Settings were optimized in one participant at lower resolutio
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -39,33 +39,23 @@ _LOG_MAP_SD = 1.0  # high-resolution voxels, smoothing of logarithms of maps in 
 
 
 def estimate_prior(
-    components: Tensor,
-    tile: Tile,
-    recipe: VarianceRecipe,
-    *,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    components: Tensor, tile: Tile, recipe: VarianceRecipe, *, seed: int = 0
 ) -> Prior:
     """Estimate the prior SD maps (Q, Z, X, Y) of a run, in the unit of its components.
 
     `components` are the strongest temporal components (C, z, x, y), with as many slices as the
     high-resolution grid. `tile` is the grid and region around the mask. `seed` is the seed of the
-    samples from the prior. `progress` is called with the number of completed updates and the total
-    number. Raises `ValueError` if the components are zero.
+    samples from the prior. Raises `ValueError` if the components are zero.
     """
     with torch.inference_mode():
         if recipe.kind == "sdmod":
             sd = compute_filled_sd(components, tile)
             return Prior(region=tile, weight=sd[None], fwhm=(0.0,), noise=0.0)
-        return _maximize_likelihood(components, tile, recipe, seed, progress)
+        return _maximize_likelihood(components, tile, recipe, seed)
 
 
 def _maximize_likelihood(
-    components: Tensor,
-    tile: Tile,
-    recipe: VarianceRecipe,
-    seed: int,
-    progress: Callable[[int, int], None] | None,
+    components: Tensor, tile: Tile, recipe: VarianceRecipe, seed: int
 ) -> Prior:
     """Estimate prior SD maps by sparse Bayesian learning (see the module documentation)."""
     total_variance = float(components[:, :, *tile.data_range].square().sum(0).mean())
@@ -76,7 +66,7 @@ def _maximize_likelihood(
     generator = torch.Generator().manual_seed(seed)
     tiles = prior.make_tiles()
     around_mask = (slice(None), *tile.highres_range)
-    for n_done in range(1, recipe.rounds + 1):
+    for _ in range(recipe.rounds):
         responses = _compare_with_samples(prior, data, tiles, recipe.draws, generator)
         weight = torch.zeros_like(prior.weight)
         for number, old_map in enumerate(prior.weight):
@@ -85,8 +75,6 @@ def _maximize_likelihood(
                 old_map[around_mask], observed, sampled, recipe
             )
         prior = replace(prior, weight=weight)
-        if progress is not None:
-            progress(n_done, recipe.rounds)
     return replace(prior, noise=recipe.noise * total_variance).scale(total_variance)
 
 

@@ -14,7 +14,7 @@ from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor, Shape
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import resize_affine
-from bids_sr.sr.operators import ResolutionLevel, level_below, to_slices
+from bids_sr.sr.operators import ResolutionLevel, level_below, to_slices, to_volume
 from bids_sr.sr.prior_maps.add_detail import add_detail_to_slice
 from bids_sr.sr.prior_maps.calibration_prior import add_patterns
 from bids_sr.sr.prior_maps.estimation import estimate_prior
@@ -208,7 +208,7 @@ def reconstruct_at_lower_resolution(
     level, window = level_below(mask.shape, (factor[0], factor[1], 1.0))
     tested_run = _TestedRun(reader=reader, window=window, level=level)
     in_mask = np.asarray(mask)[window] > 0
-    lowres_mask = np.moveaxis(level.downsample(to_slices(in_mask)).numpy(), 0, 2) > 0.5
+    lowres_mask = to_volume(level.downsample(to_slices(in_mask))) > 0.5
     lowres_series, errors = work_dir / "low.nii", work_dir / "errors.nii"
     with torch.inference_mode():
         tested_run.write_downsampled(lowres_series)
@@ -225,8 +225,7 @@ def reconstruct_at_lower_resolution(
                     outliers=outliers,
                     task=task,
                 )
-            components = torch.stack([to_slices(image) for image in statistics.components])
-            prior = estimate_prior(components, tile, recipe, seed=seed)
+            prior = estimate_prior(to_slices(statistics.components), tile, recipe, seed=seed)
             if patterns is None:
                 return prior
             x, y, z = window

@@ -583,9 +583,8 @@ def _iterate_bands(output: slice, size: int, fwhm: float) -> Iterator[tuple[slic
     """
     reach = _compute_reach(fwhm)
     count = max(1, round((output.stop - output.start) / _BAND_WIDTH))
-    edges = np.linspace(output.start, output.stop, count + 1).round().astype(int).tolist()
-    for start, stop in pairwise(edges):
-        yield slice(start, stop), slice(max(0, start - reach), min(size, stop + reach))
+    for voxels in _divide_range(output, count):
+        yield voxels, slice(max(0, voxels.start - reach), min(size, voxels.stop + reach))
 
 
 def _compute_reach(fwhm: float) -> int:

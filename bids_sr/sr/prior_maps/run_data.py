@@ -141,7 +141,8 @@ def run_data(
     nuisance: Array | None = None
     if poses is not None:
         nuisance = temporal.motion_regressors(poses, mask, reader.affine)
-    if temporal.is_too_short(reader, n_dummy, outliers):
+    n_volumes = reader.shape[3] - n_dummy - len(outliers)
+    if n_volumes < temporal.MIN_VOLUMES:
         statistics = temporal.mean_statistics(reader, n_dummy, outliers)
         halves = None
     else:
@@ -151,7 +152,7 @@ def run_data(
     return RunData(
         statistics=statistics,
         halves=halves,
-        volumes=reader.shape[3] - n_dummy - len(outliers),
+        volumes=n_volumes,
         mask=mask,
         affine=reader.affine,
         factor=factor,

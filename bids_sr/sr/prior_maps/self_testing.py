@@ -25,7 +25,7 @@ from torch import Tensor
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.sr.operators import ResolutionLevel, interpolate, level_below, to_slices
+from bids_sr.sr.operators import ResolutionLevel, interpolate, level_below, to_slices, to_volume
 from bids_sr.sr.prior_maps.add_detail import Modulation
 from bids_sr.sr.prior_maps.calibration_prior import add_patterns
 from bids_sr.sr.prior_maps.estimation import compute_filled_sd, estimate_prior
@@ -87,19 +87,15 @@ class SelfTest:
         self.level, self._window = level_below(mask.shape, factor)
         in_mask = to_slices(np.asarray(mask)[self._window] > 0)
         self.mask = in_mask > 0
-        low_mask = np.moveaxis(self.level.downsample(in_mask).numpy(), 0, 2) > 0.5
+        low_mask = to_volume(self.level.downsample(in_mask)) > 0.5
         self.region = (
             Tile.from_mask(self.level.restrict_to_plane(), low_mask) if low_mask.any() else None
         )
-        self.halves = [self._crop_to_slices(half) for half in halves]
+        self.halves = [to_slices(half[:, *self._window]) for half in halves]
         self.segments = [
-            [self._crop_to_slices(segment) for segment in segments_of_half]
+            [to_slices(segment[:, *self._window]) for segment in segments_of_half]
             for segments_of_half in segments
         ]
-
-    def _crop_to_slices(self, components: Array) -> Tensor:
-        """Return components in the tested window, with slices first (K, z, x, y)."""
-        return torch.stack([to_slices(image[self._window]) for image in components])
 
     def crop(self, patterns: Tensor) -> Tensor:
         """Crop patterns (C, z, x, y) on the acquired grid to the window that is downsampled."""

@@ -24,7 +24,8 @@ from bids_sr.spatial.transforms import rigid_params
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_COMPONENTS = 40
-_MIN_VOLUMES = 8
+MIN_VOLUMES = 8
+"""Smallest number of volumes for temporal components."""
 # Components whose variance is below this multiple of the median are noise, which contains no
 # information about spatial detail.
 _NOISE_RATIO = 1.2
@@ -76,29 +77,28 @@ class _ComponentAnalysis:
         self,
         reader: SeriesReader,
         mask: Array,
-        volumes: slice | Array,
+        volumes: Array,
         max_components: int,
         nuisance: Array | None,
-        noise_ratio: float = _NOISE_RATIO,
         *,
         with_segments: bool = False,
         task: Array | None = None,
     ) -> None:
-        shape, count = reader.shape[:3], _count_volumes(volumes)
+        shape, count = reader.shape[:3], len(volumes)
         self._in_mask = np.asarray(mask) > 0
-        if count < _MIN_VOLUMES or not self._in_mask.any():
+        if count < MIN_VOLUMES or not self._in_mask.any():
             raise SeriesError(
                 f"the series has {count} steady-state volumes, and the mask contains "
-                f"{int(self._in_mask.sum())} voxels; at least {_MIN_VOLUMES} volumes and 1 voxel"
+                f"{int(self._in_mask.sum())} voxels; at least {MIN_VOLUMES} volumes and 1 voxel"
                 " are required"
             )
         self.volumes = volumes
-        self._tr, self._max_components, self._noise_ratio = reader.tr, max_components, noise_ratio
+        self._tr, self._max_components = reader.tr, max_components
         self._mean = np.empty(shape, np.float32)
         # all volumes, followed by the segments
         self._ranges: list[slice | Array] = [slice(None)]
         if with_segments:
-            n_segments = max(2, min(_MAX_SEGMENTS, count // _MIN_VOLUMES))
+            n_segments = max(2, min(_MAX_SEGMENTS, count // MIN_VOLUMES))
             self._ranges += np.array_split(np.arange(count), n_segments)
         lengths = [len(np.arange(count)[volume_range]) for volume_range in self._ranges]
         self._gram_matrices = [np.zeros((length, length)) for length in lengths]
@@ -143,8 +143,8 @@ class _ComponentAnalysis:
         # The number of components that are neither noise nor rounding errors. Noise is estimated
         # from all frequencies; the first eigenvalue belongs to the removed mean.
         self._noise_eigenvalue = float(np.median(np.linalg.eigvalsh(self._gram_matrices[0])[1:]))
-        n_above_noise = int((eigenvalues > self._noise_ratio * self._noise_eigenvalue).sum())
-        dof = _count_volumes(self.volumes) - 1 - self._nuisance_basis.shape[1]
+        n_above_noise = int((eigenvalues > _NOISE_RATIO * self._noise_eigenvalue).sum())
+        dof = len(self.volumes) - 1 - self._nuisance_basis.shape[1]
         n_components = min(
             self._max_components,
             len(eigenvalues) - 1,
@@ -202,7 +202,6 @@ def temporal_statistics(
     mask: Array,
     n_dummy: int = 0,
     components: int = _MAX_COMPONENTS,
-    noise: float = _NOISE_RATIO,
     nuisance: Array | None = None,
     *,
     with_segments: bool = False,
@@ -216,9 +215,8 @@ def temporal_statistics(
     `reader` reads the run (x, y, z, T). `mask` is the mask for computing components (x, y, z);
     their images cover the whole grid. The first `n_dummy` volumes and `outliers`, counted from 0,
     are excluded. `components` is the largest number of components; there are fewer if the rest is
-    noise or rounding error. `noise` is the largest variance of noise components, relative to the
-    median component. `nuisance` are regressors (T, P), such as head motion, whose residuals are
-    large at edges and follow the anatomy. Their strongest components, one per six volumes, are
+    noise or rounding error. `nuisance` are regressors (T, P), such as head motion, whose residuals
+    are large at edges and follow the anatomy. Their strongest components, one per six volumes, are
     removed from the signal change. `with_segments` computes components of up to four segments with
     at least eight volumes each. `task` are regressors of the task (T, P) that are removed as well,
     as many as a third of the volumes; None if the signal change includes the task.
@@ -230,7 +228,6 @@ def temporal_statistics(
         volumes,
         components,
         nuisance,
-        noise,
         with_segments=with_segments,
         task=task,
     )
@@ -238,15 +235,13 @@ def temporal_statistics(
     return statistics
 
 
-def _compute_nuisance_basis(
-    nuisance: Array | None, task: Array | None, volumes: slice | Array
-) -> Array:
+def _compute_nuisance_basis(nuisance: Array | None, task: Array | None, volumes: Array) -> Array:
     """Return an orthonormal basis of task and strongest nuisance components in some volumes.
 
     The result is (T', P). `nuisance` and `task` are regressors of all volumes, see
     `temporal_statistics`. They are demeaned over the selected volumes.
     """
-    basis = np.zeros((_count_volumes(volumes), 0))
+    basis = np.zeros((len(volumes), 0))
     for regressors, volumes_per_column in (
         (task, _VOLUMES_PER_TASK),
         (nuisance, _VOLUMES_PER_NUISANCE),
@@ -273,13 +268,8 @@ def _regress_out(slab: Array, regressors: Array) -> Array:
     return (flat - regressors @ (regressors.T @ flat)).reshape(slab.shape)
 
 
-def is_too_short(reader: SeriesReader, n_dummy: int, outliers: Sequence[int] = ()) -> bool:
-    """Return whether a run has too few steady-state volumes for `temporal_statistics`."""
-    return reader.shape[3] - n_dummy - len(outliers) < _MIN_VOLUMES
-
-
 def mean_statistics(
-    reader: SeriesReader, n_dummy: int, outliers: Sequence[int] = ()
+    reader: SeriesReader, n_dummy: int, outliers: Sequence[int]
 ) -> TemporalStatistics:
     """Return statistics of a run that is too short: its mean, and one component of zeros."""
     start = min(n_dummy, reader.shape[3] - 1)
@@ -363,7 +353,7 @@ def statistics_of_run_and_halves(
         _select_volumes(middle, n_volumes, outliers),
     )
     analyses = [_ComponentAnalysis(reader, mask, volumes, components, nuisance)]
-    if min(map(_count_volumes, volumes_of_halves)) >= min_volumes:
+    if min(map(len, volumes_of_halves)) >= min_volumes:
         analyses += [
             _ComponentAnalysis(reader, mask, half, components, nuisance, with_segments=True)
             for half in volumes_of_halves
@@ -372,15 +362,9 @@ def statistics_of_run_and_halves(
     return statistics, (halves[0], halves[1]) if halves else None
 
 
-def _select_volumes(start: int, stop: int, outliers: Sequence[int]) -> slice | Array:
-    """Return the volumes from start to stop as a slice, or as numbers if some are excluded."""
-    volumes = np.setdiff1d(np.arange(start, stop), outliers)
-    return volumes if len(volumes) < stop - start else slice(start, stop)
-
-
-def _count_volumes(volumes: slice | Array) -> int:
-    """Return the number of volumes in a slice or a list of numbers."""
-    return int(volumes.stop - volumes.start) if isinstance(volumes, slice) else len(volumes)
+def _select_volumes(start: int, stop: int, outliers: Sequence[int]) -> Array:
+    """Return the numbers of the volumes from start to stop without some volumes."""
+    return np.setdiff1d(np.arange(start, stop), outliers)
 
 
 def _analyze_in_two_passes(

@@ -5,22 +5,18 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from bids_sr.engine.number_text import number
 from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.io.frozen import frozen
-from bids_sr.io.grids import Shape
 from bids_sr.spatial.matrices import ResolutionError
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import Method
 from bids_sr.sr.models.model import NewModel
 from bids_sr.sr.models.request import ModelRequest
-from bids_sr.sr.models.training_log import LogRow
 from bids_sr.sr.networks.training.card_entries import card_entries
 from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.prior_maps.calibration_fit import CalibrationFit, fit_calibration, unrefined_fit
@@ -30,7 +26,7 @@ from bids_sr.sr.prior_maps.outer_band import OuterBand, select_test_slices
 from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.prior_maps.run_data import RunData
 from bids_sr.sr.prior_maps.self_testing import SelfTest, SelfTestScore, estimate_map, score_maps
-from bids_sr.sr.prior_maps.temporal_components import SeriesError, TemporalStatistics
+from bids_sr.sr.prior_maps.temporal_components import SeriesError
 from bids_sr.sr.recipe import VarianceRecipe, make_short_recipe
 from bids_sr.sr.threads import torch_threads
 
@@ -49,10 +45,9 @@ def estimate_tested_prior(request: ModelRequest, data: RunData) -> NewModel:
     method, recipe, seed = request.definition, request.variance, request.random_seed
     assert recipe is not None, f"{method.name} does not estimate prior SD maps"
     start_time = time.monotonic()
-    log: list[LogRow] = []
     with torch_threads(request.omp_nthreads):
         decision = _run_self_test(method, recipe, data, seed)
-        prior = _make_prior(decision, recipe, data, seed, log)
+        prior, n_updates = _make_prior(decision, recipe, data, seed)
     duration = time.monotonic() - start_time
     _LOGGER.info("%s: %s (%.0f s)", method.name, decision.held_out["model"], duration)
     card = card_entries(request, data.describe()) | {
@@ -71,7 +66,9 @@ def estimate_tested_prior(request: ModelRequest, data: RunData) -> NewModel:
         "weight": prior.weight.half() if is_half else prior.weight,
         "noise": torch.tensor(prior.noise),
     }
-    return NewModel(state=state, card=card, log=tuple(log))
+    # times are omitted, so that equal data give equal files
+    log = tuple({"phase": "map", "iteration": number} for number in range(1, n_updates + 1))
+    return NewModel(state=state, card=card, log=log)
 
 
 @frozen
@@ -146,7 +143,7 @@ def _fit_calibration(data: RunData, recipe: VarianceRecipe, seed: int) -> Calibr
     slices = select_test_slices(data.mask)
     level = level.restrict_to_plane(len(slices))
     tile = Tile.from_mask(level, np.asarray(data.mask)[:, :, slices])
-    halves = [_stack_slices(half)[:, slices].contiguous() for half in data.halves]
+    halves = [to_slices(half.components)[:, slices].contiguous() for half in data.halves]
     with torch.inference_mode():
         maps = (estimate_map(half, tile, make_short_recipe(recipe), seed) for half in halves)
         priors = [prior for prior in maps if isinstance(prior, Prior)]
@@ -264,9 +261,9 @@ def _describe_outcome(score: float, threshold: float | None, fit_text: str) -> s
 
 
 def _make_prior(
-    decision: _Decision, recipe: VarianceRecipe, data: RunData, seed: int, log: list[LogRow]
-) -> Prior:
-    """Return the prior that a decision selects, and add a row to the log for each update.
+    decision: _Decision, recipe: VarianceRecipe, data: RunData, seed: int
+) -> tuple[Prior, int]:
+    """Return the prior that a decision selects, and the number of updates of its maps.
 
     If maps are not used, the prior contains zeros, so that the series is zero filled.
     """
@@ -275,30 +272,14 @@ def _make_prior(
     if not decision.is_applied:
         widths, (x, y, z) = recipe.fwhm or (0.0,), level.highres_shape
         zeros = torch.zeros(len(widths), z, x, y)
-        return Prior(region=tile, weight=zeros, fwhm=widths, noise=0.0)
-    components = level.upsample_slices(_stack_slices(data.statistics))
-    estimate = partial(
-        estimate_prior, components, tile, seed=seed, progress=partial(_log_update, log)
-    )
+        return Prior(region=tile, weight=zeros, fwhm=widths, noise=0.0), 0
+    components = level.upsample_slices(to_slices(data.statistics.components))
     fit = decision.fit
     if fit is None or not fit.weight:
-        return estimate(recipe)
-    patterns = _resample_patterns(data, fit, level.highres_shape)
-    return add_patterns(estimate(make_short_recipe(recipe)), patterns, fit.weight)
-
-
-def _stack_slices(statistics: TemporalStatistics) -> Tensor:
-    """Return the components with slices first (C, z, x, y)."""
-    return torch.stack([to_slices(image) for image in statistics.components])
-
-
-def _log_update(log: list[LogRow], n_done: int, _n_updates: int) -> None:
-    """Add a row for an update; times are omitted, so that equal data give equal files."""
-    log.append({"phase": "map", "iteration": n_done})
-
-
-def _resample_patterns(data: RunData, fit: CalibrationFit, shape: Shape) -> Tensor:
-    """Return the patterns on the high-resolution grid (C, Z, X, Y), at the corrected position."""
+        return estimate_prior(components, tile, recipe, seed=seed), recipe.rounds
     assert data.calibration is not None
     _, affine = hr_grid(data.mask.shape, data.affine, data.factor)
-    return data.calibration.resample(shape, affine, fit.correction)
+    patterns = data.calibration.resample(level.highres_shape, affine, fit.correction)
+    recipe = make_short_recipe(recipe)
+    prior = estimate_prior(components, tile, recipe, seed=seed)
+    return add_patterns(prior, patterns, fit.weight), recipe.rounds

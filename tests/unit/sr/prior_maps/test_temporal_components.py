@@ -44,14 +44,15 @@ def test_components_equal_a_singular_value_decomposition(tmp_path):
     )
 
 
-def test_the_task_is_removed_completely_beside_many_nuisance_regressors(tmp_path):
+def test_the_task_is_removed_completely_beside_many_nuisance_regressors(tmp_path, monkeypatch):
     """Of 24 nuisance regressors and 40 volumes, only the six strongest ones are removed."""
     rng = np.random.default_rng(6)
     task = rng.normal(size=(40, 5))
     pattern = 9 * rng.normal(size=(9, 8, 3, 5))
     series = 100 + rng.normal(size=(9, 8, 3, 40)) + pattern @ task.T
     path, mask = write_series(tmp_path, series), np.ones((9, 8, 3))
-    options = {"components": 40, "noise": 0.0, "nuisance": rng.normal(size=(40, 24))}
+    monkeypatch.setattr(temporal_components, "_NOISE_RATIO", 0.0)
+    options = {"components": 40, "nuisance": rng.normal(size=(40, 24))}
     with_task, without_task = (
         float(np.square(statistics(path, mask, **options, task=regressors).components).sum())
         for regressors in (None, task)
@@ -60,7 +61,7 @@ def test_the_task_is_removed_completely_beside_many_nuisance_regressors(tmp_path
     assert without_task / mask.sum() == pytest.approx((40 - 1 - 5 - 6) / 40, rel=0.1)
 
 
-def test_nuisance_regressors_are_removed_from_components(tmp_path):
+def test_nuisance_regressors_are_removed_from_components(tmp_path, monkeypatch):
     rng = np.random.default_rng(5)
     regressors = rng.normal(size=(40, 2))
     # The second regressor is linearly dependent on the first.
@@ -69,7 +70,8 @@ def test_nuisance_regressors_are_removed_from_components(tmp_path):
         100 + rng.normal(size=(9, 8, 3, 40)) + 9 * rng.normal(size=(9, 8, 3, 1)) * regressors[:, 0]
     )
     path, mask = write_series(tmp_path, series), np.ones((9, 8, 3))
-    options = {"n_dummy": 4, "components": 40, "noise": 0.0}
+    monkeypatch.setattr(temporal_components, "_NOISE_RATIO", 0.0)
+    options = {"n_dummy": 4, "components": 40}
     cleaned, uncleaned = (
         np.sqrt(
             np.square(statistics(path, mask, **options, **regressor_options).components).sum(0)
