@@ -254,13 +254,11 @@ def explain_not_applied(card: Mapping[str, object]) -> str:
     """Return the reason why the model of a card was replaced by zero filling; "" if it was not."""
     if was_applied(card):
         return ""
-    held_out = card.get("held_out")
-    model = held_out.get("model", "") if isinstance(held_out, Mapping) else ""
+    model = mapping_entry(card, "held_out").get("model", "")
     return str(card.get("stopped_training") or model)
 
 
 def was_applied(card: Mapping[str, object]) -> bool:
     """Return True unless the model card records that the model was replaced by zero filling."""
-    held_out = card.get("held_out")
-    model = held_out.get("model", "") if isinstance(held_out, Mapping) else ""
+    model = mapping_entry(card, "held_out").get("model", "")
     return card.get("applied") is not False and not str(model).lower().startswith("zero filling")

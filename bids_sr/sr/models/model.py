@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from bids_sr.io import atomic_files
 from bids_sr.io.frozen import frozen
-from bids_sr.io.json_values import parse_json
 from bids_sr.sr.models.card import (
     CARD_VERSION,
     ModelCard,
@@ -250,15 +249,17 @@ def _extract_companions(
     if recipe.build_critic is None:
         return {}
     network_names = COMPANIONS if recipe.objective == "cycle" else ("critic",)
-    states = {
-        name: {
-            key.removeprefix(f"{name}."): value
-            for key, value in state.items()
-            if key.startswith(f"{name}.")
-        }
-        for name in network_names
-    }
+    states = {name: remove_prefix(state, f"{name}.") for name in network_names}
     return {name: tensors for name, tensors in states.items() if tensors}
+
+
+def remove_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names have a prefix, without this prefix."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _load_weights(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
@@ -296,19 +297,9 @@ def _build_companion(name: str, recipe: Recipe, card: ModelCard) -> nn.Module:
 
 
 def _read_card_checksum(data: bytes) -> str | None:
-    """Return the card checksum stored in a safetensors file, or None if there is none.
+    """Return the card checksum in the header of a valid safetensors file, or None.
 
     Files of early versions contain no checksum.
     """
-    if len(data) < 8:
-        return None
     length = int.from_bytes(data[:8], "little")
-    if length > len(data) - 8:
-        return None
-    try:
-        header = parse_json(data[8 : 8 + length])
-    except ValueError:
-        return None
-    metadata = header.get("__metadata__") if isinstance(header, dict) else None
-    checksum = metadata.get(_METADATA_KEY) if isinstance(metadata, dict) else None
-    return checksum if isinstance(checksum, str) else None
+    return json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(_METADATA_KEY)

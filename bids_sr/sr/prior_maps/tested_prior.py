@@ -17,6 +17,7 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import Method
 from bids_sr.sr.models.model import NewModel
 from bids_sr.sr.models.request import ModelRequest
+from bids_sr.sr.models.training_log import LogRow
 from bids_sr.sr.networks.training.card_entries import card_entries
 from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.prior_maps.calibration_fit import CalibrationFit, fit_calibration, unrefined_fit
@@ -67,7 +68,9 @@ def estimate_tested_prior(request: ModelRequest, data: RunData) -> NewModel:
         "noise": torch.tensor(prior.noise),
     }
     # times are omitted, so that equal data give equal files
-    log = tuple({"phase": "map", "iteration": number} for number in range(1, n_updates + 1))
+    log: tuple[LogRow, ...] = tuple(
+        {"phase": "map", "iteration": number} for number in range(1, n_updates + 1)
+    )
     return NewModel(state=state, card=card, log=log)
 
 

@@ -166,9 +166,7 @@ def windows(recipe, steps):
     boxes = [
         box
         for k in range(steps)
-        for box in examples.draw_windows(
-            rng, examples.training_slabs, (2.0,) * 3, iteration=k, seed=0, size=recipe.batch
-        )
+        for box in examples.draw_windows(rng, (2.0,) * 3, iteration=k, seed=0, size=recipe.batch)
     ]
     corners = {(index, tuple(side[0] for side in box)) for index, box in boxes}
     return len(corners), {tuple(end - start for start, end in box) for _, box in boxes}

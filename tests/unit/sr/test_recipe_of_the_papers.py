@@ -137,7 +137,7 @@ def test_patches_in_two_dimensions_are_drawn_once():
             box
             for k in range(epoch * steps, (epoch + 1) * steps)
             for _, box in examples.draw_windows(
-                rng, examples.training_slabs, FACTOR, iteration=k, seed=0, size=recipe.batch
+                rng, FACTOR, iteration=k, seed=0, size=recipe.batch
             )
         }
 

@@ -126,7 +126,7 @@ class Examples:
         self._usable_slices = [self._find_usable_slices(k) for k in range(len(images))]
         self.training_slabs, self.held_out_slabs = self._split_images()
         if recipe.epochs_of_slices:
-            groups = self._group_slices(self.training_slabs)
+            groups = self._group_slices()
             self.recipe = replace(recipe, slice_batches=_count_batches(groups, recipe.batch))
 
     def _find_usable_slices(self, index: int) -> list[int]:
@@ -210,7 +210,7 @@ class Examples:
     @property
     def slice_count(self) -> int:
         """Number of whole slices available for training."""
-        return sum(len(group) for group in self._group_slices(self.training_slabs))
+        return sum(len(group) for group in self._group_slices())
 
     def prepare(self, index: int, factor: Factor | None = None) -> PreparedImage:
         """Return an image prepared at a factor (default: the trained factor).
@@ -228,7 +228,6 @@ class Examples:
     def draw_batch(
         self,
         rng: np.random.Generator,
-        slabs: Sequence[Slab],
         *,
         iteration: int,
         seed: int,
@@ -247,21 +246,18 @@ class Examples:
         if self.recipe.factors:
             factor = self.make_factor(float(rng.choice(np.array(self.recipe.factors))))
         if augmentation.of_whole_slices:
-            image_windows = self._draw_whole_slices(rng, slabs, size)
+            image_windows = self._draw_whole_slices(rng, size)
             window_symmetries = self._draw_symmetries(rng, image_windows, factor)
             return self._vary_slices(rng, image_windows, window_symmetries)
-        image_windows = self.draw_windows(
-            rng, slabs, factor, iteration=iteration, seed=seed, size=size
-        )
+        image_windows = self.draw_windows(rng, factor, iteration=iteration, seed=seed, size=size)
         window_symmetries = self._draw_symmetries(rng, image_windows, factor)
         batch = self.cut_windows(image_windows, factor, self.recipe.background, window_symmetries)
         gain = float(np.exp(rng.normal(0, augmentation.gain)))
         return replace(batch, input=batch.input * gain, target=batch.target * gain)
 
-    def _draw_whole_slices(
-        self, rng: np.random.Generator, slabs: Sequence[Slab], size: int
-    ) -> list[_ImageWindow]:
+    def _draw_whole_slices(self, rng: np.random.Generator, size: int) -> list[_ImageWindow]:
         """Draw whole slices that show enough of the head, if possible without replacement."""
+        slabs = self.training_slabs
         candidates = [candidate for slab in slabs for candidate in self._list_slices(slab)]
         # slices of different sizes cannot be combined in a batch
         if len({self.prepare(slab.image).shape[:2] for slab in slabs}) > 1:
@@ -346,7 +342,6 @@ class Examples:
     def draw_windows(
         self,
         rng: np.random.Generator,
-        slabs: Sequence[Slab],
         factor: Factor,
         *,
         iteration: int,
@@ -360,14 +355,14 @@ class Examples:
         the number of windows in the batch.
         """
         if self.recipe.epochs_of_slices and not self.recipe.factors:
-            return self._select_epoch_slices(slabs, iteration=iteration, seed=seed, size=size)
+            return self._select_epoch_slices(iteration=iteration, seed=seed, size=size)
         if self.recipe.patches is None:
             generators = [rng] * size
         else:
             generators = self._make_patch_generators(
                 self.recipe.patches, iteration=iteration, seed=seed, size=size
             )
-        window_slabs = self._draw_slabs(generators, slabs, factor)
+        window_slabs = self._draw_slabs(generators, factor)
         slice_ranges = [
             (slab.image, self.compute_slice_range(slab, factor)) for slab in window_slabs
         ]
@@ -377,23 +372,21 @@ class Examples:
             for (index, slices), generator in zip(slice_ranges, generators, strict=True)
         ]
 
-    def _select_epoch_slices(
-        self, slabs: Sequence[Slab], *, iteration: int, seed: int, size: int
-    ) -> list[_ImageWindow]:
+    def _select_epoch_slices(self, *, iteration: int, seed: int, size: int) -> list[_ImageWindow]:
         """Return the whole slices of one training step.
 
-        Each slice of the slabs is used once per epoch. `iteration` is the number of the training
+        Each slice is used once per epoch. `iteration` is the number of the training
         step, counted from 0, and `size` the number of slices per batch.
         """
-        groups = self._group_slices(slabs)
+        groups = self._group_slices()
         epoch, step = divmod(iteration, _count_batches(groups, size))
         batch = _shuffle_slices(groups, size, seed, epoch)[step]
         return [(image, self.prepare(image).get_slice_window(z)) for image, z in batch]
 
-    def _group_slices(self, slabs: Sequence[Slab]) -> tuple[tuple[_Slice, ...], ...]:
-        """Return all slices in the slabs that show the head, grouped by in-plane size."""
+    def _group_slices(self) -> tuple[tuple[_Slice, ...], ...]:
+        """Return all training slices that show the head, grouped by in-plane size."""
         groups: dict[tuple[int, ...], list[_Slice]] = {}
-        for slab in slabs:
+        for slab in self.training_slabs:
             in_plane_shape = self.prepare(slab.image).shape[:2]
             groups.setdefault(in_plane_shape, []).extend(self._list_slices(slab))
         return tuple(tuple(group) for group in groups.values() if group)
@@ -421,13 +414,9 @@ class Examples:
             ]
         return [np.random.default_rng([seed, 1, number]) for number in patch_numbers]
 
-    def _draw_slabs(
-        self,
-        generators: Sequence[np.random.Generator],
-        slabs: Sequence[Slab],
-        factor: Factor,
-    ) -> list[Slab]:
+    def _draw_slabs(self, generators: Sequence[np.random.Generator], factor: Factor) -> list[Slab]:
         """Draw a slab for each window of a batch."""
+        slabs = self.training_slabs
         window_slabs = [slabs[int(generator.integers(len(slabs)))] for generator in generators]
         if self.recipe.patch is not None:
             return window_slabs
@@ -536,9 +525,9 @@ class Examples:
                 _Member(*(apply_symmetry(image, symmetry) for image in member))
                 for member, symmetry in zip(members, window_symmetries, strict=True)
             ]
-        source = torch.stack([member.source for member in members]).contiguous()
-        target = torch.stack([member.target for member in members]).contiguous()
-        weight = torch.stack([member.weight for member in members]).contiguous()
+        source, target, weight = (
+            torch.stack(images).contiguous() for images in zip(*members, strict=True)
+        )
         operator = None
         if self.recipe.objective == "self":
             _, first_window = image_windows[0]

@@ -111,7 +111,7 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         raise InvalidInput(
             "the image has no positive intensities within the mask", file=image.name
         )
-    lowres = _scale_lowres(grids.lowres, scale)
+    lowres = (grids.lowres - _broadcast(scale.lowest)) / _broadcast(scale.level)
     source = lowres
     if recipe.upsampled_by is not None:
         channels = [upsample(recipe.upsampled_by, channel, factor) for channel in lowres.numpy()]
@@ -217,11 +217,6 @@ class _IntensityScale(NamedTuple):
     lowest: NDArray[np.float64]
     percentile: NDArray[np.float64]
 
-    @property
-    def has_offset(self) -> bool:
-        """Whether the intensity that becomes 0 differs from 0 in any channel."""
-        return bool(self.lowest.any())
-
 
 def _measure_intensity(grids: _Grids, recipe: Recipe) -> _IntensityScale:
     """Return the intensity scale of the low-resolution image by the rule of the recipe."""
@@ -236,12 +231,6 @@ def _measure_intensity(grids: _Grids, recipe: Recipe) -> _IntensityScale:
     return _IntensityScale(level, lowest, percentile)
 
 
-def _scale_lowres(lowres: Tensor, scale: _IntensityScale) -> Tensor:
-    """Return a low-resolution image (C, x, y, z) in the intensity unit of the network."""
-    unit, zero = _broadcast(scale.level), _broadcast(scale.lowest)
-    return (lowres - zero) / unit if scale.has_offset else lowres / unit
-
-
 def _scale_highres(highres: Tensor, scale: _IntensityScale, gain: float | None) -> Tensor:
     """Return a high-resolution image (C, X, Y, Z) in the intensity unit of the network.
 
@@ -249,7 +238,7 @@ def _scale_highres(highres: Tensor, scale: _IntensityScale, gain: float | None) 
     """
     unit, zero = _broadcast(scale.level), _broadcast(scale.lowest)
     scaled_image = highres / unit if gain is None else highres * _broadcast(gain / scale.level)
-    return scaled_image - zero / unit if scale.has_offset else scaled_image
+    return scaled_image - zero / unit
 
 
 def _broadcast(channel_values: NDArray[np.float64]) -> Tensor:

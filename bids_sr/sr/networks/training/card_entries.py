@@ -68,7 +68,7 @@ def make_training_entries(search: Phase, scores: Mapping[str, object]) -> dict[s
         "phases": {
             search.name: {
                 "iterations": search.counters.iteration,
-                "of": search.iterations,
+                "of": search.recipe.steps,
                 "stopped_by": search.counters.done,
             }
         },
@@ -76,7 +76,7 @@ def make_training_entries(search: Phase, scores: Mapping[str, object]) -> dict[s
         **_make_pretraining_entry(search),
         "perceptual": _make_perceptual_entry(search),
         "mixed_precision": {
-            "asked": search.mixed,
+            "asked": search.training.mixed,
             "kept": search.counters.mixed,
             "score_change_db": search.counters.mixed_loss_db,
         },

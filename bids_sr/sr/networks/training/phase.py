@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from bids_sr.io import atomic_files
 from bids_sr.io.series import VALIDATION_BASELINES
 from bids_sr.spatial.image_similarity import ssim
+from bids_sr.sr.models.model import remove_prefix
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import Journal, LogRow
-from bids_sr.sr.networks.data.examples import Batch, Examples, Slab
+from bids_sr.sr.networks.data.examples import Batch, Examples
 from bids_sr.sr.networks.data.validation import (
     ScoredWindow,
     interpolate_windows,
@@ -82,29 +83,25 @@ class _Counters:
 class Phase:
     """Training of a network with its mutable state.
 
-    Batches come from the `slabs` of `examples`; `windows` are held out. `iterations` is the
-    maximum number of steps. `signature` determines whether a checkpoint belongs to this training,
-    and `folder` contains checkpoints and log. `second_windows` are windows of a second image pair,
-    scored for the log. `deadline` is the value of `clock` (s) that stops the training; None if
-    there is no limit. `progress` is called with phase, iteration and number of iterations. `mixed`
-    uses bf16 until it affects the score. `clock` returns a monotonic time (s). `name` is the name
-    of the training in files, logs and cards. `training_windows` are windows of training slabs,
-    scored for the log, and `losses` the training losses since the last validation step. `rng` is
-    not used by torch, which has its own random state.
+    Batches come from `examples`; `windows` are held out. `signature` determines whether a
+    checkpoint belongs to this training, and `folder` contains checkpoints and log.
+    `second_windows` are windows of a second image pair, scored for the log. `deadline` is the
+    value of `clock` (s) that stops the training; None if there is no limit. `progress` is called
+    with phase, iteration and number of iterations. `clock` returns a monotonic time (s). `name` is
+    the name of the training in files, logs and cards. `training_windows` are windows of training
+    slabs, scored for the log, and `losses` the training losses since the last validation step.
+    `rng` is not used by torch, which has its own random state.
     """
 
     name: ClassVar[str] = "search"
     training: ModelRequest
     examples: Examples
-    slabs: tuple[Slab, ...]
     windows: tuple[ScoredWindow, ...]
-    iterations: int
     signature: str
     folder: Path
     second_windows: tuple[ScoredWindow, ...] = ()
     deadline: float | None = None
     progress: TrainingProgress | None = None
-    mixed: bool = False
     clock: Clock = time.monotonic
     training_windows: tuple[ScoredWindow, ...] = field(init=False)
     nets: Networks = field(init=False)
@@ -127,12 +124,14 @@ class Phase:
             start=None if start is None else start.generator.state_dict(),
             companions=None if start is None else start.companions,
         )
-        self.rng = np.random.default_rng([training.random_seed, len(self.slabs)])
+        self.rng = np.random.default_rng([training.random_seed, len(examples.training_slabs)])
         # the loss is the only score if there are no high-resolution images
         self.training_windows = (
-            () if self.recipe.objective == "self" else validation_windows(examples, self.slabs)
+            ()
+            if self.recipe.objective == "self"
+            else validation_windows(examples, examples.training_slabs)
         )
-        self.counters.mixed = self.mixed and bool(self.windows or self.training_windows)
+        self.counters.mixed = training.mixed and bool(self.windows or self.training_windows)
 
     @property
     def recipe(self) -> Recipe:
@@ -176,7 +175,6 @@ class Phase:
         """Draw the next batch."""
         batch = self.examples.draw_batch(
             self.rng,
-            self.slabs,
             iteration=self.counters.iteration,
             seed=self.training.random_seed,
             size=self.batch_size,
@@ -237,10 +235,12 @@ class Phase:
             if is_late and not self.counters.done:
                 if not is_validation:
                     self._validate(loss_values)
-                    self._write_log(journal)
+                    # the checkpoint lacks the last row, so a resumed phase discards it
+                    with suppress(atomic_files.DiskFullError):
+                        journal.add(log)
                 self.counters.done = "time"
             if self.progress is not None:
-                self.progress(self.name, self.counters.iteration, self.iterations)
+                self.progress(self.name, self.counters.iteration, self.recipe.steps)
         journal.close()
 
     def _resume(self) -> None:
@@ -254,9 +254,9 @@ class Phase:
             return
         tensors, values = checkpoint
         for name, optimizer in self.nets.optimizers.items():
-            self.nets.modules[name].load_state_dict(_remove_prefix(tensors, f"{name}."))
+            self.nets.modules[name].load_state_dict(remove_prefix(tensors, f"{name}."))
             restore_optimizer(optimizer, tensors, f"{name}_optimizer")
-        self.best_weights = _remove_prefix(tensors, "best.")
+        self.best_weights = remove_prefix(tensors, "best.")
         state, progress, losses = values["rng"], values["progress"], values["losses"]
         assert isinstance(state, dict)
         assert isinstance(progress, dict)
@@ -308,7 +308,7 @@ class Phase:
     def _is_validation_step(self) -> bool:
         """Whether a validation follows the completed step: at regular intervals and at the end."""
         iteration = self.counters.iteration
-        return iteration % self.recipe.look_every == 0 or iteration == self.iterations
+        return iteration % self.recipe.look_every == 0 or iteration == self.recipe.steps
 
     def _validate(self, loss_values: dict[str, float]) -> None:
         """Score held-out data or the training loss, keep the best weights, and log the scores.
@@ -406,7 +406,7 @@ class Phase:
     def _find_end_reason(self) -> str:
         """Return the reason for the end of the training, or "" if it continues."""
         patience = self.recipe.patience
-        if self.counters.iteration >= self.iterations:
+        if self.counters.iteration >= self.recipe.steps:
             return "iterations"
         if (
             self.keeps_best
@@ -466,14 +466,6 @@ class Phase:
         device, threads = self.training.device, self.training.omp_nthreads
         return f"{device}, {threads} threads, torch {torch.__version__}"
 
-    def _write_log(self, journal: Journal) -> None:
-        """Write the log after the deadline.
-
-        Its last row is missing from the checkpoint, so a resumed phase discards this row.
-        """
-        with suppress(atomic_files.DiskFullError):
-            journal.add(self.counters.log)
-
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] | None:
     """Return tensors (on the CPU) and values of a checkpoint, or None if there is none.
@@ -492,24 +484,14 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] |
         raise ValueError(f"{path}: the file is not a valid checkpoint ({error})") from error
 
 
-def _remove_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names have a prefix, without this prefix."""
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str
 ) -> None:
     """Restore the moments returned by `flatten_optimizer`."""
     state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith(prefix + "."):
-            _, index, moment = name.rsplit(".", 2)
-            state.setdefault(int(index), {})[moment] = value.clone()
+    for name, value in remove_prefix(tensors, f"{prefix}.").items():
+        index, moment = name.split(".")
+        state.setdefault(int(index), {})[moment] = value.clone()
     optimizer.load_state_dict(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     )

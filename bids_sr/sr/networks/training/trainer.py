@@ -13,7 +13,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -35,7 +34,6 @@ from bids_sr.sr.networks.training.phase import (
     compare_with_interpolations,
 )
 from bids_sr.sr.networks.training.update_steps import list_layers
-from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.threads import torch_threads
 
@@ -64,22 +62,59 @@ def train_network(
     network, or if required VGG-19 weights are missing.
     """
     _check_request(training)
+    assert training.factor is not None
+    minutes = training.max_train_minutes
+    deadline = None if minutes is None else clock() + 60 * minutes
     with torch_threads(training.omp_nthreads):
-        search = _make_search(
-            training, images, work_dir, progress, second_images=second_images, clock=clock
+        examples = Examples(
+            images,
+            training.effective_recipe,
+            check_factor(training.factor),
+            training.definition.ndim,
+            training.device,
+        )
+        recipe = examples.recipe
+        _check_initial_model(training, examples)
+        second_examples = None
+        second_windows: tuple[ScoredWindow, ...] = ()
+        if second_images and recipe.objective != "self":
+            second_examples = Examples(
+                second_images, recipe, examples.factor, examples.ndim, examples.device
+            )
+            second_windows = validation_windows(
+                second_examples,
+                (*second_examples.training_slabs, *second_examples.held_out_slabs),
+            )
+        work_dir.mkdir(parents=True, exist_ok=True)
+        search = Phase(
+            training=training,
+            examples=examples,
+            windows=validation_windows(examples, examples.held_out_slabs),
+            second_windows=second_windows,
+            signature=f"{_compute_signature(training, examples)}-{recipe.steps}-{training.mixed}",
+            folder=work_dir,
+            deadline=deadline,
+            progress=progress,
+            clock=clock,
         )
         search.run()
-        search.nets.generator.load_state_dict(search.best_weights)
+        generator = search.nets.generator
+        generator.load_state_dict(search.best_weights)
         scores = _compute_scores(search)
-        second_scores = _score_second_pair(search, second_images)
+        second_scores: dict[str, object] = {}
+        # the card of a complete training does not depend on the second pair, which decides whether
+        # the network of a stopped training is applied
+        if second_examples is not None and search.counters.done == "time":
+            second_scores["on_second_pair"] = compare_with_interpolations(
+                generator, second_examples, second_windows
+            )
     _LOGGER.info(
         "Training of %s took %.0f s (final scores: %s).",
         training.definition.name,
         search.counters.seconds,
         scores,
     )
-    model = _pack_model(search, scores)
-    return replace(model, card={**model.card, **second_scores})
+    return _pack_model(search, make_training_entries(search, scores) | second_scores)
 
 
 def _check_request(training: ModelRequest) -> None:
@@ -97,48 +132,9 @@ def _check_request(training: ModelRequest) -> None:
         )
 
 
-def _make_search(
-    training: ModelRequest,
-    images: TrainingImages,
-    work_dir: Path,
-    progress: TrainingProgress | None,
-    *,
-    second_images: TrainingImages,
-    clock: Clock,
-) -> Phase:
-    """Return the training before its first step, see `train_network` for parameters and errors."""
-    assert training.factor is not None
-    minutes = training.max_train_minutes
-    deadline = None if minutes is None else clock() + 60 * minutes
-    examples = Examples(
-        images,
-        training.effective_recipe,
-        check_factor(training.factor),
-        training.definition.ndim,
-        training.device,
-    )
-    recipe = examples.recipe
-    _check_initial_model(training, recipe, examples)
-    work_dir.mkdir(parents=True, exist_ok=True)
-    return Phase(
-        training=training,
-        iterations=recipe.steps,
-        examples=examples,
-        slabs=examples.training_slabs,
-        windows=validation_windows(examples, examples.held_out_slabs),
-        second_windows=_make_windows(second_images, examples),
-        signature=f"{_compute_signature(training, examples)}-{recipe.steps}-{training.mixed}",
-        folder=work_dir,
-        deadline=deadline,
-        progress=progress,
-        mixed=training.mixed,
-        clock=clock,
-    )
-
-
-def _check_initial_model(training: ModelRequest, recipe: Recipe, examples: Examples) -> None:
+def _check_initial_model(training: ModelRequest, examples: Examples) -> None:
     """Raise ModelError if the initial model has a different network or too few layers."""
-    start = training.start_model
+    start, recipe = training.start_model, examples.recipe
     if start is None:
         return
     n_trained = recipe.freeze_but_last
@@ -170,16 +166,6 @@ def _list_mismatches(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) 
         name
         for name in {*first, *second}
         if name not in first or name not in second or first[name].shape != second[name].shape
-    )
-
-
-def _make_windows(images: TrainingImages, examples: Examples) -> tuple[ScoredWindow, ...]:
-    """Return windows of images that are not used for training, prepared like `examples`."""
-    if not images or examples.recipe.objective == "self":
-        return ()
-    extra_examples = _prepare_like(images, examples)
-    return validation_windows(
-        extra_examples, (*extra_examples.training_slabs, *extra_examples.held_out_slabs)
     )
 
 
@@ -217,32 +203,10 @@ def _compute_scores(search: Phase) -> dict[str, dict[str, float]]:
     return compare_with_interpolations(search.nets.generator, examples, windows)
 
 
-def _score_second_pair(search: Phase, images: TrainingImages) -> dict[str, object]:
-    """Return metrics of a second pair for the card, which decide whether a network is applied.
-
-    {} is returned if there is no such pair, or if the time limit did not stop the training: the
-    card of a complete training does not depend on the second pair.
-    """
-    if not search.second_windows or search.counters.done != "time":
-        return {}
-    examples = _prepare_like(images, search.examples)
-    return {
-        "on_second_pair": compare_with_interpolations(
-            search.nets.generator, examples, search.second_windows
-        )
-    }
-
-
-def _prepare_like(images: TrainingImages, examples: Examples) -> Examples:
-    """Return examples of other images, prepared like `examples`."""
-    return Examples(images, examples.recipe, examples.factor, examples.ndim, examples.device)
-
-
-def _pack_model(search: Phase, scores: Mapping[str, object]) -> NewModel:
-    """Return weights, companions, card and log of a training."""
+def _pack_model(search: Phase, results: Mapping[str, object]) -> NewModel:
+    """Return weights, companions, card and log of a training; `results` are for the card."""
     card = card_entries(search.training, search.examples.describe())
-    card["code_sha256"] = compute_code_digest(train_network)
-    card |= make_training_entries(search, scores)
+    card |= {"code_sha256": compute_code_digest(train_network), **results}
     state = {key: value.cpu() for key, value in search.best_weights.items()}
     companion_names = COMPANIONS if search.recipe.keep_critic else ()
     for name in companion_names:

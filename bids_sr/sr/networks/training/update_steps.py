@@ -225,23 +225,27 @@ class Networks:
                 return self._compute_adversarial_term(loss, generated)
             case "tv":
                 return loss(fake, target)
-            case "sparsify":
-                return loss(fake, target, voxel_weight)
             case "perceptual":
                 return loss(batch.to_target_grid(fake), target)
-            case _:  # differences between images: content, psnr and ssim
+            case _:  # differences between images: content, psnr, ssim and sparsify
                 return loss(batch.to_target_grid(fake), target, voxel_weight)
 
     def _compute_adversarial_term(
         self, loss: nn.Module, generated: Mapping[str, Tensor]
     ) -> Tensor:
-        """Return the adversarial loss, summed over both directions of a cycle."""
-        value = _compute_adversarial_loss(loss, self.modules["critic"], generated["G(x)"])
-        if "backward_critic" in self.modules:
-            value = value + _compute_adversarial_loss(
-                loss, self.modules["backward_critic"], generated["F(y)"]
-            )
-        return value
+        """Return the adversarial loss, summed over both directions of a cycle.
+
+        Critics have no gradients.
+        """
+        values = []
+        for name, image in (("critic", "G(x)"), ("backward_critic", "F(y)")):
+            if name in self.modules:
+                critic = self.modules[name].requires_grad_(False)
+                try:
+                    values.append(loss(critic(generated[image])))
+                finally:
+                    critic.requires_grad_(True)
+        return torch.stack(values).sum()
 
 
 def _build_networks(
@@ -277,15 +281,9 @@ def _freeze_but_last(net: nn.Module, count: int | None) -> None:
     """
     if count is None:
         return
-    layers = list_layers(net)
-    if not 1 <= count <= len(layers):
-        raise ValueError(
-            f"the network has {len(layers)} layers with weights, so the number of layers to "
-            f"train must be from 1 to {len(layers)} (got {count})"
-        )
     net.requires_grad_(False)
     modules = list(net.modules())
-    for module in modules[modules.index(layers[-count]) :]:
+    for module in modules[modules.index(list_layers(net)[-count]) :]:
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(True)
 
@@ -323,12 +321,3 @@ def _set_optimizer_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the learning rate of all parameters of an optimizer."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-
-
-def _compute_adversarial_loss(loss: nn.Module, critic: nn.Module, image: Tensor) -> Tensor:
-    """Return the adversarial loss of images, without gradients in the critic."""
-    critic.requires_grad_(False)
-    try:
-        return loss(critic(image))
-    finally:
-        critic.requires_grad_(True)

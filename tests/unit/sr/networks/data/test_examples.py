@@ -26,9 +26,7 @@ PLAIN = replace(FAST, augmentation=Augmentation(), background=0.0)
 def batch_of(pair, recipe, seed=0, size=6):
     """Return (batch, images as the network gets them) of one draw."""
     examples = Examples((pair,), replace(recipe, hold_out=0), FACTOR, 2)
-    batch = examples.draw_batch(
-        np.random.default_rng(seed), examples.training_slabs, iteration=0, seed=0, size=size
-    )
+    batch = examples.draw_batch(np.random.default_rng(seed), iteration=0, seed=0, size=size)
     return batch, examples.prepare(0)
 
 
@@ -96,9 +94,7 @@ def test_a_shift_by_an_integer_voxel_is_a_roll():
 def test_patches_are_windows_of_both_grids_at_the_same_position(small_pair):
     paper = replace(get_method("srgan").recipes["paper"], patch=8)
     examples = Examples((small_pair,), paper, FACTOR, 2)
-    windows = examples.draw_windows(
-        np.random.default_rng(0), examples.training_slabs, FACTOR, iteration=0, seed=0, size=3
-    )
+    windows = examples.draw_windows(np.random.default_rng(0), FACTOR, iteration=0, seed=0, size=3)
     batch, images = examples.cut_windows(windows, FACTOR, 0.0), examples.prepare(0)
     upsampled = upsample_slices(torch.movedim(images.lowres, -1, 0), (2.0, 2.0), "lanczos")
     for i, (_, ((x, _), (y, _), (z, _))) in enumerate(windows):
@@ -124,9 +120,7 @@ def test_slices_of_several_images_are_augmented(small_pair):
     examples = Examples(
         (small_pair, second_pair, replace(second_pair, name="third")), FAST, FACTOR, 2
     )
-    batch = examples.draw_batch(
-        np.random.default_rng(0), examples.training_slabs, iteration=0, seed=0, size=12
-    )
+    batch = examples.draw_batch(np.random.default_rng(0), iteration=0, seed=0, size=12)
     assert batch.input.shape == (12, 1, 12, 12)
     downsampled = LEVEL.downsample(batch.target)
     assert torch.allclose(downsampled, batch.input, atol=2e-5)
@@ -140,7 +134,7 @@ def test_full_slices_are_used_for_any_factor():
     pair = pair_image(lowres, high_res, np.ones(shape), np.eye(4), factor)
     recipe = replace(FAST, augmentation=Augmentation(dihedral=True), hold_out=0)
     examples = Examples((pair,), recipe, factor, 2)
-    batch = examples.draw_batch(rng, examples.training_slabs, iteration=0, seed=0, size=2)
+    batch = examples.draw_batch(rng, iteration=0, seed=0, size=2)
     assert batch.input.shape == (2, 1, 13, 12)
     assert batch.target.shape == (2, 1, 16, 15)
     (first, *_) = validation_windows(examples, examples.training_slabs)

@@ -53,9 +53,7 @@ def test_training_improves_held_out_slices(small_pair, tmp_path):
 def test_a_critic_step_does_not_change_the_generator(small_pair):
     nets = Networks(SHORT, FACTOR)
     examples = Examples((small_pair,), SHORT, FACTOR, 2)
-    batch = examples.draw_batch(
-        np.random.default_rng(0), examples.training_slabs, iteration=0, seed=0, size=2
-    )
+    batch = examples.draw_batch(np.random.default_rng(0), iteration=0, seed=0, size=2)
     fake = nets.generator(batch.input)
     before = {key: value.clone() for key, value in nets.modules["critic"].state_dict().items()}
     nets.update_critics(batch, fake)
