@@ -45,7 +45,7 @@ VARIANTS: dict[str, Recipe] = {
     "srgan": _FAST,
     "not added to its input": replace(
         _FAST,
-        build_generator=network("srresnet.SRResNet", flat=True, width=16, blocks=2),
+        build_generator=network("srresnet.SRResNet", width=16, blocks=2),
     ),
     "noise of .03": replace(_FAST, augmentation=replace(_FAST.augmentation, noise=0.03)),
     "no augmentation": replace(_FAST, augmentation=Augmentation()),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -267,16 +267,21 @@ def get_method(name: str) -> Method:
     For other names, UnknownMethod is raised with a list of methods and the closest name.
     """
     if name not in _list_module_names():
-        from difflib import get_close_matches
-
-        close_names = get_close_matches(name, method_names(), n=1)
         raise UnknownMethod(
             f"unknown method {name!r}; expected one of {', '.join(method_names())}",
-            f"Did you mean {close_names[0]}?" if close_names else "",
+            suggestion_text(name, method_names()),
         )
     method = importlib.import_module(_list_module_names()[name]).METHOD
     assert isinstance(method, Method)
     return method
+
+
+def suggestion_text(name: str, known: Sequence[str]) -> str:
+    """Return ``Did you mean x?`` for the closest known name, or "" if no name is similar."""
+    from difflib import get_close_matches
+
+    similar_names = get_close_matches(name, known, n=1)
+    return f"Did you mean {similar_names[0]}?" if similar_names else ""
 
 
 def method_names_without_controls() -> tuple[str, ...]:

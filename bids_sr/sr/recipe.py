@@ -6,7 +6,7 @@ Networks and losses are specified by name (`network`, `loss`) and imported when 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, cos, pi
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,37 +75,23 @@ class ImportedWhenCalled:
 class _Network:
     """Network class with its settings, called with the number of channels and the factor.
 
-    `flat` networks accept only a factor of 1 across slices. `smallest` is the side of the smallest
-    supported image (voxels).
+    `smallest` is the side of the smallest supported image (voxels).
     """
 
     build: ImportedWhenCalled
     settings: Mapping[str, object]
-    flat: bool
     smallest: int = 1
 
-    def __call__(self, channels: int, factor: Factor | None = None) -> nn.Module:
-        if self.flat and factor is not None:
-            require_in_plane(factor)
+    def __call__(self, channels: int, _factor: Factor | None = None) -> nn.Module:
         return self.build(channels, **self.settings)
 
 
-def require_in_plane(factor: Factor) -> None:
-    """Raise ValueError if a factor is not 1 across slices."""
-    if factor[2] != 1:
-        raise ValueError(
-            "a two-dimensional network only changes the in-plane resolution, so the factor "
-            f"across slices must be 1 (got {factor})"
-        )
-
-
-def network(path: str, *, flat: bool = False, smallest: int = 1, **settings: object) -> _Network:
+def network(path: str, *, smallest: int = 1, **settings: object) -> _Network:
     """Return a network from `bids_sr.sr.networks.architectures`, given by its path.
 
-    `flat` networks accept only a factor of 1 across slices. `smallest` is the side of the smallest
-    supported image (voxels).
+    `smallest` is the side of the smallest supported image (voxels).
     """
-    return _Network(ImportedWhenCalled(f"architectures.{path}"), settings, flat, smallest)
+    return _Network(ImportedWhenCalled(f"architectures.{path}"), settings, smallest)
 
 
 @frozen
@@ -447,15 +433,15 @@ class Recipe:
 
     def select_terms(self, vgg: bool) -> tuple[LossTerm, ...]:
         """Return the loss terms that are used with or without VGG-19 weights."""
-        return tuple(term for term in self.losses if self._is_used(term, vgg=vgg))
-
-    def _is_used(self, term: LossTerm, *, vgg: bool) -> bool:
-        """Return whether a loss term is used with or without VGG-19 weights."""
-        if term.kind == "perceptual" and not vgg:
-            return False
-        if term.kind == "adversarial" and self.build_critic is None:
-            return False
-        return not (term.stands_in and vgg)
+        unused_kinds = {
+            "perceptual": not vgg,
+            "adversarial": self.build_critic is None,
+        }
+        return tuple(
+            term
+            for term in self.losses
+            if not (unused_kinds.get(term.kind) or (term.stands_in and vgg))
+        )
 
     @property
     def has_adversarial_loss(self) -> bool:
@@ -472,16 +458,12 @@ class Recipe:
     @property
     def needs_vgg(self) -> bool:
         """Whether only the perceptual term relates the output to the target."""
-        return self.perceptual and not any(
-            term.kind in _COMPARISON_KINDS and term.weight for term in self.select_terms(False)
-        )
+        return self.perceptual and not _compare_images(self.select_terms(False))
 
     @property
     def compares_images(self) -> bool:
         """Whether a loss term compares the output with an image or its features."""
-        return any(
-            term.kind in (*_COMPARISON_KINDS, "perceptual") and term.weight for term in self.losses
-        )
+        return _compare_images(self.losses, (*_COMPARISON_KINDS, "perceptual"))
 
     @property
     def relies_on_vgg(self) -> bool:
@@ -489,9 +471,7 @@ class Recipe:
 
         Without weights, another term replaces the features.
         """
-        return self.perceptual and not any(
-            term.kind in _COMPARISON_KINDS and term.weight for term in self.select_terms(True)
-        )
+        return self.perceptual and not _compare_images(self.select_terms(True))
 
     def rate(self, iteration: int, base: float) -> float:
         """Return the learning rate of a step (counted from 0), before reduction at plateaus."""
@@ -514,6 +494,11 @@ class Recipe:
             increase = (1 - _FIRST_RATE) * 0.5 * (1 - cos(pi * iteration / peak))
             return base * (_FIRST_RATE + increase)
         return base * 0.5 * (1 + cos(pi * (iteration - peak) / max(1, self.steps - peak)))
+
+
+def _compare_images(terms: Sequence[LossTerm], kinds: tuple[str, ...] = _COMPARISON_KINDS) -> bool:
+    """Return whether a term of some kinds compares the output with an image."""
+    return any(term.kind in kinds and term.weight for term in terms)
 
 
 BASE_RECIPE = Recipe(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import InvalidInput
-from bids_sr.sr.method import Method, get_method, get_recipe, method_names
+from bids_sr.sr.method import Method, get_method, get_recipe, method_names, suggestion_text
 from bids_sr.sr.recipe import (
     ATTENTION_UNET_PAPER,
     SMALLEST_SIDE,
@@ -563,14 +563,6 @@ def _find_smallest_side(recipe: Recipe) -> int:
         if network is not None
     ]
     return max(SMALLEST_SIDE, *sides, _MIN_SIDE_FOR_VGG if recipe.perceptual else 1)
-
-
-def suggestion_text(name: str, known: Sequence[str]) -> str:
-    """Return ``Did you mean x?`` for the closest known name, or "" if no name is similar."""
-    from difflib import get_close_matches
-
-    similar_names = get_close_matches(name, known, n=1)
-    return f"Did you mean {similar_names[0]}?" if similar_names else ""
 
 
 def base_recipe(method: Method, name: str) -> Recipe | VarianceRecipe:

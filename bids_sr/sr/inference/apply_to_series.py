@@ -169,7 +169,7 @@ class _SeriesInSpace:
 
 
 def enforce_consistency(upsampled: Array, volume: Array, factor: Factor) -> Array:
-    """Replace the acquired band of an upsampled volume by the acquired data.
+    """Replace the acquired band of an upsampled volume, or of a guide, by the acquired data.
 
     If the factor is above 1 across slices, the correction is a cubic spline there, whose means
     over the acquired slices match the missing values.

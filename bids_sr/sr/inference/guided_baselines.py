@@ -7,7 +7,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.spatial.matrices import downsample, upsample, upsample_residual
+from bids_sr.spatial.matrices import downsample, upsample
 
 # smallest mean relative to the run's intensity scale; smaller means are replaced, because relative
 # changes are meaningless in air
@@ -34,18 +34,6 @@ def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
             "the high-resolution image and the BOLD run do not overlap within the brain mask"
         )
     return float(guide_values @ bold_values / (guide_values @ guide_values))
-
-
-def inject_guide(volume: Array, guide_in_pose: Array, factor: Factor) -> Array:
-    """Combine the volume's k-space within the acquired band with the guide's k-space outside.
-
-    `volume` is the acquired volume (x, y, z). `guide_in_pose` is the guide on the volume's
-    high-resolution grid (X, Y, Z), in the intensity of the volume. The upsampled volume (X, Y, Z)
-    equals the acquired volume after downsampling.
-    """
-    return guide_in_pose + upsample_residual(
-        volume - downsample(guide_in_pose, volume.shape), factor
-    )
 
 
 def scale_guide(

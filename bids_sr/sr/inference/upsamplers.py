@@ -9,12 +9,13 @@ from bids_sr.io.series import MODEL_FREE_BASELINES, get_need
 from bids_sr.spatial import matrices
 from bids_sr.spatial.matrices import check_factor, upsample
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.guided_baselines import inject_guide, scale_guide
+from bids_sr.sr.inference.apply_to_series import enforce_consistency
+from bids_sr.sr.inference.guided_baselines import scale_guide
 from bids_sr.sr.inference.upsampler_inputs import (
     Upsampler,
     UpsamplerInputs,
 )
-from bids_sr.sr.method import get_method, method_of_series
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel
 
 
@@ -31,7 +32,7 @@ def make_upsampler(
     """
     factor = check_factor(acquired.factor)
     if model is not None:
-        return _make_model_upsampler(name, acquired, model)
+        return _make_model_upsampler(acquired, model)
     if name == "acquired":
         if factor != (1.0, 1.0, 1.0):
             raise InvalidInput(
@@ -49,12 +50,9 @@ def make_upsampler(
     return _make_guided_upsampler(name, acquired, factor)
 
 
-def _make_model_upsampler(name: str, acquired: UpsamplerInputs, model: LoadedModel) -> Upsampler:
-    """Return the upsampler of a network, or raise InvalidInput for prior SD maps.
-
-    `name` is the name of the series, for models whose card does not name a method.
-    """
-    method = get_method(model.card.method) if model.card.method else method_of_series(name)
+def _make_model_upsampler(acquired: UpsamplerInputs, model: LoadedModel) -> Upsampler:
+    """Return the upsampler of a network, or raise InvalidInput for prior SD maps."""
+    method = get_method(model.card.method)
     if method.variance is not None:
         raise InvalidInput(
             f"the method {method.name} requires a whole run and cannot be applied to "
@@ -82,7 +80,7 @@ def _make_guided_upsampler(name: str, acquired: UpsamplerInputs, factor: Factor)
         highres_shape, highres_affine = hr_grid(volume.shape, affine, factor)
         guide_in_pose = acquired.gain * guide.resample(highres_shape, highres_affine, pose)
         if name == "inject" or mean is None:
-            return inject_guide(volume, guide_in_pose, factor)
+            return enforce_consistency(guide_in_pose, volume, factor)
         mean_in_pose = mean.resample(volume.shape, affine, pose)
         return scale_guide(volume, mean_in_pose, guide_in_pose, factor, acquired.scale)
 

@@ -34,7 +34,6 @@ PAPER_WIDTHS = (64, 128, 256, 512, 1024)
 PAPER = Recipe(
     build_generator=network(
         "unet.attention_unet",
-        flat=True,
         widths=PAPER_WIDTHS,
         convolutions=1,
         normalized_gates=True,
@@ -67,7 +66,6 @@ FAST = replace(
     BASE_RECIPE,
     build_generator=network(
         "unet.attention_unet",
-        flat=True,
         widths=FAST_WIDTHS,
         head="residual",
         sizes="multiple",

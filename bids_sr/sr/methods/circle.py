@@ -25,7 +25,7 @@ from bids_sr.sr.recipe import loss, network
 
 _PAPER = replace(
     cpce.PAPER,
-    build_generator=network("circle.CircleResamplingNet", flat=True),
+    build_generator=network("circle.CircleResamplingNet"),
     build_critic=network("critics.circle_critic", smallest=32, last_stride=1),
     losses=(
         loss("adversarial", "adversarial.AdversarialWasserstein", 1 / 2048),
@@ -46,7 +46,6 @@ _FAST = replace(
     cpce.FAST,
     build_generator=network(
         "circle.CircleNet",
-        flat=True,
         widths=(16, 13, 12, 10, 9, 8, 7, 7, 6, 5, 4, 4),
         branches=(12, 4),
         joined=(16, 8),

@@ -23,7 +23,7 @@ from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import BASE_RECIPE, Recipe, loss, network
 
 PAPER = Recipe(
-    build_generator=network("cpce.CPCENet", flat=True, smallest=9, width=32),
+    build_generator=network("cpce.CPCENet", smallest=9, width=32),
     build_critic=network("critics.cpce_critic"),
     losses=(
         loss("adversarial", "adversarial.AdversarialWasserstein", 1.0),
@@ -48,7 +48,7 @@ PAPER = Recipe(
 
 FAST = replace(
     BASE_RECIPE,
-    build_generator=network("cpce.CPCENet", flat=True, smallest=9, width=32, skip=True),
+    build_generator=network("cpce.CPCENet", smallest=9, width=32, skip=True),
     build_critic=network("critics.cpce_critic", widths=(8, 16, 32), dense=32),
     losses=(
         loss("content", "image.MSE", 1.0),

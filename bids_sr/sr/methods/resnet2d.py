@@ -15,12 +15,10 @@ from bids_sr.sr.method import Method
 from bids_sr.sr.methods import ccnn3d, resnet3d
 from bids_sr.sr.recipe import BASE_RECIPE, network
 
-PAPER = replace(
-    resnet3d.PAPER, build_generator=network("residual.ResNet", flat=True, ndim=2, width=64)
-)
+PAPER = replace(resnet3d.PAPER, build_generator=network("residual.ResNet", ndim=2, width=64))
 FAST = replace(
     BASE_RECIPE,
-    build_generator=network("residual.ResNet", flat=True, ndim=2, width=16, blocks=3, skip=True),
+    build_generator=network("residual.ResNet", ndim=2, width=16, blocks=3, skip=True),
     losses=ccnn3d.PAPER.losses,
     upsampled_by="zerofill",
     iterations=600,

@@ -29,7 +29,7 @@ from bids_sr.sr.method import CONTROLS_OF_A_PAIR, Method
 from bids_sr.sr.recipe import BASE_RECIPE, Augmentation, Recipe, loss, network
 
 _PAPER = Recipe(
-    build_generator=network("srresnet.SRResNet", flat=True),
+    build_generator=network("srresnet.SRResNet"),
     build_critic=network("critics.srgan_critic"),
     losses=(
         loss("adversarial", "adversarial.AdversarialBCE", 1e-3),
@@ -48,7 +48,7 @@ _PAPER = Recipe(
 
 _FAST = replace(
     BASE_RECIPE,
-    build_generator=network("srresnet.SRResNet", flat=True, width=16, blocks=2, skip=True),
+    build_generator=network("srresnet.SRResNet", width=16, blocks=2, skip=True),
     losses=(
         loss("content", "image.MSE", 1.0),
         loss("perceptual", "perceptual.VGGPerceptual", 0.006),

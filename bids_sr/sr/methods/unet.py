@@ -16,13 +16,12 @@ from bids_sr.sr.recipe import ImportedWhenCalled, network
 
 _PAPER = replace(
     attunet.remove_critic(attunet.PAPER),
-    build_generator=network("unet.UNet", flat=True, widths=attunet.PAPER_WIDTHS, head="sigmoid"),
+    build_generator=network("unet.UNet", widths=attunet.PAPER_WIDTHS, head="sigmoid"),
 )
 _FAST = replace(
     attunet.remove_critic(attunet.FAST),
     build_generator=network(
         "unet.UNet",
-        flat=True,
         widths=attunet.FAST_WIDTHS,
         head="residual",
         block=ImportedWhenCalled("architectures.unet.normalized_convolution"),

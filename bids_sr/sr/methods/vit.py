@@ -15,13 +15,13 @@ from bids_sr.sr.recipe import network
 _NETWORK = "vision_transformer.VisionTransformer"
 _PAPER = replace(
     attunet.remove_critic(attunet.PAPER),
-    build_generator=network(_NETWORK, flat=True, head="sigmoid"),
+    build_generator=network(_NETWORK, head="sigmoid"),
 )
 _FAST = replace(
     attunet.remove_critic(attunet.FAST),
     learning_rate=1e-3,
     build_generator=network(
-        _NETWORK, flat=True, patch=8, width=96, heads=4, depth=4, grid=16, head="residual"
+        _NETWORK, patch=8, width=96, heads=4, depth=4, grid=16, head="residual"
     ),
 )
 

@@ -26,14 +26,13 @@ def schedule_training(cost: RunTime, training: TrainingSettings) -> RunTime:
     if training.is_given:
         return cost
     share = compute_time_share(training.recipe, training.omp_nthreads)
-    return replace(
-        cost,
-        always=cost.always * share,
-        low=cost.low * share,
-        high=cost.high * share,
-        limit=60 * (training.max_train_minutes or math.inf),
-        trains=True,
-    )
+    limit = 60 * (training.max_train_minutes or math.inf)
+    return replace(_multiply(cost, share), limit=limit, trains=True)
+
+
+def _multiply(cost: RunTime, share: float) -> RunTime:
+    """Return a cost with a share of its time for training."""
+    return replace(cost, always=cost.always * share, low=cost.low * share, high=cost.high * share)
 
 
 def compute_time_share(recipe: RecipeName, threads: int) -> float:
@@ -47,14 +46,7 @@ def model_cost(training: ModelSettings) -> RunTime:
     if training.is_given:
         return RunTime(always=0.5)
     cost = get_method(training.method).cost(training.recipe)
-    ratio = training_work(training)
-    return replace(
-        cost,
-        always=cost.always * ratio,
-        low=cost.low * ratio,
-        high=cost.high * ratio,
-        limit=math.inf,
-    )
+    return _multiply(cost, training_work(training))
 
 
 def training_work(training: ModelSettings) -> float:

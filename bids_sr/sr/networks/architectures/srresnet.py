@@ -9,7 +9,6 @@ from bids_sr.sr.networks.architectures.blocks import (
     shuffle_channels,
 )
 from bids_sr.sr.operators import make_plane_conversion
-from bids_sr.sr.recipe import require_in_plane
 
 
 class SRResNet(nn.Module):
@@ -59,7 +58,6 @@ class SubPixelNet(nn.Module):
 
     def __init__(self, channels: int, factor: Factor, *, width: int = 32, blocks: int = 4) -> None:
         super().__init__()
-        require_in_plane(factor)
         self.factor = (factor[0], factor[1])
         is_integer = all(f == int(f) for f in factor)
         # integer factors in plane, or None if the network is applied to the zero-filled images

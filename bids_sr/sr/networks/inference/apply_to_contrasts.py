@@ -20,8 +20,6 @@ from bids_sr.sr.networks.data.windows import PreparedImage, prepare
 from bids_sr.sr.recipe import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor, nn
 
 SAME_GRID: Factor = (1.0, 1.0, 1.0)
@@ -70,6 +68,7 @@ def super_resolve_contrasts(
     """
     import torch
 
+    from bids_sr.sr.networks.inference.sliding_window import apply_in_patches
     from bids_sr.sr.threads import torch_threads
 
     prepared = _prepare_head(model, coarse, mask, affine, device)
@@ -82,24 +81,15 @@ def super_resolve_contrasts(
         for first in range(0, len(slices_in_mask), _SLICES_PER_BATCH):
             indices = slices_in_mask[first : first + _SLICES_PER_BATCH]
             batch = torch.movedim(prepared.source[..., indices], -1, 0).contiguous()
-            output = (
-                generator(batch) if patch is None else _apply_in_patches(generator, batch, patch)
-            )
+            if patch is None:
+                output = generator(batch)
+            else:
+                images = (apply_in_patches(generator, x, patch=patch, overlap=0) for x in batch)
+                output = torch.stack(list(images))
             scaled_images[..., indices] = np.moveaxis(output.float().cpu().numpy(), 0, -1)
     level = np.asarray(prepared.level, np.float32)[:, None, None, None]
     images = np.maximum(scaled_images * level, 0)
     return np.where(np.asarray(mask) > 0, images, 0).astype(np.float32)
-
-
-def _apply_in_patches(generator: nn.Module, batch: Tensor, patch: int | Sequence[int]) -> Tensor:
-    """Apply a network to slices (N, C, X, Y) in adjoining patches of a side length (voxels)."""
-    import torch
-
-    from bids_sr.sr.networks.inference.sliding_window import apply_in_patches
-
-    return torch.stack(
-        [apply_in_patches(generator, image, patch=patch, overlap=0) for image in batch]
-    )
 
 
 @frozen

@@ -214,5 +214,4 @@ def network_upsampler(model: LoadedModel, inputs: UpsamplerInputs) -> Upsampler:
             f"the model combines {card.channels} contrasts ({card.contrast}), but the series "
             "has only one contrast. Models of several contrasts require --sr-target anat."
         )
-    volumetric = card.method != "" and get_method(card.method).ndim == 3
-    return NetworkUpsampler(model, inputs, volumetric=volumetric)
+    return NetworkUpsampler(model, inputs, volumetric=get_method(card.method).ndim == 3)

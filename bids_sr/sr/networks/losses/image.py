@@ -165,8 +165,6 @@ class JointSparsify(nn.Module):
 
     def __init__(self, tau: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= tau <= 1:
-            raise ValueError(f"tau must be between 0 and 1, got {tau}")
         self.tau = tau
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:

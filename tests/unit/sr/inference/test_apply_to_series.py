@@ -31,7 +31,7 @@ def untrained(factor=TWO, *, spread=0.0):
     net = FAST.build_generator(1, factor)
     if spread:
         nn.init.normal_(net.tail.weight, std=spread)
-    return LoadedModel(generator=net.eval(), recipe=FAST, card=ModelCard())
+    return LoadedModel(generator=net.eval(), recipe=FAST, card=ModelCard(method="srgan"))
 
 
 def write_series(path, volumes, affine=AFFINE):
@@ -57,7 +57,7 @@ def run(tmp_path, volumes, upsampler, xfms, factor=TWO, **options):
 def test_an_identity_network_returns_its_input_exactly(tmp_path, size, scale):
     rng = np.random.default_rng(0)
     volumes = [rng.random(size, dtype=np.float32) * 900 for _ in range(3)]
-    model = LoadedModel(generator=nn.Identity(), recipe=FAST, card=ModelCard())
+    model = LoadedModel(generator=nn.Identity(), recipe=FAST, card=ModelCard(method="srgan"))
     upsampler = upsamplers.make_upsampler(
         "dcnet", UpsamplerInputs(factor=(1, 1, 1), scale=scale), model
     )
@@ -149,11 +149,11 @@ def test_the_guide_is_used_in_the_pose_of_the_volume():
 def test_inject_keeps_the_band_of_the_volume_and_adds_the_detail_of_the_guide():
     rng = np.random.default_rng(0)
     volume, guide = rng.random((8, 10, 3)), rng.random((16, 20, 3))
-    result = guided_baselines.inject_guide(volume, guide, TWO)
+    result = apply_to_series.enforce_consistency(guide, volume, TWO)
     np.testing.assert_allclose(downsample(result, volume.shape), volume, atol=1e-10)
     low_res, _ = kspace_crop(guide, np.eye(4), factor=TWO)
     np.testing.assert_allclose(
-        guided_baselines.inject_guide(low_res, guide, TWO), guide, atol=1e-10
+        apply_to_series.enforce_consistency(guide, low_res, TWO), guide, atol=1e-10
     )
 
 

@@ -33,7 +33,7 @@ def upsampler(
         net = recipe.build_generator(1, factor)
         if name == "fast":
             nn.init.normal_(net.tail.weight, std=0.1)
-        model = LoadedModel(generator=net.eval(), recipe=recipe, card=ModelCard())
+        model = LoadedModel(generator=net.eval(), recipe=recipe, card=ModelCard(method="srgan"))
         return upsamplers.make_upsampler(
             "srgan", UpsamplerInputs(factor=factor, scale=900.0), model
         )

@@ -94,8 +94,3 @@ def test_shuffled_pixels_are_centered_in_the_field_of_view():
     assert torch.equal(
         shuffle_channels(square, (2, 2)), torch.nn.functional.pixel_shuffle(square, 2)
     )
-
-
-def test_thinner_slices_are_rejected():
-    with pytest.raises(ValueError, match="in-plane"):
-        SubPixelNet(1, (2.0, 2.0, 2.0))

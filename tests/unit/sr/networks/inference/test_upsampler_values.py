@@ -40,7 +40,7 @@ def loaded_model(recipe, factor):
     return LoadedModel(
         generator=with_random_weights(recipe.build_generator(1, factor)),
         recipe=recipe,
-        card=ModelCard(),
+        card=ModelCard(method="srgan"),
     )
 
 
@@ -114,7 +114,9 @@ def test_only_narrow_networks_process_larger_volumes_at_once():
     upsamplers = {
         width: NetworkUpsampler(
             LoadedModel(
-                generator=ResNet(1, width=width, blocks=1), recipe=VOLUMES, card=ModelCard()
+                generator=ResNet(1, width=width, blocks=1),
+                recipe=VOLUMES,
+                card=ModelCard(method="srgan"),
             ),
             UpsamplerInputs(factor=(2, 2, 1), scale=SCALE),
             volumetric=True,
