@@ -332,6 +332,12 @@ def _select_corner_rows(order: int) -> tuple[slice, slice]:
     return slice(order), slice(None, -order - 1, -1)
 
 
+def compute_t(effect: Array, variance: Array) -> Array:
+    """Return effects over the square root of their variance, 0 without a variance."""
+    has_variance = variance > 0
+    return np.where(has_variance, effect / np.sqrt(np.where(has_variance, variance, 1)), 0)
+
+
 def t_to_z(t: Float, dof: float | Float) -> Float:
     """Convert t to normal deviates with the same tail probability, |z| ≤ 37.
 

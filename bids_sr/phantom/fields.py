@@ -82,11 +82,7 @@ def polynomial(rng: np.random.Generator, affine: Array, shape: Sequence[int]) ->
         affine[axis, axis] * (np.arange(size) - (size - 1) / 2) / 100.0
         for axis, size in enumerate(shape)
     ]
-    x, y, z = np.meshgrid(
-        *[positions.astype(np.float32) for positions in relative_positions],
-        indexing="ij",
-        sparse=True,
-    )
+    x, y, z = np.ix_(*[positions.astype(np.float32) for positions in relative_positions])
     weights = rng.uniform(-1, 1, 9).astype(np.float32)
     weights[:3] *= 0.6
     field = (

@@ -238,13 +238,11 @@ def draw_distortion(
     largest displacement in the head (mm). Returns the displacement (3D, float32; mm).
     """
     shape, affine = grid
-    x, y, z = np.meshgrid(
+    x, y, z = np.ix_(
         *[
             affine[axis, axis] * np.arange(size, dtype=np.float32) + affine[axis, 3]
             for axis, size in enumerate(shape)
-        ],
-        indexing="ij",
-        sparse=True,
+        ]
     )
     field = np.zeros(shape, dtype=np.float32)
     for source in _FIELD_SOURCES:
@@ -266,10 +264,8 @@ def _fit_affine_part(field: Array, is_head: Array, x: Array, y: Array, z: Array)
         np.broadcast_to(regressor, field.shape)[is_head] for regressor in (np.float32(1), x, y, z)
     ]
     design = np.stack(regressors, axis=1).astype(np.float64)
-    coefficients = np.linalg.lstsq(design, field[is_head].astype(np.float64), rcond=None)[0]
-    return (
-        coefficients[0] + coefficients[1] * x + coefficients[2] * y + coefficients[3] * z
-    ).astype(np.float32)
+    offset, *slopes = np.linalg.lstsq(design, field[is_head].astype(np.float64), rcond=None)[0]
+    return (offset + slopes[0] * x + slopes[1] * y + slopes[2] * z).astype(np.float32)
 
 
 class _FieldSource(NamedTuple):

@@ -1,7 +1,6 @@
 """Figures of super-resolved structural scans: series, tissue classes and attention maps."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -150,14 +149,6 @@ def _overlay_panels(
     ]
 
 
-class _Overlay(NamedTuple):
-    """Map over a scan; `high` is the upper limit of its color scale."""
-
-    title: str
-    image: Volume
-    high: float
-
-
 def explanation_figure(
     image: Volume, masks: Sequence[Volume], maps: Mapping[str, Volume], index: int
 ) -> Figure:
@@ -168,11 +159,11 @@ def explanation_figure(
     slice along the third axis. Raises `FigureInputError` if there are neither masks nor maps.
     """
     overlays = [
-        _Overlay(f"attention, gate {number} of {len(masks)}", mask, 1.0)
+        (f"attention, gate {number} of {len(masks)}", mask, 1.0)
         for number, mask in enumerate(masks, 1)
     ]
     map_limit = max((float(values.data.max()) for values in maps.values()), default=0.0) or 1.0
-    overlays += [_Overlay(title, values, map_limit) for title, values in maps.items()]
+    overlays += [(title, values, map_limit) for title, values in maps.items()]
     if not overlays:
         raise FigureInputError("no attention masks and no maps of a critic to draw")
     cut = _make_cut(image, index, slices.field_of_view(image))
@@ -180,15 +171,13 @@ def explanation_figure(
     panels = [
         Panel(
             cut=cut,
-            title=overlay.title,
+            title=title,
             layers=[
                 background,
-                Layer(
-                    image=overlay.image, low=0.0, high=overlay.high, colors="inferno", alpha=0.6
-                ),
+                Layer(image=overlay, low=0.0, high=high, colors="inferno", alpha=0.6),
             ],
         )
-        for overlay in overlays
+        for title, overlay, high in overlays
     ]
     return slices.image_figure(
         [("", panels[first : first + _N_COLUMNS]) for first in range(0, len(panels), _N_COLUMNS)],

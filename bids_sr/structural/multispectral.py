@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
@@ -215,9 +216,7 @@ def _compute_posterior(intensities: Array, mixture: _Mixture) -> Array:
         _, log_determinant = np.linalg.slogdet(covariance)
         squared_distance = (whitened**2).sum(axis=0)
         log_posterior[:, k] = np.log(weight) - 0.5 * (log_determinant + squared_distance)
-    log_posterior -= log_posterior.max(axis=1, keepdims=True)
-    posterior = np.exp(log_posterior)
-    return np.asarray(posterior / posterior.sum(axis=1, keepdims=True))
+    return np.asarray(special.softmax(log_posterior, axis=1))
 
 
 def _standardize(

@@ -134,13 +134,10 @@ def parse_minutes(text: str) -> int:
             "the time limit is not in a valid format",
             "write minutes, hours:minutes:seconds or days-hours",
         )
-    first, second, third = (int(match[name] or 0) for name in ("first", "second", "third"))
-    if match["days"] is not None:
-        seconds = int(match["days"]) * 86400 + first * 3600 + second * 60 + third
-    elif match["third"] is not None:
-        seconds = first * 3600 + second * 60 + third
-    else:
-        seconds = first * 60 + second
+    days, first, second, third = (int(text or 0) for text in match.groups())
+    seconds = first * 60 + second
+    if match["days"] or match["third"]:
+        seconds = days * 86400 + first * 3600 + second * 60 + third
     if seconds == 0:
         raise UsageError(
             f"--time {text}",

@@ -12,6 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
+from bids_sr.glm.linear_model import compute_t
 from bids_sr.group.combination.interpolated_variance import noise_autocorrelation
 from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.frozen import frozen
@@ -95,8 +96,7 @@ def _count_correlated_voxels(effect: Array, variance: Array, mask: MaskArray) ->
     It is the variance of a sum of noise over voxels, relative to its variance for uncorrelated
     noise.
     """
-    t = np.where(mask, effect / np.sqrt(np.where(mask, variance, 1)), 0)
-    autocorrelation = noise_autocorrelation(t, mask)
+    autocorrelation = noise_autocorrelation(compute_t(effect, variance), mask)
     # lags in both directions along each axis
     return float(np.prod(1 + 2 * autocorrelation[:, 1:].sum(axis=1)))
 

@@ -21,7 +21,7 @@ from itertools import compress
 import numpy as np
 from scipy import special
 
-from bids_sr.glm.linear_model import t_to_z
+from bids_sr.glm.linear_model import compute_t, t_to_z
 from bids_sr.group.combination.run_agreement import ACTIVE_T
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.frozen import frozen
@@ -256,7 +256,7 @@ def combine_estimates(
     if is_difference:
         # what differs between runs besides their effect is not evidence for a difference
         total = variance + place_variance + (0 if sd is None else np.square(sd))
-    t = np.where(mask, effect / np.sqrt(np.where(total > 0, total, 1)), 0)
+    t = compute_t(effect, total)
     return CombinedEstimate(
         mask=mask,
         effect=effect,

@@ -102,6 +102,11 @@ def color_bar(
     bar.outline.set_visible(False)
 
 
+def write_note(ax: Axes, text: str) -> None:
+    """Write why axes have no values in their center."""
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", color=SOFT)
+
+
 def light_grid(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
     """Draw faint grid lines behind curves."""
     ax.grid(axis=axis, color=FAINT, lw=0.6)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from bids_sr.engine.number_text import number
 from bids_sr.glm.region_growth import ACTIVE_CC
-from bids_sr.io.arrays import Array, Float
+from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.figures import slices
@@ -44,7 +44,7 @@ def correlation_figure(
     brain_box = slices.bounding_box_mm(scene.mask, 3.0)
     cuts_and_frames: list[tuple[Cut, Array | None]] = []
     for axis in (2, 0):  # axial, sagittal
-        enlarged_box = _enlarged_box(brain_box, peak_mm, axis)
+        enlarged_box = slices.crop_box(brain_box, peak_mm, _ENLARGED_SIZE_MM, axis)
         position_mm = float(peak_mm[axis])
         cuts_and_frames += [
             (Cut(axis=axis, position_mm=position_mm, box=brain_box), enlarged_box),
@@ -69,21 +69,6 @@ def correlation_figure(
         rows.append((f"{series_text(name)}\npeak {number(peaks[name], '.2f')}", panels))
     scale = Layer(image=scene.mask, low=threshold, high=scale_end, colors=_COLORS)
     return slices.image_figure(rows, scale=scale, label=f"CC; shown where CC > {threshold:g}")
-
-
-def _enlarged_box(full_box: Array, center: Float, axis: int) -> Array:
-    """Return the corners (2, 3; mm) of a part of a box around a point.
-
-    The part has the size `_ENLARGED_SIZE_MM` in the plane perpendicular to `axis`. It is shifted
-    inward at the edges of the box.
-    """
-    box = full_box.copy()
-    in_plane_axes = [dimension for dimension in range(3) if dimension != axis]
-    for in_plane_axis, size in zip(in_plane_axes, _ENLARGED_SIZE_MM, strict=True):
-        low, high = full_box[:, in_plane_axis]
-        start = np.clip(center[in_plane_axis] - size / 2, low, max(low, high - size))
-        box[:, in_plane_axis] = start, min(start + size, high)
-    return box
 
 
 def display_threshold(first_map: Volume, mask: Volume) -> float:

@@ -51,7 +51,7 @@ def motion_figure(
                 _shade_censored(ax, times_s[volume], tr)
             known_curves = [curve for curve in curves if curve is not None]
             if len(known_curves) < len(curves):
-                _write_missing(ax)
+                canvas.write_note(ax, "not in the confounds table")
             elif len(known_curves) == 1:
                 summary = _summarize(known_curves[0][is_counted], "mm" if "mm" in label else "")
                 ax.plot(times_s, known_curves[0], color=canvas.INK, lw=1.0)
@@ -94,18 +94,6 @@ def _list_curves(table: Mapping[str, Array]) -> dict[str, list[Array | None]]:
 def _get_column(table: Mapping[str, Array], *names: str) -> Array | None:
     """Return the first available column; None if the table has none of them."""
     return next((np.asarray(table[name], dtype=float) for name in names if name in table), None)
-
-
-def _write_missing(ax: Axes) -> None:
-    """Write into a panel that its column is missing."""
-    ax.text(
-        0.5,
-        0.5,
-        "not in the confounds table",
-        transform=ax.transAxes,
-        ha="center",
-        color=canvas.SOFT,
-    )
 
 
 def _summarize(values: Array, unit: str) -> str:

@@ -635,16 +635,19 @@ def covers_brain(region: Array, brain: Array) -> bool:
     return bool(np.count_nonzero(region) >= 0.9 * np.count_nonzero(brain))
 
 
-def crop_box(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
-    """Return a part of a box around a point, limited in x and y.
+def crop_box(box: Array, center: Array, size_mm: tuple[float, float], axis: int = 2) -> Array:
+    """Return a part of a box around a point, limited in a plane perpendicular to an axis.
 
-    A box is its lowest and highest corner (2, 3; mm). The part has at most `size_mm` along x and
-    y, is shifted inward at the edges of the box, and keeps z. `center` (3,) is in mm.
+    A box is its lowest and highest corner (2, 3; mm). The part has at most `size_mm` along the
+    two axes of the plane, is shifted inward at the edges of the box, and has all of the box along
+    `axis`. `center` (3,) is in mm.
     """
+    in_plane = _in_plane_axes(axis)
+    low, high = box[:, in_plane]
+    size = np.minimum(size_mm, high - low)
+    start = np.clip(center[in_plane] - size / 2, low, high - size)
     cropped_box = box.copy()
-    size = np.minimum(size_mm, np.ptp(box, axis=0)[:2])
-    cropped_box[0, :2] = np.clip(center[:2] - size / 2, box[0, :2], box[1, :2] - size)
-    cropped_box[1, :2] = cropped_box[0, :2] + size
+    cropped_box[:, in_plane] = start, start + size
     return cropped_box
 
 

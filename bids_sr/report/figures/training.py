@@ -105,13 +105,8 @@ def _draw_psnr(ax: Axes, steps: Array, psnr: Array, method: str) -> None:
         label=method,
     )
     if not is_finite.any():
-        ax.text(
-            0.5,
-            0.5,
-            "no slices were held out" if len(steps) else "the model has no training log",
-            transform=ax.transAxes,
-            ha="center",
-            color=canvas.SOFT,
+        canvas.write_note(
+            ax, "no slices were held out" if len(steps) else "the model has no training log"
         )
 
 
@@ -124,9 +119,7 @@ def _draw_losses(ax: Axes, steps: Array, losses: Mapping[str, Array]) -> None:
         if (is_finite := np.isfinite(values)).any()
     }
     if not finite_losses:
-        ax.text(
-            0.5, 0.5, "no loss was logged", transform=ax.transAxes, ha="center", color=canvas.SOFT
-        )
+        canvas.write_note(ax, "no loss was logged")
         return
     colors = (canvas.INK, canvas.BLUE, canvas.RED, canvas.GREEN, canvas.PURPLE, canvas.ORANGE)
     for name, color in zip(losses, colors, strict=False):

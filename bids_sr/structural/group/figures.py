@@ -100,27 +100,19 @@ def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
 
 def _draw_agreement(ax: Axes, agreement: Agreement) -> None:
     """Draw bias and limits of agreement as lines, and their confidence intervals as bands."""
-    _draw_estimate(
-        ax,
-        agreement.bias,
-        agreement.bias_lower,
-        agreement.bias_upper,
-        color=s.INK,
-        line_style="-",
-    )
-    for limit, lower, upper in (
-        (agreement.low_limit, agreement.low_limit_lower, agreement.low_limit_upper),
-        (agreement.high_limit, agreement.high_limit_lower, agreement.high_limit_upper),
+    for value, lower, upper, color, line_style in (
+        (agreement.bias, agreement.bias_lower, agreement.bias_upper, s.INK, "-"),
+        (agreement.low_limit, agreement.low_limit_lower, agreement.low_limit_upper, s.SOFT, "--"),
+        (
+            agreement.high_limit,
+            agreement.high_limit_lower,
+            agreement.high_limit_upper,
+            s.SOFT,
+            "--",
+        ),
     ):
-        _draw_estimate(ax, limit, lower, upper, color=s.SOFT, line_style="--")
-
-
-def _draw_estimate(
-    ax: Axes, value: float, lower: float, upper: float, *, color: str, line_style: str
-) -> None:
-    """Draw a horizontal line at an estimate, and its confidence interval as a band."""
-    ax.axhspan(lower, upper, color=color, alpha=0.08, lw=0)
-    ax.axhline(value, color=color, lw=1.2, ls=line_style)
+        ax.axhspan(lower, upper, color=color, alpha=0.08, lw=0)
+        ax.axhline(value, color=color, lw=1.2, ls=line_style)
 
 
 def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:

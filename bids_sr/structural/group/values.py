@@ -229,11 +229,10 @@ def average_by_participant(values: pd.DataFrame) -> pd.DataFrame:
 
 def list_series(values: pd.DataFrame) -> list[str]:
     """Return the series of the rows in order: interpolations, methods, measured scans."""
-    names = list(dict.fromkeys(values["series"]))
-    interpolations = [name for name in names if get_kind(name) == "baseline"]
-    measured = [name for name in names if name == MEASURED]
-    methods = [name for name in names if name not in (*interpolations, *measured)]
-    return [*interpolations, *methods, *measured]
+    return sorted(
+        dict.fromkeys(values["series"]),
+        key=lambda name: (name == MEASURED, get_kind(name) != "baseline"),
+    )
 
 
 def variability_table(values: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,6 @@ A participant is one unit at each time. Participants who only have measured high
 import re
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from bids_sr.engine.metric_rows import MISSING
@@ -116,6 +115,4 @@ def sort_times(times: Sequence[str] | pd.Series) -> list[str]:
 def _summarize_quartiles(values: pd.Series, prefix: str) -> dict[str, float]:
     """Return the median and the quartiles by column name, NaN if there are no values."""
     column_names = [f"{prefix}{name}" for name in ("median", "q1", "q3")]
-    if values.empty:
-        return dict.fromkeys(column_names, np.nan)
-    return dict(zip(column_names, np.percentile(values, (50, 25, 75)), strict=True))
+    return dict(zip(column_names, values.quantile([0.5, 0.25, 0.75]), strict=True))

@@ -23,6 +23,7 @@ from bids_sr.evaluation.steps.error_maps import (
     is_wide,
 )
 from bids_sr.glm.activation_regions import Threshold, parse_thresholds
+from bids_sr.glm.linear_model import compute_t
 from bids_sr.glm.map_sidecars import MEAN_SIGNAL, PERCENT, SQUARED_PERCENT, region_sidecar
 from bids_sr.glm.steps.activation import write_map
 from bids_sr.group.combination.interpolated_variance import (
@@ -47,7 +48,7 @@ from bids_sr.group.combination.run_combination import (
 from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, size_text
-from bids_sr.io.json_values import as_number
+from bids_sr.io.json_values import as_mapping, as_number
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, map_label
 from bids_sr.io.word_lists import enumerate_words
@@ -288,11 +289,11 @@ def combine_maps(
     """
     agreement = {} if run_agreement is None else run_agreement
     zero_filled = _find_zero_filled_runs(resampled_maps, combination.series_name)
-    excluded = {**zero_filled, **_parse_reasons(agreement, "LeftOut")}
+    excluded = {**zero_filled, **parse_reasons(agreement, "LeftOut")}
     combination = replace(
         combination,
         left_out={**combination.left_out, **excluded},
-        disagreeing_runs=_parse_reasons(agreement, "Disagreeing"),
+        disagreeing_runs=parse_reasons(agreement, "Disagreeing"),
     )
     combined_maps: list[Derivative] = []
     combined_space_maps: list[Derivative] = []
@@ -341,11 +342,9 @@ def _find_zero_filled_runs(maps: Sequence[Derivative], series: str) -> dict[str,
     return {name: reason for name, zero_filled in not_applied.items() if zero_filled}
 
 
-def _parse_reasons(agreement: Mapping[str, object], key: str) -> dict[str, str]:
-    """Return reasons by name of the run from a result of `check_runs`."""
-    reasons = agreement.get(key, {})
-    assert isinstance(reasons, Mapping)
-    return {str(name): str(reason) for name, reason in reasons.items()}
+def parse_reasons(facts: Mapping[str, object], key: str) -> dict[str, str]:
+    """Return reasons by name of the run from a sidecar or a result of `check_runs`."""
+    return {name: str(reason) for name, reason in as_mapping(facts.get(key)).items()}
 
 
 def maps_by_run(
@@ -484,7 +483,7 @@ def exclude_from_contrasts(
     `agreement` is the result of `sibling_runs.check_runs`.
     """
     zero_filled = _find_zero_filled_runs(resampled_maps, series)
-    return {**zero_filled, **_parse_reasons(agreement, "OtherHead")}
+    return {**zero_filled, **parse_reasons(agreement, "OtherHead")}
 
 
 @frozen
@@ -556,8 +555,7 @@ def place_estimates(
             place_sd = np.where(inside, compute_place_sd(gradients, np.asarray(covariance)), 0)
             estimate = replace(estimate, place_sd=place_sd)
         elif matrices:
-            t = np.where(inside, effect / np.sqrt(np.where(inside, estimate.variance, 1)), 0)
-            autocorrelation = noise_autocorrelation(t, inside)
+            autocorrelation = noise_autocorrelation(compute_t(effect, estimate.variance), inside)
             factors = [
                 compute_variance_factor(
                     autocorrelation, inside.shape, np.eye(4), np.eye(4), matrix
@@ -655,13 +653,11 @@ def _combine_contrast(
 
 def make_run_estimate(maps: MapsByStatistic) -> RunEstimate:
     """Return effect, variance, error and degrees of freedom of a run."""
-    model = maps["effect"].sidecar["Model"]
-    assert isinstance(model, Mapping)
     return RunEstimate(
         effect=maps["effect"].volume.data,
         variance=maps["variance"].volume.data,
         sd=maps["sd"].volume.data if "sd" in maps else None,
-        dof=as_number(model["DegreesOfFreedom"]),
+        dof=as_number(as_mapping(maps["effect"].sidecar["Model"])["DegreesOfFreedom"]),
     )
 
 

@@ -20,14 +20,16 @@ from bids_sr.group.combination.steps.combined_runs import (
     TERMS,
     find_combined_maps,
     grid_differences,
+    make_run_estimate,
     maps_by_run,
+    parse_reasons,
 )
 from bids_sr.group.combination.steps.resampled_runs import LEAST_SHARED_BRAIN
 from bids_sr.group.combination.steps.sibling_runs import SAME_SCALE
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, Factor
-from bids_sr.io.json_values import as_number
+from bids_sr.io.json_values import as_mapping, as_number, as_texts
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED, get_need
 from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
@@ -314,14 +316,12 @@ def _summarize_map(
     combined_maps = shown_effect.list_maps()
     effect = combined_maps["effect"]
     sidecar = effect.sidecar
-    weights = _get_mapping(sidecar, "RunWeights")
+    weights = as_mapping(sidecar.get("RunWeights"))
     brain = _get_data(combined_maps["variance"]) > 0
     region = shown_effect.find_region("Fdr")
     significant = brain if region is None else (region.volume.data > 0) & brain
     in_region = region is not None and bool(significant.any())
     voxels = _select_summary_voxels(effect, significant if in_region else brain)
-    not_applied = sidecar.get("NotAppliedIn", [])
-    assert isinstance(not_applied, Sequence)
     shared = sidecar.get("SharedErrorCorrelation")
     has_error = "sd" in combined_maps
     combined = _summarize_error("all", 1.0, combined_maps, rows, shown_effect, voxels)
@@ -350,11 +350,11 @@ def _summarize_map(
         shared=None if shared is None else as_number(shared),
         no_error="" if has_error else str(sidecar.get("ErrorOfReconstruction", "")),
         person_interval=_summarize_person_interval(shown_effect, by_run, voxels.inside),
-        left_out=_get_reasons(sidecar, "RunsLeftOut"),
-        not_applied=[str(name) for name in not_applied],
+        left_out=parse_reasons(sidecar, "RunsLeftOut"),
+        not_applied=as_texts(sidecar.get("NotAppliedIn")),
         shared_brain=_list_small_shared_brains(by_run, weights),
         equal_weights=len(set(weights.values())) < 2,
-        disagreeing_runs=_get_reasons(sidecar, "DisagreeingRuns"),
+        disagreeing_runs=parse_reasons(sidecar, "DisagreeingRuns"),
         scales=_list_differing_scales(sidecar),
         fewer_than=(
             ""
@@ -447,7 +447,7 @@ def _summarize_person_interval(
     half_widths = _person_interval(
         _get_data(person_sd)[inside],
         by_run,
-        _get_mapping(sidecar, "RunWeights"),
+        as_mapping(sidecar.get("RunWeights")),
         sidecar.get("SharedErrorCorrelation"),
         inside,
         widening=as_number(sidecar.get("ErrorWidening", 1.0)),
@@ -495,11 +495,6 @@ def _person_interval(
     return np.asarray(quantile * person_sd)
 
 
-def _get_reasons(sidecar: Mapping[str, object], key: str) -> dict[str, str]:
-    """Return reasons by name of the run from a sidecar."""
-    return {str(name): str(reason) for name, reason in _get_mapping(sidecar, key).items()}
-
-
 def _list_small_shared_brains(
     by_run: Mapping[str, Mapping[str, Derivative]], names: Collection[str]
 ) -> dict[str, float]:
@@ -523,15 +518,10 @@ def _list_small_shared_brains(
 
 def _list_differing_scales(sidecar: Mapping[str, object]) -> dict[str, float]:
     """Return the signal relative to the first run, by name of runs that have another scale."""
-    scales = {name: as_number(ratio) for name, ratio in _get_mapping(sidecar, "RunScales").items()}
+    scales = {
+        name: as_number(ratio) for name, ratio in as_mapping(sidecar.get("RunScales")).items()
+    }
     return {name: ratio for name, ratio in scales.items() if max(ratio, 1 / ratio) > SAME_SCALE}
-
-
-def _get_mapping(sidecar: Mapping[str, object], key: str) -> Mapping[str, object]:
-    """Return an object of a sidecar by key, {} if it is missing."""
-    value = sidecar.get(key, {})
-    assert isinstance(value, Mapping)
-    return value
 
 
 def _find_larger_run(
@@ -543,23 +533,17 @@ def _find_larger_run(
     boolean). `by_run`: maps of the runs in the frame of the first run, by name of the run and
     statistic. `names`: names of the combined runs.
     """
-    from bids_sr.glm.linear_model import t_to_z
+    from bids_sr.glm.linear_model import compute_t, t_to_z
     from bids_sr.group.combination.overview import MIN_CHECKED_VOXELS, MIN_SHARE_OF_RUN
 
     sizes: dict[str, int] = {}
     for name in names:
-        effect_map = by_run.get(name, {}).get("effect")
-        variance_map = by_run.get(name, {}).get("variance")
-        if effect_map is None or variance_map is None:
-            continue
-        model = effect_map.sidecar["Model"]
-        assert isinstance(model, Mapping)
-        effect, variance = _get_data(effect_map), _get_data(variance_map)
-        brain = variance > 0
-        t = np.where(brain, effect / np.sqrt(np.where(brain, variance, 1)), 0)
-        z = t_to_z(t, as_number(model["DegreesOfFreedom"]))
-        significant, _ = fdr_region(z, brain)
-        sizes[name] = int(significant.sum())
+        run_maps = by_run.get(name, {})
+        if {"effect", "variance"} <= run_maps.keys():
+            run = make_run_estimate(run_maps)
+            z = t_to_z(compute_t(run.effect, run.variance), run.dof)
+            significant, _ = fdr_region(z, run.variance > 0)
+            sizes[name] = int(significant.sum())
     largest_run = max(sizes, key=sizes.__getitem__, default="")
     if not largest_run or sizes[largest_run] < MIN_CHECKED_VOXELS:
         return ""

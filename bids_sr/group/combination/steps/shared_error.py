@@ -8,7 +8,7 @@ inverse variance, because it serves only to estimate the size of the effect. Eac
 the mean squares of its own samples.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from bids_sr.group.combination.run_combination import RunEstimate, combine_estim
 from bids_sr.group.combination.steps.combined_runs import make_run_estimate, maps_by_run
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.grids import FIRST_BOLDREF
-from bids_sr.io.json_values import as_number
+from bids_sr.io.json_values import as_mapping, as_number
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.itk_files import Transforms
@@ -77,8 +77,7 @@ def scale_run_error(
             power_by_width[width] = _move(power.volume.data, mask, first_mask, xfm)
     if acquired_power is None:
         return []
-    left_out = run_agreement["LeftOut"]
-    assert isinstance(left_out, Mapping)
+    left_out = as_mapping(run_agreement["LeftOut"])
     mean_effects = {
         contrast: combine_estimates(estimates, weigh_runs(estimates), shared=1.0)
         for contrast, estimates in _iterate_acquired(acquired_maps, contrasts, left_out)
@@ -113,7 +112,7 @@ def _move(power: Array, mask: Volume, first_mask: Volume, xfm: Array | None) -> 
 def _iterate_acquired(
     acquired_maps: Sequence[Derivative],
     contrasts: Mapping[str, Sequence[str]],
-    left_out: Mapping[str, str],
+    left_out: Collection[str],
 ) -> Iterator[tuple[str, list[RunEstimate]]]:
     """Yield each contrast with its acquired effects in all combined runs at the least smoothing.
 

@@ -20,6 +20,7 @@ from bids_sr.group.combination.run_agreement import (
 from bids_sr.group.combination.steps.combined_runs import MapsByStatistic, maps_by_run
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import FIRST_BOLDREF
+from bids_sr.io.json_values import as_mapping, as_number
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc.head_comparison import (
@@ -217,20 +218,14 @@ def _compare_maps(maps: MapsByStatistic, other_maps: MapsByStatistic) -> EffectA
     effect, other_effect = maps["effect"].volume.data, other_maps["effect"].volume.data
     if effect.shape != other_effect.shape:
         return None
+    weights = as_mapping(maps["effect"].sidecar["ContrastWeights"])
     return compare_effects(
         effect,
         maps["variance"].volume.data,
         other_effect,
         other_maps["variance"].volume.data,
-        is_difference=_is_difference(maps),
+        is_difference=any(as_number(weight) < 0 for weight in weights.values()),
     )
-
-
-def _is_difference(maps: MapsByStatistic) -> bool:
-    """Return whether a contrast has a negative weight."""
-    weights = maps["effect"].sidecar["ContrastWeights"]
-    assert isinstance(weights, Mapping)
-    return any(weight < 0 for weight in weights.values())
 
 
 def _explain_other_head(runs: tuple[str, str], similarity: float) -> str:

@@ -42,6 +42,7 @@ from bids_sr.evaluation.tested_detail import (
 from bids_sr.glm.activation_regions import Z_95
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.glm.halves import BalancedSplits, balance_splits
+from bids_sr.glm.linear_model import compute_t
 from bids_sr.group.combination.interpolated_variance import (
     compute_variance_factor,
     noise_autocorrelation,
@@ -58,7 +59,7 @@ from bids_sr.group.combination.run_combination import (
 from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.io.json_values import as_number
+from bids_sr.io.json_values import as_mapping, as_number
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.itk_files import Transforms
@@ -150,10 +151,8 @@ def compare_runs(
     cannot be split into halves. The second value describes the columns.
     """
     factor = (factor[0], factor[1], 1.0)  # slices are kept
-    left_out = run_agreement["LeftOut"]
-    excluded = run_agreement["OtherHead"] if over_runs else left_out
-    assert isinstance(left_out, Mapping)
-    assert isinstance(excluded, Mapping)
+    left_out = as_mapping(run_agreement["LeftOut"])
+    excluded = as_mapping(run_agreement["OtherHead"]) if over_runs else left_out
     placed_runs: dict[str, _PlacedRun] = {}
     for name, path in half_resolution_maps.items():
         maps = None if name in excluded else load_half_resolution_maps(path)
@@ -232,7 +231,7 @@ class _Move:
         factor = compute_variance_factor(
             np.mean(
                 [
-                    noise_autocorrelation(_compute_t(effect, variance), self.source.data)
+                    noise_autocorrelation(compute_t(effect, variance), self.source.data)
                     for effect, variance in zip(effects, variances, strict=True)
                 ],
                 axis=0,
@@ -485,7 +484,7 @@ def _test_contrast(
         active_t={
             width: {
                 contrast: sample_volume(
-                    _compute_t(*low_mean), maps[0].low_affine, mask.shape, maps[0].affine
+                    compute_t(*low_mean), maps[0].low_affine, mask.shape, maps[0].affine
                 )
             }
             for width, low_mean in low_means.items()
@@ -516,12 +515,6 @@ def _sum_low_maps(
     effect = sum(run.weight * run.maps.low_effects[width, run.index] for run in runs)
     variance = sum(run.weight**2 * run.maps.low_variances[width, run.index] for run in runs)
     return np.where(low_mask, effect, 0), np.where(low_mask, variance, 0)
-
-
-def _compute_t(effect: Array, variance: Array) -> Float32:
-    """Return an effect over the square root of its variance, 0 without a variance."""
-    t: Float32 = np.where(variance > 0, effect / np.sqrt(np.where(variance > 0, variance, 1)), 0)
-    return t.astype(np.float32)
 
 
 def _estimate_errors(runs: Sequence[_WeightedRun], low_mask: MaskArray) -> list[RunEstimate]:
