@@ -136,28 +136,22 @@ def _read_task(
     n_volumes: int,
     hrf: HemodynamicResponse,
 ) -> tuple[Array | None, dict[str, object]]:
-    """Return task regressors (None if there are none), and a fact for the report."""
+    """Return task regressors (None if there are none), and a fact for the report.
+
+    The regressors are the response of each condition with events, and its derivatives (T, C).
+    """
     if events is None:
         return None, {"task": "no events file"}
     try:
-        return _task_regressors(events, levels, tr, n_volumes, hrf), {"task": Path(events).name}
+        responses = read_events(events, levels).responses(frame_times(n_volumes, tr), hrf)
     except DesignError as error:
         _LOGGER.warning(
             "The task effects could not be removed from the calibration run: %s", error
         )
         return None, {"task": f"not removed: {error}"}
-
-
-def _task_regressors(
-    events: Path, levels: Sequence[str], tr: float, n_volumes: int, hrf: HemodynamicResponse
-) -> Array:
-    """Return the response of each condition with events, and its derivatives (T, C).
-
-    Raises `DesignError` if the events file cannot be used.
-    """
-    responses = read_events(events, levels).responses(frame_times(n_volumes, tr), hrf)
     regressors = [columns for columns in responses.values() if np.abs(columns[:, 0]).max() > 1e-3]
-    return np.concatenate([np.zeros((n_volumes, 0)), *regressors], axis=1)
+    task_regressors = np.concatenate([np.zeros((n_volumes, 0)), *regressors], axis=1)
+    return task_regressors, {"task": events.name}
 
 
 def rejection_reason(facts: Mapping[str, float]) -> str:

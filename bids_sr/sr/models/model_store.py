@@ -162,18 +162,13 @@ def _find_reusable_model(
         if (card.method, card.recipe, card.changed_settings) == requested
         and (card.perceptual or not has_features)
     ]
-    suitable_models.sort(key=lambda model: model[1].perceptual)
     if suitable_models:
         checksums_of_data = None if data is None else _compute_checksums(data)
-        any_weights, _ = suitable_models[0]
-        return next(
-            (
-                weights
-                for weights, card in suitable_models
-                if card.data_sha256 == checksums_of_data
-            ),
-            any_weights,
+        weights, _ = min(
+            suitable_models,
+            key=lambda model: (model[1].data_sha256 != checksums_of_data, model[1].perceptual),
         )
+        return weights
     changes = " ".join(f"{key}={value!r}" for key, value in request.changed_settings.items())
     features_text = " with VGG-19 features" if has_features else ""
     raise ModelError(

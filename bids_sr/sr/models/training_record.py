@@ -189,7 +189,7 @@ def read_training(card: ModelCard) -> TrainingRecord:
         features_off=has_features and not card.perceptual,
         stand_ins=() if card.perceptual else stand_ins,
         changed={} if recipe is None else _find_changes(card, recipe),
-        other_changes=bool(card.json.get("changed_settings")),
+        other_changes=bool(card.changed_settings),
         recipe_known=recipe is not None,
         sloppy=card.json.get("sloppy") is True,
         # the change of the score is known if steps were computed before mixed precision ended

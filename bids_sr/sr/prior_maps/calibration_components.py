@@ -114,11 +114,6 @@ def _prepare_series(series: Array, in_mask: Array) -> Array:
 
     SeriesError is raised if the series cannot be used.
     """
-    if series.shape[3] < MIN_VOLUMES:
-        raise SeriesError(
-            f"the calibration run has {series.shape[3]} steady-state volumes, but at least "
-            f"{MIN_VOLUMES} are required to estimate a variance"
-        )
     if not np.isfinite(series).all():
         raise SeriesError("the calibration run contains NaN or infinite values")
     voxel_series = np.asarray(series)[in_mask]

@@ -28,7 +28,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.sr.operators import ResolutionLevel, interpolate, level_below, to_slices, to_volume
 from bids_sr.sr.prior_maps.add_detail import Modulation
 from bids_sr.sr.prior_maps.calibration_prior import add_patterns
-from bids_sr.sr.prior_maps.estimation import compute_filled_sd, estimate_prior
+from bids_sr.sr.prior_maps.estimation import estimate_prior
 from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import map_in_threads
@@ -210,9 +210,8 @@ def estimate_map(
     components: Tensor, tile: Tile, recipe: VarianceRecipe, seed: int
 ) -> Prior | Modulation:
     """Estimate the prior of components, or the control `sdmod`."""
-    if recipe.kind == "sdmod":
-        return Modulation(region=tile, weight=compute_filled_sd(components, tile))
-    return estimate_prior(components, tile, recipe, seed=seed)
+    prior = estimate_prior(components, tile, recipe, seed=seed)
+    return Modulation(region=tile, weight=prior.weight[0]) if recipe.kind == "sdmod" else prior
 
 
 def _make_detail_function(prior: Prior | Modulation, level: ResolutionLevel) -> _DetailFunction:

@@ -174,8 +174,7 @@ def measure_calibration(
         "n_volumes": bold.shape[3],
         "n_dummy": n_dummy,
     }
-    no_patterns = np.zeros((1, *bold.shape[:3]), dtype=np.float32)
-    patterns = no_patterns  # (C, X, Y, Z)
+    patterns = np.zeros((1, *bold.shape[:3]), dtype=np.float32)  # (C, X, Y, Z)
     if "reason" not in facts:
         try:
             patterns, pattern_facts = calibration_patterns(
@@ -194,7 +193,6 @@ def measure_calibration(
         except SeriesError as error:
             facts["reason"] = str(error)
     if facts.get("reason"):
-        patterns = no_patterns
         _LOGGER.warning(
             "The calibration run is not used, and %s: %s", _FALLBACK_TEXT, facts["reason"]
         )

@@ -159,10 +159,10 @@ def super_resolve(
         threads=inference.omp_nthreads,
     )
     target = here / "series.nii"
-    space_files = [
-        here / f"{Derivative(None, _make_space_entities(space_grid)).name}.nii"
-        for space_grid in space_grids
+    space_entities = [
+        {**space_grid.entities, "desc": "preproc", "suffix": "bold"} for space_grid in space_grids
     ]
+    space_files = [here / f"{Derivative(None, entities).name}.nii" for entities in space_entities]
     space_targets = dict(zip(space_files, space_grids, strict=True))
     if run_model is None:
         is_applied = model is None or was_applied(model.card.json)
@@ -192,8 +192,8 @@ def super_resolve(
     return SuperResolvedSeries(
         series=SeriesReader(target),
         space_series=[
-            Derivative(space_file, _make_space_entities(space_grid))
-            for space_file, space_grid in zip(space_files, space_grids, strict=True)
+            Derivative(space_file, entities)
+            for space_file, entities in zip(space_files, space_entities, strict=True)
         ],
         series_facts={**application_entries, **(aligned.outliers or {})},
         error_draws=_open_if_written(here / _ERROR_SAMPLES_FILE),
@@ -227,11 +227,6 @@ def _pose_guide(
         from_boldref=guide.highres2boldref_xfm[0],
         distortion=distortion,
     )
-
-
-def _make_space_entities(space_grid: OutputGrid) -> dict[str, str]:
-    """Return the entities of the series on a grid in another space."""
-    return {**space_grid.entities, "desc": "preproc", "suffix": "bold"}
 
 
 def _write_with_detail(

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.io.arrays import evenly_spaced
@@ -112,14 +111,17 @@ def interpolate_windows(
     The windows belong to `examples`, and `name` is the name of the interpolation. Returns the
     interpolated image of each window (1, C, *grid).
     """
-    volumes: dict[int, NDArray[np.float32]] = {}
+    volumes = {
+        index: np.stack(
+            [
+                upsample(name, channel, examples.factor)
+                for channel in examples.prepare(index).lowres.cpu().numpy()
+            ]
+        )
+        for index in {window.image for window in windows}
+    }
     interpolated_windows = []
     for window in windows:
-        if window.image not in volumes:
-            lowres = examples.prepare(window.image).lowres.cpu().numpy()
-            volumes[window.image] = np.stack(
-                [upsample(name, channel, examples.factor) for channel in lowres]
-            )
         block = volumes[window.image][index_window(window.box)]
         image = block if examples.ndim == 3 else block[..., 0]
         tensor = torch.from_numpy(np.ascontiguousarray(image, np.float32))
