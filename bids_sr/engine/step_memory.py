@@ -34,16 +34,10 @@ TO_TEMPLATE = Need(always=0.35, spaces=_OUTPUT_GRID_GB)
 # (rigid) or .76 GB (with a deformation), including libraries.
 PREPARE_SCANS, TRAIN_ON_SCANS = Need(always=0.45, scans=0.16), Need(always=0.6, trained=0.12)
 RESOLVE_SCANS, MEASURE_SCANS = Need(always=0.35, scans=0.12), Need(always=0.25, scans=0.30)
-
-
-def _make_t1w_need(always: float, t1w: float) -> Need:
-    """Return the memory of a step that only depends on the T1w image."""
-    return Need(always=always, t1w=t1w, high=0.0)
-
-
-SEGMENT = _make_t1w_need(0.31, 0.032)
-REGION = _make_t1w_need(0.05, 0.052)
-SHOW_IN_TEMPLATE = _make_t1w_need(0.35, 0.030)
+# needs of steps that only depend on the T1w image
+SEGMENT = Need(always=0.31, t1w=0.032, high=0.0)
+REGION = Need(always=0.05, t1w=0.052, high=0.0)
+SHOW_IN_TEMPLATE = Need(always=0.35, t1w=0.030, high=0.0)
 LARGEST_NEEDS = (
     SEGMENT,
     REGION,

@@ -125,30 +125,20 @@ def simulate_effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, A
         np.abs(resting_image).astype(np.float32) for resting_image in resting_images
     ]
     weights = _compute_echo_weights(resting_magnitudes, echoes)
-    combined_image = np.sum(
-        [
-            weight * resting_magnitude
-            for weight, resting_magnitude in zip(weights, resting_magnitudes, strict=True)
-        ],
-        axis=0,
-    )
+    combined_image = np.sum(np.multiply(weights, resting_magnitudes), axis=0)
     changes: dict[str, Array] = {}
-    for echo, resting_image, weight in zip(echoes, resting_images, weights, strict=True):
+    for echo, resting_image, resting_magnitude, weight in zip(
+        echoes, resting_images, resting_magnitudes, weights, strict=True
+    ):
         for name in conditions:
             change = echo.changes.get(name)
             if change is None:
                 changes.setdefault(name, np.zeros_like(combined_image))
             elif _is_in_view(change):
-                change_image = echo.scanner.acquire_ideal(change, factor)
-                contribution = weight * _compute_magnitude_change(resting_image, change_image)
-                changes[name] = changes.get(name, 0) + contribution
+                active_image = resting_image + echo.scanner.acquire_ideal(change, factor)
+                difference = (np.abs(active_image) - resting_magnitude).astype(np.float32)
+                changes[name] = changes.get(name, 0) + weight * difference
     return combined_image, changes
-
-
-def _compute_magnitude_change(resting_image: Array, change_image: Array) -> Array:
-    """Return the change of the magnitude (float32) if a complex change is added to an image."""
-    resting_magnitude = np.abs(resting_image).astype(np.float32)
-    return (np.abs(resting_image + change_image) - resting_magnitude).astype(np.float32)
 
 
 def _write_changes(run: SimulatedRun, stem: Path, changes: Mapping[str, Array]) -> None:
@@ -206,13 +196,7 @@ def _write_map(
 def _simulate_resting_image(echoes: Sequence[SimulatedRun]) -> Array:
     """Return the noise-free resting image on the BOLD grid, combined over the echoes."""
     means = [echo.simulate_still_volume() for echo in echoes]
-    return np.sum(
-        [
-            weight * mean
-            for weight, mean in zip(_compute_echo_weights(means, echoes), means, strict=True)
-        ],
-        axis=0,
-    )
+    return np.sum(np.multiply(_compute_echo_weights(means, echoes), means), axis=0)
 
 
 def _compute_echo_weights(means: Sequence[Array], echoes: Sequence[SimulatedRun]) -> list[Array]:

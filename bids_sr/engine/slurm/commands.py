@@ -54,16 +54,20 @@ _NUMBER_PATTERN = re.compile(r"\d+")
 _ARRAY_SIZE_PATTERN = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
 
-def get_code(state: str, exit_code: int) -> str:
+def get_code(state: str, exit_code: str) -> str:
     """Return the reason why a job failed, from its SLURM state or otherwise from its exit code.
 
-    `exit_code` is the exit code of the shell: 128 plus the signal number for a process that was
-    ended by a signal.
+    The reason is a code of `CODES`. `exit_code` is the exit code of the shell, with a colon and
+    the signal that ended the job.
 
-    >>> get_code("CANCELLED+", 0), get_code("FAILED", 137), get_code("FAILED", 1)
+    >>> get_code("CANCELLED+", "0:0"), get_code("FAILED", "0:9"), get_code("FAILED", "1:0")
     ('cancelled', 'killed', 'crashed')
     """
-    return _CODE_BY_STATE.get(state.rstrip("+")) or _CODE_BY_EXIT.get(exit_code, "crashed")
+    state = state.rstrip("+")
+    code, _, signal = exit_code.partition(":")
+    is_killed = state == "FAILED" and signal in ("9", "125")
+    shell_code = 137 if is_killed else int(code or 1)
+    return _CODE_BY_STATE.get(state) or _CODE_BY_EXIT.get(shell_code, "crashed")
 
 
 class SlurmError(UsageError):

@@ -120,7 +120,7 @@ class Queue:
         """Return how a job ended that is no longer in the queue.
 
         Return the state with details (``UNKNOWN`` if SLURM has forgotten the job), the code of
-        `_find_code`, and the host.
+        `get_code`, and the host.
         """
         result = call("scontrol", "--all", "--oneliner", "show", "job", job)
         fields = dict(re.findall(r"\b(JobState|Reason|ExitCode|NodeList)=(\S*)", result.stdout))
@@ -129,7 +129,7 @@ class Queue:
         host = fields.get("NodeList", "").replace("(null)", "")
         details = ", ".join(filter(None, (reason, exit_code and f"exit code {exit_code}", host)))
         text = f"{state} ({details})" if details else state
-        return text, _find_code(state, exit_code), host
+        return text, get_code(state, exit_code), host
 
     def find_jobs(self, is_match: Callable[[str], bool]) -> list[str]:
         """Return identifiers of this user's active jobs whose name satisfies a condition.
@@ -182,13 +182,3 @@ class Queue:
                 f"SLURM has not responded for {now - self._silent_since:.0f} s. The last"
                 f" message was: {message}"
             )
-
-
-def _find_code(state: str, exit_code: str) -> str:
-    """Return the reason why a job of a step failed, as a code of `CODES`.
-
-    `exit_code` is the exit code of the program, with a colon and the signal that ended it.
-    """
-    code, _, signal = exit_code.partition(":")
-    is_killed = state.rstrip("+") == "FAILED" and signal in ("9", "125")
-    return get_code(state, 137 if is_killed else int(code or 1) or 1)

@@ -451,16 +451,20 @@ def _table_row(name: str, weight: str, error: MapError) -> list[str]:
 
 
 def no_map_html(
-    entities: Mapping[str, str], names: Sequence[str], reasons: Mapping[str, str], *, subject: str
+    entities: Mapping[str, str],
+    names: Sequence[str],
+    reasons: Mapping[str, str],
+    *,
+    over_sessions: bool,
 ) -> Markup:
     """Render the message that there is no map of all runs.
 
     `entities` are common entities of the runs: long names to labels. `reasons` states why runs
-    were not combined, by name of the run; a reason with the name "" applies to all runs. `subject`
-    is the part of the participant's data that the map would contain, such as ``all runs``.
+    were not combined, by name of the run; a reason with the name "" applies to all runs. The map
+    would contain all sessions if `over_sessions`, else all runs.
     """
     causes = [f"{name} ({reason})" if name else reason for name, reason in reasons.items()]
-    title = _join_title(entities, f"no map of {subject}")
+    title = _join_title(entities, f"no map of all {'sessions' if over_sessions else 'runs'}")
     return Markup("<div class='line'><h2>{}</h2></div>").format(title) + render(
         "messages",
         "warning",

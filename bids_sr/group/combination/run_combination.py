@@ -221,13 +221,14 @@ def combine_estimates(
     reconstruction error (see `widen_error`). Raises `InvalidInput` if maps differ in shape, if
     degrees of freedom are not positive, if a weight is not finite, or if all weights are 0.
     """
+    if weights is None:
+        weights = [1.0] * len(runs)
     _check_inputs(runs, weights)
-    if weights is not None:
-        # runs without weight contribute nothing, in particular no degrees of freedom
-        has_weight = [bool(np.any(weight)) for weight in weights]
-        runs, weights = list(compress(runs, has_weight)), list(compress(weights, has_weight))
+    # runs without weight contribute nothing, in particular no degrees of freedom
+    has_weight = [bool(np.any(weight)) for weight in weights]
+    runs, weights = list(compress(runs, has_weight)), list(compress(weights, has_weight))
     mask = _common_mask(runs)
-    shares = _normalize_weights(weights, len(runs))
+    shares = _normalize_weights(weights)
     effect = _sum_weighted([run.effect for run in runs], shares, mask, power=1)
     variance = _sum_weighted([run.variance for run in runs], shares, mask, power=2)
     dof = float(sum(run.dof for run in runs))
@@ -271,7 +272,7 @@ def combine_estimates(
     )
 
 
-def _check_inputs(runs: Sequence[RunEstimate], weights: Sequence[float | Array] | None) -> None:
+def _check_inputs(runs: Sequence[RunEstimate], weights: Sequence[float | Array]) -> None:
     """Raise `InvalidInput` if runs or weights are invalid."""
     shape = runs[0].effect.shape
     for number, run in enumerate(runs, 1):
@@ -286,8 +287,6 @@ def _check_inputs(runs: Sequence[RunEstimate], weights: Sequence[float | Array] 
             raise InvalidInput(
                 f"run {number} has {run.dof:g} degrees of freedom; expected more than 0"
             )
-    if weights is None:
-        return
     for number, weight in enumerate(weights, 1):
         if not np.isfinite(weight).all():
             raise InvalidInput(f"a weight of run {number} is not finite")
@@ -300,14 +299,12 @@ def _common_mask(runs: Sequence[RunEstimate]) -> MaskArray:
     return np.logical_and.reduce([run.variance > 0 for run in runs])
 
 
-def _normalize_weights(weights: Sequence[float | Array] | None, n_runs: int) -> list[Float]:
+def _normalize_weights(weights: Sequence[float | Array]) -> list[Float]:
     """Return weights of the runs, or maps of weights.
 
     They sum to 1 over runs, unless one is negative, as in a difference.
     """
-    arrays = [np.asarray(1.0)] * n_runs
-    if weights is not None:
-        arrays = [np.asarray(weight, dtype=float) for weight in weights]
+    arrays = [np.asarray(weight, dtype=float) for weight in weights]
     if any(np.any(weight < 0) for weight in arrays):
         return arrays
     total = np.sum(arrays, axis=0)
@@ -329,9 +326,8 @@ def _estimate_between_variance(
     runs: Sequence[RunEstimate], shares: Sequence[Float], effect: Float, mask: MaskArray
 ) -> Float:
     """Estimate the variance of the weighted mean from the spread of effects between runs."""
-    spread = np.zeros(mask.shape)
-    for share, run in zip(shares, runs, strict=True):
-        spread += np.where(mask, share * np.square(run.effect - effect), 0)
+    squares = [np.square(run.effect - effect) for run in runs]
+    spread = _sum_weighted(squares, shares, mask, power=1)
     concentration = sum(np.square(share) for share in shares)  # 1/n for equal weights
     # if one run has all the weight, the spread cannot be estimated
     bias_correction = np.where(concentration < 1, 1 - concentration, 1)

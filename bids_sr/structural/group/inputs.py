@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from bids_sr.engine.metric_rows import COLUMNS, MISSING, read_frame
+from bids_sr.engine.metric_rows import MISSING, read_frame
 from bids_sr.group.input_tables import read_table_sidecar, reject_table
 from bids_sr.survey.bids.entities import parse_entities
 
@@ -72,9 +72,6 @@ def read_values(
             frame = read_frame(row.path)
         except (ValueError, KeyError, OSError) as error:
             raise reject_table(row.path, str(error)) from error
-        if list(frame) != list(COLUMNS):
-            reason = f"the columns are {', '.join(frame)}; expected {', '.join(COLUMNS)}"
-            raise reject_table(row.path, reason)
         frame.insert(0, "participant", row.participant)
         frame.insert(1, "session", row.session)
         frame.insert(2, "month", months.get((row.participant, row.session), math.nan))

@@ -113,24 +113,18 @@ def measure_scans(
     (1 GM, 2 WM, 3 CSF); and classes (`CLASS_LABELS`) and white-matter hyperintensities of all
     series.
     """
-    fine_scans, scan_mask, scan_brain = scans.fine_scans, scans.scan_mask, scans.scan_brain
-    assert fine_scans is not None
-    assert scan_brain is not None
-    measured = _select_measured(fine_scans, suffixes)
     edited_lesions = None
     if given_wmh_reference is not None:
-        edited_lesions = read_edited_mask(given_wmh_reference, scan_mask)
+        edited_lesions = read_edited_mask(given_wmh_reference, scans.scan_mask)
     measures = _compute_measures(
-        measured,
+        scans,
         group_by_series([*scans.coarse_scans, *scans.other_scans, *made_scans]),
-        scan_mask,
         select_untrained_slices(scans, card_file),
-        brain=scan_brain.data,
-        lesion_locations=_resample_lesion_template(
-            given_lesion_template, scan_mask, scans.scan_facts
-        ),
+        given_lesion_template,
+        here,
+        suffixes=suffixes,
+        anat_tools=anat_tools,
         edited_lesions=edited_lesions,
-        fast_tissues=_segment_with_fast(measured, scan_brain, anat_tools, here),
         seed=random_seed,
     )
     rows = [
@@ -139,11 +133,10 @@ def measure_scans(
         *_list_parameter_rows(card_file),
     ]
     columns = columns_json(row.statistic for row in rows)
-    dseg = Volume(measures.labels, scan_mask.affine)
-    sidecar = fine_scans[0].sidecar
+    sidecar = scans.coarse_scans[0].sidecar
     common_metadata = {"Resolution": sidecar["Resolution"]} if "Resolution" in sidecar else {}
-    class_images = _make_class_images(measures.classes, scan_mask.affine, common_metadata)
-    return rows, columns, dseg, class_images
+    class_images = _make_class_images(measures.classes, scans.scan_mask.affine, common_metadata)
+    return rows, columns, measures.tissues, class_images
 
 
 def _list_parameter_rows(cards: Sequence[Mapping[str, object]]) -> list[MetricRow]:
@@ -210,32 +203,18 @@ def measure_control(
     The parameters are as in `measure_scans`. The results are a table of metrics; descriptions of
     its columns; and tissues of the scans (1 GM, 2 WM, 3 CSF).
     """
-    fine_scans, scan_mask, scan_brain = scans.fine_scans, scans.scan_mask, scans.scan_brain
-    assert fine_scans is not None
-    assert scan_brain is not None
-    measured = _select_measured(fine_scans, suffixes)
     measures = _compute_measures(
-        measured,
+        scans,
         {},
-        scan_mask,
         (),
-        brain=scan_brain.data,
-        lesion_locations=_resample_lesion_template(
-            given_lesion_template, scan_mask, scans.scan_facts
-        ),
-        fast_tissues=_segment_with_fast(measured, scan_brain, anat_tools, here),
+        given_lesion_template,
+        here,
+        suffixes=suffixes,
+        anat_tools=anat_tools,
         seed=random_seed,
     )
     columns = columns_json(row.statistic for row in measures.rows)
-    return measures.rows, columns, Volume(measures.labels, scan_mask.affine)
-
-
-def _select_measured(
-    fine_scans: Sequence[Derivative], suffixes: Sequence[str]
-) -> dict[str, Array]:
-    """Return the images of the measured scans by contrast, in the order of the contrasts."""
-    scans = group_by_series(fine_scans)["measured"]
-    return {suffix: scans[suffix] for suffix in suffixes}
+    return measures.rows, columns, measures.tissues
 
 
 def _segment_with_fast(
@@ -276,48 +255,54 @@ class _Measures(NamedTuple):
     """
 
     rows: list[MetricRow]
-    labels: Array
+    tissues: Volume
     classes: _ClassMasks
 
 
 def _compute_measures(
-    measured: Mapping[str, Array],
+    scans: PreparedScans,
     series: Mapping[str, Mapping[str, Array]],
-    scan_mask: Volume,
     slices: Sequence[int],
+    lesion_template: Path | None,
+    here: Path,
     *,
-    brain: Array,
-    lesion_locations: Array | None = None,
+    suffixes: Sequence[str],
+    anat_tools: Tools,
     edited_lesions: Array | None = None,
-    fast_tissues: Mapping[str, Array] | None = None,
     seed: int,
 ) -> _Measures:
     """Compute all metrics, the tissues of the measured scans, and the classes of all series.
 
-    `series` are the other scans by series and contrast. Images are compared with the `measured`
-    scans in `slices`. Tissues are segmented in `brain`; all masks are on the grid of the scans (X,
-    Y, Z). `lesion_locations` are voxels where lesions are likely; None allows lesions in all
-    voxels. `edited_lesions` are edited hyperintensities of the measured scans; None for automatic
-    segmentation. `fast_tissues` are tissues of the measured scans for the quality metrics; None
-    for Atropos. Volumes and overlaps use Atropos for all series.
+    `series` are the scans besides the measured scans, by series and contrast. They are compared
+    with the measured scans in `slices`. `edited_lesions` are edited hyperintensities of the
+    measured scans (X, Y, Z); None for automatic segmentation. The other parameters are as in
+    `measure_scans`. Quality metrics use tissues of FAST or Atropos, and volumes and overlaps use
+    Atropos for all series.
     """
     from bids_sr.structural.image_quality import quality_rows, similarity_rows
     from bids_sr.structural.lesions import segment_hyperintensities
     from bids_sr.structural.tissue_overlap import segmentation_rows
 
-    mask, zooms = scan_mask.data, scan_mask.zooms.tolist()
+    fine_scans, scan_mask, scan_brain = scans.fine_scans, scans.scan_mask, scans.scan_brain
+    assert fine_scans is not None
+    assert scan_brain is not None
+    mask, brain, zooms = scan_mask.data, scan_brain.data, scan_mask.zooms.tolist()
+    scan_by_suffix = group_by_series(fine_scans)["measured"]
+    measured = {suffix: scan_by_suffix[suffix] for suffix in suffixes}
+    fast_tissues = _segment_with_fast(measured, scan_brain, anat_tools, here)
+    lesion_locations = _resample_lesion_template(lesion_template, scan_mask, scans.scan_facts)
     all_series = {"measured": measured, **series}
     tissues_by_series = {
         name: tissues
-        for name, scans in all_series.items()
-        if (tissues := _segment_tissues(scans, brain, scan_mask.affine, seed, name))
+        for name, images in all_series.items()
+        if (tissues := _segment_tissues(images, brain, scan_mask.affine, seed, name))
     }
     measured_tissues = (
         tissues_by_series.get("measured", {}) if fast_tissues is None else fast_tissues
     )
     rows: list[MetricRow] = []
     for contrast, reference in measured.items():
-        images = {name: scans[contrast] for name, scans in series.items()}
+        images = {name: volumes[contrast] for name, volumes in series.items()}
         rows += similarity_rows(contrast, images, reference, mask, slices)
         rows += quality_rows(
             contrast, {"measured": reference, **images}, mask, measured_tissues, zooms
@@ -332,12 +317,12 @@ def _compute_measures(
         # fitted once, so that series differ in their images and not in the fit
         model = fit_classes(measured, brain, wider_mask)
         classes["all"] = {
-            name: segment_multispectral(scans, brain, wider_mask, model=model)
-            for name, scans in all_series.items()
+            name: segment_multispectral(volumes, brain, wider_mask, model=model)
+            for name, volumes in all_series.items()
         }
         rows += segmentation_rows("all", classes["all"], mask, zooms)
     if "FLAIR" in measured:
-        flairs = {name: scans["FLAIR"] for name, scans in all_series.items()}
+        flairs = {name: volumes["FLAIR"] for name, volumes in all_series.items()}
         classes["FLAIR"] = {
             name: {"wmh": segment_hyperintensities(image, brain, zooms, lesion_locations)}
             for name, image in flairs.items()
@@ -346,9 +331,8 @@ def _compute_measures(
         if edited_lesions is not None:
             reference_masks["measured"] = {"wmh": edited_lesions}
         rows += segmentation_rows("FLAIR", reference_masks, mask, zooms)
-    return _Measures(
-        rows=rows, labels=_label_tissues(measured_tissues, mask.shape), classes=classes
-    )
+    labels = Volume(_label_tissues(measured_tissues, mask.shape), scan_mask.affine)
+    return _Measures(rows=rows, tissues=labels, classes=classes)
 
 
 def _segment_tissues(

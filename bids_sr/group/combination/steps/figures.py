@@ -63,7 +63,7 @@ def explain_missing_map(
     """
     from bids_sr.group.combination.overview import no_map_html
 
-    return no_map_html(entities, names, reasons, subject=_extent_text(over_sessions))
+    return no_map_html(entities, names, reasons, over_sessions=over_sessions)
 
 
 @figure(
@@ -124,7 +124,7 @@ def draw_participant(
         if not by_contrast:
             return
         run_names, reason = _explain_no_map(by_contrast)
-        html = no_map_html(entities, run_names, {"": reason}, subject=_extent_text(over_sessions))
+        html = no_map_html(entities, run_names, {"": reason}, over_sessions=over_sessions)
         yield FigureDrawing("participant", html)
         return
     results = _collect_results(rows, stored.primary)
@@ -215,11 +215,6 @@ def _explain_no_map(
     if runs_with_map:
         return names, "after registration, the brain masks of the runs have no voxel in common"
     return names, "no contrast could be estimated in two runs"
-
-
-def _extent_text(over_sessions: bool) -> str:
-    """Return in words what a combined map contains."""
-    return "all sessions" if over_sessions else "all runs"
 
 
 def _collect_results(rows: Sequence[MetricRow], series: str) -> "dict[str, ContrastResult]":
@@ -317,7 +312,7 @@ def _summarize_map(
     effect = combined_maps["effect"]
     sidecar = effect.sidecar
     weights = as_mapping(sidecar.get("RunWeights"))
-    brain = _get_data(combined_maps["variance"]) > 0
+    brain = combined_maps["variance"].volume.data > 0
     region = shown_effect.find_region("Fdr")
     significant = brain if region is None else (region.volume.data > 0) & brain
     in_region = region is not None and bool(significant.any())
@@ -383,7 +378,7 @@ def _select_summary_voxels(effect: Derivative, inside: Array) -> _SummaryVoxels:
     """Return the voxels inside (3D, boolean), and which of them have the largest effects."""
     from bids_sr.group.combination.overview import LARGEST_EFFECTS
 
-    sizes = np.abs(_get_data(effect)[inside])
+    sizes = np.abs(effect.volume.data[inside])
     return _SummaryVoxels(
         inside=inside,
         has_largest_effects=sizes >= np.quantile(sizes, 1 - LARGEST_EFFECTS),
@@ -413,8 +408,8 @@ def _summarize_error(
         if (row.statistic, row.contrast, row.fwhm_mm)
         == ("voxels", shown_effect.contrast, shown_effect.fwhm_mm)
     }
-    variance = _get_data(maps["variance"])[voxels.inside]
-    sd = _get_data(maps["sd"])[voxels.inside] if "sd" in maps else None
+    variance = maps["variance"].volume.data[voxels.inside]
+    sd = maps["sd"].volume.data[voxels.inside] if "sd" in maps else None
     total_sd = np.sqrt(variance + (0 if sd is None else np.square(sd)))
     interval = largest_effects_interval = None
     if shown_effect.has_interval:
@@ -445,7 +440,7 @@ def _summarize_person_interval(
         return None
     sidecar = shown_effect.list_maps()["effect"].sidecar
     half_widths = _person_interval(
-        _get_data(person_sd)[inside],
+        person_sd.volume.data[inside],
         by_run,
         as_mapping(sidecar.get("RunWeights")),
         sidecar.get("SharedErrorCorrelation"),
@@ -483,7 +478,7 @@ def _person_interval(
     repeated = np.zeros_like(variance)
     if shared is not None:
         sds = [
-            as_number(weight) * _get_data(by_run[name]["sd"])[inside]
+            as_number(weight) * by_run[name]["sd"].volume.data[inside]
             for name, weight in weights.items()
         ]
         repeated = as_number(shared) * np.square(widening * np.sum(sds, axis=0))
@@ -561,8 +556,3 @@ def _describe_test(
     downsampled_mm, acquired_mm = tested_mm
     facts = {"from_mm": downsampled_mm, "to_mm": acquired_mm, "series": {series: {}}}
     return parse_self_test((), facts)
-
-
-def _get_data(statmap: Derivative) -> Array:
-    data: Array = statmap.volume.data
-    return data
