@@ -34,11 +34,11 @@ _MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
     "gauss": matrices.gaussian_matrix,
     "trilinear": matrices.linear_matrix,
 }
-# names of the matrices along x, y and across slices, by degradation
-_DEGRADATIONS: dict[str, tuple[str, str, str]] = {
+DEGRADATIONS: dict[str, tuple[str, str, str]] = {
     **{name: (name, name, name) for name in _MATRICES},
     MULTISLICE: ("kspace", "kspace", "block"),
 }
+"""Names of the matrices along x, y and across slices, by degradation."""
 
 
 @frozen
@@ -61,7 +61,7 @@ class Degradation:
         Type and device are preserved.
         """
         ndim = len(self.shape)
-        names_by_axis = matrix_names(self.name)[:ndim]
+        names_by_axis = DEGRADATIONS[self.name][:ndim]
         for axis, (name, m, (start, stop)) in enumerate(
             zip(names_by_axis, self.lowres_shape, self.window, strict=True), -ndim
         ):
@@ -81,11 +81,6 @@ class Degradation:
         window = (*self.window, *[(0, 1)] * n_missing_axes)
         shape = (*self.lowres_shape, *[1] * n_missing_axes)
         return affine_of_window(highres_affine, window, shape)
-
-
-def matrix_names(name: str) -> tuple[str, str, str]:
-    """Return the names of a degradation's matrices along x, y and across slices."""
-    return _DEGRADATIONS[name]
 
 
 @lru_cache(maxsize=256)
@@ -114,8 +109,8 @@ def get_operator(
 
     Raises `KeyError` if the degradation is unknown.
     """
-    if name not in _DEGRADATIONS:
-        raise KeyError(f"unknown degradation {name!r}; expected one of {', '.join(_DEGRADATIONS)}")
+    if name not in DEGRADATIONS:
+        raise KeyError(f"unknown degradation {name!r}; expected one of {', '.join(DEGRADATIONS)}")
     if lowres_shape is not None:
         window = tuple((0, n) for n in shape)
     else:

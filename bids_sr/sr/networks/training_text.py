@@ -226,17 +226,13 @@ def _format_loss_sum(losses: Mapping[str, float], record: TrainingRecord) -> str
     terms = []
     for name, weight in sorted(losses.items(), key=lambda item: -item[1]):
         weight_text = "" if weight == 1 else f"{weight:g} × "
-        term = _format_loss_term(name, unsupervised=record.unsupervised)
-        terms.append(f"{weight_text}{term}")
+        images_text = (
+            " between the downsampled output and the acquired volume"
+            if record.unsupervised and name.startswith("content:")
+            else ""
+        )
+        terms.append(f"{weight_text}{loss_in_words(name)}{images_text}")
     return " plus ".join(terms)
-
-
-def _format_loss_term(name: str, *, unsupervised: bool) -> str:
-    """Return a noun phrase for a loss term, given its name in a model card (``KIND:CLASS``)."""
-    phrase = loss_in_words(name)
-    if unsupervised and name.startswith("content:"):
-        return f"{phrase} between the downsampled output and the acquired volume"
-    return phrase
 
 
 def _describe_end(records: Sequence[TrainingRecord]) -> list[str]:

@@ -31,7 +31,26 @@ def decreasing_widths(first: int, last: int, count: int) -> tuple[int, ...]:
     return tuple(int((first - last) * share + last) for share in shares)
 
 
-class CircleResamplingNet(nn.Module):
+class _BranchedNet(nn.Module):
+    """Network whose feature blocks are followed by two branches that are joined."""
+
+    blocks: nn.ModuleList
+    first: nn.Sequential
+    second: nn.Sequential
+    joined: nn.Sequential
+    tail: nn.Conv2d
+
+    def _compute_change(self, x: Tensor) -> Tensor:
+        """Return the output of the last layer; the outputs of all blocks are concatenated."""
+        outputs: list[Tensor] = []
+        for block in self.blocks:
+            outputs.append(block(outputs[-1] if outputs else x))
+        features = torch.cat(outputs, 1)
+        branches = torch.cat((self.first(features), self.second(features)), 1)
+        return self.tail(self.joined(branches))
+
+
+class CircleResamplingNet(_BranchedNet):
     """Published network between images of two resolutions on the same grid (N, C, X, Y).
 
     It is used in both directions of the cycle. The first of twelve blocks has a stride of 2; each
@@ -89,12 +108,10 @@ class CircleResamplingNet(nn.Module):
         """Return images of the other resolution on the same grid."""
         rows, columns = x.shape[-2:]
         padded_image = functional.pad(x, (0, columns % 2, 0, rows % 2))
-        features = _concatenate_outputs(self.blocks, padded_image)
-        branches = torch.cat((self.first(features), self.second(features)), 1)
-        return x + self.tail(self.joined(branches))[..., :rows, :columns]
+        return x + self._compute_change(padded_image)[..., :rows, :columns]
 
 
-class CircleNet(nn.Module):
+class CircleNet(_BranchedNet):
     """Network between images of two resolutions, without resampling (N, C, X, Y).
 
     It is used in both directions of the cycle. The outputs of all blocks are concatenated and pass
@@ -144,14 +161,4 @@ class CircleNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images of the other resolution on the same grid."""
-        features = _concatenate_outputs(self.blocks, x)
-        branches = torch.cat((self.first(features), self.second(features)), 1)
-        return x + self.tail(self.joined(branches))
-
-
-def _concatenate_outputs(blocks: nn.ModuleList, x: Tensor) -> Tensor:
-    """Apply blocks one after another, and return the outputs of all blocks as channels."""
-    outputs: list[Tensor] = []
-    for block in blocks:
-        outputs.append(block(outputs[-1] if outputs else x))
-    return torch.cat(outputs, 1)
+        return x + self._compute_change(x)

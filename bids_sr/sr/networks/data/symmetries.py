@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from bids_sr.sr.operators import matrix_names
+from bids_sr.sr.operators import DEGRADATIONS
 
 Symmetry = tuple[tuple[int, ...], tuple[bool, ...]]
 """Exchange of axes (order) followed by reversals (reverse).
@@ -45,7 +45,7 @@ def list_symmetries(
     differ by at most one part in a thousand count as equal. Axes along which the degradation
     differs are not exchanged.
     """
-    matrices = matrix_names(degradation)[: len(sides)]
+    matrices = DEGRADATIONS[degradation][: len(sides)]
     axes = [_Axis(*fields) for fields in zip(sides, zooms, factor, matrices, strict=True)]
     orders = [
         order

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -99,10 +98,10 @@ class Phase:
     windows: tuple[ScoredWindow, ...]
     signature: str
     folder: Path
-    second_windows: tuple[ScoredWindow, ...] = ()
-    deadline: float | None = None
-    progress: TrainingProgress | None = None
-    clock: Clock = time.monotonic
+    second_windows: tuple[ScoredWindow, ...]
+    deadline: float | None
+    progress: TrainingProgress | None
+    clock: Clock
     training_windows: tuple[ScoredWindow, ...] = field(init=False)
     nets: Networks = field(init=False)
     rng: np.random.Generator = field(init=False)
