@@ -45,7 +45,7 @@ def estimate_prior(
 
     `components` are the strongest temporal components (C, z, x, y), with as many slices as the
     high-resolution grid. `tile` is the grid and region around the mask. `seed` is the seed of the
-    samples from the prior. Raises `ValueError` if the components are zero.
+    samples from the prior.
     """
     with torch.inference_mode():
         if recipe.kind == "sdmod":
@@ -85,10 +85,7 @@ def _make_first_prior(data: Tensor, tile: Tile, recipe: VarianceRecipe) -> Prior
     """
     variance = float(data[:, :, *tile.data_range].square().mean())
     filled_sd = compute_filled_sd(data, tile)
-    positive_values = filled_sd[filled_sd > 0]
-    if not len(positive_values):
-        raise ValueError("the components of the series are zero in all voxels")
-    floor = _MIN_RELATIVE_MAP * float(positive_values.median())
+    floor = _MIN_RELATIVE_MAP * float(filled_sd[filled_sd > 0].median())
     first_map = torch.zeros_like(filled_sd)
     first_map[:, *tile.highres_range] = filled_sd[:, *tile.highres_range].clamp_min(floor)
     return Prior(

@@ -194,13 +194,10 @@ def _compute_scores(search: Phase) -> dict[str, dict[str, float]]:
     If nothing is held out, training data are used. {} is returned if neither held-out data nor
     high-resolution images exist, because the training loss is then the only score.
     """
-    examples = search.examples
-    windows = search.windows
-    if not windows and search.recipe.objective != "self":
-        windows = validation_windows(examples, examples.training_slabs)
+    windows = search.windows or search.training_windows
     if not windows:
         return {}
-    return compare_with_interpolations(search.nets.generator, examples, windows)
+    return compare_with_interpolations(search.nets.generator, search.examples, windows)
 
 
 def _pack_model(search: Phase, results: Mapping[str, object]) -> NewModel:
