@@ -9,7 +9,6 @@ added, and the magnitude is taken last.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -245,10 +244,10 @@ def draw_distortion(
         ]
     )
     field = np.zeros(shape, dtype=np.float32)
-    for source in _FIELD_SOURCES:
-        cx, cy, cz = np.asarray(source.center_mm) + rng.uniform(-4, 4, 3)
+    for center_mm, sigma_mm, strength in _FIELD_SOURCES:
+        cx, cy, cz = np.asarray(center_mm) + rng.uniform(-4, 4, 3)
         squared_distance = (x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2
-        field += source.strength * np.exp(-squared_distance / (2 * source.sigma_mm**2))
+        field += strength * np.exp(-squared_distance / (2 * sigma_mm**2))
     field += 0.15 * polynomial(rng, affine, shape)
     field -= _fit_affine_part(field, is_head, x, y, z)
     return np.asarray(field * (size_mm / np.abs(field[is_head]).max()), dtype=np.float32)
@@ -268,20 +267,10 @@ def _fit_affine_part(field: Array, is_head: Array, x: Array, y: Array, z: Array)
     return (offset + slopes[0] * x + slopes[1] * y + slopes[2] * z).astype(np.float32)
 
 
-class _FieldSource(NamedTuple):
-    """Gaussian deviation of the magnetic field, close to air.
-
-    The center is in RAS mm; the strength is relative to the first source.
-    """
-
-    center_mm: tuple[int, int, int]
-    sigma_mm: int
-    strength: float
-
-
-# front of the head, and bottom on the left and on the right
+# center (RAS mm), size (SD, mm) and strength of sources of the distortion: front of the head, and
+# bottom on the left and on the right
 _FIELD_SOURCES = (
-    _FieldSource((0, 62, 0), 22, 1.0),
-    _FieldSource((-52, -10, -25), 20, -0.7),
-    _FieldSource((52, -10, -25), 20, -0.7),
+    ((0, 62, 0), 22, 1.0),
+    ((-52, -10, -25), 20, -0.7),
+    ((52, -10, -25), 20, -0.7),
 )

@@ -4,8 +4,9 @@ The frame is the image that other scans of the same head are resampled to. Matri
 mm) and map a point of the frame to its point in the scan.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -96,10 +97,7 @@ def point_transform_from_composite(frame: Volume, xfm: Array, composite: Path) -
     `xfm` (4 x 4, RAS+ mm). `composite` is a file (.h5) that maps points of the frame to points of
     the scan.
     """
-    sample_grid = _make_sample_grid(frame)
-    points = sample_grid.points
-    displacement = apply_to_points(points, [composite]) - apply_affine(xfm, points)
-    return _from_displacements(xfm, displacement, sample_grid)
+    return _sample_deformation(frame, xfm, lambda points: apply_to_points(points, [composite]))
 
 
 def compose(frame: Volume, first: PointTransform, second: PointTransform) -> PointTransform:
@@ -110,37 +108,22 @@ def compose(frame: Volume, first: PointTransform, second: PointTransform) -> Poi
     xfm = second.xfm @ first.xfm
     if first.displacement is None and second.displacement is None:
         return PointTransform(xfm=xfm)
-    sample_grid = _make_sample_grid(frame)
-    points = sample_grid.points
-    displacement = second.map_points(first.map_points(points)) - apply_affine(xfm, points)
-    return _from_displacements(xfm, displacement, sample_grid)
+    return _sample_deformation(
+        frame, xfm, lambda points: second.map_points(first.map_points(points))
+    )
 
 
-class _SampleGrid(NamedTuple):
-    """Grid over a frame on which displacements are sampled.
+def _sample_deformation(
+    frame: Volume, xfm: Array, map_points: Callable[[Array], Array]
+) -> PointTransform:
+    """Return a transform with the deformation of a mapping on a coarse grid around a frame.
 
-    `affine` transforms voxel indices to RAS+ mm, and `points` are (N, 3) in RAS+ mm.
+    `map_points` maps points (N, 3; mm), and `xfm` is its affine part.
     """
-
-    shape: tuple[int, int, int]
-    affine: Array
-    points: Array
-
-
-def _make_sample_grid(frame: Volume) -> _SampleGrid:
-    """Return a grid over a frame with voxels of about `_DISPLACEMENT_MM`, or the frame's grid."""
     factor = [min(1.0, float(zoom) / _DISPLACEMENT_MM) for zoom in frame.zooms]
     shape, affine = hr_grid(frame.data.shape, frame.affine, factor)
     points = apply_affine(affine, np.indices(shape).reshape(3, -1).T)
-    return _SampleGrid(shape=shape, affine=affine, points=points)
-
-
-def _from_displacements(
-    xfm: Array, displacement: Array, sample_grid: _SampleGrid
-) -> PointTransform:
-    """Return a transform with displacements (N, 3) at the points of a grid."""
+    displacement = map_points(points) - apply_affine(xfm, points)
     return PointTransform(
-        xfm=xfm,
-        displacement=displacement.T.reshape(3, *sample_grid.shape).astype(np.float32),
-        grid=sample_grid.affine,
+        xfm=xfm, displacement=displacement.T.reshape(3, *shape).astype(np.float32), grid=affine
     )

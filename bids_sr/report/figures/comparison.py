@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import find_objects, uniform_filter
 
 from bids_sr.evaluation.voxel_correlation import correlate_voxels
 from bids_sr.io.arrays import Array, MaskArray, Real
@@ -122,25 +122,18 @@ def busiest_region(image: Array, mask: MaskArray) -> tuple[tuple[int, int], int]
 
     The square is chosen only from the reference, so that no method is preferred, and is inside the
     bounding box of the mask. `image` is a slice of the reference (X, Y), and `mask` the brain (X,
-    Y).
+    Y), which is not empty.
     """
-    x_indices = np.flatnonzero(mask.any(axis=1))
-    y_indices = np.flatnonzero(mask.any(axis=0))
-    box = [
-        (int(indices[0]), int(indices[-1]) + 1) if len(indices) else (0, size)
-        for indices, size in zip((x_indices, y_indices), image.shape, strict=True)
-    ]
-    side = max(2, round(_REGION_FRACTION * min(end - begin for begin, end in box)))
-    background = image[mask].mean() if mask.any() else image.mean()
-    filled_image = np.where(mask, image, background).astype(np.float64)
+    box = find_objects(mask.astype(int))[0]
+    side = max(2, round(_REGION_FRACTION * min(part.stop - part.start for part in box)))
+    filled_image = np.where(mask, image, image[mask].mean()).astype(np.float64)
     mean = uniform_filter(filled_image, side, origin=0)
     variance = uniform_filter(filled_image**2, side) - mean**2
     half_side = side // 2
-    (x0, x1), (y0, y1) = box
     candidates = np.full(image.shape, -np.inf)
-    inner_region = (
-        slice(x0 + half_side, max(x1 - side + half_side, x0 + half_side) + 1),
-        slice(y0 + half_side, max(y1 - side + half_side, y0 + half_side) + 1),
+    inner_region = tuple(
+        slice(part.start + half_side, max(part.stop - side, part.start) + half_side + 1)
+        for part in box
     )
     candidates[inner_region] = variance[inner_region]
     x, y = np.unravel_index(int(np.argmax(candidates)), image.shape)

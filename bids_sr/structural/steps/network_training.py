@@ -10,6 +10,7 @@ from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
+from bids_sr.io.word_lists import format_count
 from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingSettings, request_model
@@ -47,12 +48,11 @@ def _describe_scans(split: Split) -> str:
     """Describe the training scans."""
     if not split:
         return "the participant's own pairs of high- and low-resolution scans"
-    n_training, n_validation = len(split["training"]), len(split["validation"])
     return (
-        f"pairs of high- and low-resolution scans from {n_training}"
-        f" participant{'' if n_training == 1 else 's'}, with {n_validation} other"
-        f" participant{'' if n_validation == 1 else 's'} for validation and {len(split['test'])}"
-        " for testing"
+        "pairs of high- and low-resolution scans from"
+        f" {format_count(len(split['training']), 'participant')}, with"
+        f" {format_count(len(split['validation']), 'other participant')} for validation and"
+        f" {len(split['test'])} for testing"
     )
 
 
