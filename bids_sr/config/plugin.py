@@ -74,8 +74,25 @@ class Plugin(OptionSection, JobOptions):
         return name if name == "plugin" else f"plugin_args.{name}"
 
     def _check(self) -> None:
+        """Reject arguments of sbatch that the plugin sets, or that are not split."""
         for name in ("sbatch_args", "gpu_args"):
-            _refuse_reserved(name, getattr(self, name))
+            for argument in getattr(self, name):
+                flag = argument.partition("=")[0]
+                if not argument.startswith("--"):
+                    flag = _SHORT_OPTIONS.get(argument[:2], flag)
+                if flag in _REFUSED_OPTIONS:
+                    raise UsageError(
+                        f"plugin_args.{name}: {argument}",
+                        f"{flag} is set by the plugin and cannot be specified by the user",
+                        "omit it",
+                    )
+                if argument.startswith("-") and " " in argument and "=" not in argument:
+                    first_word, _, value = argument.partition(" ")
+                    raise UsageError(
+                        f"plugin_args.{name}: {argument!r}",
+                        "each string is passed as a single argument and is not split at spaces",
+                        f'write two strings, "{first_word}", "{value}"',
+                    )
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -118,27 +135,6 @@ class Plugin(OptionSection, JobOptions):
     def is_cluster(self) -> bool:
         """Whether steps become jobs of a cluster."""
         return self.plugin != "MultiProc"
-
-
-def _refuse_reserved(name: str, arguments: tuple[str, ...]) -> None:
-    """Raise `UsageError` for arguments of sbatch that the plugin sets, or that are not split."""
-    for argument in arguments:
-        flag = argument.partition("=")[0]
-        if not argument.startswith("--"):
-            flag = _SHORT_OPTIONS.get(argument[:2], flag)
-        if flag in _REFUSED_OPTIONS:
-            raise UsageError(
-                f"plugin_args.{name}: {argument}",
-                f"{flag} is set by the plugin and cannot be specified by the user",
-                "omit it",
-            )
-        if argument.startswith("-") and " " in argument and "=" not in argument:
-            first_word, _, value = argument.partition(" ")
-            raise UsageError(
-                f"plugin_args.{name}: {argument!r}",
-                "each string is passed as a single argument and is not split at spaces",
-                f'write two strings, "{first_word}", "{value}"',
-            )
 
 
 def _refuse_unknown(entries: dict[str, object], allowed: Sequence[str], path: Path) -> None:

@@ -104,7 +104,9 @@ def option(
         most=most,
         parser_settings=parser_settings,
     )
-    return field(default=default, metadata={"option": properties} | _document(help))
+    # a help text is added to the docstring of the class
+    document = {"doc": f"{help[0].upper()}{help[1:]}."} if help else {}
+    return field(default=default, metadata={"option": properties, **document})
 
 
 execution_option = partial(option, affects_results=False)
@@ -114,11 +116,6 @@ execution_option = partial(option, affects_results=False)
 def argument(flags: str, help: str, **parser_settings: Any) -> Any:
     """Return a field without a default: a positional argument or a required option."""
     return option(MISSING, flags, help, affects_results=False, per_call=True, **parser_settings)
-
-
-def _document(help: str) -> dict[str, object]:
-    """Return the field metadata that adds a help text to the docstring of the class."""
-    return {"doc": f"{help[0].upper()}{help[1:]}."} if help else {}
 
 
 class OptionSection:

@@ -319,25 +319,24 @@ def _result_settings(settings: Settings) -> dict[str, object]:
     Files are represented by their content, and lists as sets, except for the factor.
     """
     values: dict[str, Any] = {}
+    superres = settings.superres
     for group in dataclasses.fields(settings):
         section = getattr(settings, group.name)
-        names = (
-            item.name for item in dataclasses.fields(section) if get_option(item).affects_results
-        )
         values |= {
-            f"{group.name}.{name}": _to_comparable(getattr(section, name)) for name in names
+            f"{group.name}.{item.name}": _to_comparable(getattr(section, item.name))
+            for item in dataclasses.fields(section)
+            if get_option(item).affects_results
         }
     # only the use of derivatives matters, not their location
     if settings.preprocessing.derivatives:
         values["preprocessing.derivatives"] = "taken over"
-    if settings.superres.calibration_file is not None:
-        values["superres.calibration"] = _to_comparable(settings.superres.calibration_file)
+    if superres.calibration_file is not None:
+        values["superres.calibration"] = _to_comparable(superres.calibration_file)
     # the numbers of a factor are ordered, and a single number is represented as in earlier
     # versions
-    factor = settings.superres.factor
+    factor = superres.factor
     values["superres.factor"] = list(factor) if len(factor) > 1 else next(iter(factor), None)
     # weights in --vgg-weights and installed weights with the same content are equivalent
-    superres = settings.superres
     weights = (
         find_vgg19(get_method(name), superres.recipe, superres.vgg_weights)
         for name in superres.learned

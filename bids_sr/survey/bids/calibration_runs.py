@@ -179,13 +179,13 @@ def _choose_calibration_run(
         if _is_selected(other_run, superres)
     ]
     if not candidates and was_requested and superres.calibration_file is None:
-        labels = sorted({_get_acquisition_label(other_run) for other_run in other_runs} - {""})
+        labels = {other_run.entities.get("acquisition", "") for other_run in other_runs}
+        available = ", ".join(f"acq-{name}" for name in sorted(labels - {""}))
         refuse_option(
             f"--calibration {superres.calibration}",
             f"no other BOLD run of this participant has the label acq-{superres.calibration},"
             f" which was requested for the calibration of {run.bold.name}",
-            f"Available labels: {', '.join(f'acq-{name}' for name in labels) or 'none'}. To"
-            " proceed without a calibration run, use --calibration none.",
+            f"Available labels: {available or 'none'}. To proceed without a calibration run, use --calibration none.",
         )
     suitable_runs = []
     reasons: dict[Path, str] = {}
@@ -219,12 +219,7 @@ def _is_selected(candidate: BoldRun, superres: SuperRes) -> bool:
     file = superres.calibration_file
     if file is not None:
         return candidate.bold == file.absolute()
-    return superres.calibration in ("auto", _get_acquisition_label(candidate))
-
-
-def _get_acquisition_label(run: BoldRun) -> str:
-    """Return the acquisition label of a run, "" if it has none."""
-    return run.entities.get("acquisition", "")
+    return superres.calibration in ("auto", candidate.entities.get("acquisition"))
 
 
 def _choose_best(run: BoldRun, suitable_runs: Sequence[BoldRun]) -> BoldRun:

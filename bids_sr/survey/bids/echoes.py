@@ -52,11 +52,11 @@ def read_echoes(index: Index, paths: Sequence[Path]) -> tuple[tuple[Path, float]
         if first is None:
             first = echo
         else:
-            for difference in _list_differences(echo, first):
+            for reason, fix in _list_differences(echo, first):
                 add_problem(
                     path,
-                    f"the echoes cannot be combined because {difference.reason}",
-                    f"{difference.fix}, or {SINGLE_ECHO}.",
+                    f"the echoes cannot be combined because {reason}",
+                    f"{fix}, or {SINGLE_ECHO}.",
                 )
             if not storage_order(header.affine, first.header.affine).is_equal:
                 note(
@@ -81,18 +81,8 @@ class _Echo(NamedTuple):
     sidecar: Mapping[str, object]
 
 
-class _Difference(NamedTuple):
-    """Difference of an echo from the first echo.
-
-    `fix` is a remedy; the selection of a single echo is always another one.
-    """
-
-    reason: str
-    fix: str
-
-
-def _list_differences(echo: _Echo, first: _Echo) -> Iterator[_Difference]:
-    """Yield each difference of an echo from the first echo, beyond the rounding of converters.
+def _list_differences(echo: _Echo, first: _Echo) -> Iterator[tuple[str, str]]:
+    """Yield each difference of an echo from the first echo, beyond rounding, and its remedy.
 
     Another storage order of voxels is not a difference, because echoes are turned before they are
     combined.
@@ -101,7 +91,7 @@ def _list_differences(echo: _Echo, first: _Echo) -> Iterator[_Difference]:
     name = first_header.path.name
     order = storage_order(header.affine, first_header.affine)
     if order.turn_shape(header.shape) != first_header.shape:
-        yield _Difference(
+        yield (
             f"the image shape is {header.shape}, but {name} has the shape {first_header.shape}",
             "Provide all echoes of one acquisition, with the same volumes",
         )
@@ -110,7 +100,7 @@ def _list_differences(echo: _Echo, first: _Echo) -> Iterator[_Difference]:
             header.shape[:3], header.affine, first_header.shape[:3], first_header.affine
         )
         if shift_mm > _MAX_SHIFT_MM:
-            yield _Difference(
+            yield (
                 f"the field of view is shifted by up to {shift_mm:.3g} mm relative to {name}",
                 "Provide all echoes of one acquisition",
             )
@@ -133,10 +123,10 @@ def _list_differences(echo: _Echo, first: _Echo) -> Iterator[_Difference]:
             if is_reversed
             else f"{key} differs from {name} ({difference})"
         )
-        yield _Difference(reason, f"Correct {key} in the sidecar that is wrong")
+        yield reason, f"Correct {key} in the sidecar that is wrong"
     tr, first_tr = timing.guess_tr(header.tr), timing.guess_tr(first_header.tr)
     if tr and first_tr and not is_same_tr(tr, first_tr):
-        yield _Difference(
+        yield (
             f"the repetition time in the image header is {tr:g} s, but {name} has a repetition"
             f" time of {first_tr:g} s",
             "Correct the wrong header (pixdim[4] and the time unit)",

@@ -1,7 +1,7 @@
 """Entities in BIDS file names, which determine the scan of a file and the files of a scan."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 ENTITIES: dict[str, str] = {
@@ -36,6 +36,8 @@ ENTITIES: dict[str, str] = {
 """Short entity name in a file name → long name of pybids."""
 SHORT_NAMES: dict[str, str] = {name: short for short, name in ENTITIES.items()}
 """Long name of pybids → short entity name in a file name."""
+EntityKey = tuple[tuple[str, str], ...]
+"""Long names and labels of entities."""
 RUN_KEYS = (
     "subject",
     "session",
@@ -163,6 +165,16 @@ def short_run_name(entities: Mapping[str, str], *, over_sessions: bool) -> str:
     keys = (("session", "ses"), ("run", "run")) if over_sessions else (("run", "run"),)
     parts = [f"{short}-{entities[key]}" for key, short in keys if key in entities]
     return "_".join(parts) or ("no ses-" if over_sessions else "no run-")
+
+
+def without_entities(entities: Mapping[str, str], excluded: Collection[str]) -> EntityKey:
+    """Return the entities of a file except for some of them, as a value that can be a key."""
+    return tuple((key, label) for key, label in entities.items() if key not in excluded)
+
+
+def run_order(entities: Mapping[str, str]) -> tuple[str, int, str]:
+    """Return a sort key of the runs of a participant: session, then run number."""
+    return entities.get("session", ""), *run_number_order(entities)
 
 
 def run_number_order(entities: Mapping[str, str]) -> tuple[int, str]:

@@ -212,17 +212,17 @@ def _find_matching(files: Sequence[Path], preproc: Path, ending: str) -> Path | 
 
 def _find_transforms(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Return template → transforms from and to T1w, for templates with both transforms."""
-    from_t1w: dict[str, Path] = {}
-    to_t1w: dict[str, Path] = {}
-    for path in sorted(folder.glob("*_mode-image_xfm.*")):
-        match = re.search(
-            r"_from-([0-9A-Za-z]+)_to-([0-9A-Za-z+]+)_mode-image_xfm\.(h5|txt)$", path.name
-        )
-        if match and match[1] == "T1w":
-            from_t1w[match[2]] = path
-        elif match and match[2] == "T1w":
-            to_t1w[match[1]] = path
-    return {space: (xfm, to_t1w[space]) for space, xfm in from_t1w.items() if space in to_t1w}
+    pattern = r"_from-([0-9A-Za-z]+)_to-([0-9A-Za-z+]+)_mode-image_xfm\.(h5|txt)$"
+    transforms = {
+        (match[1], match[2]): path
+        for path in sorted(folder.glob("*_mode-image_xfm.*"))
+        if (match := re.search(pattern, path.name))
+    }
+    return {
+        space: (transform, transforms[space, "T1w"])
+        for (source, space), transform in transforms.items()
+        if source == "T1w" and (space, "T1w") in transforms
+    }
 
 
 def _iterate_surfaces(folder: Path, image: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:

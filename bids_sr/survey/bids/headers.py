@@ -2,7 +2,7 @@
 
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def _read_valid_header(path: Path) -> Header | None:
     from nibabel.wrapstruct import WrapStructError
 
     try:
-        header, length_unit, forms = _read_fields(path)
+        header, length_unit, distance_mm = _read_fields(path)
     except (*READ_ERRORS, HeaderDataError, WrapStructError, KeyError) as error:
         if not is_downloaded(path):
             return None
@@ -93,31 +93,15 @@ def _read_valid_header(path: Path) -> Header | None:
         fix = "Correct the header, or resample the image to larger voxels."
         add_problem(path, excess, fix)
         return None
-    return header if _is_oriented(path, forms) else None
-
-
-class _Forms(NamedTuple):
-    """Positions in a header according to qform and sform.
-
-    `are_set` is whether at least one of the two is set. `distance_mm` is their largest distance at
-    the corners of the image, 0 unless both are set.
-    """
-
-    are_set: bool
-    distance_mm: float
-
-
-class _HeaderFields(NamedTuple):
-    """Header of an image, with the fields that are only checked; `length_unit` as in nibabel."""
-
-    header: Header
-    length_unit: str
-    forms: _Forms
+    return header if _is_oriented(path, distance_mm) else None
 
 
 @once_per_state
-def _read_fields(path: Path) -> _HeaderFields:
-    """Read the header of an image."""
+def _read_fields(path: Path) -> tuple[Header, str, float | None]:
+    """Read the header of an image, with the unit of lengths (as in nibabel).
+
+    For the last value, see `_compare_forms`.
+    """
     from nibabel.openers import ImageOpener
 
     require_regular_file(path)
@@ -139,7 +123,7 @@ def _read_fields(path: Path) -> _HeaderFields:
         complex=dtype.kind == "c",
         colored=dtype.kind not in "iufc",
     )
-    return _HeaderFields(header=header, length_unit=length_unit, forms=_compare_forms(fields))
+    return header, length_unit, _compare_forms(fields)
 
 
 def parse_header(stream: Any) -> "Nifti1Header":
@@ -160,16 +144,19 @@ def parse_header(stream: Any) -> "Nifti1Header":
     return fields
 
 
-def _compare_forms(fields: "Nifti1Header") -> _Forms:
-    """Compare the positions of the corners of an image according to qform and sform."""
+def _compare_forms(fields: "Nifti1Header") -> float | None:
+    """Return the largest distance (mm) of the corners of an image between qform and sform.
+
+    It is 0 if only one of the two is set, and None if neither is set.
+    """
     qform, qform_code = fields.get_qform(coded=True)
     sform, sform_code = fields.get_sform(coded=True)
     if not (qform_code and sform_code):
-        return _Forms(are_set=bool(qform_code or sform_code), distance_mm=0.0)
+        return 0.0 if qform_code or sform_code else None
     corners = _UNIT_CORNERS * (np.array(fields.get_data_shape()[:3]) - 1)
     difference = qform - sform
     distances = np.linalg.norm(corners @ difference[:3, :3].T + difference[:3, 3], axis=1)
-    return _Forms(are_set=True, distance_mm=float(distances.max()))
+    return float(distances.max())
 
 
 def _has_plausible_unit(path: Path, affine: Any, unit: str) -> bool:
@@ -202,9 +189,9 @@ def _are_plausible_sizes(zooms: Any) -> bool:
     return bool(zooms.min() >= _VOXEL_SIZES_MM[0] and zooms.max() <= _VOXEL_SIZES_MM[1])
 
 
-def _is_oriented(path: Path, forms: _Forms) -> bool:
+def _is_oriented(path: Path, distance_mm: float | None) -> bool:
     """Return whether qform or sform is set, and note their distance if it is too large."""
-    if not forms.are_set:
+    if distance_mm is None:
         add_problem(
             path,
             "left and right cannot be determined because neither qform nor sform is set in the"
@@ -212,13 +199,13 @@ def _is_oriented(path: Path, forms: _Forms) -> bool:
             "Create the image again with a program that sets the codes, such as dcm2niix for DICOM"
             " images.",
         )
-    elif forms.distance_mm > _ORIENTATION_TOLERANCE_MM:
+    elif distance_mm > _ORIENTATION_TOLERANCE_MM:
         note(
             path,
-            f"the positions according to qform and sform differ by {forms.distance_mm:.3g} mm. The"
+            f"the positions according to qform and sform differ by {distance_mm:.3g} mm. The"
             " sform is used because it takes precedence when its code is set.",
         )
-    return forms.are_set
+    return distance_mm is not None
 
 
 def squeezed_shape(header: Header) -> tuple[int, ...]:

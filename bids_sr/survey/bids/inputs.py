@@ -8,11 +8,12 @@ import numpy as np
 
 from bids_sr.glm.contrasts import list_levels
 from bids_sr.io.frozen import frozen
-from bids_sr.io.grids import AS_STORED, AxisOrder, Factor, Shape, size_text
+from bids_sr.io.grids import AS_STORED, AxisOrder, Factor, Shape
 from bids_sr.io.image_header import Header
 from bids_sr.io.volume_times import middle_of_acquisition, reference_time
 from bids_sr.survey.bids.entities import file_stem, parse_entities, stem_of_echoes
 from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.inheritance import parse_suffix
 from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedAnat, PrecomputedRun
 from bids_sr.survey.bids.timing import is_slice_timing
 
@@ -39,7 +40,7 @@ class Pair:
     @property
     def contrast(self) -> str:
         """BIDS suffix: T2starw, or T1w, T2w and FLAIR of ``--sr-target anat``."""
-        return self.highres.name.partition(".")[0].rpartition("_")[2]
+        return parse_suffix(self.highres)
 
     @property
     def images(self) -> tuple[Path, ...]:
@@ -56,7 +57,7 @@ class LowresScan:
     @property
     def contrast(self) -> str:
         """BIDS suffix: T1w, T2w or FLAIR."""
-        return self.path.name.partition(".")[0].rpartition("_")[2]
+        return parse_suffix(self.path)
 
     @property
     def images(self) -> tuple[Path, ...]:
@@ -188,11 +189,6 @@ class BoldRun:
     def duration(self) -> float:
         """Length of the run (s)."""
         return self.n_volumes * self.tr
-
-    @property
-    def voxel(self) -> str:
-        """Voxel size as text."""
-        return size_text(self.zooms)
 
     @property
     def levels(self) -> tuple[str, ...]:

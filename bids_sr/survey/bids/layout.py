@@ -157,9 +157,9 @@ class Index:
                 readable_files.append(file)
         return merge_sidecars(readable_files)
 
-    def list_root_sidecars(self, suffix: str) -> list[Path]:
-        """Return the JSON files with a suffix in the root directory of the data set, by name."""
-        return sorted(self._tables.get((self._root, suffix, ".json"), ()))
+    def list_root_sidecars(self) -> list[Path]:
+        """Return the sidecars of events in the root directory of the data set, by name."""
+        return sorted(self._tables.get((self._root, "events", ".json"), ()))
 
     def find_sidecars(self, path: Path) -> list[Path]:
         """Return the JSON files that apply to an image or table, in ascending precedence."""
@@ -373,12 +373,12 @@ def _list_files(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
                     yield from _list_indexed_files(folder, images=IMAGES)
 
 
-def list_tables(bids_dir: Path, suffix: str) -> Iterator[Path]:
-    """Yield the tables of runs with a suffix, of all participants and shared by them.
+def list_events(bids_dir: Path) -> Iterator[Path]:
+    """Yield the events tables of all participants, and the tables shared by them.
 
     Folders that cannot be read are skipped.
     """
-    pattern = re.compile(rf"(.*_)?{suffix}\.tsv")
+    pattern = re.compile(r"(.*_)?events\.tsv")
     for participant in [bids_dir, *_list_readable_subfolders(bids_dir, "sub-")]:
         for session_dir in [participant, *_list_readable_subfolders(participant, "ses-")]:
             for folder in (session_dir, session_dir / "func"):

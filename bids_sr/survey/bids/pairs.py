@@ -64,7 +64,9 @@ def choose_pairs(
     if images is None:
         return None, None
     scans = _list_scans(images)
-    pairs = [pair for scan in scans[:2] if (pair := _build_pair(bold, scan, superres)) is not None]
+    pairs = [
+        pair for scan in scans[:2] if (pair := _build_pair(bold, *scan, superres)) is not None
+    ]
     if not count_problems() and len({pair.factor for pair in pairs}) != 1:
         high_text, low_text = (
             ", ".join(f"{header.path.name} ({voxel_size_text(header)})" for header in headers)
@@ -109,8 +111,11 @@ def _find_images(
         return None
     usable_sessions = _select_usable_sessions(
         {
-            label: _split_by_resolution(session_images, bold, superres)
-            for label, session_images in by_session.items()
+            label: _SplitImages(
+                high=[header for header in scans if _is_finer(header, bold, superres)],
+                low=[header for header in scans if _has_bold_resolution(header, bold, superres)],
+            )
+            for label, scans in by_session.items()
         },
         session,
     )
@@ -176,16 +181,6 @@ def _presume_pair(images: Sequence[Header], superres: SuperRes) -> tuple[Header,
     return None if np.any(differences > _RATIO_TOLERANCE) else (first, second)
 
 
-def _split_by_resolution(
-    images: Sequence[Header], bold: Header, superres: SuperRes
-) -> _SplitImages:
-    """Split the images of a session into high and low resolution by voxel size."""
-    return _SplitImages(
-        high=[header for header in images if _is_finer(header, bold, superres)],
-        low=[header for header in images if _has_bold_resolution(header, bold, superres)],
-    )
-
-
 def _is_finer(header: Header, bold: Header, superres: SuperRes) -> bool:
     """Return whether an image has smaller voxels than the BOLD run along super-resolved axes."""
     ratios = _compute_zoom_ratios(header, bold, superres)
@@ -246,28 +241,22 @@ def _refuse_unfit(bold: Header, candidates: Sequence[Header]) -> None:
     )
 
 
-class _ScanImages(NamedTuple):
-    """Images of one repetition; the low-resolution image may be missing."""
-
-    high: Header
-    low: Header | None
-
-
-def _list_scans(images: _SplitImages) -> list[_ScanImages]:
+def _list_scans(images: _SplitImages) -> list[tuple[Header, Header | None]]:
     """Return the pairs of a session by ``run`` label; an empty list if they are ambiguous.
 
-    Each of several pairs must consist of two images.
+    The low-resolution image of a single pair may be missing. Each of several pairs must consist of
+    two images.
     """
     if len(images.high) == 1 and len(images.low) < 2:
-        return [_ScanImages(images.high[0], images.low[0] if images.low else None)]
+        return [(images.high[0], next(iter(images.low), None))]
     high_paths = {header.path for header in images.high}
-    scans = []
+    scans: list[tuple[Header, Header | None]] = []
     for scan_images in _group_by_run([*images.high, *images.low]):
         high = [header for header in scan_images if header.path in high_paths]
         low = [header for header in scan_images if header.path not in high_paths]
         if not len(high) == len(low) == 1:
             return []
-        scans.append(_ScanImages(high[0], low[0]))
+        scans.append((high[0], low[0]))
     return scans
 
 
@@ -281,13 +270,12 @@ def _group_by_run(images: Sequence[Header]) -> list[list[Header]]:
     return [groups[run] for run in sorted(groups)]
 
 
-def _build_pair(bold: Header, scan: _ScanImages, superres: SuperRes) -> Pair | None:
+def _build_pair(bold: Header, high: Header, low: Header | None, superres: SuperRes) -> Pair | None:
     """Compare the two images with the run and with each other, and build the pair.
 
     A missing low-resolution image is computed from the other image. Returns None with a problem.
     """
-    high, low = scan
-    for image in filter(None, scan):
+    for image in filter(None, (high, low)):
         _check_overlap(bold, image)
     if interpolated := list_interpolated(high):
         text = interpolation_text(interpolated[0])

@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.survey.bids.entities import is_magnitude, parse_entities, parse_owner
+from bids_sr.survey.bids.entities import (
+    EntityKey,
+    is_magnitude,
+    parse_entities,
+    parse_owner,
+    without_entities,
+)
 from bids_sr.survey.bids.findings import about, add_problem, note
 
 _WITHOUT_ECHO = '{"bold": {"echo": null}}'  # filter that selects series without echo
@@ -53,13 +59,9 @@ def leave_out_combined(paths: Sequence[Path], echo: int | None) -> list[Path]:
 
 def _group_by_run(paths: Sequence[Path]) -> list[list[Path]]:
     """Return the series of each run, with all echoes and parts, in the order of the paths."""
-    groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
+    groups: dict[EntityKey, list[Path]] = {}
     for path in paths:
-        key = tuple(
-            (entity, label)
-            for entity, label in parse_entities(path).items()
-            if entity not in ("echo", "part")
-        )
+        key = without_entities(parse_entities(path), ["echo", "part"])
         groups.setdefault(key, []).append(path)
     return list(groups.values())
 

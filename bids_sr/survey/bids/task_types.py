@@ -10,7 +10,7 @@ from pathlib import Path
 from bids_sr.glm.contrasts import UNNAMED, list_modeled_types, order_types
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.layout import list_tables
+from bids_sr.survey.bids.layout import list_events
 
 
 def read_task_types(
@@ -27,7 +27,7 @@ def read_task_types(
         task: dict.fromkeys(list_modeled_types(levels, levels))
         for task, levels in type_order.items()
     }
-    for table in list_tables(bids_dir, "events"):
+    for table in list_events(bids_dir):
         task = parse_entities(table).get("task")
         for name in names if task is None else {task} & names.keys():
             names[name] |= dict.fromkeys(_read_types(table, type_order[name]))

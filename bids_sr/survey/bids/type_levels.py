@@ -76,7 +76,7 @@ def _list_shared_sidecars(index: Index) -> list[Path]:
     """Return the sidecars of events in the root directory that all participants share."""
     return [
         sidecar
-        for sidecar in index.list_root_sidecars("events")
+        for sidecar in index.list_root_sidecars()
         if not parse_entities(sidecar).keys() & {"subject", "session"}
     ]
 

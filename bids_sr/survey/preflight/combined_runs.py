@@ -7,10 +7,11 @@ time and field strength must be equal as well.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, compress
 from operator import eq
 from pathlib import Path
+from statistics import mode
 from typing import TypeVar
 
 from bids_sr.config.sections.activation import COMBINE_ALL_OPTION
@@ -26,20 +27,19 @@ from bids_sr.survey.bids.acquisitions import (
 )
 from bids_sr.survey.bids.entities import (
     SHORT_NAMES,
+    EntityKey,
     has_entities,
     lack_run_number,
     parse_entities,
-    run_number_order,
+    run_order,
     short_run_name,
     stem_of_echoes,
+    without_entities,
 )
 from bids_sr.survey.bids.findings import about, warn
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.preflight.plan import Plan
 
-_T = TypeVar("_T")
-_EntityKey = tuple[tuple[str, str], ...]  # entities of a run: long names and labels
-_FILE_ENTITIES = ("suffix", "extension", "datatype")
 WITHOUT_RUN = (
     "the name has no run- entity, but other runs of this task have one, so it is not combined with"
     " them. Add run- to its name to combine it"
@@ -61,7 +61,28 @@ class RunTerm:
 
 
 @frozen
-class RunGroup:
+class _RunsOfTask:
+    """Runs of one participant and task.
+
+    `entities` are the entities that the names of all runs share, without `run`, and over sessions
+    (`over_sessions`) without `session`.
+    """
+
+    entities: Mapping[str, str]
+    over_sessions: bool
+
+    @property
+    def label(self) -> str:
+        """Common entities of the runs as in file names, without the data type."""
+        return "_".join(
+            f"{SHORT_NAMES.get(key, key)}-{label}"
+            for key, label in self.entities.items()
+            if key != "datatype"
+        )
+
+
+@frozen
+class RunGroup(_RunsOfTask):
     """Runs of one participant and task that are combined.
 
     `entities` are the entities of the combined maps: long names to labels, without `run`, and over
@@ -77,9 +98,7 @@ class RunGroup:
     request, although it was acquired otherwise.
     """
 
-    entities: Mapping[str, str]
     runs: Mapping[str, BoldRun]
-    over_sessions: bool
     contrasts: Mapping[str, Sequence[str]]
     over_runs: Mapping[str, tuple[RunTerm, ...]]
     left_out: Mapping[str, str]
@@ -87,11 +106,6 @@ class RunGroup:
     missing_contrasts: Mapping[str, Mapping[str, str]]
     uncombined: Mapping[str, str]
     unusual: Mapping[str, str]
-
-    @property
-    def label(self) -> str:
-        """Entities of the combined maps as in their names."""
-        return _format_label(self.entities)
 
     @property
     def used_contrasts(self) -> dict[str, Sequence[str]]:
@@ -103,36 +117,18 @@ class RunGroup:
 
 
 @frozen
-class UncombinedRuns:
+class UncombinedRuns(_RunsOfTask):
     """Runs of one participant and task without a map of all runs.
 
-    `entities` are the entities that the names of all runs share, without `run`, and over sessions
-    without `session`. `names` are the short names of the runs, and `over_sessions` states whether
-    the runs are from several sessions. `reasons` states why runs cannot be combined, by name of
-    the run. If runs only differ from each other, the first run has no reason.
+    `names` are the short names of the runs. `reasons` states why runs cannot be combined, by name
+    of the run. If runs only differ from each other, the first run has no reason.
     """
 
-    entities: Mapping[str, str]
     names: tuple[str, ...]
-    over_sessions: bool
     reasons: Mapping[str, str]
 
-    @property
-    def label(self) -> str:
-        """Common entities of the runs as in their names."""
-        return _format_label(self.entities)
 
-
-_Group = TypeVar("_Group", RunGroup, UncombinedRuns)
-
-
-def _format_label(entities: Mapping[str, str]) -> str:
-    """Return entities as in file names, without the data type."""
-    return "_".join(
-        f"{SHORT_NAMES.get(key, key)}-{label}"
-        for key, label in entities.items()
-        if key != "datatype"
-    )
+_Group = TypeVar("_Group", bound=_RunsOfTask)
 
 
 def format_combined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
@@ -198,11 +194,12 @@ def list_uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[Uncombined
         }
         reasons |= {name: group.left_out[name] for name in _find_preventing_runs(group, plan)}
         members = {**group.runs, **group.excluded}
+        names = sorted(members, key=lambda name: run_order(members[name].entities))
         if len(members) > 1 and reasons:
             uncombined.append(
                 UncombinedRuns(
                     entities=group.entities,
-                    names=tuple(sorted(members, key=lambda name: _run_order(members[name]))),
+                    names=tuple(names),
                     over_sessions=group.over_sessions,
                     reasons=reasons,
                 )
@@ -300,12 +297,12 @@ def _sort_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
 
     Groups may have no run that can be combined.
     """
-    sessions: dict[_EntityKey, list[BoldRun]] = defaultdict(list)
+    sessions: dict[EntityKey, list[BoldRun]] = defaultdict(list)
     for run in runs:
-        sessions[_entity_key(run, excluded_entities=("run",))].append(run)
-    tasks: dict[_EntityKey, list[list[BoldRun]]] = defaultdict(list)
+        sessions[without_entities(run.entities, ["run"])].append(run)
+    tasks: dict[EntityKey, list[list[BoldRun]]] = defaultdict(list)
     for session_runs in sessions.values():
-        task_key = _entity_key(session_runs[0], excluded_entities=("run", "session"))
+        task_key = without_entities(session_runs[0].entities, ["run", "session"])
         tasks[task_key].append(session_runs)
     return [
         *(
@@ -325,19 +322,16 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
     numberless = {run.bold for run in list_runs_without_number(runs)}
     runs_by_name = {
         short_run_name(run.entities, over_sessions=over_sessions): run
-        for run in sorted(runs, key=_run_order)
+        for run in sorted(runs, key=lambda run: run_order(run.entities))
     }
     left_out = {name: WITHOUT_RUN for name, run in runs_by_name.items() if run.bold in numberless}
     left_out |= _find_unusual_sizes(_omit(runs_by_name, left_out))
-    candidates = _omit(runs_by_name, left_out)
-    unusual_runs = {}
-    if len(candidates) > 1:
-        unusual_runs = find_unusual_acquisitions(
-            {
-                name: read_acquisition(list_acquisition_fields(run), run.affine)
-                for name, run in candidates.items()
-            }
-        )
+    unusual_runs = find_unusual_acquisitions(
+        {
+            name: read_acquisition(list_acquisition_fields(run), run.affine)
+            for name, run in _omit(runs_by_name, left_out).items()
+        }
+    )
     if not plan.combines_all_runs:
         left_out |= {
             name: f"{reason}; {COMBINE_ALL_OPTION} combines this run nevertheless"
@@ -359,16 +353,15 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
     for name in runs_by_name.keys() - left_out.keys() - combined_names:
         reasons = missing_contrasts.pop(name, {})
         left_out[name] = next(iter(reasons.values()), "no contrast in common with the other runs")
-    excluded_entities = _list_excluded_entities(over_sessions=over_sessions)
-    entities = dict(_entity_key(runs[0], excluded_entities=excluded_entities))
+    excluded_entities = ["run", "session"] if over_sessions else ["run"]
+    entities = without_entities(runs[0].entities, excluded_entities)
     for stem, notices in plan.skipped.items():
         skipped = parse_entities(Path(f"{stem}_bold.nii.gz"))
-        common = {key: label for key, label in skipped.items() if key not in excluded_entities}
-        if common == entities:
+        if without_entities(skipped, excluded_entities) == entities:
             name = short_run_name(skipped, over_sessions=over_sessions)
             left_out[name] = f"the run was skipped: {notices[0].why}"
     return RunGroup(
-        entities={**entities, "datatype": "func"},
+        entities={**dict(entities), "datatype": "func"},
         runs={name: run for name, run in runs_by_name.items() if name in combined_names},
         over_sessions=over_sessions,
         contrasts=contrasts,
@@ -408,11 +401,11 @@ def _find_terms(
             continue
         terms = []
         for label, by_run in members.items():
-            usual = _find_most_frequent(by_run[run] for run in by_run if run in included_runs)
-            if usual is None:
+            included = [by_run[run] for run in by_run if run in included_runs]
+            if not included:
                 lost[name] = "; ".join(f"{runs[run].stem}: {left_out[run]}" for run in by_run)
                 break
-            contrast, weight = usual
+            contrast, weight = usual = mode(included)
             names = tuple(run for run in included_runs if by_run.get(run) == usual)
             terms.append(RunTerm(label=label, contrast=contrast, weight=weight, runs=names))
         else:
@@ -453,7 +446,7 @@ def _find_common_contrasts(
     contrasts: dict[str, tuple[str, ...]] = {}
     missing_contrasts: dict[str, dict[str, str]] = defaultdict(dict)
     for contrast in dict.fromkeys(chain.from_iterable(weights_by_run.values())):
-        usual_weights = _find_most_frequent(
+        usual_weights = mode(
             weights[contrast] for weights in weights_by_run.values() if contrast in weights
         )
         members = tuple(
@@ -471,12 +464,6 @@ def _find_common_contrasts(
                 else "the run has no such contrast"
             )
     return contrasts, dict(missing_contrasts)
-
-
-def _find_most_frequent(values: Iterable[_T]) -> _T | None:
-    """Return the most frequent value; among equally frequent values, the first."""
-    all_values = list(values)
-    return max(all_values, key=all_values.count, default=None)
 
 
 def _explain_uncombined(
@@ -541,16 +528,6 @@ def _find_preventing_runs(group: RunGroup, plan: Plan) -> dict[str, BoldRun]:
     return dict(excluded if group.runs else excluded[1:])
 
 
-def _list_excluded_entities(*, over_sessions: bool) -> tuple[str, ...]:
-    """Return the entities that may differ between combined runs."""
-    return ("run", "session") if over_sessions else ("run",)
-
-
-def _run_order(run: BoldRun) -> tuple[str, int, str]:
-    """Return a sort key: session, then run number."""
-    return run.entities.get("session", ""), *run_number_order(run.entities)
-
-
 def _get_weights(run: BoldRun, plan: Plan) -> dict[str, ComparableWeights]:
     """Return the weights of a run's contrasts that other runs can have too."""
     # components of one run are not the components of another run
@@ -560,9 +537,3 @@ def _get_weights(run: BoldRun, plan: Plan) -> dict[str, ComparableWeights]:
         for contrast, weights in plan.contrasts.get(run.bold, {}).items()
         if run.events is not None or contrast not in components
     }
-
-
-def _entity_key(run: BoldRun, *, excluded_entities: Sequence[str]) -> _EntityKey:
-    """Return the entities of a run, without some of them, as a value that can be a key."""
-    excluded = (*_FILE_ENTITIES, *excluded_entities)
-    return tuple((key, label) for key, label in run.entities.items() if key not in excluded)

@@ -11,7 +11,7 @@ from bids_sr.config import Settings
 from bids_sr.config.values import split_named
 from bids_sr.io.series import ACQUIRED_BAND, BASELINES, get_kind, series_names
 from bids_sr.sr.method import method_names_without_controls
-from bids_sr.survey.bids.entities import ENTITIES, RUN_KEYS, parse_entities
+from bids_sr.survey.bids.entities import ENTITIES, RUN_KEYS, parse_entities, run_number_order
 from bids_sr.survey.bids.findings import Findings, about, add_problem, note, refuse_option
 from bids_sr.survey.bids.inputs import BoldRun, Subject
 from bids_sr.survey.bids.related_runs import (
@@ -227,8 +227,13 @@ def _find_another_run(run: BoldRun, settings: Settings) -> BoldRun | None:
         return None
     keys = set(ENTITIES.values()) - {"run"}
     paths = find_series_of_run(run.bold.parent, run.entities, keys, "*_bold.nii*")
-    number = _parse_run_number(run.bold)
-    for path in sorted(paths, key=lambda path: (abs(_parse_run_number(path) - number), path.name)):
+    number, _ = run_number_order(run.entities)
+
+    def order(path: Path) -> tuple[int, str]:
+        other_number, _ = run_number_order(parse_entities(path))
+        return abs(other_number - number), path.name
+
+    for path in sorted(paths, key=order):
         if path == run.bold:
             continue
         with Findings():  # problems of unsuitable runs are not reported
@@ -241,9 +246,3 @@ def _find_another_run(run: BoldRun, settings: Settings) -> BoldRun | None:
             )
             return other_run
     return None
-
-
-def _parse_run_number(path: Path) -> int:
-    """Return the number of a run, 0 if its name has no number."""
-    label = parse_entities(path).get("run", "0")
-    return int(label) if label.isdigit() else 0

@@ -23,6 +23,7 @@ from bids_sr.io.confound_names import (
 from bids_sr.io.tables import TABLE_ERRORS
 from bids_sr.survey.bids.findings import add_problem, has_problem, note, refuse_option, warn
 from bids_sr.survey.bids.inputs import BoldRun
+from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.survey.preflight.run_model import time_model
 
 if TYPE_CHECKING:
@@ -214,10 +215,7 @@ def _note_incomplete_components(path: Path, table: "pd.DataFrame") -> None:
 
 def _format_columns(names: Sequence[str]) -> str:
     """Return ``column x`` or ``columns x, y and 3 more`` for a message."""
-    names_text = ", ".join(names[:_N_LISTED_COLUMNS])
-    n_more = len(names) - _N_LISTED_COLUMNS
-    more_text = f" and {n_more} more" if n_more > 0 else ""
-    return f"column {names_text}" if len(names) == 1 else f"columns {names_text}{more_text}"
+    return f"column{'s' * (len(names) > 1)} {list_some(names, _N_LISTED_COLUMNS)}"
 
 
 def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:

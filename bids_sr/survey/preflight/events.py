@@ -87,7 +87,8 @@ def check_events(
             note(table, f"the trial type {name!r} is not modeled because {reason}.")
         types = tuple(name for name in types if name not in reasons)
         if duration is not None:
-            types = _check_onsets(_select_rows(rows, types), types, table, bold, duration)
+            timed = [row for row in rows if row.is_modeled and row.trial_type not in reasons]
+            types = _check_onsets(timed, types, table, bold, duration)
     add_all(found)
     return () if found.problems else types
 
@@ -114,8 +115,6 @@ def _read_events(path: Path, levels: Collection[str]) -> list[_EventRow]:
     `levels` is as in `check_events`.
     """
     records = _read_records(path)
-    if records is None:
-        return []
     _note_missing_types(records, levels, path)
     untimed_lines = {line for line, record in records if _is_untimed(record, levels)}
     if untimed_lines:
@@ -146,19 +145,19 @@ def _read_events(path: Path, levels: Collection[str]) -> list[_EventRow]:
     return rows
 
 
-def _read_records(path: Path) -> list[TableRow] | None:
-    """Return the line number and the cells of each row, or None with a problem.
+def _read_records(path: Path) -> list[TableRow]:
+    """Return the line number and the cells of each row, or [] with a problem.
 
     Events are named if the column trial_type is missing.
     """
     if not is_downloaded(path):
-        return None
+        return []
     try:
         columns, records = read_rows(path, _MAX_EVENTS + 1)
     except TABLE_ERRORS as error:
         reason = f"the file cannot be read as a table ({error})"
         add_problem(path, reason, "Save the table as tab-separated UTF-8 text.")
-        return None
+        return []
     missing_columns = [name for name in ("onset", "duration") if name not in columns]
     if missing_columns:
         existing_columns = ", ".join(str(name) for name in columns) or "none"
@@ -168,12 +167,12 @@ def _read_records(path: Path) -> list[TableRow] | None:
         )
         fix = f"{_FORM_FIX}. Columns must be separated by tabs."
         add_problem(path, reason, fix if columns else f"{fix} {_RESTING_STATE_FIX}")
-        return None
+        return []
     if len(records) > _MAX_EVENTS:
         reason = f"the events table has more than {_MAX_EVENTS} rows, which is the maximum per run"
         fix = "Check that the file is an events table rather than a physiological recording."
         add_problem(path, reason, fix)
-        return None
+        return []
     if not records:
         fix = f"{_FORM_FIX}. Each event must have its own row. {_RESTING_STATE_FIX}"
         add_problem(path, "the events table has no rows", fix)
@@ -320,12 +319,6 @@ def _drop_repetitions(rows: Sequence[_EventRow], path: Path) -> list[_EventRow]:
         )
     _note_overlaps([row for row in distinct if row.is_modeled], path)
     return distinct
-
-
-def _select_rows(rows: Iterable[_EventRow], types: Iterable[str]) -> list[_EventRow]:
-    """Return the rows with one of the trial types."""
-    names = set(types)
-    return [row for row in rows if row.trial_type in names]
 
 
 def _note_overlaps(rows: Sequence[_EventRow], path: Path) -> None:

@@ -25,17 +25,17 @@ from bids_sr.survey.preflight.pretrained_models import check_pretrained
 
 def _check_weights(settings: Settings) -> None:
     """Reject model weights given as options that are missing, unreadable or in another format."""
-    for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
-        if file is not None and not file.is_file():
+    for file in filter(None, (*settings.superres.pretrained, settings.superres.vgg_weights)):
+        if not file.is_file():
             add_problem(file, "the file was not found", "Check the path.")
-        elif file is not None and file.suffix != ".safetensors":
+        elif file.suffix != ".safetensors":
             add_problem(
                 file,
                 "the file is not a .safetensors file. Files written by torch.save can execute"
                 " code and are therefore not loaded",
                 "Specify a file in the .safetensors format.",
             )
-        elif file is not None:
+        else:
             is_downloaded(file)
 
 

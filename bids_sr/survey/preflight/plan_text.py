@@ -335,7 +335,7 @@ def _format_cost_table(cost: Estimate, slowdown: float = 1.0) -> list[str]:
     `slowdown` is the slowdown relative to idle processors.
     """
     known = [row.wall_minutes if math.isfinite(row.wall_minutes) else 0.0 for row in cost.rows]
-    minutes = _round_to_sum([time * slowdown for time in known], 1)
+    minutes = _round_to_tenths(time * slowdown for time in known)
     cells = [
         (row.stage, f"{time:.1f}" if math.isfinite(row.wall_minutes) else "unknown", row.memory_gb)
         for row, time in zip(cost.rows, minutes, strict=True)
@@ -353,14 +353,14 @@ def _format_cost_table(cost: Estimate, slowdown: float = 1.0) -> list[str]:
     ]
 
 
-def _round_to_sum(numbers: Iterable[float], digits: int) -> list[float]:
-    """Round numbers so that their sum is the rounded sum.
+def _round_to_tenths(numbers: Iterable[float]) -> list[float]:
+    """Round numbers to tenths so that their sum is the rounded sum.
 
-    >>> _round_to_sum([0.14, 0.14, 0.14], 1)
+    >>> _round_to_tenths([0.14, 0.14, 0.14])
     [0.1, 0.2, 0.1]
     """
-    ends = [round(end, digits) for end in accumulate(numbers, initial=0.0)]
-    return [round(stop - start, digits) for start, stop in pairwise(ends)]
+    ends = [round(end, 1) for end in accumulate(numbers, initial=0.0)]
+    return [round(stop - start, 1) for start, stop in pairwise(ends)]
 
 
 def format_problems(problems: Sequence[Notice]) -> str:

@@ -1,7 +1,7 @@
 """Contrasts of all runs, from options and events."""
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -272,9 +272,8 @@ def _select_possible(
     return possible_requests
 
 
-def _refuse_impossible(request: _Request, types: Iterable[TypesOfRun]) -> None:
+def _refuse_impossible(request: _Request, runs: Collection[TypesOfRun]) -> None:
     """Report a contrast that is not possible in any run."""
-    runs = list(types)
     all_types = tuple(dict.fromkeys(name for run in runs for name in run.modeled))
     unmodeled = dict.fromkeys(sorted(MISSING_MARKS), MISSING_TYPE)
     unmodeled |= {name: cause for run in runs for name, cause in run.unmodeled.items()}

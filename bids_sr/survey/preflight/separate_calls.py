@@ -10,17 +10,20 @@ from pathlib import Path
 
 from bids_sr.config import Settings
 from bids_sr.io.earlier_files import run_prefix
-from bids_sr.survey.bids.entities import parse_entities, run_number_order, short_run_name
+from bids_sr.survey.bids.entities import (
+    EntityKey,
+    parse_entities,
+    run_order,
+    short_run_name,
+    without_entities,
+)
 from bids_sr.survey.bids.findings import warn
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.label_lists import list_some
 
 _MAX_RUNS = 6  # number of runs in a message
 _FUNC_FOLDERS = ("func", "ses-*/func")
-# entities that may differ between runs of a task
-_RUN_ENTITIES = ("session", "run", "echo", "part", "suffix", "extension", "datatype")
-# entities that the runs of a task have in common: long names and labels
-_TaskKey = tuple[tuple[str, str], ...]
+_RUN_ENTITIES = ("session", "run", "echo", "part")  # may differ between runs of a task
 
 
 def warn_of_separate_runs(
@@ -51,18 +54,18 @@ def warn_of_separate_runs(
     other_runs = [_parse_prefix(prefix) for prefix in sorted(other_prefixes & existing)]
     # maps of all runs have no series in the data set
     maps_without_run = [_parse_prefix(prefix) for prefix in sorted(other_prefixes - existing)]
-    tasks: dict[_TaskKey, list[Mapping[str, str]]] = defaultdict(list)
+    tasks: dict[EntityKey, list[Mapping[str, str]]] = defaultdict(list)
     for run in runs:
-        tasks[_get_task_key(run.entities)].append(run.entities)
+        tasks[without_entities(run.entities, _RUN_ENTITIES)].append(run.entities)
     for key, task_runs in tasks.items():
-        others = [entities for entities in other_runs if _get_task_key(entities) == key]
+        others = [run for run in other_runs if without_entities(run, _RUN_ENTITIES) == key]
         if others:
             sessions = {entities.get("session") for entities in (*task_runs, *others)}
             over_sessions = len(sessions) > 1
             missing_key = "session" if over_sessions else "run"
             has_maps = any(
-                missing_key not in entities and _get_task_key(entities) == key
-                for entities in maps_without_run
+                missing_key not in name and without_entities(name, _RUN_ENTITIES) == key
+                for name in maps_without_run
             )
             text = _describe(
                 task_runs, others, options, over_sessions=over_sessions, has_maps=has_maps
@@ -84,11 +87,6 @@ def _parse_prefix(prefix: str) -> dict[str, str]:
     return parse_entities(Path(f"{prefix}_bold.nii.gz"))
 
 
-def _get_task_key(entities: Mapping[str, str]) -> _TaskKey:
-    """Return the entities that runs must share to be combined, as a value that can be a key."""
-    return tuple((key, label) for key, label in entities.items() if key not in _RUN_ENTITIES)
-
-
 def _describe(
     task_runs: Sequence[Mapping[str, str]],
     others: Sequence[Mapping[str, str]],
@@ -105,7 +103,7 @@ def _describe(
         list_some(
             [
                 short_run_name(entities, over_sessions=over_sessions)
-                for entities in sorted(group, key=_run_order)
+                for entities in sorted(group, key=run_order)
             ],
             _MAX_RUNS,
         )
@@ -125,8 +123,3 @@ def _describe(
         " are reused."
     )
     return " ".join(sentences)
-
-
-def _run_order(entities: Mapping[str, str]) -> tuple[str, int, str]:
-    """Return a sort key: session, then run number."""
-    return entities.get("session", ""), *run_number_order(entities)

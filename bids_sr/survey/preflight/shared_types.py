@@ -11,12 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.glm.contrasts import ALL
-from bids_sr.survey.bids.entities import parse_entities, parse_owner
+from bids_sr.survey.bids.entities import (
+    EntityKey,
+    parse_entities,
+    parse_owner,
+    without_entities,
+)
 from bids_sr.survey.bids.findings import about, note
 from bids_sr.survey.preflight.estimability import TypesOfRun, join_names
 
-# entities that differ between runs that are combined, or between their files
-_RUN_ENTITIES = ("run", "session", "echo", "suffix", "extension", "datatype")
+# entities that differ between runs that are combined, or between their echoes
+_RUN_ENTITIES = ("run", "session", "echo")
 _MIN_TYPES = 2  # in a mean
 _MIN_SHARE = 0.5  # a mean over fewer of a run's types than this is another contrast
 
@@ -28,12 +33,10 @@ def share_averaged_types(types: Mapping[Path, TypesOfRun]) -> dict[Path, TypesOf
     shared. `types` are by BOLD file. A note states each run whose mean lacks
     some of its types.
     """
-    groups: dict[frozenset[tuple[str, str]], list[Path]] = defaultdict(list)
+    groups: dict[EntityKey, list[Path]] = defaultdict(list)
     for bold, run_types in types.items():
         if run_types.averaged:
-            entities = parse_entities(bold)
-            key = frozenset(item for item in entities.items() if item[0] not in _RUN_ENTITIES)
-            groups[key].append(bold)
+            groups[without_entities(parse_entities(bold), _RUN_ENTITIES)].append(bold)
     shared_types = dict(types)
     for bolds in groups.values():
         shared = _find_shared_types([types[bold].averaged for bold in bolds])

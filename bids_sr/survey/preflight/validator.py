@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
-from typing import NamedTuple
 
 from bids_sr.survey.bids.entities import RUN_KEYS, parse_entities, same_run
 from bids_sr.survey.bids.findings import about, add_problem, current_findings, note, warn
+from bids_sr.survey.bids.label_lists import list_some
 
 _PROGRAM = "bids-validator-deno"
 _TIMEOUT_S = 600.0
@@ -23,6 +23,7 @@ _MAX_LENGTH = 200  # characters of the description of an error
 # issue in the report of the validator: code, subCode, severity, location, line and so on
 _Issue = Mapping[str, str]
 _Owner = tuple[str, str]  # participant and run that an issue concerns; "" if it concerns all
+_Kind = tuple[bool, _Owner, str, str]  # in a used file, owner, code and subCode of errors
 _Runs = Mapping[str, Sequence[Path | None]]  # name of a run → its BOLD file and further files
 
 
@@ -47,10 +48,11 @@ def validate(
         return
     used_files = {bids_dir / "dataset_description.json", bids_dir, *read_files}
     find_owners = partial(_find_owners, bids_dir=bids_dir, participants=participants, runs=runs)
-    for kind, errors in _group_errors(issues, bids_dir, used_files, find_owners).items():
+    errors_by_kind = _group_errors(issues, bids_dir, used_files, find_owners)
+    for (is_used, owner, *_), errors in errors_by_kind.items():
         what, why = _list_files(errors, bids_dir), _describe_issue(errors[0], messages)
-        with about(*kind.owner):
-            if kind.is_used:
+        with about(*owner):
+            if is_used:
                 add_problem(
                     what,
                     why,
@@ -141,28 +143,19 @@ def _run_validator(
     return report["issues"].get("issues", []), report["issues"].get("codeMessages", {})
 
 
-class _ErrorKind(NamedTuple):
-    """Errors that are reported together: with one code, in used or other files, of one owner."""
-
-    is_used: bool
-    code: str
-    subcode: str
-    owner: _Owner
-
-
 def _group_errors(
     issues: Sequence[_Issue],
     bids_dir: Path,
     used_files: Collection[Path],
     find_owners: Callable[[Path], Sequence[_Owner]],
-) -> dict[_ErrorKind, list[_Issue]]:
+) -> dict[_Kind, list[_Issue]]:
     """Return the errors by kind; errors in files that are not used belong to their participant.
 
     Our own notices describe a file more clearly, so that errors of such files are omitted.
     """
     with_problem = {Path(problem.what) for problem in current_findings().problems}
     with_notice = with_problem | {Path(notice.what) for notice in current_findings().notices}
-    errors_by_kind: dict[_ErrorKind, list[_Issue]] = {}
+    errors_by_kind: dict[_Kind, list[_Issue]] = {}
     for issue in issues:
         path = _get_path(issue, bids_dir)
         is_used = path in used_files
@@ -173,7 +166,7 @@ def _group_errors(
         if owners and not is_used:
             owners = [(labels.pop() if len(labels) == 1 else "", "")]
         for owner in owners:
-            kind = _ErrorKind(is_used, issue.get("code", ""), issue.get("subCode", ""), owner)
+            kind = is_used, owner, issue.get("code", ""), issue.get("subCode", "")
             errors_by_kind.setdefault(kind, []).append(issue)
     return errors_by_kind
 
@@ -201,9 +194,8 @@ def _find_owners(
 
 def _list_files(issues: Sequence[_Issue], bids_dir: Path) -> str:
     """Return the files of issues, the first ones by path."""
-    files = list(dict.fromkeys(str(_get_path(issue, bids_dir)) for issue in issues))
-    more_text = f" and {len(files) - _MAX_FILES} more" if len(files) > _MAX_FILES else ""
-    return ", ".join(files[:_MAX_FILES]) + more_text
+    files = dict.fromkeys(str(_get_path(issue, bids_dir)) for issue in issues)
+    return list_some([*files], _MAX_FILES)
 
 
 def _get_path(issue: _Issue, bids_dir: Path) -> Path:

@@ -232,9 +232,15 @@ def _report_volumes(scan: _ImageScan) -> None:
     path, alternative = scan.path, scan.alternative
     n_volumes, n_constant = scan.n_volumes, len(scan.constant)
     if scan.non_finite and not scan.may_mask:
+        reason = "the image contains NaN or infinite values"
+        if n_volumes > 1:
+            reason += (
+                f" in {len(scan.non_finite)} of {n_volumes} volumes"
+                f" ({_format_numbers(scan.non_finite)})"
+            )
         add_problem(
             path,
-            _describe_non_finite(scan),
+            reason,
             "Convert the image again without NaN masking, or replace NaN and infinite values by"
             f" 0.{alternative}",
         )
@@ -258,15 +264,6 @@ def _report_volumes(scan: _ImageScan) -> None:
     elif n_volumes > 1 and len(scan.checksums) == 1:
         reason = f"all {n_volumes} volumes are identical, so the signal does not change over time"
         add_problem(path, reason, fix)
-
-
-def _describe_non_finite(scan: _ImageScan) -> str:
-    """Describe NaN or infinite values in an image, with the affected volumes of a series."""
-    reason = "the image contains NaN or infinite values"
-    if scan.n_volumes == 1:
-        return reason
-    numbers_text = _format_numbers(scan.non_finite)
-    return f"{reason} in {len(scan.non_finite)} of {scan.n_volumes} volumes ({numbers_text})"
 
 
 def _format_numbers(indices: list[int]) -> str:

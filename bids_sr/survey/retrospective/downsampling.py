@@ -135,17 +135,11 @@ def central_window(shape: tuple[int, ...], factor: Factor) -> CentralWindow:
         for n, axis_factor in zip(shape[:3], factor, strict=True)
     ]
     x, y, z = (
-        _center_slice(n, window_size)
+        slice(start := (n - window_size) // 2, start + window_size)
         for n, (window_size, _) in zip(shape[:3], size_pairs, strict=True)
     )
     nx, ny, nz = (low_size for _, low_size in size_pairs)
     return CentralWindow(slices=(x, y, z), lowres_shape=(nx, ny, nz))
-
-
-def _center_slice(n: int, window_size: int) -> slice:
-    """Return the central part of an axis with `n` voxels."""
-    start = (n - window_size) // 2
-    return slice(start, start + window_size)
 
 
 def _downsample_magnitude(

@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from bids_sr.io.atomic_files import read_json, write_json, write_text
 from bids_sr.io.checksums import checksum
 from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.io.copies import copy_series
-from bids_sr.io.grids import AS_STORED, Factor, reorder, reorder_affine, reorder_header
+from bids_sr.io.grids import AS_STORED, Factor, reorder, reorder_affine, reorder_header, size_text
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.tables import join_line, split_table
 from bids_sr.preproc.multi_echo import combine_echoes
@@ -229,7 +230,16 @@ def _write_run(run: BoldRun, subject: Subject, settings: Settings, build_dir: Pa
     )
     write_measured_series(bold, measured, factor=factor, first_volume=first_volume)
     lowres_sidecar, measured_sidecar = _make_sidecars(run, factor)
-    lowres_sidecar |= _describe_simulation(run, settings, first_volume, noise_sd)
+    lowres_sidecar |= {
+        "Description": f"simulated from acquired {size_text(run.zooms)} data by"
+        f" {_describe_operator(settings)}",
+        "Retrospective": {
+            "Factor": list(factor),
+            "Operator": settings.evaluation.retrospective_operator,
+            "VolumesLeftOut": first_volume,
+            "NoiseAdded": round(noise_sd, 6),
+        },
+    }
     for path, sidecar in ((lowres, lowres_sidecar), (measured, measured_sidecar)):
         write_json(path.with_name(f"{run.stem}_bold.json"), sidecar)
         if run.events is not None:
@@ -317,26 +327,6 @@ def _update_slice_entries(
             sidecar[name] = round(thickness * n_acquired / n_slices, 6)
 
 
-def _describe_simulation(
-    run: BoldRun, settings: Settings, first_volume: int, noise_sd: float
-) -> dict[str, object]:
-    """Return sidecar entries of a downsampled series on its simulation.
-
-    `first_volume` is the number of omitted volumes, and `noise_sd` the standard deviation of the
-    added noise (signal units).
-    """
-    return {
-        "Description": f"simulated from acquired {run.voxel} data by"
-        f" {_describe_operator(settings)}",
-        "Retrospective": {
-            "Factor": list(retrospective_factor(settings)),
-            "Operator": settings.evaluation.retrospective_operator,
-            "VolumesLeftOut": first_volume,
-            "NoiseAdded": round(noise_sd, 6),
-        },
-    }
-
-
 def _describe_operator(settings: Settings) -> str:
     """Return a noun phrase for the operator of the data, for texts."""
     if settings.evaluation.retrospective_operator == "trilinear":
@@ -348,7 +338,8 @@ def _describe_operator(settings: Settings) -> str:
 def _shift_events(table: Path, seconds: float) -> str:
     """Return the text of an events table after shifting its onsets by a number of seconds.
 
-    Other cells, and onsets that are not numbers, are not changed.
+    Shifted onsets have at most six decimals. Other cells, and onsets that are not numbers, are not
+    changed.
     """
     table_text = table.read_text(encoding="utf-8-sig")
     if not seconds:
@@ -357,18 +348,10 @@ def _shift_events(table: Path, seconds: float) -> str:
     onset_column = columns.index("onset")
     for _, cells in rows:
         if onset_column < len(cells):
-            cells[onset_column] = _shift_onset(cells[onset_column], seconds)
+            with suppress(ValueError):
+                shifted = f"{float(cells[onset_column]) + seconds:.6f}".rstrip("0").rstrip(".")
+                cells[onset_column] = "0" if shifted == "-0" else shifted
     return "".join(join_line(cells) + "\n" for cells in (columns, *(cells for _, cells in rows)))
-
-
-def _shift_onset(text: str, seconds: float) -> str:
-    """Return an onset with at most six decimals after a shift; other texts are unchanged."""
-    try:
-        onset = float(text)
-    except ValueError:
-        return text
-    shifted = f"{onset + seconds:.6f}".rstrip("0").rstrip(".")
-    return "0" if shifted == "-0" else shifted
 
 
 def _list_pairs(subject: Subject) -> tuple[Pair, ...]:
