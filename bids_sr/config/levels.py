@@ -75,7 +75,19 @@ class StoredMaps:
                 stats=(*correlation_stats, *model_stats), thresholds=thresholds
             )
             return dict.fromkeys(self.smoothing, everything)
-        smallest_outputs = self._outputs_at_smallest_width(series, thresholds)
+        stores_correlation = has_correlation and (self.correlation or not has_model)
+        stats = _MODEL_STATS if series == self.primary else _MAP
+        if self.requests_widths or self.requests_thresholds:
+            # regions of all runs list the effects of the runs as sources
+            stats = tuple(dict.fromkeys((*stats, *_GROUP_LEVEL_STATS)))
+        first_threshold = thresholds[:1] if stores_correlation else []
+        smallest_outputs = _StoredStats(
+            stats=[
+                *(_CORRELATION_STATS if stores_correlation else ()),
+                *(stats if has_model else ()),
+            ],
+            thresholds=thresholds if self.requests_thresholds else first_threshold,
+        )
         if self.requests_widths:
             return dict.fromkeys(self.smoothing, smallest_outputs)
         smallest, larger = sorted(self.smoothing)
@@ -83,26 +95,6 @@ class StoredMaps:
             smallest: smallest_outputs,
             larger: _StoredStats(stats=_GROUP_LEVEL_STATS if has_model else _CORRELATION_STATS),
         }
-
-    def _outputs_at_smallest_width(self, series: str, thresholds: Sequence[str]) -> _StoredStats:
-        """Return the outputs at the smallest width, and at requested widths, below the full level.
-
-        `thresholds` are the thresholds of the mapped kinds.
-        """
-        has_correlation, has_model = "cc" in self.kinds, "glm" in self.kinds
-        stores_correlation = has_correlation and (self.correlation or not has_model)
-        model_stats = _MODEL_STATS if series == self.primary else _MAP
-        if self.requests_widths or self.requests_thresholds:
-            # regions of all runs list the effects of the runs as sources
-            model_stats = tuple(dict.fromkeys((*model_stats, *_GROUP_LEVEL_STATS)))
-        first_threshold = thresholds[:1] if stores_correlation else []
-        return _StoredStats(
-            stats=[
-                *(_CORRELATION_STATS if stores_correlation else ()),
-                *(model_stats if has_model else ()),
-            ],
-            thresholds=thresholds if self.requests_thresholds else first_threshold,
-        )
 
     def omitted_contrasts(self, series: str) -> Collection[str]:
         """Return the contrasts without any stored output for a series."""

@@ -185,7 +185,8 @@ def _choose_calibration_run(
             f"--calibration {superres.calibration}",
             f"no other BOLD run of this participant has the label acq-{superres.calibration},"
             f" which was requested for the calibration of {run.bold.name}",
-            f"Available labels: {available or 'none'}. To proceed without a calibration run, use --calibration none.",
+            f"Available labels: {available or 'none'}. To proceed without a calibration run, use"
+            " --calibration none.",
         )
     suitable_runs = []
     reasons: dict[Path, str] = {}
@@ -195,7 +196,7 @@ def _choose_calibration_run(
             suitable_runs.append(candidate)
         # a high-resolution run was probably acquired for calibration; all others are ordinary runs
         elif was_requested or _is_finer(candidate, run):
-            reasons[candidate.bold] = mismatch.reason
+            _, reasons[candidate.bold], _ = mismatch
     if suitable_runs:
         return _choose_best(run, suitable_runs)
     for path, reason in reasons.items():

@@ -157,9 +157,13 @@ class Index:
                 readable_files.append(file)
         return merge_sidecars(readable_files)
 
-    def list_root_sidecars(self) -> list[Path]:
-        """Return the sidecars of events in the root directory of the data set, by name."""
-        return sorted(self._tables.get((self._root, "events", ".json"), ()))
+    def list_shared_sidecars(self) -> list[Path]:
+        """Return the sidecars of events in the root directory that all participants share."""
+        return [
+            sidecar
+            for sidecar in sorted(self._tables.get((self._root, "events", ".json"), ()))
+            if not parse_entities(sidecar).keys() & {"subject", "session"}
+        ]
 
     def find_sidecars(self, path: Path) -> list[Path]:
         """Return the JSON files that apply to an image or table, in ascending precedence."""
@@ -180,20 +184,16 @@ class Index:
         """Return whether a sidecar in the directory of an image applies to the image."""
         return any(file.parent == path.parent for file in self.find_sidecars(path))
 
-    def sidecar(self, path: Path) -> dict[str, object]:
+    def read_metadata(self, path: Path) -> dict[str, object] | None:
         """Return the metadata of an image or table after inheritance, without null values.
 
-        Nearer and more specific files take precedence. Raises `InputError` if a JSON file that
-        applies cannot be read or does not contain an object.
+        Nearer and more specific files take precedence. Returns None with a problem if a JSON file
+        that applies cannot be read or does not contain an object.
         """
         files = self.find_sidecars(path)
         self.sidecars.update(files)
-        return merge_sidecars(files)
-
-    def read_metadata(self, path: Path) -> dict[str, object] | None:
-        """Return the result of `sidecar`, or None with a problem if files cannot be read."""
         try:
-            return self.sidecar(path)
+            return merge_sidecars(files)
         except InputError as error:
             add_notices(error.problems)
             return None

@@ -16,6 +16,7 @@ from bids_sr.survey.bids.findings import (
     note,
 )
 from bids_sr.survey.bids.label_lists import list_available
+from bids_sr.survey.bids.run_names import note_equal_without_case
 
 _LABEL = re.compile(r"[0-9A-Za-z+]+")
 
@@ -41,17 +42,8 @@ def list_participants(bids_dir: Path) -> list[str]:
             "the directory is skipped because its name is not a valid BIDS label (letters,"
             " digits and +).",
         )
-    spellings_by_lowercase: dict[str, list[str]] = {}
-    for label in valid_labels:
-        spellings_by_lowercase.setdefault(label.lower(), []).append(label)
-    for spellings in spellings_by_lowercase.values():
-        if len(spellings) > 1:
-            note(
-                bids_dir / f"sub-{spellings[0]}",
-                f"the labels of the participants {' and '.join(spellings)} differ only in case."
-                " On case-insensitive file systems (macOS, Windows), their results overwrite each"
-                " other.",
-            )
+    folders = {label: bids_dir / f"sub-{label}" for label in valid_labels}
+    note_equal_without_case("labels of the participants", folders)
     return valid_labels
 
 

@@ -8,7 +8,7 @@ the run, another run of the same task, and a short high-resolution run for calib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -38,6 +38,8 @@ from bids_sr.survey.bids.pairs import (
 )
 
 _CompanionKind = Literal["reference", "compared", "another", "calibration"]
+_Mismatch = tuple[Path, str, str]  # file, reason and remedy ("" if there is none)
+_TimedEvent = tuple[str, float, float]  # type ("" if missing), onset and duration (s) of an event
 SERIES = "func/*_bold.nii*"
 _SPACE_FIX = (
     f"Specify an image in the space of the run, and add space-{BOLDREF} to its file name unless"
@@ -163,17 +165,9 @@ def _add_events(companion: BoldRun, run: BoldRun, root: Path) -> BoldRun:
     return companion
 
 
-class _CompanionMismatch(NamedTuple):
-    """Difference between a companion and its run; `fix` is "" if there is no remedy."""
-
-    file: Path
-    reason: str
-    fix: str = ""
-
-
 def find_mismatches(
     candidate: BoldRun, run: BoldRun, kind: _CompanionKind, factor: Factor | None, dummies: int = 0
-) -> Iterator[_CompanionMismatch]:
+) -> Iterator[_Mismatch]:
     """Yield each mismatch of a companion with its run.
 
     Both series have the same axis order, and `kind` is the relation of the candidate to the run.
@@ -184,15 +178,15 @@ def find_mismatches(
     if requirement.grid == "factor":
         reason = _find_calibration_mismatch(candidate, run, factor, candidate.n_volumes - dummies)
         if reason:
-            yield _CompanionMismatch(candidate.bold, reason)
+            yield candidate.bold, reason, ""
     elif requirement.grid == "acquired":
         if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
-            yield _CompanionMismatch(candidate.bold, "the image is not on the grid of the run")
+            yield candidate.bold, "the image is not on the grid of the run", ""
     else:
         for reason, fix in find_space_problems(
             candidate.header, candidate.tr, run, requires_highres=requirement.grid == "high"
         ):
-            yield _CompanionMismatch(candidate.bold, reason, fix)
+            yield candidate.bold, reason, fix
     yield from _find_event_mismatches(candidate, run, requirement)
 
 
@@ -340,7 +334,7 @@ _REQUIREMENTS: Mapping[_CompanionKind, _Requirement] = {
 
 def _find_event_mismatches(
     candidate: BoldRun, run: BoldRun, requirement: _Requirement
-) -> Iterator[_CompanionMismatch]:
+) -> Iterator[_Mismatch]:
     """Yield a mismatch if the events of a companion do not match the run's events.
 
     An unreadable table of the run is reported with the run, and nothing is compared with it.
@@ -359,18 +353,18 @@ def _find_event_mismatches(
         assert candidate.events is not None
         reason = f"the file cannot be read as a table ({error})"
         fix = "Save the table as tab-separated UTF-8 text."
-        yield _CompanionMismatch(candidate.events, reason, fix)
+        yield candidate.events, reason, fix
         return
     if requirement.events == "types":
         run_types, candidate_types = (
-            list_modeled_types((event.trial_type for event in events), run.levels)
+            list_modeled_types((name for name, *_ in events), run.levels)
             for events in (run_events, candidate_events)
         )
         if not {*run_types} <= {*candidate_types}:
             reason = "the events table of this file lacks some trial types of the run"
-            yield _CompanionMismatch(candidate.bold, reason)
+            yield candidate.bold, reason, ""
     elif candidate.events and not _are_same_events(run_events, candidate_events):
-        yield _CompanionMismatch(
+        yield (
             candidate.events,
             f"the {len(candidate_events)} events differ in onset, duration or trial type from"
             f" the {len(run_events)} events in {run.events.name}",
@@ -379,21 +373,13 @@ def _find_event_mismatches(
         )
 
 
-class _TimedEvent(NamedTuple):
-    """Event of a table; onset and duration in s. The type is "" if it is missing."""
-
-    trial_type: str
-    onset: float
-    duration: float
-
-
 def _read_events(table: Path, levels: Collection[str]) -> list[_TimedEvent]:
     """Return the events of a table, sorted by trial type, onset and duration.
 
     `levels` are the types in ``Levels`` of the table. The errors are `TABLE_ERRORS`.
     """
     return sorted(
-        _TimedEvent(
+        (
             "" if is_missing_type(name := (row.get("trial_type") or "").strip(), levels) else name,
             _parse_time(row.get("onset") or ""),
             _parse_time(row.get("duration") or ""),
@@ -418,11 +404,9 @@ def have_same_events(first: BoldRun, second: BoldRun) -> bool:
 
 def _are_same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]) -> bool:
     """Return whether events agree within the rounding of tables (1 ms)."""
-    if [event.trial_type for event in first] != [event.trial_type for event in second]:
+    if [name for name, *_ in first] != [name for name, *_ in second]:
         return False
-    first_times, second_times = (
-        [(event.onset, event.duration) for event in events] for events in (first, second)
-    )
+    first_times, second_times = ([times for _, *times in events] for events in (first, second))
     return np.allclose(first_times, second_times, rtol=0, atol=1e-3, equal_nan=True)
 
 

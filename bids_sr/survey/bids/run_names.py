@@ -78,20 +78,22 @@ def check_names(paths: Sequence[Path]) -> list[Path]:
                 add_problem(series[0], *_describe_shared_name(name, series))
         else:
             usable_paths += series
-    _note_equal_without_case(series_by_name)
+    note_equal_without_case(
+        "names of the runs", {name: series[0] for name, series in series_by_name.items()}
+    )
     return usable_paths
 
 
-def _note_equal_without_case(series_by_name: Mapping[str, Sequence[Path]]) -> None:
-    """Report runs whose output names differ only in case."""
+def note_equal_without_case(noun: str, paths: Mapping[str, Path]) -> None:
+    """Report names that differ only in case; `paths` are files or folders by name."""
     spellings: dict[str, list[str]] = {}
-    for name in series_by_name:
+    for name in paths:
         spellings.setdefault(name.lower(), []).append(name)
     for names in spellings.values():
         if len(names) > 1:
             note(
-                series_by_name[names[0]][0],
-                f"the names of the runs {' and '.join(names)} differ only in case. On"
+                paths[names[0]],
+                f"the {noun} {' and '.join(names)} differ only in case. On"
                 " case-insensitive file systems (macOS, Windows), their results overwrite each"
                 " other.",
             )

@@ -24,10 +24,10 @@ def read_type_order(index: Index, task: str) -> tuple[str, ...]:
     the whole call.
     """
     names: dict[str, None] = {}
-    for sidecar in sorted(_list_shared_sidecars(index), key=_get_precedence):
+    for sidecar in sorted(index.list_shared_sidecars(), key=_get_precedence):
         if parse_entities(sidecar).get("task", task) == task:
             try:
-                names |= dict.fromkeys(_read_levels(index, sidecar))
+                names |= dict.fromkeys(list_levels(index.read_sidecar(sidecar)))
             except InputError as error:
                 add_notices(error.problems)
     return tuple(names)
@@ -50,7 +50,7 @@ def read_unshared_levels(
 
     `files_by_run` maps the names of runs to BOLD file and events table.
     """
-    shared_sidecars = _list_shared_sidecars(index)
+    shared_sidecars = index.list_shared_sidecars()
     levels_by_table = {}
     for name, (bold, table) in files_by_run.items():
         if table is None:
@@ -60,7 +60,7 @@ def read_unshared_levels(
                 continue
             types: tuple[str, ...] = ()
             try:
-                types = _read_levels(index, sidecar)
+                types = list_levels(index.read_sidecar(sidecar))
             except InputError as error:
                 with about(parse_entities(bold)["subject"], name):
                     for problem in error.problems:
@@ -70,20 +70,3 @@ def read_unshared_levels(
                 levels_by_table[table] = Levels(sidecar=sidecar, types=types)
                 break
     return levels_by_table
-
-
-def _list_shared_sidecars(index: Index) -> list[Path]:
-    """Return the sidecars of events in the root directory that all participants share."""
-    return [
-        sidecar
-        for sidecar in index.list_root_sidecars()
-        if not parse_entities(sidecar).keys() & {"subject", "session"}
-    ]
-
-
-def _read_levels(index: Index, sidecar: Path) -> tuple[str, ...]:
-    """Return the trial types in ``Levels`` of a sidecar; () if it does not contain them.
-
-    Raises `InputError` if the sidecar cannot be read.
-    """
-    return list_levels(index.read_sidecar(sidecar))

@@ -4,18 +4,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 from bids_sr.config import Settings
 from bids_sr.glm.type_information import LEAST_OBSERVED_SHARE
-from bids_sr.io.frozen import frozen
 
 _PERIOD_RATIO = 1.25  # of the longest periods that two successive filters pass
-
-
-@frozen
-class _MilderFilter:
-    """Settings with a milder filter, its description and the option that selects it."""
-
-    settings: Settings
-    description: str
-    option: str
 
 
 def suggest_filters(
@@ -36,8 +26,8 @@ def suggest_filters(
     without an entry are not in the model. The run has `n_volumes`, and `tr` is in s.
     """
     filters = [
-        (milder, measure_shares(milder.settings))
-        for milder in _iterate_filters(settings, n_volumes * tr, tr)
+        (description, measure_shares(milder_settings))
+        for milder_settings, description in _iterate_filters(settings, n_volumes * tr, tr)
     ]
     largest_shares = {
         name: max((shares.get(name, 0.0) for _, shares in filters), default=0.0)
@@ -48,15 +38,18 @@ def suggest_filters(
         for name, share in largest_shares.items()
         if share >= LEAST_OBSERVED_SHARE
     }
-    for milder, shares in filters:
+    for description, shares in filters:
         if targets and all(shares.get(name, 0.0) >= target for name, target in targets.items()):
-            sentence = f"To keep it, use {milder.description} ({milder.option})."
-            return dict.fromkeys(targets, sentence)
+            return dict.fromkeys(targets, f"To keep it, use {description}.")
     return {}
 
 
-def _iterate_filters(settings: Settings, duration: float, tr: float) -> Iterator[_MilderFilter]:
-    """Yield filters that are milder than the filter of the settings, the strongest first.
+def _iterate_filters(
+    settings: Settings, duration: float, tr: float
+) -> Iterator[tuple[Settings, str]]:
+    """Yield settings with filters that are milder than the given ones, the strongest first.
+
+    The text describes the filter, and names the option that selects it.
 
     `duration` is the length of the run (s), and `tr` the repetition time (s). A straight line
     follows the last high-pass filter. Pass bands are extended to slower periods, then to faster
@@ -68,30 +61,28 @@ def _iterate_filters(settings: Settings, duration: float, tr: float) -> Iterator
         slower_bands = [(low, highest) for low in _iterate_cutoffs(lowest, duration)]
         faster_bands = [(lowest, high) for high in _iterate_upper_cutoffs(highest, tr)]
         for low, high in slower_bands + faster_bands:
-            yield _MilderFilter(
-                settings=settings.with_values(activation={"band_pass": (low, high)}),
-                description=f"a pass band with periods of {1 / high:.2g} to {1 / low:.0f} s",
-                option=f"--band-pass {low:g} {high:g}",
+            yield (
+                settings.with_values(activation={"band_pass": (low, high)}),
+                f"a pass band with periods of {1 / high:.2g} to {1 / low:.0f} s"
+                f" (--band-pass {low:g} {high:g})",
             )
     elif activation.legendre_order:
         for order in range(activation.legendre_order - 1, 0, -1):
             drift = f"legendre:{order}"
-            yield _MilderFilter(
-                settings=settings.with_values(activation={"drift": drift}),
-                description=f"polynomials up to order {order}",
-                option=f"--set activation.drift={drift}",
+            yield (
+                settings.with_values(activation={"drift": drift}),
+                f"polynomials up to order {order} (--set activation.drift={drift})",
             )
     elif activation.high_pass:
         for cutoff in _iterate_cutoffs(activation.high_pass, duration):
-            yield _MilderFilter(
-                settings=settings.with_values(activation={"high_pass": cutoff}),
-                description=f"a high-pass cutoff of {1 / cutoff:.0f} s",
-                option=f"--set activation.high_pass={cutoff:g}",
+            yield (
+                settings.with_values(activation={"high_pass": cutoff}),
+                f"a high-pass cutoff of {1 / cutoff:.0f} s"
+                f" (--set activation.high_pass={cutoff:g})",
             )
-        yield _MilderFilter(
-            settings=settings.with_values(activation={"high_pass": None}),
-            description="a straight line instead of the high-pass filter",
-            option="--set activation.high_pass=none",
+        yield (
+            settings.with_values(activation={"high_pass": None}),
+            "a straight line instead of the high-pass filter (--set activation.high_pass=none)",
         )
 
 

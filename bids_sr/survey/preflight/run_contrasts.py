@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 from bids_sr.glm.contrasts import (
     DEFAULTS,
@@ -44,7 +43,7 @@ _Request = str | tuple[str, Contrast]
 def resolve_run_contrasts(
     types: Mapping[Path, TypesOfRun],
     requested: Sequence[_Request],
-    labels: Mapping[Path, Mapping[str, str]] = MappingProxyType({}),
+    labels: Mapping[Path, Mapping[str, str]],
 ) -> tuple[dict[Path, dict[str, Contrast]], dict[str, PlannedTerms]]:
     """Return the contrasts of each run, and the terms of contrasts over runs by name.
 
@@ -57,9 +56,9 @@ def resolve_run_contrasts(
     Names of requested contrasts are distinct without case among all requests, whatever types a run
     has, so that a name has the same meaning in all runs of a task.
 
-    `types` and `labels` of trial types are by BOLD file; without labels, they are chosen among the
-    types of the run. `requested` are contrasts as written by the user, or name
-    and weights from ``--model``; if empty, default contrasts are used, and beside `DEFAULTS`, too.
+    `types` and `labels` of trial types are by BOLD file. `requested` are contrasts as written by
+    the user, or name and weights from ``--model``; if empty, default contrasts are used, and
+    beside `DEFAULTS`, too.
     """
     n_problems = count_problems()
     all_types = list(dict.fromkeys(name for run in types.values() for name in run.modeled))
@@ -82,7 +81,7 @@ def resolve_run_contrasts(
     types = share_averaged_types(types)
     contrasts: dict[Path, dict[str, Contrast]] = {}
     for bold, run in types.items():
-        run_labels = labels.get(bold) or label_types(run.modeled)
+        run_labels = labels[bold]
         with about(*parse_owner(bold), code="events"):
             contrasts[bold] = {}
             if with_defaults:

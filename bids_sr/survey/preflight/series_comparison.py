@@ -5,8 +5,6 @@ between successive volumes must correlate with the changes in the run. Noise and
 between runs, so the changes distinguish runs of the same head.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from bids_sr.io.arrays import Float
@@ -33,27 +31,27 @@ def check_reference(run: BoldRun) -> None:
     """
     if run.truth is None or (measured := run.truth.series) is None:
         return
-    agreement = _compare_with_reference(run, measured)
+    similarity, coupling, gain = _compare_with_reference(run, measured)
     fix = (
         "Specify the high-resolution reference of this run with --truth, or ignore the reference"
         " with --truth none."
     )
     reason = ""
-    if agreement.similarity < _MIN_SIMILARITY:
+    if similarity < _MIN_SIMILARITY:
         reason = (
             f"the downsampled reference differs from {run.bold.name} (correlation"
-            f" {agreement.similarity:.2f}, but at least {_MIN_SIMILARITY:g} is expected). The"
+            f" {similarity:.2f}, but at least {_MIN_SIMILARITY:g} is expected). The"
             " reference may be misaligned or belong to another participant"
         )
-    elif agreement.coupling < _MIN_COUPLING:
+    elif coupling < _MIN_COUPLING:
         reason = (
             f"the time series do not match {run.bold.name} (correlation"
-            f" {agreement.coupling:.2f}, but at least {_MIN_COUPLING:g} is expected). The"
+            f" {coupling:.2f}, but at least {_MIN_COUPLING:g} is expected). The"
             " reference may belong to another run"
         )
-    elif not 1 / _MAX_GAIN < agreement.gain < _MAX_GAIN:  # effects are compared in signal units
+    elif not 1 / _MAX_GAIN < gain < _MAX_GAIN:  # effects are compared in signal units
         reason = (
-            f"the signal is {agreement.gain:.2g} times the signal of {run.bold.name}, so the units"
+            f"the signal is {gain:.2g} times the signal of {run.bold.name}, so the units"
             " are probably different"
         )
         fix = (
@@ -64,20 +62,12 @@ def check_reference(run: BoldRun) -> None:
         add_problem(measured.bold, reason, fix)
 
 
-class _ReferenceAgreement(NamedTuple):
-    """Agreement between a run and its downsampled reference, in the head.
+def _compare_with_reference(run: BoldRun, reference: BoldRun) -> tuple[float, float, float]:
+    """Compare pairs of successive volumes of a run with its downsampled reference, in the head.
 
-    `similarity` and `coupling` are correlations of the mean images and of the changes between
-    successive volumes; `gain` is the signal of the reference relative to the run.
+    Returns the correlations of the mean images and of the changes between successive volumes, and
+    the signal of the reference relative to the run.
     """
-
-    similarity: float
-    coupling: float
-    gain: float
-
-
-def _compare_with_reference(run: BoldRun, reference: BoldRun) -> _ReferenceAgreement:
-    """Compare pairs of successive volumes of a run with its downsampled reference."""
     from bids_sr.spatial.similarity import pearson_correlation
 
     starts = np.unique(np.linspace(0, run.n_volumes - 2, _N_VOLUME_PAIRS).round().astype(int))
@@ -102,10 +92,10 @@ def _compare_with_reference(run: BoldRun, reference: BoldRun) -> _ReferenceAgree
         )
         for volumes in (acquired, downsampled)
     )
-    return _ReferenceAgreement(
-        similarity=pearson_correlation(mean, downsampled_mean),
-        coupling=pearson_correlation(acquired_changes, downsampled_changes),
-        gain=float(np.median(downsampled_mean / mean)),
+    return (
+        pearson_correlation(mean, downsampled_mean),
+        pearson_correlation(acquired_changes, downsampled_changes),
+        float(np.median(downsampled_mean / mean)),
     )
 
 

@@ -33,7 +33,6 @@ def validate(
     participants: Collection[str],
     runs: _Runs,
     read_files: Collection[Path],
-    timeout_s: float = _TIMEOUT_S,
 ) -> None:
     """Run the validator, and report its errors, one notice per kind.
 
@@ -42,7 +41,7 @@ def validate(
     are omitted. If the validator fails, a note gives the reason.
     """
     try:
-        issues, messages = _read_issues(bids_dir, timeout_s)
+        issues, messages = _read_issues(bids_dir)
     except _NotValidated as obstacle:
         note(obstacle.file, f"the dataset was not validated because {obstacle}.")
         return
@@ -70,7 +69,7 @@ class _NotValidated(Exception):
         self.file = file
 
 
-def _read_issues(bids_dir: Path, timeout_s: float) -> tuple[list[_Issue], dict[str, str]]:
+def _read_issues(bids_dir: Path) -> tuple[list[_Issue], dict[str, str]]:
     """Return the issues of the validator, and the description of its codes."""
     program = _find_validator()
     if program is None:
@@ -80,9 +79,9 @@ def _read_issues(bids_dir: Path, timeout_s: float) -> tuple[list[_Issue], dict[s
         reason = "it contains a pipe or device file, which the BIDS validator cannot read"
         raise _NotValidated(special_file, reason)
     try:
-        return _run_validator(program, bids_dir, timeout_s)
+        return _run_validator(program, bids_dir)
     except subprocess.TimeoutExpired as error:
-        reason = f"the BIDS validator did not finish within {timeout_s:g} s"
+        reason = f"the BIDS validator did not finish within {_TIMEOUT_S:g} s"
         raise _NotValidated(bids_dir, reason) from error
     except (OSError, ValueError) as error:
         raise _NotValidated(bids_dir, f"the BIDS validator failed ({error})") from error
@@ -113,16 +112,14 @@ def _find_special_files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _run_validator(
-    program: Path, bids_dir: Path, timeout_s: float
-) -> tuple[list[_Issue], dict[str, str]]:
+def _run_validator(program: Path, bids_dir: Path) -> tuple[list[_Issue], dict[str, str]]:
     """Return the issues in the report of the validator, and the description of its codes."""
     # the validator would otherwise write to the home directory
     with tempfile.TemporaryDirectory(prefix="bids-sr-") as cache:
         process = subprocess.run(
             [program, "--format", "json", "--ignoreWarnings", bids_dir.absolute()],
             capture_output=True,
-            timeout=timeout_s,
+            timeout=_TIMEOUT_S,
             env={
                 **os.environ,
                 "DENO_DIR": cache,

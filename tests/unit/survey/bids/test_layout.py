@@ -40,7 +40,7 @@ def answers(index: Index) -> list[object]:
         bolds,
         images,
         [index.events(path) for path in bolds],
-        [index.sidecar(path) for path in bolds],
+        [index.read_metadata(path) for path in bolds],
     ]
 
 
@@ -84,7 +84,7 @@ def test_sidecars_are_read_from_the_files(maker: BidsMaker, tmp_path: Path) -> N
     path = maker.path("sub-01_task-tap_bold.json", "func")
     path.write_text(json.dumps({"RepetitionTime": 3.5, "Nothing": None}))
     index = open_layout(maker, tmp_path / "db")
-    assert index.sidecar(index.find("bold", "01")[0]) == {"RepetitionTime": 3.5}
+    assert index.read_metadata(index.find("bold", "01")[0]) == {"RepetitionTime": 3.5}
 
 
 def test_the_sidecars_of_events_are_merged_except_unreadable_ones(

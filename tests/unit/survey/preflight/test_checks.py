@@ -23,6 +23,7 @@ from graphmaker import finish_trainings, stage_minutes
 from bids_sr.cli.console import make_start_lines
 from bids_sr.cli.stages import estimate_with_time
 from bids_sr.config import Settings, SuperRes, machine
+from bids_sr.glm.contrasts import label_types
 from bids_sr.io.notices import Notice
 from bids_sr.io.region_names import find_atlas
 from bids_sr.io.run_time import RunTime
@@ -209,7 +210,9 @@ def resolve(*types: tuple[str, ...], request: Sequence[str]) -> tuple[list[list[
         for number, names in enumerate(types)
     }
     with Findings() as findings:
-        resolved, _ = resolve_run_contrasts(runs, list(request))
+        resolved, _ = resolve_run_contrasts(
+            runs, list(request), {bold: label_types(run.modeled) for bold, run in runs.items()}
+        )
     return [list(resolved.get(run, {})) for run in runs], findings
 
 

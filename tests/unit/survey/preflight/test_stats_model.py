@@ -14,7 +14,7 @@ from graphmaker import nodes_of, planned_graph
 from pages import scripts
 
 from bids_sr.cli.main import main
-from bids_sr.glm.contrasts import resolve_contrasts
+from bids_sr.glm.contrasts import label_types, resolve_contrasts
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.confound_names import list_columns
 from bids_sr.preproc.model_confounds import model_confounds
@@ -305,7 +305,9 @@ def test_notices_on_contrasts_of_some_runs_name_the_model(tmp_path: Path) -> Non
         path_of(2): TypesOfRun.all_described(["thumb"]),
     }
     with Findings() as findings:
-        runs, _ = resolve_run_contrasts(types, contrasts)
+        runs, _ = resolve_run_contrasts(
+            types, contrasts, {bold: label_types(run.modeled) for bold, run in types.items()}
+        )
     assert list(runs[path_of(1)]) == ["little", "thumb", "thumbVsLittle"]
     assert list(runs[path_of(2)]) == ["thumb"]
     assert [notice.what for notice in findings.notices] == [
