@@ -19,7 +19,7 @@ def describe_similar(image: Path, suffix: str, extension: str, keyword: str) -> 
     candidates contain in any spelling, such as ``event``. The sentence states the file and the
     difference of its name; "" if the directory contains no such file.
     """
-    candidates = []
+    candidates = []  # rank (lower for a more similar name), and text
     for name in sorted(entry.name for entry in os.scandir(image.parent)):
         path = image.with_name(name)
         if (
@@ -29,26 +29,15 @@ def describe_similar(image: Path, suffix: str, extension: str, keyword: str) -> 
         ):
             continue
         if parse_suffix(path) != suffix or path.suffix != extension or name.count(".") > 1:
-            difference = _describe_ending(path, image, suffix, extension)
+            starts_alike = name.lower().startswith(f"{file_stem(image)}_".lower())
+            text = f"its name does not end in _{suffix}{extension}"
+            difference = (1, text) if starts_alike else None
         else:
             difference = _describe_label(path, image)
         if difference is not None:
             rank, text = difference
             candidates.append((rank, f"{name} is not read because {text}."))
     return min(candidates, default=(0, ""))[1]
-
-
-def _describe_ending(
-    path: Path, image: Path, suffix: str, extension: str
-) -> tuple[int, str] | None:
-    """Return the rank and the description of a wrong suffix or extension.
-
-    A lower rank means a more similar name. None is returned if the name does not start like the
-    name of the image.
-    """
-    if not path.name.lower().startswith(f"{file_stem(image)}_".lower()):
-        return None
-    return 1, f"its name does not end in _{suffix}{extension}"
 
 
 def _describe_label(path: Path, image: Path) -> tuple[int, str] | None:

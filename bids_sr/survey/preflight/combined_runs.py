@@ -243,9 +243,10 @@ def warn_of_lost_contrasts(runs: Sequence[BoldRun], plan: Plan) -> Iterator[str]
             for stems in stems_by_term:
                 if plan.skipped.keys() >= {*stems[task]} > set():
                     reason = f"the runs of a term are skipped ({', '.join(stems[task])})"
+            text = f"{name} is not computed: {reason}."
             with about(subject):
-                warn("--contrasts", f"{name} is not computed: {reason}.")
-            yield f"{name} is not computed: {reason}."
+                warn("--contrasts", text)
+            yield text
 
 
 def _left_out_warnings(

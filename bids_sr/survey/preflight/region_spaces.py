@@ -39,8 +39,15 @@ def find_mask_space(mask: OptionImage, subject: Subject, settings: Settings) -> 
     of the template may be named after another participant.
     """
     space = _find_space(mask, _list_grids(subject, settings), subject)
-    if space == BOLDREF and not _has_view_of_runs(mask, subject):
-        return None
+    for run in subject.runs if space == BOLDREF else ():
+        if not mask.grid.has_view_of(Grid(shape=run.shape, affine=run.affine)):
+            refuse_option(
+                mask.option,
+                f"the mask is in the space of a BOLD run, but its field of view differs from"
+                f" {run.stem}",
+                "Process the runs separately, or provide the mask in the space of the T1w image.",
+            )
+            return None
     label = parse_entities(mask.path).get("subject", subject.label)
     if space not in (None, TEMPLATE) and label != subject.label:
         refuse_option(
@@ -51,23 +58,6 @@ def find_mask_space(mask: OptionImage, subject: Subject, settings: Settings) -> 
         )
         return None
     return space
-
-
-def _has_view_of_runs(image: OptionImage, subject: Subject) -> bool:
-    """Return whether a mask in the space of a run can be used in all runs of a participant.
-
-    A run with another field of view is reported.
-    """
-    for run in subject.runs:
-        if not image.grid.has_view_of(Grid(shape=run.shape, affine=run.affine)):
-            refuse_option(
-                image.option,
-                f"the mask is in the space of a BOLD run, but its field of view differs from"
-                f" {run.stem}",
-                "Process the runs separately, or provide the mask in the space of the T1w image.",
-            )
-            return False
-    return True
 
 
 def find_atlas_spaces(

@@ -279,7 +279,14 @@ def _refuse_impossible(request: _Request, runs: Collection[TypesOfRun]) -> None:
     try:
         resolved = resolve_contrasts(all_types, [request])
     except UsageError as error:
-        reason = _explain_unmodeled(request, all_types, unmodeled) or error.notice.why
+        reason = error.notice.why
+        with contextlib.suppress(UsageError):
+            resolved = resolve_contrasts((*all_types, *unmodeled), [request])
+            types = {name for weights in resolved.values() for name in weights}
+            for name in sorted(types - {*all_types})[:1]:
+                reason = (
+                    f"the trial type {name!r} is not modeled in any run because {unmodeled[name]}"
+                )
         refuse_option(_option_text(request), reason, error.notice.remedy)
         return
     names = ", ".join(name for weights in resolved.values() for name in weights)
@@ -289,20 +296,6 @@ def _refuse_impossible(request: _Request, runs: Collection[TypesOfRun]) -> None:
         "Use trial types that occur in the same run, or name the runs, such as `A@run-1 -"
         " B@run-2`.",
     )
-
-
-def _explain_unmodeled(
-    request: _Request, modeled: Sequence[str], unmodeled: Mapping[str, str]
-) -> str:
-    """Return why a trial type of a contrast is not modeled in any run, or "" if it is modeled."""
-    with contextlib.suppress(UsageError):
-        resolved = resolve_contrasts((*modeled, *unmodeled), [request])
-        names = {name for weights in resolved.values() for name in weights} - {*modeled}
-        return " ".join(
-            f"the trial type {name!r} is not modeled in any run because {unmodeled[name]}"
-            for name in sorted(names)[:1]
-        )
-    return ""
 
 
 def _option_text(request: _Request) -> str:

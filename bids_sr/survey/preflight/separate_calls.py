@@ -59,18 +59,9 @@ def warn_of_separate_runs(
         tasks[without_entities(run.entities, _RUN_ENTITIES)].append(run.entities)
     for key, task_runs in tasks.items():
         others = [run for run in other_runs if without_entities(run, _RUN_ENTITIES) == key]
+        maps = [name for name in maps_without_run if without_entities(name, _RUN_ENTITIES) == key]
         if others:
-            sessions = {entities.get("session") for entities in (*task_runs, *others)}
-            over_sessions = len(sessions) > 1
-            missing_key = "session" if over_sessions else "run"
-            has_maps = any(
-                missing_key not in name and without_entities(name, _RUN_ENTITIES) == key
-                for name in maps_without_run
-            )
-            text = _describe(
-                task_runs, others, options, over_sessions=over_sessions, has_maps=has_maps
-            )
-            warn(folder, text)
+            warn(folder, _describe(task_runs, others, maps, options))
 
 
 def _list_prefixes(participant_dir: Path, pattern: str) -> set[str]:
@@ -90,15 +81,14 @@ def _parse_prefix(prefix: str) -> dict[str, str]:
 def _describe(
     task_runs: Sequence[Mapping[str, str]],
     others: Sequence[Mapping[str, str]],
+    maps: Sequence[Mapping[str, str]],
     options: Sequence[str],
-    *,
-    over_sessions: bool,
-    has_maps: bool,
 ) -> str:
     """Return the warning about runs of a task that are not combined, given their entities.
 
-    `has_maps` is whether maps of all runs exist.
+    `maps` are the entities of existing maps of several runs.
     """
+    over_sessions = len({run.get("session") for run in (*task_runs, *others)}) > 1
     call_text, other_text = (
         list_some(
             [
@@ -115,7 +105,7 @@ def _describe(
         f" are not combined with {call_text}, because a map of {scope} is computed only from runs"
         " of the same call."
     ]
-    if has_maps:
+    if any(("session" if over_sessions else "run") not in name for name in maps):
         sentences.append(f"The existing maps of {scope} are from an earlier call.")
     sentences.append(
         f"To compute maps of {scope}, process these runs in one call: omit"

@@ -778,9 +778,10 @@ def test_a_failing_or_missing_validator_is_a_notice(
 ) -> None:
     arguments = (validator.validate, tmp_path, ["01"], {}, ())
     monkeypatch.setenv("PATH", "/bin:/usr/bin")
+    monkeypatch.setattr(validator, "_TIMEOUT_S", 1.0)
     missing = found_by(*arguments)
     install(f"exec 2>&1\n{script}")
-    for findings in (missing, found_by(*arguments, timeout_s=1.0)):
+    for findings in (missing, found_by(*arguments)):
         assert findings.problems == []
         (notice,) = findings.notices
         assert (notice.what, notice.level) == (str(tmp_path), "note")
