@@ -46,7 +46,10 @@ class StoredVolumes:
         with self._stream as stream:
             stream.seek(self._offset)
             for _ in range(int(np.prod(self.shape[3:]))):
-                volume = np.frombuffer(_read_bytes(stream, n_voxels * dtype.itemsize), dtype)
+                content = stream.read(n_voxels * dtype.itemsize)
+                if n_missing := n_voxels * dtype.itemsize - len(content):
+                    raise EOFError(f"the file is truncated: {n_missing} bytes are missing")
+                volume = np.frombuffer(content, dtype)
                 if dtype.itemsize > 4 or self.storage.is_scaled:
                     self._check_range(volume)
                 yield volume
@@ -64,16 +67,3 @@ class StoredVolumes:
             scaled = (extremes * self.storage.slope + self.storage.inter).astype(np.float32)
         if np.isfinite(extremes).all() and not np.isfinite(scaled).all():
             raise ValueError("voxel values overflow with the scaling factor in the image header")
-
-
-def _read_bytes(stream: IO[bytes], n_bytes: int) -> bytearray:
-    """Read a number of bytes; raise `EOFError` if the stream ends earlier."""
-    buffer = bytearray(n_bytes)
-    view = memoryview(buffer)
-    n_filled = 0
-    while n_filled < n_bytes:
-        n_read = stream.readinto(view[n_filled : n_filled + _CHUNK_BYTES])  # type: ignore[attr-defined]
-        if not n_read:
-            raise EOFError(f"the file is truncated: {n_bytes - n_filled} bytes are missing")
-        n_filled += n_read
-    return buffer
