@@ -258,7 +258,7 @@ def _describe_applicability(training: ModelSettings, cards: Sequence[ModelCard])
             f"{text}; {name} was applied if {score_text}{limit_text} lower than with zero filling."
         )
     scores = [
-        as_number(as_mapping(card.json.get("held_out")).get("explained_over_zerofill"))
+        as_number(card.held_out.get("explained_over_zerofill"))
         for card in cards
         if card.json.get("applied")
     ]
@@ -306,7 +306,7 @@ def _describe_calibration(cards: Sequence[ModelCard]) -> str:
 
 def _read_test(card: ModelCard) -> Mapping[str, object]:
     """Return the result of the self-test in a model card."""
-    return as_mapping(as_mapping(card.json.get("held_out")).get("tested"))
+    return as_mapping(card.held_out.get("tested"))
 
 
 def describe_changes(training: ModelSettings) -> str:

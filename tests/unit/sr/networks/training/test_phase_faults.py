@@ -143,13 +143,14 @@ def test_a_training_does_not_depend_on_scores_that_are_only_logged(fields, tmp_p
     """Dropout makes the training depend on random numbers."""
     changed_recipe = recipe(build_generator=lambda *_: Tiny(dropout=0.3), **fields)
     scored = fit(balls(1), changed_recipe, tmp_path / "scored")
-    post_init = Phase.__post_init__
+    compute_logged_scores = Phase._compute_logged_scores
 
     def with_large_windows(phase):
-        post_init(phase)
-        phase.training_windows = (TooLarge(),)
+        with monkeypatch.context() as patch:
+            patch.setattr(phase, "training_windows", (TooLarge(),))
+            return compute_logged_scores(phase)
 
-    monkeypatch.setattr(Phase, "__post_init__", with_large_windows)
+    monkeypatch.setattr(Phase, "_compute_logged_scores", with_large_windows)
     unscored = fit(balls(1), changed_recipe, tmp_path / "unscored")
     assert equal_states(scored.state, unscored.state)
     assert scored.card == unscored.card
