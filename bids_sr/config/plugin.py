@@ -127,7 +127,11 @@ class Plugin(OptionSection, JobOptions):
         allowed = _MULTIPROC_SETTINGS if name == "MultiProc" else slurm_settings
         _refuse_unknown(options, sorted(allowed), path)
         if isinstance(text := options.get("sbatch_args"), str):  # one string, as in Nipype
-            options["sbatch_args"] = _split_arguments(text, path)
+            try:
+                options["sbatch_args"] = shlex.split(text)
+            except ValueError as error:
+                fix = "write the arguments as in a shell, and close all quotes"
+                raise UsageError(f"sbatch_args in {path}", f"{error}", fix) from error
         plugin = cls(**{**options, "plugin": name})
         return dataclasses.replace(plugin, template=_read_template(plugin.template, path))
 
@@ -145,15 +149,6 @@ def _refuse_unknown(entries: dict[str, object], allowed: Sequence[str], path: Pa
             raise UsageError(
                 f"unknown key {name!r} in {path}", "the plugin does not have this setting", fix
             )
-
-
-def _split_arguments(text: str, plugin_file: Path) -> list[str]:
-    """Split arguments of sbatch as a shell does, or raise `UsageError`."""
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        fix = "write the arguments as in a shell, and close all quotes"
-        raise UsageError(f"sbatch_args in {plugin_file}", f"{error}", fix) from error
 
 
 def _read_template(text: str, plugin_file: Path) -> str:

@@ -64,7 +64,8 @@ def select_in_run_space(paths: Sequence[Path]) -> list[Path]:
 
     If the names of all files state other spaces, the first file is returned.
     """
-    return [path for path in paths if _parse_space(path) in ("", BOLDREF)] or list(paths[:1])
+    own = [path for path in paths if parse_entities(path).get("space", "") in ("", BOLDREF)]
+    return own or [*paths[:1]]
 
 
 def read_companion(
@@ -259,7 +260,7 @@ def find_space_problems(
     Image and run have the same axis order. With `requires_highres`, only the high-resolution grid
     is accepted.
     """
-    space = _parse_space(header.path)
+    space = parse_entities(header.path).get("space", "")
     if space not in ("", BOLDREF):
         reason = f"space-{space} in the file name is not the space of the run, space-{BOLDREF}"
         yield reason, _SPACE_FIX
@@ -284,11 +285,6 @@ def find_space_problems(
             f" matrix size ({highres}) of {run.bold.name}"
         )
         yield reason, _SPACE_FIX
-
-
-def _parse_space(path: Path) -> str:
-    """Return the space in a file name; "" if there is none."""
-    return parse_entities(path).get("space", "")
 
 
 @frozen

@@ -366,7 +366,21 @@ def _check_onsets(
 
     `duration` is the length of the run (s).
     """
-    _report_distant_events(rows, table, bold, duration)
+    distant = [
+        row
+        for row in rows
+        if row.onset < -_MAX_DISTANCE_S or row.onset + row.duration > duration + _MAX_DISTANCE_S
+    ]
+    if distant:
+        add_problem(
+            table,
+            "the events table contains events more than one hour before the start or after the end"
+            f" of {bold.name} ({len(distant)} in total, the first with an onset of"
+            f" {distant[0].onset:g} s and a duration of {distant[0].duration:g} s in line"
+            f" {distant[0].line})",
+            "Check that onsets and durations are in seconds and that onsets are relative to the"
+            " first volume.",
+        )
     are_mostly_late = _report_late_events(rows, table, bold, duration)
     n_truncated = sum(
         row.onset < duration < row.onset + row.duration - _TIME_TOLERANCE_S for row in rows
@@ -402,27 +416,6 @@ def _check_onsets(
             "Check that onsets are in seconds relative to the first volume.",
         )
     return tuple(name for name in types if name in types_within)
-
-
-def _report_distant_events(
-    rows: Sequence[_EventRow], table: Path, bold: Path, duration: float
-) -> None:
-    """Reject events that are more than an hour from a run that lasts `duration` seconds."""
-    distant = [
-        row
-        for row in rows
-        if row.onset < -_MAX_DISTANCE_S or row.onset + row.duration > duration + _MAX_DISTANCE_S
-    ]
-    if distant:
-        add_problem(
-            table,
-            "the events table contains events more than one hour before the start or after the end"
-            f" of {bold.name} ({len(distant)} in total, the first with an onset of"
-            f" {distant[0].onset:g} s and a duration of {distant[0].duration:g} s in line"
-            f" {distant[0].line})",
-            "Check that onsets and durations are in seconds and that onsets are relative to the"
-            " first volume.",
-        )
 
 
 def _report_late_events(

@@ -274,10 +274,9 @@ def _format_numbers(indices: list[int]) -> str:
 
 def _list_masks(subject: Subject) -> list[Path]:
     """Return the precomputed brain masks of a participant and its runs."""
-    masks = [run.precomputed.mask for run in subject.runs if run.precomputed is not None]
-    if subject.precomputed is not None:
-        masks.append(subject.precomputed.mask)
-    return list(dict.fromkeys(mask for mask in masks if mask is not None))
+    outputs = (*(run.precomputed for run in subject.runs), subject.precomputed)
+    masks = (output.mask for output in outputs if output is not None)
+    return list(dict.fromkeys(filter(None, masks)))
 
 
 def _check_mask(path: Path) -> None:
