@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
-from bids_sr.engine.nodes import GraphError, Handle, Node, Passage, Scope
+from bids_sr.engine.nodes import GraphError, Handle, Handles, Node, Passage, Scope
 from bids_sr.engine.port import Port
 from bids_sr.engine.step import Caller, Part, Step, redirect_calls
 from bids_sr.io.context_values import set_value
@@ -72,7 +72,7 @@ class Flow(ExitStack, Caller):
                 f"{self.scope.path}: the step {step.__name__} is called twice; call it in a"
                 " subworkflow of its own"
             )
-        wires: dict[str, Handle | Sequence[Handle] | Mapping[str, Handle]] = {}
+        wires: dict[str, Handles] = {}
         settings: dict[str, object] = {}
         for name, value in arguments.items():
             if port := step.inputs.get(name):
@@ -131,9 +131,7 @@ class Flow(ExitStack, Caller):
         source.scope.nodes.append(node)
 
 
-def _make_handles(
-    name: str, value: object, port: Port
-) -> Handle | Sequence[Handle] | Mapping[str, Handle] | None:
+def _make_handles(name: str, value: object, port: Port) -> Handles | None:
     """Return the handles for an input; None if it is not given."""
     if value is None:
         return None

@@ -62,6 +62,10 @@ class Handle:
         return self.source.step.outputs[self.name] if isinstance(self.source, Node) else None
 
 
+# handles of an input
+Handles = Handle | Sequence[Handle] | Mapping[str, Handle]
+
+
 class Passage(NamedTuple):
     """Sentences of the methods text, as they are before a run.
 
@@ -94,7 +98,7 @@ class Node:
     scope: "Scope"
     name: str
     settings: Mapping[str, object]
-    inputs: Mapping[str, Handle | Sequence[Handle] | Mapping[str, Handle]]
+    inputs: Mapping[str, Handles]
     is_light: bool = False
     references: Mapping[str, Handle] = field(default_factory=dict)
     expected_cost: RunTime | None = None

@@ -135,10 +135,8 @@ def has_stored_all(folder: Path) -> bool:
     The result is False if the record is missing or cannot be read.
     """
     try:
-        return all(
-            os.path.exists(path)
-            for path in json.loads((folder / WRITTEN).read_text(encoding="utf-8"))
-        )
+        paths = json.loads((folder / WRITTEN).read_text(encoding="utf-8"))
+        return all(map(os.path.exists, paths))
     except (OSError, ValueError):
         return False
 

@@ -9,9 +9,15 @@ from nibabel.orientations import inv_ornt_aff, io_orientation
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 
-# index in RAS order of the axis across slices, by its name in model cards
-_SLICE_AXES = {"R-L": 0, "P-A": 1, "I-S": 2}
+# axes across slices in RAS order, as named in model cards
+_SLICE_AXES = ("R-L", "P-A", "I-S")
 _TOLERANCE = 1e-3  # voxels, rounding errors in the header that must not add a voxel to the grid
+
+
+def order_axes(orientation: str) -> list[int]:
+    """Return the axes of RAS in the order of a grid: in the plane, and across slices."""
+    slice_axis = _SLICE_AXES.index(orientation)
+    return [axis for axis in range(3) if axis != slice_axis] + [slice_axis]
 
 
 def grid_around(image: Volume, mm: Sequence[float], orientation: str) -> Volume:
@@ -26,8 +32,7 @@ def grid_around(image: Volume, mm: Sequence[float], orientation: str) -> Volume:
     `orientation` is the anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
     """
     shape, affine = _reorder_to_ras(image)
-    slice_axis = _SLICE_AXES[orientation]
-    order = [axis for axis in range(3) if axis != slice_axis] + [slice_axis]
+    order = order_axes(orientation)
     directions = affine[:3, order] / voxel_sizes(affine)[order]
     center = apply_affine(affine, (shape - 1) / 2)
     extent = (shape * voxel_sizes(affine))[order]

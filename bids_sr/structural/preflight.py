@@ -88,16 +88,14 @@ def _check_model_of_lowres(settings: Settings, subject: Subject, file: Path) -> 
     """
     from bids_sr.sr.networks.data.contrast_channels import joined_contrasts
     from bids_sr.sr.networks.inference.apply_to_contrasts import SAME_GRID
+    from bids_sr.structural.model_grid import order_axes
 
     model_input = input_of_models(settings.superres)
     assert model_input is not None, (
         "low-resolution scans can only be processed with pretrained models"
     )
-    x, y, z = model_input.mm
-    slice_axis = ("R-L", "P-A", "I-S").index(model_input.orientation)
-    axes = [axis for axis in range(3) if axis != slice_axis] + [slice_axis]
     affine = np.eye(4)
-    affine[:3, :3] = np.eye(3)[:, axes] * (x, y, z)
+    affine[:3, :3] = np.eye(3)[:, order_axes(model_input.orientation)] * model_input.mm
     model_text = f"sub-{subject.label} with --pretrained {file}"
     contrasts = joined_contrasts(model_input.contrasts)
     check_card(file, affine, contrasts, SAME_GRID, model_text, settings)

@@ -103,9 +103,7 @@ def make_isolines(image: Volume, mask: Volume | None = None) -> list[Outline]:
 
     smoothed = ndimage.gaussian_filter(np.asarray(image.data, dtype=np.float32), 1.0)
     has_mask = mask is not None and np.any(mask.data)
-    inner_values = (
-        smoothed[mask.data > 0] if mask and has_mask else smoothed[smoothed > smoothed.mean()]
-    )
+    inner_values = smoothed[mask.data > 0 if mask and has_mask else smoothed > smoothed.mean()]
     if not inner_values.size or float(inner_values.max()) <= float(inner_values.min()):
         return []
     levels = {

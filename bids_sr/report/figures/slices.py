@@ -179,7 +179,7 @@ def make_cuts(positions: Sequence[float], box: Array, axis: int = 2) -> list[Cut
     return [Cut(axis=axis, position_mm=position, box=box) for position in positions]
 
 
-def _spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
+def _spread_planes(mask: Volume, count: int, axis: int) -> list[float]:
     """Return positions (mm) of planes that are spread over a mask, in ascending order.
 
     The ends of the mask are avoided, by a larger margin if there are fewer planes. If the mask is
@@ -213,10 +213,7 @@ def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float
     """
     values = image.data.ravel()
     if mask is not None and np.any(mask.data):
-        if mask.data.shape == image.data.shape:
-            values = image.data[mask.data > 0]
-        else:
-            values = reorient_to_ras(image).data[resample_nearest(mask, image) > 0]
+        values = reorient_to_ras(image).data[resample_nearest(mask, image) > 0]
     values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0

@@ -18,6 +18,7 @@ from bids_sr.glm.region_means import ERROR_DOF, MeanEffect
 from bids_sr.glm.steps.map_comparison import read_input_smoothing
 from bids_sr.group.combination.steps.combined_runs import (
     TERMS,
+    MapsByStatistic,
     find_combined_maps,
     grid_differences,
     make_run_estimate,
@@ -200,7 +201,7 @@ def _show_regions(regions: Table, series: str, contrast: str) -> Markup:
 
 
 def _explain_no_map(
-    by_contrast: Mapping[tuple[str, str, float], Mapping[str, Mapping[str, Derivative]]],
+    by_contrast: Mapping[tuple[str, str, float], Mapping[str, MapsByStatistic]],
 ) -> tuple[list[str], str]:
     """Return the names of the runs, and why they have no combined map.
 
@@ -295,7 +296,7 @@ def _choose_effect(shown_maps: ShownMaps, primary: str, result: "RunResult") -> 
 
 def _summarize_map(
     shown_effect: _ShownEffect,
-    by_run: Mapping[str, Mapping[str, Derivative]],
+    by_run: Mapping[str, MapsByStatistic],
     *,
     rows: Sequence[MetricRow],
     run_rows: Mapping[str, Sequence[MetricRow]],
@@ -428,7 +429,7 @@ def _summarize_error(
 
 
 def _summarize_person_interval(
-    shown_effect: _ShownEffect, by_run: Mapping[str, Mapping[str, Derivative]], inside: Array
+    shown_effect: _ShownEffect, by_run: Mapping[str, MapsByStatistic], inside: Array
 ) -> float | None:
     """Return the median half-width of the 95 % interval for the participant, in percent.
 
@@ -452,7 +453,7 @@ def _summarize_person_interval(
 
 def _person_interval(
     person_sd: Array,
-    by_run: Mapping[str, Mapping[str, Derivative]],
+    by_run: Mapping[str, MapsByStatistic],
     weights: Mapping[str, object],
     shared: object,
     inside: Array,
@@ -491,7 +492,7 @@ def _person_interval(
 
 
 def _list_small_shared_brains(
-    by_run: Mapping[str, Mapping[str, Derivative]], names: Collection[str]
+    by_run: Mapping[str, MapsByStatistic], names: Collection[str]
 ) -> dict[str, float]:
     """Return small parts of the brain that runs share with the first run, by name of the run.
 
@@ -520,7 +521,7 @@ def _list_differing_scales(sidecar: Mapping[str, object]) -> dict[str, float]:
 
 
 def _find_larger_run(
-    region: Array, by_run: Mapping[str, Mapping[str, Derivative]], names: Collection[str]
+    region: Array, by_run: Mapping[str, MapsByStatistic], names: Collection[str]
 ) -> str:
     """Return the run with the most significant voxels, if it has many more than the combined map.
 
