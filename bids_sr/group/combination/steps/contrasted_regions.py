@@ -149,12 +149,16 @@ def _compute_place_sds(effect: Map, regions: Sequence[MaskArray], place_error: F
 def _replace_effects(
     rows: pd.DataFrame, effect: Array, regions: Sequence[MaskArray]
 ) -> pd.DataFrame:
-    """Return the rows of a run with the means of an effect map over their regions."""
+    """Return the rows of a run with the means of an effect map over their regions, and their size.
+
+    Regions without voxels keep both.
+    """
     means = [
         effect[region].mean() if region.any() else row_effect
         for region, row_effect in zip(regions, rows["effect"], strict=True)
     ]
-    return rows.assign(effect=means)
+    n_voxels = np.array([region.sum() for region in regions], dtype=int)
+    return rows.assign(effect=means, voxels=np.where(n_voxels > 0, n_voxels, rows["voxels"]))
 
 
 def _combine_rows(

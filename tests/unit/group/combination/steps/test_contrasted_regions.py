@@ -125,6 +125,9 @@ def test_regions_are_averaged_over_the_same_voxels_of_all_runs():
     table, _ = measure(*shifted, maps=maps)
     np.testing.assert_allclose(table["effect"][:16], 2.0, atol=1e-5)
     np.testing.assert_allclose(table["effect"][16:], 2.7)
+    n_voxels = SHAPE[1] * SHAPE[2]
+    assert set(table["voxels"][1:16]) == {n_voxels}
+    assert table["voxels"][0] == 5 * SHAPE[2]
 
 
 def test_a_region_is_significant_as_often_as_stated():
