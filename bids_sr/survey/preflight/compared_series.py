@@ -27,7 +27,7 @@ _MAX_LISTED = 4  # runs or files in a message
 
 def add_compared_series(subjects: Sequence[Subject], settings: Settings) -> tuple[Subject, ...]:
     """Return participants whose runs have their compared series, and report problems."""
-    sources = [_split_option(text) for text in settings.evaluation.compare]
+    sources = [split_option(text) for text in settings.evaluation.compare]
     runs = [run for subject in subjects for run in subject.runs]
     problems = list(_find_option_problems(sources, settings)) or list(
         _find_path_problems(sources, runs)
@@ -66,10 +66,10 @@ class _Source(NamedTuple):
         return f"--compare {self.name}={self.path}"
 
 
-def _split_option(text: str) -> _Source:
+def split_option(text: str) -> _Source:
     """Split ``NAME=PATH[:desc-LABEL][:corrected]``; the path becomes absolute.
 
-    >>> source = _split_option("tedana=out:desc-optcomDenoised:corrected")
+    >>> source = split_option("tedana=out:desc-optcomDenoised:corrected")
     >>> source.name, source.path.name, source.label, source.is_corrected
     ('tedana', 'out', 'optcomDenoised', True)
     """
