@@ -97,7 +97,7 @@ _T_OF_KNOWN_ERRORS = (
 )
 CONTRASTS_OVER_RUNS_TEXT = (
     "Contrasts over runs are weighted sums of the effects of the runs in the frame of the first"
-    " run. The first run was filtered with the gain of the interpolation of the other runs. Their"
+    " run. The first run was filtered as the interpolation filters the other runs. The"
     " variance is the sum of the noise of the runs, of the part of the reconstruction error that"
     " they do not share, and of the product of the effect's gradient with the error of the"
     " registration, estimated from its residuals in cells of 40 mm. t includes all three, or noise"
