@@ -47,10 +47,10 @@ def _refuse_missing_mounts(settings: Settings) -> None:
     from bids_sr.survey.bids.findings import Findings
     from bids_sr.survey.preflight.directories import check_dataset_mount, check_output_mount
 
-    with Findings() as found:
+    with Findings() as findings:
         check_dataset_mount(settings.paths.bids_dir)
         check_output_mount(settings.paths.output_dir)
-    found.raise_problems()
+    findings.raise_problems()
 
 
 def _refuse_foreign_output(settings: Settings) -> None:
@@ -62,13 +62,13 @@ def _refuse_foreign_output(settings: Settings) -> None:
     from bids_sr.survey.preflight.directories import check_owner
     from bids_sr.survey.preflight.output_links import refuse_links_into_data
 
-    with Findings() as found:
+    with Findings() as findings:
         refuse_links_into_data(settings, labels=())
-    found.raise_problems()
-    with Findings() as found:
+    findings.raise_problems()
+    with Findings() as findings:
         if (settings.paths.output_dir / "dataset_description.json").exists():
             check_owner(settings)
-    for problem in found.problems:
+    for problem in findings.problems:
         raise UsageError(problem.what, problem.why, "specify the output directory of this dataset")
 
 

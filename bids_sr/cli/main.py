@@ -115,9 +115,9 @@ def _rebuild_reports(settings: Settings) -> int:
     from bids_sr.cli.reports_only import check_stored_figures, rebuild_reports
     from bids_sr.survey.bids.findings import Findings, refuse_denied
 
-    with Findings() as found, refuse_denied():
+    with Findings() as findings, refuse_denied():
         labels = check_stored_figures(settings)
-    _raise_problems(found.problems)
+    _raise_problems(findings.problems)
     if settings.run.dry_run:
         print_line("Plan (dry run: no files are written)")
         show("\n".join(f"report of sub-{label}" for label in labels))
@@ -249,11 +249,11 @@ def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Pl
     with report_running("Downsampling the data"):
         derived_settings = prepare(settings, plan.subjects, plan.type_order, print_line)
     derived_plan = _check_plan(derived_settings)
-    with Findings() as found:
+    with Findings() as findings:
         note_retrospective(plan.subjects, settings)
     skipped_runs = {**plan.skipped, **derived_plan.skipped}
     return derived_settings, dataclasses.replace(
-        derived_plan, skipped=skipped_runs, warnings=(*found.notices, *derived_plan.warnings)
+        derived_plan, skipped=skipped_runs, warnings=(*findings.notices, *derived_plan.warnings)
     )
 
 

@@ -42,7 +42,7 @@ def require_readable(
     the first bytes of their format. Raises `InputError` with the reason and a remedy for each file
     that cannot be opened.
     """
-    with Findings() as found:
+    with Findings() as findings:
         for paths, find_problem in (
             (tables, _find_table_problem),
             (images, _find_image_problem),
@@ -56,7 +56,7 @@ def require_readable(
                     problem = f"the file cannot be read ({reason or error})"
                 if problem and is_downloaded(path):
                     add_problem(path, problem, remedy_text(path))
-    found.raise_problems()
+    findings.raise_problems()
 
 
 def require_units(maps: Iterable[Path]) -> None:
@@ -64,11 +64,11 @@ def require_units(maps: Iterable[Path]) -> None:
 
     Raises `InputError` with a remedy for each map whose unit is unknown.
     """
-    with Findings() as found:
+    with Findings() as findings:
         for path in dict.fromkeys(maps):
             if problem := explain_unit(str(read_map_entry(path, "Units") or "")):
                 add_problem(path, problem, remedy_text(path))
-    found.raise_problems()
+    findings.raise_problems()
 
 
 def explain_unit(unit: str) -> str:

@@ -159,11 +159,11 @@ def _list_valid_bolds(index: Index, label: str, selection: Selection) -> list[Pa
     """
     valid_paths = []
     for path in index.find("bold", label):
-        with Findings() as found:
+        with Findings() as findings:
             valid_paths += dataset_checks.select_valid_names([path])
         if _is_selected(path, selection) and not index.is_ignored(path):
             with about(label, label_invalid_name(path, stem_of_echoes(path))):
-                add_all(found)
+                add_all(findings)
     for image in index.find_misspelled_images("bold", label):
         if not _is_selected(image.path, selection) or index.is_ignored(image.path):
             continue
@@ -342,11 +342,11 @@ def find_companions(index: Index, kind: str, label: str) -> list[Path]:
 
     Runs are processed without an image whose name is not valid.
     """
-    with Findings() as found:
+    with Findings() as findings:
         valid_paths = dataset_checks.select_valid_names(index.find(kind, label))
         for image in index.find_misspelled_images(kind, label):
             add_problem(image.path, image.reason, image.remedy)
-    for problem in found.problems:
+    for problem in findings.problems:
         warn(problem.what, f"the image is not used: {problem.why}. {problem.remedy}")
     return valid_paths
 
@@ -551,21 +551,21 @@ def _choose_and_report_pairs(
 
     Problems of a pair become notes unless a pair is required.
     """
-    with Findings() as found:
+    with Findings() as findings:
         pair, holdout = _choose_pairs(bold, t2starw_headers, settings)
-    add_notices(found.notices)
+    add_notices(findings.notices)
     if pairs.needs_pair(settings.superres):
-        add_notices(found.problems)
+        add_notices(findings.problems)
     else:
         known_problems = [problem.of_all() for problem in current_findings().problems]
-        for problem in found.problems:
+        for problem in findings.problems:
             if problem not in known_problems:
                 note(
                     problem.what,
                     f"the T2*-weighted pair is not used: {problem.why}. {problem.remedy}",
                 )
     if pair is None and _is_pair_excluded_by_factor(bold, t2starw_headers, settings):
-        add_notices(found.problems)
+        add_notices(findings.problems)
     return pair, holdout
 
 
@@ -595,11 +595,11 @@ def _choose_pairs(
     # in a retrospective experiment, the factor is the downsampling factor of the BOLD series
     if settings.evaluation.retrospective is not None:
         superres = replace(superres, factor=())
-    with Findings() as found:
+    with Findings() as findings:
         pair, holdout = pairs.choose_pairs(bold, t2starw_headers, superres)
     if settings.evaluation.retrospective is None and pairs.is_too_fine(pair, superres):
         return None, None
-    add_all(found)
+    add_all(findings)
     return pair, holdout
 
 

@@ -80,9 +80,9 @@ def find_reference_in_dataset(
             maps = [path for path in maps if parse_entities(path)["contrast"] in seeds]
         if not series and not maps:
             continue
-        with Findings() as found:
+        with Findings() as findings:
             reference = find_reference_files(reference_dir, run, needs_timing=needs_timing)
-        add_notices(found.notices)
+        add_notices(findings.notices)
         if reference is not None:
             note(reference_dir, _FOUND_IN_DATASET, code="reference")
             return reference
@@ -97,7 +97,7 @@ def find_reference_in_dataset(
                 " continue without the reference.",
             )
             continue
-        for problem in found.problems:
+        for problem in findings.problems:
             note_unusable_reference(problem, run)
     return None
 
@@ -118,11 +118,11 @@ def find_reference_files(
 
     Returns None with a problem if it is missing or does not fit.
     """
-    with Findings() as found:
+    with Findings() as findings:
         reference = _open_reference(root, run, needs_timing=needs_timing)
     with about(*run.owner):
-        add_all(found)
-    return None if found.problems else reference
+        add_all(findings)
+    return None if findings.problems else reference
 
 
 def _open_reference(root: Path, run: BoldRun, *, needs_timing: bool) -> HighresReference | None:
@@ -145,11 +145,11 @@ def _open_reference(root: Path, run: BoldRun, *, needs_timing: bool) -> HighresR
     bolds, maps = _list_reference_files(root, run)
     if not bolds and not maps:
         references = [*folder.rglob(SERIES), *folder.rglob(_EFFECT_MAPS)]
-        found = label_lists.list_some(sorted({path.name for path in references}))
+        reference_names = label_lists.list_some(sorted({path.name for path in references}))
         add_problem(
             folder,
             f"no high-resolution reference was found for {run.stem}, only references for other"
-            f" runs ({found})",
+            f" runs ({reference_names})",
             f"Specify the reference for this run with --truth. {_NAMING}.",
         )
         return None

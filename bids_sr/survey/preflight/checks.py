@@ -70,12 +70,12 @@ def plan_call(settings: Settings, make_plan: MakePlan) -> Plan:
 
     `make_plan` surveys the data set, plans its processing, and reports problems.
     """
-    with Findings() as found:
+    with Findings() as findings:
         try:
             for check in _PLACE_CHECKS:
                 check(settings)
             # reported before the data set is indexed, which takes longer
-            if not found.problems:
+            if not findings.problems:
                 for check in option_checks.CHECKS:
                     check(settings)
                 return make_plan(settings)
@@ -83,7 +83,7 @@ def plan_call(settings: Settings, make_plan: MakePlan) -> Plan:
             if error.filename is None:
                 raise
             add_notices([describe_denied(Path(error.filename))])
-    return Plan(problems=tuple(found.problems))
+    return Plan(problems=tuple(findings.problems))
 
 
 def check_runs(settings: Settings) -> Plan:
@@ -438,8 +438,8 @@ def exclude_runs(plan: Plan, problems: Sequence[Notice]) -> Plan:
     if remaining or not skipped:
         return plan
     reduced = replace(plan, subjects=subjects, skipped={**plan.skipped, **skipped})
-    with Findings() as found:
+    with Findings() as findings:
         for subject in subjects:
             list(combined_runs.warn_of_lost_contrasts(subject.runs, reduced))
-    new_warnings = (notice for notice in found.notices if notice not in plan.warnings)
+    new_warnings = (notice for notice in findings.notices if notice not in plan.warnings)
     return replace(reduced, warnings=(*plan.warnings, *new_warnings))

@@ -286,7 +286,7 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
     """
     if settings.resources.use_plugin is not None:
         return []
-    with Findings() as found:
+    with Findings() as findings:
         resources = settings.resources
         if fault := machine.find_semaphore_fault():
             add_problem(
@@ -312,7 +312,7 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
                 "Use --set resources.device=cpu or --set resources.device=auto, or check"
                 " CUDA_VISIBLE_DEVICES and whether PyTorch was built with CUDA support.",
             )
-    return found.problems
+    return findings.problems
 
 
 def check_memory(settings: Settings, sizes: Sizes, memory_gb: float | None) -> None:

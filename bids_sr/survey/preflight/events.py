@@ -64,7 +64,7 @@ def check_events(
     compared with it. `levels` are the trial types in ``Levels`` of the table, see
     `list_modeled_types`.
     """
-    with Findings() as found:
+    with Findings() as findings:
         rows = _read_events(table, levels)
         types = tuple(dict.fromkeys(row.trial_type for row in rows if row.is_modeled))
         if not count_problems() and not types:
@@ -89,8 +89,8 @@ def check_events(
         if duration is not None:
             timed = [row for row in rows if row.is_modeled and row.trial_type not in reasons]
             types = _check_onsets(timed, types, table, bold, duration)
-    add_all(found)
-    return () if found.problems else types
+    add_all(findings)
+    return () if findings.problems else types
 
 
 @frozen

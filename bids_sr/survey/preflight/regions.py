@@ -176,10 +176,10 @@ def _read_image(file: Path, option_text: str, fix: str, settings: Settings) -> O
     import nibabel as nb
 
     limit_gb = settings.resources.mem_gb or machine.memory_gb()
-    with Findings() as found:
+    with Findings() as findings:
         header = read_header(file)
     if header is None:
-        reason = f"the file {file}: {found.problems[0].why}"
+        reason = f"the file {file}: {findings.problems[0].why}"
     elif len(squeezed_shape(header)) != 3:
         reason = f"the file {file} is not a 3D image"
     elif header.complex or header.colored:

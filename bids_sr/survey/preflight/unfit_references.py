@@ -41,7 +41,7 @@ def drop_unfit_references(
     }
     subjects = []
     dropped = set[Notice]()
-    with Findings() as found:
+    with Findings() as findings:
         for subject in plan.subjects:
             runs = []
             for run in subject.runs:
@@ -56,7 +56,7 @@ def drop_unfit_references(
             subjects.append(replace(subject, runs=tuple(runs)))
     if not dropped:
         return plan, tuple(problems)
-    warnings = (*_select_warnings(plan.warnings, subjects), *found.notices)
+    warnings = (*_select_warnings(plan.warnings, subjects), *findings.notices)
     remaining_problems = tuple(problem for problem in problems if problem not in dropped)
     return replace(plan, subjects=tuple(subjects), warnings=warnings), remaining_problems
 

@@ -69,7 +69,7 @@ def check_data(
     an image of the run is damaged. Problems come first, then warnings and notes, each with its
     participant or run.
     """
-    with Findings() as found:
+    with Findings() as findings:
         scans: dict[Path, _ImageScan] = {}
         for subject in plan.subjects:
             with about(subject.label):
@@ -78,7 +78,7 @@ def check_data(
                     _check_image(scan, forced=forced)
                 for path in _list_masks(subject):
                     _check_mask(path)
-            damaged = {Path(problem.what) for problem in found.problems}
+            damaged = {Path(problem.what) for problem in findings.problems}
             samples = {
                 scan.path: scan.sample for scan in scans_of_subject if scan.path not in damaged
             }
@@ -88,7 +88,7 @@ def check_data(
                     with about(*run.owner):
                         check_echoes(run, samples)
             scans |= {scan.path: replace(scan, sample=None) for scan in scans_of_subject}
-        invalid = {Path(problem.what) for problem in found.problems}
+        invalid = {Path(problem.what) for problem in findings.problems}
         for subject in plan.subjects:
             with about(subject.label):
                 for path in subject.still_images:
@@ -103,7 +103,7 @@ def check_data(
                     check_compared(run)
                     for series in run.measured_series:
                         add_all(scans[series.bold].kspace)
-    return (*found.problems, *found.notices)
+    return (*findings.problems, *findings.notices)
 
 
 @dataclass(slots=True)
