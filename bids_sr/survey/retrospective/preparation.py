@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
 from bids_sr.config import Settings
+from bids_sr.glm.contrasts import REST_TYPES
 from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import read_json, write_json, write_text
 from bids_sr.io.checksums import checksum
@@ -30,7 +31,7 @@ from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AS_STORED, Factor, reorder, reorder_affine, reorder_header, size_text
 from bids_sr.io.nifti import SeriesReader, load_image
-from bids_sr.io.tables import join_line, split_table
+from bids_sr.io.tables import join_line, read_rows, split_table
 from bids_sr.preproc.multi_echo import combine_echoes
 from bids_sr.preproc.nonsteady import count_nonsteady_volumes
 from bids_sr.spatial.matrices import acquire, block_matrix
@@ -98,10 +99,12 @@ def prepare(
     runs = [run for subject in subjects for run in subject.runs if run.events is not None]
     # default contrasts have the names and signs that they have in the original data set
     for task in sorted({run.entities["task"] for run in runs}):
+        rest_types = _list_rest_types(run.events for run in runs if run.entities["task"] == task)
         for root in (data_dir, truth_dir):
             sidecar = root / f"task-{task}_events.json"
             if types := type_order.get(task):
-                write_json(sidecar, {"trial_type": {"Levels": {name: name for name in types}}})
+                levels = {name: name for name in (*types, *rest_types)}
+                write_json(sidecar, {"trial_type": {"Levels": levels}})
             else:
                 sidecar.unlink(missing_ok=True)
     for subject in subjects:
@@ -118,6 +121,13 @@ def prepare(
         folders = [root / f"sub-{subject.label}" for root in (data_dir, truth_dir)]
         _write_record(record, digest, folders)
     return _redirect_settings(settings, subjects)
+
+
+def _list_rest_types(tables: Iterable[Path | None]) -> list[str]:
+    """Return the trial types of rest in events tables, which ``Levels`` must also contain."""
+    rows = (row for table in tables if table is not None for _, row in read_rows(table)[1])
+    names = {row.get("trial_type") or "" for row in rows}
+    return sorted(name for name in names if name.strip().lower() in REST_TYPES)
 
 
 def _describe_dataset(root: Path, settings: Settings, title: str) -> None:
@@ -466,6 +476,7 @@ def _redirect_settings(settings: Settings, subjects: Sequence[Subject]) -> Setti
             "run_id": (),
             "bids_filter_file": None,
             "bids_database_dir": None,
+            "skip_bids_validation": True,  # the original data set was validated
         },
         superres={"factor": retrospective_factor(settings)},
         # the given number of dummy scans was removed from the downsampled runs

@@ -546,6 +546,18 @@ def test_contrasts_have_the_names_of_the_original_data_set(
     assert json.loads(only_run(plan).events.with_suffix(".json").read_text()) == own
 
 
+def test_levels_contain_rest_and_the_copy_is_not_validated_again(maker: BidsMaker) -> None:
+    """The validator refuses types that Levels lack."""
+    table = file_of(maker, "events.tsv")
+    table.write_text(table.read_text() + "100\t4\tRest\n101\t1\tn/a\n")
+    settings, _ = plan_copy(maker)
+    for root in (settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir):
+        levels = json.loads((root / "task-tap_events.json").read_text())["trial_type"]["Levels"]
+        assert [*levels][-1] == "Rest"
+        assert "n/a" not in levels
+    assert settings.selection.skip_bids_validation
+
+
 def test_the_command_continues_with_the_downsampled_data(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
