@@ -80,8 +80,8 @@ print(detail.round(2))
 
 # %%
 # The network has learned the anatomy, but little about the places where the signal changes. It
-# explains more of the measured detail than B-spline and less than `sdmod`. An accurate image does
-# not imply an accurate map.
+# explains less of the measured detail than `sdmod`, and not clearly more than B-spline. An
+# accurate image does not imply an accurate map.
 shown = detail.loc[["bspline", "sdmod", "dcnet", "measured"]]
 errors = [shown.value - shown.lower, shown.upper - shown.value]
 colors = ["0.7", "0.7", "tab:orange", "0.3"]

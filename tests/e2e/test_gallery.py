@@ -66,7 +66,7 @@ FINDINGS: dict[str, Callable[[Namespace], bool]] = {
     "plot_3_calibration.py": of_calibration,
     "plot_4_rest.py": of_rest,
     "plot_5_compare.py": of_comparison,
-    "plot_6_network.py": lambda namespace: explained(namespace, "bspline", "dcnet", "sdmod"),
+    "plot_6_network.py": lambda namespace: explained(namespace, "dcnet", "sdmod"),
     "plot_7_group_map.py": of_group,
     "plot_8_cluster.py": of_cluster,
 }
