@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,7 +75,7 @@ class _KilledError(Exception):
 
 
 @frozen
-class GroupInputs:
+class GroupInputs(ABC):
     """Inputs of the group level, of functional runs or of structural scans.
 
     `tables` are the metrics tables of the participants. `absent` are sentences on missing
@@ -107,11 +108,11 @@ class GroupInputs:
         """Describe the tables that would be combined, and the missing participants."""
         return "\n".join([*self.describe_tables(), *absence_lines(self.absent, self.leftovers)])
 
+    @abstractmethod
     def compute(
         self, settings: Settings, print_line: Callable[[str], None], folder: Path
     ) -> "GroupPage":
         """Write all files but the page to a folder, and return the contents of the page."""
-        raise NotImplementedError
 
     def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
         """Write tables, maps and page, and replace the results of an earlier call.

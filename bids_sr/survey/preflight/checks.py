@@ -440,6 +440,6 @@ def exclude_runs(plan: Plan, problems: Sequence[Notice]) -> Plan:
     reduced = replace(plan, subjects=subjects, skipped={**plan.skipped, **skipped})
     with Findings() as findings:
         for subject in subjects:
-            list(combined_runs.warn_of_lost_contrasts(subject.runs, reduced))
+            combined_runs.warn_of_lost_contrasts(subject.runs, reduced)
     new_warnings = (notice for notice in findings.notices if notice not in plan.warnings)
     return replace(reduced, warnings=(*plan.warnings, *new_warnings))

@@ -221,13 +221,14 @@ def warn_of_left_out(runs: Sequence[BoldRun], plan: Plan, methods: Sequence[str]
                 warn(run.bold, text)
 
 
-def warn_of_lost_contrasts(runs: Sequence[BoldRun], plan: Plan) -> Iterator[str]:
-    """Warn of contrasts over runs that are not computed for a participant, and yield the warnings.
+def warn_of_lost_contrasts(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
+    """Warn of contrasts over runs that are not computed for a participant; return the warnings.
 
     A participant who never had a run of a term is named when the terms are planned.
     """
     groups = _sort_runs(runs, plan)
     subject = runs[0].entities["subject"]
+    warnings: list[str] = []
     for name, terms in plan.over_runs.items():
         computed = {g.entities["task"] for g in _select_combined(groups) if name in g.over_runs}
         reasons = {g.entities["task"]: g.uncombined[name] for g in groups if name in g.uncombined}
@@ -246,7 +247,8 @@ def warn_of_lost_contrasts(runs: Sequence[BoldRun], plan: Plan) -> Iterator[str]
             text = f"{name} is not computed: {reason}."
             with about(subject):
                 warn("--contrasts", text)
-            yield text
+            warnings.append(text)
+    return warnings
 
 
 def _left_out_warnings(

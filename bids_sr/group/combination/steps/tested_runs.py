@@ -279,7 +279,7 @@ def _place_run(
         low_move.move_estimates(effects, variances)
         for effects, variances in zip(scaled.low_effects, scaled.low_variances, strict=True)
     ]
-    _, error_variances = acquired_move.move_estimates(scaled.errors, scaled.error_variances)
+    errors, error_variances = acquired_move.move_estimates(scaled.errors, scaled.error_variances)
     moved = replace(
         scaled,
         affine=frame.maps.affine,
@@ -287,7 +287,7 @@ def _place_run(
         mask=acquired_move.move_mask(),
         low_mask=low_move.move_mask(),
         acquired=acquired_move.move_all(scaled.acquired, order=3),
-        errors=acquired_move.move_all(scaled.errors, order=3),
+        errors=errors,
         task_free=acquired_move.move_all(scaled.task_free, order=3),
         blocks=acquired_move.move_all(scaled.blocks, order=3),
         error_variances=error_variances,
@@ -314,11 +314,11 @@ def _split_terms(
     The latter are None if a term has no run that is not `excluded`, or if a run was not tested or
     cannot be split into halves.
     """
+    tested = {name for name, run in placed_runs.items() if run.maps.blocks.size}
     used: dict[str, _PlacedRun] = {}
     weights: dict[tuple[str, str], float] = {}
     for term in terms:
         names = [name for name in term.runs if name not in excluded]
-        tested = {name for name, run in placed_runs.items() if run.maps.blocks.size}
         if not names or not tested >= {*names}:
             return [], None
         used |= {name: placed_runs[name] for name in names}
@@ -526,18 +526,21 @@ def _estimate_errors(runs: Sequence[_WeightedRun], low_mask: MaskArray) -> list[
     from bids_sr.sr.prior_maps.posterior import effect_scale
 
     low_zooms = Volume(low_mask, runs[0].maps.low_affine).zooms.tolist()
-    estimates = []
-    for run in runs:
+    means = {}
+    for contrast in {run.contrast for run in runs}:
         low_estimates = [
             RunEstimate(
-                effect=other.maps.low_effects[0, other.index],
-                variance=np.where(low_mask, other.maps.low_variances[0, other.index], 0),
+                effect=run.maps.low_effects[0, run.index],
+                variance=np.where(low_mask, run.maps.low_variances[0, run.index], 0),
                 dof=1.0,
             )
-            for other in runs
-            if other.contrast == run.contrast
+            for run in runs
+            if run.contrast == contrast
         ]
-        mean = combine_estimates(low_estimates, weigh_runs(low_estimates), shared=1.0)
+        means[contrast] = combine_estimates(low_estimates, weigh_runs(low_estimates), shared=1.0)
+    estimates = []
+    for run in runs:
+        mean = means[run.contrast]
         scale = effect_scale(mean.effect, mean.variance, run.maps.low_power, low_mask, low_zooms)
         error = run.maps.errors[run.index]
         error_variance = interpolate_to_shape(scale, error.shape) * run.maps.error_power
