@@ -99,8 +99,9 @@ def map_run(run: ModeledRun, series: RunSeries, outputs: Outputs) -> MappedRun:
         if name == ACQUIRED:
             _add_model_text(plan, mapped_by_name[ACQUIRED].maps, list(series.mapped))
     all_mapped = list(mapped_by_name.values())
+    maps = concatenate(mapped_series.maps for mapped_series in all_mapped)
     activation_metrics, columns = map_comparison.compare_maps(
-        concatenate(mapped_series.maps for mapped_series in all_mapped),
+        maps,
         [mapped_series.results.map_metrics for mapped_series in all_mapped],
         run.fitted,
         run.model.roi_hr,
@@ -116,7 +117,6 @@ def map_run(run: ModeledRun, series: RunSeries, outputs: Outputs) -> MappedRun:
         input_smoothing=plan.correction.input_smoothing,
     )
     outputs.store_metrics(image_metrics, "image", columns)
-    maps = concatenate(mapped_series.maps for mapped_series in all_mapped)
     error_maps = [item.error_maps for item in all_mapped if item.error_maps is not None]
     clusters = list_clusters(run, maps, concatenate(error_maps), outputs)
     regions = atlas = None
