@@ -1,4 +1,4 @@
-"""Write docs/options.md, the options of all commands: python docs/options_page.py.
+"""Write docs/options.md, the options of `bids-sr`: python docs/options_page.py.
 
 The tables are generated from the fields that declare the options.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bids_sr.cli import parser, phantom as phantom_cli
@@ -21,17 +21,15 @@ PAGE = Path(__file__).parent / "options.md"
 INTRODUCTION = """\
 # Options
 
-These tables list the options of all commands. [Usage](usage.md) explains the options of `bids-sr`,
-and [Models](models.md) the options of `bids-sr-models`.
+These tables list the options of `bids-sr`; [Usage](usage.md) explains them. For other programs,
+call `bids-sr-models COMMAND --help`, `bids-sr-slurm --help` and `bids-sr-phantom --help`.
 
-- All commands also support `--help` and `--version`.
 - Hyphens and underscores in option names are interchangeable.
 - Labels can have a prefix (`sub-01` or `01`).
 - Options with `…` accept several values. Place positional arguments before them.
 
 This page is generated from the definitions of the options with `python docs/options_page.py`.
 """
-MODELS = "bids-sr-models"
 
 
 def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -40,51 +38,20 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     yield "bids-sr-phantom", phantom_cli.build_parser()
     yield "bids-sr-slurm", slurm_main.build_parser()
     for name, command in models_main.parsers().items():
-        yield f"{MODELS} {name}", command
+        yield f"bids-sr-models {name}", command
 
 
 def page() -> str:
     """Return the whole page."""
-    parts = [INTRODUCTION]
-    by_subcommand = {}
-    for name, command in commands():
-        if name.startswith(MODELS):
-            by_subcommand[name.removeprefix(f"{MODELS} ")] = command
-        else:
-            parts += [f"\n## {name}", *tables(command)]
-    parts += [f"\n## {MODELS}", *model_tables(by_subcommand), *settings()]
-    return "\n".join(parts) + "\n"
+    return (
+        "\n".join([INTRODUCTION, *tables(parser.build_parser(show_all=True)), *settings()]) + "\n"
+    )
 
 
 def tables(command: argparse.ArgumentParser) -> Iterator[str]:
     """Yield a table of the arguments and options of each group of a command."""
     for title, actions in groups(command):
         yield table((title, "meaning"), ((term(action), meaning(action)) for action in actions))
-
-
-def model_tables(
-    parsers: Mapping[str, argparse.ArgumentParser],
-) -> Iterator[str]:
-    """Yield a table of the options of several commands, and then a table for each command.
-
-    Options of several commands have the same name and meaning. `parsers` are by subcommand.
-    """
-    users: dict[tuple[str, str], list[str]] = {}
-    for name, command in parsers.items():
-        for _, actions in groups(command):
-            for action in actions:
-                users.setdefault((term(action), meaning(action)), []).append(name)
-    shared = [
-        (option, ", ".join(names), text)
-        for (option, text), names in users.items()
-        if len(names) > 1
-    ]
-    yield "\nThese options apply to several commands:"
-    yield table(("option", "commands", "meaning"), shared)
-    for name in parsers:
-        yield f"\n### {MODELS} {name}"
-        own = (option for option, names in users.items() if names == [name])
-        yield table(("argument or option", "meaning"), own)
 
 
 def groups(command: argparse.ArgumentParser) -> Iterator[tuple[str, list[argparse.Action]]]:
