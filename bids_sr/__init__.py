@@ -12,7 +12,6 @@ from bids_sr.io.lazy import import_on_use
 from bids_sr.version import RELEASE, __version__
 
 if TYPE_CHECKING:
-    from bids_sr.api.combined_runs import combine_runs
     from bids_sr.api.recovered_detail import recovered_detail
     from bids_sr.api.super_resolver import SuperResolver
 else:
@@ -21,7 +20,6 @@ else:
         {
             "api.recovered_detail": ["recovered_detail"],
             "api.super_resolver": ["SuperResolver"],
-            "api.combined_runs": ["combine_runs"],
         },
     )
 
@@ -29,7 +27,6 @@ __all__ = [
     "RELEASE",
     "SuperResolver",
     "__version__",
-    "combine_runs",
     "recovered_detail",
 ]
 

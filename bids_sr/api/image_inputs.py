@@ -112,11 +112,8 @@ def volume_file(image: ImageLike, folder: Path, argument: str) -> Path:
     return path
 
 
-def series_file(image: ImageLike, folder: Path, argument: str, *, allow_nan: bool = False) -> Path:
-    """Return the file of a series; an image object is written to a folder as float32.
-
-    `allow_nan` is True if images in memory may have NaN or infinite values.
-    """
+def series_file(image: ImageLike, folder: Path, argument: str) -> Path:
+    """Return the file of a series; an image object is written to a folder as float32."""
     if isinstance(image, (str, os.PathLike)):
         return check_file(image, argument)
     if not isinstance(image, nib.Nifti1Image):
@@ -125,12 +122,10 @@ def series_file(image: ImageLike, folder: Path, argument: str, *, allow_nan: boo
             "To convert an array, use nibabel.Nifti1Image(array, affine).",
             argument,
         )
-    return _write_temporary(image, folder / f"{argument}.nii", argument, allow_nan=allow_nan)
+    return _write_temporary(image, folder / f"{argument}.nii", argument)
 
 
-def _write_temporary(
-    image: nib.Nifti1Image, path: Path, argument: str, *, allow_nan: bool
-) -> Path:
+def _write_temporary(image: nib.Nifti1Image, path: Path, argument: str) -> Path:
     """Write an image to a float32 file, and return its path; see `series_file`."""
     n_axes = len(image.shape)
     if n_axes not in (3, 4):
@@ -140,7 +135,7 @@ def _write_temporary(
             argument=argument,
         )
     if n_axes == 3:
-        volume = _to_finite(image.dataobj, 0, argument, allow_nan=allow_nan)
+        volume = _to_finite(image.dataobj, 0, argument)
         save_image(volume, image.affine, path, header_like=image.header)
         return path
     x, y, z, n_volumes = image.shape
@@ -152,19 +147,17 @@ def _write_temporary(
         header_like=image.header,
     ) as writer:
         for index in range(n_volumes):
-            writer.append(
-                _to_finite(image.dataobj[..., index], index, argument, allow_nan=allow_nan)
-            )
+            writer.append(_to_finite(image.dataobj[..., index], index, argument))
     return path
 
 
-def _to_finite(values: ArrayLike, index: int, argument: str, *, allow_nan: bool) -> Float32:
-    """Return a volume as float32; raise ImageInputError for NaN unless `allow_nan` is True.
+def _to_finite(values: ArrayLike, index: int, argument: str) -> Float32:
+    """Return a volume as float32; raise ImageInputError for NaN or infinite values.
 
     Volumes are counted from 0.
     """
     volume = np.asarray(values, dtype=np.float32)
-    if not allow_nan and not np.isfinite(volume).all():
+    if not np.isfinite(volume).all():
         raise ImageInputError(
             f"volume {index} contains NaN or infinite values",
             "Replace these values before you pass the image.",

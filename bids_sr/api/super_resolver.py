@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -55,7 +55,6 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.series import get_need
-from bids_sr.io.volume import Volume
 from bids_sr.sr.inference.apply_to_series import Consistency
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import explain_not_applied, was_applied
@@ -68,12 +67,6 @@ from bids_sr.workflows.fit_run import FittedRun, fit_motion
 from bids_sr.workflows.make_series import compute_series
 from bids_sr.workflows.model_run import resample_acquired
 from bids_sr.workflows.series_requests import request_series
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
-    from bids_sr.api.html_report import HtmlReport
-
 
 _FITTED_ATTRIBUTES = (
     "boldref_",
@@ -659,7 +652,14 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         The samples do not depend on the volumes, so that a single volume is super-resolved.
         """
         brain = self._learned.basics.brain
-        super_resolved = self._super_resolve_example(folder / "samples", with_error_samples=True)
+        volume, pose = self._example_volume
+        (sample_folder := folder / "samples").mkdir()
+        example_file = sample_folder / "example.nii"
+        save_image(volume, self._learned.basics.motion.boldref.affine, example_file)
+        with SeriesReader(example_file) as reader:
+            super_resolved = self._super_resolve(
+                reader, pose[None], sample_folder, with_error_samples=True
+            )
         assert super_resolved.error_draws is not None
         assert super_resolved.acquired_draws is not None
         with (
@@ -701,93 +701,28 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         """
         return self.fit(bold, y, **fit_params).transform(bold, out_file=out_file)  # type: ignore[arg-type]
 
-    def generate_report(self) -> HtmlReport:
-        """Return a self-contained page on the fitted estimator.
-
-        Use `save_as_html` or `open_in_browser`, or show the page in a notebook.
-
-        Returns
-        -------
-        HtmlReport
-            Page with a slice of the series and of the B-spline series, the prior SD map, and
-            facts, for each run. It states whether the method was applied.
-        """
-        from bids_sr.api.html_report import render_page
-
-        check_is_fitted(self)
-        runs = self.runs_ or [self]
-        is_doubtful = not all(run.applied_ for run in runs)
-        return render_page(
-            f"SuperResolver: {self.method}",
-            [run._render_page() for run in runs],
-            is_doubtful=is_doubtful,
-        )
-
-    report = generate_report
-
-    def _render_page(self) -> tuple[str, list[Markup]]:
-        """Return the lead and parts of the page of one run."""
-        from bids_sr.api.html_report import render_resolver
-
-        volume, _ = self._example_volume
-        affine = self._learned.basics.motion.boldref.affine
-        brain = self._learned.basics.brain.bold_mask_hr
-        volumes = {"acquired": Volume(np.asarray(volume, np.float32), affine)}
-        with working_folder() as folder:
-            for name in dict.fromkeys(("bspline", self.method)):
-                interpolation = "" if name == self.method else name
-                series = self._super_resolve_example(folder / name, interpolation).series
-                with SeriesReader(series.path) as super_resolved:
-                    volumes[name] = Volume(super_resolved.volume(0), super_resolved.affine)
-        return render_resolver(
-            self.method,
-            volumes,
-            brain,
-            self._learned.weight,
-            self.facts_,
-            repr(self),
-            reason="" if self.applied_ else self._reason_not_applied,
-        )
-
-    def _super_resolve_example(
-        self, folder: Path, name: str = "", *, with_error_samples: bool = False
-    ) -> SuperResolvedSeries:
-        """Return the super-resolved example volume, in files in a new folder.
-
-        For the other parameters, see `_super_resolve`.
-        """
-        volume, pose = self._example_volume
-        folder.mkdir()
-        save_image(volume, self._learned.basics.motion.boldref.affine, folder / "example.nii")
-        with SeriesReader(folder / "example.nii") as reader:
-            return self._super_resolve(
-                reader, pose[None], folder, name=name, with_error_samples=with_error_samples
-            )
-
     def _super_resolve(
         self,
         reader: SeriesReader,
         poses: Array | None,
         folder: Path,
         print_line: Callable[[str], object] = str,
-        name: str = "",
         *,
         with_error_samples: bool = False,
     ) -> SuperResolvedSeries:
         """Return a super-resolved series, in files in a folder.
 
         `poses` are transforms of the boldref to the volumes (T, 4, 4); None to estimate head
-        motion. `print_line` prints the current step. `name` is an interpolation that replaces the
-        method; "" for the method. `with_error_samples` is whether samples of the reconstruction
-        error are drawn.
+        motion. `print_line` prints the current step. `with_error_samples` is whether samples of
+        the reconstruction error are drawn.
         """
         learned_run = self._learned
         with Eager(folder, print_line):
-            guide = None if name else learned_run.write_guide(folder)
+            guide = learned_run.write_guide(folder)
             return compute_series(
                 replace(self._align(reader, poses), guide=guide),
-                request_series(name or self.method, has_pair=False, uses_guide=guide is not None),
-                None if name or learned_run.model is None else learned_run.model.write(folder),
+                request_series(self.method, has_pair=False, uses_guide=guide is not None),
+                None if learned_run.model is None else learned_run.model.write(folder),
                 inference=Inference(
                     data_consistency=self.data_consistency,
                     omp_nthreads=self.n_jobs,

@@ -25,7 +25,6 @@ from bids_sr.glm.linear_model import compute_t, t_to_z
 from bids_sr.group.combination.run_agreement import ACTIVE_T
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.frozen import frozen
-from bids_sr.io.notices import InvalidInput
 
 SHARED_UNSMOOTHED, SHARED_SMOOTHED = 0.75, 0.80
 """Correlation of the reconstruction error between runs, in active voxels, without smoothing and at
@@ -177,18 +176,6 @@ def widen_error(fwhm_mm: float, *, n_runs: int) -> float:
     return 1 + unsmoothed_share * (float(t_quantile / normal_quantile) - 1)
 
 
-def precision_weights(runs: Sequence[RunEstimate]) -> list[Float]:
-    """Return inverse-variance weights of the runs at each voxel.
-
-    Variances are due to noise. Weights sum to 1 over runs, and are 0 in voxels without an estimate
-    in every run.
-    """
-    mask = _common_mask(runs)
-    precisions = [np.where(mask, 1 / np.where(mask, run.variance, 1), 0) for run in runs]
-    total = np.where(mask, np.sum(precisions, axis=0), 1)
-    return [np.asarray(precision / total, dtype=float) for precision in precisions]
-
-
 def weigh_runs(runs: Sequence[RunEstimate]) -> list[float]:
     """Return one inverse-variance weight per run, from its mean variance over the voxels.
 
@@ -204,7 +191,7 @@ def weigh_runs(runs: Sequence[RunEstimate]) -> list[float]:
 
 def combine_estimates(
     runs: Sequence[RunEstimate],
-    weights: Sequence[float | Array] | None = None,
+    weights: Sequence[float] | None = None,
     *,
     shared: float,
     opposite: float | Array = 0.0,
@@ -212,27 +199,23 @@ def combine_estimates(
 ) -> CombinedEstimate:
     """Combine runs of one participant as fixed effects.
 
-    Maps of the runs, at least one, are on one grid. `weights` are weights of the runs, or maps of
-    weights (see `precision_weights`), and are divided by their sum, unless one is negative. Runs
-    with a weight of 0 are left out. If `weights` is None, all runs have the same weight. `shared`
+    Maps of the runs, at least one, are on one grid. `weights` are divided by their sum, unless one
+    is negative. Runs with a weight of 0 are left out. If it is None, all have one weight. `shared`
     is the correlation of the reconstruction error between runs, from 0 to 1 (see
     `correlate_error`), `opposite` the correlation between runs whose weights have opposite signs
     (see `correlate_opposite`), and `widening` a factor of the standard deviation of the
-    reconstruction error (see `widen_error`). Raises `InvalidInput` if maps differ in shape, if
-    degrees of freedom are not positive, if a weight is not finite, or if all weights are 0.
+    reconstruction error (see `widen_error`).
     """
     if weights is None:
         weights = [1.0] * len(runs)
-    _check_inputs(runs, weights)
     # runs without weight contribute nothing, in particular no degrees of freedom
-    has_weight = [bool(np.any(weight)) for weight in weights]
-    runs, weights = list(compress(runs, has_weight)), list(compress(weights, has_weight))
+    runs, weights = list(compress(runs, weights)), [weight for weight in weights if weight]
     mask = _common_mask(runs)
     shares = _normalize_weights(weights)
     effect = _sum_weighted([run.effect for run in runs], shares, mask, power=1)
     variance = _sum_weighted([run.variance for run in runs], shares, mask, power=2)
     dof = float(sum(run.dof for run in runs))
-    is_difference = any(np.any(share < 0) for share in shares)
+    is_difference = bool((shares < 0).any())
     places = [
         0 * run.variance if run.place_sd is None else np.square(run.place_sd) for run in runs
     ]
@@ -241,7 +224,7 @@ def combine_estimates(
     sd = shared_sd = None
     if len(sds) == len(runs):
         positive, negative = (
-            widening * _sum_weighted(sds, [np.maximum(sign * w, 0) for w in shares], mask, power=1)
+            widening * _sum_weighted(sds, np.maximum(sign * shares, 0), mask, power=1)
             for sign in (1, -1)
         )
         shared_variance = shared * (np.square(positive) + np.square(negative))
@@ -272,50 +255,19 @@ def combine_estimates(
     )
 
 
-def _check_inputs(runs: Sequence[RunEstimate], weights: Sequence[float | Array]) -> None:
-    """Raise `InvalidInput` if runs or weights are invalid."""
-    shape = runs[0].effect.shape
-    for number, run in enumerate(runs, 1):
-        maps = {"effect": run.effect, "variance": run.variance, "sd": run.sd}
-        for name, values in maps.items():
-            if values is not None and values.shape != shape:
-                raise InvalidInput(
-                    f"the {name} of run {number} has the shape {values.shape}; expected {shape},"
-                    " as in the first run. Resample the maps to one grid"
-                )
-        if not run.dof > 0:
-            raise InvalidInput(
-                f"run {number} has {run.dof:g} degrees of freedom; expected more than 0"
-            )
-    for number, weight in enumerate(weights, 1):
-        if not np.isfinite(weight).all():
-            raise InvalidInput(f"a weight of run {number} is not finite")
-    if not any(np.any(weight) for weight in weights):
-        raise InvalidInput("all weights are 0; expected at least one other")
-
-
 def _common_mask(runs: Sequence[RunEstimate]) -> MaskArray:
     """Return the voxels with an estimate in every run."""
     return np.logical_and.reduce([run.variance > 0 for run in runs])
 
 
-def _normalize_weights(weights: Sequence[float | Array]) -> list[Float]:
-    """Return weights of the runs, or maps of weights.
-
-    They sum to 1 over runs, unless one is negative, as in a difference.
-    """
-    arrays = [np.asarray(weight, dtype=float) for weight in weights]
-    if any(np.any(weight < 0) for weight in arrays):
-        return arrays
-    total = np.sum(arrays, axis=0)
-    total = np.where(total > 0, total, 1)
-    return [weight / total for weight in arrays]
+def _normalize_weights(weights: Sequence[float]) -> Float:
+    """Return weights that sum to 1 over runs, unless one is negative, as in a difference."""
+    shares = np.asarray(weights, dtype=float)
+    return shares if (shares < 0).any() else shares / shares.sum()
 
 
-def _sum_weighted(
-    maps: Sequence[Array], shares: Sequence[Float], mask: MaskArray, *, power: int
-) -> Float:
-    """Sum maps over runs with a power of the weights; the sum is 0 outside the mask."""
+def _sum_weighted(maps: Sequence[Array], shares: Float, mask: MaskArray, *, power: int) -> Float:
+    """Sum maps over runs with a power of the weights (R,); the sum is 0 outside the mask."""
     total = np.zeros(mask.shape)
     for share, values in zip(shares, maps, strict=True):
         total += np.where(mask, share**power * values, 0)
@@ -323,12 +275,12 @@ def _sum_weighted(
 
 
 def _estimate_between_variance(
-    runs: Sequence[RunEstimate], shares: Sequence[Float], effect: Float, mask: MaskArray
+    runs: Sequence[RunEstimate], shares: Float, effect: Float, mask: MaskArray
 ) -> Float:
     """Estimate the variance of the weighted mean from the spread of effects between runs."""
     squares = [np.square(run.effect - effect) for run in runs]
     spread = _sum_weighted(squares, shares, mask, power=1)
-    concentration = sum(np.square(share) for share in shares)  # 1/n for equal weights
+    concentration = sum(np.square(shares))  # 1/n for equal weights
     # if one run has all the weight, the spread cannot be estimated
     bias_correction = np.where(concentration < 1, 1 - concentration, 1)
     return np.asarray(spread / bias_correction * concentration)

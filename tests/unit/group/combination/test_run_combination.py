@@ -14,11 +14,9 @@ from bids_sr.group.combination.run_combination import (
     combine_estimates,
     correlate_error,
     correlate_opposite,
-    precision_weights,
     weigh_runs,
     widen_error,
 )
-from bids_sr.io.notices import InvalidInput
 
 
 def estimates(n_runs, shape=(4, 5, 6), seed=0, dof=80.0):
@@ -81,12 +79,11 @@ def test_intervals_have_their_nominal_coverage(rho):
         for run in range(n_runs)
     ]
 
-    def coverage(shared, weights=None):
-        combined = combine_estimates(runs, weights, shared=shared)
+    def coverage(shared):
+        combined = combine_estimates(runs, shared=shared)
         return np.mean(np.abs(combined.effect - 5) < 1.96 * np.sqrt(combined.total_variance))
 
     assert coverage(rho) == pytest.approx(0.95, abs=0.005)
-    assert coverage(rho, precision_weights(runs)) == pytest.approx(0.95, abs=0.005)
     if rho == 0.75:
         assert coverage(0.0) < 0.9  # error divided by n
         assert coverage(1.0) > 0.96
@@ -141,15 +138,12 @@ def test_voxels_missing_in_a_run_are_0():
     for values in (combined.effect, combined.variance, combined.sd, combined.t, combined.z):
         assert not values[~expected].any()
         assert values[expected].all()
-    assert sum(precision_weights([first, second]))[expected] == pytest.approx(1)
 
 
 def test_weights_are_inverse_variances():
     first, second = estimates(2)
     noisy = replace(second, variance=9 * first.variance)
     assert weigh_runs([first, noisy]) == pytest.approx([0.9, 0.1])
-    by_voxel = precision_weights([single_voxel_estimate(0, 1), single_voxel_estimate(0, 4)])
-    assert [weight.item() for weight in by_voxel] == pytest.approx([0.8, 0.2])
 
 
 def test_the_shared_error_grows_with_smoothing():
@@ -192,29 +186,10 @@ def test_fewer_runs_have_no_error_or_spread():
         assert result.between_variance is result.person_sd is None
 
 
-FIRST, SECOND = estimates(2)
-ONE_VOXEL = [single_voxel_estimate(1, 1), single_voxel_estimate(1, 1, dof=0)]
-
-
-@pytest.mark.parametrize(
-    ("runs", "weights", "words"),
-    [
-        ([FIRST, estimates(1, shape=(4, 5, 7))[0]], None, r"run 2 .*\(4, 5, 7\)"),
-        ([FIRST, SECOND], [1, np.nan], "run 2 is not finite"),
-        ([FIRST, SECOND], [0, 0], "0"),
-        (ONE_VOXEL, None, "run 2 has 0 degrees"),
-    ],
-)
-def test_runs_that_cannot_be_combined_are_rejected(runs, weights, words):
-    with pytest.raises(InvalidInput, match=words):
-        combine_estimates(runs, weights, shared=0.75)
-
-
-@pytest.mark.parametrize("as_maps", [False, True])
-def test_a_run_without_weight_adds_no_degrees_of_freedom(as_maps):
+def test_a_run_without_weight_adds_no_degrees_of_freedom():
     none = np.zeros((4, 5, 6))
     runs = [*estimates(3), RunEstimate(effect=none, variance=none, dof=500.0)]
-    weights = [np.full((4, 5, 6), share) if as_maps else share for share in (2.0, 1.0, 1.0, 0.0)]
+    weights = [2.0, 1.0, 1.0, 0.0]
     combined = combine_estimates(runs, weights, shared=0.75)
     expected = combine_estimates(runs[:3], weights[:3], shared=0.75)
     assert combined.dof == expected.dof == 80 + 81 + 82
