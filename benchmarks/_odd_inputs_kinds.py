@@ -21,7 +21,6 @@ from typing import Any, Literal
 
 import nibabel as nb
 import numpy as np
-from _spoiled_files import pick
 from data.simulated_run import (
     EFFECTS,
     NOISE,
@@ -35,9 +34,8 @@ from data.simulated_run import (
 )
 
 Rng = np.random.Generator
-Depth = Literal["model", "end", "group"]
-"""Preflight and the linear model of the acquired series; the whole run; or the group level, whose
-kinds are in `_odd_groups_kinds`."""
+Depth = Literal["model", "end"]
+"""Preflight and the linear model of the acquired series, or the whole run."""
 
 
 @dataclass
@@ -135,6 +133,12 @@ def kind(
         return alter
 
     return enter
+
+
+def pick(rng: Rng, values: Any) -> Any:
+    """Return one of some values unchanged (numpy would change its type)."""
+    values = list(values)
+    return values[int(rng.integers(len(values)))]
 
 
 # --- timing of the acquisition

@@ -10,8 +10,7 @@ import os
 import zlib
 from pathlib import Path
 
-from _odd_inputs_kinds import Right, Rng, kind
-from _spoiled_files import pick
+from _odd_inputs_kinds import Right, Rng, kind, pick
 from data.simulated_run import Scene
 
 

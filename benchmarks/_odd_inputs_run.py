@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import _odd_inputs_places  # noqa: F401 - enters its kinds
 import _odd_inputs_signals  # noqa: F401 - enters its kinds
@@ -43,7 +43,6 @@ OPTIONS = (
     "--skip-bids-validation",
 )
 
-AnyKind = TypeVar("AnyKind", bound="Part")
 Maps = dict[str, np.ndarray]
 """Effect by trial type as written, and ``mask`` and ``boldref``, in the order of the file."""
 
@@ -65,23 +64,9 @@ class Outcome:
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
-class Part(Protocol):
-    """Kind of odd input, with the parts of a data set that it alters."""
-
-    @property
-    def touches(self) -> frozenset[str]:
-        """Parts that only one kind of a case alters."""
-        ...
-
-
 def kinds_of(number: int, seed: int, depth: Depth) -> tuple[Kind, ...]:
     """Draw one to three kinds that touch different parts; the first is chosen in order."""
     table = [candidate for candidate in KINDS.values() if depth in candidate.depths]
-    return draw_kinds(table, number, seed)
-
-
-def draw_kinds(table: Sequence[AnyKind], number: int, seed: int) -> tuple[AnyKind, ...]:
-    """Draw one to three kinds of a table, as in `kinds_of`."""
     rng = np.random.default_rng([seed, number, 0])
     chosen = [table[number % len(table)]]
     for _ in range(int(rng.integers(3))):

@@ -12,8 +12,7 @@ from typing import Any
 
 import nibabel as nb
 import numpy as np
-from _odd_inputs_kinds import EVERYTHING, Right, Rng, kind
-from _spoiled_files import pick
+from _odd_inputs_kinds import EVERYTHING, Right, Rng, kind, pick
 from data.simulated_run import EFFECTS, SHAPE, STEM, Scene, interleaved
 
 # --- timing

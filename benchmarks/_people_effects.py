@@ -1,8 +1,7 @@
 """Block effects of measured runs at half and at the final resolution, stored for any rule.
 
-The steps of the program that depend on events are repeated with their inputs from the working
-directory of a call (`_people_runs`), with the events of the run and with recoded events. The
-super-resolved series does not depend on events and is not computed again.
+The steps of the program that compute effects are repeated with their inputs from the working
+directory of a call (`_people_runs`).
 """
 
 import gzip
@@ -10,14 +9,13 @@ import json
 import pickle
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from bids_sr.engine.artifacts import Facts, File, Mask, Series, read_entities
 from bids_sr.engine.metric_rows import MetricRow, read_table, table_text
@@ -32,7 +30,6 @@ from bids_sr.evaluation.steps.half_resolution import (
 )
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.glm.block_effects import Effects
-from bids_sr.glm.blocks import find_blocks
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.steps.activation import map_series
@@ -40,33 +37,23 @@ from bids_sr.glm.steps.block_effects import measure_effects
 from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.io.arrays import Float32
 from bids_sr.io.grids import Factor
-from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.io.nifti import load_image
 from bids_sr.preproc.steps.outlier_volumes import reasons_by_volume
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import VarianceRecipe
 
-OWN_EVENTS = "events"
-"""Name of the events of a run among its recodings."""
-RECODINGS = {
-    "trials": "blocks as trials of about a second; if the table lists trials, they are joined",
-    "seconds": "onsets rounded to seconds",
-    "volumes": "onsets and durations of blocks rounded to volumes",
-    "impulses": "an impulse about every second of a block",
-    "onsets": "a single impulse at the onset of each block",
-}
-"""Recodings of the events of a run."""
+PLACE = Path("effects", "events")
+"""Folder of the effects in the folder of a run."""
 METHOD = "sbl"
 _SERIES = (METHOD, "measured")
-_BASELINES = ("zerofill", "bspline")  # series that are only stored for the events of the run
-_STEPS_WITH_EVENTS = {"measure_effects", "map_series", "check_intervals", "draw_design"}
-_Table = pd.DataFrame
+_BASELINES = ("zerofill", "bspline")
 
 
 @dataclass(frozen=True)
 class StoredEffects:
-    """Block effects of a run with one coding of its events, in one folder.
+    """Block effects of a run, in one folder.
 
     Files of `Effects.save` are SERIES.npz, on the high-resolution grid, and half_reconstructed.npz
     and half_acquired.npz, on the tested part of the acquired grid. half_task_free.npy contains the
@@ -156,52 +143,34 @@ class StoredEffects:
 
 
 def store_effects(run: Path, folder: Path) -> None:
-    """Store the effects of a run with its own and with recoded events, unless they are stored.
+    """Store the effects of a run in a folder (see `StoredEffects`), unless they are stored.
 
-    `run` is the folder of the run in a working directory. Each events table has a folder in
-    `folder`, see `StoredEffects`. Raises `ValueError` if effects at half the resolution differ
-    from those of the call.
+    `run` is the folder of the run in a working directory. Raises `ValueError` if effects at half
+    the resolution differ from those of the call.
     """
-    _check_dependencies(run)
+    if StoredEffects(folder).done:
+        return
     test_inputs = read_inputs(run / METHOD / "check_intervals")
-    own_events = Events.read(Path(test_inputs["regressors"]))
-    with SeriesReader(Path(test_inputs["preproc"])) as reader:
-        tr = reader.tr
-    for name, table in recode_events(own_events, tr).items():
-        outputs = folder / name
-        if (outputs / "about.json").exists():
-            continue
-        shutil.rmtree(outputs, ignore_errors=True)
-        outputs.mkdir(parents=True)
-        with tempfile.TemporaryDirectory() as temporary:
-            scratch = Path(temporary)
-            events = {"regressors": str(Events(table, own_events.source).write(scratch))}
-            for series in (*_SERIES, *(_BASELINES if name == OWN_EVENTS else ())):
-                inputs = read_inputs(run / series / "measure_effects") | {"has_measured": False}
-                measure_effects.run_on_files({**inputs, **events}, scratch)
-                shutil.move(scratch / "effects.npz", outputs / f"{series}.npz")
-            _store_acquired_t(run, events, outputs, scratch)
-            store_half_effects.run_on_files({**test_inputs, **events}, outputs)
-        _join_t_maps(outputs)
-        about = {
-            "contrasts": test_inputs["contrasts"],
-            "factor": test_inputs["factor"],
-            "events": table.astype(object).values.tolist(),
-        }
-        (outputs / "about.json").write_text(json.dumps(about, indent=1))
-        if name == OWN_EVENTS:
-            _check_rows(outputs, run / METHOD / "check_intervals" / "coverage_rows.tsv")
-
-
-def _check_dependencies(run: Path) -> None:
-    """Raise `ValueError` if a step that is not repeated depends on the events."""
-    names = {
-        file.parent.name
-        for file in run.rglob("_inputs.pklz")
-        if "regressors" in read_inputs(file.parent)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = Path(temporary)
+        for series in (*_SERIES, *_BASELINES):
+            inputs = read_inputs(run / series / "measure_effects") | {"has_measured": False}
+            measure_effects.run_on_files(inputs, scratch)
+            shutil.move(scratch / "effects.npz", folder / f"{series}.npz")
+        _store_acquired_t(run, folder, scratch)
+        store_half_effects.run_on_files(test_inputs, folder)
+    _join_t_maps(folder)
+    about = {
+        "contrasts": test_inputs["contrasts"],
+        "factor": test_inputs["factor"],
+        "events": Events.read(Path(test_inputs["regressors"]))
+        .table.astype(object)
+        .values.tolist(),
     }
-    if not names <= _STEPS_WITH_EVENTS:
-        raise ValueError(f"{run}: events are inputs of {', '.join(names - _STEPS_WITH_EVENTS)}")
+    (folder / "about.json").write_text(json.dumps(about, indent=1))
+    _check_rows(folder, run / METHOD / "check_intervals" / "coverage_rows.tsv")
 
 
 def read_inputs(step_folder: Path) -> dict[str, Any]:
@@ -210,9 +179,9 @@ def read_inputs(step_folder: Path) -> dict[str, Any]:
         return dict(pickle.load(stream))
 
 
-def _store_acquired_t(run: Path, events: Mapping[str, str], outputs: Path, scratch: Path) -> None:
+def _store_acquired_t(run: Path, outputs: Path, scratch: Path) -> None:
     """Write t maps of the acquired run, interpolated to the grid of the measured series."""
-    map_series.run_on_files({**read_inputs(run / "acquired" / "map_series"), **events}, scratch)
+    map_series.run_on_files(read_inputs(run / "acquired" / "map_series"), scratch)
     measured = Effects.load(outputs / "measured.npz")
     maps = {}
     for file in scratch.glob("*_stat-t_*_statmap.nii"):
@@ -291,42 +260,3 @@ def _check_rows(outputs: Path, table: Path) -> None:
     """Raise `ValueError` if the test of the stored effects differs from the test of the call."""
     if table_text(StoredEffects(outputs).test()) != table.read_text():
         raise ValueError(f"{outputs}: the stored effects do not give the values in {table}")
-
-
-def recode_events(events: Events, tr: float) -> dict[str, _Table]:
-    """Return the events of a run and its `RECODINGS`, as tables by name; `tr` is in s."""
-    blocks = _join_blocks(events)
-    trials = _split_blocks(blocks)
-    has_trials = len(blocks) < len(events.table)
-    volumes = blocks.assign(
-        onset=(blocks["onset"] / tr).round() * tr,
-        duration=(blocks["duration"] / tr).round() * tr,
-    )
-    return {
-        OWN_EVENTS: events.table,
-        "trials": blocks if has_trials else trials,
-        "seconds": events.table.assign(onset=events.table["onset"].round()),
-        "volumes": volumes,
-        "impulses": trials.assign(duration=0.0),
-        "onsets": blocks.assign(duration=0.0),
-    }
-
-
-def _join_blocks(events: Events) -> _Table:
-    """Return one row per block, with the blocks of the split-half analysis."""
-    rows = [
-        (onset, duration, block.condition)
-        for block in find_blocks(events)
-        for onset, duration in block.events
-    ]
-    return pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
-
-
-def _split_blocks(blocks: _Table) -> _Table:
-    """Return consecutive trials of about one second, with breaks of a tenth of their length."""
-    rows = []
-    for onset, duration, name in blocks.itertuples(index=False):
-        count = max(1, round(duration))
-        length = duration / count
-        rows += [(onset + length * index, 0.9 * length, name) for index in range(count)]
-    return pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])

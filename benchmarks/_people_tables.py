@@ -11,7 +11,7 @@ import numpy as np
 from _labels import label
 from _people_calibrations import CHANGES, make_calibration
 from _people_data import MIDDLE, NOISY, SMOOTHED, TESTED, TYPES, Tested, make_tested
-from _people_effects import store_effects
+from _people_effects import PLACE, store_effects
 from _people_runs import Kept, call, find_working_run, gains, value
 from _table import keep as keep_table
 
@@ -213,7 +213,7 @@ def smoothed(arguments: Sequence[str]) -> None:
 
 
 def effects(arguments: Sequence[str]) -> None:
-    """Store block effects of the runs of `contrasts`, with their own and with recoded events.
+    """Store block effects of the runs of `contrasts`.
 
     Smoothed runs are only stored if they are named. The working directories of the calls must
     exist.
@@ -224,7 +224,7 @@ def effects(arguments: Sequence[str]) -> None:
     for name in names:
         if len(arguments) > 2 and not {name, f"{name}:blind"} & set(arguments[2:]):
             continue
-        store_effects(find_working_run(out / name), out / name / "effects")
+        store_effects(find_working_run(out / name), out / name / PLACE)
 
 
 def harm(arguments: Sequence[str]) -> None:

@@ -7,28 +7,22 @@ the wrong sign.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
-from _labels import label
-from _posterior_maps import BELOW, FDR, Array, Stored, share
+from _posterior_maps import Array, Stored
 from scipy import ndimage
 
-from bids_sr.evaluation.reference_maps import make_known_effects
 from bids_sr.glm.activation_regions import fdr_region, sign_reliable_region
-from bids_sr.io.volume import Volume
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.sr.prior_maps.posterior import (
     _compute_square_root,
     effect_scale,
     wrong_sign_probability,
 )
-from bids_sr.sr.prior_maps.prior import Prior, covariance
+from bids_sr.sr.prior_maps.prior import Prior
 from bids_sr.sr.steps.error_samples import interpolate_to_shape
 
 REPEATS, NOISES = 4, 32
@@ -188,82 +182,3 @@ def stored_detail(prior: Prior, truth: Array, acquired: Array) -> Array:
     """Return the detail that zero filling misses."""
     slices = torch.from_numpy(np.moveaxis(acquired, 2, 0).astype(np.float32))
     return np.asarray(truth - np.moveaxis(prior.region.level.upsample(slices).numpy(), 0, 2))
-
-
-def exact_sd(prior: Prior, z: int) -> Array:
-    """Return the SD of the error of a slice from its covariance, diag(C - C D' (D C D' + s2)^-1 D
-    C)^1/2.
-    """
-    tile = prior.region
-    weight = prior.weight[:, z, *tile.highres_range]
-    with torch.inference_mode():
-        both = covariance(
-            weight,
-            prior.fwhm,
-            tile.down_matrices,
-            (torch.eye(weight.shape[1]), torch.eye(weight.shape[2])),
-        )
-        solved = torch.cholesky_solve(both.T, torch.from_numpy(prior.factor_covariance(z, tile)))
-        # K has a unit diagonal
-        left = weight.square().sum(0).flatten() - (both * solved.T).sum(1)
-    out = np.zeros(prior.region.level.highres_shape[:2], np.float32)
-    out[tile.highres_range] = left.clamp_min(0).sqrt().reshape(weight.shape[1:]).numpy()
-    return out
-
-
-def draws_against_exact(stored: Stored) -> dict[str, Any]:
-    """Compare the SD of the draws with the exact SD, in the brain."""
-    mask, sd = stored.mask(), np.sqrt(np.square(stored.draws[0]).mean(0))
-    exact = np.stack([exact_sd(stored.prior, z) for z in range(mask.shape[2])], axis=2)
-    sampled, expected = sd[mask & (exact > 0)], exact[mask & (exact > 0)]
-    return {
-        "correlation": float(np.corrcoef(sampled, expected)[0, 1]),
-        "ratio of mean squares": float(np.mean(sampled**2) / np.mean(expected**2)),
-        "scatter (SD of the logarithm)": float(np.std(np.log(sampled / expected))),
-    }
-
-
-def read_known(folder: Path, name: str) -> tuple[Array, Array]:
-    """Return the known effect of a condition in signal units, and its affine."""
-    path = next(folder.glob(f"*contrast-{name}_stat-effect_*.nii.gz"))
-    image = nib.load(path)  # type: ignore[attr-defined]
-    mean_signal = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())["MeanSignal"]
-    return image.get_fdata(dtype=np.float32) * np.float32(mean_signal / 100), image.affine
-
-
-def against_known(stored: Stored, folder: Path) -> dict[str, Any]:
-    """Compute coverage in the brain and in active voxels of the phantom, and voxels without
-    activity.
-    """
-    mask = stored.mask()
-    known_maps = {name: read_known(folder, name) for name in stored.events.conditions}
-    grid = Volume(mask, stored.image("space-boldref_res-hr_desc-brain_mask").affine)
-    truth = make_known_effects(known_maps, stored.contrasts, grid)["all"].effect
-    effect, variance, t, z, sd = (
-        stored.map("all", stat, "sbl") for stat in ("effect", "variance", "t", "z", "sd")
-    )
-    inside = (effect - truth) ** 2 < 1.96**2 * (variance + sd**2)
-    wrong = wrong_sign_probability(effect, variance + sd**2)
-    active = FDR.region(z, mask, mask)[0]
-    regions = {"fdr": active, "sign reliable": sign_reliable_region(t, wrong, active)}
-    none = truth < 0.01 * truth.max()
-    below = (row for row in stored.rows("activation") if row.statistic == BELOW)
-    return {
-        "coverage, brain": share(inside, mask),
-        "coverage, active": share(inside, mask & (truth > 0.1 * truth.max())),
-        "one level down": next((row.value for row in below if row.contrast == "all"), ""),
-        "explained beyond Nyquist, active": next(
-            row.value
-            for row in stored.rows("evaluation")
-            if label(row) == "truth_ev_beyond"
-            and (row.series, row.region, row.contrast, row.fwhm_mm) == ("sbl", "active", "all", 0)
-        ),
-    } | {
-        f"{name}, {term}": value
-        for name, region in regions.items()
-        for term, value in (
-            ("voxels", int(region.sum())),
-            ("expected wrong", share(wrong, region)),
-            ("not active", share(none, region)),
-        )
-    }

@@ -25,7 +25,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from _people_data import TESTED, TYPES, Tested
-from _people_effects import OWN_EVENTS, StoredEffects
+from _people_effects import PLACE, StoredEffects
 from _table import keep
 
 from bids_sr.evaluation.large_effects import (
@@ -51,7 +51,7 @@ class Images:
     """Images of one run on the high-resolution grid; effects in percent."""
 
     def __init__(self, folder: Path) -> None:
-        self.stored = StoredEffects(folder / "effects" / OWN_EVENTS)
+        self.stored = StoredEffects(folder / PLACE)
         series, measured = (
             Effects.load(self.stored.folder / f"{name}.npz") for name in ("sbl", "measured")
         )
@@ -161,7 +161,7 @@ def main(out: Path) -> None:
     runs = {
         run: Images(out / run.name)
         for run in (TYPES.get(f"{name}-types", run) for name, run in TESTED.items())
-        if (out / run.name / "effects" / OWN_EVENTS / "about.json").exists()
+        if (out / run.name / PLACE / "about.json").exists()
     }
     rows = [row for run, images in runs.items() for row in tabulate_percents(run.title, images)]
     keep("large_effects", "Voxels with a large acquired effect, by threshold", rows)

@@ -13,34 +13,36 @@ table; --again repeats the cases of other commits.
 """
 
 import argparse
+import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from _odd_cases import (
-    Outcomes,
-    add_options,
-    append,
-    count_results,
-    describe_outcomes,
-    is_done,
-    recorded,
-    show,
-)
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
 from _odd_inputs_kinds import KINDS, Depth
 from _odd_inputs_run import Outcome, kinds_of, run_case, warm_up
 from _table import commit, keep
 
 RESULTS = ("equal", "known effects", "refused", "accepted, with the notice", "accepted")
 DEPTHS: tuple[Depth, ...] = ("model", "end")
+Outcomes = dict[tuple[Depth, int], Outcome]
+"""Outcomes by depth and number of the case."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_options(parser)
+    parser.add_argument("folder", type=Path, help="scratch folder, with the results so far")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", default=[], help="kinds that a case begins with")
+    parser.add_argument("--case", type=int, help="run one case, print it and keep its folder")
+    parser.add_argument("--again", action="store_true", help="repeat cases of other commits")
+    parser.add_argument("--report", action="store_true", help="write the table of what was run")
     parser.add_argument("--model", type=int, default=300, help="cases through the model")
     parser.add_argument("--end", type=int, default=200, help="cases to the end")
     arguments = parser.parse_args()
@@ -93,14 +95,69 @@ def report(done: Outcomes, counts: dict[Depth, int], seed: int) -> int:
     return int(any(outcome.wrong for outcome in outcomes))
 
 
+def recorded(record: Path, seed: int) -> Outcomes:
+    """Read the cases of a seed that were run so far; the last line of a case counts."""
+    done = {}
+    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    for line in lines:
+        try:
+            fields = json.loads(line)
+        except ValueError:  # the line that was written when the call was killed
+            continue
+        if fields.pop("seed") == seed:
+            outcome = Outcome(**{**fields, "kinds": tuple(fields["kinds"])})
+            done[outcome.depth, outcome.number] = outcome
+    return done
+
+
+def append(record: Path, seed: int, outcome: Outcome) -> None:
+    """Append the outcome of a case to the record."""
+    with record.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"seed": seed, **json.loads(outcome.line())}) + "\n")
+
+
+def is_done(earlier: Outcome | None, version: str, arguments: argparse.Namespace) -> bool:
+    """Return whether a case need not be run again; `version` is the commit of the program."""
+    if earlier is None or arguments.case is not None:
+        return False
+    return not (arguments.again and earlier.commit != version)
+
+
+def show(outcome: Outcome, *, always: bool) -> None:
+    """Print the outcome of a case, if it is wrong or `always`."""
+    if outcome.wrong or always:
+        text = outcome.wrong or outcome.result
+        print(f"{outcome.depth} {outcome.number} {'+'.join(outcome.kinds)}: {text}", flush=True)
+
+
+def describe_outcomes(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return remarks on commits, processor time and wrong cases."""
+    versions = Counter(outcome.commit for outcome in outcomes)
+    return [
+        "Commits of the cases: "
+        + ", ".join(f"{count} at {name}" for name, count in versions.items())
+        + ".",
+        f"Processor time: {sum(outcome.seconds for outcome in outcomes) / 60:.0f} min.",
+        *(
+            f"- wrong, {outcome.depth} {outcome.number} ({' + '.join(outcome.kinds)}):"
+            f" {outcome.wrong}"
+            for outcome in outcomes
+            if outcome.wrong
+        ),
+    ]
+
+
 def _row(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return the counts of a kind; of all cases for any other name."""
     kind_outcomes = [outcome for outcome in outcomes if name in outcome.kinds or name not in KINDS]
+    right = Counter(outcome.result for outcome in kind_outcomes if not outcome.wrong)
     return {
         "kind": name,
         "model": sum(outcome.depth == "model" for outcome in kind_outcomes),
         "end": sum(outcome.depth == "end" for outcome in kind_outcomes),
-        **count_results(name, outcomes, KINDS, RESULTS),
+        "cases": len(kind_outcomes),
+        **{result: right[result] for result in RESULTS},
+        "wrong": sum(bool(outcome.wrong) for outcome in kind_outcomes),
         "known fault": KINDS[name].fault if name in KINDS else "",
     }
 

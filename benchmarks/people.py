@@ -12,7 +12,7 @@ python benchmarks/people.py contrasts DATA OUT [ONLY ...]
 python benchmarks/people.py baselines DATA OUT [ONLY ...]
     the baselines of the same calls
 python benchmarks/people.py effects DATA OUT [ONLY ...]
-    the same, with block effects for tested_changes.py
+    the same, with block effects for tested_detail.py and large_effects.py
 python benchmarks/people.py smoothed DATA OUT [ONLY ...]
     the same on runs that were smoothed before
 python benchmarks/people.py harm DATA OUT [ONLY ...]

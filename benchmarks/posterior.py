@@ -5,13 +5,6 @@ python benchmarks/posterior.py runs DATA OUT [ONLY ...]
     its measured series
 python benchmarks/posterior.py foreign DATA OUT
     effects that follow the prior of a run, and effects that do not
-python benchmarks/posterior.py draws DATA OUT
-    the standard deviation of 64 draws, compared with the exact standard deviation
-python benchmarks/posterior.py phantom OUT PHANTOM ...
-    data sets of `bids-sr-phantom demo` with the fluctuations of FINDINGS.md, compared with known
-    activation
-python benchmarks/posterior.py cost OUT BIDS_DIR ...
-    processor time and memory of the posterior, and of the whole program
 
 DATA is the folder of `people.py`, ONLY is RUN or RUN:KIND, such as B2 or B2:blind. The output of
 each call stays in OUT/RUN/blind or OUT/RUN/calibrated, its values in OUT/RUN/KIND.json; existing
@@ -34,8 +27,7 @@ from typing import Any
 import numpy as np
 from _people_calibrations import make_calibration
 from _people_data import TESTED, Tested, make_tested
-from _posterior_cost import cost
-from _posterior_foreign import REPEATS, against_known, draws_against_exact, foreign
+from _posterior_foreign import REPEATS, foreign
 from _posterior_maps import BELOW, CONTRASTS, FDR, Array, Halves, Stored, call, rounded, share
 from _table import keep
 from scipy import ndimage, special
@@ -293,37 +285,9 @@ def foreign_effects(arguments: Sequence[str]) -> None:
     )
 
 
-def draws(arguments: Sequence[str]) -> None:
-    """Compare 64 draws with the exact diagonal."""
-    rows = [{"run": t.title} | draws_against_exact(stored) for t, stored in _blind(arguments)]
-    keep(
-        "posterior_draws",
-        "Standard deviation of the error by 64 draws against the exact one",
-        [rounded(row) for row in rows],
-    )
-
-
-def phantom(arguments: Sequence[str]) -> None:
-    """Compare phantoms whose activity does not follow their fluctuations with known activation."""
-    out, rows = Path(arguments[0]), []
-    for low in map(Path, arguments[1:]):
-        stored = call(low, out / low.name, ("all",))
-        row: dict[str, Any] = {"phantom": low.name, "applied": stored.applied}
-        if stored.applied:
-            row |= against_known(stored, next(low.glob("derivatives/ground-truth/sub-*/func")))
-        rows.append(rounded(row))
-    keep("posterior_phantom", "Phantoms that fluctuate as people do, activity of its own", rows)
-
-
 def main() -> int:
     """Run one subcommand."""
-    commands = {
-        "runs": runs,
-        "foreign": foreign_effects,
-        "draws": draws,
-        "phantom": phantom,
-        "cost": cost,
-    }
+    commands = {"runs": runs, "foreign": foreign_effects}
     if len(sys.argv) < 4 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     commands[sys.argv[1]](sys.argv[2:])

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from _people_data import SMOOTHED, TESTED, TYPES, Tested
-from _people_effects import OWN_EVENTS, StoredEffects
+from _people_effects import PLACE, StoredEffects
 from _people_runs import Kept
 from _table import HERE, keep
 from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def tabulate(out: Path) -> list[Row]:
     ]:
         folder = out / tested.name
         effects, outputs = (
-            StoredEffects(folder / "effects" / OWN_EVENTS),
+            StoredEffects(folder / PLACE),
             Kept(folder / "kept" / "blind"),
         )
         if effects.done:  # the rule and the formulas of this version

@@ -9,8 +9,7 @@ from bids_sr.engine.memory import Need, Sizes, step_gb
 
 # GB per million voxels to train the network of the `tv` paper, which keeps about 2,200 feature
 # maps of whole volumes for the gradients. The value is 1.15 times the memory of a network of
-# dense layers, which was also measured for larger volumes (``benchmarks/results/tv_memory.md`` and
-# ``dense_memory.md``).
+# dense layers, which was also measured for larger volumes.
 _DENSE_TRAINING_GB = 16.5
 # GB per million voxels of an output grid, for point coordinates (float32), a volume and its
 # copies; see `bids_sr.spatial.output_grids`

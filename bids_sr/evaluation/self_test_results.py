@@ -22,9 +22,7 @@ from bids_sr.io.grids import mm_text
 SELF_TEST_SCORE = "tested_share"
 """Statistic of the self-test score in the table of the evaluation."""
 MAX_THERMAL_NOISE = 0.0105
-"""Largest thermal noise over mean signal in acquired runs
-(``benchmarks/results/gate.md``).
-"""
+"""Largest thermal noise over mean signal in acquired runs (``benchmarks/FINDINGS.md``)."""
 _MIN_SIZE_DIFFERENCE_MM = 1e-3
 
 

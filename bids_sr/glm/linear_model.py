@@ -6,7 +6,7 @@ samples are also whitened exactly. Differences to nilearn's `run_glm`:
 
 - Autocorrelation is pooled over voxels, and corrected for the bias that the design causes in
   residuals. With separate AR(1) coefficients per voxel, 27 per mille of voxels pass p < .001 in
-  runs of 60 volumes, and longer models are worse (`benchmarks/results/libraries_noise.md`).
+  runs of 60 volumes, and longer models are worse (`benchmarks/FINDINGS.md`).
 - The memory of the noise model is stated in seconds (`bids_sr.glm.lag_bands`).
 - Degrees of freedom are counted once, by rank. z is computed with fewer degrees of freedom if
   voxels that share a model differ in their noise (`bids_sr.glm.autoregression.effective_dof`).

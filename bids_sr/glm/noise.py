@@ -2,7 +2,7 @@
 
 An autocorrelation that is estimated from one voxel with 60 volumes has an error of .2. With such
 estimates, t passes p < .001 in many times as many voxels as nominal, and in more voxels if there
-are more lags (`benchmarks/results/libraries_noise.md`). The noise model is therefore estimated in
+are more lags (`benchmarks/FINDINGS.md`). The noise model is therefore estimated in
 these steps:
 
 1. The residuals of each voxel give the ratios r_l of lag products to power. A ratio is a mean over
@@ -31,7 +31,7 @@ At TR .1 to 3 s, in white noise with fluctuations of 2 to 10 s, variances are .9
 true value, and .8 to 1.2 per mille of voxels pass p < .001 (`benchmarks/results/null_noise.md`).
 In simulated AR(1) and white noise of 136 volumes, nilearn's AR(1) model estimates .56 of the true
 variance, and 12 per mille of voxels pass p < .001, instead of 1.0 and 1.0 per mille here; on the
-example its variances are .85 of these (`python benchmarks/libraries.py noise`).
+example its variances are .85 of these.
 """
 
 from collections.abc import Iterable, Sequence

@@ -30,8 +30,7 @@ def framewise_displacement(params: Array) -> Float:
 
     Framewise displacement is the sum of absolute changes of the motion parameters (T, 6; mm, rad).
     Rotations are converted to displacements on a sphere of 50 mm. Source: power2012. Equal to
-    nipype's ``FramewiseDisplacement`` (`benchmarks/confounds.py`), whose import would take .6 s in
-    the dry run.
+    nipype's ``FramewiseDisplacement``, whose import would take .6 s in the dry run.
     """
     change = np.abs(np.diff(np.asarray(params, dtype=np.float64), axis=0))
     change[:, 3:] *= HEAD_RADIUS_MM

@@ -21,8 +21,7 @@ Along an axis of fewer than `LEAST_SAMPLES` voxels motion is not estimated; the 
 the plane of the other axes.
 
 Over 24 known poses, the mean rms error is .010 mm here, .059 mm with BOLDRigid of ANTs in 18 times
-the processor time, and .025 mm with an antsRegistration tuned for accuracy in 130 times
-(`python benchmarks/libraries.py head_motion`).
+the processor time, and .025 mm with an antsRegistration tuned for accuracy in 130 times.
 """
 
 import logging

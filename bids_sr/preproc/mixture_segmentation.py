@@ -8,7 +8,7 @@ confounds and reports, not for volumetry.
 
 On two simulated heads, mean Dice coefficients of gray and white matter are .922 and .912; given
 the same priors, Atropos reaches .913 and .896 in 40 times the processor time, or .922 and .917
-with more weight of the priors in 67 times (`python benchmarks/libraries.py tissues`).
+with more weight of the priors in 67 times.
 """
 
 import numpy as np

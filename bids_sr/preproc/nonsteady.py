@@ -2,8 +2,8 @@
 
 nipype's ``NonSteadyStateDetector`` is not used, because it counts volumes that are in the steady
 state: all 10 volumes before a head movement that changes the mean signal by 1 %, or 5 volumes of
-rest before a task that changes it by .5 % (`benchmarks/results/nonsteady.md`). One very bright
-voxel hides a transient of three volumes from it.
+rest before a task that changes it by .5 %. One very bright voxel hides a transient of
+three volumes from it.
 """
 
 import math

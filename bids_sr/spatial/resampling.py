@@ -7,7 +7,7 @@ series there. Masks exclude voxels outside the acquired field of view.
 The cubic spline (`spline_kernels`), linear interpolation (`linear_kernels`) and smoothing
 (`smoothing_kernels`) are compiled; less common orders use scipy. The cubic spline gives the values
 of `scipy.ndimage.affine_transform` within 4e-6 SD, in a tenth of the processor time on a turned
-grid and a seventeenth on a parallel grid (`python benchmarks/libraries.py resampling`).
+grid and a seventeenth on a parallel grid.
 """
 
 from collections.abc import Callable, Iterator, Sequence

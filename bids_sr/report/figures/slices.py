@@ -10,7 +10,7 @@ valid for all grids, including oblique grids.
 
 In `plot_epi` of nilearn, which resamples oblique slices, 40 % of the pixels have a value of the
 image, instead of all here; the mosaic of nireports places overlays by voxel index, and its page
-loads three files from other hosts (`python benchmarks/libraries.py figures`).
+loads three files from other hosts.
 """
 
 from collections.abc import Mapping, Sequence

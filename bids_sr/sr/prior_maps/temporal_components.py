@@ -31,13 +31,12 @@ MIN_VOLUMES = 8
 _NOISE_RATIO = 1.2
 _MIN_COMPONENTS = 12
 # Hz, highest frequency of components. Task effects and most fluctuations other than thermal noise
-# are slow (``benchmarks/results/slow_fluctuations.md``).
+# are slow (`benchmarks/FINDINGS.md`).
 _MAX_HZ = 0.1
 # largest number of segments in a half, and number of components per segment
 _MAX_SEGMENTS, _SEGMENT_COMPONENTS = 4, 8
 # Number of volumes per nuisance component. If all twelve components of head motion are removed
-# from a half of 15 volumes, two components remain, which are not shared between halves
-# (``benchmarks/results/short_runs.md``).
+# from a half of 15 volumes, two components remain, which are not shared between halves.
 _VOLUMES_PER_NUISANCE = 6
 # number of volumes per regressor of the task
 _VOLUMES_PER_TASK = 3

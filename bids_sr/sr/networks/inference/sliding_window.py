@@ -6,7 +6,7 @@ padding and can be excluded (`margin`), except at the image border. The blending
 
 With its own weights, MONAI's `sliding_window_inference` errs by up to 1.6 SD of the output at
 seams; given our margins as `roi_weight_map`, it is as exact and as fast as this module, but it
-would be a dependency for this module alone (`python benchmarks/libraries.py sliding_window`).
+would be a dependency for this module alone.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,4 @@
-"""Spoiled inputs are refused by name, neither waited for nor read endlessly.
-
-`benchmarks/tests/test_spoiled_inputs.py` damages data sets at random.
-"""
+"""Spoiled inputs are refused by name, neither waited for nor read endlessly."""
 
 import gzip
 import os
