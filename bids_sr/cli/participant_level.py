@@ -191,7 +191,6 @@ def _execute_steps(
 
     run, resources = settings.run, settings.resources
     configure_nipype(
-        crash_dir=settings.log_dir,
         stop_on_first_crash=run.stop_on_first_crash,
         verbose=run.verbose > 0,
     )

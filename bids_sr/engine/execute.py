@@ -41,7 +41,7 @@ class RunOutcome:
     reported_runs: frozenset[str] = frozenset()
 
 
-def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: bool) -> None:
+def configure_nipype(*, stop_on_first_crash: bool, verbose: bool) -> None:
     """Configure nipype for the whole run, without any network access."""
     os.environ["NIPYPE_NO_ET"] = "1"
     from nipype import config, logging as nipype_logging
@@ -49,7 +49,6 @@ def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: boo
     config.update_config(
         {
             "execution": {
-                "crashdump_dir": str(crash_dir),
                 "crashfile_format": "txt",
                 "poll_sleep_duration": "0.2",
                 "stop_on_first_crash": str(stop_on_first_crash).lower(),
@@ -100,6 +99,8 @@ def execute(
             " steps are run again",
             n_damaged,
         )
+    # not in the configuration of nipype, which interprets percent signs
+    workflow.config["execution"]["crashdump_dir"] = str(crash_dir)
     nipype_plugin: PluginBase
     if jobs is not None:  # only the module of the used plugin is imported
         from bids_sr.engine.slurm.plugin import ResilientSLURM

@@ -29,7 +29,6 @@ import numpy as np
 from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.glm.activation_regions import nonempty_dice
 from bids_sr.glm.contrasts import Contrasts, single_conditions
-from bids_sr.glm.design import scale_weights
 from bids_sr.glm.map_summary import correlate_in_mask
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray, Real
 from bids_sr.io.frozen import frozen
@@ -183,9 +182,8 @@ def _combine_effects(
     conditions = [condition for condition, weight in weights.items() if weight]
     if not effects_of_conditions.keys() >= set(conditions):
         return None
-    scaled_weights = scale_weights(weights)
     terms = [
-        np.float32(scaled_weights[condition]) * effects_of_conditions[condition]
+        np.float32(weights[condition]) * effects_of_conditions[condition]
         for condition in conditions
     ]
     return np.sum(terms, axis=0)

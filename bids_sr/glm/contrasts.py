@@ -69,7 +69,7 @@ class ContrastOverRuns:
 
 
 ComparableWeights = tuple[tuple[str, float], ...]
-"""Trial types with weights, scaled so that the positive or the negative weights sum to one."""
+"""Trial types with their weights, rounded and sorted by name."""
 
 ALL = "all"
 """Name of the contrast of the mean of all trial types."""
@@ -468,6 +468,15 @@ def weigh_terms(terms: Iterable[Term], averaged_types: Sequence[str]) -> Contras
     return weights
 
 
+def find_written_name(text: str, trial_types: Sequence[str]) -> str:
+    """Return the name that the user wrote before a contrast, such as ``name=a-b``; "" if none.
+
+    A trial type may contain an equals sign.
+    """
+    expression = text.strip()
+    return "" if expression in trial_types else _split_name(expression, trial_types)[0]
+
+
 def _split_name(expression: str, trial_types: Sequence[str]) -> tuple[str, str]:
     """Return the requested name of a contrast, "" if it has none, and the text without it."""
     name_match = _NAME_PATTERN.match(expression)
@@ -685,11 +694,11 @@ def single_conditions(contrasts: Contrasts) -> list[str]:
 def comparable(weights: Mapping[str, float]) -> ComparableWeights:
     """Return weights in a form that is equal for contrasts with equal effects.
 
-    >>> comparable({"thumb": 1.0, "little": 1.0}) == comparable({"little": 0.5, "thumb": 0.5})
+    >>> comparable({"thumb": 1.0, "rest": 0.0}) == comparable({"thumb": 1.0})
     True
     """
-    larger_sum = sum_larger_side(weights) or 1.0
-    return tuple(sorted((name, round(weight / larger_sum, 6)) for name, weight in weights.items()))
+    rounded = ((name, round(weight, 6)) for name, weight in weights.items())
+    return tuple(sorted((name, weight) for name, weight in rounded if weight))
 
 
 def sum_larger_side(weights: Mapping[str, float]) -> float:

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bids_sr.glm.contrasts import sum_larger_side
 from bids_sr.glm.hemodynamic_response import IMPULSE_S, HemodynamicResponse
 from bids_sr.glm.regressors import DesignError, Regressors, Seeds, TooManyColumns
 from bids_sr.io.arrays import Float, MaskArray
@@ -310,16 +309,22 @@ def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> 
     Returns
     -------
     Float
-        Scaled weights; 0 for columns that are not conditions.
+        Weights; 0 for columns that are not conditions.
 
     Raises
     ------
     DesignError
-        If a condition has no event inside the run, or if the contrast is not estimable, that is,
-        not a combination of the design's rows.
+        If all weights are 0, if a condition has no event inside the run, or if the contrast is not
+        estimable, that is, not a combination of the design's rows.
     """
+    if not any(weights.values()):
+        raise DesignError(
+            f"all weights of the contrast {name} are zero; expected at least one nonzero weight"
+        )
     vector = np.zeros(len(design.columns))
-    for condition, weight in scale_weights(weights).items():
+    for condition, weight in weights.items():
+        if not weight:
+            continue
         if condition not in design.conditions:
             raise DesignError(
                 f"the contrast {name} cannot be estimated, because the condition {condition!r} "
@@ -335,21 +340,3 @@ def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> 
                 "collinear with other columns of the design matrix"
             )
     return vector
-
-
-def scale_weights(weights: Mapping[str, float]) -> dict[str, float]:
-    """Return weights divided by the larger of the positive and the negative sum of weights.
-
-    t, z and CC do not change. The effect becomes a mean over conditions (``all``) or a difference
-    of two means, in the unit of one sustained block. Weights of 0 are omitted.
-
-    >>> scale_weights({"thumb": 1.0, "little": -2.0})
-    {'thumb': 0.5, 'little': -1.0}
-    """
-    larger_sum = sum_larger_side(weights)
-    if not larger_sum > 0:
-        raise DesignError(
-            f"all weights of the contrast are zero ({dict(weights)}); expected at least one "
-            "nonzero weight"
-        )
-    return {name: weight / larger_sum for name, weight in weights.items() if weight != 0}

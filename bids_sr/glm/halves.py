@@ -13,6 +13,7 @@ remaining conditions is, under a name that states the missing conditions, such a
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 
 import numpy as np
 
@@ -24,7 +25,6 @@ from bids_sr.glm.contrasts import (
     make_unique_label,
     name_without_types,
 )
-from bids_sr.glm.design import scale_weights
 from bids_sr.io.arrays import Float
 from bids_sr.io.frozen import frozen
 
@@ -77,7 +77,7 @@ def split_contrasts(blocks: Sequence[TaskBlock], contrasts: Contrasts) -> dict[s
     remaining conditions, unless this is one of the other contrasts. They are omitted if no
     condition remains on one side. Whether a contrast is estimable is not checked.
     """
-    known_weights = {comparable(scale_weights(weights)) for weights in contrasts.values()}
+    known_weights = {comparable(weights) for weights in contrasts.values()}
     split: dict[str, SplitContrast] = {}
     for name, weights in contrasts.items():
         missing = missing_conditions(blocks, weights)
@@ -95,13 +95,12 @@ def split_contrasts(blocks: Sequence[TaskBlock], contrasts: Contrasts) -> dict[s
 def select_split_conditions(blocks: Sequence[TaskBlock], weights: Mapping[str, float]) -> Contrast:
     """Return the weights of the conditions of a contrast that have blocks in both halves.
 
-    Weights on each side of the contrast are increased so that their sum is that of all conditions,
-    scaled as in `scale_weights`. {} is returned if no condition remains on one side.
+    Weights on each side of the contrast are increased so that their sum is that of all conditions.
+    {} is returned if no condition remains on one side.
     """
-    scaled = scale_weights(weights)
     missing = missing_conditions(blocks, weights)
-    remaining = {name: weight for name, weight in scaled.items() if name not in missing}
-    full_sums, remaining_sums = _sum_by_sign(scaled), _sum_by_sign(remaining)
+    remaining = {name: weight for name, weight in weights.items() if name not in missing}
+    full_sums, remaining_sums = _sum_by_sign(weights), _sum_by_sign(remaining)
     if any(full_sums[sign] != 0 and remaining_sums[sign] == 0 for sign in full_sums):
         return {}
     return {
@@ -141,7 +140,7 @@ def balance_splits(
     if whole is None:
         return None
     shorter = []
-    for condition in scale_weights(weights):
+    for condition in compress(weights, weights.values()):
         without_block = [
             average_splits(
                 [*blocks[:index], replace(block, used=False), *blocks[index + 1 :]],
@@ -173,13 +172,14 @@ def average_splits(
     >>> average_splits(blocks, {"a": 1.0}).between.tolist()
     [[0.0, 0.5], [0.5, 0.0]]
     """
-    scaled = scale_weights(weights)
     mean_weights = run_weights(blocks, weights, leak)
     if mean_weights is None:
         return None
     between = mean_weights[:, None] * mean_weights
     within = between.copy()
-    for condition, weight in scaled.items():
+    for condition, weight in weights.items():
+        if not weight:
+            continue
         indices = [
             index
             for index, block in enumerate(blocks)
@@ -214,7 +214,7 @@ def half_weights(
     """Return the block weights in the effect of each half, (2, B); None if there are no halves.
 
     The effect of a half is the mean over a condition's blocks in this half, followed by the
-    contrast of conditions, scaled as in `scale_weights`. A contrast cannot be split if one of its
+    contrast of conditions. A contrast cannot be split if one of its
     conditions has no used block in one of the halves, or if it is not estimable according to
     `leak` (see `BlockDesign`).
     """
@@ -230,8 +230,8 @@ def run_weights(
     """Return the block weights in the effect of a whole run, (B,).
 
     The effect is the mean over all used blocks of each condition, followed by the contrast of
-    conditions, scaled as in `scale_weights`. None is returned if a condition has no used block, or
-    if the contrast is not estimable according to `leak` (see `BlockDesign`).
+    conditions. None is returned if a condition has no used block, or if the contrast is not
+    estimable according to `leak` (see `BlockDesign`).
     """
     block_weights = _weigh_blocks(blocks, weights, [0, 1])
     return None if block_weights is None else _check_estimable(block_weights, leak)
@@ -244,16 +244,16 @@ def _weigh_blocks(
 
     None is returned if a condition has no such block.
     """
-    scaled = scale_weights(weights)
+    conditions = {condition for condition, weight in weights.items() if weight}
     selected = [block.used and block.half in halves for block in blocks]
     counts = Counter(
         block.condition for block, is_in in zip(blocks, selected, strict=True) if is_in
     )
-    if not counts.keys() >= scaled.keys():
+    if not counts.keys() >= conditions:
         return None
     return np.array(
         [
-            scaled.get(block.condition, 0.0) / counts[block.condition] if is_in else 0.0
+            weights.get(block.condition, 0.0) / counts[block.condition] if is_in else 0.0
             for block, is_in in zip(blocks, selected, strict=True)
         ]
     )

@@ -5,67 +5,69 @@ run without any error trials.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 import pandas as pd
 
 from bids_sr.glm.contrasts import ComparableWeights, comparable
 
 
-def unequal_contrasts(tables: pd.DataFrame) -> dict[str, frozenset[str]]:
-    """Return the contrasts of each run whose weights differ from the weights in most participants.
+def unequal_contrasts(tables: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Return why contrasts of a run are excluded, by run name and contrast.
+
+    The weights that most participants have are kept. Among equally frequent weights, these are
+    the weights of more trial types, and then of the first participant.
 
     `tables` has one row per metrics table, with the columns participant, task, variant, name (of
-    the run) and weights (trial-type weights by contrast; empty if they are not recorded). The
-    result has the contrasts by run name; runs without such contrasts are absent.
+    the run) and weights (trial-type weights by contrast; empty if they are not recorded). Runs
+    without such contrasts are absent from the result.
     """
-    unequal: dict[str, set[str]] = defaultdict(set)
+    reasons: dict[str, dict[str, str]] = defaultdict(dict)
     for _, task_tables in tables.groupby(["task", "variant"], sort=False):
-        for run, contrast in _list_unequal_contrasts(task_tables):
-            unequal[run].add(contrast)
-    return {run: frozenset(contrasts) for run, contrasts in unequal.items()}
+        for run, contrast, reason in _explain_unequal(task_tables):
+            reasons[run][contrast] = reason
+    return dict(reasons)
 
 
-def _list_unequal_contrasts(task_tables: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the contrasts of one task with unusual weights, as pairs of run name and contrast."""
-    participants: dict[str, dict[ComparableWeights, set[str]]] = {}
+def _explain_unequal(task_tables: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
+    """Yield run name, contrast and reason of the contrasts of one task with unusual weights."""
+    participants: dict[str, dict[ComparableWeights, set[str]]] = defaultdict(
+        lambda: defaultdict(set)
+    )
     run_weights: dict[tuple[str, str], ComparableWeights] = {}
     for row in task_tables.itertuples():
         for contrast, trial_type_weights in row.weights.items():
-            weights = comparable(trial_type_weights)
-            run_weights[row.name, contrast] = weights
-            by_weights = participants.setdefault(contrast, defaultdict(set))
-            by_weights[weights].add(row.participant)
-    # of most participants; ties are resolved by the number of trial types, then by their names
-    usual_weights = {
-        contrast: max(
-            (len(labels), len(weights), weights) for weights, labels in by_weights.items()
-        )[2]
-        for contrast, by_weights in participants.items()
-    }
-    return [
-        (run, contrast)
-        for (run, contrast), weights in run_weights.items()
-        if weights != usual_weights[contrast]
-    ]
+            weights = run_weights[row.name, contrast] = comparable(trial_type_weights)
+            participants[contrast][weights].add(row.participant)
+    for (run, contrast), weights in run_weights.items():
+        by_weights = participants[contrast]
+        usual = min(by_weights, key=lambda w: (-len(by_weights[w]), -len(w), min(by_weights[w])))
+        if weights != usual:
+            weights_text = ", ".join(f"{weight:g} {name}" for name, weight in usual)
+            yield (
+                run,
+                contrast,
+                f"other weights of the trial types were kept ({weights_text};"
+                f" {len(by_weights[usual])} of {len(set().union(*by_weights.values()))}"
+                " participants have them)",
+            )
 
 
 def unequal_lines(tables: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the participant and a sentence for each run with excluded contrasts.
+    """Return the participant and a sentence for each run and reason of excluded contrasts.
 
-    `tables` is as in `unequal_contrasts`, with the additional column unequal (contrasts).
+    `tables` is as in `unequal_contrasts`, with the additional column unequal (reasons by
+    contrast).
     """
-    runs = tables.drop_duplicates("name")
     lines = []
-    for row in runs[runs["unequal"].map(bool)].itertuples():
-        names = sorted(row.unequal)
-        subject = (
-            f"contrast {names[0]} was" if len(names) == 1 else f"contrasts {', '.join(names)} were"
-        )
-        lines.append(
-            (
-                row.participant,
-                f"{row.name}: the {subject} excluded from the group analysis, because the weights "
-                "of the trial types differ from the weights in most participants",
+    for row in tables.drop_duplicates("name").itertuples():
+        for reason in dict.fromkeys(row.unequal.values()):
+            names = sorted(name for name, other in row.unequal.items() if other == reason)
+            subject = (
+                f"contrast {names[0]} was"
+                if len(names) == 1
+                else f"contrasts {', '.join(names)} were"
             )
-        )
+            text = f"{row.name}: the {subject} excluded from the group analysis, because {reason}"
+            lines.append((row.participant, text))
     return lines

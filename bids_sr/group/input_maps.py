@@ -558,13 +558,14 @@ def _select_maps_of_all_sessions(
 
 
 def exclude_contrasts(
-    output_dir: Path, collected: DerivativeMaps, unequal: Mapping[str, Collection[str]]
+    output_dir: Path, collected: DerivativeMaps, unequal: Mapping[str, Mapping[str, str]]
 ) -> DerivativeMaps:
-    """Exclude contrasts whose weights differ from the weights in most participants.
+    """Exclude contrasts whose weights differ from the weights that are kept.
 
     A contrast is removed from a combined map if a run with other weights is among the sources of
     the map, or if the sidecar does not list sources. The remaining runs are then combined again.
-    `unequal` has contrasts by run name, from `bids_sr.group.equal_contrasts.unequal_contrasts`.
+    `unequal` has reasons by run name and contrast, see
+    `bids_sr.group.equal_contrasts.unequal_contrasts`.
     """
     combined = []
     for maps in collected.combined:
@@ -589,7 +590,7 @@ def _belongs_to(run: Mapping[str, str], combined: Mapping[str, str]) -> bool:
 
 
 def _is_computed_from_unequal_run(
-    output_dir: Path, maps: RunMaps, contrast: str, unequal: Mapping[str, Collection[str]]
+    output_dir: Path, maps: RunMaps, contrast: str, unequal: Mapping[str, Mapping[str, str]]
 ) -> bool:
     """Return whether a run with other weights of a contrast is among the sources of a map."""
     key = next((key for key in maps.maps[""] if (key[0], key[3]) == (contrast, "effect")), None)

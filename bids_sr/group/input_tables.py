@@ -31,8 +31,8 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
     messages (name), by the common start of its file names (stem), and by its entities for
     comparison with runs of the dataset (scan). Other columns are path, table, version and hash of
     the settings (digest; "" if not recorded), whether seeds replaced events (at_rest), trial-type
-    weights by contrast (weights), and the contrasts that are excluded because their weights differ
-    from the weights in most participants (unequal). Raises `InputError` if a sidecar cannot be
+    weights by contrast (weights), and the reasons of contrasts that are excluded because other
+    participants have other weights (unequal). Raises `InputError` if a sidecar cannot be
     read.
     """
     rows = list(_read_rows(output_dir, is_selected))
@@ -97,12 +97,12 @@ def read_table_sidecar(table: Path) -> dict[str, object]:
 
 
 def exclude_unequal(tables: pd.DataFrame) -> pd.DataFrame:
-    """Return the tables with the contrasts whose weights differ from most participants' weights.
+    """Return the tables with the reasons of contrasts that are excluded because of their weights.
 
     They are in the column unequal of `find_tables`.
     """
     unequal = unequal_contrasts(tables)
-    return tables.assign(unequal=[unequal.get(name, frozenset()) for name in tables["name"]])
+    return tables.assign(unequal=[unequal.get(name, {}) for name in tables["name"]])
 
 
 def mixed_settings_lines(tables: pd.DataFrame) -> list[str]:

@@ -113,7 +113,7 @@ class GroupMembers:
     `labels` are all participants (``sub-…``) that belong to the group, and those that were left
     out. `outsiders` are participants whose results do not belong to the data set.
     `component_names` are the names of the maps of independent components of runs at rest.
-    `unequal` are contrasts with other weights than in most participants, by name of the run.
+    `unequal` are reasons of contrasts with other weights, by name of the run and contrast.
     `weights` are the weights of the trial types by task and contrast. `uncombined` is the reason
     by participant and task for runs that are not combined.
     """
@@ -123,7 +123,7 @@ class GroupMembers:
     with_tables: Collection[str]
     runs_at_rest: Collection[str]
     component_names: Sequence[str]
-    unequal: Mapping[str, Collection[str]]
+    unequal: Mapping[str, Mapping[str, str]]
     weights: Mapping[tuple[Task, str], Mapping[str, float]]
     uncombined: Mapping[tuple[str, Task], str]
 
@@ -415,9 +415,9 @@ def _explain_exclusion(context: _TaskContext, key: MapKey, label: str) -> Exclus
         reason = members.uncombined[label, context.task]
         return Exclusion(reason=reason, is_listed=True)
     contrast, series, fwhm_mm, _ = key
-    if any(contrast in members.unequal.get(maps.name, ()) for maps in stored):
-        reason = "the weights of the trial types differ from the weights in most participants"
-        return Exclusion(reason=reason, is_listed=True)
+    for maps in stored:
+        if reason := members.unequal.get(maps.name, {}).get(contrast):
+            return Exclusion(reason=reason, is_listed=True)
     effects = [maps for maps in context.effects if maps.participant == label]
     unavailable = [
         reason for maps in effects if (reason := maps.explain_unavailable(context.space))

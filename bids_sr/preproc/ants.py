@@ -8,7 +8,8 @@ the *moving* image, as in `bids_sr.spatial.transforms`.
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -135,6 +136,9 @@ def register(
     mask_image = None if ants_mask is None else ants_mask.clone("unsigned char")
     mask_name = "NA" if mask_image is None else image_name(mask_image)
     with tempfile.TemporaryDirectory(prefix="start") as folder:
+        # ANTs reads commas and brackets in paths as syntax
+        output = Path(folder) / "output"
+        output.symlink_to(Path(prefix).absolute().parent)
         start_file = Path(folder) / "start.txt"
         write_itk(start_file, np.eye(4) if start is None else round_values(start))
         arguments = ["-d", "3", "-r", str(start_file), "-u", "0", "-z", str(int(not deformable))]
@@ -145,7 +149,7 @@ def register(
             "-a",
             str(int(deformable)),
             "-o",
-            f"[{prefix}]",
+            f"[{output}/{Path(prefix).name}]",
             "--random-seed",
             str(_make_ants_seed(seed)),
         ]
@@ -247,15 +251,26 @@ def apply(
         Resampled values (3D, float32), 0 outside the image.
     """
     ants = load_ants(seed)
-    resampled = ants.apply_transforms(
-        fixed=to_ants(reference, seed),
-        moving=to_ants(image, seed),
-        transformlist=[str(path) for path in reversed(transforms)],
-        whichtoinvert=[False] * len(transforms),
-        interpolator=interpolator,
-        defaultvalue=0.0,
-    )
+    with _link_files(transforms) as links:
+        resampled = ants.apply_transforms(
+            fixed=to_ants(reference, seed),
+            moving=to_ants(image, seed),
+            transformlist=links[::-1],
+            whichtoinvert=[False] * len(transforms),
+            interpolator=interpolator,
+            defaultvalue=0.0,
+        )
     return np.asarray(resampled.numpy(), dtype=np.float32)
+
+
+@contextmanager
+def _link_files(paths: Sequence[Path]) -> Iterator[list[str]]:
+    """Link files from a temporary folder, because ANTs reads commas and brackets as syntax."""
+    with tempfile.TemporaryDirectory(prefix="transforms") as folder:
+        links = [Path(folder) / f"{number}{path.suffix}" for number, path in enumerate(paths)]
+        for link, path in zip(links, paths, strict=True):
+            link.symlink_to(path.absolute())
+        yield list(map(str, links))
 
 
 def to_ants(image: Volume, seed: int) -> "ANTsImage":
@@ -311,12 +326,10 @@ def apply_to_points(
             raise InvalidInput(f"expected a transform in 3D, found one in {dimension}D", file=path)
     ras_lps_signs = np.diag(LPS)[:3]
     table = pd.DataFrame(np.asarray(points, dtype=float) * ras_lps_signs, columns=["x", "y", "z"])
-    mapped_table = ants.apply_transforms_to_points(
-        3,
-        table,
-        [str(path) for path in reversed(transforms)],
-        whichtoinvert=[False] * len(transforms),
-    )
+    with _link_files(transforms) as links:
+        mapped_table = ants.apply_transforms_to_points(
+            3, table, links[::-1], whichtoinvert=[False] * len(transforms)
+        )
     return mapped_table[["x", "y", "z"]].to_numpy(dtype=float) * ras_lps_signs
 
 

@@ -16,7 +16,7 @@ from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_
 from bids_sr.glm.activation_regions import Threshold, parse_thresholds
 from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import Design, scale_weights
+from bids_sr.glm.design import Design
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
 from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.series_quality import QualitySums, quality_metrics
@@ -231,11 +231,10 @@ def _iterate_maps(
         model_text = map_sidecars.model_text(
             stat, fit.design, settings, noise_memory_s=fit.noise_memory_s
         )
-        weights = scale_weights(contrasts[contrast])
         yield (
             statmap,
             {"contrast": contrast, "stat": stat, "desc": "", "suffix": "statmap"},
-            map_sidecars.map_sidecar(stat, weights, model_text, mean_signal),
+            map_sidecars.map_sidecar(stat, contrasts[contrast], model_text, mean_signal),
         )
 
 

@@ -68,8 +68,7 @@ class CombinedEstimate:
     """Combined effect of several runs.
 
     All maps are 0 in voxels without an estimate in every run; `mask` contains the other voxels.
-    `effect` is the weighted mean or difference of the effects, and `variance` its variance due to
-    noise, without the reconstruction error. `place_variance` is its variance due to the error of
+    `effect` is the weighted sum of the effects, and `variance` its variance due to noise, without the reconstruction error. `place_variance` is its variance due to the error of
     the registration. `sd` is the standard deviation of the reconstruction error of the
     combined effect; None if the error is unknown in any run. `dof` is the sum of the runs' degrees
     of freedom, as in nilearn. `t` is the effect over the square root of the variance, which in a
@@ -79,7 +78,7 @@ class CombinedEstimate:
     runs of the participant. It is estimated from the spread of the effects between runs, with one
     degree of freedom fewer than the number of runs, and contains noise and the part of the
     reconstruction error that differs between runs. It is None for fewer than three runs, and
-    for differences. `shared_sd` is the part of `sd` that repeats in all runs and is not contained
+    unless the weights sum to 1 and none is negative. `shared_sd` is the part of `sd` that repeats in all runs and is not contained
     in `between_variance`; None if `sd` is None.
     """
 
@@ -199,23 +198,23 @@ def combine_estimates(
 ) -> CombinedEstimate:
     """Combine runs of one participant as fixed effects.
 
-    Maps of the runs, at least one, are on one grid. `weights` are divided by their sum, unless one
-    is negative. Runs with a weight of 0 are left out. If it is None, all have one weight. `shared`
+    Maps of the runs, at least one, are on one grid. `weights` are the weights of the effects in
+    their sum, and None is the mean. Runs with a weight of 0 are left out. `shared`
     is the correlation of the reconstruction error between runs, from 0 to 1 (see
     `correlate_error`), `opposite` the correlation between runs whose weights have opposite signs
     (see `correlate_opposite`), and `widening` a factor of the standard deviation of the
     reconstruction error (see `widen_error`).
     """
     if weights is None:
-        weights = [1.0] * len(runs)
+        weights = [1 / len(runs)] * len(runs)
     # runs without weight contribute nothing, in particular no degrees of freedom
-    runs, weights = list(compress(runs, weights)), [weight for weight in weights if weight]
+    runs, shares = list(compress(runs, weights)), np.array([*filter(None, weights)])
     mask = _common_mask(runs)
-    shares = _normalize_weights(weights)
     effect = _sum_weighted([run.effect for run in runs], shares, mask, power=1)
     variance = _sum_weighted([run.variance for run in runs], shares, mask, power=2)
     dof = float(sum(run.dof for run in runs))
     is_difference = bool((shares < 0).any())
+    is_mean = not is_difference and np.isclose(shares.sum(), 1)
     places = [
         0 * run.variance if run.place_sd is None else np.square(run.place_sd) for run in runs
     ]
@@ -234,7 +233,7 @@ def combine_estimates(
         shared_sd = np.sqrt(np.maximum(shared_variance, 0))
         sd = np.sqrt(np.maximum(independent_variance + shared_variance, 0))
     between_variance = None
-    if len(runs) >= LEAST_RUNS_OF_SPREAD and not is_difference:
+    if len(runs) >= LEAST_RUNS_OF_SPREAD and is_mean:
         between_variance = _estimate_between_variance(runs, shares, effect, mask)
     total = variance
     if is_difference:
@@ -258,12 +257,6 @@ def combine_estimates(
 def _common_mask(runs: Sequence[RunEstimate]) -> MaskArray:
     """Return the voxels with an estimate in every run."""
     return np.logical_and.reduce([run.variance > 0 for run in runs])
-
-
-def _normalize_weights(weights: Sequence[float]) -> Float:
-    """Return weights that sum to 1 over runs, unless one is negative, as in a difference."""
-    shares = np.asarray(weights, dtype=float)
-    return shares if (shares < 0).any() else shares / shares.sum()
 
 
 def _sum_weighted(maps: Sequence[Array], shares: Float, mask: MaskArray, *, power: int) -> Float:

@@ -155,7 +155,7 @@ def format_terms(terms: Sequence[RunTerm]) -> str:
     """
     formula = " ".join(
         ("- " if term.weight < 0 else "+ ")
-        + f"{abs(term.weight):.3g}*{term.contrast} in {' and '.join(term.runs)}".removeprefix("1*")
+        + f"{abs(term.weight):g}*{term.contrast} in {' and '.join(term.runs)}".removeprefix("1*")
         for term in terms
     )
     return formula.removeprefix("+ ")

@@ -1,16 +1,19 @@
 """Contrasts of all runs, from options and events."""
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.glm.contrasts import (
     DEFAULTS,
+    ComparableWeights,
     Contrast,
     ContrastOverRuns,
     Term,
     comparable,
+    find_written_name,
     is_possible,
     label_types,
     make_unique_label,
@@ -53,8 +56,8 @@ def resolve_run_contrasts(
     one of its trial types it is omitted, with a note. The terms of a contrast over runs are
     contrasts of their runs, which are added if they were not requested.
 
-    Names of requested contrasts are distinct without case among all requests, whatever types a run
-    has, so that a name has the same meaning in all runs of a task.
+    A name has one meaning in all runs of all participants: names of different contrasts are
+    distinct without case.
 
     `types` and `labels` of trial types are by BOLD file. `requested` are contrasts as written by
     the user, or name and weights from ``--model``; if empty, default contrasts are used, and
@@ -65,47 +68,26 @@ def resolve_run_contrasts(
     all_labels = label_types(all_types) | {
         name: label for run_labels in labels.values() for name, label in run_labels.items()
     }
-    over_runs: dict[str, ContrastOverRuns] = {}
-    own_requests: list[_Request] = []
-    with_defaults = not requested
-    for request in requested:
-        if request == DEFAULTS and DEFAULTS not in all_types:
-            with_defaults = True
-        elif isinstance(request, str) and (
-            parsed := parse_over_runs(request, all_types, all_labels)
-        ):
-            over_runs[make_unique_label(parsed.name, over_runs)] = parsed
-        else:
-            own_requests.append(request)
-    possible_requests = _select_possible(types, own_requests)
+    requests = [request for request in requested if request != DEFAULTS or DEFAULTS in all_types]
     types = share_averaged_types(types)
-    contrasts: dict[Path, dict[str, Contrast]] = {}
-    for bold, run in types.items():
-        run_labels = labels[bold]
-        with about(*parse_owner(bold), code="events"):
-            contrasts[bold] = {}
-            if with_defaults:
-                defaults = resolve_contrasts(
-                    run.modeled,
-                    described_types=run.described,
-                    averaged_types=run.averaged,
-                    labels=run_labels,
-                )
-                contrasts[bold] = select_estimable(run, defaults)
-        changed_names = _change_names(own_requests, run_labels)
-        for position in possible_requests[bold]:
-            resolved = resolve_contrasts(
-                run.modeled,
-                [own_requests[position]],
-                averaged_types=run.averaged,
-                labels=run_labels,
-            )
-            ((name, weights),) = resolved.items()
-            if weights not in contrasts[bold].values():
-                name = changed_names.get((position, name), name)
-                contrasts[bold][make_unique_label(name, contrasts[bold])] = weights
+    contrasts: dict[Path, dict[str, Contrast]] = {bold: {} for bold in types}
+    names = _ContrastNames()
+    if len(requests) < len(requested) or not requested:
+        _add_defaults(types, labels, contrasts, names)
+    over_runs: dict[str, ContrastOverRuns] = {}
+    for request in requests:
+        written_name = ""
+        if isinstance(request, str):
+            written_name = find_written_name(request, all_types)
+            if parsed := parse_over_runs(request, all_types, all_labels):
+                weights = [
+                    {f"{term.trial_type}@{term.runs}": term.weight for term in parsed.terms}
+                ]
+                over_runs[names.choose(request, parsed.name, weights, written_name)] = parsed
+                continue
+        _add_request(request, written_name, types, labels, contrasts, names)
     planned_terms = {
-        name: _plan_terms(contrast, types, contrasts, all_labels)
+        name: _plan_terms(contrast, types, contrasts, all_labels, names)
         for name, contrast in over_runs.items()
     }
     for bold, run in types.items():
@@ -123,11 +105,112 @@ def resolve_run_contrasts(
     return contrasts, planned_terms
 
 
+class _ContrastNames:
+    """Names of the contrasts of all runs, which are distinct without case.
+
+    The weights of a contrast can differ between runs, such as the weights of ``all``. Contrasts
+    are the same if they have the same weights in a run.
+    """
+
+    def __init__(self) -> None:
+        self._contrasts: dict[str, tuple[str, str, set[ComparableWeights]]] = {}  # by lower case
+
+    def add(self, name: str, origin: str, weights: Iterable[Contrast]) -> None:
+        """Add weights of a contrast; `origin` is its option or the word for a default."""
+        known_name, known_origin, known = self._contrasts.get(name.lower(), (name, origin, set()))
+        self._contrasts[name.lower()] = (
+            known_name,
+            known_origin,
+            known.union(map(comparable, weights)),
+        )
+
+    def choose(
+        self, request: _Request, name: str, weights: Sequence[Contrast], written_name: str = ""
+    ) -> str:
+        """Return the name of a requested contrast, and add it.
+
+        `weights` are the weights in each run. A written name of another contrast is refused;
+        other names are changed, with a note.
+        """
+        option = _option_text(request)
+        chosen = self.make_distinct(name, weights)
+        if chosen.lower() != name.lower():
+            origin = self._contrasts[name.lower()][1]
+            if written_name:
+                refuse_option(
+                    option,
+                    f"another contrast has the name {name}, apart from case: {origin}",
+                    "Choose another name.",
+                )
+            else:
+                note(
+                    option,
+                    f"the contrast is named {chosen}, because another contrast has the name"
+                    f" {name}, apart from case: {origin}.",
+                )
+        self.add(chosen, option, weights)
+        return chosen
+
+    def make_distinct(self, name: str, weights: Iterable[Contrast]) -> str:
+        """Return the name, changed if another contrast has it, and spelled as before."""
+        known_name, _, known = self._contrasts.get(name.lower(), (name, "", set()))
+        if not known or not known.isdisjoint(map(comparable, weights)):
+            return known_name
+        return make_unique_label(name, self._contrasts)
+
+
+def _add_defaults(
+    types: Mapping[Path, TypesOfRun],
+    labels: Mapping[Path, Mapping[str, str]],
+    contrasts: Mapping[Path, dict[str, Contrast]],
+    names: _ContrastNames,
+) -> None:
+    """Add the default contrasts of each run that can be estimated."""
+    for bold, run in types.items():
+        with about(*parse_owner(bold), code="events"):
+            defaults = resolve_contrasts(
+                run.modeled,
+                described_types=run.described,
+                averaged_types=run.averaged,
+                labels=labels[bold],
+            )
+            contrasts[bold].update(select_estimable(run, defaults))
+        for name, weights in contrasts[bold].items():
+            names.add(name, f"the default contrast {name}", [weights])
+
+
+def _add_request(
+    request: _Request,
+    written_name: str,
+    types: Mapping[Path, TypesOfRun],
+    labels: Mapping[Path, Mapping[str, str]],
+    contrasts: Mapping[Path, dict[str, Contrast]],
+    names: _ContrastNames,
+) -> None:
+    """Add a requested contrast to the runs that have its trial types, unless they have it."""
+    by_name: dict[str, dict[Path, Contrast]] = defaultdict(dict)  # labels differ between tasks
+    for bold in _select_possible(types, request):
+        resolved = resolve_contrasts(
+            types[bold].modeled,
+            [request],
+            averaged_types=types[bold].averaged,
+            labels=labels[bold],
+        )
+        ((name, weights),) = resolved.items()
+        if comparable(weights) not in map(comparable, contrasts[bold].values()):
+            by_name[name][bold] = weights
+    for name, by_bold in by_name.items():
+        chosen = names.choose(request, name, [*by_bold.values()], written_name)
+        for bold, weights in by_bold.items():
+            contrasts[bold][chosen] = weights
+
+
 def _plan_terms(
     contrast: ContrastOverRuns,
     types: Mapping[Path, TypesOfRun],
     contrasts: Mapping[Path, dict[str, Contrast]],
     labels: Mapping[str, str],
+    names: _ContrastNames,
 ) -> PlannedTerms:
     """Return contrast and weight of each run of the terms of a contrast over runs.
 
@@ -140,7 +223,7 @@ def _plan_terms(
     for runs in dict.fromkeys(term.runs for term in contrast.terms):
         terms = [replace(term, runs="") for term in contrast.terms if term.runs == runs]
         planned[runs] = {
-            bold: _add_contrast(terms, run, contrasts[bold], labels)
+            bold: _add_contrast(terms, run, contrasts[bold], labels, names)
             for bold, run in types.items()
             if has_entities(bold, runs) and _can_weigh(terms, run)
         }
@@ -198,77 +281,44 @@ def _add_contrast(
     run: TypesOfRun,
     contrasts: dict[str, Contrast],
     labels: Mapping[str, str],
+    names: _ContrastNames,
 ) -> tuple[str, float]:
     """Return the name of the contrast of some terms in a run, and the factor of its effect.
 
     The contrast, or its opposite, is added to `contrasts` if the run does not have it.
     """
     weights = {name: weight for name, weight in weigh_terms(terms, run.averaged).items() if weight}
-    size = sum_larger_side(weights)
-    for sign in (1.0, -1.0):
-        signed = comparable({name: sign * weight for name, weight in weights.items()})
-        for name, other in contrasts.items():
-            if comparable(other) == signed:
-                return name, sign * size / sum_larger_side(other)
     sign = 1.0 if terms[0].weight > 0 else -1.0
-    name = name_terms([replace(term, weight=sign * term.weight) for term in terms], labels)
-    if name in contrasts:
-        name = make_unique_label(name, contrasts)
-    contrasts[name] = {key: sign * weight / size for key, weight in weights.items()}
-    return name, sign * size
+    factor = sign * sum_larger_side(weights)
+    contrast = {name: weight / factor for name, weight in weights.items()}
+    for name, other in contrasts.items():
+        size = sum_larger_side(other)
+        for other_sign in (1.0, -1.0):
+            scaled = {key: other_sign * weight / size for key, weight in other.items()}
+            if comparable(scaled) == comparable(contrast):
+                return name, other_sign * factor / size
+    signed = [replace(term, weight=sign * term.weight) for term in terms]
+    name = names.make_distinct(name_terms(signed, labels), [contrast])
+    names.add(name, "a term of a contrast over runs", [contrast])
+    contrasts[name] = contrast
+    return name, factor
 
 
-def _change_names(
-    requested: Sequence[_Request], labels: Mapping[str, str]
-) -> dict[tuple[int, str], str]:
-    """Return changed names by position and name of the requested contrasts, and report them.
-
-    A name is changed if an earlier contrast of other weights has it, apart from case. `labels` are
-    labels by trial type; contrasts of types without a label are not compared.
-    """
-    names: dict[str, Contrast] = {}
-    changed_names: dict[tuple[int, str], str] = {}
-    for position, request in enumerate(requested):
-        try:
-            resolved = resolve_contrasts([*labels], [request], labels=labels)
-        except UsageError:
-            continue
-        ((name, weights),) = resolved.items()
-        if weights in names.values():
-            continue
-        unique_name = make_unique_label(name, names)
-        names[unique_name] = weights
-        if unique_name != name:
-            changed_names[position, name] = unique_name
-            note(
-                _option_text(request),
-                f"the contrast is named {unique_name}, because another contrast has the name"
-                f" {name}, perhaps with letters of other case, which some file systems ignore.",
-            )
-    return changed_names
-
-
-def _select_possible(
-    types: Mapping[Path, TypesOfRun], requested: Sequence[_Request]
-) -> dict[Path, list[int]]:
-    """Return the positions of the requested contrasts that are possible in each run.
+def _select_possible(types: Mapping[Path, TypesOfRun], request: _Request) -> list[Path]:
+    """Return the runs in which a requested contrast is possible.
 
     Contrasts with trial types that a run does not have are reported.
     """
-    possible_requests: dict[Path, list[int]] = {bold: [] for bold in types}
-    for position, request in enumerate(requested):
-        bolds = [bold for bold, run in types.items() if is_possible(request, run.modeled)]
-        for bold in bolds:
-            possible_requests[bold].append(position)
-        if not bolds:
-            _refuse_impossible(request, types.values())
-        elif len(bolds) < len(types):
-            note(
-                _option_text(request),
-                f"the contrast is computed for {len(bolds)} of {len(types)} runs; the other runs"
-                " lack at least one of its trial types.",
-            )
-    return possible_requests
+    bolds = [bold for bold, run in types.items() if is_possible(request, run.modeled)]
+    if not bolds:
+        _refuse_impossible(request, types.values())
+    elif len(bolds) < len(types):
+        note(
+            _option_text(request),
+            f"the contrast is computed for {len(bolds)} of {len(types)} runs; the other runs"
+            " lack at least one of its trial types.",
+        )
+    return bolds
 
 
 def _refuse_impossible(request: _Request, runs: Collection[TypesOfRun]) -> None:

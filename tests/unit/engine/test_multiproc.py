@@ -125,7 +125,7 @@ def test_a_full_disk_ends_the_run_at_once(tmp_path: Path, caplog) -> None:
     flow = workflow(tmp_path)
     flow.add_nodes([pe.Node(Full(value=n), name=f"full{n}", mem_gb=0.1) for n in range(12)])
     execution_config = flow.config["execution"]
-    configure_nipype(crash_dir=tmp_path, stop_on_first_crash=False, verbose=False)
+    configure_nipype(stop_on_first_crash=False, verbose=False)
     flow.config["execution"] = execution_config
     with caplog.at_level(logging.ERROR, logger="bids_sr"):
         outcome = execute(flow, nprocs=1, mem_gb=2.0, crash_dir=tmp_path)

@@ -13,7 +13,6 @@ from bids_sr.glm.design import (
     build_design,
     contrast_vector,
     frame_times,
-    scale_weights,
 )
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import DesignError, Events, TooManyColumns, read_events
@@ -208,11 +207,13 @@ def test_high_pass_sets_the_number_of_cosines():
     ]  # 0 Hz: only a linear trend; else cosines k / (2 * 200 s) up to the cutoff
 
 
-def test_contrast_weights_are_scaled_to_a_single_block():
-    assert scale_weights({"a": 1.0, "b": 1.0}) == {"a": 0.5, "b": 0.5}
-    assert scale_weights({"a": 2.0, "b": -1.0, "c": -1.0}) == {"a": 1.0, "b": -0.5, "c": -0.5}
+def test_weights_of_contrasts_are_the_written_weights():
+    table = events(a=[(20.0, 20.0), (100.0, 20.0)], b=[(60.0, 20.0)])
+    design = build_design(table, DesignSettings(), n_volumes=100, tr=2.0)
+    vector = contrast_vector(design, "sum", {"b": 2.0, "a": 1.0})
+    assert dict(zip(design.conditions, vector, strict=False)) == {"a": 1.0, "b": 2.0}
     with pytest.raises(DesignError, match="nonzero weight"):
-        scale_weights({"a": 0.0})
+        contrast_vector(design, "none", {"a": 0.0})
 
 
 def modulated(*rows: tuple[float, float, str, str]) -> Events:

@@ -33,8 +33,8 @@ def test_a_half_averages_blocks_before_the_contrast_is_computed():
     blocks = make_blocks("ababaa")
     halves = half_weights(blocks, {"a": 2.0, "b": -2.0})
     # the third block of condition a is in half 0 again
-    np.testing.assert_allclose(halves[0], [0.5, -1, 0, 0, 0.5, 0])
-    np.testing.assert_allclose(halves[1], [0, 0, 0.5, -1, 0, 0.5])
+    np.testing.assert_allclose(halves[0], [1, -2, 0, 0, 1, 0])
+    np.testing.assert_allclose(halves[1], [0, 0, 1, -2, 0, 1])
 
 
 def iterate_splits(conditions, weights):
@@ -114,7 +114,7 @@ def test_a_contrast_with_a_condition_of_one_block_has_no_halves_but_an_effect_of
     assert missing_conditions(blocks, weights) == ["c"]
     assert half_weights(blocks, weights) is None
     assert half_weights(blocks, {"a": 1.0, "c": -1.0}) is None
-    np.testing.assert_allclose(run_weights(blocks, weights), [1 / 6] * 4 + [1 / 3])
+    np.testing.assert_allclose(run_weights(blocks, weights), [1 / 2] * 4 + [1])
     np.testing.assert_allclose(run_weights(blocks, {"a": 1.0, "c": -1.0}), [0.5, 0, 0.5, 0, -1])
     assert run_weights(blocks, {"a": 1.0, "d": 1.0}) is None
     # the effect of a run is the mean over blocks, and not over halves
@@ -154,7 +154,7 @@ def test_remaining_conditions_that_are_another_contrast_are_not_repeated():
     assert list(split_contrasts(blocks, contrasts)) == ["scramble"]
     assert select_split_conditions(blocks, contrasts["bodyMinusScramble"]) == {}
     blocks = make_blocks("ababc")
-    same = {"first": {"a": 1.0, "b": 1.0, "c": 1.0}, "second": {"a": 2.0, "b": 2.0, "c": 1.0}}
+    same = {"first": {"a": 1.0, "b": 1.0, "c": 1.0}, "second": {"a": 1.25, "b": 1.25, "c": 0.5}}
     assert list(split_contrasts(blocks, same)) == ["firstWithoutC"]
 
 

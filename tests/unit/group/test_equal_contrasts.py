@@ -56,14 +56,19 @@ def test_a_participant_without_a_trial_type_is_excluded_from_the_contrast_all(
     )
 
 
-def test_scaled_and_unrecorded_weights_are_combined(tmp_path: Path) -> None:
+def test_other_weights_are_excluded_and_unrecorded_weights_are_not(tmp_path: Path) -> None:
+    """A sum is not averaged with a mean; of equally many, the first participant's are kept."""
     write_participant(tmp_path, "01", TWO)
-    write_participant(tmp_path, "02", {"all": {"b": 1.0, "a": 1.0}, "a": {"a": 2.0}})
+    write_participant(tmp_path, "02", {"all": {"b": 1.0, "a": 1.0}, "a": {"a": 1.0, "b": 0.0}})
     write_participant(tmp_path, "03", None)
     tables = find_tables(tmp_path)
-    assert unequal_contrasts(tables) == {}
-    assert unequal_lines(tables) == []
-    assert len(joined_contrasts(tables)) == 6
+    assert {run: [*contrasts] for run, contrasts in unequal_contrasts(tables).items()} == {
+        "sub-02 task-tap": ["all"]
+    }
+    ((participant, line),) = unequal_lines(tables)
+    assert participant == "sub-02"
+    assert "0.5 a, 0.5 b; 1 of 2" in line
+    assert len(joined_contrasts(tables)) == 5
 
 
 def test_tables_of_combined_runs_are_not_input_tables(tmp_path: Path) -> None:

@@ -91,6 +91,17 @@ _DESCRIPTIONS_OVER_RUNS = {
         " runs do not share, and to the error of their registration"
     ),
 }
+_DESCRIPTIONS_OF_SUMS = {
+    **_DESCRIPTIONS_OVER_RUNS,
+    "t": (
+        "Contrast over runs divided by the square root of its variance (two-sided t statistic of a"
+        " sum; reconstruction error and the error of the registration are not included)"
+    ),
+    "sd": (
+        "Standard deviation of the contrast over runs due to the reconstruction error, most of"
+        " which is the same in all runs, and to the error of their registration"
+    ),
+}
 _T_OF_KNOWN_ERRORS = (
     "Contrast over runs divided by the standard deviation of its noise and of the error of the"
     " registration of the runs (reconstruction error is not included)"
@@ -100,8 +111,9 @@ CONTRASTS_OVER_RUNS_TEXT = (
     " run. The first run was filtered as the interpolation filters the other runs. The"
     " variance is the sum of the noise of the runs, of the part of the reconstruction error that"
     " they do not share, and of the product of the effect's gradient with the error of the"
-    " registration, estimated from its residuals in cells of 40 mm. t includes all three, or noise"
-    " and registration if a method was not applied.\n"
+    " registration, estimated from its residuals in cells of 40 mm. t of a difference includes all"
+    " three, or noise and registration if a method was not applied; t of a sum includes noise"
+    " only.\n"
 )
 """Methods text of `contrast_runs`."""
 _DESCRIPTIONS = {
@@ -309,7 +321,9 @@ def combine_maps(
             differing_grids.setdefault(space, grids)
             continue
         estimates = [make_run_estimate(run_maps) for run_maps in maps.values()]
-        run_weights = weigh_runs(estimates) if weights == "precision" else [1.0] * len(maps)
+        run_weights = (
+            weigh_runs(estimates) if weights == "precision" else [1 / len(maps)] * len(maps)
+        )
         used = RunsOfContrast(contrast=contrast, fwhm_mm=fwhm_mm, maps=maps)
         combined = _combine_contrast(combination, used, estimates, run_weights)
         if combined is None:
@@ -468,7 +482,7 @@ def contrast_runs(
                 "; ".join(f"{name}: {reason}" for name, reason in combination.left_out.items()),
             )
             continue
-        # t contains all errors, whatever the smoothing
+        # t contains all errors of a difference, and none of a sum, whatever the smoothing
         maps, region_rows = _store_images(combined, combined_rows, here, wide=False)
         stored_maps += maps
         rows += region_rows
@@ -503,6 +517,11 @@ class RunsOfContrast:
     def is_complete(self) -> bool:
         """Whether each term has a run."""
         return all(term.runs for term in self.terms)
+
+    @property
+    def is_difference(self) -> bool:
+        """Whether a term of a contrast over runs has a negative weight."""
+        return any(term.weight < 0 for term in self.terms)
 
     @property
     def has_same_condition(self) -> bool:
@@ -591,6 +610,8 @@ class _CombinedContrast:
         """Return the description of a map of a statistic."""
         if not self.used.terms:
             return _DESCRIPTIONS[stat]
+        if not self.used.is_difference:
+            return _DESCRIPTIONS_OF_SUMS.get(stat, _DESCRIPTIONS[stat])
         if stat == "t" and self.estimate.sd is None:
             return _T_OF_KNOWN_ERRORS
         return _DESCRIPTIONS_OVER_RUNS.get(stat, _DESCRIPTIONS[stat])
@@ -621,10 +642,9 @@ def _combine_contrast(
     )
     if not estimate.mask.any():
         return None
-    total_weight = 1.0 if terms else sum(run_weights)
-    shares = {name: weight / total_weight for name, weight in zip(maps, run_weights, strict=True)}
     first_effect = next(iter(maps.values()))["effect"]
-    sidecar = _make_common_sidecar(combination, used, shares, estimate)
+    weights = dict(zip(maps, run_weights, strict=True))
+    sidecar = _make_common_sidecar(combination, used, weights, estimate)
     if estimate.sd is not None:
         sidecar["SharedErrorCorrelation"] = round(correlation, 4)
         sidecar["ErrorWidening"] = round(widening, 4)
@@ -635,7 +655,7 @@ def _combine_contrast(
             TERMS: [asdict(term) for term in terms],
             "PlaceErrorShare": round(float(place / total), 4),
         }
-        if estimate.sd is not None:
+        if used.is_difference and estimate.sd is not None:
             sidecar["ErrorOfReconstruction"] = (
                 "The part that the runs do not share is included in t, z and the sdTotal map, but"
                 " not in variance"
@@ -664,15 +684,15 @@ def make_run_estimate(maps: MapsByStatistic) -> RunEstimate:
 def _make_common_sidecar(
     combination: Combination,
     used: RunsOfContrast,
-    shares: Mapping[str, float],
+    weights: Mapping[str, float],
     estimate: CombinedEstimate,
 ) -> dict[str, object]:
-    """Return metadata of all combined maps of a contrast; `shares` are the weights of the runs."""
+    """Return metadata of all combined maps of a contrast; `weights` are by name of the run."""
     maps = used.maps
     first = next(iter(maps.values()))["effect"].sidecar
     sidecar: dict[str, object] = {
         **{key: first[key] for key in _RUN_KEYS if key in first},
-        "RunWeights": {name: round(share, 6) for name, share in shares.items()},
+        "RunWeights": {name: round(weight, 6) for name, weight in weights.items()},
         "RunScales": {
             name: round(as_number(run_maps["effect"].sidecar[RUN_SCALE]), 6)
             for name, run_maps in maps.items()
@@ -733,7 +753,9 @@ def _store_images(
     estimate, series = combined.estimate, combined.combination.series_name
     with_masks = bool(permits_sign_reliable(tested_rows, series, combined.used.contrast))
     statistics = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
-    if estimate.person_sd is not None:
+    used = combined.used
+    # the spread between runs contains the difference between conditions
+    if estimate.person_sd is not None and (not used.terms or used.has_same_condition):
         statistics["personsd"] = estimate.person_sd
     images: list[_ImageWithMetadata] = [
         (values.astype(np.float32), _describe_map(stat, combined))

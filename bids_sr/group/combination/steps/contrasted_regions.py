@@ -41,9 +41,9 @@ _OF_REGION = ("voxels_given", "voxels", "input_fwhm_mm")  # cells that the runs 
 _COLUMNS = [*COLUMNS, "smallest_change", "detail"]
 _DESCRIPTIONS = {
     "error_sd": {
-        "Description": "Standard deviation of the reconstruction error that the runs do not share,"
-        " and of the error of their registration; n/a if the former is unknown, so that interval"
-        " and q contain noise and the latter only",
+        "Description": "Standard deviation of the reconstruction error (in differences, of the"
+        " part that the runs do not share) and of the error of their registration; n/a if the"
+        " former is unknown, so that interval and q contain noise and the latter only",
         "Units": "percent",
     },
     "smallest_change": {

@@ -56,7 +56,7 @@ def test_equal_runs_have_the_closed_form(n_runs, shared):
 
 def test_unequal_weights_by_hand():
     runs = [single_voxel_estimate(1, 2, 3), single_voxel_estimate(5, 4, 1)]
-    combined = combine_estimates(runs, [3, 1], shared=0.6)
+    combined = combine_estimates(runs, [0.75, 0.25], shared=0.6)
     assert combined.effect.item() == pytest.approx(0.75 * 1 + 0.25 * 5)
     assert combined.variance.item() == pytest.approx(0.5625 * 2 + 0.0625 * 4)
     squared = 0.4 * (0.5625 * 9 + 0.0625 * 1) + 0.6 * (0.75 * 3 + 0.25 * 1) ** 2
@@ -105,11 +105,11 @@ def test_variance_between_runs_requires_three_runs():
 def test_intervals_of_the_participant_have_nominal_coverage_with_unequal_weights():
     rng = np.random.default_rng(2)
     n_runs, n = 4, 40_000
-    weights = [1, 2, 2, 1]
+    weights = [1 / 6, 2 / 6, 2 / 6, 1 / 6]
     effects = rng.normal(3, 2, (n_runs, n))
     runs = [RunEstimate(effect=effect, variance=np.ones(n), dof=100) for effect in effects]
     combined = combine_estimates(runs, weights, shared=1)
-    expected = 4 * sum((weight / 6) ** 2 for weight in weights)
+    expected = 4 * sum(weight**2 for weight in weights)
     assert combined.between_variance.mean() == pytest.approx(expected, rel=0.02)
     inside = np.abs(combined.effect - 3) < stats.t.isf(0.025, 3) * combined.person_sd
     assert inside.mean() == pytest.approx(0.95, abs=0.01)
@@ -182,7 +182,7 @@ def test_fewer_runs_have_no_error_or_spread():
     combined = combine_estimates(without_error, shared=0.75)
     assert combined.sd is combined.shared_sd is None
     assert combined.total_variance.item() == pytest.approx(0.5)
-    for result in (alone, combined, combine_estimates(estimates(3), [1, 1, 0], shared=0.75)):
+    for result in (alone, combined, combine_estimates(estimates(3), [0.5, 0.5, 0], shared=0.75)):
         assert result.between_variance is result.person_sd is None
 
 
@@ -195,6 +195,20 @@ def test_a_run_without_weight_adds_no_degrees_of_freedom():
     assert combined.dof == expected.dof == 80 + 81 + 82
     for stat in ("mask", "effect", "variance", "sd", "z", "person_sd"):
         np.testing.assert_array_equal(getattr(combined, stat), getattr(expected, stat))
+
+
+def test_doubled_weights_double_effect_and_sd():
+    rng = np.random.default_rng(4)
+    for signs in ([1, 1, 1], [1, -1, 1]):
+        weights = signs * rng.uniform(0.2, 2, 3)
+        once, twice = (
+            combine_estimates(estimates(3), factor * weights, shared=0.75, opposite=0.4)
+            for factor in (1, 2)
+        )
+        for stat, factor in (("effect", 2), ("sd", 2), ("variance", 4), ("t", 1), ("z", 1)):
+            np.testing.assert_allclose(getattr(twice, stat), factor * getattr(once, stat))
+        assert once.dof == twice.dof
+        assert once.person_sd is None  # weights of a mean sum to 1
 
 
 def test_a_difference_loses_the_error_that_runs_share():

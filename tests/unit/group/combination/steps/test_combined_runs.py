@@ -20,6 +20,7 @@ from bids_sr.group.combination.steps.combined_runs import (
     combine_maps,
     contrast_runs,
     describe_combination,
+    describe_contrast_over_runs,
     describe_shared_error,
 )
 from bids_sr.group.combination.steps.resampled_runs import register_to_first_run, resample_run_maps
@@ -638,6 +639,44 @@ def test_terms_are_subtracted_with_the_error_that_they_do_not_share(tmp_path):
     )
     for stat in ("effect", "t"):
         np.testing.assert_allclose(swapped[stat].volume.data, -change[stat].volume.data, atol=1e-5)
+
+
+def test_contrasts_over_runs_have_the_written_weights(tmp_path):
+    """Draw weights and signs; the weight of a term is divided among its runs."""
+    rng = np.random.default_rng(7)
+    effects = dict(zip(RUNS, (2.0, 3.0, 6.0), strict=True))
+    runs = [
+        image
+        for seed, (name, effect) in enumerate(effects.items())
+        for image in carry(tmp_path, name, seed, constant=effect)
+    ]
+    variances = {
+        image.sidecar["Run"]: image.volume.data
+        for image in runs
+        if image.entities["stat"] == "variance"
+    }
+    for number in range(10):
+        first, second = (round(float(value), 2) for value in rng.uniform(0.1, 3, 2))
+        second *= 1 if number < 6 else -1
+        terms = [
+            RunTerm(label="ses-1", contrast="hand", weight=first, runs=("run-1", "run-2")),
+            RunTerm(label="ses-2", contrast="hand", weight=second, runs=("run-3",)),
+        ]
+        maps, _ = contrast(tmp_path / str(number), runs, terms)
+        weights = {"run-1": first / 2, "run-2": first / 2, "run-3": second}
+        effect = sum(weights[name] * effects[name] for name in effects)
+        variance = sum(weights[name] ** 2 * variances[name] for name in effects)
+        inside = brain().data
+        np.testing.assert_allclose(maps["effect"].volume.data[inside], effect, atol=1e-4)
+        np.testing.assert_allclose(
+            maps["variance"].volume.data[inside], variance[inside], rtol=1e-5
+        )
+        assert maps["effect"].sidecar["RunWeights"] == pytest.approx(weights)
+        assert "personsd" not in maps
+        sign = "-" if second < 0 else "+"
+        assert describe_contrast_over_runs("d", terms) == (
+            f"The contrast d was {first:g}*hand in ses-1 {sign} {abs(second):g}*hand in ses-2."
+        )
 
 
 def test_a_contrast_needs_a_run_of_each_term(tmp_path, caplog):

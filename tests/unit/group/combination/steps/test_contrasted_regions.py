@@ -112,6 +112,28 @@ def test_regions_are_subtracted_with_their_errors():
     assert np.sqrt(place).mean() < 0.03
 
 
+def test_sums_have_the_written_weights():
+    """Draw weights; effect, noise and its degrees of freedom are computed by hand."""
+    rng = np.random.default_rng(6)
+    for _ in range(10):
+        weights, dofs = rng.uniform(0.1, 3, 2), rng.uniform(5, 90, 2)
+        noise, effects = rng.uniform(0.1, 0.5, 2), rng.uniform(-2, 2, 2)
+        tables = [
+            make_table(np.full(10, effect), noise=sd, dof=dof)
+            for effect, sd, dof in zip(effects, noise, dofs, strict=True)
+        ]
+        terms = [
+            replace(term, weight=weight, runs=(f"ses-{number}",))
+            for number, (term, weight) in enumerate(zip(TERMS, weights, strict=True), 1)
+        ]
+        table, _ = measure(*tables, over_runs={"sum": terms}, place_errors={})
+        parts = np.square(weights * noise)
+        np.testing.assert_allclose(table["effect"], weights @ effects, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(table["noise_se"], np.sqrt(parts.sum()))
+        dof = parts.sum() ** 2 / (np.square(parts) / dofs).sum()
+        np.testing.assert_allclose(table["noise_dof"], dof)
+
+
 def test_regions_are_averaged_over_the_same_voxels_of_all_runs():
     """The tables are of other voxels; regions without a voxel in the frame keep their effects."""
     tables = [make_table(np.arange(20.0) + offset) for offset in (0.0, 2.0)]

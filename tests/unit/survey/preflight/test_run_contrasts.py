@@ -1,0 +1,89 @@
+"""Names of contrasts: one meaning in all runs, whatever users write."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_sr.glm.contrasts import comparable, label_types
+from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.preflight.estimability import TypesOfRun
+from bids_sr.survey.preflight.run_contrasts import resolve_run_contrasts
+
+TYPES_BY_SESSION = {"1": ("thumb", "little"), "2": ("thumb", "little", "toe")}
+BODIES = (
+    "thumb",
+    "2*thumb",
+    "little",
+    "thumb-little",
+    "thumb+little",
+    "all",
+    "toe",
+    "little@ses-2 - little@ses-1",
+    "thumb@ses-2 + thumb@ses-1",
+    "thumb@ses-2 - little@ses-1",
+    "toe@ses-2 - thumb@ses-1",
+)
+NAMES = ("", "", "thumb=", "Thumb=", "ALL=", "thumbMinusLittle=", "x=", "X=")
+
+
+def resolve(*requests):
+    types = {
+        Path(f"sub-{label}_ses-{session}_task-tap_bold.nii"): TypesOfRun.all_described(names)
+        for label in ("01", "02")
+        for session, names in TYPES_BY_SESSION.items()
+    }
+    labels = dict.fromkeys(types, label_types(TYPES_BY_SESSION["2"]))
+    with Findings() as findings:
+        contrasts, over_runs = resolve_run_contrasts(types, requests, labels)
+    return contrasts, over_runs, findings
+
+
+def list_meanings(contrasts, over_runs):
+    """Return the weights in all runs by name in lower case, and all spellings."""
+    meanings, spellings = {}, set()
+    for run in contrasts.values():
+        assert len({name.lower() for name in run}) == len(run)
+        for name, weights in run.items():
+            meanings.setdefault(name.lower(), []).append(comparable(weights))
+            spellings.add(name)
+    for name in over_runs:
+        assert name.lower() not in meanings
+        meanings[name.lower()] = []
+        spellings.add(name)
+    return meanings, spellings
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_two_contrasts_share_a_name_apart_from_case(seed):
+    rng = np.random.default_rng(seed)
+    requests = [f"{rng.choice(NAMES)}{rng.choice(BODIES)}" for _ in range(2)]
+    defaults = ["defaults"] if rng.random() < 0.7 else []
+    contrasts, over_runs, findings = resolve(*defaults, *requests)
+    meanings, spellings = list_meanings(contrasts, over_runs)
+    assert len(spellings) == len(meanings)
+    for name, weights in meanings.items():
+        if name != "all":  # of the types that a run has
+            assert len({*weights}) <= 1
+    over_requests = {
+        request.partition("=")[2] or request for request in requests if "@" in request
+    }
+    assert len(over_runs) == len(over_requests) or findings.problems
+
+
+def test_a_written_name_of_another_contrast_is_refused_with_both():
+    _, _, findings = resolve("defaults", "thumb=little@ses-2 - little@ses-1")
+    (problem,) = findings.problems
+    assert "thumb=little@ses-2" in problem.what
+    assert "default contrast thumb" in problem.why
+    _, _, findings = resolve("hand=thumb@ses-2 - thumb@ses-1", "Hand=little-thumb")
+    (problem,) = findings.problems
+    assert "hand=thumb@ses-2" in problem.why
+
+
+def test_a_made_name_of_another_contrast_is_changed_with_a_note():
+    first, second = "thumb@ses-2 - little@ses-1", "thumb@ses-2 - 2*little@ses-1"
+    _, over_runs, findings = resolve("defaults", first, second)
+    assert findings.problems == []
+    assert list(over_runs) == ["thumbSes2MinusLittleSes1", "thumbSes2MinusLittleSes1x2"]
+    assert [first in notice.why for notice in findings.notices if "named" in notice.why] == [True]
