@@ -416,8 +416,8 @@ def _explain_exclusion(context: _TaskContext, key: MapKey, label: str) -> Exclus
         return Exclusion(reason=reason, is_listed=True)
     contrast, series, fwhm_mm, _ = key
     for maps in stored:
-        if reason := members.unequal.get(maps.name, {}).get(contrast):
-            return Exclusion(reason=reason, is_listed=True)
+        if contrast in (reasons := members.unequal.get(maps.name, {})):
+            return Exclusion(reason=reasons[contrast], is_listed=True)
     effects = [maps for maps in context.effects if maps.participant == label]
     unavailable = [
         reason for maps in effects if (reason := maps.explain_unavailable(context.space))

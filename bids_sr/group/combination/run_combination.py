@@ -68,18 +68,19 @@ class CombinedEstimate:
     """Combined effect of several runs.
 
     All maps are 0 in voxels without an estimate in every run; `mask` contains the other voxels.
-    `effect` is the weighted sum of the effects, and `variance` its variance due to noise, without the reconstruction error. `place_variance` is its variance due to the error of
-    the registration. `sd` is the standard deviation of the reconstruction error of the
-    combined effect; None if the error is unknown in any run. `dof` is the sum of the runs' degrees
-    of freedom, as in nilearn. `t` is the effect over the square root of the variance, which in a
+    `effect` is the weighted sum of the effects, and `variance` its variance due to noise, without
+    the reconstruction error. `place_variance` is its variance due to the error of the
+    registration. `sd` is the standard deviation of the reconstruction error of the combined
+    effect; None if the error is unknown in any run. `dof` is the sum of the runs' degrees of
+    freedom, as in nilearn. `t` is the effect over the square root of the variance, which in a
     difference is the total variance, and `z` the z value with the same tail probability.
 
     `between_variance` is the variance of the combined effect as an estimate of the mean over many
     runs of the participant. It is estimated from the spread of the effects between runs, with one
     degree of freedom fewer than the number of runs, and contains noise and the part of the
     reconstruction error that differs between runs. It is None for fewer than three runs, and
-    unless the weights sum to 1 and none is negative. `shared_sd` is the part of `sd` that repeats in all runs and is not contained
-    in `between_variance`; None if `sd` is None.
+    unless the weights sum to 1 and none is negative. `shared_sd` is the part of `sd` that repeats
+    in all runs and is not contained in `between_variance`; None if `sd` is None.
     """
 
     mask: MaskArray
@@ -199,11 +200,11 @@ def combine_estimates(
     """Combine runs of one participant as fixed effects.
 
     Maps of the runs, at least one, are on one grid. `weights` are the weights of the effects in
-    their sum, and None is the mean. Runs with a weight of 0 are left out. `shared`
-    is the correlation of the reconstruction error between runs, from 0 to 1 (see
-    `correlate_error`), `opposite` the correlation between runs whose weights have opposite signs
-    (see `correlate_opposite`), and `widening` a factor of the standard deviation of the
-    reconstruction error (see `widen_error`).
+    their sum, and None is the mean. Runs with a weight of 0 are left out. `shared` is the
+    correlation of the reconstruction error between runs, from 0 to 1 (see `correlate_error`),
+    `opposite` the correlation between runs whose weights have opposite signs (see
+    `correlate_opposite`), and `widening` a factor of the standard deviation of the reconstruction
+    error (see `widen_error`).
     """
     if weights is None:
         weights = [1 / len(runs)] * len(runs)
