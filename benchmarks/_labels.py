@@ -6,7 +6,6 @@ FAMILIES = {
     "measured": "split",
     "measuredMap": "truth",
     "truth": "truth",
-    "otherRun": "other",
     "heldOut": "pair",
 }
 FIGURES = {

@@ -62,7 +62,6 @@ def numbers() -> dict[str, str]:
         fwhm: [row["per mille"] for row in rows("null_noise_people") if row["fwhm (mm)"] == fwhm]
         for fwhm in (0.0, 5.0)
     }
-    verdicts = [row["so"] for row in rows("compared")]
     mutants = next(row for row in rows("mutants") if row["part"] == "all")
     whole = next(row for row in rows("paper_subject") if row["stage"] == "the whole run")
     return {
@@ -85,8 +84,6 @@ def numbers() -> dict[str, str]:
         "adversarial_low": short(float(image[3]), 3),
         "adversarial_high": short(float(image[4]), 3),
         "predictors": str(predictors),
-        "verdicts": str(len(verdicts)),
-        "verdicts_expected": str(verdicts.count("as expected")),
         "mutants": str(mutants["faults"] - mutants["equivalent"]),
         "mutants_killed": str(mutants["detected"]),
         "noise_low": short(min(noise[0.0])),

@@ -58,7 +58,7 @@ def make_start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
 
 def make_end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterator[str]:
     """Yield verdicts not shown yet, reports, and paths of series, maps and exported data sets."""
-    from bids_sr.report.run_summaries import VERDICT_SUFFIX, compared_verdicts, read_run_summary
+    from bids_sr.report.run_summaries import VERDICT_SUFFIX, read_run_summary
 
     output_dir = settings.paths.output_dir
     folders = set[Path]()
@@ -75,8 +75,6 @@ def make_end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> I
                 yield format_item("verdict", f"{run.stem}: {summary['verdict']}")
             if summary["not applied"]:
                 not_applied_runs.append(f"{run.stem} ({summary['not applied']})")
-            for line in compared_verdicts(path):
-                yield format_item("compared", line)
     # maps over sessions
     all_sessions = (output_dir / f"sub-{subject.label}" / "func" for subject in plan.subjects)
     folders.update(folder for folder in all_sessions if folder.is_dir())

@@ -6,8 +6,6 @@ import re
 from itertools import chain
 from pathlib import Path
 
-from bids_sr.config.values import split_named
-
 # mm, possible full widths at half maximum of the filter in the paper, which states a sigma of 1.5
 # without a unit: mm, or pixels of 3.75 mm
 _PAPER_SMOOTHING_MM = (3.5, 13.2)
@@ -111,16 +109,6 @@ def check_path(text: str) -> str:
     """
     if not text:
         raise argparse.ArgumentTypeError("the path must not be empty")
-    return text
-
-
-def check_named_file(text: str) -> str:
-    """Return the text of ``NAME=FILE`` or ``NAME=DIR``; name and path are required."""
-    name, location = split_named(text)
-    if not name or not location.strip():
-        raise argparse.ArgumentTypeError(
-            f"{text!r} does not have the form NAME=PATH, such as NORDIC=PATH"
-        )
     return text
 
 

@@ -184,11 +184,6 @@ class Settings:
             path = str(_absolute(Path(folder)))
             derivatives.append(f"{name}={path}" if name else path)
         values["preprocessing"]["derivatives"] = tuple(derivatives)
-        # the endings of a path, such as ``:corrected``, stay as they are
-        compared = (split_named(text) for text in self.evaluation.compare)
-        values["evaluation"]["compare"] = tuple(
-            f"{name}={_absolute(Path(path))}" if name else path for name, path in compared
-        )
 
 
 def list_ignored_settings(path: Path) -> dict[str, str]:

@@ -54,7 +54,6 @@ class VerdictFacts(TypedDict, total=False):
     sentences: Sequence[Mapping[str, Any]]
     limits: Sequence[str]
     contrasts: Sequence[Mapping[str, Any]]
-    compared: Sequence[Mapping[str, Any]]
 
 
 @frozen
@@ -62,14 +61,13 @@ class MetricRow:
     """Value of a metric with its description, see `COLUMNS`; NaN if the value is not defined.
 
     `value` is in the unit of the registered statistic. `minus` is the series that was subtracted,
-    and `band` are the spatial frequencies ``all``, ``within`` or ``beyond``. `region` are the
-    voxels that were included, or the condition of a number of blocks, and `threshold` defines the
-    region of the statistic. `contrast` may be two compared contrasts joined by +. These texts and
-    `reference` are n/a if not applicable. `input_fwhm_mm` is the Gaussian smoothing (FWHM) of the
-    series before super-resolution (NaN if unknown), and `fwhm_mm` the smoothing before statistics.
-    `lower` and `upper` are the ends of the 95 % interval (NaN if there is no
-    interval), and `n` is the number of units resampled for the interval (None if there is no
-    interval).
+    and `band` are the spatial frequencies ``all`` or ``beyond``. `region` are the voxels that were
+    included, or the condition of a number of blocks, and `threshold` defines the region of the
+    statistic. `contrast` may be two compared contrasts joined by +. These texts and `reference`
+    are n/a if not applicable. `input_fwhm_mm` is the Gaussian smoothing (FWHM) of the series
+    before super-resolution (NaN if unknown), and `fwhm_mm` the smoothing before statistics.
+    `lower` and `upper` are the ends of the 95 % interval (NaN if there is no interval), and `n` is
+    the number of units resampled for the interval (None if there is no interval).
     """
 
     series: str

@@ -2,7 +2,5 @@
 
 Effects and maps are compared with measured runs, known activation, the other half of the run, or
 the acquired run at half the resolution, and the result is put into words. Similarity of two images
-is in `bids_sr.spatial.image_similarity`, resolution in
-`bids_sr.spatial.effective_resolution`, and the verdict on
-series of other programs in `bids_sr.evaluation.compared_series`.
+is in `bids_sr.spatial.image_similarity`, and resolution in `bids_sr.spatial.effective_resolution`.
 """

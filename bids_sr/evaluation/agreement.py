@@ -97,7 +97,7 @@ _CHUNK_VOXELS = 16384
 class ComparisonKey(NamedTuple):
     """Quantity that a score describes: contrast, region, band and statistic.
 
-    `band` is ``all``, or ``within`` or ``beyond`` the acquired Nyquist frequency.
+    `band` is ``all``, or ``beyond`` the acquired Nyquist frequency.
     """
 
     statistic: str
@@ -438,15 +438,9 @@ def agreement_rows(
     are from different runs or on different grids.
     """
     run.warn_of_few_voxels()
-    rows: list[MetricRow] = []
-    for subset, reported_series in run.iterate_common_voxels():
-        candidates = [make_reference(subset) for make_reference in references]
-        available = [reference for reference in candidates if reference is not None]
-        rows += [
-            row
-            for row in _iterate_rows(subset, available)
-            if not reported_series or row.series in reported_series
-        ]
+    candidates = [make_reference(run) for make_reference in references]
+    available = [reference for reference in candidates if reference is not None]
+    rows = list(_iterate_rows(run, available))
     if rows and not any(math.isfinite(row.value) for row in rows):
         _LOGGER.warning(
             "The agreement with the reference is not defined for the contrasts %s.",

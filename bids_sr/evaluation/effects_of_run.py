@@ -1,9 +1,8 @@
 """Block effects of all series of a run on one grid."""
 
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.io.contrast_names import rank_contrast
 from bids_sr.io.frozen import frozen
-from bids_sr.io.series import ACQUIRED_BAND, ACQUIRED_SPLINE, MEASURED, PCA, SMOOTH, same_name
+from bids_sr.io.series import ACQUIRED_SPLINE, MEASURED, PCA, SMOOTH
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
@@ -40,10 +39,6 @@ class RunEffects:
 
     `acquired_t` contains t maps of the whole acquired run by contrast, unsmoothed, interpolated to
     the high-resolution grid by cubic B-splines (X, Y, Z); empty if no t map was computed.
-
-    `same_widths` contains, by the name of a series of another program, the smoothing (mm FWHM)
-    that gives the acquired series the smoothness of this series; NaN if unknown. If the mapping is
-    not empty, the acquired band is also scored.
     """
 
     files: Mapping[str, Path]
@@ -55,14 +50,11 @@ class RunEffects:
     n_boot: int = 1000
     seed: int = 0
     acquired_t: Mapping[str, Float32] = field(default_factory=dict)
-    same_widths: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """Spatial frequency bands: all, beyond and within the acquired Nyquist frequency."""
-        if max(self.factor) <= 1:
-            return ("all",)
-        return ("all", "beyond", "within") if self.same_widths else ("all", "beyond")
+        """Spatial frequency bands: all, and beyond the acquired Nyquist frequency."""
+        return ("all",) if max(self.factor) <= 1 else ("all", "beyond")
 
     @property
     def regions(self) -> dict[str, MaskArray]:
@@ -77,57 +69,21 @@ class RunEffects:
         """Return block maps in the N voxels of the mask, (N, B), by band.
 
         `betas` are block maps on the high-resolution grid (X, Y, Z, B), and `bands` are the
-        spatial frequencies ``all``, ``within`` or ``beyond``. Filters are applied to complete
-        slices before masking, because the edge of a mask would add detail.
+        spatial frequencies ``all`` or ``beyond``. Filters are applied to complete slices before
+        masking, because the edge of a mask would add detail.
         """
         masked = betas[self.mask]
         if max(self.factor) <= 1 or set(bands) == {"all"}:
             return dict.fromkeys(bands, masked)
         beyond = beyond_nyquist(betas, self.factor)[self.mask]
-        return {
-            band: {"all": masked, "beyond": beyond}.get(band, masked - beyond) for band in bands
-        }
+        return {band: {"all": masked, "beyond": beyond}[band] for band in bands}
 
     def series(self) -> Iterator[tuple[str, Float32, Effects]]:
-        """Yield name, block maps on the high-resolution grid, and effects of one series after
-        another.
-
-        The acquired series (`zerofill`) is followed by copies smoothed to the resolution of each
-        compared series.
-        """
+        """Yield name, block maps on the high-resolution grid, and effects of each series."""
         for path in self.files.values():
             effects = Effects.load(path)
             name, betas = resample_effects(effects, self.mask.shape, self.affine)
             yield name, betas, effects
-            if name != ACQUIRED_BAND:
-                continue
-            for compared_series, width in self.same_widths.items():
-                if math.isfinite(width):
-                    smoothed = smooth_maps(betas, effects.zooms, width)
-                    yield same_name(compared_series), smoothed, effects
-
-    def iterate_common_voxels(self) -> Iterator[tuple["RunEffects", tuple[str, ...]]]:
-        """Yield the run in the brain, then once per compared series that lacks signal there.
-
-        Such a series is evaluated in its voxels with signal, and compared only with the acquired
-        series in the same voxels. The names are those of the series to report from the limited
-        run; () for all series.
-        """
-        incomplete_masks: dict[str, MaskArray] = {}
-        for name in self.same_widths:
-            if name in self.files:
-                signal_mask = Effects.load(self.files[name]).mask & self.mask
-                if not np.array_equal(signal_mask, self.mask):
-                    incomplete_masks[name] = signal_mask
-        complete_names = [name for name in self.files if name not in incomplete_masks]
-        yield self._select_series(complete_names), ()
-        reference = MEASURED if MEASURED in self.files else "bspline"
-        for name, signal_mask in incomplete_masks.items():
-            compared_names = [
-                series for series in (reference, ACQUIRED_BAND, name) if series in self.files
-            ]
-            run = replace(self._select_series(compared_names), mask=signal_mask)
-            yield run, (name, same_name(name))
 
     def warn_of_few_voxels(self) -> None:
         """Warn if the ROI is small, and log conditions with too few blocks, for all contrasts."""
@@ -156,11 +112,6 @@ class RunEffects:
                 reason,
                 ", ".join(contrast_names),
             )
-
-    def _select_series(self, names: Sequence[str]) -> "RunEffects":
-        """Return the run with some of its series."""
-        widths = {name: width for name, width in self.same_widths.items() if name in names}
-        return replace(self, files={name: self.files[name] for name in names}, same_widths=widths)
 
 
 def save_fine_effects(run: RunEffects, path: Path) -> Path:

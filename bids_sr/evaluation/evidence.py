@@ -1,10 +1,8 @@
 """Evidence on the accuracy of a run's series, and claims that it supports.
 
 A claim is about one series: that it shows true detail (*function*), that it shows more true detail
-than its placebos (*specific*), or that its volumes are more accurate (*image*). A claim about a
-series of another program is that it is more accurate than the acquired series *within* or *beyond*
-the acquired Nyquist frequency. Each claim rests on the strongest reference that has values of the
-series.
+than its placebos (*specific*), or that its volumes are more accurate (*image*). Each claim rests
+on the strongest reference that has values of the series.
 """
 
 import math
@@ -18,17 +16,10 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.series import BASELINES, CONTROLS, is_variant_of
 
 Decision = Literal["better", "same", "worse", "unclear"]
-VerdictStatus = Literal[
-    "more accurate",
-    "not more accurate",
-    "less accurate",
-    "mixed",
-    "not assessed",
-]
 """Status of a comparison of series."""
 RunStatus = Literal["measured", "tested", "no detail", "not applied", "nothing compared"]
 """Status of a run: its detail was measured or tested, or the reason for the lack of detail."""
-AccuracyKind = Literal["function", "specific", "image", "within", "beyond"]
+AccuracyKind = Literal["function", "specific", "image"]
 """Subject of a claim."""
 WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
 """Decisions as numbers in the table."""
@@ -41,12 +32,7 @@ _ACTIVE = "active"
 _MAIN_TENTHS = 40  # ten times the preferred |t| threshold of active voxels
 ACQUIRED_ACTIVE = "acquired40"
 """Region of voxels active in the acquired run, |t| > 4, on the high-resolution grid."""
-_BANDS: Mapping[AccuracyKind, str] = {
-    "function": "beyond",
-    "image": MISSING,
-    "within": "within",
-    "beyond": "beyond",
-}
+_BANDS: Mapping[AccuracyKind, str] = {"function": "beyond", "image": MISSING}
 
 
 def is_below_zero(row: MetricRow) -> bool:
@@ -84,16 +70,12 @@ MAPS = _ReferenceKind(
     words="maps of the same run measured at the high resolution",
     statistic="r",
 )
-_OTHER_RUN = _ReferenceKind(name="otherRun", words="another acquired run of the task")
 STRONGEST: Mapping[AccuracyKind, tuple[_ReferenceKind, ...]] = {
     "function": (HALVES, KNOWN, MAPS),
     "image": (
         _ReferenceKind(name="measured", words="the measured volumes", statistic="psnr"),
         _ReferenceKind(name="heldOut", words="a held-out pair", statistic="psnr"),
     ),
-    # A program may transfer noise of the measured run from one half of the blocks to the other.
-    "within": (KNOWN, _OTHER_RUN, HALVES),
-    "beyond": (KNOWN, HALVES),
 }
 """References that can support a claim, the strongest first."""
 
@@ -102,7 +84,7 @@ STRONGEST: Mapping[AccuracyKind, tuple[_ReferenceKind, ...]] = {
 class Evidence:
     """Agreement of all series with one reference, for one contrast at the smallest smoothing.
 
-    `band` is ``within`` or ``beyond`` the acquired Nyquist frequency, or ``n/a`` for images.
+    `band` is ``beyond`` for effects above the acquired Nyquist frequency, or ``n/a`` for images.
     `rows` are keyed by (statistic, series, minus, region). `no_detail` is True if the measured
     reference has no reproducible detail, so that accuracy is unknown.
     """
@@ -281,16 +263,8 @@ def _gather_evidence(
     candidates = [
         row for row in rows if row.reference == reference.name and row.band == _BANDS[kind]
     ]
-    if kind == "within":
-        # These voxels are selected in the acquired map, whose noise in the acquired band would
-        # bias a comparison in this band.
-        candidates = [row for row in candidates if row.region != ACQUIRED_ACTIVE]
     rows_of_statistic = [row for row in candidates if row.statistic == reference.statistic]
     series_rows = [row for row in rows_of_statistic if row.series in series]
-    if kind in ("within", "beyond"):  # The acquired series has values if this series has any.
-        rows_of_statistic = series_rows = [
-            row for row in series_rows if row.minus == MISSING and math.isfinite(row.value)
-        ]
     if not series_rows:
         return None
     contrast_order = list(dict.fromkeys(row.contrast for row in rows_of_statistic))

@@ -1,11 +1,9 @@
 """References that effects of a run are compared with.
 
-The references are measured halves of the blocks, known activation, another run, and the measured
-map.
+The references are measured halves of the blocks, known activation, and the measured map.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -34,7 +32,7 @@ from bids_sr.glm.blocks import MIN_BLOCKS
 from bids_sr.glm.halves import SplitContrast, average_splits, split_contrasts
 from bids_sr.io.arrays import Float, Float32, MaskArray
 from bids_sr.io.frozen import frozen
-from bids_sr.io.series import MEASURED, OTHER_RUN
+from bids_sr.io.series import MEASURED
 from bids_sr.io.volume import Volume
 
 _ACTIVE_T = (3.0, 4.0, 5.0, 6.0)  # |t| above which voxels are active, one region per value
@@ -227,8 +225,8 @@ def make_known_reference(
 ) -> Reference | None:
     """Return the reference of known activation, which shares no noise with any series.
 
-    Blocks of both halves are resampled together, within condition. If the run has a measured
-    series, differences are computed only for series of other programs.
+    Blocks of both halves are resampled together, within condition. Differences between series
+    are not computed if the run has a measured series.
 
     Parameters
     ----------
@@ -284,62 +282,13 @@ def make_known_reference(
         block_counts={
             name: _count_blocks(weights) for name, weights in weights_by_contrast.items()
         },
-        select_pairs=(
-            partial(_pair_methods, run.same_widths) if MEASURED in run.files else gain_pairs
-        ),
+        select_pairs=_select_no_pairs if MEASURED in run.files else gain_pairs,
     )
 
 
-def _pair_methods(methods: Collection[str], names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs of `gain_pairs` whose first series is one of some methods."""
-    return [pair for pair in gain_pairs(names) if pair[0] in methods]
-
-
-def make_other_run_reference(run: RunEffects, other_effects: Effects) -> Reference | None:
-    """Return the reference of another run: one half of its blocks, in the acquired band.
-
-    Noise of the two runs is independent, so only signal can agree. Active voxels are selected in
-    the half that is not the target. Effects that differ between the runs, because of habituation
-    or position, count as error of every series alike. Blocks of both runs are resampled.
-
-    `other_effects` are block effects of the acquired series of another run of the same task, on
-    the high-resolution grid. They include the variance that `smooth_t` needs. The reference has
-    both halves as targets; None if either run has too few blocks.
-    """
-    first_effects = run.load_first()
-    comparisons: dict[str, list[BlockComparison]] = {}
-    block_counts: dict[str, int] = {}
-    active: list[ComparedVoxels] = []
-    for contrast, split in split_contrasts(other_effects.blocks, run.contrasts).items():
-        block_weights = first_effects.run_weights(split.weights)
-        halves = other_effects.halves(split.weights)
-        if block_weights is None or halves is None:
-            continue
-        block_counts[contrast] = _count_blocks(block_weights)
-        resamples = resample_blocks(
-            first_effects.blocks, block_weights[None], run.n_boot, run.seed, contrast
-        )
-        other_resamples = resample_blocks(
-            other_effects.blocks, halves, run.n_boot, run.seed + 1, contrast
-        )
-        for half, other_half in (halves, halves[::-1]):
-            comparison = compare_sums(
-                contrast,
-                (block_weights, resamples),
-                (other_half, other_resamples),
-                other_target=half,
-            )
-            comparisons.setdefault(contrast, []).append(comparison)
-            active += _iterate_regions_above(other_effects, half, run.mask, comparison, (TRUE_T,))
-    if not comparisons:
-        return None
-    return Reference(
-        name=OTHER_RUN,
-        targets=_make_targets(run, other_effects, ("within",)),
-        regions=[*_iterate_fixed_regions(run, comparisons), *active],
-        block_counts=block_counts,
-        statistics=("r", "ev"),
-    )
+def _select_no_pairs(_names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return no pairs of series, whichever series exist."""
+    return []
 
 
 def _count_blocks(block_weights: Float) -> int:

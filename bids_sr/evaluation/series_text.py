@@ -1,7 +1,7 @@
 """One-line descriptions of series: the definition of their method, baseline or control."""
 
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
-from bids_sr.io.series import SAME, parse_series_name
+from bids_sr.io.series import parse_series_name
 from bids_sr.sr.method import UnknownMethod, method_of_series
 
 
@@ -21,8 +21,6 @@ def describe_series(name: str) -> str:
     if name in NEGATIVE_CONTROLS:
         control = NEGATIVE_CONTROLS[name]
         return f"negative control for {control.method}: {control.replacement}"
-    if series.variant == SAME:
-        return f"acquired series (zerofill), smoothed to the resolution of {series.method}"
     summary = summarize_method(series.method)
     return f"method: {summary}" if summary else ""
 

@@ -1,8 +1,8 @@
 """Table of all statements of a verdict, one per state of the evidence.
 
-Headline, limitations, JSON and page of a run, and verdicts on series of other programs, are
-made from these statements. Callers fill in names and formatted values. Statements that start
-with a lowercase letter are clauses of other statements.
+Headline, limitations, JSON and page of a run are made from these statements. Callers fill in
+names and formatted values. Statements that start with a lowercase letter are clauses of other
+statements.
 """
 
 from enum import StrEnum, unique
@@ -305,64 +305,6 @@ class Statement(StrEnum):
     ONE_RUN = (
         "These results are from one run of one participant. Test at the group level whether they"
         " generalize."
-    )
-
-    # series of other programs: headline
-    COMPARED_BETTER = "{series} is more accurate than the acquired series."
-    COMPARED_NOT_BETTER = "{series} was not found to be more accurate than the acquired series."
-    COMPARED_WORSE = "{series} is less accurate than the acquired series."
-    COMPARED_MIXED = (
-        "{series} is more accurate than the acquired series in one frequency band and less"
-        " accurate in the other."
-    )
-    COMPARED_NOT_ASSESSED = "The accuracy of {series} was not assessed."
-
-    # series of other programs: one frequency band
-    BAND = "{band}, {finding}: {values}. The reference is {reference}."
-    WITHIN = "the series {decision} the acquired series"
-    TRUE_DETAIL = "the series contains true detail that the acquired series lacks"
-    WRONG_ADDED_DETAIL = "the added detail is wrong"
-    NO_TRUE_ADDED_DETAIL = "the series contains no true detail"
-    NO_DETECTED_DETAIL = "no true detail was detected"
-    NO_ADDED_DETAIL = "the series adds no detail"
-    CONTRARY = (
-        "the series {decision} the acquired series in {region}, but the opposite is true over the"
-        " whole brain"
-    )
-    LIKE_SMOOTHING = (
-        "the series is not more accurate than the acquired series smoothed to the same resolution"
-    )
-    ONLY_SIZE = (
-        "the series is closer to the reference only in amplitude, which is also true of a"
-        " scaled-down copy of a noisy series"
-    )
-    NOTHING_EXPLAINED = (
-        "the series is closer to the reference than the acquired series, but its explained"
-        " variance does not differ from 0"
-    )
-    NO_SMOOTHNESS = (
-        "accuracy was not assessed because the smoothness of the series, which determines the"
-        " control at the same resolution, could not be estimated"
-    )
-    NOT_COUNTED = (
-        "{finding} (this gain is not counted because the measured series is from the same scan and"
-        " has the same noise, which a program that processes the whole run can transfer between"
-        " halves of the blocks)"
-    )
-    ON_ACQUIRED_GRID = "The series has no detail because it is on the acquired grid."
-    WITHIN_REQUIRES = (
-        "Accuracy of what is coarser than detail is not assessed without a second run of the"
-        " same task: scan the task twice and keep both runs, with their events, in the dataset."
-    )
-    BEYOND_REQUIRES = (
-        "Accuracy of detail is not assessed without a high-resolution"
-        " reference: measure the run at the high resolution, downsample it for the program, and"
-        " specify the measurement with --truth DIR."
-    )
-    SHIFTED = "The series is shifted by {shift} of the acquired grid."
-    EXCLUDED = (
-        "{excluded} of {total} brain voxels ({share} %) were excluded from the evaluation because"
-        " they have no signal in this series or in the acquired series."
     )
 
     @property

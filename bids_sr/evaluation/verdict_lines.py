@@ -28,12 +28,5 @@ def list_warnings(evidence: RunEvidence) -> Iterator[str]:
 
 
 def verdict_line(verdict: VerdictFacts) -> str:
-    """Return a verdict in one line.
-
-    Warnings precede the headline, and verdicts on series of other programs follow it.
-    """
-    compared_headlines = [compared["headline"] for compared in verdict.get("compared", [])]
-    headline = verdict.get("headline", "")
-    if compared_headlines and headline == Statement.NOTHING_COMPARED:
-        headline = ""
-    return " ".join(filter(None, [*verdict.get("warnings", []), headline, *compared_headlines]))
+    """Return a verdict in one line; warnings precede the headline."""
+    return " ".join(filter(None, [*verdict.get("warnings", []), verdict.get("headline", "")]))

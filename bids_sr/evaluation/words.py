@@ -14,7 +14,6 @@ from bids_sr.io.metric_registry import statistic
 BANDS: Mapping[str, str] = {
     "beyond": "detail",
     "all": "signal units",
-    "within": "coarser than detail",
 }
 """Frequency bands in words; the band ``all`` is not limited, and has the name of its unit."""
 EFFECT_UNIT = "% of the brain's mean signal"
@@ -49,16 +48,6 @@ DECISIONS: Mapping[str, DecisionWords] = {
     "smaller": DecisionWords("", "smaller", "is smaller than"),
 }
 """Words for the decision on a difference."""
-
-
-STATUS_SYMBOLS: Mapping[str, str] = {
-    "more accurate": "✓",
-    "not more accurate": "✗",
-    "less accurate": "▼",
-    "mixed": "▲▼",
-    "not assessed": "?",
-}
-"""Symbols of verdicts on series of other programs, which distinguish them without color."""
 
 
 def capitalize(text: str) -> str:
@@ -109,7 +98,7 @@ def reference_phrase(row: MetricRow) -> str:
 def measure_text(row: MetricRow) -> str:
     """Return the name of a row's statistic, followed by its frequency band if it has one."""
     name = statistic(row.statistic).label or row.statistic
-    return f"{name} ({BANDS[row.band]})" if row.band in ("within", "beyond") else name
+    return f"{name} ({BANDS[row.band]})" if row.band == "beyond" else name
 
 
 def value_text(row: MetricRow, form: str = "") -> str:

@@ -44,9 +44,7 @@ from bids_sr.io.series import (
     MEASURED,
     REFERENCE_NAMES,
     get_kind,
-    same_name,
 )
-from bids_sr.sr.method import method_names_without_controls
 
 PRIMARY, EXPLORATORY = "primary", "exploratory"
 _STRONGEST = "strongest"
@@ -145,7 +143,7 @@ def references(series: str, available: Sequence[str], methods: Sequence[str]) ->
     placebos = [name for name, placebo in NEGATIVE_CONTROLS.items() if placebo.method == series]
     roles: dict[str, str] = {name: get_kind(name) for name in REFERENCE_NAMES}
     roles |= {name: "method" for name in methods if name != series}
-    roles |= {same_name(series): "control"} | dict.fromkeys(placebos, "placebo")
+    roles |= dict.fromkeys(placebos, "placebo")
     return {name: role for name, role in roles.items() if name in available}
 
 
@@ -324,8 +322,6 @@ def primary_method(default: str, methods: Sequence[str]) -> str:
     The choice does not depend on any result. If only one of the program's methods was run, it is
     the primary method; otherwise, the default method is. The default is returned even if it was
     not run, because no other method was prespecified. `default` is the method that the program
-    runs unless others are requested. In `methods` (see `bids_sr.group.values.JoinedTables`),
-    series of other programs are ignored.
+    runs unless others are requested, and `methods` are those that were run.
     """
-    run = [name for name in methods if name in method_names_without_controls()]
-    return run[0] if len(run) == 1 else default
+    return methods[0] if len(methods) == 1 else default

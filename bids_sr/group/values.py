@@ -18,7 +18,6 @@ import pandas as pd
 
 from bids_sr.boilerplate import data_of
 from bids_sr.engine.metric_rows import COLUMNS, MISSING, complete_table, parse_cell
-from bids_sr.evaluation.compared_series.verdict import COMPARED
 from bids_sr.evaluation.evidence import APPLIED, derives_from
 from bids_sr.group.input_tables import reject_table
 from bids_sr.io import metric_flags
@@ -66,8 +65,8 @@ class JoinedTables:
     per participant (NaN: no value; infinite: not defined). `reported` has the columns task, name
     (the run as text), series and statistic: raised flags, and methods that were not applied
     (`APPLIED`), whose values are not compared in these runs. `series` has the columns name and
-    series: all series of each run. `methods` are the methods under test, followed by the series of
-    other programs. `contrasts` are the contrasts of the runs' evidence.
+    series: all series of each run. `methods` are the methods under test, and `contrasts` the
+    contrasts of the runs' evidence.
     """
 
     values: pd.DataFrame
@@ -154,7 +153,6 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
     labels = parsed.all_labels()
     available_series = {label.series for label in labels}
     methods = [name for name in method_names_without_controls() if name in available_series]
-    compared_series = {label.series for label in labels if label.statistic == COMPARED}
     keys = list(parsed.keys)
     value_columns = pd.DataFrame(
         np.reshape(list(values.values()), (-1, len(participants))), columns=participants
@@ -170,7 +168,7 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
         reported=pd.DataFrame(reported, columns=["task", "name", "series", "statistic"]),
         series=pd.DataFrame(run_series, columns=["name", "series"]),
         statistics=tuple(sorted({label.statistic for label in labels} & set(STATISTICS))),
-        methods=(*methods, *sorted(compared_series)),
+        methods=tuple(methods),
         contrasts=_find_evidence_contrasts(parsed),
     )
 

@@ -44,7 +44,6 @@ _EVIDENCE = (
         [
             (FUNCTION, "ev", "beyond", ("measured", "truth")),
             (FUNCTION, "r", "beyond", ("measured", "truth", "measuredMap")),
-            (FUNCTION, "ev", "within", ("truth", "otherRun")),
             (FUNCTION, "r", "all", ("measured", "truth", "measuredMap")),
             (FUNCTION, "average_precision", MISSING, ("truth",)),
             (IMAGE, "psnr", MISSING, ("measured", "heldOut", MISSING)),

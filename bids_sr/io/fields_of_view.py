@@ -57,24 +57,18 @@ def find_grid_problems(
     run: TimedGrid,
     factor: Sequence[float],
     *,
-    requires_highres: bool = False,
     run_name: str = "its run",
 ) -> list[tuple[str, str]]:
-    """Compare time axis and grid of an image with the run from which it was computed.
+    """Compare an image with the time axis and the high-resolution grid of its run.
 
-    The grid may be the acquired grid of the run, its high-resolution grid, or a grid between them.
-
-    `factor` is the ratio of acquired to high-resolution voxel size along each axis. With
-    `requires_highres`, only the high-resolution grid is accepted. `run_name` is used in the
-    reasons. Returns pairs of reason and remedy for each difference; empty if the image fits the
-    run.
+    `factor` is the ratio of acquired to high-resolution voxel size along each axis. `run_name` is
+    used in the reasons. Returns pairs of reason and remedy for each difference; empty if the image
+    fits the run.
     """
     problems = [
         _find_count_problem(image.shape, run.shape, run_name),
         _find_tr_problem(image.tr, run.tr, run_name),
-        _find_matrix_problem(
-            image.shape, run.shape, factor, run_name, requires_highres=requires_highres
-        ),
+        _find_matrix_problem(image.shape, run.shape, factor, run_name),
         _find_position_problem(image, run, run_name),
     ]
     return [problem for problem in problems if problem is not None]
@@ -111,32 +105,19 @@ def _find_matrix_problem(
     run_shape: Sequence[int],
     factor: Sequence[float],
     run_name: str,
-    *,
-    requires_highres: bool,
 ) -> tuple[str, str] | None:
     """Return reason and remedy if a matrix is too small or too large for the run."""
     highres_shape = tuple(map(highres_size, run_shape, factor))
-    min_shape = highres_shape if requires_highres else run_shape[:3]
-    if any(size < smallest for size, smallest in zip(shape, min_shape, strict=False)):
-        resolution = "high-resolution" if requires_highres else "acquired"
-        difference = f"smaller than the {resolution} matrix size {_format_shape(min_shape)}"
-    elif any(size > largest for size, largest in zip(shape, highres_shape, strict=False)):
-        difference = f"larger than the high-resolution matrix size {_format_shape(highres_shape)}"
-    else:
+    if tuple(shape[:3]) == highres_shape[:3]:
         return None
+    is_smaller = any(size < fine for size, fine in zip(shape, highres_shape, strict=False))
     factor_text = "×".join(f"{ratio:g}" for ratio in factor)
-    reason = (
-        f"the matrix size {_format_shape(shape)} is {difference}, given the super-resolution"
-        f" factor {factor_text} and the matrix size of {run_name}"
-    )
-    if requires_highres:
-        return reason, (
-            "Provide the series at the high resolution of the run, which is specified with"
-            " --sr-factor if there is no T2*w pair."
-        )
-    return reason, (
-        "Provide the series on the acquired grid or on a finer grid with the same field"
-        " of view, or choose another super-resolution factor."
+    return (
+        f"the matrix size {_format_shape(shape)} is {'smaller' if is_smaller else 'larger'} than"
+        f" the high-resolution matrix size {_format_shape(highres_shape)}, given the"
+        f" super-resolution factor {factor_text} and the matrix size of {run_name}",
+        "Provide the series at the high resolution of the run, which is specified with"
+        " --sr-factor if there is no T2*w pair.",
     )
 
 

@@ -20,11 +20,11 @@ Need = Literal["", "volume", "pair", "run"]
 class SeriesLabel:
     """Name of a series with its kind.
 
-    `variant` is ``Phantom``, ``Other``, ``T1w``, ``Mirror`` or ``Shift`` for a placebo, `SAME` for
-    a control of a compared series, and "" for other series. The other fields are for series with a
-    fixed name: `words` define the series, and `label` replaces its name in figures and tables
-    unless it is "". `is_default` baselines are computed with every method. `order` is the order of
-    an interpolating spline, or "sinc" for a windowed sinc; None if points cannot be interpolated.
+    `variant` is ``Phantom``, ``Other``, ``T1w``, ``Mirror`` or ``Shift`` for a placebo, and "" for
+    other series. The other fields are for series with a fixed name: `words` define the series, and
+    `label` replaces its name in figures and tables unless it is "". `is_default` baselines are
+    computed with every method. `order` is the order of an interpolating spline, or "sinc" for a
+    windowed sinc; None if points cannot be interpolated.
     """
 
     name: str
@@ -46,8 +46,6 @@ ACQUIRED, ACQUIRED_SPLINE = "acquired", "acquiredSpline"
 """Acquired series, and its maps interpolated by cubic splines to the high-resolution grid."""
 MEASURED = "measured"
 """High-resolution reference that was acquired in the same run."""
-OTHER_RUN = "otherRun"
-"""Another acquired run of the same task, used as a reference."""
 SDMOD = "sdmod"
 SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
 _ACQUIRED = (
@@ -102,7 +100,6 @@ _FIXED_SERIES = (
     ),
     SeriesLabel(MEASURED, "measured", "series measured at the high resolution (reference)"),
     SeriesLabel("run", "run"),  # in tables: rows about the run as a whole
-    SeriesLabel(OTHER_RUN, "run"),
 )
 _BY_NAME = {series.name: series for series in _FIXED_SERIES}
 ACQUIRED_NAMES = (ACQUIRED, ACQUIRED_SPLINE)
@@ -130,13 +127,10 @@ VALIDATION_BASELINES = ("bspline", "zerofill")
 IMAGE_REFERENCES = ("bspline", "inject")
 """Series that images are compared with."""
 ACQUIRED_BAND = "zerofill"
-"""Series that series of other programs are compared with; it only contains acquired frequencies.
-"""
+"""Series that only contains the acquired frequencies."""
 PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 """Numbers of temporal components that the control `PCA` chooses from."""
-SAME = "Same"
-"""Variant of a compared series: acquired series smoothed to the resolution of this series."""
-_VARIANT_PATTERN = re.compile(rf".+?(?P<variant>Phantom|Other|T1w|Mirror|Shift|{SAME})")
+_VARIANT_PATTERN = re.compile(r".+?(?P<variant>Phantom|Other|T1w|Mirror|Shift)")
 _LABEL_PATTERN = re.compile(
     r"(?P<series>.+?)(?:Fwhm(?P<tenths>\d+))?(?P<region>Quarter|Fdr|Z\d+)?"
 )
@@ -145,11 +139,6 @@ _LABEL_PATTERN = re.compile(
 def series_names(methods: Iterable[str]) -> tuple[str, ...]:
     """Return the names of the series of methods."""
     return tuple(map(series_name, methods))
-
-
-def same_name(compared: str) -> str:
-    """Return the name of the acquired series smoothed to the resolution of a compared series."""
-    return series_name(compared, SAME)
 
 
 def series_name(method: str, variant: str = "") -> str:
@@ -192,8 +181,7 @@ def parse_series_name(name: str) -> SeriesLabel:
     match = _VARIANT_PATTERN.fullmatch(name)
     if match is None:
         return SeriesLabel(name, "method")
-    kind: KindOfSeries = "control" if match["variant"] == SAME else "placebo"
-    return SeriesLabel(name, kind, variant=match["variant"])
+    return SeriesLabel(name, "placebo", variant=match["variant"])
 
 
 def map_label(series: str, fwhm_mm: float = 0.0, region: str = "") -> str:

@@ -92,10 +92,7 @@ def get_kind(series: str) -> KindOfSeries:
 
 def series_text(series: str) -> str:
     """Return the name of a series in figures and tables of the report."""
-    parsed_name = registry.parse_series_name(series)
-    if parsed_name.variant == registry.SAME:
-        return f"acquired, smoothed to the resolution of {parsed_name.method}"
-    return _LABELS.get().get(series) or parsed_name.label or series
+    return _LABELS.get().get(series) or registry.parse_series_name(series).label or series
 
 
 def label_series(labels: Mapping[str, str]) -> AbstractContextManager[None]:

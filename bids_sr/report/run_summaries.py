@@ -122,11 +122,6 @@ def _list_files(verdict_file: Path) -> list[Path]:
     ]
 
 
-def compared_verdicts(verdict_file: Path) -> list[str]:
-    """Return the verdicts on series of other programs, one text per series."""
-    return [compared["text"] for compared in _read_verdict(verdict_file).get("compared", [])]
-
-
 def _read_verdict(file: Path) -> VerdictFacts:
     """Return the verdict of a run; {} if the file cannot be read."""
     return cast("VerdictFacts", read_json(file))

@@ -12,7 +12,6 @@ from bids_sr.evaluation.supporting_sentences import list_further_values
 from bids_sr.evaluation.words import (
     BANDS,
     DECISIONS,
-    STATUS_SYMBOLS,
     active_words,
     capitalize,
 )
@@ -47,9 +46,8 @@ def verdict_html(
         evidence_markup,
         verdict.get("limits", []),
     )
-    compared_markup = render_compared(verdict)
     legend = _legend_html(defined_series)
-    return join([verdict_markup, compared_markup, legend])
+    return join([verdict_markup, legend])
 
 
 def _decision_html(sentence: Mapping[str, str]) -> str:
@@ -110,16 +108,6 @@ def _evidence_title(evidence: Evidence) -> str:
     region_remark = f" ({name}: {definition})" if definition else ""
     title = f"{capitalize(BANDS[evidence.band])} by series, contrast {evidence.contrast}"
     return f"{title}{region_remark}. Differences: {signs}"
-
-
-def render_compared(verdict: VerdictFacts) -> Markup:
-    """Render verdicts on series of other programs, one sentence each; "" if there are none."""
-    sentences = [
-        render("decision", STATUS_SYMBOLS[compared["status"]], compared["text"])
-        for compared in verdict.get("compared", [])
-    ]
-    title = "Series of other programs, compared with the acquired series"
-    return render("headed", title, render("items", sentences))
 
 
 def _legend_html(series: Iterable[str]) -> Markup:

@@ -329,20 +329,13 @@ def _resample_series(frame: FramedRuns, series: str, contrasts: Sequence[str]) -
 def _list_combined_series(runs: Collection[ReportedRun]) -> list[str]:
     """Return the names of the series whose maps are combined.
 
-    These are the acquired series, the B-spline series, the methods, the measured and compared
-    series, and baselines named by the user, whether or not their maps are stored.
+    These are the acquired series, the B-spline series, the measured series, the methods, and
+    baselines named by the user, whether or not their maps are stored.
     """
     names: dict[str, None] = {}
     for run in runs:
         method_series = series_names(run.plan.stored.methods)
-        series_order = (
-            ACQUIRED,
-            _INTERPOLATION,
-            MEASURED,
-            *run.plan.methods,
-            *run.plan.compared_names,
-            *method_series,
-        )
+        series_order = (ACQUIRED, _INTERPOLATION, MEASURED, *run.plan.methods, *method_series)
         for name in run.maps.series:
             if name in series_order:
                 names[name] = None

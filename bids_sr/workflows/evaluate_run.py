@@ -1,17 +1,14 @@
 """Evaluation of the high-resolution series and maps of a run, and the verdict."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from bids_sr.engine.artifacts import Facts, File, Image, Map, Rows, Verdict
 from bids_sr.engine.flow import add_methods_text, as_artifact, concatenate, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
-from bids_sr.evaluation.compared_series.steps import match_resolution
 from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.evaluation.steps import (
-    another_run,
     edge_comparison,
     mask_comparison,
     reference_comparisons,
@@ -20,11 +17,10 @@ from bids_sr.evaluation.steps import (
     self_test_rows,
 )
 from bids_sr.evaluation.steps.reference_comparisons import EffectsComparison
-from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.steps import block_effects, known_activation as activation_steps
 from bids_sr.glm.steps.linear_models import DesignInputs
 from bids_sr.io.frozen import frozen
-from bids_sr.io.series import ACQUIRED, ACQUIRED_BAND, MEASURED
+from bids_sr.io.series import ACQUIRED, MEASURED
 from bids_sr.report import series_description
 from bids_sr.survey.bids.inputs import HighresReference
 from bids_sr.workflows.make_series import RunSeries
@@ -37,20 +33,6 @@ from bids_sr.workflows.series_requests import ComputedSeries, list_methods
 _T = TypeVar("_T")
 FIRST_VERDICT = "first_verdict"
 """Name of the subworkflow that evaluates methods without networks before networks are trained."""
-
-
-@frozen
-class SeriesEffects:
-    """Block effects of a run in each of its series.
-
-    `effects` are files of the block effects, by series; empty if the run cannot be split into
-    halves. `same_widths` is the smoothing that
-    matches the smoothness of the acquired series to compared series; None if there are no compared
-    series.
-    """
-
-    effects: dict[str, File]
-    same_widths: Facts | None = None
 
 
 @frozen
@@ -87,30 +69,29 @@ def evaluate_run(
         factor=plan.bold.factor,
         random_seed=plan.random_seed,
     )
-    series_effects, halves_figures = _measure_run_effects(run, series, comparison)
+    effects, halves_figures = _measure_run_effects(run, series, comparison)
     known_activation = _read_known_activation(plan.bold.truth)
     with_models = "glm" in plan.maps.kinds
     reference_tables = compare_with_references(
         {name: mapped for name, mapped in series.mapped.items() if name != ACQUIRED},
-        series_effects,
+        effects,
         comparison,
         acquired_maps=maps.series[ACQUIRED].maps,
         maps=maps.maps if with_models else None,
         known=known_activation,
-        other_effects=series.other_effects,
         at_rest=plan.at_rest,
         n_dummy=fitted_run.n_dummy,
     )
     _add_comparisons_text(
-        plan, series_effects, has_known_activation=with_models and bool(known_activation)
+        plan, effects, has_known_activation=with_models and bool(known_activation)
     )
     method_tests = _gather_method_tests(plan, series, maps)
-    quality_tables = check_quality(run, series_effects)
+    quality_tables = check_quality(run, effects)
     _evaluate_early(
         run,
         series,
         maps,
-        series_effects,
+        effects,
         comparison,
         method_tests,
         known=known_activation if with_models else {},
@@ -158,14 +139,9 @@ def evaluate_run(
         run_model.confounds,
         flags=flags,
         card_file=method_tests.cards,
-        compared_facts=_list_present(
-            computed_series.compared_facts for computed_series in series.high_resolution.values()
-        ),
-        same_widths=series_effects.same_widths,
         method_names=plan.methods,
         series_names=plan.stored_names,
         margin=plan.margin,
-        compared_names=plan.compared_names,
     )
     # The verdict does not depend on error maps and can therefore be computed before them.
     all_metrics, columns = reference_comparisons.join_evaluation(
@@ -207,30 +183,25 @@ def _read_known_activation(reference: HighresReference | None) -> dict[str, Imag
 
 def _measure_run_effects(
     run: ModeledRun, series: RunSeries, comparison: EffectsComparison
-) -> tuple[SeriesEffects, File | None]:
+) -> tuple[dict[str, File], File | None]:
     """Measure the block effects of all series, and gather the inputs of their figures.
 
-    The inputs are None if the run cannot be split into halves.
+    Returns files of the effects by series, and the inputs. If the run cannot be split into halves,
+    there are no files, and the inputs are None.
     """
     if not run.plan.can_split:
-        return SeriesEffects(effects={}), None
-    series_effects = measure_all_effects(
-        series.high_resolution, run.model.linear.inputs, comparison
-    )
-    return series_effects, reference_comparisons.gather_fine_effects(
-        series_effects.effects, comparison
-    )
+        return {}, None
+    effects = measure_all_effects(series.high_resolution, run.model.linear.inputs)
+    return effects, reference_comparisons.gather_fine_effects(effects, comparison)
 
 
 def measure_all_effects(
-    series: Mapping[str, ComputedSeries],
-    inputs: DesignInputs,
-    comparison: EffectsComparison,
-) -> SeriesEffects:
-    """Measure the effect of each block in each series.
+    series: Mapping[str, ComputedSeries], inputs: DesignInputs
+) -> dict[str, File]:
+    """Measure the effect of each block in each series, and return the files by series.
 
-    The series, by name, are on the high-resolution grid. The zero-filled series is smoothed to
-    match series of other programs. Seeds in a series replace the regressors of `inputs`.
+    The series, by name, are on the high-resolution grid. Seeds in a series replace the regressors
+    of `inputs`.
     """
     effects: dict[str, File] = {}
     for name, computed_series in series.items():
@@ -238,25 +209,13 @@ def measure_all_effects(
             effects[name] = block_effects.measure_effects(
                 computed_series, inputs, has_measured=MEASURED in series
             )
-    same_widths = None
-    if compared_names := list_compared(series):
-        names = [*compared_names, ACQUIRED_BAND]
-        same_widths = match_resolution(
-            {name: series[name].series for name in names},
-            {name: effects[name] for name in names},
-            comparison.bold_mask_hr,
-            factor=comparison.factor,
-            n_dummy=inputs.n_dummy,
-            compared_names=compared_names,
-        )
-    return SeriesEffects(effects=effects, same_widths=same_widths)
+    return effects
 
 
 def _add_comparisons_text(
-    plan: RunPlan, series_effects: SeriesEffects, *, has_known_activation: bool
+    plan: RunPlan, effects: Mapping[str, File], *, has_known_activation: bool
 ) -> None:
     """Add methods text on references, negative controls and self-tests."""
-    effects = series_effects.effects
     has_measured = MEASURED in effects
     if not effects:
         add_methods_text(Part.EVALUATION, reference_comparisons.UNSPLIT_TEXT)
@@ -329,15 +288,15 @@ def _is_stored_method(computed_series: ComputedSeries) -> bool:
     return request is not None and request.is_stored and request.is_evaluated
 
 
-def check_quality(run: ModeledRun, series_effects: SeriesEffects) -> list[Rows]:
+def check_quality(run: ModeledRun, effects: Mapping[str, File]) -> list[Rows]:
     """Compare brain coverage of series, and measure distortion relative to the pair."""
     fitted_run = run.fitted
     tables = []
-    if series_effects.effects:
+    if effects:
         tables.append(
             mask_comparison.compare_masks(
                 run.model.preproc,
-                series_effects.effects,
+                dict(effects),
                 fitted_run.bold_mask_hr,
                 n_dummy=fitted_run.n_dummy,
             )
@@ -362,7 +321,7 @@ def _evaluate_early(
     run: ModeledRun,
     series: RunSeries,
     maps: MappedRun,
-    series_effects: SeriesEffects,
+    effects: Mapping[str, File],
     comparison: EffectsComparison,
     method_tests: _MethodTests,
     *,
@@ -381,19 +340,10 @@ def _evaluate_early(
     methods = list_methods(early_requests)
     series_names = [request.name for request in early_requests]
     has_measured = MEASURED in series.high_resolution
-    if (
-        not methods
-        or len(methods) == len(plan.methods)
-        or (has_measured and not series_effects.effects)
-    ):
+    if not methods or len(methods) == len(plan.methods) or (has_measured and not effects):
         return
     compared_names = [*series_names, *([MEASURED] if has_measured else [])]
-    early_effects = replace(
-        series_effects,
-        effects={name: series_effects.effects[name] for name in compared_names}
-        if series_effects.effects
-        else {},
-    )
+    early_effects = {name: effects[name] for name in compared_names} if effects else {}
     with subworkflow(FIRST_VERDICT, stored=False, described=False):
         reference_tables = compare_with_references(
             {},
@@ -415,7 +365,6 @@ def _evaluate_early(
             card_file={
                 name: method_tests.cards[name] for name in methods if name in method_tests.cards
             },
-            same_widths=early_effects.same_widths,
             method_names=methods,
             series_names=series_names,
             margin=plan.margin,
@@ -424,13 +373,12 @@ def _evaluate_early(
 
 def compare_with_references(
     series: Mapping[str, ComputedSeries],
-    series_effects: SeriesEffects,
+    effects: Mapping[str, File],
     comparison: EffectsComparison,
     *,
     acquired_maps: list[Map],
     maps: list[Map] | None,
     known: Mapping[str, Image],
-    other_effects: Effects | None = None,
     at_rest: bool,
     n_dummy: int = 0,
 ) -> list[Rows]:
@@ -438,30 +386,26 @@ def compare_with_references(
 
     With a measured series, effects in one half of the task blocks are compared with the measured
     effects in the other half, and maps and volumes with the maps and volumes of the measured
-    series. Maps are also compared with known activation, and series of other programs with another
-    run of the task.
+    series. Maps are also compared with known activation.
 
-    The series, by name, are on the high-resolution grid, and their volumes are compared.
-    `acquired_maps` are of the acquired
-    series, and `maps` of all series; None if the linear model is not mapped. `known` is known
-    activation by contrast. `other_effects` are block effects of another run of the task; None if
-    there is none. `at_rest` states whether time series of seeds replace events. The first
-    `n_dummy` volumes are discarded. Returns tables of metrics; empty if there is no reference.
+    The series, by name, are on the high-resolution grid, and their volumes are compared. `effects`
+    are files of their block effects by series. `acquired_maps` are of the acquired series, and
+    `maps` of all series; None if the linear model is not mapped. `known` is known activation by
+    contrast. `at_rest` states whether time series of seeds replace events. The first `n_dummy`
+    volumes are discarded. Returns tables of metrics; empty if there is no reference.
     """
     tables = []
-    effects, same_widths = series_effects.effects, series_effects.same_widths
     if MEASURED in effects:
         tables.append(
-            reference_comparisons.compare_halves(effects, comparison, acquired_maps, same_widths)
+            reference_comparisons.compare_halves(dict(effects), comparison, acquired_maps)
         )
     if (MEASURED in series or known) and maps is not None:
         tables.append(
             reference_comparisons.compare_with_truth(
                 maps,
                 comparison,
-                effects=effects or None,
+                effects=dict(effects) or None,
                 truth_maps=dict(known),
-                same_widths=same_widths,
                 at_rest=at_rest,
             )
         )
@@ -480,24 +424,7 @@ def compare_with_references(
                 n_boot=comparison.n_boot,
             )
         )
-    if effects and other_effects is not None:
-        assert same_widths is not None
-        names = [*list_compared(series), ACQUIRED_BAND]
-        tables.append(
-            another_run.compare_with_other_run(
-                {name: effects[name] for name in names}, other_effects, comparison, same_widths
-            )
-        )
     return tables
-
-
-def list_compared(series: Mapping[str, ComputedSeries]) -> list[str]:
-    """Return the names of the series of other programs."""
-    return [
-        name
-        for name, computed_series in series.items()
-        if computed_series.compared_facts is not None
-    ]
 
 
 def _list_present(values: Iterable[_T | None]) -> list[_T]:

@@ -1,4 +1,4 @@
-"""Acquired, interpolated, super-resolved, measured and compared series of a run."""
+"""Acquired, interpolated, super-resolved and measured series of a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +9,6 @@ from bids_sr.engine.artifacts import Facts, File, Series
 from bids_sr.engine.flow import add_methods_text, describe_step, expect_cost, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
-from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.steps import seeds
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF
@@ -31,10 +30,8 @@ from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.steps import resampled_series, super_resolution, training, training_texts
 from bids_sr.sr.steps.super_resolution import Inference, SuperResolvedSeries
 from bids_sr.sr.steps.training import ModelFiles, VarianceModel
-from bids_sr.workflows.compared_series import resample_all_compared
 from bids_sr.workflows.fit_run import FittedRun, correct_acquired
 from bids_sr.workflows.model_run import ModeledRun, make_seed_template, make_series_sidecar
-from bids_sr.workflows.other_run import measure_another_run
 from bids_sr.workflows.pair import TrainedNetwork, store_model
 from bids_sr.workflows.run_plan import RunPlan, SeriesFile
 from bids_sr.workflows.series_requests import ComputedSeries, SeriesRequest
@@ -49,15 +46,13 @@ class RunSeries:
     """All series of a run by name, with results that only the evaluation uses.
 
     `computed` begins with the acquired series. The others are on the high-resolution grid, in the
-    order of computation: stored series, the measured series, series of other programs, and series
-    that are only evaluated. `self_tests` are self-tests at reduced resolution by series, including
-    the control method, which may not have a series. `other_effects` are block effects of another
-    run of the task, for the evaluation of compared series; None if either is missing.
+    order of computation: stored series, the measured series, and series that are only evaluated.
+    `self_tests` are self-tests at reduced resolution by series, including the control method,
+    which may not have a series.
     """
 
     computed: Mapping[str, ComputedSeries]
     self_tests: Mapping[str, Facts]
-    other_effects: Effects | None = None
 
     @property
     def high_resolution(self) -> dict[str, ComputedSeries]:
@@ -79,8 +74,8 @@ def make_series(
 ) -> RunSeries:
     """Compute all series of a run.
 
-    `networks` were trained on the pair of the run, by series. Returns
-    the acquired, stored, measured and compared series, and series that are only evaluated.
+    `networks` were trained on the pair of the run, by series. Returns the acquired, stored and
+    measured series, and series that are only evaluated.
     """
     plan, fitted_run, run_model = run.plan, run.fitted, run.model
     highres_series, self_tests = _make_all_stored(run, networks, outputs)
@@ -88,10 +83,6 @@ def make_series(
     if plan.measured is not None:
         with subworkflow(MEASURED, high_resolution=True):
             highres_series[MEASURED] = make_measured(plan, fitted_run, plan.measured, outputs)
-    highres_series |= resample_all_compared(plan, fitted_run)
-    other_effects = None
-    if plan.other_run is not None:
-        other_effects = measure_another_run(plan, fitted_run, plan.other_run)
     for request in plan.requested_series:
         if not request.is_stored:
             with subworkflow(request.name, high_resolution=True, stored=False, described=False):
@@ -117,7 +108,7 @@ def make_series(
                     table, {"desc": f"{name}Seeds", "suffix": "timeseries"}, facts=columns
                 )
             computed[name] = replace(computed_series, own_regressors=own_regressors)
-    return RunSeries(computed=computed, self_tests=self_tests, other_effects=other_effects)
+    return RunSeries(computed=computed, self_tests=self_tests)
 
 
 def _make_all_stored(

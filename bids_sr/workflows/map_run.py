@@ -89,7 +89,7 @@ class MappedRun:
 def map_run(run: ModeledRun, series: RunSeries, outputs: Outputs) -> MappedRun:
     """Map all series of a run with one model, compare the maps, and list their clusters.
 
-    Returns maps of the acquired, stored, measured and compared series.
+    Returns maps of the acquired, stored and measured series.
     """
     plan = run.plan
     mapped_by_name: dict[str, MappedSeries] = {}

@@ -68,20 +68,6 @@ class SeriesFile:
 
 
 @frozen
-class OtherRun:
-    """Another acquired run of the same task, as a reference of compared series.
-
-    `levels` are the trial types in ``Levels`` of its events table, and `design` the options of its
-    linear models.
-    """
-
-    file: SeriesFile
-    events: Path
-    levels: tuple[str, ...]
-    design: DesignSettings
-
-
-@frozen
 class PlannedRegions:
     """Regions of interest of a run.
 
@@ -106,10 +92,9 @@ class RunPlan:
     exists. `provenance` is metadata for sidecars of tables.
 
     `dummy_scans` is the number of non-steady-state volumes at the start; if None, the number is
-    estimated. `dummy_scans_option` is the value of the option, for the calibration run and the
-    other run. `searches_outliers` states whether outlier volumes are searched and replaced.
-    `measured` and `other_run` are references of the run; None if missing, or if the other run
-    cannot be compared.
+    estimated. `dummy_scans_option` is the value of the option, for the calibration run.
+    `searches_outliers` states whether outlier volumes are searched and replaced. `measured` is the
+    reference of the run; None if missing.
 
     `training` are settings of the models by method, including the control method of self-tests.
     `inference` are settings of their application. `uses_calibration` states whether a method uses
@@ -141,7 +126,6 @@ class RunPlan:
     dummy_scans_option: int | None
     searches_outliers: bool
     measured: SeriesFile | None
-    other_run: OtherRun | None
 
     training: Mapping[str, TrainingSettings]
     inference: Inference
@@ -193,11 +177,6 @@ class RunPlan:
     def methods(self) -> tuple[str, ...]:
         """Names of stored series whose methods are evaluated, networks first."""
         return list_methods(self.requested_series)
-
-    @property
-    def compared_names(self) -> tuple[str, ...]:
-        """Names of series of other programs, which are evaluated like the methods."""
-        return tuple(self.bold.compared)
 
     @property
     def in_func(self) -> bool:
@@ -302,7 +281,6 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
         dummy_scans_option=preprocessing.dummy_scans,
         searches_outliers="outliers" not in preprocessing.ignore,
         measured=_plan_measured(analysis, bold, correction),
-        other_run=_plan_other_run(analysis, bold, correction),
         training={
             name: analysis.make_training(name)
             for name in (SDMOD, *(method.name for method in methods))
@@ -383,30 +361,6 @@ def _plan_measured(
         tr=bold.tr,
         axis_order=measured.axis_order,
         correction=replace(correction, slice_times=slice_times),
-    )
-
-
-def _plan_other_run(
-    analysis: Analysis, bold: BoldRun, correction: SeriesCorrection
-) -> OtherRun | None:
-    """Return another run of the task with events, if both runs can be split into halves."""
-    other = bold.same_task_run
-    events = None if other is None else other.events
-    if other is None or events is None or {bold.bold, other.bold} & analysis.plan.unsplit:
-        return None
-    if correction.slice_times is None:
-        # both runs are compared with the same correction
-        other = replace(other, slice_timing=None)
-    return OtherRun(
-        file=SeriesFile(
-            bold_file=other.bold,
-            tr=other.tr,
-            axis_order=other.axis_order,
-            correction=_plan_correction(analysis, other),
-        ),
-        events=events,
-        levels=other.levels,
-        design=design_settings(other, analysis.settings),
     )
 
 

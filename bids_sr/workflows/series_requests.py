@@ -269,11 +269,10 @@ class ComputedSeries(SampledSeries):
 
     Optional fields are None if they do not apply to the series.
 
-    `request` is None for the acquired, measured and compared series. `model_file` is the applied
-    model, and `card_file` its model card. `network_files` is the network, if it was trained on
-    volumes of the run. `variance` are the prior SD maps, if the method estimates them. `holdout`
-    are metrics on a held-out pair. `compared_facts` is the alignment of a series of another
-    program to the run.
+    `request` is None for the acquired and measured series. `model_file` is the applied model, and
+    `card_file` its model card. `network_files` is the network, if it was trained on volumes of the
+    run. `variance` are the prior SD maps, if the method estimates them. `holdout` are metrics on a
+    held-out pair.
     """
 
     request: SeriesRequest | None = None
@@ -282,7 +281,6 @@ class ComputedSeries(SampledSeries):
     network_files: ModelFiles | None = None
     variance: VarianceModel | None = None
     holdout: Rows | None = None
-    compared_facts: Facts | None = None
 
 
 def select_entities(path: Path, *names: str) -> dict[str, str]:

@@ -123,7 +123,7 @@ def two_sessions(maker: BidsMaker) -> None:
 
 def everything(maker: BidsMaker) -> None:
     """Write everything that a run can have: a calibration run, another run of the task,
-    derivatives of fMRIPrep with surfaces, known activation, and series of two other programs.
+    derivatives of fMRIPrep with surfaces, and known activation.
     """
     calibration_run(maker)
     maker.bold(sidecar={"PhaseEncodingDirection": "j", "TotalReadoutTime": 0.05, **TIMES})
@@ -131,9 +131,6 @@ def everything(maker: BidsMaker) -> None:
     maker.events("sub-01_task-tap_run-2")
     prepared(maker).surfaces(maker.path("sub-01_T1w.nii.gz", "anat"))
     add_truth(maker)
-    other = BidsMaker(maker.root.parent / "made")
-    other.bold("sub-01_task-tap_desc-denoised")
-    other.bold("sub-01_task-tap_desc-finer", zooms=HIGH, sidecar={"SliceTimingCorrected": True})
 
 
 def scans(maker: BidsMaker) -> None:
@@ -165,8 +162,7 @@ CALLS = {
     "everything": (
         everything,
         f"{PREPARED} --truth {{root}}/truth --sr-method sbl inject --output-spaces func T1w"
-        " fsnative fsaverage:den-10k --censor enorm:.3"
-        " --compare one={root}/made:desc-denoised two={root}/made:desc-finer:corrected",
+        " fsnative fsaverage:den-10k --censor enorm:.3",
     ),
     "echoes at rest": (
         echoes_at_rest,

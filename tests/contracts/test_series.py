@@ -5,9 +5,9 @@ from typing import get_args
 
 import pytest
 
-from bids_sr.evaluation.evidence import Decision, VerdictStatus
+from bids_sr.evaluation.evidence import Decision
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
-from bids_sr.evaluation.words import DECISIONS, STATUS_SYMBOLS
+from bids_sr.evaluation.words import DECISIONS
 from bids_sr.io import series as registry
 from bids_sr.io.series import (
     BASELINES,
@@ -80,6 +80,5 @@ def test_the_smoothing_width_in_a_label_is_rounded_to_tenths():
     assert map_label("acquired", 1.5 * 1.52) == "acquiredFwhm23"
 
 
-def test_every_decision_and_status_of_a_verdict_has_its_words():
+def test_every_decision_of_a_verdict_has_its_words():
     assert set(get_args(Decision)) <= set(DECISIONS)
-    assert set(get_args(VerdictStatus)) == set(STATUS_SYMBOLS)

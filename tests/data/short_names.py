@@ -7,7 +7,7 @@ from bids_sr.engine.metric_rows import MetricRow
 NONE = "n/a"
 
 EFFECTS = {"r": "r", "ev": "ev", "amplitude": "amplitude", "right": "correct_fraction"}
-BANDS = {"signal": "all", "effect": "all", "beyond": "beyond", "within": "within"}
+BANDS = {"signal": "all", "effect": "all", "beyond": "beyond"}
 OF_MAPS = {
     "r_t": "r_t",
     "ap": "average_precision",
@@ -36,9 +36,8 @@ def _questions() -> dict[str, tuple[str, str, str, str]]:
     questions = {
         f"{family}_{old}_{band}": (new, BANDS[band], reference, NONE)
         for family, reference, bands in (
-            ("split", "measured", ("signal", "beyond", "within")),
-            ("truth", "truth", ("effect", "beyond", "within")),
-            ("other", "otherRun", ("within",)),
+            ("split", "measured", ("signal", "beyond")),
+            ("truth", "truth", ("effect", "beyond")),
         )
         for band in bands
         for old, new in EFFECTS.items()
@@ -52,9 +51,6 @@ def _questions() -> dict[str, tuple[str, str, str, str]]:
             f"{label}_{old}": (new, NONE, NONE, label) for old, new in OF_REGIONS.items()
         }
     questions["tested_share"] = ("tested_share", NONE, "oneLevelDown", NONE)
-    questions |= {
-        f"compared_{band}": ("compared", band, NONE, NONE) for band in ("within", "beyond")
-    }
     questions |= {
         f"control_{name}": (f"control_{name}", NONE, "measured", NONE) for name in ("fwhm", "rank")
     }
@@ -73,7 +69,7 @@ def measure_of(row: MetricRow) -> str:
         return f"{row.threshold}_{ {new: old for old, new in OF_REGIONS.items()}[row.statistic] }"
     reference = "truth" if row.reference == "measuredMap" else row.reference
     name = _OLD.get((row.statistic, row.band, reference, row.threshold), row.statistic)
-    if row.minus == NONE or row.statistic in ("verdict", "compared"):
+    if row.minus == NONE or row.statistic == "verdict":
         return name
     return name.replace("pair_", "pair_gain_") if name.startswith("pair_") else f"gain_{name}"
 
@@ -98,7 +94,7 @@ def named_row(
     statistic, band, reference, threshold = KNOWN.get(plain, (plain, NONE, NONE, NONE))
     if reference == "truth" and against == "measured" and plain == measure:
         reference = "measuredMap"
-    differs = plain != measure or statistic in ("verdict", "compared")
+    differs = plain != measure or statistic == "verdict"
     return MetricRow(
         series=series,
         minus=against if differs else NONE,

@@ -42,11 +42,6 @@ def of_rest(namespace: Namespace) -> bool:
     return bool(agreement["B-spline"] + 0.05 < agreement["sbl"] < agreement["measured"] - 0.1)
 
 
-def of_comparison(namespace: Namespace) -> bool:
-    status = {series["name"]: series["status"] for series in namespace["metrics"]["compared"]}
-    return status == {"smoothed": "less accurate", "components": "not more accurate"}
-
-
 def of_group(namespace: Namespace) -> bool:
     """Return whether the largest effect is in the simulated thumb region."""
     effect = namespace["effect"]
@@ -65,7 +60,6 @@ FINDINGS: dict[str, Callable[[Namespace], bool]] = {
     ),
     "plot_3_calibration.py": of_calibration,
     "plot_4_rest.py": of_rest,
-    "plot_5_compare.py": of_comparison,
     "plot_6_network.py": lambda namespace: explained(namespace, "dcnet", "sdmod"),
     "plot_7_group_map.py": of_group,
     "plot_8_cluster.py": of_cluster,

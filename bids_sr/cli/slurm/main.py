@@ -575,7 +575,6 @@ def _print_variables(site: Site) -> None:
 
 def _list_paths(settings: Settings) -> list[Path]:
     """Return the files and directories in options, other than data, output and work."""
-    from bids_sr.survey.preflight.compared_series import split_option
 
     groups = (values for group, values in dataclasses.asdict(settings).items() if group != "paths")
     paths = [value for values in groups for value in values.values() if isinstance(value, Path)]
@@ -587,7 +586,6 @@ def _list_paths(settings: Settings) -> list[Path]:
     ]
     texts += settings.superres.pretrained
     texts += [Path(split_named(text)[1]) for text in settings.preprocessing.derivatives]
-    texts += [split_option(text).path for text in settings.evaluation.compare]
     if settings.evaluation.truth_dir is not None:
         texts.append(settings.evaluation.truth_dir)
     return [*dict.fromkeys([*paths, *texts])]

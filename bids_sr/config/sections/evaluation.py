@@ -45,14 +45,6 @@ class Evaluation(OptionSection):
             " voxels without a filter, as in the authors' code of Pérez-Bueno et al. 2025)"
         ),
     )
-    compare: tuple[str, ...] = execution_option(
-        (),
-        "--compare NAME=FILE",
-        "evaluate a series of another program in the space of the run (space-boldref):"
-        " NORDIC=FILE, or tedana=DIR or tedana=DIR:desc-LABEL for BIDS derivatives. Append"
-        " :corrected if the series was corrected for head motion: fMRIPrep=FILE:corrected",
-        type=readers.check_named_file,
-    )
     null_checks: bool = execution_option(
         False,
         "--null-checks",
@@ -94,11 +86,6 @@ class Evaluation(OptionSection):
         )
         is_cropped = self.retrospective_operator == "kspace"
         self._need(is_cropped or self.retrospective != "noisy", "retrospective_operator", reason)
-        reason = (
-            "series of other programs cannot be compared with a downsampled run; omit"
-            " evaluation.retrospective"
-        )
-        self._need(not self.compare or self.retrospective is None, "compare", reason)
 
     @property
     def truth_dir(self) -> Path | None:

@@ -1,6 +1,5 @@
 """Evaluation of super-resolved series: split halves, whole-run references and single volumes."""
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import attrgetter
@@ -75,16 +74,14 @@ def compare_halves(
     effects: dict[str, File],
     comparison: EffectsComparison,
     maps: Sequence[Map] = (),
-    same_widths: Facts | None = None,
 ) -> Rows:
     """Compare effects of one half of the blocks with measured effects of the other half.
 
     `effects` are the block effects of all series on the high-resolution grid, including
     `measured`, which are read one at a time. t of the acquired series in `maps` selects active
-    voxels. `same_widths` is the smoothing (mm) that gives the acquired series the smoothness of
-    series of other programs, by name.
+    voxels.
     """
-    run = make_run_effects(effects, comparison, same_widths, maps)
+    run = make_run_effects(effects, comparison, maps)
     with threadpool_limits(1):
         return agreement_rows(run, make_half_reference, make_other_effects_reference)
 
@@ -95,7 +92,6 @@ def compare_with_truth(
     comparison: EffectsComparison,
     effects: dict[str, File] | None = None,
     truth_maps: dict[str, Image] | None = None,
-    same_widths: Facts | None = None,
     *,
     at_rest: bool,
 ) -> Rows:
@@ -103,9 +99,8 @@ def compare_with_truth(
 
     `effects` are the block effects of all series, for intervals and metrics above the Nyquist
     frequency, which require complete slices. `truth_maps` are known activation by contrast (signal
-    units, as block effects), on any grid in the frame of the mask. `same_widths` is the smoothing
-    (mm) that gives the acquired series the smoothness of series of other programs, by name. If
-    `at_rest`, correlations are also compared, because the run has no events.
+    units, as block effects), on any grid in the frame of the mask. If `at_rest`, correlations are
+    also compared, because the run has no events.
     """
     known_maps = {name: (image.data, image.affine) for name, image in (truth_maps or {}).items()}
     highres_maps = group_by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
@@ -121,7 +116,7 @@ def compare_with_truth(
     )
     if not effects:
         return rows
-    run = make_run_effects(effects, comparison, same_widths, maps)
+    run = make_run_effects(effects, comparison, maps)
     with threadpool_limits(1):
         effect_rows = agreement_rows(
             run, make_map_reference, partial(make_known_reference, known=known_maps)
@@ -132,12 +127,10 @@ def compare_with_truth(
 def make_run_effects(
     effects: Mapping[str, Path],
     comparison: EffectsComparison,
-    same_widths: Mapping[str, object] | None = None,
     maps: Sequence[Map] = (),
 ) -> RunEffects:
     """Return the effects of all series of a run with the settings of their comparison.
 
-    `same_widths` are smoothing widths (FWHM, mm) by compared series; None for unknown widths.
     Unsmoothed t maps of the acquired series among `maps` select active voxels.
     """
     mask = comparison.bold_mask_hr
@@ -157,19 +150,7 @@ def make_run_effects(
             )
             for (contrast, _), t_map in unsmoothed_maps.get(ACQUIRED, {}).items()
         },
-        same_widths=parse_widths(same_widths),
     )
-
-
-def parse_widths(same_widths: Mapping[str, object] | None) -> dict[str, float]:
-    """Return smoothing widths (mm) by name of the compared series; {} if there are none.
-
-    `same_widths` contains the widths (FWHM, mm); unknown widths (None) become NaN.
-    """
-    return {
-        name: math.nan if width is None else float(str(width))
-        for name, width in (same_widths or {}).items()
-    }
 
 
 def describe_halves(factor: Factor, *, at_rest: bool) -> str:

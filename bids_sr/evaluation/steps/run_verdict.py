@@ -1,7 +1,6 @@
 """Summary of the metrics of a run: quality-control flags, and the verdict."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from bids_sr.evaluation.acquired_activation import (
     compare_with_acquired,
     kept_rows,
 )
-from bids_sr.evaluation.compared_series.verdict import decide_compared_verdict
 from bids_sr.evaluation.large_effects_results import collect_large_effects
 from bids_sr.evaluation.qc_flags import (
     Flag,
@@ -27,7 +25,6 @@ from bids_sr.evaluation.qc_flags import (
     placement_flags,
 )
 from bids_sr.evaluation.run_evidence import StoredEvidence, gather_evidence
-from bids_sr.evaluation.steps.reference_comparisons import parse_widths
 from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.steps.map_comparison import SortedMaps, sort_maps_of_run
@@ -171,22 +168,17 @@ def decide_verdict(
     confounds: Confounds,
     flags: Flags | None = None,
     card_file: dict[str, Facts] | None = None,
-    compared_facts: Sequence[Facts] = (),
-    same_widths: Facts | None = None,
     *,
     method_names: Sequence[str],
     series_names: Sequence[str],
     margin: float | None,
-    compared_names: Sequence[str] = (),
 ) -> tuple[Verdict, Rows, StoredEvidence]:
     """Gather the evidence of a run, and return the verdict: headline, sentences and limitations.
 
     `rows` are the tables that the verdict requires. `confounds` are used for framewise
     displacement. `flags` are flags that do not depend on the evidence; None if they were not
     raised. `card_file` has model cards by method; methods whose card records zero filling were not
-    applied. `compared_facts` are facts on series of other programs, by name, and `compared_names`
-    the names of these series. `same_widths` is the smoothing (mm) that gives the acquired series
-    their smoothness, by name. `method_names` are the evaluated methods, and `series_names` all
+    applied. `method_names` are the evaluated methods, and `series_names` all
     series of the plan; a method must exceed all others. Differences within ± `margin` count as
     equivalent; None to derive the margin from the measured series.
 
@@ -215,28 +207,8 @@ def decide_verdict(
     verdict = make_verdict(
         evidence, displacement=[float(mm) for mm in confounds["framewise_displacement"]]
     )
-    facts_by_series: dict[str, Mapping[str, object]] = {}
-    for table in compared_facts:
-        facts_by_series |= {
-            name: facts for name, facts in table.items() if isinstance(facts, Mapping)
-        }
-    widths = parse_widths(same_widths)
-    compared_verdicts = [
-        decide_compared_verdict(
-            name,
-            all_rows,
-            fwhm_mm=widths.get(name, math.nan),
-            facts=facts_by_series.get(name, {}),
-            margin=margin,
-        )
-        for name in compared_names
-    ]
     verdict_facts = verdict.to_json()
-    if compared_verdicts:
-        verdict_facts["compared"] = [compared.to_json() for compared in compared_verdicts]
     verdict_rows = [*_list_flag_rows(evidence.flags, table_rows), *verdict.rows]
-    for compared in compared_verdicts:
-        verdict_rows += compared.rows
     return verdict_facts, verdict_rows, evidence
 
 

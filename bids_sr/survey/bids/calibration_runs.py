@@ -24,7 +24,7 @@ from bids_sr.survey.bids.findings import Findings, about, add_problem, note, ref
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.layout import Index
 from bids_sr.survey.bids.pairs import SIZE_TOLERANCE
-from bids_sr.survey.bids.related_runs import find_mismatches, read_run
+from bids_sr.survey.bids.related_runs import find_calibration_mismatch, read_run
 
 _SHORT_VOLUMES = 40  # a high-resolution run with fewer volumes only serves as calibration run
 
@@ -191,12 +191,12 @@ def _choose_calibration_run(
     suitable_runs = []
     reasons: dict[Path, str] = {}
     for candidate in candidates:
-        mismatch = next(find_mismatches(candidate, run, "calibration", factor, dummies), None)
-        if mismatch is None:
+        mismatch = find_calibration_mismatch(candidate, run, factor, candidate.n_volumes - dummies)
+        if not mismatch:
             suitable_runs.append(candidate)
         # a high-resolution run was probably acquired for calibration; all others are ordinary runs
         elif was_requested or _is_finer(candidate, run):
-            _, reasons[candidate.bold], _ = mismatch
+            reasons[candidate.bold] = mismatch
     if suitable_runs:
         return _choose_best(run, suitable_runs)
     for path, reason in reasons.items():

@@ -108,10 +108,7 @@ class BoldRun:
 
     `pair` are images of the same participant that this run is super-resolved with, and `holdout`
     is the second pair of the session, which is not used for training. `calibration` is a short
-    high-resolution run that calibrates this run. `same_task_run` is a run of the same task that is
-    used to evaluate series of other programs. `motion_corrected` states whether this is a series
-    of another program that was corrected for head motion. `compared` are series of other programs
-    that are compared with this run, by name.
+    high-resolution run that calibrates this run.
     """
 
     header: Header = field(repr=False)
@@ -128,9 +125,6 @@ class BoldRun:
     truth: HighresReference | None = None
     precomputed: PrecomputedRun | None = None
     calibration: "BoldRun | None" = None
-    same_task_run: "BoldRun | None" = None
-    motion_corrected: bool = False
-    compared: Mapping[str, "BoldRun"] = field(default_factory=dict)
 
     @property
     def bold(self) -> Path:
@@ -249,11 +243,10 @@ class BoldRun:
     @property
     def images(self) -> tuple[Path, ...]:
         """Images that are read for this run, except for its pairs."""
-        companions = (*self.measured_series[1:], self.same_task_run, *self.compared.values())
         return (
             self.bold,
             *(path for path, _ in self.echoes[1:]),
-            *(companion.bold for companion in companions if companion is not None),
+            *(series.bold for series in self.measured_series[1:]),
         )
 
 

@@ -54,14 +54,6 @@ def unavailable_reason(name: str, run: BoldRun, superres: SuperRes) -> str:
 def check_options(settings: Settings) -> None:
     """Reject options that have no effect with the selected methods."""
     superres = settings.superres
-    if settings.preprocessing.input_smoothing and settings.evaluation.compare:
-        add_problem(
-            f"--set preprocessing.input_smoothing={settings.preprocessing.input_smoothing:g}",
-            "a series computed by another program (--compare) is not smoothed before"
-            " super-resolution, so it cannot be compared with series computed from smoothed"
-            " input",
-            "Omit one of the two options.",
-        )
     for item in fields(settings.anat):
         value = getattr(settings.anat, item.name)
         if value == item.default:

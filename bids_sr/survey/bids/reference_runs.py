@@ -22,7 +22,7 @@ from bids_sr.survey.bids.related_runs import (
     SERIES,
     find_series_of_run,
     find_space_problems,
-    read_companion,
+    read_reference,
     select_in_run_space,
 )
 
@@ -166,7 +166,7 @@ def _open_reference(root: Path, run: BoldRun, *, needs_timing: bool) -> HighresR
             mean_signals[parse_entities(path)["contrast"]] = mean_signal
     series = None
     if bolds:
-        series = read_companion("reference", bolds[0], root, run, needs_timing=needs_timing)
+        series = read_reference(bolds[0], root, run, needs_timing=needs_timing)
     activations = {parse_entities(path)["contrast"]: path.absolute() for path in maps}
     return HighresReference(
         root=root, series=series, activations=activations, mean_signals=mean_signals
@@ -190,7 +190,7 @@ def _check_map(path: Path, run: BoldRun) -> None:
         add_problem(path, "the map is not a 3D image", "Specify one 3D map per condition.")
         return
     header = slice_axis.reorder_like(header, run.affine)
-    for reason, fix in find_space_problems(header, run.tr, run, requires_highres=True):
+    for reason, fix in find_space_problems(header, run.tr, run):
         add_problem(path, reason, fix)
 
 

@@ -1,21 +1,18 @@
 """Other BOLD series of the same head: search by entities, reading, and comparison with a run.
 
-Companions of a run are a high-resolution reference, a series that another program computed from
-the run, another run of the same task, and a short high-resolution run for calibration.
-`_REQUIREMENTS` lists the properties that each kind shares with the run.
+A high-resolution reference has the times, events and field of view of the run, and a short run for
+calibration has smaller voxels and an overlapping field of view.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from bids_sr.glm.contrasts import is_missing_type, list_modeled_types
+from bids_sr.glm.contrasts import is_missing_type
 from bids_sr.io.fields_of_view import TimedGrid, find_grid_problems
-from bids_sr.io.frozen import frozen
-from bids_sr.io.grids import BOLDREF, Factor, highres_size, mm_text, size_text
+from bids_sr.io.grids import BOLDREF, Factor, mm_text
 from bids_sr.io.image_header import Header
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.survey.bids import headers, slice_axis, timing
@@ -37,14 +34,10 @@ from bids_sr.survey.bids.pairs import (
     voxel_size_text,
 )
 
-_CompanionKind = Literal["reference", "compared", "another", "calibration"]
-_Mismatch = tuple[Path, str, str]  # file, reason and remedy ("" if there is none)
+_Mismatch = tuple[Path, str, str]  # file, reason and remedy
 _TimedEvent = tuple[str, float, float]  # type ("" if missing), onset and duration (s) of an event
 SERIES = "func/*_bold.nii*"
-_SPACE_FIX = (
-    f"Specify an image in the space of the run, and add space-{BOLDREF} to its file name unless"
-    " the image is on the acquired or high-resolution grid."
-)
+_SPACE_FIX = "Specify an image in the space of the run."
 _MIN_VOLUMES = 8  # steady-state volumes of a calibration run
 
 
@@ -68,45 +61,49 @@ def select_in_run_space(paths: Sequence[Path]) -> list[Path]:
     return own or [*paths[:1]]
 
 
-def read_companion(
-    kind: _CompanionKind, path: Path, root: Path, run: BoldRun, *, needs_timing: bool = True
+def read_reference(
+    path: Path, root: Path, run: BoldRun, *, needs_timing: bool = True
 ) -> BoldRun | None:
-    """Read a companion of a run, and compare its header, sidecar and events with the run.
+    """Read the measured reference of a run, and compare header, sidecar and events with the run.
 
-    `kind` is the relation of the series to the run. `root` is the data set of the series; sidecars
-    are inherited from its root downward. `needs_timing` states whether to read slice times. The
-    companion has the axis order of the run; None with a problem.
+    `root` is the data set of the reference; sidecars are inherited from its root downward.
+    `needs_timing` states whether to read slice times. The reference has the axis order of the run;
+    None with a problem.
     """
-    requirement = _REQUIREMENTS[kind]
     if not is_downloaded(path):
         return None
     if path.samefile(run.bold):
         ground_truth_dir = root / "derivatives" / "ground-truth"
-        has_ground_truth = kind == "reference" and ground_truth_dir.is_dir()
         add_problem(
             path,
             "the file is identical to the run that is being processed",
-            f"Use {ground_truth_dir}." if has_ground_truth else requirement.identity_fix,
+            f"Use {ground_truth_dir}."
+            if ground_truth_dir.is_dir()
+            else "Specify another directory, such as derivatives/ground-truth of a simulated"
+            " dataset (see --truth).",
         )
         return None
     sidecar = read_metadata(path, root)
     if sidecar is None:
         return None
-    companion = read_run(
-        path, sidecar, axes_run=run, tr=run.tr if requirement.is_derived else None
-    )
-    if companion is None:
+    reference = read_run(path, sidecar, axes_run=run, tr=run.tr)
+    if reference is None:
         return None
-    if requirement.events:
-        companion = _add_events(companion, run, root)
-    mismatches = list(find_mismatches(companion, run, kind, run.factor))
+    reference = _add_events(reference, run, root)
+    mismatches = [
+        *(
+            (path, *problem)
+            for problem in find_space_problems(reference.header, reference.tr, run)
+        ),
+        *_find_event_mismatches(reference, run),
+    ]
     for mismatch in mismatches:
         add_problem(*mismatch)
     if mismatches:
         return None
     if needs_timing:
-        companion = replace(companion, slice_timing=_find_slice_times(companion, run, requirement))
-    return companion
+        reference = replace(reference, slice_timing=_find_slice_times(reference, run))
+    return reference
 
 
 def read_run(
@@ -151,52 +148,29 @@ def read_run(
     )
 
 
-def _add_events(companion: BoldRun, run: BoldRun, root: Path) -> BoldRun:
-    """Return a companion with the events table next to it, or with the run's table if it applies.
+def _add_events(reference: BoldRun, run: BoldRun, root: Path) -> BoldRun:
+    """Return a reference with the events table next to it, or with the run's table if it applies.
 
-    `root` is the data set of the companion.
+    `root` is the data set of the reference.
     """
-    events = companion.bold.with_name(f"{file_stem(companion.bold)}_events.tsv")
+    events = reference.bold.with_name(f"{file_stem(reference.bold)}_events.tsv")
     if events.is_file():
         with Findings():  # unreadable sidecars are reported with their run
             sidecar = read_metadata(events, root) or {}
-        return replace(companion, events=events, events_sidecar=sidecar)
-    if run.events and applies_to(run.events, companion.bold):
-        return replace(companion, events=run.events, events_sidecar=run.events_sidecar)
-    return companion
+        return replace(reference, events=events, events_sidecar=sidecar)
+    if run.events and applies_to(run.events, reference.bold):
+        return replace(reference, events=run.events, events_sidecar=run.events_sidecar)
+    return reference
 
 
-def find_mismatches(
-    candidate: BoldRun, run: BoldRun, kind: _CompanionKind, factor: Factor | None, dummies: int = 0
-) -> Iterator[_Mismatch]:
-    """Yield each mismatch of a companion with its run.
-
-    Both series have the same axis order, and `kind` is the relation of the candidate to the run.
-    `factor` is the super-resolution factor of the run. None is valid only for a calibration run,
-    which then determines the factor. `dummies` are not counted for a calibration run.
-    """
-    requirement = _REQUIREMENTS[kind]
-    if requirement.grid == "factor":
-        reason = _find_calibration_mismatch(candidate, run, factor, candidate.n_volumes - dummies)
-        if reason:
-            yield candidate.bold, reason, ""
-    elif requirement.grid == "acquired":
-        if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
-            yield candidate.bold, "the image is not on the grid of the run", ""
-    else:
-        for reason, fix in find_space_problems(
-            candidate.header, candidate.tr, run, requires_highres=requirement.grid == "high"
-        ):
-            yield candidate.bold, reason, fix
-    yield from _find_event_mismatches(candidate, run, requirement)
-
-
-def _find_calibration_mismatch(
+def find_calibration_mismatch(
     candidate: BoldRun, run: BoldRun, factor: Factor | None, n_steady: int
 ) -> str:
     """Return the reason why a series cannot calibrate a run, "" if it can.
 
-    `n_steady` is the number of steady-state volumes of the candidate.
+    Both series have the same axis order. `factor` is the super-resolution factor of the run; None
+    if the calibration run determines it. `n_steady` is the number of steady-state volumes of the
+    candidate.
     """
     ratios = np.asarray(run.zooms) / np.asarray(candidate.zooms)
     expected_factor = factor or infer_calibration_factor(candidate, run)
@@ -248,94 +222,30 @@ def infer_calibration_factor(candidate: BoldRun, run: BoldRun) -> Factor | None:
     return None if factor is None or factor <= 1 else (factor, factor, 1.0)
 
 
-def find_space_problems(
-    header: Header, tr: float, run: BoldRun, *, requires_highres: bool
-) -> Iterator[tuple[str, str]]:
-    """Yield reason and remedy of each reason why an image is not in the space of a run.
+def find_space_problems(header: Header, tr: float, run: BoldRun) -> list[tuple[str, str]]:
+    """Return reasons why an image is not on the high-resolution grid of a run, with remedies.
 
-    The image is in this space if its name states the space of the boldref, or if it has no
-    ``space`` and is on the acquired or high-resolution grid. The number of volumes and the
-    repetition time (`tr`, in s) are also compared.
-
-    Image and run have the same axis order. With `requires_highres`, only the high-resolution grid
-    is accepted.
+    The number of volumes and the repetition time (`tr`, in s) are also compared. Image and run
+    have the same axis order.
     """
     space = parse_entities(header.path).get("space", "")
     if space not in ("", BOLDREF):
         reason = f"space-{space} in the file name is not the space of the run, space-{BOLDREF}"
-        yield reason, _SPACE_FIX
-        return
-    shape = headers.squeezed_shape(header)
-    problems = find_grid_problems(
-        TimedGrid(shape=shape, affine=header.affine, tr=tr),
+        return [(reason, _SPACE_FIX)]
+    return find_grid_problems(
+        TimedGrid(shape=headers.squeezed_shape(header), affine=header.affine, tr=tr),
         TimedGrid(shape=(*run.shape, run.n_volumes), affine=run.affine, tr=run.tr),
         run.factor,
-        requires_highres=requires_highres,
         run_name=run.bold.name,
     )
-    yield from problems
-    highres_shape = tuple(map(highres_size, run.shape, run.factor))
-    if not space and not problems and shape[:3] not in (run.shape, highres_shape):
-        size, acquired, highres = (
-            size_text(sizes, unit="") for sizes in (shape[:3], run.shape, highres_shape)
-        )
-        reason = (
-            "the space of the image is not known: the file name does not contain space-, and the"
-            f" matrix size {size} is neither the acquired ({acquired}) nor the high-resolution"
-            f" matrix size ({highres}) of {run.bold.name}"
-        )
-        yield reason, _SPACE_FIX
 
 
-@frozen
-class _Requirement:
-    """Properties that a kind of companion shares with its run.
-
-    A companion that `is_derived` is computed from the run, with the same number of volumes at the
-    same times. Its `grid` is the "high"-resolution grid of the run, any grid from the acquired to
-    the high-resolution grid ("between"), a grid with voxels smaller by the "factor", the same
-    slice thickness and an overlapping field of view, or has the "acquired" matrix. `events` are
-    "same" if both series have the same events, or "types" if the companion has at least the same
-    trial types. `timing` is the source of the slice times for slice timing correction, and
-    `identity_fix` the remedy if the file is the run itself.
-    """
-
-    is_derived: bool = False
-    grid: Literal["high", "between", "factor", "acquired"]
-    events: Literal["", "same", "types"] = ""
-    timing: Literal["", "own", "own, else of the run"] = ""
-    identity_fix: str = ""
-
-
-_REQUIREMENTS: Mapping[_CompanionKind, _Requirement] = {
-    "reference": _Requirement(
-        is_derived=True,
-        grid="high",
-        events="same",
-        timing="own, else of the run",
-        identity_fix=(
-            "Specify another directory, such as derivatives/ground-truth of a simulated dataset"
-            " (see --truth)."
-        ),
-    ),
-    "compared": _Requirement(
-        is_derived=True,
-        grid="between",
-        identity_fix="Specify the series that another program computed from this run.",
-    ),
-    "another": _Requirement(grid="acquired", events="types", timing="own"),
-    "calibration": _Requirement(grid="factor"),
-}
-
-
-def _find_event_mismatches(
-    candidate: BoldRun, run: BoldRun, requirement: _Requirement
-) -> Iterator[_Mismatch]:
-    """Yield a mismatch if the events of a companion do not match the run's events.
+def _find_event_mismatches(candidate: BoldRun, run: BoldRun) -> Iterator[_Mismatch]:
+    """Yield a mismatch if a series has other events than the run.
 
     An unreadable table of the run is reported with the run, and nothing is compared with it.
     """
-    if not requirement.events or not run.events:
+    if not run.events:
         return
     try:
         run_events = _read_events(run.events, run.levels)
@@ -351,15 +261,7 @@ def _find_event_mismatches(
         fix = "Save the table as tab-separated UTF-8 text."
         yield candidate.events, reason, fix
         return
-    if requirement.events == "types":
-        run_types, candidate_types = (
-            list_modeled_types((name for name, *_ in events), run.levels)
-            for events in (run_events, candidate_events)
-        )
-        if not {*run_types} <= {*candidate_types}:
-            reason = "the events table of this file lacks some trial types of the run"
-            yield candidate.bold, reason, ""
-    elif candidate.events and not _are_same_events(run_events, candidate_events):
+    if candidate.events and not _are_same_events(run_events, candidate_events):
         yield (
             candidate.events,
             f"the {len(candidate_events)} events differ in onset, duration or trial type from"
@@ -394,7 +296,7 @@ def _parse_time(text: str) -> float:
 
 def have_same_events(first: BoldRun, second: BoldRun) -> bool:
     """Return whether two runs have the same events, or none."""
-    mismatches = _find_event_mismatches(second, first, _REQUIREMENTS["reference"])
+    mismatches = _find_event_mismatches(second, first)
     return bool(first.events) == bool(second.events) and not any(mismatches)
 
 
@@ -406,21 +308,18 @@ def _are_same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]
     return np.allclose(first_times, second_times, rtol=0, atol=1e-3, equal_nan=True)
 
 
-def _find_slice_times(
-    candidate: BoldRun, run: BoldRun, requirement: _Requirement
-) -> tuple[float, ...] | None:
-    """Return the slice times (s) of a companion, or the run's slice times if its sidecar has none.
+def _find_slice_times(reference: BoldRun, run: BoldRun) -> tuple[float, ...] | None:
+    """Return the slice times (s) of a reference, or the run's slice times if its sidecar has none.
 
-    Returns None if the kind of companion is not corrected for slice timing, or the numbers of
-    slices differ.
+    Returns None if neither is known, or if the numbers of slices differ.
     """
-    if requirement.timing and candidate.sidecar.get("SliceTiming") is not None:
-        return timing.read_slice_times(candidate.header, candidate.sidecar, candidate.tr)
-    run_times = run.slice_timing if candidate.shape[2] == run.shape[2] else None
-    if run_times is None or requirement.timing != "own, else of the run":
+    if reference.sidecar.get("SliceTiming") is not None:
+        return timing.read_slice_times(reference.header, reference.sidecar, reference.tr)
+    run_times = run.slice_timing if reference.shape[2] == run.shape[2] else None
+    if run_times is None:
         return None
     note(
-        candidate.bold,
+        reference.bold,
         "SliceTiming is missing in the sidecar; the slice times of the run are used.",
     )
     return run_times

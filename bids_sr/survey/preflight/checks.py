@@ -45,7 +45,6 @@ from bids_sr.survey.preflight import (
     sidecar_checks,
     type_labels,
 )
-from bids_sr.survey.preflight.compared_series import add_compared_series
 from bids_sr.survey.preflight.estimability import TypesOfRun
 from bids_sr.survey.preflight.estimates import check_memory, estimate
 from bids_sr.survey.preflight.exclusions import exclude, list_files
@@ -116,7 +115,6 @@ def check_runs(settings: Settings) -> Plan:
         for subject in data_set.subjects
         if any(run.bold in models.contrasts for run in subject.runs)
     )
-    subjects = add_compared_series(subjects, settings)
     skipped: dict[str, tuple[Notice, ...]] = {}
     problems: Sequence[Notice] = current_findings().problems
     if not settings.run.strict:
@@ -414,16 +412,10 @@ def _find_unsplit_runs(
     for run in plan.runs:
         if run.bold not in estimable_bolds:
             continue
-        n_seeds, other_run = len(plan.contrasts[run.bold]), run.same_task_run
+        n_seeds = len(plan.contrasts[run.bold])
         with about(*run.owner, code="events"):
             if not run_model.can_be_split(run, settings, n_seeds=n_seeds):
                 unsplit.add(run.bold)
-            if (
-                other_run is not None
-                and other_run.events is not None
-                and not run_model.can_be_split(other_run, settings)
-            ):
-                unsplit.add(other_run.bold)
     return frozenset(unsplit)
 
 

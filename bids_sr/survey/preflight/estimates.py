@@ -185,13 +185,12 @@ def _estimate_work_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     for run in plan.runs:
         low_gb, high_gb = _measure_series_gb(run)
         series = plan.list_series(run)
-        n_companions = len(run.compared) + (1 if run.same_task_run else 0)
         n_extra_series = n_variants + (1 if run.truth and run.truth.series else 0)
         # import (at most, as float32), after slice timing, and resampled (`acquired`)
         total_gb += low_gb + _estimate_stored_gb(low_gb) * (2 if run.slice_timing else 1)
         total_gb += _estimate_stored_gb(high_gb) * (len(series) - 1 + n_extra_series)
         total_gb += high_gb * (
-            n_companions + first_share + later_share * max(0, len(series) - 2 + n_extra_series)
+            first_share + later_share * max(0, len(series) - 2 + n_extra_series)
         )
         volumes_gb = (low_gb + high_gb * (len(series) - 1)) / run.n_volumes
         total_gb += n_widths * _MAP_COPIES * _count_contrasts(plan, run) * volumes_gb

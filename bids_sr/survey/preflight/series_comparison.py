@@ -1,4 +1,4 @@
-"""Comparison of the voxels of a reference, and of series of other programs, with the run.
+"""Comparison of the voxels of a measured reference with its run.
 
 Downsampled to the resolution of the run, a reference must resemble the run, and its changes
 between successive volumes must correlate with the changes in the run. Noise and physiology differ
@@ -7,13 +7,10 @@ between runs, so the changes distinguish runs of the same head.
 
 import numpy as np
 
-from bids_sr.io.arrays import Float
-from bids_sr.io.notices import InvalidInput
-from bids_sr.io.orientation import storage_order
 from bids_sr.spatial.matrices import acquire
 from bids_sr.survey.bids.findings import add_problem
 from bids_sr.survey.bids.inputs import BoldRun
-from bids_sr.survey.preflight.stored_volumes import StoredVolumes, read_volumes
+from bids_sr.survey.preflight.stored_volumes import read_volumes
 
 BRIGHT_PERCENTILE = 98
 """Percentile that is the brightness of the head; higher percentiles may be artifacts."""
@@ -97,52 +94,3 @@ def _compare_with_reference(run: BoldRun, reference: BoldRun) -> tuple[float, fl
         pearson_correlation(acquired_changes, downsampled_changes),
         float(np.median(downsampled_mean / mean)),
     )
-
-
-def check_compared(run: BoldRun) -> None:
-    """Compare the voxels of series of other programs with the run.
-
-    All images must be valid and have the same number of volumes.
-    """
-    if not run.compared:
-        return
-    from bids_sr.preproc.series_alignment import (
-        align_volumes,
-        check_nan_voxels,
-        comparison_volumes,
-        find_rejection,
-    )
-
-    numbers = comparison_volumes(run.n_volumes)
-    volumes = (
-        _read_middle_echo(run, numbers)
-        if run.echoes
-        else read_volumes(run.bold, numbers, run.axis_order)
-    )
-    for compared in run.compared.values():
-        try:
-            check_nan_voxels(StoredVolumes(compared.bold))
-            alignment = align_volumes(
-                volumes, read_volumes(compared.bold, numbers, compared.axis_order), run.affine
-            )
-        except InvalidInput as error:
-            add_problem(
-                compared.bold, str(error), "Check that the series was computed from this run."
-            )
-            continue
-        if reason_and_fix := find_rejection(alignment, is_corrected=compared.motion_corrected):
-            add_problem(compared.bold, *reason_and_fix)
-
-
-def _read_middle_echo(run: BoldRun, numbers: list[int]) -> dict[int, Float]:
-    """Return some volumes of the middle echo, which resembles the combined echoes most.
-
-    Echoes may be stored in another order than the run, which has the order of the first echo.
-    """
-    from bids_sr.io.nifti import SeriesReader
-
-    with SeriesReader(
-        run.echoes[len(run.echoes) // 2][0], allow_nan=True, stays_open=True
-    ) as reader:
-        order = storage_order(reader.affine, run.affine)
-        return {index: order.turn(reader.volume(index).astype(np.float64)) for index in numbers}

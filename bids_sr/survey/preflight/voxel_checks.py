@@ -35,7 +35,6 @@ from bids_sr.survey.preflight.kspace import (
 from bids_sr.survey.preflight.plan import Plan
 from bids_sr.survey.preflight.series_comparison import (
     BRIGHT_PERCENTILE,
-    check_compared,
     check_reference,
 )
 from bids_sr.survey.preflight.signal_faults import SignalFaultSearch
@@ -100,7 +99,6 @@ def check_data(
                 with about(*run.owner):
                     add_all(scans[run.bold].signal)
                     check_reference(run)
-                    check_compared(run)
                     for series in run.measured_series:
                         add_all(scans[series.bold].kspace)
     return (*findings.problems, *findings.notices)
@@ -110,10 +108,10 @@ def check_data(
 class _ImageScan:
     """Pass over the volumes of an image, with its use in the runs and what was found.
 
-    `alternative` is a further remedy. If the image `may_mask`, NaN is left to `check_compared`. If
-    it `may_exclude`, a few constant volumes are a warning, because models exclude outlier volumes.
-    For `tr` and `is_processed`, see `SignalFaultSearch`. `series` is the series of a run, of a
-    calibration run or of a reference, and `pair` the pair of a high-resolution scan.
+    `alternative` is a further remedy. If the image `may_exclude` volumes, a few constant volumes
+    are a warning, because models exclude outlier volumes. For `tr` and `is_processed`, see
+    `SignalFaultSearch`. `series` is the series of a run, of a calibration run or of a reference,
+    and `pair` the pair of a high-resolution scan.
 
     `non_finite` volumes contain NaN or infinity, and `constant` volumes only one value.
     `checksums` are the checksums of all volumes. `sample` contains voxels to compare with other
@@ -122,7 +120,6 @@ class _ImageScan:
 
     path: Path
     alternative: str
-    may_mask: bool
     may_exclude: bool
     tr: float | None
     is_processed: bool
@@ -155,7 +152,6 @@ class _ImageScan:
 def _list_scans(subject: Subject, *, search_outliers: bool) -> list[_ImageScan]:
     """Return the images of a participant according to their use in the runs, not yet read."""
     calibrations = {run.calibration.bold for run in subject.runs if run.calibration}
-    compared = {series.bold for run in subject.runs for series in run.compared.values()}
     bolds = {run.bold for run in subject.runs}
     echoes = {path for run in subject.runs for path, _ in run.echoes}
     tr_by_image = {path: run.tr for run in subject.runs for path in run.images}
@@ -166,9 +162,8 @@ def _list_scans(subject: Subject, *, search_outliers: bool) -> list[_ImageScan]:
         _ImageScan(
             path=path,
             alternative=" Alternatively, use --calibration none." if path in calibrations else "",
-            may_mask=path in compared,
             may_exclude=search_outliers and path in bolds,
-            tr=None if path in compared else tr_by_image.get(path),
+            tr=tr_by_image.get(path),
             is_processed=path in bolds | echoes,
             is_compared=path in echoes or (len(subject.runs) > 1 and path in bolds),
             is_still=path in still_images,
@@ -231,7 +226,7 @@ def _report_volumes(scan: _ImageScan) -> None:
     """Report constant, identical and non-finite volumes of an image."""
     path, alternative = scan.path, scan.alternative
     n_volumes, n_constant = scan.n_volumes, len(scan.constant)
-    if scan.non_finite and not scan.may_mask:
+    if scan.non_finite:
         reason = "the image contains NaN or infinite values"
         if n_volumes > 1:
             reason += (

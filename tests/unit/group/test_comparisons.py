@@ -345,8 +345,6 @@ def test_reasons_why_a_task_was_not_assessed() -> None:
     (screen,) = first_screens(NO_COMPARISONS, values, {"tap": {"sub-00": 1}}, methods=[])
     assert screen.views[0].sentence == Statement.NOTHING_COMPARED
     assert "no reference data" in not_compared_text("rest", values, flags, "sbl")
-    other_run = values_of(by_series, statistic="r", reference="otherRun")
-    assert "no reference data" in not_compared_text("tap", other_run, flags, "sbl")
     noise = values_of(
         {name: dict.fromkeys(values, math.nan) for name, values in by_series.items()}
     )
@@ -358,7 +356,6 @@ def test_reasons_why_a_task_was_not_assessed() -> None:
     [
         (("srgan", "sbl"), "sbl"),
         (("srgan",), "srgan"),
-        (("srgan", "NORDIC"), "srgan"),
         (("srgan", "tv"), "sbl"),
         ((), "sbl"),
     ],
@@ -384,7 +381,7 @@ def test_the_primary_comparison_uses_the_only_method_of_a_cohort(
     assert screen.views[0].sentence.startswith("srgan explains")
 
 
-def test_measured_references_precede_simulated_references_and_other_runs_are_none() -> None:
+def test_measured_references_precede_simulated_references() -> None:
     def values(shift: float, **keys: str) -> pd.DataFrame:
         series = {
             "sbl": by_participant([0.3 + shift, 0.4, 0.5]),
@@ -392,13 +389,11 @@ def test_measured_references_precede_simulated_references_and_other_runs_are_non
         }
         return values_of(series, **keys)
 
-    simulated, other_run = {"reference": "truth"}, {"reference": "otherRun"}
+    simulated = {"reference": "truth"}
     candidates = [
-        other_run,
         simulated,
         {"contrast": "faces"},
         {"region": "active40"},
-        {"band": "within"},
         {},
     ]
     (comparison,) = primary(
@@ -407,11 +402,8 @@ def test_measured_references_precede_simulated_references_and_other_runs_are_non
         )
     )
     assert {name: getattr(comparison, name) for name in BEYOND} == BEYOND
-    (comparison,) = primary(
-        pd.concat([values(0, **other_run), values(0, **simulated)], ignore_index=True)
-    )
+    (comparison,) = primary(values(0, **simulated))
     assert comparison.reference == "truth"
-    assert primary(values(0, **other_run)) == []
     assert primary(values(0), "srgan") == []
 
 

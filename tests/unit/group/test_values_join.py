@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from data.group_tables import cohort, detail, joined, one, write_tables
+from data.group_tables import cohort, detail, joined, write_tables
 
 from bids_sr.engine.metric_rows import MetricRow, read_frame
 from bids_sr.group import values as group_values
-from bids_sr.group.comparisons import compare
 from bids_sr.group.input_tables import find_tables
-from bids_sr.group.verdicts import finding_sentence, select_findings
 from bids_sr.io.metric_registry import STATISTICS
 
 
@@ -99,45 +97,3 @@ def test_runs_with_an_undefined_value_are_skipped(tmp_path: Path) -> None:
         )
     (value,) = joined(tmp_path).values["sub-01"]
     assert value == pytest.approx((0.3 * 4 + 0.6) / 5)
-
-
-def test_series_of_other_programs_are_compared_with_their_own_control(
-    tmp_path: Path,
-) -> None:
-    """Compare with baselines and with the acquired series at the resolution of the program.
-
-    The control of another program's series is not used.
-    """
-    for number in range(7):
-        label, gain = f"{number:02d}", 0.1 + 0.01 * number
-        rows = [
-            MetricRow(series="NORDIC", statistic="compared_fwhm", value=2.0),
-            MetricRow(series="tedana", statistic="compared_fwhm", value=3.0),
-        ]
-        values = {
-            "zerofill": 0.3,
-            "NORDICSame": 0.32,
-            "tedanaSame": 0.31,
-            "NORDIC": 0.3 + gain,
-            "tedana": 0.3,
-        }
-        keys = {
-            "statistic": "ev",
-            "band": "within",
-            "reference": "otherRun",
-            "contrast": "all",
-            "region": "brain",
-        }
-        rows += [MetricRow(series=name, value=value, **keys) for name, value in values.items()]
-        write_tables(tmp_path, label, rows=rows)
-    result = joined(tmp_path)
-    assert result.methods == ("NORDIC", "tedana")
-    comparisons = compare(result.values, result.methods)
-    keys_of_other_run = {"band": "within", "reference": "otherRun"}
-    assert one(comparisons, "NORDIC", "zerofill", **keys_of_other_run).word == "better"
-    assert one(comparisons, "NORDIC", "NORDICSame", **keys_of_other_run).word == "better"
-    assert one(comparisons, "NORDIC", "NORDICSame", **keys_of_other_run).role == "control"
-    assert not ((comparisons["series"] == "NORDIC") & (comparisons["minus"] == "tedanaSame")).any()
-    method_findings = select_findings(comparisons, result.methods, result.contrasts)
-    assert {finding[0].series for finding in method_findings} == {"NORDIC", "tedana"}
-    assert "NORDIC is more accurate than" in finding_sentence(method_findings[0])

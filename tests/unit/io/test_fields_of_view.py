@@ -19,30 +19,25 @@ RUN = TimedGrid(shape=RUN_SHAPE, affine=affine(3.0), tr=TR)
 
 
 @pytest.mark.parametrize(
-    ("size", "shift", "finest", "number"),
+    ("size", "shift", "number"),
     [
-        (32, 0.0, False, ""),
-        (48, 0.0, False, ""),
-        (64, 0.0, True, ""),
-        (48, 0.0, True, "64×64×10"),  # smaller than the high-resolution matrix
-        (16, 0.0, False, "32×32×10"),  # smaller than the acquired matrix
-        (96, 0.0, False, "64×64×10"),  # larger than the high-resolution matrix
-        (64, 0.14, True, ""),
-        (64, 0.16, True, "0.16 mm (0.053 acquired voxels)"),
+        (64, 0.0, ""),
+        (48, 0.0, "smaller than the high-resolution matrix size 64×64×10"),
+        (96, 0.0, "larger than the high-resolution matrix size 64×64×10"),
+        (64, 0.14, ""),
+        (64, 0.16, "0.16 mm (0.053 acquired voxels)"),
     ],
 )
-def test_matrix_and_edges_are_compared_with_the_run(
-    size: int, shift: float, finest: bool, number: str
-) -> None:
+def test_matrix_and_edges_are_compared_with_the_run(size: int, shift: float, number: str) -> None:
     for volumes, tr in (((60,), 2.0), ((60,), 0.0), ((), 0.0)):
         image = TimedGrid(shape=(size, size, 10, *volumes), affine=affine(96 / size, shift), tr=tr)
-        reasons = find_grid_problems(image, RUN, FACTOR, requires_highres=finest)
+        reasons = find_grid_problems(image, RUN, FACTOR)
         assert len(reasons) == bool(number)
         assert all(number in reason for reason, _ in reasons)
 
 
 def test_volumes_and_repetition_time_are_compared_with_the_run() -> None:
-    image = TimedGrid(shape=(32, 32, 10, 59), affine=affine(3.0), tr=2.1)
+    image = TimedGrid(shape=(64, 64, 10, 59), affine=affine(1.5), tr=2.1)
     count, time = (reason for reason, _ in find_grid_problems(image, RUN, FACTOR))
     assert "59" in count
     assert "60" in count
@@ -53,18 +48,18 @@ def test_half_a_voxel_is_rounded_up_although_the_factor_is_rounded_down() -> Non
     """The factor 7/6 may be given as 1.166666; 75 acquired voxels are then 88."""
     run = TimedGrid(shape=(75, 75, 10, 60), affine=affine(3.0), tr=TR)
     image = TimedGrid(shape=(88, 88, 10, 60), affine=affine(225 / 88), tr=TR)
-    assert not find_grid_problems(image, run, (1.166666, 1.166666, 1.0), requires_highres=True)
+    assert not find_grid_problems(image, run, (1.166666, 1.166666, 1.0))
 
 
 @pytest.mark.parametrize("flipped", [(0,), (1, 2)])
 def test_a_series_that_is_stored_in_another_direction_is_named_by_its_axes(
     flipped: tuple[int, ...],
 ) -> None:
-    other = affine(3.0)
+    shape, other = (64, 64, 10, 60), affine(1.5)
     for axis in flipped:
-        other[:, 3] += other[:, axis] * (RUN_SHAPE[axis] - 1)
+        other[:, 3] += other[:, axis] * (shape[axis] - 1)
         other[:, axis] *= -1
-    image = TimedGrid(shape=RUN_SHAPE, affine=other, tr=TR)
+    image = TimedGrid(shape=shape, affine=other, tr=TR)
     ((reason, _),) = find_grid_problems(image, RUN, FACTOR)
     letters = "".join("LPI"[axis] if axis in flipped else "RAS"[axis] for axis in range(3))
     assert f"({letters})" in reason

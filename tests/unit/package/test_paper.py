@@ -1,6 +1,5 @@
 """The paper: its numbers are stored results, and its references agree with the reports."""
 
-import json
 import re
 from types import ModuleType
 
@@ -45,9 +44,6 @@ def test_numbers_equal_the_tables_of_results(make_paper: ModuleType) -> None:
     run_table = (RESULTS / "paper_subject.md").read_text(encoding="utf-8")
     (clock,) = re.findall(r"the whole run \| \d+ \| ([\d.]+) on the clock", run_table)
     assert float(numbers["minutes"]) == pytest.approx(float(clock) / 60, abs=0.05)
-    verdicts = json.loads((RESULTS / "compared.json").read_text(encoding="utf-8"))["rows"]
-    unexpected = len([row for row in verdicts if "otherwise" in row["so"]])
-    assert int(numbers["verdicts"]) - int(numbers["verdicts_expected"]) == unexpected > 0
     low, sbl, high = (int(numbers[f"example_{name}"]) for name in ("low", "sbl", "high"))
     assert low <= sbl <= high
 

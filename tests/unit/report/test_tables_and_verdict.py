@@ -134,12 +134,11 @@ def test_without_rows_every_table_says_so():
 
 def test_series_have_kinds_an_order_and_names():
     kinds = dict.fromkeys(("acquired", "bspline", "inject", "zerofill"), "baseline")
-    kinds |= dict.fromkeys(("bsplinePca", "NORDICSame"), "control")
+    kinds |= {"bsplinePca": "control"}
     kinds |= dict.fromkeys(("srgan", "sbl", "mse3d"), "method")
     kinds |= {"sblMirror": "placebo", "srganT1w": "placebo", "measured": "measured", "run": "run"}
     assert {name: selection.get_kind(name) for name in kinds} == kinds
     assert selection.series_text("acquired") == "acquired"
-    assert "NORDIC" in selection.series_text("NORDICSame")
     rows = [make_row(name, "r", 1.0) for name in reversed(SERIES)]
     assert selection.list_series(rows, ["srgan", "sbl", "inject"]) == [
         *("acquired", "inject", "bspline", "bsplinePca", "srgan", "sbl", "measured")
@@ -243,17 +242,15 @@ VERDICT = {
         {**SENTENCE, "text": "Of another method.", "series": "srgan"},
     ],
     "limits": ["Limit."],
-    "compared": [{"name": "N", "status": "less accurate", "text": "N is less accurate."}],
 }
 
 
-def test_the_verdict_has_marks_decisions_limits_and_other_programs_in_this_order():
+def test_the_verdict_has_marks_decisions_and_limits_in_this_order():
     page = Page(verdict_html(VERDICT, RunEvidence(best="sbl")))
-    parts = ("▲ higher A.", "B.", "Limit.", "other programs", "▼ N is less")
+    parts = ("▲ higher A.", "B.", "Limit.")
     order = [page.text.index(part) for part in parts]
     assert order == sorted(order)
     assert "Of another method" not in page.text
-    assert "other programs" not in verdict_html(VERDICT | {"compared": []}, RunEvidence())
     verdict = judge_rows(make_evidence_rows(), ["srgan", "sbl"])
     with_table = verdict_html(VERDICT, verdict.evidence, make_evidence_rows())
     assert "▲ higher A." not in Page(with_table).text, "the table shows it"
@@ -321,7 +318,6 @@ def test_names_and_texts_from_outside_are_escaped():
     flagged = RunEvidence(flags=(Flag(name="broad", raised=True, text=MARKUP),))
     sentence = dict.fromkeys(("text", "decision", "series", "minus", "region"), MARKUP)
     verdict = {"headline": MARKUP, "limits": [MARKUP], "sentences": [sentence, {"text": MARKUP}]}
-    verdict["compared"] = [{"status": "more accurate", "text": MARKUP}]
     for html in (
         tables.negative_control_html(evidence, rows),
         tables.tables_html([tables.HELD_OUT], rows),

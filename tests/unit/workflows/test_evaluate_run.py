@@ -81,17 +81,17 @@ def test_series_are_compared_with_the_measured_effects_if_they_exist(series, tmp
     options = {"acquired_maps": [], "known": {}, "at_rest": False, "n_dummy": 2}
     only_series = {"bspline": series["bspline"]}
     with Eager(tmp_path):
-        measured = measure_all_effects(series, INPUTS, COMPARISON)
+        measured = measure_all_effects(series, INPUTS)
         halves, images = compare_with_references(
             series, measured, COMPARISON, maps=None, **options
         )
-        without = measure_all_effects(only_series, INPUTS, COMPARISON)
+        without = measure_all_effects(only_series, INPUTS)
         tables = compare_with_references(only_series, without, COMPARISON, maps=[], **options)
-    assert list(measured.effects) == ["bspline", "measured"]
+    assert list(measured) == ["bspline", "measured"]
     detail = [row for row in halves if (row.statistic, row.band) == ("r", "beyond")]
     assert "bspline" in {row.series for row in detail}
     assert {row.statistic for row in images} >= {"psnr", "ssim"}
-    assert (list(without.effects), tables) == (["bspline"], [])
+    assert (list(without), tables) == (["bspline"], [])
 
 
 def test_a_series_is_mapped_with_its_own_regressors(series, tmp_path):
