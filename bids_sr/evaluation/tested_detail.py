@@ -68,6 +68,7 @@ final resolution.
 ONE_SIDED, TWO_SIDED = 0.95, 0.975
 """Probabilities of the upper limits of one-sided and two-sided 95 % intervals."""
 _CELL_MM = 40.0, 40.0, 10.0  # size of a cell in plane and across slices
+_MAX_CELLS = 4096  # along an axis
 # neighbors of a voxel in its slice
 _IN_PLANE = np.array([[[False], [True], [False]], [[True]] * 3, [[False], [True], [False]]])
 _MIN_UNIT_SHARE = 0.25  # of the mean number of voxels of a unit; smaller units are merged
@@ -365,13 +366,13 @@ def _divide_region(voxels: MaskArray, data: HalfResolutionData) -> _Units:
     """
     indices = np.nonzero(voxels)
     centers = [np.median(places) for places in np.nonzero(data.mask)]
-    positions = [
+    x, y, z = (
         np.floor((places - center) * zoom / size)
         for places, center, zoom, size in zip(indices, centers, data.zooms, _CELL_MM, strict=True)
-    ]
+    )
     # Cells of the same layer are neighbors in the order of labels.
-    cells = np.unique(np.stack(positions[::-1], axis=-1), axis=0, return_inverse=True)[1]
-    slices, cells = _merge_small_units(indices[2]), _merge_small_units(cells.ravel())
+    cells = ((z * _MAX_CELLS + y) * _MAX_CELLS + x).astype(np.intp)
+    slices, cells = _merge_small_units(indices[2]), _merge_small_units(cells)
     count = min(len(np.unique(labels)) for labels in (slices, cells))
     n_slices = int(np.count_nonzero(data.mask.any(axis=(0, 1))))
     return _Units(

@@ -28,6 +28,8 @@ _MatrixFunction = Callable[[int, int], Array]
 _AxisMatrixFunction = Callable[[int, int, int], Array]
 
 _MAX_DENOMINATOR = 64  # largest denominator of a factor, which is converted to a fraction
+# smallest weight that is not set to 0, because many CPU types are slow with subnormal numbers
+_MIN_WEIGHT = 1e-20
 
 
 class ResolutionError(InvalidInput):
@@ -261,13 +263,14 @@ def _make_spline_matrix(m: int, n: int, order: int) -> Array:
     is repeated (scipy's ``nearest``).
     """
     positions = _locate_voxels(m, n)[None]
-    return np.stack(
+    matrix = np.stack(
         [
             ndimage.map_coordinates(column, positions, order=order, mode="nearest")
             for column in np.eye(m)
         ],
         1,
     )
+    return np.where(np.abs(matrix) < _MIN_WEIGHT, 0, matrix)
 
 
 @_cache_read_only

@@ -98,17 +98,38 @@ def sample_volume(
         )
     voxel_shift = _find_whole_shift(matrix)
     if voxel_shift is not None:
-        values = _shift_voxels(volume, voxel_shift, shape)
+        values = _take_voxels(
+            volume, [np.arange(n) + by for n, by in zip(shape, voxel_shift, strict=True)]
+        )
     elif order == 1:
         return _sample_linearly(volume, matrix, shape, zero_outside=zero_outside)
+    elif order == 0 and _has_parallel_axes(matrix):
+        padded_matrix = np.copy(matrix)
+        padded_matrix[:3, 3] += PAD  # numbers are rounded as in the padded grid of other grids
+        values = _take_voxels(
+            volume,
+            [
+                np.floor(points + 0.5).astype(int) - PAD
+                for points in _locate_along_axes(padded_matrix, shape)
+            ],
+        )
     else:
         if coefficients is None:
             coefficients = spline_coefficients(volume, order)
         values = _sample_spline(coefficients, matrix, shape, order)
     if zero_outside:
-        for z, points in _iterate_slices(matrix, shape):
-            values[:, :, z][_mark_outside(points, volume.shape)] = 0
+        _zero_outside(values, matrix, volume.shape)
     return values
+
+
+def _has_parallel_axes(matrix: Array) -> bool:
+    """Return whether a voxel-to-voxel matrix maps each axis to the same axis."""
+    return not np.any(matrix[:3, :3] - np.diag(np.diagonal(matrix)[:3]))
+
+
+def _locate_along_axes(matrix: Array, shape: Shape) -> list[Array]:
+    """Return the voxel of each target plane along each axis, for a matrix with parallel axes."""
+    return [matrix[axis, axis] * np.arange(shape[axis]) + matrix[axis, 3] for axis in range(3)]
 
 
 def _find_whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:
@@ -129,8 +150,7 @@ def _sample_linearly(volume: Array, matrix: Array, shape: Shape, *, zero_outside
 
     values = np.empty(shape, dtype=np.float32)
     samples = np.ascontiguousarray(volume, dtype=np.float32)
-    has_parallel_axes = not np.any(matrix[:3, :3] - np.diag(np.diagonal(matrix)[:3]))
-    if has_parallel_axes and not zero_outside:
+    if _has_parallel_axes(matrix) and not zero_outside:
         axis_weights = [
             _compute_linear_weights(
                 matrix[axis, axis], matrix[axis, 3], shape[axis], volume.shape[axis]
@@ -257,18 +277,31 @@ def _iterate_slices(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int
         yield z, np.stack(coordinates)
 
 
+def _zero_outside(values: Float32, matrix: Array, source_shape: Shape) -> None:
+    """Set target voxels more than half a voxel beyond the outermost samples of a volume to 0."""
+    if _has_parallel_axes(matrix):
+        for axis, points in enumerate(_locate_along_axes(matrix, values.shape)):
+            np.moveaxis(values, axis, 0)[_is_beyond(points, source_shape[axis])] = 0
+        return
+    for z, points in _iterate_slices(matrix, values.shape):
+        values[:, :, z][_mark_outside(points, source_shape)] = 0
+
+
 def _mark_outside(points: Array, source_shape: tuple[int, ...]) -> MaskArray:
     """Mark points (3, X, Y) more than half a voxel beyond the outermost samples of a volume."""
-    edges = np.array(source_shape)[:, None, None] - 0.5 + _VOXEL_TOLERANCE
-    return np.asarray(((points < -0.5 - _VOXEL_TOLERANCE) | (points > edges)).any(0))
+    return np.logical_or.reduce([*map(_is_beyond, points, source_shape)])
 
 
-def _shift_voxels(volume: Array, voxel_shift: npt.NDArray[np.int64], shape: Shape) -> Float32:
-    """Return the voxels of a volume shifted by whole voxels; edge values are repeated outward."""
+def _is_beyond(points: Array, size: int) -> MaskArray:
+    """Mark points along an axis more than half a voxel beyond its outermost samples."""
+    return (points < -0.5 - _VOXEL_TOLERANCE) | (points > size - 0.5 + _VOXEL_TOLERANCE)
+
+
+def _take_voxels(volume: Array, indices: Sequence[Array]) -> Float32:
+    """Return voxels of a volume by their indices along each axis; edge values are repeated."""
     values = np.asarray(volume, dtype=np.float32)
-    for axis in range(3):
-        indices = np.clip(np.arange(shape[axis]) + voxel_shift[axis], 0, volume.shape[axis] - 1)
-        values = np.take(values, indices, axis=axis)
+    for axis, axis_indices in enumerate(indices):
+        values = np.take(values, np.clip(axis_indices, 0, volume.shape[axis] - 1), axis=axis)
     return values
 
 

@@ -16,7 +16,6 @@ from bids_sr.io.series import (
     ACQUIRED,
     ACQUIRED_BAND,
     MEASURED,
-    SDMOD,
     get_need,
     series_names,
 )
@@ -25,7 +24,6 @@ from bids_sr.preproc.steps.registration import TrainingPair
 from bids_sr.report import series_description
 from bids_sr.spatial.output_grids import OutputGrid
 from bids_sr.sr.inference.upsampler_inputs import Placebo
-from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.steps import resampled_series, super_resolution, training, training_texts
 from bids_sr.sr.steps.super_resolution import Inference, SuperResolvedSeries
@@ -47,8 +45,7 @@ class RunSeries:
 
     `computed` begins with the acquired series. The others are on the high-resolution grid, in the
     order of computation: stored series, the measured series, and series that are only evaluated.
-    `self_tests` are self-tests at reduced resolution by series, including the control method,
-    which may not have a series.
+    `self_tests` are self-tests at reduced resolution by series.
     """
 
     computed: Mapping[str, ComputedSeries]
@@ -116,20 +113,11 @@ def _make_all_stored(
     networks: Mapping[str, TrainedNetwork],
     outputs: Outputs,
 ) -> tuple[dict[str, ComputedSeries], dict[str, Facts]]:
-    """Compute and store all requested series, and return them with their self-tests by name.
-
-    The self-tests include the control method, whose series may not be requested.
-    """
+    """Compute and store all requested series, and return them with their self-tests by name."""
     plan = run.plan
     highres_series: dict[str, ComputedSeries] = {}
     self_tests: dict[str, Facts] = {}
     for request in plan.stored_series:
-        if request.learned_from == "run" and request.is_evaluated and SDMOD not in self_tests:
-            # Self-tests are compared with this control method, even if its series is not computed.
-            control = replace(request, name=SDMOD, method=get_method(SDMOD))
-            with subworkflow(SDMOD, high_resolution=True):
-                variance = estimate_prior_sd_maps(run, control, self_tests, outputs)
-            self_tests[SDMOD] = variance.self_tests
         with subworkflow(request.name, high_resolution=True):
             computed_series = make_stored(
                 run, request, networks.get(request.name), highres_series, self_tests, outputs

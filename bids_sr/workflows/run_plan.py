@@ -20,7 +20,6 @@ from bids_sr.glm.steps.activation import MapSettings
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, BOLDREF, AxisOrder
 from bids_sr.io.region_names import AUTO, name_regions
-from bids_sr.io.series import SDMOD
 from bids_sr.preproc.model_confounds import COMPCOR_VOLUMES
 from bids_sr.preproc.steps import acquired_series
 from bids_sr.preproc.steps.run_confounds import ConfoundSettings
@@ -96,9 +95,8 @@ class RunPlan:
     `searches_outliers` states whether outlier volumes are searched and replaced. `measured` is the
     reference of the run; None if missing.
 
-    `training` are settings of the models by method, including the control method of self-tests.
-    `inference` are settings of their application. `uses_calibration` states whether a method uses
-    the calibration run.
+    `training` are settings of the models by method, and `inference` of their application.
+    `uses_calibration` states whether a method uses the calibration run.
 
     `contrasts` are weights of conditions, or of seeds, by contrast. `minus_others` are contrasts
     that compare one condition with all others. `nuisance` are the columns of the confounds in the
@@ -281,10 +279,7 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
         dummy_scans_option=preprocessing.dummy_scans,
         searches_outliers="outliers" not in preprocessing.ignore,
         measured=_plan_measured(analysis, bold, correction),
-        training={
-            name: analysis.make_training(name)
-            for name in (SDMOD, *(method.name for method in methods))
-        },
+        training={method.name: analysis.make_training(method.name) for method in methods},
         inference=Inference(
             data_consistency=settings.superres.data_consistency,
             force=settings.superres.force,

@@ -91,6 +91,12 @@ def test_impossible_factors_are_rejected(factor):
         matrices.kspace_crop(np.ones((8, 8, 2)), np.eye(4), factor=factor)
 
 
+def test_spline_matrices_have_no_subnormal_numbers():
+    """Products with subnormal numbers are slow on many types of processors."""
+    matrix = matrices.bspline_matrix(84, 168).astype(np.float32)
+    assert np.abs(matrix[matrix != 0]).min() > np.finfo(np.float32).tiny
+
+
 @pytest.mark.parametrize(("shape", "order"), [((6, 8, 5), "F"), ((6, 8, 5, 3), "C")])
 def test_resized_images_are_fortran_ordered_and_use_one_matrix_per_axis(shape, order):
     image = np.asarray(np.random.default_rng(0).random(shape, np.float32), order=order)

@@ -116,3 +116,22 @@ def test_a_displacement_in_mm_is_along_ras_for_any_axes_of_the_file():
     displacement[0], displacement[2] = 4.0, -3.0
     resampled = sample_volume(volume, LEFT_AFFINE, SHAPE, LEFT_AFFINE, displacement=displacement)
     np.testing.assert_allclose(resampled[2:, :, 1:], volume[:-2, :, :-1], atol=5e-5)
+
+
+@pytest.mark.parametrize("flip", [1, -1])
+def test_nearest_voxels_on_a_parallel_grid_are_those_of_scipy(flip: int) -> None:
+    volume, shape = _noise(), (40, 20, 7)
+    target_affine = np.diag([flip * 1.25, 1.5, 4.0, 1.0])
+    target_affine[:3, 3] = [-flip * 3.1, -2.2, 1.3]
+    to_voxel = np.linalg.inv(np.diag([3.0, 3.0, 4.0, 1.0])) @ target_affine
+    expected = ndimage.affine_transform(
+        volume, to_voxel[:3, :3], to_voxel[:3, 3], output_shape=shape, order=0, mode="nearest"
+    )
+    affine = np.diag([3.0, 3.0, 4.0, 1.0])
+    nearest = sample_volume(volume, affine, shape, target_affine, order=0)
+    np.testing.assert_array_equal(nearest, expected)
+    inside = sample_volume(volume, affine, shape, target_affine, order=0, zero_outside=True)
+    points = apply(to_voxel, np.moveaxis(np.indices(shape), 0, -1))
+    is_outside = ((points < -0.5) | (points > np.array(SHAPE) - 0.5)).any(-1)
+    assert is_outside.any()
+    np.testing.assert_array_equal(inside, np.where(is_outside, 0, expected))
