@@ -30,7 +30,7 @@ from nipype.utils.filemanip import loadpkl
 
 from bids_sr.engine.metric_rows import MetricRow, read_table
 from bids_sr.evaluation.steps.reference_comparisons import compare_halves, compare_with_truth
-from bids_sr.glm.block_effects import load_mean
+from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.steps.block_effects import measure_effects
 from bids_sr.io.nifti import load_image
 from bids_sr.io.series import MEASURED
@@ -151,7 +151,7 @@ def detail_of_mean(effects_file: str, call: Call) -> float | None:
     inputs = call.inputs(call.run / "srgan/super_resolve")
     mask = load_image(next((call.run / "mask_bold").glob("bold_mask_hr.nii*")))[0] > 0
     made, truth = (
-        beyond_nyquist(load_mean(Path(file))[0], inputs["factor"])[mask]
+        beyond_nyquist(Effects.load(Path(file)).mean, inputs["factor"])[mask]
         for file in (effects_file, measured)
     )
     return float(np.sqrt(np.mean(made**2) / np.mean(truth**2)))

@@ -315,9 +315,3 @@ def _to_maps(values: Real, shape: tuple[int, ...]) -> Float32:
     """Return voxel values in storage order, (N,) or (N, B), as maps."""
     maps = values.reshape(*shape[::-1], *values.shape[1:]).swapaxes(0, 2)
     return np.ascontiguousarray(maps, dtype=np.float32)
-
-
-def load_mean(path: Path) -> tuple[Float32, Float]:
-    """Read the temporal mean (X, Y, Z) and its affine from a file of `Effects.save`."""
-    with np.load(path, allow_pickle=False) as data:
-        return data["mean"], data["affine"]

@@ -39,8 +39,8 @@ FIRST_VERDICT = "first_verdict"
 class RunEvaluation:
     """Metrics of a run, verdict with its evidence, and inputs of figures.
 
-    `known_activation` is in signal units, by contrast. `halves_figures`: None if the run cannot be
-    split into halves.
+    `known_activation` is in signal units, by contrast. `halves_figures`: None without a reference,
+    or if the run cannot be split into halves.
     """
 
     evaluation: Rows
@@ -86,7 +86,7 @@ def evaluate_run(
         plan, effects, has_known_activation=with_models and bool(known_activation)
     )
     method_tests = _gather_method_tests(plan, series, maps)
-    quality_tables = check_quality(run, effects)
+    quality_tables = check_quality(run, series)
     _evaluate_early(
         run,
         series,
@@ -186,10 +186,11 @@ def _measure_run_effects(
 ) -> tuple[dict[str, File], File | None]:
     """Measure the block effects of all series, and gather the inputs of their figures.
 
-    Returns files of the effects by series, and the inputs. If the run cannot be split into halves,
-    there are no files, and the inputs are None.
+    Block effects are only compared with references: without one, or if the run cannot be split
+    into halves, there are no files, and the inputs are None. Returns files of the effects by
+    series, and the inputs.
     """
-    if not run.plan.can_split:
+    if not run.plan.can_split or not run.plan.has_truth:
         return {}, None
     effects = measure_all_effects(series.high_resolution, run.model.linear.inputs)
     return effects, reference_comparisons.gather_fine_effects(effects, comparison)
@@ -217,7 +218,7 @@ def _add_comparisons_text(
 ) -> None:
     """Add methods text on references, negative controls and self-tests."""
     has_measured = MEASURED in effects
-    if not effects:
+    if not plan.can_split:
         add_methods_text(Part.EVALUATION, reference_comparisons.UNSPLIT_TEXT)
     elif has_measured:
         add_methods_text(
@@ -288,19 +289,21 @@ def _is_stored_method(computed_series: ComputedSeries) -> bool:
     return request is not None and request.is_stored and request.is_evaluated
 
 
-def check_quality(run: ModeledRun, effects: Mapping[str, File]) -> list[Rows]:
+def check_quality(run: ModeledRun, series: RunSeries) -> list[Rows]:
     """Compare brain coverage of series, and measure distortion relative to the pair."""
     fitted_run = run.fitted
-    tables = []
-    if effects:
-        tables.append(
-            mask_comparison.compare_masks(
-                run.model.preproc,
-                dict(effects),
-                fitted_run.bold_mask_hr,
-                n_dummy=fitted_run.n_dummy,
-            )
+    tables = [
+        mask_comparison.compare_masks(
+            run.model.preproc,
+            {
+                name: computed_series.series
+                for name, computed_series in series.mapped.items()
+                if name != ACQUIRED
+            },
+            fitted_run.bold_mask_hr,
+            n_dummy=fitted_run.n_dummy,
         )
+    ]
     if fitted_run.guide_hr is not None:
         tables.append(
             edge_comparison.compare_edges(
@@ -350,7 +353,11 @@ def _evaluate_early(
             early_effects,
             comparison,
             acquired_maps=maps.series[ACQUIRED].maps,
-            maps=concatenate(maps.series[name].maps for name in (ACQUIRED, *compared_names)),
+            maps=concatenate(
+                maps.series[name].maps
+                for name in (ACQUIRED, *compared_names)
+                if name in maps.series
+            ),
             known=known,
             at_rest=plan.at_rest,
         )

@@ -58,11 +58,11 @@ class RunSeries:
 
     @property
     def mapped(self) -> dict[str, ComputedSeries]:
-        """Series that are mapped: all except those that are only evaluated."""
+        """Series that are mapped, without those that are only evaluated or refined."""
         return {
             name: series
             for name, series in self.computed.items()
-            if series.request is None or series.request.is_stored
+            if series.request is None or (series.request.is_stored and series.request.is_mapped)
         }
 
 
@@ -91,6 +91,9 @@ def make_series(
     if plan.uses_own_seeds:
         add_methods_text(Part.MAPS, seeds.OWN_SEEDS_TEXT)
         for name, computed_series in computed.items():
+            request = computed_series.request
+            if request is not None and not request.is_mapped:
+                continue
             is_stored = name in (ACQUIRED, MEASURED, *plan.stored_names)
             with subworkflow(name, high_resolution=name != ACQUIRED, stored=is_stored):
                 own_regressors, table, columns = seeds.own_seed_series(

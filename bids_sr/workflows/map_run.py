@@ -22,7 +22,7 @@ from bids_sr.glm.steps.activation import SeriesMaps
 from bids_sr.glm.steps.activation_texts import DescribedMaps
 from bids_sr.glm.steps.atlas_regions import AtlasOfRun
 from bids_sr.io.frozen import frozen
-from bids_sr.io.series import ACQUIRED, ACQUIRED_BAND, MEASURED
+from bids_sr.io.series import ACQUIRED, MEASURED
 from bids_sr.preproc.steps import bold_reference
 from bids_sr.workflows.anatomy import Surfaces
 from bids_sr.workflows.make_series import RunSeries
@@ -137,16 +137,11 @@ def _map_series(
     """
     plan = run.plan
     stored_entities = list_stored_maps(computed_series.series_name, plan.stored, plan.contrasts)
-    # If the estimated variances are not applied, the series equals the zero-filled series, and the
-    # existing maps are reused.
-    zerofilled = None if computed_series.variance is None else mapped_by_name.get(ACQUIRED_BAND)
     results = activation.map_series(
         computed_series,
         run.model.roi if computed_series.series_name == ACQUIRED else run.model.roi_hr,
         run.model.linear,
         run.fitted,
-        zerofilled=None if zerofilled is None else zerofilled.series.series,
-        zerofilled_maps=None if zerofilled is None else zerofilled.results,
         settings=plan.maps,
     )
     mapped_series = MappedSeries(series=computed_series, results=results)

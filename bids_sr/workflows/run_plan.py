@@ -221,8 +221,7 @@ class RunPlan:
     @property
     def has_truth(self) -> bool:
         """Whether a measured high-resolution reference or known activation exists."""
-        truth = self.bold.truth
-        return truth is not None and (bool(truth.activations) or truth.series is not None)
+        return self.bold.truth is not None and self.bold.truth.has_maps
 
     @property
     def entities(self) -> dict[str, str]:

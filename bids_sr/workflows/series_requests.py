@@ -1,6 +1,6 @@
 """Requested and computed series of a run, and settings and plan that all workflows share.
 
-Stored series are mapped; negative controls are only evaluated.
+Negative controls are only evaluated; other series are stored, and most are mapped.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from bids_sr.engine.outputs import Outputs
 from bids_sr.glm.steps.mapped_series import SampledSeries
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
-from bids_sr.io.series import ACQUIRED, get_need, series_name, series_names
+from bids_sr.io.series import ACQUIRED, ACQUIRED_BAND, get_need, series_name, series_names
 from bids_sr.io.uris import file_uri
 from bids_sr.sr.method import Method, method_of_series
 from bids_sr.sr.models.other_models import other_models
@@ -43,7 +43,8 @@ class SeriesRequest:
     `learned_from`: training data of the model; "" if there is no model. `uses_guide`: whether
     static detail of the high-resolution T2*w image is added. `placebo`: kind of negative control,
     such as ``Mirror``; "" if the series is not a control. `model`: weights that replace the
-    weights of the method; None to keep them.
+    weights of the method; None to keep them. `is_mapped`: whether activation is mapped, unless the
+    series is a control.
     """
 
     name: str
@@ -52,10 +53,11 @@ class SeriesRequest:
     uses_guide: bool = False
     placebo: str = ""
     model: Path | None = None
+    is_mapped: bool = True
 
     @property
     def is_stored(self) -> bool:
-        """Whether the series is stored and mapped, instead of only evaluated."""
+        """Whether the series is stored, instead of only evaluated."""
         return not self.placebo
 
     @property
@@ -200,13 +202,28 @@ def request_all_series(
 def _request_stored(settings: Settings, run: BoldRun, name: str) -> SeriesRequest:
     """Return the request of a stored series of a run."""
     if get_need(name) in ("volume", "pair"):
-        return request_series(name, has_pair=False, uses_guide=False)
+        request = request_series(name, has_pair=False, uses_guide=False)
+        return replace(request, is_mapped=_maps_baseline(settings, run, name))
     method = method_of_series(name)
     uses_trained_model = (
         run.pair is None and find_pretrained(settings.superres, method.name) is not None
     )
     return request_series(
         name, has_pair=not uses_trained_model, uses_guide=uses_guide(settings, run)
+    )
+
+
+def _maps_baseline(settings: Settings, run: BoldRun, name: str) -> bool:
+    """Return whether activation in a baseline is mapped.
+
+    Zero filling is only compared with references; without one, methods refine its series.
+    """
+    superres = settings.superres
+    return (
+        name != ACQUIRED_BAND
+        or superres.all_baselines
+        or name in superres.chosen
+        or (run.truth is not None and run.truth.has_maps)
     )
 
 

@@ -314,7 +314,8 @@ CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
     (no_t1w, ""): ("", ANATOMY, 3),
     (two_runs, ""): ("explain_missing_map", "", 1),
     (known_activation, "--truth {root}/truth"): (
-        "compare_halves compare_images compare_with_truth place_measured replace_same_volumes",
+        "compare_halves compare_images compare_with_truth gather_fine_effects measure_effects"
+        " place_measured replace_same_volumes",
         "",
         9,
     ),
@@ -328,8 +329,7 @@ CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
     ),
     (echoes_at_rest, "--sr-factor 2"): (
         "combine_echoes component_series draw_networks",
-        f"{PAIR} {TRAINING} {ANATOMY} check_region compare_masks copy_events draw_overlap"
-        " gather_fine_effects measure_effects select_events",
+        f"{PAIR} {TRAINING} {ANATOMY} check_region copy_events draw_overlap select_events",
         10,
     ),
 }
@@ -460,7 +460,7 @@ def test_models_have_the_moment_to_which_slice_timing_was_corrected(
     maker.subject()
     maker.bold(sidecar=sidecar)
     graph = planned_graph(maker, tmp_path, "--slice-time-ref", "0.25")
-    for name in ("map_series", "measure_effects"):
+    for name in ("map_series", "check_intervals"):
         (start_time,) = {graph.settings[node]["start_time"] for node in nodes_of(graph, name)}
         assert start_time == pytest.approx(moment)
 
@@ -483,6 +483,32 @@ def test_the_control_is_made_on_request(tmp_path: Path, options: str) -> None:
     assert {node.scope.name for node in made_by(graph, gathered, "self_tests")} == names
     models = {node.scope.name for node, _ in stores(graph) if node.name == "store_model_file"}
     assert "sdmod" not in models
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "mapped", "has_effects"),
+    [
+        (one_run, "--sr-method sbl", {"acquired", "bspline", "sbl"}, False),
+        (one_run, "--sr-method zerofill sbl", {"acquired", "bspline", "zerofill", "sbl"}, False),
+        (
+            known_activation,
+            "--sr-method sbl --truth {root}/truth",
+            {"acquired", "bspline", "zerofill", "sdmod", "inject", "ratio", "sbl", "measured"},
+            True,
+        ),
+    ],
+)
+def test_zero_filling_and_block_effects_are_for_comparisons_with_a_reference(
+    make: Callable[[BidsMaker], None],
+    options: str,
+    mapped: set[str],
+    has_effects: bool,
+    tmp_path: Path,
+) -> None:
+    graph = graph_of(make, options, tmp_path)
+    assert scopes_of(graph, "map_series") == mapped
+    assert scopes_of(graph, "measure_effects") == (mapped - {"acquired"} if has_effects else set())
+    assert "zerofill" in scopes_of(graph, "super_resolve")
 
 
 def test_a_network_and_its_placebo_are_trained_alike(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from itertools import chain
 from math import prod
 from pathlib import Path
 
-from bids_sr.engine.artifacts import Derivative, Facts, Image, Map, Mask, Rows, Series, Volume
+from bids_sr.engine.artifacts import Derivative, Facts, Image, Map, Mask, Rows, Volume
 from bids_sr.engine.metric_rows import MetricRow, columns_json, metric_rows, with_input_smoothing
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import MAPS
@@ -23,10 +23,8 @@ from bids_sr.glm.series_quality import QualitySums, quality_metrics
 from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.glm.steps.mapped_series import MaskedSeries
 from bids_sr.io.arrays import Array
-from bids_sr.io.atomic_files import link_or_copy
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AxisOrder
-from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, map_label
@@ -81,8 +79,6 @@ def map_series(
     model: LinearModel,
     brain: BoldBrain,
     here: Path = HERE,
-    zerofilled: Series | None = None,
-    zerofilled_maps: SeriesMaps | None = None,
     *,
     settings: MapSettings,
 ) -> SeriesMaps:
@@ -95,17 +91,10 @@ def map_series(
     `roi` is on the grid of the series. The mean of the boldref in the `brain` is 100 % in all
     effects of the run: maps, tables and regions are in percent from here on, for every series.
     Block effects and tests are in signal units. Regressors of the `model` are also used for
-    correlations. `zerofilled_maps` are reused if the series is the same file as the `zerofilled`
-    series, because its method was not applied.
+    correlations.
     """
     series_name, series, mask = masked.series_name, masked.series, masked.mask
     middle = Volume(series.volume(series.shape[3] // 2), series.affine)
-    if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
-        assert zerofilled_maps is not None
-        linked_maps = _link_maps(
-            zerofilled_maps, series_name, series.zooms, settings.axis_order, here
-        )
-        return replace(linked_maps, middle=middle)
     if series_name == ACQUIRED:
         _warn_of_missing_confounds(model)
     sums = _make_quality_sums(series, mask.data, model)
@@ -156,38 +145,6 @@ def map_series(
         quality=metric_rows(series_name, quality_metrics(quality, mask.data)),
         middle=middle,
         tsnr=Volume(quality.tsnr, series.affine),
-    )
-
-
-def _link_maps(
-    maps: SeriesMaps,
-    series_name: str,
-    zooms: Sequence[float],
-    axis_order: AxisOrder,
-    here: Path,
-) -> SeriesMaps:
-    """Return the maps of a series under the name of another series with the same values."""
-    linked_maps = []
-    for derivative in maps.maps:
-        fwhm_mm = as_number(derivative.sidecar["SmoothingFWHM"])
-        threshold_label = str(derivative.sidecar.get("ThresholdLabel", ""))
-        shared_sidecar = map_sidecars.common_sidecar(
-            series=series_name, fwhm_mm=fwhm_mm, zooms=zooms, axis_order=axis_order
-        )
-        desc = map_label(series_name, fwhm_mm, threshold_label)
-        relabeled = replace(
-            derivative,
-            entities={**derivative.entities, "desc": desc},
-            sidecar={**derivative.sidecar, **shared_sidecar},
-        )
-        path = here / f"{relabeled.name}.nii"
-        link_or_copy(Path(str(derivative.content)), path)
-        linked_maps.append(replace(relabeled, content=path))
-    return replace(
-        maps,
-        maps=linked_maps,
-        map_metrics=[replace(row, series=series_name) for row in maps.map_metrics],
-        quality=[replace(row, series=series_name) for row in maps.quality],
     )
 
 

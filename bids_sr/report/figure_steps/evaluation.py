@@ -79,7 +79,8 @@ _html_of_values = partial(HtmlSpec, tables=("evaluation",))
             " these maps, explained variance was computed between independent halves of the task"
             " blocks."
         ),
-        missing="maps of detail",
+        request="maps of detail",
+        remark="use --truth DIR or --retrospective",
     ),
     _figure_of_values(
         "truth",
@@ -182,9 +183,8 @@ def draw_evaluation(
     if has_truth:
         yield from _draw_agreement(evaluation, series_names)
     if halves_figures:
-        statistics = _SCORE_STATISTICS if has_truth else ()
         mean_signal = compute_mean_signal(boldref.data, bold_mask.data)
-        yield from _draw_beyond(evaluation, halves_figures, statistics, mean_signal)
+        yield from _draw_beyond(evaluation, halves_figures, mean_signal)
     yield from _draw_truth(evaluation, series_names)
     yield from _draw_negative_controls(evidence, evaluation)
     yield from _show_tables(evaluation, series_names)
@@ -222,18 +222,17 @@ def _draw_agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator
 
 
 def _draw_beyond(
-    rows: Sequence[MetricRow], path: Path, statistics: Sequence[str], mean_signal: float
+    rows: Sequence[MetricRow], path: Path, mean_signal: float
 ) -> Iterator[FigureDrawing]:
     """Draw effects above the Nyquist frequency side by side.
 
-    The values of the first available statistic of `statistics` are printed beside the maps;
-    `statistics` is empty if there is no reference. `mean_signal` is the mean brain signal of the
-    run.
+    The values of the first available statistic are printed beside the maps. `mean_signal` is the
+    mean brain signal of the run.
     """
     from bids_sr.report.figures.maps import plot_effects_above_nyquist
 
     with np.load(path, allow_pickle=False) as arrays:
-        score_rows = _select_score_rows(rows, str(arrays["contrast"]), statistics)
+        score_rows = _select_score_rows(rows, str(arrays["contrast"]))
         scores = {row.series: row.value for row in reversed(score_rows)}
         score_label = ""
         if score_rows:
@@ -247,9 +246,7 @@ def _draw_beyond(
         yield FigureDrawing("beyond", drawing)
 
 
-def _select_score_rows(
-    rows: Sequence[MetricRow], contrast: str, statistics: Sequence[str]
-) -> list[MetricRow]:
+def _select_score_rows(rows: Sequence[MetricRow], contrast: str) -> list[MetricRow]:
     """Return the split-half values of detail for the first available statistic.
 
     The values are for the main region; [] if no statistic is available.
@@ -257,12 +254,10 @@ def _select_score_rows(
     from bids_sr.report.figures.evaluation import select_half_rows
 
     detail_rows = [
-        row
-        for row in select_half_rows(rows)
-        if (row.contrast, row.band) == (contrast, "beyond") and row.statistic in statistics
+        row for row in select_half_rows(rows) if (row.contrast, row.band) == (contrast, "beyond")
     ]
     region = next(iter(main_regions(row.region for row in detail_rows)), "brain")
-    for statistic in statistics:
+    for statistic in _SCORE_STATISTICS:
         score_rows = [
             row for row in detail_rows if (row.statistic, row.region) == (statistic, region)
         ]

@@ -91,6 +91,11 @@ class HighresReference:
     activations: Mapping[str, Path] = field(default_factory=dict)
     mean_signals: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether maps can be compared with a measured series or with known activation."""
+        return bool(self.activations) or self.series is not None
+
 
 @frozen
 class BoldRun:

@@ -1,17 +1,16 @@
 """Test the Jaccard index of brain masks computed from the means of two series."""
 
 import math
+from contextlib import ExitStack
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from data.block_effects import make_blocks, write_effects
 from scipy import ndimage
 
 from bids_sr.evaluation.mask_overlap import jaccard, mask_of_mean, mask_rows, resample_mask
 from bids_sr.evaluation.steps.mask_comparison import compare_masks
-from bids_sr.glm.block_effects import load_mean
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.masks import brain_mask
@@ -56,25 +55,23 @@ def test_masks_are_compared_with_the_acquired_and_the_measured_series(tmp_path: 
     acquired = np.repeat(head(SHAPE, AFFINE, 40.0)[..., None], 5, axis=3).astype(np.float32)
     acquired[..., :2] += 5000  # not in the steady state, and therefore ignored
     nib.save(nib.Nifti1Image(acquired, AFFINE), path := tmp_path / "acquired.nii")
-    files, masks = {}, {}
+    paths, masks = {"acquired": path}, {}
     for name, radius in (("measured", 40.0), ("bspline", 40.0), ("sbl", 32.0)):
         mean = head(shape, affine, radius).astype(np.float32)
         masks[name] = brain_mask(mean, affine)
-        files[name] = write_effects(
-            tmp_path,
-            name,
-            np.zeros((*shape, 1)),
-            make_blocks("a"),
-            affine,
-            mask=masks[name],
-            mean=mean,
+        paths[name] = tmp_path / f"{name}.nii"
+        nib.save(nib.Nifti1Image(np.repeat(mean[..., None], 5, axis=3), affine), paths[name])
+    with ExitStack() as stack:
+        preproc, *highres = (stack.enter_context(SeriesReader(file)) for file in paths.values())
+        rows = compare_masks(
+            preproc,
+            dict(zip(masks, highres, strict=True)),
+            Volume(np.ones(shape, dtype=bool), affine),
+            n_dummy=2,
         )
-    np.testing.assert_array_equal(load_mean(files["sbl"])[1], affine)
-    with SeriesReader(path) as preproc:
-        rows = compare_masks(preproc, files, Volume(np.ones(shape, dtype=bool), affine), n_dummy=2)
     values = {(row.series, row.reference): row.value for row in rows}
     assert set(values) == {
-        *((name, "acquired") for name in files),
+        *((name, "acquired") for name in masks),
         ("bspline", "measured"),
         ("sbl", "measured"),
     }

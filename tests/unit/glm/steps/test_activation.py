@@ -4,7 +4,6 @@ import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import nibabel as nib
 import numpy as np
@@ -12,11 +11,11 @@ import pandas as pd
 import pytest
 from data.short_names import measure_of
 
-from bids_sr.engine.artifacts import Derivative, Map
+from bids_sr.engine.artifacts import Derivative
 from bids_sr.engine.metric_rows import COLUMNS
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Events
-from bids_sr.glm.steps.activation import MapSettings, SeriesMaps, join_quality, map_series
+from bids_sr.glm.steps.activation import MapSettings, join_quality, map_series
 from bids_sr.glm.steps.activation_texts import read_fitted_models
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.glm.steps.map_comparison import compare_maps
@@ -112,8 +111,6 @@ def maps_of(
     nuisance=None,
     n_dummy=2,
     design=DesignSettings(),
-    zerofilled=None,
-    zerofilled_maps=None,
     **changes,
 ):
     grid = "acquired" if series == "acquired" else "fine"
@@ -134,8 +131,6 @@ def maps_of(
             model,
             BoldBrain(boldref=BOLDREF, bold_mask=run["mask"]["acquired"], factor=(2.0, 2.0, 1.0)),
             Path(tempfile.mkdtemp(dir=tmp_path)),
-            zerofilled=zerofilled,
-            zerofilled_maps=zerofilled_maps,
             settings=replace(SETTINGS, **changes),
         )
     return tuple(getattr(results, name) for name in map_series.outputs)
@@ -265,34 +260,6 @@ def test_fewer_degrees_of_freedom_allow_fewer_lags(run, tmp_path):
     (tmp_path / "step" / "a_statmap.json").write_text(json.dumps(dict(model.sidecar)))
     (fitted,) = read_fitted_models([tmp_path / "step"])
     assert (fitted.dof, fitted.n_dummy, fitted.confounds) == (dof, 44, MOTION_REGRESSORS)
-
-
-def test_maps_of_a_zero_filled_series_are_those_of_zero_filling_under_another_name(run, tmp_path):
-    """Files are linked, which takes no space."""
-    folders = [tmp_path / name for name in ("fitted", "zerofill", "linked")]
-    for folder in folders:
-        folder.mkdir()
-    fitted = maps_of(run, "sbl", folders[0])
-    maps, *others = maps_of(run, "zerofill", folders[1])
-    kind = get_args(Map)[1]
-    stored = [kind.load(kind.save(map_, map_.content)[0]) for map_ in maps]
-    linked = maps_of(
-        run,
-        "sbl",
-        folders[2],
-        zerofilled=SeriesReader(run["series"]["fine"]),
-        zerofilled_maps=SeriesMaps(
-            **dict(zip(map_series.outputs, (stored, *others), strict=True))
-        ),
-    )
-    assert linked[1:3] == fitted[1:3]
-    for linked_image, fitted_image in zip(linked[3:5], fitted[3:5], strict=True):
-        np.testing.assert_array_equal(linked_image.data, fitted_image.data)
-    for linked_map, fitted_map in zip(linked[0], fitted[0], strict=True):
-        assert linked_map.entities == fitted_map.entities
-        assert linked_map.sidecar == fitted_map.sidecar
-        np.testing.assert_array_equal(linked_map.volume.data, fitted_map.volume.data)
-        assert linked_map.content.stat().st_nlink == 2
 
 
 def test_tables_of_series_are_joined_and_compared(run, tmp_path):

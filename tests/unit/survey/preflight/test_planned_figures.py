@@ -62,7 +62,7 @@ def test_every_model_of_a_run_has_the_response_of_the_settings(
     hrf_model: str, maker: BidsMaker, tmp_path: Path
 ) -> None:
     graph = planned_graph(maker, tmp_path, "--set", f"activation.hrf_model={hrf_model}")
-    for step in ("map_series", "measure_effects", "check_intervals", "draw_design"):
+    for step in ("map_series", "check_intervals", "draw_design"):
         nodes = nodes_of(graph, step)
         assert {graph.settings[node]["hrf_model"] for node in nodes} == {hrf_model}, step
 
