@@ -91,8 +91,7 @@ def make_series(
     if plan.uses_own_seeds:
         add_methods_text(Part.MAPS, seeds.OWN_SEEDS_TEXT)
         for name, computed_series in computed.items():
-            request = computed_series.request
-            if request is not None and not request.is_mapped:
+            if computed_series.request is not None and not computed_series.request.is_mapped:
                 continue
             is_stored = name in (ACQUIRED, MEASURED, *plan.stored_names)
             with subworkflow(name, high_resolution=name != ACQUIRED, stored=is_stored):
