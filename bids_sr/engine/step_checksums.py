@@ -8,7 +8,7 @@ from pathlib import Path
 from bids_sr.engine.graph import Graph
 from bids_sr.engine.nodes import Node
 from bids_sr.io.checksums import checksum
-from bids_sr.io.code_digests import compute_code_digest
+from bids_sr.io.code_digests import digest_files, digest_program, find_outside_file
 
 
 def compute_checksums(graph: Graph, nodes: Iterable[Node] | None = None) -> dict[Node, str]:
@@ -39,8 +39,10 @@ def _add_checksum(node: Node, graph: Graph, checksums: dict[Node, str]) -> None:
         if unresolved_sources := [source for source in sources if source not in checksums]:
             unresolved_nodes += unresolved_sources
             continue
+        own_file = find_outside_file(current.step.function)
         checksum_parts = [
-            compute_code_digest(current.step.function),
+            digest_program(),
+            *([] if own_file is None else [digest_files(own_file)]),
             *(checksum(path) for path in _list_input_files(graph, current)),
             *(checksums[source] for source in sources),
         ]

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bids_sr.io.atomic_files import write_text
-from bids_sr.io.code_digests import compute_code_digest
+from bids_sr.io.code_digests import digest_program
 from bids_sr.io.frozen import frozen
 from bids_sr.io.json_values import parse_json
 from bids_sr.io.notices import Notice, read_record
@@ -41,7 +41,7 @@ class Note:
 
     `log_folder` is the name of the log folder of its outputs, and `last_log_folder` of the last
     call, which may have skipped all of its runs. `settings` is a digest of the settings that
-    affect results, and `code` a digest of the code that read `rows` from the tables.
+    affect results, and `code` a digest of the program that read `rows` from the tables.
     """
 
     log_folder: str
@@ -85,7 +85,7 @@ def record_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
             ),
             last_log_folder=log_dir.name,
             settings=settings,
-            code=compute_code_digest(read_run_summary),
+            code=digest_program(),
             rows=tuple(_read_page_rows(logs.parent / f"sub-{label}", label)),
         )
         has_changed |= previous is None or _get_index_content(
@@ -104,13 +104,13 @@ def _get_index_content(logs: Path, label: str, note: Note) -> tuple[object, ...]
 def read_run_summaries(root: Path, label: str) -> list[RunSummary]:
     """Return the index rows of a participant's runs.
 
-    The rows of the participant's note are used unless files, or the code that reads them, have
-    changed since it was written.
+    The rows of the participant's note are used unless files or the program have changed since
+    it was written.
     A run that the last call skipped is listed as skipped, even if an earlier run left results.
     """
     logs, folder = root / "logs", root / f"sub-{label}"
     note = read_note(logs, label)
-    is_current = note is not None and note.code == compute_code_digest(read_run_summary)
+    is_current = note is not None and note.code == digest_program()
     rows = note.rows if note is not None and is_current else ()
     if not rows or any(read_times(folder / row.file) != row.stamps for row in rows):
         rows = tuple(_read_page_rows(folder, label))

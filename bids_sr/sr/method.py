@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bids_sr.io.frozen import frozen
@@ -274,6 +275,11 @@ def get_method(name: str) -> Method:
     method = importlib.import_module(_list_module_names()[name]).METHOD
     assert isinstance(method, Method)
     return method
+
+
+def find_method_file(name: str) -> Path:
+    """Return the file that defines a method."""
+    return Path(str(importlib.import_module(_list_module_names()[name]).__file__))
 
 
 def suggestion_text(name: str, known: Sequence[str]) -> str:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.checksums import checksum
-from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.sr.models.card import (
     ModelCard,
     ModelError,
@@ -125,7 +124,6 @@ def _matches_request(card: ModelCard, request: ModelRequest, data: ModelData) ->
     vgg = None if request.vgg_weights is None else checksum(request.vgg_weights)
     card_vgg = mapping_entry(card.json, "perceptual").get("weights_sha256")
     began_mixed = bool(mapping_entry(card.json, "mixed_precision").get("asked", False))
-    training = estimate_tested_prior if isinstance(data, RunData) else train_network
     return (
         card.reproducible
         and card.settings == make_settings_entry(request)
@@ -137,7 +135,7 @@ def _matches_request(card: ModelCard, request: ModelRequest, data: ModelData) ->
         and (str(card_vgg) if card.perceptual else None) == vgg
         and card.start_sha256 == request.start_checksum
         and (request.train_precision == "auto" or began_mixed == request.mixed)
-        and card.json.get("code_sha256") == compute_code_digest(training)
+        and card.json.get("code_sha256") == request.code_sha256
     )
 
 

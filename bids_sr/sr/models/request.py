@@ -5,10 +5,11 @@ from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bids_sr.io.code_digests import PACKAGE, digest_files, digest_program, find_outside_file
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.sr.device import Device, TrainPrecision, choose_device
-from bids_sr.sr.method import Method, get_method, get_recipe
+from bids_sr.sr.method import Method, find_method_file, get_method, get_recipe
 from bids_sr.sr.recipe import Recipe, RecipeName, VarianceRecipe
 from bids_sr.sr.recipe_changes import (
     Number,
@@ -152,6 +153,28 @@ class ModelRequest(TrainingSettings):
     def start_checksum(self) -> str | None:
         """Checksum of the initial weights, or None for random weights."""
         return None if self.start_model is None else self.start_model.card.weights_sha256
+
+    @property
+    def code_sha256(self) -> str:
+        """Digest of the code that decides whether an earlier model is still valid.
+
+        Prior SD maps take a minute and depend on the whole program. A training takes hours.
+        Therefore, it only depends on networks, models, the file of its method, and files outside
+        of the program that define its networks and losses.
+        """
+        if self.variance is not None:
+            return digest_program()
+        recipe = self.effective_recipe
+        builders = (
+            recipe.build_generator,
+            recipe.build_critic,
+            *(term.build for term in recipe.losses),
+        )
+        files = {find_outside_file(builder) for builder in builders}
+        if self.unregistered_method is None:
+            files.add(find_method_file(self.method))
+        folders = PACKAGE / "sr" / "models", PACKAGE / "sr" / "networks"
+        return digest_files(*folders, *sorted(filter(None, files)))
 
 
 def _shorten_recipe(recipe: Recipe) -> Recipe:

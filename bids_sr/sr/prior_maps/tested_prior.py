@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from bids_sr.engine.number_text import number
-from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.io.frozen import frozen
 from bids_sr.spatial.matrices import ResolutionError
 from bids_sr.spatial.transforms import hr_grid
@@ -52,7 +51,7 @@ def estimate_tested_prior(request: ModelRequest, data: RunData) -> NewModel:
     duration = time.monotonic() - start_time
     _LOGGER.info("%s: %s (%.0f s)", method.name, decision.held_out["model"], duration)
     card = card_entries(request, data.describe()) | {
-        "code_sha256": compute_code_digest(estimate_tested_prior),
+        "code_sha256": request.code_sha256,
         "applied": decision.is_applied,
         "held_out": decision.held_out,
         "components": len(data.statistics.components),

@@ -27,7 +27,7 @@ from bids_sr.glm.contrasts import REST_TYPES
 from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import read_json, write_json, write_text
 from bids_sr.io.checksums import checksum
-from bids_sr.io.code_digests import compute_code_digest
+from bids_sr.io.code_digests import digest_program
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AS_STORED, Factor, reorder, reorder_affine, reorder_header, size_text
 from bids_sr.io.nifti import SeriesReader, load_image
@@ -169,7 +169,7 @@ def _compute_digest(subject: Subject, settings: Settings) -> str:
         *(pair.lowres for pair in pairs if pair.lowres is not None),
     }
     facts = {
-        "code": compute_code_digest(_build_participant),
+        "code": digest_program(),
         "files": [(str(path), checksum(path)) for path in sorted(input_files)],
         "sidecars": [dict(run.sidecar) for run in subject.runs],
         "factor": retrospective_factor(settings),

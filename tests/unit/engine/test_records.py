@@ -22,6 +22,7 @@ from nipype.interfaces.utility import Merge
 from nipype.pipeline import engine as pe
 from nipype.pipeline.plugins.base import DistributedPluginBase
 
+from bids_sr.engine import step_checksums
 from bids_sr.engine.artifacts import Facts, File as GivenFile
 from bids_sr.engine.flow import Flow, subworkflow
 from bids_sr.engine.graph import Graph
@@ -30,7 +31,6 @@ from bids_sr.engine.nodes import Scope
 from bids_sr.engine.records import FinishedSteps, StepRecordMixin, invalidate_damaged, record_files
 from bids_sr.engine.step import Stage, step
 from bids_sr.engine.store import RECORD as WRITTEN
-from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.io.notices import RECORD, Notice, read_record, record
 
@@ -190,14 +190,13 @@ def test_finished_steps_depend_on_inputs_and_code(
     assert _remaining(*finished_steps) == _BOTH
     _finish(*finished_steps).write_requests()
     assert _remaining(*finished_steps) == []
-    for changed, left in ((second, _BOTH[1:]), (first, _BOTH)):
-        monkeypatch.setattr(
-            "bids_sr.engine.step_checksums.compute_code_digest",
-            lambda function, changed=changed: (
-                "another" if function is changed.function else compute_code_digest(function)
-            ),
-        )
-        assert _remaining(*finished_steps) == left
+    for name, value in (
+        ("digest_program", lambda: "another"),
+        ("digest_files", lambda _: "another"),  # of this module
+    ):
+        with monkeypatch.context() as context:
+            context.setattr(step_checksums, name, value)
+            assert _remaining(*finished_steps) == _BOTH
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_tables_are_read_again_if_the_code_that_reads_them_has_changed(
     monkeypatch.setattr(run_summaries, "read_json", lambda _: {"headline": "Read again."})
     run_summaries._read_cached_summary.cache_clear()
     assert [row["verdict"] for row in read_run_summaries(out, "01")] == ["Found in 01."]
-    monkeypatch.setattr(run_notes, "compute_code_digest", lambda _: "another")
+    monkeypatch.setattr(run_notes, "digest_program", lambda: "another")
     assert [row["verdict"] for row in read_run_summaries(out, "01")] == ["Read again."]
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.matrices import check_factor
 from bids_sr.sr.models.card import ModelError
@@ -173,7 +172,7 @@ def _compute_signature(training: ModelRequest, examples: Examples) -> str:
     """Return a checksum that a checkpoint must share with the training that resumes it."""
     text = repr(
         (
-            compute_code_digest(train_network),
+            training.code_sha256,
             training.method,
             plain_recipe(examples.recipe),
             *([training.changed_settings] if training.changed_settings else []),
@@ -203,7 +202,7 @@ def _compute_scores(search: Phase) -> dict[str, dict[str, float]]:
 def _pack_model(search: Phase, results: Mapping[str, object]) -> NewModel:
     """Return weights, companions, card and log of a training; `results` are for the card."""
     card = card_entries(search.training, search.examples.describe())
-    card |= {"code_sha256": compute_code_digest(train_network), **results}
+    card |= {"code_sha256": search.training.code_sha256, **results}
     state = {key: value.cpu() for key, value in search.best_weights.items()}
     companion_names = COMPANIONS if search.recipe.keep_critic else ()
     for name in companion_names:

@@ -402,7 +402,7 @@ def test_copies_are_rewritten_after_each_change(
     write_again("--sr-factor", "3")
     write_again("--sr-factor", "3", *TRILINEAR)
     write_again(noise="noisy")
-    monkeypatch.setattr(preparation, "compute_code_digest", lambda _: "another")
+    monkeypatch.setattr(preparation, "digest_program", lambda: "another")
     write_again(noise="noisy")
 
 

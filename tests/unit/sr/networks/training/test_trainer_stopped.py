@@ -241,7 +241,7 @@ def test_only_the_same_training_continues(changes, first_step, tmp_path, monkeyp
         monkeypatch.setattr(Features, "content", fields.pop("content"))
     if "code" in changes:
         digest = fields.pop("code")
-        monkeypatch.setattr(trainer, "compute_code_digest", lambda _: digest)
+        monkeypatch.setattr(ModelRequest, "code_sha256", digest)
     clock = Clock()
     card = fit(WITH_FEATURES, tmp_path, clock, **weights | fields).card
     assert clock.seen[0] == first_step
