@@ -1,7 +1,7 @@
 """Pages of participants: ``sub-XX.html`` with figures, methods text and errors."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from markupsafe import Markup
@@ -71,30 +71,11 @@ def write_participants(
         logs = _find_logs(root / "logs", label, default=log_dir)
         notices = _read_notices(logs, label)
         messages = _list_messages(notices)
-        datasets = [
-            path.relative_to(root).as_posix() for path in list_series_datasets(root, label)
-        ]
-        custom = {
-            "overview": messages_html("warning", messages["skipped"]),
-            "summary": join(
-                [
-                    messages_html("warning", messages["warning"]),
-                    messages_html("note", messages["note"]),
-                    render("places", datasets, label),
-                ]
-            ),
-            "results": join(
-                render("results", text) for text in write_paragraphs(root, label).values()
-            ),
-            "methods": _render_methods([logs, root]),
-            "errors": _render_errors([notice for notice in notices if notice.failed], logs),
-            "about": _render_version(logs, command=command),
-        }
         report = write_subject_page(
             root,
             label,
             declarations=declarations,
-            custom=custom,
+            custom=_render_texts(root, label, logs, notices, messages, command=command),
             neighbors=_neighbor_links(label, reported_labels),
             crashed=any(notice.failed for notice in notices),
             notices={kind: len(messages[kind]) for kind in ("warning", "note")},
@@ -102,6 +83,38 @@ def write_participants(
         )
         reports.append(report)
     return tuple(reports)
+
+
+def _render_texts(
+    root: Path,
+    label: str,
+    logs: Path,
+    notices: Sequence[Notice],
+    messages: Mapping[str, Sequence[str]],
+    *,
+    command: str | None,
+) -> dict[str, Markup]:
+    """Return the texts of a participant's page by section, apart from the figures.
+
+    For the parameters, see `write_participants`. `notices` are those of `logs`, and `messages` the
+    same by kind.
+    """
+    paragraphs = write_paragraphs(root, label).values()
+    datasets = [path.relative_to(root).as_posix() for path in list_series_datasets(root, label)]
+    return {
+        "overview": messages_html("warning", messages["skipped"]),
+        "summary": join(
+            [
+                messages_html("warning", messages["warning"]),
+                messages_html("note", messages["note"]),
+                render("places", datasets, label),
+            ]
+        ),
+        "results": join(render("results", text) for text in paragraphs),
+        "methods": _render_methods([logs, root]),
+        "errors": _render_errors([notice for notice in notices if notice.failed], logs),
+        "about": _render_version(logs, command=command),
+    }
 
 
 def _find_logs(logs: Path, label: str, *, default: Path) -> Path:

@@ -329,70 +329,162 @@ def register_run(
     `stc` and `distortion` are as in `FittedRun`. Without `anat`, the region of interest is the
     brain. Without `pair`, no guide is resampled.
     """
-    precomputed, factor, boldref = plan.bold.precomputed, plan.bold.factor, head_motion.boldref
-    coreg_file = None if precomputed is None else precomputed.coreg
-    mask_file = None if precomputed is None else precomputed.mask
-    origin = "" if precomputed is None else precomputed.origin.text
-    seed = plan.random_seed
-    registration_text = registration.describe_registration(
-        to_t1w=anat is not None and coreg_file is None, to_pair=pair is not None
+    boldref = head_motion.boldref
+    anatomy = _register_to_anatomy(plan, boldref, anat, outputs)
+    brain = _find_stored_brain(plan, steady_run, boldref, anat, anatomy, outputs)
+    regions = _find_regions(plan, brain, anat, anatomy, outputs)
+    registered_guide = _register_to_guide(plan, boldref, pair, outputs)
+    facts = registration.gather_registration(
+        brain.mask_facts,
+        brain.clipped_facts,
+        None if anat is None else anat.brain_facts,
+        anatomy.facts,
+        regions.facts,
+        registered_guide.facts,
     )
-    add_methods_text(Part.PREPROCESSING, registration_text)
-    boldref2t1w_xfm = coreg_facts = None
-    if anat is not None:
-        t1w, t1w_mask = anat.t1w_preproc, anat.t1w_mask
-        if coreg_file is not None:
-            boldref2t1w_xfm, coreg_facts = imported.import_coreg(
-                boldref, t1w, t1w_mask, as_transforms(coreg_file), origin=origin
-            )
-        else:
-            boldref2t1w_xfm, coreg_facts = registration.register_to_t1w(
-                boldref, t1w, t1w_mask, random_seed=seed
-            )
-        outputs.store(boldref2t1w_xfm, _make_coreg_entities("boldref", "T1w"), exported_as={})
-        outputs.store(
-            primary_dataset.invert_coreg(boldref2t1w_xfm),
-            _make_coreg_entities("T1w", "boldref"),
-            exported_only=True,
+    outputs.store(facts, {"desc": "registration", "suffix": "metrics"}, level="minimal")
+    _add_registration_text(plan, facts, with_anat=anat is not None, with_pair=pair is not None)
+    return FittedRun(
+        boldref=boldref,
+        bold_mask=brain.bold_mask,
+        bold_mask_hr=brain.bold_mask_hr,
+        factor=plan.bold.factor,
+        hmc_xfms=head_motion.hmc_xfms,
+        distortion=distortion,
+        outliers=steady_run.outliers,
+        stc=stc,
+        acquired=steady_run.acquired,
+        bold=steady_run.bold,
+        n_dummy=steady_run.n_dummy,
+        motion=head_motion.motion,
+        roi_bold=regions.roi_bold,
+        roi_bold_hr=regions.roi_bold_hr,
+        regions=regions.regions,
+        regions_hr=regions.regions_hr,
+        registration_facts=facts,
+        clipped_masks=brain.clipped_masks,
+        tpms_bold=anatomy.tpms_bold,
+        boldref2t1w_xfm=anatomy.boldref2t1w_xfm,
+        guide=registered_guide.guide,
+        guide_hr=registered_guide.guide_hr,
+    )
+
+
+@frozen
+class _AnatomyOfRun:
+    """Registration of a run to its T1w image, and tissues on its grid; None without this image."""
+
+    boldref2t1w_xfm: Transforms | None = None
+    tpms_bold: list[Image] | None = None
+    facts: Facts | None = None
+
+
+def _register_to_anatomy(
+    plan: RunPlan, boldref: Image, anat: Anatomy | None, outputs: Outputs
+) -> _AnatomyOfRun:
+    """Register a run to its T1w image, or import the registration, and resample the tissues.
+
+    The transform is stored in both directions.
+    """
+    if anat is None:
+        return _AnatomyOfRun()
+    precomputed = plan.bold.precomputed
+    if precomputed is not None and precomputed.coreg is not None:
+        xfm, facts = imported.import_coreg(
+            boldref,
+            anat.t1w_preproc,
+            anat.t1w_mask,
+            as_transforms(precomputed.coreg),
+            origin=precomputed.origin.text,
         )
+    else:
+        xfm, facts = registration.register_to_t1w(
+            boldref, anat.t1w_preproc, anat.t1w_mask, random_seed=plan.random_seed
+        )
+    outputs.store(xfm, _make_coreg_entities("boldref", "T1w"), exported_as={})
+    outputs.store(
+        primary_dataset.invert_coreg(xfm),
+        _make_coreg_entities("T1w", "boldref"),
+        exported_only=True,
+    )
+    tpms_bold = registration.tissues_to_bold(boldref, anat.t1w_tpms, xfm)
+    return _AnatomyOfRun(boldref2t1w_xfm=xfm, tpms_bold=tpms_bold, facts=facts)
+
+
+def _find_stored_brain(
+    plan: RunPlan,
+    steady_run: SteadyRun,
+    boldref: Image,
+    anat: Anatomy | None,
+    anatomy: _AnatomyOfRun,
+    outputs: Outputs,
+) -> Brain:
+    """Compute or import the brain masks of a run without clipped voxels, and store them."""
+    precomputed = plan.bold.precomputed
+    brain = find_brain(
+        boldref,
+        anat,
+        anatomy.boldref2t1w_xfm,
+        mask_file=None if precomputed is None else precomputed.mask,
+        factor=plan.bold.factor,
+        origin="" if precomputed is None else precomputed.origin.text,
+    )
     brain = exclude_clipped(
-        find_brain(
-            boldref, anat, boldref2t1w_xfm, mask_file=mask_file, factor=factor, origin=origin
-        ),
+        brain,
         steady_run,
         outputs,
         echo_files=[path for path, _ in plan.bold.echoes],
         axis_order=plan.bold.axis_order,
     )
     _store_brain(plan, brain, outputs)
-    roi_bold, roi_bold_hr = brain.bold_mask, brain.bold_mask_hr
-    tpms_bold = region_facts = None
-    regions: dict[str, Mask] = {}
-    regions_hr: dict[str, Mask] = {}
-    if anat is not None and boldref2t1w_xfm is not None:
-        tpms_bold = registration.tissues_to_bold(boldref, anat.t1w_tpms, boldref2t1w_xfm)
-    if sources := _list_region_sources(plan, anat):
-        roi_bold, roi_bold_hr, region_facts, regions, regions_hr = _resample_regions(
-            plan, sources, boldref2t1w_xfm, brain, outputs
-        )
-    guide = guide_hr = guide_facts = None
-    if pair is not None:
-        highres2boldref_xfm, guide_hr, guide_facts = registration.register_to_pair(
-            boldref, pair.highres_file, pair.highres2lowres_xfm, factor=factor, random_seed=seed
-        )
-        outputs.store(highres2boldref_xfm, _make_coreg_entities("highres", "boldref"))
-        guide = Guide(highres_file=pair.highres_file, highres2boldref_xfm=highres2boldref_xfm)
-    facts = registration.gather_registration(
-        brain.mask_facts,
-        brain.clipped_facts,
-        None if anat is None else anat.brain_facts,
-        coreg_facts,
-        region_facts,
-        guide_facts,
+    return brain
+
+
+@frozen
+class _GuideOfRun:
+    """High-resolution image of the pair of a run in its frame; None without a pair.
+
+    The fields are as in `FittedRun`; `facts` are on the registration.
+    """
+
+    guide: Guide | None = None
+    guide_hr: Image | None = None
+    facts: Facts | None = None
+
+
+def _register_to_guide(
+    plan: RunPlan, boldref: Image, pair: RegisteredPair | None, outputs: Outputs
+) -> _GuideOfRun:
+    """Register a run to the high-resolution image of its pair, and store the transform."""
+    if pair is None:
+        return _GuideOfRun()
+    xfm, guide_hr, facts = registration.register_to_pair(
+        boldref,
+        pair.highres_file,
+        pair.highres2lowres_xfm,
+        factor=plan.bold.factor,
+        random_seed=plan.random_seed,
     )
-    outputs.store(facts, {"desc": "registration", "suffix": "metrics"}, level="minimal")
-    if mask_file is None:
-        with_anat = anat is not None
+    outputs.store(xfm, _make_coreg_entities("highres", "boldref"))
+    guide = Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm)
+    return _GuideOfRun(guide=guide, guide_hr=guide_hr, facts=facts)
+
+
+def _add_registration_text(
+    plan: RunPlan, facts: Facts, *, with_anat: bool, with_pair: bool
+) -> None:
+    """Add methods text on the registrations and the brain mask of a run.
+
+    `facts` are on the registrations; `with_anat` and `with_pair` state whether the images exist.
+    """
+    precomputed = plan.bold.precomputed
+    imports_coreg = precomputed is not None and precomputed.coreg is not None
+    imports_mask = precomputed is not None and precomputed.mask is not None
+    registration_text = registration.describe_registration(
+        to_t1w=with_anat and not imports_coreg, to_pair=with_pair
+    )
+    add_methods_text(Part.PREPROCESSING, registration_text)
+    if not imports_mask:
         add_methods_text(
             Part.PREPROCESSING,
             registration.describe_mask(with_anat=with_anat),
@@ -402,33 +494,11 @@ def register_run(
             ),
         )
     import_text = registration.describe_imported_registration(
-        origin, mask=mask_file is not None, to_t1w=coreg_file is not None
+        "" if precomputed is None else precomputed.origin.text,
+        mask=imports_mask,
+        to_t1w=imports_coreg,
     )
     add_methods_text(Part.PREPROCESSING, import_text)
-    return FittedRun(
-        boldref=boldref,
-        bold_mask=brain.bold_mask,
-        bold_mask_hr=brain.bold_mask_hr,
-        factor=factor,
-        hmc_xfms=head_motion.hmc_xfms,
-        distortion=distortion,
-        outliers=steady_run.outliers,
-        stc=stc,
-        acquired=steady_run.acquired,
-        bold=steady_run.bold,
-        n_dummy=steady_run.n_dummy,
-        motion=head_motion.motion,
-        roi_bold=roi_bold,
-        roi_bold_hr=roi_bold_hr,
-        regions=regions,
-        regions_hr=regions_hr,
-        registration_facts=facts,
-        clipped_masks=brain.clipped_masks,
-        tpms_bold=tpms_bold,
-        boldref2t1w_xfm=boldref2t1w_xfm,
-        guide=guide,
-        guide_hr=guide_hr,
-    )
 
 
 def find_brain(
@@ -525,19 +595,33 @@ def _list_region_sources(plan: RunPlan, anat: Anatomy | None) -> list[RegionSour
     return [sources[roi] for roi in plan.regions.names if roi in sources]
 
 
-def _resample_regions(
+@frozen
+class _RegionsOfRun:
+    """Regions of interest of a run on both grids, as in `FittedRun`, and facts on their union."""
+
+    roi_bold: Mask
+    roi_bold_hr: Mask
+    regions: dict[str, Mask]
+    regions_hr: dict[str, Mask]
+    facts: Facts | None = None
+
+
+def _find_regions(
     plan: RunPlan,
-    sources: Sequence[RegionSource],
-    boldref2t1w_xfm: Transforms | None,
     brain: BrainMasks,
+    anat: Anatomy | None,
+    anatomy: _AnatomyOfRun,
     outputs: Outputs,
-) -> tuple[Mask, Mask, Facts, dict[str, Mask], dict[str, Mask]]:
+) -> _RegionsOfRun:
     """Resample regions of interest to both grids of a run, and store their union as acquired.
 
-    Returns the union on the acquired and the high-resolution grid, facts on the union, and the
-    regions except the brain on both grids, by name. `boldref2t1w_xfm` is only used for regions
-    that are not in the space of the run.
+    Without regions, the region of interest is the brain.
     """
+    sources = _list_region_sources(plan, anat)
+    if not sources:
+        return _RegionsOfRun(
+            roi_bold=brain.bold_mask, roi_bold_hr=brain.bold_mask_hr, regions={}, regions_hr={}
+        )
     regions: dict[str, Mask] = {}
     regions_hr: dict[str, Mask] = {}
     facts = []
@@ -547,7 +631,7 @@ def _resample_regions(
             regions[name], regions_hr[name], region_facts = registration.region_to_bold(
                 source.mask,
                 brain,
-                None if source.in_run_space else boldref2t1w_xfm,
+                None if source.in_run_space else anatomy.boldref2t1w_xfm,
                 source.xfms,
                 random_seed=plan.random_seed,
             )
@@ -566,7 +650,13 @@ def _resample_regions(
     )
     if all(source.roi == BRAIN for source in sources):
         regions, regions_hr = {}, {}
-    return roi_bold, roi_bold_hr, union_facts, regions, regions_hr
+    return _RegionsOfRun(
+        roi_bold=roi_bold,
+        roi_bold_hr=roi_bold_hr,
+        regions=regions,
+        regions_hr=regions_hr,
+        facts=union_facts,
+    )
 
 
 def _fit_calibration_run(

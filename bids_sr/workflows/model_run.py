@@ -81,43 +81,50 @@ def model_run(
     )
     confounds, censoring = _prepare_confounds(plan, fitted_run, preproc, outputs)
     regressors = _find_regressors(plan, fitted_run, anat, preproc, confounds, outputs)
-    linear_model = LinearModel(
-        inputs=DesignInputs(
-            regressors=regressors,
-            confounds=confounds,
-            n_dummy=fitted_run.n_dummy,
-            design=plan.design,
-        ),
-        contrasts=plan.contrasts,
-        nuisance=plan.nuisance,
+    inputs = DesignInputs(
+        regressors=regressors,
+        confounds=confounds,
+        n_dummy=fitted_run.n_dummy,
+        design=plan.design,
     )
-    inputs = linear_model.inputs
-    roi, roi_hr = fitted_run.roi_bold, fitted_run.roi_bold_hr
-    if plan.regions.is_grown:
-        roi, roi_hr, grown_facts = region_growth.grow_region(
-            preproc,
-            fitted_run,
-            roi,
-            roi_hr,
-            # correlations only use the conditions, so that growth does not depend on drift
-            replace(inputs, design=replace(inputs.design, high_pass=0.0)),
-            contrasts=plan.contrasts,
-            smoothing=plan.maps.smoothing,
-            low_pass=plan.maps.low_pass,
-        )
-        add_methods_text(Part.MAPS, region_growth.describe_growth(plan.maps.smoothing))
-        outputs.store(
-            roi, {"space": BOLDREF, "label": "roigrown", "suffix": "mask"}, facts=grown_facts
-        )
+    roi, roi_hr = _grow_region(plan, fitted_run, preproc, inputs, outputs)
     run_model = RunModel(
         preproc=preproc,
-        linear=linear_model,
+        linear=LinearModel(inputs=inputs, contrasts=plan.contrasts, nuisance=plan.nuisance),
         roi=roi,
         roi_hr=roi_hr,
         grids=grids,
         censoring=censoring,
     )
     return ModeledRun(plan=plan, fitted=fitted_run, model=run_model, anat=anat)
+
+
+def _grow_region(
+    plan: RunPlan, fitted_run: FittedRun, preproc: Series, inputs: DesignInputs, outputs: Outputs
+) -> tuple[Mask, Mask]:
+    """Return the region of interest on both grids of a run, grown around active voxels if asked.
+
+    A grown region is stored.
+    """
+    roi, roi_hr = fitted_run.roi_bold, fitted_run.roi_bold_hr
+    if not plan.regions.is_grown:
+        return roi, roi_hr
+    roi, roi_hr, grown_facts = region_growth.grow_region(
+        preproc,
+        fitted_run,
+        roi,
+        roi_hr,
+        # correlations only use the conditions, so that growth does not depend on drift
+        replace(inputs, design=replace(inputs.design, high_pass=0.0)),
+        contrasts=plan.contrasts,
+        smoothing=plan.maps.smoothing,
+        low_pass=plan.maps.low_pass,
+    )
+    add_methods_text(Part.MAPS, region_growth.describe_growth(plan.maps.smoothing))
+    outputs.store(
+        roi, {"space": BOLDREF, "label": "roigrown", "suffix": "mask"}, facts=grown_facts
+    )
+    return roi, roi_hr
 
 
 def _make_output_grids(

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bids_sr.engine.artifacts import Derivative, Facts, File, Map, Series
 from bids_sr.engine.step import HERE, Stage, step
@@ -32,9 +31,6 @@ from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange, change_recipe, select_changes, width_ratio
-
-if TYPE_CHECKING:
-    from bids_sr.sr.prior_maps.add_detail import Detail
 
 _INTERPOLATION = RunTime(volumes=0.025)
 _ERROR_SAMPLES_FILE, _ACQUIRED_SAMPLES_FILE = "error_draws.nii", "acquired_draws.nii"
@@ -133,68 +129,28 @@ def super_resolve(
     Raises `UsageError` if the model is for another resolution, contrast, orientation or factor,
     and `InvalidInput` if the mask is empty, or if a required input is missing.
     """
-    factor = aligned.factor
     model = None if model_file is None else load_model(model_file)
     if model is not None:
-        check_model(model.card, aligned.stc.affine, "bold", factor, force=inference.force)
+        check_model(model.card, aligned.stc.affine, "bold", aligned.factor, force=inference.force)
     run_model = model if model is not None and model.card.trained_on == "series" else None
-    inputs = UpsamplerInputs(
-        factor=factor,
-        affine=aligned.stc.affine,
-        guide=_pose_guide(series_name, guide, aligned.distortion, run_model),
-        distortion=aligned.distortion,
-        placebo=inference.placebo,
-        device="cpu" if model is None else choose_device(inference.device),
-        threads=inference.omp_nthreads,
-    ).with_boldref(aligned.boldref.data, aligned.boldref.affine, aligned.bold_mask.data)
-    shape, affine = hr_grid(aligned.stc.shape[:3], aligned.boldref.affine, factor)
-    write = partial(
-        write_series,
-        aligned.stc,
-        xfms=aligned.hmc_xfms,
-        shape=shape,
-        affine=affine,
-        factor=factor,
-        distortion=aligned.distortion,
-        threads=inference.omp_nthreads,
-    )
+    posed_guide = _pose_guide(series_name, guide, aligned.distortion, run_model)
+    inputs = _make_upsampler_inputs(aligned, posed_guide, model, inference)
     target = here / "series.nii"
-    space_entities = [
-        {**space_grid.entities, "desc": "preproc", "suffix": "bold"} for space_grid in space_grids
-    ]
-    space_files = [here / f"{Derivative(None, entities).name}.nii" for entities in space_entities]
-    space_targets = dict(zip(space_files, space_grids, strict=True))
+    space_series = [_locate_space_series(space_grid, here) for space_grid in space_grids]
+    space_targets = {
+        Path(str(derivative.content)): space_grid
+        for derivative, space_grid in zip(space_series, space_grids, strict=True)
+    }
     if run_model is None:
-        is_applied = model is None or was_applied(model.card.json)
-        upsampler = make_upsampler(
-            series_name if is_applied else ACQUIRED_BAND, inputs, model if is_applied else None
-        )
-        write(
-            target,
-            upsampler,
-            consistency=inference.data_consistency,
-            other_spaces=space_targets,
-        )
+        _write_upsampled(aligned, series_name, model, inputs, target, space_targets, inference)
     else:
-        from bids_sr.sr.prior_maps.add_detail import make_detail
-
-        # If slices become thinner, zero filling alone does not preserve their means.
-        consistency: Consistency = "enforce" if factor[2] != 1 else inference.data_consistency
         _write_with_detail(
-            partial(write, upsampler=make_upsampler("zerofill", inputs), consistency=consistency),
-            make_detail(run_model, inputs, aligned.stc.shape[:3]),
-            zerofilled,
-            target,
-            space_targets,
-            inference,
+            aligned, run_model, inputs, zerofilled, target, space_targets, inference
         )
     application_entries = {} if model is None else _describe_application(model.card)
     return SuperResolvedSeries(
         series=SeriesReader(target),
-        space_series=[
-            Derivative(space_file, entities)
-            for space_file, entities in zip(space_files, space_entities, strict=True)
-        ],
+        space_series=space_series,
         series_facts={**application_entries, **(aligned.outliers or {})},
         error_draws=_open_if_written(here / _ERROR_SAMPLES_FILE),
         acquired_draws=_open_if_written(here / _ACQUIRED_SAMPLES_FILE),
@@ -229,9 +185,75 @@ def _pose_guide(
     )
 
 
+def _make_upsampler_inputs(
+    aligned: AlignedSeries,
+    guide: PosedImage | None,
+    model: LoadedModel | None,
+    inference: Inference,
+) -> UpsamplerInputs:
+    """Return what volumes of a run are upsampled with, apart from the model."""
+    return UpsamplerInputs(
+        factor=aligned.factor,
+        affine=aligned.stc.affine,
+        guide=guide,
+        distortion=aligned.distortion,
+        placebo=inference.placebo,
+        device="cpu" if model is None else choose_device(inference.device),
+        threads=inference.omp_nthreads,
+    ).with_boldref(aligned.boldref.data, aligned.boldref.affine, aligned.bold_mask.data)
+
+
+def _locate_space_series(space_grid: OutputGrid, here: Path) -> Derivative:
+    """Return a series in another space, with its file, which does not exist yet."""
+    entities = {**space_grid.entities, "desc": "preproc", "suffix": "bold"}
+    return Derivative(here / f"{Derivative(None, entities).name}.nii", entities)
+
+
+def _make_writer(aligned: AlignedSeries, inference: Inference) -> Callable[..., None]:
+    """Return the function that writes the upsampled series of a run to a file."""
+    shape, affine = hr_grid(aligned.stc.shape[:3], aligned.boldref.affine, aligned.factor)
+    return partial(
+        write_series,
+        aligned.stc,
+        xfms=aligned.hmc_xfms,
+        shape=shape,
+        affine=affine,
+        factor=aligned.factor,
+        distortion=aligned.distortion,
+        threads=inference.omp_nthreads,
+    )
+
+
+def _write_upsampled(
+    aligned: AlignedSeries,
+    series_name: str,
+    model: LoadedModel | None,
+    inputs: UpsamplerInputs,
+    target: Path,
+    space_targets: Mapping[Path, OutputGrid],
+    inference: Inference,
+) -> None:
+    """Write a series whose volumes are upsampled one by one, also in other spaces.
+
+    The series is zero filled if its `model` is not applied. `space_targets` are output files and
+    grids in other spaces.
+    """
+    is_applied = model is None or was_applied(model.card.json)
+    upsampler = make_upsampler(
+        series_name if is_applied else ACQUIRED_BAND, inputs, model if is_applied else None
+    )
+    _make_writer(aligned, inference)(
+        target,
+        upsampler,
+        consistency=inference.data_consistency,
+        other_spaces=space_targets,
+    )
+
+
 def _write_with_detail(
-    write: Callable[..., None],
-    detail: "Detail",
+    aligned: AlignedSeries,
+    model: LoadedModel,
+    inputs: UpsamplerInputs,
     zerofilled: Series | None,
     target: Path,
     space_targets: Mapping[Path, OutputGrid],
@@ -239,11 +261,19 @@ def _write_with_detail(
 ) -> None:
     """Write a zero-filled series with the detail of a run-trained method, also in other spaces.
 
-    `write` writes the zero-filled series of the run to a file. A temporary zero-filled series is
-    computed if `zerofilled` is None. Error samples are written to files in the folder of `target`.
-    `space_targets` are output files and grids in other spaces. Of `inference`, the seed of the
-    error samples, and whether they are drawn are used.
+    A temporary zero-filled series is computed if `zerofilled` is None. Error samples are written
+    to files in the folder of `target`. `space_targets` are output files and grids in other spaces.
     """
+    from bids_sr.sr.prior_maps.add_detail import make_detail
+
+    # If slices become thinner, zero filling alone does not preserve their means.
+    consistency: Consistency = "enforce" if aligned.factor[2] != 1 else inference.data_consistency
+    write = partial(
+        _make_writer(aligned, inference),
+        upsampler=make_upsampler(ACQUIRED_BAND, inputs),
+        consistency=consistency,
+    )
+    detail = make_detail(model, inputs, aligned.stc.shape[:3])
     temporary_file = target.with_name("zerofilled.nii")
     if zerofilled is None:
         write(temporary_file)
