@@ -251,7 +251,7 @@ def test_a_missing_pair_is_called_incomplete_only_if_a_step_failed(outputs):
 
 def test_a_run_without_figures_still_gets_a_page(tmp_path):
     page = write_page(tmp_path, tmp_path / "logs")
-    absent = ("placebos", "why", "regions", "checks")
+    absent = ("evaluation", "placebos", "why", "regions", "checks")
     assert find_sections(page) == [name for name in SECTIONS if name not in absent]
     n_without_figures = len(absent) + len(TEXT_SECTIONS)
     assert len(find_notes(page, UNAVAILABLE)) == len(SECTIONS) - n_without_figures
