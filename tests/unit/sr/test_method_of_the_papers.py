@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr.method import get_method, list_methods
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.networks.architectures.circle import CircleNet, CircleResamplingNet
 from bids_sr.sr.networks.architectures.cpce import CPCENet
@@ -49,8 +49,6 @@ OF_PAPER["circle"] = (
     partial(CircleResamplingNet, widths=(6,) * 3, branches=(4, 3, 2), dropout=0.0),
     NETWORKS["circle"][1],
 )
-# Of the other methods, each has the losses and the network of one of these.
-DIFFERENT_LOSSES = ("tv", "li", "ccnn3d", "resnet2d", "gan3d", "cpce", "circle")
 
 
 @pytest.fixture(scope="module")
@@ -112,29 +110,6 @@ def networks_and_batch(name, recipe, volume):
     )
     batch = windows.cut_windows([(0, box) for box in boxes], FACTOR, recipe.background)
     return Networks(recipe, FACTOR, seed=3, ndim=ndim), batch
-
-
-@pytest.mark.parametrize("kind", [pytest.param("paper", marks=pytest.mark.slow), "fast"])
-@pytest.mark.parametrize("name", DIFFERENT_LOSSES)
-def test_a_few_steps_lower_all_losses(name, kind, volume):
-    # Adversarial training against an untrained critic begins slowly.
-    recipe = shortened(name, kind, learning_rate=3e-3 if name == "circle" else 1e-3)
-    nets, batch = networks_and_batch(name, recipe, volume)
-    # Critics are not updated, so the loss is the same function in all steps.
-    count = 40 if name == "li" else 20  # its two losses first work against each other
-    rows = [nets.update_generators(batch, nets.generator(batch.input), True) for _ in range(count)]
-    assert set(rows[0]) == {term.kind for term in recipe.losses if term.kind != "perceptual"} | {
-        "loss"
-    }
-    assert sum(
-        term.weight * rows[0][term.kind] for term in recipe.losses if term.kind in rows[0]
-    ) == pytest.approx(rows[0]["loss"])
-    assert rows[-1]["loss"] < rows[0]["loss"] - 0.003 * abs(rows[0]["loss"])
-    if recipe.objective == "cycle" or (name, kind) == ("tv", "fast"):
-        # Recipe tv fast begins with zero filling, which agrees with the data to rounding, and
-        # trades some of this agreement.
-        return
-    assert rows[-1]["content"] < 0.995 * rows[0]["content"]
 
 
 @pytest.mark.parametrize("name", ["gan3d", "cpce", "circle"])
@@ -213,15 +188,3 @@ def test_li_agnostic_trains_with_all_its_factors(volume, tmp_path, monkeypatch):
         trained_factor[0] == trained_factor[1] and trained_factor[2] == 1
         for trained_factor in factors
     )
-
-
-@pytest.mark.parametrize("method", [method for method in list_methods() if method.recipes])
-def test_on_a_gpu_paper_trains_in_the_precision_of_its_paper(method):
-    def is_mixed(recipe, **fields):
-        return ModelRequest(method=method.name, recipe=recipe, device="cuda", **fields).mixed
-
-    assert is_mixed("paper") is (method.name in ("attunet", "unet", "vit"))
-    assert is_mixed("fast")
-    assert is_mixed("paper", train_precision="mixed")
-    assert not is_mixed("paper", train_precision="fp32")
-    assert not ModelRequest(method=method.name, recipe="paper").mixed

@@ -107,31 +107,6 @@ def test_values_equal_other_implementations():
     )
 
 
-def test_gauss_has_the_width_of_a_low_resolution_voxel():
-    x = torch.zeros(61, 3, dtype=torch.float64)
-    x[30] = 1
-    responses = torch.stack(
-        [
-            get_operator("gauss", (61, 3), (3, 1)).forward(x.roll(k, 0))[10, 0]
-            for k in range(-9, 10)
-        ]
-    )
-    # High-resolution voxel 31 is the center of low-resolution voxel 10.
-    assert float(responses.argmax()) == 10
-    # one FWHM away
-    assert float(responses[10 - 3] / responses[10]) == pytest.approx(2**-4.0, rel=1e-3)
-
-
-def test_gradients_exist_after_inference_mode():
-    operator = get_operator("gauss", (11, 9, 7), (1.75, 1.5, 2))
-    with torch.inference_mode():
-        operator.forward(torch.ones(11, 9, 7, dtype=torch.float64))
-    x = torch.randn(11, 9, 7, dtype=torch.float64, requires_grad=True)
-    y = torch.randn(operator.lowres_shape, dtype=torch.float64)
-    (operator.forward(x) * y).sum().backward()
-    torch.testing.assert_close((x.grad * x).sum(), (operator.forward(x) * y).sum())
-
-
 def test_too_small_grids_and_unknown_degradations_are_rejected():
     with pytest.raises(matrices.ResolutionError):
         get_operator("block", (1, 8), (2, 1))

@@ -10,7 +10,7 @@ import pytest
 from data.features import WEIGHTS, with_features
 
 from bids_sr.report.held_out_text import describe_held_out
-from bids_sr.sr.method import get_method, method_names
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.networks.data.examples import Examples
@@ -61,23 +61,11 @@ def test_recipe_paper_has_the_published_settings():
     assert weights == {"adversarial": 1e-3, "perceptual": 0.006, "content": 1.0}
 
 
-def test_no_recipe_requires_the_vgg_weights():
-    recipes = [recipe for name in method_names() for recipe in get_method(name).recipes.values()]
-    assert not any(recipe.needs_vgg for recipe in recipes)
-
-
 def test_a_loss_without_any_comparison_of_images_is_rejected(small_pair, tmp_path):
     blind = replace(SHORT, losses=tuple(term for term in SHORT.losses if not term.stands_in))
     with pytest.raises(ModelError, match=r"srgan \(paper\).*--vgg-weights"):
         fit(small_pair, tmp_path, blind, vgg_weights=None)
     assert not list(tmp_path.iterdir())
-
-
-def test_squared_error_replaces_the_features_without_weights(small_pair, tmp_path):
-    card = fit(small_pair, tmp_path, vgg_weights=None).card
-    assert card["recipe"] == "paper"
-    assert set(card["settings"]["losses"]) == {"adversarial:AdversarialBCE", "content:MSE"}
-    assert not card["perceptual"]["active"]
 
 
 def test_all_slices_are_trained_on_and_the_last_weights_are_kept(
@@ -125,18 +113,3 @@ def test_slices_with_little_head_are_also_trained_on_and_scored(small_pair):
     ]
     assert {box[2] for _, box in windows} == {(0, 1)}
     assert len({box[0] for _, box in windows}) > 4
-
-
-def test_more_than_eight_slices_are_only_scored_if_all_are(small_pair):
-    def double(image):
-        return np.concatenate([image, image], axis=2)
-
-    image = replace(
-        small_pair,
-        fine=double(small_pair.fine),
-        coarse=double(small_pair.coarse),
-        mask=double(small_pair.mask),
-    )
-    for examples_recipe, count in ((SHORT, 12), (replace(MOST_SLICES, hold_out=0), 8)):
-        examples = Examples((image,), examples_recipe, FACTOR, 2)
-        assert len(validation_windows(examples, examples.training_slabs)) == count

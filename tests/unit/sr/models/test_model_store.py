@@ -188,20 +188,3 @@ def test_images_without_a_low_resolution_image_require_a_factor(tmp_path):
     request = ModelRequest(method="resnet3d", sloppy=True)
     with pytest.raises(InvalidInput, match="factor"):
         make_or_reuse_model(request, balls(1), tmp_path)
-
-
-def test_a_model_of_several_images_is_reused_for_the_same_images_and_layers(tmp_path):
-    request = ModelRequest(method="resnet3d", sloppy=True, factor=(2.0, 2.0, 2.0))
-    (tmp_path / "first").mkdir()
-    files = make_or_reuse_model(request, balls(2), tmp_path / "first")
-    assert read(files)["images"] == [image.name for image in balls(2)]
-    again = replace(request, model_dir=tmp_path / "first")
-    wider = replace(again, recipe_changes=setting("filters", 8, "resnet3d"))
-    for name, other_request, count, reused in (
-        ("same", again, 2, True),
-        ("fewer images", again, 1, False),
-        ("wider", wider, 2, False),
-    ):
-        (tmp_path / name).mkdir()
-        make_or_reuse_model(other_request, balls(count), tmp_path / name)
-        assert source_path(tmp_path / name).exists() is reused, name

@@ -19,7 +19,6 @@ from bids_sr.sr.networks.losses.adversarial import AdversarialBCE
 from bids_sr.sr.networks.losses.image import MAE
 from bids_sr.sr.networks.training.trainer import train_network
 from bids_sr.sr.networks.training_text import (
-    loss_in_words,
     training_sentences,
 )
 from bids_sr.sr.recipe import LossTerm
@@ -150,28 +149,6 @@ def test_a_training_with_steps_in_mixed_precision_is_not_called_published(train,
     assert ("bfloat16" in text) is not published
 
 
-def test_a_stopped_training_that_is_continued_is_called_published(train):
-    train(**STOP)
-    text = training_sentences([train()])
-    assert "all 12 steps" in text
-    assert "publish" in text
-
-
-def test_models_with_the_same_training_share_their_sentences(train):
-    card = train(PATIENT)
-
-    def with_end(**search):
-        return ModelCard.from_json({**card.json, "phases": {"search": search}})
-
-    second_card = with_end(iterations=40, stopped_by="plateau")
-    text = training_sentences([card, second_card])
-    assert "after 12 to 40 of at most 400 steps" in text
-    assert "in each of 2 trainings" in text
-    text = training_sentences([card, second_card, with_end(iterations=9, stopped_by="time")])
-    for numbers in ("2 of 3 models", "1 of 3 models", "after 9 of 400 steps"):
-        assert numbers in text
-
-
 def test_markup_in_a_foreign_card_does_not_reach_the_text(train):
     start = {"method": "<b>x</b>", "contrast": "[x](http://y)", "recipe": 3}
     foreign = {"started_from": start, "not_reproducible_because": "![a](http://b)"}
@@ -233,12 +210,3 @@ def test_only_complete_unchanged_trainings_by_recipe_paper_are_called_published(
     assert ("publi" in method.describe_network(kind)) is False
     assert text == " ".join(text.split())
     assert text.endswith(".")
-
-
-def test_each_loss_has_a_description():
-    for method in list_methods():
-        for kind, recipe_of_method in method.recipes.items():
-            for vgg in (True, False):
-                names = plain_recipe(recipe_of_method, vgg=vgg)["losses"]
-                unnamed = [name for name in names if "the term" in loss_in_words(name)]
-                assert unnamed == [], (method.name, kind)

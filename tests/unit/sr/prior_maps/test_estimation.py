@@ -114,33 +114,6 @@ def test_the_likelihood_of_the_data_grows_with_each_round():
     assert regularized[1] > regularized[0] + 0.1, regularized
 
 
-@pytest.mark.parametrize(
-    ("estimator", "unit"),
-    [
-        (replace(SBL, rounds=2, draws=6), 1e-9),
-        (replace(SBL, rounds=2, draws=6), 1e6),
-        (FIRST, 1e6),
-    ],
-    ids=["sbl, small", "sbl, large", "first"],
-)
-def test_the_map_has_the_unit_of_the_data(scene, estimator, unit):
-    truth, components, _ = scene
-    prior = estimate_prior(components[:8], truth.region, estimator)
-    scaled_prior = estimate_prior(components[:8] * unit, truth.region, estimator)
-    # Iterations stop at the same residual, but single precision rounds differently.
-    torch.testing.assert_close(scaled_prior.weight / unit, prior.weight, rtol=0.02, atol=0.0)
-    assert scaled_prior.noise / unit**2 == pytest.approx(prior.noise, rel=1e-4)
-
-
-def test_estimates_are_reproducible_and_depend_on_the_seed(scene):
-    truth, components, _ = scene
-    first, repeated, other_seed = (
-        estimate_prior(components[:8], truth.region, QUICK, seed=seed).weight for seed in (3, 3, 4)
-    )
-    assert torch.equal(first, repeated)
-    assert not torch.equal(first, other_seed)
-
-
 def test_the_map_is_small_and_positive_without_fluctuations(scene):
     truth, components, _ = scene
     half = components[:8].clone()

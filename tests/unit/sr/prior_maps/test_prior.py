@@ -164,29 +164,6 @@ def test_tiles_compute_each_voxel_once_from_data_around_it(x, y, factor, reach):
     assert torch.equal(count, torch.ones_like(count))
 
 
-def test_tiles_agree_with_the_full_image(monkeypatch):
-    prior = prior_of((56, 60, 1), FACTOR, noise=0.05, seed=1, spread=0.3)
-    images = torch.stack([acquired(prior, torch.Generator().manual_seed(k)) for k in range(3)])
-    assert (len(prior.make_tiles()), len(prior.make_tiles(3360)), len(prior.make_tiles(3359))) == (
-        9,
-        1,
-        9,
-    )
-    at_once = expected(prior, images)
-    monkeypatch.setattr(prior_module, "_MAX_APPLIED_TILE_VOXELS", 1600)
-    assert 1e-6 < relative_distance(expected(prior, images), at_once) < 0.1
-
-
-@pytest.mark.parametrize("shape", [(10, 12, 2), (44, 13, 1)])
-def test_both_computations_with_many_maps_agree(shape, monkeypatch):
-    prior, data = prior_with_patterns(shape), normal_noise(3, 4, shape[2], *shape[:2])
-    monkeypatch.setattr(prior_module, "_MAX_TILE_VOXELS", 100)
-    explicit = expected(prior, data)
-    monkeypatch.setattr(prior_module, "_MAX_IMPLICIT_MAPS", 9)
-    monkeypatch.setattr(prior_module, "_MAX_APPLIED_TILE_VOXELS", 100)
-    assert relative_distance(explicit, expected(prior, data)) < 1e-3
-
-
 def test_added_detail_is_outside_the_acquired_band_and_linear():
     prior = prior_of((9, 8, 2), FACTOR)
     generator, beyond = torch.Generator().manual_seed(3), prior.region.level.select_above_nyquist
@@ -249,10 +226,3 @@ def test_skipping_tiles_far_from_the_brain_changes_little_in_the_brain(monkeypat
         relative_distance(*(expected(prior, data)[:, inside] for prior in (estimated, reference)))
         < 0.05
     )
-
-
-def test_a_slice_without_maps_gets_no_detail():
-    prior = prior_of((9, 8, 2), FACTOR)
-    prior.weight[:, 1] = 0
-    assert not prior.make_slice_function(1)(normal_noise(0, 2, 9, 8)).any()
-    assert prior.make_slice_function(0)(normal_noise(0, 2, 9, 8)).any()

@@ -4,14 +4,12 @@ and baselines are correct.
 
 import numpy as np
 import pytest
-import torch
 from data.known_priors import FACTOR, SHAPE, mask_of, run_of
 
 from bids_sr.spatial.matrices import downsample, upsample
 from bids_sr.sr.method import get_method
 from bids_sr.sr.prior_maps.self_testing import (
     SelfTest,
-    SelfTestScore,
     score_interpolation,
     score_maps,
 )
@@ -126,17 +124,3 @@ def test_motion_regressors_leave_fluctuations_in_the_halves_of_a_short_run():
         for halves in (without_regressors, with_regressors)
     )
     assert share_with_regressors > 0.7 * share > 0.02
-
-
-def test_fewer_than_two_segments_give_no_interval():
-    assert np.isnan(SelfTestScore(half_scores=(0.1, 0.2), segment_scores=(0.1,)).interval).all()
-    assert SelfTestScore(half_scores=(0.1, 0.2), segment_scores=(0.1, 0.2)).interval[0] < 0.15
-
-
-def test_patterns_of_a_calibration_do_not_change_the_control():
-    series, mask = run_of(1, 60, 0.0, 1.0), mask_of()
-    sdmod = get_method("sdmod").variance
-    run_test = trial_of(series, mask)
-    patterns = torch.randn(3, SHAPE[2], *SHAPE[:2], generator=torch.Generator().manual_seed(0))
-    scores = score_maps(run_test, sdmod, patterns=patterns, weights=(0.0, 0.4))
-    assert scores[0.4] == scores[0.0] == score_maps(run_test, sdmod)[0.0]

@@ -2,8 +2,6 @@
 slice; and resolution levels.
 """
 
-import tracemalloc
-
 import numpy as np
 import pytest
 import torch
@@ -116,15 +114,6 @@ def test_slow_components_are_preferred_if_there_are_enough(tmp_path):
     assert len(short.components) == 12, "the cut-off rises until there are twelve"
 
 
-def test_motion_is_described_by_twelve_regressors():
-    poses = np.repeat(np.eye(4)[None], 3, 0)
-    poses[:, 1, 3] = [0, 1, 3]
-    regressors = temporal_components.motion_regressors(poses, np.ones((1, 1, 1)), np.eye(4))
-    assert regressors.shape == (3, 12)
-    np.testing.assert_allclose(regressors[:, 1], [0, 1, 3])
-    np.testing.assert_allclose(regressors[:, 7], [0, 1, 2])
-
-
 def test_noise_does_not_add_components(tmp_path):
     rng = np.random.default_rng(4)
     series = rng.normal(100, 1, (40, 40, 8, 60))
@@ -136,17 +125,6 @@ def test_noise_does_not_add_components(tmp_path):
         size=(15, 60)
     )
     assert len(statistics(write_series(tmp_path, series, "more.nii"), mask).components) == 15
-
-
-def test_memory_holds_one_slice_instead_of_the_run(tmp_path):
-    series = np.random.default_rng(2).normal(100, 1, (32, 32, 24, 64))
-    path = write_series(tmp_path, series)
-    size = series.size * 4
-    tracemalloc.start()
-    statistics(path, np.ones((32, 32, 24)), components=4)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < size / 3
 
 
 def test_runs_without_fluctuations_are_rejected(tmp_path):
@@ -215,51 +193,6 @@ def test_thermal_noise_is_estimated_in_spite_of_fluctuations(tmp_path, noise):
     series[:3] *= 2
     result = statistics(write_series(tmp_path, series), mask)
     assert result.thermal == pytest.approx(noise, rel=0.15)
-
-
-def test_a_run_and_its_halves_are_read_only_twice(tmp_path, monkeypatch):
-    """Statistics are bitwise equal to separate calls per range."""
-    shape = (9, 8, 5, 60)
-    series = 100 + np.random.default_rng(0).normal(size=shape)
-    mask = np.zeros(shape[:3], bool)
-    mask[2:7, 2:6, 1:4] = True
-    motion = np.random.default_rng(1).normal(size=(60, 12))
-    path = write_series(tmp_path, series)
-    parts = [(4, 60, False), (4, 32, True), (32, 60, True)]
-    expected_statistics = [
-        statistics(
-            path,
-            mask,
-            n_dummy=first_volume,
-            outliers=range(stop, 60),
-            with_segments=short,
-            nuisance=motion,
-        )
-        for first_volume, stop, short in parts
-    ]
-    counts_read, read = [], SeriesReader._read
-
-    def count_values(self, stream, count, *rest):
-        counts_read.append(count)
-        return read(self, stream, count, *rest)
-
-    monkeypatch.setattr(SeriesReader, "_read", count_values)
-    with SeriesReader(path) as reader:
-        whole_run, halves = temporal_components.statistics_of_run_and_halves(
-            reader, mask, 4, 40, motion, 15
-        )
-        assert sum(counts_read) == 2 * series.size
-        _, no_halves = temporal_components.statistics_of_run_and_halves(
-            reader, mask, 4, 40, motion, 29
-        )
-    assert no_halves is None
-    for result, expected in zip((whole_run, *halves), expected_statistics, strict=True):
-        assert result.checksums == expected.checksums
-        np.testing.assert_array_equal(result.mean, expected.mean)
-        np.testing.assert_array_equal(result.components, expected.components)
-        assert len(result.segments) == len(expected.segments)
-        for segment, expected_segment in zip(result.segments, expected.segments, strict=True):
-            np.testing.assert_array_equal(segment, expected_segment)
 
 
 def test_excluded_volumes_are_not_used(tmp_path):

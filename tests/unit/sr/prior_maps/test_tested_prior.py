@@ -93,13 +93,6 @@ def test_a_run_that_cannot_be_downsampled_is_named():
     assert set(model.card["held_out"]) == {"model", "tested"}
 
 
-def test_a_control_is_applied_without_a_test():
-    control = get_method("sdmod")
-    model = fit(run_data(noise(), halves=False), control.variance, control)
-    assert model.card["applied"] is True
-    assert model.state["weight"].any()
-
-
 def halves_of(series):
     middle = series.shape[3] // 2
     return [

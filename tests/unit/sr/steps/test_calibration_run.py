@@ -145,14 +145,6 @@ def test_the_task_is_regressed_out_if_there_is_an_events_file(
     npt.assert_array_equal(unread, with_task)
 
 
-def test_a_few_volumes_far_away_are_censored(calibration_run: CalibrationRun) -> None:
-    calibration_run.matrices[16:, 1, 3] = 1.3
-    _, facts = calibration_run.measure()
-    assert facts["usable"] is True
-    assert facts["censored"] == [16, 17, 18, 19]
-    assert (facts["far_share"], facts["motion_max_mm"]) == (0.2, 1.3)
-
-
 def make_constant(calibration_run: CalibrationRun) -> None:
     calibration_run.data[:] = 800.0 * brain()[..., None]
 

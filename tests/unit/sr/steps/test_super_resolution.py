@@ -105,14 +105,6 @@ def model(files, tmp_path_factory):
     return train(files, tmp_path_factory.mktemp("trained") / "node")
 
 
-def test_training_writes_model_card_and_log(model):
-    card = json.loads(model.card_file.read_text())
-    assert card["method"] == "dcnet"
-    assert card["resolution"]["lowres_mm"] == [3.0, 3.0, 4.0]
-    assert model.log_file.read_text().startswith("phase\titeration\tloss")
-    assert model.model_file.suffix == ".safetensors"
-
-
 @pytest.mark.parametrize("series", ["acquired", "bspline", "zerofill", "inject", "ratio", "dcnet"])
 def test_a_series_has_the_right_grid_header_and_intensity(files, tmp_path, model, series):
     inputs = {"model_file": model.model_file} if series == "dcnet" else {}
@@ -191,15 +183,6 @@ def test_a_killed_training_continues_from_checkpoints_next_to_its_folder(
     resumed = train(files, tmp_path / "node")
     assert len(checkpoint_paths) == 2, "it began anew"
     assert resumed.model_file.read_bytes() == model.model_file.read_bytes()
-
-
-def test_reuse_copies_the_model_of_a_directory(files, tmp_path, model):
-    reused = train(
-        files, tmp_path / "node", model_dir=model.model_file.parent, model_source="reuse"
-    )
-    assert reused.model_file.read_bytes() == model.model_file.read_bytes()
-    assert reused.model_file.parent == tmp_path / "node"
-    assert not (tmp_path / "node_checkpoints").exists()
 
 
 # one step of this size makes the network worse than zero filling by more than 1 dB

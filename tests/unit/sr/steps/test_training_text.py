@@ -59,23 +59,3 @@ def test_a_training_is_described_by_its_steps(tmp_path):
     folder = _folder(tmp_path / "b", "srgan", "paper", **complete)
     text = _text_after_training("pair", [folder], "srgan", "paper")
     assert_contains(text, "published", "all 100,000 steps", "VGG-19")
-
-
-def test_networks_that_were_not_applied_are_counted(tmp_path):
-    stopped = {"steps": 8, "stopped_by": "time", "applied": False, "stopped_training": "stopped"}
-    folders = [_folder(tmp_path / "a", "srgan"), _folder(tmp_path / "b", "srgan", **stopped)]
-    assert "zero filled" not in _text_after_training("pair", folders[:1], "srgan")
-    assert "The series was zero filled" in _text_after_training("pair", folders[1:], "srgan")
-    text = _text_after_training("pair", folders, "srgan")
-    assert "1 of 2 networks were zero filled" in text
-
-
-def test_trainings_and_their_volumes_are_counted(tmp_path):
-    folders = [
-        _folder(tmp_path / str(n), "tv", images=[f"volume-{k}" for k in range(n)])
-        for n in (12, 20)
-    ]
-    text = _text_after_training("volumes", folders, "tv")
-    assert_contains(text, "12 to 20 ", "all 400 steps in each of 2 trainings")
-    for n, words in ((1, " 1 more network "), (2, " 2 more networks ")):
-        assert words in _text_after_training("volumes", folders[:1], "tv", unfinished=n)

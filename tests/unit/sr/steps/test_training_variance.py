@@ -176,12 +176,6 @@ def test_series_are_tested_at_half_the_resolution_or_have_a_reason(files, tmp_pa
         assert row.lower < row.value < row.upper
 
 
-def test_known_head_motion_is_regressed_out(files, tmp_path, estimation):
-    card = card_of(estimate(files, tmp_path / "node", hmc_xfms=read_itk(files / "hmc.txt")))
-    assert set(card["data_sha256"]) == {"series", "mask", "nuisance"}
-    assert card["data_sha256"]["series"] == card_of(estimation)["data_sha256"]["series"]
-
-
 @pytest.mark.parametrize("displace", ["mirror", "shift"])
 def test_displaced_maps_give_another_series(files, tmp_path, estimation, series, displace):
     """A placebo that adds nothing, or outside of the head, is beaten by anything."""
@@ -264,15 +258,6 @@ def test_a_single_slice_is_sufficient(files, tmp_path):
     assert nib.load(path).shape == (*SHAPE[:2], 1, COUNT)
 
 
-def test_a_compressed_run_gives_the_same_maps(files, tmp_path, estimation):
-    from_compressed = estimate(files, tmp_path / "node", bold="bold.nii.gz")
-    assert from_compressed.model_file.read_bytes() == estimation.model_file.read_bytes()
-    assert from_compressed.log_file.read_bytes() == estimation.log_file.read_bytes(), (
-        "times differ from run to run"
-    )
-    assert not (tmp_path / "node" / "unpacked.nii").exists()
-
-
 def test_changed_settings_are_in_the_maps_the_card_and_the_loaded_recipe(
     files, tmp_path, estimation
 ):
@@ -348,14 +333,6 @@ def test_maps_of_another_factor_or_voxel_size_are_rejected(files, tmp_path, esti
         estimate(files, tmp_path / "a", pretrained=estimation.model_file, **other_factor)
     with pytest.raises(UsageError, match="factor"):
         resolve(files, tmp_path / "series", estimation, **other_factor)
-
-
-def test_detail_is_added_to_an_existing_zero_filled_series(files, tmp_path, estimation, series):
-    existing = tmp_path / "given.nii"
-    save_image(zerofilled(files, tmp_path / "zerofill") + 1, FINE, existing, tr=2.0)
-    with SeriesReader(existing) as reader:
-        result = data(resolve(files, tmp_path / "series", estimation, zerofilled=reader))
-    np.testing.assert_allclose(result, data(series) + 1, atol=0.1)
 
 
 def test_detail_is_added_in_another_space(files, tmp_path, estimation, series):

@@ -54,11 +54,6 @@ def test_training_volumes_are_drawn_after_the_dummies_in_order_by_the_seed(
     assert first != volume_numbers(run, 5, 1)
 
 
-def test_all_volumes_of_a_short_run_are_used(run: SeriesReader) -> None:
-    assert volume_numbers(run, 30, 0) == list(range(30, 40))
-    assert volume_numbers(run, 99, 0) == [39]
-
-
 def test_a_model_is_trained_for_the_grid_of_the_run(run: SeriesReader, tmp_path: Path) -> None:
     training = TrainingSettings(method="dip", sloppy=True, random_seed=3)
     train_on_volumes(run, MASK, here=tmp_path, n_dummy=30, training=training, factor=FACTOR)

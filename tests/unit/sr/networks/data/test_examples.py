@@ -13,7 +13,6 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.data.examples import Examples
 from bids_sr.sr.networks.data.images import pair_image
 from bids_sr.sr.networks.data.validation import validation_windows
-from bids_sr.sr.networks.data.windows import shift_image
 from bids_sr.sr.operators import make_plane_conversion, upsample_slices
 from bids_sr.sr.recipe import Augmentation
 
@@ -34,14 +33,6 @@ def slices_in(stack, images):
     """Return the index of the slice nearest to each image of a stack."""
     slices = torch.movedim(images, -1, 0)
     return [int((slices - image).square().flatten(1).sum(1).argmin()) for image in stack]
-
-
-def test_a_draw_is_reproducible_and_depends_on_the_seed(small_pair):
-    batch, _ = batch_of(small_pair, FAST)
-    repeated, _ = batch_of(small_pair, FAST)
-    assert torch.equal(batch.input, repeated.input)
-    assert torch.equal(batch.target, repeated.target)
-    assert not torch.equal(batch.target, batch_of(small_pair, FAST, seed=1)[0].target)
 
 
 @pytest.mark.parametrize(
@@ -84,13 +75,6 @@ def test_noise_of_only_the_low_resolution_image_is_kept(small_pair):
     assert torch.allclose(residual, noise_of_slices[indices], atol=2e-5)
 
 
-def test_a_shift_by_an_integer_voxel_is_a_roll():
-    image = torch.from_numpy(np.random.default_rng(0).random((1, 1, 9, 8), dtype=np.float32))
-    assert torch.allclose(
-        shift_image(image, (1.0, -2.0)), torch.roll(image, (1, -2), (-2, -1)), atol=1e-5
-    )
-
-
 def test_patches_are_windows_of_both_grids_at_the_same_position(small_pair):
     paper = replace(get_method("srgan").recipes["paper"], patch=8)
     examples = Examples((small_pair,), paper, FACTOR, 2)
@@ -100,14 +84,6 @@ def test_patches_are_windows_of_both_grids_at_the_same_position(small_pair):
     for i, (_, ((x, _), (y, _), (z, _))) in enumerate(windows):
         assert torch.allclose(batch.input[i], upsampled[z][:, x : x + 8, y : y + 8], atol=1e-6)
         assert torch.equal(batch.target[i], images.target[:, x : x + 8, y : y + 8, z])
-
-
-def test_added_noise_is_in_both_images_and_below_the_acquired_nyquist_frequency(small_pair):
-    batch, images = batch_of(small_pair, replace(PLAIN, augmentation=Augmentation(noise=0.1)))
-    indices = slices_in(batch.target, images.target)
-    added = batch.target - torch.movedim(images.target, -1, 0)[indices]
-    assert added.std() > 0.005
-    assert torch.allclose(LEVEL.select_acquired_band(added), added, atol=1e-5)
 
 
 def test_slices_of_several_images_are_augmented(small_pair):

@@ -30,14 +30,6 @@ def test_patch_centers_cover_the_brain_evenly():
     assert brain_counts.var() == pytest.approx(20000 / mask.sum(), rel=0.15)
 
 
-def test_patches_at_the_border_are_moved_inside_on_the_low_resolution_grid():
-    mask = np.ones((20, 21), bool)
-    corners = find_corners(mask, (6, 9), (2, 3))
-    assert corners.min() == 0
-    assert corners.max(0).tolist() == [14, 12]
-    assert not (corners % [2, 3]).any()
-
-
 def test_too_small_or_empty_masks_are_rejected():
     with pytest.raises(
         match=r"\(21, 21, 21\) voxels does not fit into an image of \(30, 20, 30\)",
@@ -80,10 +72,3 @@ def test_symmetries_commute_with_every_degradation(patch, zooms, factor, count):
             assert torch.equal(
                 apply_symmetry(apply_symmetry(x, symmetry), symmetry, inverse=True), x
             )
-
-
-def test_a_symmetry_permutes_and_flips_the_last_axes():
-    x = torch.arange(2 * 3 * 3).reshape(1, 2, 3, 3)
-    symmetry = ((1, 0), (True, False))
-    assert symmetry in list_symmetries((3, 3), (1, 1), (1, 1))
-    torch.testing.assert_close(apply_symmetry(x, symmetry), x.transpose(-1, -2).flip(-2))

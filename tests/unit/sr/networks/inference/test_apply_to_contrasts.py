@@ -176,14 +176,3 @@ def test_a_saved_model_is_loaded_with_its_critic(tmp_path):
     image = torch.rand(1, 2, 32, 32)
     assert loaded.critic is not None
     assert torch.equal(loaded.critic(image), critic.eval()(image))
-
-
-def test_networks_without_gates_or_critic_have_nothing_to_explain():
-    high_res, low_res, mask = head()
-    recipe = get_method("unet").recipes["fast"]
-    explanation = explain_slice(
-        model(torch.nn.Identity(), recipe), low_res, high_res, mask, AFFINE, 3
-    )
-    assert explanation.masks.shape == (0, 24, 26)
-    assert explanation.critic_made is None
-    assert explanation.scores == {}

@@ -14,13 +14,12 @@ from bids_sr.spatial.matrices import upsample
 from bids_sr.sr import method
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
-from bids_sr.sr.models.card import ModelCard, ModelError
-from bids_sr.sr.models.model import LoadedModel, load_model, save_model
+from bids_sr.sr.models.card import ModelCard
+from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.data.images import TrainingImage
 from bids_sr.sr.networks.data.windows import prepare
 from bids_sr.sr.networks.inference import network_upsampler
 from bids_sr.sr.operators import get_operator
-from bids_sr.sr.recipe_settings import plain_recipe
 
 FACTOR = (2.0, 2.0, 1.5)
 FAST = method.get_method("resnet3d").recipes["fast"]
@@ -164,62 +163,6 @@ def test_training_and_inference_scale_intensities_alike():
     pair = replace(image, coarse=2 * low_res, gain=2.0)
     scaled = prepare(pair, paper, (2.0, 2.0, 2.0), "cpu")
     np.testing.assert_allclose(scaled.target.numpy(), ready.target.numpy(), atol=1e-5)
-
-
-def test_older_models_keep_their_intensity_scaling(tmp_path):
-    recipe_settings = method.get_method("ccnn3d").recipes["paper"]
-    torch.manual_seed(0)
-    card = {
-        "method": "ccnn3d",
-        "recipe": "paper",
-        "factor": [2.0, 2.0, 2.0],
-        "contrast": "T1w",
-        "orientation": "I-S",
-        "resolution": {"lowres_mm": [2.0, 2.0, 2.0]},
-    }
-    state = recipe_settings.build_generator(1, (2.0, 2.0, 2.0)).state_dict()
-    for settings, expected in (
-        ({"intensity": "unit"}, ("unit", None)),
-        (plain_recipe(recipe_settings), ("range", 21)),
-    ):
-        weights, _ = save_model(tmp_path / "model", state, card | {"settings": settings})
-        recipe = load_model(weights).recipe
-        assert (recipe.intensity, recipe.patch_applied) == expected
-    weights, _ = save_model(tmp_path / "model", state, card | {"settings": {"intensity": "other"}})
-    with pytest.raises(ModelError, match="unknown intensity scaling 'other'"):
-        load_model(weights)
-
-
-def test_a_network_on_the_acquired_grid_is_applied_to_the_full_volume():
-    factor, network = (2.0, 2.0, 2.0), nn.Upsample(scale_factor=2)
-    upsampler = network_upsampler.NetworkUpsampler(
-        model(network, replace(FAST, upsampled_by=None)),
-        UpsamplerInputs(factor=factor, scale=700.0),
-        volumetric=True,
-    )
-    upsampler.max_voxels = 1000
-    image = volume((28, 26, 20))
-    np.testing.assert_allclose(
-        upsampler(image, np.eye(4)), upsample("nearest", image, factor), rtol=1e-4
-    )
-
-
-def test_the_headroom_of_training_is_used_in_inference():
-    class Brighter(nn.Module):
-        """Add one unit of the network's intensity."""
-
-        def forward(self, x):
-            return x + 1
-
-    standard, with_headroom = (
-        make_upsampler(
-            "resnet3d", UpsamplerInputs(factor=FACTOR, scale=700.0), model(Brighter(), **card)
-        )(volume(), np.eye(4))
-        for card in ({}, {"intensity": {"headroom": [1.25]}})
-    )
-    base = upsample(FAST.upsampled_by, volume(), FACTOR)
-    np.testing.assert_allclose(standard - base, 700, rtol=1e-4)
-    np.testing.assert_allclose(with_headroom - base, 875, rtol=1e-4)
 
 
 def test_a_model_of_several_contrasts_is_rejected_for_a_series():

@@ -12,10 +12,8 @@ from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.networks.architectures.residual import ResNet
-from bids_sr.sr.networks.architectures.srresnet import SRResNet, SubPixelNet
-from bids_sr.sr.networks.inference.network_upsampler import NetworkUpsampler
-from bids_sr.sr.operators import make_plane_conversion, upsample_slices
+from bids_sr.sr.networks.architectures.srresnet import SRResNet
+from bids_sr.sr.operators import upsample_slices
 
 SCALE = 900.0
 FAST = get_method("dcnet").recipes["fast"]
@@ -97,33 +95,6 @@ def test_results_are_bitwise_reproducible_across_upsamplers(threads):
         torch.set_num_threads(before)
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
-
-
-@pytest.mark.parametrize("factor", [(2.0, 3.0, 1.0), (1.25, 1.5, 1.0)])
-def test_departure_is_the_difference_from_zero_filling(factor):
-    net, x = (
-        with_random_weights(SubPixelNet(1, factor, width=4, blocks=1)),
-        torch.rand(2, 1, 8, 12),
-    )
-    added = net(x) - make_plane_conversion(x, net.factor).upsample(x)
-    torch.testing.assert_close(net.compute_added_detail(x), added, rtol=0, atol=1e-6)
-    assert added.abs().max() > 0.01
-
-
-def test_only_narrow_networks_process_larger_volumes_at_once():
-    upsamplers = {
-        width: NetworkUpsampler(
-            LoadedModel(
-                generator=ResNet(1, width=width, blocks=1),
-                recipe=VOLUMES,
-                card=ModelCard(method="srgan"),
-            ),
-            UpsamplerInputs(factor=(2, 2, 1), scale=SCALE),
-            volumetric=True,
-        )
-        for width in (16, 64, 96)
-    }
-    assert [upsamplers[width].max_voxels for width in (16, 64, 96)] == [5 << 19, 1 << 19, 1 << 19]
 
 
 def test_a_volume_at_once_equals_the_plain_network():

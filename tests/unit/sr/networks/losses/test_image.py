@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bids_sr.sr.networks.losses.adversarial import AdversarialBCE, CriticScore
-from bids_sr.sr.networks.losses.image import MAE, MSE, PSNRLoss, SSIMLoss
+from bids_sr.sr.networks.losses.image import MAE, MSE, PSNRLoss
 from bids_sr.sr.networks.losses.perceptual import VGGPerceptual
 from bids_sr.sr.networks.vgg19 import build_vgg19_features
 
@@ -33,16 +33,6 @@ def test_the_psnr_loss_is_the_difference_from_the_psnr_of_a_perfect_image():
     assert losses[0.1] - losses[0.01] == pytest.approx(20, abs=0.01)
 
 
-@pytest.mark.parametrize("loss", [*CONTENT, SSIMLoss()], ids=lambda x: type(x).__name__)
-@pytest.mark.parametrize("level", [0.0, 1.0])
-def test_equal_images_have_zero_loss_and_finite_gradients(loss, level):
-    output = torch.full((1, 1, 4, 4), level, requires_grad=True)
-    value = loss(output, torch.full((1, 1, 4, 4), level), torch.ones(1, 1, 4, 4))
-    value.backward()
-    assert float(value.detach()) == pytest.approx(0, abs=1e-8)
-    assert torch.isfinite(output.grad).all()
-
-
 @pytest.mark.parametrize("loss", CONTENT, ids=lambda x: type(x).__name__)
 def test_voxels_without_weight_do_not_count(loss):
     output, target = torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
@@ -50,17 +40,6 @@ def test_voxels_without_weight_do_not_count(loss):
     weight = torch.ones(1, 1, 2, 2)
     weight[..., 0] = 0
     assert float(loss(output, target, weight)) == pytest.approx(0, abs=1e-8)
-
-
-@pytest.mark.parametrize("loss", CONTENT, ids=lambda x: type(x).__name__)
-def test_gradients_match_finite_differences(loss):
-    torch.manual_seed(0)
-    output = torch.rand(1, 1, 3, 3, dtype=torch.float64, requires_grad=True)
-    target, weight = (
-        torch.rand(1, 1, 3, 3, dtype=torch.float64),
-        torch.rand(1, 1, 3, 3, dtype=torch.float64),
-    )
-    assert torch.autograd.gradcheck(lambda x: loss(x, target, weight), (output,))
 
 
 @pytest.mark.parametrize("loss", [AdversarialBCE(), CriticScore()])
@@ -72,13 +51,6 @@ def test_an_undecided_critic_has_loss_log_two_and_a_fooled_one_more(loss):
     assert float(loss(zero + 3)) < float(loss(zero)) < float(loss(zero - 3))
 
 
-def test_extreme_scores_have_finite_gradients():
-    loss = AdversarialBCE()
-    score = torch.full((2, 1), -1e4, requires_grad=True)
-    loss(score).backward()
-    assert torch.isfinite(score.grad).all()
-
-
 @pytest.fixture(scope="module")
 def vgg_file(tmp_path_factory):
     """Write random weights in torchvision's layout, including the classifier."""
@@ -87,13 +59,6 @@ def vgg_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
     save_file(state | {"classifier.0.bias": torch.zeros(4)}, path)
     return path
-
-
-def test_vgg_has_sixteen_convolutions_with_torchvision_keys():
-    keys = [k for k in build_vgg19_features().state_dict() if k.endswith("weight")]
-    assert len(keys) == 16
-    assert keys[0] == "0.weight"
-    assert keys[-1] == "34.weight"
 
 
 def test_the_perceptual_loss_loads_compares_and_identifies_its_file(vgg_file):

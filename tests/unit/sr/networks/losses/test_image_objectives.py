@@ -38,27 +38,6 @@ def test_cross_entropy_matches_the_closed_form(output, target):
     assert float(entropy([output], [target])) == pytest.approx(float(reference), rel=1e-12)
 
 
-def test_cross_entropy_is_a_weighted_mean():
-    first, second = float(entropy([0.3], [0.8])), float(entropy([0.6], [0.2]))
-    weighted = float(entropy([0.3, 0.6], [0.8, 0.2], [3.0, 1.0]))
-    assert weighted == pytest.approx((3 * first + second) / 4)
-
-
-@pytest.mark.parametrize("output", [-5.0, 0.0, 1.0, 7.0])
-@pytest.mark.parametrize("target", [0.0, 0.5, 1.0, 1.3])
-def test_cross_entropy_has_a_finite_gradient_towards_the_target(output, target):
-    image = torch.full((1, 1, 2, 2), output, requires_grad=True)
-    loss = BCE()(image, torch.full((1, 1, 2, 2), target), torch.ones(1, 1, 2, 2))
-    loss.backward()
-    assert loss.isfinite()
-    slope = float(image.grad.sum())
-    assert math.isfinite(slope)
-    # The gradient points to the target, and is 0 if the output is at or beyond a target of 0 or 1.
-    reachable = min(max(target, 0.0), 1.0)
-    saturated = (output <= 0 and reachable == 0) or (output >= 1 and reachable == 1)
-    assert slope == pytest.approx(0, abs=1e-3) if saturated else slope * (output - reachable) > 0
-
-
 class Scale(nn.Module):
     """Multiply the image by one number."""
 
@@ -111,13 +90,6 @@ def test_lambda_adds_one_minus_the_score_of_the_critic_as_in_equation_2(weight):
     # d/dv |v - 1| is -1, and d/dv (1 - sigmoid(v)) is -s (1 - s).
     assert gradient == pytest.approx(-1 - weight * score * (1 - score), rel=1e-5)
     assert critic_gradient is None
-
-
-def test_the_attention_u_net_trains_without_a_critic_by_default():
-    for recipe in get_method("attunet").recipes.values():
-        assert not recipe.has_adversarial_loss
-        change = RecipeChange(method="attunet", field="adversarial", value=0.5)
-        assert apply_changes(recipe, (change,)).has_adversarial_loss
 
 
 @pytest.mark.parametrize("name", ["li", "li-agnostic"])

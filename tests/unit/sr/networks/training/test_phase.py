@@ -14,8 +14,7 @@ from bids_sr.sr import method
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.networks.data.examples import Examples, Slab, split_slabs
 from bids_sr.sr.networks.data.images import pair_image
-from bids_sr.sr.networks.data.validation import validation_windows
-from bids_sr.sr.networks.training import phase, trainer
+from bids_sr.sr.networks.training import trainer
 from bids_sr.sr.networks.training.update_steps import Networks
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -70,23 +69,6 @@ def test_a_critic_step_does_not_change_the_generator(small_pair):
     )
 
 
-def test_the_scored_model_is_saved(small_pair, tmp_path):
-    result = fit(small_pair, tmp_path)
-    generator = SHORT.build_generator(1, FACTOR)
-    generator.load_state_dict(result.state)
-    held_slices = [part["slices"] for part in result.card["held_out"]["parts"]]
-    examples = Examples((small_pair,), SHORT, FACTOR, 2)
-    slabs = [part for part in examples.held_out_slabs if list(part.slices) in held_slices]
-    assert len(slabs) == len(held_slices) == 2
-    score = phase.compare_with_interpolations(
-        generator, examples, validation_windows(examples, slabs)
-    )["network"]
-    assert score == result.card["held_out"]["network"]
-    assert result.card["perceptual"]["active"] is False
-    assert result.card["intensity"]["highres_gain"] == pytest.approx(1, abs=1e-4)
-    assert list(result.card["phases"]) == ["search"]
-
-
 def test_held_out_slices_are_not_training_slices():
     slices = tuple(Slab(slices=(z, z + 1)) for z in range(12))
     training, held_out = split_slabs(slices, 5)
@@ -111,15 +93,3 @@ def test_an_unusable_pair_is_rejected(small_pair, change, message):
     } | change
     with pytest.raises(InvalidInput, match=message):
         pair_image(**images, lowres_affine=np.eye(4), factor=FACTOR)
-
-
-def test_the_gain_of_the_high_resolution_image_is_estimated(small_pair):
-    inside = small_pair.mask[::2, ::2]
-    brighter = pair_image(
-        small_pair.coarse, 2 * small_pair.fine, inside, np.diag([6.0, 6, 4, 1]), FACTOR
-    )
-    assert brighter.gain == pytest.approx(0.5, rel=1e-4)
-    target, scaled_target = (
-        Examples((pair,), SHORT, FACTOR, 2).prepare(0).target for pair in (small_pair, brighter)
-    )
-    np.testing.assert_allclose(scaled_target, target, rtol=1e-4, atol=1e-7)

@@ -63,15 +63,6 @@ def test_an_invalid_loss_is_an_error_and_the_last_valid_state_is_kept(
     )
 
 
-def test_causes_of_an_invalid_loss_before_the_first_checkpoint_differ(tmp_path, monkeypatch):
-    with pytest.raises(TrainingDiverged, match="before the first validation"):
-        fit(balls(1), recipe(learning_rate=1e30), tmp_path)
-    break_step(monkeypatch, 1, "content")
-    with pytest.raises(TrainingDiverged, match=r"iteration 1\..*in the first step"):
-        fit(balls(1), recipe(), tmp_path)
-    assert not (tmp_path / CHECKPOINT).exists()
-
-
 def limit_memory(monkeypatch, largest):
     """Simulate a device with memory for only `largest` images per step; return the batch sizes
     tried.
@@ -112,20 +103,6 @@ def test_a_device_without_enough_memory_is_an_error(batch, tried, tmp_path, monk
     limit_memory(monkeypatch, batch // 4)
     with pytest.raises(OutOfDeviceMemory, match=rf"batch size of {tried}\b.*in iteration 1\."):
         fit(balls(1), recipe(batch=batch), tmp_path)
-
-
-class OnlyInTraining(Tiny):
-    """Network that exceeds the memory of the device if it is applied."""
-
-    def forward(self, x):
-        if not self.training:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory (a fake)")
-        return super().forward(x)
-
-
-def test_a_device_without_memory_for_the_validation_is_an_error(tmp_path):
-    with pytest.raises(OutOfDeviceMemory, match="held-out data"):
-        fit(balls(1), recipe(build_generator=lambda *_: OnlyInTraining()), tmp_path)
 
 
 class TooLarge:

@@ -250,14 +250,6 @@ def test_only_the_same_training_continues(changes, first_step, tmp_path, monkeyp
         assert "number of threads" in card["not_reproducible_because"]
 
 
-def test_scores_of_training_slices_are_logged_if_there_are_high_resolution_images(tmp_path):
-    result = fit(recipe(**OBJECTIVES["bce"] | {"hold_out": 0}), tmp_path / "bce")
-    on_card = result.card["on_trained_slices"]["network"]["psnr"]
-    assert result.log[-1]["psnr_trained_slices"] == pytest.approx(on_card, abs=1e-4)
-    log = fit(recipe(**OBJECTIVES["self"]), tmp_path / "self").log
-    assert all("psnr_trained_slices" not in row for row in log)
-
-
 def test_a_second_pair_is_scored_in_the_log_without_changing_the_training(tmp_path):
     request = ModelRequest(
         method="tiny",
@@ -299,34 +291,6 @@ def test_a_stopped_training_is_compared_with_zero_filling_on_a_second_pair(tmp_p
     # the pairs contain the same ball at different positions
     assert scores["zerofill"]["psnr"] == pytest.approx(held_out["zerofill"]["psnr"], abs=2)
     assert scores["zerofill"] != held_out["zerofill"]
-
-
-def test_a_training_in_mixed_precision_continues(tmp_path):
-    changed_recipe = recipe(**OBJECTIVES["bce"])
-    uninterrupted = fit(changed_recipe, tmp_path / "whole", train_precision="mixed")
-    fit(changed_recipe, tmp_path / "cut", Clock(stop=5), train_precision="mixed")
-    continued = fit(changed_recipe, tmp_path / "cut", train_precision="mixed")
-    assert equal_results(continued, uninterrupted)
-
-
-@pytest.mark.parametrize(
-    ("precision", "device", "mixed"),
-    [
-        ("auto", "cpu", False),
-        ("auto", "cuda:1", True),
-        ("fp32", "cuda", False),
-        ("mixed", "cpu", True),
-    ],
-)
-def test_auto_precision_is_mixed_on_a_gpu(precision, device, mixed):
-    request = ModelRequest(
-        method="tiny",
-        unregistered_method=a_method(),
-        replacement_recipe=recipe(),
-        device=device,
-        train_precision=precision,
-    )
-    assert request.mixed is mixed
 
 
 # --- the live log
