@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,8 @@ from graphmaker import made_by, nodes_of, planned_graph, stage_minutes
 
 from bids_sr.config import SuperRes
 from bids_sr.config.settings import analysis_digest
-from bids_sr.engine.memory import step_gb
-from bids_sr.engine.step_memory import SUPER_RESOLVE
 from bids_sr.io.notices import UsageError
 from bids_sr.survey.preflight.voxel_checks import check_data
-from bids_sr.workflows.call_checks import check
 
 FINE = (3.0, 3.0, 4.0)
 STEM = "sub-01_task-tap"
@@ -59,18 +55,6 @@ def test_a_run_with_smaller_voxels_is_used_as_calibration_and_not_super_resolved
     assert calibration.events == calibrated.path(f"{CALIBRATION}_events.tsv", "func")
     assert (calibration.n_volumes, calibration.tr) == (20, 1.0)
     assert about(result.notices, FILE, f"{STEM}_bold.nii.gz")
-
-
-def test_memory_and_disk_of_a_long_run_do_not_grow_with_its_volumes(maker: BidsMaker) -> None:
-    """Calibrated runs need memory for patterns and the matrices of one tile, and no extra file."""
-    maker.bold(n_volumes=2000)
-    maker.bold(CALIBRATION, zooms=FINE, n_volumes=20)
-    plan = plan_for(maker)
-    calibrated, without = plan.estimate, plan_for(maker, "--calibration", "none").estimate
-    volumes_gb = math.prod(only_run(plan).shape) * 2000 * 4e-9
-    memory_gb = [step_gb(SUPER_RESOLVE, cost.sizes) for cost in (calibrated, without)]
-    assert 0.2 < memory_gb[0] - memory_gb[1] < 0.4
-    assert calibrated.work_gb - without.work_gb < volumes_gb
 
 
 @pytest.mark.parametrize("option", ["highres", "acq-highres", "FILE"])
@@ -272,15 +256,3 @@ def test_the_graph_has_calibration_steps_only_if_a_method_uses_them(calibrated: 
         ).methods_text()
     )
     assert stage_minutes(settings_for(calibrated))["calibration"] > 0.1
-
-
-def test_a_relative_calibration_file_is_stored_as_an_absolute_path(
-    calibrated: BidsMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = calibrated.path(FILE, "func")
-    monkeypatch.chdir(file.parent)
-    settings = settings_for(calibrated, "--calibration", file.name)
-    monkeypatch.chdir(tmp_path)
-    assert settings.superres.calibration_file == file
-    assert only_run(check(settings)).calibration.bold == file
-    assert settings_for(calibrated).superres.calibration_file is None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,16 +11,13 @@ import numpy as np
 import pytest
 from data.calls import about, only_run, problem_of, settings_for, survey_for
 from data.dataset import FOV, BidsMaker, affine_for
-from hypothesis import given, strategies as st
 
-from bids_sr.config import SuperRes
-from bids_sr.io.grids import size_text
 from bids_sr.io.image_header import Header
 from bids_sr.survey.bids.collect import survey
-from bids_sr.survey.bids.entities import file_stem, parse_entities
+from bids_sr.survey.bids.entities import parse_entities
 from bids_sr.survey.bids.inheritance import find_inherited
 from bids_sr.survey.bids.inputs import Pair, Survey
-from bids_sr.survey.bids.pairs import measure_overlap, nearest_simple_ratio, needs_pair
+from bids_sr.survey.bids.pairs import measure_overlap, nearest_simple_ratio
 
 STEM = "sub-01_task-tap"
 BOLD = f"{STEM}_bold.nii.gz"
@@ -75,26 +70,6 @@ def test_entities_preserve_labels_and_order(maker: BidsMaker) -> None:
     )
 
 
-@given(
-    st.lists(st.sampled_from(["ses", "task", "acq", "run", "echo"]), unique=True),
-    st.text("abc019", min_size=1),
-)
-def test_names_and_entities_agree(keys: list[str], label: str) -> None:
-    stem = "_".join(["sub-01", *(f"{key}-{label}" for key in keys)])
-    assert file_stem(Path(f"/data/{stem}_bold.nii.gz")) == stem
-    entities = parse_entities(Path(f"{stem}_bold.nii.gz"))
-    assert list(entities.values()) == ["01", *[label] * len(keys)]
-
-
-def test_importing_preflight_does_not_import_heavy_packages() -> None:
-    code = (
-        "import sys, bids_sr.survey.preflight;"
-        "print({'bids', 'nibabel', 'pandas', 'torch'} & set(sys.modules))"
-    )
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert process.stdout.strip() == "set()", process.stderr
-
-
 # ---- selection
 
 
@@ -129,17 +104,6 @@ def test_a_participant_without_bold_is_skipped_or_refused(maker: BidsMaker) -> N
     assert [subject.label for subject in result.subjects] == ["01"]
     assert about(result.notices, "sub-02")
     assert survey_for(maker, "--participant-label", "02").problems
-
-
-def test_a_database_can_be_used_for_other_participants(maker: BidsMaker, tmp_path: Path) -> None:
-    maker.subject("02")
-    database = tmp_path / "db"
-    for label in ("01", "02"):
-        options = ("--participant-label", label, "--bids-database-dir", str(database))
-        result = valid(maker, *options)
-        assert [subject.label for subject in result.subjects] == [label]
-        assert only_run(result).sidecar["RepetitionTime"] == 1.0
-    assert database.is_dir()
 
 
 def filter_options(maker: BidsMaker, content: object) -> list[str]:
@@ -230,13 +194,6 @@ def test_tables_apply_if_entities_and_folder_match(table: str, applies: bool) ->
     assert bool(inherited_tables(bold, [Path("/d", table)])) is applies
 
 
-def test_the_nearest_table_comes_last() -> None:
-    bold = Path("/d/sub-01/func/sub-01_task-tap_run-1_bold.nii.gz")
-    names = ["sub-01/func/sub-01_task-tap_run-1", "sub-01/func/sub-01_task-tap", "task-tap"]
-    tables = [Path(f"/d/{name}_events.tsv") for name in names]
-    assert inherited_tables(bold, tables) == tables[::-1]
-
-
 # ---- the pair
 
 
@@ -285,15 +242,6 @@ def test_unlabeled_images_are_a_pair_by_their_resolution(maker: BidsMaker) -> No
     ]
 
 
-def test_partial_coverage_of_the_run_is_noted(maker: BidsMaker) -> None:
-    """Six of twelve sample points along y (2, 6, … 46 mm) are in the images."""
-    for kind, mm in (("highres", 3.0), ("lowres", 6.0)):
-        maker.star(f"sub-01_acq-{kind}", (mm, mm, 4.0), shift=(0, 23, 0))
-    result = valid(maker)
-    assert only_run(result).pair is not None
-    assert len(about(result.notices, "T2starw", "50%")) == 2
-
-
 def test_parts_that_are_not_magnitude_are_ignored(maker: BidsMaker) -> None:
     maker.star("sub-01_acq-highres_part-phase", FINE)
     maker.path(BOLD, "func").unlink()
@@ -313,19 +261,6 @@ def test_baselines_need_no_pair_and_an_invalid_one_is_noted(maker: BidsMaker) ->
     maker.remove_pair()
     for chosen in (result, valid(maker, *options)):
         assert (only_run(chosen).pair, only_run(chosen).factor) == (None, (2.0, 2.0, 1.0))
-
-
-@pytest.mark.parametrize(
-    ("methods", "expected"),
-    [
-        (("bspline", "inject"), ("inject",)),
-        (("zerofill",), ()),
-        (("srgan", "sbl"), ("srgan",)),
-        (("auto",), ()),
-    ],
-)
-def test_methods_that_require_a_pair(methods: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    assert needs_pair(SuperRes(method=methods)) == expected
 
 
 @pytest.mark.parametrize(
@@ -396,14 +331,6 @@ def test_the_t1w_image_is_chosen_by_voxel_size_and_label(
     assert about(result.notices, images[0].name, "2 T1w images", "--bids-filter-file")
 
 
-@pytest.mark.parametrize("suffix", ["UNIT1", "T2w"])
-def test_an_image_that_could_be_taken_for_t1w_is_named(maker: BidsMaker, suffix: str) -> None:
-    maker.path("sub-01_T1w.nii.gz", "anat").rename(maker.path(f"sub-01_{suffix}.nii.gz", "anat"))
-    result = valid(maker)
-    assert result.subjects[0].t1w == ()
-    assert about(result.notices, "sub-01", f"sub-01_{suffix}.nii.gz")
-
-
 @pytest.mark.parametrize(("slices", "chosen"), [(2, "acq-mprage"), (12, "acq-inplane")])
 def test_a_whole_head_t1w_image_is_preferred_to_a_slab(
     maker: BidsMaker, slices: int, chosen: str
@@ -444,10 +371,6 @@ def test_participant_labels_that_differ_only_in_case_are_reported(tmp_path: Path
     notices = valid(maker).notices
     assert len(about(notices, "sub-A1", "A1", "a1")) == 1
     assert len(about(notices, "sub-a_2")) == 1, "the name is no label"
-
-
-def test_sizes_of_single_precision_headers_are_rounded() -> None:
-    assert size_text((3.75, 3.7499998, 3.1250002)) == "3.75 × 3.75 × 3.12 mm"
 
 
 def test_slice_timing_can_be_ignored(maker: BidsMaker) -> None:
@@ -526,31 +449,6 @@ def test_echoes_with_another_place_or_timing_are_refused(maker: BidsMaker, secon
     write_echo(maker, 2)
     store(second, (1, 0, 2), 1, shift=2.0)
     problem_of(survey_for(maker).problems, str(second), "2", "--echo-idx")
-
-
-# slices of two bands at an interval of 12 ms, and the largest deviation that counts as equal (s)
-DENSE = [0.0, 0.012, 0.024, 0.0, 0.012, 0.024]
-
-
-@pytest.mark.parametrize(
-    ("times", "deviation", "is_equal"),
-    [
-        (TIMES, 0.005, True),
-        (TIMES, 0.0052, False),
-        (DENSE, 0.003, True),
-        (DENSE, 0.0032, False),
-    ],
-)
-def test_slice_times_of_echoes_may_be_rounded(
-    maker: BidsMaker, second: Path, times: list[float], deviation: float, *, is_equal: bool
-) -> None:
-    """The limit is the smaller of 5 ms and a quarter of the shortest interval."""
-    write_echo(maker, 1, SliceTiming=times)
-    write_echo(maker, 2, SliceTiming=[*times[:-1], times[-1] - deviation])
-    result = survey_for(maker)
-    assert bool(about(result.problems, str(second), "SliceTiming")) is not is_equal
-    if is_equal:
-        assert only_run(result).slice_timing == tuple(times)
 
 
 @pytest.mark.parametrize("tr", [1.0000001, 1.001, 0.999])

@@ -203,12 +203,6 @@ def test_a_table_with_the_column_names_of_fmriprep_1_is_used_with_a_note(
     assert about(findings.notices, str(table), "RotX", "rot_x", "Z", "trans_z")
 
 
-def test_a_registration_named_to_anat_is_recognized(data: BidsMaker) -> None:
-    old = prep(data) / COREG
-    new = old.rename(old.with_name(old.name.replace("to-T1w", "to-anat")))
-    assert valid(data).coreg == new
-
-
 def test_surfaces_of_every_version_are_recognized_by_name(data: BidsMaker) -> None:
     def names() -> dict[str, str]:
         with Findings():
@@ -285,27 +279,6 @@ def test_a_run_without_motion_estimates_is_processed_by_bids_sr(
     assert (precomputed, findings.problems) == (None, [])
     values = ["22.1"] if removed != "*" else []
     assert len(about(findings.notices, BOLD, "24.1.1", *values)) == 1
-
-
-def test_a_field_map_without_registration_is_reported_as_not_used(data: BidsMaker) -> None:
-    figure = prep(data) / "sub-01" / "figures" / f"{RUN}_desc-sdc_bold.svg"
-    figure.parent.mkdir()
-    figure.write_text("<svg/>")
-    precomputed, findings = found(data, version="21.0.1")
-    assert precomputed is not None
-    assert precomputed.field is None
-    assert about(findings.notices, BOLD, "21.0.1", "23.2")
-
-
-def test_unused_images_need_not_be_downloaded(data: BidsMaker) -> None:
-    for ends in ("from-T1w_to-MNI152NLin6Asym", "from-T1w_to-fsnative", "from-fsnative_to-T1w"):
-        path = prep(data) / f"{ANAT}_{ends}_mode-image_xfm.txt"
-        path.unlink(missing_ok=True)
-        path.symlink_to("nowhere")
-    for name in ("desc-hmc_boldref", "desc-coreg_boldref", "space-T1w_boldref"):
-        break_link(prep(data) / f"{STEM}_{name}.nii.gz")
-    break_link(prep(data) / f"{ANAT}_space-{SPACE}_desc-preproc_T1w.nii.gz")
-    assert len(valid(data).files) == 4
 
 
 @pytest.mark.parametrize(
@@ -392,15 +365,6 @@ def test_images_on_another_grid_are_refused(data: BidsMaker, name: str) -> None:
     problem_of(found(data)[1].problems, str(path))
 
 
-@pytest.mark.parametrize("name", ["space-run_boldref", "space-orig_desc-hmc_boldref"])
-def test_a_boldref_with_its_newest_name_is_checked(data: BidsMaker, name: str) -> None:
-    for path in (prep(data) / "sub-01" / "func").glob("*_boldref.*"):
-        path.unlink()
-    path = prep(data) / f"{STEM}_{name}.nii.gz"
-    nb.Nifti1Image(np.zeros((3, 4, 5), np.float32), np.eye(4)).to_filename(path)
-    problem_of(found(data)[1].problems, str(path), "3 × 4 × 5", "8 × 8 × 6")
-
-
 def test_an_oblique_grid_may_differ_by_the_rounding_of_its_qform(data: BidsMaker) -> None:
     # the scalar part of the quaternion is almost zero
     turned = affine_for((3.0, 3.0, 4.0)) @ rigid(yaw=np.pi - 5e-4)
@@ -417,16 +381,6 @@ def test_an_oblique_grid_may_differ_by_the_rounding_of_its_qform(data: BidsMaker
     corners = np.array([[0, 0, 0, 1], [15, 15, 5, 1]]).T
     assert 0.01 < np.abs((nb.load(mask).affine - turned) @ corners).max() < 0.5
     assert valid(data).mask == mask
-
-
-def test_a_composite_transform_must_be_an_hdf5_file(data: BidsMaker) -> None:
-    path = prep(data) / TO_TEMPLATE
-    path.write_bytes(b"nothing")
-    problem_of(found(data)[1].problems, str(path), "HDF5")
-    other = prep(data) / f"{ANAT}_from-{SPACE}_to-T1w_mode-image_xfm.h5"
-    other.unlink()
-    other.mkdir()
-    assert {problem.what for problem in found(data)[1].problems} == {str(path), str(other)}
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"<GIFTI></GIFTI>", b"<DataArray Dim0='7'/>"])

@@ -14,8 +14,6 @@ from data.fmriprep import SPACE, FmriprepMaker, break_link, prepared, use
 from bids_sr.cli.main import main
 from bids_sr.config.settings import analysis_digest
 from bids_sr.io.dataset_description import dataset_root, write_dataset, write_series_dataset
-from bids_sr.survey.bids.findings import group_notices
-from bids_sr.survey.preflight.exclusions import describe_skipped_runs
 from bids_sr.survey.preflight.plan_text import format_problems
 from bids_sr.survey.preflight.region_spaces import choose_template
 from bids_sr.survey.preflight.voxel_checks import check_data
@@ -93,19 +91,6 @@ def test_runs_are_matched_by_entities_and_run_number(maker: BidsMaker) -> None:
     assert [run.precomputed.hmc.name.partition("_from")[0] for run in subject.runs] == [
         f"sub-01_task-tap_dir-AP_run-0{number}" for number in (1, 2)
     ]
-
-
-def test_notices_that_hold_for_all_runs_are_shown_once(maker: BidsMaker) -> None:
-    fmriprep = prepared(maker, version="21.0.1", func=False)
-    fmriprep.run(maker.bold("sub-01_task-rest"), func=False)
-    plan = plan_for(maker, *use(maker))
-    assert [run.precomputed.mask for run in plan.runs] == [None, None]
-    notices = about(plan.warnings, "_bold.nii.gz", "21.0.1")
-    assert len(notices) == 4
-    shown = group_notices(notices)
-    assert [notice.what.endswith(" and 1 more") for notice in shown] == [True, True]
-    assert about(shown, "", "23.2.3", "--output-spaces func")
-    assert about(shown, "", "22.1")
 
 
 def test_transforms_to_a_template_are_used_if_the_template_is_on_this_computer(
@@ -238,18 +223,6 @@ def test_output_of_bids_sr_is_refused_as_derivatives(maker: BidsMaker) -> None:
     assert not (maker.root.parent / "out").exists()
 
 
-@pytest.mark.parametrize("form", ["relative", "uri"])
-def test_output_of_bids_sr_refers_to_the_fmriprep_output_it_used(
-    maker: BidsMaker, form: str
-) -> None:
-    """Names may contain a space, and other links may be broken or lead to another machine."""
-    used = describe(maker.root.parent / "else where" / "prep", "fMRIPrep")
-    link = "../../else%20where/prep" if form == "relative" else used.as_uri()
-    root, _ = write_own_output(maker, gone="../nowhere", far="https://example.org/prep", prep=link)
-    (problem,) = survey_for(maker, "-d", str(root)).problems
-    assert f" {used}." in problem.remedy
-
-
 def test_directories_that_cannot_be_derivatives_are_refused(maker: BidsMaker) -> None:
     root = maker.root.parent
     first, second = (describe(root / name, "fMRIPrep") for name in ("one", "two"))
@@ -275,16 +248,6 @@ def test_all_files_not_downloaded_are_listed_in_one_problem(maker: BidsMaker) ->
     assert text.count("datalad get") == 1
     names = [str(Path(problem.what).relative_to(root / "sub-01")) for problem in problems]
     assert f"cd {root / 'sub-01'} && datalad get {' '.join(names)}" in text
-
-
-def test_files_of_a_skipped_run_not_downloaded_have_one_command(maker: BidsMaker) -> None:
-    fmriprep = prepared(maker)
-    fmriprep.run(maker.bold("sub-01_task-rest"))
-    for path in fmriprep.root.rglob("sub-01_task-rest_*"):
-        break_link(path)
-    (text,) = describe_skipped_runs(plan_for(maker, *use(maker)).skipped)
-    assert "skipped: sub-01_task-rest\n" in text
-    assert f"cd {fmriprep.root / 'sub-01' / 'func'} && datalad get sub-01_task-rest_" in text
 
 
 @pytest.mark.parametrize(
@@ -336,17 +299,3 @@ def test_an_implausible_brain_mask_is_refused(
     plan = plan_for(maker, *use(maker))
     assert plan.problems == ()
     problem_of(check_data(plan), str(path), *([value] if value else []))
-
-
-@pytest.mark.parametrize(("zoom", "is_refused"), [(3.6, True), (3.0, False)])
-def test_a_mask_larger_than_a_human_brain_is_refused(
-    maker: BidsMaker, zoom: float, *, is_refused: bool
-) -> None:
-    """Two thirds of 60 voxels per axis are 2.9 and 1.7 liters."""
-    data = np.random.default_rng(0).integers(50, 1000, (60, 60, 60)).astype("int16")
-    path = maker.t1w(data=data)
-    nb.Nifti1Image(data, np.diag([zoom, zoom, zoom, 1.0])).to_filename(path)
-    inside = np.arange(8 * 8 * 6).reshape(8, 8, 6) % 4 > 0
-    mask = prepared(maker, mask=inside).root / "sub-01/anat/sub-01_desc-brain_mask.nii.gz"
-    problems = check_data(plan_for(maker, *use(maker)))
-    assert [problem.what for problem in problems] == [str(mask)] * is_refused

@@ -36,12 +36,6 @@ def test_patterns(patterns: list[str], expected: bool) -> None:
     assert is_ignored(RUN, ROOT, patterns) == expected
 
 
-def test_comments_and_missing_files(tmp_path: Path) -> None:
-    assert read_patterns(tmp_path) == ()
-    (tmp_path / ".bidsignore").write_text("# a comment\n\n*_run-2_*\n!keep\n")
-    assert read_patterns(tmp_path) == ("*_run-2_*", "!keep")
-
-
 @pytest.mark.parametrize("line", ["sub-01/extra[1", "[z-a].txt", "!sub-[0-", "[]", "[!]", r"[a\]"])
 def test_a_line_that_is_not_a_pattern_is_skipped_and_noted(tmp_path: Path, line: str) -> None:
     (tmp_path / ".bidsignore").write_text(f"{line}\n*_run-2_*\n")
@@ -70,11 +64,3 @@ def test_a_line_that_is_not_a_pattern_is_skipped_and_noted(tmp_path: Path, line:
 )
 def test_brackets_and_wildcards(pattern: str, name: str, expected: bool) -> None:
     assert is_ignored(ROOT / name, ROOT, [pattern]) == expected
-
-
-def test_an_unreadable_file_is_noted(tmp_path: Path) -> None:
-    (tmp_path / ".bidsignore").write_bytes(b"\xff\xfe*\n")
-    with Findings() as findings:
-        note_unusable_patterns(tmp_path)
-    assert [notice.level for notice in findings.notices] == ["note"]
-    assert read_patterns(tmp_path) == ()

@@ -79,14 +79,6 @@ def test_a_database_is_updated_when_files_change(maker: BidsMaker, tmp_path: Pat
     assert after != before[0]
 
 
-def test_sidecars_are_read_from_the_files(maker: BidsMaker, tmp_path: Path) -> None:
-    open_layout(maker, tmp_path / "db")
-    path = maker.path("sub-01_task-tap_bold.json", "func")
-    path.write_text(json.dumps({"RepetitionTime": 3.5, "Nothing": None}))
-    index = open_layout(maker, tmp_path / "db")
-    assert index.read_metadata(index.find("bold", "01")[0]) == {"RepetitionTime": 3.5}
-
-
 def test_the_sidecars_of_events_are_merged_except_unreadable_ones(
     maker: BidsMaker, tmp_path: Path
 ) -> None:
@@ -100,19 +92,6 @@ def test_the_sidecars_of_events_are_merged_except_unreadable_ones(
     assert index.read_events_sidecar(table) == {**levels, "onset": {"Units": "ms"}}
     own_sidecar.write_text("{ cut short")
     assert open_layout(maker, tmp_path / "db").read_events_sidecar(table) == levels
-
-
-def test_a_database_directory_can_be_shared_by_data_sets_and_programs(
-    maker: BidsMaker, tmp_path: Path
-) -> None:
-    (tmp_path / "db").mkdir()
-    (tmp_path / "db" / "layout_index.sqlite").write_text("of another program")
-    other = BidsMaker(tmp_path / "other")
-    other.subject("09")
-    for dataset in (maker, other, maker):
-        open_layout(dataset, tmp_path / "db")
-    assert len(databases(tmp_path / "db")) == 3
-    assert (tmp_path / "db" / "layout_index.sqlite").read_text() == "of another program"
 
 
 def test_a_database_directory_that_cannot_be_written_is_rejected(
@@ -167,32 +146,11 @@ def test_a_database_leaves_out_participants_that_may_not_be_read(
     assert [len(index.find("bold", label)) for label in ("01", "02")] == [1, 1]
 
 
-def test_folder_names_above_the_dataset_are_ignored(tmp_path: Path) -> None:
-    maker = BidsMaker(tmp_path / "sub-77" / "ses-x" / "func" / "bids")
-    maker.subject("01")
-    index = open_index(maker.root, ["01"], ["01"], None, {})
-    assert [len(index.find(kind, "01")) for kind in ("bold", "t1w", "t2starw")] == [1, 1, 2]
-    assert index.find("bold", "77") == []
-
-
 def test_circular_links_are_not_followed(maker: BidsMaker) -> None:
     for number in range(3):
         (maker.root / "sub-01" / "func" / f"again{number}").symlink_to(maker.root)
         (maker.root / "sub-01" / f"ses-{number}").symlink_to(maker.root / "sub-01")
     assert open_layout(maker).find("bold", "01")
-
-
-def test_a_database_depends_on_names_of_inputs_only(maker: BidsMaker, tmp_path: Path) -> None:
-    open_layout(maker, tmp_path / "db")
-    before = databases(tmp_path / "db")
-    maker.path("sub-01_task-tap_bold.nii.gz", "func").write_bytes(b"other")
-    (maker.root / "notes.txt").write_text("")
-    (maker.root / "sub-01" / "dwi").mkdir()
-    (maker.root / "sub-01" / "dwi" / "sub-01_dwi.nii.gz").write_bytes(b"")
-    open_layout(maker, tmp_path / "db")
-    assert databases(tmp_path / "db") == before
-    (maker.root / "sub-01" / "anat" / "sub-01_acq-b_T1w.nii").write_bytes(b"")
-    assert len(open_layout(maker, tmp_path / "db").find("t1w", "01")) == 2
 
 
 @pytest.mark.parametrize(

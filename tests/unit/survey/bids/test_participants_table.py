@@ -27,11 +27,6 @@ def test_participants_are_listed_with_their_cells(tmp_path: Path, content: str |
     assert table.list_skipped_lines() == ()
 
 
-def test_a_data_set_without_a_list_has_no_rows(tmp_path: Path) -> None:
-    table = read_participants_table(tmp_path)
-    assert (table.rows, table.columns, table.list_skipped_lines()) == ({}, (), ())
-
-
 @pytest.mark.parametrize(
     "cell", ["n/a", "", "N/A", "NA", "None", "sub-", "sub-n/a", "sub-0 1", "../01"]
 )

@@ -28,7 +28,6 @@ from data.dataset import FOV, BidsMaker, affine_for
 from bids_sr.cli.main import main
 from bids_sr.engine.execute import RunOutcome
 from bids_sr.survey.bids.inputs import BoldRun
-from bids_sr.survey.preflight.exclusions import describe_skipped_runs
 from bids_sr.survey.preflight.plan import Plan
 from bids_sr.survey.preflight.unfit_references import drop_unfit_references
 from bids_sr.survey.preflight.voxel_checks import check_data
@@ -177,18 +176,6 @@ def test_an_unfit_reference_in_the_dataset_is_reported_and_not_used(
     assert (notice.level, notice.run) == ("note", STEM)
 
 
-def test_a_reason_that_excludes_several_runs_is_reported_once(maker: BidsMaker) -> None:
-    """Participant 02 has three runs and no reference."""
-    names = [f"sub-02_task-tap_run-{number}" for number in (1, 2, 3)]
-    for name in names:
-        maker.bold(name)
-        maker.events(name)
-    plan = plan_for(maker, *with_truth(maker))
-    assert list(plan.skipped) == names
-    (text,) = describe_skipped_runs(plan.skipped)
-    assert ", ".join(names) in text
-
-
 @pytest.mark.parametrize(
     ("condition", "has_events", "options", "is_used"),
     [
@@ -208,17 +195,6 @@ def test_known_maps_are_a_reference_of_runs_that_map_them(
     assert (truth is not None) is is_used
     if truth is not None:
         assert set(truth.activations) == {condition}
-
-
-@pytest.mark.parametrize("space", ["", "space-boldref_"])
-def test_known_activation_is_found(maker: BidsMaker, space: str) -> None:
-    truth = truth_of(maker)
-    for name in (SERIES, TABLE):
-        truth.path(name, "func").unlink()
-    files = {name: activation(truth, name, space) for name in ("thumb", "little")}
-    reference = surveyed_run(maker).truth
-    assert reference is not None
-    assert (reference.series, reference.activations) == (None, files)
 
 
 def test_metadata_of_the_reference_is_inherited_and_slice_times_are_those_of_the_run(
@@ -435,14 +411,6 @@ def test_images_of_another_run_are_refused(
     plan = plan_for(maker, *with_truth(maker))
     assert plan.problems == ()
     problem_of(check_data(plan), f"truth/sub-01/func/{SERIES}", *values, "--truth none")
-
-
-def test_a_noisier_reference_in_slightly_other_units_is_accepted(maker: BidsMaker) -> None:
-    image = nb.load(truth_of(maker).path(SERIES, "func")).get_fdata()
-    noise = 60 * np.random.default_rng(3).standard_normal((16, 16, 6, 30))
-    for factor in (0.85, 1.2):
-        write_reference(maker, factor * image + noise)
-        assert check_data(plan_for(maker, *with_truth(maker))) == ()
 
 
 @pytest.mark.parametrize("spoil", [same_head_other_run, cut_data])

@@ -6,10 +6,8 @@ import pytest
 from data.calls import problem_of, survey_for
 from data.dataset import BidsMaker
 
-from bids_sr.engine.store import derivative_path
-from bids_sr.survey.bids.entities import ENTITIES
 from bids_sr.survey.bids.findings import Findings
-from bids_sr.survey.bids.run_names import RUN_ENTITIES, check_names
+from bids_sr.survey.bids.run_names import check_names
 
 FUNC = Path("sub-01/func")
 
@@ -18,13 +16,6 @@ def check_runs(*names: str) -> tuple[list[str], list[str]]:
     with Findings() as findings:
         sound = check_names([FUNC / f"sub-01_task-tap_{name}bold.nii.gz" for name in names])
     return [path.name for path in sound], [str(problem) for problem in findings.problems]
-
-
-def test_names_of_results_contain_every_entity_of_a_run() -> None:
-    entities = {"subject": "01", "task": "tap", "datatype": "func", "desc": "acquired"}
-    entities |= {"suffix": "bold", "extension": ".nii.gz"}
-    for key in RUN_ENTITIES:
-        assert f"{key}-" in derivative_path({**entities, ENTITIES[key]: "2"})
 
 
 @pytest.mark.parametrize("part", ["res-2", "space-T1w", "label-GM", "stat-t", "mod-x", "voi-1"])

@@ -14,7 +14,6 @@ import pytest
 from data.calls import about, only_run, survey_for
 from data.dataset import BidsMaker
 
-from bids_sr.io.copies import copy_series, save_reordered
 from bids_sr.io.grids import AxisOrder, inverse_order, reorder, reorder_affine
 from bids_sr.io.image_header import Header
 from bids_sr.survey.bids import slice_axis, timing
@@ -103,38 +102,6 @@ def test_all_48_orders_are_processed_with_slices_last(
     assert reorder_affine(header.affine, inverse_order(header.order)) == pytest.approx(
         image.affine
     )
-
-
-@pytest.mark.parametrize(("order", "flips"), ORDERS[::5])
-def test_reordering_a_file_can_be_reversed(
-    tmp_path: Path, order: tuple[int, ...], flips: tuple[int, ...]
-) -> None:
-    image = reoriented(series(), oblique(), order, flips)
-    image.header.set_dim_info(slice=order.index(2))
-    nb.save(image, tmp_path / "stored.nii.gz")
-    header, _ = slice_axis.with_slices_last(
-        header_of(image), {"SliceEncodingDirection": "ijk"[order.index(2)]}
-    )
-    copy_series(tmp_path / "stored.nii.gz", tmp_path / "used.nii", order=header.order)
-    processed = nb.load(tmp_path / "used.nii")
-    assert processed.shape == (7, 6, 5, 3)
-    assert processed.header.get_dim_info()[2] == 2
-    assert processed.header["pixdim"][4] == 2.0
-    copy_series(tmp_path / "used.nii", tmp_path / "back.nii.gz", order=inverse_order(header.order))
-    restored = nb.load(tmp_path / "back.nii.gz")
-    assert np.array_equal(np.asarray(restored.dataobj), np.asarray(image.dataobj))
-    assert restored.affine == pytest.approx(image.affine, abs=1e-4)
-    assert restored.header.get_dim_info()[2] == order.index(2)
-
-
-def test_reordering_a_mask_preserves_its_type(tmp_path: Path) -> None:
-    mask = (series()[..., 0] > 0).astype(np.uint8)
-    nb.save(nb.Nifti1Image(mask, oblique()), tmp_path / "mask.nii")
-    save_reordered(tmp_path / "mask.nii", tmp_path / "back.nii.gz", order=(2, 0, 1))
-    restored = nb.load(tmp_path / "back.nii.gz")
-    assert restored.get_data_dtype() == np.uint8
-    assert np.array_equal(np.asarray(restored.dataobj), mask.transpose(2, 0, 1))
-    assert restored.affine == pytest.approx(oblique()[:, [2, 0, 1, 3]], abs=1e-4)
 
 
 @pytest.mark.parametrize("phase", ["i", "j-", "k"])

@@ -81,10 +81,3 @@ def test_a_sidecar_of_all_participants_that_cannot_be_read_stops_the_call(
     path.write_text('{"trial_type"')
     problems = survey_for(maker, "--participant-label", "02").problems
     assert problem_of(problems, str(path), "JSON").subject == ""
-
-
-@pytest.mark.parametrize("levels", [["a", "b"], 3, None])
-def test_levels_that_are_not_an_object_are_ignored(levels: object, maker: BidsMaker) -> None:
-    for column in ({"Levels": levels}, levels):
-        maker.json(maker.root / "events.json", {"trial_type": column})
-        assert survey_for(maker).type_order == {"tap": ()}

@@ -25,7 +25,6 @@ from bids_sr.cli.stages import estimate_with_time
 from bids_sr.config import Settings, SuperRes, machine
 from bids_sr.glm.contrasts import label_types
 from bids_sr.io.notices import Notice
-from bids_sr.io.region_names import find_atlas
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.template_files import DEFAULT_SPACE, load_grid
 from bids_sr.preproc.steps import bold_reference
@@ -38,7 +37,7 @@ from bids_sr.survey.bids.method_options import series_of_run
 from bids_sr.survey.preflight import directories, validator
 from bids_sr.survey.preflight.estimability import TypesOfRun
 from bids_sr.survey.preflight.plan import Plan
-from bids_sr.survey.preflight.plan_text import cost_text, dry_run_text, format_problems, notes
+from bids_sr.survey.preflight.plan_text import cost_text, dry_run_text, notes
 from bids_sr.survey.preflight.run_contrasts import resolve_run_contrasts
 from bids_sr.survey.preflight.voxel_checks import check_data
 from bids_sr.workflows.call_checks import check
@@ -111,20 +110,6 @@ def test_events_outside_the_run_or_without_times_are_not_modeled(
         assert about(plan.warnings, TABLE, *values), plan.warnings
 
 
-def test_trial_type_is_optional(maker: BidsMaker) -> None:
-    rows = tuple((onset, duration, 4) for onset, duration, _ in EVENTS)
-    maker.events(rows=rows, header="onset\tduration\tbid")
-    plan = plan_for(maker)
-    assert contrasts(plan) == {"task": {"task": 1.0}}
-    assert about(plan.warnings, TABLE, "trial_type")
-
-
-def test_a_block_that_ends_shortly_before_the_run_is_modeled(maker: BidsMaker) -> None:
-    maker.events(rows=((-30.0, 20.0, "early"), *EVENTS))
-    assert contrasts(plan_for(maker, "--contrasts", "early")) == {"early": {"early": 1.0}}
-    assert "early" not in contrasts(plan_for(maker))["all"], "hardly any of its response"
-
-
 @pytest.mark.parametrize(
     ("n_volumes", "tr", "values"),
     [(16, 1.0, ["17", "16"]), (17, 1.0, None), (20, 0.4, ["10"]), (26, 0.4, None)],
@@ -139,12 +124,6 @@ def test_a_run_without_events_needs_enough_volumes_for_its_seeds(
     problems = plan.skipped.get("sub-01_task-rest", ())
     assert len(about(problems, "task-rest", *(values or ()))) == len(problems)
     assert bool(problems) is (values is not None), problems
-
-
-def test_few_volumes_and_drift_polynomials_are_accepted(maker: BidsMaker) -> None:
-    """Two trial types, twelve motion regressors and the mean require 16 volumes."""
-    assert plan_for(maker, "--dummy-scans", "14").problems == ()
-    assert plan_for(maker, "--set", "activation.drift=legendre:4").problems == ()
 
 
 def test_a_task_without_events_table_is_the_first_warning(maker: BidsMaker) -> None:
@@ -162,15 +141,6 @@ def test_a_task_without_events_table_is_the_first_warning(maker: BidsMaker) -> N
     assert second_line.split()[0] == "dataset"
 
 
-def test_series_of_runs_at_rest_must_be_stored(maker: BidsMaker) -> None:
-    options = ("--set", "run.store_series=false")
-    plan = plan_for(maker, *options)
-    assert plan.problems == ()
-    assert any("XCP-D" in notice.why for notice in plan.warnings)
-    resting = plan_for(maker, *options, "--ignore", "events")
-    assert [problem.what for problem in resting.problems] == [" ".join(options)]
-
-
 @pytest.mark.parametrize("kind", ["rest", "ignored"])
 def test_rest_and_ignored_events_cause_no_warning(maker: BidsMaker, kind: str) -> None:
     folder = maker.path(TABLE, "func").parent
@@ -181,23 +151,6 @@ def test_rest_and_ignored_events_cause_no_warning(maker: BidsMaker, kind: str) -
     plan = plan_for(maker, *(["--ignore", "events"] if kind == "ignored" else []))
     assert plan.problems == ()
     assert not [notice for notice in plan.warnings if notice.level == "warning"]
-
-
-def test_the_dry_run_names_what_maps_are_correlated_with(maker: BidsMaker) -> None:
-    """Runs at rest have seeds instead of a task."""
-
-    def describe_maps(*options: str) -> str:
-        settings = settings_for(maker, *options)
-        lines = dry_run_text(check(settings), settings).splitlines()
-        (line,) = [line for line in lines if line.startswith("maps: ")]
-        return line
-
-    assert "with the task (cc)" in describe_maps()
-    assert "with the seeds (cc)" in describe_maps("--ignore", "events")
-    maker.bold("sub-01_task-rest", n_volumes=40)
-    text = describe_maps()
-    assert "task" in text
-    assert "seeds" in text
 
 
 # ---- contrasts
@@ -229,11 +182,6 @@ def test_contrasts_are_assigned_to_runs_with_their_trial_types() -> None:
     assert about(findings.problems, "--contrasts NA-thumb", "'NA'", "Levels")
     _, findings = resolve(("thumb",), ("face",), request=["thumb"])
     assert [problem.what for problem in findings.problems] == ["run-1"]
-
-
-def test_requested_contrasts_are_planned(maker: BidsMaker) -> None:
-    plan = plan_for(maker, "--contrasts", "d=0.5*thumb-0.5*little")
-    assert contrasts(plan) == {"d": {"thumb": 0.5, "little": -0.5}}
 
 
 # ---- directories
@@ -361,14 +309,6 @@ def test_the_time_of_a_stage_is_the_sum_of_its_steps(
     stage = "head-motion and slice-timing correction"
     assert after.pop(stage) == pytest.approx(before.pop(stage) + 100, abs=0.1)
     assert after == before
-
-
-def test_time_grows_with_the_number_of_participants(maker: BidsMaker) -> None:
-    one = sum(stage_minutes(settings_for(maker)).values())
-    maker.subject("02")
-    minutes = stage_minutes(settings_for(maker))
-    start = minutes["starting the program and writing the reports"]
-    assert sum(minutes.values()) - start == pytest.approx(2 * (one - start))
 
 
 def test_more_processes_are_faster_and_need_more_memory(maker: BidsMaker) -> None:
@@ -531,13 +471,6 @@ def test_a_busy_machine_is_reported(maker: BidsMaker, monkeypatch: pytest.Monkey
     assert "times" not in text(2.2, 1.1)
 
 
-def test_problems_are_formatted_with_reason_and_fix() -> None:
-    first = Notice(what="a.nii", why="broken", remedy="mend it")
-    text = format_problems([first, Notice(what="b", why="c", remedy="d")])
-    assert text.splitlines()[1:4] == ["a.nii", "  why: broken", "  fix: mend it"]
-    assert "2 problems" in text
-
-
 # ---- regions
 
 
@@ -633,17 +566,6 @@ def test_a_mask_of_another_participant_is_refused_except_in_the_space_of_the_tem
     nb.save(nb.Nifti1Image(data, nb.load(maker.path(BOLD, "func")).affine), path)
     problems = plan_for(maker, "--roi", str(path)).problems
     assert len(about(problems, f"--roi {path}", "sub-01", "sub-02")) == n_problems
-
-
-def test_the_dry_run_names_atlas_labels_with_their_voxels(maker: BidsMaker) -> None:
-    settings = settings_for(maker, "--roi", "Calcarine_L")
-    text = dry_run_text(check(settings), settings)
-    atlas = np.asanyarray(nb.load(find_atlas().image).dataobj)
-    n_voxels = np.count_nonzero(atlas == find_atlas().labels["Calcarine_L"])
-    assert n_voxels > 1000
-    (line,) = [line for line in text.splitlines() if "region of interest:" in line]
-    for part in ("Calcarine_L", "AAL2", f"{n_voxels:,}"):
-        assert part in line
 
 
 # ---- voxels

@@ -781,23 +781,6 @@ def test_a_damaged_short_run_does_not_stop_the_dry_run(maker: BidsMaker, damage:
     problem_of(check_data(plan), BOLD, *values)
 
 
-def test_all_problems_are_reported_at_once(maker: BidsMaker) -> None:
-    maker.bold(n_volumes=1)
-    events_without_durations(maker)
-    swapped_resolutions(maker)
-    maker.subject("02")
-    maker.bold("sub-02_task-tap", header_tr=2.0)
-    maker.events("sub-02_task-tap", rows=((90.0, 1.0, "thumb"),))
-    problems = plan_for(maker, *WITH_PAIR, "--roi", "nowhere.nii").problems
-    for file in (BOLD, TABLE, HIGH, "sub-02_task-tap_bold.nii.gz", "nowhere.nii"):
-        assert about(problems, file), file
-
-
-def test_the_number_of_messages_about_invalid_rows_is_limited(maker: BidsMaker) -> None:
-    maker.events(rows=[("soon", 1, "thumb")] * 50)
-    assert len(plan_for(maker).problems) == 3
-
-
 def test_too_little_disk_space_is_refused(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,13 +14,11 @@ from data.dataset import BidsMaker
 from graphmaker import stage_minutes
 from pages import ROOT
 
-from bids_sr.cli.console import make_start_lines
 from bids_sr.cli.main import main
 from bids_sr.config import SuperRes
 from bids_sr.io.notices import Notice, UsageError
 from bids_sr.survey.bids.method_options import find_vgg_weights, uses_guide
 from bids_sr.survey.bids.pretrained_models import find_pretrained
-from bids_sr.survey.preflight.plan_text import choice_lines, dry_run_text
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.series_requests import Analysis
 
@@ -80,21 +78,6 @@ def test_methods_that_need_a_pair_are_planned_if_there_is_one(
         assert plan.series == series == plan.list_series(only_run(plan))
 
 
-def test_baselines_that_need_a_pair_are_not_planned_without_one(maker: BidsMaker) -> None:
-    maker.remove_pair()
-    plan = plan_for(maker, "--sr-method", "all", "--sr-factor", "2")
-    assert plan.problems == ()
-    assert not {"inject", "ratio"} & set(plan.series)
-
-
-def test_an_ambiguous_pair_is_not_used_by_default(maker: BidsMaker) -> None:
-    maker.star("sub-01_acq-finest", (2.0, 2.0, 4.0))
-    plan = plan_for(maker)
-    assert plan.problems == ()
-    assert only_run(plan).pair is None
-    assert about(plan.warnings, BOLD, "sub-01_acq-finest_T2starw.nii.gz", "2×2×4")
-
-
 def test_a_single_slice_can_be_super_resolved_in_plane(maker: BidsMaker) -> None:
     maker.remove_pair()
     maker.bold(zooms=(6.0, 6.0, 24.0))
@@ -114,16 +97,6 @@ def test_the_guide_depends_on_the_pair_and_can_be_switched_off(
     options = ["--sr-method", "sbl", "--sr-factor", "2", "--set", f"sbl.guide={guide}"]
     settings = settings_for(maker, *options)
     assert uses_guide(settings, only_run(check(settings))) is is_used
-
-
-def test_contrasts_of_many_conditions_are_shown_before_processing(maker: BidsMaker) -> None:
-    maker.events(rows=[(4.0 * k, 2.0, f"type{k % 4}") for k in range(7)])
-    settings = settings_for(maker)
-    plan = check(settings)
-    names = [*(f"type{k}" for k in range(4)), "all", *(f"type{k}MinusOthers" for k in range(4))]
-    assert dict(choice_lines(plan, settings))["contrasts"].split(", ") == names
-    for text in (dry_run_text(plan, settings), " ".join(make_start_lines(plan, settings))):
-        assert "type3MinusOthers" in text
 
 
 # ---- models that are given
@@ -221,16 +194,6 @@ def test_a_second_pair_is_not_held_out_if_it_is_not_selected_or_trained_on(
     assert run.holdout is None
 
 
-def test_a_pair_of_another_session_is_not_held_out(tmp_path: Path) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    for session in ("a", "b"):
-        maker.subject(session=session)
-    plan = plan_for(maker)
-    assert plan.problems == ()
-    assert len(plan.subjects[0].pairs) == 2
-    assert plan.subjects[0].holdouts == {}
-
-
 # ---- VGG-19 features
 
 
@@ -300,16 +263,6 @@ def test_installed_vgg19_weights_are_used_by_published_recipes_and_reported(
     for file, options in ((installed, ()), (own, ("--vgg-weights", str(own)))):
         expected = {"srgan": file, "cpce": file, "sbl": None, "unet": None}
         assert weights("--recipe", "paper", *options) == expected
-
-
-def test_the_published_recipe_reports_that_training_may_be_limited(maker: BidsMaker) -> None:
-    def limited(recipe: str, *options: str) -> bool:
-        plan = plan_for(maker, "--sr-method", "srgan", "--recipe", recipe, *options)
-        return bool(about(plan.warnings, "", "--max-train-minutes"))
-
-    assert limited("paper", "--max-train-minutes", "3")
-    assert not limited("paper")
-    assert not limited("fast", "--max-train-minutes", "3")
 
 
 # ---- blocks
@@ -420,13 +373,3 @@ def test_options_without_effect_are_reported(maker: BidsMaker) -> None:
     assert about(warnings, "--nprocs 640")
     assert about(warnings, "sub-01", "--bids-filter-file")
     assert plan_for(maker).warnings == ()
-
-
-def test_unused_field_maps_are_reported(maker: BidsMaker) -> None:
-    folder = maker.root / "sub-01" / "fmap"
-    folder.mkdir()
-    for name in ("sub-01_dir-AP_epi.nii.gz", "sub-01_dir-PA_epi.nii.gz"):
-        (folder / name).write_bytes(b"")
-    (notice,) = plan_for(maker).warnings
-    assert about([notice], "sub-01", "EPI", "-d fmriprep=DIR")
-    assert (notice.level, notice.subject) == ("note", "01")

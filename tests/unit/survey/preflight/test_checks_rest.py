@@ -2,14 +2,8 @@
 
 import pytest
 
-from bids_sr.glm.contrasts import camel_case, resolve_contrasts
+from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.survey.preflight.checks import is_rest
-
-
-def test_a_decimal_point_stays_in_the_label() -> None:
-    names = list(resolve_contrasts(["1.5", "15", "1.0"]))
-    assert names[:3] == ["1dot5", "15", "1dot0"]
-    assert camel_case("v1.final") == "v1Final"
 
 
 def test_all_is_the_mean_of_all_types_even_if_a_type_has_this_name() -> None:

@@ -74,11 +74,6 @@ def test_runs_that_differ_from_most_runs_are_found(
     assert all(key in reason for reason in reasons.values())
 
 
-def test_all_differences_of_a_run_are_named(run: BoldRun) -> None:
-    reasons = unusual(run, J | {"EchoTime": 0.03}, J | {"EchoTime": 0.03}, K | {"EchoTime": 0.04})
-    assert all(text in reasons["2"] for text in ("PhaseEncodingDirection", "40 ms", "30 ms"))
-
-
 def test_directions_are_compared_in_the_head_whatever_the_storage_order(run: BoldRun) -> None:
     affine = run.affine @ np.diag([1.0, -1.0, 1.0, 1.0])
     flipped = replace(run, header=replace(run.header, affine=affine))
@@ -126,17 +121,6 @@ def test_the_plan_leaves_the_run_out_or_combines_it_with_a_warning(
     assert f"{label}-2" in warning.what
     assert ("activation.combine_all_runs=true" in warning.why) is not combine_all
     assert list_uncombined_runs(subject.runs, plan) == []
-
-
-def test_two_runs_that_differ_have_no_map_of_all_runs(tmp_path: Path) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    for number, te in ((1, 0.03), (2, 0.04)):
-        maker.bold(f"sub-01_task-tap_run-{number}", sidecar={"EchoTime": te})
-        maker.events(f"sub-01_task-tap_run-{number}")
-    plan = plan_for(maker, "--sr-method", "bspline")
-    assert group_runs(plan.subjects[0].runs, plan) == []
-    (uncombined,) = list_uncombined_runs(plan.subjects[0].runs, plan)
-    assert "EchoTime" in uncombined.reasons["run-2"]
 
 
 def test_the_sidecar_of_the_boldref_names_the_axes_of_the_file(tmp_path: Path) -> None:

@@ -85,19 +85,6 @@ def test_exchanged_neighbors_are_refused_with_both_files(
     assert check_voxels(maker, "--echo-idx", "1") == ()
 
 
-def test_echoes_in_reverse_order_are_refused_at_each_step(maker: BidsMaker) -> None:
-    files = write(maker, make_echoes(3)[::-1])
-    problems = check_voxels(maker)
-    assert [Path(problem.what) for problem in problems] == files[1:]
-
-
-@pytest.mark.parametrize("n_echoes", [2, 3, 5])
-@pytest.mark.parametrize("spread", [0.0, 0.2])
-def test_valid_echoes_are_accepted(maker: BidsMaker, n_echoes: int, spread: float) -> None:
-    write(maker, make_echoes(n_echoes, spread=spread))
-    assert check_voxels(maker) == ()
-
-
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("n_noise", [1, 2, 3])
 def test_late_echoes_of_noise_are_accepted(maker: BidsMaker, seed: int, n_noise: int) -> None:

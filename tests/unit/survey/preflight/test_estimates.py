@@ -34,12 +34,6 @@ def test_the_number_of_workers_fits_the_largest_step() -> None:
         )
 
 
-def test_a_downsampled_run_has_a_measured_reference(maker: BidsMaker) -> None:
-    assert plan_for(maker).estimate.sizes.measured == 0
-    sizes = plan_for(maker, "--retrospective", "clean").estimate.sizes
-    assert sizes.measured == sizes.high > 0
-
-
 def test_too_little_memory_is_refused_with_what_needs_it(maker: BidsMaker) -> None:
     sizes = Sizes(t1w=60.0, low=0.1, high=0.4)
     minimum = config_memory.BASE_GB + step_memory.find_largest_gb(sizes)
@@ -78,13 +72,6 @@ def test_a_missing_gpu_is_reported(maker: BidsMaker, monkeypatch: pytest.MonkeyP
     for has_gpu, expected in ((True, []), (False, ["--set resources.device=cuda"])):
         monkeypatch.setattr(machine, "has_gpu", lambda has_gpu=has_gpu: has_gpu)
         assert [problem.what for problem in check_machine(plan, settings)] == expected
-
-
-def test_the_memory_option_limits_the_processes(maker: BidsMaker) -> None:
-    free = plan_for(maker, "--nprocs", "8").estimate
-    tight = plan_for(maker, "--nprocs", "8", "--mem", "1.5").estimate
-    assert tight.memory_gb <= 1.5 < free.memory_gb
-    assert tight.processors < free.processors
 
 
 def test_large_series_take_half_the_space_and_the_limit_belongs_to_the_small_ones(

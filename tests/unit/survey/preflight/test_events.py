@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
-from data.calls import about, mentions, plan_for, problem_of
+from data.calls import about, plan_for, problem_of
 from data.dataset import BidsMaker
 
 from bids_sr.glm.regressors import DesignError, read_events
@@ -132,17 +132,6 @@ def test_missing_types_are_counted_unless_levels_list_them(tmp_path: Path, mark:
     assert read_events(table, ("go", mark)).spans()[mark] == [(30.0, 8.0), (70.0, 8.0)]
 
 
-def test_marks_of_missing_values_are_missing_times(tmp_path: Path) -> None:
-    table = tmp_path / TABLE
-    times = ("10\t8", "NA\t8", "30\tNULL", "None\t.", "50\t8")
-    lines = ["onset\tduration\ttrial_type", *(f"{cells}\tgo" for cells in times)]
-    table.write_text("\n".join(lines) + "\n")
-    with Findings() as findings:
-        assert check_events(table, tmp_path / "bold.nii.gz", 300.0) == ("go",)
-    assert about(findings.notices, TABLE, "3 of 5", "3")
-    assert read_events(table).spans() == {"go": [(10.0, 8.0), (50.0, 8.0)]}
-
-
 @pytest.mark.parametrize("types", [["rest"], ["NA"], ["Baseline", "n/a", "."]])
 def test_a_table_of_rest_is_refused_with_resting_state_as_a_remedy(
     tmp_path: Path, types: list[str]
@@ -172,14 +161,6 @@ def test_types_whose_events_all_have_modulation_0_are_not_modeled(tmp_path: Path
     problem_of(findings.problems, str(table), "modulation 0")
     with pytest.raises(DesignError, match="modulation 0"):
         read_events(table)
-
-
-def test_a_type_without_response_is_named_with_its_modulation(maker: BidsMaker) -> None:
-    rows = [(4 + 16 * k, 6, ("thumb", "little")[k % 2], k % 2) for k in range(4)]
-    maker.events(rows=rows, header="onset\tduration\ttrial_type\tmodulation")
-    assert list(plan_for(maker, *BASELINE).contrasts.values()) == [{"little": {"little": 1.0}}]
-    (problem,) = plan_for(maker, *BASELINE, "--contrasts", "thumb").problems
-    assert mentions(problem, "'thumb'", "modulation 0")
 
 
 @pytest.mark.parametrize("header", ["modulation", "strength"])

@@ -18,7 +18,7 @@ from bids_sr.io.notices import RECORD, Notice, read_record, record
 from bids_sr.report.index_page import write_index
 from bids_sr.report.run_notes import record_run
 from bids_sr.survey.bids.inputs import HighresReference
-from bids_sr.survey.preflight.exclusions import describe_skipped_runs, exclude, list_files
+from bids_sr.survey.preflight.exclusions import exclude, list_files
 from bids_sr.survey.preflight.plan import Plan
 from bids_sr.workflows.call_checks import check
 
@@ -96,27 +96,6 @@ def test_participant_and_file_of_a_problem_determine_the_runs_that_it_stops(
     assert exclude((), {}, ()) == ((), {}, ())
 
 
-@pytest.mark.parametrize("kind", ["echo time", "one volume", "phase"])
-def test_a_skipped_multi_echo_run_is_named_without_echo(three_runs: BidsMaker, kind: str) -> None:
-    part = "_part-phase" if kind == "phase" else ""
-    for echo in (1, 2):
-        time = None if kind == "echo time" else 0.015 * echo
-        n_volumes = 1 if kind == "one volume" else 30
-        stem = f"sub-02_task-rest_echo-{echo}{part}"
-        three_runs.bold(stem, sidecar={"EchoTime": time}, n_volumes=n_volumes)
-    assert list(plan_for(three_runs).skipped) == [f"sub-02_task-rest{part}"]
-    if kind == "one volume":
-        assert list(plan_for(three_runs, "--echo-idx", "2").skipped) == ["sub-02_task-rest_echo-2"]
-
-
-def test_a_participant_with_an_unreadable_t1w_is_skipped(three_runs: BidsMaker) -> None:
-    three_runs.path("sub-01_T1w.nii.gz", "anat").write_bytes(b"no image")
-    plan = plan_for(three_runs)
-    assert names(plan) == [OTHER]
-    (text,) = describe_skipped_runs(plan.skipped)
-    assert text.startswith(f"skipped: {FIRST}, {SECOND}\n")
-
-
 def test_skipped_runs_stop_the_call_if_it_is_strict_or_none_remains(three_runs: BidsMaker) -> None:
     three_runs.bold(SECOND, n_volumes=1)
     plan = plan_for(three_runs)
@@ -169,18 +148,6 @@ def test_the_program_ends_with_0_and_names_the_skipped_run_last(
     processed.clear()
     assert program.main(arguments(three_runs, "--strict")) == 2
     assert not processed
-
-
-def test_the_last_line_names_participants_without_a_processed_run(
-    three_runs: BidsMaker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for stem in (SECOND, OTHER):
-        three_runs.bold(stem, n_volumes=1)
-    monkeypatch.setattr("bids_sr.cli.participant_level.run_participants", lambda *_: RunOutcome())
-    assert program.main(arguments(three_runs)) == 0
-    last_line = capsys.readouterr().out.splitlines()[-1]
-    assert "2 runs" in last_line
-    assert last_line.endswith(" sub-02")
 
 
 def test_the_index_page_lists_skipped_runs_of_the_latest_call(tmp_path: Path) -> None:
@@ -325,47 +292,6 @@ def test_a_header_with_another_unit_of_lengths_is_noted_or_refused(
     assert (SECOND in names(plan)) is is_used
     (notice,) = about([*plan.warnings, *plan.skipped.get(SECOND, ())], str(path), unit)
     assert (notice.run, notice.level == "error") == (SECOND, not is_used)
-
-
-@pytest.mark.parametrize(
-    ("confounds", "missing"),
-    [
-        (("csf",), "csf"),
-        (("motion", "acompcor", "white*"), "acompcor white*"),
-        (("csf_wm", "global_signal"), "csf_wm"),
-        (("motion", "global_signal"), None),
-    ],
-)
-def test_confounds_that_need_a_t1w_image_are_warned_of(
-    three_runs: BidsMaker, confounds: tuple[str, ...], missing: str | None
-) -> None:
-    three_runs.path("sub-01_T1w.nii.gz", "anat").unlink()
-    plan = plan_for(three_runs, "--confounds", *confounds)
-    warned = {notice.what for notice in about(plan.warnings, "--confounds", "sub-01")}
-    assert warned == ({f"--confounds {missing}"} if missing else set())
-
-
-@pytest.fixture
-def odd_names(tmp_path: Path) -> BidsMaker:
-    """Return a dataset with sub-01 and sub-A+B in folders with unusual names."""
-    maker = BidsMaker(tmp_path / "sub-x" / "sub-01 (copy) with --options")
-    maker.subject("01")
-    maker.subject("A+B")
-    return maker
-
-
-def test_folder_names_and_labels_with_a_plus_are_handled(odd_names: BidsMaker) -> None:
-    for label in ("01", "A+B"):
-        odd_names.bold(f"sub-{label}_task-tap_run-2", n_volumes=1)
-    odd_names.path("sub-A+B_T1w.nii.gz", "anat").unlink()
-    plan = plan_for(odd_names)
-    assert names(plan) == [FIRST, "sub-A+B_task-tap"]
-    assert list(plan.skipped) == [SECOND, "sub-A+B_task-tap_run-2"]
-    (note,) = [n for n in plan.warnings if "T1w" in n.why and n.level == "note"]
-    assert [note.concerns(label) for label in ("01", "A+B")] == [False, True]
-    # an output folder named like a participant is not a file of that participant
-    out = odd_names.root / "sub-01_results"
-    assert [problem.what for problem in plan_for(odd_names, out=out).problems] == [str(out)]
 
 
 # ---- the BIDS validator

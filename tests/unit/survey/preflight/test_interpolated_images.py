@@ -102,14 +102,6 @@ def test_an_interpolated_pair_does_not_set_the_factor(
     problem_of(required.problems, HIGH, "24", "48")
 
 
-def test_a_full_or_nearly_full_matrix_is_not_reported(maker: BidsMaker) -> None:
-    fields = {"BaseResolution": 48, "AcquisitionMatrixPE": 40, "ReconMatrixPE": 48}
-    write_pair(maker, make_head((48, 48, 6)), **fields)
-    plan = plan_for(maker, *PLAIN)
-    assert plan.runs[0].factor == (4, 4, 1)
-    assert [one for one in (*plan.warnings, *check_data(plan)) if "Nyquist" in one.why] == []
-
-
 def test_a_pair_without_fields_is_refused_by_its_kspace(maker: BidsMaker) -> None:
     write_pair(maker, interpolate(make_head((24, 24, 6))))
     plan = plan_for(maker, *PLAIN)

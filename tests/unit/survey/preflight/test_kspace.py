@@ -60,17 +60,6 @@ def notices_on(
     return [notice for notice in notices if "Nyquist" in notice.why]
 
 
-def test_full_kspace_is_not_reported(maker: BidsMaker) -> None:
-    fields = {"PartialFourier": 1, "AcquisitionMatrixPE": 47, "BaseResolution": 48}
-    full = {"ReconMatrixPE": 48, "PhaseEncodingDirection": "j-", **fields}
-    assert notices_on(maker, CLEAN, **full) == []
-    other = {"PartialFourier": "6/8", "AcquisitionMatrixPE": [24], "BaseResolution": True}
-    assert notices_on(maker, **other) == []
-    still = np.broadcast_to(CLEAN[..., :1], CLEAN.shape).copy()
-    still[..., -1] += 1
-    assert notices_on(maker, still) == []
-
-
 @pytest.mark.parametrize(
     ("sidecar", "values"),
     [

@@ -121,15 +121,6 @@ def test_an_output_in_a_directory_of_the_image_is_accepted_with_a_warning(
     assert f"-v /path/to/out:{out}" in warning.why
 
 
-@pytest.mark.usefixtures("image")
-def test_mounted_directories_are_accepted(table: Path, maker: BidsMaker) -> None:
-    mount(maker.root.parent, table)
-    out = maker.root.parent / "out"
-    plan = plan_for(maker, out=out)
-    assert plan.problems == ()
-    assert about(plan.warnings, str(out)) == []
-
-
 def test_a_mounted_output_of_another_user_needs_the_option_u(
     image: pytest.MonkeyPatch, table: Path, maker: BidsMaker
 ) -> None:
@@ -138,16 +129,6 @@ def test_a_mounted_output_of_another_user_needs_the_option_u(
     (problem, _) = plan_for(maker).problems  # of output and working directory
     assert "write permission is missing" in problem.why
     assert '-u "$(id -u):$(id -g)"' in problem.remedy
-
-
-@pytest.mark.usefixtures("image")
-def test_an_empty_mounted_dataset_was_created_by_the_engine(
-    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    mount(tmp_path, table)
-    (tmp_path / "data").mkdir()
-    assert main.main([str(tmp_path / "data"), str(tmp_path / "out"), "participant"]) == 2
-    assert "Docker creates an empty directory" in capsys.readouterr().err
 
 
 def test_in_containers_of_other_images_only_a_path_in_the_root_is_a_missing_mount(

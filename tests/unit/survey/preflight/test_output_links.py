@@ -90,38 +90,6 @@ def test_links_of_links_are_followed(used: BidsMaker, *, is_chain: bool) -> None
     assert [problem.what for problem in plan_for(used).problems] == [str(expected)]
 
 
-@pytest.mark.parametrize(
-    ("name", "target"),
-    [
-        ("out/sub-01", SCRATCH),
-        ("out/sub-01/func", SCRATCH),
-        ("out/sub-01/func", "out"),  # of itself, without an end
-        ("out/sourcedata/raw", "bids"),  # of the user; recommended by BIDS
-        ("out/participants.tsv", "bids/dataset_description.json"),
-        ("out/sub-02", "bids"),  # not selected
-        ("work/bids_sr_wf/sub_01_wf", SCRATCH),
-    ],
-)
-def test_other_links_are_accepted(used: BidsMaker, name: str, target: str) -> None:
-    link(used, name, target)
-    options = ["--participant-label", "01"]
-    assert plan_for(used, *options).problems == ()
-
-
-@pytest.mark.parametrize("folder", ["sub-01", "sub-01/func"])
-def test_folders_of_the_data_that_are_links_are_data_as_well(used: BidsMaker, folder: str) -> None:
-    root = used.root.parent
-    archive = root / "archive" / folder
-    archive.parent.mkdir(parents=True)
-    (used.root / folder).rename(archive)
-    (used.root / folder).symlink_to(archive)
-    path = link(used, f"out/{folder}", f"archive/{folder}")
-    assert [problem.what for problem in plan_for(used).problems] == [str(path)]
-    path.unlink()
-    path.symlink_to(root / SCRATCH)
-    assert plan_for(used).problems == ()
-
-
 def test_derivatives_in_the_output_are_data(used: BidsMaker) -> None:
     root = used.root.parent
     prep = root / "out" / "sourcedata" / "fmriprep"

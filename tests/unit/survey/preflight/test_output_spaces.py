@@ -61,16 +61,6 @@ def write_template(folder: Path, stem: str) -> None:
 # ---- templates on this machine
 
 
-def test_installed_templates_need_neither_cache_nor_client(
-    maker: BidsMaker, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(home))
-    monkeypatch.setitem(sys.modules, "templateflow", None)  # an import fails
-    spaces = ("MNI152NLin2009cAsym:res-2", "MNI152NLin2009aSym:res-1", "T1w", "func")
-    assert plan_for(maker, "--output-spaces", *spaces).problems == ()
-    assert not home.exists()
-
-
 def test_the_default_template_has_the_grids_of_templateflow() -> None:
     """Grids equal fMRIPrep's outputs.
 
@@ -81,13 +71,6 @@ def test_the_default_template_has_the_grids_of_templateflow() -> None:
     assert affine.tolist() == [[2, 0, 0, -96.5], [0, 2, 0, -132.5], [0, 0, 2, -78.5], [0, 0, 0, 1]]
     shape, affine = template_files.load_grid("MNI152NLin2009cAsym", "1") or ((), np.eye(4))
     assert (shape, affine[:3, 3].tolist()) == ((193, 229, 193), [-96, -132, -78])
-
-
-def test_the_grid_of_nilearns_template_is_read_from_its_image() -> None:
-    for resolution in ("1", ""):
-        shape, affine = template_files.load_grid("MNI152NLin2009aSym", resolution) or ((), None)
-        assert (shape, affine[:3, 3].tolist()) == ((197, 233, 189), [-98, -134, -72])
-    assert template_files.load_grid("MNI152NLin2009aSym", "2") is None
 
 
 def test_grids_are_read_from_images_and_from_the_description(home: Path) -> None:

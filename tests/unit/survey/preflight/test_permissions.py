@@ -17,7 +17,6 @@ from data.group_tables import FACTS
 
 from bids_sr.cli import main
 from bids_sr.engine.metric_rows import MetricRow, table_text
-from bids_sr.group.dataset_contents import read_dataset
 from bids_sr.survey.preflight.plan import Plan
 
 CAPABILITY_VERSION = 0x20080522
@@ -147,14 +146,6 @@ def test_settings_in_a_folder_that_may_not_be_entered_are_refused(
     with forbidden(file.parent):
         assert main.main([*call, "--config-file", str(file)]) == 2
     assert str(file) in "".join(capsys.readouterr().err.split())
-
-
-@pytest.mark.parametrize("name", ["sub-02", "sub-02/ses-a", "sub-02/ses-a/func"])
-def test_the_group_level_does_not_need_folders_of_the_data(two: BidsMaker, name: str) -> None:
-    with forbidden(two.root / name):
-        dataset = read_dataset(two.root)
-    assert dataset.participants == {"sub-01", "sub-02"}
-    assert set(dataset.runs) == {"sub-01"}
 
 
 def test_the_group_level_names_results_that_may_not_be_read(

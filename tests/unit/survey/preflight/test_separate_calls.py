@@ -62,18 +62,6 @@ def test_sessions_of_separate_calls_are_named_with_the_remedy(
     assert warnings_of(maker, tmp_path) == []
 
 
-def test_runs_of_separate_calls_are_named_with_the_remedy(
-    maker: BidsMaker, tmp_path: Path
-) -> None:
-    add(maker, *(f"task-tap_run-{number}" for number in (1, 2, 10)))
-    write_maps(tmp_path, "sub-01_task-tap_run-10", "sub-01_task-tap_run-2")
-    (text,) = warnings_of(maker, tmp_path, "--run-id", "1")
-    assert "maps of run-2, run-10 (task tap)" in text
-    assert "not combined with run-1" in text
-    assert "maps of all runs" in text
-    assert "omit --run-id" in text
-
-
 @pytest.mark.parametrize(
     ("names", "mapped"),
     [

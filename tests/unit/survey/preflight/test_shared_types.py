@@ -55,12 +55,6 @@ def test_means_are_over_types_that_most_runs_or_all_runs_have(types, averaged):
     assert list(notes) == changed
 
 
-def test_the_note_names_the_omitted_types():
-    _, notes = share({make_path(1): ("a", "b", "c"), make_path(2): ("a", "b", "c", "d", "e")})
-    (note,) = notes.values()
-    assert "'d' and 'e'" in note
-
-
 @pytest.mark.parametrize(
     ("other", "is_shared"),
     [

@@ -152,25 +152,6 @@ def test_a_file_of_an_option_that_is_nested_too_deeply_is_refused(
     assert name in "".join(capsys.readouterr().err.split())
 
 
-def test_a_sidecar_that_is_nested_too_deeply_is_refused_by_filters_of_metadata(
-    maker: BidsMaker, capsys: pytest.CaptureFixture[str]
-) -> None:
-    nested("bids", "sub-01", "func", SIDECAR)(maker)
-    query = maker.root.parent / "query.json"
-    query.write_text('{"bold": {"RepetitionTime": 2.0}}')
-    assert main(argv(maker, "--bids-filter-file", str(query), "--dry-run")) == 2
-    assert SIDECAR in capsys.readouterr().err
-
-
-def test_a_repeated_event_is_noted_and_modeled_once(maker: BidsMaker) -> None:
-    maker.events(rows=[*EVENTS, EVENTS[2]])
-    noted = plan(maker)
-    assert noted.problems == ()
-    (notice,) = [notice for notice in noted.warnings if TABLE in notice.what]
-    assert "1 of 5" in notice.why
-    assert "line 6" in notice.why
-
-
 @pytest.mark.parametrize("value", [[10**400] * 6, [float("nan")] * 6, [1e300] * 6, ["0"] * 6])
 def test_slice_times_that_are_not_times_are_left_out_with_a_notice(
     maker: BidsMaker, value: list[object]
@@ -179,11 +160,6 @@ def test_slice_times_that_are_not_times_are_left_out_with_a_notice(
     found = plan(maker)
     assert any("SliceTiming" in notice.why for notice in found.warnings)
     assert found.subjects[0].runs[0].slice_timing is None
-
-
-def test_more_dummy_scans_than_volumes_are_refused(maker: BidsMaker) -> None:
-    problems = plan(maker, "--dummy-scans", "1000000").problems
-    assert any(BOLD in problem.what and "1000000" in problem.why for problem in problems)
 
 
 def test_the_validator_does_not_wait_for_a_pipe(maker: BidsMaker) -> None:

@@ -278,13 +278,6 @@ def test_weights_may_be_fractions_and_run_labels_may_have_leading_zeros(tmp_path
     assert found == pytest.approx({"thumb": 2 / 3, "little": -0.25})
 
 
-def test_weights_may_be_small_and_trial_types_repeated(tmp_path: Path) -> None:
-    """Weights are never converted to text and parsed again."""
-    terms = [f"trial_type.{name}" for name in ("thumb", "little", "thumb")]
-    model = changed(_contrast(ConditionList=terms, Weights=[1e-05, -1, 2]))
-    assert weights(model, tmp_path)["thumbVsLittle"] == {"thumb": 2.00001, "little": -1.0}
-
-
 def test_contrasts_whose_names_differ_only_in_signs_get_distinct_labels(tmp_path: Path) -> None:
     """Labels consist of letters and digits: the second of `a+b` and `a-b` gets a number."""
     model = with_patterns()
@@ -347,18 +340,6 @@ def test_a_call_combines_the_model_with_requested_contrasts(maker: BidsMaker) ->
         nodes = nodes_of(graph, "map_series")
         assert len(nodes) > 1
         assert [graph.settings[node]["nuisance"] for node in nodes] == [nuisance] * len(nodes)
-
-
-def test_a_pause_is_a_condition_if_the_model_names_it(maker: BidsMaker) -> None:
-    """With wildcards only, the pause is taken for rest."""
-    maker.bold(n_volumes=120)
-    rows = [(10.0 * k, 10.0, ("thumb", "fix", "little", "fix")[k % 4]) for k in range(24)]
-    maker.events(rows=rows)
-    named = changed(_x(1, *(f"trial_type.{name}" for name in ("thumb", "little", "fix"))))
-    for model, pauses in ((with_patterns(), ("fix",)), (named, ())):
-        plan = plan_for(maker, "--model", str(write_model(model, maker.root.parent)))
-        assert plan.problems == ()
-        assert [run.pauses for run in plan.runs] == [pauses]
 
 
 def test_a_contrast_of_a_type_that_is_not_modeled_is_refused(maker: BidsMaker) -> None:

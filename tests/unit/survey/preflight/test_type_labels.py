@@ -71,14 +71,6 @@ def test_changed_labels_are_noted_once_per_task(alike: BidsMaker) -> None:
     assert label_notes(plan_for(alike, *BASELINE, "--task-id", "other")) == []
 
 
-def test_a_requested_contrast_has_the_label_of_its_type(alike: BidsMaker) -> None:
-    options = ("--participant-label", "01", "--contrasts", "thumb", "thumb-go_left", "thumb 2")
-    plan = plan_for(alike, *BASELINE, *options)
-    assert plan.problems == ()
-    names = {name for contrasts in plan.contrasts.values() for name in contrasts}
-    assert names == {"thumb3", "thumb3MinusGoLeft", "thumb2"}
-
-
 def test_requested_names_have_one_meaning_in_all_runs(maker: BidsMaker) -> None:
     write_run(maker, "sub-01_task-other_run-1", ["thumb", "little"])
     write_run(maker, "sub-01_task-other_run-2", ["thumb"])

@@ -113,15 +113,6 @@ def test_levels_of_participants_are_named_once_per_task(sessions: BidsMaker) -> 
     assert about(notes, "task-tap", "Go, stop, cue")
 
 
-def test_levels_in_the_order_of_the_data_set_are_not_named(sessions: BidsMaker) -> None:
-    """Levels may list other types, and fewer types."""
-    for session, levels in zip(SESSIONS, (("rest", "cue", "Go", "stop"), ("cue",)), strict=True):
-        stem = f"sub-01_ses-{session}_task-tap"
-        write_levels(sessions.path(f"{stem}_events.json", "func"), levels)
-    assert notes_on_levels(valid(sessions, "--participant-label", "01")) == []
-    assert len(notes_on_levels(valid(sessions, "--participant-label", "01", "02"))) == 1
-
-
 def test_dummy_contrasts_of_a_model_do_not_depend_on_the_first_run(sessions: BidsMaker) -> None:
     """The first run has only one of the types."""
     write_run(sessions, "sub-00_task-tap", ("stop",))

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import sys
-import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -253,16 +252,6 @@ def test_a_pair_of_the_data_moves_to_half_the_resolution(maker: BidsMaker) -> No
     assert derived.preprocessing.dummy_scans == 0
 
 
-def test_a_single_high_resolution_image_is_first_downsampled_to_the_bold_resolution(
-    maker: BidsMaker,
-) -> None:
-    fine = voxels(maker.star("sub-01_acq-fine", (1.0, 1.0, 4.0))).astype(float)
-    run = copy_run(maker)
-    assert run.pair is not None
-    downsampled = kspace_crop(fine, np.eye(4), factor=FACTOR, magnitude=True)[0]
-    np.testing.assert_allclose(voxels(run.pair.highres), downsampled, rtol=1e-4)
-
-
 def test_dummies_are_detected_before_the_pair_is_averaged(maker: BidsMaker) -> None:
     data = series()
     data[..., :3] = (data[..., :3] * np.array([1.5, 1.3, 1.1])).astype("int16")
@@ -283,13 +272,6 @@ def test_run_and_reference_of_odd_matrices_are_cropped_to_the_same_field_of_view
     run = copy_run(maker)
     assert run.shape == (12, 11, 6)
     np.testing.assert_array_equal(voxels(reference_of(run).bold), series(shape)[:24, :22, :, 10:])
-
-
-def test_a_factor_need_not_be_an_integer(maker: BidsMaker) -> None:
-    run = copy_run(maker, "--sr-factor", "1.5")
-    assert run.shape == (16, 16, 6)
-    assert run.pair is not None
-    assert run.pair.factor == (1.5, 1.5, 1.0)
 
 
 @pytest.mark.parametrize("factor", [1.25, 2.0])
@@ -500,19 +482,6 @@ def test_a_dry_run_reports_the_copies_and_writes_nothing(maker: BidsMaker) -> No
     assert snapshot(maker.root.parent) == before
 
 
-def test_memory_does_not_grow_with_the_number_of_volumes(tmp_path: Path) -> None:
-    peaks = []
-    x, y, z = (tmp_path / f"{name}.nii" for name in "xyz")
-    for n in (20, 80):
-        save_image(np.ones((32, 32, 6, n), "float32"), np.eye(4), x, tr=1.0)
-        tracemalloc.start()
-        downsampling.write_lr_series(x, y, factor=FACTOR, first_volume=0, noise_sd=1.0)
-        downsampling.write_measured_series(x, z, factor=FACTOR, first_volume=0)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]
-
-
 def test_only_onsets_change_when_events_move(maker: BidsMaker) -> None:
     """All other cells are kept, and rows without an onset."""
     onsets = ("8.0", "10", "12.25", "n/a", "3e1", "40")
@@ -546,18 +515,6 @@ def test_contrasts_have_the_names_of_the_original_data_set(
     assert json.loads(only_run(plan).events.with_suffix(".json").read_text()) == own
 
 
-def test_levels_contain_rest_and_the_copy_is_not_validated_again(maker: BidsMaker) -> None:
-    """The validator refuses types that Levels lack."""
-    table = file_of(maker, "events.tsv")
-    table.write_text(table.read_text() + "100\t4\tRest\n101\t1\tn/a\n")
-    settings, _ = plan_copy(maker)
-    for root in (settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir):
-        levels = json.loads((root / "task-tap_events.json").read_text())["trial_type"]["Levels"]
-        assert [*levels][-1] == "Rest"
-        assert "n/a" not in levels
-    assert settings.selection.skip_bids_validation
-
-
 def test_the_command_continues_with_the_downsampled_data(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -577,24 +534,3 @@ def test_the_command_continues_with_the_downsampled_data(
     saved = Settings.from_toml(next((root / "out" / "logs").glob("*/settings.toml")))
     assert saved.evaluation.retrospective == "clean"
     assert saved.paths.bids_dir == maker.root
-
-
-def test_a_resting_state_run_is_also_its_own_reference(maker: BidsMaker) -> None:
-    _, plan = plan_copy(maker, "--ignore", "events")
-    run = only_run(plan)
-    assert run.events is None
-    assert reference_of(run).bold.exists()
-    assert not list(run.bold.parent.glob("*_events.tsv"))
-    assert list(plan.contrasts[run.bold]) == ["motor", "defaultMode", "visual"]
-
-
-def test_scaled_integers_keep_their_values_in_the_copy(tmp_path: Path) -> None:
-    data = np.random.default_rng(0).uniform(0, 1, (4, 4, 3, 5))
-    image = nb.Nifti1Image(np.round(data * 1000).astype(np.int16), np.eye(4))
-    image.header.set_slope_inter(0.001, 0)
-    image.header.set_zooms((1, 1, 1, 2))
-    scaled, copy = tmp_path / "scaled.nii", tmp_path / "copy.nii"
-    image.to_filename(scaled)
-    downsampling.write_measured_series(scaled, copy, factor=FACTOR, first_volume=1)
-    expected = nb.load(scaled).get_fdata()[..., 1:]
-    np.testing.assert_allclose(nb.load(copy).get_fdata(), expected, atol=1e-6)
