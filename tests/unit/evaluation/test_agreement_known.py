@@ -8,10 +8,8 @@ import pytest
 from data.block_effects import make_blocks, write_effects
 from data.short_names import against_of, measure_of
 
-from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.agreement import ComparisonKey, agreement_rows, interval
 from bids_sr.evaluation.effects_of_run import RunEffects
-from bids_sr.evaluation.reference_maps import replace_rows
 from bids_sr.evaluation.references import make_known_reference, make_map_reference
 from bids_sr.spatial.nyquist import beyond_nyquist
 
@@ -180,13 +178,6 @@ def test_intervals_have_nominal_coverage(files):
     assert (high - low).mean() < 0.4
 
 
-def test_bands_are_not_compared_if_no_axis_is_super_resolved(files):
-    pair = {name: files[name] for name in ("bspline", "sbl")}
-    measures = {key[-1] for key in rows_by_key(pair, factor=(1, 1, 1), n_boot=0)}
-    statistics = {f"truth_{name}_effect" for name in ("r", "ev", "amplitude", "right")}
-    assert measures == statistics | {f"gain_{name}" for name in statistics}
-
-
 def test_with_a_measured_series_gains_over_known_activation_have_no_interval(files, tmp_path):
     measured = write_effects(tmp_path, "measured", betas_of(9, 1.0), BLOCKS, AFFINE)
     pair = {name: files[name] for name in ("bspline", "sbl")}
@@ -196,20 +187,3 @@ def test_with_a_measured_series_gains_over_known_activation_have_no_interval(fil
     gains = [r for r in rows.values() if measure_of(r).startswith("gain_")]
     assert {(measure_of(r), against_of(r)) for r in gains} == {("gain_truth_r_beyond", "bspline")}
     assert all(math.isnan(r.lower) for r in gains)
-
-
-def test_empty_regions_are_nan_and_nothing_is_compared_without_known_activation(files):
-    single = {"sbl": files["sbl"]}
-    rows = rows_by_key(single, n_boot=0, roi=np.zeros(SHAPE, dtype=bool))
-    in_roi = [row for key, row in rows.items() if key[3] == "roi"]
-    assert in_roi
-    assert all(math.isnan(row.value) and math.isnan(row.lower) for row in in_roi)
-    assert rows_by_key(single, {}) == {}
-
-
-def test_rows_with_an_interval_replace_rows_without():
-    columns = {"series": "sbl", "statistic": "r", "reference": "truth", "contrast": "all"}
-    without_interval = MetricRow(value=0.5, **columns)
-    smoothed = MetricRow(value=0.5, fwhm_mm=4.0, **columns)
-    with_interval = MetricRow(value=0.51, lower=0.4, upper=0.6, **columns)
-    assert replace_rows([without_interval, smoothed], [with_interval]) == [smoothed, with_interval]

@@ -12,10 +12,8 @@ from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.result import RunResult, make_result
 from bids_sr.evaluation.result_text import (
-    explain_results,
     list_interpretable,
     name_contrast,
-    plain_results,
     write_result,
 )
 from bids_sr.evaluation.statements import Statement
@@ -157,40 +155,6 @@ def test_the_contrast_with_most_acquired_activation_is_shown():
     assert "52 % (no interval) measured at 3 mm" in plain(write_result(measured))
 
 
-def test_a_measured_value_is_not_called_a_test():
-    rows = [*make_tested_rows(), *make_measured_rows({"all": ((0.52, 0.02), (0.35, 0.08))})]
-    text = plain(write_result(result_of(rows, sizes=("6 mm", "3 mm"))))
-    assert "52 % [50, 54] of the detail of “all”" in text
-    assert "3 mm" not in text
-    in_brain = [row for row in make_measured_rows({"all": BOTH}) if row.region == "brain"]
-    assert "in the whole brain" in write_result(result_of(in_brain))
-
-
-@pytest.mark.parametrize(
-    ("tested", "recovered", "contradicted"),
-    [
-        (
-            TESTED,
-            "in active voxels for “all”, body, house and body − others, and in the whole brain for"
-            " “all”, body and house.",
-            "in active voxels for scene and scene − others, and in the whole brain for"
-            " body − others, scene and scene − others.",
-        ),
-        (
-            {f"c{k}": ((0.5, 0.1), (-0.5, 0.1)) for k in range(9)} | {"d": None},
-            "in active voxels for c0, c1, c2, c3, c4, c5 and 3 others.",
-            "in the whole brain for c0, c1, c2, c3, c4, c5 and 3 others.",
-        ),
-        ({"all": BOTH}, "in active voxels and in the whole brain for “all”.", ""),
-    ],
-)
-def test_contrasts_are_named_by_region(tested, recovered, contradicted):
-    text = list_interpretable(result_of(make_tested_rows(tested)))
-    first, _, second = text.partition(" Detail was contradicted ")
-    assert first.endswith(recovered)
-    assert second == contradicted
-
-
 def test_without_interpretable_detail_the_b_spline_maps_are_advised():
     few = {"a": None, "b": None}
     blocks = [
@@ -216,33 +180,3 @@ def test_conditions_that_were_not_tested_are_named():
     (result,) = collect([*rows, *blocks]).values()
     assert (result.contrast, result.map_contrast) == ("allWithoutFace", "all")
     assert name_contrast(result) == "“all” without face"
-
-
-def test_every_reason_has_a_short_form_of_at_most_six_words():
-    results = collect(make_tested_rows())
-    for result in results.values():
-        for region in (result.active, result.brain):
-            assert bool(region.short_reason) is (region.state != "recovered")
-            assert len(region.short_reason.split()) <= 6
-
-
-def test_reasons_are_listed_with_contrasts_and_regions():
-    face, tool, brain = explain_results(collect(make_tested_rows()).values())
-    assert "face (active voxels and whole brain)" in face
-    assert "tool − others (active voxels)" in tool
-    assert "tool − others (whole brain)" in brain
-
-
-def test_results_are_plain_values():
-    rows = [*make_tested_rows(), *make_measured_rows({"all": ((-0.05, 0.1), (-0.05, 0.1))})]
-    facts = {item["contrast"]: item for item in plain_results(collect(rows).values())}
-    assert facts["face"]["active"]["reason"]
-    assert facts["bodyMinusOthers"]["active"]["state"] == "recovered"
-    assert facts["bodyMinusOthers"]["brain"]["state"] == "not supported"
-    assert facts["all"]["brain"]["decided"]["explained_variance"] == -0.05
-    assert facts["face"]["active"]["decided"] is None
-    assert facts["body"]["active"]["reference"] == "oneLevelDown"
-    assert "test" not in facts["body"]["active"]
-    measured = facts["all"]["active"]
-    assert (measured["state"], measured["explained_variance"]) == ("not supported", -0.05)
-    assert measured["test"]["state"] == "recovered"

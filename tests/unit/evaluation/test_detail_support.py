@@ -101,11 +101,6 @@ def test_a_contrast_that_cannot_be_split_names_the_conditions_with_too_few_block
     assert list(iterate_block_counts("sbl", {}, contrasts)) == []  # not counted
 
 
-def test_a_contrast_at_rest_has_no_task_that_could_be_removed():
-    rows = [row for row in rows_of() if row.statistic != "ev_without_task"]
-    assert classify_detail(rows, "sbl")["all"].state == "recovered"
-
-
 @pytest.mark.parametrize(
     ("brain", "active_state"),
     [

@@ -65,13 +65,3 @@ def test_values_of_large_effects_are_next_to_those_of_other_active_voxels():
     rows = effects.list_rows("sbl", "hand", 0.0)
     assert find_large_effects(rows, "sbl", "hand") == effects
     assert find_large_effects(rows, "sbl", "foot") is None
-
-
-def test_without_large_effects_only_the_other_voxels_have_values():
-    active = np.ones(SHAPE, bool)
-    flat = np.ones(SHAPE)
-    effects = describe_large_effects(checkerboard(), active, flat < 0, FACTOR)
-    assert (effects.n, effects.n_dark, effects.detail_share) == (0, 0, 0)
-    assert math.isnan(effects.dark_share)
-    assert effects.other_dark_share == 0
-    assert describe_large_effects(checkerboard(), ~active, flat < 0, FACTOR) is None

@@ -1,8 +1,5 @@
 """Large effects of a contrast from rows of the evaluation, with what is explained without them."""
 
-from dataclasses import replace
-
-import pytest
 from data.rows import make_detail_row
 
 from bids_sr.evaluation.large_effects import LargeEffects
@@ -43,25 +40,3 @@ def test_explained_variances_are_of_the_tested_contrast_and_effects_of_its_map()
         "measured": (0.52, 0.46),
     }
     assert collect_large_effects(ROWS, "sbl", "allWithoutFace", "face") is None
-
-
-def test_plain_values_have_no_nan():
-    facts = collect_large_effects(ROWS, "sbl", "allWithoutFace", "all").to_json()
-    assert facts.pop("without_large") == {
-        "oneLevelDown": pytest.approx({"explained_variance": 0.48, "lower": 0.47, "upper": 0.49}),
-        "measured": pytest.approx({"explained_variance": 0.46, "lower": 0.45, "upper": 0.47}),
-    }
-    assert facts == {
-        "above_percent": 5,
-        "voxels": 152,
-        "active_voxels": 1940,
-        "dark_voxels": 38,
-        "effect_median": 1.64,
-        "effect_p95": 5.27,
-        "detail_share": 0.49,
-        "dark_share": 0.25,
-        "other_dark_share": 0.12,
-    }
-    none = replace(EFFECTS, n=0).list_rows("sbl", "hand", 0.0)
-    facts = collect_large_effects(none, "sbl", "hand", "hand").to_json()
-    assert facts["without_large"] == {}

@@ -77,23 +77,3 @@ def test_the_brain_is_neither_inactive_nor_misplaced():
     assert classify_response(brain, is_named=False) == "response"
     flags = list_response_flags(brain, is_named=False)
     assert [flag.raised for flag in flags] == [False, None, None]
-
-
-def test_the_region_of_a_run_without_clusters_is_not_judged():
-    for region, is_silent in ((0.1, True), (1.6, False)):
-        flags = list_response_flags(respond(condition(region), strongest=None))
-        assert [flag.raised for flag in flags] == [is_silent, None, None]
-
-
-def test_flags_contain_the_values_that_decided():
-    response = respond(
-        condition(0.1),
-        condition(0.2, 0.62, name="little", in_ring=4),
-        mean=effect_of(0.15),
-    )
-    texts = {flag.name: flag.text for flag in list_response_flags(response)}
-    assert "0.30 %" in texts["region_not_active"]
-    assert "1.50 %" in texts["region_not_active"]
-    assert "0.62 %" in texts["region_misplaced"]
-    assert "little" in texts["region_misplaced"]
-    assert "0.25 %" in texts["no_response"]

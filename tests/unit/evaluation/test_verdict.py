@@ -8,10 +8,9 @@ import pytest
 from data.rows import judge_rows, make_detail_row as detail
 
 from bids_sr.engine.metric_rows import MetricRow, read_table, table_text
-from bids_sr.evaluation.evidence import find_strongest, main_regions
+from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.verdict_lines import verdict_line
-from bids_sr.io.metric_flags import FLAGS
 
 BASELINES = ("bspline", "zerofill", "inject", "ratio")
 REFERENCES = (*BASELINES, "bsplineSmooth", "bsplinePca")
@@ -310,16 +309,6 @@ def test_maps_that_are_worse_in_the_self_test_must_not_be_used(value, shown, end
     assert any(text.startswith(do_not_use) for text in verdict.warnings) is harmful
 
 
-def test_calibrated_maps_have_a_limitation():
-    text = "the calibration run was used with weight 0.4"
-    facts = {**SELF_TEST, "calibrated": True, "series": {"sbl": {"calibration": text}}}
-    verdict = judge([self_test_row("sbl", 0.27)], self_test_facts=facts)
-    assert Statement.CALIBRATED in limits_of(verdict)
-    assert Statement.NOT_ACCURACY not in limits_of(verdict)
-    (sentence,) = (s for s in verdict.sentences if s.state is Statement.CALIBRATION)
-    assert sentence.values == {"series": "sbl", "result": text}
-
-
 def test_large_motion_is_reported_before_accuracy():
     still = judge(measured_rows(), displacement=[math.nan, *[0.1] * 9]).to_json()
     assert still["warnings"] == []
@@ -351,12 +340,6 @@ def test_the_verdict_uses_the_strongest_reference_with_intervals():
     assert find_strongest("function", known, ["srgan"]) is None
 
 
-def test_active_voxels_are_represented_by_one_region():
-    assert main_regions(["brain", "active25", "roi", "active50"]) == ("active50", "brain")
-    assert main_regions(["active", "brain"]) == ("active", "brain")
-    assert (main_regions(["roi", "left"]), main_regions([])) == (("roi",), ())
-
-
 def known_rows(**values):
     """Return rows of sbl against known activation, without controls and measured series."""
     rows = [detail(s, v, reference="truth") for s, v in LEVELS.items() if s != "measured"]
@@ -376,12 +359,6 @@ def test_known_activation_is_sufficient_and_missing_denoised_controls_are_report
     assert Statement.NO_INTERVALS not in limits_of(verdict)
     assert not supports_detail(known_rows(ratio=0.005))
     assert values_of(judge(known_rows()), "specific")["sbl"] == 1.0
-
-
-def test_a_difference_in_reverse_order_is_inverted():
-    rows = [detail("sbl", 0.1), gain("bspline", "sbl", -0.08)]
-    row = find_strongest("function", rows, ["sbl"]).row("sbl", "brain", "bspline")
-    assert (row.value, row.lower, row.upper) == pytest.approx((0.08, 0.07, 0.09))
 
 
 def image(minus, value, reference="heldOut"):
@@ -420,15 +397,6 @@ def test_participant_specific_detail_requires_gains_over_negative_controls():
     assert values_of(refuted, "specific")["sbl"] == 0
     (specific,) = (s for s in refuted.sentences if s.state is Statement.NOT_SPECIFIC)
     assert specific.values["controls"] == "sblMirror"
-
-
-def test_raised_flags_are_limitations():
-    rows = [
-        MetricRow(series="acquired", statistic=f"flag_{name}", value=value, contrast="thumb")
-        for name, value in (("task_not_done", 1.0), ("broad", 0.0))
-    ]
-    limit = limits_of(judge(rows))[Statement.CHECKS_FAILED]
-    assert limit.values["checks"] == FLAGS["task_not_done"].failed
 
 
 def test_methods_that_lost_the_acquired_activation_are_named_first_and_not_recommended():
@@ -510,8 +478,3 @@ def test_the_verdict_uses_regions_and_contrasts_with_reproducible_detail():
     assert (evidence.contrast, evidence.regions) == ("second", ("acquired40", "brain"))
     both = find_strongest("function", [*second, *measured_rows()], ["sbl"])
     assert both.contrast == "all"
-
-
-def test_the_training_of_srgan_limits_only_verdicts_on_srgan():
-    assert Statement.SRGAN in limits_of(judge(measured_rows()))
-    assert Statement.SRGAN not in limits_of(judge(measured_rows(), methods=("sbl",)))

@@ -75,14 +75,6 @@ def test_scores_equal_their_definitions_inside_the_mask_without_dummy_volumes(se
     )
 
 
-def test_scored_volumes_are_evenly_spaced(series):
-    folder, _, mask = series
-    psnr = score_files(folder, mask)["inject"]["psnr"]
-    assert len(psnr) == N - DUMMY
-    chosen = score_files(folder, mask, max_volumes=4)["inject"]["psnr"]
-    np.testing.assert_allclose(chosen, psnr[[0, 3, 6, 9]], atol=0.2)  # the data range differs
-
-
 def test_rows_contain_levels_and_gains_over_bspline_and_inject(series):
     folder, _, mask = series
     scores = score_files(folder, mask)

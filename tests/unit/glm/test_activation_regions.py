@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 
 from bids_sr.glm.activation_regions import (
-    Threshold,
     centroid,
     fdr_region,
     find_peak,
@@ -58,13 +57,6 @@ def test_increases_and_decreases_are_ranked_separately():
     assert region.ravel().tolist() == [False, False, True, True, False]
 
 
-def test_quarter_region_is_empty_without_a_mask_or_without_activation():
-    assert quarter_region(np.ones((2, 2, 2)), np.zeros((2, 2, 2), dtype=bool))[1] is None
-    region, threshold = quarter_region(np.zeros((2, 2, 2)), np.ones((2, 2, 2), dtype=bool))
-    assert threshold is None
-    assert not region.any()
-
-
 @pytest.mark.parametrize("shift", [-4.0, 0.0, 0.8, 4.0])
 @pytest.mark.parametrize("order", "CF")
 def test_fdr_region_equals_false_discovery_control_of_scipy(shift, order):
@@ -99,16 +91,6 @@ def test_the_false_discovery_rate_is_at_most_05_with_effects_of_one_sign(n_activ
         region = fdr_region(values, mask)[0].ravel()
         proportions.append(region[n_active:].sum() / max(region.sum(), 1))
     assert np.mean(proportions) < 0.075
-
-
-def test_fixed_threshold_selects_the_voxels_of_the_mask_at_or_above_it():
-    region, threshold = Threshold(label="Z31", stat="z", z=3.1).region(
-        np.array([[[3.0, 3.1, -5.0, 5.0]]]),
-        np.array([[[True, True, True, False]]]),
-        np.ones((1, 1, 4), bool),
-    )
-    assert region.ravel().tolist() == [False, True, True, False]
-    assert threshold == 3.1
 
 
 def test_dice_by_hand():

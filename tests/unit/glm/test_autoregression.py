@@ -32,15 +32,6 @@ def test_predictors_solve_the_normal_equations():
         assert variance == pytest.approx(1 - expected @ full[1:])
 
 
-def test_autocorrelations_are_extrapolated_by_the_process():
-    extrapolated = autoregression.autocorrelations(
-        autoregression.levinson(np.array([[0.6, 0.36]]))[0], 20
-    )[0]
-    np.testing.assert_allclose(extrapolated, 0.6 ** np.arange(20), atol=1e-12)
-    variances = autoregression.levinson(np.array([[1.0, 1.0, 1.0]]))[1]
-    assert (variances > 0).all()  # a random walk is treated as stationary
-
-
 @pytest.mark.parametrize("rho", [-0.3, 0.7])
 def test_autocorrelation_is_recovered_from_biased_residual_ratios(rho):
     true = rho ** np.arange(1, 5)[None]

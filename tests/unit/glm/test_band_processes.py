@@ -91,14 +91,6 @@ def test_processes_with_a_long_memory_are_approximated(tr: float, constant_s: fl
     np.testing.assert_allclose(ratios, target[0], atol=0.03)
 
 
-def test_impossible_ratios_are_approximated_by_a_stationary_process() -> None:
-    products = compute_expected_products(make_basis(), WIDE)
-    rho = autoregression.noise_autocorrelations(np.array([[0.9, -0.9, 0.9]]), products, WIDE)
-    process = find_band_processes(rho, WIDE)
-    assert np.abs(process.autocorrelations(80)).max() <= 1
-    np.testing.assert_allclose(process.rho, rho, atol=1e-6)
-
-
 def test_moments_of_ratios_equal_dense_matrices() -> None:
     basis, rho = make_basis(), np.array([0.5, 0.35, 0.2])
     n = len(basis)

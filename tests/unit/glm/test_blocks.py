@@ -145,17 +145,6 @@ def test_the_share_of_a_response_is_measured_in_volumes_of_the_model():
     assert expected[2] == shares[2] == 1
 
 
-def test_many_events_with_modulators_and_censored_volumes_are_few_units():
-    rng = np.random.default_rng(0)
-    censored = np.sort(rng.choice(600, 60, replace=False))
-    events = modulated(rng.normal(size=300), duration=0.5, step=4.0)
-    confounds = pd.DataFrame({f"censored{k:04d}": 1.0 * (np.arange(600) == k) for k in censored})
-    names = tuple(confounds)
-    design = block_design(events, n_volumes=600, tr=TR, confounds=confounds, confound_names=names)
-    assert sum(block.used for block in design.blocks) == 40
-    assert len(design.blocks) == 42
-
-
 def test_types_that_cannot_be_separated_in_two_groups_leave_the_others_as_they_are():
     others = [(21.0 + 30 * k, 6.0, "cue", 1.0) for k in range(3)]
     design = block_design(modulated([1, 2, 4], *others), n_volumes=N, tr=TR)
@@ -334,15 +323,6 @@ def test_one_row_per_trial_and_one_row_per_block_give_the_same_units(trial_onset
     assert [block.condition for block in designs[0].blocks] == conditions
     assert [block.half for block in designs[0].blocks] == [0, 0, 0, 1, 1, 0]
     np.testing.assert_array_equal(designs[0].weights, designs[1].weights)
-
-
-@pytest.mark.parametrize("n_trials", [16, 230])
-def test_a_single_block_of_many_trials_is_not_divided_at_any_length(n_trials):
-    events = table(*[(5.0 + k, 1.0, "face") for k in range(n_trials)])
-    assert [block.events for block in find_blocks(events)] == [((5.0, n_trials),)]
-    with pytest.raises(TooFewBlocks, match=r"\(face: one block\)") as error:
-        block_design(events, n_volumes=N, tr=TR, confound_names=())
-    assert error.value.counts == {"face": 1}
 
 
 @pytest.mark.parametrize(

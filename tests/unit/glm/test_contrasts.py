@@ -17,23 +17,6 @@ from bids_sr.io.notices import UsageError
 TYPES = ("thumb", "little")
 
 
-def test_rows_of_rest_are_not_modeled() -> None:
-    column = [
-        "thumb",
-        "Rest",
-        "n/a",
-        "little",
-        "baseline",
-        "FIXATION",
-        None,
-        float("nan"),
-        "",
-        "thumb",
-        " little ",
-    ]
-    assert list_modeled_types(column) == ("thumb", "little")
-
-
 @pytest.mark.parametrize(
     "types",
     [
@@ -192,17 +175,6 @@ def test_types_are_recognized_before_names_weights_and_signs(
     assert resolve_contrasts(types, [text]) == {name: expected}
 
 
-def test_names_of_contrasts_differ_without_case() -> None:
-    types = ["Thumb", "thumb", "ThumbMinusThumb2", "All"]
-    contrasts = resolve_contrasts(types[:3])
-    names = "Thumb thumb2 ThumbMinusThumb2 all ThumbMinusThumb2x2"
-    assert " ".join(contrasts).startswith(names)
-    assert contrasts["ThumbMinusThumb2x2"] == {"Thumb": 1.0, "thumb": -1.0}
-    assert resolve_contrasts(types, ["All"]) == {"typeAll": {"All": 1.0}}
-    requests = ["x=Thumb", "X=thumb", ("ALL", {"thumb": 2.0}), "all"]
-    assert list(resolve_contrasts(types, requests)) == ["x", "X2", "ALL", "all2"]
-
-
 def test_labels_of_all_runs_are_used_in_each_run() -> None:
     """A label of a type is neither the label of another type nor of a comparison."""
     labels = label_types(["go!", "go", "go2", "aMinusB", "stop", "a", "b"])
@@ -234,11 +206,3 @@ def test_terms_name_the_runs_that_they_are_from(text, terms, name):
     contrast = parse_over_runs(text, types, label_types(types))
     assert [(term.trial_type, term.weight, term.runs) for term in contrast.terms] == terms
     assert contrast.name == name
-
-
-def test_a_trial_type_that_looks_like_a_term_is_a_type():
-    types = ["a", "a@run-1"]
-    assert parse_over_runs("a@run-1", types, label_types(types)) is None
-    assert resolve_contrasts(types, ["a@run-1"]) == {"aRun1": {"a@run-1": 1.0}}
-    with pytest.raises(UsageError, match="single run"):
-        resolve_contrasts(["a"], ["a@run-2"])

@@ -82,19 +82,6 @@ def test_low_pass_keeps_slow_and_removes_fast_cosines(filtered):
     np.testing.assert_allclose(apply_filter(filtered, fast), 0, atol=1e-9)
 
 
-def test_without_low_pass_series_are_only_detrended():
-    time_series = np.random.default_rng(0).standard_normal((90, 4))
-    times = np.arange(90)
-    expected = (
-        time_series
-        - np.array([np.polyval(np.polyfit(times, c, 1), times) for c in time_series.T]).T
-    )
-    for low_pass in (None, 0.0, 0.25, 9.0):
-        np.testing.assert_allclose(
-            apply_filter(temporal_filter(90, 2.0, low_pass), time_series), expected, atol=1e-10
-        )
-
-
 def test_voxels_that_do_not_vary_are_zero_without_a_warning():
     time_series = np.column_stack(
         [np.full(120, 812.3), np.zeros(120), np.linspace(0, 9, 120), TASK[:, 0]]

@@ -63,33 +63,6 @@ def test_dummy_scans_lose_their_row_but_shift_no_onset():
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (
-            "onset\tduration\ttrial_type\n0\t10\trest\n10\t10\tthumb\n20\t10\tn/a\n30\t1\tBaseline\n",
-            [(10.0, 10.0, "thumb")],
-        ),
-        (
-            "onset\tduration\tbid\n0\t1\t5\nn/a\t1\t5\n4\tn/a\t5\n8\t2\t5\n",
-            [(0.0, 1.0, "task"), (8.0, 2.0, "task")],
-        ),
-    ],
-    ids=["rest", "rows without times"],
-)
-def test_rows_of_rest_and_without_times_are_not_modeled(tmp_path, text, expected):
-    path = tmp_path / "events.tsv"
-    path.write_text(text)
-    assert list(read_events(path).table.itertuples(index=False, name=None)) == expected
-
-
-def test_an_event_after_the_last_volume_changes_nothing():
-    times = frame_times(40, 1.0)
-    regressors = predict(events(a=[(5.0, 4.0), (41.0, 4.0)], b=[(50.0, 4.0)]), times)
-    assert np.array_equal(regressors["a"], predict(events(a=[(5.0, 4.0)]), times)["a"])
-    assert not regressors["b"].any()
-
-
-@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("onset\ttrial_type\n0\ta\n", "duration"),
@@ -246,11 +219,6 @@ def test_a_type_without_modulation_has_amplitude_1_and_text_is_not_used():
     for odd in ("high", "n/a", "inf"):
         table = modulated((10, 8, "go", "2"), (60, 8, "go", odd), (35, 8, "stop", "1"))
         np.testing.assert_allclose(predict(table, times)["go"], plain["go"])
-
-
-def test_weak_modulation_is_modeled_and_a_modulation_of_0_is_not():
-    table = modulated((10, 8, "go", 1e-4), (60, 8, "go", 2e-4), (35, 8, "stop", 0))
-    assert build_design(table, n_volumes=100, tr=2.0).conditions == ("go",)
 
 
 def test_the_error_of_too_many_columns_has_the_number_of_columns():

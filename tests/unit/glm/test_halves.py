@@ -156,11 +156,3 @@ def test_remaining_conditions_that_are_another_contrast_are_not_repeated():
     blocks = make_blocks("ababc")
     same = {"first": {"a": 1.0, "b": 1.0, "c": 1.0}, "second": {"a": 1.25, "b": 1.25, "c": 0.5}}
     assert list(split_contrasts(blocks, same)) == ["firstWithoutC"]
-
-
-def test_a_new_name_is_not_the_name_of_another_contrast():
-    blocks = make_blocks("ababc")
-    contrasts = {"all": {"a": 1.0, "b": 1.0, "c": 1.0}, "allWithoutC": {"a": 1.0, "b": -1.0}}
-    split = split_contrasts(blocks, contrasts)
-    assert split["allWithoutC"].origin == "allWithoutC"
-    assert split["allWithoutC2"].origin == "all"

@@ -15,7 +15,7 @@ from bids_sr.glm.design import Design, DesignSettings, build_design, contrast_ve
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.inseparable_types import find_inseparable_types
 from bids_sr.glm.map_sidecars import model_text
-from bids_sr.glm.regressors import Events, Seeds
+from bids_sr.glm.regressors import Events
 from bids_sr.glm.type_roles import assign_roles
 
 N_VOLUMES, TR, N_DUMMY = 120, 1.5, 3
@@ -112,14 +112,6 @@ def test_block_models_have_the_main_column_of_the_response(function: str) -> Non
     np.testing.assert_allclose(blocks_of_a, nilearn_columns(function, "a")[:, 0], atol=STEP_ERROR)
 
 
-def test_seeds_have_no_derivatives() -> None:
-    seeds = Seeds(pd.DataFrame({"motor": np.sin(np.arange(N_VOLUMES) / 5)}))
-    options = {"n_volumes": N_VOLUMES, "tr": TR, "confound_names": ()}
-    model = build_design(seeds, settings("glover + derivative"), **options)
-    np.testing.assert_array_equal(model.matrix, build_design(seeds, **options).matrix)
-    assert "HRF" not in model_text("t", model, ActivationSettings())
-
-
 @pytest.mark.parametrize(("function", "hrf"), [("spm", spm_hrf), ("glover", glover_hrf)])
 def test_the_response_to_a_block_without_end_is_the_integral_of_the_function(
     function, hrf
@@ -191,12 +183,3 @@ def test_responses_equal_a_fine_convolution_at_any_repetition_time(
     assert np.abs(found - expected).max() < 0.005 * np.abs(expected).max()
     model = np.column_stack([found, np.ones(len(times))])
     assert np.linalg.lstsq(model, expected, rcond=None)[0][0] == pytest.approx(1, abs=0.002)
-
-
-def test_the_response_is_exactly_0_before_an_event_and_after_it_has_faded() -> None:
-    times = np.arange(0, 100, 0.5)
-    hrf = HemodynamicResponse(hrf_model="spm + derivative")
-    columns = hrf.predict([(20.0, 10.0)], np.ones(1), times)
-    assert not columns[times <= 20].any()
-    assert columns[(times > 21) & (times < 60), 0].all()
-    assert not columns[times > 63].any()

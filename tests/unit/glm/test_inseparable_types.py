@@ -69,12 +69,6 @@ def test_types_are_grouped_with_what_they_cannot_be_separated_from(
     assert found == expected
 
 
-def test_types_that_vary_slowly_cannot_be_separated_from_drift() -> None:
-    slow = [(-40.0, 70.0, "on"), (60.0, 40.0, "on"), *BRIEF]
-    assert groups(slow) == []
-    assert groups(slow, high_pass=0.15) == [("drift", ("on",))]
-
-
 def test_types_that_a_confound_repeats_cannot_be_separated_from_confounds() -> None:
     response = make_events(SPACED).responses(
         np.arange(N_VOLUMES) * TR + TR / 2, HemodynamicResponse()

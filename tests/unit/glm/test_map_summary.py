@@ -8,7 +8,6 @@ from bids_sr.engine.metric_rows import cell_number
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.map_summary import (
     activation_rows,
-    correlate_in_mask,
     find_regions,
     upsampled_rows,
 )
@@ -77,30 +76,6 @@ def test_region_sizes_are_in_mm_and_in_acquired_voxels(maps):
     assert int(values["z30_voxels"]) == int((maps["thumb", "z"] >= 3).sum())
 
 
-def test_pairs_of_conditions_have_overlap_and_distance(maps):
-    rows = make_rows(maps)
-    pair = values_of(rows, "thumb+little")
-    assert float(pair["quarter_dice"]) == 0.0
-    assert float(pair["peak_distance"]) == pytest.approx(np.hypot(6, 6), rel=1e-5)
-
-
-def test_undefined_values_are_written_as_not_available(maps):
-    for stat in ("cc", "t", "z", "effect"):
-        maps["little", stat] = np.zeros(SHAPE, dtype=np.float32)
-    rows = make_rows(maps)
-    assert values_of(rows, "thumb+little")["quarter_dice"] == "n/a"
-    assert values_of(rows, "thumb+little")["fdr_dice"] == "n/a"
-    assert values_of(rows, "little")["fdr_centroid_x"] == "n/a"
-    assert values_of(rows, "little")["fdr_threshold"] == "n/a"
-    assert values_of(rows, "little")["fdr_voxels"] == "0"
-
-
-def test_correlation_needs_variation():
-    mask = np.ones(SHAPE, dtype=bool)
-    assert correlate_in_mask(blob((1, 1, 1)), 3 * blob((1, 1, 1)) + 2, mask) == pytest.approx(1.0)
-    assert np.isnan(correlate_in_mask(blob((1, 1, 1)), np.zeros(SHAPE, dtype=np.float32), mask))
-
-
 def upsampled_values(maps, mask):
     """Return the values of acquired maps on a grid with half the voxel size in plane."""
     fine_affine = np.array([[1.0, 0, 0, -0.5], [0, 1.0, 0, -0.5], [0, 0, 3.0, 0], [0, 0, 0, 1]])
@@ -117,12 +92,6 @@ def upsampled_values(maps, mask):
     )
     assert {row.series for row in rows} == {"acquiredSpline"}
     return values_of(rows, "thumb")
-
-
-def test_acquired_maps_are_upsampled_to_the_high_resolution_grid(maps):
-    values = upsampled_values(maps, np.ones(SHAPE, dtype=bool))
-    assert float(values["quarter_paper"]) == float(values["quarter_voxels"]) / 4
-    assert 36 < float(values["peak_effect"]) <= 40
 
 
 def test_upsampled_maps_are_not_affected_by_values_outside_the_mask():

@@ -54,12 +54,6 @@ def test_the_noise_of_a_mean_includes_the_correlation_between_voxels():
     assert all(mean.noise_dof < DESIGN.dof / 2 for mean in means)
 
 
-def test_a_constant_series_has_no_effect_and_no_noise():
-    found = fit_mean_series(np.full((N_VOLUMES, 1), 300.0), DESIGN, VECTOR[None], ["a"])[0]["a"]
-    assert (found.effect, found.noise_sd) == (0, 0)
-    assert found.compute_interval() == (0, 0)
-
-
 def test_the_interval_covers_both_errors():
     mean = MeanEffect(effect=2.0, noise_sd=3.0, noise_dof=1e6)
     lower, upper = mean.compute_interval(error_sd=4.0, error_dof=1e6)
@@ -131,18 +125,6 @@ def test_the_weights_of_several_means_are_in_the_order_of_files():
         smooth(values, (2.0, 2.0, 3.0), 5.0)[masks[1] & brain].mean(),
     ]
     assert weights @ values.ravel(order="F") == pytest.approx(expected, abs=1e-6)
-
-
-def test_the_whole_brain_and_an_empty_region_are_not_measured():
-    mask = np.zeros((4, 4, 2), bool)
-    mask[1:] = True
-    part, outside = mask.copy(), ~mask
-    part[3] = False
-    assert locate_region("a", "roi", np.ones_like(mask), mask) is None
-    assert locate_region("a", "roi", outside, mask) is None
-    region = locate_region("a", "roi", part | outside, mask)
-    assert region.n_given == part.sum() + outside.sum()
-    np.testing.assert_array_equal(region.voxels, np.flatnonzero(part.ravel(order="F")))
 
 
 def test_noise_is_pooled_over_regions_of_like_size_only():

@@ -1,7 +1,5 @@
 """Smoothing in mm, image quality, and activation maps that do not depend on blocks of voxels."""
 
-import pickle
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,21 +63,6 @@ def test_smoothing_equals_the_gaussian_filter_of_scipy(width, order):
         volume.astype(float), [width / 2.354820045 / z for z in zooms], mode="nearest"
     )
     np.testing.assert_allclose(smooth(volume, zooms, width), expected, rtol=2e-6)
-
-
-@pytest.mark.parametrize("width", [0.0, 4.0])
-def test_smoothing_within_a_box_equals_smoothing_of_the_whole_volume(width):
-    volume = np.random.default_rng(1).normal(size=(80, 9, 7)).astype(np.float32)
-    box = (slice(2, 75), slice(0, 5), slice(3, 7))
-    smoothed = smooth(volume, (1.0, 1.5, 2.0), width)
-    np.testing.assert_allclose(
-        smooth(volume, (1.0, 1.5, 2.0), width, box), smoothed[box], atol=1e-6
-    )
-
-
-def test_a_width_of_0_leaves_the_volume_unchanged():
-    volume = np.random.default_rng(0).standard_normal((5, 4, 3)).astype(np.float32)
-    assert np.array_equal(smooth(volume, (1, 1, 1), 0.0), volume)
 
 
 def series_quality(volumes, mask, zooms, *, n_volumes, uncensored=None):
@@ -186,22 +169,6 @@ def test_maps_do_not_depend_on_the_block_size(series, tmp_path, monkeypatch):
     for key, values in maps[0].items():
         for blockwise_maps in maps[1:]:
             np.testing.assert_allclose(values, blockwise_maps[key], rtol=1e-5, atol=1e-5)
-
-
-def test_memory_of_maps_is_proportional_to_the_mask(series, tmp_path):
-    """Runs can have 13 contrasts of 3 million voxels, most of them outside the brain."""
-    mask = np.zeros((9, 8, 5), dtype=bool)
-    mask[3:5, 3:5, 2] = True
-    contrasts = {name: {"a": 1.0} for name in "abcdefghijklm"}
-    with SeriesReader(series) as reader:
-        maps = map_activation(
-            reader, mask, {0.0: make_design()}, contrasts, SETTINGS, scratch=tmp_path
-        )[0.0].maps
-    assert len(pickle.dumps(maps)) < sum(values.nbytes for values in maps.values()) / 10
-    assert ("a", "t") in maps
-    assert ("a", "unknown") not in maps
-    # same memory order as in files
-    assert maps["a", "t"].flags.f_contiguous
 
 
 def test_simulated_activation_is_recovered_and_constant_voxels_are_0(series, tmp_path):

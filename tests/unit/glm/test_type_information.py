@@ -80,12 +80,3 @@ def test_shares_and_effects_on_the_mean(
         assert dominating == {"odd": pytest.approx(ratio, rel=0.05)}
     elif share[0] > 0.1:
         assert dominating == {}
-
-
-def test_a_type_without_own_response_does_not_keep_others_from_being_estimated() -> None:
-    """The mean of the other types has the variance of a model without the constant type."""
-    _, information = model([*BLOCKS, (-30.0, 300.0, "scan")])
-    _, plain = model(BLOCKS)
-    mean = {"thumb": 0.5, "little": 0.5}
-    assert information.variance({"scan": 1.0}) > 1e6 * plain.variance(mean)
-    assert information.variance(mean) == pytest.approx(plain.variance(mean), rel=0.02)

@@ -18,7 +18,6 @@ from bids_sr.engine.metric_rows import MISSING
 from bids_sr.evaluation.steps.half_resolution_maps import load_half_resolution_maps
 from bids_sr.evaluation.steps.reconstruction_error import (
     check_intervals,
-    describe_voxel_selection,
     measure_error,
     scale_by_contrast,
 )
@@ -34,15 +33,11 @@ from bids_sr.io.volume import Volume
 from bids_sr.preproc.steps.aligned_series import BoldBrain, PosedBrain
 from bids_sr.spatial.smoothing import smooth
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
-from bids_sr.sr.operators import level_below
-from bids_sr.sr.prior_maps import lower_resolution_errors
-from bids_sr.sr.prior_maps.add_detail import Detail, add_detail_to_slice
-from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors, effect_scale
+from bids_sr.sr.prior_maps.add_detail import Detail
+from bids_sr.sr.prior_maps.posterior import effect_scale
 from bids_sr.sr.prior_maps.prior import Prior, PriorMaps
 from bids_sr.sr.steps.error_samples import ErrorSamples
-from bids_sr.sr.threads import torch_threads
 
 SHAPE, FACTOR = (14, 12, 3), (2.0, 2.0, 1.0)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -336,22 +331,6 @@ def test_constant_voxels_and_contrasts_without_variance_are_finite(effects, draw
     assert all(not np.isinf(row.value) for row in table)
 
 
-def test_a_series_without_a_prior_has_no_error_maps(effects, tmp_path):
-    draws = ErrorDraws(series_name="bspline", mask=brain(HIGH_SHAPE, HIGH_AFFINE))
-    maps = maps_on_both_grids(effects)
-    result = measure_error(*maps, draws, bold_brain(50.0), [], here=tmp_path, smoothing=WIDTHS)
-    assert result == ([], [], [])
-
-
-def test_the_methods_text_describes_masks_of_voxels_by_smoothing():
-    """The threshold of narrow smoothing is a share of voxels with the wrong sign."""
-    narrow, wide = (describe_voxel_selection((width,), (3, 3, 4)) for width in (0.0, 5.0))
-    assert ("at most 5 %" in narrow, "at most 5 %" in wide) == (True, False)
-    assert "5 mm" in wide
-    text = describe_voxel_selection((0.0, 5.0), (3, 3, 4))
-    assert text == f"{narrow.strip()} {wide}"
-
-
 class Run(NamedTuple):
     bold: np.ndarray
     regressors: Events | Seeds
@@ -444,46 +423,6 @@ def test_intervals_have_the_right_coverage_at_half_the_resolution(tmp_path):
         assert 0.92 < row.value < 0.985
         assert row.n > 500
     assert {path.name for path in tmp_path.iterdir()}.isdisjoint({"low.nii", "errors.nii"})
-
-
-def test_parallel_slices_have_the_errors_of_sequential_slices(tmp_path, monkeypatch):
-    priors = []
-
-    def known_prior(_, grid, __, *, seed):
-        weight = patchy(grid, 5)[None]
-        priors.append(Prior(region=grid, weight=weight, fwhm=(3.0,), noise=0.04))
-        return priors[-1]
-
-    monkeypatch.setattr(lower_resolution_errors, "estimate_prior", known_prior)
-    shape, seed = (24, 22, 5), 3
-    bold = run_of(shape).bold.astype(np.float32)
-    save_image(bold, AFFINE, tmp_path / "bold.nii", tr=2.0)
-    recipe = get_method("sbl").variance
-    with torch_threads(2), SeriesReader(tmp_path / "bold.nii") as reader:
-        mask = np.ones(shape, bool)
-        results = lower_resolution_errors.reconstruct_at_lower_resolution(
-            reader, mask, FACTOR, recipe, tmp_path, seed=seed
-        )
-    with SeriesReader(results.errors) as reader:
-        errors = load_image(reader.path)[0]
-    level, (x, y, z) = level_below(shape, FACTOR)
-    plane = level.restrict_to_plane()
-    for k in range(shape[2]):
-        acquired = torch.from_numpy(bold[x, y, z][:, :, k]).permute(2, 0, 1)
-        upsampled = plane.upsample(plane.downsample(acquired))
-        add_detail_to_slice(plane, priors[0].make_slice_function(k), upsampled)
-        np.testing.assert_allclose(
-            errors[:, :, k], (upsampled - acquired).permute(1, 2, 0), atol=1e-2
-        )
-        error_sample, acquired_sample = draw_errors(
-            priors[0], k, priors[0].make_slice_function(k), N_SAMPLES, seed + k
-        )
-        np.testing.assert_allclose(
-            results.power[..., k], acquired_sample.square().mean(0), rtol=1e-4
-        )
-        np.testing.assert_allclose(
-            results.error_power[..., k], error_sample.square().mean(0), rtol=1e-3, atol=1e-5
-        )
 
 
 def test_intervals_of_a_single_slice_with_seeds_and_with_a_singular_design(tmp_path):

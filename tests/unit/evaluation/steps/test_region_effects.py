@@ -155,13 +155,6 @@ def test_regions_of_interest_have_rows_at_all_widths_with_unused_voxels(series):
     assert list(table) == list(COLUMNS)
 
 
-def test_a_region_of_interest_needs_neither_an_atlas_nor_a_recovered_contrast(series):
-    no_regions = dict.fromkeys(("atlas", "coverage_rows"))
-    table = measure(series, "sbl", **no_regions)
-    assert set(table["origin"]) == {"roi"}
-    assert len(table) == len(WIDTHS) * len(CONTRASTS)
-
-
 def test_effects_are_in_percent_and_the_interval_is_around_them(series):
     table = measure(series, "acquired").set_index(["region", "contrast", "fwhm_mm"])
     active_share = (ACTIVE & ROI).sum() / (BRAIN & ROI).sum()

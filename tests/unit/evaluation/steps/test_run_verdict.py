@@ -155,12 +155,6 @@ def test_the_grown_region_includes_the_cut_activation(files, tmp_path):
     assert smoothed_roi.data.sum() > roi_of("acquired").data.sum()
 
 
-def test_an_empty_region_names_reason_and_remedy(files, tmp_path):
-    empty = mask_of("acquired").like(np.zeros(SHAPE, bool))
-    with pytest.raises(ValueError, match="--roi"):
-        grow(files, tmp_path, roi=empty)
-
-
 OPTIONS = {"contrasts": CONTRASTS, "factor": FACTOR, "at_rest": False}
 
 
@@ -342,20 +336,6 @@ def judge_tables(
         margin=None,
     )
     return *join_evaluation(list(tables), verdict_rows, input_smoothing=nan), verdict
-
-
-def test_large_motion_and_the_self_test_affect_the_verdict():
-    confounds = pd.DataFrame({"framewise_displacement": [nan, 0.8, 0.9], "trans_x": 0})
-    facts = {
-        "from_mm": [12, 12, 3],
-        "to_mm": [6, 6, 3],
-        "series": {"sbl": {"reason": "the matrix is too small"}},
-    }
-    _, _, verdict = judge_tables([], confounds=confounds, self_test_facts=facts)
-    (motion_text,) = verdict["warnings"]
-    assert "100 %" in motion_text
-    assert "B-spline" in verdict["headline"]
-    assert verdict["acquired"] == "6 mm"
 
 
 def test_the_stored_verdict_has_large_effects_of_recovered_contrasts():

@@ -141,17 +141,6 @@ def test_clusters_have_mni_coordinates_and_labels_or_scanner_coordinates(
     assert "no clusters" in clusters_html(no_clusters, "bspline")
 
 
-def test_only_the_ten_largest_clusters_are_kept() -> None:
-    values = np.zeros((60, 3, 3))
-    for n in range(12):
-        values[5 * n : 5 * n + 1 + n // 3, 1, 1] = 3.0 + n
-    clusters = largest_clusters(values, values > 0, np.eye(4))
-    assert [len(cluster.voxels) for cluster in clusters] == [4, 4, 4, 3, 3, 3, 2, 2, 2, 1]
-    # Clusters of equal size are sorted by height.
-    assert [cluster.values for cluster in clusters][:3] == [(14.0,), (13.0,), (12.0,)]
-    assert largest_clusters(values, values > 99, np.eye(4)) == []
-
-
 def test_decreases_form_clusters_of_their_own_with_minima_as_peaks() -> None:
     values = np.zeros((12, 3, 3))
     values[2:5, 1, 1], values[5:9, 1, 1] = (3.0, 5.0, 4.0), (-3.0, -6.0, -4.0, -3.5)
@@ -226,21 +215,6 @@ def test_a_large_cluster_without_separate_peaks_shrinks_to_its_core() -> None:
     flat = np.ones((24, 24, 24))
     (cluster,) = largest_clusters(flat, flat > 0, np.diag([2.0, 2, 2, 1]))
     assert (len(cluster.voxels), cluster.threshold) == (24**3, 1.0)
-
-
-def test_larger_clusters_have_more_further_peaks() -> None:
-    values = np.zeros((60, 10, 10), dtype=np.float32)
-    values[:58] = 1.0
-    values[1:58:7, 5, 5] = np.arange(9.0, 18.0)  # nine peaks, 7 mm apart
-    counts = {
-        width: len(
-            largest_clusters(values, values > 0, np.diag([width, width, width, 1.0]))[0].peaks
-        )
-        for width in (1.15, 0.913, 0.7)
-    }
-    # number of peaks: all nine for 8.8 cm³, four further ones for 4.4 cm³, and three at 8 mm for
-    # 2.0 cm³
-    assert counts == {1.15: 9, 0.913: 5, 0.7: 4}
 
 
 def test_a_peak_outside_of_all_labels_gets_the_nearest_label() -> None:

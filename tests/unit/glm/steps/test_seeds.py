@@ -227,14 +227,6 @@ def _without_nuisance(values: np.ndarray, confounds: pd.DataFrame) -> np.ndarray
     return values - nuisance @ np.linalg.lstsq(nuisance, values, rcond=None)[0]
 
 
-def test_components_replace_seeds(run: dict[str, Any], tmp_path: Path) -> None:
-    regressors, _ = component_series(run["preproc"], run["bold_mask"], tmp_path, n_dummy=2)
-    regressors.write(tmp_path / "seeds_timeseries.tsv")
-    table = pd.read_csv(tmp_path / "seeds_timeseries.tsv", sep="\t", na_values="n/a")
-    assert list(table) == ["component1", "component2", "component3"]
-    assert np.allclose(table[2:].T @ table[2:], np.eye(3), atol=1e-5)
-
-
 def test_an_atlas_region_is_placed_like_a_sphere_at_its_center(
     run: dict[str, Any], tmp_path: Path
 ) -> None:
