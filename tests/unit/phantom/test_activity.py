@@ -11,12 +11,10 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.io.region_names import find_atlas
-from bids_sr.phantom.activity import FOCI, _measure_ribbon_distance, make_foci
+from bids_sr.phantom.activity import FOCI, make_foci
 from bids_sr.phantom.block_design import make_block_design, predict_response
-from bids_sr.phantom.bold_run import SimulatedRun
-from bids_sr.phantom.ground_truth import _make_focus_rows, simulate_effects
 from bids_sr.phantom.presets import PRESETS
-from bids_sr.phantom.simulated_subject import TASKS, SimulatedSubject
+from bids_sr.phantom.simulated_subject import SimulatedSubject
 
 AAL_LABELS = {"thumb": (2001,), "little": (2001,), "sma": (2401, 2402)}
 
@@ -92,19 +90,6 @@ def test_scenes_differ_in_location_of_activation_and_reference(subject: Simulate
         assert (ribbon.reference, veins.reference, free.reference) == ("local", "local", "brain")
 
 
-def test_distances_along_the_ribbon_do_not_cross_the_sulcus() -> None:
-    mask = np.ones((21, 3, 21), dtype=bool)
-    mask[:, :, 10] = False  # a sulcus, open at one end
-    mask[-1, :, 10] = True
-    distances = _measure_ribbon_distance(mask, (0, 1, 9), 2.0, 200.0)
-    assert distances[0, 1, 9] == 0
-    assert distances[0, 1, 4] == pytest.approx(10.0)  # straight: 5 voxels of 2 mm
-    assert distances[3, 1, 6] == pytest.approx(2 * 3 * np.sqrt(2))  # diagonal
-    assert distances[0, 1, 11] > 2 * 38  # opposite bank: 4 mm through the fluid
-    assert np.isinf(distances[5, 1, 10])
-    assert np.isinf(_measure_ribbon_distance(mask, (0, 1, 9), 2.0, 20.0)[0, 1, 11])
-
-
 def test_the_response_to_a_long_block_reaches_1_with_a_delay() -> None:
     times = np.arange(0.0, 100.0, 0.5)
     signal = predict_response([(10.0, 50.0, "thumb"), (10.0, 50.0, "rest")], "thumb", times)
@@ -131,52 +116,3 @@ def test_the_design_fills_the_run_with_alternating_blocks(name: str) -> None:
     kinds = [kind for _, _, kind in events]
     assert kinds.count("thumb") == kinds.count("little") >= 2
     assert all("rest" in pair for pair in itertools.pairwise(kinds) if set(pair) != {"rest"})
-
-
-@pytest.mark.parametrize("name", list(PRESETS))
-def test_slice_times_are_interleaved_and_ascending(name: str) -> None:
-    preset = PRESETS[name]
-    start = preset.slice_times
-    shots = preset.bold_shape[2] // preset.multiband
-    values = np.unique(start)
-    assert len(values) == shots
-    npt.assert_allclose(np.diff(values), preset.tr / shots)
-    assert start[0] == 0
-    assert start[2] == pytest.approx(preset.tr / shots)
-    assert start[1] == pytest.approx(((shots + 1) // 2) * preset.tr / shots)
-    for time in values:
-        assert (start == time).sum() == preset.multiband
-
-
-def test_a_null_run_has_the_task_but_no_activation(
-    run: SimulatedRun, null_run: SimulatedRun
-) -> None:
-    assert null_run.events == run.events
-    assert not null_run.changes
-    assert _make_focus_rows(null_run) == []
-    quiet, changes = simulate_effects([null_run])
-    assert set(changes) == set(TASKS["tap"])
-    assert all(not change.any() for change in changes.values())
-    npt.assert_array_equal(quiet, simulate_effects([run])[0])  # otherwise the same head
-    npt.assert_array_equal(null_run.motion, run.motion)
-
-
-def test_high_resolution_effects_are_at_the_foci_and_1_to_4_percent(
-    run: SimulatedRun,
-) -> None:
-    quiet, changes = simulate_effects([run])
-    shape, affine = run.subject.hr_grid
-    assert quiet.shape == shape
-    rows = {row[0]: row for row in _make_focus_rows(run)}
-    assert rows["sma"][1] == "thumb+little"
-    for condition in TASKS["tap"]:
-        change = changes[condition]
-        peak = np.unravel_index(change.argmax(), shape)
-        peak_mm = (affine @ [*peak, 1.0])[:3]
-        assert np.linalg.norm(peak_mm - np.array(rows[condition][2:5], dtype=float)) < 6.0
-        assert 0.01 < change[peak] / quiet[peak] < 0.04
-    # neurons are at the location of the change, both in the distorted frame of the BOLD run
-    for row in rows.values():
-        assert (
-            np.linalg.norm(np.array(row[2:5], dtype=float) - np.array(row[5:8], dtype=float)) < 3.5
-        )

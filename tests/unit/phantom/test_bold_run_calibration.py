@@ -75,15 +75,6 @@ def test_files_of_the_calibration_run_agree_and_are_found(dataset: Path) -> None
     assert run.calibration.bold == Path(f"{stem}_bold.nii.gz")
 
 
-@pytest.mark.slow
-def test_a_calibration_run_does_not_change_other_images(dataset: Path, tmp_path: Path) -> None:
-    make_dataset(tmp_path / "plain", Study(preset="tiny", seed=5))
-    images = sorted((tmp_path / "plain").rglob("*.nii.gz"))
-    assert len(images) > 5
-    for image in images:
-        assert image.read_bytes() == (dataset / image.relative_to(tmp_path / "plain")).read_bytes()
-
-
 def test_the_pose_of_the_calibration_run_equals_its_known_pose(
     run: SimulatedRun, scan: SimulatedRun
 ) -> None:

@@ -8,7 +8,6 @@ import numpy.testing as npt
 import pandas as pd
 import pytest
 
-from bids_sr.phantom.activity import FOCI
 from bids_sr.phantom.bold_run import simulate_bold_run
 from bids_sr.phantom.physiology import Fluctuations
 from bids_sr.phantom.presets import PRESETS
@@ -30,16 +29,6 @@ def test_network_signals_are_slow_uncorrelated_and_of_unit_variance(seconds: flo
     # the band of connectivity at rest is .01 to .1 Hz
     outside = (frequencies > 0.1 + 1.5 / seconds) | (frequencies < 0.01 - 1.5 / seconds)
     assert power[:, outside].sum() < 0.05 * power.sum()
-
-
-def test_foci_of_networks_match_the_default_seeds() -> None:
-    from bids_sr.config.seeds import DEFAULT_SEEDS
-
-    networks = {name for focus in FOCI.values() for name in focus.conditions} - set(TASKS["tap"])
-    assert set(DEFAULT_SEEDS) == networks == set(TASKS["rest"])
-    assert all(
-        len(focus.conditions) == 1 for focus in FOCI.values() if networks & set(focus.conditions)
-    )
 
 
 def test_voxels_follow_their_network_with_the_known_amplitude() -> None:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.phantom import simulated_dataset
-from bids_sr.phantom.ground_truth import write_structural_truth
 from bids_sr.phantom.sequences import TISSUES, PulseSequence
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.still_scans import (
@@ -20,7 +15,6 @@ from bids_sr.phantom.still_scans import (
     sample_tissue_fractions,
     simulate_structural_scans,
 )
-from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert
 
@@ -128,28 +122,3 @@ def test_known_tissue_shares_sum_to_1_in_the_brain(subject: SimulatedSubject) ->
     brain = sample_volume(subject.head.brain.astype(np.float32), subject.head.affine, *grid, pose)
     assert set(shares) == {"GM", "WM", "CSF"}
     np.testing.assert_allclose(np.median(total[brain > 0.99]), 1.0, atol=0.02)
-
-
-@pytest.mark.slow
-def test_stored_scans_equal_the_simulated_scans(
-    tmp_path: Path, subject: SimulatedSubject, scans: dict[tuple[str, str], StillScan]
-) -> None:
-    (tmp_path / "sub-01" / "anat").mkdir(parents=True)
-    for scan in scans.values():
-        simulated_dataset._write_scan(scan, tmp_path, "sub-01")
-        write_structural_truth(subject, scan, "sub-01", tmp_path / "derivatives" / "ground-truth")
-    anat, truth = (
-        tmp_path / "sub-01" / "anat",
-        tmp_path / "derivatives" / "ground-truth" / "sub-01" / "anat",
-    )
-    assert len(list(anat.glob("*.nii.gz"))) == 5
-    flair = json.loads((anat / "sub-01_acq-lowres_FLAIR.json").read_text())
-    assert flair["InversionTime"] == pytest.approx(PROTOCOLS["FLAIR"].ti, abs=1e-4)
-    assert flair["SliceThickness"] == 4.0
-    image = nib.load(anat / "sub-01_acq-lowres_FLAIR.nii.gz")
-    assert image.get_data_dtype() == np.int16
-    scan = scans["lowres", "FLAIR"]
-    assert np.abs(image.get_fdata() - scan.image).max() <= 0.5 + 1e-3
-    pose = read_itk(truth / "sub-01_from-lowresFLAIR_to-T1w_mode-image_desc-truth_xfm.txt")[0]
-    np.testing.assert_allclose(pose, scan.pose @ invert(subject.t1w_pose), atol=1e-6)
-    assert len(list(truth.glob("*_probseg.nii.gz"))) == 3

@@ -76,11 +76,6 @@ def test_fast_receives_the_image_type_and_its_restored_image_is_returned(
     np.testing.assert_array_equal(restored.affine, AFFINE)
 
 
-def test_the_mask_of_bet_is_returned(programs: Path, head: Volume, tmp_path: Path) -> None:
-    write_script(programs, "bet", BET)
-    np.testing.assert_array_equal(extract_brain_with_bet(head, tmp_path), head.data > 100)
-
-
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

@@ -6,13 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.api.task_inputs import load_confounds
 from bids_sr.io.confound_names import MOTION_PARAMETERS, MOTION_REGRESSORS
 from bids_sr.preproc.head_motion import framewise_displacement
 from bids_sr.preproc.imported_confounds import (
     convert_to_numbers,
     import_confound_columns,
-    read_confounds,
 )
 from bids_sr.preproc.model_confounds import model_confounds
 
@@ -74,17 +72,6 @@ def test_incomplete_derivatives_are_computed_and_complete_derivatives_are_kept()
     assert "trans_x_derivative1" not in computed
 
 
-def test_columns_of_text_are_skipped(tmp_path):
-    frame = table().assign(remark="ok")
-    frame["trans_x_derivative1"] = "?"
-    confounds, _ = import_confound_columns(
-        write_table(frame, tmp_path), n_dummy=0, origin="fMRIPrep"
-    )
-    assert "remark" not in confounds
-    assert confounds["trans_x_derivative1"][1:].notna().all()
-    assert convert_to_numbers(frame)[2] == ["remark"]
-
-
 def test_the_first_five_components_without_gaps_enter_the_model():
     frame = table()
     frame.loc[40:, ["a_comp_cor_00", "a_comp_cor_03"]] = np.nan
@@ -107,13 +94,6 @@ def test_sets_of_confounds_can_be_chosen_by_name():
     assert model_confounds(frame.head(40), ["acompcor"]) == ()
 
 
-def test_the_evaluation_reads_motion_from_a_table_with_text():
-    frame = convert_to_numbers(table())[0].assign(remark="ok")
-    expected = {"framewise_displacement", *model_confounds(frame)}
-    assert set(MOTION_REGRESSORS) < expected
-    assert set(load_confounds(frame, N)) == expected
-
-
 def test_the_column_names_of_fmriprep_1_are_read_as_the_names_of_today(tmp_path):
     expected, described = import_confound_columns(
         write_table(table(), tmp_path), n_dummy=2, origin="fMRIPrep"
@@ -123,10 +103,3 @@ def test_the_column_names_of_fmriprep_1_are_read_as_the_names_of_today(tmp_path)
     confounds, old_described = import_confound_columns(old_table, n_dummy=2, origin="fMRIPrep")
     pd.testing.assert_frame_equal(confounds, expected)
     assert old_described == described
-
-
-def test_columns_that_only_resemble_the_names_of_fmriprep_1_keep_their_names(tmp_path):
-    own_columns = table().assign(X=1.0, CSF=2.0)
-    pd.testing.assert_frame_equal(read_confounds(write_table(own_columns, tmp_path)), own_columns)
-    both_names = table().assign(**dict.fromkeys(OLD_MOTION, 1.0))
-    assert list(read_confounds(write_table(both_names, tmp_path))) == list(both_names)

@@ -66,26 +66,6 @@ def test_echoes_that_are_stored_in_another_order_are_combined_voxel_by_voxel(
         assert np.array_equal(list(combined.volumes()), list(expected.volumes()))
 
 
-def test_echoes_of_different_shapes_are_rejected(echoes: tuple, tmp_path: Path) -> None:
-    paths, _, _ = echoes
-    save_image(np.ones((*SHAPE, T - 1), dtype=np.float32), AFFINE, paths[2], tr=1.5)
-    with pytest.raises(ValueError, match="same shape"):
-        combine_echoes(paths, TES, tmp_path / "combined.nii")
-    assert not (tmp_path / "combined.nii").exists()
-
-
-def test_t2star_of_noise_is_within_the_range_of_tissue(tmp_path: Path) -> None:
-    rng = np.random.default_rng(2)
-    paths = []
-    for number in range(3):
-        paths.append(tmp_path / f"{number}.nii")
-        save_image(rng.uniform(0, 3, (*SHAPE, T)).astype(np.float32), AFFINE, paths[-1], tr=1.5)
-    t2star = combine_echoes(paths, TES, tmp_path / "combined.nii")
-    assert 1 <= t2star.min() <= t2star.max() <= 500
-    with SeriesReader(tmp_path / "combined.nii") as reader:
-        assert np.isfinite(reader.volume(0)).all()
-
-
 def test_echoes_with_signal_dropout_do_not_count(tmp_path: Path) -> None:
     shape = (24, 24, 12)
     x, y, z = np.indices(shape)

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.io.copies import compress_series
-from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.nifti import save_image
 from bids_sr.preproc.nonsteady import count_nonsteady_volumes
 
 SHAPE, N_VOLUMES, DUMMIES = (16, 16, 8), 30, 3
@@ -87,19 +86,6 @@ def test_only_brighter_volumes_at_the_start_are_counted(tmp_path, signal, expect
     values = steady[..., None] * (signal + 0.001 * np.random.default_rng(3).normal(size=60))
     save_image(values.astype(np.float32), np.eye(4), tmp_path / "bold.nii", tr=2.0)
     assert count_nonsteady_volumes(tmp_path / "bold.nii") == expected
-
-
-@pytest.mark.parametrize("alter", [None, hot_voxel, offset, bright_padding])
-def test_a_stored_series_keeps_the_values_of_the_head(tmp_path: Path, alter: Alter | None) -> None:
-    values = series().astype(np.float32)
-    if alter is not None:
-        alter(values)
-    save_image(values, np.eye(4), tmp_path / "bold.nii", tr=2.0)
-    compress_series(tmp_path / "bold.nii", tmp_path / "bold.nii.gz", dtype="int16")
-    with SeriesReader(tmp_path / "bold.nii.gz") as reader:
-        stored = reader.volume(10)
-        assert reader.header.get_data_dtype() == (np.int16 if alter is None else np.float32)
-    assert np.abs(stored[8, 8, 4] - values[8, 8, 4, 10]) < 0.2
 
 
 def test_at_most_the_first_half_of_a_short_run_is_counted(tmp_path: Path) -> None:

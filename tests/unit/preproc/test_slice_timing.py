@@ -49,14 +49,6 @@ def test_a_sinusoid_is_recovered_at_the_common_time(
     assert np.abs(series.data - expected)[..., inner].max() > 0.02  # A correction was necessary.
 
 
-def test_a_slice_at_the_reference_time_is_unchanged() -> None:
-    rng = np.random.default_rng(0)
-    series = _Memory(rng.normal(size=(2, 3, 2, 30)).astype(np.float32))
-    correct_slice_timing(series, series, [0.0, 1.0], TR, 1.0)
-    np.testing.assert_array_equal(series.out[:, :, 1], series.data[:, :, 1])
-    assert np.abs(series.out[:, :, 0] - series.data[:, :, 0]).max() > 0.1
-
-
 def test_dummy_volumes_are_copied_and_have_no_influence() -> None:
     data = _sampled(np.array([0.0, 1.5]), 0.05)
     brighter = data.copy()

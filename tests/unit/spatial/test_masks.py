@@ -34,14 +34,6 @@ def test_grow_equals_a_distance_transform(mm: float, size: float, seed: int) -> 
     assert np.array_equal(grown, expected[inner])
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.floats(1.0, 6.0), st.integers(0, 2**31))
-def test_close_only_adds_and_open_only_removes(mm: float, seed: int) -> None:
-    mask = np.random.default_rng(seed).random((12, 11, 9)) > 0.5
-    assert not (mask & ~masks.close_mask(mask, AFFINE, mm)).any()
-    assert not (masks.open_mask(mask, AFFINE, mm) & ~mask).any()
-
-
 def test_close_bridges_a_cleft_and_open_cuts_a_bridge() -> None:
     two = np.zeros((30, 20, 12), dtype=bool)
     two[2:13, 3:17, 2:10] = two[15:27, 3:17, 2:10] = True
@@ -91,14 +83,6 @@ def test_coverage_takes_target_points_to_the_source() -> None:
         low_resolution_grids.coverage(block, np.eye(4), block.shape, np.eye(4), move)[8, 10, 10]
         > 0.99
     )
-
-
-def test_mutual_information_of_independent_and_identical_images() -> None:
-    rng = np.random.default_rng(1)
-    a, b = rng.normal(size=40000), rng.normal(size=40000)
-    assert similarity.normalized_mutual_information(a, b) < 1.01
-    assert similarity.normalized_mutual_information(a, -a) > 1.95
-    assert 1.05 < similarity.normalized_mutual_information(a, a + 0.5 * b) < 1.95
 
 
 def test_the_brain_mask_is_the_bright_part_without_holes_or_scalp() -> None:
@@ -152,10 +136,3 @@ def test_a_constant_added_to_all_voxels_does_not_change_the_brain_mask(offset: f
     mask = masks.brain_mask(volume, AFFINE)
     assert similarity.dice(mask, head) > 0.97
     assert similarity.dice(masks.brain_mask(volume + offset, AFFINE), mask) > 0.99
-
-
-def test_a_head_without_background_is_not_taken_for_an_offset() -> None:
-    rng = np.random.default_rng(0)
-    dark = rng.random((31, 31, 21)) < 0.2  # such as CSF in a slab within the brain
-    volume = np.where(dark, 450, 600) + rng.normal(0, 40, dark.shape)
-    assert masks.brain_mask(volume, AFFINE).mean() > 0.9

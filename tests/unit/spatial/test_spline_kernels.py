@@ -104,14 +104,6 @@ def test_points_without_a_position_do_not_leave_the_array(coordinate: float) -> 
     assert np.isfinite(_sampled(volume, turned, (40, 40, 4))).all()
 
 
-def test_values_that_are_not_finite_are_propagated() -> None:
-    volume = _volume((12, 10, 6))
-    volume[5, 5, 3] = np.nan
-    assert np.isnan(
-        _sampled(volume, rigid_matrix([0.4, 0, 0, 0, 0, 0], [0, 0, 0]), volume.shape)[5, 5, 3]
-    )
-
-
 def test_a_slightly_rotated_grid_is_not_taken_for_one_with_the_same_axes():
     volume = _volume((30, 18, 7))
     matrix = rigid_matrix([0.3, 0, 0, 0, 0, 1e-4], [15, 9, 3])

@@ -10,7 +10,6 @@ from nitransforms.linear import load as load_transform
 
 from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.itk_files import read_itk, write_itk
-from bids_sr.spatial.matrices import upsample
 from bids_sr.spatial.transforms import (
     hr_grid,
     rigid_matrix,
@@ -31,17 +30,6 @@ def test_quarter_turn_takes_x_to_y_about_the_center() -> None:
         apply(rigid_matrix([0, 0, 0, np.pi / 2, 0, 0], CENTER), CENTER + np.array([0, 5, 0])),
         CENTER + np.array([0, 0, 5]),
     )
-
-
-@given(
-    st.lists(st.floats(-20, 20), min_size=3, max_size=3),
-    st.lists(st.floats(-1.7, 1.7), min_size=3, max_size=3),
-)
-def test_parameters_round_trip(shift: list[float], turn: list[float]) -> None:
-    params = np.array(shift + turn)
-    matrix = rigid_matrix(params, CENTER)
-    np.testing.assert_allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-12)
-    np.testing.assert_allclose(rigid_params(matrix, CENTER), params, atol=1e-8)
 
 
 def test_a_half_turn_is_recovered_and_a_scaling_rejected() -> None:
@@ -127,10 +115,3 @@ def test_euler_angles_of_itk_are_read(tmp_path, flag, order):
     np.testing.assert_allclose(
         apply(read_itk(tmp_path / "x.txt")[0], (lps @ point)[None])[0], expected
     )
-
-
-def test_images_and_grids_of_a_rounded_factor_have_the_same_size() -> None:
-    shape, factor = (75, 75, 10), (1.166666, 1.166666, 1.0)
-    grid, _ = hr_grid(shape, np.eye(4), factor)
-    image = upsample("linear", np.zeros(shape, np.float32), factor)
-    assert grid == image.shape == (88, 88, 10)

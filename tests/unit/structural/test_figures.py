@@ -1,15 +1,9 @@
 """Test figures and tables of structural scans, and the sections of their report."""
 
 import numpy as np
-import pytest
-from data.page import Page
-from figure_helpers import noted
 
 from bids_sr.io.volume import Volume
-from bids_sr.report.assembler import write_subject_page
-from bids_sr.report.figures.canvas import FigureInputError
-from bids_sr.structural.figures import classes_figure, explanation_figure, scans_figure
-from bids_sr.workflows.figure_declarations import figure_declarations
+from bids_sr.structural.figures import classes_figure, scans_figure
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -10], [0, 0, 2, -5], [0, 0, 0, 1]])
 SHAPE = (10, 12, 5)
@@ -17,10 +11,6 @@ SHAPE = (10, 12, 5)
 
 def scan(seed):
     return Volume(np.random.default_rng(seed).random(SHAPE), AFFINE)
-
-
-def slab(seed, factor=1):
-    return Volume(factor * scan(seed).data[..., :1], AFFINE)
 
 
 def test_panels_show_the_requested_slice_with_left_on_the_left():
@@ -88,36 +78,3 @@ def test_lesions_and_tissue_classes_have_the_colors_of_the_paper():
     np.testing.assert_array_equal(
         np.ma.filled(with_edited[-1].get_array(), 0) == 1, edited.data[::-1, :, 3].T
     )
-
-
-def test_masks_and_maps_are_drawn_over_the_slice():
-    masks, maps = [slab(0), slab(1)], {"critic, measured": slab(2, 7)}
-    fig = explanation_figure(scan(3), masks, maps, 2)
-    background, overlays = (fig.axes[0].images[k::2] for k in (0, 1))
-    np.testing.assert_allclose(background[2].get_array(), scan(3).data[::-1, :, 2].T, rtol=1e-6)
-    assert len(overlays) == 3
-    np.testing.assert_allclose(overlays[0].get_array(), masks[0].data[::-1, :, 0].T, rtol=1e-6)
-    assert overlays[0].get_clim() == (0.0, 1.0)
-    assert overlays[2].get_clim()[1] == pytest.approx(maps["critic, measured"].data.max())
-    with pytest.raises(FigureInputError, match="no attention masks"):
-        explanation_figure(scan(3), [], {}, 2)
-
-
-def find_sections(root, *figures):
-    """Return the sections of the page of a participant with some figures."""
-    for name in figures:
-        path = root / "sub-01" / "figures" / f"{name}.html"
-        noted(path, "<p>x</p>", name, entities={"subject": "01"})
-    custom = {"methods": "m", "errors": "e", "about": "a"}
-    path = write_subject_page(root, "01", declarations=figure_declarations(), custom=custom)
-    page = Page(path.read_text(encoding="utf-8"))
-    return {section.attributes["id"]: section.text for section in page.all("section")}
-
-
-def test_reports_have_sections_of_structural_scans_or_of_runs(tmp_path):
-    scans = find_sections(tmp_path / "a", "summary", "scans", "scansoverview")
-    assert list(scans) == ["result", "structural", "methods", "summary", "errors", "about"]
-    assert "slice of each contrast" in scans["result"], "a missing figure"
-    runs = find_sections(tmp_path / "b", "summary")
-    assert "structural" not in runs
-    assert {"motion", "superres", "activation"} <= set(runs)

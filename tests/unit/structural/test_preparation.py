@@ -9,7 +9,6 @@ from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import AntsOptions
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
-from bids_sr.structural.point_transforms import PointTransform
 from bids_sr.structural.preparation import _measure_transform, _register_to
 
 SHAPE = (44, 50, 40)
@@ -139,14 +138,3 @@ def test_a_smooth_warp_is_recovered_in_the_right_direction(head, tmp_path, coars
         for align, (placement, _) in placements.items()
     }
     assert similarity["nonlinear"] > similarity["affine"] + 0.05
-
-
-def test_a_displacement_is_added_after_the_matrix():
-    grid = AFFINE @ np.diag([2.0, 2, 2, 1])
-    displacements = np.zeros((3, 22, 25, 20))
-    displacements[1] = 3.0
-    placement = PointTransform(xfm=TURN, displacement=displacements, grid=grid)
-    points = np.array([[1.0, 2, 3], [-10, 5, 0]])
-    np.testing.assert_allclose(
-        placement.map_points(points), apply(TURN, points) + np.array([0, 3, 0])
-    )

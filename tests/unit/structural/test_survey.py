@@ -311,19 +311,6 @@ def test_a_pretrained_model_is_compared_with_the_scans_of_every_participant(
     assert bool(forced) == ("channels" in card)  # another number of channels is another network
 
 
-def test_a_pretrained_model_reduces_the_time_estimate(
-    maker: BidsMaker, model: Callable[..., Path]
-) -> None:
-    scans(maker)
-    methods, pretrained = ("--sr-method", "unet", "vit"), ("--pretrained", str(model("mine")))
-    stage = "structural scans: training and super-resolution of all contrasts"
-    both_pretrained, one_pretrained, both_trained = (
-        stage_minutes(settings_for(maker, *options))[stage]
-        for options in ((*methods[:2], *pretrained), (*methods, *pretrained), methods)
-    )
-    assert 0 < both_pretrained < one_pretrained < both_trained
-
-
 @pytest.mark.parametrize(
     ("options", "scale", "words"),
     [
@@ -388,16 +375,6 @@ def test_control_scans_are_measured_by_session(maker: BidsMaker) -> None:
     sessions = [graph.settings[node]["entities"] for node in metrics_nodes]
     assert {"subject": "02", "session": "m1", "datatype": "anat"} in sessions
     assert "only high-resolution scans" in dry_run_text(plan, settings)
-
-
-def test_a_data_set_of_control_scans_requires_no_pair(maker: BidsMaker) -> None:
-    controls(maker)
-    (problem,) = survey_of(maker).problems
-    assert "--set anat.control=true" in problem.remedy
-    settings = settings_for(maker, "--set", "anat.control=true")
-    plan = check(settings)
-    assert not plan.problems
-    assert not nodes_of(make_graph(settings, plan, "0"), "train_on_scans")
 
 
 def lowres(maker: BidsMaker, label: str, *contrasts: str, session: str = "") -> None:
@@ -494,22 +471,6 @@ def test_low_resolution_scans_without_a_suitable_model_are_rejected(
     options = ("--sr-method", "unet", "vit", "--pretrained", str(model("one")))
     (problem,) = survey_of(maker, *options).problems
     assert "two resolutions" in problem.why
-
-
-def test_a_filter_file_selects_one_of_two_low_resolutions(
-    maker: BidsMaker, model: Callable[..., Path]
-) -> None:
-    """Two low-resolution scans of different sizes would be used as a pair."""
-    for contrast in ("T1w", "T2w", "FLAIR"):
-        maker.image(f"sub-01_acq-thin_{contrast}.nii.gz", "anat", COARSE)
-        maker.image(f"sub-01_acq-thick_{contrast}.nii.gz", "anat", (6.0, 6.0, 10.0))
-    options = ("--sr-method", "unet", "--pretrained", str(model("named")))
-    (problem,) = check(settings_for(maker, *options)).problems
-    assert "resolution: the model was trained at a resolution of 3 x 3 x 3" in problem.why
-    plan = check(settings_for(maker, *options, *filter_by_label(maker, "thin")))
-    assert not plan.problems
-    ((session,),) = (subject.lowres for subject in plan.subjects)
-    assert {scan.path.name.split("_")[1] for scan in session} == {"acq-thin"}
 
 
 @pytest.mark.parametrize("method", ["cpce", "circle"])

@@ -20,7 +20,6 @@ from bids_sr.io.template_files import DEFAULT_SPACE, available_templates
 from bids_sr.io.volume import Volume
 from bids_sr.preproc import templates
 from bids_sr.preproc.ants import apply as resample, load
-from bids_sr.preproc.brain import check_brain
 from bids_sr.preproc.steps import anatomy
 from bids_sr.preproc.steps.aligned_series import BrainMasks
 from bids_sr.preproc.steps.registration import region_to_bold
@@ -243,24 +242,6 @@ def test_the_brain_is_found_if_the_header_is_wrong_by_a_quarter_turn(
     assert "rotated the head by" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("facts", "number"),
-    [
-        ({"volume": 1901.0}, "1901 ml"),
-        ({"volume": 899.0}, "899 ml"),
-        ({"determinant": 1.11}, "1.11"),
-        ({"nmi": 1.01}, ""),
-        ({"template_dice": 0.84}, "0.84"),
-    ],
-)
-def test_implausible_brains_are_reported(facts: dict[str, float], number: str) -> None:
-    plausible = {"volume": 1300.0, "determinant": 0.8, "nmi": 1.05, "nmi_headers": 1.02}
-    plausible["template_dice"] = 0.95
-    assert check_brain(**plausible)["brain_doubts"] == []
-    (doubt,) = check_brain(**plausible | facts)["brain_doubts"]
-    assert number in doubt
-
-
 def test_transforms_between_template_and_t1w_are_inverse(heads: Heads, tmp_path: Path) -> None:
     start = POSE @ rigid_matrix([2, 1, -2, 0.02, 0, 0], [0, 0, 0])
     to_std, from_std, std = anatomy.normalize_t1w(
@@ -447,24 +428,6 @@ def test_the_region_may_be_the_brain_or_a_mask_file(
     assert np.array_equal(file_region.data, data > 0)
     _, _, xfms = region_of(heads, to_std, str(path), space=TEMPLATE)
     assert xfms == [to_std]
-
-
-@pytest.mark.parametrize(
-    ("roi", "atlas", "names"),
-    [
-        ("motor", "AAL2", ["[@aal2]"]),
-        ("Calcarine_L,Lingual_L", "AAL2", ["Calcarine_L, Lingual_L", "[@aal2]"]),
-        ("Vis_1", "Schaefer2018:400Parcels7Networks", ["Vis_1", "Schaefer2018"]),
-        ("V1", "/my/atlas-own_dseg.nii", ["V1", " own."]),
-        ("/data/mask.nii.gz", "AAL2", ["user"]),
-    ],
-)
-def test_the_region_is_named_in_the_methods_text(roi: str, atlas: str, names: list[str]) -> None:
-    text = atlas_regions.describe_regions([roi], atlas)
-    assert [name for name in names if name not in text] == []
-    assert ("@" in text) == ("[@aal2]" in names)
-    several_text = atlas_regions.describe_regions(["brain", roi], atlas)
-    assert [name for name in (*names, "the whole brain") if name not in several_text] == []
 
 
 def test_a_region_file_must_exist_and_contain_voxels(tmp_path: Path) -> None:

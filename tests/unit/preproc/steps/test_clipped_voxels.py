@@ -80,16 +80,3 @@ def test_voxels_that_are_clipped_in_one_echo_are_excluded(
         axis_order=order,
     )
     np.testing.assert_array_equal(bold_mask.data, brain.data & ~count_clipped(first))
-
-
-def test_masks_without_clipped_voxels_are_kept(series: np.ndarray, tmp_path: Path) -> None:
-    brain, brain_hr = masks(series)
-    bold_mask, bold_mask_hr, clipped_masks, facts = exclude_clipped(
-        save(series, tmp_path / "bold.nii"),
-        BrainMasks(bold_mask=brain, bold_mask_hr=brain_hr),
-        n_dummy=0,
-    )
-    assert clipped_masks == []
-    assert facts == {"clipped_voxels": 0}
-    np.testing.assert_array_equal(bold_mask.data, brain.data)
-    np.testing.assert_array_equal(bold_mask_hr.data, brain_hr.data)

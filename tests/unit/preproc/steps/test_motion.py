@@ -14,7 +14,6 @@ from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
 from bids_sr.io import storage
-from bids_sr.io.atomic_files import write_json
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader, load_image
@@ -189,25 +188,6 @@ def test_the_resampled_series_has_less_motion(results: MotionResults, tmp_path: 
         correct_motion(results.bold, results.boldref, still[:3], here=tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("dummy_scans", "counts", "numbers"),
-    [
-        (None, (0,), ["none"]),
-        (None, (3,), ["3"]),
-        (None, (1, 1), ["1"]),
-        (None, (0, 2), ["0", "2"]),
-        (0, (0,), ["No volumes"]),
-        (1, (1,), ["first volume "]),
-        (3, (3,), ["first 3 volumes"]),
-    ],
-)
-def test_the_methods_text_describes_excluded_volumes(
-    dummy_scans: int | None, counts: tuple[int, ...], numbers: list[str]
-) -> None:
-    text = bold_reference.describe_dummies(dummy_scans, counts)
-    assert [number for number in numbers if number not in text] == []
-
-
 def test_dummies_are_detected_or_set_by_the_user(bold: Path) -> None:
     with SeriesReader(bold) as series:
         assert bold_reference.count_dummies(series, dummy_scans=None) == 2
@@ -275,7 +255,6 @@ def _moving_table(n: int = 60) -> pd.DataFrame:
     return table.assign(framewise_displacement=displacement)
 
 
-MODEL = TimeModel(fd_censor=0.5, band_pass=(0.01, 0.2), legendre=2)
 add_temporal_regressors = partial(
     temporal_model.add_temporal_regressors,
     high_pass=0.0,
@@ -287,48 +266,9 @@ add_temporal_regressors = partial(
 )
 
 
-def test_the_temporal_model_is_part_of_the_confounds_and_reported(tmp_path) -> None:
-    table = _moving_table()
-    confounds, columns, added_columns, facts = add_temporal_regressors(
-        table, {"x": {}}, model=MODEL
-    )
-    assert list(confounds) == [*table, *added_columns]
-    assert set(columns) == {"x", *added_columns}
-    assert facts == {
-        "rules": "framewise displacement above 0.5 mm",
-        "censored": 3,
-        "steady": 56,
-        "share": round(3 / 56, 4),
-        "volumes": [20, 40, 41],
-        "model": "band-pass filter from 0.01 to 0.2 Hz, Legendre polynomials up to order 2",
-    }
-    write_json(tmp_path / "censoring.json", facts)
-    before = temporal_model.describe_time_model(MODEL)
-    for number in ("0.5 mm", "0.01 to 0.2 Hz", "order 2"):
-        assert number in before
-    one_run, two_runs = (
-        temporal_model.describe_censored(MODEL, [tmp_path] * n, 0).removeprefix(before)
-        for n in (1, 2)
-    )
-    assert "3 of 56 volumes (5.4%)" in one_run
-    assert "5.4% to 5.4%" in two_runs
-
-
 def test_too_few_remaining_volumes_are_an_error_with_reason_and_option() -> None:
     strict = TimeModel(fd_censor=0.05, band_pass=(0.01, 0.2), legendre=2)
     with pytest.raises(InvalidInput, match=r"0 of 56 .* 56 ") as error:
         add_temporal_regressors(_moving_table(), model=strict)
     assert "--censor fd" in str(error.value)
     assert "--band-pass" in str(error.value)
-
-
-@pytest.mark.parametrize(("scale", "size"), [(1.0, ""), (0.2, "24 mm")])
-def test_a_head_smaller_than_a_human_head_is_reported(
-    scale: float, size: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    head = np.zeros(SHAPE, dtype=np.float32)
-    head[2:22, 3:23, 2:12] = 100.0
-    small = Volume(head, np.diag([scale, scale, scale, 1.0]) @ AFFINE)
-    assert 3000 < bold_reference.mask_head(small).data.sum() < 4500
-    assert len(caplog.records) == bool(size)
-    assert size in caplog.text

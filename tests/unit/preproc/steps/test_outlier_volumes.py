@@ -1,7 +1,6 @@
 """Test outlier volumes: replaced in series, excluded by confounds, and shown in the report."""
 
 import logging
-import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from bids_sr.preproc.model_confounds import model_confounds
 from bids_sr.preproc.steps import imported, outlier_volumes, run_confounds, temporal_model
 from bids_sr.preproc.steps.aligned_series import PosedBrain
 from bids_sr.preproc.temporal_regressors import TimeModel, time_column_names
-from bids_sr.report.figure_steps.motion import draw_motion, summarize_run
 
 SHAPE, VOLUMES, TR = (20, 22, 10), 40, 2.0
 AFFINE = np.diag([8.0, 8.0, 8.0, 1.0])
@@ -68,16 +66,6 @@ def test_an_outlier_is_replaced_by_the_mean_of_its_neighbors_and_named(
     (tmp_path / "same").mkdir()
     same = outlier_volumes.replace_same_volumes(bold, facts, tmp_path / "same", n_dummy=0)
     np.testing.assert_array_equal(same.volume(BAD), replaced.volume(BAD))
-
-
-def test_a_run_without_outliers_is_not_copied(
-    plain: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    save_image(plain, AFFINE, tmp_path / "plain.nii", dtype="i2", tr=TR)
-    reader = SeriesReader(tmp_path / "plain.nii")
-    replaced, facts = outlier_volumes.replace_outliers(reader, tmp_path, n_dummy=0)
-    assert (replaced, facts, caplog.text) == (reader, {}, "")
-    assert outlier_volumes.replace_same_volumes(reader, {}, tmp_path, n_dummy=0) is reader
 
 
 def _motion() -> pd.DataFrame:
@@ -147,28 +135,6 @@ def test_the_motion_of_an_outlier_is_not_imported(bold: SeriesReader) -> None:
     xfms, table, _ = imported.import_motion(bold, matrices, outliers=FACTS, n_dummy=0)
     assert xfms[BAD, 0, 3] in (xfms[BAD - 1, 0, 3], xfms[BAD + 1, 0, 3])
     assert table["trans_x"].abs().max() < 0.5
-
-
-def test_the_report_shows_and_lists_outliers(bold: SeriesReader) -> None:
-    mask = Volume(_head() > 300, AFFINE)
-    confounds = run_confounds.motion_confounds(_motion(), outliers=FACTS)
-    drawings = draw_motion(confounds, bold, mask, acquired=bold, outliers=FACTS)
-    assert drawings[-1].entities["desc"] == "outliers"
-    (summary,) = summarize_run(None, FACTS, run_facts={}, n_dummy=0)
-    assert re.search(r"17 .*: 1.50 ", summary.content)
-
-
-def test_the_methods_text_states_the_number_of_outliers(tmp_path: Path) -> None:
-    folders = []
-    for name, facts in {"first": FACTS, "second": {}}.items():
-        (tmp_path / name).mkdir()
-        write_json(tmp_path / name / "outliers.json", facts)
-        folders.append(tmp_path / name)
-    search = outlier_volumes.describe_outliers()
-    for chosen, numbers in ((folders[:1], ["1"]), (folders[1:], []), (folders, ["2", "1", "0"])):
-        text = outlier_volumes.describe_outliers(chosen)
-        assert text != search
-        assert re.findall(r"\d+", text.removeprefix(search)) == numbers
 
 
 @pytest.mark.parametrize("n_dummy", [0, 1])

@@ -8,13 +8,10 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
-from data.dataset import BidsMaker
 from data.fmriprep import FmriprepMaker, fsl_parameters, rigid
-from graphmaker import nodes_of, planned_graph
 from scipy.ndimage import gaussian_filter
 
 from bids_sr.engine.store import store
-from bids_sr.glm.map_sidecars import common_sidecar
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.steps.acquired_series import import_series
 from bids_sr.preproc.steps.anatomy import correct_head
@@ -74,19 +71,6 @@ def test_a_series_and_its_mask_are_stored_in_the_voxel_order_of_the_input(tmp_pa
     np.testing.assert_array_equal(
         np.asarray(mask.dataobj) > 0, np.asarray(nb.load(file).dataobj)[..., 0] > 1000
     )
-
-
-def test_an_image_in_template_space_keeps_its_order(tmp_path: Path) -> None:
-    nb.save(nb.Nifti1Image(head()[..., 0], AFFINE), tmp_path / "map.nii")
-    image = store_and_load(
-        tmp_path / "map.nii",
-        tmp_path,
-        space="MNI152NLin2009aSym",
-        contrast="thumb",
-        stat="t",
-        suffix="statmap",
-    )
-    assert image.shape == SHAPE
 
 
 def test_a_mask_of_another_program_is_reordered_like_the_boldref(tmp_path: Path) -> None:
@@ -149,27 +133,3 @@ def test_t1w_images_in_any_order_give_the_same_result(tmp_path: Path) -> None:
     for image in corrected[1:]:
         np.testing.assert_array_equal(image.data, corrected[0].data)
         np.testing.assert_allclose(image.affine, corrected[0].affine, atol=1e-4)
-
-
-def test_texts_about_axes_use_the_order_of_the_file(tmp_path: Path) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    bold = maker.bold(n_volumes=90, sidecar={"SliceEncodingDirection": "i"})
-    image = nb.load(bold)
-    data, affine = np.asanyarray(image.dataobj), image.affine
-    reordered = nb.Nifti1Image(np.transpose(data, (2, 0, 1, 3)), affine[:, [2, 0, 1, 3]])
-    reordered.header.set_xyzt_units("mm", "sec")
-    reordered.header["pixdim"][4] = image.header["pixdim"][4]
-    nb.save(reordered, bold)
-    maker.events()
-    graph = planned_graph(maker, tmp_path, "--sr-method", "sbl", "--sr-factor", "2")
-    texts = [
-        graph.settings[node]["own_sidecar"]["Resolution"]
-        for node in nodes_of(graph, "store")
-        if node.name == "store_series"
-    ]
-    assert texts
-    assert all("voxels 1x2x2 times smaller" in text for text in texts)
-    map_nodes = [*nodes_of(graph, "map_series"), *nodes_of(graph, "measure_uncertainty")]
-    assert {graph.settings[node]["axis_order"] for node in map_nodes} == {ORDER}
-    common = common_sidecar(series="sbl", fwhm_mm=0.0, zooms=(1.5, 2.0, 4.0), axis_order=ORDER)
-    assert common["Resolution"].endswith("(voxel size: 4 x 1.5 x 2 mm)")

@@ -162,28 +162,6 @@ def test_scan_and_brain_are_compared_separately(directories: tuple[Path, Path]) 
     assert write_headline(table, 4) == write_headline(brain, 4)
 
 
-def test_the_methods_table_contains_the_size_of_the_network(
-    directories: tuple[Path, Path],
-) -> None:
-    for number in range(1, 5):
-        path = (
-            directories[1]
-            / f"sub-{number:02d}"
-            / "anat"
-            / f"sub-{number:02d}_desc-anat_metrics.tsv"
-        )
-        size = row("attunet", "parameters", 1234567.0, contrast="all")
-        path.write_text(path.read_text() + table_text([size]).split("\n", 1)[1])
-    table = methods_table(values_of(directories[1]))
-    size = table[table["statistic"] == "parameters"]
-    assert list(size["series"]) == ["attunet"]
-    assert size["median"].item() == 1234567
-    assert "parameters" not in set(compare_methods(values_of(directories[1]))["statistic"])
-    assert group(directories) == 0
-    page = (directories[1] / "group_scans.html").read_text()
-    assert "1,234,567" in page
-
-
 def test_agreement_of_volumes_is_their_bias(directories: tuple[Path, Path]) -> None:
     table = agreement_table(values_of(directories[1])).set_index(["series", "unit"])
     assert table.loc[("bspline", "ml"), "bias"] == pytest.approx(30)
@@ -254,22 +232,6 @@ def test_the_headline_claims_no_more_than_the_test(directories: tuple[Path, Path
     below, state = write_headline(compare_methods(replace_psnr(values, lambda psnr: 30 - psnr)), 9)
     assert (below.split()[0], below.split()[-1], state) == ("attunet", "T1w", "bad")
     assert below != better
-
-
-def test_participants_are_too_few_for_the_number_of_comparisons(
-    directories: tuple[Path, Path],
-) -> None:
-    """Six differences have a p value of at least .031, and of .062 in two contrasts."""
-    for number in (5, 6):
-        write_scans(directories[1], f"{number:02d}", 0.1 * number)
-    values = values_of(directories[1])
-    participants = values["participant"].str[-2:].astype(int)
-    values = replace_psnr(values, lambda psnr: psnr.where(participants % 2 == 0, 15.0))
-    one_contrast = write_headline(compare_methods(values), 6)[0]
-    second = values[values["statistic"] == "psnr"].assign(contrast="T2w")
-    two_contrasts = write_headline(compare_methods(pd.concat([values, second])), 6)[0]
-    assert "cannot reach" not in one_contrast
-    assert "6 participants cannot reach" in two_contrasts
 
 
 def test_the_command_writes_tables_and_a_page(
@@ -354,17 +316,6 @@ def test_a_list_of_participants_in_another_encoding_is_refused(
     assert str(listing) in message
     assert "UTF-8" in message
     assert not (directories[1] / "group_scans.html").exists()
-
-
-def test_a_line_without_a_participant_is_named(
-    directories: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    listing = directories[0] / "participants.tsv"
-    listing.write_text(listing.read_text() + "n/a\tA\n")
-    assert group(directories, "--set", "anat.protocol=scanner", "--dry-run") == 0
-    output = capsys.readouterr().out
-    assert "('n/a') skipped" in output
-    assert "protocols: A (2 tables), B (2 tables)" in output
 
 
 def test_mixed_versions_and_damaged_tables_are_rejected(
@@ -504,32 +455,6 @@ def test_dates_of_scans_replace_missing_dates_of_sessions(longitudinal: tuple[Pa
             )
     assert group(longitudinal) == 0
     assert list(change_of(longitudinal).index) == ["0", "1", "3"]
-
-
-def test_sessions_without_dates_are_compared_by_label(longitudinal: tuple[Path, Path]) -> None:
-    for table in longitudinal[0].glob("*/*_sessions.tsv"):
-        table.unlink()
-    assert group(longitudinal) == 0
-    table = change_of(longitudinal)
-    assert list(table.index) == ["1", "2", "3"]
-    assert table.loc["2", "n_change"] == 3
-    # +4, -2, +10 %
-    assert table.loc["2", "change_median"] == pytest.approx(4)
-    assert "by their labels" in (longitudinal[1] / "group_scans.html").read_text()
-
-
-def test_a_column_of_months_can_be_named(longitudinal: tuple[Path, Path]) -> None:
-    for table in longitudinal[0].glob("*/*_sessions.tsv"):
-        lines = table.read_text().splitlines()
-        cells = [line.split("\t") for line in lines[1:]]
-        table.write_text(
-            "session_id\tmonths\n"
-            + "".join(f"{name}\t{float(age) - 99:g}\n" for name, _, age in cells)
-        )
-    assert group(longitudinal, "--set", "anat.months=months") == 0
-    # months are counted from the baseline of the study, when no scan was acquired
-    assert list(change_of(longitudinal).index) == ["1", "2", "4"]
-    assert change_of(longitudinal)["change_median"].isna().all()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 files.
 """
 
-import csv
 import json
 import math
 import re
@@ -20,7 +19,6 @@ from bids_sr.engine.artifacts import Derivative
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.io.notices import UsageError
 from bids_sr.io.volume import Volume
-from bids_sr.preproc import tissues
 from bids_sr.preproc.ants import AntsOptions
 from bids_sr.spatial.matrices import downsample, interpolate
 from bids_sr.spatial.resampling import sample_volume
@@ -37,7 +35,6 @@ from bids_sr.structural.steps import (
     scans as structural,
 )
 from bids_sr.structural.steps.figures import (
-    draw_lowres,
     draw_scans,
     explain_scans,
 )
@@ -181,51 +178,6 @@ def scans_of(high_res, low_res, mask, others=(), facts=None, brain=None):
     )
 
 
-def test_scans_without_a_high_resolution_scan_are_drawn_side_by_side(prepared):
-    def series(name):
-        return [
-            Derivative(
-                Volume(prepared.lowres["bspline"][contrast], AFFINE),
-                {"res": "hr", "desc": name, "suffix": contrast},
-            )
-            for contrast in CONTRASTS
-        ]
-
-    facts = {"align": "rigid", "offsets": {"FLAIR_lowres": {"offset_mm": 1.5}}}
-    facts["acquired_mm"] = {"T1w": 4.0, "FLAIR": 5.0}
-    mask = Volume(prepared.mask, AFFINE)
-    inverted = [
-        Derivative(scan.volume.like(1 - scan.volume.data), scan.entities) for scan in series("vit")
-    ]
-    for scans, altered in ((series("vit"), False), (inverted, True)):
-        inputs = scans_of(None, series("bspline"), mask, facts=facts)
-        first = draw_lowres(inputs, scans, session="")[0]
-        assert ("Do not use the vit scans." in first.content) is altered
-        assert "correlation with the acquired scan" in first.content
-    content_by_desc = {
-        drawing.entities["desc"]: drawing.content
-        for drawing in draw_lowres(
-            scans_of(None, series("bspline"), mask, series("linear"), facts=facts),
-            series("unet"),
-            session="later",
-        )
-    }
-    assert list(content_by_desc) == ["lowresscans", "lowresslice", "lowrescoronal", "lowresfacts"]
-    assert (
-        "Session later. This session has only low-resolution scans (T1w, FLAIR)"
-        in content_by_desc["lowresscans"]
-    )
-    assert "1.5" in content_by_desc["lowresfacts"]
-    for name in ("lowresslice", "lowrescoronal"):
-        titles = [
-            text.get_text() for ax in content_by_desc[name].axes for text in (ax.title, *ax.texts)
-        ]
-        series_titles = [
-            title for title in titles if title in ("linear", "bspline", "unet", "measured")
-        ]
-        assert series_titles == ["linear", "bspline", "unet"]
-
-
 @pytest.mark.parametrize("orientation", ["I-S", "P-A"])
 def test_a_grid_around_a_scan_has_its_center_and_the_slice_orientation_of_the_model(orientation):
     # voxel order: left to right, inferior to superior, anterior to posterior
@@ -348,30 +300,6 @@ def test_metrics_of_the_high_resolution_scan_itself_are_perfect(prepared, measur
     assert set(np.unique(tissue_image.data)) == {0, 1, 2, 3}
     volumes = [metrics["all", "measured", "tissue_volume", name] for name in ("gm", "wm", "csf")]
     assert sum(volumes) == pytest.approx(prepared.mask.sum() * 8 / 1000)
-
-
-def test_the_table_of_metrics_is_stored_with_its_columns(measured, tmp_path):
-    rows, columns, *_ = measured
-    port = structural_measures.measure_scans.outputs["scan_metrics"]
-    with Path(port.save(rows, tmp_path / "x")).open(newline="") as stream:
-        lines = list(csv.DictReader(stream, delimiter="\t"))
-    assert list(lines[0]) == list(columns)
-    assert [float(line["value"]) for line in lines if line["value"] != "n/a"] == pytest.approx(
-        [row.value for row in rows if np.isfinite(row.value)], rel=1e-5
-    )
-
-
-def test_other_metrics_remain_without_tissues(prepared, tmp_path, monkeypatch):
-    def fail(*_args, **_options):
-        raise RuntimeError("Atropos failed")
-
-    monkeypatch.setattr(tissues, "segment_tissues", fail)
-    rows, _, tissue_image, _ = measure(*make_head(prepared), tmp_path)
-    statistics = {row.statistic for row in rows}
-    assert {"psnr", "efc", "tissue_volume"} <= statistics
-    assert "cjv" not in statistics
-    assert {row.region for row in rows if row.statistic == "tissue_volume"} == {"wmh"}
-    assert not tissue_image.data.any()
 
 
 def test_tissues_are_only_segmented_in_the_brain_and_classes_need_three_contrasts(
@@ -591,45 +519,6 @@ def check_attention_figure(svg):
     ]
     pictures = re.findall(r'href="data:image/png;base64,([^"]+)"', text)
     assert len(pictures) == len(set(pictures)) == 7, "the slice once, and six maps over it"
-
-
-def test_a_network_is_shared_by_heads_of_the_same_preparation(prepared, tmp_path):
-    heads = {f"sub-0{number}": make_head(prepared, number) for number in (2, 3, 4)}
-    high_res, low_res = (
-        [scan for scans in heads.values() for scan in scans[kind]] for kind in (0, 1)
-    )
-    network = replace(SETTINGS, method="unet")
-    split = {"training": ("03", "04"), "validation": ("02",), "test": ("01",)}
-
-    def train(**settings):
-        masks = {name: scans[2] for name, scans in heads.items()}
-        prepared = {"anat_align": "affine", "anat_scale": "percentile", "training": network}
-        return network_training.train_on_scans(high_res, low_res, masks, **prepared | settings)
-
-    files = train(here=tmp_path, split=split)
-    card = json.loads(files.card_file.read_text())
-    assert card["split"] == {name: list(labels) for name, labels in split.items()}
-    assert {part["image"] for part in card["held_out"]["parts"]} == {"sub-02"}
-    (tmp_path / "kept").mkdir()
-    for path in (files.model_file, files.card_file):
-        path.rename(tmp_path / "kept" / path.name)
-    reuse = {"training": replace(network, model_source="auto", model_dir=tmp_path / "kept")}
-    # the same heads in other sets are another training
-    for number, sets in enumerate((split, split | {"validation": ("04",)})):
-        (tmp_path / str(number)).mkdir()
-        again = train(here=tmp_path / str(number), split=sets, **reuse)
-        assert (again.model_file.parent / "source.txt").exists() == (number == 0)
-    _, coarse, mask = make_head(prepared, 1)
-    applied = {"suffixes": ("T1w", "FLAIR"), "method": "unet", "device": "cpu"}
-    applied |= {"omp_nthreads": 1, "force": False}
-    for align, scale, message in (
-        ("rigid", "percentile", r"aligned with --set anat\.align=affine, but these"),
-        ("affine", "range", r"scaled with --set anat\.scale=percentile, but these"),
-    ):
-        with pytest.raises(UsageError, match=message):
-            network_training.super_resolve_scans(
-                coarse, mask, again.model_file, anat_align=align, anat_scale=scale, **applied
-            )
 
 
 def test_the_preparation_step_keeps_the_order_of_its_files(prepared, head, tmp_path, monkeypatch):
