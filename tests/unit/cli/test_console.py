@@ -62,19 +62,6 @@ def test_first_lines_list_directories_and_each_note_once(tmp_path: Path) -> None
     assert "sub-01" in lines[-1]
 
 
-def test_maps_over_sessions_are_listed_with_the_maps_of_the_sessions(
-    tmp_path: Path, plan: Plan
-) -> None:
-    """They include differences between sessions."""
-    folders = [tmp_path / "sub-01" / folder for folder in ("func", "ses-a/func")]
-    for folder in folders:
-        folder.mkdir(parents=True)
-        (folder / "sub-01_contrast-a_statmap.nii.gz").touch()
-    (folders[1] / f"{TAP}_desc-verdict_metrics.json").write_text("{}")
-    text = end_text(tmp_path, plan)
-    assert f"*_statmap.nii.gz in {folders[0]}, {folders[1]}" in text
-
-
 def test_verdicts_that_were_not_printed_before_are_listed(
     func: Path, tmp_path: Path, plan: Plan
 ) -> None:
@@ -86,26 +73,6 @@ def test_verdicts_that_were_not_printed_before_are_listed(
     assert "It is finer." not in text
     assert f"{TAP} (sbl" in text
     assert str(tmp_path / "index.html") in text
-
-
-def test_methods_text_and_index_are_named_if_they_exist(
-    func: Path, tmp_path: Path, plan: Plan
-) -> None:
-    (subject,) = plan.subjects
-    one_run = Plan(subjects=(SimpleNamespace(label="01", runs=subject.runs[:1]),), series=())  # type: ignore[arg-type]
-    for name in ("CITATION.md", "index.html"):
-        assert name not in end_text(tmp_path, one_run)
-        (tmp_path / name).touch()
-        assert str(tmp_path / name) in end_text(tmp_path, one_run)
-    assert end_text(tmp_path, plan).count("index.html") == 1
-
-
-def test_at_most_six_reports_are_listed(func: Path, tmp_path: Path, plan: Plan) -> None:
-    reports = tuple(tmp_path / f"sub-{k}.html" for k in range(9))
-    assert [path.name in end_text(tmp_path, plan, reports=reports) for path in reports] == [
-        *([True] * 6),
-        *([False] * 3),
-    ]
 
 
 def test_series_maps_and_exported_data_sets_of_this_call_are_located(

@@ -130,20 +130,6 @@ def test_a_dry_run_reads_no_voxels_and_writes_nothing(call: Call, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-def test_boilerplate_only_lists_no_exported_data_sets(
-    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = tmp_path / "out" / "CITATION.md"
-    exported = tmp_path / "out" / "derivatives" / "bids-sr-acquired"
-    (exported / "sub-01").mkdir(parents=True)
-    assert call("--boilerplate-only", result=RunOutcome(reports=(text,))) == 0
-    shown = capsys.readouterr().out
-    assert str(text) in shown
-    assert exported.name not in shown
-    assert call() == 0
-    assert exported.name in capsys.readouterr().out
-
-
 def test_a_concurrent_run_on_the_same_participant_is_rejected(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

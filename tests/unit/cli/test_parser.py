@@ -11,7 +11,6 @@ import pytest
 from data.dataset import BidsMaker
 from hypothesis import given, strategies as st
 
-from bids_sr import __version__
 from bids_sr.cli.main import main
 from bids_sr.cli.models.commands import main as models_main
 from bids_sr.cli.parser import parse_settings
@@ -104,11 +103,6 @@ def test_options_set_their_setting(line: str, name: str, value: object) -> None:
     assert attrgetter(name)(parse(line)) == value
 
 
-def test_output_spaces_have_synonyms() -> None:
-    spaces, synonyms = (parse(f"--output-spaces {names}") for names in ("T1w func", "anat run"))
-    assert spaces.preprocessing.spaces == synonyms.preprocessing.spaces
-
-
 @pytest.mark.parametrize(
     ("line", "word"),
     [
@@ -143,28 +137,6 @@ def test_output_spaces_have_synonyms() -> None:
 )
 def test_invalid_options_and_values_are_rejected(line: str, word: str) -> None:
     assert word in str(refusal_of(line))
-
-
-@pytest.mark.parametrize(
-    ("option", "suggested"),
-    [
-        ("--seed", "'--random-seed'"),
-        ("--sr-methd", "'--sr-method'"),
-        ("--task", "'--task-id'"),
-        ("--smooth", "'--smoothing'"),
-        ("--echo", "'--echo-idx'"),
-        ("--anat-derivatives", "'--derivatives'"),
-        ("--output-space", "'--output-spaces'"),
-        ("--seeds", "--set activation.seeds=VALUE"),
-        ("--threshold", "--set activation.thresholds=VALUE"),
-        ("--not-an-option", "--help"),
-    ],
-)
-def test_similar_options_and_settings_are_suggested(option: str, suggested: str) -> None:
-    """Options of other programs, misspelled or shortened, and settings without an option."""
-    notice = refusal_of(f"{option} 3").notice
-    assert suggested in notice.remedy
-    assert option in notice.what
 
 
 @pytest.mark.parametrize(
@@ -284,17 +256,6 @@ def test_filters_of_unused_image_types_are_reported(
         True,
         False,
     ]
-
-
-def test_version_and_help_exit_with_0(capsys: pytest.CaptureFixture[str]) -> None:
-    texts = {}
-    for option in ("--version", "--help", "--help-all", "--help_all"):
-        assert main([option]) == 0
-        texts[option] = capsys.readouterr().out
-    assert __version__ in texts["--version"]
-    assert texts["--help-all"] == texts["--help_all"]
-    assert "--sr-target" in texts["--help-all"]
-    assert "--sr-target" not in texts["--help"]
 
 
 @pytest.mark.parametrize(

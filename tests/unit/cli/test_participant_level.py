@@ -12,10 +12,8 @@ from data.dataset import BidsMaker
 
 from bids_sr.cli import participant_level, stages
 from bids_sr.cli.main import main
-from bids_sr.config import machine
 from bids_sr.config.lock import output_lock
 from bids_sr.engine import execute
-from bids_sr.engine.memory import BASE_GB
 from bids_sr.engine.records import FinishedSteps
 from bids_sr.engine.step import Stage
 from bids_sr.io.notices import Notice, record
@@ -177,24 +175,6 @@ def test_the_time_estimate_includes_only_remaining_steps(
     assert "figures" not in words
     assert [row.stage for row in estimates[1].rows] == [estimates[0].rows[0].stage, "figures"]
     assert estimates[1].minutes < estimates[0].minutes / 2
-
-
-def test_fewer_workers_run_if_the_job_sums_resident_memory(
-    maker: BidsMaker, execution: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The number of workers is not reduced if the user specifies the memory."""
-    monkeypatch.setenv("SLURM_MEM_PER_NODE", "4096")
-    assert machine.sums_resident()
-    for memory in ([], ["--mem", "3G"]):
-        call(maker, *SMALL, "--nprocs", "4", *memory)
-    monkeypatch.setattr(machine, "sums_resident", lambda *_: False)
-    call(maker, *SMALL, "--nprocs", "4")
-    monkeypatch.setattr(machine, "sums_resident", lambda *_: True)
-    call(maker, "--nprocs", "4", "--omp-nthreads", "4")  # a step gets all its threads
-    assert [options["nprocs"] for options in execution] == [3, 4, 4, 4]
-    memory_gb = [options["mem_gb"] for options in execution]
-    assert memory_gb[0] == pytest.approx(0.9 * 4.295 - 0.9 - BASE_GB - 2 * 0.7, abs=0.01)
-    assert memory_gb[2] == pytest.approx(4.295 - BASE_GB - 3 * 0.25, abs=0.01)
 
 
 def test_a_regenerated_report_shows_errors_and_methods_of_the_recorded_run(

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import pytest
 
 from bids_sr.cli import phantom as phantom_cli
-from bids_sr.io.notices import UsageError
 from bids_sr.phantom import simulated_dataset
-from bids_sr.phantom.presets import PRESETS
-from bids_sr.phantom.simulated_subject import TASKS
 from bids_sr.phantom.study import Study
 
 ALL_OPTIONS = (
@@ -93,23 +87,6 @@ def test_invalid_options_exit_with_code_2_and_write_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_studies_are_checked_without_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match=r"huge.*\n.*tiny, demo, paper"):
-        Study(preset="huge")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="--echoes"):
-        Study(echoes=(30.0,))
-    monkeypatch.setitem(sys.modules, "tedana", None)
-    assert Study().echoes == ()
-    with pytest.raises(UsageError, match=r"study\.echoes.*\n.*pip install .*tedana"):
-        Study(echoes=(14.0, 30.0))
-
-
-def test_choices_equal_the_presets_and_tasks() -> None:
-    hints = get_type_hints(Study)
-    assert tuple(PRESETS) == get_args(hints["preset"])
-    assert tuple(TASKS) == get_args(hints["task"])
-
-
 def test_a_full_directory_and_an_interrupt_have_exit_codes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,15 +99,3 @@ def test_a_full_directory_and_an_interrupt_have_exit_codes(
 
     monkeypatch.setattr(simulated_dataset, "make_dataset", interrupted)
     assert phantom_cli.main(["out"]) == 130
-
-
-def test_help_does_not_import_numpy() -> None:
-    code = (
-        "import sys; from bids_sr.cli import phantom\n"
-        "try: phantom.main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "print('numpy' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.rstrip().endswith("False")
-    assert "--scene" in done.stdout

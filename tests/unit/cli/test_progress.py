@@ -15,20 +15,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from data.dataset import BidsMaker
-from graphmaker import planned_graph
 from networkx import DiGraph, path_graph, relabel_nodes
 
-from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.progress import Progress
-from bids_sr.engine.nipype_workflow import make_workflow
 from bids_sr.engine.step import Step
-from bids_sr.evaluation.steps.reference_comparisons import compare_halves
 from bids_sr.evaluation.steps.run_verdict import decide_verdict
 from bids_sr.glm.steps.activation import map_series
-from bids_sr.glm.steps.clusters import list_clusters
 from bids_sr.preproc.steps.motion import estimate_motion
-from bids_sr.report.figure_steps.anatomy import summarize_subject
 from bids_sr.sr.steps.super_resolution import super_resolve
 from bids_sr.survey.preflight import pace
 from bids_sr.survey.preflight.pace import REFERENCE_S, kernel_seconds, measure_slowdown
@@ -91,12 +84,6 @@ def test_the_time_left_follows_the_measured_time() -> None:
     assert Display(slower=3.0, processors=2.0).minutes_left == 15
 
 
-def test_failed_steps_are_printed() -> None:
-    progress = Display()
-    progress(NODES[0], "exception")
-    assert [NODES[0].fullname in line for line in progress.lines] == [True]
-
-
 @pytest.mark.parametrize(
     ("name", "status", "shown"),
     [
@@ -129,44 +116,6 @@ def test_a_verdict_is_printed_when_it_is_written(
     assert len(progress.lines) == n_lines, "the same verdict is printed once"
 
 
-def test_a_long_verdict_is_wrapped_after_the_time(tmp_path: Path) -> None:
-    headline = "It is finer than the acquired run. " * 20
-    (file := tmp_path / "verdict.json").write_text(
-        json.dumps({"headline": headline, "status": "applied"})
-    )
-    outputs = SimpleNamespace(verdict=str(file))
-    judge = node("wf.judge", decide_verdict, result=SimpleNamespace(outputs=outputs))
-    progress = Display(judge)
-    for status in ("start", "end"):
-        progress(judge, status)
-    first, *others = progress.lines[-1].split("\n")
-    assert len(others) > 3
-    assert len(f"12:34:56 {first}") <= 118
-    assert all(len(line) <= 118 and line.startswith(" " * 9) for line in others)
-    assert headline.strip() in " ".join(progress.lines[-1].split())
-
-
-def test_figures_begin_no_stage_and_a_stage_is_printed_once() -> None:
-    progress = Display()
-    steps = (summarize_subject, compare_halves, decide_verdict, list_clusters)
-    for number, step in enumerate(steps):
-        progress(node(f"step{number}", step), "start")
-    assert len(progress.lines) == 1
-
-
-def test_a_terminal_has_a_progress_bar_instead_of_lines() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    progress = Display(stream=(terminal := Terminal()))
-    progress(NODES[0], "start")
-    progress(NODES[0], "end")
-    progress.close()
-    assert not progress.lines
-    assert "10 %" in terminal.getvalue()
-
-
 def test_a_line_is_printed_once_per_minute_during_a_long_step() -> None:
     progress = Display()
     progress(NODES[1], "start")
@@ -177,31 +126,6 @@ def test_a_line_is_printed_once_per_minute_during_a_long_step() -> None:
     assert len(percentages) == 5
     assert percentages == sorted(percentages)
     assert percentages[-1] > percentages[0]  # progress increases although no step has ended
-
-
-def test_a_complete_graph_ends_at_100_percent(tmp_path: Path) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    maker.subject()
-    graph = planned_graph(maker, tmp_path)
-    workflow = make_workflow(graph, base_dir=tmp_path, need_gb=lambda need: need.always)
-    progress = Progress(workflow._create_flat_graph(), lambda text: None, stream=io.StringIO())
-    assert progress.minutes_left > 0.1
-    for step_node in workflow._create_flat_graph().nodes():
-        progress(step_node, "end")
-    assert progress.share == pytest.approx(1)
-    assert progress.minutes_left == pytest.approx(0, abs=1e-6)
-
-
-def test_silent_work_is_reported_as_still_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines: list[str] = []
-    monkeypatch.setattr("bids_sr.cli.heartbeat.print_line", lines.append)
-    with report_running("checking", interval_s=0.01):
-        time.sleep(0.2)
-    assert len(lines) > 2
-    assert all(line.startswith("checking") for line in lines)
-    before = len(lines)
-    time.sleep(0.05)
-    assert len(lines) == before
 
 
 @pytest.fixture

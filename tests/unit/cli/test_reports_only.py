@@ -11,7 +11,6 @@ from bids_sr.cli.main import main
 from bids_sr.engine.metric_rows import MetricRow, table_text
 from bids_sr.io.dataset_description import write_dataset
 from bids_sr.io.metric_flags import FLAGS
-from bids_sr.report import index_page
 from bids_sr.report.index_page import write_index
 from bids_sr.version import __version__
 
@@ -82,20 +81,6 @@ def test_the_index_links_reports_and_group_pages(out: Path) -> None:
     assert places == {"sub-01.html", "sub-02.html", "sub-04.html", "group.html"}
     assert "sub-03" in page.text
     assert "It is <finer>." in page.text
-
-
-def test_the_index_includes_a_report_written_meanwhile(
-    out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another process writes a report while the page is written."""
-    write_page = index_page.write_page
-
-    def write_with_late_report(target: Path, **content: object) -> None:
-        write_page(target, **content)  # type: ignore[arg-type]
-        (out / "sub-01.html").write_text("<p>late</p>")
-
-    monkeypatch.setattr(index_page, "write_page", write_with_late_report)
-    assert '<a href="sub-01.html">' in write_index(out).read_text()
 
 
 def test_the_index_lists_result_motion_flags_and_methods_not_applied(out: Path) -> None:

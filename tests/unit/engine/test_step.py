@@ -278,14 +278,6 @@ def test_a_record_stands_for_its_fields(bold: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(values > 0, mean < 4)
 
 
-def test_fields_of_an_optional_record_are_optional() -> None:
-    volume = Volume(np.arange(8.0).reshape(2, 2, 2), np.eye(4))
-    tissues = split(Scan(volume, Limits(2.0, 5.0)))
-    assert tissues.bright.data.sum() == 2
-    assert split.settings["low"].default is None  # a scan may come without limits
-    assert split.inputs["mask"].default is None
-
-
 @dataclass(frozen=True, slots=True)
 class WideLimits(Limits):
     """Limits with a setting that `clip` does not use."""
@@ -313,15 +305,6 @@ def test_a_step_takes_the_fields_of_its_record_and_the_cost_depends_on_the_recor
     node = next(node for node in graph.nodes if node.step is clip)
     assert graph.settings[node] == {"low": 4.0, "high": 9.0, "count": 2}
     assert node.cost == RunTime(always=10.0)
-
-
-def test_two_fields_with_one_name_are_an_error() -> None:
-    with pytest.raises(TypeError, match="two parameters of compare"):
-
-        @step(Stage.EVALUATION)
-        def compare(scan: Scan, boldref: Image) -> float:
-            """Return the mean difference."""
-            return float((scan.boldref.data - boldref.data).mean())
 
 
 @step(Stage.EVALUATION, makes="replaced")

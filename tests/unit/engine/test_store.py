@@ -1,8 +1,6 @@
 """Storing derivatives: declared names only, atomic writes, unchanged files are not rewritten."""
 
-import errno
 import json
-import os
 from pathlib import Path
 
 import nibabel as nib
@@ -92,17 +90,6 @@ def test_a_series_is_compressed_with_a_single_scale_and_its_sidecar(tmp_path):
     assert sidecar["Sources"] == ["bids:raw:sub-01/func/sub-01_task-tap_run-1_bold.nii.gz"]
 
 
-def test_unchanged_content_keeps_its_modification_time(tmp_path):
-    _series(tmp_path / "in.nii")
-    stored = _store_one(tmp_path, tmp_path / "in.nii")
-    os.utime(stored, (1, 1))
-    assert _store_one(tmp_path, tmp_path / "in.nii").stat().st_mtime == 1
-    assert sorted(path.name for path in stored.parent.iterdir()) == [
-        "sub-01_task-tap_run-1_desc-preproc_bold.json",
-        "sub-01_task-tap_run-1_desc-preproc_bold.nii.gz",
-    ]
-
-
 def test_an_image_keeps_its_data_type_and_dimensions(tmp_path):
     mask = (np.indices((4, 5, 6)).sum(0) % 2).astype("uint8")
     nib.Nifti1Image(mask, np.eye(4)).to_filename(tmp_path / "mask.nii")
@@ -176,21 +163,6 @@ def test_a_link_is_updated_if_the_file_changes(
     assert len(list(linked.parent.iterdir())) == 2
 
 
-def test_files_are_copied_if_links_are_not_supported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def raise_cross_device(*_: object) -> None:
-        raise OSError(errno.EXDEV, "another file system")
-
-    monkeypatch.setattr(os, "link", raise_cross_device)
-    _series(tmp_path / "in.nii")
-    linked = _as_primary(tmp_path)
-    assert linked.stat().st_nlink == 1
-    os.utime(linked, (1, 1))
-    assert _as_primary(tmp_path).stat().st_mtime == 1, "an equal copy is not written again"
-    assert len(list(linked.parent.iterdir())) == 2
-
-
 def test_files_for_other_programs_are_stored_only_in_their_datasets(tmp_path: Path) -> None:
     _series(tmp_path / "in.nii")
     entities = {"desc": "preproc", "suffix": "bold"}
@@ -261,12 +233,6 @@ def test_the_sidecar_of_a_table_contains_columns_and_sources(tmp_path):
     assert list(sidecar) == ["a", "Sources"]
 
 
-MAP = (
-    "sub-01/func/sub-01_task-tap_run-1_res-hr_contrast-{contrast}_stat-{stat}_desc-sbl"
-    "_statmap.nii.gz"
-)
-
-
 def _store_maps(tmp_path: Path, **overrides: object) -> None:
     """Store maps of two contrasts and two statistics, with the sidecars written by the step."""
     (node := tmp_path / "node").mkdir(exist_ok=True)
@@ -332,16 +298,6 @@ def test_pybids_finds_the_shared_sidecar_of_maps_without_configuration(tmp_path:
             "Sources": ["bids::a"],
             "SkullStripped": False,
         }
-
-
-def test_only_selected_files_are_stored(tmp_path: Path) -> None:
-    _store_maps(
-        tmp_path, among=[{"stat": "t", "desc": "sbl"}, {"contrast": "little", "stat": "cc"}]
-    )
-    expected = [("little", "cc"), ("little", "t"), ("thumb", "t")]
-    assert _names(tmp_path / "out", "*.nii.gz") == [
-        MAP.format(contrast=name, stat=stat) for name, stat in expected
-    ]
 
 
 def test_regions_by_a_threshold_share_a_sidecar_and_other_masks_do_not(tmp_path: Path) -> None:

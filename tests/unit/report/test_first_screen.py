@@ -79,15 +79,6 @@ def test_measured_values_are_filled_and_tested_values_are_hollow():
     assert "In the test" not in sentence_of(page)
 
 
-def test_contrasts_without_a_number_share_a_row_per_reason():
-    names = ("faceMinusOthers", "bodyMinusOthers", "face", "house")
-    rows = make_tested_rows(dict.fromkeys(names))
-    ((name, cells),) = read_answers(first_screen(rows)).items()
-    assert name == "face, body − others, face, house"
-    assert cells[0].startswith("? not testable")
-    assert cells[1::2] == ["", ""]
-
-
 def test_detail_that_was_contradicted_has_its_value_in_each_region():
     """A contrast with too few active voxels has an answer in the brain."""
     rows = [
@@ -127,20 +118,6 @@ def test_files_and_alerts_are_shown():
     assert "median 1.8 % large" in page.text
     assert page.warnings == ["run-2 was left out."]
     assert sentence_of(page).endswith("Half is large.")
-
-
-@pytest.mark.parametrize(
-    ("rows", "options", "words"),
-    [
-        (make_tested_rows({"all": ((-0.3, 0.1), (-0.3, 0.1))}), {}, "No detail of sbl"),
-        (make_tested_rows(), {"not_applied": ["sbl"]}, "sbl was not applied"),
-        ([], {}, "No detail of sbl"),
-    ],
-)
-def test_without_interpretable_detail_the_b_spline_maps_are_advised(rows, options, words):
-    text = sentence_of(first_screen(rows, **options))
-    assert words in text
-    assert "B-spline" in text
 
 
 def test_each_contrast_has_its_own_sentence_and_files():
@@ -193,13 +170,3 @@ def test_every_check_is_listed_once(displacement, registration, flags, failed):
     assert is_registered is any(name.startswith("bold_") for name in registration)
     if flags is HARMFUL:
         assert not_passed[0].endswith(": srgan")
-
-
-def test_flags_of_unapplied_methods_are_ignored():
-    rows = [*make_run_rows(), make_row("srgan", "flag_harm", 1.0)]
-    applied, unapplied = (
-        judge_rows(rows, ["srgan", "sbl"], margin=0.0, not_applied=names).evidence
-        for names in ((), ["srgan"])
-    )
-    assert not all(check.passed for check in list_checks(STILL, {}, applied))
-    assert all(check.passed for check in list_checks(STILL, {}, unapplied))

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import pandas as pd
-import pytest
 from data.rows import judge_rows, make_detail_row, make_measured_rows, make_tested_rows
 
-from bids_sr.report.results_paragraph import RESULTS_HEADING, results_markdown, write_paragraphs
+from bids_sr.report.results_paragraph import write_paragraphs
 
 SELF_TEST = {"from_mm": [12, 12, 3.3], "to_mm": [6, 6, 3.3]}
 MEASURED = {"all": ((0.52, 0.02), (0.35, 0.08))}
@@ -94,28 +93,6 @@ def test_a_difference_between_runs_is_reported_with_its_smallest_change(tmp_path
     assert "change in right (atlas label with the smallest q, .010) was 0.010" in label
 
 
-def test_a_tested_run_states_that_the_accuracy_is_unknown(tmp_path: Path) -> None:
-    store(tmp_path, "sub-01_task-tap", make_tested_rows())
-    text = paragraph(tmp_path)
-    for part in (
-        "accuracy at 3 mm is unknown",
-        "reduced to 12 mm",
-        "54 % (95 % interval 42",
-    ):
-        assert part in text
-    assert "baseline" not in text
-    assert "The reference was" not in text
-
-
-def test_an_untested_method_has_no_sentence_on_a_test_or_its_result(tmp_path: Path) -> None:
-    rows = make_tested_rows({"all": None, "face": None}, series="srgan")
-    store(tmp_path, "sub-01_task-tap", rows, ["srgan"])
-    text = paragraph(tmp_path)
-    assert "srgan was not tested" in text
-    for false in ("was tested", "reduced", "did not decide", "interpreted"):
-        assert false not in text
-
-
 def test_several_runs_have_a_range_and_numbers_of_runs(tmp_path: Path) -> None:
     for label, value in (("01", 0.5), ("02", 0.6), ("03", 0.4)):
         tested = {"all": ((value, 0.1), (0.4, 0.1)), "face": None}
@@ -125,24 +102,3 @@ def test_several_runs_have_a_range_and_numbers_of_runs(tmp_path: Path) -> None:
         assert part in text
     assert "“all” (3 runs)" in text
     assert "In the run of the task tap" in paragraph(tmp_path, label="02")
-
-
-@pytest.mark.parametrize(
-    ("options", "rows", "words"),
-    [
-        ({"not_applied": ["sbl"]}, [], "no super-resolution method was applied"),
-        ({}, make_tested_rows({"all": ((-0.3, 0.1),) * 2}), "no contrast could be interpreted"),
-    ],
-)
-def test_runs_without_interpretable_detail_say_so(tmp_path: Path, options, rows, words) -> None:
-    store(tmp_path, "sub-01_task-tap", rows, **options)
-    assert words in paragraph(tmp_path)
-
-
-def test_all_tasks_are_in_the_markdown(tmp_path: Path) -> None:
-    assert results_markdown(tmp_path) == ""
-    for task in ("tap", "rest"):
-        store(tmp_path, f"sub-01_task-{task}", make_tested_rows())
-    text = results_markdown(tmp_path)
-    assert text.strip().startswith(RESULTS_HEADING)
-    assert text.index("task rest") < text.index("task tap")

@@ -77,11 +77,6 @@ def test_the_record_is_read_once_until_it_changes(
     assert [notice.what for notice in read_record(logs)][-1] == "more"
 
 
-def test_a_call_for_few_participants_always_updates_the_page(out: Path) -> None:
-    _note(out, "01")
-    assert is_last_call(out, out.parent / "data", "a")
-
-
 def test_noted_verdicts_are_shown_without_reading_tables(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,14 +108,6 @@ def test_tables_are_read_again_if_the_code_that_reads_them_has_changed(
     assert [row["verdict"] for row in read_run_summaries(out, "01")] == ["Found in 01."]
     monkeypatch.setattr(run_notes, "digest_program", lambda: "another")
     assert [row["verdict"] for row in read_run_summaries(out, "01")] == ["Read again."]
-
-
-def test_a_call_that_recomputes_nothing_leaves_the_notes_unchanged(out: Path) -> None:
-    assert _note(out, "01")
-    assert not _note(out, "01")
-    assert _note(out, "01", settings="b")
-    _verdict(out, "01", "Another.")
-    assert _note(out, "01", settings="b")
 
 
 def test_a_note_is_unchanged_after_writing_and_reading(out: Path) -> None:

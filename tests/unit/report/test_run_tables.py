@@ -13,7 +13,6 @@ from bids_sr.glm.clusters import COLUMNS
 from bids_sr.report import facts
 from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.report.comparison_html import comparisons_html
-from bids_sr.report.held_out_text import describe_held_out
 from bids_sr.report.region_table import regions_html
 
 
@@ -70,23 +69,6 @@ def test_clusters_name_their_threshold_and_statistic(threshold, statistic, head,
     assert lines[0][3] == head
     symbol = {"tTotal": "t", "cc": "CC"}.get(statistic, statistic)
     assert lines[1][7] == f"0 {symbol} ≥ 3.1"
-
-
-def test_tables_of_clusters_are_equal_before_and_after_a_file(tmp_path):
-    clusters = make_clusters()
-    clusters.to_csv(tmp_path / "clusters.tsv", sep="\t", index=False)
-    read = pd.read_csv(tmp_path / "clusters.tsv", sep="\t", na_values="n/a")
-    html = clusters_html(clusters, "sbl")
-    assert clusters_html(read, "sbl") == html
-    assert "Calcarine" not in html, "labels of the unsmoothed map"
-
-
-def test_maps_without_clusters_say_so():
-    assert not Page(clusters_html(make_clusters(), "srgan")).tables
-    assert "no clusters" in clusters_html(make_clusters(), "srgan")
-    assert "no voxel" in clusters_html(make_clusters().iloc[:0], "sbl")
-    inside = Page(clusters_html(make_clusters(label="Cuneus_R", label_mm="0"), "sbl"))
-    assert next(iter(inside.tables.values()))[1][6] == "Cuneus_R"
 
 
 def make_region(**cells):
@@ -202,24 +184,6 @@ def test_columns_of_comparisons_are_columns_of_the_table_that_was_written():
     assert not {"p, t test", "mean difference [interval]"} & set(group_cells)
 
 
-def test_facts_are_short_numbers_and_readable_words():
-    values = {"a_b": 0.123456, "c": -2.0, "d": 1200.0, "e": math.nan, "f": True, "g": None}
-    values |= {"h": [], "i": [1, 2.5, "x"], "j": ["x" * 25, "short"]}
-    page = Page(facts.facts_html(values))
-    assert page.table()[:8] == [
-        ["a b", "0.1235"],
-        ["c", "−2"],
-        ["d", "1200"],
-        ["e", "n/a"],
-        ["f", "yes"],
-        ["g", "none"],
-        ["h", "none"],
-        ["i", "1, 2.5, x"],
-    ]
-    # a list with a long item has one item per line
-    assert [item.text for item in page.all("li")] == ["x" * 25, "short"]
-
-
 SCORES = {
     "network": {"psnr": 36.0, "ssim": 0.95},
     "bspline": {"psnr": 33.5, "ssim": 0.94},
@@ -247,15 +211,6 @@ def test_the_card_of_a_model_reports_differences_in_its_scores(card, words):
         "srgan − zerofill −0.50 dB.",
     ):
         assert part in text
-
-
-def test_the_card_of_a_model_names_the_initial_weights():
-    start = {"name": MARKUP, "weights_sha256": "0123456789abcdef", "trained_with": "heads"}
-    assert f"{MARKUP} (0123456789ab…, trained with heads)" in (
-        Page(facts.card_html({"started_from": start})).text
-    )
-    assert facts.card_html({"held_out": {"bspline": {"psnr": 3.0}}}) == ""
-    assert describe_held_out({"method": "srgan"}) == ""
 
 
 def test_names_and_texts_from_outside_are_escaped():

@@ -55,29 +55,9 @@ def test_integers_and_choices_are_drawn():
     assert set(drawn_values(choice)) == {8, 16, 32}
 
 
-def test_drawn_values_have_four_digits():
-    (wide,) = search_space("learning_rate=1e-5..1")
-    for value in drawn_values(wide, 50):
-        assert float(f"{value:.4g}") == value
-
-
 def drawn(texts, n_trials, seed=0, method="unet", recipe=RECIPE):
     """Return the changes of drawn trials."""
     return list(list_trials(texts, method, recipe, n_trials=n_trials, seed=seed).values())
-
-
-def test_a_trial_depends_only_on_seed_and_number():
-    texts = ["learning_rate=1e-4..1e-2", "filters=8,16,32"]
-    first = drawn(texts, 8, seed=1)
-    assert drawn(texts, 5, seed=1) == first[:5]
-    assert len(first) == 8
-    assert drawn(texts, 8, seed=2)[4] != first[4]
-
-
-def test_trials_are_named_by_the_settings_that_vary_and_listed_once():
-    names = list_trials(["filters=8,16", "batch=1"], "unet", RECIPE, n_trials=20, seed=0)
-    assert set(names) == {"filters=8", "filters=16"}
-    assert all(changes[1].value == 1 for changes in names.values())
 
 
 def test_incompatible_settings_are_drawn_again():
@@ -123,12 +103,3 @@ def test_all_combinations_of_listed_values_are_trials():
     # All weights of terms that depend on the target would be 0.
     with pytest.raises(InvalidInput, match="would have a weight of 0"):
         list_trials(["mae=0,1", "ssim=0,1"], "unet", RECIPE, n_trials=None, seed=0)
-
-
-def test_alpha_is_varied_if_the_recipe_has_no_other_weight():
-    tv = get_method("tv").recipes["paper"]
-    values = {changes[0].value for changes in drawn([], 100, method="tv", recipe=tv)}
-    assert {0, 0.01, 0.1} <= values
-    assert max(values) == 0.1
-    assert drawn_fields([], "tv", tv) == {"tv"}
-    assert drawn_fields([], "dip", get_method("dip").recipes["paper"]) == {"learning_rate"}

@@ -67,11 +67,6 @@ def test_pairs_are_tested_as_in_scipy_and_corrected_by_holm() -> None:
     assert rows[0]["p_t_holm"] != rows[0]["p_t"] or rows[1]["p_t_holm"] != rows[1]["p_t"]
 
 
-def test_without_trained_methods_all_pairs_are_tested() -> None:
-    pairs = {(row["series"], row["minus"]) for row in compare_pairs(BY_METRIC, [])}
-    assert pairs == {("a", "b"), ("a", "bspline"), ("b", "bspline")}
-
-
 def test_models_are_compared_by_an_analysis_of_variance() -> None:
     [row] = compare_models(BY_METRIC, ["a", "b"])
     # for two groups, F is the square of Welch's t
@@ -114,9 +109,3 @@ def test_unequal_variances_of_several_groups_follow_the_formula_of_welch() -> No
     assert (row["f"], row["dof_between"], row["dof_within"], row["p"]) == pytest.approx(
         (f, 2, dof, stats.f.sf(f, 2, dof))
     )
-
-
-@pytest.mark.parametrize("last", [[3.0], [3.0, 3.0], [3.0, math.nan]])
-def test_groups_without_variance_are_not_compared(last: list[float]) -> None:
-    row = _compare_samples([1.0, 2.0], last)
-    assert np.isnan([row[name] for name in ("f", "dof_between", "dof_within", "p")]).all()

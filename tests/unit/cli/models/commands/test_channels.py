@@ -113,21 +113,6 @@ def test_contrasts_of_a_participant_are_channels_in_one_set(
         assert ("unet", names[0]) in by_image
 
 
-def test_settings_are_drawn_for_several_contrasts(
-    words: list[str], tmp_path: Path, trainings: list
-) -> None:
-    settings = ["--set", "critic_learning_rate=1e-5..1e-2", "iterations=3", "filters=4", "batch=2"]
-    options = [*words, "--trials", "2", *SPLIT, *settings]
-    assert main(["compare", "attunet", str(tmp_path / "c"), *options]) == 0
-    expected, _ = images_of(tmp_path / "c")
-    assert [images for _, images in trainings] == [expected] * 2
-    rates = [rate for rate, _ in trainings]
-    assert len(set(rates)) == 2
-    assert all(1e-5 <= rate <= 1e-2 for rate in rates)
-    names = {row["name"] for row in read_rows(tmp_path / "c.tsv")}
-    assert {f"attunet critic_learning_rate={rate:.9g}" for rate in rates} < names
-
-
 def without(words: list[str], *parts: str) -> list[str]:
     return [word for word in words if not all(part in word for part in parts)]
 

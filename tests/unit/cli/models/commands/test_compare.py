@@ -163,16 +163,6 @@ def test_settings_are_candidates_and_the_best_is_selected_on_the_validation_set(
     assert compare("tv", tmp_path / "c", *options, "tv=0,0.01") == 2
 
 
-def test_without_a_validation_set_no_setting_is_selected(
-    scans: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--fine", *scans, "--split", "2", "2", *QUICK_SETTINGS, "--set", "mae=1,2"]
-    assert compare("unet", tmp_path / "c", *options) == 0
-    assert "use --set mae" not in capsys.readouterr().out
-    pairs = {(row["series"], row["minus"]) for row in read_rows(tmp_path / "c_tests.tsv")}
-    assert ("unet mae=1", "unet mae=2") in pairs
-
-
 def test_settings_whose_training_diverges_have_no_scores(
     scans: Sequence[str],
     tmp_path: Path,
@@ -309,15 +299,3 @@ def test_a_comparison_is_not_continued_with_another_initial_model(
     table = (tmp_path / "c.tsv").read_text()
     assert main([*argv, str(models[1])]) == 2
     assert (tmp_path / "c.tsv").read_text() == table
-
-
-def test_a_note_on_a_method_is_printed_once_for_all_its_settings(
-    scans: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The note is about missing weights of VGG-19; the suitable augmentation is not worth one."""
-    argv = ["compare", "dcnet", str(tmp_path / "c"), "--fine", *scans, "--factor", "2"]
-    argv += ["--split", "2", "1", "1", "--dry-run", "--set", "iterations=210,220"]
-    assert main(argv) == 0
-    lines = capsys.readouterr().out.splitlines()
-    [note] = [line for line in lines if line.startswith("Note:")]
-    assert "dcnet --recipe fast" in note

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data.page import Page
 from data.scans import AFFINE, FACTOR, read_rows, save_pair, save_untrained, scan
 from scipy import stats
 
-from bids_sr.cli.models.commands.evaluate import find_participant
 from bids_sr.cli.models.commands.main import main
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.spatial.effective_resolution import effective_resolution
-from bids_sr.spatial.matrices import kspace_crop, upsample
+from bids_sr.spatial.matrices import upsample
 
 
 @pytest.fixture(scope="module")
@@ -130,22 +127,6 @@ def test_groups_of_references_are_compared_by_anova(
     assert float(row["f"]) == pytest.approx(float(expected.statistic) ** 2, rel=1e-2)
 
 
-def test_figures_and_page_are_written_next_to_the_table(pairs, tmp_path: Path) -> None:
-    reference, image = pairs[0]
-    options = ["--made", pairs[1][0], "--figures", "svg"]
-    evaluate(reference, "--image", image, *options, out=tmp_path / "t.tsv")
-    figures = [f"t_1_{name}.svg" for name in ("images", "decorrelation", "correlation-1")]
-    assert {path.name for path in tmp_path.iterdir()} == {"t.tsv", "t.json", "t.html", *figures}
-    html = (tmp_path / "t.html").read_text()
-    assert len(Page(html).all("img")) == 3
-    assert "psnr" in [cell.text for cell in Page(html).all("th")]
-    assert not re.search(r'(?:src|href)="(?!data:|#)', html)
-    assert "zerofill" in (tmp_path / "t_1_images.svg").read_text()
-    text = (tmp_path / "t_1_correlation-1.svg").read_text()
-    assert "sub-02_acq-high_T1w.nii.gz" in text
-    assert "r = " in text
-
-
 def test_images_are_correlated_with_the_reference_over_voxels(pairs, tmp_path: Path) -> None:
     first, second = pairs[0][0], pairs[1][0]
     flat, mask, out = (tmp_path / name for name in ("flat.nii", "mask.nii", "r.tsv"))
@@ -163,22 +144,3 @@ def test_images_are_correlated_with_the_reference_over_voxels(pairs, tmp_path: P
     expected = float(stats.spearmanr(x, y).statistic)
     assert float(rows[second]["rho"]) == pytest.approx(expected, rel=1e-3)
     assert rows[str(flat)]["r"] == "n/a"
-
-
-def test_the_correlation_of_series_is_computed_from_their_means(tmp_path: Path) -> None:
-    reference, other = (np.stack([scan(k), scan(k + 1)], -1) for k in (1, 3))
-    a, b = (tmp_path / name for name in ("a_bold.nii", "b_bold.nii"))
-    save_image(reference, AFFINE, a, tr=2.0)
-    save_image(other, AFFINE, b, tr=2.0)
-    low, affine = kspace_crop(scan(1), AFFINE, factor=FACTOR)
-    save_image(np.ones(low.shape, np.uint8), affine, mask := tmp_path / "mask.nii")
-    options = ["--degradation", "kspace", "--mask", mask, "--made", b]
-    (row,) = (row for row in evaluate(a, *options, out=tmp_path / "t") if row["name"] == str(b))
-    expected = stats.pearsonr(reference.mean(-1).ravel(), other.mean(-1).ravel()).statistic
-    assert float(row["r"]) == pytest.approx(float(expected), rel=1e-3)
-
-
-def test_participant_labels_are_read_from_file_or_folder() -> None:
-    assert find_participant(Path("sub-03/ses-1/anat/scan_T1w.nii.gz")) == "sub-03"
-    assert find_participant(Path("sub-03/sub-04_T1w.nii.gz")) == "sub-04"
-    assert find_participant(Path("mouse7_T2w.nii")) == "mouse7_T2w"

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel as nb
 import numpy as np
@@ -19,21 +16,19 @@ from safetensors.torch import load_file
 
 from bids_sr.cli.models.commands import train as models_train
 from bids_sr.cli.models.commands.image_files import (
-    find_brain_and_scale,
     parse_contrast,
     parse_factor,
 )
 from bids_sr.cli.models.commands.main import main
-from bids_sr.io.nifti import SeriesReader, load_image, save_image
+from bids_sr.io.nifti import load_image, save_image
 from bids_sr.spatial.matrices import upsample
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
-from bids_sr.sr.method import get_method, list_methods
+from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelError, read_card
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.networks.training.trainer import train_network
-from bids_sr.sr.recipe_changes import variable_fields
 
 
 def run(*words: object) -> None:
@@ -113,15 +108,6 @@ def test_another_contrast_or_resolution_can_be_allowed_with_a_note(
     run(*command, *options.split())
     (note,) = read_json(tmp_path / "o.json")["Notes"]
     assert allowed in note
-
-
-def test_a_network_is_not_trained_on_several_contrasts(files, tmp_path: Path, capsys) -> None:
-    t1w = shutil.copy(files.high, tmp_path / "a_T1w.nii.gz")
-    images = ["--fine", str(files.high), str(t1w)]
-    command = ["train", "attunet", str(tmp_path / "m"), *images, "--max-minutes", "0.001"]
-    assert main(command) == 2
-    assert "T1w and T2starw" in "".join(capsys.readouterr())
-    assert not list(tmp_path.glob("m*"))
 
 
 def test_changed_settings_are_stored_in_the_card_and_used_on_loading(
@@ -220,31 +206,6 @@ def test_the_four_networks_of_a_cycle_are_stored(tmp_path: Path) -> None:
         load_model(weights)
 
 
-def test_tensorboard_files_are_kept_when_checkpoints_are_removed(
-    files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Board:
-        def __init__(self, folder: str, purge_step: int) -> None:
-            self.events = Path(folder) / "events"
-
-        def add_scalar(self, name: str, value: float, step: int) -> None:
-            self.events.parent.mkdir(parents=True, exist_ok=True)
-            self.events.touch()
-
-        def flush(self) -> None:
-            pass
-
-        close = flush
-
-    installed = SimpleNamespace(SummaryWriter=Board)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", installed)
-    options = ["--fine", files.high, "--set", "filters=4", "iterations=2"]
-    run("train", "unet", tmp_path / "new", *options)
-    work = tmp_path / "new.work"
-    assert [path.name for path in work.iterdir()] == ["tensorboard"]
-    assert list(work.rglob("events"))
-
-
 @pytest.mark.parametrize(("recipe", "level"), [("paper", "Warning"), ("fast", "Note")])
 def test_missing_vgg19_features_are_reported(
     recipe: str, level: str, files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -293,29 +254,6 @@ def test_list_shows_methods_settings_and_models_without_control_characters(
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  tv ")]
     assert len(rows) == 2  # one row per recipe
     assert all("0.01" in row for row in rows)
-
-
-def test_list_prints_all_settings_of_a_method(capsys) -> None:
-    """The page on options refers to this command."""
-    for method in list_methods():
-        run("list", method.name)
-        rows = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
-        variance = [method.variance] if method.variance else []
-        expected = [
-            [field.name, field.default_text, field.range]
-            for recipe in (*method.recipes.values(), *variance)
-            for field in variable_fields(recipe)
-        ]
-        assert expected
-        assert all(values in [row[:3] for row in rows] for values in expected)
-
-
-def test_the_scale_of_a_series_is_a_percentile_of_its_mean_in_the_brain(files) -> None:
-    with SeriesReader(files.bold) as reader:
-        mask, scale, _ = find_brain_and_scale(reader, None)
-    mean = load_image(files.bold)[0].mean(-1)
-    assert scale == pytest.approx(np.percentile(mean[mask], 99), rel=1e-5)
-    assert mask[12 // 2, 14 // 2].all()
 
 
 def test_contrast_and_factor_are_read_from_names_and_options() -> None:
@@ -393,14 +331,3 @@ def test_training_stopped_by_the_time_limit_resumes_with_the_same_command(
     assert all(torch.equal(first[name], second[name]) for name in first)
     for suffix in (".tsv", ".json"):
         assert whole.with_suffix(suffix).read_text() == cut.with_suffix(suffix).read_text()
-
-
-@pytest.mark.parametrize("precision", ["mixed", "fp32"])
-def test_the_precision_of_training_is_an_option(
-    precision: str, files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = ["--fine", files.high, "--set", "filters=4", "iterations=2"]
-    run("train", "unet", tmp_path / "m", *options, "--train-precision", precision)
-    entry = read_json(tmp_path / "m.json")["mixed_precision"]
-    assert entry["asked"] is (precision == "mixed")
-    assert (entry["score_change_db"] is None) is (precision == "fp32")
