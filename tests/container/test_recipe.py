@@ -12,9 +12,6 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import bids_sr
-from bids_sr.io.region_names import find_atlas
-
 ROOT = Path(__file__).parents[2]
 LOCKS = (
     "requirements.lock",
@@ -114,100 +111,9 @@ def test_the_build_context_has_the_package_and_no_private_files() -> None:
     assert [path for path in private if is_in_context(path, patterns)] == []
 
 
-def test_the_image_is_based_on_a_pinned_image_and_states_version_and_licenses() -> None:
-    pinned = r"ARG BASE_IMAGE=python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}"
-    assert re.fullmatch(pinned, DOCKERFILE.splitlines()[0])
-    stages = [line.split()[1:] for line in DOCKERFILE.splitlines() if line.startswith("FROM ")]
-    named = {stage[2] for stage in stages if stage[1:2] == ["AS"]}
-    assert {stage[0] for stage in stages} <= {"${BASE_IMAGE}", *named}
-    assert stages[-1] == ["${BASE_IMAGE}"]
-    assert re.search(r'image\.version="(.+?)"', DOCKERFILE)[1] == bids_sr.RELEASE
-    assert 'licenses="Apache-2.0 AND GPL-1.0-or-later"' in DOCKERFILE
-    license_text = find_atlas().image.with_name("LICENSE").read_text()
-    assert "GNU GENERAL PUBLIC LICENSE" in license_text
-
-
-@pytest.mark.parametrize(
-    ("engine", "directories"),
-    [
-        ("docker run --rm -v ", {"/data": ":ro", "/out": ""}),
-        # the file system of the image is read-only
-        ("apptainer run -e -B ", {"/data": ":ro", "/out": "", "/work": ""}),
-    ],
-)
-def test_the_documented_commands_mount_the_directories_of_the_image(
-    engine: str, directories: dict[str, str]
-) -> None:
-    """Each engine has one command, which mounts data and output."""
-    text = (ROOT / "docs/cluster.md").read_text()
-    (line,) = [row for row in text.splitlines() if row.startswith(engine)]
-    assert line.endswith("/data /out participant")
-    mounted = dict(re.findall(r":(/[\w/]+)(:ro)?", line))
-    # an empty folder mounted on /opt/templateflow would hide the templates of the image
-    assert mounted == directories
-    assert "TEMPLATEFLOW_HOME=/opt/templateflow" in DOCKERFILE
-
-
 def argument(name: str) -> str:
     """Return the default of a build argument, from its first declaration."""
     return re.search(rf"^ARG {name}=(.*)$", DOCKERFILE, re.MULTILINE)[1]
-
-
-def torch_step() -> str:
-    """Return the instruction that installs torch, as a shell script."""
-    (step,) = [
-        text
-        for text in DOCKERFILE.replace("\\\n", " ").splitlines()
-        if text.startswith("RUN torch()")
-    ]
-    return step.removeprefix("RUN ").replace("/build/bin/pip", "pip")
-
-
-def install_torch(folder: Path, build: str, pip: str) -> subprocess.CompletedProcess[str]:
-    """Run the step with a pip of the test."""
-    (program := folder / "pip").write_text(f"#!/bin/sh\n{pip}\n")
-    program.chmod(0o755)
-    values = {
-        "TORCH": build or argument("TORCH"),
-        "TORCH_CPU_INDEX": argument("TORCH_CPU_INDEX"),
-        "PATH": f"{folder}:{os.environ['PATH']}",
-    }
-    return subprocess.run(
-        ["sh", "-c", torch_step()], env=values, capture_output=True, text=True, check=False
-    )
-
-
-@pytest.mark.parametrize(
-    ("build", "lock", "index"),
-    [("", "torch-cpu.lock", "whl/cpu"), ("cuda", "torch-cuda.lock", "")],
-)
-def test_the_default_build_installs_torch_for_cpu(
-    build: str, lock: str, index: str, tmp_path: Path
-) -> None:
-    (line,) = install_torch(tmp_path, build, 'echo "$@"').stdout.splitlines()
-    assert f"/locks/{lock}" in line
-    assert ("--index-url" in line) is bool(index)
-    assert line.endswith(index or lock)
-
-
-@pytest.mark.parametrize(("build", "pip"), [("gpu", "true"), ("cpu", "false")])
-def test_the_build_fails_if_torch_cannot_be_installed(
-    build: str, pip: str, tmp_path: Path
-) -> None:
-    """Fail rather than silently install another build of several gigabytes."""
-    done = install_torch(tmp_path, build, pip)
-    assert done.returncode == 1
-    assert build in done.stderr
-
-
-def test_the_user_is_numeric_and_not_root() -> None:
-    """Kubernetes' runAsNonRoot rejects user names, because it cannot check that they are
-    not root.
-    """
-    user, group = re.findall(r"^USER (\d+):(\d+)$", DOCKERFILE, re.MULTILINE)[-1]
-    assert int(user) > 0
-    assert f"groupadd --gid {group} bids-sr" in DOCKERFILE
-    assert f"useradd --uid {user} --gid {group} " in DOCKERFILE
 
 
 @pytest.mark.parametrize("value", ["", "download"])

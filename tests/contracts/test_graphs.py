@@ -22,12 +22,10 @@ from graphmaker import (
     planned_graph,
     steps_of,
 )
-from networkx import is_directed_acyclic_graph
 
 from bids_sr.engine.graph import Graph
-from bids_sr.engine.nipype_workflow import make_workflow
 from bids_sr.engine.nodes import Node
-from bids_sr.engine.store import derivative_path, store
+from bids_sr.engine.store import store
 from bids_sr.workflows.participant import list_primary_series
 
 HIGH = (3.0, 3.0, 4.0)
@@ -188,14 +186,6 @@ def stores(graph: Graph) -> Iterator[tuple[Node, dict[str, Any]]]:
     yield from ((node, graph.settings[node]) for node in graph.nodes if node.step is store)
 
 
-def test_nipype_can_flatten_the_graph(graph: Graph, tmp_path: Path) -> None:
-    """Nipype rejects cycles between nested workflows, even if the nodes themselves have none."""
-    flow = make_workflow(graph, base_dir=tmp_path, need_gb=lambda need: 0.1)
-    flow._generate_flatgraph()  # `Workflow.run` does this with a copy
-    assert {str(node) for node in graph.nodes} <= {str(node) for node in flow._graph}
-    assert is_directed_acyclic_graph(flow._graph)
-
-
 LABELS = ("series_name", "fwhm_mm", "method", "method_label", "space_entities")
 """Settings of a step that are in the names of its files."""
 
@@ -239,19 +229,6 @@ def test_every_stored_file_has_one_producer_and_lists_its_sources(graph: Graph) 
     assert [name for name, handles in artifacts.items() if len(handles) > 1] == []
 
 
-def test_every_fixed_file_name_is_valid(graph: Graph) -> None:
-    """Entities that no pattern contains would stop the run at its very end."""
-    extensions = {"xfm": ".txt", "model": ".safetensors"}
-    extensions |= dict.fromkeys(("log", "metrics", "timeseries"), ".tsv")
-    for _, settings in stores(graph):
-        if own := settings["own_entities"]:
-            names = {**settings["entities"], **own}
-            path = derivative_path(
-                {**names, "extension": extensions.get(own["suffix"], ".nii.gz")}
-            )
-            assert path.startswith(("sub-", "sourcedata/models/"))
-
-
 def test_every_step_that_skips_dummies_gets_their_number(graph: Graph) -> None:
     """Steps without this number would assume that there are no dummies."""
     for node in graph.nodes:
@@ -263,12 +240,6 @@ def test_every_step_that_skips_dummies_gets_their_number(graph: Graph) -> None:
 def sentences_of(graph: Graph) -> list[str]:
     """Return the sentences of the methods text."""
     return re.split(r"(?<=[a-z)\]]\.)\s+(?=[A-Z])", graph.methods_text())
-
-
-def test_the_methods_text_repeats_no_sentence(graph: Graph) -> None:
-    sentences = sentences_of(graph)
-    assert len(sentences) > 10
-    assert [sentence for sentence, times in Counter(sentences).items() if times > 1] == []
 
 
 PAIR = "compare_edges draw_guide draw_pair register_pair register_to_pair"

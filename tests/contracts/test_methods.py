@@ -13,7 +13,6 @@ from data.features import WEIGHTS, with_features
 import bids_sr.boilerplate
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.notices import InvalidInput
-from bids_sr.io.series import DEFAULT_BASELINES
 from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.sr.inference.apply_to_series import enforce_consistency
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
@@ -24,7 +23,6 @@ from bids_sr.sr.method import (
     get_recipe,
     list_methods,
     method_names,
-    method_names_without_controls,
 )
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import ModelRequest
@@ -108,14 +106,6 @@ def test_a_method_has_a_reference_and_networks_and_losses_that_exist(name):
 def test_a_method_needs_a_pair_unless_it_learns_from_the_run():
     alone = {method.name for method in list_methods() if not method.needs_pair}
     assert alone == {"dip", "tv", "sbl", "sdmod"}
-
-
-def test_a_control_is_not_offered_as_a_method():
-    assert (
-        set(method_names()) - set(method_names_without_controls())
-        == {"sdmod"}
-        <= set(DEFAULT_BASELINES)
-    )
 
 
 def test_an_unknown_name_is_rejected_with_the_valid_names():

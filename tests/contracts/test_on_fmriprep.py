@@ -156,18 +156,6 @@ def test_images_list_the_files_of_fmriprep_among_their_sources(full_graph: Graph
     assert "bids:raw:sub-01/func/sub-01_task-tap_bold.nii.gz" in uris
 
 
-def test_the_report_lists_the_reused_derivatives(full_graph: Graph) -> None:
-    assert "bakermatthews2004" not in full_graph.methods_text(), "cited for the estimated motion"
-    facts = [
-        full_graph.settings[placed][name]
-        for step, name in (("summarize_subject", "subject_facts"), ("summarize_run", "run_facts"))
-        for placed in nodes_of(full_graph, step)
-    ]
-    listed = " ".join(str(found.get("Derivatives from fMRIPrep 24.1.1", "")) for found in facts)
-    for name in ("sub-01_desc-brain_mask.nii.gz", "desc-hmc_xfm.txt", "confounds_timeseries.tsv"):
-        assert name in listed
-
-
 def test_dummy_scans_are_taken_from_the_confounds_table(data, prepared):
     def count(case_graph: Graph) -> list[int]:
         return [

@@ -6,12 +6,10 @@ from typing import get_args
 import pytest
 
 from bids_sr.evaluation.evidence import Decision
-from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.evaluation.words import DECISIONS
 from bids_sr.io import series as registry
 from bids_sr.io.series import (
     BASELINES,
-    CONTROLS,
     DEFAULT_BASELINES,
     IMAGE_REFERENCES,
     PAIR_BASELINES,
@@ -45,21 +43,6 @@ def test_names_of_a_method_and_its_variants_round_trip(method):
 
 
 @pytest.mark.parametrize(
-    ("names", "kind"),
-    [
-        (("acquired", "acquiredSpline"), "acquired"),
-        (BASELINES, "baseline"),
-        (CONTROLS, "control"),
-        (NEGATIVE_CONTROLS, "placebo"),
-        (("measured",), "measured"),
-        (("run",), "run"),
-    ],
-)
-def test_kinds_of_the_fixed_series(names, kind):
-    assert {registry.get_kind(name) for name in names} == {kind}
-
-
-@pytest.mark.parametrize(
     ("label", "parts"),
     [
         ("srganFwhm50Quarter", ("srgan", 5.0, "Quarter")),
@@ -74,10 +57,6 @@ def test_kinds_of_the_fixed_series(names, kind):
 def test_labels_of_maps_round_trip(label, parts):
     assert parse_map_label(label) == parts
     assert map_label(*parts) == label
-
-
-def test_the_smoothing_width_in_a_label_is_rounded_to_tenths():
-    assert map_label("acquired", 1.5 * 1.52) == "acquiredFwhm23"
 
 
 def test_every_decision_of_a_verdict_has_its_words():

@@ -1,7 +1,6 @@
 """Run the scripts of the documentation as they are."""
 
 import itertools
-import re
 import shutil
 from pathlib import Path
 
@@ -107,21 +106,6 @@ def test_pybids_accepts_the_stats_model_for_fitlins():
         [*columns, *names] for names in outliers
     ]
     assert [output.contrasts[0].name for output in outputs] == ["thumbVersusLittle"] * 2
-
-
-def test_fitlins_gets_absolute_paths():
-    """fitlins resolves a relative path of a model below RAW."""
-    lines = [
-        line
-        for text in scripts(DOCS / "downstream.md", "")
-        for line in text.splitlines()
-        if "fitlins" in line
-    ]
-    assert len(lines) == 1
-    assert re.findall(r"-[md] (\S+)", lines[0]) == [
-        '"$PWD/model.json"',
-        '"$PWD/OUT/derivatives/bids-sr-sbl"',
-    ]
 
 
 @pytest.mark.slow

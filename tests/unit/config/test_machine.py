@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.config import Settings, machine
-from bids_sr.config.sections.paths import Paths
+from bids_sr.config import machine
 
 GIB = 2**30
 PLENTY = {"proc/meminfo": f"MemTotal: 99000000 kB\nMemAvailable: {64 * 2**20} kB\n"}
@@ -134,16 +133,6 @@ def test_resident_memory_is_summed_if_no_cgroup_limits_the_job(
     assert machine.sums_resident(without_cgroup, environ)
     assert not machine.sums_resident(without_cgroup, {})
     assert not machine.sums_resident(without_cgroup, {"SLURM_MEM_PER_NODE": "0"})
-
-
-def test_the_processor_mask_limits_the_number_of_processors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {3, 5})
-    assert machine.processors(write_files(tmp_path, V2), {}) == 2
-    monkeypatch.setattr(machine, "processors", lambda: 3)
-    settings = Settings(paths=Paths(bids_dir=tmp_path, output_dir=tmp_path / "out"))
-    assert settings.resolve(run_uuid="x").resources.nprocs == 3
 
 
 @pytest.mark.parametrize(

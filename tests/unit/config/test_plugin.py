@@ -57,15 +57,6 @@ patience_seconds = 4
     }
 
 
-def test_most_keys_are_optional(tmp_path: Path) -> None:
-    assert read(tmp_path, 'plugin = "SLURMGraph"') == Plugin(plugin="SLURM")
-    assert not read(tmp_path, 'plugin = "MultiProc"').is_cluster
-    assert (
-        read(tmp_path, 'plugin = "SLURM"\nplugin_args.template = "ulimit -c 0\\n"').template
-        == "ulimit -c 0\n"
-    )
-
-
 def refuse(tmp_path: Path, name: str, text: str | None) -> Notice:
     """Return why a plugin file is refused."""
     path = tmp_path / name
@@ -164,14 +155,6 @@ def test_a_multiproc_file_sets_processors_and_memory_unless_specified(tmp_path: 
     assert (resources.nprocs, resources.mem_gb) == (2, 1.0)
 
 
-def test_options_with_a_prefix_of_reserved_options_are_accepted(tmp_path: Path) -> None:
-    text = (
-        'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["--overcommit", "--exclusive", "-p",'
-        ' "debug", "--export=NONE"]'
-    )
-    assert read(tmp_path, text).sbatch_args[0] == "--overcommit"
-
-
 def test_a_call_with_an_unusable_plugin_is_refused(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,7 +173,3 @@ def test_another_scheduler_is_refused_with_the_way_that_exists(tmp_path: Path, n
     with pytest.raises(UsageError) as error:
         read(tmp_path, f"plugin: {name}\n", "plugin.yml")
     assert "docs/cluster.md" in str(error.value.notice.remedy)
-
-
-def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path: Path) -> None:
-    assert read(tmp_path, '\ufeffplugin = "MultiProc"\n').plugin == "MultiProc"

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from data.calls import about
 
-from bids_sr.cli.config_text import make_config_lines
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.config.presets import find_config_file, preset_names
@@ -19,10 +18,6 @@ REQUIRED = ["in", "out", "participant"]
 
 def parse(line: str = "") -> Settings:
     return parse_settings(REQUIRED + shlex.split(line))
-
-
-def console(settings: Settings) -> str:
-    return " ".join("\n".join(make_config_lines(settings)).split())
 
 
 def write_settings(tmp_path: Path, text: str) -> Path:
@@ -147,25 +142,3 @@ def test_a_settings_file_with_an_unknown_key_is_refused(
         assert str(file) in notice.what
         assert key in notice.what
         assert nearest in notice.remedy
-
-
-def test_a_preset_sets_nothing_at_the_group_level(tmp_path: Path) -> None:
-    file = write_settings(tmp_path, "[evaluation]\nmargin = 0.5\n")
-    line = ["in", "out", "group", "--config-file", str(file)]
-    without_preset, with_preset = parse_settings(line), parse_settings([*line, "ota2022"])
-    assert with_preset.evaluation.margin == 0.5
-    assert (with_preset.superres, with_preset.activation) == (
-        without_preset.superres,
-        without_preset.activation,
-    )
-    assert "ota2022" in console(with_preset)
-
-
-def test_the_console_lists_files_and_replaced_settings(tmp_path: Path) -> None:
-    file = write_settings(tmp_path, '[activation]\nroi = "visual"\n')
-    text = console(parse(f"--config-file ota2022 {file} --dummy-scans 3"))
-    assert str(find_config_file("ota2022")) in text
-    assert text.endswith(str(file))
-    assert "preprocessing.dummy_scans, activation.roi" in text
-    assert "activation.roi" not in console(parse("--config-file ota2022"))
-    assert console(parse()) == ""

@@ -54,13 +54,6 @@ def test_settings_that_do_not_affect_results_keep_the_digest(
     assert analysis_digest(settings(**{group: values})) == analysis_digest(settings())
 
 
-def test_the_digest_does_not_depend_on_the_order_of_methods() -> None:
-    first, reordered = (
-        settings(superres={"method": methods}) for methods in (("sbl", "srgan"), ("srgan", "sbl"))
-    )
-    assert analysis_digest(first) == analysis_digest(reordered) != analysis_digest(settings())
-
-
 def test_the_digest_depends_on_the_content_of_files(tmp_path: Path) -> None:
     original, copy = tmp_path / "a.nii", tmp_path / "b.nii"
     original.write_bytes(b"1")

@@ -1,6 +1,5 @@
 """Stored VGG-19 weights are used only by recipes published with them."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,14 +32,6 @@ def test_stored_weights_are_used_by_recipes_published_with_them(stored_weights: 
     assert recipes_with_weights == {"srgan paper", "cpce paper"}
     stored_weights.unlink()
     assert not any(find_vgg19(*trained, None) for trained in RECIPES.values())
-
-
-def test_stored_weights_are_not_used_by_fast_recipes(stored_weights: Path) -> None:
-    srgan = get_method("srgan")
-    own_method = replace(srgan, recipes={"fast": srgan.recipes["paper"]})
-    assert find_vgg19(srgan, "paper", None) == stored_weights
-    assert find_vgg19(own_method, "fast", None) is None
-    assert find_vgg19(own_method, "fast", Path("named.safetensors")) == Path("named.safetensors")
 
 
 def test_weights_of_the_user_are_used_by_every_recipe_with_a_perceptual_term(

@@ -56,14 +56,6 @@ def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path, error: BaseExce
     assert _names(tmp_path) == ["a.tsv"]
 
 
-def test_concurrent_writers_use_separate_temporary_files(tmp_path: Path) -> None:
-    with atomic_file(tmp_path / "a") as first, atomic_file(tmp_path / "a") as second:
-        first.write_text("one")
-        second.write_text("other")
-        assert first != second
-    assert (tmp_path / "a").read_text() == "one"
-
-
 def test_error_of_a_full_disk_names_file_system_and_required_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,12 +79,6 @@ def test_code_is_cached_and_compiled_again_if_it_is_damaged_or_compiled_otherwis
     assert run(installed) == "0"
 
 
-def test_the_cache_directory_can_be_chosen(installed: Path) -> None:
-    run(installed, XDG_CACHE_HOME=str(installed.parent / "chosen"))
-    assert cached_files(installed.parent / "chosen")
-    assert not (installed.parent / "home").exists()
-
-
 def test_results_are_computed_without_a_writable_cache(installed: Path) -> None:
     """Neither home nor the package folder is writable, as in a read-only container image."""
     (installed / "bids_sr" / "spatial" / "__pycache__").write_text("no folder")  # also for root

@@ -12,7 +12,6 @@ from bids_sr.io.dataset_description import (
     write_dataset,
     write_series_dataset,
 )
-from bids_sr.io.smoothing_words import smoothing_text
 
 RAW = {
     "Name": "study",
@@ -116,30 +115,6 @@ def test_name_and_readme_state_runs_to_which_the_method_was_not_applied(raw, tmp
         assert "super-resolved" not in text
 
 
-def test_the_readme_names_series_for_other_programs_only_if_they_exist(raw, tmp_path):
-    for is_exported in (False, True):
-        if is_exported:
-            write_series_dataset(tmp_path / "out", "sbl", bids_dir=raw, version="1.0")
-        write_dataset(tmp_path / "out", bids_dir=raw, version="1.0")
-        readme = (tmp_path / "out" / "README.md").read_text()
-        assert ("derivatives/bids-sr-*/" in readme) is is_exported
-        assert ("XCP-D" in readme) is is_exported
-        assert "| `sub-*/**/anat/` |\n" + ("| one" if is_exported else "| trained") in readme
-
-
-def test_the_readme_states_smoothing_before_super_resolution(raw, tmp_path):
-    root = dataset_root(tmp_path / "out", "srgan")
-    for run, width in (("rest", 0.0), ("tap", 13.2)):
-        path = root / f"sub-01/func/sub-01_task-{run}_desc-preproc_bold.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"InputSmoothingFWHM": width} if width else {}))
-    write_series_dataset(tmp_path / "out", "srgan", bids_dir=raw, version="1.0")
-    (line,) = (line for line in (root / "README.md").read_text().splitlines() if "13.2" in line)
-    assert "sub-01_task-tap" in line
-    assert "sub-01_task-rest" not in line
-    assert smoothing_text(0, 13.2) in line
-
-
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
@@ -174,11 +149,3 @@ def test_our_readme_is_updated_and_a_readme_of_the_user_is_kept(raw, tmp_path, n
     write_dataset(out, bids_dir=raw, version="1.0")
     assert [path.name for path in out.glob("README*")] == [name]
     assert (out / name).read_text() == "mine\n"
-
-
-def test_changes_contain_one_entry_per_version(raw, tmp_path):
-    out = tmp_path / "out"
-    for version in ("1.0", "1.0", "1.1", "1.0"):
-        write_dataset(out, bids_dir=raw, version=version)
-    lines = (out / "CHANGES").read_text().splitlines()
-    assert [line.split()[0] for line in lines if line and line[0].isdigit()] == ["1.1", "1.0"]

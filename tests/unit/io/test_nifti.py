@@ -10,12 +10,11 @@ import pytest
 from hypothesis import assume, given, settings, strategies as st
 
 from bids_sr.io import storage
-from bids_sr.io.copies import compress_series, copy_series
+from bids_sr.io.copies import compress_series
 from bids_sr.io.nifti import (
     SeriesReader,
     SeriesWriter,
     Storage,
-    load_image,
     save_image,
 )
 from bids_sr.io.notices import InvalidInput
@@ -83,14 +82,6 @@ def test_scaled_integers_of_both_byte_orders_are_read(
         np.testing.assert_array_equal(
             np.stack(list(reader.volumes()), -1), (raw * 0.25 - 7).astype(np.float32)
         )
-
-
-def test_tr_in_milliseconds_is_converted_to_seconds(tmp_path: Path) -> None:
-    image = nib.Nifti1Image(np.zeros((2, 2, 2, 3), np.float32), np.eye(4))
-    image.header.set_xyzt_units("mm", "msec")
-    image.header.set_zooms((1, 1, 1, 2000))
-    image.to_filename(tmp_path / "a.nii")
-    assert SeriesReader(tmp_path / "a.nii").tr == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(
@@ -221,18 +212,6 @@ def test_zeros_stay_exactly_zero_in_int16(
         assert np.abs(values.ravel() - data).max() <= np.ptp(data) / 120000
 
 
-def test_data_types_of_single_images(tmp_path: Path) -> None:
-    mask = _data()[..., 0] > 300
-    save_image(mask, AFFINE, tmp_path / "m.nii.gz")
-    assert nib.load(tmp_path / "m.nii.gz").get_data_dtype() == np.uint8
-    np.testing.assert_array_equal(load_image(tmp_path / "m.nii.gz")[0] > 0, mask)
-    save_image(_data()[..., 0].astype(np.float64), AFFINE, tmp_path / "f.nii")
-    assert nib.load(tmp_path / "f.nii").get_data_dtype() == np.float32
-    with pytest.raises(InvalidInput, match="uint8"):
-        save_image(_data()[..., 0], AFFINE, tmp_path / "u.nii", dtype="uint8")
-    assert not (tmp_path / "u.nii").exists()
-
-
 @pytest.mark.parametrize("by_slab", [False, True])
 @pytest.mark.parametrize(
     ("artifact", "spike", "dtype"), [(0, 0, "<i2"), (0, 4000, "<f4"), (20_000, 0, "<f4")]
@@ -269,25 +248,6 @@ def test_large_computed_series_are_int16_unless_the_range_is_too_wide(
         np.testing.assert_array_equal(stored, image.get_fdata(dtype=np.float32))
         np.testing.assert_array_equal(reader.slab(2), stored[:, :, 2:3])
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
-
-
-@pytest.mark.parametrize(
-    ("stored", "slope", "dtype_of_copy"),
-    [("int16", 1.0, "<i2"), ("int16", 0.5, "<f4"), ("int32", 1.0, "<f4")],
-)
-def test_an_uncompressed_copy_keeps_values_and_int16(tmp_path, stored, slope, dtype_of_copy):
-    values = np.random.default_rng(0).integers(-400, 400, (5, 4, 3, 6)).astype(np.float32) * slope
-    path, copy = tmp_path / "stored.nii.gz", tmp_path / "plain.nii"
-    with SeriesWriter(
-        path, values.shape, np.eye(4), 2.0, storage=Storage(np.dtype(stored), slope)
-    ) as writer:
-        for t in range(6):
-            writer.append(values[..., t])
-    copy_series(path, copy)
-    with SeriesReader(copy) as reader:
-        assert reader.storage.dtype == dtype_of_copy
-        np.testing.assert_array_equal(np.stack(list(reader.volumes()), axis=-1), values)
-        np.testing.assert_array_equal(reader.slab(2), values[:, :, 2:])
 
 
 def _bytes_read() -> int:

@@ -43,10 +43,6 @@ def test_an_image_without_a_space_in_its_name_has_the_space_of_an_equal_grid(ima
     assert find_space("", image, GRIDS) == space
 
 
-def test_a_grid_of_two_spaces_does_not_determine_the_space():
-    assert find_space("", T1W_GRID, GRIDS | {"boldref": [T1W_GRID]}) is None
-
-
 @pytest.mark.parametrize(
     ("label", "space"),
     [

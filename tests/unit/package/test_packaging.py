@@ -1,9 +1,7 @@
 """Wheel, sdist, zip archive and editable installation are equal and agree with the metadata."""
 
-import ast
 import configparser
 import importlib
-import os
 import re
 import shutil
 import subprocess
@@ -106,38 +104,6 @@ def test_the_wheel_contains_all_files_of_the_package(source: Path, built: dict[s
     assert {folder for folder in folders if f"{folder}/__init__.py" not in files} == set()
 
 
-def test_sdist_and_zip_archive_build_the_same_wheel(built: dict[str, Path]) -> None:
-    unpacked = built["unpacked"]
-    assert [path.name for path in (unpacked / "docs").rglob("*")] == ["usage.md"]
-    assert {"LICENSE", "NOTICE", "CITATION.cff", "CHANGES.md", "README.md"} <= {
-        path.name for path in unpacked.iterdir()
-    }
-    wheel = package_of(built["wheel"])
-    assert package_of(built["of the sdist"]) == wheel
-    assert contents(built["of the sdist"]).keys() == contents(built["wheel"]).keys()
-    # the commit is only available from git
-    zipped = package_of(built["of the zip"])
-    assert zipped | {"bids_sr/commit.txt": b""} == wheel | {"bids_sr/commit.txt": b""}
-
-
-def test_an_editable_installation_contains_the_same_files(built: dict[str, Path]) -> None:
-    editable = contents(built["editable"])
-    (finder,) = (data.decode() for name, data in editable.items() if name.endswith("finder.py"))
-    (mapping,) = re.findall(r"^MAPPING\b.* = (\{.*\})$", finder, re.MULTILINE)
-    files = {}
-    for package, top in ast.literal_eval(mapping).items():
-        for folder, _, names in os.walk(top):
-            place = Path(package.replace(".", "/"), os.path.relpath(folder, top))
-            for path in (Path(folder, name) for name in names if not name.endswith(".pyc")):
-                files[(place / path.name).as_posix()] = path.read_bytes()
-    assert files == package_of(built["wheel"])
-    scripts = [
-        [data for name, data in files.items() if name.endswith("entry_points.txt")]
-        for files in (editable, contents(built["wheel"]))
-    ]
-    assert scripts[0] == scripts[1] != []
-
-
 def test_a_build_is_stamped_with_its_commit(
     source: Path, built: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -165,13 +131,6 @@ def test_links_of_the_readme_are_absolute_on_the_package_index(built: dict[str, 
         assert (match[1] == "raw") == (Path(match[2]).suffix in (".png", ".svg")), link
 
 
-def test_links_to_folders_of_the_package_are_tracked_as_links() -> None:
-    assert {name: (ROOT / name).readlink().as_posix() for name in LINKS} == LINKS
-    if (ROOT / ".git").exists():
-        tracked = run(ROOT, "git", "ls-files", "--stage", "--", *LINKS).splitlines()
-        assert [line.partition(" ")[0] for line in tracked] == ["120000"] * len(LINKS)
-
-
 def test_console_scripts_are_functions() -> None:
     for line in SETUP["options.entry_points"]["console_scripts"].strip().splitlines():
         module, _, function = line.partition("=")[2].strip().partition(":")
@@ -190,10 +149,3 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert f'image.version="{release}"' in (ROOT / "Dockerfile").read_text()
     assert citation.get("date-released", "unreleased") == date
     assert citation["license"] == SETUP["metadata"]["license"] == "Apache-2.0"
-
-
-def test_the_readme_contains_the_commands_to_run_the_example_and_the_tests() -> None:
-    lines = (ROOT / "README.md").read_text().splitlines()
-    install = "python3 -m venv .venv && . .venv/bin/activate && pip install -e "
-    assert lines.count(install + ". && bids-sr examples/studyforrest out participant") == 1
-    assert lines.count(install + "'.[tests]' && pytest") == 1

@@ -25,7 +25,6 @@ from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.io.notices import Notice, UsageError, record
 from bids_sr.report.participants_page import write_participants
 from bids_sr.survey.preflight.plan import Plan
-from bids_sr.survey.preflight.plan_text import dry_run_text
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.figure_declarations import figure_declarations
 
@@ -117,16 +116,6 @@ def test_labels_cannot_point_outside_the_dataset(value: str, maker: BidsMaker) -
             Settings.from_mapping({"paths": paths, group: {name: [value]}})
 
 
-def test_a_settings_file_sets_neither_run_uuid_nor_paths(maker: BidsMaker) -> None:
-    Path("config.toml").write_text(
-        '[run]\nrun_uuid = "../x"\n[paths]\nbids_dir = "/etc"\noutput_dir = "a/b"\n'
-    )
-    settings = parse_settings(argv(maker, "--config-file", "config.toml")).resolve(run_uuid="own")
-    assert settings.run.run_uuid == "own"
-    assert settings.paths.output_dir == maker.root.parent / "out"
-    assert settings.paths.bids_dir == maker.root
-
-
 @pytest.mark.parametrize(
     ("setting", "flag"),
     [
@@ -161,20 +150,6 @@ def test_a_settings_file_runs_no_commands_and_writes_nowhere_else(
             assert name not in settings.to_toml()
 
 
-def test_a_dry_run_lists_the_lines_that_jobs_of_a_plugin_run(maker: BidsMaker) -> None:
-    Path("slurm.toml").write_text(
-        'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["--partition=a b"]\n'
-        'gpu_args = ["--gres=gpu"]\ntemplate = """#!/bin/bash\nmodule load x\n"""\n'
-    )
-    settings = parse_settings(argv(maker, "--use-plugin", "slurm.toml")).resolve(run_uuid="own")
-    lines = dry_run_text(check(settings), settings).splitlines()
-    (start,) = [index for index, line in enumerate(lines) if "SLURM" in line]
-    assert "slurm.toml" in lines[start]
-    endings = ["'--partition=a b'", "--gres=gpu", "#!/bin/bash", "module load x"]
-    for line, ending in zip(lines[start + 1 :], endings, strict=False):
-        assert line.endswith(ending)
-
-
 @pytest.mark.parametrize("label", ["..", "a b", "<b>", "tap-x", "$(id)", "%s", "{x}", "é", ""])
 def test_files_with_invalid_names_are_rejected(label: str, maker: BidsMaker) -> None:
     for path in sorted(maker.root.rglob("*task-tap*")):
@@ -204,14 +179,6 @@ def test_paths_in_metadata_are_not_followed(maker: BidsMaker) -> None:
     paths = [*subject.t1w, *(run.bold for run in subject.runs)]
     assert len(paths) == 2
     assert all(path.is_relative_to(maker.root) for path in paths)
-
-
-def test_configuration_files_of_pybids_in_the_dataset_are_ignored(maker: BidsMaker) -> None:
-    """Such a file could contain a regular expression that never ends."""
-    bomb = {"name": "x", "entities": [{"name": "subject", "pattern": "((a+)+)+$"}]}
-    for folder in (maker.root, maker.root / "sub-01", maker.root / "sub-01" / "func"):
-        (folder / "layout_config.json").write_text(json.dumps(bomb))
-    assert [subject.label for subject in plan(maker).subjects] == ["01"]
 
 
 def test_the_page_escapes_text_from_other_sources(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from graphmaker import nodes_of, planned_graph, steps_of
 
 from bids_sr.engine.store import store
 
-STEPS = {"register_to_first_run", "resample_run_maps", "combine_maps"}
 PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
 
 
@@ -34,15 +33,6 @@ def graphs_by_level(tmp_path_factory):
         root = tmp_path_factory.mktemp(level)
         graphs[level] = planned_graph(two_runs(root), root, *PLAIN, "--level", level)
     return graphs
-
-
-def test_a_single_run_and_correlation_maps_are_not_combined(tmp_path):
-    maker = BidsMaker(tmp_path / "single" / "bids")
-    maker.bold()
-    maker.events()
-    assert not STEPS & steps_of(planned_graph(maker, tmp_path, *PLAIN))
-    correlations = ("--set", "activation.kinds=cc")
-    assert not STEPS & steps_of(planned_graph(two_runs(tmp_path), tmp_path, *PLAIN, *correlations))
 
 
 def test_the_level_only_affects_which_results_are_stored(graphs_by_level):

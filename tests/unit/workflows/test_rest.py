@@ -56,14 +56,6 @@ def mapped_by(graph: Graph) -> set[str]:
     return {graph.settings[node]["provenance"]["MappedBy"] for node in tables}
 
 
-def test_tables_of_a_run_with_events_are_marked_as_mapped_by_events(tmp_path: Path) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    maker.bold(n_volumes=90)
-    maker.events()
-    graph = planned_graph(maker, tmp_path)
-    assert mapped_by(graph) == {"events"}
-
-
 def test_echoes_are_combined_before_all_other_steps(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     for number, te in enumerate((0.012, 0.028), 1):
@@ -78,12 +70,3 @@ def test_echoes_are_combined_before_all_other_steps(tmp_path: Path) -> None:
     ]
     [import_node] = nodes_of(graph, "import_series")
     assert made_by(graph, import_node, "bold_file") == [combine]
-
-
-def test_a_single_echo_is_named_in_the_methods_text(tmp_path: Path) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    maker.bold("sub-01_task-tap_echo-2", sidecar={"EchoTime": 0.028})
-    maker.events()
-    graph = planned_graph(maker, tmp_path)
-    assert not nodes_of(graph, "combine_echoes")
-    assert "echo 2 " in graph.methods_text()
