@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from _papers_portions import checkpoint_file, count_completed_steps
+from _papers_portions import PortionEnded, checkpoint_file, count_completed_steps
 from _table import keep
 from gpu import FACTOR, Pair
 from small_srgan import REGIONS, Call, chosen_rows, compared, folder_in
@@ -40,17 +40,46 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.networks.training.trainer import train_network
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.steps.super_resolution import super_resolve
 
 COLUMNS = ("PSNR, held-out slices (dB)", "PSNR, training slices (dB)")
-SNAPSHOTS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
+SNAPSHOTS = (250, 500, 750, 1_000, 2_000, 5_000, 10_000, 15_000)
+ROWS = ("published", "no critic", "critic from 500", "weight 1")
+
+
+def recipe_of_row(row: str) -> Recipe:
+    """Return the published recipe with the change of a row, and with every fifth slice held out."""
+    published = replace(
+        get_method("srgan").recipes["paper"], hold_out=5, keep="last", evaluate_every=250
+    )
+    weight = 1.0 if row == "weight 1" else 4.0
+    recipe = replace(
+        published,
+        losses=tuple(
+            replace(term, weight=weight) if term.kind == "content" else term
+            for term in published.losses
+        ),
+    )
+    match row:
+        case "no critic":
+            return replace(
+                recipe,
+                build_critic=None,
+                losses=tuple(term for term in recipe.losses if term.kind != "adversarial"),
+            )
+        case "critic from 500":
+            return replace(recipe, adversarial_from=500)
+    return recipe
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--row", choices=ROWS, default=ROWS[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=1_000, help="last step of this call")
     parser.add_argument("--minutes", type=float, help="time limit of this call")
-    parser.add_argument("--snapshots", type=int, nargs="*", default=SNAPSHOTS)
     parser.add_argument("--score", type=Path, help="only score the copies on this call")
     parser.add_argument("--table", action="store_true", help="only write the table")
     options = parser.parse_args()
@@ -58,38 +87,40 @@ def main() -> None:
     if options.table:
         tabulate(work)
         return
-    request = request_training(options.minutes, min(options.snapshots))
+    request = request_training(options.row, options.seed, options.minutes)
     if options.score:
         score(work, request, Call(options.score))
         return
+    work /= f"{options.row.replace(' ', '_')}-{options.seed}"
     first = count_completed_steps(work)
+    if first >= options.steps:
+        return
 
     def copy(_phase: str, step: int, _steps: int) -> None:
-        if step in options.snapshots:
+        if step in SNAPSHOTS:
             shutil.copy(checkpoint_file(work), work / f"steps_{step}.safetensors")
+        if step >= options.steps:
+            raise PortionEnded
 
     start_s = time.process_time()
     try:
-        trained = train_network(request, (Pair.read().image,), work, copy)
-        save_model(work / "last", trained.state, trained.card)
+        train_network(request, (Pair.read().image,), work, copy)
+    except PortionEnded:
+        pass
     finally:
         with (work / "calls.tsv").open("a") as calls:
             seconds = time.process_time() - start_s
             calls.write(f"{first}\t{count_completed_steps(work)}\t{seconds:.0f}\n")
 
 
-def request_training(minutes: float | None, evaluate_every: int) -> ModelRequest:
-    """Return the request of the training; `minutes` is None without a time limit."""
+def request_training(row: str, seed: int, minutes: float | None) -> ModelRequest:
+    """Return the request of a training; `minutes` is None without a time limit."""
     return ModelRequest(
         method="srgan",
         recipe="paper",
-        replacement_recipe=replace(
-            get_method("srgan").recipes["paper"],
-            hold_out=5,
-            keep="last",
-            evaluate_every=evaluate_every,
-        ),
+        replacement_recipe=recipe_of_row(row),
         factor=FACTOR,
+        random_seed=seed,
         omp_nthreads=1,
         max_train_minutes=minutes,
     )
