@@ -23,6 +23,7 @@ from pathlib import Path
 
 import _papers_alignment
 import _papers_attunet
+import _papers_claims
 import _papers_lesions
 import _papers_mouse
 import _papers_ota
@@ -50,6 +51,12 @@ def makers(name: str) -> list[Callable[[Path, Portion], None]]:
         return [lambda _data_set, _portion: redraw()]
     if name == "all":
         return [make for parts in PAPERS.values() for make in parts.values()]
+    if name == "claims" or name in _papers_claims.PARTS:
+        parts = [name] if name in _papers_claims.PARTS else [*_papers_claims.PARTS]
+        return [
+            lambda _, portion, make=_papers_claims.PARTS[part]: make(portion.work)  # type: ignore
+            for part in parts
+        ]
     if name in PAPERS:
         return list(PAPERS[name].values())
     return [parts[name] for parts in PAPERS.values() if name in parts]
@@ -61,7 +68,7 @@ def main() -> None:
     parser.add_argument(
         "papers",
         nargs="+",
-        choices=(*PAPERS, "srgan", "all", *tables, *TABLES_OF_OTHERS, "figures"),
+        choices=(*PAPERS, *_papers_claims.PARTS, "claims", "srgan", "all", *tables, *TABLES_OF_OTHERS, "figures"),
         help="papers or single tables, made in this order; figures: drawn from stored curves",
     )
     parser.add_argument("--data", type=Path, default=EXAMPLE, help="data set of papers_data.py")
