@@ -190,7 +190,7 @@ def train_liang(
     return train(work, name, recipe, images, factor, start)
 
 
-def test_liang(
+def score_liang(
     model: str | LoadedModel,
     contrast: str = "T1w",
     times: int = 1,
@@ -217,9 +217,9 @@ def reduction(scores_of_network: Scores, cubic: Scores) -> Array:
 
 def compare_liang(work: Path) -> None:
     """Figure 4A: ResNet, cCNN and GAN."""
-    cubic = test_liang("bspline", factor=ALL_AXES)
+    cubic = score_liang("bspline", factor=ALL_AXES)
     found = {
-        name: test_liang(
+        name: score_liang(
             train_liang(work, name, recipe_of_liang(name, PATCHES["20,000"], STEPS_3D, batch=2)),
             factor=ALL_AXES,
         )
@@ -254,9 +254,9 @@ def compare_samples(work: Path) -> None:
         for times in (1, 2)
         for name, patches in PATCHES.items()
     }
-    cubic = {times: test_liang("bspline", times=times) for times in (1, 2)}
+    cubic = {times: score_liang("bspline", times=times) for times in (1, 2)}
     gains = {
-        (tested, trained, name): reduction(test_liang(model, times=tested), cubic[tested])
+        (tested, trained, name): reduction(score_liang(model, times=tested), cubic[tested])
         for (trained, name), model in models.items()
         for tested in (1, 2)
         if tested == trained or name == "20,000"
@@ -288,21 +288,17 @@ def compare_samples(work: Path) -> None:
 
 def compare_transfer(work: Path) -> None:
     """Figures 6 and 7: a network of T1w images on two other contrasts."""
-    source = train_liang(
-        work, "resnet2d-1-312", recipe_of_liang("resnet2d", PATCHES["20,000"])
-    )
+    source = train_liang(work, "resnet2d-1-312", recipe_of_liang("resnet2d", PATCHES["20,000"]))
     scaled = f"{WIDTH} of 64 filters, {STEPS} steps, 2D; FLAIR as T2w of the paper, T2w as FA"
     cubic, found, tuned = {}, {}, {}
     for contrast in ("FLAIR", "T2w"):
-        cubic[contrast] = test_liang("bspline", contrast, resolution=True)
-        found[contrast] = test_liang(source, contrast, resolution=True)
-        recipe = recipe_of_liang(
-            "resnet2d", PATCHES["20,000"], TUNING_STEPS, freeze_but_last=3
-        )
+        cubic[contrast] = score_liang("bspline", contrast, resolution=True)
+        found[contrast] = score_liang(source, contrast, resolution=True)
+        recipe = recipe_of_liang("resnet2d", PATCHES["20,000"], TUNING_STEPS, freeze_but_last=3)
         model = train_liang(
             work, f"resnet2d-{contrast}", recipe, contrast, numbers=[14], start=source
         )
-        tuned[contrast] = test_liang(model, contrast)
+        tuned[contrast] = score_liang(model, contrast)
     gains = {name: reduction(found[name], cubic[name]) for name in found}
     keep_claim(
         "liang_transfer",
@@ -413,7 +409,7 @@ def apply_li(model: LoadedModel, channels: Sequence[int] = FUSED) -> list[Array]
     ]
 
 
-def test_li(images: Sequence[Array]) -> Scores:
+def score_li(images: Sequence[Array]) -> Scores:
     """Return PSNR (dB), SSIM and MAE in the brain of each test head, averaged over contrasts."""
     heads = []
     for number, image in zip(TESTED, images, strict=True):
@@ -460,19 +456,19 @@ def compare_li(work: Path) -> None:
     scaled = f"8 of 64 filters, slices of two heads, {EPOCHS} of 100 epochs"
     model = train_li(work, "attunet", recipe_of_li("attunet"))
     images = apply_li(model)
-    base, spline = test_li(images), test_li([head(n).coarse for n in TESTED])
+    base, spline = score_li(images), score_li([head(n).coarse for n in TESTED])
     keep_volumes(images, scaled)
     for name in ("unet", "vit"):
-        other = test_li(apply_li(train_li(work, name, recipe_of_li(name))))
+        other = score_li(apply_li(train_li(work, name, recipe_of_li(name))))
         keep_claim(f"li_{name}", scaled, pair(f"attunet − {name}", base, other))
     single = [
         apply_li(train_li(work, f"attunet-{CONTRASTS[k]}", recipe_of_li("attunet"), (k,)), (k,))
         for k in FUSED
     ]
-    separate = test_li([np.concatenate(parts) for parts in zip(*single, strict=True)])
+    separate = score_li([np.concatenate(parts) for parts in zip(*single, strict=True)])
     keep_claim("li_fused", scaled, pair("three contrasts − one", base, separate))
     critic = recipe_of_li("attunet", critic=0.1)
-    guided = test_li(apply_li(train_li(work, "attunet-critic", critic)))
+    guided = score_li(apply_li(train_li(work, "attunet-critic", critic)))
     keep_claim(
         "li_critic",
         f"{scaled}; weight of the critic .1",
@@ -483,10 +479,10 @@ def compare_li(work: Path) -> None:
     keep_claim(
         "li_pretraining",
         f"{scaled}; pre-training on two heads with lesions and another protocol",
-        no_help("pre-trained − not", test_li(apply_li(tuned)), base, spline),
+        no_help("pre-trained − not", score_li(apply_li(tuned)), base, spline),
     )
-    half = test_li(apply_li(train_li(work, "attunet-half", recipe_of_li("attunet", 2))))
-    double = test_li(
+    half = score_li(apply_li(train_li(work, "attunet-half", recipe_of_li("attunet", 2))))
+    double = score_li(
         apply_li(train_li(work, "attunet-double", recipe_of_li("attunet", 0.5)))  # type: ignore[arg-type]
     )
     keep_claim(

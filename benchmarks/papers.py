@@ -68,7 +68,16 @@ def main() -> None:
     parser.add_argument(
         "papers",
         nargs="+",
-        choices=(*PAPERS, *_papers_claims.PARTS, "claims", "srgan", "all", *tables, *TABLES_OF_OTHERS, "figures"),
+        choices=(
+            *PAPERS,
+            *_papers_claims.PARTS,
+            "claims",
+            "srgan",
+            "all",
+            *tables,
+            *TABLES_OF_OTHERS,
+            "figures",
+        ),
         help="papers or single tables, made in this order; figures: drawn from stored curves",
     )
     parser.add_argument("--data", type=Path, default=EXAMPLE, help="data set of papers_data.py")

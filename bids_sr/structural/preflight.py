@@ -9,7 +9,8 @@ from bids_sr.config import Settings
 from bids_sr.io.image_header import Header
 from bids_sr.structural.checks import check_edited_masks, check_lesion_template, check_tools
 from bids_sr.structural.kept_split import find_kept_network
-from bids_sr.structural.survey import survey_structural
+from bids_sr.structural.steps.preparation import list_interpolations
+from bids_sr.structural.survey import find_simulated_factor, survey_structural
 from bids_sr.survey.bids.acquired_matrix import (
     interpolation_text,
     list_interpolated,
@@ -61,12 +62,17 @@ def check_scans(settings: Settings) -> Plan:
     networks = {name: find_kept_network(name, settings, members) for name in methods}
     kept_networks = {name: network for name, network in networks.items() if network is not None}
     is_trained = len(kept_networks) < len(methods)
+    interpolations = list_interpolations(
+        settings.anat.align,
+        all_interpolations=superres.all_baselines,
+        is_simulated=find_simulated_factor(settings) is not None,
+    )
     plan = Plan(
         subjects=subjects,
         split_subjects=members,
         training_subjects=tuple(s for s in members if s.split_set != "test" and is_trained),
         kept_networks=kept_networks,
-        series=("bspline", *superres.chosen),
+        series=tuple(dict.fromkeys((*interpolations, *superres.chosen))),
     )
     cost = estimate(plan, settings)
     if subjects:

@@ -7,8 +7,9 @@ a critic of ten convolutions, Adam with beta1 of 0.9 and a learning rate of 1e-4
 training and for the PSNR in the log. No slices are held out, training does not end early, and the
 last weights are kept. The paper says only "SRGAN"; the loss is therefore taken from Ledig et al.
 2017, equation 3: VGG-19 features (scaled by 0.006) plus 1e-3 times the adversarial term. Without
-VGG-19 weights, squared error replaces the features, as in SRGAN-MSE of Ledig et al. The
-following choices are ours: no augmentation, a constant learning rate, and random initial weights
+VGG-19 weights, squared error replaces the features, as in SRGAN-MSE of Ledig et al. Its weight is
+4, because their images have intensities from -1 to 1, and ours from 0 to 1. The following choices
+are ours: no augmentation, a constant learning rate, and random initial weights
 (Ledig et al. began with a network trained by squared error). In slices without head voxels,
 patches may be at any position.
 
@@ -34,7 +35,8 @@ _PAPER = Recipe(
     losses=(
         loss("adversarial", "adversarial.AdversarialBCE", 1e-3),
         loss("perceptual", "perceptual.VGGPerceptual", 0.006),
-        loss("content", "image.MSE", 1.0, stands_in=True),
+        # images from -1 to 1, as in Ledig et al., have four times the squared error
+        loss("content", "image.MSE", 4.0, stands_in=True),
     ),
     upsampled_by="lanczos",
     patch=64,

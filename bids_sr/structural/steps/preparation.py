@@ -113,12 +113,12 @@ def prepare_scans(
     from bids_sr.structural.model_grid import grid_around
 
     align, has_lowres = preparation.anat_align, bool(lowres_files) or crop_factor is not None
-    interpolations: tuple[str, ...] = ()
+    interpolations: tuple[str, ...] = ("bspline",)
     if has_lowres:
-        interpolations = _list_other_interpolations(align, all_interpolations=all_interpolations)
-    input_series = "bspline"
-    if crop_factor is not None:
-        input_series, interpolations = "zerofill", ("bspline", *interpolations)
+        interpolations = list_interpolations(
+            align, all_interpolations=all_interpolations, is_simulated=crop_factor is not None
+        )
+    input_series = interpolations[0]
     scans = {
         (suffix, resolution): load(files[index])
         for index, suffix in enumerate(suffixes)
@@ -138,7 +138,7 @@ def prepare_scans(
             prefix=str(here / "scans_"),
             sloppy=preparation.sloppy,
         ),
-        interpolations=(input_series, *interpolations),
+        interpolations=interpolations,
         align=align,
         scale=preparation.anat_scale,
         extraction=preparation.anat_mask,
@@ -166,7 +166,7 @@ def prepare_scans(
     voxel_facts = {"acquired_mm": largest_voxels(scans)} if lowres_files else {}
     return PreparedScans(
         coarse_scans=series.get(input_series, []),
-        other_scans=[scan for name in interpolations for scan in series[name]],
+        other_scans=[scan for name in interpolations[1:] for scan in series[name]],
         scan_mask=Volume(prepared.mask, prepared.affine),
         scan_facts={**prepared.record(align), **voxel_facts},
         fine_scans=series.get("measured"),
@@ -174,20 +174,25 @@ def prepare_scans(
     )
 
 
-def _list_other_interpolations(
-    anat_align: AlignmentModel, *, all_interpolations: bool
+def list_interpolations(
+    anat_align: AlignmentModel, *, all_interpolations: bool, is_simulated: bool
 ) -> tuple[str, ...]:
-    """Return the interpolations other than the cubic spline, in order."""
+    """Return the interpolations of low-resolution scans, first the input of the networks.
+
+    Low-resolution scans that are simulated are zero filled.
+    """
+    first = ("zerofill", "bspline") if is_simulated else ("bspline",)
     if not all_interpolations:
-        return ("linear",)
+        return (*first, "linear")
     # Deformations are only interpolated by splines.
     is_deformed = anat_align in ("nonlinear", "template-warp")
     excluded_orders = (None, "sinc") if is_deformed else (None,)
-    return tuple(
+    others = (
         name
         for name in INTERPOLATIONS
-        if name != "bspline" and parse_series_name(name).order not in excluded_orders
+        if name not in first and parse_series_name(name).order not in excluded_orders
     )
+    return (*first, *others)
 
 
 @frozen

@@ -255,14 +255,18 @@ def _describe_settings(plan: Plan, settings: Settings) -> list[str]:
         changes = " ".join(map(str, settings.superres.recipe_changes))
         lines.append(f"recipe: {settings.superres.recipe}, with {changes}")
     if settings.superres.target != "anat":
-        widths = ", ".join(f"{width:g} mm" for width in settings.activation.smoothing)
+        widths = " and ".join(f"{width:g} mm" for width in settings.activation.smoothing)
+        smoothing = f"{widths} before the maps"
+        if settings.preprocessing.input_smoothing:
+            input_width = f"{settings.preprocessing.input_smoothing:g} mm"
+            smoothing = f"{input_width} before super-resolution, {smoothing}"
         regressors = dict.fromkeys("seeds" if run.events is None else "task" for run in plan.runs)
         descriptions = {"cc": f"correlation with the {' or '.join(regressors)}"}
         maps = ", ".join(
             f"{descriptions.get(kind, 'linear model')} ({kind})"
             for kind in settings.activation.kinds
         )
-        lines += [f"smoothing (FWHM): {widths}", f"maps: {maps}"]
+        lines += [f"smoothing (FWHM): {smoothing}", f"maps: {maps}"]
     if settings.resources.use_plugin is not None:
         lines += _describe_plugin(settings.resources.use_plugin)
     return lines

@@ -143,6 +143,9 @@ def test_the_plan_names_the_pairs_and_reads_every_scan(maker: BidsMaker) -> None
     text = dry_run_text(plan, settings)
     assert "FLAIR: sub-01_acq-fine_FLAIR.nii.gz from sub-01_acq-coarse_FLAIR.nii.gz" in text
     assert "contrasts:" not in text
+    assert plan.series == ("bspline", "linear", "attunet")
+    every = ("bspline", "nearest", "linear", "lanczos", "attunet")
+    assert check(settings_for(maker, "--sr-method", "attunet", "all")).series == every
     assert check_data(plan) == ()
     spoiled = maker.path("sub-01_acq-fine_FLAIR.nii.gz", "anat")
     spoiled.write_bytes(spoiled.read_bytes()[:-200])

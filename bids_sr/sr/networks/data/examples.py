@@ -447,6 +447,21 @@ class Examples:
             sides = _align_sides(sides, shapes, self.prepare(first_index, factor).ratios)
         return tuple(sides) if self.ndim == 3 else (*sides, 1)
 
+    def count_positions(self) -> int | None:
+        """Return the smallest number of positions of a patch in the slices of a training slab.
+
+        None if the network is not trained on patches, or without high-resolution images.
+        """
+        if self.recipe.patch is None or self.recipe.objective == "self":
+            return None
+        counts = []
+        for slab in self.training_slabs:
+            slices = self.compute_slice_range(slab, self.factor)
+            sides = self._compute_sides([(slab.image, slices)], self.factor)
+            corners = self._find_corners(slab.image, self.factor, slices, sides)
+            counts.append(len(np.unique(corners[:, : self.ndim], axis=0)))
+        return min(counts)
+
     def _draw_window(
         self,
         generator: np.random.Generator,

@@ -375,18 +375,47 @@ class Phase:
             counters.looks_since_drop = 0
 
     def _compute_logged_scores(self) -> dict[str, float]:
-        """Return the PSNR (dB) of whole slices that is only logged, by column."""
+        """Return scores of whole slices that are only logged, by column."""
         scores: dict[str, float] = {}
-        for column, windows in (
+        for column, logged_windows in (
             ("psnr_trained_slices", self.training_windows),
             ("psnr_second_pair", self.second_windows),
         ):
-            if not windows:
+            if not logged_windows:
                 continue
             # whole slices may not fit into device memory even if training on patches is possible
             with suppress(torch.cuda.OutOfMemoryError):
-                outputs = _apply_generator(self.nets.generator, windows)
-                scores[column] = _convert_to_db(_compute_error(outputs, windows))
+                outputs = _apply_generator(self.nets.generator, logged_windows)
+                scores[column] = _convert_to_db(_compute_error(outputs, logged_windows))
+        if windows := self.windows or self.training_windows:
+            scores |= self._measure_detail(windows)
+        return scores
+
+    def _measure_detail(self, windows: Sequence[ScoredWindow]) -> dict[str, float]:
+        """Return the size of the added detail, and of the critic's gradient, by column.
+
+        The added detail is the change of the input by the generator, relative to the change that
+        gives the target.
+        """
+        scores: dict[str, float] = {}
+        with suppress(torch.cuda.OutOfMemoryError):
+            batches = [window.batch for window in windows]
+            if self.recipe.objective == "self" or any(
+                batch.input.shape != batch.target.shape for batch in batches
+            ):
+                return scores
+            added = missing = 0.0
+            for batch, output in zip(
+                batches, _apply_generator(self.nets.generator, windows), strict=True
+            ):
+                added += float((batch.weight * (output - batch.input).square()).sum())
+                missing += float((batch.weight * (batch.target - batch.input).square()).sum())
+            if missing > 0:
+                scores["added_detail"] = float(np.sqrt(added / missing))
+            ratios = [self.nets.compare_gradients(batch) for batch in batches]
+            known = [ratio for ratio in ratios if ratio is not None]
+            if known:
+                scores["gradient_ratio"] = float(np.mean(known))
         return scores
 
     def _check_precision(self, windows: Sequence[ScoredWindow], fp32_score: float) -> None:

@@ -37,6 +37,7 @@ from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.threads import torch_threads
 
 _LOGGER = logging.getLogger(__name__)
+_FEW_POSITIONS = 100  # positions of a patch in a slice; 4,225 in Ota et al. 2022
 
 
 def train_network(
@@ -74,6 +75,7 @@ def train_network(
         )
         recipe = examples.recipe
         _check_initial_model(training, examples)
+        _warn_of_few_positions(examples)
         second_examples = None
         second_windows: tuple[ScoredWindow, ...] = ()
         if second_images and recipe.objective != "self":
@@ -157,6 +159,19 @@ def _check_initial_model(training: ModelRequest, examples: Examples) -> None:
                 f"the critic of the initial model ({start.card.method}, {start.card.recipe}) "
                 f"differs from the critic of {training.method}"
             )
+
+
+def _warn_of_few_positions(examples: Examples) -> None:
+    """Log a warning if the training patches are nearly as large as the images."""
+    positions = examples.count_positions()
+    if positions is not None and positions < _FEW_POSITIONS:
+        _LOGGER.warning(
+            "%s: the number of positions of a training patch in a slice is only %d, because the"
+            " images are small. The network sees the same patches many times, and can memorize"
+            " them.",
+            ", ".join(dict.fromkeys(image.name for image in examples.images)),
+            positions,
+        )
 
 
 def _list_mismatches(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list[str]:

@@ -173,6 +173,32 @@ class Networks:
             self._descend(total)
         return term_values
 
+    def compare_gradients(self, batch: Batch) -> float | None:
+        """Return the size of the critic's gradient on an image, relative to that of other terms.
+
+        Gradients are weighted as in the loss. None without a critic, for cycles, and if the other
+        terms have no gradient. Networks and random numbers do not change.
+        """
+        if "critic" not in self.modules or self.recipe.objective == "cycle":
+            return None
+        critic = self.modules["critic"]
+        critic.eval()
+        self.generator.eval()
+        with torch.no_grad():
+            fake = self.generator(batch.input).float()
+        fake.requires_grad_(True)
+        generated = self._generate_images(batch, fake)
+        gradients = {True: torch.zeros_like(fake), False: torch.zeros_like(fake)}
+        for term in self.terms:
+            if term.weight != 0:
+                value = term.weight * self._compute_term(term, batch, generated)
+                (gradient,) = torch.autograd.grad(value, fake)
+                gradients[term.kind == "adversarial"] += gradient
+        critic.train()
+        self.generator.train()
+        other = float(gradients[False].norm())
+        return float(gradients[True].norm()) / other if other > 0 else None
+
     def _descend(self, loss: Tensor) -> None:
         """Run one step of the generators' optimizers along the gradient of a loss."""
         generators = [

@@ -11,11 +11,13 @@ from data.features import WEIGHTS, with_features
 
 from bids_sr.report.held_out_text import describe_held_out
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.card import ModelError
+from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.request import ModelRequest
+from bids_sr.sr.models.training_record import read_training
 from bids_sr.sr.networks.data.examples import Examples
 from bids_sr.sr.networks.data.validation import validation_windows
 from bids_sr.sr.networks.training import trainer
+from bids_sr.sr.networks.training_text import training_sentences
 from bids_sr.sr.recipe import Augmentation, network
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -58,7 +60,7 @@ def test_recipe_paper_has_the_published_settings():
     assert (PAPER.hold_out, PAPER.patience) == (0, None)
     assert PAPER.augmentation == Augmentation()
     weights = {term.kind: term.weight for term in PAPER.losses}
-    assert weights == {"adversarial": 1e-3, "perceptual": 0.006, "content": 1.0}
+    assert weights == {"adversarial": 1e-3, "perceptual": 0.006, "content": 4.0}
 
 
 def test_a_loss_without_any_comparison_of_images_is_rejected(small_pair, tmp_path):
@@ -113,3 +115,51 @@ def test_slices_with_little_head_are_also_trained_on_and_scored(small_pair):
     ]
     assert {box[2] for _, box in windows} == {(0, 1)}
     assert len({box[0] for _, box in windows}) > 4
+
+
+def test_the_log_compares_the_critic_with_the_other_loss_and_has_the_size_of_the_detail(
+    small_pair, tmp_path
+):
+    louder = replace(
+        SHORT,
+        losses=tuple(
+            replace(term, weight=10 * term.weight) if term.kind == "adversarial" else term
+            for term in SHORT.losses
+        ),
+    )
+    first, tenfold = (
+        fit(small_pair, tmp_path / name, replace(recipe, iterations=1), vgg_weights=None).log[-1]
+        for name, recipe in (("once", SHORT), ("tenfold", louder))
+    )
+    assert first["gradient_ratio"] > 0
+    assert tenfold["gradient_ratio"] == pytest.approx(10 * first["gradient_ratio"], rel=0.2)
+    assert first["added_detail"] > 0
+    without = replace(SHORT, build_critic=None, losses=SHORT.losses[1:])
+    assert "gradient_ratio" not in fit(small_pair, tmp_path / "none", without, None).log[-1]
+
+
+def test_a_training_whose_patches_are_as_large_as_the_slices_is_told(small_pair, tmp_path, caplog):
+    whole = replace(SHORT, patch=64, iterations=1)
+    fit(small_pair, tmp_path / "whole", whole, vgg_weights=None)
+    assert "is only 1, because" in caplog.text
+    caplog.clear()
+    small = replace(whole, patch=8, build_critic=None, losses=SHORT.losses[1:])
+    fit(small_pair, tmp_path / "small", small, vgg_weights=None)
+    assert "is only" not in caplog.text
+
+
+def test_the_methods_text_names_the_weight_of_models_that_were_trained_with_another(
+    small_pair, tmp_path
+):
+    model = fit(small_pair, tmp_path, replace(PAPER, iterations=1, patch=16), vgg_weights=None)
+    current = ModelCard.from_json(model.card)
+    older = {
+        **model.card,
+        "settings": {
+            **model.card["settings"],
+            "losses": {**model.card["settings"]["losses"], "content:MSE": 1.0},
+        },
+    }
+    assert "content" not in str(read_training(current).changed)
+    text = training_sentences([ModelCard.from_json(older)])
+    assert "1 instead of 4" in text

@@ -141,6 +141,27 @@ def test_a_task_without_events_table_is_the_first_warning(maker: BidsMaker) -> N
     assert second_line.split()[0] == "dataset"
 
 
+@pytest.mark.parametrize(
+    ("options", "widths"),
+    [
+        ([], ["0 mm and 5 mm"]),
+        (["--set", "preprocessing.input_smoothing=13.2", "activation.smoothing=0"], ["13.2", "0"]),
+    ],
+)
+def test_the_plan_names_every_smoothing(
+    options: list[str], widths: list[str], maker: BidsMaker
+) -> None:
+    settings = settings_for(maker, *options)
+    (line,) = (
+        line
+        for line in dry_run_text(check(settings), settings).splitlines()
+        if line.startswith("smoothing")
+    )
+    places = [line.index(f" {width}") for width in widths]
+    assert places == sorted(places)
+    assert line.count("before") == len(widths)
+
+
 @pytest.mark.parametrize("kind", ["rest", "ignored"])
 def test_rest_and_ignored_events_cause_no_warning(maker: BidsMaker, kind: str) -> None:
     folder = maker.path(TABLE, "func").parent
