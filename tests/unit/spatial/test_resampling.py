@@ -3,6 +3,7 @@ edges.
 """
 
 import numpy as np
+import pytest
 from hypothesis import given, settings, strategies as st
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from bids_sr.io.notices import InvalidInput
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.architectures.circle import CircleResamplingNet
 from bids_sr.sr.networks.architectures.volumetric import ScaledResNet3d
@@ -193,6 +194,21 @@ def test_the_settings_of_circle_are_those_of_the_code():
     network = recipe.build_generator(1, FACTOR)
     assert isinstance(network, CircleResamplingNet)
     assert len(network.blocks) == 12
+
+
+@pytest.mark.parametrize("name", [*PLANES, "resnet2d"])
+@pytest.mark.parametrize("recipe", ["paper", "fast"])
+def test_in_plane_networks_reject_thinner_slices(name, recipe):
+    method = get_method(name)
+    image = TrainingImage(
+        fine=np.random.default_rng(0).random((16, 16, 4)),
+        mask=np.ones((16, 16, 4)),
+        affine=np.eye(4),
+        contrast="T2w",
+        name="one",
+    )
+    with pytest.raises(InvalidInput, match=r"factor across slices must be 1"):
+        Examples((image,), method.recipes[recipe], (2.0, 2.0, 2.0), method.ndim)
 
 
 @pytest.mark.parametrize("name", [*TV_FAMILY, *MOUSE, *PLANES])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -142,6 +143,21 @@ def test_infinite_weights_and_weights_of_another_network_are_rejected(
         model.load_model(weights)
     replace(weights, save({**state, "extra": torch.zeros(1)}))
     with pytest.raises(cards.ModelError, match=r"m\.safetensors"):
+        model.load_model(weights)
+
+
+def test_a_pipe_in_place_of_a_file_is_rejected(weights: Path) -> None:
+    card = cards.card_path(weights)
+    text = card.read_text()
+    card.unlink()
+    os.mkfifo(card)
+    with pytest.raises(cards.ModelError, match=r"m\."):
+        cards.read_card(weights)
+    card.unlink()
+    card.write_text(text)
+    weights.unlink()
+    os.mkfifo(weights)
+    with pytest.raises(cards.ModelError, match=r"m\."):
         model.load_model(weights)
 
 

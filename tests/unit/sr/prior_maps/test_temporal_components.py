@@ -114,6 +114,15 @@ def test_slow_components_are_preferred_if_there_are_enough(tmp_path):
     assert len(short.components) == 12, "the cut-off rises until there are twelve"
 
 
+def test_motion_is_described_by_twelve_regressors():
+    poses = np.repeat(np.eye(4)[None], 3, 0)
+    poses[:, 1, 3] = [0, 1, 3]
+    regressors = temporal_components.motion_regressors(poses, np.ones((1, 1, 1)), np.eye(4))
+    assert regressors.shape == (3, 12)
+    np.testing.assert_allclose(regressors[:, 1], [0, 1, 3])
+    np.testing.assert_allclose(regressors[:, 7], [0, 1, 2])
+
+
 def test_noise_does_not_add_components(tmp_path):
     rng = np.random.default_rng(4)
     series = rng.normal(100, 1, (40, 40, 8, 60))

@@ -176,6 +176,12 @@ def test_series_are_tested_at_half_the_resolution_or_have_a_reason(files, tmp_pa
         assert row.lower < row.value < row.upper
 
 
+def test_known_head_motion_is_regressed_out(files, tmp_path, estimation):
+    card = card_of(estimate(files, tmp_path / "node", hmc_xfms=read_itk(files / "hmc.txt")))
+    assert set(card["data_sha256"]) == {"series", "mask", "nuisance"}
+    assert card["data_sha256"]["series"] == card_of(estimation)["data_sha256"]["series"]
+
+
 @pytest.mark.parametrize("displace", ["mirror", "shift"])
 def test_displaced_maps_give_another_series(files, tmp_path, estimation, series, displace):
     """A placebo that adds nothing, or outside of the head, is beaten by anything."""

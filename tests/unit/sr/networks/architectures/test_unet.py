@@ -103,6 +103,18 @@ def test_slices_are_padded_to_sizes_that_can_be_halved_four_times(side, power, m
     assert padded == [(power, 32), (multiple, 32)]
 
 
+RESIDUAL = [
+    UNet(2, widths=SMALL, head="residual"),
+    VisionTransformer(2, width=12, heads=2, depth=1, grid=2, head="residual"),
+]
+
+
+@pytest.mark.parametrize("net", RESIDUAL)
+def test_an_untrained_residual_network_returns_its_input(net):
+    image = torch.rand(1, 2, 21, 13)
+    assert torch.equal(net(image), image)
+
+
 def test_a_gate_is_the_additive_gate_of_oktay():
     torch.manual_seed(1)
     gate = AttentionGate(3)
@@ -356,6 +368,17 @@ def test_an_epoch_of_the_published_training_contains_each_training_slice_once(na
         orders.append([member for batch in batches for member in batch])
         assert sorted(orders[-1]) == expected
     assert orders[0] != orders[1] != orders[2]
+
+
+def test_validation_images_are_not_part_of_an_epoch_and_5920_slices_are_185_steps():
+    paper = get_method("unet").recipes["paper"]
+    assert paper.steps == 100 * 185
+    head = ball(0, (8, 8, 148))
+    head.mask[:] = True
+    held = replace(head, name="held out", validation=True)
+    examples = Examples((head, held), paper, IN_PLANE, 2)
+    assert examples.slice_count == 148
+    assert examples.recipe.steps == 100 * 5  # batches of 32 slices
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,20 @@ def test_training_and_inference_scale_intensities_alike():
     np.testing.assert_allclose(scaled.target.numpy(), ready.target.numpy(), atol=1e-5)
 
 
+def test_a_network_on_the_acquired_grid_is_applied_to_the_full_volume():
+    factor, network = (2.0, 2.0, 2.0), nn.Upsample(scale_factor=2)
+    upsampler = network_upsampler.NetworkUpsampler(
+        model(network, replace(FAST, upsampled_by=None)),
+        UpsamplerInputs(factor=factor, scale=700.0),
+        volumetric=True,
+    )
+    upsampler.max_voxels = 1000
+    image = volume((28, 26, 20))
+    np.testing.assert_allclose(
+        upsampler(image, np.eye(4)), upsample("nearest", image, factor), rtol=1e-4
+    )
+
+
 def test_a_model_of_several_contrasts_is_rejected_for_a_series():
     with pytest.raises(InvalidInput, match=r"combines 3 contrasts \(T1w\+T2w\+FLAIR\)"):
         make_upsampler(

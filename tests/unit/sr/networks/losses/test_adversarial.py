@@ -12,6 +12,7 @@ from bids_sr.sr.networks.losses.adversarial import (
 )
 from bids_sr.sr.networks.losses.image import (
     JointSparsify,
+    SquaredVariation,
     SummedVariation,
     TotalVariation,
     compute_variation,
@@ -59,6 +60,17 @@ def test_summed_tv_is_the_sum_over_high_resolution_voxels_per_acquired_voxel():
     )
     assert float(TotalVariation()(high_res, acquired)) == pytest.approx(
         (3**0.5 + 3) / 216, rel=1e-12
+    )
+
+
+def test_squared_variation_is_the_sum_of_squared_differences_per_voxel():
+    image = torch.zeros(2, 1, 4, 5, 6, dtype=torch.float64)
+    image[0, 0, 2, 2, 2] = 3  # three differences of 3 to each side
+    assert float(SquaredVariation()(image, image)) == pytest.approx(6 * 9 / 240, rel=1e-12)
+    # along an axis of n voxels, a ramp of slope s has n - 1 differences of s
+    slope = ramp((10, 10), (2.0, 1.0))
+    assert float(SquaredVariation()(slope, slope)) == pytest.approx(
+        0.9 * 2.0**2 + 0.9 * 1.0**2, rel=1e-12
     )
 
 

@@ -63,6 +63,15 @@ def test_an_invalid_loss_is_an_error_and_the_last_valid_state_is_kept(
     )
 
 
+def test_causes_of_an_invalid_loss_before_the_first_checkpoint_differ(tmp_path, monkeypatch):
+    with pytest.raises(TrainingDiverged, match="before the first validation"):
+        fit(balls(1), recipe(learning_rate=1e30), tmp_path)
+    break_step(monkeypatch, 1, "content")
+    with pytest.raises(TrainingDiverged, match=r"iteration 1\..*in the first step"):
+        fit(balls(1), recipe(), tmp_path)
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
 def limit_memory(monkeypatch, largest):
     """Simulate a device with memory for only `largest` images per step; return the batch sizes
     tried.
