@@ -126,15 +126,15 @@ def measured(
 
 
 def map_seconds(out: Path) -> str:
-    """Measure the cost of a group map on the grid of an output, by adding its participant ten
+    """Measure the cost of a group map on the grid of an output, by sampling its participant ten
     times.
     """
     import nibabel as nb
+    import numpy as np
 
-    from bids_sr.group import maps as group_maps
     from bids_sr.group.input_maps import ParticipantMaps, find_maps
     from bids_sr.group.map_plan import common_space, first_smoothing
-    from bids_sr.group.template_sampling import load_target
+    from bids_sr.group.template_sampling import load_target, prepare_participant_sampling
 
     runs = find_maps(out).runs
     space, fwhm = common_space(runs), first_smoothing(runs)
@@ -143,11 +143,11 @@ def map_seconds(out: Path) -> str:
     target, run = load_target(space), runs[0]
     person = ParticipantMaps(runs=[run])
     keys = sorted(key for key in run.maps[""] if key[2:] == (fwhm, "effect"))
-    labels = {key: [run.participant] for key in keys}
-    options = {"target": target, "sampled_labels": labels, "labels": labels}
-    group_maps._sum_participants([person], **options)
+    everywhere = np.ones(len(target.points), dtype=bool)
+    prepare_participant_sampling(person, target, everywhere, keys).sample(keys)
     start = time.process_time()
-    group_maps._sum_participants([person] * 10, **options)
+    for _ in range(10):
+        prepare_participant_sampling(person, target, everywhere, keys).sample(keys)
     seconds = (time.process_time() - start) / 10
     shape = "x".join(map(str, nb.load(run.map_file(keys[-1])).shape))
     return (

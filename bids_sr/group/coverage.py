@@ -5,7 +5,7 @@ The participant whose absence gains most common voxels is left out, one at a tim
 is above a fifth of the voxels that the others have in common.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -39,58 +39,31 @@ class CoverageExclusion:
         )
 
 
-def may_leave_out(gains: Collection[int], n_common: int) -> bool:
-    """Return whether a participant may have to be left out.
-
-    `gains` are upper limits, one per participant, of the number of voxels that are gained without
-    the participant. `n_common` is the number of voxels that all participants have in common.
-    """
-    return len(gains) > LEAST_PARTICIPANTS and _is_too_large(max(gains), n_common)
-
-
 def leave_out_by_coverage(covered: Mapping[str, Array]) -> list[CoverageExclusion]:
     """Return the participants who are left out, in this order.
 
     At least three participants remain. Of several participants with the same gain, the first by
-    label is left out. `covered` has the voxels of each participant by label, as bits
-    (`numpy.packbits`).
+    label is left out. `covered` has the voxels (N,) of each participant by label.
     """
-    labels = sorted(covered)
-    if not labels:
-        return []
-    n_missing = np.zeros(8 * covered[labels[0]].size, dtype=np.int32)
-    sum_of_numbers = np.zeros(n_missing.size, dtype=np.int64)
-
-    def add(number: int, sign: int) -> None:
-        missing = np.unpackbits(~covered[labels[number]]).astype(bool)
-        n_missing[missing] += sign
-        sum_of_numbers[missing] += sign * number
-
-    for number in range(len(labels)):
-        add(number, 1)
-    remaining = set(range(len(labels)))
-    # padding bits are missing in all participants
-    exclusions = []
+    remaining = sorted(covered)
+    exclusions: list[CoverageExclusion] = []
+    if len(remaining) <= LEAST_PARTICIPANTS:
+        return exclusions
+    missing = ~np.stack([covered[label] for label in remaining])
     while len(remaining) > LEAST_PARTICIPANTS:
-        # where one participant lacks a voxel, the sum of numbers is the number of the participant
-        gains = np.bincount(sum_of_numbers[n_missing == 1], minlength=len(labels))
+        n_missing = missing.sum(axis=0)
+        gains = (missing & (n_missing == 1)).sum(axis=1)
         number = int(np.argmax(gains))
         gain, n_common = int(gains[number]), int((n_missing == 0).sum())
-        if not _is_too_large(gain, n_common):
+        if gain <= _LARGEST_GAIN * (n_common + gain):
             break
-        remaining.remove(number)
-        add(number, -1)
+        missing = np.delete(missing, number, axis=0)
         exclusions.append(
             CoverageExclusion(
-                participant=labels[number],
+                participant=remaining.pop(number),
                 n_others=len(remaining),
                 n_common=n_common,
                 gain=gain,
             )
         )
     return exclusions
-
-
-def _is_too_large(gain: int, n_common: int) -> bool:
-    """Return whether a gain (voxels) is above the limit."""
-    return gain > _LARGEST_GAIN * (n_common + gain)

@@ -3,8 +3,7 @@
 import logging
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -44,7 +43,7 @@ from bids_sr.group.output_files import (
     replace_group_files,
 )
 from bids_sr.io.frozen import frozen
-from bids_sr.io.notices import Notice, UsageError, read_failed_steps, record as record_notices
+from bids_sr.io.notices import UsageError, read_failed_steps
 from bids_sr.io.series import ACQUIRED, BASELINES, MEASURED
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.survey.bids.findings import describe_denied, is_denied
@@ -52,8 +51,6 @@ from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     import pandas as pd
 
     from bids_sr.engine.execute import RunOutcome
@@ -64,14 +61,6 @@ _MAX_LISTED_RUNS = 5  # runs, most that a message lists
 _RUN_PARTICIPANT_LEVEL = (
     "run the participant level first (not all participants need to be finished)"
 )
-
-
-class _KilledError(Exception):
-    """Error of a step of the group level that did not end because a process was killed."""
-
-    def __init__(self, notice: Notice) -> None:
-        super().__init__(str(notice))
-        self.notice = notice
 
 
 @frozen
@@ -180,19 +169,6 @@ class RunsGroup(GroupInputs):
             *exclusion_lines(records),
         ]
 
-    def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
-        """Run the group level; its results do not change if a process was killed.
-
-        The crash is then in the outcome.
-        """
-        from bids_sr.engine.execute import RunOutcome
-
-        try:
-            return GroupInputs.run(self, settings, print_line)
-        except _KilledError as error:
-            record_notices(settings.log_dir, [error.notice])
-            return RunOutcome(crashes=(error.notice,))
-
     def compute(
         self, settings: Settings, print_line: Callable[[str], None], folder: Path
     ) -> "GroupPage":
@@ -203,30 +179,22 @@ class RunsGroup(GroupInputs):
         from bids_sr.group.tables import write_inputs, write_tables
         from bids_sr.report.evaluation_rows import label_series
 
-        processes = settings.resources.nprocs or 1
-        with _make_pool(processes, len(self.participants)) as pool:
-            pending_tables = pool.submit(
-                write_tables,
-                folder,
-                self.names,
-                self.tables,
-                # determined in advance: the last of the default methods
-                default_method=SuperRes().learned[-1],
-                requested_margin=settings.evaluation.margin,
-            )
-            with _report_killed("group maps", pool):
-                maps = compute_group_maps(
-                    self.plan,
-                    folder,
-                    print_line=print_line,
-                    pool=pool,
-                    flips=settings.evaluation.group_permutations,
-                    seed=settings.resources.random_seed,
-                    threads=processes,
-                )
-            table_step = f"tables and tests of metrics ({self.names.tables}_stats.tsv)"
-            with _report_killed(table_step, pool):
-                tables = pending_tables.result()
+        tables = write_tables(
+            folder,
+            self.names,
+            self.tables,
+            # determined in advance: the last of the default methods
+            default_method=SuperRes().learned[-1],
+            requested_margin=settings.evaluation.margin,
+        )
+        maps = compute_group_maps(
+            self.plan,
+            folder,
+            print_line=print_line,
+            flips=settings.evaluation.group_permutations,
+            seed=settings.resources.random_seed,
+            threads=settings.resources.nprocs or 1,
+        )
         if maps.records:
             records = [record for record in maps.records if record.n_voxels]
             write_inputs(folder / "group", self.names, records, settings.paths.output_dir)
@@ -258,45 +226,6 @@ class RunsGroup(GroupInputs):
         print_line("Writing the group report")
         with label_series(find_recipe_labels(settings.paths.output_dir)):
             return describe_runs(folder, content)
-
-
-def _make_pool(processes: int, n_participants: int) -> "Executor":
-    """Return a pool of processes, or a single thread.
-
-    A thread is used if several processes would not be faster, or cannot share semaphores.
-    """
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-
-    from bids_sr.config.machine import find_semaphore_fault
-    from bids_sr.group.maps import CHUNK
-
-    if processes > 1 and n_participants > CHUNK and not find_semaphore_fault():
-        return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-    return ThreadPoolExecutor(1)  # executes tasks one after the other
-
-
-@contextmanager
-def _report_killed(step: str, pool: "Executor") -> Iterator[None]:
-    """Raise `_KilledError` with the name of a step if a process of the pool was killed.
-
-    The other processes are then killed.
-    """
-    from concurrent.futures.process import BrokenProcessPool
-
-    try:
-        yield
-    except BrokenProcessPool as error:
-        from bids_sr.engine.multiproc import kill_pool
-        from bids_sr.engine.outcomes import make_killed_notice
-
-        kill_pool(pool)
-        event = "a process of the group level was killed"
-        remedy = (
-            "Use fewer parallel processes (--nprocs), or a computer or a job with more memory,"
-            " then rerun the same command."
-        )
-        raise _KilledError(make_killed_notice(event, step=step, remedy=remedy)) from error
 
 
 def list_unstored_series(series: Sequence[str], stored: Collection[str]) -> list[str]:

@@ -1,23 +1,19 @@
-"""Voxelwise tests across participants by running sums, and their correction by sign flips.
+"""Voxelwise test of the mean across participants, and its correction by sign flips.
 
-nilearn's second-level model computes the same statistics, but keeps the maps of all participants
-in memory. Its permutation test draws sign flips with repetition, so that p values of a few
+The permutation test of nilearn draws sign flips with repetition, so that p values of a few
 participants can be smaller than possible.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy import special
 
 from bids_sr.io.arrays import Array, iterate_parts
 from bids_sr.io.frozen import frozen
+from bids_sr.io.volume import Volume
 
 Z_SHOWN = 3.1
 """Smallest z in figures and in reported volumes; p < .001, one-sided."""
 FWE = 0.05
 """Family-wise error rate."""
-_SMALLEST_P = 1e-300  # lower limit of p, which keeps z finite
 # Relative difference below which two values of t are equal. It covers rounding of flips with the
 # same abs(t), and of t maps (float32).
 _T_TOLERANCE = 1e-6
@@ -25,6 +21,32 @@ _LARGEST_CODE_BITS = 62  # bits of a flip that is drawn as one int64
 # Parts of the product of flips and voxels, which fit into the processor cache
 _BLOCK_VOXELS = 1024
 _BLOCK_FLIPS = 512
+
+
+def compute_mean_statistics(values: Array, tested: Volume) -> dict[str, Array]:
+    """Compute mean effect, its variance, t and z with the second-level model of nilearn.
+
+    `values` are effects (participants, N) in the voxels of the mask `tested`. The statistics are
+    float32 (N,); t and z are 0 in voxels without variance.
+    """
+    import pandas as pd
+    from nibabel.nifti1 import Nifti1Image
+    from nilearn.glm.second_level import SecondLevelModel
+
+    maps = np.zeros((*tested.data.shape, len(values)), dtype=np.float32)
+    maps[tested.data] = values.T
+    model = SecondLevelModel(mask_img=Nifti1Image(tested.data.astype(np.uint8), tested.affine))
+    design = pd.DataFrame({"mean": np.ones(len(values))})
+    model.fit(Nifti1Image(maps, tested.affine), design_matrix=design)
+    images = model.compute_contrast("mean", output_type="all")
+    names = {"effect": "effect_size", "variance": "effect_variance", "t": "stat", "z": "z_score"}
+    statistics = {
+        stat: images[name].get_fdata(dtype=np.float32)[tested.data] for stat, name in names.items()
+    }
+    constant = np.ptp(values, axis=0) == 0
+    for stat in ("variance", "t", "z"):  # nilearn divides by the rounding error of the mean
+        statistics[stat][constant] = 0
+    return statistics
 
 
 @frozen
@@ -124,59 +146,3 @@ def _convert_sums_to_t(sums: Array, n: int) -> Array:
     variances = np.clip(1 - sums**2, 0, None)
     with np.errstate(divide="ignore"):
         return np.sqrt(n - 1) * sums / np.sqrt(variances)
-
-
-@dataclass(slots=True)
-class RunningSums:
-    """Running mean and sum of squared deviations of n maps (Welford), (voxels,) each."""
-
-    mean: Array
-    squared_deviations: Array
-    n: int = 0
-
-    @classmethod
-    def empty(cls, voxels: int) -> "RunningSums":
-        """Return sums without participants."""
-        return cls(mean=np.zeros(voxels), squared_deviations=np.zeros(voxels))
-
-    def add(self, values: Array) -> None:
-        """Add the values (voxels,) of one participant."""
-        self.n += 1
-        deviation = values - self.mean
-        self.mean += deviation / self.n
-        deviation *= values - self.mean
-        self.squared_deviations += deviation
-
-    def restrict(self, selected: Array) -> None:
-        """Restrict the sums to the selected voxels."""
-        self.mean = self.mean[selected]
-        self.squared_deviations = self.squared_deviations[selected]
-
-    def join(self, addition: "RunningSums") -> None:
-        """Add the sums of other participants over the same voxels (Chan)."""
-        if not addition.n:
-            return
-        n = self.n + addition.n
-        deviation = addition.mean - self.mean
-        self.mean += deviation * (addition.n / n)
-        between = deviation**2 * (self.n * addition.n / n)
-        self.squared_deviations += addition.squared_deviations + between
-        self.n = n
-
-    def statistics(self) -> dict[str, Array]:
-        """Return the mean effect, its variance, t and z of each voxel, float32.
-
-        t and z are 0 in voxels without variance. Raises `ValueError` if there are fewer than two
-        participants.
-        """
-        if self.n < 2:
-            raise ValueError(f"a group analysis requires at least 2 participants, got {self.n}")
-        variance = self.squared_deviations / (self.n - 1) / self.n
-        standard_error = np.sqrt(variance)
-        t = np.divide(
-            self.mean, standard_error, out=np.zeros_like(self.mean), where=standard_error > 0
-        )
-        p = np.clip(special.stdtr(self.n - 1, -np.abs(t)), _SMALLEST_P, None)
-        z = -np.sign(t) * special.ndtri(p)
-        statistics = {"effect": self.mean, "variance": variance, "t": t, "z": z}
-        return {stat: values.astype(np.float32) for stat, values in statistics.items()}

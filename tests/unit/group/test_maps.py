@@ -1,9 +1,7 @@
 """Group maps compared with ANTs (points), nilearn (runs) and scipy (participants)."""
 
 import json
-import multiprocessing
 import re
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -86,27 +84,6 @@ def test_stacked_maps_are_interpolated_like_single_maps() -> None:
     assert (expected == 0).any()
     assert np.abs(stacked[:, 0] - expected).max() < 1e-5
     np.testing.assert_allclose(stacked[:, 1], 2 * stacked[:, 0], rtol=1e-6)
-
-
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_group_maps_do_not_depend_on_chunks_and_processes(
-    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
-) -> None:
-    plan = plan_of(find_maps(cohort))
-    unchunked = group_maps.compute_group_maps(plan, tmp_path / "a").maps.iloc[0]
-    monkeypatch.setattr(group_maps, "CHUNK", 2)
-    spawn_context = multiprocessing.get_context("spawn")
-    with (
-        ThreadPoolExecutor(1)
-        if processes < 2
-        else ProcessPoolExecutor(processes, mp_context=spawn_context) as pool
-    ):
-        chunked = group_maps.compute_group_maps(plan, tmp_path / "b", pool=pool).maps.iloc[0]
-    assert chunked["participants"] == unchunked["participants"]
-    for stat in ("effect", "variance", "t", "z"):
-        assert np.allclose(
-            load_image(chunked[stat])[0], load_image(unchunked[stat])[0], rtol=1e-5, atol=1e-6
-        )
 
 
 def test_runs_and_their_transforms_to_the_template_are_found(cohort: Path) -> None:
@@ -556,7 +533,6 @@ def test_mean_variance_and_t_equal_the_second_level_model_of_nilearn(
 
     target = small_target()
     monkeypatch.setattr(group_maps, "load_target", lambda space: target)
-    monkeypatch.setattr(group_maps, "CHUNK", 2)
     write_unit(tmp_path, "percent")
     rng, images = np.random.default_rng(8), {}
     for number in range(1, 8):
