@@ -130,7 +130,6 @@ def map_seconds(out: Path) -> str:
     times.
     """
     import nibabel as nb
-    import numpy as np
 
     from bids_sr.group.input_maps import ParticipantMaps, find_maps
     from bids_sr.group.map_plan import common_space, first_smoothing
@@ -143,11 +142,10 @@ def map_seconds(out: Path) -> str:
     target, run = load_target(space), runs[0]
     person = ParticipantMaps(runs=[run])
     keys = sorted(key for key in run.maps[""] if key[2:] == (fwhm, "effect"))
-    everywhere = np.ones(len(target.points), dtype=bool)
-    prepare_participant_sampling(person, target, everywhere, keys).sample(keys)
+    prepare_participant_sampling(person, target, keys).sample(keys)
     start = time.process_time()
     for _ in range(10):
-        prepare_participant_sampling(person, target, everywhere, keys).sample(keys)
+        prepare_participant_sampling(person, target, keys).sample(keys)
     seconds = (time.process_time() - start) / 10
     shape = "x".join(map(str, nb.load(run.map_file(keys[-1])).shape))
     return (

@@ -13,8 +13,6 @@ from bids_sr.preproc.temporal_regressors import time_column_names
 Sidecar = dict[str, object]
 PERCENT, SQUARED_PERCENT = "percent", "percent^2"
 """Units of effects and their standard deviations, and of variances."""
-SIGNAL_UNITS = "arbitrary"
-"""Unit of effects in maps of earlier versions: signal units of the series."""
 MEAN_SIGNAL = "MeanSignal"
 """Key of the signal that equals 100 %: the mean of the boldref in the acquired brain mask."""
 NO_ERROR = (

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bids_sr.engine.metric_rows import COLUMNS, MISSING, complete_table
-from bids_sr.glm.map_sidecars import PERCENT, SIGNAL_UNITS
+from bids_sr.glm.map_sidecars import PERCENT
 from bids_sr.group.input_maps import read_map_entry
 from bids_sr.io.atomic_files import read_text
 from bids_sr.survey.bids.findings import Findings, add_problem, is_downloaded
@@ -60,28 +60,18 @@ def require_readable(
 
 
 def require_units(maps: Iterable[Path]) -> None:
-    """Check that effect maps are in percent, or in signal units as maps of earlier versions.
+    """Check that effect maps are in percent.
 
-    Raises `InputError` with a remedy for each map whose unit is unknown.
+    Raises `InputError` with a remedy for each map in another or an unknown unit.
     """
     with Findings() as findings:
         for path in dict.fromkeys(maps):
-            if problem := explain_unit(str(read_map_entry(path, "Units") or "")):
+            unit = str(read_map_entry(path, "Units") or "")
+            if unit != PERCENT:
+                unit_text = f"is {unit!r}" if unit else "is not in its sidecar (Units)"
+                problem = f"the unit of the map {unit_text}; expected {PERCENT}"
                 add_problem(path, problem, remedy_text(path))
     findings.raise_problems()
-
-
-def explain_unit(unit: str) -> str:
-    """Return why effects in a unit cannot be converted to percent, "" if they can.
-
-    >>> explain_unit("mV")
-    "the unit of the map is 'mV'; expected percent, or arbitrary as in earlier versions"
-    """
-    if unit in (PERCENT, SIGNAL_UNITS):
-        return ""
-    unit_text = f"is {unit!r}" if unit else "is not in its sidecar (Units)"
-    expected = f"{PERCENT}, or {SIGNAL_UNITS} as in earlier versions"
-    return f"the unit of the map {unit_text}; expected {expected}"
 
 
 def _find_table_problem(path: Path) -> str:

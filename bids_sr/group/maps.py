@@ -163,9 +163,8 @@ def _prepare(
     target: Target, keys: Mapping[str, Sequence[MapKey]], maps: ParticipantMaps
 ) -> ParticipantSampling | str:
     """Prepare the sampling of a participant at all voxels, or return why it is impossible."""
-    everywhere = np.ones(len(target.points), dtype=bool)
     try:
-        return prepare_participant_sampling(maps, target, everywhere, keys[maps.participant])
+        return prepare_participant_sampling(maps, target, keys[maps.participant])
     except InvalidInput as error:
         return str(error)
 

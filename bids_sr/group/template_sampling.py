@@ -1,7 +1,6 @@
 """Sampling of a participant's effect maps at the voxels of a template, interpolated only once.
 
-The template points of a run are transformed once, and all maps on one grid are interpolated
-together.
+The template points of a run are transformed once for all its maps.
 """
 
 from __future__ import annotations
@@ -15,10 +14,8 @@ from typing import cast
 
 import numpy as np
 
-from bids_sr.glm.map_sidecars import PERCENT, SIGNAL_UNITS
 from bids_sr.group.combination.run_combination import RunEstimate, combine_estimates
-from bids_sr.group.input_checks import explain_unit, remedy_text
-from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, read_map_entry
+from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import size_text
@@ -88,41 +85,25 @@ def load_target(space: str) -> Target:
 class RunSampling:
     """Positions of template voxels in a run or its stored maps, and the scale of the effects.
 
-    `selection` are the n selected voxels of the template's mask, (N,) boolean. `points` are
-    positions in boldref space, (n, 3) in RAS mm; None if the run has no transforms, so that its
-    maps in template space are used. `inside` are voxels inside the brain mask of the run, (n,)
-    boolean. `mean_signal` is the run's mean brain signal, the divisor of maps in signal units.
-    `scale` is a factor of effects in percent of this signal, if they become a percentage of the
-    signal of the first run.
+    `points` are the positions of the N voxels in boldref space, (N, 3) in RAS mm; None if the run
+    has no transforms, so that its maps in template space are used. `inside` are voxels inside the
+    brain mask of the run, (N,) boolean. `scale` is the factor of effects that makes them a
+    percentage of the mean brain signal of the first run.
     """
 
     run: RunMaps
     target: Target
-    selection: Array
     points: Array | None
     inside: Array
-    mean_signal: float
     scale: float = 1.0
-
-    def find_scale(self, path: Path) -> float:
-        """Return the factor from the unit of a map to percent.
-
-        Raises `InvalidInput` if the unit of the map is unknown.
-        """
-        unit = str(read_map_entry(path, "Units") or "")
-        if unit == PERCENT:
-            return self.scale
-        if unit == SIGNAL_UNITS:
-            return self.scale * 100 / self.mean_signal
-        raise InvalidInput(f"{explain_unit(unit)}. {remedy_text(path)}", file=path)
 
 
 @frozen
 class SampledMaps:
-    """Effects of a run or participant at the n selected template voxels.
+    """Effects of a run or participant at the N template voxels.
 
-    `effects` are (n,) in percent of the mean brain signal, by map. The sign of contrasts that the
-    participant level stored with the opposite sign is turned. `inside` are voxels (n,) inside the
+    `effects` are (N,) in percent of the mean brain signal, by map. The sign of contrasts that the
+    participant level stored with the opposite sign is turned. `inside` are voxels (N,) inside the
     brain and with a value in all of these maps, by contrast. `unusable` has a reason by map that
     cannot be used, and `files` the files that were read, by map.
     """
@@ -167,7 +148,7 @@ class ParticipantSampling:
 
 
 def _sample_run(sampling: RunSampling, keys: Sequence[MapKey]) -> SampledMaps:
-    """Return the effects of a run at the template voxels; each file is read once.
+    """Return the effects of a run at the template voxels.
 
     Maps that the run does not have are absent.
     """
@@ -176,58 +157,38 @@ def _sample_run(sampling: RunSampling, keys: Sequence[MapKey]) -> SampledMaps:
     inside: dict[str, Array] = {}
     unusable: dict[MapKey, str] = {}
     files: dict[MapKey, tuple[Path, ...]] = {}
-    grids: dict[tuple[tuple[int, ...], bytes], dict[MapKey, Array]] = {}
-    scales: dict[MapKey, float] = {}
     for key in (key for key in keys if key in run.map_keys()):
-        path = run.find_file(key, sampling.target.space)
         try:
-            values = _load_template_map(sampling, key)
-            if values is None:
-                path = run.find_file(key, "")
-            scales[key] = sampling.find_scale(path)
-            if values is not None:
-                effects[key] = values
-            else:
-                data, affine = _load_map(path)
-                grids.setdefault((data.shape, affine.tobytes()), {})[key] = data
+            values, path = _sample_map(sampling, key)
         except InvalidInput as error:
             unusable[key] = str(error)
-        files[key] = (path,)
-    for (_, affine_bytes), maps in grids.items():
-        affine = np.frombuffer(affine_bytes).reshape(4, 4)
-        indices = apply_matrix(np.linalg.inv(affine), cast(Array, sampling.points)).T
-        values = interpolate_linearly(np.stack([*maps.values()], axis=-1), indices)
-        effects |= zip(maps, values.T, strict=True)
-        if run.is_combined:
-            # Stored maps of all runs are 0 in voxels that some runs do not contain. Interpolated
-            # values are mixtures there, so that the nearest voxel decides. The voxels are the same
-            # for all series.
-            data_by_contrast = {key[0]: data for key, data in reversed(maps.items())}
-            for contrast, data in data_by_contrast.items():
-                nearest = _sample_nearest(data, indices)
-                inside[contrast] = inside.get(contrast, sampling.inside) & (nearest != 0)
-    for key, values in effects.items():
+            continue
         sign = -1 if key[0] in run.negated else 1
-        effects[key] = scaled_values = values * np.float32(sign * scales[key])
-        inside[key[0]] = inside.get(key[0], sampling.inside) & (scaled_values != 0)
+        effects[key], files[key] = values * np.float32(sign * sampling.scale), (path,)
+        inside[key[0]] = inside.get(key[0], sampling.inside) & (values != 0)
     return SampledMaps(effects=effects, inside=inside, unusable=unusable, files=files)
 
 
-def _load_template_map(sampling: RunSampling, key: MapKey) -> Array | None:
-    """Return the values (n,) of a stored map in template space, or None if it cannot be used.
+def _sample_map(sampling: RunSampling, key: MapKey) -> tuple[Array, Path]:
+    """Return the values (N,) of a map, and its file.
 
-    A map on another grid is only interpolated if it cannot be resampled from boldref space.
+    A map in template space on another grid is only used if there is no map in boldref space.
     """
     target, run = sampling.target, sampling.run
-    path = run.map_file(key, target.space)
-    if path is None:
-        return None
+    if path := run.map_file(key, target.space):
+        data, affine = _load_map(path)
+        if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
+            return data[target.mask], path
+        if sampling.points is None or run.map_file(key) is None:
+            return sample_at_points(data, affine, target.points), path
+    path, points = run.find_file(key, ""), cast(Array, sampling.points)
     data, affine = _load_map(path)
-    if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
-        return data[target.mask][sampling.selection]
-    if sampling.points is None or run.map_file(key) is None:
-        return sample_at_points(data, affine, target.points[sampling.selection])
-    return None
+    values = sample_at_points(data, affine, points)
+    if run.is_combined:
+        # Stored maps of all runs are 0 in voxels that some runs do not contain. Interpolated
+        # values are mixtures there, so that the nearest voxel decides.
+        values[_sample_nearest(data, affine, points) == 0] = 0
+    return values, path
 
 
 def _load_map(path: Path) -> tuple[Array, Array]:
@@ -259,14 +220,13 @@ def _combine_runs(runs: Sequence[SampledMaps]) -> SampledMaps:
         inside=_intersect(runs, {key[0] for key in keys}),
         unusable=unusable,
         files={
-            key: tuple(path for run in runs for path in run.files.get(key, ()))
-            for key in (*keys, *unusable)
+            key: tuple(path for run in runs for path in run.files.get(key, ())) for key in keys
         },
     )
 
 
 def _intersect(parts: Sequence[SampledMaps], contrasts: Iterable[str]) -> dict[str, Array]:
-    """Return the voxels (n,) of contrasts that are inside all parts with the contrast."""
+    """Return the voxels (N,) of contrasts that are inside all parts with the contrast."""
     return {
         contrast: np.logical_and.reduce(
             [part.inside[contrast] for part in parts if contrast in part.inside]
@@ -276,7 +236,7 @@ def _intersect(parts: Sequence[SampledMaps], contrasts: Iterable[str]) -> dict[s
 
 
 def _average(effects: Sequence[Array]) -> Array:
-    """Average the effects (n,) of runs."""
+    """Average the effects (N,) of runs."""
     if len(effects) == 1:
         return effects[0]
     # With equal weights, variances would only select voxels. The brain masks already select them,
@@ -287,16 +247,15 @@ def _average(effects: Sequence[Array]) -> Array:
 
 
 def prepare_participant_sampling(
-    participant: ParticipantMaps, target: Target, selection: Array, keys: Sequence[MapKey]
+    participant: ParticipantMaps, target: Target, keys: Sequence[MapKey]
 ) -> ParticipantSampling:
     """Prepare the sampling of a participant's maps at template voxels.
 
-    Runs are only sampled if a map of `keys` is not stored for all runs together. `selection` (N,)
-    marks voxels of the target's mask. Raises `InvalidInput` as `prepare_run_sampling` does.
+    Runs are only sampled if a map of `keys` is not stored for all runs together. Raises
+    `InvalidInput` as `prepare_run_sampling` does.
     """
     samplings = [
-        prepare_run_sampling(source, target, selection)
-        for source in participant.select_sources(keys)
+        prepare_run_sampling(source, target) for source in participant.select_sources(keys)
     ]
     combined = next((sampling for sampling in samplings if sampling.run.is_combined), None)
     runs = [sampling for sampling in samplings if not sampling.run.is_combined]
@@ -307,23 +266,22 @@ def prepare_participant_sampling(
     return ParticipantSampling(combined=combined, runs=runs)
 
 
-def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunSampling:
+def prepare_run_sampling(run: RunMaps, target: Target) -> RunSampling:
     """Prepare the sampling of a run at template voxels.
 
-    `run` has a brain mask and a boldref. `selection` (N,) marks voxels of the target's mask.
-    Raises `InvalidInput` if the brain mask, the boldref or a transform is damaged, the mask is
-    empty, or the boldref has no signal in the mask.
+    `run` has a brain mask and a boldref. Raises `InvalidInput` if the brain mask, the boldref or a
+    transform is damaged, the mask is empty, or the boldref has no signal in the mask.
     """
     try:
         mask, affine = load_image(cast(Path, run.mask))
         boldref, _ = load_image(cast(Path, run.boldref))
         transforms = run.transforms_from(target.space)
-        points, inside = None, selection[selection]
+        points, inside = None, np.ones(len(target.points), dtype=bool)
         if transforms:
             from bids_sr.preproc.ants import apply_to_points
 
-            points = apply_to_points(target.points[selection], transforms)
-            inside = _sample_nearest(mask, apply_matrix(np.linalg.inv(affine), points).T) > 0.5
+            points = apply_to_points(target.points, transforms)
+            inside = _sample_nearest(mask, affine, points) > 0.5
     except _READ_ERRORS as error:
         reason = f"the brain mask, boldref or a transform of {run.name} is damaged. {error}"
         raise InvalidInput(reason) from error
@@ -340,15 +298,14 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
     return RunSampling(
         run=run,
         target=target,
-        selection=selection,
         points=points,
         inside=inside,
-        mean_signal=compute_mean_signal(boldref, brain),
     )
 
 
-def _sample_nearest(data: Array, indices: Array) -> Array:
-    """Return the values of the nearest voxels at voxel coordinates (3, n); 0 outside."""
+def _sample_nearest(data: Array, affine: Array, points: Array) -> Array:
+    """Return the values of the nearest voxels at points (N, 3; RAS mm); 0 outside."""
+    indices = apply_matrix(np.linalg.inv(affine), points).T
     nearest = np.floor(indices + 0.5).astype(np.intp)
     limits = np.array(data.shape)[:, None]
     outside = ((nearest < 0) | (nearest >= limits)).any(axis=0)
@@ -365,12 +322,14 @@ def _scale_to_first(first: RunSampling, sampling: RunSampling) -> RunSampling:
     """
     if first.points is None or sampling.points is None:
         return sampling
-    images = [
-        sample_at_points(*load_image(cast(Path, run.boldref)), points)
-        for run, points in ((first.run, first.points), (sampling.run, sampling.points))
-    ]
-    ratio = signal_ratio(images[0], images[1], np.asarray(first.inside & sampling.inside))
-    return replace(sampling, scale=sampling.mean_signal / (ratio * first.mean_signal))
+    signals, means = [], []
+    for run, points in ((first.run, first.points), (sampling.run, sampling.points)):
+        boldref, affine = load_image(cast(Path, run.boldref))
+        mask, _ = load_image(cast(Path, run.mask))
+        signals.append(sample_at_points(boldref, affine, points))
+        means.append(compute_mean_signal(boldref, mask > 0))
+    ratio = signal_ratio(*signals, np.asarray(first.inside & sampling.inside))
+    return replace(sampling, scale=means[1] / (ratio * means[0]))
 
 
 def sample_at_points(data: Array, affine: Array, points: Array) -> Array:
@@ -378,11 +337,5 @@ def sample_at_points(data: Array, affine: Array, points: Array) -> Array:
 
     Values are 0 at points more than half a voxel beyond the outermost voxel centers.
     """
-    from scipy import ndimage
-
     indices = apply_matrix(np.linalg.inv(affine), points).T
-    limits = np.array(data.shape)[:, None] - 0.5
-    outside = ((indices < -0.5) | (indices > limits)).any(axis=0)
-    values = ndimage.map_coordinates(data, indices, order=1, mode="nearest", output=np.float32)
-    values[outside] = 0
-    return values
+    return interpolate_linearly(data[..., None], indices)[:, 0]

@@ -56,10 +56,11 @@ def write_run(
 ) -> None:
     """Write mask, boldref, transforms and maps (effect and t, acquired and sbl) of a run.
 
-    Activation is the same in all runs. Effects are in signal units, as in earlier versions.
+    Activation is the same in all runs. `gain` is the gain of the scanner, which does not change
+    effects in percent.
     """
     root.mkdir(parents=True, exist_ok=True)
-    write_unit(root, "arbitrary")
+    write_unit(root, "percent")
     rng = np.random.default_rng(seed)
     sub = name.split("_")[0]
     func, anat = root / sub / "func", root / sub / "anat"
@@ -73,9 +74,9 @@ def write_run(
         ("acquired", AFFINE, SHAPE, ""),
         ("sbl", HR_AFFINE, (40, 44, 8), "_res-hr"),
     ):
-        effect = gain * (rng.normal(0, 1, shape) + 0.5).astype(np.float32)
-        effect[tuple(n // 2 for n in shape)] += gain * 20
-        noise = np.full(shape, gain * (1.0 if seed % 2 else 2.0), dtype=np.float32)
+        effect = (rng.normal(0, 0.2, shape) + 0.1).astype(np.float32)
+        effect[tuple(n // 2 for n in shape)] += 4
+        noise = np.full(shape, 0.2 if seed % 2 else 0.4, dtype=np.float32)
         for stat, values in (("effect", effect), ("t", effect / noise)):
             save_image(
                 values,
@@ -97,15 +98,15 @@ def write_combined(
     reference: str,
     runs: list[str],
     *,
-    percent: bool = False,
+    over_sessions: bool = False,
     shift: float = 0,
     left_out: tuple[str, ...] = (),
 ) -> None:
     """Write the map of all runs as the mean of the maps of the runs (acquired and sbl).
 
-    `reference`: run whose boldref is the frame; `shift`: added constant that identifies a stored
-    map; `percent`: in percent of 500, as for maps of all sessions; `left_out`: names of excluded
-    runs.
+    `reference`: run whose boldref is the frame; `over_sessions`: whether runs are of several
+    sessions; `shift`: added constant (percent) that identifies a stored map; `left_out`: names of
+    excluded runs.
     """
     func = root / sub / "func"
     func.mkdir(parents=True, exist_ok=True)
@@ -117,14 +118,14 @@ def write_combined(
             images = [load_image(path) for path in paths]
             values = np.mean([data for data, _ in images], axis=0) + shift
             name = f"{sub}_task-tap_space-firstBoldref{ending}"
-            save_image(values / (5 if percent else 1), images[0][1], func / f"{name}.nii.gz")
+            save_image(values, images[0][1], func / f"{name}.nii.gz")
             boldref = next(root.glob(f"{sub}/**/{reference}_desc-hmc_boldref.nii.gz"))
             sidecar = {
                 "SpatialReference": f"bids::{boldref.relative_to(root).as_posix()}",
                 "Sources": [f"bids::{path.relative_to(root).as_posix()}" for path in paths],
-                "RunWeights": {short_name(run, percent): 1 / len(runs) for run in runs},
+                "RunWeights": {short_name(run, over_sessions): 1 / len(runs) for run in runs},
                 "RunsLeftOut": dict.fromkeys(left_out, "other contrast weights"),
-                "Units": "percent" if percent else "arbitrary",
+                "Units": "percent",
             }
             shared_name = f"{sub}_task-tap_space-firstBoldref{res}_desc-{series}Fwhm50_statmap"
             (func / f"{shared_name}.json").write_text(json.dumps(sidecar))

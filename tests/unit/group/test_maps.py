@@ -1,7 +1,6 @@
 """Group maps compared with ANTs (points), nilearn (runs) and scipy (participants)."""
 
 import json
-import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -40,8 +39,7 @@ from bids_sr.group.map_records import exclusion_lines
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.uris import template_uri
 from bids_sr.spatial.itk_files import write_itk
-from bids_sr.spatial.resampling import interpolate_linearly
-from bids_sr.spatial.transforms import apply_matrix, rigid_matrix, voxel_centers
+from bids_sr.spatial.transforms import rigid_matrix, voxel_centers
 
 RNG = np.random.default_rng(3)
 
@@ -72,20 +70,6 @@ def test_point_transforms_agree_with_ants_image_transforms(tmp_path: Path) -> No
     assert np.abs(sampled - expected).max() < 1e-3
 
 
-def test_stacked_maps_are_interpolated_like_single_maps() -> None:
-    data = RNG.normal(0, 1, SHAPE).astype(np.float32)
-    low, high = (AFFINE @ [*edge, 1] for edge in ([-1, -1, -1], SHAPE))
-    points = RNG.uniform(low[:3], high[:3], (4000, 3))
-    points = np.concatenate([points, [(AFFINE @ [n - 1, n - 1, 3, 1])[:3] for n in (1, 20)]])
-    expected = template_sampling.sample_at_points(data, AFFINE, points)
-    stacked = interpolate_linearly(
-        np.stack([data, 2 * data], axis=-1), apply_matrix(np.linalg.inv(AFFINE), points).T
-    )
-    assert (expected == 0).any()
-    assert np.abs(stacked[:, 0] - expected).max() < 1e-5
-    np.testing.assert_allclose(stacked[:, 1], 2 * stacked[:, 0], rtol=1e-6)
-
-
 def test_runs_and_their_transforms_to_the_template_are_found(cohort: Path) -> None:
     runs = find_maps(cohort).runs
     assert [run.participant for run in runs] == [f"sub-{n:02d}" for n in range(1, 5)]
@@ -111,10 +95,10 @@ def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
     sidecar = json.loads((cohort / "group" / f"{stem}.json").read_text())
     assert sidecar["Participants"] == [f"sub-{n:02d}" for n in range(1, 5)]
     assert (sidecar["SpatialReference"], sidecar["Units"]) == (template_uri(SPACE, "2"), "percent")
-    # 20.5 of 500 at the peak at any scanner gain: the gain of sub-03 is seven times larger
+    # at any scanner gain: the gain of sub-03 is seven times larger
     center = AFFINE @ [SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2] // 2, 1]
     voxel = tuple(np.round(np.linalg.inv(result.mask.affine) @ center).astype(int)[:3])
-    assert effect[voxel] == pytest.approx(20.5 / 5, rel=0.15)
+    assert effect[voxel] == pytest.approx(4.1, rel=0.15)
     assert result.maps["peak_z"][0] > 2
     from nilearn.glm import threshold_stats_img
 
@@ -193,7 +177,7 @@ def test_maps_in_the_template_space_are_not_resampled(tmp_path: Path) -> None:
         write_run(tmp_path, name, number)
         folder = tmp_path / f"sub-{number:02d}" / "func"
         (folder / f"{name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt").unlink()
-        values = np.full(target.shape, 5.0 * number, dtype=np.float32)
+        values = np.full(target.shape, number, dtype=np.float32)
         map_entities = f"space-{SPACE}_res-2_contrast-all_stat-effect_desc-acquiredFwhm50"
         save_image(values, target.affine, folder / f"{name}_{map_entities}_statmap.nii.gz")
     result = group_maps.compute_group_maps(
@@ -201,7 +185,6 @@ def test_maps_in_the_template_space_are_not_resampled(tmp_path: Path) -> None:
     )
     assert list(result.maps["series"]) == ["acquired"]
     effect, _ = load_image(result.maps["effect"][0])
-    # mean of 5, 10, 15 over a brain of 500
     assert np.unique(np.round(effect[result.mask.data], 4)).tolist() == [2.0]
     variance, _ = load_image(result.maps["variance"][0])
     # variance of 1, 2 and 3 percent, divided by three participants
@@ -254,9 +237,9 @@ def test_sign_flip_correction_equals_t_tests_of_all_flips(cohort: Path, tmp_path
         for run in runs:
             key = ("all", row.series, 5.0, "effect")
             transforms = template_sampling.prepare_participant_sampling(
-                ParticipantMaps(runs=[run]), target, inside, [key]
+                ParticipantMaps(runs=[run]), target, [key]
             )
-            effects.append(transforms.sample([key]).effects[key])
+            effects.append(transforms.sample([key]).effects[key][inside])
         t = np.abs(
             [stats.ttest_1samp(flip[:, None] * np.array(effects, float), 0)[0] for flip in flips]
         )
@@ -341,10 +324,10 @@ def test_stored_maps_are_used_and_only_missing_contrasts_are_computed(tmp_path: 
         names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2)]
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
-        write_combined(tmp_path, f"sub-{number:02d}", names[0], names, shift=100)
+        write_combined(tmp_path, f"sub-{number:02d}", names[0], names, shift=20)
     result = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path)
     effect = load_image(result.maps["effect"][0])[0][result.mask.data]
-    assert np.median(effect) == pytest.approx((100 + 0.5) / 5, abs=0.2)  # percent of 500
+    assert np.median(effect) == pytest.approx(20.1, abs=0.2)
     # a contrast that only has maps of runs is computed
     for path in tmp_path.glob("sub-02/func/*run*acquired*statmap.nii.gz"):
         path.with_name(path.name.replace("contrast-all", "contrast-rare")).write_bytes(
@@ -354,49 +337,10 @@ def test_stored_maps_are_used_and_only_missing_contrasts_are_computed(tmp_path: 
     keys = [(name, "acquired", 5.0, "effect") for name in ("all", "rare")]
     assert [person.origin(key) for key in keys] == ["stored", "computed"]
     target = template_sampling.load_target(SPACE)
-    transforms = template_sampling.prepare_participant_sampling(
-        person, target, result.mask.data[target.mask], keys
-    )
+    transforms = template_sampling.prepare_participant_sampling(person, target, keys)
     effects = transforms.sample(keys).effects
-    stored, computed = (effects[key] for key in keys)
-    assert np.abs(stored - computed - 100 / 5).max() < 1e-3
-
-
-def convert_to_percent(folder: Path, pattern: str, mean_signal: float) -> None:
-    """Convert stored maps of a run to percent of its mean signal, as in this version."""
-    for path in folder.glob(pattern):
-        data, affine = load_image(path)
-        if "_stat-effect_" in path.name:
-            save_image(data * np.float32(100 / mean_signal), affine, path)
-        shared_name = re.sub("_contrast-[^_]+_stat-[^_]+", "", path.name)
-        sidecar = path.with_name(shared_name.replace(".nii.gz", ".json"))
-        sidecar.write_text(json.dumps({"Statistics": {"effect": {"Units": "percent"}}}))
-
-
-def test_maps_in_signal_units_are_converted_once(tmp_path: Path) -> None:
-    """Some maps are from an earlier version: of a participant, of a run, or of a series."""
-    gains = {"sub-01": (1.0, 1.5), "sub-02": (2.0, 3.0), "sub-03": (0.5, 0.5)}
-    for number, (participant, run_gains) in enumerate(gains.items()):
-        for run, gain in enumerate(run_gains, 1):
-            name = f"{participant}_task-tap_run-{run}"
-            write_run(tmp_path, name, 10 * number + run, gain=gain)
-
-    def compute() -> list[np.ndarray]:
-        plan = plan_of(find_maps(tmp_path), ("acquired", "sbl"))
-        result = group_maps.compute_group_maps(plan, tmp_path)
-        assert list(result.maps["series"]) == ["acquired", "sbl"]
-        return [load_image(path)[0] for path in result.maps["effect"]]
-
-    before = compute()
-    for pattern, participant, gain in (
-        ("*run-1*_statmap.nii.gz", "sub-01", 1.0),
-        ("*run-2*_statmap.nii.gz", "sub-01", 1.5),
-        ("*run-2*_statmap.nii.gz", "sub-02", 3.0),
-        ("*run-1*desc-sbl*_statmap.nii.gz", "sub-03", 0.5),
-    ):
-        convert_to_percent(tmp_path / participant / "func", pattern, 500 * gain)
-    for old, mixed in zip(before, compute(), strict=True):
-        assert mixed == pytest.approx(old, rel=1e-4, abs=1e-5)
+    stored, computed = (effects[key][result.mask.data[target.mask]] for key in keys)
+    assert np.abs(stored - computed - 20).max() < 1e-3
 
 
 def test_voxels_missing_in_a_run_are_excluded_from_the_group_mask(tmp_path: Path) -> None:
@@ -424,7 +368,7 @@ def test_maps_of_all_sessions_are_used_and_are_in_percent(tmp_path: Path) -> Non
         folder.mkdir(parents=True)
         for path in (tmp_path / "sub-01" / "func").glob(f"{name}_*"):
             path.rename(folder / path.name)
-    write_combined(tmp_path, "sub-01", names[0], names, percent=True)
+    write_combined(tmp_path, "sub-01", names[0], names, over_sessions=True)
     collected = find_maps(tmp_path)
     assert [run.name for run in collected.runs] == names
     ((person,),) = group_by_participant(collected).values()
@@ -433,10 +377,9 @@ def test_maps_of_all_sessions_are_used_and_are_in_percent(tmp_path: Path) -> Non
     assert read_map_entry(image, "Units") == "percent"
     keys = [("all", "sbl", 5.0, "effect")]
     target = template_sampling.load_target(SPACE)
-    all_points = np.ones(len(target.points), bool)
     values = []
     for maps in (person, ParticipantMaps(runs=person.runs)):
-        transforms = template_sampling.prepare_participant_sampling(maps, target, all_points, keys)
+        transforms = template_sampling.prepare_participant_sampling(maps, target, keys)
         sampled = transforms.sample(keys)
         values.append(sampled.effects[keys[0]][sampled.inside["all"]])
     assert np.abs(values[0] - values[1]).max() < 1e-4
@@ -494,35 +437,33 @@ def test_excluding_a_contrast_of_a_run_also_drops_combined_maps_of_the_run(
 
 
 def test_runs_of_a_session_are_brought_to_the_scale_of_the_first_run(tmp_path: Path) -> None:
-    """Maps in signal units are converted to percent, and runs are sorted by number."""
+    """Runs are sorted by number."""
     for run, gain in ((10, 4.0), (2, 1.0)):
         write_run(tmp_path, f"sub-01_task-tap_run-{run}", run, gain=gain)
+    stem = tmp_path / "sub-01" / "func" / "sub-01_task-tap_run-10"
+    file = stem.with_name(f"{stem.name}_desc-hmc_boldref.nii.gz")
+    boldref, affine = load_image(file)
+    bright = boldref > 100
+    bright[:12] = False  # 6 of the 16 columns of the brain remain
+    boldref[bright] *= 3
+    save_image(boldref, affine, file)
     collected = find_maps(tmp_path)
     assert [run.name.split("-")[-1] for run in sort_runs(collected.runs)] == ["2", "10"]
     ((person,),) = group_by_participant(collected).values()
     target = template_sampling.load_target(SPACE)
     keys = [("all", "acquired", 5.0, "effect")]
-
-    def find_scales(transforms: template_sampling.ParticipantSampling) -> list[float]:
-        return [run.find_scale(run.run.find_file(keys[0], SPACE)) for run in transforms.runs]
-
-    transforms = template_sampling.prepare_participant_sampling(
-        person, target, np.ones(len(target.points), bool), keys
-    )
-    # the second run was recorded with four times the numbers
-    assert find_scales(transforms) == pytest.approx([0.2, 0.05])
+    sampling = template_sampling.prepare_participant_sampling(person, target, keys)
+    # in most voxels, the second run has 4 times the signal, and on average over the brain 7 times
+    assert [run.scale for run in sampling.runs] == pytest.approx([1, 7 / 4], rel=1e-5)
     # a run in the template space has no points in its own space, and keeps its own scale
-    run = tmp_path / "sub-01" / "func" / "sub-01_task-tap_run-10"
-    run.with_name(f"{run.name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt").unlink()
+    stem.with_name(f"{stem.name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt").unlink()
     entities = f"space-{SPACE}_res-2_contrast-all_stat-effect_desc-acquiredFwhm50"
     effect = np.full(target.shape, 5.0, dtype=np.float32)
-    save_image(effect, target.affine, run.with_name(f"{run.name}_{entities}_statmap.nii.gz"))
+    save_image(effect, target.affine, stem.with_name(f"{stem.name}_{entities}_statmap.nii.gz"))
     ((person,),) = group_by_participant(find_maps(tmp_path)).values()
     assert len(person.runs) == 2
-    transforms = template_sampling.prepare_participant_sampling(
-        person, target, np.ones(len(target.points), bool), keys
-    )
-    assert find_scales(transforms) == pytest.approx([0.2, 0.05])
+    sampling = template_sampling.prepare_participant_sampling(person, target, keys)
+    assert [run.scale for run in sampling.runs] == [1, 1]
 
 
 def test_mean_variance_and_t_equal_the_second_level_model_of_nilearn(
@@ -573,7 +514,9 @@ def test_a_contrast_over_runs_enters_the_group_of_the_participants_who_have_it(
             write_run(tmp_path, name, seed=10 * number + run)
         if number == 4:
             continue
-        write_combined(tmp_path, f"sub-{number:02d}", names[0], names, percent=True, shift=100)
+        write_combined(
+            tmp_path, f"sub-{number:02d}", names[0], names, over_sessions=True, shift=20
+        )
         for path in (tmp_path / f"sub-{number:02d}" / "func").glob("*firstBoldref*"):
             if path.suffix == ".json":
                 sidecar = json.loads(path.read_text())
