@@ -68,8 +68,7 @@ class Evaluation(OptionSection):
         help=(
             "sign flips that correct group maps: for multiple comparisons (family-wise error"
             " rate, two-sided, of the maximum |t|), for example 5000 (default: no correction). At"
-            " most 2^(n-1) are possible for n participants, so p = .05 requires 6 participants."
-            " Needs 6 MB of memory per run, and 2 MB per participant on each processor"
+            " most 2^(n-1) are possible for n participants, so p = .05 requires 6 participants"
         ),
         least=0,
     )
