@@ -33,7 +33,6 @@ def submission(
         "output_dir": root / "out",
         "work_dir": root / "work",
         "tasks": divide_into_tasks(names, batch),
-        "digests": {name: f"digest-of-{name}" for name in (*names, "group")},
         "request": REQUEST,
         "group_request": REQUEST,
         "site": Site(),

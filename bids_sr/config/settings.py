@@ -148,42 +148,62 @@ class Settings:
 
     def resolve(self, *, run_uuid: str) -> Self:
         """Return settings with absolute paths and all machine-dependent values filled in."""
-        values: dict[str, dict[str, Any]] = {
-            group: {
-                name: _absolute(value) if isinstance(value, Path) else value
-                for name, value in group_values.items()
-            }
-            for group, group_values in dataclasses.asdict(self).items()
-        }
-        self._resolve_paths(values)
+        values = self._change_paths(_absolute)
+        paths = values["paths"]
+        if paths["work_dir"] is None:
+            digest = _sha256(os.fsencode(paths["bids_dir"]))[:8]
+            paths["work_dir"] = _absolute(Path("work", f"bids-sr-{digest}"))
         _resolve_resources(values["resources"])
         values["run"]["run_uuid"] = run_uuid
         return self.from_mapping(values)
 
-    def _resolve_paths(self, values: dict[str, dict[str, Any]]) -> None:
-        """Make the paths within other settings absolute, and set the default working directory."""
-        paths, activation = values["paths"], values["activation"]
-        if paths["work_dir"] is None:
-            digest = _sha256(os.fsencode(paths["bids_dir"]))[:8]
-            paths["work_dir"] = _absolute(Path("work", f"bids-sr-{digest}"))
+    def list_paths(self) -> list[Path]:
+        """Return the files and directories in options, other than data, output and work."""
+        found: dict[Path, None] = {}
+
+        def record(path: Path) -> Path:
+            found[path] = None
+            return path
+
+        self._change_paths(record)
+        for path in dataclasses.asdict(self.paths).values():
+            found.pop(path, None)
+        return [*found]
+
+    def _change_paths(self, change: Callable[[Path], Path]) -> dict[str, dict[str, Any]]:
+        """Return the values of all settings by group, with each path changed by a function.
+
+        A path can also be a part of a text, or one of several kinds of values.
+        """
+        values: dict[str, dict[str, Any]] = {
+            group: {
+                name: change(value) if isinstance(value, Path) else value
+                for name, value in group_values.items()
+            }
+            for group, group_values in dataclasses.asdict(self).items()
+        }
+        activation = values["activation"]
         activation["roi"] = tuple(
-            str(_absolute(Path(roi))) if is_file(roi) else roi for roi in activation["roi"]
+            str(change(Path(roi))) if is_file(roi) else roi for roi in self.activation.roi
         )
+        if is_file(self.activation.atlas):
+            activation["atlas"] = str(change(Path(self.activation.atlas)))
         if self.superres.calibration_file is not None:
-            values["superres"]["calibration"] = str(_absolute(self.superres.calibration_file))
+            values["superres"]["calibration"] = str(change(self.superres.calibration_file))
         if self.evaluation.truth_dir is not None:
-            values["evaluation"]["truth"] = str(_absolute(self.evaluation.truth_dir))
+            values["evaluation"]["truth"] = str(change(self.evaluation.truth_dir))
         values["run"]["config_file"] = tuple(
-            name if name in preset_names() else str(_absolute(Path(name)))
+            name if name in preset_names() else str(change(Path(name)))
             for name in self.run.config_file
         )
-        values["superres"]["pretrained"] = tuple(map(_absolute, self.superres.pretrained))
+        values["superres"]["pretrained"] = tuple(map(change, self.superres.pretrained))
         derivatives = []
         for text in self.preprocessing.derivatives:
             name, folder = split_named(text)
-            path = str(_absolute(Path(folder)))
+            path = str(change(Path(folder)))
             derivatives.append(f"{name}={path}" if name else path)
         values["preprocessing"]["derivatives"] = tuple(derivatives)
+        return values
 
 
 def list_ignored_settings(path: Path) -> dict[str, str]:

@@ -1,18 +1,17 @@
 """``bids-sr-slurm DATA OUT [options] -- [options of bids-sr]``: participants as tasks of an array.
 
-The same command again submits the participants that are neither done nor in the queue.
+The same command again submits the participants that are not done.
 
 ======  ====================================================================
 code    meaning
 ======  ====================================================================
-0       submitted, or nothing is left to submit
+0       submitted, or all participants are done
 2       the command or the data are invalid, or SLURM rejects the jobs
 130     interrupted; submitted jobs continue
 ======  ====================================================================
 """
 
 import dataclasses
-import hashlib
 import math
 import shlex
 import shutil
@@ -29,7 +28,6 @@ from bids_sr.cli.parser import build_parser as build_program_parser, parse_setti
 from bids_sr.cli.vgg19_weights import install_requested_weights
 from bids_sr.config import Settings, readers
 from bids_sr.config.section import OptionSection, argument, option
-from bids_sr.config.values import split_named
 from bids_sr.engine.memory import BASE_GB
 from bids_sr.engine.slurm import commands, scripts
 from bids_sr.engine.slurm.job_requests import (
@@ -47,11 +45,9 @@ from bids_sr.engine.slurm.sbatch_variables import (
 )
 from bids_sr.engine.slurm.submission import (
     GROUP,
-    ActiveJobs,
     Site,
     Submission,
     divide_into_tasks,
-    find_active,
     make_id,
     read_done,
 )
@@ -62,14 +58,13 @@ from bids_sr.sr.device import Device
 
 if TYPE_CHECKING:
     from bids_sr.engine.nodes import Node
-    from bids_sr.survey.bids.inputs import Subject
     from bids_sr.survey.preflight.plan import Estimate, Plan
 
 _DESCRIPTION = """\
 Run bids-sr on a SLURM cluster. A job array processes the participants, one per task by default,
-and a group-level job follows. The same command again submits the participants that are not done
-and not in the queue. --nprocs and --mem of bids-sr apply to each task; the job requests more
-memory than --mem."""
+and a group-level job follows. After the jobs have ended, the same command submits the participants
+that are not done. --nprocs and --mem of bids-sr apply to each task; the job requests more memory
+than --mem."""
 _EPILOG = (
     "Options of bids-sr follow after --, for example: bids-sr-slurm DATA OUT -- --sr-method sbl"
 )
@@ -160,10 +155,8 @@ def _run(arguments: Sequence[str]) -> int:
     print_line("Checking the inputs")
     plan = _check(settings, site)
     is_printed = options.print_only or settings.run.dry_run
-    active, largest_index = _query_cluster(
-        settings.paths.output_dir, is_required=not is_printed, with_limit=not options.print_only
-    )
-    submission = _make_submission(plan, settings, options, site, active, largest_index)
+    largest_index = None if options.print_only else _find_largest_index(is_required=not is_printed)
+    submission = _make_submission(plan, settings, options, site, largest_index)
     if not submission.tasks and submission.group_request is None:
         return DONE
     _print_variables(site)
@@ -175,11 +168,9 @@ def _run(arguments: Sequence[str]) -> int:
     selection = {"skip_bids_validation": skips_validation}
     settings_toml = settings.with_values(selection=selection).to_toml()
     if options.print_only:
-        return _print_scripts(submission, settings_toml, active)
+        return _print_scripts(submission, settings_toml)
     keep_split(settings, plan.split_subjects)
-    numbers = scripts.submit(submission, settings_toml, active_arrays=list(active.digests))
-    if submission.group_request is not None:
-        commands.cancel(active.group_jobs)  # replaced by the new group job
+    numbers = scripts.submit(submission, settings_toml)
     print_line(f"Submitted: {', '.join(numbers)}. Scripts and logs: {submission.folder}")
     print(f"Queue: squeue --name={submission.job_name}; accounting: sacct --jobs={numbers[0]}")
     return DONE
@@ -223,7 +214,7 @@ def _check(settings: Settings, site: Site) -> "Plan":
     plan = check(limited)
     problems = [str(problem) for problem in plan.problems]
     problems += _find_option_problems(settings, site)
-    paths = [settings.paths.bids_dir, settings.paths.output_dir, *_list_paths(settings)]
+    paths = [settings.paths.bids_dir, settings.paths.output_dir, *settings.list_paths()]
     paths += _list_site_files(site).values()
     problems += scripts.find_invalid_names(site, paths)
     if problems:
@@ -267,29 +258,24 @@ def _list_site_files(site: Site) -> dict[str, Path]:
     }
 
 
-def _query_cluster(
-    output_dir: Path, *, is_required: bool, with_limit: bool
-) -> tuple[ActiveJobs, int | None]:
-    """Return the jobs of an output in the queue, and the largest task number of the cluster.
+def _find_largest_index(*, is_required: bool) -> int | None:
+    """Return the largest task number of the cluster; None if it is unknown.
 
-    Without `is_required`, nothing is submitted: the queue counts as empty on a computer without
-    SLURM, and a note is printed if SLURM does not answer. The number is None if it is unknown, or
-    without `with_limit`.
+    Without `is_required`, nothing is submitted: a computer without SLURM has no limit, and a note
+    is printed if SLURM does not answer.
     """
-    no_jobs = ActiveJobs(digests={}, group_jobs=())
-    if not is_required and shutil.which("squeue") is None:
-        return no_jobs, None
+    if not is_required and shutil.which("scontrol") is None:
+        return None
     try:
-        active = find_active(output_dir)
-        return active, commands.read_largest_index() if with_limit else None
+        return commands.read_largest_index()
     except commands.SlurmError as error:
         if is_required:
             raise
         print(
-            f"  note: SLURM did not answer ({error.notice.what}: {error.notice.why}). Jobs in the"
-            " queue and the limit of the cluster are unknown."
+            f"  note: SLURM did not answer ({error.notice.what}: {error.notice.why}). The limit"
+            " of the cluster is unknown."
         )
-        return no_jobs, None
+        return None
 
 
 def _make_submission(
@@ -297,30 +283,18 @@ def _make_submission(
     settings: Settings,
     options: SlurmOptions,
     site: Site,
-    active: ActiveJobs,
     largest_index: int | None,
 ) -> Submission:
-    """Return the submission of all participants that are neither done nor in the queue.
+    """Return the submission of all participants that are not done.
 
-    The group job is omitted if the output has a single participant, or if nothing changed since
-    the last group job. `largest_index` is the largest task number; None if it is unknown. Raises
-    `UsageError` if the array has more tasks.
+    The group job is omitted if the output has a single participant. `largest_index` is the largest
+    task number; None if it is unknown. Raises `UsageError` if the array has more tasks.
     """
     from bids_sr.cli.stages import list_remaining_steps
 
     subjects = {f"sub-{subject.label}": subject for subject in plan.subjects}
-    digests = {
-        label: _compute_digest(settings, subject, plan.training_subjects)
-        for label, subject in subjects.items()
-    }
-    digests[GROUP] = _compute_digest(settings, None)
-    done = {
-        label
-        for label, digest in read_done(settings.paths.output_dir).items()
-        if label in digests and digest.startswith(digests[label])
-    }
-    _check_active({label: digests[label] for label in subjects if label not in done}, active)
-    labels = [label for label in subjects if label not in done | active.labels]
+    done = read_done(settings.paths.output_dir) & set(subjects)
+    labels = [label for label in subjects if label not in done]
     tasks_of_one = {}
     for label in labels:
         plan_of_one = dataclasses.replace(plan, subjects=(subjects[label],))
@@ -338,14 +312,13 @@ def _make_submission(
         *divide_into_tasks(training_labels, 1),
         *divide_into_tasks(array_labels, options.batch),
     )
-    needs_group = bool(labels) or not (GROUP in done or active.group_jobs)
-    with_group = needs_group and not options.no_group and len(subjects) > 1
+    with_group = not options.no_group and len(subjects) > 1
     group_request = make_group_request(len(subjects)) if with_group else None
     requests = {
         "the first task trains the networks that the others use, and": training_request,
         "each task": request,
     }
-    _print_counts(labels, done & set(subjects), active, requests, len(tasks), group_request)
+    _print_counts(labels, done, requests, len(tasks), group_request)
     if largest_index is not None and len(tasks) > largest_index:
         raise UsageError(
             f"the job array has {len(tasks)} tasks",
@@ -361,90 +334,15 @@ def _make_submission(
         output_dir=settings.paths.output_dir,
         work_dir=settings.paths.work_dir or Path("work").absolute(),
         tasks=tasks,
-        digests=digests,
         request=request,
         training_request=training_request,
         group_request=group_request,
         site=dataclasses.replace(site, **files),
         program=str(program) if not site.setup and program.exists() else "bids-sr",
-        binds=tuple(_list_paths(settings)),
+        binds=tuple(settings.list_paths()),
         database_dir=settings.selection.bids_database_dir,
         at_once=options.at_once,
     )
-
-
-def _compute_digest(
-    settings: Settings, subject: "Subject | None", training_subjects: "Sequence[Subject]" = ()
-) -> str:
-    """Return hexadecimal digits of the settings and the input files of a participant.
-
-    Files are described by path, size and modification time, so that a participant whose damaged
-    run was skipped is submitted again after the file was corrected. Resources, the working
-    directory and the selection of other participants have no influence. `subject` is None for the
-    group level. Digits of the files of `training_subjects`, which shared networks are trained on,
-    are appended; without them, the digest is the start of the digest with any of them, because
-    finished networks do not change.
-    """
-    settings = settings.with_values(
-        selection={
-            "participant_label": settings.selection.participant_label if subject is None else (),
-            "skip_bids_validation": False,
-            "bids_database_dir": None,
-        },
-        paths={"work_dir": None},
-        run={"verbose": 0},
-        resources={"nprocs": 1, "mem_gb": None, "omp_nthreads": 1, "device": "auto"},
-    )
-    lines = [settings.to_toml()]
-    if subject is not None:
-        lines += [*_describe_files(subject), subject.split_set]
-    training_lines = [line for member in training_subjects for line in _describe_files(member)]
-    return "".join(
-        hashlib.sha256("\n".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
-        for texts in (lines, training_lines)
-        if texts
-    )
-
-
-def _describe_files(subject: "Subject") -> list[str]:
-    """Describe the images, events and brain masks of a participant and the runs, sorted.
-
-    A description consists of path, size and modification time (ns), if the file exists.
-    """
-    from bids_sr.survey.preflight.exclusions import list_files
-
-    files = {path for run in subject.runs for path in list_files(run)}
-    lines = []
-    for path in sorted(path for path in files.union(subject.images) if path is not None):
-        try:
-            state = path.stat()
-            lines.append(f"{path} {state.st_size} {state.st_mtime_ns}")
-        except OSError:
-            lines.append(str(path))
-    return lines
-
-
-def _check_active(digests: Mapping[str, str], active: ActiveJobs) -> None:
-    """Raise `UsageError` if participants in the queue have other settings or input files.
-
-    `digests`: digests of the selected participants that are not done.
-    """
-    arrays = {
-        label: number
-        for number, active_digests in active.digests.items()
-        for label, digest in active_digests.items()
-        if not digest.startswith(digests.get(label, digest))
-    }
-    if arrays:
-        labels = " ".join(sorted(arrays)[:20])
-        more = f" and {len(arrays) - 20} more" if len(arrays) > 20 else ""
-        numbers = " ".join(dict.fromkeys(arrays.values()))
-        raise UsageError(
-            f"{labels}{more}: pending or running with other settings or input files",
-            f"the jobs {numbers} would write to the same files",
-            f"wait until these jobs have ended, or cancel them with scancel {numbers}, and run"
-            " the command again",
-        )
 
 
 @frozen
@@ -538,14 +436,16 @@ def _make_request(
 def _print_counts(
     labels: Sequence[str],
     done: Collection[str],
-    active: ActiveJobs,
     requests: Mapping[str, Request | None],
     n_tasks: int,
     group_request: Request | None,
 ) -> None:
-    """Print what is done, what is in the queue, and what is submitted with which resources."""
-    if done or active.labels:
-        print(f"  done: {len(done)}; pending or running: {len(active.labels)}")
+    """Print what is done, and what is submitted with which resources."""
+    if done:
+        print(
+            f"  done: {format_count(len(done), 'participant')}, whatever the settings were. To"
+            " repeat them, delete their files in logs/slurm/done of the output directory."
+        )
     if labels:
         print(f"  to submit: {len(labels)} participants in {n_tasks} tasks")
     for tasks, request in requests.items():
@@ -560,7 +460,7 @@ def _print_counts(
         return
     print("  No group-level job is submitted.")
     if not labels:
-        print_line("Nothing is left to submit")
+        print_line("All participants are done")
 
 
 def _print_variables(site: Site) -> None:
@@ -573,29 +473,10 @@ def _print_variables(site: Site) -> None:
         print(f"  environment variables ignored: {', '.join(ignored_names)}")
 
 
-def _list_paths(settings: Settings) -> list[Path]:
-    """Return the files and directories in options, other than data, output and work."""
-
-    groups = (values for group, values in dataclasses.asdict(settings).items() if group != "paths")
-    paths = [value for values in groups for value in values.values() if isinstance(value, Path)]
-    activation, calibration = settings.activation, settings.superres.calibration_file
-    texts = [
-        path
-        for path in (*map(Path, activation.roi), Path(activation.atlas), calibration)
-        if path is not None and path.is_absolute()
-    ]
-    texts += settings.superres.pretrained
-    texts += [Path(split_named(text)[1]) for text in settings.preprocessing.derivatives]
-    if settings.evaluation.truth_dir is not None:
-        texts.append(settings.evaluation.truth_dir)
-    return [*dict.fromkeys([*paths, *texts])]
-
-
-def _print_scripts(submission: Submission, settings_toml: str, active: ActiveJobs) -> int:
+def _print_scripts(submission: Submission, settings_toml: str) -> int:
     """Write and print the scripts, and the commands that submit them.
 
-    The group job also waits for the arrays in the queue. Variables that the jobs do not inherit
-    are removed in these commands as well.
+    Variables that the jobs do not inherit are removed in these commands as well.
     """
     lines = []
     ignored_names = find_ignored_variables(submission.site.sbatch_options)
@@ -605,7 +486,7 @@ def _print_scripts(submission: Submission, settings_toml: str, active: ActiveJob
     for name, script in scripts.write_scripts(submission, settings_toml).items():
         print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
         options = shlex.join(scripts.make_sbatch_arguments(submission, name))
-        dependency = scripts.make_dependency(name, jobs, list(active.digests))
+        dependency = scripts.make_dependency(name, jobs)
         command = " ".join([sbatch, *dependency, options])
         lines.append(command if name == GROUP else f"{name}=$({command})")
         jobs.append(f"${name}")

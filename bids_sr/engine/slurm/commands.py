@@ -49,7 +49,6 @@ _MAX_JOBS_PER_CALL = 500  # jobs or names per command line
 # change requests, the jobs that are found or cancelled, and the format of the output.
 _REMOVED_PREFIXES = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SCONTROL_")
 _KEPT_VARIABLES = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
-_ACTIVE_FORMAT = "--format=%i|%T|%j"
 _NUMBER_PATTERN = re.compile(r"\d+")
 _ARRAY_SIZE_PATTERN = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
@@ -108,20 +107,6 @@ def submit(arguments: Sequence[str], variables: Mapping[str, str]) -> str:
 def parse_job_id(output: str) -> str:
     """Return the job number in the output of ``sbatch --parsable``, without a cluster name."""
     return output.strip().rpartition("\n")[2].partition(";")[0]
-
-
-def list_active_jobs(job_names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return name and number of the pending and running jobs with some names.
-
-    Array tasks have numbers such as ``12_3``. Raises `SlurmError` if SLURM does not answer.
-    """
-    jobs = []
-    for names in divide_into_chunks(job_names):
-        text = _run(
-            "squeue", "--noheader", "--array", "--all", f"--name={','.join(names)}", _ACTIVE_FORMAT
-        )
-        jobs += [(name, job) for job, state, name in parse_squeue(text) if state in ACTIVE]
-    return jobs
 
 
 def parse_squeue(squeue_text: str) -> list[list[str]]:

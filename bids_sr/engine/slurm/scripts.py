@@ -22,25 +22,20 @@ _TRAINING, _ARRAY = "training", "array"
 _NAME_PATTERN = re.compile(r"[\w.:@/+,-]+", re.ASCII)
 
 
-def submit(
-    submission: Submission, settings_toml: str, *, active_arrays: Sequence[str] = ()
-) -> list[str]:
+def submit(submission: Submission, settings_toml: str) -> list[str]:
     """Write the scripts, submit the jobs, and return their numbers.
 
-    If the first task trains networks that the others share, it starts after the arrays in
-    `active_arrays`, which may train the same networks, and the others start if it succeeds. The
-    group job starts after all tasks and `active_arrays`, whether they succeed or not. Raises
-    `SlurmError` if SLURM rejects a job; previously submitted jobs are cancelled.
+    If the first task trains networks that the others share, the others start if it succeeds. The
+    group job starts after all tasks, whether they succeed or not. Raises `SlurmError` if SLURM
+    rejects a job; previously submitted jobs are cancelled.
     """
     scripts = write_scripts(submission, settings_toml)
-    # the results of new participants are missing in earlier results of the group
-    (submission.done_dir / f"{GROUP}.json").unlink(missing_ok=True)
     variables = find_inherited_variables(submission.site.sbatch_options)
     numbers: list[str] = []
     try:
         for name in scripts:
             arguments = make_sbatch_arguments(submission, name)
-            arguments[1:1] = make_dependency(name, numbers, active_arrays)
+            arguments[1:1] = make_dependency(name, numbers)
             numbers.append(commands.submit(arguments, variables))
     except (commands.SlurmError, KeyboardInterrupt):
         commands.cancel(numbers)
@@ -58,10 +53,7 @@ def write_scripts(submission: Submission, settings_toml: str) -> dict[str, Path]
     folder = submission.folder
     for path in (folder / "logs", submission.done_dir):
         path.mkdir(parents=True, exist_ok=True)
-    lines = (
-        " ".join(f"{label}:{submission.digests[label]}" for label in labels) + "\n"
-        for labels in submission.tasks
-    )
+    lines = (f"{' '.join(labels)}\n" for labels in submission.tasks)
     write_text(folder / TASK_LIST, "".join(lines))
     requests = {
         _TRAINING: submission.training_request,
@@ -103,7 +95,6 @@ def _render_script(submission: Submission, name: str, request: Request) -> str:
         what="group level" if is_group else f"{n_participants} participants",
         job_name=submission.job_name,
         array="" if is_group else f"{first}-{last}{limit}",
-        group_entry=f"{GROUP}:{submission.digests[GROUP]}",
         request=request,
         time=format_time(request.minutes),
         site=list(site.sbatch_options.items()),
@@ -160,19 +151,18 @@ def _make_container_command(submission: Submission, request: Request) -> list[st
     return ['"$runtime"', *map(shlex.quote, [*arguments, submission.site.container])]
 
 
-def make_dependency(
-    name: str, previous_jobs: Sequence[str], active_arrays: Sequence[str]
-) -> list[str]:
+def make_dependency(name: str, previous_jobs: Sequence[str]) -> list[str]:
     """Return the arguments of ``sbatch`` for the jobs that must end before a job starts.
 
-    `previous_jobs` are jobs of this submission, and `active_arrays` arrays of earlier submissions.
+    `previous_jobs` are jobs of this submission.
     """
+    if not previous_jobs:
+        return []
+    jobs = ":".join(previous_jobs)
     if name == _ARRAY:
         # without the second option, the tasks remain in the queue if the training fails
-        options = [f"--dependency=afterok:{':'.join(previous_jobs)}", "--kill-on-invalid-dep=yes"]
-        return options if previous_jobs else []
-    jobs = [*previous_jobs, *active_arrays]
-    return [f"--dependency=afterany:{':'.join(jobs)}"] if jobs else []
+        return [f"--dependency=afterok:{jobs}", "--kill-on-invalid-dep=yes"]
+    return [f"--dependency=afterany:{jobs}"]
 
 
 def make_sbatch_arguments(submission: Submission, name: str) -> list[str]:

@@ -1,24 +1,20 @@
-"""What a call of ``bids-sr-slurm`` submits: participants that are neither done nor in the queue.
+"""What a call of ``bids-sr-slurm`` submits: participants that are not done.
 
 A task records a participant as done in ``logs/slurm/done`` of the output directory. Each
-submission has a folder ``logs/slurm/<id>`` with its scripts, settings and logs; jobs in the queue
-are recognized by the name of this folder.
+submission has a folder ``logs/slurm/<id>`` with its scripts, settings and logs.
 """
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.engine.slurm.commands import list_active_jobs
 from bids_sr.engine.slurm.job_requests import Request
-from bids_sr.io.atomic_files import read_json
 from bids_sr.io.frozen import frozen
 
 GROUP = "group"
 TASK_LIST = "participants.txt"
 """File with the participants of each task, one line per task."""
-_NAME_PREFIX = "bids-sr-"
 
 
 @frozen
@@ -48,8 +44,7 @@ class Submission:
 
     `id` is the time of submission and a random part; it is also the name of the folder of the
     submission. Directories have absolute paths. `tasks` contains the participants of each task
-    (``sub-01``), starting with task 1; () without an array. `digests` contains the digest of data
-    and settings by participant and ``group``, see `read_done`. `request` contains the resources of
+    (``sub-01``), starting with task 1; () without an array. `request` contains the resources of
     each task; None without an array. `training_request` contains the resources of the first task
     if it trains networks that the other tasks share, which then start after it; None if nothing is
     shared. `group_request` contains the resources of the group job; None
@@ -64,7 +59,6 @@ class Submission:
     output_dir: Path
     work_dir: Path
     tasks: tuple[tuple[str, ...], ...]
-    digests: Mapping[str, str]
     request: Request | None
     group_request: Request | None
     training_request: Request | None = None
@@ -87,7 +81,7 @@ class Submission:
     @property
     def job_name(self) -> str:
         """Name of the jobs in the queue."""
-        return f"{_NAME_PREFIX}{self.id}"
+        return f"bids-sr-{self.id}"
 
 
 def make_id() -> str:
@@ -100,54 +94,14 @@ def divide_into_tasks(labels: Sequence[str], batch: int) -> tuple[tuple[str, ...
     return tuple(tuple(labels[start : start + batch]) for start in range(0, len(labels), batch))
 
 
-def read_done(output_dir: Path) -> dict[str, str]:
-    """Return the digest of data and settings of each participant (and ``group``) that is done."""
-    records = sorted(_find_done_dir(output_dir).glob("*.json"))
-    return {path.stem: str(read_json(path).get("digest", "")) for path in records}
+def read_done(output_dir: Path) -> set[str]:
+    """Return the participants (``sub-01``) that are done."""
+    return {path.name for path in _find_done_dir(output_dir).glob("sub-*")}
 
 
 def _find_done_dir(output_dir: Path) -> Path:
     """Return the folder with the records of participants that are done."""
     return _find_slurm_dir(output_dir) / "done"
-
-
-@frozen
-class ActiveJobs:
-    """Pending and running jobs of an output.
-
-    `digests` contains the digest of data and settings by participant, by the number of the array,
-    see `read_done`. `group_jobs` are the numbers of group jobs.
-    """
-
-    digests: Mapping[str, Mapping[str, str]]
-    group_jobs: tuple[str, ...]
-
-    @property
-    def labels(self) -> set[str]:
-        """All participants with a pending or running task."""
-        return {label for digests in self.digests.values() for label in digests}
-
-
-def find_active(output_dir: Path) -> ActiveJobs:
-    """Query the queue for the jobs of all submissions of an output.
-
-    Raises `SlurmError` if SLURM does not answer.
-    """
-    folders = {
-        f"{_NAME_PREFIX}{path.parent.name}": path.parent
-        for path in sorted(_find_slurm_dir(output_dir).glob("*/settings.toml"))
-    }
-    digests_by_array: dict[str, dict[str, str]] = {}
-    group_jobs = []
-    for name, job in list_active_jobs(list(folders)) if folders else ():
-        number, _, task = job.partition("_")
-        if task:
-            lines = (folders[name] / TASK_LIST).read_text(encoding="utf-8").splitlines()
-            entries = dict(entry.split(":") for entry in lines[int(task) - 1].split())
-            digests_by_array.setdefault(number, {}).update(entries)
-        else:
-            group_jobs.append(number)
-    return ActiveJobs(digests=digests_by_array, group_jobs=tuple(group_jobs))
 
 
 def _find_slurm_dir(output_dir: Path) -> Path:

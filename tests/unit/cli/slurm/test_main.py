@@ -36,7 +36,7 @@ def maker(tmp_path: Path) -> BidsMaker:
 def call(maker: BidsMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Return a function that submits with replacements of the SLURM programs.
 
-    `squeue` prints the file `queue`. Its keyword `program` contains options of bids-sr.
+    Its keyword `program` contains options of bids-sr.
     """
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
@@ -44,10 +44,8 @@ def call(maker: BidsMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
         tmp_path / "bin" / "sbatch",
         f'echo "$@" >>"{tmp_path}/sbatch"; grep -c . "{tmp_path}/sbatch"',
     )
-    program(tmp_path / "bin" / "squeue", f'cat "{tmp_path}/queue"')
     program(tmp_path / "bin" / "scancel", f'echo "$@" >>"{tmp_path}/scancel"')
     program(tmp_path / "bin" / "scontrol", "echo 'MaxArraySize = 1001'")
-    (tmp_path / "queue").write_text("")
 
     def _call(*options: str, program: tuple[str, ...] = METHOD) -> int:
         fixed = ["--skip-bids-validation", "-w", str(tmp_path / "work")]
@@ -67,121 +65,45 @@ def submissions(tmp_path: Path) -> list[Path]:
 
 def submitted(tmp_path: Path) -> list[list[str]]:
     """Return the participants of each submission."""
-    return [
-        re.findall(r"(sub-\w+):", (folder / "participants.txt").read_text())
-        for folder in submissions(tmp_path)
-    ]
+    return [(folder / "participants.txt").read_text().split() for folder in submissions(tmp_path)]
 
 
 def finish(tmp_path: Path, *labels: str) -> None:
-    """Record participants of the last submission as done."""
-    script = submissions(tmp_path)[-1]
-    digests = dict(re.findall(r"(sub-\w+):(\w+)", (script / "participants.txt").read_text()))
-    text = (script / "group.sbatch").read_text() if (script / "group.sbatch").exists() else ""
-    digests |= dict(re.findall(r"^entry=(group):(\w+)", text, re.MULTILINE))
+    """Record participants as done."""
     for label in labels:
-        record = tmp_path / "out/logs/slurm/done" / f"{label}.json"
-        record.write_text(json.dumps({"digest": digests[label], "job": "1"}))
+        (tmp_path / "out/logs/slurm/done" / label).touch()
 
 
 def untouched(tmp_path: Path) -> bool:
     return not (tmp_path / "out").exists() and not (tmp_path / "sbatch").exists()
 
 
-def test_the_same_command_submits_what_is_neither_done_nor_in_the_queue(
+def test_the_same_command_submits_what_is_not_done(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call() == 0
-    name = f"bids-sr-{submissions(tmp_path)[0].name}"
-    finish(tmp_path, "sub-01")
-    (tmp_path / "queue").write_text(f"1_2|PENDING|{name}\n2|PENDING|{name}\n")
-    assert call() == 0
-    assert submitted(tmp_path) == [["sub-01", "sub-02", "sub-03"], ["sub-03"]]
-    calls = (tmp_path / "sbatch").read_text().splitlines()
-    assert ["--dependency=afterany:1 " in calls[1], "--dependency=afterany:3:1 " in calls[3]] == [
-        True,
-        True,
-    ]
-    assert (tmp_path / "scancel").read_text().split() == ["2"]  # the previous group job
-    (tmp_path / "queue").write_text("")
-    finish(tmp_path, "sub-03")
-    assert call() == 0
-    assert submitted(tmp_path)[2:] == [["sub-02"]]
-    finish(tmp_path, "sub-02")
+    finish(tmp_path, "sub-01", "sub-03")
     capsys.readouterr()
-    assert call() == 0  # the group job has not ended
-    assert submitted(tmp_path)[3:] == [[]]
-    assert len((tmp_path / "sbatch").read_text().splitlines()) == 7
-    finish(tmp_path, "group")
     assert call() == 0
-    assert "done: 3" in capsys.readouterr().out
-    assert len(submissions(tmp_path)) == 4
-
-
-def test_other_settings_or_runs_are_not_done_but_other_resources_are(
-    call: Call, maker: BidsMaker, tmp_path: Path
-) -> None:
-    assert call("--no-group") == 0
-    finish(tmp_path, "sub-01", "sub-02", "sub-03")
-    assert (
-        call("--no-group", "--partition", "long", program=(*METHOD, "--nprocs", "9", "-w", "w"))
-        == 0
-    )
-    assert len(submissions(tmp_path)) == 1
-    assert call("--no-group", program=(*METHOD, "--participant-label", "02")) == 0
-    assert len(submissions(tmp_path)) == 1
-    assert call("--no-group", program=("--sr-method", "bspline", "lanczos")) == 0
-    assert submitted(tmp_path)[1:] == [["sub-01", "sub-02", "sub-03"]]
-    maker.bold("sub-02_task-rest")
-    assert call("--no-group") == 0
-    assert submitted(tmp_path)[2:] == [["sub-02"]]
-
-
-def test_a_participant_whose_run_was_skipped_is_submitted_again_once_a_file_changes(
-    call: Call, maker: BidsMaker, tmp_path: Path
-) -> None:
-    """A run with damaged voxels is only skipped by its task, which ends with 0."""
-    constant = np.full((8, 8, 6, 30), 7, "int16")
-    maker.bold("sub-02_task-tap_run-2", data=constant)
-    maker.bold("sub-03_task-tap_run-2", n_volumes=1)
-    assert call("--no-group") == 0
-    finish(tmp_path, "sub-01", "sub-02", "sub-03")
-    assert call("--no-group") == 0
-    assert len(submissions(tmp_path)) == 1
-    maker.bold("sub-02_task-tap_run-2", data=constant + np.arange(30, dtype="int16"))
-    assert call("--no-group") == 0
-    assert submitted(tmp_path)[1:] == [["sub-02"]]
+    assert "done: 2 participants" in capsys.readouterr().out
+    assert submitted(tmp_path) == [["sub-01", "sub-02", "sub-03"], ["sub-02"]]
+    calls = (tmp_path / "sbatch").read_text().splitlines()
+    assert [re.findall(r"--dependency=\S+", line) for line in calls] == [
+        [],
+        ["--dependency=afterany:1"],
+        [],
+        ["--dependency=afterany:3"],
+    ]
     finish(tmp_path, "sub-02")
-    maker.bold("sub-03_task-tap_run-2")
+    assert call() == 0
+    assert submitted(tmp_path)[2:] == [[]]
+    assert not (submissions(tmp_path)[2] / "array.sbatch").exists()
+    assert "--dependency" not in (tmp_path / "sbatch").read_text().splitlines()[4]
     assert call("--no-group") == 0
-    assert submitted(tmp_path)[2:] == [["sub-03"]]
-
-
-def test_other_settings_are_refused_while_a_participant_is_in_the_queue(
-    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    assert len(submissions(tmp_path)) == 3
+    (tmp_path / "out/logs/slurm/done/sub-03").unlink()
     assert call("--no-group") == 0
-    name = f"bids-sr-{submissions(tmp_path)[0].name}"
-    (tmp_path / "queue").write_text(f"7_2|RUNNING|{name}\n7_3|PENDING|{name}\n")
-    other = ("--sr-method", "bspline", "lanczos")
-    assert call("--no-group", program=other) == 2
-    error = capsys.readouterr().err
-    assert "sub-02 sub-03" in error
-    assert "scancel 7" in error
-    assert len(submissions(tmp_path)) == 1
-    assert call("--no-group", program=(*other, "--participant-label", "01")) == 0
-    assert submitted(tmp_path)[1:] == [["sub-01"]]
-
-
-def test_scripts_are_only_printed_for_what_is_not_in_the_queue(
-    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call("--no-group") == 0
-    name = f"bids-sr-{submissions(tmp_path)[0].name}"
-    (tmp_path / "queue").write_text(f"7_2|RUNNING|{name}\n")
-    assert call("--print-only") == 0
-    assert submitted(tmp_path)[1:] == [["sub-01", "sub-03"]]
-    assert "sbatch --dependency=afterany:$array:7 " in capsys.readouterr().out
+    assert submitted(tmp_path)[3:] == [["sub-03"]]
 
 
 def test_the_first_task_trains_the_networks_that_the_others_share(
@@ -208,18 +130,6 @@ def test_the_first_task_trains_the_networks_that_the_others_share(
         minutes[name] = (24 * days + hours) * 60 + mins
     assert tasks == {"training": ["1-1"], "array": ["2-3"]}
     assert minutes["training"] > minutes["array"]
-    # all results depend on the scans of the training participants
-    finish(tmp_path, "sub-01", "sub-02", "sub-03")
-    (trained,) = re.findall(r"training: sub-(\d+);", capsys.readouterr().out)
-    maker.image(f"sub-{trained}_acq-coarse_T2w.nii.gz", "anat", (6.5, 6.5, 6.5))
-    assert call(program=split) == 0
-    assert submitted(tmp_path)[-1] == ["sub-01", "sub-02", "sub-03"]
-    # tasks in the queue may train the same networks
-    (tmp_path / "queue").write_text(f"5_2|PENDING|bids-sr-{submissions(tmp_path)[-1].name}\n")
-    assert call("--print-only", program=split) == 0
-    printed = capsys.readouterr().out
-    assert re.search(r"^training=\$\(sbatch --dependency=afterany:5 ", printed, re.MULTILINE)
-    assert re.search(r"^array=.* --dependency=afterok:\$training ", printed, re.MULTILINE)
 
 
 def test_a_task_only_trains_networks_that_the_working_directory_lacks(
@@ -289,14 +199,13 @@ def test_a_participant_more_or_less_does_not_submit_the_others_again(
     assert f"sub-{sets['validation'][0]} is missing" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_queue_that_does_not_answer_is_an_error(
+def test_a_controller_that_does_not_answer_is_an_error(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call() == 0
-    program(tmp_path / "bin" / "squeue", "exit 1")
+    program(tmp_path / "bin" / "scontrol", "exit 1")
     assert call() == 2
-    assert "squeue" in capsys.readouterr().err
-    assert len(submissions(tmp_path)) == 1
+    assert "scontrol" in capsys.readouterr().err
+    assert not submissions(tmp_path)
 
 
 def test_a_rejected_job_leaves_no_submission(call: Call, tmp_path: Path) -> None:
@@ -456,19 +365,17 @@ def test_a_dry_run_writes_nothing(
     assert untouched(tmp_path)
 
 
-@pytest.mark.parametrize("silent", ["squeue", "scontrol"])
 def test_a_dry_run_without_a_controller_prints_a_note(
-    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str], silent: str
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("--batch", "2") == 0
-    program(tmp_path / "bin" / silent, "echo 'Unable to contact slurm controller' >&2; exit 1")
+    program(tmp_path / "bin" / "scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1")
     capsys.readouterr()
     assert call("--batch", "2", program=(*METHOD, "--dry-run")) == 0
     text = capsys.readouterr().out
     assert "note: " in text
-    assert f"{silent} failed with exit code 1: Unable to contact slurm controller" in text
+    assert "scontrol failed with exit code 1: Unable to contact slurm controller" in text
     assert "3 participants in 2 tasks" in text
-    assert len(submissions(tmp_path)) == 1
+    assert untouched(tmp_path)
 
 
 def test_a_dry_run_without_slurm_needs_no_note(
