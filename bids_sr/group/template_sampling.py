@@ -328,7 +328,7 @@ def _scale_to_first(first: RunSampling, sampling: RunSampling) -> RunSampling:
         mask, _ = load_image(cast(Path, run.mask))
         signals.append(sample_at_points(boldref, affine, points))
         means.append(compute_mean_signal(boldref, mask > 0))
-    ratio = signal_ratio(*signals, np.asarray(first.inside & sampling.inside))
+    ratio = signal_ratio(signals[0], signals[1], first.inside & sampling.inside)
     return replace(sampling, scale=means[1] / (ratio * means[0]))
 
 

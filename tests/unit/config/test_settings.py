@@ -322,6 +322,29 @@ def test_methods_are_grouped_by_their_training_data() -> None:
     assert (control.learned, control.run_trained) == ((), ("sdmod",))
 
 
+def test_paths_in_options_become_absolute_and_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container binds the listed files and directories, besides data, output and work."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "atlas.nii.gz").touch()
+    (tmp_path / "atlas.tsv").write_text("index\tname\n1\tleft\n")
+    settings = Settings(
+        paths=PATHS,
+        selection=Selection(bids_database_dir=Path("index")),
+        superres=SuperRes(pretrained=(Path("net.safetensors"),), calibration="c.nii"),
+        preprocessing=Preprocessing(derivatives=("prep=folder", "/fmriprep")),
+        activation=Activation(roi=("roi.nii",), atlas="atlas.nii.gz"),
+        evaluation=Evaluation(truth="t"),
+    ).resolve(run_uuid="u")
+    assert settings.evaluation.truth_dir == tmp_path / "t"
+    assert settings.activation.atlas == str(tmp_path / "atlas.nii.gz")
+    assert settings.preprocessing.derivatives == (f"prep={tmp_path}/folder", "/fmriprep")
+    names = ("index", "net.safetensors", "c.nii", "folder", "roi.nii", "atlas.nii.gz", "t")
+    assert {*settings.list_paths()} == {*(tmp_path / name for name in names), Path("/fmriprep")}
+    assert Settings(paths=PATHS).resolve(run_uuid="u").list_paths() == []
+
+
 def test_resolved_settings_do_not_depend_on_directory_or_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
