@@ -187,8 +187,7 @@ def _select_participants(record: GroupMapRecord, sampled: Mapping[str, SampledMa
     }
     usable = record.exclude(unusable)
     covered = {label: sampled[label].inside[key[0]] for label in usable.participants}
-    left_out = {left.participant: left.reason for left in leave_out_by_coverage(covered)}
-    included = usable.exclude(left_out)
+    included = usable.exclude(leave_out_by_coverage(covered))
     n_participants = len(included.participants)
     if n_participants < LEAST_PARTICIPANTS:
         return _MapInputs(
