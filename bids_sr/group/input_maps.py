@@ -55,8 +55,7 @@ class RunMaps:
     participants share them. `mask` and `boldref` are images on the acquired grid; combined maps
     have the images of the first run. `boldref2t1w` is an ITK file that maps T1w points to boldref
     points, and `t1w2std` files that map template points to T1w points, by space. `session` is n/a
-    if there are no sessions, or for maps of all sessions. The files of `negated` contrasts contain
-    the effects with the opposite sign.
+    if there are no sessions, or for maps of all sessions.
     """
 
     participant: str
@@ -71,7 +70,6 @@ class RunMaps:
     t1w2std: Mapping[str, Path]
     session: str = MISSING
     is_combined: bool = False
-    negated: frozenset[str] = frozenset()
 
     @property
     def task_key(self) -> Task:
@@ -138,18 +136,6 @@ class RunMaps:
         """Return a copy without the maps of some contrasts."""
         keys = {key for key in self.map_keys() if key[0] in contrasts}
         return replace(self, maps=_drop_maps(self.maps, keys))
-
-    def negate_contrasts(self, names: Mapping[str, str]) -> "RunMaps":
-        """Return a copy that renames contrasts to the contrasts of opposite sign.
-
-        `names`: name of the contrast of opposite sign, by the name in the files.
-        """
-        maps = {
-            space: {(names.get(key[0], key[0]), *key[1:]): name for key, name in endings.items()}
-            for space, endings in self.maps.items()
-        }
-        negated = {names[key[0]] for key in self.map_keys() if key[0] in names}
-        return replace(self, maps=maps, negated=self.negated | negated)
 
     def explain_unavailable(self, space: str) -> str:
         """Return why the maps cannot be used in a template space, "" if they can.

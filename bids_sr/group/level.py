@@ -32,7 +32,6 @@ from bids_sr.group.map_plan import (
 )
 from bids_sr.group.map_records import (
     exclusion_lines,
-    negation_lines,
     plan_lines,
     session_lines,
 )
@@ -164,7 +163,6 @@ class RunsGroup(GroupInputs):
             *GroupInputs.describe_tables(self),
             *plan_lines(self.plan.computed),
             *session_lines(self.plan.computed),
-            *negation_lines(records),
             *self.notes,
             *exclusion_lines(records),
         ]
@@ -201,7 +199,6 @@ class RunsGroup(GroupInputs):
         notes = [
             *maps.notes,
             *exclusion_lines(maps.records),
-            *negation_lines(maps.records),
             *session_lines([record for record in maps.records if record.members]),
         ]
         if len(self.participants) >= LEAST_PARTICIPANTS:

@@ -1,7 +1,7 @@
 """Plan of the group maps: the participants of each map, before any map is read.
 
 The data set decides who belongs to the group. Independent components have no order or sign that
-participants share, so they are not averaged. Contrasts of opposite sign are joined.
+participants share, so they are not averaged.
 """
 
 from collections import Counter, defaultdict
@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 
 from bids_sr.engine.metric_rows import MISSING
-from bids_sr.glm.contrasts import ComparableWeights, comparable
 from bids_sr.group.input_maps import (
     DerivativeMaps,
     MapKey,
@@ -182,8 +181,6 @@ def plan_maps(
         heading = f"group maps for task {task[0]}"
         if len(participants) < LEAST_PARTICIPANTS:
             notes.append(f"{heading}: {too_few_text(len(participants))}")
-        negated = _list_negated(participants, task, members.weights)
-        joined = [_negate(participant, negated) for participant in participants]
         context = _TaskContext(
             task=task,
             space=space,
@@ -192,16 +189,16 @@ def plan_maps(
             effects=[maps for maps in all_maps if maps.task_key == task],
             members=members,
         )
-        joined_keys = {key for participant in joined for key in participant.map_keys()}
+        keys = {key for participant in participants for key in participant.map_keys()}
         records = [
-            _make_record(context, key, joined, names)
-            for contrast in sorted({key[0] for key in joined_keys})
+            _make_record(context, key, participants, names)
+            for contrast in sorted({key[0] for key in keys})
             for name in series
-            if (key := (contrast, name, fwhm_mm, "effect")) in joined_keys
+            if (key := (contrast, name, fwhm_mm, "effect")) in keys
         ]
         if len(participants) >= LEAST_PARTICIPANTS:
             notes += _sparse_notes(records)
-        tasks.append(PlannedTask(participants=joined, records=records))
+        tasks.append(PlannedTask(participants=participants, records=records))
     return MapPlan(space=space, tasks=tasks, notes=tuple(notes))
 
 
@@ -294,53 +291,6 @@ def _unavailable_run_notes(
     ]
 
 
-def _list_negated(
-    participants: Sequence[ParticipantMaps],
-    task: Task,
-    weights: Mapping[tuple[Task, str], Mapping[str, float]],
-) -> dict[str, str]:
-    """Return the contrasts whose sign is turned, with the name of the contrast that they join.
-
-    The name that most participants have is kept; ties are resolved by the alphabet.
-    """
-    counts: dict[str, int] = defaultdict(int)
-    for participant in participants:
-        for contrast in {key[0] for key in participant.map_keys()}:
-            counts[contrast] += 1
-    contrasts_by_weights: dict[ComparableWeights, str] = {}
-    negated = {}
-    for contrast in sorted(counts, key=lambda name: (-counts[name], name)):
-        contrast_weights = weights.get((task, contrast))
-        if not contrast_weights:
-            continue
-        opposite = comparable({name: -weight for name, weight in contrast_weights.items()})
-        if opposite in contrasts_by_weights:
-            negated[contrast] = contrasts_by_weights[opposite]
-        else:
-            contrasts_by_weights.setdefault(comparable(contrast_weights), contrast)
-    return negated
-
-
-def _negate(participant: ParticipantMaps, negated: Mapping[str, str]) -> ParticipantMaps:
-    """Return maps of a participant with contrasts of opposite sign under their joined names.
-
-    A contrast is not turned if the participant also has the other contrast.
-    """
-    contrasts = {key[0] for key in participant.map_keys()}
-    names = {
-        contrast: joined
-        for contrast, joined in negated.items()
-        if contrast in contrasts and joined not in contrasts
-    }
-    if not names:
-        return participant
-    combined = participant.combined
-    return ParticipantMaps(
-        runs=[run.negate_contrasts(names) for run in participant.runs],
-        combined=None if combined is None else combined.negate_contrasts(names),
-    )
-
-
 def _make_record(
     context: _TaskContext,
     key: MapKey,
@@ -385,16 +335,16 @@ def _make_member(participant: ParticipantMaps, key: MapKey, space: str) -> MapMe
     # without the maps of its runs, only the session of a stored map is known
     runs = participant.runs if stored is not None else sources
     with_sessions = runs or ([] if stored is None else [stored])
-    maps = sources if stored is None else [stored]
     return MapMember(
         participant=participant.participant,
         origin=origin,
-        is_negated=any(key[0] in source.negated for source in maps),
         runs=tuple(run.name for run in runs),
         sessions=tuple(
             sorted({maps.session for maps in with_sessions if maps.session != MISSING})
         ),
-        files=tuple(source.find_file(key, space) for source in maps),
+        files=tuple(
+            source.find_file(key, space) for source in (sources if stored is None else [stored])
+        ),
     )
 
 

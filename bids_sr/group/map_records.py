@@ -31,16 +31,14 @@ _MAX_LISTED_CONTRASTS = 6
 class MapMember:
     """Participant (``sub-…``) in a group map.
 
-    `origin` states how the map of the participant was computed from the runs. A participant who
-    `is_negated` has the contrast with the opposite sign, which is turned. `runs` are the starts of
-    the file names of the runs in the participant's map, and `sessions` the labels of their
-    sessions; () without sessions. `files` are the effect map of the participant, or the effect
-    maps of the runs.
+    `origin` states how the map of the participant was computed from the runs. `runs` are the
+    starts of the file names of the runs in the participant's map, and `sessions` the labels of
+    their sessions; () without sessions. `files` are the effect map of the participant, or the
+    effect maps of the runs.
     """
 
     participant: str
     origin: Origin
-    is_negated: bool
     runs: tuple[str, ...]
     sessions: tuple[str, ...]
     files: tuple[Path, ...]
@@ -122,8 +120,6 @@ class GroupMapRecord:
             }
         if self.names.sessions:
             entries["SelectedSessions"] = list(self.names.sessions)
-        if negated := [member.participant for member in self.members if member.is_negated]:
-            entries["ParticipantsWithOppositeSign"] = negated
         if self.weights:
             entries["ContrastWeights"] = dict(self.weights)
         if self.terms:
@@ -169,7 +165,6 @@ def input_rows(
                 "participant": member.participant,
                 "included": "yes",
                 "origin": member.origin,
-                "sign": -1 if member.is_negated else 1,
                 "sessions": ",".join(member.sessions) or MISSING,
                 "runs": ",".join(member.runs) or MISSING,
             }
@@ -217,20 +212,6 @@ def _maps_text(keys: Sequence[MapKey], all_keys: Sequence[MapKey]) -> str:
     all_series = {key[1] for key in all_keys if key[0] in {key[0] for key in keys}}
     series_text = "" if set(series) == all_series else f" ({', '.join(series)})"
     return f"group maps of {contrasts}{series_text}"
-
-
-def negation_lines(records: Sequence[GroupMapRecord]) -> list[str]:
-    """Return a sentence per task and contrast on participants whose sign was turned."""
-    negated: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
-    for record in records:
-        labels = [member.participant for member in record.members if member.is_negated]
-        negated[record.task_label, record.key[0]].update(dict.fromkeys(labels))
-    return [
-        f"group maps of {contrast} for {task_label}: the participant level stored the contrast"
-        f" with the opposite sign for {', '.join(labels)}; the sign of these maps was turned"
-        for (task_label, contrast), labels in negated.items()
-        if labels
-    ]
 
 
 def session_lines(records: Sequence[GroupMapRecord]) -> list[str]:

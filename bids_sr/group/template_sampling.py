@@ -163,8 +163,7 @@ def _sample_run(sampling: RunSampling, keys: Sequence[MapKey]) -> SampledMaps:
         except InvalidInput as error:
             unusable[key] = str(error)
             continue
-        sign = -1 if key[0] in run.negated else 1
-        effects[key], files[key] = values * np.float32(sign * sampling.scale), (path,)
+        effects[key], files[key] = values * np.float32(sampling.scale), (path,)
         inside[key[0]] = inside.get(key[0], sampling.inside) & (values != 0)
     return SampledMaps(effects=effects, inside=inside, unusable=unusable, files=files)
 

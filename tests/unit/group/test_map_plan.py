@@ -144,52 +144,18 @@ def hands(tmp_path: Path) -> Study:
     return Study(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("negated", "name", "sign"),
-    [
-        (("sub-04",), "thumbMinusLittle", 1),
-        (("sub-02", "sub-03", "sub-04"), "littleMinusThumb", -1),
-        # a tie is resolved by the alphabet
-        (("sub-01", "sub-02"), "littleMinusThumb", -1),
-    ],
-)
-def test_contrasts_of_opposite_sign_are_joined_with_their_sign_turned(
-    hands: Study, negated: tuple[str, ...], name: str, sign: int
-) -> None:
-    for participant in hands.participants:
-        number = float(participant[-1])
-        first, second = ("little", "thumb") if participant in negated else ("thumb", "little")
+def test_contrasts_of_opposite_sign_have_their_own_maps(hands: Study) -> None:
+    """They are never averaged, and each names the participants of the other."""
+    for number, participant in enumerate(hands.participants):
+        first, second = ("little", "thumb") if number == 3 else ("thumb", "little")
         contrast = f"{first}Minus{second.capitalize()}"
-        hands.write_run(
-            participant,
-            {contrast: -number if participant in negated else number},
-            weights={contrast: {first: 1.0, second: -1.0}},
-        )
-    plan = hands.find().plan
-    (record,) = plan.records
-    assert record.key[0] == name
-    assert record.participants == tuple(hands.participants)
-    turned = negated if sign > 0 else tuple(sorted({*hands.participants} - {*negated}))
-    assert tuple(member.participant for member in record.members if member.is_negated) == turned
-    result = compute_group_maps(plan, hands.out)
-    assert mean_value(result.maps["effect"][0]) == pytest.approx(sign * 2.5)
-    assert read_sidecar(result.maps["effect"][0])["ParticipantsWithOppositeSign"] == list(turned)
-
-
-def test_a_participant_with_both_contrasts_of_opposite_sign_keeps_them(hands: Study) -> None:
-    weights = {
-        "thumbMinusLittle": {"thumb": 1.0, "little": -1.0},
-        "littleMinusThumb": {"little": 1.0, "thumb": -1.0},
-    }
-    for participant in hands.participants:
-        effects = {"thumbMinusLittle": 1.0}
-        if participant == "sub-02":
-            effects["littleMinusThumb"] = -7.0
-        hands.write_run(participant, effects, weights={name: weights[name] for name in effects})
+        weights = {contrast: {first: 1.0, second: -1.0}}
+        hands.write_run(participant, {contrast: 1.0 - number}, weights=weights)
     records = {record.key[0]: record for record in hands.find().plan.records}
-    assert records["thumbMinusLittle"].participants == tuple(hands.participants)
-    assert records["littleMinusThumb"].participants == ("sub-02",)
-    assert not any(member.is_negated for record in records.values() for member in record.members)
+    assert records["thumbMinusLittle"].participants == tuple(hands.participants[:3])
+    assert records["littleMinusThumb"].participants == ("sub-04",)
+    reason = records["thumbMinusLittle"].excluded["sub-04"].reason
+    assert "no map of the contrast thumbMinusLittle" in reason
 
 
 def test_pooled_sessions_are_counted_per_participant(hands: Study) -> None:
