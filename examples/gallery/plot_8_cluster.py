@@ -40,8 +40,8 @@ for anat in data.glob("sub-*/anat"):
 # %%
 # A replacement for SLURM
 # -----------------------
-# `bids-sr-slurm` calls `sbatch` and `scontrol`, and this example `squeue`. All of them are the same
-# script, in the first folder of the path.
+# `bids-sr-slurm` calls `sbatch` and `scontrol`, and this example calls `squeue`. All of them are
+# the same script, in the first folder of the path.
 for name in ("sbatch", "squeue", "scontrol"):
     (folder / "slurm").mkdir(exist_ok=True)
     (folder / "slurm" / name).write_text(Path("stand_in_slurm.sh").read_text())
