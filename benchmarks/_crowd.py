@@ -22,7 +22,8 @@ KINDS = 16  # distinct copies of each map, shared by all participants
 TABLES = 500  # distinct copies of each table; more would need gigabytes
 # files of the default level that the group level and the page over participants read
 _READ = re.compile(
-    r"(_metrics\.(tsv|json)|_stat-(effect|t)_desc-(acquired|bspline|sbl|measured)(Fwhm\d+)?_statmap\.nii\.gz|_mask\.nii\.gz"
+    r"(_metrics\.(tsv|json)|_stat-(effect|t)_desc-(acquired|bspline|sbl|measured)(Fwhm\d+)?_statmap\.nii\.gz"
+    r"|_desc-(acquired|bspline|sbl|measured)(Fwhm\d+)?_statmap\.json|_mask\.nii\.gz"
     r"|_boldref\.nii\.gz|_xfm\.\w+|_desc-confounds_timeseries\.tsv)$"
 )
 _TABLE = re.compile(r"_desc-(image|activation|evaluation)_metrics\.tsv$")
