@@ -190,7 +190,6 @@ def numbers() -> dict[str, str]:
     example = json.loads((HERE / "figures/example.json").read_text("utf-8"))
     took, outputs = example["resources"], example["outputs"]
     srgan = next(row for row in rows("small_srgan") if row["variant"] == "no critic")
-    scale = {(row["participants"], row["what"]): row for row in rows("scale")}
     return {
         "two_threads": short(threads["srgan:paper"], 1),
         "sbl": str(means["`sbl`"][0]),
@@ -271,10 +270,8 @@ def numbers() -> dict[str, str]:
         "example_min": f"{took['core_min']:.1f}",
         "example_gb": f"{took['memory_gb']:.1f}",
         "example_disk_gb": f"{took['work_gb'] + outputs['standard']['mb'] / 1000:.1f}",
-        "group_s": f"{float(scale[1000, 'group level']['CPU (s)']):.0f}",
         **participant_numbers(),
         **large_effect_numbers(),
-        "group_gb": f"{float(scale[1000, 'group level']['peak PSS (GB)']):.1f}",
     }
 
 
