@@ -1,4 +1,4 @@
-"""Voxels with a large acquired effect in measured runs: added detail, tSNR, and darkness.
+"""Voxels with a large acquired effect in measured runs: added detail, noise, and darkness.
 
 python benchmarks/large_effects.py OUT
 
@@ -7,7 +7,7 @@ The first table has a row per run and threshold of a large effect (percent of th
 signal), for the contrast of all conditions. Explained variance of the detail is from the test at
 half the resolution, and measured with the whole run at the final resolution (without a correction
 for noise). `noise SNR` is the ratio of mean signal to the standard error of the effect, relative
-to the other active voxels: unlike tSNR, it does not count the effect itself as noise.
+to the other active voxels; the effect itself does not count as noise.
 
 The second table has a row per limit of darkness (signal relative to the surroundings). The limit
 is fixed with participants A and C, and checked with participant B: the limit with the largest
@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from _people_data import TESTED, TYPES, Tested
 from _people_effects import PLACE, StoredEffects
@@ -38,7 +37,6 @@ from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.vein_signs import DARK_RATIO, LARGE_PERCENT, measure_darkness
 from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.spatial.resampling import sample_volume
 
 PERCENTS = (2.0, 3.0, 4.0, 5.0, 6.0)
 LIMITS = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -63,10 +61,6 @@ class Images:
         with np.load(self.stored.folder / "t_maps.npz") as maps:
             self.t = maps[f"acquired/{CONTRAST}"]
         self.active = series.mask & (np.abs(self.t) > TRUE_T)
-        (file,) = folder.glob("work-*/bids_sr_wf/*_wf/*_wf/acquired/map_series/tsnr.nii")
-        image: Any = nib.load(file)
-        values = np.asarray(image.dataobj, dtype=np.float32)
-        self.tsnr = sample_volume(values, image.affine, series.mask.shape, series.affine)
         self.darkness = measure_darkness(series.mean, series.mask, series.zooms)
         self.mean = series.mean
 
@@ -122,7 +116,6 @@ def tabulate_percents(title: str, images: Images) -> Iterator[Row]:
             "voxels": effects.n,
             "active": effects.n_active,
             "share of detail": round(effects.detail_share, 2),
-            "tSNR": ", others ".join(f"{np.median(images.tsnr[v]):.0f}" for v in (large, others)),
             "noise SNR": round(images.compare_noise(large, others), 2),
             "dark": f"{effects.dark_share:.2f}, others {effects.other_dark_share:.2f}",
             "tested": tested["acquired40"],

@@ -90,8 +90,6 @@ FIGURES = {
     "training": 900,
     "variance": 1000,
     "srslice": 1100,
-    "splithalf": 1000,
-    "truth": 900,
     "beyond": 1000,
 }
 """Figures of the report that the pages show, and the width (pixels) at which they are drawn."""

@@ -136,10 +136,6 @@ def region_numbers() -> dict[str, str]:
 def large_effect_numbers() -> dict[str, str]:
     """Return numbers of voxels with a large effect, in runs that have such voxels."""
 
-    def whole(values: Iterable[float]) -> str:
-        ordered = sorted(values)
-        return f"{ordered[0]:.0f} to {ordered[-1]:.0f}"
-
     found = [row for row in rows("large_effects") if row["above (%)"] == 5 and row["voxels"]]
     numbers = {
         "voxels": percents(row["voxels"] / row["active"] for row in found),
@@ -149,11 +145,9 @@ def large_effect_numbers() -> dict[str, str]:
         "measured": percents(row["measured"] for row in found),
         "measured_without": percents(row["measured without"] for row in found),
     }
-    for name in ("tSNR", "dark"):
-        pairs = [row[name].split(", others ") for row in found]
-        for key, values in zip((name, f"other_{name}"), zip(*pairs, strict=True), strict=True):
-            as_text = whole if name == "tSNR" else percents
-            numbers[key.lower()] = as_text(map(float, values))
+    pairs = [row["dark"].split(", others ") for row in found]
+    for key, values in zip(("dark", "other_dark"), zip(*pairs, strict=True), strict=True):
+        numbers[key] = percents(map(float, values))
     return {f"large_{name}": value for name, value in numbers.items()}
 
 

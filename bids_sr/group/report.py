@@ -176,7 +176,7 @@ def _findings_html(
     findings: Sequence[Sequence[verdicts.ComparisonRow]],
     figures: GroupFigures,
 ) -> Markup:
-    """Return box plots, differences and a table of comparisons for each question of findings."""
+    """Return box plots and tables of comparisons for each question of findings."""
     questions = (
         list(question_findings)
         for _, question_findings in groupby(findings, key=lambda finding: finding[0].question)
@@ -228,17 +228,8 @@ def _question_html(
         )
     for rows in findings:
         method = rows[0].series
-        yield figures.embed(
-            partial(group_figures.differences_figure, rows, unit=metric.unit),
-            f"desc-differences{index}{method}",
-            f"Difference between {method} and each reference series: Hodges-Lehmann estimates"
-            " with confidence intervals. The shaded band is the equivalence margin.",
-        )
-        yield render_folded(
-            f"{method}: values",
-            comparisons_html(
-                "stats", rows, f"{method} compared with its reference series: {title}"
-            ),
+        yield comparisons_html(
+            "stats", rows, f"{method} compared with its reference series: {title}"
         )
 
 

@@ -297,7 +297,9 @@ def _name_missing(figure_files: _FigureFiles, label: str = "") -> tuple[list[str
     Items that another existing item replaces are omitted.
     """
     available = {item.desc for item, files in figure_files if files}
-    absent = [item for item, files in figure_files if not files and item.unless not in available]
+    absent = [
+        item for item, files in figure_files if not files and available.isdisjoint(item.unless)
+    ]
     expected = [item for item in absent if item.missing and not item.request]
     return (
         [_item_text(item.missing, item.remark, label) for item in expected],

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from bids_sr.engine.metric_rows import MISSING, MetricRow
+from bids_sr.engine.metric_rows import BRAIN, MISSING, MetricRow
 from bids_sr.engine.number_text import interval, number, value_form
-from bids_sr.evaluation.evidence import main_regions, parse_tenths
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, main_regions, parse_tenths
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.supporting_sentences import write_controls
@@ -158,34 +158,46 @@ NETWORKS = tuple(
 """Tables of accuracy and false discovery rate of thresholded networks (Table 3 of TV
 self-supervision).
 """
-MASK_OVERLAP = MetricTable(
-    title="Overlap between brain masks computed from the mean of each series and from the"
-    " reference (Jaccard index)",
-    rows=({"statistic": ("mask_jaccard",), "reference": ("acquired", "measured")},),
-    columns=("reference",),
+AGREEMENT = (
+    MetricTable(
+        title="Effect of {contrast} over all spatial frequencies, compared with the measured"
+        " effect",
+        rows=(
+            {
+                "statistic": ("ev",),
+                "reference": ("measured",),
+                "band": ("all",),
+                "region": (ACQUIRED_ACTIVE, BRAIN),
+                "minus": (MISSING,),
+            },
+        ),
+        columns=("statistic", "region"),
+        split=("contrast",),
+    ),
+    MetricTable(
+        title="Map of {contrast} in the whole run, compared with the reference, by smoothing (mm"
+        " FWHM)",
+        rows=(
+            {
+                "statistic": ("r_t", "average_precision"),
+                "reference": ("measuredMap", "truth"),
+                "region": (BRAIN,),
+                "minus": (MISSING,),
+            },
+        ),
+        columns=("statistic", "fwhm_mm"),
+        split=("contrast",),
+    ),
 )
-"""Table of the overlap of brain masks of reconstructed and original series."""
-
-
-def _make_image_table(title: str, reference: str) -> MetricTable:
-    """Return a table of similarity to a reference, with differences from B-spline and inject."""
-    psnr_differences = {
-        "reference": (reference,),
-        "statistic": ("psnr",),
-        "minus": IMAGE_REFERENCES,
-    }
-    rows = (
-        {"reference": (reference,), "statistic": ("psnr", "ssim"), "minus": (MISSING,)},
-        psnr_differences,
-    )
-    return MetricTable(title=f"{title} ({_BOLD_TEXT})", rows=rows, columns=("statistic", "minus"))
-
-
-IMAGES = _make_image_table(
-    "Comparison of single volumes with volumes measured at the high resolution", "measured"
+"""Tables of the agreement with a high-resolution reference."""
+HELD_OUT = MetricTable(
+    title=f"Images of the held-out T2* pair ({_BOLD_TEXT})",
+    rows=(
+        {"reference": ("heldOut",), "statistic": ("psnr", "ssim"), "minus": (MISSING,)},
+        {"reference": ("heldOut",), "statistic": ("psnr",), "minus": IMAGE_REFERENCES},
+    ),
+    columns=("statistic", "minus"),
 )
-"""Table of the similarity of volumes to measured volumes."""
-HELD_OUT = _make_image_table("Images of the held-out T2* pair", "heldOut")
 """Table of the similarity of super-resolved images to the held-out pair."""
 
 

@@ -139,8 +139,8 @@ class FigureSpec:
         Name of the item if it is missing and only produced on request.
     remark : str
         Text in parentheses after a missing item: how to obtain it, or a reason for its absence.
-    unless : str
-        Desc of a figure in the same section that replaces it.
+    unless : tuple[str, ...]
+        Desc of figures in the same section, each of which replaces it.
     tables : tuple[str, ...]
         Desc of the metrics tables with all values, which are linked below.
     """
@@ -159,7 +159,7 @@ class FigureSpec:
     missing: str = ""
     request: str = ""
     remark: str = ""
-    unless: str = ""
+    unless: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

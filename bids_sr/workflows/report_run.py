@@ -13,7 +13,7 @@ from bids_sr.glm.contrasts import single_conditions
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import size_text
-from bids_sr.io.series import ACQUIRED, MEASURED
+from bids_sr.io.series import MEASURED
 from bids_sr.report.figure_steps import (
     correlation as correlation_figures,
     evaluation as evaluation_figures,
@@ -172,17 +172,6 @@ def _draw_series(run: ReportedRun, outputs: Outputs) -> None:
             series_names=run.plan.stored_names,
         )
     )
-    series_names = run.plan.methods or list(run.series.mapped)[1:2]
-    outputs.store_figures(
-        series_figures.draw_output(
-            {name: run.series.high_resolution[name].series for name in series_names},
-            {name: run.maps.series[name].results.tsnr for name in (ACQUIRED, *series_names)},
-            fitted.bold_mask_hr,
-            run.evaluation.evidence,
-            fitted.tpms_bold,
-            n_dummy=fitted.n_dummy,
-        )
-    )
 
 
 def _draw_models(run: ReportedRun, outputs: Outputs) -> None:
@@ -213,14 +202,17 @@ def _draw_models(run: ReportedRun, outputs: Outputs) -> None:
 def _draw_run_maps(run: ReportedRun, outputs: Outputs) -> None:
     """Draw maps, regions and clusters of a run."""
     all_maps, images = run.maps.maps, make_scene_images(run)
-    activation_drawings = maps_figures.draw_activation(
-        all_maps,
-        images,
-        series_names=run.plan.stored_names,
-        at_rest=run.plan.at_rest,
-    )
-    expect_cost(activation_drawings, maps_figures.activation_cost(run.plan.contrasts))
-    outputs.store_figures(activation_drawings)
+    if "glm" in run.plan.maps.kinds:
+        outputs.store_figures(
+            maps_figures.draw_activation(
+                all_maps,
+                images,
+                run.evaluation.evidence,
+                series_names=run.plan.stored_names,
+                named_contrasts=run.plan.named_contrasts,
+                at_rest=run.plan.at_rest,
+            )
+        )
     _draw_surface_maps(run, outputs)
     outputs.store_figures(maps_figures.show_clusters(run.maps.clusters, run.evaluation.evidence))
     if run.maps.regions is not None:
@@ -302,7 +294,6 @@ def _draw_evaluation(run: ReportedRun, outputs: Outputs) -> None:
             fitted.boldref,
             fitted.bold_mask,
             run.evaluation.halves_figures,
-            has_truth=run.plan.has_truth,
             series_names=run.plan.stored_names,
         )
     )

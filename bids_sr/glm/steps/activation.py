@@ -56,15 +56,14 @@ class MapSettings(ActivationSettings):
 class SeriesMaps:
     """Maps of one series, with metrics and inputs of figures.
 
-    `maps` include active regions. `quality` is the image quality of the series. `middle` is its
-    middle volume, and `tsnr` its temporal signal-to-noise ratio.
+    `maps` include active regions. `quality` is the image quality of the series, and `middle` its
+    middle volume.
     """
 
     maps: list[Map]
     map_metrics: Rows
     quality: Rows
     middle: Image
-    tsnr: Image
 
 
 def _estimate_map_cost(contrasts: Contrasts) -> RunTime:
@@ -85,8 +84,8 @@ def map_series(
     """Map correlation and linear model of one series, with regions, metrics and image quality.
 
     The series is read once for all smoothing widths, and for tSNR, mean signal and noise
-    smoothness of its uncensored steady-state volumes. Figures use its middle volume and tSNR map
-    instead of the series.
+    smoothness of its uncensored steady-state volumes. Figures use its middle volume instead of
+    the series.
 
     `roi` is on the grid of the series. The mean of the boldref in the `brain` is 100 % in all
     effects of the run: maps, tables and regions are in percent from here on, for every series.
@@ -144,7 +143,6 @@ def map_series(
         map_metrics=rows,
         quality=metric_rows(series_name, quality_metrics(quality, mask.data)),
         middle=middle,
-        tsnr=Volume(quality.tsnr, series.affine),
     )
 
 

@@ -1,13 +1,12 @@
 """Figures of a run's linear model and maps: design, activation, surfaces and clusters."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
 from bids_sr.engine.artifacts import File, Map, Series, Table
 from bids_sr.engine.step_memory import MAPS
 from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.glm.connectivity_seeds import count_mapped
-from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.glm.steps.map_comparison import read_input_smoothing
 from bids_sr.io.json_values import as_number
@@ -22,14 +21,7 @@ _PROTOCOL_CAPTION = (
     " seeds), which are correlated with the time series of each voxel. Right: weights of the"
     " conditions in each contrast."
 )
-_CORRELATION_CAPTION = (
-    "Correlation maps on the high-resolution T2*-weighted image (or on the boldref, if there is no"
-    " T2* pair): correlation of the time series of each voxel with the predicted response or with"
-    " the seed. Each row is a series, and all rows have the same color scale and threshold. The"
-    " planes and the enlarged region were selected from the map in the first row. Light blue"
-    " outlines show the region of interest."
-)
-"""Captions of runs without linear model."""
+"""Caption of a run without linear model."""
 
 
 @figure(
@@ -70,9 +62,9 @@ def draw_design(
     yield FigureDrawing("design", drawing, caption="" if with_matrix else _PROTOCOL_CAPTION)
 
 
-def activation_cost(contrasts: Contrasts) -> RunTime:
-    """Return the processor time of `draw_activation`, which depends on the number of contrasts."""
-    n_drawn = count_mapped(contrasts)
+def _activation_cost(named_contrasts: Collection[str]) -> RunTime:
+    """Return the processor time of `draw_activation`, which depends on the drawn contrasts."""
+    n_drawn = count_mapped(named_contrasts) or 1
     return RunTime(always=1.0 + 0.95 * n_drawn, high=0.3 * n_drawn)
 
 
@@ -91,7 +83,7 @@ def activation_cost(contrasts: Contrasts) -> RunTime:
             " light blue outlines show the region of interest."
         ),
         missing="maps of activation",
-        unless="connectivity",
+        unless=("connectivity", "correlation", "networks"),
         tables=("activation",),
     ),
     FigureSpec(
@@ -111,36 +103,38 @@ def activation_cost(contrasts: Contrasts) -> RunTime:
         tables=("activation",),
     ),
     memory=MAPS,
+    cost=_activation_cost,
 )
 def draw_activation(
     maps: list[Map],
     images: SceneImages,
+    evidence: StoredEvidence,
     *,
     series_names: Sequence[str],
+    named_contrasts: Collection[str],
     at_rest: bool,
 ) -> Iterator[FigureDrawing]:
-    """Draw the t maps of each contrast and smoothing width; CC maps if there are no t maps.
+    """Draw the t maps of the shown contrast, and of those that the user named, by smoothing.
 
     The figures contain the acquired, B-spline and measured series, and the methods; the viewer has
-    all series.
+    all contrasts and series.
     """
-    from bids_sr.report.figures.maps import CC_DISPLAY, activation_figure, common_scale
+    from bids_sr.report.figures.maps import T_DISPLAY, activation_figure, common_scale
 
     shown_maps = run_maps_figures.sort_maps(maps)
+    drawn_contrasts = {shown_maps.choose_contrast(evidence.shown_contrast), *named_contrasts}
     scene = images.scene()
-    display = shown_maps.display
     figure_name = "connectivity" if at_rest else "activation"
     for (contrast, stat, fwhm_mm), maps_by_series in shown_maps.stats.items():
-        if stat != display.statistic:
+        if stat != T_DISPLAY.statistic or contrast not in drawn_contrasts:
             continue
         volumes = run_maps_figures.load_displayed_maps(maps_by_series, series_names)
         regions = shown_maps.regions.get((contrast, "Fdr", fwhm_mm), {})
         drawing = activation_figure(
             volumes,
             scene,
-            display=display,
             limit=common_scale(
-                (statmap.volume for statmap in maps_by_series.values()), display.floor
+                (statmap.volume for statmap in maps_by_series.values()), T_DISPLAY.floor
             ),
             significant={name: regions[name].volume for name in volumes if name in regions},
         )
@@ -150,7 +144,6 @@ def draw_activation(
             contrast=contrast,
             fwhm_mm=fwhm_mm,
             input_fwhm_mm=run_maps_figures.find_input_smoothing(maps_by_series),
-            caption=_CORRELATION_CAPTION if stat == CC_DISPLAY.statistic else "",
         )
 
 

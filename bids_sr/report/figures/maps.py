@@ -225,36 +225,6 @@ def peak_voxel(image: Volume, mask: Volume) -> tuple[int, int, int]:
     return x, y, z
 
 
-def overlay_figure(
-    maps: Mapping[str, Volume],
-    mask: Volume,
-    *,
-    label: str,
-) -> Figure:
-    """Plot nonnegative maps in the brain, one row per map, on one scale.
-
-    The scale ends at the largest 99th percentile of any map in the brain. Maps and mask share a
-    grid. `FigureInputError` is raised if there is no map.
-    """
-    if not maps:
-        raise FigureInputError(f"there is no map with the label {label}")
-    is_brain = mask.data > 0
-    scale_end = max(_scale_end(image.data[is_brain], 99) for image in maps.values())
-    cuts = slices.spread_cuts(mask, 3.0, (2, _N_PLANES))
-    layers = {
-        name: Layer(
-            image=image.like(np.where(is_brain, image.data, np.nan)),
-            low=0.0,
-            high=scale_end,
-            colors="viridis",
-            alpha=0.9,
-        )
-        for name, image in maps.items()
-    }
-    rows = [slices.make_row(name, cuts, layer) for name, layer in layers.items()]
-    return slices.image_figure(rows, scale=next(iter(layers.values())), label=label)
-
-
 def variance_figure(
     weight: Volume,
     mask: Volume,

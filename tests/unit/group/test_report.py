@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,11 +38,6 @@ def make_comparisons(folder: Path, count: int) -> tuple[pd.DataFrame, pd.DataFra
 
 def detail_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["statistic"] == BEYOND["statistic"]]
-
-
-def sbl_comparisons(comparisons: pd.DataFrame) -> list[Any]:
-    rows = detail_rows(comparisons)
-    return list(rows[rows["series"] == "sbl"].itertuples())
 
 
 @pytest.mark.parametrize(
@@ -83,15 +77,7 @@ def test_all_participants_are_plotted(tmp_path: Path) -> None:
     assert plotted_medians == pytest.approx(medians)
 
 
-def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
-    comparisons, _ = make_comparisons(tmp_path, 8)
-    rows = sbl_comparisons(comparisons)
-    fig = group_figures.differences_figure(rows)
-    # the first line marks 0
-    ends = [list(line.get_xdata()) for line in fig.axes[0].lines if len(line.get_xdata()) == 2][1:]
-    assert ends == [[100 * row.lower, 100 * row.upper] for row in rows]
-    with pytest.raises(FigureInputError):
-        group_figures.differences_figure([])
+def test_undefined_values_cannot_be_plotted() -> None:
     with pytest.raises(FigureInputError):
         plot_paired_values(
             [("", group_figures.select_series(values_of({"sbl": {"sub-01": np.nan}}), NAMES))]
@@ -104,7 +90,7 @@ def is_inside(fig) -> bool:
 
 
 def test_long_labels_stay_within_the_figure(tmp_path: Path) -> None:
-    comparisons, values = make_comparisons(tmp_path, 5)
+    _, values = make_comparisons(tmp_path, 5)
     participants = [f"sub-averylongparticipantlabel{n}" for n in range(5)]
     long = {label: 0.1 * n for n, label in enumerate(participants)}
     series = group_figures.select_series(
@@ -112,8 +98,6 @@ def test_long_labels_stay_within_the_figure(tmp_path: Path) -> None:
         NAMES,
     )
     assert is_inside(plot_paired_values([("", series), ("", series)]))
-    rows = [row._replace(minus="bsplineSmooth") for row in sbl_comparisons(comparisons)]
-    assert is_inside(group_figures.differences_figure(rows))
 
 
 def write_page(folder: Path, count: int, **overrides: object) -> Page:

@@ -184,7 +184,7 @@ def page(tmp_path_factory) -> Path:
             label = f"{contrast}{smoothing.replace(' ', '')}"
             shown = {"contrast": contrast, "smoothing": smoothing}
             put("activation", draw(label), "svg", label, **shown)
-    put("images", make_long_tables(), "html")
+    put("agreement", make_long_tables(), "html")
     (root / "sub-01/func").mkdir()
     (root / "sub-01/func/sub-01_task-tap_run-1_desc-evaluation_metrics.tsv").write_text("series\n")
     # The first figure is shorter as text, the second as base64.
@@ -196,7 +196,7 @@ def page(tmp_path_factory) -> Path:
         figure = canvas.new_figure(2.0, 1.0)
         figure.text(0.5, 0.5, "\u2588" * 9, ha="center", va="center")  # a bar of ink
         figure.add_axes((0.1, 0.8, 0.1, 0.1)).plot([0, 1], color=canvas.BLUE)
-    put("splithalf", save_svg(figure, root / "drawn.svg").read_text(encoding="utf-8"), "svg")
+    put("beyond", save_svg(figure, root / "drawn.svg").read_text(encoding="utf-8"), "svg")
     return write_subject_page(
         root,
         "01",
@@ -427,7 +427,7 @@ def test_one_of_several_figures_tabs_and_tables_is_shown_and_all_are_printed(tab
     assert errors.is_visible()
     figure, boxes = tab.locator("#evaluation figure"), tab.locator("#evaluation .wide")
     assert [figure.first.is_visible(), boxes.first.is_visible()] == [True, False]
-    button(tab, "Single volumes").click()
+    button(tab, "Agreement").click()
     assert [figure.first.is_visible(), boxes.first.is_visible()] == [False, True]
     tab.locator("#evaluation select").select_option("second")
     assert [boxes.nth(k).is_visible() for k in range(2)] == [False, True]

@@ -229,7 +229,7 @@ def test_missing_figures_are_named_with_their_run(outputs):
 
 def test_analyses_that_were_not_requested_are_no_failure(outputs):
     out, logs = outputs
-    remove(out, "splithalf", run="2")
+    remove(out, "agreement", run="2")
     remove(out, "placebo")
     page = write_page(out, logs)
     assert not find_notes(page, UNAVAILABLE)

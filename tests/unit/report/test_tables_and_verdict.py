@@ -96,11 +96,8 @@ def test_values_are_rounded_and_never_lost(value):
         assert float(text.replace("−", "-")) == pytest.approx(value, abs=tolerance)
 
 
-@pytest.mark.parametrize(
-    ("declaration", "reference"), [(tables.HELD_OUT, "heldOut"), (tables.IMAGES, "measured")]
-)
-def test_images_are_compared_with_the_reference_and_with_baselines(declaration, reference):
-    place = {"reference": reference, "region": "brain"}
+def test_images_are_compared_with_the_held_out_pair_and_with_baselines():
+    place = {"reference": "heldOut", "region": "brain"}
     rows = [
         make_row("srgan", "psnr", 31.25, 0.25, **place),
         make_row("srgan", "ssim", 0.91, math.nan, **place),
@@ -108,7 +105,7 @@ def test_images_are_compared_with_the_reference_and_with_baselines(declaration, 
         make_row("srgan", "psnr", 1.25, 0.25, minus="inject", **place),
         make_row("srgan", "psnr", 0.1, 0.5, minus="bspline", **place),
     ]
-    page = Page(tables.tables_html([declaration], rows))
+    page = Page(tables.tables_html([tables.HELD_OUT], rows))
     by_head = [dict(zip(page.table()[0], line, strict=True)) for line in page.table()[1:]]
     empty = {"PSNR − bspline dB": "–", "PSNR − inject dB": "–", "SSIM": "–"}
     assert by_head == [
@@ -127,7 +124,7 @@ def test_images_are_compared_with_the_reference_and_with_baselines(declaration, 
 
 def test_without_rows_every_table_says_so():
     assert tables.negative_control_html(RunEvidence(), []) == tables.NO_VALUES
-    assert tables.tables_html([tables.HELD_OUT, tables.IMAGES], []) == tables.NO_VALUES
+    assert tables.tables_html([tables.HELD_OUT], []) == tables.NO_VALUES
     assert verdict_html({}, RunEvidence()) == ""
     assert Page(guards_html(RunEvidence(), [])).text == ""
 
@@ -321,7 +318,6 @@ def test_names_and_texts_from_outside_are_escaped():
     for html in (
         tables.negative_control_html(evidence, rows),
         tables.tables_html([tables.HELD_OUT], rows),
-        tables.tables_html([tables.IMAGES], rows),
         tables.tables_html([AMPLITUDES], rows),
         guards_html(flagged, []),
         guards_html(RunEvidence(), rows),

@@ -11,16 +11,15 @@ import pandas as pd
 import pytest
 from data.maps import mapped
 from data.outputs import expected_outputs
-from data.rows import make_tested_rows
+from data.rows import judge_rows, make_tested_rows
 from figure_helpers import kept
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.engine.artifacts import Derivative, Volume
-from bids_sr.engine.metric_rows import metric_rows
+from bids_sr.engine.metric_rows import MetricRow, metric_rows
 from bids_sr.engine.number_text import number
 from bids_sr.evaluation.contrast_results import collect_results
 from bids_sr.evaluation.result import RunResult, make_result
-from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Seeds, read_events
 from bids_sr.glm.steps.linear_models import DesignInputs, LinearModel
@@ -257,48 +256,36 @@ def test_series_are_shown_next_to_the_acquired_one(images, series, tmp_path):
     assert kept(series_figures.draw_slice, drawings, tmp_path) == [("superres", "srslice.svg")]
     assert {*SERIES} < texts_of(one_slice.content.axes[0])
     assert "srganMirror" not in texts_of(one_slice.content.axes[0])
-    tpms = [images[name] for name in ("gm", "wm", "csf")]
-    exported = ({"srgan": series["srgan"]}, middle, images["mask_hr"], RunEvidence(best="srgan"))
-    drawings = series_figures.draw_output(*exported, tpms, n_dummy=2)
-    names = [("superres", "madetsnr.svg"), ("superres", "madecarpet.svg")]
-    assert kept(series_figures.draw_output, drawings, tmp_path) == names
-    sheet, carpet = (drawing.content.axes[0] for drawing in drawings)
-    assert texts_of(sheet) >= {"acquired", "srgan"}
-    assert len({image.get_clim() for image in sheet.images}) == 1  # same color scale
-    assert {"GM", "WM"} <= texts_of(carpet)
-    assert is_inside(drawings[1].content)
 
 
-@pytest.mark.parametrize(
-    ("stat", "at_rest", "desc", "noun"),
-    [
-        ("t", False, "activation", "t maps"),
-        ("t", True, "connectivity", "t maps"),
-        ("cc", False, "activation", "Correlation maps"),
-    ],
-)
-def test_maps_of_every_contrast_and_smoothing_are_drawn_under_their_name(
-    images, maps, tmp_path, stat, at_rest, desc, noun
+@pytest.mark.parametrize(("at_rest", "desc"), [(False, "activation"), (True, "connectivity")])
+@pytest.mark.parametrize("named", [(), ("thumb", "little")])
+def test_maps_of_the_shown_and_of_named_contrasts_are_drawn_by_smoothing(
+    images, maps, tmp_path, at_rest, desc, named
 ):
     scene = SceneImages(
         bold_mask_hr=images["mask_hr"], roi_hr=images["roi_hr"], boldref=images["image"]
     )
-    shown = [map_ for map_ in maps if "little" not in map_.entities.values() or stat == "t"]
-    shown = [
-        replace(map_, entities={**map_.entities, "stat": stat})
-        if map_.entities["suffix"] == "statmap"
-        else map_
-        for map_ in shown
-    ]
-    names = () if at_rest else SERIES[1:]
-    drawings = maps_figures.draw_activation(shown, scene, series_names=names, at_rest=at_rest)
+    row = MetricRow(
+        series="sbl",
+        statistic="ev",
+        band="beyond",
+        reference="measured",
+        value=0.2,
+        contrast="little",
+    )
+    drawings = maps_figures.draw_activation(
+        maps,
+        scene,
+        judge_rows([row], ["sbl"]).evidence,
+        series_names=() if at_rest else SERIES[1:],
+        named_contrasts=named,
+        at_rest=at_rest,
+    )
     kept(maps_figures.draw_activation, drawings, tmp_path)
     assert {(d.entities["contrast"], d.entities["desc"]) for d in drawings} == {
-        (contrast, f"{desc}{fwhm}")
-        for contrast in (("thumb", "little") if stat == "t" else ("thumb",))
-        for fwhm in ("", "Fwhm50")
+        (contrast, f"{desc}{fwhm}") for contrast in named or ("little",) for fwhm in ("", "Fwhm50")
     }
-    assert all(drawing.sidecar["caption"].startswith(noun) for drawing in drawings)
 
 
 def test_maps_in_a_template_space_are_skipped(images):

@@ -11,20 +11,13 @@ from data.rows import judge_rows
 from figure_helpers import content_of, kept
 
 from bids_sr.engine.artifacts import Derivative, Volume
-from bids_sr.engine.metric_rows import MetricRow, with_input_smoothing
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.qc_flags import Flag
 from bids_sr.io.series import get_kind
-from bids_sr.report.evaluation_rows import negative_control_gains
 from bids_sr.report.figure_steps.evaluation import draw_evaluation
 from bids_sr.report.figure_steps.fluctuations import draw_variance
 from bids_sr.report.figure_steps.run_maps import SceneImages
-from bids_sr.report.figures import (
-    canvas,
-    evaluation as evaluation_figures,
-    maps as map_figures,
-    svg_files,
-)
-from bids_sr.report.figures.forest import forest_figure
+from bids_sr.report.figures import canvas, maps as map_figures, svg_files
 
 SHAPE, AFFINE = (20, 24, 6), np.diag([-2.0, 2.0, 3.0, 1.0])
 BRAIN = Volume(np.ones(SHAPE), AFFINE)
@@ -99,173 +92,9 @@ def texts_of(figure, tmp_path) -> list[str]:
     return [html.unescape(text) for text in re.findall(r"<text [^>]*>(.*?)</text>", svg)]
 
 
-def intervals_of(panel) -> dict[tuple[float, float], float]:
-    """Map the ends of each interval in a panel to its vertical position."""
-    return {
-        (round(float(x[0]), 6), round(float(x[1]), 6)): float(y[0])
-        for x, y in (line.get_data() for line in panel.lines)
-        if len(x) == 2 and x[0] != x[1] and y[0] == y[1]
-    }
-
-
-def test_series_are_drawn_with_value_and_interval(tmp_path):
-    rows = evaluation()
-    fig = evaluation_figures.agreement_figure(rows, statistic="r", contrast="all")
-    assert len(fig.axes) == 4
-    titles = [ax.get_title(loc="left") for ax in fig.axes]
-    assert titles == ["detail", "signal units"] * 2
-    labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
-    assert labels == [
-        "bspline",
-        "inject",
-        "bspline with temporal PCA denoising",
-        "sbl",
-        "srgan",
-        "measured",
-    ]
-    drawn = intervals_of(fig.axes[2])  # panels of active voxels are above
-    assert drawn[0.102, 0.142] == labels.index("sbl")
-    assert drawn[0.187, 0.227] == labels.index("measured")
-    # vertical lines at 0, B-spline and the measured series
-    upright = [
-        line.get_xdata()[0] for line in fig.axes[2].lines if list(line.get_ydata()) == [0, 1]
-    ]
-    assert sorted(upright) == pytest.approx([0.0, 0.018, 0.207])
-    texts = texts_of(fig, tmp_path)
-    for name, level in LEVELS.items():
-        assert evaluation_figures.number(level) in texts, name
-        assert evaluation_figures.number(2 * level) in texts, name
-    assert {"Whole brain", "Voxels active in the acquired run (|t| > 4)"} <= set(texts)
-
-
-def test_explained_variance_is_drawn_first_and_r_next_to_it(tmp_path):
-    fig = evaluation_figures.agreement_figure(evaluation(), statistic="ev", contrast="all")
-    titles = [ax.get_title(loc="left") for ax in fig.axes]
-    assert (
-        titles
-        == [
-            "explained detail (%)",
-            "explained effect (%)",
-            "r of the detail",
-        ]
-        * 2
-    )
-    texts = texts_of(fig, tmp_path)
-    assert evaluation_figures.number(100 * LEVELS["sbl"] ** 2, ".0f") in texts
-    assert texts.count("value with its 95 % interval") == 1
-    contrasts_fig = evaluation_figures.contrasts_figure(
-        evaluation(), statistic="ev", contrasts=("faces",)
-    )
-    assert "explained variance (detail) (%)" in texts_of(contrasts_fig, tmp_path)
-
-
-def test_an_extreme_value_is_written_instead_of_extending_the_scale(
-    tmp_path,
-):
-    rows = [
-        (
-            replace(row, value=-7.75, lower=-20.0, upper=-3.0)
-            if (row.series, row.statistic, row.band) == ("srgan", "ev", "beyond")
-            else row
-        )
-        for row in evaluation()
-    ]
-    fig = evaluation_figures.agreement_figure(rows, statistic="ev", contrast="all")
-    assert -170 < fig.axes[0].get_xlim()[0] < -100
-    assert "◂ −775" in texts_of(fig, tmp_path)
-
-
-def test_a_series_without_value_is_marked_as_not_available(tmp_path):
-    rows = [
-        (
-            replace(row, value=math.nan, lower=math.nan, upper=math.nan)
-            if row.series == "srgan"
-            else row
-        )
-        for row in evaluation()
-    ]
-    texts = texts_of(
-        evaluation_figures.agreement_figure(rows, statistic="r", contrast="all"), tmp_path
-    )
-    assert texts.count("n/a") == 4
-    assert "srgan" in texts
-
-
-def test_other_contrasts_share_one_scale_and_one_axis_label():
-    """Labels of four panels once overlapped, as did values with points and lines in narrow
-    panels.
-    """
-    names = ("all", "scene", "body", "house", "object")
-    rows = evaluation(contrasts=names)
-    fig = evaluation_figures.contrasts_figure(rows, statistic="ev", contrasts=names[1:])
-    fig.canvas.draw()
-    assert [ax.get_title(loc="left") for ax in fig.axes] == [*names[1:]] * 2
-    for k, factor in ((0, 2), (4, 1)):  # scene, in active voxels and in the brain
-        ev = (LEVELS["sbl"] * factor / 2) ** 2
-        assert intervals_of(fig.axes[k])[round(100 * ev - 1, 6), round(100 * ev + 1, 6)] == 3
-    assert [ax.get_xlabel() for ax in fig.axes] == [""] * 8
-    label = [text for text in fig.texts if "(detail) (%)" in text.get_text()]
-    assert len(label) == 1
-    assert len({ax.get_xlim() for ax in fig.axes}) == 1
-    values = [text for ax in fig.axes for text in ax.texts]
-    assert not overlapping_texts([*label, *values])
-    assert all(text.get_window_extent().x0 > text.axes.bbox.x1 for text in values)
-
-
-def test_negative_controls_with_intervals_around_0_are_hollow(tmp_path):
-    rows = evaluation()
-    # same gains, which do not exceed 0
-    not_exceeded = [replace(row, minus="sblOther") for row in rows if row.minus == "bsplinePca"]
-    gains = negative_control_gains([*rows, *not_exceeded])
-    fig = evaluation_figures.negative_control_figure(gains, contrast="all")
-    points = [line for line in fig.axes[0].lines if line.get_marker() not in ("None", "")]
-    faces = {round(float(line.get_xdata()[0]), 3): line.get_markerfacecolor() for line in points}
-    assert faces[1.0] == canvas.PAPER
-    assert faces[5.0] != "white"
-    assert "sbl − sblMirror" in texts_of(fig, tmp_path)
-    assert "sbl − bsplinePca" not in texts_of(fig, tmp_path)
-
-
-def test_values_of_the_reference_are_unconnected_points_per_smoothing():
-    rows = evaluation()
-    rows += [
-        replace(row, statistic="r", band="beyond")
-        for row in rows
-        if row.statistic == "r_t" and not row.fwhm_mm
-    ]
-    rows = with_input_smoothing(rows, 0.0)
-    fig = evaluation_figures.reference_map_figure(rows, contrast="all", reference="measuredMap")
-    points = [
-        [
-            (round(float(x), 4), y)
-            for line in ax.lines
-            for x, y in [*zip(*line.get_data(), strict=True)]
-        ]
-        for ax in fig.axes
-    ]
-    assert all(len(line.get_xdata()) == 1 for ax in fig.axes for line in ax.lines)
-    assert (
-        0.9122,
-        [label.get_text() for label in fig.axes[0].get_yticklabels()].index("sbl"),
-    ) in points[0]
-    # the reference has no row
-    assert [len(panel_points) for panel_points in points] == [
-        2 * (len(LEVELS) - 1),
-        len(LEVELS) - 1,
-    ]
-    assert {handle.get_label() for handle in fig.legends[0].legend_handles} == {
-        "not smoothed",
-        "smoothed with a 5 mm FWHM kernel",
-    }
-
-
 def test_empty_input_raises_an_error():
-    with pytest.raises(canvas.FigureInputError, match="no values of the evaluation"):
-        forest_figure([], {}, legend={})
     with pytest.raises(canvas.FigureInputError, match="no map"):
         map_figures.plot_effects_above_nyquist({}, BRAIN, scores={}, score="r")
-    with pytest.raises(canvas.FigureInputError, match="no map"):
-        map_figures.overlay_figure({}, BRAIN, label="x")
 
 
 def overlapping_texts(texts) -> list[tuple[str, str]]:
@@ -364,7 +193,7 @@ def gather(rows):
     return replace(judge_rows(rows, methods).evidence, flags=(FLAG,))
 
 
-def evaluation_derivatives(rows, images, halves=None, *, has_truth=False) -> list[Derivative]:
+def evaluation_derivatives(rows, images, halves=None) -> list[Derivative]:
     boldref_and_mask = images["guide"], images["mask"]
     return draw_evaluation(
         rows,
@@ -372,7 +201,6 @@ def evaluation_derivatives(rows, images, halves=None, *, has_truth=False) -> lis
         gather(rows),
         *boldref_and_mask,
         halves,
-        has_truth=has_truth,
         series_names=(),
     )
 
@@ -390,32 +218,46 @@ def test_effects_are_in_percent_of_the_mean_of_the_run(images, halves, tmp_path)
 
 
 def test_figures_of_a_run_with_a_reference(images, halves, tmp_path):
-    drawn = evaluation_derivatives(evaluation(), images, halves, has_truth=True)
+    drawn = evaluation_derivatives(evaluation(), images, halves)
     assert kept(draw_evaluation, drawn, tmp_path / "work") == [
         ("verdict", "verdict.html"),
-        ("evaluation", "splithalf.svg"),
-        ("evaluation", "splithalfContrasts.svg"),
         ("evaluation", "beyond.svg"),
-        ("evaluation", "truth.svg"),
-        ("placebos", "placebo.svg"),
         ("placebos", "placebo.html"),
+        ("evaluation", "agreement.html"),
     ]
     page = content_of(drawn, "verdict", html=True)
     assert "<b>" not in page
     assert "&lt;b&gt;" in page
 
 
-def test_a_run_without_reference_has_no_figure_that_compares_series(images, halves, tmp_path):
+def test_the_agreement_is_that_of_the_first_contrast_in_all_regions_and_widths(images):
+    page = content_of(evaluation_derivatives(evaluation(), images), "agreement", html=True)
+    halves_table, map_table = re.findall(r"<table.*?</table>", page, re.DOTALL)
+    assert "faces" not in page
+    lines = {}
+    for table in (halves_table, map_table):
+        for line in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL):
+            name, *cells = (
+                html.unescape(re.sub(r"<[^>]+>", "", cell)).strip()
+                for cell in re.split(r"</t[hd]>", line)[:-1]
+            )
+            lines.setdefault(name, []).extend(cells)
+    # explained variance (%) in active voxels and the brain; r of maps without and with smoothing
+    shares = [f"{100 * (factor * LEVELS['sbl']) ** 2:.0f} %" for factor in (2, 1)]
+    assert [cell.split("[")[0] for cell in lines["sbl"][:2]] == shares
+    assert lines["sbl"][2:] == [f"{0.9 + LEVELS['sbl'] / 10:.3f}"] * 2
+
+
+def test_a_run_without_reference_has_no_comparison_of_series(images, halves, tmp_path):
     drawn = evaluation_derivatives(evaluation(truth=False), images, halves)
     names = [name for _, name in kept(draw_evaluation, drawn, tmp_path / "work")]
-    assert names[:2] == ["verdict.html", "beyond.svg"]
-    assert not {"splithalf.svg", "truth.svg", "placebo.svg"} & set(names)
+    assert names == ["verdict.html", "beyond.svg"]
 
 
 def test_an_empty_table_gives_only_the_verdict(images):
     assert [
         derivative.entities["desc"]
-        for derivative in evaluation_derivatives([], images, has_truth=True)
+        for derivative in evaluation_derivatives([], images)
     ] == ["verdict"]
 
 

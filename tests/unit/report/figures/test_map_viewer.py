@@ -341,7 +341,10 @@ def test_viewer_and_figure_use_the_same_color_scale():
             "acquired 3.13 mm",
             "B-spline 3.13 mm",
         ]
-    drawn = draw_activation(maps, images, series_names=["bspline", "srgan", "sbl"], at_rest=False)
+    names = ["bspline", "srgan", "sbl"]
+    drawn = draw_activation(
+        maps, images, evidence, series_names=names, named_contrasts=["faces"], at_rest=False
+    )
     (activation,) = (
         figure_derivative.content
         for figure_derivative in drawn
