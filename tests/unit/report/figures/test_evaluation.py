@@ -255,10 +255,9 @@ def test_a_run_without_reference_has_no_comparison_of_series(images, halves, tmp
 
 
 def test_an_empty_table_gives_only_the_verdict(images):
-    assert [
-        derivative.entities["desc"]
-        for derivative in evaluation_derivatives([], images)
-    ] == ["verdict"]
+    assert [derivative.entities["desc"] for derivative in evaluation_derivatives([], images)] == [
+        "verdict"
+    ]
 
 
 @pytest.mark.parametrize("guide", [True, False])
