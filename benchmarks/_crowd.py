@@ -13,16 +13,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 
-from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.report.run_notes import record_run
 
 KINDS = 16  # distinct copies of each map, shared by all participants
 TABLES = 500  # distinct copies of each table; more would need gigabytes
 # files of the default level that the group level and the page over participants read
 _READ = re.compile(
-    r"(_metrics\.(tsv|json)|_stat-(effect|t)_desc-(acquired|bspline|sbl|measured)(Fwhm\d+)?_statmap\.nii\.gz"
+    r"((?<!desc-noise)_metrics\.(tsv|json)|_stat-(effect|t)_desc-(acquired|bspline|sbl|measured)(Fwhm\d+)?_statmap\.nii\.gz"
     r"|_desc-(acquired|bspline|sbl|measured)(Fwhm\d+)?_statmap\.json|_mask\.nii\.gz"
     r"|_boldref\.nii\.gz|_xfm\.\w+|_desc-confounds_timeseries\.tsv)$"
 )
@@ -89,8 +87,6 @@ def make_results(source: Path, root: Path, count: int, data: Path) -> None:
             elif file in tables and number < TABLES:
                 _copy_table(source / "sub-01" / file, place, number)
                 tables[file].append(place)
-            elif file.name.endswith("_timeseries.tsv"):
-                _shuffle_rows(source / "sub-01" / file, place, number)
             elif file in tables:
                 os.link(tables[file][number % TABLES], place)
             else:
@@ -126,13 +122,6 @@ def _copy_events(source: Path, target: Path, number: int) -> None:
         cells[at] = f"{float(cells[at]) + 0.001 * number % 1:.3f}"
         rows.append("\t".join(cells))
     target.write_text("\n".join([header, *rows]) + "\n")
-
-
-def _shuffle_rows(source: Path, target: Path, number: int) -> None:
-    """Copy head motion with its volumes in random order, because equal motion is refused."""
-    table = pd.read_csv(source, sep="\t", usecols=[*MOTION_PARAMETERS, "framewise_displacement"])
-    shuffled = table.sample(frac=1, random_state=number)
-    shuffled.to_csv(target, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
 
 
 def _copy_table(source: Path, target: Path, number: int) -> None:

@@ -2,40 +2,55 @@
 
 import contextlib
 
-import numpy as np
 import pandas as pd
 
-from bids_sr.io.confound_names import MOTION_PARAMETERS
+from bids_sr.io.atomic_files import read_json
 from bids_sr.io.notices import UsageError
-from bids_sr.preproc.copied_series import find_equal_motion
+from bids_sr.preproc.copied_series import NoiseRecord, find_copies
 
 _RUN = ["participant", "session", "task", "run"]  # columns that identify an acquisition
 
 
-def require_different_runs(tables: pd.DataFrame) -> None:
-    """Raise `UsageError` if runs have the same head motion, and therefore the same series.
+def require_different_runs(tables: pd.DataFrame) -> list[str]:
+    """Raise `UsageError` if two participants have a series with the same noise.
 
-    `tables` are from `find_tables`. Variants of one acquisition are not compared, and runs without
-    a readable confounds table are ignored.
+    `tables` are from `find_tables`. Variants of one acquisition are not compared. Returns
+    sentences on participants with the same series in two runs, and on runs that cannot be compared
+    because they have no noise record.
     """
-    runs = []
-    motion = []
+    rows, records, unrecorded = [], [], []
     for row in tables.drop_duplicates("stem").to_dict("records"):
-        path = row["path"].with_name(f"{row['stem']}_desc-confounds_timeseries.tsv")
-        with contextlib.suppress(OSError, ValueError):
-            table = pd.read_csv(path, sep="\t", usecols=list(MOTION_PARAMETERS), na_values="n/a")
-            motion.append(table.to_numpy(np.float64))
-            runs.append(row)
-    copies = [
-        f"{runs[first]['name']} and {runs[second]['name']} (correlation {correlation:.2f})"
-        for first, second, correlation in find_equal_motion(motion)
-        if [runs[first][key] for key in _RUN] != [runs[second][key] for key in _RUN]
-    ]
-    if copies:
+        path = row["path"].with_name(f"{row['stem']}_desc-noise_metrics.json")
+        with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+            records.append(NoiseRecord.from_json(read_json(path)))
+            rows.append(row)
+            continue
+        unrecorded.append(row["name"])
+    refused, sentences = [], []
+    for first, second, correlation in find_copies(records):
+        run, other = rows[first], rows[second]
+        if [run[key] for key in _RUN] == [other[key] for key in _RUN]:
+            continue
+        pair = f"{run['name']} and {other['name']} (correlation of noise {correlation:.2f})"
+        if run["participant"] == other["participant"]:
+            sentences.append(
+                f"The same series is in {pair}: find out which run it belongs to, and exclude the"
+                " other run"
+            )
+        else:
+            refused.append(pair)
+    if refused:
         raise UsageError(
-            "\n  ".join(["some runs are copies of other runs", *copies]),
-            "changes of head motion from volume to volume are the same, so these runs contain the"
+            "\n  ".join(["some runs are copies of other runs", *refused]),
+            "the thermal noise of two measured series is not correlated, so these runs contain the"
             " same series and are not independent",
             "find out which participant the series belongs to, replace the other file and rerun"
             " its participant level, or select participants with --participant-label",
         )
+    if unrecorded:
+        sentences.append(
+            f"{len(unrecorded)} runs have no record of their noise (for example"
+            f" {unrecorded[0]}), so a series with two names would not be found. Rerun their"
+            " participant level to record it"
+        )
+    return sentences

@@ -4,6 +4,7 @@ import logging
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -279,7 +280,7 @@ def find_runs_group(
     missing = _list_missing(output_dir, dataset, expected, is_selected, tables)
     if len(participants) < 2:
         raise too_few_error(participants, [*leftovers, *missing])
-    require_different_runs(tables)
+    copy_notes = require_different_runs(tables)
     collected = find_maps(output_dir, is_selected, dataset)
     uncombined = find_uncombinable(collected)
     absent = [*missing, *unequal_lines(tables), *uncombined.lines, *collected.outdated]
@@ -303,6 +304,7 @@ def find_runs_group(
         series=_list_series(),
         names=names,
     )
+    plan = replace(plan, notes=(*plan.notes, *copy_notes))
     require_readable(
         tables=tables["path"], images=plan.list_images(), transforms=plan.list_transforms()
     )

@@ -1,121 +1,176 @@
-"""Find copies of a series by noise and head motion, which no two measured series share.
+"""Find copies of a series by thermal noise, which no two measured series share.
 
-Signals that runs have in common, such as responses to the same events, are slow and disappear in
-second differences in time. Noise remains the same in a copy that was rescaled, slightly moved or
-smoothed. The first or last volumes of a copy may be missing.
+People who do the same task also share breathing and movements on cue, and echoes of a run share
+all of them. These changes have few spatial patterns. Second differences in time without their
+largest components are therefore noise, which remains in a copy that was rescaled, slightly moved
+or smoothed. The first or last volumes of a copy may be missing. Copies on another grid, and copies
+that were denoised, are not found.
 """
 
-from collections.abc import Iterator, Sequence
+import base64
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.io.arrays import Array
-from bids_sr.io.confound_names import MOTION_PARAMETERS
+from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.frozen import frozen
+from bids_sr.io.json_values import as_list
 from bids_sr.io.orientation import storage_order
 
-MIN_COPY_CORRELATION = 0.5
-"""Smallest correlation of a copy. Runs of a participant have at most .3, and smoothed copies .56.
+COPY_CORRELATION = 0.3
+"""Smallest correlation of the noise of a copy.
+
+Simulated people and real runs are far below (`benchmarks/results/copied_series.md`).
 """
 _MAX_LAG = 5  # volumes
 _FIRST_VOLUME, _N_VOLUMES = 5, 60  # compared volumes; the first volumes are not steady
-_MIN_CHANGES = 30  # of head motion; fewer can be similar by chance
-_N_MOTION_VOLUMES = 80  # of head motion, with zeros for lags at both ends
-_N_VOXELS = 8000  # approximate number of sampled voxels, background included
-_MIN_VOLUMES, _MIN_VOXELS = 15, 50
-_CLIP = 4.5  # times the median change; single movements do not decide
+_N_DIFFERENCES = _N_VOLUMES - 2
+_N_POINTS = 1200  # approximate number of points on the grid of a record, background included
+_N_COMPONENTS = 10  # removed from second differences, at most a quarter of them
+_MIN_VALUES = 2000  # volumes times points of a comparison; fewer can be similar by chance
+_MIN_EQUAL_VOLUMES = 5
+_LEVELS = 32  # integer levels per standard deviation of the noise
+
+
+@frozen
+class NoiseRecord:
+    """Noise of a series on a coarse grid, to compare series without their files.
+
+    `shape` is the matrix of the series with axes in the order closest to RAS. `noise` are second
+    differences in time without their largest components (volumes, points), 0 outside the head.
+    `checksums` are the checksums of all volumes.
+    """
+
+    shape: tuple[int, ...]
+    noise: np.ndarray
+    checksums: frozenset[int]
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, object]) -> "NoiseRecord":
+        """Return the record of a file; raises `KeyError` or `ValueError` if it is damaged."""
+        values = np.frombuffer(base64.b64decode(str(content["Noise"])), np.int8)
+        points = np.frombuffer(base64.b64decode(str(content["Points"])), "<u2")
+        shape = tuple(int(str(size)) for size in as_list(content["Matrix"]))
+        noise = np.zeros((_N_DIFFERENCES, _count_points(shape)), np.int8)
+        noise[:, points] = values.reshape(_N_DIFFERENCES, len(points))
+        checksums = frozenset(int(str(value)) for value in as_list(content["VolumeChecksums"]))
+        return cls(shape=shape, noise=noise, checksums=checksums)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the content of a file: points of the head, and their noise in 8 bits."""
+        points = np.flatnonzero(self.noise.any(axis=0)).astype("<u2")
+        return {
+            "Description": "Thermal noise at points of a coarse grid, to find copies",
+            "Matrix": list(self.shape),
+            "Points": base64.b64encode(points.tobytes()).decode(),
+            "Noise": base64.b64encode(self.noise[:, points].tobytes()).decode(),
+            "VolumeChecksums": sorted(self.checksums),
+        }
 
 
 class SeriesSample:
     """Voxels on a coarse grid in some volumes of a series, collected volume by volume.
 
     `shape` is the stored matrix, and `affine` the voxel-to-world matrix (4 x 4, RAS+ mm). Samples
-    do not depend on the storage order.
+    do not depend on the storage order. `checksums` are the checksums of the volumes so far.
     """
 
     def __init__(self, shape: Sequence[int], affine: Array) -> None:
         self._order = storage_order(affine, np.eye(4))
-        self._shape = (shape[0], shape[1], shape[2])
-        self._step = max(1, round((np.prod(self._shape) / _N_VOXELS) ** (1 / 3)))
-        self.grid = self._order.turn_shape(self._shape)
+        self._stored_shape = (shape[0], shape[1], shape[2])
+        self._shape = self._order.turn_shape(self._stored_shape)
         self._volumes: list[Array] = []
         self._n_volumes = 0
+        self.checksums: set[int] = set()
 
     def add(self, volume: np.ndarray) -> None:
         """Add the stored values of the next volume, in the order of the file."""
+        self.checksums.add(zlib.crc32(volume.data))
         if _FIRST_VOLUME <= self._n_volumes < _FIRST_VOLUME + _N_VOLUMES:
-            turned = self._order.turn(volume.reshape(self._shape, order="F"))
-            step = self._step
+            turned = self._order.turn(volume.reshape(self._stored_shape, order="F"))
+            step = _find_step(self._shape)
             self._volumes.append(turned[::step, ::step, ::step].astype(np.float32).ravel())
         self._n_volumes += 1
 
-    @property
-    def values(self) -> Array:
-        """Sampled voxels by volume (T, N)."""
-        return np.array(self._volumes)
+    def record_noise(self) -> NoiseRecord:
+        """Return the noise of the collected volumes."""
+        values = np.array(self._volumes, np.float32).reshape(len(self._volumes), -1)
+        noise = np.zeros((_N_DIFFERENCES, _count_points(self._shape)), np.int8)
+        if len(values) > 2:
+            mean = values.mean(axis=0)
+            head = mean > mean[np.isfinite(mean)].mean()  # False for NaN
+            changes = _separate_noise(np.diff(values[:, head], n=2, axis=0))
+            noise[: len(changes), head] = np.clip(np.rint(_LEVELS * changes), -127, 127)
+        return NoiseRecord(shape=self._shape, noise=noise, checksums=frozenset(self.checksums))
 
 
-def correlate_series(first: SeriesSample, second: SeriesSample) -> float:
-    """Return the correlation of second differences over voxels of the head.
+def find_copies(records: Sequence[NoiseRecord]) -> Iterator[tuple[int, int, float]]:
+    """Yield the indices of each pair of series with the same noise, and its correlation.
 
-    It is the median over volumes at the best lag; NaN if the series have different grids or too
-    few volumes or voxels. Differences that alternate from volume to volume, such as label and
-    control, are not noise and are subtracted.
+    The correlation is over the points of both heads at the best lag. It is 1 for series that share
+    at least half of their volumes.
     """
-    if first.grid != second.grid or min(len(first.values), len(second.values)) < _MIN_VOLUMES:
-        return np.nan
-    inside = _find_head(first.values) & _find_head(second.values)
-    if np.count_nonzero(inside) < _MIN_VOXELS:
-        return np.nan
-    changes = [_measure_changes(sample.values[:, inside]) for sample in (first, second)]
-    n_common = min(map(len, changes))
-    correlations = []
-    for lag in range(-_MAX_LAG, _MAX_LAG + 1):
-        earlier, later = (
-            change[max(shift, 0) : n_common + min(shift, 0)]
-            for change, shift in zip(changes, (lag, -lag), strict=True)
-        )
-        correlations.append(float(np.median((earlier * later).sum(axis=1))))
-    return max(correlations)
+    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, record in enumerate(records):
+        by_shape[record.shape].append(index)
+    for indices in by_shape.values():
+        correlations = correlate_noise([records[index] for index in indices])
+        for row, first in enumerate(indices):
+            for column, second in enumerate(indices[row + 1 :], row + 1):
+                checksums = records[first].checksums, records[second].checksums
+                n_shared = len(checksums[0] & checksums[1])
+                if n_shared >= max(_MIN_EQUAL_VOLUMES, min(map(len, checksums)) / 2):
+                    yield first, second, 1.0
+                elif correlations[row, column] > COPY_CORRELATION:
+                    yield first, second, float(correlations[row, column])
 
 
-def _find_head(values: Array) -> Array:
-    """Return which voxels (N) are brighter than the average, given values by volume (T, N)."""
-    mean = values.mean(axis=0)
-    return mean > mean[np.isfinite(mean)].mean()  # False for NaN
+def correlate_noise(records: Sequence[NoiseRecord]) -> Array:
+    """Return the correlations of the noise of series with one matrix (R, R), at the best lag.
 
-
-def _measure_changes(values: Array) -> Array:
-    """Return second differences in time (T - 2, N), with mean 0 and norm 1 in each volume."""
-    changes = np.diff(values, n=2, axis=0)
-    for start in (0, 1):
-        changes[start::2] -= changes[start::2].mean(axis=0)
-    return _normalize(changes - changes.mean(axis=1, keepdims=True))
-
-
-def find_equal_motion(runs: Sequence[Array]) -> Iterator[tuple[int, int, float]]:
-    """Yield the indices of each pair of runs with the same head motion, and its correlation.
-
-    The correlation is over changes of all parameters at the best lag. `runs` are motion parameters
-    by volume (T, 6); short runs are not compared.
+    Series with too few volumes or points in common have 0.
     """
-    padded = np.zeros((len(runs), len(MOTION_PARAMETERS), _N_MOTION_VOLUMES), np.float32)
-    for index, parameters in enumerate(runs):
-        changes = np.nan_to_num(np.diff(parameters[_FIRST_VOLUME:], n=2, axis=0)).T
-        changes = changes[:, : _N_MOTION_VOLUMES - 2 * _MAX_LAG]
-        if changes.shape[1] < _MIN_CHANGES:
-            continue
-        limit = _CLIP * np.median(np.abs(changes), axis=1, keepdims=True)
-        clipped = _normalize(np.clip(changes, -limit, limit))
-        padded[index, :, _MAX_LAG : _MAX_LAG + changes.shape[1]] = clipped
-    flat = _normalize(padded.reshape(len(runs), len(MOTION_PARAMETERS) * _N_MOTION_VOLUMES))
-    for index, row in enumerate(padded):
-        shifted = [np.roll(row, lag, axis=1).ravel() for lag in range(-_MAX_LAG, _MAX_LAG + 1)]
-        correlations = (flat[index + 1 :] @ _normalize(np.array(shifted)).T).max(axis=1)
-        for other in np.flatnonzero(correlations > MIN_COPY_CORRELATION):
-            yield index, index + 1 + int(other), float(correlations[other])
+    noise = np.array([record.noise for record in records], np.float32)
+    energies = np.square(noise).sum(axis=1)
+    heads = (energies > 0).astype(np.float32)
+    n_volumes = noise.any(axis=2).sum(axis=1)
+    n_values = np.minimum.outer(n_volumes, n_volumes) * (heads @ heads.T)
+    common_energies = energies @ heads.T  # of a series in the head of another
+    largest = np.zeros((len(records), len(records)))
+    for lag in range(_MAX_LAG + 1):
+        later = noise[:, lag:].reshape(len(records), -1)
+        products = later @ noise[:, : _N_DIFFERENCES - lag].reshape(len(records), -1).T
+        largest = np.maximum(largest, np.maximum(products, products.T))
+    scales = np.sqrt(common_energies * common_energies.T)
+    return np.where(n_values >= _MIN_VALUES, largest / np.where(scales > 0, scales, 1), 0)
 
 
-def _normalize(values: Array) -> Array:
-    """Return values with norm 1 along the last axis, where they are not all 0."""
-    norms = np.linalg.norm(values, axis=-1, keepdims=True)
-    return values / np.where(norms > 0, norms, 1)
+def _separate_noise(changes: Float32) -> Float32:
+    """Return changes over time (T, N) without their largest components, with an SD of 1.
+
+    Each voxel has the same weight, and so has each volume, so that single movements do not decide.
+    """
+    centered = changes - changes.mean(axis=1, keepdims=True)
+    left, sizes, right = np.linalg.svd(_scale(centered, axis=0), full_matrices=False)
+    n_removed = min(_N_COMPONENTS, len(sizes) // 4)
+    noise = (left[:, n_removed:] * sizes[n_removed:]) @ right[n_removed:]
+    return np.asarray(_scale(noise, axis=1), np.float32)
+
+
+def _scale(values: Array, axis: int) -> Array:
+    """Divide values by their root mean square along an axis, where it is not 0."""
+    sizes = np.sqrt(np.square(values).mean(axis=axis, keepdims=True))
+    return values / np.where(sizes > 0, sizes, 1)
+
+
+def _find_step(shape: Sequence[int]) -> int:
+    """Return the distance in voxels of the points on the grid of a record."""
+    return max(1, round(float(np.prod(shape) / _N_POINTS) ** (1 / 3)))
+
+
+def _count_points(shape: Sequence[int]) -> int:
+    """Return the number of points on the grid of a record."""
+    step = _find_step(shape)
+    return int(np.prod([-(-size // step) for size in shape]))

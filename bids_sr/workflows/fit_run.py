@@ -141,6 +141,8 @@ def fit_run(
         search_outliers=plan.searches_outliers,
     )
     bold, n_dummy = steady_run.bold, steady_run.n_dummy
+    noise = acquired_series.record_noise(steady_run.acquired)
+    outputs.store(noise, {"desc": "noise", "suffix": "metrics"}, level="minimal")
     distortion = None
     if run.precomputed is not None and run.precomputed.field is not None:
         distortion = import_distortion(bold, run.precomputed.field, plan.phase_encoding)

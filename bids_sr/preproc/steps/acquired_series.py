@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.engine.artifacts import File, Series
+from bids_sr.engine.artifacts import Facts, File, Series
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder
@@ -12,6 +12,7 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.io.storage import working_writer
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc import slice_timing
+from bids_sr.preproc.copied_series import SeriesSample
 from bids_sr.spatial.smoothing import smooth
 
 
@@ -50,6 +51,15 @@ def combine_echoes(
 
     multi_echo.combine_echoes(echo_files, echo_times, here / "combined.nii")
     return here / "combined.nii"
+
+
+@step(Stage.HEAD_MOTION, makes="noise_record", cost=RunTime(always=0.2, volumes=0.003))
+def record_noise(bold: Series) -> Facts:
+    """Record the noise of a series, with which the group level finds copies of it."""
+    sample = SeriesSample(bold.shape, bold.affine)
+    for volume in bold.volumes():
+        sample.add(volume.ravel(order="F"))
+    return sample.record_noise().to_json()
 
 
 def describe_slice_timing(start_time: float) -> str:

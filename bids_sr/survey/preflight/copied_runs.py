@@ -1,14 +1,16 @@
 """Runs of a participant that contain the same series, although they have different names.
 
 If both have the same events, the data were probably sent or converted twice, and one of them is
-processed. Otherwise it is unknown to which run the series belongs.
+processed. Otherwise it is unknown to which run the series belongs, and both are processed, unless
+their echoes would be combined with echoes of another run.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from bids_sr.preproc.copied_series import MIN_COPY_CORRELATION, SeriesSample, correlate_series
-from bids_sr.survey.bids.findings import about, add_problem
+from bids_sr.preproc.copied_series import NoiseRecord, find_copies
+from bids_sr.survey.bids.findings import about, add_problem, warn
 from bids_sr.survey.bids.inputs import BoldRun, Subject
 from bids_sr.survey.bids.related_runs import have_same_events
 
@@ -16,60 +18,72 @@ from bids_sr.survey.bids.related_runs import have_same_events
 _VARIANT_ENTITIES = {"echo", "part", "reconstruction"}
 
 
-def check_copies(subject: Subject, samples: Mapping[Path, SeriesSample | None]) -> None:
-    """Reject runs of a participant that are copies of other runs, or share an echo with them.
+def check_copies(subject: Subject, records: Mapping[Path, NoiseRecord]) -> None:
+    """Reject runs that are copies of earlier runs or share an echo with them, or warn of them.
 
-    `samples` are voxels of the series.
+    `records` contain the noise of intact series by file.
     """
-    compared: list[BoldRun] = []
-    for run in subject.runs:
-        for other in compared:
-            if copies := _find_copies(other, run, samples):
-                _report(other, run, copies)
-                break
-        else:
-            if samples.get(run.bold) is not None:
-                compared.append(run)
-
-
-def _find_copies(
-    run: BoldRun, other: BoldRun, samples: Mapping[Path, SeriesSample | None]
-) -> dict[tuple[Path, Path], float]:
-    """Return the series of two runs that are copies of each other, with their correlation."""
-    if _identify(run) == _identify(other):
-        return {}
-    files = ([path for path, _ in one.echoes] or [one.bold] for one in (run, other))
-    correlations = {
-        (first, second): correlate_series(sample, other_sample)
-        for first, second in zip(*files, strict=False)
-        if (sample := samples.get(first)) and (other_sample := samples.get(second))
+    runs = {
+        path: index
+        for index, run in enumerate(subject.runs)
+        for path in ([path for path, _ in run.echoes] or [run.bold])
+        if path in records
     }
-    return {pair: value for pair, value in correlations.items() if value > MIN_COPY_CORRELATION}
+    files = list(runs)
+    copies: dict[tuple[int, int], list[tuple[Path, Path, float]]] = defaultdict(list)
+    for first, second, correlation in find_copies([records[path] for path in files]):
+        pair = files[first], files[second]
+        copies[runs[pair[0]], runs[pair[1]]].append((*pair, correlation))
+    rejected: set[int] = set()
+    for (index, copy_index), series in sorted(copies.items()):
+        run, copy = subject.runs[index], subject.runs[copy_index]
+        if _identify(run) == _identify(copy) or not rejected.isdisjoint({index, copy_index}):
+            continue
+        if len(series) < len(run.echoes):
+            rejected |= {index, copy_index}
+            for path, copied_path, correlation in series:
+                _reject_echo(run, path, copied_path, correlation)
+                _reject_echo(copy, copied_path, path, correlation)
+            continue
+        path, copied_path, correlation = series[0]
+        reason = _describe(path, correlation)
+        with about(*copy.owner):
+            if run.entities["task"] == copy.entities["task"] and have_same_events(run, copy):
+                rejected.add(copy_index)
+                add_problem(
+                    copied_path,
+                    f"{reason}. The events are the same, so {path.name} is processed, and this"
+                    " run is left out",
+                    "Replace the file by the series of this run, or delete it.",
+                )
+            else:
+                warn(
+                    copied_path,
+                    f"{reason}. It is unknown to which of the two runs the series belongs, so"
+                    " both are processed, and the maps of one of them are wrong. Find out which"
+                    " run the series belongs to, and delete or replace the other file.",
+                )
+
+
+def _reject_echo(run: BoldRun, path: Path, source: Path, correlation: float) -> None:
+    """Reject a run with an echo that may be of another run, with which it would be combined."""
+    with about(*run.owner):
+        add_problem(
+            path,
+            f"{_describe(source, correlation)}. It is unknown to which of the two runs the echo"
+            " belongs",
+            "Find out which run the echo belongs to, and delete or replace the other file.",
+        )
+
+
+def _describe(path: Path, correlation: float) -> str:
+    """Return why a series is a copy of another file."""
+    return (
+        f"the series is a copy of {path.name}: the noise has a correlation of {correlation:.2f},"
+        " but the noise of two runs is not correlated"
+    )
 
 
 def _identify(run: BoldRun) -> dict[str, str]:
     """Return the entities of an acquisition."""
     return {key: label for key, label in run.entities.items() if key not in _VARIANT_ENTITIES}
-
-
-def _report(run: BoldRun, copy: BoldRun, copies: Mapping[tuple[Path, Path], float]) -> None:
-    """Reject a copy of a run; and the run as well if task, events or other echoes differ."""
-    is_same = run.entities.get("task") == copy.entities.get("task") and have_same_events(run, copy)
-    text = "The events are the same, so the run is left out"
-    fix = "Replace the file by the series of this run, or delete it."
-    is_one_of_two = is_same and len(copies) == max(len(run.echoes), 1)
-    if not is_one_of_two:
-        text = "It is unknown to which of the two runs the series belongs"
-        fix = "Find out which run the series belongs to, and delete or replace the other file."
-    n_reported = 1 if is_one_of_two else len(copies)
-    for (path, copied_path), correlation in [*copies.items()][:n_reported]:
-        pairs = [(copy, copied_path, path)] + [(run, path, copied_path)] * (not is_one_of_two)
-        for rejected, file, source in pairs:
-            with about(*rejected.owner):
-                add_problem(
-                    file,
-                    f"the series is a copy of {source.name}: changes between volumes have a"
-                    f" correlation of {correlation:.2f} in the head, but the noise of two runs is"
-                    f" not correlated. {text}",
-                    fix,
-                )

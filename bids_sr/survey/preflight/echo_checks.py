@@ -8,13 +8,13 @@ chance, so only differences that exceed their standard error count.
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from bids_sr.io.orientation import storage_order
-from bids_sr.preproc.copied_series import SeriesSample, correlate_series
+from bids_sr.preproc.copied_series import NoiseRecord, find_copies
 from bids_sr.survey.bids.echoes import SINGLE_ECHO
 from bids_sr.survey.bids.findings import add_problem
 from bids_sr.survey.bids.inputs import BoldRun
@@ -22,23 +22,21 @@ from bids_sr.survey.bids.inputs import BoldRun
 _N_VOLUMES = 20  # volumes that are compared, evenly distributed over the run
 _MAX_RISING_SHARE = 0.5  # of the brain voxels; noise causes few rises
 _MIN_RISE = 2.0  # difference between two echoes in a voxel, relative to its standard error
-_MIN_COPY_CORRELATION = 0.95  # of two echoes, which share motion and pulsation
+_MIN_COPY_CORRELATION = 0.9  # of the noise of two echoes, which share the pulsation of vessels
 _MIN_VOXELS = 50  # fewer voxels are not compared
 
 
-def check_echoes(run: BoldRun, samples: Mapping[Path, SeriesSample | None]) -> None:
+def check_echoes(run: BoldRun, records: Mapping[Path, NoiseRecord]) -> None:
     """Reject a run if an echo is a copy of another echo, or if the signal grows with echo time.
 
-    All echoes must be valid and have the same shape, apart from their storage order. `samples` are
-    voxels of the series.
+    All echoes must be valid and have the same shape, apart from their storage order. `records`
+    contain the noise of the series by file.
     """
     paths = [path for path, _ in run.echoes]
     copies = [
-        (path, copied_path)
-        for path, copied_path in combinations(paths, 2)
-        if (sample := samples.get(path))
-        and (copied_sample := samples.get(copied_path))
-        and correlate_series(sample, copied_sample) > _MIN_COPY_CORRELATION
+        (paths[first], paths[second])
+        for first, second, correlation in find_copies([records[path] for path in paths])
+        if correlation > _MIN_COPY_CORRELATION
     ]
     for path, copied_path in copies:
         add_problem(

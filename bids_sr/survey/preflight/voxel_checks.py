@@ -3,7 +3,6 @@
 Later checks read some volumes of a run again.
 """
 
-import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,14 +77,16 @@ def check_data(
                 for path in _list_masks(subject):
                     _check_mask(path)
             damaged = {Path(problem.what) for problem in findings.problems}
-            samples = {
-                scan.path: scan.sample for scan in scans_of_subject if scan.path not in damaged
+            records = {
+                scan.path: scan.sample.record_noise()
+                for scan in scans_of_subject
+                if scan.sample is not None and scan.is_processed and scan.path not in damaged
             }
-            check_copies(subject, samples)
+            check_copies(subject, records)
             for run in subject.runs:
                 if damaged.isdisjoint(run.images):
                     with about(*run.owner):
-                        check_echoes(run, samples)
+                        check_echoes(run, records)
             scans |= {scan.path: replace(scan, sample=None) for scan in scans_of_subject}
         invalid = {Path(problem.what) for problem in findings.problems}
         for subject in plan.subjects:
@@ -114,8 +115,8 @@ class _ImageScan:
     and `pair` the pair of a high-resolution scan.
 
     `non_finite` volumes contain NaN or infinity, and `constant` volumes only one value.
-    `checksums` are the checksums of all volumes. `sample` contains voxels to compare with other
-    runs. `signal` and `kspace` are findings about an image with valid volumes.
+    `sample` contains voxels to compare with other runs, None before the image is read. `signal`
+    and `kspace` are findings about an image with valid volumes.
     """
 
     path: Path
@@ -123,14 +124,12 @@ class _ImageScan:
     may_exclude: bool
     tr: float | None
     is_processed: bool
-    is_compared: bool
     is_still: bool
     series: BoldRun | None
     pair: Pair | None
     n_volumes: int = 0
     non_finite: list[int] = field(default_factory=list)
     constant: list[int] = field(default_factory=list)
-    checksums: set[int] = field(default_factory=set)
     sample: SeriesSample | None = None
     signal: Findings = field(default_factory=Findings)
     kspace: Findings = field(default_factory=Findings)
@@ -143,7 +142,6 @@ class _ImageScan:
             self.non_finite.append(self.n_volumes)
         elif minimum == maximum:
             self.constant.append(self.n_volumes)
-        self.checksums.add(zlib.crc32(volume.data))
         self.n_volumes += 1
         if self.sample is not None:
             self.sample.add(volume)
@@ -165,7 +163,6 @@ def _list_scans(subject: Subject, *, search_outliers: bool) -> list[_ImageScan]:
             may_exclude=search_outliers and path in bolds,
             tr=tr_by_image.get(path),
             is_processed=path in bolds | echoes,
-            is_compared=path in echoes or (len(subject.runs) > 1 and path in bolds),
             is_still=path in still_images,
             series=measured.get(path),
             pair=pair_by_image.get(path),
@@ -187,8 +184,7 @@ def _check_image(scan: _ImageScan, *, forced: bool) -> None:
     volumes, slices = list[Float32](), list[Array]()
     try:
         stored = StoredVolumes(path)
-        if scan.is_compared:
-            scan.sample = SeriesSample(stored.shape, stored.affine)
+        scan.sample = SeriesSample(stored.shape, stored.affine)
         faults = SignalFaultSearch(path, stored, tr=scan.tr, is_processed=scan.is_processed)
         for number, volume in enumerate(stored):
             scan.add(volume)
@@ -256,7 +252,7 @@ def _report_volumes(scan: _ImageScan) -> None:
             warn(path, f"{reason}. These volumes are excluded from all models. {fix}")
         else:
             add_problem(path, reason, fix)
-    elif n_volumes > 1 and len(scan.checksums) == 1:
+    elif n_volumes > 1 and scan.sample and len(scan.sample.checksums) == 1:
         reason = f"all {n_volumes} volumes are identical, so the signal does not change over time"
         add_problem(path, reason, fix)
 
