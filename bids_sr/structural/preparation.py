@@ -21,6 +21,7 @@ useless (section 4.4).
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
@@ -78,6 +79,22 @@ interpolation (4 x 4, RAS mm).
 
 
 @frozen
+class ScanTools:
+    """Functions that prepare scans in place of the default ones.
+
+    By default, bias fields are corrected by N4, the brain mask of the template is adapted to the
+    head, and scans are interpolated trilinearly with the same transforms as otherwise.
+    """
+
+    correct_bias: CorrectBias | None = None
+    extract_brain: ExtractBrain | None = None
+    align_linear: AlignLinear | None = None
+
+
+DEFAULT_TOOLS = ScanTools()
+
+
+@frozen
 class _PreparedContrasts:
     """Scans of all contrasts on one grid, from 0 to 1 and 0 outside the mask.
 
@@ -117,11 +134,9 @@ def prepare(
     scale: IntensityScaling = "percentile",
     extraction: Extraction = "brain",
     grid: Volume | None = None,
-    correct_bias: CorrectBias | None = None,
-    extract_brain: ExtractBrain | None = None,
     corrected_mask: ExtractBrain | None = None,
     crop_factor: Factor | None = None,
-    align_linear: AlignLinear | None = None,
+    tools: ScanTools = DEFAULT_TOOLS,
     options: AntsOptions,
 ) -> _PreparedContrasts:
     """Prepare the scans of one head; the first contrast defines the frame.
@@ -151,18 +166,12 @@ def prepare(
         Target grid for a head without high-resolution scans, in the coordinates of the first scan;
         its values are not used. None uses the grid of the high-resolution scan of the first
         contrast.
-    correct_bias : CorrectBias | None, optional
-        Function that corrects the bias field of a scan; None uses N4.
-    extract_brain : ExtractBrain | None, optional
-        Function that returns the brain mask of the frame; None adapts the mask of the template to
-        the head.
     corrected_mask : ExtractBrain | None, optional
         Function that returns the voxels to keep on the grid of an image; None uses the brain.
     crop_factor : Factor | None, optional
         Factor of the k-space crop that simulates low-resolution scans; None uses measured scans.
-    align_linear : AlignLinear | None, optional
-        Function that aligns low-resolution scans to the frame for trilinear interpolation; None
-        uses the same transforms as for other interpolations.
+    tools : ScanTools, optional
+        Functions for bias fields, the brain mask of the frame, and trilinear interpolation.
     options : AntsOptions
         Seed and names of files.
 
@@ -176,28 +185,17 @@ def prepare(
     ValueError
         A scan has no positive intensities inside the brain.
     """
-    iterations = (20,) if options.sloppy else (20, 15)
-    corrected = {
-        key: correct_bias_field(image, None, seed=options.seed, iterations=iterations)
-        if correct_bias is None
-        else correct_bias(image, key[0])
-        for key, image in scans.items()
-    }
-    reference_contrast = next(iter(scans))[0]
-    frame_key = (reference_contrast, "highres" if grid is None else "lowres")
-    frame = corrected[frame_key]
-    if grid is not None:
-        resampled = PointTransform(xfm=np.eye(4)).resample(frame, grid, 3)
-        frame = grid.like(np.maximum(resampled, 0))
+    corrected = _correct_bias(scans, tools, options)
+    frame_key, frame = _choose_frame(corrected, grid)
     brain, template_to_head, _ = brain_from_head(
         frame,
         template,
         template_mask,
         options.extend("brain_"),
-        adapt_to_tissue=reference_contrast == "T1w",
+        adapt_to_tissue=frame_key[0] == "T1w",
     )
-    if extract_brain is not None:
-        brain = extract_brain(frame)
+    if tools.extract_brain is not None:
+        brain = tools.extract_brain(frame)
     template_transform = _TEMPLATE_TRANSFORMS.get(align)
     alignment = _align_scans(
         corrected,
@@ -205,7 +203,7 @@ def prepare(
         frame,
         brain,
         align=cast(_Transform, align) if template_transform is None else template_transform,
-        align_linear=align_linear if "linear" in interpolations else None,
+        align_linear=tools.align_linear if "linear" in interpolations else None,
         to_template=invert(template_to_head),
         options=options,
     )
@@ -218,17 +216,39 @@ def prepare(
             transform=template_transform,
             options=options.extend("template_"),
         )
-    extraction_mask = alignment.brain
-    if extraction == "intracranial":
-        extraction_mask = masks.grow(alignment.brain, alignment.frame.affine, _INTRACRANIAL_MM)
-    if corrected_mask is not None:
-        extraction_mask = corrected_mask(alignment.frame)
-        is_brain = extraction == "brain"
-        brain = extraction_mask if is_brain else alignment.brain & extraction_mask
-        alignment = replace(alignment, brain=brain)
+    alignment, extraction_mask = _choose_voxels(alignment, extraction, corrected_mask)
     return _interpolate_scans(
         corrected, alignment, extraction_mask, interpolations, scale, crop_factor
     )
+
+
+def _correct_bias(
+    scans: Mapping[_ScanKey, Volume], tools: ScanTools, options: AntsOptions
+) -> dict[_ScanKey, Volume]:
+    """Correct the bias fields of all scans."""
+    iterations = (20,) if options.sloppy else (20, 15)
+    return {
+        key: correct_bias_field(image, None, seed=options.seed, iterations=iterations)
+        if tools.correct_bias is None
+        else tools.correct_bias(image, key[0])
+        for key, image in scans.items()
+    }
+
+
+def _choose_frame(
+    corrected: Mapping[_ScanKey, Volume], grid: Volume | None
+) -> tuple[_ScanKey, Volume]:
+    """Return the scan of the first contrast that defines the frame, on the `grid` if there is one.
+
+    With a grid, there are no high-resolution scans.
+    """
+    first_contrast = next(iter(corrected))[0]
+    if grid is None:
+        frame_key = (first_contrast, "highres")
+        return frame_key, corrected[frame_key]
+    frame_key = (first_contrast, "lowres")
+    resampled = PointTransform(xfm=np.eye(4)).resample(corrected[frame_key], grid, 3)
+    return frame_key, grid.like(np.maximum(resampled, 0))
 
 
 @frozen
@@ -305,47 +325,84 @@ def _register_to(
 
     `frame` is bias corrected, and `image` is a scan of the same head (both 3D). The sequence ends
     with the type `align`. `mm` is the voxel size for registration; larger voxels are not
-    resampled. The image with larger voxels is the fixed image. Returns the transform of the
-    frame's points to points of the scan.
+    resampled. Returns the transform of the frame's points to points of the scan.
     """
-    low_frame, low_image = downsample(frame, mm), downsample(image, mm)
-    is_swapped = np.prod(low_image.zooms) > _EQUAL_VOLUMES * np.prod(low_frame.zooms)
-    fixed, moving = (low_image, low_frame) if is_swapped else (low_frame, low_image)
-    heads = [masks.head_mask(image.data, image.affine) for image in (fixed, moving)]
-    xfm = register_rigid(fixed, moving, heads[0], heads[1], options).xfm
+    pair = _RegisteredPair.downsample(frame, image, mm)
+    xfm = pair.register_rigid(options)
     if align == "rigid":
-        return PointTransform(xfm=invert(xfm) if is_swapped else xfm)
-    metric_mask = dilate_for_metric(heads[0], fixed)
-    voxel_mm = float(fixed.zooms.min())
-    affine_files = register(
-        fixed,
-        moving,
-        linear_stages("Affine", voxel_mm),
-        options.extend("affine_"),
-        start=xfm,
-        fixed_mask=metric_mask,
-    )
-    affine_xfm = read_linear(affine_files[0])
-    frame_to_scan = invert(affine_xfm) if is_swapped else affine_xfm
+        return PointTransform(xfm=pair.map_frame(xfm))
+    xfm = pair.register_affine(xfm, options.extend("affine_"))
     if align == "affine":
-        return PointTransform(xfm=frame_to_scan)
-    stage = RegistrationStage(
-        transform="SyN[0.1,3,0]",
-        iterations=(40, 20),
-        shrink=(2, 1),
-        mm=(voxel_mm, 0.5 * voxel_mm),
-    )
-    forward_file, inverse_file = register(
-        fixed,
-        moving,
-        [stage],
-        options.extend("syn_"),
-        start=affine_xfm,
-        fixed_mask=metric_mask,
-    )
-    return point_transform_from_composite(
-        frame, frame_to_scan, inverse_file if is_swapped else forward_file
-    )
+        return PointTransform(xfm=pair.map_frame(xfm))
+    warp_file = pair.register_nonlinear(xfm, options.extend("syn_"))
+    return point_transform_from_composite(frame, pair.map_frame(xfm), warp_file)
+
+
+@frozen
+class _RegisteredPair:
+    """Frame and scan at the resolution of the registration.
+
+    The image with larger voxels is the `fixed` image; `is_swapped` states whether this is the
+    scan. `heads` are masks of the fixed and the moving image (3D, boolean).
+    """
+
+    fixed: Volume
+    moving: Volume
+    heads: tuple[Array, Array]
+    is_swapped: bool
+
+    @staticmethod
+    def downsample(frame: Volume, image: Volume, mm: float) -> "_RegisteredPair":
+        """Return frame and scan with voxels of at least `mm`."""
+        low_frame, low_image = downsample(frame, mm), downsample(image, mm)
+        is_swapped = bool(np.prod(low_image.zooms) > _EQUAL_VOLUMES * np.prod(low_frame.zooms))
+        fixed, moving = (low_image, low_frame) if is_swapped else (low_frame, low_image)
+        return _RegisteredPair(
+            fixed=fixed,
+            moving=moving,
+            heads=(
+                masks.head_mask(fixed.data, fixed.affine),
+                masks.head_mask(moving.data, moving.affine),
+            ),
+            is_swapped=is_swapped,
+        )
+
+    def map_frame(self, xfm: Array) -> Array:
+        """Return the transform of the frame's points for one of the fixed image's points."""
+        return invert(xfm) if self.is_swapped else xfm
+
+    def register_rigid(self, options: AntsOptions) -> Array:
+        """Return the rigid transform of the fixed image's points."""
+        return register_rigid(self.fixed, self.moving, *self.heads, options).xfm
+
+    def register_affine(self, start: Array, options: AntsOptions) -> Array:
+        """Return the affine transform of the fixed image's points."""
+        stages = linear_stages("Affine", float(self.fixed.zooms.min()))
+        return read_linear(self._register(stages, start, options)[0])
+
+    def register_nonlinear(self, start: Array, options: AntsOptions) -> Path:
+        """Return the file of the nonlinear transform of the frame's points."""
+        voxel_mm = float(self.fixed.zooms.min())
+        stage = RegistrationStage(
+            transform="SyN[0.1,3,0]",
+            iterations=(40, 20),
+            shrink=(2, 1),
+            mm=(voxel_mm, 0.5 * voxel_mm),
+        )
+        forward_file, inverse_file = self._register([stage], start, options)
+        return inverse_file if self.is_swapped else forward_file
+
+    def _register(
+        self, stages: Sequence[RegistrationStage], start: Array, options: AntsOptions
+    ) -> Sequence[Path]:
+        return register(
+            self.fixed,
+            self.moving,
+            stages,
+            options,
+            start=start,
+            fixed_mask=dilate_for_metric(self.heads[0], self.fixed),
+        )
 
 
 def _move_to_template(
@@ -392,6 +449,20 @@ def _move_to_template(
         facts={**alignment.facts, "template": template_facts},
         to_template=np.eye(4),
     )
+
+
+def _choose_voxels(
+    alignment: _Alignment, extraction: Extraction, corrected_mask: ExtractBrain | None
+) -> tuple[_Alignment, Array]:
+    """Return the voxels to keep (3D, boolean), and the alignment with the brain among them."""
+    if corrected_mask is not None:
+        kept = corrected_mask(alignment.frame)
+        brain = kept if extraction == "brain" else alignment.brain & kept
+        return replace(alignment, brain=brain), kept
+    if extraction == "brain":
+        return alignment, alignment.brain
+    grown = masks.grow(alignment.brain, alignment.frame.affine, _INTRACRANIAL_MM)
+    return alignment, grown
 
 
 def _measure_transform(

@@ -12,7 +12,6 @@ from bids_sr.engine.artifacts import File, Image, Mask
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import PREPARE_SCANS
 from bids_sr.io.arrays import Array
-from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import INTERPOLATIONS, parse_series_name
@@ -28,7 +27,7 @@ from bids_sr.structural.steps.scans import (
 )
 
 if TYPE_CHECKING:
-    from bids_sr.structural.preparation import AlignLinear, CorrectBias, ExtractBrain
+    from bids_sr.structural.preparation import ScanTools
 
 _LOGGER = logging.getLogger(__name__)
 # descriptions of intensities in sidecars
@@ -128,7 +127,6 @@ def prepare_scans(
     grid = None
     if grid_mm is not None:
         grid = grid_around(scans[suffixes[0], "lowres"], grid_mm, grid_orientation)
-    tools = _make_external_tools(preparation.anat_tools, align, here)
     prepared = structural_preparation.prepare(
         scans,
         template,
@@ -143,13 +141,11 @@ def prepare_scans(
         scale=preparation.anat_scale,
         extraction=preparation.anat_mask,
         grid=grid,
-        correct_bias=tools.correct_bias,
-        extract_brain=tools.extract_brain,
         corrected_mask=None
         if given_brain_mask is None
         else partial(read_edited_mask, given_brain_mask),
         crop_factor=crop_factor,
-        align_linear=tools.align_linear if lowres_files else None,
+        tools=_choose_tools(preparation.anat_tools, align, here),
     )
     _warn_of_cropped_brain(prepared.facts)
     metadata = _describe_scans(
@@ -195,27 +191,15 @@ def list_interpolations(
     return (*first, *others)
 
 
-@frozen
-class _ExternalTools:
-    """Functions for bias correction, brain extraction and trilinear alignment with FSL.
-
-    A function that is None is replaced by the default of `structural.preparation.prepare`.
-    """
-
-    correct_bias: "CorrectBias | None" = None
-    extract_brain: "ExtractBrain | None" = None
-    align_linear: "AlignLinear | None" = None
-
-
-def _make_external_tools(
-    anat_tools: Tools, anat_align: AlignmentModel, here: Path
-) -> _ExternalTools:
-    """Return the functions of FSL, or no functions if `anat_tools` is ``ants``.
+def _choose_tools(anat_tools: Tools, anat_align: AlignmentModel, here: Path) -> "ScanTools":
+    """Return the functions of FSL, or the default ones if `anat_tools` is ``ants``.
 
     `here` is the directory for their files.
     """
+    from bids_sr.structural.preparation import DEFAULT_TOOLS, ScanTools
+
     if anat_tools == "ants":
-        return _ExternalTools()
+        return DEFAULT_TOOLS
     from bids_sr.preproc import fsl
 
     folders = (here / f"fsl_{number}" for number in itertools.count())
@@ -232,7 +216,7 @@ def _make_external_tools(
             frame, image, make_empty_folder(next(folders)), affine=affine
         )
 
-    return _ExternalTools(
+    return ScanTools(
         correct_bias=correct_bias, extract_brain=extract_brain, align_linear=align_linear
     )
 

@@ -172,47 +172,56 @@ def _choose_calibration_run(
     with a problem if a file or label was requested. If `factor`, the super-resolution factor of
     the run, is None, the calibration run determines the factor.
     """
-    was_requested = superres.calibration != "auto"
     candidates = [
         replace(other_run, header=slice_axis.reorder_like(other_run.header, run.affine))
         for other_run in other_runs
         if _is_selected(other_run, superres)
     ]
+    was_requested = superres.calibration != "auto"
     if not candidates and was_requested and superres.calibration_file is None:
-        labels = {other_run.entities.get("acquisition", "") for other_run in other_runs}
-        available = ", ".join(f"acq-{name}" for name in sorted(labels - {""}))
-        refuse_option(
-            f"--calibration {superres.calibration}",
-            f"no other BOLD run of this participant has the label acq-{superres.calibration},"
-            f" which was requested for the calibration of {run.bold.name}",
-            f"Available labels: {available or 'none'}. To proceed without a calibration run, use"
-            " --calibration none.",
-        )
-    suitable_runs = []
-    reasons: dict[Path, str] = {}
-    for candidate in candidates:
-        mismatch = find_calibration_mismatch(candidate, run, factor, candidate.n_volumes - dummies)
-        if not mismatch:
-            suitable_runs.append(candidate)
-        # a high-resolution run was probably acquired for calibration; all others are ordinary runs
-        elif was_requested or _is_finer(candidate, run):
-            reasons[candidate.bold] = mismatch
-    if suitable_runs:
+        _refuse_unknown_label(run, other_runs, superres)
+    mismatches = [
+        find_calibration_mismatch(candidate, run, factor, candidate.n_volumes - dummies)
+        for candidate in candidates
+    ]
+    judged = list(zip(candidates, mismatches, strict=True))
+    if suitable_runs := [candidate for candidate, mismatch in judged if not mismatch]:
         return _choose_best(run, suitable_runs)
-    for path, reason in reasons.items():
-        if was_requested:
-            add_problem(
-                path,
-                f"this file cannot be used as calibration run for {run.bold.name}: {reason}",
-                "Specify another run with --calibration, or use --calibration none.",
-            )
-        else:
-            note(
-                path,
-                f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
-                f" calibration run: {reason}.",
-            )
+    for candidate, mismatch in judged:
+        _report_mismatch(run, candidate, mismatch, was_requested=was_requested)
     return None
+
+
+def _refuse_unknown_label(run: BoldRun, other_runs: Sequence[BoldRun], superres: SuperRes) -> None:
+    """Refuse a label of the calibration run that no other run of the participant has."""
+    labels = {other_run.entities.get("acquisition", "") for other_run in other_runs}
+    available = ", ".join(f"acq-{name}" for name in sorted(labels - {""}))
+    refuse_option(
+        f"--calibration {superres.calibration}",
+        f"no other BOLD run of this participant has the label acq-{superres.calibration},"
+        f" which was requested for the calibration of {run.bold.name}",
+        f"Available labels: {available or 'none'}. To proceed without a calibration run, use"
+        " --calibration none.",
+    )
+
+
+def _report_mismatch(
+    run: BoldRun, candidate: BoldRun, mismatch: str, *, was_requested: bool
+) -> None:
+    """Report why a series is not the calibration run of a run, which is a problem if requested."""
+    if was_requested:
+        add_problem(
+            candidate.bold,
+            f"this file cannot be used as calibration run for {run.bold.name}: {mismatch}",
+            "Specify another run with --calibration, or use --calibration none.",
+        )
+    elif _is_finer(candidate, run):
+        # a high-resolution run was probably acquired for calibration; others are ordinary runs
+        note(
+            candidate.bold,
+            f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
+            f" calibration run: {mismatch}.",
+        )
 
 
 def _is_selected(candidate: BoldRun, superres: SuperRes) -> bool:

@@ -537,23 +537,12 @@ def _find_field_map(
     if not xfms:
         _note_unsaved_registration(origin, run)
         return None
-    name, xfm = next(iter(xfms.items()))
     if len(xfms) > 1:
-        xfm_names = ", ".join(path.name for path in xfms.values())
-        add_problem(
-            xfm,
-            f"the run was registered to several field maps ({xfm_names})",
-            "Keep only the registration to the field map that was used to correct the run for"
-            " distortion.",
-        )
+        _refuse_several_field_maps(list(xfms.values()))
         return None
+    ((name, xfm),) = xfms.items()
     folder = _list_folders(origin, run)[0] / "fmap"
-    images = (
-        path
-        for extension in IMAGES
-        for path in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{extension}"))
-    )
-    image = next(images, None)
+    image = _find_field_image(folder, name)
     if image is None:
         add_problem(
             xfm,
@@ -564,6 +553,41 @@ def _find_field_map(
         )
         return None
     check_transforms(xfm, 1)
+    _check_field_image(image)
+    readout = _find_readout_time(run)
+    direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
+    if readout is None or not re.fullmatch("[ijk]-?", direction):
+        key = "TotalReadoutTime" if readout is None else "PhaseEncodingDirection"
+        _refuse_missing_metadata(run, key, name)
+        return None
+    return PrecomputedField(
+        name=name, fieldmap=image, xfm=xfm, phase_encoding=direction, readout=readout
+    )
+
+
+def _refuse_several_field_maps(xfms: Sequence[Path]) -> None:
+    """Refuse registrations of a run to more than one field map."""
+    xfm_names = ", ".join(path.name for path in xfms)
+    add_problem(
+        xfms[0],
+        f"the run was registered to several field maps ({xfm_names})",
+        "Keep only the registration to the field map that was used to correct the run for"
+        " distortion.",
+    )
+
+
+def _find_field_image(folder: Path, name: str) -> Path | None:
+    """Return the image of a field map in a folder, or None."""
+    images = (
+        path
+        for extension in IMAGES
+        for path in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{extension}"))
+    )
+    return next(images, None)
+
+
+def _check_field_image(image: Path) -> None:
+    """Check shape and unit of a field map."""
     _read_volume_header(image)
     units = _read_units(image)
     if units != "Hz":
@@ -572,20 +596,16 @@ def _find_field_map(
             f"the field map has the unit {units}, but Hz is expected",
             "Convert the field map to Hz.",
         )
-    direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
-    readout = _find_readout_time(run)
-    if not re.fullmatch("[ijk]-?", direction) or readout is None:
-        key = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
-        add_problem(
-            run.bold,
-            f"{key} is missing or invalid in the metadata of the run, but is required to apply the"
-            f" field map {name}",
-            f"Add {key} to the sidecar of the run; it is needed to compute voxel shifts from the"
-            " field map.",
-        )
-        return None
-    return PrecomputedField(
-        name=name, fieldmap=image, xfm=xfm, phase_encoding=direction, readout=readout
+
+
+def _refuse_missing_metadata(run: BoldRun, key: str, name: str) -> None:
+    """Refuse a run without the metadata that its field map `name` requires."""
+    add_problem(
+        run.bold,
+        f"{key} is missing or invalid in the metadata of the run, but is required to apply the"
+        f" field map {name}",
+        f"Add {key} to the sidecar of the run; it is needed to compute voxel shifts from the"
+        " field map.",
     )
 
 

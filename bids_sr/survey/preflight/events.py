@@ -366,6 +366,29 @@ def _check_onsets(
 
     `duration` is the length of the run (s).
     """
+    types_within = {
+        row.trial_type
+        for row in rows
+        if row.onset + row.duration > _MIN_END_S and row.onset < duration
+    }
+    _report_distant_events(rows, table, bold, duration)
+    are_mostly_late = _report_late_events(rows, table, bold, duration)
+    _note_truncated_events(rows, table, duration)
+    outside = [name for name in types if name not in types_within]
+    _note_types_outside(rows, outside, table, duration)
+    if types and not types_within and not are_mostly_late:
+        add_problem(
+            table,
+            f"all events are more than {-_MIN_END_S:g} s before the first volume",
+            "Check that onsets are in seconds relative to the first volume.",
+        )
+    return tuple(name for name in types if name in types_within)
+
+
+def _report_distant_events(
+    rows: Sequence[_EventRow], table: Path, bold: Path, duration: float
+) -> None:
+    """Reject events that are more than an hour from a run that lasts `duration` seconds."""
     distant = [
         row
         for row in rows
@@ -381,7 +404,10 @@ def _check_onsets(
             "Check that onsets and durations are in seconds and that onsets are relative to the"
             " first volume.",
         )
-    are_mostly_late = _report_late_events(rows, table, bold, duration)
+
+
+def _note_truncated_events(rows: Sequence[_EventRow], table: Path, duration: float) -> None:
+    """Report events that begin in a run and last longer than the run, `duration` (s)."""
     n_truncated = sum(
         row.onset < duration < row.onset + row.duration - _TIME_TOLERANCE_S for row in rows
     )
@@ -392,13 +418,14 @@ def _check_onsets(
             f"durations that extend beyond the end of the run ({duration:g} s) will be truncated"
             f" ({count_text}).",
         )
-    types_within = {
-        row.trial_type
-        for row in rows
-        if row.onset + row.duration > _MIN_END_S and row.onset < duration
-    }
+
+
+def _note_types_outside(
+    rows: Sequence[_EventRow], types: Sequence[str], table: Path, duration: float
+) -> None:
+    """Report trial types without events in a run, which lasts `duration` seconds."""
     late_types = {row.trial_type for row in rows if row.onset >= duration}
-    for name in (name for name in types if name not in types_within):
+    for name in types:
         position = (
             "after the end"
             if name in late_types
@@ -409,13 +436,6 @@ def _check_onsets(
             f"the trial type {name!r} is not modeled because all of its events are"
             f" {position} of the run.",
         )
-    if types and not types_within and not are_mostly_late:
-        add_problem(
-            table,
-            f"all events are more than {-_MIN_END_S:g} s before the first volume",
-            "Check that onsets are in seconds relative to the first volume.",
-        )
-    return tuple(name for name in types if name in types_within)
 
 
 def _report_late_events(

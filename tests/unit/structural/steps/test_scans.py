@@ -102,7 +102,7 @@ def prepare(pairs, brain, folder, **options):
             pairs,
             Volume(np.ones((2, 2, 2)), np.eye(4)),
             np.ones((2, 2, 2), bool),
-            correct_bias=lambda image, *_: image,
+            tools=structural_preparation.ScanTools(correct_bias=lambda image, *_: image),
             options=AntsOptions(seed=0, prefix=str(folder / "x_"), sloppy=True),
             **options,
         )
