@@ -5,9 +5,9 @@ files of these interfaces contain no environment (`benchmarks/upstream/nipype_en
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
+from typing import Annotated, Literal, Protocol, get_args, get_origin
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -22,9 +22,6 @@ from nipype.interfaces.utility import Merge
 
 from bids_sr.engine.port import REQUIRED, Port, make_port, without_none
 
-if TYPE_CHECKING:
-    from bids_sr.engine.step import AnyStep
-
 CHECKSUM = "step_checksum"
 """Trait for the checksum of `bids_sr.engine.step_checksums`."""
 _TRAIT_TYPES = {
@@ -34,6 +31,24 @@ _TRAIT_TYPES = {
     str: traits.Str,
     Path: File,
 }
+
+
+class _Wrapped(Protocol):
+    """Step that an interface runs, as far as the interface uses it; see `bids_sr.engine.step`."""
+
+    inputs: dict[str, Port]
+    settings: dict[str, inspect.Parameter]
+    outputs: dict[str, Port | None]
+    resumes: bool
+
+    @property
+    def function(self) -> Callable[..., object]:
+        """Function of the step."""
+        ...
+
+    def run_on_files(self, inputs: Mapping[str, object], here: Path) -> dict[str, object]:
+        """Return files of artifacts and plain values by output, in the folder `here`."""
+        ...
 
 
 class _WithoutEnvironment:
@@ -64,7 +79,7 @@ class MergeFiles(_WithoutEnvironment, Merge):
     """Interface that merges the inputs ``in1``, ``in2`` … into one list ``out``."""
 
 
-def make_interface_class(step: "AnyStep") -> type[SimpleInterface]:
+def make_interface_class(step: _Wrapped) -> type[SimpleInterface]:
     """Return the interface class of a step, with a trait for each parameter and output.
 
     Pickle finds the class and its specifications as attributes ``interface`` of the object with

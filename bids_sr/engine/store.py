@@ -9,7 +9,7 @@ preprocessed series; their files are links to files in the output directory, if 
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -95,21 +95,11 @@ def store(
     that differ in these data sets, "" to omit an entity. If None, the files are not exported.
     Stored files are returned, including files in data sets for other programs.
     """
-    json_files = [path for path in files if path.suffix == ".json"] if own_entities is None else []
-    json_by_stem = {path.with_suffix("").name: path for path in json_files}
+    notes = {} if own_entities is not None else _read_notes(files)
     images: list[_StoredFile] = []
-    for source in (path for path in files if path not in json_files):
-        file_entities = own_entities
-        if file_entities is None:
-            is_drawing = source.suffix in {".svg", ".html"}
-            file_entities = read_entities(source) | ({"datatype": "figures"} if is_drawing else {})
-        if among is not None and not any(
-            alternative.items() <= file_entities.items() for alternative in among
-        ):
-            continue
+    for source, file_entities in _select_files(files, own_entities, among):
         name_entities = {**entities, **file_entities, "extension": _find_extension(source)}
-        file_sidecar = json_by_stem.get(source.name.partition(".")[0])
-        values = _read_json(file_sidecar) if file_sidecar else {**own_sidecar, **(sidecar or {})}
+        values = notes.get(source.name.partition(".")[0], {**own_sidecar, **(sidecar or {})})
         content = _make_sidecar(values, sources, references, name_entities) | dict(provenance)
         images.append(_StoredFile(source=source, entities=name_entities, metadata=content))
     images_by_root = {output_dir: images} if in_output else {}
@@ -121,31 +111,75 @@ def store(
         for root, root_images in images_by_root.items()
         for path in _write_sidecars(root, root_images)
     ]
-    stored_files: list[Path] = []
-    for index, image in enumerate(images):
-        targets = [
-            root / derivative_path(root_images[index].entities)
-            for root, root_images in images_by_root.items()
-        ]
-        for target in targets:
-            if target == targets[0]:
-                _copy_file(image, target, output_dtype, axis_order)
-            else:
-                atomic_files.link_or_copy(targets[0], target)
-        if in_output and (note_file := json_by_stem.get(image.source.name)):
-            # the description of a figure is stored next to it
-            atomic_files.write_json(
-                targets[0].with_name(f"{targets[0].name}.json"),
-                {"entities": dict(entities), **_read_json(note_file)},
-            )
-        stored_files += targets
+    stored_files = _write_files(images_by_root, output_dtype, axis_order)
+    if in_output:
+        _describe_figures(output_dir, images, notes, entities)
     (here / RECORD).write_text(json.dumps([str(path) for path in (*stored_files, *sidecar_files)]))
     return stored_files
 
 
-def _read_json(path: Path) -> dict[str, object]:
-    """Return the content of a JSON file."""
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+def _read_notes(files: Sequence[Path]) -> dict[str, dict[str, object]]:
+    """Return the content of the JSON files of a step, by the name of the file that each is for."""
+    return {
+        path.with_suffix("").name: dict(json.loads(path.read_text(encoding="utf-8")))
+        for path in files
+        if path.suffix == ".json"
+    }
+
+
+def _select_files(
+    files: Sequence[Path],
+    own_entities: Mapping[str, str] | None,
+    among: list[Mapping[str, str]] | None,
+) -> Iterator[tuple[Path, Mapping[str, str]]]:
+    """Yield the files to store with their own entities, which are in their names if not given."""
+    for source in files:
+        file_entities = own_entities
+        if file_entities is None:
+            if source.suffix == ".json":
+                continue
+            is_drawing = source.suffix in {".svg", ".html"}
+            file_entities = read_entities(source) | ({"datatype": "figures"} if is_drawing else {})
+        if among is None or any(
+            alternative.items() <= file_entities.items() for alternative in among
+        ):
+            yield source, file_entities
+
+
+def _write_files(
+    images_by_root: Mapping[Path, Sequence[_StoredFile]], dtype: str, axis_order: AxisOrder
+) -> list[Path]:
+    """Write the same files to several data sets, and return their paths.
+
+    The first data set gets copies, and the others get links to them.
+    """
+    stored_files: list[Path] = []
+    for images in zip(*images_by_root.values(), strict=True):
+        first, *others = (
+            root / derivative_path(image.entities)
+            for root, image in zip(images_by_root, images, strict=True)
+        )
+        _copy_file(images[0], first, dtype, axis_order)
+        for other in others:
+            atomic_files.link_or_copy(first, other)
+        stored_files += [first, *others]
+    return stored_files
+
+
+def _describe_figures(
+    output_dir: Path,
+    images: Sequence[_StoredFile],
+    notes: Mapping[str, Mapping[str, object]],
+    entities: Mapping[str, str],
+) -> None:
+    """Store the descriptions of figures next to them, with the entities of the scope."""
+    for image in images:
+        if note := notes.get(image.source.name):
+            figure_file = output_dir / derivative_path(image.entities)
+            atomic_files.write_json(
+                figure_file.with_name(f"{figure_file.name}.json"),
+                {"entities": dict(entities), **note},
+            )
 
 
 def _make_sidecar(
