@@ -169,15 +169,16 @@ def combine_participant(
 class _CombinedSeries:
     """Combined maps of one series.
 
-    `maps`: maps and regions in the frame of the first run. `rows`: size of the regions and
-    expected share of the wrong sign. `regions`, `clusters`: means of regions in contrasts over
-    runs, and clusters of these contrasts; None if there are none.
+    `maps`: maps and regions in the frame of the first run, and `space_maps` in other spaces.
+    `rows`: size of the regions and expected share of the wrong sign. `regions`, `clusters`: means
+    of regions in contrasts over runs, and clusters of these contrasts; None if there are none.
     """
 
     maps: list[Map]
+    space_maps: list[Map]
     rows: Rows
-    regions: Table | None
-    clusters: Table | None
+    regions: Table | None = None
+    clusters: Table | None = None
 
 
 def _combine_group(
@@ -452,9 +453,7 @@ def _combine_series(
     the frame of the first run. `tested_rows` are the result of the test across runs; None if the
     method of the series has no prior. `agreement` compares the runs.
     """
-    group, runs, first, outputs = frame.group, frame.runs, frame.first, frame.outputs
-    run_maps = [run.maps.series[series] for run in runs.values()]
-    settings = analysis.settings.activation
+    group, runs, settings = frame.group, frame.runs, analysis.settings.activation
     missing_series = {
         name: f"the run has no series {series}" for name in group.runs if name not in runs
     }
@@ -468,64 +467,111 @@ def _combine_series(
     )
     maps, space_maps, rows = combined_runs.combine_maps(
         resampled_maps,
-        first.fitted.bold_mask,
+        frame.first.fitted.bold_mask,
         tested_rows=tested_rows,
         run_agreement=agreement,
         combination=combination,
         contrasts=group.contrasts,
         weights=settings.combine_weights,
     )
+    combined = _CombinedSeries(maps=maps, space_maps=space_maps, rows=rows)
+    _describe_cost_and_error(frame, combined, settings.smoothing, combination)
+    if group.over_runs:
+        combined = _add_contrasts_over_runs(
+            frame,
+            combined,
+            resampled_maps,
+            tested_rows,
+            agreement,
+            combination,
+            n_widths=len(settings.smoothing),
+        )
+    _store_combined(frame, series, combined)
+    return combined
+
+
+def _describe_cost_and_error(
+    frame: FramedRuns,
+    combined: _CombinedSeries,
+    smoothing: Sequence[float],
+    combination: Combination,
+) -> None:
+    """Set the expected time of combined maps, and describe their error if it is known."""
+    run_maps = [run.maps.series[combination.series_name] for run in frame.runs.values()]
     has_error = any(mapped_series.error_maps is not None for mapped_series in run_maps)
     if has_error:
         add_methods_text(
             Part.MAPS,
             combined_runs.describe_shared_error(
-                settings.smoothing, n_runs=len(runs), calibrated=combination.calibrated
+                smoothing, n_runs=len(frame.runs), calibrated=combination.calibrated
             ),
         )
-    regions = clusters = None
-    n_maps = len(group.contrasts) * len(settings.smoothing)
+    n_maps = len(frame.group.contrasts) * len(smoothing)
     seconds_per_map = _COMBINATION_WITH_ERROR_S if has_error else _COMBINATION_S
-    expect_cost(maps, RunTime(always=0.3, high=seconds_per_map * n_maps))
-    if group.over_runs:
-        place_errors = {
-            name: run.place_error
-            for name, run in frame.registered.items()
-            if run.place_error is not None
-        }
-        has_regions = first.fitted.regions or first.maps.atlas is not None
-        if series == first.plan.primary and has_regions:
-            regions = _contrast_regions(
-                frame, resampled_maps, place_errors, tested_rows, agreement
-            )
-        difference_maps, rows = combined_runs.contrast_runs(
-            resampled_maps,
-            place_errors,
-            rows,
-            agreement,
-            combination=combination,
-            over_runs=group.over_runs,
+    expect_cost(combined.maps, RunTime(always=0.3, high=seconds_per_map * n_maps))
+
+
+def _add_contrasts_over_runs(
+    frame: FramedRuns,
+    combined: _CombinedSeries,
+    resampled_maps: list[Map],
+    tested_rows: Rows | None,
+    agreement: Facts,
+    combination: Combination,
+    *,
+    n_widths: int,
+) -> _CombinedSeries:
+    """Add contrasts over runs to the combined maps of a series.
+
+    Regions and clusters are only measured in the exported series. `n_widths` is the number of
+    smoothing widths; for the other parameters, see `_combine_series`.
+    """
+    first, over_runs = frame.first, frame.group.over_runs
+    place_errors = {
+        name: run.place_error
+        for name, run in frame.registered.items()
+        if run.place_error is not None
+    }
+    is_exported = combination.series_name == first.plan.primary
+    regions = clusters = None
+    if is_exported and (first.fitted.regions or first.maps.atlas is not None):
+        regions = _contrast_regions(frame, resampled_maps, place_errors, tested_rows, agreement)
+    difference_maps, rows = combined_runs.contrast_runs(
+        resampled_maps,
+        place_errors,
+        combined.rows,
+        agreement,
+        combination=combination,
+        over_runs=over_runs,
+    )
+    if is_exported:
+        clusters = list_clusters(first, difference_maps, concatenate([]), frame.outputs)
+    seconds = _CONTRAST_S * len(over_runs) * n_widths * len(frame.runs)
+    expect_cost(difference_maps, RunTime(always=0.3, high=seconds))
+    maps, space_maps = concatenate([combined.maps, difference_maps]), combined.space_maps
+    if first.model.grids:
+        # the runs are compared in one frame, because their own ways to a template differ
+        moved_maps = spaces.maps_to_spaces(
+            difference_maps,
+            frame.find_mask(combination.series_name),
+            list(first.model.grids.values()),
         )
-        if series == first.plan.primary:
-            clusters = list_clusters(first, difference_maps, concatenate([]), outputs)
-        n_maps = len(group.over_runs) * len(settings.smoothing)
-        seconds = _CONTRAST_S * n_maps * len(runs)
-        expect_cost(difference_maps, RunTime(always=0.3, high=seconds))
-        maps = concatenate([maps, difference_maps])
-        if first.model.grids:
-            # the runs are compared in one frame, because their own ways to a template differ
-            moved_maps = spaces.maps_to_spaces(
-                difference_maps, frame.find_mask(series), list(first.model.grids.values())
-            )
-            space_maps = concatenate([space_maps, moved_maps])
-        for name, terms in group.over_runs.items():
-            add_methods_text(Part.MAPS, combined_runs.describe_contrast_over_runs(name, terms))
-        add_methods_text(Part.MAPS, combined_runs.CONTRASTS_OVER_RUNS_TEXT)
-    stored_entities = _select_stored(series, [run.plan for run in runs.values()], group.over_runs)
-    outputs.store(maps, provenance=True, among=stored_entities)
-    if any(bool(run.model.grids) for run in runs.values()):
-        outputs.store(space_maps, provenance=True, among=stored_entities)
-    return _CombinedSeries(maps=maps, rows=rows, regions=regions, clusters=clusters)
+        space_maps = concatenate([space_maps, moved_maps])
+    for name, terms in over_runs.items():
+        add_methods_text(Part.MAPS, combined_runs.describe_contrast_over_runs(name, terms))
+    add_methods_text(Part.MAPS, combined_runs.CONTRASTS_OVER_RUNS_TEXT)
+    return _CombinedSeries(
+        maps=maps, space_maps=space_maps, rows=rows, regions=regions, clusters=clusters
+    )
+
+
+def _store_combined(frame: FramedRuns, series: str, combined: _CombinedSeries) -> None:
+    """Store the combined maps of a series like the maps of its runs."""
+    plans = [run.plan for run in frame.runs.values()]
+    stored_entities = _select_stored(series, plans, frame.group.over_runs)
+    frame.outputs.store(combined.maps, provenance=True, among=stored_entities)
+    if any(bool(run.model.grids) for run in frame.runs.values()):
+        frame.outputs.store(combined.space_maps, provenance=True, among=stored_entities)
 
 
 def _contrast_regions(

@@ -7,6 +7,7 @@ from bids_sr.engine.artifacts import Facts, File, Image, Map, Rows, Verdict
 from bids_sr.engine.flow import add_methods_text, as_artifact, concatenate, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
+from bids_sr.evaluation.qc_flags import Flags
 from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.evaluation.steps import (
     edge_comparison,
@@ -61,96 +62,32 @@ def evaluate_run(
 
     `pair` is the T2*-weighted pair of the run; None if missing.
     """
-    plan, fitted_run, run_model = run.plan, run.fitted, run.model
+    plan = run.plan
     comparison = EffectsComparison(
-        bold_mask_hr=fitted_run.bold_mask_hr,
-        roi_hr=run_model.roi_hr,
+        bold_mask_hr=run.fitted.bold_mask_hr,
+        roi_hr=run.model.roi_hr,
         contrasts=plan.contrasts,
         factor=plan.bold.factor,
         random_seed=plan.random_seed,
     )
     effects, halves_figures = _measure_run_effects(run, series, comparison)
     known_activation = _read_known_activation(plan.bold.truth)
-    with_models = "glm" in plan.maps.kinds
-    reference_tables = compare_with_references(
-        {name: mapped for name, mapped in series.mapped.items() if name != ACQUIRED},
-        effects,
-        comparison,
-        acquired_maps=maps.series[ACQUIRED].maps,
-        maps=maps.maps if with_models else None,
-        known=known_activation,
-        at_rest=plan.at_rest,
-        n_dummy=fitted_run.n_dummy,
-    )
-    _add_comparisons_text(
-        plan, effects, has_known_activation=with_models and bool(known_activation)
-    )
-    method_tests = _gather_method_tests(plan, series, maps)
-    quality_tables = check_quality(run, series)
-    _evaluate_early(
-        run,
-        series,
-        maps,
-        effects,
-        comparison,
-        method_tests,
-        known=known_activation if with_models else {},
-    )
-    model_tables = _list_present(
-        computed_series.holdout for computed_series in series.high_resolution.values()
-    )
-    metric_tables = [
-        *reference_tables,
-        method_tests.self_test_rows,
-        *quality_tables,
-    ]
-    region_flags = None
-    if with_models and not plan.at_rest:
-        region_flags = region_checks.check_region(
-            run_model.preproc,
-            maps.series[ACQUIRED].maps,
-            fitted_run,
-            fitted_run.roi_bold,
-            run_model.linear,
-        )
-    flags, activation_rows = run_verdict.raise_flags(
-        [*model_tables, *metric_tables],
-        maps.maps,
-        fitted_run.bold_mask,
-        fitted_run.roi_bold,
-        pair=pair,
-        registration=fitted_run.registration_facts,
-        region_flags=region_flags,
-        contrasts=plan.contrasts,
-        factor=plan.bold.factor,
-        at_rest=plan.at_rest,
-    )
-    # Their rows name all contrasts of the run, also those without a reference or a test.
-    map_tables = [mapped_series.results.map_metrics for mapped_series in maps.series.values()]
+    known = known_activation if "glm" in plan.maps.kinds else {}
+    tables = _gather_tables(run, series, maps, effects, comparison, known)
+    _evaluate_early(run, series, maps, effects, comparison, tables.method_tests, known=known)
+    flags, activation_rows = _raise_flags(run, maps, pair, tables)
     verdict, verdict_rows, evidence = run_verdict.decide_verdict(
-        [
-            *model_tables,
-            *map_tables,
-            *metric_tables,
-            activation_rows,
-            *method_tests.coverage_tables,
-        ],
-        method_tests.self_test_facts,
-        run_model.confounds,
+        tables.list_for_verdict(activation_rows),
+        tables.method_tests.self_test_facts,
+        run.model.confounds,
         flags=flags,
-        card_file=method_tests.cards,
+        card_file=tables.method_tests.cards,
         method_names=plan.methods,
         series_names=plan.stored_names,
         margin=plan.margin,
     )
-    # The verdict does not depend on error maps and can therefore be computed before them.
     all_metrics, columns = reference_comparisons.join_evaluation(
-        [
-            *model_tables,
-            *_list_present(mapped.error_rows for mapped in maps.series.values()),
-            *metric_tables,
-            activation_rows,
-        ],
+        tables.list_for_evaluation(activation_rows),
         verdict_rows,
         input_smoothing=plan.correction.input_smoothing,
     )
@@ -163,6 +100,105 @@ def evaluate_run(
         evidence=evidence,
         known_activation=known_activation,
         halves_figures=halves_figures,
+    )
+
+
+@frozen
+class _MetricTables:
+    """Tables of metrics of a run by subject.
+
+    `models` are held-out metrics of networks, `maps` name all contrasts of the run, also those
+    without a reference or a test, and `errors` are of the reconstruction error of maps.
+    """
+
+    models: Sequence[Rows]
+    maps: Sequence[Rows]
+    errors: Sequence[Rows]
+    references: Sequence[Rows]
+    quality: Sequence[Rows]
+    method_tests: "_MethodTests"
+
+    def list_for_flags(self) -> list[Rows]:
+        """Return the tables that flags are based on."""
+        return [*self.models, *self._list_shared()]
+
+    def list_for_verdict(self, activation: Rows) -> list[Rows]:
+        """Return the tables that the verdict is based on.
+
+        It does not depend on error maps, and can therefore be computed before them.
+        """
+        coverage = self.method_tests.coverage_tables
+        return [*self.models, *self.maps, *self._list_shared(), activation, *coverage]
+
+    def list_for_evaluation(self, activation: Rows) -> list[Rows]:
+        """Return the tables that are stored as one table."""
+        return [*self.models, *self.errors, *self._list_shared(), activation]
+
+    def _list_shared(self) -> list[Rows]:
+        return [*self.references, self.method_tests.self_test_rows, *self.quality]
+
+
+def _gather_tables(
+    run: ModeledRun,
+    series: RunSeries,
+    maps: MappedRun,
+    effects: Mapping[str, File],
+    comparison: EffectsComparison,
+    known: Mapping[str, Image],
+) -> _MetricTables:
+    """Compare the series of a run with references, and gather the other metrics of the run.
+
+    `known` is known activation by contrast; empty if the linear model is not mapped.
+    """
+    plan = run.plan
+    reference_tables = compare_with_references(
+        {name: mapped for name, mapped in series.mapped.items() if name != ACQUIRED},
+        effects,
+        comparison,
+        acquired_maps=maps.series[ACQUIRED].maps,
+        maps=maps.maps if "glm" in plan.maps.kinds else None,
+        known=known,
+        at_rest=plan.at_rest,
+        n_dummy=run.fitted.n_dummy,
+    )
+    _add_comparisons_text(plan, effects, has_known_activation=bool(known))
+    return _MetricTables(
+        models=_list_present(
+            computed_series.holdout for computed_series in series.high_resolution.values()
+        ),
+        maps=[mapped_series.results.map_metrics for mapped_series in maps.series.values()],
+        errors=_list_present(mapped.error_rows for mapped in maps.series.values()),
+        references=reference_tables,
+        quality=check_quality(run, series),
+        method_tests=_gather_method_tests(plan, series, maps),
+    )
+
+
+def _raise_flags(
+    run: ModeledRun, maps: MappedRun, pair: RegisteredPair | None, tables: _MetricTables
+) -> tuple[Flags, Rows]:
+    """Raise the flags of a run; return them, and rows of the activation kept in each series."""
+    plan, fitted_run = run.plan, run.fitted
+    region_flags = None
+    if "glm" in plan.maps.kinds and not plan.at_rest:
+        region_flags = region_checks.check_region(
+            run.model.preproc,
+            maps.series[ACQUIRED].maps,
+            fitted_run,
+            fitted_run.roi_bold,
+            run.model.linear,
+        )
+    return run_verdict.raise_flags(
+        tables.list_for_flags(),
+        maps.maps,
+        fitted_run.bold_mask,
+        fitted_run.roi_bold,
+        pair=pair,
+        registration=fitted_run.registration_facts,
+        region_flags=region_flags,
+        contrasts=plan.contrasts,
+        factor=plan.bold.factor,
+        at_rest=plan.at_rest,
     )
 
 
