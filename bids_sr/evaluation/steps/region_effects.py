@@ -40,6 +40,7 @@ from bids_sr.glm.steps.atlas_regions import AtlasOfRun
 from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.glm.steps.mapped_series import SampledSeries
 from bids_sr.glm.vein_signs import VeinSigns
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Shape
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader
@@ -105,68 +106,124 @@ def measure_regions(
     Returns one row per region, contrast and width. Regions without a voxel in the brain, or with
     all of its voxels, have no rows.
     """
-    series_name, series, mask = sampled.series_name, sampled.series, sampled.mask
-    own_regressors, bold_mask = sampled.own_regressors, brain.bold_mask
-    means = [
-        (region, float(width))
-        for name, region_mask in (region_masks or {}).items()
-        if (region := locate_region(name, region_origin, region_mask.data, mask.data)) is not None
-        for width in smoothing
-    ]
-    width = min(map(float, smoothing))
+    series, width = sampled.series, min(map(float, smoothing))
+    means = _list_requested_means(region_masks or {}, region_origin, sampled.mask, smoothing)
     regions: dict[Shape, list[Region]] = {}
-    if series_name == exported_name:
-        names = {} if atlas is None else atlas.names
-        labels = (None, None) if atlas is None else (atlas.atlas_bold, atlas.atlas_bold_hr)
+    if sampled.series_name == exported_name:
         supports = classify_detail(coverage_rows or (), exported_name).values()
         recovered = [support.map_contrast for support in supports if support.state == "recovered"]
-        regions = {
-            own_mask.data.shape: [
-                *_find_clusters(acquired_maps, recovered, bold_mask, own_mask, labels[0], names),
-                *_find_atlas_regions(own_labels, names, own_mask),
-            ]
-            for own_mask, own_labels in zip((bold_mask, mask), labels, strict=True)
-        }
-        means += [(region, width) for region in regions[mask.data.shape]]
+        regions = _find_regions(acquired_maps, recovered, brain.bold_mask, sampled.mask, atlas)
+        means += [(region, width) for region in regions[sampled.mask.data.shape]]
     if not means:
         return pd.DataFrame(columns=list(COLUMNS))
     weights = _weigh_regions(means, series)
-    mean_series = average_series(series, weights, model.inputs.n_dummy)
     other_means = {
         name: _average_same_regions(
             means, [(region, width) for region in same_regions], other, model
         )
         for name, other in (other_series or {}).items()
-        if (same_regions := regions.get(other.shape[:3])) and not own_regressors
+        if (same_regions := regions.get(other.shape[:3])) and not sampled.own_regressors
     }
-    designs, contrasts = model.build_designs(series, smoothing, own_regressors)
+    designs, contrasts = model.build_designs(series, smoothing, sampled.own_regressors)
+    mean_series = average_series(series, weights, model.inputs.n_dummy)
     effects = _fit_means(mean_series, means, designs, contrasts, other_means)
-    percent = 100 / compute_mean_signal(brain.boldref.data, bold_mask.data)
-    error_sds: dict[str, list[float]] = {}
-    if (samples := gather_samples(sampled, brain)) is not None:
-        acquired_power = samples.compute_acquired_power(width)
-        scales = scale_by_contrast(samples, acquired_maps, acquired_power, width)
-        sds = samples.compute_mean_sds(weights, list(scales.values()))
-        error_sds = dict(zip(scales, sds.tolist(), strict=True))
-    acquired_effects = {
-        contrast: fitted_maps["effect"].volume
-        for contrast, fitted_maps in iterate_contrasts(acquired_maps, width)
-    }
-    veins = VeinSigns.find(brain.boldref, bold_mask, acquired_effects, mask)
-    error_dof = 1.0 if samples is None else float(samples.errors.shape[3])
+    percent = 100 / compute_mean_signal(brain.boldref.data, brain.bold_mask.data)
+    errors = _estimate_errors(sampled, brain, acquired_maps, weights, width)
+    veins = _find_vein_signs(sampled.mask, brain, acquired_maps, width)
     rows = [
-        {"series": series_name, "input_fwhm_mm": input_smoothing}
-        | _make_row(mean, contrast, effect.times(percent), error_sd, error_dof)
-        | veins.measure(contrast, np.unravel_index(mean[0].voxels, mask.data.shape, order="F"))
+        {"series": sampled.series_name, "input_fwhm_mm": input_smoothing}
+        | _make_row(mean, contrast, effect.times(percent), errors.get_sd(contrast, column), errors)
+        | veins.measure(contrast, np.unravel_index(mean[0].voxels, series.shape[:3], order="F"))
         for column, (mean, effects_by_contrast) in enumerate(zip(means, effects, strict=True))
         for contrast, effect in effects_by_contrast.items()
         if mean[0].contrast in ("", contrast)
-        for error_sd in (error_sds[contrast][column] if contrast in error_sds else None,)
     ]
     table = pd.DataFrame(rows, columns=[*COLUMNS, "p"])
     for _, tested in table[table["origin"] == "atlas"].groupby("contrast"):
         table.loc[tested.index, "q"] = benjamini_hochberg(tested["p"].tolist())
     return table[list(COLUMNS)]
+
+
+def _list_requested_means(
+    region_masks: Mapping[str, Volume], origin: Origin, mask: Volume, smoothing: Sequence[float]
+) -> list[_Mean]:
+    """Return regions of interest within the brain, `mask`, at all widths (FWHM, mm)."""
+    return [
+        (region, float(width))
+        for name, region_mask in region_masks.items()
+        if (region := locate_region(name, origin, region_mask.data, mask.data)) is not None
+        for width in smoothing
+    ]
+
+
+def _find_regions(
+    acquired_maps: Sequence[Derivative],
+    contrasts: Sequence[str],
+    bold_mask: Volume,
+    mask: Volume,
+    atlas: AtlasOfRun | None,
+) -> dict[Shape, list[Region]]:
+    """Return clusters of contrasts and atlas labels, by the shape of the grid.
+
+    The grids are those of the brain masks: acquired (`bold_mask`), and of a series (`mask`).
+    """
+    names = {} if atlas is None else atlas.names
+    labels = (None, None) if atlas is None else (atlas.atlas_bold, atlas.atlas_bold_hr)
+    return {
+        own_mask.data.shape: [
+            *_find_clusters(acquired_maps, contrasts, bold_mask, own_mask, labels[0], names),
+            *_find_atlas_regions(own_labels, names, own_mask),
+        ]
+        for own_mask, own_labels in zip((bold_mask, mask), labels, strict=True)
+    }
+
+
+@frozen
+class _Errors:
+    """Standard deviations of the reconstruction error of K means, by contrast (percent).
+
+    `dof` is the number of samples. There are no SDs if the series has no estimate of this error.
+    """
+
+    sds: Mapping[str, Sequence[float]]
+    dof: float = 1.0
+
+    def get_sd(self, contrast: str, column: int) -> float | None:
+        """Return the SD of a mean; None if it is not known."""
+        return self.sds[contrast][column] if contrast in self.sds else None
+
+
+def _estimate_errors(
+    sampled: SampledSeries,
+    brain: BoldBrain,
+    acquired_maps: Sequence[Derivative],
+    weights: sparse.csr_array,
+    width: float,
+) -> _Errors:
+    """Estimate the reconstruction error of means from their `weights` (K, voxels).
+
+    Acquired effects at the smoothing `width` (FWHM, mm) scale the samples.
+    """
+    samples = gather_samples(sampled, brain)
+    if samples is None:
+        return _Errors(sds={})
+    acquired_power = samples.compute_acquired_power(width)
+    scales = scale_by_contrast(samples, acquired_maps, acquired_power, width)
+    sds = samples.compute_mean_sds(weights, list(scales.values()))
+    return _Errors(
+        sds=dict(zip(scales, sds.tolist(), strict=True)), dof=float(samples.errors.shape[3])
+    )
+
+
+def _find_vein_signs(
+    mask: Volume, brain: BoldBrain, acquired_maps: Sequence[Derivative], width: float
+) -> VeinSigns:
+    """Find the signs of veins in acquired effects at a smoothing width, on the grid of `mask`."""
+    acquired_effects = {
+        contrast: fitted_maps["effect"].volume
+        for contrast, fitted_maps in iterate_contrasts(acquired_maps, width)
+    }
+    return VeinSigns.find(brain.boldref, brain.bold_mask, acquired_effects, mask)
 
 
 def _find_clusters(
@@ -277,15 +334,14 @@ def _fit_means(
 
 
 def _make_row(
-    mean: _Mean, contrast: str, effect: MeanEffect, error_sd: float | None, error_dof: float
+    mean: _Mean, contrast: str, effect: MeanEffect, error_sd: float | None, errors: _Errors
 ) -> dict[str, object]:
     """Return the cells of one mean effect, except the cells of the series.
 
-    `error_sd` is the standard deviation of the reconstruction error, with `error_dof` degrees of
-    freedom; None if the series has no estimate of this error.
+    `error_sd` is the standard deviation of the reconstruction error; None if it is not known.
     """
     region, fwhm_mm = mean
-    lower, upper = effect.compute_interval(error_sd or 0.0, error_dof)
+    lower, upper = effect.compute_interval(error_sd or 0.0, errors.dof)
     return {
         "region": region.name,
         "origin": region.origin,
@@ -300,7 +356,7 @@ def _make_row(
         "lower": lower,
         "upper": upper,
         # only labels of the atlas are tested together
-        "p": effect.compute_p(error_sd or 0.0, error_dof) if region.origin == "atlas" else np.nan,
+        "p": effect.compute_p(error_sd or 0.0, errors.dof) if region.origin == "atlas" else np.nan,
         **effect.others,
     }
 
