@@ -96,11 +96,11 @@ class SeriesSample:
 
     def record_noise(self) -> NoiseRecord:
         """Return the noise of the collected volumes."""
-        values = np.array(self._volumes, np.float32).reshape(len(self._volumes), -1)
         noise = np.zeros((_N_DIFFERENCES, _count_points(self._shape)), np.int8)
-        if len(values) > 2:
-            mean = values.mean(axis=0)
-            head = mean > mean[np.isfinite(mean)].mean()  # False for NaN
+        if len(self._volumes) > 2:
+            values = np.array(self._volumes)
+            mean = np.nan_to_num(values.mean(axis=0), nan=0, posinf=0, neginf=0)
+            head = mean >= mean.mean()
             changes = _separate_noise(np.diff(values[:, head], n=2, axis=0))
             noise[: len(changes), head] = np.clip(np.rint(_LEVELS * changes), -127, 127)
         return NoiseRecord(shape=self._shape, noise=noise, checksums=frozenset(self.checksums))

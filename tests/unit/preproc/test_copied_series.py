@@ -116,5 +116,6 @@ def test_runs_with_movements_at_the_same_moments_are_not(size: float) -> None:
 def test_other_grids_and_short_series_are_not_compared() -> None:
     series = make_series(1)
     records = [record(series), record(series[1:]), record(series[..., :10] + 1)]
+    records += [record(series[..., :n_volumes] * scale) for n_volumes, scale in ((3, 2), (40, 0))]
     assert [*find_copies(records)] == []
     assert correlate(records[0], records[2]) == 0
