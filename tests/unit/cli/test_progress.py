@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from networkx import DiGraph, path_graph, relabel_nodes
 
+from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.progress import Progress
 from bids_sr.engine.step import Step
 from bids_sr.evaluation.steps.run_verdict import decide_verdict
@@ -126,6 +127,18 @@ def test_a_line_is_printed_once_per_minute_during_a_long_step() -> None:
     assert len(percentages) == 5
     assert percentages == sorted(percentages)
     assert percentages[-1] > percentages[0]  # progress increases although no step has ended
+
+
+def test_silent_work_is_reported_as_still_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("bids_sr.cli.heartbeat.print_line", lines.append)
+    with report_running("checking", interval_s=0.01):
+        time.sleep(0.2)
+    assert len(lines) > 2
+    assert all(line.startswith("checking") for line in lines)
+    before = len(lines)
+    time.sleep(0.05)
+    assert len(lines) == before
 
 
 @pytest.fixture

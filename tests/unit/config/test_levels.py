@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from bids_sr.config import Paths, SuperRes
+from bids_sr.config.levels import series_level
 from bids_sr.config.sections.activation import Activation
 from bids_sr.config.sections.run import Run
 from bids_sr.config.settings import Settings
+from bids_sr.engine.storage_level import reaches
 
 BOTH = ("cc", "glm")
 PATHS = Paths(bids_dir=Path("in"), output_dir=Path("out"))
@@ -96,6 +98,18 @@ def test_stored_regions_depend_on_the_kinds_of_maps(kinds, unsmoothed, smoothed)
     assert _stored(kinds=kinds) == {0.0: unsmoothed, 5.0: smoothed}
 
 
+def test_reproducible_series_are_stored_only_at_the_full_level() -> None:
+    levels = {
+        name: series_level(name, ["sbl", "zerofill"])
+        for name in ("acquired", "sbl", "srgan", "zerofill", "bspline")
+    }
+    assert levels == {
+        **dict.fromkeys(("acquired", "sbl", "srgan", "zerofill"), "minimal"),
+        "bspline": "full",
+    }
+    assert series_level("measured", ["sbl"]) == "full"
+
+
 @pytest.mark.parametrize(
     ("series", "methods", "is_stored"),
     [
@@ -112,3 +126,11 @@ def test_maps_of_other_baselines_are_stored_if_requested(
     settings = Settings(paths=PATHS, superres=SuperRes(method=methods))
     maps = settings.select_stored_maps(primary="sbl")
     assert bool(maps.outputs_of(series)) is is_stored
+
+
+def test_a_level_includes_the_levels_below() -> None:
+    assert [reaches(level, "standard") for level in ("minimal", "standard", "full")] == [
+        False,
+        True,
+        True,
+    ]

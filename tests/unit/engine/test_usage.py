@@ -110,3 +110,32 @@ def test_a_program_uses_all_processors_of_its_mask(count: int | None) -> None:
         preexec_fn=partial(os.sched_setaffinity, 0, processors),
     ).stdout
     assert json.loads(output) == sorted(processors)
+
+
+_VOLUMES_TWICE = """
+import resource
+import numpy as np
+from bids_sr.engine.usage import retain_freed_memory, release_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    volumes = [np.ones(1 << 19, np.float32) for _ in range(8)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+retain_freed_memory()
+first, second = faults(), faults()
+release_memory()
+print(first, second, faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_reused_until_released() -> None:
+    output = subprocess.run(
+        [sys.executable, "-c", _VOLUMES_TWICE], capture_output=True, text=True, check=True
+    ).stdout
+    first, second, after = map(int, output.split())
+    pages = 8 * (4 << 19) // 4096
+    assert first > 0.9 * pages
+    assert second < 0.1 * pages
+    assert after > 0.9 * pages

@@ -8,8 +8,10 @@ import pytest
 from data.block_effects import make_blocks, write_effects
 from data.short_names import against_of, measure_of
 
+from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.agreement import ComparisonKey, agreement_rows, interval
 from bids_sr.evaluation.effects_of_run import RunEffects
+from bids_sr.evaluation.reference_maps import replace_rows
 from bids_sr.evaluation.references import make_known_reference, make_map_reference
 from bids_sr.spatial.nyquist import beyond_nyquist
 
@@ -187,3 +189,11 @@ def test_with_a_measured_series_gains_over_known_activation_have_no_interval(fil
     gains = [r for r in rows.values() if measure_of(r).startswith("gain_")]
     assert {(measure_of(r), against_of(r)) for r in gains} == {("gain_truth_r_beyond", "bspline")}
     assert all(math.isnan(r.lower) for r in gains)
+
+
+def test_rows_with_an_interval_replace_rows_without():
+    columns = {"series": "sbl", "statistic": "r", "reference": "truth", "contrast": "all"}
+    without_interval = MetricRow(value=0.5, **columns)
+    smoothed = MetricRow(value=0.5, fwhm_mm=4.0, **columns)
+    with_interval = MetricRow(value=0.51, lower=0.4, upper=0.6, **columns)
+    assert replace_rows([without_interval, smoothed], [with_interval]) == [smoothed, with_interval]

@@ -39,6 +39,12 @@ def test_cjv_has_the_sign_of_the_contrast() -> None:
     assert attention_unet_metrics.cjv_signed(np.ones(4), gm, wm) == math.inf
 
 
+def test_half_maximum_is_an_intensity() -> None:
+    image = np.array([1.0, 7.0, 9.0])
+    assert attention_unet_metrics.half_maximum(image) == 4.5
+    assert attention_unet_metrics.half_maximum(image, np.array([True, True, False])) == 3.5
+
+
 def test_white_matter_is_divided_by_the_95th_percentile() -> None:
     image = np.arange(1000.0).reshape(10, 10, 10)
     wm = image > 900

@@ -14,6 +14,7 @@ from bids_sr.evaluation.result import RunResult, make_result
 from bids_sr.evaluation.result_text import (
     list_interpretable,
     name_contrast,
+    plain_results,
     write_result,
 )
 from bids_sr.evaluation.statements import Statement
@@ -180,3 +181,18 @@ def test_conditions_that_were_not_tested_are_named():
     (result,) = collect([*rows, *blocks]).values()
     assert (result.contrast, result.map_contrast) == ("allWithoutFace", "all")
     assert name_contrast(result) == "“all” without face"
+
+
+def test_results_are_plain_values():
+    rows = [*make_tested_rows(), *make_measured_rows({"all": ((-0.05, 0.1), (-0.05, 0.1))})]
+    facts = {item["contrast"]: item for item in plain_results(collect(rows).values())}
+    assert facts["face"]["active"]["reason"]
+    assert facts["bodyMinusOthers"]["active"]["state"] == "recovered"
+    assert facts["bodyMinusOthers"]["brain"]["state"] == "not supported"
+    assert facts["all"]["brain"]["decided"]["explained_variance"] == -0.05
+    assert facts["face"]["active"]["decided"] is None
+    assert facts["body"]["active"]["reference"] == "oneLevelDown"
+    assert "test" not in facts["body"]["active"]
+    measured = facts["all"]["active"]
+    assert (measured["state"], measured["explained_variance"]) == ("not supported", -0.05)
+    assert measured["test"]["state"] == "recovered"

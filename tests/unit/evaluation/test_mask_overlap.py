@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.evaluation.mask_overlap import jaccard, mask_of_mean, mask_rows
+from bids_sr.evaluation.mask_overlap import jaccard, mask_of_mean, mask_rows, resample_mask
 from bids_sr.evaluation.steps.mask_comparison import compare_masks
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -39,6 +39,14 @@ def test_jaccard_index_of_known_and_empty_masks():
     grid = Volume(np.ones(SHAPE, dtype=bool), AFFINE)
     (row,) = mask_rows({"x": None}, {"acquired": grid})
     assert math.isnan(row.value)
+
+
+def test_a_mask_on_the_high_resolution_grid_repeats_voxels():
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[10:20, 8:24, 5:12] = True
+    shape, affine = hr_grid(SHAPE, AFFINE, (2, 2, 1))
+    fine = resample_mask(mask, AFFINE, Volume(np.ones(shape, dtype=bool), affine))
+    np.testing.assert_array_equal(fine.data, mask.repeat(2, 0).repeat(2, 1))
 
 
 def test_masks_are_compared_with_the_acquired_and_the_measured_series(tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 from data.rows import judge_rows, make_detail_row as detail
 
 from bids_sr.engine.metric_rows import MetricRow, read_table, table_text
-from bids_sr.evaluation.evidence import find_strongest
+from bids_sr.evaluation.evidence import find_strongest, main_regions
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.verdict_lines import verdict_line
 
@@ -338,6 +338,12 @@ def test_the_verdict_uses_the_strongest_reference_with_intervals():
     ):
         assert find_strongest("function", rows, ["sbl"]).reference.name == name
     assert find_strongest("function", known, ["srgan"]) is None
+
+
+def test_active_voxels_are_represented_by_one_region():
+    assert main_regions(["brain", "active25", "roi", "active50"]) == ("active50", "brain")
+    assert main_regions(["active", "brain"]) == ("active", "brain")
+    assert (main_regions(["roi", "left"]), main_regions([])) == (("roi",), ())
 
 
 def known_rows(**values):

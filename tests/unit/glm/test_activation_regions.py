@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from bids_sr.glm.activation_regions import (
+    Threshold,
     centroid,
     fdr_region,
     find_peak,
@@ -91,6 +92,16 @@ def test_the_false_discovery_rate_is_at_most_05_with_effects_of_one_sign(n_activ
         region = fdr_region(values, mask)[0].ravel()
         proportions.append(region[n_active:].sum() / max(region.sum(), 1))
     assert np.mean(proportions) < 0.075
+
+
+def test_fixed_threshold_selects_the_voxels_of_the_mask_at_or_above_it():
+    region, threshold = Threshold(label="Z31", stat="z", z=3.1).region(
+        np.array([[[3.0, 3.1, -5.0, 5.0]]]),
+        np.array([[[True, True, True, False]]]),
+        np.ones((1, 1, 4), bool),
+    )
+    assert region.ravel().tolist() == [False, True, True, False]
+    assert threshold == 3.1
 
 
 def test_dice_by_hand():

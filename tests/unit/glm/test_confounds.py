@@ -8,6 +8,7 @@ import pandas as pd
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.preproc.confound_table import build_confound_table, tissue_masks
+from bids_sr.preproc.drift import drift_basis
 from bids_sr.preproc.head_motion import rms_displacement
 
 
@@ -31,6 +32,16 @@ def test_rms_displacement_is_the_mean_over_a_ball() -> None:
     np.testing.assert_allclose(
         rmsd[1:], [3.0, np.sqrt(((rotated - points) ** 2).sum(axis=1).mean())], rtol=2e-3
     )
+
+
+def test_drift_basis_is_orthonormal_and_slow() -> None:
+    basis = drift_basis(200, 2.0)
+    assert basis.shape == (200, 8)  # the constant, periods 800, 400, ... 133 s, and a ramp
+    np.testing.assert_allclose(basis.T @ basis, np.eye(8), atol=1e-12)
+    for slow in (np.linspace(3, 9, 200), np.cos(np.pi * (np.arange(200) + 0.5) * 5 / 200)):
+        np.testing.assert_allclose(slow - basis @ (basis.T @ slow), 0, atol=1e-9)
+    fast = np.sin(2 * np.pi * np.arange(200) / 20)  # 40 s
+    assert np.linalg.norm(fast - basis @ (basis.T @ fast)) > 0.95 * np.linalg.norm(fast)
 
 
 def _tpms(shape: tuple[int, ...]) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ from bids_sr.engine.metric_rows import cell_number
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.map_summary import (
     activation_rows,
+    correlate_in_mask,
     find_regions,
     upsampled_rows,
 )
@@ -74,6 +75,12 @@ def test_region_sizes_are_in_mm_and_in_acquired_voxels(maps):
     assert [values[f"peak_at_{axis}"] for axis in "xyz"] == ["4", "4", "3"]
     assert [float(values[f"peak_{stat}"]) for stat in ("t", "z", "effect")] == [12, 9, 40]
     assert int(values["z30_voxels"]) == int((maps["thumb", "z"] >= 3).sum())
+
+
+def test_correlation_needs_variation():
+    mask = np.ones(SHAPE, dtype=bool)
+    assert correlate_in_mask(blob((1, 1, 1)), 3 * blob((1, 1, 1)) + 2, mask) == pytest.approx(1.0)
+    assert np.isnan(correlate_in_mask(blob((1, 1, 1)), np.zeros(SHAPE, dtype=np.float32), mask))
 
 
 def upsampled_values(maps, mask):

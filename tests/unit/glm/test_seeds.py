@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, strategies as st
 
+from bids_sr.config.seeds import parse_seed
 from bids_sr.glm import seeds as glm_seeds
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.block_effects import block_effects
@@ -61,6 +62,19 @@ def test_the_time_series_of_a_seed_follows_its_voxels(rest: tuple, tmp_path: Pat
     assert table.iloc[:2].isna().all(axis=None)
     assert np.corrcoef(table["left"][2:], rest[2][0][2:])[0, 1] > 0.95
     assert table["left"].std(ddof=0) == pytest.approx(1.0)
+
+
+def test_a_seed_of_3_mm_has_all_voxels_within_3_mm_of_its_center() -> None:
+    seed = parse_seed("hand=-38,-26,58,3")
+    corner = np.array([-48.0, -36.0, 48.0])
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    affine[:3, 3] = corner
+    voxels = glm_seeds.seed_voxels(
+        np.ones((20, 20, 20), dtype=bool), affine, seed.center, seed.radius_mm
+    )
+    distances = np.linalg.norm(np.argwhere(voxels) + corner - (-38, -26, 58), axis=1)
+    assert distances.max() == 3
+    assert voxels.sum() == 123, "lattice points within a sphere of radius 3"
 
 
 def test_known_connectivity_is_recovered(rest: tuple, tmp_path: Path) -> None:

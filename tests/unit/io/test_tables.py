@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import example, given, strategies as st
 
-from bids_sr.io.tables import MalformedTable, read_frame, read_rows
+from bids_sr.io.tables import MalformedTable, join_line, read_frame, read_rows, split_line
+
+CELLS = st.text(st.characters(exclude_characters="\n\r", codec="utf-8"), max_size=6)
 
 
 def write_table(folder: Path, text: str) -> Path:
@@ -98,3 +101,9 @@ def test_blanks_around_names_and_empty_last_lines_are_ignored(tmp_path: Path) ->
     assert rows == [(2, {"onset": "1", "duration": "2"})]
     with pytest.raises(MalformedTable, match="'onset'"):
         read_rows(write_table(tmp_path, "onset\tonset \n1\t2\n"))
+
+
+@given(st.lists(CELLS, min_size=1, max_size=5))
+@example(['"', '"'])  # marks of two cells, which must not become one quoted cell
+def test_cells_are_recovered_from_a_joined_line(cells: list[str]) -> None:
+    assert split_line(join_line(cells)) == cells

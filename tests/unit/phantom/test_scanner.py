@@ -8,7 +8,7 @@ import pytest
 
 from bids_sr.phantom import scanner as scanner_module
 from bids_sr.phantom.presets import _make_centered_affine
-from bids_sr.phantom.scanner import Scanner, draw_distortion, magnitude
+from bids_sr.phantom.scanner import Scanner, _make_readout_blur, draw_distortion, magnitude
 from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.spatial.transforms import hr_grid, invert, rigid_matrix
 
@@ -95,6 +95,14 @@ def test_truncation_applies_to_the_complex_image(monkeypatch: pytest.MonkeyPatch
         images[radians] = (moving, still)
     for k in (0, 1):
         assert np.abs(images[0.0][k] - images[300.0][k]).max() > 0.2 * images[0.0][k].max()
+
+
+def test_readout_blur_keeps_the_mean_and_widens_a_point_along_phase_encoding() -> None:
+    blur = _make_readout_blur(SHAPE[1])
+    npt.assert_allclose(blur.sum(1), 1.0, atol=1e-12)
+    profile = np.abs(blur[:, 16])
+    assert profile.argmax() == 16
+    assert 0.05 < profile[[15, 17]].max() / profile[16] < 0.3
 
 
 def test_a_slice_changes_only_with_its_own_response() -> None:

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from bids_sr.phantom.block_design import predict_response
 from bids_sr.phantom.bold_run import SimulatedRun
-from bids_sr.phantom.fields import distance_to_mask
+from bids_sr.phantom.fields import distance_to_mask, polynomial, smooth_field, upsample
 from bids_sr.phantom.ground_truth import simulate_effects
 from bids_sr.phantom.poses import ROTATION_CENTER, draw_motion
 from bids_sr.phantom.presets import PRESETS
@@ -178,6 +178,18 @@ def test_motion_is_small_smooth_and_zero_at_the_reference_volume() -> None:
     assert 0.1 < np.abs(params[:, :3]).max() < 2.5
     assert np.rad2deg(np.abs(params[:, 3:]).max()) < 2.5
     assert np.median(np.abs(np.diff(params[:, :3], axis=0))) < 0.05
+
+
+def test_random_fields_have_mean_0_sd_1_and_their_shape() -> None:
+    rng = np.random.default_rng(0)
+    for sigma in (1.2, 6.0):
+        field = smooth_field(rng, (40, 33, 29), sigma)
+        assert field.shape == (40, 33, 29)
+        assert field.mean() == pytest.approx(0, abs=1e-4)
+        assert field.std() == pytest.approx(1, abs=1e-4)
+    line = upsample(np.arange(5.0)[:, None, None] * np.ones((1, 4, 4)), (9, 4, 4))
+    npt.assert_allclose(line[:, 2, 2], np.arange(0, 4.5, 0.5), atol=1e-5)
+    assert np.abs(polynomial(rng, np.diag([3.0, 3, 3, 1]), (30, 30, 30))).max() < 1.5
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

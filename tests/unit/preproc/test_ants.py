@@ -10,9 +10,11 @@ from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import (
     AntsOptions,
     RegistrationStage,
+    image_name,
     read_linear,
     register,
     run_program,
+    to_ants,
 )
 
 
@@ -37,6 +39,11 @@ def test_registration_of_images_in_memory_recovers_a_shift(image: Volume, tmp_pa
     )
     center = np.array([30, 32, 28, 1])  # mm
     np.testing.assert_allclose((read_linear(xfm_file) @ center - center)[:3], [4, 0, 0], atol=0.1)
+
+
+def test_images_have_distinct_names(image: Volume) -> None:
+    first, second = to_ants(image, 0), to_ants(image, 0)
+    assert image_name(first) == image_name(first) != image_name(second)
 
 
 def test_error_of_a_failed_program_names_program_and_version() -> None:

@@ -17,7 +17,7 @@ from data.fmriprep_confounds import (
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
-from bids_sr.preproc.confound_table import build_confound_table
+from bids_sr.preproc.confound_table import build_confound_table, measure_changes
 
 SHAPE, VOLUMES, DUMMIES, TR = (16, 14, 8), 200, 3, 2.0
 
@@ -104,6 +104,12 @@ def test_metadata_of_components_equals_nipype(run: Run, prefix: str) -> None:
             metadata.cumulative_variance_explained[k]
         )
         assert entry["Retained"] is True
+
+
+def test_the_voxels_of_tcompcor_equal_nipype(run: Run) -> None:
+    with SeriesReader(run.files.series) as reader:
+        changes = measure_changes(reader, run.files.masks["brain"], DUMMIES)
+    np.testing.assert_array_equal(changes.most_variable, run.library.most_variable)
 
 
 def test_replaced_volumes_are_motion_outliers_with_their_reason(run: Run) -> None:

@@ -10,6 +10,7 @@ from bids_sr.preproc.head_comparison import (
     head_similarity,
     is_mirrored,
     resample_with_field_of_view,
+    signal_ratio,
 )
 
 SHAPE, AFFINE = (36, 40, 16), np.diag([-3.0, 3.0, 4.0, 1.0])
@@ -27,6 +28,13 @@ def head(seed=0, noise=0.0):
     image = np.where(mask(), 600 * (1 + 0.2 * cortex / cortex.std()), 10.0)
     image = image + noise * np.random.default_rng(seed + 100).normal(size=SHAPE)
     return Volume(np.maximum(image, 1.0), AFFINE)
+
+
+def test_the_signal_ratio_is_robust_to_voxels_outside_the_head():
+    first, other = head(), head(noise=5)
+    larger = ndimage.binary_dilation(mask(), iterations=2)
+    assert signal_ratio(first.data, 3 * other.data, larger) == pytest.approx(3, rel=0.01)
+    assert signal_ratio(first.data, np.zeros(SHAPE), mask()) == 1.0
 
 
 def test_a_head_is_recognized_despite_noise_scale_and_bias():

@@ -11,6 +11,7 @@ from bids_sr.preproc.head_motion import framewise_displacement
 from bids_sr.preproc.imported_confounds import (
     convert_to_numbers,
     import_confound_columns,
+    read_confounds,
 )
 from bids_sr.preproc.model_confounds import model_confounds
 
@@ -103,3 +104,10 @@ def test_the_column_names_of_fmriprep_1_are_read_as_the_names_of_today(tmp_path)
     confounds, old_described = import_confound_columns(old_table, n_dummy=2, origin="fMRIPrep")
     pd.testing.assert_frame_equal(confounds, expected)
     assert old_described == described
+
+
+def test_columns_that_only_resemble_the_names_of_fmriprep_1_keep_their_names(tmp_path):
+    own_columns = table().assign(X=1.0, CSF=2.0)
+    pd.testing.assert_frame_equal(read_confounds(write_table(own_columns, tmp_path)), own_columns)
+    both_names = table().assign(**dict.fromkeys(OLD_MOTION, 1.0))
+    assert list(read_confounds(write_table(both_names, tmp_path))) == list(both_names)

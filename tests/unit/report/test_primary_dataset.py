@@ -14,6 +14,7 @@ from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.report.primary_dataset import (
     average_series,
+    invert_coreg,
     label_tissues,
     mask_in_template,
 )
@@ -31,6 +32,13 @@ def test_the_boldref_is_the_mean_of_steady_state_volumes_on_the_grid_of_the_seri
     mean = average_series(SeriesReader(tmp_path / "series.nii"), n_dummy=2)
     np.testing.assert_allclose(mean.data, data[..., 2:].astype(float).mean(-1), rtol=1e-6)
     np.testing.assert_array_equal(mean.affine, GRID)
+
+
+def test_a_registration_and_its_inverse_cancel() -> None:
+    xfm = np.eye(4)
+    xfm[:3, :3] = [[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]]
+    xfm[:3, 3] = 3, -7, 2
+    np.testing.assert_allclose(invert_coreg(xfm[None])[0] @ xfm, np.eye(4), atol=1e-12)
 
 
 def test_tissue_maps_have_the_names_of_their_tissues(tmp_path: Path) -> None:

@@ -85,6 +85,14 @@ def test_coverage_takes_target_points_to_the_source() -> None:
     )
 
 
+def test_mutual_information_of_independent_and_identical_images() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=40000), rng.normal(size=40000)
+    assert similarity.normalized_mutual_information(a, b) < 1.01
+    assert similarity.normalized_mutual_information(a, -a) > 1.95
+    assert 1.05 < similarity.normalized_mutual_information(a, a + 0.5 * b) < 1.95
+
+
 def test_the_brain_mask_is_the_bright_part_without_holes_or_scalp() -> None:
     brain, scalp = ball(24.0), ball(29.5) & ~ball(27.5)
     volume = 100.0 * brain + 35.0 * scalp + np.random.default_rng(3).normal(0, 2, brain.shape)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from data.known_positions import AFFINE, block_mean, gaussian_decimate
+from hypothesis import given, settings, strategies as st
 
 from bids_sr.spatial import matrices
 
@@ -50,6 +51,16 @@ def test_a_complex_image_keeps_its_phase_and_magnitude_is_optional():
     np.testing.assert_allclose(
         matrices.kspace_crop(x, np.eye(4), factor=(2, 2, 1), magnitude=True)[0], 3, atol=1e-12
     )
+
+
+@given(n=st.integers(4, 40), seed=st.integers(0, 99), f=st.sampled_from([1.5, 2, 3]))
+@settings(max_examples=40)
+def test_zero_filling_and_cropping_returns_the_measurement(n, seed, f):
+    lr = np.random.default_rng(seed).normal(size=(n, n + 1, 2))
+    hr = matrices.upsample("zerofill", lr, (f, f, 1))
+    for axis in (0, 1):
+        hr = matrices.apply_along(matrices.crop_matrix(hr.shape[axis], lr.shape[axis]), hr, axis)
+    np.testing.assert_allclose(hr, lr, atol=1e-9)
 
 
 @pytest.mark.parametrize("m", [10, 11])

@@ -70,6 +70,12 @@ def test_fwhm_of_smoothed_white_noise_is_recovered():
         image_quality.fwhm(np.ones((4, 4, 4)), ZOOMS)
 
 
+def test_white_matter_to_maximum_by_hand():
+    image = np.arange(1.0, 2001).reshape(10, 10, 20)
+    wm = (image > 1000) & (image <= 1003)
+    assert image_quality.wm2max(image, wm) == pytest.approx(1002 / np.percentile(image, 99.95))
+
+
 def test_hyperintensities_exceed_the_mean_by_a_multiple_of_the_sd():
     brain = np.ones((10, 10, 10), bool)
     brain[0] = False

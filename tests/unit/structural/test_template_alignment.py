@@ -10,7 +10,7 @@ from bids_sr.preproc.ants import AntsOptions
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.structural import preparation as structural_preparation
-from bids_sr.structural.point_transforms import PointTransform
+from bids_sr.structural.point_transforms import PointTransform, compose
 from bids_sr.structural.preparation import prepare
 from bids_sr.structural.template_alignment import (
     align_to_template,
@@ -186,6 +186,26 @@ def test_a_known_deformation_to_the_template_is_recovered(brain, tmp_path):
     }
     assert residual(placements["affine"]) > 2
     assert residual(placements["nonlinear"]) < 0.6 * residual(placements["affine"])
+
+
+def test_composed_placements_equal_successive_placements():
+    random = np.random.default_rng(2)
+    frame = Volume(np.zeros((12, 12, 12), np.float32), np.diag([4.0, 4.0, 4.0, 1.0]))
+    coarse = np.diag([24.0, 24.0, 24.0, 1.0])
+    coarse[:3, 3] = -24
+    smooth = [random.normal(0, 2, (3, 5, 5, 5)).astype(np.float32) for _ in range(2)]
+    first, second = (
+        PointTransform(xfm=xfm, displacement=displacements, grid=coarse)
+        for xfm, displacements in zip((KNOWN, invert(KNOWN)), smooth, strict=True)
+    )
+    points = apply_affine(frame.affine, random.integers(2, 10, (50, 3)))
+    composition = compose(frame, first, second)
+    np.testing.assert_allclose(
+        composition.map_points(points), second.map_points(first.map_points(points)), atol=1e-3
+    )
+    matrices = compose(frame, PointTransform(xfm=TO_HEAD), PointTransform(xfm=KNOWN))
+    assert matrices.displacement is None
+    np.testing.assert_allclose(matrices.xfm, KNOWN @ TO_HEAD)
 
 
 def test_the_closest_rigid_transform_keeps_rotation_and_center():

@@ -12,11 +12,13 @@ from PIL import Image
 
 from bids_sr.cli.models.blind_ratings import (
     average_ratings,
+    check_sheet,
     compare_ratings,
     intraclass_correlation,
 )
 from bids_sr.cli.models.commands import main as models_main
 from bids_sr.cli.models.commands.rate import read_key
+from bids_sr.io.notices import InvalidInput
 
 SERIES = ("bspline", "attunet", "measured")
 PARTICIPANTS = ("sub-01", "sub-02")
@@ -189,3 +191,11 @@ def test_intraclass_correlation_equals_shrout_and_fleiss() -> None:
     assert intraclass_correlation(table) == pytest.approx(0.29, abs=0.005)
     assert intraclass_correlation([[1, 1], [3, 3], [2, 2]]) == pytest.approx(1)
     assert math.isnan(intraclass_correlation([[1], [2]]))
+
+
+def test_a_missing_row_is_not_rated() -> None:
+    ratings = check_sheet([(2, {"code": "A", "rating": "2,5"})], ["A", "B"])
+    assert ratings["A"] == 2.5
+    assert math.isnan(ratings["B"])
+    with pytest.raises(InvalidInput, match="empty"):
+        check_sheet([(2, {"code": "", "rating": "1"})], ["A"])

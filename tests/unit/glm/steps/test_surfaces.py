@@ -17,6 +17,7 @@ from bids_sr.engine.artifacts import Derivative
 from bids_sr.engine.store import store
 from bids_sr.glm.steps.surfaces import maps_to_surfaces, transform_fsaverage
 from bids_sr.io.volume import Volume
+from bids_sr.report.figure_steps.maps import draw_surfaces
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.transforms import rigid_matrix
 
@@ -155,6 +156,17 @@ def test_surface_maps_are_stored_with_their_entities_and_sidecars(maps, surfaces
     assert (sidecar["Density"], sidecar["SourceSeries"]) == ("10242 vertices", "sbl")
     image = nb.load(next(tmp_path.glob("out/sub-01/func/*hemi-L*.gii")))
     assert image.meta["AnatomicalStructurePrimary"] == "CortexLeft"
+
+
+def test_the_report_shows_both_hemispheres(surface_maps, surfaces):
+    [drawing] = draw_surfaces(surface_maps, surfaces, series_name="sbl", space_entities=ENTITIES)
+    assert drawing.entities == {
+        "contrast": "thumb",
+        "desc": "surfaceFsaverage",
+        "suffix": "bold",
+    }
+    assert "fsaverage" in drawing.sidecar["alt"]
+    assert len(drawing.content.axes) == 5, "four views and a scale"
 
 
 def test_fsaverage_placed_through_mni152_is_in_gray_matter(tmp_path):

@@ -20,6 +20,7 @@ from bids_sr.io.template_files import DEFAULT_SPACE, available_templates
 from bids_sr.io.volume import Volume
 from bids_sr.preproc import templates
 from bids_sr.preproc.ants import apply as resample, load
+from bids_sr.preproc.brain import check_brain
 from bids_sr.preproc.steps import anatomy
 from bids_sr.preproc.steps.aligned_series import BrainMasks
 from bids_sr.preproc.steps.registration import region_to_bold
@@ -240,6 +241,24 @@ def test_the_brain_is_found_if_the_header_is_wrong_by_a_quarter_turn(
     assert shifts.mean() < 2.5
     assert abs(facts["brain_turned_deg"] - 90) < 3
     assert "rotated the head by" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("facts", "number"),
+    [
+        ({"volume": 1901.0}, "1901 ml"),
+        ({"volume": 899.0}, "899 ml"),
+        ({"determinant": 1.11}, "1.11"),
+        ({"nmi": 1.01}, ""),
+        ({"template_dice": 0.84}, "0.84"),
+    ],
+)
+def test_implausible_brains_are_reported(facts: dict[str, float], number: str) -> None:
+    plausible = {"volume": 1300.0, "determinant": 0.8, "nmi": 1.05, "nmi_headers": 1.02}
+    plausible["template_dice"] = 0.95
+    assert check_brain(**plausible)["brain_doubts"] == []
+    (doubt,) = check_brain(**plausible | facts)["brain_doubts"]
+    assert number in doubt
 
 
 def test_transforms_between_template_and_t1w_are_inverse(heads: Heads, tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.notices import InvalidInput
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import load
+from bids_sr.preproc.imported_motion import precomputed_motion
 from bids_sr.preproc.model_confounds import model_confounds
 from bids_sr.preproc.steps import imported
-from bids_sr.spatial.itk_files import read_itk
+from bids_sr.preproc.steps.registration import mask_bold
+from bids_sr.spatial.itk_files import read_itk, write_itk
 from bids_sr.spatial.resampling import sample_volume
 
 SHAPE = (20, 22, 12)
@@ -211,6 +213,24 @@ def reference(tmp_path: Path) -> tuple[Path, Path]:
     nb.Nifti1Image(image.astype(np.float32), AFFINE).to_filename(tmp_path / "boldref.nii.gz")
     nb.Nifti1Image((image > 100).astype(np.uint8), AFFINE).to_filename(tmp_path / "mask.nii.gz")
     return tmp_path / "boldref.nii.gz", tmp_path / "mask.nii.gz"
+
+
+def test_masks_and_motion_of_the_program_are_imported_unchanged(tmp_path):
+    """Differences in the last digits would change the prior of a run."""
+    noise = np.random.default_rng(3).random(SHAPE)
+    boldref = Volume(np.float32(scene() * (1 + 0.5 * noise)), AFFINE)
+    mask, expected_mask, _ = mask_bold(boldref, factor=(2.0, 2.0, 1.0))
+    nb.Nifti1Image(mask.data.astype(np.uint8), AFFINE).to_filename(tmp_path / "mask.nii")
+    _, high_res_mask, _ = imported.import_mask(
+        boldref, tmp_path / "mask.nii", origin="bids-sr", factor=(2.0, 2.0, 1.0)
+    )
+    np.testing.assert_array_equal(high_res_mask.data, expected_mask.data)
+    assert high_res_mask.data.shape == (40, 44, 12)
+    assert high_res_mask.data.sum() / 4 == pytest.approx(mask.data.sum(), rel=0.05)
+    matrices = np.array([rigid(*parameters[:3], parameters[3]) for parameters in SIX])
+    write_itk(tmp_path / "hmc.txt", matrices)
+    motion = precomputed_motion(read_itk(tmp_path / "hmc.txt"), mask.data, AFFINE)
+    np.testing.assert_array_equal(motion.matrices, matrices)
 
 
 @pytest.mark.parametrize("fault", ["empty", "other grid"])

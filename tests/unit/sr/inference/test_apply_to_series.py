@@ -168,6 +168,16 @@ def test_ratio_equals_the_guide_without_changes_and_scales_with_changes():
     )
 
 
+def test_the_gain_of_the_guide_is_constant_over_the_run():
+    volume, guide, _, _ = posed_scene(np.eye(4))
+    mask = volume > 0.2
+    assert guided_baselines.match_gain(guide * 7, volume * 3, mask) == pytest.approx(
+        3 / 7, rel=1e-6
+    )
+    with pytest.raises(ValueError, match="do not overlap"):
+        guided_baselines.match_gain(guide * 0, volume, mask)
+
+
 def test_data_consistency_is_enforced_before_motion_correction(tmp_path):
     rng = np.random.default_rng(0)
     volumes = [rng.random((10, 9, 4)) * 100 for _ in range(2)]

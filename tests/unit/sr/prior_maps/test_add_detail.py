@@ -19,7 +19,7 @@ from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.operators import level_above, to_slices, to_volume
 from bids_sr.sr.prior_maps import add_detail
-from bids_sr.sr.prior_maps.add_detail import Detail, Modulation, make_detail
+from bids_sr.sr.prior_maps.add_detail import Detail, Modulation, make_detail, onto_grid
 from bids_sr.sr.prior_maps.prior import Prior
 
 SHAPE, FACTOR, VOLUMES = (20, 18, 3), (2.0, 2.0, 1.0), 9
@@ -187,3 +187,15 @@ def test_a_mirrored_head_keeps_its_position(rows, axis):
     mirrored[:, 1:, 3:13, 20:28] = head.flip(axis)
     assert torch.equal(displaced(weight, "mirror", affine), mirrored)
     assert torch.equal(displaced(weight, "", affine), weight)
+
+
+def test_maps_are_resampled_within_the_same_field_of_view():
+    weight = torch.rand(2, 3, 16, 12)
+    assert onto_grid(weight, (16, 12, 3)) is weight
+    ramp = ((torch.arange(16) + 0.5) / 16)[None, None, :, None].expand(1, 3, 16, 12)
+    resampled = onto_grid(ramp, (24, 18, 3))
+    assert resampled.shape == (1, 3, 24, 18)
+    expected_ramp = (torch.arange(24) + 0.5) / 24
+    torch.testing.assert_close(resampled[0, 1, 2:-2, 5], expected_ramp[2:-2], atol=1e-5, rtol=0)
+    # Patterns have signs.
+    torch.testing.assert_close(onto_grid(-weight, (24, 18, 6)), -onto_grid(weight, (24, 18, 6)))

@@ -10,6 +10,7 @@ from bids_sr.spatial.matrices import downsample, upsample
 from bids_sr.sr.method import get_method
 from bids_sr.sr.prior_maps.self_testing import (
     SelfTest,
+    SelfTestScore,
     score_interpolation,
     score_maps,
 )
@@ -124,3 +125,8 @@ def test_motion_regressors_leave_fluctuations_in_the_halves_of_a_short_run():
         for halves in (without_regressors, with_regressors)
     )
     assert share_with_regressors > 0.7 * share > 0.02
+
+
+def test_fewer_than_two_segments_give_no_interval():
+    assert np.isnan(SelfTestScore(half_scores=(0.1, 0.2), segment_scores=(0.1,)).interval).all()
+    assert SelfTestScore(half_scores=(0.1, 0.2), segment_scores=(0.1, 0.2)).interval[0] < 0.15

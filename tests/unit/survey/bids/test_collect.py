@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from data.calls import about, only_run, problem_of, settings_for, survey_for
 from data.dataset import FOV, BidsMaker, affine_for
+from hypothesis import given, strategies as st
 
+from bids_sr.config import SuperRes
+from bids_sr.io.grids import size_text
 from bids_sr.io.image_header import Header
 from bids_sr.survey.bids.collect import survey
-from bids_sr.survey.bids.entities import parse_entities
+from bids_sr.survey.bids.entities import file_stem, parse_entities
 from bids_sr.survey.bids.inheritance import find_inherited
 from bids_sr.survey.bids.inputs import Pair, Survey
-from bids_sr.survey.bids.pairs import measure_overlap, nearest_simple_ratio
+from bids_sr.survey.bids.pairs import measure_overlap, nearest_simple_ratio, needs_pair
 
 STEM = "sub-01_task-tap"
 BOLD = f"{STEM}_bold.nii.gz"
@@ -68,6 +71,17 @@ def test_entities_preserve_labels_and_order(maker: BidsMaker) -> None:
     assert list(run.entities.items()) == list(
         zip(keys, ("01", "pre", "tap", "x", "AP", "02"), strict=True)
     )
+
+
+@given(
+    st.lists(st.sampled_from(["ses", "task", "acq", "run", "echo"]), unique=True),
+    st.text("abc019", min_size=1),
+)
+def test_names_and_entities_agree(keys: list[str], label: str) -> None:
+    stem = "_".join(["sub-01", *(f"{key}-{label}" for key in keys)])
+    assert file_stem(Path(f"/data/{stem}_bold.nii.gz")) == stem
+    entities = parse_entities(Path(f"{stem}_bold.nii.gz"))
+    assert list(entities.values()) == ["01", *[label] * len(keys)]
 
 
 # ---- selection
@@ -264,6 +278,19 @@ def test_baselines_need_no_pair_and_an_invalid_one_is_noted(maker: BidsMaker) ->
 
 
 @pytest.mark.parametrize(
+    ("methods", "expected"),
+    [
+        (("bspline", "inject"), ("inject",)),
+        (("zerofill",), ()),
+        (("srgan", "sbl"), ("srgan",)),
+        (("auto",), ()),
+    ],
+)
+def test_methods_that_require_a_pair(methods: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    assert needs_pair(SuperRes(method=methods)) == expected
+
+
+@pytest.mark.parametrize(
     ("ratio", "expected"),
     [
         (2.0, 2.0),
@@ -373,6 +400,10 @@ def test_participant_labels_that_differ_only_in_case_are_reported(tmp_path: Path
     assert len(about(notices, "sub-a_2")) == 1, "the name is no label"
 
 
+def test_sizes_of_single_precision_headers_are_rounded() -> None:
+    assert size_text((3.75, 3.7499998, 3.1250002)) == "3.75 × 3.75 × 3.12 mm"
+
+
 def test_slice_timing_can_be_ignored(maker: BidsMaker) -> None:
     times = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
     maker.bold(sidecar={"SliceTiming": times})
@@ -449,6 +480,9 @@ def test_echoes_with_another_place_or_timing_are_refused(maker: BidsMaker, secon
     write_echo(maker, 2)
     store(second, (1, 0, 2), 1, shift=2.0)
     problem_of(survey_for(maker).problems, str(second), "2", "--echo-idx")
+
+
+DENSE = [0.0, 0.012, 0.024, 0.0, 0.012, 0.024]
 
 
 @pytest.mark.parametrize("tr", [1.0000001, 1.001, 0.999])

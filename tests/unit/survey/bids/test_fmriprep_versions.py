@@ -14,6 +14,7 @@ from data.fmriprep import SPACE, FmriprepMaker, break_link, prepared, use
 from bids_sr.cli.main import main
 from bids_sr.config.settings import analysis_digest
 from bids_sr.io.dataset_description import dataset_root, write_dataset, write_series_dataset
+from bids_sr.survey.bids.findings import group_notices
 from bids_sr.survey.preflight.plan_text import format_problems
 from bids_sr.survey.preflight.region_spaces import choose_template
 from bids_sr.survey.preflight.voxel_checks import check_data
@@ -91,6 +92,19 @@ def test_runs_are_matched_by_entities_and_run_number(maker: BidsMaker) -> None:
     assert [run.precomputed.hmc.name.partition("_from")[0] for run in subject.runs] == [
         f"sub-01_task-tap_dir-AP_run-0{number}" for number in (1, 2)
     ]
+
+
+def test_notices_that_hold_for_all_runs_are_shown_once(maker: BidsMaker) -> None:
+    fmriprep = prepared(maker, version="21.0.1", func=False)
+    fmriprep.run(maker.bold("sub-01_task-rest"), func=False)
+    plan = plan_for(maker, *use(maker))
+    assert [run.precomputed.mask for run in plan.runs] == [None, None]
+    notices = about(plan.warnings, "_bold.nii.gz", "21.0.1")
+    assert len(notices) == 4
+    shown = group_notices(notices)
+    assert [notice.what.endswith(" and 1 more") for notice in shown] == [True, True]
+    assert about(shown, "", "23.2.3", "--output-spaces func")
+    assert about(shown, "", "22.1")
 
 
 def test_transforms_to_a_template_are_used_if_the_template_is_on_this_computer(

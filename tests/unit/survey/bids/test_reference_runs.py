@@ -28,6 +28,7 @@ from data.dataset import FOV, BidsMaker, affine_for
 from bids_sr.cli.main import main
 from bids_sr.engine.execute import RunOutcome
 from bids_sr.survey.bids.inputs import BoldRun
+from bids_sr.survey.preflight.exclusions import describe_skipped_runs
 from bids_sr.survey.preflight.plan import Plan
 from bids_sr.survey.preflight.unfit_references import drop_unfit_references
 from bids_sr.survey.preflight.voxel_checks import check_data
@@ -174,6 +175,18 @@ def test_an_unfit_reference_in_the_dataset_is_reported_and_not_used(
     assert only_run(result).truth is None
     (notice,) = about(result.notices, str(path), STEM, *values)
     assert (notice.level, notice.run) == ("note", STEM)
+
+
+def test_a_reason_that_excludes_several_runs_is_reported_once(maker: BidsMaker) -> None:
+    """Participant 02 has three runs and no reference."""
+    names = [f"sub-02_task-tap_run-{number}" for number in (1, 2, 3)]
+    for name in names:
+        maker.bold(name)
+        maker.events(name)
+    plan = plan_for(maker, *with_truth(maker))
+    assert list(plan.skipped) == names
+    (text,) = describe_skipped_runs(plan.skipped)
+    assert ", ".join(names) in text
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from data.calls import about, only_run, survey_for
 from data.dataset import BidsMaker
 
+from bids_sr.io.copies import save_reordered
 from bids_sr.io.grids import AxisOrder, inverse_order, reorder, reorder_affine
 from bids_sr.io.image_header import Header
 from bids_sr.survey.bids import slice_axis, timing
@@ -102,6 +103,16 @@ def test_all_48_orders_are_processed_with_slices_last(
     assert reorder_affine(header.affine, inverse_order(header.order)) == pytest.approx(
         image.affine
     )
+
+
+def test_reordering_a_mask_preserves_its_type(tmp_path: Path) -> None:
+    mask = (series()[..., 0] > 0).astype(np.uint8)
+    nb.save(nb.Nifti1Image(mask, oblique()), tmp_path / "mask.nii")
+    save_reordered(tmp_path / "mask.nii", tmp_path / "back.nii.gz", order=(2, 0, 1))
+    restored = nb.load(tmp_path / "back.nii.gz")
+    assert restored.get_data_dtype() == np.uint8
+    assert np.array_equal(np.asarray(restored.dataobj), mask.transpose(2, 0, 1))
+    assert restored.affine == pytest.approx(oblique()[:, [2, 0, 1, 3]], abs=1e-4)
 
 
 @pytest.mark.parametrize("phase", ["i", "j-", "k"])

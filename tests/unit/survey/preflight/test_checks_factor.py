@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from data.calls import about, only_run, plan_for, problem_of, settings_for
 from data.dataset import BidsMaker
 
+from bids_sr.config import SuperRes
 from bids_sr.io.notices import UsageError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
+from bids_sr.survey.bids.pretrained_models import factor_of_models
 from bids_sr.survey.preflight.plan_text import dry_run_text
 from bids_sr.workflows.call_checks import check
 
@@ -151,6 +156,23 @@ def test_the_factor_of_a_given_model_is_the_default_and_others_are_refused(
         assert factors(maker, *options, *extra) == (None, (2.0, 2.0, 2.0))
     problems = plan_for(maker, *options, "--sr-factor", "2").problems
     assert about(problems, file, "(2.0, 2.0, 2.0)", "(2.0, 2.0, 1.0)", "--sr-factor 2 2 2")
+
+
+def test_models_with_different_factors_have_no_common_factor(maker: BidsMaker) -> None:
+    factor_2, factor_3 = model(maker, (2.0, 2.0, 2.0)), model(maker, (3.0, 3.0, 3.0), "resnet3d")
+
+    def common_factor(*files: str, methods: tuple[str, ...]) -> object:
+        return factor_of_models(SuperRes(method=methods, pretrained=tuple(map(Path, files))))
+
+    assert common_factor(factor_2, factor_3, methods=("mse3d", "resnet3d")) is None
+    assert common_factor(factor_2, factor_3, methods=("mse3d",)) == (2.0, 2.0, 2.0)
+    assert common_factor(factor_2, methods=("tv",)) is None
+    card = Path(factor_2).with_suffix(".json")
+    content = json.loads(card.read_text())
+    card.write_text(json.dumps({**content, "factors": [1.5, 2.0]}))
+    assert common_factor(factor_2, methods=("mse3d",)) is None
+    card.write_text("{")
+    assert common_factor(factor_2, methods=("mse3d",)) is None
 
 
 def test_a_reference_with_thinner_slices_is_used(maker: BidsMaker) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bids_sr.glm.contrasts import resolve_contrasts
+from bids_sr.glm.contrasts import camel_case, resolve_contrasts
 from bids_sr.survey.preflight.checks import is_rest
 
 
@@ -36,3 +36,9 @@ def test_task_labels_of_rest(task: str) -> None:
 @pytest.mark.parametrize("task", ["forest", "restaurant", "interest", "arrest", "tap"])
 def test_task_labels_that_contain_rest_by_chance(task: str) -> None:
     assert not is_rest(task)
+
+
+def test_a_decimal_point_stays_in_the_label() -> None:
+    names = list(resolve_contrasts(["1.5", "15", "1.0"]))
+    assert names[:3] == ["1dot5", "15", "1dot0"]
+    assert camel_case("v1.final") == "v1Final"

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from checking import problems_of
 from data.calls import Cases, arguments, check_case, plan_for
 from data.dataset import BidsMaker, snapshot
 
 from bids_sr.cli.main import main
+from bids_sr.config import SuperRes
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
+from bids_sr.survey.preflight import pretrained_models
 
 CARD = {
     "method": "srgan",
@@ -173,3 +176,13 @@ def test_an_unknown_method_is_refused_with_the_nearest_name(
 ) -> None:
     assert main(arguments(maker, "--sr-method", "resnet3")) == 2
     assert "'resnet3d'" in capsys.readouterr().err
+
+
+def test_the_damaged_model_of_several_is_named(maker: BidsMaker) -> None:
+    first = save(maker)
+    first = first.rename(first.with_name("sound.safetensors"))
+    first.with_name("other.json").rename(first.with_suffix(".json"))
+    second = save(maker, method="vit")
+    superres = SuperRes(method=("srgan", "vit"), pretrained=(first, second))
+    (problem,) = problems_of(pretrained_models.check_pretrained, superres)
+    assert problem.what == f"--pretrained {second}"

@@ -534,3 +534,15 @@ def test_the_command_continues_with_the_downsampled_data(
     saved = Settings.from_toml(next((root / "out" / "logs").glob("*/settings.toml")))
     assert saved.evaluation.retrospective == "clean"
     assert saved.paths.bids_dir == maker.root
+
+
+def test_scaled_integers_keep_their_values_in_the_copy(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).uniform(0, 1, (4, 4, 3, 5))
+    image = nb.Nifti1Image(np.round(data * 1000).astype(np.int16), np.eye(4))
+    image.header.set_slope_inter(0.001, 0)
+    image.header.set_zooms((1, 1, 1, 2))
+    scaled, copy = tmp_path / "scaled.nii", tmp_path / "copy.nii"
+    image.to_filename(scaled)
+    downsampling.write_measured_series(scaled, copy, factor=FACTOR, first_volume=1)
+    expected = nb.load(scaled).get_fdata()[..., 1:]
+    np.testing.assert_allclose(nb.load(copy).get_fdata(), expected, atol=1e-6)

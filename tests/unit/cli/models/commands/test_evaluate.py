@@ -10,6 +10,7 @@ import pytest
 from data.scans import AFFINE, FACTOR, read_rows, save_pair, save_untrained, scan
 from scipy import stats
 
+from bids_sr.cli.models.commands.evaluate import find_participant
 from bids_sr.cli.models.commands.main import main
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.spatial.effective_resolution import effective_resolution
@@ -144,3 +145,9 @@ def test_images_are_correlated_with_the_reference_over_voxels(pairs, tmp_path: P
     expected = float(stats.spearmanr(x, y).statistic)
     assert float(rows[second]["rho"]) == pytest.approx(expected, rel=1e-3)
     assert rows[str(flat)]["r"] == "n/a"
+
+
+def test_participant_labels_are_read_from_file_or_folder() -> None:
+    assert find_participant(Path("sub-03/ses-1/anat/scan_T1w.nii.gz")) == "sub-03"
+    assert find_participant(Path("sub-03/sub-04_T1w.nii.gz")) == "sub-04"
+    assert find_participant(Path("mouse7_T2w.nii")) == "mouse7_T2w"

@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 
 from bids_sr.cli.models.commands import train as models_train
 from bids_sr.cli.models.commands.image_files import (
+    find_brain_and_scale,
     parse_contrast,
     parse_factor,
 )
 from bids_sr.cli.models.commands.main import main
-from bids_sr.io.nifti import load_image, save_image
+from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.spatial.matrices import upsample
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
@@ -254,6 +255,14 @@ def test_list_shows_methods_settings_and_models_without_control_characters(
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  tv ")]
     assert len(rows) == 2  # one row per recipe
     assert all("0.01" in row for row in rows)
+
+
+def test_the_scale_of_a_series_is_a_percentile_of_its_mean_in_the_brain(files) -> None:
+    with SeriesReader(files.bold) as reader:
+        mask, scale, _ = find_brain_and_scale(reader, None)
+    mean = load_image(files.bold)[0].mean(-1)
+    assert scale == pytest.approx(np.percentile(mean[mask], 99), rel=1e-5)
+    assert mask[12 // 2, 14 // 2].all()
 
 
 def test_contrast_and_factor_are_read_from_names_and_options() -> None:

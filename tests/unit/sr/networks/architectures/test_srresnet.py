@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bids_sr.sr.networks.architectures.blocks import shuffle_channels
-from bids_sr.sr.networks.architectures.critics import srgan_critic
+from bids_sr.sr.networks.architectures.critics import PatchCritic, srgan_critic
 from bids_sr.sr.networks.architectures.srresnet import SRResNet, SubPixelNet
 from bids_sr.sr.operators import make_plane_conversion
 
@@ -31,6 +31,15 @@ def test_the_published_critic_has_ten_convolutions_and_no_normalization():
     assert sum(isinstance(module, torch.nn.Conv2d) for module in critic.modules()) == 10
     assert not [module for module in critic.modules() if "Norm" in type(module).__name__]
     assert critic(torch.rand(2, 1, 64, 64)).shape == (2, 1)
+
+
+def test_the_receptive_field_of_the_patch_critic_is_30_voxels():
+    torch.manual_seed(0)
+    critic = PatchCritic()
+    image = torch.zeros(1, 1, 80, 80, requires_grad=True)
+    critic(image)[0, 0, 10, 10].backward()
+    rows = torch.nonzero(image.grad[0, 0].abs().sum(1))
+    assert int(rows.max() - rows.min()) + 1 == 30
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from bids_sr.sr.networks.architectures.blocks import ResidualBlock
 from bids_sr.sr.networks.architectures.circle import (
     WIDTHS,
     CircleNet,
     CircleResamplingNet,
+    decreasing_widths,
 )
 from bids_sr.sr.networks.architectures.cpce import CPCENet
 from bids_sr.sr.networks.architectures.critics import circle_critic, cpce_critic
@@ -165,6 +167,12 @@ def test_the_network_of_the_tv_paper_bypasses_its_blocks_but_not_its_last_layer(
     assert torch.equal(net(x), torch.full_like(x, float(net.tail.bias.detach())))
 
 
+def test_the_published_numbers_of_filters_decrease_from_128_to_16():
+    assert decreasing_widths(128, 16, 12) == PUBLISHED
+    assert decreasing_widths(64, 16, 12) == WIDTHS
+    assert sum(WIDTHS) == 423
+
+
 def test_the_reconstruction_network_of_circle_has_two_branches():
     with torch.device("meta"):
         net = CircleResamplingNet()
@@ -189,6 +197,17 @@ def test_the_reconstruction_network_of_circle_has_two_branches():
             handle = branch.register_forward_hook(lambda _branch, _inputs, result: result + 1)
             assert not torch.allclose(net(image), output, atol=1e-4)
             handle.remove()
+
+
+def test_a_residual_block_adds_only_positive_values():
+    block = ResidualBlock(2, 3)
+    nn.init.zeros_(block.layers[2].weight)
+    with torch.no_grad():
+        block.layers[2].bias.copy_(torch.tensor([0.5, -0.5]))
+    x = torch.zeros(1, 2, 3, 3, 3)
+    output = block(x)
+    assert torch.equal(output[:, 0], torch.full((1, 3, 3, 3), 0.5))
+    assert torch.equal(output[:, 1], torch.zeros(1, 3, 3, 3))
 
 
 CRITICS = {

@@ -13,6 +13,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.data.examples import Examples
 from bids_sr.sr.networks.data.images import pair_image
 from bids_sr.sr.networks.data.validation import validation_windows
+from bids_sr.sr.networks.data.windows import shift_image
 from bids_sr.sr.operators import make_plane_conversion, upsample_slices
 from bids_sr.sr.recipe import Augmentation
 
@@ -73,6 +74,13 @@ def test_noise_of_only_the_low_resolution_image_is_kept(small_pair):
     indices = slices_in(batch.target, images.target)
     assert sorted(indices) == list(range(6))
     assert torch.allclose(residual, noise_of_slices[indices], atol=2e-5)
+
+
+def test_a_shift_by_an_integer_voxel_is_a_roll():
+    image = torch.from_numpy(np.random.default_rng(0).random((1, 1, 9, 8), dtype=np.float32))
+    assert torch.allclose(
+        shift_image(image, (1.0, -2.0)), torch.roll(image, (1, -2), (-2, -1)), atol=1e-5
+    )
 
 
 def test_patches_are_windows_of_both_grids_at_the_same_position(small_pair):
