@@ -1,6 +1,6 @@
 """Compare the estimates of preflight with real runs: processor time, wall time, peak memory, disk.
 
-python benchmarks/resources.py SCRATCH [--cases tiny null plain long demo example] [--procs 2]
+python benchmarks/resources.py SCRATCH [--cases tiny plain long demo example] [--procs 2]
 [--mem GB] [--data NAME=DIR ...] [--name TABLE] [--pace]
 
 Each case is a run of `bids-sr` on a phantom, or on the example. Processor minutes include all
@@ -34,7 +34,6 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "studyforrest"
 REPEATS = 10
 OPTIONS: dict[str, tuple[str, list[str]]] = {
     "tiny": ("tiny", []),
-    "null": ("tiny", ["--null-checks"]),
     "plain": ("tiny", ["--sr-method", "bspline", "--smoothing", "0"]),
     "long": ("long", ["--sr-method", "bspline"]),
     "demo": ("demo", []),

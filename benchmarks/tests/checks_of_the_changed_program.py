@@ -14,7 +14,6 @@ from graphmaker import made_by, nodes_of, planned_graph, stage_minutes
 import bids_sr
 from bids_sr.cli.models.commands.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.evaluation.negative_controls import list_negative_controls
 from bids_sr.evaluation.steps.signal_drift import measure_drift
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
@@ -40,21 +39,19 @@ def test_the_copy_is_tested() -> None:
     assert Path(bids_sr.__file__).parents[1] == Path(os.environ["PYTHONPATH"])
 
 
-def test_the_method_is_offered_planned_and_trained_and_gets_negative_controls(
+def test_the_method_is_offered_planned_and_trained(
     maker: BidsMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "new-net" in method_names_without_controls()
-    assert list_negative_controls("newnet") == ("newnetPhantom", "newnetOther", "newnetT1w")
-    options = ["--sr-method", "new-net", "--null-checks"]
+    options = ["--sr-method", "new-net"]
     argv = [str(maker.root), str(tmp_path / "out"), "participant", "--skip-bids-validation"]
     settings = parse_settings([*argv, *options]).resolve(run_uuid="x")
-    # the network and its negative control on the T1w image, 10 minutes each
-    assert 20 <= stage_minutes(settings)["training"] < 22
+    assert 10 <= stage_minutes(settings)["training"] < 11
     rejected = check(parse_settings([*argv, *options, "--recipe", "paper"]).resolve(run_uuid="x"))
     assert len(rejected.problems) == 1
     graph = planned_graph(maker, tmp_path, *options)
     made = {node.scope.name for node in nodes_of(graph, "super_resolve")}
-    assert made > {"newnet", "newnetT1w", "bspline"}
+    assert made > {"newnet", "bspline"}
     assert {graph.settings[node]["method"] for node in nodes_of(graph, "train_on_pair")} == {
         "new-net"
     }

@@ -80,7 +80,7 @@ from bids_sr.glm.blocks import MIN_BLOCKS, TaskBlock
 from bids_sr.glm.halves import SplitProducts
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.io.frozen import frozen
-from bids_sr.io.series import MEASURED, SMOOTH, get_kind, is_variant_of, parse_series_name
+from bids_sr.io.series import MEASURED, SMOOTH, get_kind
 from bids_sr.sr.method import is_network
 
 _STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
@@ -169,21 +169,14 @@ class ComparedVoxels:
 def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs of a method and a series that the method is compared with.
 
-    A method is compared with every baseline, control and other method, and with its own variants,
-    but not with the measured series.
+    A method is compared with every baseline, control and other method, but not with the measured
+    series.
     """
     return [
         (method, series)
         for method, series in product(names, names)
-        if get_kind(method) == "method" and _is_comparator(series, method)
+        if get_kind(method) == "method" and series != method and get_kind(series) != "measured"
     ]
-
-
-def _is_comparator(series: str, method: str) -> bool:
-    """Return True if a method is compared with a series, see `gain_pairs`."""
-    if series == method or get_kind(series) == "measured":
-        return False
-    return not parse_series_name(series).variant or is_variant_of(series, (method,))
 
 
 class _InnerProducts(NamedTuple):

@@ -1,8 +1,7 @@
 """Evidence on the accuracy of a run's series, and claims that it supports.
 
-A claim is about one series: that it shows true detail (*function*), that it shows more true detail
-than its placebos (*specific*), or that its volumes are more accurate (*image*). Each claim rests
-on the strongest reference that has values of the series.
+A claim is about one series: that it shows true detail (*function*), or that its volumes are more
+accurate (*image*). Each claim rests on the strongest reference that has values of the series.
 """
 
 import math
@@ -13,13 +12,13 @@ from typing import Literal
 from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.io.contrast_names import rank_contrast
 from bids_sr.io.frozen import frozen
-from bids_sr.io.series import BASELINES, CONTROLS, is_variant_of
+from bids_sr.io.series import BASELINES, CONTROLS
 
 Decision = Literal["better", "same", "worse", "unclear"]
 """Status of a comparison of series."""
 RunStatus = Literal["measured", "tested", "no detail", "not applied", "nothing compared"]
 """Status of a run: its detail was measured or tested, or the reason for the lack of detail."""
-AccuracyKind = Literal["function", "specific", "image"]
+AccuracyKind = Literal["function", "image"]
 """Subject of a claim."""
 WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
 """Decisions as numbers in the table."""
@@ -343,17 +342,6 @@ class Claim:
         """Whether the claim holds; None if it could not be decided."""
         return None if self.decision is None else self.decision == "better"
 
-    @property
-    def unbeaten(self) -> list[str]:
-        """Names of series that this series does not exceed."""
-        return list(
-            dict.fromkeys(
-                comparison.row.minus
-                for comparison in self.comparisons
-                if comparison.decision != "better"
-            )
-        )
-
 
 def list_series(claims: Iterable[Claim], kind: AccuracyKind, *, holds: bool | None) -> list[str]:
     """Return the series whose claim holds (True), does not hold (False) or is undecided (None)."""
@@ -366,19 +354,8 @@ def select_compared_rows(rows: Iterable[MetricRow], not_applied: Sequence[str]) 
     `not_applied` are the names of these methods.
     """
     return [
-        row
-        for row in rows
-        if row.minus == MISSING
-        or not any(derives_from(name, not_applied) for name in (row.series, row.minus))
+        row for row in rows if row.minus == MISSING or not {row.series, row.minus} & {*not_applied}
     ]
-
-
-def derives_from(series: str, not_applied: Sequence[str]) -> bool:
-    """Return True if a series is from a method that was not applied, or its placebo.
-
-    `not_applied` are the names of methods that fell back to zero filling.
-    """
-    return series in not_applied or is_variant_of(series, not_applied)
 
 
 def select_applied(rows: Iterable[MetricRow], *, applied: bool = True) -> list[str]:

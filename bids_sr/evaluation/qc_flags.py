@@ -21,7 +21,7 @@ from bids_sr.engine.metric_rows import MISSING, MetricRow
 from bids_sr.engine.number_text import number
 from bids_sr.evaluation.acquired_activation import KeptByWidth, find_clearest, kept_text
 from bids_sr.evaluation.detail_support import ContrastResult
-from bids_sr.evaluation.evidence import MAPS, Evidence, derives_from, is_below_zero
+from bids_sr.evaluation.evidence import MAPS, Evidence, is_below_zero
 from bids_sr.evaluation.result_text import quote_contrast
 from bids_sr.evaluation.self_test_results import SELF_TEST_SCORE
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
@@ -95,7 +95,7 @@ def find_raised_flags(
     """
     raised_series: dict[str, list[str]] = {}
     for flag in flags:
-        if flag.raised is not None and not derives_from(flag.series, not_applied):
+        if flag.raised is not None and flag.series not in not_applied:
             names = raised_series.setdefault(flag.name, [])
             if flag.raised:
                 names.append(flag.series)

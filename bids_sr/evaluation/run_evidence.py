@@ -24,7 +24,6 @@ from bids_sr.evaluation.evidence import (
     select_applied,
     select_compared_rows,
 )
-from bids_sr.evaluation.negative_controls import list_negative_controls
 from bids_sr.evaluation.qc_flags import (
     LOST_ACTIVATION,
     Flag,
@@ -49,7 +48,7 @@ class RunEvidence:
     `stopped` has the reason why the training of a network, applied or not, did not suffice, as a
     clause. `agreement` is the agreement of all series with the strongest reference, for one
     contrast; None if there is no reference. `margins` are equivalence margins by region, and
-    `claims` are three per method. `lost` are methods that lost the activation of the acquired run.
+    `claims` are two per method. `lost` are methods that lost the activation of the acquired run.
     `result` is the result for the detail of each contrast of the best method. `flags` are all
     quality-control flags.
     """
@@ -112,8 +111,8 @@ def gather_evidence(
     and `baselines` are the series under evaluation. A method must exceed all baselines and
     controls for a claim of function. Differences within ± `margin` count as equivalent, in the
     unit of the evidence; None for a tenth of the gap between `bspline` and `measured`.
-    `not_applied` are methods that fell back to zero filling. These methods and their placebos are
-    not compared. `stopped` has the reason why the training of a network did not suffice.
+    `not_applied` are methods that fell back to zero filling. These methods are not compared.
+    `stopped` has the reason why the training of a network did not suffice.
     `self_test_facts` are as in `bids_sr.evaluation.self_test_results.parse_self_test`. `flags` are
     those that do not depend on the evidence.
     """
@@ -135,7 +134,7 @@ def gather_evidence(
     for method in applied_methods:
         other_series = [name for name in references if name != method]
         claims.append(_claim_function(accuracy, method, other_series, margins))
-        claims += [_claim_specific(accuracy, method), _claim_image(compared_rows, method)]
+        claims.append(_claim_image(compared_rows, method))
     lost = find_lost_activation(rows, applied_methods)
     candidates = [name for name in applied_methods if name not in lost]
     best = _find_best_method(accuracy, claims, candidates or applied_methods, self_test)
@@ -219,29 +218,6 @@ def _claim_function(
         kind="function",
         series=method,
         decision=decision,
-        comparisons=tuple(comparisons),
-    )
-
-
-def _claim_specific(evidence: Evidence | None, method: str) -> Claim:
-    """Return the claim that a method's gain is specific to this participant's data.
-
-    The claim holds if the method exceeds every placebo that was run. It is undecided if no placebo
-    was compared. `evidence` is the agreement with the strongest reference; None if there is no
-    reference.
-    """
-    comparisons: list[Comparison] = []
-    if evidence is not None and evidence.reference != MAPS:
-        placebos = [
-            name
-            for name in list_negative_controls(method)
-            if evidence.row(method, evidence.brain, name) is not None
-        ]
-        comparisons = [evidence.compare(method, name, evidence.brain) for name in placebos]
-    return Claim(
-        kind="specific",
-        series=method,
-        decision=_combine(comparisons),
         comparisons=tuple(comparisons),
     )
 

@@ -1,6 +1,5 @@
 """One-line descriptions of series: the definition of their method, baseline or control."""
 
-from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.io.series import parse_series_name
 from bids_sr.sr.method import UnknownMethod, method_of_series
 
@@ -18,10 +17,7 @@ def describe_series(name: str) -> str:
     series = parse_series_name(name)
     if series.words:
         return f"baseline: {series.words}" if series.kind == "baseline" else series.words
-    if name in NEGATIVE_CONTROLS:
-        control = NEGATIVE_CONTROLS[name]
-        return f"negative control for {control.method}: {control.replacement}"
-    summary = summarize_method(series.method)
+    summary = summarize_method(name)
     return f"method: {summary}" if summary else ""
 
 

@@ -134,15 +134,6 @@ class Statement(StrEnum):
         " volumes of the same run."
     )
 
-    # evidence: negative controls
-    SPECIFIC = "Part of the gain from {series} is specific to this participant's own data."
-    NOT_SPECIFIC = (
-        "The gain from {series} was not found to depend on {causes}: the gain of {controls} is the"
-        " same."
-    )
-    DEPENDS_ON = "This part of the gain depends on {cause}."
-    CONTROLS_MISSING = "Negative controls that were not run: {controls}."
-
     # evidence: self-test at half the resolution
     SELF_TEST = (
         "In the {test}, {series} {decision} zero filling (reduction in squared error: {value}"
@@ -295,10 +286,6 @@ class Statement(StrEnum):
         "Image quality relative to bspline and inject was not assessed. This comparison requires"
         " both series and measured volumes (--truth, --retrospective) or a second T2*w"
         " pair of the session (run-2)."
-    )
-    NO_CONTROLS = (
-        "No negative controls were run for {series}, so it is unknown whether the gain is specific"
-        " to this participant. To run negative controls, use --null-checks."
     )
     MAPS_WITHOUT_ERROR = "Interpolated maps and maps from networks {no_error}"
     CHECKS_FAILED = "These quality checks failed: {checks}."

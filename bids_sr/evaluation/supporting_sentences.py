@@ -1,4 +1,4 @@
-"""Sentences that support a verdict: values, comparisons, negative controls and the self-test."""
+"""Sentences that support a verdict: values, comparisons and the self-test."""
 
 import math
 from collections.abc import Collection, Iterable
@@ -7,13 +7,11 @@ from itertools import combinations
 from bids_sr.engine.number_text import interval_ends, number, value_form
 from bids_sr.evaluation.evidence import (
     HALVES,
-    Claim,
     Comparison,
     Decision,
     Evidence,
     is_below_zero,
 )
-from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS, list_negative_controls
 from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.self_test_results import SelfTestResults
 from bids_sr.evaluation.sentences import Sentence
@@ -21,7 +19,6 @@ from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import DECISIONS, reference_phrase, region_text, value_text
 from bids_sr.io.metric_registry import statistic
 from bids_sr.io.series import SIMPLE_BASELINES
-from bids_sr.io.word_lists import enumerate_unique
 
 _VOLUME_STATISTIC = "psnr"
 _FURTHER_STATISTICS = ("r", "amplitude", "correct_fraction")
@@ -39,8 +36,6 @@ def write_support(evidence: RunEvidence) -> list[Sentence]:
         ]
     for claim in evidence.claims:
         sentences += map(write_comparison, claim.comparisons)
-        if claim.kind == "specific":
-            sentences += write_controls(claim)
     if accuracy is not None:
         compared_methods = [name for name in methods if name not in SIMPLE_BASELINES]
         sentences += [
@@ -104,18 +99,13 @@ def list_further_values(evidence: Evidence, series: str, region: str) -> list[tu
 
 
 def write_comparison(comparison: Comparison) -> Sentence:
-    """Return the difference between two series, or between a method and its placebo."""
+    """Return the difference between two series."""
     row, decision = comparison.row, comparison.decision
-    placebo = NEGATIVE_CONTROLS.get(row.minus)
     compares_volumes = row.statistic == _VOLUME_STATISTIC
-    remarks = []
-    if placebo and decision == "better":
-        remarks.append(Statement.DEPENDS_ON.format(cause=placebo.cause))
-    if compares_volumes and (row.minus, row.reference) == ("bspline", "measured"):
-        remarks.append(Statement.STATIC_DETAIL)
+    has_static_detail = compares_volumes and (row.minus, row.reference) == ("bspline", "measured")
     values = {
         "series": row.series,
-        "comparator": f"the same method with {placebo.replacement}" if placebo else row.minus,
+        "comparator": row.minus,
         "decision": DECISIONS[decision].verb_phrase,
         "value": value_text(
             row, "+.2f" if compares_volumes else value_form(row.statistic, sign="+")
@@ -125,41 +115,11 @@ def write_comparison(comparison: Comparison) -> Sentence:
             if compares_volumes
             else region_text(row.region)
         ),
-        "remark": "".join(f" {remark}" for remark in remarks),
+        "remark": f" {Statement.STATIC_DETAIL}" if has_static_detail else "",
     }
     is_compared = math.isfinite(row.value)
     state = Statement.COMPARISON if is_compared else Statement.NOT_COMPARED
     return Sentence(state, values, row=row, decision=decision)
-
-
-def write_controls(claim: Claim) -> list[Sentence]:
-    """Return whether a gain is specific, followed by the controls that were not run.
-
-    The list is empty if no control was compared.
-    """
-    sentences = write_specificity(claim)
-    compared = [comparison.row.minus for comparison in claim.comparisons]
-    missing = [name for name in list_negative_controls(claim.series) if name not in compared]
-    if sentences and missing:
-        values = {"controls": enumerate_unique(missing)}
-        state = Statement.CONTROLS_MISSING
-        sentences.append(Sentence(state, values, series=claim.series))
-    return sentences
-
-
-def write_specificity(claim: Claim) -> list[Sentence]:
-    """Return whether a gain is specific to this participant's data, [] without a control."""
-    if claim.holds is None:
-        return []
-    values = {
-        "series": claim.series,
-        "causes": enumerate_unique(
-            (NEGATIVE_CONTROLS[name].cause for name in claim.unbeaten), "or"
-        ),
-        "controls": enumerate_unique(claim.unbeaten),
-    }
-    state = Statement.SPECIFIC if claim.holds else Statement.NOT_SPECIFIC
-    return [Sentence(state, values, series=claim.series)]
 
 
 def write_self_test(self_test: SelfTestResults, methods: Collection[str]) -> list[Sentence]:

@@ -8,9 +8,8 @@ It can only be claimed relative to a reference: explained variance must be above
 baseline, every denoising control and simple arithmetic (`zerofill`, `sdmod`), each with an
 interval above 0.
 
-A gain that a placebo also reaches is not attributable to this participant's own data. A method
-that fell back to zero filling was not applied; it is reported first and is not compared. Without a
-reference, the verdict reports the self-test at half the resolution instead.
+A method that fell back to zero filling was not applied; it is reported first and is not compared.
+Without a reference, the verdict reports the self-test at half the resolution instead.
 """
 
 import math

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from bids_sr.engine.metric_rows import MISSING
-from bids_sr.evaluation.evidence import KNOWN, Evidence, derives_from, list_series
+from bids_sr.evaluation.evidence import KNOWN, Evidence, list_series
 from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.self_test_results import MAX_THERMAL_NOISE
 from bids_sr.evaluation.sentences import Sentence
@@ -12,7 +12,6 @@ from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import region_text
 from bids_sr.glm.map_sidecars import NO_ERROR
 from bids_sr.io.metric_flags import FLAGS
-from bids_sr.io.word_lists import enumerate_unique
 
 
 def list_limits(evidence: RunEvidence) -> Iterator[Sentence]:
@@ -33,9 +32,6 @@ def list_limits(evidence: RunEvidence) -> Iterator[Sentence]:
         yield Sentence(Statement.SRGAN)
     if list_series(claims, "image", holds=None):
         yield Sentence(Statement.NO_IMAGE_REFERENCE)
-    if accuracy is not None and (uncontrolled := list_series(claims, "specific", holds=None)):
-        values = {"series": enumerate_unique(uncontrolled)}
-        yield Sentence(Statement.NO_CONTROLS, values)
     yield Sentence(Statement.MAPS_WITHOUT_ERROR, {"no_error": NO_ERROR})
     failed = (FLAGS[name].failed for name, series in evidence.raised_flags.items() if series)
     if failed_checks := "; ".join(failed):
@@ -49,7 +45,7 @@ def _limit_tests(evidence: RunEvidence) -> Iterator[Sentence]:
     If accuracy was measured, results do not depend on the tests.
     """
     self_test, is_measured = evidence.self_test, evidence.accuracy is not None
-    has_score = any(not derives_from(name, evidence.not_applied) for name in self_test.scores)
+    has_score = any(name not in evidence.not_applied for name in self_test.scores)
     if has_score and self_test.calibrated:
         yield Sentence(Statement.CALIBRATED)
     elif has_score and not is_measured:

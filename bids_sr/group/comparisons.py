@@ -2,9 +2,8 @@
 
 Tests are paired over participants: difference, equivalence, and Friedman's test over all series of
 a question. Holm's procedure corrects p values within families. A family contains the comparisons
-of one method on one question; comparisons with placebos are a separate family. False discovery
-rates are computed over all comparisons of a metric. One comparison per task is prespecified, see
-`compare_primary`; all others are exploratory.
+of one method on one question. False discovery rates are computed over all comparisons of a metric.
+One comparison per task is prespecified, see `compare_primary`; all others are exploratory.
 """
 
 import math
@@ -17,7 +16,6 @@ import pandas as pd
 from scipy import stats
 
 from bids_sr.evaluation.evidence import MARGIN_SHARE, STRONGEST
-from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.evaluation.statistics.comparisons import (
     PairedComparison,
     compare_pairs,
@@ -83,7 +81,7 @@ def compare(
             questions.append(cells)
             comparisons.append(comparison)
     families = [
-        (*(cells[name] for name in QUESTION), comparison.series, cells["role"] == "placebo")
+        (*(cells[name] for name in QUESTION), comparison.series)
         for cells, comparison in zip(questions, comparisons, strict=True)
     ]
     table = _make_table(questions, comparisons, families, EXPLORATORY)
@@ -134,16 +132,14 @@ def _test_all_series(values: Float) -> float:
 def references(series: str, available: Sequence[str], methods: Sequence[str]) -> dict[str, str]:
     """Return the series that a series is compared with, and their roles.
 
-    A method is compared with acquired series, baselines, controls, other methods and its placebos.
+    A method is compared with acquired series, baselines, controls, and other methods.
     A baseline is only compared with the acquired series, which isolates the effect of the denser
     grid.
     """
     if series not in methods:
         return {name: "acquired" for name in ACQUIRED_NAMES if name in available}
-    placebos = [name for name, placebo in NEGATIVE_CONTROLS.items() if placebo.method == series]
     roles: dict[str, str] = {name: get_kind(name) for name in REFERENCE_NAMES}
     roles |= {name: "method" for name in methods if name != series}
-    roles |= dict.fromkeys(placebos, "placebo")
     return {name: role for name, role in roles.items() if name in available}
 
 

@@ -13,7 +13,7 @@ from bids_sr.io.series import MEASURED, REFERENCE_NAMES
 def select_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """Return the columns of values (participants by series) that a figure shows, in order.
 
-    Placebos are omitted. Undefined values are NaN.
+    Undefined values are NaN.
     """
     table = participants_by_series(values).replace(np.inf, np.nan).dropna(axis=1, how="all")
     order = (*REFERENCE_NAMES, *methods, MEASURED)

@@ -50,24 +50,23 @@ _METHODS_TEXT = """
 The participant was the unit of all group statistics. Values of a participant's runs were first
 combined with fixed effects, weighted by inverse variance if every run had a confidence interval
 and averaged otherwise. Each method was compared with every baseline, every denoising control and
-every other method, and separately with its negative controls. Comparisons were performed with the
-Wilcoxon signed-rank test [@wilcoxon1945], computed exactly from the permutation distribution of
-the (mid)ranks. Differences are Hodges-Lehmann estimates with the corresponding confidence
-intervals [@hodges1963], and effect sizes are matched-pairs rank-biserial correlations. The p
-values were corrected for all comparisons of one method on one question [@holm1979]. The table also
-lists false discovery rates for all comparisons of a measure [@benjamini1995]. One comparison per
-task was prespecified and corrected only for the number of tasks: the explained variance of the
-detail in the whole brain for {method} (the default method, or the only method
-that was run) minus the explained variance for the strongest baseline of each participant.
-The strongest baseline has the largest value among baselines, denoising controls and simple
-arithmetic. Because noise inflates the largest of several values, this comparison is biased against
-the method and cannot show that the method is worse. All other comparisons were exploratory. The
-number of participants required for 80 % power was computed for the paired t test with the observed
-effect and divided by the relative efficiency of the signed-rank test (3/pi). Two series were
-considered *the same* if two one-sided paired t tests [@schuirmann1987] showed that the mean
-difference was within the equivalence margin ({margin}). The table also contains paired t tests and
-Friedman's test [@friedman1937] for all series. Undefined values, such as the overlap of an empty
-region, were excluded, counted and not replaced. {maps}
+every other method. Comparisons were performed with the Wilcoxon signed-rank test [@wilcoxon1945],
+computed exactly from the permutation distribution of the (mid)ranks. Differences are Hodges-
+Lehmann estimates with the corresponding confidence intervals [@hodges1963], and effect sizes are
+matched-pairs rank-biserial correlations. The p values were corrected for all comparisons of one
+method on one question [@holm1979]. The table also lists false discovery rates for all comparisons
+of a measure [@benjamini1995]. One comparison per task was prespecified and corrected only for the
+number of tasks: the explained variance of the detail in the whole brain for {method} (the default
+method, or the only method that was run) minus the explained variance for the strongest baseline of
+each participant. The strongest baseline has the largest value among baselines, denoising controls
+and simple arithmetic. Because noise inflates the largest of several values, this comparison is
+biased against the method and cannot show that the method is worse. All other comparisons were
+exploratory. The number of participants required for 80 % power was computed for the paired t test
+with the observed effect and divided by the relative efficiency of the signed-rank test (3/pi). Two
+series were considered *the same* if two one-sided paired t tests [@schuirmann1987] showed that the
+mean difference was within the equivalence margin ({margin}). The table also contains paired t
+tests and Friedman's test [@friedman1937] for all series. Undefined values, such as the overlap of
+an empty region, were excluded, counted and not replaced. {maps}
 """
 _MAPS_TEXT = (
     "For participants with several runs, the effect map of all runs was used, in which the runs"
@@ -155,18 +154,12 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
 
 def _exploratory_html(findings: Sequence[Sequence[verdicts.ComparisonRow]]) -> Markup:
     """Return the strongest findings of the exploratory comparisons as sentences."""
-    placebos = [
-        verdicts.negative_control_sentence(finding)
-        for finding in findings
-        if finding[0].strength == findings[0][0].strength
-    ]
     nothing = render("note", "note", "No method has values that can be compared.")
     return join(
         [
             render("note", "note", _EXPLORATORY_NOTE),
             render("items", list(map(verdicts.finding_sentence, findings[:_MAX_FINDINGS])))
             or nothing,
-            render("headed", "Negative controls", render("items", list(filter(None, placebos)))),
         ]
     )
 

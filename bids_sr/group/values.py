@@ -18,7 +18,7 @@ import pandas as pd
 
 from bids_sr.boilerplate import data_of
 from bids_sr.engine.metric_rows import COLUMNS, MISSING, complete_table, parse_cell
-from bids_sr.evaluation.evidence import APPLIED, derives_from
+from bids_sr.evaluation.evidence import APPLIED
 from bids_sr.group.input_tables import reject_table
 from bids_sr.io import metric_flags
 from bids_sr.io.arrays import Float
@@ -187,20 +187,19 @@ def _read_run(
     """Write all tables of a run to the long table.
 
     Returns the names of all series, the labels of reported values, and the values that are
-    compared. Values of series that were not applied, or are derived from such a series, are not
-    compared. For the parameters, see `_read_table`.
+    compared. Values of series that were not applied are not compared. For the parameters, see
+    `_read_table`.
     """
     contents = [_read_table(table, stream, parsed) for table in tables]
     table_lines = [line for _, lines in contents for line in lines]
     series_names = list(dict.fromkeys(name for names, _ in contents for name in names))
     reported = [line.label for line in table_lines if line.value == line.label.reported_value]
-    unapplied = [label.series for label in reported if label.statistic == APPLIED]
-    excluded = {series for series in series_names if derives_from(series, unapplied)}
+    unapplied = {label.series for label in reported if label.statistic == APPLIED}
     at_rest = any(table.at_rest for table in tables)
     compared = [
         line
         for line in table_lines
-        if line.label.series not in excluded
+        if line.label.series not in unapplied
         and line.label.number is not None
         # the paper defines region sizes for pairs of conditions, not for pairs of seeds
         and not (at_rest and line.label.is_quarter)

@@ -133,10 +133,7 @@ def list_condition_pairs(contrasts: pd.Series) -> dict[str, tuple[str, str]]:
 
 def finding_sentence(finding: Sequence[ComparisonRow]) -> str:
     """Return a finding as one sentence in plain text."""
-    compared = _select_rows(finding)
-    groups = {
-        decision: [row for row in compared if row.word == decision] for decision in DECISIONS
-    }
+    groups = {decision: [row for row in finding if row.word == decision] for decision in DECISIONS}
     clauses = [_describe_decision(decision, rows) for decision, rows in groups.items() if rows]
     result = f"{finding[0].series} {'; '.join(clauses)}" if clauses else "no comparison available"
     sentences = [f"{_subject_text(finding)}: {result}."]
@@ -202,27 +199,9 @@ def _smallest_difference_text(rows: Sequence[ComparisonRow]) -> str:
     return prefix + difference_text(min(rows, key=lambda row: abs(row.difference)))
 
 
-def negative_control_sentence(finding: Sequence[ComparisonRow]) -> str:
-    """Describe the comparisons with negative controls in one sentence, "" if there are none."""
-    placebos = _select_rows(finding, placebos=True)
-    groups = {
-        "better": [row for row in placebos if row.word == "better"],
-        UNDECIDED: [row for row in placebos if row.word != "better"],
-    }
-    phrases = [
-        f"{_predicate(decision)} the {'controls' if len(rows) > 1 else 'control'}"
-        f" {_references_text(rows)}"
-        for decision, rows in groups.items()
-        if rows
-    ]
-    return (
-        f"{_subject_text(finding)}: {finding[0].series} {'; '.join(phrases)}." if phrases else ""
-    )
-
-
 def _subject_text(finding: Sequence[ComparisonRow]) -> str:
     """Return the beginning of a sentence on a finding: title and number of participants."""
-    n_participants = max((row.n for row in _select_rows(finding)), default=0)
+    n_participants = max(row.n for row in finding)
     return f"{title_text(finding[0])}, n = {n_participants}"
 
 
@@ -232,13 +211,6 @@ def title_text(row: ComparisonRow) -> str:
     The first letter is a capital.
     """
     return f"{capitalize(question_text(row))}, {context_text(row)}"
-
-
-def _select_rows(
-    finding: Sequence[ComparisonRow], *, placebos: bool = False
-) -> list[ComparisonRow]:
-    """Return the comparisons with placebos, or with all other references."""
-    return [row for row in finding if (row.role == "placebo") is placebos]
 
 
 def _references_text(rows: Iterable[ComparisonRow]) -> str:

@@ -7,11 +7,10 @@ imports the standard library, so that options, settings, statistics and reports 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-KindOfSeries = Literal["acquired", "baseline", "control", "method", "placebo", "measured", "run"]
+KindOfSeries = Literal["acquired", "baseline", "control", "method", "measured", "run"]
 Need = Literal["", "volume", "pair", "run"]
 """Data that a baseline is computed from: a single volume, also the T2*w pair, or a whole run."""
 
@@ -20,11 +19,10 @@ Need = Literal["", "volume", "pair", "run"]
 class SeriesLabel:
     """Name of a series with its kind.
 
-    `variant` is ``Phantom``, ``Other``, ``T1w``, ``Mirror`` or ``Shift`` for a placebo, and "" for
-    other series. The other fields are for series with a fixed name: `words` define the series, and
-    `label` replaces its name in figures and tables unless it is "". `is_default` baselines are
-    computed with every method. `order` is the order of an interpolating spline, or "sinc" for a
-    windowed sinc; None if points cannot be interpolated.
+    The other fields are for series with a fixed name: `words` define the series, and `label`
+    replaces its name in figures and tables unless it is "". `is_default` baselines are computed
+    with every method. `order` is the order of an interpolating spline, or "sinc" for a windowed
+    sinc; None if points cannot be interpolated.
     """
 
     name: str
@@ -34,12 +32,6 @@ class SeriesLabel:
     order: int | Literal["sinc"] | None = None
     is_default: bool = True
     label: str = ""
-    variant: str = ""
-
-    @property
-    def method(self) -> str:
-        """Original series of a variant, otherwise the name."""
-        return self.name.removesuffix(self.variant)
 
 
 ACQUIRED, ACQUIRED_SPLINE = "acquired", "acquiredSpline"
@@ -130,7 +122,6 @@ ACQUIRED_BAND = "zerofill"
 """Series that only contains the acquired frequencies."""
 PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 """Numbers of temporal components that the control `PCA` chooses from."""
-_VARIANT_PATTERN = re.compile(r".+?(?P<variant>Phantom|Other|T1w|Mirror|Shift)")
 _LABEL_PATTERN = re.compile(
     r"(?P<series>.+?)(?:Fwhm(?P<tenths>\d+))?(?P<region>Quarter|Fdr|Z\d+)?"
 )
@@ -141,16 +132,15 @@ def series_names(methods: Iterable[str]) -> tuple[str, ...]:
     return tuple(map(series_name, methods))
 
 
-def series_name(method: str, variant: str = "") -> str:
-    """Return the series name of a method or variant.
+def series_name(method: str) -> str:
+    """Return the series name of a method.
 
-    Hyphens are removed, because names of files and nodes do not support them. `variant`: suffix
-    such as ``Mirror``; "" for the series of the method itself.
+    Hyphens are removed, because names of files and nodes do not support them.
 
-    >>> series_name("li-agnostic"), series_name("sbl", "Mirror")
-    ('liagnostic', 'sblMirror')
+    >>> series_name("li-agnostic")
+    'liagnostic'
     """
-    return method.replace("-", "") + variant
+    return method.replace("-", "")
 
 
 def get_kind(name: str) -> KindOfSeries:
@@ -163,25 +153,9 @@ def get_need(name: str) -> Need:
     return parse_series_name(name).needs
 
 
-def is_variant_of(name: str, methods: Iterable[str]) -> bool:
-    """Return whether a series is a variant of one of some methods, such as a placebo."""
-    label = parse_series_name(name)
-    return bool(label.variant) and label.method in methods
-
-
-@cache
 def parse_series_name(name: str) -> SeriesLabel:
-    """Return the parts of the name of a series; an unknown name is the name of a method.
-
-    >>> parse_series_name("srganMirror").method
-    'srgan'
-    """
-    if name in _BY_NAME:
-        return _BY_NAME[name]
-    match = _VARIANT_PATTERN.fullmatch(name)
-    if match is None:
-        return SeriesLabel(name, "method")
-    return SeriesLabel(name, "placebo", variant=match["variant"])
+    """Return a series by its name; an unknown name is the name of a method."""
+    return _BY_NAME.get(name) or SeriesLabel(name, "method")
 
 
 def map_label(series: str, fwhm_mm: float = 0.0, region: str = "") -> str:

@@ -310,8 +310,8 @@ def _name_missing(figure_files: _FigureFiles, label: str = "") -> tuple[list[str
 def _item_text(name: str, remark: str, label: str) -> str:
     """Return the name of an item with its run, if any, and a remark in parentheses.
 
-    >>> _item_text("negative controls", "--null-checks", "task tap")
-    'negative controls of task tap (--null-checks)'
+    >>> _item_text("comparison of maps", "use --truth DIR", "task tap")
+    'comparison of maps of task tap (use --truth DIR)'
     """
     label_text = f" of {label}" if label else ""
     remark_text = f" ({remark})" if remark else ""

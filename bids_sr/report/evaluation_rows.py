@@ -19,7 +19,6 @@ KIND_TEXT: Mapping[KindOfSeries, str] = {
     "baseline": "interpolation and other baselines",
     "control": "denoising and smoothing controls",
     "method": "methods",
-    "placebo": "negative controls",
     "measured": "measured at high resolution",
 }
 """Kinds of series in words, in display order."""
@@ -33,9 +32,9 @@ def list_series(
 ) -> list[str]:
     """Return the series of the rows, sorted by kind and then in the given order.
 
-    The order of kinds is run, baselines, controls, methods, placebos, measured. Acquired series
+    The order of kinds is run, baselines, controls, methods, measured. Acquired series
     come first among baselines, and series that are not in `names` last. `names` are series in
-    display order. `kinds` to include are by default all except placebos.
+    display order. `kinds` to include are by default all.
     """
     included_kinds = set(kinds) or {"baseline", "control", "method", "measured", "run"}
     names_in_rows = [
@@ -54,21 +53,6 @@ def list_series(
             default_positions.get(name, len(default_positions)),
         ),
     )
-
-
-def negative_control_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Select the rows with the gain of a method over one of its placebos (negative controls).
-
-    The gain is a difference in explained variance of the measured series.
-    """
-    return [
-        row
-        for row in rows
-        if (row.statistic, row.reference) == ("ev", "measured")
-        and get_kind(row.series) == "method"
-        and row.is_difference
-        and get_kind(row.minus) == "placebo"
-    ]
 
 
 def select_shown_series(names: Sequence[str], scores: Mapping[str, float]) -> list[str]:

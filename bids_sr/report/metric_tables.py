@@ -11,16 +11,13 @@ from markupsafe import Markup
 from bids_sr.engine.metric_rows import BRAIN, MISSING, MetricRow
 from bids_sr.engine.number_text import interval, number, value_form
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, main_regions, parse_tenths
-from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
-from bids_sr.evaluation.run_evidence import RunEvidence
-from bids_sr.evaluation.supporting_sentences import write_controls
 from bids_sr.evaluation.words import BANDS, region_text
 from bids_sr.io.frozen import frozen
 from bids_sr.io.metric_registry import STATISTICS
 from bids_sr.io.series import IMAGE_REFERENCES
 from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.report import evaluation_rows
-from bids_sr.report.markup import ColumnHead, join, render, render_selector, table
+from bids_sr.report.markup import ColumnHead, join, render, table
 
 NO_VALUES = Markup("<p class='note'>The metrics table contains no values of this kind.</p>")
 _RowFilter = Mapping[str, Collection[str]]
@@ -109,14 +106,6 @@ CONTROL_SCANS = MetricTable(
     split=("contrast",),
 )
 """Table of volumes in high-resolution scans without comparison."""
-_CONTROL_GAINS = MetricTable(
-    title=f"Method − negative control: {{contrast}}, {{band}} ({_BOLD_TEXT})",
-    rows=({"minus": tuple(NEGATIVE_CONTROLS), "band": tuple(BANDS)},),
-    lines=("series", "minus"),
-    columns=("region",),
-    split=("contrast", "band"),
-)
-"""Tables of the gains of methods over their negative controls."""
 QUALITY = MetricTable(
     title="Quality check values",
     rows=({"statistic": ("edge_mismatch", "edge_mismatch_p90")},),
@@ -213,25 +202,6 @@ def tables_html(
             for declaration in declarations
             for _, content in render_tables(declaration, rows, series_order)
         )
-        or NO_VALUES
-    )
-
-
-def negative_control_html(evidence: RunEvidence, rows: Sequence[MetricRow]) -> Markup:
-    """Render the gains of methods over their placebos (negative controls), with a sentence each.
-
-    A gain over a placebo is attributable to the participant's own data that the placebo replaces.
-    """
-    gains = evaluation_rows.negative_control_gains(rows)
-    texts = [
-        " ".join(sentence.text for sentence in sentences)
-        for claim in evidence.claims
-        if claim.kind == "specific" and (sentences := write_controls(claim))
-    ]
-    regions = main_regions(row.region for row in gains)
-    tables = render_tables(_CONTROL_GAINS, [row for row in gains if row.region in regions])
-    return (
-        join([*(Markup("<p>{}</p>").format(text) for text in texts), render_selector(tables)])
         or NO_VALUES
     )
 
@@ -376,11 +346,7 @@ def _value_text(column: str, value: str) -> str:
     if column == "series":
         return evaluation_rows.series_text(value)
     if column == "minus":
-        return (
-            f"{value}: {NEGATIVE_CONTROLS[value].replacement}"
-            if value in NEGATIVE_CONTROLS
-            else evaluation_rows.current_labels().get(value, value)
-        )
+        return evaluation_rows.current_labels().get(value, value)
     if column == "statistic":
         return STATISTICS[value].label
     if column == "region":

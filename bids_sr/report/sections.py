@@ -78,7 +78,6 @@ SECTIONS = (
     SectionSpec("maps", "Maps"),
     SectionSpec("verdict", "Explained detail", fold="Evidence"),
     SectionSpec("evaluation", "Accuracy of super-resolved maps", fold="Evidence"),
-    SectionSpec("placebos", "Control analyses", fold="Evidence"),
     SectionSpec("activation", "Activation", fold="Evidence"),
     SectionSpec("checks", "Summary of the checks", fold="Checks"),
     SectionSpec("guards", "Quality checks", fold="Checks"),

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.io.grids import AxisOrder, Factor, inverse_order
 from bids_sr.io.series import BASELINES, get_kind
 from bids_sr.io.word_lists import enumerate_words
@@ -13,15 +12,6 @@ MEASURED_TEXT = (
     " and the model of the tested series. No parameters were estimated from the measured series.\n"
 )
 """Methods text of the measured series."""
-
-# changed input of negative controls, by suffix of the name of the series
-_CONTROL_CHANGES = {
-    "Mirror": "left-right mirrored prior SD maps",
-    "Shift": "shifted prior SD maps",
-    "T1w": (
-        "a network trained on the T1w image and its k-space-truncated copy instead of the T2* pair"
-    ),
-}
 
 
 def describe_all_series(
@@ -75,21 +65,3 @@ def describe_space_resolution(name: str) -> str:
         f"super-resolved with {name} on the acquired field of view, then"
         " resampled to this space by a single interpolation"
     )
-
-
-def describe_negative_controls(names: Sequence[str]) -> str:
-    """Return methods text of the negative controls among series; "" if there are none."""
-    changes_by_method: dict[str, list[str]] = {}
-    for name in names:
-        if name not in NEGATIVE_CONTROLS:
-            continue
-        control = NEGATIVE_CONTROLS[name]
-        change = _CONTROL_CHANGES.get(
-            control.suffix, "a model that was not trained on this participant"
-        )
-        changes_by_method.setdefault(control.method, []).append(f"with {change}")
-    controls = [
-        f"{method} was repeated {enumerate_words(changes)}"
-        for method, changes in changes_by_method.items()
-    ]
-    return f"As negative controls, {'; '.join(controls)}. " if controls else ""

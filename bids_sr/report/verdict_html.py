@@ -39,7 +39,7 @@ def verdict_html(
     evidence_markup = (
         Markup("") if accuracy is None else _evidence_html(accuracy, best, evidence.margins)
     )
-    defined_series = evaluation_rows.list_series(rows, kinds=("baseline", "method", "placebo"))
+    defined_series = evaluation_rows.list_series(rows, kinds=("baseline", "method"))
     verdict_markup = render(
         "verdict",
         list(filter(None, decisions)),

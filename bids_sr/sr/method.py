@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import InvalidInput
 from bids_sr.io.run_time import RunTime
-from bids_sr.io.series import get_kind, parse_series_name, series_name
+from bids_sr.io.series import get_kind, series_name
 from bids_sr.sr import methods
 from bids_sr.sr.device import Precision
 
@@ -28,58 +28,6 @@ if TYPE_CHECKING:
 # costs of methods that were not measured, for the recipe `fast` and for published recipes
 _TYPICAL_FAST_COST = RunTime(always=80.0, high=3.0, series=1.0)
 _TYPICAL_PAPER_COST = RunTime(always=240_000.0, series=25.0)
-_PARTICIPANT_CAUSE = "a model trained on this participant"
-
-
-@frozen
-class NegativeControl:
-    """Negative control: the method with one of its inputs replaced.
-
-    `suffix` is the suffix of the series name. `kind` is the input that is replaced. `replacement`
-    describes the replacement, and `cause` the cause of an improvement over the control, for texts.
-    `method` is the name of the series that the control is compared with.
-    """
-
-    suffix: str
-    kind: Literal["model", "contrast", "map"]
-    replacement: str
-    cause: str
-    method: str = ""
-
-
-CONTROLS_OF_A_PAIR = (
-    NegativeControl(
-        suffix="Phantom",
-        kind="model",
-        replacement="a model trained on a simulated head",
-        cause=_PARTICIPANT_CAUSE,
-    ),
-    NegativeControl(
-        suffix="Other",
-        kind="model",
-        replacement="the model of another participant",
-        cause=_PARTICIPANT_CAUSE,
-    ),
-    NegativeControl(
-        suffix="T1w",
-        kind="contrast",
-        replacement="a model trained on the T1w image of this participant",
-        cause="the contrast of the image pair",
-    ),
-)
-CONTROLS_OF_A_RUN = tuple(
-    NegativeControl(
-        suffix=suffix,
-        kind="map",
-        replacement=f"the prior SD map of {replacement}",
-        cause="the spatial pattern of the fluctuations in this run",
-    )
-    for suffix, replacement in (
-        ("Mirror", "this run mirrored left to right"),
-        ("Shift", "this run shifted by three acquired voxels"),
-        ("Other", "another participant"),
-    )
-)
 
 
 @frozen
@@ -117,8 +65,6 @@ class Method:
     simulated_factor : Factor | None
         Factor of the k-space crop that simulates low-resolution structural scans of one contrast
         (``--sr-target anat``); None if measured scans are required or not supported.
-    placebos : tuple[NegativeControl, ...]
-        Negative controls that can be computed for the method.
     uses_calibration : bool
         Whether its prior SD maps use a calibration scan.
     paper_precision : Precision
@@ -147,7 +93,6 @@ class Method:
     needs_much_memory: bool = False
     fuses_contrasts: bool = False
     simulated_factor: Factor | None = None
-    placebos: tuple[NegativeControl, ...] = ()
     uses_calibration: bool = False
     paper_precision: Precision = "fp32"
     network_text: Mapping[str, str] = field(default_factory=dict)
@@ -250,9 +195,9 @@ def list_methods() -> tuple[Method, ...]:
 
 @cache
 def is_network(series: str) -> bool:
-    """Return whether a series, or the original series of a negative control, is from a network."""
+    """Return whether a series is from a network."""
     try:
-        return bool(method_of_series(parse_series_name(series).method).recipes)
+        return bool(method_of_series(series).recipes)
     except UnknownMethod:
         return False
 

@@ -119,7 +119,6 @@ def _check_options(settings: Settings) -> None:
     given_options = {
         "--truth": evaluation.truth_dir is not None,
         "--retrospective": evaluation.retrospective is not None,
-        "--null-checks": evaluation.null_checks,
         "--sr-factor": bool(superres.factor),
         "--derivatives": bool(settings.preprocessing.derivatives),
         "--model": settings.activation.model is not None,

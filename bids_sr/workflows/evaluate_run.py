@@ -22,7 +22,6 @@ from bids_sr.glm.steps import block_effects, known_activation as activation_step
 from bids_sr.glm.steps.linear_models import DesignInputs
 from bids_sr.io.frozen import frozen
 from bids_sr.io.series import ACQUIRED, MEASURED
-from bids_sr.report import series_description
 from bids_sr.survey.bids.inputs import HighresReference
 from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.map_run import MappedRun
@@ -252,7 +251,7 @@ def measure_all_effects(
 def _add_comparisons_text(
     plan: RunPlan, effects: Mapping[str, File], *, has_known_activation: bool
 ) -> None:
-    """Add methods text on references, negative controls and self-tests."""
+    """Add methods text on references and self-tests."""
     has_measured = MEASURED in effects
     if not plan.can_split:
         add_methods_text(Part.EVALUATION, reference_comparisons.UNSPLIT_TEXT)
@@ -261,18 +260,16 @@ def _add_comparisons_text(
             Part.EVALUATION,
             reference_comparisons.describe_halves(plan.bold.factor, at_rest=plan.at_rest),
         )
-    _add_controls_text(plan)
+    _add_self_test_text(plan)
     if effects and not has_measured and has_known_activation:
         add_methods_text(
             Part.EVALUATION, reference_comparisons.describe_known_activation(plan.bold.factor)
         )
 
 
-def _add_controls_text(plan: RunPlan) -> None:
-    """Add methods text on negative controls and self-tests at reduced resolution."""
-    placebos = [request.name for request in plan.requested_series if request.placebo]
-    add_methods_text(Part.EVALUATION, series_description.describe_negative_controls(placebos))
-    tested = [request for request in plan.requested_series if request.learned_from == "run"]
+def _add_self_test_text(plan: RunPlan) -> None:
+    """Add methods text on self-tests at reduced resolution."""
+    tested = [request for request in plan.stored_series if request.learned_from == "run"]
     if tested and all(request.is_control for request in tested):
         # other methods are described with their self-test
         add_methods_text(Part.EVALUATION, self_test_rows.SELF_TEST_TEXT)
@@ -294,13 +291,9 @@ class _MethodTests:
 
 
 def _gather_method_tests(plan: RunPlan, series: RunSeries, maps: MappedRun) -> _MethodTests:
-    """Gather the tests of the methods that do not require a reference.
-
-    Self-tests of negative controls are omitted.
-    """
-    unstored_names = {request.name for request in plan.requested_series if not request.is_stored}
+    """Gather the tests of the methods that do not require a reference."""
     rows, facts = self_test_rows.gather_self_tests(
-        [facts for name, facts in series.self_tests.items() if name not in unstored_names],
+        list(series.self_tests.values()),
         series_names=plan.stored_names,
         network_names=[request.name for request in plan.stored_series if request.uses_network],
         voxel=plan.bold.zooms,
@@ -309,7 +302,7 @@ def _gather_method_tests(plan: RunPlan, series: RunSeries, maps: MappedRun) -> _
     cards = {
         name: computed_series.card_file
         for name, computed_series in series.high_resolution.items()
-        if computed_series.card_file is not None and _is_stored_method(computed_series)
+        if computed_series.card_file is not None and _is_evaluated(computed_series)
     }
     return _MethodTests(
         self_test_rows=rows,
@@ -319,10 +312,10 @@ def _gather_method_tests(plan: RunPlan, series: RunSeries, maps: MappedRun) -> _
     )
 
 
-def _is_stored_method(computed_series: ComputedSeries) -> bool:
-    """Return whether a series is from an evaluated method, rather than a negative control."""
+def _is_evaluated(computed_series: ComputedSeries) -> bool:
+    """Return whether a series is from an evaluated method, rather than a baseline."""
     request = computed_series.request
-    return request is not None and request.is_stored and request.is_evaluated
+    return request is not None and request.is_evaluated
 
 
 def check_quality(run: ModeledRun, series: RunSeries) -> list[Rows]:

@@ -19,11 +19,10 @@ from bids_sr.io.series import (
     get_need,
     series_names,
 )
-from bids_sr.preproc.steps import outlier_volumes, t1w_pair
+from bids_sr.preproc.steps import outlier_volumes
 from bids_sr.preproc.steps.registration import TrainingPair
 from bids_sr.report import series_description
 from bids_sr.spatial.output_grids import OutputGrid
-from bids_sr.sr.inference.upsampler_inputs import Placebo
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.steps import resampled_series, super_resolution, training, training_texts
 from bids_sr.sr.steps.super_resolution import Inference, SuperResolvedSeries
@@ -35,17 +34,14 @@ from bids_sr.workflows.run_plan import RunPlan, SeriesFile
 from bids_sr.workflows.series_requests import ComputedSeries, SeriesRequest
 from bids_sr.workflows.spaces import show_spaces
 
-_PLACEBO_OF_GUIDE: Mapping[str, Placebo] = {"Mirror": "mirror", "Shift": "shift"}
-"""Change of the guide, by the negative control that requests it."""
-
 
 @frozen
 class RunSeries:
     """All series of a run by name, with results that only the evaluation uses.
 
     `computed` begins with the acquired series. The others are on the high-resolution grid, in the
-    order of computation: stored series, the measured series, and series that are only evaluated.
-    `self_tests` are self-tests at reduced resolution by series.
+    order of computation; the measured series is last. `self_tests` are self-tests at reduced
+    resolution by series.
     """
 
     computed: Mapping[str, ComputedSeries]
@@ -58,11 +54,11 @@ class RunSeries:
 
     @property
     def mapped(self) -> dict[str, ComputedSeries]:
-        """Series that are mapped, without those that are only evaluated or refined."""
+        """Series that are mapped, without those that are only refined."""
         return {
             name: series
             for name, series in self.computed.items()
-            if series.request is None or (series.request.is_stored and series.request.is_mapped)
+            if series.request is None or series.request.is_mapped
         }
 
 
@@ -72,7 +68,7 @@ def make_series(
     """Compute all series of a run.
 
     `networks` were trained on the pair of the run, by series. Returns the acquired, stored and
-    measured series, and series that are only evaluated.
+    measured series.
     """
     plan, fitted_run, run_model = run.plan, run.fitted, run.model
     highres_series, self_tests = _make_all_stored(run, networks, outputs)
@@ -80,10 +76,6 @@ def make_series(
     if plan.measured is not None:
         with subworkflow(MEASURED, high_resolution=True):
             highres_series[MEASURED] = make_measured(plan, fitted_run, plan.measured, outputs)
-    for request in plan.requested_series:
-        if not request.is_stored:
-            with subworkflow(request.name, high_resolution=True, stored=False, described=False):
-                highres_series[request.name] = make_unstored(run, request, highres_series)
     acquired = ComputedSeries(
         series_name=ACQUIRED, series=run_model.preproc, mask=fitted_run.bold_mask
     )
@@ -93,8 +85,7 @@ def make_series(
         for name, computed_series in computed.items():
             if computed_series.request is not None and not computed_series.request.is_mapped:
                 continue
-            is_stored = name in (ACQUIRED, MEASURED, *plan.stored_names)
-            with subworkflow(name, high_resolution=name != ACQUIRED, stored=is_stored):
+            with subworkflow(name, high_resolution=name != ACQUIRED):
                 own_regressors, table, columns = seeds.own_seed_series(
                     computed_series,
                     run_model.linear.inputs,
@@ -341,40 +332,6 @@ def _list_always_stored(plan: RunPlan) -> list[str]:
     return [*series_names(plan.stored.methods), plan.primary]
 
 
-def make_unstored(
-    run: ModeledRun, request: SeriesRequest, highres_series: Mapping[str, ComputedSeries]
-) -> ComputedSeries:
-    """Compute a negative control, for the evaluation only.
-
-    `highres_series` already exist, including the series of the method.
-    """
-    plan, fitted_run = run.plan, run.fitted
-    source = highres_series[request.source]
-    inference = replace(_make_inference(plan, request), data_consistency="off", force=True)
-    model_file, card_file = source.model_file, source.card_file
-    if request.model is not None:
-        model_file, card_file = request.model, None
-    elif request.placebo == "T1w":
-        files = _train_on_t1w(run, plan.get_training(request))
-        model_file, card_file = files.model_file, files.card_file
-    super_resolved = compute_series(
-        fitted_run,
-        request,
-        model_file,
-        _find_zerofilled(plan, request, highres_series),
-        inference=replace(inference, placebo=_PLACEBO_OF_GUIDE.get(request.placebo, "")),
-    )
-    _expect_cost(plan, request, super_resolved)
-    return ComputedSeries(
-        series_name=request.name,
-        series=super_resolved.series,
-        mask=fitted_run.bold_mask_hr,
-        request=request,
-        model_file=model_file,
-        card_file=card_file,
-    )
-
-
 def _make_inference(plan: RunPlan, request: SeriesRequest) -> Inference:
     """Return the inference settings of a series.
 
@@ -383,33 +340,6 @@ def _make_inference(plan: RunPlan, request: SeriesRequest) -> Inference:
     if request.method is None:
         return replace(plan.inference, omp_nthreads=1, device="cpu")
     return plan.inference
-
-
-def _train_on_t1w(run: ModeledRun, settings: TrainingSettings) -> ModelFiles:
-    """Train a network on the T1w image in place of the T2*-weighted pair."""
-    plan, fitted_run = run.plan, run.fitted
-    assert run.anat is not None, "a placebo of the T1w image needs one"
-    train_highres, train_lowres = t1w_pair.another_contrast(
-        run.anat.t1w_preproc,
-        fitted_run.boldref,
-        fitted_run.boldref2t1w_xfm,
-        factor=plan.bold.factor,
-    )
-    pair = TrainingPair(
-        train_highres=train_highres,
-        train_lowres=train_lowres,
-        pair_mask=fitted_run.bold_mask,
-    )
-    # existing models were not trained on the T1w image
-    new_training = replace(
-        settings,
-        model_source="train",
-        model_dir=None,
-        pretrained=None,
-        apply_stopped=True,
-        force=True,
-    )
-    return training.train_on_pair(pair, training=new_training, factor=plan.bold.factor)
 
 
 def compute_series(
@@ -433,7 +363,7 @@ def compute_series(
         zerofilled,
         fitted_run.guide if request.uses_guide else None,
         grids,
-        series_name=request.source,
+        series_name=request.name,
         inference=inference,
     )
 
@@ -461,5 +391,5 @@ def _expect_cost(
     settings = plan.get_training(request)
     expect_cost(
         super_resolved.series,
-        super_resolution.cost_of_series(request.source, settings.recipe, settings.recipe_changes),
+        super_resolution.cost_of_series(request.name, settings.recipe, settings.recipe_changes),
     )

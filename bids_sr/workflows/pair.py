@@ -90,7 +90,6 @@ def fit_pair(
     if pair_label:
         entities["acquisition"] = pair_label
     outputs = analysis.outputs({**entities, "datatype": "anat"}, axis_order=pair.orders[1])
-    methods = [request for request in requests.values() if request.is_stored]
     holdout = subject.holdouts.get(pair)
     seed = analysis.settings.resources.random_seed
     with subworkflow(f"pair_{number}_wf"):
@@ -106,22 +105,20 @@ def fit_pair(
             )
         )
     held_out_pair = None
-    if holdout is not None and methods:
+    if holdout is not None and requests:
         with subworkflow(f"holdout_{number}_wf"):
             held_out_pair = _register_pair(holdout, seed)
     models: dict[str, TrainedNetwork] = {}
     with subworkflow(f"models_{number}_wf"):
         for request in requests.values():
-            if request.placebo:
-                continue
-            with subworkflow(request.name, stored=request.is_stored, described=request.is_stored):
+            with subworkflow(request.name):
                 models[request.name] = _train_pair_model(
                     analysis,
                     request,
                     registered_pair,
                     held_out_pair,
                     outputs,
-                    is_only_method=len(methods) == 1,
+                    is_only_method=len(requests) == 1,
                 )
     return registered_pair, models
 
@@ -220,13 +217,13 @@ def _train_pair_model(
     """Train a network on a pair, or reuse a trained network, and test it on a held-out pair.
 
     `held_out_pair`: pair for the test; None if there is no held-out pair. `is_only_method`:
-    whether exactly one stored method is trained on the pair.
+    whether exactly one method is trained on the pair.
     """
     assert request.method is not None
     settings = analysis.make_training(request.method.name)
     factor = pair.factor
     second_pair = None
-    if request.is_stored and held_out_pair is not None and held_out_pair.factor == factor:
+    if held_out_pair is not None and held_out_pair.factor == factor:
         second_pair = held_out_pair
     files = training.train_on_pair(
         pair,
@@ -238,8 +235,6 @@ def _train_pair_model(
     )
     add_training_text(settings, files)
     store_model(files, settings.method, outputs)
-    if not request.is_stored:
-        return TrainedNetwork(files=files)
     outputs.store_figures(
         model_training_figures.draw_training(
             files, method_label="" if is_only_method else request.name

@@ -97,7 +97,7 @@ def process_participant(analysis: Analysis, subject: Subject) -> None:
         pair_requests = {
             request.name: request
             for plan in plans
-            for request in plan.requested_series
+            for request in plan.stored_series
             if request.learned_from == "pair"
         }
         pairs = {

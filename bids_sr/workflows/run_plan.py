@@ -85,7 +85,7 @@ class PlannedRegions:
 class RunPlan:
     """Inputs of a run, requested series, and settings of all steps of the run.
 
-    `requested_series` are all series except the acquired series, in the order of computation, and
+    `stored_series` are all series except the acquired series, in the order of computation, and
     `primary` is the name of the exported series. `spaces` are of the results. `n_runs` is the
     number of runs of the participant. `with_anat` states whether a T1w image
     exists. `provenance` is metadata for sidecars of tables.
@@ -113,7 +113,7 @@ class RunPlan:
     """
 
     bold: BoldRun
-    requested_series: tuple[SeriesRequest, ...]
+    stored_series: tuple[SeriesRequest, ...]
     primary: str
     spaces: tuple[Space, ...]
     n_runs: int
@@ -164,11 +164,6 @@ class RunPlan:
         return len(conditions) * self.design.hrf.n_columns
 
     @property
-    def stored_series(self) -> tuple[SeriesRequest, ...]:
-        """Series that are stored and mapped."""
-        return tuple(request for request in self.requested_series if request.is_stored)
-
-    @property
     def stored_names(self) -> tuple[str, ...]:
         """Names of the series that are stored and mapped."""
         return tuple(request.name for request in self.stored_series)
@@ -176,7 +171,7 @@ class RunPlan:
     @property
     def methods(self) -> tuple[str, ...]:
         """Names of stored series whose methods are evaluated, networks first."""
-        return list_methods(self.requested_series)
+        return list_methods(self.stored_series)
 
     @property
     def in_func(self) -> bool:
@@ -247,7 +242,7 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
     settings = analysis.settings
     preprocessing, activation = settings.preprocessing, settings.activation
     with_anat, at_rest = bool(subject.t1w), bold.events is None
-    requests = analysis.requested_series(bold, with_anat=with_anat)
+    requests = analysis.list_requests(bold)
     primary = analysis.primary(bold)
     dummy_scans = preprocessing.dummy_scans
     if dummy_scans is None and bold.precomputed is not None:
@@ -270,7 +265,7 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
     methods = [request.method for request in requests if request.method is not None]
     return RunPlan(
         bold=bold,
-        requested_series=requests,
+        stored_series=requests,
         primary=primary,
         spaces=preprocessing.spaces if with_anat else (Space(name=FUNC),),
         n_runs=len(subject.runs),

@@ -1,16 +1,12 @@
-"""Requested and computed series of a run, and settings and plan that all workflows share.
+"""Requested and computed series of a run, and settings and plan that all workflows share."""
 
-Negative controls are only evaluated; other series are stored, and most are mapped.
-"""
-
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
 from bids_sr.engine.artifacts import Facts, File, Rows
@@ -18,10 +14,9 @@ from bids_sr.engine.outputs import Outputs
 from bids_sr.glm.steps.mapped_series import SampledSeries
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
-from bids_sr.io.series import ACQUIRED, ACQUIRED_BAND, get_need, series_name, series_names
+from bids_sr.io.series import ACQUIRED, ACQUIRED_BAND, get_need, series_names
 from bids_sr.io.uris import file_uri
 from bids_sr.sr.method import Method, method_of_series
-from bids_sr.sr.models.other_models import other_models
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe_changes import select_changes
 from bids_sr.sr.steps.training import ModelFiles, VarianceModel
@@ -32,33 +27,22 @@ from bids_sr.survey.bids.pretrained_models import find_pretrained
 from bids_sr.survey.preflight.plan import Plan
 
 _LearnedFrom = Literal["pair", "volumes", "run"]
-_PLACEBO_ORDER = {"Phantom": 0, "Other": 0, "T1w": 1, "Mirror": 2, "Shift": 2}
-"""Order of computation of negative controls, by kind."""
 
 
 @frozen
 class SeriesRequest:
     """Series that is computed from a run in addition to ``acquired``.
 
-    `learned_from`: training data of the model; "" if there is no model. `uses_guide`: whether
-    static detail of the high-resolution T2*w image is added. `placebo`: kind of negative control,
-    such as ``Mirror``; "" if the series is not a control. `model`: weights that replace the
-    weights of the method; None to keep them. `is_mapped`: whether activation is mapped, unless the
-    series is a control.
+    `learned_from` is the training data of the model; "" if there is no model. `uses_guide` states
+    whether static detail of the high-resolution T2*w image is added, and `is_mapped` whether
+    activation is mapped.
     """
 
     name: str
     method: Method | None = None
     learned_from: _LearnedFrom | Literal[""] = ""
     uses_guide: bool = False
-    placebo: str = ""
-    model: Path | None = None
     is_mapped: bool = True
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether the series is stored, instead of only evaluated."""
-        return not self.placebo
 
     @property
     def is_evaluated(self) -> bool:
@@ -69,11 +53,6 @@ class SeriesRequest:
     def is_control(self) -> bool:
         """Whether the series has a model but is evaluated as a baseline, such as `sdmod`."""
         return self.method is not None and self.method.is_baseline
-
-    @property
-    def source(self) -> str:
-        """Name of the unmodified series of the same method; for a baseline, its own name."""
-        return self.name if self.method is None else series_name(self.method.name)
 
     @property
     def uses_network(self) -> bool:
@@ -97,10 +76,11 @@ class Analysis:
             "SettingsDigest": analysis_digest(self.settings),
         }
 
-    def requested_series(self, run: BoldRun, *, with_anat: bool) -> tuple[SeriesRequest, ...]:
+    def list_requests(self, run: BoldRun) -> tuple[SeriesRequest, ...]:
         """Return the series that are computed from a run in addition to ``acquired``."""
-        return request_all_series(
-            self.settings, run, self.plan.list_series(run), with_anat=with_anat
+        names = self.plan.list_series(run)
+        return tuple(
+            _request_in_run(self.settings, run, name) for name in names if name != ACQUIRED
         )
 
     def primary(self, run: BoldRun) -> str:
@@ -176,31 +156,8 @@ class Analysis:
         )
 
 
-def request_all_series(
-    settings: Settings, run: BoldRun, names: Sequence[str], *, with_anat: bool
-) -> tuple[SeriesRequest, ...]:
-    """Return the series of a run in order of computation.
-
-    Stored series come first, then negative controls.
-
-    `names`: names of the stored series, which may include ``acquired``. `with_anat`: whether the
-    participant has a T1w image.
-    """
-    stored = [_request_stored(settings, run, name) for name in names if name != ACQUIRED]
-    trainable_requests = [request for request in stored if request.learned_from]
-    placebos = [
-        placebo
-        for request in trainable_requests
-        if not request.is_control
-        for placebo in _iterate_placebos(settings, run, request, with_anat)
-    ]
-    # Sorted by kind of control, so that the same control of all methods is computed together.
-    placebos.sort(key=lambda request: _PLACEBO_ORDER[request.placebo])
-    return (*stored, *placebos)
-
-
-def _request_stored(settings: Settings, run: BoldRun, name: str) -> SeriesRequest:
-    """Return the request of a stored series of a run."""
+def _request_in_run(settings: Settings, run: BoldRun, name: str) -> SeriesRequest:
+    """Return the request of a series of a run."""
     if get_need(name) in ("volume", "pair"):
         request = request_series(name, has_pair=False, uses_guide=False)
         return replace(request, is_mapped=_maps_baseline(settings, run, name))
@@ -253,33 +210,6 @@ def find_training_data(method: Method, *, has_pair: bool) -> _LearnedFrom:
     return "pair" if has_pair and method.trained_on != "self" else "volumes"
 
 
-def _iterate_placebos(
-    settings: Settings, run: BoldRun, request: SeriesRequest, with_anat: bool
-) -> Iterator[SeriesRequest]:
-    """Yield the negative controls of a method that are requested and possible for a run."""
-    assert request.method is not None
-    if not settings.evaluation.null_checks:
-        return
-    method_placebos = {placebo.suffix for placebo in request.method.placebos}
-    phantom_model = HERE / "models" / f"{request.name}_phantom.safetensors"
-    models = {"Phantom": [phantom_model] if phantom_model.exists() else []}
-    if "Other" in method_placebos:
-        models["Other"] = other_models(
-            settings.paths.output_dir / "sourcedata" / "models",
-            request.name,
-            run.entities["subject"],
-            factor=run.factor,
-            zooms=run.zooms,
-        )
-    for placebo, model_files in models.items():
-        if placebo in method_placebos and model_files:
-            name = series_name(request.name, placebo)
-            yield replace(request, name=name, placebo=placebo, model=model_files[0])
-    for placebo in ("T1w", "Mirror", "Shift"):
-        if placebo in method_placebos and (with_anat or placebo != "T1w"):
-            yield replace(request, name=series_name(request.name, placebo), placebo=placebo)
-
-
 @frozen
 class ComputedSeries(SampledSeries):
     """Series of a run, with its model and test results.
@@ -309,8 +239,8 @@ def select_entities(path: Path, *names: str) -> dict[str, str]:
 
 
 def list_methods(requests: Sequence[SeriesRequest]) -> tuple[str, ...]:
-    """Return the names of stored series whose methods are evaluated, networks first."""
-    methods = [request for request in requests if request.is_stored and request.is_evaluated]
+    """Return the names of series whose methods are evaluated, networks first."""
+    methods = [request for request in requests if request.is_evaluated]
     return tuple(
         request.name for request in sorted(methods, key=lambda request: not request.uses_network)
     )

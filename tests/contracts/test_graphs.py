@@ -154,7 +154,7 @@ def graph_of(make: Callable[[BidsMaker], None], options: str, root: Path) -> Gra
 CALLS = {
     "two sessions": (
         two_sessions,
-        "--sr-method auto all --null-checks --level full"
+        "--sr-method auto all --level full"
         " --output-spaces func MNI152NLin2009cAsym:res-2:res-1 T1w",
     ),
     "everything": (
@@ -166,7 +166,7 @@ CALLS = {
         echoes_at_rest,
         "--sr-method bspline zerofill --sr-factor 2 --censor fd:.5",
     ),
-    "neither pair nor T1w": (no_pair, "--sr-method tv sbl --sr-factor 2 --null-checks"),
+    "neither pair nor T1w": (no_pair, "--sr-method tv sbl --sr-factor 2"),
     "scans": (
         scans,
         "--sr-target anat --sr-method attunet unet all --set anat.align=template-warp"
@@ -254,7 +254,6 @@ ANATOMY = (
     " atlas_to_bold unite_regions"
 )
 CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
-    (one_run, "--null-checks"): ("another_contrast", "", 1),
     (one_run, "--sr-method srgan"): ("", f"{ERROR} {VARIANCE}", 0),
     (one_run, "--sr-method bspline"): ("", f"{ERROR} {VARIANCE} {TRAINING}", 1),
     (one_run, "--ignore slicetiming"): ("", "correct_slice_timing", 1),
@@ -439,15 +438,13 @@ def scopes_of(graph: Graph, step: str) -> set[str]:
     return {node.scope.name for node in nodes_of(graph, step)}
 
 
-@pytest.mark.parametrize("options", ["", "all", "--null-checks"])
+@pytest.mark.parametrize("options", ["", "all"])
 def test_the_control_is_made_on_request(tmp_path: Path, options: str) -> None:
     graph = graph_of(one_run, f"--sr-method sbl {options}", tmp_path)
     names = {"sdmod", "sbl"} if options == "all" else {"sbl"}
     assert scopes_of(graph, "estimate_variance") == names
     made = scopes_of(graph, "super_resolve")
     assert ("sdmod" in made & scopes_of(graph, "map_series")) == (options == "all")
-    assert ({"sblMirror", "sblShift"} <= made) == (options == "--null-checks")
-    assert not any(name.startswith("sdmod") and name != "sdmod" for name in made)
     [gathered] = nodes_of(graph, "gather_self_tests")
     assert {node.scope.name for node in made_by(graph, gathered, "self_tests")} == names
     models = {node.scope.name for node, _ in stores(graph) if node.name == "store_model_file"}
@@ -478,29 +475,6 @@ def test_zero_filling_and_block_effects_are_for_comparisons_with_a_reference(
     assert scopes_of(graph, "map_series") == mapped
     assert scopes_of(graph, "measure_effects") == (mapped - {"acquired"} if has_effects else set())
     assert "zerofill" in scopes_of(graph, "super_resolve")
-
-
-def test_a_network_and_its_placebo_are_trained_alike(tmp_path: Path) -> None:
-    graph = graph_of(one_run, "--sr-method srgan --null-checks", tmp_path)
-    seeds = {
-        node.scope.name: graph.settings[node]["random_seed"]
-        for node in nodes_of(graph, "train_on_pair")
-    }
-    assert seeds == {"srgan": 0, "srganT1w": 0}
-
-
-def test_a_participants_own_prior_sd_map_is_no_placebo(tmp_path: Path) -> None:
-    folder = tmp_path / "out" / "sourcedata" / "models" / "sub-02"
-    folder.mkdir(parents=True)
-    weights = folder / "sub-02_task-tap_desc-sbl_model.safetensors"
-    weights.write_bytes(b"")
-    card = {"card_version": 1, "method": "sbl", "recipe": "fast", "contrast": "bold"}
-    card |= {"orientation": "I-S", "factor": [2, 2, 1], "resolution": {"lowres_mm": [6, 6, 4]}}
-    weights.with_suffix(".json").write_text(json.dumps({**card, "weights_sha256": 64 * "0"}))
-    graph = graph_of(two_sessions, "--null-checks", tmp_path)
-    placebos = [node for node in nodes_of(graph, "super_resolve") if node.scope.name == "sblOther"]
-    assert {node.scope.owner[0] for node in placebos} == {"01"}
-    assert all(made_by(graph, node, "model_file") == [weights] for node in placebos)
 
 
 def test_one_training_of_a_split_serves_every_participant(tmp_path: Path) -> None:

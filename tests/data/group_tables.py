@@ -149,7 +149,6 @@ def cohort(output_dir: Path, count: int = 8) -> list[str]:
             detail("inject", base + 0.02 + odd / 3),
             detail("srgan", base + swing),
             detail("sbl", base + 0.1 + 0.001 * number),
-            detail("sblMirror", base + 0.01),
             detail("measured", base + 0.2 + odd),
         ]
         activation = [

@@ -120,8 +120,8 @@ def copied(finished, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def judged(tiny, tmp_path_factory) -> Finished:
-    """Run `tiny` with all validation options: retrospective and placebos."""
-    options = ("--retrospective", "--null-checks", "--level", "full")
+    """Run `tiny` with the option of validation: retrospective."""
+    options = ("--retrospective", "--level", "full")
     smoothed = ("--set", "activation.smoothing=5")
     return run_participants(tiny, tmp_path_factory.mktemp("judged"), *SLOPPY, *options, *smoothed)
 

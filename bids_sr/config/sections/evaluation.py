@@ -1,4 +1,4 @@
-"""Settings of the evaluation against high-resolution references and negative controls."""
+"""Settings of the evaluation against high-resolution references."""
 
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ RetrospectiveOperator = Literal["kspace", "trilinear"]
 
 @frozen
 class Evaluation(OptionSection):
-    """Settings of the evaluation against high-resolution references and negative controls.
+    """Settings of the evaluation against high-resolution references.
 
     A reference directory in `truth` excludes `retrospective`, which creates a reference. If
     `margin` is None, it is one tenth of the difference between B-spline interpolation and the
@@ -44,11 +44,6 @@ class Evaluation(OptionSection):
             " averaged, as by a scanner) or trilinear (interpolation at the centers of the new"
             " voxels without a filter, as in the authors' code of Pérez-Bueno et al. 2025)"
         ),
-    )
-    null_checks: bool = execution_option(
-        False,
-        "--null-checks",
-        "run negative controls (placebos) that replace one input of each method",
     )
     roi_grow: bool = option(
         False,

@@ -9,11 +9,10 @@ import numpy as np
 from bids_sr.engine.artifacts import File, Image, Mask, Rows, Verdict, Volume
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.evidence import main_regions
-from bids_sr.evaluation.run_evidence import RunEvidence, StoredEvidence
+from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.evaluation.words import region_text
 from bids_sr.io.metric_registry import STATISTICS
 from bids_sr.report.evaluation_rows import (
-    negative_control_gains,
     select_shown_series,
 )
 from bids_sr.report.figure_step import FigureDrawing, figure
@@ -89,18 +88,6 @@ _html_of_values = partial(HtmlSpec, tables=("evaluation",))
         request="image quality on a second T2* pair that is held out from training",
         remark="two T2* pairs",
     ),
-    _html_of_values(
-        "placebo",
-        "placebos",
-        caption=(
-            "Difference between the method with this participant's own model and anatomy and the"
-            " same method with one input replaced (negative control). Detail that is also present"
-            " in a negative control is not specific to this participant, but may still be accurate"
-            " (see above)."
-        ),
-        request="negative controls",
-        remark="--null-checks",
-    ),
 )
 def draw_evaluation(
     evaluation: Rows,
@@ -112,7 +99,7 @@ def draw_evaluation(
     *,
     series_names: Sequence[str],
 ) -> Iterator[FigureDrawing]:
-    """Draw verdict and detail, and show agreement with the reference and negative controls.
+    """Draw verdict and detail, and show the agreement with the reference.
 
     `boldref` and `bold_mask`, the brain on its grid, are used for effects in percent.
     `halves_figures` contains the effects above the Nyquist frequency of all series (.npz; signal
@@ -124,7 +111,6 @@ def draw_evaluation(
     if halves_figures:
         mean_signal = compute_mean_signal(boldref.data, bold_mask.data)
         yield from _draw_beyond(evaluation, halves_figures, mean_signal)
-    yield from _show_negative_controls(evidence, evaluation)
     yield from _show_tables(evaluation, series_names)
 
 
@@ -172,16 +158,6 @@ def _select_score_rows(rows: Sequence[MetricRow], contrast: str) -> list[MetricR
         if score_rows:
             return score_rows
     return []
-
-
-def _show_negative_controls(
-    evidence: RunEvidence, rows: Sequence[MetricRow]
-) -> Iterator[FigureDrawing]:
-    """Show the gains of methods over their negative controls, if there are any."""
-    from bids_sr.report.metric_tables import negative_control_html
-
-    if negative_control_gains(rows):
-        yield FigureDrawing("placebo", negative_control_html(evidence, rows))
 
 
 def _show_tables(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[FigureDrawing]:

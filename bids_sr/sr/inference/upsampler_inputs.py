@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.guided_baselines import match_gain
 from bids_sr.sr.inference.posed_image import PosedImage
-
-Placebo = Literal["", "mirror", "shift"]
-
 
 # Upsamples a volume (x, y, z) in its head pose to its high-resolution grid. The pose transforms
 # boldref points to points of the volume (4 x 4, RAS+ mm).
@@ -34,8 +31,7 @@ class UpsamplerInputs:
     `guide` is a high-resolution image. `inject` and `ratio` require it; prior SD maps add its
     static detail. `gain` is the factor that scales the guide to the intensity of the run (see
     `match_gain`). `distortion` is the susceptibility distortion of the volumes; the guide and the
-    mean have their own. `placebo` is the displacement of the prior SD maps, for a negative
-    control; "" if they are not displaced.
+    mean have their own.
 
     `patch` is the side of the patches for applying a network, and `overlap` the overlap of
     neighboring patches (voxels of the high-resolution grid). A `patch` of 0 means whole slices or
@@ -50,7 +46,6 @@ class UpsamplerInputs:
     guide: PosedImage | None = None
     gain: float = 1.0
     distortion: Distortion | None = None
-    placebo: Placebo = ""
     patch: int | None = None
     overlap: int = 0
     device: str = "cpu"

@@ -17,7 +17,7 @@ describe the stored network.
 from dataclasses import replace
 
 from bids_sr.io.run_time import RunTime
-from bids_sr.sr.method import CONTROLS_OF_A_PAIR, Method
+from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import BASE_RECIPE, Augmentation, loss, network
 
 _FAST = replace(
@@ -52,7 +52,6 @@ METHOD = Method(
         "data-consistent network, trained slice by slice on the participant's own "
         "T2*-weighted image pair; the acquired band of k-space is not changed"
     ),
-    placebos=CONTROLS_OF_A_PAIR,
     # costs measured in whole runs with different grid sizes
     costs={"fast": RunTime(always=10.0, low=650.0, series=0.33)},
     network_text={"fast": _NETWORK},

@@ -4,7 +4,7 @@ Prior SD maps are estimated from the likelihood of the temporal components.
 """
 
 from bids_sr.io.run_time import RunTime
-from bids_sr.sr.method import CONTROLS_OF_A_RUN, Method
+from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import VarianceRecipe
 
 METHOD = Method(
@@ -16,7 +16,6 @@ METHOD = Method(
     article="",
     summary="sparse Bayesian learning with few iterations and with prior SD maps of the acquired"
     " run",
-    placebos=CONTROLS_OF_A_RUN,
     costs={"fast": RunTime(always=2.0, low=200.0, volumes=0.005, series=0.08)},
     uses_calibration=True,
     prior_text={"any": "in a variant of sparse Bayesian learning [@sparse_bayes]"},

@@ -26,7 +26,7 @@ weights are kept.
 from dataclasses import replace
 
 from bids_sr.io.run_time import RunTime
-from bids_sr.sr.method import CONTROLS_OF_A_PAIR, Method
+from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import BASE_RECIPE, Augmentation, Recipe, loss, network
 
 _PAPER = Recipe(
@@ -85,7 +85,6 @@ METHOD = Method(
         " pair of T2*-weighted images; with --recipe fast, a smaller network without adversarial"
         " loss"
     ),
-    placebos=CONTROLS_OF_A_PAIR,
     # `fast` was estimated from single steps at two grid sizes relative to dcnet, which was
     # measured in whole runs. `paper` took .45 s per step with squared error
     # (``benchmarks/results/srgan_training.md``), and 1.66 s on a loaded machine. The time is for

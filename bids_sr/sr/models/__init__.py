@@ -1,6 +1,5 @@
 """Models on disk: safetensors weights and JSON cards, their store, and checks of suitability.
 
 Networks and prior SD maps are stored alike. Networks are trained in
-`bids_sr.sr.networks.training`, and prior SD maps are estimated in `bids_sr.sr.prior_maps`. Models
-that come with the package are in ``boilerplate/models``.
+`bids_sr.sr.networks.training`, and prior SD maps are estimated in `bids_sr.sr.prior_maps`.
 """

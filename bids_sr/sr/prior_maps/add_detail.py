@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import link_or_copy
-from bids_sr.io.grids import Factor, Shape
+from bids_sr.io.grids import Shape
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.notices import InvalidInput
 from bids_sr.spatial.transforms import hr_grid, resize_affine
@@ -35,7 +35,6 @@ from bids_sr.sr.threads import map_in_threads
 
 # high-resolution voxels in plane, standard deviation of the neighborhood for `sdmod`
 _NEIGHBORHOOD_SD = 3.0
-_CONTROL_SHIFT = 3  # acquired voxels, displacement of the negative control
 _VOLUMES_PER_BLOCK = 128  # volumes processed together
 
 
@@ -187,8 +186,7 @@ def make_detail(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int,
         guide_detail = to_volume(level.select_above_nyquist(to_slices(guide_image)))
         static_image = acquired.gain * np.ascontiguousarray(guide_detail)
     state = model.generator.state_dict()
-    maps = _displace(state["weight"].float(), acquired.placebo, affine, factor)
-    maps = onto_grid(maps, level.highres_shape)
+    maps = onto_grid(state["weight"].float(), level.highres_shape)
     if not bool(maps.any()):
         return Detail(source=None, static_image=static_image)
     region = Tile.from_mask(level.restrict_to_plane(), mask > 0)
@@ -203,38 +201,6 @@ def make_detail(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int,
         noise=float(state["noise"]),
     )
     return Detail(source=prior, static_image=static_image)
-
-
-def _displace(maps: Tensor, placebo: str, affine: Array, factor: Factor) -> Tensor:
-    """Return displaced prior SD maps (Q, Z, X, Y) for a negative control.
-
-    Maps wrap around at the edges.
-
-    The `placebo` ``mirror`` exchanges left and right about the center of the maps, so that an
-    off-center head keeps its position. ``shift`` moves the maps by three acquired voxels along
-    both in-plane axes. "" leaves them unchanged. `affine` is the voxel-to-world matrix (4 x 4,
-    RAS+ mm), which determines the left-right axis.
-    """
-    if not placebo:
-        return maps
-    if placebo == "shift":
-        shift_x, shift_y = (round(_CONTROL_SHIFT * ratio) for ratio in factor[:2])
-        return maps.roll([shift_x, shift_y], (2, 3))
-    left_right_axis = int(np.argmax(np.abs(np.asarray(affine, float)[0, :3])))
-    axis = (2, 3, 1)[left_right_axis]  # maps have slices first
-    return _mirror(maps, axis)
-
-
-def _mirror(maps: Tensor, axis: int) -> Tensor:
-    """Mirror maps (4 axes) along one axis about their center of mass; they wrap around."""
-    n = maps.shape[axis]
-    other_axes = [other_axis for other_axis in range(4) if other_axis != axis]
-    profile = maps.abs().sum(other_axes, dtype=torch.float64)
-    total = float(profile.sum())
-    double_center = n - 1  # twice the center of the maps along the axis (voxels)
-    if total > 0:
-        double_center = round(2 * float(profile @ torch.arange(n, dtype=torch.float64)) / total)
-    return maps.index_select(axis, (double_center - torch.arange(n)) % n)
 
 
 def onto_grid(maps: Tensor, highres_shape: Shape) -> Tensor:

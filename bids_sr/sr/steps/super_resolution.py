@@ -21,7 +21,6 @@ from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.inference.apply_to_series import Consistency, write_series
 from bids_sr.sr.inference.posed_image import PosedImage
 from bids_sr.sr.inference.upsampler_inputs import (
-    Placebo,
     UpsamplerInputs,
 )
 from bids_sr.sr.inference.upsamplers import make_upsampler
@@ -73,8 +72,7 @@ class Inference:
     With `data_consistency` "enforce", the acquired data are restored in their band of k-space.
     `force` applies a model even if its contrast or voxel size differs from the images.
     `random_seed` is the seed of the samples of the reconstruction error, which are drawn if
-    `with_error_samples`, for a method with prior SD maps of the run. `placebo` mirrors or shifts
-    prior SD maps, for a negative control.
+    `with_error_samples`, for a method with prior SD maps of the run.
     """
 
     data_consistency: Consistency = "off"
@@ -83,7 +81,6 @@ class Inference:
     device: Device = "cpu"
     random_seed: int = 0
     with_error_samples: bool = False
-    placebo: Placebo = ""
 
 
 @frozen
@@ -197,7 +194,6 @@ def _make_upsampler_inputs(
         affine=aligned.stc.affine,
         guide=guide,
         distortion=aligned.distortion,
-        placebo=inference.placebo,
         device="cpu" if model is None else choose_device(inference.device),
         threads=inference.omp_nthreads,
     ).with_boldref(aligned.boldref.data, aligned.boldref.affine, aligned.bold_mask.data)

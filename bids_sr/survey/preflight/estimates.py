@@ -27,7 +27,6 @@ from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.io.notices import Notice
 from bids_sr.io.series import series_names
 from bids_sr.io.template_files import load_grid
-from bids_sr.sr.method import get_method
 from bids_sr.survey.bids.findings import Findings, add_problem, refuse_option
 from bids_sr.survey.bids.headers import find_header
 from bids_sr.survey.bids.inputs import BoldRun, Subject
@@ -178,14 +177,11 @@ def _estimate_work_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     n_widths = len(settings.activation.smoothing)
     n_with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
     total_gb = n_with_t1w * (_TEMPLATE_GB + _T1W_COPIES * sizes.t1w * _FLOAT_GB)
-    n_variants = 0
-    if settings.evaluation.null_checks:
-        n_variants = sum(len(get_method(name).placebos) for name in superres.learned)
     first_share, later_share = _EFFECTS_SHARE
     for run in plan.runs:
         low_gb, high_gb = _measure_series_gb(run)
         series = plan.list_series(run)
-        n_extra_series = n_variants + (1 if run.truth and run.truth.series else 0)
+        n_extra_series = 1 if run.truth and run.truth.series else 0
         # import (at most, as float32), after slice timing, and resampled (`acquired`)
         total_gb += low_gb + _estimate_stored_gb(low_gb) * (2 if run.slice_timing else 1)
         total_gb += _estimate_stored_gb(high_gb) * (len(series) - 1 + n_extra_series)

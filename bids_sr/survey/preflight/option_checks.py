@@ -112,15 +112,12 @@ def note_missing_features(settings: Settings) -> None:
     """Report methods whose training loss lacks VGG-19 features because the weights are missing.
 
     For default methods, whose loss includes the features optionally, only warnings are reported.
-    If a model exists, only the negative control of ``--null-checks`` is trained, on the T1w image.
     """
-    superres, trains_control = settings.superres, settings.evaluation.null_checks
+    superres = settings.superres
     default_methods = SuperRes().learned
     for name in superres.learned:
         notice = missing_features_notice(get_method(name), superres.recipe)
-        is_trained = trains_control or (
-            superres.model_source != "reuse" and find_pretrained(superres, name) is None
-        )
+        is_trained = superres.model_source != "reuse" and find_pretrained(superres, name) is None
         if notice is None or not is_trained or find_vgg_weights(superres, name) is not None:
             continue
         level, text = notice

@@ -97,7 +97,7 @@ def test_tables_report_and_log_of_a_group_with_missing_participants(
     ]
     assert "--level" in shown  # of the participant level, which stores no maps
     metrics, stats = study.rows("group_metrics.tsv"), study.rows("group_stats.tsv")
-    assert len(metrics) == 8 * (7 + 9)
+    assert len(metrics) == 8 * (6 + 9)
     for name, table in (("group_metrics", metrics), ("group_stats", stats)):
         columns = json.loads((study.out / f"{name}_columns.json").read_text())
         assert set(table[0]) == set(columns)
@@ -108,7 +108,7 @@ def test_tables_report_and_log_of_a_group_with_missing_participants(
         for row in stats
         if (row["statistic"], row["series"]) == ("ev", "sbl")
     }
-    rivals = ("strongest", "bspline", "zerofill", "inject", "srgan", "sblMirror")
+    rivals = ("strongest", "bspline", "zerofill", "inject", "srgan")
     assert words == dict.fromkeys(rivals, "better")
     page = study.page()
     for text in ("sub-09", "sub-10", "140.00 (64.75–184.00)", "7 of 8"):

@@ -87,7 +87,6 @@ def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
         ("--retrospective", "evaluation.retrospective", "clean"),
         ("--retrospective --set run.sloppy=true", "evaluation.retrospective", "clean"),
         ("--retrospective noisy", "evaluation.retrospective", "noisy"),
-        ("--null-checks", "evaluation.null_checks", True),
         ("--n_cpus 3", "resources.nprocs", 3),
         ("--nthreads 3", "resources.nprocs", 3),
         ("--mem 8", "resources.mem_gb", 8.0),

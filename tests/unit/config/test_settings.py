@@ -72,7 +72,6 @@ ANY_SETTINGS = st.builds(
     evaluation=st.builds(
         Evaluation,
         truth=st.sampled_from(["auto", "none"]) | paths.map(str),
-        null_checks=st.booleans(),
         margin=maybe(st.floats(1e-9, 1e9)),
     )
     | st.builds(Evaluation, retrospective=maybe(st.sampled_from(["clean", "noisy"]))),

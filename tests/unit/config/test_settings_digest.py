@@ -44,7 +44,7 @@ def test_settings_that_affect_results_change_the_digest(
         ("selection", {"participant_label": ("01",), "analysis_level": "group"}),
         ("superres", {"model_dir": "models", "force": True}),
         ("resources", {"nprocs": 7, "mem_gb": 3.0}),
-        ("evaluation", {"margin": 0.1, "null_checks": True, "group_permutations": 99}),
+        ("evaluation", {"margin": 0.1, "group_permutations": 99}),
         ("run", {"verbose": 2, "level": "full"}),
     ],
 )

@@ -24,13 +24,7 @@ from bids_sr.engine.step_memory import (
 @pytest.mark.parametrize(
     "options",
     [
-        (
-            "--null-checks",
-            "--set",
-            "evaluation.roi_grow=true",
-            "--output-spaces",
-            "MNI152NLin2009aSym",
-        ),
+        ("--set", "evaluation.roi_grow=true", "--output-spaces", "MNI152NLin2009aSym"),
         ("--sr-method", "tv", "sbl", "--retrospective"),
         ("--sr-method", "bspline"),
     ],

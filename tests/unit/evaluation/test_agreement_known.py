@@ -65,7 +65,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("effects")
     series = {
         name: betas_of(3, share)
-        for name, share in {"bspline": 0, "inject": 0, "sbl": 0.9, "sblMirror": 0.4}.items()
+        for name, share in {"bspline": 0, "inject": 0, "sbl": 0.9, "srgan": 0.4}.items()
     }
     series["clean"] = betas_of(3, 0.9, noise=0.0)
     return {n: write_effects(folder, n, betas, BLOCKS, AFFINE) for n, betas in series.items()}
@@ -112,7 +112,7 @@ def test_explained_variance_equals_its_definition_and_construction(files, rows):
 
 
 def test_gains_exclude_zero_for_a_better_series_and_are_zero_for_equal_series(rows):
-    for statistic, other in (("r", "bspline"), ("ev", "bspline"), ("r", "sblMirror")):
+    for statistic, other in (("r", "bspline"), ("ev", "bspline"), ("r", "srgan")):
         gain = rows["sbl", other, "all", "brain", f"gain_truth_{statistic}_beyond"]
         assert 0 < gain.lower < gain.value < gain.upper
         assert gain.n == len(BLOCKS)

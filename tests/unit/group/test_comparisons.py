@@ -460,7 +460,6 @@ def test_runs_in_which_a_method_was_not_applied_are_not_compared(
     rows = [
         detail("zerofill", 0.02),
         detail("sbl", 0.02),
-        detail("sblMirror", 0.01),
         detail("srgan", 0.1),
     ]
     not_applied = MetricRow(series="sbl", statistic="verdict_applied", value=0)

@@ -57,7 +57,6 @@ def test_the_finding_of_a_method_names_references_differences_and_p_values(
     sentence = group_verdicts.finding_sentence(findings[0])
     for part in parts:
         assert part in sentence
-    assert "sblMirror" in group_verdicts.negative_control_sentence(findings[0])
     sizes = [finding for finding in findings if finding[0].kind == group_verdicts.SIZE]
     assert len(sizes) == 3
 

@@ -32,7 +32,6 @@ SECTIONS = (
         "maps",
         "verdict",
         "evaluation",
-        "placebos",
         "activation",
         "checks",
     ),
@@ -230,13 +229,11 @@ def test_missing_figures_are_named_with_their_run(outputs):
 def test_analyses_that_were_not_requested_are_no_failure(outputs):
     out, logs = outputs
     remove(out, "agreement", run="2")
-    remove(out, "placebo")
     page = write_page(out, logs)
     assert not find_notes(page, UNAVAILABLE)
     (missing,) = find_notes(page, REQUESTED)
     assert "--truth" in missing
     assert "BOLD run of task tap, run 2 (" in missing
-    assert "placebos" not in find_sections(page), "it has only analyses on request"
 
 
 def test_a_missing_pair_is_called_incomplete_only_if_a_step_failed(outputs):
@@ -251,7 +248,7 @@ def test_a_missing_pair_is_called_incomplete_only_if_a_step_failed(outputs):
 
 def test_a_run_without_figures_still_gets_a_page(tmp_path):
     page = write_page(tmp_path, tmp_path / "logs")
-    absent = ("evaluation", "placebos", "why", "regions", "checks")
+    absent = ("evaluation", "why", "regions", "checks")
     assert find_sections(page) == [name for name in SECTIONS if name not in absent]
     n_without_figures = len(absent) + len(TEXT_SECTIONS)
     assert len(find_notes(page, UNAVAILABLE)) == len(SECTIONS) - n_without_figures

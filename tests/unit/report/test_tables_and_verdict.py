@@ -16,8 +16,7 @@ from bids_sr.io.metric_flags import FLAGS
 from bids_sr.report import evaluation_rows as selection, metric_tables as tables
 from bids_sr.report.verdict_html import guards_html, verdict_html
 
-SERIES = ("acquired", "bspline", "inject", "bsplinePca", "srgan", "sbl", "sblMirror", "measured")
-SHOWN = [name for name in SERIES if name != "sblMirror"]
+SERIES = ("acquired", "bspline", "inject", "bsplinePca", "srgan", "sbl", "measured")
 PLACES = [
     (contrast, region)
     for contrast in ("faces", "all")
@@ -40,13 +39,13 @@ def with_interval(row: MetricRow) -> str:
     return f"{number(row.value, '.0%')} [{ends}]"
 
 
-@given(st.randoms(use_true_random=False), st.sets(st.sampled_from(SHOWN), min_size=1))
+@given(st.randoms(use_true_random=False), st.sets(st.sampled_from(SERIES), min_size=1))
 @settings(max_examples=20)
 def test_a_declared_table_shows_each_matching_row_in_its_place(random, names):
     """Whatever the order of the rows: one table per contrast, one cell per row, none twice."""
     rows = [
         make_row(name, statistic, random.uniform(-3, 3), contrast=contrast, region=region)
-        for name in [*names, "sblMirror"]
+        for name in names
         for statistic in ("amplitude", "r")
         for contrast, region in PLACES
     ]
@@ -55,7 +54,7 @@ def test_a_declared_table_shows_each_matching_row_in_its_place(random, names):
     others = [replace(rows[0], reference="measured"), replace(rows[0], statistic="psnr")]
     rendered = tables.render_tables(AMPLITUDES, [*rows, *others], ["srgan", "sbl"])
     assert [title for title, _ in rendered] == ["Amplitude, all", "Amplitude, faces"]
-    shown_series = [name for name in SHOWN if name in names]
+    shown_series = [name for name in SERIES if name in names]
     for title, html in rendered:
         heads, *lines = Page(html).table(title)
         statistics = [head.partition(",")[0] for head in heads[1:]]
@@ -123,7 +122,6 @@ def test_images_are_compared_with_the_held_out_pair_and_with_baselines():
 
 
 def test_without_rows_every_table_says_so():
-    assert tables.negative_control_html(RunEvidence(), []) == tables.NO_VALUES
     assert tables.tables_html([tables.HELD_OUT], []) == tables.NO_VALUES
     assert verdict_html({}, RunEvidence()) == ""
     assert Page(guards_html(RunEvidence(), [])).text == ""
@@ -133,7 +131,7 @@ def test_series_have_kinds_an_order_and_names():
     kinds = dict.fromkeys(("acquired", "bspline", "inject", "zerofill"), "baseline")
     kinds |= {"bsplinePca": "control"}
     kinds |= dict.fromkeys(("srgan", "sbl", "mse3d"), "method")
-    kinds |= {"sblMirror": "placebo", "srganT1w": "placebo", "measured": "measured", "run": "run"}
+    kinds |= {"measured": "measured", "run": "run"}
     assert {name: selection.get_kind(name) for name in kinds} == kinds
     assert selection.series_text("acquired") == "acquired"
     rows = [make_row(name, "r", 1.0) for name in reversed(SERIES)]
@@ -150,33 +148,6 @@ def test_a_figure_shows_b_spline_the_two_best_methods_and_the_measured_series():
     assert selection.select_shown_series(names, below) == ["bspline", "sbl", "tv", "measured"]
     assert selection.select_shown_series(names[1:5], {}) == ["tv", "srgan"], "the last two"
     assert selection.select_shown_series(["inject", "sbl"], scores) == ["sbl"]
-
-
-def show_controls(rows: list[MetricRow]) -> Page:
-    methods = list(dict.fromkeys(row.series for row in rows))
-    return Page(tables.negative_control_html(judge_rows(rows, methods, ()).evidence, rows))
-
-
-def gains(**values: float) -> list[MetricRow]:
-    """Return gains of sbl over other series."""
-    return [
-        make_detail_row("sbl", value, minus=name, half_width=0.02)
-        for name, value in values.items()
-    ]
-
-
-def test_a_gain_is_specific_only_if_every_negative_control_is_beaten():
-    beaten = show_controls(gains(sblMirror=0.05, sblOther=0.05))
-    assert "sbl is specific" in beaten.text
-    assert "sblShift" in beaten.text, "a control that was not run is named"
-    reached = gains(sblMirror=0.05, sblOther=0.01, bsplinePca=0.03)
-    page = show_controls([*reached, make_detail_row("srgan", 0.03, minus="bspline")])
-    assert "sbl is specific" not in page.text
-    heads, *lines = page.table("Method − negative control: all")
-    assert heads[:2] == ["series", "minus"]
-    assert [line[1].partition(":")[0] for line in lines] == ["sblMirror", "sblOther"]
-    assert [line[2] for line in lines] == ["5 % [3, 7]", "1 % [−1, 3]"]
-    assert not show_controls(gains(bsplinePca=0.05, bsplineSmooth=0.05)).tables
 
 
 def make_evidence_rows() -> list[MetricRow]:
@@ -254,11 +225,9 @@ def test_the_verdict_has_marks_decisions_and_limits_in_this_order():
 
 
 def test_series_whose_names_say_little_are_defined():
-    names = ("acquired", "zerofill", "bsplinePca", "sbl", "sblMirror", "measured", "nobody")
+    names = ("acquired", "zerofill", "bsplinePca", "sbl", "measured", "nobody")
     page = Page(verdict_html({}, RunEvidence(), [make_detail_row(name, 0.1) for name in names]))
-    assert [term.text for term in page.all("dt")] == [
-        *("acquired", "zerofill", "sbl", "sblMirror")
-    ]
+    assert [term.text for term in page.all("dt")] == ["acquired", "zerofill", "sbl"]
     assert all(entry.text for entry in page.all("dd"))
     nobody = verdict_html({}, RunEvidence(), [make_detail_row("nobody", 0.1)])
     assert not Page(nobody).all("dl")
@@ -301,7 +270,7 @@ def make_odd_rows() -> list[MetricRow]:
     place = {"contrast": MARKUP, "region": MARKUP}
     return [
         make_detail_row(MARKUP, 0.5, **place),
-        make_detail_row("sbl", 0.5, minus="sblMirror", **place),
+        make_detail_row("sbl", 0.5, minus="bspline", **place),
         make_row(MARKUP, "amplitude", 0.5, reference="truth", **place),
         make_row(MARKUP, "psnr", 30.0, reference="heldOut"),
         make_row(MARKUP, "psnr", 30.0, reference="measured"),
@@ -316,7 +285,6 @@ def test_names_and_texts_from_outside_are_escaped():
     sentence = dict.fromkeys(("text", "decision", "series", "minus", "region"), MARKUP)
     verdict = {"headline": MARKUP, "limits": [MARKUP], "sentences": [sentence, {"text": MARKUP}]}
     for html in (
-        tables.negative_control_html(evidence, rows),
         tables.tables_html([tables.HELD_OUT], rows),
         tables.tables_html([AMPLITUDES], rows),
         guards_html(flagged, []),

@@ -2,7 +2,7 @@
 
 import pytest
 from data.dataset import BidsMaker
-from graphmaker import nodes_of, planned_graph
+from graphmaker import planned_graph
 
 from bids_sr.engine.graph import Graph
 from bids_sr.engine.nodes import Node
@@ -78,10 +78,3 @@ def test_without_networks_there_is_a_single_verdict(maker: BidsMaker) -> None:
     assert [node.scope.run for node in graph.nodes if node.step is decide_verdict] == [
         "sub-01_task-tap"
     ]
-
-
-def test_negative_controls_are_named_by_method_and_kind(maker: BidsMaker) -> None:
-    graph = graph_for(maker, "--sr-method", "srgan", "sbl", "--null-checks")
-    names = {node.scope.path.rpartition(".")[2] for node in nodes_of(graph, "super_resolve")}
-    controls = {"srganPhantom", "srganT1w", "sblMirror", "sblShift"}
-    assert names == controls | {"bspline", "zerofill", "srgan", "sbl"}

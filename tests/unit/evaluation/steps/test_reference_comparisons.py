@@ -213,11 +213,11 @@ def test_known_activation_gives_gains_with_intervals_for_unsmoothed_maps(effects
 def test_images_are_compared_with_measured_volumes(files):
     series = {
         name: SeriesReader(path)
-        for name, path in (*files.items(), ("sblMirror", files["bspline"]))
+        for name, path in (*files.items(), ("bsplinePca", files["bspline"]))
     }
     table = compare_images(series, brain(), n_dummy=2, random_seed=0)
     rows = {(row.series, against_of(row), measure_of(row)): row for row in table}
-    # Neither negative controls nor the measured series itself are included.
+    # Neither controls nor the measured series itself are included.
     assert {key[0] for key in rows} == {"bspline", "sbl"}
     gain = rows["sbl", "bspline", "gain_truth_psnr"]
     assert gain.value == pytest.approx(20 * np.log10(2), abs=1e-3)  # half the error of bspline

@@ -35,7 +35,7 @@ BAD = "<b>$\\frac$ & --> x"
 def evaluation(
     *, truth: bool = True, contrasts: tuple[str, ...] = ("all", "faces")
 ) -> list[MetricRow]:
-    """Return rows of a run: halves, reference, negative controls and guards."""
+    """Return rows of a run: halves, reference and guards."""
     rows = []
     for number, contrast in enumerate(contrasts if truth else ()):
         for region, factor in (("brain", 1.0), ("acquired40", 2.0)):
@@ -67,7 +67,7 @@ def evaluation(
                     upper=value + 0.02,
                     **share,
                 )
-                for minus, value in (("sblMirror", 0.05), ("bsplinePca", 0.01))
+                for minus, value in (("bspline", 0.05), ("bsplinePca", 0.01))
             ]
     if truth:
         rows += [
@@ -222,7 +222,6 @@ def test_figures_of_a_run_with_a_reference(images, halves, tmp_path):
     assert kept(draw_evaluation, drawn, tmp_path / "work") == [
         ("verdict", "verdict.html"),
         ("evaluation", "beyond.svg"),
-        ("placebos", "placebo.html"),
         ("evaluation", "agreement.html"),
     ]
     page = content_of(drawn, "verdict", html=True)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.boilerplate import HERE
 from bids_sr.io.notices import UsageError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import card as cards, compatibility, model
@@ -156,13 +155,3 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     path.write_bytes(b"nonsense")
     with pytest.raises(ValueError, match=r"search\.checkpoint\.safetensors"):
         read_checkpoint(path)
-
-
-@pytest.mark.parametrize("method", ["dcnet", "srgan"])
-def test_a_shipped_model_loads_is_small_and_is_marked_as_a_phantom_model(method):
-    file = HERE / "models" / f"{method}_phantom.safetensors"
-    card = model.load_model(file).card.json
-    assert (card["method"], card["recipe"]) == (method, "fast")
-    assert "phantom" in card["trained_with"]
-    assert card["reproducible"]
-    assert file.stat().st_size <= 2_000_000

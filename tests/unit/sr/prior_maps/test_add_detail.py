@@ -1,4 +1,4 @@
-"""Test series with added detail from prior SD maps, and negative controls."""
+"""Test series with added detail from prior SD maps."""
 
 import numpy as np
 import pytest
@@ -14,12 +14,9 @@ from bids_sr.sr.inference.apply_to_series import write_series
 from bids_sr.sr.inference.posed_image import PosedImage
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
-from bids_sr.sr.method import get_method
-from bids_sr.sr.models.card import ModelCard
-from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.operators import level_above, to_slices, to_volume
 from bids_sr.sr.prior_maps import add_detail
-from bids_sr.sr.prior_maps.add_detail import Detail, Modulation, make_detail, onto_grid
+from bids_sr.sr.prior_maps.add_detail import Detail, Modulation, onto_grid
 from bids_sr.sr.prior_maps.prior import Prior
 
 SHAPE, FACTOR, VOLUMES = (20, 18, 3), (2.0, 2.0, 1.0), 9
@@ -163,30 +160,6 @@ def test_the_control_equals_its_formula(series, tmp_path):
     np.testing.assert_allclose(
         series_with_detail(control, zerofilled(tmp_path, no_motion())), reference, atol=2e-3
     )
-
-
-def displaced(weight, placebo, affine=AFFINE, factor=FACTOR):
-    """Return the maps (Q, Z, X, Y) that a negative control uses instead of those of a run."""
-    maps = torch.nn.Module()
-    maps.register_buffer("weight", weight)
-    maps.register_buffer("noise", torch.tensor(0.5))
-    model = LoadedModel(generator=maps, recipe=get_method("sbl").variance, card=ModelCard())
-    inputs = UpsamplerInputs(
-        factor=factor, affine=affine, mask=np.ones(SHAPE, bool), placebo=placebo
-    )
-    return make_detail(model, inputs, SHAPE).source.weight
-
-
-@pytest.mark.parametrize(("rows", "axis"), [((0, 1, 2), 2), ((1, 0, 2), 3), ((2, 1, 0), 1)])
-def test_a_mirrored_head_keeps_its_position(rows, axis):
-    affine = AFFINE[[*rows, 3]]
-    weight = torch.zeros(2, 3, *LEVEL.highres_shape[:2])
-    head = 1 + 0.1 * torch.rand(2, 2, 10, 8, generator=torch.Generator().manual_seed(0))
-    weight[:, 1:, 3:13, 20:28] = head
-    mirrored = weight.clone()
-    mirrored[:, 1:, 3:13, 20:28] = head.flip(axis)
-    assert torch.equal(displaced(weight, "mirror", affine), mirrored)
-    assert torch.equal(displaced(weight, "", affine), weight)
 
 
 def test_maps_are_resampled_within_the_same_field_of_view():

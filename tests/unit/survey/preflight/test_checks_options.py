@@ -131,16 +131,12 @@ def test_a_model_of_no_selected_method_is_refused(maker: BidsMaker) -> None:
 # ---- time
 
 
-def test_time_depends_on_methods_recipes_models_and_controls(maker: BidsMaker) -> None:
+def test_time_depends_on_methods_recipes_and_models(maker: BidsMaker) -> None:
     weights = maker.root.parent / "vgg19.safetensors"
     weights.touch()
 
-    def minutes(method: str, *options: str, stage: str = "training") -> float:
-        return stage_minutes(settings_for(maker, "--sr-method", method, *options))[stage]
-
-    def controls(method: str) -> float:
-        stage = "super-resolution and baseline methods"
-        return minutes(method, "--null-checks", stage=stage) - minutes(method, stage=stage)
+    def minutes(method: str, *options: str) -> float:
+        return stage_minutes(settings_for(maker, "--sr-method", method, *options))["training"]
 
     assert minutes("circle") > 2 * minutes("ccnn3d")
     assert minutes("resnet3d", "--recipe", "paper") > 100 * minutes("resnet3d") > 0
@@ -148,7 +144,6 @@ def test_time_depends_on_methods_recipes_models_and_controls(maker: BidsMaker) -
     trained = minutes("srgan")
     assert paper > 100 * trained
     assert trained > minutes("srgan", "--pretrained", str(model(maker, "srgan"))) > 0
-    assert controls("vit") == 0 < controls("srgan"), "vit has no negative controls"
 
 
 # ---- several pairs
@@ -227,11 +222,7 @@ def test_missing_vgg19_features_are_reported_before_training(
     assert reported("--vgg-weights", str(weights)) == []
     assert reported("--set", "superres.model_source=reuse", "superres.model_dir=models") == []
     if level == "warning":
-        given_model = ("--pretrained", str(model(maker, name)))
-        assert reported(*given_model) == []
-        if name == "srgan":
-            # the negative control is trained even with a given model
-            assert len(reported(*given_model, "--null-checks")) == 1
+        assert reported("--pretrained", str(model(maker, name))) == []
 
 
 def test_installed_vgg19_weights_are_used_by_published_recipes_and_reported(

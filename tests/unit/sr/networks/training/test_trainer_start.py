@@ -5,12 +5,11 @@ training without.
 import hashlib
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+import torch
 from data.tiny_training import equal_states
 
-import bids_sr.boilerplate
 from bids_sr.sr import method
 from bids_sr.sr.models import model, model_store
 from bids_sr.sr.models.request import ModelRequest
@@ -20,7 +19,7 @@ from bids_sr.sr.networks.training import trainer
 from bids_sr.sr.networks.training.phase import compare_with_interpolations
 
 DCNET = method.get_method("dcnet")
-WEIGHTS = Path(bids_sr.boilerplate.__file__).parent / "models" / "dcnet_phantom.safetensors"
+FACTOR = (2.0, 2.0, 1.0)
 SHORT = replace(
     DCNET.recipes["fast"],
     iterations=8,
@@ -30,29 +29,42 @@ SHORT = replace(
     hold_out=3,
     patience=None,
 )
-COLD = ModelRequest(method=DCNET.name, factor=(2.0, 2.0, 1.0), sloppy=True)
-WARM = replace(COLD, start_model=model.load_model(WEIGHTS))
+COLD = ModelRequest(method=DCNET.name, factor=FACTOR, sloppy=True)
 
 
 @pytest.fixture(scope="module")
-def start():
-    return model.load_model(WEIGHTS)
+def weights(tmp_path_factory):
+    """Write a network that changes its input."""
+    torch.manual_seed(0)
+    network = DCNET.recipes["fast"].build_generator(1, FACTOR)
+    state = {
+        name: values + 0.05 * torch.randn_like(values)
+        for name, values in network.state_dict().items()
+    }
+    card = {"method": DCNET.name, "recipe": "fast", "factor": list(FACTOR), "contrast": "T2starw"}
+    card |= {"orientation": "I-S", "resolution": {"lowres_mm": [6.0, 6.0, 4.0]}}
+    return model.save_model(tmp_path_factory.mktemp("start") / "start", state, card)[0]
+
+
+@pytest.fixture(scope="module")
+def start(weights):
+    return model.load_model(weights)
 
 
 def fit(pair, work_dir, recipe, start_model):
     request = ModelRequest(
         method=DCNET.name,
         replacement_recipe=recipe,
-        factor=(2.0, 2.0, 1.0),
+        factor=FACTOR,
         random_seed=3,
         start_model=start_model,
     )
     return trainer.train_network(request, (pair,), work_dir)
 
 
-def test_the_first_validation_scores_the_starting_weights(small_pair, tmp_path, start):
+def test_the_first_validation_scores_the_starting_weights(small_pair, tmp_path, weights, start):
     without_progress = replace(SHORT, learning_rate=0.0, schedule="constant")
-    examples = Examples((small_pair,), without_progress, (2.0, 2.0, 1.0), 2)
+    examples = Examples((small_pair,), without_progress, FACTOR, 2)
     expected = compare_with_interpolations(
         start.generator, examples, validation_windows(examples, examples.held_out_slabs)
     )["network"]["psnr"]
@@ -64,13 +76,13 @@ def test_the_first_validation_scores_the_starting_weights(small_pair, tmp_path, 
     assert equal_states(warm.state, start.generator.state_dict())
     assert (
         warm.card["started_from"]["weights_sha256"]
-        == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+        == hashlib.sha256(weights.read_bytes()).hexdigest()
     )
     assert "started_from" not in cold.card
 
 
-def test_models_are_reused_only_with_the_same_start(small_pair, tmp_path):
-    requests = {"warm": WARM, "cold": COLD}
+def test_models_are_reused_only_with_the_same_start(small_pair, tmp_path, start):
+    requests = {"warm": replace(COLD, start_model=start), "cold": COLD}
     for name, request in requests.items():
         (tmp_path / name).mkdir()
         files = model_store.make_or_reuse_model(request, (small_pair,), tmp_path / name)
