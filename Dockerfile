@@ -57,16 +57,8 @@ RUN BIDS_SR_REVISION="${REVISION}" /build/bin/pip wheel --no-deps --no-build-iso
     && /build/bin/pip --python /opt/bids-sr check
 
 
-# Weights of VGG-19, which srgan and cpce need with --recipe paper. Empty: none; download: from PyTorch; else the path of
-# vgg19-dcbb9e9d.pth in the build context, such as docker/vgg19-dcbb9e9d.pth.
-FROM package AS weights
-ARG VGG19=
-RUN install -d /opt/weights \
-    && export BIDS_SR_VGG19=/opt/weights/vgg19-dcbb9e9d.safetensors \
-    && if [ -n "${VGG19}" ]; then cd /src && /opt/bids-sr/bin/python -Pc "import pathlib, sys; \
-from bids_sr.cli.vgg19_weights import install_vgg19; install_vgg19(pathlib.Path(sys.argv[1]))" "${VGG19}"; fi
-
-
+# Weights of VGG-19 for --recipe paper are no part of the image: mount https://download.pytorch.org/models/vgg19-dcbb9e9d.pth
+# and give its path to --vgg-weights.
 FROM ${BASE_IMAGE}
 
 # tini passes signals on, so that a stopped container ends at once.
@@ -80,7 +72,6 @@ RUN apt-get update \
 COPY --from=dependencies /opt/bids-sr /opt/bids-sr
 COPY --from=dependencies /opt/templateflow /opt/templateflow
 COPY docker/entry.sh /usr/local/bin/bids-sr-entry
-COPY --from=weights /opt/weights /opt/weights
 COPY --from=package /opt/package /opt/bids-sr
 COPY LICENSE NOTICE /opt/bids-sr/
 
@@ -107,7 +98,6 @@ ENV PATH=/opt/bids-sr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
     USER=bids-sr \
     TEMPLATEFLOW_HOME=/opt/templateflow \
     TEMPLATEFLOW_AUTOUPDATE=0 \
-    BIDS_SR_VGG19=/opt/weights/vgg19-dcbb9e9d.safetensors \
     MPLCONFIGDIR=/tmp/matplotlib \
     XDG_CACHE_HOME=/tmp/cache \
     NIPYPE_NO_ET=1 \

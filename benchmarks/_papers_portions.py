@@ -16,11 +16,11 @@ from pathlib import Path
 from _papers_training import SEED
 
 from bids_sr.io.grids import Factor
+from bids_sr.sr.models.card import steps_at_stop
 from bids_sr.sr.models.model import LoadedModel, load_model, save_model
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import log_tsv
 from bids_sr.sr.networks.data.images import TrainingImage
-from bids_sr.sr.networks.training.card_entries import steps_at_stop
 from bids_sr.sr.networks.training.phase import read_checkpoint
 from bids_sr.sr.networks.training.trainer import train_network
 from bids_sr.sr.recipe import Recipe

@@ -49,11 +49,11 @@ from bids_sr.sr.device import choose_device
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import get_method, get_recipe
+from bids_sr.sr.models.card import steps_at_stop
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import log_tsv
 from bids_sr.sr.networks.data.images import TrainingImage, TrainingImages, pair_image
-from bids_sr.sr.networks.training.card_entries import steps_at_stop
 from bids_sr.sr.networks.training.phase import Clock
 from bids_sr.sr.networks.training.trainer import train_network
 from bids_sr.sr.recipe import Recipe

@@ -15,9 +15,6 @@ MOST_WORKERS = 4
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-# Weights installed by `--vgg-weights` must not change results.
-os.environ["BIDS_SR_VGG19"] = "/nonexistent/vgg19.safetensors"
-
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 

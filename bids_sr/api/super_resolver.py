@@ -118,10 +118,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     device : {"cpu", "cuda"}, default="cpu"
         Device for training and application of networks.
     max_train_minutes : float, optional
-        Time limit of training; a model that reaches the limit is not reproducible.
-    apply_stopped : bool, default=False
-        Whether a network that reaches the limit is applied although its PSNR is more than 1 dB
-        lower than with zero filling.
+        Time limit of training; a network that reaches the limit is not applied.
     verbose : int, default=0
         If 1, each step of `fit` and `transform` is printed with the elapsed time.
 
@@ -181,7 +178,6 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     n_jobs: int = 1
     device: Literal["cpu", "cuda"] = "cpu"
     max_train_minutes: float | None = None
-    apply_stopped: bool = False
     verbose: int = 0
 
     def fit(
@@ -334,7 +330,6 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 omp_nthreads=self.n_jobs,
                 device=self.device,
                 max_train_minutes=self.max_train_minutes,
-                apply_stopped=self.apply_stopped,
             ),
             factor=parse_factor(self.factor),
             realigned=self.realigned,

@@ -52,10 +52,8 @@ def _run(argv: Sequence[str]) -> int:
     settings = parse_settings(argv)
     import uuid  # delayed, as further imports, so that --help responds at once
 
-    from bids_sr.cli.vgg19_weights import install_requested_weights
-
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
-    settings = install_requested_weights(settings).resolve(run_uuid=identifier)
+    settings = settings.resolve(run_uuid=identifier)
     start_log(settings.run.verbose)
     print_line(f"bids-sr {__version__}, {settings.selection.analysis_level} level")
     _show_lines(make_config_lines(settings))

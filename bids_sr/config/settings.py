@@ -23,7 +23,7 @@ from bids_sr.config.sections.sbl import Sbl
 from bids_sr.config.sections.selection import Selection
 from bids_sr.config.sections.superres import SuperRes
 from bids_sr.config.values import as_toml, read_tables, split_named, suggest_name
-from bids_sr.config.vgg19_weights import VGG19_DOWNLOAD, find_vgg19
+from bids_sr.config.vgg19_weights import find_vgg19
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import UsageError
 from bids_sr.io.region_names import is_file
@@ -217,7 +217,7 @@ def list_ignored_settings(path: Path) -> dict[str, str]:
         )
         for group, names in read_toml(path).items()
         for item in dataclasses.fields(get_type_hints(Settings)[group])
-        if item.name in names and _is_for_command_line(item, names[item.name])
+        if item.name in names and get_option(item).command_line_only
     }
 
 
@@ -239,19 +239,10 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
             for item in dataclasses.fields(get_type_hints(Settings)[group])
             if item.name in names
             and not get_option(item).per_call
-            and not _is_for_command_line(item, names[item.name])
+            and not get_option(item).command_line_only
         }
         for group, names in tables.items()
     }
-
-
-def _is_for_command_line(item: "dataclasses.Field[Any]", value: object) -> bool:
-    """Return whether a value of a setting is only used if the command line sets it.
-
-    In addition to the options declared as such, this is the request to download weights.
-    """
-    is_download = item.name == "vgg_weights" and value == str(VGG19_DOWNLOAD)
-    return is_download or get_option(item).command_line_only
 
 
 def _check_keys(group: str, names: object, source: str = "") -> None:
@@ -351,7 +342,6 @@ def _result_settings(settings: Settings) -> dict[str, object]:
     # versions
     factor = superres.factor
     values["superres.factor"] = list(factor) if len(factor) > 1 else next(iter(factor), None)
-    # weights in --vgg-weights and installed weights with the same content are equivalent
     weights = (
         find_vgg19(get_method(name), superres.recipe, superres.vgg_weights)
         for name in superres.learned

@@ -45,12 +45,11 @@ class RunEvidence:
     `methods` were applied; `not_applied` fell back to zero filling and are not compared. `best` is
     the applied method with the highest explained variance or, without a reference, the method
     whose contrasts were tested, or else the highest self-test score; "" if no method was applied.
-    `stopped` has the reason why the training of a network, applied or not, did not suffice, as a
-    clause. `agreement` is the agreement of all series with the strongest reference, for one
-    contrast; None if there is no reference. `margins` are equivalence margins by region, and
-    `claims` are two per method. `lost` are methods that lost the activation of the acquired run.
-    `result` is the result for the detail of each contrast of the best method. `flags` are all
-    quality-control flags.
+    `stopped` has the reason why a network was not applied, as a clause. `agreement` is the
+    agreement of all series with the strongest reference, for one contrast; None if there is no
+    reference. `margins` are equivalence margins by region, and `claims` are two per method. `lost`
+    are methods that lost the activation of the acquired run. `result` is the result for the detail
+    of each contrast of the best method. `flags` are all quality-control flags.
     """
 
     methods: tuple[str, ...] = ()
@@ -112,7 +111,7 @@ def gather_evidence(
     controls for a claim of function. Differences within ± `margin` count as equivalent, in the
     unit of the evidence; None for a tenth of the gap between `bspline` and `measured`.
     `not_applied` are methods that fell back to zero filling. These methods are not compared.
-    `stopped` has the reason why the training of a network did not suffice.
+    `stopped` has the reason why a network was not applied.
     `self_test_facts` are as in `bids_sr.evaluation.self_test_results.parse_self_test`. `flags` are
     those that do not depend on the evidence.
     """

@@ -465,14 +465,6 @@ class Recipe:
         """Whether a loss term compares the output with an image or its features."""
         return _compare_images(self.losses, (*_COMPARISON_KINDS, "perceptual"))
 
-    @property
-    def relies_on_vgg(self) -> bool:
-        """Whether VGG-19 features, if available, are all that relates the output to the target.
-
-        Without weights, another term replaces the features.
-        """
-        return self.perceptual and not _compare_images(self.select_terms(True))
-
     def rate(self, iteration: int, base: float) -> float:
         """Return the learning rate of a step (counted from 0), before reduction at plateaus."""
         if self.schedule in ("constant", "plateau"):

@@ -150,7 +150,6 @@ class Analysis:
             device=resources.device,
             train_precision=superres.train_precision,
             max_train_minutes=superres.max_train_minutes,
-            apply_stopped=superres.apply_stopped,
             force=superres.force,
             sloppy=self.settings.run.sloppy,
         )

@@ -116,36 +116,6 @@ def argument(name: str) -> str:
     return re.search(rf"^ARG {name}=(.*)$", DOCKERFILE, re.MULTILINE)[1]
 
 
-@pytest.mark.parametrize("value", ["", "download"])
-def test_weights_of_vgg19_are_in_the_image_only_on_request(value: str, tmp_path: Path) -> None:
-    """Run the step with a module that only prints its source and its output file."""
-    assert argument("VGG19") == ""
-    (step,) = [
-        text
-        for text in DOCKERFILE.replace("\\\n", " ").splitlines()
-        if text.startswith("RUN install -d /opt/weights")
-    ]
-    module = tmp_path / "bids_sr/cli/vgg19_weights.py"
-    module.parent.mkdir(parents=True)
-    module.write_text(
-        "import os\n"
-        "def install_vgg19(source):\n"
-        "    print(os.environ['BIDS_SR_VGG19'], source, sep='|')\n"
-    )
-    step = step.removeprefix("RUN ").replace("/opt/bids-sr/bin/python", sys.executable)
-    step = step.replace("install -d /opt/weights", "true").replace("cd /src", f"cd {tmp_path}")
-    done = subprocess.run(
-        ["sh", "-c", step],
-        env={"VGG19": value, "PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    file = re.search(r"BIDS_SR_VGG19=(\S+) \\\n    MPL", DOCKERFILE)[1]
-    assert done.stdout == (f"{file}|{value}\n" if value else "")
-    assert f"COPY --from=weights {Path(file).parent} {Path(file).parent}" in DOCKERFILE
-
-
 @pytest.fixture
 def entry(tmp_path):
     """Return a function that runs the entry point with a minimal tini."""

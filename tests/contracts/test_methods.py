@@ -212,7 +212,7 @@ def test_a_trained_model_has_a_card_that_loads_and_is_applied_to_odd_sizes(name,
         method=name,
         recipe=recipe,
         replacement_recipe=with_features(short),
-        vgg_weights=WEIGHTS if short.relies_on_vgg else None,
+        vgg_weights=WEIGHTS if short.perceptual else None,
         factor=factor,
     )
     fitted = train_network(request, (pair,), tmp_path / "work")

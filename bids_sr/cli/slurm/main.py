@@ -25,7 +25,6 @@ from bids_sr.cli.exit_codes import DONE, run_program
 from bids_sr.cli.messages import print_line
 from bids_sr.cli.options import Parser, normalize_flags
 from bids_sr.cli.parser import build_parser as build_program_parser, parse_settings
-from bids_sr.cli.vgg19_weights import install_requested_weights
 from bids_sr.config import Settings, readers
 from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.engine.memory import BASE_GB
@@ -146,8 +145,7 @@ def _run(arguments: Sequence[str]) -> int:
     settings = parse_settings([*folders, "participant", *program_options])
     if settings.resources.nprocs is None:
         settings = settings.with_values(resources={"nprocs": DEFAULT_CPUS})
-    # nodes may have no network, so that weights are installed before the submission
-    settings = install_requested_weights(settings).resolve(run_uuid="")
+    settings = settings.resolve(run_uuid="")
     for line in make_config_lines(settings):
         print(line)
     from bids_sr.structural.kept_split import keep_split

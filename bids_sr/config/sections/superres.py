@@ -5,7 +5,7 @@ from typing import Literal
 
 from bids_sr.config.section import OptionSection, execution_option, is_label, option
 from bids_sr.config.values import SettingError, suggest_name
-from bids_sr.config.vgg19_weights import VGG19_HELP, installed_vgg19
+from bids_sr.config.vgg19_weights import VGG19_HELP
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import InvalidInput, UsageError
 from bids_sr.io.series import (
@@ -113,18 +113,9 @@ class SuperRes(OptionSection):
     max_train_minutes: float | None = option(
         None,
         "--max-train-minutes MIN",
-        "maximum training time in minutes. Models that reach it are marked as not"
-        " reproducible, and their series are zero filled if PSNR is more than 1 dB lower than with"
-        " zero filling; a later call with another limit continues their training",
+        "maximum training time in minutes. Networks that reach it are not applied (the series is"
+        " zero filled); a later call with another limit continues their training",
         above=0,
-    )
-    apply_stopped: bool = option(
-        False,
-        help=(
-            "use of networks whose training was stopped by --max-train-minutes and whose PSNR (of"
-            " a second pair, else of held-out slices, else of the slices of the training) is more"
-            " than 1 dB lower than with zero filling"
-        ),
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(
         "auto",
@@ -166,13 +157,12 @@ class SuperRes(OptionSection):
             bool(self.method), "method", "at least one method or baseline must be specified"
         )
         self._check_factor()
-        has_vgg = self.recipe == "paper" and installed_vgg19().is_file()
         try:
             check_changes(
                 self.recipe_changes,
                 [name for name in self.chosen if name in method_names()],
                 self.recipe,
-                vgg=has_vgg or self.vgg_weights is not None,
+                vgg=self.vgg_weights is not None,
             )
         except InvalidInput as error:
             raise SettingError(

@@ -37,7 +37,7 @@ from bids_sr.preproc.steps.registration import TrainingPair
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.matrices import acquire
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.models.card import was_applied
+from bids_sr.sr.models.card import explain_stopped, was_applied
 
 
 @step(Stage.EVALUATION, makes=("flags", "activation_rows"), small=True)
@@ -197,9 +197,9 @@ def decide_verdict(
             name for name in method_names if name in cards and not was_applied(cards[name])
         ],
         stopped={
-            name: str(cards[name]["stopped_training"])
+            name: reason
             for name in method_names
-            if "stopped_training" in cards.get(name, {})
+            if name in cards and (reason := explain_stopped(cards[name]))
         },
         self_test_facts=self_test_facts,
         flags=flags or (),

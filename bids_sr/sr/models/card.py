@@ -18,7 +18,7 @@ from typing import Self
 
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.io.json_values import parse_json
+from bids_sr.io.json_values import as_number, parse_json
 from bids_sr.io.notices import InvalidInput
 
 _CHECKED_ENTRIES = ("method", "recipe", "factor", "resolution", "contrast", "orientation")
@@ -254,11 +254,38 @@ def explain_not_applied(card: Mapping[str, object]) -> str:
     """Return the reason why the model of a card was replaced by zero filling; "" if it was not."""
     if was_applied(card):
         return ""
-    model = mapping_entry(card, "held_out").get("model", "")
-    return str(card.get("stopped_training") or model)
+    return explain_stopped(card) or str(mapping_entry(card, "held_out").get("model", ""))
 
 
 def was_applied(card: Mapping[str, object]) -> bool:
-    """Return True unless the model card records that the model was replaced by zero filling."""
+    """Return whether a model is applied to a run, according to its card.
+
+    Otherwise, the series is zero filled: the model failed its self-test, or its training was
+    stopped by the time limit.
+    """
     model = mapping_entry(card, "held_out").get("model", "")
-    return card.get("applied") is not False and not str(model).lower().startswith("zero filling")
+    is_replaced = card.get("applied") is False or str(model).lower().startswith("zero filling")
+    return not is_replaced and not steps_at_stop(card)
+
+
+def explain_stopped(card: Mapping[str, object]) -> str:
+    """Return that the time limit stopped the training of a network, as a clause; "" if not."""
+    steps_text = steps_at_stop(card)
+    return f"its training was stopped by the time limit ({steps_text})" if steps_text else ""
+
+
+def steps_at_stop(card: Mapping[str, object]) -> str:
+    """Return completed and planned steps of each phase that the time limit stopped, as text.
+
+    "" is returned if there is no such phase.
+
+    >>> steps_at_stop({"phases": {"search": {"iterations": 3, "of": 9, "stopped_by": "time"}}})
+    'search: 3 of 9 steps'
+    """
+    phases = mapping_entry(card, "phases")
+    return ", ".join(
+        f"{name}: {as_number(phase.get('iterations')):,.0f} of {as_number(phase.get('of')):,.0f}"
+        " steps"
+        for name in phases
+        if (phase := mapping_entry(phases, name)).get("stopped_by") == "time"
+    )

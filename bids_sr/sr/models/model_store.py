@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bids_sr.io.atomic_files import write_json
 from bids_sr.io.checksums import checksum
 from bids_sr.sr.models.card import (
     ModelCard,
@@ -16,14 +15,14 @@ from bids_sr.sr.models.card import (
     mapping_entry,
     read_card,
     source_path,
+    steps_at_stop,
     weights_path,
 )
 from bids_sr.sr.models.model import NewModel, load_model, save_model
 from bids_sr.sr.models.request import ModelRequest
-from bids_sr.sr.models.stopped_training import explain_stopped
 from bids_sr.sr.models.training_log import log_tsv
 from bids_sr.sr.networks.data.images import TrainingImages, checksums
-from bids_sr.sr.networks.training.card_entries import make_settings_entry, steps_at_stop
+from bids_sr.sr.networks.training.card_entries import make_settings_entry
 from bids_sr.sr.networks.training.trainer import train_network
 from bids_sr.sr.prior_maps.run_data import RunData
 from bids_sr.sr.prior_maps.tested_prior import estimate_tested_prior
@@ -67,7 +66,7 @@ def make_or_reuse_model(
         source_path(out_dir).unlink(missing_ok=True)
         checkpoint_dir = out_dir.with_name(f"{out_dir.name}_checkpoints")
         model = _make_model(request, data, checkpoint_dir, second_images)
-        card = _decide_application(_complete_card(model.card, request), request)
+        card = _complete_card(model.card, request)
         json.dumps(card)  # raises an error before files are written
         out_dir.mkdir(parents=True, exist_ok=True)
         log.write_text(log_tsv(model.log), encoding="utf-8")
@@ -77,9 +76,6 @@ def make_or_reuse_model(
     target = weights_path(out_dir, name)
     shutil.copyfile(source, target)
     shutil.copyfile(card_path(source), card_path(target))
-    source_card = read_card(source).json
-    if (card := _decide_application(source_card, request)) != source_card:
-        write_json(card_path(target), card)
     source_log = _get_log_path(source)
     log_text = source_log.read_text(encoding="utf-8") if source_log.exists() else log_tsv(())
     log.write_text(log_text, encoding="utf-8")
@@ -219,24 +215,6 @@ def _complete_card(card: Mapping[str, object], request: ModelRequest) -> dict[st
         "split": request.split or None,
     }
     return {**card, **{name: entry for name, entry in entries.items() if entry is not None}}
-
-
-def _decide_application(card: Mapping[str, object], request: ModelRequest) -> Mapping[str, object]:
-    """Return a card that states whether a network is applied whose training was stopped early.
-
-    Other cards are returned unchanged.
-    """
-    reason = explain_stopped(ModelCard.from_json(card))
-    if not reason:
-        return card
-    if not request.apply_stopped:
-        _LOGGER.warning(
-            "%s is not applied, and its series is zero filled, because %s. To apply the network"
-            " regardless, use --set superres.apply_stopped=true.",
-            request.method,
-            reason,
-        )
-    return {**card, "applied": request.apply_stopped, "stopped_training": reason}
 
 
 def _get_log_path(weights: Path) -> Path:

@@ -71,15 +71,13 @@ class TrainingSettings(ModelSettings):
     more than 0.01 dB. Methods without high-resolution images remain in fp32. "auto" is fp32 on the
     CPU. On a GPU, it is the published precision for the recipe ``paper`` and "mixed" for others.
     `max_train_minutes` is None if there is no limit. A model whose training was stopped by the
-    time limit is marked as not reproducible in its card, and only applied if `apply_stopped` is
-    set or `bids_sr.sr.models.stopped_training` finds it accurate enough. `vgg_weights` are VGG-19
-    weights for the perceptual loss; without them, the term is disabled.
+    time limit is marked as not reproducible in its card, and not applied to a run. `vgg_weights`
+    are VGG-19 weights for the perceptual loss; without them, the term is disabled.
     """
 
     device: Device = "cpu"
     train_precision: TrainPrecision = "auto"
     max_train_minutes: float | None = None
-    apply_stopped: bool = False
     vgg_weights: Path | None = None
 
 

@@ -22,7 +22,7 @@ def missing_features_notice(method: Method, recipe: str) -> tuple[NoticeLevel, s
         return "note", f"{text}. This term is optional with --recipe fast (--vgg-weights FILE)."
     return "warning", (
         f"{text}. The training will therefore differ from the paper. To include the features, "
-        "use --vgg-weights download once, or specify the weights with --vgg-weights FILE."
+        "specify the weights with --vgg-weights FILE."
     )
 
 

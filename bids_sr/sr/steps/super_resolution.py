@@ -291,14 +291,9 @@ def _write_with_detail(
 
 
 def _describe_application(card: ModelCard) -> dict[str, object]:
-    """Return sidecar entries on a method: whether it was applied, or why not.
-
-    They also contain why a network would not have been applied without the setting that permits
-    it.
-    """
+    """Return sidecar entries on a method: whether it was applied, or why not."""
     if was_applied(card.json):
-        stopped = card.json.get("stopped_training")
-        return {"Applied": True, **({} if stopped is None else {"StoppedTraining": stopped})}
+        return {"Applied": True}
     return {
         "Applied": False,
         "ReasonNotApplied": explain_not_applied(card.json),

@@ -104,9 +104,8 @@ def train_on_pair(
     """Train a network on the participant's T2* pair, or reuse a trained network.
 
     `pair` is None if a trained network is used. `second_highres`, `second_lowres` and
-    `second_mask` are a held-out pair with the same factor, in its own frame, whose PSNR is logged,
-    and decides whether a network is applied whose training was stopped by the time limit; None if
-    there is no such pair.
+    `second_mask` are a held-out pair with the same factor, in its own frame, whose PSNR is logged;
+    None if there is no such pair.
 
     Raises `InvalidInput`, or the errors of `provide_model`.
     """

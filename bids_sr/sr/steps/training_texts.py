@@ -10,7 +10,6 @@ from bids_sr.io.word_lists import enumerate_words
 from bids_sr.sr.method import Method, get_method
 from bids_sr.sr.models.card import ModelCard, read_card, source_path, was_applied, weights_path
 from bids_sr.sr.models.request import ModelSettings, TrainingSettings
-from bids_sr.sr.models.stopped_training import MAX_LOSS_DB
 from bids_sr.sr.networks.data.images import N_VOLUMES
 from bids_sr.sr.networks.training_text import (
     data_text,
@@ -134,10 +133,7 @@ def _describe_unapplied(cards: Sequence[ModelCard]) -> str:
     if not n_unapplied:
         return ""
     were_text = "was" if len(cards) == 1 else f"of {n_unapplied} of {len(cards)} networks were"
-    return (
-        f" The series {were_text} zero filled, because the training was stopped early and the PSNR"
-        f" was more than {MAX_LOSS_DB:g} dB lower than with zero filling."
-    )
+    return f" The series {were_text} zero filled, because the training was stopped early."
 
 
 def _describe_unfinished(unfinished: int) -> str:

@@ -7,7 +7,6 @@ of calls that process BOLD runs.
 import shutil
 
 from bids_sr.config import Settings, SuperRes, machine
-from bids_sr.config.vgg19_weights import installed_vgg19
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.missing_features import missing_features_notice
 from bids_sr.survey.bids.findings import (
@@ -25,10 +24,11 @@ from bids_sr.survey.preflight.pretrained_models import check_pretrained
 
 def _check_weights(settings: Settings) -> None:
     """Reject model weights given as options that are missing, unreadable or in another format."""
-    for file in filter(None, (*settings.superres.pretrained, settings.superres.vgg_weights)):
+    superres = settings.superres
+    for file in filter(None, (*superres.pretrained, superres.vgg_weights)):
         if not file.is_file():
             add_problem(file, "the file was not found", "Check the path.")
-        elif file.suffix != ".safetensors":
+        elif file != superres.vgg_weights and file.suffix != ".safetensors":
             add_problem(
                 file,
                 "the file is not a .safetensors file. Files written by torch.save can execute"
@@ -94,17 +94,16 @@ def _note_recipe(settings: Settings) -> None:
 
 
 def _note_vgg19(settings: Settings) -> None:
-    """Report the VGG-19 weights that training uses, from ``--vgg-weights`` or installed."""
+    """Report the VGG-19 weights that training uses."""
     superres = settings.superres
     if superres.model_source == "reuse":
         return
     for name in superres.learned:
         weights = find_vgg_weights(superres, name)
         if weights is not None and find_pretrained(superres, name) is None:
-            origin = " (installed by --vgg-weights)" if weights == installed_vgg19() else ""
             note(
                 f"--sr-method {name} --recipe {superres.recipe}",
-                f"VGG-19 weights are loaded from {weights}{origin}.",
+                f"VGG-19 weights are loaded from {weights}.",
             )
 
 

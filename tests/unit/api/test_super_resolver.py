@@ -26,7 +26,6 @@ from bids_sr.io.nifti import load_image, save_image
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.matrices import upsample
 from bids_sr.sr.method import method_names
-from bids_sr.sr.models import stopped_training
 
 
 @pytest.mark.parametrize(
@@ -139,9 +138,7 @@ def test_output_has_no_repetition_time_if_the_input_has_none(run, tmp_path):
         assert header_tr(resolved.header) == 0
 
 
-def test_a_network_stopped_early_is_applied_only_if_permitted(run, monkeypatch):
-    """Every stopped training counts as worse than zero filling."""
-    monkeypatch.setattr(stopped_training, "MAX_LOSS_DB", -100.0)
+def test_a_network_stopped_early_is_not_applied(run):
     inputs = {"guide": run / "fine.nii", "mask_img": run / "mask.nii"}
     settings = {"realigned": True, "registered": True, "max_train_minutes": 1e-9}
     resolver = SuperResolver("srgan", **settings)
@@ -152,10 +149,6 @@ def test_a_network_stopped_early_is_applied_only_if_permitted(run, monkeypatch):
         run / "bold.nii", mask_img=run / "mask.nii"
     )
     np.testing.assert_array_equal(image.get_fdata(), zerofilled.get_fdata())
-    permitted = SuperResolver("srgan", apply_stopped=True, **settings)
-    detailed = permitted.fit_transform(run / "bold.nii", **inputs)
-    assert permitted.applied_
-    assert not np.array_equal(detailed.get_fdata(), zerofilled.get_fdata())
 
 
 def test_fitting_again_replaces_the_first_run(run, fitted, tmp_path):

@@ -67,8 +67,8 @@ def evil(tmp_path: Path) -> tuple[bytes, Path]:
     [
         ("--pretrained", "model.safetensors", 2),
         ("--pretrained", "model.pth", 2),
-        ("--vgg-weights", "vgg.pth", 2),
-        ("--vgg-weights", "vgg.safetensors", 0),  # read when training starts: see test_losses
+        ("--vgg-weights", "vgg.pth", 0),  # read when training starts: see test_image
+        ("--vgg-weights", "vgg.safetensors", 0),
         ("--roi", "roi.nii.gz", 2),
     ],
 )
@@ -121,7 +121,6 @@ def test_labels_cannot_point_outside_the_dataset(value: str, maker: BidsMaker) -
     [
         ("resources.use_plugin", "--use-plugin"),
         ("selection.bids_database_dir", "--bids-database-dir"),
-        ("superres.vgg_weights", "--vgg-weights"),
     ],
 )
 def test_a_settings_file_runs_no_commands_and_writes_nowhere_else(
@@ -130,12 +129,10 @@ def test_a_settings_file_runs_no_commands_and_writes_nowhere_else(
     maker: BidsMaker,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same value on the command line is used, and not recorded for other calls."""
-    monkeypatch.setenv("BIDS_SR_VGG19", str(tmp_path / "absent" / "vgg19.safetensors"))
     section, name = setting.split(".")
-    value = "download" if name == "vgg_weights" else str(tmp_path / "x")
+    value = str(tmp_path / "x")
     Path("config.toml").write_text(f'[{section}]\n{name} = "{value}"\n')
     assert main(argv(maker, "--config-file", "config.toml", "--dry-run")) == 0
     output = capsys.readouterr().out
@@ -146,8 +143,7 @@ def test_a_settings_file_runs_no_commands_and_writes_nowhere_else(
     for options in ((flag, value), ("--set", f"{setting}={value}")):
         settings = parse_settings(argv(maker, *options))
         assert getattr(getattr(settings, section), name) == Path(value)
-        if name != "vgg_weights":  # the installed file is recorded
-            assert name not in settings.to_toml()
+        assert name not in settings.to_toml()
 
 
 @pytest.mark.parametrize("label", ["..", "a b", "<b>", "tap-x", "$(id)", "%s", "{x}", "é", ""])

@@ -234,8 +234,6 @@ def _list_trainings(options: CompareOptions, method: str) -> Iterator[tuple[str,
     for number, (settings, changes) in enumerate(trials.items()):
         trial_options = replace(trial_options, recipe_changes=tuple(map(str, changes)))
         training = make_request(trial_options, quiet=number > 0)
-        if training.vgg_weights is not None:  # torchvision's file is converted only once
-            trial_options = replace(trial_options, vgg_weights=training.vgg_weights)
         yield settings, training
 
 

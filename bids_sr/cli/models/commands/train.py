@@ -11,19 +11,17 @@ from bids_sr.cli.console import progress_line
 from bids_sr.cli.models.commands import model_files, output_files
 from bids_sr.cli.models.commands.options import TrainOptions
 from bids_sr.cli.models.commands.training_images import read_images
-from bids_sr.cli.vgg19_weights import install_vgg19
 from bids_sr.config.vgg19_weights import find_vgg19
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.grids import Factor
 from bids_sr.io.notices import InvalidInput, UsageError
 from bids_sr.sr.method import Method, get_method, get_recipe
-from bids_sr.sr.models.card import read_card
+from bids_sr.sr.models.card import read_card, steps_at_stop
 from bids_sr.sr.models.model import LoadedModel, save_model
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import TENSORBOARD, log_tsv
 from bids_sr.sr.networks.data.images import TrainingImages
 from bids_sr.sr.networks.missing_features import missing_features_notice
-from bids_sr.sr.networks.training.card_entries import steps_at_stop
 from bids_sr.sr.networks.training.trainer import train_network
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_changes import (
@@ -77,8 +75,6 @@ def make_request(options: TrainOptions, *, quiet: bool = False) -> ModelRequest:
     vgg_weights = find_vgg19(method, options.recipe, options.vgg_weights)
     changes = _parse_changes(options, method, has_vgg_weights=vgg_weights is not None)
     _check_options(options, method, apply_changes(recipe, changes), start)
-    if vgg_weights is not None:  # after all checks, because the weights may have to be downloaded
-        vgg_weights = install_vgg19(vgg_weights)
     if not quiet:
         _print_notes(options, method, recipe, start, vgg_weights)
     return ModelRequest(

@@ -197,19 +197,3 @@ def _make_start_entry(start: LoadedModel) -> dict[str, object]:
     if start.companions:
         entries["with"] = sorted(start.companions)
     return entries | {"recipe": card.recipe}
-
-
-def steps_at_stop(card: Mapping[str, object]) -> str:
-    """Return completed and planned steps of each phase that the time limit stopped, as text.
-
-    "" is returned if there is no such phase.
-
-    >>> steps_at_stop({"phases": {"search": {"iterations": 3, "of": 9, "stopped_by": "time"}}})
-    'search: 3 of 9 steps'
-    """
-    phases = card.get("phases")
-    return ", ".join(
-        f"{name}: {phase['iterations']:,} of {phase['of']:,} steps"
-        for name, phase in (phases.items() if isinstance(phases, Mapping) else ())
-        if phase["stopped_by"] == "time"
-    )

@@ -76,7 +76,6 @@ def train_network(
         recipe = examples.recipe
         _check_initial_model(training, examples)
         _warn_of_few_positions(examples)
-        second_examples = None
         second_windows: tuple[ScoredWindow, ...] = ()
         if second_images and recipe.objective != "self":
             second_examples = Examples(
@@ -102,20 +101,13 @@ def train_network(
         generator = search.nets.generator
         generator.load_state_dict(search.best_weights)
         scores = _compute_scores(search)
-        second_scores: dict[str, object] = {}
-        # the card of a complete training does not depend on the second pair, which decides whether
-        # the network of a stopped training is applied
-        if second_examples is not None and search.counters.done == "time":
-            second_scores["on_second_pair"] = compare_with_interpolations(
-                generator, second_examples, second_windows
-            )
     _LOGGER.info(
         "Training of %s took %.0f s (final scores: %s).",
         training.definition.name,
         search.counters.seconds,
         scores,
     )
-    return _pack_model(search, make_training_entries(search, scores) | second_scores)
+    return _pack_model(search, make_training_entries(search, scores))
 
 
 def _check_request(training: ModelRequest) -> None:

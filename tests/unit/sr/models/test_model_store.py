@@ -168,22 +168,6 @@ def test_a_pretrained_file_requires_no_data_and_no_log(copied, tmp_path):
         make_or_reuse_model(REQUEST, None, out)
 
 
-def test_a_setting_decides_whether_a_stopped_model_is_applied_each_time_it_is_used(
-    small_pair, tmp_path
-):
-    fields = {"sloppy": False, "max_train_minutes": 1e-9}
-    large_step = setting("learning_rate", 1.0)
-    files = make(small_pair, tmp_path / "new", **fields, recipe_changes=large_step)
-    assert read(files)["applied"] is False
-    for permitted in (True, False):
-        changes = {"pretrained": files.weights, "apply_stopped": permitted}
-        files = make(small_pair, tmp_path / f"{permitted}", **changes)
-        load_model(files.weights)
-        card = read(files)
-        assert card["applied"] is permitted
-        assert "1 of 800 steps" in card["stopped_training"]
-
-
 def test_images_without_a_low_resolution_image_require_a_factor(tmp_path):
     request = ModelRequest(method="resnet3d", sloppy=True)
     with pytest.raises(InvalidInput, match="factor"):

@@ -128,6 +128,13 @@ def test_a_model_of_no_selected_method_is_refused(maker: BidsMaker) -> None:
     assert not any("Add guided" in problem.remedy for problem in problems)
 
 
+def test_changes_of_the_recipe_do_not_apply_to_a_pretrained_model(maker: BidsMaker) -> None:
+    options = ("--sr-method", "dcnet", "--pretrained", str(model(maker, "dcnet")))
+    change = "dcnet.batch=3"
+    assert about(plan_for(maker, *options, "--set", change).problems, change)
+    assert not about(plan_for(maker, *options).problems, change)
+
+
 # ---- time
 
 
@@ -225,16 +232,13 @@ def test_missing_vgg19_features_are_reported_before_training(
         assert reported("--pretrained", str(model(maker, name))) == []
 
 
-def test_installed_vgg19_weights_are_used_by_published_recipes_and_reported(
-    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_vgg19_weights_are_used_by_recipes_with_features_and_reported(
+    maker: BidsMaker, suffix: str
 ) -> None:
     """The file is not opened before training."""
-    installed, own = (
-        maker.root.parent / name for name in ("vgg19.safetensors", "own.safetensors")
-    )
-    installed.touch()
-    own.touch()
-    monkeypatch.setenv("BIDS_SR_VGG19", str(installed))
+    file = maker.root.parent / f"vgg19.{suffix}"
+    file.touch()
     methods = ("srgan", "cpce", "sbl", "unet")
 
     def weights(*options: str) -> dict[str, Path | None]:
@@ -251,9 +255,8 @@ def test_installed_vgg19_weights_are_used_by_published_recipes_and_reported(
         return used
 
     assert weights() == dict.fromkeys(methods)
-    for file, options in ((installed, ()), (own, ("--vgg-weights", str(own)))):
-        expected = {"srgan": file, "cpce": file, "sbl": None, "unet": None}
-        assert weights("--recipe", "paper", *options) == expected
+    expected = {"srgan": file, "cpce": file, "sbl": None, "unet": None}
+    assert weights("--recipe", "paper", "--vgg-weights", str(file)) == expected
 
 
 # ---- blocks

@@ -73,6 +73,17 @@ def test_the_perceptual_loss_loads_compares_and_identifies_its_file(vgg_file):
     assert not any(p.requires_grad for p in loss.parameters())
 
 
+def test_torchvisions_file_and_its_tensors_give_the_same_features(vgg_file, tmp_path):
+    """Its format is older than that of the present `torch.save`."""
+    path = tmp_path / "vgg19-dcbb9e9d.pth"
+    torch.save(load_file(vgg_file), path, _use_new_zipfile_serialization=False)
+    states = [VGGPerceptual(file).features.state_dict() for file in (path, vgg_file)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    torch.save([1, 2], path)
+    with pytest.raises(ValueError, match="list"):
+        VGGPerceptual(path)
+
+
 def test_the_perceptual_loss_is_the_mean_squared_difference_of_features(vgg_file):
     """Ledig et al. 2017, equation 5, with the normalization of torchvision."""
     features = build_vgg19_features()
