@@ -90,6 +90,7 @@ def test_the_minimal_level_stores_series_confounds_tables_and_figures_of_the_rep
         "series",
         "confounds",
         "events_table",
+        "noise_record",
         "registration",
         "activation",
         "image_metrics",
