@@ -376,23 +376,6 @@ def test_contrasts_that_lose_a_condition_have_values_under_the_name_of_the_other
     assert remaining == pytest.approx(same, nan_ok=True)
 
 
-def test_negative_explained_variance_of_the_measured_series_is_nan(scene, tmp_path):
-    """If noise exceeds the reproducible part, 2 - 1/r is below 0; a noise-free method may be above
-    0.
-    """
-    noisy = scene.measured + 4 * np.random.default_rng(5).normal(size=scene.measured.shape)
-    variance = np.full(SHAPE, 0.05, dtype=np.float32)
-    file = write_effects(tmp_path, "measured", noisy, BLOCKS, AFFINE, smooth_variance=variance)
-    run = run_of({**scene.files, "measured": file})
-    rows = by_key(agreement_rows(run, make_half_reference))
-    place = ("measured", "all", "brain")
-    explained = rows["measured", *place, "split_ev_beyond"]
-    assert 0 < rows["measured", *place, "split_r_beyond"].value < 0.5
-    assert np.isnan([explained.value, explained.lower, explained.upper]).all()
-    assert rows["sbl", *place, "split_ev_beyond"].value > 0
-    assert rows["sbl", "bspline", "all", "brain", "gain_split_ev_beyond"].value > 0
-
-
 def test_the_file_for_figures_contains_the_main_contrast_within_the_mask(scene, tmp_path):
     mask = np.zeros(SHAPE, dtype=bool)
     mask[4:20, 2:9, 1:3] = True

@@ -3,10 +3,8 @@ and undefined values.
 """
 
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from data.block_effects import make_blocks, write_effects
 from data.short_names import against_of, measure_of
@@ -15,10 +13,6 @@ from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.reference_maps import make_known_effects, reference_map_rows
 from bids_sr.evaluation.references import make_known_reference, make_map_reference
-from bids_sr.glm.activation_maps import ActivationSettings, map_activation
-from bids_sr.glm.design import build_design
-from bids_sr.glm.regressors import Seeds
-from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.transforms import hr_grid
@@ -179,42 +173,3 @@ def test_connected_voxels_are_compared_with_the_known_or_the_measured_network(is
         place = (name, "truth" if is_known else "measured", "thumb", "brain")
         found = {measure: rows[*place, f"truth_connected_{measure}"] for measure in expected}
         assert found == pytest.approx(expected)
-
-
-def test_two_simulated_networks_are_recovered(tmp_path: Path) -> None:
-    """Two networks with fluctuations from .01 to .1 Hz, known amplitude and location, and
-    noise.
-    """
-    count, rng = 200, np.random.default_rng(1)
-    # .01 to .1 Hz at a repetition time of 2 s
-    cosines = np.cos(np.pi / count * (np.arange(count) + 0.5)[:, None] * np.arange(8, 81))
-    time_series, _ = np.linalg.qr(cosines @ rng.normal(size=(cosines.shape[1], 2)))
-    time_series *= np.sqrt(count)
-    labels = np.zeros(SHAPE, dtype=int)  # 0: background; 1 and 2: networks
-    labels[:4], labels[8:] = 1, 2
-    data = 1000 + rng.normal(0, 8, (*SHAPE, count))
-    for network in (1, 2):
-        data[labels == network] += 12 * time_series[:, network - 1]
-    save_image(data.astype(np.float32), AFFINE, tmp_path / "bold.nii", tr=2.0)
-    seeds = Seeds(pd.DataFrame(time_series, columns=["thumb", "little"]))
-    contrasts = {name: CONTRASTS[name] for name in ("thumb", "little")}
-    design = build_design(seeds, n_volumes=count, tr=2.0, confound_names=())
-    with SeriesReader(tmp_path / "bold.nii") as reader:
-        maps = map_activation(
-            reader,
-            np.ones(SHAPE, bool),
-            {0.0: design},
-            contrasts,
-            ActivationSettings(low_pass=0.1),
-            scratch=tmp_path,
-        )[0.0].maps
-    for network, name in ((1, "thumb"), (2, "little")):
-        effect = maps[name, "effect"]
-        assert effect[labels == network].mean() == pytest.approx(12, rel=0.05)
-        assert np.abs(effect[labels != network].mean()) < 0.3
-        known = {name: ((labels == network).astype(np.float32), AFFINE)}
-        rows = values_by_key({"sbl": {(name, "cc"): maps[name, "cc"]}}, known=known)
-        place = ("sbl", "truth", name, "brain")
-        assert rows[*place, "truth_connected_acc"] > 0.98
-        assert rows[*place, "truth_connected_fdr"] < 0.02
-        assert rows[*place, "truth_connected_jaccard"] > 0.95

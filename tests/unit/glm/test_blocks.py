@@ -145,15 +145,6 @@ def test_the_share_of_a_response_is_measured_in_volumes_of_the_model():
     assert expected[2] == shares[2] == 1
 
 
-def test_types_that_cannot_be_separated_in_two_groups_leave_the_others_as_they_are():
-    others = [(21.0 + 30 * k, 6.0, "cue", 1.0) for k in range(3)]
-    design = block_design(modulated([1, 2, 4], *others), n_volumes=N, tr=TR)
-    conditions = [block.condition for block in design.blocks]
-    assert [conditions.count(name) for name in ("tap", "tapXrating", "cue")] == [1, 1, 3]
-    assert half_weights(design.blocks, {"cue": 1.0}, design.leak) is not None
-    assert half_weights(design.blocks, {"tap": 1.0}, design.leak) is None
-
-
 def test_blocks_that_leave_no_degree_of_freedom_are_joined_until_the_model_fits():
     events = table(*[(2.2 * k, 0.5, "ab"[k % 2]) for k in range(38)])
     rng = np.random.default_rng(0)

@@ -117,20 +117,6 @@ def test_a_build_is_stamped_with_its_commit(
     assert run(tmp_path, sys.executable, "-c", code) == version
 
 
-def test_links_of_the_readme_are_absolute_on_the_package_index(built: dict[str, Path]) -> None:
-    (metadata,) = (
-        data.decode() for name, data in contents(built["wheel"]).items() if "/METADATA" in name
-    )
-    place = rf"{re.escape(SETUP['metadata']['url'])}/(blob|raw)/v{re.escape(bids_sr.RELEASE)}/"
-    links = re.findall(r"\]\(([^)#]+)", metadata)
-    assert len(links) > 15
-    for link in links:
-        match = re.fullmatch(f"{place}(.+)", link)
-        assert match, link
-        assert (ROOT / match[2]).is_file(), link
-        assert (match[1] == "raw") == (Path(match[2]).suffix in (".png", ".svg")), link
-
-
 def test_console_scripts_are_functions() -> None:
     for line in SETUP["options.entry_points"]["console_scripts"].strip().splitlines():
         module, _, function = line.partition("=")[2].strip().partition(":")

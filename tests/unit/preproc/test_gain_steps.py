@@ -46,14 +46,6 @@ def test_a_step_is_found_without_a_background(factor: float) -> None:
     assert step.factor == pytest.approx(factor, rel=0.005)
 
 
-def test_a_step_that_takes_two_volumes_and_several_steps_are_found() -> None:
-    halfway = after(STEP, 1.1)
-    halfway[STEP] = 1.05
-    assert len(find(10 * make_run() * halfway)) == 1
-    thirds = np.repeat([1.0, 1.1, 0.95], 20)
-    assert [step.volume for step in find(10 * make_run() * thirds)] == [20, 40]
-
-
 @pytest.mark.parametrize("size", [0.05, 0.1, 0.3])
 def test_ramps_over_ten_volumes_are_not_steps(size: float) -> None:
     ramp = 1 + size * np.clip((np.arange(VOLUMES) - 25) / 10, 0, 1)

@@ -161,18 +161,6 @@ def test_a_pass_band_costs_the_degrees_of_freedom_of_the_frequencies_it_removes(
     assert abs(effect[1]) > 1e-3
 
 
-def test_legendre_polynomials_span_the_powers_of_time():
-    table = add_time_columns(TimeModel(legendre=4), n_dummy=5)
-    columns = table[[name for name in table if name.startswith("legendre")]].to_numpy()
-    assert columns.shape == (N, 4)
-    assert not columns[:5].any()
-    powers = np.vander(np.linspace(-1, 1, N - 5), 5)
-    polynomials = np.column_stack([np.ones(N - 5), columns[5:]])
-    assert np.linalg.matrix_rank(np.hstack([powers, polynomials])) == 5
-    grams = columns[5:].T @ columns[5:] / (N - 5)
-    np.testing.assert_allclose(np.diag(grams), 1 / (2 * np.arange(1, 5) + 1), atol=0.06)
-
-
 def series(folder: Path, corrupt: bool) -> SeriesReader:
     rng = np.random.default_rng(6)
     data = 100 + rng.standard_normal((4, 4, 2, N)).astype(np.float32)

@@ -126,35 +126,3 @@ def test_one_of_61_joins_one_goes_and_two_are_renamed(maker: BidsMaker) -> None:
     retrained = check(settings)
     assert retrained.kept_networks == {}
     assert len(retrained.training_subjects) == 51 + len(joined)
-
-
-def test_the_working_directory_precedes_the_output_and_a_table_precedes_both(
-    maker: BidsMaker,
-) -> None:
-    for number in range(1, 6):
-        scans(maker, number)
-    settings = settings_for(maker)
-    plan = check(settings)
-    keep_split(settings, plan.split_subjects)
-    drawn = sets_of(plan)
-    (label, *_) = (label for label in drawn if drawn[label] == "training")
-    in_output, in_work = list_files(settings)
-    rows = in_output.read_text()
-    in_output.write_text(rows.replace(f"sub-{label}\ttraining", f"sub-{label}\ttest"))
-    plan = check(settings)
-    assert sets_of(plan) == drawn
-    (warning,) = (item for item in plan.warnings if item.what == str(in_work))
-    assert f"sub-{label} is in the training set, elsewhere test" in warning.why
-    table = maker.root.parent / "table.tsv"
-    table.write_text(f"participant_id\tsplit\nsub-{label}\tvalidation\n")
-    given = settings_for(maker, "--set", f"anat.split_table={table}")
-    assert sets_of(check(given)) == {**drawn, label: "validation"}
-    # a network is not tested on participants that it was trained on
-    save_network(settings, plan)
-    table.write_text(f"participant_id\tsplit\nsub-{label}\ttest\n")
-    plan = check(given)
-    assert plan.kept_networks == {}
-    assert label not in {subject.label for subject in plan.training_subjects}
-    table.write_text(f"participant_id\tsplit\nsub-{label}\tother\n")
-    (problem,) = check(given).problems
-    assert problem.what == str(table)

@@ -204,19 +204,6 @@ def test_a_large_cluster_is_split_at_a_threshold_that_separates_its_peaks() -> N
     assert unsplit.values == (9.0, 7.0)
 
 
-def test_a_large_cluster_without_separate_peaks_shrinks_to_its_core() -> None:
-    x, y, z = np.indices((24, 24, 24)) - 12
-    values = 20.0 - np.sqrt(x**2 + y**2 + z**2)
-    (cluster,) = largest_clusters(values, values > 0, np.diag([2.0, 2, 2, 1]))
-    assert len(cluster.voxels) * 8 <= 10_000
-    assert cluster.values == (20.0,)
-    assert values[tuple(cluster.voxels.T)].min() >= cluster.threshold > values.min()
-    # Equal values cannot be separated, so the cluster keeps its size.
-    flat = np.ones((24, 24, 24))
-    (cluster,) = largest_clusters(flat, flat > 0, np.diag([2.0, 2, 2, 1]))
-    assert (len(cluster.voxels), cluster.threshold) == (24**3, 1.0)
-
-
 def test_a_peak_outside_of_all_labels_gets_the_nearest_label() -> None:
     atlas = np.zeros((20, 5, 5), dtype=int)
     atlas[8, 2, 2], atlas[2, 2, 2], atlas[7, 2, 2] = 3, 4, 99  # Label 99 has no name.

@@ -128,20 +128,6 @@ def test_bold_and_t1w_are_registered_even_with_few_slices(slices: int, tmp_path:
     assert facts["bold_t1w_mask_dice"] > 0.9
 
 
-@pytest.mark.slow
-def test_headers_without_overlap_are_ignored(tmp_path: Path) -> None:
-    t1w, t1w_mask = brain(3.0)
-    far = rigid_matrix([130, 90, -60, 0.05, 0, 0], [0, -18, 12])
-    far_boldref = Volume(
-        data=seen(t2star(), SMALL, np.eye(4), noise=15).data, affine=far @ SMALL.affine
-    )
-    xfm, facts = steps.register_to_t1w(
-        far_boldref, t1w, t1w.like(t1w_mask), here=tmp_path, random_seed=1
-    )
-    assert facts["bold_t1w_start"] == "centers of mass"
-    assert error_mm(xfm[0], far, t1w_mask, t1w.affine) < 0.5
-
-
 @pytest.mark.parametrize("axis", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2))])
 def test_a_header_wrong_by_a_quarter_turn_is_corrected(
     axis: int, tmp_path: Path, caplog: pytest.LogCaptureFixture

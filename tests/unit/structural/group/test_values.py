@@ -5,13 +5,11 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from bids_sr.cli import main
 from bids_sr.engine.metric_rows import MetricRow, table_text
-from bids_sr.structural.group.figures import agreement_figure, variability_figure
 from bids_sr.structural.group.inputs import find_scan_tables, read_values
 from bids_sr.structural.group.report import write_headline
 from bids_sr.structural.group.values import (
@@ -20,7 +18,6 @@ from bids_sr.structural.group.values import (
     methods_table,
     protocols_table,
     variability_table,
-    volume_pairs,
 )
 
 SERIES = {"bspline": 20.0, "linear": 18.0, "attunet": 21.0}
@@ -167,29 +164,6 @@ def test_agreement_of_volumes_is_their_bias(directories: tuple[Path, Path]) -> N
     assert table.loc[("bspline", "ml"), "bias"] == pytest.approx(30)
     assert table.loc[("bspline", "ml"), "high_limit"] == pytest.approx(30)
     assert table.loc[("linear", "percent"), "bias"] < -8
-
-
-def test_figures_show_the_volumes_of_every_series_and_participant(
-    directories: tuple[Path, Path],
-) -> None:
-    pairs = volume_pairs(values_of(directories[1]))
-    fig = agreement_figure(pairs, "gm")
-    assert [ax.get_title(loc="left") for ax in fig.axes] == list(SERIES)
-    for ax, offset in zip(fig.axes, (30.0, -50.0, 10.0), strict=True):
-        measured = 600 + 0.5 * np.arange(1, 5)
-        mean = measured + offset / 2
-        [points] = [
-            np.asarray(dots.get_offsets())
-            for dots in ax.collections
-            if len(dots.get_offsets()) == 4
-        ]
-        np.testing.assert_allclose(points, np.stack([mean, 100 * offset / mean], axis=1))
-    for session in ("1", "2"):
-        write_scans(directories[1], "05", 1.0, session)
-    fig = variability_figure(values_of(directories[1]), ["gm"])
-    assert [ax.get_ylabel() for ax in fig.axes] == [
-        f"{name} (%)" for name in (*SERIES, "measured")
-    ]
 
 
 def test_sessions_are_averaged_and_give_the_variability_within_a_participant(

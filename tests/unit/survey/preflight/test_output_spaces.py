@@ -147,15 +147,6 @@ def test_spaces_that_do_not_exist_are_refused_before_the_data_set_is_read(
         problem_of([problem], f"--output-spaces {space}", *values, code="option")
 
 
-def test_the_dry_run_only_reports_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "templateflow", None)  # an import fails
-    findings = check_spaces(*EXISTING, dry_run=True)
-    assert findings.problems == []
-    assert [notice.what for notice in findings.notices] == [
-        f"--output-spaces {space}" for space in EXISTING
-    ]
-
-
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return a client of TemplateFlow, which takes seconds to start."""

@@ -160,11 +160,3 @@ def test_slice_times_that_are_not_times_are_left_out_with_a_notice(
     found = plan(maker)
     assert any("SliceTiming" in notice.why for notice in found.warnings)
     assert found.subjects[0].runs[0].slice_timing is None
-
-
-def test_the_validator_does_not_wait_for_a_pipe(maker: BidsMaker) -> None:
-    os.mkfifo(maker.root / "sourcedata")
-    folders = argv(maker)[:3]
-    found = check(parse_settings(folders).resolve(run_uuid="x"))
-    assert found.problems == ()
-    assert len(found.warnings) == 1

@@ -1,7 +1,6 @@
 """Test the networks of the attention U-Net paper, their losses, attention masks and Grad-CAM."""
 
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -290,22 +289,6 @@ def test_a_step_of_section_4_3_weights_three_losses():
     )
     assert len([term for term in recipe.losses if term.weight]) == 3
     assert parts["loss"] == pytest.approx(expected, rel=1e-4)
-
-
-def test_two_convolutions_per_level_and_normalized_gates_are_optional():
-    # one on each level of the encoder, and one on each level of the decoder
-    extra = sum(conv(width, width) for width in (*WIDTHS, *WIDTHS[:-1]))
-    double = partial(attention_unet, convolutions=2, normalized_gates=True)
-    assert count(double) == count(attention_unet) + extra == 31_728_837
-    assert count(UNet) < count(double)  # the network with the fewest parameters has one
-    changed = apply_changes(
-        get_method("attunet").recipes["paper"],
-        [change_of_method("convolutions=2", "attunet")],
-    )
-    with torch.device("meta"):
-        network = changed.build_generator(1, (2.0, 2.0, 1.0))
-    assert sum(parameter.numel() for parameter in network.parameters()) == count(double)
-    assert all(gate.norm is functional.instance_norm for gate in gates_of(network))
 
 
 def test_critic_and_generator_of_attunet_have_equations_1_and_2():

@@ -94,22 +94,6 @@ def test_patches_are_windows_of_both_grids_at_the_same_position(small_pair):
         assert torch.equal(batch.target[i], images.target[:, x : x + 8, y : y + 8, z])
 
 
-def test_slices_of_several_images_are_augmented(small_pair):
-    second_pair = replace(
-        small_pair,
-        name="other",
-        fine=small_pair.fine[::-1].copy(),
-        coarse=small_pair.coarse[::-1].copy(),
-    )
-    examples = Examples(
-        (small_pair, second_pair, replace(second_pair, name="third")), FAST, FACTOR, 2
-    )
-    batch = examples.draw_batch(np.random.default_rng(0), iteration=0, seed=0, size=12)
-    assert batch.input.shape == (12, 1, 12, 12)
-    downsampled = LEVEL.downsample(batch.target)
-    assert torch.allclose(downsampled, batch.input, atol=2e-5)
-
-
 def test_full_slices_are_used_for_any_factor():
     shape, factor = (13, 12, 4), (1.25, 1.25, 1.0)  # voxels along the first two axes: 16.25 and 15
     rng = np.random.default_rng(0)
