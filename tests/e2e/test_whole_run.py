@@ -316,7 +316,7 @@ def test_a_higher_level_stores_more_and_keeps_existing_maps(finished, func):
     code, text, _ = call([*finished.command, "--level", "full"])
     assert code == 0, text
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert list(func.glob("*_stat-z_desc-zerofill_statmap.nii.gz"))
+    assert list(func.glob("*_stat-z_desc-bspline_statmap.nii.gz"))
     assert (func / f"{NAMED}_space-boldref_res-hr_desc-zerofill_bold.nii.gz").exists()
     assert ": activation maps (" not in text  # no progress line of this stage
     for name in ("sub-01_desc-srgan_log", "sub-01_task-tap_desc-sbl_log"):
