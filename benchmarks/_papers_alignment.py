@@ -17,7 +17,6 @@ from _papers_attunet import (
     trained,
 )
 from _papers_heads import CONTRASTS, VOXEL, scene, with_noise
-from _papers_portions import Portion
 from _papers_training import SEED, downsample
 from _table import keep
 
@@ -136,9 +135,9 @@ def score(network: LoadedModel | None, high: Array, low: Array, mask: Array) -> 
     return scores_of_contrasts(image, fine, mask)
 
 
-def alignments(_: Path, portion: Portion) -> None:
+def alignments(work: Path) -> None:
     """Section 4.4: low-resolution scans aligned to the high-resolution scans."""
-    network, _curve = trained(portion, "attunet", recipe_of("attunet"))
+    network = trained(work, "attunet", recipe_of("attunet"))
     values: dict[tuple[str, str], list[Scores]] = {}
     for number in TESTED:
         high, low, mask = scans(number)
@@ -175,4 +174,4 @@ def _spread(heads: Sequence[Scores], key: str, digits: int) -> str:
     return spread([head[key] for head in heads], digits)
 
 
-PARTS: dict[str, Callable[[Path, Portion], None]] = {"attunet_alignment": alignments}
+PARTS: dict[str, Callable[[Path], None]] = {"attunet_alignment": alignments}

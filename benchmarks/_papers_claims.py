@@ -13,12 +13,11 @@ were written before the first training: a tenth of the gain of the network over 
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from _papers_heads import (
@@ -28,7 +27,7 @@ from _papers_heads import (
     noisy_scans,
     scanned_head,
 )
-from _papers_training import SEED, downsample, image_of, scores, upsample
+from _papers_training import downsample, image_of, scores, train, upsample
 from _table import RESULTS, keep
 from scipy import stats
 
@@ -37,15 +36,12 @@ from bids_sr.io.grids import Factor
 from bids_sr.spatial.effective_resolution import effective_resolution
 from bids_sr.sr.method import get_method
 from bids_sr.sr.methods.attunet import remove_critic
-from bids_sr.sr.models.model import LoadedModel, load_model, save_model
-from bids_sr.sr.models.request import ModelRequest
+from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.networks.data.contrast_channels import contrast_image
 from bids_sr.sr.networks.data.images import TrainingImage
 from bids_sr.sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
-from bids_sr.sr.networks.training.trainer import train_network
 from bids_sr.sr.recipe import Recipe, network
 from bids_sr.structural.image_quality import similarity_rows
-from bids_sr.structural.multispectral import fit_classes, segment_multispectral
 
 TRAINED, TESTED = range(2), range(2, 14)
 TABLE = "papers_claims"
@@ -54,16 +50,14 @@ SHARE_OF_GAIN = 0.1
 """Share of the gain of a network over interpolation that is the margin of a claim of no help."""
 # Liang & Zhang 2023
 WIDTH = 8  # of 64 filters
-STEPS, TUNING_STEPS, STEPS_3D = 400, 100, 150
-PATCHES = {"20,000": 312, "5,000": 78}
-IN_PLANE: Factor = (2.0, 2.0, 1.0)
-ALL_AXES: Factor = (2.0, 2.0, 2.0)
+STEPS, STEPS_3D = 400, 150
+PATCHES = (78, 312)  # 5,000 and 20,000, divided by 64
+FACTORS: dict[int, Factor] = {2: (2.0, 2.0, 1.0), 3: (2.0, 2.0, 2.0)}
 # Li et al. 2022
 WIDTHS = (8, 16, 32, 64, 128)  # of 64 to 1,024 filters
-EPOCHS = 40  # of 100
+EPOCHS = 20  # of 100
 PROTOCOLS: tuple[Factor, Factor] = ((2.0, 2.0, 1.0), (1.0, 2.0, 2.0))
 OTHER_PROTOCOL: Factor = (2.0, 2.0, 2.0)
-FUSED = tuple(range(len(CONTRASTS)))
 AFFINE = np.diag([VOXEL, VOXEL, VOXEL, 1.0])
 GRID: Factor = (1.0, 1.0, 1.0)
 Scores = dict[str, Array]
@@ -115,212 +109,77 @@ def keep_claim(claim: str, scaled: str, parts: Sequence[Part]) -> None:
     keep(TABLE, "Claims of the papers on simulated heads", rows, remarks=[remark])
 
 
-def train(
-    work: Path,
-    name: str,
-    recipe: Recipe,
-    images: Sequence[TrainingImage],
-    factor: Factor,
-    start: LoadedModel | None = None,
-) -> LoadedModel:
-    """Train a network with seed `SEED` on one thread, or load it if it was trained before.
-
-    The method is the first word of the name. An interrupted training resumes.
-    """
-    method = name.partition("-")[0]
-    file = work / f"{name}.safetensors"
-    # models are loaded with the network of the recipe that their card names
-    with mock.patch.dict(get_method(method).recipes, {"fast": recipe}):  # type: ignore[arg-type]
-        if not file.exists():
-            request = ModelRequest(
-                method=method, factor=factor, random_seed=SEED, omp_nthreads=1, start_model=start
-            )
-            trained = train_network(request, tuple(images), work / f"{name}.training")
-            save_model(work / name, trained.state, trained.card)
-        return load_model(file)
-
-
 # Liang & Zhang 2023: one contrast, downsampled by block averages
 
 
 @lru_cache(maxsize=64)
-def scan(number: int, contrast: str, times: int = 1) -> Array:
-    """Return a scan of a head, averaged in blocks of `times` voxels along each axis."""
-    image = noisy_scans(number, SHAPE)[contrast]
-    x, y, z = (n // times for n in image.shape)
-    blocks = image[: x * times, : y * times, : z * times]
-    blocks = blocks.reshape(x, times, y, times, z, times)
-    return np.asarray(blocks.mean((1, 3, 5)), dtype=np.float32)
+def scan(number: int, contrast: str) -> Array:
+    """Return a scan of a head."""
+    return noisy_scans(number, SHAPE)[contrast]
 
 
-def recipe_of_liang(method: str, patches: int, steps: int = STEPS, **changes: Any) -> Recipe:
-    """Return recipe `paper` with a number of patches and steps, and smaller networks."""
+def train_liang(work: Path, method: str, patches: int) -> LoadedModel:
+    """Train a network with recipe `paper` on T1w scans, with an eighth of its filters."""
     recipe: Recipe = get_method(method).recipes["paper"]  # type: ignore[assignment]
-    generators = {
-        "ccnn3d": network("volumetric.ConventionalNet3d", widths=(WIDTH, WIDTH // 2)),
-        "resnet2d": network("residual.ResNet", ndim=2, width=WIDTH),
-    }
-    settings: dict[str, Any] = {
-        "build_generator": generators.get(method, network("residual.ResNet", width=WIDTH)),
-        "patches": patches,
-        "epochs": None,
-        "iterations": steps,
-        "evaluate_every": steps // 4,
-        "patience": None,
-    }
+    steps, ndim = (STEPS, 2) if method == "resnet2d" else (STEPS_3D, 3)
+    settings: dict[str, Any] = {} if ndim == 2 else {"batch": 2}
     if recipe.build_critic is not None:
         settings["build_critic"] = network("volumetric.ResNetCritic3d", width=WIDTH)
-    return replace(recipe, **settings, **changes)
-
-
-def train_liang(
-    work: Path,
-    name: str,
-    recipe: Recipe,
-    contrast: str = "T1w",
-    times: int = 1,
-    numbers: Sequence[int] = TRAINED,
-    start: LoadedModel | None = None,
-) -> LoadedModel:
-    """Train a network on scans of heads; the method is the first word of the name."""
-    method = name.partition("-")[0]
-    zooms = (VOXEL * times,) * 3
-    images = [image_of(scan(n, contrast, times), zooms, contrast, f"head-{n}") for n in numbers]
-    factor = IN_PLANE if method == "resnet2d" else ALL_AXES
-    return train(work, name, recipe, images, factor, start)
+    recipe = replace(
+        recipe,
+        build_generator=network("residual.ResNet", ndim=ndim, width=WIDTH),
+        patches=patches,
+        epochs=None,
+        iterations=steps,
+        evaluate_every=steps // 4,
+        patience=None,
+        **settings,
+    )
+    images = [image_of(scan(n, "T1w"), (VOXEL,) * 3, "T1w", f"head-{n}") for n in TRAINED]
+    return train(work, method, f"{method}-{patches}", recipe, images, FACTORS[ndim])
 
 
 def score_liang(
-    model: str | LoadedModel,
-    contrast: str = "T1w",
-    times: int = 1,
-    factor: Factor = IN_PLANE,
-    *,
-    resolution: bool = False,
+    model: str | LoadedModel, contrast: str = "T1w", factor: Factor = FACTORS[2]
 ) -> Scores:
     """Return scores of a network, or an interpolation given by name, in each test head."""
     heads = []
     for number in TESTED:
-        low, covered = downsample(scan(number, contrast, times), "block", factor)
+        low, covered = downsample(scan(number, contrast), "block", factor)
         image = upsample(model, low, factor)
-        values = scores(covered, image)
-        if resolution:
-            values["resolution"] = effective_resolution(image, (VOXEL,) * 3) or np.nan
-        heads.append(values)
+        resolution = effective_resolution(image, (VOXEL,) * 3) or np.nan
+        heads.append(scores(covered, image) | {"resolution": resolution})
     return {key: np.array([values[key] for values in heads]) for key in heads[0]}
 
 
-def reduction(scores_of_network: Scores, cubic: Scores) -> Array:
-    """Return the reductions of RMSE relative to cubic interpolation (%)."""
-    return 100 * (1 - scores_of_network["rmse"] / cubic["rmse"])
-
-
-def compare_liang(work: Path) -> None:
-    """Figure 4A: ResNet, cCNN and GAN."""
-    cubic = score_liang("bspline", factor=ALL_AXES)
-    found = {
-        name: score_liang(
-            train_liang(work, name, recipe_of_liang(name, PATCHES["20,000"], STEPS_3D, batch=2)),
-            factor=ALL_AXES,
-        )
-        for name in ("resnet3d", "ccnn3d", "gan3d")
-    }
-    scaled = f"{WIDTH} of 64 filters, {STEPS_3D} steps of two patches"
-    gains = {name: reduction(values, cubic) for name, values in found.items()}
-    keep_claim(
-        "liang_ccnn",
-        scaled,
-        [
-            Part("RMSE reduction (%), ResNet − cCNN", gains["resnet3d"] - gains["ccnn3d"]),
-            Part("SSIM, ResNet − cCNN", found["resnet3d"]["ssim"] - found["ccnn3d"]["ssim"]),
-        ],
-    )
-    keep_claim(
-        "liang_gan",
-        scaled,
-        [Part("RMSE reduction (%), ResNet − GAN", gains["resnet3d"] - gains["gan3d"])],
-    )
-
-
 def compare_samples(work: Path) -> None:
-    """Table 1 (in 2D) and figure 5: number of samples, and resolution of training and test."""
-    models = {
-        (times, name): train_liang(
-            work,
-            f"resnet2d-{times}-{patches}",
-            recipe_of_liang("resnet2d", patches),
-            times=times,
-        )
-        for times in (1, 2)
-        for name, patches in PATCHES.items()
-    }
-    cubic = {times: score_liang("bspline", times=times) for times in (1, 2)}
-    gains = {
-        (tested, trained, name): reduction(score_liang(model, times=tested), cubic[tested])
-        for (trained, name), model in models.items()
-        for tested in (1, 2)
-        if tested == trained or name == "20,000"
-    }
-    labels = {1: "6–3 mm", 2: "12–6 mm"}
+    """Table 1, in 2D as in the paper, and the effective resolution of another contrast."""
+    few, many = (train_liang(work, "resnet2d", number) for number in PATCHES)
+    gain = 100 * (1 - score_liang(many)["rmse"] / score_liang(few)["rmse"])
     scaled = f"{WIDTH} of 64 filters, {STEPS} steps"
     keep_claim(
         "liang_samples",
-        f"{scaled}; 78 and 312 patches",
-        [
-            Part(
-                f"RMSE reduction (%) at {labels[t]}, 312 − 78 patches",
-                gains[t, t, "20,000"] - gains[t, t, "5,000"],
-            )
-            for t in (1, 2)
-        ],
+        f"{scaled}; {PATCHES[0]} and {PATCHES[1]} patches for 5,000 and 20,000",
+        [Part("RMSE reduction by more patches (%)", gain)],
     )
-    parts = []
-    for tested, trained in ((1, 2), (2, 1)):
-        matched, other = gains[tested, tested, "20,000"], gains[tested, trained, "20,000"]
-        label = f"RMSE reduction (%) at {labels[tested]}"
-        parts += [
-            Part(f"{label}, matched network", matched),
-            Part(f"{label}, matched − other network", matched - other),
-            Part(f"{label}, cubic − other network", -other),
-        ]
-    keep_claim("liang_resolutions", f"{scaled}, 2D", parts)
-
-
-def compare_transfer(work: Path) -> None:
-    """Figures 6 and 7: a network of T1w images on two other contrasts."""
-    source = train_liang(work, "resnet2d-1-312", recipe_of_liang("resnet2d", PATCHES["20,000"]))
-    scaled = f"{WIDTH} of 64 filters, {STEPS} steps, 2D; FLAIR as T2w of the paper, T2w as FA"
-    cubic, found, tuned = {}, {}, {}
-    for contrast in ("FLAIR", "T2w"):
-        cubic[contrast] = score_liang("bspline", contrast, resolution=True)
-        found[contrast] = score_liang(source, contrast, resolution=True)
-        recipe = recipe_of_liang("resnet2d", PATCHES["20,000"], TUNING_STEPS, freeze_but_last=3)
-        model = train_liang(
-            work, f"resnet2d-{contrast}", recipe, contrast, numbers=[14], start=source
-        )
-        tuned[contrast] = score_liang(model, contrast)
-    gains = {name: reduction(found[name], cubic[name]) for name in found}
-    keep_claim(
-        "liang_transfer",
-        scaled,
-        [
-            Part("RMSE reduction (%), FLAIR", gains["FLAIR"]),
-            Part("RMSE reduction (%), cubic − network, T2w", -gains["T2w"]),
-            Part(
-                "RMSE reduction (%), tuned − not tuned, T2w",
-                reduction(tuned["T2w"], cubic["T2w"]) - gains["T2w"],
-            ),
-        ],
-    )
+    cubic, found = (score_liang(model, "FLAIR")["resolution"] for model in ("bspline", many))
     keep_claim(
         "liang_effective_resolution",
-        scaled,
-        [
-            Part(
-                "effective resolution (mm), cubic − network, FLAIR",
-                cubic["FLAIR"]["resolution"] - found["FLAIR"]["resolution"],
-            )
-        ],
+        f"{scaled}, 2D; FLAIR in place of T2w",
+        [Part("cubic − network (mm)", cubic - found)],
+    )
+
+
+def compare_gan(work: Path) -> None:
+    """Figure 4A: ResNet and GAN."""
+    residual, adversarial = (
+        score_liang(train_liang(work, method, PATCHES[1]), factor=FACTORS[3])["rmse"]
+        for method in ("resnet3d", "gan3d")
+    )
+    keep_claim(
+        "liang_gan",
+        f"{WIDTH} of 64 filters, {STEPS_3D} steps of two patches",
+        [Part("RMSE reduction by ResNet (%)", 100 * (1 - residual / adversarial))],
     )
 
 
@@ -382,31 +241,20 @@ def train_li(
     work: Path,
     name: str,
     recipe: Recipe,
-    channels: Sequence[int] = FUSED,
     numbers: Sequence[int] = TRAINED,
     start: LoadedModel | None = None,
 ) -> LoadedModel:
     """Train a network on whole slices of heads; the method is the first word of the name."""
     images: list[TrainingImage] = [
-        contrast_image(
-            head(n).fine[list(channels)],
-            head(n).coarse[list(channels)],
-            head(n).mask,
-            AFFINE,
-            [CONTRASTS[k] for k in channels],
-            f"head-{n}",
-        )
+        contrast_image(head(n).fine, head(n).coarse, head(n).mask, AFFINE, CONTRASTS, f"head-{n}")
         for n in numbers
     ]
-    return train(work, name, recipe, images, GRID, start)
+    return train(work, name.partition("-")[0], name, recipe, images, GRID, start)
 
 
-def apply_li(model: LoadedModel, channels: Sequence[int] = FUSED) -> list[Array]:
+def apply_li(model: LoadedModel) -> list[Array]:
     """Return the super-resolved contrasts of each test head."""
-    return [
-        super_resolve_contrasts(model, head(n).coarse[list(channels)], head(n).mask, AFFINE)
-        for n in TESTED
-    ]
+    return [super_resolve_contrasts(model, head(n).coarse, head(n).mask, AFFINE) for n in TESTED]
 
 
 def score_li(images: Sequence[Array]) -> Scores:
@@ -455,18 +303,10 @@ def compare_li(work: Path) -> None:
     """Tables and sections 4.1 to 4.6: models, contrasts, critic, pre-training and filters."""
     scaled = f"8 of 64 filters, slices of two heads, {EPOCHS} of 100 epochs"
     model = train_li(work, "attunet", recipe_of_li("attunet"))
-    images = apply_li(model)
-    base, spline = score_li(images), score_li([head(n).coarse for n in TESTED])
-    keep_volumes(images, scaled)
+    base, spline = score_li(apply_li(model)), score_li([head(n).coarse for n in TESTED])
     for name in ("unet", "vit"):
         other = score_li(apply_li(train_li(work, name, recipe_of_li(name))))
         keep_claim(f"li_{name}", scaled, pair(f"attunet − {name}", base, other))
-    single = [
-        apply_li(train_li(work, f"attunet-{CONTRASTS[k]}", recipe_of_li("attunet"), (k,)), (k,))
-        for k in FUSED
-    ]
-    separate = score_li([np.concatenate(parts) for parts in zip(*single, strict=True)])
-    keep_claim("li_fused", scaled, pair("three contrasts − one", base, separate))
     critic = recipe_of_li("attunet", critic=0.1)
     guided = score_li(apply_li(train_li(work, "attunet-critic", critic)))
     keep_claim(
@@ -492,44 +332,8 @@ def compare_li(work: Path) -> None:
     )
 
 
-def keep_volumes(images: Sequence[Array], scaled: str) -> None:
-    """Keep the claim of figure 10: volumes of super-resolved scans."""
-    errors: dict[str, dict[str, list[float]]] = {"attunet": {}, "B-spline": {}}
-    for number, image in zip(TESTED, images, strict=True):
-        scans = head(number)
-        measured = _volumes(scans.fine, scans.mask, scans.fine)
-        for method, source in (("attunet", image), ("B-spline", scans.coarse)):
-            for name, volume in _volumes(source, scans.mask, scans.fine).items():
-                error = 200 * abs(volume - measured[name]) / (volume + measured[name])
-                errors[method].setdefault(name, []).append(error)
-    network_errors, spline = (
-        {name: np.array(values) for name, values in errors[method].items()}
-        for method in ("attunet", "B-spline")
-    )
-    parts = [
-        Part(f"40 % − volume difference (%), {name}", 40 - network_errors[name])
-        for name in ("csfSpaces", "veins", "pial")
-    ]
-    parts += [
-        Part(
-            f"volume difference (%), B-spline − attunet, {name}",
-            spline[name] - network_errors[name],
-        )
-        for name in ("veins", "pial")
-    ]
-    keep_claim("li_volumes", scaled, parts)
-
-
-def _volumes(images: Array, mask: Array, measured: Array) -> Mapping[str, float]:
-    """Return the volume (voxels) of each class; intensities are fitted to `measured`."""
-    model = fit_classes(dict(zip(CONTRASTS, measured, strict=True)), mask)
-    masks = segment_multispectral(dict(zip(CONTRASTS, images, strict=True)), mask, model=model)
-    return {name: float(masks[name].sum()) for name in ("csfSpaces", "veins", "pial")}
-
-
 PARTS: dict[str, Callable[[Path], None]] = {
-    "liang_samples": compare_samples,
-    "liang_transfer": compare_transfer,
-    "li": compare_li,
-    "liang": compare_liang,
+    "claims_of_samples": compare_samples,
+    "claims_of_li": compare_li,
+    "claims_of_gan": compare_gan,
 }

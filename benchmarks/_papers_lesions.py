@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from _papers_attunet import AFFINE, CONTRASTS, FACTORS, PROTOCOLS, STEPS, STEPS_OF_VIT, recipe_of
 from _papers_heads import VOXEL, ScannedHead, Scene, scanned_head, scene
-from _papers_portions import Portion
+from _papers_training import train
 from _table import keep
 from scipy import stats
 
@@ -178,13 +178,13 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[str], list[str
     return "yes" if len(seen) == len(CLAIMED) else "in part", testable, seen
 
 
-def lesions(_: Path, portion: Portion) -> None:
+def lesions(work: Path) -> None:
     """Abstract: lesions and tissues, segmented in super-resolved and in interpolated scans."""
     trained = [training_image(number) for number in TRAINED]
     models = {
-        method: portion.train(
-            f"attunet-lesions-{method}", method, recipe_of(method), trained, (1.0, 1.0, 1.0)
-        )[0]
+        method: train(
+            work, method, f"lesions-{method}", recipe_of(method), trained, (1.0, 1.0, 1.0)
+        )
         for method in NETWORKS
     }
     values: dict[str, list[Values]] = {}
@@ -230,4 +230,4 @@ def _listed(measures: Sequence[str]) -> str:
     return ", ".join(measures) or "none"
 
 
-PARTS: dict[str, Callable[[Path, Portion], None]] = {"attunet_lesions": lesions}
+PARTS: dict[str, Callable[[Path], None]] = {"attunet_lesions": lesions}

@@ -5,11 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _papers_curves import Panel, keep_curves
-from _papers_data import series, t1w_of, t2starw_of
+from _papers_data import T1W, series
 from _papers_heads import CONTRASTS, noisy_scans
-from _papers_portions import Curve, Portion
-from _papers_training import downsample, head_mask, image_of, scores, short_recipe, upsample
+from _papers_training import (
+    downsample,
+    head_mask,
+    image_of,
+    scores,
+    short_recipe,
+    train,
+    upsample,
+)
 from _table import keep
 from statsmodels.stats.oneway import anova_oneway
 
@@ -68,8 +74,8 @@ def recipe_of(method: str, steps: int, patches: int, **settings: Any) -> Recipe:
 class Halves:
     """Anterior (training) and posterior (test) half of a measured T1w image, by resolution."""
 
-    def __init__(self, data_set: Path) -> None:
-        data, self.zooms = series(t1w_of(data_set))
+    def __init__(self) -> None:
+        data, self.zooms = series(T1W)
         self.data = data[15:79, :, 34:98]  # 64 x 128 x 64 voxels
 
     def half(self, times: int, *, front: bool) -> Array:
@@ -87,26 +93,16 @@ class Halves:
         values = [scores(covered[..., part], image[..., part]) for part in parts]
         return {key: np.array([value[key] for value in values]) for key in ("rmse", "ssim")}
 
-    def score(self, network: str | LoadedModel, times: int) -> float:
-        """Return the PSNR (dB) in the center of the posterior half, for curves."""
-        half = self.half(times, front=False)
-        if times == 1:
-            half = half[16:48, :, 16:48]
-        low, covered = downsample(half, "block", FACTOR)
-        return scores(covered, upsample(network, low, FACTOR))["psnr"]
-
-    def train(
-        self, portion: Portion, method: str, times: int, patches: int
-    ) -> tuple[LoadedModel, Curve]:
+    def train(self, work: Path, method: str, times: int, patches: int) -> LoadedModel:
         """Train a network on the anterior half."""
         size = [zoom * times for zoom in self.zooms]
-        return portion.train(
-            f"mouse-{method}-{times}-{patches}",
+        return train(
+            work,
             method,
+            f"mouse-{method}-{times}-{patches}",
             recipe_of(method, STEPS, patches),
             [image_of(self.half(times, front=True), size, "T1w", "front")],
             FACTOR,
-            lambda network: self.score(network, times),
         )
 
 
@@ -115,13 +111,12 @@ def spread(values: Array | Sequence[float], digits: int) -> str:
     return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
 
 
-def methods(data_set: Path, portion: Portion) -> None:
+def methods(work: Path) -> None:
     """Figure 4A: RMSE and SSIM by method."""
-    halves = Halves(data_set)
+    halves = Halves()
     networks: dict[str, str | LoadedModel] = {"cubic": "bspline"}
-    curves = {}
     for name in ("ccnn3d", "resnet3d", "gan3d"):
-        networks[name], curves[name] = halves.train(portion, name, 1, PATCHES["20,000"])
+        networks[name] = halves.train(work, name, 1, PATCHES["20,000"])
     measured = {name: halves.slabs(network, 1) for name, network in networks.items()}
     cubic = measured["cubic"]["rmse"]
     remark = (
@@ -149,18 +144,15 @@ def methods(data_set: Path, portion: Portion) -> None:
         rows,
         remarks=[remark],
     )
-    lines = {"cubic": halves.score("bspline", 1), "zero filling": halves.score("zerofill", 1)}
-    panels = [Panel("4 to 2 mm", curves, lines)]
-    keep_curves("mouse", "Mouse paper, figure 4A: PSNR by training step", panels, remark)
 
 
-def samples(data_set: Path, portion: Portion) -> None:
+def samples(work: Path) -> None:
     """Table 1: gain of resnet3d by resolution and number of samples."""
-    halves = Halves(data_set)
+    halves = Halves()
     rows = []
     for name, number in PATCHES.items():
         for times in (2, 1):
-            network, _ = halves.train(portion, "resnet3d", times, number)
+            network = halves.train(work, "resnet3d", times, number)
             base, value = (halves.slabs(m, times)["rmse"] for m in ("bspline", network))
             rows.append(
                 {
@@ -184,13 +176,12 @@ def samples(data_set: Path, portion: Portion) -> None:
     )
 
 
-def resolutions(data_set: Path, portion: Portion) -> None:
+def resolutions(work: Path) -> None:
     """Figure 5: networks trained at the resolution of their use, or at another resolution."""
-    halves = Halves(data_set)
+    halves = Halves()
     resolution = {times: f"{4 * times}–{2 * times} mm" for times in (3, 2, 1)}
     networks = {
-        times: halves.train(portion, "resnet3d", times, PATCHES["20,000"])[0]
-        for times in resolution
+        times: halves.train(work, "resnet3d", times, PATCHES["20,000"]) for times in resolution
     }
     rows = []
     for tested in (2, 1):
@@ -228,7 +219,7 @@ def resolutions(data_set: Path, portion: Portion) -> None:
     )
 
 
-def transfer(_data_set: Path, portion: Portion) -> None:
+def transfer(work: Path) -> None:
     """Figures 6 and 7: a T1w network on other contrasts, as it is and after tuning."""
     heads = [noisy_scans(number) for number in range(6)]
     trained, tuned, tested = heads[:2], heads[2:3], heads[3:]
@@ -237,9 +228,10 @@ def transfer(_data_set: Path, portion: Portion) -> None:
         zooms = (3.0, 3.0, 3.0)
         return [image_of(h[contrast], zooms, contrast, f"head-{k}") for k, h in enumerate(group)]
 
-    source, _ = portion.train(
-        "mouse-transfer-T1w",
+    source = train(
+        work,
         "resnet3d",
+        "mouse-transfer-T1w",
         recipe_of("resnet3d", STEPS, PATCHES["20,000"]),
         images(trained, "T1w"),
         FACTOR,
@@ -252,17 +244,19 @@ def transfer(_data_set: Path, portion: Portion) -> None:
     for contrast in CONTRASTS[1:]:
         r = np.mean([correlate_voxels(h["T1w"], h[contrast], h["mask"] > 0).r for h in tested])
         tuning = recipe_of("resnet3d", TUNING_STEPS, PATCHES["20,000"])
-        last, _ = portion.train(
-            f"mouse-transfer-{contrast}-tuned",
+        last = train(
+            work,
             "resnet3d",
+            f"mouse-transfer-{contrast}-tuned",
             recipe_of("resnet3d", TUNING_STEPS, PATCHES["20,000"], freeze_but_last=3),
             images(tuned, contrast),
             FACTOR,
-            start=source,
+            source,
         )
-        scratch, _ = portion.train(
-            f"mouse-transfer-{contrast}-scratch",
+        scratch = train(
+            work,
             "resnet3d",
+            f"mouse-transfer-{contrast}-scratch",
             tuning,
             images(tuned, contrast),
             FACTOR,
@@ -322,48 +316,9 @@ def _heads_scores(
     return {key: np.array(value) for key, value in values.items()}
 
 
-def other_images(data_set: Path, portion: Portion) -> None:
-    """Figure 7: a network of one type of image, applied to another type of image."""
-    halves = Halves(data_set)
-    network, _ = halves.train(portion, "resnet3d", 1, PATCHES["20,000"])
-    data, _ = series(t2starw_of(data_set))
-    low, covered = downsample(data[8:56, 12:60], "block", FACTOR)
-    inside = np.array_split(np.arange(covered.shape[2]), 5)
-    rows = []
-    for name, method in (("cubic", "bspline"), ("T1w network (resnet3d)", network)):
-        image = upsample(method, low, FACTOR)
-        values = [scores(covered[..., part], image[..., part]) for part in inside]
-        rows.append(
-            {
-                "method": name,
-                **{
-                    key.upper(): spread([value[key] for value in values], digits)
-                    for key, digits in (("psnr", 2), ("ssim", 4), ("rmse", 1))
-                },
-                "paper": "–" if name == "cubic" else "worse than cubic",
-            }
-        )
-    remark = (
-        "The resnet3d network of figure 4A, which was trained on a T1w image at 4–2 mm, was"
-        " applied to the high-resolution T2\\*w image of the same participant"
-        " (`examples/studyforrest`), which was downsampled from 3 × 3 × 3.3 mm by block averaging"
-        " along all axes. Values are mean ± SD across five slabs. In figure 7 of the paper, a"
-        " network of human T1w images was applied to mouse T2w images, and PSNR, SSIM and RMSE"
-        " were significantly worse than with cubic interpolation. Images of another species are"
-        " not part of the example data."
-    )
-    keep(
-        "papers_mouse_other",
-        "Mouse paper, figure 7: a network of other images",
-        rows,
-        remarks=[remark],
-    )
-
-
-PARTS: dict[str, Callable[[Path, Portion], None]] = {
+PARTS: dict[str, Callable[[Path], None]] = {
     "mouse_methods": methods,
     "mouse_samples": samples,
     "mouse_resolutions": resolutions,
     "mouse_transfer": transfer,
-    "mouse_other": other_images,
 }

@@ -19,7 +19,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from _papers_portions import Portion, PortionEnded
 from _table import commit, keep
 
 from bids_sr.engine.number_text import number
@@ -412,15 +411,8 @@ def remarks_of(people: Sequence[Values], version: str) -> list[str]:
     ]
 
 
-def table(portion: Portion, people: int) -> None:
-    """Make the table of the paper; a call with a time limit continues with the next participant.
-
-    Raises
-    ------
-    PortionEnded
-        If the time limit was reached before the last participant.
-    """
-    work = portion.work
+def table(work: Path, people: int = PEOPLE) -> None:
+    """Make the table of the paper; an interrupted call continues with the next participant."""
     data, out, version = work / "simulated", work / "out", work / "commit.txt"
     simulate(data, people)
     if not version.exists():
@@ -431,8 +423,6 @@ def table(portion: Portion, people: int) -> None:
         name = f"sub-{index:02d}"
         file = work / "values" / f"{name}.json"
         if not file.exists():
-            if (left := portion.minutes_left) is not None and left <= 0:
-                raise PortionEnded(name)
             process(data, out, name.removeprefix("sub-"), work / "work")
             result = participant_values(Participant(data, out, name))
             file.write_text(json.dumps(result))

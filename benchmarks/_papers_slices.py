@@ -1,18 +1,14 @@
 """Table of the GAN-CPCE and GAN-CIRCLE paper, cross-validated over parts of a head."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from _papers_curves import Panel, keep_curves
-from _papers_data import series, t1w_of
-from _papers_portions import Curve, Portion
-from _papers_training import downsample, image_of, scores, short_recipe, upsample
+from _papers_data import T1W, series
+from _papers_training import downsample, image_of, scores, short_recipe, train, upsample
 from _table import keep
 
-from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.sr.models.model import LoadedModel
 
 STEPS = {"cpce": 400, "circle": 2000}
 BATCHES = {"cpce": 4, "circle": 1}
@@ -24,9 +20,9 @@ INTERPOLATIONS = {"zero filling": "zerofill", "cubic spline": "bspline", "trilin
 PAPER = {"cpce": (0.9563, 33.2031), "circle": (0.9465, 32.2995)}
 
 
-def table(data_set: Path, portion: Portion, methods: Sequence[str] = tuple(STEPS)) -> None:
+def table(work: Path) -> None:
     """Table 1: PSNR and SSIM of networks and of interpolations of the same k-space."""
-    data, zooms = series(t1w_of(data_set))
+    data, zooms = series(T1W)
     data = data[:94, :, 20:116]
     parts = np.array_split(data, FOLDS, axis=2)
     pairs = [downsample(part, "kspace", FACTOR) for part in parts]
@@ -34,8 +30,7 @@ def table(data_set: Path, portion: Portion, methods: Sequence[str] = tuple(STEPS
         name: [scores(covered, upsample(method, low, FACTOR)) for low, covered in pairs]
         for name, method in INTERPOLATIONS.items()
     }
-    curves: dict[str, Curve] = {}
-    for method in methods:
+    for method in STEPS:
         steps = STEPS[method]
         recipe = short_recipe(
             method,
@@ -45,31 +40,21 @@ def table(data_set: Path, portion: Portion, methods: Sequence[str] = tuple(STEPS
             evaluate_every=steps // LOOKS,
             patience=None,
         )
-        folds, fold_curves = [], []
+        folds = []
         for fold, (low, covered) in enumerate(pairs):
-
-            def score(network: LoadedModel, low: Array = low, covered: Array = covered) -> float:
-                return scores(covered, upsample(network, low, FACTOR))["psnr"]
-
             images = [
                 image_of(part, zooms, "T1w", f"part-{k}")
                 for k, part in enumerate(parts)
                 if k != fold
             ]
-            network, curve = portion.train(
-                f"slices-{method}-{fold}", method, recipe, images, FACTOR, score
-            )
+            network = train(work, method, f"slices-{method}-{fold}", recipe, images, FACTOR)
             folds.append(scores(covered, upsample(network, low, FACTOR)))
-            fold_curves.append(curve)
         values[method] = folds
-        curves[method] = {
-            step: float(np.mean([curve[step] for curve in fold_curves])) for step in fold_curves[0]
-        }
-        write(values, curves)
+    write(values)
 
 
-def write(values: Mapping[str, list[dict[str, float]]], curves: Mapping[str, Curve]) -> None:
-    """Store the table and the curves of the networks whose folds are finished."""
+def write(values: Mapping[str, list[dict[str, float]]]) -> None:
+    """Store the table."""
     zero = values["zero filling"]
     rows = []
     for name, folds in values.items():
@@ -89,7 +74,7 @@ def write(values: Mapping[str, list[dict[str, float]]], curves: Mapping[str, Cur
     trainings = " and ".join(
         f"`{name}` was trained for {STEPS[name]:,} steps of {BATCHES[name]}"
         f" {'patches' if BATCHES[name] > 1 else 'patch'}"
-        for name in curves
+        for name in STEPS
     )
     remark = (
         f"The results are from a cross-validation with {FOLDS} folds. Each quarter of 96 slices of"
@@ -102,11 +87,6 @@ def write(values: Mapping[str, list[dict[str, float]]], curves: Mapping[str, Cur
         " low-resolution images."
     )
     keep("papers_cpce", "GAN-CPCE and GAN-CIRCLE, table 1", rows, remarks=[remark])
-    lines = {
-        name: float(np.mean([fold["psnr"] for fold in values[name]])) for name in INTERPOLATIONS
-    }
-    panels = [Panel("mean of four folds", curves, lines)]
-    keep_curves("cpce", "GAN-CPCE and GAN-CIRCLE: PSNR by training step", panels, remark)
 
 
 def spread(folds: list[dict[str, float]], key: str, digits: int) -> str:
@@ -115,12 +95,4 @@ def spread(folds: list[dict[str, float]], key: str, digits: int) -> str:
     return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
 
 
-def table_of_cpce(data_set: Path, portion: Portion) -> None:
-    """Table 1 with `cpce` alone, whose training is much shorter."""
-    table(data_set, portion, ("cpce",))
-
-
-PARTS: dict[str, Callable[[Path, Portion], None]] = {
-    "cpce_alone": table_of_cpce,
-    "cpce_circle": table,
-}
+PARTS: dict[str, Callable[[Path], None]] = {"cpce": table}

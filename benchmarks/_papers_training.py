@@ -1,10 +1,10 @@
 """Short trainings and scores of `papers.py`: one place for seed, threads, scale and mask."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel, load_model, save_model
 from bids_sr.sr.models.request import ModelRequest
-from bids_sr.sr.models.training_log import log_tsv
 from bids_sr.sr.networks.data.images import TrainingImage
 from bids_sr.sr.networks.training.trainer import train_network
 from bids_sr.sr.operators import get_operator
@@ -38,27 +37,30 @@ def short_recipe(method: str, steps: int, **settings: Any) -> Recipe:
     return replace(recipe, iterations=steps, **settings)
 
 
-def save(
-    method: str, recipe: Recipe, images: Sequence[TrainingImage], factor: Factor, stem: Path
-) -> Path:
-    """Train a model with seed `SEED` on one thread; write STEM.safetensors, card and log."""
-    request = ModelRequest(
-        method=method, replacement_recipe=recipe, factor=factor, random_seed=SEED, omp_nthreads=1
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        trained = train_network(request, tuple(images), Path(folder))
-    # figures of a run show this log
-    stem.with_name(f"{stem.name}.tsv").write_text(log_tsv(trained.log))
-    return save_model(stem, trained.state, trained.card)[0]
-
-
 def train(
-    method: str, recipe: Recipe, images: Sequence[TrainingImage], factor: Factor
+    work: Path,
+    method: str,
+    name: str,
+    recipe: Recipe,
+    images: Sequence[TrainingImage],
+    factor: Factor,
+    start: LoadedModel | None = None,
 ) -> LoadedModel:
-    """Train a model as `save`, and return it ready for inference."""
-    with tempfile.TemporaryDirectory() as folder:
-        weights = save(method, recipe, images, factor, Path(folder) / "model")
-        return replace(load_model(weights), recipe=recipe)
+    """Train a network with seed `SEED` on one thread, or load it if it was trained before.
+
+    `name` is unique in the folder `work`. An interrupted training resumes. `start` is a model
+    whose weights initialize the training.
+    """
+    file = work / f"{name}.safetensors"
+    # models are loaded with the network of the recipe that their card names
+    with mock.patch.dict(get_method(method).recipes, {"fast": recipe}):  # type: ignore[arg-type]
+        if not file.exists():
+            request = ModelRequest(
+                method=method, factor=factor, random_seed=SEED, omp_nthreads=1, start_model=start
+            )
+            trained = train_network(request, tuple(images), work / f"{name}.training")
+            save_model(work / name, trained.state, trained.card)
+        return load_model(file)
 
 
 def downsample(image: Array, degradation: str, factor: Factor) -> tuple[Array, Array]:

@@ -33,7 +33,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from _papers_portions import PortionEnded, checkpoint_file, count_completed_steps
 from _table import keep
 from gpu import FACTOR, Pair
 from small_srgan import REGIONS, Call, chosen_rows, compared, folder_in
@@ -61,18 +60,29 @@ STEPS_OF_EXPOSURE = round(PAPER_EPOCHS * PATCHES_PER_EPOCH / BATCH)
 ROWS = ("published", "no critic", "critic from 500", "weight 1")
 
 
+class CallEnded(Exception):
+    """The last step of a call was reached."""
+
+
+def checkpoint_file(folder: Path) -> Path:
+    """Return the checkpoint in the folder of a training."""
+    return folder / "search.checkpoint.safetensors"
+
+
+def count_completed_steps(folder: Path) -> int:
+    """Return the number of steps in the checkpoint of a training; 0 without a checkpoint."""
+    checkpoint = read_checkpoint(checkpoint_file(folder))
+    if checkpoint is None:
+        return 0
+    progress = checkpoint[1]["progress"]
+    assert isinstance(progress, dict)
+    return int(progress["iteration"])
+
+
 def recipe_of_row(row: str) -> Recipe:
     """Return the published recipe with the change of a row; every fifth slice is held out."""
-    published = replace(
-        get_method("srgan").recipes["paper"], hold_out=5, keep="last", evaluate_every=250
-    )
-    weight = 1.0 if row == "weight 1" else 4.0
     recipe = replace(
-        published,
-        losses=tuple(
-            replace(term, weight=weight) if term.kind == "content" else term
-            for term in published.losses
-        ),
+        get_method("srgan").recipes["paper"], hold_out=5, keep="last", evaluate_every=250
     )
     match row:
         case "no critic":
@@ -83,6 +93,14 @@ def recipe_of_row(row: str) -> Recipe:
             )
         case "critic from 500":
             return replace(recipe, adversarial_from=500)
+        case "weight 1":
+            return replace(
+                recipe,
+                losses=tuple(
+                    replace(term, weight=1.0) if term.kind == "content" else term
+                    for term in recipe.losses
+                ),
+            )
     return recipe
 
 
@@ -109,12 +127,12 @@ def main() -> None:
         if step in SNAPSHOTS:
             shutil.copy(checkpoint_file(work), work / f"steps_{step}.safetensors")
         if step >= options.steps:
-            raise PortionEnded
+            raise CallEnded
 
     start_s = time.process_time()
     try:
         train_network(request, (Pair.read().image,), work, copy)
-    except PortionEnded:
+    except CallEnded:
         pass
     finally:
         with (work / "calls.tsv").open("a") as calls:

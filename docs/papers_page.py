@@ -1,419 +1,322 @@
-"""Numbers and tables of `docs/papers/index.md`, and the page of items.
+"""Numbers and verdicts of `docs/papers/index.md`, from the stored tables of `benchmarks/results`.
 
-Call: ``python docs/papers_page.py``.
-
-A number is between ``<!--=FILE / CELL / COLUMN-->`` and ``<!--/-->``. FILE is a table in
-`benchmarks/results`, CELL (one or several) selects rows with this cell (in any column, or in
-``COLUMN=CELL``), and COLUMN is the column of the number. If several rows are selected, the text is
-their range.
-A verdict on a claim is between ``<!--?NAME-->`` and ``<!--/-->``; NAME is a key of `VERDICTS`.
-A table is between ``<!-- table NAME -->`` and ``<!-- end of table -->``; NAME is a key of
-`TABLES`.
-`docs/papers/items.md` is written from `docs/papers/items.tsv`, whose notes may contain numbers.
+Call: ``python docs/papers_page.py``. ``<!--here NAME-->…<!--/-->`` has the differences of a claim,
+``<!--seen NAME-->…<!--/-->`` its verdict (NAME is a key of `CLAIMS`), and
+``<!--=FILE / CELL / COLUMN-->…<!--/-->`` the number in a row with this cell.
 """
 
-import csv
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from html import escape
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scipy import stats
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/papers/index.md"
-ITEMS = ROOT / "docs/papers/items.tsv"
-ITEMS_PAGE = ITEMS.with_suffix(".md")
 RESULTS = ROOT / "benchmarks" / "results"
-STATUSES = {
-    "works": "The item is implemented as described in the paper",
-    "with stand-in": "The item is implemented as described in the paper, but a program or device "
-    "that was not available to us was replaced in all tests (see the note)",
-    "differs": "The item is implemented, but differs from the paper as described in the note",
-    "missing": "The item is not implemented",
-    "broken": "The item is implemented, but does not work",
-}
 NUMBER = re.compile(r"<!--=(.*?)-->.*?<!--/-->", re.DOTALL)
-VERDICT = re.compile(r"<!--\?(\w+)-->.*?<!--/-->")
-PARAMETERS = {"attunet": 16.0, "unet": 31.0, "vit": 32.8}
-"""Parameters (millions) of the networks of Li et al. in recipe `paper`."""
-TABLE = re.compile(r"<!-- table (\w+) -->.*?<!-- end of table -->", re.DOTALL)
-SUPERVISED = ("li", "mse3d", "li-agnostic")
+CLAIM = re.compile(r"<!--(here|seen) (\w+)-->.*?<!--/-->", re.DOTALL)
+FACTORS = ("×1.25", "×1.5", "×1.75", "×2")
+CONFIDENCE = 0.95
+LARGEST_LOSS = 0.03
+"""Loss of explained variance, relative to zero filling, up to which information is kept."""
 Row = dict[str, Any]
 
 
+class Part(NamedTuple):
+    """Part of a claim: the mean of paired differences of units, positive in its direction.
+
+    `upper` is the upper end of the 95 % interval. With a `margin`, the difference is the benefit
+    or loss that the claim denies.
+    """
+
+    name: str
+    difference: float
+    p: float
+    upper: float = math.nan
+    margin: float | None = None
+
+    @property
+    def sign(self) -> int:
+        """1 if the part is seen, -1 if its opposite is seen, and 0 if neither is."""
+        if self.margin is not None:
+            if self.upper < self.margin:
+                return 1
+            return -1 if self.p < 1 - CONFIDENCE and self.difference > 0 else 0
+        return 0 if self.p >= 1 - CONFIDENCE else int(math.copysign(1, self.difference))
+
+    @property
+    def text(self) -> str:
+        """Name, difference and p, and the margin if there is one."""
+        text = f"{self.name} {number_text(self.difference)}"
+        if self.margin is not None:
+            upper = number_text(self.upper)
+            return f"{text} (up to {upper}; margin {number_text(self.margin)})"
+        return f"{text} ({p_text(self.p)})"
+
+
+def judge(parts: Sequence[Part]) -> str:
+    """Return the verdict on a claim from its parts."""
+    signs = {part.sign for part in parts}
+    if not signs:
+        return "not tested"
+    if signs == {1}:
+        return "yes"
+    if 1 in signs:
+        return "in part, in part opposite" if -1 in signs else "in part"
+    return "opposite" if -1 in signs else "no"
+
+
 def rows(name: str) -> list[Row]:
-    """Return the rows of a stored table, or of a table that is computed from stored tables."""
-    if name in COMPUTED:
-        return COMPUTED[name]()
+    """Return the rows of a stored table."""
     stored: list[Row] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))["rows"]
     return stored
 
 
-def plain(value: object) -> str:
-    """Return a cell as the page writes it: without IQR or SD, .5 instead of 0.5, and a minus.
+def row_of(name: str, *cells: str) -> Row:
+    """Return the row of a table that has some cells, in any column."""
+    return next(row for row in rows(name) if {*cells} <= {*map(str, row.values())})
 
-    Numbers that were not rounded in the table have three digits.
-    """
-    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+
+def number_text(value: float) -> str:
+    """Return a number with three digits, without a leading zero and with a minus."""
+    return plain(f"{value:.3g}")
+
+
+def plain(text: str) -> str:
+    """Return a cell without SD or interval, without a leading zero, and with a minus."""
     text = re.sub(r" (?:±|\().*", "", text)
     text = re.sub(r"(?<![\w.])-(?=[\d.])", "−", text)
     return re.sub(r"(?<![\d.])0\.(?=\d)", ".", text)
 
 
+def p_text(p: float) -> str:
+    """Return p as text, with two digits below .1."""
+    if p < 0.001:
+        return "p < .001"
+    return f"p = {plain(f'{p:.3f}' if p < 0.01 else f'{p:.2f}')}"
+
+
 def number(place: str) -> str:
-    """Return the number, or the range of numbers, at ``FILE / CELL / COLUMN``."""
+    """Return the number at ``FILE / CELL / … / COLUMN``."""
     name, *cells, column = place.strip().split(" / ")
-    texts = [
-        plain(row[column])
-        for row in rows(name)
-        if {*cells} <= {*map(str, row.values()), *(f"{key}={row[key]}" for key in row)}
-    ]
-    if len(texts) == 1:
-        return texts[0]
-    ordered = sorted(texts, key=lambda text: float(text.replace("−", "-")))
-    return f"{ordered[0]} to {ordered[-1]}"
+    return plain(str(row_of(name, *cells)[column]))
 
 
-def chosen(name: str, titles: dict[str, str]) -> list[Row]:
-    """Return a stored table with some of its columns under new titles."""
-    return [{title: plain(row[key]) for key, title in titles.items()} for row in rows(name)]
+def value_of(row: Row, column: str) -> tuple[float, float]:
+    """Return mean and SD of a cell; NaN without an SD."""
+    mean, _, spread = str(row[column]).partition(" ± ")
+    return float(mean.partition(",")[0]), float(spread or "nan")
 
 
-def crossed(stored: list[Row], down: str, across: str, value: str, paper: str = "") -> list[Row]:
-    """Return one row per value of `down` and one column per value of `across`.
+def t_part(name: str, difference: float, spread: float, units: int) -> Part:
+    """Return a part from mean and SD of its paired differences (Student's t)."""
+    error = spread / math.sqrt(units)
+    p = 2 * stats.t.sf(abs(difference) / error, units - 1) if error > 0 else 0.0
+    return Part(name, difference, float(p))
 
-    The value of the column `paper` follows in parentheses.
+
+def between(
+    table: str, better: tuple[str, ...], worse: tuple[str, ...], columns: Sequence[str], units: int
+) -> Iterator[Part]:
+    """Yield the differences between two rows in some columns; a minus: lower values are better.
+
+    The SD of the differences is at most the sum of the SDs of both rows. This sum is used, so that
+    p is an upper limit.
     """
-    table: dict[str, Row] = {}
-    for row in stored:
-        cells = table.setdefault(row[down], {down: row[down]})
-        published = f" ({plain(row[paper])})" if paper else ""
-        cells[row[across]] = f"{plain(row[value])}{published}"
-    return [*table.values()]
+    for column in columns:
+        key = column.removeprefix("-")
+        (first, first_sd), (second, second_sd) = (
+            value_of(row_of(table, *cells), key) for cells in (better, worse)
+        )
+        sign = -1 if column.startswith("-") else 1
+        name = f"{key.partition(' relative')[0]}, {better[-1]} − {worse[-1]}"
+        yield t_part(name, sign * (first - second), first_sd + second_sd, units)
 
 
-def tv_gains() -> list[Row]:
-    """Return PSNR relative to the cubic spline by network and factor, and of the paper."""
-    alone = [
-        row | {"method": f"{row['method']}, test volume only"}
-        for row in rows("papers_tv_1")
-        if row["method"] == "tv"
-    ]
-    columns = ("method", "factor", "PSNR − cubic spline", "paper: PSNR − cubic spline")
-    return crossed(alone + rows("papers_tv_2"), *columns)
+def p_of(cell: object) -> float:
+    """Return the p value in a cell."""
+    found = re.search(r"p ([=<]) (\S+)", str(cell))
+    assert found is not None
+    return float(found[2]) * (0.5 if found[1] == "<" else 1)
 
 
-def tv_competitive() -> list[Row]:
-    """Return how much less `tv` gains than supervised networks, here and in the paper.
-
-    Gains are in dB above the cubic spline. `tv` is compared with the supervised network that has
-    the largest gain at a factor, and with `tv` trained on the test volume only.
-    """
-    here, paper = "PSNR − cubic spline", "paper: PSNR − cubic spline"
-    gains = {
-        (source, row["factor"], name): float(str(row[column]).split()[0])
-        for source, table in (("", "papers_tv_2"), ("one image", "papers_tv_1"))
-        for row in rows(table)
-        for name, column in ((row["method"], here), (f"{row['method']}, paper", paper))
-    }
-    table = []
-    for factor in ("×1.25", "×1.5", "×1.75", "×2"):
-        row: Row = {"factor": factor}
-        for suffix in ("", ", paper"):
-            tv = gains["", factor, f"tv{suffix}"]
-            best = max(gains["", factor, f"{name}{suffix}"] for name in SUPERVISED)
-            alone = gains["one image", factor, f"tv{suffix}"]
-            row |= {
-                f"dB below the best supervised{suffix}": f"{best - tv:.2f}",
-                f"% of its gain{suffix}": f"{100 * tv / best:.0f}",
-                f"data set − one image (dB){suffix}": f"{tv - alone:.2f}",
-            }
-        table.append(row)
-    return table
-
-
-class Part(NamedTuple):
-    """Part of a claim: a difference that is positive if it has the stated direction.
-
-    `spread` is the SD across the test data, NaN if unknown, and `p` the p value of a test, None
-    without a test.
-    """
-
-    difference: float
-    spread: float = math.nan
-    p: float | None = None
-
-    @property
-    def is_seen(self) -> bool:
-        """Whether the difference is significant or, without a test, larger than the SD."""
-        is_clear = self.difference > self.spread if self.p is None else self.p < 0.05
-        return self.difference > 0 and is_clear
-
-
-def judge(parts: Iterable[Part]) -> str:
-    """Return the verdict on a claim from the parts that the data can show."""
-    parts = list(parts)
-    if not parts:
-        return "not tested"
-    if all(part.is_seen for part in parts):
-        return "yes, short training"
-    is_any = any(part.difference > 0 for part in parts)
-    return "in part, short training" if is_any else "no, short training"
-
-
-def measured(row: Row, column: str) -> Part:
-    """Return the number of a cell with its SD and p value."""
-    text = str(row[column])
-    mean, _, spread = text.partition(" ± ")
-    p = re.search(r"p [=<] (\S+)", text)
-    number_text = mean.partition(",")[0]
-    return Part(float(number_text), float(spread or "nan"), float(p[1]) if p else None)
-
-
-def reductions(measure: str, smoothing: str) -> Iterator[Part]:
-    """Yield the reductions by `srgan` of measures that the true detail reduces significantly."""
+def of_ota(measure: str, smoothing: str) -> Iterator[Part]:
+    """Yield the reductions by `srgan` of measures that the true detail reduces."""
     for row in rows("papers_srgan"):
         if row["measure"].startswith(measure) and row["smoothing"].startswith(smoothing):
-            acquired, truth, reduced = (
-                measured(row, column) for column in ("acquired", "truth", "srgan")
-            )
-            if Part(acquired.difference - truth.difference, p=truth.p).is_seen:
-                yield Part(acquired.difference - reduced.difference, p=reduced.p)
+            acquired, truth, found = (value_of(row, c)[0] for c in ("acquired", "truth", "srgan"))
+            if truth < acquired and p_of(row["truth"]) < 1 - CONFIDENCE:
+                name = f"{row['measure'].removeprefix('size, ')}, {row['smoothing']}:"
+                yield Part(name, acquired - found, p_of(row["srgan"]))
 
 
-def differences(name: str, better: str, worse: str, *columns: str) -> Iterator[Part]:
-    """Yield the differences in some columns between the rows of a table with two cells.
-
-    A minus before a column states that lower values are better. A cell is in any column, and `/`
-    separates several cells of a row.
-    """
-    high, low = (
-        next(row for row in rows(name) if {*cells.split("/")} <= {*map(str, row.values())})
-        for cells in (better, worse)
-    )
-    for column in columns:
-        sign = -1 if column.startswith("-") else 1
-        ends = [measured(row, column.removeprefix("-")) for row in (high, low)]
-        spread = max((end.spread for end in ends if end.spread >= 0), default=math.nan)
-        yield Part(sign * (ends[0].difference - ends[1].difference), spread)
+def of_kept_information() -> Iterator[Part]:
+    """Yield the loss of explained variance by `srgan`, relative to zero filling, by region."""
+    trained = next(row for row in rows("small_srgan") if row["variant"] == "no critic")
+    for region, zero_filling in (("active voxels", 0.048), ("brain", 0.025)):
+        values = [float(text) for text in trained[f"{region}, by seed"].split()]
+        test = stats.ttest_1samp([zero_filling - value for value in values], 0)
+        interval = test.confidence_interval(CONFIDENCE)
+        loss = zero_filling - sum(values) / len(values)
+        yield Part(
+            f"loss in {region}", loss, float(test.pvalue), float(interval.high), LARGEST_LOSS
+        )
 
 
-def of_relative_size(better: str, worse: str) -> Iterator[Part]:
-    """Yield the difference in PSNR of two networks if their relative size is as published.
-
-    The ratio of their parameters may differ by a factor of up to 2.
-    """
-    sizes = {row["method"]: row["parameters"] for row in rows("papers_attunet_1")}
-    millions = [float(str(sizes[name]).replace(",", "")) / 1e6 for name in (better, worse)]
-    published = PARAMETERS[better] / PARAMETERS[worse]
-    if 0.5 < millions[0] / millions[1] / published < 2:
-        yield from differences("papers_attunet_1", better, worse, "PSNR (dB)")
+def of_interpolation() -> Iterator[Part]:
+    """Yield the PSNR of `tv` on one volume relative to the cubic spline, by factor."""
+    for factor in FACTORS:
+        mean, spread = value_of(row_of("papers_tv_1", factor, "tv"), "PSNR − cubic spline")
+        yield t_part(f"dB at {factor}:", mean, spread, 3)
 
 
-def of_factors(table: str, better: str, worse: str) -> Iterator[Part]:
-    """Yield the difference in PSNR of two methods at each factor."""
-    for factor in ("×1.25", "×1.5", "×1.75", "×2"):
-        yield from differences(table, f"{factor}/{better}", f"{factor}/{worse}", "PSNR")
+def of_competitive() -> Iterator[Part]:
+    """Yield how much closer `tv` is to the best supervised network than in the paper (dB)."""
+    column, paper = "PSNR − cubic spline", "paper: PSNR − cubic spline"
+    for factor in FACTORS:
+        tv, *supervised = (
+            row_of("papers_tv_2", factor, name) for name in ("tv", "li", "mse3d", "li-agnostic")
+        )
+        best = max(supervised, key=lambda row: value_of(row, column)[0])
+        published = max(float(row[paper]) for row in supervised) - float(tv[paper])
+        (mean, spread), (best_mean, best_spread) = value_of(tv, column), value_of(best, column)
+        yield t_part(f"dB at {factor}:", published - (best_mean - mean), spread + best_spread, 3)
+
+
+def of_dip() -> Iterator[Part]:
+    """Yield the PSNR and SSIM of `tv` relative to `dip`, by factor."""
+    for column in ("PSNR", "SSIM"):
+        difference = f"{column} − {'cubic spline' if column == 'PSNR' else 'trilinear'}"
+        for factor in FACTORS:
+            (part,) = between("papers_tv_2", (factor, "tv"), (factor, "dip"), [difference], 3)
+            yield part._replace(name=f"{column} at {factor}:")
+
+
+def of_cpce() -> Iterator[Part]:
+    """Yield the gains of `cpce` relative to zero filling, of which the PSNR is paired by fold."""
+    column = "PSNR − zero filling (dB)"
+    mean, spread = value_of(row_of("papers_cpce", "cpce"), column)
+    yield t_part("PSNR (dB)", mean, spread, 4)
+    yield from between("papers_cpce", ("cpce",), ("zero filling",), ["SSIM"], 4)
 
 
 MOUSE = "RMSE reduction relative to cubic (%)"
-FUSED = "three contrasts, whole slices, 16 filters"
-VERDICTS: dict[str, Callable[[], Iterable[Part]]] = {
-    "ota_sizes": lambda: reductions("size", "before"),
-    "ota_overlap": lambda: reductions("Dice", "none"),
-    "ota_smoothed_overlap": lambda: reductions("Dice", "before"),
-    "tv_interpolation": lambda: [
-        measured(row, "PSNR − cubic spline")
-        for row in rows("papers_tv_1")
-        if row["method"] == "tv"
-    ],
-    "tv_dip": lambda: of_factors("papers_tv_2", "tv", "dip"),
-    "cpce": lambda: differences(
-        "papers_cpce", "cpce", "zero filling", "SSIM", "PSNR − zero filling (dB)"
-    ),
-    "resnet": lambda: differences("papers_mouse_methods", "resnet3d", "ccnn3d", MOUSE, "SSIM"),
-    "resolution": lambda: differences(
-        "papers_mouse_transfer", "FLAIR/T1w network", "FLAIR/cubic", "-effective resolution (mm)"
-    ),
-    "attunet_vit": lambda: of_relative_size("attunet", "vit"),
-    "attunet_unet": lambda: of_relative_size("attunet", "unet"),
-    "fused": lambda: differences(
-        "papers_attunet_settings",
-        FUSED,
-        "one network per contrast",
-        "PSNR − B-spline (dB)",
-        "SSIM",
-        "-MAE",
-    ),
-    "affine": lambda: [
-        part
-        for better, worse in (("affine", "rigid"), ("affine", "nonlinear"), ("rigid", "nonlinear"))
-        for part in differences(
-            "papers_attunet_alignment", f"{better}/attunet", f"{worse}/attunet", "PSNR (dB)"
-        )
-    ],
-}
-COMPUTED: dict[str, Callable[[], list[Row]]] = {"tv_competitive": tv_competitive}
-TABLES: dict[str, Callable[[], list[Row]]] = {
-    "ota": lambda: chosen(
-        "papers_srgan",
-        {
-            "smoothing": "smoothing",
-            "measure": "measure",
-            "acquired": "acquired",
-            "B-spline": "B-spline",
-            "srgan": "`srgan`",
-            "truth": "truth",
-            "paper: acquired → SRGAN": "paper",
-        },
-    ),
-    "training": lambda: [
-        row
-        for row in chosen(
-            "srgan_training",
-            {
-                "steps": "steps",
-                "PSNR, held-out slices (dB)": "PSNR, held-out slices (dB)",
-                "detail explained, active voxels": "detail explained, active voxels",
-                "detail explained, brain": "in the brain",
-            },
-        )
-        if row["in the brain"] != "–"
-    ],
-    "tv": tv_gains,
-    "networks": lambda: chosen(
-        "papers_tv_3",
-        {
-            "factor": "factor",
-            "network": "network",
-            "accuracy, tv": "accuracy, `tv`",
-            "FDR, tv (%)": "FDR, `tv` (%)",
-            "FDR, cubic spline (%)": "FDR, cubic spline (%)",
-        },
-    ),
-    "cpce": lambda: chosen(
-        "papers_cpce",
-        {
-            "images": "images",
-            "SSIM": "SSIM",
-            "PSNR − zero filling (dB)": "PSNR − zero filling (dB)",
-            "PSNR − zero filling of the folds": "in the four folds",
-            "paper: SSIM": "paper: SSIM",
-            "paper: PSNR": "paper: PSNR (dB)",
-        },
-    ),
-    "mouse": lambda: chosen(
-        "papers_mouse_methods",
-        {
-            "method": "method",
-            "RMSE reduction relative to cubic (%)": "RMSE reduction (%)",
-            "SSIM": "SSIM",
-        },
-    ),
-    "resolutions": lambda: crossed(
-        rows("papers_mouse_resolutions"),
-        "tested at",
-        "trained at",
-        "RMSE reduction relative to cubic (%)",
-    ),
-    "attunet": lambda: chosen(
-        "papers_attunet_1",
-        {
-            "method": "method",
-            "PSNR (dB)": "PSNR (dB)",
-            "SSIM": "SSIM",
-            "parameters": "parameters",
-            "paper: SSIM": "paper: SSIM",
-            "paper: PSNR": "paper: PSNR (dB)",
-        },
-    ),
-    "volumes": lambda: crossed(
-        rows("papers_attunet_volumes"), "method", "class", "difference (% of the mean)"
-    ),
-    "lesions": lambda: crossed(
-        [
-            row
-            for row in rows("papers_attunet_lesions")
-            if row["measure"].startswith(("lesions", "tissues"))
-        ],
-        "images",
-        "measure",
-        "mean",
-        "95 % interval",
-    ),
-}
 
 
-def items() -> list[dict[str, str]]:
-    """Return the items as rows of the table, in order."""
-    with ITEMS.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+def of_resolutions() -> Iterator[Part]:
+    """Yield gains of matched networks, and losses of others, relative to cubic interpolation."""
+    for row in rows("papers_mouse_resolutions"):
+        gain, spread = value_of(row, MOUSE)
+        matched = row["matched"] == "yes"
+        name = f"{row['trained at']} at {row['tested at']}:"
+        yield t_part(name, gain if matched else -gain, spread, 8)
 
 
-def markdown(table: list[Row]) -> str:
-    """Return rows with one set of keys as a Markdown table."""
-    rows = [list(table[0]), *([str(value) for value in row.values()] for row in table)]
-    head, *lines = (f"| {' | '.join(cells)} |" for cells in rows)
-    return "\n".join([head, "|---" * len(table[0]) + "|", *lines])
-
-
-def items_page() -> str:
-    """Return the page of items, with counts by status."""
-    counts = Counter(row["status"] for row in items())
-    summary = "\n".join(
-        f"- **{name}** ({counts[name]}): {meaning}." for name, meaning in STATUSES.items()
+def of_transfer() -> Iterator[Part]:
+    """Yield gains by transfer to FLAIR, no gain for T2w, and the gain of tuning for T2w."""
+    table, source, tuned = (
+        "papers_mouse_transfer",
+        "T1w network",
+        "T1w network, last three layers tuned",
     )
-    cells = [
-        {
-            "": row["number"],
-            "paper": row["paper"],
-            "item": row["item"],
-            "status": f"**{row['status']}**" if row["status"] != "works" else "works",
-            "command": f"<code>{escape(row['command'], quote=False)}</code>"
-            if row["command"]
-            else "",
-            "test": f"<code>{row['test']}</code>" if row["test"] else "",
-            "note": row["note"],
-        }
-        for row in items()
-    ]
-    page = f"""# The papers, item by item
+    for contrast, sign in (("FLAIR", 1), ("T2w", -1)):
+        gain, spread = value_of(row_of(table, contrast, source), MOUSE)
+        yield t_part(f"{contrast}:", sign * gain, spread, 3)
+    (part,) = between(table, ("T2w", tuned), ("T2w", source), [MOUSE], 3)
+    yield part._replace(name="tuning for T2w:")
 
-<!-- Written by docs/papers_page.py. Edit docs/papers/items.tsv. -->
 
-The list contains {len(cells)} features described in [the papers](index.md) and in the
-specification of bids-sr, with a command and a test. Only the relevant options are shown. In
-addition, `bids-sr-models train` and `compare` require an output name and images (`--fine`,
-`--coarse`). An item has one of the following statuses:
+def of_volumes() -> Iterator[Part]:
+    """Yield distances of volumes from 40 %, and their improvement over interpolation."""
+    column = "difference (% of the mean)"
+    for name in ("csfSpaces", "veins", "pial"):
+        error, spread = value_of(row_of("papers_attunet_volumes", name, "attunet"), column)
+        yield t_part(f"within 40 %, {name}:", 40 - abs(error), spread, 4)
+        base, base_spread = value_of(row_of("papers_attunet_volumes", name, "B-spline"), column)
+        if name != "csfSpaces":
+            gain = abs(base) - abs(error)
+            yield t_part(f"gain, {name}:", gain, spread + base_spread, 4)
 
-{summary}
 
-{markdown(cells)}
-"""
-    return filled(page)
+def of_lesions() -> Iterator[Part]:
+    """Yield gains of `attunet` relative to the better interpolation."""
+    for row in rows("papers_attunet_lesions"):
+        if row["images"] == "attunet" and row["difference"] != "–" and ":" in row["measure"]:
+            if not row["measure"].startswith(("lesions", "tissues")):
+                continue
+            lower, upper = map(float, row["interval of the difference"].split(" to "))
+            sign = -1 if "false" in row["measure"] else 1
+            spread = (upper - lower) / 2 / stats.t.ppf(0.975, 11) * math.sqrt(12)
+            yield t_part(row["measure"], sign * float(row["difference"]), spread, 12)
+
+
+CLAIMS: dict[str, Callable[[], Iterator[Part]]] = {
+    "ota_sizes": lambda: of_ota("size", "before"),
+    "ota_overlap": lambda: of_ota("Dice", "none"),
+    "ota_smoothed_overlap": lambda: of_ota("Dice", "before"),
+    "ota_information": of_kept_information,
+    "tv_interpolation": of_interpolation,
+    "tv_competitive": of_competitive,
+    "tv_dip": of_dip,
+    "cpce": of_cpce,
+    "liang_ccnn": lambda: between(
+        "papers_mouse_methods", ("resnet3d",), ("ccnn3d",), [MOUSE, "SSIM"], 8
+    ),
+    "liang_resolutions": of_resolutions,
+    "liang_transfer": of_transfer,
+    "li_fused": lambda: between(
+        "papers_attunet_settings",
+        ("three contrasts, whole slices, 16 filters",),
+        ("one network per contrast",),
+        ["PSNR − B-spline (dB)", "SSIM", "-MAE"],
+        4,
+    ),
+    "li_affine": lambda: (
+        part
+        for other in ("rigid", "nonlinear")
+        for part in between(
+            "papers_attunet_alignment",
+            ("attunet", "affine"),
+            ("attunet", other),
+            ["PSNR (dB)"],
+            4,
+        )
+    ),
+    "li_volumes": of_volumes,
+    "li_lesions": of_lesions,
+}
+"""Parts of each claim that was tested."""
+
+
+def parts_of(name: str) -> list[Part]:
+    """Return the parts of a claim; none if it was not tested."""
+    return list(CLAIMS[name]())
 
 
 def filled(text: str) -> str:
-    """Return the page with its numbers and tables as they are now."""
+    """Return the page with its numbers and verdicts as they are now."""
     text = NUMBER.sub(lambda match: f"<!--={match[1]}-->{number(match[1])}<!--/-->", text)
-    text = VERDICT.sub(
-        lambda match: f"<!--?{match[1]}-->{judge(VERDICTS[match[1]]())}<!--/-->", text
-    )
-    return TABLE.sub(
+    return CLAIM.sub(
         lambda match: (
-            f"<!-- table {match[1]} -->\n{markdown(TABLES[match[1]]())}\n<!-- end of table -->"
+            f"<!--{match[1]} {match[2]}-->"
+            + (
+                judge(parts_of(match[2]))
+                if match[1] == "seen"
+                else "; ".join(part.text for part in parts_of(match[2]))
+            )
+            + "<!--/-->"
         ),
         text,
     )
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the page."""
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    ITEMS_PAGE.write_text(items_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":
