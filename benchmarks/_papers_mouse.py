@@ -31,14 +31,8 @@ TUNING_STEPS = 40
 LOOKS = 5  # validation steps per training
 PATCH = 16  # voxels
 FACTOR: Factor = (2.0, 2.0, 2.0)
-PATCHES = {"5,000": 50, "20,000": 200}
+PATCHES = 200
 SLABS = 8
-PAPER_SAMPLES = {
-    (2, "5,000"): "4.4 ± 1.1 (400–200 µm)",
-    (1, "5,000"): "−0.8 ± 0.9 (200–100 µm), −2 ± 1.5 (100–50 µm)",
-    (2, "20,000"): "4.7 ± 2.0 (400–200 µm)",
-    (1, "20,000"): "3.0 ± 1.4 (200–100 µm), 2.1 ± 0.8 (100–50 µm)",
-}
 TRAINING = (
     f"recipe fast for {STEPS} steps of two patches of {PATCH}³ voxels (21³ in the paper), which"
     " take a cubic interpolation as their input"
@@ -56,14 +50,14 @@ def block_mean(image: Array, times: int) -> Array:
     )
 
 
-def recipe_of(method: str, steps: int, patches: int, **settings: Any) -> Recipe:
+def recipe_of(method: str, steps: int, **settings: Any) -> Recipe:
     """Return recipe `fast` with cubic interpolation and a fixed number of patches."""
     return short_recipe(
         method,
         steps,
         patch=PATCH,
         batch=2,
-        patches=patches,
+        patches=PATCHES,
         upsampled_by="bspline",
         evaluate_every=steps // LOOKS,
         patience=None,
@@ -93,14 +87,14 @@ class Halves:
         values = [scores(covered[..., part], image[..., part]) for part in parts]
         return {key: np.array([value[key] for value in values]) for key in ("rmse", "ssim")}
 
-    def train(self, work: Path, method: str, times: int, patches: int) -> LoadedModel:
+    def train(self, work: Path, method: str, times: int) -> LoadedModel:
         """Train a network on the anterior half."""
         size = [zoom * times for zoom in self.zooms]
         return train(
             work,
             method,
-            f"mouse-{method}-{times}-{patches}",
-            recipe_of(method, STEPS, patches),
+            f"mouse-{method}-{times}",
+            recipe_of(method, STEPS),
             [image_of(self.half(times, front=True), size, "T1w", "front")],
             FACTOR,
         )
@@ -116,13 +110,13 @@ def methods(work: Path) -> None:
     halves = Halves()
     networks: dict[str, str | LoadedModel] = {"cubic": "bspline"}
     for name in ("ccnn3d", "resnet3d", "gan3d"):
-        networks[name] = halves.train(work, name, 1, PATCHES["20,000"])
+        networks[name] = halves.train(work, name, 1)
     measured = {name: halves.slabs(network, 1) for name, network in networks.items()}
     cubic = measured["cubic"]["rmse"]
     remark = (
         "The T1w image of `examples/studyforrest` (64 × 128 × 64 voxels) was downsampled from 2 to"
         f" 4 mm by block averaging. The networks were trained with {TRAINING}. The patches are"
-        f" from {PATCHES['20,000']} positions in the anterior half of the head. Held-out slices of"
+        f" from {PATCHES} positions in the anterior half of the head. Held-out slices of"
         " this half determined which weights were kept. The posterior half of the head was used"
         f" for testing. Values are mean ± SD across {SLABS} slabs. Figure 4A of the paper does not"
         " report numerical values. In the paper, RMSE was lowest for resnet3d, followed by gan3d,"
@@ -146,43 +140,11 @@ def methods(work: Path) -> None:
     )
 
 
-def samples(work: Path) -> None:
-    """Table 1: gain of resnet3d by resolution and number of samples."""
-    halves = Halves()
-    rows = []
-    for name, number in PATCHES.items():
-        for times in (2, 1):
-            network = halves.train(work, "resnet3d", times, number)
-            base, value = (halves.slabs(m, times)["rmse"] for m in ("bspline", network))
-            rows.append(
-                {
-                    "resolution (mm)": f"{4 * times}–{2 * times}",
-                    "patches": number,
-                    "RMSE reduction relative to cubic (%)": spread(100 * (1 - value / base), 1),
-                    "paper: patches": name,
-                    "paper: gain in RMSE": PAPER_SAMPLES[times, name],
-                }
-            )
-    remark = (
-        "The data and the training are the same as for figure 4A. The unit of the gain is not"
-        " stated in the paper. Here, the gain is the reduction in RMSE in percent of the RMSE of"
-        " cubic interpolation."
-    )
-    keep(
-        "papers_mouse_samples",
-        "Mouse paper, table 1: gain of resnet3d in RMSE by resolution and number of samples",
-        rows,
-        remarks=[remark],
-    )
-
-
 def resolutions(work: Path) -> None:
     """Figure 5: networks trained at the resolution of their use, or at another resolution."""
     halves = Halves()
     resolution = {times: f"{4 * times}–{2 * times} mm" for times in (3, 2, 1)}
-    networks = {
-        times: halves.train(work, "resnet3d", times, PATCHES["20,000"]) for times in resolution
-    }
+    networks = {times: halves.train(work, "resnet3d", times) for times in resolution}
     rows = []
     for tested in (2, 1):
         base = halves.slabs("bspline", tested)
@@ -204,7 +166,7 @@ def resolutions(work: Path) -> None:
             row["Welch F (p) of the three gains"] = f"{anova.statistic:.2g} ({anova.pvalue:.2g})"
     remark = (
         "The data and the training are the same as for figure 4A, with"
-        f" {PATCHES['20,000']} patches at all resolutions. Figure 5 of the paper does not report"
+        f" {PATCHES} patches at all resolutions. Figure 5 of the paper does not report"
         " numerical values. In the paper, networks trained at 50–25, 100–50 and 200–100 µm were"
         " tested at 200–100 µm. Only the matched network had a significantly lower RMSE and higher"
         " SSIM than cubic interpolation (Welch's ANOVA, F = 7, p = .0019). As in the paper, the"
@@ -232,7 +194,7 @@ def transfer(work: Path) -> None:
         work,
         "resnet3d",
         "mouse-transfer-T1w",
-        recipe_of("resnet3d", STEPS, PATCHES["20,000"]),
+        recipe_of("resnet3d", STEPS),
         images(trained, "T1w"),
         FACTOR,
     )
@@ -243,12 +205,12 @@ def transfer(work: Path) -> None:
     rows = []
     for contrast in CONTRASTS[1:]:
         r = np.mean([correlate_voxels(h["T1w"], h[contrast], h["mask"] > 0).r for h in tested])
-        tuning = recipe_of("resnet3d", TUNING_STEPS, PATCHES["20,000"])
+        tuning = recipe_of("resnet3d", TUNING_STEPS)
         last = train(
             work,
             "resnet3d",
             f"mouse-transfer-{contrast}-tuned",
-            recipe_of("resnet3d", TUNING_STEPS, PATCHES["20,000"], freeze_but_last=3),
+            recipe_of("resnet3d", TUNING_STEPS, freeze_but_last=3),
             images(tuned, contrast),
             FACTOR,
             source,
@@ -318,7 +280,6 @@ def _heads_scores(
 
 PARTS: dict[str, Callable[[Path], None]] = {
     "mouse_methods": methods,
-    "mouse_samples": samples,
     "mouse_resolutions": resolutions,
     "mouse_transfer": transfer,
 }

@@ -7,8 +7,7 @@ Trains on the T2*w pair of examples/studyforrest on one thread, with squared err
 VGG-19 features, and with every fifth slice held out, so that the log has a PSNR of slices that
 were not trained on. Rows are changes of the recipe (`ROWS`). WORK/ROW-SEED keeps checkpoint and
 log; the same command resumes, also with another number of steps. At the steps of `SNAPSHOTS`, the
-checkpoint is copied to steps_N.safetensors. calls.tsv lists the calls: first and last step,
-processor seconds.
+checkpoint is copied to steps_N.safetensors.
 
 python benchmarks/srgan_training.py WORK --score RUN
 
@@ -24,8 +23,8 @@ import argparse
 import json
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,8 +118,7 @@ def main() -> None:
         return
     request = request_training(options.row, options.seed, options.minutes)
     work /= f"{options.row.replace(' ', '_')}-{options.seed}"
-    first = count_completed_steps(work)
-    if first >= options.steps:
+    if count_completed_steps(work) >= options.steps:
         return
 
     def copy(_phase: str, step: int, _steps: int) -> None:
@@ -129,15 +127,8 @@ def main() -> None:
         if step >= options.steps:
             raise CallEnded
 
-    start_s = time.process_time()
-    try:
+    with suppress(CallEnded):
         train_network(request, (Pair.read().image,), work, copy)
-    except CallEnded:
-        pass
-    finally:
-        with (work / "calls.tsv").open("a") as calls:
-            seconds = time.process_time() - start_s
-            calls.write(f"{first}\t{count_completed_steps(work)}\t{seconds:.0f}\n")
 
 
 def request_training(row: str, seed: int, minutes: float | None) -> ModelRequest:
@@ -288,23 +279,16 @@ def score(work: Path, call: Call) -> None:
 
 
 def describe(work: Path) -> list[str]:
-    """Return remarks: steps, time and exposure of each training, and its data."""
+    """Return remarks: steps and exposure of each training, and its data."""
     texts = []
-    total = 0.0
     for folder in sorted(work.glob("*-[0-9]")):
-        calls = pd.read_csv(folder / "calls.tsv", sep="\t", names=["first", "last", "seconds"])
-        steps, seconds = int(calls["last"].max()), float(calls["seconds"].sum())
-        total += seconds
-        share = 100 * steps / (PATCHES_PER_EPOCH / BATCH) / PAPER_EPOCHS
-        texts.append(
-            f"{folder.name}: {steps:,} steps, {share:.0f} % of the published epochs"
-            f" ({seconds / max(steps, 1):.2f} s per step)"
-        )
+        steps = count_completed_steps(folder)
+        share = 100 * steps / STEPS_OF_EXPOSURE
+        texts.append(f"{folder.name}: {steps:,} steps, {share:.1f} % of the published epochs")
     return [
-        f"{'; '.join(texts)}; {total / 3600:.1f} hours of processor time with one thread. An epoch"
-        f" has {PATCHES_PER_EPOCH} patches of 64 × 64 voxels, which cover the training slices"
-        f" once; the published 100,000 steps are {PAPER_EPOCHS:,.0f} epochs of 30 slices of"
-        f" 128 × 128 voxels, which {STEPS_OF_EXPOSURE:,} steps reach here.",
+        f"{'; '.join(texts)}. An epoch has {PATCHES_PER_EPOCH} patches of 64 × 64 voxels, which"
+        f" cover the training slices once; the published 100,000 steps are {PAPER_EPOCHS:,.0f}"
+        f" epochs of 30 slices of 128 × 128 voxels, which {STEPS_OF_EXPOSURE:,} steps reach here.",
         "Explained variance of the detail (contrast all, without conditions that cannot be split"
         " into halves), from the derivative of the generator at the mean of the run. Squared error"
         " in place of VGG-19, with a weight of 4 (weight 1: 1); every fifth slice is held out.",

@@ -20,7 +20,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 NUMBER = re.compile(r"<!--=(.*?)-->.*?<!--/-->", re.DOTALL)
 CLAIM = re.compile(r"<!--(here|seen) (\w+)-->.*?<!--/-->", re.DOTALL)
 FACTORS = ("×1.25", "×1.5", "×1.75", "×2")
-CONFIDENCE = 0.95
+CONFIDENCE, ALPHA = 0.95, 0.05
 LARGEST_LOSS = 0.03
 """Loss of explained variance, relative to zero filling, up to which information is kept."""
 Row = dict[str, Any]
@@ -45,8 +45,8 @@ class Part(NamedTuple):
         if self.margin is not None:
             if self.upper < self.margin:
                 return 1
-            return -1 if self.p < 1 - CONFIDENCE and self.difference > 0 else 0
-        return 0 if self.p >= 1 - CONFIDENCE else int(math.copysign(1, self.difference))
+            return -1 if self.p < ALPHA and self.difference > 0 else 0
+        return 0 if self.p >= ALPHA else int(math.copysign(1, self.difference))
 
     @property
     def text(self) -> str:
@@ -133,7 +133,7 @@ def between(
             value_of(row_of(table, *cells), key) for cells in (better, worse)
         )
         sign = -1 if column.startswith("-") else 1
-        name = f"{key.partition(' relative')[0]}, {better[-1]} − {worse[-1]}"
+        name = f"{key.partition(' relative')[0].partition(' −')[0]}:"
         yield t_part(name, sign * (first - second), first_sd + second_sd, units)
 
 
@@ -149,7 +149,7 @@ def of_ota(measure: str, smoothing: str) -> Iterator[Part]:
     for row in rows("papers_srgan"):
         if row["measure"].startswith(measure) and row["smoothing"].startswith(smoothing):
             acquired, truth, found = (value_of(row, c)[0] for c in ("acquired", "truth", "srgan"))
-            if truth < acquired and p_of(row["truth"]) < 1 - CONFIDENCE:
+            if truth < acquired and p_of(row["truth"]) < ALPHA:
                 name = f"{row['measure'].removeprefix('size, ')}, {row['smoothing']}:"
                 yield Part(name, acquired - found, p_of(row["srgan"]))
 
@@ -200,8 +200,26 @@ def of_cpce() -> Iterator[Part]:
     """Yield the gains of `cpce` relative to zero filling, of which the PSNR is paired by fold."""
     column = "PSNR − zero filling (dB)"
     mean, spread = value_of(row_of("papers_cpce", "cpce"), column)
-    yield t_part("PSNR (dB)", mean, spread, 4)
+    yield t_part("PSNR (dB):", mean, spread, 4)
     yield from between("papers_cpce", ("cpce",), ("zero filling",), ["SSIM"], 4)
+
+
+def of_claim(name: str) -> Callable[[], Iterator[Part]]:
+    """Return a function that yields the parts of a claim of `benchmarks/_papers_claims.py`."""
+
+    def parts() -> Iterator[Part]:
+        for row in rows("papers_claims"):
+            if row["claim"] == name:
+                margin = row["margin"]
+                yield Part(
+                    f"{row['part']}:",
+                    row["difference"],
+                    row["p"],
+                    row["upper"],
+                    None if margin == "" else margin,
+                )
+
+    return parts
 
 
 MOUSE = "RMSE reduction relative to cubic (%)"
@@ -267,16 +285,29 @@ CLAIMS: dict[str, Callable[[], Iterator[Part]]] = {
         "papers_mouse_methods", ("resnet3d",), ("ccnn3d",), [MOUSE, "SSIM"], 8
     ),
     "liang_resolutions": of_resolutions,
+    **{
+        name: of_claim(name)
+        for name in (
+            "liang_gan",
+            "liang_samples",
+            "liang_effective_resolution",
+            "li_vit",
+            "li_unet",
+            "li_critic",
+            "li_pretraining",
+            "li_filters",
+        )
+    },
     "liang_transfer": of_transfer,
     "li_fused": lambda: between(
         "papers_attunet_settings",
-        ("three contrasts, whole slices, 16 filters",),
+        ("three contrasts",),
         ("one network per contrast",),
         ["PSNR − B-spline (dB)", "SSIM", "-MAE"],
         4,
     ),
     "li_affine": lambda: (
-        part
+        part._replace(name=f"PSNR (dB), affine − {other}:")
         for other in ("rigid", "nonlinear")
         for part in between(
             "papers_attunet_alignment",

@@ -2,57 +2,35 @@
 
 import json
 import math
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import _papers_curves as papers_curves
+import _papers_claims as claims
 import _papers_heads as heads
 import _papers_lesions as lesions
 import _papers_mouse as mouse
 import _papers_ota as ota
-import _papers_portions as portions
 import _papers_slices as slices
 import _papers_training as training
 import _papers_tv as tv
 import _table
+import nibabel as nib
 import numpy as np
-import papers
-import papers_data
 import pytest
+import srgan_training
+from gpu import FACTOR
 from pages import ROOT, loaded
+from scipy import stats
+from torch import nn
 
+from bids_sr.glm.block_effects import Effects
 from bids_sr.spatial.matrices import downsample, upsample
 from bids_sr.sr.method import get_method
+from bids_sr.sr.recipe import network
 
 PAGE = loaded(ROOT / "docs/papers_page.py")
 PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())
-
-
-def test_numbers_and_tables_of_the_page_are_read_from_stored_tables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(PAGE, "RESULTS", tmp_path)
-    monkeypatch.setattr(_table, "RESULTS", tmp_path)
-    monkeypatch.setattr(_table, "commit", lambda: "85ca1a4b")
-    rows = [
-        {"trained": "a-1", "tested": "b", "gain": "-0.25 ± 0.10", "paper": 10.5},
-        {"trained": "b", "tested": "b", "gain": "1.50 ± 0.10", "paper": "–"},
-        {"trained": "b", "tested": "c", "gain": "0.75 (0.10 to 2.00)", "paper": "–"},
-    ]
-    _table.keep("papers_new", "Title", rows)
-    filled = PAGE.filled(
-        "<!--=papers_new / a-1 / gain-->?<!--/--> <!--=papers_new / tested=b / gain--><!--/-->"
-    )
-    assert "-->−.25<!--/-->" in filled
-    assert "-->−.25 to 1.50<!--/-->" in filled
-    assert PAGE.filled(filled) == filled
-    assert PAGE.chosen("papers_new", {"trained": "network"})[0] == {"network": "a-1"}
-    assert PAGE.crossed(rows, "trained", "tested", "gain", "paper") == [
-        {"trained": "a-1", "b": "−.25 (10.5)"},
-        {"trained": "b", "b": "1.50 (–)", "c": ".75 (–)"},
-    ]
 
 
 def test_block_mean_averages_blocks_and_drops_incomplete_blocks() -> None:
@@ -87,149 +65,18 @@ def test_a_row_of_table_1_has_differences_in_the_same_volumes() -> None:
     assert row["paper: PSNR − cubic spline"] == 6.11
 
 
-def test_a_short_training_is_reproducible() -> None:
-    rng = np.random.default_rng(0)
-    fine = (100 + 10 * rng.standard_normal((24, 24, 8))).astype(np.float32)
-    image = training.image_of(fine, (1.0, 1.0, 1.0), "T1w", "noise")
-    factor = (2.0, 2.0, 2.0)
-    low, covered = training.downsample(fine, "block", factor)
-    recipe = training.short_recipe("ccnn3d", 3, patch=8, batch=1, upsampled_by="bspline")
-    first, second = (
-        training.upsample(training.train("ccnn3d", recipe, [image], factor), low, factor)
-        for _ in range(2)
-    )
-    assert first.shape == covered.shape
-    assert np.array_equal(first, second)
-
-
-def noise_training(steps: int) -> dict[str, Any]:
-    """Arguments of a short training on noise, with a score of its output."""
-    rng = np.random.default_rng(0)
-    fine = (100 + 10 * rng.standard_normal((24, 24, 8))).astype(np.float32)
-    factor = (2.0, 2.0, 2.0)
-    low, covered = training.downsample(fine, "block", factor)
-    return {
-        "method": "ccnn3d",
-        "recipe": training.short_recipe(
-            "ccnn3d", steps, patch=8, batch=1, upsampled_by="bspline", evaluate_every=2
-        ),
-        "images": [training.image_of(fine, (1.0, 1.0, 1.0), "T1w", "noise")],
-        "factor": factor,
-        "score": lambda network: training.scores(covered, training.upsample(network, low, factor))[
-            "psnr"
-        ],
-    }
-
-
-def test_a_training_in_portions_equals_one_in_a_single_call(tmp_path: Path) -> None:
-    arguments = noise_training(6)
-    whole, curve = portions.Portion(tmp_path / "whole").train("a", **arguments)
-    assert list(curve) == [2, 4, 6]
-    # each step is later than this limit, so that a call makes one step
-    for _ in range(5):
-        with pytest.raises(portions.PortionEnded, match="a"):
-            portions.Portion(tmp_path / "parts", minutes=1e-5).train("a", **arguments)
-    parts, curve_of_parts = portions.Portion(tmp_path / "parts").train("a", **arguments)
-    assert curve_of_parts == curve
-    for key, value in whole.generator.state_dict().items():
-        assert np.array_equal(value, parts.generator.state_dict()[key])
-    # a finished training is read and not repeated
-    again, curve_again = portions.Portion(tmp_path / "parts", minutes=-1).train("a", **arguments)
-    assert curve_again == curve
-    assert again.card.weights_sha256 == parts.card.weights_sha256
-    with pytest.raises(portions.PortionEnded):
-        portions.Portion(tmp_path / "parts", minutes=-1).train("b", **arguments)
-
-
-def test_the_last_value_of_a_curve_is_the_score_of_the_trained_network(tmp_path: Path) -> None:
-    arguments = noise_training(4)
-    arguments["recipe"] = replace(arguments["recipe"], keep="last")
-    network, curve = portions.Portion(tmp_path).train("a", **arguments)
-    assert curve[4] == pytest.approx(arguments["score"](network), abs=1e-4)
-    assert curve[2] != pytest.approx(curve[4], abs=1e-4)
-
-
-def test_figures_are_drawn_from_the_stored_curves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_table, "RESULTS", tmp_path)
-    monkeypatch.setattr(_table, "commit", lambda: "85ca1a4b")
-    monkeypatch.setattr(papers_curves, "FIGURES", tmp_path)
-    panel = papers_curves.Panel("×2", {"tv": {200: 23.5, 100: 22.0}}, {"cubic spline": 22.5})
-    papers_curves.keep_curves("new", "Title", [panel], "Remark.")
-    (stored,) = papers_curves.stored_panels("curves_new")
-    assert stored == replace(panel, curves={"tv": {100: 22.0, 200: 23.5}})
-    figure = papers_curves.figure_path("curves_new").read_text()
-    # the curve begins below the line of the spline and ends above it (y grows downward)
-    ((_, first), (_, last)) = [
-        map(float, point.split(","))
-        for point in re.findall(r'polyline points="([^"]*)"', figure)[0].split()
-    ]
-    (line,) = re.findall(rf"M{papers_curves.LEFT} ([\d.]+)h{papers_curves.WIDTH}", figure)
-    assert first > float(line) > last
-
-
-def test_stored_figures_show_the_stored_curves() -> None:
-    names = [path.stem for path in papers_curves.FIGURES.glob("papers_curves_*.svg")]
-    assert names
-    for name in (name.removeprefix("papers_") for name in names):
-        figure = papers_curves.figure_path(name).read_text()
-        assert figure == papers_curves.draw(papers_curves.stored_panels(name))
-
-
-def test_a_resampled_volume_keeps_its_center_and_its_intensities_in_mm() -> None:
-    axes = np.meshgrid(*(3.0 * (np.arange(n) - (n - 1) / 2) for n in (20, 16, 24)), indexing="ij")
-    ramp = axes[0] + 2 * axes[1] - axes[2]
-    other = tv.resampled(ramp.astype(np.float32), (3.0, 3.0, 3.0), (3.0, 2.4, 4.0))
-    assert other.shape == (20, 20, 18)
-    step = other[10, 10, 9] - other[9, 10, 9], other[10, 11, 9] - other[10, 10, 9]
-    assert step == pytest.approx((3.0, 4.8), abs=0.01)
-    assert other[9:11, 9:11, 8:10].mean() == pytest.approx(0, abs=0.01)
-
-
-def test_the_peak_of_dip_is_stated_with_the_loss_until_the_end() -> None:
-    text = tv.describe_peaks({1.5: {50: 25.0, 100: 25.5, 150: 25.25}, 2.0: {50: 23.0, 100: 24.0}})
-    assert "×1.5: step 100, 0.25 dB above step 150" in text
-    assert "×2: step 100, 0.00 dB" in text
-
-
-def test_a_paper_has_all_its_tables_and_a_table_stands_alone() -> None:
-    assert papers.makers("tv_3") == [tv.table_3]
-    assert tv.table_3 in papers.makers("tv")
-    assert papers.makers("cpce")[-1] is slices.table
-    assert len(papers.makers("all")) == sum(map(len, papers.PAPERS.values()))
-
-
-def test_networks_of_a_run_are_found_where_voxels_follow_the_seed() -> None:
-    rng = np.random.default_rng(0)
-    data = rng.standard_normal((12, 12, 6, 120))
-    common = np.sin(np.arange(120) * 2 * np.pi * 0.05 * 2)
-    data[2:5, 2:5, 2:5] += 5 * common
-    unit = tv.prepared_series(data, (3.0, 3.0, 3.0), tr=2.0)
-    assert np.allclose(np.linalg.norm(unit, axis=1), 1)
-    mask = np.ones((12, 12, 6), dtype=bool)
-    seeds = tv.choose_seeds(unit, mask, (3.0, 3.0, 3.0))
-    assert len(seeds) == tv.SEEDS
-    found = tv.network_of(unit, seeds[0], mask).reshape(mask.shape)
-    assert found[2:5, 2:5, 2:5].all()
-    assert not found[7:].any()
-
-
 def test_rows_of_slices_compare_folds_with_zero_filling(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_table, "RESULTS", tmp_path)
     monkeypatch.setattr(_table, "commit", lambda: "85ca1a4b")
-    monkeypatch.setattr(papers_curves, "FIGURES", tmp_path)
     zero = [{"psnr": value, "ssim": 0.9} for value in (30.0, 32.0)]
     network = [{"psnr": value, "ssim": 0.95} for value in (31.0, 32.5)]
-    values = dict.fromkeys(slices.INTERPOLATIONS, zero) | {"cpce": network}
-    slices.write(values, {"cpce": {1: 30.0}})
+    slices.write(dict.fromkeys(slices.INTERPOLATIONS, zero) | {"cpce": network})
     rows = json.loads((tmp_path / "papers_cpce.json").read_text())["rows"]
     (row,) = (row for row in rows if row["images"] == "cpce")
     assert row["PSNR − zero filling (dB)"] == "0.75 ± 0.35"
     assert row["paper: PSNR"] == 33.2031
-    assert "circle" not in (tmp_path / "papers_cpce.md").read_text().lower().split("table 1")[1]
 
 
 def test_a_short_training_starts_the_adversarial_term() -> None:
@@ -312,7 +159,7 @@ def test_regions_have_the_same_voxels_of_the_area_on_both_grids() -> None:
     assert 0 < coarse["size, thumb"] < area.sum()
 
 
-def test_a_stopped_benchmark_continues_with_the_next_participant(
+def test_a_benchmark_continues_with_the_participants_without_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[str, ...]] = []
@@ -334,11 +181,8 @@ def test_a_stopped_benchmark_continues_with_the_next_participant(
     monkeypatch.setattr(ota, "keep", keep)
     (tmp_path / "values").mkdir()
     (tmp_path / "values" / "sub-02.json").write_text(json.dumps(sample_values(2)))
-    with pytest.raises(portions.PortionEnded, match="sub-01"):
-        ota.table(portions.Portion(tmp_path, minutes=-1), 3)
-    assert [words[0] for words in calls] == ["bids-sr-phantom"]
-    (tmp_path / "simulated").mkdir()
-    ota.table(portions.Portion(tmp_path), 3)
+    ota.table(tmp_path, 3)
+    assert calls[0][0] == "bids-sr-phantom"
     labels = [words[words.index("--participant-label") + 1] for words in calls[1:]]
     assert labels == ["01", "03"]
     ((name, remarks),) = tables
@@ -497,36 +341,128 @@ def test_the_claim_is_judged_by_testable_measures_only() -> None:
     )
 
 
-def test_a_verdict_needs_a_test_or_a_difference_above_the_spread() -> None:
-    seen, tested, weak = PAGE.Part(1.0, 0.5), PAGE.Part(1.0, 2.0, p=0.01), PAGE.Part(1.0)
-    opposite = PAGE.Part(-1.0, 0.5, p=0.01)
+def test_a_training_is_made_once_and_resumes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    fine = (100 + 10 * rng.standard_normal((24, 24, 8))).astype(np.float32)
+    images = [training.image_of(fine, (1.0, 1.0, 1.0), "T1w", "noise")]
+    recipe = training.short_recipe("ccnn3d", 3, patch=8, batch=1, upsampled_by="bspline")
+    recipe = replace(
+        recipe, build_generator=network("volumetric.ConventionalNet3d", widths=(4, 2))
+    )
+    factor = (2.0, 2.0, 2.0)
+    first = training.train(tmp_path, "ccnn3d", "a", recipe, images, factor)
+    assert sum(value.numel() for value in first.generator.parameters()) < 2000
+    (tmp_path / "a.training").rename(tmp_path / "moved")
+    again = training.train(tmp_path, "ccnn3d", "a", recipe, images, factor)
+    assert again.card.weights_sha256 == first.card.weights_sha256
+    assert not (tmp_path / "a.training").exists()
+
+
+def test_parts_of_a_claim_are_paired_differences_with_their_margin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_table, "RESULTS", tmp_path)
+    monkeypatch.setattr(claims, "RESULTS", tmp_path)
+    monkeypatch.setattr(_table, "commit", lambda: "85ca1a4b")
+    monkeypatch.setattr(PAGE, "RESULTS", tmp_path)
+    gains = np.array([0.5, 0.6, 0.7, 0.6])
+    claims.keep_claim("li_vit", "small", [claims.Part("PSNR (dB)", gains)])
+    claims.keep_claim("li_critic", "small", [claims.Part("SSIM", gains - 0.6, 0.2)])
+    claims.keep_claim("li_vit", "small", [claims.Part("PSNR (dB)", -gains)])
+    (vit,), (critic,) = PAGE.parts_of("li_vit"), PAGE.parts_of("li_critic")
+    assert (vit.difference, vit.sign) == (-0.6, -1)
+    assert vit.p == pytest.approx(stats.ttest_1samp(gains, 0).pvalue, rel=0.1)
+    # t(.975, 3) x .0816 / 2 = .13
+    assert critic.upper == pytest.approx(0.13, abs=0.001)
+    assert (critic.margin, critic.sign) == (0.2, 1)
+
+
+def test_a_verdict_has_one_rule() -> None:
+    seen, opposite, none = (
+        PAGE.Part("", 1.0, 0.01),
+        PAGE.Part("", -1.0, 0.01),
+        PAGE.Part("", 1, 0.2),
+    )
+    within = PAGE.Part("", 0.1, 0.01, upper=0.2, margin=0.3)
+    beyond = PAGE.Part("", 0.1, 0.01, upper=0.4, margin=0.3)
     for parts, verdict in (
         ([], "not tested"),
-        ([seen, tested], "yes, short training"),
-        ([seen, weak], "in part, short training"),
-        ([seen, opposite], "in part, short training"),
-        ([PAGE.Part(1.0, 0.5, p=0.2)], "in part, short training"),
-        ([opposite], "no, short training"),
+        ([seen, within], "yes"),
+        ([seen, none], "in part"),
+        ([seen, opposite], "in part, in part opposite"),
+        ([none], "no"),
+        ([none, opposite], "opposite"),
+        ([beyond], "opposite"),
+        ([beyond._replace(p=0.2)], "no"),
     ):
         assert PAGE.judge(parts) == verdict
 
 
-def test_the_page_has_the_verdict_of_the_stored_table() -> None:
-    found, _testable, _seen = lesions.verdict(PAGE.rows("papers_attunet_lesions"))
-    (line,) = (
-        line
-        for line in PAGE.PAGE.read_text(encoding="utf-8").splitlines()
-        if "papers_attunet_lesions" in line and line.startswith("| **Li:**")
+def test_no_verdict_depends_on_a_margin_within_ten_percent() -> None:
+    for name in PAGE.CLAIMS:
+        parts = PAGE.parts_of(name)
+        for factor in (0.9, 1.1):
+            moved = [
+                part if part.margin is None else part._replace(margin=factor * part.margin)
+                for part in parts
+            ]
+            assert PAGE.judge(moved) == PAGE.judge(parts), name
+
+
+def test_lesions_of_the_page_have_the_outcomes_of_their_table() -> None:
+    signs = {part.name: part.sign for part in PAGE.parts_of("li_lesions")}
+    outcomes = {
+        row["measure"]: {lesions.BETTER: 1, lesions.WORSE: -1, lesions.SAME: 0}[row["outcome"]]
+        for row in PAGE.rows("papers_attunet_lesions")
+        if row["images"] == "attunet" and row["measure"] in lesions.CLAIMED
+    }
+    assert signs == outcomes
+
+
+def test_rows_of_the_published_training_change_one_setting() -> None:
+    published, no_critic, late, light = map(srgan_training.recipe_of_row, srgan_training.ROWS)
+    assert published.has_adversarial_loss
+    assert no_critic.build_critic is None
+    assert not no_critic.has_adversarial_loss
+    assert (published.adversarial_from, late.adversarial_from) == (0, 500)
+    weights = [
+        {term.kind: term.weight for term in recipe.losses}["content"]
+        for recipe in (published, no_critic, late, light)
+    ]
+    assert weights == [4.0, 4.0, 4.0, 1.0]
+
+
+class CallOfNoise:
+    """Call whose mean image is noise."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run = folder
+        self.boldref = np.random.default_rng(0).uniform(50, 100, (8, 6, 3)).astype(np.float32)
+        files = {"boldref": self.boldref, "bold_mask": np.ones_like(self.boldref)}
+        for name, data in files.items():
+            nib.save(nib.Nifti1Image(data, np.eye(4)), folder / f"{name}.nii")
+
+    def inputs(self, _folder: Path) -> dict[str, str]:
+        return {name: str(self.run / f"{name}.nii") for name in ("boldref", "bold_mask")}
+
+
+def test_effects_are_the_derivative_of_the_generator(tmp_path: Path) -> None:
+    call = CallOfNoise(tmp_path)
+    rng = np.random.default_rng(1)
+    low = rng.standard_normal((2, *call.boldref.shape)).astype(np.float32)
+    effects = Effects(
+        series="zerofill",
+        affine=np.eye(4),
+        mask=np.ones((16, 12, 3), bool),
+        betas=np.stack([upsample("zerofill", one, FACTOR) for one in low], axis=3),
+        mean=upsample("zerofill", call.boldref, FACTOR),
+        blocks=(),
+        covariance=np.eye(2),
+        leak=np.zeros((2, 0)),
     )
-    assert line.split(" | ")[3].split(",")[0] == found
-
-
-def test_data_are_not_fetched_without_the_programs_or_over_existing_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: None if name == "dcm2niix" else name)
-    assert papers_data.check(tmp_path) == "dcm2niix: not on the PATH. Install before fetching."
-    monkeypatch.setattr("shutil.which", lambda name: name)
-    assert papers_data.check(tmp_path) == ""
-    (tmp_path / "measured").mkdir()
-    assert "exists" in papers_data.check(tmp_path)
+    generator = nn.Conv2d(1, 1, 1)
+    nn.init.constant_(generator.weight, 3.0)
+    found = srgan_training.differentiate(generator, call, effects)  # type: ignore[arg-type]
+    for number, one in enumerate(low):
+        expected = 3 * upsample("lanczos", one, FACTOR)
+        np.testing.assert_allclose(found.betas[..., number], expected, atol=1e-3)

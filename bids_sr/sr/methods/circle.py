@@ -10,7 +10,11 @@ the terms with tau 0.1, a gradient penalty of 1, one critic step per generator s
 patches, and Adam with betas of 0.5 and 0.999. The code sums over the voxels of a batch and divides
 by 128 (cycle, counted twice), 256 (identity) and 20 (sparsifying term). Relative to means over 64
 patches of 64 x 64 voxels, all weights are divided by 2048 here, which does not change the steps of
-Adam. Generated images of earlier steps, which the code shows to the critic, are not used.
+Adam. The code has a learning rate of 1e-5 for up to 150 epochs (``--set learning_rate=1e-5
+epochs=150``), unpaired images with flips, dropout that is never active (ours: 0.2), a critic whose
+last layer is a convolution (print: two dense layers, ours 1,024 and 1 units), a gradient penalty
+on single rows, and the joint sparsifying term of G(y) and F(x). Recipe `paper` follows the print
+in these. Generated images of earlier steps, which the code shows to the critic, are not used.
 
 `fast` is ours: both networks have few filters and no stride, the main loss is the mean squared
 error against the target, and the other terms have small weights.

@@ -2,7 +2,7 @@
 
 Source: mouse-sr, section 2.3.3. The paper does not report the weight of the adversarial term. Ours
 is 1e-3 relative to the mean squared error, as in SRGAN. Critic and generator take alternating
-steps with the same learning rate.
+steps with the same learning rate. Features are averaged before the dense layer.
 
 `fast` is ours: the generator of `resnet3d` with the recipe `fast`, a critic of two blocks with 8
 channels that begins with a stride, and an adversarial term with a tenth of the weight, used from

@@ -2,7 +2,8 @@
 
 `paper` follows mouse-sr, section 2.3, and is trained as in `methods.ccnn3d`, with the same choices
 of ours. It is intended for transfer learning: the network is trained on many images of one type,
-and its last three layers are fine-tuned on a few images of another type (`freeze_but_last`).
+and its last three layers are fine-tuned on a few images of another type (`freeze_but_last`). The
+convolutions before and after the residual blocks are ours.
 
 `fast` is ours: three blocks of 16 channels, and the input is added to the output.
 """

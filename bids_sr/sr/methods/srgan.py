@@ -87,8 +87,8 @@ METHOD = Method(
     ),
     # `fast` was estimated from single steps at two grid sizes relative to dcnet, which was
     # measured in whole runs. `paper` took .45 s per step with squared error
-    # (``benchmarks/results/srgan_training.md``), and 1.66 s on a loaded machine. The time is for
-    # .9 s, with a quarter more for VGG-19 features; its `series` is from
+    # (``benchmarks/results/srgan_training_weight_1.md``), and 1.66 s on a loaded machine. The time
+    # is for .9 s, with a quarter more for VGG-19 features; its `series` is from
     # ``benchmarks/results/paper_subject.md``
     costs={
         "fast": RunTime(always=14.0, low=850.0, series=0.35),

@@ -17,7 +17,10 @@ detected in the training loss.
 
 The code differs from the paper in three settings: twelve blocks, squared differences with a weight
 of 0.07 instead of total variation, and a constant learning rate. They can be set with ``--set
-blocks=12 tv=0 squared_tv=.07 plateau_patience=1000``.
+blocks=12 tv=0 squared_tv=.07 plateau_patience=1000``. Its loss is a mean over the voxels of each
+grid: for a factor of 2 along all axes, ``--set tv=0.00125``. The code pads images whose size the
+factor does not divide, the recipe crops them around the center. The weights with the smallest
+training loss are kept.
 
 `fast` is ours: each term is a mean over the voxels of its own grid (`TotalVariation`), the network
 has four dense layers of eight channels and is trained for 400 steps, each on a window of up to 128

@@ -59,7 +59,6 @@ def generated(name: str) -> Iterator[tuple[object, object]]:
             yield read("docs/options.md"), script.page()
         case "docs/papers_page":
             yield read("docs/papers/index.md"), script.filled(read("docs/papers/index.md"))
-            yield read("docs/papers/items.md"), script.items_page()
         case "docs/people_tables":
             yield read("docs/index.md"), script.with_table(read("docs/index.md"))
             yield script.FIGURE.read_text(encoding="utf-8"), script.figure()
