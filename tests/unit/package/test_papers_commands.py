@@ -12,6 +12,7 @@ from pages import ROOT
 from bids_sr.cli.main import main as run_main
 from bids_sr.cli.models.commands import train
 from bids_sr.cli.models.commands.main import main as models_main
+from bids_sr.cli.models.commands.recipe_settings import settings_text
 from bids_sr.cli.parser import parse_settings
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
@@ -68,6 +69,12 @@ def test_the_page_has_a_command_for_each_network_of_the_papers() -> None:
     assert trained == networks | {"resnet3d", "ccnn3d", "gan3d", "resnet2d"}
     presets = set(re.findall(r"--config-file (\S+)", PAGE))
     assert presets == {"ota2022", "perezbueno2025", "li2022"}
+
+
+def test_list_names_the_sources_of_the_settings_of_each_network() -> None:
+    assert "gan-cpce-circle" in settings_text("circle")
+    assert "squared_tv=.07" in settings_text("tv")
+    assert "tv-self-sr" in settings_text("li-agnostic")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
