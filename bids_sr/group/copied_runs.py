@@ -49,7 +49,7 @@ def require_different_runs(tables: pd.DataFrame) -> list[str]:
         )
     if unrecorded:
         sentences.append(
-            f"{len(unrecorded)} runs have no record of their noise (for example"
+            f"Runs without a record of their noise: {len(unrecorded)} (for example"
             f" {unrecorded[0]}), so a series with two names would not be found. Rerun their"
             " participant level to record it"
         )

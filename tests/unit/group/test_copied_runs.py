@@ -50,5 +50,5 @@ def test_other_noise_and_variants_are_accepted_and_missing_records_named(tmp_pat
     tables = write_runs(tmp_path, *rows, ("sub-01", "1", "rec-moco", 1), ("sub-77", "1", "", 1))
     (tmp_path / f"{tables['stem'].iloc[-1]}_desc-noise_metrics.json").write_text('{"Noise": "x"}')
     (sentence,) = require_different_runs(tables)
-    assert "1 runs" in sentence
+    assert "noise: 1 " in sentence
     assert "sub-77" in sentence
