@@ -4,10 +4,9 @@ Contrasts with other weights are already excluded across participants
 (`bids_sr.group.equal_contrasts`).
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import compress
 from pathlib import Path
 
 from bids_sr.engine.metric_rows import MISSING
@@ -21,10 +20,11 @@ from bids_sr.io.series import ACQUIRED
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.survey.bids.acquisitions import (
     Acquisition,
+    find_unlike_runs,
     find_unusual_acquisitions,
     read_acquisition,
 )
-from bids_sr.survey.bids.entities import file_stem, lack_run_number
+from bids_sr.survey.bids.entities import file_stem
 
 _REMEDY = (
     "Correct the data and rerun the participant level, or select runs with --run-id or"
@@ -70,7 +70,12 @@ def find_uncombinable(collected: DerivativeMaps) -> UncombinableRuns:
     sentences = {}
     for (participant, task), task_runs in tasks.items():
         runs = sort_runs(task_runs)
-        reasons = _list_exclusion_reasons(runs)
+        sizes = {run.name: _read_voxel_sizes(run) for run in runs}
+        reasons = find_unlike_runs(
+            {run.name: run.entities for run in runs},
+            {name: size and f"acquired voxels of {size}" for name, (size, _) in sizes.items()},
+            {name: size and f"voxels of {size}" for name, (_, size) in sizes.items()},
+        )
         if (participant, task) not in combined:
             reasons |= find_unusual_acquisitions(
                 {run.name: _read_acquisition(run) for run in runs if run.name not in reasons}
@@ -84,29 +89,6 @@ def find_uncombinable(collected: DerivativeMaps) -> UncombinableRuns:
         text = _exclusion_text(runs, reasons, can_combine_others=can_combine_others)
         sentences[participant, task] = f"{label}: {text}"
     return UncombinableRuns(runs=frozenset(excluded), reasons=sentences)
-
-
-def _list_exclusion_reasons(runs: Sequence[RunMaps]) -> dict[str, str]:
-    """Return the reason for each run that is not combined with the other runs of its task.
-
-    Reasons are by name of the run.
-    """
-    if len(runs) < 2:
-        return {}
-    reasons = {
-        run.name: "the name has no run- entity, but other runs of this task have one"
-        for run in compress(runs, lack_run_number([run.entities for run in runs]))
-    }
-    sizes = {run.name: _read_voxel_sizes(run) for run in runs if run.name not in reasons}
-    acquired_reasons = _find_unusual_sizes(
-        "acquired", {name: acquired for name, (acquired, _) in sizes.items()}
-    )
-    super_resolved_reasons = _find_unusual_sizes(
-        "super-resolved", {name: size for name, (_, size) in sizes.items()}
-    )
-    for name, reason in [*acquired_reasons.items(), *super_resolved_reasons.items()]:
-        reasons.setdefault(name, reason)
-    return reasons
 
 
 def _read_acquisition(run: RunMaps) -> Acquisition:
@@ -124,9 +106,9 @@ def _read_acquisition(run: RunMaps) -> Acquisition:
         return unknown
 
 
-def _read_voxel_sizes(run: RunMaps) -> tuple[str, str]:
-    """Return the acquired and the super-resolved voxel size of a run's maps, "" if unknown."""
-    acquired = super_resolved = ""
+def _read_voxel_sizes(run: RunMaps) -> tuple[str | None, str | None]:
+    """Return the acquired and the super-resolved voxel size of a run's maps, None if unknown."""
+    acquired = super_resolved = None
     for key in run.maps.get("", {}):
         if key[1] == ACQUIRED and not acquired:
             acquired = _read_voxel_size(run.map_file(key))
@@ -135,33 +117,17 @@ def _read_voxel_sizes(run: RunMaps) -> tuple[str, str]:
     return acquired or _read_voxel_size(run.mask), super_resolved
 
 
-def _read_voxel_size(image: Path | None) -> str:
-    """Return the voxel size of an image in words, or "" if there is no readable image.
+def _read_voxel_size(image: Path | None) -> str | None:
+    """Return the voxel size of an image in words, or None if there is no readable image.
 
     Unreadable images are reported by `bids_sr.group.input_checks` if they are needed.
     """
     if image is None:
-        return ""
+        return None
     try:
         return size_text(SeriesReader(image).zooms)
     except (OSError, InvalidInput):
-        return ""
-
-
-def _find_unusual_sizes(kind: str, sizes: Mapping[str, str]) -> dict[str, str]:
-    """Return reasons by name of runs with another voxel size than most runs.
-
-    `kind` is the kind of voxels, and `sizes` are their sizes in words by name of the run.
-    """
-    counts = Counter(size for size in sizes.values() if size)
-    if len(counts) < 2:
-        return {}
-    usual_size = counts.most_common(1)[0][0]
-    return {
-        name: f"{kind} voxels of {size}; expected {usual_size}"
-        for name, size in sizes.items()
-        if size not in ("", usual_size)
-    }
+        return None
 
 
 def _exclusion_text(

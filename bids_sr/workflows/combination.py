@@ -24,13 +24,10 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED, map_label, series_names
 from bids_sr.spatial.itk_files import Transforms
-from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.preflight.combined_runs import (
     RunGroup,
-    UncombinedRuns,
     group_runs,
     list_uncombined_contrasts,
-    list_uncombined_runs,
 )
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.map_run import list_clusters
@@ -627,18 +624,11 @@ def _select_stored(
     return [*run_entities, *spread_entities]
 
 
-def report_participant(
-    analysis: Analysis,
-    runs: Sequence[BoldRun],
-    combined_maps: Sequence[CombinedMaps],
-) -> None:
-    """Draw the combined maps of each task, or explain why runs were not combined."""
+def report_participant(analysis: Analysis, combined_maps: Sequence[CombinedMaps]) -> None:
+    """Draw the combined maps of each task."""
     for maps in combined_maps:
         if maps.maps:
             _report_combined(analysis, maps)
-    if "glm" in analysis.settings.activation.kinds:
-        for uncombined_group in list_uncombined_runs(runs, analysis.plan):
-            _report_uncombined(analysis, uncombined_group)
 
 
 def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
@@ -682,17 +672,3 @@ def _list_tested_sizes(plan: RunPlan) -> tuple[list[float], list[float]]:
     acquired_mm = [round(size, 4) for size in plan.bold.zooms]
     factor = (*plan.bold.factor[:2], 1.0)
     return [round(mm * f, 4) for mm, f in zip(acquired_mm, factor, strict=True)], acquired_mm
-
-
-def _report_uncombined(analysis: Analysis, uncombined_group: UncombinedRuns) -> None:
-    """Explain why runs of one task were not combined."""
-    outputs = analysis.outputs(uncombined_group.entities)
-    with subworkflow(scope_name(f"{uncombined_group.label}_uncombined")):
-        outputs.store_figures(
-            participant_figures.explain_missing_map(
-                entities=uncombined_group.entities,
-                names=uncombined_group.names,
-                reasons=uncombined_group.reasons,
-                over_sessions=uncombined_group.over_sessions,
-            )
-        )

@@ -115,7 +115,7 @@ def process_participant(analysis: Analysis, subject: Subject) -> None:
             )
             processed_runs.append(process_run(plan, anat, pair, networks, outputs))
         all_combined = combine_participant(analysis, processed_runs, anat)
-        report_participant(analysis, subject.runs, all_combined)
+        report_participant(analysis, all_combined)
         facts = make_subject_facts(
             analysis.settings,
             subject,

@@ -56,13 +56,6 @@ def no_t1w(maker: BidsMaker) -> None:
     remove(maker, "*_T1w.*")
 
 
-def two_runs(maker: BidsMaker) -> None:
-    """Write two runs that can be combined."""
-    one_run(maker)
-    maker.bold("sub-01_task-tap_run-2", sidecar=TIMES)
-    maker.events("sub-01_task-tap_run-2")
-
-
 def calibration_run(maker: BidsMaker) -> None:
     """Add a high-resolution run."""
     one_run(maker)
@@ -282,7 +275,6 @@ CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
     ),
     (no_pair, "--sr-factor 2 --sr-method sdmod"): ("", f"{PAIR} {TRAINING} {ERROR}", 5),
     (no_t1w, ""): ("", ANATOMY, 3),
-    (two_runs, ""): ("explain_missing_map", "", 1),
     (known_activation, "--truth {root}/truth"): (
         "compare_halves compare_images compare_with_truth gather_fine_effects measure_effects"
         " place_measured replace_same_volumes",

@@ -453,23 +453,21 @@ def _table_row(name: str, weight: str, error: MapError) -> list[str]:
 def no_map_html(
     entities: Mapping[str, str],
     names: Sequence[str],
-    reasons: Mapping[str, str],
+    reason: str,
     *,
     over_sessions: bool,
 ) -> Markup:
-    """Render the message that there is no map of all runs.
+    """Render the message that there is no map of all runs, with the reason.
 
-    `entities` are common entities of the runs: long names to labels. `reasons` states why runs
-    were not combined, by name of the run; a reason with the name "" applies to all runs. The map
-    would contain all sessions if `over_sessions`, else all runs.
+    `entities` are common entities of the runs: long names to labels. The map would contain all
+    sessions if `over_sessions`, else all runs.
     """
-    causes = [f"{name} ({reason})" if name else reason for name, reason in reasons.items()]
     title = _join_title(entities, f"no map of all {'sessions' if over_sessions else 'runs'}")
     return Markup("<div class='line'><h2>{}</h2></div>").format(title) + render(
         "messages",
         "warning",
         [
-            f"{enumerate_words(names)} were not combined, because {'; '.join(causes)}. Each run"
+            f"{enumerate_words(names)} were not combined, because {reason}. Each run"
             f" has a separate map below. {NO_MAP_ADVICE}"
         ],
     )

@@ -1,12 +1,14 @@
-"""Properties of the acquisition that must be equal in runs whose maps are averaged.
+"""Properties that must be equal in runs whose maps are averaged.
 
-Maps of runs are averaged voxel by voxel. Opposite phase encoding displaces the same tissue in
-opposite directions, and effects depend on echo time and field strength. Values are compared among
-the runs that have them, so a missing field of a sidecar counts as equal.
+Maps of runs are averaged voxel by voxel, so that their grids must be equal. Opposite phase
+encoding displaces the same tissue in opposite directions, and effects depend on echo time and
+field strength. Values are compared among the runs that have them, so a missing field of a sidecar
+counts as equal.
 """
 
 import re
 from collections.abc import Callable, Mapping
+from itertools import compress
 from operator import eq
 from statistics import fmean
 from typing import TypeVar
@@ -15,6 +17,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.orientation import axes_text
 from bids_sr.survey.bids.acquired_matrix import read_number
+from bids_sr.survey.bids.entities import lack_run_number
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.timing import parse_echo_time
 
@@ -25,6 +28,11 @@ _FIELD_MAPS = (
     " (distortion displaces effects; fMRIPrep with field maps, -d fmriprep=DIR, corrects it)"
 )
 _MAX_FIELD_T = 30.0  # T; larger numbers have another unit
+WITHOUT_RUN = (
+    "the name has no run- entity, but other runs of this task have one, so it is not combined with"
+    " them. Add run- to its name to combine it"
+)
+"""Why a run is not combined with runs that have a number."""
 _OPPOSITE_LETTERS = dict(zip("RLAPSI", "LRPAIS", strict=True))
 
 
@@ -79,6 +87,24 @@ def _read_phase_encoding(fields: Mapping[str, object], affine: Array) -> str | N
     end = axes_text(affine)["ijk".index(direction[0])]
     start = _OPPOSITE_LETTERS[end]
     return f"{end} to {start}" if direction.endswith("-") else f"{start} to {end}"
+
+
+def find_unlike_runs(
+    entities: Mapping[str, Mapping[str, str]], *grids: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Return the reason for each run that is not combined because of its name or a grid.
+
+    `entities` of the file name, and grids in words (None if unknown), are by name of the run. A
+    run with a reason does not count in the comparisons that follow.
+    """
+    reasons = dict.fromkeys(
+        compress(entities, lack_run_number(list(entities.values()))), WITHOUT_RUN
+    )
+    for grid in grids:
+        reasons |= find_unusual(
+            {name: words for name, words in grid.items() if name not in reasons}, eq, str
+        )
+    return reasons
 
 
 def find_unusual_acquisitions(acquisitions: Mapping[str, Acquisition]) -> dict[str, str]:

@@ -8,11 +8,9 @@ time and field strength must be equal as well.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import chain, compress
-from operator import eq
+from itertools import chain
 from pathlib import Path
 from statistics import mode
-from typing import TypeVar
 
 from bids_sr.config.sections.activation import COMBINE_ALL_OPTION
 from bids_sr.glm.connectivity_seeds import seed_names
@@ -20,7 +18,8 @@ from bids_sr.glm.contrasts import ComparableWeights, comparable
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import size_text
 from bids_sr.survey.bids.acquisitions import (
-    find_unusual,
+    WITHOUT_RUN,
+    find_unlike_runs,
     find_unusual_acquisitions,
     list_acquisition_fields,
     read_acquisition,
@@ -29,7 +28,6 @@ from bids_sr.survey.bids.entities import (
     SHORT_NAMES,
     EntityKey,
     has_entities,
-    lack_run_number,
     parse_entities,
     run_order,
     short_run_name,
@@ -39,12 +37,6 @@ from bids_sr.survey.bids.entities import (
 from bids_sr.survey.bids.findings import about, warn
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.preflight.plan import Plan
-
-WITHOUT_RUN = (
-    "the name has no run- entity, but other runs of this task have one, so it is not combined with"
-    " them. Add run- to its name to combine it"
-)
-"""Why a run is not combined with runs that have a number."""
 
 
 @frozen
@@ -61,28 +53,7 @@ class RunTerm:
 
 
 @frozen
-class _RunsOfTask:
-    """Runs of one participant and task.
-
-    `entities` are the entities that the names of all runs share, without `run`, and over sessions
-    (`over_sessions`) without `session`.
-    """
-
-    entities: Mapping[str, str]
-    over_sessions: bool
-
-    @property
-    def label(self) -> str:
-        """Common entities of the runs as in file names, without the data type."""
-        return "_".join(
-            f"{SHORT_NAMES.get(key, key)}-{label}"
-            for key, label in self.entities.items()
-            if key != "datatype"
-        )
-
-
-@frozen
-class RunGroup(_RunsOfTask):
+class RunGroup:
     """Runs of one participant and task that are combined.
 
     `entities` are the entities of the combined maps: long names to labels, without `run`, and over
@@ -98,6 +69,8 @@ class RunGroup(_RunsOfTask):
     request, although it was acquired otherwise.
     """
 
+    entities: Mapping[str, str]
+    over_sessions: bool
     runs: Mapping[str, BoldRun]
     contrasts: Mapping[str, Sequence[str]]
     over_runs: Mapping[str, tuple[RunTerm, ...]]
@@ -108,27 +81,21 @@ class RunGroup(_RunsOfTask):
     unusual: Mapping[str, str]
 
     @property
+    def label(self) -> str:
+        """Common entities of the runs as in file names, without the data type."""
+        return "_".join(
+            f"{SHORT_NAMES.get(key, key)}-{label}"
+            for key, label in self.entities.items()
+            if key != "datatype"
+        )
+
+    @property
     def used_contrasts(self) -> dict[str, Sequence[str]]:
         """Names of the runs by contrast whose maps are combined or a term of a contrast."""
         used = dict(self.contrasts)
         for term in chain.from_iterable(self.over_runs.values()):
             used[term.contrast] = tuple(dict.fromkeys((*used.get(term.contrast, ()), *term.runs)))
         return used
-
-
-@frozen
-class UncombinedRuns(_RunsOfTask):
-    """Runs of one participant and task without a map of all runs.
-
-    `names` are the short names of the runs. `reasons` states why runs cannot be combined, by name
-    of the run. If runs only differ from each other, the first run has no reason.
-    """
-
-    names: tuple[str, ...]
-    reasons: Mapping[str, str]
-
-
-_Group = TypeVar("_Group", bound=_RunsOfTask)
 
 
 def format_combined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
@@ -175,36 +142,6 @@ def list_uncombined_contrasts(group: RunGroup) -> list[str]:
     for contrast, reason in group.uncombined.items():
         by_reason[reason].append(contrast)
     return [f"{', '.join(contrasts)} ({reason})" for reason, contrasts in by_reason.items()]
-
-
-def list_uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[UncombinedRuns]:
-    """Return the runs of one participant that should be combined but cannot be.
-
-    Runs of a session come before runs over sessions. Tasks with a single run and tasks without
-    contrasts have nothing to combine, and are not included.
-    """
-    uncombined = []
-    for group in _sort_runs(runs, plan):
-        if _is_combined(group):
-            continue
-        reasons = {
-            name: WITHOUT_RUN
-            for name, run in group.excluded.items()
-            if group.left_out[name] == WITHOUT_RUN and _get_weights(run, plan)
-        }
-        reasons |= {name: group.left_out[name] for name in _find_preventing_runs(group, plan)}
-        members = {**group.runs, **group.excluded}
-        names = sorted(members, key=lambda name: run_order(members[name].entities))
-        if len(members) > 1 and reasons:
-            uncombined.append(
-                UncombinedRuns(
-                    entities=group.entities,
-                    names=tuple(names),
-                    over_sessions=group.over_sessions,
-                    reasons=reasons,
-                )
-            )
-    return _drop_shared_names(uncombined)
 
 
 def warn_of_left_out(runs: Sequence[BoldRun], plan: Plan, methods: Sequence[str]) -> None:
@@ -258,9 +195,11 @@ def _left_out_warnings(
 
     A run can occur several times.
     """
-    for run in list_runs_without_number(runs):
-        yield run, f"{WITHOUT_RUN}."
     groups = _sort_runs(runs, plan)
+    for group in groups:
+        for name, run in group.excluded.items():
+            if group.left_out[name] == WITHOUT_RUN:
+                yield run, f"{WITHOUT_RUN}."
     for group in _select_combined(groups):
         members = {**group.runs, **group.excluded}
         group_series = {name for run in group.runs.values() for name in plan.list_series(run)}
@@ -322,13 +261,18 @@ def _sort_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
 
 def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGroup:
     """Sort out which runs can be combined: two or more, or none."""
-    numberless = {run.bold for run in list_runs_without_number(runs)}
     runs_by_name = {
         short_run_name(run.entities, over_sessions=over_sessions): run
         for run in sorted(runs, key=lambda run: run_order(run.entities))
     }
-    left_out = {name: WITHOUT_RUN for name, run in runs_by_name.items() if run.bold in numberless}
-    left_out |= _find_unusual_sizes(_omit(runs_by_name, left_out))
+    left_out = find_unlike_runs(
+        {name: run.entities for name, run in runs_by_name.items()},
+        {
+            name: f"factor {size_text(run.factor, ' x ', '')},"
+            f" voxels of {size_text(run.zooms, ' x ')}"
+            for name, run in runs_by_name.items()
+        },
+    )
     unusual_runs = find_unusual_acquisitions(
         {
             name: read_acquisition(list_acquisition_fields(run), run.affine)
@@ -353,9 +297,14 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
         selected = {term.contrast for term in used_terms if has_entities(bold, term.label)}
         for contrast in term_contrasts - selected:  # other runs need not have the contrast
             by_contrast.pop(contrast, None)
-    for name in runs_by_name.keys() - left_out.keys() - combined_names:
-        reasons = missing_contrasts.pop(name, {})
-        left_out[name] = next(iter(reasons.values()), "no contrast in common with the other runs")
+    left_out |= {
+        name: next(
+            iter(missing_contrasts.pop(name, {}).values()),
+            "no contrast in common with the other runs",
+        )
+        for name in included_runs
+        if name not in combined_names
+    }
     excluded_entities = ["run", "session"] if over_sessions else ["run"]
     entities = without_entities(runs[0].entities, excluded_entities)
     for stem, notices in plan.skipped.items():
@@ -425,20 +374,6 @@ def _omit(runs: Mapping[str, BoldRun], left_out: Collection[str]) -> dict[str, B
     return {name: run for name, run in runs.items() if name not in left_out}
 
 
-def list_runs_without_number(runs: Sequence[BoldRun]) -> list[BoldRun]:
-    """Return runs without `run` in their names, beside runs of the same names with it."""
-    return list(compress(runs, lack_run_number([run.entities for run in runs])))
-
-
-def _find_unusual_sizes(runs: Mapping[str, BoldRun]) -> dict[str, str]:
-    """Return reasons by name of runs with another factor or voxel size than most runs."""
-    sizes = {
-        name: f"factor {size_text(run.factor, ' x ', '')}, voxels of {size_text(run.zooms, ' x ')}"
-        for name, run in runs.items()
-    }
-    return find_unusual(sizes, eq, str)
-
-
 def _find_common_contrasts(
     weights_by_run: Mapping[str, Mapping[str, ComparableWeights]],
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
@@ -494,12 +429,11 @@ def _explain_uncombined(
 
 
 def _select_combined(candidates: Sequence[RunGroup]) -> list[RunGroup]:
-    """Return the groups with runs to combine, without groups whose maps would share a name."""
-    return _drop_shared_names([group for group in candidates if _is_combined(group)])
+    """Return the groups with runs to combine.
 
-
-def _drop_shared_names(groups: Sequence[_Group]) -> list[_Group]:
-    """Exclude groups of runs without a session if the group over sessions has the same name."""
+    Groups of runs without a session are left out if the group over sessions has the same name.
+    """
+    groups = [group for group in candidates if _is_combined(group)]
     over_sessions = [group.entities for group in groups if group.over_sessions]
     return [
         group for group in groups if group.over_sessions or group.entities not in over_sessions

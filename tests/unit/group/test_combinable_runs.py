@@ -47,7 +47,7 @@ def names(found: DerivativeMaps) -> list[str]:
             [
                 "sub-01_task-tap: the participant was excluded from the group maps, because run-1"
                 " and run-2 cannot be combined (run-2: acquired voxels of 5 × 5 × 4 mm; expected"
-                " 4 × 4 × 4 mm)",
+                " acquired voxels of 4 × 4 × 4 mm, as in sub-01_task-tap_run-1)",
                 "--run-id",
             ],
         ),
@@ -217,4 +217,4 @@ def test_runs_with_other_super_resolved_voxels_are_not_combined(tmp_path: Path) 
         "sub-01_task-tap_run-3",
     ]
     ((_, line),) = uncombinable.lines
-    assert "1 × 1 × 4 mm; expected 2 × 2 × 4 mm" in line
+    assert "voxels of 1 × 1 × 4 mm; expected voxels of 2 × 2 × 4 mm, as in most runs" in line

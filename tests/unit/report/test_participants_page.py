@@ -39,7 +39,7 @@ SECTIONS = (
     *("methods", "summary", "errors", "about"),
 )
 TEXT_SECTIONS = ("methods", "errors", "about")
-NOT_OF_A_RUN = ("participant", "uncombined")
+NOT_OF_A_RUN = ("participant",)
 REQUESTED = re.compile(r"were not requested \(options in parentheses\): (.*?)\.$")
 UNAVAILABLE = re.compile(r"The following items are not available: (.*?)\.$")
 CRASH = """Node: bids_sr_wf.sub_01_wf.hmc_wf.estimate

@@ -33,7 +33,7 @@ from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, Factor
 from bids_sr.io.json_values import as_mapping, as_number, as_texts
 from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED, get_need
-from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
+from bids_sr.report.figure_step import FigureDrawing, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
 from bids_sr.report.figure_steps.overview import list_used_files
 from bids_sr.report.figure_steps.result_picture import PictureMaps, draw_picture
@@ -46,25 +46,6 @@ if TYPE_CHECKING:
     from bids_sr.evaluation.result import RunResult
     from bids_sr.evaluation.self_test_results import SelfTestResults
     from bids_sr.group.combination.overview import MapError, ParticipantMap
-
-
-@figure(FigureSpec("uncombined", "participant", html=True))
-def explain_missing_map(
-    *,
-    entities: Mapping[str, str],
-    names: Sequence[str],
-    reasons: Mapping[str, str],
-    over_sessions: bool,
-) -> FigureContent:
-    """Explain why there is no combined map of runs.
-
-    `entities` are common entities of the runs: labels by long entity name. `reasons` states why
-    runs cannot be combined, by name of the run, and `over_sessions` whether the runs are from
-    several sessions.
-    """
-    from bids_sr.group.combination.overview import no_map_html
-
-    return no_map_html(entities, names, reasons, over_sessions=over_sessions)
 
 
 @figure(
@@ -125,7 +106,7 @@ def draw_participant(
         if not by_contrast:
             return
         run_names, reason = _explain_no_map(by_contrast)
-        html = no_map_html(entities, run_names, {"": reason}, over_sessions=over_sessions)
+        html = no_map_html(entities, run_names, reason, over_sessions=over_sessions)
         yield FigureDrawing("participant", html)
         return
     results = _collect_results(rows, stored.primary)

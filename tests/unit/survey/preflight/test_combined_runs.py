@@ -9,7 +9,7 @@ from graphmaker import planned_call, stage_minutes
 from bids_sr.cli.parser import parse_settings
 from bids_sr.io.notices import Notice
 from bids_sr.survey.preflight.checks import exclude_runs
-from bids_sr.survey.preflight.combined_runs import group_runs, list_uncombined_runs
+from bids_sr.survey.preflight.combined_runs import group_runs
 from bids_sr.survey.preflight.plan_text import choice_lines, dry_run_text
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.participant import make_graph
@@ -127,11 +127,6 @@ DATASETS = {
 """Runs, the groups that are combined, and words of the warning on other runs, by name."""
 
 
-EXPLAINED = {"one label", "two runs that differ", "a session that differs"}
-EXPLAINED |= {"two runs without a shared contrast"}
-"""Data sets whose page explains why there is no map of all runs."""
-
-
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_only_comparable_runs_are_combined_and_others_are_named(maker, tmp_path, dataset):
     runs, groups, warned = DATASETS[dataset]
@@ -143,37 +138,14 @@ def test_only_comparable_runs_are_combined_and_others_are_named(maker, tmp_path,
     for words, warning in zip(warned.values(), warnings.values(), strict=True):
         assert words in warning
     assert ("are combined" in text) == bool(groups)
-    assert explained(maker, tmp_path) == (dataset in EXPLAINED)
 
 
-def explained(maker, tmp_path):
-    """Return the number of groups without a map, for which the page has an explanation."""
-    settings, plan = planned_call(maker, tmp_path, *OPTIONS)
-    steps = [node.step.__name__ for node in make_graph(settings, plan, "1").nodes]
-    groups = [
-        runs for subject in plan.subjects for runs in list_uncombined_runs(subject.runs, plan)
-    ]
-    assert steps.count("explain_missing_map") == len(groups)
-    return len(groups)
-
-
-def test_correlation_maps_are_neither_combined_nor_explained(maker, tmp_path):
+def test_correlation_maps_are_not_combined(maker, tmp_path):
     add(maker, "task-tap", "task-tap_run-1", "task-tap_run-2")
     settings, plan = planned_call(maker, tmp_path, *OPTIONS, "--set", "activation.kinds=cc")
     assert "are combined" not in dry_run_text(plan, settings)
     names = {node.step.__name__ for node in make_graph(settings, plan, "1").nodes}
-    assert not names & {"explain_missing_map", "combine_maps"}
-
-
-def test_uncombined_runs_have_reasons_by_name(maker, tmp_path):
-    add(maker, "ses-a_task-tap_run-1", "ses-a_task-tap_run-2")
-    add(maker, "ses-b_task-tap_run-1", **COARSE)
-    _, plan = planned_call(maker, tmp_path, *OPTIONS)
-    (runs,) = list_uncombined_runs(plan.subjects[0].runs, plan)
-    assert runs.over_sessions
-    assert runs.names == ("ses-a_run-1", "ses-a_run-2", "ses-b_run-1")
-    assert list(runs.reasons) == ["ses-b_run-1"]
-    assert runs.entities == {"subject": "01", "task": "tap", "datatype": "func"}
+    assert "combine_maps" not in names
 
 
 def test_a_skipped_run_is_named(maker, tmp_path):
