@@ -395,6 +395,7 @@ class _RegisteredPair:
     def _register(
         self, stages: Sequence[RegistrationStage], start: Array, options: AntsOptions
     ) -> Sequence[Path]:
+        """Run stages of a registration, and return the files of the transform."""
         return register(
             self.fixed,
             self.moving,

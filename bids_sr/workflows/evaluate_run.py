@@ -134,6 +134,7 @@ class _MetricTables:
         return [*self.models, *self.errors, *self._list_shared(), activation]
 
     def _list_shared(self) -> list[Rows]:
+        """Return tables that flags, verdict and stored table have in common."""
         return [*self.references, self.method_tests.self_test_rows, *self.quality]
 
 
