@@ -431,6 +431,20 @@ def test_dates_of_scans_replace_missing_dates_of_sessions(longitudinal: tuple[Pa
     assert list(change_of(longitudinal).index) == ["0", "1", "3"]
 
 
+def test_a_column_of_months_can_be_named(longitudinal: tuple[Path, Path]) -> None:
+    for table in longitudinal[0].glob("*/*_sessions.tsv"):
+        lines = table.read_text().splitlines()
+        cells = [line.split("\t") for line in lines[1:]]
+        table.write_text(
+            "session_id\tmonths\n"
+            + "".join(f"{name}\t{float(age) - 99:g}\n" for name, _, age in cells)
+        )
+    assert group(longitudinal, "--set", "anat.months=months") == 0
+    # months are counted from the baseline of the study, when no scan was acquired
+    assert list(change_of(longitudinal).index) == ["1", "2", "4"]
+    assert change_of(longitudinal)["change_median"].isna().all()
+
+
 @pytest.mark.parametrize(
     ("table", "options", "text"),
     [

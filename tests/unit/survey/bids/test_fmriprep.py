@@ -383,6 +383,16 @@ def test_an_oblique_grid_may_differ_by_the_rounding_of_its_qform(data: BidsMaker
     assert valid(data).mask == mask
 
 
+def test_a_composite_transform_must_be_an_hdf5_file(data: BidsMaker) -> None:
+    path = prep(data) / TO_TEMPLATE
+    path.write_bytes(b"nothing")
+    problem_of(found(data)[1].problems, str(path), "HDF5")
+    other = prep(data) / f"{ANAT}_from-{SPACE}_to-T1w_mode-image_xfm.h5"
+    other.unlink()
+    other.mkdir()
+    assert {problem.what for problem in found(data)[1].problems} == {str(path), str(other)}
+
+
 @pytest.mark.parametrize("content", [b"", b"x", b"<GIFTI></GIFTI>", b"<DataArray Dim0='7'/>"])
 def test_surfaces_must_match_if_they_are_requested(
     data: BidsMaker, made: Path, content: bytes

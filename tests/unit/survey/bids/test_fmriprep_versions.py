@@ -313,3 +313,17 @@ def test_an_implausible_brain_mask_is_refused(
     plan = plan_for(maker, *use(maker))
     assert plan.problems == ()
     problem_of(check_data(plan), str(path), *([value] if value else []))
+
+
+@pytest.mark.parametrize(("zoom", "is_refused"), [(3.6, True), (3.0, False)])
+def test_a_mask_larger_than_a_human_brain_is_refused(
+    maker: BidsMaker, zoom: float, *, is_refused: bool
+) -> None:
+    """Two thirds of 60 voxels per axis are 2.9 and 1.7 liters."""
+    data = np.random.default_rng(0).integers(50, 1000, (60, 60, 60)).astype("int16")
+    path = maker.t1w(data=data)
+    nb.Nifti1Image(data, np.diag([zoom, zoom, zoom, 1.0])).to_filename(path)
+    inside = np.arange(8 * 8 * 6).reshape(8, 8, 6) % 4 > 0
+    mask = prepared(maker, mask=inside).root / "sub-01/anat/sub-01_desc-brain_mask.nii.gz"
+    problems = check_data(plan_for(maker, *use(maker)))
+    assert [problem.what for problem in problems] == [str(mask)] * is_refused

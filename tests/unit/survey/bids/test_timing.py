@@ -63,6 +63,15 @@ def test_an_invalid_repetition_time_is_refused(value: object) -> None:
         assert about([problem], "", "2000", '"RepetitionTime": 2')
 
 
+@pytest.mark.parametrize(("header_tr", "values"), [(2000.0, ["2000"]), (0.002, ["2"])])
+def test_a_header_in_a_wrong_unit_is_refused_without_a_sidecar(
+    header_tr: float, values: list[str]
+) -> None:
+    tr, findings = repetition_time(header_tr, None)
+    assert tr is None
+    problem_of(findings.problems, "x_bold", *values, '"RepetitionTime": 2')
+
+
 def test_milliseconds_in_the_header_are_converted(tmp_path: Path) -> None:
     path = BidsMaker(tmp_path / "bids").bold(tr=2.0)
     image = nb.load(path)

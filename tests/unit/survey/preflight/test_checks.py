@@ -141,6 +141,15 @@ def test_a_task_without_events_table_is_the_first_warning(maker: BidsMaker) -> N
     assert second_line.split()[0] == "dataset"
 
 
+def test_series_of_runs_at_rest_must_be_stored(maker: BidsMaker) -> None:
+    options = ("--set", "run.store_series=false")
+    plan = plan_for(maker, *options)
+    assert plan.problems == ()
+    assert any("XCP-D" in notice.why for notice in plan.warnings)
+    resting = plan_for(maker, *options, "--ignore", "events")
+    assert [problem.what for problem in resting.problems] == [" ".join(options)]
+
+
 @pytest.mark.parametrize(
     ("options", "widths"),
     [

@@ -63,6 +63,16 @@ def test_unusable_columns_are_omitted_with_a_note(
     assert not about(notices, "", "csf")
 
 
+def test_missing_derivatives_of_motion_are_computed_with_a_note(
+    maker: BidsMaker, table: Path
+) -> None:
+    frame = pd.read_csv(table, sep="\t", na_values="n/a")
+    frame[list(MOTION_PARAMETERS)].to_csv(table, sep="\t", index=False)
+    plan = plan_for(maker, *use(maker))
+    assert plan.problems == ()
+    assert about(plan.warnings, table.name, "six")
+
+
 @pytest.mark.parametrize("value", [GAPS, "text"])
 def test_a_selected_column_that_cannot_be_used_is_refused(
     maker: BidsMaker, table: Path, value: object
@@ -139,3 +149,12 @@ def test_a_name_of_no_column_is_refused_with_the_nearest_name(
     problem = problem_of(problems, f"--confounds {name}", code="option")
     assert ("?" in problem.remedy) is (nearest is not None)
     assert nearest is None or f"'{nearest}'" in problem.remedy
+
+
+def test_columns_of_imported_tables_can_be_named(maker: BidsMaker, table: Path) -> None:
+    options = use(maker, "--confounds")
+    problems = plan_for(maker, *options, "pulse_rate").problems
+    problem_of(problems, "--confounds pulse_rate", code="option")
+    change_columns(table, pulse_rate=np.arange(N) * 0.1)
+    for name in ("pulse_rate", "pulse*", "csf"):
+        assert plan_for(maker, *options, name).problems == ()

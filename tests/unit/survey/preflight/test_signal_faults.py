@@ -57,6 +57,14 @@ def test_wrapped_integers_of_a_run_are_refused(
     assert check_data(plan_for(maker)) == ()
 
 
+def test_wrapped_integers_of_a_structural_image_are_refused(
+    maker: BidsMaker, series: np.ndarray
+) -> None:
+    path = maker.path("sub-01_T1w.nii.gz", "anat")
+    nb.save(nb.Nifti1Image(wrap(series[..., 0]).astype("i2"), nb.load(path).affine), path)
+    problem_of(check_data(plan_for(maker)), path.name, "65,536")
+
+
 def test_integers_with_an_intercept_are_not_wrapped(maker: BidsMaker, series: np.ndarray) -> None:
     """nibabel stores decimals in the full range of integers, so that 0 becomes -32,768."""
     mean = series.mean(axis=-1, keepdims=True)

@@ -152,6 +152,15 @@ def test_a_file_of_an_option_that_is_nested_too_deeply_is_refused(
     assert name in "".join(capsys.readouterr().err.split())
 
 
+def test_a_repeated_event_is_noted_and_modeled_once(maker: BidsMaker) -> None:
+    maker.events(rows=[*EVENTS, EVENTS[2]])
+    noted = plan(maker)
+    assert noted.problems == ()
+    (notice,) = [notice for notice in noted.warnings if TABLE in notice.what]
+    assert "1 of 5" in notice.why
+    assert "line 6" in notice.why
+
+
 @pytest.mark.parametrize("value", [[10**400] * 6, [float("nan")] * 6, [1e300] * 6, ["0"] * 6])
 def test_slice_times_that_are_not_times_are_left_out_with_a_notice(
     maker: BidsMaker, value: list[object]
