@@ -59,8 +59,7 @@ _MapMetadata = Mapping[str, float | None]  # entries of a sidecar that only some
 class _Computation:
     """Settings of the group maps of all tasks.
 
-    `flips` is the number of sign flips; 0 for no correction. `workers` sample participants and
-    test maps at the same time.
+    `flips` is the number of sign flips; 0 for no correction. `workers` sample participants.
     """
 
     target: Target
@@ -83,7 +82,7 @@ def compute_group_maps(
 
     `print_line` receives progress messages. `flips` is the number of sign flips for maps with
     family-wise error correction (0 for no correction). `threads` is the number of participants who
-    are sampled, and of maps that are tested, at the same time.
+    are sampled at the same time.
     """
 
     if plan.space is None or not plan.computed:
@@ -108,7 +107,8 @@ def compute_group_maps(
                 for inputs in testable:
                     tested[target.mask] |= inputs.inside
                     print_line(_progress_text(inputs.record))
-                rows += workers.map(partial(_test_map, computation), testable)
+                # one after the other, because nilearn changes the filters of warnings
+                rows += [_test_map(computation, inputs) for inputs in testable]
             records += [computed.get(record.key, record) for record in task.records]
             notes += _list_notes([*computed.values()], flips)
     return GroupMaps(

@@ -85,16 +85,16 @@ def load_target(space: str) -> Target:
 class RunSampling:
     """Positions of template voxels in a run or its stored maps, and the scale of the effects.
 
-    `points` are the positions of the N voxels in boldref space, (N, 3) in RAS mm; None if the run
-    has no transforms, so that its maps in template space are used. `inside` are voxels inside the
-    brain mask of the run, (N,) boolean. `scale` is the factor of effects that makes them a
-    percentage of the mean brain signal of the first run.
+    `inside` are the n of N template voxels inside the brain mask of the run, (N,) boolean.
+    `points` are their positions in boldref space, (n, 3) in RAS mm; None if the run has no
+    transforms, so that its maps in template space are used. `scale` is the factor of effects that
+    makes them a percentage of the mean brain signal of the first run.
     """
 
     run: RunMaps
     target: Target
-    points: Array | None
     inside: Array
+    points: Array | None
     scale: float = 1.0
 
 
@@ -102,10 +102,9 @@ class RunSampling:
 class SampledMaps:
     """Effects of a run or participant at the N template voxels.
 
-    `effects` are (N,) in percent of the mean brain signal, by map. The sign of contrasts that the
-    participant level stored with the opposite sign is turned. `inside` are voxels (N,) inside the
-    brain and with a value in all of these maps, by contrast. `unusable` has a reason by map that
-    cannot be used, and `files` the files that were read, by map.
+    `effects` are (N,) in percent of the mean brain signal, by map. `inside` are voxels (N,) inside
+    the brain and with a value in all of these maps, by contrast. `unusable` has a reason by map
+    that cannot be used, and `files` the files that were read, by map.
     """
 
     effects: Mapping[MapKey, Array]
@@ -180,14 +179,22 @@ def _sample_map(sampling: RunSampling, key: MapKey) -> tuple[Array, Path]:
             return data[target.mask], path
         if sampling.points is None or run.map_file(key) is None:
             return sample_at_points(data, affine, target.points), path
-    path, points = run.find_file(key, ""), cast(Array, sampling.points)
+    path = run.find_file(key, "")
     data, affine = _load_map(path)
-    values = sample_at_points(data, affine, points)
+    values = _sample_inside(sampling, data, affine)
     if run.is_combined:
         # Stored maps of all runs are 0 in voxels that some runs do not contain. Interpolated
         # values are mixtures there, so that the nearest voxel decides.
-        values[_sample_nearest(data, affine, points) == 0] = 0
+        nearest = _sample_nearest(data, affine, cast(Array, sampling.points))
+        values[sampling.inside] *= nearest != 0
     return values, path
+
+
+def _sample_inside(sampling: RunSampling, data: Array, affine: Array) -> Array:
+    """Return the values (N,) of an image in boldref space, 0 outside of the brain of the run."""
+    values = np.zeros(sampling.inside.shape, dtype=np.float32)
+    values[sampling.inside] = sample_at_points(data, affine, cast(Array, sampling.points))
+    return values
 
 
 def _load_map(path: Path) -> tuple[Array, Array]:
@@ -281,6 +288,7 @@ def prepare_run_sampling(run: RunMaps, target: Target) -> RunSampling:
 
             points = apply_to_points(target.points, transforms)
             inside = _sample_nearest(mask, affine, points) > 0.5
+            points = points[inside]
     except _READ_ERRORS as error:
         reason = f"the brain mask, boldref or a transform of {run.name} is damaged. {error}"
         raise InvalidInput(reason) from error
@@ -297,8 +305,8 @@ def prepare_run_sampling(run: RunMaps, target: Target) -> RunSampling:
     return RunSampling(
         run=run,
         target=target,
-        points=points,
         inside=inside,
+        points=points,
     )
 
 
@@ -322,10 +330,10 @@ def _scale_to_first(first: RunSampling, sampling: RunSampling) -> RunSampling:
     if first.points is None or sampling.points is None:
         return sampling
     signals, means = [], []
-    for run, points in ((first.run, first.points), (sampling.run, sampling.points)):
-        boldref, affine = load_image(cast(Path, run.boldref))
-        mask, _ = load_image(cast(Path, run.mask))
-        signals.append(sample_at_points(boldref, affine, points))
+    for either in (first, sampling):
+        boldref, affine = load_image(cast(Path, either.run.boldref))
+        mask, _ = load_image(cast(Path, either.run.mask))
+        signals.append(_sample_inside(either, boldref, affine))
         means.append(compute_mean_signal(boldref, mask > 0))
     ratio = signal_ratio(signals[0], signals[1], first.inside & sampling.inside)
     return replace(sampling, scale=means[1] / (ratio * means[0]))

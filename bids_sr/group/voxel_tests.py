@@ -18,6 +18,7 @@ FWE = 0.05
 # same abs(t), and of t maps (float32).
 _T_TOLERANCE = 1e-6
 _LARGEST_CODE_BITS = 62  # bits of a flip that is drawn as one int64
+_BLOCK_SLICES = 16  # sagittal; nilearn takes eight times the memory of the maps of a block
 # Parts of the product of flips and voxels, which fit into the processor cache
 _BLOCK_VOXELS = 1024
 _BLOCK_FLIPS = 512
@@ -33,16 +34,22 @@ def compute_mean_statistics(values: Array, tested: Volume) -> dict[str, Array]:
     from nibabel.nifti1 import Nifti1Image
     from nilearn.glm.second_level import SecondLevelModel
 
-    maps = np.zeros((*tested.data.shape, len(values)), dtype=np.float32)
-    maps[tested.data] = values.T
-    model = SecondLevelModel(mask_img=Nifti1Image(tested.data.astype(np.uint8), tested.affine))
     design = pd.DataFrame({"mean": np.ones(len(values))})
-    model.fit(Nifti1Image(maps, tested.affine), design_matrix=design)
-    images = model.compute_contrast("mean", output_type="all")
     names = {"effect": "effect_size", "variance": "effect_variance", "t": "stat", "z": "z_score"}
-    statistics = {
-        stat: images[name].get_fdata(dtype=np.float32)[tested.data] for stat, name in names.items()
-    }
+    statistics = {stat: np.zeros(values.shape[1], dtype=np.float32) for stat in names}
+    start = 0
+    for slices in iterate_parts(len(tested.data), _BLOCK_SLICES):
+        mask = tested.data[slices]
+        voxels = slice(start, start := start + np.count_nonzero(mask))
+        if voxels.start == voxels.stop:
+            continue
+        maps = np.zeros((*mask.shape, len(values)), dtype=np.float32)
+        maps[mask] = values[:, voxels].T
+        model = SecondLevelModel(mask_img=Nifti1Image(mask.astype(np.uint8), tested.affine))
+        model.fit(Nifti1Image(maps, tested.affine), design_matrix=design)
+        images = model.compute_contrast("mean", output_type="all")
+        for stat, name in names.items():
+            statistics[stat][voxels] = images[name].get_fdata(dtype=np.float32)[mask]
     constant = np.ptp(values, axis=0) == 0
     for stat in ("variance", "t", "z"):  # nilearn divides by the rounding error of the mean
         statistics[stat][constant] = 0
