@@ -40,7 +40,7 @@ def compute_mean_statistics(values: Array, tested: Volume) -> dict[str, Array]:
     start = 0
     for slices in iterate_parts(len(tested.data), _BLOCK_SLICES):
         mask = tested.data[slices]
-        voxels = slice(start, start := start + np.count_nonzero(mask))
+        voxels = slice(start, start := start + int(mask.sum()))
         if voxels.start == voxels.stop:
             continue
         maps = np.zeros((*mask.shape, len(values)), dtype=np.float32)
