@@ -18,7 +18,10 @@ sys.path.insert(0, str(HERE))
 
 import people_tables  # noqa: E402  # beside this file
 
+from bids_sr.sr.method import get_method  # noqa: E402
+
 PAGES = (
+    "docs/papers/index.md",
     "README.md",
     *sorted(f"docs/{path.relative_to(HERE)}" for path in HERE.rglob("*.md")),
 )
@@ -185,6 +188,7 @@ def numbers() -> dict[str, str]:
     took, outputs = example["resources"], example["outputs"]
     srgan = next(row for row in rows("small_srgan") if row["variant"] == "no critic")
     return {
+        "srgan_hours": f"{get_method('srgan').cost('paper').always / 3600:.0f}",
         "two_threads": short(threads["srgan:paper"], 1),
         "sbl": str(means["`sbl`"][0]),
         "strongest": people_tables.strongest_baseline()[0],

@@ -5,7 +5,7 @@ from pathlib import Path
 from data.dataset import BidsMaker
 
 from bids_sr.cli.parser import parse_settings
-from bids_sr.cli.stages import estimate_with_time
+from bids_sr.cli.stages import estimate_with_time, trains_network
 from bids_sr.config import Settings
 from bids_sr.engine.graph import Graph
 from bids_sr.engine.nodes import Node
@@ -43,7 +43,7 @@ def finish_trainings(settings: Settings, plan: Plan) -> None:
     """Record all trainings of a call and the steps before them as finished, with empty results."""
     work_dir = settings.paths.work_dir or Path()
     graph = make_graph(settings, plan, VERSION)
-    trainings = [node for node in graph.nodes if node.cost.trains]
+    trainings = [node for node in graph.nodes if trains_network(node)]
     steps = FinishedSteps(graph, work_dir, trainings)
     unfinished = steps.unfinished_steps()
     steps.write_requests(unfinished)

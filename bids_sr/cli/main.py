@@ -140,7 +140,7 @@ def _run_participant_level(settings: Settings) -> int:
     labels = [subject.label for subject in plan.subjects]
     computes = not settings.run.boilerplate_only
     if computes:
-        _start_workers_early(plan, settings)
+        _start_workers_early(settings)
     with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=run_uuid):
         # partially written files of killed calls in all data sets of the output
         for folder in paths.list_participant_roots():
@@ -181,19 +181,14 @@ def _show_dry_run(plan: "Plan", settings: Settings) -> None:
     show(dry_run_text(plan, settings))
 
 
-def _start_workers_early(plan: "Plan", settings: Settings) -> None:
-    """Start the fork server of a first call, so that it loads while the voxels are read.
-
-    The speed of this computer is measured before other work of the call starts.
-    """
+def _start_workers_early(settings: Settings) -> None:
+    """Start the fork server of a first call, so that it loads while the voxels are read."""
     work_dir = settings.paths.work_dir
     is_first_call = work_dir is not None and not work_dir.exists()
     if not is_first_call or settings.resources.use_plugin is not None:
         return
     from bids_sr.engine.fork_server import start_fork_server
-    from bids_sr.survey.preflight.pace import measure_slowdown
 
-    measure_slowdown(plan.estimate.processors)
     start_fork_server()
 
 

@@ -201,14 +201,14 @@ def _execute_steps(
             graph,
             base_dir=settings.paths.work_dir or Path(),
             need_gb=lambda memory_need: step_gb(memory_need, cost.sizes),
-            seconds=make_time_function(plan, cost.sizes),
+            seconds=make_time_function(plan, settings, cost.sizes),
         )
     n_workers, steps_gb = _size_worker_pool(settings, find_largest_gb(cost.sizes))
     progress = Progress(
         workflow._create_flat_graph(),
         print_line,
         processors=n_workers,
-        slower=measure_slowdown(cost.processors)[0],
+        slower=measure_slowdown(),
         stream=sys.stdout,
     )
     plugin = Plugin.from_file(resources.use_plugin) if resources.use_plugin else Plugin()

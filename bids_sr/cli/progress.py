@@ -1,6 +1,6 @@
 """Progress of a run on the console: a bar on a terminal, otherwise a line per stage or minute.
 
-The completed share and the remaining time refer to the steps of the graph and their declared
+The completed share and the remaining time refer to the steps of the graph and their expected
 processor time.
 """
 
@@ -35,15 +35,15 @@ _UPDATE_INTERVAL_S = 2.0  # s
 _MIN_SHARE = 0.05  # share of the work before which the remaining time is not shown
 # weight of the initial estimate relative to the observed pace, as a share of the run
 _ESTIMATE_WEIGHT = 0.1
-_MIN_STEP_SHARE = 0.1  # share of its declared time that a running step has at least left
+_MIN_STEP_SHARE = 0.1  # share of its expected time that a running step has at least left
 
 
 class Progress:
     """Progress display, called by the scheduler whenever a node starts, ends or fails.
 
     Verdicts are shown as soon as they exist. `graph` has all steps of the run, whose attribute
-    ``seconds`` is the declared processor time. `processors` is the number of steps that run in
-    parallel, and `slower` the expected slowdown relative to the declared time. `stream` is for a
+    ``seconds`` is the expected processor time. `processors` is the number of steps that run in
+    parallel, and `slower` the expected slowdown relative to the expected time. `stream` is for a
     progress bar, by default the standard output. `clock` returns the time (s) of a monotonic
     clock. `update_interval_s` is the interval between updates.
     """
@@ -188,17 +188,17 @@ class Progress:
 
 
 class _TimeLeft:
-    """Completed share of the declared processor time, and remaining time at the observed pace.
+    """Completed share of the expected processor time, and remaining time at the observed pace.
 
-    `steps` contains the declared seconds of each step. `processors` is the number of processors
-    for the initial estimate, and `slower` the expected slowdown relative to the declared time.
+    `steps` contains the expected seconds of each step. `processors` is the number of processors
+    for the initial estimate, and `slower` the expected slowdown relative to the expected time.
     Methods take the time since the start (s) as `now`.
     """
 
     def __init__(
         self, steps: Mapping[str, float], *, processors: float = 1.0, slower: float = 1.0
     ) -> None:
-        self._declared_s = dict(steps)
+        self._step_s = dict(steps)
         self._total = sum(steps.values())
         self._slowdown = slower
         self._expected_s = slower * self._total / processors
@@ -210,7 +210,7 @@ class _TimeLeft:
 
     def end(self, name: str) -> None:
         """Record the end of a step."""
-        self._declared_s.pop(name, None)
+        self._step_s.pop(name, None)
         self._start_times.pop(name, None)
 
     def share(self, time: float) -> float:
@@ -218,14 +218,14 @@ class _TimeLeft:
 
         Running steps count by their elapsed time, but never as completed.
         """
-        if not self._declared_s or not self._total:
-            return float(not self._declared_s)
+        if not self._step_s or not self._total:
+            return float(not self._step_s)
         seconds_left = (
             max(
-                _MIN_STEP_SHARE * declared_s,
-                declared_s - (time - self._start_times.get(name, time)) / self._slowdown,
+                _MIN_STEP_SHARE * step_s,
+                step_s - (time - self._start_times.get(name, time)) / self._slowdown,
             )
-            for name, declared_s in self._declared_s.items()
+            for name, step_s in self._step_s.items()
         )
         return 1 - sum(seconds_left) / self._total
 

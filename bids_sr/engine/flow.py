@@ -24,7 +24,6 @@ from bids_sr.engine.nodes import GraphError, Handle, Handles, Node, Passage, Sco
 from bids_sr.engine.port import Port
 from bids_sr.engine.step import Caller, Part, Step, redirect_calls
 from bids_sr.io.context_values import set_value
-from bids_sr.io.run_time import RunTime
 
 _T = TypeVar("_T")
 _CURRENT_FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
@@ -247,22 +246,6 @@ def describe_step(part: Part, output: object, describe: Callable[..., str]) -> N
     `describe` returns the sentences, before the step has ended without arguments.
     """
     add_methods_text(part, describe(), output=output, describe=describe)
-
-
-def expect_cost(output: object, cost: RunTime) -> None:
-    """Set the processor time of a step if it depends on more than its settings.
-
-    Outside a `Flow`, this has no effect.
-
-    Parameters
-    ----------
-    output : object
-        Handle of an output of the step.
-    cost : RunTime
-        Processor time that replaces the declared cost of the step.
-    """
-    if isinstance(output, Handle) and output.node is not None:
-        output.node.expected_cost = cost
 
 
 def current_flow() -> Flow | None:

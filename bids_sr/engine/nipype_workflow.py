@@ -75,12 +75,12 @@ def make_workflow(
     *,
     base_dir: Path,
     need_gb: Callable[[Need], float],
-    seconds: Callable[[Node], float] = lambda node: node.cost.always,
+    seconds: Callable[[Node], float] = lambda _: 1.0,
 ) -> pe.Workflow:
     """Return the nipype workflow of a graph, with a nested workflow per inner scope.
 
     `need_gb` returns the memory (GB) to declare for the need of a step. `seconds` returns the
-    processor time of a node, which becomes the attribute ``seconds`` of the nipype node.
+    expected time of a node, which becomes the attribute ``seconds`` of the nipype node.
     """
     workflows = {
         scope: pe.Workflow(name=scope.name)

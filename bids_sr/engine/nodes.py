@@ -11,7 +11,6 @@ from typing import NamedTuple, NoReturn, TypeVar
 
 from bids_sr.engine.port import REQUIRED, Port
 from bids_sr.engine.step import AnyStep, Part
-from bids_sr.io.run_time import RunTime
 
 _T = TypeVar("_T")
 
@@ -90,8 +89,7 @@ class Node:
 
     `inputs` are handles by input, in a list or dictionary for inputs with several artifacts. A
     light node only copies small files, in less time than a process needs to start. For
-    `references`, see `bids_sr.engine.flow.Flow.store`; for `expected_cost`, see
-    `bids_sr.engine.flow.expect_cost`. If it is None, the declared cost of the step is used.
+    `references`, see `bids_sr.engine.flow.Flow.store`.
     """
 
     step: AnyStep
@@ -101,7 +99,6 @@ class Node:
     inputs: Mapping[str, Handles]
     is_light: bool = False
     references: Mapping[str, Handle] = field(default_factory=dict)
-    expected_cost: RunTime | None = None
 
     def __str__(self) -> str:
         return f"{self.scope.path}.{self.name}"
@@ -109,20 +106,9 @@ class Node:
     __repr__ = __str__
 
     @property
-    def cost(self) -> RunTime:
-        """Processor time of the step with its settings."""
-        cost = self.step.cost if self.expected_cost is None else self.expected_cost
-        return cost if isinstance(cost, RunTime) else self._evaluate(cost)
-
-    @property
     def reads(self) -> Sequence[Path]:
         """Files that the step reads because its settings name them."""
-        reads = self.step.reads
-        return () if reads is None else self._evaluate(reads)
-
-    def _evaluate(self, function: Callable[..., _T]) -> _T:
-        """Call `cost` or `reads` of the step with the settings that its parameters name."""
-        return function(**self.step.select_arguments(function, self.get_setting))
+        return self.step.list_read_files(self.get_setting)
 
     def get_setting(self, name: str) -> object:
         """Return a setting of the call, or the default of the step."""

@@ -30,7 +30,6 @@ from bids_sr.engine.artifacts import Artifact
 from bids_sr.engine.memory import Need
 from bids_sr.engine.port import REQUIRED, Port, make_port, without_none
 from bids_sr.io.context_values import set_value
-from bids_sr.io.run_time import RunTime
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R", covariant=True)
-_DEFAULT_COST = RunTime(always=0.1)
 HERE = cast("Path", None)
 """Default of the parameter `here` of a step: the folder of the step, which the caller creates."""
 
@@ -112,7 +110,7 @@ class Step(Generic[_P, _R]):
 
     def __init__(self, function: Callable[_P, _R], declaration: "step") -> None:
         update_wrapper(self, function)
-        self.function, self.stage, self.cost = function, declaration.stage, declaration.cost
+        self.function, self.stage = function, declaration.stage
         self.memory = declaration.memory or Need()
         self.small, self.awaited = declaration.small, declaration.awaited
         self.resumes, self.reads = declaration.resumes, declaration.reads
@@ -135,11 +133,7 @@ class Step(Generic[_P, _R]):
             if not ports[name] and name != "here"
         }
         self.needs_folder = "here" in ports
-        self._declaration_names: dict[Callable[..., object], tuple[str, ...]] = {
-            declared: self._list_names(declared)
-            for declared in (self.cost, self.reads)
-            if callable(declared)
-        }
+        self._read_names = () if self.reads is None else self._list_names(self.reads)
         return_type = self._signature.return_annotation
         self._result_class = None if make_port(return_type) else _get_record_class(return_type)
         makes = declaration.makes
@@ -176,14 +170,14 @@ class Step(Generic[_P, _R]):
         }
 
     def _list_names(self, declaration: Callable[..., object]) -> tuple[str, ...]:
-        """Return the names of the parameters of `cost` or `reads`.
+        """Return the names of the parameters of `reads`.
 
         Raises `TypeError` if a parameter is not a setting of the step.
         """
         names = tuple(inspect.signature(declaration).parameters)
-        if unknown := set(names) - self.settings.keys() - self._records.keys():
+        if unknown := set(names) - self.settings.keys():
             raise TypeError(
-                f"cost or reads of {self.__name__} depend on {', '.join(sorted(unknown))},"
+                f"reads of {self.__name__} depends on {', '.join(sorted(unknown))},"
                 " which are no settings of the step"
             )
         return names
@@ -206,22 +200,14 @@ class Step(Generic[_P, _R]):
             result = self._result_class(**dict(zip(self.outputs, outputs, strict=True)))
         return cast("_R", result)
 
-    def select_arguments(
-        self, declaration: Callable[..., object], get_setting: Callable[[str], object]
-    ) -> dict[str, object]:
-        """Return the arguments of `cost` or `reads`: settings, or records of settings, by name.
+    def list_read_files(self, get_setting: Callable[[str], object]) -> Sequence[Path]:
+        """Return the files that the step reads because its settings name them.
 
         `get_setting` returns the setting of a name.
         """
-        arguments: dict[str, object] = {}
-        for name in self._declaration_names[declaration]:
-            record = self._records.get(name)
-            if record is None:
-                arguments[name] = get_setting(name)
-            else:
-                values = {field: get_setting(field) for field in _iterate_field_names(record)}
-                arguments[name] = _build_record(record, values)
-        return arguments
+        if self.reads is None:
+            return ()
+        return self.reads(**{name: get_setting(name) for name in self._read_names})
 
     def run_on_files(self, inputs: Mapping[str, object], here: Path) -> dict[str, object]:
         """Load artifacts, call the function, and save the returned values in folder `here`.
@@ -331,15 +317,6 @@ def _iterate_record_values(
             yield from _iterate_record_values(field_class, value)
 
 
-def _iterate_field_names(record_class: "type[DataclassInstance]") -> Iterator[str]:
-    """Yield the names of the fields of a record class, and of the records in it."""
-    for name, field_class in _list_fields(record_class):
-        if field_class is None:
-            yield name
-        else:
-            yield from _iterate_field_names(field_class)
-
-
 def _build_record(record: "type[DataclassInstance]", values: dict[str, object]) -> object:
     """Return a record whose fields are removed from `values`.
 
@@ -381,9 +358,6 @@ class step:
         Name of the returned artifact, or names in order; by default, the name of the function.
     memory : Need | None, optional
         Memory that the step adds to a process.
-    cost : RunTime | Callable[..., RunTime], optional
-        Processor time, or a function whose parameters are settings of the step, or records of
-        settings. Priorities and the remaining time depend on it.
     small : bool, optional
         Whether the step only handles small tables, in less time than a cluster job needs to start.
     resumes : bool, optional
@@ -412,7 +386,6 @@ class step:
     _: KW_ONLY
     makes: str | Sequence[str] = ()
     memory: Need | None = None
-    cost: RunTime | Callable[..., RunTime] = _DEFAULT_COST
     small: bool = False
     resumes: bool = False
     reads: Callable[..., Sequence[Path]] | None = None

@@ -20,7 +20,6 @@ from bids_sr.io.dataset_description import RESULTS, dataset_root
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, BOLDREF, FIRST_BOLDREF, AxisOrder, inverse_order
 from bids_sr.io.map_metadata import join_map_metadata
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.uris import template_uri
 
 RECORD = "written.json"
@@ -54,13 +53,7 @@ class _StoredFile:
         )
 
 
-def _estimate_cost(own_entities: Mapping[str, str] | None) -> RunTime:
-    """Return the cost of storing, which is only substantial for series (compression)."""
-    is_series = own_entities is not None and own_entities.get("suffix") == "bold"
-    return RunTime(volumes=0.013) if is_series else RunTime(always=0.1)
-
-
-@step(Stage.STORAGE, makes="stored", cost=_estimate_cost)
+@step(Stage.STORAGE, makes="stored")
 def store(
     here: Path = HERE,
     files: Sequence[File] = (),

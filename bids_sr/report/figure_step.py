@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Union, cast
 from bids_sr.engine.artifacts import Derivative, Figure as FigureKind
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import Stage, Step, step
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import map_label
 from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.report.evaluation_rows import current_labels, label_series
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _P = ParamSpec("_P")
-_DEFAULT_COST = RunTime(always=0.3)
 _LABELS = "series_labels"  # setting of every figure: labels of series that replace their names
 FigureContent = Union["Figure", str]
 """Figure, or HTML fragment."""
@@ -81,7 +79,6 @@ class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
 def figure(
     *declarations: FigureSpec,
     memory: Need | None = None,
-    cost: RunTime | Callable[..., RunTime] = _DEFAULT_COST,
 ) -> Callable[[Callable[_P, Iterator[FigureDrawing] | FigureContent | None]], FigureStep[_P]]:
     """Declare a function as a figure.
 
@@ -93,8 +90,6 @@ def figure(
         the desc of a declaration.
     memory : Need | None, optional
         Memory that the step adds to a process.
-    cost : RunTime | Callable[..., RunTime], optional
-        Processor time, or a function whose parameters are settings of the step.
 
     Returns
     -------
@@ -144,7 +139,7 @@ def figure(
         figure_step = FigureStep(
             # a call returns a list
             cast("Callable[_P, list[Derivative]]", draw),
-            step(Stage.FIGURES, memory=memory, cost=cost),
+            step(Stage.FIGURES, memory=memory),
         )
         figure_step.declarations = declarations
         return figure_step

@@ -9,7 +9,6 @@ from bids_sr.engine.memory import Need
 from bids_sr.engine.step import Stage, step
 from bids_sr.engine.step_memory import TO_TEMPLATE
 from bids_sr.io import template_files
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import apply
 from bids_sr.spatial.itk_files import Transforms
@@ -43,7 +42,6 @@ SPACE_MASK_SIDECAR = {
     Stage.EXPORT,
     makes="series_mean",
     memory=Need(always=0.03, high=0.02),
-    cost=RunTime(volumes=0.005),
 )
 def average_series(series: Series, *, n_dummy: int) -> Image:
     """Average the steady-state volumes of a series on its own grid.
@@ -66,7 +64,6 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
     Stage.EXPORT,
     makes="tissue_maps",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
-    cost=RunTime(always=0.1),
 )
 def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
     """Label tissue probabilities as gray matter, white matter and CSF, in this order."""
@@ -80,7 +77,6 @@ def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
     Stage.EXPORT,
     makes=("space_boldref", "space_mask"),
     memory=TO_TEMPLATE,
-    cost=RunTime(always=2.0),
 )
 def show_in_space(
     series_mean: Image, bold_mask_hr: Mask, space_grid: OutputGrid
@@ -98,7 +94,7 @@ def show_in_space(
     return space_boldref, Volume(brain_fraction >= 0.5, space_grid.affine)
 
 
-@step(Stage.EXPORT, makes="space_t1w_mask", memory=TO_TEMPLATE, cost=RunTime(always=1.0))
+@step(Stage.EXPORT, makes="space_t1w_mask", memory=TO_TEMPLATE)
 def mask_in_template(
     t1w_mask: Mask,
     template: Image,

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from bids_sr.engine.artifacts import Facts, Image, Map, Mask, Rows, Table
-from bids_sr.engine.flow import add_methods_text, concatenate, expect_cost, subworkflow
+from bids_sr.engine.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.engine.nodes import scope_name
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
@@ -21,7 +21,6 @@ from bids_sr.group.combination.steps import (
 )
 from bids_sr.group.combination.steps.combined_runs import Combination
 from bids_sr.io.frozen import frozen
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED, map_label, series_names
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.survey.preflight.combined_runs import (
@@ -38,18 +37,6 @@ from bids_sr.workflows.stored_maps import list_stored_maps
 
 _INTERPOLATION = "bspline"
 """Interpolation whose maps are always combined."""
-_N_MAPS_PER_RUN = 3
-"""Number of maps per run, contrast and smoothing: effect, variance and error."""
-_COMBINATION_S, _COMBINATION_WITH_ERROR_S = 0.6, 1.1
-"""Processor time of the combination (s), per contrast, smoothing and million voxels."""
-_CONTRAST_S = 4.0
-"""Processor time of a contrast over runs (s), per run, smoothing and million voxels."""
-_TEST_S = 1.0
-"""Processor time (s) of the test across runs, per contrast, run and million acquired voxels."""
-_SCALING_S = 0.3
-"""Processor time of an error map (s), per contrast, smoothing and million voxels."""
-_RESCALING_S, _RESAMPLING_S = 0.05, 0.18
-"""Processor time (s) of a map of the first run and of a further run, per million voxels."""
 
 
 @frozen
@@ -222,8 +209,6 @@ def _combine_group(
             combine_all=analysis.settings.activation.combine_all_runs,
             unusual_runs=group.unusual,
         )
-        n_pairs = len(runs) * (len(runs) - 1)
-        expect_cost(agreement, RunTime(always=0.2, low=0.5 * n_pairs * (1 + len(group.contrasts))))
         for series in _list_combined_series(runs.values()):
             selected = frame.select(series)
             used_contrasts = selected.group.used_contrasts
@@ -317,9 +302,6 @@ def _resample_series(frame: FramedRuns, series: str, contrasts: Sequence[str]) -
                     contrasts=contrasts,
                     over_sessions=frame.group.over_sessions,
                 )
-            n_maps = _N_MAPS_PER_RUN * len(contrasts) * len(run.plan.maps.smoothing)
-            seconds_per_map = _RESCALING_S if registered_run is None else _RESAMPLING_S
-            expect_cost(resampled, RunTime(always=0.3, high=seconds_per_map * n_maps))
             resampled_maps.append(resampled)
         return concatenate(resampled_maps)
 
@@ -362,7 +344,6 @@ def _scale_errors(
         if mapped_series.error_powers is None:
             continue
         registered_run = frame.registered.get(name)
-        n_widths = len(run.plan.maps.smoothing)
         with (
             subworkflow(series, high_resolution=True),
             subworkflow(scope_name(f"{name}_error")),
@@ -380,8 +361,6 @@ def _scale_errors(
                 run=name,
                 contrasts=contrasts,
             )
-            seconds = _SCALING_S * len(contrasts) * n_widths
-            expect_cost(sd_maps, RunTime(always=0.3, high=seconds))
             error_maps.append(sd_maps)
             if first.model.grids:
                 error_maps.append(
@@ -424,8 +403,6 @@ def _test_series(frame: FramedRuns, series: str, agreement: Facts) -> Rows | Non
         factor=next(iter(runs.values())).plan.bold.factor,
         calibrated=frame.is_calibrated(series),
     )
-    n_maps = (len(group.contrasts) + 4 * len(group.over_runs)) * len(half_resolution_maps)
-    expect_cost(tested_rows, RunTime(always=0.5, low=_TEST_S * n_maps))
     outputs.store(
         tested_rows,
         {"desc": map_label(series, 0.0, "Detail"), "suffix": "metrics"},
@@ -472,7 +449,7 @@ def _combine_series(
         weights=settings.combine_weights,
     )
     combined = _CombinedSeries(maps=maps, space_maps=space_maps, rows=rows)
-    _describe_cost_and_error(frame, combined, settings.smoothing, combination)
+    _describe_shared_error(frame, settings.smoothing, combination)
     if group.over_runs:
         combined = _add_contrasts_over_runs(
             frame,
@@ -481,19 +458,15 @@ def _combine_series(
             tested_rows,
             agreement,
             combination,
-            n_widths=len(settings.smoothing),
         )
     _store_combined(frame, series, combined)
     return combined
 
 
-def _describe_cost_and_error(
-    frame: FramedRuns,
-    combined: _CombinedSeries,
-    smoothing: Sequence[float],
-    combination: Combination,
+def _describe_shared_error(
+    frame: FramedRuns, smoothing: Sequence[float], combination: Combination
 ) -> None:
-    """Set the expected time of combined maps, and describe their error if it is known."""
+    """Describe the error of combined maps if it is known."""
     run_maps = [run.maps.series[combination.series_name] for run in frame.runs.values()]
     has_error = any(mapped_series.error_maps is not None for mapped_series in run_maps)
     if has_error:
@@ -503,9 +476,6 @@ def _describe_cost_and_error(
                 smoothing, n_runs=len(frame.runs), calibrated=combination.calibrated
             ),
         )
-    n_maps = len(frame.group.contrasts) * len(smoothing)
-    seconds_per_map = _COMBINATION_WITH_ERROR_S if has_error else _COMBINATION_S
-    expect_cost(combined.maps, RunTime(always=0.3, high=seconds_per_map * n_maps))
 
 
 def _add_contrasts_over_runs(
@@ -515,13 +485,11 @@ def _add_contrasts_over_runs(
     tested_rows: Rows | None,
     agreement: Facts,
     combination: Combination,
-    *,
-    n_widths: int,
 ) -> _CombinedSeries:
     """Add contrasts over runs to the combined maps of a series.
 
-    Regions and clusters are only measured in the exported series. `n_widths` is the number of
-    smoothing widths; for the other parameters, see `_combine_series`.
+    Regions and clusters are only measured in the exported series. For the parameters, see
+    `_combine_series`.
     """
     first, over_runs = frame.first, frame.group.over_runs
     place_errors = {
@@ -543,8 +511,6 @@ def _add_contrasts_over_runs(
     )
     if is_exported:
         clusters = list_clusters(first, difference_maps, concatenate([]), frame.outputs)
-    seconds = _CONTRAST_S * len(over_runs) * n_widths * len(frame.runs)
-    expect_cost(difference_maps, RunTime(always=0.3, high=seconds))
     maps, space_maps = concatenate([combined.maps, difference_maps]), combined.space_maps
     if first.model.grids:
         # the runs are compared in one frame, because their own ways to a template differ

@@ -6,7 +6,7 @@ from functools import partial
 
 from bids_sr.config.levels import series_level
 from bids_sr.engine.artifacts import Facts, File, Series
-from bids_sr.engine.flow import add_methods_text, describe_step, expect_cost, subworkflow
+from bids_sr.engine.flow import add_methods_text, describe_step, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
 from bids_sr.glm.steps import seeds
@@ -152,7 +152,6 @@ def make_stored(
             inference, with_error_samples=request.method is not None and request.method.has_prior
         ),
     )
-    _expect_cost(plan, request, super_resolved)
     add_methods_text(Part.SERIES, series_description.describe_series(request.name))
     _store_series(plan, request.name, super_resolved, outputs)
     return ComputedSeries(
@@ -380,16 +379,3 @@ def _find_zerofilled(
     if request.learned_from != "run" or zerofilled is None or plan.bold.factor[2] != 1:
         return None
     return zerofilled.series
-
-
-def _expect_cost(
-    plan: RunPlan, request: SeriesRequest, super_resolved: SuperResolvedSeries
-) -> None:
-    """Set the expected processing time of a series, which depends on the recipe of its model."""
-    if request.method is None:
-        return
-    settings = plan.get_training(request)
-    expect_cost(
-        super_resolved.series,
-        super_resolution.cost_of_series(request.name, settings.recipe, settings.recipe_changes),
-    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.config import Settings
-from bids_sr.engine.flow import as_artifact, expect_cost, subworkflow
+from bids_sr.engine.flow import as_artifact, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.glm.contrasts import single_conditions
 from bids_sr.io.atomic_files import read_json
@@ -29,7 +29,7 @@ from bids_sr.report.figure_steps import (
     registration as registration_figures,
     series as series_figures,
 )
-from bids_sr.report.figure_steps.run_maps import SceneImages, correlation_cost
+from bids_sr.report.figure_steps.run_maps import SceneImages
 from bids_sr.survey.bids.inputs import BoldRun, Pair, Subject
 from bids_sr.survey.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.workflows.evaluate_run import RunEvaluation
@@ -236,7 +236,6 @@ def _draw_run_maps(run: ReportedRun, outputs: Outputs) -> None:
             images,
             series_names=run.plan.stored_names,
         )
-        expect_cost(network_drawings, correlation_cost(run.plan.contrasts))
         outputs.store_figures(network_drawings)
     conditions = single_conditions(run.plan.contrasts)
     has_quarter = "cc" in run.plan.maps.kinds and "quarter" in run.plan.maps.thresholds
@@ -315,7 +314,6 @@ def _draw_viewer(run: ReportedRun, outputs: Outputs) -> None:
         entities=run.plan.entities,
         stored=run.plan.stored,
     )
-    expect_cost(viewer, draw_map_viewer.viewer_cost(run.plan.contrasts))
     outputs.store_figures(viewer)
 
 

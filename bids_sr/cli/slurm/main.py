@@ -361,8 +361,10 @@ class _Task:
     @property
     def trains_shared(self) -> bool:
         """Whether the task trains networks that other participants share."""
+        from bids_sr.cli.stages import trains_network
+
         return any(
-            node.cost.trains and node.scope.participant != self.label for node in self.steps
+            trains_network(node) and node.scope.participant != self.label for node in self.steps
         )
 
     def without_shared(self) -> "_Task":

@@ -8,7 +8,6 @@ import numpy as np
 from bids_sr.engine.artifacts import Image, Mask, Rows
 from bids_sr.engine.metric_rows import metric_rows
 from bids_sr.engine.step import Stage, step
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.spatial.edges import Mismatch, measure_edge_mismatch
 from bids_sr.spatial.resampling import sample_volume
@@ -25,7 +24,7 @@ EDGE_COMPARISON_TEXT = (
 """Methods text of `compare_edges`."""
 
 
-@step(Stage.EVALUATION, makes="edges", cost=RunTime(low=8.0))
+@step(Stage.EVALUATION, makes="edges")
 def compare_edges(
     boldref: Image,
     guide_hr: Image,

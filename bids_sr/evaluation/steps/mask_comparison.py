@@ -10,11 +10,10 @@ from bids_sr.engine.step_memory import MAPS
 from bids_sr.evaluation.mask_overlap import mask_of_mean, mask_rows, resample_mask
 from bids_sr.io.arrays import MaskArray
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import MEASURED
 
 
-@step(Stage.EVALUATION, makes="mask_rows", memory=MAPS, cost=RunTime(always=0.5, volumes=0.008))
+@step(Stage.EVALUATION, makes="mask_rows", memory=MAPS)
 def compare_masks(
     preproc: Series, highres_series: Mapping[str, Series], bold_mask_hr: Mask, *, n_dummy: int
 ) -> Rows:

@@ -38,7 +38,6 @@ from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import map_label
 from bids_sr.io.volume import Volume
 from bids_sr.io.word_lists import enumerate_words
@@ -88,7 +87,6 @@ def describe_tested_detail(*, at_rest: bool) -> str:
     Stage.EVALUATION,
     makes=("coverage_rows", "half_resolution_maps"),
     memory=VARIANCE,
-    cost=RunTime(always=2.0, low=70.0, volumes=0.008),
 )
 def check_intervals(
     preproc: Series,
@@ -225,7 +223,6 @@ def _name_widths(smoothing: Sequence[float]) -> str:
     Stage.EVALUATION,
     makes=("error_maps", "error_rows", "error_powers"),
     memory=MAPS,
-    cost=RunTime(always=4.0, high=4.0),
 )
 def measure_error(
     maps: list[Map],

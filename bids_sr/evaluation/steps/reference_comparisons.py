@@ -26,7 +26,6 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.steps.map_comparison import group_by_smoothing
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED, get_kind
 from bids_sr.spatial.resampling import sample_volume
 
@@ -69,7 +68,7 @@ def gather_fine_effects(
         return save_fine_effects(run, here / "fine_effects.npz")
 
 
-@step(Stage.EVALUATION, makes="split_half", memory=EFFECTS, cost=RunTime(always=2.5))
+@step(Stage.EVALUATION, makes="split_half", memory=EFFECTS)
 def compare_halves(
     effects: dict[str, File],
     comparison: EffectsComparison,
@@ -86,7 +85,7 @@ def compare_halves(
         return agreement_rows(run, make_half_reference, make_other_effects_reference)
 
 
-@step(Stage.EVALUATION, makes="truth", memory=EFFECTS, cost=RunTime(always=1.2, low=29.0))
+@step(Stage.EVALUATION, makes="truth", memory=EFFECTS)
 def compare_with_truth(
     maps: Sequence[Map],
     comparison: EffectsComparison,
@@ -191,7 +190,7 @@ def _describe_bands(factor: Factor) -> str:
     )
 
 
-@step(Stage.EVALUATION, makes="truth_images", memory=EFFECTS, cost=RunTime(always=3.5))
+@step(Stage.EVALUATION, makes="truth_images", memory=EFFECTS)
 def compare_images(
     series: dict[str, Series],
     bold_mask_hr: Mask,

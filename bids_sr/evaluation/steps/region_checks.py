@@ -16,13 +16,12 @@ from bids_sr.glm.region_response import (
 from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.glm.steps.map_comparison import sort_maps_of_run
 from bids_sr.glm.steps.region_growth import select_contrasts
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
 from bids_sr.preproc.steps.aligned_series import BoldBrain
 from bids_sr.spatial.masks import compute_mean_signal
 
 
-@step(Stage.EVALUATION, makes="region_flags", memory=MAPS, cost=RunTime(always=0.5, volumes=0.002))
+@step(Stage.EVALUATION, makes="region_flags", memory=MAPS)
 def check_region(
     preproc: Series,
     acquired_maps: list[Map],

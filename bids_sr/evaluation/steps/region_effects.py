@@ -44,7 +44,6 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Shape
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED
 from bids_sr.preproc.steps.aligned_series import BoldBrain
 from bids_sr.spatial.masks import compute_mean_signal
@@ -66,7 +65,6 @@ _Mean = tuple[Region, float]
     Stage.EVALUATION,
     makes="region_effects",
     memory=MAPS,
-    cost=RunTime(always=1.0, volumes=0.005, high=0.5),
 )
 def measure_regions(
     sampled: SampledSeries,

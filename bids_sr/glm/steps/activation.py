@@ -14,7 +14,6 @@ from bids_sr.engine.step_memory import MAPS
 from bids_sr.glm import map_sidecars
 from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.activation_regions import Threshold, parse_thresholds
-from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
@@ -26,7 +25,6 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AxisOrder
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, map_label
 from bids_sr.preproc.model_confounds import model_confounds
 from bids_sr.preproc.steps.aligned_series import BoldBrain
@@ -66,12 +64,7 @@ class SeriesMaps:
     middle: Image
 
 
-def _estimate_map_cost(contrasts: Contrasts) -> RunTime:
-    """Return the processor time of `map_series`, which depends on the number of contrasts."""
-    return RunTime(always=1.1, volumes=0.015, high=0.9 * count_mapped(contrasts))
-
-
-@step(Stage.MAPS, memory=MAPS, cost=_estimate_map_cost)
+@step(Stage.MAPS, memory=MAPS)
 def map_series(
     masked: MaskedSeries,
     roi: Mask,

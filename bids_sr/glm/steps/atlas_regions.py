@@ -12,7 +12,6 @@ from bids_sr.engine.step_memory import REGION
 from bids_sr.io.frozen import frozen
 from bids_sr.io.region_names import atlas_title, find_atlas, is_file, region_labels
 from bids_sr.io.region_spaces import TEMPLATE, RegionSpace
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import apply, load
 from bids_sr.preproc.bold_regions import chain_through_t1w
@@ -90,7 +89,6 @@ def describe_atlas(atlas: str, template_space: str) -> tuple[dict[str, str], dic
     makes=("atlas_source", "atlas_t1w", "atlas_labels", "atlas_xfms"),
     memory=REGION,
     reads=lambda atlas, template_space: find_atlas(atlas, template_space).files,
-    cost=RunTime(always=0.1, t1w=0.12),
 )
 def resample_atlas(
     t1w_preproc: Image,
@@ -127,7 +125,6 @@ def resample_atlas(
 @step(
     Stage.ANATOMY,
     memory=REGION,
-    cost=RunTime(always=0.3, high=0.3),
 )
 def atlas_to_bold(
     brain: BrainMasks,
@@ -180,7 +177,6 @@ def describe_regions(rois: Sequence[str], atlas: str) -> str:
     makes=("roi_t1w", "roi_source", "roi_xfms"),
     memory=REGION,
     reads=lambda roi: [Path(roi)] if is_file(roi) else [],
-    cost=RunTime(t1w=0.15),
 )
 def define_region(
     t1w_preproc: Image,
@@ -213,7 +209,7 @@ def define_region(
     return Volume(roi_t1w, t1w_preproc.affine), region.like(region.data > 0.5), xfms
 
 
-@step(Stage.ANATOMY, makes="roi_t1w", memory=REGION, cost=RunTime(t1w=0.05))
+@step(Stage.ANATOMY, makes="roi_t1w", memory=REGION)
 def unite_masks(masks: list[Mask]) -> Mask:
     """Return the union of masks on the same grid."""
     return masks[0].like(np.any([mask.data for mask in masks], axis=0))

@@ -15,12 +15,11 @@ from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.steps.linear_models import DesignInputs
 from bids_sr.glm.steps.mapped_series import MaskedSeries
 from bids_sr.io.confound_names import MOTION_REGRESSORS
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import MEASURED, PCA_RANKS
 from bids_sr.preproc.temporal_regressors import time_column_names
 
 
-@step(Stage.EVALUATION, makes="effects", memory=EFFECTS, cost=RunTime(always=0.1, volumes=0.008))
+@step(Stage.EVALUATION, makes="effects", memory=EFFECTS)
 def measure_effects(
     masked: MaskedSeries,
     inputs: DesignInputs,

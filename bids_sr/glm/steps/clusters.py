@@ -17,7 +17,6 @@ from bids_sr.glm.vein_signs import VeinSigns
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.region_names import atlas_title
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED
 from bids_sr.preproc.ants import apply, apply_to_points
 from bids_sr.preproc.bold_regions import chain_through_t1w
@@ -36,7 +35,7 @@ def describe_clusters(atlas: str | None) -> str:
     )
 
 
-@step(Stage.EVALUATION, makes=("clusters", "clusters_columns"), cost=RunTime(always=2.5, high=1.0))
+@step(Stage.EVALUATION, makes=("clusters", "clusters_columns"))
 def list_clusters(
     maps: list[Map],
     brain: BoldBrain,

@@ -7,12 +7,10 @@ from bids_sr.engine.artifacts import Derivative, Facts, Map, Mask, Rows
 from bids_sr.engine.metric_rows import columns_json, with_input_smoothing
 from bids_sr.engine.step import Stage, step
 from bids_sr.glm.activation_regions import parse_thresholds
-from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.map_summary import upsampled_rows
 from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, Factor
 from bids_sr.io.json_values import as_number
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
 from bids_sr.preproc.steps.aligned_series import BrainMasks
 
@@ -27,12 +25,7 @@ MAP_COMPARISON_TEXT = (
 """Methods text of `compare_maps`."""
 
 
-def _estimate_comparison_cost(contrasts: Contrasts) -> RunTime:
-    """Return the processor time of `compare_maps`, which depends on the number of contrasts."""
-    return RunTime(always=1.5, high=0.6 * count_mapped(contrasts))
-
-
-@step(Stage.MAPS, makes=("activation", "activation_columns"), cost=_estimate_comparison_cost)
+@step(Stage.MAPS, makes=("activation", "activation_columns"))
 def compare_maps(
     maps: list[Map],
     map_metrics: list[Rows],

@@ -22,7 +22,6 @@ from bids_sr.io.arrays import Array, Float
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.region_names import atlas_title
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import map_label
 from bids_sr.io.tables import read_frame
 from bids_sr.io.word_lists import enumerate_words
@@ -162,7 +161,7 @@ def _describe_excluded(seeds: Sequence[Seed], folders: Sequence[Path]) -> str:
     return " ".join(sentences) or "All seeds were inside the brain mask of the run."
 
 
-@step(Stage.SEEDS, makes=("regressors", "seeds_columns"), cost=RunTime(volumes=0.02))
+@step(Stage.SEEDS, makes=("regressors", "seeds_columns"))
 def seed_series(
     preproc: Series,
     bold_mask: Mask,
@@ -215,7 +214,6 @@ def seed_series(
 @step(
     Stage.EVALUATION,
     makes=("own_regressors", "own_seeds", "own_seeds_columns"),
-    cost=RunTime(volumes=0.02),
 )
 def own_seed_series(
     masked: MaskedSeries,
@@ -360,7 +358,7 @@ def _regress_nuisance(
     )
 
 
-@step(Stage.SEEDS, makes=("regressors", "seeds_columns"), cost=RunTime(volumes=0.02))
+@step(Stage.SEEDS, makes=("regressors", "seeds_columns"))
 def component_series(
     preproc: Series,
     bold_mask: Mask,

@@ -14,7 +14,6 @@ from bids_sr.glm.steps.activation import write_map
 from bids_sr.io import template_files
 from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.grids import Factor
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc.ants import apply_to_points
@@ -88,7 +87,7 @@ def _map_to_boldref(points: Array, *, t1w2std: Path, boldref2t1w: Array) -> Arra
     return apply_affine(boldref2t1w, t1w_points)
 
 
-@step(Stage.REGISTRATION, makes="space_maps", memory=TO_TEMPLATE, cost=RunTime(always=3.0))
+@step(Stage.REGISTRATION, makes="space_maps", memory=TO_TEMPLATE)
 def maps_to_spaces(
     maps: list[Map],
     mask: Mask,

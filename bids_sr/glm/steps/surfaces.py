@@ -11,7 +11,6 @@ from bids_sr.engine.artifacts import Derivative, File, Map, Mask
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.io.arrays import Array
-from bids_sr.io.run_time import RunTime
 from bids_sr.preproc.ants import apply_to_points
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.surfaces import ribbon_means
@@ -38,7 +37,7 @@ FSAVERAGE_TEXT = (
 """Methods text of the fsaverage surface."""
 
 
-@step(Stage.REGISTRATION, makes="surfaces", memory=_SURFACE_NEED, cost=RunTime(always=3.0))
+@step(Stage.REGISTRATION, makes="surfaces", memory=_SURFACE_NEED)
 def transform_fsaverage(
     t1w2std_xfm: File,
     given_surfaces: list[File] | None = None,
@@ -105,7 +104,7 @@ def describe_surface_maps(surface: str) -> str:
     )
 
 
-@step(Stage.REGISTRATION, makes="surface_maps", memory=_SURFACE_NEED, cost=RunTime(always=20.0))
+@step(Stage.REGISTRATION, makes="surface_maps", memory=_SURFACE_NEED)
 def maps_to_surfaces(
     maps: list[Map],
     mask: Mask,

@@ -8,7 +8,6 @@ from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.storage import working_writer
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc import slice_timing
@@ -16,7 +15,7 @@ from bids_sr.preproc.copied_series import SeriesSample
 from bids_sr.spatial.smoothing import smooth
 
 
-@step(Stage.HEAD_MOTION, makes="bold", cost=RunTime(volumes=0.02))
+@step(Stage.HEAD_MOTION, makes="bold")
 def import_series(
     bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder
 ) -> Series:
@@ -39,7 +38,7 @@ def describe_echoes(echo_times: Sequence[float]) -> str:
     )
 
 
-@step(Stage.HEAD_MOTION, makes="bold_file", cost=RunTime(volumes=0.05))
+@step(Stage.HEAD_MOTION, makes="bold_file")
 def combine_echoes(
     echo_files: list[File], here: Path = HERE, *, echo_times: Sequence[float]
 ) -> File:
@@ -53,7 +52,7 @@ def combine_echoes(
     return here / "combined.nii"
 
 
-@step(Stage.HEAD_MOTION, makes="noise_record", cost=RunTime(always=0.2, volumes=0.003))
+@step(Stage.HEAD_MOTION, makes="noise_record")
 def record_noise(bold: Series) -> Facts:
     """Record the noise of a series, with which the group level finds copies of it."""
     sample = SeriesSample(bold.shape, bold.affine)
@@ -70,7 +69,7 @@ def describe_slice_timing(start_time: float) -> str:
     )
 
 
-@step(Stage.HEAD_MOTION, makes="stc", cost=RunTime(volumes=0.02))
+@step(Stage.HEAD_MOTION, makes="stc")
 def correct_slice_timing(
     bold: Series,
     here: Path = HERE,
@@ -101,7 +100,7 @@ def describe_input_smoothing(input_smoothing: float) -> str:
     )
 
 
-@step(Stage.HEAD_MOTION, makes="stc", cost=RunTime(volumes=0.01))
+@step(Stage.HEAD_MOTION, makes="stc")
 def smooth_acquired(unsmoothed: Series, here: Path = HERE, *, input_smoothing: float) -> Series:
     """Smooth every volume on the acquired grid before all other series are computed.
 

@@ -10,7 +10,6 @@ from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import SEGMENT
 from bids_sr.io.grids import TURNED_DEG
 from bids_sr.io.json_values import as_texts
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.template_files import find_t1w
 from bids_sr.io.volume import Volume
 from bids_sr.preproc import templates
@@ -40,7 +39,6 @@ TISSUES_TEXT = (
     makes=("template", "template_mask", "template_priors"),
     memory=Need(always=0.30, high=0.0),
     reads=lambda template_space: [*filter(None, [find_t1w(template_space)])],
-    cost=RunTime(always=1.0, t1w=0.2),
 )
 def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
     """Load a template that is available on this computer, without downloads.
@@ -56,7 +54,6 @@ def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
     Stage.ANATOMY,
     makes="t1w_head",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
-    cost=RunTime(always=2.0, t1w=0.4),
 )
 def correct_head(t1w_file: File, *, random_seed: int) -> Image:
     """Reorient a T1w image to RAS, and divide it by the bias field of the head.
@@ -73,7 +70,6 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
     Stage.ANATOMY,
     makes="t1w_preproc",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
-    cost=RunTime(always=2.0, t1w=0.3),
 )
 def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: bool) -> Image:
     """Divide a T1w image by the bias field estimated in its brain.
@@ -100,7 +96,6 @@ def describe_mask(template_space: str) -> str:
     Stage.ANATOMY,
     makes="start_xfm",
     memory=Need(always=0.20, t1w=0.011, high=0.0),
-    cost=RunTime(always=3.0),
 )
 def find_start(
     t1w_preproc: Image,
@@ -125,7 +120,6 @@ def find_start(
     Stage.ANATOMY,
     makes=("t1w_mask", "start_xfm", "brain_facts"),
     memory=Need(always=0.20, t1w=0.011, high=0.0),
-    cost=RunTime(always=3.0, t1w=0.4),
 )
 def mask_brain(
     t1w_head: Image,
@@ -176,7 +170,6 @@ def warn_of_doubts(check: dict[str, object]) -> dict[str, object]:
     Stage.ANATOMY,
     makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"),
     memory=Need(always=0.25, t1w=0.010, high=0.0),
-    cost=RunTime(always=11.0, t1w=1.3),
 )
 def normalize_t1w(
     t1w_preproc: Image,
@@ -214,7 +207,6 @@ def normalize_t1w(
     Stage.ANATOMY,
     makes=("t1w_dseg", "t1w_tpms"),
     memory=SEGMENT,
-    cost=RunTime(always=0.1, t1w=0.6),
 )
 def segment_tissues(
     t1w_preproc: Image,

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from bids_sr.engine.artifacts import Image, Mask, Series
 from bids_sr.engine.step import Stage, step
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.boldref import make_boldref
 from bids_sr.preproc.nonsteady import count_nonsteady_volumes
@@ -62,7 +61,7 @@ def _count_detected(counts: Sequence[int]) -> str:
     return f"{most} volume{'s' if most > 1 else ''}{' per run' if len(counts) > 1 else ''}"
 
 
-@step(Stage.HEAD_MOTION, makes="boldref", cost=RunTime(always=0.7, volumes=0.0125))
+@step(Stage.HEAD_MOTION, makes="boldref")
 def average_volumes(bold: Series, *, n_dummy: int) -> Image:
     """Average the steady-state volumes after registration to each other."""
     return Volume(make_boldref(bold, n_dummy=n_dummy), bold.affine, bold.header)

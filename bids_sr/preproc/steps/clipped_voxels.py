@@ -10,7 +10,6 @@ from bids_sr.engine.step import Stage, step
 from bids_sr.io.grids import AS_STORED, BOLDREF, AxisOrder, reorder
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.orientation import storage_order
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.clipped_values import ClippedVoxelSearch
 from bids_sr.preproc.steps.aligned_series import BrainMasks
@@ -28,7 +27,6 @@ N_CLIPPED_KEY = "clipped_voxels"
 @step(
     Stage.HEAD_MOTION,
     makes=("bold_mask", "bold_mask_hr", "clipped_masks", "clipped_facts"),
-    cost=RunTime(volumes=0.002),
 )
 def exclude_clipped(
     acquired: Series,

@@ -12,7 +12,6 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.grids import AxisOrder, Factor, inverse_order, reorder, reorder_affine
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import apply, load, load_like
 from bids_sr.preproc.bold_to_anat import measure_coregistration, upsample_mask
@@ -67,7 +66,6 @@ def import_tissues(
     Stage.OTHER_PROGRAMS,
     makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"),
     memory=SHOW_IN_TEMPLATE,
-    cost=RunTime(always=3.0),
 )
 def show_in_template(
     t1w_preproc: Image,
@@ -106,7 +104,7 @@ def describe_motion(origin: str, *, rebuilt: bool) -> str:
     )
 
 
-@step(Stage.OTHER_PROGRAMS, makes=("hmc_xfms", "motion", "boldref"), cost=RunTime(volumes=0.05))
+@step(Stage.OTHER_PROGRAMS, makes=("hmc_xfms", "motion", "boldref"))
 def import_motion(
     bold: Series,
     given_hmc_xfms: Transforms,

@@ -4,7 +4,6 @@ import numpy as np
 
 from bids_sr.engine.artifacts import Image, Mask, Series, Table
 from bids_sr.engine.step import Stage, step
-from bids_sr.io.run_time import RunTime
 from bids_sr.preproc import hmc
 from bids_sr.preproc.boldref import estimate_run
 from bids_sr.preproc.head_motion import motion_table
@@ -24,7 +23,7 @@ MOTION_TEXT = (
 """Methods text of head-motion estimation."""
 
 
-@step(Stage.HEAD_MOTION, makes=("hmc_xfms", "motion"), cost=RunTime(always=0.8, volumes=0.135))
+@step(Stage.HEAD_MOTION, makes=("hmc_xfms", "motion"))
 def estimate_motion(
     bold: Series, boldref: Image, head_mask: Mask, *, n_dummy: int
 ) -> tuple[Transforms, Table]:
@@ -42,7 +41,7 @@ def estimate_motion(
     return estimate.matrices, motion_table(estimate.params, estimate.residual)
 
 
-@step(Stage.HEAD_MOTION, makes=("worst_volume", "displacement_mm"), cost=RunTime(volumes=0.1))
+@step(Stage.HEAD_MOTION, makes=("worst_volume", "displacement_mm"))
 def estimate_residual_motion(
     bold: Series, boldref: Image, bold_mask: Mask, *, n_dummy: int
 ) -> tuple[int, float]:

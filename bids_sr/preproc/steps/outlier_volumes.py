@@ -19,7 +19,6 @@ from bids_sr.io.confound_names import (
 )
 from bids_sr.io.copies import combine_volumes
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc.alternation import EXAMINED_VOLUMES, measure_alternation
 from bids_sr.preproc.outlier_volumes import find_outlier_volumes, interpolation_weights
@@ -34,7 +33,7 @@ _SEARCH_TEXT = (
 )
 
 
-@step(Stage.HEAD_MOTION, makes=("bold", "outliers"), cost=RunTime(volumes=0.004))
+@step(Stage.HEAD_MOTION, makes=("bold", "outliers"))
 def replace_outliers(acquired: Series, here: Path = HERE, *, n_dummy: int) -> tuple[Series, Facts]:
     """Find outlier volumes of a run and replace them, so that they do not affect other volumes.
 
@@ -65,7 +64,7 @@ def replace_outliers(acquired: Series, here: Path = HERE, *, n_dummy: int) -> tu
     return _remove_unlike(acquired, facts, here, n_dummy), facts
 
 
-@step(Stage.HEAD_MOTION, makes="bold", cost=RunTime(volumes=0.004))
+@step(Stage.HEAD_MOTION, makes="bold")
 def replace_same_volumes(
     acquired: Series, outliers: Facts, here: Path = HERE, *, n_dummy: int
 ) -> Series:

@@ -15,7 +15,6 @@ from bids_sr.io.atomic_files import read_json
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, BOLDREF, LARGEST_BRAIN_ML, AxisOrder, Factor
 from bids_sr.io.json_values import as_number
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
 from bids_sr.io.volume import Volume
 from bids_sr.io.word_lists import enumerate_words
@@ -122,7 +121,7 @@ def _describe_slices(factor: Factor) -> str:
     return "" if factor[2] == 1 else " in plane and averaging slices"
 
 
-@step(Stage.REGISTRATION, memory=Need(always=0.06), cost=RunTime(always=0.2, low=35.0))
+@step(Stage.REGISTRATION, memory=Need(always=0.06))
 def register_pair(
     highres_file: File,
     lowres_file: File,
@@ -149,7 +148,7 @@ def register_pair(
     return _make_aligned_pair(pair_in_frame)
 
 
-@step(Stage.REGISTRATION, memory=Need(always=0.06), cost=RunTime(always=0.5))
+@step(Stage.REGISTRATION, memory=Need(always=0.06))
 def truncate_pair(
     highres_file: File, *, factor: Factor, highres_order: AxisOrder = AS_STORED
 ) -> AlignedPair:
@@ -177,7 +176,6 @@ def _make_aligned_pair(pair_in_frame: PairInFrame) -> AlignedPair:
     Stage.REGISTRATION,
     makes=("boldref2t1w_xfm", "coreg_facts"),
     memory=Need(always=0.08, t1w=0.011, high=0.0),
-    cost=RunTime(always=1.5, low=25.0),
 )
 def register_to_t1w(
     boldref: Image, t1w_preproc: Image, t1w_mask: Mask, *, here: Path = HERE, random_seed: int
@@ -200,7 +198,6 @@ def register_to_t1w(
     Stage.REGISTRATION,
     makes=("highres2boldref_xfm", "guide_hr", "guide_facts"),
     memory=Need(always=0.06),
-    cost=RunTime(always=0.8, low=23.0),
 )
 def register_to_pair(
     boldref: Image,
@@ -233,7 +230,6 @@ def register_to_pair(
     Stage.REGISTRATION,
     makes=("bold_mask", "bold_mask_hr", "mask_facts"),
     memory=Need(always=0.03, t1w=0.015, high=0.0),
-    cost=RunTime(always=0.5),
 )
 def mask_bold(
     boldref: Image,
@@ -266,7 +262,6 @@ def mask_bold(
     Stage.REGISTRATION,
     makes=("region_bold", "region_bold_hr", "region_facts"),
     memory=Need(always=0.03, t1w=0.010, high=0.0),
-    cost=RunTime(always=0.5),
 )
 def region_to_bold(
     roi_source: Mask,
@@ -335,7 +330,6 @@ def unite_regions(
     Stage.REGISTRATION,
     makes="tpms_bold",
     memory=Need(always=0.03, t1w=0.018, high=0.0),
-    cost=RunTime(always=0.5),
 )
 def tissues_to_bold(
     boldref: Image, t1w_tpms: Sequence[Image], boldref2t1w_xfm: Transforms

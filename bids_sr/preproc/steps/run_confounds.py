@@ -3,7 +3,6 @@
 from bids_sr.engine.artifacts import Confounds, Facts, Image, Series, Table
 from bids_sr.engine.step import Stage, step
 from bids_sr.io.frozen import frozen
-from bids_sr.io.run_time import RunTime
 from bids_sr.preproc import confound_table
 from bids_sr.preproc.head_motion import motion_columns
 from bids_sr.preproc.steps.aligned_series import PosedBrain
@@ -41,7 +40,7 @@ def motion_confounds(
     return add_alternation(*censored, outliers)[0]
 
 
-@step(Stage.HEAD_MOTION, makes=("confounds", "confounds_columns"), cost=RunTime(volumes=0.063))
+@step(Stage.HEAD_MOTION, makes=("confounds", "confounds_columns"))
 def gather_confounds(
     preproc: Series,
     run: PosedBrain,

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 
 from bids_sr.engine.artifacts import Facts, Image, Mask
 from bids_sr.engine.memory import Need
-from bids_sr.io.run_time import RunTime
 from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
 from bids_sr.report.figure_steps.display_grids import (
     binarize,
@@ -42,7 +41,6 @@ def summarize_subject(*, subject_facts: Mapping[str, object]) -> FigureContent:
         remark="this figure requires a T1w image and a completed segmentation",
     ),
     memory=Need(always=0.02, t1w=0.029, high=0.0),
-    cost=RunTime(always=0.7, t1w=0.5),
 )
 def draw_brain(
     t1w_preproc: Image,
@@ -89,7 +87,6 @@ def draw_brain(
         missing="T1w to template",
     ),
     memory=Need(always=0.29, t1w=0.011, high=0.0),
-    cost=RunTime(always=2.5),
 )
 def draw_normalization(
     t1w_preproc: Image, std_t1w: Image, template: Image, template_mask: Mask | None = None

@@ -9,7 +9,6 @@ from bids_sr.glm.steps.region_growth import select_contrasts
 from bids_sr.report.figure_step import FigureDrawing, figure
 from bids_sr.report.figure_steps.run_maps import (
     SceneImages,
-    correlation_cost,
     draw_correlations,
 )
 from bids_sr.report.sections import FigureSpec
@@ -36,7 +35,6 @@ from bids_sr.report.sections import FigureSpec
         tables=("activation",),
     ),
     memory=MAPS,
-    cost=correlation_cost,
 )
 def draw_correlation(
     maps: list[Map],

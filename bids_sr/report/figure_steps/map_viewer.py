@@ -9,21 +9,13 @@ from typing import Any
 from bids_sr.config.levels import StoredMaps
 from bids_sr.engine.artifacts import File, Map, Volume
 from bids_sr.evaluation.run_evidence import StoredEvidence
-from bids_sr.glm.connectivity_seeds import count_mapped
-from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.smoothing_words import smoothing_choice
 from bids_sr.report.figure_step import FigureContent, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
 from bids_sr.report.figure_steps.run_maps import SceneImages, ShownMaps
 from bids_sr.report.sections import HtmlSpec
 from bids_sr.spatial.itk_files import Transforms
-
-
-def viewer_cost(contrasts: Contrasts) -> RunTime:
-    """Return the processor time of `show_viewer`, which depends on the number of contrasts."""
-    return RunTime(always=1.5, high=0.3 * count_mapped(contrasts))
 
 
 # The viewer precedes all other figures of its section.

@@ -6,11 +6,9 @@ from typing import Literal
 from bids_sr.engine.artifacts import File, Map, Series, Table
 from bids_sr.engine.step_memory import MAPS
 from bids_sr.evaluation.run_evidence import StoredEvidence
-from bids_sr.glm.connectivity_seeds import count_mapped
 from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.glm.steps.map_comparison import read_input_smoothing
 from bids_sr.io.json_values import as_number
-from bids_sr.io.run_time import RunTime
 from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
 from bids_sr.report.figure_steps.run_maps import SceneImages
@@ -62,12 +60,6 @@ def draw_design(
     yield FigureDrawing("design", drawing, caption="" if with_matrix else _PROTOCOL_CAPTION)
 
 
-def _activation_cost(named_contrasts: Collection[str]) -> RunTime:
-    """Return the processor time of `draw_activation`, which depends on the drawn contrasts."""
-    n_drawn = count_mapped(named_contrasts) or 1
-    return RunTime(always=1.0 + 0.95 * n_drawn, high=0.3 * n_drawn)
-
-
 @figure(
     FigureSpec(
         "activation",
@@ -103,7 +95,6 @@ def _activation_cost(named_contrasts: Collection[str]) -> RunTime:
         tables=("activation",),
     ),
     memory=MAPS,
-    cost=_activation_cost,
 )
 def draw_activation(
     maps: list[Map],
@@ -158,7 +149,6 @@ def draw_activation(
             " below the threshold or outside the field of view are gray."
         ),
     ),
-    cost=RunTime(always=10.0),
 )
 def draw_surfaces(
     surface_maps: list[Map],

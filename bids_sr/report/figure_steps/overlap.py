@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 from bids_sr.engine.artifacts import Map
 from bids_sr.engine.step_memory import MAPS
-from bids_sr.io.run_time import RunTime
 from bids_sr.report.figure_step import FigureDrawing, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
 from bids_sr.report.figure_steps.run_maps import SceneImages
@@ -33,7 +32,6 @@ _REGION_KIND = "Quarter"
         tables=("activation",),
     ),
     memory=MAPS,
-    cost=RunTime(always=1.0, high=0.2),
 )
 def draw_overlap(
     maps: list[Map],

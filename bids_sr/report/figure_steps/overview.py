@@ -21,7 +21,6 @@ from bids_sr.glm.steps.map_comparison import read_input_smoothing
 from bids_sr.glm.vein_signs import LARGE_PERCENT
 from bids_sr.io.grids import Factor, mm_text, size_text
 from bids_sr.io.json_values import as_mapping, as_number
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
 from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.report.figure_step import FigureDrawing, figure
@@ -63,7 +62,6 @@ FINER_EFFECTS = (
             f" signal fluctuations in the run. {FINER_EFFECTS}"
         ),
     ),
-    cost=RunTime(always=1.0),
 )
 def draw_overview(
     evaluation: Rows,

@@ -6,7 +6,6 @@ import numpy as np
 
 from bids_sr.engine.artifacts import Facts, Image, Mask
 from bids_sr.engine.memory import Need
-from bids_sr.io.run_time import RunTime
 from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
 from bids_sr.report.figure_steps.display_grids import (
     binarize,
@@ -47,7 +46,6 @@ def show_registration(registration: Facts) -> FigureContent:
         remark="this figure requires a T1w image and a completed registration",
     ),
     memory=Need(always=0.03, t1w=0.020, high=0.0),
-    cost=RunTime(always=0.4, t1w=0.27),
 )
 def draw_coregistration(
     boldref: Image,

@@ -4,11 +4,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TYPE_CHECKING
 
 from bids_sr.engine.artifacts import Derivative, Image, Mask, Volume
-from bids_sr.glm.connectivity_seeds import count_mapped
-from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.steps.map_comparison import SortedMaps, read_input_smoothing, sort_maps_of_run
 from bids_sr.io.frozen import frozen
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED, get_kind
 from bids_sr.report.figure_step import FigureDrawing
 from bids_sr.report.figure_steps.display_grids import read_grid, resample_to
@@ -107,11 +104,6 @@ def draw_correlations(
                 fwhm_mm=fwhm_mm,
                 input_fwhm_mm=find_input_smoothing(maps_by_series),
             )
-
-
-def correlation_cost(contrasts: Contrasts) -> RunTime:
-    """Return the processor time of `draw_correlations`, which depends on the mapped contrasts."""
-    return RunTime(always=0.5, high=0.1 * count_mapped(contrasts))
 
 
 def displayed_series(names: Iterable[str], series_names: Sequence[str]) -> list[str]:

@@ -86,13 +86,11 @@ METHOD = Method(
         " loss"
     ),
     # `fast` was estimated from single steps at two grid sizes relative to dcnet, which was
-    # measured in whole runs. `paper` took .45 s per step with squared error
-    # (``benchmarks/results/srgan_training_weight_1.md``), and 1.66 s on a loaded machine. The time
-    # is for .9 s, with a quarter more for VGG-19 features; its `series` is from
-    # ``benchmarks/results/paper_subject.md``
+    # measured in whole runs. A step of `paper` takes .93 to 1.1 s of processor time with one
+    # thread; its `series` is from ``benchmarks/results/paper_subject.md``
     costs={
-        "fast": RunTime(always=14.0, low=850.0, series=0.35),
-        "paper": RunTime(always=110_000.0, series=19.0),
+        "fast": RunTime(always=8.0, low=600.0, series=0.35),
+        "paper": RunTime(always=100_000.0, series=19.0),
     },
     network_text=_NETWORK,
     labels={"fast": "srgan (fast, no critic)"},

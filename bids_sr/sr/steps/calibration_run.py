@@ -19,7 +19,6 @@ from bids_sr.engine.step_memory import CALIBRATE
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.frozen import frozen
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import AntsOptions
 from bids_sr.preproc.calibration_alignment import measure_agreement, register_to_calibration
@@ -60,7 +59,6 @@ def describe_calibration(*, with_events: bool) -> str:
     Stage.CALIBRATION,
     makes=("boldref2calibration_xfm", "calibration_registration"),
     memory=Need(always=0.06),
-    cost=RunTime(always=4.0),
 )
 def register_calibration(
     brain: BoldBrain,
@@ -140,7 +138,6 @@ def get_patterns(calibration: Calibration | None) -> "CalibrationPatterns | None
     # the step keeps 100 volumes as float32, a copy of their brain voxels, and a slice in double
     # precision
     memory=CALIBRATE,
-    cost=RunTime(always=2.0, high=30.0),
 )
 def measure_calibration(
     bold: Series,

@@ -7,7 +7,6 @@ from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import SERIES
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.itk_files import Transforms
@@ -19,7 +18,7 @@ _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 
 
 # Costs are per high-resolution voxel, so the cost is lower for a series on the acquired grid.
-@step(Stage.SUPER_RESOLUTION, makes="preproc", memory=SERIES, cost=RunTime(volumes=0.026))
+@step(Stage.SUPER_RESOLUTION, makes="preproc", memory=SERIES)
 def correct_motion(
     stc: Series,
     boldref: Image,
@@ -39,7 +38,7 @@ def correct_motion(
     return _resample_series(stc, hmc_xfms, boldref, distortion, here / "preproc.nii")
 
 
-@step(Stage.SUPER_RESOLUTION, makes="series", memory=SERIES, cost=RunTime(volumes=0.05))
+@step(Stage.SUPER_RESOLUTION, makes="series", memory=SERIES)
 def place_measured(
     stc: Series,
     bold_mask_hr: Mask,

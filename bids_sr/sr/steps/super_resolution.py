@@ -10,8 +10,7 @@ from bids_sr.engine.step_memory import SUPER_RESOLVE
 from bids_sr.io.frozen import frozen
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.notices import InvalidInput
-from bids_sr.io.run_time import RunTime
-from bids_sr.io.series import ACQUIRED_BAND, get_kind, get_need
+from bids_sr.io.series import ACQUIRED_BAND, get_need
 from bids_sr.preproc.steps.aligned_series import AlignedSeries
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.itk_files import Transforms
@@ -24,33 +23,11 @@ from bids_sr.sr.inference.upsampler_inputs import (
     UpsamplerInputs,
 )
 from bids_sr.sr.inference.upsamplers import make_upsampler
-from bids_sr.sr.method import method_of_series
 from bids_sr.sr.models.card import ModelCard, explain_not_applied, was_applied
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
-from bids_sr.sr.recipe import RecipeName
-from bids_sr.sr.recipe_changes import RecipeChange, change_recipe, select_changes, width_ratio
 
-_INTERPOLATION = RunTime(volumes=0.025)
 _ERROR_SAMPLES_FILE, _ACQUIRED_SAMPLES_FILE = "error_draws.nii", "acquired_draws.nii"
-
-
-def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange]) -> RunTime:
-    """Return the processor time of a series whose model was trained with a recipe.
-
-    `changes` are changed recipe settings of any method.
-    """
-    if get_kind(name) == "baseline":
-        return _INTERPOLATION
-    method = method_of_series(name)
-    method_cost = method.cost(recipe).series
-    method_changes = select_changes(tuple(changes), method.name)
-    # settings of a network change its width and thus its time; a prior map has no network
-    if method_changes and method.variance is None:
-        method_cost *= width_ratio(
-            change_recipe(method, recipe, ()), change_recipe(method, recipe, method_changes)
-        )
-    return RunTime(volumes=_INTERPOLATION.volumes + method_cost)
 
 
 @frozen
@@ -100,7 +77,7 @@ class SuperResolvedSeries:
     acquired_draws: Series | None
 
 
-@step(Stage.SUPER_RESOLUTION, memory=SUPER_RESOLVE, cost=_INTERPOLATION)
+@step(Stage.SUPER_RESOLUTION, memory=SUPER_RESOLVE)
 def super_resolve(
     aligned: AlignedSeries,
     model_file: File | None = None,

@@ -16,7 +16,6 @@ from bids_sr.engine.step_memory import TRAIN, TRAIN_ON_VOLUMES, VARIANCE
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import VALIDATION_BASELINES, series_name
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.steps.aligned_series import PosedBrain
@@ -47,7 +46,6 @@ from bids_sr.sr.pair_scores import holdout_rows, slice_scores
 from bids_sr.sr.prior_maps.temporal_components import SeriesError, open_uncompressed
 from bids_sr.sr.recipe import MULTISLICE, Recipe
 from bids_sr.sr.steps.calibration_run import Calibration, get_patterns
-from bids_sr.sr.steps.training_costs import model_cost, network_cost
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model_store import ModelData
@@ -89,7 +87,6 @@ class VarianceModel(ModelFiles):
     resumes=True,
     monitored=("second_highres", "second_lowres", "second_mask"),
     memory=TRAIN,
-    cost=network_cost,
 )
 def train_on_pair(
     pair: TrainingPair | None = None,
@@ -124,7 +121,7 @@ def train_on_pair(
     )
 
 
-@step(Stage.TRAINING, resumes=True, memory=TRAIN_ON_VOLUMES, cost=network_cost)
+@step(Stage.TRAINING, resumes=True, memory=TRAIN_ON_VOLUMES)
 def train_on_volumes(
     stc: Series,
     bold_mask: Mask,
@@ -158,7 +155,7 @@ def recipe_for_thinner_slices(method: Method, recipe: str, factor: Factor) -> Re
     return replace(method_recipe, degradation=MULTISLICE)
 
 
-@step(Stage.PRIOR, resumes=True, memory=VARIANCE, cost=model_cost)
+@step(Stage.PRIOR, resumes=True, memory=VARIANCE)
 def estimate_variance(
     preproc: Series,
     run: PosedBrain,
@@ -290,9 +287,7 @@ def _compute_prior_sd_map(model: LoadedModel, data: "RunData") -> Volume:
     return Volume(to_volume(maps.square().sum(0).sqrt()), affine)
 
 
-@step(
-    Stage.TRAINING, makes="holdout", memory=Need(always=0.12, high=0.25), cost=RunTime(always=2.0)
-)
+@step(Stage.TRAINING, makes="holdout", memory=Need(always=0.12, high=0.25))
 def score_pair(
     pair: TrainingPair,
     model_file: File,

@@ -9,7 +9,6 @@ import numpy as np
 from bids_sr.engine.artifacts import Derivative, Facts, File, Map, Rows, Volume
 from bids_sr.engine.memory import Need
 from bids_sr.io.arrays import Array
-from bids_sr.io.run_time import RunTime
 from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import SCANS, FigureSpec, HtmlSpec
 from bids_sr.sr.steps.training import ModelFiles
@@ -38,7 +37,6 @@ _scans_figure, _scans_html = partial(FigureSpec, suffix=SCANS), partial(HtmlSpec
         missing="volumes of the structural scans",
         remark="a required step did not finish",
     ),
-    cost=RunTime(always=0.5),
 )
 def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> FigureContent:
     """Show the tissue volumes of one session of a participant without low-resolution scans.
@@ -82,7 +80,6 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Figu
     ),
     _scans_html("lowresfacts", "structural", place=2, tab="Positions"),
     memory=Need(always=0.1, scans=0.10),
-    cost=RunTime(always=3.0),
 )
 def draw_lowres(
     scans: PreparedScans,
@@ -183,7 +180,6 @@ def draw_lowres(
         unless=("lowresfacts",),
     ),
     memory=Need(always=0.1, scans=0.10),
-    cost=RunTime(always=5.0),
 )
 def draw_scans(
     scans: PreparedScans,
@@ -311,7 +307,6 @@ def _draw_classes(
     ),
     _scans_html("scancard", "structural", place=1, missing="model card"),
     memory=Need(always=0.35, scans=0.10),
-    cost=RunTime(always=3.0),
 )
 def explain_scans(
     scans: PreparedScans,

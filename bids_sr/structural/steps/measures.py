@@ -13,7 +13,6 @@ from bids_sr.engine.metric_rows import MetricRow, columns_json, metric_rows
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import MEASURE_SCANS
 from bids_sr.io.arrays import Array
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.structural.steps.scans import (
@@ -85,7 +84,6 @@ def describe_tissues(
     Stage.STRUCTURAL,
     makes=("scan_metrics", "scan_columns", "scan_dseg", "scan_classes"),
     memory=MEASURE_SCANS,
-    cost=lambda suffixes: RunTime(always=10.0, high=36.0 * len(suffixes)),
 )
 def measure_scans(
     scans: PreparedScans,
@@ -187,7 +185,6 @@ def _make_class_images(
     Stage.STRUCTURAL,
     makes=("scan_metrics", "scan_columns", "scan_dseg"),
     memory=MEASURE_SCANS,
-    cost=lambda suffixes: RunTime(always=10.0, high=12.0 * len(suffixes)),
 )
 def measure_control(
     scans: PreparedScans,

@@ -13,9 +13,9 @@ from bids_sr.io.volume import Volume
 from bids_sr.io.word_lists import format_count
 from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.request import TrainingSettings, request_model
+from bids_sr.sr.models.request import ModelSettings, TrainingSettings, request_model
+from bids_sr.sr.steps.model_times import training_work
 from bids_sr.sr.steps.training import ModelFiles, provide_model
-from bids_sr.sr.steps.training_costs import schedule_training, training_work
 from bids_sr.sr.steps.training_texts import describe_network, read_cards
 from bids_sr.structural.steps.scans import list_suffixes, make_scan, stack_scans
 
@@ -66,16 +66,16 @@ def _channels_text(method: str) -> str:
     )
 
 
-def _estimate_training_time(training: TrainingSettings, suffixes: Sequence[str]) -> RunTime:
-    """Estimate the time of `train_on_scans`."""
+def time_training_on_scans(training: ModelSettings, suffixes: Sequence[str]) -> RunTime:
+    """Return the processor time of `train_on_scans`."""
     if training.is_given:
         return RunTime(always=0.5)
     per_contrast = _FAST_TRAINING_SECONDS if training.recipe == "fast" else _TRAINING_SECONDS
     seconds = per_contrast * len(suffixes) * training_work(training)
-    return schedule_training(RunTime(high=seconds), training)
+    return RunTime(high=seconds)
 
 
-@step(Stage.STRUCTURAL, memory=TRAIN_ON_SCANS, resumes=True, cost=_estimate_training_time)
+@step(Stage.STRUCTURAL, memory=TRAIN_ON_SCANS, resumes=True)
 def train_on_scans(
     heads_fine: list[Map] | None = None,
     heads_coarse: list[Map] | None = None,
@@ -121,7 +121,6 @@ def train_on_scans(
     Stage.STRUCTURAL,
     makes="made_scans",
     memory=RESOLVE_SCANS,
-    cost=lambda suffixes: RunTime(always=5.0, high=5.0 * len(suffixes)),
 )
 def super_resolve_scans(
     coarse_scans: list[Map],

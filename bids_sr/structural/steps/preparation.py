@@ -13,7 +13,6 @@ from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import PREPARE_SCANS
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import INTERPOLATIONS, parse_series_name
 from bids_sr.io.volume import Volume
 from bids_sr.structural.steps.scans import (
@@ -74,9 +73,6 @@ def describe_scan_mask(
 @step(
     Stage.STRUCTURAL_PREPARATION,
     memory=PREPARE_SCANS,
-    cost=lambda suffixes, anat_align: RunTime(
-        always=30.0, high=45.0 * len(suffixes) * _RELATIVE_DURATIONS[anat_align]
-    ),
 )
 def prepare_scans(
     template: Image,

@@ -2,7 +2,7 @@
 
 Memory is the peak of all processes together. It does not grow with the number of volumes because
 nodes stream, except with a calibration run. Disk space includes the working directory (float32,
-uncompressed) and the results. Time is declared by the steps, which are not known here.
+uncompressed) and the results. Time depends on the steps, which are not known here.
 """
 
 import math

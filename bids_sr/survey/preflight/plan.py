@@ -29,7 +29,7 @@ class StageCost:
 
 @frozen
 class Estimate:
-    """Cost of a call; `cli.stages` adds the time, which is declared by the steps.
+    """Cost of a call; `cli.stages` adds the time of its steps.
 
     `minutes` is wall-clock time on idle processors of 2024, infinite if it is unknown, and
     `saved_minutes` the time that training would save if it used all processors as threads.

@@ -34,7 +34,6 @@ from bids_sr.survey.preflight.regions import choose_regions, count_label_voxels
 _MAX_NAMES = 3  # names of runs in a message
 _LARGEST_TESTED_FACTOR = 2  # of all measurements of accuracy
 _MIN_SAVED_MINUTES = 10  # shortest time saved by threads that is mentioned
-_MIN_NOTED_LOAD = 1.5  # smallest slowdown by other processes that is mentioned
 
 
 def dry_run_text(plan: Plan, settings: Settings) -> str:
@@ -64,7 +63,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     lines += [f"series: {' '.join(plan.series)}", *_describe_settings(plan, settings)]
     lines += describe_skipped_runs(plan.skipped)
     lines.append(f"estimate: {cost_text(plan, settings)}")
-    lines += _format_cost_table(plan.estimate, measure_slowdown(plan.estimate.processors)[0])
+    lines += _format_cost_table(plan.estimate, measure_slowdown())
     return "\n".join([*lines, *notice_lines[n_warnings:]])
 
 
@@ -292,20 +291,18 @@ def _describe_plugin(file: Path) -> list[str]:
 
 
 def cost_text(plan: Plan, settings: Settings) -> str:
-    """Return time, memory and disk space of a plan as a sentence, for the current load."""
+    """Return time, memory and disk space of a plan as a sentence."""
     cost = plan.estimate
     workers = settings.resources.nprocs or 1
-    slowdown, busy = measure_slowdown(cost.processors)
-    load_text = f" (machine busy: {busy:.1f} times slower)" if busy >= _MIN_NOTED_LOAD else ""
     processes = "1 process" if workers == 1 else f"{workers} processes"
     time_text = (
         "unknown wall-clock time (training on a GPU was not measured)"
         if math.isinf(cost.minutes)
-        else f"{format_minutes(cost.minutes * slowdown)} of wall-clock time"
+        else f"{format_minutes(cost.minutes * measure_slowdown())} of wall-clock time"
     )
     tip = describe_saved_time(cost, settings)
     return (
-        f"{time_text} with {processes}{load_text}{tip and f' ({tip})'},"
+        f"{time_text} with {processes}{tip and f' ({tip})'},"
         f" {cost.memory_gb:.1f} GB of memory, {cost.work_gb:.1f} GB of disk space for intermediate"
         f" files and {cost.output_gb:.1f} GB for results (level {settings.run.level})"
     )

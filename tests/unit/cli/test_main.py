@@ -15,7 +15,6 @@ from bids_sr.engine.execute import RunOutcome
 from bids_sr.io.atomic_files import DiskFullError, temporary_name
 from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.inputs import Subject
-from bids_sr.survey.preflight import pace
 from bids_sr.survey.preflight.plan import Estimate, Plan
 
 SUB_01 = Subject(label="01", t1w=(), runs=())
@@ -29,7 +28,6 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Return a function that runs the command with a plan, damaged files and a result."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fork_server, "start_fork_server", lambda: None)
-    monkeypatch.setattr(pace, "measure_slowdown", lambda processors: (1.0, 1.0))
 
     def run(
         *options: str,

@@ -5,8 +5,6 @@ import json
 import math
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -156,28 +154,10 @@ def test_the_slowdown_is_relative_to_reference_processors_and_limited(
 ) -> None:
     assert 0 < kernel_seconds() < 5
     monkeypatch.setattr(pace, "kernel_seconds", lambda: kernel * REFERENCE_S)
-    slower, busy = measure_slowdown.__wrapped__(1)
-    assert busy >= 1
-    assert slower == pytest.approx(expected * (busy if expected == 2 else 1))
+    assert measure_slowdown.__wrapped__() == pytest.approx(expected)
 
 
 @pytest.mark.usefixtures("one_processor")
-def test_busy_and_missing_processors_are_detected_at_once() -> None:
-    """The load average of the last minute would not include processes that have just started."""
-    _, idle = measure_slowdown.__wrapped__(1)
-    _, too_few = measure_slowdown.__wrapped__(2.5)
-    processes = [subprocess.Popen([sys.executable, "-c", "while 1: 0"]) for _ in range(3)]
-    try:
-        time.sleep(0.2)
-        _, busy = measure_slowdown.__wrapped__(1)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert too_few > 2.5
-    assert busy > 1.4 * idle
-
-
 @dataclass(frozen=True)
 class Recorded:
     """A step of a recorded run: declared and actual processor seconds, and dependent steps."""

@@ -81,18 +81,16 @@ def test_changes_reach_the_training_step_and_the_methods_text(
 def test_changes_of_prior_sd_maps_reach_their_estimation_and_the_methods_text(
     maker: BidsMaker, tmp_path: Path
 ) -> None:
-    def nodes(*options: str) -> tuple[dict, dict, str]:
+    def nodes(*options: str) -> tuple[dict, str]:
         graph = planned_graph(maker, tmp_path, "--sr-method", "sbl", "sdmod", *options)
         placed = {node.scope.name: node for node in nodes_of(graph, "estimate_variance")}
         changes = {name: graph.settings[placed[name]]["recipe_changes"] for name in placed}
-        return placed, changes, graph.methods_text()
+        return changes, graph.methods_text()
 
-    before, _, _ = nodes()
-    after, changes, text = nodes("--set", "sbl.rounds=9")
+    changes, text = nodes("--set", "sbl.rounds=9")
     change = RecipeChange(method="sbl", field="rounds", value=9)
     assert (changes["sbl"], changes["sdmod"]) == ((change,), ())
     assert "9 instead of 6" in text
-    assert after["sbl"].cost.low == pytest.approx(1.5 * before["sbl"].cost.low)
 
 
 def test_the_training_step_is_rerun_only_if_changes_differ() -> None:

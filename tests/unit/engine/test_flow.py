@@ -184,22 +184,6 @@ def test_a_given_list_of_files_reaches_the_step(count: int, bold: Path, tmp_path
     assert names == [bold.name] * count
 
 
-def test_only_storing_a_series_takes_time_per_volume(bold: Path, tmp_path: Path) -> None:
-    root = Scope("all_wf", store=store)
-    outputs = _outputs(tmp_path)
-    with Flow(root):
-        outputs.store(average_volumes(bold, n_dummy=1), {"desc": "hmc", "suffix": "boldref"})
-        series, facts = double_series(bold, name="sbl")
-        outputs.store(series, {"desc": "sbl", "suffix": "bold"})
-        outputs.store(facts, {"desc": "sbl", "suffix": "metrics"})
-    costs = {node.name: node.cost for node in Graph(root).nodes if node.step is store}
-    assert {name: (cost.volumes > 0, cost.always > 0) for name, cost in costs.items()} == {
-        "store_boldref": (False, True),
-        "store_series": (True, False),
-        "store_facts": (False, True),
-    }
-
-
 @pytest.mark.parametrize(("level", "stored"), [("minimal", 0), ("standard", 0), ("full", 1)])
 def test_stored_files_depend_on_the_level(
     bold: Path, tmp_path: Path, level: str, stored: int

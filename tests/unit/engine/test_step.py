@@ -21,7 +21,6 @@ from bids_sr.engine.nipype_workflow import make_workflow
 from bids_sr.engine.nodes import Scope
 from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.io.nifti import save_image
-from bids_sr.io.run_time import RunTime
 
 
 @step(Stage.EVALUATION, makes="boldref", memory=Need(always=2.0))
@@ -30,11 +29,7 @@ def average(bold: Series, *, count: int) -> Image:
     return Volume(sum(bold.volumes()) / count, bold.affine, bold.header)
 
 
-def _cost_of_level(level: float) -> RunTime:
-    return RunTime(always=10 * level)
-
-
-@step(Stage.EVALUATION, makes="mask", cost=_cost_of_level)
+@step(Stage.EVALUATION, makes="mask")
 def threshold(boldref: Image, *, level: float = 1.0) -> Mask:
     """Find where the mean is at least a level."""
     return boldref.like(boldref.data >= level)
@@ -107,7 +102,12 @@ def test_a_nipype_node_has_memory_threads_and_time_of_its_step(bold: Path, tmp_p
         boldref = average(bold, count=3)  # type: ignore[arg-type]
         threshold(boldref, level=2.0)
         train(boldref, device="cpu", omp_nthreads=2)
-    flow = make_workflow(Graph(root), base_dir=tmp_path, need_gb=lambda need: need.always)
+    flow = make_workflow(
+        Graph(root),
+        base_dir=tmp_path,
+        need_gb=lambda need: need.always,
+        seconds=lambda node: len(node.name),
+    )
     nodes = {name: flow.get_node(f"run_wf.{name}") for name in ("average", "threshold", "train")}
     assert {name: node.mem_gb for name, node in nodes.items()} == {
         "average": 2.0,
@@ -119,7 +119,7 @@ def test_a_nipype_node_has_memory_threads_and_time_of_its_step(bold: Path, tmp_p
         "threshold": 1,
         "train": 2,
     }
-    assert nodes["threshold"].seconds == 20
+    assert nodes["threshold"].seconds == 9
     assert nodes["train"].owner == ("01", "sub-01_task-tap")
 
 
@@ -171,10 +171,10 @@ def test_a_damaged_result_is_computed_again_and_contains_no_environment(
     assert b"the-secret" not in _results(tmp_path / "work")["average"]
 
 
-def test_costs_and_files_depend_only_on_settings_of_the_step() -> None:
-    with pytest.raises(TypeError, match="depend on width, which are no settings of the step"):
+def test_files_depend_only_on_settings_of_the_step() -> None:
+    with pytest.raises(TypeError, match="depends on width, which are no settings of the step"):
 
-        @step(Stage.EVALUATION, cost=lambda *, width: RunTime(always=width))
+        @step(Stage.EVALUATION, reads=lambda *, width: [Path(width)])
         def widen(boldref: Image) -> Image:
             """Return an image."""
             return boldref
@@ -285,26 +285,19 @@ class WideLimits(Limits):
     speed: float = 1.0
 
 
-def _cost_of_clipping(limits: Limits, count: int) -> RunTime:
-    return RunTime(always=count * (limits.high - limits.low))
-
-
-@step(Stage.EVALUATION, cost=_cost_of_clipping)
+@step(Stage.EVALUATION)
 def clip(boldref: Image, *, limits: Limits, count: int = 2) -> Image:
     """Restrict an image to limits."""
     return boldref.like(boldref.data.clip(limits.low, limits.high))
 
 
-def test_a_step_takes_the_fields_of_its_record_and_the_cost_depends_on_the_record(
-    bold: Path,
-) -> None:
+def test_a_step_takes_the_fields_of_its_record(bold: Path) -> None:
     with Flow(Scope("all_wf")) as flow:
         boldref = average(bold, count=3)  # type: ignore[arg-type]
         clip(boldref, limits=WideLimits(4.0, speed=3.0))
     graph = Graph(flow.scope)
     node = next(node for node in graph.nodes if node.step is clip)
     assert graph.settings[node] == {"low": 4.0, "high": 9.0, "count": 2}
-    assert node.cost == RunTime(always=10.0)
 
 
 @step(Stage.EVALUATION, makes="replaced")

@@ -13,6 +13,7 @@ from data.dataset import BidsMaker
 from graphmaker import nodes_of
 
 from bids_sr.cli.parser import parse_settings
+from bids_sr.cli.stages import trains_network
 from bids_sr.config import Settings
 from bids_sr.structural.kept_split import keep_split, list_files
 from bids_sr.survey.preflight.plan import Plan
@@ -114,7 +115,7 @@ def test_one_of_61_joins_one_goes_and_two_are_renamed(maker: BidsMaker) -> None:
     for text in (*joined, f"(sub-{trained[0]} is missing", str(weights)):
         assert text in warning.why
     graph = make_graph(settings, later, __version__)
-    assert not any(node.cost.trains for node in graph.nodes)
+    assert not any(trains_network(node) for node in graph.nodes)
     trainings = nodes_of(graph, "train_on_scans")
     assert {graph.settings[node]["pretrained"] for node in trainings} == {weights}
 

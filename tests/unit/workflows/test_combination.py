@@ -60,8 +60,6 @@ def test_every_run_except_the_first_is_moved_and_maps_are_stored(graphs_by_level
         n.scope.path.rpartition(".")[2] for n in resampled if "first2run_xfm" in graph.wires[n]
     }
     assert moved == {"run_2_wf"}
-    times = {n.scope.path.rpartition(".")[2]: n.cost.high for n in resampled}
-    assert times["run_2_wf"] > 2 * times["run_1_wf"] > 0
     sizes = [node.settings["tested_mm"] for node in nodes_of(graph, "draw_participant")]
     assert sizes == [([12.0, 12.0, 4.0], [6.0, 6.0, 4.0])] * len(sizes) != []
     for settings in stored_maps(graph):

@@ -49,7 +49,6 @@ from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, size_text
 from bids_sr.io.json_values import as_mapping, as_number
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, map_label
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.survey.preflight.combined_runs import RunTerm, format_terms
@@ -264,7 +263,6 @@ class Combination:
     Stage.COMBINATION,
     makes=("combined_maps", "combined_space_maps", "combined_rows"),
     memory=Need(always=0.03, high=0.5, spaces=0.5),
-    cost=RunTime(always=1.0),
 )
 def combine_maps(
     resampled_maps: list[Map],
@@ -434,7 +432,6 @@ def grid_differences(maps: Mapping[str, MapsByStatistic]) -> str:
     Stage.COMBINATION,
     makes=("over_runs_maps", "over_runs_rows"),
     memory=Need(always=0.03, high=0.8),
-    cost=RunTime(always=1.0),
 )
 def contrast_runs(
     resampled_maps: list[Map],

@@ -33,7 +33,6 @@ from bids_sr.group.combination.steps.combined_runs import (
     select_runs,
 )
 from bids_sr.io.arrays import Array, Float, MaskArray
-from bids_sr.io.run_time import RunTime
 from bids_sr.survey.preflight.combined_runs import RunTerm
 
 _KEYS = ["origin", "region", "fwhm_mm"]
@@ -62,7 +61,6 @@ _DESCRIPTIONS = {
     Stage.COMBINATION,
     makes=("contrasted_regions", "contrasted_columns"),
     memory=Need(always=0.05, high=0.8),
-    cost=RunTime(always=0.5, high=1.0),
 )
 def contrast_regions(
     run_regions: dict[str, Table],

@@ -31,7 +31,6 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, Factor
 from bids_sr.io.json_values import as_mapping, as_number, as_texts
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED, MEASURED, get_need
 from bids_sr.report.figure_step import FigureDrawing, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 @figure(
     FigureSpec("participant", "participant", html=True),
     FigureSpec("participantWhy", "why", html=True),
-    cost=RunTime(always=1.5),
 )
 def draw_participant(
     maps: list[Map],

@@ -20,7 +20,6 @@ from bids_sr.group.combination.steps.combined_runs import FRAME_TO_RUN, RUN_SCAL
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.grids import FIRST_BOLDREF
 from bids_sr.io.json_values import as_number
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.series import ACQUIRED
 from bids_sr.io.volume import Volume
 from bids_sr.preproc.ants import AntsOptions
@@ -40,7 +39,6 @@ _COMBINED_STATS = ("effect", "variance")  # maps of the linear model of a run th
     Stage.COMBINATION,
     makes="first2run_xfm",
     memory=Need(always=0.1, high=0.3),
-    cost=RunTime(always=0.3, low=5.0),
 )
 def register_to_first_run(
     boldref: Image,
@@ -77,7 +75,6 @@ def register_to_first_run(
     Stage.COMBINATION,
     makes="place_error",
     memory=Need(always=0.1, high=0.1),
-    cost=RunTime(always=0.3, low=2.0),
 )
 def estimate_place_error(
     boldref: Image, first_boldref: Image, first_mask: Mask, first2run_xfm: Transforms
@@ -98,7 +95,6 @@ def estimate_place_error(
     Stage.COMBINATION,
     makes="resampled_maps",
     memory=Need(always=0.03, high=0.3, spaces=0.06),
-    cost=RunTime(always=0.3),
 )
 def resample_run_maps(
     maps: list[Map],

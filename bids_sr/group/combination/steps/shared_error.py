@@ -23,7 +23,6 @@ from bids_sr.group.combination.steps.combined_runs import make_run_estimate, map
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.grids import FIRST_BOLDREF
 from bids_sr.io.json_values import as_mapping, as_number
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.resampling import sample_volume
@@ -34,7 +33,6 @@ from bids_sr.sr.steps.error_samples import compute_scale, scale_variance
     Stage.COMBINATION,
     makes="run_error_maps",
     memory=Need(always=0.05, high=0.3),
-    cost=RunTime(always=0.3),
 )
 def scale_run_error(
     resampled_maps: list[Map],

@@ -21,7 +21,6 @@ from bids_sr.group.combination.steps.combined_runs import MapsByStatistic, maps_
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import FIRST_BOLDREF
 from bids_sr.io.json_values import as_mapping, as_number
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.preproc.head_comparison import (
     SAME_HEAD,
@@ -43,7 +42,6 @@ SAME_SCALE = 1.1
     Stage.COMBINATION,
     makes=("framed_boldref", "run_scale"),
     memory=Need(always=0.05, high=0.0),
-    cost=RunTime(always=0.1, low=1.0),
 )
 def compare_with_first_run(
     boldref: Image,
@@ -94,7 +92,6 @@ def compare_with_first_run(
     Stage.COMBINATION,
     makes="run_agreement",
     memory=Need(always=0.1, high=0.1),
-    cost=RunTime(always=0.3, low=2.0),
 )
 def check_runs(
     acquired_maps: list[Map],

@@ -60,7 +60,6 @@ from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.json_values import as_mapping, as_number
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.resampling import sample_volume
@@ -117,7 +116,6 @@ class _WeightedRun:
     Stage.COMBINATION,
     makes=("tested_rows", "tested_columns"),
     memory=Need(always=0.1, high=0.3),
-    cost=RunTime(always=0.5, low=4.0),
 )
 def compare_runs(
     half_resolution_maps: dict[str, File],

@@ -20,17 +20,17 @@ from data.calls import about, only_run, plan_for, plan_with_validator, problem_o
 from data.dataset import EVENTS, BidsMaker
 from graphmaker import finish_trainings, stage_minutes
 
+from bids_sr.cli import stages
 from bids_sr.cli.console import make_start_lines
 from bids_sr.cli.stages import estimate_with_time
 from bids_sr.config import Settings, SuperRes, machine
+from bids_sr.engine.step import Stage
 from bids_sr.glm.contrasts import label_types
 from bids_sr.io.notices import Notice
-from bids_sr.io.run_time import RunTime
 from bids_sr.io.template_files import DEFAULT_SPACE, load_grid
-from bids_sr.preproc.steps import bold_reference
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
-from bids_sr.sr.steps.training_costs import compute_time_share
+from bids_sr.sr.steps.model_times import compute_time_share
 from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.bids.inputs import BoldRun, HighresReference
 from bids_sr.survey.bids.method_options import series_of_run
@@ -40,7 +40,9 @@ from bids_sr.survey.preflight.plan import Plan
 from bids_sr.survey.preflight.plan_text import cost_text, dry_run_text, notes
 from bids_sr.survey.preflight.run_contrasts import resolve_run_contrasts
 from bids_sr.survey.preflight.voxel_checks import check_data
+from bids_sr.version import __version__
 from bids_sr.workflows.call_checks import check
+from bids_sr.workflows.participant import make_graph
 
 STEM = "sub-01_task-tap"
 BOLD = f"{STEM}_bold.nii.gz"
@@ -334,10 +336,19 @@ def test_the_time_of_a_stage_is_the_sum_of_its_steps(
 ) -> None:
     settings = settings_for(maker)
     before = stage_minutes(settings)
-    monkeypatch.setattr(bold_reference.average_volumes, "cost", RunTime(always=6000.0))
+    n_steps = len(
+        [
+            node
+            for node in make_graph(settings, check(settings), __version__).nodes
+            if node.step.stage is Stage.HEAD_MOTION
+        ]
+    )
+    time = stages._STAGE_TIMES[Stage.HEAD_MOTION]
+    changed = dataclasses.replace(time, always=time.always + 60.0)
+    monkeypatch.setitem(stages._STAGE_TIMES, Stage.HEAD_MOTION, changed)
     after = stage_minutes(settings)
-    stage = "head-motion and slice-timing correction"
-    assert after.pop(stage) == pytest.approx(before.pop(stage) + 100, abs=0.1)
+    stage = str(Stage.HEAD_MOTION)
+    assert after.pop(stage) == pytest.approx(before.pop(stage) + n_steps)
     assert after == before
 
 
@@ -375,9 +386,7 @@ def test_training_takes_less_time_with_more_threads_but_not_with_more_processes(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Participants are trained in parallel if their threads fit, and a tip names the option."""
-    monkeypatch.setattr(
-        "bids_sr.survey.preflight.plan_text.measure_slowdown", lambda processors: (1.0, 1.0)
-    )
+    monkeypatch.setattr("bids_sr.survey.preflight.plan_text.measure_slowdown", lambda: 1.0)
 
     def estimate(*options: str) -> tuple[float, str]:
         settings = published_training(maker, *options)
@@ -457,7 +466,7 @@ def test_the_dry_run_prints_inputs_methods_and_rows_that_sum_to_the_total(
     for slowdown in (1.0, 7.3):
         monkeypatch.setattr(
             "bids_sr.survey.preflight.plan_text.measure_slowdown",
-            lambda processors, slowdown=slowdown: (slowdown, slowdown),
+            lambda slowdown=slowdown: slowdown,
         )
         text = dry_run_text(dataclasses.replace(plan, estimate=cost), settings)
         cells = [line.rsplit(maxsplit=2) for line in text.splitlines()]
@@ -484,21 +493,6 @@ def test_the_dry_run_prints_inputs_methods_and_rows_that_sum_to_the_total(
         assert part in text, part
     assert "--retrospective" not in text, "there is a reference"
     assert "--retrospective" in dry_run_text(check(settings_for(maker)), settings_for(maker))
-
-
-def test_a_busy_machine_is_reported(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, settings = plan_for(maker), settings_for(maker)
-    long = dataclasses.replace(plan, estimate=dataclasses.replace(plan.estimate, minutes=10.0))
-
-    def text(*slowdown: float) -> str:
-        monkeypatch.setattr(
-            "bids_sr.survey.preflight.plan_text.measure_slowdown", lambda processors: slowdown
-        )
-        return cost_text(long, settings)
-
-    assert "40 min" in text(4.0, 4.0)
-    assert "4.0 times" in text(4.0, 4.0)
-    assert "times" not in text(2.2, 1.1)
 
 
 # ---- regions

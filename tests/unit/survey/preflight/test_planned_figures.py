@@ -45,16 +45,11 @@ def test_figures_depend_on_options(
     assert "draw_activation" in steps_of(graph) or has_correlation
 
 
-def test_three_conditions_have_more_maps_and_no_figure_of_two(
-    maker: BidsMaker, tmp_path: Path
-) -> None:
+def test_three_conditions_have_no_figure_of_two(maker: BidsMaker, tmp_path: Path) -> None:
     names = ("thumb", "little", "left foot")
-    [viewer_of_two] = nodes_of(planned_graph(maker, tmp_path), "show_viewer")
     maker.events(rows=[(4.0 * k, 2.0, names[k % 3]) for k in range(7)])
     graph = planned_graph(maker, tmp_path)
     assert "draw_overlap" not in steps_of(graph)
-    [viewer_of_three] = nodes_of(graph, "show_viewer")
-    assert viewer_of_three.cost.high > viewer_of_two.cost.high  # more maps to draw
 
 
 @pytest.mark.parametrize("hrf_model", MODELS)
