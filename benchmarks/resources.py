@@ -1,61 +1,44 @@
-"""Compare the estimates of preflight with real runs: processor time, wall time, peak memory, disk.
+"""Compare the estimates of preflight with real runs: processor time, peak memory, disk.
 
-python benchmarks/resources.py SCRATCH [--cases tiny plain long demo example] [--procs 2]
-[--mem GB] [--data NAME=DIR ...] [--name TABLE] [--pace]
+python benchmarks/resources.py SCRATCH [--cases tiny plain demo example] [--procs 2] [--mem GB]
+[--data NAME=DIR ...] [--name TABLE]
 
-Each case is a run of `bids-sr` on a phantom, or on the example. Processor minutes include all
-processes, so that they are valid on a machine with other load; wall time depends on this machine
-and its load. A second table shows the resources of each step; the steps declare theirs as
-`memory`.
+Each case is a run of `bids-sr` on a phantom, or on the example. Processor time includes all
+processes, so that it is valid on a machine with other load, and is divided by the speed of the
+machine. The second table shows the stages, whose rows are in `bids_sr/cli/stages.py`, and the
+third the steps, which declare their `memory`.
 """
 
 import argparse
+import pkgutil
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 import pandas as pd
 from _monitored import monitored
 from _resources import Usage, disk_gb, watch
 from _table import keep
 
+import bids_sr
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.stages import estimate_with_time
-from bids_sr.survey.preflight.pace import REFERENCE_S, kernel_seconds
+from bids_sr.engine.step import Step
+from bids_sr.survey.preflight.pace import measure_slowdown
 from bids_sr.survey.preflight.plan import Estimate
 from bids_sr.workflows.call_checks import check
 
 BIN = Path(sys.executable).parent
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "studyforrest"
-REPEATS = 10
 OPTIONS: dict[str, tuple[str, list[str]]] = {
     "tiny": ("tiny", []),
     "plain": ("tiny", ["--sr-method", "bspline", "--smoothing", "0"]),
-    "long": ("long", ["--sr-method", "bspline"]),
     "demo": ("demo", []),
     "example": ("example", []),
 }
-
-
-def lengthen(phantom: Path, target: Path) -> None:
-    """Copy the phantom with its run and events repeated."""
-    shutil.copytree(phantom, target, ignore=shutil.ignore_patterns("derivatives"))
-    bold = next((target / "sub-01" / "func").glob("*_bold.nii.gz"))
-    image = nib.load(bold)
-    part = nib.Nifti1Image(
-        np.tile(image.dataobj.get_unscaled(), (1, 1, 1, REPEATS)), image.affine, image.header
-    )
-    part.header.set_slope_inter(image.dataobj.slope, image.dataobj.inter)
-    part.to_filename(bold)
-    seconds = image.shape[3] * float(image.header.get_zooms()[3])
-    events = next((target / "sub-01" / "func").glob("*_events.tsv"))
-    table = pd.read_csv(events, sep="\t", keep_default_na=False)
-    tables = [table.assign(onset=table.onset + k * seconds) for k in range(REPEATS)]
-    pd.concat(tables).to_csv(events, sep="\t", index=False)
 
 
 def data(scratch: Path, name: str) -> Path:
@@ -65,10 +48,7 @@ def data(scratch: Path, name: str) -> Path:
         return Path(name.partition("=")[2])
     if target.exists():
         return target
-    if name == "long":
-        lengthen(data(scratch, "tiny"), target)
-    else:
-        subprocess.run([BIN / "bids-sr-phantom", target, "--preset", name], check=True)
+    subprocess.run([BIN / "bids-sr-phantom", target, "--preset", name], check=True)
     return target
 
 
@@ -77,9 +57,8 @@ def row(case: str, estimate: Estimate, usage: Usage, out: Path, work: Path) -> d
     pairs = {
         "core min": (
             sum(stage_row.minutes for stage_row in estimate.rows),
-            usage.cpu_seconds / 60,
+            usage.cpu_seconds / 60 / measure_slowdown(),
         ),
-        "wall min": (estimate.minutes, usage.seconds / 60),
         "memory GB": (estimate.memory_gb, usage.peak_gib * 2**30 / 1e9),
         "work GB": (estimate.work_gb, usage.peak_gb),
         "results GB": (estimate.output_gb, disk_gb(out)),
@@ -96,6 +75,33 @@ def row(case: str, estimate: Estimate, usage: Usage, out: Path, work: Path) -> d
         "written GB": round(usage.written_gb, 1),
         "scheduler core s": round(usage.main_cpu_seconds, 1),
     }
+
+
+def stages(case: str, estimate: Estimate, table: Path) -> list[dict[str, Any]]:
+    """Return estimated and measured processor seconds of each stage of one case."""
+    usage = pd.read_csv(table, sep="\t")
+    stage_of = {step.__name__: str(step.stage) for step in find_steps()}
+    measured = usage.groupby(usage["kind"].map(stage_of))["cpu_seconds"].agg(["size", "sum"])
+    return [
+        {
+            "case": case,
+            "stage": stage_row.stage,
+            "steps": int(measured["size"][stage_row.stage]),
+            "estimated s": round(60 * stage_row.minutes, 1),
+            "measured s": round(measured["sum"][stage_row.stage] / measure_slowdown(), 1),
+        }
+        for stage_row in estimate.rows
+        if stage_row.stage in measured.index
+    ]
+
+
+def find_steps() -> set[Step[..., object]]:
+    """Return all steps of the program."""
+    found = set()
+    for module in pkgutil.walk_packages(bids_sr.__path__, "bids_sr."):
+        values = vars(import_module(module.name)).values()
+        found |= {value for value in values if isinstance(value, Step)}
+    return found
 
 
 def steps(case: str, table: Path) -> pd.DataFrame:
@@ -122,25 +128,13 @@ def main() -> int:
     parser.add_argument("--cases", nargs="+", choices=list(OPTIONS), default=list(OPTIONS))
     parser.add_argument("--procs", type=int, default=2)
     parser.add_argument("--mem", type=float, help="given to the runs (GB)")
-    parser.add_argument(
-        "--pace", action="store_true", help="only time the kernel that estimates are scaled by"
-    )
     parser.add_argument("--data", nargs="+", default=[], metavar="NAME=DIR", help="other data")
     parser.add_argument("--name", default="resources", help="of the table, below results")
     args = parser.parse_args()
     if args.data and args.cases == list(OPTIONS):
         args.cases = []
-    if args.pace:
-        rows = [{"repeat": k + 1, "processor s": round(kernel_seconds(), 5)} for k in range(10)]
-        keep(
-            "resources_pace",
-            "Kernel of the self-timing",
-            rows,
-            remarks=[f"Reference: {REFERENCE_S} s."],
-        )
-        return 0
     args.scratch.mkdir(parents=True, exist_ok=True)
-    rows, kinds = [], []
+    rows, stage_rows, kinds = [], [], []
     for text in (*args.cases, *args.data):
         case = text.partition("=")[0]
         name, options = OPTIONS.get(case, (text, []))
@@ -163,18 +157,13 @@ def main() -> int:
         table.unlink(missing_ok=True)
         usage = watch(monitored(table, arguments), log=args.scratch / f"{case}.log", folder=work)
         rows.append(row(case, estimate, usage, out, work))
+        stage_rows += stages(case, estimate, table)
         kinds.append(steps(case, table))
         shutil.rmtree(work, ignore_errors=True)
     ratios = [
-        value
-        for case_row in rows
-        for key, value in case_row.items()
-        if key.endswith("ratio") and "wall" not in key
+        value for case_row in rows for key, value in case_row.items() if key.endswith("ratio")
     ]
-    remark = (
-        f"Each cell is estimate / measured. Ratios without wall clock lie from {min(ratios)} to"
-        f" {max(ratios)}."
-    )
+    remark = f"Each cell is estimate / measured. Ratios lie from {min(ratios)} to {max(ratios)}."
     bound = f" --mem {args.mem:g} was given." if args.mem else ""
     keep(
         args.name + ("_mem" if args.mem else ""),
@@ -183,6 +172,7 @@ def main() -> int:
         remarks=[remark + bound],
     )
     if not args.mem:
+        keep(f"{args.name}_stages", "Processor time of each stage", stage_rows)
         table = pd.concat(kinds).sort_values(["adds_gb"], ascending=False).round(3)
         keep(f"{args.name}_steps", "What each kind of step takes", table.to_dict("records"))
     return max(case_row["exit"] for case_row in rows)

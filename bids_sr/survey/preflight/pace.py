@@ -6,9 +6,7 @@ from functools import cache
 import numpy as np
 
 REFERENCE_S = 0.0039
-"""Processor time (s) of the kernel on the processors on which steps were measured
-(``benchmarks/resources.py --pace``).
-"""
+"""Processor time (s) of the kernel on the processors that the times of stages refer to."""
 _N_REPEATS = 5
 _N_SLICES, _MATRIX = 48, 96  # of the transformed volume
 # range of slowdowns that are reported

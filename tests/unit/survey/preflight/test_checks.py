@@ -488,7 +488,7 @@ def test_the_dry_run_prints_inputs_methods_and_rows_that_sum_to_the_total(
         "srgan (fast, no critic), sbl by 2×2×1",
         "littleMinusThumb = little-thumb",
         "acquired bspline zerofill",
-        "0 mm, 5 mm",
+        "0 mm and 5 mm",
     ):
         assert part in text, part
     assert "--retrospective" not in text, "there is a reference"
