@@ -16,7 +16,7 @@ METHOD = Method(
     article="",
     summary="sparse Bayesian learning with few iterations and with prior SD maps of the acquired"
     " run",
-    costs={"fast": RunTime(always=0.5, low=160.0, volumes=0.005, series=0.08)},
+    costs={"fast": RunTime(always=0.5, low=110.0, volumes=0.005, series=0.08)},
     uses_calibration=True,
     prior_text={"any": "in a variant of sparse Bayesian learning [@sparse_bayes]"},
 )
