@@ -1,10 +1,10 @@
-"""Claims of three papers on simulated heads, with scaled versions of the published networks.
+"""Claims of two papers on simulated heads, with scaled versions of the published networks.
 
 Both networks of a comparison keep the published depth and have an eighth of the published filters
-(of `vit`, twice the parameters of `attunet`, as published). A network with an eighth of the filters
-has about 1/64 of the parameters, so that the training data have about 1/64 of the published size.
-Trainings are shorter than in the papers, and only networks that are better than interpolation are
-compared. The units of all
+(of `vit`, twice the parameters of `attunet`, as published). A network with an eighth of the
+filters has about 1/64 of the parameters, so that the training data have about 1/64 of the
+published size. Trainings are shorter than in the papers, and only networks that are better than
+interpolation are compared. The units of all
 tests are twelve simulated heads that were not used for training.
 
 Each part of a claim is the mean of paired differences, which is positive if it has the direction
