@@ -94,10 +94,11 @@ def plain(text: str) -> str:
 
 
 def p_text(p: float) -> str:
-    """Return p as text, with two digits below .1."""
+    """Return p as text, with two digits, or three below .01 and near the limit of .05."""
     if p < 0.001:
         return "p < .001"
-    return f"p = {plain(f'{p:.3f}' if p < 0.01 else f'{p:.2f}')}"
+    is_near = 0.045 <= p < 0.055 and p != ALPHA
+    return f"p = {plain(f'{p:.3f}' if p < 0.01 or is_near else f'{p:.2f}')}"
 
 
 def number(place: str) -> str:
