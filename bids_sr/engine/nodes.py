@@ -7,12 +7,10 @@ participant, a run, or a series of the run.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple, NoReturn
 
 from bids_sr.engine.port import REQUIRED, Port
 from bids_sr.engine.step import AnyStep, Part
-
-_T = TypeVar("_T")
 
 
 class GraphError(ValueError):

@@ -40,16 +40,6 @@ _INTENSITY_DESCRIPTIONS = {
         " maximum of the brain-extracted scan"
     ),
 }
-# processor time relative to a rigid alignment; the value for affine was measured, the others are
-# estimated from numbers of iterations
-_RELATIVE_DURATIONS = {
-    "rigid": 1.0,
-    "affine": 1.5,
-    "nonlinear": 2.0,
-    "template-rigid": 1.2,
-    "template": 1.5,
-    "template-warp": 2.5,
-}
 # descriptions of the mask in sidecars
 _MASK_DESCRIPTIONS = {"brain": "brain", "intracranial": "brain mask dilated by 6 mm"}
 _MAX_CROPPED_PERCENT = 1.0  # of the brain, largest cropped part without a warning
