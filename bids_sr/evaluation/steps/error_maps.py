@@ -49,9 +49,9 @@ FITTED = ("effect", "variance", "t", "z")
 """Statistics of the linear model, from which error maps are computed."""
 # descriptions of sign reliable voxels after narrow and after wide smoothing
 _SIGN_RELIABLE_TEXT = (
-    "Significant voxels (FDR .05 of z) with the highest |t|, selected so that at most 5 % of the"
-    " increases and at most 5 % of the decreases are expected to have the wrong sign. The sign is"
-    " in the effect map"
+    "Significant voxels (FDR .05 of z) with the lowest probability of the wrong sign, selected so"
+    " that at most 5 % of the increases and at most 5 % of the decreases are expected to have the"
+    " wrong sign. The sign is in the effect map. The mask is not a threshold of t"
 )
 _WIDE_SIGN_RELIABLE_TEXT = (
     "Significant voxels, at a false discovery rate of .05 of zTotal, which includes the"

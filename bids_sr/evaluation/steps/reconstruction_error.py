@@ -202,8 +202,8 @@ def describe_voxel_selection(smoothing: Sequence[float], zooms: Sequence[float])
     if narrow:
         sentences.append(
             f"{_name_widths(narrow)}, sign reliable voxels are the significant voxels with the"
-            " highest |t| of which at most 5 % are expected to have the wrong sign, separately"
-            " for increases and decreases."
+            " lowest probability of the wrong sign, of which at most 5 % are expected to have the"
+            " wrong sign, separately for increases and decreases."
         )
     if wide:
         sentences.append(

@@ -34,20 +34,17 @@ def test_quarter_region_by_hand():
     assert region.ravel().tolist() == [False, False, True, True, True, True]
 
 
-def test_sign_reliable_region_adds_voxels_by_t_until_the_expected_share_of_wrong_signs():
+def test_sign_reliable_region_adds_voxels_by_probability_until_the_expected_share_of_wrong_signs():
     t = np.array([[[2.0, 9.0, 5.0, 7.0, 3.0, 8.0]]])
-    wrong_sign = np.array([[[0.3, 0.01, 0.02, 0.12, 0.14, 0.02]]])
+    wrong_sign = np.array([[[0.3, 0.12, 0.02, 0.01, 0.1, 0.02]]])
     active = np.ones(t.shape, dtype=bool)
-    # means in the order of t: .01, .015, .05, .0425, .062, .102
+    # means in ascending order: .01, .015, .0167, .0375, .054, .095
     region = sign_reliable_region(t, wrong_sign, active)
-    assert region.ravel().tolist() == [False, True, True, True, False, True]
-    # an uncertain voxel of high t is included if certain voxels follow
-    certain = sign_reliable_region(t, np.where(t == 9, 0.08, 0.01), active)
-    assert certain.all()
+    assert region.ravel().tolist() == [False, False, True, True, True, True]
     # voxels outside the active region are ignored
-    active[..., 1] = False
-    region = sign_reliable_region(t, np.where(t == 9, 0.5, wrong_sign), active)
-    assert region.ravel().tolist() == [False, False, False, False, False, True]
+    active[..., 3] = False
+    region = sign_reliable_region(t, wrong_sign, active)
+    assert region.ravel().tolist() == [False, False, True, False, True, True]
 
 
 def test_increases_and_decreases_are_ranked_separately():
