@@ -185,8 +185,8 @@ class Statement(StrEnum):
         " ? Not testable: the data do not decide."
     )
     VEINS_IN_MASK = (
-        "Of the {n} outlined voxels, {large} have acquired effects above {limit}, and {dark} are"
-        " dark; both are typical of veins."
+        "Of the {n} outlined voxels, {large} have acquired effects above {limit}, which is typical"
+        " of veins."
     )
     WITHOUT_LARGE = (
         "Without the {n} of {n_active} active voxels with an acquired effect above {limit},"

@@ -26,7 +26,7 @@ from bids_sr.evaluation.series_text import summarize_method
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import active_words
-from bids_sr.glm.vein_signs import DARK_SHARE, LARGE_PERCENT, LARGE_SHARE
+from bids_sr.glm.vein_signs import LARGE_PERCENT, LARGE_SHARE
 from bids_sr.io.frozen import frozen
 from bids_sr.io.series import MEASURED
 from bids_sr.io.word_lists import enumerate_unique
@@ -38,16 +38,14 @@ class ErrorCounts:
 
     Significant voxels are significant with FDR .05. `n_sign_reliable` is None if the tests of the
     run do not permit sign reliable voxels. `expected_wrong` is the fraction of the significant
-    voxels with an expected wrong sign. `large_share` and `dark_share` are the shares of sign
-    reliable voxels with an acquired effect above 5 % and of dark voxels. Fractions are NaN if
-    there are no voxels.
+    voxels with an expected wrong sign. `large_share` is the share of sign reliable voxels with an
+    acquired effect above 5 %. Fractions are NaN if there are no voxels.
     """
 
     n_significant: float
     n_sign_reliable: float | None
     expected_wrong: float
     large_share: float
-    dark_share: float
 
 
 def list_reasons(
@@ -197,5 +195,4 @@ def count_error_voxels(
         n_sign_reliable=values.get(("voxels", "signReliable")),
         expected_wrong=values["expected_wrong", "fdr"],
         large_share=values.get((LARGE_SHARE, "signReliable"), math.nan),
-        dark_share=values.get((DARK_SHARE, "signReliable"), math.nan),
     )

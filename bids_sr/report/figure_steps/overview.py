@@ -207,7 +207,6 @@ def _describe_veins(counts: "ErrorCounts") -> str:
         n=f"{counts.n_sign_reliable:,.0f}",
         large=number(counts.large_share, ".0%"),
         limit=f"{LARGE_PERCENT:g} %",
-        dark=number(counts.dark_share, ".0%"),
     )
 
 
