@@ -29,7 +29,7 @@ BIN = Path(sys.executable).parent
 BARS = {
     1000: {"index, first": 60, "index, second": 5, "dry run": 90, "group level": 60},
     10_000: {"group level": 600, "page over participants": 10},
-}  # s; memory of the group level 1 and 2 GB
+}  # s
 PARTS = ("index", "dry-run", "group", "page")
 
 

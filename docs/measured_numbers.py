@@ -184,6 +184,7 @@ def numbers() -> dict[str, str]:
     tested = [row for row in rows("tested_detail_counts") if row["runs"] == "unsmoothed"]
     threads = {row["training"]: row["ratio"] for row in rows("training_threads")}
     worlds = {row["draws of"]: row for row in rows("tested_worlds")}
+    scale = {(row["participants"], row["what"]): row for row in rows("scale")}
     example = json.loads((HERE / "figures/example.json").read_text("utf-8"))
     took, outputs = example["resources"], example["outputs"]
     srgan = next(row for row in rows("small_srgan") if row["variant"] == "no critic")
@@ -268,6 +269,9 @@ def numbers() -> dict[str, str]:
         "example_min": f"{took['core_min']:.1f}",
         "example_gb": f"{took['memory_gb']:.1f}",
         "example_disk_gb": f"{took['work_gb'] + outputs['standard']['mb'] / 1000:.1f}",
+        "group_s": f"{float(scale[100, 'group level']['CPU (s)']):.0f}",
+        "group_gb": f"{float(scale[100, 'group level']['peak PSS (GB)']):.1f}",
+        "group_gb_10": f"{float(scale[10, 'group level']['peak PSS (GB)']):.1f}",
         **participant_numbers(),
         **large_effect_numbers(),
     }
