@@ -49,7 +49,7 @@
 <p class="missing">The following analyses were not requested (options in parentheses): {{ section.on_request|join("; ") }}.</p>
 {% endif %}
 {% if section.missing %}
-<p class="missing">The following items are not available: {{ section.missing|join("; ") }}.</p>
+<p class="missing">The following items are {{ "still computed" if unfinished else "not available" }}: {{ section.missing|join("; ") }}.</p>
 {% endif %}
 {% endmacro %}
 {% macro fold(name, title, incomplete) %}

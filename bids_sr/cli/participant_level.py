@@ -5,6 +5,7 @@ import dataclasses
 import shutil
 import sys
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,7 +146,7 @@ def _run_remaining(
             text = f"{len(reused)} of {len(graph.settings)} steps of earlier calls"
             show(format_item("reused", f"{text}: {'; '.join(stages)}"))
         with _lock_shared_steps(settings, plan, remaining):
-            outcome = _execute_steps(graph, settings, plan, remaining)
+            outcome = _execute_steps(graph, finished_steps, settings, plan, remaining)
         if not (outcome.crashes or outcome.missing):
             finished_steps.write_requests()
     else:
@@ -181,11 +182,12 @@ def _lock_shared_steps(
 
 def _execute_steps(
     graph: "Graph",
+    finished_steps: "FinishedSteps",
     settings: Settings,
     plan: "Plan",
     remaining: "Collection[Node]",
 ) -> "RunOutcome":
-    """Run the remaining steps of a graph; the result does not include reports."""
+    """Run the remaining steps of a graph, with the first page; the result has no reports."""
     from bids_sr.engine.execute import configure_nipype, execute
     from bids_sr.engine.nipype_workflow import make_workflow
 
@@ -207,6 +209,7 @@ def _execute_steps(
     progress = Progress(
         workflow._create_flat_graph(),
         print_line,
+        write_page=partial(_write_first_page, settings, finished_steps),
         processors=n_workers,
         slower=measure_slowdown(),
         stream=sys.stdout,
@@ -225,6 +228,22 @@ def _execute_steps(
             and machine.has_gpu(),
         )
     return dataclasses.replace(outcome, reported_runs=frozenset(progress.reported_runs))
+
+
+def _write_first_page(settings: Settings, finished_steps: "FinishedSteps", label: str) -> None:
+    """Write the page of a participant with the first verdict, while the rest is computed."""
+    from bids_sr.report.participants_page import write_first_page
+    from bids_sr.workflows.figure_declarations import figure_declarations
+
+    write_first_page(
+        settings.paths.output_dir,
+        label,
+        declarations=figure_declarations(),
+        log_dir=settings.log_dir,
+        stored_files=finished_steps.list_stored_files(finished_steps.finished_steps()),
+        command=" ".join(sys.argv),
+        sessions=settings.run.aggregate_session_reports,
+    )
 
 
 def _size_worker_pool(settings: Settings, largest_step_gb: float) -> tuple[int, float]:

@@ -17,9 +17,11 @@ from bids_sr.cli.console import wrap_after_time
 from bids_sr.cli.heartbeat import INTERVAL_S, heartbeat
 from bids_sr.engine.nodes import get_owner
 from bids_sr.engine.step import Stage
+from bids_sr.engine.store import store
 from bids_sr.evaluation.steps.run_verdict import decide_verdict
 from bids_sr.evaluation.verdict_lines import verdict_line
 from bids_sr.io.notices import whom_text
+from bids_sr.report.figure_steps.overview import draw_overview
 from bids_sr.survey.preflight.plan_text import format_minutes
 from bids_sr.workflows.evaluate_run import FIRST_VERDICT
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 # their steps run as soon as possible, in between; None for nodes without a step
 _UNANNOUNCED_STAGES = frozenset({Stage.EXPORT, Stage.FIGURES, Stage.STORAGE, None})
 
+_FIRST_SCREEN = f"store_{draw_overview.__name__}"  # name of the node that stores it
 _UPDATE_INTERVAL_S = 2.0  # s
 _MIN_SHARE = 0.05  # share of the work before which the remaining time is not shown
 # weight of the initial estimate relative to the observed pace, as a share of the run
@@ -42,9 +45,10 @@ class Progress:
     """Progress display, called by the scheduler whenever a node starts, ends or fails.
 
     Verdicts are shown as soon as they exist. `graph` has all steps of the run, whose attribute
-    ``seconds`` is the expected processor time. `processors` is the number of steps that run in
-    parallel, and `slower` the expected slowdown relative to the expected time. `stream` is for a
-    progress bar, by default the standard output. `clock` returns the time (s) of a monotonic
+    ``seconds`` is the expected processor time. `write_page` writes the page of a participant
+    (label) when the first screen of a run is stored. `processors` is the number of steps that run
+    in parallel, and `slower` the expected slowdown relative to the expected time. `stream` is for
+    a progress bar, by default the standard output. `clock` returns the time (s) of a monotonic
     clock. `update_interval_s` is the interval between updates.
     """
 
@@ -53,6 +57,7 @@ class Progress:
         graph: "DiGraph[NipypeNode]",
         print_line: Callable[[str], None],
         *,
+        write_page: Callable[[str], object] = lambda _: None,
         processors: float = 1.0,
         slower: float = 1.0,
         stream: IO[str] | None = None,
@@ -63,11 +68,12 @@ class Progress:
         steps = {node.fullname: getattr(node, "seconds", 0.0) for node in graph.nodes()}
         self._time_left = _TimeLeft(steps, processors=processors, slower=slower)
         start = clock()
-        self._print_line = print_line
+        self._print_line, self._write_page = print_line, write_page
         self._clock = lambda: clock() - start
         self._last_output = 0.0
         self._announced = set[tuple[str, Stage | None]]()
         self._verdicts = dict[str, str]()  # by run
+        self._screens = set[str]()  # nodes that have stored a first screen
         # node → (participant or run, stage, start time)
         self._running: dict[str, tuple[str, Stage | None, float]] = {}
         self._lock = threading.RLock()
@@ -116,6 +122,12 @@ class Progress:
             if was_running and status == "end" and step is decide_verdict:
                 self._print_verdict(node, label)
             self._update_bar()
+        # the scheduler stores files itself, without a start, and may report the end twice
+        is_stored = status == "end" and step is store and node.inputs.awaited
+        if is_stored and node.name == _FIRST_SCREEN and node.fullname not in self._screens:
+            self._screens.add(node.fullname)
+            with contextlib.suppress(OSError):  # the page is written again at the end
+                self._write_page(get_owner(node)[0])
 
     def _record_start(self, node: "NipypeNode", label: str, stage: Stage | None) -> None:
         """Record the start of a node, and show its stage if it is new for a participant or run."""

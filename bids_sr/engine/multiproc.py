@@ -169,7 +169,7 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         verdict.
         """
         super()._generate_dependency_list(graph)
-        verdicts = [node for node in self.procs if getattr(node.interface, "step", store).awaited]
+        verdicts = _list_awaited(graph, self.procs)
         ranks = _rank_by_verdict(graph, self.procs, verdicts)
         longest_seconds = _measure_longest_paths(graph, self.procs, set(verdicts))
         participant_order: dict[str, int] = {}
@@ -355,6 +355,29 @@ def kill_pool(pool: Executor, *, wait: bool = False) -> None:
         for worker in workers:
             worker.join(_KILL_TIMEOUT_S)
     pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _list_awaited(graph: "DiGraph[Node]", nodes: Sequence["Node"]) -> list["Node"]:
+    """Return the steps that users wait for in order: verdicts, each followed by awaited files.
+
+    The first verdict of a run, which depends on fewer steps, precedes its last verdict. The files
+    follow the first verdict of their run. `nodes` are in topological order.
+    """
+    from networkx import ancestors
+
+    by_run: dict[tuple[str, str], list[Node]] = {}
+    for node in nodes:
+        if getattr(node.interface, "step", store).awaited:
+            by_run.setdefault(get_owner(node), []).append(node)
+    positions: dict[Node, tuple[int, int, int]] = {}
+    for run_number, verdicts in enumerate(by_run.values()):
+        verdicts.sort(key=lambda node: len(ancestors(graph, node)))
+        positions |= {node: (number, run_number, 0) for number, node in enumerate(verdicts)}
+    run_numbers = {owner: number for number, owner in enumerate(by_run)}
+    for node in nodes:
+        if getattr(node.inputs, "awaited", False):
+            positions[node] = 0, run_numbers.get(get_owner(node), 0), 1
+    return sorted(positions, key=positions.__getitem__)
 
 
 def _rank_by_verdict(

@@ -96,6 +96,7 @@ class Outputs:
         exported_as: Mapping[str, str] | None = None,
         exported_only: bool = False,
         among: Iterable[Mapping[str, str]] | None = None,
+        awaited: bool = False,
     ) -> None:
         """Store the output of a step.
 
@@ -121,6 +122,8 @@ class Outputs:
         among : Iterable[Mapping[str, str]] | None, optional
             Alternative sets of entities that select the files to store. If None, all files are
             stored.
+        awaited : bool, default=False
+            Whether the files are stored before steps that no awaited result depends on.
         """
         alternatives = None if among is None else [dict(entity_set) for entity_set in among]
         is_omitted = not self.with_series and (entities or {}).get("suffix") == "bold"
@@ -148,6 +151,7 @@ class Outputs:
                 "datasets": self.datasets,
                 "in_output": in_output,
                 "exported_as": None if exported_as is None else dict(exported_as),
+                "awaited": awaited,
             },
             facts=facts if isinstance(facts, Handle) else None,
             references={
@@ -165,12 +169,14 @@ class Outputs:
         entities = {"desc": desc, "suffix": "metrics"}
         self.store(table, entities, facts=columns, provenance=True, level="minimal")
 
-    def store_figures(self, figures: list[Derivative]) -> None:
+    def store_figures(self, figures: list[Derivative], *, awaited: bool = False) -> None:
         """Store the drawings of a figure step for the report, at every storage level.
 
         Parameters
         ----------
         figures : list[Derivative]
             Handle of the figures.
+        awaited : bool, default=False
+            Whether they are stored early; see `store`.
         """
-        self.store(figures, level="minimal")
+        self.store(figures, level="minimal", awaited=awaited)

@@ -242,12 +242,12 @@ class FinishedSteps:
                     json.dumps([digest, previous]), encoding="utf-8"
                 )
 
-    def list_stored_files(self) -> set[Path]:
-        """Return all files that the steps have stored."""
+    def list_stored_files(self, nodes: Iterable[Node] | None = None) -> set[Path]:
+        """Return all files that the steps, or only some `nodes`, have stored."""
         return {
             path
-            for request in self._requests.values()
-            for path in _list_stored_files(request.folder)
+            for node in (self._requests if nodes is None else nodes)
+            for path in _list_stored_files(self._requests[node].folder)
         }
 
     def repeat_warnings(self, log_dir: Path) -> None:

@@ -72,6 +72,7 @@ def store(
     datasets: Sequence[str] = (),
     in_output: bool = True,
     exported_as: Mapping[str, str] | None = None,
+    awaited: bool = False,  # noqa: ARG001  # read by the scheduler
 ) -> list[File]:
     """Store files under their BIDS-Derivatives names.
 
@@ -86,6 +87,7 @@ def store(
     which may be "". `output_dtype` is the data type of stored series. `datasets` are
     series whose data sets for other programs may contain the files. `exported_as` are entities
     that differ in these data sets, "" to omit an entity. If None, the files are not exported.
+    `awaited` files are stored early.
     Stored files are returned, including files in data sets for other programs.
     """
     notes = {} if own_entities is not None else _read_notes(files)

@@ -10,7 +10,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from itertools import groupby
 from operator import attrgetter
@@ -136,6 +136,7 @@ def write_subject_page(
     notices: Mapping[str, int] = MappingProxyType({}),
     neighbors: Mapping[str, str] = MappingProxyType({}),
     most_sessions: int = 0,
+    stored_files: Collection[Path] | None = None,
 ) -> Path:
     """Write the page of one subject and return its path.
 
@@ -146,9 +147,14 @@ def write_subject_page(
     `subject` is the label without ``sub-``. `custom` is HTML of sections without figures, by
     section name. `crashed` states whether some steps failed, and `notices` is the number of
     notices by kind. `neighbors` are file names by link text. `most_sessions` is the largest number
-    of sessions on a single page; 0 for no limit.
+    of sessions on a single page; 0 for no limit. If other figures are still computed,
+    `stored_files` contains the existing figures of this call; None if all figures are shown.
     """
-    figures = read_figures(root, subject)
+    figures = [
+        figure
+        for figure in read_figures(root, subject)
+        if stored_files is None or figure.path in stored_files
+    ]
     participant = f"sub-{subject}"
     sessions = sorted({session for figure in figures if (session := _find_run(figure)[0])})
     has_session_pages = 0 < most_sessions < len(sessions)
@@ -174,6 +180,7 @@ def write_subject_page(
             sections=sections,
             neighbors={**other_pages, **neighbors},
             crashed=crashed,
+            unfinished=stored_files is not None,
             notices=notices,
         )
     return root / f"{participant}.html"
@@ -421,11 +428,13 @@ def write_page(
     sections: Sequence[Section],
     neighbors: Mapping[str, str] = MappingProxyType({}),
     crashed: bool = False,
+    unfinished: bool = False,
     notices: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Render sections by the page template and write the page atomically.
 
-    All text except `Markup` is escaped. `neighbors` are file names by link text.
+    All text except `Markup` is escaped. `neighbors` are file names by link text. Missing items of
+    an `unfinished` page are still computed.
     """
     css, *scripts = (boilerplate_path(name).read_text(encoding="utf-8") for name in _PAGE_FILES)
     script = "\n".join(scripts)
@@ -449,6 +458,7 @@ def write_page(
             script=script,
             digest=base64.b64encode(checksum).decode("ascii"),
             crashed=crashed,
+            unfinished=unfinished,
             notice_counts=notices,
         )
     )

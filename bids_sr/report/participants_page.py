@@ -1,7 +1,7 @@
 """Pages of participants: ``sub-XX.html`` with figures, methods text and errors."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from markupsafe import Markup
@@ -26,6 +26,11 @@ _UNFINISHED = (
     " was written by an earlier call, and files that are linked from this page may have been"
     " removed or changed. If processing was stopped, rerun the command to resume."
 )
+_FIRST_PAGE = (
+    "This page was written at {}, with the first results. Their answers stay; everything else is"
+    " still computed, and files that are linked from this page may not exist yet. If processing"
+    " was stopped, rerun the command to resume."
+)
 _MAIN_TAG = '<main id="content" tabindex="-1">'
 _TRACEBACK_LINES = 12  # lines of a traceback on the page
 
@@ -39,6 +44,32 @@ def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
         html = page.read_text(encoding="utf-8")
         if _UNFINISHED.partition("{}")[0] not in html:
             atomic_files.write_text(page, html.replace(_MAIN_TAG, f"{_MAIN_TAG}\n{note}", 1))
+
+
+def write_first_page(
+    root: Path,
+    label: str,
+    *,
+    declarations: Sequence[FigureSpec],
+    log_dir: Path,
+    stored_files: Collection[Path],
+    command: str,
+    sessions: int = 0,
+) -> Path:
+    """Write the page of a participant with the first verdict, while the rest is still computed.
+
+    `stored_files` are the files of this call that exist; other figures are of earlier calls. For
+    the other parameters, see `write_participants`.
+    """
+    note = render("note", "note", _FIRST_PAGE.format(time.strftime("%Y-%m-%d %H:%M")))
+    return write_subject_page(
+        root.absolute(),
+        label,
+        declarations=declarations,
+        custom={"overview": note, "about": _render_version(log_dir, command=command)},
+        most_sessions=sessions,
+        stored_files={path.absolute() for path in stored_files},
+    )
 
 
 def write_participants(

@@ -622,13 +622,15 @@ def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
                 },
                 regions=combined_maps.regions,
                 clusters=combined_maps.clusters,
-                entities=group.entities,
-                over_sessions=group.over_sessions,
-                at_rest=plan.at_rest,
-                factor=plan.bold.factor,
-                stored=replace(plan.stored, primary=series),
-                uncombined=list_uncombined_contrasts(group),
-                tested_mm=_list_tested_sizes(plan),
+                page=participant_figures.ParticipantPage(
+                    entities=group.entities,
+                    over_sessions=group.over_sessions,
+                    at_rest=plan.at_rest,
+                    factor=plan.bold.factor,
+                    stored=replace(plan.stored, primary=series),
+                    uncombined=list_uncombined_contrasts(group),
+                    tested_mm=_list_tested_sizes(plan),
+                ),
             )
         )
 

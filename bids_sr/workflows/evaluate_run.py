@@ -1,6 +1,8 @@
 """Evaluation of the high-resolution series and maps of a run, and the verdict."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from bids_sr.engine.artifacts import Facts, File, Image, Map, Rows, Verdict
@@ -36,16 +38,26 @@ FIRST_VERDICT = "first_verdict"
 
 
 @frozen
+class FirstVerdict:
+    """Verdict on the methods without networks, and its evidence, before networks are trained."""
+
+    verdict: Verdict
+    evidence: StoredEvidence
+
+
+@frozen
 class RunEvaluation:
     """Metrics of a run, verdict with its evidence, and inputs of figures.
 
-    `known_activation` is in signal units, by contrast. `halves_figures`: None without a reference,
-    or if the run cannot be split into halves.
+    `first_verdict` is None if no verdict is reached before `verdict`. `known_activation` is in
+    signal units, by contrast. `halves_figures`: None without a reference, or if the run cannot be
+    split into halves.
     """
 
     evaluation: Rows
     verdict: Verdict
     evidence: StoredEvidence
+    first_verdict: FirstVerdict | None
     known_activation: Mapping[str, Image]
     halves_figures: File | None = None
 
@@ -73,8 +85,11 @@ def evaluate_run(
     known_activation = _read_known_activation(plan.bold.truth)
     known = known_activation if "glm" in plan.maps.kinds else {}
     tables = _gather_tables(run, series, maps, effects, comparison, known)
-    _evaluate_early(run, series, maps, effects, comparison, tables.method_tests, known=known)
-    flags, activation_rows = _raise_flags(run, maps, pair, tables)
+    raise_flags = partial(_raise_flags, run, pair, region_flags=_check_region(run, maps))
+    first_verdict = _evaluate_early(
+        run, series, maps, effects, comparison, tables, raise_flags, known=known
+    )
+    flags, activation_rows = raise_flags(tables, maps.maps)
     verdict, verdict_rows, evidence = run_verdict.decide_verdict(
         tables.list_for_verdict(activation_rows),
         tables.method_tests.self_test_facts,
@@ -97,6 +112,7 @@ def evaluate_run(
         evaluation=all_metrics,
         verdict=verdict,
         evidence=evidence,
+        first_verdict=first_verdict,
         known_activation=known_activation,
         halves_figures=halves_figures,
     )
@@ -107,13 +123,15 @@ class _MetricTables:
     """Tables of metrics of a run by subject.
 
     `models` are held-out metrics of networks, `maps` name all contrasts of the run, also those
-    without a reference or a test, and `errors` are of the reconstruction error of maps.
+    without a reference or a test, and `errors` are of the reconstruction error of maps. `masks`
+    are on the brain coverage of series, and `quality` on the acquired run.
     """
 
     models: Sequence[Rows]
     maps: Sequence[Rows]
     errors: Sequence[Rows]
     references: Sequence[Rows]
+    masks: Sequence[Rows]
     quality: Sequence[Rows]
     method_tests: "_MethodTests"
 
@@ -135,7 +153,8 @@ class _MetricTables:
 
     def _list_shared(self) -> list[Rows]:
         """Return tables that flags, verdict and stored table have in common."""
-        return [*self.references, self.method_tests.self_test_rows, *self.quality]
+        self_tests = self.method_tests.self_test_rows
+        return [*self.references, self_tests, *self.masks, *self.quality]
 
 
 def _gather_tables(
@@ -169,28 +188,37 @@ def _gather_tables(
         maps=[mapped_series.results.map_metrics for mapped_series in maps.series.values()],
         errors=_list_present(mapped.error_rows for mapped in maps.series.values()),
         references=reference_tables,
-        quality=check_quality(run, series),
+        masks=[_compare_masks(run, series)],
+        quality=check_quality(run),
         method_tests=_gather_method_tests(plan, series, maps),
     )
 
 
+def _check_region(run: ModeledRun, maps: MappedRun) -> Flags | None:
+    """Check the response of a run and of its region; None without a linear model of events."""
+    if "glm" not in run.plan.maps.kinds or run.plan.at_rest:
+        return None
+    return region_checks.check_region(
+        run.model.preproc,
+        maps.series[ACQUIRED].maps,
+        run.fitted,
+        run.fitted.roi_bold,
+        run.model.linear,
+    )
+
+
 def _raise_flags(
-    run: ModeledRun, maps: MappedRun, pair: RegisteredPair | None, tables: _MetricTables
+    run: ModeledRun,
+    pair: RegisteredPair | None,
+    tables: _MetricTables,
+    maps: list[Map],
+    region_flags: Flags | None,
 ) -> tuple[Flags, Rows]:
     """Raise the flags of a run; return them, and rows of the activation kept in each series."""
     plan, fitted_run = run.plan, run.fitted
-    region_flags = None
-    if "glm" in plan.maps.kinds and not plan.at_rest:
-        region_flags = region_checks.check_region(
-            run.model.preproc,
-            maps.series[ACQUIRED].maps,
-            fitted_run,
-            fitted_run.roi_bold,
-            run.model.linear,
-        )
     return run_verdict.raise_flags(
         tables.list_for_flags(),
-        maps.maps,
+        maps,
         fitted_run.bold_mask,
         fitted_run.roi_bold,
         pair=pair,
@@ -319,21 +347,24 @@ def _is_evaluated(computed_series: ComputedSeries) -> bool:
     return request is not None and request.is_evaluated
 
 
-def check_quality(run: ModeledRun, series: RunSeries) -> list[Rows]:
-    """Compare brain coverage of series, and measure distortion relative to the pair."""
+def _compare_masks(run: ModeledRun, series: RunSeries) -> Rows:
+    """Compare the brain coverage of all series."""
+    return mask_comparison.compare_masks(
+        run.model.preproc,
+        {
+            name: computed_series.series
+            for name, computed_series in series.mapped.items()
+            if name != ACQUIRED
+        },
+        run.fitted.bold_mask_hr,
+        n_dummy=run.fitted.n_dummy,
+    )
+
+
+def check_quality(run: ModeledRun) -> list[Rows]:
+    """Measure the quality of the acquired run: its distortion relative to the pair, if any."""
     fitted_run = run.fitted
-    tables = [
-        mask_comparison.compare_masks(
-            run.model.preproc,
-            {
-                name: computed_series.series
-                for name, computed_series in series.mapped.items()
-                if name != ACQUIRED
-            },
-            fitted_run.bold_mask_hr,
-            n_dummy=fitted_run.n_dummy,
-        )
-    ]
+    tables: list[Rows] = []
     if fitted_run.guide_hr is not None:
         tables.append(
             edge_comparison.compare_edges(
@@ -356,17 +387,21 @@ def _evaluate_early(
     maps: MappedRun,
     effects: Mapping[str, File],
     comparison: EffectsComparison,
-    method_tests: _MethodTests,
+    tables: _MetricTables,
+    raise_flags: Callable[[_MetricTables, list[Map]], tuple[Flags, Rows]],
     *,
     known: Mapping[str, Image],
-) -> None:
+) -> FirstVerdict | None:
     """Evaluate methods without networks before networks are trained.
 
-    The user sees this preliminary verdict while networks are trained; it is not stored. Nothing is
-    evaluated if all methods or no methods use networks, or if the run has a measured series and
-    cannot be split into halves.
+    The page begins with this verdict. Its answers do not change when the networks are evaluated,
+    so it also needs the maps of these methods: a method that lost the acquired activation has no
+    answers. The result is None if all methods or no methods use networks, or if the run has a
+    measured series and cannot be split into halves.
 
-    `known`: known activation by contrast; empty if the linear model is not mapped.
+    `tables` are those of all series, and `raise_flags` raises the flags of tables and maps.
+    `known`: known activation by contrast; empty if the linear
+    model is not mapped.
     """
     plan = run.plan
     early_requests = [request for request in plan.stored_series if not request.uses_network]
@@ -374,9 +409,11 @@ def _evaluate_early(
     series_names = [request.name for request in early_requests]
     has_measured = MEASURED in series.high_resolution
     if not methods or len(methods) == len(plan.methods) or (has_measured and not effects):
-        return
+        return None
     compared_names = [*series_names, *([MEASURED] if has_measured else [])]
     early_effects = {name: effects[name] for name in compared_names} if effects else {}
+    judged_maps = [maps.series[name] for name in (ACQUIRED, *methods)]
+    cards = tables.method_tests.cards
     with subworkflow(FIRST_VERDICT, stored=False, described=False):
         reference_tables = compare_with_references(
             {},
@@ -391,21 +428,27 @@ def _evaluate_early(
             known=known,
             at_rest=plan.at_rest,
         )
-        run_verdict.decide_verdict(
-            [
-                method_tests.self_test_rows,
-                *method_tests.coverage_tables,
-                *reference_tables,
-            ],
-            method_tests.self_test_facts,
+        early_tables = replace(
+            tables,
+            models=(),
+            masks=(),
+            maps=[mapped_series.results.map_metrics for mapped_series in judged_maps],
+            references=reference_tables,
+        )
+        flags, activation_rows = raise_flags(
+            early_tables, concatenate(mapped_series.maps for mapped_series in judged_maps)
+        )
+        verdict, _, evidence = run_verdict.decide_verdict(
+            early_tables.list_for_verdict(activation_rows),
+            tables.method_tests.self_test_facts,
             run.model.confounds,
-            card_file={
-                name: method_tests.cards[name] for name in methods if name in method_tests.cards
-            },
+            flags=flags,
+            card_file={name: cards[name] for name in methods if name in cards},
             method_names=methods,
             series_names=series_names,
             margin=plan.margin,
         )
+    return FirstVerdict(verdict=verdict, evidence=evidence)
 
 
 def compare_with_references(

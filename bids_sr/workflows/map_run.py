@@ -149,7 +149,9 @@ def _map_series(
     if method is not None and method.has_prior and "glm" in plan.maps.kinds:
         acquired = mapped_by_name[ACQUIRED]
         mapped_series = _add_error_maps(run, mapped_series, acquired)
-    outputs.store(_list_maps(mapped_series), among=stored_entities)
+    # the first page names the files of a series with error maps
+    is_awaited = mapped_series.error_maps is not None
+    outputs.store(_list_maps(mapped_series), among=stored_entities, awaited=is_awaited)
     return _resample_maps(run, mapped_series, stored_entities, outputs)
 
 

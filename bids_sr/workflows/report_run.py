@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.config import Settings
-from bids_sr.engine.flow import as_artifact, subworkflow
+from bids_sr.engine.flow import as_artifact, concatenate, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.glm.contrasts import single_conditions
 from bids_sr.io.atomic_files import read_json
@@ -29,12 +29,13 @@ from bids_sr.report.figure_steps import (
     registration as registration_figures,
     series as series_figures,
 )
+from bids_sr.report.figure_steps.overview import JudgedRun, RunPage
 from bids_sr.report.figure_steps.run_maps import SceneImages
 from bids_sr.survey.bids.inputs import BoldRun, Pair, Subject
 from bids_sr.survey.bids.precomputed import PrecomputedAnat, PrecomputedRun
-from bids_sr.workflows.evaluate_run import RunEvaluation
+from bids_sr.workflows.evaluate_run import FirstVerdict, RunEvaluation
 from bids_sr.workflows.make_series import RunSeries
-from bids_sr.workflows.map_run import MappedRun
+from bids_sr.workflows.map_run import MappedRun, MappedSeries
 from bids_sr.workflows.model_run import ModeledRun
 from bids_sr.workflows.run_plan import RunPlan, SeriesCorrection
 
@@ -318,28 +319,70 @@ def _draw_viewer(run: ReportedRun, outputs: Outputs) -> None:
 
 
 def _draw_overview(run: ReportedRun, outputs: Outputs) -> None:
-    """Draw the first screen of a run."""
-    fitted = run.fitted
-    all_maps = [mapped_series.half_resolution_maps for mapped_series in run.maps.series.values()]
-    half_resolution_maps = next((item for item in all_maps if item is not None), None)
-    outputs.store_figures(
-        overview_figures.draw_overview(
-            run.evaluation.evaluation,
-            run.evaluation.verdict,
-            run.evaluation.evidence,
-            fitted.registration_facts,
-            run.model.confounds,
-            run.maps.maps,
-            make_scene_images(run),
-            dict(run.evaluation.known_activation),
-            run.maps.error_maps,
-            half_resolution_maps,
-            entities=run.plan.entities,
-            factor=run.plan.bold.factor,
-            description=str(run.plan.bold.sidecar.get("Description", "")),
-            stored=run.plan.stored,
-            has_regions=run.maps.regions is not None,
+    """Draw the first screen of a run, as soon as the first verdict is reached, and its reasons."""
+    plan, evaluation, first = run.plan, run.evaluation, run.evaluation.first_verdict
+    page = RunPage(
+        entities=plan.entities,
+        n_volumes=plan.bold.n_volumes,
+        zooms=plan.bold.zooms,
+        factor=plan.bold.factor,
+        stored=plan.stored,
+        has_regions=run.maps.regions is not None,
+    )
+    all_series = list(run.maps.series.values())
+    if first is None:
+        first_run = _gather_judged_run(run, evaluation, all_series)
+    else:
+        without_networks = [item for item in all_series if not _uses_network(item)]
+        first_run = _gather_judged_run(run, first, without_networks)
+        outputs.store_figures(
+            overview_figures.draw_network_overview(
+                _gather_judged_run(run, evaluation, all_series), first.evidence, page=page
+            )
         )
+    outputs.store_figures(overview_figures.draw_overview(first_run, page=page), awaited=True)
+    outputs.store_figures(
+        overview_figures.show_reasons(
+            evaluation.evaluation,
+            evaluation.verdict,
+            evaluation.evidence,
+            run.fitted.registration_facts,
+            run.model.confounds,
+            None if first is None else first.verdict,
+            zooms=plan.bold.zooms,
+            factor=plan.bold.factor,
+            contrasts=plan.contrasts,
+            minus_others=plan.minus_others,
+            description=str(plan.bold.sidecar.get("Description", "")),
+        )
+    )
+
+
+def _uses_network(mapped_series: MappedSeries) -> bool:
+    """Return whether a series is from a network."""
+    request = mapped_series.series.request
+    return request is not None and request.uses_network
+
+
+def _gather_judged_run(
+    run: ReportedRun, judged: FirstVerdict | RunEvaluation, series: Sequence[MappedSeries]
+) -> JudgedRun:
+    """Return a verdict with the maps of some series."""
+    tested = [item for item in series if item.half_resolution_maps is not None]
+    return JudgedRun(
+        verdict=judged.verdict,
+        evidence=judged.evidence,
+        registration=run.fitted.registration_facts,
+        maps=concatenate(
+            maps
+            for mapped_series in series
+            for maps in (mapped_series.maps, mapped_series.error_maps)
+            if maps is not None
+        ),
+        images=make_scene_images(run),
+        truth_maps=dict(run.evaluation.known_activation),
+        half_resolution_maps=tested[0].half_resolution_maps if tested else None,
+        error_rows=[item.error_rows for item in series if item.error_rows is not None],
     )
 
 

@@ -236,7 +236,7 @@ def sentences_of(graph: Graph) -> list[str]:
 
 
 PAIR = "compare_edges draw_guide draw_pair register_pair register_to_pair"
-TRAINING = "draw_training train_on_pair"
+TRAINING = "draw_network_overview draw_training train_on_pair"
 VARIANCE = "draw_variance estimate_variance"
 ERROR = "check_intervals measure_error"
 REGIONS = "atlas_to_bold join_regions measure_regions show_regions"
@@ -247,7 +247,7 @@ ANATOMY = (
     " atlas_to_bold unite_regions"
 )
 CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
-    (one_run, "--sr-method srgan"): ("", f"{ERROR} {VARIANCE}", 0),
+    (one_run, "--sr-method srgan"): ("", f"{ERROR} {VARIANCE} draw_network_overview", 0),
     (one_run, "--sr-method bspline"): ("", f"{ERROR} {VARIANCE} {TRAINING}", 1),
     (one_run, "--ignore slicetiming"): ("", "correct_slice_timing", 1),
     (one_run, "--set preprocessing.input_smoothing=3.5"): ("smooth_acquired", "", 2),

@@ -18,6 +18,7 @@ from networkx import DiGraph, path_graph, relabel_nodes
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.progress import Progress
 from bids_sr.engine.step import Step
+from bids_sr.engine.store import store
 from bids_sr.evaluation.steps.run_verdict import decide_verdict
 from bids_sr.glm.steps.activation import map_series
 from bids_sr.preproc.steps.motion import estimate_motion
@@ -244,3 +245,22 @@ def test_the_time_left_of_recorded_runs_is_wrong_by_less_than_half(
     assert max(ratios) < 1.5
     minute = [now for now, _, seconds in estimates if round(seconds / 60) == 1]
     assert max(minute, default=0) - min(minute, default=0) < 120
+
+
+def test_the_page_is_written_when_the_first_screen_of_a_run_is_stored() -> None:
+    written: list[str] = []
+    nodes = []
+    for name, awaited in (
+        ("store_draw_overview", True),
+        ("store_map_series", True),
+        ("store_draw_overview", False),
+    ):
+        nodes.append(node(f"{len(nodes)}", store, inputs=SimpleNamespace(awaited=awaited)))
+        nodes[-1].name = name
+    progress = Display(*nodes, write_page=written.append)
+    progress(nodes[0], "exception")
+    assert written == []
+    for store_node in nodes:
+        for _ in range(2):  # the scheduler does not report the start, and reports the end twice
+            progress(store_node, "end")
+        assert written == ["01"]

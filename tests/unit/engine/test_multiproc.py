@@ -22,6 +22,7 @@ from scipy.sparse import lil_matrix
 from bids_sr.engine.execute import configure_nipype, execute
 from bids_sr.engine.multiproc import ResilientMultiProc
 from bids_sr.engine.step_warnings import save_warnings
+from bids_sr.engine.store import store
 from bids_sr.evaluation.steps.run_verdict import decide_verdict
 from bids_sr.io.notices import CODES, Notice, read_record
 from bids_sr.preproc.steps.bold_reference import mask_head
@@ -267,6 +268,7 @@ def test_steps_before_the_first_verdict_run_first() -> None:
     for run_number in "12":
         mapped = node(f"map{run_number}", 2.0)
         judge = node(f"judge{run_number}", 0.1, decide_verdict)
+        judge.owner = "01", f"run-{run_number}"
         table, figure = node(f"table{run_number}", 50.0), node(f"fig{run_number}", 90, draw_brain)
         graph.add_edges_from([(anatomy, mapped), (mapped, judge), (mapped, table)])
         graph.add_edge(judge, figure)
@@ -292,6 +294,26 @@ def test_long_training_starts_together_with_the_steps_of_the_first_verdict(n_pro
     later, early = ["training", "resolve", "judge"], ["motion", "map", "first_judge"]
     expected = [*(early + later if n_procs == 1 else later + early), "figure"]
     assert order(DiGraph(edges), n_procs) == expected
+
+
+def test_awaited_files_are_stored_before_the_training() -> None:
+    """The first page waits for its figure and the maps that it names, not for other files."""
+    motion, training = node("motion", 5.0), node("training", 60.0)
+    mapped, first = node("map", 9.0), node("first_judge", 0.1, decide_verdict)
+    error, screen = node("error", 6.0), node("screen", 1.0, draw_brain)
+    last, other = node("judge", 0.1, decide_verdict), node("other", 1.0, draw_brain)
+    stored = [node(f"{name}_file", 0.1) for name in ("screen", "map", "motion")]
+    for file, is_awaited in zip(stored, (True, True, False), strict=True):
+        file._interface = store.interface(awaited=is_awaited)
+    edges = [(motion, mapped), (mapped, first), (mapped, error), (error, screen), (first, screen)]
+    edges += [(screen, stored[0]), (error, stored[1]), (motion, stored[2])]
+    edges += [(training, last), (mapped, last), (motion, last), (motion, other)]
+    names = order(DiGraph(edges), n_procs=1)
+    assert names.index("first_judge") < names.index("screen") < names.index("training")
+    assert {*names[: names.index("training")]} == {
+        *("motion", "map", "first_judge", "error", "screen", "screen_file", "map_file")
+    }
+    assert {*names[names.index("judge") + 1 :]} == {"other", "motion_file"}
 
 
 def test_dependency_sums_are_cached_until_a_change(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from bids_sr.io.notices import RECORD, Notice, record
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.figures import canvas, svg_files
 from bids_sr.report.index_page import write_index
-from bids_sr.report.participants_page import write_participants
+from bids_sr.report.participants_page import write_first_page, write_participants
 from bids_sr.report.sections import FigureSpec
 from bids_sr.version import __version__
 from bids_sr.workflows.figure_declarations import figure_declarations
@@ -42,6 +42,7 @@ TEXT_SECTIONS = ("methods", "errors", "about")
 NOT_OF_A_RUN = ("participant",)
 REQUESTED = re.compile(r"were not requested \(options in parentheses\): (.*?)\.$")
 UNAVAILABLE = re.compile(r"The following items are not available: (.*?)\.$")
+STILL_COMPUTED = re.compile(r"The following items are still computed: (.*?)\.$")
 CRASH = """Node: bids_sr_wf.sub_01_wf.hmc_wf.estimate
 
 Traceback (most recent call last):
@@ -224,6 +225,29 @@ def test_missing_figures_are_named_with_their_run(outputs):
         "T1w to template",
         "training curve (this figure requires a method that trains a network)",
     ]
+
+
+def test_the_first_page_has_the_figures_of_this_call_and_says_what_is_still_computed(outputs):
+    out, logs = outputs
+    figures = out / "sub-01" / "figures"
+    first_screen = put(out, "overview", "<p>answer</p>", "1", "html")
+    put(out, "overview", "<p>answer of an earlier call</p>", "2", "html")
+    options = {"declarations": figure_declarations(), "log_dir": logs, "command": "bids-sr x"}
+    path = write_first_page(out, "01", stored_files={first_screen}, **options)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "answer" in page.section("overview").text
+    assert "earlier call" not in page.text
+    assert not find_notes(page, UNAVAILABLE)
+    still = " ".join(find_notes(page, STILL_COMPUTED))
+    assert all(item in still for item in ("carpet plot", "quality checks", "viewer of the maps"))
+    # what is added later does not change it
+    complete = write_page(out, logs)
+    assert "answer" in complete.section("overview").text
+    assert not find_notes(complete, STILL_COMPUTED)
+    everything = Page(
+        write_first_page(out, "01", stored_files={*figures.iterdir()}, **options).read_text()
+    )
+    assert not find_notes(everything, STILL_COMPUTED)
 
 
 def test_analyses_that_were_not_requested_are_no_failure(outputs):

@@ -1,7 +1,7 @@
 """Figures of the combined map of all runs of a participant."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -34,8 +34,7 @@ from bids_sr.io.json_values import as_mapping, as_number, as_texts
 from bids_sr.io.series import ACQUIRED, MEASURED, get_need
 from bids_sr.report.figure_step import FigureDrawing, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
-from bids_sr.report.figure_steps.overview import list_used_files
-from bids_sr.report.figure_steps.result_picture import PictureMaps, draw_picture
+from bids_sr.report.figure_steps.page_maps import PageMaps
 from bids_sr.report.figure_steps.run_maps import SceneImages, ShownMaps
 from bids_sr.report.markup import join, render
 from bids_sr.report.sections import FigureSpec
@@ -45,6 +44,37 @@ if TYPE_CHECKING:
     from bids_sr.evaluation.result import RunResult
     from bids_sr.evaluation.self_test_results import SelfTestResults
     from bids_sr.group.combination.overview import MapError, ParticipantMap
+
+
+@frozen
+class ParticipantPage:
+    """Facts of the combined runs of a participant on their page.
+
+    `entities` are the entities of the combined maps: labels by long entity name. `over_sessions`
+    states whether runs are from several sessions, and `at_rest` whether maps show seeds instead of
+    conditions. `factor` is the acquired relative to the super-resolved voxel size. `stored`
+    determines which maps are stored. `uncombined` are phrases on contrasts that are not combined,
+    with the reason. `tested_mm` are voxel sizes (mm) of the downsampled and of the acquired runs;
+    None if they are unknown.
+    """
+
+    entities: Mapping[str, str]
+    over_sessions: bool
+    at_rest: bool
+    factor: Factor
+    stored: StoredMaps
+    uncombined: Sequence[str] = ()
+    tested_mm: tuple[Sequence[float], Sequence[float]] | None = None
+
+    def describe_test(self) -> "SelfTestResults":
+        """Return the voxel sizes of the test of the primary series."""
+        from bids_sr.evaluation.self_test_results import SelfTestResults, parse_self_test
+
+        if self.tested_mm is None:
+            return SelfTestResults()
+        from_mm, to_mm = self.tested_mm
+        facts = {"from_mm": from_mm, "to_mm": to_mm, "series": {self.stored.primary: {}}}
+        return parse_self_test((), facts)
 
 
 @figure(
@@ -60,13 +90,7 @@ def draw_participant(
     regions: Table | None = None,
     clusters: Table | None = None,
     *,
-    entities: Mapping[str, str],
-    over_sessions: bool,
-    at_rest: bool,
-    factor: Factor,
-    stored: StoredMaps,
-    uncombined: Sequence[str] = (),
-    tested_mm: tuple[Sequence[float], Sequence[float]] | None = None,
+    page: ParticipantPage,
 ) -> Iterator[FigureDrawing]:
     """Draw the combined map of all runs: table of runs and errors, and a slice of the effect.
 
@@ -77,93 +101,117 @@ def draw_participant(
     `run_rows` are sizes of the regions in the maps of each run, by name of the run. `regions` are
     means of regions in contrasts over runs, and `clusters` the clusters of these contrasts; None
     if there are none.
-
-    `entities` are the entities of the combined maps: labels by long entity name. `over_sessions`
-    states whether runs are from several sessions, and `at_rest` whether maps show seeds instead of
-    conditions. `stored` determines which maps are stored. `uncombined` are phrases on
-    contrasts that are not combined, with the reason. `tested_mm` are voxel sizes (mm) of the
-    downsampled and of the acquired runs; None if they are unknown.
     """
-    from bids_sr.evaluation.result import RunResult, make_result
     from bids_sr.group.combination.overview import (
         no_map_html,
         participant_html,
         participant_reasons_html,
     )
-    from bids_sr.report.cluster_tables import clusters_html
-    from bids_sr.report.first_screen import make_view
-    from bids_sr.report.reasons import explain_contrasts, list_reasons
 
-    # maps are sorted as maps of a single run, which are in the space of its boldref
-    shown_maps = run_maps_figures.sort_maps(
-        replace(combined_map, entities={**combined_map.entities, "space": BOLDREF})
-        for combined_map in maps
-    )
-    by_contrast = maps_by_run(resampled_maps)
+    shown_maps, by_contrast = _sort_combined_maps(maps), maps_by_run(resampled_maps)
     if not shown_maps.stats:
-        if not by_contrast:
-            return
-        run_names, reason = _explain_no_map(by_contrast)
-        html = no_map_html(entities, run_names, reason, over_sessions=over_sessions)
-        yield FigureDrawing("participant", html)
+        if by_contrast:
+            names, reason = _explain_no_map(by_contrast)
+            html = no_map_html(page.entities, names, reason, over_sessions=page.over_sessions)
+            yield FigureDrawing("participant", html)
         return
-    results = _collect_results(rows, stored.primary)
-    self_test = _describe_test(stored.primary, tested_mm)
-    result = make_result(stored.primary, results, rows, sizes=self_test.run_sizes)
-    shown_effect = _choose_effect(shown_maps, stored.primary, result)
-    series, contrast = shown_effect.series, shown_effect.contrast
+    tested_result = _make_result(rows, page)
+    shown_effect = _choose_effect(shown_maps, page.stored.primary, tested_result)
     participant_map = _summarize_map(
         shown_effect,
         find_combined_maps(by_contrast, shown_effect.list_maps()["effect"]),
-        rows=[row for row in rows if row.series == series],
+        rows=[row for row in rows if row.series == shown_effect.series],
         run_rows=run_rows or {},
-        entities=entities,
-        at_rest=at_rest,
+        page=page,
     )
-    if series != stored.primary or get_need(series) == "volume":
-        result = RunResult()
-    elif 0 < len(participant_map.runs) == len(participant_map.not_applied):
-        result = RunResult(not_applied=(series,))
-    space, first_space = (f"_space-{label}_" for label in (BOLDREF, FIRST_BOLDREF))
-    views = []
-    for name in shown_maps.list_contrasts(contrast):
-        selected = result.select(name) if result.contrasts else result
-        picture_maps = PictureMaps(
-            shown_maps=shown_maps, images=images, result=selected, contrast=name, factor=factor
-        )
-        uses = list_used_files(shown_maps, selected, name, rows, stored, entities)
-        views.append(
-            make_view(
-                selected,
-                picture=draw_picture(picture_maps),
-                use=[use._replace(file=use.file.replace(space, first_space)) for use in uses],
-                contrast=name,
-            )
-        )
-    # over sessions, the scales of the runs do not matter
+    result = _limit_result(tested_result, participant_map, page.stored.primary)
+    page_maps = PageMaps(
+        shown_maps=shown_maps,
+        images=images,
+        factor=page.factor,
+        rows=rows,
+        stored=page.stored,
+        entities=page.entities,
+        space=FIRST_BOLDREF,
+    )
     participant_map = replace(
         participant_map,
-        scales={} if over_sessions else participant_map.scales,
-        uncombined=uncombined,
         result=result,
-        reasons=[
-            *explain_contrasts(result, rows),
-            *list_reasons(result, rows, self_test, across_runs=True),
-        ],
-        views=views,
-        spaces_apart={
-            space: grids
-            for (space, *_), by_run in by_contrast.items()
-            if space != FIRST_BOLDREF and (grids := grid_differences(by_run))
-        },
+        reasons=_list_reasons(result, rows, page),
+        views=page_maps.make_views(result, shown_effect.contrast),
+        spaces_apart=_list_differing_grids(by_contrast),
     )
     yield FigureDrawing("participant", participant_html(participant_map))
     reasons_html = participant_reasons_html(participant_map)
+    tables = _show_tables(regions, clusters, shown_effect)
+    yield FigureDrawing("participantWhy", join([reasons_html, *tables]))
+
+
+def _sort_combined_maps(maps: Iterable[Derivative]) -> ShownMaps:
+    """Sort combined maps as maps of a single run, which are in the space of its boldref."""
+    return run_maps_figures.sort_maps(
+        replace(combined_map, entities={**combined_map.entities, "space": BOLDREF})
+        for combined_map in maps
+    )
+
+
+def _make_result(rows: Sequence[MetricRow], page: ParticipantPage) -> "RunResult":
+    """Return the result of the test across runs for the primary series."""
+    from bids_sr.evaluation.result import make_result
+
+    series = page.stored.primary
+    results = _collect_results(rows, series)
+    return make_result(series, results, rows, sizes=page.describe_test().run_sizes)
+
+
+def _limit_result(
+    result: "RunResult", participant_map: "ParticipantMap", primary: str
+) -> "RunResult":
+    """Return the result of the shown series, without contrasts if its method was not applied."""
+    from bids_sr.evaluation.result import RunResult
+
+    series = participant_map.series
+    if series != primary or get_need(series) == "volume":
+        return RunResult()
+    if 0 < len(participant_map.runs) == len(participant_map.not_applied):
+        return RunResult(not_applied=(series,))
+    return result
+
+
+def _list_reasons(
+    result: "RunResult", rows: Sequence[MetricRow], page: ParticipantPage
+) -> list[str]:
+    """Return the reasons of the answers of all contrasts."""
+    from bids_sr.report.reasons import explain_contrasts, list_reasons
+
+    return [
+        *explain_contrasts(result, rows),
+        *list_reasons(result, rows, page.describe_test(), across_runs=True),
+    ]
+
+
+def _list_differing_grids(
+    by_contrast: Mapping[tuple[str, str, float], Mapping[str, MapsByStatistic]],
+) -> dict[str, str]:
+    """Return differences of the grids of runs by space, apart from the frame of the first run."""
+    return {
+        space: grids
+        for (space, *_), by_run in by_contrast.items()
+        if space != FIRST_BOLDREF and (grids := grid_differences(by_run))
+    }
+
+
+def _show_tables(
+    regions: Table | None, clusters: Table | None, shown_effect: "_ShownEffect"
+) -> Iterator[Markup]:
+    """Yield the tables of regions and clusters of contrasts over runs."""
+    from bids_sr.report.cluster_tables import clusters_html
+
+    series, contrast = shown_effect.series, shown_effect.contrast
     if regions is not None and len(regions):
-        reasons_html = join([reasons_html, _show_regions(regions, series, contrast)])
+        yield _show_regions(regions, series, contrast)
     if clusters is not None:
-        reasons_html = join([reasons_html, clusters_html(clusters, series, first=contrast)])
-    yield FigureDrawing("participantWhy", reasons_html)
+        yield clusters_html(clusters, series, first=contrast)
 
 
 def _show_regions(regions: Table, series: str, contrast: str) -> Markup:
@@ -279,8 +327,7 @@ def _summarize_map(
     *,
     rows: Sequence[MetricRow],
     run_rows: Mapping[str, Sequence[MetricRow]],
-    entities: Mapping[str, str],
-    at_rest: bool,
+    page: ParticipantPage,
 ) -> "ParticipantMap":
     """Summarize the combined map of a series; see `draw_participant` for other parameters.
 
@@ -303,12 +350,12 @@ def _summarize_map(
     noise_dof = as_number(sidecar.get("DegreesOfFreedom", math.nan))
     mean_error = MeanEffect(effect=0.0, noise_sd=combined.noise, noise_dof=noise_dof)
     return ParticipantMap(
-        entities=entities,
+        entities=page.entities,
         series=shown_effect.series,
         contrast=shown_effect.contrast,
         fwhm_mm=shown_effect.fwhm_mm,
         input_fwhm_mm=read_input_smoothing(effect),
-        at_rest=at_rest,
+        at_rest=page.at_rest,
         runs=[
             _summarize_error(
                 name, as_number(weight), by_run[name], run_rows.get(name, ()), shown_effect, voxels
@@ -330,7 +377,9 @@ def _summarize_map(
         shared_brain=_list_small_shared_brains(by_run, weights),
         equal_weights=len(set(weights.values())) < 2,
         disagreeing_runs=parse_reasons(sidecar, "DisagreeingRuns"),
-        scales=_list_differing_scales(sidecar),
+        # over sessions, the scales of the runs do not matter
+        scales={} if page.over_sessions else _list_differing_scales(sidecar),
+        uncombined=page.uncombined,
         fewer_than=(
             ""
             if region is None or TERMS in sidecar
@@ -523,16 +572,3 @@ def _find_larger_run(
     if not largest_run or sizes[largest_run] < MIN_CHECKED_VOXELS:
         return ""
     return largest_run if region.sum() < MIN_SHARE_OF_RUN * sizes[largest_run] else ""
-
-
-def _describe_test(
-    series: str, tested_mm: tuple[Sequence[float], Sequence[float]] | None
-) -> "SelfTestResults":
-    """Return the voxel sizes of the test of a series; `tested_mm` is as in `draw_participant`."""
-    from bids_sr.evaluation.self_test_results import SelfTestResults, parse_self_test
-
-    if tested_mm is None:
-        return SelfTestResults()
-    downsampled_mm, acquired_mm = tested_mm
-    facts = {"from_mm": downsampled_mm, "to_mm": acquired_mm, "series": {series: {}}}
-    return parse_self_test((), facts)

@@ -36,7 +36,7 @@ from bids_sr.report.figure_steps import (
     series as series_figures,
 )
 from bids_sr.report.figure_steps.display_grids import resample_to
-from bids_sr.report.figure_steps.overview import list_used_files
+from bids_sr.report.figure_steps.page_maps import PageMaps
 from bids_sr.report.figure_steps.run_maps import SceneImages
 from bids_sr.report.figures.svg_files import save_svg
 from bids_sr.report.sections import FigureSpec
@@ -291,6 +291,19 @@ def test_maps_in_a_template_space_are_skipped(images):
     assert not run_maps_figures.sort_maps([derivative]).stats
 
 
+def page_of(maps: list[Derivative], stored: StoredMaps) -> PageMaps:
+    """Return the maps of the page of a run, without rows of the evaluation."""
+    brain = Volume(np.ones((10, 10, 2), np.float32), np.eye(4))
+    return PageMaps(
+        shown_maps=run_maps_figures.sort_maps(maps),
+        images=SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=brain),
+        factor=(2, 2, 1),
+        rows=[],
+        stored=stored,
+        entities={"subject": "01", "task": "tap"},
+    )
+
+
 def test_the_files_to_use_are_stored_maps_of_the_shown_contrast():
     """Files are those of a whole run, with error maps of sbl but without masks."""
     outputs = expected_outputs()
@@ -303,23 +316,22 @@ def test_the_files_to_use_are_stored_maps_of_the_shown_contrast():
             maps.append(mapped(Path(name), dict(pairs) | {"suffix": "statmap"}))
     options = {"thresholds": ["fdr"], "methods": ["srgan", "sbl"], "kinds": ["glm"]}
     stored = StoredMaps(level="standard", smoothing=[0.0, 5.0], primary="sbl", **options)
-    run = {"subject": "01", "task": "tap"}
-    shown_maps = run_maps_figures.sort_maps(maps)
-    contrast = shown_maps.choose_contrast("")
+    contrast = run_maps_figures.sort_maps(maps).choose_contrast("")
+    page = page_of(maps, stored)
     for series, stats in (("sbl", ["effect", "sdTotal"]), ("srgan", ["t"])):
         rows = make_tested_rows({contrast: ((0.5, 0.1), (0.4, 0.1))}, series=series)
         result = make_result(series, collect_results(rows, series), rows)
-        uses = list_used_files(shown_maps, result, contrast, rows, stored, run)
+        uses = replace(page, rows=rows).list_used_files(result, contrast)
         ends = [f"contrast-{contrast}_stat-{stat}_desc-{series}_statmap.nii.gz" for stat in stats]
         assert [use.file.endswith(end) for use, end in zip(uses, ends, strict=True)] == [
             True for _ in ends
         ]
         assert {use.file for use in uses} <= set(outputs)
-    (spline,) = list_used_files(shown_maps, RunResult(), contrast, [], stored, run)
+    (spline,) = page.list_used_files(RunResult(), contrast)
     assert spline.file in outputs
     assert "_desc-bspline_" in spline.file
-    minimal = replace(stored, level="minimal")
-    (nothing,) = list_used_files(shown_maps, RunResult(), contrast, [], minimal, run)
+    minimal = replace(page, stored=replace(stored, level="minimal"))
+    (nothing,) = minimal.list_used_files(RunResult(), contrast)
     assert (nothing.file, "--level standard" in nothing.text) == ("", True)
 
 
@@ -333,14 +345,14 @@ def test_the_size_of_effects_in_the_mask_is_stated():
         {"label": "house", "desc": "sblSignReliable", "suffix": "mask"},
     )
     sidecar = {**region.sidecar, "SourceSeries": "sbl", "ThresholdLabel": "SignReliable"}
-    shown_maps = run_maps_figures.sort_maps([effect, replace(region, sidecar=sidecar)])
+    maps = [effect, replace(region, sidecar=sidecar)]
     rows = make_tested_rows({"house": ((0.5, 0.1), (0.4, 0.1))})
     shares = metric_rows("sbl", {"large_share": 0.75}, contrast="house", threshold="signReliable")
     result = make_result("sbl", collect_results(rows, "sbl"), rows)
     options = {"thresholds": ["fdr"], "methods": ["sbl"], "kinds": ["glm"]}
     stored = StoredMaps(level="standard", smoothing=[0.0, 5.0], primary="sbl", **options)
-    run = {"subject": "01", "task": "tap"}
-    _, use = list_used_files(shown_maps, result, "house", [*rows, *shares], stored, run)
+    page = replace(page_of(maps, stored), rows=[*rows, *shares])
+    _, use = page.list_used_files(result, "house")
     assert use.remark == (
         "20 voxels (20 decreases), effects: median 10.5, 95th percentile 19.1 %,"
         f" acquired above 5 %: {number(0.75, '.0%')}"

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from data.maps import mapped
 from data.page import Page
-from data.rows import judge_rows
+from data.rows import judge_rows, make_tested_rows
 from figure_helpers import content_of
 from scipy import ndimage
 
@@ -30,7 +30,13 @@ from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.report.figure_steps.map_viewer import _LazyVolumes, show_viewer
 from bids_sr.report.figure_steps.maps import draw_activation
-from bids_sr.report.figure_steps.overview import draw_overview
+from bids_sr.report.figure_steps.overview import (
+    JudgedRun,
+    RunPage,
+    draw_network_overview,
+    draw_overview,
+    show_reasons,
+)
 from bids_sr.report.figure_steps.run_maps import SceneImages
 from bids_sr.report.figures.map_viewer import (
     MAX_BYTES,
@@ -281,21 +287,87 @@ def judge_nothing():
     return verdict.to_json(), verdict.evidence
 
 
+PAGE = RunPage(
+    entities={"subject": "01", "task": "a"},
+    n_volumes=1,
+    zooms=(6.26, 6.26, 3.0),
+    factor=(2, 2, 1),
+    stored=replace(STORED, minus_others=("allMinusOthers", "facesMinusOthers")),
+    has_regions=False,
+)
+
+
 def draw_first_screen(verdict, evidence, maps, images) -> list[Derivative]:
-    return draw_overview(
+    run = JudgedRun(verdict=verdict, evidence=evidence, registration={}, maps=maps, images=images)
+    return draw_overview(run, page=PAGE)
+
+
+def explain_first_screen(verdict, evidence, contrasts) -> list[Derivative]:
+    confounds = pd.DataFrame({"framewise_displacement": [0.1]})
+    return show_reasons(
         [],
         verdict,
         evidence,
         {},
-        pd.DataFrame({"framewise_displacement": [0.1]}),
-        maps,
-        images,
-        entities={"subject": "01", "task": "a"},
-        factor=(2, 2, 1),
+        confounds,
+        zooms=PAGE.zooms,
+        factor=PAGE.factor,
+        contrasts=contrasts,
+        minus_others=PAGE.stored.minus_others,
         description="simulated 6 mm",
-        stored=replace(STORED, minus_others=("allMinusOthers", "facesMinusOthers")),
-        has_regions=False,
     )
+
+
+def test_the_answers_of_the_first_verdict_stay_and_another_method_is_added_below():
+    rows = make_tested_rows({"all": ((0.5, 0.1), (0.4, 0.1))}, series="sbl")
+    measured = [
+        MetricRow(
+            series=name,
+            statistic="ev",
+            band="beyond",
+            reference="measured",
+            value=value,
+            lower=value - 0.05,
+            upper=value + 0.05,
+            contrast="all",
+            region=region,
+        )
+        for name, value in (("sbl", 0.3), ("srgan", 0.6), ("bspline", 0.0), ("measured", 0.9))
+        for region in ("acquired40", "brain")
+    ]
+    first_rows = [*rows, *(row for row in measured if row.series != "srgan")]
+    images = SceneImages(
+        bold_mask_hr=BRAIN, roi_hr=BRAIN, boldref=BRAIN.like(BRAIN.data.astype(np.float32))
+    )
+
+    def gather(judged) -> JudgedRun:
+        return JudgedRun(
+            verdict=judged.to_json(),
+            evidence=judged.evidence,
+            registration={},
+            maps=maps_of_run(),
+            images=images,
+        )
+
+    def text_of(drawn) -> str:
+        (item,) = drawn
+        return Page(item.content).text.replace("\N{NO-BREAK SPACE}", " ")
+
+    first = judge_rows(first_rows, ["sbl"])
+    last = judge_rows([*rows, *measured], ["srgan", "sbl"])
+    assert (first.evidence.best, last.evidence.best) == ("sbl", "srgan")
+    assert "sbl explains 30 %" in text_of(draw_overview(gather(first), page=PAGE))
+    added = draw_network_overview(gather(last), first.evidence, page=PAGE)
+    assert "srgan explains 60 %" in text_of(added)
+    weaker = [row for row in measured if row.series != "srgan"]
+    weaker += [
+        replace(row, value=0.1, lower=0.05, upper=0.15)
+        for row in measured
+        if row.series == "srgan"
+    ]
+    last = judge_rows([*rows, *weaker], ["srgan", "sbl"])
+    assert last.evidence.result == first.evidence.result
+    assert draw_network_overview(gather(last), first.evidence, page=PAGE) == []
 
 
 def test_viewer_and_figure_use_the_same_color_scale():
@@ -319,7 +391,8 @@ def test_viewer_and_figure_use_the_same_color_scale():
     signal = brain.like(MASK.astype(np.float32))
     images = SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=signal)
     drawn = draw_first_screen(*judge_nothing(), maps, images)
-    why = content_of(drawn, "why", html=True)
+    contrasts = {name: {trial_type: 1.0} for name, trial_type in types.items()}
+    why = content_of(explain_first_screen(*judge_nothing(), contrasts), "why", html=True)
     assert "Simulated 6 mm" in why
     request = re.search(r"--contrasts defaults '(.+?)'", html.unescape(why))
     assert resolve_contrasts([*types.values()], [request[1]]) == {
@@ -338,7 +411,7 @@ def test_viewer_and_figure_use_the_same_color_scale():
     assert [part.attributes["data-for"] for part in pictures] == ["all", "faces"]
     for picture in pictures:
         assert [caption.text for caption in picture.all("figcaption")] == [
-            "acquired 3.13 mm",
+            "acquired 6.26 mm",
             "B-spline 3.13 mm",
         ]
     names = ["bspline", "srgan", "sbl"]
