@@ -196,8 +196,9 @@ def static_rows(call: Call, zerofilled: Effects) -> list[dict[str, Any]]:
     """Return what static images explain, and how similar static and functional detail are.
 
     A perfect static image is the mean of the measured run. As a factor, each volume is zero filled
-    and multiplied by its ratio to the zero-filled mean; added once, it does not change effects. r
-    is the correlation of the detail of this image with the detail of the effect.
+    and multiplied by its ratio to the zero-filled mean; added once, it does not change effects,
+    which are those of zero filling. r is the correlation of its detail, and of the detail of one
+    half of the effect, with the detail of the effect and of the other half.
     """
     measured = Effects.load(call.run / "measured/measure_effects/effects.npz")
     ratio = measured.mean / np.maximum(zerofilled.mean, 0.05 * zerofilled.mean_signal)
@@ -218,10 +219,10 @@ def static_rows(call: Call, zerofilled: Effects) -> list[dict[str, Any]]:
         for name, mask in (("brain", measured.mask), ("active voxels", active))
     }
     return [
-        {"row": "zero filling, or a perfect static image added once", **explained(call, None)},
-        {"row": "a perfect static image as a factor", **explained(call, as_factor)},
-        {"row": "r of static and functional detail", **rounded(similar)},
-        {"row": "r of functional detail in both halves", **rounded(same)},
+        {"row": "zero filling", **explained(call, None)},
+        {"row": "static image as a factor", **explained(call, as_factor)},
+        {"row": "r of static detail", **rounded(similar)},
+        {"row": "r of halves", **rounded(same)},
     ]
 
 
