@@ -15,7 +15,7 @@ from .conftest import BIN, call
 DOCS = Path(__file__).parents[2] / "docs"
 EXCERPTS = {"changing.md"}
 """Pages with lines of the program, which `benchmarks/tests` applies to a copy."""
-OF_OUTPUTS = ["downstream.md", "usage.md"]
+OF_OUTPUTS = ["covariates.md", "downstream.md", "usage.md"]
 """Pages whose scripts read a finished output; scripts of all other pages read series."""
 STEM = "sub-01_task-tap"
 
@@ -124,14 +124,14 @@ def test_covariates_and_groups_are_tested_on_maps_of_the_group_level(
             if path.match("*_stat-effect_*.nii.gz"):
                 image = nib.load(path)
                 nib.save(nib.Nifti1Image(number * image.get_fdata(), image.affine), copy)
-            elif "_desc-confounds_" not in path.name:  # equal head motion is refused
+            elif "_desc-noise_" not in path.name:  # equal noise is refused
                 shutil.copy(path, copy)
     people = {"age": [20, 30, 40], "group": ["control", "control", "patient"]}
     names = pd.Index(["sub-01", "sub-02", "sub-03"], name="participant_id")
     pd.DataFrame(people, index=names).to_csv("DATA/participants.tsv", sep="\t")
     code, text, _ = call([str(BIN / "bids-sr"), "DATA", "OUT", "group"])
     assert code == 0, text
-    run("usage.md", ("SecondLevelModel",))
+    run("covariates.md", ("SecondLevelModel",))
     first = next(
         Path("OUT/sub-01/func").glob("*res-2_contrast-thumb_*effect_desc-sblFwhm50*.nii.gz")
     )
@@ -179,7 +179,7 @@ def test_means_of_a_region_are_tested_across_participants(tmp_path, monkeypatch)
         session = func.parent / "ses-a" / "func"
         session.mkdir(parents=True)
         shutil.copy(table, session)
-    means = run("usage.md", ("ttest_1samp",))["means"]
+    means = run("covariates.md", ("ttest_1samp",))["means"]
     # SD .2646, t of 2 degrees of freedom 4.3027
     np.testing.assert_allclose(means["a"], [0.3, -0.3572, 0.9572, 0.1885], atol=1e-4)
 
