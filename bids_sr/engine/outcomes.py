@@ -39,10 +39,10 @@ def get_step_function(node: "Node") -> str:
     return f"{target.__module__}.{target.__qualname__}"
 
 
-def make_killed_notice(event: str, *, step: str = "", remedy: str = "") -> Notice:
+def make_killed_notice(event: str) -> Notice:
     """Return the notice on a step that did not end because a process was killed.
 
-    `event` is the beginning of the reason. If `remedy` is "", the remedy of the code is used.
+    `event` is the beginning of the reason.
     """
     reason = f"{event}, most likely because of insufficient memory"
-    return Notice(what=step, why=reason, remedy=remedy, code="killed")
+    return Notice(what="", why=reason, remedy="", code="killed")

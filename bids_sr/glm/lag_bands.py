@@ -2,7 +2,7 @@
 
 The memory of the noise model is stated in seconds. With one parameter per lag, models of short TR
 would have a hundred parameters. Bands therefore widen with the lag, as the resolution that slow
-fluctuations require decreases. At TR .5 s, they end at lags 1, 2, 5, 9, 15 and 24. Bands of a
+fluctuations require decreases. At TR .5 s, they end at lags 1, 3, 5, 9, 15 and 24. Bands of a
 single lag, at TR 2 s and above, are an ordinary autoregressive process.
 """
 

@@ -328,8 +328,9 @@ def register_run(
 ) -> FittedRun:
     """Register a run to T1w image and pair, and resample brain, tissues and region to its grids.
 
-    `stc` and `distortion` are as in `FittedRun`. Without `anat`, the region of interest is the
-    brain. Without `pair`, no guide is resampled.
+    `stc` and `distortion` are as in `AlignedSeries`. Without `anat`, the region of interest is
+    the brain, unless it is given in the space of the boldref. Without `pair`, no guide is
+    resampled.
     """
     boldref = head_motion.boldref
     anatomy = _register_to_anatomy(plan, boldref, anat, outputs)
@@ -386,7 +387,7 @@ def _register_to_anatomy(
 ) -> _AnatomyOfRun:
     """Register a run to its T1w image, or import the registration, and resample the tissues.
 
-    The transform is stored in both directions.
+    The inverse transform is stored only in the exported dataset.
     """
     if anat is None:
         return _AnatomyOfRun()

@@ -25,10 +25,10 @@ training loss are kept.
 `fast` is ours: each term is a mean over the voxels of its own grid (`TotalVariation`), the network
 has four dense layers of eight channels and is trained for 400 steps, each on a window of up to 128
 x 128 x 16 high-resolution voxels; zero filling replaces trilinear interpolation, and B crops
-k-space, as a scanner does. A wrong B costs more than the network gains
-(benchmarks/results/tv_images.md). The crop is exact only for whole slices: on smaller windows, it
-is a different operator, and the network could learn edge effects. Slices with a side of more than
-128 voxels are cut nevertheless, which limits the cost of a step.
+k-space, as a scanner does, because a wrong B costs more than the network gains. The crop is exact
+only for whole slices: on smaller windows, it is a different operator, and the network could learn
+edge effects. Slices with a side of more than 128 voxels are cut nevertheless, which limits the
+cost of a step.
 """
 
 from dataclasses import replace

@@ -148,7 +148,6 @@ def warn_of_left_out(runs: Sequence[BoldRun], plan: Plan, methods: Sequence[str]
     """Warn of runs of a participant that are not combined with other runs of their task.
 
     `plan` has contrasts and series of all runs, and `methods` are the series of the methods.
-    `findings` receives the warnings.
     """
     warned_runs = set()
     for run, text in _left_out_warnings(runs, plan, methods):
