@@ -64,9 +64,14 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         update_interval_s: float = _UPDATE_INTERVAL_S,
     ) -> None:
+        from networkx import topological_sort
 
         steps = {node.fullname: getattr(node, "seconds", 0.0) for node in graph.nodes()}
-        self._time_left = _TimeLeft(steps, processors=processors, slower=slower)
+        chains: dict[str, float] = {}
+        for node in reversed(list(topological_sort(graph))):
+            later = (chains[successor.fullname] for successor in graph.successors(node))
+            chains[node.fullname] = steps[node.fullname] + max(later, default=0.0)
+        self._time_left = _TimeLeft(steps, chains, processors=processors, slower=slower)
         start = clock()
         self._print_line, self._write_page = print_line, write_page
         self._clock = lambda: clock() - start
@@ -202,15 +207,21 @@ class Progress:
 class _TimeLeft:
     """Completed share of the expected processor time, and remaining time at the observed pace.
 
-    `steps` contains the expected seconds of each step. `processors` is the number of processors
+    `steps` contains the expected seconds of each step, and `chains` those of the longest path from
+    it, which more processors do not shorten. `processors` is the number of processors
     for the initial estimate, and `slower` the expected slowdown relative to the expected time.
     Methods take the time since the start (s) as `now`.
     """
 
     def __init__(
-        self, steps: Mapping[str, float], *, processors: float = 1.0, slower: float = 1.0
+        self,
+        steps: Mapping[str, float],
+        chains: Mapping[str, float],
+        *,
+        processors: float = 1.0,
+        slower: float = 1.0,
     ) -> None:
-        self._step_s = dict(steps)
+        self._step_s, self._chain_s = dict(steps), chains
         self._total = sum(steps.values())
         self._slowdown = slower
         self._expected_s = slower * self._total / processors
@@ -232,18 +243,20 @@ class _TimeLeft:
         """
         if not self._step_s or not self._total:
             return float(not self._step_s)
-        seconds_left = (
-            max(
-                _MIN_STEP_SHARE * step_s,
-                step_s - (time - self._start_times.get(name, time)) / self._slowdown,
-            )
-            for name, step_s in self._step_s.items()
-        )
-        return 1 - sum(seconds_left) / self._total
+        return 1 - sum(self._count_left(name, time) for name in self._step_s) / self._total
 
     def seconds(self, time: float) -> float:
         """Return the remaining time (s)."""
         share = self.share(time)
-        return (
-            (time + _ESTIMATE_WEIGHT * self._expected_s) / (share + _ESTIMATE_WEIGHT) * (1 - share)
+        pace = (time + _ESTIMATE_WEIGHT * self._expected_s) / (share + _ESTIMATE_WEIGHT)
+        chains = (
+            self._chain_s[name] - step_s + self._count_left(name, time)
+            for name, step_s in self._step_s.items()
         )
+        return max(pace * (1 - share), self._slowdown * max(chains, default=0.0))
+
+    def _count_left(self, name: str, time: float) -> float:
+        """Return the expected seconds that a step has left."""
+        step_s = self._step_s[name]
+        elapsed_s = time - self._start_times.get(name, time)
+        return max(_MIN_STEP_SHARE * step_s, step_s - elapsed_s / self._slowdown)

@@ -58,11 +58,17 @@ NODES = [
 class Display(Progress):
     """Progress whose clock and lines belong to the test."""
 
-    def __init__(self, *nodes: Node, stream: io.StringIO | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *nodes: Node,
+        graph: DiGraph | None = None,
+        stream: io.StringIO | None = None,
+        **options: Any,
+    ) -> None:
         self.now = 0.0
         self.lines: list[str] = []
         nodes = nodes or tuple(NODES)
-        graph = relabel_nodes(path_graph(len(nodes), DiGraph), dict(enumerate(nodes)))
+        graph = graph or relabel_nodes(path_graph(len(nodes), DiGraph), dict(enumerate(nodes)))
         super().__init__(
             graph,
             self.lines.append,
@@ -88,7 +94,10 @@ def test_the_time_left_follows_the_measured_time() -> None:
         assert low <= progress.minutes_left <= high
     assert [re.findall(r"\d+ %", line) for line in progress.lines] == [["0 %"], ["10 %"], ["60 %"]]
     assert all(line.startswith(RUN) for line in progress.lines)
-    assert Display(slower=3.0, processors=2.0).minutes_left == 15
+    assert Display(slower=3.0, processors=2.0).minutes_left == 30, "one step after the other"
+    parallel = DiGraph()
+    parallel.add_nodes_from(NODES)
+    assert Display(graph=parallel, slower=3.0, processors=2.0).minutes_left == 15
 
 
 @pytest.mark.parametrize(
@@ -210,7 +219,9 @@ def replay(
         later = (critical_path[dependent] for dependent in entry.then)
         critical_path[name] = entry.expected + max(later, default=0.0)
     nodes = {name: node(name, None, entry.expected) for name, entry in steps.items()}
-    progress = Display(*nodes.values(), processors=processors, slower=load(0))
+    graph = DiGraph((nodes[name], nodes[then]) for name in steps for then in steps[name].then)
+    graph.add_nodes_from(nodes.values())
+    progress = Display(graph=graph, processors=processors, slower=load(0))
     running: dict[str, float] = {}
     now, ready = 0.0, [name for name in steps if not open_inputs[name]]
     while ready or running:
@@ -254,6 +265,8 @@ def test_the_time_left_of_a_recorded_run_is_wrong_by_less_than_a_factor_of_two(
     ratios = [seconds / (end - now) for now, _, seconds in estimates if end / 5 < now < end - 10]
     assert min(ratios) > 0.5
     assert max(ratios) < 2
+    late = [abs(seconds - (end - now)) for now, _, seconds in estimates if now > end / 5]
+    assert max(late) < 0.4 * end
     minute = [now for now, _, seconds in estimates if round(seconds / 60) == 1]
     assert max(minute, default=0) - min(minute, default=0) < 120
 
