@@ -17,14 +17,14 @@ from bids_sr.report.sections import FigureSpec
         subtitle="Prior SD map",
         tab="Prior SD map",
         caption=(
-            "Prior of the variance-weighted method: temporal standard deviation of the signal on"
+            "Prior of the method (sbl): temporal standard deviation of the signal on"
             " the high-resolution grid, estimated from the data listed below the color bar."
             " Detail is reconstructed in regions with fine"
             " structure in this map. The map should follow gray matter, vessels and CSF. Regions"
             " are black if the method was not applied."
         ),
         missing="prior SD map of the run",
-        remark="this figure requires a variance-weighted method",
+        remark="this figure requires sbl",
     ),
 )
 def draw_variance(
