@@ -159,16 +159,16 @@ class Settings:
 
     def list_paths(self) -> list[Path]:
         """Return the files and directories in options, other than data, output and work."""
-        found: dict[Path, None] = {}
+        paths: dict[Path, None] = {}
 
         def record(path: Path) -> Path:
-            found[path] = None
+            paths[path] = None
             return path
 
         self._change_paths(record)
         for path in dataclasses.asdict(self.paths).values():
-            found.pop(path, None)
-        return [*found]
+            paths.pop(path, None)
+        return [*paths]
 
     def _change_paths(self, change: Callable[[Path], Path]) -> dict[str, dict[str, Any]]:
         """Return the values of all settings by group, with each path changed by a function.

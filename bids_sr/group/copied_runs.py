@@ -1,7 +1,5 @@
 """Check that no two runs of the group level contain the same series under different names."""
 
-import contextlib
-
 import pandas as pd
 
 from bids_sr.io.atomic_files import read_json
@@ -21,11 +19,13 @@ def require_different_runs(tables: pd.DataFrame) -> list[str]:
     rows, records, unrecorded = [], [], []
     for row in tables.drop_duplicates("stem").to_dict("records"):
         path = row["path"].with_name(f"{row['stem']}_desc-noise_metrics.json")
-        with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
-            records.append(NoiseRecord.from_json(read_json(path)))
+        try:
+            record = NoiseRecord.from_json(read_json(path))
+        except (OSError, ValueError, KeyError, IndexError):
+            unrecorded.append(row["name"])
+        else:
+            records.append(record)
             rows.append(row)
-            continue
-        unrecorded.append(row["name"])
     refused, sentences = [], []
     for first, second, correlation in find_copies(records):
         run, other = rows[first], rows[second]
