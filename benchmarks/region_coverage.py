@@ -17,8 +17,7 @@ Regions are connected. They grow from a random voxel by random neighbors, within
 within voxels that are active in the acquired run. Their sizes are uniform on a logarithmic scale.
 
 Clusters are from the acquired map with |t| > 4, as the program lists them, for each condition and
-contrast. Their voxels on the high-resolution grid are a region. Peaks are from the clusters of the
-map of `sbl` with |t| > 4.
+contrast. Their voxels on the high-resolution grid are a region.
 
 The third table has voxels with the smallest SD: voxels whose local excess of acquired power over
 noise is not above 0, and the tenth of the brain with the smallest SD.
@@ -170,24 +169,6 @@ class RunErrors:
             if region.any():
                 yield region
 
-    def measure_peaks(self, contrast: str, scale: Array, t_map: Array) -> Iterator[dict[str, Any]]:
-        """Yield the errors of the peaks of a map of `sbl`."""
-        affine = np.diag([*self.stored.zooms[1], 1.0])
-        unit_power = np.square(self.samples).mean(axis=0)
-        for cluster in largest_clusters(t_map, self.mask & (np.abs(t_map) > ACTIVE_T), affine):
-            for peak in cluster.peaks:
-                index = int(np.ravel_multi_index(peak, self.mask.shape))
-                sd = float(scale[index] * np.sqrt(unit_power[index]))
-                error, noise = (
-                    float(self.errors[contrast, stat][peak]) for stat in ("effect", "variance")
-                )
-                yield {
-                    "inside": error**2 < 1.96**2 * (noise + sd**2),
-                    "error": error * self.percent,
-                    "noise": noise**0.5 * self.percent,
-                    "SD": sd * self.percent,
-                }
-
     def measure_small_sds(self, contrast: str, scale: Array) -> dict[str, dict[str, float]]:
         """Return sums over voxels with the smallest SD and over other voxels of the brain."""
         variance = (np.square(scale) * np.square(self.samples).mean(axis=0)).reshape(
@@ -282,20 +263,14 @@ def measure_regions(stored: Stored) -> list[dict[str, Any]]:
 
 
 def measure_clusters(stored: Stored) -> list[dict[str, Any]]:
-    """Return the errors of clusters of the acquired maps and of peaks of the maps of `sbl`."""
+    """Return the errors of clusters of the acquired maps."""
     conditions = CONDITIONS[stored.place.parent.name]
     run = RunErrors(replace(stored, expressions=(*stored.expressions, *conditions)))
-    t_maps = run.stored.fit_unsmoothed("sbl").maps
-    rows: list[dict[str, Any]] = []
-    for contrast in run.stored.contrasts:
-        scale = run.scale(contrast)
-        about = {"contrast": contrast, "kind": "cluster"}
-        rows += [
-            about | run.measure(contrast, scale, region, 0.0) for region in run.clusters(contrast)
-        ]
-        peaks = run.measure_peaks(contrast, scale, t_maps[contrast, "t"])
-        rows += [{"contrast": contrast, "kind": "peak"} | row for row in peaks]
-    return rows
+    return [
+        {"contrast": contrast} | run.measure(contrast, run.scale(contrast), region, 0.0)
+        for contrast in run.stored.contrasts
+        for region in run.clusters(contrast)
+    ]
 
 
 def measure_small_sds(stored: Stored) -> list[dict[str, Any]]:
@@ -340,7 +315,7 @@ def interval_of_fraction(n_inside: float, n: int) -> str:
 
 
 def summarize_clusters(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return one row of the table of clusters and peaks."""
+    """Return one row of the table of clusters."""
     squares = {name: (rows[name] ** 2).mean() for name in ("error", "noise", "SD")}
     return {
         "number": len(rows),
@@ -360,16 +335,15 @@ def summarize_clusters(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def keep_clusters(people: Sequence[Tested], out: Path) -> None:
-    """Keep the tables of clusters and peaks, and of voxels with the smallest SD."""
+    """Keep the tables of clusters, and of voxels with the smallest SD."""
     clusters = pd.concat([read_rows(tested, out, "clusters") for tested in people])
     table = [
-        {"of": kind, "run": run} | summarize_clusters(rows)
-        for kind, of_kind in clusters.groupby("kind")
-        for run, rows in [*of_kind.groupby("run", sort=False), ("all", of_kind)]
+        {"run": run} | summarize_clusters(rows)
+        for run, rows in [*clusters.groupby("run", sort=False), ("all", clusters)]
     ]
     keep(
         "cluster_coverage",
-        "Coverage of 95 % intervals in clusters of acquired maps and at peaks of `sbl`",
+        "Coverage of 95 % intervals in clusters of acquired maps",
         [rounded(row) for row in table],
         remarks=["`interval` is the 95 % interval of the coverage if clusters are independent."],
     )

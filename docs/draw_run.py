@@ -49,8 +49,8 @@ make_series | Series
 | estimate_variance: prior SD map / super_resolve: super-resolution / place_measured: reference
 | series: super-resolved series
 map_run | Maps
-| map_series: activation maps / measure_error: reconstruction error / list_clusters: clusters
-| maps: maps of each series, / clusters: table of clusters
+| map_series: activation maps / measure_error: reconstruction error / measure_regions: regions
+| maps: maps of each series, / regions: table of regions
 evaluate_run | Evaluation
 | compare_halves: detail explained / compare_images: image quality /
 gather_self_tests: self-tests / raise_flags: flags / decide_verdict: verdict

@@ -207,14 +207,9 @@ def numbers() -> dict[str, str]:
         "coverage_brain": span(float(row["brain"]) for row in blind),
         "coverage_region": span(float(row["coverage"]) for row in regions),
         "coverage_region_noise": span(float(row["noise alone"]) for row in regions),
-        **{
-            f"coverage_{kind}s": span(
-                row["coverage"]
-                for row in rows("cluster_coverage")
-                if row["of"] == kind and row["run"] != "all"
-            )
-            for kind in ("cluster", "peak")
-        },
+        "coverage_clusters": span(
+            row["coverage"] for row in rows("cluster_coverage") if row["run"] != "all"
+        ),
         "coverage_clusters_all": short(float(all_halves["coverage"]), 3),
         "clusters_all": str(all_halves["clusters"]),
         "coverage_clusters_halves": span(float(row["coverage"]) for row in halves),

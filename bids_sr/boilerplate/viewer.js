@@ -390,13 +390,15 @@
   const roots = [...document.querySelectorAll("[data-viewer]")];
   for (const root of roots) seen.observe(root);
 
-  // A peak in a table below a viewer: a button moves its crosshair there.
+  // A peak in a table: a button moves the crosshair of the viewer of the same run there.
+  const runOf = (element) => element.closest(".part")?.querySelector("h3.run")?.textContent;
   for (const cell of document.querySelectorAll("[data-peak]")) {
-    const root = roots.findLast((each) => each.compareDocumentPosition(cell) & Node.DOCUMENT_POSITION_FOLLOWING);
+    const root = roots.find((each) => runOf(each) === runOf(cell));
     if (!root) continue;
     const { peak, contrast, series, smoothing } = cell.dataset;
     const button = make("button", { type: "button", className: "peak", title: "Show this peak in the viewer" }, ...cell.childNodes);
     button.addEventListener("click", async () => {
+      for (let fold = root.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
       const viewer = await begin(root);
       if (!viewer) return;
       await viewer.go(peak.split(",").map(Number), { contrast, series, smoothing });

@@ -14,7 +14,7 @@ from bids_sr.engine.metric_rows import MISSING, MetricRow, metric_rows
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.glm.block_effects import Effects
-from bids_sr.glm.vein_signs import DARK_SHARE, LARGE_PERCENT
+from bids_sr.glm.vein_signs import LARGE_PERCENT
 from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
@@ -22,6 +22,8 @@ from bids_sr.spatial.nyquist import beyond_nyquist
 
 LARGE, OTHERS = "largeEffect", "otherEffect"
 """Regions of active voxels with and without a large acquired effect."""
+DARK_SHARE = "dark_share"
+"""Share of dark voxels."""
 DETAIL_SHARE = "detail_share"
 """Share of the energy of the added detail of active voxels."""
 EFFECT_MEDIAN, EFFECT_P95 = "effect_median", "effect_p95"

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, stats
 
+from bids_sr.glm.clusters import Cluster
 from bids_sr.glm.design import Design
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_mean_noise
@@ -45,8 +46,8 @@ class Region:
     """Region whose mean effect is measured.
 
     `voxels` are the positions of its voxels in a volume (N,). `n_given` is the number of voxels
-    before the brain mask was applied. `contrast` is the only contrast that is measured; if it is
-    "", all contrasts are measured.
+    before the brain mask was applied. `cluster` is a cluster of the acquired map of a `contrast`,
+    which is the only contrast that is measured; None and "" for other regions.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Region:
     voxels: Voxels
     n_given: int
     contrast: str = ""
+    cluster: Cluster | None = None
 
 
 @frozen

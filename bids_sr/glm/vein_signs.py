@@ -19,8 +19,8 @@ LARGE_PERCENT = 5.0
 """Acquired effect (absolute value, percent of the mean brain signal) above which it is large."""
 DARK_RATIO = 0.85
 """Largest signal of a dark voxel, relative to its surroundings."""
-LARGE_SHARE, DARK_SHARE = "large_share", "dark_share"
-"""Columns of tables: shares of voxels with a large acquired effect, and of dark voxels."""
+LARGE_SHARE = "large_share"
+"""Column of tables: share of voxels with a large acquired effect."""
 _SURROUNDINGS_MM = 20.0  # mm FWHM of the Gaussian that weighs the surroundings
 
 
@@ -60,15 +60,13 @@ class VeinSigns:
         )
 
     def measure(self, contrast: str, voxels: tuple[Array, ...]) -> dict[str, float]:
-        """Return the shares of voxels (indices by axis) with each sign, by column of tables.
+        """Return the share of voxels (indices by axis) with a large effect, by column of tables.
 
-        The share of large effects is NaN if the contrast has no effect.
+        The share is NaN if the contrast has no effect. Darkness is left out: an eighth of the
+        brain is dark, and masks of effects are not darker.
         """
         large = self.large.get(contrast)
-        return {
-            LARGE_SHARE: np.nan if large is None else float(large[voxels].mean()),
-            DARK_SHARE: float(self.dark[voxels].mean()),
-        }
+        return {LARGE_SHARE: np.nan if large is None else float(large[voxels].mean())}
 
 
 def measure_darkness(boldref: Array, brain: MaskArray, zooms: Sequence[float]) -> Float32:

@@ -29,7 +29,6 @@ from bids_sr.survey.preflight.combined_runs import (
     list_uncombined_contrasts,
 )
 from bids_sr.workflows.anatomy import Anatomy
-from bids_sr.workflows.map_run import list_clusters
 from bids_sr.workflows.report_run import ReportedRun, make_scene_images
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import Analysis
@@ -101,7 +100,7 @@ class CombinedMaps:
     `maps` has maps and regions in the frame of the first run. `rows` are the size of the regions
     and the expected share of the wrong sign. `resampled` are effects, variances and errors of the
     runs in this frame. `regions` are the means of regions in contrasts over runs in the exported
-    series, and `clusters` their clusters; None if there are none.
+    series, and their clusters; None if there are none.
     """
 
     frame: FramedRuns
@@ -109,7 +108,6 @@ class CombinedMaps:
     rows: Mapping[str, Rows]
     resampled: Mapping[str, list[Map]]
     regions: Table | None
-    clusters: Table | None
 
     @property
     def group(self) -> RunGroup:
@@ -154,15 +152,14 @@ class _CombinedSeries:
     """Combined maps of one series.
 
     `maps`: maps and regions in the frame of the first run, and `space_maps` in other spaces.
-    `rows`: size of the regions and expected share of the wrong sign. `regions`, `clusters`: means
-    of regions in contrasts over runs, and clusters of these contrasts; None if there are none.
+    `rows`: size of the regions and expected share of the wrong sign. `regions`: means of regions
+    in contrasts over runs, and clusters of these contrasts; None if there are none.
     """
 
     maps: list[Map]
     space_maps: list[Map]
     rows: Rows
     regions: Table | None = None
-    clusters: Table | None = None
 
 
 def _combine_group(
@@ -232,7 +229,6 @@ def _combine_group(
         rows={name: result.rows for name, result in combined_series.items()},
         resampled=resampled_maps,
         regions=None if primary is None else primary.regions,
-        clusters=None if primary is None else primary.clusters,
     )
 
 
@@ -497,10 +493,6 @@ def _add_contrasts_over_runs(
         for name, run in frame.registered.items()
         if run.place_error is not None
     }
-    is_exported = combination.series_name == first.plan.primary
-    regions = clusters = None
-    if is_exported and (first.fitted.regions or first.maps.atlas is not None):
-        regions = _contrast_regions(frame, resampled_maps, place_errors, tested_rows, agreement)
     difference_maps, rows = combined_runs.contrast_runs(
         resampled_maps,
         place_errors,
@@ -509,8 +501,11 @@ def _add_contrasts_over_runs(
         combination=combination,
         over_runs=over_runs,
     )
-    if is_exported:
-        clusters = list_clusters(first, difference_maps, concatenate([]), frame.outputs)
+    regions = None
+    if combination.series_name == first.plan.primary:
+        regions = _contrast_regions(
+            frame, resampled_maps, difference_maps, place_errors, tested_rows, agreement
+        )
     maps, space_maps = concatenate([combined.maps, difference_maps]), combined.space_maps
     if first.model.grids:
         # the runs are compared in one frame, because their own ways to a template differ
@@ -523,9 +518,7 @@ def _add_contrasts_over_runs(
     for name, terms in over_runs.items():
         add_methods_text(Part.MAPS, combined_runs.describe_contrast_over_runs(name, terms))
     add_methods_text(Part.MAPS, combined_runs.CONTRASTS_OVER_RUNS_TEXT)
-    return _CombinedSeries(
-        maps=maps, space_maps=space_maps, rows=rows, regions=regions, clusters=clusters
-    )
+    return _CombinedSeries(maps=maps, space_maps=space_maps, rows=rows, regions=regions)
 
 
 def _store_combined(frame: FramedRuns, series: str, combined: _CombinedSeries) -> None:
@@ -540,6 +533,7 @@ def _store_combined(frame: FramedRuns, series: str, combined: _CombinedSeries) -
 def _contrast_regions(
     frame: FramedRuns,
     resampled_maps: list[Map],
+    difference_maps: list[Map],
     place_errors: dict[str, Facts],
     tested_rows: Rows | None,
     agreement: Facts,
@@ -557,6 +551,14 @@ def _contrast_regions(
         series_name=first.plan.primary,
         over_runs=frame.group.over_runs,
         calibrated=frame.is_calibrated(first.plan.primary),
+    )
+    regions = contrasted_regions.add_clusters(
+        regions,
+        difference_maps,
+        first.maps.atlas,
+        first.fitted.boldref2t1w_xfm,
+        None if first.anat is None else first.anat.template.std2t1w_xfm,
+        series_name=first.plan.primary,
     )
     frame.outputs.store_metrics(regions, "regions", columns)
     return regions
@@ -621,7 +623,6 @@ def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
                     and (rows := run.maps.series[series].error_rows) is not None
                 },
                 regions=combined_maps.regions,
-                clusters=combined_maps.clusters,
                 page=participant_figures.ParticipantPage(
                     entities=group.entities,
                     over_sessions=group.over_sessions,

@@ -13,7 +13,6 @@ from bids_sr.glm.steps import (
     activation,
     activation_texts,
     atlas_regions,
-    clusters as active_regions,
     map_comparison,
     spaces,
     surfaces as steps_surfaces,
@@ -61,13 +60,12 @@ class MappedSeries:
 class MappedRun:
     """Maps of a run by series, starting with the acquired series, and tables of their content.
 
-    `clusters` are the largest clusters of the maps, and `regions` the mean effects of regions,
-    which is None if the linear model is not mapped. `atlas` are the labels of the atlas on the
-    grids of the run; None without a T1w image.
+    `regions` are the mean effects of regions and clusters, which is None if the linear model is
+    not mapped. `atlas` are the labels of the atlas on the grids of the run; None without a T1w
+    image.
     """
 
     series: Mapping[str, MappedSeries]
-    clusters: Table
     regions: Table | None
     atlas: AtlasOfRun | None
 
@@ -87,7 +85,7 @@ class MappedRun:
 
 
 def map_run(run: ModeledRun, series: RunSeries, outputs: Outputs) -> MappedRun:
-    """Map all series of a run with one model, compare the maps, and list their clusters.
+    """Map all series of a run with one model, compare the maps, and measure regions.
 
     Returns maps of the acquired, stored and measured series.
     """
@@ -117,12 +115,10 @@ def map_run(run: ModeledRun, series: RunSeries, outputs: Outputs) -> MappedRun:
         input_smoothing=plan.correction.input_smoothing,
     )
     outputs.store_metrics(image_metrics, "image", columns)
-    error_maps = [item.error_maps for item in all_mapped if item.error_maps is not None]
-    clusters = list_clusters(run, maps, concatenate(error_maps), outputs)
     regions = atlas = None
     if "glm" in plan.maps.kinds:
         regions, atlas = _measure_regions(run, mapped_by_name, outputs)
-    return MappedRun(series=mapped_by_name, clusters=clusters, regions=regions, atlas=atlas)
+    return MappedRun(series=mapped_by_name, regions=regions, atlas=atlas)
 
 
 def _map_series(
@@ -296,29 +292,6 @@ def _add_model_text(plan: RunPlan, acquired_maps: list[Map], names: Sequence[str
         add_methods_text(Part.MAPS, activation_texts.describe_correlation(maps))
 
 
-def list_clusters(
-    run: ModeledRun, maps: list[Map], error_maps: list[Map], outputs: Outputs
-) -> Table:
-    """List the clusters of maps in the frame of a run with the atlas labels; store the table."""
-    plan, anat = run.plan, run.anat
-    clusters, columns = active_regions.list_clusters(
-        maps,
-        run.fitted,
-        boldref2t1w_xfm=run.fitted.boldref2t1w_xfm,
-        std2t1w_xfm=None if anat is None else anat.template.std2t1w_xfm,
-        atlas=None if anat is None else anat.atlas,
-        error_maps=error_maps,
-        method_names=plan.methods,
-    )
-    add_methods_text(
-        Part.MAPS, active_regions.describe_clusters(None if anat is None else plan.atlas)
-    )
-    outputs.store(
-        clusters, {"desc": "clusters", "suffix": "metrics"}, facts=columns, provenance=True
-    )
-    return clusters
-
-
 def _measure_regions(
     run: ModeledRun, mapped_by_name: Mapping[str, MappedSeries], outputs: Outputs
 ) -> tuple[Table, AtlasOfRun | None]:
@@ -354,17 +327,25 @@ def _measure_regions(
                     mapped_by_name[ACQUIRED].maps,
                     run.fitted.regions if name == ACQUIRED else run.fitted.regions_hr,
                     mapped_by_name[plan.primary].coverage_rows,
-                    other_series if name == plan.primary else {},
+                    other_series if name in (plan.primary, "bspline") else {},
                     atlas,
                     exported_name=plan.primary,
                     region_origin=plan.regions.origin,
                     smoothing=plan.maps.smoothing,
                     input_smoothing=plan.correction.input_smoothing,
+                    in_contrast_over_runs=plan.is_in_contrast_over_runs,
                 )
             )
     # a region that follows from the name of the task is not part of the report of a study
     if run.fitted.regions and plan.regions.origin != "auto":
         add_methods_text(Part.MAPS, region_effects.REGIONS_TEXT)
-    regions, columns = region_effects.join_regions(tables)
+    add_methods_text(
+        Part.MAPS, region_effects.describe_clusters(None if atlas is None else plan.atlas)
+    )
+    regions, columns = region_effects.join_regions(
+        tables,
+        run.fitted.boldref2t1w_xfm,
+        None if anat is None else anat.template.std2t1w_xfm,
+    )
     outputs.store_metrics(regions, "regions", columns)
     return regions, atlas

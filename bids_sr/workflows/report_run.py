@@ -201,7 +201,7 @@ def _draw_models(run: ReportedRun, outputs: Outputs) -> None:
 
 
 def _draw_run_maps(run: ReportedRun, outputs: Outputs) -> None:
-    """Draw maps, regions and clusters of a run."""
+    """Draw maps and regions of a run."""
     all_maps, images = run.maps.maps, make_scene_images(run)
     if "glm" in run.plan.maps.kinds:
         outputs.store_figures(
@@ -215,7 +215,6 @@ def _draw_run_maps(run: ReportedRun, outputs: Outputs) -> None:
             )
         )
     _draw_surface_maps(run, outputs)
-    outputs.store_figures(maps_figures.show_clusters(run.maps.clusters, run.evaluation.evidence))
     if run.maps.regions is not None:
         outputs.store_figures(
             maps_figures.show_regions(

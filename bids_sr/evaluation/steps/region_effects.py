@@ -1,6 +1,8 @@
 """Mean effects of regions in all series of a run, and their table."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ from bids_sr.boilerplate import data_of
 from bids_sr.engine.artifacts import (
     Derivative,
     Facts,
+    File,
     Map,
     Mask,
     Rows,
@@ -18,13 +21,13 @@ from bids_sr.engine.artifacts import (
     Table,
     Volume,
 )
-from bids_sr.engine.step import Stage, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.engine.step_memory import MAPS
 from bids_sr.evaluation.detail_support import classify_detail
 from bids_sr.evaluation.statistics.multiple_comparisons import benjamini_hochberg
 from bids_sr.evaluation.steps.error_maps import iterate_contrasts
 from bids_sr.evaluation.steps.reconstruction_error import gather_samples, scale_by_contrast
-from bids_sr.glm.clusters import find_main_label, largest_clusters
+from bids_sr.glm.clusters import Cluster, largest_clusters, name_cluster
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design, contrast_vector
 from bids_sr.glm.region_means import (
@@ -44,8 +47,12 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Shape
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.region_names import atlas_title
 from bids_sr.io.series import ACQUIRED, MEASURED
+from bids_sr.preproc.ants import apply_to_points
+from bids_sr.preproc.bold_regions import chain_through_t1w
 from bids_sr.preproc.steps.aligned_series import BoldBrain
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.spatial.masks import compute_mean_signal
 
 REGIONS_TEXT = (
@@ -58,7 +65,23 @@ COLUMNS: Mapping[str, Mapping[str, object]] = data_of("columns.json")["regions"]
 """Columns of the table of regions, with their descriptions for the sidecar."""
 _KEYS = ("region", "origin", "contrast", "fwhm_mm")  # of rows of the same region in all series
 _CLUSTER_T = 4.0  # threshold of the clusters for which coverage was measured
+# fewest degrees of freedom of the noise of a cluster with an interval; below, the interval covers,
+# but is several times the effect
+_MIN_CLUSTER_DOF = 3.0
+_MIN_MEASURED_SHARE = 0.5  # of the volume of an atlas label
+_SCANNER_AXES, _AXES = ("scanner_x", "scanner_y", "scanner_z"), ("x", "y", "z")
 _Mean = tuple[Region, float]
+
+
+def describe_clusters(atlas: str | None) -> str:
+    """Return methods text of clusters and labels; `atlas` is the name of the atlas or None."""
+    labels = "" if atlas is None else f", and of the labels of the {atlas_title(atlas)},"
+    return (
+        "The mean effects of the ten largest clusters of each unsmoothed acquired map (|t| above"
+        f" {_CLUSTER_T:g}; 6-connected; above 10 cm³, split at a higher |t|){labels} were measured"
+        " in the super-resolved series if the detail of the contrast was recovered, else in the"
+        " B-spline interpolated series.\n"
+    )
 
 
 @step(
@@ -80,14 +103,16 @@ def measure_regions(
     region_origin: Origin,
     smoothing: Sequence[float],
     input_smoothing: float,
+    in_contrast_over_runs: bool = False,
 ) -> Table:
     """Measure the mean effects of regions in one series, with their errors.
 
-    Regions of interest are measured in all series and at all widths. Clusters and atlas labels are
-    only measured in the exported series, and only at the narrowest width. Their effects in
-    `other_series` are estimated with the same noise model; not if this series has its own seeds.
-    Clusters are from the acquired map of contrasts whose detail is recovered, because the coverage
-    of their intervals was tested (`benchmarks/results/other_half.md`).
+    Regions of interest are measured in all series and at all widths. Clusters of the acquired map
+    and atlas labels are only measured at the narrowest width, and in the series that is to be
+    used: the exported series if the detail of the contrast is recovered, else B-spline
+    interpolation. Contrasts over runs require labels of all contrasts in the exported series.
+    Effects in `other_series` are estimated with the same noise model; not if this series has its
+    own seeds.
 
     The series is read once for all regions. The reconstruction error of each sample is averaged
     over a region, so that the result includes the correlation of errors between voxels. The
@@ -107,10 +132,16 @@ def measure_regions(
     series, width = sampled.series, min(map(float, smoothing))
     means = _list_requested_means(region_masks or {}, region_origin, sampled.mask, smoothing)
     regions: dict[Shape, list[Region]] = {}
-    if sampled.series_name == exported_name:
-        supports = classify_detail(coverage_rows or (), exported_name).values()
-        recovered = [support.map_contrast for support in supports if support.state == "recovered"]
-        regions = _find_regions(acquired_maps, recovered, brain.bold_mask, sampled.mask, atlas)
+    supports = classify_detail(coverage_rows or (), exported_name).values()
+    recovered = {support.map_contrast for support in supports if support.state == "recovered"}
+    used = [
+        contrast
+        for contrast, _ in iterate_contrasts(acquired_maps, width)
+        if sampled.series_name == (exported_name if contrast in recovered else "bspline")
+    ]
+    is_in_contrast = in_contrast_over_runs and sampled.series_name == exported_name
+    if used or is_in_contrast:
+        regions = _find_regions(acquired_maps, used, brain.bold_mask, sampled.mask, atlas)
         means += [(region, width) for region in regions[sampled.mask.data.shape]]
     if not means:
         return pd.DataFrame(columns=list(COLUMNS))
@@ -135,6 +166,7 @@ def measure_regions(
         for column, (mean, effects_by_contrast) in enumerate(zip(means, effects, strict=True))
         for contrast, effect in effects_by_contrast.items()
         if mean[0].contrast in ("", contrast)
+        and (mean[0].origin != "atlas" or contrast in used or is_in_contrast)
     ]
     table = pd.DataFrame(rows, columns=[*COLUMNS, "p"])
     for _, tested in table[table["origin"] == "atlas"].groupby("contrast"):
@@ -156,7 +188,7 @@ def _list_requested_means(
 
 def _find_regions(
     acquired_maps: Sequence[Derivative],
-    contrasts: Sequence[str],
+    contrasts: Collection[str],
     bold_mask: Volume,
     mask: Volume,
     atlas: AtlasOfRun | None,
@@ -165,12 +197,11 @@ def _find_regions(
 
     The grids are those of the brain masks: acquired (`bold_mask`), and of a series (`mask`).
     """
-    names = {} if atlas is None else atlas.names
     labels = (None, None) if atlas is None else (atlas.atlas_bold, atlas.atlas_bold_hr)
     return {
         own_mask.data.shape: [
-            *_find_clusters(acquired_maps, contrasts, bold_mask, own_mask, labels[0], names),
-            *_find_atlas_regions(own_labels, names, own_mask),
+            *_find_clusters(acquired_maps, contrasts, bold_mask, own_mask, atlas),
+            *_find_atlas_regions(own_labels, atlas, own_mask),
         ]
         for own_mask, own_labels in zip((bold_mask, mask), labels, strict=True)
     }
@@ -226,49 +257,54 @@ def _find_vein_signs(
 
 def _find_clusters(
     acquired_maps: Sequence[Derivative],
-    contrasts: Sequence[str],
+    contrasts: Collection[str],
     bold_mask: Volume,
     mask: Volume,
-    atlas_bold: Volume | None,
-    names: Mapping[int, str],
+    atlas: AtlasOfRun | None,
 ) -> Iterator[Region]:
-    """Yield the largest clusters of the acquired map of each contrast, on the grid of a series.
+    """Yield the largest clusters of the acquired map of some contrasts, on the grid of a series.
 
-    A cluster is named by its rank and by the atlas label of most of its voxels. `bold_mask` and
-    `atlas_bold` are on the acquired grid, and `mask` is on the grid of the series.
+    Clusters are numbered over all contrasts, so that a number is unique in a run. `bold_mask` is
+    on the acquired grid, and `mask` is on the grid of the series.
     """
     factor = [n // m for n, m in zip(mask.data.shape, bold_mask.data.shape, strict=True)]
     width = min(as_number(statmap.sidecar["SmoothingFWHM"]) for statmap in acquired_maps)
+    n_earlier = 0
     for contrast, fitted_maps in iterate_contrasts(acquired_maps, width):
-        if contrast not in contrasts:
-            continue
         t = fitted_maps["t"].volume.data
         clusters = largest_clusters(t, bold_mask.data & (np.abs(t) > _CLUSTER_T), bold_mask.affine)
-        for rank, cluster in enumerate(clusters, start=1):
-            indices = tuple(cluster.voxels.T)
-            name = f"cluster {rank}"
-            if atlas_bold is not None:
-                label = find_main_label(atlas_bold.data[indices], names)
-                name = f"{name}, {label}" if label else name
+        first, n_earlier = n_earlier + 1, n_earlier + len(clusters)
+        if contrast not in contrasts:
+            continue
+        for number, cluster in enumerate(clusters, start=first):
             voxels = np.zeros(bold_mask.data.shape, dtype=bool)
-            voxels[indices] = True
+            voxels[tuple(cluster.voxels.T)] = True
+            labels = None if atlas is None else atlas.atlas_bold.data[voxels]
+            name = name_cluster(number, labels, {} if atlas is None else atlas.names)
             cluster_mask = np.kron(voxels, np.ones(factor, dtype=bool))
             region = locate_region(name, "cluster", cluster_mask, mask.data, contrast)
             if region is not None:
-                yield region
+                yield replace(region, cluster=cluster)
 
 
 def _find_atlas_regions(
-    atlas: Volume | None, names: Mapping[int, str], mask: Volume
+    labels: Volume | None, atlas: AtlasOfRun | None, mask: Volume
 ) -> Iterator[Region]:
-    """Yield the labels of an atlas on the grid of a series, if there is an atlas."""
-    if atlas is None:
+    """Yield the labels of an atlas of which at least half is measured, if there is an atlas.
+
+    `labels` and `mask` are on the grid of a series. The volume of a label on the T1w grid includes
+    voxels outside the field of view of the run.
+    """
+    if atlas is None or labels is None:
         return
-    labels = atlas.data.round().astype(int)
-    for number, name in names.items():
-        region = locate_region(name, "atlas", labels == number, mask.data)
-        if region is not None:
-            yield region
+    numbers, voxel_mm3 = labels.data.round().astype(int), float(np.prod(mask.zooms))
+    for number, name, volume_mm3 in atlas.atlas_labels.itertuples(index=False):
+        region = locate_region(name, "atlas", numbers == number, mask.data)
+        if region is None:
+            continue
+        n_given = max(round(volume_mm3 / voxel_mm3), region.n_given)
+        if len(region.voxels) >= _MIN_MEASURED_SHARE * n_given:
+            yield replace(region, n_given=n_given)
 
 
 def _average_same_regions(
@@ -340,6 +376,8 @@ def _make_row(
     """
     region, fwhm_mm = mean
     lower, upper = effect.compute_interval(error_sd or 0.0, errors.dof)
+    if region.origin == "cluster" and effect.noise_dof < _MIN_CLUSTER_DOF:
+        lower = upper = np.nan
     return {
         "region": region.name,
         "origin": region.origin,
@@ -356,12 +394,27 @@ def _make_row(
         # only labels of the atlas are tested together
         "p": effect.compute_p(error_sd or 0.0, errors.dof) if region.origin == "atlas" else np.nan,
         **effect.others,
+        **({} if region.cluster is None else describe_peak(region.cluster)),
     }
 
 
+def describe_peak(cluster: Cluster) -> dict[str, object]:
+    """Return the cells of a cluster in a table of regions, without coordinates in the template."""
+    position = zip(_SCANNER_AXES, cluster.peak.position.round(1).tolist(), strict=True)
+    return {"peak": cluster.peak.value, "above": cluster.threshold, **dict(position)}
+
+
 @step(Stage.EVALUATION, makes=("regions", "regions_columns"), small=True)
-def join_regions(region_effects: list[Table]) -> tuple[ShortTable, Facts]:
+def join_regions(
+    region_effects: list[Table],
+    boldref2t1w_xfm: Transforms | None = None,
+    std2t1w_xfm: File | None = None,
+    here: Path = HERE,
+) -> tuple[ShortTable, Facts]:
     """Join the mean effects of all series, with acquired and measured values in each row.
+
+    `boldref2t1w_xfm` is the transform of T1w points to boldref points, and `std2t1w_xfm` the
+    transform of T1w points to template points; None if there is no T1w image.
 
     Returns the table, and descriptions of its columns.
     """
@@ -372,5 +425,24 @@ def join_regions(region_effects: list[Table]) -> tuple[ShortTable, Facts]:
         table[column] = table[column].fillna(
             pd.Series(rows.reindex(keys).to_numpy(), index=table.index)
         )
+    if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
+        table = place_peaks(table, boldref2t1w_xfm, std2t1w_xfm, here)
     columns = {name: dict(text) for name, text in COLUMNS.items()}
     return table[list(COLUMNS)], columns
+
+
+def place_peaks(
+    table: pd.DataFrame, boldref2t1w_xfm: Transforms, std2t1w_xfm: Path, here: Path
+) -> pd.DataFrame:
+    """Return a table of regions with the positions of its peaks in the template.
+
+    For the transforms, see `join_regions`. A file is written to the folder `here`.
+    """
+    has_peak = table["scanner_x"].notna()
+    if not has_peak.any():
+        return table
+    points = table.loc[has_peak, list(_SCANNER_AXES)].to_numpy(dtype=float)
+    chain = chain_through_t1w(boldref2t1w_xfm[0], [std2t1w_xfm], here)
+    table = table.copy()
+    table.loc[has_peak, list(_AXES)] = apply_to_points(points, chain).round(1)
+    return table

@@ -105,8 +105,9 @@ def resample_atlas(
     `atlas` is a name or a file, and `atlas_space` the space of its image: template or T1w.
     `template_space` is named as in TemplateFlow, with the cohort after a plus sign.
 
-    Returns the label image; the label image on the T1w grid; a table with the columns index and
-    name; and transforms of T1w points to the space of the atlas, empty if this is T1w space.
+    Returns the label image; the label image on the T1w grid; a table with the columns index, name
+    and volume_mm3 (on the T1w grid); and transforms of T1w points to the space of the atlas, empty
+    if this is T1w space.
     """
     atlas_files = find_atlas(atlas, template_space)
     atlas_image = load(atlas_files.image)
@@ -114,11 +115,17 @@ def resample_atlas(
     labels = resample_to_t1w(
         atlas_image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor"
     )
-    table = pd.DataFrame(
-        {"index": list(atlas_files.labels.values()), "name": list(atlas_files.labels)}
-    )
     dtype = np.int16 if max(atlas_files.labels.values()) < 2**15 else np.int32
     atlas_t1w = Volume(np.round(labels).astype(dtype), t1w_preproc.affine)
+    numbers, counts = np.unique(atlas_t1w.data, return_counts=True)
+    volumes = dict(zip(numbers.tolist(), counts * np.prod(atlas_t1w.zooms), strict=True))
+    table = pd.DataFrame(
+        {
+            "index": list(atlas_files.labels.values()),
+            "name": list(atlas_files.labels),
+            "volume_mm3": [volumes.get(number, 0.0) for number in atlas_files.labels.values()],
+        }
+    ).round(1)
     return Volume(atlas_image.data, atlas_image.affine), atlas_t1w, table, xfms
 
 

@@ -1,4 +1,4 @@
-"""Figures of a run's linear model and maps: design, activation, surfaces and clusters."""
+"""Figures of a run's linear model and maps: design, activation, surfaces and regions."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
@@ -9,7 +9,7 @@ from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.glm.steps.map_comparison import read_input_smoothing
 from bids_sr.io.json_values import as_number
-from bids_sr.report.figure_step import FigureContent, FigureDrawing, figure
+from bids_sr.report.figure_step import FigureDrawing, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
 from bids_sr.report.figure_steps.run_maps import SceneImages
 from bids_sr.report.sections import FigureSpec, HtmlSpec
@@ -190,42 +190,18 @@ def draw_surfaces(
 
 @figure(
     HtmlSpec(
-        "clusters",
-        "maps",
-        caption=(
-            "Click on coordinates to move the crosshair of the viewer to the peak. A distance is"
-            " to the nearest atlas label. Clusters larger than 10 cm³ were split by a higher"
-            " threshold. FDR is the false discovery rate over the brain. The file below has all"
-            " clusters."
-        ),
-        missing="table of clusters",
-        tables=("clusters",),
-    ),
-)
-def show_clusters(clusters: Table, evidence: StoredEvidence) -> FigureContent:
-    """Show the largest clusters of the best method with atlas labels.
-
-    The contrast of the evidence is shown first.
-    """
-    from bids_sr.report.cluster_tables import clusters_html
-
-    return clusters_html(clusters, evidence.best or "bspline", first=evidence.shown_contrast)
-
-
-@figure(
-    HtmlSpec(
         "regions",
         "regions",
         tables=("regions",),
         caption=(
-            "Effect in the mean time series of each region. The standard error (SE) of its noise"
-            " is computed from the residuals of this time series, and the SD of the reconstruction"
-            " error from samples of the error. The 95 % interval of series without a prior covers"
-            " only noise. Signs of veins are the shares of voxels with an acquired effect above"
-            " 5 %, and of voxels that are darker than their surroundings; “vein?” marks rows with"
-            " at least half of the former, or a quarter of each. Voxels outside the brain mask are"
-            " not used. Clusters are from the unsmoothed acquired map (|t| above 4). Values q are"
-            " false discovery rates over all atlas labels. The file below has all regions."
+            "Effects in the mean time series of regions, in the series to use. The 95 % interval"
+            " covers noise and, in series with a prior, the reconstruction error; there is none if"
+            " the noise has fewer than 3 degrees of freedom (too few data). Clusters are from the"
+            " unsmoothed acquired map (|t| above 4; above 10 cm³, split at a higher |t|); their"
+            " numbers are unique in the run. Click on a peak to move the crosshair of the viewer."
+            " Labels of which less than half was measured are not listed; q is the false discovery"
+            " rate over the others. “vein?” marks regions with acquired effects above 5 % in at"
+            " least half of their voxels. The file below has all regions."
         ),
     ),
 )
@@ -235,5 +211,10 @@ def show_regions(
     """Show the mean effects of regions; `series_names` are in display order."""
     from bids_sr.report.region_table import regions_html
 
-    if html := regions_html(regions, series_names, evidence.shown_contrast):
+    results = {name: evidence.result.select(name) for name in regions["contrast"].unique()}
+    used = {
+        name: "bspline" if result.shown is None else result.method
+        for name, result in results.items()
+    }
+    if html := regions_html(regions, series_names, used, evidence.shown_contrast):
         yield FigureDrawing("regions", html)

@@ -23,7 +23,6 @@ from PIL import Image
 
 from bids_sr.io.volume import Volume
 from bids_sr.report.assembler import write_subject_page
-from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.report.facts import facts_html, messages_html
 from bids_sr.report.figures import canvas
 from bids_sr.report.figures.map_viewer import make_mni_nodes, viewer_html
@@ -42,6 +41,7 @@ from bids_sr.report.first_screen import (
     render_first_screen,
 )
 from bids_sr.report.markup import render, render_selector, table
+from bids_sr.report.region_table import regions_html
 from bids_sr.workflows.figure_declarations import figure_declarations
 
 CHROMIUM = next(
@@ -107,11 +107,12 @@ def make_viewer() -> Markup:
 
 def make_clusters() -> Markup:
     """Return a table with one peak, in a map that the viewer does not show first."""
-    position = dict(zip("xyz", ("12", "24", "9"), strict=True))
+    position = dict(zip("xyz", (12.0, 24.0, 9.0), strict=True))
     peak = position | {f"scanner_{axis}": mm for axis, mm in position.items()}
-    peak |= {"space": "MNI", "cluster": "1", "statistic": "z", "peak": "9", "volume_mm3": "30"}
-    peak |= {"series": "sbl", "contrast": "faces", "fwhm_mm": "5", "label": "n/a", "labels": "n/a"}
-    return clusters_html(pd.DataFrame([peak]), "sbl")
+    peak |= {"region": "cluster 1", "origin": "cluster", "series": "sbl", "contrast": "faces"}
+    numbers = ("effect", "lower", "upper", "noise_dof", "acquired", "measured", "large_share")
+    peak |= {"peak": 9.0, "fwhm_mm": 5.0, "input_fwhm_mm": 0.0, "voxels": 3, "voxels_given": 3}
+    return regions_html(pd.DataFrame([peak | dict.fromkeys(numbers, 1.0)]), ["sbl"], {})
 
 
 def draw_first_screen() -> Markup:
@@ -178,7 +179,7 @@ def page(tmp_path_factory) -> Path:
 
     put("overview", draw_first_screen(), "html")
     put("viewer", make_viewer(), "html")
-    put("clusters", make_clusters(), "html")
+    put("regions", make_clusters(), "html")
     for contrast in ("all", "faces"):
         for smoothing in ("not smoothed", "smoothed"):
             label = f"{contrast}{smoothing.replace(' ', '')}"
@@ -229,6 +230,7 @@ def opened(browser, page, width=1300, script="", **options):
     if script:
         tab.add_init_script(script)
     tab.goto(page.as_uri())
+    tab.evaluate("document.querySelector('#regions > details').open = true")
     tab.evaluate("document.querySelector('#maps > details').open = true")
     tab.evaluate(IN_SIGHT)  # maps are decoded when the reader arrives
     if not script:

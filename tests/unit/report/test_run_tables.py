@@ -9,66 +9,9 @@ import pytest
 from data.page import MARKUP, Page
 
 from bids_sr.evaluation.statistics.comparisons import compare_pairs, correct
-from bids_sr.glm.clusters import COLUMNS
 from bids_sr.report import facts
-from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.region_table import regions_html
-
-
-def make_clusters(**cells: str) -> pd.DataFrame:
-    """Return clusters of two contrasts and two smoothings; the last has a further peak."""
-    shared = dict.fromkeys(COLUMNS, "0") | {"series": "sbl", "statistic": "z", "space": "MNI"}
-    shared |= {"threshold": "Z31", "above": "3.1"}
-    rows = []
-    for contrast in ("all", "faces"):
-        for fwhm, label in (("0", "Calcarine_L"), ("2.5", "n/a")):
-            place = {"contrast": contrast, "fwhm_mm": fwhm, "label": label, "labels": label}
-            for k in range(1, 8):
-                peak = {"cluster": str(k), "peak": f"{9 - k}.104", "x": f"-{k}.4"}
-                rows.append(shared | place | peak)
-            rows.append(rows[-1] | {"cluster": "7a", "peak": "1.5"})
-    return pd.DataFrame(rows, columns=list(COLUMNS)).assign(**cells)
-
-
-def test_tables_of_clusters_list_the_peaks_of_the_widest_smoothing():
-    clusters = make_clusters(label="Cuneus_R", label_mm="2", wrongsign="0.0004", scanner_x="-12")
-    clusters = clusters.assign(effect="3", lower="2", upper="4")
-    page = Page(clusters_html(clusters, "sbl", first="faces"))
-    (first, second), captions = page.tables.values(), list(page.tables)
-    assert "contrast faces: smoothed with a 2.5 mm FWHM kernel" in captions[0]
-    assert "contrast all:" in captions[1]
-    assert "|z| ≥ 3.1" in captions[0]
-    assert [line[0] for line in first[1:]] == [*"1234567", "7a"]
-    assert [line[0] for line in second[1:]] == [*"12345"], (
-        "only the largest, without further peaks"
-    )
-    assert first[1][1] == "n/a", "the cluster is named by its labels, not by the peak"
-    assert first[1][2:7] == ["−1, 0, 0", "8.104", "3 [2, 4]", "< 0.1 %", "Cuneus_R, 2 mm away"]
-    assert first[1][7] == "0 z ≥ 3.1"
-    assert (first[8][1], first[8][7:]) == ("", ["", "", ""]), "a further peak has no volume"
-    targets = [value for found in page.all() for value in found.attributes.values()]
-    assert "-12.0,0.0,0.0" in targets, "the crosshair moves to scanner coordinates"
-
-
-@pytest.mark.parametrize(
-    ("threshold", "statistic", "head", "words"),
-    [
-        ("Z31", "z", "z", "|z| ≥ 3.1"),
-        ("Fdr", "t", "t", "FDR .05"),
-        ("SignReliable", "tTotal", "t including the reconstruction error", "error included"),
-        ("Quarter", "cc", "CC", "upper quarter"),
-    ],
-)
-def test_clusters_name_their_threshold_and_statistic(threshold, statistic, head, words):
-    clusters = make_clusters(threshold=threshold, statistic=statistic, fwhm_mm="0")
-    page = Page(clusters_html(clusters, "sbl"))
-    caption, lines = next(iter(page.tables.items()))
-    assert words in caption
-    assert "not smoothed" in caption
-    assert lines[0][3] == head
-    symbol = {"tTotal": "t", "cc": "CC"}.get(statistic, statistic)
-    assert lines[1][7] == f"0 {symbol} ≥ 3.1"
 
 
 def make_region(**cells):
@@ -82,70 +25,75 @@ def make_region(**cells):
         "voxels_given": 17,
         "voxels": 17,
         "effect": 2.0,
-        "noise_se": 0.3,
-        "error_sd": math.nan,
+        "noise_dof": 20.0,
         "lower": 1.39,
         "upper": 2.61,
         "acquired": 1.9,
         "measured": math.nan,
         "large_share": 0.125,
-        "dark_share": 0.5,
         "q": math.nan,
+        "peak": math.nan,
+        **dict.fromkeys(("x", "y", "z"), math.nan),
+        **dict.fromkeys(("scanner_x", "scanner_y", "scanner_z"), 0.0),
     }
     return defaults | cells
 
 
 def test_regions_clusters_and_active_labels_have_a_table_each():
-    labels = {"origin": "atlas", "error_sd": 0.4, "measured": 2.1}
+    labels = {"origin": "atlas", "measured": 2.1}
+    cluster = {"origin": "cluster", "region": "cluster 7, Cuneus_L", "measured": 2.1}
+    cluster |= dict(zip("xyz", (12.0, -80.4, 3.0), strict=True))
     regions = pd.DataFrame(
         [
-            make_region(error_sd=0.4, voxels=14),
+            make_region(voxels=14),
             make_region(series="acquired"),
-            make_region(series="zerofill"),
+            make_region(series="bspline", effect=1.5),
             make_region(contrast="left", lower=math.nan, upper=math.nan),
+            make_region(series="bspline", contrast="left", effect=1.5),
             make_region(series="acquired", fwhm_mm=5.0),
-            make_region(origin="cluster", region="cluster 1, Cuneus_L", measured=2.1),
+            make_region(**cluster, scanner_x=7.0, peak=5.25),
+            make_region(**cluster, lower=math.nan, upper=math.nan, contrast="few"),
             make_region(region="Cuneus_L", q=0.04, **labels),
             make_region(region="Cuneus_R", q=0.03, effect=-3.0, **labels),
             make_region(region="Heschl_L", q=0.06, **labels),
             make_region(region="Heschl_L", contrast="left", q=0.2, **labels),
         ]
     )
-    page = Page(regions_html(regions, ["sbl"]))
-    named, left, clusters, active = page.tables.values()
-    veins = "12 %, 50 %"
-    assert named[1:] == [
-        ["v1", "acquired", "2.00 ± 0.300", "–", "[1.39, 2.61]", veins, "17"],
-        ["v1", "sbl", "2.00 ± 0.300", "0.400", "[1.39, 2.61]", veins, "14 of 17"],
+    used = {"all": "sbl", "left": "bspline"}
+    page = Page(regions_html(regions, ["sbl"], used))
+    named, left, clusters, few, active = page.tables.values()
+    assert named[1:] == [["v1", "2.00 [1.39, 2.61]", "1.90", "–", "12 %", "14 of 17"]]
+    assert left[1:] == [["v1", "1.50 [1.39, 2.61]", "1.90", "–", "12 %", "17"]]
+    assert clusters[1:] == [
+        [
+            *("cluster 7, Cuneus_L", "2.00 [1.39, 2.61]", "1.90", "2.10"),
+            *("12, −80, 3 t = 5.25", "12 %", "17"),
+        ]
     ]
-    assert left[1:] == [["v1", "sbl", "2.00 ± 0.300", "–", "–", veins, "17"]]
-    assert "No clusters of left" in page.text
-    assert "No atlas label has q ≤ .05 for left." in page.text
-    assert [cells[:1] + cells[4:6] for cells in clusters[1:]] == [
-        ["cluster 1, Cuneus_L", "1.90", "2.10"]
-    ]
+    targets = [value for found in page.all() for value in found.attributes.values()]
+    assert "7.0,0.0,0.0" in targets, "the crosshair moves to scanner coordinates"
+    assert few[1][1] == "2.00 too few data"
+    titles = list(page.tables)
+    assert [("in sbl" in titles[0]), ("in bspline" in titles[1])] == [True, True]
+    assert "Clusters: none found for left." in page.text
+    assert "Atlas labels: none with q ≤ .05 for left." in page.text
     assert [(cells[0], cells[-3]) for cells in active[1:]] == [
         ("Cuneus_R", ".030"),
         ("Cuneus_L", ".040"),
     ]
     assert "% of the brain's mean signal" in page.text
-    assert regions_html(regions.iloc[:0], []) == ""
-    differences = Page(regions_html(regions.assign(smallest_change=0.7), ["sbl"]))
+    assert regions_html(regions.iloc[:0], [], {}) == ""
+    differences = Page(regions_html(regions.assign(smallest_change=0.7), ["sbl"], used))
     table = next(iter(differences.tables.values()))
-    assert "probability of 80 %" in table[0][5]
-    assert table[1][5] == "0.700"
-    inactive = regions[(regions["origin"] == "atlas") & (regions["q"] > 0.05)]
-    assert "No atlas label has q ≤ .05" in regions_html(inactive, [])
+    assert "probability of 80 %" in table[0][2]
+    assert table[1][2] == "0.700"
 
 
-@pytest.mark.parametrize(
-    ("large", "dark", "is_marked"),
-    [(0.6, 0.0, True), (0.3, 0.3, True), (0.3, 0.1, False), (0.1, 0.9, False)],
-)
-def test_rows_with_signs_of_veins_are_marked(large, dark, is_marked):
-    cluster = make_region(origin="cluster", large_share=large, dark_share=dark)
-    _, cells = Page(regions_html(pd.DataFrame([cluster]), [])).table()
-    assert cells[-2] == f"{'vein? ' * is_marked}{large:.0%}, {dark:.0%}".replace("%", " %")
+@pytest.mark.parametrize(("large", "is_marked"), [(0.6, True), (0.3, False)])
+def test_regions_with_many_large_effects_are_marked(large, is_marked):
+    cluster = make_region(origin="cluster", large_share=large)
+    _, cells = Page(regions_html(pd.DataFrame([cluster]), [], {})).table()
+    assert cells[-2] == f"{'vein? ' * is_marked}{large:.0%}".replace("%", " %")
 
 
 def test_ten_labels_of_each_contrast_are_shown_the_chosen_contrast_first():
@@ -155,7 +103,7 @@ def test_ten_labels_of_each_contrast_are_shown_the_chosen_contrast_first():
         for contrast, n in count.items()
         for k in range(n)
     )
-    page = Page(regions_html(regions, [], "all"))
+    page = Page(regions_html(regions, [], {}, "all"))
     titles = list(page.tables)
     assert [title.rpartition("contrast ")[2] for title in titles] == [
         *("all (10 of 12 rows)", "house", "face")
@@ -217,8 +165,7 @@ def test_names_and_texts_from_outside_are_escaped():
     for html in (
         facts.facts_html({MARKUP: MARKUP, "x": {MARKUP: [MARKUP, {"a": MARKUP}]}}),
         facts.messages_html("note", [MARKUP]),
-        clusters_html(make_clusters(label=MARKUP, contrast=MARKUP), "sbl"),
-        regions_html(pd.DataFrame([make_region(region=MARKUP, contrast=MARKUP)]), []),
+        regions_html(pd.DataFrame([make_region(region=MARKUP, contrast=MARKUP)]), [], {}),
     ):
         page = Page(html)
         assert MARKUP in page.text

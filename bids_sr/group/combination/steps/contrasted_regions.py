@@ -7,18 +7,21 @@ same voxels of all runs, in the frame of the first run.
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bids_sr.engine.artifacts import Facts, Map, Mask, Rows, Table
+from bids_sr.engine.artifacts import Facts, File, Map, Mask, Rows, Table
 from bids_sr.engine.memory import Need
-from bids_sr.engine.step import Stage, step
+from bids_sr.engine.step import HERE, Stage, step
 from bids_sr.evaluation.detail_support import classify_detail
 from bids_sr.evaluation.statistics.multiple_comparisons import benjamini_hochberg
-from bids_sr.evaluation.steps.region_effects import COLUMNS
+from bids_sr.evaluation.steps.region_effects import COLUMNS, describe_peak, place_peaks
+from bids_sr.glm.clusters import largest_clusters, name_cluster
 from bids_sr.glm.region_means import ERROR_DOF, MeanEffect
 from bids_sr.glm.steps.atlas_regions import AtlasOfRun
+from bids_sr.glm.steps.map_comparison import read_input_smoothing, sort_maps_of_run
 from bids_sr.group.combination.placement import compute_place_gradients, compute_place_sd
 from bids_sr.group.combination.run_combination import (
     RunEstimate,
@@ -33,6 +36,7 @@ from bids_sr.group.combination.steps.combined_runs import (
     select_runs,
 )
 from bids_sr.io.arrays import Array, Float, MaskArray
+from bids_sr.spatial.itk_files import Transforms
 from bids_sr.survey.preflight.combined_runs import RunTerm
 
 _KEYS = ["origin", "region", "fwhm_mm"]
@@ -126,6 +130,59 @@ def contrast_regions(
     table = pd.concat(tables).reset_index() if tables else pd.DataFrame(columns=_COLUMNS)
     descriptions = {**COLUMNS, **_DESCRIPTIONS}
     return table.reindex(columns=_COLUMNS), {name: dict(descriptions[name]) for name in _COLUMNS}
+
+
+@step(Stage.COMBINATION, makes="contrasted_clusters")
+def add_clusters(
+    contrasted_regions: Table,
+    difference_maps: list[Map],
+    atlas: AtlasOfRun | None = None,
+    boldref2t1w_xfm: Transforms | None = None,
+    std2t1w_xfm: File | None = None,
+    here: Path = HERE,
+    *,
+    series_name: str,
+) -> Table:
+    """Add the largest clusters of contrasts over runs to the table of their regions.
+
+    Clusters are of significant voxels of `difference_maps` with the largest smoothing, and are
+    numbered over all contrasts. Their mean effects have no interval, because they are selected by
+    these effects. For the transforms, which are of the first run, see
+    `bids_sr.evaluation.steps.region_effects.join_regions`.
+    """
+    stats, regions = sort_maps_of_run(difference_maps)
+    widest = max((width for _, _, width in stats), default=0.0)
+    rows: list[dict[str, object]] = []
+    for contrast, kind, width in regions:
+        t_map = stats.get((contrast, "t", width), {}).get(series_name)
+        if (kind, width) != ("Fdr", widest) or t_map is None:
+            continue
+        effect = stats[contrast, "effect", width][series_name].volume.data
+        active = regions[contrast, kind, width][series_name].volume.data > 0.5
+        for cluster in largest_clusters(t_map.volume.data, active, t_map.volume.affine):
+            voxels = tuple(cluster.voxels.T)
+            labels = None if atlas is None else atlas.atlas_bold_hr.data[voxels]
+            names = {} if atlas is None else atlas.names
+            rows.append(
+                {
+                    "region": name_cluster(len(rows) + 1, labels, names),
+                    "origin": "cluster",
+                    "contrast": contrast,
+                    "series": series_name,
+                    "input_fwhm_mm": read_input_smoothing(t_map),
+                    "fwhm_mm": width,
+                    "voxels_given": len(cluster.voxels),
+                    "voxels": len(cluster.voxels),
+                    "effect": float(effect[voxels].mean()),
+                    **describe_peak(cluster),
+                }
+            )
+    if not rows:
+        return contrasted_regions
+    clusters = pd.DataFrame(rows).reindex(columns=_COLUMNS)
+    if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
+        clusters = place_peaks(clusters, boldref2t1w_xfm, std2t1w_xfm, here)
+    return pd.concat([contrasted_regions, clusters], ignore_index=True)
 
 
 def _select_rows(table: pd.DataFrame, series: str, contrast: str, width: float) -> pd.DataFrame:

@@ -88,7 +88,6 @@ def draw_participant(
     images: SceneImages,
     run_rows: dict[str, Rows] | None = None,
     regions: Table | None = None,
-    clusters: Table | None = None,
     *,
     page: ParticipantPage,
 ) -> Iterator[FigureDrawing]:
@@ -99,8 +98,7 @@ def draw_participant(
     same frame. `rows` are rows of the test across runs, and sizes of the regions in the combined
     maps, of the primary series. `images` are images of the first run that the maps are drawn on.
     `run_rows` are sizes of the regions in the maps of each run, by name of the run. `regions` are
-    means of regions in contrasts over runs, and `clusters` the clusters of these contrasts; None
-    if there are none.
+    means of regions in contrasts over runs, and their clusters; None if there are none.
     """
     from bids_sr.group.combination.overview import (
         no_map_html,
@@ -143,8 +141,10 @@ def draw_participant(
     )
     yield FigureDrawing("participant", participant_html(participant_map))
     reasons_html = participant_reasons_html(participant_map)
-    tables = _show_tables(regions, clusters, shown_effect)
-    yield FigureDrawing("participantWhy", join([reasons_html, *tables]))
+    if regions is not None and len(regions):
+        tables = _show_regions(regions, shown_effect.series, shown_effect.contrast)
+        reasons_html = join([reasons_html, tables])
+    yield FigureDrawing("participantWhy", reasons_html)
 
 
 def _sort_combined_maps(maps: Iterable[Derivative]) -> ShownMaps:
@@ -201,30 +201,23 @@ def _list_differing_grids(
     }
 
 
-def _show_tables(
-    regions: Table | None, clusters: Table | None, shown_effect: "_ShownEffect"
-) -> Iterator[Markup]:
-    """Yield the tables of regions and clusters of contrasts over runs."""
-    from bids_sr.report.cluster_tables import clusters_html
-
-    series, contrast = shown_effect.series, shown_effect.contrast
-    if regions is not None and len(regions):
-        yield _show_regions(regions, series, contrast)
-    if clusters is not None:
-        yield clusters_html(clusters, series, first=contrast)
-
-
 def _show_regions(regions: Table, series: str, contrast: str) -> Markup:
     """Return the table of regions of contrasts over runs, and their smallest changes."""
     from bids_sr.report.region_table import regions_html
 
+    names = regions["contrast"].unique().tolist()
     changes = regions[regions["contrast"] == contrast]["smallest_change"]
     note = (
         f"Means of regions: changes of {number(changes.min())} to {number(changes.max())} %"
         f" (median {number(changes.median())} %) are found with a probability of 80 % (two-sided"
         " p < .05)."
     )
-    return join([render("note", "note", note), regions_html(regions, [series], contrast)])
+    return join(
+        [
+            render("note", "note", note),
+            regions_html(regions, [], dict.fromkeys(names, series), contrast),
+        ]
+    )
 
 
 def _explain_no_map(

@@ -7,6 +7,7 @@ from data.rows import make_tested_rows
 
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.evaluation.statistics.multiple_comparisons import benjamini_hochberg
+from bids_sr.evaluation.steps import region_effects
 from bids_sr.evaluation.steps.region_effects import COLUMNS, join_regions, measure_regions
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Events
@@ -22,7 +23,8 @@ from bids_sr.spatial.transforms import hr_grid
 SHAPE, FACTOR, VOLUMES, TR = (14, 12, 3), (2.0, 2.0, 1.0), 90, 2.0
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
 HIGH_SHAPE, HIGH_AFFINE = hr_grid(SHAPE, AFFINE, FACTOR)
-GRIDS = {"acquired": (SHAPE, AFFINE), "sbl": (HIGH_SHAPE, HIGH_AFFINE)}
+HIGH_GRID = (HIGH_SHAPE, HIGH_AFFINE)
+GRIDS = {"acquired": (SHAPE, AFFINE), "bspline": HIGH_GRID, "sbl": HIGH_GRID}
 CONTRASTS = {"hand": {"hand": 1.0}, "foot": {"foot": 1.0}}
 WIDTHS = (0.0, 5.0)
 MODEL = LinearModel(
@@ -42,7 +44,9 @@ MODEL = LinearModel(
     contrasts=CONTRASTS,
 )
 MEAN_SIGNAL = 500.0
-LABELS = pd.DataFrame({"index": [7, 9], "name": ["Left", "Right"]})
+LABELS = pd.DataFrame(
+    {"index": [7, 8, 9], "name": ["Left", "Cut", "Right"], "volume_mm3": [12000.0, 3000.0, 9000.0]}
+)
 
 
 def enlarge(data):
@@ -61,6 +65,7 @@ ROI[1:4, 2:6, 1] = True  # one row of three is outside the brain
 ACTIVE = np.zeros(SHAPE, bool)
 ACTIVE[3:8, 3:8, 1:] = True
 ATLAS = np.where(np.arange(SHAPE[0])[:, None, None] < 7, 7.0, 9.0) * np.ones(SHAPE)
+ATLAS[-1, :, 0] = 8  # 12 voxels of 36 mm³, a seventh of the label
 
 
 @pytest.fixture(scope="module")
@@ -164,17 +169,46 @@ def test_effects_are_in_percent_and_the_interval_is_around_them(series):
     assert row["effect"] - row["lower"] > 1.9 * row["noise_se"]
 
 
-def test_clusters_are_those_of_recovered_contrasts_named_by_most_of_their_voxels(series):
+def test_clusters_and_labels_are_measured_in_the_series_to_use(series):
+    """The detail of the contrast hand is recovered, and the detail of foot is not."""
     table = measure(series, "sbl")
     (cluster,) = table[table["origin"] == "cluster"].itertuples()
     # four of five rows are in the label Left
     assert (cluster.region, cluster.contrast) == ("cluster 1, Left", "hand")
     assert cluster.voxels == make_mask("sbl", ACTIVE).data.sum()
     assert cluster.effect == pytest.approx(2, rel=0.25)
-    assert "cluster" not in set(measure(series, "acquired")["origin"])
-    no_atlas = measure(series, "sbl", atlas=None)
-    assert "cluster 1" in set(no_atlas["region"])
-    assert "cluster" not in set(measure(series, "sbl", coverage_rows=None)["origin"])
+    assert (cluster.peak, cluster.above) == (9, 9)
+    assert (cluster.scanner_x, cluster.scanner_z) == (9, 4), "the first of equal values"
+    others = measure(series, "bspline")
+    clusters = others[others["origin"] == "cluster"]
+    assert set(clusters["contrast"]) == {"foot"}
+    assert set(clusters["region"]) == {"cluster 2, Right"}, "numbers are unique in the run"
+    for found, contrast in ((table, "hand"), (others, "foot")):
+        assert set(found.loc[found["origin"] == "atlas", "contrast"]) == {contrast}
+    assert set(measure(series, "acquired")["origin"]) == {"roi"}
+    assert "cluster 1" in set(measure(series, "sbl", atlas=None)["region"])
+    assert set(measure(series, "sbl", coverage_rows=None)["origin"]) == {"roi"}
+    unrecovered = measure(series, "bspline", coverage_rows=None)
+    assert set(unrecovered.loc[unrecovered["origin"] == "atlas", "contrast"]) == set(CONTRASTS)
+    differences = measure(series, "sbl", in_contrast_over_runs=True)
+    labels = differences[differences["origin"] == "atlas"]
+    assert set(labels["contrast"]) == set(CONTRASTS), "contrasts over runs need all labels"
+
+
+def test_labels_count_voxels_outside_the_field_of_view_and_need_half_of_their_volume(series):
+    table = measure(series, "sbl")
+    labels = table[table["origin"] == "atlas"].set_index("region")
+    assert list(labels.index) == ["Left", "Right"]
+    assert labels.loc["Left", "voxels_given"] == 1333  # of 1.5 × 1.5 × 4 mm
+    assert labels.loc["Left", "voxels"] == 5 * 12 * 3 * 4
+
+
+def test_clusters_with_few_degrees_of_freedom_have_no_interval(series, monkeypatch):
+    monkeypatch.setattr(region_effects, "_MIN_CLUSTER_DOF", 1e9)
+    table = measure(series, "sbl")
+    is_cluster = table["origin"] == "cluster"
+    assert table.loc[is_cluster, ["lower", "upper"]].isna().all(axis=None)
+    assert table.loc[~is_cluster, ["lower", "upper"]].notna().all(axis=None)
 
 
 def test_q_is_over_all_labels_of_a_contrast(series):
@@ -196,14 +230,17 @@ def test_the_table_of_a_run_has_acquired_values(series):
     table, columns = join_regions(tables)
     assert list(columns) == list(table)
     assert set(table.loc[table["origin"] == "roi", "series"]) == set(GRIDS)
-    assert set(table.loc[table["origin"] != "roi", "series"]) == {"sbl"}
+    is_hand = table["contrast"] == "hand"
+    assert set(table.loc[is_hand & (table["origin"] != "roi"), "series"]) == {"sbl"}
     acquired = tables[0].set_index(["region", "contrast", "fwhm_mm"])["effect"]
     for row in table[table["origin"] == "roi"].itertuples():
         assert row.acquired == acquired[row.region, row.contrast, row.fwhm_mm]
     # two percent in the cluster; both labels have its voxels
-    hand = table[table["contrast"] == "hand"].set_index("region")
+    hand = table[is_hand].set_index("region")
     labels = {
-        name: BRAIN & np.isin(ATLAS, label) for label, name in LABELS.itertuples(index=False)
+        name: BRAIN & np.isin(ATLAS, label)
+        for label, name, _ in LABELS.itertuples(index=False)
+        if name != "Cut"
     }
     assert hand.loc["cluster 1, Left", "acquired"] == pytest.approx(2, rel=0.25)
     for name, label in labels.items():
@@ -226,7 +263,6 @@ def test_all_regions_have_an_interval_and_shares_of_voxels_with_signs_of_veins(s
     assert table[["lower", "upper"]].notna().all(axis=None)
     assert (table["noise_dof"] >= 1).all()
     assert (table["large_share"] == 0).all()
-    assert (table["dark_share"] == 0).all()
 
 
 def test_a_region_that_is_the_brain_has_no_rows(series):

@@ -424,7 +424,10 @@ def test_an_atlas_of_the_user_may_be_in_t1w_or_template_space(
         source, on_t1w, table, xfms = resample_atlas(heads, to_std, str(path), space)
         assert xfms == ([] if space == T1W else [to_std])
         assert set(np.unique(on_t1w.data)) == {0, 70000}
-        assert table.to_dict("list") == {"index": [70000], "name": ["Hand_L"]}
+        (label,) = table.to_dict("records")
+        assert (label["index"], label["name"]) == (70000, "Hand_L")
+        voxel_mm3 = np.prod(on_t1w.zooms)
+        assert label["volume_mm3"] == pytest.approx((on_t1w.data > 0).sum() * voxel_mm3)
         if space == T1W:
             assert np.array_equal(on_t1w.data, data)
         region, _, region_xfms = region_of(heads, to_std, "hand", str(path), atlas_space=space)

@@ -10,8 +10,9 @@ from scipy import ndimage, stats
 
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.glm.steps.atlas_regions import AtlasOfRun
-from bids_sr.group.combination.steps.contrasted_regions import contrast_regions
+from bids_sr.group.combination.steps.contrasted_regions import add_clusters, contrast_regions
 from bids_sr.io.volume import Volume
+from bids_sr.spatial.itk_files import write_itk
 from bids_sr.survey.preflight.combined_runs import RunTerm
 
 SHAPE, AFFINE = (16, 16, 10), np.diag([3.0, 3.0, 3.0, 1.0])
@@ -187,3 +188,46 @@ def test_runs_with_another_head_have_no_regions():
     agreement = {"OtherHead": {"ses-1": "another head"}}
     table, _ = measure(make_table(np.ones(5)), make_table(np.ones(5)), run_agreement=agreement)
     assert table.empty
+
+
+def test_clusters_of_differences_are_numbered_over_contrasts_without_intervals(tmp_path):
+    """Two contrasts of 5 mm have a cluster each; their unsmoothed maps are not used."""
+    place, active = {"space": "firstBoldref"}, np.zeros(SHAPE, bool)
+    active[3:6, 4:6, 2] = True
+    maps = []
+    for contrast in ("change", "other"):
+        for fwhm_mm, desc in ((0.0, "sbl"), (5.0, "sblFwhm50")):
+            about = {**place, "contrast": contrast, "desc": desc, "suffix": "statmap"}
+            mask = {**place, "label": contrast, "desc": f"{desc}Fdr", "suffix": "mask"}
+            sidecar = {"SmoothingFWHM": fwhm_mm, "SourceSeries": "sbl"}
+            sidecar["ThresholdLabel"] = "Fdr"
+            maps += [
+                Derivative(Volume(values.astype(np.float32), AFFINE), entities, sidecar)
+                for values, entities in (
+                    (np.where(active, -4.0, 0), {**about, "stat": "t"}),
+                    (np.where(active, -1.5, 0), {**about, "stat": "effect"}),
+                    (active, mask),
+                )
+            ]
+    labels = Volume(np.full(SHAPE, 3), AFFINE)
+    names = pd.DataFrame({"index": [3], "name": ["Cuneus_L"], "volume_mm3": [9e4]})
+    to_scanner = np.eye(4)
+    to_scanner[0, 3] = 10  # the T1w image is 10 mm to the left
+    write_itk(tmp_path / "std2t1w.txt", np.eye(4))
+    table = add_clusters(
+        measure(make_table(np.ones(4)), make_table(np.ones(4)))[0],
+        maps,
+        AtlasOfRun(atlas_bold=labels, atlas_bold_hr=labels, atlas_labels=names),
+        to_scanner[None],
+        tmp_path / "std2t1w.txt",
+        tmp_path,
+        series_name="sbl",
+    )
+    clusters = table[table["origin"] == "cluster"]
+    assert list(clusters["region"]) == ["cluster 1, Cuneus_L", "cluster 2, Cuneus_L"]
+    assert list(clusters["contrast"]) == ["change", "other"]
+    assert set(clusters["fwhm_mm"]) == {5.0}
+    assert set(clusters["effect"]) == {-1.5}
+    assert clusters[["lower", "upper", "q"]].isna().all(axis=None)
+    assert set(clusters["scanner_x"] - clusters["x"]) == {10.0}
+    assert (table["origin"] == "atlas").sum() == 3

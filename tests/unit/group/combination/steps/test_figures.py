@@ -89,7 +89,7 @@ def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> l
         rows,
         SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=volume(500.0)),
         run_rows=run_rows,
-        **{key: changes.pop(key) for key in ("regions", "clusters") if key in changes},
+        **{key: changes.pop(key) for key in ("regions",) if key in changes},
         page=combined_figures.ParticipantPage(**{**options, **changes}),
     )
 
