@@ -13,8 +13,7 @@ from bids_sr.engine.metric_rows import MISSING
 from bids_sr.group.run_names import run_columns
 from bids_sr.io.frozen import frozen
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import Findings
-from bids_sr.survey.bids.participant_selection import select_readable
+from bids_sr.survey.bids.participant_selection import find_denied_folders
 from bids_sr.survey.bids.participants_table import ParticipantsTable, read_participants_table
 
 # session, task and number of a run; n/a for each that the name does not contain
@@ -111,12 +110,12 @@ def read_dataset(bids_dir: Path) -> DatasetContents:
     folders = {path.name: path for path in sorted(bids_dir.glob("sub-*")) if path.is_dir()}
     sessions: dict[str, frozenset[str]] = {}
     runs: dict[str, list[Mapping[str, str]]] = defaultdict(list)
-    labels = [name.removeprefix("sub-") for name in folders]
-    with Findings():
-        readable_labels = select_readable(bids_dir, labels)
-    for readable in readable_labels:
-        label = f"sub-{readable}"
-        folder = folders[label]
+    denied_labels = find_denied_folders(
+        bids_dir, [name.removeprefix("sub-") for name in folders]
+    ).keys()
+    for label, folder in folders.items():
+        if label.removeprefix("sub-") in denied_labels:
+            continue
         session_folders = [path for path in sorted(folder.glob("ses-*")) if path.is_dir()]
         if session_folders:
             names = frozenset(path.name.removeprefix("ses-") for path in session_folders)

@@ -51,7 +51,10 @@ class Header:
     across slices according to the header; None if the header does not state it. `complex` states
     whether the voxels are complex numbers, and `colored` whether they have a type other than real
     or complex numbers, such as colors. `order` is the stored axis for each of the first three axes
-    in use. `zero_filled` are axes with fewer samples than voxels, if the sidecar was read.
+    in use, and `order_reason` states why it is not the stored order. `zero_filled` are axes with
+    fewer samples than voxels, if the sidecar was read. `length_unit` is the unit of lengths as in
+    nibabel, and `form_distance_mm` the largest distance (mm) of the corners of the image between
+    qform and sform: 0 if only one of the two is set, and None if neither is set.
     """
 
     path: Path
@@ -62,5 +65,8 @@ class Header:
     slice_axis: int | None
     complex: bool
     order: AxisOrder = AS_STORED
+    order_reason: str = ""
     colored: bool = False
     zero_filled: tuple[ZeroFilledAxis, ...] = ()
+    length_unit: str = "mm"
+    form_distance_mm: float | None = 0.0

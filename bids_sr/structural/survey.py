@@ -14,8 +14,8 @@ from bids_sr.io.notices import InvalidInput
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.sr.method import get_method, get_recipe, list_methods, method_names
 from bids_sr.structural.kept_split import SETS, assign_sets, list_files
-from bids_sr.survey.bids import dataset_checks, slice_axis
-from bids_sr.survey.bids.collect import find_companions, open_dataset, volume_header
+from bids_sr.survey.bids import bridges, dataset_checks, slice_axis
+from bids_sr.survey.bids.collect import find_companions, open_dataset
 from bids_sr.survey.bids.entities import is_magnitude, parse_entities
 from bids_sr.survey.bids.findings import (
     InputError,
@@ -28,7 +28,10 @@ from bids_sr.survey.bids.findings import (
 from bids_sr.survey.bids.inputs import LowresScan, ModelInput, Pair, Subject, Survey
 from bids_sr.survey.bids.layout import KINDS, Index
 from bids_sr.survey.bids.pairs import voxel_size_text
-from bids_sr.survey.bids.participant_selection import select_participants
+from bids_sr.survey.bids.participant_selection import (
+    refuse_missing_participants,
+    select_participants,
+)
 from bids_sr.survey.bids.pretrained_models import (
     check_given_models,
     find_pretrained,
@@ -142,7 +145,8 @@ def _survey_participants(settings: Settings, survey: Survey) -> None:
     labels, index = open_dataset(everybody if is_split else settings)
     selected = labels
     if is_split:
-        selected = select_participants(settings.paths.bids_dir, labels, selection)
+        add_notices(refuse_missing_participants(settings.paths.bids_dir, labels, selection))
+        selected = select_participants(labels, selection)
     subjects = []
     is_simulated = find_simulated_factor(settings) is not None
     model_input = None if is_simulated else input_of_models(superres)
@@ -328,7 +332,7 @@ def _read_headers(index: Index, label: str, settings: Settings, suffix: str) -> 
     sessions = settings.selection.session_label
     paths = find_companions(index, _CONTRASTS[suffix], label)
     headers = (
-        volume_header(path)
+        bridges.read_volume_header(path)
         for path in paths
         if is_magnitude(path) and (not sessions or parse_session(path) in sessions)
     )

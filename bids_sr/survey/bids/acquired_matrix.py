@@ -5,12 +5,13 @@ smaller than the acquired resolution.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.io.image_header import Header, ZeroFilledAxis
 from bids_sr.io.json_values import as_number
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.inheritance import read_metadata
 
 _MIN_FULL_SHARE = 0.95  # of the voxels along an axis; scanners omit one or two lines
@@ -48,9 +49,10 @@ def with_acquired_matrix(header: Header, root: Path) -> Header:
 
     The header has the axes as stored, and `root` is the data set. Unreadable sidecars are ignored.
     """
-    with Findings():
-        sidecar = read_metadata(header.path, root.absolute()) or {}
-    return replace(header, zero_filled=list_zero_filled(sidecar, header.shape))
+    with suppress(InputError):
+        sidecar = read_metadata(header.path, root.absolute())
+        return replace(header, zero_filled=list_zero_filled(sidecar, header.shape))
+    return header
 
 
 def list_interpolated(header: Header) -> list[ZeroFilledAxis]:

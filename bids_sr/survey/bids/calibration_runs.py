@@ -20,7 +20,7 @@ from bids_sr.config import Settings, SuperRes
 from bids_sr.io.grids import Factor
 from bids_sr.survey.bids import headers, slice_axis
 from bids_sr.survey.bids.entities import file_stem, is_magnitude, parse_entities, parse_owner
-from bids_sr.survey.bids.findings import Findings, about, add_problem, note, refuse_option
+from bids_sr.survey.bids.findings import InputError, about, add_problem, note, refuse_option
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.layout import Index
 from bids_sr.survey.bids.pairs import SIZE_TOLERANCE
@@ -121,12 +121,10 @@ def _read_series(path: Path, index: Index) -> BoldRun | None:
     """Return a single-echo magnitude series that may calibrate other runs, or None if unusable."""
     if not is_magnitude(path) or "echo" in parse_entities(path):
         return None
-    with Findings():  # problems of a run are reported when the run itself is surveyed
+    try:  # problems of a run are reported when the run itself is surveyed
         header, sidecar = headers.read_header(path), index.read_metadata(path)
-        if header is None or sidecar is None:
-            return None
         run = read_run(path, {"RepetitionTime": header.tr, **sidecar})
-    if run is None:
+    except InputError:
         return None
     # by inheritance, possibly the events of a longer run of the same task
     events = index.events(path)

@@ -16,8 +16,10 @@ from bids_sr.glm.connectivity_seeds import seed_names
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import LEAST_SAMPLES, Factor
 from bids_sr.io.image_header import Header
+from bids_sr.io.notices import Notice
 from bids_sr.io.region_names import is_file
 from bids_sr.survey.bids import (
+    bridges,
     dataset_checks,
     filter_file,
     headers,
@@ -31,13 +33,18 @@ from bids_sr.survey.bids import (
 from bids_sr.survey.bids.acquired_matrix import with_acquired_matrix
 from bids_sr.survey.bids.calibration_runs import assign_calibration_runs, check_calibration_option
 from bids_sr.survey.bids.derivative_folders import open_derivatives, refuse_output_as_data
-from bids_sr.survey.bids.echoes import read_echoes, sort_by_echo_time
-from bids_sr.survey.bids.entities import file_stem, parse_entities, parse_label, stem_of_echoes
+from bids_sr.survey.bids.echoes import judge_echoes, read_echoes, sort_by_echo_time
+from bids_sr.survey.bids.entities import (
+    file_stem,
+    parse_entities,
+    parse_label,
+    parse_owner,
+    stem_of_echoes,
+)
 from bids_sr.survey.bids.findings import (
     Findings,
     InputError,
     about,
-    add_all,
     add_notices,
     add_problem,
     count_problems,
@@ -67,10 +74,21 @@ from bids_sr.survey.bids.reference_runs import (
 )
 from bids_sr.survey.bids.related_runs import infer_calibration_factor, read_run
 from bids_sr.survey.bids.retrospective_plan import check_retrospective
-from bids_sr.survey.bids.run_names import check_names, find_unusable_entity, label_invalid_name
+from bids_sr.survey.bids.run_names import (
+    find_unusable_entity,
+    judge_names,
+    label_invalid_name,
+    select_distinct,
+)
 from bids_sr.survey.bids.similar_names import describe_similar
 from bids_sr.survey.bids.task_types import read_task_types
-from bids_sr.survey.bids.type_levels import read_type_order, read_unshared_levels
+from bids_sr.survey.bids.type_levels import (
+    read_type_order,
+    read_unshared_levels,
+    refuse_unreadable_sidecars,
+    warn_of_unreadable_levels,
+)
+from bids_sr.survey.notices import problem
 
 _MAX_SLAB_EXTENT = 0.6  # thinnest extent of a slab relative to the largest among the images
 _MAX_COARSENESS = 1.5  # voxel size, relative to the smallest of the T1w images of the whole head
@@ -103,7 +121,9 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
     result.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir)
     labels, index = open_dataset(settings)
     for source in result.sources:
-        labels = participant_selection.select_readable(source.root, labels)
+        denied = participant_selection.find_denied_folders(source.root, labels)
+        add_notices(denied.values())
+        labels = [label for label in labels if label not in denied]
     check_calibration_option(settings, labels)
     bolds_by_label = {
         label: _list_valid_bolds(index, label, settings.selection) for label in labels
@@ -111,7 +131,8 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
     subjects = []
     for label, selected_bolds in _select_runs(bolds_by_label, settings.selection).items():
         with about(label):
-            bolds = check_names(selected_bolds)
+            add_notices(judge_names(selected_bolds))
+            bolds = select_distinct(selected_bolds)
             if not bolds:
                 continue
             subject = _survey_participant(
@@ -120,7 +141,9 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
         if subject.runs:
             subjects.append(subject)
     tasks = {parse_entities(bold).get("task", "") for bold, _ in result.files_by_run.values()}
-    result.type_order = {task: read_type_order(index, task) for task in sorted(tasks)}
+    for task in sorted(tasks):
+        result.type_order[task] = read_type_order(index, task)
+        add_notices(refuse_unreadable_sidecars(index, task))
     modeled_tasks = {
         parse_entities(bold).get("task", "")
         for bold, table in result.files_by_run.values()
@@ -129,7 +152,12 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
     result.task_types = read_task_types(
         bids_dir, {task: result.type_order[task] for task in sorted(modeled_tasks)}
     )
-    result.unshared_levels = read_unshared_levels(index, result.files_by_run)
+    for name, (bold, table) in result.files_by_run.items():
+        if table is not None:
+            if levels := read_unshared_levels(index, table):
+                result.unshared_levels[table] = levels
+            with about(parse_entities(bold)["subject"], name):
+                add_notices(warn_of_unreadable_levels(index, table))
     result.subjects = tuple(subjects)
     result.sidecars = index.sidecars
 
@@ -143,10 +171,17 @@ def open_dataset(settings: Settings) -> tuple[list[str], Index]:
     bids_dir = settings.paths.bids_dir.absolute()
     selection = settings.selection
     existing_labels = participant_selection.list_participants(bids_dir)
-    labels = participant_selection.select_participants(bids_dir, existing_labels, selection)
-    labels = participant_selection.select_readable(bids_dir, labels)
+    add_notices(participant_selection.note_labels(bids_dir))
+    add_notices(
+        participant_selection.refuse_missing_participants(bids_dir, existing_labels, selection)
+    )
+    labels = participant_selection.select_participants(existing_labels, selection)
+    denied = participant_selection.find_denied_folders(bids_dir, labels)
+    add_notices(denied.values())
+    labels = [label for label in labels if label not in denied]
     filters = filter_file.read_filters(selection.bids_filter_file)
-    note_unusable_patterns(bids_dir)
+    add_notices(filter_file.warn_of_unused_kinds(selection.bids_filter_file))
+    add_notices(note_unusable_patterns(bids_dir))
     # a dry run does not write
     database = None if settings.run.dry_run else selection.bids_database_dir
     return labels, open_index(bids_dir, labels, existing_labels, database, filters)
@@ -159,11 +194,12 @@ def _list_valid_bolds(index: Index, label: str, selection: Selection) -> list[Pa
     """
     valid_paths = []
     for path in index.find("bold", label):
-        with Findings() as findings:
-            valid_paths += dataset_checks.select_valid_names([path])
-        if _is_selected(path, selection) and not index.is_ignored(path):
+        problems = [*dataset_checks.judge_image_name(path)]
+        if not problems:
+            valid_paths.append(path)
+        elif _is_selected(path, selection) and not index.is_ignored(path):
             with about(label, label_invalid_name(path, stem_of_echoes(path))):
-                add_all(findings)
+                add_notices(problems)
     for image in index.find_misspelled_images("bold", label):
         if not _is_selected(image.path, selection) or index.is_ignored(image.path):
             continue
@@ -273,14 +309,24 @@ def _survey_participant(
     `all_bolds` lists all BOLD series of the participant, `bolds` the selected ones.
     """
     images = _collect_images(index, label, settings, result)
-    bolds = run_files.leave_out_combined(bolds, settings.preprocessing.echo_idx)
+    echo = settings.preprocessing.echo_idx
+    combined = run_files.find_combined(bolds)
+    if echo is None:
+        add_notices(run_files.note_combined(combined))
+    bolds = [bold for bold in bolds if bold not in combined]
     calibration_runs, remaining_bolds = assign_calibration_runs(
         index, bolds, all_bolds, partial(_find_factor, images.t2starw_headers, settings), settings
     )
-    files_of_runs = [
-        sort_by_echo_time(index, files)
-        for files in run_files.group_files_by_run(remaining_bolds, settings.preprocessing.echo_idx)
-    ]
+    files_of_runs = []
+    for series in run_files.group_by_run(remaining_bolds):
+        with about(*parse_owner(series[0])):
+            try:
+                choice = run_files.choose_files(series, echo)
+            except InputError as error:
+                add_notices(error.problems)
+                continue
+            add_notices(choice.notices)
+        files_of_runs.append(sort_by_echo_time(index, choice.value))
     runs = []
     for files in files_of_runs:
         calibration = calibration_runs.get(files[0])
@@ -291,7 +337,7 @@ def _survey_participant(
     if readable_bolds and not images.t2starw:
         pairs.refuse_without_pair(label, readable_bolds, settings)
     if any(run.precomputed is None or run.precomputed.field is None for run in runs):
-        dataset_checks.note_field_maps(settings.paths.bids_dir.absolute(), label)
+        add_notices(dataset_checks.note_field_maps(settings.paths.bids_dir.absolute(), label))
     subject = Subject(
         label=label, t1w=tuple(images.t1w), runs=tuple(runs), precomputed=images.anat
     )
@@ -324,7 +370,9 @@ def _collect_images(
     t1w = _order_t1w(t1w_images if anat is None else [anat.preproc], label, settings)
     if t1w:
         check_surfaces(label, anat, settings.preprocessing.spaces)
-    t2starw = run_files.select_magnitudes(find_companions(index, "t2starw", label))
+    companions = find_companions(index, "t2starw", label)
+    add_notices(run_files.note_parts(companions))
+    t2starw = run_files.select_magnitudes(companions)
     return _AnatomicalImages(
         anat=anat,
         t1w=t1w,
@@ -332,7 +380,7 @@ def _collect_images(
         t2starw_headers=[
             with_acquired_matrix(header, settings.paths.bids_dir)
             for path in t2starw
-            if (header := volume_header(path)) is not None
+            if (header := bridges.read_volume_header(path)) is not None
         ],
     )
 
@@ -342,12 +390,17 @@ def find_companions(index: Index, kind: str, label: str) -> list[Path]:
 
     Runs are processed without an image whose name is not valid.
     """
-    with Findings() as findings:
-        valid_paths = dataset_checks.select_valid_names(index.find(kind, label))
-        for image in index.find_misspelled_images(kind, label):
-            add_problem(image.path, image.reason, image.remedy)
-    for problem in findings.problems:
-        warn(problem.what, f"the image is not used: {problem.why}. {problem.remedy}")
+    valid_paths, problems = [], list[Notice]()
+    for path in index.find(kind, label):
+        faults = [*dataset_checks.judge_image_name(path)]
+        problems += faults
+        valid_paths += [] if faults else [path]
+    problems += [
+        problem(image.path, image.reason, image.remedy)
+        for image in index.find_misspelled_images(kind, label)
+    ]
+    for fault in problems:
+        warn(fault.what, f"the image is not used: {fault.why}. {fault.remedy}")
     return valid_paths
 
 
@@ -358,6 +411,7 @@ def _order_t1w(paths: Sequence[Path], label: str, settings: Settings) -> list[Pa
     then images whose label does not name another contrast, a scout or defacing. The header of the
     first image is checked.
     """
+    add_notices(run_files.note_parts(paths))
     images = run_files.select_magnitudes(paths)
     sessions = settings.selection.session_label
     partial = _select_partial(images) if len(images) > 1 else set()
@@ -371,7 +425,7 @@ def _order_t1w(paths: Sequence[Path], label: str, settings: Settings) -> list[Pa
 
     images.sort(key=order)
     if images:
-        volume_header(images[0])
+        bridges.read_volume_header(images[0])
     else:
         note(f"sub-{label}", _describe_missing_t1w(label, settings))
     if len(images) > 1:
@@ -398,31 +452,6 @@ def _select_partial(images: Sequence[Path]) -> set[Path]:
     whole = {path for path, extent in extents.items() if extent >= least_extent}
     largest_voxel = _MAX_COARSENESS * min(map(voxels.__getitem__, whole), default=0.0)
     return {path for path, size in voxels.items() if path not in whole or size > largest_voxel}
-
-
-def volume_header(path: Path) -> Header | None:
-    """Read the header of a single 3D magnitude image; return None with a problem otherwise."""
-    header = headers.read_header(path)
-    if header is None or (
-        len(headers.squeezed_shape(header)) == 3 and not (header.complex or header.colored)
-    ):
-        return header
-    if header.colored:
-        add_problem(
-            path,
-            headers.COLOR_REASON,
-            "Convert the DICOM images of the original scan, or exclude this file.",
-        )
-        return None
-    content = f"{len(header.shape)} dimensions {header.shape}"
-    if header.complex:
-        content = "complex voxels"
-    add_problem(
-        path,
-        f"the image has {content}, but a 3D magnitude image is expected",
-        "Save the magnitude as a 3D image.",
-    )
-    return None
 
 
 def _describe_missing_t1w(label: str, settings: Settings) -> str:
@@ -505,8 +534,9 @@ def _survey_run(
     )
     with about(label, name):
         if "slicetiming" not in settings.preprocessing.ignore:
-            slice_times = timing.read_slice_times(run.header, run.sidecar, run.tr)
-            run = replace(run, slice_timing=slice_times)
+            slice_times = timing.choose_slice_times(run.header, run.sidecar, run.tr)
+            add_notices(slice_times.notices)
+            run = replace(run, slice_timing=slice_times.value)
         run = replace(run, precomputed=find_run(result.sources, run, images.anat))
         if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
             count_text = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
@@ -530,17 +560,33 @@ def _open_run(index: Index, files: Sequence[Path]) -> tuple[Header | None, BoldR
             " the run is processed. To exclude it, use --task-id, --run-id or"
             " --bids-filter-file.",
         )
-    sidecar, header = index.read_metadata(bold), headers.read_header(bold)
+    header, sidecar, run = bridges.read_header(bold), None, None
+    try:
+        sidecar = index.read_metadata(bold)
+        run = read_run(bold, sidecar)
+    except InputError as error:
+        add_notices(error.problems)
     if not index.has_own_sidecar(bold) and (
         text := describe_similar(bold, "bold", ".json", "bold")
     ):
         warn(bold, f"no sidecar with the name of the series was found. {text}")
-    run = None if sidecar is None else read_run(bold, sidecar)
+    if run is not None:
+        add_notices(slice_axis.note_axis_order(run.header))
+        add_notices(timing.note_header_time(run.header, run.tr))
     if len(files) > 1:
-        echoes = read_echoes(index, files)
-        run = replace(run, echoes=echoes) if run is not None and echoes else None
+        try:
+            echoes = read_echoes(index, files)
+        except InputError as error:
+            add_notices(error.problems)
+            run = None
+        else:
+            for echo in echoes:
+                bridges.read_header(echo.path)
+            add_notices(judge_echoes(echoes))
+            times = tuple((echo.path, echo.te_ms) for echo in echoes if echo.te_ms is not None)
+            run = replace(run, echoes=times) if run is not None and times else None
     if header is not None:
-        header, _ = slice_axis.with_slices_last(header, sidecar or {})
+        header = slice_axis.with_slices_last(header, sidecar or {})
     return header, run
 
 
@@ -599,7 +645,7 @@ def _choose_pairs(
         pair, holdout = pairs.choose_pairs(bold, t2starw_headers, superres)
     if settings.evaluation.retrospective is None and pairs.is_too_fine(pair, superres):
         return None, None
-    add_all(findings)
+    add_notices([*findings.problems, *findings.notices])
     return pair, holdout
 
 

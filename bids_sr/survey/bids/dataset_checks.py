@@ -1,20 +1,20 @@
 """Checks of a dataset: its root, file names, and field maps, which are not used."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.findings import (
     InputError,
-    add_problem,
     describe_denied,
     input_error,
     is_denied,
-    note,
     require_content,
 )
 from bids_sr.survey.bids.inheritance import parse_suffix, read_object
 from bids_sr.survey.bids.run_names import entity_folders
+from bids_sr.survey.notices import note, problem
 
 _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
 # BIDS suffix of a field map → description
@@ -57,40 +57,33 @@ def check_dataset(bids_dir: Path) -> None:
         )
 
 
-def select_valid_names(paths: Sequence[Path]) -> list[Path]:
-    """Return the images with valid names and directories, and report all others as problems.
+def judge_image_name(path: Path) -> Iterator[Notice]:
+    """Yield the problem of an image whose name or directories are not valid.
 
     Labels become part of output names, so they may only contain letters, digits and +.
     """
-    valid_paths = []
-    for path in paths:
-        *entities, _ = path.name.split(".")[0].split("_")
-        invalid_entity = next(
-            (entity for entity in entities if not _ENTITY.fullmatch(entity)), None
+    *entities, _ = path.name.split(".")[0].split("_")
+    invalid_entity = next((entity for entity in entities if not _ENTITY.fullmatch(entity)), None)
+    folders = entity_folders(path)
+    labels = [entity for entity in entities if entity.startswith(("sub-", "ses-"))]
+    if invalid_entity is not None:
+        yield problem(
+            path,
+            f"the file name contains {invalid_entity!r}, which is not a valid BIDS entity"
+            " (letters, a hyphen, then letters and digits)",
+            "Rename the file and its sidecars.",
         )
-        folders = entity_folders(path)
-        labels = [entity for entity in entities if entity.startswith(("sub-", "ses-"))]
-        if invalid_entity is not None:
-            add_problem(
-                path,
-                f"the file name contains {invalid_entity!r}, which is not a valid BIDS entity"
-                " (letters, a hyphen, then letters and digits)",
-                "Rename the file and its sidecars.",
-            )
-        elif labels != folders:
-            add_problem(
-                path,
-                f"the file name contains {' '.join(labels) or 'no participant label'}, but the"
-                f" directories are named {' '.join(folders)}",
-                "Rename the file, or move it to the matching directory.",
-            )
-        else:
-            valid_paths.append(path)
-    return valid_paths
+    elif labels != folders:
+        yield problem(
+            path,
+            f"the file name contains {' '.join(labels) or 'no participant label'}, but the"
+            f" directories are named {' '.join(folders)}",
+            "Rename the file, or move it to the matching directory.",
+        )
 
 
-def note_field_maps(bids_dir: Path, label: str) -> None:
-    """Report the field maps of a participant, which are not used.
+def note_field_maps(bids_dir: Path, label: str) -> Iterator[Notice]:
+    """Note the field maps of a participant, which are not used.
 
     Field maps would require sdcflows, which needs FSL or AFNI.
     """
@@ -101,7 +94,7 @@ def note_field_maps(bids_dir: Path, label: str) -> None:
     suffixes = {parse_suffix(path) for folder in folders for path in folder.glob("*.nii*")}
     descriptions = [text for suffix, text in _FIELD_MAPS.items() if suffix in suffixes]
     if descriptions:
-        note(
+        yield note(
             f"sub-{label}/fmap",
             f"field maps were found ({', '.join(descriptions)}), but bids-sr does not correct for"
             " susceptibility distortion. To use a field map, run fMRIPrep first and specify its"

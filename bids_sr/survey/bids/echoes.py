@@ -1,18 +1,22 @@
 """Echoes of a run: echo times, and comparison of headers and sidecars with the shortest echo."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, TypeGuard
+from typing import TypeGuard
 
 from bids_sr.io.fields_of_view import turned_corner_distance
+from bids_sr.io.frozen import frozen
 from bids_sr.io.image_header import Header
+from bids_sr.io.notices import Notice
 from bids_sr.io.orientation import axes_text, storage_order
 from bids_sr.io.volume_times import TIME_DIGITS, acquisition_time_tolerance, is_same_tr
 from bids_sr.survey.bids import headers, slice_axis, timing
 from bids_sr.survey.bids.entities import parse_entities, stem_of_echoes
-from bids_sr.survey.bids.findings import Findings, add_problem, note
+from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.layout import Index
+from bids_sr.survey.notices import note, problem
 
 _MAX_SHIFT_MM = 0.1  # largest shift between echoes, whose headers differ only by rounding
 _MIN_INTERVAL_MS = 1.0  # ms; the readout of an echo takes longer
@@ -20,75 +24,84 @@ SINGLE_ECHO = "select a single echo with --echo-idx N"
 """Remedy for echoes that cannot be combined."""
 
 
-def sort_by_echo_time(index: Index, paths: Sequence[Path]) -> tuple[Path, ...]:
-    """Return the echoes of a run in ascending order of EchoTime, whatever their numbers.
-
-    If an echo has no valid EchoTime, the order is kept; `read_echoes` reports this echo.
-    """
-    with Findings():
-        times_by_path = {
-            path: timing.parse_echo_time(index.read_metadata(path) or {}) for path in paths
-        }
-    times = {path: te_ms for path, te_ms in times_by_path.items() if te_ms is not None}
-    if len(times) < len(paths):
-        return tuple(paths)
-    return tuple(sorted(paths, key=times.__getitem__))
-
-
-def read_echoes(index: Index, paths: Sequence[Path]) -> tuple[tuple[Path, float], ...]:
-    """Return the echoes of a run with their echo times (ms), and report problems.
-
-    `paths` are in ascending order of echo time. The result is empty if an echo cannot be used.
-    Echoes without a valid echo time are not included.
-    """
-    echoes: list[tuple[Path, float]] = []
-    first: _Echo | None = None
-    for path in paths:
-        header = headers.read_header(path)
-        sidecar = index.read_metadata(path)
-        if header is None or sidecar is None or not headers.is_bold(header):
-            return ()
-        echo = _Echo(header, sidecar)
-        if first is None:
-            first = echo
-        else:
-            for reason, fix in _list_differences(echo, first):
-                add_problem(
-                    path,
-                    f"the echoes cannot be combined because {reason}",
-                    f"{fix}, or {SINGLE_ECHO}.",
-                )
-            if not storage_order(header.affine, first.header.affine).is_equal:
-                note(
-                    path,
-                    f"the voxels are stored in the order {axes_text(header.affine)}, but the"
-                    f" voxels of {first.header.path.name} in the order"
-                    f" {axes_text(first.header.affine)}. They are reordered before the echoes are"
-                    " combined.",
-                )
-        te_ms = _read_echo_time(path, sidecar)
-        if te_ms is not None:
-            echoes.append((path, te_ms))
-    if len(echoes) == len(paths):
-        _report_echo_times(echoes)
-    return tuple(echoes)
-
-
-class _Echo(NamedTuple):
+@frozen
+class Echo:
     """Header and metadata of an echo."""
 
     header: Header
     sidecar: Mapping[str, object]
 
+    @property
+    def path(self) -> Path:
+        """Series of the echo."""
+        return self.header.path
 
-def _list_differences(echo: _Echo, first: _Echo) -> Iterator[tuple[str, str]]:
+    @property
+    def te_ms(self) -> float | None:
+        """Echo time (ms), or None if the sidecar has no valid one."""
+        return timing.parse_echo_time(self.sidecar)
+
+
+def sort_by_echo_time(index: Index, paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the echoes of a run in ascending order of EchoTime, whatever their numbers.
+
+    If an echo has no valid EchoTime, which is reported with its run, the order is kept.
+    """
+    times: dict[Path, float] = {}
+    for path in paths:
+        with suppress(InputError):
+            te_ms = timing.parse_echo_time(index.read_metadata(path))
+            if te_ms is not None:
+                times[path] = te_ms
+    return tuple(sorted(paths, key=times.__getitem__) if len(times) == len(paths) else paths)
+
+
+def read_echoes(index: Index, paths: Sequence[Path]) -> tuple[Echo, ...]:
+    """Read the echoes of a run, or raise `InputError`."""
+    echoes = []
+    for path in paths:
+        header = headers.read_header(path)
+        headers.require_series(header)
+        echoes.append(Echo(header=header, sidecar=index.read_metadata(path)))
+    return tuple(echoes)
+
+
+def judge_echoes(echoes: Sequence[Echo]) -> Iterator[Notice]:
+    """Yield why echoes cannot be combined, and notes on how they are combined.
+
+    `echoes` are in ascending order of echo time.
+    """
+    first = echoes[0]
+    for echo in echoes[1:]:
+        for reason, fix in _list_differences(echo, first):
+            yield problem(
+                echo.path,
+                f"the echoes cannot be combined because {reason}",
+                f"{fix}, or {SINGLE_ECHO}.",
+            )
+        if not storage_order(echo.header.affine, first.header.affine).is_equal:
+            yield note(
+                echo.path,
+                f"the voxels are stored in the order {axes_text(echo.header.affine)}, but the"
+                f" voxels of {first.path.name} in the order {axes_text(first.header.affine)}."
+                " They are reordered before the echoes are combined.",
+            )
+    invalid = [echo for echo in echoes if echo.te_ms is None]
+    for echo in invalid:
+        yield _describe_invalid_time(echo)
+    if not invalid:
+        yield from _judge_echo_times([(echo.path, echo.te_ms or 0.0) for echo in echoes])
+
+
+def _list_differences(echo: Echo, first: Echo) -> Iterator[tuple[str, str]]:
     """Yield each difference of an echo from the first echo, beyond rounding, and its remedy.
 
     Another storage order of voxels is not a difference, because echoes are turned before they are
     combined.
     """
-    (header, sidecar), (first_header, first_sidecar) = echo, first
-    name = first_header.path.name
+    header, sidecar = echo.header, echo.sidecar
+    first_header, first_sidecar = first.header, first.sidecar
+    name = first.path.name
     order = storage_order(header.affine, first_header.affine)
     if order.turn_shape(header.shape) != first_header.shape:
         yield (
@@ -171,33 +184,28 @@ _COMPARISONS: Mapping[str, Callable[[object, object], str]] = {
 """Function by field that returns the difference of an echo from the first echo as text."""
 
 
-def _read_echo_time(path: Path, sidecar: Mapping[str, object]) -> float | None:
-    """Return the echo time (ms) of an echo, or None with a problem."""
-    te_ms = timing.parse_echo_time(sidecar)
-    if te_ms is None:
-        te = sidecar.get("EchoTime")
-        reason = (
-            "EchoTime must be a time in seconds to combine the echoes, but the sidecar contains"
-            f" {te!r}"
-        )
-        fix = "Specify EchoTime in the sidecar"
-        if (
-            isinstance(te, int | float)
-            and timing.parse_echo_time({"EchoTime": te / 1000}) is not None
-        ):
-            fix = f'If {te:g} is in milliseconds, replace it with "EchoTime": {te / 1000:g}'
-        add_problem(path, reason, f"{fix}, or {SINGLE_ECHO}.")
-    return te_ms
+def _describe_invalid_time(echo: Echo) -> Notice:
+    """Return the problem of an echo without a valid echo time."""
+    te = echo.sidecar.get("EchoTime")
+    fix = "Specify EchoTime in the sidecar"
+    if isinstance(te, int | float) and timing.parse_echo_time({"EchoTime": te / 1000}) is not None:
+        fix = f'If {te:g} is in milliseconds, replace it with "EchoTime": {te / 1000:g}'
+    return problem(
+        echo.path,
+        "EchoTime must be a time in seconds to combine the echoes, but the sidecar contains"
+        f" {te!r}",
+        f"{fix}, or {SINGLE_ECHO}.",
+    )
 
 
-def _report_echo_times(echoes: Sequence[tuple[Path, float]]) -> None:
-    """Report that echoes are combined, or reject echoes with the same echo time.
+def _judge_echo_times(echoes: Sequence[tuple[Path, float]]) -> Iterator[Notice]:
+    """Note that echoes are combined, or yield a problem of echoes with the same echo time.
 
     `echoes` are files and echo times (ms), in ascending order of echo time.
     """
     for (path, te_ms), (next_path, next_te_ms) in pairwise(echoes):
         if next_te_ms - te_ms < _MIN_INTERVAL_MS:
-            add_problem(
+            yield problem(
                 next_path,
                 f"the echoes cannot be combined because EchoTime is {next_te_ms:g} ms, but also"
                 f" {te_ms:g} ms in {path.name}",
@@ -209,7 +217,7 @@ def _report_echo_times(echoes: Sequence[tuple[Path, float]]) -> None:
     order_text = ""
     if numbers != sorted(numbers):
         order_text = f"; in this order: {', '.join(f'echo-{number}' for number in numbers)}"
-    note(
+    yield note(
         stem_of_echoes(echoes[0][0]),
         f"the {len(echoes)} echoes (TE {times_text} ms{order_text}) are combined. To select a"
         " single echo, use --echo-idx N.",

@@ -1,12 +1,15 @@
 """Filter files in the format of fMRIPrep (``--bids-filter-file``)."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.json_values import parse_json
-from bids_sr.survey.bids.findings import input_error, warn
+from bids_sr.io.notices import Notice
+from bids_sr.survey.bids.findings import input_error
 from bids_sr.survey.bids.layout import KINDS
+from bids_sr.survey.notices import warning
 
 _SAFE_VALUE = re.compile(r"[0-9A-Za-z.+]+")
 # value in a filter → member of pybids' ``Query``; null becomes NONE
@@ -33,16 +36,22 @@ def read_filters(path: Path | None) -> dict[str, dict[str, object]]:
     filters: dict[str, dict[str, object]] = {}
     for kind, query in _read_queries(path).items():
         if kind in _UNUSED_KINDS:
-            warn(
-                path,
-                f"the filter for {kind} has no effect because bids-sr does not use these images.",
-            )
             continue
         if kind not in KINDS:
             fix = f"Valid image types are {', '.join(KINDS)}. {_EXAMPLE}"
             raise input_error(path, f"{kind!r} is not an image type used by bids-sr", fix)
         filters[kind] = {entity: _convert_value(path, value) for entity, value in query.items()}
     return filters
+
+
+def warn_of_unused_kinds(path: Path | None) -> Iterator[Notice]:
+    """Warn of filters for images that are not used, in a valid filter file."""
+    for kind in _UNUSED_KINDS:
+        if path is not None and kind in _read_queries(path):
+            yield warning(
+                path,
+                f"the filter for {kind} has no effect because bids-sr does not use these images.",
+            )
 
 
 def _read_queries(path: Path) -> dict[str, dict[str, object]]:

@@ -28,7 +28,7 @@ from xml.etree import ElementTree
 from bids_sr.config.spaces import FSAVERAGE, Space
 from bids_sr.io.image_header import Header
 from bids_sr.io.template_files import DEFAULT_SPACE, available_templates
-from bids_sr.survey.bids import headers, slice_axis
+from bids_sr.survey.bids import bridges, headers, slice_axis
 from bids_sr.survey.bids.entities import (
     RUN_KEYS,
     file_stem,
@@ -242,7 +242,7 @@ def _check_anatomy(anat: PrecomputedAnat, spaces: Sequence[str]) -> None:
     """
     grid = _read_volume_header(anat.preproc)
     for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
-        header = headers.read_header(path)
+        header = bridges.read_header(path)
         if header is not None and grid is not None:
             fix = "Copy the directory again; all files must come from the same fMRIPrep run."
             check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix)
@@ -480,7 +480,7 @@ def _check_run_grids(run: BoldRun, files: Mapping[str, Path], mask: Path | None)
     # boldrefs are only checked, not used, so they need not be downloaded
     images = [path for path in boldrefs if not missing_content_reason(path)]
     for path in images if mask is None else [*images, mask]:
-        header = headers.read_header(path)
+        header = bridges.read_header(path)
         if header is not None:
             check_grid(
                 slice_axis.reorder_like(header, run.affine),
@@ -638,7 +638,7 @@ def _list_folders(origin: DerivativeFolder, run: BoldRun) -> list[Path]:
 
 def _read_volume_header(path: Path) -> Header | None:
     """Return the header of a 3D image, or None with a problem."""
-    header = headers.read_header(path)
+    header = bridges.read_header(path)
     if header is None or len(headers.squeezed_shape(header)) == 3:
         return header
     add_problem(

@@ -1,6 +1,8 @@
 """Image headers: matrix, voxel sizes and orientation, read without the image data."""
 
 import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +11,9 @@ import numpy as np
 from bids_sr.io.atomic_files import require_regular_file
 from bids_sr.io.checksums import once_per_state
 from bids_sr.io.image_header import Header, describe_excess
-from bids_sr.io.notices import explain
-from bids_sr.survey.bids.findings import (
-    Findings,
-    add_problem,
-    current_findings,
-    is_downloaded,
-    note,
-)
+from bids_sr.io.notices import Notice, explain
+from bids_sr.survey.bids.findings import InputError, input_error, require_content
+from bids_sr.survey.notices import note
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
@@ -37,71 +34,110 @@ _NIFTI2_STARTS = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))  # size
 _START_BYTES = 1024  # bytes that nibabel has to read when it opens the file
 
 
-def read_header(path: Path) -> Header | None:
-    """Read the header of a NIfTI image once, with the axes as stored.
+def read_header(path: Path) -> Header:
+    """Return the header of a NIfTI image, with the axes as stored; the file is read once.
 
-    Returns None with a problem if the header is unreadable or invalid.
+    Raises `InputError` if the header is unreadable or invalid.
     """
-    headers = current_findings().headers
-    if path not in headers and (header := _read_valid_header(path)) is not None:
-        headers[path] = header
-    return headers.get(path)
-
-
-def find_header(path: Path) -> Header | None:
-    """Return the header of an image, or None if it is not usable, which is reported elsewhere."""
-    with Findings():
-        return read_header(path)
-
-
-def _read_valid_header(path: Path) -> Header | None:
-    """Read and check the header of a NIfTI image; return None with a problem on failure."""
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
 
     try:
-        header, length_unit, distance_mm = _read_fields(path)
+        header = _read_fields(path)
     except (*READ_ERRORS, HeaderDataError, WrapStructError, KeyError) as error:
-        if not is_downloaded(path):
-            return None
+        require_content(path)
         if not path.exists():
-            add_problem(path, "file not found", "Check the path.")
-            return None
-        add_problem(
+            raise input_error(path, "file not found", "Check the path.") from error
+        raise input_error(
             path,
             f"the image header cannot be read ({explain(error)}). The file is truncated, corrupt"
             " or not a NIfTI image",
             "Copy the file again from its source, or create it again.",
-        )
-        return None
+        ) from error
     is_finite = bool(np.all(np.isfinite(header.affine)))
-    if is_finite and not _has_plausible_unit(path, header.affine, length_unit):
-        return None
+    if is_finite and _is_in_other_unit(header):
+        unit = header.length_unit
+        raise input_error(
+            path,
+            f"the voxel size in the header is {_sizes_text(header)} in the unit {unit}, but"
+            " lengths must be in mm",
+            f"Multiply voxel sizes, qform and sform by {_UNITS_MM[unit]:g} and set the unit to"
+            " mm.",
+        )
     if (
         len(header.shape) < 3
         or min(header.shape) < 1
         or not is_finite
         or abs(np.linalg.det(header.affine[:3, :3])) < 1e-6
     ):
-        add_problem(
+        raise input_error(
             path,
             f"the image header is invalid: its shape is {header.shape}, or its affine is singular",
             "Correct the header, or create the image again.",
         )
-        return None
     if excess := describe_excess(header.shape):
         fix = "Correct the header, or resample the image to larger voxels."
-        add_problem(path, excess, fix)
-        return None
-    return header if _is_oriented(path, distance_mm) else None
+        raise input_error(path, excess, fix)
+    if header.form_distance_mm is None:
+        raise input_error(
+            path,
+            "left and right cannot be determined because neither qform nor sform is set in the"
+            " header (both codes are 0)",
+            "Create the image again with a program that sets the codes, such as dcm2niix for DICOM"
+            " images.",
+        )
+    return header
+
+
+def find_header(path: Path) -> Header | None:
+    """Return the header of an image, or None if it is not usable, which is reported elsewhere."""
+    with suppress(InputError):
+        return read_header(path)
+    return None
+
+
+def read_volume_header(path: Path) -> Header:
+    """Return the header of a single 3D magnitude image, or raise `InputError`."""
+    header = read_header(path)
+    if header.colored:
+        raise input_error(
+            path,
+            COLOR_REASON,
+            "Convert the DICOM images of the original scan, or exclude this file.",
+        )
+    if len(squeezed_shape(header)) != 3 or header.complex:
+        content = f"{len(header.shape)} dimensions {header.shape}"
+        if header.complex:
+            content = "complex voxels"
+        raise input_error(
+            path,
+            f"the image has {content}, but a 3D magnitude image is expected",
+            "Save the magnitude as a 3D image.",
+        )
+    return header
+
+
+def note_header(header: Header) -> Iterator[Notice]:
+    """Note a unit of lengths that cannot be right, and contradicting positions of a header."""
+    if header.length_unit in _UNITS_MM:
+        yield note(
+            header.path,
+            f"the unit of lengths in the header is {header.length_unit}, but the voxel size"
+            f" ({_sizes_text(header)}) is read in mm, as by other programs. Correct the unit in"
+            " the header (xyzt_units).",
+        )
+    distance_mm = header.form_distance_mm
+    if distance_mm is not None and distance_mm > _ORIENTATION_TOLERANCE_MM:
+        yield note(
+            header.path,
+            f"the positions according to qform and sform differ by {distance_mm:.3g} mm. The"
+            " sform is used because it takes precedence when its code is set.",
+        )
 
 
 @once_per_state
-def _read_fields(path: Path) -> tuple[Header, str, float | None]:
-    """Read the header of an image, with the unit of lengths (as in nibabel).
-
-    For the last value, see `_compare_forms`.
-    """
+def _read_fields(path: Path) -> Header:
+    """Read the header of an image without judging it."""
     from nibabel.openers import ImageOpener
 
     require_regular_file(path)
@@ -113,7 +149,7 @@ def _read_fields(path: Path) -> tuple[Header, str, float | None]:
     length_unit, time_unit = fields.get_xyzt_units()
     pixdim = tuple(float(size) for size in fields.get_zooms())
     tr = pixdim[3] * _UNITS_S.get(time_unit, 1.0) if len(pixdim) > 3 else None
-    header = Header(
+    return Header(
         path=path,
         shape=tuple(int(size) for size in fields.get_data_shape()),
         zooms=tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist()),
@@ -122,8 +158,9 @@ def _read_fields(path: Path) -> tuple[Header, str, float | None]:
         slice_axis=fields.get_dim_info()[2],
         complex=dtype.kind == "c",
         colored=dtype.kind not in "iufc",
+        length_unit=length_unit,
+        form_distance_mm=_compare_forms(fields),
     )
-    return header, length_unit, _compare_forms(fields)
 
 
 def parse_header(stream: Any) -> "Nifti1Header":
@@ -159,29 +196,13 @@ def _compare_forms(fields: "Nifti1Header") -> float | None:
     return float(distances.max())
 
 
-def _has_plausible_unit(path: Path, affine: Any, unit: str) -> bool:
-    """Return whether voxel sizes can be in mm; note or reject a header that states another unit.
+def _is_in_other_unit(header: Header) -> bool:
+    """Return whether voxel sizes are plausible only in the unit that the header states.
 
-    `unit` is the unit of lengths in the header. Many programs write it without converting sizes.
+    Many programs write another unit than mm without converting sizes.
     """
-    if unit not in _UNITS_MM:
-        return True
-    zooms = np.linalg.norm(affine[:3, :3], axis=0)
-    sizes = " × ".join(f"{zoom:.3g}" for zoom in zooms)
-    converted_zooms = zooms * _UNITS_MM[unit]
-    if _are_plausible_sizes(zooms) or not _are_plausible_sizes(converted_zooms):
-        note(
-            path,
-            f"the unit of lengths in the header is {unit}, but the voxel size ({sizes}) is read in"
-            " mm, as by other programs. Correct the unit in the header (xyzt_units).",
-        )
-        return True
-    add_problem(
-        path,
-        f"the voxel size in the header is {sizes} in the unit {unit}, but lengths must be in mm",
-        f"Multiply voxel sizes, qform and sform by {_UNITS_MM[unit]:g} and set the unit to mm.",
-    )
-    return False
+    zooms, factor = np.asarray(header.zooms), _UNITS_MM.get(header.length_unit, 1.0)
+    return not _are_plausible_sizes(zooms) and _are_plausible_sizes(factor * zooms)
 
 
 def _are_plausible_sizes(zooms: Any) -> bool:
@@ -189,23 +210,9 @@ def _are_plausible_sizes(zooms: Any) -> bool:
     return bool(zooms.min() >= _VOXEL_SIZES_MM[0] and zooms.max() <= _VOXEL_SIZES_MM[1])
 
 
-def _is_oriented(path: Path, distance_mm: float | None) -> bool:
-    """Return whether qform or sform is set, and note their distance if it is too large."""
-    if distance_mm is None:
-        add_problem(
-            path,
-            "left and right cannot be determined because neither qform nor sform is set in the"
-            " header (both codes are 0)",
-            "Create the image again with a program that sets the codes, such as dcm2niix for DICOM"
-            " images.",
-        )
-    elif distance_mm > _ORIENTATION_TOLERANCE_MM:
-        note(
-            path,
-            f"the positions according to qform and sform differ by {distance_mm:.3g} mm. The"
-            " sform is used because it takes precedence when its code is set.",
-        )
-    return distance_mm is not None
+def _sizes_text(header: Header) -> str:
+    """Return the voxel size as text, without a unit."""
+    return " × ".join(f"{zoom:.3g}" for zoom in header.zooms)
 
 
 def squeezed_shape(header: Header) -> tuple[int, ...]:
@@ -216,13 +223,12 @@ def squeezed_shape(header: Header) -> tuple[int, ...]:
     return shape
 
 
-def is_bold(header: Header) -> bool:
-    """Return whether an image can be a BOLD series according to its header, or report a problem.
+def require_series(header: Header) -> None:
+    """Raise `InputError` unless an image can be a BOLD series according to its header.
 
     `header` may have its axes in any order.
     """
     shape, size_text = header.shape, "×".join(map(str, header.shape))
-    reason = ""
     if header.colored:
         reason = COLOR_REASON
         fix = "Convert the DICOM images of the original series, or exclude this file."
@@ -245,24 +251,22 @@ def is_bold(header: Header) -> bool:
             " analysis require several volumes"
         )
         fix = "Check that the DICOM conversion was complete, or rename a single image to `_sbref`."
-    if reason:
-        add_problem(header.path, reason, fix)
-    return not reason
+    else:
+        return
+    raise input_error(header.path, reason, fix)
 
 
-def is_wide(header: Header) -> bool:
-    """Return whether slices have at least four voxels along both axes, or report a problem.
+def require_wide_slices(header: Header) -> None:
+    """Raise `InputError` unless slices have at least four voxels along both axes.
 
     `header` must have slices along the third axis.
     """
     x, y = header.shape[:2]
-    if min(x, y) >= MIN_MATRIX:
-        return True
-    add_problem(
-        header.path,
-        f"the slices have {x}×{y} voxels, but at least {MIN_MATRIX} voxels are required along"
-        " both in-plane axes",
-        "Exclude the run (--task-id, --run-id), or specify the slice axis with"
-        " SliceEncodingDirection in the sidecar.",
-    )
-    return False
+    if min(x, y) < MIN_MATRIX:
+        raise input_error(
+            header.path,
+            f"the slices have {x}×{y} voxels, but at least {MIN_MATRIX} voxels are required along"
+            " both in-plane axes",
+            "Exclude the run (--task-id, --run-id), or specify the slice axis with"
+            " SliceEncodingDirection in the sidecar.",
+        )

@@ -1,14 +1,14 @@
 """Files listed in ``.bidsignore``, which validators skip. Programs that read a data set do not."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from bids_sr.io.atomic_files import read_text
-from bids_sr.io.notices import InvalidInput
-from bids_sr.survey.bids.findings import note
+from bids_sr.io.notices import InvalidInput, Notice
+from bids_sr.survey.notices import note
 
 NAME = ".bidsignore"
 _WILDCARDS = {"**/": "(?:.*/)?", "/**": "/.*", "*": "[^/]*", "?": "[^/]"}
@@ -30,7 +30,7 @@ def read_patterns(bids_dir: Path) -> tuple[str, ...]:
     return tuple(line for line in lines if not _find_fault(line))
 
 
-def note_unusable_patterns(bids_dir: Path) -> None:
+def note_unusable_patterns(bids_dir: Path) -> Iterator[Notice]:
     """Note the lines of ``.bidsignore`` that are not patterns, or that the file is unreadable."""
     file = bids_dir / NAME
     try:
@@ -39,11 +39,11 @@ def note_unusable_patterns(bids_dir: Path) -> None:
         return
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        note(file, f"the file cannot be read ({reason}), and is not used.")
+        yield note(file, f"the file cannot be read ({reason}), and is not used.")
         return
     for line in lines:
         if fault := _find_fault(line):
-            note(
+            yield note(
                 file, f"the line {line!r} is skipped because {fault}. Correct or remove the line."
             )
 

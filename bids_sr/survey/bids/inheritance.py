@@ -9,7 +9,7 @@ from bids_sr.io.atomic_files import read_text
 from bids_sr.io.checksums import once_per_state
 from bids_sr.io.json_values import parse_json
 from bids_sr.survey.bids.entities import applies_to, parse_entities
-from bids_sr.survey.bids.findings import InputError, add_notices, input_error, require_content
+from bids_sr.survey.bids.findings import input_error, require_content
 
 
 def merge_sidecars(files: Iterable[Path]) -> dict[str, object]:
@@ -20,13 +20,9 @@ def merge_sidecars(files: Iterable[Path]) -> dict[str, object]:
     return {key: value for key, value in metadata.items() if value is not None}
 
 
-def read_metadata(image: Path, root: Path) -> dict[str, object] | None:
-    """Return the metadata of an image or table after inheritance, or None with a problem."""
-    try:
-        return merge_sidecars(find_sidecars(image, root))
-    except InputError as error:
-        add_notices(error.problems)
-        return None
+def read_metadata(image: Path, root: Path) -> dict[str, object]:
+    """Return the metadata of an image or table after inheritance, or raise `InputError`."""
+    return merge_sidecars(find_sidecars(image, root))
 
 
 def read_object(path: Path) -> dict[str, object]:

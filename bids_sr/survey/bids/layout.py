@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.io.checksums import checksum
 from bids_sr.survey.bids.entities import ENTITIES, file_stem, parse_entities
-from bids_sr.survey.bids.findings import Findings, InputError, add_notices, input_error, is_denied
+from bids_sr.survey.bids.findings import InputError, input_error, is_denied
 from bids_sr.survey.bids.ignored_files import is_ignored, read_patterns
 from bids_sr.survey.bids.inheritance import (
     find_inherited,
@@ -27,7 +27,7 @@ from bids_sr.survey.bids.inheritance import (
     parse_suffix,
     read_object,
 )
-from bids_sr.survey.bids.participant_selection import select_readable
+from bids_sr.survey.bids.participant_selection import find_denied_folders
 from bids_sr.survey.bids.run_names import MisspelledImage, find_misspelled_images
 
 if TYPE_CHECKING:
@@ -184,19 +184,15 @@ class Index:
         """Return whether a sidecar in the directory of an image applies to the image."""
         return any(file.parent == path.parent for file in self.find_sidecars(path))
 
-    def read_metadata(self, path: Path) -> dict[str, object] | None:
+    def read_metadata(self, path: Path) -> dict[str, object]:
         """Return the metadata of an image or table after inheritance, without null values.
 
-        Nearer and more specific files take precedence. Returns None with a problem if a JSON file
-        that applies cannot be read or does not contain an object.
+        Nearer and more specific files take precedence. Raises `InputError` if a JSON file that
+        applies cannot be read or does not contain an object.
         """
         files = self.find_sidecars(path)
         self.sidecars.update(files)
-        try:
-            return merge_sidecars(files)
-        except InputError as error:
-            add_notices(error.problems)
-            return None
+        return merge_sidecars(files)
 
     def read_sidecar(self, file: Path) -> dict[str, object]:
         """Return the content of one JSON file, without files that it inherits from.
@@ -239,9 +235,9 @@ def open_index(
         selected_labels = None if set(labels) == set(all_labels) else labels
         layout = _build_layout(bids_dir, selected_labels, None, metadata=indexes_metadata)
     else:
-        with Findings():
-            readable_labels = select_readable(bids_dir, all_labels)
-        indexed_labels = None if len(readable_labels) == len(all_labels) else readable_labels
+        denied = find_denied_folders(bids_dir, all_labels)
+        readable_labels = [label for label in all_labels if label not in denied]
+        indexed_labels = readable_labels if denied else None
         layout = _open_database(bids_dir, indexed_labels, database_dir, metadata=indexes_metadata)
     return Index(layout, bids_dir, filters)
 

@@ -3,83 +3,88 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.config import Selection
-from bids_sr.survey.bids.findings import (
-    about,
-    add_notices,
-    add_problem,
-    describe_denied,
-    input_error,
-    is_denied,
-    note,
-)
+from bids_sr.io.notices import Notice
+from bids_sr.survey.bids.findings import describe_denied, input_error, is_denied
 from bids_sr.survey.bids.label_lists import list_available
 from bids_sr.survey.bids.run_names import note_equal_without_case
+from bids_sr.survey.notices import note, problem
 
 _LABEL = re.compile(r"[0-9A-Za-z+]+")
 
 
 def list_participants(bids_dir: Path) -> list[str]:
-    """Return the sorted labels of all participants, and report directories with invalid labels.
+    """Return the sorted labels of all participants.
 
     Raises `InputError` if there are no participants.
     """
-    directory_labels = sorted(
-        path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()
-    )
-    valid_labels = [label for label in directory_labels if _LABEL.fullmatch(label)]
-    if not valid_labels:
+    labels = [label for label in _list_directory_labels(bids_dir) if _LABEL.fullmatch(label)]
+    if not labels:
         raise input_error(
             bids_dir,
             "no sub-… directories were found",
             "Specify the root directory of a BIDS dataset.",
         )
-    for label in sorted(set(directory_labels) - set(valid_labels)):
-        note(
-            bids_dir / f"sub-{label}",
-            "the directory is skipped because its name is not a valid BIDS label (letters,"
-            " digits and +).",
-        )
-    folders = {label: bids_dir / f"sub-{label}" for label in valid_labels}
-    note_equal_without_case("labels of the participants", folders)
-    return valid_labels
+    return labels
 
 
-def select_participants(
+def note_labels(bids_dir: Path) -> Iterator[Notice]:
+    """Note directories with invalid labels, and labels that differ only in case."""
+    folders = {}
+    for label in _list_directory_labels(bids_dir):
+        folder = bids_dir / f"sub-{label}"
+        if _LABEL.fullmatch(label):
+            folders[label] = folder
+        else:
+            yield note(
+                folder,
+                "the directory is skipped because its name is not a valid BIDS label (letters,"
+                " digits and +).",
+            )
+    yield from note_equal_without_case("labels of the participants", folders)
+
+
+def _list_directory_labels(bids_dir: Path) -> list[str]:
+    """Return the sorted labels of all directories of participants, valid or not."""
+    return sorted(
+        path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()
+    )
+
+
+def select_participants(existing: Sequence[str], selection: Selection) -> list[str]:
+    """Return the labels of the selected participants that exist; all without a selection."""
+    return [label for label in selection.participant_label or existing if label in existing]
+
+
+def refuse_missing_participants(
     bids_dir: Path, existing: Sequence[str], selection: Selection
-) -> list[str]:
-    """Return the labels of the selected participants; unavailable labels are reported as problems.
-
-    Without ``--participant-label``, all participants are selected.
-    """
-    labels, available_labels = selection.participant_label or existing, set(existing)
-    for label in labels:
-        if label not in available_labels:
-            add_problem(
+) -> Iterator[Notice]:
+    """Yield the problem of each selected participant that the data set does not have."""
+    for label in selection.participant_label:
+        if label not in existing:
+            yield problem(
                 bids_dir / f"sub-{label}",
                 f"participant {label!r} was not found in the dataset",
                 f"Available: {list_available(label, existing)}",
             )
-    return [label for label in labels if label in available_labels]
 
 
-def select_readable(root: Path, labels: Sequence[str]) -> list[str]:
-    """Return the participants whose folders in a data set or in derivatives may be read.
+def find_denied_folders(root: Path, labels: Sequence[str]) -> dict[str, Notice]:
+    """Return the problem of each participant with a folder that may not be read, by label.
 
-    The others are reported with the first folder that may not be read. Participants without
-    folders are included. `root` is the data set or the directory of derivatives.
+    `root` is the data set or the directory of derivatives. Participants without folders have no
+    problem.
     """
-    readable_labels = []
+    problems = {}
     for label in labels:
         denied_folder = next(filter(is_denied, _list_image_folders(root / f"sub-{label}")), None)
-        if denied_folder is None:
-            readable_labels.append(label)
-            continue
-        with about(label, f"sub-{label}"):
-            add_notices([describe_denied(denied_folder)])
-    return readable_labels
+        if denied_folder is not None:
+            denied = describe_denied(denied_folder)
+            problems[label] = replace(denied, subject=label, run=f"sub-{label}")
+    return problems
 
 
 def _list_image_folders(participant: Path) -> Iterator[Path]:

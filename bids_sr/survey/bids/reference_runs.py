@@ -1,14 +1,17 @@
 """High-resolution reference of a run (``--truth``): a measured series or known activation."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.io.grids import highres_size
 from bids_sr.io.notices import Notice
-from bids_sr.survey.bids import headers, label_lists, slice_axis
+from bids_sr.survey.bids import bridges, headers, label_lists, slice_axis
+from bids_sr.survey.bids.bridges import read_metadata
 from bids_sr.survey.bids.entities import parse_entities
 from bids_sr.survey.bids.findings import (
     Findings,
+    InputError,
     about,
     add_all,
     add_notices,
@@ -16,10 +19,10 @@ from bids_sr.survey.bids.findings import (
     input_error,
     note,
 )
-from bids_sr.survey.bids.inheritance import read_metadata
 from bids_sr.survey.bids.inputs import BoldRun, HighresReference
 from bids_sr.survey.bids.related_runs import (
     SERIES,
+    choose_reference_times,
     find_series_of_run,
     find_space_problems,
     read_reference,
@@ -166,7 +169,16 @@ def _open_reference(root: Path, run: BoldRun, *, needs_timing: bool) -> HighresR
             mean_signals[parse_entities(path)["contrast"]] = mean_signal
     series = None
     if bolds:
-        series = read_reference(bolds[0], root, run, needs_timing=needs_timing)
+        try:
+            series = read_reference(bolds[0], root, run)
+        except InputError as error:
+            add_notices(error.problems)
+        else:
+            add_notices(headers.note_header(series.header))
+            if needs_timing:
+                times = choose_reference_times(series, run)
+                add_notices(times.notices)
+                series = replace(series, slice_timing=times.value)
     activations = {parse_entities(path)["contrast"]: path.absolute() for path in maps}
     return HighresReference(
         root=root, series=series, activations=activations, mean_signals=mean_signals
@@ -183,7 +195,7 @@ def _list_reference_files(root: Path, run: BoldRun) -> tuple[list[Path], list[Pa
 
 def _check_map(path: Path, run: BoldRun) -> None:
     """Report a map that is not a 3D image on the high-resolution grid of a run."""
-    header = headers.read_header(path)
+    header = bridges.read_header(path)
     if header is None:
         return
     if len(headers.squeezed_shape(header)) != 3:

@@ -5,6 +5,7 @@ calibration has smaller voxels and an overlapping field of view.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from bids_sr.glm.contrasts import is_missing_type
 from bids_sr.io.fields_of_view import TimedGrid, find_grid_problems
 from bids_sr.io.grids import BOLDREF, Factor, mm_text
 from bids_sr.io.image_header import Header
+from bids_sr.io.notices import Notice
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.survey.bids import headers, slice_axis, timing
 from bids_sr.survey.bids.entities import (
@@ -23,7 +25,7 @@ from bids_sr.survey.bids.entities import (
     parse_entities,
     same_run,
 )
-from bids_sr.survey.bids.findings import Findings, add_problem, is_downloaded, note
+from bids_sr.survey.bids.findings import InputError, input_error, require_content
 from bids_sr.survey.bids.inheritance import read_metadata
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.pairs import (
@@ -33,8 +35,8 @@ from bids_sr.survey.bids.pairs import (
     nearest_simple_ratio,
     voxel_size_text,
 )
+from bids_sr.survey.notices import Choice, note, problem
 
-_Mismatch = tuple[Path, str, str]  # file, reason and remedy
 _TimedEvent = tuple[str, float, float]  # type ("" if missing), onset and duration (s) of an event
 SERIES = "func/*_bold.nii*"
 _SPACE_FIX = "Specify an image in the space of the run."
@@ -61,20 +63,31 @@ def select_in_run_space(paths: Sequence[Path]) -> list[Path]:
     return own or [*paths[:1]]
 
 
-def read_reference(
-    path: Path, root: Path, run: BoldRun, *, needs_timing: bool = True
-) -> BoldRun | None:
-    """Read the measured reference of a run, and compare header, sidecar and events with the run.
+def read_run(path: Path, sidecar: Mapping[str, object]) -> BoldRun:
+    """Read a BOLD series with slices along the third axis; it has no events and slice times yet.
 
-    `root` is the data set of the reference; sidecars are inherited from its root downward.
-    `needs_timing` states whether to read slice times. The reference has the axis order of the run;
-    None with a problem.
+    Raises `InputError` if header, sidecar or repetition time cannot be used.
     """
-    if not is_downloaded(path):
-        return None
+    header = headers.read_header(path)
+    headers.require_series(header)
+    header = slice_axis.with_slices_last(header, sidecar)
+    headers.require_wide_slices(header)
+    tr = timing.require_repetition_time(header, _read_stated_time(header, sidecar))
+    return _make_run(header, sidecar, tr)
+
+
+def read_reference(path: Path, root: Path, run: BoldRun) -> BoldRun:
+    """Read the measured reference of a run, with events and with the axis order of the run.
+
+    Header, sidecar and events must agree with the run. An implausible repetition time is not
+    refused; that of the run is used if neither sidecar nor header contains a number. `root` is the
+    data set of the reference; sidecars are inherited from its root downward. Raises `InputError`
+    if the reference cannot be used.
+    """
+    require_content(path)
     if path.samefile(run.bold):
         ground_truth_dir = root / "derivatives" / "ground-truth"
-        add_problem(
+        raise input_error(
             path,
             "the file is identical to the run that is being processed",
             f"Use {ground_truth_dir}."
@@ -82,69 +95,44 @@ def read_reference(
             else "Specify another directory, such as derivatives/ground-truth of a simulated"
             " dataset (see --truth).",
         )
-        return None
     sidecar = read_metadata(path, root)
-    if sidecar is None:
-        return None
-    reference = read_run(path, sidecar, axes_run=run, tr=run.tr)
-    if reference is None:
-        return None
+    header = headers.read_header(path)
+    headers.require_series(header)
+    _read_stated_time(header, sidecar)
+    tr = sidecar.get("RepetitionTime", header.tr)
+    reference = _make_run(
+        slice_axis.reorder_like(header, run.affine),
+        sidecar,
+        float(tr) if isinstance(tr, int | float) else run.tr,
+    )
     reference = _add_events(reference, run, root)
     mismatches = [
         *(
-            (path, *problem)
-            for problem in find_space_problems(reference.header, reference.tr, run)
+            problem(path, *reasons)
+            for reasons in find_space_problems(reference.header, reference.tr, run)
         ),
         *_find_event_mismatches(reference, run),
     ]
-    for mismatch in mismatches:
-        add_problem(*mismatch)
     if mismatches:
-        return None
-    if needs_timing:
-        reference = replace(reference, slice_timing=_find_slice_times(reference, run))
+        raise InputError(mismatches)
     return reference
 
 
-def read_run(
-    path: Path,
-    sidecar: Mapping[str, object],
-    *,
-    axes_run: BoldRun | None = None,
-    tr: float | None = None,
-) -> BoldRun | None:
-    """Read a BOLD series from its header, or report a problem and return None.
+def _read_stated_time(header: Header, sidecar: Mapping[str, object]) -> object:
+    """Return the repetition time (s) in VolumeTiming or RepetitionTime of a sidecar.
 
-    The series is brought to the axis order of `axes_run`. If it is None, slices become the last
-    axis. `tr` is the repetition time (s) to use if neither sidecar nor header contains a number;
-    implausible times are then not reported. If None, the repetition time is checked. The run has
-    no events and no slice times yet.
+    Raises `InputError` if VolumeTiming is invalid. RepetitionTime may have any type.
     """
-    header, reorder_note = headers.read_header(path), ""
-    if header is None or not headers.is_bold(header):
-        return None
-    if axes_run is not None:
-        header = slice_axis.reorder_like(header, axes_run.affine)
-    else:
-        header, reorder_note = slice_axis.with_slices_last(header, sidecar)
-        if not headers.is_wide(header):
-            return None
     stated_tr, volume_timing = sidecar.get("RepetitionTime"), sidecar.get("VolumeTiming")
-    if volume_timing is not None:
-        stated_tr = timing.read_spacing(path, volume_timing, header.shape[3], stated_tr)
-        if stated_tr is None:
-            return None
-    if tr is None:
-        run_tr = timing.check_repetition_time(header, stated_tr)
-    else:
-        known_tr = sidecar.get("RepetitionTime", header.tr)
-        run_tr = float(known_tr) if isinstance(known_tr, int | float) else tr
-    if run_tr is None:
-        return None
-    if reorder_note:
-        note(path, reorder_note)
+    if volume_timing is None:
+        return stated_tr
+    return timing.require_spacing(header.path, volume_timing, header.shape[3], stated_tr)
+
+
+def _make_run(header: Header, sidecar: Mapping[str, object], tr: float) -> BoldRun:
+    """Return a series with the axes of its header; the sidecar names axes as stored."""
     return BoldRun(
-        header=header, tr=run_tr, sidecar=slice_axis.sidecar_in_order(sidecar, header.order)
+        header=header, tr=tr, sidecar=slice_axis.sidecar_in_order(sidecar, header.order)
     )
 
 
@@ -155,8 +143,9 @@ def _add_events(reference: BoldRun, run: BoldRun, root: Path) -> BoldRun:
     """
     events = reference.bold.with_name(f"{file_stem(reference.bold)}_events.tsv")
     if events.is_file():
-        with Findings():  # unreadable sidecars are reported with their run
-            sidecar = read_metadata(events, root) or {}
+        sidecar: Mapping[str, object] = {}
+        with suppress(InputError):  # reported with the run
+            sidecar = read_metadata(events, root)
         return replace(reference, events=events, events_sidecar=sidecar)
     if run.events and applies_to(run.events, reference.bold):
         return replace(reference, events=run.events, events_sidecar=run.events_sidecar)
@@ -240,8 +229,8 @@ def find_space_problems(header: Header, tr: float, run: BoldRun) -> list[tuple[s
     )
 
 
-def _find_event_mismatches(candidate: BoldRun, run: BoldRun) -> Iterator[_Mismatch]:
-    """Yield a mismatch if a series has other events than the run.
+def _find_event_mismatches(candidate: BoldRun, run: BoldRun) -> Iterator[Notice]:
+    """Yield a problem if a series has other events than the run.
 
     An unreadable table of the run is reported with the run, and nothing is compared with it.
     """
@@ -259,10 +248,10 @@ def _find_event_mismatches(candidate: BoldRun, run: BoldRun) -> Iterator[_Mismat
         assert candidate.events is not None
         reason = f"the file cannot be read as a table ({error})"
         fix = "Save the table as tab-separated UTF-8 text."
-        yield candidate.events, reason, fix
+        yield problem(candidate.events, reason, fix)
         return
     if candidate.events and not _are_same_events(run_events, candidate_events):
-        yield (
+        yield problem(
             candidate.events,
             f"the {len(candidate_events)} events differ in onset, duration or trial type from"
             f" the {len(run_events)} events in {run.events.name}",
@@ -308,18 +297,14 @@ def _are_same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]
     return np.allclose(first_times, second_times, rtol=0, atol=1e-3, equal_nan=True)
 
 
-def _find_slice_times(reference: BoldRun, run: BoldRun) -> tuple[float, ...] | None:
-    """Return the slice times (s) of a reference, or the run's slice times if its sidecar has none.
+def choose_reference_times(reference: BoldRun, run: BoldRun) -> Choice[tuple[float, ...] | None]:
+    """Choose the slice times (s) of a reference: its own, or the run's if its sidecar has none.
 
-    Returns None if neither is known, or if the numbers of slices differ.
+    The value is None if neither is known, or if the numbers of slices differ.
     """
     if reference.sidecar.get("SliceTiming") is not None:
-        return timing.read_slice_times(reference.header, reference.sidecar, reference.tr)
-    run_times = run.slice_timing if reference.shape[2] == run.shape[2] else None
-    if run_times is None:
-        return None
-    note(
-        reference.bold,
-        "SliceTiming is missing in the sidecar; the slice times of the run are used.",
-    )
-    return run_times
+        return timing.choose_slice_times(reference.header, reference.sidecar, reference.tr)
+    if run.slice_timing is None or reference.shape[2] != run.shape[2]:
+        return Choice(value=None)
+    text = "SliceTiming is missing in the sidecar; the slice times of the run are used."
+    return Choice(value=run.slice_timing, notices=(note(reference.bold, text),))

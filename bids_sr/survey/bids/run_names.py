@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.entities import file_stem, parse_entities, without_echo
-from bids_sr.survey.bids.findings import about, add_problem, note
+from bids_sr.survey.notices import attribute, note, problem
 
 RUN_ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part", "chunk")
 """Entities of a raw BOLD run, which the output names retain."""
@@ -55,43 +56,55 @@ def entity_folders(path: Path) -> list[str]:
     )
 
 
-def check_names(paths: Sequence[Path]) -> list[Path]:
-    """Return the series whose outputs get distinct names, and report all others as problems.
+def select_distinct(paths: Sequence[Path]) -> list[Path]:
+    """Return the series whose outputs get distinct names.
 
-    Output names retain the entities of raw BOLD runs, and replace ``desc``. Each problem is
-    attributed to its run. `paths` are the selected series of one participant, with well-formed
-    entities.
+    Output names retain the entities of raw BOLD runs, and replace ``desc``. `paths` are the
+    selected series of one participant, with well-formed entities.
     """
-    series_by_name: dict[str, list[Path]] = {}  # by the name that outputs retain
+    return [series[0] for series in _group_by_output_name(paths).values() if len(series) == 1]
+
+
+def judge_names(paths: Sequence[Path]) -> Iterator[Notice]:
+    """Yield the problem of each series that `select_distinct` leaves out, and names alike.
+
+    Each problem is attributed to its run.
+    """
     for path in paths:
-        reason = find_unusable_entity(path)
-        if reason:
-            with about(parse_entities(path).get("subject", ""), file_stem(path)):
-                add_problem(path, reason, _DERIVATIVES_FIX)
-            continue
-        name = "_".join(part for key, part in _split_name(path) if key != _REPLACED_ENTITY)
-        series_by_name.setdefault(name, []).append(path)
-    usable_paths = []
+        if reason := find_unusable_entity(path):
+            subject = parse_entities(path).get("subject", "")
+            yield from attribute(
+                [problem(path, reason, _DERIVATIVES_FIX)], subject, file_stem(path)
+            )
+    series_by_name = _group_by_output_name(paths)
     for name, series in series_by_name.items():
         if len(series) > 1:
-            with about(parse_entities(series[0]).get("subject", ""), name):
-                add_problem(series[0], *_describe_shared_name(name, series))
-        else:
-            usable_paths += series
-    note_equal_without_case(
+            subject = parse_entities(series[0]).get("subject", "")
+            reasons = _describe_shared_name(name, series)
+            yield from attribute([problem(series[0], *reasons)], subject, name)
+    yield from note_equal_without_case(
         "names of the runs", {name: series[0] for name, series in series_by_name.items()}
     )
-    return usable_paths
 
 
-def note_equal_without_case(noun: str, paths: Mapping[str, Path]) -> None:
-    """Report names that differ only in case; `paths` are files or folders by name."""
+def _group_by_output_name(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return the series with usable entities by the name that their outputs retain."""
+    series_by_name: dict[str, list[Path]] = {}
+    for path in paths:
+        if not find_unusable_entity(path):
+            name = "_".join(part for key, part in _split_name(path) if key != _REPLACED_ENTITY)
+            series_by_name.setdefault(name, []).append(path)
+    return series_by_name
+
+
+def note_equal_without_case(noun: str, paths: Mapping[str, Path]) -> Iterator[Notice]:
+    """Note names that differ only in case; `paths` are files or folders by name."""
     spellings: dict[str, list[str]] = {}
     for name in paths:
         spellings.setdefault(name.lower(), []).append(name)
     for names in spellings.values():
         if len(names) > 1:
-            note(
+            yield note(
                 paths[names[0]],
                 f"the {noun} {' and '.join(names)} differ only in case. On"
                 " case-insensitive file systems (macOS, Windows), their results overwrite each"

@@ -1,6 +1,6 @@
 """Slice axis of an image, and headers and sidecars reordered so that slices are last."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,35 +13,43 @@ from bids_sr.io.grids import (
     slices_last,
 )
 from bids_sr.io.image_header import Header
+from bids_sr.io.notices import Notice
 from bids_sr.io.orientation import StorageOrder
+from bids_sr.survey.notices import note
 
 _AXIS_NAMES = ("first", "second", "third")
 # relative differences below which voxel sizes are equal, and above which they are different
 _EQUAL_ZOOMS, _DIFFERENT_ZOOMS = 0.02, 0.1
 
 
-def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Header, str]:
-    """Return the header with slices along the third axis, and a note if axes were reordered.
+def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> Header:
+    """Return the header with slices along the third axis.
 
-    In-plane axes are ordered as close as possible to right and anterior. The note is "" if the
-    axes are already in this order.
+    In-plane axes are ordered as close as possible to right and anterior.
 
     `header` has the axes as stored.
     """
     axis, source = find_slice_axis(header, sidecar)
     order = slices_last(header.affine, axis)
     if order == header.order:
-        return header, ""
+        return header
     reason = (
         "the in-plane axes are swapped"
         if axis == 2
         else f"the slice axis is {_AXIS_NAMES[axis]}, as determined from {source}"
     )
-    axis_names = ", ".join(_AXIS_NAMES[axis] for axis in order)
-    return _reorder_header(header, order), (
-        f"{reason}. The image is processed with the axis order {axis_names}; outputs on the grids"
-        " of this run are saved in the original axis order."
-    )
+    return replace(_reorder_header(header, order), order_reason=reason)
+
+
+def note_axis_order(header: Header) -> Iterator[Notice]:
+    """Note that axes were reordered so that slices are last."""
+    if header.order_reason:
+        axis_names = ", ".join(_AXIS_NAMES[axis] for axis in header.order)
+        yield note(
+            header.path,
+            f"{header.order_reason}. The image is processed with the axis order {axis_names};"
+            " outputs on the grids of this run are saved in the original axis order.",
+        )
 
 
 def turn_sidecar(
@@ -122,6 +130,7 @@ def _reorder_header(header: Header, order: AxisOrder) -> Header:
         affine=reorder_affine(header.affine, order),
         slice_axis=new_slice_axis,
         order=order,
+        order_reason="",
     )
 
 

@@ -1,35 +1,36 @@
 """Repetition time, echo time, slice times and volume times of a run, from sidecar and header."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
 from bids_sr.io.image_header import Header
+from bids_sr.io.notices import Notice
 from bids_sr.io.volume_times import TIME_DIGITS, acquisition_time_tolerance, is_same_tr
 from bids_sr.survey.bids.acquired_matrix import read_number
-from bids_sr.survey.bids.findings import add_problem, note
+from bids_sr.survey.bids.findings import input_error
+from bids_sr.survey.notices import Choice, note
 
 _SHORTEST_TR = 0.02  # s; shorter than any acquisition
 _TR_TOLERANCE_S = 2e-3  # s, between RepetitionTime and the mean interval of VolumeTiming
 _LONGEST_TR = 100.0  # s; larger values are probably in milliseconds
 
 
-def check_repetition_time(header: Header, value: object) -> float | None:
-    """Return the repetition time (s) from the sidecar, or None with a problem.
+def require_repetition_time(header: Header, value: object) -> float:
+    """Return the repetition time (s) from the sidecar, or raise `InputError`.
 
     The value is compared with the header. The axes of the header may have any order. `value` is
     ``RepetitionTime`` after inheritance, or None.
     """
+    likely_tr_s = guess_tr(header.tr)
     if value is None:
-        likely_tr_s = guess_tr(header.tr)
         example = f"{likely_tr_s:g}" if likely_tr_s else "the time in seconds"
-        add_problem(
+        raise input_error(
             header.path,
             f"RepetitionTime is missing in the JSON sidecar{_describe_header_tr(header.tr)}",
             f'Add "RepetitionTime": {example} to the JSON sidecar if the run was acquired with'
             " this repetition time.",
         )
-        return None
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
@@ -41,14 +42,41 @@ def check_repetition_time(header: Header, value: object) -> float | None:
                 f'If {value:g} is in milliseconds, replace it with "RepetitionTime":'
                 f" {value / 1000:g}."
             )
-        add_problem(
+        raise input_error(
             header.path,
             "RepetitionTime must be a time in seconds, but the sidecar contains"
             f" {value!r}{_describe_header_tr(header.tr)}",
             fix,
         )
-        return None
-    return float(value) if _matches_header(value, header) else None
+    if header.tr is not None and not any(
+        is_same_tr(tr, value) for tr in (header.tr, likely_tr_s or header.tr)
+    ):
+        raise input_error(
+            header.path,
+            f"RepetitionTime is {value:g} s in the sidecar, but {header.tr:g} s in the image"
+            " header",
+            "Correct the wrong value; in the header, check pixdim[4] and the time unit.",
+        )
+    return float(value)
+
+
+def note_header_time(header: Header, tr: float) -> Iterator[Notice]:
+    """Note that the header of a series has no repetition time, or one in the wrong unit.
+
+    `tr` is the repetition time (s) of the series.
+    """
+    if header.tr is None:
+        yield note(
+            header.path,
+            f"the image header does not contain a repetition time; {tr:g} s from the sidecar is"
+            " used.",
+        )
+    elif not is_same_tr(header.tr, tr):
+        yield note(
+            header.path,
+            f"the repetition time in the image header ({header.tr:g} s) is in the wrong unit;"
+            f" {tr:g} s from the sidecar is used.",
+        )
 
 
 def _describe_header_tr(tr: float | None) -> str:
@@ -60,34 +88,6 @@ def _describe_header_tr(tr: float | None) -> str:
         return f" (header: {tr:g} s)"
     guess = f"{tr:g} ms" if tr > likely_tr_s else f"{likely_tr_s:g} s"
     return f" (header: {tr:g} s, probably {guess})"
-
-
-def _matches_header(tr: float, header: Header) -> bool:
-    """Return whether the header allows the repetition time (s) of the sidecar.
-
-    A contradiction is a problem. A missing time and a wrong unit in the header are notes.
-    """
-    likely_tr_s = guess_tr(header.tr)
-    if header.tr is None:
-        note(
-            header.path,
-            f"the image header does not contain a repetition time; {tr:g} s from the sidecar is"
-            " used.",
-        )
-    elif likely_tr_s is not None and likely_tr_s != header.tr and is_same_tr(likely_tr_s, tr):
-        note(
-            header.path,
-            f"the repetition time in the image header ({header.tr:g} s) is in the wrong unit;"
-            f" {tr:g} s from the sidecar is used.",
-        )
-    elif not is_same_tr(header.tr, tr):
-        add_problem(
-            header.path,
-            f"RepetitionTime is {tr:g} s in the sidecar, but {header.tr:g} s in the image header",
-            "Correct the wrong value; in the header, check pixdim[4] and the time unit.",
-        )
-        return False
-    return True
 
 
 def guess_tr(tr: float | None) -> float | None:
@@ -117,25 +117,25 @@ def is_slice_timing(value: object, n_slices: int, tr: float) -> TypeGuard[list[f
     )
 
 
-def read_slice_times(
+def choose_slice_times(
     header: Header, sidecar: Mapping[str, object], tr: float
-) -> tuple[float, ...] | None:
-    """Return the slice times along axis 2 (s from the start of a volume), or None.
+) -> Choice[tuple[float, ...] | None]:
+    """Choose the slice times along axis 2 (s from the start of a volume).
 
-    Returns None if slice timing is not to be corrected; invalid slice times are reported.
+    The value is None if slice timing is not to be corrected; a note says why, unless the sidecar
+    has no slice times or equal ones.
 
     `sidecar` names axes as in the header, whose slices are along the third axis.
     """
     value = sidecar.get("SliceTiming")
     if value is None:
-        return None
-    if sidecar.get("SliceTimingCorrected"):
-        note(
-            header.path,
-            "slice timing is not corrected because SliceTimingCorrected is true in the sidecar.",
-        )
-        return None
+        return Choice(value=None)
     direction = str(sidecar.get("SliceEncodingDirection", "k"))
+    if sidecar.get("SliceTimingCorrected"):
+        reason = (
+            "slice timing is not corrected because SliceTimingCorrected is true in the sidecar."
+        )
+        return Choice(value=None, notices=(note(header.path, reason),))
     if not isinstance(value, list) or not all(
         isinstance(time, int | float) and abs(time) < 1e6 for time in value
     ):
@@ -153,13 +153,13 @@ def read_slice_times(
         reason = f"the slices were acquired along axis {direction}"
     else:
         times = tuple(float(time) for time in (reversed(value) if direction == "k-" else value))
-        return times if len(set(times)) > 1 else None
-    note(header.path, f"{reason}. Slice timing is not corrected.")
-    return None
+        return Choice(value=times if len(set(times)) > 1 else None)
+    text = f"{reason}. Slice timing is not corrected."
+    return Choice(value=None, notices=(note(header.path, text),))
 
 
-def read_spacing(path: Path, timing: object, n_volumes: int, tr: object) -> float | None:
-    """Return the interval between volumes (s) from VolumeTiming, or None with a problem.
+def require_spacing(path: Path, timing: object, n_volumes: int, tr: object) -> float:
+    """Return the interval between volumes (s) from VolumeTiming, or raise `InputError`.
 
     Filters and noise model require equal intervals, so series with pauses or a variable repetition
     time are rejected. `path` is for messages. `timing` is VolumeTiming of the sidecar (s),
@@ -190,8 +190,7 @@ def read_spacing(path: Path, timing: object, n_volumes: int, tr: object) -> floa
             f" RepetitionTime is {tr:g} s"
         )
         fix = "Remove the wrong field; BIDS allows only one of VolumeTiming and RepetitionTime."
-    add_problem(path, reason, fix)
-    return None
+    raise input_error(path, reason, fix)
 
 
 def _find_first_gap(times: Sequence[float]) -> int | None:

@@ -6,31 +6,48 @@ their order is used. Types that they do not list follow in alphabetical order. `
 single participant or session are read to report an order that is not used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from bids_sr.glm.contrasts import list_levels
+from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import InputError, about, add_notices, warn
+from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.inputs import Levels
 from bids_sr.survey.bids.layout import Index
+from bids_sr.survey.notices import warning
 
 
 def read_type_order(index: Index, task: str) -> tuple[str, ...]:
     """Return the trial types of a task in the order of ``Levels`` at the root of the data set.
 
     The sidecar of the task comes before the sidecar of all tasks. Sidecars of certain runs, by
-    name, add the types that these two do not list. A sidecar that cannot be read is a problem of
-    the whole call.
+    name, add the types that these two do not list. Unreadable sidecars are skipped.
     """
     names: dict[str, None] = {}
-    for sidecar in sorted(index.list_shared_sidecars(), key=_get_precedence):
-        if parse_entities(sidecar).get("task", task) == task:
-            try:
-                names |= dict.fromkeys(list_levels(index.read_sidecar(sidecar)))
-            except InputError as error:
-                add_notices(error.problems)
+    for sidecar in sorted(_list_sidecars_of_task(index, task), key=_get_precedence):
+        with suppress(InputError):
+            names |= dict.fromkeys(list_levels(index.read_sidecar(sidecar)))
     return tuple(names)
+
+
+def refuse_unreadable_sidecars(index: Index, task: str) -> Iterator[Notice]:
+    """Yield the problem of each shared sidecar of a task that cannot be read."""
+    for sidecar in _list_sidecars_of_task(index, task):
+        try:
+            index.read_sidecar(sidecar)
+        except InputError as error:
+            yield from error.problems
+
+
+def _list_sidecars_of_task(index: Index, task: str) -> list[Path]:
+    """Return the sidecars at the root of the data set that apply to the events of a task."""
+    return [
+        sidecar
+        for sidecar in index.list_shared_sidecars()
+        if parse_entities(sidecar).get("task", task) == task
+    ]
 
 
 def _get_precedence(sidecar: Path) -> tuple[int, str]:
@@ -39,34 +56,35 @@ def _get_precedence(sidecar: Path) -> tuple[int, str]:
     return (0 if entities == {"task"} else 1 if not entities else 2), sidecar.name
 
 
-def read_unshared_levels(
-    index: Index, files_by_run: Mapping[str, tuple[Path, Path | None]]
-) -> dict[Path, Levels]:
-    """Return the ``Levels`` of a single participant or session that apply to each events table.
+def read_unshared_levels(index: Index, table: Path) -> Levels | None:
+    """Return the ``Levels`` of a single participant or session that apply to an events table.
 
-    The nearest sidecar takes precedence. Tables without such ``Levels`` are not included. If a
-    sidecar cannot be read, it is skipped with a warning, because the order of trial types does not
-    depend on it.
-
-    `files_by_run` maps the names of runs to BOLD file and events table.
+    The nearest sidecar takes precedence; unreadable sidecars are skipped.
     """
+    for sidecar in _list_unshared_sidecars(index, table):
+        with suppress(InputError):
+            if types := tuple(list_levels(index.read_sidecar(sidecar))):
+                return Levels(sidecar=sidecar, types=types)
+    return None
+
+
+def warn_of_unreadable_levels(index: Index, table: Path) -> Iterator[Notice]:
+    """Warn of unreadable sidecars that come before the ``Levels`` of `read_unshared_levels`.
+
+    They are no problem, because the order of trial types does not depend on them.
+    """
+    for sidecar in _list_unshared_sidecars(index, table):
+        try:
+            if list_levels(index.read_sidecar(sidecar)):
+                return
+        except InputError as error:
+            for problem in error.problems:
+                text = f"the sidecar is not used: {problem.why}. {problem.remedy}"
+                yield warning(problem.what, text)
+
+
+def _list_unshared_sidecars(index: Index, table: Path) -> list[Path]:
+    """Return the sidecars of an events table below the root of the data set, nearest first."""
     shared_sidecars = index.list_shared_sidecars()
-    levels_by_table = {}
-    for name, (bold, table) in files_by_run.items():
-        if table is None:
-            continue
-        for sidecar in reversed(index.find_sidecars(table)):
-            if sidecar in shared_sidecars:
-                continue
-            types: tuple[str, ...] = ()
-            try:
-                types = list_levels(index.read_sidecar(sidecar))
-            except InputError as error:
-                with about(parse_entities(bold)["subject"], name):
-                    for problem in error.problems:
-                        text = f"the sidecar is not used: {problem.why}. {problem.remedy}"
-                        warn(problem.what, text)
-            if types:
-                levels_by_table[table] = Levels(sidecar=sidecar, types=types)
-                break
-    return levels_by_table
+    sidecars = reversed(index.find_sidecars(table))
+    return [sidecar for sidecar in sidecars if sidecar not in shared_sidecars]

@@ -20,8 +20,9 @@ from bids_sr.io.region_names import (
     region_of_tasks,
 )
 from bids_sr.io.region_spaces import RegionSpace
+from bids_sr.survey.bids.bridges import read_header
 from bids_sr.survey.bids.findings import Findings, about, refuse_option, warn
-from bids_sr.survey.bids.headers import COLOR_REASON, READ_ERRORS, read_header, squeezed_shape
+from bids_sr.survey.bids.headers import COLOR_REASON, READ_ERRORS, squeezed_shape
 from bids_sr.survey.bids.inputs import Subject
 from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.survey.preflight.plan import RegionMask

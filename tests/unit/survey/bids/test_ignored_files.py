@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.bids.ignored_files import is_ignored, note_unusable_patterns, read_patterns
 
 ROOT = Path("/data")
@@ -39,9 +38,7 @@ def test_patterns(patterns: list[str], expected: bool) -> None:
 @pytest.mark.parametrize("line", ["sub-01/extra[1", "[z-a].txt", "!sub-[0-", "[]", "[!]", r"[a\]"])
 def test_a_line_that_is_not_a_pattern_is_skipped_and_noted(tmp_path: Path, line: str) -> None:
     (tmp_path / ".bidsignore").write_text(f"{line}\n*_run-2_*\n")
-    with Findings() as findings:
-        note_unusable_patterns(tmp_path)
-    (notice,) = findings.notices
+    (notice,) = note_unusable_patterns(tmp_path)
     assert (notice.level, notice.what) == ("note", str(tmp_path / ".bidsignore"))
     assert repr(line) in notice.why
     assert read_patterns(tmp_path) == ("*_run-2_*",)

@@ -6,16 +6,15 @@ import pytest
 from data.calls import problem_of, survey_for
 from data.dataset import BidsMaker
 
-from bids_sr.survey.bids.findings import Findings
-from bids_sr.survey.bids.run_names import check_names
+from bids_sr.survey.bids.run_names import judge_names, select_distinct
 
 FUNC = Path("sub-01/func")
 
 
 def check_runs(*names: str) -> tuple[list[str], list[str]]:
-    with Findings() as findings:
-        sound = check_names([FUNC / f"sub-01_task-tap_{name}bold.nii.gz" for name in names])
-    return [path.name for path in sound], [str(problem) for problem in findings.problems]
+    paths = [FUNC / f"sub-01_task-tap_{name}bold.nii.gz" for name in names]
+    sound = [path.name for path in select_distinct(paths)]
+    return sound, [str(problem) for problem in judge_names(paths)]
 
 
 @pytest.mark.parametrize("part", ["res-2", "space-T1w", "label-GM", "stat-t", "mod-x", "voi-1"])
@@ -36,9 +35,8 @@ def test_series_that_differ_only_in_desc_are_rejected() -> None:
 
 def test_runs_whose_names_differ_only_in_case_are_noted() -> None:
     names = [FUNC / f"sub-01_task-{task}_bold.nii.gz" for task in ("Tap", "rest", "tap")]
-    with Findings() as findings:
-        assert check_names(names) == names
-    (note,) = findings.notices
+    assert select_distinct(names) == names
+    (note,) = judge_names(names)
     assert (note.level, note.what) == ("note", str(names[0]))
     assert "sub-01_task-Tap and sub-01_task-tap" in note.why
 

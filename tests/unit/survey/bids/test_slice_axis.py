@@ -18,7 +18,6 @@ from bids_sr.io.copies import save_reordered
 from bids_sr.io.grids import AxisOrder, inverse_order, reorder, reorder_affine
 from bids_sr.io.image_header import Header
 from bids_sr.survey.bids import slice_axis, timing
-from bids_sr.survey.bids.findings import Findings
 
 ORDERS = [
     (order, flips) for order in permutations(range(3)) for flips in product((1, -1), repeat=3)
@@ -83,10 +82,10 @@ def test_all_48_orders_are_processed_with_slices_last(
         "SliceEncodingDirection": "ijk"[slices] + ("-" if sign < 0 else ""),
         "SliceTiming": list(TIMES),
     }
-    header, notice = slice_axis.with_slices_last(header_of(image), sidecar)
+    header = slice_axis.with_slices_last(header_of(image), sidecar)
     assert header.shape == data.shape
     assert header.zooms == pytest.approx((3.0, 3.2, 5.0))
-    assert bool(notice) == (order != (0, 1, 2))
+    assert len([*slice_axis.note_axis_order(header)]) == (order != (0, 1, 2))
     cosines = (header.affine[:3, :3] / header.zooms).T @ (affine[:3, :3] / (3.0, 3.2, 5.0))
     assert np.abs(np.diag(cosines)) == pytest.approx(np.ones(3))
     processed = reorder(np.asarray(image.dataobj), header.order)
@@ -95,11 +94,10 @@ def test_all_48_orders_are_processed_with_slices_last(
         original_index = tuple((transform @ (*index, 1))[:3].round().astype(int))
         assert processed[index] == pytest.approx(data[original_index])
     sidecar_in_order = slice_axis.sidecar_in_order(sidecar, header.order)
-    with Findings() as findings:
-        times = timing.read_slice_times(header, sidecar_in_order, 2.0)
-    assert not findings.notices
+    choice = timing.choose_slice_times(header, sidecar_in_order, 2.0)
+    assert not choice.notices
     slice_numbers = [int(np.rint((transform @ (0, 0, k, 1))[2])) for k in range(5)]
-    assert times == tuple(TIMES[k] for k in slice_numbers)  # slice times follow the slices
+    assert choice.value == tuple(TIMES[k] for k in slice_numbers)  # slice times follow the slices
     assert reorder_affine(header.affine, inverse_order(header.order)) == pytest.approx(
         image.affine
     )

@@ -6,14 +6,15 @@ import dataclasses
 from pathlib import Path
 
 import nibabel as nb
+import numpy as np
 import pytest
 from data.calls import about, problem_of
-from data.dataset import BidsMaker, affine_for
+from data.dataset import affine_for
 
 from bids_sr.io.image_header import Header
 from bids_sr.survey.bids import headers, slice_axis, timing
-from bids_sr.survey.bids.findings import Findings
-from bids_sr.survey.bids.timing import read_spacing
+from bids_sr.survey.bids.findings import InputError
+from bids_sr.survey.notices import Choice
 
 TIMES = [0.0, 0.3, 0.6, 0.9, 1.2, 1.5]
 HEADER = Header(
@@ -27,60 +28,51 @@ HEADER = Header(
 )
 
 
-def repetition_time(header_tr: float | None, value: object) -> tuple[float | None, Findings]:
-    """Return the repetition time of a header and a sidecar, and what is reported."""
-    header = dataclasses.replace(HEADER, tr=header_tr)
-    with Findings() as findings:
-        return timing.check_repetition_time(header, value), findings
-
-
 @pytest.mark.parametrize(
-    ("header_tr", "value", "expected", "values"),
+    ("header_tr", "value", "values"),
     [
-        (2.0, 2.0, 2.0, None),
-        (1.9999, 2, 2.0, None),
-        (3.001, 3, 3.0, None),
-        (None, 2.0, 2.0, []),
-        (2000.0, 2, 2.0, ["2"]),
-        (0.002, 2, 2.0, ["2"]),
+        (2.0, 2.0, None),
+        (1.9999, 2, None),
+        (None, 2.0, []),
+        (2000.0, 2, ["2"]),
+        (0.002, 2, ["2"]),
     ],
 )
 def test_the_repetition_time_of_the_sidecar_is_used(
-    header_tr: float | None, value: object, expected: float, values: list[str] | None
+    header_tr: float | None, value: object, values: list[str] | None
 ) -> None:
-    tr, findings = repetition_time(header_tr, value)
-    assert (tr, findings.problems) == (expected, [])
-    assert bool(findings.notices) is (values is not None)
-    assert len(about(findings.notices, "x_bold", *(values or []))) == len(findings.notices)
+    header = dataclasses.replace(HEADER, tr=header_tr)
+    assert timing.require_repetition_time(header, value) == 2.0
+    notes = [*timing.note_header_time(header, 2.0)]
+    assert len(notes) == (values is not None)
+    assert about(notes, "x_bold", *(values or [])) == notes
 
 
-@pytest.mark.parametrize("value", [None, 2000, "2", True, 0, -1, [2.0]])
-def test_an_invalid_repetition_time_is_refused(value: object) -> None:
-    tr, findings = repetition_time(2.0, value)
-    assert tr is None
-    problem = problem_of(findings.problems, "x_bold")
-    if value == 2000:
-        assert about([problem], "", "2000", '"RepetitionTime": 2')
-
-
-@pytest.mark.parametrize(("header_tr", "values"), [(2000.0, ["2000"]), (0.002, ["2"])])
-def test_a_header_in_a_wrong_unit_is_refused_without_a_sidecar(
-    header_tr: float, values: list[str]
+@pytest.mark.parametrize(
+    ("header_tr", "value", "values"),
+    [
+        (2.0, None, ['"RepetitionTime": 2']),
+        (2000.0, None, ["2000", '"RepetitionTime": 2']),
+        (0.002, None, ["2", '"RepetitionTime": 2']),
+        (2.0, 2000, ["2000", '"RepetitionTime": 2']),
+        *((2.0, value, []) for value in ("2", True, 0, -1, [2.0])),
+        (2.0, 2.5, ["2", "2.5"]),
+    ],
+)
+def test_a_repetition_time_that_is_invalid_or_not_that_of_the_header_is_refused(
+    header_tr: float, value: object, values: list[str]
 ) -> None:
-    tr, findings = repetition_time(header_tr, None)
-    assert tr is None
-    problem_of(findings.problems, "x_bold", *values, '"RepetitionTime": 2')
+    with pytest.raises(InputError) as caught:
+        timing.require_repetition_time(dataclasses.replace(HEADER, tr=header_tr), value)
+    problem_of(caught.value.problems, "x_bold", *values)
 
 
 def test_milliseconds_in_the_header_are_converted(tmp_path: Path) -> None:
-    path = BidsMaker(tmp_path / "bids").bold(tr=2.0)
-    image = nb.load(path)
+    image = nb.Nifti1Image(np.zeros((4, 4, 4, 2), np.int16), HEADER.affine)
     image.header.set_xyzt_units("mm", "msec")
     image.header["pixdim"][4] = 2000
-    nb.save(image, path)
-    header = headers.find_header(path)
-    assert header is not None
-    assert header.tr == pytest.approx(2.0)
+    nb.save(image, tmp_path / "x_bold.nii")
+    assert headers.read_header(tmp_path / "x_bold.nii").tr == pytest.approx(2.0)
 
 
 # ---- volumes
@@ -97,9 +89,8 @@ def test_milliseconds_in_the_header_are_converted(tmp_path: Path) -> None:
 def test_equal_intervals_determine_the_repetition_time(
     times: list[float], n_volumes: int, tr: float | None
 ) -> None:
-    with Findings() as findings:
-        spacing = read_spacing(HEADER.path, times, n_volumes, tr)
-    assert (spacing, findings.problems) == (pytest.approx(2.0), [])
+    spacing = timing.require_spacing(HEADER.path, times, n_volumes, tr)
+    assert spacing == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +108,9 @@ def test_equal_intervals_determine_the_repetition_time(
 def test_invalid_volume_timing_is_refused(
     times: object, tr: float | None, values: list[str]
 ) -> None:
-    with Findings() as findings:
-        assert read_spacing(HEADER.path, times, 4, tr) is None
-    problem_of(findings.problems, "x_bold", "VolumeTiming", *values)
+    with pytest.raises(InputError) as caught:
+        timing.require_spacing(HEADER.path, times, 4, tr)
+    problem_of(caught.value.problems, "x_bold", "VolumeTiming", *values)
 
 
 # ---- slices
@@ -137,9 +128,7 @@ def test_invalid_volume_timing_is_refused(
 def test_slice_times_follow_the_encoding_direction(
     sidecar: dict[str, object], expected: tuple[float, ...] | None
 ) -> None:
-    with Findings() as findings:
-        assert timing.read_slice_times(HEADER, sidecar, 2.0) == expected
-    assert findings == Findings()
+    assert timing.choose_slice_times(HEADER, sidecar, 2.0) == Choice(value=expected)
 
 
 @pytest.mark.parametrize(
@@ -155,10 +144,10 @@ def test_invalid_slice_times_are_ignored_with_a_notice(
     times: object, direction: str, values: list[str]
 ) -> None:
     sidecar = {"SliceTiming": times, "SliceEncodingDirection": direction}
-    with Findings() as findings:
-        assert timing.read_slice_times(HEADER, sidecar, 2.0) is None
-    assert findings.problems == []
-    assert len(about(findings.notices, "x_bold", *values)) == 1
+    choice = timing.choose_slice_times(HEADER, sidecar, 2.0)
+    assert choice.value is None
+    (notice,) = about(choice.notices, "x_bold", *values)
+    assert notice.level == "note"
 
 
 @pytest.mark.parametrize(
