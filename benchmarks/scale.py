@@ -132,11 +132,11 @@ def map_seconds(out: Path) -> str:
     import nibabel as nb
 
     from bids_sr.group.input_maps import ParticipantMaps, find_maps
-    from bids_sr.group.map_plan import common_space, first_smoothing
+    from bids_sr.group.map_plan import common_smoothing, common_space
     from bids_sr.group.template_sampling import load_target, prepare_participant_sampling
 
     runs = find_maps(out).runs
-    space, fwhm = common_space(runs), first_smoothing(runs)
+    space, fwhm = common_space(runs), common_smoothing(runs)
     if space is None or fwhm is None:
         raise SystemExit(f"{out}: no effect maps that reach a template")
     target, run = load_target(space), runs[0]

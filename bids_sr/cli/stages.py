@@ -195,7 +195,9 @@ def make_time_function(plan: Plan, settings: Settings, sizes: Sizes) -> "Callabl
         else:
             low = math.prod(run.shape) / 1e6
             high = low * math.prod(run.factor)
-            n_maps = len(plan.contrasts.get(run.bold, ())) * len(settings.activation.smoothing)
+            n_maps = len(plan.contrasts.get(run.bold, ())) * len(
+                settings.activation.choose_smoothing()
+            )
             volumes = (high if node.scope.high_resolution else low) * run.n_volumes
             seconds = time.seconds(
                 low=low, high=high, volumes=volumes, maps=high * n_maps, t1w=sizes.t1w

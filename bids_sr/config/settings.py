@@ -126,7 +126,12 @@ class Settings:
         return "percentile" if self.superres.recipe == "fast" else "range"
 
     def select_stored_maps(
-        self, *, at_rest: bool = False, primary: str = "", minus_others: Sequence[str] = ()
+        self,
+        smoothing: Sequence[float],
+        *,
+        at_rest: bool = False,
+        primary: str = "",
+        minus_others: Sequence[str] = (),
     ) -> StoredMaps:
         """Return the rules that determine which maps of a run are stored.
 
@@ -135,9 +140,9 @@ class Settings:
         activation = self.activation
         return StoredMaps(
             level=self.run.level,
-            smoothing=activation.smoothing,
+            smoothing=smoothing,
             thresholds=activation.thresholds,
-            requests_widths=activation.requests_widths,
+            requests_widths=bool(activation.smoothing),
             requests_thresholds=activation.requests_thresholds,
             methods=self.superres.method,
             kinds=activation.kinds,

@@ -14,9 +14,10 @@ detail is extrapolated. The detail of a contrast is therefore *recovered* if
 
 The first two conditions refer to the lower limit of a 95 % interval (one-sided for the second), so
 that few or unequal parts of the brain lead to rejection. If the active voxels do not decide the
-second condition, the whole brain may confirm it, if the value in active voxels is also above the
-limit. The brain never contradicts, and its detail is only recovered with the detail of its active
-voxels.
+second condition, the whole brain may confirm it with an interval above `_MIN_BRAIN_FINENESS`, if
+the value in active voxels is also above the limit. With an interval above `MIN_FINENESS`, it only
+opens the safe map (`bids_sr.io.safe_width`), in which wrong detail does little harm. The brain
+never contradicts, and its detail is only recovered with the detail of its active voxels.
 
 The last condition is required because the run's own prior also contains the activity. Balls of 9
 mm and Gaussian foci of 5 mm FWHM at the same places have equal values in all other conditions, but
@@ -33,6 +34,7 @@ not suffice to decide, or if the run is smooth.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -84,7 +86,9 @@ class RegionResult:
     `reason` is a clause: why the detail is not recovered, or another remark on the value; "" if
     the value and its interval are the reason. `short_reason` says the same in at most six words.
     `deciding_row` is the value that decided; None if a property of the run or the number of voxels
-    decided. `tested` is the result of the test at half the resolution if the detail was measured.
+    decided. `only_safe` states whether the safe map may be used although the detail is not
+    recovered. `tested` is the result of the test at half the resolution if the detail was
+    measured.
     """
 
     state: SupportState
@@ -92,7 +96,13 @@ class RegionResult:
     reason: str = ""
     short_reason: str = ""
     deciding_row: MetricRow | None = None
+    only_safe: bool = False
     tested: "RegionResult | None" = None
+
+    @property
+    def opens_safe_map(self) -> bool:
+        """Whether the safe map may be used (`bids_sr.io.safe_width`)."""
+        return self.only_safe or self.state == "recovered"
 
     @property
     def test(self) -> "RegionResult":
@@ -130,12 +140,14 @@ class ContrastResult:
         return any(region.row is not None for region in self.regions.values())
 
 
-def permits_sign_reliable(rows: Iterable[MetricRow], method: str, contrast: str) -> bool | None:
+def permits_sign_reliable(
+    rows: Iterable[MetricRow], method: str, contrast: str, *, is_safe: bool = False
+) -> bool | None:
     """Return whether the tests of a run permit sign reliable voxels in the maps of a contrast.
 
     Voxels can only be sign reliable if the detail of the contrast is recovered in active voxels,
-    and if the intervals were covered. None is returned if the coverage of the contrast was not
-    measured. For the parameters, see `classify_detail`.
+    or the map `is_safe` and may be used, and if the intervals were covered. None is returned if
+    the coverage of the contrast was not measured. For the other parameters, see `classify_detail`.
     """
     rows = list(rows)
     coverages = [
@@ -143,12 +155,12 @@ def permits_sign_reliable(rows: Iterable[MetricRow], method: str, contrast: str)
     ]
     if not coverages:
         return None
-    is_recovered = any(
-        support.state == "recovered"
+    may_be_used = any(
+        support.active.opens_safe_map if is_safe else support.state == "recovered"
         for support in classify_detail(rows, method).values()
         if support.map_contrast == contrast
     )
-    return min(coverages) >= MIN_COVERAGE and is_recovered
+    return min(coverages) >= MIN_COVERAGE and may_be_used
 
 
 def decide_state(lower: float, upper: float) -> SupportState:
@@ -258,11 +270,12 @@ def _classify_region(
     if not is_explained:
         ends = " to ".join(interval_ends(row.lower, row.upper, ".0%"))
         return _reject(Statement.WIDE_INTERVAL, {"ends": ends}, row, row)
-    if not is_fine:
-        return _reject(Statement.UNKNOWN_FINENESS, {}, row, fineness)
     following = rows_by_statistic.get(FOLLOWING)
     if following is not None and not following.value >= MIN_FOLLOWING * row.value:
         return _reject(Statement.COMPACT, row=row, deciding_row=following)
+    if not is_fine:
+        unknown = _reject(Statement.UNKNOWN_FINENESS, {"n": f"{fineness.n}"}, row, fineness)
+        return replace(unknown, only_safe=bool(_decide_fineness(rows, region, MIN_FINENESS)))
     return RegionResult(state="recovered", row=row, deciding_row=row)
 
 
@@ -299,11 +312,14 @@ def _is_above_0(lower: float, upper: float) -> bool | None:
     return False if upper < _MAX_ABSENT else None
 
 
-def _decide_fineness(rows: Sequence[MetricRow], region: str) -> bool | None:
+def _decide_fineness(
+    rows: Sequence[MetricRow], region: str, brain_limit: float = _MIN_BRAIN_FINENESS
+) -> bool | None:
     """Return whether an effect does not fade toward the acquired Nyquist frequency.
 
     `rows` are the tested rows of one contrast. None is returned if the interval in the region
-    contains `MIN_FINENESS`, or for NaN, unless the whole brain confirms a value above this limit.
+    contains `MIN_FINENESS`, or for NaN, unless the whole brain confirms a value above this limit
+    with an interval above `brain_limit`.
     """
     region_rows = {row.region: row for row in rows if row.statistic == FINENESS}
     row, brain_row = region_rows[region], region_rows.get("brain")
@@ -314,4 +330,4 @@ def _decide_fineness(rows: Sequence[MetricRow], region: str) -> bool | None:
         return False
     if brain_row is None or region == "brain" or not row.value > MIN_FINENESS:
         return None
-    return True if compute_one_sided_limits(brain_row)[0] > _MIN_BRAIN_FINENESS else None
+    return True if compute_one_sided_limits(brain_row)[0] > brain_limit else None

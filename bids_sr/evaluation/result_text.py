@@ -43,6 +43,11 @@ def write_result(result: RunResult) -> str:
             series=result.method,
             contrast=f" for {name_contrast(contrasts[0])}" if len(contrasts) == 1 else "",
             reason=reason,
+            maps=(
+                "safe (smoothed)"
+                if any(item.active.opens_safe_map for item in contrasts)
+                else "B-spline"
+            ),
         )
     row = shown.active.deciding_row
     statement = Statement.EXPLAINED_IN_TEST if is_tested(row) else Statement.EXPLAINS

@@ -38,7 +38,12 @@ class Statement(StrEnum):
     INTERPRETABLE = "Its detail may be interpreted {contrasts}."
     CONTRADICTED = "Detail was contradicted {contrasts}."
     NONE_INTERPRETABLE = (
-        "No detail of {series} may be interpreted{contrast}{reason}: use the B-spline maps."
+        "No detail of {series} may be interpreted{contrast}{reason}: use the {maps} maps."
+    )
+    SAFE_MAP = "smoothed by {width} mm: shape and place, differences, group level"
+    UNSMOOTHED_MAP = (
+        "signs; right in every measured run of people, wrong if a compact patch also fluctuates"
+        " without the task"
     )
     NOTHING_APPLIED = "{series} {were} not applied (zero filled): use the B-spline maps."
     NOTHING_COMPARED = "No super-resolution method was run: all series are interpolations."
@@ -162,6 +167,7 @@ class Statement(StrEnum):
     WIDE_INTERVAL = "the confidence interval ({ends} %) contains 0"
     UNKNOWN_FINENESS = (
         "it is unknown whether the acquired effect fades in the finer half of the tested detail"
+        " ({n} slices or parts of active voxels inside the brain)"
     )
     FADES = "the acquired effect fades in the finer half of the tested detail"
     COMPACT = (

@@ -168,7 +168,7 @@ def plan_maps(
     """
     effects = _drop_components(usable, members)
     all_maps = effects.all
-    space, fwhm_mm = common_space(all_maps), first_smoothing(all_maps)
+    space, fwhm_mm = common_space(all_maps), common_smoothing(all_maps)
     notes = _component_notes(usable, members)
     if space is None or fwhm_mm is None:
         return MapPlan(notes=(*notes, *_no_space_notes(all_maps)))
@@ -233,14 +233,14 @@ def common_space(runs: Sequence[RunMaps]) -> str | None:
     return min(counts, key=lambda space: (-counts[space], space)) if counts else None
 
 
-def first_smoothing(runs: Sequence[RunMaps]) -> float | None:
-    """Return the smallest nonzero smoothing (mm) of the maps.
+def common_smoothing(runs: Sequence[RunMaps]) -> float | None:
+    """Return the smoothing (mm) above 0 that most participants have, the smaller one of several.
 
     0 if all maps are unsmoothed, None if there are no maps.
     """
-    widths = {key[2] for run in runs for key in run.map_keys()}
-    nonzero = [width for width in widths if width > 0]
-    return min(nonzero) if nonzero else min(widths, default=None)
+    widths = {(run.participant, key[2]) for run in runs for key in run.map_keys()}
+    counts = Counter(width for _, width in widths)
+    return min(counts, key=lambda width: (not width, -counts[width], width), default=None)
 
 
 def _component_notes(usable: DerivativeMaps, members: GroupMembers) -> list[str]:

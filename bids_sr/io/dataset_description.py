@@ -61,7 +61,10 @@ _README = """\
 If the report states that the detail of a contrast `NAME` may not be interpreted, or that `sbl` was
 not applied, use the t map of B-spline interpolation in `func/`
 (`*_contrast-NAME_stat-t_desc-bspline_statmap.nii.gz`), which has no added detail. If the detail
-may be interpreted, use these files of `sbl`:
+may be interpreted, use these files of `sbl`. Maps with `Fwhm` (`desc-sblFwhm50`: smoothed with
+5 mm FWHM) are safe maps: read shapes, places and differences there, and use them at the group
+level, because wrong detail does little harm in them. Unsmoothed maps come first if the detail was
+measured; otherwise, their detail is wrong if a compact patch also fluctuates without the task.
 
 - `*_contrast-NAME_stat-effect_desc-sbl_statmap.nii.gz`: effect in percent of the mean brain signal
   (`MeanSignal` in the sidecar: the mean of `desc-hmc_boldref` in the acquired brain mask);
@@ -75,9 +78,8 @@ may be interpreted, use these files of `sbl`:
   `dark_share` are the shares of voxels with effects above 5 % and of dark voxels. A vein is likely
   from .5 of the first, or from .25 of each.
 
-Show single voxels in the mask, from these unsmoothed maps. Read sizes from regions. Active
-regions are easier to find in the maps smoothed with 5 mm FWHM (`desc-sblFwhm50`), whose errors
-are smaller; their mask is a false discovery rate, not a rate of wrong signs.
+Read signs of single voxels in the unsmoothed mask, and sizes from regions. The mask of a safe map
+is a false discovery rate, not a rate of wrong signs.
 
 {text}\
 If a participant has no report, or a report that begins with *not finished*, processing of this

@@ -445,7 +445,7 @@ def _combine_series(
         weights=settings.combine_weights,
     )
     combined = _CombinedSeries(maps=maps, space_maps=space_maps, rows=rows)
-    _describe_shared_error(frame, settings.smoothing, combination)
+    _describe_shared_error(frame, analysis.smoothing, combination)
     if group.over_runs:
         combined = _add_contrasts_over_runs(
             frame,

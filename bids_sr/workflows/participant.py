@@ -120,6 +120,7 @@ def process_participant(analysis: Analysis, subject: Subject) -> None:
             analysis.settings,
             subject,
             ["acquired", *(name for plan in plans for name in plan.stored_names)],
+            smoothing=analysis.smoothing,
             template=template,
             rois=rois,
         )

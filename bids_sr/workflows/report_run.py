@@ -400,12 +400,14 @@ def make_subject_facts(
     subject: Subject,
     series: Sequence[str],
     *,
+    smoothing: Sequence[float],
     template: str,
     rois: Sequence[str],
 ) -> _ReportFacts:
     """Return the summary of a participant, by label of the report line.
 
-    The summary also lists the series of all runs (`series`) and regions of interest (`rois`).
+    The summary also lists the series of all runs (`series`), the `smoothing` of the maps (FWHM,
+    mm) and regions of interest (`rois`).
     The files of precomputed anatomy depend on the atlas template (`template`).
     """
     sessions = {run.entities["session"] for run in subject.runs if "session" in run.entities}
@@ -427,7 +429,7 @@ def make_subject_facts(
     return {
         **facts,
         "Series": list(dict.fromkeys(series)),
-        "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
+        "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in smoothing),
         "Region of interest": "; ".join(rois),
         "Training recipe": superres.recipe_text if superres.learned else "none",
         "Random seed": settings.resources.random_seed,

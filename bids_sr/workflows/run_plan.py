@@ -314,14 +314,14 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
         maps=MapSettings(
             kinds=activation.kinds,
             thresholds=activation.thresholds,
-            smoothing=activation.smoothing,
+            smoothing=analysis.smoothing,
             axis_order=bold.axis_order,
             low_pass=activation.correlation_cutoff,
             input_smoothing=preprocessing.input_smoothing,
             correlation_confounds=at_rest and bool(activation.confounds),
         ),
         stored=settings.select_stored_maps(
-            at_rest=at_rest, primary=primary, minus_others=other_contrasts
+            analysis.smoothing, at_rest=at_rest, primary=primary, minus_others=other_contrasts
         ),
         requests_correlation=activation.draws_cc,
         margin=settings.evaluation.margin,

@@ -76,6 +76,11 @@ class Analysis:
             "SettingsDigest": analysis_digest(self.settings),
         }
 
+    @cached_property
+    def smoothing(self) -> tuple[float, ...]:
+        """Smoothing of the maps of all runs (FWHM, mm)."""
+        return self.plan.choose_smoothing(self.settings.activation)
+
     def list_requests(self, run: BoldRun) -> tuple[SeriesRequest, ...]:
         """Return the series that are computed from a run in addition to ``acquired``."""
         names = self.plan.list_series(run)

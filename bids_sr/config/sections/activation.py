@@ -13,9 +13,9 @@ from bids_sr.config.values import SettingError, suggest_name
 from bids_sr.glm.connectivity_seeds import seed_names
 from bids_sr.io import region_names
 from bids_sr.io.frozen import frozen
+from bids_sr.io.safe_width import choose_widths
 
-_SMOOTHING, _THRESHOLDS = (0.0, 5.0), ("quarter", "fdr")
-"""Default smoothing widths (mm FWHM) and thresholds."""
+_THRESHOLDS = ("quarter", "fdr")
 COSINE = "cosine"
 _MAX_LEGENDRE_ORDER = 20
 NO_CONFOUNDS = "none"
@@ -59,9 +59,10 @@ class Activation(OptionSection):
         ),
     )
     smoothing: tuple[float, ...] = option(
-        _SMOOTHING,
+        (),
         "--smoothing MM",
-        "FWHM in mm of the smoothing kernels; 0 (no smoothing) is always included",
+        "FWHM in mm of the smoothing kernels; 0 (no smoothing) is always included (default: 0, and"
+        " the safe map: 5 mm, or 5/6 of the largest acquired in-plane voxel of all runs)",
         type=readers.parse_widths,
         action=readers.StoreWidths,
         least=0,
@@ -196,11 +197,6 @@ class Activation(OptionSection):
         self._check_regions()
         self._need(bool(self.kinds), "kinds", "expected cc, glm or both")
         self._need(
-            bool(self.smoothing),
-            "smoothing",
-            "at least one width must be specified; use 0 for no smoothing",
-        )
-        self._need(
             _are_distinct(self.smoothing),
             "smoothing",
             "two smoothing widths are equal after rounding to 0.1 mm",
@@ -311,10 +307,9 @@ class Activation(OptionSection):
         """Low-pass cutoff (Hz) of cross-correlation; None if off or if a pass band is given."""
         return None if self.band_pass else self.low_pass
 
-    @property
-    def requests_widths(self) -> bool:
-        """Whether the widths differ from the default, so that their maps are stored in full."""
-        return tuple(sorted(self.smoothing)) != _SMOOTHING
+    def choose_smoothing(self, voxel_mm: float = 0.0) -> tuple[float, ...]:
+        """Return the smoothing of the maps (FWHM, mm); see `bids_sr.io.safe_width`."""
+        return self.smoothing or choose_widths(voxel_mm)
 
     @property
     def requests_thresholds(self) -> bool:

@@ -15,8 +15,6 @@ from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.frozen import frozen
 from bids_sr.io.json_values import as_number
 
-# smallest smoothing (FWHM, acquired voxels) that reduces the error to the noise level
-_MIN_WIDE_VOXELS = 2 / 3
 # description and unit, by statistic
 _STAT_TEXT = {
     "sd": (
@@ -67,15 +65,15 @@ class ErrorImages:
     All arrays are (X, Y, Z).
 
     `images` are maps by statistic. `active` are active voxels, without regard to the
-    reconstruction error. `sign_reliable` are voxels with a reliable sign. `is_wide` states
-    whether the error is included in t and z; see the function `is_wide`. `wrong_sign` is the
+    reconstruction error. `sign_reliable` are voxels with a reliable sign. `is_safe` states
+    whether the error is included in t and z; see `bids_sr.io.safe_width`. `wrong_sign` is the
     probability of the wrong sign.
     """
 
     images: Mapping[str, Array]
     active: MaskArray
     sign_reliable: MaskArray
-    is_wide: bool
+    is_safe: bool
     wrong_sign: Array
 
     def list_regions(self, *, with_masks: bool) -> dict[str, MaskArray]:
@@ -88,14 +86,6 @@ class ErrorImages:
         return float(self.wrong_sign[region].mean()) if region.any() else None
 
 
-def is_wide(width: float, zooms: Sequence[float] | Array) -> bool:
-    """Return whether smoothing is so wide that the reconstruction error does not exceed the noise.
-
-    `width` is the FWHM, and `zooms` the voxel size of the acquired grid (both mm).
-    """
-    return bool(width >= _MIN_WIDE_VOXELS * max(zooms[:2]))
-
-
 def error_images(
     *,
     effect: Array,
@@ -104,13 +94,13 @@ def error_images(
     z: Array,
     error: Array,
     brain: MaskArray,
-    is_wide: bool,
+    is_safe: bool,
 ) -> ErrorImages:
     """Compute the maps of the reconstruction error of an effect, and its masks of voxels.
 
     `effect`, `variance`, `t` and `z` are maps of the linear model, and `error` is the variance of
-    the reconstruction error, 0 outside the brain (all 3D). `is_wide` states whether the error is
-    included in t and z; see the function `is_wide`.
+    the reconstruction error, 0 outside the brain (all 3D). `is_safe` states whether the error is
+    included in t and z; see `bids_sr.io.safe_width`.
     """
     from bids_sr.sr.prior_maps.posterior import wrong_sign_probability
 
@@ -119,7 +109,7 @@ def error_images(
     wrong_sign = np.where(brain, wrong_sign_probability(effect, total_variance), 0)
     total_sd = np.where(brain, np.sqrt(total_variance), 0)
     images = {"sd": np.sqrt(error), "sdTotal": total_sd, "wrongsign": wrong_sign}
-    if is_wide:
+    if is_safe:
         sd_ratio = np.sqrt(variance / np.where(total_variance > 0, total_variance, 1))
         images |= {"tTotal": t * sd_ratio, "zTotal": z * sd_ratio}
         sign_reliable = fdr_region(images["zTotal"], brain)[0]
@@ -129,7 +119,7 @@ def error_images(
         images=images,
         active=active,
         sign_reliable=sign_reliable,
-        is_wide=is_wide,
+        is_safe=is_safe,
         wrong_sign=wrong_sign,
     )
 
@@ -182,7 +172,7 @@ def describe_mask(error: ErrorImages, effect: Derivative) -> tuple[Array, Deriva
     metadata = {
         **{key: effect.sidecar[key] for key in shared_keys if key in effect.sidecar},
         "Type": "ROI",
-        "Description": _WIDE_SIGN_RELIABLE_TEXT if error.is_wide else _SIGN_RELIABLE_TEXT,
+        "Description": _WIDE_SIGN_RELIABLE_TEXT if error.is_safe else _SIGN_RELIABLE_TEXT,
         "ThresholdLabel": SIGN_RELIABLE,
     }
     return error.sign_reliable.astype(np.uint8), Derivative(None, entities, metadata)

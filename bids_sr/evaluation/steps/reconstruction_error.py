@@ -24,7 +24,6 @@ from bids_sr.evaluation.steps.error_maps import (
     describe_error_maps,
     describe_mask,
     error_images,
-    is_wide,
     iterate_contrasts,
 )
 from bids_sr.evaluation.steps.half_resolution import HalfResolutionPrior, run_half_resolution_test
@@ -38,6 +37,7 @@ from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.safe_width import is_safe
 from bids_sr.io.series import map_label
 from bids_sr.io.volume import Volume
 from bids_sr.io.word_lists import enumerate_words
@@ -196,7 +196,7 @@ def describe_voxel_selection(smoothing: Sequence[float], zooms: Sequence[float])
     `smoothing`: smoothing of the maps (FWHM, mm). `zooms`: acquired voxel size (mm).
     """
     narrow, wide = (
-        [width for width in smoothing if is_wide(width, zooms) is wide] for wide in (False, True)
+        [width for width in smoothing if is_safe(width, zooms) is wide] for wide in (False, True)
     )
     sentences = []
     if narrow:
@@ -271,6 +271,7 @@ def measure_error(
         )
         for contrast, fitted_maps in iterate_contrasts(maps, width):
             effect, variance, t, z = (fitted_maps[stat].volume.data for stat in FITTED)
+            is_safe_map = is_safe(width, bold_mask.zooms)
             contrast_error = error_images(
                 effect=effect,
                 variance=variance,
@@ -278,9 +279,11 @@ def measure_error(
                 z=z,
                 error=samples.scale_variance(scales[contrast], error_power, width),
                 brain=mask.data,
-                is_wide=is_wide(width, bold_mask.zooms),
+                is_safe=is_safe_map,
             )
-            with_masks = bool(permits_sign_reliable(coverage_rows, series_name, contrast))
+            with_masks = bool(
+                permits_sign_reliable(coverage_rows, series_name, contrast, is_safe=is_safe_map)
+            )
             described_maps = _describe_maps(
                 contrast_error, fitted_maps["effect"], with_masks=with_masks
             )

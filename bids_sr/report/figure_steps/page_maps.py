@@ -1,7 +1,7 @@
 """Maps that a page begins with: pictures, sentences and files to use, by contrast."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF, Factor
 from bids_sr.io.json_values import as_number
+from bids_sr.io.safe_width import is_safe
 from bids_sr.io.series import ACQUIRED
 from bids_sr.io.volume import Volume
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
@@ -118,40 +119,62 @@ class PageMaps:
         )
 
     def list_used_files(self, result: RunResult, contrast: str) -> list[UseRow]:
-        """Return the files to use: map, total SD and mask of a contrast, and effects in the mask.
+        """Return the files to use: maps, total SD and mask of a contrast, and effects in the mask.
 
-        Files are named with the least smoothing that is stored. If no detail may be interpreted,
-        the map is the B-spline map.
+        Tested detail is first read in the safe map, and measured detail in the unsmoothed map. If
+        the data do not suffice for the unsmoothed map, only the safe map is used. If no detail may
+        be interpreted, the map is the B-spline map with the least smoothing that is stored.
         """
-        series = "bspline" if result.shown is None else result.method
+        is_opened = any(item.active.opens_safe_map for item in result.contrasts)
+        series = result.method if is_opened else "bspline"
         map_stats = ("effect", self.shown_maps.display.statistic)
-        stored_keys = [
-            (width, map_stats.index(stat), stat)
-            for (name, stat, width), by_series in self.shown_maps.stats.items()
-            if name == contrast
-            and stat in map_stats
+        stored_stats = {
+            width: stat
+            for stat in reversed(map_stats)
+            for (name, map_stat, width), by_series in self.shown_maps.stats.items()
+            if (name, map_stat) == (contrast, stat)
             and series in by_series
             and self.stored.includes(series, contrast, width, stat)
-        ]
-        if not stored_keys:
+        }
+        if not stored_stats:
             return [
                 UseRow("Map", text=f"{series} maps were not stored; rerun with --level standard")
             ]
-        width, _, map_stat = min(stored_keys)
-        maps = [
-            (label, by_series[series])
-            for stat, label in ((map_stat, "Map"), ("sdTotal", "Total SD"))
-            if series in (by_series := self.shown_maps.stats.get((contrast, stat, width), {}))
+        zooms = self.images.boldref.zooms
+        finest = min(stored_stats)
+        safe = min((width for width in stored_stats if is_safe(width, zooms)), default=None)
+        widths = {finest: "Map"}
+        if is_opened and safe not in (None, finest):
+            maps = {finest: "Unsmoothed map", safe: "Safe map"}
+            is_first = result.shown is not None and result.is_measured
+            order = (finest, safe) if is_first else (safe, finest)
+            widths = {width: maps[width] for width in order if width == safe or result.shown}
+        return [
+            use
+            for width, label in widths.items()
+            for use in self._list_files(series, contrast, stored_stats[width], width, label)
         ]
-        uses = [UseRow(label, file=self._locate(item)) for label, item in maps]
+
+    def _list_files(
+        self, series: str, contrast: str, map_stat: str, width: float, label: str
+    ) -> Iterator[UseRow]:
+        """Yield the files of a map, its total SD and its mask at one smoothing (FWHM, mm)."""
+        evidence = {"Safe map": Statement.SAFE_MAP, "Unsmoothed map": Statement.UNSMOOTHED_MAP}
+        remark = evidence[label].format(width=f"{width:g}") if label in evidence else ""
+        for stat, name, text in ((map_stat, label, remark), ("sdTotal", "Total SD", "")):
+            by_series = self.shown_maps.stats.get((contrast, stat, width), {})
+            if series in by_series:
+                yield UseRow(name, file=self._locate(by_series[series]), remark=text)
         mask = self.shown_maps.regions.get((contrast, SIGN_RELIABLE, width), {}).get(series)
-        if mask is not None and result.shown is not None:
+        if mask is not None:
             effect = self.shown_maps.stats[contrast, map_stat, width][series].volume.data
             remark = self._describe_mask(
-                effect[mask.volume.data > 0.5], series, contrast, in_percent=map_stat == "effect"
+                effect[mask.volume.data > 0.5],
+                series,
+                contrast,
+                in_percent=map_stat == "effect",
             )
-            uses.append(UseRow("Mask", file=self._locate(mask), remark=remark))
-        return uses
+            yield UseRow("Mask", file=self._locate(mask), remark=remark)
 
     def _describe_mask(
         self, effects: Array, series: str, contrast: str, *, in_percent: bool

@@ -80,7 +80,9 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
         nprocs if limit_gb is None else max(1, workers_that_fit(limit_gb, nprocs, largest_gb))
     )
     # these are independent of each other
-    n_independent = len(plan.runs) * max(1, len(plan.series)) * len(settings.activation.smoothing)
+    n_independent = (
+        len(plan.runs) * max(1, len(plan.series)) * len(settings.activation.choose_smoothing())
+    )
     peak_gb = (
         BASE_GB + largest_gb + (min(workers, n_independent) - 1) * (WORKER_GB + _PARALLEL_STEP_GB)
     )
@@ -174,7 +176,7 @@ def _estimate_structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estima
 def _estimate_work_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     """Return the size of intermediate files (GB)."""
     superres = settings.superres
-    n_widths = len(settings.activation.smoothing)
+    n_widths = len(settings.activation.choose_smoothing())
     n_with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
     total_gb = n_with_t1w * (_TEMPLATE_GB + _T1W_COPIES * sizes.t1w * _FLOAT_GB)
     first_share, later_share = _EFFECTS_SHARE
@@ -212,7 +214,7 @@ def _estimate_stored_gb(gigabytes: float) -> float:
 def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     """Return the size of outputs (GB) at the storage level; links to files take no space."""
     superres, level = settings.superres, settings.run.level
-    stored = settings.select_stored_maps()
+    stored = settings.select_stored_maps(settings.activation.choose_smoothing())
     compression = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
     n_with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
     total_gb = _FIGURES_GB * len(plan.runs) + (_TRANSFORMS_GB + sizes.t1w * _FLOAT_GB) * n_with_t1w

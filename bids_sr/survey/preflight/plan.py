@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 
+from bids_sr.config.sections.activation import Activation
 from bids_sr.engine.memory import Sizes
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.frozen import frozen
@@ -118,6 +119,11 @@ class Plan:
     def runs(self) -> tuple[BoldRun, ...]:
         """Runs of all participants."""
         return tuple(run for subject in self.subjects for run in subject.runs)
+
+    def choose_smoothing(self, activation: Activation) -> tuple[float, ...]:
+        """Return the smoothing of the maps of all runs (FWHM, mm)."""
+        voxels = [max(run.zooms[:2]) for run in self.runs]
+        return activation.choose_smoothing(max(voxels, default=0.0))
 
     def find_region_space(self, roi: str, label: str) -> RegionSpace:
         """Return the space of a region of interest for a participant.

@@ -254,8 +254,8 @@ def _describe_settings(plan: Plan, settings: Settings) -> list[str]:
         changes = " ".join(map(str, settings.superres.recipe_changes))
         lines.append(f"recipe: {settings.superres.recipe}, with {changes}")
     if settings.superres.target != "anat":
-        widths = " and ".join(f"{width:g} mm" for width in settings.activation.smoothing)
-        smoothing = f"{widths} before the maps"
+        widths = plan.choose_smoothing(settings.activation)
+        smoothing = " and ".join(f"{width:g} mm" for width in widths) + " before the maps"
         if settings.preprocessing.input_smoothing:
             input_width = f"{settings.preprocessing.input_smoothing:g} mm"
             smoothing = f"{input_width} before super-resolution, {smoothing}"

@@ -93,7 +93,6 @@ def test_changes_of_recipes_share_the_option_and_override_the_config_file(tmp_pa
         (["activation.smoothing"], "SECTION.FIELD=VALUE", "activation.smoothing=VALUE"),
         (["run.run_uuid=x"], "run.run_uuid", ""),
         (["activation.smoothing=wide"], "--set activation.smoothing: wide", "FWHM"),
-        (["activation.smoothing=[]"], "activation.smoothing", "FWHM"),
         (["preprocessing.dummy_scans=two"], "type int", ""),
         (["preprocessing.dummy_scans=[1, 2]"], "preprocessing.dummy_scans", ""),
         (["evaluation.roi_grow=yes"], "true or false", ""),

@@ -17,7 +17,7 @@ PATHS = Paths(bids_dir=Path("in"), output_dir=Path("out"))
 
 def _stored(
     level="standard",
-    smoothing=(0.0, 5.0),
+    smoothing=(),
     thresholds=("quarter", "fdr"),
     kinds=BOTH,
     correlation=False,
@@ -29,7 +29,8 @@ def _stored(
         activation=Activation(smoothing=smoothing, thresholds=thresholds, kinds=kinds),
         run=Run(level=level),
     )
-    maps = settings.select_stored_maps(at_rest=correlation, primary="sbl")
+    widths = settings.activation.choose_smoothing()
+    maps = settings.select_stored_maps(widths, at_rest=correlation, primary="sbl")
     return {
         width: (tuple(stored_maps.stats), tuple(stored_maps.thresholds))
         for width, stored_maps in maps.outputs_of(series).items()
@@ -55,7 +56,7 @@ def test_of_other_series_the_standard_level_stores_one_statistic_per_width() -> 
 def test_automatic_contrasts_are_stored_for_the_series_that_pages_name() -> None:
     maps_by_level = {
         level: Settings(paths=PATHS, run=Run(level=level)).select_stored_maps(
-            primary="sbl", minus_others=["aMinusOthers"]
+            (0.0, 5.0), primary="sbl", minus_others=["aMinusOthers"]
         )
         for level in ("standard", "full")
     }
@@ -124,7 +125,7 @@ def test_maps_of_other_baselines_are_stored_if_requested(
     series: str, methods: tuple[str, ...], *, is_stored: bool
 ) -> None:
     settings = Settings(paths=PATHS, superres=SuperRes(method=methods))
-    maps = settings.select_stored_maps(primary="sbl")
+    maps = settings.select_stored_maps((0.0, 5.0), primary="sbl")
     assert bool(maps.outputs_of(series)) is is_stored
 
 

@@ -198,7 +198,6 @@ INVALID: list[tuple[type, str, object, str]] = [
     (Preprocessing, "output_spaces", ("fsaverage:den-164k",), "fsaverage:den-10k"),
     (Preprocessing, "output_spaces", ("fsLR:den-32k",), "CIFTI"),
     (Preprocessing, "output_spaces", ("T1w:den-10k",), "den-10k"),
-    (Activation, "smoothing", (), ""),
     (Activation, "smoothing", (5.0, -1.0), "0"),
     (Activation, "smoothing", (51.0,), "50"),
     (Activation, "smoothing", (5.0, 5.04), "0.1"),

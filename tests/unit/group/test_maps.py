@@ -34,7 +34,7 @@ from bids_sr.group.input_maps import (
     read_map_entry,
     sort_runs,
 )
-from bids_sr.group.map_plan import common_space, first_smoothing
+from bids_sr.group.map_plan import common_smoothing, common_space
 from bids_sr.group.map_records import exclusion_lines
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.uris import template_uri
@@ -73,7 +73,7 @@ def test_point_transforms_agree_with_ants_image_transforms(tmp_path: Path) -> No
 def test_runs_and_their_transforms_to_the_template_are_found(cohort: Path) -> None:
     runs = find_maps(cohort).runs
     assert [run.participant for run in runs] == [f"sub-{n:02d}" for n in range(1, 5)]
-    assert (common_space(runs), first_smoothing(runs)) == (SPACE, 5.0)
+    assert (common_space(runs), common_smoothing(runs)) == (SPACE, 5.0)
     for run in runs:
         assert run.explain_unavailable(SPACE) == ""
         assert (

@@ -20,7 +20,6 @@ from bids_sr.evaluation.steps.error_maps import (
     describe_error_maps,
     describe_mask,
     error_images,
-    is_wide,
 )
 from bids_sr.glm.activation_regions import Threshold, parse_thresholds
 from bids_sr.glm.linear_model import compute_t
@@ -49,6 +48,7 @@ from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, size_text
 from bids_sr.io.json_values import as_mapping, as_number
+from bids_sr.io.safe_width import is_safe
 from bids_sr.io.series import ACQUIRED, map_label
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.survey.preflight.combined_runs import RunTerm, format_terms
@@ -284,10 +284,10 @@ def combine_maps(
     `resampled_maps` are maps of all runs, as returned by
     `resampled_runs.resample_run_maps` and
     `shared_error.scale_run_error`. `bold_mask` is the brain of the first run on
-    the acquired grid. For smoothing that is wide relative to its voxels, the error is included in
-    t. `tested_rows` is the result of `tested_runs.compare_runs`, which decides
-    whether masks of voxels are computed; None if the series was not tested. `run_agreement` is
-    the result of `sibling_runs.check_runs`; None if runs were not compared.
+    the acquired grid. In safe maps, the error is included in t. `tested_rows` is the result of
+    `tested_runs.compare_runs`, which decides whether masks of voxels are computed; None if the
+    series was not tested. `run_agreement` is the result of `sibling_runs.check_runs`; None if runs
+    were not compared.
 
     `contrasts` has the names of the combined runs, by contrast. `weights` are ``equal``, or
     ``precision`` for the inverse of the mean noise variance of each run in the brain.
@@ -329,8 +329,9 @@ def combine_maps(
             if combination.series_name == ACQUIRED:
                 runs_without_overlap.setdefault(space, enumerate_words(list(maps)))
             continue
-        wide = is_wide(fwhm_mm, bold_mask.zooms)
-        stored_maps, region_rows = _store_images(combined, tested_rows or [], here, wide=wide)
+        stored_maps, region_rows = _store_images(
+            combined, tested_rows or [], here, is_safe_map=is_safe(fwhm_mm, bold_mask.zooms)
+        )
         if space == FIRST_BOLDREF:
             combined_maps += stored_maps
             rows += region_rows
@@ -480,7 +481,7 @@ def contrast_runs(
             )
             continue
         # t contains all errors of a difference, and none of a sum, whatever the smoothing
-        maps, region_rows = _store_images(combined, combined_rows, here, wide=False)
+        maps, region_rows = _store_images(combined, combined_rows, here, is_safe_map=False)
         stored_maps += maps
         rows += region_rows
     return stored_maps, rows
@@ -739,16 +740,18 @@ def _store_images(
     tested_rows: Rows,
     here: Path,
     *,
-    wide: bool,
+    is_safe_map: bool,
 ) -> tuple[list[Derivative], list[MetricRow]]:
     """Store the maps and regions of a combined contrast; return them and sizes of the regions.
 
     `tested_rows` permit masks of sign reliable
-    voxels, which need a known reconstruction error. `wide` states whether smoothing is wide
-    relative to the acquired voxels (`is_wide`).
+    voxels, which need a known reconstruction error. `is_safe_map` states whether they are safe
+    maps (`bids_sr.io.safe_width`).
     """
     estimate, series = combined.estimate, combined.combination.series_name
-    with_masks = bool(permits_sign_reliable(tested_rows, series, combined.used.contrast))
+    with_masks = bool(
+        permits_sign_reliable(tested_rows, series, combined.used.contrast, is_safe=is_safe_map)
+    )
     statistics = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
     used = combined.used
     # the spread between runs contains the difference between conditions
@@ -773,7 +776,7 @@ def _store_images(
             z=estimate.z,
             error=np.square(estimate.sd) + estimate.place_variance,
             brain=estimate.mask,
-            is_wide=wide,
+            is_safe=is_safe_map,
         )
         _, effect_map = images[0]
         images += _list_error_maps(error, effect_map, combined)

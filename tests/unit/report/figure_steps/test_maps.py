@@ -318,11 +318,16 @@ def test_the_files_to_use_are_stored_maps_of_the_shown_contrast():
     stored = StoredMaps(level="standard", smoothing=[0.0, 5.0], primary="sbl", **options)
     contrast = run_maps_figures.sort_maps(maps).choose_contrast("")
     page = page_of(maps, stored)
-    for series, stats in (("sbl", ["effect", "sdTotal"]), ("srgan", ["t"])):
+    of_sbl = "Fwhm50_effect", "Fwhm50_sdTotal", "_effect", "_sdTotal"
+    for series, stats in (("sbl", of_sbl), ("srgan", ("Fwhm50_effect", "_t"))):
         rows = make_tested_rows({contrast: ((0.5, 0.1), (0.4, 0.1))}, series=series)
         result = make_result(series, collect_results(rows, series), rows)
         uses = replace(page, rows=rows).list_used_files(result, contrast)
-        ends = [f"contrast-{contrast}_stat-{stat}_desc-{series}_statmap.nii.gz" for stat in stats]
+        parts = [stat.rpartition("_")[::2] for stat in stats]
+        ends = [
+            f"contrast-{contrast}_stat-{stat}_desc-{series}{width}_statmap.nii.gz"
+            for width, stat in parts
+        ]
         assert [use.file.endswith(end) for use, end in zip(uses, ends, strict=True)] == [
             True for _ in ends
         ]
