@@ -6,19 +6,20 @@ their echoes would be combined with echoes of another run.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bids_sr.io.notices import Notice
 from bids_sr.preproc.copied_series import NoiseRecord, find_copies
-from bids_sr.survey.bids.findings import about, add_problem, warn
 from bids_sr.survey.bids.inputs import BoldRun, Subject
 from bids_sr.survey.bids.related_runs import have_same_events
+from bids_sr.survey.notices import attribute, problem, warning
 
 # entities of images that were computed from the same acquisition
 _VARIANT_ENTITIES = {"echo", "part", "reconstruction"}
 
 
-def check_copies(subject: Subject, records: Mapping[Path, NoiseRecord]) -> None:
+def check_copies(subject: Subject, records: Mapping[Path, NoiseRecord]) -> Iterator[Notice]:
     """Reject runs that are copies of earlier runs or share an echo with them, or warn of them.
 
     `records` contain the noise of intact series by file.
@@ -42,38 +43,37 @@ def check_copies(subject: Subject, records: Mapping[Path, NoiseRecord]) -> None:
         if len(series) < len(run.echoes):
             rejected |= {index, copy_index}
             for path, copied_path, correlation in series:
-                _reject_echo(run, path, copied_path, correlation)
-                _reject_echo(copy, copied_path, path, correlation)
+                yield from attribute([_reject_echo(path, copied_path, correlation)], *run.owner)
+                yield from attribute([_reject_echo(copied_path, path, correlation)], *copy.owner)
             continue
         path, copied_path, correlation = series[0]
         reason = _describe(path, correlation)
-        with about(*copy.owner):
-            if run.entities["task"] == copy.entities["task"] and have_same_events(run, copy):
-                rejected.add(copy_index)
-                add_problem(
-                    copied_path,
-                    f"{reason}. The events are the same, so {path.name} is processed, and this"
-                    " run is left out",
-                    "Replace the file by the series of this run, or delete it.",
-                )
-            else:
-                warn(
-                    copied_path,
-                    f"{reason}. It is unknown to which of the two runs the series belongs, so"
-                    " both are processed, and the maps of one of them are wrong. Find out which"
-                    " run the series belongs to, and delete or replace the other file.",
-                )
+        if run.entities["task"] == copy.entities["task"] and have_same_events(run, copy):
+            rejected.add(copy_index)
+            notice = problem(
+                copied_path,
+                f"{reason}. The events are the same, so {path.name} is processed, and this"
+                " run is left out",
+                "Replace the file by the series of this run, or delete it.",
+            )
+        else:
+            notice = warning(
+                copied_path,
+                f"{reason}. It is unknown to which of the two runs the series belongs, so"
+                " both are processed, and the maps of one of them are wrong. Find out which"
+                " run the series belongs to, and delete or replace the other file.",
+            )
+        yield from attribute([notice], *copy.owner)
 
 
-def _reject_echo(run: BoldRun, path: Path, source: Path, correlation: float) -> None:
-    """Reject a run with an echo that may be of another run, with which it would be combined."""
-    with about(*run.owner):
-        add_problem(
-            path,
-            f"{_describe(source, correlation)}. It is unknown to which of the two runs the echo"
-            " belongs",
-            "Find out which run the echo belongs to, and delete or replace the other file.",
-        )
+def _reject_echo(path: Path, source: Path, correlation: float) -> Notice:
+    """Reject the run of an echo that may be of another run, with which it would be combined."""
+    return problem(
+        path,
+        f"{_describe(source, correlation)}. It is unknown to which of the two runs the echo"
+        " belongs",
+        "Find out which run the echo belongs to, and delete or replace the other file.",
+    )
 
 
 def _describe(path: Path, correlation: float) -> str:

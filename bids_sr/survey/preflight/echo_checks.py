@@ -6,18 +6,19 @@ echoes does not reveal exchanged neighbors. Where two echoes contain only noise,
 chance, so only differences that exceed their standard error count.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from bids_sr.io.notices import Notice
 from bids_sr.io.orientation import storage_order
 from bids_sr.preproc.copied_series import NoiseRecord, find_copies
 from bids_sr.survey.bids.echoes import SINGLE_ECHO
-from bids_sr.survey.bids.findings import add_problem
 from bids_sr.survey.bids.inputs import BoldRun
+from bids_sr.survey.notices import problem
 
 _N_VOLUMES = 20  # volumes that are compared, evenly distributed over the run
 _MAX_RISING_SHARE = 0.5  # of the brain voxels; noise causes few rises
@@ -26,7 +27,7 @@ _MIN_COPY_CORRELATION = 0.9  # of the noise of two echoes, which share the pulsa
 _MIN_VOXELS = 50  # fewer voxels are not compared
 
 
-def check_echoes(run: BoldRun, records: Mapping[Path, NoiseRecord]) -> None:
+def check_echoes(run: BoldRun, records: Mapping[Path, NoiseRecord]) -> Iterator[Notice]:
     """Reject a run if an echo is a copy of another echo, or if the signal grows with echo time.
 
     All echoes must be valid and have the same shape, apart from their storage order. `records`
@@ -39,7 +40,7 @@ def check_echoes(run: BoldRun, records: Mapping[Path, NoiseRecord]) -> None:
         if correlation > _MIN_COPY_CORRELATION
     ]
     for path, copied_path in copies:
-        add_problem(
+        yield problem(
             copied_path,
             "the echoes cannot be combined because the noise of this echo is equal to the noise of"
             f" {path.name}, so one of the two files is a copy",
@@ -52,7 +53,7 @@ def check_echoes(run: BoldRun, records: Mapping[Path, NoiseRecord]) -> None:
     ):
         if share <= _MAX_RISING_SHARE:
             continue
-        add_problem(
+        yield problem(
             next_path,
             "the echoes cannot be combined because the signal must decrease with echo time, but"
             f" is higher at {next_te_ms:g} ms than at {te_ms:g} ms ({path.name}) in {share:.0%} of"

@@ -5,20 +5,21 @@ actual extent: noise extends as far as k-space was acquired, at a constant level
 filtered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import reorder
+from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.acquired_matrix import (
     INTERPOLATION_FIX,
     MAX_INTERPOLATED_SHARE,
     list_zero_filled,
 )
-from bids_sr.survey.bids.findings import refuse_unless, warn
 from bids_sr.survey.bids.inputs import BoldRun, Pair
+from bids_sr.survey.notices import problem_unless, warning
 from bids_sr.survey.preflight.sidecar_checks import NYQUIST_DIFFERS
 
 # radius at 10 % power divided by radius at 50 % power: up to 1.35 if truncated, 1.5 or more if
@@ -46,7 +47,7 @@ def select_slices(volume: Array, run: BoldRun) -> Array:
     return reorder(volume, run.axis_order)[:, :, :: -(-run.shape[2] // _N_SLICES)]
 
 
-def check_kspace(run: BoldRun, slices: Sequence[Array], *, forced: bool) -> None:
+def check_kspace(run: BoldRun, slices: Sequence[Array], *, forced: bool) -> Iterator[Notice]:
     """Reject a run with empty k-space far below its Nyquist limit, and warn of a weak edge.
 
     `slices` are the result of `select_slices` for each volume of `list_kspace_volumes`. With
@@ -71,9 +72,9 @@ def check_kspace(run: BoldRun, slices: Sequence[Array], *, forced: bool) -> None
         if extent.edge_power < _MIN_EDGE_POWER
     ]
     if empty:
-        refuse_unless(forced, run.bold, _describe_empty(empty, "BOLD"), INTERPOLATION_FIX)
+        yield problem_unless(forced, run.bold, _describe_empty(empty, "BOLD"), INTERPOLATION_FIX)
     elif weak_edges and not shares:  # otherwise already reported from the sidecar
-        warn(
+        yield warning(
             run.bold,
             "at the edge of k-space, the power of signal changes is only"
             f" {' and '.join(weak_edges)} relative to low frequencies, so the run was probably"
@@ -83,7 +84,7 @@ def check_kspace(run: BoldRun, slices: Sequence[Array], *, forced: bool) -> None
         )
 
 
-def check_kspace_of_image(pair: Pair, image: Array, *, forced: bool) -> None:
+def check_kspace_of_image(pair: Pair, image: Array, *, forced: bool) -> Iterator[Notice]:
     """Reject the high-resolution image of a pair (3D, as stored) if it was interpolated.
 
     Slices of a T2*w image are not checked, because runs keep their slice thickness. One image has
@@ -95,7 +96,7 @@ def check_kspace_of_image(pair: Pair, image: Array, *, forced: bool) -> None:
     empty = [f"{radius:.0%} along {name}" for name, radius in radii.items() if radius]
     if empty:
         reason = _describe_empty(empty, pair.contrast)
-        refuse_unless(forced, pair.highres, reason, INTERPOLATION_FIX)
+        yield problem_unless(forced, pair.highres, reason, INTERPOLATION_FIX)
 
 
 def find_step(image: Array) -> float | None:

@@ -5,11 +5,14 @@ between successive volumes must correlate with the changes in the run. Noise and
 between runs, so the changes distinguish runs of the same head.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from bids_sr.io.notices import Notice
 from bids_sr.spatial.matrices import acquire
-from bids_sr.survey.bids.findings import add_problem
 from bids_sr.survey.bids.inputs import BoldRun
+from bids_sr.survey.notices import problem
 from bids_sr.survey.preflight.stored_volumes import read_volumes
 
 BRIGHT_PERCENTILE = 98
@@ -21,7 +24,7 @@ _MAX_GAIN = 1.25  # ratio between the signals of a reference and its run
 _HEAD_THRESHOLD = 0.25  # smallest brightness of the head relative to its bright voxels
 
 
-def check_reference(run: BoldRun) -> None:
+def check_reference(run: BoldRun) -> Iterator[Notice]:
     """Compare the voxels of a measured reference with the run.
 
     Both images must be valid and have the same number of volumes.
@@ -56,7 +59,7 @@ def check_reference(run: BoldRun) -> None:
             " --truth none."
         )
     if reason:
-        add_problem(measured.bold, reason, fix)
+        yield problem(measured.bold, reason, fix)
 
 
 def _compare_with_reference(run: BoldRun, reference: BoldRun) -> tuple[float, float, float]:

@@ -4,11 +4,13 @@ These are values that wrapped or were clipped when they were stored, steps of th
 contrasts that alternate.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from bids_sr.io.arrays import MaskArray
+from bids_sr.io.notices import Notice
 from bids_sr.preproc.alternation import (
     LARGEST_ALTERNATION,
     SPLIT_FIX,
@@ -18,7 +20,7 @@ from bids_sr.preproc.alternation import (
 from bids_sr.preproc.clipped_values import ClippedVoxelSearch
 from bids_sr.preproc.gain_steps import GainStep, GainStepSearch
 from bids_sr.spatial.wrapped_values import find_wrapped_values, may_be_wrapped
-from bids_sr.survey.bids.findings import add_problem, note, warn
+from bids_sr.survey.notices import note, problem, warning
 from bids_sr.survey.preflight.stored_volumes import StoredVolumes
 
 _N_MEAN_VOLUMES = 5  # volumes in the mean image that shows the brain
@@ -67,23 +69,25 @@ class SignalFaultSearch:
                 self._wrapped = (*wrapped, self._n_volumes)
         self._n_volumes += 1
 
-    def report(self, alternative: str) -> None:
-        """Report all faults; `alternative` is a further remedy."""
+    def find_faults(self, alternative: str) -> Iterator[Notice]:
+        """Yield all faults; `alternative` is a further remedy."""
         if self._wrapped is not None:
-            self._report_wrapped(*self._wrapped, alternative)
+            yield self._describe_wrapped(*self._wrapped, alternative)
             return
         if self._steps is not None and (steps := self._steps.find()):
-            self._report_steps(steps, alternative)
+            yield self._describe_steps(steps, alternative)
         elif self._steps is not None and (share := measure_alternation(self._steps.signal)):
-            self._report_alternation(share, alternative)
+            yield self._describe_alternation(share, alternative)
         if self._clipped is not None and (clipped := self._clipped.find()) is not None:
-            self._report_clipped(*clipped)
+            yield from self._find_clipped(*clipped)
 
-    def _report_wrapped(self, n_wrapped: int, modulus: int, volume: int, alternative: str) -> None:
-        """Report `n_wrapped` values of a volume that wrapped by `modulus`."""
+    def _describe_wrapped(
+        self, n_wrapped: int, modulus: int, volume: int, alternative: str
+    ) -> Notice:
+        """Describe `n_wrapped` values of a volume that wrapped by `modulus`."""
         bits = modulus.bit_length() - 1
         volume_text = f" of volume {volume} (counted from 0)" if self._n_volumes > 1 else ""
-        add_problem(
+        return problem(
             self._path,
             f"unsigned {bits}-bit integers were stored as signed: the {n_wrapped:,} negative"
             f" values{volume_text} continue their neighbors if {modulus:,} is added. The brightest"
@@ -93,8 +97,8 @@ class SignalFaultSearch:
             f" as uint{bits}.{alternative}",
         )
 
-    def _report_steps(self, steps: tuple[GainStep, ...], alternative: str) -> None:
-        """Report steps of the scale."""
+    def _describe_steps(self, steps: tuple[GainStep, ...], alternative: str) -> Notice:
+        """Describe steps of the scale."""
         largest = max(steps, key=lambda step: abs(np.log(step.factor)))
         volumes = ", ".join(str(step.volume) for step in steps)
         steps_text = (
@@ -104,7 +108,7 @@ class SignalFaultSearch:
             else f"the scale of the signal changes at volumes {volumes} (counted from 0; largest"
             f" factor {largest.factor:.2f})"
         )
-        add_problem(
+        return problem(
             self._path,
             f"{steps_text}, inside and outside the brain. Two runs may have been joined, or the"
             " receiver gain may have changed",
@@ -112,17 +116,16 @@ class SignalFaultSearch:
             f" from the first volume of the run, or exclude this run.{alternative}",
         )
 
-    def _report_alternation(self, share: float, alternative: str) -> None:
-        """Report that every second volume is darker by a share."""
+    def _describe_alternation(self, share: float, alternative: str) -> Notice:
+        """Describe that every second volume is darker by a share."""
         reason = describe_alternation(share)
         if share > LARGEST_ALTERNATION:
-            add_problem(self._path, reason, f"{SPLIT_FIX}{alternative}")
-        else:
-            column = "Models have a column of 1 and -1 for it, but not with --ignore outliers."
-            note(self._path, f"{reason}. {column}")
+            return problem(self._path, reason, f"{SPLIT_FIX}{alternative}")
+        column = "Models have a column of 1 and -1 for it, but not with --ignore outliers."
+        return note(self._path, f"{reason}. {column}")
 
-    def _report_clipped(self, largest: float, is_clipped: MaskArray) -> None:
-        """Report clipped voxels within the brain."""
+    def _find_clipped(self, largest: float, is_clipped: MaskArray) -> Iterator[Notice]:
+        """Warn of clipped voxels within the brain."""
         from bids_sr.io.nifti import SeriesReader
         from bids_sr.spatial.masks import MaskError, brain_mask
 
@@ -136,7 +139,7 @@ class SignalFaultSearch:
         if not n_clipped:
             return
         share = n_clipped / np.count_nonzero(brain)
-        warn(
+        yield warning(
             self._path,
             f"{n_clipped:,} voxels of the brain ({share:.2%}) have the largest stored value"
             f" ({largest:g}) in at least 5 % of the volumes, so their signal was clipped. Maps"

@@ -3,26 +3,20 @@
 Later checks read some volumes of a run again.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import LARGEST_BRAIN_ML
 from bids_sr.io.notices import Notice
-from bids_sr.preproc.copied_series import SeriesSample
-from bids_sr.survey.bids.findings import (
-    Findings,
-    about,
-    add_all,
-    add_problem,
-    count_problems,
-    warn,
-)
+from bids_sr.preproc.copied_series import NoiseRecord, SeriesSample
 from bids_sr.survey.bids.headers import READ_ERRORS
 from bids_sr.survey.bids.inputs import BoldRun, Pair, Subject
+from bids_sr.survey.notices import attribute, is_problem, problem, warning
 from bids_sr.survey.preflight.copied_runs import check_copies
 from bids_sr.survey.preflight.echo_checks import check_echoes
 from bids_sr.survey.preflight.kspace import (
@@ -63,60 +57,45 @@ def check_data(
     `forced` (`superres.force`) turns empty k-space into a note. With `search_outliers`, models
     exclude outlier volumes, so that a run may have some constant volumes.
 
-    Each image is read once. Findings about its signal are added after all images were read, unless
-    an image of the run is damaged. Problems come first, then warnings and notes, each with its
-    participant or run.
+    Each image is read once. Its signal is judged unless an image of the run is damaged. Problems
+    come first, then warnings and notes, each with its participant or run.
     """
-    with Findings() as findings:
-        scans: dict[Path, _ImageScan] = {}
-        for subject in plan.subjects:
-            with about(subject.label):
-                scans_of_subject = _list_scans(subject, search_outliers=search_outliers)
-                for scan in scans_of_subject:
-                    _check_image(scan, forced=forced)
-                for path in _list_masks(subject):
-                    _check_mask(path)
-            damaged = {Path(problem.what) for problem in findings.problems}
-            records = {
-                scan.path: scan.sample.record_noise()
-                for scan in scans_of_subject
-                if scan.sample is not None and scan.is_processed and scan.path not in damaged
-            }
-            check_copies(subject, records)
-            for run in subject.runs:
-                if damaged.isdisjoint(run.images):
-                    with about(*run.owner):
-                        check_echoes(run, records)
-            scans |= {scan.path: replace(scan, sample=None) for scan in scans_of_subject}
-        invalid = {Path(problem.what) for problem in findings.problems}
-        for subject in plan.subjects:
-            with about(subject.label):
-                for path in subject.still_images:
-                    add_all(scans[path].signal)
-        for subject in plan.subjects:
-            for run in subject.runs:
-                if not invalid.isdisjoint(run.images):
-                    continue
-                with about(*run.owner):
-                    add_all(scans[run.bold].signal)
-                    check_reference(run)
-                    for series in run.measured_series:
-                        add_all(scans[series.bold].kspace)
-    return (*findings.problems, *findings.notices)
+    notices: list[Notice] = []
+    scans: dict[Path, _ImageScan] = {}
+    for subject in plan.subjects:
+        scans_of_subject = {
+            use.path: _scan_image(use, forced=forced)
+            for use in _list_uses(subject, search_outliers=search_outliers)
+        }
+        notices += attribute(_list_faults(subject, scans_of_subject), subject.label)
+        damaged = {path for path, scan in scans_of_subject.items() if scan.is_damaged}
+        records = {
+            path: scan.noise for path, scan in scans_of_subject.items() if scan.noise is not None
+        }
+        notices += attribute(check_copies(subject, records), subject.label)
+        for run in subject.runs:
+            if damaged.isdisjoint(run.images):
+                notices += attribute(check_echoes(run, records), *run.owner)
+        scans |= scans_of_subject
+    invalid = {Path(notice.what) for notice in notices if is_problem(notice)}
+    for subject in plan.subjects:
+        for path in subject.still_images:
+            notices += attribute(scans[path].signal, subject.label)
+    for subject in plan.subjects:
+        for run in subject.runs:
+            if invalid.isdisjoint(run.images):
+                notices += attribute(_judge_signal(run, scans), *run.owner)
+    return tuple(sorted(dict.fromkeys(notices), key=is_problem, reverse=True))
 
 
-@dataclass(slots=True)
-class _ImageScan:
-    """Pass over the volumes of an image, with its use in the runs and what was found.
+@frozen
+class _ImageUse:
+    """Use of an image in the runs of a participant.
 
     `alternative` is a further remedy. If the image `may_exclude` volumes, a few constant volumes
     are a warning, because models exclude outlier volumes. For `tr` and `is_processed`, see
     `SignalFaultSearch`. `series` is the series of a run, of a calibration run or of a reference,
     and `pair` the pair of a high-resolution scan.
-
-    `non_finite` volumes contain NaN or infinity, and `constant` volumes only one value.
-    `sample` contains voxels to compare with other runs, None before the image is read. `signal`
-    and `kspace` are findings about an image with valid volumes.
     """
 
     path: Path
@@ -127,12 +106,55 @@ class _ImageScan:
     is_still: bool
     series: BoldRun | None
     pair: Pair | None
-    n_volumes: int = 0
-    non_finite: list[int] = field(default_factory=list)
-    constant: list[int] = field(default_factory=list)
-    sample: SeriesSample | None = None
-    signal: Findings = field(default_factory=Findings)
-    kspace: Findings = field(default_factory=Findings)
+
+
+@frozen
+class _ImageScan:
+    """What was found in the voxels of an image.
+
+    `faults` are of its volumes; `signal` and `kspace` are about an image with valid volumes.
+    `noise` is None if the image is damaged or is not a processed series.
+    """
+
+    faults: tuple[Notice, ...]
+    signal: tuple[Notice, ...] = ()
+    kspace: tuple[Notice, ...] = ()
+    noise: NoiseRecord | None = None
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the image cannot be used."""
+        return any(map(is_problem, self.faults))
+
+
+def _list_faults(subject: Subject, scans: Mapping[Path, _ImageScan]) -> Iterator[Notice]:
+    """Yield faults of the images and of the precomputed masks of a participant."""
+    for scan in scans.values():
+        yield from scan.faults
+    for path in _list_masks(subject):
+        yield from _check_mask(path)
+
+
+def _judge_signal(run: BoldRun, scans: Mapping[Path, _ImageScan]) -> Iterator[Notice]:
+    """Yield what was found in the signal of a run, its reference and its calibration run."""
+    yield from scans[run.bold].signal
+    yield from check_reference(run)
+    for series in run.measured_series:
+        yield from scans[series.bold].kspace
+
+
+class _VolumeSearch:
+    """Search for volumes without signal while the volumes of an image are read in order.
+
+    `non_finite` volumes contain NaN or infinity, and `constant` volumes only one value. `sample`
+    contains voxels to compare with other series.
+    """
+
+    def __init__(self, sample: SeriesSample) -> None:
+        self.n_volumes = 0
+        self.non_finite: list[int] = []
+        self.constant: list[int] = []
+        self.sample = sample
 
     def add(self, volume: np.ndarray) -> None:
         """Add the next volume."""
@@ -143,12 +165,11 @@ class _ImageScan:
         elif minimum == maximum:
             self.constant.append(self.n_volumes)
         self.n_volumes += 1
-        if self.sample is not None:
-            self.sample.add(volume)
+        self.sample.add(volume)
 
 
-def _list_scans(subject: Subject, *, search_outliers: bool) -> list[_ImageScan]:
-    """Return the images of a participant according to their use in the runs, not yet read."""
+def _list_uses(subject: Subject, *, search_outliers: bool) -> list[_ImageUse]:
+    """Return the images of a participant with their use in the runs."""
     calibrations = {run.calibration.bold for run in subject.runs if run.calibration}
     bolds = {run.bold for run in subject.runs}
     echoes = {path for run in subject.runs for path, _ in run.echoes}
@@ -157,7 +178,7 @@ def _list_scans(subject: Subject, *, search_outliers: bool) -> list[_ImageScan]:
     pair_by_image = {pair.highres: pair for pair in subject.all_pairs}
     still_images = subject.still_images
     return [
-        _ImageScan(
+        _ImageUse(
             path=path,
             alternative=" Alternatively, use --calibration none." if path in calibrations else "",
             may_exclude=search_outliers and path in bolds,
@@ -171,90 +192,95 @@ def _list_scans(subject: Subject, *, search_outliers: bool) -> list[_ImageScan]:
     ]
 
 
-def _check_image(scan: _ImageScan, *, forced: bool) -> None:
-    """Read an image, and report problems with its voxels; one volume is held in memory.
+def _scan_image(use: _ImageUse, *, forced: bool) -> _ImageScan:
+    """Read an image, and judge its voxels; one volume is held in memory.
 
     Volumes and slices whose signal is checked are held in addition.
     """
-    path, series, n_problems = scan.path, scan.series, count_problems()
-    whole: Collection[int] = (0,) if scan.is_still else ()
-    if series is not None and scan.is_processed:
+    series = use.series
+    whole: Collection[int] = (0,) if use.is_still else ()
+    if series is not None and use.is_processed:
         whole = {0, series.n_volumes // 2, series.n_volumes - 1}
     in_kspace: Collection[int] = () if series is None else list_kspace_volumes(series)
-    volumes, slices = list[Float32](), list[Array]()
+    volumes, slices, number = list[Float32](), list[Array](), -1
     try:
-        stored = StoredVolumes(path)
-        scan.sample = SeriesSample(stored.shape, stored.affine)
-        faults = SignalFaultSearch(path, stored, tr=scan.tr, is_processed=scan.is_processed)
+        stored = StoredVolumes(use.path)
+        search = _VolumeSearch(SeriesSample(stored.shape, stored.affine))
+        faults = SignalFaultSearch(use.path, stored, tr=use.tr, is_processed=use.is_processed)
         for number, volume in enumerate(stored):
-            scan.add(volume)
+            search.add(volume)
             faults.add(volume)
             if number in whole:
                 volumes.append(stored.decode(volume))
             if series is not None and number in in_kspace:
                 slices.append(select_slices(stored.decode(volume), series))
     except READ_ERRORS as error:
-        add_problem(
-            path,
-            f"the file is truncated or corrupt: volume {scan.n_volumes + 1} could not be read"
-            f" ({error})",
-            f"{_COPY_FIX}{scan.alternative}",
+        fault = problem(
+            use.path,
+            f"the file is truncated or corrupt: volume {number + 2} could not be read ({error})",
+            f"{_COPY_FIX}{use.alternative}",
         )
-        return
-    _report_volumes(scan)
-    if count_problems() == n_problems:
-        faults.report(scan.alternative)
-    if count_problems() > n_problems:
-        return
-    with scan.signal:
-        if scan.is_still:
-            _check_anatomical(path, volumes[0])
-        elif series is not None and scan.is_processed:
-            _check_mean(series, volumes)
-        if scan.pair is not None:
-            check_kspace_of_image(scan.pair, volumes[0], forced=forced)
-    with scan.kspace:
-        if series is not None:
-            check_kspace(series, slices, forced=forced)
+        return _ImageScan(faults=(fault,))
+    notices = tuple(_check_volumes(use, search))
+    if not any(map(is_problem, notices)):
+        notices += tuple(faults.find_faults(use.alternative))
+    scan = _ImageScan(faults=notices)
+    if scan.is_damaged:
+        return scan
+    return replace(
+        scan,
+        signal=tuple(_check_signal(use, volumes, forced=forced)),
+        kspace=() if series is None else tuple(check_kspace(series, slices, forced=forced)),
+        noise=search.sample.record_noise() if use.is_processed else None,
+    )
 
 
-def _report_volumes(scan: _ImageScan) -> None:
-    """Report constant, identical and non-finite volumes of an image."""
-    path, alternative = scan.path, scan.alternative
-    n_volumes, n_constant = scan.n_volumes, len(scan.constant)
-    if scan.non_finite:
+def _check_volumes(use: _ImageUse, search: _VolumeSearch) -> Iterator[Notice]:
+    """Judge constant, identical and non-finite volumes of an image."""
+    n_volumes, n_constant = search.n_volumes, len(search.constant)
+    if search.non_finite:
         reason = "the image contains NaN or infinite values"
         if n_volumes > 1:
             reason += (
-                f" in {len(scan.non_finite)} of {n_volumes} volumes"
-                f" ({_format_numbers(scan.non_finite)})"
+                f" in {len(search.non_finite)} of {n_volumes} volumes"
+                f" ({_format_numbers(search.non_finite)})"
             )
-        add_problem(
-            path,
+        yield problem(
+            use.path,
             reason,
             "Convert the image again without NaN masking, or replace NaN and infinite values by"
-            f" 0.{alternative}",
+            f" 0.{use.alternative}",
         )
         return
     fix = (
         "Compare the image with its source, such as the DICOM images, and create it again, or"
-        f" exclude it.{alternative}"
+        f" exclude it.{use.alternative}"
     )
     if n_constant == n_volumes:
-        add_problem(path, "the image is constant: all voxels have the same value", fix)
+        yield problem(use.path, "the image is constant: all voxels have the same value", fix)
     elif n_constant:
         reason = (
             f"constant volumes were found ({n_constant} of {n_volumes} volumes,"
-            f" {_format_numbers(scan.constant)})"
+            f" {_format_numbers(search.constant)})"
         )
         are_few = n_constant <= _MAX_CONSTANT_SHARE * n_volumes
-        if scan.may_exclude and n_volumes >= _MIN_VOLUMES and are_few:
-            warn(path, f"{reason}. These volumes are excluded from all models. {fix}")
+        if use.may_exclude and n_volumes >= _MIN_VOLUMES and are_few:
+            yield warning(use.path, f"{reason}. These volumes are excluded from all models. {fix}")
         else:
-            add_problem(path, reason, fix)
-    elif n_volumes > 1 and scan.sample and len(scan.sample.checksums) == 1:
+            yield problem(use.path, reason, fix)
+    elif n_volumes > 1 and len(search.sample.checksums) == 1:
         reason = f"all {n_volumes} volumes are identical, so the signal does not change over time"
-        add_problem(path, reason, fix)
+        yield problem(use.path, reason, fix)
+
+
+def _check_signal(use: _ImageUse, volumes: Sequence[Float32], *, forced: bool) -> Iterator[Notice]:
+    """Judge the signal of an image from some of its volumes, scaled and as stored (X, Y, Z)."""
+    if use.is_still:
+        yield from _check_anatomical(use.path, volumes[0])
+    elif use.series is not None and use.is_processed:
+        yield from _check_mean(use.series, volumes)
+    if use.pair is not None:
+        yield from check_kspace_of_image(use.pair, volumes[0], forced=forced)
 
 
 def _format_numbers(indices: list[int]) -> str:
@@ -270,14 +296,14 @@ def _list_masks(subject: Subject) -> list[Path]:
     return list(dict.fromkeys(filter(None, masks)))
 
 
-def _check_mask(path: Path) -> None:
+def _check_mask(path: Path) -> Iterator[Notice]:
     """Report a precomputed brain mask that is empty, too large, or covers the whole image."""
     try:
         stored = StoredVolumes(path)
         (voxels,) = stored
         voxel_ml = abs(float(np.linalg.det(stored.affine[:3, :3]))) / 1000
     except READ_ERRORS as error:
-        add_problem(path, f"the brain mask is truncated or corrupt ({error})", _COPY_FIX)
+        yield problem(path, f"the brain mask is truncated or corrupt ({error})", _COPY_FIX)
         return
     n_inside = int(np.count_nonzero(voxels > 0))
     reason = ""
@@ -294,7 +320,7 @@ def _check_mask(path: Path) -> None:
             f" at most {LARGEST_BRAIN_ML:g} ml"
         )
     if reason:
-        add_problem(
+        yield problem(
             path,
             reason,
             "Compare the mask with its image and rerun the program that created it, or omit"
@@ -302,12 +328,12 @@ def _check_mask(path: Path) -> None:
         )
 
 
-def _check_anatomical(path: Path, image: Array) -> None:
+def _check_anatomical(path: Path, image: Array) -> Iterator[Notice]:
     """Reject a structural image whose voxel values are largely negative."""
     negative_share = _measure_negative_share(image)
     if negative_share > _MAX_NEGATIVE_SHARE:
         share_text = "all" if negative_share == 1 else f"{negative_share:.0%}"
-        add_problem(
+        yield problem(
             path,
             f"{share_text} of the summed absolute signal is negative, so this is not a magnitude"
             " image. It may be inverted, its header may contain a wrong scaling factor, unsigned"
@@ -316,12 +342,12 @@ def _check_anatomical(path: Path, image: Array) -> None:
         )
 
 
-def _check_mean(run: BoldRun, volumes: Sequence[Float32]) -> None:
+def _check_mean(run: BoldRun, volumes: Sequence[Float32]) -> Iterator[Notice]:
     """Reject a series whose mean was subtracted, or that is not a magnitude series."""
     # by volume, because the first may be so bright that its sum would hide all others
     negative_share = float(np.median([_measure_negative_share(volume) for volume in volumes]))
     if negative_share > _MAX_NEGATIVE_SHARE:
-        add_problem(
+        yield problem(
             run.bold,
             f"{negative_share:.0%} of the summed absolute signal is negative, so this is not a"
             " magnitude series. The mean may have been subtracted, values may be in percent signal"
@@ -332,7 +358,7 @@ def _check_mean(run: BoldRun, volumes: Sequence[Float32]) -> None:
         )
     elif (padding := _find_padding(volumes)) is not None:
         value, share = padding
-        add_problem(
+        yield problem(
             run.bold,
             f"{share:.0%} of the voxels have the value {value:g}, which is far outside the range"
             " of all other voxels. These voxels are probably padding, but would be processed as"
