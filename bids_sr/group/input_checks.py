@@ -8,14 +8,16 @@ opened. Damaged image data are only found while the maps are computed.
 import gzip
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bids_sr.engine.metric_rows import COLUMNS, MISSING, complete_table
 from bids_sr.glm.map_sidecars import PERCENT
 from bids_sr.group.input_maps import read_map_entry
 from bids_sr.io.atomic_files import read_text
-from bids_sr.survey.bids.findings import Findings, add_problem, is_downloaded
+from bids_sr.io.notices import Notice
+from bids_sr.survey.bids.findings import InputError, require_content
+from bids_sr.survey.notices import judge, problem
 
 _HEAD = "\t".join(COLUMNS)
 _N_LABELS = list(COLUMNS).index("fwhm_mm")  # cells before the numbers
@@ -42,21 +44,28 @@ def require_readable(
     the first bytes of their format. Raises `InputError` with the reason and a remedy for each file
     that cannot be opened.
     """
-    with Findings() as findings:
-        for paths, find_problem in (
-            (tables, _find_table_problem),
-            (images, _find_image_problem),
-            (transforms, _find_transform_problem),
-        ):
-            for path in dict.fromkeys(paths):
-                try:
-                    problem = find_problem(path)
-                except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-                    reason = error.strerror if isinstance(error, OSError) else ""
-                    problem = f"the file cannot be read ({reason or error})"
-                if problem and is_downloaded(path):
-                    add_problem(path, problem, remedy_text(path))
-    findings.raise_problems()
+    problems: list[Notice] = []
+    for paths, find_reason in (
+        (tables, _find_table_problem),
+        (images, _find_image_problem),
+        (transforms, _find_transform_problem),
+    ):
+        for path in dict.fromkeys(paths):
+            problems += judge([_check_file], path, find_reason)
+    if problems:
+        raise InputError(problems)
+
+
+def _check_file(path: Path, find_reason: Callable[[Path], str]) -> Iterator[Notice]:
+    """Reject a file that cannot be opened, or whose content was not downloaded."""
+    try:
+        reason = find_reason(path)
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        text = error.strerror if isinstance(error, OSError) else ""
+        reason = f"the file cannot be read ({text or error})"
+    if reason:
+        require_content(path)
+        yield problem(path, reason, remedy_text(path))
 
 
 def require_units(maps: Iterable[Path]) -> None:
@@ -64,14 +73,15 @@ def require_units(maps: Iterable[Path]) -> None:
 
     Raises `InputError` with a remedy for each map in another or an unknown unit.
     """
-    with Findings() as findings:
-        for path in dict.fromkeys(maps):
-            unit = str(read_map_entry(path, "Units") or "")
-            if unit != PERCENT:
-                unit_text = f"is {unit!r}" if unit else "is not in its sidecar (Units)"
-                problem = f"the unit of the map {unit_text}; expected {PERCENT}"
-                add_problem(path, problem, remedy_text(path))
-    findings.raise_problems()
+    problems = []
+    for path in dict.fromkeys(maps):
+        unit = str(read_map_entry(path, "Units") or "")
+        if unit != PERCENT:
+            unit_text = f"is {unit!r}" if unit else "is not in its sidecar (Units)"
+            reason = f"the unit of the map {unit_text}; expected {PERCENT}"
+            problems.append(problem(path, reason, remedy_text(path)))
+    if problems:
+        raise InputError(problems)
 
 
 def _find_table_problem(path: Path) -> str:

@@ -1,7 +1,7 @@
 """Checks of the options of structural scans: FSL programs, lesion template and edited masks."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from bids_sr.config import Settings
 from bids_sr.io.arrays import Array
 from bids_sr.io.fields_of_view import same_grid
-from bids_sr.io.notices import InvalidInput, explain
+from bids_sr.io.notices import InvalidInput, Notice, explain
 from bids_sr.io.template_files import DEFAULT_SPACE
 from bids_sr.structural.edited_masks import (
     LESIONS,
@@ -17,11 +17,11 @@ from bids_sr.structural.edited_masks import (
     find_edited_mask,
     mask_name,
 )
-from bids_sr.survey.bids.findings import refuse_option
 from bids_sr.survey.bids.inputs import LowresScan, Pair, Subject
+from bids_sr.survey.notices import option_problem
 
 
-def check_tools(settings: Settings) -> None:
+def check_tools(settings: Settings) -> Iterator[Notice]:
     """Reject ``--set anat.tools=fsl`` if a program of FSL is not on the PATH."""
     if settings.anat.tools != "fsl":
         return
@@ -29,7 +29,7 @@ def check_tools(settings: Settings) -> None:
 
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
-        refuse_option(
+        yield option_problem(
             "--set anat.tools=fsl",
             f"the FSL programs {', '.join(missing)} were not found on the PATH. FSL is not part of"
             " bids-sr or its container image, because its license does not allow commercial use",
@@ -40,14 +40,14 @@ def check_tools(settings: Settings) -> None:
         )
 
 
-def check_lesion_template(settings: Settings, subjects: Sequence[Subject]) -> None:
+def check_lesion_template(settings: Settings, subjects: Sequence[Subject]) -> Iterator[Notice]:
     """Reject an unusable lesion template."""
     file = settings.anat.lesion_template
     if file is None:
         return
     option = f"--set anat.lesion_template={file}"
     if subjects and not _select_with_flair(subjects):
-        refuse_option(
+        yield option_problem(
             option,
             "white-matter hyperintensities are segmented on FLAIR scans, but no participant has"
             " FLAIR scans at two resolutions",
@@ -57,7 +57,7 @@ def check_lesion_template(settings: Settings, subjects: Sequence[Subject]) -> No
     try:
         _check_template(file, space)
     except InvalidInput as error:
-        refuse_option(option, error.reason, error.remedy)
+        yield option_problem(option, error.reason, error.remedy)
 
 
 def _check_template(file: Path, space: str) -> None:
@@ -98,7 +98,7 @@ def _check_template(file: Path, space: str) -> None:
         raise InvalidInput(explanation, f"{fix} To use another template, specify --output-spaces.")
 
 
-def check_edited_masks(settings: Settings, subjects: Sequence[Subject]) -> None:
+def check_edited_masks(settings: Settings, subjects: Sequence[Subject]) -> Iterator[Notice]:
     """Reject directories without edited masks of the brain or lesions, and unusable masks."""
     anat = settings.anat
     for name, folder, kind, masked_subjects, contrasts in (
@@ -115,7 +115,7 @@ def check_edited_masks(settings: Settings, subjects: Sequence[Subject]) -> None:
             for subject in masked_subjects
         }
         if not folder.is_dir():
-            refuse_option(option, "the directory was not found", "Check the path.")
+            yield option_problem(option, "the directory was not found", "Check the path.")
         elif subjects and not any(files.values()):
             reason = f"no participant has {contrasts}scans at two resolutions"
             if masked_subjects:
@@ -125,7 +125,7 @@ def check_edited_masks(settings: Settings, subjects: Sequence[Subject]) -> None:
                     " the expected file name is"
                     f" {mask_name(kind, settings, first, _select_scans(first))}"
                 )
-            refuse_option(
+            yield option_problem(
                 option,
                 reason,
                 "Name the edited masks like the masks written by bids-sr, or omit the option.",
@@ -135,7 +135,7 @@ def check_edited_masks(settings: Settings, subjects: Sequence[Subject]) -> None:
             if file is not None and (
                 reason := _find_mask_problem(file, automatic_mask_path(kind, settings, subject))
             ):
-                refuse_option(
+                yield option_problem(
                     str(file),
                     reason,
                     "Edit a copy of the mask that was written by an earlier run.",

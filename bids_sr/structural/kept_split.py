@@ -21,13 +21,13 @@ from bids_sr.evaluation.statistics.participant_splits import (
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.checksums import checksum
 from bids_sr.io.json_values import as_texts
-from bids_sr.io.notices import InvalidInput
+from bids_sr.io.notices import InvalidInput, Notice
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.sr.models.card import ModelError, mapping_entry, read_card, weights_path
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_record import read_training
-from bids_sr.survey.bids.findings import Findings, add_problem, note, warn
 from bids_sr.survey.bids.inputs import Subject
+from bids_sr.survey.notices import Choice, note, problem, warning
 
 SETS = ("training", "validation", "test")
 """Sets of participants, in the order of the numbers in `anat.split`."""
@@ -54,13 +54,14 @@ def list_files(settings: Settings) -> list[Path]:
     return [folder / name for folder in folders if folder is not None]
 
 
-def _read_members(settings: Settings) -> dict[str, _Member]:
+def _read_members(settings: Settings) -> Choice[dict[str, _Member]]:
     """Return the kept split by label; empty if none was drawn.
 
     A table in the options precedes the working directory, which precedes the output; participants
-    whose sets differ are reported.
+    whose sets differ are reported, and tables that cannot be read.
     """
     members: dict[str, _Member] = {}
+    notices: list[Notice] = []
     table = settings.anat.split_table
     for file in (*filter(Path.exists, list_files(settings)), *([table] if table else [])):
         try:
@@ -68,19 +69,19 @@ def _read_members(settings: Settings) -> dict[str, _Member]:
             sets = {label: SETS[SETS.index(str(row["split"]))] for label, row in rows.items()}
         except (*TABLE_ERRORS, KeyError, ValueError) as error:
             reason = f"participant_id and split ({', '.join(SETS)}) cannot be read: {error}"
-            add_problem(file, reason, "Correct or delete this file.")
+            notices.append(problem(file, reason, "Correct or delete this file."))
             continue
         for name, set_name in sets.items():
             label = name.removeprefix("sub-")
             earlier = members.get(label, _Member(set_name, ""))
             if earlier.set_name != set_name:
                 reason = f"sub-{label} is in the {set_name} set, elsewhere {earlier.set_name}."
-                warn(file, reason)
+                notices.append(warning(file, reason))
             members[label] = _Member(set_name, rows[name].get("scans") or earlier.scans)
-    return members
+    return Choice(value=members, notices=tuple(notices))
 
 
-def assign_sets(subjects: Sequence[Subject], settings: Settings) -> dict[str, str]:
+def assign_sets(subjects: Sequence[Subject], settings: Settings) -> Choice[dict[str, str]]:
     """Return the set of each participant by label, from the kept split if there is one.
 
     A new participant joins the set of a participant that is gone and had the same scans, otherwise
@@ -89,11 +90,13 @@ def assign_sets(subjects: Sequence[Subject], settings: Settings) -> dict[str, st
     """
     shares, seed = settings.anat.split, settings.resources.random_seed
     labels = [subject.label for subject in subjects]
-    members = _read_members(settings)
+    kept = _read_members(settings)
+    members = kept.value
     if not members:
         split = split_at_random(labels, divide_in_proportion(len(labels), shares), seed)
         labels_by_set = zip(SETS, (split.train, split.validation, split.test), strict=True)
-        return {label: name for name, members_of_set in labels_by_set for label in members_of_set}
+        drawn = {label: name for name, labels in labels_by_set for label in labels}
+        return Choice(value=drawn, notices=kept.notices)
     gone = {scans: name for key, (name, scans) in members.items() if key not in labels}
     sets = {
         subject.label: members[subject.label].set_name
@@ -104,7 +107,7 @@ def assign_sets(subjects: Sequence[Subject], settings: Settings) -> dict[str, st
     }
     if SETS[0] not in sets.values():
         raise InvalidInput("the training set contains no participants", "Add participants.")
-    return sets
+    return Choice(value=sets, notices=kept.notices)
 
 
 def _draw_set(label: str, shares: Sequence[int], seed: int) -> str:
@@ -129,8 +132,7 @@ def keep_split(settings: Settings, subjects: Sequence[Subject]) -> None:
 
     Only scans of new participants are read for their checksums.
     """
-    with Findings():
-        members = _read_members(settings)
+    members = _read_members(settings).value
     for subject in subjects:
         known = members.get(subject.label, _Member("", ""))
         scans = known.scans or _compute_checksum(subject)
@@ -141,7 +143,9 @@ def keep_split(settings: Settings, subjects: Sequence[Subject]) -> None:
         write_text(file, "\n".join(lines))
 
 
-def find_kept_network(method: str, settings: Settings, subjects: Sequence[Subject]) -> Path | None:
+def find_kept_network(
+    method: str, settings: Settings, subjects: Sequence[Subject]
+) -> Choice[Path | None]:
     """Return the finished network of a method if it was not trained on the sets of `subjects`.
 
     Such a network is not trained again because a participant is gone, was renamed or has joined;
@@ -159,20 +163,20 @@ def find_kept_network(method: str, settings: Settings, subjects: Sequence[Subjec
     labels = next(iter(trained.values()), set(present))
     is_tested = any(item.label in labels for item in subjects if item.split_set == SETS[-1])
     if labels == present.keys() or is_tested or settings.superres.model_source == "train":
-        return None
-    with Findings():
-        members = _read_members(settings)
+        return Choice(value=None)
+    members = _read_members(settings).value
     gone = {key: members[key].scans if key in members else "" for key in labels - present.keys()}
     new = {label: _compute_checksum(present[label]) for label in present.keys() - labels}
     changes = [f"sub-{label} is missing" for label in gone if gone[label] not in new.values()]
     changes += [f"sub-{label} is new" for label in new if new[label] not in gone.values()]
-    (warn if changes else note)(
-        next(iter(trained)),
+    network = next(iter(trained))
+    notice = (warning if changes else note)(
+        network,
         "this network is not trained again, although its training and validation participants have"
         f" changed ({', '.join(sorted(changes)) or 'only labels'}). To train it again, delete"
         f" {' and '.join(map(str, trained))}.",
     )
-    return next(iter(trained))
+    return Choice(value=network, notices=(notice,))
 
 
 def _list_trained(file: Path, method: str, contrast: str, settings: Settings) -> set[str]:

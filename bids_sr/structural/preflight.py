@@ -16,7 +16,14 @@ from bids_sr.survey.bids.acquired_matrix import (
     list_interpolated,
     with_acquired_matrix,
 )
-from bids_sr.survey.bids.findings import about, add_all, add_problem, current_findings, warn
+from bids_sr.survey.bids.findings import (
+    about,
+    add_all,
+    add_notices,
+    add_problem,
+    current_findings,
+    warn,
+)
 from bids_sr.survey.bids.inputs import Subject
 from bids_sr.survey.bids.pretrained_models import find_pretrained, input_of_models
 from bids_sr.survey.preflight.checks import check_dataset, check_resources
@@ -51,16 +58,20 @@ def check_scans(settings: Settings) -> Plan:
             with about(subject.label):
                 for axis in list_interpolated(header):
                     warn(path, f"{interpolation_text(axis)}.")
-    check_tools(settings)
-    check_lesion_template(settings, subjects)
+    add_notices(check_tools(settings))
+    add_notices(check_lesion_template(settings, subjects))
     labels = {subject.label for subject in subjects}
     others = (s for s in data_set.split_subjects if s.label not in labels)
-    check_edited_masks(settings, (*subjects, *others))
+    add_notices(check_edited_masks(settings, (*subjects, *others)))
     members = data_set.split_subjects
     untrained = [name for name in superres.learned if not find_pretrained(superres, name)]
     methods = untrained if members else []
     networks = {name: find_kept_network(name, settings, members) for name in methods}
-    kept_networks = {name: network for name, network in networks.items() if network is not None}
+    for network in networks.values():
+        add_notices(network.notices)
+    kept_networks = {
+        name: network.value for name, network in networks.items() if network.value is not None
+    }
     is_trained = len(kept_networks) < len(methods)
     interpolations = list_interpolations(
         settings.anat.align,
