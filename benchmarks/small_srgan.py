@@ -53,19 +53,19 @@ _FAST = get_method("srgan").recipes["fast"]
 _NOISY = replace(_FAST.augmentation, noise=0.03)
 
 
-def smaller(width: int, blocks: int) -> Recipe:
-    """Return recipe `fast` with a smaller generator."""
-    generator = network("srresnet.SRResNet", width=width, blocks=blocks, skip=True)
-    return replace(_FAST, build_generator=generator)
+def smaller(width: int, steps: int) -> Recipe:
+    """Return recipe `fast` with one block and fewer channels."""
+    generator = network("srresnet.SRResNet", width=width, blocks=1, skip=True)
+    return replace(_FAST, build_generator=generator, iterations=steps)
 
 
 VARIANTS: dict[str, Recipe] = {
     "srgan": _FAST,
-    "fewer steps": _FAST,
-    "smaller": smaller(8, 1),
-    "smallest": smaller(4, 1),
-    "more noise": replace(_FAST, augmentation=_NOISY),
-    "smaller, more noise": replace(smaller(8, 1), augmentation=_NOISY),
+    "fewer steps": replace(_FAST, iterations=500),
+    "more noise": replace(_FAST, iterations=500, augmentation=_NOISY),
+    "smallest": smaller(4, 500),
+    "smaller, more noise": replace(smaller(8, 500), augmentation=_NOISY),
+    "smaller": smaller(8, 700),
     "dcnet": get_method("dcnet").recipes["fast"],
 }
 STEPS = (50, 100, 200, 350, 500, 700)

@@ -29,7 +29,7 @@ from bids_sr.io.run_time import RunTime
 from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import BASE_RECIPE, Augmentation, Recipe, loss, network
 
-_PAPER = Recipe(
+PAPER = Recipe(
     build_generator=network("srresnet.SRResNet"),
     build_critic=network("critics.srgan_critic"),
     losses=(
@@ -77,7 +77,7 @@ _NETWORK = {
 METHOD = Method(
     name="srgan",
     ndim=2,
-    recipes={"fast": _FAST, "paper": _PAPER},
+    recipes={"fast": _FAST, "paper": PAPER},
     reference="stss_srfmri",
     article="an",
     summary=(
