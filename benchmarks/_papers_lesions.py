@@ -6,18 +6,11 @@ than three scans in training. Heads with lesions are simulated, so that the refe
 fraction of each tissue, whereas the paper compares with segmentations of the high-resolution scans
 (edited manually for lesions).
 
-The rule for the claims of `docs/papers/index.md` was written before the first run. The claim has
-four measures: false positives (ml) and Dice coefficient, each of lesions and of tissues. Images
-are compared by the mean difference across test heads, with its 95 % interval (Student's t); one
-is better than the other if the interval excludes 0.
-
-1. The best interpolation of a measure is the interpolation with the better mean.
-2. A measure is testable if the noise-free high-resolution scan (*truth*) and the high-resolution
-   scan with noise are both better than the best interpolation.
-3. A testable measure is seen if `attunet` is better than the best interpolation. `unet` and `vit`
-   are listed, but are not part of the claim.
-4. The claim is *not tested* if no measure is testable, *yes* if all four are testable and seen,
-   *no* if no testable measure is seen, and *in part* otherwise.
+The claim has four measures: false positives (ml) and Dice coefficient, each of lesions and of
+tissues. Images are compared with the interpolation that has the better mean, by the mean
+difference across test heads, with its 95 % interval (Student's t). Noise-free high-resolution
+scans (*truth*) show what can be reached; `unet` and `vit` are listed, but are not part of the
+claim. `docs/papers_page.py` has the rule for the verdict.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -162,22 +155,6 @@ def _outcome(gains: Array) -> str:
     return BETTER if low > 0 else WORSE if high < 0 else SAME
 
 
-def verdict(rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[str], list[str]]:
-    """Return how far the claim is seen, its testable measures, and those that are seen."""
-    outcomes = {(row["measure"], row["images"]): row["outcome"] for row in rows}
-    testable = [
-        measure
-        for measure in CLAIMED
-        if all(outcomes[measure, name] == BETTER for name in (TRUTH, MEASURED))
-    ]
-    seen = [measure for measure in testable if outcomes[measure, "attunet"] == BETTER]
-    if not testable:
-        return "not tested", testable, seen
-    if not seen:
-        return "no", testable, seen
-    return "yes" if len(seen) == len(CLAIMED) else "in part", testable, seen
-
-
 def lesions(work: Path) -> None:
     """Abstract: lesions and tissues, segmented in super-resolved and in interpolated scans."""
     trained = [training_image(number) for number in TRAINED]
@@ -196,12 +173,10 @@ def lesions(work: Path) -> None:
             images[method] = super_resolve_contrasts(model, scans.coarse, scans.mask, AFFINE)
         for name, image in images.items():
             values.setdefault(name, []).append(values_of(image, scans.fine, head))
-    rows = rows_of(values)
-    found, testable, seen = verdict(rows)
     keep(
         "papers_attunet_lesions",
         "Attention U-Net, abstract: segmentation of lesions and tissues",
-        rows,
+        rows_of(values),
         remarks=[
             f"Simulated heads ({VOXEL:.0f} mm voxels, noise of 2 %) with {LESIONS} lesions each"
             f" and T1w, T2w and FLAIR images: {len(TRAINED)} heads for training and"
@@ -220,14 +195,8 @@ def lesions(work: Path) -> None:
             " (Student's t). Differences are from the best interpolation of the measure, in the"
             " same heads. An outcome is better or worse if the interval of the difference excludes"
             " 0, without correction for multiple comparisons.",
-            f"Verdict by the rule in `_papers_lesions.py`: {found}. Testable: {_listed(testable)}."
-            f" Seen: {_listed(seen)}.",
         ],
     )
-
-
-def _listed(measures: Sequence[str]) -> str:
-    return ", ".join(measures) or "none"
 
 
 PARTS: dict[str, Callable[[Path], None]] = {"attunet_lesions": lesions}

@@ -8,6 +8,7 @@ Call: ``python docs/papers_page.py``. ``<!--here NAME-->…<!--/-->`` has the di
 import json
 import math
 import re
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ class Part(NamedTuple):
     """Part of a claim: the mean of paired differences of units, positive in its direction.
 
     `upper` is the upper end of the 95 % interval. With a `margin`, the difference is the benefit
-    or loss that the claim denies.
+    or loss that the claim denies. `p_is_limit` is whether p is an upper limit.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Part(NamedTuple):
     p: float
     upper: float = math.nan
     margin: float | None = None
+    p_is_limit: bool = False
 
     @property
     def sign(self) -> int:
@@ -55,7 +57,8 @@ class Part(NamedTuple):
         if self.margin is not None:
             upper = number_text(self.upper)
             return f"{text} (up to {upper}; margin {number_text(self.margin)})"
-        return f"{text} ({p_text(self.p)})"
+        p = p_text(self.p)
+        return f"{text} ({p.replace('=', '≤') if self.p_is_limit else p})"
 
 
 def judge(parts: Sequence[Part]) -> str:
@@ -113,11 +116,14 @@ def value_of(row: Row, column: str) -> tuple[float, float]:
     return float(mean.partition(",")[0]), float(spread or "nan")
 
 
-def t_part(name: str, difference: float, spread: float, units: int) -> Part:
-    """Return a part from mean and SD of its paired differences (Student's t)."""
-    error = spread / math.sqrt(units)
+def t_part(name: str, difference: float, spread: float, units: int, limit: float = 0) -> Part:
+    """Return a part from mean and SD of its paired differences (Student's t).
+
+    Without this SD, the sum of the SDs of both methods, `spread` and `limit`, is its upper limit.
+    """
+    error = (spread + limit) / math.sqrt(units)
     p = 2 * stats.t.sf(abs(difference) / error, units - 1) if error > 0 else 0.0
-    return Part(name, difference, float(p))
+    return Part(name, difference, float(p), p_is_limit=limit > 0)
 
 
 def between(
@@ -125,8 +131,8 @@ def between(
 ) -> Iterator[Part]:
     """Yield the differences between two rows in some columns; a minus: lower values are better.
 
-    The SD of the differences is at most the sum of the SDs of both rows. This sum is used, so that
-    p is an upper limit.
+    The SD of the differences is at most the sum of the SDs of both rows, so that p is an upper
+    limit.
     """
     for column in columns:
         key = column.removeprefix("-")
@@ -135,7 +141,7 @@ def between(
         )
         sign = -1 if column.startswith("-") else 1
         name = f"{key.partition(' relative')[0].partition(' −')[0]}:"
-        yield t_part(name, sign * (first - second), first_sd + second_sd, units)
+        yield t_part(name, sign * (first - second), first_sd, units, second_sd)
 
 
 def p_of(cell: object) -> float:
@@ -185,7 +191,7 @@ def of_competitive() -> Iterator[Part]:
         best = max(supervised, key=lambda row: value_of(row, column)[0])
         published = max(float(row[paper]) for row in supervised) - float(tv[paper])
         (mean, spread), (best_mean, best_spread) = value_of(tv, column), value_of(best, column)
-        yield t_part(f"dB at {factor}:", published - (best_mean - mean), spread + best_spread, 3)
+        yield t_part(f"dB at {factor}:", published - (best_mean - mean), spread, 3, best_spread)
 
 
 def of_dip() -> Iterator[Part]:
@@ -203,6 +209,17 @@ def of_cpce() -> Iterator[Part]:
     mean, spread = value_of(row_of("papers_cpce", "cpce"), column)
     yield t_part("PSNR (dB):", mean, spread, 4)
     yield from between("papers_cpce", ("cpce",), ("zero filling",), ["SSIM"], 4)
+
+
+def of_circle() -> Iterator[Part]:
+    """Yield the differences between `cpce` and `circle`, of which the PSNR is paired by fold."""
+    gains, others = (
+        map(float, row_of("papers_cpce", name)["PSNR − zero filling of the folds"].split())
+        for name in ("cpce", "circle")
+    )
+    paired = [gain - other for gain, other in zip(gains, others, strict=True)]
+    yield t_part("PSNR (dB):", statistics.mean(paired), statistics.stdev(paired), 4)
+    yield from between("papers_cpce", ("cpce",), ("circle",), ["SSIM"], 4)
 
 
 def of_claim(name: str) -> Callable[[], Iterator[Part]]:
@@ -258,7 +275,7 @@ def of_volumes() -> Iterator[Part]:
         base, base_spread = value_of(row_of("papers_attunet_volumes", name, "B-spline"), column)
         if name != "csfSpaces":
             gain = abs(base) - abs(error)
-            yield t_part(f"gain, {name}:", gain, spread + base_spread, 4)
+            yield t_part(f"gain, {name}:", gain, spread, 4, base_spread)
 
 
 def of_lesions() -> Iterator[Part]:
@@ -282,6 +299,7 @@ CLAIMS: dict[str, Callable[[], Iterator[Part]]] = {
     "tv_competitive": of_competitive,
     "tv_dip": of_dip,
     "cpce": of_cpce,
+    "circle": of_circle,
     "liang_ccnn": lambda: between(
         "papers_mouse_methods", ("resnet3d",), ("ccnn3d",), [MOUSE, "SSIM"], 8
     ),

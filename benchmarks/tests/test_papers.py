@@ -325,22 +325,6 @@ def test_rows_of_lesions_have_differences_from_the_better_interpolation() -> Non
     assert rows[lesions.VOLUME, "attunet"]["difference"] == "–"
 
 
-def test_the_claim_is_judged_by_testable_measures_only() -> None:
-    assert lesions.verdict(rows_of_lesions())[0] == "yes"
-    assert lesions.verdict(rows_of_lesions(attunet=0.0))[0] == "no"
-    assert lesions.verdict(rows_of_lesions(truth=0.0))[0] == "not tested"
-    assert lesions.verdict(rows_of_lesions(**{lesions.MEASURED: -0.2}))[0] == "not tested"
-    better, same = rows_of_lesions(), rows_of_lesions(attunet=0.0, truth=0.0)
-    mixed = [row for row in better if row["measure"] == lesions.FALSE_TISSUES] + [
-        row for row in same if row["measure"] != lesions.FALSE_TISSUES
-    ]
-    assert lesions.verdict(mixed) == (
-        "in part",
-        [lesions.FALSE_TISSUES],
-        [lesions.FALSE_TISSUES],
-    )
-
-
 def test_a_training_is_made_once_and_resumes(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     fine = (100 + 10 * rng.standard_normal((24, 24, 8))).astype(np.float32)

@@ -31,7 +31,7 @@ METHOD = Method(
     },
     reference="srgan",
     summary=(
-        "SRResNet (generator of srgan with its published size), trained slice by slice with"
+        "SRResNet (the full generator of srgan, without a critic), trained slice by slice with"
         " squared error on the participant's own pair of T2*-weighted images"
     ),
     article="an",
