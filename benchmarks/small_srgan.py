@@ -87,12 +87,16 @@ class Call:
         return dict(stored)
 
 
-def train(call: Call, method: Method, recipe: Recipe, seed: int, here: Path) -> dict[str, Any]:
+def train(call: Call, method: Method, seed: int, here: Path) -> dict[str, Any]:
     """Return the files of a network that is trained on the pair of a call."""
     training = call.inputs(call.subject / "models_1_wf/srgan/train_on_pair")
     training |= {"method": method.name, "random_seed": seed, "model_source": "train"}
-    with mock.patch.dict(method.recipes, {"fast": recipe}):  # type: ignore[arg-type]
-        return train_on_pair.run_on_files(training, here)
+    return train_on_pair.run_on_files(training, here)
+
+
+def with_recipe(method: Method, recipe: Recipe) -> Any:
+    """Return a context in which the method has this recipe `fast`."""
+    return mock.patch.dict(method.recipes, {"fast": recipe})  # type: ignore[arg-type]
 
 
 def held_out_scores(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,8 +117,9 @@ def psnr_by_steps(call: Call, work: Path, names: Sequence[str], steps: Sequence[
                 file = work / f"{name.replace(' ', '_')}-{number}-{seed}.json"
                 if not file.exists():
                     recipe = replace(VARIANTS[name], iterations=number)
-                    with tempfile.TemporaryDirectory() as folder:
-                        model = train(call, get_method("srgan"), recipe, seed, Path(folder))
+                    method = get_method("srgan")
+                    with tempfile.TemporaryDirectory() as folder, with_recipe(method, recipe):
+                        model = train(call, method, seed, Path(folder))
                         file.write_text(json.dumps(held_out_scores(model)))
                 values.append(json.loads(file.read_text())["network"]["psnr"])
             row[f"{number} steps"] = round(float(np.mean(values)), 3)
@@ -127,10 +132,10 @@ def psnr_by_steps(call: Call, work: Path, names: Sequence[str], steps: Sequence[
 def scored(call: Call, name: str, seed: int) -> dict[str, Any]:
     """Return held-out scores, explained variance with intervals, and processor seconds."""
     method = get_method("dcnet" if name == "dcnet" else "srgan")
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as work, with_recipe(method, VARIANTS[name]):
         here = partial(folder_in, Path(work))
         start_s = time.process_time()
-        model = train(call, method, VARIANTS[name], seed, here("model"))
+        model = train(call, method, seed, here("model"))
         seconds = time.process_time() - start_s
         application = call.inputs(call.run / "srgan/super_resolve")
         application |= {"model_file": model["model_file"], "series_name": method.name}

@@ -18,7 +18,7 @@ output is added to its interpolated input, is trained with squared error on whol
 flips, shifts and intensity changes, with a one-cycle learning rate. A critic with an eighth of the
 published channels, used in the last 250 of 700 steps, did not change the PSNR of held-out slices
 and lowered the explained variance of the effects above the acquired Nyquist frequency
-(benchmarks/results/small_srgan.md). If VGG-19 weights are available, the squared error of their
+(benchmarks/FINDINGS.md). If VGG-19 weights are available, the squared error of their
 features (scaled by 0.006) is added. Every fifth slice is held out for scoring only, and the last
 weights are kept.
 """

@@ -36,6 +36,15 @@ SHORT = with_features(
 )
 
 
+def test_srresnet_is_the_published_generator_without_a_critic():
+    recipe = get_method("srresnet").recipes["fast"]
+    assert recipe.build_generator == PAPER.build_generator
+    assert recipe.build_critic is None
+    assert [term.kind for term in recipe.losses] == ["content"]
+    for setting in ("patch", "batch", "learning_rate", "upsampled_by", "augmentation"):
+        assert getattr(recipe, setting) == getattr(PAPER, setting)
+
+
 def fit(pair, work_dir, recipe=SHORT, vgg_weights=WEIGHTS):
     request = ModelRequest(
         method=SRGAN.name,
