@@ -255,13 +255,14 @@ def score(work: Path, call: Call) -> None:
                 scores[key] = explained(call, differentiate(generator, call, zerofilled))
                 store.write_text(json.dumps(scores, indent=1))
     store.write_text(json.dumps(scores, indent=1))
-    rows = [{"steps": "–", "seed": "–", PSNR: "–", **row} for row in scores.pop("static")]
+    static = [{"steps": "–", "seed": "–", PSNR: "–", **row} for row in scores.pop("static")]
+    trained = []
     for key, values in scores.items():
         folder, _, stem = key.partition("/")
         name, _, seed = folder.rpartition("-")
         steps = int(stem.rpartition("_")[2])
         log = pd.read_csv(work / folder / "log_search.tsv", sep="\t").set_index("iteration")
-        rows.append(
+        trained.append(
             {
                 "row": name.replace("_", " "),
                 "seed": seed,
@@ -270,11 +271,12 @@ def score(work: Path, call: Call) -> None:
                 **values,
             }
         )
+    trained.sort(key=lambda row: (ROWS.index(row["row"]), row["seed"], row["steps"]))
     keys = ("row", "seed", "steps", PSNR, *REGIONS)
     keep(
         "srgan_training",
         "Published training of `srgan` on the pair of the example",
-        [{key: row[key] for key in keys} for row in rows],
+        [{key: row[key] for key in keys} for row in (*static, *trained)],
         remarks=describe(work),
     )
 
