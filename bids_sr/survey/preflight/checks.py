@@ -1,7 +1,7 @@
 """Preflight of BOLD runs in one pass over headers and tables."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ from bids_sr.survey.bids.collect import survey
 from bids_sr.survey.bids.entities import parse_entities
 from bids_sr.survey.bids.findings import (
     Findings,
+    InputError,
     about,
     add_all,
     add_notices,
@@ -32,6 +33,7 @@ from bids_sr.survey.bids.inputs import BoldRun, Subject, Survey
 from bids_sr.survey.bids.method_options import series_of_run
 from bids_sr.survey.bids.retrospective_plan import as_downsampled, note_retrospective
 from bids_sr.survey.bids.similar_names import describe_similar
+from bids_sr.survey.notices import attribute, is_problem, judge
 from bids_sr.survey.preflight import (
     combined_runs,
     confound_checks,
@@ -52,7 +54,12 @@ from bids_sr.survey.preflight.method_checks import check_methods
 from bids_sr.survey.preflight.output_spaces import check_spaces, check_templates
 from bids_sr.survey.preflight.plan import Estimate, Plan, PlannedTerms
 from bids_sr.survey.preflight.separate_calls import warn_of_separate_runs
-from bids_sr.survey.preflight.stats_model import list_named_types, read_model
+from bids_sr.survey.preflight.stats_model import (
+    StatsModel,
+    ignored_parts,
+    list_named_types,
+    read_model,
+)
 from bids_sr.survey.preflight.unfit_references import note_unused_reference
 from bids_sr.survey.preflight.validator import validate
 
@@ -132,7 +139,7 @@ def check_runs(settings: Settings) -> Plan:
         combines_all_runs=settings.activation.combine_all_runs,
     )
     with Findings(problems=[*problems], notices=current_findings().notices):
-        return _complete_plan(plan, estimable_bolds, settings)
+        return _complete_plan(plan, models.types, estimable_bolds, settings)
 
 
 def _warn_of_missing_events(data_set: Survey, settings: Settings) -> None:
@@ -226,23 +233,38 @@ def _resolve_models(data_set: Survey, settings: Settings) -> _LinearModels:
     requests: list[str | tuple[str, Contrast]] = [*settings.activation.contrasts, *named_types]
     types = _assess_trial_types(data_set, requests, settings)
     seeds = _list_seed_names(data_set, settings)
-    model_contrasts: Sequence[tuple[str, Contrast]] = ()
-    model_confounds = None
+    model: StatsModel | None = None
     if settings.activation.model is not None:
-        model_contrasts, model_confounds = read_model(
-            settings.activation.model,
-            types,
-            hrf=run_model.hemodynamic_response(settings),
-            confound_columns=confound_checks.list_known_columns(data_set.runs, settings),
-            levels=tuple(chain.from_iterable(data_set.type_order.values())),
-        )
-    nuisance = confound_checks.select_confounds(data_set.runs, settings, model_confounds)
+        try:
+            model = read_model(
+                settings.activation.model,
+                types,
+                hrf=run_model.hemodynamic_response(settings),
+                confound_columns=confound_checks.list_known_columns(data_set.runs, settings),
+                levels=tuple(chain.from_iterable(data_set.type_order.values())),
+            )
+            add_notices(ignored_parts(model))
+        except InputError as error:
+            add_notices(error.problems)
+            model = StatsModel(path=settings.activation.model, contrasts=(), confounds=())
+    add_notices(confound_checks.unknown_confounds(data_set.runs, settings))
     labels = type_labels.label_trial_types(types, data_set)
-    contrasts, over_runs = run_contrasts.resolve_run_contrasts(
-        types, (*model_contrasts, *settings.activation.contrasts), labels
-    )
+    add_notices(type_labels.changed_labels(types, labels))
+    requested: list[str | tuple[str, Contrast]] = [*settings.activation.contrasts]
+    if model is not None:
+        requested = [*model.contrasts, *requested]
+    choice = run_contrasts.resolve_run_contrasts(types, requested, labels)
+    add_notices(choice.notices)
+    contrasts = dict(choice.value.by_run)
     contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
-    return _LinearModels(types=types, contrasts=contrasts, over_runs=over_runs, nuisance=nuisance)
+    return _LinearModels(
+        types=types,
+        contrasts=contrasts,
+        over_runs=choice.value.over_runs,
+        nuisance=confound_checks.select_confounds(
+            settings, None if model is None else model.confounds
+        ),
+    )
 
 
 def _assess_trial_types(
@@ -253,27 +275,41 @@ def _assess_trial_types(
     Types are in the order shared by the data set. `requests` are requested contrasts.
     """
     runs = {run.bold: run for run in data_set.runs}
-    types = {}
-    for name, (bold, table) in data_set.files_by_run.items():
-        if table is None:
+    tables = {}
+    for name, (bold, path) in data_set.files_by_run.items():
+        if path is None:
             continue
-        entities = parse_entities(bold)
-        with about(entities["subject"], name, code="events"):
-            run = runs.get(bold)
-            duration, levels = (None, ()) if run is None else (run.duration, run.levels)
-            names = events.check_events(table, bold, duration, levels)
-        if names:
-            order = data_set.type_order.get(entities.get("task", ""), ())
-            types[bold] = TypesOfRun.all_described(order_types(names, order), table)
-    modeled = {bold: run_types.modeled for bold, run_types in types.items()}
-    events.note_unshared_levels(modeled, data_set)
-    events.warn_of_alike_types(modeled)
-    for run in data_set.runs:
-        if run.bold in types:
-            with about(*run.owner, code="events"):
-                types[run.bold] = estimability.assess_types(
-                    run, types[run.bold], requests, settings
-                )
+        run = runs.get(bold)
+        try:
+            table = events.read_events_table(path, () if run is None else run.levels)
+            notices = [*judge(events.TABLE_RULES, table)]
+            if run is not None:
+                notices += judge(events.RUN_RULES, table, bold, run.duration)
+        except InputError as error:
+            notices = [*error.problems]
+        subject = parse_entities(bold)["subject"]
+        add_notices(attribute(notices, subject, name, code="events"))
+        if not any(map(is_problem, notices)):
+            tables[bold] = table
+    modeled = {}
+    for bold, table in tables.items():
+        order = data_set.type_order.get(parse_entities(bold).get("task", ""), ())
+        run = runs.get(bold)
+        duration = None if run is None else run.duration
+        modeled[bold] = order_types(table.list_types(duration), order)
+    add_notices(events.unshared_levels(modeled, data_set))
+    add_notices(events.alike_types(modeled))
+    types = {}
+    for bold, names in modeled.items():
+        table, run = tables[bold], runs.get(bold)
+        if run is None:
+            types[bold] = TypesOfRun.all_described(names, table.path)
+            continue
+        types[bold] = estimability.assess_types(
+            run, names, table.make_events(), requests, settings
+        )
+        faults = judge(estimability.TYPE_RULES, run, types[bold], settings)
+        add_notices(attribute(faults, *run.owner, code="events"))
     return types
 
 
@@ -301,27 +337,46 @@ def _find_estimable_runs(
     subjects: Sequence[Subject], models: _LinearModels, settings: Settings
 ) -> set[Path]:
     """Return the BOLD files of the runs whose model can be estimated, and report other runs."""
+    broken = {problem.what for problem in current_findings().problems}
     estimable_bolds = set[Path]()
     for subject in subjects:
         for run in (run for run in subject.runs if run.bold in models.contrasts):
-            with about(*run.owner, code="events"):
-                run_model.note_nyquist(run, settings)
-                confound_checks.warn_of_missing(run, models.nuisance, with_anat=bool(subject.t1w))
-                if not confound_checks.are_usable(run, models.nuisance):
-                    continue
-                contrasts = models.contrasts[run.bold]
-                run_types = models.types.get(run.bold)
-                n_columns = run_model.hemodynamic_response(settings).n_columns
-                n_regressors = len(contrasts)
-                if run_types is not None:
-                    n_regressors = len(run_types.modeled) * n_columns
-                n_regressors += confound_checks.count_confounds(run, models.nuisance)
-                if run_model.is_long_enough(run, n_regressors, settings) and (
-                    run_types is None
-                    or estimability.is_estimable(run, run_types, contrasts, settings)
-                ):
-                    estimable_bolds.add(run.bold)
+            notices = [*_judge_model(run, models, bool(subject.t1w), broken, settings)]
+            add_notices(attribute(notices, *run.owner, code="events"))
+            if not any(map(is_problem, notices)):
+                estimable_bolds.add(run.bold)
     return estimable_bolds
+
+
+def _judge_model(
+    run: BoldRun,
+    models: _LinearModels,
+    with_anat: bool,
+    broken: Collection[str],
+    settings: Settings,
+) -> Iterator[Notice]:
+    """Yield notices about the model of a run, up to the first problem.
+
+    `broken` are files with a problem; their content is not judged.
+    """
+    yield from run_model.band_above_nyquist(run, settings)
+    if str(run.imported_confounds) in broken:
+        return
+    yield from confound_checks.missing_confounds(run, models.nuisance, with_anat=with_anat)
+    contrasts, types = models.contrasts[run.bold], models.types.get(run.bold)
+    for fault in confound_checks.unusable_confounds(run, models.nuisance):
+        yield fault
+        if is_problem(fault):
+            return
+    n_regressors = len(contrasts)
+    if types is not None:
+        n_columns = run_model.hemodynamic_response(settings).n_columns
+        n_regressors = len(types.modeled) * n_columns
+    n_regressors += confound_checks.count_confounds(run, models.nuisance)
+    faults = [*run_model.too_few_volumes(run, n_regressors, settings)]
+    yield from faults
+    if types is not None and not faults and str(run.events) not in broken:
+        yield from estimability.inestimable_contrasts(run, types, contrasts, settings)
 
 
 def check_dataset(settings: Settings, data_set: Survey) -> None:
@@ -340,7 +395,12 @@ def check_dataset(settings: Settings, data_set: Survey) -> None:
     )
 
 
-def _complete_plan(plan: Plan, estimable_bolds: Collection[Path], settings: Settings) -> Plan:
+def _complete_plan(
+    plan: Plan,
+    types: Mapping[Path, TypesOfRun],
+    estimable_bolds: Collection[Path],
+    settings: Settings,
+) -> Plan:
     """Return the plan with series, cost, problems and notices of the remaining runs.
 
     `estimable_bolds` are the BOLD files of runs whose model can be estimated.
@@ -387,7 +447,7 @@ def _complete_plan(plan: Plan, estimable_bolds: Collection[Path], settings: Sett
     if settings.evaluation.retrospective is not None:
         note_retrospective(plan.subjects, settings)
     else:
-        unsplit = _find_unsplit_runs(plan_of_series, estimable_bolds, settings)
+        unsplit = _find_unsplit_runs(plan_of_series, types, estimable_bolds, settings)
     return replace(
         plan_of_series,
         estimate=cost,
@@ -405,17 +465,25 @@ def check_resources(cost: Estimate, settings: Settings) -> None:
 
 
 def _find_unsplit_runs(
-    plan: Plan, estimable_bolds: Collection[Path], settings: Settings
+    plan: Plan,
+    types: Mapping[Path, TypesOfRun],
+    estimable_bolds: Collection[Path],
+    settings: Settings,
 ) -> frozenset[Path]:
     """Return the BOLD files, including runs of the same task, with too few blocks for halves."""
     unsplit = set[Path]()
     for run in plan.runs:
         if run.bold not in estimable_bolds:
             continue
-        n_seeds = len(plan.contrasts[run.bold])
-        with about(*run.owner, code="events"):
-            if not run_model.can_be_split(run, settings, n_seeds=n_seeds):
-                unsplit.add(run.bold)
+        run_types = types.get(run.bold)
+        if run_types is None or run_types.events is None:
+            n_seeds = len(plan.contrasts[run.bold])
+            choice = run_model.choose_split_at_rest(run, n_seeds, settings)
+        else:
+            choice = run_model.choose_split(run, run_types.events, settings)
+        add_notices(attribute(choice.notices, *run.owner, code="events"))
+        if not choice.value:
+            unsplit.add(run.bold)
     return frozenset(unsplit)
 
 

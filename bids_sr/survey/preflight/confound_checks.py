@@ -4,7 +4,7 @@ Confounds of another program are read before processing, so that an unusable tab
 changed with a note, at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +20,11 @@ from bids_sr.io.confound_names import (
     match_columns,
     select_tissue_columns,
 )
+from bids_sr.io.notices import Notice
 from bids_sr.io.tables import TABLE_ERRORS
-from bids_sr.survey.bids.findings import add_problem, has_problem, note, refuse_option, warn
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.label_lists import list_some
+from bids_sr.survey.notices import note, option_problem, problem, warning
 from bids_sr.survey.preflight.run_model import time_model
 
 if TYPE_CHECKING:
@@ -33,38 +34,39 @@ _N_LISTED_COLUMNS = 4  # largest number of columns that a message lists
 
 
 def select_confounds(
-    runs: Sequence[BoldRun], settings: Settings, model_confounds: Sequence[str] | None
+    settings: Settings, model_confounds: Sequence[str] | None
 ) -> list[str] | None:
     """Return the selected confounds as `model_confounds` takes them; None for the default.
 
-    ``--confounds`` takes precedence over the confounds of a BIDS Stats Model. A name that no
-    confounds table of the runs can have is refused.
+    ``--confounds`` takes precedence over the confounds of a BIDS Stats Model.
 
     `model_confounds` are the confounds of the model, None if no model was given.
     """
     names = settings.activation.confounds
     if not names:
         return None if model_confounds is None else list(model_confounds)
-    if names == (NO_CONFOUNDS,):
-        return []
+    return [] if names == (NO_CONFOUNDS,) else list(names)
+
+
+def unknown_confounds(runs: Sequence[BoldRun], settings: Settings) -> Iterator[Notice]:
+    """Reject names of ``--confounds`` that no confounds table of the runs can have."""
+    names = [name for name in settings.activation.confounds if name != NO_CONFOUNDS]
+    if not names:
+        return
     known_names = [*CONFOUND_SETS, *list_known_columns(runs, settings)]
     for name in names:
         if not match_columns(known_names, [name]):
-            reason = (
-                "this name is neither a predefined set of confounds nor a column of the confounds"
-                " table"
-            )
             fix = (
                 f"Predefined sets are {' and '.join(CONFOUND_SETS)}. Columns are listed in"
                 " docs/outputs.md; wildcards such as csf* are allowed."
             )
             suggestion = suggest_name(name, known_names)
-            refuse_option(
+            yield option_problem(
                 f"--confounds {name}",
-                reason,
+                "this name is neither a predefined set of confounds nor a column of the confounds"
+                " table",
                 f"{suggestion[0].upper()}{suggestion[1:]} {fix}" if suggestion else fix,
             )
-    return list(names)
 
 
 def list_known_columns(runs: Sequence[BoldRun], settings: Settings) -> list[str]:
@@ -78,16 +80,16 @@ def list_known_columns(runs: Sequence[BoldRun], settings: Settings) -> list[str]
     for run in runs:
         path = run.imported_confounds
         if path is not None and path.exists():
-            with suppress(*TABLE_ERRORS):  # reported by `check_confounds`
+            with suppress(*TABLE_ERRORS):  # reported by `precomputed_checks`
                 imported_columns |= dict.fromkeys(map(str, read_confounds(path)))
     n_volumes = max((run.n_volumes for run in runs), default=0)
     columns = list_columns(n_volumes, time_model(settings).column_prefixes)
     return [*columns, *(name for name in imported_columns if name not in columns)]
 
 
-def warn_of_missing(
+def missing_confounds(
     run: BoldRun, confound_names: Sequence[str] | None, *, with_anat: bool
-) -> None:
+) -> Iterator[Notice]:
     """Warn of selected confounds that the models of a run will not contain.
 
     Without a T1w image, there are no tissue maps to compute them from; a precomputed table may
@@ -101,8 +103,6 @@ def warn_of_missing(
     from bids_sr.preproc.imported_confounds import read_confounds
 
     path = run.imported_confounds
-    if has_problem(path):
-        return  # rejected by `bids_sr.survey.bids.precomputed_checks.check_confounds`
     if path is not None:
         columns = list(map(str, read_confounds(path))) if path.exists() else []
         missing_names = [
@@ -122,80 +122,64 @@ def warn_of_missing(
     else:
         return
     if missing_names:
-        warn(
+        yield warning(
             f"--confounds {' '.join(missing_names)}",
             f"the models of the runs of sub-{run.entities['subject']} do not contain these"
             f" confounds because {reason}.",
         )
 
 
-def are_usable(run: BoldRun, confound_names: Sequence[str] | None) -> bool:
-    """Return whether the precomputed confounds of a run can be included in its models.
+def unusable_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> Iterator[Notice]:
+    """Reject precomputed confounds that the models of a run cannot include.
 
     Only the columns in use are checked. Missing or incomplete motion columns are later recomputed
-    from the six parameters, and components with missing values are omitted; both are reported as
-    notes. A selected column with missing values is a problem.
+    from the six parameters, and components with missing values and text are omitted; these are
+    notes. A selected column with missing values or text is a problem.
 
     `confound_names` is the result of `select_confounds`.
     """
     path = run.imported_confounds
     if path is None or not path.exists():
-        return True
+        return
     from bids_sr.preproc.imported_confounds import convert_to_numbers, read_confounds
     from bids_sr.preproc.model_confounds import COMPCOR_VOLUMES, is_complete
 
-    if has_problem(path):
-        return False  # rejected by `bids_sr.survey.bids.precomputed_checks.check_confounds`
     table, computed, text_columns = convert_to_numbers(read_confounds(path))
     if computed:
-        note(
+        yield note(
             path,
             "missing or incomplete confounds are recomputed from the six motion parameters"
             f" ({_format_columns(computed)}).",
         )
     names = list(CONFOUND_SETS if confound_names is None else confound_names)
-    if not _are_numeric(path, text_columns, names):
-        return False
+    if unusable := [name for name in text_columns if match_columns([name], names)]:
+        yield problem(
+            path,
+            f"confounds must be numeric, but text was found in {_format_columns(unusable)}",
+            "Correct the confounds table, or choose other confounds with --confounds.",
+        )
+        return
+    if text_columns:
+        yield note(
+            path,
+            f"text was found in {_format_columns(text_columns)}, so these confounds are omitted.",
+        )
     if COMPONENTS_SET in names and run.n_volumes >= COMPCOR_VOLUMES:
-        _note_incomplete_components(path, table)
+        yield from _incomplete_components(path, table)
     columns = match_columns(map(str, table), names)
     incomplete = [name for name in columns if not is_complete(table[name])]
     if incomplete:
-        add_problem(
+        yield problem(
             path,
             f"values are missing (n/a) in {_format_columns(incomplete)}, so the linear model"
             " cannot include these confounds",
             "Choose other confounds with --confounds, or change X in the BIDS Stats Model"
             " (--model).",
         )
-    return not incomplete
 
 
-def _are_numeric(path: Path, text_columns: Sequence[str], selected_names: Sequence[str]) -> bool:
-    """Return whether no selected confound contains text, and report the columns with text.
-
-    `selected_names` may contain wildcards; text in other columns is a note.
-    """
-    if unusable_columns := [
-        name for name in text_columns if match_columns([name], selected_names)
-    ]:
-        add_problem(
-            path,
-            "confounds must be numeric, but text was found in"
-            f" {_format_columns(unusable_columns)}",
-            "Correct the confounds table, or choose other confounds with --confounds.",
-        )
-        return False
-    if text_columns:
-        note(
-            path,
-            f"text was found in {_format_columns(text_columns)}, so these confounds are omitted.",
-        )
-    return True
-
-
-def _note_incomplete_components(path: Path, table: "pd.DataFrame") -> None:
-    """Report aCompCor components with missing values in a confounds table at `path`."""
+def _incomplete_components(path: Path, table: "pd.DataFrame") -> Iterator[Notice]:
+    """Note aCompCor components with missing values in a confounds table at `path`."""
     from bids_sr.preproc.model_confounds import is_complete
 
     components = [name for name in table if str(name).startswith("a_comp_cor")]
@@ -206,7 +190,7 @@ def _note_incomplete_components(path: Path, table: "pd.DataFrame") -> None:
             if len(incomplete) < len(components)
             else "No other components are available."
         )
-        note(
+        yield note(
             path,
             f"values are missing (n/a) in {_format_columns(incomplete)}, so these components are"
             f" omitted from the linear models. {other_components}",
@@ -222,7 +206,7 @@ def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
     """Return the minimum number of confounds in the linear model of a run.
 
     Components that are computed by this program are not counted, because their number is not known
-    yet. A precomputed table must satisfy `are_usable`.
+    yet. A precomputed table must pass `unusable_confounds`.
 
     `confound_names` is the result of `select_confounds`.
     """

@@ -4,7 +4,7 @@ Head motion is not known yet, so only events, drift and filters are part of the 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from bids_sr.config import Settings
 from bids_sr.glm.contrasts import ALL, MODULATION, Contrast, Contrasts
 from bids_sr.io.frozen import frozen
-from bids_sr.survey.bids.findings import add_problem, has_problem, note
+from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.inputs import BoldRun
+from bids_sr.survey.notices import note, problem
 from bids_sr.survey.preflight.events import UNMODULATED, describe_sum
 from bids_sr.survey.preflight.milder_filters import suggest_filters
 from bids_sr.survey.preflight.run_model import (
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from bids_sr.glm.design import Design
     from bids_sr.glm.inseparable_types import InseparableTypes
     from bids_sr.glm.regressors import Events
-    from bids_sr.glm.type_information import TypeInformation
     from bids_sr.glm.type_roles import TypeRoles
 
 # Checks of larger models take longer than all other checks.
@@ -47,13 +47,14 @@ class TypesOfRun:
     """Trial types of a run by their role in contrasts.
 
     `table` is the events table. `modeled` types have a regressor, in the order shared by the data
-    set. Among them, `described`
-    types have default contrasts, and `averaged` types are in the mean ``all``. `unmodeled` is the
-    reason by type of the events table that has no regressor. `information` has the variances of
-    contrasts; None if no model was built. `inseparable` are groups of types whose responses cannot
-    be separated; empty if no model was built. `pauses` are taken for rest. `is_clear` states
-    whether all types have a regressor and no column of the model is a mixture of others, so that
-    all contrasts can be estimated.
+    set. Among them, `described` types have default contrasts, and `averaged` types are in the mean
+    ``all``. `unmodeled` is the reason by type of the events table that has no regressor. `pauses`
+    are taken for rest. `events` are the events without pauses; None in tests of names.
+
+    `roles` are the roles according to the model of the run, with the variances of contrasts; None
+    if no model was built. `inseparable` are groups of types whose responses cannot be separated in
+    this model. `is_clear` states whether all types have a regressor and no column of the model is
+    a mixture of others, so that all contrasts can be estimated.
     """
 
     modeled: tuple[str, ...]
@@ -61,62 +62,84 @@ class TypesOfRun:
     averaged: tuple[str, ...]
     table: Path = Path()
     unmodeled: Mapping[str, str] = field(default_factory=dict)
-    information: "TypeInformation | None" = None
-    inseparable: "tuple[InseparableTypes, ...]" = ()
     pauses: tuple[str, ...] = ()
+    events: "Events | None" = None
+    roles: "TypeRoles | None" = None
+    inseparable: "tuple[InseparableTypes, ...]" = ()
     is_clear: bool = False
 
     @classmethod
-    def all_described(cls, types: Sequence[str], table: Path = Path()) -> "TypesOfRun":
+    def all_described(
+        cls, types: Sequence[str], table: Path = Path(), events: "Events | None" = None
+    ) -> "TypesOfRun":
         """Return types that all have default contrasts."""
         names = tuple(types)
-        return cls(modeled=names, described=names, averaged=names, table=table)
+        return cls(modeled=names, described=names, averaged=names, table=table, events=events)
 
 
 def assess_types(
     run: BoldRun,
-    described: TypesOfRun,
+    types: Sequence[str],
+    events: "Events",
     requests: Sequence[str | tuple[str, Contrast]],
     settings: Settings,
 ) -> TypesOfRun:
-    """Return the roles of the trial types of a run, and note the types that are left out.
+    """Return the roles of the trial types of a run.
 
-    `described` are the types of a valid events table, and `requests` are requested contrasts.
+    `types` are the types of the events table with events in the run, and `requests` are requested
+    contrasts.
     """
-    if run.events is None:
-        return described
-    types = described.modeled
-    from bids_sr.glm.regressors import DesignError, read_events
+    from bids_sr.glm.regressors import DesignError
     from bids_sr.glm.type_roles import find_pauses
 
-    events = read_events(run.events, run.levels)
     reasons = {name: describe_sum(summed_types) for name, summed_types in events.summed.items()}
     reasons |= dict.fromkeys(events.unmodulated, UNMODULATED)
-    types_of_run = replace(described, unmodeled=reasons)
+    assert run.events is not None
+    assessed = replace(TypesOfRun.all_described(types, run.events, events), unmodeled=reasons)
     if _is_large(run, types) or _are_too_many(events, run, settings):
-        return types_of_run
+        return assessed
     try:
         design = _build_design(events, run, settings)
         if pauses := find_pauses(events, design, requests):
-            modeled = tuple(name for name in types if name not in pauses)
-            note(
-                run.events,
-                f"{join_names(pauses)} {'is' if len(pauses) == 1 else 'are'} taken for rest"
-                " because of the name, and because all trial types together are nearly constant."
-                " To model the type, name it in a contrast, as in --contrasts"
-                f" '{modeled[0]}-{pauses[0]}'.",
-            )
+            modeled = [name for name in types if name not in pauses]
             reasons |= dict.fromkeys(pauses, "it is taken for rest")
-            types_of_run = replace(
-                TypesOfRun.all_described(modeled, described.table),
+            events = events.without(pauses)
+            assessed = replace(
+                TypesOfRun.all_described(modeled, run.events, events),
                 unmodeled=reasons,
                 pauses=pauses,
             )
-            events = events.without(pauses)
             design = _build_design(events, run, settings)
-    except DesignError:  # reported by `is_estimable`
-        return types_of_run
-    return _assess_model(types_of_run, events, design, run, settings)
+    except DesignError:  # reported by `inestimable_contrasts`
+        return assessed
+    return _assign_roles(assessed, design, run)
+
+
+def _assign_roles(assessed: TypesOfRun, design: "Design", run: BoldRun) -> TypesOfRun:
+    """Return types with their roles according to the model of a run."""
+    from bids_sr.glm.inseparable_types import find_inseparable_types
+    from bids_sr.glm.type_roles import assign_roles
+
+    events = assessed.events
+    assert events is not None
+    roles = assign_roles(assessed.modeled, events, design, n_volumes=run.n_volumes)
+    silent = {
+        name: (
+            "no volume of the run shows its response ("
+            f"{_describe_onsets(events, name)}; the run ends at {run.duration:g} s)"
+        )
+        for name in roles.silent
+    }
+    return replace(
+        assessed,
+        modeled=tuple(name for name in assessed.modeled if name not in silent),
+        described=roles.described,
+        averaged=roles.averaged,
+        unmodeled={**assessed.unmodeled, **silent},
+        roles=roles,
+        inseparable=find_inseparable_types(design, roles.information),
+        is_clear=not silent and design.rank == len(design.columns),
+    )
 
 
 def _are_too_many(events: "Events", run: BoldRun, settings: Settings) -> bool:
@@ -136,40 +159,6 @@ def _are_too_many(events: "Events", run: BoldRun, settings: Settings) -> bool:
     return "glm" in settings.activation.kinds and n_columns >= len(times)
 
 
-def _assess_model(
-    described: TypesOfRun, events: "Events", design: "Design", run: BoldRun, settings: Settings
-) -> TypesOfRun:
-    """Return the roles of trial types according to the model, and note what is left out."""
-    from bids_sr.glm.inseparable_types import find_inseparable_types
-    from bids_sr.glm.type_roles import assign_roles
-
-    assert run.events is not None
-    roles = assign_roles(described.modeled, events, design, n_volumes=run.n_volumes)
-    silent = {
-        name: (
-            "no volume of the run shows its response ("
-            f"{_describe_onsets(events, name)}; the run ends at {run.duration:g} s)"
-        )
-        for name in roles.silent
-    }
-    for name, reason in silent.items():
-        note(run.events, f"the trial type {name!r} is not modeled because {reason}.")
-    modeled = tuple(name for name in described.modeled if name not in silent)
-    if not modeled:
-        add_problem(run.events, "no volume of the run shows a response to an event", _FIX)
-    _note_left_out(roles, events, run, settings)
-    return replace(
-        described,
-        modeled=modeled,
-        described=roles.described,
-        averaged=roles.averaged,
-        unmodeled={**described.unmodeled, **silent},
-        information=roles.information,
-        inseparable=find_inseparable_types(design, roles.information),
-        is_clear=not silent and design.rank == len(design.columns),
-    )
-
-
 def _describe_onsets(events: "Events", name: str) -> str:
     """Return the onsets of the events of a trial type as text."""
     onsets = sorted(onset for onset, _ in events.spans()[name])
@@ -178,10 +167,34 @@ def _describe_onsets(events: "Events", name: str) -> str:
     return f"its {len(onsets)} events begin at {onsets[0]:g} to {onsets[-1]:g} s"
 
 
-def _note_left_out(roles: "TypeRoles", events: "Events", run: BoldRun, settings: Settings) -> None:
-    """Report types with a small observed share, and types left out of contrasts or of the mean."""
-    table = run.events
-    assert table is not None
+def pauses_as_rest(_run: BoldRun, types: TypesOfRun, _settings: Settings) -> Iterator[Notice]:
+    """Note trial types that are taken for rest."""
+    pauses = types.pauses
+    if pauses:
+        other = next(iter(types.modeled), pauses[0])
+        yield note(
+            types.table,
+            f"{join_names(pauses)} {'is' if len(pauses) == 1 else 'are'} taken for rest"
+            " because of the name, and because all trial types together are nearly constant."
+            " To model the type, name it in a contrast, as in --contrasts"
+            f" '{other}-{pauses[0]}'.",
+        )
+
+
+def unseen_types(_run: BoldRun, types: TypesOfRun, _settings: Settings) -> Iterator[Notice]:
+    """Note types whose response no volume shows; it is a problem if this applies to all types."""
+    for name in () if types.roles is None else types.roles.silent:
+        reason = types.unmodeled[name]
+        yield note(types.table, f"the trial type {name!r} is not modeled because {reason}.")
+    if not types.modeled:
+        yield problem(types.table, "no volume of the run shows a response to an event", _FIX)
+
+
+def imprecise_types(run: BoldRun, types: TypesOfRun, settings: Settings) -> Iterator[Notice]:
+    """Note types with a small observed share, and types left out of contrasts or of the mean."""
+    roles, events = types.roles, types.events
+    if roles is None or events is None:
+        return
     information = roles.information
     weak_types = information.weak_types()
     remedies = weak_types and suggest_filters(
@@ -205,15 +218,15 @@ def _note_left_out(roles: "TypeRoles", events: "Events", run: BoldRun, settings:
             else "Only the start and the end of the response are estimated, because it is nearly"
             " constant in between."
         )
-        note(
-            table,
+        yield note(
+            types.table,
             f"{consequence} because only {share:.{digits}%} of its response (by energy) is within"
             " the run and differs from the mean of the run and from drift."
             f" {remedies.get(name, cause)}{use}",
         )
     for name, ratio in roles.dominating.items():
-        note(
-            table,
+        yield note(
+            types.table,
             f"the trial type {name!r} is left out of the mean over trial types (contrast {ALL},"
             " and comparisons with the mean of the others) because it would multiply the"
             f" standard error of the mean by {ratio:.1f}.",
@@ -234,89 +247,93 @@ def _measure_observed_shares(
     return measure_types(events, design, n_volumes=run.n_volumes).shares()
 
 
-def select_estimable(run_types: TypesOfRun, contrasts: Contrasts) -> dict[str, Contrast]:
-    """Return the default contrasts that can be estimated, and note the others.
+TYPE_RULES = (pauses_as_rest, unseen_types, imprecise_types)
+"""Rules on the trial types of a run."""
 
-    It is a problem if none can.
-    """
-    estimable_contrasts = {name: dict(weights) for name, weights in contrasts.items()}
-    information = run_types.information
-    if information is None:
-        return estimable_contrasts
-    from bids_sr.glm.type_roles import inestimable_contrasts
 
-    inestimable = inestimable_contrasts(contrasts, information)
-    if not inestimable:
-        return estimable_contrasts
-    cause = _explain_inseparable(run_types.inseparable)
-    if len(inestimable) == len(contrasts):
-        add_problem(run_types.table, f"no default contrast can be estimated because {cause}", _FIX)
-        return estimable_contrasts
-    noun, verb = ("contrast", "is") if len(inestimable) == 1 else ("contrasts", "are")
-    note(
-        run_types.table,
-        f"the default {noun} {', '.join(inestimable)} {verb} not computed because {cause}."
-        f" {_ADVICE}",
-    )
+def select_estimable(types: TypesOfRun, contrasts: Contrasts) -> dict[str, Contrast]:
+    """Return the default contrasts that can be estimated, or all if none can."""
+    inestimable = _list_inestimable(types, contrasts)
     return {
-        name: weights for name, weights in estimable_contrasts.items() if name not in inestimable
+        name: dict(weights)
+        for name, weights in contrasts.items()
+        if name not in inestimable or len(inestimable) == len(contrasts)
     }
 
 
-def note_imprecise(run_types: TypesOfRun, contrasts: Contrasts) -> None:
-    """Report contrasts whose t values are small because responses add up to a constant."""
-    if run_types.information is None:
+def _list_inestimable(types: TypesOfRun, contrasts: Contrasts) -> Sequence[str]:
+    """Return the names of the contrasts that cannot be estimated according to the model."""
+    if types.roles is None:
+        return ()
+    from bids_sr.glm.type_roles import inestimable_contrasts
+
+    return inestimable_contrasts(contrasts, types.roles.information)
+
+
+def inestimable_defaults(types: TypesOfRun, contrasts: Contrasts) -> Iterator[Notice]:
+    """Note default contrasts that cannot be estimated; it is a problem if none can."""
+    inestimable = _list_inestimable(types, contrasts)
+    if not inestimable:
+        return
+    cause = _explain_inseparable(types.inseparable)
+    if len(inestimable) == len(contrasts):
+        yield problem(types.table, f"no default contrast can be estimated because {cause}", _FIX)
+        return
+    noun, verb = ("contrast", "is") if len(inestimable) == 1 else ("contrasts", "are")
+    yield note(
+        types.table,
+        f"the default {noun} {', '.join(inestimable)} {verb} not computed because {cause}."
+        f" {_ADVICE}",
+    )
+
+
+def imprecise_effects(types: TypesOfRun, contrasts: Contrasts) -> Iterator[Notice]:
+    """Note contrasts whose t values are small because responses add up to a constant."""
+    if types.roles is None:
         return
     from bids_sr.glm.type_roles import imprecise_contrasts
 
-    factors = imprecise_contrasts(contrasts, run_types.information)
+    factors = imprecise_contrasts(contrasts, types.roles.information)
     if factors:
         lowest, highest = min(factors.values()), max(factors.values())
         range_text = f"{lowest:.1f}" + (f" to {highest:.1f}" if len(factors) > 1 else "")
-        note(
-            run_types.table,
+        yield note(
+            types.table,
             f"standard errors of {', '.join(factors)} are {range_text} times as large as with rest"
             " between the events, and t values are smaller by this factor, because the responses"
             f" nearly add up to a constant. {_ADVICE}",
         )
 
 
-def is_estimable(
-    run: BoldRun, run_types: TypesOfRun, contrasts: Contrasts, settings: Settings
-) -> bool:
-    """Return whether the contrasts of a run can be estimated without head motion.
+def inestimable_contrasts(
+    run: BoldRun, types: TypesOfRun, contrasts: Contrasts, settings: Settings
+) -> Iterator[Notice]:
+    """Reject a model that cannot be fitted, or the first contrast that cannot be estimated.
 
-    A problem gives the reason if they cannot. Runs that are not tested (no events, or a very
-    large model) count as estimable. The events table must be valid.
+    Head motion is not known yet. Very large models are not tested.
     """
-    if run.events is None or _is_large(run, run_types.modeled):
-        return True
-    if has_problem(run.events):
-        return False  # rejected by `select_estimable`
-    if run_types.is_clear:
-        return True
+    if types.is_clear or types.events is None or _is_large(run, types.modeled):
+        return
     from bids_sr.glm.design import contrast_vector
-    from bids_sr.glm.regressors import DesignError, read_events
+    from bids_sr.glm.regressors import DesignError
 
     try:
-        events = read_events(run.events, run.levels).without(run_types.pauses)
-        design = _build_design(events, run, settings)
+        design = _build_design(types.events, run, settings)
     except DesignError as error:
-        add_problem(run.events, f"the model of the run cannot be fitted: {error}", _FIX)
-        return False
+        yield problem(types.table, f"the model of the run cannot be fitted: {error}", _FIX)
+        return
     for name, weights in contrasts.items():
         try:
             contrast_vector(design, name, weights)
         except DesignError as error:
-            types = {trial_type for trial_type, weight in weights.items() if weight}
-            groups = [group for group in run_types.inseparable if types & {*group.types}]
+            weighted = {trial_type for trial_type, weight in weights.items() if weight}
+            groups = [group for group in types.inseparable if weighted & {*group.types}]
             reason = str(error)
             if groups:
                 cause = _explain_inseparable(groups)
                 reason = f"the contrast {name} cannot be estimated because {cause}"
-            add_problem(run.events, reason, _FIX)
-            return False
-    return True
+            yield problem(types.table, reason, _FIX)
+            return
 
 
 def _is_large(run: BoldRun, types: Sequence[str]) -> bool:

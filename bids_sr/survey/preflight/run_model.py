@@ -1,21 +1,21 @@
 """Linear model of a run before processing: options, number of volumes, and task blocks."""
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from bids_sr.config import Settings
 from bids_sr.io.arrays import Float
 from bids_sr.io.confound_names import MOTION_PARAMETERS, MOTION_REGRESSORS
-from bids_sr.io.notices import InvalidInput
-from bids_sr.survey.bids.findings import add_problem, note
+from bids_sr.io.notices import InvalidInput, Notice
 from bids_sr.survey.bids.headers import READ_ERRORS
 from bids_sr.survey.bids.inputs import BoldRun
+from bids_sr.survey.notices import Choice, note, problem
 
 if TYPE_CHECKING:
     from bids_sr.glm.design import DesignSettings
     from bids_sr.glm.hemodynamic_response import HemodynamicResponse
+    from bids_sr.glm.regressors import Events
     from bids_sr.preproc.temporal_regressors import TimeModel
 
 # s; a shorter half does not contain half a period of the fastest of the slow fluctuations (.1 Hz)
@@ -24,18 +24,14 @@ _MIN_HALF_AT_REST_S = 5.0
 _MAX_NONSTEADY_AT_REST = 10
 
 
-def can_be_split(run: BoldRun, settings: Settings, *, n_seeds: int = 0) -> bool:
-    """Return whether any condition of a run has blocks for two halves.
+def choose_split(run: BoldRun, events: "Events", settings: Settings) -> Choice[bool]:
+    """Choose whether a task run is split into halves, which takes blocks of a condition in each.
 
-    Conditions without such blocks are reported. The events table must be valid.
+    `events` are the modeled events. Notes name conditions without such blocks.
     """
-    if run.events is None:
-        return _can_be_split_at_rest(run, settings, n_seeds)
     from bids_sr.glm.blocks import UsedVolumes, count_used_blocks, fewer_units, find_units
     from bids_sr.glm.design import find_uncensored_volumes
-    from bids_sr.glm.regressors import read_events
 
-    events = read_events(run.events, run.levels).without(run.pauses)
     times = list_volume_times(run, settings)
     volumes = UsedVolumes(
         times=times,
@@ -44,41 +40,49 @@ def can_be_split(run: BoldRun, settings: Settings, *, n_seeds: int = 0) -> bool:
         uncensored=find_uncensored_volumes(None, (), len(times)),
         hrf=hemodynamic_response(settings),
     )
-    units = find_units(events, volumes)
+    table = str(run.events)
+    units, notices = find_units(events, volumes), []
     n_modeled = sum(unit.share > 0 for unit in units)
     max_units = _find_block_limit(run, n_modeled, settings)
     if n_modeled > max_units:
         text = f"{run.n_volumes} volumes are not enough to estimate {n_modeled} blocks separately"
         limit = fewer_units(events, volumes, max_units)
         if limit is None:
-            note(run.events, f"{text}. Split-half analysis is skipped.")
-            return False
-        note(
-            run.events,
-            f"{text}. Split halves are composed of groups of consecutive blocks instead.",
+            return _decline_split(note(table, f"{text}. Split-half analysis is skipped."))
+        notices.append(
+            note(
+                table,
+                f"{text}. Split halves are composed of groups of consecutive blocks instead.",
+            )
         )
         units = find_units(events, volumes, limit)
-    return _has_enough_blocks(count_used_blocks(units), run.events)
+    choice = _choose_by_blocks(count_used_blocks(units), table)
+    return Choice(value=choice.value, notices=(*notices, *choice.notices))
 
 
-def _can_be_split_at_rest(run: BoldRun, settings: Settings, n_seeds: int) -> bool:
-    """Return whether a run without events has segments for two halves, and report if not."""
+def _decline_split(reason: Notice) -> Choice[bool]:
+    """Return the choice not to split a run."""
+    return Choice(value=False, notices=(reason,))
+
+
+def choose_split_at_rest(run: BoldRun, n_seeds: int, settings: Settings) -> Choice[bool]:
+    """Choose whether a run without events is split into halves, with a note if not."""
     from bids_sr.glm.seeds import MIN_SEGMENTS, segment_count
 
     max_dummies = max(settings.preprocessing.dummy_scans or 0, _MAX_NONSTEADY_AT_REST)
-    reason = ""
     if not segment_count(run.n_volumes - max_dummies, n_seeds, run.tr):
-        reason = "split-half analysis is skipped because the run is too short."
-    elif MIN_SEGMENTS * n_seeds > _count_allowed_blocks(
-        run, settings, count_dummies(run, settings)
-    ):
-        reason = (
-            f"split-half analysis is skipped because {run.n_volumes} volumes are not enough for"
-            f" {n_seeds} seeds and the requested temporal filters."
+        return _decline_split(
+            note(run.bold, "split-half analysis is skipped because the run is too short.")
         )
-    if reason:
-        note(run.bold, reason)
-    return not reason
+    if MIN_SEGMENTS * n_seeds > _count_allowed_blocks(run, settings, count_dummies(run, settings)):
+        return _decline_split(
+            note(
+                run.bold,
+                f"split-half analysis is skipped because {run.n_volumes} volumes are not enough"
+                f" for {n_seeds} seeds and the requested temporal filters.",
+            )
+        )
+    return Choice(value=True)
 
 
 def list_volume_times(run: BoldRun, settings: Settings) -> Float:
@@ -135,8 +139,8 @@ def _count_allowed_blocks(run: BoldRun, settings: Settings, dummies: int) -> int
     return rows - columns - 1
 
 
-def _has_enough_blocks(counts: Mapping[str, int], table: Path) -> bool:
-    """Return whether any condition has a block for each half, and report other conditions.
+def _choose_by_blocks(counts: Mapping[str, int], table: str) -> Choice[bool]:
+    """Choose a split if any condition has a block for each half; a note names other conditions.
 
     `counts` are the numbers of blocks by condition of the events table `table`.
     """
@@ -145,34 +149,32 @@ def _has_enough_blocks(counts: Mapping[str, int], table: Path) -> bool:
 
     too_few = {name: count for name, count in counts.items() if count < MIN_BLOCKS}
     if not too_few:
-        return True
+        return Choice(value=True)
     text = (
         "split-half analysis requires at least two blocks per condition within the run, or two"
         " groups of blocks if conditions share them"
     )
-    if len(too_few) < len(counts):
-        name = name_without_types(ALL, [next(iter(too_few))])
-        consequence = (
-            f"tested without them, under names such as {name}"
-            if len(counts) - len(too_few) > 1
-            else "not tested"
+    if len(too_few) == len(counts):
+        text += (
+            f", but no condition has two ({describe_counts(too_few)}). Split-half analysis is"
+            " skipped."
         )
-        note(
-            table,
-            f"{text}. Conditions with fewer blocks are excluded ({describe_counts(too_few)}), and"
-            f" contrasts that contain them are {consequence}.",
-        )
-        return True
-    note(
-        table,
-        f"{text}, but no condition has two ({describe_counts(too_few)}). Split-half analysis is"
-        " skipped.",
+        return _decline_split(note(table, text))
+    name = name_without_types(ALL, [next(iter(too_few))])
+    consequence = (
+        f"tested without them, under names such as {name}"
+        if len(counts) - len(too_few) > 1
+        else "not tested"
     )
-    return False
+    text += (
+        f". Conditions with fewer blocks are excluded ({describe_counts(too_few)}), and"
+        f" contrasts that contain them are {consequence}."
+    )
+    return Choice(value=True, notices=(note(table, text),))
 
 
-def is_long_enough(run: BoldRun, n_regressors: int, settings: Settings) -> bool:
-    """Return whether a run has enough volumes for its linear model, and report a problem if not.
+def too_few_volumes(run: BoldRun, n_regressors: int, settings: Settings) -> Iterator[Notice]:
+    """Reject a run without enough volumes for its linear model.
 
     The model consists of regressors (`n_regressors`: trial types with their derivatives, or seeds,
     and confounds), drift and mean. It is also fitted to runs without events, to remove
@@ -187,7 +189,8 @@ def is_long_enough(run: BoldRun, n_regressors: int, settings: Settings) -> bool:
         dummies = count_dummies(run, settings)
         rows, columns = _count_rows_and_columns(run, dummies, n_regressors, settings)
     if settings.activation.models_time:
-        return _has_enough_uncensored_volumes(run, columns, rows, settings)
+        yield from _too_few_uncensored_volumes(run, columns, rows, settings)
+        return
     n_needed = columns + 1 if run.events is None or "glm" in settings.activation.kinds else 3
     length = f"{run.n_volumes} volumes" + (f" minus {dummies} dummy volumes" if dummies else "")
     reason = ""
@@ -202,12 +205,11 @@ def is_long_enough(run: BoldRun, n_regressors: int, settings: Settings) -> bool:
             f" has {length} at a TR of {run.tr:g} s"
         )
     if reason:
-        add_problem(
+        yield problem(
             run.bold,
             reason,
             "Exclude the run (--task-id, --run-id), or remove fewer volumes with --dummy-scans.",
         )
-    return not reason
 
 
 def _count_rows_and_columns(
@@ -238,10 +240,10 @@ def count_dummies(run: BoldRun, settings: Settings) -> int:
         return 0
 
 
-def _has_enough_uncensored_volumes(
+def _too_few_uncensored_volumes(
     run: BoldRun, columns: int, rows: int, settings: Settings
-) -> bool:
-    """Return whether enough volumes remain after censoring and filtering, as far as known.
+) -> Iterator[Notice]:
+    """Reject a run without enough volumes after censoring and filtering, as far as known.
 
     Censored volumes are only known if another program estimated head motion; otherwise,
     `bids_sr.preproc.steps.temporal_model.add_temporal_regressors` stops the run after motion
@@ -270,9 +272,7 @@ def _has_enough_uncensored_volumes(
         min_seconds = LEAST_AT_REST_S if run.events is None else 0.0
         check_volumes(n_remaining, rows, all_columns, model, tr=run.tr, least_s=min_seconds)
     except InvalidInput as error:
-        add_problem(run.bold, error.reason, error.remedy)
-        return False
-    return True
+        yield problem(run.bold, error.reason, error.remedy)
 
 
 def time_model(settings: Settings, *, with_censoring: bool = True) -> "TimeModel":
@@ -290,11 +290,11 @@ def time_model(settings: Settings, *, with_censoring: bool = True) -> "TimeModel
     )
 
 
-def note_nyquist(run: BoldRun, settings: Settings) -> None:
-    """Report a pass band that ends above the highest frequency of a run."""
+def band_above_nyquist(run: BoldRun, settings: Settings) -> Iterator[Notice]:
+    """Note a pass band that ends above the highest frequency of a run."""
     band, highest = settings.activation.band_pass, 0.5 / run.tr
     if band and band[1] > highest * (1 + 1e-9):
-        note(
+        yield note(
             run.bold,
             f"the upper limit of --band-pass ({band[1]:g} Hz) is above the Nyquist frequency of"
             f" the run ({highest:.3g} Hz at a TR of {run.tr:g} s), so no high frequencies are"

@@ -6,18 +6,19 @@ the types that all of these runs have.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.glm.contrasts import ALL
+from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.entities import (
     EntityKey,
     parse_entities,
     parse_owner,
     without_entities,
 )
-from bids_sr.survey.bids.findings import about, note
+from bids_sr.survey.notices import attribute, note
 from bids_sr.survey.preflight.estimability import TypesOfRun, join_names
 
 # entities that differ between runs that are combined, or between their echoes
@@ -30,8 +31,7 @@ def share_averaged_types(types: Mapping[Path, TypesOfRun]) -> dict[Path, TypesOf
     """Return trial types with means over the types that the runs of a participant and task share.
 
     Means are unchanged if most runs already average the same types, or if too few types are
-    shared. `types` are by BOLD file. A note states each run whose mean lacks
-    some of its types.
+    shared. `types` are by BOLD file.
     """
     groups: dict[EntityKey, list[Path]] = defaultdict(list)
     for bold, run_types in types.items():
@@ -43,22 +43,27 @@ def share_averaged_types(types: Mapping[Path, TypesOfRun]) -> dict[Path, TypesOf
         if shared is None:
             continue
         for bold in bolds:
-            averaged = types[bold].averaged
-            omitted = [name for name in averaged if name not in shared]
-            kept = tuple(name for name in averaged if name in shared)
-            shared_types[bold] = replace(types[bold], averaged=kept)
-            if omitted:
-                is_one = len(omitted) == 1
-                noun, verb, pronoun = ("type", "is", "it") if is_one else ("types", "are", "them")
-                with about(*parse_owner(bold), code="events"):
-                    note(
-                        types[bold].table,
-                        f"the trial {noun} {join_names(omitted)} {verb} left out of the mean over"
-                        f" trial types (contrast {ALL}, and comparisons with the mean of the"
-                        f" others), because another run of the task lacks {pronoun}. Means of all"
-                        " runs over the same types can be combined.",
-                    )
+            averaged = tuple(name for name in types[bold].averaged if name in shared)
+            shared_types[bold] = replace(types[bold], averaged=averaged)
     return shared_types
+
+
+def unshared_types(
+    types: Mapping[Path, TypesOfRun], shared: Mapping[Path, TypesOfRun]
+) -> Iterator[Notice]:
+    """Note each run whose mean lacks some of its types after `share_averaged_types`."""
+    for bold, run_types in types.items():
+        omitted = [name for name in run_types.averaged if name not in shared[bold].averaged]
+        if omitted:
+            is_one = len(omitted) == 1
+            noun, verb, pronoun = ("type", "is", "it") if is_one else ("types", "are", "them")
+            text = (
+                f"the trial {noun} {join_names(omitted)} {verb} left out of the mean over"
+                f" trial types (contrast {ALL}, and comparisons with the mean of the"
+                f" others), because another run of the task lacks {pronoun}. Means of all"
+                " runs over the same types can be combined."
+            )
+            yield from attribute([note(run_types.table, text)], *parse_owner(bold), code="events")
 
 
 def _find_shared_types(averaged: Sequence[Sequence[str]]) -> set[str] | None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bids_sr.config import suggest_name
 from bids_sr.glm.contrasts import Contrast, camel_case, order_types
@@ -20,15 +20,31 @@ from bids_sr.io.atomic_files import read_text
 from bids_sr.io.confound_names import COSINE, match_columns
 from bids_sr.io.frozen import frozen
 from bids_sr.io.json_values import parse_json
+from bids_sr.io.notices import Notice
 from bids_sr.io.tables import MISSING_MARKS
 from bids_sr.survey.bids.entities import parse_entities, same_run
-from bids_sr.survey.bids.findings import refuse_option, warn
+from bids_sr.survey.bids.findings import InputError
+from bids_sr.survey.notices import option_problem, warning
 from bids_sr.survey.preflight.estimability import TypesOfRun
 from bids_sr.survey.preflight.events import MISSING_TYPE
 
 _TYPE_PREFIX = "trial_type."  # prefix that `Factor` adds to trial types
 _MEAN_COLUMNS = ("1", "intercept")  # names of the mean of a run
 _FACTOR = {"name": "Factor", "input": ["trial_type"]}  # transformation that splits trial types
+
+
+@frozen
+class StatsModel:
+    """Content of a model.
+
+    `contrasts` are as `resolve_contrasts` takes them, and `confounds` columns, which may contain
+    wildcards. `ignored` are sentences about parts of the model without effect.
+    """
+
+    path: Path
+    contrasts: Sequence[tuple[str, Contrast]]
+    confounds: Sequence[str]
+    ignored: Sequence[str] = ()
 
 
 def read_model(
@@ -38,22 +54,20 @@ def read_model(
     hrf: HemodynamicResponse,
     confound_columns: Collection[str],
     levels: Sequence[str] = (),
-) -> tuple[list[tuple[str, Contrast]], list[str]]:
-    """Return contrasts (as `resolve_contrasts` takes them) and confound columns of a model.
+) -> StatsModel:
+    """Read a model; `InputError` lists all reasons why it cannot be used.
 
-    Columns may contain wildcards. Both lists are empty if the model is rejected. `types` are the
-    trial types of the selected runs with events, by BOLD file. `hrf` is the response of all
-    models, and `confound_columns` are all columns that confounds tables can have. `levels` are
-    trial types in the order of ``Levels`` at the root of the data set, which is also the order of
-    dummy contrasts of all trial types.
+    `types` are the trial types of the selected runs with events, by BOLD file. `hrf` is the
+    response of all models, and `confound_columns` are all columns that confounds tables can have.
+    `levels` are trial types in the order of ``Levels`` at the root of the data set, which is also
+    the order of dummy contrasts of all trial types.
     """
     terms = _TermsOfRuns.from_types(types.values(), levels)
     try:
         content = parse_json(read_text(path))
-        model = _parse_model(content, list(types), terms, hrf, confound_columns)
-        reasons = model.reasons
+        return _parse_model(path, content, list(types), terms, hrf, confound_columns)
     except OSError as error:
-        reasons = [f"the model file cannot be read ({error.strerror})"]
+        reason = f"the model file cannot be read ({error.strerror})"
     except (
         ValueError,
         ArithmeticError,
@@ -62,19 +76,24 @@ def read_model(
         AttributeError,
         RuntimeError,
     ) as error:
-        reasons = [f"the file is not a valid BIDS Stats Model ({error!r})"]
-    if not reasons:
-        for text in model.ignored:
-            warn(f"--model {path}", text, code="events")
-        return model.contrasts, model.confounds
-    for reason in reasons:
-        refuse_option(
-            f"--model {path}",
-            reason,
-            "Change the model as described in docs/downstream.md, or fit it to the"
-            " super-resolved series with FitLins.",
-        )
-    return [], []
+        reason = f"the file is not a valid BIDS Stats Model ({error!r})"
+    raise InputError([_refuse_model(path, reason)])
+
+
+def _refuse_model(path: Path, reason: str) -> Notice:
+    """Return the problem of a model that cannot be used."""
+    return option_problem(
+        f"--model {path}",
+        reason,
+        "Change the model as described in docs/downstream.md, or fit it to the"
+        " super-resolved series with FitLins.",
+    )
+
+
+def ignored_parts(model: StatsModel) -> Iterator[Notice]:
+    """Warn of parts of a model without effect."""
+    for text in model.ignored:
+        yield warning(f"--model {model.path}", text, code="events")
 
 
 def list_named_types(path: Path | None) -> list[tuple[str, Contrast]]:
@@ -138,29 +157,18 @@ class _TermsOfRuns:
         )
 
 
-class _ParsedModel(NamedTuple):
-    """Content of a model; `reasons` to reject the model are empty if the rest can be used.
-
-    `ignored` are sentences about parts of the model without effect.
-    """
-
-    contrasts: list[tuple[str, Contrast]]
-    confounds: list[str]
-    reasons: list[str]
-    ignored: list[str]
-
-
 def _parse_model(
+    path: Path,
     content: Any,
     bolds: Sequence[Path],
     terms: _TermsOfRuns,
     hrf: HemodynamicResponse,
     confound_columns: Collection[str],
-) -> _ParsedModel:
-    """Return contrasts and confound columns of a model, and reasons to reject it.
+) -> StatsModel:
+    """Return the content of a model; `InputError` if bids-sr does not support it.
 
-    Contrasts and confounds are empty if there is a reason. `bolds` are BOLD files of the selected
-    runs with events. Errors of pybids, and of content of an unexpected type, are not caught.
+    `bolds` are BOLD files of the selected runs with events. Errors of pybids, and of content of an
+    unexpected type, are not caught.
     """
     from bids.modeling import BIDSStatsModelsNode
     from bids.modeling.statsmodels import validate_model
@@ -190,12 +198,12 @@ def _parse_model(
     if bolds:
         reasons += _list_unusable_contrasts(contrasts, terms)
     if reasons:
-        return _ParsedModel(contrasts=[], confounds=[], reasons=reasons, ignored=[])
-    return _ParsedModel(
+        raise InputError([_refuse_model(path, reason) for reason in reasons])
+    return StatsModel(
+        path=path,
         contrasts=list(map(_parse_contrast, contrasts)),
         # Cosines are part of every model.
         confounds=[name for name in confounds if not name.startswith(COSINE)],
-        reasons=[],
         ignored=[
             f"{field} contains {terms.describe_unknown(name)}. The entry is ignored."
             for field, names in (("X", columns), ("Convolve", _list_convolved(run_node)))

@@ -1,35 +1,49 @@
 """Labels of trial types in file names, distinct among all types of a task in the data set."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from bids_sr.glm.contrasts import ALL, camel_case, label_types, order_types
+from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import note
 from bids_sr.survey.bids.inputs import Survey
 from bids_sr.survey.bids.label_lists import list_some
+from bids_sr.survey.notices import note
 from bids_sr.survey.preflight.estimability import TypesOfRun
 
 
 def label_trial_types(
     types: Mapping[Path, TypesOfRun], data_set: Survey
 ) -> dict[Path, Mapping[str, str]]:
-    """Return the labels of trial types by BOLD file, and report changed labels once per task.
+    """Return the labels of trial types by BOLD file.
 
     `types` are the trial types of the selected runs by BOLD file.
     """
-    bolds_by_task: dict[str, list[Path]] = {}
-    for bold in types:
-        bolds_by_task.setdefault(parse_entities(bold).get("task", ""), []).append(bold)
     labels_by_run: dict[Path, Mapping[str, str]] = {}
-    for task, bolds in bolds_by_task.items():
+    for task, bolds in _group_by_task(types).items():
         modeled_types = {name for bold in bolds for name in types[bold].modeled}
         task_types = {*data_set.task_types.get(task, ()), *modeled_types}
         labels = label_types(order_types(task_types, data_set.type_order.get(task, ())))
         labels_by_run |= dict.fromkeys(bolds, labels)
-        for text in _describe_changes(labels, modeled_types):
-            note(types[bolds[0]].table, text, code="events")
     return labels_by_run
+
+
+def changed_labels(
+    types: Mapping[Path, TypesOfRun], labels: Mapping[Path, Mapping[str, str]]
+) -> Iterator[Notice]:
+    """Note labels that other types of the task have too, once per task."""
+    for bolds in _group_by_task(types).values():
+        modeled_types = {name for bold in bolds for name in types[bold].modeled}
+        for text in _describe_changes(labels[bolds[0]], modeled_types):
+            yield note(types[bolds[0]].table, text, code="events")
+
+
+def _group_by_task(bolds: Iterable[Path]) -> dict[str, list[Path]]:
+    """Return BOLD files by task."""
+    bolds_by_task: dict[str, list[Path]] = {}
+    for bold in bolds:
+        bolds_by_task.setdefault(parse_entities(bold).get("task", ""), []).append(bold)
+    return bolds_by_task
 
 
 def _describe_changes(labels: Mapping[str, str], types: Collection[str]) -> list[str]:

@@ -8,7 +8,7 @@ import math
 import re
 import sys
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from checking import found_by, problems_of
 from data.calls import about, only_run, plan_for, plan_with_validator, problem_of, settings_for
-from data.dataset import EVENTS, BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import finish_trainings, stage_minutes
 
 from bids_sr.cli import stages
@@ -25,7 +25,6 @@ from bids_sr.cli.console import make_start_lines
 from bids_sr.cli.stages import estimate_with_time
 from bids_sr.config import Settings, SuperRes, machine
 from bids_sr.engine.step import Stage
-from bids_sr.glm.contrasts import label_types
 from bids_sr.io.notices import Notice
 from bids_sr.io.template_files import DEFAULT_SPACE, load_grid
 from bids_sr.spatial.transforms import hr_grid
@@ -35,10 +34,7 @@ from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.bids.inputs import BoldRun, HighresReference
 from bids_sr.survey.bids.method_options import series_of_run
 from bids_sr.survey.preflight import directories, validator
-from bids_sr.survey.preflight.estimability import TypesOfRun
-from bids_sr.survey.preflight.plan import Plan
 from bids_sr.survey.preflight.plan_text import cost_text, dry_run_text, notes
-from bids_sr.survey.preflight.run_contrasts import resolve_run_contrasts
 from bids_sr.survey.preflight.voxel_checks import check_data
 from bids_sr.version import __version__
 from bids_sr.workflows.call_checks import check
@@ -47,13 +43,6 @@ from bids_sr.workflows.participant import make_graph
 STEM = "sub-01_task-tap"
 BOLD = f"{STEM}_bold.nii.gz"
 TABLE = f"{STEM}_events.tsv"
-
-
-def contrasts(plan: Plan) -> dict[str, dict[str, float]]:
-    """Return the contrasts of the only run of a plan without problems."""
-    assert plan.problems == ()
-    (weights,) = plan.contrasts.values()
-    return {name: dict(contrast) for name, contrast in weights.items()}
 
 
 # ---- series
@@ -80,36 +69,6 @@ def test_series_of_a_run_depend_on_pair_reference_and_request(maker: BidsMaker) 
 
 
 # ---- events
-
-DEFAULT = ["little", "thumb", "all", "littleMinusThumb"]
-
-
-@pytest.mark.parametrize(
-    ("rows", "names", "values"),
-    [
-        ((), DEFAULT, None),
-        (((-27.9, 0.9, "thumb"), (-3.0, 1.0, "little")), DEFAULT, None),
-        (((0.0, 1.0, "thumb"), (1.0, 1.0, "thumb")), DEFAULT, None),
-        (((31.0, 5.0, "rest"), ("n/a", "n/a", "baseline")), DEFAULT, []),
-        (((90.0, 1.0, "thumb"), (95.0, 1.0, "late")), DEFAULT, ["30"]),
-        (((3.0, "n/a", "thumb"), ("n/a", 1.0, "little")), DEFAULT, ["2", "6"]),
-        (((-60.0, 1.0, "early"),), DEFAULT, ["'early'", "24"]),
-        (((28.0, 5.0, "thumb"),), DEFAULT, ["30"]),
-        (((25.0, 0.0, "thumb"), (26, 0, "thumb")), DEFAULT, ["2", "6"]),
-    ],
-)
-def test_events_outside_the_run_or_without_times_are_not_modeled(
-    maker: BidsMaker, rows: Sequence[Sequence[object]], names: list[str], values: list[str] | None
-) -> None:
-    maker.events(rows=(*EVENTS, *rows))
-    plan = plan_for(maker)
-    weights = contrasts(plan)
-    assert list(weights) == names
-    assert weights["all"] == {"thumb": 0.5, "little": 0.5}
-    if values is None:
-        assert plan.warnings == ()
-    else:
-        assert about(plan.warnings, TABLE, *values), plan.warnings
 
 
 @pytest.mark.parametrize(
@@ -183,37 +142,6 @@ def test_rest_and_ignored_events_cause_no_warning(maker: BidsMaker, kind: str) -
     plan = plan_for(maker, *(["--ignore", "events"] if kind == "ignored" else []))
     assert plan.problems == ()
     assert not [notice for notice in plan.warnings if notice.level == "warning"]
-
-
-# ---- contrasts
-
-
-def resolve(*types: tuple[str, ...], request: Sequence[str]) -> tuple[list[list[str]], Findings]:
-    """Return the contrasts of runs with these trial types, and what is reported."""
-    runs = {
-        Path(f"run-{number}"): TypesOfRun.all_described(names)
-        for number, names in enumerate(types)
-    }
-    with Findings() as findings:
-        resolved, _ = resolve_run_contrasts(
-            runs, list(request), {bold: label_types(run.modeled) for bold, run in runs.items()}
-        )
-    return [list(resolved.get(run, {})) for run in runs], findings
-
-
-def test_contrasts_are_assigned_to_runs_with_their_trial_types() -> None:
-    runs, findings = resolve(
-        ("thumb", "little"), ("face", "thumb"), request=["thumb-little", "thumb", "face"]
-    )
-    assert runs == [["thumbMinusLittle", "thumb"], ["thumb", "face"]]
-    assert findings.problems == []
-    assert [len(about(findings.notices, name, "1", "2")) for name in ("thumb-l", "face")] == [1, 1]
-    _, findings = resolve(("thumb",), ("face",), request=["thumb-face"])
-    assert about(findings.problems, "--contrasts thumb-face", "thumb", "face")
-    _, findings = resolve(("thumb",), request=["NA-thumb"])
-    assert about(findings.problems, "--contrasts NA-thumb", "'NA'", "Levels")
-    _, findings = resolve(("thumb",), ("face",), request=["thumb"])
-    assert [problem.what for problem in findings.problems] == ["run-1"]
 
 
 # ---- directories

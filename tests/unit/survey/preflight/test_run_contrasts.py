@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.calls import about
 
 from bids_sr.glm.contrasts import comparable, label_types
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.notices import is_problem
 from bids_sr.survey.preflight.estimability import TypesOfRun
 from bids_sr.survey.preflight.run_contrasts import resolve_run_contrasts
 
@@ -34,9 +35,9 @@ def resolve(*requests):
         for session, names in TYPES_BY_SESSION.items()
     }
     labels = dict.fromkeys(types, label_types(TYPES_BY_SESSION["2"]))
-    with Findings() as findings:
-        contrasts, over_runs = resolve_run_contrasts(types, requests, labels)
-    return contrasts, over_runs, findings
+    choice = resolve_run_contrasts(types, requests, labels)
+    problems = [notice for notice in choice.notices if is_problem(notice)]
+    return choice, problems
 
 
 def list_meanings(contrasts, over_runs):
@@ -59,8 +60,9 @@ def test_no_two_contrasts_share_a_name_apart_from_case(seed):
     rng = np.random.default_rng(seed)
     requests = [f"{rng.choice(NAMES)}{rng.choice(BODIES)}" for _ in range(2)]
     defaults = ["defaults"] if rng.random() < 0.7 else []
-    contrasts, over_runs, findings = resolve(*defaults, *requests)
-    meanings, spellings = list_meanings(contrasts, over_runs)
+    choice, problems = resolve(*defaults, *requests)
+    over_runs = choice.value.over_runs
+    meanings, spellings = list_meanings(choice.value.by_run, over_runs)
     assert len(spellings) == len(meanings)
     for name, weights in meanings.items():
         if name != "all":  # of the types that a run has
@@ -68,22 +70,47 @@ def test_no_two_contrasts_share_a_name_apart_from_case(seed):
     over_requests = {
         request.partition("=")[2] or request for request in requests if "@" in request
     }
-    assert len(over_runs) == len(over_requests) or findings.problems
+    assert len(over_runs) == len(over_requests) or problems
 
 
 def test_a_written_name_of_another_contrast_is_refused_with_both():
-    _, _, findings = resolve("defaults", "thumb=little@ses-2 - little@ses-1")
-    (problem,) = findings.problems
+    _, problems = resolve("defaults", "thumb=little@ses-2 - little@ses-1")
+    (problem,) = problems
     assert "thumb=little@ses-2" in problem.what
     assert "default contrast thumb" in problem.why
-    _, _, findings = resolve("hand=thumb@ses-2 - thumb@ses-1", "Hand=little-thumb")
-    (problem,) = findings.problems
+    _, problems = resolve("hand=thumb@ses-2 - thumb@ses-1", "Hand=little-thumb")
+    (problem,) = problems
     assert "hand=thumb@ses-2" in problem.why
 
 
 def test_a_made_name_of_another_contrast_is_changed_with_a_note():
     first, second = "thumb@ses-2 - little@ses-1", "thumb@ses-2 - 2*little@ses-1"
-    _, over_runs, findings = resolve("defaults", first, second)
-    assert findings.problems == []
-    assert list(over_runs) == ["thumbSes2MinusLittleSes1", "thumbSes2MinusLittleSes1x2"]
-    assert [first in notice.why for notice in findings.notices if "named" in notice.why] == [True]
+    choice, problems = resolve("defaults", first, second)
+    assert problems == []
+    names = ["thumbSes2MinusLittleSes1", "thumbSes2MinusLittleSes1x2"]
+    assert list(choice.value.over_runs) == names
+    assert [first in notice.why for notice in choice.notices if "named" in notice.why] == [True]
+
+
+def test_contrasts_are_assigned_to_runs_with_their_trial_types():
+    def resolve_types(*types, request):
+        runs = {
+            Path(f"run-{number}"): TypesOfRun.all_described(names)
+            for number, names in enumerate(types)
+        }
+        labels = {bold: label_types(run.modeled) for bold, run in runs.items()}
+        return resolve_run_contrasts(runs, request, labels)
+
+    requests = ["thumb-little", "thumb", "face"]
+    choice = resolve_types(("thumb", "little"), ("face", "thumb"), request=requests)
+    runs = [list(run) for run in choice.value.by_run.values()]
+    assert runs == [["thumbMinusLittle", "thumb"], ["thumb", "face"]]
+    assert {notice.level for notice in choice.notices} == {"note"}
+    for name in ("thumb-l", "face"):
+        assert len(about(choice.notices, name, "1", "2")) == 1
+    (problem,) = resolve_types(("thumb",), ("face",), request=["thumb-face"]).notices
+    assert about([problem], "--contrasts thumb-face", "thumb", "face")
+    (problem,) = resolve_types(("thumb",), request=["NA-thumb"]).notices
+    assert about([problem], "--contrasts NA-thumb", "'NA'", "Levels")
+    problem = resolve_types(("thumb",), ("face",), request=["thumb"]).notices[-1]
+    assert (problem.what, problem.level) == ("run-1", "error")

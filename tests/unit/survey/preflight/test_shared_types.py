@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.preflight.estimability import TypesOfRun
-from bids_sr.survey.preflight.shared_types import share_averaged_types
+from bids_sr.survey.preflight.shared_types import share_averaged_types, unshared_types
 
 
 def make_path(run, *, subject="01", session="", task="tap"):
@@ -21,14 +20,11 @@ def make_path(run, *, subject="01", session="", task="tap"):
 
 def share(types):
     """Return the types in means by path, and the texts of the notes by path."""
-    with Findings() as findings:
-        shared = share_averaged_types(
-            {path: TypesOfRun.all_described(names, path) for path, names in types.items()}
-        )
-    assert findings.problems == []
+    described = {path: TypesOfRun.all_described(names, path) for path, names in types.items()}
+    shared = share_averaged_types(described)
     for path, names in types.items():
         assert (shared[path].modeled, shared[path].described) == (names, names)
-    notes = {notice.what: notice.why for notice in findings.notices}
+    notes = {notice.what: notice.why for notice in unshared_types(described, shared)}
     return [run_types.averaged for run_types in shared.values()], notes
 
 

@@ -18,10 +18,10 @@ from bids_sr.glm.contrasts import label_types, resolve_contrasts
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.confound_names import list_columns
 from bids_sr.preproc.model_confounds import model_confounds
-from bids_sr.survey.bids.findings import Findings
+from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.preflight.estimability import TypesOfRun
 from bids_sr.survey.preflight.run_contrasts import resolve_run_contrasts
-from bids_sr.survey.preflight.stats_model import read_model
+from bids_sr.survey.preflight.stats_model import StatsModel, ignored_parts, read_model
 
 DOCS = Path(__file__).parents[4] / "docs"
 MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
@@ -66,22 +66,17 @@ def read(
     folder: Path,
     types: Sequence[Sequence[str]] = (TYPES,),
     hrf_model: str = "spm",
-) -> tuple[list[tuple[str, Any]], list[str], Findings]:
-    """Read a model for runs 1, 2 … with these trial types.
-
-    Return contrasts, confounds, and what is reported.
-    """
-    with Findings() as findings:
-        contrasts, confounds = read_model(
-            write_model(model, folder),
-            {
-                path_of(number): TypesOfRun.all_described(names)
-                for number, names in enumerate(types, 1)
-            },
-            hrf=HemodynamicResponse(hrf_model=hrf_model),
-            confound_columns=list_columns(60),
-        )
-    return list(contrasts), list(confounds), findings
+) -> StatsModel:
+    """Read a model for runs 1, 2 … with these trial types."""
+    return read_model(
+        write_model(model, folder),
+        {
+            path_of(number): TypesOfRun.all_described(names)
+            for number, names in enumerate(types, 1)
+        },
+        hrf=HemodynamicResponse(hrf_model=hrf_model),
+        confound_columns=list_columns(60),
+    )
 
 
 def path_of(number: int) -> Path:
@@ -91,9 +86,8 @@ def path_of(number: int) -> Path:
 
 def weights(model: object, folder: Path) -> dict[str, dict[str, float]]:
     """Return the contrasts of a run with the types thumb and little."""
-    contrasts, _, findings = read(model, folder)
-    assert findings.problems == []
-    return {name: dict(of) for name, of in resolve_contrasts(TYPES, contrasts).items()}
+    contrasts = resolve_contrasts(TYPES, read(model, folder).contrasts)
+    return {name: dict(of) for name, of in contrasts.items()}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +114,7 @@ def test_models_of_the_documentation_are_accepted(
 ) -> None:
     """Includes the patterns that only the text of the page describes."""
     assert weights(model, tmp_path) == contrasts
-    assert read(model, tmp_path)[1] == confounds
+    assert read(model, tmp_path).confounds == confounds
 
 
 def _node(model: Model) -> Model:
@@ -198,11 +192,11 @@ REJECTED: list[tuple[Change, list[str]]] = [
 def test_unsupported_models_are_refused_with_their_values(
     change: Change, values: list[str], tmp_path: Path
 ) -> None:
-    """Neither contrasts nor confounds of such a model are used."""
-    contrasts, confounds, findings = read(changed(change), tmp_path, (TYPES, TYPES))
-    assert (contrasts, confounds) == ([], [])
+    with pytest.raises(InputError) as refusal:
+        read(changed(change), tmp_path, (TYPES, TYPES))
     file = f"--model {tmp_path / 'model.json'}"
-    problem_of(findings.problems, file, *values, "docs/downstream.md", code="option")
+    problems = refusal.value.problems
+    problem_of(problems, file, *values, "docs/downstream.md", code="option")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"Nodes": 3}', '{"Nodes": []}', None])
@@ -211,9 +205,9 @@ def test_files_that_are_not_models_are_refused(text: str | None, tmp_path: Path)
     if text is not None:
         path.write_text(text)
     options: dict[str, Any] = {"hrf": HemodynamicResponse(), "confound_columns": []}
-    with Findings() as findings:
-        assert read_model(path, {}, **options) == ([], [])
-    problem_of(findings.problems, f"--model {path}", code="option")
+    with pytest.raises(InputError) as refusal:
+        read_model(path, {}, **options)
+    problem_of(refusal.value.problems, f"--model {path}", code="option")
 
 
 @pytest.mark.parametrize(
@@ -240,9 +234,13 @@ def test_the_convolution_must_have_the_response_of_the_settings(
         del convolution["Model"]
         convolution.update(fields)
 
-    *_, findings = read(changed(convolve), tmp_path, hrf_model=hrf_model)
-    assert (findings.problems == []) is is_accepted
-    assert about(findings.problems, "--model", f"'{hrf_model}'") == findings.problems
+    model = changed(convolve)
+    if is_accepted:
+        assert read(model, tmp_path, hrf_model=hrf_model).contrasts
+        return
+    with pytest.raises(InputError) as refusal:
+        read(model, tmp_path, hrf_model=hrf_model)
+    problem_of(refusal.value.problems, "--model", f"'{hrf_model}'", code="option")
 
 
 @pytest.mark.parametrize(
@@ -259,10 +257,9 @@ def test_a_trial_type_that_no_run_has_is_named_and_ignored(
     change: Change, field: str, tmp_path: Path
 ) -> None:
     """A model may be written for participants, although some of them lack a type."""
-    contrasts, _, findings = read(changed(change), tmp_path)
-    assert findings.problems == []
-    assert [name for name, _ in contrasts] == ["little", "thumb", "thumbVsLittle"]
-    (notice,) = findings.notices
+    model = read(changed(change), tmp_path)
+    assert [name for name, _ in model.contrasts] == ["little", "thumb", "thumbVsLittle"]
+    (notice,) = ignored_parts(model)
     assert notice.level == "warning"
     assert about([notice], "--model", field, "'little2'", "'little'")
 
@@ -292,18 +289,17 @@ def test_contrasts_whose_names_differ_only_in_signs_get_distinct_labels(tmp_path
 
 def test_notices_on_contrasts_of_some_runs_name_the_model(tmp_path: Path) -> None:
     """Notices must not name an option that was not used."""
-    contrasts, _, _ = read(with_patterns(), tmp_path, (TYPES, ("thumb",)))
+    model = read(with_patterns(), tmp_path, (TYPES, ("thumb",)))
     types = {
         path_of(1): TypesOfRun.all_described(TYPES),
         path_of(2): TypesOfRun.all_described(["thumb"]),
     }
-    with Findings() as findings:
-        runs, _ = resolve_run_contrasts(
-            types, contrasts, {bold: label_types(run.modeled) for bold, run in types.items()}
-        )
+    labels = {bold: label_types(run.modeled) for bold, run in types.items()}
+    choice = resolve_run_contrasts(types, model.contrasts, labels)
+    runs = choice.value.by_run
     assert list(runs[path_of(1)]) == ["little", "thumb", "thumbVsLittle"]
     assert list(runs[path_of(2)]) == ["thumb"]
-    assert [notice.what for notice in findings.notices] == [
+    assert [notice.what for notice in choice.notices] == [
         "--model, contrast little",
         "--model, contrast thumbVsLittle",
     ]
