@@ -48,12 +48,12 @@ from bids_sr.survey.preflight import (
     type_labels,
 )
 from bids_sr.survey.preflight.estimability import TypesOfRun
-from bids_sr.survey.preflight.estimates import check_memory, estimate
+from bids_sr.survey.preflight.estimates import estimate, too_little_memory
 from bids_sr.survey.preflight.exclusions import exclude, list_files
 from bids_sr.survey.preflight.method_checks import check_methods
 from bids_sr.survey.preflight.output_spaces import check_spaces, check_templates
 from bids_sr.survey.preflight.plan import Estimate, Plan, PlannedTerms
-from bids_sr.survey.preflight.separate_calls import warn_of_separate_runs
+from bids_sr.survey.preflight.separate_calls import separate_runs
 from bids_sr.survey.preflight.stats_model import (
     StatsModel,
     ignored_parts,
@@ -423,18 +423,19 @@ def _complete_plan(
         check_resources(cost, settings)
     if "glm" in settings.activation.kinds:
         methods_series = series_names(settings.superres.method)
-        lost: list[str] = []
+        lost: list[Notice] = []
         for subject in plan.subjects:
-            combined_runs.warn_of_left_out(subject.runs, plan_of_series, methods_series)
-            lost += combined_runs.warn_of_lost_contrasts(subject.runs, plan_of_series)
-            with about(subject.label):
-                warn_of_separate_runs(subject.runs, plan.skipped, settings)
+            add_notices(combined_runs.runs_left_out(subject.runs, plan_of_series, methods_series))
+            lost += combined_runs.lost_contrasts(subject.runs, plan_of_series)
+            notices = separate_runs(subject.runs, plan.skipped, settings)
+            add_notices(attribute(notices, subject.label))
+        add_notices(lost)
         groups = (combined_runs.group_runs(item.runs, plan_of_series) for item in plan.subjects)
         is_only_request = len(plan.over_runs) == len(settings.activation.contrasts)
         if lost and is_only_request and not any(group.over_runs for group in chain(*groups)):
             refuse_option(
                 "--contrasts",
-                f"no requested contrast is computed for any participant. {lost[0]}",
+                f"no requested contrast is computed for any participant. {lost[0].why}",
                 "Correct the cause, or add `defaults` to map the runs one by one.",
             )
     elif plan.over_runs:
@@ -461,7 +462,7 @@ def _complete_plan(
 def check_resources(cost: Estimate, settings: Settings) -> None:
     """Report too little disk space or memory."""
     directories.check_disk_space(settings, cost)
-    check_memory(settings, cost.sizes, settings.resources.mem_gb)
+    add_notices(too_little_memory(settings, cost.sizes, settings.resources.mem_gb))
 
 
 def _find_unsplit_runs(
@@ -498,8 +499,7 @@ def exclude_runs(plan: Plan, problems: Sequence[Notice]) -> Plan:
     if remaining or not skipped:
         return plan
     reduced = replace(plan, subjects=subjects, skipped={**plan.skipped, **skipped})
-    with Findings() as findings:
-        for subject in subjects:
-            combined_runs.warn_of_lost_contrasts(subject.runs, reduced)
-    new_warnings = (notice for notice in findings.notices if notice not in plan.warnings)
-    return replace(reduced, warnings=(*plan.warnings, *new_warnings))
+    lost = chain.from_iterable(
+        combined_runs.lost_contrasts(subject.runs, reduced) for subject in subjects
+    )
+    return replace(reduced, warnings=tuple(dict.fromkeys((*plan.warnings, *lost))))

@@ -17,6 +17,7 @@ from bids_sr.glm.connectivity_seeds import seed_names
 from bids_sr.glm.contrasts import ComparableWeights, comparable
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import size_text
+from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.acquisitions import (
     WITHOUT_RUN,
     find_unlike_runs,
@@ -34,8 +35,8 @@ from bids_sr.survey.bids.entities import (
     stem_of_echoes,
     without_entities,
 )
-from bids_sr.survey.bids.findings import about, warn
 from bids_sr.survey.bids.inputs import BoldRun
+from bids_sr.survey.notices import attribute, warning
 from bids_sr.survey.preflight.plan import Plan
 
 
@@ -144,27 +145,25 @@ def list_uncombined_contrasts(group: RunGroup) -> list[str]:
     return [f"{', '.join(contrasts)} ({reason})" for reason, contrasts in by_reason.items()]
 
 
-def warn_of_left_out(runs: Sequence[BoldRun], plan: Plan, methods: Sequence[str]) -> None:
+def runs_left_out(runs: Sequence[BoldRun], plan: Plan, methods: Sequence[str]) -> Iterator[Notice]:
     """Warn of runs of a participant that are not combined with other runs of their task.
 
     `plan` has contrasts and series of all runs, and `methods` are the series of the methods.
     """
     warned_runs = set()
-    for run, text in _left_out_warnings(runs, plan, methods):
+    for run, text in _explain_left_out(runs, plan, methods):
         if run.bold not in warned_runs:  # one warning per run
             warned_runs.add(run.bold)
-            with about(*run.owner):
-                warn(run.bold, text)
+            yield from attribute([warning(run.bold, text)], *run.owner)
 
 
-def warn_of_lost_contrasts(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
-    """Warn of contrasts over runs that are not computed for a participant; return the warnings.
+def lost_contrasts(runs: Sequence[BoldRun], plan: Plan) -> Iterator[Notice]:
+    """Warn of contrasts over runs that are not computed for a participant.
 
     A participant who never had a run of a term is named when the terms are planned.
     """
     groups = _sort_runs(runs, plan)
     subject = runs[0].entities["subject"]
-    warnings: list[str] = []
     for name, terms in plan.over_runs.items():
         computed = {g.entities["task"] for g in _select_combined(groups) if name in g.over_runs}
         reasons = {g.entities["task"]: g.uncombined[name] for g in groups if name in g.uncombined}
@@ -180,17 +179,14 @@ def warn_of_lost_contrasts(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
             for stems in stems_by_term:
                 if plan.skipped.keys() >= {*stems[task]} > set():
                     reason = f"the runs of a term are skipped ({', '.join(stems[task])})"
-            text = f"{name} is not computed: {reason}."
-            with about(subject):
-                warn("--contrasts", text)
-            warnings.append(text)
-    return warnings
+            fault = warning("--contrasts", f"{name} is not computed: {reason}.")
+            yield from attribute([fault], subject)
 
 
-def _left_out_warnings(
+def _explain_left_out(
     runs: Sequence[BoldRun], plan: Plan, methods: Sequence[str]
 ) -> Iterator[tuple[BoldRun, str]]:
-    """Yield runs that are not combined or only in part, with a sentence; see `warn_of_left_out`.
+    """Yield runs that are not combined or only in part, with a sentence; see `runs_left_out`.
 
     A run can occur several times.
     """
@@ -264,20 +260,8 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
         short_run_name(run.entities, over_sessions=over_sessions): run
         for run in sorted(runs, key=lambda run: run_order(run.entities))
     }
-    left_out = find_unlike_runs(
-        {name: run.entities for name, run in runs_by_name.items()},
-        {
-            name: f"factor {size_text(run.factor, ' x ', '')},"
-            f" voxels of {size_text(run.zooms, ' x ')}"
-            for name, run in runs_by_name.items()
-        },
-    )
-    unusual_runs = find_unusual_acquisitions(
-        {
-            name: read_acquisition(list_acquisition_fields(run), run.affine)
-            for name, run in _omit(runs_by_name, left_out).items()
-        }
-    )
+    left_out = _find_unlike(runs_by_name)
+    unusual_runs = _find_unusual(_omit(runs_by_name, left_out))
     if not plan.combines_all_runs:
         left_out |= {
             name: f"{reason}; {COMBINE_ALL_OPTION} combines this run nevertheless"
@@ -285,20 +269,14 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
         }
     included_runs = _omit(runs_by_name, left_out)
     weights_by_run = {name: _get_weights(run, plan) for name, run in included_runs.items()}
-    contrasts, missing_contrasts = _find_common_contrasts(weights_by_run)
     over_runs, lost = _find_terms(runs_by_name, included_runs, left_out, plan)
-    combined_names = {name for names in contrasts.values() for name in names}
-    used_terms = [*chain.from_iterable(over_runs.values())]
-    combined_names |= {name for term in used_terms for name in term.runs}
-    term_contrasts = {term.contrast for term in used_terms}
-    for name, by_contrast in missing_contrasts.items():
-        bold = runs_by_name[name].bold
-        selected = {term.contrast for term in used_terms if has_entities(bold, term.label)}
-        for contrast in term_contrasts - selected:  # other runs need not have the contrast
-            by_contrast.pop(contrast, None)
+    terms = [*chain.from_iterable(over_runs.values())]
+    contrasts = _find_common_contrasts(weights_by_run)
+    missing_contrasts = _find_missing_contrasts(included_runs, weights_by_run, contrasts, terms)
+    combined_names = {*chain(*contrasts.values()), *chain(*(term.runs for term in terms))}
     left_out |= {
         name: next(
-            iter(missing_contrasts.pop(name, {}).values()),
+            iter(missing_contrasts.get(name, {}).values()),
             "no contrast in common with the other runs",
         )
         for name in included_runs
@@ -311,6 +289,7 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
         if without_entities(skipped, excluded_entities) == entities:
             name = short_run_name(skipped, over_sessions=over_sessions)
             left_out[name] = f"the run was skipped: {notices[0].why}"
+    computed = {*contrasts, *(term.contrast for term in terms)}
     return RunGroup(
         entities={**dict(entities), "datatype": "func"},
         runs={name: run for name, run in runs_by_name.items() if name in combined_names},
@@ -319,14 +298,38 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
         over_runs=over_runs,
         left_out=left_out,
         excluded={name: run for name, run in runs_by_name.items() if name in left_out},
-        missing_contrasts=missing_contrasts,
+        missing_contrasts={
+            name: reasons for name, reasons in missing_contrasts.items() if name in combined_names
+        },
         uncombined={
             contrast: _explain_uncombined(contrast, weights_by_run)
             for contrast in dict.fromkeys(chain.from_iterable(weights_by_run.values()))
-            if contrast not in {*contrasts, *term_contrasts}
+            if contrast not in computed
         }
         | lost,
         unusual={name: unusual_runs[name] for name in combined_names & unusual_runs.keys()},
+    )
+
+
+def _find_unlike(runs: Mapping[str, BoldRun]) -> dict[str, str]:
+    """Return the reasons for runs whose name, factor or voxel size does not fit the others."""
+    return find_unlike_runs(
+        {name: run.entities for name, run in runs.items()},
+        {
+            name: f"factor {size_text(run.factor, ' x ', '')},"
+            f" voxels of {size_text(run.zooms, ' x ')}"
+            for name, run in runs.items()
+        },
+    )
+
+
+def _find_unusual(runs: Mapping[str, BoldRun]) -> dict[str, str]:
+    """Return the reasons for runs that were acquired otherwise than the others."""
+    return find_unusual_acquisitions(
+        {
+            name: read_acquisition(list_acquisition_fields(run), run.affine)
+            for name, run in runs.items()
+        }
     )
 
 
@@ -375,13 +378,12 @@ def _omit(runs: Mapping[str, BoldRun], left_out: Collection[str]) -> dict[str, B
 
 def _find_common_contrasts(
     weights_by_run: Mapping[str, Mapping[str, ComparableWeights]],
-) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
-    """Return runs with equal weights by contrast, and reasons by run and contrast.
+) -> dict[str, tuple[str, ...]]:
+    """Return the names of two or more runs with equal weights, by contrast.
 
     `weights_by_run` are the weights of the contrasts by name of the run.
     """
     contrasts: dict[str, tuple[str, ...]] = {}
-    missing_contrasts: dict[str, dict[str, str]] = defaultdict(dict)
     for contrast in dict.fromkeys(chain.from_iterable(weights_by_run.values())):
         usual_weights = mode(
             weights[contrast] for weights in weights_by_run.values() if contrast in weights
@@ -391,16 +393,34 @@ def _find_common_contrasts(
             for name, weights in weights_by_run.items()
             if weights.get(contrast) == usual_weights
         )
-        if len(members) < 2:
-            continue
-        contrasts[contrast] = members
-        for name in weights_by_run.keys() - set(members):
-            missing_contrasts[name][contrast] = (
-                "the weights of the trial types differ from the weights in most runs"
-                if contrast in weights_by_run[name]
-                else "the run has no such contrast"
-            )
-    return contrasts, dict(missing_contrasts)
+        if len(members) > 1:
+            contrasts[contrast] = members
+    return contrasts
+
+
+def _find_missing_contrasts(
+    runs: Mapping[str, BoldRun],
+    weights_by_run: Mapping[str, Mapping[str, ComparableWeights]],
+    contrasts: Mapping[str, Sequence[str]],
+    terms: Sequence[RunTerm],
+) -> dict[str, dict[str, str]]:
+    """Return the reasons by run and contrast why a run is not combined in a contrast.
+
+    A contrast of `terms` is only missed by runs that its terms name. `contrasts` are the names of
+    the combined runs by contrast.
+    """
+    missing_contrasts: dict[str, dict[str, str]] = defaultdict(dict)
+    term_contrasts = {term.contrast for term in terms}
+    for name, run in runs.items():
+        selected = {term.contrast for term in terms if has_entities(run.bold, term.label)}
+        for contrast, members in contrasts.items():
+            if name not in members and contrast not in term_contrasts - selected:
+                missing_contrasts[name][contrast] = (
+                    "the weights of the trial types differ from the weights in most runs"
+                    if contrast in weights_by_run[name]
+                    else "the run has no such contrast"
+                )
+    return missing_contrasts
 
 
 def _explain_uncombined(

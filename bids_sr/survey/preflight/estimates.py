@@ -6,7 +6,7 @@ uncompressed) and the results. Time depends on the steps, which are not known he
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +27,10 @@ from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.io.notices import Notice
 from bids_sr.io.series import series_names
 from bids_sr.io.template_files import load_grid
-from bids_sr.survey.bids.findings import Findings, add_problem, refuse_option
 from bids_sr.survey.bids.headers import find_header
 from bids_sr.survey.bids.inputs import BoldRun, Subject
 from bids_sr.survey.bids.pretrained_models import input_of_models
+from bids_sr.survey.notices import option_problem, problem
 from bids_sr.survey.preflight.combined_runs import group_runs
 from bids_sr.survey.preflight.plan import Estimate, Plan
 
@@ -281,39 +281,56 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
 
     With a plugin, jobs run on other machines, and nothing is checked.
     """
-    if settings.resources.use_plugin is not None:
+    resources = settings.resources
+    if resources.use_plugin is not None:
         return []
-    with Findings() as findings:
-        resources = settings.resources
-        if fault := machine.find_semaphore_fault():
-            add_problem(
-                "/dev/shm",
-                f"parallel processes cannot create semaphores there ({fault})",
-                "Mount a writable /dev/shm: --tmpfs /dev/shm (Docker, Podman), -B /dev/shm"
-                " (Apptainer), or chmod 1777 /dev/shm as root.",
-            )
-        limit_gb, total_gb = resources.mem_gb or 0, machine.memory_gb(free=False)
-        if limit_gb > total_gb:
-            refuse_option(
-                _format_option(limit_gb),
-                f"the memory limit of {limit_gb:g} GB exceeds the {total_gb:.1f} GB of this"
-                " machine or job",
-                f"Use at most --mem-gb {int(total_gb)} (--mem-mb {1024 * int(total_gb)}).",
-            )
-        free_gb = None if resources.mem_gb is not None else machine.memory_gb()
-        check_memory(settings, plan.estimate.sizes, free_gb)
-        if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
-            refuse_option(
-                "--set resources.device=cuda",
-                "PyTorch did not find a usable CUDA device",
-                "Use --set resources.device=cpu or --set resources.device=auto, or check"
-                " CUDA_VISIBLE_DEVICES and whether PyTorch was built with CUDA support.",
-            )
-    return findings.problems
+    free_gb = None if resources.mem_gb is not None else machine.memory_gb()
+    return [
+        *_missing_semaphores(),
+        *_excessive_limit(settings),
+        *too_little_memory(settings, plan.estimate.sizes, free_gb),
+        *_missing_gpu(settings),
+    ]
 
 
-def check_memory(settings: Settings, sizes: Sizes, memory_gb: float | None) -> None:
-    """Report memory that is too small for the largest step; `memory_gb` is None if not known."""
+def _missing_semaphores() -> Iterator[Notice]:
+    """Reject a machine on which parallel processes cannot create semaphores."""
+    if fault := machine.find_semaphore_fault():
+        yield problem(
+            "/dev/shm",
+            f"parallel processes cannot create semaphores there ({fault})",
+            "Mount a writable /dev/shm: --tmpfs /dev/shm (Docker, Podman), -B /dev/shm"
+            " (Apptainer), or chmod 1777 /dev/shm as root.",
+        )
+
+
+def _excessive_limit(settings: Settings) -> Iterator[Notice]:
+    """Refuse a memory limit above the memory of the machine."""
+    limit_gb, total_gb = settings.resources.mem_gb or 0, machine.memory_gb(free=False)
+    if limit_gb > total_gb:
+        yield option_problem(
+            _format_option(limit_gb),
+            f"the memory limit of {limit_gb:g} GB exceeds the {total_gb:.1f} GB of this"
+            " machine or job",
+            f"Use at most --mem-gb {int(total_gb)} (--mem-mb {1024 * int(total_gb)}).",
+        )
+
+
+def _missing_gpu(settings: Settings) -> Iterator[Notice]:
+    """Refuse to train on a GPU that does not exist."""
+    if settings.resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
+        yield option_problem(
+            "--set resources.device=cuda",
+            "PyTorch did not find a usable CUDA device",
+            "Use --set resources.device=cpu or --set resources.device=auto, or check"
+            " CUDA_VISIBLE_DEVICES and whether PyTorch was built with CUDA support.",
+        )
+
+
+def too_little_memory(
+    settings: Settings, sizes: Sizes, memory_gb: float | None
+) -> Iterator[Notice]:
+    """Reject memory that is too small for the largest step; `memory_gb` is None if not known."""
     need_gb = BASE_GB + find_largest_gb(sizes)
     if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need_gb:
         return
@@ -327,14 +344,14 @@ def check_memory(settings: Settings, sizes: Sizes, memory_gb: float | None) -> N
     limit_gb = settings.resources.mem_gb
     enough_gb = math.ceil(need_gb * 10) / 10
     if limit_gb is not None:
-        refuse_option(
+        yield option_problem(
             _format_option(limit_gb),
             f"the program requires {need_gb:.1f} GB of memory for its largest step, which is more"
             " than this limit",
             f"Use --mem {enough_gb:g} or more.{alternative}",
         )
     else:
-        add_problem(
+        yield problem(
             "memory",
             f"the program requires {need_gb:.1f} GB of memory, but only {memory_gb:.1f} GB are"
             " available",

@@ -5,11 +5,12 @@ processed one by one, each has its own maps, and there is no map over sessions.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.config import Settings
 from bids_sr.io.earlier_files import run_prefix
+from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.entities import (
     EntityKey,
     parse_entities,
@@ -17,18 +18,18 @@ from bids_sr.survey.bids.entities import (
     short_run_name,
     without_entities,
 )
-from bids_sr.survey.bids.findings import warn
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.label_lists import list_some
+from bids_sr.survey.notices import warning
 
 _MAX_RUNS = 6  # number of runs in a message
 _FUNC_FOLDERS = ("func", "ses-*/func")
 _RUN_ENTITIES = ("session", "run", "echo", "part")  # may differ between runs of a task
 
 
-def warn_of_separate_runs(
+def separate_runs(
     runs: Sequence[BoldRun], skipped: Iterable[str], settings: Settings
-) -> None:
+) -> Iterator[Notice]:
     """Warn of runs with maps from an earlier call that are not combined with the runs of a call.
 
     Runs count if their series are still in the data set but were not selected. `runs` are runs of
@@ -61,7 +62,7 @@ def warn_of_separate_runs(
         others = [run for run in other_runs if without_entities(run, _RUN_ENTITIES) == key]
         maps = [name for name in maps_without_run if without_entities(name, _RUN_ENTITIES) == key]
         if others:
-            warn(folder, _describe(task_runs, others, maps, options))
+            yield warning(folder, _describe(task_runs, others, maps, options))
 
 
 def _list_prefixes(participant_dir: Path, pattern: str) -> set[str]:

@@ -5,7 +5,6 @@ from multiprocessing import synchronize
 from pathlib import Path
 
 import pytest
-from checking import problems_of
 from data.calls import about, plan_for, problem_of, settings_for
 from data.dataset import BidsMaker
 
@@ -13,7 +12,7 @@ from bids_sr.config import machine
 from bids_sr.engine import memory as config_memory, step_memory
 from bids_sr.engine.memory import Sizes
 from bids_sr.io.notices import Notice
-from bids_sr.survey.preflight.estimates import check_machine, check_memory, estimate
+from bids_sr.survey.preflight.estimates import check_machine, estimate, too_little_memory
 
 
 def test_the_number_of_workers_fits_the_largest_step() -> None:
@@ -40,7 +39,7 @@ def test_too_little_memory_is_refused_with_what_needs_it(maker: BidsMaker) -> No
 
     def problems(option: str, sizes: Sizes, available_gb: float | None) -> list[Notice]:
         settings = settings_for(maker, "--mem", option)
-        return problems_of(check_memory, settings, sizes, available_gb)
+        return [*too_little_memory(settings, sizes, available_gb)]
 
     values = (f"{minimum:.1f}", "--mem", "T1w")
     problem_of(problems("1.5", sizes, 1.5), "--mem 1.5", *values, code="option")
