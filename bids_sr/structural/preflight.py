@@ -1,5 +1,6 @@
 """Preflight of structural scans in one pass over headers."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from bids_sr.config import Settings
 from bids_sr.io.image_header import Header
+from bids_sr.io.notices import Notice
 from bids_sr.structural.checks import check_edited_masks, check_lesion_template, check_tools
 from bids_sr.structural.kept_split import find_kept_network
 from bids_sr.structural.steps.preparation import list_interpolations
@@ -17,6 +19,7 @@ from bids_sr.survey.bids.acquired_matrix import (
     with_acquired_matrix,
 )
 from bids_sr.survey.bids.findings import (
+    Findings,
     about,
     add_all,
     add_notices,
@@ -26,18 +29,26 @@ from bids_sr.survey.bids.findings import (
 )
 from bids_sr.survey.bids.inputs import Subject
 from bids_sr.survey.bids.pretrained_models import find_pretrained, input_of_models
-from bids_sr.survey.preflight.checks import check_dataset, check_resources
+from bids_sr.survey.preflight.checks import judge_data_set, judge_resources
 from bids_sr.survey.preflight.estimates import estimate
 from bids_sr.survey.preflight.method_checks import check_card
 from bids_sr.survey.preflight.option_checks import note_missing_features
 from bids_sr.survey.preflight.plan import Plan
 
 
-def check_scans(settings: Settings) -> Plan:
-    """Plan the processing of structural scans, and report all problems.
+def check_scans(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
+    """Plan the processing of structural scans; the plan has all problems.
 
-    Only headers are read, and nothing is written.
+    `found` are notices about the options. Only headers are read, and nothing is written.
     """
+    with Findings() as findings:
+        add_notices(found)
+        plan = _plan_scans(settings)
+    return replace(plan, problems=tuple(findings.problems), warnings=tuple(findings.notices))
+
+
+def _plan_scans(settings: Settings) -> Plan:
+    """Plan the processing of structural scans, and report all problems."""
     data_set = survey_structural(settings)
     superres, subjects = settings.superres, data_set.subjects
     add_all(data_set)
@@ -87,14 +98,10 @@ def check_scans(settings: Settings) -> Plan:
     )
     cost = estimate(plan, settings)
     if subjects:
-        check_dataset(settings, data_set)
-        check_resources(cost, settings)
-    return replace(
-        plan,
-        estimate=cost,
-        problems=tuple(current_findings().problems),
-        warnings=tuple(current_findings().notices),
-    )
+        known = [*current_findings().problems, *current_findings().notices]
+        add_notices(judge_data_set(settings, data_set, known))
+        add_notices(judge_resources(cost, settings))
+    return replace(plan, estimate=cost)
 
 
 def _check_model_of_lowres(settings: Settings, subject: Subject, file: Path) -> None:
