@@ -3,6 +3,7 @@
 Associated files of a run are its pair, T1w image, events and metadata.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -48,7 +49,6 @@ from bids_sr.survey.bids.findings import (
     add_notices,
     add_problem,
     count_problems,
-    current_findings,
     note,
     refuse_option,
     warn,
@@ -59,7 +59,6 @@ from bids_sr.survey.bids.inputs import (
     DEFAULT_FACTORS,
     BoldRun,
     HighresReference,
-    Pair,
     Subject,
     Survey,
 )
@@ -335,7 +334,7 @@ def _survey_participant(
             runs.append(run)
     readable_bolds = [files[0] for files in files_of_runs if files[0] in result.headers]
     if readable_bolds and not images.t2starw:
-        pairs.refuse_without_pair(label, readable_bolds, settings)
+        add_notices(pairs.refuse_without_pair(label, readable_bolds, settings))
     if any(run.precomputed is None or run.precomputed.field is None for run in runs):
         add_notices(dataset_checks.note_field_maps(settings.paths.bids_dir.absolute(), label))
     subject = Subject(
@@ -488,8 +487,9 @@ def _find_factor(
     t2starw_headers: Sequence[Header], settings: Settings, run: BoldRun
 ) -> Factor | None:
     """Return the factor of a run's pair, or else the factor of options and models, or None."""
-    with Findings():
-        pair, _ = _choose_pairs(run.header, t2starw_headers, settings)
+    pair = None
+    with contextlib.suppress(InputError):
+        pair = pairs.find_pairs(run.header, t2starw_headers, settings).value.pair
     return factor_without_pair(settings.superres) if pair is None else pair.factor
 
 
@@ -516,7 +516,13 @@ def _survey_run(
     result.files_by_run[name] = bold, events
     if header is None:
         return None
-    pair, holdout = _choose_and_report_pairs(header, images.t2starw_headers, settings)
+    pair = holdout = None
+    try:
+        choice = pairs.choose_pairs(header, images.t2starw_headers, settings)
+        add_notices(choice.notices)
+        pair, holdout = choice.value
+    except InputError as error:
+        add_notices(error.problems)
     if run is None:
         return None
     calibration_factor = (
@@ -588,65 +594,6 @@ def _open_run(index: Index, files: Sequence[Path]) -> tuple[Header | None, BoldR
     if header is not None:
         header = slice_axis.with_slices_last(header, sidecar or {})
     return header, run
-
-
-def _choose_and_report_pairs(
-    bold: Header, t2starw_headers: Sequence[Header], settings: Settings
-) -> tuple[Pair | None, Pair | None]:
-    """Return the pairs of a run as `_choose_pairs` does, and report why it has none.
-
-    Problems of a pair become notes unless a pair is required.
-    """
-    with Findings() as findings:
-        pair, holdout = _choose_pairs(bold, t2starw_headers, settings)
-    add_notices(findings.notices)
-    if pairs.needs_pair(settings.superres):
-        add_notices(findings.problems)
-    else:
-        known_problems = [problem.of_all() for problem in current_findings().problems]
-        for problem in findings.problems:
-            if problem not in known_problems:
-                note(
-                    problem.what,
-                    f"the T2*-weighted pair is not used: {problem.why}. {problem.remedy}",
-                )
-    if pair is None and _is_pair_excluded_by_factor(bold, t2starw_headers, settings):
-        add_notices(findings.problems)
-    return pair, holdout
-
-
-def _is_pair_excluded_by_factor(
-    bold: Header, t2starw_headers: Sequence[Header], settings: Settings
-) -> bool:
-    """Return whether a pair would be available for a run if ``--sr-factor`` were omitted.
-
-    Only in-plane factors are compared: pairs with the same slice thickness as the run are common,
-    whatever factor is requested across slices.
-    """
-    superres = settings.superres
-    requested_factor = superres.factor_by_axis
-    if requested_factor is None or superres.force or settings.evaluation.retrospective is not None:
-        return False
-    unconstrained = settings.with_values(superres={"factor": ()})
-    with Findings():
-        pair, _ = _choose_pairs(bold, t2starw_headers, unconstrained)
-    return pair is not None and pair.factor[:2] != requested_factor[:2]
-
-
-def _choose_pairs(
-    bold: Header, t2starw_headers: Sequence[Header], settings: Settings
-) -> tuple[Pair | None, Pair | None]:
-    """Return the pair of a run, and the held-out pair or None."""
-    superres = settings.superres
-    # in a retrospective experiment, the factor is the downsampling factor of the BOLD series
-    if settings.evaluation.retrospective is not None:
-        superres = replace(superres, factor=())
-    with Findings() as findings:
-        pair, holdout = pairs.choose_pairs(bold, t2starw_headers, superres)
-    if settings.evaluation.retrospective is None and pairs.is_too_fine(pair, superres):
-        return None, None
-    add_notices([*findings.problems, *findings.notices])
-    return pair, holdout
 
 
 def _find_reference(

@@ -3,7 +3,8 @@
 If the session has two pairs, the second pair is reserved for evaluation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 from bids_sr.config import Settings, SuperRes
 from bids_sr.io.grids import Factor, mm_text, size_text
 from bids_sr.io.image_header import Header
+from bids_sr.io.notices import Notice
 from bids_sr.io.series import get_need
 from bids_sr.survey.bids import slice_axis
 from bids_sr.survey.bids.acquired_matrix import (
@@ -21,10 +23,11 @@ from bids_sr.survey.bids.acquired_matrix import (
     list_interpolated,
 )
 from bids_sr.survey.bids.entities import parse_entities, run_number_order
-from bids_sr.survey.bids.findings import add_problem, count_problems, note, refuse_unless
+from bids_sr.survey.bids.findings import InputError, input_error
 from bids_sr.survey.bids.inputs import Pair
 from bids_sr.survey.bids.method_options import works_in_plane
 from bids_sr.survey.bids.pretrained_models import factor_without_pair, find_pretrained
+from bids_sr.survey.notices import Choice, is_problem, judge, note, problem, problem_unless
 
 SIZE_TOLERANCE = 0.10
 """Largest relative difference between the voxel sizes of the low-resolution image and the BOLD
@@ -45,46 +48,87 @@ _SELECTION_FIX = (
 )
 
 
-def choose_pairs(
-    bold: Header, candidates: Sequence[Header], superres: SuperRes
-) -> tuple[Pair | None, Pair | None]:
-    """Choose the pair of a run, and the pair on which models are evaluated.
+class Pairs(NamedTuple):
+    """Pair of a run, and the pair on which models are evaluated; None if there is none."""
+
+    pair: Pair | None = None
+    holdout: Pair | None = None
+
+
+def choose_pairs(bold: Header, candidates: Sequence[Header], settings: Settings) -> Choice[Pairs]:
+    """Choose the pairs of a run, or none if the images are unsuitable and no pair is required.
+
+    `bold` is the header of the run, with slices along the third axis. `candidates` are magnitude
+    T2*-weighted images of all sessions of the participant, with axes in any order. Raises
+    `InputError` if a required pair is unsuitable, or only because of ``--sr-factor``.
+    """
+    try:
+        return find_pairs(bold, candidates, settings)
+    except InputError as error:
+        if needs_pair(settings.superres) or _is_excluded_by_factor(bold, candidates, settings):
+            raise
+        notes = (
+            note(fault.what, f"the T2*-weighted pair is not used: {fault.why}. {fault.remedy}")
+            for fault in error.problems
+        )
+        return Choice(value=Pairs(), notices=tuple(notes))
+
+
+def find_pairs(bold: Header, candidates: Sequence[Header], settings: Settings) -> Choice[Pairs]:
+    """Find the pairs of a run; raise `InputError` if there are images, but no suitable pair.
 
     Images with the same ``run`` label are a pair if the session has several images of high
     resolution. The pair with the lowest run number is the run's pair, and the next pair is held
-    out from training.
-
-    `bold` is the header of the run, with slices along the third axis. `candidates` are magnitude
-    T2*-weighted images of all sessions of the participant, with axes in any order. No problems
-    may have been found yet. The run's pair is None if no pair fits (with a problem) or if there
-    are no candidates (no problem). The held-out pair is None if there is no second pair or no
-    method is trained on pairs.
+    out from training. Without a method that is trained on pairs, no pair is held out.
     """
-    images = _find_images(bold, candidates, superres)
-    if images is None:
-        return None, None
-    scans = _list_scans(images)
-    pairs = [
-        pair for scan in scans[:2] if (pair := _build_pair(bold, *scan, superres)) is not None
-    ]
-    if not count_problems() and len({pair.factor for pair in pairs}) != 1:
+    if not candidates:
+        return Choice(value=Pairs())
+    superres, is_retrospective = settings.superres, settings.evaluation.retrospective is not None
+    if is_retrospective:  # the factor is the downsampling factor of the BOLD series
+        superres = replace(superres, factor=())
+    images = _choose_images(bold, candidates, superres)
+    scans = _list_scans(bold, images)
+    notices = [notice for scan in scans[:2] for notice in judge(_SCAN_RULES, scan, superres)]
+    if problems := list(filter(is_problem, notices)):
+        raise InputError(problems)
+    pairs = [_build_pair(scan, superres) for scan in scans[:2]]
+    if len({pair.factor for pair in pairs}) != 1:
         high_text, low_text = (
             ", ".join(f"{header.path.name} ({voxel_size_text(header)})" for header in headers)
             for headers in images
         )
-        add_problem(
+        raise input_error(
             bold.path,
             f"several T2*-weighted pairs match the run (high resolution: {high_text}; low"
             f" resolution: {low_text or 'none'})",
             _SELECTION_FIX,
         )
-    if count_problems():
-        return None, None
-    if len(pairs) == 1:
-        return pairs[0], None
-    pair, holdout = pairs
-    _note_pairs(bold, pair, holdout, len(scans), superres)
-    return pair, holdout if superres.pair_trained else None
+    pair, *others = pairs
+    if not is_retrospective:
+        _require_moderate_factor(pair, superres)
+    if not others:
+        return Choice(value=Pairs(pair), notices=tuple(notices))
+    notices.append(_describe_use(bold, pair, others[0], len(scans), superres))
+    holdout = others[0] if superres.pair_trained else None
+    return Choice(value=Pairs(pair, holdout), notices=tuple(notices))
+
+
+def _is_excluded_by_factor(bold: Header, candidates: Sequence[Header], settings: Settings) -> bool:
+    """Return whether a pair would be available for a run if ``--sr-factor`` were omitted.
+
+    Only in-plane factors are compared: pairs with the same slice thickness as the run are common,
+    whatever factor is requested across slices.
+    """
+    superres = settings.superres
+    requested_factor = superres.factor_by_axis
+    if requested_factor is None or superres.force or settings.evaluation.retrospective is not None:
+        return False
+    try:
+        choice = find_pairs(bold, candidates, settings.with_values(superres={"factor": ()}))
+    except InputError:
+        return False
+    pair = choice.value.pair
+    return pair is not None and pair.factor[:2] != requested_factor[:2]
 
 
 class _SplitImages(NamedTuple):
@@ -94,21 +138,32 @@ class _SplitImages(NamedTuple):
     low: list[Header]
 
 
-def _find_images(
-    bold: Header, candidates: Sequence[Header], superres: SuperRes
-) -> _SplitImages | None:
-    """Return the images of the session whose pair a run uses, in the axis order of the run.
+class _Scan(NamedTuple):
+    """Run, and the high- and low-resolution image of one scan, in the axis order of the run.
 
-    Returns None if no session has a usable pair, with a problem if there are any candidates.
+    The low-resolution image of a single scan may be missing.
     """
+
+    bold: Header
+    high: Header
+    low: Header | None
+
+    @property
+    def lowres(self) -> Header:
+        """Low-resolution image, or the run, whose resolution a computed image has."""
+        return self.low or self.bold
+
+
+def _choose_images(bold: Header, candidates: Sequence[Header], superres: SuperRes) -> _SplitImages:
+    """Return the images of the session whose pair a run uses, in the axis order of the run."""
     session = parse_entities(bold.path).get("session")
     images = [slice_axis.reorder_like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}
     for header in images:
         by_session.setdefault(parse_entities(header.path).get("session"), []).append(header)
     images_to_check = images if len(by_session) == 1 else by_session.get(session, [])
-    if any(_refuse_contradiction(scan, superres) for scan in _group_by_run(images_to_check)):
-        return None
+    for scan in _group_by_run(images_to_check):
+        _refuse_contradiction(scan, superres)
     usable_sessions = _select_usable_sessions(
         {
             label: _SplitImages(
@@ -119,47 +174,46 @@ def _find_images(
         },
         session,
     )
-    if len(usable_sessions) == 1:
-        return next(iter(usable_sessions.values()))
-    if usable_sessions:
+    if not usable_sessions:
+        raise input_error(
+            bold.path,
+            _explain_unfit(bold, images),
+            "Add an acq-highres_T2starw image with smaller voxels. If an image with smaller voxels"
+            " exists, check that --bids-filter-file does not exclude it.",
+        )
+    if len(usable_sessions) > 1:
         names = ", ".join(f"ses-{label}" for label in usable_sessions)
-        add_problem(
+        raise input_error(
             bold.path,
             "the session of the run has no T2*-weighted pair, but several other sessions have"
             f" one ({names})",
             'Select a session with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.',
         )
-    elif images:
-        _refuse_unfit(bold, images)
-    return None
+    return next(iter(usable_sessions.values()))
 
 
-def _refuse_contradiction(images: Sequence[Header], superres: SuperRes) -> bool:
-    """Reject two images whose resolutions are equal or contradict their labels.
-
-    Returns whether there is a problem.
-    """
+def _refuse_contradiction(images: Sequence[Header], superres: SuperRes) -> None:
+    """Raise `InputError` if two images have equal resolutions, or contradict their labels."""
     presumed_pair = _presume_pair(images, superres)
     if presumed_pair is None:
-        return False
+        return
     high, low = presumed_pair
     ratios = _compute_zoom_ratios(low, high, superres)
     high_size, low_size = voxel_size_text(high), voxel_size_text(low)
     if np.all(np.abs(ratios - 1) <= _RATIO_TOLERANCE):
-        add_problem(
+        raise input_error(
             high.path,
             f"the image has the same resolution as {low.path.name} ({high_size}), so there is no"
             " detail to learn",
             f"Use a high-resolution image with smaller voxels. {_SELECTION_FIX}",
         )
-    elif np.any(ratios < (1 - _RATIO_TOLERANCE if superres.thins_slices else 1)):
-        add_problem(
+    if np.any(ratios < (1 - _RATIO_TOLERANCE if superres.thins_slices else 1)):
+        raise input_error(
             high.path,
             "the high- and low-resolution images are swapped: the voxels of this image are"
             f" {high_size}, but the voxels of {low.path.name} are {low_size}",
             f"Swap the acq- labels of the two images. {_SELECTION_FIX}",
         )
-    return count_problems() > 0
 
 
 def _presume_pair(images: Sequence[Header], superres: SuperRes) -> tuple[Header, Header] | None:
@@ -215,8 +269,8 @@ def _select_usable_sessions(
     return {session: usable_sessions[session]} if session in usable_sessions else usable_sessions
 
 
-def _refuse_unfit(bold: Header, candidates: Sequence[Header]) -> None:
-    """Report why none of the T2*-weighted images is suitable for a run."""
+def _explain_unfit(bold: Header, candidates: Sequence[Header]) -> str:
+    """Return why none of the T2*-weighted images is suitable for a run."""
     images_text = "; ".join(
         f"{header.path.name}: {voxel_size_text(header)}" for header in candidates
     )
@@ -224,39 +278,31 @@ def _refuse_unfit(bold: Header, candidates: Sequence[Header]) -> None:
         np.all(np.divide(header.zooms[:2], candidates[0].zooms[:2]) - 1 < _RATIO_TOLERANCE)
         for header in candidates
     ):
-        reason = (
+        return (
             "the T2*-weighted images all have the same resolution, and their voxels are not"
             f" smaller than the BOLD voxels ({voxel_size_text(bold)}): {images_text}"
         )
-    else:
-        reason = (
-            "no T2*-weighted image has smaller in-plane voxels than the BOLD run"
-            f" ({voxel_size_text(bold)}): {images_text}"
-        )
-    add_problem(
-        bold.path,
-        reason,
-        "Add an acq-highres_T2starw image with smaller voxels. If an image with smaller voxels"
-        " exists, check that --bids-filter-file does not exclude it.",
+    return (
+        "no T2*-weighted image has smaller in-plane voxels than the BOLD run"
+        f" ({voxel_size_text(bold)}): {images_text}"
     )
 
 
-def _list_scans(images: _SplitImages) -> list[tuple[Header, Header | None]]:
-    """Return the pairs of a session by ``run`` label; an empty list if they are ambiguous.
+def _list_scans(bold: Header, images: _SplitImages) -> list[_Scan]:
+    """Return the scans of a session by ``run`` label; an empty list if they are ambiguous.
 
-    The low-resolution image of a single pair may be missing. Each of several pairs must consist of
-    two images.
+    Each of several scans must consist of two images.
     """
     if len(images.high) == 1 and len(images.low) < 2:
-        return [(images.high[0], next(iter(images.low), None))]
+        return [_Scan(bold, images.high[0], next(iter(images.low), None))]
     high_paths = {header.path for header in images.high}
-    scans: list[tuple[Header, Header | None]] = []
+    scans = []
     for scan_images in _group_by_run([*images.high, *images.low]):
         high = [header for header in scan_images if header.path in high_paths]
         low = [header for header in scan_images if header.path not in high_paths]
         if not len(high) == len(low) == 1:
             return []
-        scans.append((high[0], low[0]))
+        scans.append(_Scan(bold, high[0], low[0]))
     return scans
 
 
@@ -270,52 +316,72 @@ def _group_by_run(images: Sequence[Header]) -> list[list[Header]]:
     return [groups[run] for run in sorted(groups)]
 
 
-def _build_pair(bold: Header, high: Header, low: Header | None, superres: SuperRes) -> Pair | None:
-    """Compare the two images with the run and with each other, and build the pair.
+def _judge_overlap(scan: _Scan, _superres: SuperRes) -> Iterator[Notice]:
+    """Report images that do not cover the BOLD field of view."""
+    for image in filter(None, (scan.high, scan.low)):
+        share = measure_overlap(scan.bold, image)
+        if share < MIN_OVERLAP:
+            yield problem(
+                image.path,
+                f"the field of view covers {share:.0%} of the field of view of"
+                f" {scan.bold.path.name}, but at least {MIN_OVERLAP:.0%} is required",
+                "Check the orientation in the headers (qform, sform), or select another pair with"
+                " --bids-filter-file.",
+            )
+        elif share < _NOTED_OVERLAP:
+            yield note(image.path, f"the image covers only {share:.0%} of the BOLD field of view.")
 
-    A missing low-resolution image is computed from the other image. Returns None with a problem.
-    """
-    for image in filter(None, (high, low)):
-        _check_overlap(bold, image)
-    if interpolated := list_interpolated(high):
+
+def _refuse_interpolation(scan: _Scan, superres: SuperRes) -> Iterator[Notice]:
+    """Reject a high-resolution image that was interpolated by the scanner."""
+    if interpolated := list_interpolated(scan.high):
         text = interpolation_text(interpolated[0])
-        refuse_unless(
+        yield problem_unless(
             superres.force,
-            high.path,
+            scan.high.path,
             f"the T2starw image was interpolated by the scanner: {text}",
             INTERPOLATION_FIX,
         )
-    factor = _compute_factor(bold, high, low, superres)
-    if count_problems() or factor is None:
-        return None
-    if low is None:
-        note(
+
+
+def _judge_factor(scan: _Scan, superres: SuperRes) -> Iterator[Notice]:
+    """Reject an unsuitable ratio of voxel sizes, and report a computed low-resolution image."""
+    high, bold = scan.high, scan.bold
+    if (
+        scan.low is None
+        and not superres.thins_slices
+        and abs(bold.zooms[2] / high.zooms[2] - 1) > SIZE_TOLERANCE
+    ):
+        yield note(
+            high.path,
+            f"the slice spacing of this image is {mm_text(high.zooms[2])} mm, but the slice"
+            f" spacing of the BOLD run is {mm_text(bold.zooms[2])} mm.",
+        )
+    requested_factor = superres.factor_by_axis
+    if requested_factor is None:
+        yield from _judge_slice_thickness(scan, superres)
+    else:
+        yield from _judge_requested_factor(scan, requested_factor, superres)
+    if scan.low is None:
+        yield note(
             high.path,
             "no low-resolution T2*-weighted image was found. A k-space-truncated copy of this"
-            f" image ({factor_text(factor)}) is used instead, which is easier to super-resolve"
-            " than an acquired low-resolution image.",
+            f" image ({factor_text(_compute_factor(scan, superres))}) is used instead, which is"
+            " easier to super-resolve than an acquired low-resolution image.",
         )
+
+
+_SCAN_RULES = (_judge_overlap, _refuse_interpolation, _judge_factor)
+
+
+def _build_pair(scan: _Scan, superres: SuperRes) -> Pair:
+    """Return the pair of a scan whose images are suitable."""
     return Pair(
-        highres=high.path,
-        lowres=low.path if low else None,
-        factor=factor,
-        orders=(high.order, (low or high).order),
+        highres=scan.high.path,
+        lowres=scan.low.path if scan.low else None,
+        factor=_compute_factor(scan, superres),
+        orders=(scan.high.order, (scan.low or scan.high).order),
     )
-
-
-def _check_overlap(bold: Header, image: Header) -> None:
-    """Report an image that does not cover the BOLD field of view."""
-    share = measure_overlap(bold, image)
-    if share < MIN_OVERLAP:
-        add_problem(
-            image.path,
-            f"the field of view covers {share:.0%} of the field of view of {bold.path.name}, but"
-            f" at least {MIN_OVERLAP:.0%} is required",
-            "Check the orientation in the headers (qform, sform), or select another pair with"
-            " --bids-filter-file.",
-        )
-    elif not count_problems() and share < _NOTED_OVERLAP:
-        note(image.path, f"the image covers only {share:.0%} of the BOLD field of view.")
 
 
 def measure_overlap(target: Header, image: Header) -> float:
@@ -334,53 +400,58 @@ def measure_overlap(target: Header, image: Header) -> float:
     return float(is_inside.all(axis=1).mean())
 
 
-def _compute_factor(
-    bold: Header, high: Header, low: Header | None, superres: SuperRes
-) -> Factor | None:
-    """Return the ratio of voxel sizes (low over high resolution), or None with a problem.
+def _compute_ratios(scan: _Scan, superres: SuperRes) -> np.ndarray:
+    """Return the ratios of voxel sizes (3,), low over high resolution.
 
-    If the low-resolution image is computed from `high` (`low` is None), the slice thickness
-    remains the same unless thinner slices are requested.
+    If the low-resolution image is computed, the slice thickness remains the same unless thinner
+    slices are requested.
     """
-    lowres = low or bold
-    ratios = np.asarray(lowres.zooms) / np.asarray(high.zooms)
-    if low is None and not superres.thins_slices:
-        if abs(ratios[2] - 1) > SIZE_TOLERANCE:
-            note(
-                high.path,
-                f"the slice spacing of this image is {mm_text(high.zooms[2])} mm, but the slice"
-                f" spacing of the BOLD run is {mm_text(bold.zooms[2])} mm.",
-            )
+    ratios = np.asarray(scan.lowres.zooms) / np.asarray(scan.high.zooms)
+    if scan.low is None and not superres.thins_slices:
         ratios[2] = 1.0
-    requested_factor = superres.factor_by_axis
-    if requested_factor is not None:
-        tolerance = _RATIO_TOLERANCE if low else SIZE_TOLERANCE
-        if np.any(np.abs(ratios / requested_factor - 1) > tolerance):
-            # only in-plane factors if they differ, because most pairs have equal slice thickness
-            differs_in_plane = np.any(np.abs(ratios / requested_factor - 1)[:2] > tolerance)
-            axes = slice(2) if differs_in_plane and requested_factor[2] == 1 else slice(3)
-            ratio_text = "×".join(f"{ratio:.3g}" for ratio in ratios[axes])
-            requested_text = "×".join(f"{factor:.3g}" for factor in [*requested_factor][axes])
-            add_problem(
-                high.path,
-                f"the ratio between the voxel sizes of {lowres.path.name} and this image is"
-                f" {ratio_text}, but --sr-factor is {requested_text}",
-                "Omit --sr-factor, select another pair with --bids-filter-file, or add"
-                " --set superres.force=true and select a method that does not require a pair.",
-            )
-        return requested_factor
-    factor = _find_simple_factor(ratios, is_truncated_copy=low is None)
+    return ratios
+
+
+def _compute_factor(scan: _Scan, superres: SuperRes) -> Factor:
+    """Return the requested factor, or the ratio of voxel sizes as simple fractions.
+
+    Raises `InputError` if the ratio is not close to simple fractions.
+    """
+    if superres.factor_by_axis is not None:
+        return superres.factor_by_axis
+    ratios = _compute_ratios(scan, superres)
+    factor = _find_simple_factor(ratios, is_truncated_copy=scan.low is None)
     if factor is None:
-        add_problem(
-            high.path,
+        raise input_error(
+            scan.high.path,
             "the ratio between the voxel sizes of the low- and high-resolution images"
-            f" ({voxel_size_text(lowres)} and {voxel_size_text(high)}) is not a simple fraction",
+            f" ({voxel_size_text(scan.lowres)} and {voxel_size_text(scan.high)}) is not a simple"
+            " fraction",
             "Reconstruct one of the images again so that the ratio is close to a simple fraction"
             " such as 2, 3/2 or 4/3.",
         )
-        return None
-    _check_slice_thickness(lowres, high, factor, superres)
     return factor
+
+
+def _judge_requested_factor(
+    scan: _Scan, requested_factor: Factor, superres: SuperRes
+) -> Iterator[Notice]:
+    """Reject a ratio of voxel sizes that differs from ``--sr-factor``."""
+    ratios = _compute_ratios(scan, superres)
+    tolerance = _RATIO_TOLERANCE if scan.low else SIZE_TOLERANCE
+    differs = np.abs(ratios / requested_factor - 1) > tolerance
+    if np.any(differs):
+        # only in-plane factors if they differ, because most pairs have equal slice thickness
+        axes = slice(2) if np.any(differs[:2]) and requested_factor[2] == 1 else slice(3)
+        ratio_text = "×".join(f"{ratio:.3g}" for ratio in ratios[axes])
+        requested_text = "×".join(f"{factor:.3g}" for factor in [*requested_factor][axes])
+        yield problem(
+            scan.high.path,
+            f"the ratio between the voxel sizes of {scan.lowres.path.name} and this image is"
+            f" {ratio_text}, but --sr-factor is {requested_text}",
+            "Omit --sr-factor, select another pair with --bids-filter-file, or add"
+            " --set superres.force=true and select a method that does not require a pair.",
+        )
 
 
 def _find_simple_factor(ratios: np.ndarray, *, is_truncated_copy: bool) -> Factor | None:
@@ -417,26 +488,24 @@ def nearest_simple_ratio(ratio: float) -> float | None:
     return None
 
 
-def _check_slice_thickness(
-    lowres: Header, high: Header, factor: Factor, superres: SuperRes
-) -> None:
+def _judge_slice_thickness(scan: _Scan, superres: SuperRes) -> Iterator[Notice]:
     """Reject a pair whose factor across slices is below 1, or above 1 for slice-wise methods."""
-    x, y, z = factor
+    x, y, z = _compute_factor(scan, superres)
     is_slicewise = superres.auto or any(map(works_in_plane, superres.method))
     if z < 1:
-        add_problem(
-            high.path,
+        yield problem(
+            scan.high.path,
             "the slices of this high-resolution image are thicker than the slices of"
-            f" {lowres.path.name}",
+            f" {scan.lowres.path.name}",
             "Use a high-resolution image whose slices are not thicker than the slices of the"
             " low-resolution image.",
         )
     elif z != 1 and is_slicewise:
-        add_problem(
-            high.path,
+        yield problem(
+            scan.high.path,
             "the images of the pair differ in slice thickness"
-            f" ({voxel_size_text(lowres)} and {voxel_size_text(high)}), but a slice-wise method in"
-            " --sr-method cannot reduce the slice thickness",
+            f" ({voxel_size_text(scan.lowres)} and {voxel_size_text(scan.high)}), but a slice-wise"
+            " method in --sr-method cannot reduce the slice thickness",
             "Use a pair with the slice thickness of the BOLD run, or select a 3D method that can"
             f" reduce the slice thickness: --sr-method mse3d --sr-factor {x:g} {y:g} {z:g}.",
         )
@@ -447,37 +516,34 @@ def voxel_size_text(header: Header) -> str:
     return size_text(header.zooms, "×")
 
 
-def _note_pairs(bold: Header, pair: Pair, holdout: Pair, n_pairs: int, superres: SuperRes) -> None:
-    """Note the use of several pairs of a session."""
+def _describe_use(
+    bold: Header, pair: Pair, holdout: Pair, n_pairs: int, superres: SuperRes
+) -> Notice:
+    """Return a note on the use of several pairs of a session."""
     pair_names, holdout_names = (
         " and ".join(path.name for path in images) for images in (pair.images, holdout.images)
     )
     use_text = f"only {pair_names} is used"
     if superres.pair_trained:
         use_text = f"models are trained on {pair_names} and evaluated on {holdout_names}"
-    note(
+    return note(
         bold.path,
         f"the session has {n_pairs} T2*-weighted pairs: {use_text}. To use another pair, select"
         ' it with --bids-filter-file and {"t2starw": {"run": 2}}.',
     )
 
 
-def is_too_fine(pair: Pair | None, superres: SuperRes) -> bool:
-    """Return whether a pair implies a factor too large for a default, and report it as a problem.
+def _require_moderate_factor(pair: Pair, superres: SuperRes) -> None:
+    """Raise `InputError` if a pair implies a factor too large for a default.
 
     Susceptibility-weighted images have voxels of half a millimeter or less. No method was tested
     at such factors, so the user has to request them by ``--sr-factor``.
     """
     is_requested = factor_without_pair(superres) is not None
-    if pair is None or is_requested or max(pair.factor) <= _MAX_DEFAULT_FACTOR:
-        return False
+    if is_requested or max(pair.factor) <= _MAX_DEFAULT_FACTOR:
+        return
     x, y, z = pair.factor
     option = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
-    reason = (
-        f"this T2*-weighted pair implies {factor_text(pair.factor)}, but factors above"
-        f" {_MAX_DEFAULT_FACTOR} are not derived from a pair by default. The high-resolution image"
-        " may be a susceptibility-weighted image"
-    )
     fix = (
         f"To use this image, specify --sr-factor {option}"
         if max(pair.factor) <= _MAX_FACTOR
@@ -485,13 +551,14 @@ def is_too_fine(pair: Pair | None, superres: SuperRes) -> bool:
             f"Downsample the image; super-resolution factors above {_MAX_FACTOR} are not supported"
         )
     )
-    add_problem(
+    raise input_error(
         pair.highres,
-        reason,
+        f"this T2*-weighted pair implies {factor_text(pair.factor)}, but factors above"
+        f" {_MAX_DEFAULT_FACTOR} are not derived from a pair by default. The high-resolution image"
+        " may be a susceptibility-weighted image",
         f"{fix}. Without this image, the factor is taken from --sr-factor or from a calibration"
         " run; otherwise, it is 2 in-plane.",
     )
-    return True
 
 
 def factor_text(factor: Factor) -> str:
@@ -507,7 +574,7 @@ def factor_text(factor: Factor) -> str:
     return f"factor {x:g}×{y:g}×{z:g}{slice_text}"
 
 
-def refuse_without_pair(label: str, bolds: Sequence[Path], settings: Settings) -> None:
+def refuse_without_pair(label: str, bolds: Sequence[Path], settings: Settings) -> Iterator[Notice]:
     """Reject runs of a participant without any T2*-weighted image if a pair is required.
 
     `bolds` are the series without a pair.
@@ -517,22 +584,20 @@ def refuse_without_pair(label: str, bolds: Sequence[Path], settings: Settings) -
     if not requesting or settings.evaluation.retrospective is not None:
         return
     pattern = f"sub-{label}/[ses-*/]anat/*_T2starw.nii.gz"
-    reason = (
+    more_runs = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
+    yield problem(
+        f"sub-{label} ({bolds[0].name}{more_runs})",
         f"the selected methods ({', '.join(requesting)}) require a pair of T2*-weighted images of"
         " the participant, one with the resolution of the BOLD run and one with a higher"
-        f" resolution, but no file matches {pattern}"
-    )
-    fix = (
+        f" resolution, but no file matches {pattern}",
         "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and"
         " anat/sub-…_acq-lowres_T2starw.nii.gz. If only the highres image is added, its"
         " k-space-truncated copy is used as the lowres image. Without a pair, use --sr-method"
         " auto (the default), which requires only the run, or --sr-method bspline zerofill,"
         " which runs only baselines. To evaluate methods without a pair, use --retrospective,"
         " which downsamples the BOLD run, super-resolves it and compares the result with the"
-        " original run."
+        " original run.",
     )
-    more_runs = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
-    add_problem(f"sub-{label} ({bolds[0].name}{more_runs})", reason, fix)
 
 
 def needs_pair(superres: SuperRes) -> tuple[str, ...]:
