@@ -235,18 +235,16 @@ def _write_settings(settings: Settings) -> None:
 def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     """Create and check the data set of ``--retrospective``; return its settings and plan."""
     print_line("Downsampling the data; the original series will be the high-resolution reference")
-    from bids_sr.survey.bids.findings import Findings
     from bids_sr.survey.bids.retrospective_plan import note_retrospective
     from bids_sr.survey.retrospective.preparation import prepare
 
     with report_running("Downsampling the data"):
         derived_settings = prepare(settings, plan.subjects, plan.type_order, print_line)
     derived_plan = _check_plan(derived_settings)
-    with Findings() as findings:
-        note_retrospective(plan.subjects, settings)
+    notices = note_retrospective(plan.subjects, settings)
     skipped_runs = {**plan.skipped, **derived_plan.skipped}
     return derived_settings, dataclasses.replace(
-        derived_plan, skipped=skipped_runs, warnings=(*findings.notices, *derived_plan.warnings)
+        derived_plan, skipped=skipped_runs, warnings=(*notices, *derived_plan.warnings)
     )
 
 

@@ -10,26 +10,29 @@ acquired at the target resolution. High-resolution runs that are short or lack e
 even if they do not calibrate a run.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from bids_sr.config import Settings, SuperRes
 from bids_sr.io.grids import Factor
+from bids_sr.io.notices import Notice
 from bids_sr.survey.bids import headers, slice_axis
-from bids_sr.survey.bids.entities import file_stem, is_magnitude, parse_entities, parse_owner
-from bids_sr.survey.bids.findings import InputError, about, add_problem, note, refuse_option
+from bids_sr.survey.bids.entities import file_stem, is_magnitude, parse_entities
+from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.layout import Index
 from bids_sr.survey.bids.pairs import SIZE_TOLERANCE
 from bids_sr.survey.bids.related_runs import find_calibration_mismatch, read_run
+from bids_sr.survey.notices import Choice, attribute, note, option_problem, problem
 
 _SHORT_VOLUMES = 40  # a high-resolution run with fewer volumes only serves as calibration run
 
 
-def check_calibration_option(settings: Settings, labels: Sequence[str]) -> None:
+def judge_calibration_option(settings: Settings, labels: Sequence[str]) -> Iterator[Notice]:
     """Reject ``--calibration`` together with an excluding option, or with an unsuitable file.
 
     The file must exist and belong to one of the selected participants (`labels`).
@@ -39,9 +42,9 @@ def check_calibration_option(settings: Settings, labels: Sequence[str]) -> None:
         return
     option = f"--calibration {calibration}"
     if exclusion := _explain_exclusion(settings):
-        refuse_option(option, exclusion, "Omit one of the two options.")
+        yield option_problem(option, exclusion, "Omit one of the two options.")
     elif file is not None and not file.exists():
-        refuse_option(option, "file not found", "Check the path, or specify an acq- label.")
+        yield option_problem(option, "file not found", "Check the path, or specify an acq- label.")
     elif file is not None and (file_label := parse_entities(file).get("subject")) not in labels:
         label_text = (
             f"the file belongs to sub-{file_label}"
@@ -49,7 +52,7 @@ def check_calibration_option(settings: Settings, labels: Sequence[str]) -> None:
             else "the file name does not contain a sub- label"
         )
         participants = ", ".join(f"sub-{label}" for label in labels)
-        refuse_option(
+        yield option_problem(
             option,
             f"{label_text}, but the selected participants are {participants}",
             "Specify a run of the same participant; the prior SD map of another brain cannot be"
@@ -57,49 +60,66 @@ def check_calibration_option(settings: Settings, labels: Sequence[str]) -> None:
         )
 
 
-def assign_calibration_runs(
-    index: Index,
-    bolds: Sequence[Path],
-    all_bolds: Sequence[Path],
-    find_factor: Callable[[BoldRun], Factor | None],
-    settings: Settings,
-) -> tuple[dict[Path, BoldRun], list[Path]]:
-    """Return the calibration run of each BOLD run, and the BOLD runs to super-resolve.
+class Roles(NamedTuple):
+    """Calibration run by the path of the run that it calibrates, and runs that are skipped."""
 
-    `bolds` are the selected BOLD series and `all_bolds` all BOLD series of one participant.
-    `find_factor` returns the super-resolution factor of a run, or None if it is not known yet.
+    calibrations: Mapping[Path, BoldRun]
+    skipped: frozenset[Path]
+
+
+def read_possible_runs(
+    index: Index, all_bolds: Sequence[Path], settings: Settings
+) -> tuple[BoldRun, ...]:
+    """Return the readable single-echo magnitude series of a participant, and the named file.
+
+    They may calibrate other runs. `all_bolds` are all BOLD series of the participant.
     """
-    superres, file = settings.superres, settings.superres.calibration_file
+    file, paths = settings.superres.calibration_file, [*all_bolds]
     subject = parse_entities(all_bolds[0])["subject"]
-    paths = [*all_bolds]
     if file is not None and parse_entities(file).get("subject") == subject:
         paths.append(file.absolute())
-    runs = {
-        path: run
+    series = (
+        _read_series(path, index)
         for path in dict.fromkeys(paths)
-        if (run := _read_series(path, index)) is not None
-    }
-    selected_runs = [runs[bold] for bold in bolds if bold in runs]
-    can_calibrate = superres.calibration != "none" and not _explain_exclusion(settings)
-    dummies = settings.preprocessing.dummy_scans or 0
-    calibration_runs: dict[Path, BoldRun] = {}
+        if is_magnitude(path) and "echo" not in parse_entities(path)
+    )
+    return tuple(run for run in series if run is not None)
+
+
+def assign_calibration_runs(
+    bolds: Sequence[Path],
+    possible_runs: Sequence[BoldRun],
+    find_factor: Callable[[BoldRun], Factor | None],
+    settings: Settings,
+) -> Choice[Roles]:
+    """Choose the calibration run of each BOLD run, and the runs that are not super-resolved.
+
+    `bolds` are the selected BOLD series and `possible_runs` the possible calibration runs of one
+    participant. `find_factor` returns the super-resolution factor of a run, or None if it is not
+    known yet. Runs whose requested calibration run is unsuitable have no calibration run.
+    """
+    selected_runs = [run for run in possible_runs if run.bold in bolds]
+    can_calibrate = settings.superres.calibration != "none" and not _explain_exclusion(settings)
+    calibrations: dict[Path, BoldRun] = {}
     skipped = set[Path]()
+    notices: list[Notice] = []
     # A calibration run has smaller voxels than its run. In descending order of voxel volume, it is
     # known whether a run calibrates another run before its own calibration run is chosen.
     for run in sorted(selected_runs, key=lambda run: -float(np.prod(run.zooms))):
-        reason = _explain_skipping(run, selected_runs, calibration_runs)
-        if reason:
+        if reason := _explain_skipping(run, selected_runs, calibrations):
             skipped.add(run.bold)
-            note(run.bold, reason)
+            notices.append(note(run.bold, reason))
         elif can_calibrate:
-            other_runs = [other for path, other in runs.items() if path != run.bold]
-            with about(*parse_owner(run.bold)):
-                calibration_run = _choose_calibration_run(
-                    run, other_runs, find_factor(run), superres, dummies
-                )
-            if calibration_run is not None:
-                calibration_runs[run.bold] = calibration_run
-    return calibration_runs, [bold for bold in bolds if bold not in skipped]
+            others = [other for other in possible_runs if other is not run]
+            try:
+                choice = choose_calibration(run, others, find_factor(run), settings)
+                chosen, of_run = choice.value, choice.notices
+            except InputError as error:
+                chosen, of_run = None, error.problems
+            notices += attribute(of_run, *run.owner)
+            if chosen is not None:
+                calibrations[run.bold] = chosen
+    return Choice(value=Roles(calibrations, frozenset(skipped)), notices=tuple(notices))
 
 
 def _explain_exclusion(settings: Settings) -> str:
@@ -118,10 +138,11 @@ def _explain_exclusion(settings: Settings) -> str:
 
 
 def _read_series(path: Path, index: Index) -> BoldRun | None:
-    """Return a single-echo magnitude series that may calibrate other runs, or None if unusable."""
-    if not is_magnitude(path) or "echo" in parse_entities(path):
-        return None
-    try:  # problems of a run are reported when the run itself is surveyed
+    """Return a series with its own events, or None if it is unusable.
+
+    Problems of a run are reported when the run itself is surveyed.
+    """
+    try:
         header, sidecar = headers.read_header(path), index.read_metadata(path)
         run = read_run(path, {"RepetitionTime": header.tr, **sidecar})
     except InputError:
@@ -157,27 +178,24 @@ def _explain_skipping(
     return ""
 
 
-def _choose_calibration_run(
-    run: BoldRun,
-    other_runs: Sequence[BoldRun],
-    factor: Factor | None,
-    superres: SuperRes,
-    dummies: int,
-) -> BoldRun | None:
-    """Choose the calibration run among the other series of the participant and the named file.
+def choose_calibration(
+    run: BoldRun, others: Sequence[BoldRun], factor: Factor | None, settings: Settings
+) -> Choice[BoldRun | None]:
+    """Choose the calibration run of a run, in its axis order, or none if no series is suitable.
 
-    The calibration run has the axis order of the run. None is returned if no series is suitable,
-    with a problem if a file or label was requested. If `factor`, the super-resolution factor of
-    the run, is None, the calibration run determines the factor.
+    `others` are other series of the participant and the named file. If `factor`, the
+    super-resolution factor of the run, is None, the calibration run determines the factor. Raises
+    `InputError` if a file or label was requested that is not suitable.
     """
+    superres, dummies = settings.superres, settings.preprocessing.dummy_scans or 0
     candidates = [
-        replace(other_run, header=slice_axis.reorder_like(other_run.header, run.affine))
-        for other_run in other_runs
-        if _is_selected(other_run, superres)
+        replace(other, header=slice_axis.reorder_like(other.header, run.affine))
+        for other in others
+        if _is_selected(other, superres)
     ]
     was_requested = superres.calibration != "auto"
     if not candidates and was_requested and superres.calibration_file is None:
-        _refuse_unknown_label(run, other_runs, superres)
+        raise InputError([_describe_unknown_label(run, others, superres)])
     mismatches = [
         find_calibration_mismatch(candidate, run, factor, candidate.n_volumes - dummies)
         for candidate in candidates
@@ -185,41 +203,41 @@ def _choose_calibration_run(
     judged = list(zip(candidates, mismatches, strict=True))
     if suitable_runs := [candidate for candidate, mismatch in judged if not mismatch]:
         return _choose_best(run, suitable_runs)
-    for candidate, mismatch in judged:
-        _report_mismatch(run, candidate, mismatch, was_requested=was_requested)
-    return None
+    if was_requested and judged:
+        raise InputError(
+            [
+                problem(
+                    candidate.bold,
+                    f"this file cannot be used as calibration run for {run.bold.name}: {mismatch}",
+                    "Specify another run with --calibration, or use --calibration none.",
+                )
+                for candidate, mismatch in judged
+            ]
+        )
+    notes = (
+        note(
+            candidate.bold,
+            f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
+            f" calibration run: {mismatch}.",
+        )
+        for candidate, mismatch in judged
+        # a high-resolution run was probably acquired for calibration; others are ordinary runs
+        if _is_finer(candidate, run)
+    )
+    return Choice(value=None, notices=tuple(notes))
 
 
-def _refuse_unknown_label(run: BoldRun, other_runs: Sequence[BoldRun], superres: SuperRes) -> None:
-    """Refuse a label of the calibration run that no other run of the participant has."""
-    labels = {other_run.entities.get("acquisition", "") for other_run in other_runs}
+def _describe_unknown_label(run: BoldRun, others: Sequence[BoldRun], superres: SuperRes) -> Notice:
+    """Return the problem of a label that no other run of the participant has."""
+    labels = {other.entities.get("acquisition", "") for other in others}
     available = ", ".join(f"acq-{name}" for name in sorted(labels - {""}))
-    refuse_option(
+    return option_problem(
         f"--calibration {superres.calibration}",
         f"no other BOLD run of this participant has the label acq-{superres.calibration},"
         f" which was requested for the calibration of {run.bold.name}",
         f"Available labels: {available or 'none'}. To proceed without a calibration run, use"
         " --calibration none.",
     )
-
-
-def _report_mismatch(
-    run: BoldRun, candidate: BoldRun, mismatch: str, *, was_requested: bool
-) -> None:
-    """Report why a series is not the calibration run of a run, which is a problem if requested."""
-    if was_requested:
-        add_problem(
-            candidate.bold,
-            f"this file cannot be used as calibration run for {run.bold.name}: {mismatch}",
-            "Specify another run with --calibration, or use --calibration none.",
-        )
-    elif _is_finer(candidate, run):
-        # a high-resolution run was probably acquired for calibration; others are ordinary runs
-        note(
-            candidate.bold,
-            f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
-            f" calibration run: {mismatch}.",
-        )
 
 
 def _is_selected(candidate: BoldRun, superres: SuperRes) -> bool:
@@ -230,7 +248,7 @@ def _is_selected(candidate: BoldRun, superres: SuperRes) -> bool:
     return superres.calibration in ("auto", candidate.entities.get("acquisition"))
 
 
-def _choose_best(run: BoldRun, suitable_runs: Sequence[BoldRun]) -> BoldRun:
+def _choose_best(run: BoldRun, suitable_runs: Sequence[BoldRun]) -> Choice[BoldRun | None]:
     """Choose the best calibration run: same session first, then without events, then longest."""
     session = run.entities.get("session")
 
@@ -243,21 +261,23 @@ def _choose_best(run: BoldRun, suitable_runs: Sequence[BoldRun]) -> BoldRun:
         )
 
     best, *alternatives = sorted(suitable_runs, key=order)
+    start = f"this file is used as calibration run for {run.bold.name}"
+    notices = []
     if alternatives:
         names = ", ".join(candidate.bold.name for candidate in alternatives)
-        note(
-            best.bold,
-            f"this file is used as calibration run for {run.bold.name}. Other possible calibration"
-            f" runs are {names}; select one with --calibration LABEL or --calibration FILE.",
+        text = (
+            f"{start}. Other possible calibration runs are {names}; select one with --calibration"
+            " LABEL or --calibration FILE."
         )
+        notices.append(note(best.bold, text))
     if best.entities.get("session") != session:
-        note(
-            best.bold,
-            f"this file is used as calibration run for {run.bold.name}, although it comes from"
-            " another session. In our tests, a misregistered calibration run was worse than no"
-            " calibration run, so check the registration in the report.",
+        text = (
+            f"{start}, although it comes from another session. In our tests, a misregistered"
+            " calibration run was worse than no calibration run, so check the registration in the"
+            " report."
         )
-    return best
+        notices.append(note(best.bold, text))
+    return Choice(value=best, notices=tuple(notices))
 
 
 def _is_finer(run: BoldRun, reference: BoldRun) -> bool:

@@ -12,8 +12,6 @@ from operator import mul
 from pathlib import Path
 
 from bids_sr.config import Selection, Settings
-from bids_sr.config.seeds import choose_seeds
-from bids_sr.glm.connectivity_seeds import seed_names
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import LEAST_SAMPLES, Factor
 from bids_sr.io.image_header import Header
@@ -32,7 +30,11 @@ from bids_sr.survey.bids import (
     timing,
 )
 from bids_sr.survey.bids.acquired_matrix import with_acquired_matrix
-from bids_sr.survey.bids.calibration_runs import assign_calibration_runs, check_calibration_option
+from bids_sr.survey.bids.calibration_runs import (
+    assign_calibration_runs,
+    judge_calibration_option,
+    read_possible_runs,
+)
 from bids_sr.survey.bids.derivative_folders import open_derivatives, refuse_output_as_data
 from bids_sr.survey.bids.echoes import judge_echoes, read_echoes, sort_by_echo_time
 from bids_sr.survey.bids.entities import (
@@ -43,7 +45,6 @@ from bids_sr.survey.bids.entities import (
     stem_of_echoes,
 )
 from bids_sr.survey.bids.findings import (
-    Findings,
     InputError,
     about,
     add_notices,
@@ -58,7 +59,6 @@ from bids_sr.survey.bids.ignored_files import note_unusable_patterns
 from bids_sr.survey.bids.inputs import (
     DEFAULT_FACTORS,
     BoldRun,
-    HighresReference,
     Subject,
     Survey,
 )
@@ -66,13 +66,9 @@ from bids_sr.survey.bids.layout import Index, open_index
 from bids_sr.survey.bids.method_options import check_options
 from bids_sr.survey.bids.precomputed import PrecomputedAnat
 from bids_sr.survey.bids.pretrained_models import factor_without_pair
-from bids_sr.survey.bids.reference_runs import (
-    check_reference_root,
-    find_reference_files,
-    find_reference_in_dataset,
-)
+from bids_sr.survey.bids.reference_runs import find_reference, require_reference_root
 from bids_sr.survey.bids.related_runs import infer_calibration_factor, read_run
-from bids_sr.survey.bids.retrospective_plan import check_retrospective
+from bids_sr.survey.bids.retrospective_plan import RETROSPECTIVE_RULES
 from bids_sr.survey.bids.run_names import (
     find_unusable_entity,
     judge_names,
@@ -87,7 +83,7 @@ from bids_sr.survey.bids.type_levels import (
     refuse_unreadable_sidecars,
     warn_of_unreadable_levels,
 )
-from bids_sr.survey.notices import problem
+from bids_sr.survey.notices import judge, problem
 
 _MAX_SLAB_EXTENT = 0.6  # thinnest extent of a slab relative to the largest among the images
 _MAX_COARSENESS = 1.5  # voxel size, relative to the smallest of the T1w images of the whole head
@@ -116,14 +112,14 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
     if refuse_output_as_data(bids_dir):
         return
     if settings.evaluation.truth_dir is not None:
-        check_reference_root(settings.evaluation.truth_dir)
+        require_reference_root(settings.evaluation.truth_dir)
     result.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir)
     labels, index = open_dataset(settings)
     for source in result.sources:
         denied = participant_selection.find_denied_folders(source.root, labels)
         add_notices(denied.values())
         labels = [label for label in labels if label not in denied]
-    check_calibration_option(settings, labels)
+    add_notices(judge_calibration_option(settings, labels))
     bolds_by_label = {
         label: _list_valid_bolds(index, label, settings.selection) for label in labels
     }
@@ -313,9 +309,15 @@ def _survey_participant(
     if echo is None:
         add_notices(run_files.note_combined(combined))
     bolds = [bold for bold in bolds if bold not in combined]
-    calibration_runs, remaining_bolds = assign_calibration_runs(
-        index, bolds, all_bolds, partial(_find_factor, images.t2starw_headers, settings), settings
+    roles = assign_calibration_runs(
+        bolds,
+        read_possible_runs(index, all_bolds, settings),
+        partial(_find_factor, images.t2starw_headers, settings),
+        settings,
     )
+    add_notices(roles.notices)
+    calibrations, skipped = roles.value
+    remaining_bolds = [bold for bold in bolds if bold not in skipped]
     files_of_runs = []
     for series in run_files.group_by_run(remaining_bolds):
         with about(*parse_owner(series[0])):
@@ -328,7 +330,7 @@ def _survey_participant(
         files_of_runs.append(sort_by_echo_time(index, choice.value))
     runs = []
     for files in files_of_runs:
-        calibration = calibration_runs.get(files[0])
+        calibration = calibrations.get(files[0])
         run = _survey_run(index, label, files, images, calibration, settings, result)
         if run is not None:
             runs.append(run)
@@ -341,7 +343,7 @@ def _survey_participant(
         label=label, t1w=tuple(images.t1w), runs=tuple(runs), precomputed=images.anat
     )
     if settings.evaluation.retrospective is not None:
-        check_retrospective(subject, settings)
+        add_notices(judge(RETROSPECTIVE_RULES, subject, settings))
     return subject
 
 
@@ -547,8 +549,13 @@ def _survey_run(
         if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
             count_text = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
             note(run.bold, f"the run has {count_text}, so head motion is estimated in-plane only.")
-        truth = _find_reference(run, settings, with_anat=bool(images.t1w))
-        return replace(run, truth=truth)
+        try:
+            reference = find_reference(run, settings, with_anat=bool(images.t1w))
+        except InputError as error:
+            add_notices(error.problems)
+            return run
+        add_notices(reference.notices)
+        return replace(run, truth=reference.value)
 
 
 def _open_run(index: Index, files: Sequence[Path]) -> tuple[Header | None, BoldRun | None]:
@@ -594,22 +601,3 @@ def _open_run(index: Index, files: Sequence[Path]) -> tuple[Header | None, BoldR
     if header is not None:
         header = slice_axis.with_slices_last(header, sidecar or {})
     return header, run
-
-
-def _find_reference(
-    run: BoldRun, settings: Settings, *, with_anat: bool
-) -> HighresReference | None:
-    """Return the high-resolution reference of a run from ``--truth`` or else the data set."""
-    evaluation = settings.evaluation
-    is_timed = "slicetiming" not in settings.preprocessing.ignore
-    if evaluation.truth_dir is not None:
-        return find_reference_files(evaluation.truth_dir, run, needs_timing=is_timed)
-    if evaluation.truth == "none" or evaluation.retrospective is not None:
-        return None
-    root = settings.paths.bids_dir.absolute()
-    activation = settings.activation
-    seeds = choose_seeds(activation.seeds, with_anat=with_anat, atlas=activation.atlas)
-    strict = bool(settings.superres.factor) and not settings.superres.force
-    return find_reference_in_dataset(
-        root, run, needs_timing=is_timed, seeds=seed_names(seeds), strict=strict
-    )

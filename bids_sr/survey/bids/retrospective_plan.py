@@ -4,18 +4,19 @@ Sizes and pairs refer to the downsampled runs.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bids_sr.config import Settings
 from bids_sr.io.grids import Factor
+from bids_sr.io.notices import Notice
 from bids_sr.sr.method import get_method
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import about, add_problem, note, warn
 from bids_sr.survey.bids.headers import MIN_MATRIX
 from bids_sr.survey.bids.inputs import DEFAULT_FACTORS, BoldRun, HighresReference, Pair, Subject
 from bids_sr.survey.bids.pairs import factor_text
 from bids_sr.survey.bids.pretrained_models import factor_without_pair
+from bids_sr.survey.notices import attribute, note, problem, warning
 
 # minimum number, and share, of the volumes that are averaged as T2*-weighted image
 _MIN_AVERAGED, _AVERAGED_SHARE = 10, 0.1
@@ -28,29 +29,28 @@ _SEPARATE_CALLS_FIX = (
 )
 
 
-def check_retrospective(subject: Subject, settings: Settings) -> None:
-    """Reject runs that become too small, and pairs that would get the same name."""
+def _refuse_small_runs(subject: Subject, settings: Settings) -> Iterator[Notice]:
+    """Reject runs that become too small."""
     downsampled_runs = downsampled_subject(subject, settings).runs
     for run, downsampled in zip(subject.runs, downsampled_runs, strict=True):
         n_volumes = max(0, run.n_volumes - n_removed_volumes(run, subject, settings))
-        reason = _explain_too_small(run, downsampled, n_volumes)
-        if reason:
+        if reason := _explain_too_small(run, downsampled, n_volumes):
             fix = "Exclude this run (--task-id, --run-id), or omit --retrospective."
-            add_problem(run.bold, f"--retrospective: {reason}", fix)
+            yield problem(run.bold, f"--retrospective: {reason}", fix)
+
+
+def _refuse_several_pairs(subject: Subject, _settings: Settings) -> Iterator[Notice]:
+    """Reject pairs that would get the same name."""
     pair_by_labels: dict[tuple[str | None, str | None], Pair] = {}
     for pair in (*subject.pairs, *subject.holdouts.values()):
         first_pair = pair_by_labels.setdefault(pair_labels(pair), pair)
         if first_pair != pair:
-            add_problem(
+            yield problem(
                 pair.highres,
                 "--retrospective supports only one pair per session, but another pair was found"
                 f" ({first_pair.highres.name})",
                 _SEPARATE_CALLS_FIX,
             )
-    for session, source in select_pair_sources(subject).items():
-        for run in subject.runs:
-            if run.entities.get("session") == session:
-                _check_shared_pair(run, source)
 
 
 def _explain_too_small(run: BoldRun, downsampled: BoldRun, n_volumes: int) -> str:
@@ -81,25 +81,33 @@ def pair_labels(pair: Pair) -> tuple[str | None, str | None]:
     return labels.get("session"), labels.get("run")
 
 
-def _check_shared_pair(run: BoldRun, source: BoldRun) -> None:
-    """Reject a run that cannot share the pair computed from another run of its session."""
-    if run.pair is not None:
-        add_problem(
-            run.bold,
-            "--retrospective requires that all runs of a session have a pair or that"
-            f" none has, but {source.stem} has no pair",
-            _SEPARATE_CALLS_FIX,
-        )
-    elif any(
-        abs(zoom / source_zoom - 1) > _MAX_ZOOM_DIFFERENCE
-        for zoom, source_zoom in zip(run.zooms, source.zooms, strict=True)
-    ):
-        add_problem(
-            run.bold,
-            f"--retrospective: the voxel sizes differ from {source.stem}, but the two runs share"
-            " one T2*-weighted pair",
-            _SEPARATE_CALLS_FIX,
-        )
+def _judge_shared_pairs(subject: Subject, _settings: Settings) -> Iterator[Notice]:
+    """Reject runs that cannot share the pair computed from another run of their session."""
+    for session, source in select_pair_sources(subject).items():
+        for run in subject.runs:
+            if run.entities.get("session") != session:
+                continue
+            if run.pair is not None:
+                yield problem(
+                    run.bold,
+                    "--retrospective requires that all runs of a session have a pair or that"
+                    f" none has, but {source.stem} has no pair",
+                    _SEPARATE_CALLS_FIX,
+                )
+            elif any(
+                abs(zoom / source_zoom - 1) > _MAX_ZOOM_DIFFERENCE
+                for zoom, source_zoom in zip(run.zooms, source.zooms, strict=True)
+            ):
+                yield problem(
+                    run.bold,
+                    f"--retrospective: the voxel sizes differ from {source.stem}, but the two runs"
+                    " share one T2*-weighted pair",
+                    _SEPARATE_CALLS_FIX,
+                )
+
+
+RETROSPECTIVE_RULES = (_refuse_small_runs, _refuse_several_pairs, _judge_shared_pairs)
+"""Rules on a participant and the settings of a call with ``--retrospective``."""
 
 
 def as_downsampled(subjects: Sequence[Subject], settings: Settings) -> tuple[Subject, ...]:
@@ -153,12 +161,12 @@ def n_removed_volumes(run: BoldRun, subject: Subject, settings: Settings) -> int
     return n_dummies + (n_averaged_volumes(run) if is_pair_source else 0)
 
 
-def note_retrospective(subjects: Sequence[Subject], settings: Settings) -> None:
+def note_retrospective(subjects: Sequence[Subject], settings: Settings) -> Iterator[Notice]:
     """Report the planned downsampling and pairs, for the terminal and the report.
 
     A warning is added if a network is trained with another operator than the operator of the data.
     """
-    _warn_of_other_operators(settings)
+    yield from _warn_of_other_operators(settings)
     noise_text = (
         "with thermal noise added up to the level of the run"
         if settings.evaluation.retrospective == "noisy"
@@ -171,8 +179,7 @@ def note_retrospective(subjects: Sequence[Subject], settings: Settings) -> None:
                 f"--retrospective: the run is downsampled by {downsampling} ({noise_text}) and"
                 " super-resolved. The original series is used as the high-resolution reference."
             )
-            with about(*run.owner):
-                note(run.bold, text)
+            yield from attribute([note(run.bold, text)], *run.owner)
         for run in select_pair_sources(subject).values():
             text = (
                 "no T2*-weighted pair was found, so the mean of the first"
@@ -181,26 +188,24 @@ def note_retrospective(subjects: Sequence[Subject], settings: Settings) -> None:
                 " contrast, distortion and head position of the run, so it is easier to"
                 " super-resolve than a separately acquired pair."
             )
-            with about(*run.owner):
-                note(run.bold, text)
+            yield from attribute([note(run.bold, text)], *run.owner)
         for pair in subject.pairs:
             name = (pair.lowres or pair.highres).name
             text = (
                 f"{name}, which has the resolution of the BOLD run, is used as the highres image,"
                 " and its downsampled copy is used as the lowres image."
             )
-            with about(subject.label):
-                note(pair.highres, f"--retrospective: {text}")
+            yield from attribute([note(pair.highres, f"--retrospective: {text}")], subject.label)
 
 
-def _warn_of_other_operators(settings: Settings) -> None:
+def _warn_of_other_operators(settings: Settings) -> Iterator[Notice]:
     """Warn of networks trained without high-resolution images that assume another operator."""
     operator, recipe_name = settings.evaluation.retrospective_operator, settings.superres.recipe
     for name in settings.superres.learned:
         recipe = get_method(name).recipes.get(recipe_name)
         if recipe is None or recipe.objective != "self" or recipe.degradation == operator:
             continue
-        warn(
+        yield warning(
             f"--sr-method {name}",
             f"recipe {recipe_name} is trained with the operator {recipe.degradation}, but"
             f" --retrospective downsamples the data with the operator {operator}, which can make"

@@ -124,7 +124,7 @@ def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
     with region_findings:
         region_masks, atlas_spaces = regions.check_regions(settings, data_set.subjects)
     notices += [*region_findings.problems, *region_findings.notices]
-    notices += _found_by(note_unused_reference, settings, data_set.subjects)
+    notices += note_unused_reference(settings, data_set.subjects)
     plan = Plan(
         subjects=_select_planned(data_set, models),
         contrasts=models.contrasts,
@@ -272,7 +272,7 @@ def _complete_plan(
         notices += judge_resources(plan.estimate, settings)
     notices += judge_combination(plan, settings)
     if settings.evaluation.retrospective is not None:
-        notices += _found_by(note_retrospective, plan.subjects, settings)
+        notices += note_retrospective(plan.subjects, settings)
     else:
         unfit = {
             (one.subject, one.run) for one in filter(is_problem, notices) if one.code == "events"

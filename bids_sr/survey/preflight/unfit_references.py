@@ -1,25 +1,25 @@
 """High-resolution references that are not used, and plans without them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.config import Settings
 from bids_sr.io.notices import Notice
-from bids_sr.survey.bids.findings import Findings, about, note
 from bids_sr.survey.bids.inputs import BoldRun, Subject
-from bids_sr.survey.bids.reference_runs import note_unusable_reference
+from bids_sr.survey.bids.reference_runs import describe_unusable
+from bids_sr.survey.notices import attribute, note
 from bids_sr.survey.preflight.plan import Plan
 
 
-def note_unused_reference(settings: Settings, subjects: Sequence[Subject]) -> None:
+def note_unused_reference(settings: Settings, subjects: Sequence[Subject]) -> Iterator[Notice]:
     """Report known activation that is not used because no linear model is fitted."""
     if "glm" in settings.activation.kinds:
         return
     truths = [run.truth for subject in subjects for run in subject.runs if run.truth is not None]
     for truth in truths:
         if truth.activations and truth.series is None:
-            note(
+            yield note(
                 str(truth.root),
                 "known activation can only be compared with maps from the linear model, so"
                 " accuracy is not measured. Add these maps with"
@@ -39,24 +39,22 @@ def drop_unfit_references(
     problem_by_file = {
         (Path(problem.what), problem.subject, problem.run): problem for problem in problems
     }
-    subjects = []
+    subjects, notes = [], list[Notice]()
     dropped = set[Notice]()
-    with Findings() as findings:
-        for subject in plan.subjects:
-            runs = []
-            for run in subject.runs:
-                problem = _find_reference_problem(run, subject.label, problem_by_file)
-                if problem is None:
-                    runs.append(run)
-                    continue
-                dropped.add(problem)
-                runs.append(replace(run, truth=None))
-                with about(*run.owner):
-                    note_unusable_reference(problem, run)
-            subjects.append(replace(subject, runs=tuple(runs)))
+    for subject in plan.subjects:
+        runs = []
+        for run in subject.runs:
+            problem = _find_reference_problem(run, subject.label, problem_by_file)
+            if problem is None:
+                runs.append(run)
+                continue
+            dropped.add(problem)
+            runs.append(replace(run, truth=None))
+            notes += attribute([describe_unusable(problem, run)], *run.owner)
+        subjects.append(replace(subject, runs=tuple(runs)))
     if not dropped:
         return plan, tuple(problems)
-    warnings = (*_select_warnings(plan.warnings, subjects), *findings.notices)
+    warnings = (*_select_warnings(plan.warnings, subjects), *notes)
     remaining_problems = tuple(problem for problem in problems if problem not in dropped)
     return replace(plan, subjects=tuple(subjects), warnings=warnings), remaining_problems
 
