@@ -10,7 +10,6 @@ from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph, steps_of
 
 from bids_sr.io.notices import UsageError
-from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.bids.inputs import HighresReference
 from bids_sr.survey.preflight.unfit_references import note_unused_reference
 
@@ -85,7 +84,6 @@ def test_known_activation_without_a_linear_model_is_noted_once(
 ) -> None:
     settings = settings_for(maker, *options.split())
     subject: Any = SimpleNamespace(runs=[SimpleNamespace(truth=truth) for truth in truths])
-    with Findings() as findings:
-        note_unused_reference(settings, [subject])
-    assert len(about(findings.notices, "truth", "activation.kinds=[cc, glm]")) == is_noted
-    assert {notice.code for notice in findings.notices} <= {"reference"}
+    notices = set(note_unused_reference(settings, [subject]))
+    assert len(about(notices, "truth", "activation.kinds=[cc, glm]")) == is_noted
+    assert {notice.code for notice in notices} <= {"reference"}
