@@ -54,7 +54,14 @@ from bids_sr.survey.bids.findings import (
     refuse_option,
     warn,
 )
-from bids_sr.survey.bids.fmriprep import check_surfaces, find_anatomy, find_run
+from bids_sr.survey.bids.fmriprep import (
+    RUN_FILE_RULES,
+    find_anatomy,
+    find_run,
+    judge_anatomy,
+    judge_surfaces,
+    note_missing_run,
+)
 from bids_sr.survey.bids.ignored_files import note_unusable_patterns
 from bids_sr.survey.bids.inputs import (
     DEFAULT_FACTORS,
@@ -367,10 +374,18 @@ def _collect_images(
 ) -> _AnatomicalImages:
     """Collect the anatomical derivatives, T1w and T2*-weighted images of a participant."""
     t1w_images = find_companions(index, "t1w", label)
-    anat = find_anatomy(result.sources, label, t1w_images, settings.preprocessing.templates)
+    anat = None
+    try:
+        choice = find_anatomy(result.sources, label, t1w_images)
+        add_notices(choice.notices)
+        anat = choice.value
+    except InputError as error:
+        add_notices(error.problems)
+    if anat is not None:
+        add_notices(judge_anatomy(label, anat, settings.preprocessing.templates))
     t1w = _order_t1w(t1w_images if anat is None else [anat.preproc], label, settings)
     if t1w:
-        check_surfaces(label, anat, settings.preprocessing.spaces)
+        add_notices(judge_surfaces(label, anat, settings.preprocessing.spaces))
     companions = find_companions(index, "t2starw", label)
     add_notices(run_files.note_parts(companions))
     t2starw = run_files.select_magnitudes(companions)
@@ -545,7 +560,12 @@ def _survey_run(
             slice_times = timing.choose_slice_times(run.header, run.sidecar, run.tr)
             add_notices(slice_times.notices)
             run = replace(run, slice_timing=slice_times.value)
-        run = replace(run, precomputed=find_run(result.sources, run, images.anat))
+        derivatives = find_run(result.sources, run, images.anat)
+        if derivatives is None:
+            add_notices(note_missing_run(result.sources, run))
+        else:
+            add_notices(judge(RUN_FILE_RULES, derivatives))
+            run = replace(run, precomputed=derivatives.select())
         if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
             count_text = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
             note(run.bold, f"the run has {count_text}, so head motion is estimated in-plane only.")

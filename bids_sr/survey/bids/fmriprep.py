@@ -1,4 +1,4 @@
-"""Precomputed fMRIPrep results (``--derivatives``) of participants and runs, with their checks.
+"""Precomputed fMRIPrep results (``--derivatives``) of participants and runs, and their rules.
 
 File names and default outputs depend on the fMRIPrep version:
 
@@ -22,13 +22,16 @@ content of other DataLad files need not be downloaded.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree
 
 from bids_sr.config.spaces import FSAVERAGE, Space
-from bids_sr.io.image_header import Header
+from bids_sr.io.frozen import frozen
+from bids_sr.io.notices import Notice
 from bids_sr.io.template_files import DEFAULT_SPACE, available_templates
-from bids_sr.survey.bids import bridges, headers, slice_axis
+from bids_sr.survey.bids import headers, slice_axis
 from bids_sr.survey.bids.entities import (
     RUN_KEYS,
     file_stem,
@@ -38,11 +41,9 @@ from bids_sr.survey.bids.entities import (
 )
 from bids_sr.survey.bids.findings import (
     InputError,
-    add_notices,
-    add_problem,
-    is_downloaded,
+    input_error,
     missing_content_reason,
-    note,
+    require_content,
 )
 from bids_sr.survey.bids.inheritance import parse_suffix, read_object
 from bids_sr.survey.bids.inputs import BoldRun
@@ -54,7 +55,13 @@ from bids_sr.survey.bids.precomputed import (
     PrecomputedField,
     PrecomputedRun,
 )
-from bids_sr.survey.bids.precomputed_checks import check_confounds, check_grid, check_transforms
+from bids_sr.survey.bids.precomputed_checks import (
+    ConfoundsTable,
+    judge_grid,
+    judge_transforms,
+    read_confounds,
+)
+from bids_sr.survey.notices import Choice, judge, note, problem
 
 _KEYS_WITHOUT_DIRECTION = tuple(key for key in RUN_KEYS if key != "direction")
 _TISSUES = ("GM", "WM", "CSF")
@@ -113,45 +120,50 @@ _OPTIONS = {
 
 
 def find_anatomy(
-    sources: Sequence[DerivativeFolder], label: str, images: Sequence[Path], spaces: Sequence[str]
-) -> PrecomputedAnat | None:
-    """Return the anatomical derivatives of a participant from the first directory that has them.
+    sources: Sequence[DerivativeFolder], label: str, images: Sequence[Path]
+) -> Choice[PrecomputedAnat | None]:
+    """Choose the anatomical derivatives of a participant: of the first directory that has them.
 
-    The session of the first of the `images`, the T1w images of the data set, is preferred.
-    `spaces` are the requested templates; if empty, the first template on this computer that
-    has transforms is taken. Returns None if no directory has a preprocessed T1w image with a brain
-    mask.
+    These are a preprocessed T1w image with a brain mask, and files that belong to it. The session
+    of the first of the `images`, the T1w images of the data set, is preferred. Raises `InputError`
+    if no directory contains the participant.
     """
     if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
-        _refuse_missing_participant(sources, label)
-        return None
+        raise InputError([_describe_missing_participant(sources, label)])
     session = parse_entities(images[0]).get("session") if images else None
+    notices: list[Notice] = []
     for origin in sources:
-        anat = _collect_anatomy(origin, label, session)
-        if anat is not None:
-            available_spaces = [
-                space for space in spaces or available_templates() if space in anat.spaces
-            ]
-            _check_anatomy(anat, available_spaces if spaces else available_spaces[:1])
-            _note_missing_anatomy(label, anat, spaces)
-            return anat
+        for folder in _list_anat_folders(origin.root / f"sub-{label}", session):
+            files = [path for path in sorted(folder.glob("sub-*_*")) if _is_in_own_space(path)]
+            endings = tuple(f"_desc-preproc_T1w{extension}" for extension in IMAGES)
+            preproc = next((path for path in files if path.name.endswith(endings)), None)
+            if preproc is None:
+                continue
+            if (mask := _find_matching(files, preproc, "_desc-brain_mask")) is not None:
+                anat = _collect_anatomy(origin, files, preproc, mask)
+                return Choice(value=anat, notices=tuple(notices))
+            text = (
+                "no brain mask was found for this image, so the anatomical images are"
+                " processed by bids-sr."
+            )
+            notices.append(note(preproc, text))
     if sources:
         programs = " and ".join(origin.text for origin in sources)
-        note(
-            f"sub-{label}",
-            f"the {programs} output does not include the"
-            f" {_describe_missing({_ANATOMY: _OPTIONS[_ANATOMY]})}, so the anatomical images are"
-            " processed by bids-sr.",
+        missing_text = _describe_missing({_ANATOMY: _OPTIONS[_ANATOMY]})
+        text = (
+            f"the {programs} output does not include the {missing_text}, so the anatomical images"
+            " are processed by bids-sr."
         )
-    return None
+        notices.append(note(f"sub-{label}", text))
+    return Choice(value=None, notices=tuple(notices))
 
 
-def _refuse_missing_participant(sources: Sequence[DerivativeFolder], label: str) -> None:
-    """Report a participant without a folder in any of the derivatives directories."""
+def _describe_missing_participant(sources: Sequence[DerivativeFolder], label: str) -> Notice:
+    """Return the problem of a participant without a folder in the derivatives directories."""
     roots = " and ".join(str(origin.root) for origin in sources)
     folders = (path for origin in sources for path in origin.root.glob("sub-*"))
     participants = sorted({path.name for path in folders if path.is_dir()})
-    add_problem(
+    return problem(
         f"sub-{label} (--derivatives)",
         f"sub-{label} was not found in {roots} (available participants:"
         f" {list_some(participants)})",
@@ -160,44 +172,29 @@ def _refuse_missing_participant(sources: Sequence[DerivativeFolder], label: str)
     )
 
 
-def _collect_anatomy(
-    origin: DerivativeFolder, label: str, session: str | None
-) -> PrecomputedAnat | None:
-    """Return the anatomical derivatives of a participant, or None if there is no masked T1w image.
-
-    The folder of the participant precedes the folder of `session` (session of the T1w image in the
-    data set) and the folders of other sessions.
-    """
-    participant_dir = origin.root / f"sub-{label}"
-    for folder in [
+def _list_anat_folders(participant_dir: Path, session: str | None) -> list[Path]:
+    """Return the folder of a participant, of the session of its T1w image, and other sessions."""
+    return [
         participant_dir / "anat",
         *([participant_dir / f"ses-{session}" / "anat"] if session else []),
         *sorted(participant_dir.glob("ses-*/anat")),
-    ]:
-        files = [path for path in sorted(folder.glob("sub-*_*")) if _is_in_own_space(path)]
-        endings = tuple(f"_desc-preproc_T1w{extension}" for extension in IMAGES)
-        preproc = next((path for path in files if path.name.endswith(endings)), None)
-        if preproc is None:
-            continue
-        mask = _find_matching(files, preproc, "_desc-brain_mask")
-        if mask is None:
-            note(
-                preproc,
-                "no brain mask was found for this image, so the anatomical images are"
-                " processed by bids-sr.",
-            )
-            continue
-        tpms = [_find_matching(files, preproc, f"_label-{tissue}_probseg") for tissue in _TISSUES]
-        return PrecomputedAnat(
-            origin=origin,
-            preproc=preproc,
-            mask=mask,
-            dseg=_find_matching(files, preproc, "_dseg"),
-            tpms=tuple(path for path in tpms if path is not None) if all(tpms) else (),
-            spaces=_find_transforms(folder),
-            surfaces=dict(_iterate_surfaces(folder, preproc)),
-        )
-    return None
+    ]
+
+
+def _collect_anatomy(
+    origin: DerivativeFolder, files: Sequence[Path], preproc: Path, mask: Path
+) -> PrecomputedAnat:
+    """Return a preprocessed T1w image and its brain mask with the `files` that belong to them."""
+    tpms = [_find_matching(files, preproc, f"_label-{tissue}_probseg") for tissue in _TISSUES]
+    return PrecomputedAnat(
+        origin=origin,
+        preproc=preproc,
+        mask=mask,
+        dseg=_find_matching(files, preproc, "_dseg"),
+        tpms=tuple(path for path in tpms if path is not None) if all(tpms) else (),
+        spaces=_find_transforms(preproc.parent),
+        surfaces=dict(_iterate_surfaces(preproc.parent, preproc)),
+    )
 
 
 def _find_matching(files: Sequence[Path], preproc: Path, ending: str) -> Path | None:
@@ -235,28 +232,55 @@ def _iterate_surfaces(folder: Path, image: Path) -> Iterator[tuple[str, tuple[Pa
             yield name, (left, right)
 
 
-def _check_anatomy(anat: PrecomputedAnat, spaces: Sequence[str]) -> None:
-    """Check that all images share one 3D grid, and that transform files have the expected format.
+def judge_anatomy(label: str, anat: PrecomputedAnat, templates: Sequence[str]) -> Iterator[Notice]:
+    """Reject anatomical derivatives that are not on one 3D grid, and invalid transforms.
 
-    Only transforms to the given spaces are checked.
+    `templates` are the requested templates, whose transforms are used. If empty, the first
+    template on this computer that has transforms is used.
     """
-    grid = _read_volume_header(anat.preproc)
+    yield from judge((_judge_volume,), anat.preproc)
     for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
-        header = bridges.read_header(path)
-        if header is not None and grid is not None:
-            fix = "Copy the directory again; all files must come from the same fMRIPrep run."
-            check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix)
-    for path in (path for space in spaces for path in anat.spaces[space]):
-        if not is_downloaded(path):
-            continue
-        if path.suffix != ".h5":
-            check_transforms(path, 1)
-        elif not _is_hdf5(path):
-            add_problem(
-                path,
-                "composite transforms must be HDF5 files, but this file is not an HDF5 file",
-                "Copy the file again from the fMRIPrep output directory.",
-            )
+        yield from judge((_judge_anat_grid,), path, anat)
+    spaces = [space for space in templates or available_templates() if space in anat.spaces]
+    for space in spaces if templates else spaces[:1]:
+        for path in anat.spaces[space]:
+            yield from judge((_judge_space_transform,), path)
+    yield from _note_missing_anatomy(label, anat, templates)
+
+
+def _judge_volume(path: Path) -> Iterator[Notice]:
+    """Reject an image that is not 3D."""
+    header = headers.read_header(path)
+    yield from headers.note_header(header)
+    if len(headers.squeezed_shape(header)) != 3:
+        yield problem(
+            path,
+            f"the image shape is {header.shape}, but a 3D image is expected",
+            "Run fMRIPrep again.",
+        )
+
+
+def _judge_anat_grid(path: Path, anat: PrecomputedAnat) -> Iterator[Notice]:
+    """Reject an image that is not on the grid of the T1w image."""
+    header = headers.read_header(path)
+    yield from headers.note_header(header)
+    grid = headers.read_header(anat.preproc)
+    if len(headers.squeezed_shape(grid)) == 3:
+        fix = "Copy the directory again; all files must come from the same fMRIPrep run."
+        yield from judge_grid(header, grid.shape, grid.affine, anat.preproc.name, fix)
+
+
+def _judge_space_transform(path: Path) -> Iterator[Notice]:
+    """Reject a transform from or to a template that has not the expected format."""
+    require_content(path)
+    if path.suffix != ".h5":
+        yield from judge_transforms(path, 1)
+    elif not _is_hdf5(path):
+        yield problem(
+            path,
+            "composite transforms must be HDF5 files, but this file is not an HDF5 file",
+            "Copy the file again from the fMRIPrep output directory.",
+        )
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -268,7 +292,9 @@ def _is_hdf5(path: Path) -> bool:
         return False
 
 
-def _note_missing_anatomy(label: str, anat: PrecomputedAnat, spaces: Sequence[str]) -> None:
+def _note_missing_anatomy(
+    label: str, anat: PrecomputedAnat, spaces: Sequence[str]
+) -> Iterator[Notice]:
     """Report the tissue maps and transforms that anatomical derivatives lack.
 
     `spaces` are the requested templates; if empty, one template on this computer
@@ -290,14 +316,16 @@ def _note_missing_anatomy(label: str, anat: PrecomputedAnat, spaces: Sequence[st
             f"fMRIPrep writes these transforms with `--output-spaces {output_spaces}`"
         )
     if missing_outputs:
-        note(
+        yield note(
             f"sub-{label}",
             f"the {anat.origin.text} output does not include {_describe_missing(missing_outputs)}."
             f" Missing outputs are computed by bids-sr.{advice}",
         )
 
 
-def check_surfaces(label: str, anat: PrecomputedAnat | None, spaces: Sequence[Space]) -> None:
+def judge_surfaces(
+    label: str, anat: PrecomputedAnat | None, spaces: Sequence[Space]
+) -> Iterator[Notice]:
     """Reject surface spaces for participants without surfaces, and surfaces that do not match.
 
     `anat` contains the anatomical derivatives, and is None if there are none.
@@ -305,7 +333,7 @@ def check_surfaces(label: str, anat: PrecomputedAnat | None, spaces: Sequence[Sp
     surfaces = {} if anat is None else anat.surfaces
     surface_spaces = {space for space in spaces if space.is_surface}
     if surface_spaces - {FSAVERAGE} and not {"white", "pial"} <= surfaces.keys():
-        add_problem(
+        yield problem(
             f"sub-{label} (--output-spaces fsnative)",
             "the surfaces anat/*_hemi-{L,R}_{white,pial}.surf.gii were not found in the"
             " --derivatives directories",
@@ -313,9 +341,15 @@ def check_surfaces(label: str, anat: PrecomputedAnat | None, spaces: Sequence[Sp
             " surfaces unless it was run with --fs-no-reconall), or omit fsnative.",
         )
     for hemispheres in zip(*surfaces.values(), strict=True) if surface_spaces else ():
-        counts = {_read_vertex_count(path) for path in hemispheres if is_downloaded(path)}
+        counts = set()
+        for path in hemispheres:
+            try:
+                require_content(path)
+                counts.add(_read_vertex_count(path))
+            except InputError as error:
+                yield from error.problems
         if len(counts) > 1 or "" in counts:
-            add_problem(
+            yield problem(
                 hemispheres[0],
                 "the surfaces of this hemisphere must be GIFTI files with the same number of"
                 " vertices",
@@ -334,31 +368,167 @@ def _read_vertex_count(path: Path) -> str:
         return ""
 
 
+@frozen
+class RunFiles:
+    """Derivatives of a run in one directory, by their names in version 23.2.
+
+    Names lack the entities of the run. `t1w` is the preprocessed T1w image in use; None without
+    anatomical derivatives, so that the registration to T1w is not used.
+    """
+
+    origin: DerivativeFolder
+    run: BoldRun
+    t1w: Path | None
+    by_name: Mapping[str, Path]
+
+    @property
+    def hmc(self) -> Path | None:
+        """Head-motion transforms."""
+        return self._find_first(_HMC_NAMES)
+
+    @property
+    def confounds(self) -> Path | None:
+        """Table of confounds."""
+        return self._find_first(_CONFOUNDS_NAMES)
+
+    @property
+    def mask(self) -> Path | None:
+        """Brain mask on the grid of the run."""
+        return self._find_first([f"desc-brain_mask{extension}" for extension in IMAGES])
+
+    @property
+    def boldrefs(self) -> list[Path]:
+        """Images on the grid of the run, which are not used and need not be downloaded."""
+        names = [stem + extension for stem in _BOLDREF_STEMS for extension in IMAGES]
+        return [self.by_name[name] for name in names if name in self.by_name]
+
+    @property
+    def registration(self) -> Path | None:
+        """Registration to a T1w image, which may be another one than the image in use."""
+        return None if self.t1w is None else self._find_first(_COREG_NAMES)
+
+    @cached_property
+    def registered_t1w(self) -> Path | None:
+        """T1w image that the run is registered to, the image in use if unknown.
+
+        This is the image of the session of the run, or else of the participant.
+        """
+        images = (
+            path
+            for folder in _list_folders(self.origin, self.run)
+            for path in sorted((folder / "anat").glob("*_desc-preproc_T1w.nii*"))
+            if _is_in_own_space(path)
+        )
+        return next(images, self.t1w)
+
+    @property
+    def coreg(self) -> Path | None:
+        """Registration to the T1w image in use."""
+        return self.registration if self.registered_t1w == self.t1w else None
+
+    @cached_property
+    def table(self) -> ConfoundsTable | None:
+        """Facts of the confounds table; raises `InputError` if it is unusable."""
+        if self.confounds is None:
+            return None
+        return read_confounds(self.confounds, self.run.n_volumes)
+
+    @cached_property
+    def field_files(self) -> tuple[str, Path, Path] | None:
+        """Identifier, registration and image of the field map that the run was corrected with.
+
+        Raises `InputError` if it is ambiguous or its image is missing.
+        """
+        xfms = {
+            match[1]: path
+            for name, path in self.by_name.items()
+            if (match := _FIELD_MAP_XFM.fullmatch(name)) and match[1] not in _OTHER_TARGETS
+        }
+        if not xfms:
+            return None
+        (name, xfm), *others = xfms.items()
+        if others:
+            raise input_error(
+                xfm,
+                "the run was registered to several field maps"
+                f" ({', '.join(path.name for path in xfms.values())})",
+                "Keep only the registration to the field map that was used to correct the run for"
+                " distortion.",
+            )
+        folder = _list_folders(self.origin, self.run)[0] / "fmap"
+        pattern = f"*_fmapid-{name}_desc-preproc_fieldmap"
+        images = [
+            path for extension in IMAGES for path in sorted(folder.glob(pattern + extension))
+        ]
+        if not images:
+            raise input_error(
+                xfm,
+                f"the run was corrected for distortion with the field map {name}, which was not"
+                f" found in {folder}",
+                "Copy the fmap directory of the fMRIPrep output as well; distortion cannot be"
+                " corrected without the field map.",
+            )
+        return name, xfm, images[0]
+
+    def select(self) -> PrecomputedRun:
+        """Return the derivatives that processing uses, without unusable ones."""
+        table, field = None, None
+        with suppress(InputError):
+            table = self.table
+        with suppress(InputError):
+            field = self._select_field()
+        return PrecomputedRun(
+            origin=self.origin,
+            hmc=self.hmc,
+            mask=self.mask,
+            coreg=self.coreg,
+            confounds=self.confounds,
+            n_dummy=None if table is None else table.n_dummy,
+            field=field,
+        )
+
+    def _select_field(self) -> PrecomputedField | None:
+        """Return the field map, or None if the run has none or lacks the required metadata."""
+        readout, direction = _find_readout_time(self.run), _find_direction(self.run)
+        if self.field_files is None or readout is None or not direction:
+            return None
+        name, xfm, image = self.field_files
+        return PrecomputedField(
+            name=name, fieldmap=image, xfm=xfm, phase_encoding=direction, readout=readout
+        )
+
+    def _find_first(self, names: Sequence[str]) -> Path | None:
+        """Return the first of several names that exists, or None."""
+        return next((self.by_name[name] for name in names if name in self.by_name), None)
+
+
 def find_run(
     sources: Sequence[DerivativeFolder], run: BoldRun, anat: PrecomputedAnat | None
-) -> PrecomputedRun | None:
+) -> RunFiles | None:
     """Return the derivatives of a run from the first directory with its head-motion estimates.
 
-    Without anatomical derivatives (`anat` is None), the registration to T1w is not used. Returns
-    None if no directory has head-motion estimates.
+    Without anatomical derivatives (`anat` is None), the registration to T1w is not used.
     """
-    has_files = False
     for origin in sources:
         files = _list_run_files(origin, run)
         if any(name in files for name in (*_HMC_NAMES, *_CONFOUNDS_NAMES)):
-            return _collect_run(origin, run, files, anat)
-        has_files |= bool(files)
+            t1w = None if anat is None else anat.preproc
+            return RunFiles(origin=origin, run=run, t1w=t1w, by_name=files)
+    return None
+
+
+def note_missing_run(sources: Sequence[DerivativeFolder], run: BoldRun) -> Iterator[Notice]:
+    """Report a run without head-motion estimates in the directories of its participant."""
     if any((origin.root / f"sub-{run.entities['subject']}").is_dir() for origin in sources):
         programs = " and ".join(origin.text for origin in sources)
         missing_text = "any files for this run"
-        if has_files:
+        if any(_list_run_files(origin, run) for origin in sources):
             missing_text = f"motion estimates for this run ({_OPTIONS[_MOTION]})"
-        note(
+        yield note(
             run.bold,
             f"the {programs} output does not include {missing_text}, so head motion, registration,"
             " brain mask and confounds are computed by bids-sr.",
         )
-    return None
 
 
 def _list_run_files(origin: DerivativeFolder, run: BoldRun) -> dict[str, Path]:
@@ -409,110 +579,152 @@ def _convert_name(path: Path) -> str:
     return re.sub("(from|to)-run_", r"\1-boldref_", short_name)
 
 
-def _collect_run(
-    origin: DerivativeFolder, run: BoldRun, files: Mapping[str, Path], anat: PrecomputedAnat | None
-) -> PrecomputedRun:
-    """Return the checked derivatives of a run, and report missing outputs."""
-    hmc, confounds = _find_first(files, _HMC_NAMES), _find_first(files, _CONFOUNDS_NAMES)
-    mask = _find_first(files, [f"desc-brain_mask{extension}" for extension in IMAGES])
-    if hmc is not None:
-        check_transforms(hmc, run.n_volumes)
-    _check_run_grids(run, files, mask)
-    registration = None if anat is None else _find_first(files, _COREG_NAMES)
-    coreg = None
-    if (
-        anat is not None
-        and registration is not None
-        and _is_registered_to(anat.preproc, registration, origin, run)
-    ):
-        coreg = registration
-        check_transforms(coreg, 1)
+def _judge_motion(files: RunFiles) -> Iterator[Notice]:
+    """Reject head-motion transforms unless there is one per volume."""
+    if files.hmc is not None:
+        yield from judge_transforms(files.hmc, files.run.n_volumes)
+
+
+def _judge_images(files: RunFiles) -> Iterator[Notice]:
+    """Reject boldrefs and a brain mask that are not on the grid of a run."""
+    images = [path for path in files.boldrefs if not missing_content_reason(path)]
+    for path in images if files.mask is None else [*images, files.mask]:
+        yield from judge((_judge_run_grid,), path, files.run)
+
+
+def _judge_run_grid(path: Path, run: BoldRun) -> Iterator[Notice]:
+    """Reject an image that is not on the grid of a run."""
+    header = headers.read_header(path)
+    yield from headers.note_header(header)
+    yield from judge_grid(
+        slice_axis.reorder_like(header, run.affine),
+        run.shape,
+        run.affine,
+        f"the run {run.bold.name}",
+        "Specify the fMRIPrep output for this dataset; the transforms are valid only for"
+        " the original image grid.",
+    )
+
+
+def _judge_registration(files: RunFiles) -> Iterator[Notice]:
+    """Reject an invalid registration, and report a registration to another T1w image."""
+    if files.coreg is not None:
+        yield from judge_transforms(files.coreg, 1)
+    elif files.registration is not None and files.t1w is not None and files.registered_t1w:
+        yield note(
+            files.run.bold,
+            f"{files.registration.name} registers the run to {files.registered_t1w.name}, but the"
+            f" T1w image in use is {files.t1w.name}. The run is registered to {files.t1w.name} by"
+            " bids-sr.",
+        )
+
+
+def _note_missing_sidecar(files: RunFiles) -> Iterator[Notice]:
+    """Report a confounds table without sidecar."""
+    confounds = files.confounds
     if confounds is not None and not (
         missing_content_reason(confounds) or confounds.with_suffix(".json").exists()
     ):
-        note(
+        yield note(
             confounds,
             "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
             " and the first components are used. Copy the sidecar as well.",
         )
-    outputs = {_MASK: mask, _COREGISTRATION: registration, _TABLE: confounds}
-    if anat is None:  # the run is not registered to T1w with these derivatives
+
+
+def _note_missing_outputs(files: RunFiles) -> Iterator[Notice]:
+    """Report outputs that are missing, and the option of fMRIPrep that writes them."""
+    outputs = {_MASK: files.mask, _COREGISTRATION: files.registration, _TABLE: files.confounds}
+    if files.t1w is None:  # the run is not registered to T1w with these derivatives
         del outputs[_COREGISTRATION]
     missing_outputs = [name for name, file in outputs.items() if file is None]
     if missing_outputs:
         description = _describe_missing({name: _OPTIONS[name] for name in missing_outputs})
-        note(
-            run.bold,
-            f"the {origin.text} output does not include {description}. Missing outputs are"
+        yield note(
+            files.run.bold,
+            f"the {files.origin.text} output does not include {description}. Missing outputs are"
             " computed by bids-sr.",
         )
-    if hmc is None:
-        note(
-            run.bold,
-            f"the {origin.text} output does not include head-motion transforms"
+    if files.hmc is None:
+        yield note(
+            files.run.bold,
+            f"the {files.origin.text} output does not include head-motion transforms"
             f" ({_OPTIONS[_MOTION]}). The transforms are recomputed from the six motion parameters"
             " in the confounds file.",
         )
-    return PrecomputedRun(
-        origin=origin,
-        hmc=hmc,
-        mask=mask,
-        coreg=coreg,
-        confounds=confounds,
-        n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes),
-        field=_find_field_map(origin, run, files),
-    )
 
 
-def _find_first(files: Mapping[str, Path], names: Sequence[str]) -> Path | None:
-    """Return the first of several names that exists, or None."""
-    return next((files[name] for name in names if name in files), None)
+def _note_column_names(files: RunFiles) -> Iterator[Notice]:
+    """Report the column names of old versions."""
+    if files.confounds is not None and files.table is not None and files.table.is_renamed:
+        yield note(
+            files.confounds,
+            "the columns have their names from fMRIPrep 1.0 and 1.1. X, Y, Z, RotX, RotY and RotZ"
+            " are used as trans_x, trans_y, trans_z, rot_x, rot_y and rot_z.",
+        )
 
 
-def _check_run_grids(run: BoldRun, files: Mapping[str, Path], mask: Path | None) -> None:
-    """Reject boldrefs and a brain mask that are not on the grid of a run."""
-    boldrefs = [
-        files[stem + extension]
-        for stem in _BOLDREF_STEMS
-        for extension in IMAGES
-        if stem + extension in files
-    ]
-    # boldrefs are only checked, not used, so they need not be downloaded
-    images = [path for path in boldrefs if not missing_content_reason(path)]
-    for path in images if mask is None else [*images, mask]:
-        header = bridges.read_header(path)
-        if header is not None:
-            check_grid(
-                slice_axis.reorder_like(header, run.affine),
-                run.shape,
-                run.affine,
-                f"the run {run.bold.name}",
-                "Specify the fMRIPrep output for this dataset; the transforms are valid only for"
-                " the original image grid.",
-            )
+def _judge_field(files: RunFiles) -> Iterator[Notice]:
+    """Reject an unusable field map, and a run without the metadata that its field map requires."""
+    if files.field_files is None:
+        yield from _note_unsaved_registration(files.origin, files.run)
+        return
+    name, xfm, image = files.field_files
+    yield from judge((judge_transforms,), xfm, 1)
+    yield from judge((_judge_volume, _judge_units), image)
+    keys = {
+        "TotalReadoutTime": _find_readout_time(files.run),
+        "PhaseEncodingDirection": _find_direction(files.run),
+    }
+    if key := next((key for key, value in keys.items() if not value), ""):
+        yield problem(
+            files.run.bold,
+            f"{key} is missing or invalid in the metadata of the run, but is required to apply the"
+            f" field map {name}",
+            f"Add {key} to the sidecar of the run; it is needed to compute voxel shifts from the"
+            " field map.",
+        )
 
 
-def _is_registered_to(t1w: Path, coreg: Path, origin: DerivativeFolder, run: BoldRun) -> bool:
-    """Return whether `coreg` registers a run to the T1w image in use, and report if not.
+def _judge_units(image: Path) -> Iterator[Notice]:
+    """Reject a field map whose sidecar states another unit than Hz."""
+    sidecar = image.with_name(f"{file_stem(image)}_{parse_suffix(image)}.json")
+    require_content(sidecar)
+    units = read_object(sidecar).get("Units", "Hz") if sidecar.exists() else "Hz"
+    if units != "Hz":
+        yield problem(
+            image,
+            f"the field map has the unit {units}, but Hz is expected",
+            "Convert the field map to Hz.",
+        )
 
-    An unknown image counts as the image in use.
+
+def _note_unsaved_registration(origin: DerivativeFolder, run: BoldRun) -> Iterator[Notice]:
+    """Report a run that was corrected for distortion, but whose registration was not saved.
+
+    The report of fMRIPrep then has a figure of the run before and after the correction.
     """
-    # transforms of the run refer to the image of its session, or else of the participant
-    images = (
-        path
-        for folder in _list_folders(origin, run)
-        for path in sorted((folder / "anat").glob("*_desc-preproc_T1w.nii*"))
-        if _is_in_own_space(path)
-    )
-    registered_t1w = next(images, None)
-    if registered_t1w is None or registered_t1w == t1w:
-        return True
-    note(
-        run.bold,
-        f"{coreg.name} registers the run to {registered_t1w.name}, but the T1w image in use is"
-        f" {t1w.name}. The run is registered to {t1w.name} by bids-sr.",
-    )
-    return False
+    folder = origin.root / f"sub-{run.entities['subject']}" / "figures"
+    figures = folder.glob("sub-*_desc-sdc_bold.svg")
+    if any(same_run(parse_entities(path), run.entities, RUN_KEYS) for path in figures):
+        yield note(
+            run.bold,
+            f"{origin.text} corrected for susceptibility distortion but did not save the"
+            " registration to the field map (fMRIPrep saves it since version 23.2). Distortion"
+            " is therefore not corrected by bids-sr.",
+        )
+
+
+RUN_FILE_RULES = (
+    _judge_motion,
+    _judge_images,
+    _judge_registration,
+    _note_missing_sidecar,
+    _note_missing_outputs,
+    _note_column_names,
+    _judge_field,
+)
+"""Rules on the derivatives of a run."""
 
 
 def _is_in_own_space(path: Path) -> bool:
@@ -523,106 +735,6 @@ def _is_in_own_space(path: Path) -> bool:
 def _describe_missing(missing_outputs: Mapping[str, str]) -> str:
     """Return missing outputs as text, with the way to make fMRIPrep write them."""
     return " and ".join(f"{name} ({option})" for name, option in missing_outputs.items())
-
-
-def _find_field_map(
-    origin: DerivativeFolder, run: BoldRun, files: Mapping[str, Path]
-) -> PrecomputedField | None:
-    """Return the field map that a run was corrected with, or None if no field map is usable."""
-    xfms = {
-        match[1]: path
-        for file_name, path in files.items()
-        if (match := _FIELD_MAP_XFM.fullmatch(file_name)) and match[1] not in _OTHER_TARGETS
-    }
-    if not xfms:
-        _note_unsaved_registration(origin, run)
-        return None
-    if len(xfms) > 1:
-        _refuse_several_field_maps(list(xfms.values()))
-        return None
-    ((name, xfm),) = xfms.items()
-    folder = _list_folders(origin, run)[0] / "fmap"
-    image = _find_field_image(folder, name)
-    if image is None:
-        add_problem(
-            xfm,
-            f"the run was corrected for distortion with the field map {name}, which was not"
-            f" found in {folder}",
-            "Copy the fmap directory of the fMRIPrep output as well; distortion cannot be"
-            " corrected without the field map.",
-        )
-        return None
-    check_transforms(xfm, 1)
-    _check_field_image(image)
-    readout = _find_readout_time(run)
-    direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
-    if readout is None or not re.fullmatch("[ijk]-?", direction):
-        key = "TotalReadoutTime" if readout is None else "PhaseEncodingDirection"
-        _refuse_missing_metadata(run, key, name)
-        return None
-    return PrecomputedField(
-        name=name, fieldmap=image, xfm=xfm, phase_encoding=direction, readout=readout
-    )
-
-
-def _refuse_several_field_maps(xfms: Sequence[Path]) -> None:
-    """Refuse registrations of a run to more than one field map."""
-    xfm_names = ", ".join(path.name for path in xfms)
-    add_problem(
-        xfms[0],
-        f"the run was registered to several field maps ({xfm_names})",
-        "Keep only the registration to the field map that was used to correct the run for"
-        " distortion.",
-    )
-
-
-def _find_field_image(folder: Path, name: str) -> Path | None:
-    """Return the image of a field map in a folder, or None."""
-    images = (
-        path
-        for extension in IMAGES
-        for path in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{extension}"))
-    )
-    return next(images, None)
-
-
-def _check_field_image(image: Path) -> None:
-    """Check shape and unit of a field map."""
-    _read_volume_header(image)
-    units = _read_units(image)
-    if units != "Hz":
-        add_problem(
-            image,
-            f"the field map has the unit {units}, but Hz is expected",
-            "Convert the field map to Hz.",
-        )
-
-
-def _refuse_missing_metadata(run: BoldRun, key: str, name: str) -> None:
-    """Refuse a run without the metadata that its field map `name` requires."""
-    add_problem(
-        run.bold,
-        f"{key} is missing or invalid in the metadata of the run, but is required to apply the"
-        f" field map {name}",
-        f"Add {key} to the sidecar of the run; it is needed to compute voxel shifts from the"
-        " field map.",
-    )
-
-
-def _note_unsaved_registration(origin: DerivativeFolder, run: BoldRun) -> None:
-    """Report a run that was corrected for distortion, but whose registration was not saved.
-
-    The report of fMRIPrep then has a figure of the run before and after the correction.
-    """
-    folder = origin.root / f"sub-{run.entities['subject']}" / "figures"
-    figures = folder.glob("sub-*_desc-sdc_bold.svg")
-    if any(same_run(parse_entities(path), run.entities, RUN_KEYS) for path in figures):
-        note(
-            run.bold,
-            f"{origin.text} corrected for susceptibility distortion but did not save the"
-            " registration to the field map (fMRIPrep saves it since version 23.2). Distortion"
-            " is therefore not corrected by bids-sr.",
-        )
 
 
 def _list_folders(origin: DerivativeFolder, run: BoldRun) -> list[Path]:
@@ -636,29 +748,10 @@ def _list_folders(origin: DerivativeFolder, run: BoldRun) -> list[Path]:
     return [*session_dirs, participant_dir]
 
 
-def _read_volume_header(path: Path) -> Header | None:
-    """Return the header of a 3D image, or None with a problem."""
-    header = bridges.read_header(path)
-    if header is None or len(headers.squeezed_shape(header)) == 3:
-        return header
-    add_problem(
-        path,
-        f"the image shape is {header.shape}, but a 3D image is expected",
-        "Run fMRIPrep again.",
-    )
-    return None
-
-
-def _read_units(image: Path) -> object:
-    """Return the unit of a field map, Hz if it is not stated."""
-    sidecar = image.with_name(f"{file_stem(image)}_{parse_suffix(image)}.json")
-    if not is_downloaded(sidecar) or not sidecar.exists():
-        return "Hz"
-    try:
-        return read_object(sidecar).get("Units", "Hz")
-    except InputError as error:
-        add_notices(error.problems)
-        return "Hz"
+def _find_direction(run: BoldRun) -> str:
+    """Return the phase-encoding direction of a run, "" if unknown or invalid."""
+    direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
+    return direction if re.fullmatch("[ijk]-?", direction) else ""
 
 
 def _find_readout_time(run: BoldRun) -> float | None:

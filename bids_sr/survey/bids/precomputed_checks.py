@@ -1,21 +1,24 @@
-"""Checks of precomputed grids, linear transforms and confounds tables."""
+"""Rules on precomputed grids and linear transforms, and the reader of confounds tables."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from bids_sr.io.confound_names import MOTION_PARAMETERS, find_renamed_columns
 from bids_sr.io.fields_of_view import REORDER_FIX, corner_distance, turned_corner_distance
 from bids_sr.io.image_header import Header
+from bids_sr.io.notices import Notice
 from bids_sr.io.orientation import axes_text
 from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
-from bids_sr.survey.bids.findings import add_problem, is_downloaded, note
+from bids_sr.survey.bids.findings import input_error, require_content
 from bids_sr.survey.bids.label_lists import list_some
+from bids_sr.survey.notices import problem
 
 _LINEAR_TYPES = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
 # Largest distance between copies of one grid. Rounding of the float32 quaternion of a qform can
@@ -25,9 +28,9 @@ _N_LISTED_COLUMNS = 8  # largest number of columns that a message lists
 _COPY_AGAIN = "Copy the file again from the fMRIPrep output directory."
 
 
-def check_grid(
+def judge_grid(
     header: Header, shape: Sequence[int], affine: np.ndarray, grid_name: str, fix: str
-) -> None:
+) -> Iterator[Notice]:
     """Reject an image that is not on the expected grid, up to rounding of the qform.
 
     The expected grid has `shape` and `affine` (RAS mm). `grid_name` is the name of the image with
@@ -39,7 +42,7 @@ def check_grid(
     smallest_zoom = float(np.linalg.norm(affine[:3, :3], axis=0).min())
     tolerance = min(_GRID_TOLERANCE_VOXELS * smallest_zoom, _GRID_TOLERANCE_MM)
     if size_text != expected_size_text:
-        add_problem(
+        yield problem(
             header.path,
             f"the matrix size is {size_text}, but the matrix size of {grid_name} is"
             f" {expected_size_text}",
@@ -48,14 +51,14 @@ def check_grid(
     elif (
         turned_corner_distance(shape[:3], header.affine, shape[:3], affine) <= tolerance < distance
     ):
-        add_problem(
+        yield problem(
             header.path,
             f"the voxels are stored in another order ({axes_text(header.affine)}) than in"
             f" {grid_name} ({axes_text(affine)})",
             REORDER_FIX,
         )
     elif distance > tolerance:
-        add_problem(
+        yield problem(
             header.path,
             f"the voxel positions differ from {grid_name} by up to {distance:.2g} mm, but only"
             f" {tolerance:.2g} mm are allowed",
@@ -63,10 +66,11 @@ def check_grid(
         )
 
 
-def check_transforms(path: Path, count: int) -> None:
+def judge_transforms(path: Path, count: int) -> Iterator[Notice]:
     """Reject a file unless it is an ITK text file with `count` finite linear transforms."""
-    if is_downloaded(path) and (reason := _find_transform_fault(path, count)):
-        add_problem(path, reason, _COPY_AGAIN)
+    require_content(path)
+    if reason := _find_transform_fault(path, count):
+        yield problem(path, reason, _COPY_AGAIN)
 
 
 def _find_transform_fault(path: Path, count: int) -> str:
@@ -98,41 +102,43 @@ def _find_transform_fault(path: Path, count: int) -> str:
     return ""
 
 
-def check_confounds(path: Path, n_volumes: int) -> int | None:
-    """Return the number of non-steady-state volumes of a confounds table, or None with a problem.
+class ConfoundsTable(NamedTuple):
+    """Facts of a confounds table.
 
-    The table must have one row per volume and the six motion parameters. Leading rows that are
-    marked as non-steady-state outliers are counted.
+    `n_dummy` is the number of initial volumes marked as non-steady-state. `is_renamed` states
+    whether columns have their names from fMRIPrep 1.0 and 1.1.
     """
-    sidecar = path.with_suffix(".json")  # contains the mask of each aCompCor component
-    if not is_downloaded(path) or not is_downloaded(sidecar):
-        return None
+
+    n_dummy: int
+    is_renamed: bool
+
+
+def read_confounds(path: Path, n_volumes: int) -> ConfoundsTable:
+    """Read a confounds table with one row per volume and the six motion parameters.
+
+    Raises `InputError` if the table is unreadable or incomplete.
+    """
+    require_content(path)
+    require_content(path.with_suffix(".json"))  # contains the mask of each aCompCor component
     try:
         stored_names, numbered_rows = split_table(path)
     except TABLE_ERRORS as error:
         reason = str(error) if isinstance(error, MalformedTable) else type(error).__name__
-        add_problem(path, f"the table cannot be read ({reason})", _COPY_AGAIN)
-        return None
+        raise input_error(path, f"the table cannot be read ({reason})", _COPY_AGAIN) from error
     renamed_columns = find_renamed_columns(stored_names)
     names = [renamed_columns.get(name, name) for name in stored_names]
     rows = [cells for _, cells in numbered_rows]
     reason, fix = _find_table_fault(names, rows, n_volumes)
     if reason:
-        add_problem(path, reason, fix)
-        return None
-    if renamed_columns:
-        note(
-            path,
-            "the columns have their names from fMRIPrep 1.0 and 1.1. X, Y, Z, RotX, RotY and RotZ"
-            " are used as trans_x, trans_y, trans_z, rot_x, rot_y and rot_z.",
-        )
+        raise input_error(path, reason, fix)
     outlier_columns = [
         column for column, name in enumerate(names) if name.startswith("non_steady_state_outlier")
     ]
     is_outlier = [
         any(row[column] not in ("0", "0.0") for column in outlier_columns) for row in rows
     ]
-    return is_outlier.index(False) if False in is_outlier else len(is_outlier)
+    n_dummy = is_outlier.index(False) if False in is_outlier else len(is_outlier)
+    return ConfoundsTable(n_dummy, is_renamed=bool(renamed_columns))
 
 
 def _find_table_fault(

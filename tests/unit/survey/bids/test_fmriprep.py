@@ -18,11 +18,19 @@ from data.dataset import BidsMaker, affine_for
 from data.fmriprep import SPACE, FmriprepMaker, break_link, prepared, rigid, write_linear
 
 from bids_sr.config.spaces import FSAVERAGE, Space
-from bids_sr.survey.bids.findings import Findings
-from bids_sr.survey.bids.fmriprep import check_surfaces, find_anatomy, find_run
+from bids_sr.io.notices import Notice
+from bids_sr.survey.bids.fmriprep import (
+    RUN_FILE_RULES,
+    find_anatomy,
+    find_run,
+    judge_anatomy,
+    judge_surfaces,
+    note_missing_run,
+)
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedAnat, PrecomputedRun
 from bids_sr.survey.bids.related_runs import read_run
+from bids_sr.survey.notices import is_problem, judge
 
 RUN = "sub-01_task-tap"
 BOLD = f"{RUN}_bold.nii.gz"
@@ -71,29 +79,37 @@ def series(
     data: BidsMaker, name: str = RUN, sidecar: Mapping[str, object] | None = None
 ) -> BoldRun:
     path = data.path(f"{name}_bold.nii.gz", "func")
-    with Findings():
-        run = read_run(path, {"RepetitionTime": 1.0, **(sidecar or {})})
-    assert run is not None
-    return run
+    return read_run(path, {"RepetitionTime": 1.0, **(sidecar or {})})
 
 
 def anatomy(data: BidsMaker, t1w: str = "sub-01_T1w.nii.gz") -> PrecomputedAnat | None:
-    return find_anatomy([folder(data)], "01", [data.path(t1w, "anat")], [])
+    return find_anatomy([folder(data)], "01", [data.path(t1w, "anat")]).value
 
 
 def found(
     data: BidsMaker, run: BoldRun | None = None, version: str = "24.1.1"
-) -> tuple[PrecomputedRun | None, Findings]:
-    """Return the derivatives of a run, and what is reported."""
-    with Findings() as findings:
-        anat = anatomy(data)
-        return find_run([folder(data, version)], run or series(data), anat), findings
+) -> tuple[PrecomputedRun | None, set[Notice]]:
+    """Return the derivatives of a run, and what is reported about them and the anatomy."""
+    source, run = folder(data, version), run or series(data)
+    choice = find_anatomy([source], "01", [data.path("sub-01_T1w.nii.gz", "anat")])
+    notices = set(choice.notices)
+    if choice.value is not None:
+        notices |= set(judge_anatomy("01", choice.value, []))
+    files = find_run([source], run, choice.value)
+    if files is None:
+        return None, notices | set(note_missing_run([source], run))
+    return files.select(), notices | set(judge(RUN_FILE_RULES, files))
+
+
+def problems(data: BidsMaker, run: BoldRun | None = None) -> list[Notice]:
+    """Return the problems of the derivatives of a run."""
+    return list(filter(is_problem, found(data, run)[1]))
 
 
 def valid(data: BidsMaker, run: BoldRun | None = None) -> PrecomputedRun:
     """Return the derivatives of a run, which have no problem."""
-    precomputed, findings = found(data, run)
-    assert findings.problems == []
+    assert problems(data, run) == []
+    precomputed, _ = found(data, run)
     assert precomputed is not None
     return precomputed
 
@@ -102,15 +118,14 @@ def valid(data: BidsMaker, run: BoldRun | None = None) -> PrecomputedRun:
 
 
 def test_all_outputs_are_found_and_nothing_is_reported(data: BidsMaker) -> None:
-    precomputed, findings = found(data)
-    assert (findings.problems, findings.notices) == ([], [])
+    precomputed, notices = found(data)
+    assert notices == set()
     assert precomputed is not None
     names = {"hmc_xfms": HMC, "bold_mask": MASK, "boldref2t1w_xfm": COREG, "confounds_tsv": TABLE}
     assert precomputed.files == {key: prep(data) / name for key, name in names.items()}
     assert precomputed.n_dummy == 2
     assert precomputed.origin.uri(precomputed.hmc) == f"bids:prep:{HMC}"
-    with Findings():
-        anat = anatomy(data)
+    anat = anatomy(data)
     assert anat is not None
     assert set(anat.spaces) == {SPACE}
     assert anat.tpms == tuple(
@@ -162,14 +177,13 @@ def test_sessions_may_share_the_anatomy_of_one_of_them(tmp_path: Path) -> None:
         maker.run(data.bold(f"sub-01_ses-{session}_task-tap"))
     first, second = (series(data, f"sub-01_ses-{session}_task-tap") for session in ("1", "2"))
     assert valid(data, first).coreg is not None
-    precomputed, findings = found(data, second)
+    precomputed, notices = found(data, second)
     assert precomputed is not None
     assert precomputed.coreg is None
     images = [f"sub-01_ses-{session}_desc-preproc_T1w.nii.gz" for session in ("2", "1")]
-    (notice,) = about(findings.notices, str(second.bold), *images)
+    (notice,) = about(notices, str(second.bold), *images)
     assert notice.why.index(images[0]) < notice.why.index(images[1]), "image of the registration"
-    with Findings():
-        anat = anatomy(data, "sub-01_ses-2_T1w.nii.gz")
+    anat = anatomy(data, "sub-01_ses-2_T1w.nii.gz")
     assert anat is not None
     assert anat.preproc.name == images[0], "the session of the raw image"
     # one anatomy of the participant
@@ -197,16 +211,15 @@ def test_a_table_with_the_column_names_of_fmriprep_1_is_used_with_a_note(
         header = re.sub(rf"\b{kind}{axis}\b", new, header)
     header = re.sub(r"\S+_(derivative1|power2)", r"other\g<0>", header)
     table.write_text(f"{header}\n{rows}")
-    precomputed, findings = found(data)
+    precomputed, notices = found(data)
     assert precomputed is not None
     assert (precomputed.confounds, precomputed.n_dummy) == (table, 2)
-    assert about(findings.notices, str(table), "RotX", "rot_x", "Z", "trans_z")
+    assert about(notices, str(table), "RotX", "rot_x", "Z", "trans_z")
 
 
 def test_surfaces_of_every_version_are_recognized_by_name(data: BidsMaker) -> None:
     def names() -> dict[str, str]:
-        with Findings():
-            anat = anatomy(data)
+        anat = anatomy(data)
         assert anat is not None
         for left, right in anat.surfaces.values():
             assert right.name == left.name.replace("hemi-L", "hemi-R")
@@ -255,17 +268,14 @@ def test_a_missing_output_is_reported_with_the_option_that_writes_it(
         f"sub-01/**/{removed}" if "/" not in removed else f"sub-01/{removed}"
     ):
         path.unlink()
-    precomputed, findings = found(data)
-    assert findings.problems == []
+    precomputed, notices = found(data)
     assert precomputed is not None
     outputs = {"hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv"}
     assert set(precomputed.files) == outputs - {missing}
-    notices = about(findings.notices, file, *values)
-    assert [notice.level for notice in notices] == ["note"] * len(notices)
-    assert notices, findings.notices
+    assert {notice.level for notice in notices} == {"note"}
+    assert about(notices, file, *values), notices
     if "WM" in removed:
-        with Findings():
-            assert anatomy(data).tpms == ()
+        assert anatomy(data).tpms == ()
 
 
 @pytest.mark.parametrize("removed", ["*confounds*", "*"])
@@ -275,10 +285,11 @@ def test_a_run_without_motion_estimates_is_processed_by_bids_sr(
     for path in (prep(data) / "sub-01" / "func").glob(removed):
         path.unlink()
     (prep(data) / HMC).unlink(missing_ok=True)
-    precomputed, findings = found(data)
-    assert (precomputed, findings.problems) == (None, [])
+    precomputed, notices = found(data)
+    assert precomputed is None
+    assert {notice.level for notice in notices} == {"note"}
     values = ["22.1"] if removed != "*" else []
-    assert len(about(findings.notices, BOLD, "24.1.1", *values)) == 1
+    assert len(about(notices, BOLD, "24.1.1", *values)) == 1
 
 
 @pytest.mark.parametrize(
@@ -297,12 +308,11 @@ def test_a_run_without_motion_estimates_is_processed_by_bids_sr(
 def test_a_required_file_that_was_not_downloaded_is_named(data: BidsMaker, name: str) -> None:
     path = prep(data) / name
     break_link(path)
-    _, findings = found(data)
-    problem_of(findings.problems, str(path), "datalad get", code="annex")
+    problem_of(problems(data), str(path), "datalad get", code="annex")
     if name == MASK:
         path.unlink()
         path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
-        problem_of(found(data)[1].problems, str(path), "git lfs pull -I", code="lfs")
+        problem_of(problems(data), str(path), "git lfs pull -I", code="lfs")
 
 
 # ---- files that cannot be used
@@ -344,7 +354,7 @@ def test_spoiled_transforms_and_tables_are_refused(
     data: BidsMaker, name: str, change: Callable[[list[str]], list[str]], values: list[str]
 ) -> None:
     change_lines(prep(data) / name, change)
-    problem_of(found(data)[1].problems, str(prep(data) / name), *values)
+    problem_of(problems(data), str(prep(data) / name), *values)
 
 
 @pytest.mark.parametrize(
@@ -357,12 +367,12 @@ def test_images_on_another_grid_are_refused(data: BidsMaker, name: str) -> None:
     size = " × ".join(map(str, values.shape))
     cut = " × ".join(map(str, values[1:].shape))
     nb.Nifti1Image(values[1:], image.affine).to_filename(path)
-    problem_of(found(data)[1].problems, str(path), size, cut)
+    problem_of(problems(data), str(path), size, cut)
     shifted[0, 3] += 1
     nb.Nifti1Image(values, shifted).to_filename(path)
-    problem_of(found(data)[1].problems, str(path), "1")
+    problem_of(problems(data), str(path), "1")
     path.write_bytes(b"nothing")
-    problem_of(found(data)[1].problems, str(path))
+    problem_of(problems(data), str(path))
 
 
 def test_an_oblique_grid_may_differ_by_the_rounding_of_its_qform(data: BidsMaker) -> None:
@@ -386,36 +396,32 @@ def test_an_oblique_grid_may_differ_by_the_rounding_of_its_qform(data: BidsMaker
 def test_a_composite_transform_must_be_an_hdf5_file(data: BidsMaker) -> None:
     path = prep(data) / TO_TEMPLATE
     path.write_bytes(b"nothing")
-    problem_of(found(data)[1].problems, str(path), "HDF5")
+    problem_of(problems(data), str(path), "HDF5")
     other = prep(data) / f"{ANAT}_from-{SPACE}_to-T1w_mode-image_xfm.h5"
     other.unlink()
     other.mkdir()
-    assert {problem.what for problem in found(data)[1].problems} == {str(path), str(other)}
+    assert {problem.what for problem in problems(data)} == {str(path), str(other)}
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"<GIFTI></GIFTI>", b"<DataArray Dim0='7'/>"])
 def test_surfaces_must_match_if_they_are_requested(
     data: BidsMaker, made: Path, content: bytes
 ) -> None:
-    def problems(*spaces: Space) -> list[object]:
-        with Findings() as findings:
-            check_surfaces("01", anatomy(data), spaces)
-        return findings.problems
+    def faults(*spaces: Space) -> list[Notice]:
+        return list(judge_surfaces("01", anatomy(data), spaces))
 
     native = Space(name="fsnative")
-    problem_of(
-        problems(native, FSAVERAGE), "sub-01 (--output-spaces fsnative)", "--fs-no-reconall"
-    )
-    assert problems(FSAVERAGE) == []
+    problem_of(faults(native, FSAVERAGE), "sub-01 (--output-spaces fsnative)", "--fs-no-reconall")
+    assert faults(FSAVERAGE) == []
     for path in (made / "prep" / "sub-01" / "anat").glob("*.surf.gii"):
         shutil.copy(path, prep(data) / "sub-01" / "anat")
-    assert problems(native) == []
+    assert faults(native) == []
     pial = prep(data) / f"{ANAT}_hemi-R_pial.surf.gii"
     pial.write_bytes(content)
-    assert problems(Space(name="T1w")) == []
-    problem_of(problems(native), f"{ANAT}_hemi-R_white.surf.gii")
+    assert faults(Space(name="T1w")) == []
+    problem_of(faults(native), f"{ANAT}_hemi-R_white.surf.gii")
     break_link(pial)
-    problem_of(problems(native), str(pial), "datalad get", code="annex")
+    problem_of(faults(native), str(pial), "datalad get", code="annex")
 
 
 # ---- field maps
@@ -458,7 +464,7 @@ def test_a_field_map_needs_direction_and_readout_time(
     if missing is None:
         assert valid(data, run).field.readout == pytest.approx(0.007)
     else:
-        problem_of(found(data, run)[1].problems, BOLD, missing, "auto00000")
+        problem_of(problems(data, run), BOLD, missing, "auto00000")
 
 
 @pytest.mark.parametrize("damage", ["missing", "unit", "dimensions", "link", "two"])
@@ -484,5 +490,5 @@ def test_a_field_map_that_cannot_be_used_is_refused(
     else:
         write_linear(other, np.eye(4))
         file, values = own, [other.name]
-    problems = found(data, series(data, sidecar=FIELD_SIDECAR))[1].problems
-    problem_of(problems, file, *values, code=code)
+    faults = problems(data, series(data, sidecar=FIELD_SIDECAR))
+    problem_of(faults, file, *values, code=code)
